@@ -1,0 +1,131 @@
+# What a developer does here. It needs GNU make (3.81 or later) and Python 3.11 or later, and installs the rest into
+# .venv and .tools. Another interpreter: `make PYTHON=python3.12 test`. Afterwards, any command of the project works
+# without make: .venv/bin/clerk-supabase, .venv/bin/pytest, .tools/sam/bin/sam.
+
+PYTHON ?= python3
+# Passed on to pytest: `make test ARGS="tests/unit -k signature"`.
+ARGS ?=
+
+UV := .tools/uv/bin/uv
+# SAM builds the layer with uv, which it looks for on the search path.
+WITH_UV := PATH="$(CURDIR)/.tools/uv/bin:$$PATH"
+export SAM_CLI_TELEMETRY := 0
+# `sam build` runs make too: what was said to this one is not meant for that one.
+unexport MAKEFLAGS MFLAGS
+# Without bytecode the SAM CLI takes three times as long.
+unexport PYTHONDONTWRITEBYTECODE
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## Say what can be done
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+# Set-up. A stamp lies in the environment it stands for, and is newer than what that was made from. The first one stands
+# for this interpreter in this folder: a change of either makes every environment anew. INTERPRETER is `old` for one older
+# than 3.11, `bare` for one that cannot make environments.
+
+INTERPRETER := $(shell $(PYTHON) -c 'import sys, zlib; \
+	print("old" if sys.version_info < (3, 11) else \
+	"bare" if not __import__("importlib.util").util.find_spec("ensurepip") else \
+	"%08x" % zlib.crc32(repr((sys.version, sys.base_prefix, sys.argv)).encode()))' "$(CURDIR)" 2>/dev/null)
+
+.tools/python-$(INTERPRETER):
+	$(if $(INTERPRETER),,$(error `$(PYTHON)` does not run: install Python 3.11 or later, or name one: make PYTHON=python3.12))
+	$(if $(filter old,$(INTERPRETER)),$(error `$(PYTHON)` is older than 3.11: install a later one, or name it: make PYTHON=python3.12))
+	$(if $(filter bare,$(INTERPRETER)),$(error `$(PYTHON)` cannot make environments: install its venv module (Debian, Ubuntu: apt install python3-venv)))
+	@rm -rf .venv .tools/uv .tools/sam .tools/ministack .tools/python-*
+	@mkdir -p .tools
+	@touch $@
+
+.tools/uv/.stamp: requirements/uv.txt .tools/python-$(INTERPRETER)
+	@echo "Setting up .tools/uv"
+	@$(PYTHON) -m venv --clear .tools/uv
+	@.tools/uv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+SYNC = $(UV) pip sync --quiet --require-hashes --only-binary :all:
+
+.tools/sam/.stamp .tools/ministack/.stamp: .tools/%/.stamp: requirements/%.txt .tools/uv/.stamp
+	@echo "Setting up .tools/$*"
+	@$(UV) venv --quiet --allow-existing --python .tools/uv/bin/python .tools/$*
+	@$(SYNC) --python .tools/$*/bin/python $<
+	@touch $@
+
+# .venv holds the layer, the command and what they need (cli); `make test` and `make check` add their own tools (dev).
+PACKAGES := layers/shared cli
+.venv/.stamp-cli .venv/.stamp-dev: .venv/.stamp-%: requirements/%.txt $(PACKAGES:=/pyproject.toml) .tools/uv/.stamp
+	@echo "Setting up .venv ($*)"
+	@$(UV) venv --quiet --allow-existing --python .tools/uv/bin/python .venv
+	@$(SYNC) --python .venv/bin/python $<
+	@# uv builds these itself. Offline: it must never fetch a build backend, whose version nothing pins.
+	@$(UV) pip install --quiet --python .venv/bin/python --offline --no-cache --no-deps $(PACKAGES:%=--editable %)
+	@rm -f .venv/.stamp-*
+	@touch $@
+
+CLI := $(if $(wildcard .venv/.stamp-dev),.venv/.stamp-dev,.venv/.stamp-cli)
+DEV := .venv/.stamp-dev
+LOCAL_STACK := .tools/sam/.stamp .tools/ministack/.stamp
+
+.PHONY: setup
+setup: $(CLI) $(LOCAL_STACK) ## Install what the demo and the `clerk-supabase` command need
+
+.PHONY: demo test bench
+demo: setup ## Deploy to an emulated AWS on this machine, send webhooks, show that Postgres agrees
+	@$(WITH_UV) .venv/bin/clerk-supabase demo
+
+test: $(DEV) $(LOCAL_STACK) ## Run the tests (ARGS="..." for pytest)
+	@$(WITH_UV) .venv/bin/pytest $(ARGS)
+
+bench: $(DEV) $(LOCAL_STACK) ## Measure, as ratios to a baseline of the same run
+	@$(WITH_UV) .venv/bin/python -m tests.bench $(ARGS)
+
+.PHONY: check style types imports template sql pins
+check: style types imports template sql pins ## Run the linters and the type checker
+
+style: $(DEV)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types: $(DEV)
+	.venv/bin/mypy
+
+imports: $(DEV)
+	.venv/bin/lint-imports --no-logo
+
+template: $(DEV) .tools/sam/.stamp
+	.venv/bin/cfn-lint
+	.tools/sam/bin/sam validate --lint
+
+sql: $(DEV)
+	.venv/bin/sqlfluff lint --disable-progress-bar sql
+
+# Pins: every version and hash that gets installed. A pin stays until its source excludes it; `make lock UPGRADE=1` moves all.
+
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url $(if $(UPGRADE),--upgrade)
+LAYER_PINS := layers/shared/requirements.txt
+PINS := $(LAYER_PINS) $(patsubst %,requirements/%.txt,uv cli dev sam ministack)
+
+# $(1): where the results go, "" or a folder with a copy of them. The layer decides the versions the others share.
+define compile_pins
+	@$(COMPILE) layers/shared/pyproject.toml --constraints requirements/constraints.in \
+		--output-file $(1)$(LAYER_PINS) >/dev/null
+	@$(COMPILE) $(PACKAGES:=/pyproject.toml) --constraints $(LAYER_PINS) --output-file $(1)requirements/cli.txt >/dev/null
+	@$(COMPILE) requirements/dev.in $(PACKAGES:=/pyproject.toml) --constraints requirements/cli.txt \
+		--output-file $(1)requirements/dev.txt >/dev/null
+	@for tool in uv sam ministack; do \
+		$(COMPILE) requirements/$$tool.in --output-file $(1)requirements/$$tool.txt >/dev/null || exit 1; \
+	done
+endef
+
+.PHONY: lock
+lock: .tools/uv/.stamp ## Write the pins anew (UPGRADE=1: move every one to its newest version)
+	$(call compile_pins,)
+
+pins: .tools/uv/.stamp
+	@rm -rf .tools/pins && mkdir -p .tools/pins/requirements .tools/pins/layers/shared
+	@for file in $(PINS); do cp $$file .tools/pins/$$file || exit 1; done
+	$(call compile_pins,.tools/pins/)
+	@for file in $(PINS); do diff -u $$file .tools/pins/$$file \
+		|| { echo "$$file does not follow from its source: run \`make lock\`" >&2; exit 1; }; done
+	@! grep -n '://' $(PINS) || { echo "pins must not name a package index" >&2; exit 1; }
