@@ -1,0 +1,39 @@
+-- The private schema, the list of applied migrations, and the role the sync function logs in with.
+
+create schema if not exists clerk_sync;
+
+comment on schema clerk_sync is 'clerk-supabase-sync: its machinery. Never expose it through the API.';
+
+revoke all on schema clerk_sync from public;
+
+-- Each migration writes its own name: `clerk-supabase migrate`, psql and `supabase db push` agree on what is applied.
+create table if not exists clerk_sync.migrations (
+    name text primary key,
+    checksum text,
+    applied_at timestamptz not null default now()
+);
+
+comment on column clerk_sync.migrations.checksum is
+'SHA-256 of the file, written by `clerk-supabase migrate`; null when another tool applied it.';
+
+alter table clerk_sync.migrations enable row level security;
+
+do $$
+begin
+    if not exists (select from pg_catalog.pg_roles where rolname = 'clerk_sync_worker') then
+        create role clerk_sync_worker login noinherit;
+    end if;
+exception
+    -- Roles belong to the whole cluster: another database may have created it a moment ago.
+    when duplicate_object or unique_violation then null;
+end
+$$;
+
+-- Limits belong to the role, not to the session: they hold through a transaction pooler too.
+alter role clerk_sync_worker set statement_timeout = '15s';
+alter role clerk_sync_worker set lock_timeout = '5s';
+alter role clerk_sync_worker set idle_in_transaction_session_timeout = '15s';
+
+grant usage on schema clerk_sync to clerk_sync_worker;
+
+insert into clerk_sync.migrations (name) values ('0001_create_schema_and_worker_role');
