@@ -1,0 +1,27 @@
+"""Answers Clerk's webhook: verifies it, puts it on the sync queue, and says so."""
+
+import os
+import time
+from typing import Any
+
+from clerk_supabase import aws
+from clerk_supabase.ingest import Ingest
+from clerk_supabase.queue import Queue
+from clerk_supabase.secrets import Secret
+from clerk_supabase.settings import IngestSettings
+from clerk_supabase.telemetry import metrics
+
+settings = IngestSettings.from_environment(os.environ)
+sqs = aws.sqs()
+ingest = Ingest(
+    settings,
+    Secret(aws.secrets_manager(), settings.webhook_secret_arn),
+    sync_queue=Queue(sqs, settings.sync_queue_url),
+    parked_queue=Queue(sqs, settings.parked_queue_url),
+    clock_ms=lambda: time.time_ns() // 1_000_000,
+)
+
+
+@metrics.log_metrics
+def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    return ingest.answer(event).to_api_gateway()

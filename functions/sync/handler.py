@@ -1,0 +1,24 @@
+"""Drains the sync queue into Postgres, a batch at a time."""
+
+import os
+from typing import Any
+
+from clerk_supabase import aws
+from clerk_supabase.queue import Queue, messages_of
+from clerk_supabase.secrets import Secret
+from clerk_supabase.settings import SyncSettings
+from clerk_supabase.store import Store
+from clerk_supabase.sync import Sync
+from clerk_supabase.telemetry import metrics
+
+settings = SyncSettings.from_environment(os.environ)
+sync = Sync(
+    Store(Secret(aws.secrets_manager(), settings.database_secret_arn), settings.database_ca_file),
+    parked_queue=Queue(aws.sqs(), settings.parked_queue_url),
+)
+
+
+@metrics.log_metrics
+def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    unprocessed = sync.process(messages_of(event))
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in unprocessed]}

@@ -1,0 +1,25 @@
+"""AWS clients whose patience is shorter than that of whoever waits for the function."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sqs import SQSClient
+
+# Svix waits 15 s for an answer; two attempts of at most 4 s leave room to say 503.
+_CONFIG = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
+
+
+def sqs() -> SQSClient:
+    """A client for SQS."""
+    return boto3.client("sqs", config=_CONFIG)
+
+
+def secrets_manager() -> SecretsManagerClient:
+    """A client for Secrets Manager."""
+    return boto3.client("secretsmanager", config=_CONFIG)

@@ -1,0 +1,177 @@
+"""What a webhook is answered: verify, look at four fields, enqueue. The answer never waits for Postgres."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_core import SchemaValidator, ValidationError, core_schema
+
+from clerk_supabase.errors import QueueUnavailable, SecretUnavailable, SignatureRefused
+from clerk_supabase.kinds import SYNCED_TYPES
+from clerk_supabase.queue import Envelope, Queue
+from clerk_supabase.secrets import Secret
+from clerk_supabase.settings import IngestSettings
+from clerk_supabase.signature import Verifier
+from clerk_supabase.telemetry import count, logger
+
+_UNAUTHORIZED = "unauthorized"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A webhook request: header names in lower case, the body as it was sent."""
+
+    headers: Mapping[str, str]
+    body: bytes
+
+    @classmethod
+    def from_api_gateway(cls, event: Mapping[str, Any]) -> Request:
+        """Reads a proxy event of a REST API. Raises SignatureRefused when its body is not what it says it is."""
+        headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+        text = event.get("body") or ""
+        if not event.get("isBase64Encoded"):
+            # What cannot be UTF-8 passes here, and is refused with the signature.
+            return cls(headers, text.encode(errors="surrogatepass"))
+        try:
+            return cls(headers, base64.b64decode(text, validate=True))
+        except (binascii.Error, ValueError) as error:
+            raise SignatureRefused("the body is not base64") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the sender gets."""
+
+    status: int
+    message: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def to_api_gateway(self) -> dict[str, Any]:
+        """The answer as a REST API's proxy integration wants it."""
+        return {
+            "statusCode": self.status,
+            "headers": {"content-type": "text/plain; charset=utf-8", **self.headers},
+            "body": self.message,
+            "isBase64Encoded": False,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Glance:
+    """The fields ingest decides by; empty where the body lacks them or has another type there."""
+
+    type: str
+    instance_id: str
+    object_id: str
+
+
+class Ingest:
+    """Answers webhooks. A 2xx goes out only after SQS holds the event."""
+
+    def __init__(
+        self,
+        settings: IngestSettings,
+        secret: Secret,
+        sync_queue: Queue,
+        parked_queue: Queue,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._settings = settings
+        self._secret = secret
+        self._sync_queue = sync_queue
+        self._parked_queue = parked_queue
+        self._clock_ms = clock_ms
+        self._verifier: tuple[str, Verifier] | None = None
+
+    def answer(self, api_gateway_event: Mapping[str, Any]) -> Answer:
+        """The answer to one request; never raises for what a sender or a neighbour does."""
+        try:
+            return self._answer(Request.from_api_gateway(api_gateway_event))
+        except SignatureRefused as refusal:
+            count("Refused")
+            logger.warning("webhook refused", reason=str(refusal))
+            return Answer(401, _UNAUTHORIZED)
+        except (SecretUnavailable, QueueUnavailable) as error:
+            count("Unavailable")
+            logger.error("webhook not accepted, Svix sends it again", reason=str(error))
+            return Answer(503, "try again later")
+
+    def _answer(self, request: Request) -> Answer:
+        if len(request.body) > self._settings.max_body_bytes:
+            count("TooLarge")
+            return Answer(413, f"the body is over {self._settings.max_body_bytes} bytes")
+        svix_id = self._verify(request)
+        envelope = Envelope(svix_id, request.body, self._clock_ms())
+        try:
+            glance = _glance_at(request.body)
+        except ValidationError:
+            return self._park(envelope, "the body is not a JSON object")
+        if self._is_foreign(glance.instance_id):
+            count("WrongInstance")
+            logger.error("event of another Clerk instance", svix_id=svix_id, instance_id=glance.instance_id)
+            return Answer(403, "wrong instance", {"webhook-delivery": "abort-message"})
+        if not glance.type:
+            return self._park(envelope, "the event has no type")
+        if glance.type not in SYNCED_TYPES:
+            count("Ignored")
+            logger.info("event type is not synced", svix_id=svix_id, event_type=glance.type)
+            return Answer(200, "not synced")
+        if not glance.object_id:
+            return self._park(envelope, "data.id is missing")
+        self._sync_queue.send(envelope)
+        count("Accepted")
+        logger.info("accepted", svix_id=svix_id, event_type=glance.type, object_id=glance.object_id)
+        return Answer(202, "accepted")
+
+    def _verify(self, request: Request) -> str:
+        secrets = self._secret.value()
+        try:
+            return self._verifier_for(secrets).verify(request.body, request.headers)
+        except (SignatureRefused, SecretUnavailable):
+            if not self._secret.changed():
+                raise
+        return self._verifier_for(self._secret.value()).verify(request.body, request.headers)
+
+    def _verifier_for(self, secrets: str) -> Verifier:
+        if self._verifier is None or self._verifier[0] != secrets:
+            self._verifier = secrets, Verifier(secrets.split())
+        return self._verifier[1]
+
+    def _is_foreign(self, instance_id: str) -> bool:
+        # Messages from before February 2025 name no instance, and may still be replayed.
+        own = self._settings.clerk_instance_id
+        return bool(own and instance_id and instance_id != own)
+
+    def _park(self, envelope: Envelope, reason: str) -> Answer:
+        self._parked_queue.send(envelope, reason)
+        count("Parked")
+        logger.error("event parked", svix_id=envelope.svix_id, reason=reason)
+        return Answer(202, "parked")
+
+
+def _or_empty(schema: core_schema.CoreSchema, empty: object) -> core_schema.TypedDictField:
+    return core_schema.typed_dict_field(core_schema.with_default_schema(schema, default=empty, on_error="default"))
+
+
+_GLANCE = SchemaValidator(
+    core_schema.typed_dict_schema(
+        {
+            "type": _or_empty(core_schema.str_schema(strict=True), ""),
+            "instance_id": _or_empty(core_schema.str_schema(strict=True), ""),
+            "data": _or_empty(
+                core_schema.typed_dict_schema({"id": _or_empty(core_schema.str_schema(strict=True), "")}),
+                {"id": ""},
+            ),
+        }
+    )
+)
+
+
+def _glance_at(body: bytes) -> _Glance:
+    # A full parse costs ten times as much, and models of the objects would double the cold start.
+    fields = _GLANCE.validate_json(body)
+    return _Glance(fields["type"], fields["instance_id"], fields["data"]["id"])

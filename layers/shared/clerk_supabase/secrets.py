@@ -1,0 +1,80 @@
+"""Secrets from Secrets Manager, cached for as long as a function's environment lives."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from clerk_supabase.errors import SecretUnavailable
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+MAX_AGE_SECONDS = 300.0
+RECHECK_SECONDS = 60.0
+# Svix makes its second attempt after five seconds.
+RETRY_SECONDS = 4.0
+
+
+class Secret:
+    """One secret. A rotated value is found without a deploy, and nobody can make us hammer Secrets Manager."""
+
+    def __init__(self, client: SecretsManagerClient, arn: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._arn = arn
+        self._clock = clock
+        self._value: str | None = None
+        self._failure: SecretUnavailable | None = None
+        self._retry_after = -math.inf
+        self._refresh_after = -math.inf
+        self._recheck_after = -math.inf
+
+    def value(self) -> str:
+        """The secret, at most five minutes old while Secrets Manager answers.
+
+        Raises SecretUnavailable when it was never fetched and cannot be now.
+        """
+        if self._value is None:
+            self._value = self._fetch_first()
+        elif self._clock() >= self._refresh_after:
+            self._refresh()
+        return self._value
+
+    def changed(self) -> bool:
+        """Looks for a newer value after this one failed, at most once a minute. True: there is one, try it."""
+        if self._clock() < self._recheck_after:
+            return False
+        self._recheck_after = self._clock() + RECHECK_SECONDS
+        before = self._value
+        self._refresh()
+        return self._value != before
+
+    def _fetch_first(self) -> str:
+        # Anybody can make us look for a secret that cannot be read: forged requests share one look.
+        if self._failure is not None and self._clock() < self._retry_after:
+            raise self._failure
+        try:
+            return self._fetch()
+        except SecretUnavailable as error:
+            self._failure = error
+            self._retry_after = self._clock() + RETRY_SECONDS
+            raise
+
+    def _refresh(self) -> None:
+        try:
+            self._value = self._fetch()
+        except SecretUnavailable:
+            # The old value may still be right, and is better than no answer.
+            self._refresh_after = self._clock() + RECHECK_SECONDS
+
+    def _fetch(self) -> str:
+        try:
+            value = self._client.get_secret_value(SecretId=self._arn)["SecretString"]
+        except (BotoCoreError, ClientError, KeyError) as error:
+            raise SecretUnavailable(f"secret {self._arn} could not be read: {error}") from error
+        self._refresh_after = self._clock() + MAX_AGE_SECONDS
+        return value

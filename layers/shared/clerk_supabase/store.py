@@ -1,0 +1,177 @@
+"""Supabase's Postgres: the only module that knows psycopg."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, Protocol, assert_never, cast
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from clerk_supabase.changes import Change, Delete, Delivery, Upsert
+from clerk_supabase.errors import ChangeRefused, DatabaseNotReady, DatabaseUnavailable
+
+Outcome = Literal["created", "updated", "unchanged", "stale", "deleted", "refused", "duplicate"]
+
+_APPLY = "select outcome from clerk_sync.apply(%s::jsonb) order by position"
+
+# A pooler in transaction mode keeps nothing between two statements, so nothing here relies on the session; limits on
+# statements and locks belong to the role. A connection whose other end is gone must fail in seconds, not in hours.
+_CONNECTION_DEFAULTS = {
+    "application_name": "clerk-supabase-sync",
+    "connect_timeout": "5",
+    "keepalives_idle": "5",
+    "keepalives_interval": "5",
+    "keepalives_count": "2",
+    "tcp_user_timeout": "10000",
+    "sslmode": "verify-full",
+}
+
+# Classes of SQLSTATE. https://www.postgresql.org/docs/current/errcodes-appendix.html
+_PASSES = {
+    "08",  # connection
+    "25",  # transaction state: the server is read-only, as after a failover
+    "40",  # deadlock, serialization failure
+    "53",  # out of connections, memory or disk
+    "55",  # lock not available
+    "57",  # cancelled, shutting down
+    "58",  # the server's own files
+    "XX",  # the server's own bugs
+}
+_NOT_SET_UP = {
+    "28",  # role unknown or password wrong
+    "3D",  # database does not exist
+    "3F",  # schema does not exist
+    "42",  # function or column missing, or no right to use it
+}
+
+
+class DatabaseUrl(Protocol):
+    """Where the connection string comes from, and whether a newer one is there after it failed."""
+
+    def value(self) -> str: ...
+    def changed(self) -> bool: ...
+
+
+class Store:
+    """Applies changes to Postgres. Keeps one connection for as long as the function's environment lives."""
+
+    def __init__(self, url: DatabaseUrl, ca_file: str = "") -> None:
+        """`url`: a `postgresql://` connection string; TLS with `verify-full` unless it names another `sslmode`.
+
+        `ca_file`: path of the certificate authority's PEM file.
+        """
+        self._url = url
+        self._ca_file = ca_file
+        self._connection: psycopg.Connection | None = None
+
+    def apply(self, changes: Sequence[tuple[Change, Delivery | None]]) -> list[Outcome | ChangeRefused]:
+        """Applies the changes in one transaction and one round trip; one answer for each, in their order.
+
+        A change that Postgres refuses is answered with the refusal and does not stop the others: the batch is halved
+        until it is alone. Raises Retryable when nothing, or only a part, could be applied; applying again is harmless.
+        """
+        if not changes:
+            return []
+        try:
+            return self._apply_together(changes)
+        except ChangeRefused as refusal:
+            if len(changes) == 1:
+                return [refusal]
+        middle = len(changes) // 2
+        return self.apply(changes[:middle]) + self.apply(changes[middle:])
+
+    def close(self) -> None:
+        """Closes the connection; the next call opens a new one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _apply_together(self, changes: Sequence[tuple[Change, Delivery | None]]) -> list[Outcome | ChangeRefused]:
+        batch = json.dumps([_as_json(change, delivery) for change, delivery in changes], separators=(",", ":"))
+        with _errors_translated():
+            rows = self._execute(batch)
+        return [cast("Outcome", outcome) for (outcome,) in rows]
+
+    def _execute(self, batch: str) -> list[tuple[Any, ...]]:
+        kept = self._connection
+        if kept is not None and not kept.closed:
+            try:
+                return kept.execute(_APPLY, [batch]).fetchall()
+            except psycopg.OperationalError:
+                # The other end may have gone while the function was frozen; applying twice is harmless.
+                if not kept.closed:
+                    raise
+        self._connection = self._connect()
+        return self._connection.execute(_APPLY, [batch]).fetchall()
+
+    def _connect(self) -> psycopg.Connection:
+        try:
+            return self._connect_to(self._url.value())
+        except psycopg.OperationalError:
+            if not self._url.changed():
+                raise
+            return self._connect_to(self._url.value())
+
+    def _connect_to(self, url: str) -> psycopg.Connection:
+        options = _CONNECTION_DEFAULTS | conninfo_to_dict(url)
+        if self._ca_file:
+            options["sslrootcert"] = self._ca_file
+        # One statement is one transaction: BEGIN and COMMIT would cost two more round trips.
+        return psycopg.connect(make_conninfo("", **options), autocommit=True, prepare_threshold=None)
+
+
+def _as_json(change: Change, delivery: Delivery | None) -> dict[str, object]:
+    """One element of the batch, by the field names of the type clerk_sync.change."""
+    match change:
+        case Upsert(kind, id, version, content):
+            fields: dict[str, object] = {
+                "kind": kind,
+                "id": id,
+                "source_updated_at": version.source_updated_at,
+                "observed_at": version.observed_at,
+                "content": content,
+            }
+        case Delete(kind, id, deleted_at):
+            fields = {"kind": kind, "id": id, "observed_at": deleted_at, "deleted_at": deleted_at}
+        case _:
+            assert_never(change)
+    if delivery is not None:
+        fields |= {
+            "svix_id": delivery.svix_id,
+            "event_type": delivery.event_type,
+            "received_at": delivery.received_at,
+        }
+    return fields
+
+
+@contextmanager
+def _errors_translated() -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        sqlstate = error.sqlstate or ""
+        # Without a SQLSTATE it is the connection that failed; its message names host and reason, no data.
+        reason = error.diag.message_primary or str(error).strip()
+        if sqlstate[:2] in _NOT_SET_UP:
+            raise DatabaseNotReady(f"{reason} ({sqlstate}); run: clerk-supabase migrate") from error
+        if not sqlstate or sqlstate[:2] in _PASSES:
+            raise DatabaseUnavailable(f"{reason} ({sqlstate or 'no answer'})") from error
+        # Whatever is left is about the data: constraints, limits, and triggers of the app with a code of their own.
+        raise ChangeRefused(_what_is_refused(error)) from error
+
+
+def _what_is_refused(error: psycopg.Error) -> str:
+    """Names the rule, never the data: Postgres puts values into its messages."""
+    where = [
+        f"{name} {value}"
+        for name, value in (
+            ("table", error.diag.table_name),
+            ("column", error.diag.column_name),
+            ("constraint", error.diag.constraint_name),
+        )
+        if value
+    ]
+    return ", ".join([f"Postgres refuses the data: {type(error).__name__} ({error.sqlstate})", *where])
