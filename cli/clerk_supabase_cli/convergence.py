@@ -1,0 +1,368 @@
+"""Whatever order, however often, however many at once, with crashes in between: do the tables end the same?
+
+Many random schedules run at the same time in one database, each with users of its own, and several workers take turns
+at their batches. Afterwards every row must equal that of a second database, which got each event once, alone and in
+the order in which things happened; and what Clerk's clock says is newest must have won.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from itertools import chain, zip_longest
+from random import Random
+from typing import Final, Protocol, Self
+
+import psycopg
+from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
+from psycopg import sql
+
+from clerk_supabase.changes import Change, Content, Delete, Delivery, change_of
+from clerk_supabase.events import parse_event
+from clerk_supabase.queue import Envelope, Message, Queue
+from clerk_supabase.store import Store
+from clerk_supabase.sync import Sync
+from clerk_supabase.telemetry import logger, metrics
+from clerk_supabase_cli.schedules import Batch, Fate, Schedule, interleave, random_schedule
+
+WORKERS: Final = 6
+_WORKER_ROLE: Final = "clerk_sync_worker"
+_AT_ONCE: Final = 50
+_MOST_ATTEMPTS: Final = 20
+
+# Everything but what must differ: the outcome of a delivery and our own clock tell how it went, not how it ended.
+_ROWS: Final = """
+select 'users', clerk_id, users::text from public.users where clerk_id = any(%(ids)s)
+union all
+select 'users_public', clerk_id, users_public::text from public.users_public where clerk_id = any(%(ids)s)
+union all
+select 'entities', id, entities::text from clerk_sync.entities where id = any(%(ids)s)
+union all
+select 'deliveries', svix_id, (event_type, kind, entity_id, occurred_at, received_at)::text
+from clerk_sync.deliveries where svix_id = any(%(svix_ids)s)
+"""
+_STATE: Final = """
+select id, (version).source_updated_at, (version).observed_at, entities.deleted_at, to_jsonb(users)
+from clerk_sync.entities left join public.users on clerk_id = id
+where id = any(%(ids)s)
+"""
+_CUT_ONE_OFF: Final = """
+select pg_terminate_backend(pid) from pg_stat_activity
+where datname = current_database() and usename = %s and state = 'active'
+order by random() limit 1
+"""
+
+
+History = Sequence[tuple[Change, Delivery]]
+
+
+class Database(Protocol):
+    """A migrated database: the superuser's way in, and that of the role which may only apply changes."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def worker_url(self) -> str: ...
+
+
+_SESSIONS: Final = "select from pg_stat_activity where datname = current_database() and usename = %s"
+_DEADLOCKS: Final = "select deadlocks from pg_stat_database where datname = current_database()"
+
+
+@dataclass(slots=True)
+class Report:
+    """What was tried, and what did not end as it should."""
+
+    schedules: int = 0
+    batches: int = 0
+    deliveries: int = 0
+    redelivered_batches: int = 0
+    connections_cut: int = 0
+    deadlocks: int = 0
+    seconds: float = 0.0
+    differences: list[str] = field(default_factory=list)
+
+
+def explore(
+    tried: Database,
+    reference: Database,
+    *,
+    schedules: int,
+    seed: int | str,
+    first: int = 0,
+    progress: Callable[[Report], object] = lambda _: None,
+) -> Report:
+    """Runs the random schedules from number *first* on against *tried*, and each event once, in order, against
+    *reference*.
+
+    Stops after the round that shows the first difference. Neither database may know the schedules' users yet.
+    """
+    started = time.monotonic()
+    report = Report()
+    deadlocks_before = count_deadlocks(tried)
+    with (
+        silent_telemetry(),
+        deadlocks_found_early(tried),
+        closing(_Experiment(tried, reference, report)) as experiment,
+    ):
+        for start in range(first, first + schedules, _AT_ONCE):
+            numbers = range(start, min(start + _AT_ONCE, first + schedules))
+            chance = Random(f"{seed} {start}")  # noqa: S311 - to be repeated, not to be secret
+            experiment.round([random_schedule(seed, number) for number in numbers], chance)
+            report.seconds = time.monotonic() - started
+            progress(report)
+            if report.differences:
+                break
+    report.deadlocks = count_deadlocks(tried) - deadlocks_before
+    return report
+
+
+class _Experiment:
+    """The connections and threads of one exploration."""
+
+    def __init__(self, tried: Database, reference: Database, report: Report) -> None:
+        self._report = report
+        self._onlookers = [psycopg.connect(database.url, autocommit=True) for database in (tried, reference)]
+        self._reference = Store(_Fixed(reference.worker_url))
+        self._stores = [Store(_Fixed(tried.worker_url)) for _ in range(WORKERS)]
+        self._parked_queue = _ParkedQueue()
+        self._scissors = _Scissors(tried.url)
+        self._threads = ThreadPoolExecutor(WORKERS)
+
+    def close(self) -> None:
+        self._threads.shutdown()
+        self._scissors.close()
+        for store in (self._reference, *self._stores):
+            store.close()
+        for onlooker in self._onlookers:
+            onlooker.close()
+
+    def round(self, schedules: Sequence[Schedule], chance: Random) -> None:
+        """Runs these schedules at the same time and compares how they ended."""
+        histories = [[_read(envelope) for envelope in each] for schedule in schedules for each in schedule.histories]
+        self._apply_in_order(histories)
+        line = _Line(interleave(chance, schedules), chance)
+        workers = chance.choice((1, 2, 4, WORKERS, WORKERS, WORKERS))
+        for task in [self._threads.submit(self._work, store, line) for store in self._stores[:workers]]:
+            task.result()
+        self._report.schedules += len(schedules)
+        self._report.batches += line.batches
+        self._report.deliveries += line.deliveries
+        self._report.redelivered_batches += line.redelivered_batches
+        self._report.connections_cut = self._scissors.cuts
+        self._report.differences += [*line.stuck, *self._parked_queue.taken(), *self._differences(histories)]
+
+    def _apply_in_order(self, histories: Iterable[History]) -> None:
+        # The n-th event of every user together: no batch has two events of a user.
+        for events in zip_longest(*histories):
+            self._reference.apply([event for event in events if event])
+
+    def _work(self, store: Store, line: _Line) -> None:
+        sync = Sync(store, self._parked_queue)
+        while batch := line.take():
+            if batch.fate is Fate.cut_off:
+                self._scissors.cut()
+            failed = set(sync.process(batch.messages))
+            if batch.fate is Fate.forgotten:
+                line.put_back(batch.messages)
+            elif failed:
+                line.put_back([message for message in batch.messages if message.message_id in failed])
+
+    def _differences(self, histories: Sequence[History]) -> Iterator[str]:
+        users = [_Truth.of([change for change, _ in history]) for history in histories]
+        keys = {
+            "ids": [user.id for user in users],
+            "svix_ids": [delivery.svix_id for _, delivery in chain.from_iterable(histories)],
+        }
+        found, wanted = ({row[:2]: row[2] for row in each.execute(_ROWS, keys)} for each in self._onlookers)
+        for place in sorted(found.keys() | wanted.keys()):
+            if found.get(place) != wanted.get(place):
+                yield f"{' '.join(place)}: {found.get(place)}, but applied in order: {wanted.get(place)}"
+        states = {row[0]: row[1:] for row in self._onlookers[0].execute(_STATE, keys)}
+        for user in users:
+            if not user.agrees(*states.get(user.id, (None, None, None, None))):
+                yield f"{user.id}: {states.get(user.id)}, but by Clerk's clock: {user}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """What must be known of a user in the end: the newest content by Clerk's clock, and the earliest delete."""
+
+    id: str
+    version: tuple[int, int]
+    contents: tuple[Content, ...]
+    """Those of the newest version; any of them, when there are several."""
+    deleted_at: int | None
+
+    @classmethod
+    def of(cls, changes: Sequence[Change]) -> Self:
+        """The truth about the one user these changes are about."""
+        deletes = [change.deleted_at for change in changes if isinstance(change, Delete)]
+        upserts = [change for change in changes if not isinstance(change, Delete)]
+        versions = [(change.version.source_updated_at, change.version.observed_at) for change in upserts]
+        newest = max(versions, default=(-1, -1))
+        contents = tuple(change.content for change, version in zip(upserts, versions, strict=True) if version == newest)
+        return cls(changes[0].id, newest, contents, min(deletes, default=None))
+
+    def agrees(
+        self, source_updated_at: int | None, observed_at: int | None, deleted_at: int | None, row: Content | None
+    ) -> bool:
+        """Whether this is what the database holds."""
+        if (source_updated_at, observed_at) != self.version or deleted_at != self.deleted_at:
+            return False
+        if row is None:
+            return not self.contents
+        hidden = row["deleted_at"] is not None
+        return hidden == (self.deleted_at is not None) and any(_mirrors(row, content) for content in self.contents)
+
+
+def _mirrors(row: Content, content: Content) -> bool:
+    # Times are spelled differently by Postgres; the reference's rows have been compared with them included.
+    return all(row[name] == value for name, value in content.items() if not name.endswith("_at"))
+
+
+class _Line:
+    """The batches that wait for a worker, and what comes back."""
+
+    def __init__(self, batches: Iterable[Batch], chance: Random) -> None:
+        self._waiting = deque(batches)
+        self._chance = chance
+        self._lock = threading.Lock()
+        self._attempts: Counter[str] = Counter()
+        self.batches = 0
+        self.deliveries = 0
+        self.redelivered_batches = 0
+        self.stuck: list[str] = []
+
+    def take(self) -> Batch | None:
+        """The next batch, until none is left."""
+        with self._lock:
+            if not self._waiting:
+                return None
+            batch = self._waiting.popleft()
+            self.batches += 1
+            self.deliveries += len(batch.messages)
+            return batch
+
+    def put_back(self, messages: Sequence[Message]) -> None:
+        """These were not acknowledged, and come again: at once, or when everything else is done."""
+        with self._lock:
+            self._attempts.update(message.message_id for message in messages)
+            stuck = [each for each in messages if self._attempts[each.message_id] == _MOST_ATTEMPTS]
+            self.stuck += [f"{message.message_id}: never applied" for message in stuck]
+            if not stuck:
+                self.redelivered_batches += 1
+                put = self._chance.choice((self._waiting.append, self._waiting.appendleft))
+                put(Batch(tuple(messages)))
+
+
+class _Scissors:
+    """Cuts the connection of a worker that is just waiting for Postgres."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(url, autocommit=True)
+        self._wanted = threading.Semaphore(0)
+        self._closed = False
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        self.cuts = 0
+
+    def cut(self) -> None:
+        """One connection, in a moment."""
+        self._wanted.release()
+
+    def close(self) -> None:
+        self._closed = True
+        self._wanted.release()
+        self._thread.join()
+        self._connection.close()
+
+    def _run(self) -> None:
+        while self._wanted.acquire() and not self._closed:
+            self.cuts += len(self._connection.execute(_CUT_ONE_OFF, [_WORKER_ROLE]).fetchall())
+
+
+class _ParkedQueue(Queue):
+    """Nothing of a schedule may ever be parked."""
+
+    def __init__(self) -> None:
+        self._reasons: list[str] = []
+
+    def send(self, envelope: Envelope, reason: str = "") -> None:
+        self._reasons.append(f"{envelope.svix_id}: parked: {reason}")
+
+    def taken(self) -> list[str]:
+        """What was parked since the last look."""
+        reasons, self._reasons = self._reasons, []
+        return reasons
+
+
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """A connection string that never changes."""
+
+    url: str
+
+    def value(self) -> str:
+        return self.url
+
+    def changed(self) -> bool:
+        return False
+
+
+class _NoCounters(AmazonCloudWatchEMFProvider):
+    """Counters belong to a process, which in Lambda has one thread."""
+
+    def add_metric(self, name: str, *_: object, **__: object) -> None:
+        pass
+
+
+@contextmanager
+def silent_telemetry() -> Iterator[None]:
+    """Nothing is logged or counted while the `with` block lasts."""
+    level, provider = logger.log_level, metrics.provider
+    logger.setLevel("CRITICAL")
+    metrics.provider = _NoCounters()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        metrics.provider = provider
+
+
+def _read(envelope: Envelope) -> tuple[Change, Delivery]:
+    event = parse_event(envelope.body)
+    return change_of(event), Delivery(envelope.svix_id, event.type, envelope.received_at)
+
+
+@contextmanager
+def deadlocks_found_early(database: Database) -> Iterator[None]:
+    """Sessions that lock each other out wait for a second by default, which would only slow a search down."""
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        alter = sql.SQL("alter database {}").format(sql.Identifier(connection.info.dbname))
+        connection.execute(alter + sql.SQL(" set deadlock_timeout = '20ms'"))
+        yield
+        connection.execute(alter + sql.SQL(" reset deadlock_timeout"))
+
+
+def count_deadlocks(database: Database) -> int:
+    """How many there have ever been, once every worker has closed its connection."""
+    wait_for_workers(database)
+    with psycopg.connect(database.url) as connection:
+        [(deadlocks,)] = connection.execute(_DEADLOCKS).fetchall()
+    return int(deadlocks)
+
+
+def wait_for_workers(database: Database) -> None:
+    """Until all their sessions are over: a session reports its statistics at its end."""
+    deadline = time.monotonic() + 10
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        while connection.execute(_SESSIONS, [_WORKER_ROLE]).fetchall():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{_WORKER_ROLE} is still connected")
+            time.sleep(0.01)

@@ -1,0 +1,109 @@
+"""The `clerk-supabase` command."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import threading
+
+import click
+from rich.console import Console
+
+from clerk_supabase_cli.deliveries import api_gateway_event, sign
+from clerk_supabase_cli.demo import Demo
+from clerk_supabase_cli.migrations import MigrationFailed, migrate, prepare_plain_postgres
+from clerk_supabase_cli.processes import LocalStackError
+from clerk_supabase_cli.project import ProjectNotFound, find_root
+from clerk_supabase_cli.sample_events import NoSuchSample, sample_event
+from clerk_supabase_cli.stack import LocalStack
+
+# Obviously not a secret: what events/env.json and `dev` use on this machine.
+LOCAL_SECRET = "whsec_bG9jYWwtb25seS1ub3QtYS1zZWNyZXQ="  # noqa: S105
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def commands() -> None:
+    """Keeps a Supabase Postgres true to Clerk: developer's and operator's commands."""
+
+
+@commands.command("migrate")
+@click.option(
+    "--database-url",
+    envvar="DATABASE_URL",
+    required=True,
+    help="postgresql:// of the owner; a direct or session connection.  [env: DATABASE_URL]",
+)
+@click.option("--plain-postgres", is_flag=True, help="Not Supabase: first create the API's roles and auth.jwt().")
+def migrate_command(database_url: str, plain_postgres: bool) -> None:
+    """Apply the SQL migrations that are missing, in order."""
+    root = find_root()
+    if plain_postgres:
+        prepare_plain_postgres(database_url, root)
+    applied = 0
+    for name in migrate(database_url, root):
+        click.echo(f"applied {name}")
+        applied += 1
+    click.echo("up to date" if applied == 0 else f"{applied} applied")
+
+
+@commands.command("event")
+@click.argument("name", metavar="TYPE")
+@click.option("--id", "object_id", help="Clerk id of the object it is about; default the sample's own.")
+@click.option(
+    "--secret",
+    envvar="CLERK_WEBHOOK_SIGNING_SECRET",
+    default=LOCAL_SECRET,
+    help="Signing secret, whsec_...; default that of `dev`.  [env: CLERK_WEBHOOK_SIGNING_SECRET]",
+)
+def event_command(name: str, object_id: str | None, secret: str) -> None:
+    """Print a freshly signed API Gateway event, for `sam local invoke IngestFunction -e -`.
+
+    TYPE is the name of a file in events/clerk, such as user.created. A signature is good for five minutes, so a
+    stored event would be refused.
+    """
+    request = sign(sample_event(find_root(), name, object_id), secret)
+    click.echo(json.dumps(api_gateway_event(request), indent=2))
+
+
+@commands.command("dev")
+@click.option("--port", default=4566, show_default=True, type=click.IntRange(1, 65535), help="Of the emulated AWS.")
+def dev_command(port: int) -> None:
+    """Keep the whole stack running on this machine until Ctrl-C."""
+    with LocalStack(find_root(), port=port, webhook_secret=LOCAL_SECRET, progress=_say) as stack:
+        click.echo(
+            f"""
+webhook URL     {stack.webhook_url}
+signing secret  {stack.webhook_secret}
+database        {stack.database_url}
+emulated AWS    {stack.ministack.endpoint} (AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test)
+logs            {stack.logs}
+
+Ctrl-C ends it."""
+        )
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
+def _say(step: str, seconds: float | None) -> None:
+    if seconds is not None:
+        click.echo(f"{step} ({seconds:.1f} s)")
+
+
+@commands.command("demo")
+@click.option("--users", default=300, show_default=True, type=click.IntRange(1, 5000), help="How many sign up.")
+@click.option("--seed", default=None, type=int, help="Repeats the traffic of an earlier run.")
+def demo_command(users: int, seed: int | None) -> None:
+    """Deploy the template to an emulated AWS on this machine, send webhooks, show that Postgres agrees."""
+    demo = Demo(find_root(), users=users, seed=seed, console=Console())
+    if demo.run() != 0:
+        sys.exit(1)
+
+
+def main() -> None:
+    """Runs the command; a failure that has a known cause is one line, not a traceback."""
+    try:
+        commands(prog_name="clerk-supabase")
+    except (LocalStackError, MigrationFailed, NoSuchSample, ProjectNotFound) as error:
+        click.echo(f"clerk-supabase: {error}", err=True)
+        sys.exit(1)

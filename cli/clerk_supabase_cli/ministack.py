@@ -1,0 +1,198 @@
+"""The AWS emulator on loopback: MiniStack, a server process with an environment of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import botocore.session
+from botocore.config import Config
+
+from clerk_supabase_cli.processes import Guard, LocalStackError, free_port, is_taken, last_lines
+from clerk_supabase_cli.tools import Tools
+
+REGION: Final = "us-east-1"
+ACCOUNT: Final = "000000000000"
+_START_SECONDS: Final = 30.0
+_PORT_ATTEMPTS: Final = 5
+# Whatever AWS profile the caller works with, our clients neither need it nor look for it.
+_NO_PROFILE: Final = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
+# A proxy from the environment could not reach this machine's loopback.
+_WITHOUT_PROXY: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class MiniStackFailed(LocalStackError):
+    """MiniStack did not start."""
+
+
+class MiniStack:
+    """An emulated AWS account on 127.0.0.1 that lives as long as the `with` block.
+
+    It forgets everything in the end. Deployed functions run as its child processes and are ended with it.
+    """
+
+    def __init__(self, tools: Tools, *, port: int = 0, auth: bool = True, logs: Path | None = None) -> None:
+        """*port*: where to listen; 0 takes a free one. *auth*: enforce IAM, so that a function can do only what
+        its role allows.
+
+        *logs*: where to write the log, if it is to outlive the emulator.
+        """
+        self._executable = tools.ministack
+        self._logs = logs
+        self._auth = auth
+        self._guard: Guard | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._access_key = f"local{secrets.token_hex(8)}"
+        self._secret_key = secrets.token_hex(20)
+        self._session: Any = botocore.session.Session(session_vars=_NO_PROFILE)
+        self._wanted_port = port
+        self.port = 0
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as undo:
+            self._guard = undo.enter_context(Guard())
+            self._folder = self._guard.folder("clerk-supabase-ministack-")
+            self._start_on_a_free_port(self._guard)
+            undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.close()
+
+    @property
+    def endpoint(self) -> str:
+        """The URL that answers for every AWS service."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        """What the emulator says."""
+        return (self._logs or self._folder) / "ministack.log"
+
+    @property
+    def running(self) -> bool:
+        """Whether the emulator's process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def process_id(self) -> int:
+        """The emulator's process id. Raises LocalStackError if it is not running."""
+        if self._process is None:
+            raise LocalStackError("MiniStack is not running")
+        return self._process.pid
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that make an AWS tool talk to this account, as its root user, and to no other."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self._access_key,
+            "AWS_SECRET_ACCESS_KEY": self._secret_key,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def client(self, service: str) -> Any:
+        """A client of *service*, as boto3 makes them, with the root user's credentials."""
+        return self._session.create_client(
+            service,
+            region_name=REGION,
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self._access_key,
+            aws_secret_access_key=self._secret_key,
+            config=Config(retries={"mode": "standard"}, max_pool_connections=50, proxies={}),
+        )
+
+    def function_log(self, function: str) -> list[str]:
+        """What *function* (its physical name) printed or logged, oldest first, with START and END lines."""
+        pages = self.client("logs").get_paginator("filter_log_events")
+        events = pages.paginate(logGroupName=f"/aws/lambda/{function}")
+        return [event["message"] for page in events for event in page["events"]]
+
+    def mend_event_sources(self) -> None:
+        """Give event source mappings their numbers back, to be called after every deployment.
+
+        CloudFormation parameters of type Number arrive in MiniStack as text. It compares a mapping's
+        MaximumConcurrency with a number, so its poller would fail for ever. A client reads it as a number, so
+        writing back what was read is enough.
+        """
+        functions = self.client("lambda")
+        for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
+            if scaling := mapping.get("ScalingConfig"):
+                functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig=scaling)
+
+    def _start_on_a_free_port(self, guard: Guard) -> None:
+        # Else whoever listens there, perhaps another MiniStack, would be taken for ours.
+        if self._wanted_port and is_taken(self._wanted_port):
+            raise MiniStackFailed(f"port {self._wanted_port} of 127.0.0.1 is taken: choose another one")
+        for attempts_left in reversed(range(_PORT_ATTEMPTS)):
+            self.port = self._wanted_port or free_port()
+            self._process = guard.start(
+                [str(self._executable)], log=self.log, env=self._server_environment(), cwd=self._folder
+            )
+            try:
+                self._wait_until_healthy()
+            except MiniStackFailed:
+                guard.end(self._process, signal.SIGKILL)
+                # Somebody may have taken the port between our look and the server's bind.
+                if self._wanted_port or not attempts_left or "already in use" not in last_lines(self.log, 50):
+                    raise
+            else:
+                return
+
+    def _server_environment(self) -> dict[str, str]:
+        """Nothing of the caller's: the emulator hands its whole environment on to every function."""
+        folder = str(self._folder)
+        return {
+            "PATH": os.defpath,
+            "LANG": "C.UTF-8",
+            "HOME": folder,
+            "TMPDIR": folder,
+            "PYTHONUNBUFFERED": "1",
+            "AUTH": "true" if self._auth else "false",
+            "BIND_HOST": "127.0.0.1",
+            "MINISTACK_HOST": "127.0.0.1",
+            "GATEWAY_PORT": str(self.port),
+            "MINISTACK_ACCOUNT_ID": ACCOUNT,
+            "MINISTACK_REGION": REGION,
+            "AWS_ACCESS_KEY_ID": self._access_key,
+            "AWS_SECRET_ACCESS_KEY": self._secret_key,
+            # Services that would listen on every address, ports of their own.
+            "SFTP_ENABLED": "0",
+            "IOT_MTLS_ENABLED": "0",
+            # It removes containers it takes for its own leftovers; ours never has any.
+            "DOCKER_HOST": f"unix://{folder}/no-docker",
+        }
+
+    def _wait_until_healthy(self) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._healthy():
+            if not self.running or time.monotonic() > deadline:
+                raise MiniStackFailed(f"MiniStack did not start; last lines of its log:\n{last_lines(self.log, 20)}")
+            time.sleep(0.02)
+
+    def _healthy(self) -> bool:
+        try:
+            with _WITHOUT_PROXY.open(f"{self.endpoint}/_ministack/health", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False

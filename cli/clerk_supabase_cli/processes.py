@@ -1,0 +1,222 @@
+"""Child processes and scratch folders that cannot outlive this process.
+
+A *guard*, a small process of its own, holds the reading end of a pipe whose writing end only this process
+has. Whatever ends this process (return, exception, Ctrl-C, SIGTERM, SIGKILL), the kernel closes the pipe; the
+guard then ends every process group that is still registered and removes every folder that is still there.
+This needs no signal handlers and works on Linux and macOS alike.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+# Runs under `python -I -S`: it starts in milliseconds and depends on nothing that is installed.
+_GUARD = """
+import os, shutil, signal, sys, time
+
+def alive(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+groups, folders = {}, set()
+for line in sys.stdin:
+    verb, value = line.rstrip("\\n").split(" ", 1)
+    if verb == "guard":
+        group, number = value.split()
+        groups[int(group)] = int(number)
+    elif verb == "release":
+        groups.pop(int(value), None)
+    elif verb == "folder":
+        folders.add(value)
+    elif verb == "keep":
+        folders.discard(value)
+
+def end(group, number):
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+for group, number in groups.items():
+    end(group, number)
+deadline = time.monotonic() + 5
+while any(map(alive, groups)) and time.monotonic() < deadline:
+    time.sleep(0.02)
+for group in groups:
+    end(group, signal.SIGKILL)
+for folder in folders:
+    shutil.rmtree(folder, ignore_errors=True)
+"""
+
+
+class LocalStackError(Exception):
+    """The local stack could not be started or kept running."""
+
+
+class CommandFailed(LocalStackError):
+    """A command of the local stack failed."""
+
+    def __init__(self, command: Sequence[str], status: int, log: Path, *, lines: int = 25) -> None:
+        """*status*: the exit status, negative for the signal that ended it; *log*: its whole output."""
+        self.command = tuple(command)
+        self.status = status
+        self.log = log
+        self.last_lines = last_lines(log, lines)
+        super().__init__(
+            f"`{' '.join(self.command)}` ended with status {status}; last lines of {log}:\n{self.last_lines}"
+        )
+
+
+class Guard:
+    """Starts processes and makes scratch folders, and sees to it that none is left behind.
+
+    Processes run in sessions of their own, so a Ctrl-C in the terminal reaches only this process, which then
+    ends them in order.
+    """
+
+    def __init__(self) -> None:
+        reading_end, writing_end = os.pipe()
+        self._pipe = os.fdopen(writing_end, "w", buffering=1)
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _GUARD],
+            stdin=reading_end,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        os.close(reading_end)
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._folders: list[Path] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what still runs, remove the folders. May be called twice."""
+        for child in list(self._children.values()):
+            self.end(child, signal.SIGKILL)
+        for folder in self._folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        self._pipe.close()
+        self._process.wait()
+
+    def folder(self, prefix: str) -> Path:
+        """Make a scratch folder that only this user can read, removed in the end."""
+        folder = Path(tempfile.mkdtemp(prefix=prefix))
+        self._folders.append(folder)
+        self._tell(f"folder {folder}")
+        return folder
+
+    def keep(self, folder: Path) -> None:
+        """Leave *folder* where it is, for somebody to look into."""
+        self._folders.remove(folder)
+        self._tell(f"keep {folder}")
+
+    def start(
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        account: pwd.struct_passwd | None = None,
+        last_signal: signal.Signals = signal.SIGKILL,
+    ) -> subprocess.Popen[bytes]:
+        """Start *command* with its output appended to *log*, as the user *account* if one is given.
+
+        *last_signal* is what the guard ends it with if this process disappears.
+        """
+        with log.open("ab") as output:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=env,
+                cwd=cwd,
+                user=account and account.pw_uid,
+                group=account and account.pw_gid,
+                extra_groups=None if account is None else [],
+                start_new_session=True,
+            )
+        self._children[child.pid] = child
+        self._tell(f"guard {child.pid} {last_signal:d}")
+        return child
+
+    def end(self, child: subprocess.Popen[bytes], number: signal.Signals, *, grace: float = 10.0) -> None:
+        """Send *number* to the child's process group, wait *grace* seconds, then kill what is left of it."""
+        if child.poll() is None:
+            _signal_group(child.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(grace)
+        _signal_group(child.pid, signal.SIGKILL)
+        child.wait()
+        if self._children.pop(child.pid, None) is not None:
+            self._tell(f"release {child.pid}")
+
+    def run(self, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
+        """Run *command* to its end. Raises CommandFailed."""
+        self.finish(self.start(command, log=log, env=env), log=log)
+
+    def finish(self, child: subprocess.Popen[bytes], *, log: Path) -> None:
+        """Wait for a command that `start` began. Raises CommandFailed."""
+        status = child.wait()
+        self.end(child, signal.SIGKILL)
+        if status != 0:
+            command = child.args if isinstance(child.args, list | tuple) else [child.args]
+            raise CommandFailed([str(word) for word in command], status, log)
+
+    def _tell(self, line: str) -> None:
+        self._pipe.write(f"{line}\n")
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def is_taken(port: int) -> bool:
+    """Whether somebody listens on this TCP port of 127.0.0.1."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def last_lines(log: Path, count: int) -> str:
+    """The last *count* lines of a log, empty if there is no such file."""
+    try:
+        with log.open(encoding="utf-8", errors="replace") as lines:
+            return "".join(deque(lines, maxlen=count)).rstrip()
+    except FileNotFoundError:
+        return ""
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    # macOS answers EPERM for a group that consists of zombies only.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)

@@ -1,0 +1,27 @@
+"""The checkout the command works in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ProjectNotFound(Exception):
+    """No folder from here upwards holds a template.yaml beside sql/migrations: run this inside a checkout."""
+
+    def __init__(self, start: Path) -> None:
+        super().__init__(
+            f"neither {start} nor a folder above it holds template.yaml and sql/migrations; "
+            "run this inside a checkout of clerk-supabase-sync"
+        )
+
+
+def find_root(start: Path | None = None) -> Path:
+    """The nearest folder that is a checkout, from *start* (default: the current one) upwards.
+
+    Raises ProjectNotFound.
+    """
+    start = (start or Path.cwd()).resolve()
+    for folder in (start, *start.parents):
+        if (folder / "template.yaml").is_file() and (folder / "sql" / "migrations").is_dir():
+            return folder
+    raise ProjectNotFound(start)

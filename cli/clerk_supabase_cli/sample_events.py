@@ -1,0 +1,35 @@
+"""The sample events of the folder `events`, as if they had happened just now."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from clerk_supabase_cli.samples import Json
+
+
+class NoSuchSample(Exception):
+    """There is no sample event of that name."""
+
+
+def sample_names(root: Path) -> list[str]:
+    """What can be asked for: event types, some with a variant (`user.created.google`)."""
+    return sorted(file.stem for file in (root / "events" / "clerk").glob("*.json"))
+
+
+def sample_event(root: Path, name: str, object_id: str | None = None) -> Json:
+    """The sample with the present time in it, so that it is newer than all before; about `object_id` if given.
+
+    Raises NoSuchSample.
+    """
+    file = root / "events" / "clerk" / f"{name}.json"
+    if not file.is_file():
+        raise NoSuchSample(f"no sample is called {name!r}; there are: {', '.join(sample_names(root))}")
+    event: Json = json.loads(file.read_text())
+    event["timestamp"] = time.time_ns() // 1_000_000
+    if "updated_at" in event["data"]:
+        event["data"]["updated_at"] = event["timestamp"]
+    if object_id is not None:
+        event["data"]["id"] = object_id
+    return event

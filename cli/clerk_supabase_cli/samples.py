@@ -1,0 +1,200 @@
+"""Synthetic Clerk objects and events, with every field Clerk sends. All people, addresses and numbers are made up.
+
+Source of the field names: https://github.com/clerk/openapi-specs (webhooks/2025-04-15).
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, Literal
+
+Json = dict[str, Any]
+
+INSTANCE_ID = "ins_2Local00000000000000000001"
+
+
+def user(user_id: str, *, created_at: int, updated_at: int, **changes: Any) -> Json:
+    """A Clerk User who signed up with an e-mail code. Times in milliseconds; `changes` replaces whole fields."""
+    name = user_id.removeprefix("user_").lower()
+    email_id = f"idn_{name}"
+    return {
+        "id": user_id,
+        "object": "user",
+        "external_id": None,
+        "primary_email_address_id": email_id,
+        "primary_phone_number_id": None,
+        "primary_web3_wallet_id": None,
+        "username": None,
+        "first_name": "Ada",
+        "last_name": "Example",
+        "locale": "en-GB",
+        "profile_image_url": "https://img.example.test/old",
+        "image_url": f"https://img.example.test/{name}",
+        "has_image": False,
+        "public_metadata": {},
+        "private_metadata": {},
+        "unsafe_metadata": {},
+        "email_addresses": [email_address(email_id, f"{name}@example.test", created_at)],
+        "phone_numbers": [],
+        "web3_wallets": [],
+        "passkeys": [],
+        "password_enabled": True,
+        "two_factor_enabled": False,
+        "totp_enabled": False,
+        "backup_code_enabled": False,
+        "mfa_enabled_at": None,
+        "mfa_disabled_at": None,
+        "password_last_updated_at": created_at,
+        "external_accounts": [],
+        "saml_accounts": [],
+        "enterprise_accounts": [],
+        "last_sign_in_at": None,
+        "banned": False,
+        "locked": False,
+        "lockout_expires_in_seconds": None,
+        "verification_attempts_remaining": 100,
+        "created_at": created_at,
+        "updated_at": updated_at,
+        "delete_self_enabled": True,
+        "create_organization_enabled": True,
+        "create_organizations_limit": None,
+        "last_active_at": created_at,
+        "legal_accepted_at": None,
+        "bypass_client_trust": False,
+    } | changes
+
+
+def email_address(identifier: str, address: str, created_at: int, *, status: str = "verified") -> Json:
+    """A Clerk EmailAddress; `status` is that of its verification."""
+    return {
+        "id": identifier,
+        "object": "email_address",
+        "email_address": address,
+        "reserved": False,
+        "verification": {
+            "object": "verification_otp",
+            "status": status,
+            "strategy": "email_code",
+            "attempts": 1,
+            "expire_at": created_at + 600_000,
+        },
+        "linked_to": [],
+        "matches_sso_connection": False,
+        "created_at": created_at,
+        "updated_at": created_at,
+    }
+
+
+def organization(org_id: str, *, created_at: int, updated_at: int, **changes: Any) -> Json:
+    """A Clerk Organization. Times in milliseconds; `changes` replaces whole fields."""
+    return {
+        "id": org_id,
+        "object": "organization",
+        "name": "Example Labs",
+        "slug": org_id.lower().replace("_", "-"),
+        "image_url": "https://img.example.test/organization",
+        "has_image": False,
+        "members_count": 1,
+        "missing_member_with_elevated_permissions": False,
+        "pending_invitations_count": 0,
+        "max_allowed_memberships": 5,
+        "admin_delete_enabled": True,
+        "public_metadata": {},
+        "private_metadata": {},
+        "created_by": "user_founder",
+        "created_at": created_at,
+        "updated_at": updated_at,
+        "last_active_at": created_at,
+        "role_set_key": None,
+    } | changes
+
+
+def membership(
+    membership_id: str, org: Json, member: Json, *, created_at: int, updated_at: int, **changes: Any
+) -> Json:
+    """A Clerk OrganizationMembership of a user in an organization, both as objects of this module."""
+    return {
+        "id": membership_id,
+        "object": "organization_membership",
+        "role": "org:member",
+        "role_name": "Member",
+        "permissions": ["org:sys_memberships:read"],
+        "public_metadata": {},
+        "private_metadata": {},
+        "organization": org,
+        "public_user_data": {
+            "user_id": member["id"],
+            "first_name": member["first_name"],
+            "last_name": member["last_name"],
+            "profile_image_url": member["profile_image_url"],
+            "image_url": member["image_url"],
+            "has_image": member["has_image"],
+            "identifier": "someone@example.test",
+            "username": member["username"],
+            "banned": member["banned"],
+            "deprovisioned": False,
+        },
+        "created_at": created_at,
+        "updated_at": updated_at,
+    } | changes
+
+
+def invitation(invitation_id: str, org_id: str, *, created_at: int, updated_at: int, **changes: Any) -> Json:
+    """A Clerk OrganizationInvitation that waits for an answer."""
+    return {
+        "id": invitation_id,
+        "object": "organization_invitation",
+        "email_address": "guest@example.test",
+        "role": "org:member",
+        "role_name": "Member",
+        "organization_id": org_id,
+        "inviter_id": "user_founder",
+        "status": "pending",
+        "public_metadata": {},
+        "private_metadata": {},
+        "url": "https://accounts.example.test/invitations/secret",
+        "expires_at": created_at + 2_592_000_000,
+        "created_at": created_at,
+        "updated_at": updated_at,
+    } | changes
+
+
+def domain(domain_id: str, org_id: str, *, created_at: int, updated_at: int, **changes: Any) -> Json:
+    """A Clerk OrganizationDomain that nobody has verified."""
+    return {
+        "id": domain_id,
+        "object": "organization_domain",
+        "organization_id": org_id,
+        "name": "example.test",
+        "enrollment_mode": "manual_invitation",
+        "affiliation_email_address": None,
+        "affiliation_verification": None,
+        "ownership_verification": None,
+        "verification": None,
+        "total_pending_invitations": 0,
+        "total_pending_suggestions": 0,
+        "created_at": created_at,
+        "updated_at": updated_at,
+    } | changes
+
+
+def event(event_type: str, data: Json, *, timestamp: int, instance_id: str = INSTANCE_ID) -> Json:
+    """The envelope of a webhook. `timestamp`: when it happened, milliseconds."""
+    return {
+        "data": data,
+        "event_attributes": {"http_request": {"client_ip": "192.0.2.7", "user_agent": "Mozilla/5.0"}},
+        "instance_id": instance_id,
+        "object": "event",
+        "timestamp": timestamp,
+        "type": event_type,
+    }
+
+
+def deleted(kind: Literal["user", "organization", "organization_domain"], object_id: str) -> Json:
+    """What Clerk sends of an object that was deleted: no times, no content. A membership is sent whole instead."""
+    return {"object": kind, "id": object_id, "deleted": True}
+
+
+def new_user_id() -> str:
+    """An id as Clerk makes them, new each time."""
+    return f"user_{secrets.token_hex(13)}"

@@ -1,0 +1,115 @@
+"""Random ways for webhooks to reach the sync function: in which order, how often, in which batches, which crashes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from itertools import chain
+from random import Random
+from typing import Final
+
+from clerk_supabase.queue import Envelope, Message
+from clerk_supabase_cli.histories import user_history
+
+_RECEIVED_AT: Final = 1_750_000_000_000
+# Seldom enough that reconnecting does not become all there is to do.
+_FATES: Final = {"acknowledged": 87, "forgotten": 12, "cut_off": 1}
+
+
+class Fate(Enum):
+    """What happens to a batch when it is handed to a worker for the first time."""
+
+    acknowledged = auto()
+    forgotten = auto()
+    """The worker dies after it applied the batch, before it said so: SQS delivers the batch again."""
+    cut_off = auto()
+    """A connection to Postgres is cut while it works."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a worker gets at once."""
+
+    messages: tuple[Message, ...]
+    fate: Fate = Fate.acknowledged
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The events about a few users, and one way for them to arrive. Number and seed say all of it again."""
+
+    number: int
+    histories: tuple[tuple[Envelope, ...], ...]
+    """Per user, in the order in which things happened."""
+    batches: tuple[Batch, ...]
+
+
+def random_schedule(seed: int | str, number: int) -> Schedule:
+    """The schedule of that number; its users are its own."""
+    chance = Random(f"{seed} {number}")  # noqa: S311 - to be repeated, not to be secret
+    histories = tuple(
+        tuple(_envelopes(chance, f"user_{number:07}x{user}")) for user in range(chance.choice((1, 2, 2, 3)))
+    )
+    batches = tuple(_batches(chance, list(_arrivals(chance, chain.from_iterable(histories)))))
+    return Schedule(number, histories, batches)
+
+
+def interleave(chance: Random, schedules: Iterable[Schedule]) -> list[Batch]:
+    """One line of batches out of those of all schedules. Those of one schedule stay near each other, so that several
+    workers are busy with the same users; some that meet are joined, so that a batch spans several schedules."""
+    line = [
+        (start + chance.uniform(0, spread), batch)
+        for start, schedule in enumerate(schedules)
+        for spread in [chance.choice((0.5, 2, 20))]
+        for batch in schedule.batches
+    ]
+    line.sort(key=lambda placed: placed[0])
+    return list(_joined(chance, [batch for _, batch in line]))
+
+
+def _envelopes(chance: Random, user_id: str) -> Iterator[Envelope]:
+    for number, event in enumerate(user_history(chance, user_id)):
+        yield Envelope(f"msg_{user_id}_{number}", json.dumps(event).encode(), _RECEIVED_AT)
+
+
+def _arrivals(chance: Random, envelopes: Iterable[Envelope]) -> Iterator[Message]:
+    """Every envelope, once or more often, by and large in order, or the other way round, or in none at all."""
+    disorder = chance.choice((0.0, 3.0, 1000.0, 1000.0))
+    direction = chance.choice((1, 1, -1))
+    copies = [
+        (direction * place + chance.uniform(0, disorder), envelope)
+        for place, envelope in enumerate(envelopes)
+        for _ in range(chance.choice((1, 1, 1, 2, 3)))
+    ]
+    copies.sort(key=lambda placed: placed[0])
+    for number, (_, envelope) in enumerate(copies):
+        yield Message(f"{envelope.svix_id}_{number}", envelope)
+
+
+def _batches(chance: Random, messages: list[Message]) -> Iterator[Batch]:
+    largest = chance.choice((1, 3, 10, 10, 30))
+    while messages:
+        size = chance.randint(1, largest)
+        fate = Fate[chance.choices(list(_FATES), list(_FATES.values()))[0]]
+        yield Batch(tuple(messages[:size]), fate)
+        del messages[:size]
+
+
+def _joined(chance: Random, batches: list[Batch]) -> Iterator[Batch]:
+    waiting: Batch | None = None
+    for batch in batches:
+        if waiting is None:
+            waiting = batch
+        elif chance.random() < 0.3:
+            waiting = Batch(waiting.messages + batch.messages, max(waiting.fate, batch.fate, key=_severity))
+        else:
+            yield waiting
+            waiting = batch
+    if waiting is not None:
+        yield waiting
+
+
+def _severity(fate: Fate) -> int:
+    return fate.value

@@ -1,0 +1,282 @@
+"""The whole bundle on this machine: an embedded Postgres, MiniStack, and the real template deployed into it.
+
+Nothing home-made stands in for AWS: the build is `sam build`, the deployment is `sam deploy`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Protocol, Self
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import sql
+
+from clerk_supabase_cli.deliveries import generate_secret
+from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
+from clerk_supabase_cli.ministack import REGION, MiniStack
+from clerk_supabase_cli.postgres import EmbeddedPostgres
+from clerk_supabase_cli.processes import Guard, LocalStackError
+from clerk_supabase_cli.tools import Tools, lambda_architecture, python_platform
+
+WORKER_ROLE: Final = "clerk_sync_worker"
+_ARTIFACTS_BUCKET: Final = "artifacts"
+_BUILD_STEP: Final = "Build with sam build"
+# Variables that would let the caller's AWS account, Python environment or `make` into the build.
+_FOREIGN_PREFIXES: Final = ("AWS_", "SAM_CLI_", "PYTHON", "VIRTUAL_ENV", "LAYER_", "MAKE", "MFLAGS")
+
+
+class Progress(Protocol):
+    """Told about every step twice: when it begins (*seconds* is None) and when it is done."""
+
+    def __call__(self, step: str, seconds: float | None) -> None: ...
+
+
+def _silent(step: str, seconds: float | None) -> None:
+    """No progress."""
+
+
+class LocalStack:
+    """The deployed bundle, as long as the `with` block lasts.
+
+    Entering it builds, starts and deploys everything; leaving it ends every process and removes every file.
+    If a step fails, a LocalStackError says which command, and its logs are kept where the error says.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        worker_url: str | None = None,
+        parameters: Mapping[str, str] | None = None,
+        auth: bool = True,
+        port: int = 0,
+        webhook_secret: str = "",
+        tools: Tools | None = None,
+        progress: Progress = _silent,
+    ) -> None:
+        """Describe a stack of the checkout at *root*.
+
+        With *worker_url*, the URL of a migrated database as its worker role, no Postgres is started.
+        *parameters* are added to the template's; *auth* enforces IAM.
+        *port* is where the emulated AWS listens, *webhook_secret* what webhooks are signed with; both are made up
+        unless given.
+        """
+        self._root = root
+        self._worker_url = worker_url
+        self._parameters = dict(parameters or {})
+        self._auth = auth
+        self._port = port
+        self._tools = tools or Tools.of(root)
+        self._progress = progress
+        self._undo = contextlib.ExitStack()
+        self._postgres: EmbeddedPostgres | None = None
+        self.stage = self._parameters.get("Stage", "dev")
+        self.name = f"clerk-supabase-sync-{self.stage}"
+        self.webhook_secret = webhook_secret or generate_secret()
+        self.outputs: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as undo:
+            guard = undo.enter_context(Guard())
+            self._guard = guard
+            self._folder = guard.folder("clerk-supabase-stack-")
+            self.logs = guard.folder("clerk-supabase-logs-")
+            try:
+                self._bring_up(undo)
+            except LocalStackError:
+                guard.keep(self.logs)
+                raise
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._undo.close()
+
+    @property
+    def postgres(self) -> EmbeddedPostgres:
+        """The embedded Postgres. Raises LocalStackError if the stack was given another database."""
+        if self._postgres is None:
+            raise LocalStackError("this stack uses a database of its caller's, not the embedded Postgres")
+        return self._postgres
+
+    @property
+    def database_url(self) -> str:
+        """The embedded Postgres's URL as superuser."""
+        return self.postgres.url()
+
+    @property
+    def webhook_url(self) -> str:
+        """Where to POST webhooks: the deployed API's address, as it can be reached on this machine."""
+        address = urlsplit(self.outputs["WebhookUrl"])
+        api, _, _ = address.netloc.partition(".")
+        return f"{self.ministack.endpoint}/_aws/execute-api/{api}{address.path}"
+
+    def deploy(self, parameters: Mapping[str, str] | None = None) -> None:
+        """Deploy what was built with *parameters* besides those the stack has, again if need be.
+
+        Raises CommandFailed.
+        """
+        self._parameters |= parameters or {}
+        with self._step("Deploy with sam deploy"):
+            environment = self._sam_environment() | self.ministack.environment
+            self._guard.run(self._deploy_command(), log=self.logs / "sam-deploy.log", env=environment)
+            self.ministack.mend_event_sources()
+            self.outputs = self._read_outputs()
+
+    def physical_id(self, logical_id: str) -> str:
+        """The name or id a resource of the template got. Raises botocore's ClientError if there is none."""
+        stack = self.ministack.client("cloudformation")
+        answer = stack.describe_stack_resource(StackName=self.name, LogicalResourceId=logical_id)
+        return str(answer["StackResourceDetail"]["PhysicalResourceId"])
+
+    def function_log(self, logical_id: str) -> list[str]:
+        """What the function *logical_id* printed or logged, oldest first."""
+        return self.ministack.function_log(self.physical_id(logical_id))
+
+    # Steps
+
+    def _bring_up(self, undo: contextlib.ExitStack) -> None:
+        began = time.monotonic()
+        self._progress(_BUILD_STEP, None)
+        # The build needs neither database nor emulator, so they come up while it runs.
+        build = self._begin_build()
+        if self._worker_url is None:
+            self._worker_url = self._bring_up_database(undo)
+        with self._step("Start MiniStack"):
+            self.ministack = undo.enter_context(
+                MiniStack(self._tools, port=self._port, auth=self._auth, logs=self.logs)
+            )
+        with self._step("Store the secrets"):
+            self._create_secrets(self._worker_url)
+            self.ministack.client("s3").create_bucket(Bucket=_ARTIFACTS_BUCKET)
+        self._guard.finish(build, log=self._build_log)
+        self._progress(_BUILD_STEP, time.monotonic() - began)
+        self.deploy()
+
+    def _bring_up_database(self, undo: contextlib.ExitStack) -> str:
+        with self._step("Start Postgres"):
+            self._postgres = undo.enter_context(EmbeddedPostgres(logs=self.logs))
+        with self._step("Apply the migrations"):
+            prepare_plain_postgres(self._postgres.url(), self._root)
+            for _ in migrate(self._postgres.url(), self._root):
+                pass
+        return _let_worker_in(self._postgres)
+
+    def _begin_build(self) -> subprocess.Popen[bytes]:
+        command = [
+            str(self._tools.sam),
+            "build",
+            f"--template={self._root / 'template.yaml'}",
+            f"--build-dir={self._build_folder}",
+            f"--config-file={self._sam_configuration()}",
+            f"--parameter-overrides=Architecture={lambda_architecture()}",
+            "--parallel",
+        ]
+        return self._guard.start(command, log=self._build_log, env=self._sam_environment(), cwd=self._folder)
+
+    def _deploy_command(self) -> list[str]:
+        parameters = {
+            "Stage": self.stage,
+            "Architecture": lambda_architecture(),
+            "WebhookSecretArn": self.webhook_secret_arn,
+            "DatabaseSecretArn": self.database_secret_arn,
+        } | self._parameters
+        return [
+            str(self._tools.sam),
+            "deploy",
+            f"--template={self._build_folder / 'template.yaml'}",
+            f"--config-file={self._sam_configuration()}",
+            f"--stack-name={self.name}",
+            f"--s3-bucket={_ARTIFACTS_BUCKET}",
+            "--capabilities=CAPABILITY_IAM",
+            "--no-confirm-changeset",
+            "--no-fail-on-empty-changeset",
+            "--no-progressbar",
+            "--parameter-overrides",
+            *(f'{name}="{value}"' for name, value in parameters.items()),
+        ]
+
+    def _create_secrets(self, worker_url: str) -> None:
+        store = self.ministack.client("secretsmanager")
+        webhook = store.create_secret(Name=f"{self.name}/webhook", SecretString=self.webhook_secret)
+        database = store.create_secret(Name=f"{self.name}/database", SecretString=worker_url)
+        self.webhook_secret_arn: str = webhook["ARN"]
+        self.database_secret_arn: str = database["ARN"]
+
+    def _read_outputs(self) -> dict[str, str]:
+        answer = self.ministack.client("cloudformation").describe_stacks(StackName=self.name)
+        return {output["OutputKey"]: output["OutputValue"] for output in answer["Stacks"][0]["Outputs"]}
+
+    @contextlib.contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        self._progress(name, None)
+        yield
+        self._progress(name, time.monotonic() - began)
+
+    # What SAM runs with
+
+    @property
+    def _build_folder(self) -> Path:
+        return self._folder / "sam" / "build"
+
+    @property
+    def _build_log(self) -> Path:
+        return self.logs / "sam-build.log"
+
+    @property
+    def _temporary_folder(self) -> Path:
+        folder = self._folder / "tmp"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def _sam_configuration(self) -> Path:
+        """An empty configuration: the checkout's samconfig.toml is for real accounts."""
+        file = self._folder / "samconfig.toml"
+        file.write_text("version = 0.1\n")
+        return file
+
+    def _sam_environment(self) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN_PREFIXES)}
+        # MiniStack's folder comes last: it has the functions' Python under its versioned name.
+        search_path = [
+            self._tools.uv.parent,
+            os.environ.get("PATH", os.defpath),
+            self._tools.ministack.parent,
+        ]
+        no_proxy = ",".join(filter(None, [os.environ.get("no_proxy", os.environ.get("NO_PROXY")), "127.0.0.1"]))
+        return inherited | {
+            # SAM does not tidy up after itself; this folder goes with the stack's.
+            "TMPDIR": str(self._temporary_folder),
+            "PATH": os.pathsep.join(map(str, search_path)),
+            "NO_PROXY": no_proxy,
+            "no_proxy": no_proxy,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "SAM_CLI_TELEMETRY": "0",
+            "SAM_CLI_POLL_DELAY": "0.1",
+            "__SAM_CLI_APP_DIR": str(self._folder / "sam-state"),
+            "LAYER_PYTHON": self._tools.function_python,
+            "LAYER_PLATFORM": python_platform(),
+        }
+
+
+def _let_worker_in(postgres: EmbeddedPostgres) -> str:
+    """Give the worker role, which the migrations create without one, a password; return its URL."""
+    password = secrets.token_urlsafe(24)
+    statement = sql.SQL("alter role {} password {}").format(sql.Identifier(WORKER_ROLE), sql.Literal(password))
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute(statement)
+    # The embedded server speaks no TLS, and nothing leaves this machine.
+    return f"{postgres.url(user=WORKER_ROLE, password=password)}?sslmode=disable"

@@ -1,0 +1,78 @@
+"""Makes up what a few hundred Clerk users do, and knows what Postgres must hold afterwards."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from clerk_supabase_cli.deliveries import new_svix_id
+from clerk_supabase_cli.samples import Json, deleted, event, new_user_id, user
+
+_FIRST_NAMES = ("Ada", "Grace", "Alan", "Edsger", "Barbara", "Donald", "Radia", "Linus", "Margaret", "Ken")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One webhook; its id stays the same however often it is delivered."""
+
+    svix_id: str
+    event: Json
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What Clerk sent, in the order it arrives, and what is true in the end."""
+
+    arrivals: list[Message] = field(default_factory=list)
+    messages: int = 0
+    users: dict[str, Json] = field(default_factory=dict)
+    """The users who still exist, by id, as Clerk knows them."""
+
+
+def make_traffic(user_count: int, rng: random.Random, *, start: int) -> Traffic:
+    """Sign-ups, changes and deletes of `user_count` users, starting at `start` (milliseconds).
+
+    They arrive like webhooks do: shuffled, a tenth of them twice, some updates long after the delete.
+    """
+    traffic = Traffic()
+    on_time: list[Message] = []
+    late: list[Message] = []
+    for number in range(user_count):
+        history, survivor = _life_of_a_user(number, rng, start)
+        traffic.messages += len(history)
+        if survivor is None and rng.random() < 0.5:
+            # The last thing before the delete comes when everything else is over.
+            late.append(history.pop(-2))
+        else:
+            traffic.users |= {survivor["id"]: survivor} if survivor else {}
+        on_time += history
+    on_time += rng.sample(on_time, k=len(on_time) // 10)
+    rng.shuffle(on_time)
+    traffic.arrivals = on_time + late
+    return traffic
+
+
+def _life_of_a_user(number: int, rng: random.Random, start: int) -> tuple[list[Message], Json | None]:
+    """The messages of one user in the order things happened, and the user as they are in the end, if they still are."""
+    user_id = new_user_id()
+    now = start + number * 1000
+    state = user(user_id, created_at=now, updated_at=now, first_name=rng.choice(_FIRST_NAMES))
+    history = [_message("user.created", state, now)]
+    for _ in range(rng.randrange(3)):
+        now += rng.randrange(1, 60_000)
+        state = state | {
+            "updated_at": now,
+            "last_name": f"Example {rng.randrange(100)}",
+            "public_metadata": {"plan": rng.choice(["free", "pro"])},
+        }
+        history.append(_message("user.updated", state, now))
+    if rng.random() < 0.15:
+        now += rng.randrange(1, 60_000)
+        history.append(_message("user.deleted", deleted("user", user_id), now))
+        return history, None
+    return history, state
+
+
+def _message(event_type: str, data: Json, now: int) -> Message:
+    # Clerk's envelope is stamped a moment after the change itself.
+    return Message(new_svix_id(), event(event_type, data, timestamp=now + 18))
