@@ -1,0 +1,46 @@
+"""Measures the targets, each as a ratio to a named baseline of the same run, and prints one table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from clerk_supabase_cli.project import find_root
+from tests.bench import cold_start, concurrency, convergence, ingest, storage, sync
+from tests.bench.results import Result, show
+
+
+@click.command()
+@click.option("--only", multiple=True, help="Just the measurements whose name contains this; may be repeated.")
+@click.option("--schedules", default=10_000, show_default=True, help="How many random schedules must converge.")
+@click.option("--seed", default=1, show_default=True, help="Which random schedules.")
+def main(only: tuple[str, ...], schedules: int, seed: int) -> None:
+    """Missing a target is no error; not being able to measure is one."""
+    root = find_root(Path(__file__).parent)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    with console.status("") as status:
+        measurements: dict[str, Callable[[Path], Iterator[Result]]] = {
+            "sync": sync.measure,
+            "storage": storage.measure,
+            "ingest": ingest.measure,
+            "cold start": cold_start.measure,
+            "concurrency": concurrency.measure,
+            "convergence": partial(convergence.measure, schedules=schedules, seed=seed, progress=status.update),
+        }
+        chosen = [name for name in measurements if not only or any(part in name for part in only)]
+        if not chosen:
+            raise click.UsageError(f"nothing to measure; there is {', '.join(measurements)}")
+        results: list[Result] = []
+        for name in chosen:
+            status.update(f"measuring {name}")
+            results += measurements[name](root)
+    show(results, console)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Workers that are all after the same few users, each in an order of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from clerk_supabase.errors import DatabaseUnavailable
+from clerk_supabase.store import Store
+from clerk_supabase_cli.convergence import WORKERS, count_deadlocks, deadlocks_found_early
+from tests.bench.databases import databases
+from tests.bench.results import Result, Target
+from tests.bench.traffic import Batch, Traffic
+from tests.integration.databases import Database, Url
+
+_USERS: Final = 40
+_BATCHES: Final = 150
+_BATCH_SIZE: Final = 20
+
+
+def measure(root: Path) -> Iterator[Result]:
+    """Every batch has about half of its users in common with every other."""
+    traffic = Traffic()
+    sign_ups = [traffic.sign_up() for _ in range(_USERS)]
+    work = [[[traffic.edit() for _ in range(_BATCH_SIZE)] for _ in range(_BATCHES)] for _ in range(WORKERS)]
+    with databases(root) as made:
+        database = made.take()
+        with closing(Store(Url(database.worker_url))) as store:
+            store.apply(sign_ups)
+        with deadlocks_found_early(database), ThreadPoolExecutor(WORKERS) as workers:
+            started = time.perf_counter()
+            given_up = sum(workers.map(_apply, [database] * WORKERS, work))
+            seconds = time.perf_counter() - started
+        deadlocks = count_deadlocks(database)
+    yield Result(
+        f"{WORKERS} workers, {_BATCH_SIZE} of the same {_USERS} users in every batch",
+        "",
+        f"{WORKERS * _BATCHES / seconds:.0f} batches/s, {given_up} failed",
+        deadlocks,
+        "deadlocks",
+        Target(0),
+    )
+
+
+def _apply(database: Database, batches: Sequence[Batch]) -> int:
+    """How many could not be applied."""
+    given_up = 0
+    with closing(Store(Url(database.worker_url))) as store:
+        for batch in batches:
+            try:
+                store.apply(batch)
+            except DatabaseUnavailable:
+                given_up += 1
+    return given_up

@@ -1,0 +1,20 @@
+"""A Postgres of the benchmark's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clerk_supabase_cli.postgres import EmbeddedPostgres
+from tests.integration.databases import Databases
+
+
+@contextmanager
+def databases(root: Path) -> Iterator[Databases]:
+    """Migrated databases, as long as the `with` block lasts.
+
+    The server does not flush to disk. That flatters nobody but the baselines: they commit after every event.
+    """
+    with EmbeddedPostgres() as server:
+        yield Databases(server, root)

@@ -1,0 +1,118 @@
+"""The processor time of one request, without SQS."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import io
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from clerk_supabase.ingest import Ingest
+from clerk_supabase.queue import Queue
+from clerk_supabase.secrets import Secret
+from clerk_supabase.settings import IngestSettings
+from clerk_supabase.telemetry import logger, metrics
+from clerk_supabase_cli import samples
+from clerk_supabase_cli.convergence import silent_telemetry
+from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, sign
+from tests.bench.results import Result, cost
+from tests.bench.timing import shortest_in_turns
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sqs import SQSClient
+
+_REQUESTS: Final = 500
+_TURNS: Final = 40
+
+
+class _Aws:
+    """Stands where the clients do: SQS takes everything at once, Secrets Manager knows one secret."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+
+    def send_message(self, **_: object) -> None:
+        pass
+
+    def get_secret_value(self, **_: object) -> dict[str, str]:
+        return {"SecretString": self._secret}
+
+
+def measure(root: Path) -> Iterator[Result]:
+    """Against what nobody can leave out: a hash over the body, and a look whether it is text."""
+    secret = generate_secret()
+    body, event = _signed_event(secret)
+    ingest = _ingest(secret)
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+
+    def bare(_: object) -> None:
+        for _ in range(_REQUESTS):
+            hmac.digest(key, b"msg_1.1750000000." + body, hashlib.sha256)
+            body.decode()
+
+    def ours(_: object) -> None:
+        for _ in range(_REQUESTS):
+            ingest.answer(event)
+            metrics.clear_metrics()
+
+    assert ingest.answer(event).status == 202
+    size = f"{len(body):,} bytes"
+    with silent_telemetry():
+        limit, seconds = (each / _REQUESTS for each in shortest_in_turns(bare, ours, range(_TURNS), time.process_time))
+    yield cost(f"ingest, CPU of a request of {size}", "HMAC and UTF-8", limit, seconds, at_most=4)
+    with _log_to_memory():
+        limit, seconds = (each / _REQUESTS for each in shortest_in_turns(bare, ours, range(_TURNS), time.process_time))
+    yield cost("the same with its log line and metric", "HMAC and UTF-8", limit, seconds)
+
+
+def _signed_event(secret: str) -> tuple[bytes, dict[str, Any]]:
+    now = time.time_ns() // 1_000_000
+    accounts = [
+        {
+            "object": "google_account",
+            "id": f"idn_2Account{number}",
+            "provider": "oauth_google",
+            "provider_user_id": "100000000000000000000",
+            "email_address": "ada@example.test",
+            "approved_scopes": "email https://www.googleapis.com/auth/userinfo.email openid profile",
+            "first_name": "Ada",
+            "last_name": "Example",
+            "public_metadata": {},
+            "verification": {"object": "verification_oauth", "status": "verified", "strategy": "oauth_google"},
+        }
+        for number in range(6)
+    ]
+    user = samples.user("user_2Bench", created_at=now, updated_at=now, external_accounts=accounts)
+    request = sign(samples.event("user.updated", user, timestamp=now), secret)
+    event = api_gateway_event(request)
+    # As Lambda's runtime makes it: no string is shared with ours.
+    return request.body, json.loads(json.dumps(event))
+
+
+def _ingest(secret: str) -> Ingest:
+    aws = _Aws(secret)
+    queue = Queue(cast("SQSClient", aws), "https://sqs.example.test/sync")
+    return Ingest(
+        IngestSettings("arn", "https://sqs.example.test/sync", "https://sqs.example.test/parked", "", 780_000),
+        Secret(cast("SecretsManagerClient", aws), "arn"),
+        sync_queue=queue,
+        parked_queue=queue,
+        clock_ms=lambda: time.time_ns() // 1_000_000,
+    )
+
+
+@contextmanager
+def _log_to_memory() -> Iterator[None]:
+    handler = logger.registered_handler
+    assert isinstance(handler, logging.StreamHandler)
+    before = handler.setStream(io.StringIO())
+    yield
+    handler.setStream(before)

@@ -1,0 +1,67 @@
+"""What updates cost on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from clerk_supabase.store import Store
+from clerk_supabase_cli.convergence import wait_for_workers
+from tests.bench.databases import databases
+from tests.bench.results import Result, Target
+from tests.bench.traffic import Traffic
+from tests.integration.databases import Database, Url, value
+
+_TABLES: Final = {"public.users": "users", "clerk_sync.entities": "entities"}
+_USERS: Final = 2_000
+_NO_OPS: Final = 200
+
+
+def measure(root: Path) -> Iterator[Result]:
+    """The share of updates that leave the indexes alone, and the log of one that changes nothing."""
+    with databases(root) as made:
+        yield from _hot_updates(made.take())
+        yield _log_of_a_no_op(made.take())
+
+
+def _hot_updates(database: Database) -> Iterator[Result]:
+    traffic = Traffic()
+    with closing(Store(Url(database.worker_url))) as store, database.connect() as admin:
+        store.apply([traffic.sign_up() for _ in range(_USERS)])
+        # Sign-ups do not count.
+        admin.execute("select pg_stat_reset()")
+        for _ in range(400):
+            store.apply([traffic.edit() if number % 2 else traffic.sign_in() for number in range(20)])
+    wait_for_workers(database)
+    with database.connect() as admin:
+        for table, name in _TABLES.items():
+            [(updates, hot)] = admin.execute(
+                "select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables where relid = %s::regclass", [table]
+            ).fetchall()
+            yield Result(
+                f"updates of {name} that leave the indexes alone",
+                "every index written: 0 %",
+                f"{hot:,} of {updates:,}",
+                100 * hot / updates,
+                "%",
+                Target(95, at_least=True),
+            )
+
+
+def _log_of_a_no_op(database: Database) -> Result:
+    """The smallest of many: now and then a page is tidied up on the way, or the server logs for itself."""
+    traffic = Traffic()
+    with closing(Store(Url(database.worker_url))) as store, database.connect() as admin:
+        store.apply([traffic.sign_up() for _ in range(_NO_OPS)])
+        assert value(admin, "show full_page_writes") == "off"
+        written = []
+        for user in range(_NO_OPS):
+            before = value(admin, "select pg_current_wal_insert_lsn()")
+            assert store.apply([traffic.sign_in(user)]) == ["unchanged"]
+            written.append(int(value(admin, "select pg_current_wal_insert_lsn() - %s::pg_lsn", before)))
+    written.sort()
+    return Result(
+        "log of a user.updated that changes nothing", "", f"{written[len(written) // 2]} bytes", written[0], "bytes"
+    )

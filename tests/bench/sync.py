@@ -1,0 +1,102 @@
+"""A batch against a transaction for every event, on this machine and over a link with a round trip of 5 ms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import psycopg
+
+from clerk_supabase.store import Store
+from tests.bench.databases import databases
+from tests.bench.pasted_handler import PastedHandler
+from tests.bench.results import Result, Target, cost, gain
+from tests.bench.timing import shortest, shortest_in_turns
+from tests.bench.traffic import Batch, Traffic
+from tests.integration.databases import Database, Databases, Url, at_port
+from tests.proxy import CountingProxy
+
+_ROUND_TRIP_SECONDS: Final = 0.005
+_PER_EVENT: Final = "a transaction per event"
+_SIZES: Final = (1, 10, 100, 1000)
+_STATE: Final = """
+select clerk_id, users.first_name, email, public_metadata, deleted_at, users_public.first_name
+from public.users left join public.users_public using (clerk_id)
+order by clerk_id
+"""
+
+
+def measure(root: Path) -> Iterator[Result]:
+    """Round trips, time over a link, time without one."""
+    with databases(root) as made:
+        yield _round_trips(made)
+        yield from _over_a_link(made)
+        yield _without_a_link(made)
+
+
+def _round_trips(made: Databases) -> Result:
+    theirs, ours = made.take(), made.take()
+    with (
+        CountingProxy(made.server.port) as proxy,
+        PastedHandler(at_port(theirs.url, proxy.port)) as pasted,
+        closing(Store(Url(at_port(ours.worker_url, proxy.port)))) as store,
+    ):
+        traffic = Traffic()
+        store.apply(traffic.batch(1))
+        batches = [traffic.batch(size) for size in _SIZES]
+        baseline = [_count(proxy, pasted.apply, batch) for batch in batches]
+        counted = [_count(proxy, store.apply, batch) for batch in batches]
+    return Result(
+        f"round trips of {_listed(_SIZES)} events",
+        f"{_PER_EVENT}: {_listed(baseline)}",
+        _listed(counted),
+        max(counted),
+        "per batch",
+        Target(1),
+    )
+
+
+def _over_a_link(made: Databases) -> Iterator[Result]:
+    theirs, ours = made.take(), made.take()
+    traffic = Traffic()
+    with (
+        CountingProxy(made.server.port, _ROUND_TRIP_SECONDS) as proxy,
+        psycopg.connect(at_port(ours.url, proxy.port), autocommit=True) as connection,
+        PastedHandler(at_port(theirs.url, proxy.port)) as pasted,
+        closing(Store(Url(at_port(ours.worker_url, proxy.port)))) as store,
+    ):
+        for _ in range(10):
+            store.apply(traffic.batch(100))
+        batches = [traffic.batch(10) for _ in range(60)]
+        empty, ten = shortest_in_turns(lambda _: connection.execute("select 1").fetchone(), store.apply, batches)
+        yield cost("batch of 10, 5 ms link", "select 1", empty, ten, at_most=1.6)
+        batches = [traffic.batch(100) for _ in range(20)]
+        together, each = shortest(store.apply, batches), shortest(pasted.apply, batches[:2])
+        yield gain("batch of 100, 5 ms link", _PER_EVENT, each, together, at_least=100)
+
+
+def _without_a_link(made: Databases) -> Result:
+    theirs, ours = made.take(), made.take()
+    traffic = Traffic()
+    with PastedHandler(theirs.url) as pasted, closing(Store(Url(ours.worker_url))) as store:
+        batches = [traffic.batch(1000) for _ in range(8)]
+        each, together = shortest_in_turns(pasted.apply, store.apply, batches)
+    assert _state(theirs) == _state(ours), "the baseline does not do the same work"
+    return gain("batch of 1000, no link", _PER_EVENT, each, together, at_least=10)
+
+
+def _state(database: Database) -> list[tuple[object, ...]]:
+    with database.connect() as connection:
+        return connection.execute(_STATE).fetchall()
+
+
+def _count(proxy: CountingProxy, apply: Callable[[Batch], object], batch: Batch) -> int:
+    before = proxy.round_trips
+    apply(batch)
+    return proxy.round_trips - before
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

@@ -1,0 +1,92 @@
+"""Events as a busy instance sends them, already read: what sync hands to the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from clerk_supabase.changes import Change, Delivery, change_of
+from clerk_supabase.events import parse_event
+from clerk_supabase_cli import samples
+
+START = 1_750_000_000_000
+
+Applied = tuple[Change, Delivery | None]
+Batch = Sequence[Applied]
+
+
+@dataclass
+class Traffic:
+    """A population of users and what they do. Times are Clerk's, a millisecond for every event."""
+
+    chance: Random = field(default_factory=lambda: Random(1))
+    revisions: list[int] = field(default_factory=list)
+    """Per user, how often something visible changed."""
+    now: int = START
+
+    def batch(self, size: int) -> list[Applied]:
+        """25 % sign up; 62 % are updates, half of them mere sign-ins; the rest comes late or twice, or is a delete."""
+        batch: list[Applied] = []
+        while len(batch) < size:
+            dice = self.chance.random()
+            if dice < 0.25 or not self.revisions:
+                batch.append(self.sign_up())
+            elif dice < 0.56:
+                batch.append(self.sign_in())
+            elif dice < 0.87:
+                batch.append(self.edit())
+            elif dice < 0.92:
+                batch.append(self._upsert(self._someone(), START - 1))
+            elif dice < 0.97 and batch:
+                batch.append(self.chance.choice(batch))
+            else:
+                batch.append(self._delete())
+        return batch
+
+    def sign_up(self) -> Applied:
+        """A new user."""
+        self.revisions.append(0)
+        return self._upsert(len(self.revisions) - 1, self._tick())
+
+    def sign_in(self, user: int | None = None) -> Applied:
+        """A user's `updated_at` moves, and nothing that is mirrored."""
+        return self._upsert(self._someone() if user is None else user, self._tick())
+
+    def edit(self) -> Applied:
+        """A user's metadata changes, every third time their name as well."""
+        user = self._someone()
+        self.revisions[user] += 1
+        return self._upsert(user, self._tick())
+
+    def _someone(self) -> int:
+        return self.chance.randrange(len(self.revisions))
+
+    def _tick(self) -> int:
+        self.now += 1
+        return self.now
+
+    def _upsert(self, user: int, updated_at: int) -> Applied:
+        revision = self.revisions[user]
+        data = samples.user(
+            _user_id(user),
+            created_at=START - 1_000_000 + user,
+            updated_at=updated_at,
+            first_name=f"Ada {revision // 3}",
+            public_metadata={"revision": revision},
+        )
+        return self._read("user.updated", data, updated_at)
+
+    def _delete(self) -> Applied:
+        return self._read("user.deleted", samples.deleted("user", _user_id(self._someone())), self._tick())
+
+    def _read(self, event_type: str, data: dict[str, Any], timestamp: int) -> Applied:
+        event = parse_event(json.dumps(samples.event(event_type, data, timestamp=timestamp)).encode())
+        svix_id = f"msg_{self.chance.getrandbits(112):028x}"
+        return change_of(event), Delivery(svix_id, event_type, timestamp + 50)
+
+
+def _user_id(number: int) -> str:
+    return f"user_{number:027}"

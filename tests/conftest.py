@@ -1,0 +1,77 @@
+"""What every test relies on: the checkout, a printed seed, an AWS account in memory and what was logged."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from clerk_supabase.telemetry import logger, metrics
+from clerk_supabase_cli.project import find_root
+from tests.aws import Account, Region
+
+# In Lambda, template.yaml sets it.
+metrics.namespace = "Tests"
+
+# How long an example takes depends on the machine: no deadline.
+hypothesis.settings.register_profile("here", deadline=None, print_blob=True, database=None)
+hypothesis.settings.load_profile("here")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """One seed for all generated examples, so that a run can be repeated."""
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(secrets.randbelow(2**32))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    seed = config.option.hypothesis_seed
+    return f"seed of generated examples: {seed} (again: --hypothesis-seed={seed})"
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout these tests belong to."""
+    return find_root(Path(__file__).parent)
+
+
+@pytest.fixture(scope="module")
+def region() -> Iterator[Region]:
+    """AWS in memory, and nothing of the caller's own."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            environment.delenv(name)
+        environment.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+        with Region.in_memory() as region:
+            yield region
+
+
+@pytest.fixture
+def account(region: Region) -> Account:
+    """An account of one test in it."""
+    return region.account()
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """Every line the project's logger writes during the test."""
+    handler = logger.registered_handler
+    assert isinstance(handler, logging.StreamHandler)
+    lines = io.StringIO()
+    before = handler.setStream(lines)
+    yield lines
+    handler.setStream(before)
+
+
+@pytest.fixture(autouse=True)
+def _forget_counts() -> Iterator[None]:
+    """Counters are summed up until a handler ends; here each test begins with none."""
+    yield
+    metrics.clear_metrics()

@@ -1,0 +1,93 @@
+"""What `sam local invoke` does with the files in `events`, with this machine's Python in place of the container."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from clerk_supabase_cli.stack import LocalStack
+from tests.polling import eventually
+
+# Runs a handler the way Lambda does: its folder on the path, the event from outside.
+_INVOKE = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import handler
+print(json.dumps(handler.lambda_handler(json.load(sys.stdin), None)))
+"""
+
+
+def invoke(stack: LocalStack, root: Path, logical_id: str, event: str) -> dict[str, Any]:
+    """Invokes a function with the variables of events/env.json, moved to the port this stack listens on."""
+    variables = json.loads((root / "events" / "env.json").read_text())[logical_id]
+    environment = {name: value.replace(":4566", f":{stack.ministack.port}") for name, value in variables.items()}
+    environment |= {
+        "PATH": os.environ["PATH"],
+        "AWS_ENDPOINT_URL": stack.ministack.endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "MAX_BODY_BYTES": "780000",
+        "POWERTOOLS_METRICS_NAMESPACE": "Tests",
+        "POWERTOOLS_SERVICE_NAME": logical_id,
+    }
+    folder = root / "functions" / logical_id.removesuffix("Function").lower()
+    result = subprocess.run(
+        [sys.executable, "-c", _INVOKE, str(folder)],
+        input=event,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return answer
+
+
+def clerk_supabase(*arguments: str) -> str:
+    command = Path(sys.executable).with_name("clerk-supabase")
+    return subprocess.run([command, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def test_a_freshly_signed_event_is_accepted_by_the_ingest_function(stack: LocalStack, root: Path) -> None:
+    event = clerk_supabase("event", "user.created", "--id", "user_local", "--secret", stack.webhook_secret)
+
+    assert invoke(stack, root, "IngestFunction", event)["statusCode"] == 202
+    assert eventually(lambda: _names(stack, "user_local"), bool) == [("Ada",)]
+
+
+def test_the_stored_ingest_event_is_refused_because_its_signature_is_old(stack: LocalStack, root: Path) -> None:
+    event = (root / "events" / "ingest.json").read_text()
+
+    assert invoke(stack, root, "IngestFunction", event)["statusCode"] == 401
+
+
+def test_the_stored_sync_event_is_applied(stack: LocalStack, root: Path) -> None:
+    event = (root / "events" / "sync.json").read_text()
+
+    assert invoke(stack, root, "SyncFunction", event) == {"batchItemFailures": []}
+    with psycopg.connect(stack.database_url) as database:
+        recorded = database.execute(
+            "select count(*) from clerk_sync.deliveries where svix_id like 'msg\\_2Sample000_'"
+        ).fetchone()
+    assert recorded == (len(json.loads(event)["Records"]),)
+
+
+def test_an_unknown_sample_is_named_with_those_there_are() -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failure:
+        clerk_supabase("event", "user.crated")
+    assert failure.value.returncode == 1
+    assert "no sample is called 'user.crated'" in failure.value.stderr
+    assert "user.created" in failure.value.stderr
+
+
+def _names(stack: LocalStack, user_id: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(stack.database_url) as database:
+        return database.execute("select first_name from public.users where clerk_id = %s", [user_id]).fetchall()

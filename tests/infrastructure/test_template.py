@@ -1,0 +1,567 @@
+"""What template.yaml promises, read from what CloudFormation would create."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clerk_supabase.ingest import Ingest
+from clerk_supabase.queue import Queue
+from clerk_supabase.secrets import Secret
+from clerk_supabase.settings import IngestSettings, SyncSettings
+from clerk_supabase_cli.deliveries import generate_secret
+from tests.aws import Account
+from tests.infrastructure.template import Resource, Template, arn, properties
+
+FUNCTIONS = ["IngestFunction", "SyncFunction"]
+SVIX_WAITS_SECONDS = 15
+DAY_SECONDS = 86_400
+LARGEST_MESSAGE = 1_048_576
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def template(environment: None, root: Path) -> Template:
+    return Template(root)
+
+
+@pytest.fixture(scope="module")
+def gradual(environment: None, root: Path) -> Template:
+    """With the canary that samconfig.toml asks for in prod."""
+    return Template(root, {"GradualDeployment": "true"})
+
+
+# Functions
+
+
+def test_there_is_a_function_for_every_folder_of_functions(template: Template, root: Path) -> None:
+    folders = {file.parent.name for file in root.glob("functions/*/handler.py")}
+    assert {name.removesuffix("Function").lower() for name in FUNCTIONS} == folders
+    assert sorted(template.of_type("AWS::Lambda::Function")) == FUNCTIONS
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_runs_its_handler_on_the_python_the_layer_is_built_for(
+    function: str, template: Template, root: Path
+) -> None:
+    assert template[function]["Runtime"] == "python3.13"
+    assert template[function]["Handler"] == "handler.lambda_handler"
+    assert template.only("AWS::Lambda::LayerVersion")["CompatibleRuntimes"] == ["python3.13"]
+    makefile = (root / "layers" / "shared" / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^LAYER_PYTHON \?= 3\.13$", makefile, re.MULTILINE)
+    folder = root / template.source["Resources"][function]["Properties"]["CodeUri"]
+    assert (folder / "handler.py").is_file()
+
+
+def test_everything_is_for_arm64_unless_told_otherwise(template: Template, root: Path) -> None:
+    assert template.source["Parameters"]["Architecture"]["Default"] == "arm64"
+    for function in FUNCTIONS:
+        assert template[function]["Architectures"] == [{"Ref": "Architecture"}]
+    assert template.only("AWS::Lambda::LayerVersion")["CompatibleArchitectures"] == [{"Ref": "Architecture"}]
+    # Left out, SAM builds for x86_64 without a word.
+    assert template.source["Resources"]["SharedLayer"]["Metadata"]["BuildArchitecture"] == "arm64"
+    makefile = (root / "layers" / "shared" / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^LAYER_PLATFORM \?= aarch64-", makefile, re.MULTILINE)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_gets_the_shared_layer_and_nothing_else(function: str, template: Template) -> None:
+    [layer] = template.of_type("AWS::Lambda::LayerVersion")
+    assert template[function]["Layers"] == [{"Ref": layer}]
+
+
+def test_the_layer_is_built_by_its_makefile_from_hashed_pins(template: Template, root: Path) -> None:
+    layer = template.source["Resources"]["SharedLayer"]
+    assert layer["Metadata"]["BuildMethod"] == "makefile"
+    folder = root / layer["Properties"]["ContentUri"]
+    makefile = (folder / "Makefile").read_text(encoding="utf-8")
+    assert "build-SharedLayer:" in makefile
+    assert "--require-hashes" in makefile
+    assert "unchecked-hash" in makefile
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_says_what_it_is_for(function: str, template: Template) -> None:
+    assert template[function]["Description"]
+
+
+# Versions and aliases
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_change_of_the_layer_alone_publishes_a_new_version_of_a_function(
+    function: str, environment: None, template: Template, root: Path
+) -> None:
+    changed = Template(root, built={"SharedLayer": "second"})
+    assert version_of(changed, function) != version_of(template, function)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_change_of_the_code_publishes_a_new_version_of_its_function_only(
+    function: str, environment: None, template: Template, root: Path
+) -> None:
+    changed = Template(root, built={function: "second"})
+    assert [each for each in FUNCTIONS if version_of(changed, each) != version_of(template, each)] == [function]
+
+
+def test_without_a_change_no_version_is_published(environment: None, template: Template, root: Path) -> None:
+    again = Template(root)
+    assert [version_of(again, each) for each in FUNCTIONS] == [version_of(template, each) for each in FUNCTIONS]
+
+
+def version_of(template: Template, function: str) -> str:
+    """The logical id of the version that the alias points to."""
+    return str(template[f"{function}Aliaslive"]["FunctionVersion"]["Fn::GetAtt"][0])
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_both_flags_that_publish_a_layers_change_are_set(function: str, template: Template) -> None:
+    assert template.source["Resources"]["SharedLayer"]["Properties"]["PublishLambdaVersion"] is True
+    assert template.source["Resources"][function]["Properties"]["AutoPublishAliasAllProperties"] is True
+
+
+def test_every_event_reaches_the_alias_never_the_latest_code(template: Template) -> None:
+    mappings = template.of_type("AWS::Lambda::EventSourceMapping").values()
+    permissions = template.of_type("AWS::Lambda::Permission").values()
+    targets = [properties(each)["FunctionName"] for each in (*mappings, *permissions)]
+    assert sorted(target["Ref"] for target in targets) == ["IngestFunctionAliaslive", "SyncFunctionAliaslive"]
+    assert "${IngestFunctionAliaslive}" in json.dumps(template.only("AWS::ApiGateway::RestApi"))
+
+
+def test_without_a_gradual_deployment_there_is_nothing_of_codedeploys(template: Template) -> None:
+    assert not [each for each in template.transformed["Resources"].values() if "CodeDeploy" in each["Type"]]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_gradual_deployment_is_a_canary_that_its_functions_errors_roll_back(function: str, gradual: Template) -> None:
+    group = gradual[f"{function}DeploymentGroup"]
+    assert group["DeploymentConfigName"]["Fn::Sub"][1] == {"ConfigName": "Canary10Percent5Minutes"}
+    [alarm] = [each["Name"]["Ref"] for each in group["AlarmConfiguration"]["Alarms"]]
+    assert gradual[alarm]["MetricName"] == "Errors"
+    assert gradual[alarm]["Dimensions"][0]["Value"] == gradual[function]["FunctionName"]
+    assert group["AutoRollbackConfiguration"]["Enabled"] is True
+
+
+# The webhook's front door
+
+
+def post(template: Template) -> Resource:
+    paths = template.only("AWS::ApiGateway::RestApi")["Body"]["paths"]
+    assert list(paths) == ["/webhooks/clerk"]
+    assert list(paths["/webhooks/clerk"]) == ["post"]
+    method: Resource = paths["/webhooks/clerk"]["post"]
+    return method
+
+
+def test_the_api_is_regional_and_has_one_method(template: Template) -> None:
+    assert template.only("AWS::ApiGateway::RestApi")["EndpointConfiguration"] == {"Types": ["REGIONAL"]}
+    assert post(template)["x-amazon-apigateway-integration"]["type"] == "aws_proxy"
+
+
+def test_a_request_without_one_of_svix_headers_is_refused_before_the_function_is_paid_for(
+    template: Template,
+) -> None:
+    required = [
+        each["name"] for each in post(template)["parameters"] if each["in"] == "header" and each["required"] is True
+    ]
+    assert sorted(required) == ["svix-id", "svix-signature", "svix-timestamp"]
+    validators = template.only("AWS::ApiGateway::RestApi")["Body"]["x-amazon-apigateway-request-validators"]
+    validator = validators[post(template)["x-amazon-apigateway-request-validator"]]
+    assert validator == {"validateRequestParameters": True, "validateRequestBody": False}
+
+
+def test_it_is_refused_with_the_answer_of_a_forged_request(template: Template, account: Account) -> None:
+    responses = template.only("AWS::ApiGateway::RestApi")["Body"]["x-amazon-apigateway-gateway-responses"]
+    refused = responses["BAD_REQUEST_PARAMETERS"]
+    queue = Queue(account.sqs, account.sync_queue_url)
+    arn_of_secret = account.put_secret("webhook", generate_secret())
+    settings = IngestSettings(arn_of_secret, account.sync_queue_url, account.parked_queue_url, "", 1000)
+    secret = Secret(account.secrets_manager, arn_of_secret)
+    forged = Ingest(settings, secret, sync_queue=queue, parked_queue=queue, clock_ms=lambda: 0).answer({})
+    assert refused["statusCode"] == str(forged.status) == "401"
+    assert list(refused["responseTemplates"].values()) == [forged.message]
+
+
+def test_every_stage_is_throttled(template: Template) -> None:
+    [stage] = template.of_type("AWS::ApiGateway::Stage").values()
+    [settings] = properties(stage)["MethodSettings"]
+    assert (settings["ResourcePath"], settings["HttpMethod"]) == ("/*", "*")
+    assert settings["ThrottlingRateLimit"] == {"Ref": "ThrottleRate"}
+    assert settings["ThrottlingBurstLimit"] == {"Ref": "ThrottleBurst"}
+    assert properties(stage)["StageName"] == {"Ref": "Stage"}
+
+
+def test_no_second_stage_lets_requests_in_past_the_throttle(template: Template) -> None:
+    # Without OpenApiVersion, SAM's deployment makes a public stage of its own, named "Stage".
+    for deployment in template.of_type("AWS::ApiGateway::Deployment").values():
+        assert "StageName" not in properties(deployment)
+
+
+def test_the_api_may_call_the_function_for_webhooks_only(template: Template) -> None:
+    permission = template.only("AWS::Lambda::Permission")
+    assert permission["Principal"] == "apigateway.amazonaws.com"
+    assert permission["SourceArn"]["Fn::Sub"][0].endswith("/POST/webhooks/clerk")
+
+
+def test_ingest_answers_before_svix_gives_up(template: Template) -> None:
+    assert template["IngestFunction"]["Timeout"] < SVIX_WAITS_SECONDS
+
+
+def test_the_largest_body_fits_into_a_message_even_as_base64(template: Template) -> None:
+    limit = template.source["Parameters"]["MaxBodyBytes"]
+    attributes = 8_000
+    assert limit["Default"] <= limit["MaxValue"]
+    assert -(-limit["MaxValue"] // 3) * 4 + attributes <= LARGEST_MESSAGE
+
+
+# Queues
+
+
+def test_every_queue_is_encrypted(template: Template) -> None:
+    for queue in template.of_type("AWS::SQS::Queue").values():
+        assert properties(queue)["SqsManagedSseEnabled"] is True
+
+
+def test_no_queue_is_a_fifo_queue(template: Template) -> None:
+    for queue in template.of_type("AWS::SQS::Queue").values():
+        assert "FifoQueue" not in properties(queue)
+
+
+def test_a_message_stays_invisible_for_six_times_as_long_as_the_function_may_run(template: Template) -> None:
+    window = template.only("AWS::Lambda::EventSourceMapping").get("MaximumBatchingWindowInSeconds", 0)
+    timeout = template["SyncFunction"]["Timeout"]
+    assert template["SyncQueue"]["VisibilityTimeout"] >= 6 * timeout + window
+
+
+def test_a_message_is_kept_longer_the_further_it_has_come(template: Template) -> None:
+    main, dead, parked = (
+        template[name]["MessageRetentionPeriod"] for name in ("SyncQueue", "SyncDeadLetterQueue", "ParkedQueue")
+    )
+    # The clock of a standard queue runs from the first time a message was sent.
+    assert 4 * DAY_SECONDS <= main < dead
+    assert dead == parked == 14 * DAY_SECONDS
+
+
+def test_what_fails_five_times_goes_to_the_dead_letters(template: Template) -> None:
+    redrive = template["SyncQueue"]["RedrivePolicy"]
+    assert redrive["deadLetterTargetArn"] == arn("SyncDeadLetterQueue")
+    assert redrive["maxReceiveCount"] >= 5
+
+
+def test_only_the_sync_queue_may_send_to_the_dead_letters(template: Template) -> None:
+    allowed = template["SyncDeadLetterQueue"]["RedriveAllowPolicy"]
+    assert allowed["redrivePermission"] == "byQueue"
+    [source] = allowed["sourceQueueArns"]
+    queue_name = template["SyncQueue"]["QueueName"]["Fn::Sub"]
+    assert source == {"Fn::Sub": "arn:${AWS::Partition}:sqs:${AWS::Region}:${AWS::AccountId}:" + queue_name}
+
+
+def test_sync_is_told_which_messages_of_a_batch_failed(template: Template) -> None:
+    mapping = template.only("AWS::Lambda::EventSourceMapping")
+    assert mapping["EventSourceArn"] == arn("SyncQueue")
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+def test_a_burst_never_opens_more_connections_than_were_agreed(template: Template) -> None:
+    mapping = template.only("AWS::Lambda::EventSourceMapping")
+    assert mapping["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "SyncMaximumConcurrency"}}
+    limits = template.source["Parameters"]["SyncMaximumConcurrency"]
+    assert 2 <= limits["MinValue"] <= limits["Default"] <= limits["MaxValue"] <= 1000
+
+
+def test_events_are_not_held_back_to_fill_a_batch(template: Template) -> None:
+    assert template.only("AWS::Lambda::EventSourceMapping").get("MaximumBatchingWindowInSeconds", 0) == 0
+
+
+# Rights
+
+LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
+TRACES = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+
+RIGHTS: dict[str, list[tuple[set[str], list[Any]]]] = {
+    "IngestFunction": [
+        (LOGS, [arn("IngestLogGroup")]),
+        (TRACES, ["*"]),
+        ({"secretsmanager:GetSecretValue"}, [{"Ref": "WebhookSecretArn"}]),
+        ({"sqs:SendMessage"}, [arn("SyncQueue"), arn("ParkedQueue")]),
+    ],
+    "SyncFunction": [
+        (LOGS, [arn("SyncLogGroup")]),
+        (TRACES, ["*"]),
+        ({"secretsmanager:GetSecretValue"}, [{"Ref": "DatabaseSecretArn"}]),
+        ({"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}, [arn("SyncQueue")]),
+        ({"sqs:SendMessage"}, [arn("ParkedQueue")]),
+    ],
+}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_may_do_its_own_work_and_nothing_else(function: str, template: Template) -> None:
+    def in_order(statements: list[tuple[set[str], list[Any]]]) -> list[str]:
+        return sorted(f"{sorted(actions)} {json.dumps(resources)}" for actions, resources in statements)
+
+    assert in_order(template.statements(function)) == in_order(RIGHTS[function])
+
+
+def test_only_traces_are_allowed_on_everything_because_they_know_no_resources(template: Template) -> None:
+    for function in FUNCTIONS:
+        for actions, resources in template.statements(function):
+            assert not any("*" in action for action in actions)
+            assert "*" not in resources or actions <= TRACES
+
+
+def test_no_function_has_a_managed_policy(template: Template) -> None:
+    roles = template.of_type("AWS::IAM::Role")
+    assert len(roles) == len(FUNCTIONS)
+    for role in roles.values():
+        assert "ManagedPolicyArns" not in properties(role)
+
+
+def test_every_function_has_a_role_of_its_own_that_only_lambda_can_take(template: Template) -> None:
+    roles = [template[function]["Role"]["Fn::GetAtt"][0] for function in FUNCTIONS]
+    assert len(set(roles)) == len(FUNCTIONS)
+    for role in roles:
+        [statement] = template[role]["AssumeRolePolicyDocument"]["Statement"]
+        assert statement["Principal"] == {"Service": "lambda.amazonaws.com"}
+
+
+def test_nobody_else_is_let_into_a_queue(template: Template) -> None:
+    assert template.of_type("AWS::SQS::QueuePolicy") == {}
+
+
+# Settings and secrets
+
+
+def variables(template: Template, function: str) -> dict[str, Any]:
+    found: dict[str, Any] = template[function]["Environment"]["Variables"]
+    return found
+
+
+class Watched(dict[str, str]):
+    """An environment that remembers what was asked of it."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        super().__init__(values)
+        self.asked: set[str] = set()
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.asked.add(name)
+        return super().get(name, default)
+
+
+@pytest.mark.parametrize(("function", "settings"), [("IngestFunction", IngestSettings), ("SyncFunction", SyncSettings)])
+def test_a_function_is_given_every_variable_it_reads_and_no_other(
+    function: str, settings: type[IngestSettings | SyncSettings], template: Template
+) -> None:
+    given = Watched(dict.fromkeys(variables(template, function), "1"))
+    settings.from_environment(given)
+    ours = {name for name in given if not name.startswith(("POWERTOOLS_", "AWS_"))}
+    assert given.asked == ours
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_no_secret_is_in_an_environment_variable(function: str, template: Template) -> None:
+    for name, value in variables(template, function).items():
+        text = json.dumps(value)
+        assert "{{resolve:" not in text
+        if re.search("SECRET|PASSWORD|KEY|TOKEN", name):
+            assert name.endswith("_ARN")
+            assert value == {"Ref": "".join(word.title() for word in name.split("_"))}
+
+
+def test_each_function_knows_only_its_own_secret(template: Template) -> None:
+    assert "DatabaseSecretArn" not in json.dumps(template["IngestFunction"])
+    assert "WebhookSecretArn" not in json.dumps(template["SyncFunction"])
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_metrics_and_log_lines_name_their_function(function: str, template: Template) -> None:
+    given = variables(template, function)
+    assert given["POWERTOOLS_METRICS_NAMESPACE"] == "ClerkSupabaseSync"
+    # The stack's name in it, because two stacks of one account must not share their metrics.
+    name = function.removesuffix("Function").lower()
+    assert given["POWERTOOLS_SERVICE_NAME"] == {"Fn::Sub": f"${{AWS::StackName}}-{name}"}
+
+
+def test_on_aws_the_functions_talk_to_aws(template: Template) -> None:
+    assert template.source["Parameters"]["AwsEndpointUrl"]["Default"] == ""
+    for function in FUNCTIONS:
+        endpoint = variables(template, function)["AWS_ENDPOINT_URL"]
+        assert endpoint["Fn::If"][2] == {"Ref": "AWS::NoValue"}
+
+
+# Logs, traces, alarms
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_has_a_log_group_that_forgets(function: str, template: Template) -> None:
+    name = template[function]["FunctionName"]["Fn::Sub"]
+    groups = [properties(each) for each in template.of_type("AWS::Logs::LogGroup").values()]
+    [group] = [each for each in groups if each["LogGroupName"] == {"Fn::Sub": f"/aws/lambda/{name}"}]
+    assert group["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_is_traced_and_logs_json(function: str, template: Template) -> None:
+    assert template[function]["TracingConfig"] == {"Mode": "Active"}
+    assert template[function]["LoggingConfig"] == {"LogFormat": "JSON"}
+
+
+def test_the_api_is_traced_and_measured(template: Template) -> None:
+    stage = template.only("AWS::ApiGateway::Stage")
+    assert stage["TracingEnabled"] is True
+    assert stage["MethodSettings"][0]["MetricsEnabled"] is True
+
+
+def alarms(template: Template) -> dict[str, Resource]:
+    return {name: properties(each) for name, each in template.of_type("AWS::CloudWatch::Alarm").items()}
+
+
+def test_every_alarm_says_what_happened_and_tells_the_topic(template: Template) -> None:
+    assert alarms(template)
+    for name, alarm in alarms(template).items():
+        assert len(alarm["AlarmDescription"].split()) > 4, name
+        [action] = alarm["AlarmActions"]
+        assert action["Fn::If"] == ["HasAlarmTopic", {"Ref": "AlarmTopicArn"}, {"Ref": "AWS::NoValue"}], name
+
+
+def test_an_alarm_without_data_is_quiet(template: Template) -> None:
+    for name, alarm in alarms(template).items():
+        assert alarm["TreatMissingData"] == "notBreaching", name
+
+
+@pytest.mark.parametrize(
+    ("namespace", "metric", "about"),
+    [
+        ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "SyncDeadLetterQueue"),
+        ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "ParkedQueue"),
+        ("AWS/SQS", "ApproximateAgeOfOldestMessage", "SyncQueue"),
+        ("AWS/Lambda", "Errors", "-ingest"),
+        ("AWS/Lambda", "Errors", "-sync"),
+        ("AWS/Lambda", "Throttles", "-ingest"),
+        ("AWS/Lambda", "Throttles", "-sync"),
+        ("AWS/ApiGateway", "5XXError", "-webhooks"),
+        ("ClerkSupabaseSync", "WrongInstance", "ingest"),
+    ],
+)
+def test_an_operator_hears_of_what_goes_wrong(namespace: str, metric: str, about: str, template: Template) -> None:
+    watching = [
+        alarm
+        for alarm in alarms(template).values()
+        if (alarm["Namespace"], alarm["MetricName"]) == (namespace, metric) and about in json.dumps(alarm["Dimensions"])
+    ]
+    assert len(watching) == 1
+
+
+# Parameters and outputs
+
+
+def parameters(template: Template) -> dict[str, Resource]:
+    found: dict[str, Resource] = template.source["Parameters"]
+    return found
+
+
+def test_every_parameter_is_described_and_constrained(template: Template) -> None:
+    for name, parameter in parameters(template).items():
+        assert len(parameter["Description"].split()) > 3, name
+        constraints = {"AllowedValues", "AllowedPattern", "MinValue", "MaxValue"}
+        assert constraints & parameter.keys(), name
+        assert "AllowedPattern" not in parameter or parameter["ConstraintDescription"], name
+
+
+def test_every_default_keeps_to_its_own_constraint(template: Template) -> None:
+    for name, parameter in parameters(template).items():
+        if "Default" not in parameter:
+            continue
+        default = parameter["Default"]
+        assert default in parameter.get("AllowedValues", [default]), name
+        assert re.fullmatch(parameter.get("AllowedPattern", ".*"), str(default)), name
+        if parameter["Type"] == "Number":
+            assert parameter.get("MinValue", default) <= default <= parameter.get("MaxValue", default), name
+
+
+def test_only_the_secrets_have_to_be_given(template: Template) -> None:
+    needed = [name for name, parameter in parameters(template).items() if "Default" not in parameter]
+    assert sorted(needed) == ["DatabaseSecretArn", "WebhookSecretArn"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("WebhookSecretArn", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:name-AbCdEf", True),
+        ("WebhookSecretArn", "arn:aws-cn:secretsmanager:cn-north-1:123456789012:secret:folder/name-AbCdEf", True),
+        ("WebhookSecretArn", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", False),
+        ("DatabaseSecretArn", "postgresql://worker:password@db.example.test/postgres", False),
+        ("DatabaseSecretArn", "", False),
+        ("ClerkInstanceId", "", True),
+        ("ClerkInstanceId", "ins_2Abc", True),
+        ("ClerkInstanceId", "user_2Abc", False),
+        ("AlarmTopicArn", "", True),
+        ("AlarmTopicArn", "arn:aws:sns:eu-central-1:123456789012:alarms", True),
+        ("AlarmTopicArn", "ops@example.test", False),
+        ("DatabaseCaFile", "", True),
+        ("DatabaseCaFile", "/opt/ca/supabase-2021.pem", True),
+        ("DatabaseCaFile", "/opt/ca/../../etc/passwd", False),
+        ("DatabaseCaFile", "supabase.pem", False),
+    ],
+)
+def test_a_parameter_takes_what_it_is_for(name: str, value: str, allowed: bool, template: Template) -> None:
+    assert bool(re.fullmatch(parameters(template)[name]["AllowedPattern"], value)) is allowed
+
+
+def test_every_parameter_is_used(template: Template) -> None:
+    rest = json.dumps({key: value for key, value in template.source.items() if key != "Parameters"})
+    for name in parameters(template):
+        assert f'"Ref": "{name}"' in rest or f"${{{name}}}" in rest, name
+
+
+def test_the_outputs_say_where_everything_is(template: Template) -> None:
+    outputs = template.transformed["Outputs"]
+    expected = {
+        "WebhookUrl",
+        "SyncQueueUrl",
+        "SyncDeadLetterQueueUrl",
+        "ParkedQueueUrl",
+        "IngestFunctionName",
+        "SyncFunctionName",
+    }
+    assert expected <= outputs.keys()
+    for name, output in outputs.items():
+        assert output["Description"], name
+
+
+def test_the_webhook_url_leads_to_the_method_that_exists(template: Template) -> None:
+    url = template.transformed["Outputs"]["WebhookUrl"]["Value"]["Fn::Sub"]
+    [path] = template.only("AWS::ApiGateway::RestApi")["Body"]["paths"]
+    assert url.startswith("https://${WebhookApi}.execute-api.${AWS::Region}.")
+    assert url.endswith("/${Stage}" + path)
+
+
+def test_two_stacks_can_live_in_one_account(template: Template) -> None:
+    names = [
+        value
+        for resource in template.transformed["Resources"].values()
+        for key, value in properties(resource).items()
+        if key in ("FunctionName", "QueueName", "LogGroupName", "LayerName", "Name")
+    ]
+    # The alias has the same name everywhere, and a reference is no name.
+    given = [name for name in names if name != "live" and "Ref" not in name]
+    assert given
+    for name in given:
+        assert "${AWS::StackName}" in name["Fn::Sub"]
+
+
+def test_resources_come_in_the_order_in_which_an_event_travels(template: Template) -> None:
+    road = ["WebhookApi", "IngestFunction", "SyncQueue", "SyncFunction", "SyncDeadLetterQueue", "ParkedQueue"]
+    assert [name for name in template.source["Resources"] if name in road] == road

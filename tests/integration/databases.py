@@ -1,0 +1,204 @@
+"""Migrated databases for tests, and ways to look at them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, LiteralString
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
+from clerk_supabase_cli.postgres import EmbeddedPostgres
+
+WORKER = "clerk_sync_worker"
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Rows = list[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database with all migrations applied, that no other test sees."""
+
+    server: EmbeddedPostgres
+    name: str
+    worker_password: str
+
+    @property
+    def url(self) -> str:
+        """As superuser."""
+        return self.server.url(self.name)
+
+    @property
+    def worker_url(self) -> str:
+        """As the role the sync function logs in with. The embedded server speaks no TLS."""
+        return f"{self.server.url(self.name, WORKER, self.worker_password)}?sslmode=disable"
+
+    def connect(self) -> Connection:
+        """As superuser; every statement is a transaction of its own."""
+        return psycopg.connect(self.url, autocommit=True)
+
+    def worker_url_with(self, **settings: str) -> str:
+        """The worker's URL with server settings of its own, such as statement_timeout."""
+        options = "%20".join(f"-c%20{name}%3D{value}" for name, value in settings.items())
+        return f"{self.worker_url}&options={options}"
+
+
+class Databases:
+    """Migrated databases of one server.
+
+    Copying one costs more than most tests. So one that came back is emptied and used again, unless the test changed
+    more than rows: then it is thrown away.
+    """
+
+    def __init__(self, server: EmbeddedPostgres, root: Path) -> None:
+        self.server = server
+        self.worker_password = secrets.token_urlsafe(16)
+        self._names = (f"test_{number}" for number in itertools.count(1))
+        self._free: list[Database] = []
+        self._template = self.create()
+        url = server.url(self._template)
+        prepare_plain_postgres(url, root)
+        assert list(migrate(url, root))
+        self.set_worker_password(self.worker_password)
+        with psycopg.connect(url) as connection:
+            self._as_migrated = _everything_but_rows(connection)
+
+    def take(self) -> Database:
+        """A migrated database without a row."""
+        if self._free:
+            return self._free.pop()
+        return Database(self.server, self.create(self._template), self.worker_password)
+
+    def give_back(self, database: Database) -> None:
+        """Ends the use of a database."""
+        if self._made_as_new(database):
+            self._free.append(database)
+        else:
+            self.drop(database.name)
+
+    def create(self, template: str = "template1") -> str:
+        """A new database's name."""
+        name = next(self._names)
+        # Copying files is cheaper than the default, which writes every page to the log.
+        self._execute(sql.SQL("create database {} template {} strategy file_copy"), name, template)
+        return name
+
+    def drop(self, name: str) -> None:
+        """Removes a database and ends its sessions."""
+        self._execute(sql.SQL("drop database {} with (force)"), name)
+
+    def set_worker_password(self, password: str) -> None:
+        """The worker's role belongs to the whole server, so this concerns every database."""
+        with psycopg.connect(self.server.url(), autocommit=True) as connection:
+            role = sql.SQL("alter role {} password {}").format(sql.Identifier(WORKER), sql.Literal(password))
+            connection.execute(role)
+
+    def _execute(self, statement: sql.SQL, *names: str) -> None:
+        with psycopg.connect(self.server.url(), autocommit=True) as connection:
+            connection.execute(statement.format(*map(sql.Identifier, names)))
+
+    def _made_as_new(self, database: Database) -> bool:
+        try:
+            with database.connect() as connection:
+                empty(connection)
+                return _everything_but_rows(connection) == self._as_migrated
+        except psycopg.Error:
+            return False
+
+
+@dataclass
+class Url:
+    """Where the store finds its connection string, when it is not in Secrets Manager."""
+
+    current: str
+    newer: str = ""
+    """What a look for a newer value finds."""
+
+    def value(self) -> str:
+        return self.current
+
+    def changed(self) -> bool:
+        before = self.current
+        self.current = self.newer or self.current
+        return self.current != before
+
+
+def at_port(url: str, port: int) -> str:
+    """The same URL with another port, that of a proxy."""
+    parts = urlsplit(url)
+    credentials, _, _ = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{credentials}@127.0.0.1:{port}"))
+
+
+@contextmanager
+def acting_as(connection: Connection, role: str, claims: Mapping[str, Any] | str | None = None) -> Iterator[None]:
+    """Runs statements the way PostgREST does for a request: with the role and the claims of its token."""
+    text = claims if isinstance(claims, str) or claims is None else json.dumps(claims)
+    with connection.transaction():
+        connection.execute(sql.SQL("set local role {}").format(sql.Identifier(role)))
+        if text is not None:
+            connection.execute("select set_config('request.jwt.claims', %s, true)", [text])
+        yield
+
+
+def rows(connection: Connection, query: LiteralString, *parameters: object) -> Rows:
+    """What a query returns."""
+    return connection.execute(query, parameters or None).fetchall()
+
+
+def value(connection: Connection, query: LiteralString, *parameters: object) -> Any:
+    """The first column of the only row a query returns."""
+    [(only, *_)] = rows(connection, query, *parameters)
+    return only
+
+
+def tables(connection: Connection) -> dict[str, Rows]:
+    """All that must not depend on the order in which events arrived."""
+    return {
+        "users": rows(connection, "select * from public.users order by clerk_id"),
+        "users_public": rows(connection, "select * from public.users_public order by clerk_id"),
+        "entities": rows(connection, "select * from clerk_sync.entities order by kind, id"),
+    }
+
+
+def outcomes(connection: Connection) -> dict[str, str]:
+    """What became of each delivery."""
+    return dict(rows(connection, "select svix_id, outcome from clerk_sync.deliveries"))
+
+
+def empty(connection: Connection) -> None:
+    """Forgets every event."""
+    for table in ("public.users", "clerk_sync.entities", "clerk_sync.deliveries"):
+        connection.execute(sql.SQL("delete from {}").format(sql.Identifier(*table.split("."))))
+
+
+def _everything_but_rows(connection: Connection) -> Rows:
+    """Changes when anything of a database changes but the rows of the tables that sync writes."""
+    first_own_oid = 16384
+    query: LiteralString = """
+        select 'class', oid::bigint, xmin::text from pg_class where oid >= %(own)s
+        union all select 'attribute', attrelid, xmin::text from pg_attribute where attrelid >= %(own)s
+        union all select 'default', oid, xmin::text from pg_attrdef
+        union all select 'procedure', oid, xmin::text from pg_proc where oid >= %(own)s
+        union all select 'trigger', oid, xmin::text from pg_trigger
+        union all select 'constraint', oid, xmin::text from pg_constraint where oid >= %(own)s
+        union all select 'policy', oid, xmin::text from pg_policy
+        union all select 'type', oid, xmin::text from pg_type where oid >= %(own)s
+        union all select 'schema', oid, xmin::text from pg_namespace
+        union all select 'database', 0, datconnlimit::text from pg_database where datname = current_database()
+        union all select 'setting', setrole, setconfig::text from pg_db_role_setting
+        union all select 'default privilege', oid, xmin::text from pg_default_acl
+        union all select 'kind', hashtext(kind), xmin::text from clerk_sync.kinds
+        union all select 'migration', hashtext(name), xmin::text from clerk_sync.migrations
+        order by 1, 2, 3
+    """
+    return connection.execute(query, {"own": first_own_oid}).fetchall()

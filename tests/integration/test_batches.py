@@ -1,0 +1,191 @@
+"""A batch is one round trip, and one bad change in it fails alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any, LiteralString
+
+import pytest
+
+from clerk_supabase.changes import Change, Delete, Upsert
+from clerk_supabase.errors import ChangeRefused
+from clerk_supabase.store import Outcome, Store
+from tests.integration.databases import Connection, Database, Url, at_port, outcomes, rows, value
+from tests.integration.histories import Applied, alone, delete, delivered, upsert
+from tests.proxy import CountingProxy
+
+PRIVATE = "ada@private.example"
+
+
+@pytest.fixture
+def proxy(database: Database) -> Iterator[CountingProxy]:
+    with CountingProxy(database.server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def distant_store(database: Database, proxy: CountingProxy) -> Iterator[Store]:
+    """A store behind the proxy, its connection already open."""
+    with closing(Store(Url(at_port(database.worker_url, proxy.port)))) as store:
+        store.apply(alone(upsert("user_0")))
+        yield store
+
+
+@pytest.mark.parametrize("size", [1, 10, 100, 1000])
+def test_a_batch_of_any_size_is_one_round_trip(size: int, distant_store: Store, proxy: CountingProxy) -> None:
+    batch = [delivered(upsert(f"user_{number}"), f"msg_{number}") for number in range(1, size + 1)]
+    before = proxy.round_trips
+    assert distant_store.apply(batch) == ["created"] * size
+    assert proxy.round_trips == before + 1
+
+
+def test_a_batch_of_everything_that_can_happen_is_one_round_trip(distant_store: Store, proxy: CountingProxy) -> None:
+    distant_store.apply(alone(upsert("user_1", version=5), upsert("user_2"), delete("user_3", at=1)))
+    before = proxy.round_trips
+    batch = [
+        delivered(upsert("user_1", version=4), "msg_stale"),
+        delivered(upsert("user_2", version=2), "msg_unchanged"),
+        delivered(upsert("user_2", version=3, first_name="New"), "msg_updated"),
+        delivered(upsert("user_3"), "msg_refused"),
+        delivered(delete("user_1", at=9), "msg_deleted"),
+        delivered(upsert("user_4"), "msg_created"),
+        delivered(upsert("user_4"), "msg_created"),
+    ]
+    assert distant_store.apply(batch)[-2:] == ["created", "duplicate"]
+    assert proxy.round_trips == before + 1
+
+
+def test_an_empty_batch_needs_no_database(proxy: CountingProxy, database: Database) -> None:
+    with closing(Store(Url(at_port(database.worker_url, proxy.port)))) as store:
+        assert store.apply([]) == []
+    assert proxy.round_trips == 0
+
+
+def test_nothing_is_prepared_so_that_a_transaction_pooler_may_stand_between(store: Store) -> None:
+    for version in range(20):
+        store.apply(alone(upsert(version=version)))
+    assert store._connection is not None
+    assert rows(store._connection, "select * from pg_prepared_statements") == []
+
+
+def test_no_transaction_and_no_setting_outlives_a_batch(store: Store, database: Database) -> None:
+    store.apply(alone(upsert()))
+    assert store._connection is not None
+    session = "select name, setting from pg_settings where source = 'session'"
+    assert rows(store._connection, session) == []
+    with database.connect() as admin:
+        state = "select distinct state from pg_stat_activity where datname = current_database() and usename = %s"
+        assert rows(admin, state, "clerk_sync_worker") == [("idle",)]
+
+
+# Poison
+
+
+def with_metadata(user_id: str, **metadata: Any) -> Upsert:
+    return upsert(user_id, public_metadata=metadata)
+
+
+POISONS: dict[str, Change] = {
+    "a null character": with_metadata("user_bad", note=f"{PRIVATE}\x00"),
+    "half a surrogate pair": with_metadata("user_bad", note=f"{PRIVATE}\ud800"),
+    "not a number": with_metadata("user_bad", note=float("nan"), email=PRIVATE),
+    "infinity": with_metadata("user_bad", note=float("inf"), email=PRIVATE),
+    "an id with a null character": Delete("user", f"user_bad\x00{PRIVATE}", 1),
+    "a value too long for its index": upsert("user_bad", username=PRIVATE + "".join(map(str, range(100_000)))),
+}
+
+
+@pytest.mark.parametrize("position", [0, 3, 6])
+@pytest.mark.parametrize("poison", POISONS.values(), ids=POISONS)
+def test_a_change_that_postgres_refuses_fails_alone(
+    poison: Change, position: int, store: Store, admin: Connection
+) -> None:
+    batch = [delivered(upsert(f"user_{number}"), f"msg_{number}") for number in range(6)]
+    batch.insert(position, delivered(poison, "msg_bad"))
+
+    answers = store.apply(batch)
+
+    refused = answers.pop(position)
+    assert answers == ["created"] * 6
+    assert isinstance(refused, ChangeRefused)
+    assert PRIVATE not in str(refused)
+    assert sorted(outcomes(admin)) == [f"msg_{number}" for number in range(6)]
+
+
+def test_several_poisons_fail_each_alone(store: Store, admin: Connection) -> None:
+    batch: list[Applied] = [
+        delivered(upsert(f"user_{number}"), f"msg_{number}")
+        if number % 4
+        else delivered(with_metadata(f"user_{number}", note="\x00"), f"msg_{number}")
+        for number in range(16)
+    ]
+    answers = store.apply(batch)
+    assert [isinstance(answer, ChangeRefused) for answer in answers] == [number % 4 == 0 for number in range(16)]
+    assert value(admin, "select count(*) from public.users") == 12
+
+
+def test_a_batch_of_nothing_but_poison_raises_nothing(store: Store, admin: Connection) -> None:
+    answers = store.apply(alone(*[with_metadata(f"user_{number}", note="\x00") for number in range(8)]))
+    assert all(isinstance(answer, ChangeRefused) for answer in answers)
+    assert rows(admin, "select * from clerk_sync.entities") == []
+
+
+def test_one_poison_costs_a_few_round_trips_not_one_per_change(distant_store: Store, proxy: CountingProxy) -> None:
+    batch = alone(*[upsert(f"user_{number}") for number in range(1, 100)], with_metadata("user_bad", note="\x00"))
+    before = proxy.round_trips
+    distant_store.apply(batch)
+    # The whole, then two halves on each of seven levels.
+    assert proxy.round_trips - before <= 1 + 2 * 7
+
+
+def test_the_refusal_names_the_rule_that_was_broken(store: Store, admin: Connection) -> None:
+    admin.execute("alter table public.users add constraint no_robots check (first_name <> 'Robot')")
+    [refused] = store.apply(alone(upsert(first_name="Robot", last_name=PRIVATE)))
+    assert isinstance(refused, ChangeRefused)
+    assert "no_robots" in str(refused)
+    assert "table users" in str(refused)
+    assert PRIVATE not in str(refused)
+
+
+RAISES: dict[str, LiteralString] = {
+    "as usual": "raise exception 'no robots: %', new.email",
+    "with a SQLSTATE of its own": "raise exception 'no robots: %', new.email using errcode = 'R0BOT'",
+    "with a SQLSTATE of PostgREST's": "raise sqlstate 'PT422' using message = new.email",
+    "as a right that is missing": "raise insufficient_privilege using message = new.email",
+    "by dividing by zero": "perform 1 / 0",
+    "by a failed assertion": "assert false, new.email",
+    "by a subscript": "new.public_metadata['a']['b']['c'] = (array['x', 'y'])[1]",
+}
+
+
+@pytest.mark.parametrize("statement", RAISES.values(), ids=RAISES)
+def test_a_user_that_a_trigger_of_the_app_refuses_fails_alone(
+    statement: LiteralString, store: Store, admin: Connection
+) -> None:
+    admin.execute(
+        "create function public.no_robots() returns trigger language plpgsql as $$ "
+        "begin if new.first_name = 'Robot' then " + statement + "; end if; return new; end $$"
+    )
+    admin.execute("create trigger a before insert on public.users for each row execute function public.no_robots()")
+    batch = alone(upsert("user_1"), upsert("user_bad", first_name="Robot", last_name=PRIVATE), upsert("user_2"))
+
+    first, refused, last = store.apply(batch)
+
+    created: Outcome = "created"
+    assert (first, last) == (created, created)
+    assert isinstance(refused, ChangeRefused)
+    assert "example.test" not in str(refused)
+
+
+def test_a_user_with_metadata_as_large_as_clerk_allows_is_applied(store: Store) -> None:
+    large = {f"key_{number}": "é" * 100 for number in range(80)}
+    assert store.apply(alone(upsert(public_metadata=large, unsafe_metadata=large))) == ["created"]
+
+
+def test_text_of_any_language_arrives_as_it_was_sent(store: Store, admin: Connection) -> None:
+    name = "Zoë 😀 \u202e مرحبا \\u0000 '; drop table users; -- \"\t\n\x7f"
+    store.apply(alone(upsert(first_name=name, public_metadata={"note": name, "n": 10**30})))
+    assert value(admin, "select first_name from public.users") == name
+    assert value(admin, "select public_metadata ->> 'note' from public.users") == name
+    assert value(admin, "select public_metadata ->> 'n' from public.users") == str(10**30)

@@ -1,0 +1,125 @@
+"""Any order, duplicates, batches, crashes and company: random schedules end in one state, and would not otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import LiteralString, cast
+
+import pytest
+
+from clerk_supabase_cli.convergence import explore
+from tests.integration.databases import Database, Databases, value
+
+SCHEDULES = 300
+# Enough to find any fault; a search ends when it has.
+PER_FAULT = 1000
+
+
+@pytest.fixture(scope="module")
+def reference(databases: Databases) -> Iterator[Database]:
+    """Where each event is applied once, alone and in order."""
+    database = databases.take()
+    yield database
+    databases.give_back(database)
+
+
+@pytest.fixture
+def seed(pytestconfig: pytest.Config) -> str:
+    """Printed at the top of every run, settable by --hypothesis-seed."""
+    return str(pytestconfig.option.hypothesis_seed)
+
+
+def test_random_schedules_end_in_one_state(database: Database, reference: Database, seed: str) -> None:
+    report = explore(database, reference, schedules=SCHEDULES, seed=seed)
+    assert (report.differences, report.deadlocks) == ([], 0)
+    assert report.schedules == SCHEDULES
+    assert report.redelivered_batches > 0
+
+
+def test_workers_that_hold_their_locks_for_long_do_not_deadlock(
+    database: Database, reference: Database, seed: str
+) -> None:
+    slow_down(database)
+    report = explore(database, reference, schedules=100, seed=seed, first=SCHEDULES)
+    assert (report.differences, report.deadlocks) == ([], 0)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A way to get clerk_sync.apply() wrong."""
+
+    name: str
+    edits: dict[str, str]
+    """Text of the function, and what is put in its place."""
+
+
+FAULTS = [
+    Fault(
+        "the last to arrive wins",
+        {
+            "candidate.version > seen.version": "true",
+            "excluded.version > known.version": "true",
+            "greatest(known.version, excluded.version)": "excluded.version",
+        },
+    ),
+    Fault(
+        "the first to arrive wins",
+        {"candidate.version > seen.version": "false", "excluded.version > known.version": "false"},
+    ),
+    Fault("the oldest of a batch wins", {"c.version desc": "c.version"}),
+    Fault("a tie is decided by arrival", {"jsonb_hash_extended(given.content, 0)": "0"}),
+    Fault("only the envelope's clock counts", {"given.source_updated_at, given.observed_at": "given.observed_at, 0"}),
+    Fault("a late update lifts the tombstone", {"least(known.deleted_at, excluded.deleted_at)": "excluded.deleted_at"}),
+    Fault(
+        "the last delete wins", {"least(known.deleted_at, ": "greatest(known.deleted_at, ", "< coalesce": "> coalesce"}
+    ),
+    Fault(
+        "an update that loses is written all the same",
+        {"case when advanced.version = candidates.version then candidates.content end": "candidates.content"},
+    ),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
+def test_a_fault_in_apply_is_found(fault: Fault, database: Database, reference: Database, seed: str) -> None:
+    put_in(fault, database)
+    # Schedules of its own: the reference must not know their users.
+    first = PER_FAULT * (3 + FAULTS.index(fault))
+    assert explore(database, reference, schedules=PER_FAULT, seed=seed, first=first).differences
+
+
+def test_locks_in_no_fixed_order_are_found(database: Database, reference: Database, seed: str) -> None:
+    put_in(Fault("", {'order by candidate.kind collate "C", candidate.id collate "C"': "order by random()"}), database)
+    slow_down(database)
+    searches = (
+        explore(database, reference, schedules=50, seed=seed, first=first).deadlocks
+        for first in range(PER_FAULT, 2 * PER_FAULT, 50)
+    )
+    assert any(searches)
+
+
+def test_profiles_that_do_not_follow_are_found(database: Database, reference: Database, seed: str) -> None:
+    with database.connect() as admin:
+        admin.execute("alter table public.users disable trigger users_project_on_update")
+    assert explore(database, reference, schedules=PER_FAULT, seed=seed, first=2 * PER_FAULT).differences
+
+
+def put_in(fault: Fault, database: Database) -> None:
+    with database.connect() as admin:
+        function = value(admin, "select pg_get_functiondef('clerk_sync.apply(jsonb)'::regprocedure)")
+        for right, wrong in fault.edits.items():
+            assert right in function, "the function is written differently now: write the fault differently too"
+            function = function.replace(right, wrong)
+        admin.execute(cast("LiteralString", function))
+
+
+def slow_down(database: Database) -> None:
+    """Between two locks a worker waits, so that others come in between."""
+    with database.connect() as admin:
+        admin.execute("""
+            create function clerk_sync.wait_a_moment() returns trigger language plpgsql
+            as 'begin perform pg_sleep(0.001); return new; end';
+            create trigger wait_a_moment before insert or update on clerk_sync.entities
+            for each row execute function clerk_sync.wait_a_moment();
+        """)

@@ -1,0 +1,134 @@
+"""users_public is always the projection of users, whoever writes users and however."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, LiteralString
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from psycopg import sql
+from psycopg.errors import InsufficientPrivilege
+
+from clerk_supabase.store import Store
+from tests.integration.databases import Connection, Database, Rows, acting_as, rows
+from tests.integration.histories import alone, delete, upsert
+
+DIFFERENCE = """
+    with projection as (
+        select clerk_id, username, first_name, last_name, image_url as avatar_url
+        from public.users where deleted_at is null
+    )
+    (table projection except table public.users_public) union all (table public.users_public except table projection)
+"""
+
+
+def difference(connection: Connection) -> Rows:
+    return connection.execute(DIFFERENCE).fetchall()
+
+
+@pytest.fixture(scope="module")
+def connection(shared_database: Database) -> Iterator[Connection]:
+    with shared_database.connect() as connection:
+        yield connection
+
+
+ids: st.SearchStrategy[str | None] = st.sampled_from(["user_1", "user_2", "user_3", "user_4"])
+columns = st.sampled_from(["username", "first_name", "last_name", "image_url", "email", "locale"])
+texts = st.sampled_from([None, "", "Ada", "Eve"])
+deleted = st.sampled_from([None, "2020-01-01"])
+
+Refusals = tuple[type[psycopg.Error], ...]
+
+INSERT: LiteralString = "insert into public.users (clerk_id, {0}, deleted_at) values (%s, %s, %s)"
+WRITES: dict[str, LiteralString] = {
+    "insert": INSERT,
+    "ignore": INSERT + " on conflict do nothing",
+    "upsert": INSERT + " on conflict (clerk_id) do update set {0} = excluded.{0}, deleted_at = excluded.deleted_at",
+    "update": "update public.users set {0} = %s where clerk_id <> %s",
+    "update all": "update public.users set {0} = clerk_id, deleted_at = %s",
+    "hide": "update public.users set deleted_at = %s where clerk_id = %s",
+    "delete": "delete from public.users where clerk_id = %s",
+    "rename": "update public.users set clerk_id = %s where clerk_id = %s",
+    "truncate": "truncate public.users cascade",
+    "merge": """
+        merge into public.users as u using (values (%s, %s), ('user_2', 'Mae')) as v (id, name) on u.clerk_id = v.id
+        when matched and v.name is null then delete
+        when matched then update set {0} = v.name, deleted_at = null
+        when not matched then insert (clerk_id, username) values (v.id, v.name)
+    """,
+}
+
+
+USUAL_REFUSALS: Refusals = (psycopg.errors.IntegrityError, psycopg.errors.CardinalityViolation)
+# It would have to empty the public side with its own hands.
+REFUSALS: dict[str, Refusals] = {"truncate": (InsufficientPrivilege,)}
+
+
+@st.composite
+def writes(draw: st.DrawFn) -> tuple[str, str, list[Any]]:
+    """One statement of somebody with the service role: its kind, a column and its parameters."""
+    kind = draw(st.sampled_from(sorted(WRITES)))
+    strategies: dict[str, list[st.SearchStrategy[str | None]]] = {
+        "insert": [ids, texts, deleted],
+        "ignore": [ids, texts, deleted],
+        "upsert": [ids, texts, deleted],
+        "update": [texts, ids],
+        "update all": [deleted],
+        "hide": [deleted, ids],
+        "delete": [ids],
+        "rename": [ids, ids],
+        "truncate": [],
+        "merge": [ids, texts],
+    }
+    return kind, draw(columns), [draw(each) for each in strategies[kind]]
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=st.lists(writes(), min_size=1, max_size=8))
+def test_whatever_the_service_role_writes_to_users_the_public_side_follows(
+    connection: Connection, history: list[tuple[str, str, list[Any]]]
+) -> None:
+    with connection.transaction(force_rollback=True):
+        connection.execute("set local role service_role")
+        for kind, column, parameters in history:
+            statement = sql.SQL(WRITES[kind]).format(sql.Identifier(column))
+            # What is refused is refused as a whole, so there is nothing to follow.
+            with suppress(*REFUSALS.get(kind, USUAL_REFUSALS)), connection.transaction():
+                connection.execute(statement, parameters)
+            assert difference(connection) == []
+
+
+def test_the_service_role_cannot_write_to_the_public_side_itself(connection: Connection) -> None:
+    # It is always the projection of users: a hand that edits it makes it lie.
+    with connection.transaction(force_rollback=True):
+        with acting_as(connection, "service_role"):
+            connection.execute("insert into public.users (clerk_id, username) values ('user_1', 'ada')")
+        with pytest.raises(InsufficientPrivilege), acting_as(connection, "service_role"):
+            connection.execute("update public.users_public set username = 'root'")
+
+
+def test_what_sync_applies_shows_on_the_public_side(store: Store, admin: Connection) -> None:
+    store.apply(alone(upsert("user_1", username="ada"), upsert("user_2"), upsert("user_3")))
+    store.apply(alone(upsert("user_1", version=2, username="augusta"), delete("user_3", at=9)))
+    assert difference(admin) == []
+    assert rows(admin, "select clerk_id, username from public.users_public order by 1") == [
+        ("user_1", "augusta"),
+        ("user_2", None),
+    ]
+
+
+def test_a_change_of_an_email_does_not_touch_the_public_side(store: Store, admin: Connection) -> None:
+    store.apply(alone(upsert()))
+    before = rows(admin, "select ctid::text, xmin::text from public.users_public")
+    store.apply(alone(upsert(version=2, email_addresses=[], primary_email_address_id=None)))
+    assert rows(admin, "select ctid::text, xmin::text from public.users_public") == before
+
+
+def test_a_user_who_is_purged_leaves_the_public_side_too(store: Store, admin: Connection) -> None:
+    store.apply(alone(upsert()))
+    admin.execute("delete from public.users")
+    assert rows(admin, "select * from public.users_public") == []

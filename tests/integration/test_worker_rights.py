@@ -1,0 +1,178 @@
+"""The worker's role can apply changes, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import LiteralString
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.errors import InsufficientPrivilege
+
+from clerk_supabase.store import Store
+from tests.integration.databases import Connection, Database, rows, value
+from tests.integration.histories import alone, upsert
+
+TABLES = [
+    ("public", "users"),
+    ("public", "users_public"),
+    ("clerk_sync", "entities"),
+    ("clerk_sync", "deliveries"),
+    ("clerk_sync", "kinds"),
+    ("clerk_sync", "migrations"),
+]
+
+
+@pytest.fixture
+def worker(shared_database: Database) -> Iterator[Connection]:
+    with psycopg.connect(shared_database.worker_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def superuser(shared_database: Database) -> Iterator[Connection]:
+    with shared_database.connect() as connection:
+        yield connection
+
+
+def test_the_worker_can_apply_a_change(worker: Connection) -> None:
+    assert rows(worker, "select * from clerk_sync.apply('[]')") == []
+
+
+def test_every_table_there_is_is_tried_below(superuser: Connection) -> None:
+    found = rows(
+        superuser,
+        """
+        select schemaname::text, tablename::text from pg_tables
+        where schemaname not in ('pg_catalog', 'information_schema')
+        """,
+    )
+    assert sorted(found) == sorted(TABLES)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=".".join)
+def test_the_worker_can_do_nothing_with_a_table(worker: Connection, table: tuple[str, str]) -> None:
+    statements: list[LiteralString] = [
+        "select 1 from {}",
+        "select count(*) from {}",
+        "insert into {} default values",
+        "delete from {}",
+        "truncate {}",
+        "lock table {} in access share mode",
+        "alter table {} add column more text",
+        "drop table {}",
+        "create trigger mine after insert on {} execute function pg_catalog.tsvector_update_trigger()",
+        "copy {} to stdout",
+    ]
+    for statement in statements:
+        with pytest.raises(InsufficientPrivilege), worker.transaction():
+            worker.execute(sql.SQL(statement).format(sql.Identifier(*table)))
+
+
+def test_the_worker_can_update_no_column(worker: Connection) -> None:
+    with pytest.raises(InsufficientPrivilege):
+        worker.execute("update public.users set email = 'mine'")
+
+
+def test_the_worker_can_call_no_other_function_of_the_schema(worker: Connection, superuser: Connection) -> None:
+    callable_by_worker = rows(
+        superuser,
+        """
+        select p.oid::regprocedure::text from pg_proc as p inner join pg_namespace as n on n.oid = p.pronamespace
+        where n.nspname = 'clerk_sync' and has_function_privilege('clerk_sync_worker', p.oid, 'execute')
+        """,
+    )
+    assert callable_by_worker == [("clerk_sync.apply(jsonb)",)]
+    with pytest.raises(InsufficientPrivilege):
+        worker.execute("select clerk_sync.register('user', 1, 'public.users', 'clerk_id', array['email']::name[])")
+    with pytest.raises(InsufficientPrivilege):
+        worker.execute("select clerk_sync.write_user('{}')")
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated", "service_role"])
+def test_nobody_from_the_api_can_call_a_function_of_the_schema(role: str, superuser: Connection) -> None:
+    reachable = rows(
+        superuser,
+        """
+        select p.oid::regprocedure::text from pg_proc as p inner join pg_namespace as n on n.oid = p.pronamespace
+        where n.nspname = 'clerk_sync' and has_function_privilege(%s, p.oid, 'execute')
+        """,
+        role,
+    )
+    assert reachable == []
+    assert not value(superuser, "select has_schema_privilege(%s, 'clerk_sync', 'usage')", role)
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated", "service_role", "postgres"])
+def test_the_worker_can_become_nobody_else(role: str, worker: Connection) -> None:
+    with pytest.raises(InsufficientPrivilege):
+        worker.execute(sql.SQL("set role {}").format(sql.Identifier(role)))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "create table public.mine (id int)",
+        "create schema mine",
+        "create role mine",
+        "create function public.mine() returns int language sql return 1",
+        "alter role postgres password 'mine'",
+        "create database mine",
+        "copy (select 1) to program 'true'",
+        "select pg_read_file('/etc/passwd')",
+        "select rolpassword from pg_authid",
+    ],
+)
+def test_the_worker_can_make_and_read_nothing_else(worker: Connection, statement: LiteralString) -> None:
+    with pytest.raises(InsufficientPrivilege):
+        worker.execute(statement)
+
+
+def test_the_worker_has_no_right_that_passes_row_level_security(superuser: Connection) -> None:
+    assert rows(
+        superuser,
+        """
+        select rolsuper, rolbypassrls, rolcreaterole, rolcreatedb, rolreplication, rolinherit, rolcanlogin
+        from pg_roles where rolname = 'clerk_sync_worker'
+        """,
+    ) == [(False, False, False, False, False, False, True)]
+    assert rows(superuser, "select 1 from pg_auth_members where member = 'clerk_sync_worker'::regrole") == []
+
+
+def test_the_worker_cannot_hide_a_table_of_its_own_in_the_way(
+    database: Database, admin: Connection, store: Store
+) -> None:
+    with psycopg.connect(database.worker_url, autocommit=True) as worker:
+        worker.execute("create temporary table users (clerk_id text)")
+        worker.execute("create temporary table entities (kind text)")
+        worker.execute("set search_path = pg_temp, public")
+        worker.execute("select * from clerk_sync.apply(%s::jsonb)", ['[{"kind": "user", "id": "u", "deleted_at": 1}]'])
+    assert store.apply(alone(upsert())) == ["created"]
+    assert value(admin, "select count(*) from public.users") == 1
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        '[{"kind": "users; drop table public.users", "id": "u"}]',
+        '[{"kind": "migrations", "id": "u"}]',
+        '[{"kind": "user", "id": null}]',
+        '[{"kind": null, "id": "u"}]',
+        '[{"id": "u"}]',
+        '[{"kind": "user", "id": "u", "source_updated_at": "text"}]',
+        '[{"kind": "user", "id": "u", "source_updated_at": 1, "observed_at": 1, "content": {"clerk_id": null}}]',
+        '{"kind": "user"}',
+        "null",
+        '"text"',
+        "[1]",
+        "[null]",
+    ],
+)
+def test_what_the_worker_passes_by_mistake_is_refused_whole(
+    batch: str, worker: Connection, superuser: Connection
+) -> None:
+    with pytest.raises(psycopg.Error):
+        worker.execute("select * from clerk_sync.apply(%s::jsonb)", [batch])
+    assert value(superuser, "select count(*) from public.users") == 0
+    assert value(superuser, "select count(*) from clerk_sync.entities") == 0

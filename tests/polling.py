@@ -1,0 +1,18 @@
+"""Waiting without sleeping blindly: look until it is so, and say what was seen when it never is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
+
+def eventually(look: Callable[[], Value], wanted: Callable[[Value], object], *, seconds: float = 45) -> Value:
+    """What `look` returns, as soon as `wanted` is true of it. Fails with the last value after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not wanted(value := look()):
+        assert time.monotonic() < deadline, f"not within {seconds} s; last seen: {value!r}"
+        time.sleep(0.05)
+    return value

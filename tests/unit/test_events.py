@@ -1,0 +1,178 @@
+"""Reading what Clerk sends: lenient with what it may leave out, clear about what it may not."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from clerk_supabase.changes import change_of
+from clerk_supabase.errors import UnusableEvent
+from clerk_supabase.events import User, parse_event, parse_object
+from clerk_supabase_cli import samples
+
+MILLISECONDS = 1_716_883_200_000
+
+
+def event(**changes: Any) -> dict[str, Any]:
+    data = samples.user("user_1", created_at=MILLISECONDS, updated_at=MILLISECONDS)
+    return samples.event("user.created", data, timestamp=MILLISECONDS) | changes
+
+
+def user(**changes: Any) -> User:
+    return parse_object(User, {"id": "user_1", "updated_at": MILLISECONDS} | changes)
+
+
+def reason(body: bytes) -> str:
+    with pytest.raises(UnusableEvent) as caught:
+        change_of(parse_event(body))
+    return str(caught.value)
+
+
+def test_an_event_is_read_as_clerk_sends_it() -> None:
+    parsed = parse_event(json.dumps(event()).encode())
+    assert (parsed.type, parsed.timestamp, parsed.data["id"]) == ("user.created", MILLISECONDS, "user_1")
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (1_716_883_200_123, 1_716_883_200_123),
+        (1_716_883_200, 1_716_883_200_000),
+        (1_716_883_200.0, 1_716_883_200_000),
+        (99_999_999_999, 99_999_999_999_000),
+        (100_000_000_000, 100_000_000_000),
+        (0, 0),
+    ],
+)
+def test_a_timestamp_in_seconds_is_read_as_one(sent: float, read: int) -> None:
+    assert parse_event(json.dumps(event(timestamp=sent)).encode()).timestamp == read
+
+
+@pytest.mark.parametrize("timestamp", [None, -1, 1e300, "yesterday", [], {}])
+def test_an_event_without_a_usable_timestamp_is_unusable(timestamp: object) -> None:
+    assert reason(json.dumps(event(timestamp=timestamp)).encode()).startswith("event.timestamp: ")
+
+
+def test_fields_that_clerk_adds_later_do_no_harm() -> None:
+    new = {"new": {"deep": [1, 2]}}
+    data = event()["data"] | {"field_of_tomorrow": new, "email_addresses": [{"email_address": "a", **new}]}
+    parse_object(User, parse_event(json.dumps(event(data=data, more=new)).encode()).data)
+
+
+def test_a_user_needs_no_more_than_an_id_and_a_version() -> None:
+    parsed = user()
+    assert parsed.email_addresses == []
+    assert parsed.public_metadata == {}
+    assert not parsed.banned
+
+
+@pytest.mark.parametrize("name", [name for name in User.model_fields if name not in ("id", "updated_at")])
+def test_any_other_field_of_a_user_may_be_null(name: str) -> None:
+    assert getattr(user(**{name: None}), name) == getattr(user(), name)
+
+
+def test_an_address_without_a_verification_is_not_verified() -> None:
+    parsed = user(email_addresses=[{"id": "idn_1", "email_address": "ada@example.test", "verification": None}])
+    assert not parsed.email_addresses[0].verified
+
+
+def test_a_verification_without_its_object_is_read_by_its_status() -> None:
+    # Older deliveries lack `object`; the SDK throws the whole page away for it.
+    parsed = user(
+        email_addresses=[
+            {"email_address": "a@example.test", "verification": {"status": "verified", "strategy": "anything"}},
+            {"email_address": "b@example.test", "verification": {"status": "unverified"}},
+            {"email_address": "c@example.test", "verification": {}},
+        ]
+    )
+    assert [each.verified for each in parsed.email_addresses] == [True, False, False]
+
+
+@pytest.mark.parametrize("object_name", ["user", "User", None, 5])
+def test_the_name_of_the_object_is_not_looked_at(object_name: object) -> None:
+    assert user(object=object_name).id == "user_1"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("id", None),
+        ("id", ""),
+        ("id", 5),
+        ("updated_at", None),
+        ("updated_at", -1),
+        ("updated_at", 10**18),
+        ("created_at", "long ago"),
+        ("first_name", ["Ada"]),
+        ("public_metadata", "text"),
+        ("email_addresses", {"0": "a"}),
+        ("banned", "perhaps"),
+    ],
+)
+def test_the_reason_names_the_field_that_is_wrong(field: str, value: object) -> None:
+    data = event()["data"] | {field: value}
+    assert reason(json.dumps(event(data=data)).encode()).startswith(f"User.{field}: ")
+
+
+def test_the_reason_names_the_place_in_a_list() -> None:
+    data = event()["data"] | {"email_addresses": [{"email_address": "a"}, {"email_address": None}]}
+    assert reason(json.dumps(event(data=data)).encode()).startswith("User.email_addresses.1.email_address: ")
+
+
+def test_the_reason_says_how_much_more_is_wrong() -> None:
+    data = event()["data"] | {"id": None, "updated_at": None, "banned": "perhaps"}
+    assert reason(json.dumps(event(data=data)).encode()).endswith("(and 2 more)")
+
+
+def test_a_deleted_user_without_an_id_is_unusable() -> None:
+    body = json.dumps(event(type="user.deleted", data={"deleted": True, "object": "user"})).encode()
+    assert reason(body) == "DeletedObject.id: Field required"
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b"null", b'"secret"', b"[" * 1000])
+def test_a_body_that_is_no_event_is_unusable(body: bytes) -> None:
+    assert reason(body).startswith("event: ")
+
+
+def test_a_type_that_is_not_synced_is_unusable_here() -> None:
+    assert "not a type that is synced" in reason(json.dumps(event(type="email.created")).encode())
+
+
+PRIVATE = "a private value"
+
+hostile = st.recursive(
+    st.sampled_from([PRIVATE, None, True, -1, 1.5, 10**20]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["id", "verification"]), inner),
+    max_leaves=4,
+)
+
+
+@given(
+    envelope=st.dictionaries(st.sampled_from(["type", "timestamp", "data"]), hostile, min_size=1),
+    data=st.dictionaries(st.sampled_from([*User.model_fields]), hostile, min_size=1),
+    cut=st.none() | st.integers(0, 500),
+)
+@example(envelope={"type": PRIVATE}, data={}, cut=None)
+@example(envelope={"timestamp": PRIVATE}, data={}, cut=None)
+@example(envelope={"data": PRIVATE}, data={}, cut=None)
+@example(envelope={}, data={"email_addresses": [PRIVATE]}, cut=None)
+def test_the_reason_never_holds_what_was_sent(envelope: dict[str, Any], data: dict[str, Any], cut: int | None) -> None:
+    sent = {**event(), **envelope}
+    if isinstance(sent["data"], dict):
+        sent["data"] = {**event()["data"], **sent["data"], **data}
+    body = json.dumps(sent).encode()[:cut]
+    refusal: UnusableEvent | None = None
+    try:
+        change_of(parse_event(body))
+    except UnusableEvent as unusable:
+        refusal = unusable
+    # A traceback shows what an error was raised from, too.
+    said = "".join(traceback.format_exception(refusal)) if refusal else ""
+    assert PRIVATE not in said
+    assert "example.test" not in said
+    assert str(10**20) not in said

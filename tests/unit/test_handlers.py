@@ -1,0 +1,96 @@
+"""The handlers as Lambda runs them: a module, an environment, an event, an answer."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clerk_supabase.settings import SettingsError
+from clerk_supabase_cli import samples
+from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, sign
+from tests.aws import Account
+
+Handler = Callable[[dict[str, Any], object], dict[str, Any]]
+
+CREATED = samples.event("user.created", samples.user("user_1", created_at=1, updated_at=2), timestamp=3)
+
+
+def load(root: Path, function: str) -> Handler:
+    """Runs the module anew, as a cold start does."""
+    handler: Handler = runpy.run_path(str(root / "functions" / function / "handler.py"))["lambda_handler"]
+    return handler
+
+
+@pytest.fixture
+def secret() -> str:
+    return generate_secret()
+
+
+@pytest.fixture
+def ingest(account: Account, secret: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Handler:
+    monkeypatch.setenv("WEBHOOK_SECRET_ARN", account.put_secret("webhook", secret))
+    monkeypatch.setenv("SYNC_QUEUE_URL", account.sync_queue_url)
+    monkeypatch.setenv("PARKED_QUEUE_URL", account.parked_queue_url)
+    monkeypatch.setenv("MAX_BODY_BYTES", "780000")
+    return load(root, "ingest")
+
+
+def test_ingest_answers_api_gateway(ingest: Handler, account: Account, secret: str) -> None:
+    answer = ingest(api_gateway_event(sign(CREATED, secret)), None)
+    assert (answer["statusCode"], answer["body"]) == (202, "accepted")
+    assert len(account.received(account.sync_queue_url)) == 1
+
+
+def test_ingest_writes_its_counts_as_metrics_when_it_ends(
+    ingest: Handler, secret: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ingest(api_gateway_event(sign(CREATED, secret)), None)
+    written = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+    assert [each["Accepted"] for each in written] == [[1.0]]
+
+
+def test_ingest_dates_what_it_accepts_by_its_own_clock_in_milliseconds(
+    ingest: Handler, account: Account, secret: str
+) -> None:
+    ingest(api_gateway_event(sign(CREATED, secret)), None)
+    [record] = account.received(account.sync_queue_url)
+    received_at = int(record["messageAttributes"]["received_at"]["stringValue"])
+    assert abs(received_at - int(record["attributes"]["SentTimestamp"])) < 60_000
+
+
+def test_sync_answers_with_the_messages_that_must_come_again(
+    account: Account, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # There is no database behind this address, so nothing can be applied.
+    nowhere = "postgresql://clerk_sync_worker:secret@127.0.0.1:1/postgres"
+    monkeypatch.setenv("DATABASE_SECRET_ARN", account.put_secret("database", nowhere))
+    monkeypatch.setenv("PARKED_QUEUE_URL", account.parked_queue_url)
+    account.sqs.send_message(QueueUrl=account.sync_queue_url, MessageBody=json.dumps(CREATED))
+    event = account.lambda_event(account.sync_queue_url)
+
+    answer = load(root, "sync")(event, None)
+
+    failed = [{"itemIdentifier": record["messageId"]} for record in event["Records"]]
+    assert answer == {"batchItemFailures": failed}
+    assert len(failed) == 1
+
+
+@pytest.mark.parametrize("function", ["ingest", "sync"])
+def test_a_function_without_its_settings_does_not_start(
+    function: str, account: Account, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WEBHOOK_SECRET_ARN", "DATABASE_SECRET_ARN", "SYNC_QUEUE_URL", "PARKED_QUEUE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SettingsError, match="_SECRET_ARN is not set"):
+        load(root, function)
+
+
+@pytest.mark.parametrize("function", ["ingest", "sync"])
+def test_a_handler_is_a_doorway_of_at_most_sixty_lines(function: str, root: Path) -> None:
+    lines = (root / "functions" / function / "handler.py").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 60

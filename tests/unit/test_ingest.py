@@ -1,0 +1,521 @@
+"""What ingest answers, row by row of its table, with queues and secrets of an account in memory."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from clerk_supabase.ingest import Answer, Ingest
+from clerk_supabase.queue import Message, Queue, messages_of
+from clerk_supabase.secrets import Secret
+from clerk_supabase.settings import IngestSettings
+from clerk_supabase.telemetry import metrics
+from clerk_supabase_cli import samples
+from clerk_supabase_cli.deliveries import SignedRequest, api_gateway_event, generate_secret, sign, sign_body
+from tests.aws import Account
+from tests.clock import Clock
+
+RECEIVED_AT = 1_700_000_000_123
+OWN_INSTANCE = "ins_2Own"
+LIMIT = 780_000
+
+CREATED = samples.event(
+    "user.created",
+    samples.user("user_1", created_at=1_600_000_000_000, updated_at=1_600_000_000_000),
+    timestamp=1_600_000_000_001,
+    instance_id=OWN_INSTANCE,
+)
+
+
+@dataclass
+class Endpoint:
+    """The ingest function with its surroundings."""
+
+    account: Account
+    secret: str = field(default_factory=generate_secret)
+    instance_id: str = OWN_INSTANCE
+    limit: int = LIMIT
+    clock: Clock = field(default_factory=Clock)
+
+    def __post_init__(self) -> None:
+        arn = self.account.put_secret("webhook", self.secret)
+        settings = IngestSettings(
+            arn, self.account.sync_queue_url, self.account.parked_queue_url, self.instance_id, self.limit
+        )
+        self.ingest = Ingest(
+            settings,
+            Secret(self.account.secrets_manager, arn, self.clock),
+            sync_queue=Queue(self.account.sqs, self.account.sync_queue_url),
+            parked_queue=Queue(self.account.sqs, self.account.parked_queue_url),
+            clock_ms=lambda: RECEIVED_AT,
+        )
+
+    def post(self, request: SignedRequest, *, base64_encoded: bool = False) -> Answer:
+        return self.ingest.answer(api_gateway_event(request, base64_encoded=base64_encoded))
+
+    def post_event(self, event: Mapping[str, Any]) -> Answer:
+        return self.post(sign(event, self.secret))
+
+    def post_body(self, body: str) -> Answer:
+        return self.post(sign_body(body, self.secret))
+
+    def accepted(self) -> list[Message]:
+        """What waits on the sync queue."""
+        return messages_of(self.account.lambda_event(self.account.sync_queue_url))
+
+    def parked(self) -> list[dict[str, Any]]:
+        """What waits on the parked queue, with its reason."""
+        return self.account.received(self.account.parked_queue_url)
+
+    def stored_nothing(self) -> bool:
+        return not self.accepted() and not self.parked()
+
+
+@pytest.fixture
+def endpoint(account: Account) -> Endpoint:
+    return Endpoint(account)
+
+
+def counted(name: str) -> int:
+    """How often something was counted for the metric of this name."""
+    return int(sum(metrics.metric_set.get(name, {"Value": []})["Value"]))
+
+
+def reason_of(record: Mapping[str, Any]) -> str:
+    return str(record["messageAttributes"]["reason"]["stringValue"])
+
+
+# Good signature, a type that is synced
+
+
+@pytest.mark.parametrize("event_type", ["user.created", "user.updated", "user.deleted"])
+def test_an_event_that_is_synced_is_answered_202_once_the_queue_holds_it(endpoint: Endpoint, event_type: str) -> None:
+    request = sign({**CREATED, "type": event_type}, endpoint.secret, svix_id="msg_1")
+
+    answer = endpoint.post(request)
+
+    assert answer.status == 202
+    [message] = endpoint.accepted()
+    assert message.envelope.body == request.body
+    assert message.envelope.svix_id == "msg_1"
+    assert message.envelope.received_at == RECEIVED_AT
+    assert not endpoint.parked()
+    assert counted("Accepted") == 1
+
+
+def test_the_queue_holds_the_body_byte_for_byte_and_what_ingest_knew_as_attributes(endpoint: Endpoint) -> None:
+    request = sign(CREATED, endpoint.secret, svix_id="msg_1")
+    endpoint.post(request)
+    [record] = endpoint.account.received(endpoint.account.sync_queue_url)
+    assert record["body"].encode() == request.body
+    assert {name: each["stringValue"] for name, each in record["messageAttributes"].items()} == {
+        "svix_id": "msg_1",
+        "received_at": str(RECEIVED_AT),
+    }
+
+
+@pytest.mark.parametrize("base64_encoded", [False, True])
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{ "type" : "user.created",\t"data":\r\n{"id":"user_1"} }\n',
+        '{"data":{"id":"user_\\u0031","first_name":"\\u005a\\u006f\\u00eb"},"type":"user\\u002ecreated"}',
+        '{"data":{"id":"user_1","first_name":"Zoë 😀"},"type":"user.created"}',
+        '{"type":"user.created","type":"user.created","data":{"id":"user_1"}}',
+        '{"data":{"id":"user_1","n":1.0E+2,"m":-0},"type":"user.created"}',
+    ],
+)
+def test_unusual_but_valid_json_is_verified_and_queued_as_it_was_sent(
+    endpoint: Endpoint, body: str, base64_encoded: bool
+) -> None:
+    answer = endpoint.post(sign_body(body, endpoint.secret), base64_encoded=base64_encoded)
+    assert answer.status == 202
+    [message] = endpoint.accepted()
+    assert message.envelope.body == body.encode()
+
+
+@pytest.mark.parametrize("change_case", [str.lower, str.upper, str.title])
+def test_the_case_of_header_names_does_not_matter(endpoint: Endpoint, change_case: Any) -> None:
+    signed = sign(CREATED, endpoint.secret)
+    headers = {change_case(name): value for name, value in signed.headers.items()}
+    assert endpoint.post(SignedRequest(headers, signed.body)).status == 202
+
+
+@pytest.mark.parametrize("character", ["\ufffe", "\uffff", "\x7f", "\x00", "\x0b"])
+def test_characters_that_sqs_refuses_arrive_unharmed(endpoint: Endpoint, character: str) -> None:
+    # Characters below U+0020 are only legal between quotes as escapes; whether it is JSON is not the question here.
+    event = {**CREATED, "data": {**CREATED["data"], "first_name": character}}
+    assert endpoint.post_event(event).status == 202
+    [message] = endpoint.accepted()
+    assert json.loads(message.envelope.body)["data"]["first_name"] == character
+
+
+def test_the_largest_body_allowed_fits_into_the_queue_even_when_it_has_to_be_base64(endpoint: Endpoint) -> None:
+    event = {**CREATED, "data": {"id": "user_1", "first_name": "\ufffe"}}
+    missing = LIMIT - len(sign(event, endpoint.secret).body)
+    event["data"]["first_name"] += "x" * missing
+    request = sign(event, endpoint.secret, svix_id="msg_" + "x" * 60)
+    assert len(request.body) == LIMIT
+    assert endpoint.post(request).status == 202
+    [message] = endpoint.accepted()
+    assert message.envelope.body == request.body
+
+
+def test_an_event_of_before_clerk_named_the_instance_is_accepted(endpoint: Endpoint) -> None:
+    event = {name: value for name, value in CREATED.items() if name != "instance_id"}
+    assert endpoint.post_event(event).status == 202
+
+
+def test_without_an_instance_in_the_settings_any_instance_is_accepted(account: Account) -> None:
+    assert Endpoint(account, instance_id="").post_event(CREATED).status == 202
+
+
+# Good signature, nothing to sync
+
+
+@pytest.mark.parametrize(
+    "event_type",
+    [
+        "email.created",
+        "sms.created",
+        "session.created",
+        "session.pending",
+        "organization.created",
+        "subscriptionItem.freeTrialEnding",
+        "user.unheardOf",
+        "USER.CREATED",
+    ],
+)
+def test_an_event_of_another_type_is_answered_200_and_not_stored(endpoint: Endpoint, event_type: str) -> None:
+    assert endpoint.post_event({**CREATED, "type": event_type}).status == 200
+    assert endpoint.stored_nothing()
+    assert counted("Ignored") == 1
+
+
+def test_a_one_time_code_reaches_neither_a_queue_nor_the_log(endpoint: Endpoint, log: StringIO) -> None:
+    event = {**CREATED, "type": "sms.created", "data": {"id": "sms_1", "message": "Your code is 424242"}}
+    assert endpoint.post_event(event).status == 200
+    assert endpoint.stored_nothing()
+    assert log.getvalue()
+    assert "424242" not in log.getvalue()
+
+
+# Good signature, another instance
+
+
+def test_an_event_of_another_instance_is_refused_for_good_and_counted(endpoint: Endpoint) -> None:
+    answer = endpoint.post_event({**CREATED, "instance_id": "ins_2Other"})
+    assert answer.status == 403
+    assert answer.to_api_gateway()["headers"]["webhook-delivery"] == "abort-message"
+    assert endpoint.stored_nothing()
+    assert counted("WrongInstance") == 1
+
+
+@pytest.mark.parametrize("event_type", ["email.created", "user.unheardOf"])
+def test_an_event_of_another_instance_is_refused_whatever_its_type(endpoint: Endpoint, event_type: str) -> None:
+    assert endpoint.post_event({**CREATED, "instance_id": "ins_2Other", "type": event_type}).status == 403
+
+
+# Good signature, not usable
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        " ",
+        "not json",
+        "[]",
+        '"text"',
+        "5",
+        "null",
+        "{",
+        "{}",
+        '{"type":5,"data":{"id":"user_1"}}',
+        '{"type":"","data":{"id":"user_1"}}',
+        '{"type":"user.created"}',
+        '{"type":"user.created","data":null}',
+        '{"type":"user.created","data":[]}',
+        '{"type":"user.created","data":{}}',
+        '{"type":"user.created","data":{"id":""}}',
+        '{"type":"user.created","data":{"id":7}}',
+        '{"type":"user.deleted","data":{"deleted":true,"object":"user"}}',
+        '{"type":"user.created","data":{"id":"\\ud800"}}',
+        '\ufeff{"type":"user.created","data":{"id":"user_1"}}',
+        "[" * 100_000,
+    ],
+    ids=lambda body: body[:40] or "empty",
+)
+def test_a_signed_body_that_is_not_usable_is_parked_with_its_reason(endpoint: Endpoint, body: str) -> None:
+    answer = endpoint.post_body(body)
+
+    assert answer.status == 202
+    assert not endpoint.accepted()
+    [record] = endpoint.parked()
+    assert reason_of(record)
+    [message] = messages_of({"Records": [record]})
+    assert message.envelope.body == body.encode()
+    assert message.envelope.received_at == RECEIVED_AT
+    assert counted("Parked") == 1
+
+
+def test_the_reason_says_what_is_missing(endpoint: Endpoint) -> None:
+    endpoint.post_body('{"type":"user.created","data":{}}')
+    [record] = endpoint.parked()
+    assert reason_of(record) == "data.id is missing"
+
+
+# Not signed by Clerk
+
+
+def refused_requests(secret: str) -> dict[str, SignedRequest]:
+    good = sign(CREATED, secret)
+
+    def without(name: str) -> SignedRequest:
+        return SignedRequest({key: value for key, value in good.headers.items() if key != name}, good.body)
+
+    def but(**headers: str) -> SignedRequest:
+        changed = {name.replace("_", "-"): value for name, value in headers.items()}
+        return SignedRequest({**good.headers, **changed}, good.body)
+
+    return {
+        "no svix-id": without("svix-id"),
+        "no svix-timestamp": without("svix-timestamp"),
+        "no svix-signature": without("svix-signature"),
+        "no headers": SignedRequest({}, good.body),
+        "empty id": but(svix_id=""),
+        "another id": but(svix_id="msg_other"),
+        "another secret": sign(CREATED, generate_secret()),
+        "another body": SignedRequest(good.headers, good.body.replace(b"Ada", b"Eva")),
+        "re-serialised body": SignedRequest(good.headers, json.dumps(CREATED).encode()),
+        "stale": sign(CREATED, secret, at=time.time() - 310),
+        "of the future": sign(CREATED, secret, at=time.time() + 310),
+        "timestamp text": but(svix_timestamp="yesterday"),
+        "timestamp nan": but(svix_timestamp="nan"),
+        "timestamp infinite": but(svix_timestamp="inf"),
+        "timestamp huge": but(svix_timestamp="9" * 400),
+        "signature without a comma": but(svix_signature="v1"),
+        "signature with two commas": but(svix_signature="v1,a,b"),
+        "signatures two spaces apart": but(svix_signature=f"v1,AAAA  {good.headers['svix-signature']}"),
+        "signature not base64": but(svix_signature="v1,a"),
+        "signature not ascii": but(svix_signature="v1,é"),
+        "only a newer kind of signature": but(svix_signature="v1a,AAAA"),
+        "header that is not UTF-8": but(svix_id="msg_\udcff"),
+    }
+
+
+@pytest.mark.parametrize("name", refused_requests(generate_secret()))
+def test_a_request_that_clerk_did_not_sign_is_answered_401(endpoint: Endpoint, name: str) -> None:
+    answer = endpoint.post(refused_requests(endpoint.secret)[name])
+    assert answer == Answer(401, "unauthorized")
+    assert endpoint.stored_nothing()
+    assert counted("Refused") == 1
+
+
+@pytest.mark.parametrize("body", [b"\xff\xfe", b'{"name":"\xed\xa0\x80"}'])
+def test_a_body_that_is_not_utf_8_is_answered_401_like_a_bad_signature(endpoint: Endpoint, body: bytes) -> None:
+    request = SignedRequest(sign_body("{}", endpoint.secret).headers, body)
+    assert endpoint.post(request, base64_encoded=True) == Answer(401, "unauthorized")
+
+
+def test_a_body_that_is_not_the_base64_it_claims_to_be_is_answered_401(endpoint: Endpoint) -> None:
+    event = api_gateway_event(sign(CREATED, endpoint.secret)) | {"isBase64Encoded": True}
+    assert endpoint.ingest.answer(event) == Answer(401, "unauthorized")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"headers": None, "body": None, "isBase64Encoded": False},
+        {"headers": {}, "body": "{}"},
+        {"headers": {"svix-id": None}, "body": "{}"},
+        {"headers": {}, "body": "\ud800", "isBase64Encoded": False},
+        {"headers": {}, "body": "é", "isBase64Encoded": True},
+        {},
+    ],
+)
+def test_a_request_without_headers_or_body_is_answered_401(endpoint: Endpoint, event: dict[str, Any]) -> None:
+    assert endpoint.ingest.answer(event) == Answer(401, "unauthorized")
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    headers=st.dictionaries(
+        st.sampled_from(["svix-id", "Svix-Timestamp", "svix-signature", "webhook-id", "x"]), st.text()
+    ),
+    body=st.binary(),
+)
+@example(headers={}, body=b"")
+def test_whatever_a_stranger_sends_the_answer_is_the_same_401_and_echoes_nothing(
+    endpoint: Endpoint, headers: dict[str, str], body: bytes
+) -> None:
+    answer = endpoint.post(SignedRequest(headers, body), base64_encoded=True)
+    assert answer == Answer(401, "unauthorized")
+
+
+# Too large
+
+
+def test_a_body_over_the_limit_is_answered_413(account: Account) -> None:
+    endpoint = Endpoint(account, limit=10_000)
+    request = sign_body("{" + " " * 9_999 + "}", endpoint.secret)
+    assert endpoint.post(request).status == 413
+    assert endpoint.post(request, base64_encoded=True).status == 413
+    assert endpoint.stored_nothing()
+    assert counted("TooLarge") == 2
+
+
+def test_the_limit_is_for_the_bytes_of_the_body_not_for_its_characters(account: Account) -> None:
+    endpoint = Endpoint(account, limit=10_000)
+    at_the_limit = '{"type":"x","é":"' + "é" * 4_990 + '"}'
+    at_the_limit += " " * (10_000 - len(at_the_limit.encode()))
+    assert endpoint.post_body(at_the_limit).status == 200
+    assert endpoint.post_body(at_the_limit + " ").status == 413
+
+
+# A neighbour is away
+
+
+def test_when_sqs_is_away_the_answer_is_503_so_that_svix_sends_again(endpoint: Endpoint) -> None:
+    endpoint.account.remove_queue(endpoint.account.sync_queue_url)
+    assert endpoint.post_event(CREATED).status == 503
+    assert counted("Unavailable") == 1
+    assert not counted("Accepted")
+
+
+def test_when_the_parked_queue_is_away_an_unusable_event_is_answered_503(endpoint: Endpoint) -> None:
+    endpoint.account.remove_queue(endpoint.account.parked_queue_url)
+    assert endpoint.post_body("{}").status == 503
+
+
+def test_when_the_secret_is_away_the_answer_is_503(endpoint: Endpoint) -> None:
+    endpoint.account.take_secret_away("webhook")
+    assert endpoint.post_event(CREATED).status == 503
+    assert endpoint.stored_nothing()
+
+
+def test_events_are_accepted_again_within_a_minute_of_the_secret_coming_back(endpoint: Endpoint) -> None:
+    endpoint.account.take_secret_away("webhook")
+    assert endpoint.post_event(CREATED).status == 503
+    endpoint.account.bring_secret_back("webhook")
+    endpoint.clock.now += 60
+    assert endpoint.post_event(CREATED).status == 202
+
+
+def test_a_request_asks_once_for_a_secret_that_is_away(endpoint: Endpoint) -> None:
+    # Svix waits 15 s and the function may take 12 s; each look takes up to 8 s when Secrets Manager hangs.
+    endpoint.account.take_secret_away("webhook")
+    endpoint.post_event(CREATED)
+    assert len(endpoint.account.secret_reads) == 1
+
+
+@pytest.mark.parametrize("value", ["whsec_", "hello", " ", '{"key":"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"}'])
+def test_when_the_secret_is_not_a_signing_secret_the_answer_is_503(endpoint: Endpoint, value: str) -> None:
+    endpoint.account.put_secret("webhook", value)
+    assert endpoint.post_event(CREATED).status == 503
+
+
+def test_a_secret_that_was_garbage_works_once_it_is_mended(endpoint: Endpoint) -> None:
+    endpoint.account.put_secret("webhook", "hello")
+    assert endpoint.post_event(CREATED).status == 503
+    endpoint.account.put_secret("webhook", endpoint.secret)
+    endpoint.clock.now += 60
+    assert endpoint.post_event(CREATED).status == 202
+
+
+# Rotation
+
+
+def test_several_secrets_are_accepted_at_once(endpoint: Endpoint) -> None:
+    new = generate_secret()
+    endpoint.account.put_secret("webhook", f"{new}\n{endpoint.secret} ")
+    for signer in (endpoint.secret, new):
+        assert endpoint.post(sign(CREATED, signer)).status == 202
+
+
+def test_a_rotated_secret_is_found_by_the_next_delivery_without_a_deploy(endpoint: Endpoint) -> None:
+    assert endpoint.post_event(CREATED).status == 202
+    new = generate_secret()
+    endpoint.account.put_secret("webhook", new)
+    assert endpoint.post(sign(CREATED, new)).status == 202
+    assert endpoint.post(sign(CREATED, endpoint.secret)).status == 401
+
+
+def test_forged_requests_make_ingest_look_for_a_new_secret_at_most_once_a_minute(endpoint: Endpoint) -> None:
+    forged = sign(CREATED, generate_secret())
+    for _ in range(20):
+        assert endpoint.post(forged).status == 401
+    first_minute = len(endpoint.account.secret_reads)
+    endpoint.clock.now += 60
+    for _ in range(20):
+        assert endpoint.post(forged).status == 401
+    # One read when it started, one look in each minute.
+    assert (first_minute, len(endpoint.account.secret_reads)) == (2, 3)
+
+
+def test_a_secret_in_use_survives_an_outage_of_secrets_manager(endpoint: Endpoint) -> None:
+    assert endpoint.post_event(CREATED).status == 202
+    endpoint.account.take_secret_away("webhook")
+    for _ in range(10):
+        endpoint.clock.now += 300
+        assert endpoint.post_event(CREATED).status == 202
+
+
+def test_a_forged_request_is_still_answered_401_during_an_outage_of_secrets_manager(endpoint: Endpoint) -> None:
+    assert endpoint.post_event(CREATED).status == 202
+    endpoint.account.take_secret_away("webhook")
+    assert endpoint.post(sign(CREATED, generate_secret())).status == 401
+
+
+# What is said
+
+
+def test_neither_answers_nor_log_lines_hold_personal_data_or_secrets(endpoint: Endpoint, log: StringIO) -> None:
+    user = CREATED["data"]
+    for event in (
+        CREATED,
+        {**CREATED, "type": "email.created"},
+        {**CREATED, "instance_id": "ins_2Other"},
+        {**CREATED, "data": {**user, "id": None}},
+    ):
+        endpoint.post_event(event)
+    endpoint.post(sign(CREATED, generate_secret()))
+    endpoint.account.remove_queue(endpoint.account.sync_queue_url)
+    endpoint.post_event(CREATED)
+
+    said = log.getvalue()
+    assert len(said.splitlines()) == 6
+    for private in ("Ada", "Example", "@example.test", "img.example", "192.0.2.7", "Mozilla", "whsec_"):
+        assert private not in said
+
+
+def test_every_log_line_of_an_event_names_its_delivery(endpoint: Endpoint, log: StringIO) -> None:
+    endpoint.post(sign(CREATED, endpoint.secret, svix_id="msg_1"))
+    [line] = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert line["svix_id"] == "msg_1"
+    assert line["object_id"] == "user_1"
+
+
+def test_the_answer_has_the_shape_that_api_gateway_wants(endpoint: Endpoint) -> None:
+    assert endpoint.post_event(CREATED).to_api_gateway() == {
+        "statusCode": 202,
+        "headers": {"content-type": "text/plain; charset=utf-8"},
+        "body": "accepted",
+        "isBase64Encoded": False,
+    }
+
+
+def test_a_body_sent_as_base64_is_the_same_event(endpoint: Endpoint) -> None:
+    request = sign(CREATED, endpoint.secret)
+    event = api_gateway_event(request, base64_encoded=True)
+    assert base64.b64decode(event["body"]) == request.body
+    assert endpoint.ingest.answer(event).status == 202

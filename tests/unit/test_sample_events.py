@@ -1,0 +1,91 @@
+"""The events of events/: what a reader tries first must work as they read it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clerk_supabase.changes import Change, Delete, Upsert, change_of
+from clerk_supabase.errors import SignatureRefused, UnusableEvent
+from clerk_supabase.events import parse_event
+from clerk_supabase.ingest import Request
+from clerk_supabase.kinds import SYNCED_TYPES
+from clerk_supabase.queue import messages_of
+from clerk_supabase.signature import Verifier
+from clerk_supabase_cli.deliveries import SignedRequest, api_gateway_event, generate_secret
+from clerk_supabase_cli.project import find_root
+
+EVENTS = find_root(Path(__file__).parent) / "events"
+BODIES = sorted((EVENTS / "clerk").glob("*.json"))
+SYNCED = [file for file in BODIES if json.loads(file.read_bytes())["type"] in SYNCED_TYPES]
+NOT_SYNCED = [file for file in BODIES if file not in SYNCED]
+
+
+def change(name: str) -> Change:
+    return change_of(parse_event((EVENTS / "clerk" / name).read_bytes()))
+
+
+def content(name: str) -> dict[str, Any]:
+    result = change(name)
+    assert isinstance(result, Upsert)
+    return dict(result.content)
+
+
+@pytest.mark.parametrize("file", SYNCED, ids=lambda file: file.stem)
+def test_a_sample_of_a_synced_type_means_a_change_of_its_object(file: Path) -> None:
+    sample = json.loads(file.read_bytes())
+    result = change(file.name)
+    assert result.id == sample["data"]["id"]
+    assert isinstance(result, Delete) is sample["type"].endswith(".deleted")
+
+
+@pytest.mark.parametrize("file", NOT_SYNCED, ids=lambda file: file.stem)
+def test_a_sample_of_another_type_means_no_change(file: Path) -> None:
+    with pytest.raises(UnusableEvent, match="not a type that is synced"):
+        change(file.name)
+
+
+def test_there_is_a_sample_of_every_type_that_is_synced() -> None:
+    assert {json.loads(file.read_bytes())["type"] for file in SYNCED} == set(SYNCED_TYPES)
+
+
+def test_in_the_sample_with_several_addresses_the_primary_one_is_not_the_first() -> None:
+    result = content("user.updated.primary-email-not-first.json")
+    assert result["email"] is not None
+    assert result["email"] != result["email_addresses"][0]["email_address"]
+
+
+def test_the_sample_of_a_user_with_a_phone_only_has_no_email() -> None:
+    result = content("user.created.phone-only.json")
+    assert result["email"] is None
+    assert result["phone"] is not None
+
+
+def test_the_sample_with_a_timestamp_in_seconds_is_dated_like_the_others() -> None:
+    result = change("user.updated.timestamp-in-seconds.json")
+    assert isinstance(result, Upsert)
+    assert result.version.observed_at > 1_000_000_000_000
+
+
+def test_the_sample_of_ingest_has_the_shape_of_a_signed_request() -> None:
+    event = json.loads((EVENTS / "ingest.json").read_bytes())
+    request = Request.from_api_gateway(event)
+    assert api_gateway_event(SignedRequest(event["headers"], request.body)).keys() == event.keys()
+    assert parse_event(request.body).type in SYNCED_TYPES
+
+
+def test_the_sample_of_ingest_is_refused_because_a_stored_signature_is_soon_too_old() -> None:
+    request = Request.from_api_gateway(json.loads((EVENTS / "ingest.json").read_bytes()))
+    with pytest.raises(SignatureRefused, match="too old"):
+        Verifier([generate_secret()]).verify(request.body, request.headers)
+
+
+def test_every_message_of_the_sample_of_sync_can_be_applied() -> None:
+    messages = messages_of(json.loads((EVENTS / "sync.json").read_bytes()))
+    assert len(messages) > 1
+    for message in messages:
+        assert change_of(parse_event(message.envelope.body)).kind == "user"
+        assert message.envelope.svix_id.startswith("msg_")

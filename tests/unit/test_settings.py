@@ -1,0 +1,69 @@
+"""Settings: what is wrong is named by its variable."""
+
+from __future__ import annotations
+
+import pytest
+
+from clerk_supabase.settings import IngestSettings, SettingsError, SyncSettings
+
+INGEST = {
+    "WEBHOOK_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:webhook",
+    "SYNC_QUEUE_URL": "https://sqs.example.test/sync",
+    "PARKED_QUEUE_URL": "https://sqs.example.test/parked",
+    "CLERK_INSTANCE_ID": "ins_1",
+    "MAX_BODY_BYTES": "780000",
+}
+SYNC = {
+    "DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:database",
+    "PARKED_QUEUE_URL": "https://sqs.example.test/parked",
+    "DATABASE_CA_FILE": "/opt/ca/supabase.pem",
+}
+
+
+def test_ingest_reads_its_settings_from_the_environment() -> None:
+    settings = IngestSettings.from_environment(INGEST)
+    assert settings.webhook_secret_arn == INGEST["WEBHOOK_SECRET_ARN"]
+    assert settings.sync_queue_url == INGEST["SYNC_QUEUE_URL"]
+    assert settings.parked_queue_url == INGEST["PARKED_QUEUE_URL"]
+    assert settings.clerk_instance_id == "ins_1"
+    assert settings.max_body_bytes == 780_000
+
+
+def test_sync_reads_its_settings_from_the_environment() -> None:
+    settings = SyncSettings.from_environment(SYNC)
+    assert settings.database_secret_arn == SYNC["DATABASE_SECRET_ARN"]
+    assert settings.parked_queue_url == SYNC["PARKED_QUEUE_URL"]
+    assert settings.database_ca_file == "/opt/ca/supabase.pem"
+
+
+@pytest.mark.parametrize("value", [None, ""])
+@pytest.mark.parametrize("name", ["WEBHOOK_SECRET_ARN", "SYNC_QUEUE_URL", "PARKED_QUEUE_URL", "MAX_BODY_BYTES"])
+def test_ingest_names_the_variable_that_is_missing(name: str, value: str | None) -> None:
+    environment = {key: each for key, each in INGEST.items() if key != name}
+    if value is not None:
+        environment[name] = value
+    with pytest.raises(SettingsError, match=name):
+        IngestSettings.from_environment(environment)
+
+
+@pytest.mark.parametrize("value", [None, ""])
+@pytest.mark.parametrize("name", ["DATABASE_SECRET_ARN", "PARKED_QUEUE_URL"])
+def test_sync_names_the_variable_that_is_missing(name: str, value: str | None) -> None:
+    environment = {key: each for key, each in SYNC.items() if key != name}
+    if value is not None:
+        environment[name] = value
+    with pytest.raises(SettingsError, match=name):
+        SyncSettings.from_environment(environment)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "1e3", "many", " ", "²"])
+def test_a_limit_that_is_no_number_above_zero_is_named(value: str) -> None:
+    with pytest.raises(SettingsError, match="MAX_BODY_BYTES"):
+        IngestSettings.from_environment(INGEST | {"MAX_BODY_BYTES": value})
+
+
+def test_what_may_be_left_out_may_be_left_out() -> None:
+    needed = {name: value for name, value in INGEST.items() if name != "CLERK_INSTANCE_ID"}
+    assert IngestSettings.from_environment(needed).clerk_instance_id == ""
+    needed = {name: value for name, value in SYNC.items() if name != "DATABASE_CA_FILE"}
+    assert SyncSettings.from_environment(needed).database_ca_file == ""
