@@ -15,7 +15,8 @@ from tests.integration.databases import Connection, Database, Databases, Url
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
     """A server that lives as long as the tests."""
-    with EmbeddedPostgres() as server:
+    # Tests connect a thousand times, and hashing passwords would be most of it.
+    with EmbeddedPostgres(settings={"scram_iterations": "1"}) as server:
         yield server
 
 

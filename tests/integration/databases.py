@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
-from clerk_supabase_cli.postgres import EmbeddedPostgres
+from clerk_supabase_cli.postgres import SUPERUSER, EmbeddedPostgres
 
 WORKER = "clerk_sync_worker"
 
@@ -64,6 +64,7 @@ class Databases:
         self.worker_password = secrets.token_urlsafe(16)
         self._names = (f"test_{number}" for number in itertools.count(1))
         self._free: list[Database] = []
+        self._set_password(SUPERUSER, server.password)
         self._template = self.create()
         url = server.url(self._template)
         prepare_plain_postgres(url, root)
@@ -98,9 +99,12 @@ class Databases:
 
     def set_worker_password(self, password: str) -> None:
         """The worker's role belongs to the whole server, so this concerns every database."""
+        self._set_password(WORKER, password)
+
+    def _set_password(self, role: str, password: str) -> None:
         with psycopg.connect(self.server.url(), autocommit=True) as connection:
-            role = sql.SQL("alter role {} password {}").format(sql.Identifier(WORKER), sql.Literal(password))
-            connection.execute(role)
+            statement = sql.SQL("alter role {} password {}")
+            connection.execute(statement.format(sql.Identifier(role), sql.Literal(password)))
 
     def _execute(self, statement: sql.SQL, *names: str) -> None:
         with psycopg.connect(self.server.url(), autocommit=True) as connection:

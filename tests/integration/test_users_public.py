@@ -87,7 +87,7 @@ def writes(draw: st.DrawFn) -> tuple[str, str, list[Any]]:
     return kind, draw(columns), [draw(each) for each in strategies[kind]]
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(writes(), min_size=1, max_size=8))
 def test_whatever_the_service_role_writes_to_users_the_public_side_follows(
     connection: Connection, history: list[tuple[str, str, list[Any]]]

@@ -252,8 +252,10 @@ def test_an_event_of_another_instance_is_refused_whatever_its_type(endpoint: End
         '{"type":"user.created","data":{"id":"\\ud800"}}',
         '\ufeff{"type":"user.created","data":{"id":"user_1"}}',
         "[" * 100_000,
+        '{"type":' + "[" * 100_000,
+        '{"type":"user.created","data":{"id":"user_1","deep":' + "[" * 100_000 + "]" * 100_000 + "}}",
     ],
-    ids=lambda body: body[:40] or "empty",
+    ids=lambda body: body[:60] or "empty",
 )
 def test_a_signed_body_that_is_not_usable_is_parked_with_its_reason(endpoint: Endpoint, body: str) -> None:
     answer = endpoint.post_body(body)

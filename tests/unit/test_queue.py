@@ -29,6 +29,7 @@ def queue(account: Account) -> Queue:
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=bodies, svix_id=st.from_regex(r"\Amsg_[A-Za-z0-9]{1,40}\Z"), received_at=st.integers(0, 2**53))
 @example(body=b"", svix_id="msg_1", received_at=0)
+@example(body=b"\xc3 \xa9", svix_id="msg_1", received_at=0)
 def test_an_envelope_comes_out_of_the_queue_as_it_went_in(
     account: Account, queue: Queue, body: bytes, svix_id: str, received_at: int
 ) -> None:

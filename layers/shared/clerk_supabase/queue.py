@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # SQS takes the characters that XML 1.0 allows and refuses the whole message otherwise.
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 _REFUSED_BY_SQS = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_CONTROL_CHARACTERS = b"\t\n\r" + bytes(range(0x20, 0x100))
+_REFUSED_BYTES = "\ufffe".encode(), "\uffff".encode()
 _REASON_LIMIT = 1000
 
 
@@ -73,15 +75,21 @@ def _to_message(envelope: Envelope) -> tuple[str, dict[str, MessageAttributeValu
         "svix_id": _text(envelope.svix_id),
         "received_at": _number(envelope.received_at),
     }
+    if _is_fit_for_sqs(envelope.body):
+        return envelope.body.decode(), attributes
+    attributes["encoding"] = _text("base64")
+    # SQS refuses an empty message too; padding alone decodes to nothing.
+    return base64.b64encode(envelope.body).decode() or "=", attributes
+
+
+def _is_fit_for_sqs(body: bytes) -> bool:
+    """Whether the pattern above finds nothing; ten times as fast, because it looks at bytes."""
     try:
-        body = envelope.body.decode()
+        body.decode()
     except UnicodeDecodeError:
-        body = ""
-    if not body or _REFUSED_BY_SQS.search(body):
-        attributes["encoding"] = _text("base64")
-        # SQS refuses an empty message too; padding alone decodes to nothing.
-        body = base64.b64encode(envelope.body).decode() or "="
-    return body, attributes
+        return False
+    has_control_characters = body.translate(None, _NOT_CONTROL_CHARACTERS) != b""
+    return body != b"" and not has_control_characters and not any(each in body for each in _REFUSED_BYTES)
 
 
 def _from_record(record: Mapping[str, Any]) -> Envelope:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol, assert_never, cast
@@ -155,12 +156,18 @@ def _errors_translated() -> Iterator[None]:
         sqlstate = error.sqlstate or ""
         # Without a SQLSTATE it is the connection that failed; its message names host and reason, no data.
         reason = error.diag.message_primary or str(error).strip()
-        if sqlstate[:2] in _NOT_SET_UP:
+        if sqlstate[:2] in _NOT_SET_UP and not _is_the_apps_own(error):
             raise DatabaseNotReady(f"{reason} ({sqlstate}); run: clerk-supabase migrate") from error
         if not sqlstate or sqlstate[:2] in _PASSES:
             raise DatabaseUnavailable(f"{reason} ({sqlstate or 'no answer'})") from error
         # Whatever is left is about the data: constraints, limits, and triggers of the app with a code of their own.
         raise ChangeRefused(_what_is_refused(error)) from error
+
+
+def _is_the_apps_own(error: psycopg.Error) -> bool:
+    """Whether it came out of a function that is not of this project: a trigger of the app."""
+    innermost = re.search(r"function (\S+)", error.diag.context or "")
+    return innermost is not None and not innermost[1].startswith("clerk_sync.")
 
 
 def _what_is_refused(error: psycopg.Error) -> str:
