@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
-_REQUESTS: Final = 500
-_TURNS: Final = 40
+_REQUESTS: Final = 100
+_TURNS: Final = 200
 
 
 class _Aws:
@@ -61,16 +61,22 @@ def measure(root: Path) -> Iterator[Result]:
     def ours(_: object) -> None:
         for _ in range(_REQUESTS):
             ingest.answer(event)
+
+    def ours_told(_: object) -> None:
+        for _ in range(_REQUESTS):
+            ingest.answer(event)
             metrics.clear_metrics()
 
-    assert ingest.answer(event).status == 202
     size = f"{len(body):,} bytes"
     with silent_telemetry():
-        limit, seconds = (each / _REQUESTS for each in shortest_in_turns(bare, ours, range(_TURNS), time.process_time))
-    yield cost(f"ingest, CPU of a request of {size}", "HMAC and UTF-8", limit, seconds, at_most=4)
+        assert ingest.answer(event).status == 202
+        limit, seconds = shortest_in_turns(bare, ours, range(_TURNS), time.process_time)
+    yield cost(
+        f"ingest, CPU of a request of {size}", "HMAC and UTF-8", limit / _REQUESTS, seconds / _REQUESTS, at_most=4
+    )
     with _log_to_memory():
-        limit, seconds = (each / _REQUESTS for each in shortest_in_turns(bare, ours, range(_TURNS), time.process_time))
-    yield cost("the same with its log line and metric", "HMAC and UTF-8", limit, seconds)
+        limit, seconds = shortest_in_turns(bare, ours_told, range(_TURNS), time.process_time)
+    yield cost("the same with its log line and metric", "HMAC and UTF-8", limit / _REQUESTS, seconds / _REQUESTS)
 
 
 def _signed_event(secret: str) -> tuple[bytes, dict[str, Any]]:

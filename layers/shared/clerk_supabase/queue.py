@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
 _REFUSED_BY_SQS = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NOT_CONTROL_CHARACTERS = b"\t\n\r" + bytes(range(0x20, 0x100))
-_REFUSED_BYTES = "\ufffe".encode(), "\uffff".encode()
+_NONCHARACTERS = "\ufffe".encode(), "\uffff".encode()
 _REASON_LIMIT = 1000
 
 
@@ -89,7 +89,8 @@ def _is_fit_for_sqs(body: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     has_control_characters = body.translate(None, _NOT_CONTROL_CHARACTERS) != b""
-    return body != b"" and not has_control_characters and not any(each in body for each in _REFUSED_BYTES)
+    has_noncharacters = not body.isascii() and any(each in body for each in _NONCHARACTERS)
+    return body != b"" and not has_control_characters and not has_noncharacters
 
 
 def _from_record(record: Mapping[str, Any]) -> Envelope:
