@@ -69,7 +69,7 @@ LOCAL_STACK := .tools/sam/.stamp .tools/ministack/.stamp
 .PHONY: setup
 setup: $(CLI) $(LOCAL_STACK) ## Install what the demo and the `clerk-supabase` command need
 
-.PHONY: demo test bench
+.PHONY: demo test bench simulate
 demo: setup ## Deploy to an emulated AWS on this machine, send webhooks, show that Postgres agrees
 	@$(WITH_UV) .venv/bin/clerk-supabase demo
 

@@ -12,10 +12,12 @@ from rich.console import Console
 
 from clerk_supabase_cli.deliveries import api_gateway_event, sign
 from clerk_supabase_cli.demo import Demo
+from clerk_supabase_cli.explain import UnknownId, show
 from clerk_supabase_cli.migrations import MigrationFailed, migrate, prepare_plain_postgres
 from clerk_supabase_cli.processes import LocalStackError
 from clerk_supabase_cli.project import ProjectNotFound, find_root
 from clerk_supabase_cli.sample_events import NoSuchSample, sample_event
+from clerk_supabase_cli.simulation import simulate
 from clerk_supabase_cli.stack import LocalStack
 
 # Obviously not a secret: what events/env.json and `dev` use on this machine.
@@ -27,13 +29,16 @@ def commands() -> None:
     """Keeps a Supabase Postgres true to Clerk: developer's and operator's commands."""
 
 
-@commands.command("migrate")
-@click.option(
+database_url_option = click.option(
     "--database-url",
     envvar="DATABASE_URL",
     required=True,
     help="postgresql:// of the owner; a direct or session connection.  [env: DATABASE_URL]",
 )
+
+
+@commands.command("migrate")
+@database_url_option
 @click.option("--plain-postgres", is_flag=True, help="Not Supabase: first create the API's roles and auth.jwt().")
 def migrate_command(database_url: str, plain_postgres: bool) -> None:
     """Apply the SQL migrations that are missing, in order."""
@@ -90,6 +95,24 @@ def _say(step: str, seconds: float | None) -> None:
         click.echo(f"{step} ({seconds:.1f} s)")
 
 
+@commands.command("simulate")
+@click.option("--runs", default=1000, show_default=True, type=click.IntRange(min=1), help="How many schedules.")
+@click.option("--seed", default=None, type=int, help="Repeats the schedules of an earlier run.")
+@click.option("--first", default=0, show_default=True, help="Number of the first schedule.")
+def simulate_command(runs: int, seed: int | None, first: int) -> None:
+    """Try random schedules of webhooks against a Postgres of its own: do the tables always end the same?"""
+    if not simulate(find_root(), runs=runs, seed=seed, first=first, console=Console()):
+        sys.exit(1)
+
+
+@commands.command("explain")
+@click.argument("clerk_id")
+@database_url_option
+def explain_command(clerk_id: str, database_url: str) -> None:
+    """Print the timeline of one Clerk id: what arrived, what became of it, what changed."""
+    show(database_url, clerk_id, Console())
+
+
 @commands.command("demo")
 @click.option("--users", default=300, show_default=True, type=click.IntRange(1, 5000), help="How many sign up.")
 @click.option("--seed", default=None, type=int, help="Repeats the traffic of an earlier run.")
@@ -104,6 +127,6 @@ def main() -> None:
     """Runs the command; a failure that has a known cause is one line, not a traceback."""
     try:
         commands(prog_name="clerk-supabase")
-    except (LocalStackError, MigrationFailed, NoSuchSample, ProjectNotFound) as error:
+    except (LocalStackError, MigrationFailed, NoSuchSample, ProjectNotFound, UnknownId) as error:
         click.echo(f"clerk-supabase: {error}", err=True)
         sys.exit(1)

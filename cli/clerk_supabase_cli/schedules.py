@@ -6,12 +6,11 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
-from itertools import chain
 from random import Random
 from typing import Final
 
 from clerk_supabase.queue import Envelope, Message
-from clerk_supabase_cli.histories import user_history
+from clerk_supabase_cli.worlds import World
 
 _RECEIVED_AT: Final = 1_750_000_000_000
 # Seldom enough that reconnecting does not become all there is to do.
@@ -38,22 +37,29 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The events about a few users, and one way for them to arrive. Number and seed say all of it again."""
+    """The events of a small world, and one way for them to arrive. Number and seed say all of it again."""
 
     number: int
-    histories: tuple[tuple[Envelope, ...], ...]
-    """Per user, in the order in which things happened."""
+    world: World
+    delivered: tuple[Envelope, ...]
+    """What arrives at least once, in the order in which things happened."""
     batches: tuple[Batch, ...]
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing was lost on the way."""
+        return len(self.delivered) == len(self.world.events)
 
-def random_schedule(seed: int | str, number: int) -> Schedule:
-    """The schedule of that number; its users are its own."""
+
+def random_schedule(seed: object, number: int) -> Schedule:
+    """The schedule of that number; its users and organizations are its own."""
     chance = Random(f"{seed} {number}")  # noqa: S311 - to be repeated, not to be secret
-    histories = tuple(
-        tuple(_envelopes(chance, f"user_{number:07}x{user}")) for user in range(chance.choice((1, 2, 2, 3)))
-    )
-    batches = tuple(_batches(chance, list(_arrivals(chance, chain.from_iterable(histories)))))
-    return Schedule(number, histories, batches)
+    world = World(chance, f"{number:07}")
+    world.live(chance.choice((3, 10, 10, 30)))
+    lost = chance.choice((0.0, 0.0, 0.1, 0.5))
+    delivered = tuple(envelope for envelope in _envelopes(world) if chance.random() >= lost)
+    batches = tuple(_batches(chance, list(_arrivals(chance, delivered))))
+    return Schedule(number, world, delivered, batches)
 
 
 def interleave(chance: Random, schedules: Iterable[Schedule]) -> list[Batch]:
@@ -69,9 +75,9 @@ def interleave(chance: Random, schedules: Iterable[Schedule]) -> list[Batch]:
     return list(_joined(chance, [batch for _, batch in line]))
 
 
-def _envelopes(chance: Random, user_id: str) -> Iterator[Envelope]:
-    for number, event in enumerate(user_history(chance, user_id)):
-        yield Envelope(f"msg_{user_id}_{number}", json.dumps(event).encode(), _RECEIVED_AT)
+def _envelopes(world: World) -> Iterator[Envelope]:
+    for number, event in enumerate(world.events):
+        yield Envelope(f"msg_{world.name}_{number}", json.dumps(event).encode(), _RECEIVED_AT)
 
 
 def _arrivals(chance: Random, envelopes: Iterable[Envelope]) -> Iterator[Message]:

@@ -15,6 +15,7 @@ settings = SyncSettings.from_environment(os.environ)
 sync = Sync(
     Store(Secret(aws.secrets_manager(), settings.database_secret_arn), settings.database_ca_file),
     parked_queue=Queue(aws.sqs(), settings.parked_queue_url),
+    keep_private_metadata=settings.keep_private_metadata,
 )
 
 

@@ -105,9 +105,11 @@ begin
     where (p.username, p.first_name, p.last_name, p.avatar_url)
     is distinct from (excluded.username, excluded.first_name, excluded.last_name, excluded.avatar_url);
 
-    delete from public.users_public as p
-    using changed as u
-    where p.clerk_id = u.clerk_id and u.deleted_at is not null;
+    if exists (select from changed as u where u.deleted_at is not null) then
+        delete from public.users_public as p
+        using changed as u
+        where p.clerk_id = u.clerk_id and u.deleted_at is not null;
+    end if;
 
     return null;
 end

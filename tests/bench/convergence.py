@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from clerk_supabase_cli.convergence import WORKERS, Report, explore
+from clerk_supabase_cli.simulator import WORKERS, Report, explore
 from tests.bench.databases import databases
 from tests.bench.results import Result, Target
 

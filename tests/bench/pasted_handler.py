@@ -50,8 +50,9 @@ class PastedHandler:
 
     def apply(self, changes: Sequence[Applied]) -> None:
         """Applies one after the other."""
-        for change, delivery in changes:
+        for applied, delivery in changes:
             assert delivery is not None
+            change = applied.main
             with self._connection.transaction():
                 known = self._connection.execute(_KNOWN, [change.id]).fetchone()
                 if isinstance(change, Upsert):

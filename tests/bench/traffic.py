@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from clerk_supabase.changes import Change, Delivery, change_of
+from clerk_supabase.changes import Changes, Delivery, changes_of
 from clerk_supabase.events import parse_event
 from clerk_supabase_cli import samples
 
 START = 1_750_000_000_000
 
-Applied = tuple[Change, Delivery | None]
+Applied = tuple[Changes, Delivery | None]
 Batch = Sequence[Applied]
 
 
@@ -85,7 +85,7 @@ class Traffic:
     def _read(self, event_type: str, data: dict[str, Any], timestamp: int) -> Applied:
         event = parse_event(json.dumps(samples.event(event_type, data, timestamp=timestamp)).encode())
         svix_id = f"msg_{self.chance.getrandbits(112):028x}"
-        return change_of(event), Delivery(svix_id, event_type, timestamp + 50)
+        return changes_of(event, timestamp + 50), Delivery(svix_id, event_type, timestamp + 50)
 
 
 def _user_id(number: int) -> str:

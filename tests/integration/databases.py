@@ -170,6 +170,11 @@ def tables(connection: Connection) -> dict[str, Rows]:
     return {
         "users": rows(connection, "select * from public.users order by clerk_id"),
         "users_public": rows(connection, "select * from public.users_public order by clerk_id"),
+        "organizations": rows(connection, "select * from public.organizations order by clerk_org_id"),
+        "memberships": rows(connection, "select * from public.organization_memberships order by clerk_membership_id"),
+        "invitations": rows(connection, "select * from public.organization_invitations order by clerk_invitation_id"),
+        "domains": rows(connection, "select * from public.organization_domains order by clerk_domain_id"),
+        "private_metadata": rows(connection, "select * from clerk_sync.private_metadata order by entity_id"),
         "entities": rows(connection, "select * from clerk_sync.entities order by kind, id"),
     }
 
@@ -181,7 +186,10 @@ def outcomes(connection: Connection) -> dict[str, str]:
 
 def empty(connection: Connection) -> None:
     """Forgets every event."""
-    for table in ("public.users", "clerk_sync.entities", "clerk_sync.deliveries"):
+    for table in (
+        *("public.users", "public.organizations", "clerk_sync.private_metadata"),
+        *("clerk_sync.audit_log", "clerk_sync.entities", "clerk_sync.deliveries"),
+    ):
         connection.execute(sql.SQL("delete from {}").format(sql.Identifier(*table.split("."))))
 
 

@@ -153,6 +153,7 @@ RAISES: dict[str, LiteralString] = {
     "with a SQLSTATE of its own": "raise exception 'no robots: %', new.email using errcode = 'R0BOT'",
     "with a SQLSTATE of PostgREST's": "raise sqlstate 'PT422' using message = new.email",
     "as a right that is missing": "raise insufficient_privilege using message = new.email",
+    "as a bug of the server": "raise internal_error using message = new.email",
     "by dividing by zero": "perform 1 / 0",
     "by a failed assertion": "assert false, new.email",
     "by a subscript": "new.public_metadata['a']['b']['c'] = (array['x', 'y'])[1]",

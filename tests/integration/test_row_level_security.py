@@ -158,7 +158,7 @@ def test_nobody_writes_through_the_api(role: str, table: str, statement: Literal
         people.execute(sql.SQL(statement).format(sql.Identifier("public", table)))
 
 
-@pytest.mark.parametrize("table", ["entities", "deliveries", "kinds", "migrations"])
+@pytest.mark.parametrize("table", ["entities", "deliveries", "kinds", "migrations", "audit_log", "private_metadata"])
 @pytest.mark.parametrize("role", ["anon", "authenticated", "service_role"])
 def test_the_machinery_cannot_be_seen_through_the_api(role: str, table: str, people: Connection) -> None:
     with pytest.raises(InsufficientPrivilege), acting_as(people, role, ADA):
@@ -205,9 +205,11 @@ def test_no_function_that_acts_as_its_owner_can_be_called_through_the_api(people
 
 def test_a_policy_asks_for_the_caller_once_per_statement_not_per_row(people: Connection) -> None:
     policies: Rows = rows(people, "select policyname::text, qual from pg_policies where schemaname = 'public'")
-    assert len(policies) == 2
+    assert len(policies) == 6
     for name, condition in policies:
         assert condition.count("requesting_user_id()") == condition.count("( SELECT requesting_user_id()"), name
+        once_per_statement = condition.count("( SELECT clerk_sync.organizations_of_caller(")
+        assert condition.count("organizations_of_caller(") == once_per_statement, name
 
 
 def test_the_service_role_sees_everybody(people: Connection) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clerk_supabase.changes import Change, Delete, Upsert, Version, change_of
+from clerk_supabase.changes import Change, Delete, Upsert, Version, changes_of
 from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.events import parse_event
 from clerk_supabase.kinds import SYNCED_TYPES
@@ -27,7 +27,7 @@ def user(**changes: Any) -> dict[str, Any]:
 
 def change(data: dict[str, Any], event_type: str = "user.updated") -> Change:
     event = samples.event(event_type, data, timestamp=HAPPENED_AT)
-    return change_of(parse_event(json.dumps(event).encode()))
+    return changes_of(parse_event(json.dumps(event).encode()), HAPPENED_AT).main
 
 
 def content(**changes: Any) -> dict[str, Any]:
@@ -65,9 +65,15 @@ def test_an_external_id_in_a_delete_does_no_harm() -> None:
 
 
 def test_every_type_that_is_synced_has_a_meaning_and_no_other() -> None:
-    assert set(SYNCED_TYPES) == {"user.created", "user.updated", "user.deleted"}
+    assert set(SYNCED_TYPES) == {
+        *("user.created", "user.updated", "user.deleted"),
+        *("organization.created", "organization.updated", "organization.deleted"),
+        *("organizationMembership.created", "organizationMembership.updated", "organizationMembership.deleted"),
+        *("organizationInvitation.created", "organizationInvitation.accepted", "organizationInvitation.revoked"),
+        *("organizationDomain.created", "organizationDomain.updated", "organizationDomain.deleted"),
+    }
     with pytest.raises(UnusableEvent):
-        change(user(), "organization.created")
+        change(user(), "session.created")
 
 
 # Primary identifiers

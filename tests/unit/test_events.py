@@ -10,9 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from clerk_supabase.changes import change_of
+from clerk_supabase.changes import changes_of
+from clerk_supabase.clerk_object import parse_object
 from clerk_supabase.errors import UnusableEvent
-from clerk_supabase.events import User, parse_event, parse_object
+from clerk_supabase.events import parse_event
+from clerk_supabase.users import User
 from clerk_supabase_cli import samples
 
 MILLISECONDS = 1_716_883_200_000
@@ -29,7 +31,7 @@ def user(**changes: Any) -> User:
 
 def reason(body: bytes) -> str:
     with pytest.raises(UnusableEvent) as caught:
-        change_of(parse_event(body))
+        changes_of(parse_event(body), MILLISECONDS)
     return str(caught.value)
 
 
@@ -168,7 +170,7 @@ def test_the_reason_never_holds_what_was_sent(envelope: dict[str, Any], data: di
     body = json.dumps(sent).encode()[:cut]
     refusal: UnusableEvent | None = None
     try:
-        change_of(parse_event(body))
+        changes_of(parse_event(body), MILLISECONDS)
     except UnusableEvent as unusable:
         refusal = unusable
     # A traceback shows what an error was raised from, too.

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from clerk_supabase.ingest import Answer, Ingest
+from clerk_supabase.kinds import SYNCED_TYPES
 from clerk_supabase.queue import Message, Queue, messages_of
 from clerk_supabase.secrets import Secret
 from clerk_supabase.settings import IngestSettings
@@ -97,7 +98,7 @@ def reason_of(record: Mapping[str, Any]) -> str:
 # Good signature, a type that is synced
 
 
-@pytest.mark.parametrize("event_type", ["user.created", "user.updated", "user.deleted"])
+@pytest.mark.parametrize("event_type", sorted(SYNCED_TYPES))
 def test_an_event_that_is_synced_is_answered_202_once_the_queue_holds_it(endpoint: Endpoint, event_type: str) -> None:
     request = sign({**CREATED, "type": event_type}, endpoint.secret, svix_id="msg_1")
 
@@ -189,7 +190,7 @@ def test_without_an_instance_in_the_settings_any_instance_is_accepted(account: A
         "sms.created",
         "session.created",
         "session.pending",
-        "organization.created",
+        "role.created",
         "subscriptionItem.freeTrialEnding",
         "user.unheardOf",
         "USER.CREATED",

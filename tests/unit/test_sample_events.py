@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.changes import Change, Delete, Upsert, change_of
+from clerk_supabase.changes import Change, Delete, Upsert, changes_of
 from clerk_supabase.errors import SignatureRefused, UnusableEvent
 from clerk_supabase.events import parse_event
 from clerk_supabase.ingest import Request
@@ -22,10 +22,11 @@ EVENTS = find_root(Path(__file__).parent) / "events"
 BODIES = sorted((EVENTS / "clerk").glob("*.json"))
 SYNCED = [file for file in BODIES if json.loads(file.read_bytes())["type"] in SYNCED_TYPES]
 NOT_SYNCED = [file for file in BODIES if file not in SYNCED]
+RECEIVED_AT = 1_763_800_000_000
 
 
 def change(name: str) -> Change:
-    return change_of(parse_event((EVENTS / "clerk" / name).read_bytes()))
+    return changes_of(parse_event((EVENTS / "clerk" / name).read_bytes()), RECEIVED_AT).main
 
 
 def content(name: str) -> dict[str, Any]:
@@ -87,5 +88,5 @@ def test_every_message_of_the_sample_of_sync_can_be_applied() -> None:
     messages = messages_of(json.loads((EVENTS / "sync.json").read_bytes()))
     assert len(messages) > 1
     for message in messages:
-        assert change_of(parse_event(message.envelope.body)).kind == "user"
+        assert changes_of(parse_event(message.envelope.body), RECEIVED_AT).main.kind == "user"
         assert message.envelope.svix_id.startswith("msg_")

@@ -217,6 +217,7 @@ def we_accept(secrets: Sequence[str], request: SignedRequest, *, base64_encoded:
 @example(Attempt(b"{}", "msg_1", "0", ["v1a,AAAA", "good2"], " ", PLAIN_NAMES, {}), SECRETS)
 @example(Attempt(b"{}", "msg_1", "0", ["good0", "v1"], " ", PLAIN_NAMES, {}), SECRETS[:1])
 @example(Attempt(b"{}", "msg_1", "0", ["v1", "good0"], " ", PLAIN_NAMES, {}), SECRETS[:1])
+@example(Attempt(b"{}", "msg_1", "0", ["good1", "v1"], " ", PLAIN_NAMES, {}), SECRETS[:2])
 @example(Attempt(b"\xff", "msg_1", "0", ["good0"], " ", PLAIN_NAMES, {}), SECRETS[:1])
 def test_every_request_gets_the_verdict_of_the_svix_package(attempt: Attempt, secrets: list[str]) -> None:
     request = SignedRequest(attempt.headers(int(time.time())), attempt.body)

@@ -1,19 +1,25 @@
-"""From what Clerk sends to the change it means. Pure: the only place that says how a payload maps to columns."""
+"""From what Clerk sends to the changes it means. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from types import MappingProxyType
 
+from clerk_supabase.clerk_object import ClerkObject, Columns, Id, Lenient, Metadata, parse_object
 from clerk_supabase.errors import UnusableEvent
-from clerk_supabase.events import DeletedObject, EmailAddress, Event, PhoneNumber, User, parse_object
+from clerk_supabase.events import Event
 from clerk_supabase.kinds import SYNCED_TYPES, Kind
+from clerk_supabase.organizations import Domain, Invitation, Membership, Organization
+from clerk_supabase.users import User
 
-Content = Mapping[str, Any]
+_MODELS: Mapping[Kind, type[ClerkObject]] = MappingProxyType(
+    {model.kind: model for model in (User, Organization, Membership, Invitation, Domain)}
+)
+_WITH_PRIVATE_METADATA: frozenset[Kind] = frozenset({"user", "organization", "membership"})
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# No clock is that wrong. A version from the far future would refuse every true one that follows.
+_DAY = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,7 @@ class Upsert:
     kind: Kind
     id: str
     version: Version
-    content: Content
+    content: Columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,15 @@ Change = Upsert | Delete
 
 
 @dataclass(frozen=True, slots=True)
+class Changes:
+    """What one event or API object means: its own change, and those that come along."""
+
+    main: Change
+    companions: tuple[Change, ...] = ()
+    """Stubs of parents that may not have arrived yet, and private metadata when it is kept."""
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """The webhook a change came with; it is recorded in the transaction that applies the change."""
 
@@ -57,81 +72,51 @@ class Delivery:
     """When ingest accepted it: milliseconds, our clock. For measuring lag, never for ordering."""
 
 
-def change_of(event: Event) -> Change:
-    """The change an event means. Raises UnusableEvent when its object is unusable or of a type that is not synced."""
+def changes_of(event: Event, received_at: int, *, keep_private_metadata: bool = False) -> Changes:
+    """The changes an event means. `received_at`: when ingest accepted it, milliseconds.
+
+    Raises UnusableEvent when its object is unusable, of a type that is not synced, or from the future.
+    """
     meaning = SYNCED_TYPES.get(event.type)
     if meaning is None:
         raise UnusableEvent("event.type: not a type that is synced")
     if meaning.is_delete:
-        # A deleted object has no updated_at: the envelope's clock is all there is.
+        # What is left of a deleted object has no updated_at, or an old one: the envelope's clock is all there is.
         gone = parse_object(DeletedObject, event.data)
-        return Delete(meaning.kind, gone.id, event.timestamp)
-    user = parse_object(User, event.data)
-    return Upsert(meaning.kind, user.id, Version(user.updated_at, event.timestamp), user_content(user))
+        version = Version(event.timestamp, event.timestamp)
+        main: Change = Delete(meaning.kind, gone.id, event.timestamp)
+        companions: list[Change] = []
+    else:
+        found = parse_object(_MODELS[meaning.kind], event.data)
+        version = Version(found.updated_at, event.timestamp)
+        main = Upsert(found.kind, found.id, version, found.columns())
+        companions = [_stub(parent) for parent in found.parents()]
+    if max(version.source_updated_at, version.observed_at) > received_at + _DAY:
+        raise UnusableEvent("event: its clock is more than a day ahead of the one that received it")
+    if keep_private_metadata and meaning.kind in _WITH_PRIVATE_METADATA:
+        companions.append(_private(main, version, event))
+    return Changes(main, tuple(companions))
 
 
-def user_content(user: User) -> Content:
-    """The columns of public.users.
+def _stub(parent: ClerkObject) -> Upsert:
+    """A parent as another object tells it: any event about the parent itself overrides it.
 
-    Times of the last sign-in and of the last update stay out: they move at every sign-in, and would turn a write that
-    changes nothing into one that fires triggers and Realtime messages.
+    Among stubs the one that was seen later wins, and one of which only the id is known never does.
     """
-    email = _with_id(user.email_addresses, user.primary_email_address_id)
-    phone = _with_id(user.phone_numbers, user.primary_phone_number_id)
-    return {
-        "clerk_id": user.id,
-        "external_id": user.external_id,
-        "username": user.username,
-        "first_name": user.first_name,
-        "last_name": user.last_name,
-        "email": email and email.email_address,
-        "email_verified": email is not None and email.verified,
-        "phone": phone and phone.phone_number,
-        "phone_verified": phone is not None and phone.verified,
-        "image_url": user.image_url,
-        "has_image": user.has_image,
-        "locale": user.locale,
-        "public_metadata": user.public_metadata,
-        "unsafe_metadata": user.unsafe_metadata,
-        "email_addresses": [
-            {"id": each.id, "email_address": each.email_address, "verified": each.verified}
-            for each in user.email_addresses
-        ],
-        "phone_numbers": [
-            {"id": each.id, "phone_number": each.phone_number, "verified": each.verified} for each in user.phone_numbers
-        ],
-        "web3_wallets": [
-            {"id": each.id, "web3_wallet": each.web3_wallet, "verified": each.verified} for each in user.web3_wallets
-        ],
-        "external_accounts": [
-            {
-                "id": each.id,
-                "provider": each.provider,
-                "provider_user_id": each.provider_user_id,
-                "email_address": each.email_address,
-                "username": each.username,
-                "verified": each.verified,
-            }
-            for each in user.external_accounts
-        ],
-        "password_enabled": user.password_enabled,
-        "two_factor_enabled": user.two_factor_enabled,
-        "banned": user.banned,
-        "locked": user.locked,
-        "legal_accepted_at": _timestamp(user.legal_accepted_at),
-        "created_at": _timestamp(user.created_at),
-    }
+    return Upsert(parent.kind, parent.id, Version(0, parent.updated_at), parent.columns())
 
 
-Identifier = TypeVar("Identifier", EmailAddress, PhoneNumber)
+class DeletedObject(Lenient):
+    id: Id
 
 
-def _with_id(identifiers: Iterable[Identifier], wanted: str | None) -> Identifier | None:
-    """The primary identifier is the one Clerk names, not the first; there may be none."""
-    return next((each for each in identifiers if wanted is not None and each.id == wanted), None)
+class PrivateMetadata(Lenient):
+    private_metadata: Metadata = {}
 
 
-def _timestamp(milliseconds: int | None) -> str | None:
-    if milliseconds is None:
-        return None
-    return (_EPOCH + timedelta(milliseconds=milliseconds)).isoformat()
+def _private(main: Change, version: Version, event: Event) -> Change:
+    """Private metadata is an entity of its own, so that it never shares a table with what users may read."""
+    if isinstance(main, Delete):
+        return Delete("private_metadata", main.id, main.deleted_at)
+    content = {"entity_id": main.id} | parse_object(PrivateMetadata, event.data).model_dump()
+    return Upsert("private_metadata", main.id, version, content)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-Kind = Literal["user"]
+Kind = Literal["user", "organization", "membership", "invitation", "domain", "private_metadata"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +15,25 @@ class Meaning:
     """What an event type says: the kind of its object, and whether the object is gone."""
 
     kind: Kind
-    is_delete: bool
+    is_delete: bool = False
 
 
 SYNCED_TYPES: Mapping[str, Meaning] = MappingProxyType(
     {
-        "user.created": Meaning("user", is_delete=False),
-        "user.updated": Meaning("user", is_delete=False),
+        "user.created": Meaning("user"),
+        "user.updated": Meaning("user"),
         "user.deleted": Meaning("user", is_delete=True),
+        "organization.created": Meaning("organization"),
+        "organization.updated": Meaning("organization"),
+        "organization.deleted": Meaning("organization", is_delete=True),
+        "organizationMembership.created": Meaning("membership"),
+        "organizationMembership.updated": Meaning("membership"),
+        "organizationMembership.deleted": Meaning("membership", is_delete=True),
+        "organizationInvitation.created": Meaning("invitation"),
+        "organizationInvitation.accepted": Meaning("invitation"),
+        "organizationInvitation.revoked": Meaning("invitation"),
+        "organizationDomain.created": Meaning("domain"),
+        "organizationDomain.updated": Meaning("domain"),
+        "organizationDomain.deleted": Meaning("domain", is_delete=True),
     }
 )

@@ -41,6 +41,7 @@ class SyncSettings:
     parked_queue_url: str
     database_ca_file: str
     """Certificate authority that signs the database's certificate; empty: libpq's own default."""
+    keep_private_metadata: bool
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> SyncSettings:
@@ -49,6 +50,7 @@ class SyncSettings:
             database_secret_arn=_required(environment, "DATABASE_SECRET_ARN"),
             parked_queue_url=_required(environment, "PARKED_QUEUE_URL"),
             database_ca_file=environment.get("DATABASE_CA_FILE", ""),
+            keep_private_metadata=environment.get("KEEP_PRIVATE_METADATA", "false") == "true",
         )
 
 

@@ -78,9 +78,13 @@ def _seconds_of(header: str) -> int:
 
 
 def _is_among(signatures: str, expected: bytes) -> bool:
-    """Whether one of the space-separated `version,base64` entries is the expected one; ValueError if one is neither."""
-    for entry in signatures.split(" "):
-        version, signature = entry.split(",")
-        if version == "v1" and hmac.compare_digest(expected, base64.b64decode(signature)):
-            return True
+    """Whether one of the space-separated `version,base64` entries, up to the first malformed one, is the expected."""
+    try:
+        for entry in signatures.split(" "):
+            version, signature = entry.split(",")
+            if version == "v1" and hmac.compare_digest(expected, base64.b64decode(signature)):
+                return True
+    except ValueError:
+        # Another key may still have matched an entry before this one.
+        pass
     return False

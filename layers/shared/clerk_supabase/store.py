@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, assert_never, cast
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from clerk_supabase.changes import Change, Delete, Delivery, Upsert
+from clerk_supabase.changes import Change, Changes, Delete, Delivery, Upsert
 from clerk_supabase.errors import ChangeRefused, DatabaseNotReady, DatabaseUnavailable
 
 Outcome = Literal["created", "updated", "unchanged", "stale", "deleted", "refused", "duplicate"]
@@ -68,21 +68,21 @@ class Store:
         self._ca_file = ca_file
         self._connection: psycopg.Connection | None = None
 
-    def apply(self, changes: Sequence[tuple[Change, Delivery | None]]) -> list[Outcome | ChangeRefused]:
+    def apply(self, batch: Sequence[tuple[Changes, Delivery | None]]) -> list[Outcome | ChangeRefused]:
         """Applies the changes in one transaction and one round trip; one answer for each, in their order.
 
         A change that Postgres refuses is answered with the refusal and does not stop the others: the batch is halved
         until it is alone. Raises Retryable when nothing, or only a part, could be applied; applying again is harmless.
         """
-        if not changes:
+        if not batch:
             return []
         try:
-            return self._apply_together(changes)
+            return self._apply_together(batch)
         except ChangeRefused as refusal:
-            if len(changes) == 1:
+            if len(batch) == 1:
                 return [refusal]
-        middle = len(changes) // 2
-        return self.apply(changes[:middle]) + self.apply(changes[middle:])
+        middle = len(batch) // 2
+        return self.apply(batch[:middle]) + self.apply(batch[middle:])
 
     def close(self) -> None:
         """Closes the connection; the next call opens a new one."""
@@ -90,11 +90,16 @@ class Store:
             self._connection.close()
             self._connection = None
 
-    def _apply_together(self, changes: Sequence[tuple[Change, Delivery | None]]) -> list[Outcome | ChangeRefused]:
-        batch = json.dumps([_as_json(change, delivery) for change, delivery in changes], separators=(",", ":"))
+    def _apply_together(self, batch: Sequence[tuple[Changes, Delivery | None]]) -> list[Outcome | ChangeRefused]:
+        elements: list[dict[str, object]] = []
+        positions: list[int] = []
+        for changes, delivery in batch:
+            positions.append(len(elements))
+            elements.append(_as_json(changes.main) | _provenance(delivery))
+            elements += [_as_json(companion) | _provenance(delivery, is_main=False) for companion in changes.companions]
         with _errors_translated():
-            rows = self._execute(batch)
-        return [cast("Outcome", outcome) for (outcome,) in rows]
+            rows = self._execute(json.dumps(elements, separators=(",", ":")))
+        return [cast("Outcome", rows[position][0]) for position in positions]
 
     def _execute(self, batch: str) -> list[tuple[Any, ...]]:
         kept = self._connection
@@ -124,11 +129,11 @@ class Store:
         return psycopg.connect(make_conninfo("", **options), autocommit=True, prepare_threshold=None)
 
 
-def _as_json(change: Change, delivery: Delivery | None) -> dict[str, object]:
+def _as_json(change: Change) -> dict[str, object]:
     """One element of the batch, by the field names of the type clerk_sync.change."""
     match change:
         case Upsert(kind, id, version, content):
-            fields: dict[str, object] = {
+            return {
                 "kind": kind,
                 "id": id,
                 "source_updated_at": version.source_updated_at,
@@ -136,16 +141,19 @@ def _as_json(change: Change, delivery: Delivery | None) -> dict[str, object]:
                 "content": content,
             }
         case Delete(kind, id, deleted_at):
-            fields = {"kind": kind, "id": id, "observed_at": deleted_at, "deleted_at": deleted_at}
+            return {"kind": kind, "id": id, "observed_at": deleted_at, "deleted_at": deleted_at}
         case _:
             assert_never(change)
-    if delivery is not None:
-        fields |= {
-            "svix_id": delivery.svix_id,
-            "event_type": delivery.event_type,
-            "received_at": delivery.received_at,
-        }
-    return fields
+
+
+def _provenance(delivery: Delivery | None, *, is_main: bool = True) -> dict[str, object]:
+    """Where a change came from. Only a delivery's main change is recorded as the delivery."""
+    if delivery is None:
+        return {"cause": "operator"}
+    cause: dict[str, object] = {"cause": "delivery", "svix_id": delivery.svix_id}
+    if is_main:
+        cause |= {"event_type": delivery.event_type, "received_at": delivery.received_at}
+    return cause
 
 
 @contextmanager
@@ -158,7 +166,7 @@ def _errors_translated() -> Iterator[None]:
         reason = error.diag.message_primary or str(error).strip()
         if sqlstate[:2] in _NOT_SET_UP and not _is_the_apps_own(error):
             raise DatabaseNotReady(f"{reason} ({sqlstate}); run: clerk-supabase migrate") from error
-        if not sqlstate or sqlstate[:2] in _PASSES:
+        if not sqlstate or (sqlstate[:2] in _PASSES and not (sqlstate == "XX000" and _is_the_apps_own(error))):
             raise DatabaseUnavailable(f"{reason} ({sqlstate or 'no answer'})") from error
         # Whatever is left is about the data: constraints, limits, and triggers of the app with a code of their own.
         raise ChangeRefused(_what_is_refused(error)) from error

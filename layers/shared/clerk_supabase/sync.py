@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from clerk_supabase.changes import Change, Delivery, change_of
+from clerk_supabase.changes import Changes, Delivery, changes_of
 from clerk_supabase.errors import ChangeRefused, Permanent, QueueUnavailable, Retryable, UnusableEvent
 from clerk_supabase.events import parse_event
 from clerk_supabase.queue import Message, Queue
@@ -15,7 +15,9 @@ from clerk_supabase.telemetry import count, logger
 class Sync:
     """Applies what ingest accepted."""
 
-    def __init__(self, store: Store, parked_queue: Queue) -> None:
+    def __init__(self, store: Store, parked_queue: Queue, *, keep_private_metadata: bool = False) -> None:
+        """`keep_private_metadata`: store it in clerk_sync.private_metadata; otherwise it is dropped here."""
+        self._keep_private_metadata = keep_private_metadata
         self._store = store
         self._parked_queue = parked_queue
 
@@ -25,25 +27,25 @@ class Sync:
         One message that can never be applied is parked and does not touch the others. When the database is
         away, all that would need it come again.
         """
-        usable: list[tuple[Message, Change, Delivery]] = []
+        usable: list[tuple[Message, Changes, Delivery]] = []
         unprocessed: list[str] = []
         for message in messages:
             try:
-                usable.append((message, *_read(message)))
+                usable.append((message, *self._read(message)))
             except UnusableEvent as error:
                 unprocessed += self._park(message, error)
         try:
-            answers = self._store.apply([(change, delivery) for _, change, delivery in usable])
+            answers = self._store.apply([(changes, delivery) for _, changes, delivery in usable])
         except Retryable as error:
             count("Postponed", len(usable))
             logger.error("not applied, SQS delivers again", reason=str(error), messages=len(usable))
             return unprocessed + [message.message_id for message, _, _ in usable]
-        for (message, change, delivery), answer in zip(usable, answers, strict=True):
+        for (message, changes, delivery), answer in zip(usable, answers, strict=True):
             if isinstance(answer, ChangeRefused):
                 unprocessed += self._park(message, answer)
                 continue
             count(answer.capitalize())
-            logger.info(answer, svix_id=delivery.svix_id, event_type=delivery.event_type, object_id=change.id)
+            logger.info(answer, svix_id=delivery.svix_id, event_type=delivery.event_type, object_id=changes.main.id)
         return unprocessed
 
     def _park(self, message: Message, error: Permanent) -> list[str]:
@@ -58,8 +60,9 @@ class Sync:
         logger.error("event parked", svix_id=svix_id, reason=str(error))
         return []
 
-
-def _read(message: Message) -> tuple[Change, Delivery]:
-    event = parse_event(message.envelope.body)
-    delivery = Delivery(message.envelope.svix_id, event.type, message.envelope.received_at)
-    return change_of(event), delivery
+    def _read(self, message: Message) -> tuple[Changes, Delivery]:
+        envelope = message.envelope
+        event = parse_event(envelope.body)
+        delivery = Delivery(envelope.svix_id, event.type, envelope.received_at)
+        changes = changes_of(event, envelope.received_at, keep_private_metadata=self._keep_private_metadata)
+        return changes, delivery

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from random import Random
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import psycopg
 from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 from psycopg import sql
 
-from clerk_supabase.changes import Change, Content, Delete, Delivery, change_of
+from clerk_supabase.changes import Change, Changes, Delete, Delivery, changes_of
+from clerk_supabase.clerk_object import Columns
 from clerk_supabase.events import parse_event
+from clerk_supabase.kinds import Kind
 from clerk_supabase.queue import Envelope, Message, Queue
 from clerk_supabase.store import Store
 from clerk_supabase.sync import Sync
@@ -35,22 +37,40 @@ _WORKER_ROLE: Final = "clerk_sync_worker"
 _AT_ONCE: Final = 50
 _MOST_ATTEMPTS: Final = 20
 
+# Where the rows of each kind are, and what names them.
+_TABLES: Final[Mapping[Kind, tuple[str, str]]] = {
+    "user": ("public.users", "clerk_id"),
+    "organization": ("public.organizations", "clerk_org_id"),
+    "membership": ("public.organization_memberships", "clerk_membership_id"),
+    "invitation": ("public.organization_invitations", "clerk_invitation_id"),
+    "domain": ("public.organization_domains", "clerk_domain_id"),
+    "private_metadata": ("clerk_sync.private_metadata", "entity_id"),
+}
+# The columns of a row that name its parents.
+_PARENTS: Final[Mapping[str, Kind]] = {"clerk_org_id": "organization", "clerk_user_id": "user"}
+_STATE: Final = "\nunion all\n".join(
+    f"""
+    select kind, id, (version).source_updated_at, (version).observed_at, entities.deleted_at, to_jsonb(mirror)
+    from clerk_sync.entities left join {table} as mirror on id = {key}
+    where kind = '{kind}' and id = any(%(ids)s)
+    """  # noqa: S608 - names from the table above
+    for kind, (table, key) in _TABLES.items()
+)
 # Everything but what must differ: the outcome of a delivery and our own clock tell how it went, not how it ended.
-_ROWS: Final = """
-select 'users', clerk_id, users::text from public.users where clerk_id = any(%(ids)s)
-union all
-select 'users_public', clerk_id, users_public::text from public.users_public where clerk_id = any(%(ids)s)
-union all
-select 'entities', id, entities::text from clerk_sync.entities where id = any(%(ids)s)
-union all
-select 'deliveries', svix_id, (event_type, kind, entity_id, occurred_at, received_at)::text
-from clerk_sync.deliveries where svix_id = any(%(svix_ids)s)
-"""
-_STATE: Final = """
-select id, (version).source_updated_at, (version).observed_at, entities.deleted_at, to_jsonb(users)
-from clerk_sync.entities left join public.users on clerk_id = id
-where id = any(%(ids)s)
-"""
+_ROWS: Final = "\nunion all\n".join(
+    [
+        "select 'entities', kind || ' ' || id, entities::text from clerk_sync.entities where id = any(%(ids)s)",
+        "select 'users_public', clerk_id, users_public::text from public.users_public where clerk_id = any(%(ids)s)",
+        """
+        select 'deliveries', svix_id, (event_type, kind, entity_id, occurred_at, received_at)::text
+        from clerk_sync.deliveries where svix_id = any(%(svix_ids)s)
+        """,
+        *(
+            f"select '{table}', {key}, {table.split('.')[1]}::text from {table} where {key} = any(%(ids)s)"  # noqa: S608
+            for table, key in _TABLES.values()
+        ),
+    ]
+)
 _CUT_ONE_OFF: Final = """
 select pg_terminate_backend(pid) from pg_stat_activity
 where datname = current_database() and usename = %s and state = 'active'
@@ -58,7 +78,11 @@ order by random() limit 1
 """
 
 
-History = Sequence[tuple[Change, Delivery]]
+History = Sequence[tuple[Changes, Delivery]]
+
+
+class _Closable(Protocol):
+    def close(self) -> None: ...
 
 
 class Database(Protocol):
@@ -136,34 +160,41 @@ class _Experiment:
 
     def close(self) -> None:
         self._threads.shutdown()
-        self._scissors.close()
-        for store in (self._reference, *self._stores):
-            store.close()
-        for onlooker in self._onlookers:
-            onlooker.close()
+        closing_last: Sequence[_Closable] = (self._scissors, self._reference, *self._stores, *self._onlookers)
+        for each in closing_last:
+            each.close()
 
     def round(self, schedules: Sequence[Schedule], chance: Random) -> None:
         """Runs these schedules at the same time and compares how they ended."""
-        histories = [[_read(envelope) for envelope in each] for schedule in schedules for each in schedule.histories]
+        keep_private_metadata = chance.random() < 0.5
+        histories = [
+            [_read(envelope, keep_private_metadata) for envelope in schedule.delivered] for schedule in schedules
+        ]
         self._apply_in_order(histories)
         line = _Line(interleave(chance, schedules), chance)
         workers = chance.choice((1, 2, 4, WORKERS, WORKERS, WORKERS))
-        for task in [self._threads.submit(self._work, store, line) for store in self._stores[:workers]]:
+        stores = self._stores[:workers]
+        for task in [self._threads.submit(self._work, store, line, keep_private_metadata) for store in stores]:
             task.result()
         self._report.schedules += len(schedules)
         self._report.batches += line.batches
         self._report.deliveries += line.deliveries
         self._report.redelivered_batches += line.redelivered_batches
         self._report.connections_cut = self._scissors.cuts
-        self._report.differences += [*line.stuck, *self._parked_queue.taken(), *self._differences(histories)]
+        self._report.differences += [
+            *line.stuck,
+            *self._parked_queue.taken(),
+            *self._differences(histories),
+            *self._untrue(schedules),
+        ]
 
     def _apply_in_order(self, histories: Iterable[History]) -> None:
-        # The n-th event of every user together: no batch has two events of a user.
+        # The n-th event of every world together: no batch has two events of a world.
         for events in zip_longest(*histories):
             self._reference.apply([event for event in events if event])
 
-    def _work(self, store: Store, line: _Line) -> None:
-        sync = Sync(store, self._parked_queue)
+    def _work(self, store: Store, line: _Line, keep_private_metadata: bool) -> None:
+        sync = Sync(store, self._parked_queue, keep_private_metadata=keep_private_metadata)
         while batch := line.take():
             if batch.fate is Fate.cut_off:
                 self._scissors.cut()
@@ -174,34 +205,50 @@ class _Experiment:
                 line.put_back([message for message in batch.messages if message.message_id in failed])
 
     def _differences(self, histories: Sequence[History]) -> Iterator[str]:
-        users = [_Truth.of([change for change, _ in history]) for history in histories]
+        """Between the two databases, and between the tried one and Clerk's clock."""
+        truths = _truths(chain.from_iterable(histories))
         keys = {
-            "ids": [user.id for user in users],
+            "ids": [truth.id for truth in truths.values()],
             "svix_ids": [delivery.svix_id for _, delivery in chain.from_iterable(histories)],
         }
         found, wanted = ({row[:2]: row[2] for row in each.execute(_ROWS, keys)} for each in self._onlookers)
         for place in sorted(found.keys() | wanted.keys()):
             if found.get(place) != wanted.get(place):
                 yield f"{' '.join(place)}: {found.get(place)}, but applied in order: {wanted.get(place)}"
-        states = {row[0]: row[1:] for row in self._onlookers[0].execute(_STATE, keys)}
-        for user in users:
-            if not user.agrees(*states.get(user.id, (None, None, None, None))):
-                yield f"{user.id}: {states.get(user.id)}, but by Clerk's clock: {user}"
+        states = {row[:2]: row[2:] for row in self._onlookers[0].execute(_STATE, keys)}
+        for place, truth in truths.items():
+            state = states.get(place)
+            if state is None or not truth.agrees(state, truths):
+                yield f"{' '.join(place)}: {state}, but by Clerk's clock: {truth}"
+
+    def _untrue(self, schedules: Sequence[Schedule]) -> Iterator[str]:
+        """Where the tables do not show what exists in worlds all of whose events arrived."""
+        for schedule in schedules:
+            if schedule.is_complete:
+                for kind, objects in schedule.world.objects().items():
+                    table, key = _TABLES[kind]
+                    query = f"select {key} from {table} where {key} like %s and deleted_at is null"  # noqa: S608
+                    shown = {row[0] for row in self._onlookers[0].execute(query, [f"%\\_{schedule.world.name}x%"])}
+                    if shown != objects.keys():
+                        yield f"world {schedule.world.name}: {table} shows {sorted(shown)}, not {sorted(objects)}"
+
+
+Place = tuple[Kind, str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Truth:
-    """What must be known of a user in the end: the newest content by Clerk's clock, and the earliest delete."""
+    """What must be known of an entity in the end: the newest content by Clerk's clock, and the earliest delete."""
 
     id: str
     version: tuple[int, int]
-    contents: tuple[Content, ...]
+    contents: tuple[Columns, ...]
     """Those of the newest version; any of them, when there are several."""
     deleted_at: int | None
 
     @classmethod
     def of(cls, changes: Sequence[Change]) -> Self:
-        """The truth about the one user these changes are about."""
+        """The truth about the one entity these changes are about."""
         deletes = [change.deleted_at for change in changes if isinstance(change, Delete)]
         upserts = [change for change in changes if not isinstance(change, Delete)]
         versions = [(change.version.source_updated_at, change.version.observed_at) for change in upserts]
@@ -209,19 +256,32 @@ class _Truth:
         contents = tuple(change.content for change, version in zip(upserts, versions, strict=True) if version == newest)
         return cls(changes[0].id, newest, contents, min(deletes, default=None))
 
-    def agrees(
-        self, source_updated_at: int | None, observed_at: int | None, deleted_at: int | None, row: Content | None
-    ) -> bool:
-        """Whether this is what the database holds."""
+    def agrees(self, state: Sequence[Any], truths: Mapping[Place, _Truth]) -> bool:
+        """Whether this is what the database holds: the entity's version and delete, and the row."""
+        source_updated_at, observed_at, deleted_at, row = state
         if (source_updated_at, observed_at) != self.version or deleted_at != self.deleted_at:
             return False
         if row is None:
             return not self.contents
         hidden = row["deleted_at"] is not None
-        return hidden == (self.deleted_at is not None) and any(_mirrors(row, content) for content in self.contents)
+        return hidden == self._is_hidden(row, truths) and any(_mirrors(row, content) for content in self.contents)
+
+    def _is_hidden(self, row: Columns, truths: Mapping[Place, _Truth]) -> bool:
+        """A row is hidden by its own delete and by those of its parents."""
+        named = [(kind, row.get(column)) for column, kind in _PARENTS.items()]
+        parents = [truths[kind, parent_id] for kind, parent_id in named if parent_id not in (None, self.id)]
+        return any(truth.deleted_at is not None for truth in (self, *parents))
 
 
-def _mirrors(row: Content, content: Content) -> bool:
+def _truths(history: Iterable[tuple[Changes, Delivery]]) -> dict[Place, _Truth]:
+    by_place: defaultdict[Place, list[Change]] = defaultdict(list)
+    for changes, _ in history:
+        for change in (changes.main, *changes.companions):
+            by_place[change.kind, change.id].append(change)
+    return {place: _Truth.of(changes) for place, changes in by_place.items()}
+
+
+def _mirrors(row: Columns, content: Columns) -> bool:
     # Times are spelled differently by Postgres; the reference's rows have been compared with them included.
     return all(row[name] == value for name, value in content.items() if not name.endswith("_at"))
 
@@ -335,9 +395,10 @@ def silent_telemetry() -> Iterator[None]:
         metrics.provider = provider
 
 
-def _read(envelope: Envelope) -> tuple[Change, Delivery]:
+def _read(envelope: Envelope, keep_private_metadata: bool) -> tuple[Changes, Delivery]:
     event = parse_event(envelope.body)
-    return change_of(event), Delivery(envelope.svix_id, event.type, envelope.received_at)
+    changes = changes_of(event, envelope.received_at, keep_private_metadata=keep_private_metadata)
+    return changes, Delivery(envelope.svix_id, event.type, envelope.received_at)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import LiteralString, cast
 
 import pytest
 
-from clerk_supabase_cli.convergence import explore
+from clerk_supabase_cli.simulator import explore
 from tests.integration.databases import Database, Databases, value
 
 SCHEDULES = 300
@@ -52,6 +52,7 @@ class Fault:
     name: str
     edits: dict[str, str]
     """Text of the function, and what is put in its place."""
+    function: str = "clerk_sync.apply(jsonb)"
 
 
 FAULTS = [
@@ -77,6 +78,31 @@ FAULTS = [
     Fault(
         "an update that loses is written all the same",
         {"case when advanced.version = candidates.version then candidates.content end": "candidates.content"},
+    ),
+    Fault(
+        "a stub overrides what is known",
+        {"given.source_updated_at, given.observed_at,": "nullif(given.source_updated_at, 0), given.observed_at,"},
+    ),
+    Fault("what a delete hides stays visible", {"if cardinality(deleted) > 0": "if cardinality(deleted) < 0"}),
+    Fault(
+        "a membership of a deleted organization or user is shown",
+        {", parent_clerk_org_id.deleted_at, parent_clerk_user_id.deleted_at": ""},
+        "clerk_sync.write_membership(clerk_sync.change[])",
+    ),
+    Fault(
+        "a member who leaves is deleted by user, not by membership",
+        {
+            "kept.clerk_membership_id = "
+            "any(array(select d.id from unnest(deleted) as d where d.kind = 'membership'))": (
+                "kept.clerk_user_id in (select m.clerk_user_id from public.organization_memberships as m"
+                " where m.clerk_membership_id = any(array(select d.id from unnest(deleted) as d)))"
+            ),
+            "d.id = named.clerk_membership_id": (
+                "named.clerk_user_id = (select m.clerk_user_id from public.organization_memberships as m"
+                " where m.clerk_membership_id = d.id)"
+            ),
+        },
+        "clerk_sync.hide_membership(clerk_sync.change[])",
     ),
 ]
 
@@ -107,7 +133,7 @@ def test_profiles_that_do_not_follow_are_found(database: Database, reference: Da
 
 def put_in(fault: Fault, database: Database) -> None:
     with database.connect() as admin:
-        function = value(admin, "select pg_get_functiondef('clerk_sync.apply(jsonb)'::regprocedure)")
+        function = value(admin, "select pg_get_functiondef(%s::regprocedure)", fault.function)
         for right, wrong in fault.edits.items():
             assert right in function, "the function is written differently now: write the fault differently too"
             function = function.replace(right, wrong)

@@ -1,0 +1,99 @@
+"""The timeline of one Clerk id: what arrived, what became of it, what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import psycopg
+from rich.console import Console
+
+_TIMELINE: Final = """
+select applied_at, 'webhook', event_type || ': ' || outcome, svix_id, extract(epoch from applied_at - occurred_at)
+from clerk_sync.deliveries
+where entity_id = %(id)s
+union all
+select
+    recorded_at,
+    kind || ' ' || operation,
+    case
+        when operation = 'update' then array_to_string(changed_columns, ', ')
+        else entity_id
+    end || ' (' || cause || ')',
+    svix_id,
+    null
+from clerk_sync.audit_log
+where entity_id = %(id)s
+or new_row ->> 'clerk_user_id' = %(id)s
+or new_row ->> 'clerk_org_id' = %(id)s and kind <> 'organization'
+order by 1
+"""
+_ENTITY: Final = """
+select
+    kind,
+    to_timestamp((version).source_updated_at / 1000.0),
+    to_timestamp((version).observed_at / 1000.0),
+    to_timestamp(deleted_at / 1000.0)
+from clerk_sync.entities
+where id = %(id)s
+order by kind
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """What is known of the id now. Times by Clerk's clock; before 1970-01-02 stands for "only heard of"."""
+
+    kind: str
+    updated_at: datetime
+    observed_at: datetime
+    deleted_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One line of the timeline."""
+
+    at: datetime
+    what: str
+    details: str
+    svix_id: str | None
+    lag_seconds: float | None
+    """From Clerk's clock to the commit."""
+
+
+class UnknownId(Exception):
+    """Nothing ever arrived about this id."""
+
+
+def timeline(database_url: str, clerk_id: str) -> tuple[list[Entity], list[Moment]]:
+    """What is known of a user, organization, membership, invitation or domain, and how it came. Raises UnknownId."""
+    with psycopg.connect(database_url) as connection:
+        entities = [Entity(*row) for row in connection.execute(_ENTITY, {"id": clerk_id})]
+        moments = [Moment(*row) for row in connection.execute(_TIMELINE, {"id": clerk_id})]
+    if not entities and not moments:
+        raise UnknownId(f"nothing ever arrived about {clerk_id}; is it of this Clerk instance, and spelled right?")
+    return entities, moments
+
+
+def show(database_url: str, clerk_id: str, console: Console) -> None:
+    """Prints the timeline. Raises UnknownId."""
+    entities, moments = timeline(database_url, clerk_id)
+    for entity in entities:
+        console.print(f"{entity.kind} {clerk_id}: {', '.join(_describe(entity))}", soft_wrap=True)
+    for moment in moments:
+        lag = "" if moment.lag_seconds is None else f"{moment.lag_seconds:.1f} s after it happened"
+        line = (
+            f"{moment.at:%Y-%m-%d %H:%M:%S.%f} UTC  {moment.what:<20} {moment.details}  {moment.svix_id or ''}  {lag}"
+        )
+        console.print(line.rstrip(), soft_wrap=True)
+
+
+def _describe(entity: Entity) -> Iterator[str]:
+    if entity.observed_at.year < 1971:
+        yield "known only from other objects"
+    else:
+        yield f"version {entity.updated_at:%Y-%m-%d %H:%M:%S.%f}"
+    yield "exists" if entity.deleted_at is None else f"deleted {entity.deleted_at:%Y-%m-%d %H:%M:%S}"

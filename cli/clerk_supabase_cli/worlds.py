@@ -1,0 +1,234 @@
+"""A small world of Clerk users and organizations, living at random: the events it sends, and how it is in the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+from clerk_supabase.kinds import Kind
+from clerk_supabase_cli import samples
+from clerk_supabase_cli.samples import Json
+
+_BEGINNING: Final = 1_700_000_000_000
+# Milliseconds between two happenings; 0 on purpose, for Clerk writes more than once in a millisecond.
+_STEPS: Final = (0, 0, 0, 1, 7, 1_000, 60_000)
+
+
+@dataclass(slots=True)
+class World:
+    """Users, organizations, memberships, invitations and domains, as Clerk knows them now, by id."""
+
+    chance: Random
+    name: str
+    """Part of every id, so that worlds in one database do not meet."""
+    users: dict[str, Json] = field(default_factory=dict)
+    organizations: dict[str, Json] = field(default_factory=dict)
+    memberships: dict[str, Json] = field(default_factory=dict)
+    invitations: dict[str, Json] = field(default_factory=dict)
+    domains: dict[str, Json] = field(default_factory=dict)
+    events: list[Json] = field(default_factory=list)
+    """Everything that was sent, oldest first."""
+    _now: int = _BEGINNING
+    _made: int = 0
+
+    def live(self, happenings: int) -> None:
+        """Lets that many things happen."""
+        self.sign_up()
+        verbs = {
+            self.sign_up: 2,
+            self.sign_in: 3,
+            self.edit_user: 3,
+            self.found_organization: 2,
+            self.edit_organization: 2,
+            self.join: 5,
+            self.change_role: 3,
+            self.leave: 3,
+            self.invite: 1,
+            self.answer_invitation: 1,
+            self.add_domain: 1,
+            self.verify_domain: 1,
+            self.remove_domain: 1,
+            self.delete_user: 2,
+            self.delete_organization: 1,
+        }
+        for happening in self.chance.choices(list(verbs), list(verbs.values()), k=happenings):
+            happening()
+
+    def objects(self) -> dict[Kind, dict[str, Json]]:
+        """What exists now, by kind and id."""
+        return {
+            "user": self.users,
+            "organization": self.organizations,
+            "membership": self.memberships,
+            "invitation": self.invitations,
+            "domain": self.domains,
+        }
+
+    # Users
+
+    def sign_up(self) -> None:
+        now = self._tick()
+        # An e-mail address that was somebody's before may come back under a new id.
+        address = samples.email_address("idn_1", f"{self.chance.choice('abc')}@example.test", now)
+        user = samples.user(
+            self._new_id("user"),
+            created_at=now,
+            updated_at=now,
+            email_addresses=[address],
+            primary_email_address_id="idn_1",
+        )
+        self.users[user["id"]] = user
+        self._send("user.created", user)
+
+    def sign_in(self) -> None:
+        """Moves the user's clock and nothing else."""
+        self._edit(self.users, "user.updated", {"last_sign_in_at": self._now})
+
+    def edit_user(self) -> None:
+        changes: Json = self.chance.choice(
+            [
+                {"first_name": self.chance.choice("ABC"), "username": self.chance.choice(("ada", None))},
+                {"public_metadata": {"plan": self.chance.randrange(3)}, "private_metadata": {"note": "x"}},
+                {"email_addresses": [], "primary_email_address_id": None},
+                {"banned": self.chance.random() < 0.5},
+            ]
+        )
+        self._edit(self.users, "user.updated", changes)
+
+    def delete_user(self) -> None:
+        user_id = self._any(self.users)
+        if user_id is None:
+            return
+        del self.users[user_id]
+        self._tick()
+        self._send("user.deleted", samples.deleted("user", user_id))
+        self._drop_memberships({key for key, each in self.memberships.items() if _user_of(each) == user_id})
+
+    # Organizations
+
+    def found_organization(self) -> None:
+        now = self._tick()
+        organization = samples.organization(self._new_id("org"), created_at=now, updated_at=now)
+        self.organizations[organization["id"]] = organization
+        self._send("organization.created", organization)
+        if self.users:
+            self._join(organization["id"], self.chance.choice(list(self.users)), role="org:admin")
+
+    def edit_organization(self) -> None:
+        self._edit(self.organizations, "organization.updated", {"name": self.chance.choice("XYZ")})
+
+    def delete_organization(self) -> None:
+        org_id = self._any(self.organizations)
+        if org_id is None:
+            return
+        del self.organizations[org_id]
+        self._tick()
+        self._send("organization.deleted", samples.deleted("organization", org_id))
+        self._drop_memberships({key for key, each in self.memberships.items() if _org_of(each) == org_id})
+        for objects in (self.invitations, self.domains):
+            for object_id in [key for key, each in objects.items() if each["organization_id"] == org_id]:
+                del objects[object_id]
+
+    # Memberships
+
+    def join(self) -> None:
+        org_id, user_id = self._any(self.organizations), self._any(self.users)
+        taken = {(_org_of(each), _user_of(each)) for each in self.memberships.values()}
+        if org_id is not None and user_id is not None and (org_id, user_id) not in taken:
+            self._join(org_id, user_id, role=self.chance.choice(("org:member", "org:editor", "basic_member")))
+
+    def change_role(self) -> None:
+        self._edit(self.memberships, "organizationMembership.updated", {"role": self.chance.choice(("admin", "org:x"))})
+
+    def leave(self) -> None:
+        """Clerk sends the whole object, with an `updated_at` from before."""
+        membership_id = self._any(self.memberships)
+        if membership_id is not None:
+            self._tick()
+            self._send("organizationMembership.deleted", self.memberships.pop(membership_id))
+
+    # Invitations and domains
+
+    def invite(self) -> None:
+        org_id = self._any(self.organizations)
+        if org_id is not None:
+            now = self._tick()
+            invitation = samples.invitation(self._new_id("orginv"), org_id, created_at=now, updated_at=now)
+            self.invitations[invitation["id"]] = invitation
+            self._send("organizationInvitation.created", invitation)
+
+    def answer_invitation(self) -> None:
+        status = self.chance.choice(("accepted", "revoked"))
+        self._edit(self.invitations, f"organizationInvitation.{status}", {"status": status})
+
+    def add_domain(self) -> None:
+        org_id = self._any(self.organizations)
+        if org_id is not None:
+            now = self._tick()
+            domain = samples.domain(self._new_id("orgdmn"), org_id, created_at=now, updated_at=now)
+            self.domains[domain["id"]] = domain
+            self._send("organizationDomain.created", domain)
+
+    def verify_domain(self) -> None:
+        self._edit(self.domains, "organizationDomain.updated", {"affiliation_verification": {"status": "verified"}})
+
+    def remove_domain(self) -> None:
+        domain_id = self._any(self.domains)
+        if domain_id is not None:
+            del self.domains[domain_id]
+            self._tick()
+            self._send("organizationDomain.deleted", samples.deleted("organization_domain", domain_id))
+
+    # How it is told
+
+    def _join(self, org_id: str, user_id: str, *, role: str) -> None:
+        now = self._tick()
+        membership = samples.membership(
+            self._new_id("orgmem"),
+            self.organizations[org_id],
+            self.users[user_id],
+            created_at=now,
+            updated_at=now,
+            role=role,
+        )
+        self.memberships[membership["id"]] = membership
+        self._send("organizationMembership.created", membership)
+
+    def _edit(self, objects: dict[str, Json], event_type: str, changes: Json) -> None:
+        object_id = self._any(objects)
+        if object_id is not None:
+            objects[object_id] = objects[object_id] | changes | {"updated_at": self._tick()}
+            self._send(event_type, objects[object_id])
+
+    def _drop_memberships(self, gone: set[str]) -> None:
+        """Nobody has written down whether Clerk sends an event for each: now it does, now it does not."""
+        told = self.chance.random() < 0.5
+        for membership_id in sorted(gone):
+            membership = self.memberships.pop(membership_id)
+            if told:
+                self._send("organizationMembership.deleted", membership)
+
+    def _send(self, event_type: str, data: Json) -> None:
+        # The envelope's clock: a little later than the object's, or in whole seconds.
+        timestamp = self.chance.choice((self._now, self._now, self._now + 3, self._now // 1_000))
+        self.events.append(samples.event(event_type, data, timestamp=timestamp))
+
+    def _tick(self) -> int:
+        self._now += self.chance.choice(_STEPS)
+        return self._now
+
+    def _new_id(self, prefix: str) -> str:
+        self._made += 1
+        return f"{prefix}_{self.name}x{self._made}"
+
+    def _any(self, objects: dict[str, Json]) -> str | None:
+        return self.chance.choice(list(objects)) if objects else None
+
+
+def _org_of(membership: Json) -> str:
+    return str(membership["organization"]["id"])
+
+
+def _user_of(membership: Json) -> str:
+    return str(membership["public_user_data"]["user_id"])

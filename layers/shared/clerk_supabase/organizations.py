@@ -1,0 +1,192 @@
+"""Clerk's organizations, memberships, invitations and domains, and how they map to their tables.
+
+Webhooks and Clerk's Backend API send the same objects.
+Source of the field names: https://github.com/clerk/openapi-specs (webhooks/2025-04-15, bapi/2026-05-12).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import BeforeValidator, Field
+
+from clerk_supabase.clerk_object import (
+    EMPTY_LIST,
+    ClerkObject,
+    Columns,
+    Flag,
+    Id,
+    Lenient,
+    Metadata,
+    Milliseconds,
+    Text,
+    Verification,
+    is_verified,
+    timestamp,
+)
+from clerk_supabase.kinds import Kind
+from clerk_supabase.users import User
+
+# Names from before custom roles, which old deliveries still carry.
+_OLD_ROLES = {"admin": "org:admin", "basic_member": "org:member"}
+
+
+def _spell_role(role: object) -> object:
+    if not isinstance(role, str):
+        return role
+    return _OLD_ROLES.get(role, role if role.startswith("org:") else f"org:{role}")
+
+
+Role = Annotated[str, BeforeValidator(_spell_role)]
+
+
+class Organization(ClerkObject):
+    """Clerk's Organization, as far as it is mirrored. Counts of members move without an event and stay out."""
+
+    kind: ClassVar[Kind] = "organization"
+
+    name: Text = None
+    slug: Text = None
+    image_url: Text = None
+    has_image: Flag = False
+    public_metadata: Metadata = {}
+    max_allowed_memberships: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    admin_delete_enabled: Flag = False
+    created_by: Text = None
+
+    def columns(self) -> Columns:
+        """The row of public.organizations."""
+        return {
+            "clerk_org_id": self.id,
+            "name": self.name,
+            "slug": self.slug,
+            "image_url": self.image_url,
+            "has_image": self.has_image,
+            "public_metadata": self.public_metadata,
+            "max_allowed_memberships": self.max_allowed_memberships,
+            "admin_delete_enabled": self.admin_delete_enabled,
+            "created_by": self.created_by,
+            "created_at": timestamp(self.created_at),
+        }
+
+
+class _EmbeddedOrganization(Organization):
+    """An organization inside another object; only its id is certain."""
+
+    updated_at: Milliseconds = 0
+
+
+class PublicUserData(Lenient):
+    """What a membership says of its user."""
+
+    user_id: Id
+    username: Text = None
+    first_name: Text = None
+    last_name: Text = None
+    image_url: Text = None
+    has_image: Flag = False
+    banned: Flag = False
+
+
+class Membership(ClerkObject):
+    """Clerk's OrganizationMembership. Its own id is its identity: who joins again gets a new one."""
+
+    kind: ClassVar[Kind] = "membership"
+
+    role: Role
+    permissions: Annotated[list[str], EMPTY_LIST] = []
+    public_metadata: Metadata = {}
+    organization: _EmbeddedOrganization
+    public_user_data: PublicUserData
+
+    def columns(self) -> Columns:
+        """The row of public.organization_memberships."""
+        return {
+            "clerk_membership_id": self.id,
+            "clerk_org_id": self.organization.id,
+            "clerk_user_id": self.public_user_data.user_id,
+            "role": self.role,
+            "permissions": self.permissions,
+            "public_metadata": self.public_metadata,
+            "created_at": timestamp(self.created_at),
+        }
+
+    def parents(self) -> tuple[ClerkObject, ...]:
+        """The organization, and the user without what a membership does not say, such as e-mail addresses."""
+        known = self.public_user_data
+        user = User(
+            id=known.user_id,
+            updated_at=self.updated_at,
+            username=known.username,
+            first_name=known.first_name,
+            last_name=known.last_name,
+            image_url=known.image_url,
+            has_image=known.has_image,
+            banned=known.banned,
+        )
+        return self.organization, user
+
+
+class Invitation(ClerkObject):
+    """Clerk's OrganizationInvitation, without its `url`: whoever has that link may join."""
+
+    kind: ClassVar[Kind] = "invitation"
+
+    organization_id: Id
+    email_address: str
+    role: Role
+    status: Text = None
+    inviter_id: Text = None
+    user_id: Text = None
+    public_metadata: Metadata = {}
+    expires_at: Milliseconds | None = None
+
+    def columns(self) -> Columns:
+        """The row of public.organization_invitations."""
+        return {
+            "clerk_invitation_id": self.id,
+            "clerk_org_id": self.organization_id,
+            "email_address": self.email_address,
+            "role": self.role,
+            "status": self.status,
+            "inviter_id": self.inviter_id,
+            "accepted_by": self.user_id,
+            "public_metadata": self.public_metadata,
+            "expires_at": timestamp(self.expires_at),
+            "created_at": timestamp(self.created_at),
+        }
+
+    def parents(self) -> tuple[ClerkObject, ...]:
+        """The organization, of which only the id is known."""
+        return (_EmbeddedOrganization(id=self.organization_id),)
+
+
+class Domain(ClerkObject):
+    """Clerk's OrganizationDomain. `verification` is an older name of `affiliation_verification`."""
+
+    kind: ClassVar[Kind] = "domain"
+
+    organization_id: Id
+    name: Text = None
+    enrollment_mode: Text = None
+    affiliation_email_address: Text = None
+    affiliation_verification: Verification | None = None
+    ownership_verification: Verification | None = None
+    verification: Verification | None = None
+
+    def columns(self) -> Columns:
+        """The row of public.organization_domains."""
+        return {
+            "clerk_domain_id": self.id,
+            "clerk_org_id": self.organization_id,
+            "name": self.name,
+            "enrollment_mode": self.enrollment_mode,
+            "affiliation_email_address": self.affiliation_email_address,
+            "affiliation_verified": is_verified(self.affiliation_verification or self.verification),
+            "ownership_verified": is_verified(self.ownership_verification),
+            "created_at": timestamp(self.created_at),
+        }
+
+    def parents(self) -> tuple[ClerkObject, ...]:
+        """The organization, of which only the id is known."""
+        return (_EmbeddedOrganization(id=self.organization_id),)

@@ -1,0 +1,150 @@
+"""Clerk's User, and how it maps to public.users.
+
+Webhooks and Clerk's Backend API send the same object.
+Source of the field names: https://github.com/clerk/openapi-specs (webhooks/2025-04-15, bapi/2026-05-12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, ClassVar, TypeVar
+
+from clerk_supabase.clerk_object import (
+    EMPTY_LIST,
+    ClerkObject,
+    Columns,
+    Flag,
+    Lenient,
+    Metadata,
+    Milliseconds,
+    Text,
+    Verification,
+    is_verified,
+    timestamp,
+)
+from clerk_supabase.kinds import Kind
+
+
+class _Identifier(Lenient):
+    id: Text = None
+    verification: Verification | None = None
+
+    @property
+    def verified(self) -> bool:
+        return is_verified(self.verification)
+
+
+class EmailAddress(_Identifier):
+    """One e-mail address of a user."""
+
+    email_address: str
+
+
+class PhoneNumber(_Identifier):
+    """One phone number of a user. Its backup codes are never read."""
+
+    phone_number: str
+
+
+class Web3Wallet(_Identifier):
+    """One wallet of a user."""
+
+    web3_wallet: str
+
+
+class ExternalAccount(_Identifier):
+    """One account at an OAuth provider."""
+
+    provider: Text = None
+    provider_user_id: Text = None
+    email_address: Text = None
+    username: Text = None
+
+
+class User(ClerkObject):
+    """Clerk's User, as far as it is mirrored."""
+
+    kind: ClassVar[Kind] = "user"
+
+    external_id: Text = None
+    username: Text = None
+    first_name: Text = None
+    last_name: Text = None
+    image_url: Text = None
+    has_image: Flag = False
+    locale: Text = None
+    primary_email_address_id: Text = None
+    primary_phone_number_id: Text = None
+    email_addresses: Annotated[list[EmailAddress], EMPTY_LIST] = []
+    phone_numbers: Annotated[list[PhoneNumber], EMPTY_LIST] = []
+    web3_wallets: Annotated[list[Web3Wallet], EMPTY_LIST] = []
+    external_accounts: Annotated[list[ExternalAccount], EMPTY_LIST] = []
+    public_metadata: Metadata = {}
+    unsafe_metadata: Metadata = {}
+    password_enabled: Flag = False
+    two_factor_enabled: Flag = False
+    banned: Flag = False
+    locked: Flag = False
+    legal_accepted_at: Milliseconds | None = None
+
+    def columns(self) -> Columns:
+        """The row of public.users.
+
+        Times of the last sign-in and of the last update stay out: they move at every sign-in, and would turn a write
+        that changes nothing into one that fires triggers and Realtime messages.
+        """
+        email = _with_id(self.email_addresses, self.primary_email_address_id)
+        phone = _with_id(self.phone_numbers, self.primary_phone_number_id)
+        return {
+            "clerk_id": self.id,
+            "external_id": self.external_id,
+            "username": self.username,
+            "first_name": self.first_name,
+            "last_name": self.last_name,
+            "email": email and email.email_address,
+            "email_verified": email is not None and email.verified,
+            "phone": phone and phone.phone_number,
+            "phone_verified": phone is not None and phone.verified,
+            "image_url": self.image_url,
+            "has_image": self.has_image,
+            "locale": self.locale,
+            "public_metadata": self.public_metadata,
+            "unsafe_metadata": self.unsafe_metadata,
+            "email_addresses": [
+                {"id": each.id, "email_address": each.email_address, "verified": each.verified}
+                for each in self.email_addresses
+            ],
+            "phone_numbers": [
+                {"id": each.id, "phone_number": each.phone_number, "verified": each.verified}
+                for each in self.phone_numbers
+            ],
+            "web3_wallets": [
+                {"id": each.id, "web3_wallet": each.web3_wallet, "verified": each.verified}
+                for each in self.web3_wallets
+            ],
+            "external_accounts": [
+                {
+                    "id": each.id,
+                    "provider": each.provider,
+                    "provider_user_id": each.provider_user_id,
+                    "email_address": each.email_address,
+                    "username": each.username,
+                    "verified": each.verified,
+                }
+                for each in self.external_accounts
+            ],
+            "password_enabled": self.password_enabled,
+            "two_factor_enabled": self.two_factor_enabled,
+            "banned": self.banned,
+            "locked": self.locked,
+            "legal_accepted_at": timestamp(self.legal_accepted_at),
+            "created_at": timestamp(self.created_at),
+        }
+
+
+Identifier = TypeVar("Identifier", EmailAddress, PhoneNumber)
+
+
+def _with_id(identifiers: Iterable[Identifier], wanted: str | None) -> Identifier | None:
+    """The primary identifier is the one Clerk names, not the first; there may be none."""
+    return next((each for each in identifiers if wanted is not None and each.id == wanted), None)

@@ -1,0 +1,177 @@
+-- Clerk's organizations, who belongs to them, who is invited, and which domains they own.
+
+create table public.organizations (
+    clerk_org_id text primary key,
+    name text,
+    slug text,
+    image_url text,
+    has_image boolean not null default false,
+    public_metadata jsonb not null default '{}',
+    max_allowed_memberships integer,
+    admin_delete_enabled boolean not null default false,
+    created_by text,
+    created_at timestamptz,
+    deleted_at timestamptz
+) with (fillfactor = 85);
+
+comment on table public.organizations is 'One row per Clerk organization. Its members read it.';
+comment on column public.organizations.created_by is 'Clerk id of a user, who may be gone by now: no foreign key.';
+
+create index organizations_slug_idx on public.organizations (slug);
+create index organizations_created_at_idx on public.organizations (created_at);
+
+create table public.organization_memberships (
+    clerk_membership_id text primary key,
+    clerk_org_id text not null references public.organizations (clerk_org_id) on delete cascade,
+    clerk_user_id text not null references public.users (clerk_id) on delete cascade,
+    role text not null,
+    permissions text[] not null default '{}',
+    public_metadata jsonb not null default '{}',
+    created_at timestamptz,
+    deleted_at timestamptz
+) with (fillfactor = 85);
+
+comment on table public.organization_memberships is
+'One row per membership. Who leaves and joins again has a new one, so never look a member up by two rows.';
+comment on column public.organization_memberships.role is 'Always spelled org:<role>.';
+comment on column public.organization_memberships.deleted_at is
+'Clerk''s clock: when the membership, its organization or its user was deleted, whichever came first.';
+
+create index organization_memberships_org_idx on public.organization_memberships (clerk_org_id);
+create index organization_memberships_user_idx on public.organization_memberships (clerk_user_id);
+
+create table public.organization_invitations (
+    clerk_invitation_id text primary key,
+    clerk_org_id text not null references public.organizations (clerk_org_id) on delete cascade,
+    email_address text not null,
+    role text not null,
+    status text,
+    inviter_id text,
+    accepted_by text,
+    public_metadata jsonb not null default '{}',
+    expires_at timestamptz,
+    created_at timestamptz,
+    deleted_at timestamptz
+) with (fillfactor = 85);
+
+comment on table public.organization_invitations is
+'One row per invitation, without its secret link. Admins of the organization read it.';
+comment on column public.organization_invitations.inviter_id is
+'Clerk id of a user, who may be gone by now: no foreign key.';
+
+create index organization_invitations_org_idx on public.organization_invitations (clerk_org_id);
+
+create table public.organization_domains (
+    clerk_domain_id text primary key,
+    clerk_org_id text not null references public.organizations (clerk_org_id) on delete cascade,
+    name text,
+    enrollment_mode text,
+    affiliation_email_address text,
+    affiliation_verified boolean not null default false,
+    ownership_verified boolean not null default false,
+    created_at timestamptz,
+    deleted_at timestamptz
+) with (fillfactor = 85);
+
+comment on table public.organization_domains is 'One row per domain. Admins of the organization read it.';
+
+create index organization_domains_org_idx on public.organization_domains (clerk_org_id);
+
+-- Definer, because a policy that looked memberships up would look them up under the very policy that asks. It tells a
+-- caller about themselves only, and nobody can call it by name: the API does not see this schema.
+create function clerk_sync.organizations_of_caller(wanted_role text default null)
+returns text[]
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+    select array(
+        select m.clerk_org_id
+        from public.organization_memberships as m
+        where m.clerk_user_id = (select public.requesting_user_id())
+        and m.deleted_at is null
+        and (wanted_role is null or m.role = wanted_role)
+    )
+$$;
+
+do $$
+declare
+    relation text;
+begin
+    foreach relation in array array[
+        'organizations', 'organization_memberships', 'organization_invitations', 'organization_domains'
+    ] loop
+        execute format('alter table public.%I enable row level security', relation);
+        -- Supabase grants everything on new tables to the API's roles; start from nothing.
+        execute format('revoke all on public.%I from public, anon, authenticated', relation);
+        execute format('grant select on public.%I to authenticated', relation);
+        execute format('grant all on public.%I to service_role', relation);
+    end loop;
+end
+$$;
+
+create policy organizations_read_as_member on public.organizations
+for select to authenticated
+using (deleted_at is null and clerk_org_id = any((select clerk_sync.organizations_of_caller())::text[]));
+
+create policy organization_memberships_read_as_member on public.organization_memberships
+for select to authenticated
+using (deleted_at is null and clerk_org_id = any((select clerk_sync.organizations_of_caller())::text[]));
+
+create policy organization_invitations_read_as_admin on public.organization_invitations
+for select to authenticated
+using (deleted_at is null and clerk_org_id = any((select clerk_sync.organizations_of_caller('org:admin'))::text[]));
+
+create policy organization_domains_read_as_admin on public.organization_domains
+for select to authenticated
+using (deleted_at is null and clerk_org_id = any((select clerk_sync.organizations_of_caller('org:admin'))::text[]));
+
+-- Off by default: sync sends private metadata only when it is told to keep it, and only this schema ever holds it.
+create table clerk_sync.private_metadata (
+    entity_id text collate "C" primary key,
+    private_metadata jsonb not null,
+    deleted_at timestamptz
+);
+
+alter table clerk_sync.private_metadata enable row level security;
+
+select clerk_sync.register(
+    'organization', 2, 'public.organizations', 'clerk_org_id',
+    array[
+        'name', 'slug', 'image_url', 'has_image', 'public_metadata', 'max_allowed_memberships', 'admin_delete_enabled',
+        'created_by', 'created_at'
+    ]
+);
+
+select clerk_sync.register(
+    'membership', 3, 'public.organization_memberships', 'clerk_membership_id',
+    array['role', 'permissions', 'public_metadata', 'created_at'],
+    '{"clerk_org_id": "organization", "clerk_user_id": "user"}'
+);
+
+select clerk_sync.register(
+    'invitation', 4, 'public.organization_invitations', 'clerk_invitation_id',
+    array[
+        'email_address', 'role', 'status', 'inviter_id', 'accepted_by', 'public_metadata', 'expires_at', 'created_at'
+    ],
+    '{"clerk_org_id": "organization"}'
+);
+
+select clerk_sync.register(
+    'domain', 5, 'public.organization_domains', 'clerk_domain_id',
+    array[
+        'name', 'enrollment_mode', 'affiliation_email_address', 'affiliation_verified', 'ownership_verified',
+        'created_at'
+    ],
+    '{"clerk_org_id": "organization"}'
+);
+
+select clerk_sync.register(
+    'private_metadata', 6, 'clerk_sync.private_metadata', 'entity_id', array['private_metadata'], is_audited => false
+);
+
+revoke all on all functions in schema clerk_sync from public;
+grant execute on function clerk_sync.organizations_of_caller(text) to authenticated;
+
+insert into clerk_sync.migrations (name) values ('0005_create_organizations');

@@ -1,0 +1,56 @@
+"""The road of an event without a deployment: the real ingest, queues in memory, the real sync, a real Postgres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from clerk_supabase.ingest import Answer, Ingest
+from clerk_supabase.queue import Queue, messages_of
+from clerk_supabase.secrets import Secret
+from clerk_supabase.settings import IngestSettings
+from clerk_supabase.store import Store
+from clerk_supabase.sync import Sync
+from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, sign_body
+from tests.aws import Account
+
+# Of the template: with base64 around it such a body still fits into a message of SQS.
+MAX_BODY_BYTES = 780_000
+
+
+@dataclass
+class Road:
+    """What Clerk posts is answered by ingest; what ingest queues is handed to sync when a test says so."""
+
+    account: Account
+    store: Store
+    received_at: int
+    """The clock of ingest, milliseconds."""
+    keep_private_metadata: bool = False
+    secret: str = field(default_factory=generate_secret)
+
+    def __post_init__(self) -> None:
+        arn = self.account.put_secret("webhook", self.secret)
+        parked_queue = Queue(self.account.sqs, self.account.parked_queue_url)
+        self.ingest = Ingest(
+            IngestSettings(arn, self.account.sync_queue_url, self.account.parked_queue_url, "", MAX_BODY_BYTES),
+            Secret(self.account.secrets_manager, arn),
+            sync_queue=Queue(self.account.sqs, self.account.sync_queue_url),
+            parked_queue=parked_queue,
+            clock_ms=lambda: self.received_at,
+        )
+        self.sync = Sync(self.store, parked_queue, keep_private_metadata=self.keep_private_metadata)
+
+    def post(self, body: str, svix_id: str) -> Answer:
+        """What Clerk is answered."""
+        return self.ingest.answer(api_gateway_event(sign_body(body, self.secret, svix_id=svix_id)))
+
+    def drain(self) -> list[str]:
+        """Hands all that waits to sync, as one batch; returns the messages that must come again."""
+        return self.sync.process(messages_of(self.account.lambda_event(self.account.sync_queue_url)))
+
+    def parked(self) -> dict[str, str]:
+        """The reason of every event parked since the last look, by its delivery."""
+        return {
+            each["messageAttributes"]["svix_id"]["stringValue"]: each["messageAttributes"]["reason"]["stringValue"]
+            for each in self.account.received(self.account.parked_queue_url)
+        }

@@ -1,0 +1,292 @@
+"""The audit log: every real change, with what was before, what is now, and why; and nothing that is not a change."""
+
+from __future__ import annotations
+
+from typing import Any, LiteralString
+
+import pytest
+from psycopg.errors import InsufficientPrivilege
+
+from clerk_supabase.errors import ChangeRefused
+from clerk_supabase.store import Store
+from tests.integration.databases import Connection, acting_as, rows, value
+from tests.integration.webhooks import deleted, domain, invitation, membership, organization, user
+
+WHAT: LiteralString = "select operation, kind, entity_id, cause, svix_id from clerk_sync.audit_log order by audit_id"
+
+
+def logged(admin: Connection) -> list[dict[str, Any]]:
+    """The log as objects, oldest first."""
+    return [row for (row,) in rows(admin, "select to_jsonb(l) from clerk_sync.audit_log as l order by audit_id")]
+
+
+def forget(admin: Connection) -> None:
+    admin.execute("delete from clerk_sync.audit_log")
+
+
+def test_a_new_row_is_logged_as_it_is(store: Store, admin: Connection) -> None:
+    store.apply([user(at=1, first_name="Ada", svix_id="msg_1")])
+    [entry] = logged(admin)
+    assert (entry["operation"], entry["kind"], entry["entity_id"]) == ("insert", "user", "user_1")
+    assert (entry["cause"], entry["svix_id"]) == ("delivery", "msg_1")
+    assert entry["old_row"] is None
+    assert entry["changed_columns"] == []
+    assert entry["new_row"] == value(admin, "select to_jsonb(u) from public.users as u")
+    assert value(admin, "select recorded_at between now() - interval '1 minute' and now() from clerk_sync.audit_log")
+
+
+def test_a_change_is_logged_with_both_rows_and_the_names_of_what_changed(store: Store, admin: Connection) -> None:
+    store.apply([user(at=1, first_name="Ada", username="ada")])
+    before = value(admin, "select to_jsonb(u) from public.users as u")
+    forget(admin)
+    store.apply([user(at=2, first_name="Augusta", username=None, public_metadata={"plan": "pro"}, svix_id="msg_2")])
+    [entry] = logged(admin)
+    assert (entry["operation"], entry["cause"], entry["svix_id"]) == ("update", "delivery", "msg_2")
+    assert entry["old_row"] == before
+    assert entry["new_row"] == value(admin, "select to_jsonb(u) from public.users as u")
+    assert entry["changed_columns"] == ["first_name", "public_metadata", "username"]
+
+
+def test_a_delete_in_clerk_is_logged_as_the_change_it_is(store: Store, admin: Connection) -> None:
+    store.apply([user(at=1)])
+    forget(admin)
+    store.apply([deleted("user", "user_1", at=2, svix_id="msg_2")])
+    [entry] = logged(admin)
+    assert (entry["operation"], entry["cause"], entry["svix_id"]) == ("update", "delivery", "msg_2")
+    assert entry["changed_columns"] == ["deleted_at"]
+
+
+def test_every_kind_is_logged_under_its_own_id(store: Store, admin: Connection) -> None:
+    store.apply([user(at=1), organization(at=1), membership(at=1), invitation(at=1), domain(at=1)])
+    assert rows(admin, "select kind, entity_id from clerk_sync.audit_log order by kind") == [
+        ("domain", "orgdmn_1"),
+        ("invitation", "orginv_1"),
+        ("membership", "orgmem_1"),
+        ("organization", "org_1"),
+        ("user", "user_1"),
+    ]
+
+
+# Causes
+
+
+def test_a_change_that_no_webhook_brought_is_the_operators(store: Store, admin: Connection) -> None:
+    store.apply([user(at=1)])
+    assert rows(admin, WHAT) == [("insert", "user", "user_1", "operator", None)]
+
+
+def test_parents_that_a_membership_makes_are_logged_with_its_delivery(store: Store, admin: Connection) -> None:
+    store.apply([membership(at=1, svix_id="msg_1")])
+    assert rows(admin, WHAT) == [
+        ("insert", "user", "user_1", "delivery", "msg_1"),
+        ("insert", "organization", "org_1", "delivery", "msg_1"),
+        ("insert", "membership", "orgmem_1", "delivery", "msg_1"),
+    ]
+
+
+def test_what_goes_with_a_deleted_organization_is_logged_as_a_cascade(store: Store, admin: Connection) -> None:
+    store.apply([membership(at=1), invitation(at=1), domain(at=1)])
+    forget(admin)
+    store.apply([deleted("organization", "org_1", at=2, svix_id="msg_2")])
+    assert rows(admin, WHAT) == [
+        ("update", "organization", "org_1", "delivery", "msg_2"),
+        ("update", "membership", "orgmem_1", "cascade", None),
+        ("update", "invitation", "orginv_1", "cascade", None),
+        ("update", "domain", "orgdmn_1", "cascade", None),
+    ]
+
+
+def test_in_a_mixed_batch_each_change_keeps_its_own_cause(store: Store, admin: Connection) -> None:
+    store.apply([membership(at=1), membership("orgmem_2", user_id="user_2", at=1)])
+    forget(admin)
+    store.apply(
+        [
+            membership("orgmem_2", user_id="user_2", at=2, role="org:admin", svix_id="msg_2"),
+            deleted("user", "user_1", at=2, svix_id="msg_1"),
+            organization(at=2, name="New"),
+            domain(at=2, svix_id="msg_3"),
+        ]
+    )
+    assert sorted(rows(admin, WHAT), key=lambda row: row[2]) == [
+        ("update", "organization", "org_1", "operator", None),
+        ("insert", "domain", "orgdmn_1", "delivery", "msg_3"),
+        ("update", "membership", "orgmem_1", "cascade", None),
+        ("update", "membership", "orgmem_2", "delivery", "msg_2"),
+        ("update", "user", "user_1", "delivery", "msg_1"),
+    ]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_of_two_events_about_one_user_in_a_batch_the_log_names_the_one_that_counted(
+    backwards: bool, store: Store, admin: Connection
+) -> None:
+    batch = [user(at=2, first_name="Second", svix_id="msg_2"), user(at=3, first_name="Third", svix_id="msg_3")]
+    store.apply(batch[::-1] if backwards else batch)
+    assert rows(admin, WHAT) == [("insert", "user", "user_1", "delivery", "msg_3")]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_delete_is_the_cause_although_an_update_is_in_the_same_batch(
+    backwards: bool, store: Store, admin: Connection
+) -> None:
+    store.apply([user(at=5)])
+    forget(admin)
+    # No webhook brought the update, which is stale besides.
+    batch = [
+        user(at=4),
+        deleted("user", "user_1", at=7, svix_id="msg_7"),
+        deleted("user", "user_1", at=6, svix_id="msg_6"),
+    ]
+    store.apply(batch[::-1] if backwards else batch)
+    assert rows(admin, WHAT) == [("update", "user", "user_1", "delivery", "msg_6")]
+
+
+@pytest.mark.parametrize(
+    ("statement", "operation", "changed"),
+    [
+        ("update public.users set first_name = 'Edited', locked = true", "update", ["first_name", "locked"]),
+        ("delete from public.users", "delete", []),
+        ("insert into public.users (clerk_id) values ('user_2')", "insert", []),
+    ],
+)
+def test_an_edit_by_hand_names_the_role_that_made_it(
+    statement: LiteralString, operation: str, changed: list[str], store: Store, admin: Connection
+) -> None:
+    store.apply([user(at=1)])
+    forget(admin)
+    admin.execute(statement)
+    [entry] = logged(admin)
+    assert (entry["operation"], entry["changed_columns"]) == (operation, changed)
+    assert (entry["cause"], entry["svix_id"]) == ("direct:postgres", None)
+
+
+def test_an_edit_through_the_api_names_the_role_of_the_request(store: Store, admin: Connection) -> None:
+    # The API itself logs in as somebody who has no right to anything.
+    store.apply([user(at=1)])
+    forget(admin)
+    with acting_as(admin, "service_role", {"role": "service_role"}):
+        admin.execute("update public.users set first_name = 'Edited'")
+    assert [entry["cause"] for entry in logged(admin)] == ["direct:service_role"]
+
+
+def test_the_cause_of_a_batch_does_not_stick_to_the_session(store: Store, admin: Connection) -> None:
+    batch = '[{"kind": "user", "id": "user_1", "deleted_at": 5, "cause": "reconcile"}]'
+    admin.execute("insert into public.users (clerk_id) values ('user_1')")
+    forget(admin)
+    admin.execute("select clerk_sync.apply(%s::jsonb)", [batch])
+    admin.execute("update public.users set first_name = 'Edited'")
+    assert [entry["cause"] for entry in logged(admin)] == ["reconcile", "direct:postgres"]
+
+
+# Nothing that is not a change
+
+
+def test_what_changes_nothing_is_not_logged(store: Store, admin: Connection) -> None:
+    store.apply([membership(at=5), user(at=5), organization(at=5), invitation(at=5), domain(at=5)])
+    store.apply([deleted("organizationDomain", "orgdmn_1", at=6)])
+    forget(admin)
+    store.apply(
+        [
+            user(at=7, last_sign_in_at=7, svix_id="msg_sign_in"),
+            user(at=3, first_name="Stale", svix_id="msg_stale"),
+            membership(at=5, svix_id="msg_tie"),
+            membership(at=4, role="org:stale"),
+            organization(at=8, members_count=9),
+            invitation(at=9, url="https://clerk.example.test/other"),
+            deleted("organizationDomain", "orgdmn_1", at=7),
+        ]
+    )
+    assert logged(admin) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update public.users set first_name = first_name",
+        "update public.users set first_name = 'Nobody' where false",
+        "insert into public.users select * from public.users on conflict do nothing",
+        "delete from public.users where false",
+    ],
+)
+def test_a_statement_that_changes_no_row_is_not_logged(
+    statement: LiteralString, store: Store, admin: Connection
+) -> None:
+    store.apply([user(at=1)])
+    forget(admin)
+    admin.execute(statement)
+    assert logged(admin) == []
+
+
+def test_what_is_refused_is_not_logged(store: Store, admin: Connection) -> None:
+    admin.execute("alter table public.users add constraint no_robots check (first_name <> 'Robot')")
+    created, refused = store.apply([user(at=1), user("user_2", at=1, first_name="Robot")])
+    assert created == "created"
+    assert isinstance(refused, ChangeRefused)
+    assert [entry["entity_id"] for entry in logged(admin)] == ["user_1"]
+
+
+# Set-based
+
+
+@pytest.fixture
+def statements(admin: Connection) -> Connection:
+    """Counts the statements that write rows to the log."""
+    admin.execute("create table public.statements (number bigint generated always as identity)")
+    admin.execute(
+        """
+        create function public.count_statement() returns trigger language plpgsql security definer as
+        $$ begin
+            if exists (select from written) then insert into public.statements default values; end if;
+            return null;
+        end $$;
+        create trigger counting after insert on clerk_sync.audit_log referencing new table as written
+        for each statement execute function public.count_statement();
+        """
+    )
+    return admin
+
+
+def test_many_rows_of_a_statement_are_logged_by_one(store: Store, statements: Connection) -> None:
+    store.apply([user(f"user_{number}", at=1) for number in range(50)])
+    assert len(logged(statements)) == 50
+    assert value(statements, "select count(*) from public.statements") == 1
+
+    statements.execute("update public.users set locale = 'de'")
+    assert len(logged(statements)) == 100
+    assert value(statements, "select count(*) from public.statements") == 2
+
+
+def test_hiding_many_memberships_is_logged_by_one_statement(store: Store, statements: Connection) -> None:
+    store.apply([membership(f"orgmem_{number}", user_id=f"user_{number}", at=1) for number in range(50)])
+    statements.execute("truncate public.statements")
+    store.apply([deleted("organization", "org_1", at=2)])
+    # One for the organization, one for all of its members.
+    assert value(statements, "select count(*) from public.statements") == 2
+    assert value(statements, "select count(*) from clerk_sync.audit_log where cause = 'cascade'") == 50
+
+
+# Nobody writes or reads it
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated", "service_role", "clerk_sync_worker"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "select count(*) from clerk_sync.audit_log",
+        "delete from clerk_sync.audit_log",
+        "update clerk_sync.audit_log set cause = 'nobody'",
+        "insert into clerk_sync.audit_log default values",
+    ],
+)
+def test_nobody_but_the_owner_touches_the_log(role: str, statement: LiteralString, admin: Connection) -> None:
+    with pytest.raises(InsufficientPrivilege), acting_as(admin, role, None):
+        admin.execute(statement)
+
+
+def test_the_log_follows_a_change_that_is_rolled_back(store: Store, admin: Connection) -> None:
+    store.apply([user(at=1)])
+    forget(admin)
+    with admin.transaction(force_rollback=True):
+        admin.execute("update public.users set first_name = 'Edited'")
+        assert len(logged(admin)) == 1
+    assert logged(admin) == []

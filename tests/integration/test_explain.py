@@ -1,0 +1,60 @@
+"""`clerk-supabase explain`: what arrived about one id, what became of it, what changed."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from clerk_supabase.changes import Delivery, changes_of
+from clerk_supabase.events import parse_event
+from clerk_supabase.store import Store
+from clerk_supabase_cli.explain import UnknownId, show, timeline
+from clerk_supabase_cli.sample_events import sample_event
+from tests.integration.databases import Database
+
+ADA = "user_2Sample000000000000000000A"
+
+
+def apply(store: Store, root: Path, name: str) -> None:
+    event = parse_event(json.dumps(sample_event(root, name)).encode())
+    store.apply([(changes_of(event, event.timestamp), Delivery(f"msg_{name}", event.type, event.timestamp))])
+
+
+def test_the_timeline_tells_what_arrived_and_what_it_changed(store: Store, database: Database, root: Path) -> None:
+    for name in ("user.created", "organizationMembership.created", "user.deleted"):
+        apply(store, root, name)
+
+    entities, moments = timeline(database.url, ADA)
+
+    assert [(entity.kind, entity.deleted_at is not None) for entity in entities] == [("user", True)]
+    assert [moment.what for moment in moments] == [
+        "user insert",
+        "webhook",
+        "membership insert",
+        "user update",
+        "membership update",
+        "webhook",
+    ]
+    assert moments[-1].details == "user.deleted: deleted"
+    assert moments[-2].details == "deleted_at (cascade)"
+
+
+def test_the_timeline_is_one_line_a_moment(store: Store, database: Database, root: Path) -> None:
+    apply(store, root, "user.created")
+    printed = io.StringIO()
+
+    show(database.url, ADA, Console(file=printed, width=40))
+
+    first, *moments = printed.getvalue().splitlines()
+    assert first.startswith(f"user {ADA}: version ")
+    assert len(moments) == 2
+    assert "user.created: created  msg_user.created" in moments[1]
+
+
+def test_an_id_nobody_ever_heard_of_is_said_to_be_unknown(database: Database) -> None:
+    with pytest.raises(UnknownId, match="nothing ever arrived about user_nobody"):
+        timeline(database.url, "user_nobody")

@@ -1,0 +1,297 @@
+"""Memberships: who belongs where, whatever arrives first, and however many workers are at it."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from functools import partial
+from random import Random
+
+import pytest
+
+from clerk_supabase.store import Store
+from clerk_supabase_cli import samples
+from tests.integration.databases import Connection, Database, Rows, Url, empty, rows, tables, value
+from tests.integration.histories import CREATED_AT, Applied
+from tests.integration.webhooks import deleted, domain, invitation, membership, organization, told, user
+from tests.polling import eventually
+
+VISIBLE = "select clerk_membership_id from public.organization_memberships where deleted_at is null order by 1"
+
+
+def apply_each(store: Store, events: Sequence[Applied]) -> None:
+    """One after the other, as a worker that gets them one by one."""
+    for event in events:
+        store.apply([event])
+
+
+def visible(admin: Connection) -> list[str]:
+    return [key for (key,) in rows(admin, VISIBLE)]
+
+
+def ends_the_same(orders: Sequence[Sequence[Applied]], store: Store, admin: Connection) -> None:
+    """Applies the events in each of these orders, one by one, and compares the tables."""
+    first = None
+    for order in orders:
+        empty(admin)
+        apply_each(store, order)
+        found = tables(admin)
+        first = first or found
+        assert found == first
+
+
+# Parents that have not arrived
+
+
+def test_a_membership_that_arrives_first_makes_its_organization_and_its_user(store: Store, admin: Connection) -> None:
+    assert store.apply([membership(at=5)]) == ["created"]
+    assert rows(admin, "select clerk_org_id, name, slug from public.organizations") == [
+        ("org_1", "Example Labs", "org-1")
+    ]
+    assert rows(admin, "select clerk_id, first_name, email, email_addresses, created_at from public.users") == [
+        ("user_1", "Ada", None, [], None)
+    ]
+    assert rows(admin, "select clerk_id, first_name from public.users_public") == [("user_1", "Ada")]
+    assert visible(admin) == ["orgmem_1"]
+
+
+def test_a_membership_and_its_parents_end_the_same_in_every_order(store: Store, admin: Connection) -> None:
+    # By Clerk's clock the parents are older than the membership that tells of them.
+    events = [user(at=1, last_name="True"), organization(at=1, name="True"), membership(at=5)]
+    ends_the_same([*itertools.permutations(events)], store, admin)
+    assert value(admin, "select email from public.users") == "1@example.test"
+    assert value(admin, "select last_name from public.users_public") == "True"
+    assert value(admin, "select name from public.organizations") == "True"
+
+
+def test_parents_in_the_same_batch_as_the_membership_end_the_same(store: Store, admin: Connection) -> None:
+    events = [user(at=1, last_name="True"), organization(at=1, name="True"), membership(at=5)]
+    apply_each(store, events)
+    one_by_one = tables(admin)
+    for order in itertools.permutations(events):
+        empty(admin)
+        assert store.apply(order) == ["created"] * 3
+        assert tables(admin) == one_by_one
+
+
+def test_a_membership_takes_nothing_from_what_is_known_of_its_parents(store: Store, admin: Connection) -> None:
+    store.apply([user(at=1, last_name="True", username="ada"), organization(at=1, name="True", slug="true")])
+    before = tables(admin)
+    assert store.apply([membership(at=99)]) == ["created"]
+    after = tables(admin)
+    assert [after[name] for name in ("users", "users_public", "organizations")] == [
+        before[name] for name in ("users", "users_public", "organizations")
+    ]
+
+
+def test_of_two_memberships_that_tell_of_an_unknown_user_the_later_knows_better(
+    store: Store, admin: Connection
+) -> None:
+    def telling(name: str, membership_id: str, at: int) -> Applied:
+        org = samples.organization("org_1", created_at=CREATED_AT, updated_at=CREATED_AT + at, name=name)
+        member = samples.user("user_1", created_at=CREATED_AT, updated_at=CREATED_AT, last_name=name)
+        data = samples.membership(membership_id, org, member, created_at=CREATED_AT, updated_at=CREATED_AT + at)
+        return told("organizationMembership.created", data, at=at)
+
+    life = [telling("Old", "orgmem_1", 1), telling("Newer", "orgmem_2", 2), telling("Newest", "orgmem_3", 3)]
+    ends_the_same([*itertools.permutations(life)], store, admin)
+    assert value(admin, "select last_name from public.users") == "Newest"
+    assert value(admin, "select name from public.organizations") == "Newest"
+
+
+def test_a_parent_that_a_membership_made_can_be_deleted_like_any_other(store: Store, admin: Connection) -> None:
+    store.apply([membership(at=5)])
+    assert store.apply([deleted("user", "user_1", at=9)]) == ["deleted"]
+    assert visible(admin) == []
+    assert value(admin, "select deleted_at is not null from public.users")
+
+
+# Deleted parents
+
+
+@pytest.mark.parametrize("parent", [("user", "user_1"), ("organization", "org_1")], ids=["user", "organization"])
+def test_a_membership_never_brings_back_a_deleted_parent(
+    parent: tuple[str, str], store: Store, admin: Connection
+) -> None:
+    kind, parent_id = parent
+    for known_before in (True, False):
+        empty(admin)
+        if known_before:
+            store.apply([user(at=1), organization(at=1)])
+        apply_each(store, [deleted(kind, parent_id, at=2), membership(at=99), membership("orgmem_2", at=100)])
+        assert visible(admin) == []
+        table = {
+            "user": "select deleted_at from public.users",
+            "organization": "select deleted_at from public.organizations",
+        }
+        assert value(admin, table[kind]) is not None
+        if kind == "user":
+            assert rows(admin, "select * from public.users_public") == []
+
+
+@pytest.mark.parametrize("parent", [("user", "user_1"), ("organization", "org_1")], ids=["user", "organization"])
+def test_deleting_a_parent_hides_its_memberships_whatever_the_order(
+    parent: tuple[str, str], store: Store, admin: Connection
+) -> None:
+    kind, parent_id = parent
+    events = [user(at=1), organization(at=1), membership(at=2), deleted(kind, parent_id, at=9)]
+    ends_the_same([*itertools.permutations(events)], store, admin)
+    assert visible(admin) == []
+
+
+def test_a_membership_is_hidden_since_the_earliest_delete_that_concerns_it(store: Store, admin: Connection) -> None:
+    deletes = [
+        deleted("user", "user_1", at=7_000),
+        deleted("organization", "org_1", at=5_000),
+        deleted("organizationMembership", "orgmem_1", at=6_000),
+    ]
+    ends_the_same([*itertools.permutations([membership(at=1), *deletes])], store, admin)
+    hidden_since = value(admin, "select extract(epoch from deleted_at) * 1000 from public.organization_memberships")
+    assert hidden_since == CREATED_AT + 5_000
+
+
+def test_deleting_a_user_leaves_the_organization_and_the_other_members(store: Store, admin: Connection) -> None:
+    store.apply([membership(at=1), membership("orgmem_2", user_id="user_2", at=1), invitation(at=1), domain(at=1)])
+    store.apply([deleted("user", "user_1", at=2)])
+    assert visible(admin) == ["orgmem_2"]
+    for table in ("organizations", "invitations", "domains"):
+        assert len(tables(admin)[table]) == 1
+    assert value(admin, "select deleted_at from public.organizations") is None
+
+
+# Leaving and coming back
+
+
+def test_who_left_and_came_back_is_in_although_the_old_delete_arrives_last(store: Store, admin: Connection) -> None:
+    apply_each(store, [membership("orgmem_old", at=1), membership("orgmem_new", at=3)])
+    assert store.apply([deleted("organizationMembership", "orgmem_old", at=2)]) == ["deleted"]
+    assert visible(admin) == ["orgmem_new"]
+
+
+def test_leaving_and_coming_back_ends_the_same_in_every_order(store: Store, admin: Connection) -> None:
+    life = [
+        membership("orgmem_old", at=1),
+        deleted("organizationMembership", "orgmem_old", at=2),
+        membership("orgmem_new", at=3),
+        membership("orgmem_new", at=4, role="org:admin"),
+    ]
+    ends_the_same([*itertools.permutations(life)], store, admin)
+    assert visible(admin) == ["orgmem_new"]
+    assert value(admin, "select role from public.organization_memberships where deleted_at is null") == "org:admin"
+
+
+def test_a_late_update_does_not_bring_back_a_membership_that_ended(store: Store, admin: Connection) -> None:
+    store.apply([membership(at=1), deleted("organizationMembership", "orgmem_1", at=2)])
+    assert store.apply([membership(at=99, role="org:admin")]) == ["refused"]
+    assert visible(admin) == []
+
+
+# Several workers at once
+
+
+def at_once(database: Database, tasks: Sequence[Callable[[Store], object]]) -> None:
+    """Runs each task in a thread with a store of its own; all start together. Raises what a task raises."""
+    start = threading.Barrier(len(tasks))
+
+    def run(store: Store, task: Callable[[Store], object]) -> object:
+        store.apply([user("user_warm", at=1)])
+        start.wait(20)
+        return task(store)
+
+    with ExitStack() as stack:
+        stores = [stack.enter_context(closing(Store(Url(database.worker_url)))) for _ in tasks]
+        pool = stack.enter_context(ThreadPoolExecutor(len(tasks)))
+        for done in [pool.submit(run, store, task) for store, task in zip(stores, tasks, strict=True)]:
+            done.result(60)
+
+
+def deadlocks(database: Database) -> int:
+    """How many Postgres has counted; sessions report theirs when they end, which is waited for."""
+    with database.connect() as admin:
+        sessions = (
+            "select pid from pg_stat_activity where datname = current_database() and backend_type = 'client backend'"
+        )
+        eventually(lambda: rows(admin, sessions), lambda found: len(found) <= 1, seconds=10)
+        return int(value(admin, "select deadlocks from pg_stat_database where datname = current_database()"))
+
+
+@pytest.mark.parametrize("parent", ["organization", "user"])
+def test_a_membership_made_while_its_parent_is_deleted_is_never_seen(parent: str, database: Database) -> None:
+    rounds = 60
+    meeting = threading.Barrier(3)
+
+    def joining(store: Store) -> None:
+        for number in range(rounds):
+            event = membership(f"mem_{number}", org_id=f"org_{number}", user_id=f"user_{number}", at=1)
+            meeting.wait(20)
+            store.apply([event])
+
+    def telling(store: Store) -> None:
+        # Knowing the parents or not makes other statements meet; so does a second membership.
+        for number in range(rounds):
+            ids = {"org_id": f"org_{number}", "user_id": f"user_{number}"}
+            event = (
+                membership(f"mem_again_{number}", at=2, **ids) if number % 2 else organization(f"org_{number}", at=1)
+            )
+            meeting.wait(20)
+            store.apply([event])
+
+    def deleting(store: Store) -> None:
+        prefix = {"organization": "org", "user": "user"}[parent]
+        for number in range(rounds):
+            event = deleted(parent, f"{prefix}_{number}", at=5)
+            meeting.wait(20)
+            store.apply([event])
+
+    at_once(database, [joining, telling, deleting])
+    with database.connect() as admin:
+        assert visible(admin) == []
+        assert value(admin, "select count(*) from public.organization_memberships") >= rounds
+
+
+def test_workers_that_delete_users_and_organizations_with_common_members_never_lock_each_other_out(
+    database: Database,
+) -> None:
+    size, rounds, workers = 5, 4, 4
+    with database.connect() as admin:
+        # Two that lock each other out are found sooner.
+        admin.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")
+
+    def name(place: int, number: int) -> dict[str, str]:
+        return {"org_id": f"org_{place}_{number % size}", "user_id": f"user_{place}_{number // size}"}
+
+    def work(seed: int, store: Store) -> None:
+        chance = Random(seed)
+        for place in range(rounds):
+            members = [
+                membership(f"mem_{place}_{number}", at=1 + seed, role=f"role_{seed}", **name(place, number))
+                for number in range(size * size)
+            ]
+            ends = [
+                *(deleted("user", f"user_{place}_{number}", at=100 + seed) for number in range(size)),
+                *(deleted("organization", f"org_{place}_{number}", at=100 + seed) for number in range(size)),
+                *(deleted("organizationMembership", f"mem_{place}_{number}", at=100 + seed) for number in range(size)),
+            ]
+            events = [*members, *ends]
+            chance.shuffle(events)
+            for start in range(0, len(events), 8):
+                store.apply(events[start : start + 8])
+
+    at_once(database, [partial(work, seed) for seed in range(workers)])
+    assert deadlocks(database) == 0
+    with database.connect() as admin:
+        assert visible(admin) == []
+        assert value(admin, "select count(*) from public.organization_memberships") == rounds * size * size
+        hidden_late: Rows = rows(
+            admin,
+            """
+            select m.clerk_membership_id from public.organization_memberships as m
+            inner join public.users as u on u.clerk_id = m.clerk_user_id
+            inner join public.organizations as o using (clerk_org_id)
+            where m.deleted_at <> least(u.deleted_at, o.deleted_at)
+            """,
+        )
+        assert hidden_late == []
