@@ -353,7 +353,7 @@ class _ParkedQueue(Queue):
     def __init__(self) -> None:
         self._reasons: list[str] = []
 
-    def send(self, envelope: Envelope, reason: str = "") -> None:
+    def send(self, envelope: Envelope, reason: str = "", *, is_json: bool = False) -> None:  # noqa: ARG002 - as its base
         self._reasons.append(f"{envelope.svix_id}: parked: {reason}")
 
     def taken(self) -> list[str]:

@@ -125,7 +125,7 @@ class Ingest:
             return Answer(200, "not synced")
         if not glance.data.id:
             return self._park(envelope, "data.id is missing")
-        self._sync_queue.send(envelope)
+        self._sync_queue.send(envelope, is_json=True)
         count("Accepted")
         logger.info("accepted", svix_id=svix_id, event_type=glance.type, object_id=glance.data.id)
         return Answer(202, "accepted")
