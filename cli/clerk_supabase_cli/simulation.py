@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.postgres import EmbeddedPostgres
+from clerk_supabase_cli.shrinking import describe
 from clerk_supabase_cli.simulator import WORKERS, Report, explore
 from clerk_supabase_cli.stack import WORKER_ROLE
 
@@ -67,3 +68,7 @@ def _print(report: Report, seed: int, console: Console) -> None:
     )
     for difference in report.differences[:_MOST_DIFFERENCES_SHOWN]:
         console.print(difference, style="red", soft_wrap=True)
+    if report.failed_from is not None:
+        console.print(f"again: clerk-supabase simulate --seed {seed} --first {report.failed_from} --runs 50")
+        for line in describe(report.smallest):
+            console.print(line, soft_wrap=True)

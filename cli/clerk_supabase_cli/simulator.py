@@ -31,6 +31,7 @@ from clerk_supabase.store import Store
 from clerk_supabase.sync import Sync
 from clerk_supabase.telemetry import logger, metrics
 from clerk_supabase_cli.schedules import Batch, Fate, Schedule, interleave, random_schedule
+from clerk_supabase_cli.shrinking import shrink
 
 WORKERS: Final = 6
 _WORKER_ROLE: Final = "clerk_sync_worker"
@@ -110,6 +111,10 @@ class Report:
     deadlocks: int = 0
     seconds: float = 0.0
     differences: list[str] = field(default_factory=list)
+    failed_from: int | None = None
+    """Number of the first schedule of the round that differed."""
+    smallest: tuple[Message, ...] = ()
+    """The fewest messages of a schedule that differ by themselves, one worker, one after the other."""
 
 
 def explore(
@@ -137,10 +142,13 @@ def explore(
         for start in range(first, first + schedules, _AT_ONCE):
             numbers = range(start, min(start + _AT_ONCE, first + schedules))
             chance = Random(f"{seed} {start}")  # noqa: S311 - to be repeated, not to be secret
-            experiment.round([random_schedule(seed, number) for number in numbers], chance)
+            schedules_of_round = [random_schedule(seed, number) for number in numbers]
+            experiment.round(schedules_of_round, chance)
             report.seconds = time.monotonic() - started
             progress(report)
             if report.differences:
+                report.failed_from = start
+                report.smallest = experiment.smallest(schedules_of_round)
                 break
     report.deadlocks = count_deadlocks(tried) - deadlocks_before
     return report
@@ -187,6 +195,21 @@ class _Experiment:
             *self._differences(histories),
             *self._untrue(schedules),
         ]
+
+    def smallest(self, schedules: Sequence[Schedule]) -> tuple[Message, ...]:
+        """Out of these, the first schedule that ends wrong by itself, shrunk; nothing if all need company."""
+        for schedule in schedules:
+            is_named = any(schedule.world.name in difference for difference in self._report.differences)
+            if is_named and (messages := shrink(schedule, self._ends_wrong)):
+                return messages
+        return ()
+
+    def _ends_wrong(self, schedule: Schedule) -> bool:
+        history = [_read(envelope, keep_private_metadata=False) for envelope in schedule.delivered]
+        self._apply_in_order([history])
+        line = _Line(schedule.batches, Random(0))  # noqa: S311 - to be repeated, not to be secret
+        self._work(self._stores[0], line, keep_private_metadata=False)
+        return bool(line.stuck or self._parked_queue.taken()) or any(True for _ in self._differences([history]))
 
     def _apply_in_order(self, histories: Iterable[History]) -> None:
         # The n-th event of every world together: no batch has two events of a world.
