@@ -14,7 +14,7 @@ from tests.bench.databases import databases
 from tests.bench.pasted_handler import PastedHandler
 from tests.bench.results import Result, Target, cost, gain
 from tests.bench.timing import shortest, shortest_in_turns
-from tests.bench.traffic import Batch, Traffic
+from tests.bench.traffic import Batch, Traffic, world
 from tests.integration.databases import Database, Databases, Url, at_port
 from tests.proxy import CountingProxy
 
@@ -34,6 +34,8 @@ def measure(root: Path) -> Iterator[Result]:
         yield _round_trips(made)
         yield from _over_a_link(made)
         yield _without_a_link(made)
+        yield _all_kinds(made)
+        yield _poison(made)
 
 
 def _round_trips(made: Databases) -> Result:
@@ -85,6 +87,37 @@ def _without_a_link(made: Databases) -> Result:
         each, together = shortest_in_turns(pasted.apply, store.apply, batches)
     assert _state(theirs) == _state(ours), "the baseline does not do the same work"
     return gain("batch of 1000, no link", _PER_EVENT, each, together, at_least=10)
+
+
+def _all_kinds(made: Databases) -> Result:
+    """Users, organizations, memberships, invitations and domains in one batch."""
+    ours = made.take()
+    with (
+        CountingProxy(made.server.port) as proxy,
+        closing(Store(Url(at_port(ours.worker_url, proxy.port)))) as store,
+    ):
+        store.apply(world("a", 100))
+        counted = [_count(proxy, store.apply, world(name, size)) for name, size in (("b", 10), ("c", 100), ("d", 1000))]
+    return Result(
+        "round trips of 10, 100, 1000 events of all kinds", "", _listed(counted), max(counted), "per batch", Target(1)
+    )
+
+
+def _poison(made: Databases) -> Result:
+    """One event that Postgres refuses among a hundred, against the same hundred without it."""
+    clean, poisoned = made.take(), made.take()
+    traffic = Traffic()
+    with closing(Store(Url(clean.worker_url))) as store, closing(Store(Url(poisoned.worker_url))) as other:
+        batches = [traffic.batch(100) for _ in range(30)]
+
+        def with_poison(batch: Batch) -> None:
+            refused = [
+                each for each in other.apply([*batch[:50], traffic.poison(), *batch[50:]]) if not isinstance(each, str)
+            ]
+            assert len(refused) == 1
+
+        alone, together = shortest_in_turns(store.apply, with_poison, batches)
+    return cost("batch of 100 with one that is refused", "batch of 100", alone, together, at_most=3)
 
 
 def _state(database: Database) -> list[tuple[object, ...]]:

@@ -11,6 +11,7 @@ from typing import Any
 from clerk_supabase.changes import Changes, Delivery, changes_of
 from clerk_supabase.events import parse_event
 from clerk_supabase_cli import samples
+from clerk_supabase_cli.worlds import World
 
 START = 1_750_000_000_000
 
@@ -61,6 +62,12 @@ class Traffic:
         self.revisions[user] += 1
         return self._upsert(user, self._tick())
 
+    def poison(self) -> Applied:
+        """A sign-up that Postgres refuses: jsonb cannot hold a NUL."""
+        now = self._tick()
+        data = samples.user(f"user_poison{now}", created_at=now, updated_at=now, public_metadata={"note": "a\0b"})
+        return self._read("user.created", data, now)
+
     def _someone(self) -> int:
         return self.chance.randrange(len(self.revisions))
 
@@ -86,6 +93,17 @@ class Traffic:
         event = parse_event(json.dumps(samples.event(event_type, data, timestamp=timestamp)).encode())
         svix_id = f"msg_{self.chance.getrandbits(112):028x}"
         return changes_of(event, timestamp + 50), Delivery(svix_id, event_type, timestamp + 50)
+
+
+def world(name: str, happenings: int) -> list[Applied]:
+    """What a small world with organizations sends."""
+    life = World(Random(name), name)
+    life.live(happenings)
+    read: list[Applied] = []
+    for number, told in enumerate(life.events[:happenings]):
+        event = parse_event(json.dumps(told).encode())
+        read.append((changes_of(event, START), Delivery(f"msg_{name}_{number}", event.type, START)))
+    return read
 
 
 def _user_id(number: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from typing import Any, Literal, Protocol, assert_never, cast
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from pydantic_core import PydanticSerializationError, to_json
 
 from clerk_supabase.changes import Change, Changes, Delete, Delivery, Upsert
 from clerk_supabase.errors import ChangeRefused, DatabaseNotReady, DatabaseUnavailable
@@ -97,8 +97,12 @@ class Store:
             positions.append(len(elements))
             elements.append(_as_json(changes.main) | _provenance(delivery))
             elements += [_as_json(companion) | _provenance(delivery, is_main=False) for companion in changes.companions]
+        try:
+            batch_as_json = to_json(elements).decode()
+        except PydanticSerializationError as error:
+            raise ChangeRefused("not to be written as JSON: half a surrogate pair, or nested too deep") from error
         with _errors_translated():
-            rows = self._execute(json.dumps(elements, separators=(",", ":")))
+            rows = self._execute(batch_as_json)
         return [cast("Outcome", rows[position][0]) for position in positions]
 
     def _execute(self, batch: str) -> list[tuple[Any, ...]]:
