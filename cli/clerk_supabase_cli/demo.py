@@ -80,8 +80,13 @@ class Demo:
     def _send(self, stack: LocalStack, progress: Progress) -> None:
         task = progress.add_task("Send webhooks", total=len(self._traffic.arrivals))
         with httpx.Client(timeout=60, trust_env=False) as client, ThreadPoolExecutor(_CONNECTIONS) as pool:
-            for _ in pool.map(lambda message: _deliver(client, stack, message), self._traffic.arrivals):
-                progress.advance(task)
+            try:
+                for _ in pool.map(lambda message: _deliver(client, stack, message), self._traffic.arrivals):
+                    progress.advance(task)
+            except BaseException:
+                # Ctrl-C ends the demo now, not after the last webhook.
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _wait_until_drained(self, stack: LocalStack, database: psycopg.Connection, progress: Progress) -> None:
         task = progress.add_task("Apply to Postgres", total=self._traffic.messages)
