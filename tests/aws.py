@@ -95,9 +95,11 @@ class Account:
             MessageAttributeNames=["All"],
             MessageSystemAttributeNames=["All"],
         ).get("Messages"):
-            for message in messages:
-                self.sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
-                records.append(_record(message))
+            self.sqs.delete_message_batch(
+                QueueUrl=queue_url,
+                Entries=[{"Id": each["MessageId"], "ReceiptHandle": each["ReceiptHandle"]} for each in messages],
+            )
+            records += map(_record, messages)
         return records
 
     def lambda_event(self, queue_url: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 
 from clerk_supabase.store import Store
 from clerk_supabase_cli import samples
-from tests.integration.databases import Connection, Database, Rows, Url, empty, rows, tables, value
+from tests.integration.databases import Connection, Database, Url, empty, rows, tables, value
 from tests.integration.histories import CREATED_AT, Applied
 from tests.integration.webhooks import deleted, domain, invitation, membership, organization, told, user
 from tests.polling import eventually
@@ -153,6 +153,20 @@ def test_a_membership_is_hidden_since_the_earliest_delete_that_concerns_it(store
     assert hidden_since == CREATED_AT + 5_000
 
 
+def test_deletes_that_come_in_one_batch_hide_a_membership_since_the_earliest(store: Store, admin: Connection) -> None:
+    deletes = [
+        deleted("user", "user_1", at=7_000),
+        deleted("organization", "org_1", at=5_000),
+        deleted("organizationMembership", "orgmem_1", at=6_000),
+    ]
+    for together in itertools.chain(itertools.permutations(deletes), itertools.permutations(deletes[:2])):
+        empty(admin)
+        store.apply([membership(at=1)])
+        store.apply(together)
+        hidden_since = value(admin, "select extract(epoch from deleted_at) * 1000 from public.organization_memberships")
+        assert hidden_since == CREATED_AT + 5_000
+
+
 def test_deleting_a_user_leaves_the_organization_and_the_other_members(store: Store, admin: Connection) -> None:
     store.apply([membership(at=1), membership("orgmem_2", user_id="user_2", at=1), invitation(at=1), domain(at=1)])
     store.apply([deleted("user", "user_1", at=2)])
@@ -252,46 +266,57 @@ def test_a_membership_made_while_its_parent_is_deleted_is_never_seen(parent: str
         assert value(admin, "select count(*) from public.organization_memberships") >= rounds
 
 
+@pytest.mark.parametrize(("kind", "parent_id"), [("user", "user_1"), ("organization", "org_1")])
+def test_memberships_are_locked_in_one_order_whichever_parent_is_deleted(
+    kind: str, parent_id: str, database: Database, store: Store, admin: Connection
+) -> None:
+    # Else two deletes that share members could each hold what the other waits for.
+    for number in range(9, -1, -1):
+        store.apply([membership(f"mem_{number}", at=1)])
+    locked = (
+        "select clerk_membership_id from public.organization_memberships where clerk_membership_id = 'mem_0' for update"
+    )
+    free = "select clerk_membership_id from public.organization_memberships for update skip locked"
+    waiting = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    with ThreadPoolExecutor(1) as pool, database.connect() as blocker:
+        with blocker.transaction():
+            assert rows(blocker, locked) == [("mem_0",)]
+            applied = pool.submit(store.apply, [deleted(kind, parent_id, at=9)])
+            eventually(lambda: rows(admin, waiting), len, seconds=10)
+            assert len(rows(admin, free)) == 9
+        assert applied.result(10) == ["deleted"]
+    assert visible(admin) == []
+
+
 def test_workers_that_delete_users_and_organizations_with_common_members_never_lock_each_other_out(
     database: Database,
 ) -> None:
-    size, rounds, workers = 5, 4, 4
+    size, rounds = 16, 10
     with database.connect() as admin:
         # Two that lock each other out are found sooner.
         admin.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")
+    meeting = threading.Barrier(2)
 
-    def name(place: int, number: int) -> dict[str, str]:
-        return {"org_id": f"org_{place}_{number % size}", "user_id": f"user_{place}_{number // size}"}
+    def ids(kind: str, turn: int) -> list[str]:
+        return [f"{kind}_{turn}_{number}" for number in range(size)]
 
-    def work(seed: int, store: Store) -> None:
-        chance = Random(seed)
-        for place in range(rounds):
-            members = [
-                membership(f"mem_{place}_{number}", at=1 + seed, role=f"role_{seed}", **name(place, number))
-                for number in range(size * size)
-            ]
-            ends = [
-                *(deleted("user", f"user_{place}_{number}", at=100 + seed) for number in range(size)),
-                *(deleted("organization", f"org_{place}_{number}", at=100 + seed) for number in range(size)),
-                *(deleted("organizationMembership", f"mem_{place}_{number}", at=100 + seed) for number in range(size)),
-            ]
-            events = [*members, *ends]
-            chance.shuffle(events)
-            for start in range(0, len(events), 8):
-                store.apply(events[start : start + 8])
+    def work(store: Store, kind: str, prefix: str) -> None:
+        for turn in range(rounds):
+            events = [deleted(kind, each, at=100) for each in ids(prefix, turn)]
+            Random(prefix).shuffle(events)
+            meeting.wait(20)
+            store.apply(events)
 
-    at_once(database, [partial(work, seed) for seed in range(workers)])
+    with closing(Store(Url(database.worker_url))) as store:
+        for turn in range(rounds):
+            pairs = itertools.product(ids("org", turn), ids("user", turn))
+            store.apply([membership(f"mem_{org}_{user}", org_id=org, user_id=user, at=1) for org, user in pairs])
+    at_once(
+        database,
+        [partial(work, kind=kind, prefix=prefix) for kind, prefix in (("user", "user"), ("organization", "org"))],
+    )
+
     assert deadlocks(database) == 0
     with database.connect() as admin:
         assert visible(admin) == []
         assert value(admin, "select count(*) from public.organization_memberships") == rounds * size * size
-        hidden_late: Rows = rows(
-            admin,
-            """
-            select m.clerk_membership_id from public.organization_memberships as m
-            inner join public.users as u on u.clerk_id = m.clerk_user_id
-            inner join public.organizations as o using (clerk_org_id)
-            where m.deleted_at <> least(u.deleted_at, o.deleted_at)
-            """,
-        )
-        assert hidden_late == []

@@ -67,3 +67,12 @@ def test_what_may_be_left_out_may_be_left_out() -> None:
     assert IngestSettings.from_environment(needed).clerk_instance_id == ""
     needed = {name: value for name, value in SYNC.items() if name != "DATABASE_CA_FILE"}
     assert SyncSettings.from_environment(needed).database_ca_file == ""
+
+
+@pytest.mark.parametrize(("value", "kept"), [("true", True), ("false", False), ("", False), ("yes", False)])
+def test_private_metadata_is_kept_only_when_that_is_what_it_says(value: str, kept: bool) -> None:
+    assert SyncSettings.from_environment(SYNC | {"KEEP_PRIVATE_METADATA": value}).keep_private_metadata is kept
+
+
+def test_private_metadata_is_not_kept_by_default() -> None:
+    assert not SyncSettings.from_environment(SYNC).keep_private_metadata
