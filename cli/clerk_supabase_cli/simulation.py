@@ -33,7 +33,9 @@ def simulate(root: Path, *, runs: int, seed: int | None, first: int, console: Co
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with EmbeddedPostgres() as server, Progress(*columns, console=console) as progress:
         task = progress.add_task("Schedules", total=runs)
-        tried, reference = _database(server, root, "tried"), _database(server, root, "reference")
+        # One password: the role belongs to the whole server.
+        password = secrets.token_urlsafe(16)
+        tried, reference = (_database(server, root, name, password) for name in ("tried", "reference"))
         report = explore(
             tried,
             reference,
@@ -46,12 +48,11 @@ def simulate(root: Path, *, runs: int, seed: int | None, first: int, console: Co
     return not report.differences and report.deadlocks == 0
 
 
-def _database(server: EmbeddedPostgres, root: Path, name: str) -> _Database:
+def _database(server: EmbeddedPostgres, root: Path, name: str, password: str) -> _Database:
     url = server.create_database(name)
     prepare_plain_postgres(url, root)
     for _ in migrate(url, root):
         pass
-    password = secrets.token_urlsafe(16)
     with psycopg.connect(url, autocommit=True) as connection:
         role = sql.Identifier(WORKER_ROLE)
         connection.execute(sql.SQL("alter role {} password {}").format(role, sql.Literal(password)))

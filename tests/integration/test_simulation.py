@@ -1,0 +1,19 @@
+"""`clerk-supabase simulate`, from nothing to its verdict."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from clerk_supabase_cli.simulation import simulate
+
+
+def test_a_run_says_what_it_explored_and_how_to_repeat_it(root: Path) -> None:
+    printed = io.StringIO()
+
+    assert simulate(root, runs=60, seed=7, first=0, console=Console(file=printed, width=200))
+    assert "60 schedules explored" in printed.getvalue()
+    assert "(seed 7)" in printed.getvalue()
+    assert "0 deadlocks, 0 differences" in printed.getvalue()
