@@ -51,11 +51,11 @@ begin
         ) as inserted;
     elsif tg_op = 'UPDATE' then
         with after as materialized (
-            select to_jsonb(n) as new_row, to_jsonb(n) ->> tg_argv[1] as row_id from new_rows as n
+            select to_jsonb(n.*) as new_row, to_jsonb(n.*) ->> tg_argv[1] as row_id from new_rows as n
         ),
 
         before as materialized (
-            select to_jsonb(o) as old_row, to_jsonb(o) ->> tg_argv[1] as row_id from old_rows as o
+            select to_jsonb(o.*) as old_row, to_jsonb(o.*) ->> tg_argv[1] as row_id from old_rows as o
         )
 
         insert into clerk_sync.audit_log (kind, entity_id, operation, old_row, new_row, changed_columns, cause, svix_id)

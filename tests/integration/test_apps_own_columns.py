@@ -125,8 +125,12 @@ def test_columns_of_the_apps_may_have_any_name(store: Store, admin: Connection) 
     admin.execute("update public.users set n = 'edited'")
     assert store.apply([deleted("user", "user_1", at=3), deleted("organization", "org_1", at=3)]) == ["deleted"] * 2
     assert [own(admin, name) for name in NAMES if name != "n"] == [{"mine"}] * (len(NAMES) - 1)
-    logged = rows(admin, "select distinct entity_id from clerk_sync.audit_log order by 1")
-    assert logged == [("org_1",), ("orgdmn_1",), ("orginv_1",), ("orgmem_1",), ("user_1",)]
+    logged = rows(admin, "select distinct entity_id, operation from clerk_sync.audit_log order by 1, 2")
+    ids = ["org_1", "orgdmn_1", "orginv_1", "orgmem_1", "user_1"]
+    assert logged == [(each, operation) for each in ids for operation in ("insert", "update")]
+    admin.execute("delete from public.users")
+    gone = rows(admin, "select entity_id from clerk_sync.audit_log where operation = 'delete' order by 1")
+    assert gone == [("orgmem_1",), ("user_1",)]
 
 
 # Triggers
