@@ -21,7 +21,7 @@ from clerk_supabase_cli.simulation import simulate
 from clerk_supabase_cli.stack import LocalStack
 
 # Obviously not a secret: what events/env.json and `dev` use on this machine.
-LOCAL_SECRET = "whsec_bG9jYWwtb25seS1ub3QtYS1zZWNyZXQ="  # noqa: S105
+LOCAL_SECRET = "whsec_bG9jYWwtb25seS1ub3QtYS1zZWNyZXQ="  # noqa: S105 - says of itself that it is none
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

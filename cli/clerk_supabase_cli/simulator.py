@@ -67,7 +67,7 @@ _ROWS: Final = "\nunion all\n".join(
         from clerk_sync.deliveries where svix_id = any(%(svix_ids)s)
         """,
         *(
-            f"select '{table}', {key}, {table.split('.')[1]}::text from {table} where {key} = any(%(ids)s)"  # noqa: S608
+            f"select '{table}', {key}, {table.split('.')[1]}::text from {table} where {key} = any(%(ids)s)"  # noqa: S608 - as above
             for table, key in _TABLES.values()
         ),
     ]
@@ -250,7 +250,7 @@ class _Experiment:
             if schedule.is_complete:
                 for kind, objects in schedule.world.objects().items():
                     table, key = _TABLES[kind]
-                    query = f"select {key} from {table} where {key} like %s and deleted_at is null"  # noqa: S608
+                    query = f"select {key} from {table} where {key} like %s and deleted_at is null"  # noqa: S608 - as above
                     shown = {row[0] for row in self._onlookers[0].execute(query, [f"%\\_{schedule.world.name}x%"])}
                     if shown != objects.keys():
                         yield f"world {schedule.world.name}: {table} shows {sorted(shown)}, not {sorted(objects)}"
