@@ -26,8 +26,11 @@ select
     null
 from clerk_sync.audit_log
 where entity_id = %(id)s
-or new_row ->> 'clerk_user_id' = %(id)s
-or new_row ->> 'clerk_org_id' = %(id)s and kind <> 'organization'
+or (kind, entity_id) in (
+    select kind, entity_id from clerk_sync.audit_log
+    where new_values ->> 'clerk_user_id' = %(id)s
+    or new_values ->> 'clerk_org_id' = %(id)s
+)
 order by 1
 """
 _ENTITY: Final = """

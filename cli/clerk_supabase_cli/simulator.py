@@ -63,7 +63,7 @@ _ROWS: Final = "\nunion all\n".join(
         "select 'entities', kind || ' ' || id, entities::text from clerk_sync.entities where id = any(%(ids)s)",
         "select 'users_public', clerk_id, users_public::text from public.users_public where clerk_id = any(%(ids)s)",
         """
-        select 'deliveries', svix_id, (event_type, kind, entity_id, occurred_at, received_at)::text
+        select 'deliveries', svix_id, (event_type, entity_id, occurred_at, received_at)::text
         from clerk_sync.deliveries where svix_id = any(%(svix_ids)s)
         """,
         *(

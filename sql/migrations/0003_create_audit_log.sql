@@ -6,14 +6,16 @@ create table clerk_sync.audit_log (
     kind text not null,
     entity_id text collate "C" not null,
     operation text not null,
-    old_row jsonb,
-    new_row jsonb,
+    old_values jsonb,
+    new_values jsonb,
     changed_columns text[] not null,
     cause text not null,
     svix_id text collate "C",
     constraint audit_log_operation_check check (operation in ('insert', 'update', 'delete'))
 );
 
+comment on column clerk_sync.audit_log.old_values is 'Of an update the changed columns; of a delete the row.';
+comment on column clerk_sync.audit_log.new_values is 'Of an update the changed columns; of an insert the row.';
 comment on column clerk_sync.audit_log.cause is
 'delivery, reconcile, session or operator; cascade: a parent was deleted; direct:<role>: somebody wrote to the table.';
 comment on column clerk_sync.audit_log.svix_id is 'The webhook that brought the change.';
@@ -23,7 +25,8 @@ create index audit_log_recorded_at_idx on clerk_sync.audit_log using brin (recor
 
 alter table clerk_sync.audit_log enable row level security;
 
--- Records a statement's changes at once. Arguments: the kind, and the column that names the entity.
+-- Records a statement's changes at once. Arguments: the kind, the column that names the entity, and all columns that
+-- are synced. What the app keeps in columns of its own is not recorded.
 -- clerk_sync.apply() leaves {"entity id": [cause, svix id]} in clerk_sync.causes, for its own transaction only.
 -- Definer: nobody may write the log by hand. Without nested loops, because a plan made for one row must also do for
 -- thousands.
@@ -34,49 +37,65 @@ security definer
 set search_path = ''
 set enable_nestloop = off
 as $$
+#variable_conflict use_variable
 declare
     causes constant jsonb := nullif(current_setting('clerk_sync.causes', true), '')::jsonb;
     -- The API logs in with a role of its own and sets that of the request.
     caller constant text := coalesce(nullif(current_setting('role', true), 'none'), session_user);
     default_cause constant text := case when causes is null then 'direct:' || caller else 'cascade' end;
+    synced constant name[] := tg_argv[2];
+    apps_own text[] := '{}';
 begin
+    if (select c.relnatts from pg_catalog.pg_class as c where c.oid = tg_relid) > cardinality(synced) then
+        apps_own := array(
+            select a.attname from pg_catalog.pg_attribute as a
+            where a.attrelid = tg_relid and a.attnum > 0 and a.attname <> all(synced)
+        );
+    end if;
+    -- `offset 0` and `materialized`: a row becomes an object once, however often that is used. n.*: the app may have a
+    -- column called n.
     if tg_op = 'INSERT' then
-        insert into clerk_sync.audit_log (kind, entity_id, operation, new_row, changed_columns, cause, svix_id)
+        insert into clerk_sync.audit_log (kind, entity_id, operation, new_values, changed_columns, cause, svix_id)
         select
-            tg_argv[0], row_id, 'insert', new_row, '{}', coalesce(causes -> row_id ->> 0, default_cause),
-            causes -> row_id ->> 1
-        from (
-            -- n.*: the app may have a column called n.
-            select to_jsonb(n.*) as new_row, to_jsonb(n.*) ->> tg_argv[1] as row_id from new_rows as n
-        ) as inserted;
+            tg_argv[0], new_row ->> tg_argv[1], 'insert', new_row, '{}',
+            coalesce(causes -> (new_row ->> tg_argv[1]) ->> 0, default_cause), causes -> (new_row ->> tg_argv[1]) ->> 1
+        from (select to_jsonb(n.*) - apps_own as new_row from new_rows as n offset 0) as inserted;
     elsif tg_op = 'UPDATE' then
         with after as materialized (
-            select to_jsonb(n.*) as new_row, to_jsonb(n.*) ->> tg_argv[1] as row_id from new_rows as n
+            select to_jsonb(n.*) - apps_own as new_row from new_rows as n
         ),
 
         before as materialized (
-            select to_jsonb(o.*) as old_row, to_jsonb(o.*) ->> tg_argv[1] as row_id from old_rows as o
+            select to_jsonb(o.*) - apps_own as old_row from old_rows as o
+        ),
+
+        differing as materialized (
+            select
+                new_row ->> tg_argv[1] as entity_id, old_row, new_row,
+                array(
+                    select key from jsonb_each(new_row) as column_of
+                    where old_row -> key is distinct from value
+                    order by key
+                ) as changed_columns
+            from after inner join before on new_row ->> tg_argv[1] = old_row ->> tg_argv[1]
+            where old_row is distinct from new_row
         )
 
-        insert into clerk_sync.audit_log (kind, entity_id, operation, old_row, new_row, changed_columns, cause, svix_id)
+        insert into clerk_sync.audit_log (
+            kind, entity_id, operation, old_values, new_values, changed_columns, cause, svix_id
+        )
         select
-            tg_argv[0], row_id, 'update', old_row, new_row,
-            array(
-                select key from jsonb_each(new_row) as column_of
-                where old_row -> key is distinct from value
-                order by key
-            ),
-            coalesce(causes -> row_id ->> 0, default_cause), causes -> row_id ->> 1
-        from after inner join before using (row_id)
-        where old_row is distinct from new_row;
+            tg_argv[0], entity_id, 'update',
+            (select jsonb_object_agg(c, old_row -> c) from unnest(changed_columns) as c),
+            (select jsonb_object_agg(c, new_row -> c) from unnest(changed_columns) as c),
+            changed_columns, coalesce(causes -> entity_id ->> 0, default_cause), causes -> entity_id ->> 1
+        from differing;
     else
-        insert into clerk_sync.audit_log (kind, entity_id, operation, old_row, changed_columns, cause, svix_id)
+        insert into clerk_sync.audit_log (kind, entity_id, operation, old_values, changed_columns, cause, svix_id)
         select
-            tg_argv[0], row_id, 'delete', old_row, '{}', coalesce(causes -> row_id ->> 0, default_cause),
-            causes -> row_id ->> 1
-        from (
-            select to_jsonb(o.*) as old_row, to_jsonb(o.*) ->> tg_argv[1] as row_id from old_rows as o
-        ) as deleted;
+            tg_argv[0], old_row ->> tg_argv[1], 'delete', old_row, '{}',
+            coalesce(causes -> (old_row ->> tg_argv[1]) ->> 0, default_cause), causes -> (old_row ->> tg_argv[1]) ->> 1
+        from (select to_jsonb(o.*) - apps_own as old_row from old_rows as o offset 0) as deleted;
     end if;
     return null;
 end

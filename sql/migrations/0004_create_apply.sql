@@ -15,25 +15,28 @@ create table clerk_sync.entities (
     id text collate "C" not null,
     version clerk_sync.version not null,
     deleted_at bigint,
+    purged_at timestamptz,
     primary key (kind, id)
 ) with (fillfactor = 85);
 
 comment on column clerk_sync.entities.deleted_at is
 'Tombstone: the earliest proof of the delete, Clerk''s clock, milliseconds. Never lifted, as ids are never reused.';
+comment on column clerk_sync.entities.purged_at is
+'When the row of a deleted entity was purged. Whatever arrives later, for it or for its children, writes no row.';
 
 alter table clerk_sync.entities enable row level security;
 
+create type clerk_sync.outcome as enum ('created', 'updated', 'unchanged', 'stale', 'deleted', 'refused');
+
+-- What has a fixed width comes first, where it needs no padding.
 create table clerk_sync.deliveries (
-    svix_id text collate "C" primary key,
-    event_type text not null,
-    kind text not null,
-    entity_id text not null,
-    outcome text not null,
     occurred_at timestamptz not null,
     received_at timestamptz not null,
     applied_at timestamptz not null default clock_timestamp(),
-    constraint deliveries_outcome_check
-    check (outcome in ('created', 'updated', 'unchanged', 'stale', 'deleted', 'refused'))
+    outcome clerk_sync.outcome not null,
+    svix_id text collate "C" primary key,
+    event_type text not null,
+    entity_id text not null
 );
 
 comment on table clerk_sync.deliveries is
@@ -43,7 +46,9 @@ comment on column clerk_sync.deliveries.outcome is
 comment on column clerk_sync.deliveries.occurred_at is 'When it happened, by Clerk''s clock.';
 comment on column clerk_sync.deliveries.received_at is 'When ingest accepted it.';
 
+-- Built on an empty table, the index would hold a summary of its first pages that every insert there rewrites.
 create index deliveries_applied_at_idx on clerk_sync.deliveries using brin (applied_at);
+select brin_desummarize_range('clerk_sync.deliveries_applied_at_idx', 0);
 
 alter table clerk_sync.deliveries enable row level security;
 
@@ -57,24 +62,25 @@ comment on column clerk_sync.kinds.write_order is 'Parents before children.';
 
 alter table clerk_sync.kinds enable row level security;
 
--- One change of a batch. deleted_at (Clerk's clock, ms) makes it a delete; content holds every mirrored column.
+-- One change of a batch, or all changes of one entity drawn together. Its content, every mirrored column, stays in the
+-- batch at "position". deleted_at (Clerk's clock, ms) makes it a delete, whose version is below every other.
 create type clerk_sync.change as (
     "position" integer,
-    kind text,
-    id text,
+    kind text collate "C",
+    id text collate "C",
     version clerk_sync.version,
     deleted_at bigint,
-    content jsonb,
     cause text,
-    svix_id text,
+    svix_id text collate "C",
     event_type text,
-    received_at bigint
+    received_at bigint,
+    is_parent boolean
 );
 
 -- What became of one entity of a batch in its table.
 create type clerk_sync.written as (
-    kind text,
-    id text,
+    kind text collate "C",
+    id text collate "C",
     outcome text
 );
 
@@ -113,7 +119,7 @@ begin
     execute (
         select format(
             $template$
-            create or replace function clerk_sync.%1$I(winners clerk_sync.change[])
+            create or replace function clerk_sync.%1$I(batch jsonb, winners clerk_sync.change[])
             returns setof clerk_sync.written
             language plpgsql
             set search_path = ''
@@ -127,16 +133,20 @@ begin
                     array_agg(given.*) filter (where kept.%3$I is null),
                     array_agg(given.*) filter (where kept.%3$I is not null)
                 into missing, changed
-                from unnest(winners) as winner
+                from (select w.* from unnest(winners) as w order by w.id) as winner
+                cross join lateral (select batch -> winner."position" -> 'content' as content) as of_winner
                 %8$s
+                cross join lateral (select least(winner.deleted_at %7$s) as deleted_at) as earliest
                 cross join lateral jsonb_populate_record(
                     null::clerk_sync.%12$I,
-                    winner.content || jsonb_build_object(
-                        'deleted_at', to_timestamp(least(winner.deleted_at %7$s) / 1000.0)
-                    )
+                    case
+                        when earliest.deleted_at is null then of_winner.content
+                        else of_winner.content
+                            || jsonb_build_object('deleted_at', to_timestamp(earliest.deleted_at / 1000.0))
+                    end
                 ) as given
                 left join lateral (select k.* from %2$s as k where k.%3$I = given.%3$I limit 1) as kept on true
-                where kept.%3$I is null or (%6$s) is distinct from (%5$s);
+                where (kept.%3$I is null or (%6$s) is distinct from (%5$s)) %13$s;
 
                 if changed is not null then
                     return query update %2$s as kept set %4$s
@@ -147,7 +157,7 @@ begin
                 if missing is not null then
                     -- The app may have made the row a moment ago.
                     return query insert into %2$s as kept (%3$I, %10$s)
-                    select given.%3$I, %5$s from unnest(missing) as given order by given.%3$I
+                    select given.%3$I, %5$s from unnest(missing) as given
                     on conflict (%3$I) do update set %11$s
                     returning %9$L::text, kept.%3$I, 'created';
                 end if;
@@ -162,8 +172,8 @@ begin
             (
                 select string_agg(
                     format(
-                        'left join clerk_sync.entities as %1$I '
-                        || 'on %1$I.kind = %2$L and %1$I.id = winner.content ->> %3$L',
+                        'left join lateral (select e.deleted_at, e.purged_at from clerk_sync.entities as e '
+                        || 'where e.kind = %2$L and e.id = of_winner.content ->> %3$L limit 1) as %1$I on true',
                         'parent_' || key, value, key
                     ),
                     ' '
@@ -173,7 +183,11 @@ begin
             kind_name,
             string_agg(format('%I', c), ', '),
             string_agg(format('%1$I = excluded.%1$I', c), ', '),
-            'row_' || kind_name
+            'row_' || kind_name,
+            (
+                select string_agg(format(' and %I.purged_at is null', 'parent_' || key), '')
+                from jsonb_each_text(parents)
+            )
         )
         from unnest(own_columns) as c where c <> key_column
     );
@@ -209,24 +223,24 @@ begin
             'hide_' || kind_name, relation, key_column,
             string_agg(
                 format(
-                    'kept.%I = any(array(select d.id from unnest(deleted) as d where d.kind = %L))',
+                    'kept.%I = any(array(select d.id collate "default" from unnest(deleted) as d where d.kind = %L))',
                     link.key, link.value
                 ),
                 ' or '
             ),
-            string_agg(format('(d.kind = %2$L and d.id = named.%1$I)', link.key, link.value), ' or ')
+            string_agg(format('(d.kind = %2$L and d.id collate "default" = named.%1$I)', link.key, link.value), ' or ')
         )
         from jsonb_each_text(parents || jsonb_build_object(key_column, kind_name)) as link
     );
-    execute format('revoke all on function clerk_sync.%I(clerk_sync.change[]) from public', 'write_' || kind_name);
+    execute format('revoke all on function clerk_sync.%I(jsonb, clerk_sync.change[]) from public', 'write_' || kind_name);
     execute format('revoke all on function clerk_sync.%I(clerk_sync.change[]) from public', 'hide_' || kind_name);
     if is_audited then
         execute (
             select string_agg(
                 format(
                     'create or replace trigger audit_%1$s after %1$s on %2$s referencing %3$s '
-                    || 'for each statement execute function clerk_sync.record_changes(%4$L, %5$L)',
-                    audited.operation, relation, audited.tables, kind_name, key_column
+                    || 'for each statement execute function clerk_sync.record_changes(%4$L, %5$L, %6$L)',
+                    audited.operation, relation, audited.tables, kind_name, key_column, own_columns
                 ),
                 ';'
             )
@@ -240,12 +254,54 @@ begin
     end if;
     insert into clerk_sync.kinds (kind, write_order) values (kind_name, kind_order)
     on conflict on constraint kinds_pkey do update set write_order = excluded.write_order;
+
+    -- Written out for the kinds there are: a statement built at every call would be planned at every call.
+    execute (
+        select format(
+            $template$
+            create or replace function clerk_sync.write_rows(target text, batch jsonb, winners clerk_sync.change[])
+            returns setof clerk_sync.written
+            language plpgsql
+            set search_path = ''
+            as $body$
+            begin
+                case target %s end case;
+            end
+            $body$
+            $template$,
+            string_agg(
+                format('when %L then return query select * from clerk_sync.%I(batch, winners);', kind, 'write_' || kind),
+                ' '
+            )
+        )
+        from clerk_sync.kinds
+    );
+    execute (
+        select format(
+            $template$
+            create or replace function clerk_sync.hide_rows(deleted clerk_sync.change[])
+            returns void
+            language plpgsql
+            set search_path = ''
+            as $body$
+            begin
+                %s
+            end
+            $body$
+            $template$,
+            string_agg(format('perform clerk_sync.%I(deleted);', 'hide_' || kind), ' ' order by write_order)
+        )
+        from clerk_sync.kinds
+    );
+    revoke all on function clerk_sync.write_rows(text, jsonb, clerk_sync.change[]) from public;
+    revoke all on function clerk_sync.hide_rows(clerk_sync.change[]) from public;
 end
 $register$;
 
 -- Applies a batch of changes in one statement, whatever order and however often they arrive. Returns one outcome per
 -- element: those of clerk_sync.deliveries, or 'duplicate' for a delivery that was recorded before.
--- Every lock is taken in one order (entities by kind and id, then rows, then deliveries by id): workers never deadlock.
+-- Locks never make a circle. New entities come first, by kind and id: whoever waits there holds only entities that
+-- nobody else can see yet. Then those that exist, by kind and id; then rows by key; then deliveries by id.
 -- Definer: the worker role may call this and nothing else.
 create function clerk_sync.apply(batch jsonb)
 returns table ("position" integer, outcome text)
@@ -256,20 +312,21 @@ set plan_cache_mode = force_generic_plan
 as $$
 declare
     changes clerk_sync.change[];
+    candidates clerk_sync.change[];
     winners clerk_sync.change[];
-    deleted clerk_sync.change[];
+    deletes clerk_sync.change[];
     contents clerk_sync.change[];
     target text;
     all_written clerk_sync.written[] := '{}';
-    kind_written clerk_sync.written[];
 begin
     changes := array(
         select row(
             given.ordinality - 1, given.kind, given.id,
             row(
-                given.source_updated_at, given.observed_at, jsonb_hash_extended(given.content, 0)
+                coalesce(given.source_updated_at, -1), coalesce(given.observed_at, -1),
+                jsonb_hash_extended(given.content, 0)
             )::clerk_sync.version,
-            given.deleted_at, given.content, given.cause, given.svix_id, given.event_type, given.received_at
+            given.deleted_at, given.cause, given.svix_id, given.event_type, given.received_at, null
         )::clerk_sync.change
         from rows from (
             jsonb_to_recordset(batch) as (
@@ -280,90 +337,114 @@ begin
     );
 
     if exists (
-        select from unnest(changes) as c where not exists (select from clerk_sync.kinds as k where k.kind = c.kind)
+        select from unnest(changes) as c where c.kind <> all(array(select k.kind from clerk_sync.kinds as k))
     ) then
         raise undefined_object using
             message = 'a change is of a kind that was never registered',
             hint = 'Apply the migrations that came with this code: clerk-supabase migrate';
     end if;
 
+    -- One candidate per entity: its newest content, its earliest delete, and whether it stands for the parent of
+    -- another change of the batch (a stub, source_updated_at 0), which must not be deleted meanwhile.
+    candidates := array(
+        select row(
+            newest."position", newest.kind, newest.id, newest.version, newest.earliest_delete, newest.cause,
+            newest.svix_id, null, null, newest.is_parent
+        )::clerk_sync.change
+        from (
+            select distinct on (c.kind, c.id)
+                c."position", c.kind, c.id, c.version, c.cause, c.svix_id,
+                min(c.deleted_at) over entity as earliest_delete,
+                bool_or((c.version).source_updated_at = 0) over entity as is_parent
+            from unnest(changes) as c
+            window entity as (
+                partition by c.kind, c.id order by c.version desc
+                range between unbounded preceding and unbounded following
+            )
+            order by c.kind, c.id, c.version desc
+        ) as newest
+    );
+
     -- Look-ups are `lateral ... limit 1`: by the index on a table that was never analysed as on a large one.
-    -- The join may look at an older snapshot, because versions only grow; what it lets through, `on conflict` checks
-    -- again under the row's lock. So a stale change locks and writes nothing. Only a stub (source_updated_at 0) always
-    -- takes the lock: it stands for the parent of another change of the batch, which must not be deleted meanwhile.
-    with newest as (
-        select distinct on (c.kind, c.id)
-            c.kind, c.id, c.version, c.content, c.cause, c.svix_id,
-            bool_or((c.version).source_updated_at = 0) over (partition by c.kind, c.id) as is_parent
-        from unnest(changes) as c
-        where c.deleted_at is null
-        order by c.kind, c.id, c.version desc
-    ),
-
-    deletes as (
-        select distinct on (c.kind, c.id) c.kind, c.id, c.deleted_at, c.cause, c.svix_id
-        from unnest(changes) as c
-        where c.deleted_at is not null
-        order by c.kind, c.id, c.deleted_at
-    ),
-
-    candidates as (
-        select
-            kind, id, newest.content, newest.is_parent, deletes.deleted_at,
-            case when deletes.id is null then newest.cause else deletes.cause end as cause,
-            case when deletes.id is null then newest.svix_id else deletes.svix_id end as svix_id,
-            coalesce(newest.version, row(-1, -1, null)::clerk_sync.version) as version
-        from newest full join deletes using (kind, id)
-    ),
-
-    advanced as (
+    with added as (
         insert into clerk_sync.entities as known (kind, id, version, deleted_at)
-        select candidate.kind, candidate.id, candidate.version, candidate.deleted_at
-        from candidates as candidate
+        select c.kind, c.id, c.version, c.deleted_at
+        from unnest(candidates) as c
         left join lateral (
-            select e.version, e.deleted_at
-            from clerk_sync.entities as e
-            where e.kind = candidate.kind and e.id = candidate.id
-            limit 1
+            select true as exists from clerk_sync.entities as e where e.kind = c.kind and e.id = c.id limit 1
         ) as seen on true
-        where seen.version is null
-        or candidate.is_parent
-        or candidate.version > seen.version
-        or candidate.deleted_at < coalesce(seen.deleted_at, 9223372036854775807)
-        order by candidate.kind collate "C", candidate.id collate "C"
-        on conflict (kind, id) do update set
-            version = greatest(known.version, excluded.version),
-            deleted_at = least(known.deleted_at, excluded.deleted_at)
-        where excluded.version > known.version
-        or excluded.deleted_at < coalesce(known.deleted_at, 9223372036854775807)
-        returning known.kind, known.id, known.version, known.deleted_at
+        where seen.exists is null
+        order by c.kind, c.id
+        on conflict do nothing
+        returning known.kind, known.id
     )
 
-    select array_agg(row(
-        null, kind, id, advanced.version, advanced.deleted_at,
-        case when advanced.version = candidates.version then candidates.content end,
-        candidates.cause, candidates.svix_id, null, null
-    )::clerk_sync.change)
-    into winners
-    from advanced inner join candidates using (kind, id);
+    select
+        coalesce(array_agg(c) filter (where added.id is not null), '{}'),
+        coalesce(array_agg(c) filter (where added.id is null), '{}')
+    into winners, candidates
+    from unnest(candidates) as c left join added on c.kind = added.kind and c.id = added.id;
 
+    -- A stale change locks and writes nothing. The limit is no limit, but lets the planner expect few: it then goes
+    -- through the candidates in their order, which is that of the locks, and takes each entity by the index.
+    with advanced as (
+        update clerk_sync.entities as known set
+            version = greatest(known.version, c.version),
+            deleted_at = least(known.deleted_at, c.deleted_at)
+        from (
+            select u.* from unnest(candidates) as u order by u.kind, u.id limit cardinality(candidates)
+        ) as c
+        where known.kind = c.kind and known.id = c.id
+        and (
+            c.version > known.version
+            or c.deleted_at < coalesce(known.deleted_at, 9223372036854775807)
+            or c.is_parent
+        )
+        returning
+            known.kind, known.id, known.version, known.deleted_at, known.purged_at,
+            c."position", c.version as own_version, c.deleted_at as own_delete, c.cause, c.svix_id
+    )
+
+    select
+        winners || coalesce(array_agg(row(
+            case when version = own_version and purged_at is null then a."position" end,
+            kind, id, version, deleted_at, cause, svix_id, null, null, null
+        )::clerk_sync.change), '{}')
+    into winners
+    from advanced as a
+    where version = own_version or deleted_at = own_delete;
+
+    deletes := array(select c from unnest(changes) as c where c.deleted_at is not null);
     perform set_config(
-        'clerk_sync.causes', coalesce(jsonb_object_agg(w.id, jsonb_build_array(w.cause, w.svix_id)), '{}')::text, true
+        'clerk_sync.causes',
+        coalesce(
+            jsonb_object_agg(w.id, coalesce(
+                case when w.deleted_at is not null then (
+                    select jsonb_build_array(d.cause, d.svix_id)
+                    from unnest(deletes) as d
+                    where d.kind = w.kind and d.id = w.id and d.deleted_at = w.deleted_at
+                    limit 1
+                ) end,
+                jsonb_build_array(w.cause, w.svix_id)
+            )),
+            '{}'
+        )::text,
+        true
     )
     from unnest(winners) as w;
 
-    deleted := array(select w from unnest(winners) as w where w.deleted_at is not null);
-    for target in select k.kind from clerk_sync.kinds as k order by k.write_order loop
-        contents := array(select w from unnest(winners) as w where w.kind = target and w.content is not null);
-        if cardinality(contents) > 0 then
-            execute format('select array(select clerk_sync.%I($1))', 'write_' || target)
-            into kind_written using contents;
-            all_written := all_written || kind_written;
-        end if;
-        if cardinality(deleted) > 0 then
-            execute format('select clerk_sync.%I($1)', 'hide_' || target) using deleted;
-        end if;
+    for target, contents in
+        select w.kind, array_agg(w)
+        from unnest(winners) as w inner join clerk_sync.kinds as k using (kind)
+        where w."position" is not null and (w.version).source_updated_at >= 0
+        group by w.kind, k.write_order
+        order by k.write_order
+    loop
+        all_written := all_written || array(select clerk_sync.write_rows(target, batch, contents));
     end loop;
+    if cardinality(deletes) > 0 then
+        perform clerk_sync.hide_rows(array(select w from unnest(winners) as w where w.deleted_at is not null));
+    end if;
 
     -- `in (select ...)` rather than joins: hashed whatever the plan expects, so a large batch costs what its rows cost.
     return query
@@ -389,17 +470,19 @@ begin
         ) as e
     ),
 
+    -- Not `on conflict do nothing`, whose rows cost twice the log. Where another worker records the same delivery at
+    -- the same moment, the batch fails and is applied again.
     recorded as (
-        insert into clerk_sync.deliveries (
-            svix_id, event_type, kind, entity_id, outcome, occurred_at, received_at
-        )
+        insert into clerk_sync.deliveries (occurred_at, received_at, svix_id, event_type, entity_id, outcome)
         select
-            j.svix_id, j.event_type, j.kind, j.id, j.verdict,
-            to_timestamp((j.version).observed_at / 1000.0), to_timestamp(j.received_at / 1000.0)
+            to_timestamp(coalesce(j.deleted_at, (j.version).observed_at) / 1000.0),
+            to_timestamp(j.received_at / 1000.0), j.svix_id, j.event_type, j.id, j.verdict::clerk_sync.outcome
         from judged as j
-        where j.event_type is not null and j.is_first
-        order by j.svix_id collate "C"
-        on conflict do nothing
+        left join lateral (
+            select true as exists from clerk_sync.deliveries as d where d.svix_id = j.svix_id limit 1
+        ) as before on true
+        where j.event_type is not null and j.is_first and before.exists is null
+        order by j.svix_id
         returning svix_id
     )
 

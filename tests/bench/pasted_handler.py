@@ -24,8 +24,8 @@ select source_updated_at, observed_at, deleted_at from public.users where clerk_
 """
 _DELETE: Final = "update public.users set deleted_at = to_timestamp(%s / 1000.0) where clerk_id = %s"
 _RECORD: Final = """
-insert into clerk_sync.deliveries (svix_id, event_type, kind, entity_id, outcome, occurred_at, received_at)
-values (%s, %s, %s, %s, 'updated', to_timestamp(%s / 1000.0), to_timestamp(%s / 1000.0))
+insert into clerk_sync.deliveries (svix_id, event_type, entity_id, outcome, occurred_at, received_at)
+values (%s, %s, %s, 'updated', to_timestamp(%s / 1000.0), to_timestamp(%s / 1000.0))
 on conflict do nothing
 """
 
@@ -64,11 +64,8 @@ class PastedHandler:
                     self._delete(change, known)
                 self._connection.execute(
                     _RECORD,
-                    [
-                        delivery.svix_id, delivery.event_type, change.kind, change.id,
-                        occurred_at, delivery.received_at,
-                    ],
-                )  # fmt: skip
+                    [delivery.svix_id, delivery.event_type, change.id, occurred_at, delivery.received_at],
+                )
 
     def _write(self, change: Upsert) -> None:
         row = dict(change.content) | {

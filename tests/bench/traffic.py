@@ -91,7 +91,7 @@ class Traffic:
 
     def _read(self, event_type: str, data: dict[str, Any], timestamp: int) -> Applied:
         event = parse_event(json.dumps(samples.event(event_type, data, timestamp=timestamp)).encode())
-        svix_id = f"msg_{self.chance.getrandbits(112):028x}"
+        svix_id = f"msg_{self.chance.getrandbits(108):027x}"  # as long as Svix's
         return changes_of(event, timestamp + 50), Delivery(svix_id, event_type, timestamp + 50)
 
 

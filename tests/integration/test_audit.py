@@ -29,21 +29,22 @@ def test_a_new_row_is_logged_as_it_is(store: Store, admin: Connection) -> None:
     [entry] = logged(admin)
     assert (entry["operation"], entry["kind"], entry["entity_id"]) == ("insert", "user", "user_1")
     assert (entry["cause"], entry["svix_id"]) == ("delivery", "msg_1")
-    assert entry["old_row"] is None
+    assert entry["old_values"] is None
     assert entry["changed_columns"] == []
-    assert entry["new_row"] == value(admin, "select to_jsonb(u) from public.users as u")
+    assert entry["new_values"] == value(admin, "select to_jsonb(u) from public.users as u")
     assert value(admin, "select recorded_at between now() - interval '1 minute' and now() from clerk_sync.audit_log")
 
 
-def test_a_change_is_logged_with_both_rows_and_the_names_of_what_changed(store: Store, admin: Connection) -> None:
+def test_a_change_is_logged_with_what_was_and_what_is_of_the_columns_that_changed(
+    store: Store, admin: Connection
+) -> None:
     store.apply([user(at=1, first_name="Ada", username="ada")])
-    before = value(admin, "select to_jsonb(u) from public.users as u")
     forget(admin)
     store.apply([user(at=2, first_name="Augusta", username=None, public_metadata={"plan": "pro"}, svix_id="msg_2")])
     [entry] = logged(admin)
     assert (entry["operation"], entry["cause"], entry["svix_id"]) == ("update", "delivery", "msg_2")
-    assert entry["old_row"] == before
-    assert entry["new_row"] == value(admin, "select to_jsonb(u) from public.users as u")
+    assert entry["old_values"] == {"first_name": "Ada", "public_metadata": {}, "username": "ada"}
+    assert entry["new_values"] == {"first_name": "Augusta", "public_metadata": {"plan": "pro"}, "username": None}
     assert entry["changed_columns"] == ["first_name", "public_metadata", "username"]
 
 
@@ -215,6 +216,18 @@ def test_a_statement_that_changes_no_row_is_not_logged(
     forget(admin)
     admin.execute(statement)
     assert logged(admin) == []
+
+
+def test_what_the_app_keeps_in_a_column_of_its_own_is_not_logged(store: Store, admin: Connection) -> None:
+    admin.execute("alter table public.users add column last_seen timestamptz")
+    store.apply([user(at=1)])
+    admin.execute("update public.users set last_seen = now()")
+    [sign_up] = logged(admin)
+    assert "last_seen" not in sign_up["new_values"]
+    forget(admin)
+    admin.execute("update public.users set last_seen = now(), first_name = 'Edited'")
+    [edit] = logged(admin)
+    assert edit["changed_columns"] == ["first_name"]
 
 
 def test_what_is_refused_is_not_logged(store: Store, admin: Connection) -> None:

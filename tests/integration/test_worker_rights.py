@@ -92,9 +92,14 @@ def test_the_worker_can_call_no_other_function_of_the_schema(worker: Connection,
     assert callable_by_worker == [("clerk_sync.apply(jsonb)",)]
     with pytest.raises(InsufficientPrivilege):
         worker.execute("select clerk_sync.register('user', 1, 'public.users', 'clerk_id', array['email']::name[])")
-    for generated in ("write_user", "hide_user", "write_membership", "hide_membership", "write_private_metadata"):
+    for generated in ("write_user", "write_membership", "write_private_metadata"):
+        with pytest.raises(InsufficientPrivilege):
+            worker.execute(sql.SQL("select clerk_sync.{}('[]', '{{}}')").format(sql.Identifier(generated)))
+    for generated in ("hide_user", "hide_membership", "hide_rows"):
         with pytest.raises(InsufficientPrivilege):
             worker.execute(sql.SQL("select clerk_sync.{}('{{}}')").format(sql.Identifier(generated)))
+    with pytest.raises(InsufficientPrivilege):
+        worker.execute("select clerk_sync.write_rows('user', '[]', '{}')")
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated", "service_role"])

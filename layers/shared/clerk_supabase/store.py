@@ -102,7 +102,13 @@ class Store:
         except PydanticSerializationError as error:
             raise ChangeRefused("not to be written as JSON: half a surrogate pair, or nested too deep") from error
         with _errors_translated():
-            rows = self._execute(batch_as_json)
+            try:
+                rows = self._execute(batch_as_json)
+            except psycopg.errors.UniqueViolation as error:
+                if error.diag.constraint_name != "deliveries_pkey":
+                    raise
+                # Another worker recorded one of these deliveries at the same moment; now it is there to be seen.
+                rows = self._execute(batch_as_json)
         return [cast("Outcome", rows[position][0]) for position in positions]
 
     def _execute(self, batch: str) -> list[tuple[Any, ...]]:
@@ -145,7 +151,7 @@ def _as_json(change: Change) -> dict[str, object]:
                 "content": content,
             }
         case Delete(kind, id, deleted_at):
-            return {"kind": kind, "id": id, "observed_at": deleted_at, "deleted_at": deleted_at}
+            return {"kind": kind, "id": id, "deleted_at": deleted_at}
         case _:
             assert_never(change)
 
