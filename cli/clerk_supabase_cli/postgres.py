@@ -93,6 +93,11 @@ class EmbeddedPostgres:
             connection.execute(statement)
         return self.url(name)
 
+    def drop_database(self, name: str) -> None:
+        """Remove database *name* and end its sessions."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
     @property
     def running(self) -> bool:
         """Whether the server process is there."""
