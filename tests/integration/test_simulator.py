@@ -11,7 +11,7 @@ import pytest
 from clerk_supabase_cli.simulator.exploration import explore
 from tests.integration.databases import Database, Databases, value
 
-SCHEDULES = 300
+SCHEDULES = 500
 # Enough to find any fault; a search ends when it has.
 PER_FAULT = 1000
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, closing
+from math import ceil
 from random import Random
 from typing import Final
 
@@ -23,10 +24,10 @@ from clerk_supabase_cli.simulator.schedules import random_schedule
 from clerk_supabase_cli.simulator.shrinking import shrink
 from clerk_supabase_cli.simulator.silence import silent_telemetry
 
-AT_ONCE: Final = 50
+AT_ONCE: Final = 100
 """Schedules in a round. A round is repeated by its seed and the number of its first schedule."""
-# How many schedules two databases get to see: their tables stay small, so the last schedule is as fast as the first.
-_STRETCH: Final = 10 * AT_ONCE
+# The most rounds that two databases get to see: their tables stay small, so the last round is as fast as the first.
+_MOST_ROUNDS: Final = 20
 _SEARCHES: Final = 2
 
 Progress = Callable[[Report], object]
@@ -87,8 +88,8 @@ def explore_at_length(
                 if report.differences:
                     ended.set()
 
-    last = first + schedules
-    stretches = [range(start, min(start + _STRETCH, last)) for start in range(first, last, _STRETCH)]
+    rounds = min(_MOST_ROUNDS, ceil(schedules / _SEARCHES / AT_ONCE))
+    stretches = list(_parts(range(first, first + schedules), rounds * AT_ONCE))
     with silent_telemetry(), ThreadPoolExecutor(_SEARCHES) as searches:
         tasks = [searches.submit(search, numbers) for numbers in stretches]
         try:
@@ -106,18 +107,22 @@ def _rounds(pair: Pair, numbers: range, seed: int | str, ended: threading.Event)
     tried, reference = pair
     deadlocks_before = count_deadlocks(tried)
     with deadlocks_found_early(tried), closing(Experiment(tried, reference)) as experiment:
-        for start in range(numbers.start, numbers.stop, AT_ONCE):
-            chance = Random(f"{seed} {start}")  # noqa: S311 - to be repeated, not to be secret
-            schedules = [random_schedule(seed, number) for number in numbers[start - numbers.start :][:AT_ONCE]]
-            round_ = Round.of(schedules, chance)
+        for numbers_of_round in _parts(numbers, AT_ONCE):
+            chance = Random(f"{seed} {numbers_of_round.start}")  # noqa: S311 - to be repeated, not to be secret
+            round_ = Round.of([random_schedule(seed, number) for number in numbers_of_round], chance)
             report = experiment.run(round_)
             if report.differences:
-                report.failed_from = start
+                report.failed_from = numbers_of_round.start
                 report.smallest = _smallest(experiment, round_, report.differences)
             yield report
             if report.differences or ended.is_set():
                 break
     yield Report(deadlocks=count_deadlocks(tried) - deadlocks_before)
+
+
+def _parts(numbers: range, size: int) -> Iterator[range]:
+    for start in range(0, len(numbers), size):
+        yield numbers[start : start + size]
 
 
 def _smallest(experiment: Experiment, round_: Round, differences: Sequence[str]) -> tuple[Message, ...]:
