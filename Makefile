@@ -76,6 +76,9 @@ demo: setup ## Deploy to an emulated AWS on this machine, send webhooks, show th
 test: $(DEV) $(LOCAL_STACK) ## Run the tests (ARGS="..." for pytest)
 	@$(WITH_UV) .venv/bin/pytest $(ARGS)
 
+simulate: $(CLI) ## Try random schedules of webhooks, crashes and workers (RUNS=100000, SEED=7)
+	@.venv/bin/clerk-supabase simulate $(RUNS:%=--runs %) $(SEED:%=--seed %)
+
 bench: $(DEV) $(LOCAL_STACK) ## Measure, as ratios to a baseline of the same run
 	@$(WITH_UV) .venv/bin/python -m tests.bench $(ARGS)
 

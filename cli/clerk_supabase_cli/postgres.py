@@ -88,10 +88,15 @@ class EmbeddedPostgres:
         """Create database *name*, a copy of *template* if one is given, and return its superuser URL."""
         statement = sql.SQL("create database {}").format(sql.Identifier(name))
         if template is not None:
-            statement += sql.SQL(" template {}").format(sql.Identifier(template))
+            statement += sql.SQL(" template {} strategy file_copy").format(sql.Identifier(template))
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(statement)
         return self.url(name)
+
+    def drop_database(self, name: str) -> None:
+        """Remove database *name* and end its sessions."""
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
     @property
     def running(self) -> bool:

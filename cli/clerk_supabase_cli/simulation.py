@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from random import SystemRandom
 
@@ -14,11 +17,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.postgres import EmbeddedPostgres
-from clerk_supabase_cli.shrinking import describe
-from clerk_supabase_cli.simulator import WORKERS, Report, explore
+from clerk_supabase_cli.simulator.experiment import WORKERS
+from clerk_supabase_cli.simulator.exploration import AT_ONCE, Pair, explore_at_length
+from clerk_supabase_cli.simulator.report import Report
+from clerk_supabase_cli.simulator.shrinking import describe
 from clerk_supabase_cli.stack import WORKER_ROLE
 
 _MOST_DIFFERENCES_SHOWN = 5
+_TEMPLATE = "template_migrated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +39,8 @@ def simulate(root: Path, *, runs: int, seed: int | None, first: int, console: Co
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with EmbeddedPostgres() as server, Progress(*columns, console=console) as progress:
         task = progress.add_task("Schedules", total=runs)
-        # One password: the role belongs to the whole server.
-        password = secrets.token_urlsafe(16)
-        tried, reference = (_database(server, root, name, password) for name in ("tried", "reference"))
-        report = explore(
-            tried,
-            reference,
+        report = explore_at_length(
+            MigratedPairs(server, root).new_pair,
             schedules=runs,
             seed=seed,
             first=first,
@@ -48,15 +50,35 @@ def simulate(root: Path, *, runs: int, seed: int | None, first: int, console: Co
     return not report.differences and report.deadlocks == 0
 
 
-def _database(server: EmbeddedPostgres, root: Path, name: str, password: str) -> _Database:
-    url = server.create_database(name)
-    prepare_plain_postgres(url, root)
-    for _ in migrate(url, root):
-        pass
-    with psycopg.connect(url, autocommit=True) as connection:
-        role = sql.Identifier(WORKER_ROLE)
-        connection.execute(sql.SQL("alter role {} password {}").format(role, sql.Literal(password)))
-    return _Database(url, f"{server.url(name, WORKER_ROLE, password)}?sslmode=disable")
+class MigratedPairs:
+    """Makes pairs of databases with all migrations applied, copies of one template."""
+
+    def __init__(self, server: EmbeddedPostgres, root: Path) -> None:
+        self._server = server
+        self._numbers = count(1)
+        # The role belongs to the whole server.
+        self._password = secrets.token_urlsafe(16)
+        url = server.create_database(_TEMPLATE)
+        prepare_plain_postgres(url, root)
+        for _ in migrate(url, root):
+            pass
+        with psycopg.connect(url, autocommit=True) as connection:
+            role, password = sql.Identifier(WORKER_ROLE), sql.Literal(self._password)
+            connection.execute(sql.SQL("alter role {} password {}").format(role, password))
+
+    @contextmanager
+    def new_pair(self) -> Iterator[Pair]:
+        """Two databases without a row, as long as the `with` block lasts."""
+        number = next(self._numbers)
+        names = f"tried_{number}", f"reference_{number}"
+        tried, reference = (self._copy(name) for name in names)
+        yield tried, reference
+        for name in names:
+            self._server.drop_database(name)
+
+    def _copy(self, name: str) -> _Database:
+        url = self._server.create_database(name, _TEMPLATE)
+        return _Database(url, f"{self._server.url(name, WORKER_ROLE, self._password)}?sslmode=disable")
 
 
 def _print(report: Report, seed: int, console: Console) -> None:
@@ -70,6 +92,6 @@ def _print(report: Report, seed: int, console: Console) -> None:
     for difference in report.differences[:_MOST_DIFFERENCES_SHOWN]:
         console.print(difference, style="red", soft_wrap=True)
     if report.failed_from is not None:
-        console.print(f"again: clerk-supabase simulate --seed {seed} --first {report.failed_from} --runs 50")
+        console.print(f"again: clerk-supabase simulate --seed {seed} --first {report.failed_from} --runs {AT_ONCE}")
         for line in describe(report.smallest):
             console.print(line, soft_wrap=True)

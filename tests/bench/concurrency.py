@@ -11,7 +11,8 @@ from typing import Final
 
 from clerk_supabase.errors import DatabaseUnavailable
 from clerk_supabase.store import Store
-from clerk_supabase_cli.simulator import WORKERS, count_deadlocks, deadlocks_found_early
+from clerk_supabase_cli.simulator.databases import count_deadlocks, deadlocks_found_early
+from clerk_supabase_cli.simulator.experiment import WORKERS
 from tests.bench.databases import databases
 from tests.bench.results import Result, Target
 from tests.bench.traffic import Batch, Traffic

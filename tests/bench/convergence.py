@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from clerk_supabase_cli.simulator import WORKERS, Report, explore
-from tests.bench.databases import databases
+from clerk_supabase_cli.postgres import EmbeddedPostgres
+from clerk_supabase_cli.simulation import MigratedPairs
+from clerk_supabase_cli.simulator.experiment import WORKERS
+from clerk_supabase_cli.simulator.exploration import explore_at_length
+from clerk_supabase_cli.simulator.report import Report
 from tests.bench.results import Result, Target
 
 
@@ -16,8 +19,9 @@ def measure(root: Path, schedules: int, seed: int, progress: Callable[[str], obj
     def tell(report: Report) -> None:
         progress(f"convergence: {report.schedules:,} of {schedules:,} schedules")
 
-    with databases(root) as made:
-        report = explore(made.take(), made.take(), schedules=schedules, seed=seed, progress=tell)
+    with EmbeddedPostgres() as server:
+        pairs = MigratedPairs(server, root)
+        report = explore_at_length(pairs.new_pair, schedules=schedules, seed=seed, progress=tell)
     yield Result(
         f"{report.schedules:,} random schedules (seed {seed})",
         "each event once, in order",

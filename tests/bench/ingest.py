@@ -21,7 +21,7 @@ from clerk_supabase.settings import IngestSettings
 from clerk_supabase.telemetry import logger, metrics
 from clerk_supabase_cli import samples
 from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, sign
-from clerk_supabase_cli.simulator import silent_telemetry
+from clerk_supabase_cli.simulator.silence import silent_telemetry
 from tests.bench.results import Result, cost
 from tests.bench.timing import shortest_in_turns
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from clerk_supabase.store import Store
-from clerk_supabase_cli.simulator import wait_for_workers
+from clerk_supabase_cli.simulator.databases import wait_for_workers
 from tests.bench.databases import databases
 from tests.bench.results import Result, Target
 from tests.bench.traffic import Traffic

@@ -11,7 +11,7 @@ from typing import Any
 from clerk_supabase.changes import Changes, Delivery, changes_of
 from clerk_supabase.events import parse_event
 from clerk_supabase_cli import samples
-from clerk_supabase_cli.worlds import World
+from clerk_supabase_cli.simulator.worlds import World
 
 START = 1_750_000_000_000
 

@@ -21,7 +21,7 @@ class World:
 
     chance: Random
     name: str
-    """Part of every id, so that worlds in one database do not meet."""
+    """Part of every id, without an x, so that worlds in one database do not meet."""
     users: dict[str, Json] = field(default_factory=dict)
     organizations: dict[str, Json] = field(default_factory=dict)
     memberships: dict[str, Json] = field(default_factory=dict)

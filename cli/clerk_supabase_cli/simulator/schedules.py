@@ -10,7 +10,7 @@ from random import Random
 from typing import Final
 
 from clerk_supabase.queue import Envelope, Message
-from clerk_supabase_cli.worlds import World
+from clerk_supabase_cli.simulator.worlds import World
 
 _RECEIVED_AT: Final = 1_750_000_000_000
 # Seldom enough that reconnecting does not become all there is to do.

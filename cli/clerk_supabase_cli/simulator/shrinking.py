@@ -8,20 +8,19 @@ from itertools import count
 from random import Random
 
 from clerk_supabase.queue import Envelope, Message
-from clerk_supabase_cli.schedules import Batch, Schedule
-from clerk_supabase_cli.worlds import World
-
-# A database remembers every entity, so each try is about a world of another name; random schedules never get that far.
-_FIRST_NAME = 9_000_000
+from clerk_supabase_cli.simulator.schedules import Batch, Schedule
+from clerk_supabase_cli.simulator.worlds import World
 
 
 def shrink(schedule: Schedule, ends_wrong: Callable[[Schedule], bool]) -> tuple[Message, ...]:
     """The fewest messages of the schedule, one a batch, that still end wrong; nothing if they need company to do so."""
     messages = tuple(message for batch in schedule.batches for message in batch.messages)
-    names = count(_FIRST_NAME)
+    tries = count(1)
 
     def still_wrong(kept: Sequence[Message]) -> bool:
-        return ends_wrong(_renamed(schedule, kept, f"{next(names):07}"))
+        # A database remembers every entity, so each try of each schedule is about a world that no other ever was about:
+        # otherwise it might end wrong because of what an earlier one left behind.
+        return ends_wrong(_renamed(schedule, kept, f"{schedule.world.name}try{next(tries)}"))
 
     if not still_wrong(messages):
         return ()

@@ -1,0 +1,110 @@
+"""Do the tables say what they must? Compared with those of another database, with Clerk's clock, with the worlds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+import psycopg
+
+from clerk_supabase.changes import Changes, Delivery
+from clerk_supabase.kinds import Kind
+from clerk_supabase_cli.simulator.clerks_clock import Place, Truth, truths_of
+from clerk_supabase_cli.simulator.schedules import Schedule
+
+# Where the rows of each kind are, and what names them.
+_TABLES: Final[Mapping[Kind, tuple[str, str]]] = {
+    "user": ("public.users", "clerk_id"),
+    "organization": ("public.organizations", "clerk_org_id"),
+    "membership": ("public.organization_memberships", "clerk_membership_id"),
+    "invitation": ("public.organization_invitations", "clerk_invitation_id"),
+    "domain": ("public.organization_domains", "clerk_domain_id"),
+    "private_metadata": ("clerk_sync.private_metadata", "entity_id"),
+}
+_STATE: Final = "\nunion all\n".join(
+    f"""
+    select kind, id, (version).source_updated_at, (version).observed_at, entities.deleted_at, to_jsonb(mirror)
+    from clerk_sync.entities left join {table} as mirror on id = {key}
+    where kind = '{kind}' and id = any(%(ids)s)
+    """  # noqa: S608 - names from the table above
+    for kind, (table, key) in _TABLES.items()
+)
+# Everything but what must differ: the outcome of a delivery and our own clock tell how it went, not how it ended.
+_ROWS: Final = "\nunion all\n".join(
+    [
+        "select 'entities', kind || ' ' || id, entities::text from clerk_sync.entities where id = any(%(ids)s)",
+        "select 'users_public', clerk_id, users_public::text from public.users_public where clerk_id = any(%(ids)s)",
+        """
+        select 'deliveries', svix_id, (event_type, entity_id, occurred_at, received_at)::text
+        from clerk_sync.deliveries where svix_id = any(%(svix_ids)s)
+        """,
+        *(
+            f"select '{table}', {key}, {table.split('.')[1]}::text from {table} where {key} = any(%(ids)s)"  # noqa: S608 - as above
+            for table, key in _TABLES.values()
+        ),
+    ]
+)
+# An id is <prefix>_<name of its world>x<number>.
+_SHOWN: Final = "\nunion all\n".join(
+    f"""
+    select '{kind}', world, id
+    from {table}, lateral (select {key} as id, split_part(split_part({key}, '_', 2), 'x', 1) as world) as of_row
+    where deleted_at is null and world = any(%(worlds)s)
+    """  # noqa: S608 - as above
+    for kind, (table, key) in _TABLES.items()
+)
+
+History = Sequence[tuple[Changes, Delivery]]
+Connection = psycopg.Connection[tuple[Any, ...]]
+Rows = Mapping[tuple[str, str], str]
+"""Every row as text, by table and key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What some events, each applied at least once, must have left behind."""
+
+    truths: Mapping[Place, Truth]
+    svix_ids: Sequence[str]
+
+    @classmethod
+    def of(cls, history: History) -> Self:
+        """After these events."""
+        return cls(truths_of(history), [delivery.svix_id for _, delivery in history])
+
+    def rows(self, connection: Connection) -> Rows:
+        """What a database has of them."""
+        return {row[:2]: row[2] for row in connection.execute(_ROWS, self._keys)}
+
+    def untrue(self, connection: Connection) -> Iterator[str]:
+        """Where a database disagrees with Clerk's clock."""
+        states = {row[:2]: row[2:] for row in connection.execute(_STATE, self._keys)}
+        for place, truth in self.truths.items():
+            state = states.get(place)
+            if state is None or not truth.agrees(state, self.truths):
+                yield f"{' '.join(place)}: {state}, but by Clerk's clock: {truth}"
+
+    @property
+    def _keys(self) -> dict[str, object]:
+        return {"ids": [truth.id for truth in self.truths.values()], "svix_ids": self.svix_ids}
+
+
+def different(found: Rows, wanted: Rows) -> Iterator[str]:
+    """Where the rows of two databases differ."""
+    for place in sorted(found.keys() | wanted.keys()):
+        if found.get(place) != wanted.get(place):
+            yield f"{' '.join(place)}: {found.get(place)}, but applied in order: {wanted.get(place)}"
+
+
+def not_as_in_the_worlds(connection: Connection, schedules: Iterable[Schedule]) -> Iterator[str]:
+    """Where the tables do not show what exists in worlds all of whose events arrived."""
+    worlds = {schedule.world.name: schedule.world for schedule in schedules if schedule.is_complete}
+    shown: dict[tuple[str, str], set[str]] = {}
+    for kind, name, id_ in connection.execute(_SHOWN, {"worlds": list(worlds)}):
+        shown.setdefault((name, kind), set()).add(id_)
+    for name, world in worlds.items():
+        for kind, objects in world.objects().items():
+            found = shown.get((name, kind), set())
+            if found != objects.keys():
+                yield f"world _{name}x: {_TABLES[kind][0]} shows {sorted(found)}, not {sorted(objects)}"

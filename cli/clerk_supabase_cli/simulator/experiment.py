@@ -1,0 +1,118 @@
+"""Applies a round of schedules with several workers at once, and once more in order, and compares how that ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from random import Random
+from typing import Final, Self
+
+import psycopg
+
+from clerk_supabase.changes import Changes, Delivery, changes_of
+from clerk_supabase.events import parse_event
+from clerk_supabase.queue import Envelope
+from clerk_supabase.store import Store
+from clerk_supabase_cli.simulator.comparison import Expected, History, Rows, different, not_as_in_the_worlds
+from clerk_supabase_cli.simulator.databases import Database, FixedUrl
+from clerk_supabase_cli.simulator.line import Line
+from clerk_supabase_cli.simulator.report import Report
+from clerk_supabase_cli.simulator.schedules import Batch, Schedule, interleave
+from clerk_supabase_cli.simulator.scissors import Scissors
+from clerk_supabase_cli.simulator.worker import ParkedQueue, Worker
+
+WORKERS: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Schedules that run at the same time."""
+
+    schedules: Sequence[Schedule]
+    batches: Sequence[Batch]
+    """Theirs, in one line."""
+    workers: int
+    keep_private_metadata: bool
+    chance: Random
+
+    @classmethod
+    def of(cls, schedules: Sequence[Schedule], chance: Random) -> Self:
+        """These schedules, mixed at random."""
+        keep_private_metadata = chance.random() < 0.5
+        batches = interleave(chance, schedules)
+        workers = chance.choice((1, 2, 4, WORKERS, WORKERS, WORKERS))
+        return cls(schedules, batches, workers, keep_private_metadata, chance)
+
+    def only(self, schedule: Schedule) -> Round:
+        """This schedule in their place, one worker, one batch after the other."""
+        alone = Random(0)  # noqa: S311 - to be repeated, not to be secret
+        return Round([schedule], schedule.batches, 1, self.keep_private_metadata, alone)
+
+
+class Experiment:
+    """Two databases, and the connections and threads to work on them."""
+
+    def __init__(self, tried: Database, reference: Database) -> None:
+        with ExitStack() as closed_at_the_end:
+            opened = closed_at_the_end.enter_context
+            self._tried = opened(psycopg.connect(tried.url, autocommit=True))
+            self._reference = opened(psycopg.connect(reference.url, autocommit=True))
+            self._reference_store = opened(closing(Store(FixedUrl(reference.worker_url))))
+            self._stores = [opened(closing(Store(FixedUrl(tried.worker_url)))) for _ in range(WORKERS)]
+            self._scissors = opened(closing(Scissors(tried.url)))
+            self._threads = opened(ThreadPoolExecutor(WORKERS + 1))
+            self._parked_queue = ParkedQueue()
+            self._close = closed_at_the_end.pop_all().close
+
+    def close(self) -> None:
+        """Ends the threads and disconnects."""
+        self._close()
+
+    def run(self, round_: Round) -> Report:
+        """What became of the round."""
+        histories = [
+            [_read(envelope, round_.keep_private_metadata) for envelope in schedule.delivered]
+            for schedule in round_.schedules
+        ]
+        expected = Expected.of(list(chain.from_iterable(histories)))
+        in_order = self._threads.submit(self._apply_in_order, histories, expected)
+        line = Line(round_.batches, round_.chance)
+        for task in [self._threads.submit(worker.work_off, line) for worker in self._workers(round_)]:
+            task.result()
+        # Before anybody looks at the tables, and before the next round: that one's connections are not meant.
+        connections_cut = self._scissors.settle()
+        return Report(
+            schedules=len(round_.schedules),
+            batches=line.batches,
+            deliveries=line.deliveries,
+            redelivered_batches=line.redelivered_batches,
+            connections_cut=connections_cut,
+            differences=[
+                *line.stuck,
+                *self._parked_queue.taken(),
+                *different(expected.rows(self._tried), in_order.result()),
+                *expected.untrue(self._tried),
+                *not_as_in_the_worlds(self._tried, round_.schedules),
+            ],
+        )
+
+    def _workers(self, round_: Round) -> list[Worker]:
+        return [
+            Worker(store, self._parked_queue, self._scissors, keep_private_metadata=round_.keep_private_metadata)
+            for store in self._stores[: round_.workers]
+        ]
+
+    def _apply_in_order(self, histories: Sequence[History], expected: Expected) -> Rows:
+        # The n-th event of every world together: no batch has two events of a world.
+        for events in zip_longest(*histories):
+            self._reference_store.apply([event for event in events if event])
+        return expected.rows(self._reference)
+
+
+def _read(envelope: Envelope, keep_private_metadata: bool) -> tuple[Changes, Delivery]:
+    event = parse_event(envelope.body)
+    changes = changes_of(event, envelope.received_at, keep_private_metadata=keep_private_metadata)
+    return changes, Delivery(envelope.svix_id, event.type, envelope.received_at)

@@ -1,0 +1,136 @@
+"""Whatever order, however often, however many at once, with crashes in between: do the tables end the same?
+
+Many random schedules run at the same time in one database, each with users of its own, and several workers take turns
+at their batches. Afterwards every row must equal that of a second database, which got each event once, alone and in
+the order in which things happened; and what Clerk's clock says is newest must have won.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, closing
+from math import ceil
+from random import Random
+from typing import Final
+
+from clerk_supabase.queue import Message
+from clerk_supabase_cli.simulator.databases import Database, count_deadlocks, deadlocks_found_early
+from clerk_supabase_cli.simulator.experiment import Experiment, Round
+from clerk_supabase_cli.simulator.report import Report
+from clerk_supabase_cli.simulator.schedules import random_schedule
+from clerk_supabase_cli.simulator.shrinking import shrink
+from clerk_supabase_cli.simulator.silence import silent_telemetry
+
+AT_ONCE: Final = 100
+"""Schedules in a round. A round is repeated by its seed and the number of its first schedule."""
+# The most rounds that two databases get to see: their tables stay small, so the last round is as fast as the first.
+_MOST_ROUNDS: Final = 20
+_SEARCHES: Final = 2
+
+Progress = Callable[[Report], object]
+Pair = tuple[Database, Database]
+"""The database that is tried, and the reference."""
+
+
+def explore(
+    tried: Database,
+    reference: Database,
+    *,
+    schedules: int,
+    seed: int | str,
+    first: int = 0,
+    progress: Progress = lambda _: None,
+) -> Report:
+    """Runs the random schedules from number *first* on against *tried*, and each event once, in order, against
+    *reference*.
+
+    Stops after the round that shows the first difference. Neither database may know the schedules' users yet.
+    """
+    total = Report()
+    started = time.monotonic()
+    with silent_telemetry():
+        for report in _rounds((tried, reference), range(first, first + schedules), seed, threading.Event()):
+            total.add(report)
+            total.seconds = time.monotonic() - started
+            progress(total)
+    return total
+
+
+def explore_at_length(
+    new_pair: Callable[[], AbstractContextManager[Pair]],
+    *,
+    schedules: int,
+    seed: int | str,
+    first: int = 0,
+    progress: Progress = lambda _: None,
+) -> Report:
+    """The same for any number of schedules: several searches at once, in ever new databases.
+
+    Stops soon after the first difference.
+    """
+    total = Report()
+    counting = threading.Lock()
+    ended = threading.Event()
+    started = time.monotonic()
+
+    def search(numbers: range) -> None:
+        if ended.is_set():
+            return
+        with new_pair() as pair:
+            for report in _rounds(pair, numbers, seed, ended):
+                with counting:
+                    total.add(report)
+                    total.seconds = time.monotonic() - started
+                    progress(total)
+                if report.differences:
+                    ended.set()
+
+    rounds = min(_MOST_ROUNDS, ceil(schedules / _SEARCHES / AT_ONCE))
+    stretches = list(_parts(range(first, first + schedules), rounds * AT_ONCE))
+    with silent_telemetry(), ThreadPoolExecutor(_SEARCHES) as searches:
+        tasks = [searches.submit(search, numbers) for numbers in stretches]
+        try:
+            wait(tasks, return_when=FIRST_EXCEPTION)
+        finally:
+            # Also at Ctrl-C: then the searches end with the round they are at.
+            ended.set()
+    for task in tasks:
+        task.result()
+    return total
+
+
+def _rounds(pair: Pair, numbers: range, seed: int | str, ended: threading.Event) -> Iterator[Report]:
+    """A report for every round, up to the first that differs; then one about the deadlocks of all."""
+    tried, reference = pair
+    deadlocks_before = count_deadlocks(tried)
+    with deadlocks_found_early(tried), closing(Experiment(tried, reference)) as experiment:
+        for numbers_of_round in _parts(numbers, AT_ONCE):
+            chance = Random(f"{seed} {numbers_of_round.start}")  # noqa: S311 - to be repeated, not to be secret
+            round_ = Round.of([random_schedule(seed, number) for number in numbers_of_round], chance)
+            report = experiment.run(round_)
+            if report.differences:
+                report.failed_from = numbers_of_round.start
+                report.smallest = _smallest(experiment, round_, report.differences)
+            yield report
+            if report.differences or ended.is_set():
+                break
+    yield Report(deadlocks=count_deadlocks(tried) - deadlocks_before)
+
+
+def _parts(numbers: range, size: int) -> Iterator[range]:
+    for start in range(0, len(numbers), size):
+        yield numbers[start : start + size]
+
+
+def _smallest(experiment: Experiment, round_: Round, differences: Sequence[str]) -> tuple[Message, ...]:
+    """Out of a round, the first schedule that ends wrong by itself, shrunk; nothing if all need company."""
+    for schedule in round_.schedules:
+        is_named = any(f"_{schedule.world.name}x" in difference for difference in differences)
+        if is_named and (
+            messages := shrink(schedule, lambda tried: bool(experiment.run(round_.only(tried)).differences))
+        ):
+            return messages
+    return ()

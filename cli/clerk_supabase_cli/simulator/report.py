@@ -1,0 +1,37 @@
+"""What a search has tried and found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from clerk_supabase.queue import Message
+
+
+@dataclass(slots=True)
+class Report:
+    """What was tried, and what did not end as it should."""
+
+    schedules: int = 0
+    batches: int = 0
+    deliveries: int = 0
+    redelivered_batches: int = 0
+    connections_cut: int = 0
+    deadlocks: int = 0
+    seconds: float = 0.0
+    differences: list[str] = field(default_factory=list)
+    failed_from: int | None = None
+    """Number of the first schedule of the round that differed."""
+    smallest: tuple[Message, ...] = ()
+    """The fewest messages of a schedule that differ by themselves, one worker, one after the other."""
+
+    def add(self, other: Report) -> None:
+        """Counts another's findings too. Time does not add up: two may have searched at once."""
+        self.schedules += other.schedules
+        self.batches += other.batches
+        self.deliveries += other.deliveries
+        self.redelivered_batches += other.redelivered_batches
+        self.connections_cut += other.connections_cut
+        self.deadlocks += other.deadlocks
+        self.differences += other.differences
+        if self.failed_from is None:
+            self.failed_from, self.smallest = other.failed_from, other.smallest
