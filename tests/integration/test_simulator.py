@@ -77,7 +77,9 @@ FAULTS = [
     Fault(
         "only the envelope's clock counts",
         {
-            "coalesce(given.source_updated_at, -1), coalesce(given.observed_at, -1)": "coalesce(given.observed_at, -1), 0"
+            "coalesce(given.source_updated_at, -1), coalesce(given.observed_at, -1)": (
+                "coalesce(given.observed_at, -1), 0"
+            )
         },
     ),
     Fault("a late update lifts the tombstone", {"least(known.deleted_at, c.deleted_at)": "c.deleted_at"}),
