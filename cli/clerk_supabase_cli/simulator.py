@@ -24,9 +24,12 @@ from psycopg import sql
 
 from clerk_supabase.changes import Change, Changes, Delete, Delivery, changes_of
 from clerk_supabase.clerk_object import Columns
+from clerk_supabase.envelope import Envelope, ParkedEvent
+from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase.events import parse_event
 from clerk_supabase.kinds import Kind
-from clerk_supabase.queue import Envelope, Message, Queue
+from clerk_supabase.parking import Parking
+from clerk_supabase.queue import Message
 from clerk_supabase.store import Store
 from clerk_supabase.sync import Sync
 from clerk_supabase.telemetry import logger, metrics
@@ -162,7 +165,7 @@ class _Experiment:
         self._onlookers = [psycopg.connect(database.url, autocommit=True) for database in (tried, reference)]
         self._reference = Store(_Fixed(reference.worker_url))
         self._stores = [Store(_Fixed(tried.worker_url)) for _ in range(WORKERS)]
-        self._parked_queue = _ParkedQueue()
+        self._parking = _NoParking()
         self._scissors = _Scissors(tried.url)
         self._threads = ThreadPoolExecutor(WORKERS)
 
@@ -191,7 +194,7 @@ class _Experiment:
         self._report.connections_cut = self._scissors.cuts
         self._report.differences += [
             *line.stuck,
-            *self._parked_queue.taken(),
+            *self._parking.taken(),
             *self._differences(histories),
             *self._untrue(schedules),
         ]
@@ -209,7 +212,7 @@ class _Experiment:
         self._apply_in_order([history])
         line = _Line(schedule.batches, Random(0))  # noqa: S311 - to be repeated, not to be secret
         self._work(self._stores[0], line, keep_private_metadata=False)
-        return bool(line.stuck or self._parked_queue.taken()) or any(True for _ in self._differences([history]))
+        return bool(line.stuck or self._parking.taken()) or any(True for _ in self._differences([history]))
 
     def _apply_in_order(self, histories: Iterable[History]) -> None:
         # The n-th event of every world together: no batch has two events of a world.
@@ -217,11 +220,11 @@ class _Experiment:
             self._reference.apply([event for event in events if event])
 
     def _work(self, store: Store, line: _Line, keep_private_metadata: bool) -> None:
-        sync = Sync(store, self._parked_queue, keep_private_metadata=keep_private_metadata)
+        sync = Sync(store, self._parking, keep_private_metadata=keep_private_metadata)
         while batch := line.take():
             if batch.fate is Fate.cut_off:
                 self._scissors.cut()
-            failed = set(sync.process(batch.messages))
+            failed = {failure.message_id for failure in sync.process(batch.messages)}
             if batch.fate is Fate.forgotten:
                 line.put_back(batch.messages)
             elif failed:
@@ -370,14 +373,20 @@ class _Scissors:
             self.cuts += len(self._connection.execute(_CUT_ONE_OFF, [_WORKER_ROLE]).fetchall())
 
 
-class _ParkedQueue(Queue):
+class _NoParking(Parking):
     """Nothing of a schedule may ever be parked."""
 
     def __init__(self) -> None:
         self._reasons: list[str] = []
 
-    def send(self, envelope: Envelope, reason: str = "", *, is_json: bool = False) -> None:  # noqa: ARG002 - as its base
-        self._reasons.append(f"{envelope.svix_id}: parked: {reason}")
+    def park(
+        self,
+        events: Sequence[ParkedEvent],
+        *,
+        table_is_away: bool = False,  # noqa: ARG002 - as its base
+    ) -> list[ClerkSupabaseError | None]:
+        self._reasons += [f"{event.envelope.svix_id}: parked: {event.reason}" for event in events]
+        return [None] * len(events)
 
     def taken(self) -> list[str]:
         """What was parked since the last look."""
