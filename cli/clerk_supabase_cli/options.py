@@ -65,7 +65,7 @@ class Moment(click.ParamType[datetime]):
         """The moment, aware of its time zone."""
         if isinstance(value, datetime):
             return value
-        if ago := re.fullmatch(r"(\d{1,6})([smhdw])", value):
+        if ago := re.fullmatch(r"(\d{1,5})([smhdw])", value):
             return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
         try:
             moment = datetime.fromisoformat(value)

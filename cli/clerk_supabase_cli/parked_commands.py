@@ -43,7 +43,7 @@ from clerk_supabase_cli.parked import (
     read,
     replay,
 )
-from clerk_supabase_cli.printing import in_utc, print_json, printable
+from clerk_supabase_cli.printing import counted, in_utc, print_json, printable
 from clerk_supabase_cli.queues import Queues, QueuesUnreachable, client
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -103,7 +103,7 @@ def list_command(
         return
     if events:
         Console().print(_table(events))
-    click.echo(f"{total} events" + (f", {len(events)} of them shown" if len(events) < total else ""))
+    click.echo(counted(total) + (f", {len(events)} of them shown" if len(events) < total else ""))
     if overflow is None:
         click.echo(f"parked queue: not looked at; {why_unknown}", err=True)
     elif overflow:
@@ -202,7 +202,7 @@ def discard_command(
         if events and not yes:
             if not as_json:
                 Console().print(_table(events[:_ON_A_PAGE]))
-            click.confirm(f"Discard {len(events)} events for good?", abort=True, err=True)
+            click.confirm(f"Discard {counted(len(events))} for good?", abort=True, err=True)
         discarded = discard(connection, events, _who())
     if as_json:
         print_json({"discarded": discarded})

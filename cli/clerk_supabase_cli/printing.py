@@ -23,12 +23,19 @@ def in_utc(moment: datetime | None) -> str:
 
 def how_long(seconds: float) -> str:
     """In the unit a person would take."""
+    if seconds < 0:
+        return f"-{how_long(-seconds)}"
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.1f} s"
+
+
+def counted(number: int) -> str:
+    """`1 event`, `2 events`."""
+    return "1 event" if number == 1 else f"{number} events"
 
 
 def print_json(value: object) -> None:

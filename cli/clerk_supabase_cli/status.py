@@ -14,7 +14,7 @@ from rich.text import Text
 from clerk_supabase_cli.database import Connection, DatabaseFailed, open_database
 from clerk_supabase_cli.options import HOW_TO_NAME_QUEUES
 from clerk_supabase_cli.parked import EVENTS, STATES, State
-from clerk_supabase_cli.printing import how_long, in_utc, printable
+from clerk_supabase_cli.printing import counted, how_long, in_utc, printable
 from clerk_supabase_cli.queues import Depth, Name, Queues, QueuesUnreachable
 
 # SyncBacklogAlarm of template.yaml waits as long.
@@ -179,19 +179,19 @@ def _recent(connection: Connection) -> dict[str, Recent]:
 
 def _database_problems(database: Database) -> Iterator[str]:
     if waiting := database.events["parked"]:
-        yield f"{waiting} events are parked; see: clerk-supabase parked list"
+        yield f"{counted(waiting)} parked; see: clerk-supabase parked list"
     if database.overdue:
         yield (
-            f"{database.overdue} events were replayed more than {_REPLAY_TAKES} ago and have not come back; "
+            f"{counted(database.overdue)} replayed more than {_REPLAY_TAKES} ago and not back; "
             "see: clerk-supabase parked list --state replayed"
         )
 
 
 def _queue_problems(queues: Mapping[Name, Depth]) -> Iterator[str]:
     if (dead := queues.get("dead_letters")) and dead.total:
-        yield f"{dead.total} events failed five times and wait in the dead letters"
+        yield f"{counted(dead.total)} among the dead letters, failed five times"
     if (overflow := queues.get("parked")) and overflow.total:
-        yield f"{overflow.total} events wait in the parked queue for the database to take them"
+        yield f"{counted(overflow.total)} in the parked queue, waiting for the database"
     sync = queues.get("sync")
     if sync and sync.oldest_seconds is not None and sync.oldest_seconds > OLDEST_SECONDS:
         yield f"the oldest event on the sync queue has waited {how_long(sync.oldest_seconds)}"

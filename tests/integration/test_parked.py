@@ -299,7 +299,7 @@ def test_a_filter_names_what_is_replayed_and_what_is_discarded(
     assert command.states() == {"msg_1": "replayed", "msg_2": "discarded", "msg_3": "parked"}
 
 
-@pytest.mark.parametrize("when", ["yesterday", "5y", "2026-13-01"])
+@pytest.mark.parametrize("when", ["yesterday", "5y", "999999w", "2026-13-01"])
 def test_a_time_that_is_none_is_refused_with_an_example(when: str, command: Command) -> None:
     assert "2026-01-31T12:00" in command.run("parked", "list", "--since", when, status=2).stderr
 
@@ -366,7 +366,7 @@ def test_the_list_says_how_many_there_are_and_how_many_wait_in_the_parked_queue(
 def test_discarding_asks_first_and_leaves_a_trace(store: Store, admin: Connection, command: Command) -> None:
     park(store, "msg_1")
 
-    assert "Discard 1 events for good?" in command.run("parked", "discard", "msg_1", answer="n\n", status=1).stderr
+    assert "Discard 1 event for good?" in command.run("parked", "discard", "msg_1", answer="n\n", status=1).stderr
     assert command.states() == {"msg_1": "parked"}
 
     command.run("parked", "discard", "msg_1", answer="y\n")

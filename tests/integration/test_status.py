@@ -97,7 +97,7 @@ def test_parked_events_are_counted_by_reason_and_type(command: Command, store: S
 
     report = command.json("status", status=1)
 
-    assert report["problems"] == ["2 events are parked; see: clerk-supabase parked list"]
+    assert report["problems"] == ["2 events parked; see: clerk-supabase parked list"]
     assert report["database"]["events"] == {"parked": 2, "replayed": 0, "settled": 0, "discarded": 1}
     reasons = [(each["reason_class"], each["event_type"], each["count"]) for each in report["database"]["reasons"]]
     assert sorted(reasons, key=str) == [("refused", "user.created", 1), ("unusable", None, 1)]
@@ -112,7 +112,7 @@ def test_events_that_were_replayed_and_never_came_back_are_stuck(
 
     admin.execute("update clerk_sync.parked_events set replayed_at = now() - interval '4 hours'")
     [problem] = command.json("status", status=1)["problems"]
-    assert "1 events were replayed" in problem
+    assert "1 event replayed" in problem
 
 
 def test_lag_is_told_for_the_last_hour_and_the_last_day(command: Command, admin: Connection) -> None:
@@ -154,8 +154,8 @@ def test_the_depths_of_the_queues_are_told(
 
     assert report["queues"]["sync"] == {"waiting": 1, "in_flight": 1, "delayed": 1, "oldest_seconds": None}
     assert report["problems"] == [
-        "1 events failed five times and wait in the dead letters",
-        "1 events wait in the parked queue for the database to take them",
+        "1 event among the dead letters, failed five times",
+        "1 event in the parked queue, waiting for the database",
     ]
     assert "unknown" in command.run("status", *to_queues, status=1).stdout
 
