@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
-import psycopg
 from rich.console import Console
+from rich.text import Text
+
+from clerk_supabase_cli.database import open_database
+from clerk_supabase_cli.printing import printable
 
 _TIMELINE: Final = """
 select applied_at, 'webhook', event_type || ': ' || outcome, svix_id, extract(epoch from applied_at - occurred_at)
@@ -31,6 +34,27 @@ or (kind, entity_id) in (
     where new_values ->> 'clerk_user_id' = %(id)s
     or new_values ->> 'clerk_org_id' = %(id)s
 )
+union all
+select
+    moment.at,
+    moment.what,
+    case moment.what
+        when 'parked' then concat_ws(': ', event_type, reason_class, first_reason)
+        when 'parked again' then concat_ws(': ', event_type, reason_class, reason)
+        when 'discarded' then concat_ws(' by ', event_type, discarded_by)
+        else event_type
+    end,
+    svix_id,
+    null
+from clerk_sync.parked_events
+cross join lateral (
+    values
+    (first_parked_at, 'parked'),
+    (nullif(last_parked_at, first_parked_at), 'parked again'),
+    (replayed_at, 'replayed'),
+    (discarded_at, 'discarded')
+) as moment (at, what)
+where entity_id = %(id)s and moment.at is not null
 order by 1
 """
 _ENTITY: Final = """
@@ -61,7 +85,7 @@ class Moment:
 
     at: datetime
     what: str
-    details: str
+    details: str | None
     svix_id: str | None
     lag_seconds: float | None
     """From Clerk's clock to the commit."""
@@ -72,8 +96,11 @@ class UnknownId(Exception):
 
 
 def timeline(database_url: str, clerk_id: str) -> tuple[list[Entity], list[Moment]]:
-    """What is known of a user, organization, membership, invitation or domain, and how it came. Raises UnknownId."""
-    with psycopg.connect(database_url) as connection:
+    """What is known of a user, organization, membership, invitation or domain, and how it came.
+
+    Raises UnknownId and DatabaseFailed.
+    """
+    with open_database(database_url) as connection:
         entities = [Entity(*row) for row in connection.execute(_ENTITY, {"id": clerk_id})]
         moments = [Moment(*row) for row in connection.execute(_TIMELINE, {"id": clerk_id})]
     if not entities and not moments:
@@ -82,16 +109,15 @@ def timeline(database_url: str, clerk_id: str) -> tuple[list[Entity], list[Momen
 
 
 def show(database_url: str, clerk_id: str, console: Console) -> None:
-    """Prints the timeline. Raises UnknownId."""
+    """Prints the timeline. Raises UnknownId and DatabaseFailed."""
     entities, moments = timeline(database_url, clerk_id)
     for entity in entities:
         console.print(f"{entity.kind} {clerk_id}: {', '.join(_describe(entity))}", soft_wrap=True)
     for moment in moments:
         lag = "" if moment.lag_seconds is None else f"{moment.lag_seconds:.1f} s after it happened"
-        line = (
-            f"{moment.at:%Y-%m-%d %H:%M:%S.%f} UTC  {moment.what:<20} {moment.details}  {moment.svix_id or ''}  {lag}"
-        )
-        console.print(line.rstrip(), soft_wrap=True)
+        at = f"{moment.at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
+        line = f"{at}  {moment.what:<20} {moment.details or ''}  {moment.svix_id or ''}  {lag}"
+        console.print(Text(printable(line.rstrip())), soft_wrap=True)
 
 
 def _describe(entity: Entity) -> Iterator[str]:

@@ -10,15 +10,43 @@ import threading
 import click
 from rich.console import Console
 
+from clerk_supabase_cli import status
+from clerk_supabase_cli.database import DatabaseFailed
 from clerk_supabase_cli.deliveries import api_gateway_event, sign
 from clerk_supabase_cli.demo import Demo
 from clerk_supabase_cli.explain import UnknownId, show
 from clerk_supabase_cli.migrations import MigrationFailed, migrate, prepare_plain_postgres
+from clerk_supabase_cli.ministack import REGION
+from clerk_supabase_cli.options import (
+    HOW_TO_NAME_QUEUES,
+    database_url_option,
+    json_option,
+    named_queues,
+    optional_database_url_option,
+    queue_options,
+)
+from clerk_supabase_cli.parked import NoSuchEvent, NotPossible
+from clerk_supabase_cli.parked_commands import parked_commands
+from clerk_supabase_cli.printing import print_json
 from clerk_supabase_cli.processes import LocalStackError
 from clerk_supabase_cli.project import ProjectNotFound, find_root
+from clerk_supabase_cli.queues import QueuesUnreachable
 from clerk_supabase_cli.sample_events import NoSuchSample, sample_event
 from clerk_supabase_cli.simulation import simulate
 from clerk_supabase_cli.stack import LocalStack
+
+# Failures whose message says all there is to know.
+_KNOWN = (
+    DatabaseFailed,
+    LocalStackError,
+    MigrationFailed,
+    NoSuchEvent,
+    NoSuchSample,
+    NotPossible,
+    ProjectNotFound,
+    QueuesUnreachable,
+    UnknownId,
+)
 
 # Obviously not a secret: what events/env.json and `dev` use on this machine.
 LOCAL_SECRET = "whsec_bG9jYWwtb25seS1ub3QtYS1zZWNyZXQ="  # noqa: S105 - says of itself that it is none
@@ -29,12 +57,7 @@ def commands() -> None:
     """Keeps a Supabase Postgres true to Clerk: developer's and operator's commands."""
 
 
-database_url_option = click.option(
-    "--database-url",
-    envvar="DATABASE_URL",
-    required=True,
-    help="postgresql:// of the owner; a direct or session connection.  [env: DATABASE_URL]",
-)
+commands.add_command(parked_commands)
 
 
 @commands.command("migrate")
@@ -81,8 +104,13 @@ def dev_command(port: int) -> None:
 webhook URL     {stack.webhook_url}
 signing secret  {stack.webhook_secret}
 database        {stack.database_url}
-emulated AWS    {stack.ministack.endpoint} (AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test)
+emulated AWS    {stack.ministack.endpoint}
 logs            {stack.logs}
+
+For the other commands, in another terminal:
+
+export DATABASE_URL='{stack.database_url}' CLERK_SUPABASE_STACK={stack.name}
+export AWS_ENDPOINT_URL={stack.ministack.endpoint} AWS_REGION={REGION} AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
 
 Ctrl-C ends it."""
         )
@@ -113,6 +141,27 @@ def explain_command(clerk_id: str, database_url: str) -> None:
     show(database_url, clerk_id, Console())
 
 
+@commands.command("status")
+@optional_database_url_option
+@queue_options
+@json_option
+def status_command(database_url: str | None, as_json: bool, **queues: str | None) -> None:
+    """Print what waits where, what is parked and how long events take.
+
+    Looks at what is named: the database, the queues, or both. Exit status 0: nothing is stuck. 1: something is, or
+    could not be looked at; 2: nothing was named.
+    """
+    if not database_url and not any(queues.values()):
+        raise click.UsageError(f"Name the database (--database-url), the queues ({HOW_TO_NAME_QUEUES}) or both.")
+    looked = status.look(database_url, lambda: named_queues(**queues))
+    if as_json:
+        print_json(looked.as_json())
+    else:
+        status.show(looked, Console())
+    if looked.problems:
+        sys.exit(1)
+
+
 @commands.command("demo")
 @click.option("--users", default=300, show_default=True, type=click.IntRange(1, 5000), help="How many sign up.")
 @click.option("--seed", default=None, type=int, help="Repeats the traffic of an earlier run.")
@@ -127,6 +176,6 @@ def main() -> None:
     """Runs the command; a failure that has a known cause is one line, not a traceback."""
     try:
         commands(prog_name="clerk-supabase")
-    except (LocalStackError, MigrationFailed, NoSuchSample, ProjectNotFound, UnknownId) as error:
+    except _KNOWN as error:
         click.echo(f"clerk-supabase: {error}", err=True)
         sys.exit(1)

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from clerk_supabase import aws
+from clerk_supabase.parking import Parking
 from clerk_supabase.queue import Queue, messages_of
 from clerk_supabase.secrets import Secret
 from clerk_supabase.settings import SyncSettings
@@ -12,14 +13,15 @@ from clerk_supabase.sync import Sync
 from clerk_supabase.telemetry import metrics
 
 settings = SyncSettings.from_environment(os.environ)
+store = Store(Secret(aws.secrets_manager(), settings.database_secret_arn), settings.database_ca_file)
 sync = Sync(
-    Store(Secret(aws.secrets_manager(), settings.database_secret_arn), settings.database_ca_file),
-    parked_queue=Queue(aws.sqs(), settings.parked_queue_url),
+    store,
+    Parking(store, Queue(aws.sqs(), settings.parked_queue_url)),
     keep_private_metadata=settings.keep_private_metadata,
 )
 
 
 @metrics.log_metrics
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
-    unprocessed = sync.process(messages_of(event))
-    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in unprocessed]}
+    failures = sync.process(messages_of(event))
+    return {"batchItemFailures": [{"itemIdentifier": failure.message_id} for failure in failures]}

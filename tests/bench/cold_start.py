@@ -22,7 +22,7 @@ _SETTINGS: Final = {
     "WEBHOOK_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:webhook",
     "SYNC_QUEUE_URL": "https://sqs.example.test/sync",
     "PARKED_QUEUE_URL": "https://sqs.example.test/parked",
-    "MAX_BODY_BYTES": "780000",
+    "MAX_BODY_BYTES": "1040000",
 }
 # Leaves as soon as the function could answer: what an interpreter does at its end is nobody's wait.
 _START: Final = "import sys, os, importlib; importlib.import_module(sys.argv[1]); os._exit(0)"

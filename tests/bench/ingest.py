@@ -107,7 +107,7 @@ def _ingest(secret: str) -> Ingest:
     aws = _Aws(secret)
     queue = Queue(cast("SQSClient", aws), "https://sqs.example.test/sync")
     return Ingest(
-        IngestSettings("arn", "https://sqs.example.test/sync", "https://sqs.example.test/parked", "", 780_000),
+        IngestSettings("arn", "https://sqs.example.test/sync", "https://sqs.example.test/parked", "", 1_040_000),
         Secret(cast("SecretsManagerClient", aws), "arn"),
         sync_queue=queue,
         parked_queue=queue,

@@ -34,7 +34,7 @@ def invoke(stack: LocalStack, root: Path, logical_id: str, event: str) -> dict[s
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
-        "MAX_BODY_BYTES": "780000",
+        "MAX_BODY_BYTES": "1040000",
         "POWERTOOLS_METRICS_NAMESPACE": "Tests",
         "POWERTOOLS_SERVICE_NAME": logical_id,
     }

@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 
 from clerk_supabase.ingest import Ingest
-from clerk_supabase.queue import Queue
+from clerk_supabase.queue import LARGEST_BODY, Queue
+from clerk_supabase.retry import MAX_ATTEMPTS
 from clerk_supabase.secrets import Secret
-from clerk_supabase.settings import IngestSettings, SyncSettings
+from clerk_supabase.settings import IngestSettings, RetrySettings, SyncSettings
 from clerk_supabase_cli.deliveries import generate_secret
 from tests.aws import Account
 from tests.infrastructure.template import Resource, Template, arn, properties
 
-FUNCTIONS = ["IngestFunction", "SyncFunction"]
+FUNCTIONS = ["IngestFunction", "RetryFunction", "SyncFunction"]
+# Which function empties which queue.
+CONSUMERS = {"SyncQueue": "SyncFunction", "SyncDeadLetterQueue": "RetryFunction", "ParkedQueue": "RetryFunction"}
 SVIX_WAITS_SECONDS = 15
 DAY_SECONDS = 86_400
 LARGEST_MESSAGE = 1_048_576
@@ -135,7 +138,12 @@ def test_every_event_reaches_the_alias_never_the_latest_code(template: Template)
     mappings = template.of_type("AWS::Lambda::EventSourceMapping").values()
     permissions = template.of_type("AWS::Lambda::Permission").values()
     targets = [properties(each)["FunctionName"] for each in (*mappings, *permissions)]
-    assert sorted(target["Ref"] for target in targets) == ["IngestFunctionAliaslive", "SyncFunctionAliaslive"]
+    assert sorted(target["Ref"] for target in targets) == [
+        "IngestFunctionAliaslive",
+        "RetryFunctionAliaslive",
+        "RetryFunctionAliaslive",
+        "SyncFunctionAliaslive",
+    ]
     assert "${IngestFunctionAliaslive}" in json.dumps(template.only("AWS::ApiGateway::RestApi"))
 
 
@@ -218,11 +226,11 @@ def test_ingest_answers_before_svix_gives_up(template: Template) -> None:
     assert template["IngestFunction"]["Timeout"] < SVIX_WAITS_SECONDS
 
 
-def test_the_largest_body_fits_into_a_message_even_as_base64(template: Template) -> None:
+def test_the_largest_body_fits_into_a_message_with_all_attributes_it_may_ever_get(template: Template) -> None:
     limit = template.source["Parameters"]["MaxBodyBytes"]
     attributes = 8_000
-    assert limit["Default"] <= limit["MaxValue"]
-    assert -(-limit["MaxValue"] // 3) * 4 + attributes <= LARGEST_MESSAGE
+    assert limit["Default"] <= limit["MaxValue"] == LARGEST_BODY
+    assert LARGEST_BODY + attributes <= LARGEST_MESSAGE
 
 
 # Queues
@@ -238,10 +246,27 @@ def test_no_queue_is_a_fifo_queue(template: Template) -> None:
         assert "FifoQueue" not in properties(queue)
 
 
-def test_a_message_stays_invisible_for_six_times_as_long_as_the_function_may_run(template: Template) -> None:
-    window = template.only("AWS::Lambda::EventSourceMapping").get("MaximumBatchingWindowInSeconds", 0)
-    timeout = template["SyncFunction"]["Timeout"]
-    assert template["SyncQueue"]["VisibilityTimeout"] >= 6 * timeout + window
+def mapping_of(template: Template, queue: str) -> Resource:
+    """What hands the messages of a queue to its function."""
+    mappings = [properties(each) for each in template.of_type("AWS::Lambda::EventSourceMapping").values()]
+    [mapping] = [each for each in mappings if each["EventSourceArn"] == arn(queue)]
+    return mapping
+
+
+@pytest.mark.parametrize("queue", CONSUMERS)
+def test_every_queue_is_emptied_by_its_function(queue: str, template: Template) -> None:
+    assert mapping_of(template, queue)["FunctionName"] == {"Ref": f"{CONSUMERS[queue]}Aliaslive"}
+    assert template.of_type("AWS::SQS::Queue").keys() == CONSUMERS.keys()
+    assert len(template.of_type("AWS::Lambda::EventSourceMapping")) == len(CONSUMERS)
+
+
+@pytest.mark.parametrize("queue", CONSUMERS)
+def test_a_message_stays_invisible_for_six_times_as_long_as_the_function_may_run(
+    queue: str, template: Template
+) -> None:
+    window = mapping_of(template, queue).get("MaximumBatchingWindowInSeconds", 0)
+    timeout = template[CONSUMERS[queue]]["Timeout"]
+    assert template[queue]["VisibilityTimeout"] >= 6 * timeout + window
 
 
 def test_a_message_is_kept_longer_the_further_it_has_come(template: Template) -> None:
@@ -251,6 +276,44 @@ def test_a_message_is_kept_longer_the_further_it_has_come(template: Template) ->
     # The clock of a standard queue runs from the first time a message was sent.
     assert 4 * DAY_SECONDS <= main < dead
     assert dead == parked == 14 * DAY_SECONDS
+
+
+def test_nothing_ever_leaves_the_last_two_queues_but_by_the_retry_function(template: Template) -> None:
+    for queue in ("SyncDeadLetterQueue", "ParkedQueue"):
+        assert "RedrivePolicy" not in template[queue]
+
+
+def test_no_event_passes_a_function_as_often_as_lambda_takes_for_a_loop(template: Template) -> None:
+    # Lambda stops a chain after about 16 passes through one function; SQS delivering again is no pass.
+    # https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
+    stopped_after = 16
+    passes_through_sync = 1 + MAX_ATTEMPTS  # the first one, and one for every time it is sent back
+    passes_through_retry = MAX_ATTEMPTS + 1  # one for every time it is sent back, and the last, which parks it
+    assert max(passes_through_sync, passes_through_retry) <= stopped_after * 0.6
+    # The only way round: from the sync queue to the dead letters, and back by the retry function.
+    senders = {
+        function: [
+            resource["Fn::GetAtt"][0]
+            for actions, resources in template.statements(function)
+            if "sqs:SendMessage" in actions
+            for resource in resources
+        ]
+        for function in FUNCTIONS
+    }
+    assert senders == {
+        "IngestFunction": ["SyncQueue", "ParkedQueue"],
+        "RetryFunction": ["SyncQueue"],
+        "SyncFunction": ["ParkedQueue"],
+    }
+    for function in FUNCTIONS:
+        assert template[function].get("RecursiveLoop", "Terminate") == "Terminate"
+
+
+def test_an_event_that_waits_for_its_next_attempt_never_outlives_its_queue(template: Template) -> None:
+    deliveries = template["SyncQueue"]["RedrivePolicy"]["maxReceiveCount"]
+    longest_delay = 900
+    one_round = deliveries * template["SyncQueue"]["VisibilityTimeout"] + longest_delay
+    assert one_round < template["SyncQueue"]["MessageRetentionPeriod"] / 10
 
 
 def test_what_fails_five_times_goes_to_the_dead_letters(template: Template) -> None:
@@ -267,21 +330,22 @@ def test_only_the_sync_queue_may_send_to_the_dead_letters(template: Template) ->
     assert source == {"Fn::Sub": "arn:${AWS::Partition}:sqs:${AWS::Region}:${AWS::AccountId}:" + queue_name}
 
 
-def test_sync_is_told_which_messages_of_a_batch_failed(template: Template) -> None:
-    mapping = template.only("AWS::Lambda::EventSourceMapping")
-    assert mapping["EventSourceArn"] == arn("SyncQueue")
-    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+@pytest.mark.parametrize("queue", CONSUMERS)
+def test_a_function_says_which_messages_of_a_batch_failed(queue: str, template: Template) -> None:
+    assert mapping_of(template, queue)["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
 
 
 def test_a_burst_never_opens_more_connections_than_were_agreed(template: Template) -> None:
-    mapping = template.only("AWS::Lambda::EventSourceMapping")
-    assert mapping["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "SyncMaximumConcurrency"}}
+    scaling = mapping_of(template, "SyncQueue")["ScalingConfig"]
+    assert scaling == {"MaximumConcurrency": {"Ref": "SyncMaximumConcurrency"}}
+    for queue in ("SyncDeadLetterQueue", "ParkedQueue"):
+        assert mapping_of(template, queue)["ScalingConfig"] == {"MaximumConcurrency": 2}
     limits = template.source["Parameters"]["SyncMaximumConcurrency"]
     assert 2 <= limits["MinValue"] <= limits["Default"] <= limits["MaxValue"] <= 1000
 
 
 def test_events_are_not_held_back_to_fill_a_batch(template: Template) -> None:
-    assert template.only("AWS::Lambda::EventSourceMapping").get("MaximumBatchingWindowInSeconds", 0) == 0
+    assert mapping_of(template, "SyncQueue").get("MaximumBatchingWindowInSeconds", 0) == 0
 
 
 # Rights
@@ -295,6 +359,16 @@ RIGHTS: dict[str, list[tuple[set[str], list[Any]]]] = {
         (TRACES, ["*"]),
         ({"secretsmanager:GetSecretValue"}, [{"Ref": "WebhookSecretArn"}]),
         ({"sqs:SendMessage"}, [arn("SyncQueue"), arn("ParkedQueue")]),
+    ],
+    "RetryFunction": [
+        (LOGS, [arn("RetryLogGroup")]),
+        (TRACES, ["*"]),
+        ({"secretsmanager:GetSecretValue"}, [{"Ref": "DatabaseSecretArn"}]),
+        (
+            {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
+            [arn("SyncDeadLetterQueue"), arn("ParkedQueue")],
+        ),
+        ({"sqs:SendMessage"}, [arn("SyncQueue")]),
     ],
     "SyncFunction": [
         (LOGS, [arn("SyncLogGroup")]),
@@ -360,9 +434,12 @@ class Watched(dict[str, str]):
         return super().get(name, default)
 
 
-@pytest.mark.parametrize(("function", "settings"), [("IngestFunction", IngestSettings), ("SyncFunction", SyncSettings)])
+@pytest.mark.parametrize(
+    ("function", "settings"),
+    [("IngestFunction", IngestSettings), ("SyncFunction", SyncSettings), ("RetryFunction", RetrySettings)],
+)
 def test_a_function_is_given_every_variable_it_reads_and_no_other(
-    function: str, settings: type[IngestSettings | SyncSettings], template: Template
+    function: str, settings: type[IngestSettings | SyncSettings | RetrySettings], template: Template
 ) -> None:
     given = Watched(dict.fromkeys(variables(template, function), "1"))
     settings.from_environment(given)
@@ -382,7 +459,8 @@ def test_no_secret_is_in_an_environment_variable(function: str, template: Templa
 
 def test_each_function_knows_only_its_own_secret(template: Template) -> None:
     assert "DatabaseSecretArn" not in json.dumps(template["IngestFunction"])
-    assert "WebhookSecretArn" not in json.dumps(template["SyncFunction"])
+    for function in ("SyncFunction", "RetryFunction"):
+        assert "WebhookSecretArn" not in json.dumps(template[function])
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -445,23 +523,56 @@ def test_an_alarm_without_data_is_quiet(template: Template) -> None:
     ("namespace", "metric", "about"),
     [
         ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "SyncDeadLetterQueue"),
+        ("AWS/SQS", "ApproximateNumberOfMessagesNotVisible", "SyncDeadLetterQueue"),
         ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "ParkedQueue"),
+        ("AWS/SQS", "ApproximateNumberOfMessagesNotVisible", "ParkedQueue"),
+        ("ClerkSupabaseSync", "Parked", "-ingest"),
+        ("ClerkSupabaseSync", "Parked", "-sync"),
+        ("ClerkSupabaseSync", "Parked", "-retry"),
         ("AWS/SQS", "ApproximateAgeOfOldestMessage", "SyncQueue"),
         ("AWS/Lambda", "Errors", "-ingest"),
         ("AWS/Lambda", "Errors", "-sync"),
+        ("AWS/Lambda", "Errors", "-retry"),
         ("AWS/Lambda", "Throttles", "-ingest"),
+        ("AWS/Lambda", "Throttles", "-retry"),
         ("AWS/Lambda", "Throttles", "-sync"),
         ("AWS/ApiGateway", "5XXError", "-webhooks"),
-        ("ClerkSupabaseSync", "WrongInstance", "ingest"),
+        ("ClerkSupabaseSync", "WrongInstance", "-ingest"),
+        ("ClerkSupabaseSync", "TooLarge", "-ingest"),
     ],
 )
 def test_an_operator_hears_of_what_goes_wrong(namespace: str, metric: str, about: str, template: Template) -> None:
     watching = [
-        alarm
+        watched
         for alarm in alarms(template).values()
-        if (alarm["Namespace"], alarm["MetricName"]) == (namespace, metric) and about in json.dumps(alarm["Dimensions"])
+        for watched in watched_by(alarm)
+        if (watched["Namespace"], watched["MetricName"]) == (namespace, metric)
+        and about in json.dumps(watched["Dimensions"])
     ]
     assert len(watching) == 1
+
+
+def watched_by(alarm: Resource) -> list[Resource]:
+    """The metrics an alarm looks at: one, or those of an expression."""
+    if "Metrics" not in alarm:
+        return [alarm]
+    return [each["MetricStat"]["Metric"] for each in alarm["Metrics"] if "MetricStat" in each]
+
+
+def test_an_alarm_on_several_metrics_looks_at_their_sum(template: Template) -> None:
+    for alarm in alarms(template).values():
+        if "Metrics" in alarm:
+            *parts, total = alarm["Metrics"]
+            assert all(part["ReturnData"] is False for part in parts)
+            assert total["Expression"] in ("SUM(METRICS())", " + ".join(part["Id"] for part in parts))
+
+
+def test_dead_letters_alarm_only_when_the_retry_function_had_time_to_send_them_back(template: Template) -> None:
+    for name, queue in (("DeadLettersAlarm", "SyncDeadLetterQueue"), ("ParkedQueueAlarm", "ParkedQueue")):
+        alarm = alarms(template)[name]
+        period = alarm["Metrics"][0]["MetricStat"]["Period"]
+        assert alarm["EvaluationPeriods"] * period > 2 * template[queue]["VisibilityTimeout"]
+        assert alarm["Threshold"] == 0
 
 
 # Parameters and outputs
@@ -535,6 +646,7 @@ def test_the_outputs_say_where_everything_is(template: Template) -> None:
         "ParkedQueueUrl",
         "IngestFunctionName",
         "SyncFunctionName",
+        "RetryFunctionName",
     }
     assert expected <= outputs.keys()
     for name, output in outputs.items():
@@ -563,5 +675,6 @@ def test_two_stacks_can_live_in_one_account(template: Template) -> None:
 
 
 def test_resources_come_in_the_order_in_which_an_event_travels(template: Template) -> None:
-    road = ["WebhookApi", "IngestFunction", "SyncQueue", "SyncFunction", "SyncDeadLetterQueue", "ParkedQueue"]
+    road = ["WebhookApi", "IngestFunction", "SyncQueue", "SyncFunction", "SyncDeadLetterQueue", "RetryFunction"]
+    road.append("ParkedQueue")
     assert [name for name in template.source["Resources"] if name in road] == road

@@ -188,7 +188,7 @@ def empty(connection: Connection) -> None:
     """Forgets every event."""
     for table in (
         *("public.users", "public.organizations", "clerk_sync.private_metadata"),
-        *("clerk_sync.audit_log", "clerk_sync.entities", "clerk_sync.deliveries"),
+        *("clerk_sync.audit_log", "clerk_sync.entities", "clerk_sync.deliveries", "clerk_sync.parked_events"),
     ):
         connection.execute(sql.SQL("delete from {}").format(sql.Identifier(*table.split("."))))
 

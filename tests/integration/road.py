@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from clerk_supabase.ingest import Answer, Ingest
+from clerk_supabase.parking import Parking
 from clerk_supabase.queue import Queue, messages_of
 from clerk_supabase.secrets import Secret
 from clerk_supabase.settings import IngestSettings
@@ -12,9 +13,10 @@ from clerk_supabase.store import Store
 from clerk_supabase.sync import Sync
 from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, sign_body
 from tests.aws import Account
+from tests.integration.databases import Connection, rows
 
-# Of the template: with base64 around it such a body still fits into a message of SQS.
-MAX_BODY_BYTES = 780_000
+# Of the template.
+MAX_BODY_BYTES = 1_040_000
 
 
 @dataclass
@@ -38,7 +40,9 @@ class Road:
             parked_queue=parked_queue,
             clock_ms=lambda: self.received_at,
         )
-        self.sync = Sync(self.store, parked_queue, keep_private_metadata=self.keep_private_metadata)
+        self.sync = Sync(
+            self.store, Parking(self.store, parked_queue), keep_private_metadata=self.keep_private_metadata
+        )
 
     def post(self, body: str, svix_id: str) -> Answer:
         """What Clerk is answered."""
@@ -46,11 +50,13 @@ class Road:
 
     def drain(self) -> list[str]:
         """Hands all that waits to sync, as one batch; returns the messages that must come again."""
-        return self.sync.process(messages_of(self.account.lambda_event(self.account.sync_queue_url)))
+        messages = messages_of(self.account.lambda_event(self.account.sync_queue_url))
+        return [failure.message_id for failure in self.sync.process(messages)]
 
-    def parked(self) -> dict[str, str]:
+    def parked(self, admin: Connection) -> dict[str, str]:
         """The reason of every event parked since the last look, by its delivery."""
-        return {
+        in_queue = {
             each["messageAttributes"]["svix_id"]["stringValue"]: each["messageAttributes"]["reason"]["stringValue"]
             for each in self.account.received(self.account.parked_queue_url)
         }
+        return in_queue | dict(rows(admin, "delete from clerk_sync.parked_events returning svix_id, reason"))

@@ -314,7 +314,7 @@ def test_a_foreign_key_of_the_app_that_refuses_a_delete_is_named_and_stops_nobod
         road.post(json.dumps(gone), f"msg_gone_{number}")
     assert road.drain() == []
 
-    [(svix_id, reason)] = road.parked().items()
+    [(svix_id, reason)] = road.parked(admin).items()
     assert svix_id == "msg_gone_2"
     assert "every_post_has_an_author" in reason
     assert "posts" in reason

@@ -37,7 +37,7 @@ def is_synced(file: Path) -> bool:
     return json.loads(file.read_bytes())["type"] in SYNCED_TYPES
 
 
-def send(road: Road, files: Sequence[Path], *, batch: int = 10, repeat: int = 1) -> None:
+def send(road: Road, admin: Connection, files: Sequence[Path], *, batch: int = 10, repeat: int = 1) -> None:
     """Delivers these files in this order, in batches of that size; nothing may be parked or come again."""
     for start in range(0, len(files), batch):
         for file in files[start : start + batch]:
@@ -45,7 +45,7 @@ def send(road: Road, files: Sequence[Path], *, batch: int = 10, repeat: int = 1)
                 answer = road.post(file.read_text(), f"msg_{file.stem}")
                 assert answer.status == (202 if is_synced(file) else 200), file.name
         assert road.drain() == []
-    assert road.parked() == {}
+    assert road.parked(admin) == {}
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def road(account: Account, store: Store) -> Road:
 
 def test_every_sample_is_applied_or_ignored_when_it_is_the_only_one(road: Road, admin: Connection) -> None:
     for file in FILES:
-        send(road, [file])
+        send(road, admin, [file])
         expected = {f"msg_{file.stem}"} if is_synced(file) else set()
         assert outcomes(admin).keys() == expected
         empty(admin)
@@ -64,7 +64,7 @@ def test_every_sample_is_applied_or_ignored_when_it_is_the_only_one(road: Road, 
 def test_all_samples_end_in_the_same_tables_in_any_order_and_however_often_they_come(
     road: Road, admin: Connection
 ) -> None:
-    send(road, FILES)
+    send(road, admin, FILES)
     in_file_order = tables(admin)
     delivered = {f"msg_{file.stem}" for file in FILES if is_synced(file)}
     assert outcomes(admin).keys() == delivered
@@ -77,7 +77,7 @@ def test_all_samples_end_in_the_same_tables_in_any_order_and_however_often_they_
         (FILES + FILES[::-1], 7, 1),
     ):
         empty(admin)
-        send(road, order, batch=batch, repeat=repeat)
+        send(road, admin, order, batch=batch, repeat=repeat)
         assert tables(admin) == in_file_order
         assert outcomes(admin).keys() == delivered
 
@@ -85,7 +85,7 @@ def test_all_samples_end_in_the_same_tables_in_any_order_and_however_often_they_
 def test_the_samples_tell_of_a_user_and_an_organization_that_are_both_gone_in_the_end(
     road: Road, admin: Connection
 ) -> None:
-    send(road, FILES)
+    send(road, admin, FILES)
     sample_organization: Rows = rows(admin, "select name, deleted_at is null from public.organizations")
     assert sample_organization == [("Example Labs Ltd", False)]
     for table in ("memberships", "invitations", "domains"):
@@ -106,7 +106,7 @@ def test_no_code_no_link_and_no_text_of_a_message_is_stored_anywhere(road: Road,
     # What is not synced reached no queue; e-mails and texts are among it.
     assert len(waiting) == sum(map(is_synced, FILES))
     assert road.sync.process(waiting) == []
-    assert road.parked() == {}
+    assert road.parked(admin) == {}
     assert len(outcomes(admin)) == len(waiting)
     assert tables_with(admin, "424242") == []
 

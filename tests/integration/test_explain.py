@@ -14,7 +14,8 @@ from clerk_supabase.events import parse_event
 from clerk_supabase.store import Store
 from clerk_supabase_cli.explain import UnknownId, show, timeline
 from clerk_supabase_cli.sample_events import sample_event
-from tests.integration.databases import Database
+from tests.integration.databases import Connection, Database
+from tests.integration.parked import created, park
 
 ADA = "user_2Sample000000000000000000A"
 
@@ -53,6 +54,27 @@ def test_the_timeline_is_one_line_a_moment(store: Store, database: Database, roo
     assert first.startswith(f"user {ADA}: version ")
     assert len(moments) == 2
     assert "user.created: created  msg_user.created" in moments[1]
+
+
+def test_the_timeline_tells_what_was_parked_replayed_and_discarded(
+    store: Store, database: Database, admin: Connection
+) -> None:
+    park(store, "msg_1", created(ADA), reason="first")
+    park(store, "msg_1", created(ADA), reason="second")
+    admin.execute("update clerk_sync.parked_events set replayed_at = now(), discarded_at = now(), discarded_by = 'ops'")
+    park(store, "msg_2", created("user_2"))
+
+    entities, moments = timeline(database.url, ADA)
+
+    assert entities == []
+    assert [(moment.what, moment.details, moment.svix_id) for moment in moments[:2]] == [
+        ("parked", "user.created: refused: first", "msg_1"),
+        ("parked again", "user.created: refused: second", "msg_1"),
+    ]
+    assert {(moment.what, moment.details) for moment in moments[2:]} == {
+        ("replayed", "user.created"),
+        ("discarded", "user.created by ops"),
+    }
 
 
 def test_an_id_nobody_ever_heard_of_is_said_to_be_unknown(database: Database) -> None:

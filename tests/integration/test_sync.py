@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from io import StringIO
 from pathlib import Path
@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from psycopg import sql
 
+from clerk_supabase.envelope import Envelope
 from clerk_supabase.ingest import Ingest
-from clerk_supabase.queue import Envelope, Message, Queue, messages_of
+from clerk_supabase.parking import Parking
+from clerk_supabase.queue import Message, Queue
 from clerk_supabase.secrets import Secret
 from clerk_supabase.settings import IngestSettings
 from clerk_supabase.store import Store
@@ -24,8 +26,9 @@ from clerk_supabase_cli import samples
 from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, sign_body
 from clerk_supabase_cli.processes import free_port
 from tests.aws import Account, record
-from tests.integration.databases import Connection, Database, Url, outcomes, rows, value
+from tests.integration.databases import Connection, Database, Url, at_port, outcomes, rows, value
 from tests.integration.histories import CREATED_AT, RECEIVED_AT
+from tests.proxy import CountingProxy
 
 PRIVATE = "ada@private.example"
 
@@ -42,18 +45,27 @@ def message(text: str | bytes, number: int = 1) -> Message:
 
 @pytest.fixture
 def sync(store: Store, account: Account) -> Sync:
-    return Sync(store, Queue(account.sqs, account.parked_queue_url))
+    return Sync(store, Parking(store, Queue(account.sqs, account.parked_queue_url)))
 
 
 @pytest.fixture
 def sync_without_database(account: Account) -> Iterator[Sync]:
     nowhere = f"postgresql://clerk_sync_worker:secret@127.0.0.1:{free_port()}/postgres?sslmode=disable"
     with closing(Store(Url(nowhere))) as store:
-        yield Sync(store, Queue(account.sqs, account.parked_queue_url))
+        yield Sync(store, Parking(store, Queue(account.sqs, account.parked_queue_url)))
 
 
-def parked(account: Account) -> dict[str, str]:
-    """The reason of every parked event, by its delivery."""
+def must_come_again(sync: Sync, messages: Sequence[Message]) -> list[str]:
+    return [failure.message_id for failure in sync.process(messages)]
+
+
+def parked(admin: Connection) -> dict[str, str]:
+    """The reason of every event in the table of parked events, by its delivery."""
+    return dict(rows(admin, "select svix_id, reason from clerk_sync.parked_events"))
+
+
+def overflowed(account: Account) -> dict[str, str]:
+    """The reason of every event in the parked queue, by its delivery."""
     return {
         each["messageAttributes"]["svix_id"]["stringValue"]: each["messageAttributes"]["reason"]["stringValue"]
         for each in account.received(account.parked_queue_url)
@@ -166,38 +178,83 @@ def test_an_event_that_cannot_be_applied_is_parked_alone(
     assert sync.process(batch) == []
 
     assert sorted(outcomes(admin)) == ["msg_1", "msg_3"]
-    [(svix_id, reason)] = parked(account).items()
+    [(svix_id, reason, first_reason)] = rows(
+        admin, "select svix_id, reason, first_reason from clerk_sync.parked_events"
+    )
     assert svix_id == "msg_2"
-    assert reason
+    assert reason == first_reason != ""
     assert PRIVATE not in reason
     assert counted("Parked") == 1
+    assert overflowed(account) == {}
 
 
-def test_a_parked_event_keeps_its_body_and_the_time_it_was_received(sync: Sync, account: Account) -> None:
+def test_a_parked_event_keeps_all_that_was_known_of_it(sync: Sync, admin: Connection) -> None:
     text = body(first_name=["wrong"])
     sync.process([message(text)])
-    [envelope] = [each.envelope for each in messages_of(account.lambda_event(account.parked_queue_url))]
-    assert envelope == Envelope("msg_1", text.encode(), RECEIVED_AT)
+    [row] = rows(
+        admin,
+        """
+        select event_type, entity_id, user_id, reason_class, attempts, body, replayed_at,
+            extract(epoch from received_at) * 1000, clock_timestamp() - first_parked_at < interval '1 minute'
+        from clerk_sync.parked_events
+        """,
+    )
+    assert row == ("user.updated", "user_1", "user_1", "unusable", 0, text.encode(), None, RECEIVED_AT, True)
 
 
-def test_a_rule_of_the_database_parks_with_its_name(sync: Sync, account: Account, admin: Connection) -> None:
+def test_a_rule_of_the_database_parks_with_its_name(sync: Sync, admin: Connection) -> None:
     admin.execute("alter table public.users add constraint no_robots check (first_name <> 'Robot')")
     assert sync.process([message(body(first_name="Robot", last_name=PRIVATE))]) == []
-    [reason] = parked(account).values()
+    [(reason_class, reason)] = rows(admin, "select reason_class, reason from clerk_sync.parked_events")
+    assert reason_class == "refused"
     assert "no_robots" in reason
     assert PRIVATE not in reason
 
 
-def test_a_batch_in_which_everything_is_unusable_raises_nothing(sync: Sync, account: Account) -> None:
+def test_a_batch_in_which_everything_is_unusable_raises_nothing(sync: Sync, admin: Connection) -> None:
     batch = [message("{}", 1), message(body(first_name="\x00"), 2), message(body(id=None), 3)]
     assert sync.process(batch) == []
-    assert sorted(parked(account)) == ["msg_1", "msg_2", "msg_3"]
+    assert sorted(parked(admin)) == ["msg_1", "msg_2", "msg_3"]
 
 
-def test_what_cannot_be_parked_now_comes_again(sync: Sync, account: Account, admin: Connection) -> None:
+def test_all_that_a_batch_parks_is_one_round_trip(database: Database, account: Account) -> None:
+    with (
+        CountingProxy(database.server.port) as proxy,
+        closing(Store(Url(at_port(database.worker_url, proxy.port)))) as store,
+    ):
+        sync = Sync(store, Parking(store, Queue(account.sqs, account.parked_queue_url)))
+        sync.process([message(body("user_0"))])
+        before = proxy.round_trips
+        sync.process([message("{}", number) for number in range(10)])
+        assert proxy.round_trips - before == 1
+
+
+@pytest.mark.parametrize("position", range(10))
+def test_poison_at_any_position_of_a_batch_is_parked_alone(position: int, sync: Sync, admin: Connection) -> None:
+    batch = [message(body(f"user_{number}"), number) for number in range(10)]
+    for poison in ("{}", body("user_poison", public_metadata={"note": "\x00"})):
+        batch[position] = message(poison, position)
+        assert sync.process(batch) == []
+    assert list(parked(admin)) == [f"msg_{position}"]
+    assert sorted(outcomes(admin)) == [f"msg_{number}" for number in range(10) if number != position]
+
+
+def test_without_the_table_of_parked_events_the_queue_holds_them(
+    sync: Sync, account: Account, admin: Connection
+) -> None:
+    admin.execute("drop table clerk_sync.parked_events cascade")
+    batch = [message("{}", 1), message(body("user_2"), 2), message(body(first_name="\x00"), 3)]
+    assert sync.process(batch) == []
+    assert outcomes(admin) == {"msg_2": "created"}
+    assert list(overflowed(account)) == ["msg_1", "msg_3"]
+    assert counted("Parked") == 2
+
+
+def test_what_neither_table_nor_queue_takes_comes_again(sync: Sync, account: Account, admin: Connection) -> None:
+    admin.execute("drop table clerk_sync.parked_events cascade")
     account.remove_queue(account.parked_queue_url)
     batch = [message("{}", 1), message(body("user_2"), 2), message(body(first_name="\x00"), 3)]
-    assert sorted(sync.process(batch)) == ["message-1", "message-3"]
+    assert must_come_again(sync, batch) == ["message-1", "message-3"]
     assert outcomes(admin) == {"msg_2": "created"}
     assert counted("Parked") == 0
 
@@ -209,24 +266,25 @@ def test_when_the_database_is_away_all_messages_come_again_and_none_is_parked(
     sync_without_database: Sync, account: Account
 ) -> None:
     batch = [message(body(f"user_{number}"), number) for number in range(3)]
-    assert sync_without_database.process(batch) == ["message-0", "message-1", "message-2"]
-    assert parked(account) == {}
+    assert must_come_again(sync_without_database, batch) == ["message-0", "message-1", "message-2"]
+    assert overflowed(account) == {}
     assert counted("Postponed") == 3
 
 
 def test_when_the_database_is_away_an_unusable_event_is_parked_all_the_same(
     sync_without_database: Sync, account: Account
 ) -> None:
-    assert sync_without_database.process([message("{}", 1), message(body(), 2)]) == ["message-2"]
-    assert list(parked(account)) == ["msg_1"]
+    assert must_come_again(sync_without_database, [message("{}", 1), message(body(), 2)]) == ["message-2"]
+    assert list(overflowed(account)) == ["msg_1"]
 
 
 def test_when_the_migrations_are_missing_all_messages_come_again(
     sync: Sync, account: Account, admin: Connection
 ) -> None:
     admin.execute("drop function clerk_sync.apply(jsonb)")
-    assert sync.process([message(body())]) == ["message-1"]
-    assert parked(account) == {}
+    assert must_come_again(sync, [message(body())]) == ["message-1"]
+    assert parked(admin) == {}
+    assert overflowed(account) == {}
 
 
 def test_after_the_outage_the_same_messages_are_applied(sync: Sync, database: Database) -> None:
@@ -294,6 +352,7 @@ def road(account: Account, database: Database, root: Path, monkeypatch: pytest.M
 def test_the_handler_reports_only_the_messages_that_must_come_again(
     road: Any, account: Account, admin: Connection
 ) -> None:
+    admin.execute("drop table clerk_sync.parked_events cascade")
     account.remove_queue(account.parked_queue_url)
     event = {"Records": [record("message-1", body("user_1")), record("message-2", "{}")]}
     assert road(event, None) == {"batchItemFailures": [{"itemIdentifier": "message-2"}]}
@@ -304,7 +363,7 @@ def test_a_signed_webhook_becomes_a_row(road: Any, account: Account, admin: Conn
     secret = generate_secret()
     arn = account.put_secret("webhook", secret)
     ingest = Ingest(
-        IngestSettings(arn, account.sync_queue_url, account.parked_queue_url, "", 780_000),
+        IngestSettings(arn, account.sync_queue_url, account.parked_queue_url, "", 1_040_000),
         Secret(account.secrets_manager, arn),
         sync_queue=Queue(account.sqs, account.sync_queue_url),
         parked_queue=Queue(account.sqs, account.parked_queue_url),

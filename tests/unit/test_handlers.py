@@ -36,7 +36,7 @@ def ingest(account: Account, secret: str, root: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("WEBHOOK_SECRET_ARN", account.put_secret("webhook", secret))
     monkeypatch.setenv("SYNC_QUEUE_URL", account.sync_queue_url)
     monkeypatch.setenv("PARKED_QUEUE_URL", account.parked_queue_url)
-    monkeypatch.setenv("MAX_BODY_BYTES", "780000")
+    monkeypatch.setenv("MAX_BODY_BYTES", "1040000")
     return load(root, "ingest")
 
 
@@ -80,7 +80,7 @@ def test_sync_answers_with_the_messages_that_must_come_again(
     assert len(failed) == 1
 
 
-@pytest.mark.parametrize("function", ["ingest", "sync"])
+@pytest.mark.parametrize("function", ["ingest", "sync", "retry"])
 def test_a_function_without_its_settings_does_not_start(
     function: str, account: Account, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,7 +90,7 @@ def test_a_function_without_its_settings_does_not_start(
         load(root, function)
 
 
-@pytest.mark.parametrize("function", ["ingest", "sync"])
+@pytest.mark.parametrize("function", ["ingest", "sync", "retry"])
 def test_a_handler_is_a_doorway_of_at_most_sixty_lines(function: str, root: Path) -> None:
     lines = (root / "functions" / function / "handler.py").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 60

@@ -6,7 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from clerk_supabase.envelope import ParkedEvent
 from clerk_supabase.ingest import Answer, Ingest
 from clerk_supabase.kinds import SYNCED_TYPES
 from clerk_supabase.queue import Message, Queue, messages_of
@@ -27,7 +28,7 @@ from tests.clock import Clock
 
 RECEIVED_AT = 1_700_000_000_123
 OWN_INSTANCE = "ins_2Own"
-LIMIT = 780_000
+LIMIT = 1_040_000
 
 CREATED = samples.event(
     "user.created",
@@ -160,15 +161,48 @@ def test_characters_that_sqs_refuses_arrive_unharmed(endpoint: Endpoint, charact
     assert json.loads(message.envelope.body)["data"]["first_name"] == character
 
 
-def test_the_largest_body_allowed_fits_into_the_queue_even_when_it_has_to_be_base64(endpoint: Endpoint) -> None:
-    event = {**CREATED, "data": {"id": "user_1", "first_name": "\ufffe"}}
-    missing = LIMIT - len(sign(event, endpoint.secret).body)
-    event["data"]["first_name"] += "x" * missing
-    request = sign(event, endpoint.secret, svix_id="msg_" + "x" * 60)
-    assert len(request.body) == LIMIT
+# What SQS refuses travels as base64, which is a third larger.
+@pytest.mark.parametrize(("first_name", "limit"), [("Ada", LIMIT), ("Zoë 😀", LIMIT), ("\ufffe", 780_000)])
+def test_the_largest_body_allowed_fits_into_the_queue(first_name: str, limit: int, endpoint: Endpoint) -> None:
+    request = of_size(limit, endpoint, first_name)
     assert endpoint.post(request).status == 202
     [message] = endpoint.accepted()
     assert message.envelope.body == request.body
+
+
+@pytest.mark.parametrize(("first_name", "size"), [("Ada", LIMIT + 1), ("\ufffe", 780_001)])
+def test_a_larger_body_is_refused_for_good_because_it_never_gets_smaller(
+    first_name: str, size: int, endpoint: Endpoint, log: StringIO
+) -> None:
+    answer = endpoint.post(of_size(size, endpoint, first_name))
+    assert answer.status == 413
+    assert answer.to_api_gateway()["headers"]["webhook-delivery"] == "abort-message"
+    assert endpoint.stored_nothing()
+    assert counted("TooLarge") == 1
+    assert "msg_xxx" in log.getvalue()
+
+
+def test_what_ingest_took_still_fits_when_it_is_sent_back_and_parked(endpoint: Endpoint) -> None:
+    endpoint.post(of_size(LIMIT, endpoint, "Ada"))
+    [message] = endpoint.accepted()
+    queue = Queue(endpoint.account.sqs, endpoint.account.parked_queue_url)
+    queue.send(replace(message.envelope, attempts=8))
+    queue.park(ParkedEvent(replace(message.envelope, attempts=8), "exhausted", "😀" * 2000))
+    assert len(endpoint.parked()) == 2
+
+
+def of_size(size: int, endpoint: Endpoint, first_name: str) -> SignedRequest:
+    event: dict[str, Any] = {**CREATED, "data": {"id": "user_1", "first_name": first_name}}
+    event["data"]["first_name"] += "x" * (size - len(sign(event, endpoint.secret).body))
+    request = sign(event, endpoint.secret, svix_id="msg_" + "x" * 60)
+    assert len(request.body) == size
+    return request
+
+
+def test_a_stranger_cannot_make_svix_stop(endpoint: Endpoint) -> None:
+    answer = endpoint.post(sign_body(" " * (LIMIT + 1), generate_secret()))
+    assert answer == Answer(401, "unauthorized")
+    assert not counted("TooLarge")
 
 
 def test_an_event_of_before_clerk_named_the_instance_is_accepted(endpoint: Endpoint) -> None:

@@ -8,8 +8,9 @@ from botocore.config import Config
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from clerk_supabase.errors import QueueUnavailable
-from clerk_supabase.queue import Envelope, Queue, messages_of
+from clerk_supabase.envelope import Envelope, ParkedEvent, ReasonClass
+from clerk_supabase.errors import EventTooLarge, QueueUnavailable
+from clerk_supabase.queue import LARGEST_BODY, Queue, messages_of
 from clerk_supabase_cli.processes import free_port
 from tests.aws import Account, record
 
@@ -27,25 +28,72 @@ def queue(account: Account) -> Queue:
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(body=bodies, svix_id=st.from_regex(r"\Amsg_[A-Za-z0-9]{1,40}\Z"), received_at=st.integers(0, 2**53))
-@example(body=b"", svix_id="msg_1", received_at=0)
-@example(body=b"\xc3 \xa9", svix_id="msg_1", received_at=0)
-def test_an_envelope_comes_out_of_the_queue_as_it_went_in(
-    account: Account, queue: Queue, body: bytes, svix_id: str, received_at: int
-) -> None:
-    envelope = Envelope(svix_id, body, received_at)
+@given(
+    envelope=st.builds(
+        Envelope,
+        svix_id=st.from_regex(r"\Amsg_[A-Za-z0-9]{1,40}\Z"),
+        body=bodies,
+        received_at=st.integers(0, 10**14),
+        attempts=st.integers(0, 100),
+    )
+)
+@example(envelope=Envelope("msg_1", b"", 0))
+@example(envelope=Envelope("msg_1", b"\xc3 \xa9", 0, attempts=8))
+def test_an_envelope_comes_out_of_the_queue_as_it_went_in(account: Account, queue: Queue, envelope: Envelope) -> None:
     queue.send(envelope)
     [message] = messages_of(account.lambda_event(account.sync_queue_url))
     assert message.envelope == envelope
+    assert message.parked is None
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(reason=st.text(min_size=1))
-@example(reason="\ufffe" * 5000)
-def test_any_reason_can_be_given_when_an_envelope_is_parked(account: Account, queue: Queue, reason: str) -> None:
-    queue.send(Envelope("msg_1", b"{}", 0), reason)
+@given(reason=st.text(), reason_class=st.sampled_from(["unusable", "refused", "exhausted"]), attempts=st.integers(0, 9))
+@example(reason="\ufffe" * 5000, reason_class="refused", attempts=8)
+@example(reason="\ud800\x00", reason_class="refused", attempts=0)
+def test_a_parked_event_comes_out_of_the_queue_with_its_reason(
+    account: Account, queue: Queue, reason: str, reason_class: ReasonClass, attempts: int
+) -> None:
+    envelope = Envelope("msg_1", b"[1]", 7, attempts)
+    queue.park(ParkedEvent(envelope, reason_class, reason))
+    [message] = messages_of(account.lambda_event(account.sync_queue_url))
+    assert message.parked is not None
+    assert message.envelope == message.parked.envelope == envelope
+    assert message.parked.reason_class == reason_class
+    if reason.isalnum() and reason.isascii():
+        assert message.parked.reason == reason[:1000]
+    assert 0 < len(message.parked.reason) <= 1000
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"x" * (LARGEST_BODY + 1),
+        b"\xff" * (LARGEST_BODY * 3 // 4 + 1),
+        "\ufffe".encode() * (LARGEST_BODY // 4 + 1),
+    ],
+    ids=["as it is", "not UTF-8", "characters that SQS refuses"],
+)
+def test_a_body_that_no_queue_takes_is_named_as_such(body: bytes, account: Account, queue: Queue) -> None:
+    with pytest.raises(EventTooLarge):
+        queue.send(Envelope("msg_1", body, 0))
+    with pytest.raises(EventTooLarge):
+        queue.park(ParkedEvent(Envelope("msg_1", body, 0), "unusable", "why"))
+    assert account.received(account.sync_queue_url) == []
+
+
+@pytest.mark.parametrize("body", [b"x" * LARGEST_BODY, b"\xff" * (LARGEST_BODY * 3 // 4)])
+def test_the_largest_body_fits_with_the_longest_attributes(body: bytes, account: Account, queue: Queue) -> None:
+    envelope = Envelope("😀" * 5000, body, 10**14, attempts=100)
+    queue.park(ParkedEvent(envelope, "exhausted", "😀" * 5000))
+    assert len(account.received(account.sync_queue_url)) == 1
+
+
+def test_a_message_that_is_delayed_is_not_received_before(account: Account, queue: Queue) -> None:
+    queue.send(Envelope("msg_1", b"{}", 0), delay_seconds=900)
+    assert account.received(account.sync_queue_url) == []
+    queue.send(Envelope("msg_2", b"{}", 0))
     [sent] = account.received(account.sync_queue_url)
-    assert len(sent["messageAttributes"]["reason"]["stringValue"]) == min(len(reason), 1000)
+    assert sent["messageAttributes"]["svix_id"]["stringValue"] == "msg_2"
 
 
 def test_a_readable_body_stays_readable_in_the_queue(account: Account, queue: Queue) -> None:
@@ -71,8 +119,17 @@ def test_a_message_that_an_operator_sent_by_hand_is_read_as_well_as_can_be() -> 
 
 @pytest.mark.parametrize(
     "attributes",
-    [{"encoding": "base64"}, {"received_at": "yesterday"}, {"received_at": "1.5"}],
-    ids=["not base64", "not a number", "not whole"],
+    [
+        {"encoding": "base64"},
+        {"received_at": "yesterday"},
+        {"received_at": "1.5"},
+        {"received_at": "9" * 5000},
+        {"attempts": "many"},
+        {"attempts": "-1"},
+        {"attempts": "9" * 5000},
+        {"reason": "", "reason_class": "because"},
+    ],
+    ids=lambda attributes: str(attributes)[:40],
 )
 def test_a_message_with_broken_attributes_does_not_keep_its_batch_from_being_read(
     attributes: dict[str, str],

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from clerk_supabase.settings import IngestSettings, SettingsError, SyncSettings
+from clerk_supabase.settings import IngestSettings, RetrySettings, SettingsError, SyncSettings
 
 INGEST = {
     "WEBHOOK_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:webhook",
     "SYNC_QUEUE_URL": "https://sqs.example.test/sync",
     "PARKED_QUEUE_URL": "https://sqs.example.test/parked",
     "CLERK_INSTANCE_ID": "ins_1",
-    "MAX_BODY_BYTES": "780000",
+    "MAX_BODY_BYTES": "1040000",
 }
 SYNC = {
     "DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:database",
@@ -20,13 +20,35 @@ SYNC = {
 }
 
 
+RETRY = {
+    "DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:database",
+    "SYNC_QUEUE_URL": "https://sqs.example.test/sync",
+    "DATABASE_CA_FILE": "/opt/ca/supabase.pem",
+    "KEEP_PRIVATE_METADATA": "true",
+}
+
+
+def test_retry_reads_its_settings_from_the_environment() -> None:
+    settings = RetrySettings.from_environment(RETRY)
+    assert settings.database_secret_arn == RETRY["DATABASE_SECRET_ARN"]
+    assert settings.sync_queue_url == RETRY["SYNC_QUEUE_URL"]
+    assert settings.database_ca_file == "/opt/ca/supabase.pem"
+    assert settings.keep_private_metadata
+
+
+@pytest.mark.parametrize("name", ["DATABASE_SECRET_ARN", "SYNC_QUEUE_URL"])
+def test_retry_names_the_variable_that_is_missing(name: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        RetrySettings.from_environment({key: value for key, value in RETRY.items() if key != name})
+
+
 def test_ingest_reads_its_settings_from_the_environment() -> None:
     settings = IngestSettings.from_environment(INGEST)
     assert settings.webhook_secret_arn == INGEST["WEBHOOK_SECRET_ARN"]
     assert settings.sync_queue_url == INGEST["SYNC_QUEUE_URL"]
     assert settings.parked_queue_url == INGEST["PARKED_QUEUE_URL"]
     assert settings.clerk_instance_id == "ins_1"
-    assert settings.max_body_bytes == 780_000
+    assert settings.max_body_bytes == 1_040_000
 
 
 def test_sync_reads_its_settings_from_the_environment() -> None:

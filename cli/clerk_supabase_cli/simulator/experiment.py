@@ -14,7 +14,7 @@ import psycopg
 
 from clerk_supabase.changes import Changes, Delivery, changes_of
 from clerk_supabase.events import parse_event
-from clerk_supabase.queue import Envelope
+from clerk_supabase.envelope import Envelope
 from clerk_supabase.store import Store
 from clerk_supabase_cli.simulator.comparison import Expected, History, Rows, different, not_as_in_the_worlds
 from clerk_supabase_cli.simulator.databases import Database, FixedUrl
@@ -22,7 +22,7 @@ from clerk_supabase_cli.simulator.line import Line
 from clerk_supabase_cli.simulator.report import Report
 from clerk_supabase_cli.simulator.schedules import Batch, Schedule, interleave
 from clerk_supabase_cli.simulator.scissors import Scissors
-from clerk_supabase_cli.simulator.worker import ParkedQueue, Worker
+from clerk_supabase_cli.simulator.worker import NoParking, Worker
 
 WORKERS: Final = 6
 
@@ -64,7 +64,7 @@ class Experiment:
             self._stores = [opened(closing(Store(FixedUrl(tried.worker_url)))) for _ in range(WORKERS)]
             self._scissors = opened(closing(Scissors(tried.url)))
             self._threads = opened(ThreadPoolExecutor(WORKERS + 1))
-            self._parked_queue = ParkedQueue()
+            self._parking = NoParking()
             self._close = closed_at_the_end.pop_all().close
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class Experiment:
             connections_cut=connections_cut,
             differences=[
                 *line.stuck,
-                *self._parked_queue.taken(),
+                *self._parking.taken(),
                 *different(expected.rows(self._tried), in_order.result()),
                 *expected.untrue(self._tried),
                 *not_as_in_the_worlds(self._tried, round_.schedules),
@@ -101,7 +101,7 @@ class Experiment:
 
     def _workers(self, round_: Round) -> list[Worker]:
         return [
-            Worker(store, self._parked_queue, self._scissors, keep_private_metadata=round_.keep_private_metadata)
+            Worker(store, self._parking, self._scissors, keep_private_metadata=round_.keep_private_metadata)
             for store in self._stores[: round_.workers]
         ]
 

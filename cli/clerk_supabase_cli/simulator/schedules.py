@@ -9,7 +9,8 @@ from enum import Enum, auto
 from random import Random
 from typing import Final
 
-from clerk_supabase.queue import Envelope, Message
+from clerk_supabase.envelope import Envelope
+from clerk_supabase.queue import Message
 from clerk_supabase_cli.simulator.worlds import World
 
 _RECEIVED_AT: Final = 1_750_000_000_000

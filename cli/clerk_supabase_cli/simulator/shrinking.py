@@ -7,7 +7,8 @@ from dataclasses import replace
 from itertools import count
 from random import Random
 
-from clerk_supabase.queue import Envelope, Message
+from clerk_supabase.envelope import Envelope
+from clerk_supabase.queue import Message
 from clerk_supabase_cli.simulator.schedules import Batch, Schedule
 from clerk_supabase_cli.simulator.worlds import World
 

@@ -21,7 +21,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The last millisecond of the year 9999, the end of Python's calendar.
 _LAST_MILLISECOND = 253_402_300_799_999
 # Clerk's ids have some 30 characters; an index of Postgres takes at most 2,700 bytes.
-_LONGEST_ID = 255
+LONGEST_ID = 255
 
 
 def _null_is(empty: Callable[[], Any]) -> BeforeValidator:
@@ -32,7 +32,7 @@ Text = str | None
 Flag = Annotated[bool, _null_is(bool)]
 Metadata = Annotated[dict[str, Any], _null_is(dict)]
 Milliseconds = Annotated[int, Field(ge=0, le=_LAST_MILLISECOND)]
-Id = Annotated[str, Field(min_length=1, max_length=_LONGEST_ID)]
+Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID)]
 EMPTY_LIST = _null_is(list)
 
 

@@ -9,6 +9,7 @@ ClerkSupabaseError
 └── Permanent              no code of ours can use it: park it with its reason
     ├── SignatureRefused
     ├── UnusableEvent
+    ├── EventTooLarge
     └── ChangeRefused      Postgres refuses the data
 """
 
@@ -50,6 +51,10 @@ class SignatureRefused(Permanent):
 
 class UnusableEvent(Permanent):
     """Signed by Clerk, but nothing that can be applied."""
+
+
+class EventTooLarge(Permanent):
+    """Larger than a message of SQS."""
 
 
 class ChangeRefused(Permanent):

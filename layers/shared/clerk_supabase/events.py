@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationError
+from pydantic_core import from_json
 
-from clerk_supabase.clerk_object import Lenient, Milliseconds, what_is_wrong
+from clerk_supabase.clerk_object import LONGEST_ID, Lenient, Milliseconds, what_is_wrong
 from clerk_supabase.errors import UnusableEvent
 
 # Clerk's own examples show seconds where its deliveries carry milliseconds; 1e11 ms is 1973.
@@ -33,3 +35,35 @@ def parse_event(body: bytes) -> Event:
         return Event.model_validate_json(body)
     except ValidationError as error:
         raise UnusableEvent(what_is_wrong(error, "event")) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a body is about, as far as it says so; None where it does not."""
+
+    event_type: str | None = None
+    object_id: str | None = None
+    user_id: str | None = None
+    """Whose personal data is in it."""
+
+
+def subject_of(body: bytes) -> Subject:
+    """Reads a body of which nothing is certain; never raises."""
+    try:
+        event = _object(from_json(body))
+    except ValueError:
+        return Subject()
+    data = _object(event.get("data"))
+    event_type, object_id = _short_text(event.get("type")), _short_text(data.get("id"))
+    if event_type is not None and event_type.startswith("user."):
+        return Subject(event_type, object_id, object_id)
+    member = _object(data.get("public_user_data")).get("user_id")
+    return Subject(event_type, object_id, _short_text(member) or _short_text(data.get("user_id")))
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _short_text(value: object) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= LONGEST_ID else None

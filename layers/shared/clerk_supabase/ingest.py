@@ -6,19 +6,24 @@ import base64
 import binascii
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
-from clerk_supabase.errors import QueueUnavailable, SecretUnavailable, SignatureRefused
+from clerk_supabase.envelope import Envelope, ParkedEvent
+from clerk_supabase.errors import EventTooLarge, QueueUnavailable, SecretUnavailable, SignatureRefused
 from clerk_supabase.kinds import SYNCED_TYPES
-from clerk_supabase.queue import Envelope, Queue
+from clerk_supabase.queue import Queue
 from clerk_supabase.secrets import Secret
 from clerk_supabase.settings import IngestSettings
 from clerk_supabase.signature import Verifier
 from clerk_supabase.telemetry import count, logger
 
 _UNAUTHORIZED = "unauthorized"
+# Tells Svix not to send this message again; others still come.
+# https://docs.svix.com/receiving/delivery-control
+_ABORT = MappingProxyType({"webhook-delivery": "abort-message"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +109,24 @@ class Ingest:
             return Answer(503, "try again later")
 
     def _answer(self, request: Request) -> Answer:
+        envelope = Envelope(self._verify(request), request.body, self._clock_ms())
         if len(request.body) > self._settings.max_body_bytes:
-            count("TooLarge")
-            return Answer(413, f"the body is over {self._settings.max_body_bytes} bytes")
-        svix_id = self._verify(request)
-        envelope = Envelope(svix_id, request.body, self._clock_ms())
+            return _too_large(envelope, f"the body is over {self._settings.max_body_bytes} bytes")
         try:
-            glance = _glance_at(request.body)
+            return self._take(envelope)
+        except EventTooLarge as error:
+            return _too_large(envelope, str(error))
+
+    def _take(self, envelope: Envelope) -> Answer:
+        svix_id = envelope.svix_id
+        try:
+            glance = _glance_at(envelope.body)
         except ValueError as error:
             return self._park(envelope, str(error))
         if self._is_foreign(glance.instance_id):
             count("WrongInstance")
             logger.error("event of another Clerk instance", svix_id=svix_id, instance_id=glance.instance_id)
-            return Answer(403, "wrong instance", {"webhook-delivery": "abort-message"})
+            return Answer(403, "wrong instance", _ABORT)
         if not glance.type:
             return self._park(envelope, "the event has no type")
         if glance.type not in SYNCED_TYPES:
@@ -150,10 +160,17 @@ class Ingest:
         return bool(own and instance_id and instance_id != own)
 
     def _park(self, envelope: Envelope, reason: str) -> Answer:
-        self._parked_queue.send(envelope, reason)
+        self._parked_queue.park(ParkedEvent(envelope, "unusable", reason))
         count("Parked")
         logger.error("event parked", svix_id=envelope.svix_id, reason=reason)
         return Answer(202, "parked")
+
+
+def _too_large(envelope: Envelope, reason: str) -> Answer:
+    """An event never gets smaller, so it is not to come again."""
+    count("TooLarge")
+    logger.error("event too large", svix_id=envelope.svix_id, reason=reason, bytes=len(envelope.body))
+    return Answer(413, reason, _ABORT)
 
 
 _DECODER = msgspec.json.Decoder(_Glance)

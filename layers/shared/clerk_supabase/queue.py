@@ -8,35 +8,29 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from clerk_supabase.errors import QueueUnavailable
+from clerk_supabase.envelope import REASON_CLASSES, Envelope, ParkedEvent, ReasonClass, storable
+from clerk_supabase.errors import EventTooLarge, QueueUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef
 
-# SQS takes the characters that XML 1.0 allows and refuses the whole message otherwise.
-# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
-_REFUSED_BY_SQS = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# SQS takes 1 MiB (1,048,576 bytes) with all attributes. What ingest sends must still fit when retry adds the count of
+# its attempts and sync a reason, so that nothing that was accepted is too large later on.
+# https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
+LARGEST_BODY = 1_040_000
+
 _NOT_CONTROL_CHARACTERS = b"\t\n\r" + bytes(range(0x20, 0x100))
 _NONCHARACTERS = "\ufffe".encode(), "\uffff".encode()
+# Four bytes each, at most.
+_SVIX_ID_LIMIT = 500
 _REASON_LIMIT = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """A delivery on its way: Clerk's body and what ingest knew about it."""
-
-    svix_id: str
-    body: bytes
-    received_at: int
-    """When ingest accepted it: milliseconds since 1970, our clock. For measuring lag, never for ordering."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +39,8 @@ class Message:
 
     message_id: str
     envelope: Envelope
+    parked: ParkedEvent | None = None
+    """What it is when it comes from the parked queue."""
 
 
 class Queue:
@@ -54,39 +50,63 @@ class Queue:
         self._client = client
         self._url = url
 
-    def send(self, envelope: Envelope, reason: str = "", *, is_json: bool = False) -> None:
-        """Returns once SQS holds the message. `reason`: why it is parked. Raises QueueUnavailable.
+    def send(self, envelope: Envelope, *, delay_seconds: int = 0, is_json: bool = False) -> None:
+        """Returns once SQS holds the message. Raises QueueUnavailable, and EventTooLarge when no queue ever takes it.
 
-        `is_json`: the body was parsed, so it is UTF-8 and without control characters.
+        `delay_seconds`: 0 to 900; nobody receives it before. `is_json`: the body was parsed, so it is UTF-8 and
+        without control characters.
         """
+        self._send(envelope, {}, delay_seconds=delay_seconds, is_json=is_json)
+
+    def park(self, event: ParkedEvent) -> None:
+        """Returns once SQS holds the event and the reason why it is parked. Raises as `send` does."""
+        self._send(
+            event.envelope,
+            {"reason": _text(event.reason or "unknown", _REASON_LIMIT), "reason_class": _text(event.reason_class)},
+        )
+
+    def _send(
+        self,
+        envelope: Envelope,
+        more_attributes: Mapping[str, MessageAttributeValueTypeDef],
+        *,
+        delay_seconds: int = 0,
+        is_json: bool = False,
+    ) -> None:
         body, attributes = _to_message(envelope, is_json=is_json)
-        if reason:
-            attributes["reason"] = _text(reason[:_REASON_LIMIT])
+        attributes |= more_attributes
         try:
-            self._client.send_message(QueueUrl=self._url, MessageBody=body, MessageAttributes=attributes)
+            self._client.send_message(
+                QueueUrl=self._url, MessageBody=body, MessageAttributes=attributes, DelaySeconds=delay_seconds
+            )
         except (BotoCoreError, ClientError) as error:
             raise QueueUnavailable(f"SQS did not take the message: {error}") from error
 
 
 def messages_of(lambda_event: Mapping[str, Any]) -> list[Message]:
     """The messages of a Lambda SQS event. One that was sent by hand, without attributes, is read as well as can be."""
-    return [Message(record["messageId"], _from_record(record)) for record in lambda_event["Records"]]
+    return [_from_record(record) for record in lambda_event["Records"]]
 
 
 def _to_message(envelope: Envelope, *, is_json: bool) -> tuple[str, dict[str, MessageAttributeValueTypeDef]]:
     attributes = {
-        "svix_id": _text(envelope.svix_id),
+        "svix_id": _text(envelope.svix_id, _SVIX_ID_LIMIT),
         "received_at": _number(envelope.received_at),
     }
-    if _is_fit_for_sqs(envelope.body, is_json=is_json):
-        return envelope.body.decode(), attributes
-    attributes["encoding"] = _text("base64")
-    # SQS refuses an empty message too; padding alone decodes to nothing.
-    return base64.b64encode(envelope.body).decode() or "=", attributes
+    if envelope.attempts:
+        attributes["attempts"] = _number(envelope.attempts)
+    body = envelope.body
+    if not _is_fit_for_sqs(body, is_json=is_json):
+        attributes["encoding"] = _text("base64")
+        # SQS refuses an empty message too; padding alone decodes to nothing.
+        body = base64.b64encode(body) or b"="
+    if len(body) > LARGEST_BODY:
+        raise EventTooLarge(f"{len(body)} bytes on the queue, which takes {LARGEST_BODY}")
+    return body.decode(), attributes
 
 
 def _is_fit_for_sqs(body: bytes, *, is_json: bool) -> bool:
-    """Whether the pattern above finds nothing; ten times as fast, because it looks at bytes."""
+    """Whether SQS takes the body as it is; ten times as fast as a pattern, because it looks at bytes."""
     if not is_json:
         try:
             body.decode()
@@ -97,23 +117,37 @@ def _is_fit_for_sqs(body: bytes, *, is_json: bool) -> bool:
     return body.isascii() or not any(each in body for each in _NONCHARACTERS)
 
 
-def _from_record(record: Mapping[str, Any]) -> Envelope:
+def _from_record(record: Mapping[str, Any]) -> Message:
     attributes = {name: value.get("stringValue", "") for name, value in record.get("messageAttributes", {}).items()}
     body = record["body"].encode(errors="surrogatepass")
     if attributes.get("encoding") == "base64":
         # What is not base64 after all is no event either, and is parked as it is.
         with contextlib.suppress(binascii.Error):
             body = base64.b64decode(body)
-    received_at = attributes.get("received_at", "")
-    return Envelope(
+    envelope = Envelope(
         svix_id=attributes.get("svix_id") or record["messageId"],
         body=body,
-        received_at=int(received_at if received_at.isdecimal() else record["attributes"]["SentTimestamp"]),
+        received_at=_integer(attributes.get("received_at", ""), int(record["attributes"]["SentTimestamp"])),
+        attempts=_integer(attributes.get("attempts", ""), 0),
     )
+    return Message(record["messageId"], envelope, _parked(envelope, attributes))
 
 
-def _text(value: str) -> MessageAttributeValueTypeDef:
-    return {"DataType": "String", "StringValue": _REFUSED_BY_SQS.sub("\ufffd", value)}
+def _parked(envelope: Envelope, attributes: Mapping[str, str]) -> ParkedEvent | None:
+    if "reason" not in attributes:
+        return None
+    given = attributes.get("reason_class")
+    reason_class: ReasonClass = next((each for each in REASON_CLASSES if each == given), "unusable")
+    return ParkedEvent(envelope, reason_class, attributes["reason"])
+
+
+def _integer(text: str, default: int) -> int:
+    """What an attribute says, unless it was written by hand and says nothing."""
+    return int(text) if text.isdecimal() and len(text) <= 15 else default
+
+
+def _text(value: str, limit: int = 100) -> MessageAttributeValueTypeDef:
+    return {"DataType": "String", "StringValue": storable(value, limit)}
 
 
 def _number(value: int) -> MessageAttributeValueTypeDef:

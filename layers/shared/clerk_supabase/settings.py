@@ -54,6 +54,27 @@ class SyncSettings:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class RetrySettings:
+    """What the retry function needs."""
+
+    database_secret_arn: str
+    sync_queue_url: str
+    database_ca_file: str
+    """As in SyncSettings."""
+    keep_private_metadata: bool
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> RetrySettings:
+        """Raises SettingsError with the name of the variable that is wrong."""
+        return cls(
+            database_secret_arn=_required(environment, "DATABASE_SECRET_ARN"),
+            sync_queue_url=_required(environment, "SYNC_QUEUE_URL"),
+            database_ca_file=environment.get("DATABASE_CA_FILE", ""),
+            keep_private_metadata=environment.get("KEEP_PRIVATE_METADATA", "false") == "true",
+        )
+
+
 def _required(environment: Mapping[str, str], name: str) -> str:
     value = environment.get(name, "")
     if not value:

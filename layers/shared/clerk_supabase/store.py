@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, Protocol, assert_never, cast
+from typing import Any, Literal, LiteralString, Protocol, assert_never, cast
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic_core import PydanticSerializationError, to_json
 
 from clerk_supabase.changes import Change, Changes, Delete, Delivery, Upsert
+from clerk_supabase.envelope import ParkedEvent, storable
 from clerk_supabase.errors import ChangeRefused, DatabaseNotReady, DatabaseUnavailable
+from clerk_supabase.events import subject_of
 
 Outcome = Literal["created", "updated", "unchanged", "stale", "deleted", "refused", "duplicate"]
 
 _APPLY = "select outcome from clerk_sync.apply(%s::jsonb) order by position"
+_PARK = "select clerk_sync.park(%s::jsonb)"
+# An empty batch: nothing is written, but the function, the right to call it and its tables must be there.
+_CHECK = "select clerk_sync.takes_writes(), (select count(*) from clerk_sync.apply(%s::jsonb))"
 
 # A pooler in transaction mode keeps nothing between two statements, so nothing here relies on the session; limits on
 # statements and locks belong to the role. A connection whose other end is gone must fail in seconds, not in hours.
@@ -29,6 +36,10 @@ _CONNECTION_DEFAULTS = {
     "tcp_user_timeout": "10000",
     "sslmode": "verify-full",
 }
+
+# An index of Postgres takes at most 2,700 bytes; a character has up to four.
+_LONGEST_KEY = 255
+_LONGEST_REASON = 1000
 
 # Classes of SQLSTATE. https://www.postgresql.org/docs/current/errcodes-appendix.html
 _PASSES = {
@@ -84,6 +95,22 @@ class Store:
         middle = len(batch) // 2
         return self.apply(batch[:middle]) + self.apply(batch[middle:])
 
+    def park(self, events: Sequence[ParkedEvent]) -> None:
+        """Writes events to clerk_sync.parked_events, all or none. Parking again is harmless.
+
+        Raises Retryable, and ChangeRefused when Postgres does not take them.
+        """
+        rows = to_json([_as_row(event) for event in events]).decode()
+        with _errors_translated():
+            self._execute(rows, _PARK)
+
+    def check(self) -> None:
+        """Raises Retryable unless the database is there, takes writes and has the functions that sync calls."""
+        with _errors_translated():
+            [(takes_writes, _)] = self._execute("[]", _CHECK)
+        if not takes_writes:
+            raise DatabaseUnavailable("the database is read-only")
+
     def close(self) -> None:
         """Closes the connection; the next call opens a new one."""
         if self._connection is not None:
@@ -111,17 +138,17 @@ class Store:
                 rows = self._execute(batch_as_json)
         return [cast("Outcome", rows[position][0]) for position in positions]
 
-    def _execute(self, batch: str) -> list[tuple[Any, ...]]:
+    def _execute(self, batch: str, query: LiteralString = _APPLY) -> list[tuple[Any, ...]]:
         kept = self._connection
         if kept is not None and not kept.closed:
             try:
-                return kept.execute(_APPLY, [batch]).fetchall()
+                return kept.execute(query, [batch]).fetchall()
             except psycopg.OperationalError:
                 # The other end may have gone while the function was frozen; applying twice is harmless.
                 if not kept.closed:
                     raise
         self._connection = self._connect()
-        return self._connection.execute(_APPLY, [batch]).fetchall()
+        return self._connection.execute(query, [batch]).fetchall()
 
     def _connect(self) -> psycopg.Connection:
         try:
@@ -154,6 +181,30 @@ def _as_json(change: Change) -> dict[str, object]:
             return {"kind": kind, "id": id, "deleted_at": deleted_at}
         case _:
             assert_never(change)
+
+
+def _as_row(event: ParkedEvent) -> dict[str, object]:
+    """One element of the batch, by the columns of clerk_sync.parked_events."""
+    envelope = event.envelope
+    subject = subject_of(envelope.body)
+    return {
+        "svix_id": _key(envelope.svix_id),
+        "event_type": subject.event_type and storable(subject.event_type, _LONGEST_KEY),
+        "entity_id": subject.object_id and storable(subject.object_id, _LONGEST_KEY),
+        "user_id": subject.user_id and storable(subject.user_id, _LONGEST_KEY),
+        "reason_class": event.reason_class,
+        "reason": storable(event.reason, _LONGEST_REASON),
+        "attempts": envelope.attempts,
+        "received_at": envelope.received_at,
+        "body": base64.b64encode(envelope.body).decode(),
+    }
+
+
+def _key(svix_id: str) -> str:
+    """Svix's ids have some 30 characters; what was sent by hand may have any number, and must stay apart."""
+    if len(svix_id) <= _LONGEST_KEY:
+        return storable(svix_id, _LONGEST_KEY)
+    return f"{storable(svix_id, 100)}:{hashlib.sha256(svix_id.encode(errors='surrogatepass')).hexdigest()}"
 
 
 def _provenance(delivery: Delivery | None, *, is_main: bool = True) -> dict[str, object]:

@@ -3,66 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from clerk_supabase.changes import Changes, Delivery, changes_of
-from clerk_supabase.errors import ChangeRefused, Permanent, QueueUnavailable, Retryable, UnusableEvent
+from clerk_supabase.envelope import ParkedEvent
+from clerk_supabase.errors import ChangeRefused, ClerkSupabaseError, Retryable, UnusableEvent
 from clerk_supabase.events import parse_event
-from clerk_supabase.queue import Message, Queue
+from clerk_supabase.parking import Parking
+from clerk_supabase.queue import Message
 from clerk_supabase.store import Store
 from clerk_supabase.telemetry import count, logger
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A message that must come again, and why."""
+
+    message_id: str
+    error: ClerkSupabaseError
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    message: Message
+    changes: Changes
+    delivery: Delivery
 
 
 class Sync:
     """Applies what ingest accepted."""
 
-    def __init__(self, store: Store, parked_queue: Queue, *, keep_private_metadata: bool = False) -> None:
+    def __init__(self, store: Store, parking: Parking, *, keep_private_metadata: bool = False) -> None:
         """`keep_private_metadata`: store it in clerk_sync.private_metadata; otherwise it is dropped here."""
         self._keep_private_metadata = keep_private_metadata
         self._store = store
-        self._parked_queue = parked_queue
+        self._parking = parking
 
-    def process(self, messages: Sequence[Message]) -> list[str]:
-        """Applies or parks every message; returns the ids of those that must come again.
+    def process(self, messages: Sequence[Message]) -> list[Failure]:
+        """Applies or parks every message; returns those that must come again.
 
         One message that can never be applied is parked and does not touch the others. When the database is
         away, all that would need it come again.
         """
-        usable: list[tuple[Message, Changes, Delivery]] = []
-        unprocessed: list[str] = []
+        readable: list[_Read] = []
+        hopeless: list[tuple[Message, ParkedEvent]] = []
         for message in messages:
             try:
-                usable.append((message, *self._read(message)))
+                readable.append(self._read(message))
             except UnusableEvent as error:
-                unprocessed += self._park(message, error)
+                hopeless.append((message, ParkedEvent(message.envelope, "unusable", str(error))))
         try:
-            answers = self._store.apply([(changes, delivery) for _, changes, delivery in usable])
+            answers = self._store.apply([(each.changes, each.delivery) for each in readable])
         except Retryable as error:
-            count("Postponed", len(usable))
-            logger.error("not applied, SQS delivers again", reason=str(error), messages=len(usable))
-            return unprocessed + [message.message_id for message, _, _ in usable]
-        for (message, changes, delivery), answer in zip(usable, answers, strict=True):
+            count("Postponed", len(readable))
+            logger.error("not applied, SQS delivers again", reason=str(error), messages=len(readable))
+            postponed = [Failure(each.message.message_id, error) for each in readable]
+            return self._park(hopeless, table_is_away=True) + postponed
+        for each, answer in zip(readable, answers, strict=True):
             if isinstance(answer, ChangeRefused):
-                unprocessed += self._park(message, answer)
+                hopeless.append((each.message, ParkedEvent(each.message.envelope, "refused", str(answer))))
                 continue
             count(answer.capitalize())
-            logger.info(answer, svix_id=delivery.svix_id, event_type=delivery.event_type, object_id=changes.main.id)
-        return unprocessed
+            delivery = each.delivery
+            object_id = each.changes.main.id
+            logger.info(answer, svix_id=delivery.svix_id, event_type=delivery.event_type, object_id=object_id)
+        return self._park(hopeless)
 
-    def _park(self, message: Message, error: Permanent) -> list[str]:
-        """Returns the message's id when it could not be parked: then it must come again."""
-        svix_id = message.envelope.svix_id
-        try:
-            self._parked_queue.send(message.envelope, str(error))
-        except QueueUnavailable as unavailable:
-            logger.error("not parked, SQS delivers again", svix_id=svix_id, reason=str(unavailable))
-            return [message.message_id]
-        count("Parked")
-        logger.error("event parked", svix_id=svix_id, reason=str(error))
-        return []
+    def _park(self, hopeless: Sequence[tuple[Message, ParkedEvent]], *, table_is_away: bool = False) -> list[Failure]:
+        answers = self._parking.park([event for _, event in hopeless], table_is_away=table_is_away)
+        return [
+            Failure(message.message_id, answer)
+            for (message, _), answer in zip(hopeless, answers, strict=True)
+            if answer is not None
+        ]
 
-    def _read(self, message: Message) -> tuple[Changes, Delivery]:
+    def _read(self, message: Message) -> _Read:
         envelope = message.envelope
         event = parse_event(envelope.body)
         delivery = Delivery(envelope.svix_id, event.type, envelope.received_at)
         changes = changes_of(event, envelope.received_at, keep_private_metadata=self._keep_private_metadata)
-        return changes, delivery
+        return _Read(message, changes, delivery)

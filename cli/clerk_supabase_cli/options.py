@@ -1,0 +1,74 @@
+"""Options that several commands share: where the database and the queues are, and what to print."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
+
+import click
+
+from clerk_supabase_cli.queues import OUTPUTS, Queues
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+_DATABASE_HELP: Final = "postgresql:// of the owner; a direct or session connection.  [env: DATABASE_URL]"
+
+database_url_option = click.option("--database-url", envvar="DATABASE_URL", required=True, help=_DATABASE_HELP)
+optional_database_url_option = click.option("--database-url", envvar="DATABASE_URL", help=_DATABASE_HELP)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")
+
+
+def queue_options(command: Command) -> Command:
+    """Adds the options that say where the queues are; `named_queues` makes something of them."""
+    command = click.option("--parked-queue-url", help="The same for the parked queue.")(command)
+    command = click.option("--dead-letter-queue-url", help="The same for the dead letters.")(command)
+    command = click.option("--sync-queue-url", help="Instead of what the stack says.")(command)
+    return click.option(
+        "--stack-name",
+        envvar="CLERK_SUPABASE_STACK",
+        help="Deployed stack, whose outputs say where its queues are; region and credentials as for any AWS tool."
+        "  [env: CLERK_SUPABASE_STACK]",
+    )(command)
+
+
+def named_queues(
+    stack_name: str | None,
+    sync_queue_url: str | None,
+    dead_letter_queue_url: str | None,
+    parked_queue_url: str | None,
+) -> Queues | None:
+    """The queues by the options of the same names; None when nobody named any. Raises QueuesUnreachable.
+
+    A stack is only asked for what is not given.
+    """
+    given = dict(zip(OUTPUTS, (sync_queue_url, dead_letter_queue_url, parked_queue_url), strict=True))
+    urls = {name: url for name, url in given.items() if url}
+    if stack_name and len(urls) < len(OUTPUTS):
+        urls = {**Queues.of_stack(stack_name).urls, **urls}
+    return Queues(urls) if urls else None
+
+
+HOW_TO_NAME_QUEUES: Final = "--stack-name NAME (or CLERK_SUPABASE_STACK=NAME)"
+
+
+class Moment(click.ParamType[datetime]):
+    """A moment: `2026-01-31`, `2026-01-31T12:00`, with an offset or in UTC; or how long ago: `90m`, `2h`, `3d`."""
+
+    name = "when"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """The moment, aware of its time zone."""
+        if isinstance(value, datetime):
+            return value
+        if ago := re.fullmatch(r"(\d{1,5})([smhdw])", value):
+            return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a time such as 2026-01-31T12:00 (UTC) nor an age such as 2h.", param, ctx)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,51 @@
+"""How the command prints what others wrote, and times."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+
+def printable(text: str) -> str:
+    """The text with everything escaped that a terminal would obey instead of showing, such as colours and titles."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def in_utc(moment: datetime | None) -> str:
+    """To the second; empty for none."""
+    return "" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def how_long(seconds: float) -> str:
+    """In the unit a person would take."""
+    if seconds < 0:
+        return f"-{how_long(-seconds)}"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def counted(number: int) -> str:
+    """`1 event`, `2 events`."""
+    return "1 event" if number == 1 else f"{number} events"
+
+
+def print_json(value: object) -> None:
+    """Prints JSON for machines: dataclasses as objects, times in ISO 8601 and UTC."""
+    click.echo(json.dumps(value, indent=2, default=_as_json))
+
+
+def _as_json(value: object) -> Mapping[str, Any] | Sequence[Any] | str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"not to be written as JSON: {type(value).__name__}")

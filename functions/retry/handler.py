@@ -1,0 +1,28 @@
+"""Brings dead letters back to the sync queue, and parks those that failed too often."""
+
+import os
+from typing import Any
+
+from clerk_supabase import aws
+from clerk_supabase.parking import Parking
+from clerk_supabase.queue import Queue, messages_of
+from clerk_supabase.retry import Retry
+from clerk_supabase.secrets import Secret
+from clerk_supabase.settings import RetrySettings
+from clerk_supabase.store import Store
+from clerk_supabase.sync import Sync
+from clerk_supabase.telemetry import metrics
+
+settings = RetrySettings.from_environment(os.environ)
+store = Store(Secret(aws.secrets_manager(), settings.database_secret_arn), settings.database_ca_file)
+retry = Retry(
+    store,
+    Sync(store, Parking(store), keep_private_metadata=settings.keep_private_metadata),
+    Queue(aws.sqs(), settings.sync_queue_url),
+)
+
+
+@metrics.log_metrics
+def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    staying = retry.process(messages_of(event))
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in staying]}

@@ -1,0 +1,109 @@
+"""Empties the dead letters: sends them back once the database is there again, parks what failed too often."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from clerk_supabase.envelope import ParkedEvent
+from clerk_supabase.errors import ClerkSupabaseError, DatabaseUnavailable, Retryable
+from clerk_supabase.parking import Parking
+from clerk_supabase.queue import Message, Queue
+from clerk_supabase.store import Store
+from clerk_supabase.sync import Sync
+from clerk_supabase.telemetry import count, logger
+
+# Lambda stops a loop of functions and queues after about 16 passes through one function; each attempt is one pass.
+# https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
+MAX_ATTEMPTS = 8
+_FIRST_CEILING_SECONDS = 30
+# The longest that SQS delays a message.
+_LONGEST_DELAY_SECONDS = 900
+
+Draw = Callable[[float, float], float]
+
+
+def delay_seconds(attempt: int, draw: Draw = random.uniform) -> int:
+    """How long the attempt, counted from 1, waits: any time up to a ceiling that doubles with each.
+
+    Full jitter, so that the events of one outage do not come back all at once, nor in the same batches:
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+    """
+    ceiling = min(_LONGEST_DELAY_SECONDS, _FIRST_CEILING_SECONDS * 2 ** (attempt - 1))
+    return round(draw(0, ceiling))
+
+
+class Retry:
+    """Decides what becomes of each dead letter, and moves what waits in the parked queue into its table."""
+
+    def __init__(self, store: Store, sync: Sync, sync_queue: Queue) -> None:
+        """`sync` makes the last attempt itself, to learn the reason."""
+        self._store = store
+        self._sync = sync
+        self._sync_queue = sync_queue
+        self._parking = Parking(store)
+
+    def process(self, messages: Sequence[Message]) -> list[str]:
+        """Returns the ids of the messages that stay where they are.
+
+        While the database is away that is all of them, and no attempt is counted. A message is deleted after it was
+        sent back: a crash in between leaves two of it, which is harmless, never none.
+        """
+        try:
+            self._store.check()
+        except Retryable as error:
+            count("RetryPostponed", len(messages))
+            logger.warning("the database is away, all stays as it is", reason=str(error), messages=len(messages))
+            return [message.message_id for message in messages]
+        parked = [message for message in messages if message.parked is not None]
+        dead = [message for message in messages if message.parked is None]
+        young = [message for message in dead if message.envelope.attempts < MAX_ATTEMPTS]
+        old = [message for message in dead if message.envelope.attempts >= MAX_ATTEMPTS]
+        staying = [*self._move_to_table(parked), *self._send_back(young), *self._try_once_more(old)]
+        return [message.message_id for message in staying]
+
+    def _move_to_table(self, messages: Sequence[Message]) -> Sequence[Message]:
+        if not messages:
+            return []
+        try:
+            self._store.park([message.parked for message in messages if message.parked is not None])
+        except ClerkSupabaseError as error:
+            logger.error("not moved to the table of parked events", reason=str(error), messages=len(messages))
+            return messages
+        return []
+
+    def _send_back(self, messages: Sequence[Message]) -> Sequence[Message]:
+        for position, message in enumerate(messages):
+            attempt = message.envelope.attempts + 1
+            delay = delay_seconds(attempt)
+            svix_id = message.envelope.svix_id
+            try:
+                self._sync_queue.send(replace(message.envelope, attempts=attempt), delay_seconds=delay)
+            except ClerkSupabaseError as error:
+                # The next ones would wait as long for the same answer.
+                logger.error("not sent back", svix_id=svix_id, reason=str(error))
+                return messages[position:]
+            count("Retried")
+            logger.info("sent back", svix_id=svix_id, attempt=attempt, delay_seconds=delay)
+        return []
+
+    def _try_once_more(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """One by one, for any of them may be why its neighbours failed."""
+        for position, message in enumerate(messages):
+            failures = self._sync.process([message])
+            if failures:
+                is_parked = self._park_if_it_is_the_reason(message, failures[0].error)
+                # It may have taken as long as a statement may: the next ones wait for the next pass.
+                return messages[position + 1 :] if is_parked else messages[position:]
+        return []
+
+    def _park_if_it_is_the_reason(self, message: Message, error: ClerkSupabaseError) -> bool:
+        """Parks a message that cannot be applied although the database is there. False: it stays."""
+        if not isinstance(error, DatabaseUnavailable):
+            return False
+        try:
+            self._store.check()
+        except Retryable:
+            return False
+        return self._parking.park([ParkedEvent(message.envelope, "exhausted", str(error))]) == [None]
