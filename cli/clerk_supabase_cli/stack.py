@@ -190,6 +190,7 @@ class LocalStack:
             "Architecture": lambda_architecture(),
             "WebhookSecretArn": self.webhook_secret_arn,
             "DatabaseSecretArn": self.database_secret_arn,
+            "AwsEndpointUrl": self.ministack.endpoint,
         } | self._parameters
         return [
             str(self._tools.sam),

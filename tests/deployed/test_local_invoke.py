@@ -69,6 +69,23 @@ def test_the_stored_ingest_event_is_refused_because_its_signature_is_old(stack: 
     assert invoke(stack, root, "IngestFunction", event)["statusCode"] == 401
 
 
+def test_of_the_stored_retry_event_one_is_sent_back_and_one_is_tried_for_the_last_time(
+    stack: LocalStack, root: Path
+) -> None:
+    event = (root / "events" / "retry.json").read_text()
+
+    assert invoke(stack, root, "RetryFunction", event) == {"batchItemFailures": []}
+
+    def delivered() -> set[str]:
+        with psycopg.connect(stack.database_url) as database:
+            query = "select svix_id from clerk_sync.deliveries where svix_id like 'msg\\_2SampleDead_'"
+            return {svix_id for (svix_id,) in database.execute(query)}
+
+    assert "msg_2SampleDead2" in delivered()
+    # Its third attempt waits for up to two minutes.
+    eventually(delivered, lambda found: len(found) == 2, seconds=150)
+
+
 def test_the_stored_sync_event_is_applied(stack: LocalStack, root: Path) -> None:
     event = (root / "events" / "sync.json").read_text()
 

@@ -14,36 +14,16 @@ import httpx
 import psycopg
 import pytest
 
-from clerk_supabase_cli.deliveries import SignedRequest, generate_secret, sign, sign_body
-from clerk_supabase_cli.samples import Json, deleted, event, new_user_id, user
+from clerk_supabase_cli.deliveries import generate_secret, sign, sign_body
+from clerk_supabase_cli.samples import Json, deleted, event, new_user_id
 from clerk_supabase_cli.stack import LocalStack
+from tests.deployed.webhooks import created, now, post, redeliver_quickly, send
 from tests.polling import eventually
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _redeliver_quickly(stack: LocalStack) -> None:
-    """SQS waits three minutes before it delivers again; the tests do not."""
-    stack.ministack.client("sqs").set_queue_attributes(
-        QueueUrl=stack.outputs["SyncQueueUrl"], Attributes={"VisibilityTimeout": "2"}
-    )
-
-
-def post(stack: LocalStack, request: SignedRequest) -> httpx.Response:
-    return httpx.post(
-        stack.webhook_url, content=request.body, headers=dict(request.headers), timeout=60, trust_env=False
-    )
-
-
-def send(stack: LocalStack, happening: Json) -> httpx.Response:
-    return post(stack, sign(happening, stack.webhook_secret))
-
-
-def now() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def created(user_id: str, at: int, **fields: Any) -> Json:
-    return event("user.created", user(user_id, created_at=at, updated_at=at, **fields), timestamp=at + 18)
+    redeliver_quickly(stack)
 
 
 def row(stack: LocalStack, user_id: str) -> tuple[Any, ...] | None:
@@ -60,19 +40,15 @@ def outcome(stack: LocalStack, svix_id: str) -> str | None:
 
 
 def parked(stack: LocalStack, contains: str) -> list[tuple[str, str]]:
-    """Body and reason of what is parked and contains the text; everything is left there for the next look."""
-    sqs = stack.ministack.client("sqs")
-    answer = sqs.receive_message(
-        QueueUrl=stack.outputs["ParkedQueueUrl"],
-        MaxNumberOfMessages=10,
-        VisibilityTimeout=0,
-        MessageAttributeNames=["All"],
-    )
-    messages = [
-        (message["Body"], message["MessageAttributes"]["reason"]["StringValue"])
-        for message in answer.get("Messages", [])
-    ]
-    return [(body, reason) for body, reason in messages if contains in body]
+    """Body and reason of what is parked and contains the text."""
+    with psycopg.connect(stack.database_url) as database:
+        return database.execute(
+            """
+            select convert_from(body, 'UTF8'), reason from clerk_sync.parked_events
+            where position(convert_to(%s, 'UTF8') in body) > 0
+            """,
+            [contains],
+        ).fetchall()
 
 
 def test_a_rotated_signing_secret_is_accepted_without_a_deploy(stack: LocalStack) -> None:

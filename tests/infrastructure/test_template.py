@@ -567,6 +567,12 @@ def test_an_alarm_on_several_metrics_looks_at_their_sum(template: Template) -> N
             assert total["Expression"] in ("SUM(METRICS())", " + ".join(part["Id"] for part in parts))
 
 
+def test_only_what_the_emulator_does_not_know_is_left_out_there(template: Template) -> None:
+    assert template.source["Conditions"]["IsOnAws"] == {"Fn::Not": [{"Condition": "HasAwsEndpointUrl"}]}
+    for name, resource in template.transformed["Resources"].items():
+        assert (resource.get("Condition") == "IsOnAws") is ("Metrics" in properties(resource)), name
+
+
 def test_dead_letters_alarm_only_when_the_retry_function_had_time_to_send_them_back(template: Template) -> None:
     for name, queue in (("DeadLettersAlarm", "SyncDeadLetterQueue"), ("ParkedQueueAlarm", "ParkedQueue")):
         alarm = alarms(template)[name]

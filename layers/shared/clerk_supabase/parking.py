@@ -35,6 +35,7 @@ class Parking:
                 count("Parked")
                 logger.error("event parked", svix_id=svix_id, reason=event.reason, reason_class=event.reason_class)
             else:
+                count("NotParked")
                 logger.error("not parked, SQS delivers again", svix_id=svix_id, reason=str(answer))
         return answers
 

@@ -61,6 +61,7 @@ class Retry:
         young = [message for message in dead if message.envelope.attempts < MAX_ATTEMPTS]
         old = [message for message in dead if message.envelope.attempts >= MAX_ATTEMPTS]
         staying = [*self._move_to_table(parked), *self._send_back(young), *self._try_once_more(old)]
+        count("RetryPostponed", len(staying))
         return [message.message_id for message in staying]
 
     def _move_to_table(self, messages: Sequence[Message]) -> Sequence[Message]:
@@ -71,6 +72,7 @@ class Retry:
         except ClerkSupabaseError as error:
             logger.error("not moved to the table of parked events", reason=str(error), messages=len(messages))
             return messages
+        count("Moved", len(messages))
         return []
 
     def _send_back(self, messages: Sequence[Message]) -> Sequence[Message]:

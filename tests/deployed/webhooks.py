@@ -1,0 +1,38 @@
+"""Webhooks as Clerk sends them to the deployed stack."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx
+
+from clerk_supabase_cli.deliveries import SignedRequest, sign
+from clerk_supabase_cli.samples import Json, event, user
+from clerk_supabase_cli.stack import LocalStack
+
+
+def redeliver_quickly(stack: LocalStack) -> None:
+    """SQS waits minutes before it delivers again; the tests do not."""
+    for queue in ("SyncQueueUrl", "SyncDeadLetterQueueUrl", "ParkedQueueUrl"):
+        stack.ministack.client("sqs").set_queue_attributes(
+            QueueUrl=stack.outputs[queue], Attributes={"VisibilityTimeout": "2"}
+        )
+
+
+def post(stack: LocalStack, request: SignedRequest) -> httpx.Response:
+    return httpx.post(
+        stack.webhook_url, content=request.body, headers=dict(request.headers), timeout=60, trust_env=False
+    )
+
+
+def send(stack: LocalStack, happening: Json) -> httpx.Response:
+    return post(stack, sign(happening, stack.webhook_secret))
+
+
+def now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def created(user_id: str, at: int, **fields: Any) -> Json:
+    return event("user.created", user(user_id, created_at=at, updated_at=at, **fields), timestamp=at + 18)
