@@ -93,6 +93,8 @@ def test_the_worker_can_call_no_other_function_of_the_schema(worker: Connection,
     assert sorted(callable_by_worker) == [
         ("clerk_sync.apply(jsonb)",),
         ("clerk_sync.park(jsonb)",),
+        ("clerk_sync.prune(interval,interval)",),
+        ("clerk_sync.purge(interval,text,integer)",),
         ("clerk_sync.takes_writes()",),
     ]
     with pytest.raises(InsufficientPrivilege):

@@ -1,0 +1,185 @@
+"""What goes after a time: old records, and the personal data of the deleted, for good."""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.errors import InvalidParameterValue
+
+from clerk_supabase.envelope import Envelope, ParkedEvent
+from clerk_supabase.store import Store
+from clerk_supabase_cli import samples
+from tests.integration.databases import Connection, Database, Rows, outcomes, rows, value
+from tests.integration.histories import CREATED_AT, RECEIVED_AT
+from tests.integration.webhooks import deleted, domain, invitation, membership, organization, told, user
+
+HELD_BACK: LiteralString = "30 days"
+
+
+def purge(database: Database, how: str = "scrub", hold_back: str = HELD_BACK) -> Rows:
+    """What the worker's role is told, kind by kind."""
+    with psycopg.connect(database.worker_url) as worker:
+        return worker.execute(
+            "select kind, outcome, constraint_name, purged from clerk_sync.purge(%s::interval, %s)", [hold_back, how]
+        ).fetchall()
+
+
+def personal_data_of(admin: Connection, word: str) -> list[str]:
+    """The tables in which a word is found anywhere."""
+    found = []
+    tables = rows(
+        admin, "select schemaname, tablename from pg_tables where schemaname in ('public', 'clerk_sync') order by 1, 2"
+    )
+    for schema, table in tables:
+        query = sql.SQL("select exists (select from {} as t where t::text like %s)").format(
+            sql.Identifier(schema, table)
+        )
+        [(is_found,)] = admin.execute(query, [f"%{word}%"]).fetchall()
+        if is_found:
+            found.append(f"{schema}.{table}")
+    return found
+
+
+def test_a_deleted_user_is_held_back_until_its_time(database: Database, store: Store, admin: Connection) -> None:
+    store.apply([user(at=1, first_name="Ada"), deleted("user", "user_1", at=2)])
+    admin.execute("update public.users set deleted_at = now() - interval '29 days'")
+    assert purge(database) == []
+    assert value(admin, "select first_name from public.users") == "Ada"
+
+
+def test_a_scrubbed_user_leaves_the_key_and_nothing_personal(
+    database: Database, store: Store, admin: Connection
+) -> None:
+    keeps = {"private_metadata": {"note": "Lovelace"}, "last_name": "Lovelace"}
+    data = samples.user("user_1", created_at=CREATED_AT, updated_at=CREATED_AT + 1, **keeps)
+    store.apply([told("user.updated", data, at=1, svix_id="msg_1", keep_private_metadata=True)])
+    store.apply([told("user.deleted", samples.deleted("user", "user_1"), at=2, keep_private_metadata=True)])
+    assert "clerk_sync.private_metadata" in personal_data_of(admin, "Lovelace")
+
+    assert purge(database) == [("user", "scrubbed", None, 1)]
+
+    assert personal_data_of(admin, "Lovelace") == []
+    assert rows(admin, "select clerk_id, deleted_at is not null from public.users") == [("user_1", True)]
+    assert value(admin, "select deleted_at is not null from clerk_sync.entities where kind = 'user'")
+
+
+def test_a_purge_happens_once(database: Database, store: Store) -> None:
+    store.apply([user(at=1), deleted("user", "user_1", at=2)])
+    assert purge(database) != []
+    assert purge(database) == []
+
+
+def test_users_can_be_deleted_instead_which_lets_the_apps_keys_cascade(
+    database: Database, store: Store, admin: Connection
+) -> None:
+    admin.execute(
+        "create table public.notes (id int, author text references public.users (clerk_id) on delete cascade)"
+    )
+    store.apply([user(at=1)])
+    admin.execute("insert into public.notes values (1, 'user_1')")
+    store.apply([deleted("user", "user_1", at=2)])
+    assert purge(database, "delete") == [("user", "deleted", None, 1)]
+    assert rows(admin, "select clerk_id from public.users") == []
+    assert rows(admin, "select id from public.notes") == []
+
+
+def test_a_foreign_key_of_the_app_that_refuses_is_named_once_and_the_row_is_scrubbed(
+    database: Database, store: Store, admin: Connection
+) -> None:
+    admin.execute("create table public.invoices (id int, payer text references public.users (clerk_id))")
+    store.apply([user(at=1, last_name="Lovelace"), user("user_2", at=1)])
+    admin.execute("insert into public.invoices values (1, 'user_1')")
+    store.apply([deleted("user", "user_1", at=2), deleted("user", "user_2", at=2)])
+
+    assert sorted(purge(database, "delete")) == [
+        ("user", "deleted", None, 1),
+        ("user", "refused", "invoices_payer_fkey", 1),
+    ]
+    assert purge(database, "delete") == []
+
+    assert personal_data_of(admin, "Lovelace") == []
+    assert rows(admin, "select payer from public.invoices") == [("user_1",)]
+
+
+def test_what_belonged_to_a_deleted_organization_goes_with_it(
+    database: Database, store: Store, admin: Connection
+) -> None:
+    store.apply([organization(at=1), membership(at=1), invitation(at=1), domain(at=1)])
+    store.apply([deleted("organization", "org_1", at=2)])
+    assert sorted(purge(database)) == [
+        ("domain", "deleted", None, 1),
+        ("invitation", "deleted", None, 1),
+        ("membership", "deleted", None, 1),
+        ("organization", "deleted", None, 1),
+    ]
+    assert rows(admin, "select clerk_id, deleted_at from public.users") == [("user_1", None)]
+
+
+@pytest.mark.parametrize("how", ["scrub", "delete"])
+def test_nothing_that_arrives_late_brings_purged_data_back(
+    how: str, database: Database, store: Store, admin: Connection
+) -> None:
+    store.apply([user(at=1), membership(at=1), deleted("user", "user_1", at=2)])
+    purge(database, how)
+
+    late = [
+        user(at=9, last_name="Lovelace", svix_id="msg_1"),
+        membership(at=9, svix_id="msg_2", public_metadata={"note": "Lovelace"}),
+        membership("orgmem_2", at=9, svix_id="msg_3", public_metadata={"note": "Lovelace"}),
+        deleted("user", "user_1", at=10, svix_id="msg_4"),
+    ]
+    assert all(isinstance(outcome, str) for outcome in store.apply(late))
+
+    assert personal_data_of(admin, "Lovelace") == []
+    assert rows(admin, "select clerk_membership_id from public.organization_memberships") == []
+    assert outcomes(admin)["msg_1"] == "refused"
+    assert purge(database, how) == []
+
+
+def test_with_no_hold_back_a_deleted_user_goes_at_once(database: Database, store: Store) -> None:
+    store.apply([user(at=1), deleted("user", "user_1", at=2)])
+    assert purge(database, hold_back="0") == [("user", "scrubbed", None, 1)]
+
+
+def test_users_are_purged_some_at_a_time(database: Database, store: Store) -> None:
+    store.apply([each for n in range(5) for each in (user(f"user_{n}", at=1), deleted("user", f"user_{n}", at=2))])
+    with psycopg.connect(database.worker_url) as worker:
+        query = "select purged from clerk_sync.purge('0', 'scrub', 2)"
+        assert [worker.execute(query).fetchall() for _ in range(4)] == [[(2,)], [(2,)], [(1,)], []]
+
+
+def test_an_unknown_way_to_purge_is_refused(database: Database) -> None:
+    with pytest.raises(InvalidParameterValue, match="'scrub' or 'delete'"):
+        purge(database, "burn")
+
+
+def test_old_records_go_and_young_ones_stay(database: Database, store: Store, admin: Connection) -> None:
+    store.apply([user(at=1, svix_id="msg_old"), user("user_2", at=1, svix_id="msg_young")])
+    admin.execute("update clerk_sync.deliveries set applied_at = now() - interval '101 days' where svix_id = 'msg_old'")
+    admin.execute(
+        "update clerk_sync.audit_log set recorded_at = now() - interval '366 days' where entity_id = 'user_1'"
+    )
+    with psycopg.connect(database.worker_url) as worker:
+        pruned = worker.execute("select * from clerk_sync.prune('100 days', '365 days')").fetchone()
+    assert pruned == (1, 1, 0)
+    assert list(outcomes(admin)) == ["msg_young"]
+    assert rows(admin, "select entity_id from clerk_sync.audit_log") == [("user_2",)]
+
+
+def test_a_parked_event_that_was_settled_goes_with_the_record_that_shows_it(
+    database: Database, store: Store, admin: Connection
+) -> None:
+    envelopes = [Envelope(svix_id, b"{}", RECEIVED_AT) for svix_id in ("msg_settled", "msg_open", "msg_discarded")]
+    store.park([ParkedEvent(envelope, "refused", "a constraint of the app") for envelope in envelopes])
+    store.apply([user(at=1, svix_id="msg_settled")])
+    admin.execute("update clerk_sync.deliveries set applied_at = now() - interval '101 days'")
+    admin.execute(
+        "update clerk_sync.parked_events set discarded_at = now() - interval '101 days' where svix_id = 'msg_discarded'"
+    )
+    with psycopg.connect(database.worker_url) as worker:
+        pruned = worker.execute("select * from clerk_sync.prune('100 days', '365 days')").fetchone()
+    assert pruned == (1, 0, 2)
+    assert rows(admin, "select svix_id from clerk_sync.parked_events") == [("msg_open",)]
