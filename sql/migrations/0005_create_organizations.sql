@@ -25,6 +25,7 @@ create table public.organization_memberships (
     clerk_org_id text not null references public.organizations (clerk_org_id) on delete cascade,
     clerk_user_id text not null references public.users (clerk_id) on delete cascade,
     role text not null,
+    role_name text,
     permissions text[] not null default '{}',
     public_metadata jsonb not null default '{}',
     created_at timestamptz,
@@ -34,6 +35,7 @@ create table public.organization_memberships (
 comment on table public.organization_memberships is
 'One row per membership. Who leaves and joins again has a new one, so never look a member up by two rows.';
 comment on column public.organization_memberships.role is 'Always spelled org:<role>.';
+comment on column public.organization_memberships.role_name is 'What people call it. Never decide access by it.';
 comment on column public.organization_memberships.deleted_at is
 'Clerk''s clock: when the membership, its organization or its user was deleted, whichever came first.';
 
@@ -45,6 +47,7 @@ create table public.organization_invitations (
     clerk_org_id text not null references public.organizations (clerk_org_id) on delete cascade,
     email_address text,
     role text not null,
+    role_name text,
     status text,
     inviter_id text,
     accepted_by text,
@@ -146,14 +149,15 @@ select clerk_sync.register(
 
 select clerk_sync.register(
     'membership', 3, 'public.organization_memberships', 'clerk_membership_id',
-    array['role', 'permissions', 'public_metadata', 'created_at'],
+    array['role', 'role_name', 'permissions', 'public_metadata', 'created_at'],
     '{"clerk_org_id": "organization", "clerk_user_id": "user"}'
 );
 
 select clerk_sync.register(
     'invitation', 4, 'public.organization_invitations', 'clerk_invitation_id',
     array[
-        'email_address', 'role', 'status', 'inviter_id', 'accepted_by', 'public_metadata', 'expires_at', 'created_at'
+        'email_address', 'role', 'role_name', 'status', 'inviter_id', 'accepted_by', 'public_metadata', 'expires_at',
+        'created_at'
     ],
     '{"clerk_org_id": "organization"}'
 );

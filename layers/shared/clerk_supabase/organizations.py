@@ -94,6 +94,7 @@ class Membership(ClerkObject):
     kind: ClassVar[Kind] = "membership"
 
     role: Role
+    role_name: Text = None
     permissions: Annotated[list[str], EMPTY_LIST] = []
     public_metadata: Metadata = {}
     organization: _EmbeddedOrganization
@@ -106,6 +107,7 @@ class Membership(ClerkObject):
             "clerk_org_id": self.organization.id,
             "clerk_user_id": self.public_user_data.user_id,
             "role": self.role,
+            "role_name": self.role_name,
             "permissions": self.permissions,
             "public_metadata": self.public_metadata,
             "created_at": timestamp(self.created_at),
@@ -135,6 +137,7 @@ class Invitation(ClerkObject):
     organization_id: Id
     email_address: str
     role: Role
+    role_name: Text = None
     status: Text = None
     inviter_id: Text = None
     user_id: Text = None
@@ -148,6 +151,7 @@ class Invitation(ClerkObject):
             "clerk_org_id": self.organization_id,
             "email_address": self.email_address,
             "role": self.role,
+            "role_name": self.role_name,
             "status": self.status,
             "inviter_id": self.inviter_id,
             "accepted_by": self.user_id,
