@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
 
-# Svix waits 15 s for an answer; two attempts of at most 4 s leave room to say 503.
-_CONFIG = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
+# Svix waits 15 s for an answer, and ingest may take 14 s: two services that hang, each asked twice with a pause of at most
+# a second between, leave room to say 503.
+_CONFIG = Config(connect_timeout=1, read_timeout=2, retries={"mode": "standard", "total_max_attempts": 2})
 
 
 def sqs() -> SQSClient:
