@@ -73,8 +73,9 @@ setup: $(CLI) $(LOCAL_STACK) ## Install what the demo and the `clerk-supabase` c
 demo: setup ## Deploy to an emulated AWS on this machine, send webhooks, show that Postgres agrees
 	@$(WITH_UV) .venv/bin/clerk-supabase demo
 
+# Several processes, because tests of the deployed stack mostly wait: they come first, and the others meanwhile.
 test: $(DEV) $(LOCAL_STACK) ## Run the tests (ARGS="..." for pytest)
-	@$(WITH_UV) .venv/bin/pytest $(ARGS)
+	@$(WITH_UV) .venv/bin/pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 simulate: $(CLI) ## Try random schedules of webhooks, crashes and workers (RUNS=100000, SEED=7)
 	@.venv/bin/clerk-supabase simulate $(RUNS:%=--runs %) $(SEED:%=--seed %)

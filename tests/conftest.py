@@ -31,6 +31,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = str(secrets.randbelow(2**32))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a file run in one process, one after the other, and so do all that share the deployed stack."""
+    for item in items:
+        shared = item.path.parent if item.path.parent.name == "deployed" else item.path
+        item.add_marker(pytest.mark.xdist_group(str(shared)))
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     seed = config.option.hypothesis_seed
     return f"seed of generated examples: {seed} (again: --hypothesis-seed={seed})"

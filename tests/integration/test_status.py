@@ -41,10 +41,10 @@ def deliver(admin: Connection, number: int, *, outcome: str, applied: str, accep
     admin.execute(
         """
         insert into clerk_sync.deliveries (
-            svix_id, event_type, kind, entity_id, outcome, applied_at, received_at, occurred_at
+            svix_id, event_type, entity_id, outcome, applied_at, received_at, occurred_at
         )
         select
-            %(svix_id)s, 'user.updated', 'user', 'user_1', %(outcome)s, at,
+            %(svix_id)s, 'user.updated', 'user_1', %(outcome)s::clerk_sync.outcome, at,
             at - make_interval(secs => %(accepted)s), at - make_interval(secs => %(happened)s)
         from (select now() - %(applied)s::interval as at) as applied
         """,
