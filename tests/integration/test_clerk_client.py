@@ -163,8 +163,11 @@ def test_nobody_can_be_asked_for_by_no_or_too_many_ids(clerk: Clerk, number: int
     assert clerk.http.calls == 0
 
 
-def test_an_answer_that_overlooks_the_ids_does_not_make_everybody_look_gone(api: ClerkApi, clerk: Clerk) -> None:
-    api.faults.add(Fault(body=b'[{"id":"user_somebody_else"}]'))
+@pytest.mark.parametrize("body", [b'[{"id":"user_somebody_else"}]', b'[{"id":null}]'])
+def test_an_answer_that_overlooks_the_ids_does_not_make_everybody_look_gone(
+    api: ClerkApi, clerk: Clerk, body: bytes
+) -> None:
+    api.faults.add(Fault(body=body))
     with pytest.raises(ClerkUnavailable, match="other objects"):
         clerk.users_by_id(expected(api)[:2])
 

@@ -170,9 +170,9 @@ def _ids(name: str, ids: Sequence[str]) -> list[tuple[str, str | int]]:
 
 
 def _only(page: Page, ids: Sequence[str]) -> Page:
-    """Had Clerk overlooked the ids it was asked for, everybody else would look gone."""
-    if not {item.id for item in page.items} <= set(ids):
-        raise ClerkUnavailable("Clerk answered with other objects than those it was asked for")
+    """Had Clerk overlooked the ids it was asked for, they would look gone; so would one that cannot be read."""
+    if page.odd or not {item.id for item in page.items} <= set(ids):
+        raise ClerkUnavailable("Clerk answered with other objects than those it was asked for, or with odd ones")
     return page
 
 
