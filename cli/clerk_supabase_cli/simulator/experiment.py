@@ -13,8 +13,8 @@ from typing import Final, Self
 import psycopg
 
 from clerk_supabase.changes import Changes, Delivery, changes_of
-from clerk_supabase.events import parse_event
 from clerk_supabase.envelope import Envelope
+from clerk_supabase.events import parse_event
 from clerk_supabase.store import Store
 from clerk_supabase_cli.simulator.comparison import Expected, History, Rows, different, not_as_in_the_worlds
 from clerk_supabase_cli.simulator.databases import Database, FixedUrl

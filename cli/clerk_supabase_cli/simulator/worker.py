@@ -38,9 +38,7 @@ class NoParking(Parking):
 class Worker:
     """The real sync function, with a store of its own; what may befall it is said by the batch's fate."""
 
-    def __init__(
-        self, store: Store, parking: NoParking, scissors: Scissors, *, keep_private_metadata: bool
-    ) -> None:
+    def __init__(self, store: Store, parking: NoParking, scissors: Scissors, *, keep_private_metadata: bool) -> None:
         self._sync = Sync(store, parking, keep_private_metadata=keep_private_metadata)
         self._scissors = scissors
 
