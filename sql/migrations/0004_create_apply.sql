@@ -55,10 +55,16 @@ alter table clerk_sync.deliveries enable row level security;
 -- What can be synced: one row per kind, written by clerk_sync.register().
 create table clerk_sync.kinds (
     kind text primary key,
-    write_order integer not null unique
+    write_order integer not null unique,
+    relation text not null,
+    key_column name not null,
+    mirrored_columns name[] not null,
+    parents jsonb not null
 );
 
 comment on column clerk_sync.kinds.write_order is 'Parents before children.';
+comment on column clerk_sync.kinds.relation is 'Its table, spelled as in a statement.';
+comment on column clerk_sync.kinds.parents is '{"column": "kind of the entity it names"}';
 
 alter table clerk_sync.kinds enable row level security;
 
@@ -252,8 +258,11 @@ begin
             ) as audited (operation, tables)
         );
     end if;
-    insert into clerk_sync.kinds (kind, write_order) values (kind_name, kind_order)
-    on conflict on constraint kinds_pkey do update set write_order = excluded.write_order;
+    insert into clerk_sync.kinds (kind, write_order, relation, key_column, mirrored_columns, parents)
+    values (kind_name, kind_order, relation, key_column, mirrored_columns, parents)
+    on conflict on constraint kinds_pkey do update set
+        write_order = excluded.write_order, relation = excluded.relation, key_column = excluded.key_column,
+        mirrored_columns = excluded.mirrored_columns, parents = excluded.parents;
 
     -- Written out for the kinds there are: a statement built at every call would be planned at every call.
     execute (

@@ -43,7 +43,7 @@ create index organization_memberships_user_idx on public.organization_membership
 create table public.organization_invitations (
     clerk_invitation_id text primary key,
     clerk_org_id text not null references public.organizations (clerk_org_id) on delete cascade,
-    email_address text not null,
+    email_address text,
     role text not null,
     status text,
     inviter_id text,

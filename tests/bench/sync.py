@@ -35,6 +35,7 @@ def measure(root: Path) -> Iterator[Result]:
         yield from _over_a_link(made)
         yield _without_a_link(made)
         yield _all_kinds(made)
+        yield from _all_kinds_in_time(made)
         yield _poison(made)
 
 
@@ -101,6 +102,21 @@ def _all_kinds(made: Databases) -> Result:
     return Result(
         "round trips of 10, 100, 1000 events of all kinds", "", _listed(counted), max(counted), "per batch", Target(1)
     )
+
+
+def _all_kinds_in_time(made: Databases) -> Iterator[Result]:
+    """A batch that mixes them all against one of users only."""
+    ours = made.take()
+    traffic = Traffic()
+    with closing(Store(Url(ours.worker_url))) as store:
+        for _ in range(5):
+            store.apply(traffic.batch(100))
+        for size, many in ((10, 40), (100, 20)):
+            batches = [(traffic.batch(size), world(f"{size}n{number}", size)) for number in range(many)]
+            users, mixed = shortest_in_turns(
+                lambda batch: store.apply(batch[0]), lambda batch: store.apply(batch[1]), batches
+            )
+            yield cost(f"batch of {size} of all kinds", f"batch of {size} users", users, mixed)
 
 
 def _poison(made: Databases) -> Result:
