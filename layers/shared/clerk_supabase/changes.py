@@ -10,7 +10,7 @@ from typing import Any, Literal
 from clerk_supabase.clerk_object import ClerkObject, Columns, Id, Lenient, Metadata, parse_json, parse_object
 from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.events import Event
-from clerk_supabase.kinds import SYNCED_TYPES, Kind
+from clerk_supabase.kinds import REPAIR_PREFIX, SYNCED_TYPES, Kind
 from clerk_supabase.organizations import Domain, Invitation, Membership, Organization
 from clerk_supabase.users import User
 
@@ -76,12 +76,24 @@ class Delivery:
     """When ingest accepted it: milliseconds, our clock. For measuring lag, never for ordering."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """A change that no webhook brought, but a comparison with Clerk."""
+
+    name: str
+    """In the audit log in place of a webhook's id: the run and the object."""
+
+
+Source = Delivery | Reconciled | None
+"""What brought a change; None: an operator."""
+
+
 def changes_of(event: Event, received_at: int, *, keep_private_metadata: bool = False) -> Changes:
     """The changes an event means. `received_at`: when ingest accepted it, milliseconds.
 
     Raises UnusableEvent when its object is unusable, of a type that is not synced, or from the future.
     """
-    meaning = SYNCED_TYPES.get(event.type)
+    meaning = SYNCED_TYPES.get(event.type.removeprefix(REPAIR_PREFIX))
     if meaning is None:
         raise UnusableEvent("event.type: not a type that is synced")
     if meaning.is_delete:

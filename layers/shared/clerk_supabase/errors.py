@@ -6,6 +6,7 @@ ClerkSupabaseError
 │   ├── DatabaseNotReady   reached, but not set up for this code
 │   ├── QueueUnavailable
 │   ├── SecretUnavailable
+│   ├── RunTakenOver       another process works on the run of reconcile by now
 │   └── ClerkUnavailable
 │       └── OutOfTime
 └── Permanent              no code of ours can use it: park it with its reason
@@ -46,6 +47,10 @@ class QueueUnavailable(Retryable):
 
 class SecretUnavailable(Retryable):
     """Secrets Manager did not give the secret, or the secret is unusable."""
+
+
+class RunTakenOver(Retryable):
+    """Another process works on this comparison by now."""
 
 
 class Permanent(ClerkSupabaseError):
