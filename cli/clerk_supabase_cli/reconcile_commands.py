@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import sys
@@ -28,6 +29,7 @@ from clerk_supabase.reconcile_pages import Progress, ReconcileSettings
 from clerk_supabase.repairs import DirectRepairs, QueueRepairs
 from clerk_supabase.runs import Finding, Mode, RunDetails, Runs, RunSummary
 from clerk_supabase.store import Store
+from clerk_supabase.telemetry import logger
 from clerk_supabase_cli.options import (
     clerk_api_url_option,
     database_url_option,
@@ -40,6 +42,7 @@ from clerk_supabase_cli.printing import how_long, in_utc, print_json, printable
 from clerk_supabase_cli.queues import client
 
 _DIFFERENCES: Final = ("missing", "stale", "different", "extra", "deleted here")
+_COUNTED: Final = ("listed", "compared", *_DIFFERENCES, "repaired", "deleted")
 _KEY_VARIABLE: Final = "CLERK_SECRET_KEY"
 _ON_A_PAGE: Final = 100
 # More are counted by the run, and not worth a table.
@@ -278,8 +281,17 @@ def _reconcile(
         else DirectRepairs(keep_private_metadata=keep_private_metadata)
     )
     settings = ReconcileSettings(keep_private_metadata=keep_private_metadata)
+    _log_to_stderr()
     with closing(http), _runs(database_url) as runs:
         yield _Tools(Reconcile(http, runs, repairs, settings), runs)
+
+
+def _log_to_stderr() -> None:
+    """What the functions log for CloudWatch would be in the way of what is printed."""
+    handler = logger.registered_handler
+    if isinstance(handler, logging.StreamHandler):
+        handler.setStream(sys.stderr)
+    logger.setLevel(logging.WARNING)
 
 
 def _details(runs: Runs, run_id: int) -> RunDetails:
@@ -360,7 +372,8 @@ def _print_run(run: RunSummary) -> None:
 
 def _counts_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
     """A line for each kind, a column for everything that was counted."""
-    names = list(dict.fromkeys(name for each in counts.values() for name in each))
+    counted = {name for each in counts.values() for name in each}
+    names = [name for name in _COUNTED if name in counted] + sorted(counted - set(_COUNTED))
     table = Table("kind", *(name.replace("_", " ") for name in names))
     for column in table.columns[1:]:
         column.justify = "right"
@@ -376,7 +389,8 @@ def _groups_table(findings: Sequence[Finding]) -> Table:
     for each in findings:
         examples.setdefault((each.kind, each.difference, each.cause, tuple(each.fields or ())), each.entity_id)
     table = Table("kind", "difference", "likely cause", "columns", "objects", "for example")
-    table.columns[3].overflow = table.columns[5].overflow = "fold"
+    table.columns[3].overflow = "fold"
+    table.columns[5].no_wrap = True
     table.columns[4].justify = "right"
     for group, number in groups.most_common(_ON_A_PAGE):
         kind, difference, cause, fields = group
@@ -387,7 +401,9 @@ def _groups_table(findings: Sequence[Finding]) -> Table:
 
 def _findings_table(findings: Sequence[Finding]) -> Table:
     table = Table("object", "difference", "likely cause", "columns", "done")
-    table.columns[0].overflow = table.columns[3].overflow = "fold"
+    # An id in two lines cannot be copied.
+    table.columns[0].no_wrap = True
+    table.columns[3].overflow = "fold"
     for each in findings:
         row = (f"{each.kind}\n{each.entity_id}", each.difference, each.cause, ", ".join(each.fields or ()), _done(each))
         table.add_row(*(Text("\n".join(map(printable, cell.splitlines()))) for cell in row))
