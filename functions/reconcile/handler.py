@@ -27,13 +27,12 @@ RESERVE_SECONDS = 30
 
 settings = ReconcileFunctionSettings.from_environment(os.environ)
 secrets_manager = aws.secrets_manager()
+store = Store(Secret(secrets_manager, settings.database_secret_arn), settings.database_ca_file)
+clerk_key = Secret(secrets_manager, settings.clerk_secret_key_arn)
+clerk_http = ClerkHttp(clerk_key, settings.clerk_api_url or BASE_URL, share=settings.rate_limit_share)
 reconcile = Reconcile(
-    ClerkHttp(
-        Secret(secrets_manager, settings.clerk_secret_key_arn),
-        settings.clerk_api_url or BASE_URL,
-        share=settings.rate_limit_share,
-    ),
-    Runs(Store(Secret(secrets_manager, settings.database_secret_arn), settings.database_ca_file)),
+    clerk_http,
+    Runs(store),
     QueueRepairs(Queue(aws.sqs(), settings.sync_queue_url), keep_private_metadata=settings.keep_private_metadata),
     ReconcileSettings(
         brake=Brake(settings.brake_rows, settings.brake_percent),
