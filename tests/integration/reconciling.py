@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, cast
+
+import pytest
+from psycopg import sql
 
 from clerk_supabase.parking import Parking
 from clerk_supabase.queue import Queue, messages_of
@@ -15,15 +18,15 @@ from clerk_supabase.reconcile import Reconcile, Report, Request
 from clerk_supabase.reconcile_pages import Progress, ReconcileSettings
 from clerk_supabase.repairs import DirectRepairs, QueueRepairs, Repairs
 from clerk_supabase.runs import Finding, Runs
-from clerk_supabase.store import Store
+from clerk_supabase.store import Function, Store
 from clerk_supabase.sync import Sync
 from clerk_supabase_cli.clerk_api.answers import Answers
 from clerk_supabase_cli.clerk_api.population import BEGINNING, Population
 from clerk_supabase_cli.clerk_api.server import ClerkApi
 from clerk_supabase_cli.simulator.worlds import World
 from tests.aws import Account
-from tests.integration.clerk import FixedKey, Reader, reader
-from tests.integration.databases import Connection, Database, Url, rows, value
+from tests.integration.clerk import Reader, reader
+from tests.integration.databases import Connection, Database, Url
 
 MINUTE = 60_000
 
@@ -51,9 +54,7 @@ class Rig:
 
     def reconcile(self, repairs: Repairs | None = None) -> Reconcile:
         direct = DirectRepairs(keep_private_metadata=self.settings.keep_private_metadata)
-        return Reconcile(
-            self.ours.http, self.runs, repairs or direct, self.settings, monotonic=self.ours.clock
-        )
+        return Reconcile(self.ours.http, self.runs, repairs or direct, self.settings, monotonic=self.ours.clock)
 
     def run(
         self, mode: Any = "full", *, repairs: Repairs | None = None, seconds: float = math.inf, **request: Any
@@ -78,18 +79,34 @@ class Rig:
 
     def shown(self, table: str = "users", key: str = "clerk_id") -> set[str]:
         """The ids that everybody may see."""
-        query: Any = f"select {key} from public.{table} where deleted_at is null"
-        return {each for (each,) in rows(self.admin, query)}
+        query = sql.SQL("select {} from public.{} where deleted_at is null")
+        return {each for (each,) in self.admin.execute(query.format(sql.Identifier(key), sql.Identifier(table)))}
 
     def column(self, user_id: str, name: str) -> Any:
-        query: Any = f"select {name} from public.users where clerk_id = %s"
-        return value(self.admin, query, user_id)
+        query = sql.SQL("select {} from public.users where clerk_id = %s").format(sql.Identifier(name))
+        [(only,)] = self.admin.execute(query, [user_id])
+        return only
 
     def forget(self, *user_ids: str) -> None:
         """As if no event about these had ever arrived."""
         self.admin.execute("delete from public.users where clerk_id = any(%s)", [list(user_ids)])
         self.admin.execute("delete from clerk_sync.entities where id = any(%s)", [list(user_ids)])
         self.admin.execute("delete from clerk_sync.audit_log where entity_id = any(%s)", [list(user_ids)])
+
+    def die_at(self, function: str, *, skip: int = 0, mode: Any = "full") -> None:
+        """A run whose process is killed as it is about to call a function of the database, and its lease is over."""
+        mortal = _MortalStore(Url(self.database.worker_url), function, skip)
+        direct = DirectRepairs(keep_private_metadata=self.settings.keep_private_metadata)
+        self.world.now += MINUTE
+        with closing(mortal), pytest.raises(Killed):
+            Reconcile(self.ours.http, Runs(mortal), direct, self.settings, monotonic=self.ours.clock).run(
+                Request(mode), math.inf
+            )
+        self.lose_lease()
+
+    def lose_lease(self) -> None:
+        """Time passes without a sign of life of whoever works on a run."""
+        self.admin.execute("update clerk_sync.reconcile_runs set lease_until = now() where state = 'running'")
 
     def agrees(self) -> bool:
         """Whether the tables show who is in Clerk, and nobody else."""
@@ -101,9 +118,7 @@ class Rig:
 
 
 @contextmanager
-def rig_with(
-    database: Database, users: int = 0, *, same_moment: int = 1, **settings: Any
-) -> Iterator[Rig]:
+def rig_with(database: Database, users: int = 0, *, same_moment: int = 1, **settings: Any) -> Iterator[Rig]:
     """An instance with that many users who signed up a second apart, and an empty database."""
     world = World(Random(1), "a", users=Population(users, same_moment=same_moment))
     world.now = BEGINNING + users * 1_000 + 60 * MINUTE
@@ -116,6 +131,29 @@ def rig_with(
         ours = reader(api.url)
         yield Rig(api, database, admin, store, ours, ReconcileSettings(**{"threads": 3} | settings))
         ours.http.close()
+
+
+class Killed(BaseException):
+    """The process is no more."""
+
+
+class _MortalStore(Store):
+    def __init__(self, url: Url, function: str, skip: int) -> None:
+        super().__init__(url)
+        self._function = function
+        self._left = [skip]
+
+    def twin(self) -> Store:
+        twin = _MortalStore(cast("Url", self._url), self._function, 0)
+        twin._left = self._left
+        return twin
+
+    def call(self, function: Function, argument: object) -> Any:
+        if function == self._function or self._left[0] < 0:
+            self._left[0] -= 1
+            if self._left[0] < 0:
+                raise Killed
+        return super().call(function, argument)
 
 
 @dataclass
@@ -135,3 +173,16 @@ class Queued:
         parking = Parking(self.store, Queue(self.account.sqs, self.account.parked_queue_url))
         assert Sync(self.store, parking).process(messages) == []
         return len(messages)
+
+
+def happening_after(get: Callable[..., Any], path: str, happening: Callable[[], object]) -> Callable[..., Any]:
+    """Clerk's answers to this path reach us after something has happened, once."""
+    waiting = [happening]
+
+    def get_late(asked: str, *arguments: Any, **options: Any) -> Any:
+        answer = get(asked, *arguments, **options)
+        if asked == path and waiting:
+            waiting.pop()()
+        return answer
+
+    return get_late

@@ -221,7 +221,8 @@ class Comparison:
         else:
             repairs = self._repairs_of(to_repair)
             self._add_repaired(len(repairs), self._work.repairs.send(self._runs.store, repairs, self._work.clock_ms()))
-            self.missing_created += [item.created_at for item in missing if item.created_at is not None]
+            if not self._work.repairs.are_done_at_once:
+                self.missing_created += [item.created_at for item in missing if item.created_at is not None]
 
     def _repairs_of(self, items: Sequence[Item]) -> list[Repair]:
         run_id, kind = self._work.run_id, self.window.kind

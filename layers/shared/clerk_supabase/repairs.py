@@ -59,6 +59,11 @@ class Repair:
 class Repairs(Protocol):
     """Where repairs go."""
 
+    @property
+    def are_done_at_once(self) -> bool:
+        """Whether the tables have them when `send` returns."""
+        ...
+
     def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> int:
         """Returns how many were taken; all others are logged, each with its reason, and can never be taken.
 
@@ -69,6 +74,8 @@ class Repairs(Protocol):
 
 class DirectRepairs:
     """Applies repairs at once."""
+
+    are_done_at_once = True
 
     def __init__(self, *, keep_private_metadata: bool = False) -> None:
         self._keep_private_metadata = keep_private_metadata
@@ -92,6 +99,8 @@ class DirectRepairs:
 
 class QueueRepairs:
     """Sends repairs to the sync queue, where they wait their turn among the webhooks."""
+
+    are_done_at_once = False
 
     def __init__(self, queue: Queue, *, keep_private_metadata: bool = False) -> None:
         self._queue = queue
