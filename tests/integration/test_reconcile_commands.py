@@ -141,6 +141,14 @@ def test_a_run_shows_every_object_that_differed_and_what_became_of_it(mirrored: 
     assert command.json("reconcile", "show", run_id, "--difference", "extra")["findings"] == []
 
 
+def test_the_timeline_of_a_user_shows_what_a_comparison_found(mirrored: Rig, command: Command) -> None:
+    mirrored.world.update("user", ADA, {"first_name": "Augusta"})
+    mirrored.world.now += MINUTE
+    run_id = command.json("reconcile")["report"]["run_id"]
+    printed = command.run("explain", ADA).stdout
+    assert f"user stale: its last change did not arrive, first_name  run {run_id}" in printed
+
+
 def test_one_user_is_read_again_by_id(mirrored: Rig, command: Command) -> None:
     mirrored.world.update("user", ADA, {"first_name": "Augusta"})
     mirrored.world.remove_user(BEN)
