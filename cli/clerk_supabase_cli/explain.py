@@ -55,6 +55,15 @@ cross join lateral (
     (discarded_at, 'discarded')
 ) as moment (at, what)
 where entity_id = %(id)s and moment.at is not null
+union all
+select
+    found_at,
+    'reconcile',
+    concat(kind, ' ', difference, ': ', cause, ', ' || nullif(array_to_string(fields, ', '), '')),
+    'run ' || run_id,
+    null
+from clerk_sync.reconcile_findings
+where entity_id = %(id)s
 order by 1
 """
 _ENTITY: Final = """
@@ -87,6 +96,7 @@ class Moment:
     what: str
     details: str | None
     svix_id: str | None
+    """Or the run of reconcile."""
     lag_seconds: float | None
     """From Clerk's clock to the commit."""
 

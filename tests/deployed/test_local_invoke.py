@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from clerk_supabase_cli.samples import user
 from clerk_supabase_cli.stack import LocalStack
 from tests.polling import eventually
 
@@ -20,14 +21,23 @@ _INVOKE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 import handler
-print(json.dumps(handler.lambda_handler(json.load(sys.stdin), None)))
+
+class Context:
+    def get_remaining_time_in_millis(self):
+        return 60_000
+
+print(json.dumps(handler.lambda_handler(json.load(sys.stdin), Context())))
 """
 
 
 def invoke(stack: LocalStack, root: Path, logical_id: str, event: str) -> dict[str, Any]:
     """Invokes a function with the variables of events/env.json, moved to the port this stack listens on."""
     variables = json.loads((root / "events" / "env.json").read_text())[logical_id]
-    environment = {name: value.replace(":4566", f":{stack.ministack.port}") for name, value in variables.items()}
+    moved = {":4566": f":{stack.ministack.port}", ":4567": f":{stack.clerk.port}"}
+    environment = {
+        name: next((value.replace(old, new) for old, new in moved.items() if old in value), value)
+        for name, value in variables.items()
+    }
     environment |= {
         "PATH": os.environ["PATH"],
         "AWS_ENDPOINT_URL": stack.ministack.endpoint,
@@ -35,6 +45,10 @@ def invoke(stack: LocalStack, root: Path, logical_id: str, event: str) -> dict[s
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
         "MAX_BODY_BYTES": "1040000",
+        "RATE_LIMIT_SHARE": "1",
+        "BRAKE_ROWS": "10",
+        "BRAKE_PERCENT": "1",
+        "SILENCE_MINUTES": "30",
         "POWERTOOLS_METRICS_NAMESPACE": "Tests",
         "POWERTOOLS_SERVICE_NAME": logical_id,
     }
@@ -108,3 +122,18 @@ def test_an_unknown_sample_is_named_with_those_there_are() -> None:
 def _names(stack: LocalStack, user_id: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(stack.database_url) as database:
         return database.execute("select first_name from public.users where clerk_id = %s", [user_id]).fetchall()
+
+
+def test_the_event_for_the_reconcile_function_compares_and_changes_nothing(stack: LocalStack, root: Path) -> None:
+    user_id = "user_2Compared00000000000000000"
+    with stack.clerk.writing() as clerk:
+        clerk.users[user_id] = user(user_id, created_at=clerk.now, updated_at=clerk.now)
+    try:
+        answer = invoke(stack, root, "ReconcileFunction", (root / "events" / "reconcile.json").read_text())
+    finally:
+        with stack.clerk.writing() as clerk:
+            del clerk.users[user_id]
+    assert answer["dry_run"]
+    assert answer["counts"]["user"]["missing"] == 1
+    with psycopg.connect(stack.database_url) as database:
+        assert not database.execute("select from public.users where clerk_id = %s", [user_id]).fetchall()

@@ -26,7 +26,8 @@ def typed(stack: LocalStack, *arguments: str, stack_name: str = "") -> subproces
         [str(Path(sys.executable).with_name("clerk-supabase")), *arguments],
         env=own
         | stack.ministack.environment
-        | {"DATABASE_URL": stack.database_url, "CLERK_SUPABASE_STACK": stack_name or stack.name},
+        | {"DATABASE_URL": stack.database_url, "CLERK_SUPABASE_STACK": stack_name or stack.name}
+        | {"CLERK_API_URL": stack.clerk.url, "CLERK_SECRET_KEY": stack.clerk.answers.key},
         capture_output=True,
         text=True,
         check=False,

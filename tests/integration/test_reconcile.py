@@ -1,0 +1,286 @@
+"""Reconcile: whatever got lost or was changed by hand, after one run the tables are as Clerk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from clerk_supabase.changes import Delete, changes_of
+from clerk_supabase.errors import WrongInstance
+from clerk_supabase.events import parse_event
+from clerk_supabase_cli.clerk_api.faults import Fault, without_every
+from clerk_supabase_cli.clerk_api.population import BEGINNING
+from tests.integration.databases import Database, rows
+from tests.integration.histories import alone
+from tests.integration.reconciling import MINUTE, Rig, happening_after, rig_with
+
+
+@pytest.fixture
+def rig(database: Database) -> Iterator[Rig]:
+    """1,201 users, all of them mirrored."""
+    with rig_with(database, 1_201) as rig:
+        assert rig.run().state == "complete"
+        yield rig
+
+
+def user(number: int) -> str:
+    return f"user_{number:026}"
+
+
+# The first run
+
+
+def test_the_first_run_fills_an_empty_database(database: Database) -> None:
+    with rig_with(database, 1_201) as rig:
+        report = rig.run()
+        assert (report.state, report.reason) == ("complete", None)
+        assert rig.agrees()
+        assert report.counts["user"] == {"compared": 1_201, "listed": 1_201, "missing": 1_201, "repaired": 1_201}
+        # Of a back-fill only the number is kept.
+        assert rows(rig.admin, "select count(*) from clerk_sync.reconcile_findings") == [(0,)]
+        assert max(each.compared for each in rig.told if each.kind == "user") == 1_201
+
+
+def test_the_second_run_finds_nothing_and_writes_nothing(rig: Rig) -> None:
+    before = rows(rig.admin, "select xmin::text, ctid::text from public.users order by clerk_id")
+    report = rig.run()
+    assert (report.state, report.findings) == ("complete", 0)
+    assert rows(rig.admin, "select xmin::text, ctid::text from public.users order by clerk_id") == before
+
+
+def test_no_request_for_users_has_an_offset(rig: Rig) -> None:
+    assert rig.api.counts["offset > 0"] == 0
+
+
+def test_a_key_of_another_instance_is_refused_before_anything_is_read(rig: Rig) -> None:
+    rig.api.answers.instance_id = "ins_other"
+    calls = rig.ours.http.calls
+    with pytest.raises(WrongInstance, match="ins_other, the database mirrors ins_2Local"):
+        rig.run()
+    assert rig.ours.http.calls == calls + 1
+
+
+# What differs
+
+
+def test_missing_stale_different_and_extra_rows_are_told_apart_and_repaired(rig: Rig) -> None:
+    rig.forget(user(3))
+    rig.world.now += 5_000
+    rig.world.update("user", user(4), {"last_name": "Newer"})
+    rig.admin.execute("update public.users set first_name = 'Mallory', locked = true where clerk_id = %s", [user(5)])
+    rig.world.remove_user(user(6))
+    rig.admin.execute("delete from public.users where clerk_id = %s", [user(7)])
+    report = rig.run()
+    assert (report.state, report.reason) == ("complete", None)
+    found = {key: (each.difference, each.cause, each.fields) for key, each in rig.findings(report).items()}
+    assert found == {
+        user(3): ("missing", "it never arrived", None),
+        user(4): ("stale", "its last change did not arrive", ["last_name"]),
+        user(5): ("different", "somebody edited the row", ["first_name", "locked"]),
+        user(6): ("extra", "its delete did not arrive", None),
+        user(7): ("missing", "somebody removed the row", None),
+    }
+    assert all(each.sent_at is not None for each in rig.findings(report).values())
+    assert rig.agrees()
+    assert (rig.column(user(4), "last_name"), rig.column(user(5), "locked")) == ("Newer", False)
+    assert rig.run().findings == 0
+
+
+def test_half_the_users_missing_from_a_good_answer_deletes_nobody_and_the_run_says_why(rig: Rig) -> None:
+    rig.world.remove_user(user(6))
+    rig.api.faults.add(without_every(2), path="/users")
+    report = rig.run()
+    assert report.state == "incomplete"
+    assert report.reason is not None
+    assert "Clerk listed" in report.reason
+    assert "no user is deleted" in report.reason
+    assert len(rig.shown()) == 1_201
+
+
+def test_a_run_by_versions_only_finds_what_got_lost_but_not_what_was_edited(rig: Rig) -> None:
+    rig.forget(user(3))
+    rig.world.update("user", user(4), {"last_name": "Newer"})
+    rig.admin.execute("update public.users set first_name = 'Mallory' where clerk_id = %s", [user(5)])
+    report = rig.run(versions_only=True)
+    assert {key: each.difference for key, each in rig.findings(report).items()} == {
+        user(3): "missing",
+        user(4): "stale",
+    }
+    assert rig.column(user(4), "last_name") == "Newer"
+
+
+def test_a_dry_run_reports_the_same_and_repairs_nothing(rig: Rig) -> None:
+    rig.forget(user(3))
+    rig.world.update("user", user(4), {"last_name": "Newer"})
+    rig.world.remove_user(user(6))
+    report = rig.run(dry_run=True)
+    assert report.state == "complete"
+    assert {each.difference for each in rig.findings(report).values()} == {"missing", "stale", "extra"}
+    assert all(each.sent_at is None for each in rig.findings(report).values())
+    assert user(3) not in rig.shown()
+    assert user(6) in rig.shown()
+    assert rig.run().findings == 3
+
+
+def test_what_was_deleted_here_and_is_in_clerk_is_reported_and_never_revived(rig: Rig) -> None:
+    rig.store.apply(alone(Delete("user", user(8), rig.world.now)))
+    rig.world.now += MINUTE
+    report = rig.run()
+    assert rig.findings(report)[user(8)].difference == "deleted here"
+    assert rig.findings(report)[user(8)].action == "none"
+    assert user(8) not in rig.shown()
+
+
+def test_a_row_that_the_app_made_is_never_deleted(rig: Rig) -> None:
+    rig.admin.execute(
+        "insert into public.users (clerk_id, created_at) values ('user_of_the_app', %s)",
+        [datetime.fromtimestamp(BEGINNING / 1000 + 5, UTC)],
+    )
+    rig.admin.execute("insert into public.users (clerk_id) values ('user_without_time')")
+    report = rig.run()
+    assert report.state == "complete"
+    assert {(key, each.action) for key, each in rig.findings(report).items()} == {
+        ("user_of_the_app", "none"),
+        ("user_without_time", "none"),
+    }
+    assert {"user_of_the_app", "user_without_time"} <= rig.shown()
+
+
+def test_a_stub_that_only_a_membership_told_of_is_completed(rig: Rig) -> None:
+    rig.forget(user(9))
+    organization = rig.world.create_organization({})
+    rig.world.add_membership(organization["id"], user(9), role="org:member")
+    told = rig.world.events[-1]
+    rig.store.apply([(changes_of(parse_event(json.dumps(told).encode()), rig.world.now), None)])
+    assert rig.column(user(9), "created_at") is None
+    report = rig.run()
+    assert rig.findings(report)[user(9)].cause == "only other objects told of it"
+    assert rig.column(user(9), "created_at") is not None
+    assert rig.agrees()
+
+
+def test_a_stub_of_somebody_who_is_gone_is_deleted_once_clerk_confirms_it(rig: Rig) -> None:
+    organization = rig.world.create_organization({})
+    rig.world.add_membership(organization["id"], user(9), role="org:member")
+    told = rig.world.events[-1]
+    rig.forget(user(9))
+    rig.store.apply([(changes_of(parse_event(json.dumps(told).encode()), rig.world.now), None)])
+    rig.world.remove_user(user(9))
+    assert rig.run().state == "complete"
+    assert rig.agrees()
+
+
+def test_a_row_whose_created_at_was_edited_is_found_where_it_is_and_where_it_belongs(rig: Rig) -> None:
+    rig.admin.execute("update public.users set created_at = now() - interval '30 years' where clerk_id = %s", [user(5)])
+    rig.admin.execute(
+        "update public.users set created_at = created_at + interval '5 minutes' where clerk_id = %s", [user(6)]
+    )
+    report = rig.run()
+    assert report.state == "complete"
+    assert {(key, each.difference) for key, each in rig.findings(report).items()} == {
+        (user(5), "different"),
+        (user(6), "different"),
+    }
+    assert rig.agrees()
+
+
+def test_a_webhook_that_races_the_repair_wins(rig: Rig) -> None:
+    rig.world.now += 5_000
+    rig.world.update("user", user(4), {"last_name": "Older"})
+
+    def webhook() -> None:
+        rig.world.now += 5_000
+        rig.world.update("user", user(4), {"last_name": "Newest"})
+        told = rig.world.events[-1]
+        with closing(rig.store.twin()) as worker:
+            worker.apply([(changes_of(parse_event(json.dumps(told).encode()), rig.world.now), None)])
+
+    # The page was read before, and is applied after the webhook.
+    rig.ours.http.get = happening_after(rig.ours.http.get, "/users", webhook)  # type: ignore[method-assign]
+    report = rig.run()
+    assert report.state == "complete"
+    assert rig.column(user(4), "last_name") == "Newest"
+
+
+def test_users_created_changed_and_deleted_between_two_pages_confuse_nobody(rig: Rig) -> None:
+    created: list[str] = []
+
+    def live() -> None:
+        rig.world.now += 3_000
+        created.append(rig.world.create_user({})["id"])
+        rig.world.remove_user(user(0))
+        rig.world.remove_user(user(700))
+        rig.world.update("user", user(800), {"last_name": "New"})
+
+    rig.api.faults.add(Fault(happening=live), having="starting_after")
+    report = rig.run()
+    assert report.state in ("complete", "incomplete")
+    rig.world.now += MINUTE
+    assert rig.run().state == "complete"
+    assert rig.agrees()
+    assert rig.column(user(800), "last_name") == "New"
+
+
+def test_two_users_of_one_moment_on_both_sides_of_a_page_are_neither_missing_nor_extra(database: Database) -> None:
+    with rig_with(database, 1_203, same_moment=3) as rig:
+        rig.run()
+        report = rig.run()
+        assert (report.state, report.findings) == ("complete", 0)
+
+
+@pytest.mark.parametrize("answer", ["not_found", "unprocessable", "ignored", "empty"])
+def test_a_cursor_whose_user_is_gone_deletes_nobody_else(rig: Rig, answer: Any) -> None:
+    rig.api.answers.lost_cursor = answer
+    rig.api.faults.add(Fault(happening=lambda: rig.world.remove_user(user(499))), having="starting_after")
+    report = rig.run()
+    assert report.state == ("incomplete" if answer == "empty" else "complete")
+    assert rig.shown() - set(rig.world.users) <= {user(499)}
+    assert set(rig.world.users) <= rig.shown()
+
+
+def test_one_odd_user_never_costs_the_page_and_nobody_is_deleted_then(rig: Rig) -> None:
+    def make_odd(elements: list[bytes]) -> list[bytes]:
+        return [elements[0], b'{"object":"user"}', *elements[2:]]
+
+    rig.forget(user(3))
+    rig.api.faults.add(Fault(alter=make_odd), path="/users")
+    report = rig.run()
+    assert report.state == "incomplete"
+    assert "without a usable id" in str(report.reason)
+    assert user(3) in rig.shown()
+    assert user(1) in rig.shown()
+
+
+def test_content_that_postgres_refuses_costs_nobody_else(rig: Rig) -> None:
+    rig.world.now += 5_000
+    for number in (4, 5, 6):
+        rig.world.update("user", user(number), {"first_name": "New"})
+
+    def make_hostile(elements: list[bytes]) -> list[bytes]:
+        # A NUL, which jsonb cannot hold, and half a surrogate pair, which UTF-8 cannot.
+        texts = {4: rb'"first_name":"a\u0000b"', 6: rb'"first_name":"\ud800"'}
+        return [
+            each.replace(b'"first_name":"New"', texts[number]) if number in texts else each
+            for number, each in enumerate(elements)
+        ]
+
+    rig.api.faults.add(Fault(alter=make_hostile), path="/users")
+    report = rig.run()
+    assert (report.state, report.counts["user"]["refused"]) == ("complete", 2)
+    assert rig.column(user(5), "first_name") == "New"
+
+
+def test_without_a_believable_date_nothing_is_deleted_and_the_run_says_why(rig: Rig) -> None:
+    rig.world.remove_user(user(6))
+    rig.forget(user(3))
+    rig.api.faults.add(Fault(headers={"Date": None}), times=1_000)
+    report = rig.run()
+    assert report.state == "incomplete"
+    assert "believable Date" in str(report.reason)
+    assert user(6) in rig.shown()
+    assert user(3) in rig.shown()

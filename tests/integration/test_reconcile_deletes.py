@@ -1,0 +1,258 @@
+"""Deletes of reconcile: none without proof, none against the brake, and each can be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from clerk_supabase.changes import Delete
+from clerk_supabase_cli.clerk_api.faults import Fault, answering, without_every
+from tests.integration.databases import Database, rows, tables, value
+from tests.integration.histories import alone
+from tests.integration.reconciling import MINUTE, Rig, rig_with
+
+
+@pytest.fixture
+def rig(database: Database) -> Iterator[Rig]:
+    """1,201 users, three organizations with three members each, all of them mirrored."""
+    with rig_with(database, 1_201) as rig:
+        for _ in range(3):
+            organization = rig.world.create_organization({})
+            for number in (1, 2, 3):
+                rig.world.add_membership(organization["id"], user(number), role="org:member")
+        assert rig.run().state == "complete"
+        assert rig.agrees()
+        yield rig
+
+
+def user(number: int) -> str:
+    return f"user_{number:026}"
+
+
+def test_who_is_gone_from_clerk_is_deleted_after_clerk_said_so_by_id(rig: Rig) -> None:
+    rig.world.remove_user(user(6))
+    rig.api.requests.clear()
+    report = rig.run()
+    assert (report.state, report.counts["user"]["deleted"]) == ("complete", 1)
+    assert f"/users/{user(6)}" in [request.path for request in rig.api.requests]
+    assert rig.agrees()
+    assert value(rig.admin, "select cause from clerk_sync.audit_log where entity_id = %s and operation = 'update'",
+        user(6)) == "reconcile"  # fmt: skip
+
+
+def leaving_out(user_id: str) -> Fault:
+    """A good answer that does not have this user."""
+    return Fault(alter=lambda elements: [each for each in elements if user_id.encode() not in each])
+
+
+def test_whoever_a_list_leaves_out_is_kept_because_clerk_has_them_by_id(rig: Rig) -> None:
+    # Of the last page, so that the list does not end there; and the counts agree with it.
+    rig.api.faults.add(leaving_out(user(1_100)), path="/users", skip=2)
+    rig.api.faults.add(Fault(body=b'{"object":"total_count","total_count":1200}'), path="/users/count", times=2)
+    report = rig.run()
+    assert (report.state, report.findings) == ("complete", 0)
+    assert rig.agrees()
+
+
+def test_a_list_by_id_that_is_too_short_deletes_nobody(rig: Rig) -> None:
+    rig.world.remove_user(user(1_150))
+    rig.api.faults.add(leaving_out(user(1_100)), path="/users", skip=2, times=2)
+    rig.api.faults.add(Fault(body=b'{"object":"total_count","total_count":1199}'), path="/users/count", times=2)
+    report = rig.run()
+    assert (report.state, report.counts["user"]["deleted"]) == ("complete", 1)
+    assert rig.agrees()
+
+
+def test_who_came_after_the_run_began_is_no_candidate(rig: Rig) -> None:
+    def live() -> None:
+        rig.world.now += 5_000
+        rig.world.create_user({})
+
+    rig.api.faults.add(Fault(happening=live), path="/users/count")
+    assert rig.run().state == "complete"
+    assert rig.agrees()
+
+
+@pytest.mark.parametrize("fault", [answering(404, code="not_found"), answering(403)])
+def test_an_answer_that_is_no_proof_deletes_nobody(rig: Rig, fault: Fault) -> None:
+    rig.world.remove_user(user(6))
+    rig.api.faults.add(fault, path=f"/users/{user(6)}")
+    report = rig.run()
+    assert report.state == "failed"
+    assert user(6) in rig.shown()
+
+
+# The brake
+
+
+def test_more_deletes_than_the_brake_allows_are_not_begun(rig: Rig) -> None:
+    before = tables(rig.admin)
+    for number in range(100, 113):
+        rig.world.remove_user(user(number))
+    report = rig.run()
+    assert report.state == "stopped"
+    assert report.reason == (
+        "more than 12 of 1,201 users are gone from Clerk: look whether that can be, then allow so many deletes"
+    )
+    assert tables(rig.admin) == before
+    allowed = rig.run(allow_deletes=13)
+    assert (allowed.state, allowed.counts["user"]["deleted"]) == ("complete", 13)
+    assert rig.agrees()
+
+
+def test_as_many_as_the_brake_allows_are_deleted(rig: Rig) -> None:
+    for number in range(100, 112):
+        rig.world.remove_user(user(number))
+    assert rig.run().state == "complete"
+    assert rig.agrees()
+
+
+def test_the_brake_of_one_kind_holds_the_deletes_of_all(rig: Rig) -> None:
+    organization = rig.world.create_organization({})
+    for number in range(200, 230):
+        rig.world.add_membership(organization["id"], user(number), role="org:member")
+    assert rig.run().state == "complete"
+    rig.world.remove_user(user(100))
+    for membership_id in [key for key, each in rig.world.memberships.items() if each["organization"] == organization]:
+        rig.world.remove_membership(membership_id)
+    report = rig.run()
+    assert report.state == "stopped"
+    assert "memberships are gone" in str(report.reason)
+    assert user(100) in rig.shown()
+
+
+def test_an_instance_that_seems_empty_deletes_nothing(rig: Rig) -> None:
+    for path in ("/users", "/organizations", "/organization_memberships"):
+        rig.api.faults.add(without_every(1), path=path, times=1_000)
+    rig.api.faults.add(Fault(body=b'{"object":"total_count","total_count":0}'), path="/users/count", times=2)
+    report = rig.run()
+    assert report.state in ("stopped", "incomplete")
+    assert len(rig.shown()) == 1_201
+
+
+# Organizations and memberships
+
+
+def test_organizations_and_memberships_are_compared_and_repaired_too(rig: Rig) -> None:
+    [first, second, third] = list(rig.world.organizations)
+    memberships = list(rig.world.memberships)
+    rig.world.now += 5_000
+    rig.world.update("organization", first, {"name": "Newer"})
+    rig.world.remove_organization(second)
+    rig.world.remove_membership(memberships[0])
+    rig.admin.execute("update public.organization_memberships set role = 'org:admin' where clerk_membership_id = %s",
+        [memberships[1]])  # fmt: skip
+    rig.forget(third)
+    report = rig.run()
+    assert (report.state, report.reason) == ("complete", None)
+    found = rig.findings(report)
+    assert (found[first].difference, found[second].difference) == ("stale", "extra")
+    assert (found[memberships[0]].difference, found[memberships[1]].difference) == ("extra", "different")
+    assert rig.agrees()
+    assert rig.run().findings == 0
+
+
+def test_members_of_what_is_deleted_do_not_count_for_the_brake(rig: Rig) -> None:
+    organization = rig.world.create_organization({})
+    for number in range(200, 230):
+        rig.world.add_membership(organization["id"], user(number), role="org:member")
+    assert rig.run().state == "complete"
+    rig.world.remove_organization(organization["id"])
+    assert rig.run().state == "complete"
+    assert rig.agrees()
+
+
+def test_who_left_and_joined_again_keeps_the_new_membership(rig: Rig) -> None:
+    [old, *_] = list(rig.world.memberships)
+    org_id, user_id = (rig.world.memberships[old][key] for key in ("organization", "public_user_data"))
+    rig.world.remove_membership(old)
+    rig.world.now += 1_000
+    new = rig.world.add_membership(org_id["id"], user_id["user_id"], role="org:admin")
+    assert rig.run().state == "complete"
+    assert rig.agrees()
+    assert new["id"] in rig.shown("organization_memberships", "clerk_membership_id")
+
+
+def test_half_a_list_of_memberships_deletes_none_and_the_run_says_why(rig: Rig) -> None:
+    rig.world.remove_membership(next(iter(rig.world.memberships)))
+    rig.api.faults.add(without_every(2), path="/organization_memberships")
+    report = rig.run()
+    assert report.state == "incomplete"
+    assert report.reason == "Clerk listed 4 memberships, but says there are 8: no membership is deleted"
+    assert len(rig.shown("organization_memberships", "clerk_membership_id")) == 9
+
+
+def test_an_instance_without_organizations_is_compared_all_the_same(rig: Rig) -> None:
+    rig.api.answers.no_organizations = (403, "organization_not_enabled_in_instance")
+    rig.world.remove_user(user(6))
+    assert rig.run().state == "complete"
+    assert user(6) not in rig.shown()
+    assert len(rig.shown("organizations", "clerk_org_id")) == 3
+
+
+# Undo
+
+
+def test_undo_brings_back_what_a_run_deleted_with_everything_that_was_hidden_with_it(rig: Rig) -> None:
+    before = tables(rig.admin)
+    rig.world.remove_user(user(1))
+    rig.world.remove_organization(next(iter(rig.world.organizations)))
+    report = rig.run()
+    assert tables(rig.admin) != before
+    assert {kind for kind, _ in rig.undo(report)} == {"user", "organization"}
+    after = tables(rig.admin)
+    for name in ("users", "users_public", "organizations", "memberships"):
+        assert after[name] == before[name], name
+    assert [each[3] for each in after["entities"]] == [None] * len(after["entities"])
+    assert rig.undo(report) == []
+    assert value(rig.admin, "select count(*) from clerk_sync.audit_log where cause = 'operator'") == 2
+
+
+def test_undo_leaves_what_somebody_else_deleted_too(rig: Rig) -> None:
+    rig.world.remove_user(user(1))
+    rig.world.remove_user(user(5))
+    deleted_at = rig.world.now
+    rig.world.now += MINUTE
+    report = rig.run()
+    # The webhook was only late.
+    rig.store.apply(alone(Delete("user", user(5), deleted_at)))
+    assert rig.undo(report) == [("user", user(1))]
+    assert user(5) not in rig.shown()
+
+
+def test_undo_shows_no_row_of_which_a_parent_is_still_deleted(rig: Rig) -> None:
+    organization = next(iter(rig.world.organizations))
+    rig.world.remove_user(user(1))
+    report = rig.run()
+    rig.store.apply(alone(Delete("organization", organization, rig.world.now)))
+    rig.undo(report)
+    shown = rows(
+        rig.admin,
+        "select clerk_org_id from public.organization_memberships where clerk_user_id = %s and deleted_at is null",
+        user(1),
+    )
+    assert len(shown) == 2
+    assert (organization,) not in shown
+
+
+def test_undo_does_not_bring_back_what_was_purged(rig: Rig) -> None:
+    rig.world.remove_user(user(6))
+    report = rig.run()
+    rig.admin.execute("update clerk_sync.entities set purged_at = now() where id = %s", [user(6)])
+    assert rig.undo(report) == []
+    assert user(6) not in rig.shown()
+
+
+# When something goes wrong in between
+
+
+@pytest.mark.parametrize("function", ["settle_candidates", "delete_candidates", "find_unseen", "end_run"])
+def test_a_run_that_dies_among_its_deletes_is_continued_and_deletes_them(rig: Rig, function: str) -> None:
+    rig.world.remove_user(user(6))
+    rig.world.remove_user(user(7))
+    rig.die_at(function)
+    report = rig.run()
+    assert (report.state, report.is_resumed) == ("complete", True)
+    assert report.counts["user"]["deleted"] == 2
+    assert rig.agrees()

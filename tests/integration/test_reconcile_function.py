@@ -1,0 +1,178 @@
+"""The reconcile function as Lambda runs it: its events, its time, and what it answers when something is wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import runpy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clerk_supabase.errors import ClerkKeyRefused
+from clerk_supabase_cli.clerk_api.faults import Fault, answering
+from tests.aws import Account
+from tests.integration.databases import Database
+from tests.integration.reconciling import MINUTE, Queued, Rig, rig_with
+
+KEY = "sk_live_standin"
+ADA = f"user_{0:026}"
+RESERVE_SECONDS = 30
+
+Invoke = Callable[..., dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What Lambda hands over, as far as it is looked at."""
+
+    seconds: float
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self.seconds * 1000)
+
+
+@pytest.fixture
+def rig(database: Database) -> Iterator[Rig]:
+    with rig_with(database, 30) as rig:
+        rig.api.answers.key = KEY
+        yield rig
+
+
+@pytest.fixture
+def invoke(rig: Rig, account: Account, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Invoke]:
+    """Calls the function with an event, a minute later by Clerk's clock."""
+    monkeypatch.setenv("CLERK_SECRET_KEY_ARN", account.put_secret("clerk", KEY))
+    monkeypatch.setenv("CLERK_API_URL", rig.api.url)
+    monkeypatch.setenv("DATABASE_SECRET_ARN", account.put_secret("database", rig.database.worker_url))
+    monkeypatch.setenv("SYNC_QUEUE_URL", account.sync_queue_url)
+    for name, value in {
+        "RATE_LIMIT_SHARE": "1",
+        "BRAKE_ROWS": "10",
+        "BRAKE_PERCENT": "1",
+        "SILENCE_MINUTES": "30",
+    }.items():
+        monkeypatch.setenv(name, value)
+    module = runpy.run_path(str(root / "functions" / "reconcile" / "handler.py"))
+
+    def call(event: dict[str, Any], seconds: float = 900) -> dict[str, Any]:
+        rig.world.now += MINUTE
+        answer: dict[str, Any] = module["lambda_handler"](event, Context(seconds))
+        return answer
+
+    yield call
+    module["store"].close()
+    module["clerk_http"].close()
+
+
+@pytest.fixture
+def mirrored(rig: Rig, invoke: Invoke, account: Account) -> Rig:
+    """The same after a first run."""
+    assert invoke({"mode": "full"})["state"] == "complete"
+    Queued(account, rig.store).drain()
+    return rig
+
+
+def metrics(printed: str) -> dict[str, float]:
+    """What CloudWatch makes of the lines that were printed."""
+    lines = [json.loads(line) for line in printed.splitlines() if '"_aws"' in line]
+    return {name: value[0] for line in lines for name, value in line.items() if isinstance(value, list)}
+
+
+def test_what_the_schedule_sends_repairs_a_lost_sign_up_through_the_sync_queue(
+    mirrored: Rig, invoke: Invoke, account: Account
+) -> None:
+    mirrored.forget(ADA)
+    answer = invoke({"mode": "full"})
+    assert json.loads(json.dumps(answer))["state"] == "complete"
+    assert ADA not in mirrored.shown()
+    assert Queued(account, mirrored.store).drain() == 1
+    assert mirrored.agrees()
+
+
+def test_a_dry_run_sends_nothing(mirrored: Rig, invoke: Invoke, account: Account) -> None:
+    mirrored.forget(ADA)
+    answer = invoke({"mode": "full", "dry_run": True})
+    assert (answer["state"], answer["findings"]) == ("complete", 1)
+    assert account.received(account.sync_queue_url) == []
+
+
+def test_the_alarms_hear_of_a_run_that_is_complete(
+    mirrored: Rig, invoke: Invoke, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mirrored.forget(ADA)
+    capsys.readouterr()
+    invoke({"mode": "quick"})
+    quick = metrics(capsys.readouterr().out)
+    invoke({"mode": "full"})
+    full = metrics(capsys.readouterr().out)
+    assert (quick["QuickRunsComplete"], quick["Silence"]) == (1, 0)
+    assert (full["FullRunsComplete"], full["Drift"], full["Missing"]) == (1, 1, 1)
+    assert "BrakePulled" not in full
+
+
+def test_a_pulled_brake_is_no_error_but_an_alarm(
+    mirrored: Rig, invoke: Invoke, account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for user_id in sorted(mirrored.shown())[:12]:
+        mirrored.world.remove_user(user_id)
+    capsys.readouterr()
+    answer = invoke({"mode": "full"})
+    counted = metrics(capsys.readouterr().out)
+    assert answer["state"] == "stopped"
+    assert counted["BrakePulled"] == 1
+    assert "FullRunsComplete" not in counted
+    assert account.received(account.sync_queue_url) == []
+    assert invoke({"mode": "full", "allow_deletes": 12})["state"] == "complete"
+    assert Queued(account, mirrored.store).drain() == 12
+    assert mirrored.agrees()
+
+
+def test_a_run_stops_before_its_time_is_up_and_the_next_one_goes_on(mirrored: Rig, invoke: Invoke) -> None:
+    mirrored.api.faults.add(Fault(wire="hang"), path="/organization_memberships")
+    first = invoke({"mode": "full"}, seconds=RESERVE_SECONDS + 2)
+    assert first["state"] == "running"
+    assert "time" in first["reason"]
+    second = invoke({"mode": "quick"})
+    assert (second["run_id"], second["mode"], second["state"]) == (first["run_id"], "full", "complete")
+    assert second["is_resumed"]
+
+
+def test_a_refused_key_is_an_error_with_one_clear_line_in_the_log_that_does_not_repeat_it(
+    mirrored: Rig, invoke: Invoke, log: io.StringIO
+) -> None:
+    mirrored.api.answers.key = "sk_live_rotated"
+    with pytest.raises(ClerkKeyRefused, match="put the instance's present secret key into the secret"):
+        invoke({"mode": "quick"})
+    [line] = map(json.loads, log.getvalue().splitlines())
+    assert line["level"] == "ERROR"
+    assert "clerk_key_invalid" in line["reason"]
+    assert KEY not in log.getvalue()
+
+
+def test_a_rotated_key_is_found_without_a_deploy(mirrored: Rig, invoke: Invoke, account: Account) -> None:
+    mirrored.api.answers.key = "sk_live_rotated"
+    account.put_secret("clerk", "sk_live_rotated")
+    assert invoke({"mode": "full"})["state"] == "complete"
+
+
+def test_a_run_that_failed_is_an_error_so_that_lambda_reports_it(
+    mirrored: Rig, invoke: Invoke, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mirrored.api.faults.add(answering(422, code="form_param_invalid"), path="/organization_memberships", times=9)
+    capsys.readouterr()
+    with pytest.raises(Exception, match="form_param_invalid") as error:
+        invoke({"mode": "full"})
+    assert type(error.value).__name__ == "RunFailed"
+    assert metrics(capsys.readouterr().out)["RunsFailed"] == 1
+
+
+def test_no_personal_data_appears_in_any_log_line(mirrored: Rig, invoke: Invoke, log: io.StringIO) -> None:
+    mirrored.world.update("user", ADA, {"first_name": "Wilhelmina", "public_metadata": {"plan": "platinum"}})
+    invoke({"mode": "full"})
+    [line] = map(json.loads, log.getvalue().splitlines())
+    assert line["counts"]["user"]["stale"] == 1
+    assert not [word for word in ("Wilhelmina", "platinum", "example.test", KEY) if word in log.getvalue()]

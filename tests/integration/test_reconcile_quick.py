@@ -1,0 +1,168 @@
+"""Quick runs: what changed, and where the numbers differ; and the silence of webhooks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from clerk_supabase.changes import Delivery, changes_of
+from clerk_supabase.events import parse_event
+from clerk_supabase_cli.clerk_api.faults import without_every
+from tests.aws import Account
+from tests.integration.databases import Database, rows, value
+from tests.integration.reconciling import MINUTE, Queued, Rig, rig_with
+
+
+@pytest.fixture
+def rig(database: Database) -> Iterator[Rig]:
+    """5,000 users, all of them mirrored."""
+    with rig_with(database, 5_000) as rig:
+        assert rig.run().state == "complete"
+        rig.api.requests.clear()
+        yield rig
+
+
+def user(number: int) -> str:
+    return f"user_{number:026}"
+
+
+def test_a_quick_run_before_there_was_a_full_one_is_a_full_one(database: Database) -> None:
+    with rig_with(database, 501) as rig:
+        report = rig.run("quick")
+        assert (report.mode, report.state) == ("full", "complete")
+        assert rig.agrees()
+
+
+def test_when_nothing_happened_it_takes_five_requests(rig: Rig) -> None:
+    report = rig.run("quick")
+    assert (report.mode, report.state, report.findings) == ("quick", "complete", 0)
+    assert report.calls == 5
+
+
+def test_what_changed_since_the_last_run_is_found_and_repaired(rig: Rig) -> None:
+    rig.world.now += MINUTE
+    rig.world.update("user", user(4_000), {"last_name": "Newer"})
+    created = rig.world.create_user({})["id"]
+    report = rig.run("quick")
+    assert {key: each.difference for key, each in rig.findings(report).items()} == {
+        user(4_000): "stale",
+        created: "missing",
+    }
+    assert rig.agrees()
+    assert rig.column(user(4_000), "last_name") == "Newer"
+    assert report.calls <= 7
+
+
+def test_what_got_lost_before_the_last_run_is_left_to_the_full_one(rig: Rig) -> None:
+    for _ in range(3):
+        rig.world.now += 60 * MINUTE
+        assert rig.run("quick").state == "complete"
+    rig.admin.execute("update public.users set last_name = 'Mallory' where clerk_id = %s", [user(1)])
+    assert rig.run("quick").findings == 0
+    assert rig.run().findings == 1
+
+
+def test_missed_deletes_are_found_by_counts(rig: Rig) -> None:
+    for number in (10, 2_500, 4_999):
+        rig.world.remove_user(user(number))
+    report = rig.run("quick")
+    assert (report.state, report.reason) == ("complete", None)
+    assert report.counts["user"]["deleted"] == 3
+    assert rig.agrees()
+    assert report.calls < 30
+
+
+@pytest.mark.parametrize("inclusive", [False, True])
+def test_missed_deletes_are_found_whatever_clerks_bounds_mean(database: Database, inclusive: bool) -> None:
+    with rig_with(database, 3_000, same_moment=4) as rig:
+        rig.api.answers.inclusive = inclusive
+        assert rig.run().state == "complete"
+        for number in (0, 3, 4, 449, 450, 451, 1_999, 2_999):
+            rig.world.remove_user(user(number))
+        assert rig.run("quick").state == "complete"
+        assert rig.agrees()
+
+
+def test_users_who_are_still_in_the_queue_are_not_looked_for(rig: Rig, account: Account) -> None:
+    queued = Queued(account, rig.store)
+    for _ in range(5):
+        rig.world.now += 1_000
+        rig.world.create_user({})
+    rig.world.now += MINUTE
+    report = rig.run("quick", repairs=queued.repairs)
+    assert report.calls == 5
+    assert queued.drain() >= 5
+    assert rig.agrees()
+
+
+def test_the_brake_holds_in_a_quick_run_too(rig: Rig) -> None:
+    for number in range(100, 151):
+        rig.world.remove_user(user(number))
+    report = rig.run("quick")
+    assert report.state == "stopped"
+    assert len(rig.shown()) == 5_000
+
+
+def test_a_window_that_is_listed_short_deletes_nobody(rig: Rig) -> None:
+    rig.world.remove_user(user(10))
+    rig.api.faults.add(without_every(2), having="created_at_before", path="/users")
+    report = rig.run("quick")
+    assert report.state == "incomplete"
+    assert "where it counted" in str(report.reason)
+    assert len(rig.shown()) == 5_000
+
+
+def test_an_incomplete_quick_run_does_not_move_the_watermark(rig: Rig) -> None:
+    rig.world.remove_user(user(10))
+    rig.world.now += MINUTE
+    rig.world.update("user", user(4_000), {"last_name": "Newer"})
+    rig.forget(user(4_000))
+    rig.api.faults.add(without_every(2), having="created_at_before", path="/users")
+    assert rig.run("quick").state == "incomplete"
+    rig.world.now += 60 * MINUTE
+    rig.forget(user(4_000))
+    assert rig.run("quick").state == "complete"
+    assert rig.agrees()
+
+
+def test_new_organizations_and_memberships_are_found_by_their_number(rig: Rig) -> None:
+    organization = rig.world.create_organization({})
+    for number in range(600):
+        rig.world.add_membership(organization["id"], user(number), role="org:member")
+    assert rig.run("quick").state == "complete"
+    assert rig.agrees()
+    calls = rig.run("quick").calls
+    rig.world.remove_membership(next(iter(rig.world.memberships)))
+    assert rig.run("quick").state == "complete"
+    assert rig.agrees()
+    assert calls == 5
+
+
+# Silence
+
+
+def test_silence_is_a_change_in_clerk_since_which_no_webhook_came(rig: Rig) -> None:
+    assert not rig.run("quick").is_silent
+    rig.world.now += 5 * MINUTE
+    rig.world.update("user", user(1), {"last_name": "Newer"})
+    told = rig.world.events[-1]
+    # It may still be on its way.
+    assert not rig.run("quick").is_silent
+    rig.world.now += 40 * MINUTE
+    assert rig.run("quick").is_silent
+    assert value(rig.admin, "select is_silent from clerk_sync.reconcile_runs order by run_id desc limit 1")
+    event = parse_event(json.dumps(told).encode())
+    received_at = rig.world.now
+    rig.store.apply([(changes_of(event, received_at), Delivery("msg_1", event.type, received_at))])
+    assert not rig.run("quick").is_silent
+
+
+def test_before_the_first_complete_run_nothing_is_called_silence(database: Database) -> None:
+    with rig_with(database, 501) as rig:
+        rig.world.now += 60 * MINUTE
+        assert not rig.run("quick").is_silent
+        rig.world.now += 60 * MINUTE
+        assert not rig.run("quick").is_silent
+        assert rows(rig.admin, "select state from clerk_sync.reconcile_runs") == [("complete",), ("complete",)]

@@ -1,0 +1,262 @@
+"""Runs of reconcile: cut off and continued, two at once, through the queue, with the memory of a page."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+
+from clerk_supabase.changes import changes_of
+from clerk_supabase.errors import DatabaseUnavailable, QueueUnavailable
+from clerk_supabase.events import parse_event
+from clerk_supabase.reconcile import Reconcile, Request
+from clerk_supabase.repairs import DirectRepairs
+from clerk_supabase.runs import Runs
+from clerk_supabase.store import Store
+from clerk_supabase_cli.clerk_api.faults import Fault, answering
+from tests.aws import Account
+from tests.integration.databases import Database, Url, rows, value
+from tests.integration.reconciling import Queued, Rig, rig_with
+
+STEPS = [
+    ("plan_run", 0),
+    ("windows_of_run", 0),
+    ("compare", 0),
+    ("compare", 2),
+    ("compare", 4),
+    ("finish_window", 0),
+    ("finish_window", 2),
+    ("find_unseen", 0),
+    ("end_run", 0),
+]
+
+
+@pytest.fixture
+def rig(database: Database) -> Iterator[Rig]:
+    """1,201 users in four windows, and two organizations with members; nothing is mirrored."""
+    with rig_with(database, 1_201, users_per_window=300) as rig:
+        for _ in range(2):
+            organization = rig.world.create_organization({})
+            rig.world.add_membership(organization["id"], user(1), role="org:member")
+        yield rig
+
+
+def user(number: int) -> str:
+    return f"user_{number:026}"
+
+
+# Cut off
+
+
+@pytest.mark.parametrize(("function", "skip"), STEPS)
+def test_a_back_fill_that_is_killed_anywhere_is_continued_to_its_end(rig: Rig, function: str, skip: int) -> None:
+    rig.die_at(function, skip=skip)
+    assert rows(rig.admin, "select state from clerk_sync.reconcile_runs") == [("running",)]
+    report = rig.run()
+    assert (report.state, report.is_resumed) == ("complete", True)
+    assert rig.agrees()
+    assert rows(rig.admin, "select state, invocations from clerk_sync.reconcile_runs") == [("complete", 2)]
+
+
+@pytest.mark.parametrize(("function", "skip"), STEPS)
+def test_a_repairing_run_that_is_killed_anywhere_is_continued_to_its_end(rig: Rig, function: str, skip: int) -> None:
+    rig.run()
+    differ(rig)
+    rig.die_at(function, skip=skip)
+    report = rig.run()
+    assert (report.state, report.is_resumed) == ("complete", True)
+    assert rig.agrees()
+    assert rig.column(user(700), "last_name") == "Newer"
+    assert rig.run().findings == 0
+
+
+def differ(rig: Rig) -> None:
+    rig.world.now += 5_000
+    rig.forget(user(3), user(400))
+    rig.world.update("user", user(700), {"last_name": "Newer"})
+    rig.world.remove_user(user(900))
+
+
+def test_what_is_compared_is_not_read_again(rig: Rig) -> None:
+    rig.settings = replace(rig.settings, threads=1)
+    rig.run()
+    rig.die_at("finish_window", skip=3)
+    rig.api.requests.clear()
+    assert rig.run().state == "complete"
+    listed = [each for each in rig.api.requests if each.path == "/users"]
+    # Three of five windows were done.
+    assert len(listed) == 2
+
+
+def test_when_the_time_is_up_the_run_waits_for_the_next_and_says_so(rig: Rig) -> None:
+    rig.api.faults.add(answering(429, retry_after="600"), path="/users", skip=1)
+    report = rig.run(seconds=60)
+    assert (report.state, report.is_resumed) == ("running", False)
+    assert "time" in str(report.reason)
+    assert not rig.agrees()
+    quick = rig.run("quick")
+    assert (quick.mode, quick.state, quick.is_resumed) == ("full", "complete", True)
+    assert rig.agrees()
+
+
+def test_when_clerk_is_away_the_run_fails_and_goes_on_when_it_is_back(rig: Rig) -> None:
+    rig.api.faults.add(answering(503), times=6, path="/users/count", skip=1)
+    with pytest.raises(Exception, match="Clerk answered 503"):
+        rig.run()
+    assert value(rig.admin, "select state from clerk_sync.reconcile_runs") == "running"
+    assert rig.run().is_resumed
+    assert rig.agrees()
+
+
+def test_when_the_database_goes_away_in_between_the_run_goes_on_later(rig: Rig, database: Database) -> None:
+    def cut() -> None:
+        rig.admin.execute("alter role clerk_sync_worker connection limit 0")
+        rig.admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'clerk_sync_worker'")
+
+    rig.api.faults.add(Fault(happening=cut), path="/users", skip=2)
+    with pytest.raises(DatabaseUnavailable):
+        rig.run()
+    rig.admin.execute("alter role clerk_sync_worker connection limit -1")
+    rig.lose_lease()
+    assert rig.run().state == "complete"
+    assert rig.agrees()
+
+
+def test_a_run_that_nobody_continued_for_a_day_is_given_up(rig: Rig) -> None:
+    rig.die_at("finish_window")
+    rig.admin.execute("update clerk_sync.reconcile_runs set started_at = now() - interval '25 hours'")
+    report = rig.run()
+    assert (report.state, report.is_resumed) == ("complete", False)
+    assert rows(rig.admin, "select state, reason from clerk_sync.reconcile_runs order by run_id") == [
+        ("incomplete", "it was cut off, and another run took its place"),
+        ("complete", None),
+    ]
+
+
+# Two at once
+
+
+def test_two_runs_at_once_exclude_each_other(rig: Rig) -> None:
+    others: list[str] = []
+
+    def other_run() -> None:
+        with closing(Store(Url(rig.database.worker_url))) as store:
+            other = Reconcile(rig.ours.http, Runs(store), DirectRepairs(), rig.settings, monotonic=rig.ours.clock)
+            others.append(other.run(Request("quick"), math.inf).state)
+
+    waiting = threading.Thread(target=other_run)
+    rig.api.faults.add(Fault(happening=waiting.start), path="/users/count")
+    assert rig.run().state == "complete"
+    waiting.join()
+    assert others == ["busy"]
+    assert value(rig.admin, "select count(*) from clerk_sync.reconcile_runs") == 1
+
+
+def test_whose_lease_was_lost_stops_and_changes_nothing_more(rig: Rig) -> None:
+    def take_over() -> None:
+        rig.admin.execute("update clerk_sync.reconcile_runs set lease = gen_random_uuid()")
+
+    rig.api.faults.add(Fault(happening=take_over), path="/users", skip=1)
+    with pytest.raises(Exception, match="Another process"):
+        rig.run()
+    assert value(rig.admin, "select state from clerk_sync.reconcile_runs") == "running"
+
+
+def test_a_lease_is_renewed_while_clerk_lets_wait(database: Database) -> None:
+    with rig_with(database, 10, lease_seconds=0.5) as rig:
+        seen: list[bool] = []
+
+        def wait() -> None:
+            first = value(rig.admin, "select lease_until from clerk_sync.reconcile_runs")
+            polled = threading.Event()
+            for _ in range(200):
+                if value(rig.admin, "select lease_until from clerk_sync.reconcile_runs") > first:
+                    seen.append(True)
+                    return
+                polled.wait(0.02)
+
+        rig.api.faults.add(Fault(happening=wait), path="/users/count")
+        assert rig.run().state == "complete"
+        assert seen == [True]
+
+
+# Through the queue
+
+
+def test_repairs_travel_through_the_queue_like_events(rig: Rig, account: Account) -> None:
+    rig.run()
+    differ(rig)
+    queued = Queued(account, rig.store)
+    report = rig.run(repairs=queued.repairs)
+    assert report.state == "complete"
+    assert user(3) not in rig.shown()
+    assert queued.drain() == 4
+    assert rig.agrees()
+    assert rig.column(user(700), "last_name") == "Newer"
+    assert value(rig.admin, "select count(*) from clerk_sync.deliveries") == 0
+    causes = rows(rig.admin, "select cause, svix_id from clerk_sync.audit_log where entity_id = %s", user(3))
+    assert causes == [("reconcile", f"reconcile-{report.run_id}-{user(3)}")]
+    assert rig.run(repairs=queued.repairs).findings == 0
+
+
+def test_a_webhook_that_overtakes_a_repair_in_the_queue_wins(rig: Rig, account: Account) -> None:
+    rig.run()
+    rig.world.now += 5_000
+    rig.world.update("user", user(700), {"last_name": "Older"})
+    queued = Queued(account, rig.store)
+    rig.run(repairs=queued.repairs)
+    rig.world.now += 5_000
+    rig.world.update("user", user(700), {"last_name": "Newest"})
+    told = rig.world.events[-1]
+    rig.store.apply([(changes_of(parse_event(json.dumps(told).encode()), rig.world.now), None)])
+    queued.drain()
+    assert rig.column(user(700), "last_name") == "Newest"
+
+
+def test_when_the_queue_is_away_the_run_goes_on_when_it_is_back(rig: Rig, account: Account) -> None:
+    rig.run()
+    differ(rig)
+    queued = Queued(account, rig.store)
+    repairs = queued.repairs
+    account.remove_queue(account.sync_queue_url)
+    with pytest.raises(QueueUnavailable):
+        rig.run(repairs=repairs)
+    report = rig.run()
+    assert (report.state, report.is_resumed) == ("complete", True)
+    assert rig.agrees()
+
+
+def test_a_page_that_is_missing_as_a_whole_is_no_five_hundred_messages(rig: Rig, account: Account) -> None:
+    queued = Queued(account, rig.store)
+    assert rig.run(repairs=queued.repairs).state == "complete"
+    assert queued.drain() <= 4
+    assert rig.agrees()
+
+
+# One object
+
+
+def test_one_user_or_organization_can_be_synced_again(rig: Rig) -> None:
+    rig.run()
+    differ(rig)
+    with closing(Store(Url(f"{rig.database.url}?sslmode=disable"))) as operator:
+        reconcile = Reconcile(rig.ours.http, Runs(operator), DirectRepairs(), rig.settings, monotonic=rig.ours.clock)
+        assert reconcile.resync(user(3), math.inf).state == "complete"
+        assert user(3) in rig.shown()
+        reconcile.resync(user(700), math.inf)
+        assert rig.column(user(700), "last_name") == "Newer"
+        rig.world.now += 5_000
+        reconcile.resync(user(900), math.inf)
+        assert user(900) not in rig.shown()
+        organization = next(iter(rig.world.organizations))
+        rig.forget(organization)
+        rig.admin.execute("delete from public.organizations where clerk_org_id = %s", [organization])
+        reconcile.resync(organization, math.inf)
+        assert organization in rig.shown("organizations", "clerk_org_id")
+        with pytest.raises(Exception, match="known neither to Clerk nor here"):
+            reconcile.resync("user_nobody", math.inf)

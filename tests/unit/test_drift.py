@@ -1,0 +1,114 @@
+"""What a comparison decides: where to cut, whether to believe a listing, when to brake."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clerk_supabase.clerk_walk import Window
+from clerk_supabase.drift import (
+    Brake,
+    Census,
+    doubts_about_list,
+    doubts_about_users,
+    even_cuts,
+    is_silent,
+    where_counts_differ,
+    windows_between,
+)
+
+
+@pytest.mark.parametrize(
+    ("existing", "allowed", "limit"), [(0, None, 10), (900, None, 10), (5_000, None, 50), (5_000, 3, 3), (5, 7, 7)]
+)
+def test_the_brake_is_ten_rows_or_one_percent_unless_somebody_says_otherwise(
+    existing: int, allowed: int | None, limit: int
+) -> None:
+    assert Brake().limit(existing, allowed) == limit
+
+
+def test_windows_hold_every_moment_once() -> None:
+    assert windows_between([]) == [Window(0, None)]
+    assert windows_between([5, 9]) == [Window(0, 5), Window(5, 9), Window(9, None)]
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(1, 50))
+def test_even_cuts_are_in_order_and_inside(first: int, length: int, parts: int) -> None:
+    cuts = even_cuts(first, first + length, parts)
+    assert cuts == sorted(set(cuts))
+    assert len(cuts) <= parts - 1
+    assert all(first < cut < first + length for cut in cuts)
+
+
+@pytest.mark.parametrize(
+    ("before", "listed", "after", "is_believed"),
+    [
+        (10, 10, 10, True),
+        (10, 9, 9, True),
+        (10, 10, 9, True),
+        (10, 8, 9, False),
+        (10, 11, 10, False),
+        (9, 9, 10, False),
+    ],
+)
+def test_a_listing_of_users_lies_between_the_counts_before_and_after(
+    before: int, listed: int, after: int, is_believed: bool
+) -> None:
+    assert (doubts_about_users(before, listed, after) is None) == is_believed
+
+
+def test_a_list_is_believed_when_its_pages_join_and_it_is_as_long_as_it_says() -> None:
+    assert doubts_about_list({"told": 5}, 5, "organizations") is None
+    assert doubts_about_list({"told": 5}, 6, "organizations") is None
+    assert doubts_about_list({"told": 5}, 4, "organizations") == "Clerk listed 4 organizations, but says there are 5"
+    assert "may have been missed" in str(doubts_about_list({"told": 5, "gaps": 1}, 5, "organizations"))
+
+
+@pytest.mark.parametrize(
+    ("change", "delivery", "silent"), [(None, None, False), (5, None, True), (5, 4, True), (5, 5, False), (5, 6, False)]
+)
+def test_silence_is_a_change_since_which_no_webhook_came(
+    change: int | None, delivery: int | None, silent: bool
+) -> None:
+    assert is_silent(change, delivery) == silent
+
+
+class Clerk:
+    """Users by their moment of creation, and how often somebody asked how many there are."""
+
+    def __init__(self, moments: list[int]) -> None:
+        self.moments = moments
+        self.asked = 0
+
+    def count(self, window: Window) -> int:
+        self.asked += 1
+        return sum(moment in window for moment in self.moments)
+
+
+def census(moments: list[int], every: int) -> Census:
+    cuts = [*moments[every::every], moments[-1] + 1]
+    return Census(cuts, [sum(moment < cut for moment in moments) for cut in cuts])
+
+
+@given(st.integers(0, 2**32), st.integers(2_000, 20_000), st.integers(0, 40))
+def test_every_window_with_another_number_of_users_is_found(seed: int, users: int, deletes: int) -> None:
+    ours = list(range(users))
+    gone = set(Random(seed).sample(ours, deletes))
+    clerk = Clerk([moment for moment in ours if moment not in gone])
+    found = list(where_counts_differ(census(ours, 450), len(clerk.moments), clerk.count))
+    assert all(any(moment in window for window, _ in found) for moment in gone)
+    assert [theirs for _, theirs in found] == [sum(moment in window for moment in clerk.moments) for window, _ in found]
+    assert clerk.asked <= deletes * 6 + 1
+
+
+def test_rows_that_will_be_there_soon_are_counted_where_they_belong() -> None:
+    ours = list(range(2_000))
+    missing = [450, 451, 1_999]
+    there = census(ours, 450)
+    here = Census(there.moments, [before - sum(m < cut for m in missing) for cut, before in
+                                  zip(there.moments, there.created_before, strict=True)])  # fmt: skip
+    assert here.with_rows(missing) == there
+    assert list(where_counts_differ(there, 2_000, Clerk(ours).count)) == []
