@@ -11,6 +11,7 @@ from clerk_supabase import aws
 from clerk_supabase.clerk_http import BASE_URL, ClerkHttp
 from clerk_supabase.drift import Brake
 from clerk_supabase.errors import ClerkSupabaseError
+from clerk_supabase.housekeeping import Housekeeping, Keep
 from clerk_supabase.queue import Queue
 from clerk_supabase.reconcile import Reconcile
 from clerk_supabase.reconcile_event import request_of
@@ -24,6 +25,7 @@ from clerk_supabase.telemetry import logger, metrics
 
 # For the last page, the checkpoint and the metrics.
 RESERVE_SECONDS = 30
+HOUSEKEEPING_SECONDS = 60
 
 settings = ReconcileFunctionSettings.from_environment(os.environ)
 secrets_manager = aws.secrets_manager()
@@ -40,6 +42,9 @@ reconcile = Reconcile(
         silence_minutes=settings.silence_minutes,
     ),
 )
+housekeeping = Housekeeping(
+    store, Keep(settings.hold_back_days, settings.purge_by, settings.deliveries_days, settings.audit_days)
+)
 
 
 class RunFailed(Exception):
@@ -49,8 +54,11 @@ class RunFailed(Exception):
 @metrics.log_metrics
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
+    request = request_of(event)
+    if request.mode == "full" and not request.dry_run:
+        housekeeping.run(time.monotonic() + HOUSEKEEPING_SECONDS)
     try:
-        report = reconcile.run(request_of(event), deadline)
+        report = reconcile.run(request, deadline)
     except ClerkSupabaseError as error:
         logger.error("no run, or not to its end", reason=str(error))
         raise

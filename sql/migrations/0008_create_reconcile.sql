@@ -790,6 +790,45 @@ begin
 end
 $$;
 
+-- {hold_back_days, purge_by, deliveries_days, audit_days, runs_days} -> {purged: [{kind, outcome, constraint, rows}],
+-- pruned: {deliveries, audit_entries, parked_events, runs}}. Purges a portion: call it until it purged nothing.
+create function clerk_sync.keep_house(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    purged jsonb;
+    pruned jsonb;
+    runs integer;
+begin
+    select coalesce(
+        jsonb_agg(jsonb_build_object(
+            'kind', p.kind, 'outcome', p.outcome, 'constraint', p.constraint_name, 'rows', p.purged
+        )),
+        '[]'
+    )
+    into purged
+    from clerk_sync.purge((request ->> 'hold_back_days')::integer * interval '1 day', request ->> 'purge_by') as p;
+
+    select to_jsonb(p.*) into pruned
+    from clerk_sync.prune(
+        (request ->> 'deliveries_days')::integer * interval '1 day', (request ->> 'audit_days')::integer * interval '1 day'
+    ) as p;
+
+    -- Never the newest that was finished: the next one goes on from there.
+    delete from clerk_sync.reconcile_runs as r
+    where r.finished_at < now() - (request ->> 'runs_days')::integer * interval '1 day'
+    and r.run_id < (
+        select max(n.run_id) from clerk_sync.reconcile_runs as n
+        where n.mode = 'full' and n.state in ('complete', 'stopped') and not n.is_dry_run
+    );
+    get diagnostics runs = row_count;
+    return jsonb_build_object('purged', purged, 'pruned', pruned || jsonb_build_object('runs', runs));
+end
+$$;
+
 revoke all on all functions in schema clerk_sync from public;
 grant execute on function clerk_sync.organizations_of_caller(text) to authenticated;
 
@@ -805,7 +844,8 @@ clerk_sync.finish_window(jsonb),
 clerk_sync.find_unseen(jsonb),
 clerk_sync.delete_candidates(jsonb),
 clerk_sync.settle_candidates(jsonb),
-clerk_sync.end_run(jsonb)
+clerk_sync.end_run(jsonb),
+clerk_sync.keep_house(jsonb)
 to clerk_sync_worker;
 
 insert into clerk_sync.migrations (name) values ('0008_create_reconcile');

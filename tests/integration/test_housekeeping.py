@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import math
+from contextlib import closing
 from typing import LiteralString
 
-import psycopg
 import pytest
 from psycopg import sql
 from psycopg.errors import InvalidParameterValue
 
 from clerk_supabase.envelope import Envelope, ParkedEvent
+from clerk_supabase.housekeeping import Housekeeping, Keep
 from clerk_supabase.store import Store
 from clerk_supabase_cli import samples
-from tests.integration.databases import Connection, Database, Rows, outcomes, rows, value
+from tests.integration.databases import Connection, Database, Rows, Url, outcomes, rows, value
 from tests.integration.histories import CREATED_AT, RECEIVED_AT
 from tests.integration.webhooks import deleted, domain, invitation, membership, organization, told, user
 
@@ -20,11 +23,14 @@ HELD_BACK: LiteralString = "30 days"
 
 
 def purge(database: Database, how: str = "scrub", hold_back: str = HELD_BACK) -> Rows:
-    """What the worker's role is told, kind by kind."""
-    with psycopg.connect(database.worker_url) as worker:
-        return worker.execute(
-            "select kind, outcome, constraint_name, purged from clerk_sync.purge(%s::interval, %s)", [hold_back, how]
-        ).fetchall()
+    """What became of the rows that were due, kind by kind."""
+    with database.connect() as admin:
+        return rows(
+            admin,
+            "select kind, outcome, constraint_name, purged from clerk_sync.purge(%s::interval, %s)",
+            hold_back,
+            how,
+        )
 
 
 def personal_data_of(admin: Connection, word: str) -> list[str]:
@@ -146,9 +152,9 @@ def test_with_no_hold_back_a_deleted_user_goes_at_once(database: Database, store
 
 def test_users_are_purged_some_at_a_time(database: Database, store: Store) -> None:
     store.apply([each for n in range(5) for each in (user(f"user_{n}", at=1), deleted("user", f"user_{n}", at=2))])
-    with psycopg.connect(database.worker_url) as worker:
-        query = "select purged from clerk_sync.purge('0', 'scrub', 2)"
-        assert [worker.execute(query).fetchall() for _ in range(4)] == [[(2,)], [(2,)], [(1,)], []]
+    with database.connect() as admin:
+        query: LiteralString = "select purged from clerk_sync.purge('0', 'scrub', 2)"
+        assert [rows(admin, query) for _ in range(4)] == [[(2,)], [(2,)], [(1,)], []]
 
 
 def test_an_unknown_way_to_purge_is_refused(database: Database) -> None:
@@ -162,9 +168,7 @@ def test_old_records_go_and_young_ones_stay(database: Database, store: Store, ad
     admin.execute(
         "update clerk_sync.audit_log set recorded_at = now() - interval '366 days' where entity_id = 'user_1'"
     )
-    with psycopg.connect(database.worker_url) as worker:
-        pruned = worker.execute("select * from clerk_sync.prune('100 days', '365 days')").fetchone()
-    assert pruned == (1, 1, 0)
+    assert rows(admin, "select * from clerk_sync.prune('100 days', '365 days')") == [(1, 1, 0)]
     assert list(outcomes(admin)) == ["msg_young"]
     assert rows(admin, "select entity_id from clerk_sync.audit_log") == [("user_2",)]
 
@@ -179,7 +183,52 @@ def test_a_parked_event_that_was_settled_goes_with_the_record_that_shows_it(
     admin.execute(
         "update clerk_sync.parked_events set discarded_at = now() - interval '101 days' where svix_id = 'msg_discarded'"
     )
-    with psycopg.connect(database.worker_url) as worker:
-        pruned = worker.execute("select * from clerk_sync.prune('100 days', '365 days')").fetchone()
-    assert pruned == (1, 0, 2)
+    assert rows(admin, "select * from clerk_sync.prune('100 days', '365 days')") == [(1, 0, 2)]
     assert rows(admin, "select svix_id from clerk_sync.parked_events") == [("msg_open",)]
+
+
+# The nightly round
+
+
+def test_the_nightly_round_purges_all_that_is_due_portion_by_portion_and_says_so(
+    store: Store, admin: Connection, log: io.StringIO
+) -> None:
+    many = 1_100
+    store.apply([each for n in range(many) for each in (user(f"user_{n}", at=1), deleted("user", f"user_{n}", at=2))])
+    assert Housekeeping(store, Keep()).run(math.inf) == many
+    assert value(admin, "select count(*) from public.users where first_name is not null") == 0
+    assert "rows purged" in log.getvalue()
+    assert "user_1" not in log.getvalue()
+
+
+def test_a_row_that_the_app_holds_on_to_is_reported_with_the_constraint(
+    store: Store, admin: Connection, log: io.StringIO
+) -> None:
+    admin.execute("create table public.invoices (id int, payer text references public.users (clerk_id))")
+    store.apply([user(at=1)])
+    admin.execute("insert into public.invoices values (1, 'user_1')")
+    store.apply([deleted("user", "user_1", at=2)])
+    housekeeping = Housekeeping(store, Keep(purge_by="delete"))
+    assert housekeeping.run(math.inf) == 1
+    assert housekeeping.run(math.inf) == 0
+    assert log.getvalue().count("invoices_payer_fkey") == 1
+
+
+def test_a_round_that_fails_is_logged_and_fails_nothing_else(database: Database, log: io.StringIO) -> None:
+    with closing(Store(Url("postgresql://127.0.0.1:1/nowhere"))) as store:
+        assert Housekeeping(store, Keep()).run(math.inf) == 0
+    assert "nothing purged or pruned" in log.getvalue()
+
+
+def test_runs_of_reconcile_go_after_their_time_but_never_the_one_the_next_goes_on_from(
+    store: Store, admin: Connection
+) -> None:
+    admin.execute(
+        """
+        insert into clerk_sync.reconcile_runs (mode, is_dry_run, versions_only, state, as_of, finished_at)
+        select mode, false, false, 'complete', 1, now() - interval '91 days'
+        from unnest(array['full', 'quick', 'full', 'quick']) with ordinality as run (mode, place) order by place
+        """
+    )
+    Housekeeping(store, Keep()).run(math.inf)
+    assert rows(admin, "select mode from clerk_sync.reconcile_runs order by run_id") == [("full",), ("quick",)]

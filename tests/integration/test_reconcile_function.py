@@ -54,6 +54,9 @@ def invoke(rig: Rig, account: Account, root: Path, monkeypatch: pytest.MonkeyPat
         "BRAKE_ROWS": "10",
         "BRAKE_PERCENT": "1",
         "SILENCE_MINUTES": "30",
+        "HOLD_BACK_DAYS": "30",
+        "DELIVERIES_DAYS": "100",
+        "AUDIT_DAYS": "365",
     }.items():
         monkeypatch.setenv(name, value)
     module = runpy.run_path(str(root / "functions" / "reconcile" / "handler.py"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 
 class SettingsError(ValueError):
@@ -94,6 +95,11 @@ class ReconcileFunctionSettings:
     brake_percent: float
     """More deletes of a kind than `brake_rows`, and than so many percent of its rows, are not done."""
     silence_minutes: int
+    hold_back_days: int
+    """This and the following: as in Keep."""
+    purge_by: Literal["scrub", "delete"]
+    deliveries_days: int
+    audit_days: int
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> ReconcileFunctionSettings:
@@ -109,6 +115,10 @@ class ReconcileFunctionSettings:
             brake_rows=int(_number(environment, "BRAKE_ROWS")),
             brake_percent=_number(environment, "BRAKE_PERCENT"),
             silence_minutes=_positive_integer(environment, "SILENCE_MINUTES"),
+            hold_back_days=int(_number(environment, "HOLD_BACK_DAYS")),
+            purge_by="delete" if environment.get("PURGE_BY") == "delete" else "scrub",
+            deliveries_days=_positive_integer(environment, "DELIVERIES_DAYS"),
+            audit_days=_positive_integer(environment, "AUDIT_DAYS"),
         )
 
 

@@ -1,0 +1,65 @@
+"""What goes after a time: the data of the deleted, for good, and records that nobody asks for any more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from clerk_supabase.errors import ClerkSupabaseError
+from clerk_supabase.store import Store
+from clerk_supabase.telemetry import count, logger
+
+PurgeBy = Literal["scrub", "delete"]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How long what is kept, in days."""
+
+    hold_back_days: int = 30
+    """A row that was deleted in Clerk is hidden for so long, and can be brought back. 0: it goes at once."""
+    purge_by: PurgeBy = "scrub"
+    """Then a user's row loses all personal data, or goes as a whole; other rows always go."""
+    deliveries_days: int = 100
+    """Longer than Svix can replay a message."""
+    audit_days: int = 365
+    runs_days: int = 90
+    """Runs of reconcile and what they found."""
+
+
+class Housekeeping:
+    """Purges and prunes. Harmless to repeat, to cut off, and to run twice at once."""
+
+    def __init__(self, store: Store, keep: Keep) -> None:
+        self._store = store
+        self._keep = keep
+
+    def run(self, deadline: float, monotonic: Callable[[], float] = time.monotonic) -> int:
+        """Returns how many rows were purged; what is left at the deadline, or fails, is for the next time."""
+        total = 0
+        while monotonic() < deadline:
+            try:
+                answer = self._store.call("keep_house", asdict(self._keep))
+            except ClerkSupabaseError as error:
+                count("HousekeepingFailed")
+                logger.error("nothing purged or pruned", reason=str(error))
+                break
+            pruned = {what: rows for what, rows in answer["pruned"].items() if rows}
+            if pruned:
+                logger.info("old records pruned", **pruned)
+            if not answer["purged"]:
+                break
+            for portion in answer["purged"]:
+                total += portion["rows"]
+                self._tell(portion["kind"], portion["outcome"], portion["constraint"], portion["rows"])
+        return total
+
+    def _tell(self, kind: str, outcome: str, constraint: str | None, rows: int) -> None:
+        if outcome == "refused":
+            count("PurgeRefused", rows)
+            logger.warning("rows could not be deleted and were scrubbed", kind=kind, constraint=constraint, rows=rows)
+        else:
+            count("Purged", rows)
+            logger.info("rows purged", kind=kind, outcome=outcome, rows=rows)
