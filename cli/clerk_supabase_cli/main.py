@@ -10,6 +10,7 @@ import threading
 import click
 from rich.console import Console
 
+from clerk_supabase.errors import KeysUnavailable
 from clerk_supabase_cli.deliveries import api_gateway_event, sign
 from clerk_supabase_cli.demo import Demo
 from clerk_supabase_cli.explain import UnknownId, show
@@ -19,6 +20,7 @@ from clerk_supabase_cli.project import ProjectNotFound, find_root
 from clerk_supabase_cli.sample_events import NoSuchSample, sample_event
 from clerk_supabase_cli.simulation import simulate
 from clerk_supabase_cli.stack import LocalStack
+from clerk_supabase_cli.token_commands import token_commands
 
 # Obviously not a secret: what events/env.json and `dev` use on this machine.
 LOCAL_SECRET = "whsec_bG9jYWwtb25seS1ub3QtYS1zZWNyZXQ="  # noqa: S105 - says of itself that it is none
@@ -123,10 +125,13 @@ def demo_command(users: int, seed: int | None) -> None:
         sys.exit(1)
 
 
+commands.add_command(token_commands)
+
+
 def main() -> None:
     """Runs the command; a failure that has a known cause is one line, not a traceback."""
     try:
         commands(prog_name="clerk-supabase")
-    except (LocalStackError, MigrationFailed, NoSuchSample, ProjectNotFound, UnknownId) as error:
+    except (KeysUnavailable, LocalStackError, MigrationFailed, NoSuchSample, ProjectNotFound, UnknownId) as error:
         click.echo(f"clerk-supabase: {error}", err=True)
         sys.exit(1)
