@@ -75,17 +75,18 @@ class FrontendApi:
     def _answer_keys(self, handler: BaseHTTPRequestHandler) -> None:
         with self._lock:
             self.requests += 1
+        document = json.dumps(self.jwks()).encode()
         match self.mood:
             case "well":
-                _send(handler, 200, json.dumps(self.jwks()).encode())
+                _send(handler, 200, document)
             case "failing":
-                _send(handler, 503, b"{}")
+                _send(handler, 503, document)
             case "garbage":
                 _send(handler, 200, b"<html>not found</html>")
             case "no keys":
                 _send(handler, 200, b'{"keys": []}')
             case "huge":
-                _send(handler, 200, b" " * _HUGE_BYTES)
+                _send(handler, 200, document + b" " * _HUGE_BYTES)
             case "redirecting":
                 handler.send_response(302)
                 handler.send_header("location", "/elsewhere")

@@ -402,7 +402,7 @@ def test_a_pem_that_is_no_public_rsa_key_is_refused(pem: str) -> None:
         {"n": 7},
         {"n": "!"},
         {"e": "AQ"},
-        {"d": "AQAB"},
+        dict(jwt.algorithms.RSAAlgorithm.to_jwk(KEY.private, as_dict=True)) | {"key_ops": ["verify"]},
         {"key_ops": ["sign"]},
         {"key_ops": "verify"},
         dict(SigningKey.generate(bits=1024).jwk),
@@ -431,6 +431,14 @@ def test_two_keys_may_share_a_name_while_one_replaces_the_other() -> None:
 def test_a_verifier_needs_an_issuer() -> None:
     with pytest.raises(SettingsError):
         SessionVerifier("", keys(KEY))
+
+
+def test_a_signature_has_one_spelling() -> None:
+    # The last character of 256 bytes holds four bits that mean nothing.
+    token = payload()
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    other = digits[digits.index(token[-1]) ^ 1]
+    assert refusal(verifier().verify, token[:-1] + other) is Refusal.MALFORMED
 
 
 # Junk: never an error of another kind, never accepted, never where the library refuses.

@@ -142,10 +142,9 @@ class Jwks:
     def _download(self) -> bytes:
         deadline = time.monotonic() + _CONNECT_SECONDS + _READ_SECONDS
         timeout = urllib3.Timeout(connect=_CONNECT_SECONDS, read=_READ_SECONDS)
-        response = self._http.request(
-            "GET", self._url, timeout=timeout, retries=False, redirect=False, preload_content=False
-        )
+        response = self._http.request("GET", self._url, timeout=timeout, retries=False, preload_content=False)
         try:
+            # Without retries no redirect is followed either.
             if response.status != 200:
                 raise ValueError(f"status {response.status}")
             document = b""

@@ -234,8 +234,6 @@ def _is_for_signing(jwk: object) -> bool:
         and jwk.get("kty") == "RSA"
         and jwk.get("use", "sig") == "sig"
         and jwk.get("alg", "RS256") == "RS256"
-        # A private key that everybody can read proves nothing.
-        and "d" not in jwk
         and ("key_ops" not in jwk or (isinstance(jwk["key_ops"], list) and "verify" in jwk["key_ops"]))
     )
 
@@ -245,6 +243,7 @@ def _rsa_key(jwk: dict[str, Any]) -> RSAPublicKey | None:
         key = RSAAlgorithm.from_jwk(jwk)
     except (InvalidKeyError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, AttributeError):
         return None
+    # A private key that everybody can read proves nothing.
     return key if isinstance(key, RSAPublicKey) and key.key_size in _RSA_BITS else None
 
 
