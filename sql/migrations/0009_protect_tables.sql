@@ -216,12 +216,16 @@ begin
         raise invalid_parameter_value using message = 'a role is spelled org:<role>';
     end if;
 
-    execute format('lock table %s in access exclusive mode', target);
+    if not exists (select from pg_catalog.pg_class as c where c.oid = target) then
+        raise undefined_table using message = format('there is no table %s', target);
+    end if;
     obstacle := clerk_sync.obstacle_to_secure(target, owner_column, replace_policies);
     if obstacle is not null then
         raise wrong_object_type using message = format('%s cannot be secured: %s', target, obstacle);
     end if;
 
+    -- Whoever secures the same table at this moment has ended when the statements below are made up.
+    execute format('lock table %s in access exclusive mode', target);
     statements := clerk_sync.column_statements(target, owner_column)
     || clerk_sync.policy_statements(target, owner_column, write_roles, coalesce(delete_roles, write_roles))
     || clerk_sync.grant_statements(target);

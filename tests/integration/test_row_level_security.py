@@ -10,7 +10,7 @@ from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
 from clerk_supabase.store import Store
-from tests.integration.databases import Connection, Database, Rows, Url, acting_as, rows, value
+from tests.integration.databases import Connection, Database, Url, acting_as, rows, value
 from tests.integration.histories import alone, delete, upsert
 
 ADA = {"sub": "user_ada", "role": "authenticated"}
