@@ -47,8 +47,7 @@ declare
     user_id constant text := claims ->> 'sub';
 begin
     if
-        jsonb_typeof(claims -> 'sub') = 'string'
-        and user_id ~ '^user_[!-~]+$'
+        user_id ~ '^user_[!-~]+$'
         and length(user_id) <= 255
         and coalesce(claims -> 'sts', 'null') in ('null', '""', '"active"')
     then
