@@ -36,6 +36,7 @@ from clerk_supabase_cli.reconcile_commands import NoSuchRun, reconcile_commands,
 from clerk_supabase_cli.sample_events import NoSuchSample, sample_event
 from clerk_supabase_cli.simulation import simulate
 from clerk_supabase_cli.stack import LocalStack
+from clerk_supabase_cli.token_commands import token_commands
 
 # Failures whose message says all there is to know.
 _KNOWN = (
@@ -189,6 +190,9 @@ def demo_command(users: int, seed: int | None) -> None:
     demo = Demo(find_root(), users=users, seed=seed, console=Console())
     if demo.run() != 0:
         sys.exit(1)
+
+
+commands.add_command(token_commands)
 
 
 def main() -> None:

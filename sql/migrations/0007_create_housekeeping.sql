@@ -133,6 +133,5 @@ end
 $$;
 
 revoke all on all functions in schema clerk_sync from public;
-grant execute on function clerk_sync.organizations_of_caller(text) to authenticated;
 
 insert into clerk_sync.migrations (name) values ('0007_create_housekeeping');

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from clerk_supabase_cli.project import find_root
-from tests.bench import cold_start, concurrency, convergence, ingest, storage, sync
+from tests.bench import cold_start, concurrency, convergence, ingest, row_level_security, storage, sync, tokens
 from tests.bench.results import Result, show
 
 
@@ -19,7 +19,21 @@ from tests.bench.results import Result, show
 @click.option("--only", multiple=True, help="Just the measurements whose name contains this; may be repeated.")
 @click.option("--schedules", default=10_000, show_default=True, help="How many random schedules must converge.")
 @click.option("--seed", default=1, show_default=True, help="Which random schedules.")
-def main(only: tuple[str, ...], schedules: int, seed: int) -> None:
+@click.option(
+    "--rows",
+    default=1_000_000,
+    type=click.IntRange(min=1_000),
+    show_default=True,
+    help="How large tables with row-level security are.",
+)
+@click.option(
+    "--organizations",
+    default=1_000,
+    type=click.IntRange(min=10),
+    show_default=True,
+    help="How many organizations share them.",
+)
+def main(only: tuple[str, ...], schedules: int, seed: int, rows: int, organizations: int) -> None:
     """Missing a target is no error; not being able to measure is one."""
     root = find_root(Path(__file__).parent)
     console = Console(width=None if sys.stdout.isatty() else 160)
@@ -28,6 +42,8 @@ def main(only: tuple[str, ...], schedules: int, seed: int) -> None:
             "sync": sync.measure,
             "storage": storage.measure,
             "ingest": ingest.measure,
+            "tokens": tokens.measure,
+            "row-level security": partial(row_level_security.measure, rows=rows, organizations=organizations),
             "cold start": cold_start.measure,
             "concurrency": concurrency.measure,
             "convergence": partial(convergence.measure, schedules=schedules, seed=seed, progress=status.update),
