@@ -281,17 +281,22 @@ def _reconcile(
         else DirectRepairs(keep_private_metadata=keep_private_metadata)
     )
     settings = ReconcileSettings(keep_private_metadata=keep_private_metadata)
-    _log_to_stderr()
-    with closing(http), _runs(database_url) as runs:
+    with closing(http), _runs(database_url) as runs, _log_on_stderr():
         yield _Tools(Reconcile(http, runs, repairs, settings), runs)
 
 
-def _log_to_stderr() -> None:
-    """What the functions log for CloudWatch would be in the way of what is printed."""
-    handler = logger.registered_handler
-    if isinstance(handler, logging.StreamHandler):
-        handler.setStream(sys.stderr)
+@contextmanager
+def _log_on_stderr() -> Iterator[None]:
+    """Warnings only: what the functions log for CloudWatch would be in the way of what is printed."""
+    handler, level = logger.registered_handler, logger.log_level
+    before = handler.setStream(sys.stderr) if isinstance(handler, logging.StreamHandler) else None
     logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if isinstance(handler, logging.StreamHandler) and before is not None:
+            handler.setStream(before)
 
 
 def _details(runs: Runs, run_id: int) -> RunDetails:
