@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from clerk_supabase_cli.project import find_root
-from tests.bench import cold_start, concurrency, convergence, ingest, storage, sync
+from tests.bench import cold_start, concurrency, convergence, ingest, reconcile, storage, sync
 from tests.bench.results import Result, show
 
 
@@ -19,7 +19,9 @@ from tests.bench.results import Result, show
 @click.option("--only", multiple=True, help="Just the measurements whose name contains this; may be repeated.")
 @click.option("--schedules", default=10_000, show_default=True, help="How many random schedules must converge.")
 @click.option("--seed", default=1, show_default=True, help="Which random schedules.")
-def main(only: tuple[str, ...], schedules: int, seed: int) -> None:
+@click.option("--users", default=100_000, show_default=True, help="How many reconcile compares.")
+@click.option("--back-fill", default=100_000, show_default=True, help="How many it fills an empty database with.")
+def main(only: tuple[str, ...], schedules: int, seed: int, users: int, back_fill: int) -> None:
     """Missing a target is no error; not being able to measure is one."""
     root = find_root(Path(__file__).parent)
     console = Console(width=None if sys.stdout.isatty() else 160)
@@ -30,6 +32,7 @@ def main(only: tuple[str, ...], schedules: int, seed: int) -> None:
             "ingest": ingest.measure,
             "cold start": cold_start.measure,
             "concurrency": concurrency.measure,
+            "reconcile": partial(reconcile.measure, users=users, back_fill=back_fill),
             "convergence": partial(convergence.measure, schedules=schedules, seed=seed, progress=status.update),
         }
         chosen = [name for name in measurements if not only or any(part in name for part in only)]
