@@ -43,6 +43,8 @@ from clerk_supabase_cli.queues import client
 
 _DIFFERENCES: Final = ("missing", "stale", "different", "extra", "deleted here")
 _COUNTED: Final = ("listed", "compared", *_DIFFERENCES, "repaired", "deleted")
+# How long Clerk says a list is: only the run itself has a use for it.
+_NOT_SHOWN: Final = {"told"}
 _KEY_VARIABLE: Final = "CLERK_SECRET_KEY"
 _ON_A_PAGE: Final = 100
 # More are counted by the run, and not worth a table.
@@ -281,17 +283,22 @@ def _reconcile(
         else DirectRepairs(keep_private_metadata=keep_private_metadata)
     )
     settings = ReconcileSettings(keep_private_metadata=keep_private_metadata)
-    _log_to_stderr()
-    with closing(http), _runs(database_url) as runs:
+    with closing(http), _runs(database_url) as runs, _log_on_stderr():
         yield _Tools(Reconcile(http, runs, repairs, settings), runs)
 
 
-def _log_to_stderr() -> None:
-    """What the functions log for CloudWatch would be in the way of what is printed."""
-    handler = logger.registered_handler
-    if isinstance(handler, logging.StreamHandler):
-        handler.setStream(sys.stderr)
+@contextmanager
+def _log_on_stderr() -> Iterator[None]:
+    """Warnings only: what the functions log for CloudWatch would be in the way of what is printed."""
+    handler, level = logger.registered_handler, logger.log_level
+    before = handler.setStream(sys.stderr) if isinstance(handler, logging.StreamHandler) else None
     logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if isinstance(handler, logging.StreamHandler) and before is not None:
+            handler.setStream(before)
 
 
 def _details(runs: Runs, run_id: int) -> RunDetails:
@@ -372,7 +379,7 @@ def _print_run(run: RunSummary) -> None:
 
 def _counts_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
     """A line for each kind, a column for everything that was counted."""
-    counted = {name for each in counts.values() for name in each}
+    counted = {name for each in counts.values() for name in each} - _NOT_SHOWN
     names = [name for name in _COUNTED if name in counted] + sorted(counted - set(_COUNTED))
     table = Table("kind", *(name.replace("_", " ") for name in names))
     for column in table.columns[1:]:
@@ -422,15 +429,21 @@ def _runs_table(runs: Sequence[RunSummary]) -> Table:
         column.justify = "right"
     for run in runs:
         took = how_long((run.finished_at - run.started_at).total_seconds()) if run.finished_at else ""
-        compared = sum(each.get("compared", 0) for each in run.counts.values())
+        compared = _sum(run, "compared")
+        # Not the findings: of a back-fill only the number is kept.
+        differed = sum(_sum(run, name) for name in _DIFFERENCES)
         table.add_row(
             str(run.run_id),
             f"{run.mode}, dry run" if run.is_dry_run else run.mode,
             in_utc(run.started_at),
             took,
             f"{compared:,}",
-            f"{run.findings or 0:,}",
+            f"{differed:,}",
             f"{run.calls:,}",
             Text(printable(f"{run.state}: {run.reason}" if run.reason else run.state)),
         )
     return table
+
+
+def _sum(run: RunSummary, name: str) -> int:
+    return sum(of_kind.get(name, 0) for of_kind in run.counts.values())

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
+from math import ceil
 from pathlib import Path
 from random import SystemRandom
 
@@ -19,12 +20,15 @@ from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.postgres import EmbeddedPostgres
 from clerk_supabase_cli.simulator.experiment import WORKERS
 from clerk_supabase_cli.simulator.exploration import AT_ONCE, Pair, explore_at_length
+from clerk_supabase_cli.simulator.lost_events import LostEventsReport, explore_lost_events
 from clerk_supabase_cli.simulator.report import Report
 from clerk_supabase_cli.simulator.shrinking import describe
 from clerk_supabase_cli.stack import WORKER_ROLE
 
 _MOST_DIFFERENCES_SHOWN = 5
 _TEMPLATE = "template_migrated"
+# A world with reconcile takes as long as some hundred schedules.
+_SCHEDULES_PER_WORLD = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +43,27 @@ def simulate(root: Path, *, runs: int, seed: int | None, first: int, console: Co
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with EmbeddedPostgres() as server, Progress(*columns, console=console) as progress:
         task = progress.add_task("Schedules", total=runs)
+        pairs = MigratedPairs(server, root)
         report = explore_at_length(
-            MigratedPairs(server, root).new_pair,
+            pairs.new_pair,
             schedules=runs,
             seed=seed,
             first=first,
             progress=lambda report: progress.update(task, completed=report.schedules),
         )
+        worlds = ceil(runs / _SCHEDULES_PER_WORLD)
+        reconciled = progress.add_task("Worlds with lost events", total=worlds)
+        with pairs.new_pair() as (database, _):
+            lost = explore_lost_events(
+                database,
+                worlds=worlds,
+                seed=seed,
+                first=first,
+                progress=lambda report: progress.update(reconciled, completed=report.worlds),
+            )
+    _print_lost_events(lost, seed, console)
     _print(report, seed, console)
-    return not report.differences and report.deadlocks == 0
+    return not report.differences and report.deadlocks == 0 and not lost.differences
 
 
 class MigratedPairs:
@@ -79,6 +95,19 @@ class MigratedPairs:
     def _copy(self, name: str) -> _Database:
         url = self._server.create_database(name, _TEMPLATE)
         return _Database(url, f"{self._server.url(name, WORKER_ROLE, self._password)}?sslmode=disable")
+
+
+def _print_lost_events(report: LostEventsReport, seed: int, console: Console) -> None:
+    console.print(
+        f"{report.worlds:,} worlds reconciled in {report.seconds:.0f} s: {report.lost:,} of {report.events:,} events "
+        f"lost, {report.runs:,} runs, {report.resumed:,} of which continued another, {len(report.differences)} not as "
+        "in Clerk",
+        soft_wrap=True,
+    )
+    for difference in report.differences[:_MOST_DIFFERENCES_SHOWN]:
+        console.print(difference, style="red", soft_wrap=True, markup=False)
+    if report.failed_world is not None:
+        console.print(f"again: clerk-supabase simulate --seed {seed} --first {report.failed_world} --runs 1")
 
 
 def _print(report: Report, seed: int, console: Console) -> None:

@@ -511,8 +511,8 @@ begin
         from %2$s as r
         left join clerk_sync.entities as e on e.kind = $2 and e.id = r.%1$I
         where r.deleted_at is null and coalesce((e.version).observed_at < $3, true) and %3$s
-        and r.%1$I collate "C" not in (
-            select s.id from clerk_sync.reconcile_seen as s where s.run_id = $1 and s.kind = $2
+        and not exists (
+            select from clerk_sync.reconcile_seen as s where s.run_id = $1 and s.kind = $2 and s.id = r.%1$I
         )
         on conflict do nothing
         $statement$,

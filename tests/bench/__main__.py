@@ -11,7 +11,17 @@ import click
 from rich.console import Console
 
 from clerk_supabase_cli.project import find_root
-from tests.bench import cold_start, concurrency, convergence, ingest, row_level_security, storage, sync, tokens
+from tests.bench import (
+    cold_start,
+    concurrency,
+    convergence,
+    ingest,
+    reconcile,
+    row_level_security,
+    storage,
+    sync,
+    tokens,
+)
 from tests.bench.results import Result, show
 
 
@@ -33,7 +43,11 @@ from tests.bench.results import Result, show
     show_default=True,
     help="How many organizations share them.",
 )
-def main(only: tuple[str, ...], schedules: int, seed: int, rows: int, organizations: int) -> None:
+@click.option("--users", default=100_000, show_default=True, help="How many reconcile compares.")
+@click.option("--back-fill", default=100_000, show_default=True, help="How many it fills an empty database with.")
+def main(
+    only: tuple[str, ...], schedules: int, seed: int, rows: int, organizations: int, users: int, back_fill: int
+) -> None:
     """Missing a target is no error; not being able to measure is one."""
     root = find_root(Path(__file__).parent)
     console = Console(width=None if sys.stdout.isatty() else 160)
@@ -46,6 +60,7 @@ def main(only: tuple[str, ...], schedules: int, seed: int, rows: int, organizati
             "row-level security": partial(row_level_security.measure, rows=rows, organizations=organizations),
             "cold start": cold_start.measure,
             "concurrency": concurrency.measure,
+            "reconcile": partial(reconcile.measure, users=users, back_fill=back_fill),
             "convergence": partial(convergence.measure, schedules=schedules, seed=seed, progress=status.update),
         }
         chosen = [name for name in measurements if not only or any(part in name for part in only)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +14,7 @@ import pytest
 from clerk_supabase.changes import Delete, changes_of
 from clerk_supabase.errors import WrongInstance
 from clerk_supabase.events import parse_event
+from clerk_supabase.telemetry import metrics
 from clerk_supabase_cli.clerk_api.faults import Fault, without_every
 from clerk_supabase_cli.clerk_api.population import BEGINNING
 from tests.integration.databases import Database, rows
@@ -272,6 +274,7 @@ def test_content_that_postgres_refuses_costs_nobody_else(rig: Rig) -> None:
     rig.api.faults.add(Fault(alter=make_hostile), path="/users")
     report = rig.run()
     assert (report.state, report.counts["user"]["refused"]) == ("complete", 2)
+    assert "could not be compared or applied, see the log" in str(report.reason)
     assert rig.column(user(5), "first_name") == "New"
 
 
@@ -284,3 +287,41 @@ def test_without_a_believable_date_nothing_is_deleted_and_the_run_says_why(rig: 
     assert "believable Date" in str(report.reason)
     assert user(6) in rig.shown()
     assert user(3) in rig.shown()
+
+
+def test_private_metadata_is_compared_where_it_is_kept(database: Database) -> None:
+    with rig_with(database, 3, keep_private_metadata=True) as rig:
+        rig.world.update("user", user(1), {"private_metadata": {"note": "x"}})
+        assert rig.run().state == "complete"
+        query = "select entity_id, private_metadata from clerk_sync.private_metadata order by entity_id"
+        kept = rows(rig.admin, query)
+        assert kept[1] == (user(1), {"note": "x"})
+        rig.admin.execute("delete from clerk_sync.private_metadata where entity_id = %s", [user(0)])
+        rig.admin.execute("update clerk_sync.private_metadata set private_metadata = '{}'")
+        report = rig.run()
+        assert {(key, each.kind, each.difference) for key, each in rig.findings(report).items()} == {
+            (user(0), "private_metadata", "missing"),
+            (user(1), "private_metadata", "different"),
+        }
+        assert rows(rig.admin, query) == kept
+
+
+def test_what_a_run_found_is_counted_for_the_alarms_once_and_without_personal_data(
+    rig: Rig, log: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rig.forget(user(3))
+    rig.admin.execute("update public.users set email = 'mallory@example.test' where clerk_id = %s", [user(5)])
+    metrics.clear_metrics()
+    rig.run()
+    counted = metrics.serialize_metric_set()
+    expected = {
+        "FullRunsComplete": 1,
+        "Drift": 2,
+        "Missing": 1,
+        "Different": 1,
+        "Stale": 0,
+        "Extra": 0,
+        "RepairsSent": 2,
+    }
+    assert {name: counted[name] for name in expected} == {name: [float(each)] for name, each in expected.items()}  # type: ignore[literal-required]
+    assert "example.test" not in log.getvalue() + capsys.readouterr().out

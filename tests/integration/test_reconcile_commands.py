@@ -43,6 +43,9 @@ def mirrored(rig: Rig, command: Command) -> Rig:
 def test_the_first_run_fills_the_tables_and_says_so(rig: Rig, command: Command) -> None:
     printed = command.run("reconcile").stdout
     assert rig.agrees()
+    [run] = command.json("reconcile", "runs")["runs"]
+    assert run["counts"]["user"]["missing"] == 30
+    assert "30 " in command.run("reconcile", "runs").stdout
     assert re.search(r"run \d+, full: complete", printed)
     assert "requests to Clerk" in printed
 

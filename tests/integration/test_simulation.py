@@ -18,3 +18,5 @@ def test_a_run_says_what_it_explored_and_how_to_repeat_it(root: Path) -> None:
     assert "250 schedules explored" in printed.getvalue()
     assert "(seed 7)" in printed.getvalue()
     assert "0 deadlocks, 0 differences" in printed.getvalue()
+    assert "3 worlds reconciled" in printed.getvalue()
+    assert "0 not as in Clerk" in printed.getvalue()

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from clerk_supabase.settings import IngestSettings, RetrySettings, SettingsError, SyncSettings
+from clerk_supabase.settings import (
+    IngestSettings,
+    ReconcileFunctionSettings,
+    RetrySettings,
+    SettingsError,
+    SyncSettings,
+)
 
 INGEST = {
     "WEBHOOK_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:webhook",
@@ -26,6 +32,38 @@ RETRY = {
     "DATABASE_CA_FILE": "/opt/ca/supabase.pem",
     "KEEP_PRIVATE_METADATA": "true",
 }
+
+
+RECONCILE = {
+    "CLERK_SECRET_KEY_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:clerk",
+    "DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:database",
+    "SYNC_QUEUE_URL": "https://sqs.example.test/sync",
+    "RATE_LIMIT_SHARE": "0.25",
+    "BRAKE_ROWS": "0",
+    "BRAKE_PERCENT": "2.5",
+    "SILENCE_MINUTES": "45",
+}
+
+
+def test_reconcile_reads_its_settings_from_the_environment() -> None:
+    settings = ReconcileFunctionSettings.from_environment(RECONCILE)
+    assert settings.clerk_secret_key_arn == RECONCILE["CLERK_SECRET_KEY_ARN"]
+    assert settings.sync_queue_url == RECONCILE["SYNC_QUEUE_URL"]
+    assert (settings.clerk_api_url, settings.database_ca_file, settings.keep_private_metadata) == ("", "", False)
+    assert (settings.rate_limit_share, settings.silence_minutes) == (0.25, 45)
+    assert (settings.brake_rows, settings.brake_percent) == (0, 2.5)
+
+
+@pytest.mark.parametrize("name", list(RECONCILE))
+def test_reconcile_names_the_variable_that_is_missing(name: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        ReconcileFunctionSettings.from_environment({key: value for key, value in RECONCILE.items() if key != name})
+
+
+@pytest.mark.parametrize("wrong", ["many", "-1", "nan", "inf"])
+def test_reconcile_names_the_variable_that_is_no_number(wrong: str) -> None:
+    with pytest.raises(SettingsError, match=r"BRAKE_PERCENT must be a number"):
+        ReconcileFunctionSettings.from_environment(RECONCILE | {"BRAKE_PERCENT": wrong})
 
 
 def test_retry_reads_its_settings_from_the_environment() -> None:

@@ -46,7 +46,7 @@ class Truth:
         if row is None:
             return not self.contents
         hidden = row["deleted_at"] is not None
-        return hidden == self._is_hidden(row, truths) and any(_mirrors(row, content) for content in self.contents)
+        return hidden == self._is_hidden(row, truths) and any(mirrors(row, content) for content in self.contents)
 
     def _is_hidden(self, row: Columns, truths: Mapping[Place, Truth]) -> bool:
         """A row is hidden by its own delete and by those of its parents."""
@@ -64,6 +64,7 @@ def truths_of(history: Iterable[tuple[Changes, Delivery]]) -> dict[Place, Truth]
     return {place: Truth.of(changes) for place, changes in by_place.items()}
 
 
-def _mirrors(row: Columns, content: Columns) -> bool:
+def mirrors(row: Columns, content: Columns) -> bool:
+    """Whether the row says what the content says."""
     # Times are spelled differently by Postgres; the reference's rows have been compared with them included.
     return all(row[name] == value for name, value in content.items() if not name.endswith("_at"))

@@ -58,7 +58,15 @@ def random_schedule(seed: object, number: int) -> Schedule:
     world = World(chance, f"{number:07}")
     world.live(chance.choice((3, 10, 10, 30)))
     lost = chance.choice((0.0, 0.0, 0.1, 0.5))
-    delivered = tuple(envelope for envelope in _envelopes(world) if chance.random() >= lost)
+    return schedule_of(chance, world, lost=lost, number=number)
+
+
+def schedule_of(
+    chance: Random, world: World, first: int = 0, lost: float = 0.0, received_at: int = _RECEIVED_AT, *, number: int = 0
+) -> Schedule:
+    """A way for the events of a world from number `first` on to arrive, of which so large a part is lost for good."""
+    envelopes = list(_envelopes(world, received_at))[first:]
+    delivered = tuple(envelope for envelope in envelopes if chance.random() >= lost)
     batches = tuple(_batches(chance, list(_arrivals(chance, delivered))))
     return Schedule(number, world, delivered, batches)
 
@@ -76,9 +84,9 @@ def interleave(chance: Random, schedules: Iterable[Schedule]) -> list[Batch]:
     return list(_joined(chance, [batch for _, batch in line]))
 
 
-def _envelopes(world: World) -> Iterator[Envelope]:
+def _envelopes(world: World, received_at: int) -> Iterator[Envelope]:
     for number, event in enumerate(world.events):
-        yield Envelope(f"msg_{world.name}_{number}", json.dumps(event).encode(), _RECEIVED_AT)
+        yield Envelope(f"msg_{world.name}_{number}", json.dumps(event).encode(), received_at)
 
 
 def _arrivals(chance: Random, envelopes: Iterable[Envelope]) -> Iterator[Message]:

@@ -218,11 +218,17 @@ class Reconcile:
         sure = [kind for kind in _KINDS if kind in doubts and doubts[kind] is None]
         unsure = [f"{doubts[kind]}: no {kind} is deleted" for kind in _KINDS if doubts.get(kind) is not None]
         stop = delete_gone(work, sure)
-        reason = "; ".join(filter(None, [stop, *unsure])) or None
+        reason = "; ".join(filter(None, [stop, *unsure, self._left_out(work)])) or None
         if stop is not None:
             count("BrakePulled")
             return "stopped", reason
         return ("incomplete" if unsure else "complete"), reason
+
+    def _left_out(self, work: Work) -> str | None:
+        """Objects that no run can ever apply, if there are any: they do not make it incomplete for ever."""
+        windows = self._runs.windows(work.run_id)
+        left_out = sum(window.tally.get(name, 0) for window in windows for name in ("unusable", "refused"))
+        return f"{left_out:,} objects could not be compared or applied, see the log" if left_out else None
 
     # Around a run
 

@@ -1,0 +1,190 @@
+"""Events lost for good, and reconcile at work while the others arrive: does one clean run make the tables as Clerk?
+
+Each world lives in a stand-in for Clerk's Backend API while workers apply its events, and runs of reconcile compare it,
+some of them cut off in between.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final, cast
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from clerk_supabase.changes import ReadKind, Upsert, changes_of_object
+from clerk_supabase.clerk_http import ClerkHttp
+from clerk_supabase.errors import ClerkSupabaseError
+from clerk_supabase.reconcile import Reconcile, Report, Request
+from clerk_supabase.reconcile_pages import ReconcileSettings
+from clerk_supabase.repairs import DirectRepairs
+from clerk_supabase.runs import Mode, Runs
+from clerk_supabase.store import Store
+from clerk_supabase_cli.clerk_api.answers import Answers
+from clerk_supabase_cli.clerk_api.server import ClerkApi
+from clerk_supabase_cli.simulator.clerks_clock import mirrors
+from clerk_supabase_cli.simulator.databases import Database, FixedUrl
+from clerk_supabase_cli.simulator.line import Line
+from clerk_supabase_cli.simulator.schedules import Schedule, schedule_of
+from clerk_supabase_cli.simulator.scissors import Scissors
+from clerk_supabase_cli.simulator.silence import silent_telemetry
+from clerk_supabase_cli.simulator.worker import NoParking, Worker
+from clerk_supabase_cli.simulator.worlds import World
+
+_WORKERS: Final = 3
+_CHAPTERS: Final = 3
+_RECEIVED_AT: Final = 1_900_000_000_000
+_KEY: Final = "sk_live_simulated"
+# What reconcile looks after, and where that is.
+_TABLES: Final[Mapping[ReadKind, tuple[str, str]]] = {
+    "user": ("users", "clerk_id"),
+    "organization": ("organizations", "clerk_org_id"),
+    "membership": ("organization_memberships", "clerk_membership_id"),
+}
+_EMPTY: Final = """
+truncate public.users, public.organizations, clerk_sync.private_metadata, clerk_sync.entities, clerk_sync.deliveries,
+clerk_sync.audit_log, clerk_sync.parked_events, clerk_sync.reconcile_runs, clerk_sync.instance cascade
+"""
+
+
+@dataclass(slots=True)
+class LostEventsReport:
+    """What was tried, and where the tables were not as Clerk in the end."""
+
+    worlds: int = 0
+    events: int = 0
+    lost: int = 0
+    runs: int = 0
+    resumed: int = 0
+    seconds: float = 0.0
+    differences: list[str] = field(default_factory=list)
+    failed_world: int | None = None
+
+
+def explore_lost_events(
+    database: Database,
+    *,
+    worlds: int,
+    seed: int | str,
+    first: int = 0,
+    progress: Callable[[LostEventsReport], object] = lambda _: None,
+) -> LostEventsReport:
+    """Tries the worlds from number `first` on, one after the other. Stops at the first that ends wrong.
+
+    Whatever is in the database is deleted.
+    """
+    report = LostEventsReport()
+    started = time.monotonic()
+    with silent_telemetry():
+        for number in range(first, first + worlds):
+            _Experiment(database, Random(f"{seed} {number}"), number, report).run()  # noqa: S311 - to be repeated
+            report.worlds += 1
+            report.seconds = time.monotonic() - started
+            progress(report)
+            if report.differences:
+                report.failed_world = number
+                break
+    return report
+
+
+class _Experiment:
+    """One world, from its beginning to the comparison."""
+
+    def __init__(self, database: Database, chance: Random, number: int, report: LostEventsReport) -> None:
+        self._database = database
+        self._chance = chance
+        self._world = World(chance, f"{number:07}")
+        self._report = report
+        self._parking = NoParking()
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        with ExitStack() as closed_at_the_end:
+            opened = closed_at_the_end.enter_context
+            admin = opened(psycopg.connect(self._database.url, autocommit=True))
+            admin.execute(_EMPTY)
+            api = opened(ClerkApi(Answers(self._world, _KEY), clock=lambda: self._world.now))
+            http = opened(closing(ClerkHttp(FixedUrl(_KEY), api.url)))
+            scissors = opened(closing(Scissors(self._database.url)))
+            stores = [opened(closing(Store(FixedUrl(self._database.worker_url)))) for _ in range(_WORKERS + 1)]
+            workers = [
+                Worker(store, self._parking, scissors, keep_private_metadata=False) for store in stores[:_WORKERS]
+            ]
+            threads = opened(ThreadPoolExecutor(_WORKERS + 1))
+            reconcile = self._reconcile(http, stores[-1])
+            beside = threads.submit(self._keep_reconciling, reconcile, Random(self._chance.random()))  # noqa: S311 - as above
+            try:
+                for line in self._chapters(api):
+                    for task in [threads.submit(worker.work_off, line) for worker in workers]:
+                        task.result()
+                    self._report.differences += line.stuck
+            finally:
+                self._ended.set()
+                beside.result()
+            scissors.settle()
+            self._clean_run(reconcile)
+            self._report.differences += [*self._parking.taken(), *self._not_as_clerk(admin)]
+
+    def _reconcile(self, http: ClerkHttp, store: Store) -> Reconcile:
+        windows = ReconcileSettings(threads=2, users_per_window=self._chance.choice((3, 10, 5_000)), lease_seconds=30)
+        return Reconcile(http, Runs(store), DirectRepairs(), windows, clock_ms=lambda: _RECEIVED_AT)
+
+    def _chapters(self, api: ClerkApi) -> Iterator[Line]:
+        """What arrives after each part of the world's life; the rest is lost."""
+        told = 0
+        lost = self._chance.choice((0.0, 0.1, 0.5, 1.0))
+        for _ in range(_CHAPTERS):
+            with api.writing() as world:
+                world.live(self._chance.choice((3, 10, 30)))
+            schedule: Schedule = schedule_of(self._chance, self._world, told, lost, _RECEIVED_AT)
+            self._report.events += len(self._world.events) - told
+            self._report.lost += len(self._world.events) - told - len(schedule.delivered)
+            told = len(self._world.events)
+            yield Line(schedule.batches, self._chance)
+
+    def _keep_reconciling(self, reconcile: Reconcile, chance: Random) -> None:
+        """Run after run, while events arrive; some have so little time that another has to go on."""
+        while not self._ended.is_set():
+            mode: Mode = chance.choice(("full", "quick"))
+            seconds = chance.choice((0.01, 0.05, math.inf, math.inf))
+            try:
+                self._count(reconcile.run(Request(mode, allow_deletes=1_000), time.monotonic() + seconds))
+            except ClerkSupabaseError:
+                # No time at all, or its connection was cut: the next one goes on.
+                continue
+
+    def _clean_run(self, reconcile: Reconcile) -> None:
+        """Nothing happens any more; a run that was cut off is ended first."""
+        for _ in range(2):
+            self._world.now += 10_000
+            report = reconcile.run(Request("full", allow_deletes=1_000), math.inf)
+            self._count(report)
+            if not report.is_resumed:
+                break
+        if report.state != "complete":
+            self._report.differences.append(f"the clean run is {report.state}: {report.reason}")
+
+    def _count(self, report: Report) -> None:
+        self._report.runs += 1
+        self._report.resumed += report.is_resumed
+
+    def _not_as_clerk(self, admin: psycopg.Connection[tuple[Any, ...]]) -> Iterator[str]:
+        objects = self._world.objects()
+        for kind, (table, key) in _TABLES.items():
+            query = sql.SQL("select {}, to_jsonb(mirror) from public.{} as mirror where deleted_at is null")
+            shown = dict(admin.execute(query.format(sql.Identifier(key), sql.Identifier(table))).fetchall())
+            if shown.keys() != set(objects[kind]):
+                yield f"{table} shows {sorted(shown)}, not {sorted(objects[kind])}"
+            for object_id in shown.keys() & set(objects[kind]):
+                json = msgspec.json.encode(objects[kind][object_id])
+                main = changes_of_object(kind, json, 1, _RECEIVED_AT).main
+                if not mirrors(shown[object_id], cast("Upsert", main).content):
+                    yield f"{kind} {object_id}: {shown[object_id]}, not {json.decode()}"

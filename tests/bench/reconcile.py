@@ -1,0 +1,281 @@
+"""Runs of reconcile against the stand-in in a process of its own: memory, time of our own, requests."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import psycopg
+from psycopg.rows import dict_row
+
+from clerk_supabase.changes import Changes, changes_of_object
+from clerk_supabase.clerk_walk import PAGE_SIZE
+from clerk_supabase.store import Store
+from clerk_supabase_cli.clerk_api.population import BEGINNING
+from clerk_supabase_cli.clerk_api.process import RunningApi, running
+from clerk_supabase_cli.processes import Guard
+from tests.bench.databases import databases
+from tests.bench.results import Result, Target, duration
+from tests.integration.databases import Database, Databases, Url, at_port
+from tests.proxy import CountingProxy
+
+_FEW: Final = 10_000
+_SAMPLE: Final = 20
+_DELETES: Final = 100
+_ROUND_TRIP_SECONDS: Final = 0.005
+_ONE_BY_ONE: Final = 200
+_RECEIVED_AT: Final = 1_900_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a run took."""
+
+    state: str
+    reason: str | None
+    counts: dict[str, dict[str, int]]
+    calls: int
+    own_seconds: float
+    """Without the time spent waiting for Clerk; Postgres included."""
+    seconds: float
+    cpu_seconds: float
+    """Of our process alone."""
+    transfer_cpu_seconds: float
+    """What of it went into getting the pages over HTTP."""
+    peak_bytes: int
+
+
+class _Glance(msgspec.Struct, gc=False):
+    id: str
+    created_at: int
+    updated_at: int
+
+
+_GLANCES: Final = msgspec.json.Decoder(list[_Glance])
+
+
+def measure(root: Path, users: int, back_fill: int) -> Iterator[Result]:
+    """`users`: how many are compared; `back_fill`: how many come into an empty database."""
+    with databases(root) as made, Guard() as guard:
+        yield from _back_fill(made, guard, back_fill)
+        few, many = made.take(), made.take()
+        few_run = _filled_and_compared(few, guard, _FEW)
+        with running(guard, "--users", str(users)) as api:
+            _checked(_run(api, many))
+            _analyze(many)
+            whole = _checked(_run(api, many, "--versions-only"))
+            by_content = _checked(_run(api, many))
+            pages = _pages(api)
+            status = json.loads(_get(api.status_url))
+        yield Result(
+            f"peak memory, {users:,} users compared",
+            f"{_FEW:,} users: {few_run.peak_bytes / 1e6:.1f} MB",
+            f"{whole.peak_bytes / 1e6:.1f} MB",
+            whole.peak_bytes / few_run.peak_bytes,
+            "x",
+            Target(1.2),
+        )
+        decoding = _decoding(pages)
+        naive = _naive(many, pages)
+        ours = (whole.cpu_seconds - whole.transfer_cpu_seconds) / users
+        yield Result(
+            "our CPU per user compared by version",
+            f"decoding three fields: {duration(decoding)}",
+            f"{duration(ours)}, and {duration(whole.transfer_cpu_seconds / users)} for getting it over HTTP",
+            ours / decoding,
+            "x",
+            Target(4),
+        )
+        yield _faster("a user compared by version, Postgres included", naive, whole.own_seconds / users, target=8)
+        yield _faster("a user compared by every column, Postgres included", naive, by_content.own_seconds / users)
+        most = math.ceil(users / PAGE_SIZE) + len(_windows(many))
+        yield Result(
+            "requests of a full comparison",
+            f"pages and windows: {most:,}",
+            f"{whole.calls:,}",
+            whole.calls / most,
+            "x",
+            Target(1),
+            details=("besides pages: the instance, two counts, a page of organizations and one of memberships",),
+        )
+        yield Result(
+            "requests for users with an offset", "", f"{status['counts'].get('offset > 0', 0)}",
+            status["counts"].get("offset > 0", 0), "requests", Target(0),
+        )  # fmt: skip
+        yield from _quick(many, guard, users)
+
+
+def _quick(database: Database, guard: Guard, users: int) -> Iterator[Result]:
+    full = math.ceil(users / PAGE_SIZE)
+    changes = users // 200
+    _set_watermark(database, users)
+    with running(guard, "--users", str(users), "--change", str(changes)) as api:
+        changed = _checked(_run(api, database, "--mode", "quick"))
+    yield Result(
+        f"requests of a quick run, {changes:,} of {users:,} users changed",
+        f"all pages: {full:,}",
+        f"{changed.calls:,}",
+        changed.calls / full,
+        "x",
+        Target(0.1),
+    )
+    _set_watermark(database, users)
+    # The same who changed, so that nothing but the deletes differs.
+    with running(guard, "--users", str(users), "--delete", str(_DELETES)) as api:
+        found = _run(api, database, "--mode", "quick", "--allow-deletes", str(_DELETES))
+    confirmed = found.counts["user"].get("deleted", 0)
+    by_count = found.calls - confirmed - math.ceil(confirmed / 100)
+    yield Result(
+        f"requests to find {_DELETES} missed deletes by counts",
+        f"all pages: {full:,}",
+        f"{by_count:,} for {confirmed} found; and {confirmed + math.ceil(confirmed / 100)} to confirm them",
+        by_count / full,
+        "x",
+        Target(0.1),
+        details=(f"each is in a page of its own: {min(_DELETES, full)} pages, and the counts that lead to them",),
+    )
+
+
+def _back_fill(made: Databases, guard: Guard, users: int) -> Iterator[Result]:
+    database = made.take()
+    with running(guard, "--users", str(users)) as api:
+        filled = _checked(_run(api, database))
+        per_second = users / filled.own_seconds
+        yield Result(
+            f"back-fill of {users:,} users into an empty database",
+            "",
+            f"{duration(filled.own_seconds)} of our own ({duration(filled.seconds)} in all)",
+            per_second,
+            "users/s",
+            Target(10_000, at_least=True),
+        )
+        linked, one_by_one = made.take(), made.take()
+        port = int(api.url.split(":")[2].split("/")[0])
+        with (
+            CountingProxy(made.server.port, _ROUND_TRIP_SECONDS) as to_database,
+            CountingProxy(port, _ROUND_TRIP_SECONDS) as to_clerk,
+        ):
+            far = RunningApi(api.url.replace(str(port), str(to_clerk.port)), api.status_url)
+            ours = _checked(_run(far, linked, port=to_database.port)).seconds / users
+            theirs = _one_by_one(far, at_port(one_by_one.worker_url, to_database.port))
+    yield _faster("a user of a back-fill, 5 ms link", theirs, ours, baseline="a GET and an upsert each", target=50)
+
+
+def _one_by_one(api: RunningApi, database_url: str) -> float:
+    """Seconds per user of a loop that gets each user and applies it."""
+    with closing(Store(Url(database_url))) as store:
+        store.apply([])
+        started = time.perf_counter()
+        for number in range(_ONE_BY_ONE):
+            body = _get(f"{api.url}/users/user_{number:026}", api.key)
+            store.apply([(_changes(body), None)])
+        return (time.perf_counter() - started) / _ONE_BY_ONE
+
+
+def _changes(body: bytes) -> Changes:
+    return changes_of_object("user", body, 1, _RECEIVED_AT)
+
+
+def _filled_and_compared(database: Database, guard: Guard, users: int) -> Measured:
+    with running(guard, "--users", str(users)) as api:
+        _checked(_run(api, database))
+        return _checked(_run(api, database, "--versions-only"))
+
+
+def _run(api: RunningApi, database: Database, *options: str, port: int | None = None) -> Measured:
+    url = database.worker_url if port is None else at_port(database.worker_url, port)
+    command = [sys.executable, "-m", "tests.bench.reconcile_child", "--clerk", api.url, "--database", url, *options]
+    return Measured(**json.loads(subprocess.run(command, check=True, capture_output=True).stdout))
+
+
+def _checked(measured: Measured) -> Measured:
+    if measured.state != "complete":
+        raise RuntimeError(f"the run is {measured.state}: {measured.reason}")
+    return measured
+
+
+def _set_watermark(database: Database, users: int) -> None:
+    """The stand-in's users live in another time than its clock."""
+    with database.connect() as admin:
+        admin.execute("update clerk_sync.reconcile_runs set as_of = %s", [BEGINNING + users * 1_000 + 500_000])
+
+
+def _analyze(database: Database) -> None:
+    with database.connect() as admin:
+        admin.execute("vacuum analyze")
+
+
+def _windows(database: Database) -> list[tuple[Any, ...]]:
+    with database.connect() as admin:
+        return admin.execute("""
+            select 1 from clerk_sync.reconcile_windows
+            where run_id = (select max(run_id) from clerk_sync.reconcile_runs)
+        """).fetchall()
+
+
+def _pages(api: RunningApi) -> list[bytes]:
+    pages: list[bytes] = []
+    cursor = ""
+    while len(pages) < _SAMPLE and (not pages or cursor):
+        pages.append(_get(f"{api.url}/users?limit={PAGE_SIZE}&order_by=%2Bcreated_at{cursor}", api.key))
+        found = _GLANCES.decode(pages[-1])
+        cursor = f"&starting_after={found[-1].id}" if len(found) == PAGE_SIZE else ""
+    return pages
+
+
+def _decoding(pages: Sequence[bytes]) -> float:
+    """Seconds per user, of the fastest turn."""
+    users = sum(len(_GLANCES.decode(page)) for page in pages)
+    turns: list[float] = []
+    for _ in range(10):
+        started = time.process_time()
+        for page in pages:
+            _GLANCES.decode(page)
+        turns.append(time.process_time() - started)
+    return min(turns) / users
+
+
+def _naive(database: Database, pages: Sequence[bytes]) -> float:
+    """Seconds per user of: both sides as dicts, then key by key. Of as many users as there are in the sample."""
+    users = sum(len(_GLANCES.decode(page)) for page in pages)
+    turns: list[float] = []
+    with psycopg.connect(database.url, row_factory=dict_row) as connection:
+        for _ in range(3):
+            started = time.perf_counter()
+            there = {user["id"]: user for page in pages for user in json.loads(page)}
+            query = "select * from public.users order by created_at limit %s"
+            here = {row["clerk_id"]: row for row in connection.execute(query, [users])}
+            differing = [
+                key
+                for key in there.keys() | here.keys()
+                if key not in here
+                or key not in there
+                or any(here[key][name] != there[key].get(name) for name in ("username", "first_name", "last_name"))
+            ]
+            turns.append(time.perf_counter() - started)
+            if differing:
+                raise RuntimeError(f"{len(differing)} users differ")
+    return min(turns) / users
+
+
+def _faster(
+    name: str, theirs: float, ours: float, *, baseline: str = "two dicts", target: float | None = None
+) -> Result:
+    limit = None if target is None else Target(target, at_least=True)
+    return Result(name, f"{baseline}: {duration(theirs)}", duration(ours), theirs / ours, "x faster", limit)
+
+
+def _get(url: str, key: str = "") -> bytes:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"})  # noqa: S310 - loopback
+    with urllib.request.urlopen(request) as answer:  # noqa: S310 - the same
+        return bytes(answer.read())

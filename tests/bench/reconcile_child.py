@@ -1,0 +1,80 @@
+"""`python -m tests.bench.reconcile_child`: one run in a process of its own, and what it took, as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import sys
+import time
+from contextlib import closing
+from typing import Any
+
+import click
+
+from clerk_supabase.clerk_http import ClerkHttp
+from clerk_supabase.reconcile import Reconcile, Request
+from clerk_supabase.reconcile_pages import ReconcileSettings
+from clerk_supabase.repairs import DirectRepairs
+from clerk_supabase.runs import Mode, Runs
+from clerk_supabase.store import Store
+from clerk_supabase_cli.clerk_api.process import KEY
+from clerk_supabase_cli.simulator.databases import FixedUrl
+from clerk_supabase_cli.simulator.silence import silent_telemetry
+
+
+class _TimedHttp(ClerkHttp):
+    """Knows how long it waited for Clerk, and leaves the rate limit to those whom it concerns."""
+
+    waited = 0.0
+    cpu_waited = 0.0
+
+    def _exchange(self, *arguments: Any) -> Any:
+        started, cpu_started = time.perf_counter(), time.thread_time()
+        try:
+            return super()._exchange(*arguments)
+        finally:
+            self.waited += time.perf_counter() - started
+            self.cpu_waited += time.thread_time() - cpu_started
+
+
+@click.command()
+@click.option("--clerk", required=True)
+@click.option("--database", required=True)
+@click.option("--mode", default="full")
+@click.option("--versions-only", is_flag=True)
+@click.option("--allow-deletes", type=int)
+def main(clerk: str, database: str, mode: Mode, versions_only: bool, allow_deletes: int | None) -> None:
+    """With one thread, so that what is waited for Clerk can be taken off."""
+    http = _TimedHttp(FixedUrl(KEY), clerk, sleep=lambda _: None, clock=_hurried)
+    with closing(Store(FixedUrl(database))) as store, silent_telemetry():
+        runs = Runs(store)
+        runs.count_rows()
+        reconcile = Reconcile(http, runs, DirectRepairs(), ReconcileSettings(threads=1), monotonic=_hurried)
+        started, cpu_started = time.perf_counter(), time.process_time()
+        report = reconcile.run(Request(mode, versions_only=versions_only, allow_deletes=allow_deletes), math.inf)
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    json.dump(
+        {
+            "state": report.state,
+            "reason": report.reason,
+            "counts": report.counts,
+            "calls": report.calls,
+            "own_seconds": seconds - http.waited,
+            "seconds": seconds,
+            "cpu_seconds": cpu_seconds,
+            "transfer_cpu_seconds": http.cpu_waited,
+            "peak_bytes": peak if sys.platform == "darwin" else peak * 1024,
+        },
+        sys.stdout,
+    )
+
+
+def _hurried() -> float:
+    """A clock by which the rate limit never makes anybody wait."""
+    return time.monotonic() * 1e6
+
+
+if __name__ == "__main__":
+    main()
