@@ -45,7 +45,7 @@ from tests.bench.results import Result, show
 )
 @click.option("--users", default=100_000, show_default=True, help="How many reconcile compares.")
 @click.option("--back-fill", default=100_000, show_default=True, help="How many it fills an empty database with.")
-def main(
+def main(  # noqa: PLR0917 - click passes them by name
     only: tuple[str, ...], schedules: int, seed: int, rows: int, organizations: int, users: int, back_fill: int
 ) -> None:
     """Missing a target is no error; not being able to measure is one."""
