@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from clerk_supabase_cli.project import find_root
-from tests.bench import cold_start, concurrency, convergence, ingest, storage, sync
+from tests.bench import cold_start, concurrency, convergence, end_to_end, ingest, outage, storage, sync
 from tests.bench.results import Result, show
 
 
@@ -19,7 +19,9 @@ from tests.bench.results import Result, show
 @click.option("--only", multiple=True, help="Just the measurements whose name contains this; may be repeated.")
 @click.option("--schedules", default=10_000, show_default=True, help="How many random schedules must converge.")
 @click.option("--seed", default=1, show_default=True, help="Which random schedules.")
-def main(only: tuple[str, ...], schedules: int, seed: int) -> None:
+@click.option("--outage-events", default=10_000, show_default=True, help="How many events arrive during an outage.")
+@click.option("--deployed-events", default=400, show_default=True, help="How many the emulated AWS gets, of each kind.")
+def main(only: tuple[str, ...], schedules: int, seed: int, outage_events: int, deployed_events: int) -> None:
     """Missing a target is no error; not being able to measure is one."""
     root = find_root(Path(__file__).parent)
     console = Console(width=None if sys.stdout.isatty() else 160)
@@ -31,6 +33,8 @@ def main(only: tuple[str, ...], schedules: int, seed: int) -> None:
             "cold start": cold_start.measure,
             "concurrency": concurrency.measure,
             "convergence": partial(convergence.measure, schedules=schedules, seed=seed, progress=status.update),
+            "outage": partial(outage.measure, events=outage_events),
+            "end to end": partial(end_to_end.measure, events=deployed_events),
         }
         chosen = [name for name in measurements if not only or any(part in name for part in only)]
         if not chosen:
