@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 
 from clerk_supabase import aws
+from clerk_supabase_cli.simulator.sqs import record
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -105,21 +106,6 @@ class Account:
     def lambda_event(self, queue_url: str) -> dict[str, Any]:
         """The event with which Lambda calls a function for all messages of a queue."""
         return {"Records": self.received(queue_url)}
-
-
-def record(message_id: str, body: str, **attributes: str) -> dict[str, Any]:
-    """A message as Lambda hands it to a function."""
-    return {
-        "messageId": message_id,
-        "receiptHandle": f"handle of {message_id}",
-        "body": body,
-        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1700000000123"},
-        "messageAttributes": {name: {"stringValue": value, "dataType": "String"} for name, value in attributes.items()},
-        "md5OfBody": "",
-        "eventSource": "aws:sqs",
-        "eventSourceARN": "arn:aws:sqs:eu-central-1:123456789012:sync",
-        "awsRegion": "eu-central-1",
-    }
 
 
 def _record(message: Any) -> dict[str, Any]:

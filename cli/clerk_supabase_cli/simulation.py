@@ -41,7 +41,11 @@ def simulate(root: Path, *, runs: int, seed: int | None, first: int, console: Co
     """Tries `runs` schedules from number `first` on, prints what came of it; True when nothing ever differed."""
     seed = SystemRandom().randrange(2**32) if seed is None else seed
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    with EmbeddedPostgres() as server, Progress(*columns, console=console) as progress:
+    # Workers reconnect often, and hashing passwords would be most of it.
+    with (
+        EmbeddedPostgres(settings={"scram_iterations": "1"}) as server,
+        Progress(*columns, console=console) as progress,
+    ):
         task = progress.add_task("Schedules", total=runs)
         pairs = MigratedPairs(server, root)
         report = explore_at_length(
@@ -114,8 +118,9 @@ def _print(report: Report, seed: int, console: Console) -> None:
     console.print(
         f"{report.schedules:,} schedules explored in {report.seconds:.0f} s by up to {WORKERS} workers (seed {seed}): "
         f"{report.deliveries:,} deliveries in {report.batches:,} batches, {report.redelivered_batches:,} redelivered, "
-        f"{report.connections_cut:,} connections cut, {report.deadlocks} deadlocks, "
-        f"{len(report.differences)} differences",
+        f"{report.connections_cut:,} connections cut, {report.outages:,} outages, {report.sent_back:,} sent back, "
+        f"retry killed {report.retries_killed:,} times, {report.parked:,} poisonous parked, "
+        f"{report.deadlocks} deadlocks, {len(report.differences)} differences",
         soft_wrap=True,
     )
     for difference in report.differences[:_MOST_DIFFERENCES_SHOWN]:

@@ -15,7 +15,9 @@ from tests.bench import (
     cold_start,
     concurrency,
     convergence,
+    end_to_end,
     ingest,
+    outage,
     reconcile,
     row_level_security,
     storage,
@@ -45,8 +47,18 @@ from tests.bench.results import Result, show
 )
 @click.option("--users", default=100_000, show_default=True, help="How many reconcile compares.")
 @click.option("--back-fill", default=100_000, show_default=True, help="How many it fills an empty database with.")
+@click.option("--outage-events", default=10_000, show_default=True, help="How many events arrive during an outage.")
+@click.option("--deployed-events", default=400, show_default=True, help="How many the emulated AWS gets, of each kind.")
 def main(  # noqa: PLR0917 - click passes them by name
-    only: tuple[str, ...], schedules: int, seed: int, rows: int, organizations: int, users: int, back_fill: int
+    only: tuple[str, ...],
+    schedules: int,
+    seed: int,
+    rows: int,
+    organizations: int,
+    users: int,
+    back_fill: int,
+    outage_events: int,
+    deployed_events: int,
 ) -> None:
     """Missing a target is no error; not being able to measure is one."""
     root = find_root(Path(__file__).parent)
@@ -62,6 +74,8 @@ def main(  # noqa: PLR0917 - click passes them by name
             "concurrency": concurrency.measure,
             "reconcile": partial(reconcile.measure, users=users, back_fill=back_fill),
             "convergence": partial(convergence.measure, schedules=schedules, seed=seed, progress=status.update),
+            "outage": partial(outage.measure, events=outage_events),
+            "end to end": partial(end_to_end.measure, events=deployed_events),
         }
         chosen = [name for name in measurements if not only or any(part in name for part in only)]
         if not chosen:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import pytest
 from clerk_supabase_cli.deliveries import generate_secret, sign, sign_body
 from clerk_supabase_cli.samples import Json, deleted, event, new_user_id
 from clerk_supabase_cli.stack import LocalStack
-from tests.deployed.webhooks import created, now, post, redeliver_quickly, send
+from tests.deployed.webhooks import created, now, policy_taken_away, post, redeliver_quickly, send
 from tests.polling import eventually
 
 
@@ -143,7 +141,7 @@ def test_without_the_right_to_send_ingest_answers_503_and_nothing_is_lost(stack:
     user_id = new_user_id()
     request = sign(created(user_id, now()), stack.webhook_secret)
 
-    with _taken_away(stack, role="IngestRole", policy="send-events"):
+    with policy_taken_away(stack, role="IngestRole", policy="send-events"):
         refused = post(stack, request)
     accepted = post(stack, request)
 
@@ -181,19 +179,3 @@ def test_no_personal_data_appears_in_any_log_line(stack: LocalStack) -> None:
     address = f"{user_id.removeprefix('user_').lower()}@example.test"
     leaked = [word for word in ("Wilhelmina", "platinum", "wilma77", address, "whsec_") if word in "\n".join(lines)]
     assert leaked == []
-
-
-@contextmanager
-def _taken_away(stack: LocalStack, *, role: str, policy: str) -> Iterator[None]:
-    iam = stack.ministack.client("iam")
-    name = stack.physical_id(role)
-    document = iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
-    iam.delete_role_policy(RoleName=name, PolicyName=policy)
-    try:
-        yield
-    finally:
-        iam.put_role_policy(
-            RoleName=name,
-            PolicyName=policy,
-            PolicyDocument=document if isinstance(document, str) else json.dumps(document),
-        )

@@ -1,8 +1,11 @@
-"""Webhooks as Clerk sends them to the deployed stack."""
+"""Webhooks as Clerk sends them to the deployed stack, and what tests change about it."""
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -36,3 +39,20 @@ def now() -> int:
 
 def created(user_id: str, at: int, **fields: Any) -> Json:
     return event("user.created", user(user_id, created_at=at, updated_at=at, **fields), timestamp=at + 18)
+
+
+@contextmanager
+def policy_taken_away(stack: LocalStack, *, role: str, policy: str) -> Iterator[None]:
+    """While the `with` block lasts, the role may not do what this policy of it allows."""
+    iam = stack.ministack.client("iam")
+    name = stack.physical_id(role)
+    document = iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]
+    iam.delete_role_policy(RoleName=name, PolicyName=policy)
+    try:
+        yield
+    finally:
+        iam.put_role_policy(
+            RoleName=name,
+            PolicyName=policy,
+            PolicyDocument=document if isinstance(document, str) else json.dumps(document),
+        )

@@ -27,12 +27,12 @@ from clerk_supabase.store import Store
 from clerk_supabase.sync import Sync
 from clerk_supabase_cli import samples
 from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, sign
-from tests.aws import Account, record
+from clerk_supabase_cli.simulator.sqs import Handler, SimulatedQueue, SimulatedSqs, record
+from tests.aws import Account
 from tests.clock import Clock
 from tests.integration.databases import WORKER, Connection, Database, Databases, Url, outcomes, rows, value
 from tests.integration.histories import CREATED_AT, RECEIVED_AT
 from tests.polling import eventually
-from tests.simulated_sqs import Handler, SimulatedQueue, SimulatedSqs
 
 HOUR = 3600.0
 EVENTS = 60

@@ -14,7 +14,8 @@ from psycopg.errors import InsufficientPrivilege
 from clerk_supabase.errors import ChangeRefused
 from clerk_supabase.store import Store
 from clerk_supabase_cli import samples
-from tests.aws import Account, record
+from clerk_supabase_cli.simulator.sqs import record
+from tests.aws import Account
 from tests.integration.databases import Connection, Database, acting_as, outcomes, rows, value
 from tests.integration.histories import CREATED_AT, Applied
 from tests.integration.stored import tables_with

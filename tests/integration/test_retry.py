@@ -20,10 +20,10 @@ from clerk_supabase.sync import Sync
 from clerk_supabase.telemetry import metrics
 from clerk_supabase_cli import samples
 from clerk_supabase_cli.processes import free_port
+from clerk_supabase_cli.simulator.sqs import SimulatedQueue, SimulatedSqs
 from tests.clock import Clock
 from tests.integration.databases import Connection, Database, Url, outcomes, rows, value
 from tests.integration.histories import CREATED_AT, RECEIVED_AT
-from tests.simulated_sqs import SimulatedQueue, SimulatedSqs
 
 PRIVATE = "ada@private.example"
 NOWHERE = f"postgresql://clerk_sync_worker:secret@127.0.0.1:{free_port()}/postgres?sslmode=disable"

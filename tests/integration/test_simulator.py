@@ -11,9 +11,9 @@ import pytest
 
 from clerk_supabase.changes import changes_of
 from clerk_supabase.events import parse_event
-from clerk_supabase.queue import Message
 from clerk_supabase.store import Store
 from clerk_supabase_cli.simulator.exploration import explore, explore_at_length
+from clerk_supabase_cli.simulator.schedules import Batch
 from tests.integration.databases import Database, Databases, Rows, Url, tables, value
 
 SCHEDULES = 500
@@ -177,10 +177,10 @@ def test_profiles_that_do_not_follow_are_found(database: Database, reference: Da
     assert explore(database, reference, schedules=PER_FAULT, seed=seed, first=2 * PER_FAULT).differences
 
 
-def after(messages: Sequence[Message], database: Database) -> dict[str, Rows]:
-    """The tables, once these messages have arrived, one by one."""
+def after(batches: Sequence[Batch], database: Database) -> dict[str, Rows]:
+    """The tables, once these batches' messages have arrived, one by one."""
     with closing(Store(Url(database.worker_url))) as store, database.connect() as admin:
-        for message in messages:
+        for message in (message for batch in batches for message in batch.messages):
             store.apply([(changes_of(parse_event(message.envelope.body), message.envelope.received_at), None)])
         return tables(admin)
 

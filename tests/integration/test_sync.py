@@ -25,7 +25,8 @@ from clerk_supabase.telemetry import metrics
 from clerk_supabase_cli import samples
 from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, sign_body
 from clerk_supabase_cli.processes import free_port
-from tests.aws import Account, record
+from clerk_supabase_cli.simulator.sqs import record
+from tests.aws import Account
 from tests.integration.databases import Connection, Database, Url, at_port, outcomes, rows, value
 from tests.integration.histories import CREATED_AT, RECEIVED_AT
 from tests.proxy import CountingProxy

@@ -12,7 +12,8 @@ from clerk_supabase.envelope import Envelope, ParkedEvent, ReasonClass
 from clerk_supabase.errors import EventTooLarge, QueueUnavailable
 from clerk_supabase.queue import LARGEST_BODY, Queue, messages_of
 from clerk_supabase_cli.processes import free_port
-from tests.aws import Account, record
+from clerk_supabase_cli.simulator.sqs import record
+from tests.aws import Account
 
 bodies = st.one_of(
     st.binary(),

@@ -13,7 +13,7 @@ def test_only_the_messages_that_are_needed_stay() -> None:
     first, last = arrivals(schedule)[0], arrivals(schedule)[-1]
 
     smallest = shrink(schedule, contains(first, last))
-    assert [message.envelope.svix_id for message in smallest] == [first, last]
+    assert [message.envelope.svix_id for batch in smallest for message in batch.messages] == [first, last]
 
 
 def test_nothing_is_left_of_a_schedule_that_ends_well_by_itself() -> None:

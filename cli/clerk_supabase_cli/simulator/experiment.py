@@ -19,10 +19,13 @@ from clerk_supabase.store import Store
 from clerk_supabase_cli.simulator.comparison import Expected, History, Rows, different, not_as_in_the_worlds
 from clerk_supabase_cli.simulator.databases import Database, FixedUrl
 from clerk_supabase_cli.simulator.line import Line
+from clerk_supabase_cli.simulator.outages import DatabaseSwitch
+from clerk_supabase_cli.simulator.parked import Parked
+from clerk_supabase_cli.simulator.poison import cursed
 from clerk_supabase_cli.simulator.report import Report
 from clerk_supabase_cli.simulator.schedules import Batch, Schedule, interleave
 from clerk_supabase_cli.simulator.scissors import Scissors
-from clerk_supabase_cli.simulator.worker import NoParking, Worker
+from clerk_supabase_cli.simulator.worker import Worker
 
 WORKERS: Final = 6
 
@@ -62,9 +65,10 @@ class Experiment:
             self._reference = opened(psycopg.connect(reference.url, autocommit=True))
             self._reference_store = opened(closing(Store(FixedUrl(reference.worker_url))))
             self._stores = [opened(closing(Store(FixedUrl(tried.worker_url)))) for _ in range(WORKERS)]
+            opened(cursed(self._tried))
             self._scissors = opened(closing(Scissors(tried.url)))
+            self._switch = opened(closing(DatabaseSwitch(tried.url)))
             self._threads = opened(ThreadPoolExecutor(WORKERS + 1))
-            self._parking = NoParking()
             self._close = closed_at_the_end.pop_all().close
 
     def close(self) -> None:
@@ -79,29 +83,34 @@ class Experiment:
         ]
         expected = Expected.of(list(chain.from_iterable(histories)))
         in_order = self._threads.submit(self._apply_in_order, histories, expected)
-        line = Line(round_.batches, round_.chance)
-        for task in [self._threads.submit(worker.work_off, line) for worker in self._workers(round_)]:
+        line = Line(round_.batches, round_.chance, self._switch)
+        for task in [self._threads.submit(worker.work_off) for worker in self._workers(round_, line)]:
             task.result()
         # Before anybody looks at the tables, and before the next round: that one's connections are not meant.
         connections_cut = self._scissors.settle()
+        parked = Parked.of(round_.schedules, self._tried)
         return Report(
             schedules=len(round_.schedules),
             batches=line.batches,
             deliveries=line.deliveries,
             redelivered_batches=line.redelivered_batches,
             connections_cut=connections_cut,
+            outages=line.outages,
+            sent_back=line.sent_back,
+            retries_killed=line.retries_killed,
+            parked=len(parked.rows),
             differences=[
-                *line.stuck,
-                *self._parking.taken(),
+                *line.wrong,
+                *parked.wrong(),
                 *different(expected.rows(self._tried), in_order.result()),
                 *expected.untrue(self._tried),
                 *not_as_in_the_worlds(self._tried, round_.schedules),
             ],
         )
 
-    def _workers(self, round_: Round) -> list[Worker]:
+    def _workers(self, round_: Round, line: Line) -> list[Worker]:
         return [
-            Worker(store, self._parking, self._scissors, keep_private_metadata=round_.keep_private_metadata)
+            Worker(store, line, self._scissors, keep_private_metadata=round_.keep_private_metadata)
             for store in self._stores[: round_.workers]
         ]
 

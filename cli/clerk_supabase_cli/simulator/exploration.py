@@ -2,7 +2,8 @@
 
 Many random schedules run at the same time in one database, each with users of its own, and several workers take turns
 at their batches. Afterwards every row must equal that of a second database, which got each event once, alone and in
-the order in which things happened; and what Clerk's clock says is newest must have won.
+the order in which things happened; and what Clerk's clock says is newest must have won. What can never be applied must
+be parked, and nothing else: neither for an outage of the database or of SQS nor for its neighbours.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, closing
+from itertools import islice
 from math import ceil
 from random import Random
 from typing import Final
 
-from clerk_supabase.queue import Message
 from clerk_supabase_cli.simulator.databases import Database, count_deadlocks, deadlocks_found_early
 from clerk_supabase_cli.simulator.experiment import Experiment, Round
 from clerk_supabase_cli.simulator.report import Report
-from clerk_supabase_cli.simulator.schedules import random_schedule
+from clerk_supabase_cli.simulator.schedules import Batch, Schedule, random_schedule
 from clerk_supabase_cli.simulator.shrinking import shrink
 from clerk_supabase_cli.simulator.silence import silent_telemetry
 
@@ -29,6 +30,8 @@ AT_ONCE: Final = 100
 # The most rounds that two databases get to see: their tables stay small, so the last round is as fast as the first.
 _MOST_ROUNDS: Final = 20
 _SEARCHES: Final = 2
+# An outage concerns most schedules of a round, and each try of each takes its time.
+_MOST_SHRUNK: Final = 10
 
 Progress = Callable[[Report], object]
 Pair = tuple[Database, Database]
@@ -125,12 +128,18 @@ def _parts(numbers: range, size: int) -> Iterator[range]:
         yield numbers[start : start + size]
 
 
-def _smallest(experiment: Experiment, round_: Round, differences: Sequence[str]) -> tuple[Message, ...]:
+def _smallest(experiment: Experiment, round_: Round, differences: Sequence[str]) -> tuple[Batch, ...]:
     """Out of a round, the first schedule that ends wrong by itself, shrunk; nothing if all need company."""
-    for schedule in round_.schedules:
-        is_named = any(f"_{schedule.world.name}x" in difference for difference in differences)
-        if is_named and (
-            messages := shrink(schedule, lambda tried: bool(experiment.run(round_.only(tried)).differences))
-        ):
-            return messages
+    for schedule in islice(_named(round_.schedules, differences), _MOST_SHRUNK):
+        # It may have gone wrong in an outage that another schedule brought.
+        for tried in (schedule, *schedule.in_outages_of(round_.schedules)):
+            if batches := shrink(tried, lambda each: bool(experiment.run(round_.only(each)).differences)):
+                return batches
     return ()
+
+
+def _named(schedules: Sequence[Schedule], differences: Sequence[str]) -> Iterator[Schedule]:
+    for schedule in schedules:
+        name = schedule.world.name
+        if any(f"_{name}x" in difference or f"_{name}_" in difference for difference in differences):
+            yield schedule

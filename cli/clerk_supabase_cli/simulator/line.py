@@ -1,49 +1,253 @@
-"""The batches that wait for a worker: what the queue is in production."""
+"""The road between ingest and the tables: the queues, their clock, and what is away at which time."""
 
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from clerk_supabase.queue import Message
-from clerk_supabase_cli.simulator.schedules import Batch
+from clerk_supabase.queue import Message, Queue, messages_of
+from clerk_supabase_cli.simulator.outages import DatabaseSwitch, Outage
+from clerk_supabase_cli.simulator.schedules import Batch, Fate
+from clerk_supabase_cli.simulator.sqs import SimulatedMessage, SimulatedQueue, SimulatedSqs
 
-_MOST_ATTEMPTS: Final = 20
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+QueueName = Literal["sync", "dead letters", "parked"]
+
+# As in template.yaml.
+SYNC_VISIBILITY_SECONDS: Final = 180
+RETRY_VISIBILITY_SECONDS: Final = 360
+MAX_RECEIVES: Final = 5
+BATCH_SIZE: Final = 10
+
+# Nothing needs as long: an outage takes four hours, and so do eight attempts.
+_LONGEST_SECONDS: Final = 2 * 86_400
+# Clerk does not wait for the database: so many batches more come while it is away.
+_ARRIVE_WHILE_AWAY: Final = 3
+
+
+class Killed(Exception):
+    """Nothing that the function was about to do happens any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a function gets at once."""
+
+    queue: QueueName
+    entries: Sequence[SimulatedMessage]
+    messages: Sequence[Message]
+    fate: Fate
+    outage: Outage | None
+    """That of the database, if it is away."""
 
 
 class Line:
-    """The batches that wait for a worker, and what comes back."""
+    """What waits for a function. Work takes no time; when there is none, the time passes until there is."""
 
-    def __init__(self, batches: Iterable[Batch], chance: Random) -> None:
-        self._waiting = deque(batches)
-        self._chance = chance
-        self._lock = threading.Lock()
-        self._attempts: Counter[str] = Counter()
-        self.batches = 0
-        self.deliveries = 0
-        self.redelivered_batches = 0
-        self.stuck: list[str] = []
+    def __init__(self, batches: Iterable[Batch], chance: Random, database: DatabaseSwitch) -> None:
+        self._arriving = deque(batches)
+        self._database = database
+        self._now = 0.0
+        self._seconds_between_batches = chance.choice((0, 2, 15))
+        self.draw = chance.uniform
+        self._sqs = SimulatedSqs(lambda: self._now)
+        dead_letters = SimulatedQueue(RETRY_VISIBILITY_SECONDS)
+        self._queues: dict[QueueName, SimulatedQueue] = {
+            "sync": SimulatedQueue(SYNC_VISIBILITY_SECONDS, dead_letters, MAX_RECEIVES),
+            "dead letters": dead_letters,
+            "parked": SimulatedQueue(RETRY_VISIBILITY_SECONDS),
+        }
+        for name, queue in self._queues.items():
+            self._sqs.queues[name] = queue
+        self._ingest = Queue(self._sqs.client, "sync")
+        self._changed = threading.Condition(threading.RLock())
+        self._busy = 0
+        self._planned: list[tuple[float, Outage]] = []
+        self._outages: list[tuple[float, Outage]] = []
+        """Those that there are now, and when they end."""
+        self._arrive_while_away = 0
+        self._is_beginning = False
+        self._sends_before_death: int | None = None
+        """How often the retry function still sends before it is killed."""
+        self.batches = self.deliveries = self.redelivered_batches = 0
+        self.outages = self.sent_back = self.retries_killed = 0
+        self.wrong: list[str] = []
+        """What may not happen on the way."""
 
-    def take(self) -> Batch | None:
-        """The next batch, until none is left."""
-        with self._lock:
-            if not self._waiting:
-                return None
-            batch = self._waiting.popleft()
+    # For workers
+
+    def take(self) -> Job | None:
+        """The next thing to do, until all is done."""
+        with self._changed:
+            while True:
+                if self._is_beginning:
+                    self._changed.wait()
+                elif job := self._next():
+                    self._busy += 1
+                    return job
+                elif self._busy:
+                    self._changed.wait()
+                elif not self._let_time_pass():
+                    return None
+
+    def acknowledge(self, job: Job, staying: Collection[str]) -> None:
+        """The function has answered, and named the messages that stay. Raises Killed if it did not live to."""
+        with self._changed:
+            done = [
+                (entry, message)
+                for entry, message in zip(job.entries, job.messages, strict=True)
+                if message.message_id not in staying
+            ]
+            if job.queue != "sync" and done:
+                if job.outage is not None and job.outage is self._database_outage:
+                    self.wrong += [f"{message.envelope.svix_id}: not left while away" for _, message in done]
+                if self._sends_before_death == 0:
+                    self._die()
+            self._queues[job.queue].delete({entry for entry, _ in done})
+
+    def end(self) -> None:
+        """Whoever took a job is free again, whatever became of it."""
+        with self._changed:
+            self._busy -= 1
+            self._changed.notify_all()
+
+    @property
+    def client(self) -> SQSClient:
+        """For the queues of the functions."""
+        return cast("SQSClient", self)
+
+    def send_message(self, **given: Any) -> None:
+        """As boto3 has it, for one function at a time."""
+        with self._changed:
+            is_sent_back = given["QueueUrl"] == "sync"
+            if is_sent_back and self._sends_before_death == 0:
+                self._die()
+            self._sqs.send_message(**given)
+            if is_sent_back:
+                self.sent_back += 1
+                if self._sends_before_death is not None:
+                    self._sends_before_death -= 1
+
+    # What is next
+
+    def _next(self) -> Job | None:
+        self._end_outages()
+        for name, queue in self._queues.items():
+            if entries := queue.receive(self._now, BATCH_SIZE):
+                return self._job(name, entries)
+        if self._arriving and self._may_arrive():
+            return self._arrive(self._arriving.popleft())
+        return None
+
+    def _job(self, name: QueueName, entries: Sequence[SimulatedMessage], fate: Fate = Fate.acknowledged) -> Job:
+        if name == "sync":
             self.batches += 1
-            self.deliveries += len(batch.messages)
-            return batch
+            self.deliveries += len(entries)
+            self.redelivered_batches += any(entry.receives > 1 for entry in entries)
+        messages = messages_of({"Records": [entry.record for entry in entries]})
+        return Job(name, entries, messages, fate, self._database_outage)
 
-    def put_back(self, messages: Sequence[Message]) -> None:
-        """These were not acknowledged, and come again: at once, or when everything else is done."""
-        with self._lock:
-            self._attempts.update(message.message_id for message in messages)
-            stuck = [each for each in messages if self._attempts[each.message_id] == _MOST_ATTEMPTS]
-            self.stuck += [f"{message.message_id}: never applied" for message in stuck]
-            if not stuck:
-                self.redelivered_batches += 1
-                put = self._chance.choice((self._waiting.append, self._waiting.appendleft))
-                put(Batch(tuple(messages)))
+    def _arrive(self, batch: Batch) -> Job:
+        """Ingest sends the batch, and it is received as one."""
+        self._now += self._seconds_between_batches
+        queue = self._queues["sync"]
+        entries = []
+        for message in batch.messages:
+            self._ingest.send(message.envelope)
+            entries.append(queue.messages[-1])
+        for entry in entries:
+            entry.receives = 1
+            # Two workers have it, when the time is over before the first is ready.
+            entry.visible_at += 0 if batch.fate is Fate.received_twice else SYNC_VISIBILITY_SECONDS
+        if batch.retry_sends is not None:
+            self._sends_before_death = batch.retry_sends
+        self._planned += [(self._now + outage.after, outage) for outage in batch.outages]
+        self._begin_outages()
+        return self._job("sync", entries, batch.fate)
+
+    def _may_arrive(self) -> bool:
+        if self._queues["sync"].is_refusing:
+            return False
+        if self._database_outage is None:
+            return True
+        self._arrive_while_away -= 1
+        return self._arrive_while_away >= 0
+
+    # The clock
+
+    def _let_time_pass(self) -> bool:
+        """Until something happens; False when nothing will. Nobody is at work."""
+        if not self._arriving and not any(queue.messages for queue in self._queues.values()):
+            self._end_outages(all_of_them=True)
+            return False
+        if self._now > _LONGEST_SECONDS:
+            self.wrong += self._stuck()
+            return False
+        moments = [self._sqs.next_due(), *(moment for moment, _ in (*self._planned, *self._outages))]
+        self._now = max(self._now, min(moments))
+        self._begin_outages()
+        return True
+
+    def _stuck(self) -> list[str]:
+        records = [each.record for queue in self._queues.values() for each in queue.messages]
+        for queue in self._queues.values():
+            queue.messages.clear()
+        return [f"{each.envelope.svix_id}: neither applied nor parked" for each in messages_of({"Records": records})]
+
+    # Accidents
+
+    @property
+    def _database_outage(self) -> Outage | None:
+        return next((outage for _, outage in self._outages if outage.what != "SQS refuses"), None)
+
+    def _begin_outages(self) -> None:
+        for planned in [each for each in self._planned if each[0] <= self._now]:
+            self._planned.remove(planned)
+            self._begin(planned[1])
+
+    def _begin(self, outage: Outage) -> None:
+        is_of_database = outage.what != "SQS refuses"
+        if is_of_database and self._database_outage is not None:
+            return
+        self.outages += 1
+        if is_of_database:
+            self._take_database_away(outage)
+        self._outages.append((self._now + outage.seconds, outage))
+        self._tell_sqs()
+
+    def _take_database_away(self, outage: Outage) -> None:
+        """Cuts off who is at work. When this returns, nobody is, and nobody is connected."""
+        self._is_beginning = True
+        self._database.take_away(outage.what)
+        while self._busy:
+            self._changed.wait()
+        self._database.end_sessions()
+        self._arrive_while_away = _ARRIVE_WHILE_AWAY
+        self._is_beginning = False
+        self._changed.notify_all()
+
+    def _end_outages(self, *, all_of_them: bool = False) -> None:
+        over = [each for each in self._outages if all_of_them or each[0] <= self._now]
+        if not over:
+            return
+        was_away = self._database_outage
+        self._outages = [each for each in self._outages if each not in over]
+        if was_away is not None and self._database_outage is None:
+            self._database.bring_back()
+        self._tell_sqs()
+
+    def _tell_sqs(self) -> None:
+        is_refusing = any(outage.what == "SQS refuses" for _, outage in self._outages)
+        for queue in self._queues.values():
+            queue.is_refusing = is_refusing
+
+    def _die(self) -> None:
+        self._sends_before_death = None
+        self.retries_killed += 1
+        raise Killed

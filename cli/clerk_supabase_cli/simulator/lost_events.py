@@ -33,10 +33,11 @@ from clerk_supabase_cli.clerk_api.server import ClerkApi
 from clerk_supabase_cli.simulator.clerks_clock import mirrors
 from clerk_supabase_cli.simulator.databases import Database, FixedUrl
 from clerk_supabase_cli.simulator.line import Line
+from clerk_supabase_cli.simulator.outages import DatabaseSwitch
 from clerk_supabase_cli.simulator.schedules import Schedule, schedule_of
 from clerk_supabase_cli.simulator.scissors import Scissors
 from clerk_supabase_cli.simulator.silence import silent_telemetry
-from clerk_supabase_cli.simulator.worker import NoParking, Worker
+from clerk_supabase_cli.simulator.worker import Worker
 from clerk_supabase_cli.simulator.worlds import World
 
 _WORKERS: Final = 3
@@ -103,7 +104,6 @@ class _Experiment:
         self._chance = chance
         self._world = World(chance, f"{number:07}")
         self._report = report
-        self._parking = NoParking()
         self._ended = threading.Event()
 
     def run(self) -> None:
@@ -114,30 +114,31 @@ class _Experiment:
             api = opened(ClerkApi(Answers(self._world, _KEY), clock=lambda: self._world.now))
             http = opened(closing(ClerkHttp(FixedUrl(_KEY), api.url)))
             scissors = opened(closing(Scissors(self._database.url)))
+            switch = opened(closing(DatabaseSwitch(self._database.url)))
             stores = [opened(closing(Store(FixedUrl(self._database.worker_url)))) for _ in range(_WORKERS + 1)]
-            workers = [
-                Worker(store, self._parking, scissors, keep_private_metadata=False) for store in stores[:_WORKERS]
-            ]
             threads = opened(ThreadPoolExecutor(_WORKERS + 1))
             reconcile = self._reconcile(http, stores[-1])
             beside = threads.submit(self._keep_reconciling, reconcile, Random(self._chance.random()))  # noqa: S311 - as above
             try:
-                for line in self._chapters(api):
-                    for task in [threads.submit(worker.work_off, line) for worker in workers]:
+                for line in self._chapters(api, switch):
+                    workers = [
+                        Worker(store, line, scissors, keep_private_metadata=False) for store in stores[:_WORKERS]
+                    ]
+                    for task in [threads.submit(worker.work_off) for worker in workers]:
                         task.result()
-                    self._report.differences += line.stuck
+                    self._report.differences += line.wrong
             finally:
                 self._ended.set()
                 beside.result()
             scissors.settle()
             self._clean_run(reconcile)
-            self._report.differences += [*self._parking.taken(), *self._not_as_clerk(admin)]
+            self._report.differences += [*_parked(admin), *self._not_as_clerk(admin)]
 
     def _reconcile(self, http: ClerkHttp, store: Store) -> Reconcile:
         windows = ReconcileSettings(threads=2, users_per_window=self._chance.choice((3, 10, 5_000)), lease_seconds=30)
         return Reconcile(http, Runs(store), DirectRepairs(), windows, clock_ms=lambda: _RECEIVED_AT)
 
-    def _chapters(self, api: ClerkApi) -> Iterator[Line]:
+    def _chapters(self, api: ClerkApi, switch: DatabaseSwitch) -> Iterator[Line]:
         """What arrives after each part of the world's life; the rest is lost."""
         told = 0
         lost = self._chance.choice((0.0, 0.1, 0.5, 1.0))
@@ -148,7 +149,7 @@ class _Experiment:
             self._report.events += len(self._world.events) - told
             self._report.lost += len(self._world.events) - told - len(schedule.delivered)
             told = len(self._world.events)
-            yield Line(schedule.batches, self._chance)
+            yield Line(schedule.batches, self._chance, switch)
 
     def _keep_reconciling(self, reconcile: Reconcile, chance: Random) -> None:
         """Run after run, while events arrive; some have so little time that another has to go on."""
@@ -188,3 +189,9 @@ class _Experiment:
                 main = changes_of_object(kind, json, 1, _RECEIVED_AT).main
                 if not mirrors(shown[object_id], cast("Upsert", main).content):
                     yield f"{kind} {object_id}: {shown[object_id]}, not {json.decode()}"
+
+
+def _parked(admin: psycopg.Connection[tuple[Any, ...]]) -> Iterator[str]:
+    """Nothing of these worlds may ever be parked."""
+    for svix_id, reason in admin.execute("select svix_id, reason from clerk_sync.parked_events"):
+        yield f"{svix_id}: parked: {reason}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from clerk_supabase.queue import Message
+from clerk_supabase_cli.simulator.schedules import Batch
 
 
 @dataclass(slots=True)
@@ -16,13 +16,19 @@ class Report:
     deliveries: int = 0
     redelivered_batches: int = 0
     connections_cut: int = 0
+    outages: int = 0
+    """Of the database and of SQS."""
+    sent_back: int = 0
+    """Dead letters that the retry function sent back."""
+    retries_killed: int = 0
+    parked: int = 0
     deadlocks: int = 0
     seconds: float = 0.0
     differences: list[str] = field(default_factory=list)
     failed_from: int | None = None
     """Number of the first schedule of the round that differed."""
-    smallest: tuple[Message, ...] = ()
-    """The fewest messages of a schedule that differ by themselves, one worker, one after the other."""
+    smallest: tuple[Batch, ...] = ()
+    """The fewest messages and accidents of a schedule that differ by themselves, with one worker."""
 
     def add(self, other: Report) -> None:
         """Counts another's findings too. Time does not add up: two may have searched at once."""
@@ -31,6 +37,10 @@ class Report:
         self.deliveries += other.deliveries
         self.redelivered_batches += other.redelivered_batches
         self.connections_cut += other.connections_cut
+        self.outages += other.outages
+        self.sent_back += other.sent_back
+        self.retries_killed += other.retries_killed
+        self.parked += other.parked
         self.deadlocks += other.deadlocks
         self.differences += other.differences
         if self.failed_from is None:

@@ -1,27 +1,34 @@
-"""Random ways for webhooks to reach the sync function: in which order, how often, in which batches, which crashes."""
+"""Random ways for webhooks to reach the sync function: in which order, how often, in which batches, which accidents."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from random import Random
 from typing import Final
 
 from clerk_supabase.envelope import Envelope
 from clerk_supabase.queue import Message
+from clerk_supabase_cli.simulator.outages import Outage, random_outages
+from clerk_supabase_cli.simulator.poison import Poison, random_poison
 from clerk_supabase_cli.simulator.worlds import World
 
 _RECEIVED_AT: Final = 1_750_000_000_000
 # Seldom enough that reconnecting does not become all there is to do.
-_FATES: Final = {"acknowledged": 87, "forgotten": 12, "cut_off": 1}
+_FATES: Final = {"acknowledged": 84, "received_twice": 3, "forgotten": 12, "cut_off": 1}
+# Of schedules. An outage concerns all that run at the same time, so two rounds in five have one.
+_POISONED: Final = 0.1
+_OUT: Final = 1 / 200
 
 
 class Fate(Enum):
     """What happens to a batch when it is handed to a worker for the first time."""
 
     acknowledged = auto()
+    received_twice = auto()
+    """A second worker receives it while the first is at work."""
     forgotten = auto()
     """The worker dies after it applied the batch, before it said so: SQS delivers the batch again."""
     cut_off = auto()
@@ -34,6 +41,15 @@ class Batch:
 
     messages: tuple[Message, ...]
     fate: Fate = Fate.acknowledged
+    outages: tuple[Outage, ...] = ()
+    """What goes away when it is handed over, or later."""
+    retry_sends: int | None = None
+    """After that many sends from now on, the retry function is killed before it does anything else."""
+
+    @property
+    def has_accidents(self) -> bool:
+        """Whether more happens than that it is applied."""
+        return self != Batch(self.messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +61,20 @@ class Schedule:
     delivered: tuple[Envelope, ...]
     """What arrives at least once, in the order in which things happened."""
     batches: tuple[Batch, ...]
+    poison: tuple[Poison, ...] = ()
+    """What arrives among them, and must be parked."""
 
     @property
     def is_complete(self) -> bool:
         """Whether nothing was lost on the way."""
         return len(self.delivered) == len(self.world.events)
+
+    def in_outages_of(self, others: Iterable[Schedule]) -> Iterator[Schedule]:
+        """The same with each outage of others from its first batch on."""
+        struck = (batch for other in others if other is not self for batch in other.batches if batch.outages)
+        for batch in struck:
+            first = replace(self.batches[0], outages=batch.outages, retry_sends=batch.retry_sends)
+            yield replace(self, batches=(first, *self.batches[1:]))
 
 
 def random_schedule(seed: object, number: int) -> Schedule:
@@ -58,7 +83,15 @@ def random_schedule(seed: object, number: int) -> Schedule:
     world = World(chance, f"{number:07}")
     world.live(chance.choice((3, 10, 10, 30)))
     lost = chance.choice((0.0, 0.0, 0.1, 0.5))
-    return schedule_of(chance, world, lost=lost, number=number)
+    schedule = schedule_of(chance, world, lost=lost, number=number)
+    batches = list(schedule.batches)
+    poison = tuple(_poison(chance, world))
+    _mix_in(chance, poison, batches)
+    if batches and chance.random() < _OUT:
+        struck = chance.randrange(len(batches))
+        outages, retry_sends = tuple(random_outages(chance)), chance.choice((None, 0, 1, 3))
+        batches[struck] = replace(batches[struck], outages=outages, retry_sends=retry_sends)
+    return replace(schedule, batches=tuple(batches), poison=poison)
 
 
 def schedule_of(
@@ -112,18 +145,46 @@ def _batches(chance: Random, messages: list[Message]) -> Iterator[Batch]:
         del messages[:size]
 
 
+def _poison(chance: Random, world: World) -> Iterator[Poison]:
+    if chance.random() < _POISONED:
+        for number in range(chance.choice((1, 1, 3))):
+            yield random_poison(chance, world.name, number)
+
+
+def _mix_in(chance: Random, poison: Iterable[Poison], batches: list[Batch]) -> None:
+    """At any position of any batch, once or more often."""
+    for each in poison:
+        for copy in range(chance.choice((1, 1, 2))):
+            if not batches:
+                batches.append(Batch(()))
+            number = chance.randrange(len(batches))
+            messages = list(batches[number].messages)
+            messages.insert(chance.randint(0, len(messages)), Message(f"{each.envelope.svix_id}_{copy}", each.envelope))
+            batches[number] = replace(batches[number], messages=tuple(messages))
+
+
 def _joined(chance: Random, batches: list[Batch]) -> Iterator[Batch]:
     waiting: Batch | None = None
     for batch in batches:
         if waiting is None:
             waiting = batch
         elif chance.random() < 0.3:
-            waiting = Batch(waiting.messages + batch.messages, max(waiting.fate, batch.fate, key=_severity))
+            waiting = _join(waiting, batch)
         else:
             yield waiting
             waiting = batch
     if waiting is not None:
         yield waiting
+
+
+def _join(first: Batch, second: Batch) -> Batch:
+    retry_sends = first.retry_sends if second.retry_sends is None else second.retry_sends
+    return Batch(
+        first.messages + second.messages,
+        max(first.fate, second.fate, key=_severity),
+        first.outages + second.outages,
+        retry_sends,
+    )
 
 
 def _severity(fate: Fate) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import count
+from itertools import count, groupby
 from random import Random
 
 from clerk_supabase.envelope import Envelope
@@ -12,46 +12,80 @@ from clerk_supabase.queue import Message
 from clerk_supabase_cli.simulator.schedules import Batch, Schedule
 from clerk_supabase_cli.simulator.worlds import World
 
+StillWrong = Callable[[Sequence[Batch]], bool]
 
-def shrink(schedule: Schedule, ends_wrong: Callable[[Schedule], bool]) -> tuple[Message, ...]:
-    """The fewest messages of the schedule, one a batch, that still end wrong; nothing if they need company to do so."""
-    messages = tuple(message for batch in schedule.batches for message in batch.messages)
+
+def shrink(schedule: Schedule, ends_wrong: Callable[[Schedule], bool]) -> tuple[Batch, ...]:
+    """The fewest messages and accidents of the schedule that still end wrong, one message a batch and without an
+    accident if that will do; nothing if they need company to do so."""
     tries = count(1)
 
-    def still_wrong(kept: Sequence[Message]) -> bool:
+    def still_wrong(batches: Sequence[Batch]) -> bool:
         # A database remembers every entity, so each try of each schedule is about a world that no other ever was about:
         # otherwise it might end wrong because of what an earlier one left behind.
-        return ends_wrong(_renamed(schedule, kept, f"{schedule.world.name}try{next(tries)}"))
+        return ends_wrong(_renamed(schedule, batches, f"{schedule.world.name}try{next(tries)}"))
 
-    if not still_wrong(messages):
-        return ()
+    alone = [Batch((message,)) for batch in schedule.batches for message in batch.messages]
+    for batches in (alone, schedule.batches):
+        if still_wrong(batches):
+            return tuple(_with_fewest_accidents(_with_fewest_messages(batches, still_wrong), still_wrong))
+    return ()
+
+
+def describe(batches: Sequence[Batch]) -> Iterator[str]:
+    """One line a message, in the order of arrival; and what happens to its batch."""
+    for number, batch in enumerate(batches, start=1):
+        for message in batch.messages:
+            yield f"{number}. {message.envelope.svix_id}: {message.envelope.body.decode()}"
+        if batch.has_accidents:
+            yield f"{number}. {batch.fate.name}, {batch.outages}, retry killed after sends: {batch.retry_sends}"
+
+
+def _with_fewest_messages(batches: Sequence[Batch], still_wrong: StillWrong) -> Sequence[Batch]:
+    messages = [(number, message) for number, batch in enumerate(batches) for message in batch.messages]
+
+    def made_of(kept: Sequence[tuple[int, Message]]) -> list[Batch]:
+        return [
+            replace(batches[number], messages=tuple(message for _, message in of_batch))
+            for number, of_batch in groupby(kept, key=lambda placed: placed[0])
+        ]
+
     size = max(1, len(messages) // 2)
     while size:
         for start in range(0, len(messages), size):
             fewer = messages[:start] + messages[start + size :]
-            if fewer and still_wrong(fewer):
+            if fewer and still_wrong(made_of(fewer)):
                 messages = fewer
                 break
         else:
             size //= 2
-    return messages
+    return made_of(messages)
 
 
-def describe(messages: Sequence[Message]) -> Iterator[str]:
-    """One line a message, in the order of arrival."""
-    for number, message in enumerate(messages, start=1):
-        yield f"{number}. {message.envelope.svix_id}: {message.envelope.body.decode()}"
+def _with_fewest_accidents(batches: Sequence[Batch], still_wrong: StillWrong) -> Sequence[Batch]:
+    for number, batch in enumerate(batches):
+        calmer = [*batches[:number], Batch(batch.messages), *batches[number + 1 :]]
+        if batch.has_accidents and still_wrong(calmer):
+            batches = calmer
+    return batches
 
 
-def _renamed(schedule: Schedule, kept: Sequence[Message], name: str) -> Schedule:
+def _renamed(schedule: Schedule, batches: Sequence[Batch], name: str) -> Schedule:
     old = schedule.world.name
 
     def rename(envelope: Envelope) -> Envelope:
         body = envelope.body.replace(f"_{old}x".encode(), f"_{name}x".encode())
         return replace(envelope, svix_id=envelope.svix_id.replace(f"_{old}_", f"_{name}_"), body=body)
 
-    wanted = {message.envelope.svix_id for message in kept}
-    delivered = tuple(rename(envelope) for envelope in schedule.delivered if envelope.svix_id in wanted)
-    batches = tuple(Batch((replace(message, envelope=rename(message.envelope)),)) for message in kept)
+    def rename_all(batch: Batch) -> Batch:
+        messages = (replace(message, envelope=rename(message.envelope)) for message in batch.messages)
+        return replace(batch, messages=tuple(messages))
+
+    kept = {message.envelope.svix_id for batch in batches for message in batch.messages}
+    delivered = tuple(rename(envelope) for envelope in schedule.delivered if envelope.svix_id in kept)
+    poison = tuple(
+        replace(each, envelope=rename(each.envelope)) for each in schedule.poison if each.envelope.svix_id in kept
+    )
     # An empty world: what exists in the end is only known of a schedule as a whole.
-    return Schedule(schedule.number, World(Random(0), name), delivered, batches)  # noqa: S311 - makes nothing up
+    nothing = World(Random(0), name)  # noqa: S311 - makes nothing up
+    return Schedule(schedule.number, nothing, delivered, tuple(map(rename_all, batches)), poison)

@@ -1,58 +1,50 @@
-"""One worker of the sync function: takes batches from the line, and has accidents."""
+"""One worker, which is the sync function or the retry function, as the line has it, and has accidents."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
-from clerk_supabase.envelope import ParkedEvent
-from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase.parking import Parking
+from clerk_supabase.queue import Message, Queue
+from clerk_supabase.retry import Retry
 from clerk_supabase.store import Store
 from clerk_supabase.sync import Sync
-from clerk_supabase_cli.simulator.line import Line
-from clerk_supabase_cli.simulator.schedules import Batch, Fate
+from clerk_supabase_cli.simulator.line import Job, Killed, Line, QueueName
+from clerk_supabase_cli.simulator.schedules import Fate
 from clerk_supabase_cli.simulator.scissors import Scissors
 
-
-class NoParking(Parking):
-    """Nothing of a schedule may ever be parked."""
-
-    def __init__(self) -> None:
-        self._reasons: list[str] = []
-
-    def park(
-        self,
-        events: Sequence[ParkedEvent],
-        *,
-        table_is_away: bool = False,  # noqa: ARG002 - as its base
-    ) -> list[ClerkSupabaseError | None]:
-        self._reasons += [f"{event.envelope.svix_id}: parked: {event.reason}" for event in events]
-        return [None] * len(events)
-
-    def taken(self) -> list[str]:
-        """What was parked since the last look."""
-        reasons, self._reasons = self._reasons, []
-        return reasons
+Function = Callable[[Sequence[Message]], Sequence[str]]
+"""Returns the ids of the messages that stay in their queue."""
 
 
 class Worker:
-    """The real sync function, with a store of its own; what may befall it is said by the batch's fate."""
+    """The real functions, with a store of their own; what may befall them is said by the batch and the line."""
 
-    def __init__(self, store: Store, parking: NoParking, scissors: Scissors, *, keep_private_metadata: bool) -> None:
-        self._sync = Sync(store, parking, keep_private_metadata=keep_private_metadata)
+    def __init__(self, store: Store, line: Line, scissors: Scissors, *, keep_private_metadata: bool) -> None:
+        sync = Sync(store, Parking(store, Queue(line.client, "parked")), keep_private_metadata=keep_private_metadata)
+        last_try = Sync(store, Parking(store), keep_private_metadata=keep_private_metadata)
+        retry = Retry(store, last_try, Queue(line.client, "sync"), line.draw)
+        self._functions: Mapping[QueueName, Function] = {
+            "sync": lambda messages: [failure.message_id for failure in sync.process(messages)],
+            "dead letters": retry.process,
+            "parked": retry.process,
+        }
+        self._line = line
         self._scissors = scissors
 
-    def work_off(self, line: Line) -> None:
+    def work_off(self) -> None:
         """Until the line is empty."""
-        while batch := line.take():
-            self._receive(batch, line)
+        while job := self._line.take():
+            try:
+                with suppress(Killed):
+                    self._do(job)
+            finally:
+                self._line.end()
 
-    def _receive(self, batch: Batch, line: Line) -> None:
-        """One batch: applied, then acknowledged or not."""
-        if batch.fate is Fate.cut_off:
+    def _do(self, job: Job) -> None:
+        if job.fate is Fate.cut_off:
             self._scissors.cut()
-        failed = {failure.message_id for failure in self._sync.process(batch.messages)}
-        if batch.fate is Fate.forgotten:
-            line.put_back(batch.messages)
-        elif failed:
-            line.put_back([message for message in batch.messages if message.message_id in failed])
+        staying = self._functions[job.queue](job.messages)
+        if job.fate is not Fate.forgotten:
+            self._line.acknowledge(job, staying)

@@ -37,12 +37,13 @@ def delay_seconds(attempt: int, draw: Draw = random.uniform) -> int:
 class Retry:
     """Decides what becomes of each dead letter, and moves what waits in the parked queue into its table."""
 
-    def __init__(self, store: Store, sync: Sync, sync_queue: Queue) -> None:
-        """`sync` makes the last attempt itself, to learn the reason."""
+    def __init__(self, store: Store, sync: Sync, sync_queue: Queue, draw: Draw = random.uniform) -> None:
+        """`sync` makes the last attempt itself, to learn the reason. `draw` makes the delays."""
         self._store = store
         self._sync = sync
         self._sync_queue = sync_queue
         self._parking = Parking(store)
+        self._draw = draw
 
     def process(self, messages: Sequence[Message]) -> list[str]:
         """Returns the ids of the messages that stay where they are.
@@ -78,7 +79,7 @@ class Retry:
     def _send_back(self, messages: Sequence[Message]) -> Sequence[Message]:
         for position, message in enumerate(messages):
             attempt = message.envelope.attempts + 1
-            delay = delay_seconds(attempt)
+            delay = delay_seconds(attempt, self._draw)
             svix_id = message.envelope.svix_id
             try:
                 self._sync_queue.send(replace(message.envelope, attempts=attempt), delay_seconds=delay)

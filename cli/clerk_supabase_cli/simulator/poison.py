@@ -1,0 +1,65 @@
+"""Events that can never be applied: what must become of them is known beforehand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+import psycopg
+
+from clerk_supabase.envelope import Envelope, ReasonClass
+from clerk_supabase_cli import samples
+from clerk_supabase_cli.samples import Json
+
+_AT: Final = 1_700_000_000_000
+_RECEIVED_AT: Final = 1_750_000_000_000
+_NEVER: Final = "never"
+# As dear as they are seldom: what fails as if it might work later is tried some fifty times.
+_KINDS: Final[dict[ReasonClass, int]] = {"unusable": 60, "refused": 38, "exhausted": 2}
+
+_CURSE: Final = f"""
+create function public.never_works() returns trigger language plpgsql
+as 'begin raise exception ''not now'' using errcode = ''lock_not_available''; end';
+create trigger never_works before insert or update on public.users
+for each row when (new.username = '{_NEVER}') execute function public.never_works();
+"""
+_LIFT_THE_CURSE: Final = "drop function if exists public.never_works cascade"
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """An event that must be parked once, and as what."""
+
+    envelope: Envelope
+    reason_class: ReasonClass
+
+
+def random_poison(chance: Random, world: str, number: int) -> Poison:
+    """One of a world, about a user that nothing else is about."""
+    [reason_class] = chance.choices(list(_KINDS), list(_KINDS.values()))
+    user = samples.user(f"user_{world}xp{number}", created_at=_AT, updated_at=_AT) | _what_is_wrong(reason_class)
+    event = samples.event("user.updated", user, timestamp=_AT)
+    return Poison(Envelope(f"msg_{world}_p{number}", json.dumps(event).encode(), _RECEIVED_AT), reason_class)
+
+
+def _what_is_wrong(reason_class: ReasonClass) -> Json:
+    match reason_class:
+        case "unusable":
+            return {"first_name": ["wrong"]}
+        case "refused":
+            # Postgres has no such character.
+            return {"public_metadata": {"note": "\x00"}}
+        case "exhausted":
+            return {"username": _NEVER}
+
+
+@contextmanager
+def cursed(connection: psycopg.Connection[tuple[object, ...]]) -> Iterator[None]:
+    """A trigger of the app makes one name fail every time, as if it might work the next time."""
+    connection.execute(_CURSE)
+    yield
+    connection.execute(_LIFT_THE_CURSE)

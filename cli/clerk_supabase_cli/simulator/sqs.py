@@ -1,0 +1,127 @@
+"""SQS and its hand-over to functions on a clock that its owner moves: an hour passes when somebody says so.
+
+Visibility, delays, redrive and batches that fail in part are those of the developer guides of SQS and Lambda.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from botocore.exceptions import EndpointConnectionError
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+Handler = Callable[[dict[str, Any], object], dict[str, Any]]
+
+
+def record(message_id: str, body: str, **attributes: str) -> dict[str, Any]:
+    """A message as Lambda hands it to a function."""
+    return {
+        "messageId": message_id,
+        "receiptHandle": f"handle of {message_id}",
+        "body": body,
+        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1700000000123"},
+        "messageAttributes": {name: {"stringValue": value, "dataType": "String"} for name, value in attributes.items()},
+        "md5OfBody": "",
+        "eventSource": "aws:sqs",
+        "eventSourceARN": "arn:aws:sqs:eu-central-1:123456789012:sync",
+        "awsRegion": "eu-central-1",
+    }
+
+
+@dataclass(eq=False)
+class SimulatedMessage:
+    """A message in a queue. Two are the same only if they are one."""
+
+    record: dict[str, Any]
+    visible_at: float
+    delay_seconds: int
+    receives: int = 0
+
+
+@dataclass(eq=False)
+class SimulatedQueue:
+    """One standard queue."""
+
+    visibility_timeout: float
+    dead_letters: SimulatedQueue | None = None
+    max_receives: int = 0
+    messages: list[SimulatedMessage] = field(default_factory=list)
+    is_refusing: bool = False
+    """Whether SQS answers with an error when something is sent."""
+
+    def take_all(self) -> list[dict[str, Any]]:
+        """Removes every message, even those nobody could receive yet, and says how long each was to wait."""
+        taken, self.messages = self.messages, []
+        return [{**each.record, "delaySeconds": each.delay_seconds} for each in taken]
+
+    def receive(self, now: float, batch_size: int = 10) -> list[SimulatedMessage]:
+        """What can be received; a message that was received too often goes to the dead letters instead."""
+        batch: list[SimulatedMessage] = []
+        for message in [each for each in self.messages if each.visible_at <= now]:
+            if len(batch) == batch_size:
+                break
+            if self.dead_letters is not None and message.receives >= self.max_receives:
+                self.messages.remove(message)
+                message.receives = 0
+                self.dead_letters.messages.append(message)
+                continue
+            message.receives += 1
+            message.visible_at = now + self.visibility_timeout
+            batch.append(message)
+        return batch
+
+    def delete(self, messages: Collection[SimulatedMessage]) -> None:
+        """Removes messages, if they are still there."""
+        self.messages = [each for each in self.messages if each not in messages]
+
+
+class SimulatedSqs:
+    """As much of SQS as functions use, and of Lambda as polls queues for them."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock`: seconds."""
+        self._clock = clock
+        self.queues: dict[str, SimulatedQueue] = {}
+        self._ids = (f"message-{number}" for number in itertools.count(1))
+
+    @property
+    def client(self) -> SQSClient:
+        """For Queue."""
+        return cast("SQSClient", self)
+
+    def send_message(self, **given: Any) -> None:
+        """As boto3 has it; the URL is the queue's name."""
+        queue = self.queues[given["QueueUrl"]]
+        if queue.is_refusing:
+            raise EndpointConnectionError(endpoint_url=given["QueueUrl"])
+        delay_seconds = given.get("DelaySeconds", 0)
+        attributes = {name: value["StringValue"] for name, value in given["MessageAttributes"].items()}
+        if not (0 <= delay_seconds <= 900 and 0 < len(attributes) <= 10):
+            raise ValueError(f"SQS takes no delay of {delay_seconds} s, and no {len(attributes)} attributes")
+        sent = record(next(self._ids), given["MessageBody"], **attributes)
+        queue.messages.append(SimulatedMessage(sent, self._clock() + delay_seconds, delay_seconds))
+
+    def hand_over(self, name: str, handler: Handler, *, batch_size: int = 10, forget: bool = False) -> int:
+        """Calls the function with what can be received now, a batch at a time; returns how many messages there were.
+
+        A message is deleted unless its function names it. `forget`: the function is killed before its answer arrives,
+        so nothing is deleted.
+        """
+        queue = self.queues[name]
+        handed_over = 0
+        while batch := queue.receive(self._clock(), batch_size):
+            answer = handler({"Records": [each.record for each in batch]}, None)
+            failed = {each["itemIdentifier"] for each in answer["batchItemFailures"]}
+            if not forget:
+                queue.delete({each for each in batch if each.record["messageId"] not in failed})
+            handed_over += len(batch)
+        return handed_over
+
+    def next_due(self) -> float:
+        """When the next message can be received; infinity when there is none."""
+        return min((each.visible_at for queue in self.queues.values() for each in queue.messages), default=float("inf"))

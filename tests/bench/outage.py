@@ -1,0 +1,170 @@
+"""Events that arrive while Postgres is away for an hour: are all of them applied, and how fast once it is back?
+
+The real handlers and a real Postgres that is really stopped; queues as SQS has them, on a clock that skips every wait.
+So the rate is that of the work: what an outage adds to it is that every event passes the retry function as well.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
+
+from clerk_supabase_cli import samples
+from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, sign
+from clerk_supabase_cli.simulator.sqs import SimulatedQueue, SimulatedSqs
+from tests.bench.databases import databases
+from tests.bench.functions import Functions, running
+from tests.bench.results import Result, Target, duration
+from tests.clock import Clock
+from tests.integration.databases import Database, value
+
+_TURNS: Final = 2
+_HOUR: Final = 3600.0
+_STEPS: Final = 100
+_SYNC, _DEAD, _PARKED = (f"https://sqs.example.test/{name}" for name in ("sync", "dead", "parked"))
+_MAXIMUM_CONCURRENCY: Final = {"ingest": 2, "sync": 5, "retry": 2}
+"""As template.yaml has it by default; ingest has none, two are enough."""
+
+
+@dataclass
+class _Drain:
+    """One turn."""
+
+    seconds: float
+    """The time of the wall, without waits."""
+    waits: float
+    """By SQS's clock, from the first moment until the last event was applied."""
+    emulated: float
+    """Seconds of the processor that the queues took of it."""
+
+
+def measure(root: Path, events: int) -> Iterator[Result]:
+    """As many events without an outage and through one, in turns, by the same workers."""
+    with ExitStack() as undo:
+        made = undo.enter_context(databases(root))
+        database = made.take()
+        clock = Clock()
+        sqs = SimulatedSqs(clock)
+        sqs.queues |= _queues(root)
+        secret = generate_secret()
+        settings = {
+            "WEBHOOK_SECRET_ARN": "webhook",
+            "DATABASE_SECRET_ARN": "database",
+            "SYNC_QUEUE_URL": _SYNC,
+            "PARKED_QUEUE_URL": _PARKED,
+            "MAX_BODY_BYTES": "1040000",
+        }
+        secrets = {"webhook": secret, "database": database.worker_url}
+        queues = {"ingest": "", "sync": _SYNC, "retry": _DEAD}
+        workers = {name: (url, _MAXIMUM_CONCURRENCY[name]) for name, url in queues.items()}
+        functions = undo.enter_context(running(root, sqs, clock, secrets=secrets, settings=settings, functions=workers))
+        bundle = _Bundle(functions, database, clock, secret)
+        bundle.post(max(100, events // 10))
+        bundle.drain()
+        turns = [(bundle.without_outage(events), bundle.through_an_outage(events)) for _ in range(_TURNS)]
+        yield from _results(bundle, events, turns)
+
+
+def _queues(root: Path) -> dict[str, SimulatedQueue]:
+    """With the times of the template."""
+    resources = yaml_parse((root / "template.yaml").read_text(encoding="utf-8"))["Resources"]
+    properties = {name: resources[name]["Properties"] for name in ("SyncQueue", "SyncDeadLetterQueue", "ParkedQueue")}
+    dead = SimulatedQueue(properties["SyncDeadLetterQueue"]["VisibilityTimeout"])
+    sync = properties["SyncQueue"]
+    return {
+        _SYNC: SimulatedQueue(sync["VisibilityTimeout"], dead, sync["RedrivePolicy"]["maxReceiveCount"]),
+        _DEAD: dead,
+        _PARKED: SimulatedQueue(properties["ParkedQueue"]["VisibilityTimeout"]),
+    }
+
+
+@dataclass
+class _Bundle:
+    """The functions, and Clerk in front of them."""
+
+    functions: Functions
+    database: Database
+    clock: Clock
+    secret: str
+    posted: int = 0
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def post(self, many: int) -> None:
+        """Sign-ups, a user each; every one is accepted."""
+        answers = self.functions.call("ingest", [self._request() for _ in range(many)])
+        assert [answer["statusCode"] for answer in answers] == [202] * many
+        self.posted += many
+
+    def without_outage(self, events: int) -> _Drain:
+        """All of them wait in the queue when the workers begin."""
+        self.post(events)
+        return self.drain()
+
+    def through_an_outage(self, events: int) -> _Drain:
+        """They arrive evenly, within an hour without Postgres."""
+        server = self.database.server
+        server.stop()
+        try:
+            for step in range(_STEPS):
+                self.post((step + 1) * events // _STEPS - step * events // _STEPS)
+                self.functions.work(_HOUR / _STEPS)
+        finally:
+            server.start()
+        return self.drain()
+
+    def drain(self) -> _Drain:
+        """Until no message is left."""
+        began, emulated, started = self.clock.now, time.process_time(), time.perf_counter()
+        self.functions.work(24 * _HOUR)
+        seconds = time.perf_counter() - started
+        return _Drain(seconds, self.clock.now - began, time.process_time() - emulated)
+
+    def _request(self) -> dict[str, Any]:
+        number, now = next(self._numbers), time.time_ns() // 1_000_000
+        user = samples.user(f"user_{number:027}", created_at=now, updated_at=now)
+        request = sign(samples.event("user.created", user, timestamp=now), self.secret, svix_id=f"msg_{number:027}")
+        return api_gateway_event(request)
+
+
+def _results(bundle: _Bundle, events: int, turns: list[tuple[_Drain, _Drain]]) -> Iterator[Result]:
+    with bundle.database.connect() as admin:
+        once = value(admin, "select count(*) from clerk_sync.deliveries where outcome = 'created'")
+        written = value(admin, "select count(*) from clerk_sync.audit_log")
+        parked = value(admin, "select count(*) from clerk_sync.parked_events")
+    lost = bundle.posted - once - parked
+    through = _TURNS * events
+    yield Result(
+        f"{through:,} events through {_TURNS} outages of an hour",
+        f"as many without: {bundle.posted - through:,}",
+        f"{lost} lost, {parked} parked, {written - once} written twice",
+        lost + parked + written - once,
+        "events",
+        Target(0),
+    )
+    without = min((drain for drain, _ in turns), key=lambda drain: drain.seconds)
+    after = min((drain for _, drain in turns), key=lambda drain: drain.seconds)
+    workers = f"{_MAXIMUM_CONCURRENCY['sync']} of sync, {_MAXIMUM_CONCURRENCY['retry']} of retry"
+    yield Result(
+        f"drain of {events:,} events after it, waits skipped",
+        f"without an outage: {events / without.seconds:,.0f} events/s",
+        f"{events / after.seconds:,.0f} events/s",
+        100 * without.seconds / after.seconds,
+        "%",
+        Target(80, at_least=True),
+        details=(
+            f"workers: {workers}; every turn without and after: "
+            + ", ".join(f"{one.seconds:.1f} and {other.seconds:.1f} s" for one, other in turns),
+            f"the queues' own share, of one processor: {duration(without.emulated)} and {duration(after.emulated)}",
+            (
+                f"by SQS's clock the last is applied {after.waits:.0f} s after Postgres is back: until then it waits "
+                "for the visibility timeout of its last delivery, and for up to 30 s of backoff"
+            ),
+        ),
+    )

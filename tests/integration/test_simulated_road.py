@@ -1,0 +1,194 @@
+"""Retry, parking, outages and crashes in random schedules: nothing is lost for them, and a fault would be found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import LiteralString, cast
+
+import pytest
+from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
+
+from clerk_supabase import retry
+from clerk_supabase.changes import Changes, Delivery
+from clerk_supabase.envelope import ParkedEvent
+from clerk_supabase.errors import ChangeRefused
+from clerk_supabase.queue import Message
+from clerk_supabase.retry import Retry
+from clerk_supabase.store import Outcome, Store
+from clerk_supabase_cli.simulator import exploration, line, poison, schedules
+from clerk_supabase_cli.simulator.exploration import explore
+from clerk_supabase_cli.simulator.line import Job
+from clerk_supabase_cli.simulator.outages import Outage
+from clerk_supabase_cli.simulator.report import Report
+from clerk_supabase_cli.simulator.worker import Worker
+from tests.integration.databases import Database, Databases, value
+
+# Enough to find any fault; a search ends when it has.
+SCHEDULES = 1000
+
+LOST = "None, but applied in order"
+PARKED_FOR_NOTHING = "parked though it could be applied"
+
+
+@pytest.fixture(scope="module")
+def reference(databases: Databases) -> Iterator[Database]:
+    """Where each event is applied once, alone and in order."""
+    database = databases.take()
+    yield database
+    databases.give_back(database)
+
+
+@pytest.fixture
+def seed(pytestconfig: pytest.Config) -> str:
+    """Printed at the top of every run, settable by --hypothesis-seed."""
+    return str(pytestconfig.option.hypothesis_seed)
+
+
+Search = Callable[[], Report]
+
+
+@pytest.fixture
+def search(
+    database: Database, reference: Database, seed: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Search:
+    """In schedules of the test's own, which the reference has not seen, with more accidents than usual."""
+    monkeypatch.setattr(schedules, "_OUT", 1 / 40)
+    monkeypatch.setattr(exploration, "_MOST_SHRUNK", 0)
+    first = 1_000_000 + SCHEDULES * (request.session.items.index(request.node))
+    return lambda: explore(database, reference, schedules=SCHEDULES, seed=seed, first=first)
+
+
+def test_what_can_be_applied_is_applied_and_the_rest_is_parked_whatever_is_away(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(poison._KINDS, "exhausted", 10)
+    monkeypatch.setattr(schedules, "_OUT", 1 / 60)
+    monkeypatch.setitem(globals(), "SCHEDULES", 200)
+    report = search()
+    assert (report.differences, report.deadlocks) == ([], 0)
+    assert min(report.outages, report.sent_back, report.retries_killed, report.parked) > 0
+
+
+def test_the_queues_are_those_of_the_template(root: Path) -> None:
+    resources = yaml_parse((root / "template.yaml").read_text(encoding="utf-8"))["Resources"]
+    sync, dead, parked = (resources[name]["Properties"] for name in ("SyncQueue", "SyncDeadLetterQueue", "ParkedQueue"))
+    assert sync["VisibilityTimeout"] == line.SYNC_VISIBILITY_SECONDS
+    assert sync["RedrivePolicy"]["maxReceiveCount"] == line.MAX_RECEIVES
+    assert dead["VisibilityTimeout"] == parked["VisibilityTimeout"] == line.RETRY_VISIBILITY_SECONDS
+    sources = [
+        event["Properties"]["BatchSize"]
+        for name in ("SyncFunction", "RetryFunction")
+        for event in resources[name]["Properties"]["Events"].values()
+        if event["Type"] == "SQS"
+    ]
+    assert sources == [line.BATCH_SIZE] * 3
+
+
+# Faults that must be found
+
+
+def test_retry_that_deletes_before_it_sends_loses_what_it_had_when_it_is_killed(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do = Worker._do
+
+    def delete_first(worker: Worker, job: Job) -> None:
+        if job.queue != "dead letters":
+            do(worker, job)
+            return
+        queue = worker._line._queues[job.queue]
+        queue.delete(job.entries)
+        staying = worker._functions[job.queue](job.messages)
+        queue.messages += [each for each in job.entries if each.record["messageId"] in staying]
+
+    monkeypatch.setattr(Worker, "_do", delete_first)
+    monkeypatch.setattr(exploration, "_MOST_SHRUNK", 10)
+    report = search()
+    assert says(LOST, report)
+    # What is left of the schedule that lost it: messages, the outage that made dead letters of them, and the crash.
+    assert any(batch.outages for batch in report.smallest)
+    [retry_sends] = [batch.retry_sends for batch in report.smallest if batch.retry_sends is not None]
+    assert sum(len(batch.messages) for batch in report.smallest) <= retry_sends + 1
+
+
+def test_sync_that_acknowledges_before_it_applied_loses_what_an_outage_or_a_crash_stops(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do = Worker._do
+
+    def acknowledge_first(worker: Worker, job: Job) -> None:
+        if job.queue == "sync":
+            worker._line.acknowledge(job, ())
+        do(worker, job)
+
+    monkeypatch.setattr(Worker, "_do", acknowledge_first)
+    assert says(LOST, search())
+
+
+def test_retry_that_counts_attempts_during_an_outage_parks_what_could_be_applied(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def park_at_once(retry: Retry, messages: Sequence[Message]) -> Sequence[Message]:
+        parked = [ParkedEvent(message.envelope, "exhausted", "failed too often") for message in messages]
+        answers = retry._parking.park(parked)
+        return [message for message, answer in zip(messages, answers, strict=True) if answer is not None]
+
+    long = Outage("the database refuses connections", 4 * 3_600)
+    monkeypatch.setattr(schedules, "random_outages", lambda _: iter([long]))
+    monkeypatch.setattr(schedules, "_OUT", 1 / 200)
+    monkeypatch.setattr(Store, "check", lambda _: None)
+    monkeypatch.setattr(Retry, "_try_once_more", park_at_once)
+    report = search()
+    assert says("not left while away", report)
+    assert says(PARKED_FOR_NOTHING, report)
+
+
+def test_an_event_that_never_works_and_is_never_parked_is_found(
+    search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(poison._KINDS, "exhausted", 60)
+    monkeypatch.setattr(retry, "MAX_ATTEMPTS", 10_000)
+    assert says("neither applied nor parked", search())
+
+
+def test_an_event_that_is_parked_twice_is_found(search: Search, database: Database) -> None:
+    with database.connect() as admin:
+        park = value(admin, "select pg_get_functiondef('clerk_sync.park(jsonb)'::regprocedure)")
+        start, end = park.index("on conflict"), park.index("body = excluded.body")
+        forgetful = park[:start] + park[end + len("body = excluded.body") :]
+        admin.execute(cast("LiteralString", forgetful))
+        admin.execute("alter table clerk_sync.parked_events drop constraint parked_events_svix_id_key")
+    assert says("parked twice", search())
+
+
+Batch = Sequence[tuple[Changes, Delivery | None]]
+Answers = list[Outcome | ChangeRefused]
+
+
+@pytest.mark.parametrize(
+    ("becomes_of_neighbours", "found"), [("refused", PARKED_FOR_NOTHING), ("forgotten", LOST)], ids=str
+)
+def test_poison_that_takes_its_neighbours_along_is_found(
+    becomes_of_neighbours: str, found: str, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply = Store.apply
+    forgotten: Outcome = "stale"
+
+    def apply_all_or_none(store: Store, batch: Batch) -> Answers:
+        return apply(store, batch) if len(batch) == 1 else together(store, batch)
+
+    def together(store: Store, batch: Batch) -> Answers:
+        try:
+            return store._apply_together(batch) if batch else []
+        except ChangeRefused as refusal:
+            if becomes_of_neighbours == "refused":
+                return [refusal for _ in batch]
+            return [refusal, *(forgotten for _ in batch[1:])]
+
+    monkeypatch.setattr(Store, "apply", apply_all_or_none)
+    assert says(found, search())
+
+
+def says(what: str, report: Report) -> bool:
+    return any(what in difference for difference in report.differences)
