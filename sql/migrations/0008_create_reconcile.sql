@@ -307,11 +307,11 @@ as $$
     )
 $$;
 
--- Compares one page of Clerk's with the tables, and writes down what differs.
--- {run, lease, number, kind, tally, since, until, page}: page is what apply() takes, of which elements without content
--- are compared by version, those without a version only count as present; or {ids, versions, observed_at} in its place.
--- since and until: everybody created then and not on the page is extra. tally: what the window counts before this page.
--- -> null when the run is somebody else's by now, else {differences: [[kind, id, difference, action], ...], extra}.
+-- Compares one page of Clerk's with the tables, and writes down what differs. {run, lease, number, kind, tally, since,
+-- until, page}: page is what apply() takes, of which elements without content are compared by version, those without a
+-- version only count as present; or {ids, versions, observed_at} in its place, a line for each. since and until:
+-- everybody created then and not on the page is extra. tally: what the window counts before this page. -> null when the
+-- run is somebody else's by now, else {differences: [[kind, id, difference, action], ...], extra}.
 create function clerk_sync.compare(request jsonb)
 returns jsonb
 language plpgsql
@@ -324,6 +324,7 @@ declare
     of_window constant integer := request ->> 'number';
     target constant text := request ->> 'kind';
     since constant bigint := request ->> 'since';
+    listed_ids constant text[] := string_to_array(request ->> 'ids', E'\n');
     until constant timestamptz := coalesce(to_timestamp((request ->> 'until')::bigint / 1000.0), 'infinity');
     run clerk_sync.reconcile_runs;
     kind_of_page text;
@@ -379,7 +380,7 @@ begin
             union all
             select target, listed.id, listed.version::bigint, (request ->> 'observed_at')::bigint
             from rows from (
-                jsonb_array_elements_text(request -> 'ids'), jsonb_array_elements_text(request -> 'versions')
+                unnest(listed_ids), unnest(string_to_array(request ->> 'versions', E'\n', ''))
             ) as listed (id, version)
             where listed.version is not null
         ) as g
@@ -419,7 +420,7 @@ begin
             where u.created_at >= to_timestamp(since / 1000.0) and u.created_at < until and u.deleted_at is null
             and u.clerk_id not in (
                 select p.id from jsonb_to_recordset(request -> 'page') as p (id text)
-                union all select jsonb_array_elements_text(request -> 'ids')
+                union all select unnest(listed_ids)
             )
             -- Younger than the run: Clerk may have listed this stretch before.
             and coalesce((e.version).observed_at < run.as_of, true)
@@ -429,7 +430,7 @@ begin
         select run.run_id, target, listed.id
         from (
             select p.id from jsonb_to_recordset(request -> 'page') as p (kind text, id text) where p.kind = target
-            union all select jsonb_array_elements_text(request -> 'ids')
+            union all select unnest(listed_ids)
         ) as listed
         where target <> 'user'
         on conflict do nothing;

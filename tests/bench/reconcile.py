@@ -32,6 +32,7 @@ from tests.proxy import CountingProxy
 _FEW: Final = 10_000
 _SAMPLE: Final = 20
 _DELETES: Final = 100
+_TURNS: Final = 3
 _ROUND_TRIP_SECONDS: Final = 0.005
 _ONE_BY_ONE: Final = 200
 _RECEIVED_AT: Final = 1_900_000_000_000
@@ -73,10 +74,11 @@ def measure(root: Path, users: int, back_fill: int) -> Iterator[Result]:
         with running(guard, "--users", str(users)) as api:
             _checked(_run(api, many))
             _analyze(many)
-            whole = _checked(_run(api, many, "--versions-only"))
+            turns = [_checked(_run(api, many, "--versions-only")) for _ in range(_TURNS)]
             by_content = _checked(_run(api, many))
             pages = _pages(api)
             status = json.loads(_get(api.status_url))
+        whole = min(turns, key=lambda turn: turn.own_seconds)
         yield Result(
             f"peak memory, {users:,} users compared",
             f"{_FEW:,} users: {few_run.peak_bytes / 1e6:.1f} MB",
@@ -87,7 +89,7 @@ def measure(root: Path, users: int, back_fill: int) -> Iterator[Result]:
         )
         decoding = _decoding(pages)
         naive = _naive(many, pages)
-        ours = (whole.cpu_seconds - whole.transfer_cpu_seconds) / users
+        ours = min(turn.cpu_seconds - turn.transfer_cpu_seconds for turn in turns) / users
         yield Result(
             "our CPU per user compared by version",
             f"decoding three fields: {duration(decoding)}",
