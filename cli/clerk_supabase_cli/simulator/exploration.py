@@ -132,9 +132,9 @@ def _smallest(experiment: Experiment, round_: Round, differences: Sequence[str])
     """Out of a round, the first schedule that ends wrong by itself, shrunk; nothing if all need company."""
     for schedule in islice(_named(round_.schedules, differences), _MOST_SHRUNK):
         # It may have gone wrong in an outage that another schedule brought.
-        for tried in (schedule, *schedule.in_outages_of(round_.schedules)):
-            if batches := shrink(tried, lambda each: bool(experiment.run(round_.only(each)).differences)):
-                return batches
+        struck = schedule.in_outages_of(round_.schedules)
+        if batches := shrink(schedule, lambda each: bool(experiment.run(round_.only(each)).differences), struck):
+            return batches
     return ()
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
@@ -72,7 +73,7 @@ class Line:
         self._outages: list[tuple[float, Outage]] = []
         """Those that there are now, and when they end."""
         self._arrive_while_away = 0
-        self._is_beginning = False
+        self._is_changing = False
         self._sends_before_death: int | None = None
         """How often the retry function still sends before it is killed."""
         self.batches = self.deliveries = self.redelivered_batches = 0
@@ -86,7 +87,7 @@ class Line:
         """The next thing to do, until all is done."""
         with self._changed:
             while True:
-                if self._is_beginning:
+                if self._is_changing:
                     self._changed.wait()
                 elif job := self._next():
                     self._busy += 1
@@ -229,13 +230,19 @@ class Line:
 
     def _take_database_away(self, outage: Outage) -> None:
         """Cuts off who is at work. When this returns, nobody is, and nobody is connected."""
-        self._is_beginning = True
         self._database.take_away(outage.what)
+        with self._nobody_at_work():
+            self._database.end_sessions()
+        self._arrive_while_away = _ARRIVE_WHILE_AWAY
+
+    @contextmanager
+    def _nobody_at_work(self) -> Iterator[None]:
+        """So that no connection is made while what connections get is changed."""
+        self._is_changing = True
         while self._busy:
             self._changed.wait()
-        self._database.end_sessions()
-        self._arrive_while_away = _ARRIVE_WHILE_AWAY
-        self._is_beginning = False
+        yield
+        self._is_changing = False
         self._changed.notify_all()
 
     def _end_outages(self, *, all_of_them: bool = False) -> None:
@@ -245,7 +252,8 @@ class Line:
         was_away = self._database_outage
         self._outages = [each for each in self._outages if each not in over]
         if was_away is not None and self._database_outage is None:
-            self._database.bring_back()
+            with self._nobody_at_work():
+                self._database.bring_back()
         self._tell_sqs()
 
     def _tell_sqs(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
@@ -24,8 +25,9 @@ _BACK: Final = {
     "the database is read-only": "reset default_transaction_read_only",
 }
 _END_SESSIONS: Final = """
-select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = current_database() and usename = %s
+select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and usename = %s
 """
+_MOST_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +64,13 @@ class DatabaseSwitch:
         self.end_sessions()
 
     def end_sessions(self) -> None:
-        """Of the workers, as far as they are there by now."""
-        self._connection.execute(_END_SESSIONS, [WORKER_ROLE])
+        """Of the workers, until there is none."""
+        deadline = time.monotonic() + _MOST_SECONDS
+        # pg_terminate_backend could wait by itself, for a tenth of a second each.
+        while self._connection.execute(_END_SESSIONS, [WORKER_ROLE]).fetchall():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{WORKER_ROLE} is still connected")
+            time.sleep(0.001)
 
     def bring_back(self) -> None:
         """To what it was."""

@@ -21,6 +21,8 @@ _FATES: Final = {"acknowledged": 84, "received_twice": 3, "forgotten": 12, "cut_
 # Of schedules. An outage concerns all that run at the same time, so two rounds in five have one.
 _POISONED: Final = 0.1
 _OUT: Final = 1 / 200
+# How often the retry function still sends before it is killed, if it is.
+_RETRY_SENDS: Final = (None, 0, 1, 3)
 
 
 class Fate(Enum):
@@ -69,12 +71,13 @@ class Schedule:
         """Whether nothing was lost on the way."""
         return len(self.delivered) == len(self.world.events)
 
-    def in_outages_of(self, others: Iterable[Schedule]) -> Iterator[Schedule]:
-        """The same with each outage of others from its first batch on."""
+    def in_outages_of(self, others: Iterable[Schedule]) -> Iterator[tuple[Batch, ...]]:
+        """Its batches, struck by an outage of another: for each outage and each batch."""
         struck = (batch for other in others if other is not self for batch in other.batches if batch.outages)
         for batch in struck:
-            first = replace(self.batches[0], outages=batch.outages, retry_sends=batch.retry_sends)
-            yield replace(self, batches=(first, *self.batches[1:]))
+            for number, own in enumerate(self.batches):
+                with_outage = replace(own, outages=batch.outages, retry_sends=batch.retry_sends)
+                yield *self.batches[:number], with_outage, *self.batches[number + 1 :]
 
 
 def random_schedule(seed: object, number: int) -> Schedule:
@@ -89,7 +92,7 @@ def random_schedule(seed: object, number: int) -> Schedule:
     _mix_in(chance, poison, batches)
     if batches and chance.random() < _OUT:
         struck = chance.randrange(len(batches))
-        outages, retry_sends = tuple(random_outages(chance)), chance.choice((None, 0, 1, 3))
+        outages, retry_sends = tuple(random_outages(chance)), chance.choice(_RETRY_SENDS)
         batches[struck] = replace(batches[struck], outages=outages, retry_sends=retry_sends)
     return replace(schedule, batches=tuple(batches), poison=poison)
 

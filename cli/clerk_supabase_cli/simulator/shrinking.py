@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count, groupby
 from random import Random
@@ -15,9 +15,14 @@ from clerk_supabase_cli.simulator.worlds import World
 StillWrong = Callable[[Sequence[Batch]], bool]
 
 
-def shrink(schedule: Schedule, ends_wrong: Callable[[Schedule], bool]) -> tuple[Batch, ...]:
+def shrink(
+    schedule: Schedule, ends_wrong: Callable[[Schedule], bool], struck: Iterable[Sequence[Batch]] = ()
+) -> tuple[Batch, ...]:
     """The fewest messages and accidents of the schedule that still end wrong, one message a batch and without an
-    accident if that will do; nothing if they need company to do so."""
+    accident if that will do; nothing if they need company to do so.
+
+    *struck*: its batches with accidents that it had in company.
+    """
     tries = count(1)
 
     def still_wrong(batches: Sequence[Batch]) -> bool:
@@ -26,7 +31,7 @@ def shrink(schedule: Schedule, ends_wrong: Callable[[Schedule], bool]) -> tuple[
         return ends_wrong(_renamed(schedule, batches, f"{schedule.world.name}try{next(tries)}"))
 
     alone = [Batch((message,)) for batch in schedule.batches for message in batch.messages]
-    for batches in (alone, schedule.batches):
+    for batches in (alone, schedule.batches, *struck):
         if still_wrong(batches):
             return tuple(_with_fewest_accidents(_with_fewest_messages(batches, still_wrong), still_wrong))
     return ()
