@@ -31,8 +31,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = str(secrets.randbelow(2**32))
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a file run in one process, one after the other, and so do all that share the deployed stack."""
+    """Tests of a file run in one process, one after the other, and so do all that share the deployed stack.
+
+    First, because xdist looks at the marks in a hook of the same name.
+    """
     for item in items:
         shared = item.path.parent if item.path.parent.name == "deployed" else item.path
         item.add_marker(pytest.mark.xdist_group(str(shared)))
