@@ -75,7 +75,7 @@ demo: setup ## Deploy to an emulated AWS on this machine, send webhooks, show th
 
 # Several processes, because tests of the deployed stack mostly wait: they come first, and the others meanwhile.
 test: $(DEV) $(LOCAL_STACK) ## Run the tests (ARGS="..." for pytest)
-	@$(WITH_UV) .venv/bin/pytest --numprocesses 3 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(WITH_UV) .venv/bin/pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 simulate: $(CLI) ## Try random schedules of webhooks, crashes and workers (RUNS=100000, SEED=7)
 	@.venv/bin/clerk-supabase simulate $(RUNS:%=--runs %) $(SEED:%=--seed %)

@@ -8,9 +8,11 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from clerk_supabase.telemetry import logger, metrics
 from clerk_supabase_cli.project import find_root
@@ -31,15 +33,18 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = str(secrets.randbelow(2**32))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of a file run in one process, one after the other, and so do all that share the deployed stack.
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Tests of a file run in one process, one after the other, and so do all that share the deployed stack."""
 
-    First, because xdist looks at the marks in a hook of the same name.
-    """
-    for item in items:
-        shared = item.path.parent if item.path.parent.name == "deployed" else item.path
-        item.add_marker(pytest.mark.xdist_group(str(shared)))
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, _ = nodeid.partition("::")
+        return "tests/deployed" if file.startswith("tests/deployed/") else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """How `make test` shares the tests out."""
+    return ByFile(config, log)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -11,7 +11,7 @@ from clerk_supabase import aws
 from clerk_supabase.clerk_http import BASE_URL, ClerkHttp
 from clerk_supabase.drift import Brake
 from clerk_supabase.errors import ClerkSupabaseError
-from clerk_supabase.housekeeping import Housekeeping, Keep
+from clerk_supabase.housekeeping import Housekeeping
 from clerk_supabase.queue import Queue
 from clerk_supabase.reconcile import Reconcile
 from clerk_supabase.reconcile_event import request_of
@@ -23,28 +23,21 @@ from clerk_supabase.settings import ReconcileFunctionSettings
 from clerk_supabase.store import Store
 from clerk_supabase.telemetry import logger, metrics
 
-# For the last page, the checkpoint and the metrics.
-RESERVE_SECONDS = 30
-HOUSEKEEPING_SECONDS = 60
+RESERVE_SECONDS = 30  # for the last page, the checkpoint and the metrics
 
 settings = ReconcileFunctionSettings.from_environment(os.environ)
 secrets_manager = aws.secrets_manager()
 store = Store(Secret(secrets_manager, settings.database_secret_arn), settings.database_ca_file)
 clerk_key = Secret(secrets_manager, settings.clerk_secret_key_arn)
 clerk_http = ClerkHttp(clerk_key, settings.clerk_api_url or BASE_URL, share=settings.rate_limit_share)
-reconcile = Reconcile(
-    clerk_http,
-    Runs(store),
-    QueueRepairs(Queue(aws.sqs(), settings.sync_queue_url), keep_private_metadata=settings.keep_private_metadata),
-    ReconcileSettings(
-        brake=Brake(settings.brake_rows, settings.brake_percent),
-        keep_private_metadata=settings.keep_private_metadata,
-        silence_minutes=settings.silence_minutes,
-    ),
+repairs = QueueRepairs(Queue(aws.sqs(), settings.sync_queue_url), keep_private_metadata=settings.keep_private_metadata)
+rules = ReconcileSettings(
+    brake=Brake(settings.brake_rows, settings.brake_percent),
+    keep_private_metadata=settings.keep_private_metadata,
+    silence_minutes=settings.silence_minutes,
 )
-housekeeping = Housekeeping(
-    store, Keep(settings.hold_back_days, settings.purge_by, settings.deliveries_days, settings.audit_days)
-)
+reconcile = Reconcile(clerk_http, Runs(store), repairs, rules)
+housekeeping = Housekeeping(store, settings.keep)
 
 
 class RunFailed(Exception):
@@ -56,7 +49,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
     request = request_of(event)
     if request.mode == "full" and not request.dry_run:
-        housekeeping.run(time.monotonic() + HOUSEKEEPING_SECONDS)
+        housekeeping.run()
     try:
         report = reconcile.run(request, deadline)
     except ClerkSupabaseError as error:

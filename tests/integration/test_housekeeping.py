@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from contextlib import closing
 from typing import LiteralString
 
@@ -12,7 +11,8 @@ from psycopg import sql
 from psycopg.errors import InvalidParameterValue
 
 from clerk_supabase.envelope import Envelope, ParkedEvent
-from clerk_supabase.housekeeping import Housekeeping, Keep
+from clerk_supabase.housekeeping import Housekeeping
+from clerk_supabase.settings import Keep
 from clerk_supabase.store import Store
 from clerk_supabase_cli import samples
 from tests.integration.databases import Connection, Database, Rows, Url, outcomes, rows, value
@@ -195,7 +195,7 @@ def test_the_nightly_round_purges_all_that_is_due_portion_by_portion_and_says_so
 ) -> None:
     many = 1_100
     store.apply([each for n in range(many) for each in (user(f"user_{n}", at=1), deleted("user", f"user_{n}", at=2))])
-    assert Housekeeping(store, Keep()).run(math.inf) == many
+    assert Housekeeping(store, Keep()).run() == many
     assert value(admin, "select count(*) from public.users where first_name is not null") == 0
     assert "rows purged" in log.getvalue()
     assert "user_1" not in log.getvalue()
@@ -209,14 +209,14 @@ def test_a_row_that_the_app_holds_on_to_is_reported_with_the_constraint(
     admin.execute("insert into public.invoices values (1, 'user_1')")
     store.apply([deleted("user", "user_1", at=2)])
     housekeeping = Housekeeping(store, Keep(purge_by="delete"))
-    assert housekeeping.run(math.inf) == 1
-    assert housekeeping.run(math.inf) == 0
+    assert housekeeping.run() == 1
+    assert housekeeping.run() == 0
     assert log.getvalue().count("invoices_payer_fkey") == 1
 
 
 def test_a_round_that_fails_is_logged_and_fails_nothing_else(database: Database, log: io.StringIO) -> None:
     with closing(Store(Url("postgresql://127.0.0.1:1/nowhere"))) as store:
-        assert Housekeeping(store, Keep()).run(math.inf) == 0
+        assert Housekeeping(store, Keep()).run() == 0
     assert "nothing purged or pruned" in log.getvalue()
 
 
@@ -230,5 +230,5 @@ def test_runs_of_reconcile_go_after_their_time_but_never_the_one_the_next_goes_o
         from unnest(array['full', 'quick', 'full', 'quick']) with ordinality as run (mode, place) order by place
         """
     )
-    Housekeeping(store, Keep()).run(math.inf)
+    Housekeeping(store, Keep()).run()
     assert rows(admin, "select mode from clerk_sync.reconcile_runs order by run_id") == [("full",), ("quick",)]

@@ -6,6 +6,7 @@ import pytest
 
 from clerk_supabase.settings import (
     IngestSettings,
+    Keep,
     ReconcileFunctionSettings,
     RetrySettings,
     SettingsError,
@@ -42,6 +43,9 @@ RECONCILE = {
     "BRAKE_ROWS": "0",
     "BRAKE_PERCENT": "2.5",
     "SILENCE_MINUTES": "45",
+    "HOLD_BACK_DAYS": "0",
+    "DELIVERIES_DAYS": "100",
+    "AUDIT_DAYS": "365",
 }
 
 
@@ -52,6 +56,7 @@ def test_reconcile_reads_its_settings_from_the_environment() -> None:
     assert (settings.clerk_api_url, settings.database_ca_file, settings.keep_private_metadata) == ("", "", False)
     assert (settings.rate_limit_share, settings.silence_minutes) == (0.25, 45)
     assert (settings.brake_rows, settings.brake_percent) == (0, 2.5)
+    assert settings.keep == Keep(hold_back_days=0, purge_by="scrub", deliveries_days=100, audit_days=365)
 
 
 @pytest.mark.parametrize("name", list(RECONCILE))

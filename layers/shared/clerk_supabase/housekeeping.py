@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import asdict
 
 from clerk_supabase.errors import ClerkSupabaseError
+from clerk_supabase.settings import Keep
 from clerk_supabase.store import Store
 from clerk_supabase.telemetry import count, logger
 
-PurgeBy = Literal["scrub", "delete"]
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """How long what is kept, in days."""
-
-    hold_back_days: int = 30
-    """A row that was deleted in Clerk is hidden for so long, and can be brought back. 0: it goes at once."""
-    purge_by: PurgeBy = "scrub"
-    """Then a user's row loses all personal data, or goes as a whole; other rows always go."""
-    deliveries_days: int = 100
-    """Longer than Svix can replay a message."""
-    audit_days: int = 365
-    runs_days: int = 90
-    """Runs of reconcile and what they found."""
+_SECONDS = 60.0
 
 
 class Housekeeping:
@@ -36,9 +21,10 @@ class Housekeeping:
         self._store = store
         self._keep = keep
 
-    def run(self, deadline: float, monotonic: Callable[[], float] = time.monotonic) -> int:
-        """Returns how many rows were purged; what is left at the deadline, or fails, is for the next time."""
+    def run(self, seconds: float = _SECONDS, monotonic: Callable[[], float] = time.monotonic) -> int:
+        """Returns how many rows were purged; what is left when the time is over, or fails, is for the next time."""
         total = 0
+        deadline = monotonic() + seconds
         while monotonic() < deadline:
             try:
                 answer = self._store.call("keep_house", asdict(self._keep))

@@ -77,6 +77,24 @@ class RetrySettings:
         )
 
 
+PurgeBy = Literal["scrub", "delete"]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How long what is kept, in days."""
+
+    hold_back_days: int = 30
+    """A row that was deleted in Clerk is hidden for so long, and can be brought back. 0: it goes at once."""
+    purge_by: PurgeBy = "scrub"
+    """Then a user's row loses all personal data, or goes as a whole; other rows always go."""
+    deliveries_days: int = 100
+    """Longer than Svix can replay a message."""
+    audit_days: int = 365
+    runs_days: int = 90
+    """Runs of reconcile and what they found."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReconcileFunctionSettings:
     """What the reconcile function needs."""
@@ -95,11 +113,7 @@ class ReconcileFunctionSettings:
     brake_percent: float
     """More deletes of a kind than `brake_rows`, and than so many percent of its rows, are not done."""
     silence_minutes: int
-    hold_back_days: int
-    """This and the following: as in Keep."""
-    purge_by: Literal["scrub", "delete"]
-    deliveries_days: int
-    audit_days: int
+    keep: Keep
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> ReconcileFunctionSettings:
@@ -115,10 +129,12 @@ class ReconcileFunctionSettings:
             brake_rows=int(_number(environment, "BRAKE_ROWS")),
             brake_percent=_number(environment, "BRAKE_PERCENT"),
             silence_minutes=_positive_integer(environment, "SILENCE_MINUTES"),
-            hold_back_days=int(_number(environment, "HOLD_BACK_DAYS")),
-            purge_by="delete" if environment.get("PURGE_BY") == "delete" else "scrub",
-            deliveries_days=_positive_integer(environment, "DELIVERIES_DAYS"),
-            audit_days=_positive_integer(environment, "AUDIT_DAYS"),
+            keep=Keep(
+                hold_back_days=int(_number(environment, "HOLD_BACK_DAYS")),
+                purge_by="delete" if environment.get("PURGE_BY") == "delete" else "scrub",
+                deliveries_days=_positive_integer(environment, "DELIVERIES_DAYS"),
+                audit_days=_positive_integer(environment, "AUDIT_DAYS"),
+            ),
         )
 
 
