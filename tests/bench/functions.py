@@ -160,14 +160,9 @@ def _serve(parent: Connection, handler: Path, secrets: Mapping[str, str], settin
     sent: list[dict[str, Any]] = []
 
     def to_sqs(request: AWSPreparedRequest, **_: object) -> AWSResponse:
-        asked = _json(request)
-        if request.headers["X-Amz-Target"] in ("AmazonSQS.SendMessage", b"AmazonSQS.SendMessage"):
-            sent.append(asked)
-            return _response(request, {"MessageId": "message", "MD5OfMessageBody": ""})
-        assert request.headers["X-Amz-Target"] in ("AmazonSQS.SendMessageBatch", b"AmazonSQS.SendMessageBatch")
-        sent.extend({"QueueUrl": asked["QueueUrl"], **entry} for entry in asked["Entries"])
-        taken = [{"Id": entry["Id"], "MessageId": "message", "MD5OfMessageBody": ""} for entry in asked["Entries"]]
-        return _response(request, {"Successful": taken, "Failed": []})
+        assert request.headers["X-Amz-Target"] in ("AmazonSQS.SendMessage", b"AmazonSQS.SendMessage")
+        sent.append(_json(request))
+        return _response(request, {"MessageId": "message", "MD5OfMessageBody": ""})
 
     def to_secrets_manager(request: AWSPreparedRequest, **_: object) -> AWSResponse:
         arn = _json(request)["SecretId"]
@@ -205,5 +200,5 @@ class _Body:
         yield self._content
 
 
-def _response(request: AWSPreparedRequest, answer: Mapping[str, object]) -> AWSResponse:
+def _response(request: AWSPreparedRequest, answer: Mapping[str, str]) -> AWSResponse:
     return AWSResponse(request.url, 200, HTTPHeaders(), _Body(json.dumps(answer).encode()))

@@ -106,14 +106,6 @@ class SimulatedSqs:
         sent = record(next(self._ids), given["MessageBody"], **attributes)
         queue.messages.append(SimulatedMessage(sent, self._clock() + delay_seconds, delay_seconds))
 
-    def send_message_batch(self, **given: Any) -> dict[str, Any]:
-        """As boto3 has it."""
-        if not 0 < len(given["Entries"]) <= 10:
-            raise ValueError(f"SQS takes no {len(given['Entries'])} messages at once")
-        for entry in given["Entries"]:
-            self.send_message(QueueUrl=given["QueueUrl"], **entry)
-        return {"Successful": [{"Id": entry["Id"]} for entry in given["Entries"]], "Failed": []}
-
     def hand_over(self, name: str, handler: Handler, *, batch_size: int = 10, forget: bool = False) -> int:
         """Calls the function with what can be received now, a batch at a time; returns how many messages there were.
 
