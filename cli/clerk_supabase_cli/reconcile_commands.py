@@ -7,27 +7,23 @@ import math
 import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import click
-import rich.progress
 from click.core import ParameterSource
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from clerk_supabase.clerk_http import ClerkHttp
 from clerk_supabase.queue import Queue
 from clerk_supabase.reconcile import Reconcile, Report, Request
-from clerk_supabase.reconcile_pages import Progress, ReconcileSettings
+from clerk_supabase.reconcile_pages import ReconcileSettings
 from clerk_supabase.repairs import DirectRepairs, QueueRepairs
-from clerk_supabase.runs import Finding, Mode, RunDetails, Runs, RunSummary
+from clerk_supabase.runs import Mode, RunDetails, Runs
 from clerk_supabase.store import Store
 from clerk_supabase.telemetry import logger
 from clerk_supabase_cli.options import (
@@ -38,15 +34,19 @@ from clerk_supabase_cli.options import (
     optional_database_url_option,
     sync_queue_options,
 )
-from clerk_supabase_cli.printing import how_long, in_utc, print_json, printable
+from clerk_supabase_cli.printing import print_json, printable
 from clerk_supabase_cli.queues import client
+from clerk_supabase_cli.reconcile_report import (
+    DIFFERENCES,
+    ON_A_PAGE,
+    findings_table,
+    print_report,
+    print_run,
+    progress_bar,
+    runs_table,
+)
 
-_DIFFERENCES: Final = ("missing", "stale", "different", "extra", "deleted here")
-_COUNTED: Final = ("listed", "compared", *_DIFFERENCES, "repaired", "deleted")
-# How long Clerk says a list is: only the run itself has a use for it.
-_NOT_SHOWN: Final = {"told"}
 _KEY_VARIABLE: Final = "CLERK_SECRET_KEY"
-_ON_A_PAGE: Final = 100
 # More are counted by the run, and not worth a table.
 _MOST_GROUPED: Final = 100_000
 _NOT_COMPLETE: Final = 3
@@ -114,9 +114,11 @@ def reconcile_commands(  # noqa: PLR0917 - click passes them by name
         database_url, clerk_api_url, stack_name, sync_queue_url, keep_private_metadata=keep_private_metadata
     ) as tools:
         began = time.monotonic()
-        with _progress(quiet=as_json) as progress:
+        with progress_bar(quiet=as_json) as progress:
             report = tools.reconcile.run(request, math.inf, progress)
-        _print_report(report, tools.runs, time.monotonic() - began, as_json=as_json)
+        assert report.run_id is not None  # noqa: S101 - only resync makes none
+        details = _details(tools.runs, report.run_id)
+        print_report(report, details, time.monotonic() - began, as_json=as_json)
     _exit_for(report)
 
 
@@ -131,15 +133,15 @@ def runs_command(limit: int, database_url: str, as_json: bool) -> None:
     if as_json:
         print_json({"runs": found})
     elif found:
-        Console().print(_runs_table(found))
+        Console().print(runs_table(found))
     else:
         click.echo("nothing was compared yet; start with: clerk-supabase reconcile")
 
 
 @reconcile_commands.command("show")
 @click.argument("run_id", metavar="RUN", type=int)
-@click.option("--difference", type=click.Choice(_DIFFERENCES), help="Only objects that differed like this.")
-@click.option("--limit", type=click.IntRange(min=1), help=f"How many objects; default {_ON_A_PAGE}, with --json all.")
+@click.option("--difference", type=click.Choice(DIFFERENCES), help="Only objects that differed like this.")
+@click.option("--limit", type=click.IntRange(min=1), help=f"How many objects; default {ON_A_PAGE}, with --json all.")
 @json_option
 @database_url_option
 def show_command(run_id: int, difference: str | None, limit: int | None, database_url: str, as_json: bool) -> None:
@@ -150,10 +152,10 @@ def show_command(run_id: int, difference: str | None, limit: int | None, databas
     if as_json:
         print_json({"run": details.run, "windows": details.windows, "findings": found[:limit]})
         return
-    _print_run(details.run)
-    shown = found[: limit or _ON_A_PAGE]
+    print_run(details.run)
+    shown = found[: limit or ON_A_PAGE]
     if shown:
-        Console().print(_findings_table(shown))
+        Console().print(findings_table(shown))
     if len(shown) < len(found):
         click.echo(f"{len(found)} differed, {len(shown)} of them shown; --limit shows more")
 
@@ -324,126 +326,3 @@ def _exit_for(report: Report) -> None:
         sys.exit(1)
     if report.state != "complete":
         sys.exit(_NOT_COMPLETE)
-
-
-# What is printed
-
-
-@contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """A bar on stderr, where somebody looks at it."""
-    console = Console(stderr=True)
-    columns = (
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeElapsedColumn(),
-        rich.progress.TimeRemainingColumn(),
-    )
-    with rich.progress.Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
-        tasks: dict[str, rich.progress.TaskID] = {}
-
-        def show(progress: Progress) -> None:
-            if progress.kind not in tasks:
-                tasks[progress.kind] = bar.add_task(f"{progress.kind}s", total=progress.expected)
-            bar.update(tasks[progress.kind], completed=progress.compared, total=progress.expected)
-
-        yield show
-
-
-def _print_report(report: Report, runs: Runs, seconds: float, *, as_json: bool) -> None:
-    assert report.run_id is not None  # noqa: S101 - only resync makes none
-    details = _details(runs, report.run_id)
-    if as_json:
-        print_json({"report": report, "findings": details.findings})
-        return
-    if report.state == "busy":
-        click.echo(f"{report.reason}: two runs exclude each other")
-        return
-    if details.findings:
-        Console().print(_groups_table(details.findings))
-    _print_run(details.run)
-    click.echo(f"took {how_long(seconds)}")
-
-
-def _print_run(run: RunSummary) -> None:
-    if run.counts:
-        Console().print(_counts_table(run.counts))
-    what = f"run {run.run_id}, {run.mode}{', dry run' if run.is_dry_run else ''}: {run.state}"
-    click.echo(printable(f"{what}{f'; {run.reason}' if run.reason else ''}"))
-    since = f"started {in_utc(run.started_at)} UTC"
-    until = f", finished {in_utc(run.finished_at)} UTC" if run.finished_at else ""
-    again = f", {run.invocations} invocations" if run.invocations > 1 else ""
-    click.echo(f"{since}{until}{again}, {run.calls} requests to Clerk")
-
-
-def _counts_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
-    """A line for each kind, a column for everything that was counted."""
-    counted = {name for each in counts.values() for name in each} - _NOT_SHOWN
-    names = [name for name in _COUNTED if name in counted] + sorted(counted - set(_COUNTED))
-    table = Table("kind", *(name.replace("_", " ") for name in names))
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for kind, of_kind in counts.items():
-        table.add_row(kind, *(f"{of_kind.get(name, 0):,}" for name in names))
-    return table
-
-
-def _groups_table(findings: Sequence[Finding]) -> Table:
-    """What differed in the same way on one line, the most frequent first."""
-    groups = Counter((each.kind, each.difference, each.cause, tuple(each.fields or ())) for each in findings)
-    examples: dict[tuple[Any, ...], str] = {}
-    for each in findings:
-        examples.setdefault((each.kind, each.difference, each.cause, tuple(each.fields or ())), each.entity_id)
-    table = Table("kind", "difference", "likely cause", "columns", "objects", "for example")
-    table.columns[3].overflow = "fold"
-    table.columns[5].no_wrap = True
-    table.columns[4].justify = "right"
-    for group, number in groups.most_common(_ON_A_PAGE):
-        kind, difference, cause, fields = group
-        row = (kind, difference, cause, ", ".join(fields), f"{number:,}", examples[group])
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    return table
-
-
-def _findings_table(findings: Sequence[Finding]) -> Table:
-    table = Table("object", "difference", "likely cause", "columns", "done")
-    # An id in two lines cannot be copied.
-    table.columns[0].no_wrap = True
-    table.columns[3].overflow = "fold"
-    for each in findings:
-        row = (f"{each.kind}\n{each.entity_id}", each.difference, each.cause, ", ".join(each.fields or ()), _done(each))
-        table.add_row(*(Text("\n".join(map(printable, cell.splitlines()))) for cell in row))
-    return table
-
-
-def _done(finding: Finding) -> str:
-    if finding.action == "none":
-        return "nothing"
-    return f"{finding.action}, {in_utc(finding.sent_at)}" if finding.sent_at else f"no {finding.action} sent"
-
-
-def _runs_table(runs: Sequence[RunSummary]) -> Table:
-    table = Table("run", "mode", "started (UTC)", "took", "compared", "differed", "requests", "state")
-    for column in (table.columns[0], *table.columns[4:7]):
-        column.justify = "right"
-    for run in runs:
-        took = how_long((run.finished_at - run.started_at).total_seconds()) if run.finished_at else ""
-        compared = _sum(run, "compared")
-        # Not the findings: of a back-fill only the number is kept.
-        differed = sum(_sum(run, name) for name in _DIFFERENCES)
-        table.add_row(
-            str(run.run_id),
-            f"{run.mode}, dry run" if run.is_dry_run else run.mode,
-            in_utc(run.started_at),
-            took,
-            f"{compared:,}",
-            f"{differed:,}",
-            f"{run.calls:,}",
-            Text(printable(f"{run.state}: {run.reason}" if run.reason else run.state)),
-        )
-    return table
-
-
-def _sum(run: RunSummary, name: str) -> int:
-    return sum(of_kind.get(name, 0) for of_kind in run.counts.values())

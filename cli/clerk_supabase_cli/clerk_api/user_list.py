@@ -5,7 +5,7 @@ Source: https://github.com/clerk/openapi-specs (bapi/2026-05-12).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import islice
 from types import MappingProxyType
 from typing import Final, Literal
@@ -148,8 +148,7 @@ def _filter(request: Request, members_of: IdsOfMembers) -> Callable[[Json], bool
     for name in _MOMENTS:
         tests += _moment_tests(request, name)
     for org_id in request.values("organization_id"):
-        members = members_of(org_id)
-        tests.append(lambda user, members=members: user["id"] in members)  # type: ignore[misc]
+        tests.append(_membership_test(members_of(org_id)))
     if text := request.value("query").lower():
         tests.append(lambda user: any(text in value for value in _searched(user)))
     if not tests:
@@ -170,11 +169,19 @@ def _values_test(name: str, asked: list[str], values_of: Callable[[Json], Iterab
     )
 
 
+def _membership_test(members: Container[str]) -> Callable[[Json], bool]:
+    return lambda user: user["id"] in members
+
+
 def _moment_tests(request: Request, name: str) -> Iterator[Callable[[Json], bool]]:
     for suffix, sign in (("after", 1), ("before", -1)):
         bound = integer(request, f"{name}_{suffix}", None, least=0)
         if bound is not None:
-            yield lambda user, bound=bound, sign=sign: (user.get(name) or 0) * sign > bound * sign  # type: ignore[misc]
+            yield _moment_test(name, bound, sign)
+
+
+def _moment_test(name: str, bound: int, sign: int) -> Callable[[Json], bool]:
+    return lambda user: (user.get(name) or 0) * sign > bound * sign
 
 
 def _searched(user: Json) -> Iterator[str]:

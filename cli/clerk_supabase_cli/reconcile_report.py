@@ -1,0 +1,147 @@
+"""What a comparison of Clerk with Postgres looks like on the screen, while it runs and afterwards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import click
+import rich.progress
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from clerk_supabase.reconcile import Report
+from clerk_supabase.reconcile_pages import Progress
+from clerk_supabase.runs import Finding, RunDetails, RunSummary
+from clerk_supabase_cli.printing import how_long, in_utc, print_json, printable
+
+DIFFERENCES: Final = ("missing", "stale", "different", "extra", "deleted here")
+ON_A_PAGE: Final = 100
+_COUNTED: Final = ("listed", "compared", *DIFFERENCES, "repaired", "deleted")
+# How long Clerk says a list is: only the run itself has a use for it.
+_NOT_SHOWN: Final = {"told"}
+
+
+@contextmanager
+def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """A bar on stderr, where somebody looks at it."""
+    console = Console(stderr=True)
+    columns = (
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeElapsedColumn(),
+        rich.progress.TimeRemainingColumn(),
+    )
+    with rich.progress.Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
+        tasks: dict[str, rich.progress.TaskID] = {}
+
+        def show(progress: Progress) -> None:
+            if progress.kind not in tasks:
+                tasks[progress.kind] = bar.add_task(f"{progress.kind}s", total=progress.expected)
+            bar.update(tasks[progress.kind], completed=progress.compared, total=progress.expected)
+
+        yield show
+
+
+def print_report(report: Report, details: RunDetails, seconds: float, *, as_json: bool) -> None:
+    """How a run went, and what it found."""
+    if as_json:
+        print_json({"report": report, "findings": details.findings})
+        return
+    if report.state == "busy":
+        click.echo(f"{report.reason}: two runs exclude each other")
+        return
+    if details.findings:
+        Console().print(_groups_table(details.findings))
+    print_run(details.run)
+    click.echo(f"took {how_long(seconds)}")
+
+
+def print_run(run: RunSummary) -> None:
+    """What was counted, how the run ended, and how long it took."""
+    if run.counts:
+        Console().print(_counts_table(run.counts))
+    what = f"run {run.run_id}, {run.mode}{', dry run' if run.is_dry_run else ''}: {run.state}"
+    click.echo(printable(f"{what}{f'; {run.reason}' if run.reason else ''}"))
+    since = f"started {in_utc(run.started_at)} UTC"
+    until = f", finished {in_utc(run.finished_at)} UTC" if run.finished_at else ""
+    again = f", {run.invocations} invocations" if run.invocations > 1 else ""
+    click.echo(f"{since}{until}{again}, {run.calls} requests to Clerk")
+
+
+def _counts_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
+    """A line for each kind, a column for everything that was counted."""
+    counted = {name for each in counts.values() for name in each} - _NOT_SHOWN
+    names = [name for name in _COUNTED if name in counted] + sorted(counted - set(_COUNTED))
+    table = Table("kind", *(name.replace("_", " ") for name in names))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for kind, of_kind in counts.items():
+        table.add_row(kind, *(f"{of_kind.get(name, 0):,}" for name in names))
+    return table
+
+
+def _groups_table(findings: Sequence[Finding]) -> Table:
+    """What differed in the same way on one line, the most frequent first."""
+    groups = Counter((each.kind, each.difference, each.cause, tuple(each.fields or ())) for each in findings)
+    examples: dict[tuple[Any, ...], str] = {}
+    for each in findings:
+        examples.setdefault((each.kind, each.difference, each.cause, tuple(each.fields or ())), each.entity_id)
+    table = Table("kind", "difference", "likely cause", "columns", "objects", "for example")
+    table.columns[3].overflow = "fold"
+    table.columns[5].no_wrap = True
+    table.columns[4].justify = "right"
+    for group, number in groups.most_common(ON_A_PAGE):
+        kind, difference, cause, fields = group
+        row = (kind, difference, cause, ", ".join(fields), f"{number:,}", examples[group])
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return table
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """A line for each object that differed."""
+    table = Table("object", "difference", "likely cause", "columns", "done")
+    # An id in two lines cannot be copied.
+    table.columns[0].no_wrap = True
+    table.columns[3].overflow = "fold"
+    for each in findings:
+        row = (f"{each.kind}\n{each.entity_id}", each.difference, each.cause, ", ".join(each.fields or ()), _done(each))
+        table.add_row(*(Text("\n".join(map(printable, cell.splitlines()))) for cell in row))
+    return table
+
+
+def _done(finding: Finding) -> str:
+    if finding.action == "none":
+        return "nothing"
+    return f"{finding.action}, {in_utc(finding.sent_at)}" if finding.sent_at else f"no {finding.action} sent"
+
+
+def runs_table(runs: Sequence[RunSummary]) -> Table:
+    """A line for each run."""
+    table = Table("run", "mode", "started (UTC)", "took", "compared", "differed", "requests", "state")
+    for column in (table.columns[0], *table.columns[4:7]):
+        column.justify = "right"
+    for run in runs:
+        took = how_long((run.finished_at - run.started_at).total_seconds()) if run.finished_at else ""
+        compared = _sum(run, "compared")
+        # Not the findings: of a back-fill only the number is kept.
+        differed = sum(_sum(run, name) for name in DIFFERENCES)
+        table.add_row(
+            str(run.run_id),
+            f"{run.mode}, dry run" if run.is_dry_run else run.mode,
+            in_utc(run.started_at),
+            took,
+            f"{compared:,}",
+            f"{differed:,}",
+            f"{run.calls:,}",
+            Text(printable(f"{run.state}: {run.reason}" if run.reason else run.state)),
+        )
+    return table
+
+
+def _sum(run: RunSummary, name: str) -> int:
+    return sum(of_kind.get(name, 0) for of_kind in run.counts.values())
