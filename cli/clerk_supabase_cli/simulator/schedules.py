@@ -18,9 +18,9 @@ from clerk_supabase_cli.simulator.worlds import World
 _RECEIVED_AT: Final = 1_750_000_000_000
 # Seldom enough that reconnecting does not become all there is to do.
 _FATES: Final = {"acknowledged": 84, "received_twice": 3, "forgotten": 12, "cut_off": 1}
-# Of schedules. An outage concerns all that run at the same time, so two rounds in five have one.
-_POISONED: Final = 0.1
-_OUT: Final = 1 / 200
+# Of schedules. An outage concerns all that run at the same time, so every third round has one.
+_POISONED: Final = 0.06
+_OUT: Final = 1 / 250
 # How often the retry function still sends before it is killed, if it is.
 _RETRY_SENDS: Final = (None, 0, 1, 3)
 
