@@ -41,6 +41,7 @@ declare
     due text[];
     due_of_all text[] := '{}';
     due_by_kind jsonb := '{}';
+    gone text[] := '{}';
     touched clerk_sync.change[];
     refused jsonb := '{}';
     one text;
@@ -85,12 +86,16 @@ begin
     for of_kind in
         select k.* from clerk_sync.kinds as k where k.kind <> 'private_metadata' order by k.write_order desc
     loop
-        -- Somebody may have undone a delete before the locks were there.
+        -- Before the locks were there, somebody may have undone a delete, or purged the row.
         execute format(
-            'select array(select r.%1$I::text from %2$s as r where r.%1$I = any($1) and r.deleted_at < $2)',
+            'select array(select r.%1$I::text from %2$s as r where r.%1$I = any($1) and r.deleted_at < $2 and exists ('
+            || 'select from clerk_sync.entities as e where e.kind = $3 and e.id = r.%1$I and e.purged_at is null))',
             of_kind.key_column, of_kind.relation
-        ) into due using array(select jsonb_array_elements_text(due_by_kind -> of_kind.kind)), hidden_until;
+        )
+        into due
+        using array(select jsonb_array_elements_text(due_by_kind -> of_kind.kind)), hidden_until, of_kind.kind;
         continue when due = '{}';
+        gone := gone || due;
         if of_kind.kind <> 'user' or how = 'delete' then
             foreach one in array due loop
                 begin
@@ -124,11 +129,11 @@ begin
         group by 2, 3;
     end loop;
 
-    delete from clerk_sync.private_metadata as p where p.entity_id = any(due_of_all);
+    delete from clerk_sync.private_metadata as p where p.entity_id = any(gone);
     update clerk_sync.entities as e set purged_at = now()
-    where e.kind = 'private_metadata' and e.id = any(due_of_all);
+    where e.kind = 'private_metadata' and e.id = any(gone);
     -- The log keeps that something changed, and forgets what.
-    update clerk_sync.audit_log as a set old_values = null, new_values = null where a.entity_id = any(due_of_all);
+    update clerk_sync.audit_log as a set old_values = null, new_values = null where a.entity_id = any(gone);
 end
 $$;
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from contextlib import closing
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from typing import LiteralString
 
 import pytest
@@ -212,6 +214,35 @@ def test_a_row_that_the_app_holds_on_to_is_reported_with_the_constraint(
     assert housekeeping.run() == 1
     assert housekeeping.run() == 0
     assert log.getvalue().count("invoices_payer_fkey") == 1
+
+
+def test_two_rounds_at_once_beside_late_events_purge_each_user_once(database: Database, admin: Connection) -> None:
+    many = 400
+    with ExitStack() as closed_at_the_end:
+        stores = [closed_at_the_end.enter_context(closing(Store(Url(database.worker_url)))) for _ in range(3)]
+        ids = [f"user_{number}" for number in range(many)]
+        stores[0].apply([each for user_id in ids for each in (user(user_id, at=1), deleted("user", user_id, at=2))])
+        late = [
+            [user(user_id, at=9, last_name="Lovelace") for user_id in ids[first : first + 20]]
+            for first in range(0, many, 20)
+        ]
+        start = threading.Barrier(3)
+
+        def purge_all(store: Store) -> int:
+            start.wait(10)
+            return Housekeeping(store, Keep(hold_back_days=0)).run()
+
+        def arrive(store: Store) -> None:
+            start.wait(10)
+            for batch in late:
+                assert store.apply(batch) == ["refused"] * len(batch)
+
+        with ThreadPoolExecutor(3) as threads:
+            arriving = threads.submit(arrive, stores[2])
+            purged = sum(threads.map(purge_all, stores[:2]))
+            arriving.result(60)
+    assert purged == many
+    assert personal_data_of(admin, "Lovelace") == []
 
 
 def test_a_round_that_fails_is_logged_and_fails_nothing_else(database: Database, log: io.StringIO) -> None:
