@@ -10,6 +10,7 @@ import threading
 import click
 from rich.console import Console
 
+from clerk_supabase.errors import KeysUnavailable
 from clerk_supabase_cli import status
 from clerk_supabase_cli.database import DatabaseFailed
 from clerk_supabase_cli.deliveries import api_gateway_event, sign
@@ -34,10 +35,12 @@ from clerk_supabase_cli.queues import QueuesUnreachable
 from clerk_supabase_cli.sample_events import NoSuchSample, sample_event
 from clerk_supabase_cli.simulation import simulate
 from clerk_supabase_cli.stack import LocalStack
+from clerk_supabase_cli.token_commands import token_commands
 
 # Failures whose message says all there is to know.
 _KNOWN = (
     DatabaseFailed,
+    KeysUnavailable,
     LocalStackError,
     MigrationFailed,
     NoSuchEvent,
@@ -170,6 +173,9 @@ def demo_command(users: int, seed: int | None) -> None:
     demo = Demo(find_root(), users=users, seed=seed, console=Console())
     if demo.run() != 0:
         sys.exit(1)
+
+
+commands.add_command(token_commands)
 
 
 def main() -> None:

@@ -1,17 +1,216 @@
 -- Clerk's users as the app sees them through Supabase's API.
 
--- The Clerk id of the caller, or null when nobody is signed in.
-create function public.requesting_user_id()
-returns text
-language sql
+-- What a token says. A claim that is missing or malformed is null or empty, never an error, and never grants anything:
+-- who signs the token decides, and guessing could only give more. Clerk's session tokens of version 1 and 2 and the
+-- tokens of its former JWT template for Supabase are read alike; `v` says how.
+-- Sources: https://clerk.com/docs/guides/sessions/session-tokens and https://github.com/clerk/javascript,
+-- packages/shared/src/jwtPayloadParser.ts.
+
+-- Before Postgres 17 a block with an exception handler cannot run in a parallel worker: restricted to the leader.
+create function public.requesting_claims()
+returns jsonb
+language plpgsql
 stable
+parallel restricted
 set search_path = ''
 as $$
-    select nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', '')
+declare
+    given constant text := current_setting('request.jwt.claims', true);
+    claims jsonb;
+begin
+    if coalesce(given, '') = '' then
+        return '{}';
+    end if;
+    begin
+        claims := given::jsonb;
+    exception
+        when data_exception or program_limit_exceeded then return '{}';
+    end;
+    return case jsonb_typeof(claims) when 'object' then claims else '{}' end;
+end
+$$;
+
+comment on function public.requesting_claims() is
+'Claims of the caller''s token, as PostgREST leaves them in the transaction''s settings; {} when there are none.';
+
+-- Supabase Auth signs tokens of the same role, whose sub is a uuid: they are nobody here. A session with a task left to
+-- do (sts: pending) is signed out, as in Clerk's own libraries.
+create function public.requesting_user_id()
+returns text
+language plpgsql
+stable
+parallel restricted
+set search_path = ''
+as $$
+declare
+    claims constant jsonb := public.requesting_claims();
+    user_id constant text := claims ->> 'sub';
+begin
+    if
+        jsonb_typeof(claims -> 'sub') = 'string'
+        and user_id ~ '^user_[!-~]+$'
+        and length(user_id) <= 255
+        and coalesce(claims -> 'sts', 'null') in ('null', '""', '"active"')
+    then
+        return user_id;
+    end if;
+    return null;
+end
 $$;
 
 comment on function public.requesting_user_id() is
 'Clerk user id from the token. In policies write (select requesting_user_id()): once per statement, not per row.';
+
+create function public.requesting_organization_id()
+returns text
+language plpgsql
+stable
+parallel restricted
+set search_path = ''
+as $$
+declare
+    claims constant jsonb := public.requesting_claims();
+    organization_id jsonb;
+begin
+    if public.requesting_user_id() is null then
+        return null;
+    end if;
+    organization_id := case
+        when claims -> 'v' = '2' then claims -> 'o' -> 'id'
+        when coalesce(claims -> 'v', 'null') in ('null', '1') then claims -> 'org_id'
+    end;
+    return case jsonb_typeof(organization_id) when 'string' then nullif(organization_id #>> '{}', '') end;
+end
+$$;
+
+comment on function public.requesting_organization_id() is
+'Clerk id of the organization that is active in the token''s session. Whether the caller still belongs to it, only '
+'organization_memberships knows.';
+
+create function public.requesting_organization_role()
+returns text
+language plpgsql
+stable
+parallel restricted
+set search_path = ''
+as $$
+declare
+    claims constant jsonb := public.requesting_claims();
+    role constant jsonb := case when claims -> 'v' = '2' then claims -> 'o' -> 'rol' else claims -> 'org_role' end;
+begin
+    if public.requesting_organization_id() is null or jsonb_typeof(role) is distinct from 'string' or role = '""' then
+        return null;
+    end if;
+    -- Version 2 leaves the prefix out, and so did the oldest version 1 tokens.
+    return 'org:' || regexp_replace(role #>> '{}', '^org:', '');
+end
+$$;
+
+comment on function public.requesting_organization_role() is
+'Role in the active organization, as the token says: up to a minute old. Always spelled org:<role>.';
+
+-- Version 2 packs permissions: `fea` lists features with their scopes, `per` names of permissions, and `fpm` has one
+-- number for each feature of the organization, whose bit i, from the lowest, grants permission i.
+create function public.requesting_permissions()
+returns text[]
+language plpgsql
+stable
+parallel restricted
+set search_path = ''
+as $$
+declare
+    claims constant jsonb := public.requesting_claims();
+    organization constant jsonb := claims -> 'o';
+    permissions constant jsonb := claims -> 'org_permissions';
+    -- What JavaScript's trim() removes.
+    blanks constant text := U&' \0009\000A\000B\000C\000D\00A0\1680\2000\2001\2002\2003\2004\2005\2006\2007'
+    || U&'\2008\2009\200A\2028\2029\202F\205F\3000\FEFF';
+    most_digits constant integer := 1000;
+    -- No number of so many digits has a higher one.
+    highest_bit constant integer := 3321;
+    elements text[];
+begin
+    if public.requesting_organization_id() is null then
+        return '{}';
+    end if;
+
+    if claims -> 'v' is distinct from '2' then
+        if
+            jsonb_typeof(permissions) is distinct from 'array'
+            or jsonb_path_exists(permissions, 'strict $[*] ? (@.type() != "string")')
+        then
+            return '{}';
+        end if;
+        return array(select jsonb_array_elements_text(permissions));
+    end if;
+
+    if
+        jsonb_typeof(claims -> 'fea') is distinct from 'string'
+        or jsonb_typeof(organization -> 'per') is distinct from 'string'
+        or jsonb_typeof(organization -> 'fpm') is distinct from 'string'
+    then
+        return '{}';
+    end if;
+    elements := array(
+        select btrim(element, blanks)
+        from unnest(string_to_array(claims ->> 'fea', ',')) with ordinality as given (element, place)
+        order by place
+    );
+    if exists (select from unnest(elements) as element where strpos(element, ':') = 0) then
+        return '{}';
+    end if;
+
+    return array(
+        with features as (
+            select
+                substr(element, strpos(element, ':') + 1) as feature,
+                row_number() over (order by place) as place
+            from unnest(elements) with ordinality as given (element, place)
+            where split_part(element, ':', 1) in ('o', 'ou', 'uo')
+        ),
+
+        numbers as (
+            select
+                place,
+                case when digits ~ '^[0-9]+$' and length(digits) <= most_digits then digits::numeric end as number
+            from unnest(string_to_array(organization ->> 'fpm', ',')) with ordinality as given (untrimmed, place)
+            cross join lateral btrim(untrimmed, blanks) as digits
+        ),
+
+        granted as (
+            select
+                format('org:%s:%s', features.feature, btrim(named.permission, blanks)) as permission,
+                row_number() over (order by features.place, named.place) as place
+            from features
+            inner join numbers using (place)
+            cross join unnest(string_to_array(organization ->> 'per', ',')) with ordinality as named (permission, place)
+            where case
+                when named.place - 1 <= highest_bit
+                    then mod(div(numbers.number, power(2::numeric, named.place - 1)), 2) = 1
+            end
+        )
+
+        select permission from granted group by permission order by min(place)
+    );
+end
+$$;
+
+comment on function public.requesting_permissions() is
+'Permissions in the active organization, as the token says: up to a minute old, and in version 2 without Clerk''s own '
+'(org:sys_...). Spelled org:<feature>:<permission>.';
+
+create function public.requesting_user_has_permission(permission text)
+returns boolean
+language sql
+stable
+parallel restricted
+set search_path = ''
+as $$
+    select coalesce(permission = any(public.requesting_permissions()), false)
+$$;
+
+comment on function public.requesting_user_has_permission(text) is
+'Whether the token grants org:<feature>:<permission>. In policies write (select requesting_user_has_permission(...)).';
 
 -- Room on each page lets an update stay on it (HOT) and leave the indexes alone.
 create table public.users (
@@ -57,12 +256,8 @@ alter table public.users enable row level security;
 
 -- Supabase grants everything on new tables to the API's roles; start from nothing.
 revoke all on public.users from public, anon, authenticated;
-grant select on public.users to authenticated;
+grant select, insert (clerk_id) on public.users to authenticated;
 grant all on public.users to service_role;
-
-create policy users_read_own on public.users
-for select to authenticated
-using (deleted_at is null and clerk_id = (select public.requesting_user_id()));
 
 create table public.users_public (
     clerk_id text primary key references public.users (clerk_id) on delete cascade,
@@ -79,10 +274,6 @@ alter table public.users_public enable row level security;
 
 revoke all on public.users_public from public, anon, authenticated, service_role;
 grant select on public.users_public to authenticated, service_role;
-
-create policy users_public_read_signed_in on public.users_public
-for select to authenticated
-using ((select public.requesting_user_id()) is not null);
 
 -- Definer: whoever changes a user, the public profile follows. Only a trigger can call it.
 create function clerk_sync.project_users_public()

@@ -80,24 +80,6 @@ comment on table public.organization_domains is 'One row per domain. Admins of t
 
 create index organization_domains_org_idx on public.organization_domains (clerk_org_id);
 
--- Definer, because a policy that looked memberships up would look them up under the very policy that asks. It tells a
--- caller about themselves only, and nobody can call it by name: the API does not see this schema.
-create function clerk_sync.organizations_of_caller(wanted_role text default null)
-returns text[]
-language sql
-stable
-security definer
-set search_path = ''
-as $$
-    select array(
-        select m.clerk_org_id
-        from public.organization_memberships as m
-        where m.clerk_user_id = (select public.requesting_user_id())
-        and m.deleted_at is null
-        and (wanted_role is null or m.role = wanted_role)
-    )
-$$;
-
 do $$
 declare
     relation text;
@@ -113,22 +95,6 @@ begin
     end loop;
 end
 $$;
-
-create policy organizations_read_as_member on public.organizations
-for select to authenticated
-using (deleted_at is null and clerk_org_id = any((select clerk_sync.organizations_of_caller())::text[]));
-
-create policy organization_memberships_read_as_member on public.organization_memberships
-for select to authenticated
-using (deleted_at is null and clerk_org_id = any((select clerk_sync.organizations_of_caller())::text[]));
-
-create policy organization_invitations_read_as_admin on public.organization_invitations
-for select to authenticated
-using (deleted_at is null and clerk_org_id = any((select clerk_sync.organizations_of_caller('org:admin'))::text[]));
-
-create policy organization_domains_read_as_admin on public.organization_domains
-for select to authenticated
-using (deleted_at is null and clerk_org_id = any((select clerk_sync.organizations_of_caller('org:admin'))::text[]));
 
 -- Off by default: sync sends private metadata only when it is told to keep it, and only this schema ever holds it.
 create table clerk_sync.private_metadata (
@@ -176,6 +142,5 @@ select clerk_sync.register(
 );
 
 revoke all on all functions in schema clerk_sync from public;
-grant execute on function clerk_sync.organizations_of_caller(text) to authenticated;
 
 insert into clerk_sync.migrations (name) values ('0005_create_organizations');

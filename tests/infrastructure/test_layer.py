@@ -79,7 +79,7 @@ def test_every_module_is_compiled_and_does_not_name_the_machine_that_built_it(fo
 def test_the_layer_is_small_and_holds_no_library_that_only_tests_need(for_arm: Path) -> None:
     assert sum(file.stat().st_size for file in for_arm.rglob("*") if file.is_file()) < LIMIT_BYTES
     packages = {path.name for path in (for_arm / "python").iterdir()}
-    assert {"clerk_supabase", "psycopg", "msgspec", "pydantic"} <= packages
+    assert {"clerk_supabase", "jwt", "psycopg", "msgspec", "pydantic"} <= packages
     assert not {"svix", "moto", "pytest", "clerk_supabase_cli"} & packages
 
 

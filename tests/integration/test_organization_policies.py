@@ -177,11 +177,9 @@ def test_a_policy_does_not_ask_itself(people: Connection) -> None:
 
 
 @pytest.mark.parametrize("query", EVERYTHING)
-def test_the_callers_organizations_are_looked_up_once_per_statement_not_per_row(
-    query: LiteralString, people: Connection
-) -> None:
+def test_the_caller_is_looked_up_once_per_statement_not_per_row(query: LiteralString, people: Connection) -> None:
     calls: LiteralString = """
-        select coalesce(sum(calls), 0) from pg_stat_xact_user_functions where funcname = 'organizations_of_caller'
+        select coalesce(sum(calls), 0) from pg_stat_xact_user_functions where funcname = 'requesting_user_id'
     """
     with people.transaction(force_rollback=True):
         people.execute("set local track_functions = 'all'")

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, LiteralString
 
-import psycopg
 import pytest
 from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
 from clerk_supabase.store import Store
-from tests.integration.databases import Connection, Database, Rows, Url, acting_as, rows, value
+from tests.integration.databases import Connection, Database, Url, acting_as, rows, value
 from tests.integration.histories import alone, delete, upsert
 
 ADA = {"sub": "user_ada", "role": "authenticated"}
@@ -104,8 +103,7 @@ def test_claims_that_name_nobody_show_nothing(table: LiteralString, claims: Any,
 @pytest.mark.parametrize("table", ["public.users", "public.users_public"])
 @pytest.mark.parametrize("claims", ["not json", "{", "user_ada", '{"sub": "user_ada"', "'; select 1; --", "NaN"])
 def test_claims_that_are_not_json_show_nothing(table: LiteralString, claims: str, people: Connection) -> None:
-    with pytest.raises(psycopg.errors.InvalidTextRepresentation):
-        seen(people, table, claims)
+    assert seen(people, table, claims) == []
 
 
 @pytest.mark.parametrize(
@@ -196,20 +194,10 @@ def test_no_function_that_acts_as_its_owner_can_be_called_through_the_api(people
         inner join pg_namespace as n on n.oid = p.pronamespace
         cross join pg_roles as r
         where p.prosecdef and n.nspname in ('public', 'clerk_sync', 'auth')
-        and r.rolname in ('anon', 'authenticated', 'service_role')
-        and has_schema_privilege(r.oid, n.oid, 'usage') and has_function_privilege(r.oid, p.oid, 'execute')
+        and r.rolname in ('anon', 'authenticated', 'service_role') and has_function_privilege(r.oid, p.oid, 'execute')
         """,
     )
     assert callable_definers == []
-
-
-def test_a_policy_asks_for_the_caller_once_per_statement_not_per_row(people: Connection) -> None:
-    policies: Rows = rows(people, "select policyname::text, qual from pg_policies where schemaname = 'public'")
-    assert len(policies) == 6
-    for name, condition in policies:
-        assert condition.count("requesting_user_id()") == condition.count("( SELECT requesting_user_id()"), name
-        once_per_statement = condition.count("( SELECT clerk_sync.organizations_of_caller(")
-        assert condition.count("organizations_of_caller(") == once_per_statement, name
 
 
 def test_the_service_role_sees_everybody(people: Connection) -> None:

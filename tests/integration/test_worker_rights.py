@@ -111,8 +111,6 @@ def test_the_worker_can_call_no_other_function_of_the_schema(worker: Connection,
 
 @pytest.mark.parametrize("role", ["anon", "authenticated", "service_role"])
 def test_nobody_from_the_api_can_call_a_function_of_the_schema(role: str, superuser: Connection) -> None:
-    # Policies of signed-in users ask it; a caller cannot, for lack of the schema.
-    asked_by_policies = {"authenticated": [("clerk_sync.organizations_of_caller(text)",)]}
     reachable = rows(
         superuser,
         """
@@ -121,9 +119,9 @@ def test_nobody_from_the_api_can_call_a_function_of_the_schema(role: str, superu
         """,
         role,
     )
-    assert reachable == asked_by_policies.get(role, [])
+    assert reachable == []
     with pytest.raises(InsufficientPrivilege), acting_as(superuser, role, {"sub": "user_1"}):
-        superuser.execute("select clerk_sync.organizations_of_caller()")
+        superuser.execute("select clerk_sync.secure('public.users', 'user')")
     assert not value(superuser, "select has_schema_privilege(%s, 'clerk_sync', 'usage')", role)
 
 

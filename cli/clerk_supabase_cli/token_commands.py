@@ -1,0 +1,187 @@
+"""`clerk-supabase token`: look at a token, and make one for this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from clerk_supabase.claims import Claims, Organization, legacy_claims, session_claims
+from clerk_supabase.errors import TokenRefused
+from clerk_supabase.jwks import FixedKeys, KeySet, KeySource
+from clerk_supabase.publishable_key import frontend_api
+from clerk_supabase.settings import SettingsError
+from clerk_supabase.tokens import Compact, LegacyVerifier, SessionVerifier, jwks, keys_in_pem, taken_apart
+from clerk_supabase_cli.default_command import GroupWithDefault
+from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.token_mint import (
+    LOCAL_ISSUER,
+    LOCAL_JWT_SECRET,
+    Mint,
+    SigningKey,
+    legacy_token,
+    public_key_file,
+)
+from clerk_supabase_cli.token_report import Report
+
+_WELL_KNOWN: Final = "/.well-known/jwks.json"
+
+
+@click.group("token", cls=GroupWithDefault)
+def token_commands() -> None:
+    """Look at a token (`token TOKEN`), or make one for this machine (`token mint`)."""
+
+
+@token_commands.command("verify")
+@click.argument("given", metavar="TOKEN")
+@click.option(
+    "--publishable-key",
+    envvar="CLERK_PUBLISHABLE_KEY",
+    help="Says where the keys are and who issues.  [env: CLERK_PUBLISHABLE_KEY]",
+)
+@click.option("--jwks-url", help="Where the keys are.")
+@click.option("--pem", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the public key.")
+@click.option("--issuer", help="What iss must be; default what the key or the address says.")
+@click.option(
+    "--secret",
+    envvar="SUPABASE_JWT_SECRET",
+    help="JWT secret of the Supabase project, for tokens of the former template.  [env: SUPABASE_JWT_SECRET]",
+)
+@click.option("--authorized-party", "parties", multiple=True, help="Origin that azp may be; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def verify_command(
+    *,
+    given: str,
+    publishable_key: str | None,
+    jwks_url: str | None,
+    pem: Path | None,
+    issuer: str | None,
+    secret: str | None,
+    parties: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Say whether TOKEN is good, what it says, and what is wrong with it; `-` reads it from standard input.
+
+    Ends with 0 only if the signature was checked and nothing is wrong.
+    """
+    text = (sys.stdin.read() if given == "-" else given).strip().removeprefix("Bearer ")
+    try:
+        keys, expected_issuer = _keys(publishable_key, jwks_url, pem)
+        report = _report(text, keys, issuer or expected_issuer, secret, parties)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from error
+    if as_json:
+        click.echo(report.as_json())
+    else:
+        for line in report.lines():
+            click.echo(line)
+    if not report.is_good:
+        sys.exit(1)
+
+
+@token_commands.command("mint")
+@click.option("--user", "user_id", required=True, metavar="ID", help="Clerk id of the user, user_...")
+@click.option("--org", "organization_id", metavar="ID", help="Organization that is active, org_...")
+@click.option("--role", default="org:member", show_default=True, help="The user's role in it.")
+@click.option(
+    "--permission", "permissions", multiple=True, metavar="org:FEATURE:NAME", help="Permission in it; may be repeated."
+)
+@click.option("--version", type=click.Choice(["1", "2", "legacy"]), default="2", show_default=True)
+@click.option("--lifetime", default=3600, show_default=True, type=click.IntRange(min=1), help="In seconds.")
+@click.option("--issuer", default=LOCAL_ISSUER, show_default=True)
+@click.option(
+    "--secret",
+    envvar="SUPABASE_JWT_SECRET",
+    default=LOCAL_JWT_SECRET,
+    help="For the version `legacy`; default that of `supabase start`.  [env: SUPABASE_JWT_SECRET]",
+)
+def mint_command(
+    *,
+    user_id: str,
+    organization_id: str | None,
+    role: str,
+    permissions: tuple[str, ...],
+    version: str,
+    lifetime: int,
+    issuer: str,
+    secret: str,
+) -> None:
+    """Make a token for tests on this machine, signed with a key that this checkout keeps in .local."""
+    if organization_id is None and permissions:
+        raise click.UsageError("permissions are given in an organization: name it with --org")
+    if not all(permission.count(":") >= 2 and permission.startswith("org:") for permission in permissions):
+        raise click.UsageError("a permission is spelled org:FEATURE:NAME")
+    organization = None if organization_id is None else Organization(organization_id, None, role, permissions)
+    if version == "legacy":
+        click.echo(legacy_token(user_id, organization, secret=secret, issuer=issuer, lifetime=lifetime))
+        click.echo("check it: clerk-supabase token --secret SECRET -", err=True)
+        return
+    root = find_root()
+    mint = Mint(SigningKey.of_checkout(root), issuer)
+    click.echo(mint.session(user_id, organization, version=int(version), lifetime=lifetime))
+    click.echo(f"check it: clerk-supabase token --pem {public_key_file(root)} --issuer {issuer} -", err=True)
+
+
+def _keys(publishable_key: str | None, jwks_url: str | None, pem: Path | None) -> tuple[KeySource | None, str]:
+    """Where the keys are, and who issues as far as that tells. Raises SettingsError."""
+    issuer = ""
+    keys: KeySource | None = None
+    if publishable_key:
+        instance = frontend_api(publishable_key)
+        issuer, keys = instance.issuer, jwks(instance.jwks_url)
+    if jwks_url:
+        keys = jwks(jwks_url)
+        if not issuer and jwks_url.endswith(_WELL_KNOWN):
+            issuer = jwks_url.removesuffix(_WELL_KNOWN)
+    if pem:
+        keys = keys_in_pem(pem.read_text())
+    return keys, issuer
+
+
+def _report(token: str, keys: KeySource | None, issuer: str, secret: str | None, parties: tuple[str, ...]) -> Report:
+    """Raises SettingsError and KeysUnavailable."""
+    try:
+        compact = taken_apart(token)
+    except TokenRefused as problem:
+        return Report(None, None, signature_checked=False, problems=[problem])
+    # Of the keys at hand; each verifier insists on its own algorithm.
+    is_legacy = compact.header.get("alg") == "HS256"
+    verifier: LegacyVerifier | SessionVerifier
+    if secret and (is_legacy or keys is None):
+        verifier = LegacyVerifier(secret, issuer=issuer)
+    elif keys is None:
+        return _unchecked(compact, issuer, parties, is_legacy=is_legacy)
+    elif not issuer:
+        raise SettingsError("say with --issuer who must have issued the token: https:// and the Frontend API's host")
+    else:
+        verifier = SessionVerifier(issuer, keys, authorized_parties=parties)
+    try:
+        claims = verifier.authenticate(token)
+    except TokenRefused as problem:
+        said = _said(compact, is_legacy=is_legacy)
+        shown = said if isinstance(said, Claims) else None
+        return Report(compact.header, shown, signature_checked=True, problems=[problem])
+    return Report(compact.header, claims, signature_checked=True, problems=list(verifier.problems(claims)))
+
+
+def _unchecked(compact: Compact, issuer: str, parties: tuple[str, ...], *, is_legacy: bool) -> Report:
+    said = _said(compact, is_legacy=is_legacy)
+    if isinstance(said, TokenRefused):
+        return Report(compact.header, None, signature_checked=False, problems=[said])
+    if is_legacy:
+        # Whatever the secret is: it plays no part in this.
+        problems = LegacyVerifier(LOCAL_JWT_SECRET, issuer=issuer).problems(said)
+    else:
+        anybody = issuer or said.issuer or "unknown"
+        problems = SessionVerifier(anybody, FixedKeys(KeySet()), authorized_parties=parties).problems(said)
+    return Report(compact.header, said, signature_checked=False, problems=list(problems))
+
+
+def _said(compact: Compact, *, is_legacy: bool) -> Claims | TokenRefused:
+    """What the token says, proven or not."""
+    try:
+        return legacy_claims(compact.payload) if is_legacy else session_claims(compact.payload)
+    except TokenRefused as problem:
+        return problem

@@ -1,0 +1,55 @@
+"""Where a Clerk instance is: its publishable key is the base64 of its Frontend API's host and a dollar sign."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from clerk_supabase.settings import SettingsError
+
+_KEY: Final = re.compile(r"pk_(?:test|live)_([A-Za-z0-9+/]+={0,2})")
+_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_HOST: Final = re.compile(rf"(?:{_LABEL}\.)+[a-z][a-z0-9-]{{0,61}}[a-z0-9]")
+_LONGEST_HOST: Final = 253
+
+
+@dataclass(frozen=True, slots=True)
+class FrontendApi:
+    """The part of a Clerk instance that browsers talk to, which issues session tokens."""
+
+    host: str
+
+    @property
+    def issuer(self) -> str:
+        """What its tokens say in `iss`."""
+        return f"https://{self.host}"
+
+    @property
+    def jwks_url(self) -> str:
+        """Where its public keys are."""
+        return f"{self.issuer}/.well-known/jwks.json"
+
+
+def frontend_api(publishable_key: str) -> FrontendApi:
+    """The instance that a key (`pk_test_...`, `pk_live_...`) names. Raises SettingsError, which does not quote it."""
+    if publishable_key.startswith("sk_"):
+        raise SettingsError("this is Clerk's secret key; the publishable key begins with pk_test_ or pk_live_")
+    match = _KEY.fullmatch(publishable_key)
+    if match is None:
+        raise SettingsError("the publishable key is not pk_test_ or pk_live_ and base64")
+    host, dollar, rest = _decoded(match[1]).partition("$")
+    if dollar != "$" or rest or len(host) > _LONGEST_HOST or not _HOST.fullmatch(host):
+        raise SettingsError("the publishable key does not contain the name of a host: was it copied whole?")
+    return FrontendApi(host)
+
+
+def _decoded(encoded: str) -> str:
+    unpadded = encoded.rstrip("=")
+    try:
+        data = base64.b64decode(unpadded + "=" * (-len(unpadded) % 4), validate=True)
+    except ValueError:
+        return ""
+    # The last digit may hold bits that mean nothing: only one spelling of a key is that key.
+    return data.decode("ascii", "replace") if base64.b64encode(data).decode().rstrip("=") == unpadded else ""

@@ -1,0 +1,173 @@
+-- What Supabase's linter finds errors and warnings in, and some of what it only mentions. The examples are linted too.
+-- https://supabase.com/docs/guides/database/database-advisors
+
+create view tap.policies as
+select
+    p.*,
+    c.oid::regclass as relation,
+    pg_get_expr(p.polqual, p.polrelid) as condition,
+    pg_get_expr(p.polwithcheck, p.polrelid) as check_condition
+from pg_policy as p
+inner join pg_class as c on p.polrelid = c.oid
+where c.relnamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace);
+
+select tap.is(
+    (
+        select string_agg(format('%s:%s', p.relation, p.polcmd), ' ' order by p.relation::text, p.polcmd)
+        from tap.policies as p
+    ),
+    'documents:a documents:d documents:r documents:w organization_domains:r organization_invitations:r '
+    || 'organization_memberships:r organizations:r profiles:a profiles:d profiles:r profiles:r profiles:w '
+    || 'tasks:a tasks:d tasks:r tasks:w '
+    || 'users:a users:r users_public:r',
+    'these are all policies'
+);
+
+select tap.none(
+    $$
+    select c.conrelid::regclass, c.conname from pg_constraint as c
+    where c.contype = 'f' and not exists (
+        select from pg_index as i
+        where i.indrelid = c.conrelid and i.indisvalid and string_to_array(i.indkey::text, ' ')::int2[] = c.conkey
+    )
+    $$,
+    '0001 every foreign key has an index'
+);
+select tap.none(
+    $$
+    select relation, polname from tap.policies
+    where concat_ws(' ', condition, check_condition) ~* 'auth\.|current_setting'
+    $$,
+    '0003 no policy calls auth.jwt() or current_setting() for each row'
+);
+select tap.none(
+    $$
+    select relation, polname from tap.policies
+    where regexp_replace(concat_ws(' ', condition, check_condition), '\( SELECT [a-z_]+\(\)', '', 'g')
+        ~ '(requesting_[a-z_]+|[a-z_]+\.[a-z_]+)\('
+    $$,
+    '0003 no policy calls any function for each row'
+);
+select tap.none(
+    $$
+    select c.oid::regclass from pg_class as c
+    where c.relkind = 'r' and c.relnamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+    and not exists (select from pg_index as i where i.indrelid = c.oid and i.indisprimary)
+    $$,
+    '0004 every table has a primary key'
+);
+select tap.none(
+    $$
+    select p.relation, r.rolname, commands.command from tap.policies as p
+    inner join pg_roles as r on r.oid = any(p.polroles) or p.polroles = '{0}'
+    cross join lateral unnest(
+        case p.polcmd when '*' then '{r,a,w,d}' else array[p.polcmd::text] end
+    ) as commands (command)
+    where p.polpermissive
+    group by p.relation, r.rolname, commands.command having count(*) > 1
+    $$,
+    '0006 no role has two permissive policies for one command'
+);
+select tap.none(
+    $$select relation from tap.policies inner join pg_class as c on c.oid = polrelid where not c.relrowsecurity$$,
+    '0007 where there are policies, they are enabled'
+);
+select tap.none(
+    $$
+    select c.oid::regclass from pg_class as c
+    where c.relkind = 'r' and c.relrowsecurity and c.relnamespace = 'public'::regnamespace
+    and not exists (select from pg_policy as p where p.polrelid = c.oid)
+    $$,
+    '0008 where they are enabled, there are policies'
+);
+select tap.none(
+    $$
+    select i.tablename, array_agg(i.indexname) from pg_indexes as i where i.schemaname in ('public', 'clerk_sync')
+    group by i.tablename, replace(i.indexdef, i.indexname, '') having count(*) > 1
+    $$,
+    '0009 no index is there twice'
+);
+select tap.none(
+    $$
+    select c.oid::regclass from pg_class as c
+    where c.relkind in ('v', 'm') and c.relnamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+    and (has_table_privilege('anon', c.oid, 'select') or has_table_privilege('authenticated', c.oid, 'select'))
+    $$,
+    '0010, 0016 no view is open to the API'
+);
+select tap.none(
+    $$
+    select c.oid::regclass, r.role_name from pg_class as c
+    cross join (values ('anon'), ('authenticated')) as r (role_name)
+    where c.relkind = 'v' and c.relnamespace = 'clerk_sync'::regnamespace
+    and has_schema_privilege(r.role_name, c.relnamespace, 'usage')
+    $$,
+    'those that policies ask cannot be named by a caller'
+);
+select tap.none(
+    $$
+    select p.oid::regprocedure from pg_proc as p
+    where p.pronamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+    and not coalesce(p.proconfig, '{}') && array['search_path=""']
+    $$,
+    '0011 every function pins its search path'
+);
+select tap.none(
+    $$
+    select c.oid::regclass from pg_class as c
+    where c.relkind in ('r', 'p') and not c.relrowsecurity
+    and c.relnamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+    $$,
+    '0013 every table is protected'
+);
+select tap.none(
+    $$select e.extname from pg_extension as e where e.extnamespace = 'public'::regnamespace$$,
+    '0014 no extension is in public'
+);
+select tap.none(
+    $$
+    select relation from tap.policies
+    where concat_ws(' ', condition, check_condition) ~ 'user_metadata|unsafe_metadata'
+    $$,
+    '0015 no policy believes what a user can write'
+);
+select tap.none(
+    $$
+    select relation, polname from tap.policies
+    where coalesce(condition, '') ~ '^\(?(true|1 = 1)\)?$' or coalesce(check_condition, '') ~ '^\(?(true|1 = 1)\)?$'
+    or (polcmd = 'a' and check_condition is null)
+    $$,
+    '0024 no policy is always true'
+);
+select tap.none(
+    $$
+    select p.oid::regprocedure, r.role_name from pg_proc as p
+    cross join (values ('anon'), ('authenticated')) as r (role_name)
+    where p.prosecdef and has_function_privilege(r.role_name, p.oid, 'execute')
+    and p.pronamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+    $$,
+    '0028, 0029 nobody from the API may call a function that acts as its owner'
+);
+select tap.none(
+    $$select relation, polname from tap.policies where concat_ws(' ', condition, check_condition) ~ 'IS NULL\) OR'$$,
+    '0030 no policy is true for want of a caller'
+);
+select tap.none(
+    $$
+    select relation, polname from tap.policies
+    where polroles <> array['authenticated'::regrole::oid]
+    and not (polroles = array['anon'::regrole::oid] and relation = 'public.profiles'::regclass)
+    $$,
+    'policies name the role they are for'
+);
+select tap.none(
+    $$
+    select c.oid::regclass, a.privilege_type from pg_class as c, aclexplode(c.relacl) as a
+    where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'
+    and a.grantee in (0, 'anon'::regrole) and not (c.relname = 'profiles' and a.privilege_type = 'SELECT')
+    $$,
+    'nothing is granted to everybody'
+);
+
+select tap.finish();
+rollback;

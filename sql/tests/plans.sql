@@ -1,0 +1,105 @@
+-- Every policy asks once per statement (an InitPlan), and finds the rows by an index.
+
+insert into public.users (clerk_id) select 'user_' || n from generate_series(1, 5000) as n;
+insert into clerk_sync.entities (kind, id, version)
+select
+    'user',
+    'user_' || n,
+    row(1, 1, 1)::clerk_sync.version
+from generate_series(1, 5000) as n;
+insert into public.organizations (clerk_org_id) select 'org_' || n from generate_series(1, 2000) as n;
+insert into public.organization_memberships (clerk_membership_id, clerk_org_id, clerk_user_id, role)
+select
+    'mem_' || n,
+    'org_' || n % 2000,
+    'user_' || n,
+    'org:admin'
+from generate_series(1, 5000) as n
+where n % 2000 <> 0;
+insert into public.organization_invitations (clerk_invitation_id, clerk_org_id, email_address, role)
+select
+    'inv_' || n,
+    'org_' || 1 + n % 1999,
+    'zoe@example.com',
+    'org:member'
+from generate_series(1, 5000) as n;
+insert into public.organization_domains (clerk_domain_id, clerk_org_id)
+select
+    'dmn_' || n,
+    'org_' || 1 + n % 1999
+from generate_series(1, 5000) as n;
+insert into public.tasks (name, user_id) select
+    'task',
+    'user_' || n % 1000
+from generate_series(1, 5000) as n;
+insert into public.documents (title, organization_id)
+select
+    'document',
+    'org_' || n % 1000
+from generate_series(1, 5000) as n;
+insert into public.profiles (user_id, display_name) select
+    'user_' || n,
+    'name'
+from generate_series(1, 5000) as n;
+analyze public.users, clerk_sync.entities, public.organizations, public.organization_memberships,
+public.organization_invitations, public.organization_domains, public.tasks, public.documents, public.profiles;
+
+create table tap.plans as
+select
+    q.statement,
+    q.relation,
+    q.index_name,
+    tap.plan('authenticated', tap.token(kind.version, 'ada', 'org_labs', 'admin'), q.statement) as plan
+from (values ('v1'), ('v2'), ('legacy')) as kind (version)
+cross join (
+    values
+    ('select * from public.users', 'users', 'users_pkey'),
+    ('select * from public.organizations', 'organizations', 'organizations_pkey'),
+    ('select * from public.organization_memberships', 'organization_memberships', 'organization_memberships_org_idx'),
+    ('select * from public.organization_invitations', 'organization_invitations', 'organization_invitations_org_idx'),
+    ('select * from public.organization_domains', 'organization_domains', 'organization_domains_org_idx'),
+    ('select * from public.tasks', 'tasks', 'tasks_user_id_idx'),
+    ('update public.tasks set is_done = true', 'tasks', 'tasks_user_id_idx'),
+    ('delete from public.tasks', 'tasks', 'tasks_user_id_idx'),
+    ('select * from public.documents', 'documents', 'documents_organization_id_idx'),
+    ('update public.documents set body = ''x''', 'documents', 'documents_organization_id_idx'),
+    ('delete from public.documents', 'documents', 'documents_organization_id_idx'),
+    ('update public.profiles set about = ''x''', 'profiles', 'profiles_pkey'),
+    ('delete from public.profiles', 'profiles', 'profiles_pkey')
+) as q (statement, relation, index_name);
+
+select tap.ok(p.plan ~ ('Index [^\n]*' || p.index_name), p.statement || ' uses its index: ' || p.plan)
+from tap.plans as p;
+select tap.ok(p.plan !~ 'Seq Scan', p.statement || ' reads no table to its end: ' || p.plan) from tap.plans as p;
+select
+    tap.ok(
+        p.plan ~ '= (ANY \()?\(InitPlan|= (ANY \()?\$', p.statement || ' compares with what was asked once: ' || p.plan
+    )
+from tap.plans as p;
+select
+    tap.ok(
+        p.plan !~ 'SubPlan' and p.plan !~ '(Filter|Cond)[^\n]*requesting_',
+        p.statement || ' asks nothing for each row: ' || p.plan
+    )
+from tap.plans as p;
+
+-- Inserts look at no row of their table; a page of profiles reads as many rows as it shows.
+select tap.ok(i.plan ~ 'InitPlan' and i.plan !~ 'SubPlan|Seq Scan', i.plan)
+from (
+    select tap.plan('authenticated', tap.token('v2', 'ada', 'org_labs', 'admin'), s.statement) as plan
+    from (
+        values
+        ('insert into public.users (clerk_id) values (''user_new'')'),
+        ('insert into public.tasks (name) values (''new'')'),
+        ('insert into public.documents (title) values (''new'')'),
+        ('insert into public.profiles (display_name) values (''new'')')
+    ) as s (statement)
+) as i;
+select tap.ok(i.plan ~ 'InitPlan' and i.plan !~ 'SubPlan|(Filter|Cond)[^\n]*requesting_', i.plan)
+from (
+    select tap.plan('authenticated', tap.token('v2', 'ada'), 'select * from public.' || relation) as plan
+    from (values ('users_public'), ('profiles')) as read_by_many (relation)
+) as i;
+
+select tap.finish();
+rollback;

@@ -1,0 +1,79 @@
+"""The processor time of checking one session token, with its keys at hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from clerk_supabase.claims import Organization
+from clerk_supabase.tokens import SessionVerifier, jwks, taken_apart
+from clerk_supabase_cli.frontend_api import FrontendApi
+from clerk_supabase_cli.token_mint import Mint, SigningKey
+from tests.bench.results import Result, cost, duration
+from tests.bench.timing import shortest, shortest_in_turns
+
+_TOKENS: Final = 50
+_TURNS: Final = 100
+_CLIENT_TURNS: Final = 20
+_ORGANIZATION: Final = Organization(
+    "org_2bGk0oWcXHq1vYtNnRz5pLmA7Qe", "acme", "org:admin", ("org:docs:read", "org:docs:write", "org:billing:manage")
+)
+
+
+def measure(root: Path) -> Iterator[Result]:
+    """Against what nobody can leave out, the RSA signature; and against PyJWT's client made anew for each request."""
+    key = SigningKey.generate()
+    with FrontendApi(key) as api:
+        token = Mint(key, api.issuer).session("user_2bGk0oWcXHq1vYtNnRz5pLmA7Qe", _ORGANIZATION, lifetime=3600)
+        verifier = SessionVerifier(api.issuer, jwks(api.jwks_url), authorized_parties=["http://localhost:3000"])
+        verifier.verify(token)
+        limit, seconds = shortest_in_turns(
+            _bare(key, token), _many(verifier.verify, token), range(_TURNS), time.process_time
+        )
+        assert api.requests == 1
+        yield cost(
+            f"check a session token of {len(token):,} characters",
+            "RSA verify",
+            limit / _TOKENS,
+            seconds / _TOKENS,
+            at_most=4,
+        )
+
+        def with_a_client(_: object) -> None:
+            found = jwt.PyJWKClient(api.jwks_url).get_signing_key_from_jwt(token)
+            jwt.decode(token, found, algorithms=["RS256"], issuer=api.issuer)
+
+        each = shortest(with_a_client, range(_CLIENT_TURNS))
+        ours = shortest(_many(verifier.verify, token), range(_TURNS)) / _TOKENS
+    yield Result(
+        "the same, keys fetched from this machine",
+        f"PyJWKClient per request: {duration(each)}",
+        duration(ours),
+        each / ours,
+        "x faster",
+    )
+
+
+def _bare(key: SigningKey, token: str) -> Callable[[object], None]:
+    public, compact = key.private.public_key(), taken_apart(token)
+    padding, digest = PKCS1v15(), SHA256()
+
+    def verify(_: object) -> None:
+        for _ in range(_TOKENS):
+            public.verify(compact.signature, compact.signed, padding, digest)
+
+    return verify
+
+
+def _many(verify: Callable[[str], object], token: str) -> Callable[[object], None]:
+    def act(_: object) -> None:
+        for _ in range(_TOKENS):
+            verify(token)
+
+    return act

@@ -1,0 +1,152 @@
+"""The row that somebody makes of themselves at first login, before the webhook arrives: a stub, whatever comes when."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.errors import InsufficientPrivilege, UniqueViolation
+
+from clerk_supabase.store import Store
+from tests.integration.databases import Connection, Database, acting_as, empty, rows, tables, value
+from tests.integration.histories import alone, delete, upsert
+from tests.integration.webhooks import deleted, membership
+from tests.polling import eventually
+
+ADA = {"sub": "user_1", "role": "authenticated"}
+
+
+def sign_in(connection: Connection, claims: Any = ADA, role: str = "authenticated") -> None:
+    with acting_as(connection, role, claims):
+        connection.execute("insert into public.users (clerk_id) values ('user_1')")
+
+
+def test_the_row_is_there_at_once_and_its_owner_sees_it(admin: Connection) -> None:
+    sign_in(admin)
+    with acting_as(admin, "authenticated", ADA):
+        assert rows(admin, "select clerk_id, email, banned from public.users") == [("user_1", None, False)]
+    assert rows(admin, "select clerk_id from public.users_public") == [("user_1",)]
+    assert rows(admin, "select cause from clerk_sync.audit_log") == [("direct:authenticated",)]
+
+
+def test_every_event_overrides_it_also_the_oldest(admin: Connection, store: Store, database: Database) -> None:
+    sign_in(admin)
+    store.apply(alone(upsert("user_1", version=(1, 0), first_name="Ada")))
+    after_a_stub = tables(admin)
+    assert after_a_stub["users"][0][3] == "Ada"
+
+    empty(admin)
+    store.apply(alone(upsert("user_1", version=(1, 0), first_name="Ada")))
+    assert tables(admin) == after_a_stub
+
+
+def test_it_ends_the_same_whichever_comes_first_the_login_or_a_membership(admin: Connection, store: Store) -> None:
+    sign_in(admin)
+    store.apply([membership(at=1)])
+    login_first = tables(admin)
+
+    empty(admin)
+    store.apply([membership(at=1)])
+    with pytest.raises(UniqueViolation):
+        sign_in(admin)
+    assert tables(admin) == login_first
+
+
+def test_a_second_login_changes_nothing(admin: Connection, store: Store) -> None:
+    store.apply(alone(upsert("user_1", version=5)))
+    before = tables(admin)
+    with acting_as(admin, "authenticated", ADA):
+        admin.execute("insert into public.users (clerk_id) values ('user_1') on conflict do nothing")
+    assert tables(admin) == before
+
+
+@pytest.mark.parametrize("role", ["authenticated", "service_role"])
+def test_a_late_login_does_not_bring_back_a_deleted_user(role: str, admin: Connection, store: Store) -> None:
+    store.apply(alone(delete("user_1", at=2)))
+    before = tables(admin)
+    with pytest.raises(InsufficientPrivilege, match="deleted"):
+        sign_in(admin, role=role)
+    assert tables(admin) == before
+
+
+@pytest.mark.parametrize("role", ["authenticated", "service_role"])
+def test_not_even_when_nothing_is_left_but_the_tombstone(role: str, admin: Connection, store: Store) -> None:
+    store.apply(alone(upsert("user_1", version=1)))
+    store.apply(alone(delete("user_1", at=2)))
+    admin.execute("delete from public.users")
+    with pytest.raises(InsufficientPrivilege, match="deleted"):
+        sign_in(admin, role=role)
+    assert rows(admin, "select clerk_id from public.users") == []
+
+
+def test_an_id_of_somebody_else_leaves_no_trace(admin: Connection, store: Store) -> None:
+    store.apply(alone(delete("user_1", at=2)))
+    before = tables(admin)
+    with pytest.raises(InsufficientPrivilege, match="row-level security"):
+        sign_in(admin, ADA | {"sub": "user_2"})
+    assert tables(admin) == before
+
+
+def test_a_delete_that_arrives_during_the_login_waits_and_hides_the_row(
+    admin: Connection, store: Store, database: Database
+) -> None:
+    with database.connect() as browser:
+        with acting_as(browser, "authenticated", ADA):
+            browser.execute("insert into public.users (clerk_id) values ('user_1')")
+            deleting = started(lambda: store.apply([deleted("user", "user_1", at=2)]))
+            eventually(lambda: waiting(admin), lambda number: number == 1)
+        deleting.join(timeout=20)
+    assert value(admin, "select deleted_at is not null from public.users")
+    assert rows(admin, "select * from public.users_public") == []
+
+
+def test_a_login_that_arrives_during_the_delete_waits_and_is_refused(admin: Connection, database: Database) -> None:
+    refused: list[str] = []
+
+    def log_in() -> None:
+        with database.connect() as browser:
+            try:
+                sign_in(browser)
+            except InsufficientPrivilege as error:
+                refused.append(str(error.diag.message_primary))
+
+    batch = '[{"kind": "user", "id": "user_1", "source_updated_at": 2, "observed_at": 2, "deleted_at": 2}]'
+    with psycopg.connect(database.worker_url) as worker:
+        worker.execute("select * from clerk_sync.apply(%s::jsonb)", [batch])
+        login = started(log_in)
+        eventually(lambda: waiting(admin), lambda number: number == 1)
+    login.join(timeout=20)
+    assert refused == ["this user was deleted in Clerk"]
+    assert rows(admin, "select * from public.users") == []
+
+
+def test_a_login_and_the_first_webhook_at_the_same_moment_make_one_row(
+    admin: Connection, store: Store, database: Database
+) -> None:
+    with database.connect() as browser:
+        with acting_as(browser, "authenticated", ADA):
+            browser.execute("insert into public.users (clerk_id) values ('user_1')")
+            applying = started(lambda: store.apply(alone(upsert("user_1", version=3, first_name="Ada"))))
+            eventually(lambda: waiting(admin), lambda number: number == 1)
+        applying.join(timeout=20)
+    assert rows(admin, "select clerk_id, first_name from public.users") == [("user_1", "Ada")]
+    assert value(admin, "select (version).source_updated_at from clerk_sync.entities") == 3
+
+
+def started(act: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=act)
+    thread.start()
+    return thread
+
+
+def waiting(admin: Connection) -> int:
+    """How many sessions of this database wait for a lock."""
+    return int(
+        value(
+            admin,
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
+        )
+    )

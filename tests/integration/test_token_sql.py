@@ -1,0 +1,34 @@
+"""The SQL that `clerk-supabase token` prints acts as the bearer of the token."""
+
+from __future__ import annotations
+
+import pytest
+
+from clerk_supabase.claims import legacy_claims, session_claims
+from clerk_supabase.tokens import taken_apart
+from clerk_supabase_cli.token_mint import Mint, SigningKey, legacy_token
+from clerk_supabase_cli.token_report import sql
+from tests.integration.databases import Connection
+
+MINT = Mint(SigningKey.generate())
+HOSTILE = "'; drop table public.users; -- \\' $$ \u2028 \x1b"
+
+
+@pytest.mark.parametrize("version", ["1", "2", "legacy"])
+def test_the_printed_sql_runs_as_the_user_of_the_token(admin: Connection, version: str) -> None:
+    if version == "legacy":
+        claims = legacy_claims(taken_apart(legacy_token("user_2Ada", name=HOSTILE)).payload)
+    else:
+        token = MINT.session("user_2Ada", version=int(version), name=HOSTILE)
+        claims = session_claims(taken_apart(token).payload)
+    *statements, rollback = sql(claims)
+    assert (statements[0], rollback) == ("begin;", "rollback;")
+    admin.execute("insert into public.users (clerk_id) values ('user_2Ada'), ('user_2Bob')")
+    for statement in statements:
+        # Read from a terminal, as somebody pastes it.
+        admin.execute(statement.encode())
+    assert admin.execute("select clerk_id from public.users").fetchall() == [("user_2Ada",)]
+    [(name,)] = admin.execute("select auth.jwt() ->> 'name'").fetchall()
+    assert name == HOSTILE
+    admin.execute(rollback.encode())
+    assert admin.execute("select count(*) from public.users").fetchone() == (2,)

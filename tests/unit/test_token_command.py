@@ -1,0 +1,220 @@
+"""`clerk-supabase token`: says in words what a token is, and makes tokens for this machine."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from click.testing import CliRunner, Result
+
+from clerk_supabase.errors import KeysUnavailable, Refusal
+from clerk_supabase_cli.frontend_api import FrontendApi
+from clerk_supabase_cli.main import commands
+from clerk_supabase_cli.token_mint import LOCAL_ISSUER, LOCAL_JWT_SECRET, Mint, SigningKey, legacy_token
+from clerk_supabase_cli.token_report import ADVICE
+
+ADA: Final = "user_2Ada"
+KEY: Final = SigningKey.generate()
+MINT: Final = Mint(KEY)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that looks like a checkout, so that no test leaves a key in the real one."""
+    (tmp_path / "sql" / "migrations").mkdir(parents=True)
+    (tmp_path / "template.yaml").touch()
+    (tmp_path / "key.pem").write_text(KEY.public_pem)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str, stdin: str = "") -> Result:
+    environment = {"CLERK_PUBLISHABLE_KEY": None, "SUPABASE_JWT_SECRET": None}
+    return CliRunner().invoke(commands, ["token", *arguments], input=stdin, env=environment)
+
+
+def checked(token: str, *arguments: str) -> Result:
+    return run(token, "--pem", "key.pem", "--issuer", LOCAL_ISSUER, *arguments)
+
+
+def report(token: str, *arguments: str) -> dict[str, Any]:
+    found = json.loads(run(token, "--json", *arguments).stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def reasons(found: dict[str, Any]) -> list[str]:
+    return [problem["reason"] for problem in found["problems"]]
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_good_token_is_called_good_and_ends_with_success() -> None:
+    done = checked(MINT.session(ADA))
+    assert done.exit_code == 0
+    assert done.stdout.startswith("good: ")
+    assert "NOT CHECKED" not in done.stdout
+    assert f"user           {ADA}" in done.stdout
+
+
+def test_without_a_key_it_says_loudly_that_nothing_is_proven() -> None:
+    done = run(MINT.session(ADA))
+    assert done.exit_code == 1
+    assert done.stdout.startswith("SIGNATURE NOT CHECKED")
+    assert "good" not in done.stdout
+
+
+def test_without_a_key_it_still_says_what_is_wrong() -> None:
+    assert reasons(report(MINT.session(ADA, exp=1))) == [Refusal.EXPIRED]
+    assert reasons(report(legacy_token(ADA, role="anon", exp=1))) == [Refusal.EXPIRED, Refusal.ROLE]
+    assert reasons(report(MINT.session(ADA, sid=None))) == [Refusal.CLAIM_MISSING]
+
+
+@pytest.mark.usefixtures("checkout")
+def test_every_problem_comes_with_advice() -> None:
+    done = checked(MINT.session(ADA, exp=1, sts="pending"), "--authorized-party", "https://app.example.test")
+    assert done.exit_code == 1
+    assert "refused (expired): the token has expired\n    session tokens live 60 seconds" in done.stdout
+    assert "refused (authorized_party)" in done.stdout
+    assert "refused (session_not_active)" in done.stdout
+
+
+def test_there_is_advice_for_every_refusal() -> None:
+    assert set(ADVICE) == set(Refusal)
+
+
+@pytest.mark.usefixtures("checkout")
+def test_claims_of_a_forged_token_are_shown_but_not_called_good() -> None:
+    forged = SigningKey.generate().sign(MINT.payload(ADA))
+    done = checked(forged)
+    assert done.exit_code == 1
+    assert "refused (signature)" in done.stdout
+    assert ADA in done.stdout
+
+
+@pytest.mark.parametrize("given", ["{}", "  {}\n", "Bearer {}\n"])
+@pytest.mark.usefixtures("checkout")
+def test_a_token_is_read_from_standard_input_as_people_paste_it(given: str) -> None:
+    arguments = ["-", "--pem", "key.pem", "--issuer", LOCAL_ISSUER]
+    assert run(*arguments, stdin=given.format(MINT.session(ADA))).exit_code == 0
+
+
+def test_what_is_no_token_is_refused_with_advice() -> None:
+    done = run("pk_test_whatever")
+    assert done.exit_code == 1
+    assert "refused (malformed)" in done.stdout
+    assert "getToken()" in done.stdout
+
+
+def test_options_may_come_before_the_token() -> None:
+    assert json.loads(run("--json", MINT.session(ADA)).stdout)["claims"]["user_id"] == ADA
+    assert json.loads(run("verify", "--json", MINT.session(ADA)).stdout)["claims"]["user_id"] == ADA
+
+
+@pytest.mark.parametrize("arguments", [("-h",), ("--help",)])
+def test_help_shows_both_uses(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 0
+    assert {"mint", "verify"} <= set(done.stdout.split())
+
+
+def test_a_jwks_says_the_issuer_too() -> None:
+    with FrontendApi(KEY) as api:
+        good = run(Mint(KEY, api.issuer).session(ADA), "--jwks-url", api.jwks_url)
+        other = run(MINT.session(ADA), "--jwks-url", api.jwks_url)
+    assert good.exit_code == 0
+    assert "refused (issuer)" in other.stdout
+
+
+def test_keys_that_cannot_be_fetched_are_no_verdict() -> None:
+    with FrontendApi(KEY) as gone:
+        url = gone.jwks_url
+    done = run(MINT.session(ADA), "--jwks-url", url)
+    assert isinstance(done.exception, KeysUnavailable)
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_pem_without_an_issuer_asks_for_it() -> None:
+    done = run(MINT.session(ADA), "--pem", "key.pem")
+    assert done.exit_code == 2
+    assert "--issuer" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("--publishable-key", "sk_test_x"), ("--jwks-url", "http://clerk.example.test")])
+def test_settings_that_cannot_be_are_usage_errors(arguments: tuple[str, ...]) -> None:
+    assert run(MINT.session(ADA), *arguments).exit_code == 2
+
+
+def test_a_legacy_token_needs_the_projects_secret() -> None:
+    token = legacy_token(ADA)
+    assert run(token, "--secret", LOCAL_JWT_SECRET).exit_code == 0
+    assert reasons(report(token, "--secret", LOCAL_JWT_SECRET[::-1])) == [Refusal.SIGNATURE]
+    assert not report(token)["signature_checked"]
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_secret_does_not_make_the_public_key_a_secret() -> None:
+    # Both are given; the algorithm in the token says which is tried, never what with.
+    done = checked(legacy_token(ADA, secret=KEY.public_pem), "--secret", LOCAL_JWT_SECRET)
+    assert "refused (signature)" in done.stdout
+
+
+def test_impersonation_and_a_missing_role_are_pointed_out() -> None:
+    done = run(MINT.session(ADA, act={"sub": "user_2Boss"}, role=None))
+    assert "note: user_2Boss acts as this user" in done.stdout
+    assert '"role": "authenticated"' in done.stdout
+
+
+def test_nothing_in_a_token_moves_the_cursor() -> None:
+    hostile = "\x1b[2J\u009b2J\u202e"
+    token = MINT.session(ADA, azp=hostile, act={"sub": hostile}, name=f"o'{hostile}", o={"id": hostile, "slg": hostile})
+    assert not [line for line in run(token).stdout.splitlines() if not line.isprintable()]
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_a_minted_token_passes_its_own_check(checkout: Path, version: str) -> None:
+    minted = run(
+        *("mint", "--user", ADA, "--org", "org_2Acme", "--role", "org:admin", "--version", version),
+        *("--permission", "org:docs:read", "--permission", "org:billing:manage"),
+    )
+    assert minted.exit_code == 0
+    token = minted.stdout.strip()
+    assert "--pem" in minted.stderr
+    pem = str(checkout / ".local" / "clerk-public-key.pem")
+    found = report(token, "--pem", pem, "--issuer", LOCAL_ISSUER)
+    assert found["good"]
+    assert found["claims"]["organization"] == {
+        "id": "org_2Acme",
+        "slug": None,
+        "role": "org:admin",
+        "permissions": ["org:docs:read", "org:billing:manage"],
+    }
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_minted_legacy_token_passes_its_own_check() -> None:
+    token = run("mint", "--user", ADA, "--version", "legacy").stdout.strip()
+    assert report(token, "--secret", LOCAL_JWT_SECRET)["good"]
+
+
+def test_the_checkouts_key_is_made_once_and_readable_by_its_owner_only(checkout: Path) -> None:
+    first = SigningKey.of_checkout(checkout)
+    assert SigningKey.of_checkout(checkout).public_pem == first.public_pem
+    file = checkout / ".local" / "clerk-signing-key.pem"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--user", ADA, "--permission", "org:docs:read"),
+        ("--user", ADA, "--org", "org_2Acme", "--permission", "docs:read"),
+        ("--user", ADA, "--version", "3"),
+    ],
+)
+@pytest.mark.usefixtures("checkout")
+def test_what_cannot_be_minted_is_a_usage_error(arguments: tuple[str, ...]) -> None:
+    assert run("mint", *arguments).exit_code == 2

@@ -1,0 +1,601 @@
+"""Tokens: who is believed, and every reason why somebody is not."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clerk_supabase.claims import Actor, Claims, Organization
+from clerk_supabase.errors import Refusal, TokenRefused
+from clerk_supabase.jwks import FixedKeys, KeySet
+from clerk_supabase.settings import SettingsError
+from clerk_supabase.tokens import MAX_TOKEN_LENGTH, LegacyVerifier, SessionVerifier, keys_in_jwks, keys_in_pem
+from clerk_supabase_cli.token_mint import Mint, SigningKey, legacy_token
+from tests.clock import Clock
+from tests.unit.test_signature import modules_loaded_by
+
+ISSUER: Final = "https://clerk.example.test"
+ADA: Final = "user_2Ada"
+ACME: Final = Organization("org_2Acme", "acme", "org:admin", ("org:docs:read", "org:docs:write", "org:billing:read"))
+KEY: Final = SigningKey.generate()
+OTHER_KEY: Final = SigningKey.generate()
+NAMELESS_KEY: Final = SigningKey(OTHER_KEY.private, "ins_2Somebody")
+SECRET: Final = "a secret of the project, forty bytes long."
+NOW: Final = 1_790_000_000
+MINT: Final = Mint(KEY, ISSUER, clock=lambda: NOW)
+
+Verify = Callable[[str], Claims]
+
+
+def keys(*known: SigningKey) -> FixedKeys:
+    return FixedKeys(keys_in_jwks(json.dumps({"keys": [dict(key.jwk) for key in known]}).encode()))
+
+
+def verifier(**settings: Any) -> SessionVerifier:
+    return SessionVerifier(ISSUER, keys(KEY), **({"clock": lambda: NOW} | settings))
+
+
+def legacy_verifier(**settings: Any) -> LegacyVerifier:
+    return LegacyVerifier(SECRET, **({"clock": lambda: NOW} | settings))
+
+
+def legacy(user_id: str = ADA, organization: Organization | None = None, **changes: Any) -> str:
+    secret = changes.pop("secret", SECRET)
+    return legacy_token(user_id, organization, secret=secret, issuer=ISSUER, clock=lambda: NOW, **changes)
+
+
+def refusal(verify: Verify, token: str) -> Refusal:
+    with pytest.raises(TokenRefused) as caught:
+        verify(token)
+    return caught.value.reason
+
+
+def test_a_version_2_token_says_who_and_in_which_organization() -> None:
+    token = MINT.session(ADA, ACME, pla="o:team,u:free", act={"sub": "user_2Boss", "iss": "x", "sid": "sess_2B"})
+    assert verifier().verify(token) == Claims(
+        version="v2",
+        user_id=ADA,
+        session_id="sess_2Ada",
+        session_status="active",
+        issuer=ISSUER,
+        authorized_party="http://localhost:3000",
+        issued_at=NOW,
+        not_before=NOW - 10,
+        expires_at=NOW + 60,
+        organization=ACME,
+        role="authenticated",
+        audience=(),
+        factor_ages=(0, -1),
+        actor=Actor("user_2Boss", "sess_2B", "x", None),
+        plans=("o:team", "u:free"),
+        features=("o:docs", "o:billing"),
+        payload=payload_of(token),
+    )
+
+
+def test_a_version_1_token_says_the_same() -> None:
+    one = verifier().verify(MINT.session(ADA, ACME, version=1))
+    two = verifier().verify(MINT.session(ADA, ACME, version=2))
+    assert (one.version, two.version) == ("v1", "v2")
+    assert one.organization == two.organization == ACME
+    assert (one.user_id, one.session_id, one.factor_ages) == (two.user_id, two.session_id, two.factor_ages)
+
+
+def test_a_legacy_token_says_who_and_belongs_to_no_session() -> None:
+    claims = legacy_verifier(issuer=ISSUER).verify(legacy(ADA, ACME))
+    assert (claims.version, claims.user_id, claims.session_id) == ("legacy", ADA, None)
+    assert claims.organization == ACME
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_without_an_active_organization_there_is_none(version: int) -> None:
+    assert verifier().verify(MINT.session(ADA, version=version)).organization is None
+
+
+@pytest.mark.parametrize(
+    ("version", "changes"),
+    [
+        (1, {"org_id": "org_2Acme", "org_role": "admin"}),
+        (1, {"org_id": "org_2Acme", "org_role": "org:admin"}),
+        (2, {"o": {"id": "org_2Acme", "rol": "admin"}}),
+        (2, {"o": {"id": "org_2Acme", "rol": "org:admin"}}),
+    ],
+)
+def test_a_role_is_always_spelled_with_its_prefix(version: int, changes: dict[str, Any]) -> None:
+    organization = verifier().verify(MINT.session(ADA, version=version, **changes)).organization
+    assert organization == Organization("org_2Acme", None, "org:admin", ())
+
+
+def test_a_version_does_not_read_the_claims_of_the_other() -> None:
+    version_1: dict[str, Any] = {"org_id": "org_2Other", "org_role": "org:admin", "org_permissions": ["org:docs:read"]}
+    assert verifier().verify(MINT.session(ADA, **version_1)).organization is None
+    assert verifier().verify(MINT.session(ADA, version=1, o={"id": "org_2Other", "rol": "admin"})).organization is None
+
+
+def test_claims_hold_the_json_as_it_was_signed() -> None:
+    text = json.dumps(MINT.payload(ADA, ACME, name="Ada \u2028 Lovelace"), indent=1)
+    assert verifier().verify(KEY.sign(text.encode())).payload == text
+
+
+def test_unknown_claims_and_headers_do_not_matter() -> None:
+    token = KEY.sign(MINT.payload(ADA, aud="an-api", custom={"deep": [1, None]}), oiat=NOW, jku="https://evil.test")
+    assert verifier().verify(token).user_id == ADA
+
+
+# Every refusal, by what is done to a good token.
+
+
+def payload(**changes: Any) -> str:
+    return MINT.session(ADA, ACME, **changes)
+
+
+SESSION_REFUSALS: Final[list[tuple[str, str, Refusal]]] = [
+    ("empty", "", Refusal.MALFORMED),
+    ("one part", "eyJ", Refusal.MALFORMED),
+    ("four parts", payload() + ".e30", Refusal.MALFORMED),
+    ("an empty signature", payload().rpartition(".")[0] + ".", Refusal.MALFORMED),
+    ("a header before it", "Bearer " + payload(), Refusal.MALFORMED),
+    ("a line end behind it", payload() + "\n", Refusal.MALFORMED),
+    ("padding", payload() + "=", Refusal.MALFORMED),
+    ("base64 of the other alphabet", "+/+/." + payload().partition(".")[2], Refusal.MALFORMED),
+    ("another script", "\u0435" + payload()[1:], Refusal.MALFORMED),
+    ("a header that is not JSON", "bm90." + payload().partition(".")[2], Refusal.MALFORMED),
+    ("a header that is a list", "W10." + payload().partition(".")[2], Refusal.MALFORMED),
+    ("a header that is deep", jwt.utils.base64url_encode(b"[" * 9000).decode() + ".e30.eA", Refusal.MALFORMED),
+    ("too long", "a" * (MAX_TOKEN_LENGTH + 1), Refusal.TOO_LONG),
+    ("too long, well signed", payload(padding="x" * MAX_TOKEN_LENGTH), Refusal.TOO_LONG),
+    ("the payload is not JSON", "", Refusal.MALFORMED),
+    ("another typ", KEY.sign(MINT.payload(ADA), typ="at+jwt"), Refusal.TYPE),
+    ("OAuth", KEY.sign(MINT.payload(ADA), typ="application/at+jwt"), Refusal.TYPE),
+    ("no typ", KEY.sign(MINT.payload(ADA), typ=None), Refusal.TYPE),
+    ("crit", KEY.sign(MINT.payload(ADA), crit=["b64"]), Refusal.CRITICAL_HEADER),
+    ("template category", KEY.sign(MINT.payload(ADA), cat="cl_B7d4PD222AAA"), Refusal.TEMPLATE),
+    ("machine category", KEY.sign(MINT.payload(ADA), cat="cl_B7d4PD333AAA"), Refusal.MACHINE),
+    ("machine subject", payload(sub="mch_2Robot"), Refusal.MACHINE),
+    ("somebody else's key", OTHER_KEY.sign(MINT.payload(ADA)), Refusal.SIGNATURE),
+    ("unknown kid", NAMELESS_KEY.sign(MINT.payload(ADA)), Refusal.UNKNOWN_KEY),
+    ("unknown kid, right key", KEY.sign(MINT.payload(ADA), kid="ins_2Other"), Refusal.UNKNOWN_KEY),
+    ("no kid", KEY.sign(MINT.payload(ADA), kid=None), Refusal.UNKNOWN_KEY),
+    ("version 3", payload(v=3), Refusal.VERSION),
+    ("version true", payload(v=True), Refusal.VERSION),
+    ("version as text", payload(v="2"), Refusal.VERSION),
+    ("no exp", payload(exp=None), Refusal.CLAIM_MISSING),
+    ("no iat", payload(iat=None), Refusal.CLAIM_MISSING),
+    ("no sub", payload(sub=None), Refusal.CLAIM_MISSING),
+    ("empty sub", payload(sub=""), Refusal.CLAIM_MISSING),
+    ("no sid, as from a template", payload(sid=None), Refusal.CLAIM_MISSING),
+    ("no iss", payload(iss=None), Refusal.CLAIM_MISSING),
+    ("an organization without id", payload(o={"rol": "admin"}), Refusal.CLAIM_MISSING),
+    ("exp as text", payload(exp=str(NOW + 60)), Refusal.CLAIM_MALFORMED),
+    ("exp true", payload(exp=True), Refusal.CLAIM_MALFORMED),
+    ("exp beyond any date", payload(exp=10**30), Refusal.CLAIM_MALFORMED),
+    ("exp negative", payload(exp=-1), Refusal.CLAIM_MALFORMED),
+    ("nbf as a list", payload(nbf=[NOW]), Refusal.CLAIM_MALFORMED),
+    ("sub a number", payload(sub=7), Refusal.CLAIM_MALFORMED),
+    ("sub a uuid", payload(sub="2f1e8a52-5f0a-4b52-9df4-0a0a0a0a0a0a"), Refusal.CLAIM_MALFORMED),
+    ("sub only a prefix", payload(sub="user_"), Refusal.CLAIM_MALFORMED),
+    ("sub with a control character", payload(sub="user_2Ada\x00"), Refusal.CLAIM_MALFORMED),
+    ("sub with a blank", payload(sub="user_2Ada x"), Refusal.CLAIM_MALFORMED),
+    ("sub endless", payload(sub="user_" + "x" * 300), Refusal.CLAIM_MALFORMED),
+    ("sid of another kind", payload(sid="client_2Ada"), Refusal.CLAIM_MALFORMED),
+    ("iss a list", payload(iss=[ISSUER]), Refusal.CLAIM_MALFORMED),
+    ("azp a list", payload(azp=["http://localhost:3000"]), Refusal.CLAIM_MALFORMED),
+    ("o a list", payload(o=[]), Refusal.CLAIM_MALFORMED),
+    ("per a list", payload(o={"id": "org_2Acme", "per": ["read"], "fpm": "1"}), Refusal.CLAIM_MALFORMED),
+    ("fpm a number", payload(o={"id": "org_2Acme", "per": "read", "fpm": 1}), Refusal.CLAIM_MALFORMED),
+    ("fea without scope", payload(fea="docs"), Refusal.CLAIM_MALFORMED),
+    ("pla without scope", payload(pla="pro"), Refusal.CLAIM_MALFORMED),
+    ("version 1 permissions as text", payload(version=1, org_permissions="org:docs:read"), Refusal.CLAIM_MALFORMED),
+    ("version 1 permissions of numbers", payload(version=1, org_permissions=[1]), Refusal.CLAIM_MALFORMED),
+    ("an actor that is none", payload(act="user_2Boss"), Refusal.CLAIM_MALFORMED),
+    ("an actor without sub", payload(act={}), Refusal.CLAIM_MISSING),
+    ("one factor", payload(fva=[1]), Refusal.CLAIM_MALFORMED),
+    ("factors of truth", payload(fva=[True, 1]), Refusal.CLAIM_MALFORMED),
+    ("expired", payload(exp=NOW - 5), Refusal.EXPIRED),
+    ("not yet valid", payload(nbf=NOW + 6), Refusal.NOT_YET_VALID),
+    ("issued in the future", payload(iat=NOW + 6), Refusal.ISSUED_IN_FUTURE),
+    ("another issuer", payload(iss="https://clerk.other.test"), Refusal.ISSUER),
+    ("the issuer with a slash", payload(iss=ISSUER + "/"), Refusal.ISSUER),
+    ("pending", payload(sts="pending"), Refusal.SESSION_NOT_ACTIVE),
+    ("a status of tomorrow", payload(sts="revoked"), Refusal.SESSION_NOT_ACTIVE),
+    ("legacy", legacy(), Refusal.ALGORITHM),
+]
+
+
+def test_a_payload_that_is_not_an_object_is_refused_though_well_signed() -> None:
+    for data in (b"", b"not JSON", b"[]", b'"text"', b"null", b'{"sub":"\xff"}', b'{"sub": NaN}', b"{}{}", b"[" * 9000):
+        assert refusal(verifier().verify, KEY.sign(data)) is Refusal.MALFORMED
+
+
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [
+        pytest.param(token, reason, id=title)
+        for title, token, reason in SESSION_REFUSALS
+        if title != "the payload is not JSON"
+    ],
+)
+def test_a_session_token_is_refused_for_its_own_reason(token: str, reason: Refusal) -> None:
+    assert refusal(verifier().verify, token) is reason
+
+
+@pytest.mark.parametrize(
+    "algorithm", ["none", "None", "HS256", "RS384", "RS512", "PS256", "ES256", "rs256", "", None, 1, []]
+)
+def test_no_other_algorithm_is_accepted(algorithm: object) -> None:
+    assert refusal(verifier().verify, assembled({"alg": algorithm}, b"signature")) is Refusal.ALGORITHM
+
+
+@pytest.mark.parametrize("form", ["pem", "der", "jwk", "modulus"])
+def test_a_token_signed_with_the_public_key_as_a_secret_is_refused(form: str) -> None:
+    public = KEY.private.public_key()
+    secret = {
+        "pem": KEY.public_pem.encode(),
+        "der": public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        "jwk": json.dumps(dict(KEY.jwk)).encode(),
+        "modulus": str(KEY.jwk["n"]).encode(),
+    }[form]
+    token = assembled({"alg": "HS256"}, lambda signing: hmac.digest(secret, signing, hashlib.sha256))
+    assert refusal(verifier().verify, token) is Refusal.ALGORITHM
+    assert refusal(SessionVerifier(ISSUER, keys_in_pem(KEY.public_pem)).verify, token) is Refusal.ALGORITHM
+
+
+def test_the_signature_comes_before_the_claims() -> None:
+    assert refusal(verifier().verify, OTHER_KEY.sign({"exp": 1})) is Refusal.SIGNATURE
+
+
+def test_the_key_of_another_instance_does_not_speak_for_this_one() -> None:
+    # One server that checks tokens of two instances: neither knows the other's keys.
+    theirs = Mint(NAMELESS_KEY, "https://clerk.other.test", clock=lambda: NOW)
+    other = SessionVerifier(theirs.issuer, keys(NAMELESS_KEY), clock=lambda: NOW)
+    assert other.verify(theirs.session(ADA)).user_id == ADA
+    assert refusal(verifier().verify, theirs.session(ADA)) is Refusal.UNKNOWN_KEY
+    assert refusal(verifier().verify, theirs.session(ADA, iss=ISSUER)) is Refusal.UNKNOWN_KEY
+    assert refusal(other.verify, theirs.session(ADA, iss=ISSUER)) is Refusal.ISSUER
+
+
+def test_five_seconds_are_forgiven_each_way() -> None:
+    assert verifier().verify(payload(exp=NOW - 4, nbf=NOW + 5, iat=NOW + 5)).user_id == ADA
+
+
+def test_times_may_be_fractions() -> None:
+    assert verifier().verify(payload(exp=NOW + 0.5)).expires_at == NOW
+
+
+def test_a_token_without_nbf_is_valid_at_once() -> None:
+    assert verifier().verify(payload(nbf=None)).not_before is None
+
+
+def test_only_the_origins_that_are_allowed_may_use_their_tokens() -> None:
+    strict = verifier(authorized_parties=["https://app.example.test"])
+    assert strict.verify(payload(azp="https://app.example.test")).authorized_party == "https://app.example.test"
+    assert refusal(strict.verify, payload(azp="https://evil.test")) is Refusal.AUTHORIZED_PARTY
+    assert refusal(strict.verify, payload(azp="https://app.example.test.evil.test")) is Refusal.AUTHORIZED_PARTY
+
+
+@pytest.mark.parametrize("azp", [None, ""])
+def test_a_token_without_origin_passes_only_where_native_apps_are_allowed(azp: str | None) -> None:
+    parties = ["https://app.example.test"]
+    assert refusal(verifier(authorized_parties=parties).verify, payload(azp=azp)) is Refusal.AUTHORIZED_PARTY_MISSING
+    lenient = verifier(authorized_parties=parties, accept_missing_party=True)
+    assert lenient.verify(payload(azp=azp)).authorized_party is None
+    assert refusal(lenient.verify, payload(azp="https://evil.test")) is Refusal.AUTHORIZED_PARTY
+
+
+def test_all_problems_are_found_not_only_the_first() -> None:
+    strict = verifier(authorized_parties=["https://app.example.test"])
+    claims = strict.authenticate(payload(exp=NOW - 60, iss="https://clerk.other.test", sts="pending"))
+    assert [problem.reason for problem in strict.problems(claims)] == [
+        *(Refusal.EXPIRED, Refusal.ISSUER, Refusal.AUTHORIZED_PARTY, Refusal.SESSION_NOT_ACTIVE)
+    ]
+
+
+def test_a_refusal_quotes_nothing_that_was_sent() -> None:
+    marker = "quoted_by_mistake"
+    for token in (
+        KEY.sign(MINT.payload(ADA), typ=marker),
+        OTHER_KEY.sign(MINT.payload(ADA), kid=marker),
+        payload(iss=marker),
+        payload(sub=marker),
+        payload(sts=marker),
+        payload(fea=marker),
+        KEY.sign(marker.encode()),
+        marker,
+    ):
+        with pytest.raises(TokenRefused) as caught:
+            verifier(authorized_parties=["x"]).verify(token)
+        assert marker not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("token", "reason"),
+    [
+        (legacy(secret=SECRET[::-1]), Refusal.SIGNATURE),
+        (legacy(exp=None), Refusal.CLAIM_MISSING),
+        (legacy(iat=None), Refusal.CLAIM_MISSING),
+        (legacy(sub=None), Refusal.CLAIM_MISSING),
+        # Supabase's own users, and its keys `anon` and `service_role`, which the same secret signs.
+        (legacy("2f1e8a52-5f0a-4b52-9df4-0a0a0a0a0a0a"), Refusal.CLAIM_MALFORMED),
+        (legacy(sub=None, aud=None, role="service_role"), Refusal.CLAIM_MISSING),
+        (legacy(role="service_role"), Refusal.ROLE),
+        (legacy(role=None), Refusal.ROLE),
+        (legacy(aud=None), Refusal.AUDIENCE),
+        (legacy(aud="anon"), Refusal.AUDIENCE),
+        (legacy(aud={"authenticated": True}), Refusal.CLAIM_MALFORMED),
+        (legacy(exp=NOW - 5), Refusal.EXPIRED),
+        (legacy(nbf=NOW + 6), Refusal.NOT_YET_VALID),
+        (legacy(iss="https://clerk.other.test"), Refusal.ISSUER),
+        (MINT.session(ADA), Refusal.ALGORITHM),
+        (legacy().rpartition(".")[0] + ".", Refusal.MALFORMED),
+    ],
+)
+def test_a_legacy_token_is_refused_for_its_own_reason(token: str, reason: Refusal) -> None:
+    assert refusal(legacy_verifier(issuer=ISSUER).verify, token) is reason
+
+
+def test_several_audiences_may_include_authenticated() -> None:
+    assert legacy_verifier().verify(legacy(aud=["x", "authenticated"])).audience == ("x", "authenticated")
+
+
+@pytest.mark.parametrize("secret", ["", "short", "x" * 31, KEY.public_pem, '{"kty": "oct", "k": "' + "x" * 40 + '"}'])
+def test_a_secret_that_is_short_or_a_key_of_another_kind_is_refused(secret: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        LegacyVerifier(secret)
+    assert not secret or secret not in str(caught.value)
+
+
+def test_a_pem_needs_no_network_and_no_kid() -> None:
+    networkless = SessionVerifier(ISSUER, keys_in_pem(KEY.public_pem), clock=lambda: NOW)
+    assert networkless.verify(MINT.session(ADA)).user_id == ADA
+    one_line = SessionVerifier(ISSUER, keys_in_pem(KEY.public_pem.replace("\n", "\\n")), clock=lambda: NOW)
+    assert one_line.verify(KEY.sign(MINT.payload(ADA), kid="ins_2Any")).user_id == ADA
+    assert refusal(networkless.verify, OTHER_KEY.sign(MINT.payload(ADA))) is Refusal.SIGNATURE
+
+
+def private_pem(key: SigningKey) -> str:
+    return key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+@pytest.mark.parametrize(
+    "pem",
+    [
+        "",
+        "text",
+        "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----",
+        private_pem(KEY),
+        ec.generate_private_key(ec.SECP256R1())
+        .public_key()
+        .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        .decode(),
+        SigningKey.generate(bits=1024).public_pem,
+    ],
+    ids=["nothing", "text", "broken", "private", "elliptic", "short"],
+)
+def test_a_pem_that_is_no_public_rsa_key_is_refused(pem: str) -> None:
+    with pytest.raises(SettingsError, match="public RSA key"):
+        keys_in_pem(pem)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kty": "EC"},
+        {"use": "enc"},
+        {"alg": "RS512"},
+        {"alg": "HS256"},
+        {"kid": None},
+        {"n": None},
+        {"n": 7},
+        {"n": "!"},
+        {"e": "AQ"},
+        dict(jwt.algorithms.RSAAlgorithm.to_jwk(KEY.private, as_dict=True)) | {"key_ops": ["verify"]},
+        {"key_ops": ["sign"]},
+        {"key_ops": "verify"},
+        dict(SigningKey.generate(bits=1024).jwk),
+    ],
+)
+def test_of_a_jwks_only_public_rsa_keys_for_signatures_are_taken(changes: Mapping[str, Any]) -> None:
+    useless = dict(KEY.jwk) | {"kid": "ins_2Useless"} | dict(changes)
+    with pytest.raises(ValueError, match="no RSA key"):
+        keys_in_jwks(json.dumps({"keys": [useless]}).encode())
+    taken = keys_in_jwks(json.dumps({"keys": [useless, None, "text", dict(KEY.jwk)]}).encode())
+    assert list(taken.by_kid) == [KEY.kid]
+
+
+@pytest.mark.parametrize("document", [b"", b"[]", b"{}", b"7", b'"x"', b'{"keys": {}}', b'{"keys": null}', b"[" * 9000])
+def test_a_document_that_is_no_jwks_is_refused(document: bytes) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        keys_in_jwks(document)
+
+
+def test_two_keys_may_share_a_name_while_one_replaces_the_other() -> None:
+    both = SessionVerifier(ISSUER, keys(OTHER_KEY, KEY), clock=lambda: NOW)
+    assert both.verify(MINT.session(ADA)).user_id == ADA
+    assert both.verify(OTHER_KEY.sign(MINT.payload(ADA))).user_id == ADA
+
+
+def test_a_verifier_needs_an_issuer() -> None:
+    with pytest.raises(SettingsError):
+        SessionVerifier("", keys(KEY))
+
+
+def test_a_signature_has_one_spelling() -> None:
+    # The last character of 256 bytes holds four bits that mean nothing.
+    token = payload()
+    digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    other = digits[digits.index(token[-1]) ^ 1]
+    assert refusal(verifier().verify, token[:-1] + other) is Refusal.MALFORMED
+
+
+# Junk: never an error of another kind, never accepted, never where the library refuses.
+
+GOOD: Final = Mint(KEY, ISSUER).session(ADA, ACME, lifetime=10**6)
+GOOD_LEGACY: Final = legacy_token(ADA, ACME, secret=SECRET, lifetime=10**6)
+CHARACTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=+/ \n\u0435\U0001f600"
+everything: Final = (SessionVerifier(ISSUER, keys(KEY)), LegacyVerifier(SECRET))
+
+
+def is_accepted(verify: Verify, token: str) -> bool:
+    try:
+        verify(token)
+    except TokenRefused:
+        return False
+    return True
+
+
+@given(st.text(alphabet=st.characters(), max_size=200) | st.text(alphabet=CHARACTERS, max_size=400))
+def test_junk_is_refused(junk: str) -> None:
+    assert not any(is_accepted(one.verify, junk) for one in everything)
+
+
+@given(st.sampled_from([GOOD, GOOD_LEGACY]), st.data())
+def test_a_token_with_one_character_changed_is_refused(token: str, data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(token) - 1))
+    character = data.draw(st.sampled_from(CHARACTERS))
+    changed = token[:place] + character + token[place + 1 :]
+    if changed != token:
+        assert not any(is_accepted(one.verify, changed) for one in everything)
+
+
+@given(
+    st.sampled_from([GOOD, GOOD_LEGACY]), st.integers(0, 2000), st.integers(0, 2000), st.text(CHARACTERS, max_size=9)
+)
+def test_a_token_with_a_piece_replaced_is_refused(token: str, start: int, end: int, piece: str) -> None:
+    changed = token[:start] + piece + token[end:]
+    if changed != token:
+        assert not any(is_accepted(one.verify, changed) for one in everything)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+CLAIM_NAMES: Final = [
+    *("sub", "sid", "iss", "exp", "iat", "nbf", "azp", "sts", "v", "o", "fea", "pla", "act", "fva", "aud", "role"),
+    *("org_id", "org_slug", "org_role", "org_permissions", "jti"),
+]
+
+
+@given(st.dictionaries(st.sampled_from(CLAIM_NAMES), json_values, max_size=4), st.sampled_from([1, 2]))
+def test_any_claims_are_normalised_or_refused(changes: dict[str, Any], version: int) -> None:
+    said = MINT.payload(ADA, ACME, version=version) | changes
+    try:
+        claims = verifier().verify(KEY.sign(json.dumps(said).encode()))
+    except TokenRefused:
+        return
+    assert (claims.user_id, claims.issuer) == (said["sub"], ISSUER)
+    assert said["exp"] > NOW - 5
+    if claims.organization is not None:
+        assert all(isinstance(permission, str) for permission in claims.organization.permissions)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["alg", "typ", "kid", "crit", "b64", "cat", "jwk", "x5c"]), json_values, max_size=3)
+)
+def test_any_header_is_understood_or_refused(changes: dict[str, Any]) -> None:
+    token = KEY.sign(MINT.payload(ADA), **changes)
+    if is_accepted(verifier().verify, token):
+        assert library_accepts(token)
+
+
+@given(st.sampled_from([GOOD, GOOD[:-1], GOOD + "=", GOOD.replace(".", "..", 1)]) | st.text(CHARACTERS, max_size=60))
+def test_what_is_accepted_is_accepted_by_the_library_too(token: str) -> None:
+    if is_accepted(everything[0].verify, token):
+        assert library_accepts(token)
+
+
+def library_accepts(token: str) -> bool:
+    try:
+        jwt.PyJWS().decode(token, KEY.private.public_key(), algorithms=["RS256"])
+    except jwt.PyJWTError:
+        return False
+    return True
+
+
+@dataclass
+class CountingKeys:
+    """Keys that say how often they are asked for, and give newer ones when there are."""
+
+    known: KeySet
+    newer: KeySet | None = None
+    looks: list[KeySet] = field(default_factory=list)
+
+    def current(self) -> KeySet:
+        return self.known
+
+    def newer_than(self, known: KeySet) -> KeySet | None:
+        self.looks.append(known)
+        return self.newer
+
+
+def test_a_good_token_makes_nobody_look_for_newer_keys() -> None:
+    source = CountingKeys(keys(KEY).keys)
+    SessionVerifier(ISSUER, source, clock=lambda: NOW).verify(MINT.session(ADA))
+    assert source.looks == []
+
+
+@pytest.mark.parametrize("kid", [KEY.kid, "ins_2New"])
+def test_a_rotated_key_is_found_whether_it_keeps_its_name_or_not(kid: str) -> None:
+    # Clerk names a key by the id of the instance, which a rotation does not change.
+    rotated = SigningKey(OTHER_KEY.private, kid)
+    source = CountingKeys(keys(KEY).keys, keys(rotated).keys)
+    checker = SessionVerifier(ISSUER, source, clock=lambda: NOW)
+    assert checker.verify(rotated.sign(MINT.payload(ADA))).user_id == ADA
+
+
+def test_what_is_refused_before_the_signature_makes_nobody_look_for_newer_keys() -> None:
+    source = CountingKeys(keys(KEY).keys)
+    checker = SessionVerifier(ISSUER, source)
+    for token in ("junk", assembled({"alg": "none"}, b"x"), KEY.sign({}, typ="at+jwt"), KEY.sign({}, crit=["x"])):
+        refusal(checker.verify, token)
+    assert source.looks == []
+
+
+def test_the_clock_is_the_verifiers_own() -> None:
+    clock = Clock(NOW)
+    checker = verifier(clock=clock)
+    token = MINT.session(ADA)
+    checker.verify(token)
+    clock.now += 64
+    checker.verify(token)
+    clock.now += 1
+    assert refusal(checker.verify, token) is Refusal.EXPIRED
+
+
+def test_ingest_and_sync_start_without_what_only_tokens_need(root: Path) -> None:
+    for function in ("ingest", "sync"):
+        assert not modules_loaded_by(function, root) & {"jwt", "cryptography", "clerk_supabase.tokens"}
+
+
+def test_a_minted_token_is_good_now() -> None:
+    token = Mint(KEY, ISSUER).session(ADA)
+    assert SessionVerifier(ISSUER, keys(KEY)).verify(token).issued_at == pytest.approx(time.time(), abs=30)
+
+
+def payload_of(token: str) -> str:
+    segment = token.split(".")[1]
+    return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4)).decode()
+
+
+def assembled(header: Mapping[str, Any], signature: bytes | Callable[[bytes], bytes]) -> str:
+    """The good claims under any header, with any signature."""
+    full = {"typ": "JWT", "kid": KEY.kid} | dict(header)
+    data = json.dumps(MINT.payload(ADA)).encode()
+    signing = b".".join(map(jwt.utils.base64url_encode, (json.dumps(full).encode(), data)))
+    made = signature if isinstance(signature, bytes) else signature(signing)
+    return (signing + b"." + jwt.utils.base64url_encode(made)).decode()
