@@ -1,4 +1,4 @@
-"""The main job on this machine: deploy, send webhooks, wait, and compare Postgres with Clerk."""
+"""The main job on this machine: deploy, send webhooks, lose some, reconcile, and compare Postgres with Clerk."""
 
 from __future__ import annotations
 
@@ -64,11 +64,15 @@ class Demo:
         with self._progress() as progress:
             stack = LocalStack(self._root, progress=_Steps(progress))
             with stack, psycopg.connect(stack.database_url, autocommit=True) as database:
+                with stack.clerk.writing() as clerk:
+                    clerk.users.update(self._traffic.users)
                 self._send(stack, progress)
                 self._wait_until_drained(stack, database, progress)
-                difference = _compare(database, self._traffic)
+                before = _compare(database, self._traffic)
                 outcomes = _outcomes(database)
-        self._print(outcomes, difference)
+                self._reconcile(stack, database, progress)
+                difference = _compare(database, self._traffic)
+        self._print(outcomes, before, difference)
         return difference.total
 
     @contextmanager
@@ -100,7 +104,18 @@ class Demo:
             time.sleep(0.1)
         progress.update(task, completed=done)
 
-    def _print(self, outcomes: Counter[str], difference: Difference) -> None:
+    def _reconcile(self, stack: LocalStack, database: psycopg.Connection, progress: Progress) -> None:
+        """Lets the deployed function compare everything, as it does every night, and waits for its repairs."""
+        task = progress.add_task("Reconcile with Clerk's API", total=1)
+        stack.reconcile("full")
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        while _queued(stack) or _compare(database, self._traffic).total:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.1)
+        progress.advance(task)
+
+    def _print(self, outcomes: Counter[str], before: Difference, difference: Difference) -> None:
         traffic = self._traffic
         table = Table("what", "count", title=f"Clerk and Postgres, seed {self._seed}")
         table.columns[1].justify = "right"
@@ -111,8 +126,12 @@ class Demo:
             "stale (a newer version was there)": outcomes["stale"],
             "deleted": outcomes["deleted"],
             "refused (the user was deleted before)": outcomes["refused"],
-            "rows in Postgres": difference.found,
-            "rows expected": len(traffic.users),
+            "lost for good": traffic.lost,
+            "users whom Postgres therefore lacked": before.missing,
+            "users of whom it knew an old state": before.different,
+            "users whom Clerk no longer had": before.extra,
+            "rows in Postgres after reconcile": difference.found,
+            "users in Clerk": len(traffic.users),
         }
         for name, count in rows.items():
             table.add_row(name, str(count))

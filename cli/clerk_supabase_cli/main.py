@@ -10,7 +10,7 @@ import threading
 import click
 from rich.console import Console
 
-from clerk_supabase.errors import KeysUnavailable
+from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase_cli import status
 from clerk_supabase_cli.database import DatabaseFailed
 from clerk_supabase_cli.deliveries import api_gateway_event, sign
@@ -32,6 +32,7 @@ from clerk_supabase_cli.printing import print_json
 from clerk_supabase_cli.processes import LocalStackError
 from clerk_supabase_cli.project import ProjectNotFound, find_root
 from clerk_supabase_cli.queues import QueuesUnreachable
+from clerk_supabase_cli.reconcile_commands import NoSuchRun, reconcile_commands, resync_command, undo_command
 from clerk_supabase_cli.sample_events import NoSuchSample, sample_event
 from clerk_supabase_cli.simulation import simulate
 from clerk_supabase_cli.stack import LocalStack
@@ -39,11 +40,12 @@ from clerk_supabase_cli.token_commands import token_commands
 
 # Failures whose message says all there is to know.
 _KNOWN = (
+    ClerkSupabaseError,
     DatabaseFailed,
-    KeysUnavailable,
     LocalStackError,
     MigrationFailed,
     NoSuchEvent,
+    NoSuchRun,
     NoSuchSample,
     NotPossible,
     ProjectNotFound,
@@ -61,6 +63,9 @@ def commands() -> None:
 
 
 commands.add_command(parked_commands)
+commands.add_command(reconcile_commands)
+commands.add_command(resync_command)
+commands.add_command(undo_command)
 
 
 @commands.command("migrate")
@@ -99,21 +104,33 @@ def event_command(name: str, object_id: str | None, secret: str) -> None:
 
 @commands.command("dev")
 @click.option("--port", default=4566, show_default=True, type=click.IntRange(1, 65535), help="Of the emulated AWS.")
-def dev_command(port: int) -> None:
-    """Keep the whole stack running on this machine until Ctrl-C."""
-    with LocalStack(find_root(), port=port, webhook_secret=LOCAL_SECRET, progress=_say) as stack:
+@click.option(
+    "--clerk-port",
+    default=4567,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="Of the stand-in for Clerk's Backend API.",
+)
+def dev_command(port: int, clerk_port: int) -> None:
+    """Keep the whole stack running on this machine until Ctrl-C.
+
+    The schedules of reconcile are off here: the stand-in for Clerk knows nothing of the webhooks you send.
+    """
+    with LocalStack(find_root(), port=port, clerk_port=clerk_port, webhook_secret=LOCAL_SECRET, progress=_say) as stack:
         click.echo(
             f"""
 webhook URL     {stack.webhook_url}
 signing secret  {stack.webhook_secret}
 database        {stack.database_url}
 emulated AWS    {stack.ministack.endpoint}
+Clerk's API     {stack.clerk.url}, a stand-in without users
 logs            {stack.logs}
 
 For the other commands, in another terminal:
 
 export DATABASE_URL='{stack.database_url}' CLERK_SUPABASE_STACK={stack.name}
 export AWS_ENDPOINT_URL={stack.ministack.endpoint} AWS_REGION={REGION} AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
+export CLERK_API_URL={stack.clerk.url} CLERK_SECRET_KEY={stack.clerk.answers.key}
 
 Ctrl-C ends it."""
         )

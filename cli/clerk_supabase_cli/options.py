@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from clerk_supabase.clerk_http import BASE_URL
 from clerk_supabase_cli.queues import OUTPUTS, Queues
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -27,6 +28,11 @@ def queue_options(command: Command) -> Command:
     """Adds the options that say where the queues are; `named_queues` makes something of them."""
     command = click.option("--parked-queue-url", help="The same for the parked queue.")(command)
     command = click.option("--dead-letter-queue-url", help="The same for the dead letters.")(command)
+    return sync_queue_options(command)
+
+
+def sync_queue_options(command: Command) -> Command:
+    """Adds the options that say where the sync queue is."""
     command = click.option("--sync-queue-url", help="Instead of what the stack says.")(command)
     return click.option(
         "--stack-name",
@@ -39,8 +45,8 @@ def queue_options(command: Command) -> Command:
 def named_queues(
     stack_name: str | None,
     sync_queue_url: str | None,
-    dead_letter_queue_url: str | None,
-    parked_queue_url: str | None,
+    dead_letter_queue_url: str | None = None,
+    parked_queue_url: str | None = None,
 ) -> Queues | None:
     """The queues by the options of the same names; None when nobody named any. Raises QueuesUnreachable.
 
@@ -54,6 +60,15 @@ def named_queues(
 
 
 HOW_TO_NAME_QUEUES: Final = "--stack-name NAME (or CLERK_SUPABASE_STACK=NAME)"
+
+
+clerk_api_url_option = click.option(
+    "--clerk-api-url",
+    envvar="CLERK_API_URL",
+    default=BASE_URL,
+    show_default=True,
+    help="Address of Clerk's Backend API; another one only for tests.  [env: CLERK_API_URL]",
+)
 
 
 class Moment(click.ParamType[datetime]):

@@ -1,36 +1,49 @@
 """The whole bundle on this machine: an embedded Postgres, MiniStack, and the real template deployed into it.
 
-Nothing home-made stands in for AWS: the build is `sam build`, the deployment is `sam deploy`.
+Nothing home-made stands in for AWS: the build is `sam build`, the deployment is `sam deploy`. For Clerk's Backend API,
+which nobody can run, there is a stand-in of our own.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import random
 import secrets
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Any, Final, Literal, Protocol, Self
 from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import sql
 
+from clerk_supabase_cli.clerk_api.answers import Answers
+from clerk_supabase_cli.clerk_api.process import KEY
+from clerk_supabase_cli.clerk_api.server import ClerkApi
 from clerk_supabase_cli.deliveries import generate_secret
 from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.ministack import REGION, MiniStack
 from clerk_supabase_cli.postgres import EmbeddedPostgres
-from clerk_supabase_cli.processes import Guard, LocalStackError
+from clerk_supabase_cli.processes import Guard, LocalStackError, is_taken
+from clerk_supabase_cli.simulator.worlds import World
 from clerk_supabase_cli.tools import Tools, lambda_architecture, python_platform
 
 WORKER_ROLE: Final = "clerk_sync_worker"
 _ARTIFACTS_BUCKET: Final = "artifacts"
 _BUILD_STEP: Final = "Build with sam build"
+# Nothing happens here that nobody started: a comparison would delete what the stand-in for Clerk never heard of.
+_WITHOUT_SCHEDULES: Final = {"FullReconcileState": "DISABLED", "QuickReconcileState": "DISABLED"}
 # Variables that would let the caller's AWS account, Python environment or `make` into the build.
 _FOREIGN_PREFIXES: Final = ("AWS_", "SAM_CLI_", "PYTHON", "VIRTUAL_ENV", "LAYER_", "MAKE", "MFLAGS")
+
+
+class ReconcileFailed(LocalStackError):
+    """The deployed reconcile function ended with an error."""
 
 
 class Progress(Protocol):
@@ -58,6 +71,7 @@ class LocalStack:
         parameters: Mapping[str, str] | None = None,
         auth: bool = True,
         port: int = 0,
+        clerk_port: int = 0,
         webhook_secret: str = "",
         tools: Tools | None = None,
         progress: Progress = _silent,
@@ -66,14 +80,15 @@ class LocalStack:
 
         With *worker_url*, the URL of a migrated database as its worker role, no Postgres is started.
         *parameters* are added to the template's; *auth* enforces IAM.
-        *port* is where the emulated AWS listens, *webhook_secret* what webhooks are signed with; both are made up
-        unless given.
+        *port* is where the emulated AWS listens, *clerk_port* where the stand-in for Clerk's API does, *webhook_secret*
+        what webhooks are signed with; all are made up unless given. The schedules are off: see `reconcile`.
         """
         self._root = root
         self._worker_url = worker_url
-        self._parameters = dict(parameters or {})
+        self._parameters = _WITHOUT_SCHEDULES | dict(parameters or {})
         self._auth = auth
         self._port = port
+        self._clerk_port = clerk_port
         self._tools = tools or Tools.of(root)
         self._progress = progress
         self._undo = contextlib.ExitStack()
@@ -143,6 +158,25 @@ class LocalStack:
         """What the function *logical_id* printed or logged, oldest first."""
         return self.ministack.function_log(self.physical_id(logical_id))
 
+    def reconcile(self, mode: Literal["full", "quick"] = "full") -> Any:
+        """Invokes the reconcile function as its schedule would, and waits. Returns its answer.
+
+        Raises ReconcileFailed with the function's error.
+        """
+        functions = self.ministack.client("lambda")
+        answer = functions.invoke(
+            FunctionName=self.physical_id("ReconcileFunction"), Qualifier="live", Payload=self.scheduled_event(mode)
+        )
+        payload = json.loads(answer["Payload"].read() or "null")
+        if "FunctionError" in answer:
+            raise ReconcileFailed(f"the reconcile function failed: {payload.get('errorMessage', payload)}")
+        return payload
+
+    def scheduled_event(self, mode: Literal["full", "quick"]) -> str:
+        """What the schedule sends to the reconcile function."""
+        name = self.physical_id(f"ReconcileFunction{mode.capitalize()}")
+        return str(self.ministack.client("scheduler").get_schedule(Name=name)["Target"]["Input"])
+
     # Steps
 
     def _bring_up(self, undo: contextlib.ExitStack) -> None:
@@ -156,12 +190,20 @@ class LocalStack:
             self.ministack = undo.enter_context(
                 MiniStack(self._tools, port=self._port, auth=self._auth, logs=self.logs)
             )
+        with self._step("Start the stand-in for Clerk"):
+            self.clerk = undo.enter_context(self._clerk_api())
         with self._step("Store the secrets"):
             self._create_secrets(self._worker_url)
             self.ministack.client("s3").create_bucket(Bucket=_ARTIFACTS_BUCKET)
         self._guard.finish(build, log=self._build_log)
         self._progress(_BUILD_STEP, time.monotonic() - began)
         self.deploy()
+
+    def _clerk_api(self) -> ClerkApi:
+        if self._clerk_port and is_taken(self._clerk_port):
+            raise LocalStackError(f"port {self._clerk_port} of 127.0.0.1 is taken: choose another one")
+        world = World(random.Random(), "", now=time.time_ns() // 1_000_000)  # noqa: S311 - nobody has to guess it
+        return ClerkApi(Answers(world, KEY), port=self._clerk_port)
 
     def _bring_up_database(self, undo: contextlib.ExitStack) -> str:
         with self._step("Start Postgres"):
@@ -191,6 +233,8 @@ class LocalStack:
             "WebhookSecretArn": self.webhook_secret_arn,
             "DatabaseSecretArn": self.database_secret_arn,
             "AwsEndpointUrl": self.ministack.endpoint,
+            "ClerkSecretKeyArn": self.clerk_secret_key_arn,
+            "ClerkApiUrl": self.clerk.url,
         } | self._parameters
         return [
             str(self._tools.sam),
@@ -211,7 +255,9 @@ class LocalStack:
         store = self.ministack.client("secretsmanager")
         webhook = store.create_secret(Name=f"{self.name}/webhook", SecretString=self.webhook_secret)
         database = store.create_secret(Name=f"{self.name}/database", SecretString=worker_url)
+        clerk = store.create_secret(Name=f"{self.name}/clerk", SecretString=KEY)
         self.webhook_secret_arn: str = webhook["ARN"]
+        self.clerk_secret_key_arn: str = clerk["ARN"]
         self.database_secret_arn: str = database["ARN"]
 
     def _read_outputs(self) -> dict[str, str]:

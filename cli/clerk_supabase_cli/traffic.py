@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from clerk_supabase_cli.deliveries import new_svix_id
 from clerk_supabase_cli.samples import Json, deleted, event, new_user_id, user
 
+# One in so many webhooks of each type never arrives.
+_LOST = 30
+# Below the brake of reconcile, which deletes no more at once.
+_MOST_DELETES_LOST = 10
 _FIRST_NAMES = ("Ada", "Grace", "Alan", "Edsger", "Barbara", "Donald", "Radia", "Linus", "Margaret", "Ken")
 
 
@@ -25,6 +29,9 @@ class Traffic:
 
     arrivals: list[Message] = field(default_factory=list)
     messages: int = 0
+    """How many different ones arrive."""
+    lost: int = 0
+    """How many never do."""
     users: dict[str, Json] = field(default_factory=dict)
     """The users who still exist, by id, as Clerk knows them."""
 
@@ -32,7 +39,7 @@ class Traffic:
 def make_traffic(user_count: int, rng: random.Random, *, start: int) -> Traffic:
     """Sign-ups, changes and deletes of `user_count` users, starting at `start` (milliseconds).
 
-    They arrive like webhooks do: shuffled, a tenth of them twice, some updates long after the delete.
+    They arrive like webhooks do: shuffled, a tenth of them twice, some updates long after the delete, some never.
     """
     traffic = Traffic()
     on_time: list[Message] = []
@@ -48,8 +55,21 @@ def make_traffic(user_count: int, rng: random.Random, *, start: int) -> Traffic:
         on_time += history
     on_time += rng.sample(on_time, k=len(on_time) // 10)
     rng.shuffle(on_time)
-    traffic.arrivals = on_time + late
+    lost = _lost(on_time + late, rng)
+    traffic.arrivals = [each for each in on_time + late if each.svix_id not in lost]
+    traffic.lost = len(lost)
+    traffic.messages -= traffic.lost
     return traffic
+
+
+def _lost(messages: list[Message], rng: random.Random) -> set[str]:
+    """The ids of those that never arrive: sign-ups, changes and deletes."""
+    lost: set[str] = set()
+    for event_type in ("user.created", "user.updated", "user.deleted"):
+        ids = list(dict.fromkeys(each.svix_id for each in messages if each.event["type"] == event_type))
+        number = min(len(ids), max(1, len(ids) // _LOST))
+        lost |= set(rng.sample(ids, min(number, _MOST_DELETES_LOST) if event_type == "user.deleted" else number))
+    return lost
 
 
 def _life_of_a_user(number: int, rng: random.Random, start: int) -> tuple[list[Message], Json | None]:

@@ -90,8 +90,16 @@ create type clerk_sync.written as (
     outcome text
 );
 
--- Teaches apply() a kind, by writing two set-based functions for its table:
+-- A row that does not say what content says of its entity; fields: the columns that differ, null without a row.
+create type clerk_sync.difference as (
+    kind text collate "C",
+    id text collate "C",
+    fields text []
+);
+
+-- Teaches apply() a kind, by writing three set-based functions for its table:
 --   write_<kind>: inserts and updates rows from content, and touches none that already says the same;
+--   differing_<kind>: finds the rows that do not say the same as content, or are not there;
 --   hide_<kind>: sets deleted_at on rows whose own entity, or one of whose parents, was deleted;
 -- and by having its changes audited. The table needs key_column as its primary key and a column deleted_at: always
 -- the earliest delete of the row's entity and its parents. parents: {"column": "kind of the entity it names"}. A column
@@ -197,6 +205,67 @@ begin
         )
         from unnest(own_columns) as c where c <> key_column
     );
+    -- The same comparison as in write_<kind>, for objects whose version nobody looks at.
+    execute (
+        select format(
+            $template$
+            create or replace function clerk_sync.%1$I(objects jsonb)
+            returns setof clerk_sync.difference
+            language plpgsql
+            stable
+            set search_path = ''
+            as $body$
+            begin
+            return query
+            select
+                %2$L::text, given.%4$I,
+                case when kept.%4$I is not null then array_remove(array[%5$s], null) end
+            from jsonb_array_elements(objects) as object
+            cross join lateral (select object -> 'content' as content) as of_object
+            left join lateral (
+                select e.deleted_at from clerk_sync.entities as e
+                where e.kind = %2$L and e.id = of_object.content ->> %4$L limit 1
+            ) as entity on true
+            %6$s
+            cross join lateral (select least(entity.deleted_at %7$s) as deleted_at) as earliest
+            cross join lateral jsonb_populate_record(
+                null::clerk_sync.%8$I,
+                case
+                    when earliest.deleted_at is null then of_object.content
+                    else of_object.content
+                        || jsonb_build_object('deleted_at', to_timestamp(earliest.deleted_at / 1000.0))
+                end
+            ) as given
+            left join lateral (select k.* from %3$s as k where k.%4$I = given.%4$I limit 1) as kept on true
+            where object ->> 'kind' = %2$L
+            and (kept.%4$I is null or (%9$s) is distinct from (%10$s)) %11$s;
+            end
+            $body$
+            $template$,
+            'differing_' || kind_name, kind_name, relation, key_column,
+            string_agg(format('case when kept.%1$I is distinct from given.%1$I then %1$L end', c), ', '),
+            (
+                select string_agg(
+                    format(
+                        'left join lateral (select e.deleted_at, e.purged_at from clerk_sync.entities as e '
+                        || 'where e.kind = %2$L and e.id = of_object.content ->> %3$L limit 1) as %1$I on true',
+                        'parent_' || key, value, key
+                    ),
+                    ' '
+                )
+                from jsonb_each_text(parents)
+            ),
+            (select string_agg(format(', %I.deleted_at', 'parent_' || key), '') from jsonb_each_text(parents)),
+            'row_' || kind_name,
+            string_agg(format('kept.%I', c), ', '),
+            string_agg(format('given.%I', c), ', '),
+            (
+                select string_agg(format(' and %I.purged_at is null', 'parent_' || key), '')
+                from jsonb_each_text(parents)
+            )
+        )
+        from unnest(own_columns) as c where c <> key_column
+    );
     -- Two deletes may reach the same row by different parents, so rows are locked by key before any is written. The
     -- lock lets rows of the app point to these meanwhile.
     execute (
@@ -239,6 +308,7 @@ begin
         from jsonb_each_text(parents || jsonb_build_object(key_column, kind_name)) as link
     );
     execute format('revoke all on function clerk_sync.%I(jsonb, clerk_sync.change[]) from public', 'write_' || kind_name);
+    execute format('revoke all on function clerk_sync.%I(jsonb) from public', 'differing_' || kind_name);
     execute format('revoke all on function clerk_sync.%I(clerk_sync.change[]) from public', 'hide_' || kind_name);
     if is_audited then
         execute (

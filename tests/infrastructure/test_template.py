@@ -14,13 +14,13 @@ from clerk_supabase.ingest import Ingest
 from clerk_supabase.queue import LARGEST_BODY, Queue
 from clerk_supabase.retry import MAX_ATTEMPTS
 from clerk_supabase.secrets import Secret
-from clerk_supabase.settings import IngestSettings, RetrySettings, SyncSettings
+from clerk_supabase.settings import IngestSettings, ReconcileFunctionSettings, RetrySettings, SyncSettings
 from clerk_supabase_cli.deliveries import generate_secret
 from tests.aws import Account
-from tests.infrastructure.template import Resource, Template, arn, properties
+from tests.infrastructure.template import ACCOUNT, Resource, Template, arn, properties
 
-FUNCTIONS = ["IngestFunction", "RetryFunction", "SyncFunction"]
-# Which function empties which queue.
+FUNCTIONS = ["IngestFunction", "ReconcileFunction", "RetryFunction", "SyncFunction"]
+# Which function empties which queue. That of failed runs is an operator's to empty.
 CONSUMERS = {"SyncQueue": "SyncFunction", "SyncDeadLetterQueue": "RetryFunction", "ParkedQueue": "RetryFunction"}
 SVIX_WAITS_SECONDS = 15
 DAY_SECONDS = 86_400
@@ -138,8 +138,11 @@ def test_every_event_reaches_the_alias_never_the_latest_code(template: Template)
     mappings = template.of_type("AWS::Lambda::EventSourceMapping").values()
     permissions = template.of_type("AWS::Lambda::Permission").values()
     targets = [properties(each)["FunctionName"] for each in (*mappings, *permissions)]
+    targets += [each["Target"]["Arn"] for each in schedules(template).values()]
     assert sorted(target["Ref"] for target in targets) == [
         "IngestFunctionAliaslive",
+        "ReconcileFunctionAliaslive",
+        "ReconcileFunctionAliaslive",
         "RetryFunctionAliaslive",
         "RetryFunctionAliaslive",
         "SyncFunctionAliaslive",
@@ -256,7 +259,7 @@ def mapping_of(template: Template, queue: str) -> Resource:
 @pytest.mark.parametrize("queue", CONSUMERS)
 def test_every_queue_is_emptied_by_its_function(queue: str, template: Template) -> None:
     assert mapping_of(template, queue)["FunctionName"] == {"Ref": f"{CONSUMERS[queue]}Aliaslive"}
-    assert template.of_type("AWS::SQS::Queue").keys() == CONSUMERS.keys()
+    assert template.of_type("AWS::SQS::Queue").keys() == CONSUMERS.keys() | {"FailedRunsQueue"}
     assert len(template.of_type("AWS::Lambda::EventSourceMapping")) == len(CONSUMERS)
 
 
@@ -302,6 +305,7 @@ def test_no_event_passes_a_function_as_often_as_lambda_takes_for_a_loop(template
     }
     assert senders == {
         "IngestFunction": ["SyncQueue", "ParkedQueue"],
+        "ReconcileFunction": ["SyncQueue", "FailedRunsQueue"],
         "RetryFunction": ["SyncQueue"],
         "SyncFunction": ["ParkedQueue"],
     }
@@ -348,6 +352,151 @@ def test_events_are_not_held_back_to_fill_a_batch(template: Template) -> None:
     assert mapping_of(template, "SyncQueue").get("MaximumBatchingWindowInSeconds", 0) == 0
 
 
+# Reconcile
+
+
+def schedules(template: Template) -> dict[str, Resource]:
+    """The schedules, by the mode they ask for."""
+    found = [properties(each) for each in template.of_type("AWS::Scheduler::Schedule").values()]
+    return {json.loads(each["Target"]["Input"])["mode"]: each for each in found}
+
+
+def test_everything_is_compared_every_night_and_what_changed_every_quarter_of_an_hour(template: Template) -> None:
+    asked = schedules(template)
+    expressions = {
+        mode: template.source["Parameters"][schedule["ScheduleExpression"]["Ref"]]["Default"]
+        for mode, schedule in asked.items()
+    }
+    assert expressions == {"full": "cron(30 3 * * ? *)", "quick": "rate(15 minutes)"}
+
+
+@pytest.mark.parametrize(("mode", "name"), [("full", "Full"), ("quick", "Quick")])
+def test_each_schedule_can_be_switched_off_and_its_alarm_with_it(mode: str, name: str, template: Template) -> None:
+    state = f"{name}ReconcileState"
+    assert schedules(template)[mode]["State"] == {"Ref": state}
+    assert parameters(template)[state]["AllowedValues"] == ["ENABLED", "DISABLED"]
+    assert parameters(template)[state]["Default"] == "ENABLED"
+    off = names_that_exist(template, {"ClerkSecretKeyArn": CLERK_KEY, state: "DISABLED"})
+    on = names_that_exist(template, {"ClerkSecretKeyArn": CLERK_KEY})
+    assert on - off == {f"{name}ReconcileOverdueAlarm"}
+
+
+def test_a_schedule_calls_the_reconcile_function_and_may_do_nothing_else(template: Template) -> None:
+    for schedule in schedules(template).values():
+        role = template[schedule["Target"]["RoleArn"]["Fn::GetAtt"][0]]
+        allowed = [
+            (statement["Action"], statement["Resource"])
+            for policy in role["Policies"]
+            for statement in policy["PolicyDocument"]["Statement"]
+        ]
+        assert allowed == [
+            ("lambda:InvokeFunction", {"Ref": "ReconcileFunctionAliaslive"}),
+            ("sqs:SendMessage", arn("FailedRunsQueue")),
+        ]
+
+
+def test_a_run_that_could_not_be_started_or_failed_twice_is_kept_for_an_operator(template: Template) -> None:
+    for schedule in schedules(template).values():
+        assert schedule["Target"]["DeadLetterConfig"] == {"Arn": arn("FailedRunsQueue")}
+        assert schedule["Target"]["RetryPolicy"] == {"MaximumRetryAttempts": 2, "MaximumEventAgeInSeconds": 900}
+    [invocation] = map(properties, template.of_type("AWS::Lambda::EventInvokeConfig").values())
+    assert invocation["DestinationConfig"] == {"OnFailure": {"Destination": arn("FailedRunsQueue")}}
+    assert (invocation["FunctionName"], invocation["Qualifier"]) == ({"Ref": "ReconcileFunction"}, "live")
+    assert invocation["MaximumRetryAttempts"] == 1
+    # A quick run that waits longer is done by the next one.
+    assert invocation["MaximumEventAgeInSeconds"] <= 900
+
+
+def test_a_run_may_take_as_long_as_lambda_allows_and_takes_no_concurrency_from_the_others(template: Template) -> None:
+    assert template["ReconcileFunction"]["Timeout"] == 900
+    # Two runs exclude each other in the database. Reserving would fail in an account with a low limit.
+    assert "ReservedConcurrentExecutions" not in template["ReconcileFunction"]
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "unit"),
+    [
+        ("FullReconcileOverdueAlarm", "FullReconcileOverdueHours", 3600),
+        ("QuickReconcileOverdueAlarm", "QuickReconcileOverdueMinutes", 60),
+    ],
+)
+def test_an_alarm_rings_when_no_run_has_finished_for_two_periods(
+    name: str, limit: str, unit: int, template: Template
+) -> None:
+    alarm, parameter = alarms(template)[name], parameters(template)[limit]
+    assert alarm["EvaluationPeriods"] == {"Ref": limit}
+    assert (alarm["Period"], alarm["Threshold"], alarm["ComparisonOperator"]) == (unit, 1, "LessThanThreshold")
+    period_of_the_schedule = {"Full": 24 * 3600, "Quick": 15 * 60}[name.removesuffix("ReconcileOverdueAlarm")]
+    assert parameter["Default"] * unit > 2 * period_of_the_schedule
+    # CloudWatch looks back a week when the period is an hour, else a day.
+    # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
+    assert parameter["MaxValue"] * unit <= (7 if unit >= 3600 else 1) * DAY_SECONDS
+
+
+CLERK_KEY = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:clerk-AbCdEf"
+
+
+def names_that_exist(template: Template, given: Mapping[str, str]) -> set[str]:
+    """The logical ids of what CloudFormation creates with these parameters."""
+    resources = template.transformed["Resources"]
+    return {name for name, each in resources.items() if holds(template, each.get("Condition"), given)}
+
+
+def holds(template: Template, condition: Any, given: Mapping[str, str]) -> bool:
+    """Whether a condition is true; None always is."""
+    match condition:
+        case None:
+            return True
+        case str():
+            return holds(template, template.transformed["Conditions"][condition], given)
+        case {"Condition": name}:
+            return holds(template, name, given)
+        case {"Fn::Not": [inner]}:
+            return not holds(template, inner, given)
+        case {"Fn::And": parts}:
+            return all(holds(template, part, given) for part in parts)
+        case {"Fn::Equals": [{"Ref": name}, value]}:
+            return bool(given.get(name, parameters(template)[name].get("Default")) == value)
+    raise AssertionError(f"not a condition this test can read: {condition}")
+
+
+def mentioned(value: Any) -> Iterator[str]:
+    """Everything that a part of a template refers to."""
+    if isinstance(value, list):
+        for each in value:
+            yield from mentioned(each)
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            if key == "Ref":
+                yield each
+            elif key == "Fn::GetAtt":
+                yield each[0]
+            elif key == "DependsOn":
+                yield from [each] if isinstance(each, str) else each
+            elif key == "Fn::Sub":
+                text = each if isinstance(each, str) else each[0]
+                yield from re.findall(r"\$\{([A-Za-z0-9]+)", text)
+                yield from mentioned([] if isinstance(each, str) else each[1:])
+            else:
+                yield from mentioned(each)
+
+
+@pytest.mark.parametrize("gradual", ["true", "false"])
+def test_without_a_key_of_clerk_there_is_nothing_of_reconcile_and_nothing_that_looks_for_it(
+    gradual: str, environment: None, root: Path
+) -> None:
+    template = Template(root, {"GradualDeployment": gradual})
+    everything = set(template.transformed["Resources"])
+    without = names_that_exist(template, {})
+    assert names_that_exist(template, {"ClerkSecretKeyArn": CLERK_KEY}) == everything
+    left_out = everything - without
+    assert {"ReconcileFunction", "ReconcileRole", "FailedRunsQueue", "ReconcileFunctionFull"} <= left_out
+    assert not [name for name in without if "Reconcile" in name]
+    kept = [template.transformed["Resources"][name] for name in without]
+    kept += [each for each in template.transformed["Outputs"].values() if holds(template, each.get("Condition"), {})]
+    assert not left_out & set(mentioned(kept))
+
+
 # Rights
 
 LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
@@ -359,6 +508,13 @@ RIGHTS: dict[str, list[tuple[set[str], list[Any]]]] = {
         (TRACES, ["*"]),
         ({"secretsmanager:GetSecretValue"}, [{"Ref": "WebhookSecretArn"}]),
         ({"sqs:SendMessage"}, [arn("SyncQueue"), arn("ParkedQueue")]),
+    ],
+    "ReconcileFunction": [
+        (LOGS, [arn("ReconcileLogGroup")]),
+        (TRACES, ["*"]),
+        ({"secretsmanager:GetSecretValue"}, [{"Ref": "ClerkSecretKeyArn"}, {"Ref": "DatabaseSecretArn"}]),
+        ({"sqs:SendMessage"}, [arn("SyncQueue")]),
+        ({"sqs:SendMessage"}, [arn("FailedRunsQueue")]),
     ],
     "RetryFunction": [
         (LOGS, [arn("RetryLogGroup")]),
@@ -395,9 +551,9 @@ def test_only_traces_are_allowed_on_everything_because_they_know_no_resources(te
             assert "*" not in resources or actions <= TRACES
 
 
-def test_no_function_has_a_managed_policy(template: Template) -> None:
+def test_nobody_has_a_managed_policy(template: Template) -> None:
     roles = template.of_type("AWS::IAM::Role")
-    assert len(roles) == len(FUNCTIONS)
+    assert len(roles) == len(FUNCTIONS) + len(schedules(template))
     for role in roles.values():
         assert "ManagedPolicyArns" not in properties(role)
 
@@ -436,10 +592,17 @@ class Watched(dict[str, str]):
 
 @pytest.mark.parametrize(
     ("function", "settings"),
-    [("IngestFunction", IngestSettings), ("SyncFunction", SyncSettings), ("RetryFunction", RetrySettings)],
+    [
+        ("IngestFunction", IngestSettings),
+        ("SyncFunction", SyncSettings),
+        ("RetryFunction", RetrySettings),
+        ("ReconcileFunction", ReconcileFunctionSettings),
+    ],
 )
 def test_a_function_is_given_every_variable_it_reads_and_no_other(
-    function: str, settings: type[IngestSettings | SyncSettings | RetrySettings], template: Template
+    function: str,
+    settings: type[IngestSettings | SyncSettings | RetrySettings | ReconcileFunctionSettings],
+    template: Template,
 ) -> None:
     given = Watched(dict.fromkeys(variables(template, function), "1"))
     settings.from_environment(given)
@@ -459,8 +622,10 @@ def test_no_secret_is_in_an_environment_variable(function: str, template: Templa
 
 def test_each_function_knows_only_its_own_secret(template: Template) -> None:
     assert "DatabaseSecretArn" not in json.dumps(template["IngestFunction"])
-    for function in ("SyncFunction", "RetryFunction"):
+    for function in ("SyncFunction", "RetryFunction", "ReconcileFunction"):
         assert "WebhookSecretArn" not in json.dumps(template[function])
+    for function in ("IngestFunction", "SyncFunction", "RetryFunction"):
+        assert "ClerkSecretKeyArn" not in json.dumps(template[function])
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -514,9 +679,9 @@ def test_every_alarm_says_what_happened_and_tells_the_topic(template: Template) 
         assert action["Fn::If"] == ["HasAlarmTopic", {"Ref": "AlarmTopicArn"}, {"Ref": "AWS::NoValue"}], name
 
 
-def test_an_alarm_without_data_is_quiet(template: Template) -> None:
+def test_an_alarm_without_data_is_quiet_unless_it_waits_for_something(template: Template) -> None:
     for name, alarm in alarms(template).items():
-        assert alarm["TreatMissingData"] == "notBreaching", name
+        assert alarm["TreatMissingData"] == ("breaching" if name.endswith("OverdueAlarm") else "notBreaching"), name
 
 
 @pytest.mark.parametrize(
@@ -539,6 +704,14 @@ def test_an_alarm_without_data_is_quiet(template: Template) -> None:
         ("AWS/ApiGateway", "5XXError", "-webhooks"),
         ("ClerkSupabaseSync", "WrongInstance", "-ingest"),
         ("ClerkSupabaseSync", "TooLarge", "-ingest"),
+        ("AWS/Lambda", "Errors", "-reconcile"),
+        ("AWS/Lambda", "Throttles", "-reconcile"),
+        ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "FailedRunsQueue"),
+        ("ClerkSupabaseSync", "FullRunsComplete", "-reconcile"),
+        ("ClerkSupabaseSync", "QuickRunsComplete", "-reconcile"),
+        ("ClerkSupabaseSync", "Drift", "-reconcile"),
+        ("ClerkSupabaseSync", "BrakePulled", "-reconcile"),
+        ("ClerkSupabaseSync", "Silence", "-reconcile"),
     ],
 )
 def test_an_operator_hears_of_what_goes_wrong(namespace: str, metric: str, about: str, template: Template) -> None:
@@ -621,6 +794,13 @@ def test_only_the_secrets_have_to_be_given(template: Template) -> None:
         ("WebhookSecretArn", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", False),
         ("DatabaseSecretArn", "postgresql://worker:password@db.example.test/postgres", False),
         ("DatabaseSecretArn", "", False),
+        ("ClerkSecretKeyArn", "", True),
+        ("ClerkSecretKeyArn", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:clerk-AbCdEf", True),
+        ("ClerkSecretKeyArn", "sk_live_abc", False),
+        ("FullReconcileSchedule", "cron(30 3 * * ? *)", True),
+        ("FullReconcileSchedule", "30 3 * * *", False),
+        ("QuickReconcileSchedule", "rate(15 minutes)", True),
+        ("QuickReconcileSchedule", "15 minutes", False),
         ("ClerkInstanceId", "", True),
         ("ClerkInstanceId", "ins_2Abc", True),
         ("ClerkInstanceId", "user_2Abc", False),
@@ -653,6 +833,8 @@ def test_the_outputs_say_where_everything_is(template: Template) -> None:
         "IngestFunctionName",
         "SyncFunctionName",
         "RetryFunctionName",
+        "ReconcileFunctionName",
+        "FailedRunsQueueUrl",
     }
     assert expected <= outputs.keys()
     for name, output in outputs.items():

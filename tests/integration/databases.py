@@ -189,6 +189,7 @@ def empty(connection: Connection) -> None:
     for table in (
         *("public.users", "public.organizations", "clerk_sync.private_metadata"),
         *("clerk_sync.audit_log", "clerk_sync.entities", "clerk_sync.deliveries", "clerk_sync.parked_events"),
+        *("clerk_sync.reconcile_runs", "clerk_sync.instance"),
     ):
         connection.execute(sql.SQL("delete from {}").format(sql.Identifier(*table.split("."))))
 

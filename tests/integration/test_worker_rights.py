@@ -28,6 +28,11 @@ TABLES = [
     ("clerk_sync", "kinds"),
     ("clerk_sync", "migrations"),
     ("clerk_sync", "parked_events"),
+    ("clerk_sync", "instance"),
+    ("clerk_sync", "reconcile_runs"),
+    ("clerk_sync", "reconcile_windows"),
+    ("clerk_sync", "reconcile_findings"),
+    ("clerk_sync", "reconcile_seen"),
 ]
 
 
@@ -92,16 +97,31 @@ def test_the_worker_can_call_no_other_function_of_the_schema(worker: Connection,
     )
     assert sorted(callable_by_worker) == [
         ("clerk_sync.apply(jsonb)",),
+        ("clerk_sync.begin_run(jsonb)",),
+        ("clerk_sync.compare(jsonb)",),
+        ("clerk_sync.count_rows(jsonb)",),
+        ("clerk_sync.cut_users(jsonb)",),
+        ("clerk_sync.delete_candidates(jsonb)",),
+        ("clerk_sync.end_run(jsonb)",),
+        ("clerk_sync.find_unseen(jsonb)",),
+        ("clerk_sync.finish_window(jsonb)",),
         ("clerk_sync.park(jsonb)",),
+        ("clerk_sync.plan_run(jsonb)",),
         ("clerk_sync.prune(interval,interval)",),
         ("clerk_sync.purge(interval,text,integer)",),
+        ("clerk_sync.renew_lease(jsonb)",),
+        ("clerk_sync.settle_candidates(jsonb)",),
         ("clerk_sync.takes_writes()",),
+        ("clerk_sync.windows_of_run(jsonb)",),
     ]
     with pytest.raises(InsufficientPrivilege):
         worker.execute("select clerk_sync.register('user', 1, 'public.users', 'clerk_id', array['email']::name[])")
     for generated in ("write_user", "write_membership", "write_private_metadata"):
         with pytest.raises(InsufficientPrivilege):
             worker.execute(sql.SQL("select clerk_sync.{}('[]', '{{}}')").format(sql.Identifier(generated)))
+    for generated in ("differing_user", "differing_membership", "undo_run"):
+        with pytest.raises(InsufficientPrivilege):
+            worker.execute(sql.SQL("select clerk_sync.{}('[]')").format(sql.Identifier(generated)))
     for generated in ("hide_user", "hide_membership", "hide_rows"):
         with pytest.raises(InsufficientPrivilege):
             worker.execute(sql.SQL("select clerk_sync.{}('{{}}')").format(sql.Identifier(generated)))

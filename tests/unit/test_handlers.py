@@ -17,6 +17,7 @@ from tests.aws import Account
 
 Handler = Callable[[dict[str, Any], object], dict[str, Any]]
 
+FUNCTIONS = ["ingest", "sync", "retry", "reconcile"]
 CREATED = samples.event("user.created", samples.user("user_1", created_at=1, updated_at=2), timestamp=3)
 
 
@@ -80,17 +81,23 @@ def test_sync_answers_with_the_messages_that_must_come_again(
     assert len(failed) == 1
 
 
-@pytest.mark.parametrize("function", ["ingest", "sync", "retry"])
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_without_its_settings_does_not_start(
     function: str, account: Account, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("WEBHOOK_SECRET_ARN", "DATABASE_SECRET_ARN", "SYNC_QUEUE_URL", "PARKED_QUEUE_URL"):
+    for name in (
+        "WEBHOOK_SECRET_ARN",
+        "DATABASE_SECRET_ARN",
+        "CLERK_SECRET_KEY_ARN",
+        "SYNC_QUEUE_URL",
+        "PARKED_QUEUE_URL",
+    ):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(SettingsError, match="_SECRET_ARN is not set"):
+    with pytest.raises(SettingsError, match="_ARN is not set"):
         load(root, function)
 
 
-@pytest.mark.parametrize("function", ["ingest", "sync", "retry"])
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_handler_is_a_doorway_of_at_most_sixty_lines(function: str, root: Path) -> None:
     lines = (root / "functions" / function / "handler.py").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 60

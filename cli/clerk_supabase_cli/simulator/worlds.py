@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
 from clerk_supabase.kinds import Kind
 from clerk_supabase_cli import samples
+from clerk_supabase_cli.clerk_api.population import BEGINNING, Population
 from clerk_supabase_cli.samples import Json
 
-_BEGINNING: Final = 1_700_000_000_000
 # Milliseconds between two happenings; 0 on purpose, for Clerk writes more than once in a millisecond.
 _STEPS: Final = (0, 0, 0, 1, 7, 1_000, 60_000)
 
@@ -22,14 +23,15 @@ class World:
     chance: Random
     name: str
     """Part of every id, without an x, so that worlds in one database do not meet."""
-    users: dict[str, Json] = field(default_factory=dict)
+    users: Population = field(default_factory=Population)
     organizations: dict[str, Json] = field(default_factory=dict)
     memberships: dict[str, Json] = field(default_factory=dict)
     invitations: dict[str, Json] = field(default_factory=dict)
     domains: dict[str, Json] = field(default_factory=dict)
     events: list[Json] = field(default_factory=list)
     """Everything that was sent, oldest first."""
-    _now: int = _BEGINNING
+    now: int = BEGINNING
+    """Clerk's clock, in milliseconds."""
     _made: int = 0
 
     def live(self, happenings: int) -> None:
@@ -55,7 +57,7 @@ class World:
         for happening in self.chance.choices(list(verbs), list(verbs.values()), k=happenings):
             happening()
 
-    def objects(self) -> dict[Kind, dict[str, Json]]:
+    def objects(self) -> dict[Kind, Mapping[str, Json]]:
         """What exists now, by kind and id."""
         return {
             "user": self.users,
@@ -66,6 +68,28 @@ class World:
         }
 
     # Users
+
+    def create_user(self, fields: Json) -> Json:
+        """Somebody signs up, with these fields of Clerk's object."""
+        now = self._tick()
+        user = samples.user(self._new_id("user"), created_at=now, updated_at=now) | fields
+        self.users[user["id"]] = user
+        self._send("user.created", user)
+        return user
+
+    def update(self, kind: Kind, object_id: str, changes: Json) -> Json:
+        """Changes whole fields of an object, but for invitations, which are answered."""
+        objects, event_type = self._editable()[kind]
+        objects[object_id] = objects[object_id] | changes | {"updated_at": self._tick()}
+        self._send(event_type, objects[object_id])
+        return objects[object_id]
+
+    def remove_user(self, user_id: str) -> None:
+        """The user goes, and so do their memberships."""
+        del self.users[user_id]
+        self._tick()
+        self._send("user.deleted", samples.deleted("user", user_id))
+        self._drop_memberships({key for key, each in self.memberships.items() if _user_of(each) == user_id})
 
     def sign_up(self) -> None:
         now = self._tick()
@@ -83,7 +107,7 @@ class World:
 
     def sign_in(self) -> None:
         """Moves the user's clock and nothing else."""
-        self._edit(self.users, "user.updated", {"last_sign_in_at": self._now})
+        self._edit(self.users, "user.updated", {"last_sign_in_at": self.now})
 
     def edit_user(self) -> None:
         changes: Json = self.chance.choice(
@@ -98,30 +122,21 @@ class World:
 
     def delete_user(self) -> None:
         user_id = self._any(self.users)
-        if user_id is None:
-            return
-        del self.users[user_id]
-        self._tick()
-        self._send("user.deleted", samples.deleted("user", user_id))
-        self._drop_memberships({key for key, each in self.memberships.items() if _user_of(each) == user_id})
+        if user_id is not None:
+            self.remove_user(user_id)
 
     # Organizations
 
-    def found_organization(self) -> None:
+    def create_organization(self, fields: Json) -> Json:
+        """An organization without members, with these fields of Clerk's object."""
         now = self._tick()
-        organization = samples.organization(self._new_id("org"), created_at=now, updated_at=now)
+        organization = samples.organization(self._new_id("org"), created_at=now, updated_at=now) | fields
         self.organizations[organization["id"]] = organization
         self._send("organization.created", organization)
-        if self.users:
-            self._join(organization["id"], self.chance.choice(list(self.users)), role="org:admin")
+        return organization
 
-    def edit_organization(self) -> None:
-        self._edit(self.organizations, "organization.updated", {"name": self.chance.choice("XYZ")})
-
-    def delete_organization(self) -> None:
-        org_id = self._any(self.organizations)
-        if org_id is None:
-            return
+    def remove_organization(self, org_id: str) -> None:
+        """The organization goes, and so does everything of it."""
         del self.organizations[org_id]
         self._tick()
         self._send("organization.deleted", samples.deleted("organization", org_id))
@@ -130,23 +145,54 @@ class World:
             for object_id in [key for key, each in objects.items() if each["organization_id"] == org_id]:
                 del objects[object_id]
 
+    def found_organization(self) -> None:
+        organization = self.create_organization({})
+        if self.users:
+            self.add_membership(organization["id"], self.chance.choice(list(self.users)), role="org:admin")
+
+    def edit_organization(self) -> None:
+        self._edit(self.organizations, "organization.updated", {"name": self.chance.choice("XYZ")})
+
+    def delete_organization(self) -> None:
+        org_id = self._any(self.organizations)
+        if org_id is not None:
+            self.remove_organization(org_id)
+
     # Memberships
+
+    def add_membership(self, org_id: str, user_id: str, *, role: str) -> Json:
+        """The user becomes a member."""
+        now = self._tick()
+        membership = samples.membership(
+            self._new_id("orgmem"),
+            self.organizations[org_id],
+            self.users[user_id],
+            created_at=now,
+            updated_at=now,
+            role=role,
+        )
+        self.memberships[membership["id"]] = membership
+        self._send("organizationMembership.created", membership)
+        return membership
+
+    def remove_membership(self, membership_id: str) -> None:
+        """Clerk sends the whole object, with an `updated_at` from before."""
+        self._tick()
+        self._send("organizationMembership.deleted", self.memberships.pop(membership_id))
 
     def join(self) -> None:
         org_id, user_id = self._any(self.organizations), self._any(self.users)
         taken = {(_org_of(each), _user_of(each)) for each in self.memberships.values()}
         if org_id is not None and user_id is not None and (org_id, user_id) not in taken:
-            self._join(org_id, user_id, role=self.chance.choice(("org:member", "org:editor", "basic_member")))
+            self.add_membership(org_id, user_id, role=self.chance.choice(("org:member", "org:editor", "basic_member")))
 
     def change_role(self) -> None:
         self._edit(self.memberships, "organizationMembership.updated", {"role": self.chance.choice(("admin", "org:x"))})
 
     def leave(self) -> None:
-        """Clerk sends the whole object, with an `updated_at` from before."""
         membership_id = self._any(self.memberships)
         if membership_id is not None:
-            self._tick()
-            self._send("organizationMembership.deleted", self.memberships.pop(membership_id))
+            self.remove_membership(membership_id)
 
     # Invitations and domains
 
@@ -182,20 +228,15 @@ class World:
 
     # How it is told
 
-    def _join(self, org_id: str, user_id: str, *, role: str) -> None:
-        now = self._tick()
-        membership = samples.membership(
-            self._new_id("orgmem"),
-            self.organizations[org_id],
-            self.users[user_id],
-            created_at=now,
-            updated_at=now,
-            role=role,
-        )
-        self.memberships[membership["id"]] = membership
-        self._send("organizationMembership.created", membership)
+    def _editable(self) -> dict[Kind, tuple[MutableMapping[str, Json], str]]:
+        return {
+            "user": (self.users, "user.updated"),
+            "organization": (self.organizations, "organization.updated"),
+            "membership": (self.memberships, "organizationMembership.updated"),
+            "domain": (self.domains, "organizationDomain.updated"),
+        }
 
-    def _edit(self, objects: dict[str, Json], event_type: str, changes: Json) -> None:
+    def _edit(self, objects: MutableMapping[str, Json], event_type: str, changes: Json) -> None:
         object_id = self._any(objects)
         if object_id is not None:
             objects[object_id] = objects[object_id] | changes | {"updated_at": self._tick()}
@@ -211,18 +252,18 @@ class World:
 
     def _send(self, event_type: str, data: Json) -> None:
         # The envelope's clock: a little later than the object's, or in whole seconds.
-        timestamp = self.chance.choice((self._now, self._now, self._now + 3, self._now // 1_000))
+        timestamp = self.chance.choice((self.now, self.now, self.now + 3, self.now // 1_000))
         self.events.append(samples.event(event_type, data, timestamp=timestamp))
 
     def _tick(self) -> int:
-        self._now += self.chance.choice(_STEPS)
-        return self._now
+        self.now += self.chance.choice(_STEPS)
+        return self.now
 
     def _new_id(self, prefix: str) -> str:
         self._made += 1
         return f"{prefix}_{self.name}x{self._made}"
 
-    def _any(self, objects: dict[str, Json]) -> str | None:
+    def _any(self, objects: Mapping[str, Json]) -> str | None:
         return self.chance.choice(list(objects)) if objects else None
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any, Literal
 
-from clerk_supabase.clerk_object import ClerkObject, Columns, Id, Lenient, Metadata, parse_object
+from clerk_supabase.clerk_object import ClerkObject, Columns, Id, Lenient, Metadata, parse_json, parse_object
 from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.events import Event
-from clerk_supabase.kinds import SYNCED_TYPES, Kind
+from clerk_supabase.kinds import REPAIR_PREFIX, SYNCED_TYPES, Kind
 from clerk_supabase.organizations import Domain, Invitation, Membership, Organization
 from clerk_supabase.users import User
 
@@ -52,6 +53,9 @@ class Delete:
 
 Change = Upsert | Delete
 
+ReadKind = Literal["user", "organization", "membership"]
+"""What is read from Clerk's Backend API. It does not say who accepted an invitation, so those are not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Changes:
@@ -72,12 +76,24 @@ class Delivery:
     """When ingest accepted it: milliseconds, our clock. For measuring lag, never for ordering."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """A change that no webhook brought, but a comparison with Clerk."""
+
+    name: str
+    """In the audit log in place of a webhook's id: the run and the object."""
+
+
+Source = Delivery | Reconciled | None
+"""What brought a change; None: an operator."""
+
+
 def changes_of(event: Event, received_at: int, *, keep_private_metadata: bool = False) -> Changes:
     """The changes an event means. `received_at`: when ingest accepted it, milliseconds.
 
     Raises UnusableEvent when its object is unusable, of a type that is not synced, or from the future.
     """
-    meaning = SYNCED_TYPES.get(event.type)
+    meaning = SYNCED_TYPES.get(event.type.removeprefix(REPAIR_PREFIX))
     if meaning is None:
         raise UnusableEvent("event.type: not a type that is synced")
     if meaning.is_delete:
@@ -91,11 +107,33 @@ def changes_of(event: Event, received_at: int, *, keep_private_metadata: bool = 
         version = Version(found.updated_at, event.timestamp)
         main = Upsert(found.kind, found.id, version, found.columns())
         companions = [_stub(parent) for parent in found.parents()]
-    if max(version.source_updated_at, version.observed_at) > received_at + _DAY:
-        raise UnusableEvent("event: its clock is more than a day ahead of the one that received it")
+    _refuse_the_future(version, received_at, "event")
     if keep_private_metadata and meaning.kind in _WITH_PRIVATE_METADATA:
-        companions.append(_private(main, version, event))
+        companions.append(_private(main, event.data))
     return Changes(main, tuple(companions))
+
+
+def changes_of_object(
+    kind: ReadKind, json: bytes, observed_at: int, received_at: int, *, keep_private_metadata: bool = False
+) -> Changes:
+    """The changes an object of Clerk's Backend API means.
+
+    `observed_at`: when Clerk sent it, by Clerk's clock; 0: unknown, and it wins over older states of the object only.
+    `received_at`: when it came, by ours. Milliseconds. Raises UnusableEvent when it is unusable or from the future.
+    """
+    found = parse_json(_MODELS[kind], json)
+    version = Version(found.updated_at, observed_at)
+    _refuse_the_future(version, received_at, kind)
+    main = Upsert(found.kind, found.id, version, found.columns())
+    companions: list[Change] = [_stub(parent) for parent in found.parents()]
+    if keep_private_metadata:
+        companions.append(_private_content(main, parse_json(PrivateMetadata, json)))
+    return Changes(main, tuple(companions))
+
+
+def _refuse_the_future(version: Version, received_at: int, what: str) -> None:
+    if max(version.source_updated_at, version.observed_at) > received_at + _DAY:
+        raise UnusableEvent(f"{what}: its clock is more than a day ahead of the one that received it")
 
 
 def _stub(parent: ClerkObject) -> Upsert:
@@ -114,9 +152,12 @@ class PrivateMetadata(Lenient):
     private_metadata: Metadata = {}
 
 
-def _private(main: Change, version: Version, event: Event) -> Change:
+def _private(main: Change, data: Mapping[str, Any]) -> Change:
     """Private metadata is an entity of its own, so that it never shares a table with what users may read."""
     if isinstance(main, Delete):
         return Delete("private_metadata", main.id, main.deleted_at)
-    content = {"entity_id": main.id} | parse_object(PrivateMetadata, event.data).model_dump()
-    return Upsert("private_metadata", main.id, version, content)
+    return _private_content(main, parse_object(PrivateMetadata, data))
+
+
+def _private_content(main: Upsert, private: PrivateMetadata) -> Upsert:
+    return Upsert("private_metadata", main.id, main.version, {"entity_id": main.id} | private.model_dump())

@@ -19,7 +19,7 @@ Columns = Mapping[str, Any]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The last millisecond of the year 9999, the end of Python's calendar.
-_LAST_MILLISECOND = 253_402_300_799_999
+LAST_MILLISECOND = 253_402_300_799_999
 # Clerk's ids have some 30 characters; an index of Postgres takes at most 2,700 bytes.
 LONGEST_ID = 255
 
@@ -31,7 +31,7 @@ def _null_is(empty: Callable[[], Any]) -> BeforeValidator:
 Text = str | None
 Flag = Annotated[bool, _null_is(bool)]
 Metadata = Annotated[dict[str, Any], _null_is(dict)]
-Milliseconds = Annotated[int, Field(ge=0, le=_LAST_MILLISECOND)]
+Milliseconds = Annotated[int, Field(ge=0, le=LAST_MILLISECOND)]
 Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID)]
 EMPTY_LIST = _null_is(list)
 
@@ -78,6 +78,14 @@ def parse_object(model: type[Parsed], data: Mapping[str, Any]) -> Parsed:
     """One of Clerk's objects. Raises UnusableEvent with what is wrong, never with the data itself."""
     try:
         return model.model_validate(data)
+    except ValidationError as error:
+        raise UnusableEvent(what_is_wrong(error, model.__name__)) from None
+
+
+def parse_json(model: type[Parsed], json: bytes) -> Parsed:
+    """The same from its JSON."""
+    try:
+        return model.model_validate_json(json)
     except ValidationError as error:
         raise UnusableEvent(what_is_wrong(error, model.__name__)) from None
 

@@ -6,13 +6,21 @@ ClerkSupabaseError
 │   ├── DatabaseNotReady   reached, but not set up for this code
 │   ├── KeysUnavailable    nobody's token can be checked
 │   ├── QueueUnavailable
-│   └── SecretUnavailable
+│   ├── SecretUnavailable
+│   ├── RunTakenOver       another process works on the run of reconcile by now
+│   └── ClerkUnavailable
+│       └── OutOfTime
 └── Permanent              no code of ours can use it: park it with its reason
     ├── SignatureRefused
     ├── UnusableEvent
     ├── EventTooLarge
     ├── TokenRefused       whoever sent it learns only that
-    └── ChangeRefused      Postgres refuses the data
+    ├── ChangeRefused      Postgres refuses the data
+    └── ClerkRefused       Clerk's Backend API does not do what it is asked
+        ├── ClerkKeyRefused
+        ├── WrongInstance
+        ├── OrganizationsUnavailable
+        └── GoneFromClerk
 """
 
 from enum import StrEnum
@@ -47,6 +55,10 @@ class QueueUnavailable(Retryable):
 
 class SecretUnavailable(Retryable):
     """Secrets Manager did not give the secret, or the secret is unusable."""
+
+
+class RunTakenOver(Retryable):
+    """Another process works on this comparison by now."""
 
 
 class Permanent(ClerkSupabaseError):
@@ -102,3 +114,39 @@ class TokenRefused(Permanent):
 
 class ChangeRefused(Permanent):
     """Postgres refuses the data of this change."""
+
+
+# Clerk's Backend API
+
+
+class ClerkUnavailable(Retryable):
+    """Clerk's Backend API cannot be reached, answers with errors of its own, or with what nobody can read."""
+
+
+class OutOfTime(ClerkUnavailable):
+    """The time for this work is up; what was read until now is good, the rest has to be read later."""
+
+
+class ClerkRefused(Permanent):
+    """Clerk's Backend API refuses the request; asking again does not help."""
+
+
+class ClerkKeyRefused(ClerkRefused):
+    """Clerk does not accept the secret key."""
+
+
+class WrongInstance(ClerkRefused):
+    """The secret key belongs to another instance of Clerk."""
+
+
+class OrganizationsUnavailable(ClerkRefused):
+    """This instance of Clerk has no organizations: switched off, or not part of its plan."""
+
+
+class GoneFromClerk(ClerkRefused):
+    """Clerk says there is no object with this id."""
+
+    def __init__(self, message: str, observed_at: int) -> None:
+        """`observed_at`: when Clerk said so, milliseconds of its clock; 0 if unknown."""
+        super().__init__(message)
+        self.observed_at = observed_at

@@ -10,6 +10,7 @@ from pydantic_core import from_json
 
 from clerk_supabase.clerk_object import LONGEST_ID, Lenient, Milliseconds, what_is_wrong
 from clerk_supabase.errors import UnusableEvent
+from clerk_supabase.kinds import REPAIR_PREFIX
 
 # Clerk's own examples show seconds where its deliveries carry milliseconds; 1e11 ms is 1973.
 _SECONDS_BELOW = 100_000_000_000
@@ -55,7 +56,7 @@ def subject_of(body: bytes) -> Subject:
         return Subject()
     data = _object(event.get("data"))
     event_type, object_id = _short_text(event.get("type")), _short_text(data.get("id"))
-    if event_type is not None and event_type.startswith("user."):
+    if event_type is not None and event_type.removeprefix(REPAIR_PREFIX).startswith("user."):
         return Subject(event_type, object_id, object_id)
     member = _object(data.get("public_user_data")).get("user_id")
     return Subject(event_type, object_id, _short_text(member) or _short_text(data.get("user_id")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Final, Literal
 
 Kind = Literal["user", "organization", "membership", "invitation", "domain", "private_metadata"]
 
@@ -17,6 +17,9 @@ class Meaning:
     kind: Kind
     is_delete: bool = False
 
+
+REPAIR_PREFIX: Final = "reconcile."
+"""Before the type of an event that reconcile made out of what it read from Clerk. No webhook has it."""
 
 SYNCED_TYPES: Mapping[str, Meaning] = MappingProxyType(
     {

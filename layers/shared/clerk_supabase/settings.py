@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -75,6 +76,42 @@ class RetrySettings:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ReconcileFunctionSettings:
+    """What the reconcile function needs."""
+
+    clerk_secret_key_arn: str
+    clerk_api_url: str
+    """Empty: Clerk's own."""
+    rate_limit_share: float
+    """How much of Clerk's rate limit may be used, above 0, at most 1."""
+    database_secret_arn: str
+    sync_queue_url: str
+    database_ca_file: str
+    """As in SyncSettings."""
+    keep_private_metadata: bool
+    brake_rows: int
+    brake_percent: float
+    """More deletes of a kind than `brake_rows`, and than so many percent of its rows, are not done."""
+    silence_minutes: int
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> ReconcileFunctionSettings:
+        """Raises SettingsError with the name of the variable that is wrong."""
+        return cls(
+            clerk_secret_key_arn=_required(environment, "CLERK_SECRET_KEY_ARN"),
+            clerk_api_url=environment.get("CLERK_API_URL", ""),
+            rate_limit_share=_number(environment, "RATE_LIMIT_SHARE"),
+            database_secret_arn=_required(environment, "DATABASE_SECRET_ARN"),
+            sync_queue_url=_required(environment, "SYNC_QUEUE_URL"),
+            database_ca_file=environment.get("DATABASE_CA_FILE", ""),
+            keep_private_metadata=environment.get("KEEP_PRIVATE_METADATA", "false") == "true",
+            brake_rows=int(_number(environment, "BRAKE_ROWS")),
+            brake_percent=_number(environment, "BRAKE_PERCENT"),
+            silence_minutes=_positive_integer(environment, "SILENCE_MINUTES"),
+        )
+
+
 def _required(environment: Mapping[str, str], name: str) -> str:
     value = environment.get(name, "")
     if not value:
@@ -87,3 +124,14 @@ def _positive_integer(environment: Mapping[str, str], name: str) -> int:
     if not value.isdecimal() or int(value) == 0:
         raise SettingsError(f"environment variable {name} must be a whole number above 0, not {value!r}")
     return int(value)
+
+
+def _number(environment: Mapping[str, str], name: str) -> float:
+    value = _required(environment, name)
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < math.inf:
+        raise SettingsError(f"environment variable {name} must be a number, at least 0, not {value!r}")
+    return number

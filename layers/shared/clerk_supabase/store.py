@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, LiteralString, Protocol, assert_never, cast
+from types import MappingProxyType
+from typing import Any, Final, Literal, LiteralString, Protocol, assert_never, cast, get_args
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic_core import PydanticSerializationError, to_json
 
-from clerk_supabase.changes import Change, Changes, Delete, Delivery, Upsert
+from clerk_supabase.changes import Change, Changes, Delete, Delivery, Reconciled, Source, Upsert
 from clerk_supabase.envelope import ParkedEvent, storable
 from clerk_supabase.errors import ChangeRefused, DatabaseNotReady, DatabaseUnavailable
 from clerk_supabase.events import subject_of
@@ -22,6 +23,28 @@ Outcome = Literal["created", "updated", "unchanged", "stale", "deleted", "refuse
 
 _APPLY = "select outcome from clerk_sync.apply(%s::jsonb) order by position"
 _PARK = "select clerk_sync.park(%s::jsonb)"
+# What reconcile calls; each takes one JSON value and returns one.
+Function = Literal[
+    "begin_run",
+    "renew_lease",
+    "plan_run",
+    "windows_of_run",
+    "cut_users",
+    "count_rows",
+    "compare",
+    "finish_window",
+    "find_unseen",
+    "delete_candidates",
+    "settle_candidates",
+    "end_run",
+    "list_runs",
+    "show_run",
+    "known_as",
+    "undo_run",
+]
+_FUNCTIONS: Final[Mapping[Function, LiteralString]] = MappingProxyType(
+    {name: f"select clerk_sync.{name}(%s::jsonb)" for name in get_args(Function)}
+)
 # An empty batch: nothing is written, but the function, the right to call it and its tables must be there.
 _CHECK = "select clerk_sync.takes_writes(), (select count(*) from clerk_sync.apply(%s::jsonb))"
 
@@ -79,7 +102,18 @@ class Store:
         self._ca_file = ca_file
         self._connection: psycopg.Connection | None = None
 
-    def apply(self, batch: Sequence[tuple[Changes, Delivery | None]]) -> list[Outcome | ChangeRefused]:
+    def twin(self) -> Store:
+        """Another store of the same database, with a connection of its own: for another thread."""
+        return Store(self._url, self._ca_file)
+
+    def call(self, function: Function, argument: object) -> Any:
+        """What a function of clerk_sync answers, as JSON. Raises Retryable and ChangeRefused."""
+        text = as_json(argument)
+        with _errors_translated():
+            [(answer,)] = self._execute(text, _FUNCTIONS[function])
+        return answer
+
+    def apply(self, batch: Sequence[tuple[Changes, Source]]) -> list[Outcome | ChangeRefused]:
         """Applies the changes in one transaction and one round trip; one answer for each, in their order.
 
         A change that Postgres refuses is answered with the refusal and does not stop the others: the batch is halved
@@ -117,17 +151,14 @@ class Store:
             self._connection.close()
             self._connection = None
 
-    def _apply_together(self, batch: Sequence[tuple[Changes, Delivery | None]]) -> list[Outcome | ChangeRefused]:
+    def _apply_together(self, batch: Sequence[tuple[Changes, Source]]) -> list[Outcome | ChangeRefused]:
         elements: list[dict[str, object]] = []
         positions: list[int] = []
-        for changes, delivery in batch:
+        for changes, source in batch:
             positions.append(len(elements))
-            elements.append(_as_json(changes.main) | _provenance(delivery))
-            elements += [_as_json(companion) | _provenance(delivery, is_main=False) for companion in changes.companions]
-        try:
-            batch_as_json = to_json(elements).decode()
-        except PydanticSerializationError as error:
-            raise ChangeRefused("not to be written as JSON: half a surrogate pair, or nested too deep") from error
+            elements.append(element_of(changes.main) | _provenance(source))
+            elements += [element_of(companion) | _provenance(source, is_main=False) for companion in changes.companions]
+        batch_as_json = as_json(elements)
         with _errors_translated():
             try:
                 rows = self._execute(batch_as_json)
@@ -166,7 +197,15 @@ class Store:
         return psycopg.connect(make_conninfo("", **options), autocommit=True, prepare_threshold=None)
 
 
-def _as_json(change: Change) -> dict[str, object]:
+def as_json(value: object) -> str:
+    """Raises ChangeRefused when it cannot be written."""
+    try:
+        return to_json(value).decode()
+    except PydanticSerializationError as error:
+        raise ChangeRefused("not to be written as JSON: half a surrogate pair, or nested too deep") from error
+
+
+def element_of(change: Change) -> dict[str, object]:
     """One element of the batch, by the field names of the type clerk_sync.change."""
     match change:
         case Upsert(kind, id, version, content):
@@ -207,14 +246,18 @@ def _key(svix_id: str) -> str:
     return f"{storable(svix_id, 100)}:{hashlib.sha256(svix_id.encode(errors='surrogatepass')).hexdigest()}"
 
 
-def _provenance(delivery: Delivery | None, *, is_main: bool = True) -> dict[str, object]:
+def _provenance(source: Source, *, is_main: bool = True) -> dict[str, object]:
     """Where a change came from. Only a delivery's main change is recorded as the delivery."""
-    if delivery is None:
-        return {"cause": "operator"}
-    cause: dict[str, object] = {"cause": "delivery", "svix_id": delivery.svix_id}
-    if is_main:
-        cause |= {"event_type": delivery.event_type, "received_at": delivery.received_at}
-    return cause
+    match source:
+        case None:
+            return {"cause": "operator"}
+        case Reconciled(name):
+            return {"cause": "reconcile", "svix_id": name}
+        case Delivery(svix_id, event_type, received_at):
+            cause: dict[str, object] = {"cause": "delivery", "svix_id": svix_id}
+            return cause | {"event_type": event_type, "received_at": received_at} if is_main else cause
+        case _:
+            assert_never(source)
 
 
 @contextmanager

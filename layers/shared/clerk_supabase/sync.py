@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clerk_supabase.changes import Changes, Delivery, changes_of
+from clerk_supabase.changes import Changes, Delivery, Reconciled, Source, changes_of
 from clerk_supabase.envelope import ParkedEvent
 from clerk_supabase.errors import ChangeRefused, ClerkSupabaseError, Retryable, UnusableEvent
 from clerk_supabase.events import parse_event
+from clerk_supabase.kinds import REPAIR_PREFIX
 from clerk_supabase.parking import Parking
 from clerk_supabase.queue import Message
 from clerk_supabase.store import Store
@@ -26,8 +27,9 @@ class Failure:
 @dataclass(frozen=True, slots=True)
 class _Read:
     message: Message
+    event_type: str
     changes: Changes
-    delivery: Delivery
+    source: Source
 
 
 class Sync:
@@ -53,7 +55,7 @@ class Sync:
             except UnusableEvent as error:
                 hopeless.append((message, ParkedEvent(message.envelope, "unusable", str(error))))
         try:
-            answers = self._store.apply([(each.changes, each.delivery) for each in readable])
+            answers = self._store.apply([(each.changes, each.source) for each in readable])
         except Retryable as error:
             count("Postponed", len(readable))
             logger.error("not applied, SQS delivers again", reason=str(error), messages=len(readable))
@@ -64,9 +66,8 @@ class Sync:
                 hopeless.append((each.message, ParkedEvent(each.message.envelope, "refused", str(answer))))
                 continue
             count(answer.capitalize())
-            delivery = each.delivery
-            object_id = each.changes.main.id
-            logger.info(answer, svix_id=delivery.svix_id, event_type=delivery.event_type, object_id=object_id)
+            svix_id = each.message.envelope.svix_id
+            logger.info(answer, svix_id=svix_id, event_type=each.event_type, object_id=each.changes.main.id)
         return self._park(hopeless)
 
     def _park(self, hopeless: Sequence[tuple[Message, ParkedEvent]], *, table_is_away: bool = False) -> list[Failure]:
@@ -80,6 +81,8 @@ class Sync:
     def _read(self, message: Message) -> _Read:
         envelope = message.envelope
         event = parse_event(envelope.body)
-        delivery = Delivery(envelope.svix_id, event.type, envelope.received_at)
         changes = changes_of(event, envelope.received_at, keep_private_metadata=self._keep_private_metadata)
-        return _Read(message, changes, delivery)
+        source: Source = Delivery(envelope.svix_id, event.type, envelope.received_at)
+        if event.type.startswith(REPAIR_PREFIX):
+            source = Reconciled(envelope.svix_id)
+        return _Read(message, event.type, changes, source)

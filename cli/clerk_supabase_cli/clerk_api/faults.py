@@ -1,0 +1,112 @@
+"""What can go wrong between Clerk and whoever reads it, to be switched on by a test."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Elements = list[bytes]
+"""The objects of an answer, each as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request as it arrived."""
+
+    method: str
+    path: str
+    """Below the base URL, without parameters, encoded as it came."""
+    parameters: tuple[tuple[str, str], ...]
+    headers: Mapping[str, str]
+    """By their names in lower case."""
+    body: bytes = b""
+
+    def values(self, name: str) -> list[str]:
+        """Every value of a parameter; array parameters are repeated."""
+        return [value for key, value in self.parameters if key == name]
+
+    def value(self, name: str, default: str = "") -> str:
+        """The last value of a parameter."""
+        return next(reversed(self.values(name)), default)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What to do to a request instead of, or besides, answering it well."""
+
+    happening: Callable[[], object] | None = None
+    """Called before the answer is made: others write to Clerk between two pages."""
+    status: int = 0
+    """Answer with this instead."""
+    code: str = "internal_clerk_error"
+    headers: Mapping[str, str | None] = field(default_factory=dict)
+    """Headers of the answer to set, or, if None, to leave out."""
+    body: bytes | None = None
+    """Send this as the body."""
+    alter: Callable[[Elements], Elements] | None = None
+    """What becomes of the objects of an answer."""
+    wire: Literal["", "hang", "cut", "cut_chunked", "drip", "reset"] = ""
+    """Do not answer; end in the middle of the body, with or without having told its length; send it byte by byte;
+    reset the connection."""
+
+
+def answering(status: int, *, retry_after: str | None = None, code: str = "internal_clerk_error") -> Fault:
+    """An error of Clerk's."""
+    return Fault(status=status, code=code, headers={} if retry_after is None else {"Retry-After": retry_after})
+
+
+def without_every(nth: int) -> Fault:
+    """A good answer that leaves out every nth object: 2 is half of them."""
+    return Fault(alter=lambda elements: [each for place, each in enumerate(elements, 1) if place % nth])
+
+
+@dataclass(slots=True)
+class _Set:
+    fault: Fault
+    applies: Callable[[Request], bool]
+    skip: int
+    times: int
+
+
+class Faults:
+    """The faults that are switched on. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._set: list[_Set] = []
+
+    def add(
+        self, fault: Fault, *, path: str = "", having: str = "", skip: int = 0, times: int = 1, method: str = ""
+    ) -> None:
+        """Applies `fault` to the next `times` requests of this path, having this parameter, after `skip` of them."""
+
+        def applies(request: Request) -> bool:
+            return (
+                path in ("", request.path)
+                and method in ("", request.method)
+                and (having == "" or bool(request.values(having)))
+            )
+
+        with self._lock:
+            self._set.append(_Set(fault, applies, skip, times))
+
+    def clear(self) -> None:
+        """From now on everything is well."""
+        with self._lock:
+            self._set.clear()
+
+    def take(self, request: Request) -> Sequence[Fault]:
+        """What happens to this request."""
+        taken: list[Fault] = []
+        with self._lock:
+            for each in self._set:
+                if not each.applies(request) or each.times == 0:
+                    continue
+                if each.skip > 0:
+                    each.skip -= 1
+                else:
+                    each.times -= 1
+                    taken.append(each.fault)
+        return taken

@@ -1,0 +1,47 @@
+"""The stand-in in a process of its own, so that what it costs is not mistaken for what its client costs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from clerk_supabase_cli.clerk_api.server import BASE_PATH
+from clerk_supabase_cli.processes import Guard, LocalStackError, free_port, is_taken, last_lines
+
+KEY: Final = "sk_live_standin"
+_PATIENCE_SECONDS: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningApi:
+    """Where it answers. `GET status_url` tells what it was asked and how much memory it has used."""
+
+    url: str
+    status_url: str
+    key: str = KEY
+
+
+@contextmanager
+def running(guard: Guard, *options: str) -> Iterator[RunningApi]:
+    """It runs while the `with` block lasts; `options`: those of `python -m clerk_supabase_cli.clerk_api`.
+
+    Write to it through POST, PATCH and DELETE /users. Raises LocalStackError when it does not start.
+    """
+    port = free_port()
+    log = guard.folder("clerk-api-") / "log"
+    command = [sys.executable, "-m", "clerk_supabase_cli.clerk_api", "--port", str(port), "--key", KEY, *options]
+    child = guard.start(command, log=log)
+    try:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not is_taken(port):
+            if child.poll() is not None or time.monotonic() > deadline:
+                raise LocalStackError(f"the stand-in for Clerk did not start:\n{last_lines(log, 20)}")
+            time.sleep(0.02)
+        yield RunningApi(f"http://127.0.0.1:{port}{BASE_PATH}", f"http://127.0.0.1:{port}/status")
+    finally:
+        guard.end(child, signal.SIGTERM)

@@ -1,0 +1,58 @@
+"""How Clerk says no, and what it says no to in the parameters every list has."""
+
+from __future__ import annotations
+
+import json
+from typing import Final, overload
+
+from clerk_supabase_cli.clerk_api.faults import Request
+
+DEFAULT_LIMIT: Final = 10
+LARGEST_LIMIT: Final = 500
+
+
+class Refusal(Exception):
+    """An answer that is an error."""
+
+    def __init__(self, status: int, code: str, message: str, parameter: str = "") -> None:
+        super().__init__(f"{status} {code}: {message}")
+        self.status = status
+        self.code = code
+        self.message = message
+        self.parameter = parameter
+
+    def body(self) -> bytes:
+        """As Clerk sends it."""
+        error: dict[str, object] = {"code": self.code, "message": self.message, "long_message": self.message}
+        if self.parameter:
+            error["meta"] = {"param_name": self.parameter}
+        return json.dumps({"errors": [error], "clerk_trace_id": "0" * 32}).encode()
+
+
+def not_found() -> Refusal:
+    """No object has this id."""
+    return Refusal(404, "resource_not_found", "not found")
+
+
+def unprocessable(parameter: str, message: str) -> Refusal:
+    """A parameter cannot be."""
+    return Refusal(422, "form_param_value_invalid", message, parameter)
+
+
+def limit_of(request: Request) -> int:
+    """How many objects a page may have."""
+    return integer(request, "limit", DEFAULT_LIMIT, least=1, most=LARGEST_LIMIT)
+
+
+@overload
+def integer(request: Request, name: str, default: int, *, least: int, most: int = ...) -> int: ...
+@overload
+def integer(request: Request, name: str, default: None, *, least: int, most: int = ...) -> int | None: ...
+def integer(request: Request, name: str, default: int | None, *, least: int, most: int = 1 << 62) -> int | None:
+    """A parameter that is a whole number. Raises Refusal."""
+    text = request.value(name)
+    if not text:
+        return default
+    if not (text.isascii() and text.isdecimal()) or not least <= int(text) <= most:
+        raise unprocessable(name, f"must be a whole number from {least} on")
+    return int(text)

@@ -1,0 +1,436 @@
+"""`clerk-supabase reconcile`, `resync` and `undo`: Clerk against Postgres, started by a person."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import click
+import rich.progress
+from click.core import ParameterSource
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from clerk_supabase.clerk_http import ClerkHttp
+from clerk_supabase.queue import Queue
+from clerk_supabase.reconcile import Reconcile, Report, Request
+from clerk_supabase.reconcile_pages import Progress, ReconcileSettings
+from clerk_supabase.repairs import DirectRepairs, QueueRepairs
+from clerk_supabase.runs import Finding, Mode, RunDetails, Runs, RunSummary
+from clerk_supabase.store import Store
+from clerk_supabase.telemetry import logger
+from clerk_supabase_cli.options import (
+    clerk_api_url_option,
+    database_url_option,
+    json_option,
+    named_queues,
+    optional_database_url_option,
+    sync_queue_options,
+)
+from clerk_supabase_cli.printing import how_long, in_utc, print_json, printable
+from clerk_supabase_cli.queues import client
+
+_DIFFERENCES: Final = ("missing", "stale", "different", "extra", "deleted here")
+_COUNTED: Final = ("listed", "compared", *_DIFFERENCES, "repaired", "deleted")
+_KEY_VARIABLE: Final = "CLERK_SECRET_KEY"
+_ON_A_PAGE: Final = 100
+# More are counted by the run, and not worth a table.
+_MOST_GROUPED: Final = 100_000
+_NOT_COMPLETE: Final = 3
+
+
+_private_metadata_option = click.option(
+    "--keep-private-metadata",
+    is_flag=True,
+    envvar="KEEP_PRIVATE_METADATA",
+    help="For a stack with KeepPrivateMetadata.  [env: KEEP_PRIVATE_METADATA]",
+)
+
+
+class NoSuchRun(Exception):
+    """No comparison has this number."""
+
+
+@click.group("reconcile", invoke_without_command=True)
+@click.option("--full", "mode", flag_value="full", help="Every user, organization and membership.  [default]")
+@click.option("--quick", "mode", flag_value="quick", help="Only what changed in Clerk, and the number of users.")
+@click.option("--dry-run", is_flag=True, help="Only look: nothing is repaired and nothing deleted.")
+@click.option(
+    "--versions-only", is_flag=True, help="Do not compare columns, which finds no edits by hand, but is faster."
+)
+@click.option(
+    "--allow-deletes",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Delete up to N rows of a kind, instead of what the brake allows; each is confirmed by Clerk all the same.",
+)
+@_private_metadata_option
+@sync_queue_options
+@clerk_api_url_option
+@optional_database_url_option
+@json_option
+@click.pass_context
+def reconcile_commands(  # noqa: PLR0917 - click passes them by name
+    context: click.Context,
+    mode: Mode | None,
+    dry_run: bool,
+    versions_only: bool,
+    allow_deletes: int | None,
+    keep_private_metadata: bool,
+    stack_name: str | None,
+    sync_queue_url: str | None,
+    clerk_api_url: str,
+    database_url: str | None,
+    as_json: bool,
+) -> None:
+    """Compare Clerk with Postgres, and repair what differs.
+
+    Reads Clerk's Backend API with the secret key in CLERK_SECRET_KEY, which is taken from nowhere else. Repairs go
+    through the sync queue, if it is named, else they are applied at once. Goes on with a run that was cut off.
+
+    Exit status 0: the run is complete. 1: it failed. 2: it was asked for wrongly. 3: not all could be compared, the
+    brake was pulled, or another process is at work; the reason is printed.
+    """
+    if context.invoked_subcommand is not None:
+        _refuse_options_before(context)
+        return
+    if not database_url:
+        raise click.UsageError("Say where the database is: --database-url, or DATABASE_URL.")
+    request = Request(mode or "full", dry_run=dry_run, versions_only=versions_only, allow_deletes=allow_deletes)
+    with _reconcile(
+        database_url, clerk_api_url, stack_name, sync_queue_url, keep_private_metadata=keep_private_metadata
+    ) as tools:
+        began = time.monotonic()
+        with _progress(quiet=as_json) as progress:
+            report = tools.reconcile.run(request, math.inf, progress)
+        _print_report(report, tools.runs, time.monotonic() - began, as_json=as_json)
+    _exit_for(report)
+
+
+@reconcile_commands.command("runs")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many at most.")
+@json_option
+@database_url_option
+def runs_command(limit: int, database_url: str, as_json: bool) -> None:
+    """List what was compared, newest first."""
+    with _runs(database_url) as runs:
+        found = runs.list(limit)
+    if as_json:
+        print_json({"runs": found})
+    elif found:
+        Console().print(_runs_table(found))
+    else:
+        click.echo("nothing was compared yet; start with: clerk-supabase reconcile")
+
+
+@reconcile_commands.command("show")
+@click.argument("run_id", metavar="RUN", type=int)
+@click.option("--difference", type=click.Choice(_DIFFERENCES), help="Only objects that differed like this.")
+@click.option("--limit", type=click.IntRange(min=1), help=f"How many objects; default {_ON_A_PAGE}, with --json all.")
+@json_option
+@database_url_option
+def show_command(run_id: int, difference: str | None, limit: int | None, database_url: str, as_json: bool) -> None:
+    """Show one comparison: how it went, and every object that differed, with the likely cause."""
+    with _runs(database_url) as runs:
+        details = _details(runs, run_id)
+    found = [each for each in details.findings if difference in (None, each.difference)]
+    if as_json:
+        print_json({"run": details.run, "windows": details.windows, "findings": found[:limit]})
+        return
+    _print_run(details.run)
+    shown = found[: limit or _ON_A_PAGE]
+    if shown:
+        Console().print(_findings_table(shown))
+    if len(shown) < len(found):
+        click.echo(f"{len(found)} differed, {len(shown)} of them shown; --limit shows more")
+
+
+@click.command("resync")
+@click.argument("object_id", metavar="ID")
+@_private_metadata_option
+@sync_queue_options
+@clerk_api_url_option
+@database_url_option
+@json_option
+def resync_command(  # noqa: PLR0917 - click passes them by name
+    object_id: str,
+    keep_private_metadata: bool,
+    stack_name: str | None,
+    sync_queue_url: str | None,
+    clerk_api_url: str,
+    database_url: str,
+    as_json: bool,
+) -> None:
+    """Read one user (user_...) or organization (org_...) and its memberships from Clerk, and apply them.
+
+    What Clerk says is gone is deleted. The secret key and the exit status are as for `reconcile`.
+    """
+    with _reconcile(
+        database_url, clerk_api_url, stack_name, sync_queue_url, keep_private_metadata=keep_private_metadata
+    ) as tools:
+        report = tools.reconcile.resync(object_id, math.inf)
+    if as_json:
+        print_json(report)
+    else:
+        click.echo(printable(f"{object_id}: {report.state}" + (f", {report.reason}" if report.reason else "")))
+    _exit_for(report)
+
+
+@click.command("undo")
+@click.argument("run_id", metavar="RUN", type=int)
+@database_url_option
+@json_option
+def undo_command(run_id: int, database_url: str, as_json: bool) -> None:
+    """Bring back what a comparison deleted.
+
+    What is gone in Clerk is found again by the next comparison; so let none run until Clerk has it again.
+    """
+    with _runs(database_url) as runs:
+        _details(runs, run_id)
+        restored = runs.undo(run_id)
+    if as_json:
+        print_json({"run_id": run_id, "restored": [{"kind": kind, "id": each} for kind, each in restored]})
+        return
+    for kind, each in restored:
+        click.echo(printable(f"{kind} {each}"))
+    click.echo(f"{len(restored)} brought back")
+
+
+# What is worked with
+
+
+class _DatabaseUrl:
+    """The owner's connection string, as libpq takes it: TLS if the server has it, unless the string says more."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            given = conninfo_to_dict(url)
+        except ProgrammingError:
+            # Its message repeats the string, and with it the password.
+            raise click.UsageError(
+                "--database-url is no connection string: postgresql://user:password@host/name"
+            ) from None
+        self._value = make_conninfo("", **{"sslmode": "prefer"} | given)
+
+    def value(self) -> str:
+        return self._value
+
+    def changed(self) -> bool:
+        return False
+
+
+class _SecretKey:
+    """The key in the environment."""
+
+    def __init__(self) -> None:
+        self._value = os.environ.get(_KEY_VARIABLE, "")
+        if not self._value:
+            raise click.UsageError(
+                f"Put the secret key of Clerk's Backend API (sk_live_... or sk_test_...) into {_KEY_VARIABLE}. "
+                "It is no option, because options can be read by everybody on this machine."
+            )
+
+    def value(self) -> str:
+        return self._value
+
+    def changed(self) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Tools:
+    reconcile: Reconcile
+    runs: Runs
+
+
+@contextmanager
+def _runs(database_url: str) -> Iterator[Runs]:
+    with closing(Store(_DatabaseUrl(database_url))) as store:
+        yield Runs(store)
+
+
+@contextmanager
+def _reconcile(
+    database_url: str,
+    clerk_api_url: str,
+    stack_name: str | None,
+    sync_queue_url: str | None,
+    *,
+    keep_private_metadata: bool,
+) -> Iterator[_Tools]:
+    try:
+        http = ClerkHttp(_SecretKey(), clerk_api_url)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    queues = named_queues(stack_name, sync_queue_url)
+    url = queues.urls.get("sync") if queues else None
+    repairs = (
+        QueueRepairs(Queue(client("sqs"), url), keep_private_metadata=keep_private_metadata)
+        if url
+        else DirectRepairs(keep_private_metadata=keep_private_metadata)
+    )
+    settings = ReconcileSettings(keep_private_metadata=keep_private_metadata)
+    _log_to_stderr()
+    with closing(http), _runs(database_url) as runs:
+        yield _Tools(Reconcile(http, runs, repairs, settings), runs)
+
+
+def _log_to_stderr() -> None:
+    """What the functions log for CloudWatch would be in the way of what is printed."""
+    handler = logger.registered_handler
+    if isinstance(handler, logging.StreamHandler):
+        handler.setStream(sys.stderr)
+    logger.setLevel(logging.WARNING)
+
+
+def _details(runs: Runs, run_id: int) -> RunDetails:
+    details = runs.show(run_id, limit=_MOST_GROUPED)
+    if details is None:
+        raise NoSuchRun(f"there is no run {run_id}; try: clerk-supabase reconcile runs")
+    return details
+
+
+def _refuse_options_before(context: click.Context) -> None:
+    """Options of a comparison, before the name of a command that compares nothing, were meant for something else."""
+    given = [
+        each.opts[0]
+        for each in context.command.params
+        if each.name and context.get_parameter_source(each.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"{', '.join(given)}: put options after `{context.invoked_subcommand}`.")
+
+
+def _exit_for(report: Report) -> None:
+    if report.state == "failed":
+        sys.exit(1)
+    if report.state != "complete":
+        sys.exit(_NOT_COMPLETE)
+
+
+# What is printed
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """A bar on stderr, where somebody looks at it."""
+    console = Console(stderr=True)
+    columns = (
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeElapsedColumn(),
+        rich.progress.TimeRemainingColumn(),
+    )
+    with rich.progress.Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
+        tasks: dict[str, rich.progress.TaskID] = {}
+
+        def show(progress: Progress) -> None:
+            if progress.kind not in tasks:
+                tasks[progress.kind] = bar.add_task(f"{progress.kind}s", total=progress.expected)
+            bar.update(tasks[progress.kind], completed=progress.compared, total=progress.expected)
+
+        yield show
+
+
+def _print_report(report: Report, runs: Runs, seconds: float, *, as_json: bool) -> None:
+    assert report.run_id is not None  # noqa: S101 - only resync makes none
+    details = _details(runs, report.run_id)
+    if as_json:
+        print_json({"report": report, "findings": details.findings})
+        return
+    if report.state == "busy":
+        click.echo(f"{report.reason}: two runs exclude each other")
+        return
+    if details.findings:
+        Console().print(_groups_table(details.findings))
+    _print_run(details.run)
+    click.echo(f"took {how_long(seconds)}")
+
+
+def _print_run(run: RunSummary) -> None:
+    if run.counts:
+        Console().print(_counts_table(run.counts))
+    what = f"run {run.run_id}, {run.mode}{', dry run' if run.is_dry_run else ''}: {run.state}"
+    click.echo(printable(f"{what}{f'; {run.reason}' if run.reason else ''}"))
+    since = f"started {in_utc(run.started_at)} UTC"
+    until = f", finished {in_utc(run.finished_at)} UTC" if run.finished_at else ""
+    again = f", {run.invocations} invocations" if run.invocations > 1 else ""
+    click.echo(f"{since}{until}{again}, {run.calls} requests to Clerk")
+
+
+def _counts_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
+    """A line for each kind, a column for everything that was counted."""
+    counted = {name for each in counts.values() for name in each}
+    names = [name for name in _COUNTED if name in counted] + sorted(counted - set(_COUNTED))
+    table = Table("kind", *(name.replace("_", " ") for name in names))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for kind, of_kind in counts.items():
+        table.add_row(kind, *(f"{of_kind.get(name, 0):,}" for name in names))
+    return table
+
+
+def _groups_table(findings: Sequence[Finding]) -> Table:
+    """What differed in the same way on one line, the most frequent first."""
+    groups = Counter((each.kind, each.difference, each.cause, tuple(each.fields or ())) for each in findings)
+    examples: dict[tuple[Any, ...], str] = {}
+    for each in findings:
+        examples.setdefault((each.kind, each.difference, each.cause, tuple(each.fields or ())), each.entity_id)
+    table = Table("kind", "difference", "likely cause", "columns", "objects", "for example")
+    table.columns[3].overflow = "fold"
+    table.columns[5].no_wrap = True
+    table.columns[4].justify = "right"
+    for group, number in groups.most_common(_ON_A_PAGE):
+        kind, difference, cause, fields = group
+        row = (kind, difference, cause, ", ".join(fields), f"{number:,}", examples[group])
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return table
+
+
+def _findings_table(findings: Sequence[Finding]) -> Table:
+    table = Table("object", "difference", "likely cause", "columns", "done")
+    # An id in two lines cannot be copied.
+    table.columns[0].no_wrap = True
+    table.columns[3].overflow = "fold"
+    for each in findings:
+        row = (f"{each.kind}\n{each.entity_id}", each.difference, each.cause, ", ".join(each.fields or ()), _done(each))
+        table.add_row(*(Text("\n".join(map(printable, cell.splitlines()))) for cell in row))
+    return table
+
+
+def _done(finding: Finding) -> str:
+    if finding.action == "none":
+        return "nothing"
+    return f"{finding.action}, {in_utc(finding.sent_at)}" if finding.sent_at else f"no {finding.action} sent"
+
+
+def _runs_table(runs: Sequence[RunSummary]) -> Table:
+    table = Table("run", "mode", "started (UTC)", "took", "compared", "differed", "requests", "state")
+    for column in (table.columns[0], *table.columns[4:7]):
+        column.justify = "right"
+    for run in runs:
+        took = how_long((run.finished_at - run.started_at).total_seconds()) if run.finished_at else ""
+        compared = sum(each.get("compared", 0) for each in run.counts.values())
+        table.add_row(
+            str(run.run_id),
+            f"{run.mode}, dry run" if run.is_dry_run else run.mode,
+            in_utc(run.started_at),
+            took,
+            f"{compared:,}",
+            f"{run.findings or 0:,}",
+            f"{run.calls:,}",
+            Text(printable(f"{run.state}: {run.reason}" if run.reason else run.state)),
+        )
+    return table

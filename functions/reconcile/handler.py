@@ -1,0 +1,60 @@
+"""Compares Clerk with Postgres and repairs what differs, as far as the time reaches."""
+
+import os
+import time
+from dataclasses import asdict
+from typing import Any
+
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from clerk_supabase import aws
+from clerk_supabase.clerk_http import BASE_URL, ClerkHttp
+from clerk_supabase.drift import Brake
+from clerk_supabase.errors import ClerkSupabaseError
+from clerk_supabase.queue import Queue
+from clerk_supabase.reconcile import Reconcile
+from clerk_supabase.reconcile_event import request_of
+from clerk_supabase.reconcile_pages import ReconcileSettings
+from clerk_supabase.repairs import QueueRepairs
+from clerk_supabase.runs import Runs
+from clerk_supabase.secrets import Secret
+from clerk_supabase.settings import ReconcileFunctionSettings
+from clerk_supabase.store import Store
+from clerk_supabase.telemetry import logger, metrics
+
+# For the last page, the checkpoint and the metrics.
+RESERVE_SECONDS = 30
+
+settings = ReconcileFunctionSettings.from_environment(os.environ)
+secrets_manager = aws.secrets_manager()
+reconcile = Reconcile(
+    ClerkHttp(
+        Secret(secrets_manager, settings.clerk_secret_key_arn),
+        settings.clerk_api_url or BASE_URL,
+        share=settings.rate_limit_share,
+    ),
+    Runs(Store(Secret(secrets_manager, settings.database_secret_arn), settings.database_ca_file)),
+    QueueRepairs(Queue(aws.sqs(), settings.sync_queue_url), keep_private_metadata=settings.keep_private_metadata),
+    ReconcileSettings(
+        brake=Brake(settings.brake_rows, settings.brake_percent),
+        keep_private_metadata=settings.keep_private_metadata,
+        silence_minutes=settings.silence_minutes,
+    ),
+)
+
+
+class RunFailed(Exception):
+    """So that Lambda tries once more, and then reports it."""
+
+
+@metrics.log_metrics
+def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
+    try:
+        report = reconcile.run(request_of(event), deadline)
+    except ClerkSupabaseError as error:
+        logger.error("no run, or not to its end", reason=str(error))
+        raise
+    if report.state == "failed":
+        raise RunFailed(report.reason)
+    return asdict(report)

@@ -1,0 +1,212 @@
+"""What Clerk's Backend API answers, as far as it has to be looked into to go on. Pure.
+
+One odd object never costs the page: objects stay the bytes they came as, and only three fields are read of each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Final, Generic, TypeVar
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from clerk_supabase.clerk_object import LAST_MILLISECOND, LONGEST_ID
+from clerk_supabase.json_split import elements, fields
+
+_Id = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)]
+_Milliseconds = Annotated[int, Meta(ge=0, le=LAST_MILLISECOND)]
+
+
+class Item(Struct, frozen=True, gc=False):
+    """One object of an answer. Times are milliseconds since 1970, Clerk's clock."""
+
+    id: str
+    created_at: int | None
+    """None: missing or odd."""
+    updated_at: int | None
+    """None: missing or odd."""
+    observed_at: int
+    """When Clerk answered; 0 if it did not say."""
+    raw: Raw
+    """The whole object. It refers to the answer it came in, and keeps all of that in memory."""
+
+    def json(self) -> bytes:
+        """The whole object, a copy of its own."""
+        return bytes(memoryview(self.raw))
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list."""
+
+    items: list[Item]
+    odd: list[str]
+    """What is wrong with the elements that have no usable id, without their data."""
+    size: int
+    """Number of elements, the odd ones included."""
+    total_count: int | None
+    """How many there are in all, where Clerk says so."""
+    observed_at: int
+    joins: bool = True
+    """False: nothing of the page before came again as it should, so something between the two may be missing."""
+
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Look(Generic[Value]):
+    """What Clerk said when it was asked for one thing."""
+
+    value: Value
+    observed_at: int
+    """When it said so: milliseconds, Clerk's clock; 0 if unknown."""
+
+
+class Instance(Struct, frozen=True):
+    """An instance of Clerk, as its key's owner."""
+
+    id: str
+    environment_type: str | None = None
+
+
+class _Glance(Struct, gc=False):
+    id: _Id
+    created_at: _Milliseconds | None = None
+    updated_at: _Milliseconds | None = None
+
+
+class _Count(Struct):
+    total_count: Annotated[int, Meta(ge=0)]
+
+
+class _RawEnvelope(_Count):
+    data: list[Raw]
+
+
+class _GlanceEnvelope(Struct):
+    data: list[_Glance]
+
+
+class Unreadable(ValueError):
+    """An answer that is not what Clerk says it sends: cut off, or somebody else's."""
+
+
+_RAWS: Final = msgspec.json.Decoder(list[Raw])
+_GLANCES: Final = msgspec.json.Decoder(list[_Glance])
+_RAW_ENVELOPE: Final = msgspec.json.Decoder(_RawEnvelope)
+_GLANCE_ENVELOPE: Final = msgspec.json.Decoder(_GlanceEnvelope)
+_GLANCE: Final = msgspec.json.Decoder(_Glance)
+_ID: Final = msgspec.json.Decoder(_Id)
+_MOMENT: Final = msgspec.json.Decoder(_Milliseconds)
+_NUMBER: Final = msgspec.json.Decoder(Annotated[int, Meta(ge=0)])
+_COUNT: Final = msgspec.json.Decoder(_Count)
+_INSTANCE: Final = msgspec.json.Decoder(Instance)
+# A msgspec.ValidationError is a DecodeError. Text that is not UTF-8 is a ValueError, nesting too deep neither.
+_NOT_AS_EXPECTED: Final = (msgspec.DecodeError, ValueError, RecursionError)
+
+
+def read_array(body: bytes, observed_at: int) -> Page:
+    """A page that is a bare array, as Clerk lists users. Raises Unreadable."""
+    try:
+        raws = _RAWS.decode(body)
+        return _page(raws, _GLANCES.decode(body), None, observed_at)
+    except _NOT_AS_EXPECTED:
+        return _page_taken_apart(body, None, observed_at)
+
+
+def read_envelope(body: bytes, observed_at: int) -> Page:
+    """A page with `data` and `total_count`, as Clerk lists everything else. Raises Unreadable."""
+    try:
+        envelope = _RAW_ENVELOPE.decode(body)
+        return _page(envelope.data, _GLANCE_ENVELOPE.decode(body).data, envelope.total_count, observed_at)
+    except _NOT_AS_EXPECTED:
+        try:
+            parts = fields(body)
+            total_count = _NUMBER.decode(parts[b'"total_count"'])
+        except (*_NOT_AS_EXPECTED, KeyError) as error:
+            raise Unreadable("not a list of objects with their total_count") from error
+        return _page_taken_apart(parts.get(b'"data"', b""), total_count, observed_at)
+
+
+def read_object(body: bytes, observed_at: int) -> Item:
+    """A single object. Raises Unreadable when it has no usable id."""
+    return _item(Raw(body), observed_at)
+
+
+def read_count(body: bytes, _observed_at: int) -> int:
+    """A `total_count`. Raises Unreadable."""
+    try:
+        return _COUNT.decode(body).total_count
+    except _NOT_AS_EXPECTED as error:
+        raise Unreadable("not a total_count") from error
+
+
+def read_instance(body: bytes, _observed_at: int) -> Instance:
+    """The instance a key belongs to. Raises Unreadable."""
+    try:
+        return _INSTANCE.decode(body)
+    except _NOT_AS_EXPECTED as error:
+        raise Unreadable("not an instance") from error
+
+
+def _page(raws: list[Raw], glances: list[_Glance], total_count: int | None, observed_at: int) -> Page:
+    """The usual case: every element is as it should be, and is never looked at one by one."""
+    items = [
+        Item(glance.id, glance.created_at, glance.updated_at, observed_at, raw)
+        for glance, raw in zip(glances, raws, strict=True)
+    ]
+    if not all(map(_is_usable, glances)):
+        raise Unreadable("not every id is usable")
+    return Page(items, [], len(raws), total_count, observed_at)
+
+
+def _page_taken_apart(array: bytes, total_count: int | None, observed_at: int) -> Page:
+    """The same one by one: an odd element, or one that no parser takes, does not touch the others."""
+    try:
+        raws = [Raw(element) for element in elements(array)]
+    except ValueError as error:
+        raise Unreadable("not a list of objects") from error
+    items: list[Item] = []
+    odd: list[str] = []
+    for position, raw in enumerate(raws):
+        try:
+            items.append(_item(raw, observed_at))
+        except Unreadable as error:
+            odd.append(f"element {position}: {error}")
+    return Page(items, odd, len(raws), total_count, observed_at)
+
+
+def _item(raw: Raw, observed_at: int) -> Item:
+    try:
+        glance = _GLANCE.decode(raw)
+    except _NOT_AS_EXPECTED:
+        glance = _glance_taken_apart(raw)
+    if not _is_usable(glance):
+        raise Unreadable("no usable id")
+    return Item(glance.id, glance.created_at, glance.updated_at, observed_at, raw)
+
+
+def _glance_taken_apart(raw: Raw) -> _Glance:
+    try:
+        parts = fields(bytes(memoryview(raw)))
+    except ValueError as error:
+        raise Unreadable("not an object") from error
+    try:
+        found = _ID.decode(parts[b'"id"'])
+    except (*_NOT_AS_EXPECTED, KeyError) as error:
+        raise Unreadable("no usable id") from error
+    return _Glance(found, _milliseconds(parts.get(b'"created_at"')), _milliseconds(parts.get(b'"updated_at"')))
+
+
+def _is_usable(glance: _Glance) -> bool:
+    """Ids become keys of the database and parts of addresses: letters, digits, nothing that hides in them."""
+    return glance.id.isascii() and glance.id.isprintable()
+
+
+def _milliseconds(number: bytes | None) -> int | None:
+    try:
+        return None if number is None else _MOMENT.decode(number)
+    except _NOT_AS_EXPECTED:
+        return None

@@ -1,0 +1,112 @@
+"""What a comparison of Clerk with the tables decides: how to cut it, whether to believe it, when to brake. Pure."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from clerk_supabase.clerk_walk import PAGE_SIZE, Window
+
+Tally = dict[str, int]
+"""What a window has counted until now."""
+
+CountUsers = Callable[[Window], int]
+"""How many users Clerk counts in a window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Brake:
+    """More deletes than that of one kind are not done, because something else must be wrong."""
+
+    rows: int = 10
+    percent: float = 1.0
+
+    def limit(self, existing: int, allowed: int | None) -> int:
+        """How many may be deleted of so many rows. `allowed`: what an operator allows instead."""
+        return max(self.rows, int(existing * self.percent / 100)) if allowed is None else allowed
+
+
+def windows_between(cuts: Sequence[int]) -> list[Window]:
+    """All moments, in the windows that these cuts make. They are in order, and none is twice."""
+    return [Window(start, end) for start, end in pairwise([0, *cuts, None]) if start is not None]
+
+
+def even_cuts(first: int, last: int, parts: int) -> list[int]:
+    """Cuts that make so many windows of the same length out of the time between two moments."""
+    return sorted({first + (last - first) * part // parts for part in range(1, parts)} - {first, last})
+
+
+def doubts_about_users(before: int, listed: int, after: int) -> str | None:
+    """Why a listing cannot have been complete, if so. All three: users created before it began.
+
+    Such users can only have become fewer meanwhile, so the listing lies between the two counts.
+    """
+    if after <= listed <= before:
+        return None
+    return f"Clerk listed {listed:,} users, but counted {before:,} before and {after:,} after"
+
+
+def doubts_about_list(tally: Mapping[str, int], seen: int, what: str) -> str | None:
+    """The same for a list that says itself how long it is: new objects come in at its end while it is read."""
+    if tally.get("gaps", 0) > 0:
+        return f"objects went while Clerk listed {what}, so some may have been missed"
+    if seen < tally["told"]:
+        return f"Clerk listed {seen:,} {what}, but says there are {tally['told']:,}"
+    return None
+
+
+def is_silent(change_at: int | None, newest_delivery: int | None) -> bool:
+    """Whether Clerk has a change, older than webhooks may take, since which none has arrived."""
+    return change_at is not None and (newest_delivery is None or newest_delivery < change_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """How many of our rows were created in each of many small windows."""
+
+    moments: Sequence[int]
+    """The cuts, and the end of the last window, in order."""
+    created_before: Sequence[int]
+    """How many rows were created before each of them."""
+
+    def count(self, first: int, last: int) -> int:
+        """In the windows from number `first` on and before `last`."""
+        return self.created_before[last - 1] - (self.created_before[first - 1] if first else 0)
+
+    def window(self, first: int, last: int) -> Window:
+        """These windows as one."""
+        return Window(self.moments[first - 1] if first else 0, self.moments[last - 1])
+
+    def with_rows(self, created: Sequence[int]) -> Census:
+        """The same with rows that will be there soon."""
+        ordered = sorted(created)
+        return Census(
+            self.moments,
+            [
+                before + bisect_left(ordered, moment)
+                for moment, before in zip(self.moments, self.created_before, strict=True)
+            ],
+        )
+
+
+def where_counts_differ(census: Census, total: int, count_users: CountUsers) -> Iterator[tuple[Window, int]]:
+    """The windows of about a page in which Clerk has another number of users than we, and how many it has.
+
+    `total`: how many Clerk has in all windows. Halves what differs; the second half is what is left of the whole, so
+    each halving costs one question.
+    """
+    parts = [(0, len(census.moments), total)]
+    while parts:
+        first, last, theirs = parts.pop()
+        ours = census.count(first, last)
+        if theirs == ours:
+            continue
+        if last - first == 1 or max(theirs, ours) <= PAGE_SIZE - 1:
+            yield census.window(first, last), theirs
+            continue
+        middle = (first + last) // 2
+        left = count_users(census.window(first, middle))
+        # In the order of creation.
+        parts += [(middle, last, theirs - left), (first, middle, left)]

@@ -1,0 +1,324 @@
+"""Compares Clerk with the tables, repairs what differs, and deletes nothing without proof.
+
+A run is a row with windows: whoever comes after a process that was cut off goes on where that stopped.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from clerk_supabase.changes import ReadKind
+from clerk_supabase.clerk import Clerk
+from clerk_supabase.clerk_http import ClerkHttp
+from clerk_supabase.clerk_pages import Item
+from clerk_supabase.errors import ClerkSupabaseError, GoneFromClerk, OrganizationsUnavailable, OutOfTime, Permanent
+from clerk_supabase.reconcile_deletes import delete_gone
+from clerk_supabase.reconcile_lists import compare_list, find_extra, plan_lists
+from clerk_supabase.reconcile_pages import Progress, ReconcileSettings, Work
+from clerk_supabase.reconcile_users import (
+    compare_changes,
+    compare_windows,
+    doubts_about_all,
+    doubts_about_windows,
+    plan_all,
+    plan_where_counts_differ,
+    silence,
+)
+from clerk_supabase.repairs import ClockMs, Repair, Repairs
+from clerk_supabase.runs import Counts, Mode, Runs, RunSummary, State
+from clerk_supabase.telemetry import count, logger
+
+_KINDS: tuple[ReadKind, ...] = ("user", "organization", "membership")
+_COUNTED = ("missing", "stale", "different", "extra")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is wanted of a run."""
+
+    mode: Mode
+    dry_run: bool = False
+    """Report, and repair nothing."""
+    versions_only: bool = False
+    """Trust Clerk's updated_at: what was edited here by hand is not found."""
+    allow_deletes: int | None = None
+    """So many of a kind, whatever the brake says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a run until now."""
+
+    run_id: int | None
+    """None: it was about one object, which makes no run."""
+    mode: Mode
+    state: State | Literal["busy"]
+    """`busy`: another process works on that run."""
+    reason: str | None
+    counts: Counts
+    findings: int
+    """Differences, the repaired ones included."""
+    calls: int
+    """Requests to Clerk by this process."""
+    is_resumed: bool = False
+    dry_run: bool = False
+    is_silent: bool = False
+
+
+class Reconcile:
+    """One run at a time; two processes exclude each other."""
+
+    def __init__(
+        self,
+        clerk_http: ClerkHttp,
+        runs: Runs,
+        repairs: Repairs,
+        settings: ReconcileSettings,
+        *,
+        clock_ms: ClockMs = lambda: time.time_ns() // 1_000_000,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`clock_ms`: our own, never for ordering; `monotonic`: that of deadlines."""
+        self._http = clerk_http
+        self._runs = runs
+        self._repairs = repairs
+        self._settings = settings
+        self._clock_ms = clock_ms
+        self._monotonic = monotonic
+
+    def run(self, request: Request, deadline: float, progress: Callable[[Progress], None] = lambda _: None) -> Report:
+        """Begins a run or goes on with one that was cut off, until its end or the deadline, by the monotonic clock.
+
+        Raises Retryable when something is away: the run goes on the next time. Raises WrongInstance and ClerkRefused
+        before there is a run.
+        """
+        calls_before = self._http.calls
+        clerk = Clerk(self._http, deadline)
+        instance = clerk.instance()
+        begun = self._runs.begin(request, instance.value.id, instance.observed_at, self._settings.lease_seconds)
+        if begun.is_busy:
+            other = f"run {begun.run.run_id} is at work"
+            logger.warning("no run was begun", reason=other)
+            return _report(begun.run, state="busy", reason=other, calls=self._http.calls - calls_before)
+        work = Work(begun, clerk, self._runs, self._repairs, self._settings, self._clock_ms, progress)
+        work.expected.update(begun.run.expected)
+        silent = _Silence()
+        state: State
+        reason: str | None
+        try:
+            with self._lease(work):
+                state, reason = self._full(work) if begun.run.mode == "full" else self._quick(work, silent)
+        except OutOfTime as error:
+            state, reason = "running", str(error)
+        except Permanent as error:
+            state, reason = "failed", str(error)
+        except ClerkSupabaseError as error:
+            self._end(work, "running", str(error), calls_before, silent)
+            raise
+        except KeyboardInterrupt:
+            self._end(work, "running", "it was interrupted", calls_before, silent)
+            raise
+        return self._end(work, state, reason, calls_before, silent)
+
+    def resync(self, object_id: str, deadline: float) -> Report:
+        """Makes the row of one user or organization, and those of its memberships, as they are in Clerk now.
+
+        Raises GoneFromClerk for an id that is known neither there nor here, and what `run` raises.
+        """
+        calls_before = self._http.calls
+        clerk = Clerk(self._http, deadline)
+        mirrored, known = self._runs.known_as(object_id)
+        if mirrored is not None:
+            clerk.check_instance(mirrored)
+        kind: ReadKind = "organization" if object_id.startswith("org_") else "user"
+        found = clerk.organization(object_id) if kind == "organization" else clerk.user(object_id)
+        repairs: list[Repair] = []
+        if found.value is not None:
+            repairs.append(_repair(kind, found.value))
+            repairs += [_repair("membership", item) for item in self._memberships(clerk, kind, object_id)]
+        elif kind in known and found.observed_at > 0:
+            repairs.append(Repair(0, kind, object_id, found.observed_at, None))
+        else:
+            raise GoneFromClerk(f"{object_id} is known neither to Clerk nor here", found.observed_at)
+        taken = self._repairs.send(self._runs.store, repairs, self._clock_ms())
+        counts: dict[str, dict[str, int]] = {kind: {"repaired": taken}}
+        refused = len(repairs) - taken
+        return Report(
+            run_id=None,
+            mode="quick",
+            state="complete" if not refused else "incomplete",
+            reason=f"{refused} of {len(repairs)} objects were refused, see the log" if refused else None,
+            counts=counts,
+            findings=0,
+            calls=self._http.calls - calls_before,
+        )
+
+    @staticmethod
+    def _memberships(clerk: Clerk, kind: ReadKind, object_id: str) -> Iterator[Item]:
+        read = clerk.memberships_of_organization if kind == "organization" else clerk.memberships_of_user
+        for page in read(object_id):
+            yield from page.items
+
+    # The two modes
+
+    def _full(self, work: Work) -> tuple[State, str | None]:
+        windows = self._runs.windows(work.run_id)
+        if not windows:
+            planned = [*plan_all(work), *plan_lists()]
+            self._runs.plan(work.run_id, work.begun.lease, planned, work.expected)
+            windows = self._runs.windows(work.run_id)
+        compare_windows(work, [window for window in windows if window.kind == "user"])
+        doubts = self._compare_lists(work, is_quick=False)
+        users = [window for window in self._runs.windows(work.run_id) if window.kind == "user"]
+        doubts["user"] = doubts_about_all(work, users)
+        if doubts["user"] is None:
+            self._runs.find_unseen(work.run_id, "user")
+        return self._delete(work, doubts)
+
+    def _quick(self, work: Work, silent: _Silence) -> tuple[State, str | None]:
+        watermark = work.begun.watermark
+        assert watermark is not None  # noqa: S101 - without one begin_run makes it a full run
+        self._runs.plan(work.run_id, work.begun.lease, [(0, "user", None, None), *plan_lists()], {})
+        doubt_about_changes, missing_created, silent.newest_change = compare_changes(work, watermark)
+        silent.is_silent = silence(work, silent.newest_change)
+        planned, counted = plan_where_counts_differ(work, missing_created)
+        self._runs.plan(work.run_id, work.begun.lease, planned, work.expected)
+        windows = self._runs.windows(work.run_id)
+        compare_windows(work, [window for window in windows if window.number in counted])
+        doubts = self._compare_lists(work, is_quick=True)
+        doubts["user"] = doubts_about_windows(self._runs.windows(work.run_id), counted)
+        state, reason = self._delete(work, doubts)
+        if doubt_about_changes is not None:
+            return "incomplete", "; ".join(filter(None, [doubt_about_changes, reason]))
+        return state, reason
+
+    def _compare_lists(self, work: Work, *, is_quick: bool) -> dict[ReadKind, str | None]:
+        """Why a list may not have been complete, if so, by kind; without those that Clerk does not have."""
+        doubts: dict[ReadKind, str | None] = {}
+        for window in self._runs.windows(work.run_id):
+            if window.kind == "user":
+                continue
+            if not window.is_done:
+                try:
+                    compare_list(work, window, is_quick=is_quick)
+                except OrganizationsUnavailable as error:
+                    logger.warning("organizations are not compared", reason=str(error))
+                    break
+        done = [each for each in self._runs.windows(work.run_id) if each.kind != "user" and each.is_done]
+        for window in done:
+            doubts[window.kind] = find_extra(work, window)
+        return doubts
+
+    def _delete(self, work: Work, doubts: Mapping[ReadKind, str | None]) -> tuple[State, str | None]:
+        sure = [kind for kind in _KINDS if kind in doubts and doubts[kind] is None]
+        unsure = [f"{doubts[kind]}: no {kind} is deleted" for kind in _KINDS if doubts.get(kind) is not None]
+        stop = delete_gone(work, sure)
+        reason = "; ".join(filter(None, [stop, *unsure])) or None
+        if stop is not None:
+            count("BrakePulled")
+            return "stopped", reason
+        return ("incomplete" if unsure else "complete"), reason
+
+    # Around a run
+
+    @contextmanager
+    def _lease(self, work: Work) -> Iterator[None]:
+        """Keeps other processes away while this one lives."""
+        ended = threading.Event()
+
+        def renew() -> None:
+            runs = self._runs.twin()
+            with closing(runs.store):
+                while not ended.wait(self._settings.lease_seconds / 5):
+                    try:
+                        if not runs.renew(work.run_id, work.begun.lease, self._settings.lease_seconds):
+                            work.stopped.set()
+                    except ClerkSupabaseError as error:
+                        logger.warning("the lease was not renewed", reason=str(error))
+
+        thread = threading.Thread(target=renew, name="reconcile-lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _end(self, work: Work, state: State, reason: str | None, calls_before: int, silent: _Silence) -> Report:
+        calls = self._http.calls - calls_before
+        run = self._runs.end(
+            work.run_id,
+            work.begun.lease,
+            state,
+            reason,
+            calls=calls,
+            newest_change=silent.newest_change,
+            newest_delivery=work.begun.newest_delivery,
+            is_silent=silent.is_silent,
+        )
+        report = _report(run, state=state, reason=reason, calls=calls, is_resumed=work.begun.is_resumed)
+        _tell(report, is_first=work.begun.began is None)
+        return report
+
+
+@dataclass
+class _Silence:
+    """What a quick run learned about webhooks; None: it did not get that far."""
+
+    newest_change: int | None = None
+    is_silent: bool | None = None
+
+
+def _repair(kind: ReadKind, item: Item) -> Repair:
+    return Repair(0, kind, item.id, item.observed_at, item.json())
+
+
+def _report(
+    run: RunSummary, *, state: State | Literal["busy"], reason: str | None, calls: int, is_resumed: bool = False
+) -> Report:
+    return Report(
+        run_id=run.run_id,
+        mode=run.mode,
+        state=state,
+        reason=reason,
+        counts=run.counts,
+        findings=sum(_sum(run.counts, name) for name in _COUNTED),
+        calls=calls,
+        is_resumed=is_resumed,
+        dry_run=run.is_dry_run,
+        is_silent=bool(run.is_silent),
+    )
+
+
+def _sum(counts: Counts, name: str) -> int:
+    return sum(of_kind.get(name, 0) for of_kind in counts.values())
+
+
+def _tell(report: Report, *, is_first: bool) -> None:
+    """Counts for the alarms, once a run, and one line in the log. What the first run finds is no drift: it fills."""
+    count("ClerkCalls", report.calls)
+    if report.state != "running" and not report.dry_run:
+        ended = {"complete": "FullRunsComplete" if report.mode == "full" else "QuickRunsComplete"}
+        count(ended.get(report.state, "RunsFailed" if report.state == "failed" else "RunsIncomplete"))
+        count("Drift", 0 if is_first else report.findings)
+        for name in _COUNTED:
+            count(name.capitalize(), _sum(report.counts, name))
+        count("RepairsSent", _sum(report.counts, "repaired"))
+        count("DeletesSent", _sum(report.counts, "deleted"))
+        if report.mode == "quick":
+            count("Silence", int(report.is_silent))
+    log = logger.info if report.state in ("complete", "running") else logger.error
+    log(
+        f"run {report.state}",
+        run_id=report.run_id,
+        mode=report.mode,
+        reason=report.reason,
+        counts=report.counts,
+        calls=report.calls,
+        is_resumed=report.is_resumed,
+    )

@@ -1,0 +1,135 @@
+"""Deletes: only of what Clerk confirms, one by one, to be gone, and only if the brake allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from clerk_supabase.changes import ReadKind
+from clerk_supabase.clerk import MOST_IDS, Clerk
+from clerk_supabase.errors import GoneFromClerk
+from clerk_supabase.reconcile_pages import Work
+from clerk_supabase.repairs import Repair
+
+_ORDER: Final[tuple[ReadKind, ...]] = ("user", "organization", "membership")
+_NAMES: Final[Mapping[ReadKind, str]] = {
+    "user": "users",
+    "organization": "organizations",
+    "membership": "memberships",
+}
+
+Candidate = tuple[str, str | None, str | None]
+"""Id and, of a membership, those of its user and its organization."""
+
+
+@dataclass
+class _Gone:
+    """What Clerk has confirmed to be gone, and when."""
+
+    by_kind: dict[ReadKind, dict[str, int]] = field(default_factory=dict)
+
+    def has(self, object_id: str | None) -> bool:
+        return any(object_id in gone for gone in self.by_kind.values())
+
+
+def delete_gone(work: Work, kinds: Collection[ReadKind]) -> str | None:
+    """Deletes the candidates of these kinds; returns why it was stopped, if so: then none is deleted."""
+    existing = work.runs.count_rows()
+    gone = _Gone()
+    stops: list[str] = []
+    for kind in _ORDER:
+        if kind not in kinds:
+            continue
+        limit = work.settings.brake.limit(existing[kind], work.begun.run.allow_deletes)
+        if not _confirm(work, kind, gone, limit):
+            stops.append(
+                f"more than {limit:,} of {existing[kind]:,} {_NAMES[kind]} are gone from Clerk: "
+                "look whether that can be, then allow so many deletes"
+            )
+    if stops:
+        return "; ".join(stops)
+    if not work.begun.run.is_dry_run:
+        for kind, moments in gone.by_kind.items():
+            _delete(work, kind, moments)
+    return None
+
+
+def _confirm(work: Work, kind: ReadKind, gone: _Gone, limit: int) -> bool:
+    """Asks Clerk for every candidate. False: more than the limit are gone, and it asks no further."""
+    confirmed = gone.by_kind.setdefault(kind, {})
+    after = ""
+    while candidates := work.runs.candidates(work.run_id, kind, after, MOST_IDS):
+        work.check()
+        after = candidates[-1][0]
+        present, absent = _looked_up(work.clerk, kind, candidates, gone, room=limit - len(confirmed))
+        confirmed |= absent
+        work.runs.settle(work.run_id, kind, present=present, gone=absent)
+        if len(confirmed) > limit:
+            return False
+    return True
+
+
+def _looked_up(
+    clerk: Clerk, kind: ReadKind, candidates: Sequence[Candidate], gone: _Gone, room: int
+) -> tuple[list[str], dict[str, int]]:
+    """Which of them Clerk has, and when it said that it has not."""
+    ids = [object_id for object_id, _, _ in candidates]
+    present: list[str] = []
+    absent: dict[str, int] = {}
+    if kind == "membership":
+        for membership_id, user_id, org_id in candidates:
+            # Those of a user or an organization that goes are hidden with it.
+            if not gone.has(user_id) and not gone.has(org_id) and len(absent) <= room:
+                moment = _membership_gone_at(clerk, membership_id, user_id)
+                if moment is None:
+                    present.append(membership_id)
+                else:
+                    absent[membership_id] = moment
+        return present, absent
+    by_id = clerk.users_by_id if kind == "user" else clerk.organizations_by_id
+    look = clerk.user if kind == "user" else clerk.organization
+    present += [item.id for item in by_id(ids).items]
+    for object_id in sorted(set(ids) - set(present)):
+        if len(absent) > room:
+            break
+        # A list may have left somebody out; a 404 is about this one.
+        found = look(object_id)
+        if found.value is not None:
+            present.append(object_id)
+        elif found.observed_at > 0:
+            absent[object_id] = found.observed_at
+    return present, absent
+
+
+def _membership_gone_at(clerk: Clerk, membership_id: str, user_id: str | None) -> int | None:
+    """When Clerk listed all memberships of the user, and not this one; None: it has it, or does not say."""
+    if user_id is None:
+        return None
+    ids: set[str] = set()
+    told: list[int] = []
+    observed_at = 0
+    try:
+        for page in clerk.memberships_of_user(user_id):
+            if page.odd or not page.joins or page.total_count is None:
+                return None
+            ids |= {item.id for item in page.items}
+            told.append(page.total_count)
+            observed_at = observed_at or page.observed_at
+    except GoneFromClerk as user_gone:
+        return user_gone.observed_at or None
+    is_complete = bool(told) and len(ids) >= max(told)
+    return observed_at or None if is_complete and membership_id not in ids else None
+
+
+def _delete(work: Work, kind: ReadKind, moments: Mapping[str, int]) -> None:
+    for batch in _batches(moments):
+        repairs = [Repair(work.run_id, kind, object_id, moment, None) for object_id, moment in batch]
+        work.repairs.send(work.runs.store, repairs, work.clock_ms())
+        work.runs.settle(work.run_id, kind, sent=[object_id for object_id, _ in batch])
+
+
+def _batches(moments: Mapping[str, int]) -> Iterator[Sequence[tuple[str, int]]]:
+    items = list(moments.items())
+    for start in range(0, len(items), MOST_IDS):
+        yield items[start : start + MOST_IDS]

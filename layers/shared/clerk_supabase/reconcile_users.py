@@ -1,0 +1,183 @@
+"""Users: all of them in windows of created_at, side by side, or only what changed and where the numbers differ."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
+from typing import Final
+
+from clerk_supabase.changes import ReadKind
+from clerk_supabase.clerk_walk import PAGE_SIZE, Window
+from clerk_supabase.drift import (
+    Census,
+    doubts_about_users,
+    even_cuts,
+    is_silent,
+    where_counts_differ,
+    windows_between,
+)
+from clerk_supabase.errors import RunTakenOver
+from clerk_supabase.reconcile_pages import Comparison, Work
+from clerk_supabase.runs import PlannedWindow
+
+_MOST_WINDOWS: Final = 500
+# A quick run that has to read more than that is none; the next full run finds the rest.
+_MOST_PAGES_OF_CHANGES: Final = 200
+# So a window in which the numbers differ is a page, with room for who is missing.
+_USERS_PER_COUNT: Final = 450
+
+CHANGES: Final = 0
+"""Number of the window of what changed last."""
+
+Planned = tuple[int, ReadKind, int | None, int | None]
+
+
+# All of them
+
+
+def plan_all(work: Work) -> list[Planned]:
+    """Windows of about equally many users; notes how many there are."""
+    as_of = work.begun.run.as_of
+    there = work.clerk.users_count(Window(0, as_of or None)).value
+    work.expected["user"] = there
+    here = work.runs.count_rows(as_of)["user"]
+    per_window = max(work.settings.users_per_window, max(there, here) // _MOST_WINDOWS + 1)
+    if here * 2 > there:
+        cuts = [moment for moment, _ in work.runs.cuts(per_window, as_of)]
+    else:
+        cuts = _cuts_of_an_unknown_instance(work, there, per_window)
+    return [(number, "user", each.start, each.end) for number, each in enumerate(windows_between(cuts), 1)]
+
+
+def _cuts_of_an_unknown_instance(work: Work, there: int, per_window: int) -> list[int]:
+    """Where our own table does not say how users are spread in time."""
+    parts = there // per_window
+    if parts < 2:
+        return []
+    first = next((item.created_at for item in next(work.clerk.users(Window())).items if item.created_at), None)
+    return [] if first is None else even_cuts(first, work.begun.run.as_of, parts)
+
+
+def compare_windows(work: Work, windows: Iterable[PlannedWindow]) -> None:
+    """Compares windows that are not done, several at once. Raises what the first of them raises."""
+    waiting: queue.SimpleQueue[PlannedWindow] = queue.SimpleQueue()
+    todo = [window for window in windows if not window.is_done]
+    for window in todo:
+        waiting.put(window)
+    is_bulk = work.runs.count_rows()["user"] * 2 < work.expected.get("user", 0)
+
+    def work_off() -> None:
+        runs = work.runs.twin()
+        with closing(runs.store):
+            try:
+                while not work.stopped.is_set():
+                    comparison = Comparison(work, runs, waiting.get_nowait(), is_bulk=is_bulk)
+                    _compare_window(work, comparison)
+            except queue.Empty:
+                return
+            except BaseException:
+                work.stopped.set()
+                raise
+
+    threads = max(1, min(work.settings.threads, len(todo)))
+    with ThreadPoolExecutor(threads, thread_name_prefix="reconcile") as pool:
+        tasks = [pool.submit(work_off) for _ in range(threads)]
+        try:
+            wait(tasks)
+        except BaseException:
+            # Ctrl-C: the others end with the page they are at.
+            work.stopped.set()
+            raise
+    errors = [error for error in (task.exception() for task in tasks) if error is not None]
+    if errors:
+        # Those that were stopped have less to say than the one that stopped them.
+        raise next((error for error in errors if not isinstance(error, RunTakenOver)), errors[0])
+    work.check()
+
+
+def _compare_window(work: Work, comparison: Comparison) -> None:
+    window = comparison.window
+    for stretch in work.clerk.users(Window(window.start or 0, window.end)):
+        comparison.page(stretch.items, stretch.odd, since=stretch.window.start, until=stretch.window.end)
+    comparison.finish()
+
+
+def doubts_about_all(work: Work, windows: Sequence[PlannedWindow]) -> str | None:
+    """Why not every user may have been listed, if so."""
+    as_of = work.begun.run.as_of
+    if as_of == 0:
+        return "Clerk's answers have no believable Date, so nothing can be said about deletes"
+    if any(window.tally.get("odd") for window in windows):
+        return "Clerk listed users without a usable id"
+    listed = sum(window.tally.get("listed", 0) for window in windows)
+    after = work.clerk.users_count(Window(0, as_of)).value
+    return doubts_about_users(work.expected["user"], listed, after)
+
+
+# What changed
+
+
+def compare_changes(work: Work, watermark: int) -> tuple[str | None, Sequence[int], int | None]:
+    """Users by their last change, down to the watermark. Returns why some may have been missed, if so; when those
+    were created who are missing and being repaired; and the newest change that webhooks must have told by now."""
+    comparison = Comparison(work, work.runs, PlannedWindow(CHANGES, "user", None, None, is_done=False, tally={}))
+    until = watermark - work.settings.overlap_ms
+    in_time = work.begun.run.as_of - work.settings.silence_minutes * 60_000
+    newest: int | None = None
+    doubts = None
+    for number, page in enumerate(work.clerk.users_newest_change_first(), 1):
+        comparison.page(page.items, page.odd)
+        changed = [item.updated_at for item in page.items if item.updated_at is not None]
+        newest = newest or max((moment for moment in changed if moment <= in_time), default=None)
+        if not page.joins:
+            doubts = "users went while Clerk listed what changed, so some may have been missed"
+        if page.odd:
+            doubts = "Clerk listed users without a usable id"
+        if changed and min(changed) < until:
+            break
+        if number == _MOST_PAGES_OF_CHANGES:
+            doubts = f"more than {number * PAGE_SIZE:,} users changed: a full run has to compare the rest"
+            break
+    comparison.finish()
+    return doubts, comparison.missing_created, newest
+
+
+def silence(work: Work, newest: int | None) -> bool:
+    """Whether Clerk has changes that no webhook can have told."""
+    since = work.begun.began
+    return newest is not None and since is not None and newest > since and is_silent(newest, work.begun.newest_delivery)
+
+
+def plan_where_counts_differ(work: Work, missing_created: Sequence[int]) -> tuple[list[Planned], dict[int, int]]:
+    """Windows of a page each in which Clerk has another number of users than we; and its numbers."""
+    as_of = work.begun.run.as_of
+    there = work.clerk.users_count(Window(0, as_of)).value
+    work.expected["user"] = there
+    here = work.runs.count_rows(as_of)["user"] + sum(moment < as_of for moment in missing_created)
+    if here == there:
+        return [], {}
+    cuts = work.runs.cuts(_USERS_PER_COUNT, as_of)
+    rows = work.runs.count_rows(as_of)["user"]
+    census = Census([*(moment for moment, _ in cuts), as_of], [*(before for _, before in cuts), rows])
+    planned: list[Planned] = []
+    counted: dict[int, int] = {}
+    differing = where_counts_differ(
+        census.with_rows(missing_created), there, lambda window: work.clerk.users_count(window).value
+    )
+    for number, (window, theirs) in enumerate(differing, CHANGES + 1):
+        work.check()
+        planned.append((number, "user", window.start, window.end))
+        counted[number] = theirs
+    return planned, counted
+
+
+def doubts_about_windows(windows: Iterable[PlannedWindow], counted: dict[int, int]) -> str | None:
+    """The same as doubts_about_all, of the windows in which the numbers differed."""
+    for window in windows:
+        theirs = counted.get(window.number)
+        listed = window.tally.get("listed", 0)
+        if theirs is not None and (listed != theirs or window.tally.get("odd")):
+            return f"Clerk listed {listed:,} users where it counted {theirs:,}"
+    return None

@@ -1,0 +1,114 @@
+"""Repairs of what a comparison with Clerk found, on the road of every event or applied at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from clerk_supabase.changes import Changes, Delete, ReadKind, Reconciled, changes_of_object
+from clerk_supabase.envelope import Envelope
+from clerk_supabase.errors import ChangeRefused, EventTooLarge, UnusableEvent
+from clerk_supabase.kinds import REPAIR_PREFIX
+from clerk_supabase.queue import Queue
+from clerk_supabase.store import Store
+from clerk_supabase.telemetry import logger
+
+_EVENTS: Final = {"user": "user", "organization": "organization", "membership": "organizationMembership"}
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """An object as Clerk sent it or, without `json`, the proof that it is gone."""
+
+    run_id: int
+    kind: ReadKind
+    id: str
+    observed_at: int
+    """Clerk's clock, milliseconds."""
+    json: bytes | None
+
+    @property
+    def name(self) -> str:
+        """What logs and the audit log call it."""
+        return f"reconcile-{self.run_id}-{self.id}"
+
+    def envelope(self, received_at: int) -> Envelope:
+        """The same as a message: an event like Clerk's, of a type that no webhook has.
+
+        All that is to be known is in the body, so it can be sent back, parked and replayed like any other.
+        """
+        verb, data = ("deleted", b'{"id":"%s","deleted":true}' % self.id.encode())
+        if self.json is not None:
+            verb, data = "updated", self.json
+        event_type = f"{REPAIR_PREFIX}{_EVENTS[self.kind]}.{verb}".encode()
+        body = b'{"type":"%s","object":"event","timestamp":%d,"data":%s}' % (event_type, self.observed_at, data)
+        return Envelope(self.name, body, received_at)
+
+    def changes(self, received_at: int, *, keep_private_metadata: bool) -> Changes:
+        """Raises UnusableEvent."""
+        if self.json is not None:
+            return changes_of_object(
+                self.kind, self.json, self.observed_at, received_at, keep_private_metadata=keep_private_metadata
+            )
+        gone = Delete(self.kind, self.id, self.observed_at)
+        private = (Delete("private_metadata", self.id, self.observed_at),) if keep_private_metadata else ()
+        return Changes(gone, private)
+
+
+class Repairs(Protocol):
+    """Where repairs go."""
+
+    def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> int:
+        """Returns how many were taken; all others are logged, each with its reason, and can never be taken.
+
+        `store`: that of the thread that calls. Raises Retryable; sending again is harmless.
+        """
+        ...
+
+
+class DirectRepairs:
+    """Applies repairs at once."""
+
+    def __init__(self, *, keep_private_metadata: bool = False) -> None:
+        self._keep_private_metadata = keep_private_metadata
+
+    def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> int:
+        """See Repairs."""
+        usable: list[tuple[Repair, Changes]] = []
+        for repair in repairs:
+            try:
+                changes = repair.changes(received_at, keep_private_metadata=self._keep_private_metadata)
+            except UnusableEvent as error:
+                logger.error("not repaired", repair=repair.name, reason=str(error))
+            else:
+                usable.append((repair, changes))
+        answers = store.apply([(changes, Reconciled(repair.name)) for repair, changes in usable])
+        for (repair, _), answer in zip(usable, answers, strict=True):
+            if isinstance(answer, ChangeRefused):
+                logger.error("not repaired", repair=repair.name, reason=str(answer))
+        return sum(not isinstance(answer, ChangeRefused) for answer in answers)
+
+
+class QueueRepairs:
+    """Sends repairs to the sync queue, where they wait their turn among the webhooks."""
+
+    def __init__(self, queue: Queue, *, keep_private_metadata: bool = False) -> None:
+        self._queue = queue
+        self._direct = DirectRepairs(keep_private_metadata=keep_private_metadata)
+
+    def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> int:
+        """See Repairs. What no message can hold is applied at once."""
+        taken = 0
+        for repair in repairs:
+            try:
+                self._queue.send(repair.envelope(received_at))
+            except EventTooLarge:
+                taken += self._direct.send(store, [repair], received_at)
+            else:
+                taken += 1
+        return taken
+
+
+ClockMs = Callable[[], int]
+"""Our own clock, in milliseconds. Never for ordering."""

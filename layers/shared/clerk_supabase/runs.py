@@ -1,0 +1,323 @@
+"""The runs of reconcile as rows: begun, continued, ended, looked at, undone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol, cast
+
+from clerk_supabase.changes import ReadKind
+from clerk_supabase.drift import Tally
+from clerk_supabase.errors import RunTakenOver, WrongInstance
+from clerk_supabase.store import Store
+
+Mode = Literal["full", "quick"]
+State = Literal["running", "complete", "incomplete", "stopped", "failed"]
+Counts = Mapping[str, Mapping[str, int]]
+"""By kind and name: listed, compared, missing, stale, different, extra, repaired, deleted, ..."""
+
+
+class Asked(Protocol):
+    """What somebody wants of a run."""
+
+    @property
+    def mode(self) -> Mode: ...
+    @property
+    def dry_run(self) -> bool: ...
+    @property
+    def versions_only(self) -> bool: ...
+    @property
+    def allow_deletes(self) -> int | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run, as its row tells it."""
+
+    run_id: int
+    mode: Mode
+    is_dry_run: bool
+    versions_only: bool
+    allow_deletes: int | None
+    state: State
+    reason: str | None
+    as_of: int
+    """When it began, Clerk's clock, milliseconds; 0: Clerk did not say."""
+    started_at: datetime
+    finished_at: datetime | None
+    invocations: int
+    calls: int
+    """Requests to Clerk, the repeated ones included."""
+    expected: Mapping[str, int]
+    """What Clerk counted before the first page was read."""
+    counts: Counts
+    newest_change: int | None
+    newest_delivery: datetime | None
+    is_silent: bool | None
+    findings: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One difference between Clerk and the tables."""
+
+    kind: str
+    entity_id: str
+    difference: Literal["missing", "stale", "different", "extra", "deleted here"]
+    action: Literal["repair", "delete", "none"]
+    fields: Sequence[str] | None
+    cause: str
+    observed_at: int | None
+    found_at: datetime
+    sent_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunDetails:
+    """A run and what it found."""
+
+    run: RunSummary
+    windows: Sequence[PlannedWindow]
+    findings: Sequence[Finding]
+    """The first of them, by kind and id."""
+    findings_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedWindow:
+    """A part of a run. `start` None: a list in another order than that of creation. Milliseconds, Clerk's clock."""
+
+    number: int
+    kind: ReadKind
+    start: int | None
+    end: int | None
+    is_done: bool
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A run this process may work on, or, `is_busy`, one that another process works on."""
+
+    run: RunSummary
+    lease: str
+    is_resumed: bool
+    is_busy: bool
+    watermark: int | None
+    """Everything that changed before, by Clerk's clock, was compared."""
+    began: int | None
+    """When the first complete run began."""
+    newest_delivery: int | None
+    """When the newest webhook of this week was received, milliseconds."""
+
+
+class Runs:
+    """Reads and writes the rows of runs. Methods raise Retryable, and RunTakenOver where the run is somebody else's."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def twin(self) -> Runs:
+        """For another thread."""
+        return Runs(self.store.twin())
+
+    # For people
+
+    def list(self, limit: int = 20) -> Sequence[RunSummary]:
+        """The newest runs, newest first."""
+        return [_summary(row) for row in self.store.call("list_runs", {"limit": limit})]
+
+    def show(self, run_id: int, limit: int = 1000) -> RunDetails | None:
+        """A run with at most so many of its findings; None: there is no such run."""
+        found = self.store.call("show_run", {"run": run_id, "limit": limit})
+        if found is None:
+            return None
+        findings = [
+            Finding(
+                kind=each["kind"],
+                entity_id=each["entity_id"],
+                difference=each["difference"],
+                action=each["action"],
+                fields=each["fields"],
+                cause=each["cause"],
+                observed_at=each["observed_at"],
+                found_at=datetime.fromisoformat(each["found_at"]),
+                sent_at=_moment(each["sent_at"]),
+            )
+            for each in found["findings"]
+        ]
+        windows = [_window(each) for each in found["windows"]]
+        return RunDetails(_summary(found["run"]), windows, findings, found["findings_count"])
+
+    def undo(self, run_id: int) -> Sequence[tuple[str, str]]:
+        """Brings back what the run deleted; returns kinds and ids. Not what was purged since, or deleted otherwise too.
+
+        Whoever calls needs the rights of the owner of the schema.
+        """
+        return [(kind, object_id) for kind, object_id in self.store.call("undo_run", {"run": run_id})]
+
+    # For the process that works on a run
+
+    def begin(self, asked: Asked, instance_id: str, as_of: int, lease_seconds: float) -> Begun:
+        """Begins a run, or goes on with one that was cut off. Raises WrongInstance."""
+        answer = self.store.call(
+            "begin_run",
+            {
+                "instance_id": instance_id,
+                "mode": asked.mode,
+                "dry_run": asked.dry_run,
+                "versions_only": asked.versions_only,
+                "allow_deletes": asked.allow_deletes,
+                "as_of": as_of,
+                "lease_seconds": lease_seconds,
+            },
+        )
+        if answer["outcome"] == "wrong_instance":
+            raise WrongInstance(
+                f"the secret key belongs to {instance_id}, the database mirrors {answer['instance_id']}: "
+                "put the secret key of that instance into the secret"
+            )
+        newest_delivery = answer.get("newest_delivery")
+        return Begun(
+            run=_summary(answer["run"]),
+            lease=answer["run"]["lease"],
+            is_resumed=answer["outcome"] == "resumed",
+            is_busy=answer["outcome"] == "busy",
+            watermark=answer.get("watermark"),
+            began=answer.get("began"),
+            newest_delivery=None if newest_delivery is None else int(newest_delivery),
+        )
+
+    def renew(self, run_id: int, lease: str, lease_seconds: float) -> bool:
+        """Whether the run is still this process's, for so many more seconds."""
+        asked = {"run": run_id, "lease": lease, "lease_seconds": lease_seconds}
+        return bool(self.store.call("renew_lease", asked))
+
+    def plan(
+        self, run_id: int, lease: str, windows: Iterable[tuple[int, ReadKind, int | None, int | None]], expected: Tally
+    ) -> None:
+        """Writes down what there is to compare, each window as number, kind, start and end; and what Clerk counted."""
+        rows = [{"number": number, "kind": kind, "start": start, "end": end} for number, kind, start, end in windows]
+        _own(self.store.call("plan_run", {"run": run_id, "lease": lease, "windows": rows, "expected": expected}))
+
+    def windows(self, run_id: int) -> Sequence[PlannedWindow]:
+        """What is planned, each from where it has to go on."""
+        return [_window(each) for each in self.store.call("windows_of_run", {"run": run_id})]
+
+    def cuts(self, every: int, before: int) -> Sequence[tuple[int, int]]:
+        """Moments that cut our rows of users into parts of about so many, and how many were created earlier."""
+        return [(moment, rows) for moment, rows in self.store.call("cut_users", {"every": every, "before": before})]
+
+    def count_rows(self, before: int | None = None) -> Mapping[ReadKind, int]:
+        """How many rows of each kind everybody may see; of users those created before that moment, if given."""
+        return cast("Mapping[ReadKind, int]", self.store.call("count_rows", {"before": before}))
+
+    def compare(self, page: Mapping[str, object]) -> tuple[Sequence[tuple[str, str, str, str]], int]:
+        """Differences of a page, as kind, id, difference and action, and how many rows are extra.
+
+        See the function `compare` in sql/migrations. Raises ChangeRefused for content that Postgres does not take.
+        """
+        answer = self.store.call("compare", page)
+        if answer is None:
+            raise RunTakenOver
+        return [tuple(each) for each in answer["differences"]], answer["extra"]
+
+    def finish_window(self, run_id: int, lease: str, number: int, tally: Tally) -> None:
+        """Every page of the window is compared, and its repairs are sent."""
+        _own(self.store.call("finish_window", {"run": run_id, "lease": lease, "number": number, "tally": tally}))
+
+    def find_unseen(self, run_id: int, kind: ReadKind) -> int:
+        """Writes down the rows that were not listed; returns how many objects were."""
+        return int(self.store.call("find_unseen", {"run": run_id, "kind": kind})["seen"])
+
+    def candidates(
+        self, run_id: int, kind: ReadKind, after: str, limit: int
+    ) -> Sequence[tuple[str, str | None, str | None]]:
+        """Rows that Clerk may have deleted: id and, of memberships, those of the user and the organization."""
+        asked = {"run": run_id, "kind": kind, "after": after, "limit": limit}
+        return [tuple(each) for each in self.store.call("delete_candidates", asked)]
+
+    def settle(
+        self,
+        run_id: int,
+        kind: ReadKind,
+        *,
+        present: Sequence[str] = (),
+        gone: Mapping[str, int] | None = None,
+        sent: Sequence[str] = (),
+    ) -> None:
+        """What became of candidates: Clerk has them, Clerk had not at that moment, their deletes were sent."""
+        asked = {"run": run_id, "kind": kind, "present": present, "gone": gone or {}, "sent": sent}
+        self.store.call("settle_candidates", asked)
+
+    def end(
+        self,
+        run_id: int,
+        lease: str,
+        state: State,
+        reason: str | None,
+        *,
+        calls: int,
+        newest_change: int | None = None,
+        newest_delivery: int | None = None,
+        is_silent: bool | None = None,
+    ) -> RunSummary:
+        """Ends the run or, `running`, this process's work on it."""
+        row = self.store.call(
+            "end_run",
+            {
+                "run": run_id,
+                "lease": lease,
+                "state": state,
+                "reason": reason,
+                "calls": calls,
+                "newest_change": newest_change,
+                "newest_delivery": newest_delivery,
+                "is_silent": is_silent,
+            },
+        )
+        if row is None:
+            raise RunTakenOver
+        return _summary(row)
+
+    def known_as(self, object_id: str) -> tuple[str | None, Mapping[str, bool]]:
+        """The instance that is mirrored, if any, and as which kinds this id is known, and whether deleted."""
+        answer = self.store.call("known_as", {"id": object_id})
+        return answer["instance_id"], answer["kinds"]
+
+
+def _own(is_ours: object) -> None:
+    if not is_ours:
+        raise RunTakenOver
+
+
+def _summary(row: Mapping[str, Any]) -> RunSummary:
+    return RunSummary(
+        run_id=row["run_id"],
+        mode=row["mode"],
+        is_dry_run=row["is_dry_run"],
+        versions_only=row["versions_only"],
+        allow_deletes=row["allow_deletes"],
+        state=row["state"],
+        reason=row["reason"],
+        as_of=row["as_of"],
+        started_at=datetime.fromisoformat(row["started_at"]),
+        finished_at=_moment(row["finished_at"]),
+        invocations=row["invocations"],
+        calls=row["calls"],
+        expected=row["expected"],
+        counts=row["counts"],
+        newest_change=row["newest_change"],
+        newest_delivery=_moment(row["newest_delivery"]),
+        is_silent=row["is_silent"],
+        findings=row.get("findings"),
+    )
+
+
+def _window(row: Mapping[str, Any]) -> PlannedWindow:
+    return PlannedWindow(row["number"], row["kind"], row["start"], row["end"], row["is_done"], row["tally"])
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

@@ -1,0 +1,811 @@
+-- Comparing Clerk with the tables: runs that survive their process, what they found, and deletes that can be undone.
+-- Every function takes and returns one JSON value. The worker role may call those that a run needs, and read no
+-- table.
+
+create table clerk_sync.instance (
+    is_only boolean primary key default true,
+    instance_id text not null,
+    recorded_at timestamptz not null default now(),
+    constraint instance_is_only_check check (is_only)
+);
+
+comment on table clerk_sync.instance is
+'The Clerk instance this database mirrors, from the first run on. No row: none yet.';
+
+alter table clerk_sync.instance enable row level security;
+
+create table clerk_sync.reconcile_runs (
+    run_id bigint generated always as identity primary key,
+    mode text not null,
+    is_dry_run boolean not null,
+    versions_only boolean not null,
+    allow_deletes integer,
+    state text not null default 'running',
+    reason text,
+    as_of bigint not null,
+    started_at timestamptz not null default clock_timestamp(),
+    finished_at timestamptz,
+    lease uuid,
+    lease_until timestamptz,
+    invocations integer not null default 1,
+    calls integer not null default 0,
+    expected jsonb not null default '{}',
+    counts jsonb not null default '{}',
+    newest_change bigint,
+    newest_delivery timestamptz,
+    is_silent boolean,
+    constraint reconcile_runs_mode_check check (mode in ('full', 'quick')),
+    constraint reconcile_runs_state_check check (state in ('running', 'complete', 'incomplete', 'stopped', 'failed'))
+);
+
+comment on table clerk_sync.reconcile_runs is 'One row per comparison of Clerk with the tables.';
+comment on column clerk_sync.reconcile_runs.state is
+'running, also between two invocations; complete; incomplete: not all could be compared; stopped: the brake; failed.';
+comment on column clerk_sync.reconcile_runs.reason is 'In words, why it is not complete.';
+comment on column clerk_sync.reconcile_runs.as_of is
+'When it began, Clerk''s clock, milliseconds: everything that changed before was seen. 0: Clerk did not say.';
+comment on column clerk_sync.reconcile_runs.lease is
+'Of the process that works on it, until lease_until; then another may.';
+comment on column clerk_sync.reconcile_runs.expected is 'What Clerk counted before the first page was read.';
+comment on column clerk_sync.reconcile_runs.counts is
+'By kind: listed, compared, missing, stale, different, extra, ...';
+
+-- Two runs exclude each other.
+create unique index reconcile_runs_running_idx on clerk_sync.reconcile_runs (state) where state = 'running';
+
+alter table clerk_sync.reconcile_runs enable row level security;
+
+-- What there is to compare, and how far that got: who continues a run begins with those that are not done.
+create table clerk_sync.reconcile_windows (
+    run_id bigint not null references clerk_sync.reconcile_runs (run_id) on delete cascade,
+    number integer not null,
+    kind text not null,
+    starts_at bigint,
+    ends_at bigint,
+    reached bigint,
+    is_done boolean not null default false,
+    tally jsonb not null default '{}',
+    primary key (run_id, number)
+);
+
+comment on column clerk_sync.reconcile_windows.starts_at is
+'Of users the first moment of creation, in milliseconds; null for a list in another order. ends_at: the first beyond.';
+comment on column clerk_sync.reconcile_windows.reached is 'Everybody created before is compared.';
+
+alter table clerk_sync.reconcile_windows enable row level security;
+
+create table clerk_sync.reconcile_findings (
+    run_id bigint not null references clerk_sync.reconcile_runs (run_id) on delete cascade,
+    kind text collate "C" not null,
+    entity_id text collate "C" not null,
+    difference text not null,
+    action text not null,
+    fields text[],
+    cause text not null,
+    window_number integer,
+    observed_at bigint,
+    found_at timestamptz not null default clock_timestamp(),
+    sent_at timestamptz,
+    primary key (run_id, kind, entity_id),
+    constraint reconcile_findings_difference_check check (
+        difference in ('missing', 'stale', 'different', 'extra', 'deleted here')
+    ),
+    constraint reconcile_findings_action_check check (action in ('repair', 'delete', 'none'))
+);
+
+comment on table clerk_sync.reconcile_findings is
+'Where the tables differed from Clerk. Of a page that is missing as a whole, as in a back-fill, only the number.';
+comment on column clerk_sync.reconcile_findings.action is
+'delete: only once Clerk has confirmed by id that it is gone, and if the brake allows it.';
+comment on column clerk_sync.reconcile_findings.fields is 'Columns that differed; null where the row was not compared.';
+comment on column clerk_sync.reconcile_findings.observed_at is
+'Clerk''s clock, milliseconds: when it listed the object or, of an extra one, confirmed that it is gone.';
+comment on column clerk_sync.reconcile_findings.sent_at is
+'When the repair or the delete was sent or found to be needless.';
+
+create index reconcile_findings_entity_idx on clerk_sync.reconcile_findings (entity_id);
+
+alter table clerk_sync.reconcile_findings enable row level security;
+
+-- The ids of a list that cannot be cut into windows, as long as it is read.
+create table clerk_sync.reconcile_seen (
+    run_id bigint not null references clerk_sync.reconcile_runs (run_id) on delete cascade,
+    kind text collate "C" not null,
+    id text collate "C" not null,
+    primary key (run_id, kind, id)
+);
+
+alter table clerk_sync.reconcile_seen enable row level security;
+
+-- Begins a run, or goes on with one whose process is gone.
+-- {instance_id, mode, dry_run, versions_only, allow_deletes, as_of, lease_seconds} ->
+-- {outcome, run, watermark, began, newest_delivery}; outcome: begun, resumed, busy (run: the other one), or
+-- wrong_instance (with the instance_id that is mirrored).
+-- watermark: everything that changed in Clerk before was compared; began: since when runs have been complete.
+create function clerk_sync.begin_run(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    leased_until constant timestamptz := clock_timestamp()
+    + (request ->> 'lease_seconds')::double precision * interval '1 second';
+    is_dry constant boolean := (request ->> 'dry_run')::boolean;
+    mirrored text;
+    run clerk_sync.reconcile_runs;
+    outcome text := 'begun';
+    watermark bigint;
+    began bigint;
+    wanted_mode text := request ->> 'mode';
+begin
+    lock table clerk_sync.reconcile_runs in share row exclusive mode;
+
+    select i.instance_id into mirrored from clerk_sync.instance as i;
+    if mirrored <> request ->> 'instance_id' then
+        return jsonb_build_object('outcome', 'wrong_instance', 'instance_id', mirrored);
+    end if;
+    if mirrored is null and not is_dry then
+        insert into clerk_sync.instance (instance_id) values (request ->> 'instance_id');
+    end if;
+
+    select max(r.as_of), min(r.as_of) filter (where r.mode = 'full') into watermark, began
+    from clerk_sync.reconcile_runs as r
+    where r.state in ('complete', 'stopped') and not r.is_dry_run and r.as_of > 0;
+
+    select r.* into run from clerk_sync.reconcile_runs as r where r.state = 'running';
+    if run.lease_until > clock_timestamp() then
+        return jsonb_build_object('outcome', 'busy', 'run', to_jsonb(run));
+    end if;
+    if run.mode = 'full' and run.is_dry_run = is_dry and run.started_at > clock_timestamp() - interval '1 day'
+        and (wanted_mode = 'quick' or run.versions_only = (request ->> 'versions_only')::boolean) then
+        outcome := 'resumed';
+        update clerk_sync.reconcile_runs as r set
+            lease = gen_random_uuid(), lease_until = leased_until, invocations = r.invocations + 1,
+            reason = null, allow_deletes = coalesce((request ->> 'allow_deletes')::integer, r.allow_deletes)
+        where r.run_id = run.run_id
+        returning r.* into run;
+    else
+        update clerk_sync.reconcile_runs as r set
+            state = 'incomplete', finished_at = clock_timestamp(), lease = null,
+            reason = concat_ws('; ', r.reason, 'it was cut off, and another run took its place'),
+            counts = clerk_sync.count_findings(r.run_id)
+        where r.run_id = run.run_id;
+        delete from clerk_sync.reconcile_seen as s where s.run_id = run.run_id;
+        insert into clerk_sync.reconcile_runs as r (
+            mode, is_dry_run, versions_only, allow_deletes, as_of, lease, lease_until
+        )
+        values (
+            -- What was never compared as a whole has no changes since.
+            case when watermark is null then 'full' else wanted_mode end,
+            is_dry, (request ->> 'versions_only')::boolean, (request ->> 'allow_deletes')::integer,
+            (request ->> 'as_of')::bigint, gen_random_uuid(), leased_until
+        )
+        returning r.* into run;
+    end if;
+    return jsonb_build_object(
+        'outcome', outcome, 'run', to_jsonb(run), 'watermark', watermark, 'began', began,
+        'newest_delivery', (
+            -- The bound lets the index answer.
+            select extract(epoch from max(d.received_at)) * 1000 from clerk_sync.deliveries as d
+            where d.applied_at > now() - interval '7 days'
+        )
+    );
+end
+$$;
+
+-- {run, lease, lease_seconds} -> whether the run is still this process's.
+create function clerk_sync.renew_lease(request jsonb)
+returns jsonb
+language sql
+security definer
+set search_path = ''
+as $$
+    with renewed as (
+        update clerk_sync.reconcile_runs as r
+        set lease_until = clock_timestamp() + (request ->> 'lease_seconds')::double precision * interval '1 second'
+        where r.run_id = (request ->> 'run')::bigint and r.state = 'running' and r.lease = (request ->> 'lease')::uuid
+        returning r.run_id
+    )
+
+    select to_jsonb(exists (select from renewed))
+$$;
+
+-- {run, lease, expected, windows: [{number, kind, start, end}]}: what there is to compare.
+create function clerk_sync.plan_run(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+begin
+    update clerk_sync.reconcile_runs as r set expected = r.expected || (request -> 'expected')
+    where r.run_id = (request ->> 'run')::bigint and r.lease = (request ->> 'lease')::uuid;
+    if not found then
+        return 'false';
+    end if;
+    insert into clerk_sync.reconcile_windows (run_id, number, kind, starts_at, ends_at, reached)
+    select (request ->> 'run')::bigint, w.number, w.kind, w.start, w."end", w.start
+    from jsonb_to_recordset(request -> 'windows') as w (number integer, kind text, start bigint, "end" bigint)
+    on conflict do nothing;
+    return 'true';
+end
+$$;
+
+-- {run} -> [{number, kind, start, end, is_done, tally}]: what is planned, from where it has to go on.
+create function clerk_sync.windows_of_run(request jsonb)
+returns jsonb
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+    select coalesce(
+        jsonb_agg(
+            jsonb_build_object(
+                'number', w.number, 'kind', w.kind, 'start', w.reached, 'end', w.ends_at,
+                'is_done', w.is_done, 'tally', w.tally
+            )
+            order by w.number
+        ),
+        '[]'
+    )
+    from clerk_sync.reconcile_windows as w
+    where w.run_id = (request ->> 'run')::bigint
+$$;
+
+-- {every, before} -> [[moment, rows], ...]: moments in milliseconds that cut the users created before into parts of
+-- about so many, and how many rows were created earlier. Nobody here was created at such a moment nor a millisecond
+-- before, so it does not matter on which side of it Clerk counts.
+create function clerk_sync.cut_users(request jsonb)
+returns jsonb
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+    select coalesce(jsonb_agg(jsonb_build_array(cuts.moment, cuts.place) order by cuts.place), '[]')
+    from (
+        select min(placed.created_ms) - 1 as moment, min(placed.place) as place
+        from (
+            select
+                moments.created_ms,
+                row_number() over (order by moments.created_ms) - 1 as place,
+                lag(moments.created_ms) over (order by moments.created_ms) as created_before_ms
+            from (
+                select floor(extract(epoch from u.created_at) * 1000)::bigint as created_ms
+                from public.users as u
+                where u.deleted_at is null
+                and u.created_at < to_timestamp((request ->> 'before')::bigint / 1000.0)
+            ) as moments
+        ) as placed
+        where placed.place > 0 and placed.created_ms - placed.created_before_ms >= 3
+        group by placed.place / (request ->> 'every')::bigint
+    ) as cuts
+    where cuts.place >= (request ->> 'every')::bigint / 2
+$$;
+
+-- {before} -> {user, organization, membership}: rows that everybody may see; of users those created before, if given.
+create function clerk_sync.count_rows(request jsonb)
+returns jsonb
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+    select jsonb_build_object(
+        'user', (
+            select count(*) from public.users as u
+            where u.deleted_at is null
+            and (
+                request ->> 'before' is null
+                or u.created_at < to_timestamp((request ->> 'before')::bigint / 1000.0)
+            )
+        ),
+        'organization', (select count(*) from public.organizations as o where o.deleted_at is null),
+        'membership', (select count(*) from public.organization_memberships as m where m.deleted_at is null)
+    )
+$$;
+
+-- Compares one page of Clerk's with the tables, and writes down what differs.
+-- {run, lease, number, kind, tally, since, until, page}: page is what apply() takes, of which elements without content
+-- are compared by version, those without a version only count as present; or {ids, versions, observed_at} in its place.
+-- since and until: everybody created then and not on the page is extra. tally: what the window counts before this page.
+-- -> null when the run is somebody else's by now, else {differences: [[kind, id, difference, action], ...], extra}.
+create function clerk_sync.compare(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    -- Of a page most of which is missing, each one would be a row here for a row there.
+    most_missing constant integer := 100;
+    of_window constant integer := request ->> 'number';
+    target constant text := request ->> 'kind';
+    since constant bigint := request ->> 'since';
+    until constant timestamptz := coalesce(to_timestamp((request ->> 'until')::bigint / 1000.0), 'infinity');
+    run clerk_sync.reconcile_runs;
+    kind_of_page text;
+    more clerk_sync.difference[];
+    differing clerk_sync.difference[] := '{}';
+    found clerk_sync.reconcile_findings[];
+    extra clerk_sync.reconcile_findings[] := '{}';
+begin
+    select r.* into run from clerk_sync.reconcile_runs as r
+    where r.run_id = (request ->> 'run')::bigint and r.lease = (request ->> 'lease')::uuid and r.state = 'running';
+    if run.run_id is null then
+        return null;
+    end if;
+    update clerk_sync.reconcile_windows as w
+    set reached = coalesce(since, w.reached), tally = request -> 'tally'
+    where w.run_id = run.run_id and w.number = of_window;
+
+    for kind_of_page in
+        select distinct g.kind from jsonb_to_recordset(request -> 'page') as g (kind text, content jsonb)
+        where g.content is not null
+    loop
+        execute format('select array_agg(d) from clerk_sync.%I($1) as d', 'differing_' || kind_of_page)
+        into more using request -> 'page';
+        differing := differing || coalesce(more, '{}');
+    end loop;
+
+    found := array(
+        select row(
+            run.run_id, g.kind, g.id, verdict.difference,
+            case when verdict.difference = 'deleted here' then 'none' else 'repair' end,
+            d.fields,
+            case
+                when verdict.difference = 'deleted here' then 'it was deleted here, and Clerk has it'
+                when e.id is null then 'it never arrived'
+                when (e.version).source_updated_at <= 0 then 'only other objects told of it'
+                when verdict.difference = 'missing' then 'somebody removed the row'
+                when verdict.difference = 'stale' then 'its last change did not arrive'
+                when exists (
+                    select from clerk_sync.audit_log as a
+                    where a.entity_id = g.id and a.kind = g.kind and a.cause like 'direct:%'
+                    and a.changed_columns && d.fields
+                ) then 'somebody edited the row'
+                else 'Clerk changed it without a new version'
+            end,
+            of_window, g.observed_at, clock_timestamp(), null
+        )::clerk_sync.reconcile_findings
+        from (
+            select p.kind, p.id, p.source_updated_at, p.observed_at
+            from jsonb_to_recordset(request -> 'page') as p (
+                kind text, id text, source_updated_at bigint, observed_at bigint
+            )
+            where p.source_updated_at is not null
+            union all
+            select target, listed.id, listed.version::bigint, (request ->> 'observed_at')::bigint
+            from rows from (
+                jsonb_array_elements_text(request -> 'ids'), jsonb_array_elements_text(request -> 'versions')
+            ) as listed (id, version)
+            where listed.version is not null
+        ) as g
+        left join lateral (
+            select k.id, k.version, k.deleted_at from clerk_sync.entities as k
+            where k.kind = g.kind and k.id = g.id limit 1
+        ) as e on true
+        left join unnest(differing) as d on g.kind = d.kind and g.id = d.id
+        cross join lateral (
+            select case
+                when e.id is null then 'missing'
+                when e.deleted_at is not null then case when e.deleted_at < g.observed_at then 'deleted here' end
+                -- A webhook was faster than this page.
+                when (e.version).source_updated_at > g.source_updated_at then null
+                when d.id is not null and d.fields is null
+                    and ((e.version).source_updated_at < g.source_updated_at or (e.version).observed_at < g.observed_at)
+                    then 'missing'
+                when (e.version).source_updated_at < g.source_updated_at then 'stale'
+                when d.id is not null and (e.version).observed_at < g.observed_at then 'different'
+            end as difference
+        ) as verdict
+        where verdict.difference is not null
+    );
+
+    if target = 'user' and since is not null then
+        extra := array(
+            select row(
+                run.run_id, 'user', u.clerk_id, 'extra', case when e.id is null then 'none' else 'delete' end, null,
+                case when e.id is null then 'the app made the row' else 'its delete did not arrive' end,
+                of_window, null, clock_timestamp(), null
+            )::clerk_sync.reconcile_findings
+            from public.users as u
+            left join lateral (
+                select k.id, k.version from clerk_sync.entities as k
+                where k.kind = 'user' and k.id = u.clerk_id limit 1
+            ) as e on true
+            where u.created_at >= to_timestamp(since / 1000.0) and u.created_at < until and u.deleted_at is null
+            and u.clerk_id not in (
+                select p.id from jsonb_to_recordset(request -> 'page') as p (id text)
+                union all select jsonb_array_elements_text(request -> 'ids')
+            )
+            -- Younger than the run: Clerk may have listed this stretch before.
+            and coalesce((e.version).observed_at < run.as_of, true)
+        );
+    elsif since is null then
+        insert into clerk_sync.reconcile_seen (run_id, kind, id)
+        select run.run_id, target, listed.id
+        from (
+            select p.id from jsonb_to_recordset(request -> 'page') as p (kind text, id text) where p.kind = target
+            union all select jsonb_array_elements_text(request -> 'ids')
+        ) as listed
+        where target <> 'user'
+        on conflict do nothing;
+    end if;
+
+    insert into clerk_sync.reconcile_findings as known
+    select f.* from unnest(
+        case
+            when (select count(*) from unnest(found) as f where f.difference = 'missing') >= most_missing
+                then array(select f from unnest(found) as f where f.difference <> 'missing')
+            else found
+        end || extra
+    ) as f
+    -- Who was listed anywhere is not extra, wherever the row says it was created.
+    on conflict (run_id, kind, entity_id) do update set
+        difference = excluded.difference, action = excluded.action, fields = excluded.fields, cause = excluded.cause,
+        window_number = excluded.window_number, observed_at = excluded.observed_at
+    where excluded.difference <> 'extra';
+
+    return jsonb_build_object(
+        'differences', (
+            select coalesce(jsonb_agg(jsonb_build_array(f.kind, f.entity_id, f.difference, f.action)), '[]')
+            from unnest(found) as f
+        ),
+        'extra', cardinality(extra)
+    );
+end
+$$;
+
+-- {run, lease, number, tally}: the window is compared and its repairs are sent. -> whether the run is still the
+-- caller's.
+create function clerk_sync.finish_window(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    run clerk_sync.reconcile_runs;
+begin
+    select r.* into run from clerk_sync.reconcile_runs as r
+    where r.run_id = (request ->> 'run')::bigint and r.lease = (request ->> 'lease')::uuid and r.state = 'running';
+    if run.run_id is null then
+        return 'false';
+    end if;
+    update clerk_sync.reconcile_windows as w set is_done = true, tally = request -> 'tally'
+    where w.run_id = run.run_id and w.number = (request ->> 'number')::integer;
+    if not run.is_dry_run then
+        update clerk_sync.reconcile_findings as f set sent_at = clock_timestamp()
+        where f.run_id = run.run_id and f.window_number = (request ->> 'number')::integer
+        and f.action = 'repair' and f.sent_at is null;
+    end if;
+    return 'true';
+end
+$$;
+
+-- {run, kind} -> {seen, extra}: how many ids of a list came in, and rows whose id did not, which it writes down. Of
+-- users those whose row does not say when they were created, and who were found nowhere.
+create function clerk_sync.find_unseen(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    target constant text := request ->> 'kind';
+    of_kind clerk_sync.kinds;
+    run clerk_sync.reconcile_runs;
+    written integer;
+begin
+    select r.* into run from clerk_sync.reconcile_runs as r where r.run_id = (request ->> 'run')::bigint;
+    select k.* into of_kind from clerk_sync.kinds as k where k.kind = target;
+    execute format(
+        $statement$
+        insert into clerk_sync.reconcile_findings (run_id, kind, entity_id, difference, action, cause)
+        select
+            $1, $2, r.%1$I, 'extra', case when e.id is null then 'none' else 'delete' end,
+            case when e.id is null then 'the app made the row' else 'its delete did not arrive' end
+        from %2$s as r
+        left join clerk_sync.entities as e on e.kind = $2 and e.id = r.%1$I
+        where r.deleted_at is null and coalesce((e.version).observed_at < $3, true) and %3$s
+        and r.%1$I collate "C" not in (
+            select s.id from clerk_sync.reconcile_seen as s where s.run_id = $1 and s.kind = $2
+        )
+        on conflict do nothing
+        $statement$,
+        of_kind.key_column, of_kind.relation, case when target = 'user' then 'r.created_at is null' else 'true' end
+    ) using run.run_id, target, run.as_of;
+    get diagnostics written = row_count;
+    return jsonb_build_object(
+        'seen', (select count(*) from clerk_sync.reconcile_seen as s where s.run_id = run.run_id and s.kind = target),
+        'extra', written
+    );
+end
+$$;
+
+-- {run, kind, after, limit} -> [[id, user_id, org_id], ...]: rows that Clerk may have deleted, in the order of their
+-- ids; of a membership whose.
+create function clerk_sync.delete_candidates(request jsonb)
+returns jsonb
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+    select coalesce(
+        jsonb_agg(jsonb_build_array(f.entity_id, m.clerk_user_id, m.clerk_org_id) order by f.entity_id), '[]'
+    )
+    from (
+        select c.entity_id, c.kind from clerk_sync.reconcile_findings as c
+        where c.run_id = (request ->> 'run')::bigint and c.kind = request ->> 'kind'
+        and c.action = 'delete' and c.sent_at is null and c.entity_id > request ->> 'after'
+        order by c.entity_id limit (request ->> 'limit')::integer
+    ) as f
+    left join public.organization_memberships as m
+        on f.kind = 'membership' and f.entity_id = m.clerk_membership_id
+$$;
+
+-- {run, kind, present: [id, ...], gone: {id: moment}, sent: [id, ...]}: what became of candidates. Who is there after
+-- all was no finding.
+create function clerk_sync.settle_candidates(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    run constant bigint := request ->> 'run';
+    target constant text := request ->> 'kind';
+begin
+    delete from clerk_sync.reconcile_findings as f
+    where f.run_id = run and f.kind = target and f.difference = 'extra'
+    and f.entity_id in (select jsonb_array_elements_text(request -> 'present'));
+    update clerk_sync.reconcile_findings as f set observed_at = gone.value::bigint
+    from jsonb_each_text(request -> 'gone') as gone
+    where f.run_id = run and f.kind = target and f.entity_id = gone.key;
+    update clerk_sync.reconcile_findings as f set sent_at = clock_timestamp()
+    where f.run_id = run and f.kind = target
+    and f.entity_id in (select jsonb_array_elements_text(request -> 'sent'));
+    return 'true';
+end
+$$;
+
+-- By kind, what the windows of a run counted and what became of the findings.
+create function clerk_sync.count_findings(run bigint)
+returns jsonb
+language sql
+stable
+set search_path = ''
+as $$
+    select coalesce(jsonb_object_agg(of_kind.kind, of_kind.counts), '{}')
+    from (
+        select counted.kind, jsonb_object_agg(counted.name, counted.total) as counts
+        from (
+            select w.kind, t.key as name, sum(t.value::bigint) as total
+            from clerk_sync.reconcile_windows as w cross join lateral jsonb_each_text(w.tally) as t
+            where w.run_id = run
+            group by w.kind, t.key
+            union all
+            select f.kind, 'extra', count(*) from clerk_sync.reconcile_findings as f
+            where f.run_id = run and f.difference = 'extra'
+            group by f.kind
+            union all
+            select f.kind, 'deleted', count(*) from clerk_sync.reconcile_findings as f
+            where f.run_id = run and f.action = 'delete' and f.sent_at is not null
+            group by f.kind
+        ) as counted
+        group by counted.kind
+    ) as of_kind
+$$;
+
+-- {run, lease, state, reason, calls, newest_change, newest_delivery, is_silent}: the end of a run, or of one of its
+-- invocations: then state is running, and the lease ends now. -> the run, or null when it is somebody else's.
+create function clerk_sync.end_run(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    run clerk_sync.reconcile_runs;
+begin
+    update clerk_sync.reconcile_runs as r set
+        state = request ->> 'state',
+        reason = request ->> 'reason',
+        calls = r.calls + (request ->> 'calls')::integer,
+        newest_change = coalesce((request ->> 'newest_change')::bigint, r.newest_change),
+        newest_delivery = coalesce(
+            to_timestamp((request ->> 'newest_delivery')::double precision / 1000), r.newest_delivery
+        ),
+        is_silent = coalesce((request ->> 'is_silent')::boolean, r.is_silent),
+        lease = null,
+        lease_until = null,
+        finished_at = case when request ->> 'state' <> 'running' then clock_timestamp() end,
+        counts = clerk_sync.count_findings(r.run_id)
+    where r.run_id = (request ->> 'run')::bigint and r.state = 'running' and r.lease = (request ->> 'lease')::uuid
+    returning r.* into run;
+    if run.state <> 'running' then
+        delete from clerk_sync.reconcile_seen as s where s.run_id = run.run_id;
+    end if;
+    return case when run.run_id is not null then to_jsonb(run) end;
+end
+$$;
+
+-- {limit} -> [run, ...], newest first.
+create function clerk_sync.list_runs(request jsonb)
+returns jsonb
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+    select coalesce(jsonb_agg(to_jsonb(newest) - 'lease' || jsonb_build_object(
+        'findings', (select count(*) from clerk_sync.reconcile_findings as f where f.run_id = newest.run_id)
+    ) order by newest.run_id desc), '[]')
+    from (
+        select r.* from clerk_sync.reconcile_runs as r order by r.run_id desc limit (request ->> 'limit')::integer
+    ) as newest
+$$;
+
+-- {run, limit} -> {run, windows, findings, findings_count}, or null when there is no such run.
+create function clerk_sync.show_run(request jsonb)
+returns jsonb
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+    select jsonb_build_object(
+        'run', to_jsonb(r) - 'lease',
+        'windows', clerk_sync.windows_of_run(request),
+        'findings_count', (select count(*) from clerk_sync.reconcile_findings as f where f.run_id = r.run_id),
+        'findings', (
+            select coalesce(jsonb_agg(to_jsonb(listed) - 'run_id' order by listed.kind, listed.entity_id), '[]')
+            from (
+                select f.* from clerk_sync.reconcile_findings as f where f.run_id = r.run_id
+                order by f.kind, f.entity_id limit (request ->> 'limit')::integer
+            ) as listed
+        )
+    )
+    from clerk_sync.reconcile_runs as r
+    where r.run_id = (request ->> 'run')::bigint
+$$;
+
+-- {id} -> {instance_id, kinds: {kind: is deleted}}: the mirrored instance, and as what this id is known.
+create function clerk_sync.known_as(request jsonb)
+returns jsonb
+language sql
+stable
+security definer
+set search_path = ''
+as $$
+    select jsonb_build_object(
+        'instance_id', (select i.instance_id from clerk_sync.instance as i),
+        'kinds', (
+            select coalesce(jsonb_object_agg(e.kind, e.deleted_at is not null), '{}')
+            from clerk_sync.entities as e
+            where e.kind in ('user', 'organization', 'membership') and e.id = request ->> 'id'
+        )
+    )
+$$;
+
+-- {run} -> [[kind, id], ...]: lifts the tombstones that the deletes of a run set, shows the rows again, and says which.
+-- What was purged meanwhile, or deleted by an event as well, stays as it is. A row is shown unless its entity or one of
+-- its parents is deleted.
+create function clerk_sync.undo_run(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+as $$
+declare
+    lifted clerk_sync.change[];
+    of_kind clerk_sync.kinds;
+begin
+    -- In the order in which apply() locks them.
+    perform from clerk_sync.entities as e
+    where (e.kind, e.id) in (
+        select f.kind, f.entity_id from clerk_sync.reconcile_findings as f
+        where f.run_id = (request ->> 'run')::bigint and f.action = 'delete' and f.sent_at is not null
+        union all
+        select 'private_metadata', f.entity_id from clerk_sync.reconcile_findings as f
+        where f.run_id = (request ->> 'run')::bigint and f.action = 'delete' and f.sent_at is not null
+    )
+    order by e.kind, e.id
+    for update;
+
+    with undone as (
+        update clerk_sync.entities as e set deleted_at = null
+        from clerk_sync.reconcile_findings as f
+        where f.run_id = (request ->> 'run')::bigint and f.action = 'delete' and f.sent_at is not null
+        and e.kind in (f.kind, 'private_metadata') and e.id = f.entity_id
+        and e.deleted_at = f.observed_at and e.purged_at is null
+        returning e.kind, e.id, e.version
+    )
+
+    select coalesce(
+        array_agg(row(null, u.kind, u.id, u.version, null, null, null, null, null, null)::clerk_sync.change), '{}'
+    )
+    into lifted
+    from undone as u;
+
+    perform set_config('clerk_sync.causes', (
+        select coalesce(jsonb_object_agg(l.id, jsonb_build_array('operator', null)), '{}') from unnest(lifted) as l
+    )::text, true);
+
+    for of_kind in select k.* from clerk_sync.kinds as k order by k.write_order loop
+        -- The row of each lifted entity, and those of its children.
+        execute (
+            select format(
+                $statement$
+                update %1$s as kept set deleted_at = due.deleted_at
+                from (
+                    select named.%2$I, to_timestamp(least(own.deleted_at %3$s) / 1000.0) as deleted_at
+                    from %1$s as named
+                    left join clerk_sync.entities as own on own.kind = %4$L and own.id = named.%2$I
+                    %5$s
+                    where (%6$s) and own.purged_at is null
+                    order by named.%2$I
+                    for no key update of named
+                ) as due
+                where kept.%2$I = due.%2$I and kept.deleted_at is distinct from due.deleted_at
+                $statement$,
+                of_kind.relation, of_kind.key_column,
+                (
+                    select string_agg(format(', %I.deleted_at', 'parent_' || key), '')
+                    from jsonb_each_text(of_kind.parents)
+                ),
+                of_kind.kind,
+                (
+                    select string_agg(
+                        format(
+                            'left join clerk_sync.entities as %1$I on %1$I.kind = %2$L and %1$I.id = named.%3$I',
+                            'parent_' || key, value, key
+                        ),
+                        ' '
+                    )
+                    from jsonb_each_text(of_kind.parents)
+                ),
+                string_agg(
+                    format(
+                        'named.%I = any(array(select l.id collate "default" from unnest($1) as l where l.kind = %L))',
+                        link.key, link.value
+                    ),
+                    ' or '
+                )
+            )
+            from jsonb_each_text(
+                of_kind.parents || jsonb_build_object(of_kind.key_column, of_kind.kind)
+            ) as link
+        ) using lifted;
+    end loop;
+
+    return (
+        select coalesce(jsonb_agg(jsonb_build_array(l.kind, l.id) order by l.kind, l.id), '[]')
+        from unnest(lifted) as l where l.kind <> 'private_metadata'
+    );
+end
+$$;
+
+revoke all on all functions in schema clerk_sync from public;
+grant execute on function clerk_sync.organizations_of_caller(text) to authenticated;
+
+grant execute on function
+clerk_sync.begin_run(jsonb),
+clerk_sync.renew_lease(jsonb),
+clerk_sync.plan_run(jsonb),
+clerk_sync.windows_of_run(jsonb),
+clerk_sync.cut_users(jsonb),
+clerk_sync.count_rows(jsonb),
+clerk_sync.compare(jsonb),
+clerk_sync.finish_window(jsonb),
+clerk_sync.find_unseen(jsonb),
+clerk_sync.delete_candidates(jsonb),
+clerk_sync.settle_candidates(jsonb),
+clerk_sync.end_run(jsonb)
+to clerk_sync_worker;
+
+insert into clerk_sync.migrations (name) values ('0008_create_reconcile');

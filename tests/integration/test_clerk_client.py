@@ -1,0 +1,588 @@
+"""The client of Clerk's Backend API against the stand-in, over real HTTP: every fault, and what comes of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, pairwise
+from typing import Any
+
+import pytest
+
+from clerk_supabase.clerk import Clerk
+from clerk_supabase.clerk_http import ClerkHttp
+from clerk_supabase.clerk_walk import Window
+from clerk_supabase.errors import (
+    ClerkKeyRefused,
+    ClerkRefused,
+    ClerkUnavailable,
+    GoneFromClerk,
+    OrganizationsUnavailable,
+    OutOfTime,
+    Permanent,
+    Retryable,
+    WrongInstance,
+)
+from clerk_supabase.secrets import Secret
+from clerk_supabase_cli import samples
+from clerk_supabase_cli.clerk_api.faults import Elements, Fault, answering, without_every
+from clerk_supabase_cli.clerk_api.population import BEGINNING
+from clerk_supabase_cli.clerk_api.server import ClerkApi
+from clerk_supabase_cli.processes import free_port
+from tests.aws import Account
+from tests.integration.clerk import FixedKey, PassingClock, Reader, api_with, ids, reader
+
+SECOND = 1_000
+
+
+@pytest.fixture
+def api() -> Iterator[ClerkApi]:
+    """An instance with 1,201 users who signed up one second after the other."""
+    with api_with(1_201) as api:
+        yield api
+
+
+@pytest.fixture
+def ours(api: ClerkApi) -> Iterator[Reader]:
+    found = reader(api.url)
+    yield found
+    found.http.close()
+
+
+@pytest.fixture
+def clerk(ours: Reader) -> Clerk:
+    return ours.clerk(seconds=3_600)
+
+
+def everybody(clerk: Clerk) -> list[str]:
+    return ids(clerk.users(Window()))
+
+
+def expected(api: ClerkApi) -> list[str]:
+    return sorted(api.world.users)
+
+
+# Reading
+
+
+def test_all_users_are_read_with_a_cursor_and_without_an_offset(api: ClerkApi, clerk: Clerk) -> None:
+    assert everybody(clerk) == expected(api)
+    assert api.counts == {"GET /users": 3}
+    assert clerk.http.calls == 3
+    assert [bool(each.value("starting_after")) for each in api.requests] == [False, True, True]
+
+
+def test_every_request_names_the_api_version_and_asks_for_ascending_order(api: ClerkApi, clerk: Clerk) -> None:
+    everybody(clerk)
+    for request in api.requests:
+        assert request.headers["clerk-api-version"] == "2026-05-12"
+        assert request.value("order_by") == "+created_at"
+        assert request.value("limit") == "500"
+
+
+@pytest.mark.parametrize("inclusive", [False, True])
+def test_windows_read_in_parallel_tell_everybody_once_whatever_clerks_bounds_mean(
+    api: ClerkApi, clerk: Clerk, inclusive: bool
+) -> None:
+    api.answers.inclusive = inclusive
+    cuts = [0, *(BEGINNING + number * SECOND for number in (1, 2, 500, 501, 900)), None]
+    windows = [Window(start or 0, end) for start, end in pairwise(cuts)]
+    with ThreadPoolExecutor(len(windows)) as pool:
+        found = list(pool.map(lambda window: ids(clerk.users(window)), windows))
+    assert [len(each) for each in found] == [1, 1, 498, 1, 399, 301]
+    assert list(chain.from_iterable(found)) == expected(api)
+
+
+def test_two_users_of_one_moment_on_both_sides_of_a_page_are_told_together() -> None:
+    with api_with(1_003, same_moment=3) as api:
+        stretches = list(reader(api.url).clerk().users(Window()))
+        assert ids(stretches) == expected(api)
+        for stretch in stretches:
+            assert all(item.created_at in stretch.window for item in stretch.items)
+
+
+def test_a_page_knows_when_clerk_sent_it(api: ClerkApi, ours: Reader) -> None:
+    api.clock = lambda: 1_700_000_123_456
+    [first, *_] = ours.clerk().users(Window())
+    assert {item.observed_at for item in first.items} == {1_700_000_123_000}
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        None,
+        "",
+        "soon",
+        "Tue, 99 Nov 2023 22:15:23 GMT",
+        "Tue, 14 Nov 9999 22:15:23 GMT",
+        "Tue, 14 Nov 1923 22:15:23 GMT",
+    ],
+)
+def test_an_answer_without_a_date_that_can_be_true_wins_over_older_states_only(
+    api: ClerkApi, clerk: Clerk, date: str | None
+) -> None:
+    api.faults.add(Fault(headers={"Date": date}))
+    look = clerk.users_count(Window())
+    assert (look.value, look.observed_at) == (1_201, 0)
+
+
+def test_users_are_counted_in_a_window(clerk: Clerk) -> None:
+    start = BEGINNING + 100 * SECOND - SECOND // 2
+    assert clerk.users_count(Window(start, start + 50 * SECOND)).value == 50
+
+
+def test_the_latest_changes_come_first_and_no_page_is_read_that_nobody_asks_for(api: ClerkApi, clerk: Clerk) -> None:
+    changed = api.world.update("user", expected(api)[3], {"last_name": "New"})
+    first = next(clerk.users_newest_change_first())
+    assert first.items[0].id == changed["id"]
+    assert first.items[0].updated_at == changed["updated_at"]
+    assert clerk.http.calls == 1
+
+
+def test_pages_by_offset_overlap_and_join(api: ClerkApi, clerk: Clerk) -> None:
+    pages = list(clerk.users_newest_change_first())
+    assert set(ids(pages)) == set(expected(api))
+    assert [page.joins for page in pages] == [True, True, True]
+
+
+def test_users_are_asked_for_by_id_and_those_who_are_gone_are_not_answered(api: ClerkApi, clerk: Clerk) -> None:
+    asked = expected(api)[:100]
+    for user_id in asked[:3]:
+        api.world.remove_user(user_id)
+    assert set(ids([clerk.users_by_id(asked)])) == set(asked[3:])
+    assert clerk.http.calls == 1
+
+
+@pytest.mark.parametrize("number", [0, 101])
+def test_nobody_can_be_asked_for_by_no_or_too_many_ids(clerk: Clerk, number: int) -> None:
+    with pytest.raises(ValueError, match="1 to 100"):
+        clerk.users_by_id(["user_1"] * number)
+    assert clerk.http.calls == 0
+
+
+@pytest.mark.parametrize("body", [b'[{"id":"user_somebody_else"}]', b'[{"id":null}]'])
+def test_an_answer_that_overlooks_the_ids_does_not_make_everybody_look_gone(
+    api: ClerkApi, clerk: Clerk, body: bytes
+) -> None:
+    api.faults.add(Fault(body=body))
+    with pytest.raises(ClerkUnavailable, match="other objects"):
+        clerk.users_by_id(expected(api)[:2])
+
+
+def test_one_user_is_read_and_one_who_is_gone_is_not_an_error(api: ClerkApi, clerk: Clerk) -> None:
+    api.clock = lambda: 1_700_000_123_456
+    user_id = expected(api)[0]
+    found = clerk.user(user_id).value
+    assert found is not None
+    assert json.loads(found.json()) == api.world.users[user_id]
+    api.world.remove_user(user_id)
+    gone = clerk.user(user_id)
+    assert (gone.value, gone.observed_at) == (None, 1_700_000_123_000)
+
+
+def test_a_404_in_somebody_elses_words_does_not_make_a_user_gone(api: ClerkApi, clerk: Clerk) -> None:
+    api.faults.add(Fault(status=404, body=b"<html>404 page not found</html>"))
+    with pytest.raises(ClerkRefused, match="address of its Backend API") as refused:
+        clerk.user(expected(api)[0])
+    assert not isinstance(refused.value, GoneFromClerk)
+
+
+@pytest.mark.parametrize("odd", ["", ".", "..", "a/b", "a?b", "a#b", "a%2Fb", "é", " "])
+def test_an_odd_id_never_becomes_another_path(clerk: Clerk, odd: str) -> None:
+    try:
+        assert clerk.user(odd).value is None
+    except ValueError:
+        assert clerk.http.calls == 0
+
+
+# Organizations
+
+
+@pytest.fixture
+def organizations(api: ClerkApi) -> list[str]:
+    """520 organizations, the first with two members."""
+    made = [api.world.create_organization({})["id"] for _ in range(520)]
+    for user_id in expected(api)[:2]:
+        api.world.add_membership(made[0], user_id, role="org:member")
+    return made
+
+
+def test_organizations_and_memberships_are_read_whole(api: ClerkApi, clerk: Clerk, organizations: list[str]) -> None:
+    pages = list(clerk.organizations())
+    assert set(ids(pages)) == set(organizations)
+    assert {(page.total_count, page.joins) for page in pages} == {(520, True)}
+    assert ids(clerk.memberships()) == list(api.world.memberships)
+    assert ids(clerk.memberships_of_organization(organizations[0])) == list(api.world.memberships)
+    assert ids(clerk.memberships_of_organization(organizations[1])) == []
+    member = expected(api)[1]
+    assert ids(clerk.memberships_of_user(member)) == ids(clerk.memberships_of_organization(organizations[0], [member]))
+    assert len(ids(clerk.memberships_of_user(member))) == 1
+
+
+def test_organizations_are_asked_for_by_id(api: ClerkApi, clerk: Clerk, organizations: list[str]) -> None:
+    api.world.remove_organization(organizations[1])
+    assert set(ids([clerk.organizations_by_id(organizations[:100])])) == set(organizations[:100]) - {organizations[1]}
+    assert clerk.organization(organizations[1]).value is None
+    assert clerk.organization(organizations[2]).value is not None
+    with pytest.raises(GoneFromClerk):
+        next(clerk.memberships_of_organization(organizations[1]))
+
+
+def test_organizations_that_go_between_two_pages_do_not_go_unnoticed(
+    api: ClerkApi, clerk: Clerk, organizations: list[str]
+) -> None:
+    def remove_many() -> None:
+        for org_id in organizations[:30]:
+            api.world.remove_organization(org_id)
+
+    api.faults.add(Fault(happening=remove_many), skip=1)
+    pages = list(clerk.organizations())
+    assert [page.total_count for page in pages] == [520, 490]
+    assert [page.joins for page in pages] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (403, "organization_not_enabled_in_instance"),
+        (402, "unsupported_subscription_plan_features"),
+        (404, "not_found"),
+    ],
+)
+def test_a_plan_without_organizations_is_an_error_that_says_what_to_do(
+    api: ClerkApi, clerk: Clerk, answer: tuple[int, str]
+) -> None:
+    api.answers.no_organizations = answer
+    for read in (clerk.organizations, clerk.memberships):
+        with pytest.raises(OrganizationsUnavailable, match="switch organizations on"):
+            next(read())
+    assert len(everybody(clerk)) == 1_201
+
+
+# The key
+
+
+def test_a_wrong_key_is_an_error_that_says_what_to_do_and_is_not_told(api: ClerkApi) -> None:
+    theirs = reader(api.url, FixedKey("sk_test_nobody"))
+    with pytest.raises(ClerkKeyRefused, match=r"401 \(clerk_key_invalid\): put the instance's") as refused:
+        theirs.clerk().instance()
+    assert "sk_test_nobody" not in str(refused.value)
+    assert api.counts.total() == 1
+
+
+def test_a_rotated_key_is_looked_up_once(api: ClerkApi, account: Account) -> None:
+    secret = Secret(account.secrets_manager, account.put_secret("clerk", "sk_test_old"))
+    theirs = reader(api.url, secret)
+    assert secret.value() == "sk_test_old"
+    account.put_secret("clerk", f" {api.answers.key}\n")
+    assert theirs.clerk().instance().value.id == samples.INSTANCE_ID
+    assert theirs.clerk().instance().value.id == samples.INSTANCE_ID
+    assert len(account.secret_reads) == 2
+
+
+def test_threads_whose_key_is_refused_together_all_go_on_with_the_newer_one(api: ClerkApi, account: Account) -> None:
+    secret = Secret(account.secrets_manager, account.put_secret("clerk", "sk_test_old"))
+    secret.value()
+    account.put_secret("clerk", api.answers.key)
+    theirs = reader(api.url, secret)
+    with ThreadPoolExecutor(8) as pool:
+        counts = list(pool.map(lambda _: theirs.clerk().users_count(Window()).value, range(16)))
+    assert counts == [1_201] * 16
+    assert len(account.secret_reads) == 2
+
+
+@pytest.mark.parametrize("key", ["", "whsec_abc", "pk_test_abc", "sk_test_a\nb", "sk_test_é", "sk_prod_abc"])
+def test_what_is_no_secret_key_of_clerk_is_never_sent(api: ClerkApi, key: str) -> None:
+    with pytest.raises(ClerkKeyRefused, match="does not hold a secret key") as refused:
+        reader(api.url, FixedKey(key)).clerk().instance()
+    assert key == "" or key not in str(refused.value)
+    assert api.counts.total() == 0
+
+
+def test_a_key_of_another_instance_is_refused_before_anything_is_read(clerk: Clerk) -> None:
+    clerk.check_instance(samples.INSTANCE_ID)
+    with pytest.raises(WrongInstance, match="ins_other"):
+        clerk.check_instance("ins_other")
+
+
+# The rate limit
+
+
+@pytest.mark.parametrize(("key", "limit"), [("sk_test_standin", 100), ("sk_live_standin", 1_000)])
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_no_more_than_its_share_of_clerks_limit_is_used(key: str, limit: int, share: float) -> None:
+    with api_with(key=key) as api:
+        theirs = reader(api.url, FixedKey(key), share=share)
+        started = theirs.clock.now
+        for _ in range(limit):
+            theirs.clerk().instance()
+        assert theirs.clock.now - started >= 10 * (1 / share - 0.2)
+        assert sum(theirs.clock.slept[: int(limit * share)]) >= 8
+
+
+def test_with_the_whole_limit_clerk_never_has_to_say_no() -> None:
+    clock = PassingClock()
+    with api_with(has_rate_limit=True, monotonic=clock) as api:
+        theirs = reader(api.url, clock=clock, share=1.0)
+        for _ in range(250):
+            theirs.clerk().instance()
+        assert api.rate is not None
+        assert theirs.http.calls == 250
+        assert api.rate.most > 80
+
+
+def test_when_the_app_uses_the_limit_up_too_the_client_waits_as_long_as_clerk_says() -> None:
+    clock = PassingClock()
+    with api_with(has_rate_limit=True, monotonic=clock) as api:
+        the_app, ours = (reader(api.url, clock=clock, share=1.0) for _ in range(2))
+        for _ in range(150):
+            the_app.clerk().instance()
+            ours.clerk().instance()
+        assert ours.http.calls + the_app.http.calls > 300
+        assert max(clock.slept) >= 1
+
+
+@pytest.mark.parametrize(("retry_after", "least"), [("7", 7), (None, 10), ("later", 10), ("", 10)])
+def test_after_a_429_nobody_asks_again_before_its_time(
+    api: ClerkApi, ours: Reader, retry_after: str | None, least: float
+) -> None:
+    api.faults.add(answering(429, retry_after=retry_after, code="rate_limit_exceeded"))
+    assert ours.clerk().users_count(Window()).value == 1_201
+    assert least <= sum(ours.clock.slept) <= least + 1
+    assert ours.http.calls == 2
+
+
+def test_many_429s_do_not_end_a_run_that_has_time(api: ClerkApi, ours: Reader) -> None:
+    api.faults.add(answering(429, retry_after="1"), times=30)
+    assert ours.clerk(seconds=3_600).users_count(Window()).value == 1_201
+
+
+def test_a_429_that_lasts_longer_than_there_is_time_ends_the_run_at_once(api: ClerkApi, ours: Reader) -> None:
+    api.faults.add(answering(429, retry_after="600"))
+    before = ours.clock.now
+    with pytest.raises(OutOfTime, match="rate limit"):
+        ours.clerk(seconds=60).instance()
+    assert ours.clock.now == before
+
+
+# What passes
+
+
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 520])
+def test_an_error_of_clerks_own_passes(api: ClerkApi, ours: Reader, status: int) -> None:
+    api.faults.add(answering(status), times=5, path="/users", having="starting_after")
+    assert len(everybody(ours.clerk())) == 1_201
+    assert ours.http.calls == 3 + 5
+    assert ours.clock.slept == [0.5, 1.0, 2.0, 4.0, 8.0]
+
+
+BROKEN = {
+    "reset": Fault(wire="reset"),
+    "cut off": Fault(wire="cut"),
+    "cut off, its length not told": Fault(wire="cut_chunked"),
+    "cut off, and nobody noticed": Fault(body=b'[{"id":"user_1","created_at":1,"updated_at":1},'),
+    "empty": Fault(body=b""),
+    "a page for people": Fault(body=b"<html>please wait</html>"),
+    "an object": Fault(body=b"{}"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN.values(), ids=BROKEN.keys())
+def test_a_broken_answer_is_asked_for_again_and_nobody_is_missed(api: ClerkApi, ours: Reader, fault: Fault) -> None:
+    api.faults.add(fault, skip=1)
+    assert everybody(ours.clerk()) == expected(api)
+    assert ours.http.calls == 4
+
+
+@pytest.mark.parametrize("fault", [answering(503), *BROKEN.values()], ids=["503", *BROKEN.keys()])
+def test_what_does_not_pass_is_given_up(api: ClerkApi, ours: Reader, fault: Fault) -> None:
+    api.faults.add(fault, times=100)
+    with pytest.raises(ClerkUnavailable, match=r"GET /users: .* \(6 times\)"):
+        everybody(ours.clerk())
+    assert ours.http.calls == 6
+
+
+def test_a_503_is_not_asked_again_before_it_says(api: ClerkApi, ours: Reader) -> None:
+    api.faults.add(answering(503, retry_after="30"))
+    ours.clerk().instance()
+    assert ours.clock.slept == [30]
+
+
+def test_trying_again_ends_at_the_deadline_without_sleeping_past_it(api: ClerkApi, ours: Reader) -> None:
+    api.faults.add(answering(500), times=100)
+    started = ours.clock.now
+    with pytest.raises(OutOfTime, match="Clerk answered 500"):
+        ours.clerk(seconds=3).instance()
+    assert ours.clock.now < started + 3
+
+
+def test_past_the_deadline_nothing_is_sent(ours: Reader) -> None:
+    with pytest.raises(OutOfTime):
+        ours.clerk(seconds=0).instance()
+    assert ours.http.calls == 0
+
+
+@pytest.mark.parametrize("wire", ["hang", "drip"])
+def test_clerk_keeping_silent_or_dripping_keeps_us_no_longer_than_the_deadline(api: ClerkApi, wire: Any) -> None:
+    api.faults.add(Fault(wire=wire), times=100)
+    http = ClerkHttp(FixedKey(), api.url)
+    started = time.monotonic()
+    with pytest.raises(OutOfTime):
+        Clerk(http, deadline=started + 0.5).instance()
+    assert time.monotonic() - started < 5
+    http.close()
+
+
+def test_when_nobody_listens_clerk_is_unavailable() -> None:
+    theirs = reader(f"http://127.0.0.1:{free_port()}/v1")
+    with pytest.raises(ClerkUnavailable, match="connection failed"):
+        theirs.clerk().instance()
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(
+    api: ClerkApi, clerk: Clerk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clerk_supabase.clerk_http._LARGEST_BODY", 100_000)
+    with pytest.raises(ClerkUnavailable, match="larger than"):
+        everybody(clerk)
+    assert clerk.http.calls == 1
+    # The connection was not left half read.
+    assert clerk.instance().value.id == samples.INSTANCE_ID
+
+
+def test_connections_are_kept(api: ClerkApi, clerk: Clerk) -> None:
+    for _ in range(5):
+        clerk.instance()
+        everybody(clerk)
+    assert clerk.http._pool.num_connections == 1
+
+
+# What does not pass
+
+
+@pytest.mark.parametrize("status", [400, 409, 422, 403])
+def test_a_refusal_is_permanent_and_names_its_code(api: ClerkApi, clerk: Clerk, status: int) -> None:
+    api.faults.add(answering(status, code="form_param_value_invalid"))
+    with pytest.raises(ClerkRefused, match=rf"GET /users/count: Clerk answered {status} \(form_param_value_invalid\)"):
+        clerk.users_count(Window())
+    assert clerk.http.calls == 1
+
+
+def test_what_clerk_says_for_people_is_not_repeated_for_it_may_tell_personal_data(api: ClerkApi, clerk: Clerk) -> None:
+    body = {"errors": [{"code": "x", "message": "ada@example.test", "meta": {"param_name": "email_address"}}, 7]}
+    for errors in (body, {"errors": body["errors"][:1]}):
+        api.faults.add(Fault(status=422, body=json.dumps(errors).encode()))
+        with pytest.raises(ClerkRefused) as refused:
+            clerk.instance()
+        assert "ada" not in str(refused.value)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_not_followed_and_the_key_goes_nowhere_else(api: ClerkApi, clerk: Clerk, status: int) -> None:
+    with api_with() as elsewhere:
+        api.faults.add(Fault(status=status, body=b"", headers={"Location": f"{elsewhere.url}/instance"}))
+        with pytest.raises(ClerkRefused, match="address of its Backend API"):
+            clerk.instance()
+        assert elsewhere.counts.total() == 0
+
+
+def test_every_error_says_whether_the_same_may_work_later() -> None:
+    assert issubclass(OutOfTime, ClerkUnavailable)
+    assert issubclass(ClerkUnavailable, Retryable)
+    for permanent in (ClerkKeyRefused, WrongInstance, OrganizationsUnavailable, GoneFromClerk):
+        assert issubclass(permanent, ClerkRefused)
+        assert issubclass(permanent, Permanent)
+
+
+# Others write while one reads
+
+
+@pytest.mark.parametrize("answer", ["not_found", "unprocessable", "ignored"])
+def test_a_cursor_whose_user_is_gone_costs_nobody_else(api: ClerkApi, clerk: Clerk, answer: Any) -> None:
+    api.answers.lost_cursor = answer
+    at_the_cursor = expected(api)[499]
+    api.faults.add(Fault(happening=lambda: api.world.remove_user(at_the_cursor)), having="starting_after")
+    assert everybody(clerk) == expected(api)
+    assert api.counts["offset > 0"] == 0
+
+
+def test_a_cursor_whose_user_is_gone_may_end_the_list_early_and_then_the_count_tells(
+    api: ClerkApi, clerk: Clerk
+) -> None:
+    api.answers.lost_cursor = "empty"
+    at_the_cursor = expected(api)[499]
+    api.faults.add(Fault(happening=lambda: api.world.remove_user(at_the_cursor)), having="starting_after")
+    told = everybody(clerk)
+    assert clerk.users_count(Window()).value == 1_200 != len(told)
+
+
+def test_users_created_changed_and_deleted_between_two_pages(api: ClerkApi, clerk: Clerk) -> None:
+    before = expected(api)
+    created: list[str] = []
+
+    def live() -> None:
+        created.append(api.world.create_user({})["id"])
+        api.world.remove_user(before[0])
+        api.world.remove_user(before[700])
+        api.world.update("user", before[800], {"last_name": "New"})
+
+    api.faults.add(Fault(happening=live), having="starting_after")
+    told = everybody(clerk)
+    assert set(told) == (set(before) | set(created)) - {before[700]}
+    assert len(told) == len(set(told))
+
+
+def test_half_the_users_missing_from_a_good_answer_ends_the_list_early_and_the_count_tells(
+    api: ClerkApi, clerk: Clerk
+) -> None:
+    api.faults.add(without_every(2))
+    told = everybody(clerk)
+    assert len(told) == 250
+    assert clerk.users_count(Window()).value == 1_201 != len(told)
+
+
+def test_one_odd_user_never_costs_the_page(api: ClerkApi, clerk: Clerk) -> None:
+    def make_odd(elements: Elements) -> Elements:
+        no_id, no_object, deep = json.loads(elements[3]), json.loads(elements[4]), elements[5]
+        del no_id["id"]
+        no_object["email_addresses"] = [{"id": "idn", "email_address": "a@b", "verification": {"status": "new"}}]
+        del no_object["created_at"], no_object["mfa_enabled_at"]
+        deep = deep.replace(
+            b'"unsafe_metadata":{', b'"unsafe_metadata":{"deep":' + b"[" * 4_000 + b"]" * 4_000 + b",", 1
+        )
+        deep = deep.replace(b"],}", b"]}", 1)
+        return [*elements[:3], json.dumps(no_id).encode(), json.dumps(no_object).encode(), deep, *elements[6:]]
+
+    api.faults.add(Fault(alter=make_odd))
+    stretches = list(clerk.users(Window()))
+    assert [reason for stretch in stretches for reason in stretch.odd] == ["element 3: no usable id"]
+    assert set(ids(stretches)) == set(expected(api)) - {expected(api)[3]}
+    assert next(item for item in stretches[0].items if item.id == expected(api)[4]).created_at is None
+
+
+# Where it talks to
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://api.clerk.com/v1", "http://127.0.0.1.example.test/v1", "ftp://127.0.0.1", "https:///v1", "api.clerk.com"],
+)
+def test_the_key_is_only_ever_sent_encrypted_unless_it_stays_on_this_machine(url: str) -> None:
+    with pytest.raises(ValueError, match="must begin with https"):
+        ClerkHttp(FixedKey(), url)
+
+
+@pytest.mark.parametrize("share", [0, -1, 1.1])
+def test_a_share_of_the_limit_that_cannot_be_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match="share"):
+        ClerkHttp(FixedKey(), share=share)
+
+
+def test_the_key_is_in_no_error_and_no_log(api: ClerkApi, log: io.StringIO) -> None:
+    theirs = reader(api.url, FixedKey("sk_test_top_secret"))
+    with pytest.raises(ClerkKeyRefused) as refused:
+        theirs.clerk().instance()
+    assert "top_secret" not in log.getvalue() + repr(refused.value) + repr(theirs.http) + repr(theirs.clerk())

@@ -1,0 +1,223 @@
+"""`clerk-supabase reconcile`, `resync` and `undo`, as an operator types them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from clerk_supabase.queue import messages_of
+from clerk_supabase_cli.clerk_api.faults import answering, without_every
+from tests.aws import Account
+from tests.integration.databases import Database, rows
+from tests.integration.parked import Command
+from tests.integration.reconciling import MINUTE, Rig, rig_with
+
+# With the limits of a live instance nobody waits for their turn.
+KEY = "sk_live_standin"
+ADA, BEN, CAL = (f"user_{number:026}" for number in range(3))
+
+
+@pytest.fixture
+def rig(database: Database) -> Iterator[Rig]:
+    """Thirty users in Clerk, and an empty database."""
+    with rig_with(database, 30) as rig:
+        rig.api.answers.key = KEY
+        yield rig
+
+
+@pytest.fixture
+def command(rig: Rig, account: Account) -> Command:
+    return Command({"DATABASE_URL": rig.database.url, "CLERK_API_URL": rig.api.url, "CLERK_SECRET_KEY": KEY})
+
+
+@pytest.fixture
+def mirrored(rig: Rig, command: Command) -> Rig:
+    """The same after a first run, a minute later."""
+    command.run("reconcile")
+    rig.world.now += MINUTE
+    return rig
+
+
+def test_the_first_run_fills_the_tables_and_says_so(rig: Rig, command: Command) -> None:
+    printed = command.run("reconcile").stdout
+    assert rig.agrees()
+    assert re.search(r"run \d+, full: complete", printed)
+    assert "requests to Clerk" in printed
+
+
+def test_a_dry_run_names_what_differs_with_the_likely_cause_and_changes_nothing(
+    mirrored: Rig, command: Command
+) -> None:
+    mirrored.forget(ADA)
+    mirrored.world.update("user", BEN, {"first_name": "Benedict"})
+    mirrored.admin.execute("update public.users set username = 'by-hand' where clerk_id = %s", [CAL])
+    mirrored.world.now += MINUTE
+
+    found = command.json("reconcile", "--dry-run")
+    printed = command.run("reconcile", "--dry-run").stdout
+
+    told = {each["entity_id"]: (each["difference"], each["cause"], each["fields"]) for each in found["findings"]}
+    assert told == {
+        ADA: ("missing", "it never arrived", None),
+        BEN: ("stale", "its last change did not arrive", ["first_name"]),
+        CAL: ("different", "somebody edited the row", ["username"]),
+    }
+    assert "missing" in printed
+    assert "dry run" in printed
+    assert ADA not in mirrored.shown()
+    assert mirrored.column(CAL, "username") == "by-hand"
+
+
+def test_what_differs_is_repaired_at_once_without_a_queue(mirrored: Rig, command: Command) -> None:
+    mirrored.forget(ADA)
+    mirrored.world.remove_user(BEN)
+    mirrored.world.now += MINUTE
+    command.run("reconcile")
+    assert mirrored.agrees()
+
+
+def test_with_a_queue_repairs_take_the_road_of_every_event(mirrored: Rig, command: Command, account: Account) -> None:
+    mirrored.forget(ADA)
+    command.run("reconcile", "--sync-queue-url", account.sync_queue_url)
+    assert ADA not in mirrored.shown()
+    [message] = messages_of(account.lambda_event(account.sync_queue_url))
+    assert ADA.encode() in message.envelope.body
+
+
+def test_a_quick_run_finds_what_changed(mirrored: Rig, command: Command) -> None:
+    mirrored.world.update("user", BEN, {"first_name": "Benedict"})
+    mirrored.world.now += MINUTE
+    assert "quick: complete" in command.run("reconcile", "--quick").stdout
+    assert mirrored.column(BEN, "first_name") == "Benedict"
+
+
+def test_the_brake_ends_with_three_until_somebody_allows_the_deletes_and_undo_brings_them_back(
+    mirrored: Rig, command: Command
+) -> None:
+    everybody = mirrored.shown()
+    for user_id in sorted(everybody)[:12]:
+        mirrored.world.remove_user(user_id)
+    mirrored.world.now += MINUTE
+
+    stopped = command.json("reconcile", status=3)
+    assert (stopped["report"]["state"], mirrored.shown()) == ("stopped", everybody)
+    shown = command.run("reconcile", "show", str(stopped["report"]["run_id"])).stdout
+    assert stopped["report"]["reason"] in shown
+
+    mirrored.world.now += MINUTE
+    allowed = command.json("reconcile", "--allow-deletes", "12")["report"]
+    assert allowed["counts"]["user"]["deleted"] == 12
+    assert mirrored.agrees()
+
+    restored = command.json("undo", str(allowed["run_id"]))["restored"]
+    assert len(restored) == 12
+    assert mirrored.shown() == everybody
+    assert "0 brought back" in command.run("undo", str(allowed["run_id"])).stdout
+
+
+def test_the_runs_are_listed_newest_first(mirrored: Rig, command: Command) -> None:
+    command.run("reconcile", "--quick")
+    listed = command.json("reconcile", "runs")["runs"]
+    assert [(each["mode"], each["state"]) for each in listed] == [("quick", "complete"), ("full", "complete")]
+    printed = command.run("reconcile", "runs", "--limit", "1").stdout
+    assert "quick" in printed
+    assert "full" not in printed
+
+
+def test_before_the_first_run_there_is_a_hint_instead_of_an_empty_table(rig: Rig, command: Command) -> None:
+    assert "nothing was compared yet" in command.run("reconcile", "runs").stdout
+
+
+def test_a_run_shows_every_object_that_differed_and_what_became_of_it(mirrored: Rig, command: Command) -> None:
+    mirrored.forget(ADA, BEN)
+    run_id = str(command.json("reconcile")["report"]["run_id"])
+    printed = command.run("reconcile", "show", run_id, "--limit", "1").stdout
+    assert ADA in printed
+    assert BEN not in printed
+    assert "2 differed, 1 of them shown" in printed
+    assert [each["entity_id"] for each in command.json("reconcile", "show", run_id)["findings"]] == [ADA, BEN]
+    assert command.json("reconcile", "show", run_id, "--difference", "extra")["findings"] == []
+
+
+def test_one_user_is_read_again_by_id(mirrored: Rig, command: Command) -> None:
+    mirrored.world.update("user", ADA, {"first_name": "Augusta"})
+    mirrored.world.remove_user(BEN)
+    mirrored.world.now += MINUTE
+
+    assert f"{ADA}: complete" in command.run("resync", ADA).stdout
+    assert command.json("resync", BEN)["state"] == "complete"
+
+    assert mirrored.column(ADA, "first_name") == "Augusta"
+    assert BEN not in mirrored.shown()
+    assert rows(mirrored.admin, "select count(*) from clerk_sync.reconcile_runs") == [(1,)]
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize("arguments", [("reconcile",), ("resync", ADA)])
+def test_a_key_that_clerk_refuses_is_said_in_one_line_that_does_not_repeat_it(
+    arguments: tuple[str, ...], mirrored: Rig, command: Command
+) -> None:
+    mirrored.api.answers.key = "sk_live_rotated"
+    result = command.run(*arguments, status=1)
+    assert "clerk_key_invalid" in str(result.exception)
+    assert KEY not in result.output + str(result.exception)
+
+
+def test_a_key_of_another_instance_is_refused_and_named(mirrored: Rig, command: Command) -> None:
+    mirrored.api.answers.instance_id = "ins_other"
+    assert "ins_other" in str(command.run("reconcile", status=1).exception)
+
+
+def test_a_listing_that_cannot_be_complete_ends_with_three_and_deletes_nobody(mirrored: Rig, command: Command) -> None:
+    everybody = mirrored.shown()
+    mirrored.api.faults.add(without_every(2), path="/users", times=1)
+    report = command.json("reconcile", status=3)["report"]
+    assert report["state"] == "incomplete"
+    assert report["reason"]
+    assert mirrored.shown() == everybody
+
+
+def test_an_object_that_nobody_knows_is_said_to_be_unknown(mirrored: Rig, command: Command) -> None:
+    assert "user_unknown" in str(command.run("resync", "user_unknown", status=1).exception)
+
+
+def test_a_run_that_does_not_exist_is_said_not_to(mirrored: Rig, command: Command) -> None:
+    for arguments in (("reconcile", "show", "7777"), ("undo", "7777")):
+        assert "there is no run 7777" in str(command.run(*arguments, status=1).exception)
+
+
+def test_without_a_key_or_a_database_it_says_where_they_are_taken_from(command: Command) -> None:
+    without_key = Command(command.environment | {"CLERK_SECRET_KEY": None})
+    assert "CLERK_SECRET_KEY" in without_key.run("reconcile", status=2).stderr
+    without_database = Command(command.environment | {"DATABASE_URL": None})
+    assert "--database-url" in without_database.run("reconcile", status=2).stderr
+    nonsense = Command(command.environment | {"DATABASE_URL": "postgresql://user:hunter2@[host/name"})
+    refused = nonsense.run("reconcile", status=2)
+    assert "hunter2" not in refused.output
+    address = Command(command.environment | {"CLERK_API_URL": "http://api.example.test/v1"})
+    assert "https://" in address.run("reconcile", status=2).stderr
+
+
+def test_options_of_a_comparison_are_not_taken_by_a_command_that_compares_nothing(command: Command) -> None:
+    refused = command.run("reconcile", "--allow-deletes", "5", "runs", status=2)
+    assert "--allow-deletes" in refused.stderr
+    assert "--json" in command.run("reconcile", "--json", "show", "1", status=2).stderr
+
+
+def test_while_clerk_is_away_it_gives_up_and_the_next_run_goes_on(
+    mirrored: Rig, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clerk_supabase.clerk_http._FIRST_BACKOFF_SECONDS", 0.001)
+    mirrored.forget(ADA)
+    mirrored.api.faults.add(answering(503), path="/organization_memberships", times=6)
+    assert "503" in str(command.run("reconcile", status=1).exception)
+
+    mirrored.api.faults.clear()
+    report = command.json("reconcile")["report"]
+
+    assert (report["state"], report["is_resumed"]) == ("complete", True)
+    assert mirrored.agrees()
