@@ -22,7 +22,7 @@ from clerk_supabase_cli.clerk_api.population import BEGINNING, Population
 from clerk_supabase_cli.clerk_api.server import ClerkApi
 from clerk_supabase_cli.simulator.worlds import World
 from tests.aws import Account
-from tests.integration.clerk import FixedKey, Reader, reader
+from tests.integration.clerk import Reader, reader
 from tests.integration.databases import Connection, Database, Url, rows, value
 
 MINUTE = 60_000
@@ -51,9 +51,7 @@ class Rig:
 
     def reconcile(self, repairs: Repairs | None = None) -> Reconcile:
         direct = DirectRepairs(keep_private_metadata=self.settings.keep_private_metadata)
-        return Reconcile(
-            self.ours.http, self.runs, repairs or direct, self.settings, monotonic=self.ours.clock
-        )
+        return Reconcile(self.ours.http, self.runs, repairs or direct, self.settings, monotonic=self.ours.clock)
 
     def run(
         self, mode: Any = "full", *, repairs: Repairs | None = None, seconds: float = math.inf, **request: Any
@@ -101,9 +99,7 @@ class Rig:
 
 
 @contextmanager
-def rig_with(
-    database: Database, users: int = 0, *, same_moment: int = 1, **settings: Any
-) -> Iterator[Rig]:
+def rig_with(database: Database, users: int = 0, *, same_moment: int = 1, **settings: Any) -> Iterator[Rig]:
     """An instance with that many users who signed up a second apart, and an empty database."""
     world = World(Random(1), "a", users=Population(users, same_moment=same_moment))
     world.now = BEGINNING + users * 1_000 + 60 * MINUTE

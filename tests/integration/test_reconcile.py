@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from clerk_supabase.errors import WrongInstance
-from clerk_supabase_cli.clerk_api.faults import Fault, without_every
-from tests.integration.databases import Database, rows, value
+from clerk_supabase_cli.clerk_api.faults import without_every
+from tests.integration.databases import Database, rows
 from tests.integration.reconciling import Rig, rig_with
 
 
