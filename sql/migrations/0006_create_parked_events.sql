@@ -115,7 +115,6 @@ as $$
 $$;
 
 revoke all on all functions in schema clerk_sync from public;
-grant execute on function clerk_sync.organizations_of_caller(text) to authenticated;
 grant execute on function clerk_sync.park(jsonb) to clerk_sync_worker;
 grant execute on function clerk_sync.takes_writes() to clerk_sync_worker;
 

@@ -133,7 +133,6 @@ end
 $$;
 
 revoke all on all functions in schema clerk_sync from public;
-grant execute on function clerk_sync.organizations_of_caller(text) to authenticated;
 grant execute on function clerk_sync.prune(interval, interval) to clerk_sync_worker;
 grant execute on function clerk_sync.purge(interval, text, integer) to clerk_sync_worker;
 

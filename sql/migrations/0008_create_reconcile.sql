@@ -791,7 +791,6 @@ end
 $$;
 
 revoke all on all functions in schema clerk_sync from public;
-grant execute on function clerk_sync.organizations_of_caller(text) to authenticated;
 
 grant execute on function
 clerk_sync.begin_run(jsonb),
