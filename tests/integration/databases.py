@@ -19,6 +19,7 @@ from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.postgres import SUPERUSER, EmbeddedPostgres
 
 WORKER = "clerk_sync_worker"
+SESSION = "clerk_sync_session"
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Rows = list[tuple[Any, ...]]
@@ -41,6 +42,11 @@ class Database:
     def worker_url(self) -> str:
         """As the role the sync function logs in with. The embedded server speaks no TLS."""
         return f"{self.server.url(self.name, WORKER, self.worker_password)}?sslmode=disable"
+
+    @property
+    def session_url(self) -> str:
+        """As the role the session function logs in with."""
+        return f"{self.server.url(self.name, SESSION, self.worker_password)}?sslmode=disable"
 
     def connect(self) -> Connection:
         """As superuser; every statement is a transaction of its own."""
@@ -70,6 +76,7 @@ class Databases:
         prepare_plain_postgres(url, root)
         assert list(migrate(url, root))
         self.set_worker_password(self.worker_password)
+        self._set_password(SESSION, self.worker_password)
         with psycopg.connect(url) as connection:
             self._as_migrated = _everything_but_rows(connection)
 
