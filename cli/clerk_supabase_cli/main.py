@@ -34,6 +34,8 @@ from clerk_supabase_cli.project import ProjectNotFound, find_root
 from clerk_supabase_cli.queues import QueuesUnreachable
 from clerk_supabase_cli.reconcile_commands import NoSuchRun, reconcile_commands, resync_command, undo_command
 from clerk_supabase_cli.sample_events import NoSuchSample, sample_event
+from clerk_supabase_cli.secure_command import NotSecured, secure_command
+from clerk_supabase_cli.setup_command import setup_command
 from clerk_supabase_cli.simulation import simulate
 from clerk_supabase_cli.stack import LocalStack
 from clerk_supabase_cli.token_commands import token_commands
@@ -49,6 +51,7 @@ _KNOWN = (
     NoSuchRun,
     NoSuchSample,
     NotPossible,
+    NotSecured,
     ProjectNotFound,
     QueuesUnreachable,
     UnknownId,
@@ -67,6 +70,8 @@ commands.add_command(parked_commands)
 commands.add_command(reconcile_commands)
 commands.add_command(resync_command)
 commands.add_command(undo_command)
+commands.add_command(secure_command)
+commands.add_command(setup_command)
 
 
 @commands.command("migrate")
