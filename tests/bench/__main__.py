@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from clerk_supabase_cli.project import find_root
-from tests.bench import cold_start, concurrency, convergence, ingest, storage, sync, tokens
+from tests.bench import cold_start, concurrency, convergence, first_login, ingest, storage, sync, tokens
 from tests.bench.results import Result, show
 
 
@@ -29,6 +29,7 @@ def main(only: tuple[str, ...], schedules: int, seed: int) -> None:
             "storage": storage.measure,
             "ingest": ingest.measure,
             "tokens": tokens.measure,
+            "first login": first_login.measure,
             "cold start": cold_start.measure,
             "concurrency": concurrency.measure,
             "convergence": partial(convergence.measure, schedules=schedules, seed=seed, progress=status.update),

@@ -161,7 +161,7 @@ def test_a_row_whose_owner_is_not_in_clerk_stops_the_move_and_nothing_changes(
     function, move = blocks["Turn uuids into Clerk ids, table by table"]
     old.execute(function)
     old.execute("insert into public.projects (name, owner_id) values ('of eve', %s)", [EVE])
-    with pytest.raises(psycopg.errors.RaiseException, match="1 rows of projects belong"):
+    with pytest.raises(psycopg.errors.RaiseException, match=r"1 rows of public\.projects belong"):
         old.execute(move)
     old.execute("rollback")
     assert value(old, "select count(*) from public.projects where owner_id is not null") == 3
