@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import LiteralString
 
-import psycopg
 import pytest
 
 from clerk_supabase.claims import Claims
@@ -14,7 +12,6 @@ from clerk_supabase.errors import ChangeRefused, DatabaseNotReady, DatabaseUnava
 from clerk_supabase.store import Queries, Store
 from tests.integration.databases import Connection, Database, Url, rows
 from tests.integration.histories import alone, delete, upsert
-from tests.integration.pgbouncer import pooled
 from tests.integration.signed_in import claims_of
 
 ADA = claims_of("user_ada")
@@ -176,28 +173,6 @@ def test_the_role_of_sync_cannot_act_as_anybody(store: Store) -> None:
         pytest.fail("the worker acts as a user")
     assert nobody_is_left_on(store)
     assert store.apply(alone(upsert("user_1"))) == ["created"]
-
-
-def test_nothing_leaks_through_a_pooler_in_transaction_mode(
-    users: Store, database: Database, admin: Connection, tmp_path: Path
-) -> None:
-    with pooled(database.session_url, tmp_path) as url:
-        first, second = Store(Url(url)), Store(Url(url))
-        processes = set()
-        for store, claims in ((first, ADA), (second, EVE), (first, EVE), (second, ADA)):
-            with store.as_user(claims) as queries:
-                assert seen(queries) == [claims.user_id]
-                processes |= {process for (process,) in queries.rows("select pg_backend_pid()")}
-            with pytest.raises(NotAllowed), store.as_user(claims) as queries:
-                queries.rows("delete from public.users")
-            with psycopg.connect(url, autocommit=True, prepare_threshold=None) as anybody:
-                asked = anybody.execute(
-                    "select current_user::text, coalesce(current_setting('request.jwt.claims', true), ''),"
-                    " pg_backend_pid()"
-                ).fetchone()
-            assert asked == ("clerk_sync_session", "", *processes)
-        first.close()
-        second.close()
 
 
 def test_who_is_pending_or_a_machine_is_nobody(users: Store) -> None:
