@@ -33,7 +33,7 @@ INTERPRETER := $(shell $(PYTHON) -c 'import sys, zlib; \
 	$(if $(INTERPRETER),,$(error `$(PYTHON)` does not run: install Python 3.11 or later, or name one: make PYTHON=python3.12))
 	$(if $(filter old,$(INTERPRETER)),$(error `$(PYTHON)` is older than 3.11: install a later one, or name it: make PYTHON=python3.12))
 	$(if $(filter bare,$(INTERPRETER)),$(error `$(PYTHON)` cannot make environments: install its venv module (Debian, Ubuntu: apt install python3-venv)))
-	@rm -rf .venv .tools/uv .tools/sam .tools/ministack .tools/python-*
+	@rm -rf .venv .tools/uv .tools/sam .tools/ministack .tools/outside .tools/npm .tools/python-*
 	@mkdir -p .tools
 	@touch $@
 
@@ -45,10 +45,19 @@ INTERPRETER := $(shell $(PYTHON) -c 'import sys, zlib; \
 
 SYNC = $(UV) pip sync --quiet --require-hashes --only-binary :all:
 
-.tools/sam/.stamp .tools/ministack/.stamp: .tools/%/.stamp: requirements/%.txt .tools/uv/.stamp
+.tools/sam/.stamp .tools/ministack/.stamp .tools/outside/.stamp: .tools/%/.stamp: requirements/%.txt .tools/uv/.stamp
 	@echo "Setting up .tools/$*"
 	@$(UV) venv --quiet --allow-existing --python .tools/uv/bin/python .tools/$*
 	@$(SYNC) --python .tools/$*/bin/python $<
+	@touch $@
+
+# Its scripts are never run: none is needed, and they may fetch what nothing pins.
+NPM := PATH="$(CURDIR)/.tools/outside/bin:$$PATH" npm --no-audit --no-fund --no-update-notifier --ignore-scripts
+.tools/npm/.stamp: requirements/npm/package-lock.json requirements/npm/package.json .tools/outside/.stamp
+	@echo "Setting up .tools/npm"
+	@mkdir -p .tools/npm
+	@cp requirements/npm/package.json requirements/npm/package-lock.json .tools/npm
+	@$(NPM) --loglevel error --prefix .tools/npm ci >/dev/null
 	@touch $@
 
 # .venv holds the layer, the command and what they need (cli); `make test` and `make check` add their own tools (dev).
@@ -69,13 +78,19 @@ LOCAL_STACK := .tools/sam/.stamp .tools/ministack/.stamp
 .PHONY: setup
 setup: $(CLI) $(LOCAL_STACK) ## Install what the demo and the `clerk-supabase` command need
 
-.PHONY: demo test bench simulate
+.PHONY: demo test outside bench simulate
 demo: setup ## Deploy to an emulated AWS on this machine, send webhooks, show that Postgres agrees
 	@$(WITH_UV) .venv/bin/clerk-supabase demo
 
 # Several processes, because tests of the deployed stack mostly wait: they come first, and the others meanwhile.
 test: $(DEV) $(LOCAL_STACK) ## Run the tests (ARGS="..." for pytest)
 	@$(WITH_UV) .venv/bin/pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder $(ARGS)
+
+# Not for every `make test`: it installs 400 MB and needs Linux on x86-64 and pgbouncer. Some of what sync does with the
+# database is done once more, through a pooler.
+OUTSIDE := tests/outside $(patsubst %,tests/integration/test_%.py,order deliveries parking retry reconcile)
+outside: $(DEV) .tools/npm/.stamp ## Test with what is around it: Supabase's API, clients and command, and pgbouncer
+	@.venv/bin/pytest --through-pooler --numprocesses 2 --dist loadgroup $(OUTSIDE) $(ARGS)
 
 simulate: $(CLI) ## Try random schedules of webhooks, crashes and workers (RUNS=100000, SEED=7)
 	@.venv/bin/clerk-supabase simulate $(RUNS:%=--runs %) $(SEED:%=--seed %)
@@ -108,7 +123,7 @@ sql: $(DEV)
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url $(if $(UPGRADE),--upgrade)
 LAYER_PINS := layers/shared/requirements.txt
-PINS := $(LAYER_PINS) $(patsubst %,requirements/%.txt,uv cli dev sam ministack)
+PINS := $(LAYER_PINS) $(patsubst %,requirements/%.txt,uv cli dev sam ministack outside)
 
 # $(1): where the results go, "" or a folder with a copy of them. The layer decides the versions the others share.
 define compile_pins
@@ -117,7 +132,7 @@ define compile_pins
 	@$(COMPILE) $(PACKAGES:=/pyproject.toml) --constraints $(LAYER_PINS) --output-file $(1)requirements/cli.txt >/dev/null
 	@$(COMPILE) requirements/dev.in $(PACKAGES:=/pyproject.toml) --constraints requirements/cli.txt \
 		--output-file $(1)requirements/dev.txt >/dev/null
-	@for tool in uv sam ministack; do \
+	@for tool in uv sam ministack outside; do \
 		$(COMPILE) requirements/$$tool.in --output-file $(1)requirements/$$tool.txt >/dev/null || exit 1; \
 	done
 endef
@@ -126,10 +141,17 @@ endef
 lock: .tools/uv/.stamp ## Write the pins anew (UPGRADE=1: move every one to its newest version)
 	$(call compile_pins,)
 
+# Those of npm follow from package.json, where each version is exact: `npm ci` refuses to install from any others.
+.PHONY: lock-npm
+lock-npm: .tools/outside/.stamp ## Write the pins of npm anew
+	@rm -f requirements/npm/package-lock.json
+	@cd requirements/npm && $(NPM) --package-lock-only install >/dev/null
+
 pins: .tools/uv/.stamp
 	@rm -rf .tools/pins && mkdir -p .tools/pins/requirements .tools/pins/layers/shared
 	@for file in $(PINS); do cp $$file .tools/pins/$$file || exit 1; done
 	$(call compile_pins,.tools/pins/)
 	@for file in $(PINS); do diff -u $$file .tools/pins/$$file \
 		|| { echo "$$file does not follow from its source: run \`make lock\`" >&2; exit 1; }; done
-	@! grep -n '://' $(PINS) || { echo "pins must not name a package index" >&2; exit 1; }
+	@! grep -n '://' $(PINS) && ! grep -n '"resolved"' requirements/npm/package-lock.json \
+		|| { echo "pins must not name a package index" >&2; exit 1; }

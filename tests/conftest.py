@@ -26,6 +26,14 @@ hypothesis.settings.register_profile("here", deadline=None, print_blob=True, dat
 hypothesis.settings.load_profile("here")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--through-pooler",
+        action="store_true",
+        help="integration tests: sync reaches Postgres through pgbouncer in transaction mode",
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """One seed for all generated examples, so that a run can be repeated."""

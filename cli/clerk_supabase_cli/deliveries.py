@@ -55,26 +55,37 @@ def sign_body(body: str, secret: str, *, svix_id: str = "", at: float | None = N
 def api_gateway_event(request: SignedRequest, *, base64_encoded: bool = False) -> dict[str, Any]:
     """The request as a REST API's proxy integration hands it to the ingest function."""
     body = base64.b64encode(request.body) if base64_encoded else request.body
-    headers = dict(request.headers)
+    return _proxy_event("/webhooks/clerk", request.headers, body.decode(), base64_encoded=base64_encoded)
+
+
+def session_event(token: str, origin: str = "http://localhost:3000") -> dict[str, Any]:
+    """What the session function gets of a page that posts its user's token."""
+    headers = {"authorization": f"Bearer {token}", "origin": origin, "user-agent": "Mozilla/5.0"}
+    return _proxy_event("/session", headers, None)
+
+
+def _proxy_event(
+    path: str, headers: Mapping[str, str], body: str | None, *, base64_encoded: bool = False
+) -> dict[str, Any]:
     return {
-        "resource": "/webhooks/clerk",
-        "path": "/webhooks/clerk",
+        "resource": path,
+        "path": path,
         "httpMethod": "POST",
-        "headers": headers,
+        "headers": dict(headers),
         "multiValueHeaders": {name: [value] for name, value in headers.items()},
         "queryStringParameters": None,
         "multiValueQueryStringParameters": None,
         "pathParameters": None,
         "stageVariables": None,
         "requestContext": {
-            "resourcePath": "/webhooks/clerk",
+            "resourcePath": path,
             "httpMethod": "POST",
-            "path": "/dev/webhooks/clerk",
+            "path": f"/dev{path}",
             "stage": "dev",
             "protocol": "HTTP/1.1",
             "requestId": "00000000-0000-4000-8000-000000000000",
             "identity": {"sourceIp": "192.0.2.7", "userAgent": headers.get("user-agent", "")},
         },
-        "body": body.decode(),
+        "body": body,
         "isBase64Encoded": base64_encoded,
     }

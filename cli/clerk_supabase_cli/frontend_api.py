@@ -21,9 +21,9 @@ _HUGE_BYTES: Final = 10_000_000
 
 
 class FrontendApi:
-    """An HTTP server on a free port of 127.0.0.1 while the `with` block lasts."""
+    """An HTTP server on 127.0.0.1, on a free port unless one is given, while the `with` block lasts."""
 
-    def __init__(self, *keys: SigningKey) -> None:
+    def __init__(self, *keys: SigningKey, port: int = 0) -> None:
         self.keys: Iterable[SigningKey] = keys
         """What it answers with now; another value is a rotation."""
         self.mood: Mood = "well"
@@ -32,14 +32,19 @@ class FrontendApi:
         """How often it was asked for its keys."""
         self._ended = threading.Event()
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="frontend api", daemon=True)
 
     @property
+    def port(self) -> int:
+        """Where it listens."""
+        return self._server.server_port
+
+    @property
     def issuer(self) -> str:
         """Its address."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def jwks_url(self) -> str:

@@ -34,9 +34,12 @@ from clerk_supabase_cli.project import ProjectNotFound, find_root
 from clerk_supabase_cli.queues import QueuesUnreachable
 from clerk_supabase_cli.reconcile_commands import NoSuchRun, reconcile_commands, resync_command, undo_command
 from clerk_supabase_cli.sample_events import NoSuchSample, sample_event
+from clerk_supabase_cli.secure_command import NotSecured, secure_command
+from clerk_supabase_cli.setup_command import setup_command
 from clerk_supabase_cli.simulation import simulate
 from clerk_supabase_cli.stack import LocalStack
 from clerk_supabase_cli.token_commands import token_commands
+from clerk_supabase_cli.token_mint import SigningKey
 
 # Failures whose message says all there is to know.
 _KNOWN = (
@@ -48,6 +51,7 @@ _KNOWN = (
     NoSuchRun,
     NoSuchSample,
     NotPossible,
+    NotSecured,
     ProjectNotFound,
     QueuesUnreachable,
     UnknownId,
@@ -66,6 +70,8 @@ commands.add_command(parked_commands)
 commands.add_command(reconcile_commands)
 commands.add_command(resync_command)
 commands.add_command(undo_command)
+commands.add_command(secure_command)
+commands.add_command(setup_command)
 
 
 @commands.command("migrate")
@@ -111,19 +117,37 @@ def event_command(name: str, object_id: str | None, secret: str) -> None:
     type=click.IntRange(1, 65535),
     help="Of the stand-in for Clerk's Backend API.",
 )
-def dev_command(port: int, clerk_port: int) -> None:
+@click.option(
+    "--frontend-port",
+    default=4568,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="Of the stand-in for Clerk's Frontend API, which issues session tokens.",
+)
+def dev_command(port: int, clerk_port: int, frontend_port: int) -> None:
     """Keep the whole stack running on this machine until Ctrl-C.
 
     The schedules of reconcile are off here: the stand-in for Clerk knows nothing of the webhooks you send.
     """
-    with LocalStack(find_root(), port=port, clerk_port=clerk_port, webhook_secret=LOCAL_SECRET, progress=_say) as stack:
+    root = find_root()
+    with LocalStack(
+        root,
+        port=port,
+        clerk_port=clerk_port,
+        frontend_port=frontend_port,
+        webhook_secret=LOCAL_SECRET,
+        signing_key=SigningKey.of_checkout(root),
+        progress=_say,
+    ) as stack:
         click.echo(
             f"""
 webhook URL     {stack.webhook_url}
+session URL     {stack.session_url}
 signing secret  {stack.webhook_secret}
 database        {stack.database_url}
 emulated AWS    {stack.ministack.endpoint}
 Clerk's API     {stack.clerk.url}, a stand-in without users
+tokens of       {stack.frontend.issuer}: clerk-supabase token mint --user user_1 --issuer {stack.frontend.issuer}
 logs            {stack.logs}
 
 For the other commands, in another terminal:

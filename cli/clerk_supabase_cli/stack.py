@@ -1,7 +1,7 @@
 """The whole bundle on this machine: an embedded Postgres, MiniStack, and the real template deployed into it.
 
-Nothing home-made stands in for AWS: the build is `sam build`, the deployment is `sam deploy`. For Clerk's Backend API,
-which nobody can run, there is a stand-in of our own.
+Nothing home-made stands in for AWS: the build is `sam build`, the deployment is `sam deploy`. For Clerk's two APIs,
+which nobody can run, there are stand-ins of our own.
 """
 
 from __future__ import annotations
@@ -26,14 +26,21 @@ from clerk_supabase_cli.clerk_api.answers import Answers
 from clerk_supabase_cli.clerk_api.process import KEY
 from clerk_supabase_cli.clerk_api.server import ClerkApi
 from clerk_supabase_cli.deliveries import generate_secret
+from clerk_supabase_cli.frontend_api import FrontendApi
 from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.ministack import REGION, MiniStack
 from clerk_supabase_cli.postgres import EmbeddedPostgres
 from clerk_supabase_cli.processes import Guard, LocalStackError, is_taken
 from clerk_supabase_cli.simulator.worlds import World
+from clerk_supabase_cli.token_mint import Mint, SigningKey
 from clerk_supabase_cli.tools import Tools, lambda_architecture, python_platform
 
 WORKER_ROLE: Final = "clerk_sync_worker"
+SESSION_ROLE: Final = "clerk_sync_session"
+# Where the pages of the app that signs in are from.
+APP_ORIGIN: Final = "http://localhost:3000"
+# Names clerk.local.test; the tokens and keys are those of the stand-in.
+_PUBLISHABLE_KEY: Final = "pk_test_Y2xlcmsubG9jYWwudGVzdCQ="
 _ARTIFACTS_BUCKET: Final = "artifacts"
 _BUILD_STEP: Final = "Build with sam build"
 # Nothing happens here that nobody started: a comparison would delete what the stand-in for Clerk never heard of.
@@ -68,27 +75,35 @@ class LocalStack:
         root: Path,
         *,
         worker_url: str | None = None,
+        session_url: str | None = None,
         parameters: Mapping[str, str] | None = None,
         auth: bool = True,
         port: int = 0,
         clerk_port: int = 0,
+        frontend_port: int = 0,
         webhook_secret: str = "",
+        signing_key: SigningKey | None = None,
         tools: Tools | None = None,
         progress: Progress = _silent,
     ) -> None:
         """Describe a stack of the checkout at *root*.
 
-        With *worker_url*, the URL of a migrated database as its worker role, no Postgres is started.
+        With *worker_url*, the URL of a migrated database as its worker role, no Postgres is started; *session_url* is
+        the same for the session function, which there is none of without.
         *parameters* are added to the template's; *auth* enforces IAM.
-        *port* is where the emulated AWS listens, *clerk_port* where the stand-in for Clerk's API does, *webhook_secret*
-        what webhooks are signed with; all are made up unless given. The schedules are off: see `reconcile`.
+        *port* is where the emulated AWS listens, *clerk_port* and *frontend_port* where the stand-ins for Clerk's
+        Backend and Frontend API do, *webhook_secret* and *signing_key* what webhooks and session tokens are signed
+        with; all are made up unless given. The schedules are off: see `reconcile`.
         """
         self._root = root
         self._worker_url = worker_url
+        self._session_url = session_url
         self._parameters = _WITHOUT_SCHEDULES | dict(parameters or {})
         self._auth = auth
         self._port = port
         self._clerk_port = clerk_port
+        self._frontend_port = frontend_port
+        self._signing_key = signing_key
         self._tools = tools or Tools.of(root)
         self._progress = progress
         self._undo = contextlib.ExitStack()
@@ -132,7 +147,21 @@ class LocalStack:
     @property
     def webhook_url(self) -> str:
         """Where to POST webhooks: the deployed API's address, as it can be reached on this machine."""
-        address = urlsplit(self.outputs["WebhookUrl"])
+        return self._on_this_machine(self.outputs["WebhookUrl"])
+
+    @property
+    def session_url(self) -> str:
+        """Where the app posts after sign-in."""
+        return self._on_this_machine(self.outputs["SessionUrl"])
+
+    @property
+    def mint(self) -> Mint:
+        """Makes the tokens that the session function takes."""
+        [key, *_] = self.frontend.keys
+        return Mint(key, self.frontend.issuer)
+
+    def _on_this_machine(self, url: str) -> str:
+        address = urlsplit(url)
         api, _, _ = address.netloc.partition(".")
         return f"{self.ministack.endpoint}/_aws/execute-api/{api}{address.path}"
 
@@ -192,6 +221,7 @@ class LocalStack:
             )
         with self._step("Start the stand-in for Clerk"):
             self.clerk = undo.enter_context(self._clerk_api())
+            self.frontend = undo.enter_context(self._frontend_api())
         with self._step("Store the secrets"):
             self._create_secrets(self._worker_url)
             self.ministack.client("s3").create_bucket(Bucket=_ARTIFACTS_BUCKET)
@@ -205,6 +235,11 @@ class LocalStack:
         world = World(random.Random(), "", now=time.time_ns() // 1_000_000)  # noqa: S311 - nobody has to guess it
         return ClerkApi(Answers(world, KEY), port=self._clerk_port)
 
+    def _frontend_api(self) -> FrontendApi:
+        if self._frontend_port and is_taken(self._frontend_port):
+            raise LocalStackError(f"port {self._frontend_port} of 127.0.0.1 is taken: choose another one")
+        return FrontendApi(self._signing_key or SigningKey.generate(), port=self._frontend_port)
+
     def _bring_up_database(self, undo: contextlib.ExitStack) -> str:
         with self._step("Start Postgres"):
             self._postgres = undo.enter_context(EmbeddedPostgres(logs=self.logs))
@@ -212,7 +247,8 @@ class LocalStack:
             prepare_plain_postgres(self._postgres.url(), self._root)
             for _ in migrate(self._postgres.url(), self._root):
                 pass
-        return _let_worker_in(self._postgres)
+        self._session_url = _let_in(self._postgres, SESSION_ROLE)
+        return _let_in(self._postgres, WORKER_ROLE)
 
     def _begin_build(self) -> subprocess.Popen[bytes]:
         command = [
@@ -235,6 +271,7 @@ class LocalStack:
             "AwsEndpointUrl": self.ministack.endpoint,
             "ClerkSecretKeyArn": self.clerk_secret_key_arn,
             "ClerkApiUrl": self.clerk.url,
+            **self._session_parameters(),
         } | self._parameters
         return [
             str(self._tools.sam),
@@ -251,6 +288,17 @@ class LocalStack:
             *(f'{name}="{value}"' for name, value in parameters.items()),
         ]
 
+    def _session_parameters(self) -> dict[str, str]:
+        if not self.session_database_secret_arn:
+            return {}
+        return {
+            "ClerkPublishableKey": _PUBLISHABLE_KEY,
+            "ClerkFrontendApiUrl": self.frontend.issuer,
+            "SessionDatabaseSecretArn": self.session_database_secret_arn,
+            "SessionAllowedOrigins": APP_ORIGIN,
+            "AuthorizedParties": APP_ORIGIN,
+        }
+
     def _create_secrets(self, worker_url: str) -> None:
         store = self.ministack.client("secretsmanager")
         webhook = store.create_secret(Name=f"{self.name}/webhook", SecretString=self.webhook_secret)
@@ -259,6 +307,10 @@ class LocalStack:
         self.webhook_secret_arn: str = webhook["ARN"]
         self.clerk_secret_key_arn: str = clerk["ARN"]
         self.database_secret_arn: str = database["ARN"]
+        self.session_database_secret_arn = ""
+        if self._session_url is not None:
+            session = store.create_secret(Name=f"{self.name}/session-database", SecretString=self._session_url)
+            self.session_database_secret_arn = session["ARN"]
 
     def _read_outputs(self) -> dict[str, str]:
         answer = self.ministack.client("cloudformation").describe_stacks(StackName=self.name)
@@ -319,11 +371,11 @@ class LocalStack:
         }
 
 
-def _let_worker_in(postgres: EmbeddedPostgres) -> str:
-    """Give the worker role, which the migrations create without one, a password; return its URL."""
+def _let_in(postgres: EmbeddedPostgres, role: str) -> str:
+    """Give a role, which the migrations create without one, a password; return its URL."""
     password = secrets.token_urlsafe(24)
-    statement = sql.SQL("alter role {} password {}").format(sql.Identifier(WORKER_ROLE), sql.Literal(password))
+    statement = sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(password))
     with psycopg.connect(postgres.url(), autocommit=True) as connection:
         connection.execute(statement)
     # The embedded server speaks no TLS, and nothing leaves this machine.
-    return f"{postgres.url(user=WORKER_ROLE, password=password)}?sslmode=disable"
+    return f"{postgres.url(user=role, password=password)}?sslmode=disable"

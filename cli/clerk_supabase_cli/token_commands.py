@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from clerk_supabase.publishable_key import frontend_api
 from clerk_supabase.settings import SettingsError
 from clerk_supabase.tokens import Compact, LegacyVerifier, SessionVerifier, jwks, keys_in_pem, taken_apart
 from clerk_supabase_cli.default_command import GroupWithDefault
+from clerk_supabase_cli.deliveries import session_event
 from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.token_mint import (
     LOCAL_ISSUER,
@@ -97,6 +99,7 @@ def verify_command(
     default=LOCAL_JWT_SECRET,
     help="For the version `legacy`; default that of `supabase start`.  [env: SUPABASE_JWT_SECRET]",
 )
+@click.option("--event", is_flag=True, help="Print an API Gateway event of POST /session with it, for sam local.")
 def mint_command(
     *,
     user_id: str,
@@ -107,6 +110,7 @@ def mint_command(
     lifetime: int,
     issuer: str,
     secret: str,
+    event: bool,
 ) -> None:
     """Make a token for tests on this machine, signed with a key that this checkout keeps in .local."""
     if organization_id is None and permissions:
@@ -114,13 +118,19 @@ def mint_command(
     if not all(permission.count(":") >= 2 and permission.startswith("org:") for permission in permissions):
         raise click.UsageError("a permission is spelled org:FEATURE:NAME")
     organization = None if organization_id is None else Organization(organization_id, None, role, permissions)
+    if event and version == "legacy":
+        raise click.UsageError("POST /session takes session tokens only, of version 1 or 2")
     if version == "legacy":
         click.echo(legacy_token(user_id, organization, secret=secret, issuer=issuer, lifetime=lifetime))
         click.echo("check it: clerk-supabase token --secret SECRET -", err=True)
         return
     root = find_root()
     mint = Mint(SigningKey.of_checkout(root), issuer)
-    click.echo(mint.session(user_id, organization, version=int(version), lifetime=lifetime))
+    token = mint.session(user_id, organization, version=int(version), lifetime=lifetime)
+    if event:
+        click.echo(json.dumps(session_event(token), indent=2))
+        return
+    click.echo(token)
     click.echo(f"check it: clerk-supabase token --pem {public_key_file(root)} --issuer {issuer} -", err=True)
 
 

@@ -18,6 +18,24 @@ comment on column clerk_sync.migrations.checksum is
 
 alter table clerk_sync.migrations enable row level security;
 
+-- A tool that keeps a list of its own does not know what another one has applied, and begins here again.
+do $$
+declare
+    applied text;
+begin
+    select string_agg(split_part(m.name, '_', 1), ' ' order by m.name) into applied
+    from clerk_sync.migrations as m;
+
+    if applied is not null then
+        raise duplicate_object using message = format(
+            'these migrations were applied by another tool; Supabase''s is told so with: '
+            'supabase migration repair --status applied %s',
+            applied
+        );
+    end if;
+end
+$$;
+
 do $$
 begin
     if not exists (select from pg_catalog.pg_roles where rolname = 'clerk_sync_worker') then

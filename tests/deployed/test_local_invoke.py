@@ -12,8 +12,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from clerk_supabase_cli.samples import user
+from clerk_supabase.tokens import SessionVerifier, keys_in_pem
+from clerk_supabase_cli import samples
+from clerk_supabase_cli.deliveries import session_event
 from clerk_supabase_cli.stack import LocalStack
+from clerk_supabase_cli.token_mint import LOCAL_ISSUER, public_key_file
 from tests.polling import eventually
 
 # Runs a handler the way Lambda does: its folder on the path, the event from outside. Delays are drawn by lot; this seed
@@ -33,14 +36,13 @@ print(json.dumps(handler.lambda_handler(json.load(sys.stdin), Context())))
 
 
 def invoke(stack: LocalStack, root: Path, logical_id: str, event: str) -> dict[str, Any]:
-    """Invokes a function with the variables of events/env.json, moved to the port this stack listens on."""
+    """Invokes a function with the variables of events/env.json, moved to the ports this stack listens on."""
     variables = json.loads((root / "events" / "env.json").read_text())[logical_id]
-    moved = {":4566": f":{stack.ministack.port}", ":4567": f":{stack.clerk.port}"}
-    environment = {
-        name: next((value.replace(old, new) for old, new in moved.items() if old in value), value)
-        for name, value in variables.items()
-    }
-    environment |= {
+    ports = {":4566": stack.ministack.port, ":4567": stack.clerk.port, ":4568": stack.frontend.port}
+    moved = json.dumps(variables)
+    for there, here in ports.items():
+        moved = moved.replace(f"127.0.0.1{there}", f"127.0.0.1:{here}")
+    environment: dict[str, str] = json.loads(moved) | {
         "PATH": os.environ["PATH"],
         "AWS_ENDPOINT_URL": stack.ministack.endpoint,
         "AWS_ACCESS_KEY_ID": "test",
@@ -115,6 +117,36 @@ def test_the_stored_sync_event_is_applied(stack: LocalStack, root: Path) -> None
     assert recorded == (len(json.loads(event)["Records"]),)
 
 
+def test_a_freshly_minted_token_gets_its_row_from_the_session_function(stack: LocalStack, root: Path) -> None:
+    event = json.dumps(session_event(stack.mint.session("user_minted")))
+    with stack.clerk.writing() as world:
+        world.users["user_minted"] = samples.user("user_minted", created_at=1, updated_at=2, first_name="Ada")
+
+    answer = invoke(stack, root, "SessionFunction", event)
+
+    assert answer["statusCode"] == 200
+    assert json.loads(answer["body"])["first_name"] == "Ada"
+    assert _names(stack, "user_minted") == [("Ada",)]
+
+
+def test_the_stored_session_event_is_refused_because_its_token_is_old(stack: LocalStack, root: Path) -> None:
+    event = (root / "events" / "session.json").read_text()
+
+    answer = invoke(stack, root, "SessionFunction", event)
+
+    assert (answer["statusCode"], answer["body"]) == (401, "unauthorized")
+
+
+def test_the_command_prints_the_event_of_a_token_that_this_checkout_signs(root: Path) -> None:
+    event = json.loads(clerk_supabase("token", "mint", "--user", "user_local", "--event"))
+    stored = json.loads((root / "events" / "session.json").read_text())
+    assert event.keys() == stored.keys()
+    assert event["path"] == "/session"
+    token = event["headers"]["authorization"].removeprefix("Bearer ")
+    verifier = SessionVerifier(LOCAL_ISSUER, keys_in_pem(public_key_file(root).read_text()))
+    assert verifier.verify(token).user_id == "user_local"
+
+
 def test_an_unknown_sample_is_named_with_those_there_are() -> None:
     with pytest.raises(subprocess.CalledProcessError) as failure:
         clerk_supabase("event", "user.crated")
@@ -131,7 +163,7 @@ def _names(stack: LocalStack, user_id: str) -> list[tuple[Any, ...]]:
 def test_the_event_for_the_reconcile_function_compares_and_changes_nothing(stack: LocalStack, root: Path) -> None:
     user_id = "user_2Compared00000000000000000"
     with stack.clerk.writing() as clerk:
-        clerk.users[user_id] = user(user_id, created_at=clerk.now, updated_at=clerk.now)
+        clerk.users[user_id] = samples.user(user_id, created_at=clerk.now, updated_at=clerk.now)
     try:
         answer = invoke(stack, root, "ReconcileFunction", (root / "events" / "reconcile.json").read_text())
     finally:

@@ -14,12 +14,18 @@ from clerk_supabase.ingest import Ingest
 from clerk_supabase.queue import LARGEST_BODY, Queue
 from clerk_supabase.retry import MAX_ATTEMPTS
 from clerk_supabase.secrets import Secret
-from clerk_supabase.settings import IngestSettings, ReconcileFunctionSettings, RetrySettings, SyncSettings
+from clerk_supabase.settings import (
+    IngestSettings,
+    ReconcileFunctionSettings,
+    RetrySettings,
+    SessionSettings,
+    SyncSettings,
+)
 from clerk_supabase_cli.deliveries import generate_secret
 from tests.aws import Account
 from tests.infrastructure.template import ACCOUNT, Resource, Template, arn, properties
 
-FUNCTIONS = ["IngestFunction", "ReconcileFunction", "RetryFunction", "SyncFunction"]
+FUNCTIONS = ["IngestFunction", "ReconcileFunction", "RetryFunction", "SessionFunction", "SyncFunction"]
 # Which function empties which queue. That of failed runs is an operator's to empty.
 CONSUMERS = {"SyncQueue": "SyncFunction", "SyncDeadLetterQueue": "RetryFunction", "ParkedQueue": "RetryFunction"}
 SVIX_WAITS_SECONDS = 15
@@ -145,9 +151,12 @@ def test_every_event_reaches_the_alias_never_the_latest_code(template: Template)
         "ReconcileFunctionAliaslive",
         "RetryFunctionAliaslive",
         "RetryFunctionAliaslive",
+        "SessionFunctionAliaslive",
+        "SessionFunctionAliaslive",
         "SyncFunctionAliaslive",
     ]
-    assert "${IngestFunctionAliaslive}" in json.dumps(template.only("AWS::ApiGateway::RestApi"))
+    for function in ("IngestFunction", "SessionFunction"):
+        assert f"${{{function}Aliaslive}}" in json.dumps(template.only("AWS::ApiGateway::RestApi"))
 
 
 def test_without_a_gradual_deployment_there_is_nothing_of_codedeploys(template: Template) -> None:
@@ -169,13 +178,24 @@ def test_a_gradual_deployment_is_a_canary_that_its_functions_errors_roll_back(fu
 
 def post(template: Template) -> Resource:
     paths = template.only("AWS::ApiGateway::RestApi")["Body"]["paths"]
-    assert list(paths) == ["/webhooks/clerk"]
+    assert list(paths) == ["/webhooks/clerk", "/session"]
     assert list(paths["/webhooks/clerk"]) == ["post"]
     method: Resource = paths["/webhooks/clerk"]["post"]
     return method
 
 
-def test_the_api_is_regional_and_has_one_method(template: Template) -> None:
+def test_who_signs_in_finds_a_method_and_a_preflight_only_where_there_is_a_function(template: Template) -> None:
+    path = template.only("AWS::ApiGateway::RestApi")["Body"]["paths"]["/session"]
+    condition, methods, otherwise = path["Fn::If"]
+    assert (condition, otherwise) == ("HasSession", {"Ref": "AWS::NoValue"})
+    assert sorted(methods) == ["options", "post"]
+    for method in methods.values():
+        said = json.dumps(method)
+        assert '"type": "aws_proxy"' in said
+        assert "${SessionFunctionAliaslive}" in said
+
+
+def test_the_api_is_regional_and_has_one_method_for_webhooks(template: Template) -> None:
     assert template.only("AWS::ApiGateway::RestApi")["EndpointConfiguration"] == {"Types": ["REGIONAL"]}
     assert post(template)["x-amazon-apigateway-integration"]["type"] == "aws_proxy"
 
@@ -206,11 +226,17 @@ def test_it_is_refused_with_the_answer_of_a_forged_request(template: Template, a
 
 def test_every_stage_is_throttled(template: Template) -> None:
     [stage] = template.of_type("AWS::ApiGateway::Stage").values()
-    [settings] = properties(stage)["MethodSettings"]
+    settings, of_session = properties(stage)["MethodSettings"]
     assert (settings["ResourcePath"], settings["HttpMethod"]) == ("/*", "*")
     assert settings["ThrottlingRateLimit"] == {"Ref": "ThrottleRate"}
     assert settings["ThrottlingBurstLimit"] == {"Ref": "ThrottleBurst"}
     assert properties(stage)["StageName"] == {"Ref": "Stage"}
+    # A crowd that signs in must not take the webhooks' share, nor they theirs.
+    condition, own, otherwise = of_session["Fn::If"]
+    assert (condition, otherwise) == ("HasSession", {"Ref": "AWS::NoValue"})
+    assert (own["ResourcePath"], own["HttpMethod"]) == ("/~1session", "POST")
+    assert own["ThrottlingRateLimit"] == {"Ref": "SessionThrottleRate"}
+    assert own["ThrottlingBurstLimit"] == {"Ref": "SessionThrottleBurst"}
 
 
 def test_no_second_stage_lets_requests_in_past_the_throttle(template: Template) -> None:
@@ -219,10 +245,23 @@ def test_no_second_stage_lets_requests_in_past_the_throttle(template: Template) 
         assert "StageName" not in properties(deployment)
 
 
-def test_the_api_may_call_the_function_for_webhooks_only(template: Template) -> None:
-    permission = template.only("AWS::Lambda::Permission")
-    assert permission["Principal"] == "apigateway.amazonaws.com"
-    assert permission["SourceArn"]["Fn::Sub"][0].endswith("/POST/webhooks/clerk")
+def test_the_api_may_call_each_function_for_its_own_path_only(template: Template) -> None:
+    allowed = {}
+    for permission in map(properties, template.of_type("AWS::Lambda::Permission").values()):
+        assert permission["Principal"] == "apigateway.amazonaws.com"
+        allowed[permission["SourceArn"]["Fn::Sub"][0].rpartition("${__Stage__}/")[2]] = permission["FunctionName"][
+            "Ref"
+        ]
+    assert allowed == {
+        "POST/webhooks/clerk": "IngestFunctionAliaslive",
+        "POST/session": "SessionFunctionAliaslive",
+        "OPTIONS/session": "SessionFunctionAliaslive",
+    }
+
+
+def test_who_signs_in_gets_an_answer_of_ours_before_the_api_gives_up(template: Template) -> None:
+    # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html
+    assert template["SessionFunction"]["Timeout"] < 29
 
 
 def test_ingest_answers_before_svix_gives_up(template: Template) -> None:
@@ -307,6 +346,7 @@ def test_no_event_passes_a_function_as_often_as_lambda_takes_for_a_loop(template
         "IngestFunction": ["SyncQueue", "ParkedQueue"],
         "ReconcileFunction": ["SyncQueue", "FailedRunsQueue"],
         "RetryFunction": ["SyncQueue"],
+        "SessionFunction": [],
         "SyncFunction": ["ParkedQueue"],
     }
     for function in FUNCTIONS:
@@ -434,6 +474,10 @@ def test_an_alarm_rings_when_no_run_has_finished_for_two_periods(
 
 
 CLERK_KEY = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:clerk-AbCdEf"
+SESSION = {
+    "ClerkPublishableKey": "pk_test_Y2xlcmsuZXhhbXBsZS50ZXN0JA",
+    "SessionDatabaseSecretArn": f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:session-AbCdEf",
+}
 
 
 def names_that_exist(template: Template, given: Mapping[str, str]) -> set[str]:
@@ -487,14 +531,44 @@ def test_without_a_key_of_clerk_there_is_nothing_of_reconcile_and_nothing_that_l
 ) -> None:
     template = Template(root, {"GradualDeployment": gradual})
     everything = set(template.transformed["Resources"])
-    without = names_that_exist(template, {})
-    assert names_that_exist(template, {"ClerkSecretKeyArn": CLERK_KEY}) == everything
-    left_out = everything - without
-    assert {"ReconcileFunction", "ReconcileRole", "FailedRunsQueue", "ReconcileFunctionFull"} <= left_out
+    assert names_that_exist(template, {"ClerkSecretKeyArn": CLERK_KEY, **SESSION}) == everything
+    without = without_anything_that_looks_for_what_is_left_out(template, SESSION)
+    assert {"ReconcileFunction", "ReconcileRole", "FailedRunsQueue", "ReconcileFunctionFull"} <= everything - without
     assert not [name for name in without if "Reconcile" in name]
-    kept = [template.transformed["Resources"][name] for name in without]
-    kept += [each for each in template.transformed["Outputs"].values() if holds(template, each.get("Condition"), {})]
-    assert not left_out & set(mentioned(kept))
+
+
+@pytest.mark.parametrize("gradual", ["true", "false"])
+@pytest.mark.parametrize("missing", ["ClerkSecretKeyArn", "ClerkPublishableKey", "SessionDatabaseSecretArn"])
+def test_without_all_it_needs_there_is_nothing_of_session_and_nothing_that_looks_for_it(
+    gradual: str, missing: str, environment: None, root: Path
+) -> None:
+    template = Template(root, {"GradualDeployment": gradual})
+    given = {name: value for name, value in {"ClerkSecretKeyArn": CLERK_KEY, **SESSION}.items() if name != missing}
+    without = without_anything_that_looks_for_what_is_left_out(template, given)
+    assert not [name for name in without if "Session" in name]
+
+
+def without_anything_that_looks_for_what_is_left_out(template: Template, given: Mapping[str, str]) -> set[str]:
+    """The logical ids of what is created with these parameters, nothing of which names anything that is not."""
+    exists = names_that_exist(template, given)
+    left_out = set(template.transformed["Resources"]) - exists
+    kept = [template.transformed["Resources"][name] for name in exists]
+    kept += [each for each in template.transformed["Outputs"].values() if holds(template, each.get("Condition"), given)]
+    assert not left_out & set(mentioned(chosen(template, kept, given)))
+    return exists
+
+
+def chosen(template: Template, value: Any, given: Mapping[str, str]) -> Any:
+    """A part of a template, with the side of each choice that these parameters take."""
+    match value:
+        case list():
+            return [chosen(template, each, given) for each in value]
+        case {"Fn::If": [condition, yes, no]}:
+            return chosen(template, yes if holds(template, condition, given) else no, given)
+        case dict():
+            return {key: chosen(template, each, given) for key, each in value.items()}
+        case _:
+            return value
 
 
 # Rights
@@ -525,6 +599,11 @@ RIGHTS: dict[str, list[tuple[set[str], list[Any]]]] = {
             [arn("SyncDeadLetterQueue"), arn("ParkedQueue")],
         ),
         ({"sqs:SendMessage"}, [arn("SyncQueue")]),
+    ],
+    "SessionFunction": [
+        (LOGS, [arn("SessionLogGroup")]),
+        (TRACES, ["*"]),
+        ({"secretsmanager:GetSecretValue"}, [{"Ref": "ClerkSecretKeyArn"}, {"Ref": "SessionDatabaseSecretArn"}]),
     ],
     "SyncFunction": [
         (LOGS, [arn("SyncLogGroup")]),
@@ -597,11 +676,12 @@ class Watched(dict[str, str]):
         ("SyncFunction", SyncSettings),
         ("RetryFunction", RetrySettings),
         ("ReconcileFunction", ReconcileFunctionSettings),
+        ("SessionFunction", SessionSettings),
     ],
 )
 def test_a_function_is_given_every_variable_it_reads_and_no_other(
     function: str,
-    settings: type[IngestSettings | SyncSettings | RetrySettings | ReconcileFunctionSettings],
+    settings: type[IngestSettings | SyncSettings | RetrySettings | ReconcileFunctionSettings | SessionSettings],
     template: Template,
 ) -> None:
     given = Watched(dict.fromkeys(variables(template, function), "1"))
@@ -615,7 +695,7 @@ def test_no_secret_is_in_an_environment_variable(function: str, template: Templa
     for name, value in variables(template, function).items():
         text = json.dumps(value)
         assert "{{resolve:" not in text
-        if re.search("SECRET|PASSWORD|KEY|TOKEN", name):
+        if re.search("SECRET|PASSWORD|KEY|TOKEN", name) and name != "CLERK_PUBLISHABLE_KEY":
             assert name.endswith("_ARN")
             assert value == {"Ref": "".join(word.title() for word in name.split("_"))}
 
@@ -626,6 +706,10 @@ def test_each_function_knows_only_its_own_secret(template: Template) -> None:
         assert "WebhookSecretArn" not in json.dumps(template[function])
     for function in ("IngestFunction", "SyncFunction", "RetryFunction"):
         assert "ClerkSecretKeyArn" not in json.dumps(template[function])
+        assert "SessionDatabaseSecretArn" not in json.dumps(template[function])
+    assert "SessionDatabaseSecretArn" not in json.dumps(template["ReconcileFunction"])
+    assert "WebhookSecretArn" not in json.dumps(template["SessionFunction"])
+    assert '"DatabaseSecretArn"' not in json.dumps(template["SessionFunction"])
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -712,6 +796,9 @@ def test_an_alarm_without_data_is_quiet_unless_it_waits_for_something(template: 
         ("ClerkSupabaseSync", "Drift", "-reconcile"),
         ("ClerkSupabaseSync", "BrakePulled", "-reconcile"),
         ("ClerkSupabaseSync", "Silence", "-reconcile"),
+        ("AWS/Lambda", "Errors", "-session"),
+        ("AWS/Lambda", "Throttles", "-session"),
+        ("ClerkSupabaseSync", "Stubs", "-session"),
     ],
 )
 def test_an_operator_hears_of_what_goes_wrong(namespace: str, metric: str, about: str, template: Template) -> None:
@@ -807,6 +894,18 @@ def test_only_the_secrets_have_to_be_given(template: Template) -> None:
         ("AlarmTopicArn", "", True),
         ("AlarmTopicArn", "arn:aws:sns:eu-central-1:123456789012:alarms", True),
         ("AlarmTopicArn", "ops@example.test", False),
+        ("ClerkPublishableKey", "", True),
+        ("ClerkPublishableKey", "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k", True),
+        ("ClerkPublishableKey", "sk_live_Y2xlcmsuZXhhbXBsZS5jb20k", False),
+        ("SessionDatabaseSecretArn", "", True),
+        ("SessionDatabaseSecretArn", "postgresql://session:password@db.example.test/postgres", False),
+        ("SessionAllowedOrigins", "", True),
+        ("SessionAllowedOrigins", "https://app.example.test,http://localhost:3000", True),
+        ("SessionAllowedOrigins", "*", False),
+        ("SessionAllowedOrigins", "https://app.example.test/", False),
+        ("SessionAllowedOrigins", "https://a.example.test, https://b.example.test", False),
+        ("AuthorizedParties", "https://app.example.test", True),
+        ("AuthorizedParties", "app.example.test", False),
         ("DatabaseCaFile", "", True),
         ("DatabaseCaFile", "/opt/ca/supabase-2021.pem", True),
         ("DatabaseCaFile", "/opt/ca/../../etc/passwd", False),
@@ -835,6 +934,8 @@ def test_the_outputs_say_where_everything_is(template: Template) -> None:
         "RetryFunctionName",
         "ReconcileFunctionName",
         "FailedRunsQueueUrl",
+        "SessionUrl",
+        "SessionFunctionName",
     }
     assert expected <= outputs.keys()
     for name, output in outputs.items():
@@ -843,7 +944,7 @@ def test_the_outputs_say_where_everything_is(template: Template) -> None:
 
 def test_the_webhook_url_leads_to_the_method_that_exists(template: Template) -> None:
     url = template.transformed["Outputs"]["WebhookUrl"]["Value"]["Fn::Sub"]
-    [path] = template.only("AWS::ApiGateway::RestApi")["Body"]["paths"]
+    path, _ = template.only("AWS::ApiGateway::RestApi")["Body"]["paths"]
     assert url.startswith("https://${WebhookApi}.execute-api.${AWS::Region}.")
     assert url.endswith("/${Stage}" + path)
 

@@ -9,7 +9,11 @@ import pytest
 
 from clerk_supabase.store import Store
 from clerk_supabase_cli.postgres import EmbeddedPostgres
-from tests.integration.databases import Connection, Database, Databases, Url
+from tests.integration.databases import SESSION, WORKER, Connection, Database, Databases, Url
+from tests.pooler import pooling
+
+# Fewer than there are workers in some tests, so that they take turns.
+_POOLED_CONNECTIONS = 2
 
 
 @pytest.fixture(scope="session")
@@ -21,9 +25,15 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture(scope="session")
-def databases(postgres: EmbeddedPostgres, root: Path) -> Databases:
+def databases(postgres: EmbeddedPostgres, root: Path, pytestconfig: pytest.Config) -> Iterator[Databases]:
     """Where tests get their databases from."""
-    return Databases(postgres, root)
+    databases = Databases(postgres, root)
+    if not pytestconfig.getoption("through_pooler"):
+        yield databases
+        return
+    passwords = dict.fromkeys((WORKER, SESSION), databases.worker_password)
+    with pooling(postgres.port, passwords, connections=_POOLED_CONNECTIONS) as databases.pooler_port:
+        yield databases
 
 
 @pytest.fixture

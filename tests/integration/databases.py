@@ -19,6 +19,7 @@ from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.postgres import SUPERUSER, EmbeddedPostgres
 
 WORKER = "clerk_sync_worker"
+SESSION = "clerk_sync_session"
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Rows = list[tuple[Any, ...]]
@@ -31,6 +32,8 @@ class Database:
     server: EmbeddedPostgres
     name: str
     worker_password: str
+    pooler_port: int = 0
+    """Where workers connect to instead of the server, if there is a pooler."""
 
     @property
     def url(self) -> str:
@@ -40,7 +43,12 @@ class Database:
     @property
     def worker_url(self) -> str:
         """As the role the sync function logs in with. The embedded server speaks no TLS."""
-        return f"{self.server.url(self.name, WORKER, self.worker_password)}?sslmode=disable"
+        return self._url_of(WORKER)
+
+    @property
+    def session_url(self) -> str:
+        """As the role the session function logs in with."""
+        return self._url_of(SESSION)
 
     def connect(self) -> Connection:
         """As superuser; every statement is a transaction of its own."""
@@ -50,6 +58,10 @@ class Database:
         """The worker's URL with server settings of its own, such as statement_timeout."""
         options = "%20".join(f"-c%20{name}%3D{value}" for name, value in settings.items())
         return f"{self.worker_url}&options={options}"
+
+    def _url_of(self, role: str) -> str:
+        url = f"{self.server.url(self.name, role, self.worker_password)}?sslmode=disable"
+        return at_port(url, self.pooler_port) if self.pooler_port else url
 
 
 class Databases:
@@ -62,6 +74,7 @@ class Databases:
     def __init__(self, server: EmbeddedPostgres, root: Path) -> None:
         self.server = server
         self.worker_password = secrets.token_urlsafe(16)
+        self.pooler_port = 0
         self._names = (f"test_{number}" for number in itertools.count(1))
         self._free: list[Database] = []
         self._set_password(SUPERUSER, server.password)
@@ -70,6 +83,7 @@ class Databases:
         prepare_plain_postgres(url, root)
         assert list(migrate(url, root))
         self.set_worker_password(self.worker_password)
+        self._set_password(SESSION, self.worker_password)
         with psycopg.connect(url) as connection:
             self._as_migrated = _everything_but_rows(connection)
 
@@ -77,7 +91,7 @@ class Databases:
         """A migrated database without a row."""
         if self._free:
             return self._free.pop()
-        return Database(self.server, self.create(self._template), self.worker_password)
+        return Database(self.server, self.create(self._template), self.worker_password, self.pooler_port)
 
     def give_back(self, database: Database) -> None:
         """Ends the use of a database."""

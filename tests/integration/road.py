@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from clerk_supabase.ingest import Answer, Ingest
+from clerk_supabase.answer import Answer
+from clerk_supabase.ingest import Ingest
 from clerk_supabase.parking import Parking
 from clerk_supabase.queue import Queue, messages_of
 from clerk_supabase.secrets import Secret

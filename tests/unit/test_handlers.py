@@ -17,7 +17,7 @@ from tests.aws import Account
 
 Handler = Callable[[dict[str, Any], object], dict[str, Any]]
 
-FUNCTIONS = ["ingest", "sync", "retry", "reconcile"]
+FUNCTIONS = ["ingest", "sync", "retry", "reconcile", "session"]
 CREATED = samples.event("user.created", samples.user("user_1", created_at=1, updated_at=2), timestamp=3)
 
 
@@ -89,11 +89,12 @@ def test_a_function_without_its_settings_does_not_start(
         "WEBHOOK_SECRET_ARN",
         "DATABASE_SECRET_ARN",
         "CLERK_SECRET_KEY_ARN",
+        "CLERK_PUBLISHABLE_KEY",
         "SYNC_QUEUE_URL",
         "PARKED_QUEUE_URL",
     ):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(SettingsError, match="_ARN is not set"):
+    with pytest.raises(SettingsError, match=r"(_ARN|_KEY) is not set"):
         load(root, function)
 
 

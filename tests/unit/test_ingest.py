@@ -14,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from clerk_supabase.answer import Answer
 from clerk_supabase.envelope import ParkedEvent
-from clerk_supabase.ingest import Answer, Ingest
+from clerk_supabase.ingest import Ingest
 from clerk_supabase.kinds import SYNCED_TYPES
 from clerk_supabase.queue import Message, Queue, messages_of
 from clerk_supabase.secrets import Secret

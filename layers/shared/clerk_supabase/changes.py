@@ -84,7 +84,14 @@ class Reconciled:
     """In the audit log in place of a webhook's id: the run and the object."""
 
 
-Source = Delivery | Reconciled | None
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A change that no webhook brought, but its user's own first request."""
+
+    session_id: str
+
+
+Source = Delivery | Reconciled | SignedIn | None
 """What brought a change; None: an operator."""
 
 

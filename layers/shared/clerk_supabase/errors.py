@@ -16,6 +16,7 @@ ClerkSupabaseError
     ├── EventTooLarge
     ├── TokenRefused       whoever sent it learns only that
     ├── ChangeRefused      Postgres refuses the data
+    ├── NotAllowed         the policies, or a tombstone, forbid it
     └── ClerkRefused       Clerk's Backend API does not do what it is asked
         ├── ClerkKeyRefused
         ├── WrongInstance
@@ -114,6 +115,10 @@ class TokenRefused(Permanent):
 
 class ChangeRefused(Permanent):
     """Postgres refuses the data of this change."""
+
+
+class NotAllowed(Permanent):
+    """Row-level security, or a right that is missing, forbids this to the user."""
 
 
 # Clerk's Backend API

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
+from clerk_supabase.answer import Answer
 from clerk_supabase.envelope import Envelope, ParkedEvent
 from clerk_supabase.errors import EventTooLarge, QueueUnavailable, SecretUnavailable, SignatureRefused
 from clerk_supabase.kinds import SYNCED_TYPES
@@ -45,24 +46,6 @@ class Request:
             return cls(headers, base64.b64decode(text, validate=True))
         except (binascii.Error, ValueError) as error:
             raise SignatureRefused("the body is not base64") from error
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the sender gets."""
-
-    status: int
-    message: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def to_api_gateway(self) -> dict[str, Any]:
-        """The answer as a REST API's proxy integration wants it."""
-        return {
-            "statusCode": self.status,
-            "headers": {"content-type": "text/plain; charset=utf-8", **self.headers},
-            "body": self.message,
-            "isBase64Encoded": False,
-        }
 
 
 class _Data(msgspec.Struct):

@@ -138,6 +138,47 @@ class ReconcileFunctionSettings:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """What the session function needs."""
+
+    clerk_publishable_key: str
+    clerk_frontend_api_url: str
+    """Who issues the tokens, and where the keys are; empty: what the publishable key says."""
+    authorized_parties: tuple[str, ...]
+    """Origins whose tokens are taken; none: those of any app of the instance."""
+    accept_missing_party: bool
+    allowed_origins: tuple[str, ...]
+    """Origins whose pages may read the answer."""
+    clerk_secret_key_arn: str
+    clerk_api_url: str
+    """Empty: Clerk's own."""
+    session_database_secret_arn: str
+    database_ca_file: str
+    """As in SyncSettings."""
+    keep_private_metadata: bool
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> SessionSettings:
+        """Raises SettingsError with the name of the variable that is wrong."""
+        return cls(
+            clerk_publishable_key=_required(environment, "CLERK_PUBLISHABLE_KEY"),
+            clerk_frontend_api_url=environment.get("CLERK_FRONTEND_API_URL", ""),
+            authorized_parties=_listed(environment, "AUTHORIZED_PARTIES"),
+            accept_missing_party=environment.get("ACCEPT_MISSING_PARTY", "false") == "true",
+            allowed_origins=_listed(environment, "ALLOWED_ORIGINS"),
+            clerk_secret_key_arn=_required(environment, "CLERK_SECRET_KEY_ARN"),
+            clerk_api_url=environment.get("CLERK_API_URL", ""),
+            session_database_secret_arn=_required(environment, "SESSION_DATABASE_SECRET_ARN"),
+            database_ca_file=environment.get("DATABASE_CA_FILE", ""),
+            keep_private_metadata=environment.get("KEEP_PRIVATE_METADATA", "false") == "true",
+        )
+
+
+def _listed(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in environment.get(name, "").split(",") if part.strip())
+
+
 def _required(environment: Mapping[str, str], name: str) -> str:
     value = environment.get(name, "")
     if not value:

@@ -5,19 +5,29 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Any, Final, Literal, LiteralString, Protocol, assert_never, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, Protocol, assert_never, cast, get_args
 
 import psycopg
+from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic_core import PydanticSerializationError, to_json
 
-from clerk_supabase.changes import Change, Changes, Delete, Delivery, Reconciled, Source, Upsert
+from clerk_supabase.changes import Change, Changes, Delete, Delivery, Reconciled, SignedIn, Source, Upsert
 from clerk_supabase.envelope import ParkedEvent, storable
-from clerk_supabase.errors import ChangeRefused, DatabaseNotReady, DatabaseUnavailable
+from clerk_supabase.errors import (
+    ChangeRefused,
+    ClerkSupabaseError,
+    DatabaseNotReady,
+    DatabaseUnavailable,
+    NotAllowed,
+)
 from clerk_supabase.events import subject_of
+
+if TYPE_CHECKING:
+    from clerk_supabase.claims import Claims
 
 Outcome = Literal["created", "updated", "unchanged", "stale", "deleted", "refused", "duplicate"]
 
@@ -49,6 +59,9 @@ _FUNCTIONS: Final[Mapping[Function, LiteralString]] = MappingProxyType(
 # An empty batch: nothing is written, but the function, the right to call it and its tables must be there.
 _CHECK = "select clerk_sync.takes_writes(), (select count(*) from clerk_sync.apply(%s::jsonb))"
 
+# Both end with the transaction, so the next one on this connection, which may be somebody else's, begins as nobody.
+_ACT_AS_USER = "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true)"
+
 # A pooler in transaction mode keeps nothing between two statements, so nothing here relies on the session; limits on
 # statements and locks belong to the role. A connection whose other end is gone must fail in seconds, not in hours.
 _CONNECTION_DEFAULTS = {
@@ -76,6 +89,7 @@ _PASSES = {
     "58",  # the server's own files
     "XX",  # the server's own bugs
 }
+_INSUFFICIENT_PRIVILEGE = "42501"
 _NOT_SET_UP = {
     "28",  # role unknown or password wrong
     "3D",  # database does not exist
@@ -91,6 +105,18 @@ class DatabaseUrl(Protocol):
     def changed(self) -> bool: ...
 
 
+class Queries(Protocol):
+    """What can be asked while acting as a user."""
+
+    def rows(self, query: LiteralString, *parameters: object) -> list[tuple[Any, ...]]:
+        """What one statement returns; none for one that returns nothing.
+
+        Raises NotAllowed for what the policies forbid, Retryable, and ChangeRefused for everything else. Whatever was
+        raised, the transaction is over: nothing of it stays.
+        """
+        ...
+
+
 class Store:
     """Applies changes to Postgres. Keeps one connection for as long as the function's environment lives."""
 
@@ -102,6 +128,7 @@ class Store:
         self._url = url
         self._ca_file = ca_file
         self._connection: psycopg.Connection | None = None
+        self._acts_as_user = False
 
     def twin(self) -> Store:
         """Another store of the same database, with a connection of its own: for another thread."""
@@ -146,6 +173,26 @@ class Store:
         if not takes_writes:
             raise DatabaseUnavailable("the database is read-only")
 
+    @contextmanager
+    def as_user(self, claims: Claims) -> Iterator[Queries]:
+        """Runs queries in one transaction as the user with these claims, held by the policies like their browser.
+
+        The claims must have been verified. The login role must be a member of `authenticated`; that of sync is not.
+        What was written stays when the block ends well, and nothing of it when it raises. Inside, the store does
+        nothing else: neither another user nor apply(). Raises what Queries.rows() does.
+        """
+        with _errors_translated():
+            connection = self._begin_as(claims)
+        self._acts_as_user = True
+        try:
+            yield _QueriesOfUser(connection)
+            _require_transaction(connection)
+            with _errors_translated(_of_user):
+                connection.execute("commit")
+        finally:
+            self._acts_as_user = False
+            self._end_transaction(connection)
+
     def close(self) -> None:
         """Closes the connection; the next call opens a new one."""
         if self._connection is not None:
@@ -170,7 +217,41 @@ class Store:
                 rows = self._execute(batch_as_json)
         return [cast("Outcome", rows[position][0]) for position in positions]
 
+    def _begin_as(self, claims: Claims) -> psycopg.Connection:
+        """A connection with a transaction in which nobody but the user acts."""
+        self._refuse_to_mix()
+        kept = self._connection
+        if kept is not None and not kept.closed:
+            try:
+                return _act_as(kept, claims)
+            except psycopg.OperationalError:
+                # As in _execute.
+                if not kept.closed:
+                    self._end_transaction(kept)
+                    raise
+        self._connection = self._connect()
+        try:
+            return _act_as(self._connection, claims)
+        except psycopg.Error:
+            self._end_transaction(self._connection)
+            raise
+
+    def _end_transaction(self, connection: psycopg.Connection) -> None:
+        """Undoes what was not committed. A connection that cannot even do that is not used again."""
+        if connection.info.transaction_status == pq.TransactionStatus.IDLE:
+            return
+        try:
+            connection.execute("rollback")
+        except psycopg.Error:
+            connection.close()
+
+    def _refuse_to_mix(self) -> None:
+        # Settings of an inner transaction would last until the end of the outer one, and changes be the user's.
+        if self._acts_as_user:
+            raise RuntimeError("this store acts as a user until the block of as_user() ends; take its twin()")
+
     def _execute(self, batch: str, query: LiteralString = _APPLY) -> list[tuple[Any, ...]]:
+        self._refuse_to_mix()
         kept = self._connection
         if kept is not None and not kept.closed:
             try:
@@ -196,6 +277,33 @@ class Store:
             options["sslrootcert"] = self._ca_file
         # One statement is one transaction: BEGIN and COMMIT would cost two more round trips.
         return psycopg.connect(make_conninfo("", **options), autocommit=True, prepare_threshold=None)
+
+
+def _act_as(connection: psycopg.Connection, claims: Claims) -> psycopg.Connection:
+    connection.execute("begin")
+    connection.execute(_ACT_AS_USER, [claims.payload])
+    return connection
+
+
+class _QueriesOfUser:
+    """Queries on a connection whose transaction acts as a user."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+
+    def rows(self, query: LiteralString, *parameters: object) -> list[tuple[Any, ...]]:
+        """See Queries."""
+        _require_transaction(self._connection)
+        with _errors_translated(_of_user):
+            # Binary results travel by the protocol that takes one statement only.
+            cursor = self._connection.execute(query, parameters or None, binary=True)
+            return [] if cursor.description is None else cursor.fetchall()
+
+
+def _require_transaction(connection: psycopg.Connection) -> None:
+    # After an error Postgres takes a commit and rolls back; after the transaction, nobody is held by any policy.
+    if connection.info.transaction_status != pq.TransactionStatus.INTRANS:
+        raise RuntimeError("the transaction of this user is over: ended by an error, or by a statement of its own")
 
 
 def as_json(value: object) -> str:
@@ -254,6 +362,8 @@ def _provenance(source: Source, *, is_main: bool = True) -> dict[str, object]:
             return {"cause": "operator"}
         case Reconciled(name):
             return {"cause": "reconcile", "svix_id": name}
+        case SignedIn(session_id):
+            return {"cause": "session", "svix_id": session_id}
         case Delivery(svix_id, event_type, received_at):
             cause: dict[str, object] = {"cause": "delivery", "svix_id": svix_id}
             return cause | {"event_type": event_type, "received_at": received_at} if is_main else cause
@@ -261,11 +371,18 @@ def _provenance(source: Source, *, is_main: bool = True) -> dict[str, object]:
             assert_never(source)
 
 
+def _of_user(error: psycopg.Error) -> NotAllowed | None:
+    """What a statement of the user's must not do: no fault of the database's."""
+    return NotAllowed(_what_is_refused(error)) if error.sqlstate == _INSUFFICIENT_PRIVILEGE else None
+
+
 @contextmanager
-def _errors_translated() -> Iterator[None]:
+def _errors_translated(own: Callable[[psycopg.Error], ClerkSupabaseError | None] = lambda _: None) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
+        if (owned := own(error)) is not None:
+            raise owned from error
         sqlstate = error.sqlstate or ""
         # Without a SQLSTATE it is the connection that failed; its message names host and reason, no data.
         reason = error.diag.message_primary or str(error).strip()

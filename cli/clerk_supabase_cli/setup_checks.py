@@ -1,0 +1,121 @@
+"""What has to be true of a Clerk instance before Supabase believes its tokens, looked at one by one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import urllib3
+
+from clerk_supabase.errors import KeysUnavailable, TokenRefused
+from clerk_supabase.publishable_key import FrontendApi
+from clerk_supabase.tokens import SessionVerifier, jwks
+
+# What the Supabase CLI takes as a domain of Clerk's. https://github.com/supabase/cli, pkg/config/config.go
+_DEVELOPMENT: Final = re.compile(r"[a-z0-9-]+\.clerk\.accounts\.dev")
+_PRODUCTION: Final = re.compile(r"clerk(\.[a-z0-9-]+){2,}")
+_TIMEOUT: Final = urllib3.Timeout(connect=5, read=5)
+_LARGEST_DOCUMENT: Final = 65_536
+
+Status = str
+OK: Final = "ok"
+FAILED: Final = "failed"
+SKIPPED: Final = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    status: Status
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """Where an instance is: what its publishable key says, or, for tests, another address."""
+
+    host: str
+    issuer: str
+
+    @classmethod
+    def of(cls, named: FrontendApi, url: str = "") -> Instance:
+        """*url*: in place of the address that the key names."""
+        return cls(named.host, url or named.issuer)
+
+
+def checks(instance: Instance, token: str = "") -> Iterator[Check]:
+    """Looks at everything, whatever the one before said."""
+    yield _keys(instance)
+    yield _discovery(instance)
+    yield _domain(instance)
+    yield _role(instance, token)
+
+
+def config_toml(instance: Instance) -> str:
+    """The lines for supabase/config.toml."""
+    return f'[auth.third_party.clerk]\nenabled = true\ndomain = "{instance.host}"\n'
+
+
+def _keys(instance: Instance) -> Check:
+    url = f"{instance.issuer}/.well-known/jwks.json"
+    try:
+        found = jwks(url).current()
+    except KeysUnavailable:
+        return Check("keys", FAILED, f"no signing key could be fetched from {url}: is the publishable key right?")
+    return Check("keys", OK, f"{len(found.by_kid)} signing key(s) at {url}")
+
+
+def _discovery(instance: Instance) -> Check:
+    url = f"{instance.issuer}/.well-known/openid-configuration"
+    try:
+        document = _fetched(url)
+    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        return Check("discovery", FAILED, f"{url}: {type(error).__name__}; Supabase reads this document first")
+    if not isinstance(document, dict) or document.get("issuer") != instance.issuer:
+        return Check("discovery", FAILED, f"{url} names another issuer: Supabase would refuse tokens")
+    if document.get("jwks_uri") != f"{instance.issuer}/.well-known/jwks.json":
+        return Check("discovery", FAILED, f"{url} says that the keys are elsewhere (jwks_uri)")
+    return Check("discovery", OK, f"{url} names the issuer {instance.issuer}")
+
+
+def _domain(instance: Instance) -> Check:
+    if _DEVELOPMENT.fullmatch(instance.host) or _PRODUCTION.fullmatch(instance.host):
+        return Check("domain", OK, f"the Supabase CLI takes {instance.host}")
+    words = (
+        f"the Supabase CLI takes clerk.<your domain> or <name>.clerk.accounts.dev, not {instance.host}: "
+        "a proxied Frontend API cannot be used with `supabase start`"
+    )
+    return Check("domain", FAILED, words)
+
+
+def _role(instance: Instance, token: str) -> Check:
+    if not token:
+        return Check("role", SKIPPED, "no token was given (--token -), so nobody looked for role: authenticated")
+    verifier = SessionVerifier(instance.issuer, jwks(f"{instance.issuer}/.well-known/jwks.json"))
+    try:
+        claims = verifier.authenticate(token)
+        for problem in verifier.problems(claims):
+            raise problem
+    except (TokenRefused, KeysUnavailable) as error:
+        return Check("role", FAILED, f"the token is not good: {error}; see: clerk-supabase token -")
+    if claims.role != "authenticated":
+        words = "the session token has no role: authenticated; activate Supabase at dashboard.clerk.com/setup/supabase"
+        return Check("role", FAILED, words)
+    return Check("role", OK, "the session token has role: authenticated")
+
+
+def _fetched(url: str) -> object:
+    with urllib3.PoolManager(num_pools=1, retries=False) as http:
+        response = http.request("GET", url, timeout=_TIMEOUT, redirect=False, preload_content=False)
+        try:
+            if response.status != 200:
+                raise ValueError(f"status {response.status}")
+            document: object = json.loads(response.read(_LARGEST_DOCUMENT))
+            return document
+        finally:
+            response.close()

@@ -1,0 +1,172 @@
+"""`clerk-supabase setup`: what Clerk, Supabase and Secrets Manager need, checked, printed and filled in."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import click
+from botocore.exceptions import BotoCoreError, ClientError
+
+from clerk_supabase.publishable_key import frontend_api
+from clerk_supabase.settings import SettingsError
+from clerk_supabase_cli.options import json_option
+from clerk_supabase_cli.printing import print_json
+from clerk_supabase_cli.queues import client
+from clerk_supabase_cli.setup_checks import FAILED, Check, Instance, checks, config_toml
+
+_STEPS: Final = """
+In Clerk:     dashboard.clerk.com/setup/supabase, "Activate": session tokens get role: authenticated.
+In Supabase:  Authentication > Sign In / Providers > Third Party Auth > Clerk, with the domain {host}.
+              One third-party provider at a time; a rotated key may take half an hour to arrive.
+For `supabase start`, in supabase/config.toml:
+
+{toml}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One secret of the stack."""
+
+    parameter: str
+    """Of template.yaml, which takes its ARN."""
+    name: str
+    """Below the prefix."""
+    variable: str
+    prefixes: tuple[str, ...]
+    what: str
+
+
+SECRETS: Final = (
+    Kept(
+        "WebhookSecretArn",
+        "webhook",
+        "CLERK_WEBHOOK_SIGNING_SECRET",
+        ("whsec_",),
+        "signing secret of the webhooks",
+    ),
+    Kept("ClerkSecretKeyArn", "clerk", "CLERK_SECRET_KEY", ("sk_live_", "sk_test_"), "secret key of Clerk's API"),
+    Kept(
+        "DatabaseSecretArn",
+        "database",
+        "SYNC_DATABASE_URL",
+        ("postgresql://", "postgres://"),
+        "connection string of clerk_sync_worker",
+    ),
+    Kept(
+        "SessionDatabaseSecretArn",
+        "session-database",
+        "SESSION_DATABASE_URL",
+        ("postgresql://", "postgres://"),
+        "connection string of clerk_sync_session",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of one secret; never what is in it."""
+
+    parameter: str
+    name: str
+    status: str
+    """created, updated, unchanged, missing (nobody gave a value) or failed."""
+    arn: str | None = None
+    reason: str = ""
+
+
+@click.command("setup")
+@click.option(
+    "--publishable-key",
+    envvar="CLERK_PUBLISHABLE_KEY",
+    required=True,
+    help="pk_live_... or pk_test_..., from Clerk's API keys.  [env: CLERK_PUBLISHABLE_KEY]",
+)
+@click.option("--token", help="A session token, to see what Clerk puts into it; `-` reads it from standard input.")
+@click.option(
+    "--store-secrets",
+    "prefix",
+    metavar="PREFIX",
+    help="Keep the stack's secrets in Secrets Manager below this name, such as clerk-supabase-sync.",
+)
+@click.option("--frontend-api-url", default="", hidden=True, help="Instead of what the key names; only for tests.")
+@json_option
+def setup_command(
+    *, publishable_key: str, token: str | None, prefix: str | None, frontend_api_url: str, as_json: bool
+) -> None:
+    """Check the Clerk instance, print what to set in Clerk and Supabase, and store the stack's secrets.
+
+    Values of secrets come from CLERK_WEBHOOK_SIGNING_SECRET, CLERK_SECRET_KEY, SYNC_DATABASE_URL and
+    SESSION_DATABASE_URL, or are asked for; never from the command line. Safe to run twice: what is the same stays.
+    Ends with 1 when a check fails or a secret could not be stored.
+    """
+    try:
+        instance = Instance.of(frontend_api(publishable_key.strip()), frontend_api_url)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from error
+    text = sys.stdin.read() if token == "-" else token or ""  # noqa: S105 - the name of standard input
+    found = list(checks(instance, text.strip().removeprefix("Bearer ")))
+    stored = list(_store(prefix)) if prefix else []
+    if as_json:
+        about = {"issuer": instance.issuer, "host": instance.host, "config_toml": config_toml(instance)}
+        print_json({**about, "checks": found, "secrets": stored})
+    else:
+        _print(instance, found, stored)
+    if FAILED in {check.status for check in found} | {each.status for each in stored}:
+        sys.exit(1)
+
+
+def _print(instance: Instance, found: list[Check], stored: list[Stored]) -> None:
+    click.echo(f"issuer  {instance.issuer}")
+    for check in found:
+        click.echo(f"{check.status:<8}{check.name}: {check.words}")
+    click.echo(_STEPS.format(host=instance.host, toml=config_toml(instance)))
+    for each in stored:
+        click.echo(f"{each.status:<10}{each.name}  {each.reason}".rstrip())
+    overrides = [f"{each.parameter}={each.arn}" for each in stored if each.arn]
+    if overrides:
+        click.echo("\nsam deploy --parameter-overrides " + " ".join(overrides))
+
+
+def _store(prefix: str) -> Iterator[Stored]:
+    store = client("secretsmanager")
+    for kept in SECRETS:
+        name = f"{prefix.rstrip('/')}/{kept.name}"
+        value = _value_of(kept)
+        if value and not value.startswith(kept.prefixes):
+            yield Stored(kept.parameter, name, FAILED, reason=f"{kept.variable} does not begin with {kept.prefixes[0]}")
+            continue
+        try:
+            yield _stored(store, kept, name, value)
+        except (BotoCoreError, ClientError) as error:
+            yield Stored(kept.parameter, name, FAILED, reason=f"AWS refused: {_code(error)}")
+
+
+def _value_of(kept: Kept) -> str:
+    value = os.environ.get(kept.variable, "").strip()
+    if value or not sys.stdin.isatty():
+        return value
+    prompt = f"{kept.what} ({kept.prefixes[0]}..., empty: leave it)"
+    return str(click.prompt(prompt, default="", show_default=False, hide_input=True, err=True)).strip()
+
+
+def _stored(store: Any, kept: Kept, name: str, value: str) -> Stored:
+    try:
+        there = store.get_secret_value(SecretId=name)
+    except store.exceptions.ResourceNotFoundException:
+        if not value:
+            return Stored(kept.parameter, name, "missing", reason=f"give its value as {kept.variable}")
+        arn = store.create_secret(Name=name, SecretString=value, Description=f"clerk-supabase-sync: {kept.what}")["ARN"]
+        return Stored(kept.parameter, name, "created", arn)
+    if not value or there.get("SecretString") == value:
+        return Stored(kept.parameter, name, "unchanged", there["ARN"])
+    store.put_secret_value(SecretId=name, SecretString=value)
+    return Stored(kept.parameter, name, "updated", there["ARN"])
+
+
+def _code(error: BotoCoreError | ClientError) -> str:
+    # The message of a ClientError may repeat what was sent.
+    return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else str(error)

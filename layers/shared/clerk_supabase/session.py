@@ -1,0 +1,197 @@
+"""What `POST /session` is answered: the row of whoever signs in, before the webhook arrives.
+
+The answer is what the user sees of `public.users`, or why there is nothing to see; nobody learns more from it than from
+Supabase's API. A row that is there costs one look at the database. Clerk is only asked about a user of whom nothing but
+the id, or what a membership tells, has arrived, or whom the policies do not show.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, LiteralString
+
+from clerk_supabase.answer import Answer
+from clerk_supabase.changes import SignedIn, changes_of_object
+from clerk_supabase.claims import Claims
+from clerk_supabase.clerk import Clerk
+from clerk_supabase.clerk_http import ClerkHttp
+from clerk_supabase.errors import (
+    ChangeRefused,
+    ClerkRefused,
+    ClerkUnavailable,
+    NotAllowed,
+    Retryable,
+    SecretUnavailable,
+    TokenRefused,
+    UnusableEvent,
+)
+from clerk_supabase.settings import SessionSettings
+from clerk_supabase.store import Queries, Store
+from clerk_supabase.telemetry import count, logger
+from clerk_supabase.tokens import SessionVerifier, jwks
+
+# Somebody looks at a spinner; what is not there by then comes with the webhook.
+CLERK_SECONDS: Final = 3.0
+
+_ROW: LiteralString = """
+    select to_jsonb(u.*)::text, u.created_at is not null
+    from public.users as u
+    where u.clerk_id = (select public.requesting_user_id())
+"""
+_INSERT_STUB: LiteralString = """
+    insert into public.users (clerk_id) values (public.requesting_user_id()) on conflict (clerk_id) do nothing
+"""
+
+_JSON: Final = {"content-type": "application/json", "cache-control": "no-store"}
+_PREFLIGHT: Final = {
+    "access-control-allow-methods": "POST",
+    "access-control-allow-headers": "authorization, content-type",
+    "access-control-max-age": "7200",
+}
+
+
+class Forbidden(Exception):
+    """The token is good, and its user is nobody any more: deleted, banned, or gone from Clerk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The user's own row, as they see it."""
+
+    json: str
+    is_complete: bool
+    """Whether it holds what Clerk says of the user. A stub lacks the moment at which Clerk made them."""
+
+
+class Session:
+    """Answers those who sign in."""
+
+    def __init__(
+        self,
+        settings: SessionSettings,
+        store: Store,
+        http: ClerkHttp,
+        *,
+        verifier: SessionVerifier | None = None,
+        clock_ms: Callable[[], int],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """*monotonic*: the clock of *http*. Raises SettingsError when the publishable key is none."""
+        self._origins = frozenset(settings.allowed_origins)
+        self._keep_private_metadata = settings.keep_private_metadata
+        self._store = store
+        self._http = http
+        self._verifier = verifier or verifier_of(settings)
+        self._clock_ms = clock_ms
+        self._monotonic = monotonic
+
+    def answer(self, event: Mapping[str, Any]) -> Answer:
+        """The answer to one proxy event of a REST API; never raises for what a sender or a neighbour does."""
+        headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+        cors = self._cors(headers.get("origin", ""))
+        if event.get("httpMethod") == "OPTIONS":
+            return Answer(204, "", {**cors, **(_PREFLIGHT if cors else {})})
+        answer = self._answer(headers.get("authorization", ""))
+        return Answer(answer.status, answer.message, {**answer.headers, **cors})
+
+    def _cors(self, origin: str) -> dict[str, str]:
+        """No credentials are allowed: the token is no cookie."""
+        return {"access-control-allow-origin": origin, "vary": "origin"} if origin in self._origins else {}
+
+    def _answer(self, authorization: str) -> Answer:
+        try:
+            claims = self._verifier.verify(_bearer(authorization))
+            return self._answer_user(claims)
+        except TokenRefused as refusal:
+            count("Refused")
+            logger.warning("token refused", reason=refusal.reason)
+            return Answer(401, "unauthorized", {"www-authenticate": "Bearer"})
+        except (Forbidden, NotAllowed) as error:
+            count("Forbidden")
+            logger.warning("user not let in", reason=str(error))
+            return Answer(403, "forbidden")
+        except Retryable as error:
+            count("Unavailable")
+            logger.error("nobody can be let in", reason=str(error))
+            return Answer(503, "try again later", {"retry-after": "2"})
+        except ChangeRefused as error:
+            count("NotStored")
+            logger.error("the row cannot be stored", reason=str(error))
+            return Answer(500, "the row cannot be stored")
+
+    def _answer_user(self, claims: Claims) -> Answer:
+        with self._store.as_user(claims) as queries:
+            row = _row(queries)
+        if row is not None and row.is_complete:
+            return _answered("Known", 200, claims, row)
+        try:
+            is_there = self._fetch(claims)
+        except (ClerkUnavailable, ClerkRefused, SecretUnavailable, UnusableEvent) as error:
+            logger.error("Clerk was not there to be asked", object_id=claims.user_id, reason=str(error))
+            return _answered("Stubs", 202, claims, row or self._stub(claims))
+        if not is_there:
+            raise Forbidden("deleted in Clerk")
+        with self._store.as_user(claims) as queries:
+            row = _row(queries)
+        if row is None:
+            raise Forbidden("banned in Clerk, or deleted a moment ago")
+        return _answered("Fetched", 200, claims, row)
+
+    def _fetch(self, claims: Claims) -> bool:
+        """Applies what Clerk says of the user; False: the user is gone.
+
+        That is no proof which would delete a row: a user made a moment ago may not be everywhere yet.
+        """
+        found = Clerk(self._http, self._monotonic() + CLERK_SECONDS).user(claims.user_id)
+        if found.value is None:
+            return False
+        changes = changes_of_object(
+            "user",
+            found.value.json(),
+            found.observed_at,
+            self._clock_ms(),
+            keep_private_metadata=self._keep_private_metadata,
+        )
+        [outcome] = self._store.apply([(changes, SignedIn(claims.session_id or ""))])
+        if isinstance(outcome, ChangeRefused):
+            raise outcome
+        return outcome != "refused"
+
+    def _stub(self, claims: Claims) -> Row:
+        """A row of which only the id is known, which every event overrides. Raises NotAllowed for the deleted."""
+        with self._store.as_user(claims) as queries:
+            queries.rows(_INSERT_STUB)
+            row = _row(queries)
+        if row is None:
+            raise Forbidden("the row was hidden a moment ago")
+        return row
+
+
+def verifier_of(settings: SessionSettings) -> SessionVerifier:
+    """Who checks the tokens of the configured instance. Raises SettingsError."""
+    options: dict[str, Any] = {
+        "authorized_parties": settings.authorized_parties,
+        "accept_missing_party": settings.accept_missing_party,
+    }
+    if settings.clerk_frontend_api_url:
+        issuer = settings.clerk_frontend_api_url
+        return SessionVerifier(issuer, jwks(f"{issuer}/.well-known/jwks.json"), **options)
+    return SessionVerifier.of_instance(settings.clerk_publishable_key, **options)
+
+
+def _bearer(authorization: str) -> str:
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _row(queries: Queries) -> Row | None:
+    found = queries.rows(_ROW)
+    return Row(*found[0]) if found else None
+
+
+def _answered(outcome: str, status: int, claims: Claims, row: Row) -> Answer:
+    count(outcome)
+    logger.info(outcome.lower(), object_id=claims.user_id)
+    return Answer(status, row.json, _JSON)

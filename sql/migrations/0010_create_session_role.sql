@@ -1,0 +1,28 @@
+-- The role the session function logs in with: it applies what it read of a user who signs in, and looks at the row
+-- with that user's eyes. A role of its own, because whoever can take the role of the API's callers, and says which
+-- claims they have, can act as any user: nobody who only drains a queue needs that.
+
+do $$
+begin
+    if not exists (select from pg_catalog.pg_roles where rolname = 'clerk_sync_session') then
+        create role clerk_sync_session login noinherit;
+    end if;
+exception
+    -- Roles belong to the whole cluster: another database may have created it a moment ago.
+    when duplicate_object or unique_violation then null;
+end
+$$;
+
+-- Somebody is waiting for the answer.
+alter role clerk_sync_session set statement_timeout = '5s';
+alter role clerk_sync_session set lock_timeout = '3s';
+alter role clerk_sync_session set idle_in_transaction_session_timeout = '5s';
+
+grant usage on schema clerk_sync to clerk_sync_session;
+grant execute on function clerk_sync.apply(jsonb) to clerk_sync_session;
+
+-- It does not inherit what authenticated may do: only a transaction that takes the role is held by the policies, and
+-- every other sees nothing.
+grant authenticated to clerk_sync_session;
+
+insert into clerk_sync.migrations (name) values ('0010_create_session_role');

@@ -1,0 +1,181 @@
+"""Python code that acts as a user is held by the policies, and the next one on its connection is not that user."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import LiteralString
+
+import pytest
+
+from clerk_supabase.claims import Claims
+from clerk_supabase.errors import ChangeRefused, DatabaseNotReady, DatabaseUnavailable, NotAllowed
+from clerk_supabase.store import Queries, Store
+from tests.integration.databases import Connection, Database, Url, rows
+from tests.integration.histories import alone, delete, upsert
+from tests.integration.signed_in import claims_of
+
+ADA = claims_of("user_ada")
+EVE = claims_of("user_eve")
+
+
+@pytest.fixture
+def users(database: Database, store: Store) -> Iterator[Store]:
+    """A store that may act as a user; Ada and Eve are there."""
+    store.apply(alone(upsert("user_ada"), upsert("user_eve")))
+    users = Store(Url(database.session_url))
+    yield users
+    users.close()
+
+
+def seen(queries: Queries) -> list[str]:
+    return [clerk_id for (clerk_id,) in queries.rows("select clerk_id from public.users order by 1")]
+
+
+def nobody_is_left_on(store: Store) -> bool:
+    """Whether the kept connection is that of nobody, outside of any transaction."""
+    connection = store._connection
+    assert connection is not None
+    left = connection.execute(
+        "select current_user = session_user, coalesce(current_setting('request.jwt.claims', true), '')"
+    ).fetchone()
+    return left == (True, "") and connection.info.transaction_status.name == "IDLE"
+
+
+def test_queries_see_what_the_user_sees(users: Store) -> None:
+    with users.as_user(ADA) as queries:
+        assert seen(queries) == ["user_ada"]
+        assert queries.rows("select current_user::text, public.requesting_user_id()") == [("authenticated", "user_ada")]
+
+
+def test_each_acts_as_themselves_one_after_the_other(users: Store) -> None:
+    for claims in (ADA, EVE, ADA):
+        with users.as_user(claims) as queries:
+            assert seen(queries) == [claims.user_id]
+        assert nobody_is_left_on(users)
+
+
+def test_a_role_in_the_token_is_not_taken(users: Store) -> None:
+    with users.as_user(claims_of("user_ada", role="service_role")) as queries:
+        assert seen(queries) == ["user_ada"]
+
+
+@pytest.mark.parametrize("name", ["user_\u00e4'; reset role; --", 'user_"', "user_\\"])
+def test_nothing_in_a_claim_is_read_as_sql(name: str, users: Store) -> None:
+    with users.as_user(claims_of("user_ada", nickname=name)) as queries:
+        assert seen(queries) == ["user_ada"]
+        assert queries.rows("select auth.jwt() ->> 'nickname'") == [(name,)]
+
+
+def test_what_was_written_stays_when_the_block_ends_well(users: Store, admin: Connection) -> None:
+    with users.as_user(claims_of("user_new")) as queries:
+        assert queries.rows("insert into public.users (clerk_id) values (%s)", "user_new") == []
+    assert rows(admin, "select 1 from public.users where clerk_id = 'user_new'") == [(1,)]
+
+
+def test_nothing_stays_when_the_block_raises(users: Store, admin: Connection) -> None:
+    with pytest.raises(KeyError), users.as_user(claims_of("user_new")) as queries:  # noqa: PT012
+        queries.rows("insert into public.users (clerk_id) values ('user_new')")
+        raise KeyError
+    assert nobody_is_left_on(users)
+    assert rows(admin, "select 1 from public.users where clerk_id = 'user_new'") == []
+
+
+def test_what_the_policies_forbid_is_not_allowed_and_ends_the_transaction(users: Store, admin: Connection) -> None:
+    with pytest.raises(NotAllowed), users.as_user(ADA) as queries:
+        queries.rows("insert into public.users (clerk_id) values ('user_other')")
+    assert nobody_is_left_on(users)
+    with pytest.raises(NotAllowed), users.as_user(ADA) as queries:
+        queries.rows("update public.users set banned = true")
+    with pytest.raises(NotAllowed), users.as_user(ADA) as queries:
+        queries.rows("select * from clerk_sync.entities")
+
+
+def test_an_error_that_is_swallowed_does_not_pass_for_success(users: Store, admin: Connection) -> None:
+    with pytest.raises(RuntimeError, match="is over"), users.as_user(claims_of("user_new")) as queries:  # noqa: PT012
+        queries.rows("insert into public.users (clerk_id) values ('user_new')")
+        with pytest.raises(ChangeRefused):
+            queries.rows("select 1 / 0")
+    assert nobody_is_left_on(users)
+    assert rows(admin, "select 1 from public.users where clerk_id = 'user_new'") == []
+
+
+def test_after_an_error_nothing_else_is_asked(users: Store) -> None:
+    with pytest.raises(RuntimeError, match="is over"), users.as_user(ADA) as queries:  # noqa: PT012
+        with pytest.raises(ChangeRefused):
+            queries.rows("select 1 / 0")
+        queries.rows("select 1")
+
+
+@pytest.mark.parametrize("ending", ["commit", "rollback", "commit and chain"])
+def test_a_statement_that_ends_the_transaction_is_found_out(ending: LiteralString, users: Store) -> None:
+    with pytest.raises((RuntimeError, ChangeRefused, NotAllowed)), users.as_user(ADA) as queries:  # noqa: PT012
+        queries.rows(ending)
+        # Whoever comes that far acts as nobody, and may do nothing.
+        queries.rows("select * from public.users")
+    assert nobody_is_left_on(users)
+
+
+def test_one_call_is_one_statement(users: Store) -> None:
+    with pytest.raises(DatabaseNotReady, match="multiple commands"), users.as_user(ADA) as queries:
+        queries.rows("reset role; select clerk_id from public.users")
+    assert nobody_is_left_on(users)
+
+
+def test_a_user_within_a_user_is_refused_and_a_twin_is_not(users: Store) -> None:
+    with users.as_user(ADA) as queries:
+        with pytest.raises(RuntimeError, match="twin"), users.as_user(EVE):
+            pass
+        with pytest.raises(RuntimeError, match="twin"):
+            users.apply(alone(upsert("user_ada", version=9, banned=True)))
+        twin = users.twin()
+        with twin.as_user(EVE) as others:
+            assert seen(others) == ["user_eve"]
+        twin.close()
+        assert seen(queries) == ["user_ada"]
+    assert nobody_is_left_on(users)
+
+
+def test_changes_are_applied_between_two_users(users: Store) -> None:
+    with users.as_user(ADA) as queries:
+        assert seen(queries) == ["user_ada"]
+    assert users.apply(alone(delete("user_ada", at=9))) == ["deleted"]
+    with users.as_user(ADA) as queries:
+        assert seen(queries) == []
+
+
+def test_a_connection_that_was_cut_while_idle_is_replaced(users: Store, admin: Connection) -> None:
+    with users.as_user(ADA) as queries:
+        [(process,)] = queries.rows("select pg_backend_pid()")
+    admin.execute("select pg_terminate_backend(%s, 5000)", [process])
+    with users.as_user(ADA) as queries:
+        assert seen(queries) == ["user_ada"]
+
+
+def test_a_connection_that_is_cut_within_the_block_ends_it_and_the_next_one_is_well(
+    users: Store, admin: Connection
+) -> None:
+    with pytest.raises(DatabaseUnavailable), users.as_user(ADA) as queries:  # noqa: PT012
+        [(process,)] = queries.rows("select pg_backend_pid()")
+        admin.execute("select pg_terminate_backend(%s, 5000)", [process])
+        queries.rows("select 1")
+    with users.as_user(EVE) as queries:
+        assert seen(queries) == ["user_eve"]
+
+
+def test_without_a_database_the_block_is_not_entered() -> None:
+    store = Store(Url("postgresql://clerk_sync_session:x@127.0.0.1:1/postgres?sslmode=disable"))
+    with pytest.raises(DatabaseUnavailable), store.as_user(ADA):
+        pytest.fail("nobody acts without a database")
+
+
+def test_the_role_of_sync_cannot_act_as_anybody(store: Store) -> None:
+    with pytest.raises(DatabaseNotReady), store.as_user(ADA):
+        pytest.fail("the worker acts as a user")
+    assert nobody_is_left_on(store)
+    assert store.apply(alone(upsert("user_1"))) == ["created"]
+
+
+def test_who_is_pending_or_a_machine_is_nobody(users: Store) -> None:
+    pending: Claims = claims_of("user_ada", sts="pending")
+    with users.as_user(pending) as queries:
+        assert seen(queries) == []

@@ -1,0 +1,422 @@
+"""`POST /session`: the row is there before the webhook, and nobody gets in who is not let in."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+
+from clerk_supabase.answer import Answer
+from clerk_supabase.clerk_http import ClerkHttp
+from clerk_supabase.session import CLERK_SECONDS, Session
+from clerk_supabase.settings import SessionSettings
+from clerk_supabase.store import Store
+from clerk_supabase.telemetry import metrics
+from clerk_supabase_cli import samples
+from clerk_supabase_cli.clerk_api.faults import Fault, answering
+from clerk_supabase_cli.clerk_api.server import ClerkApi
+from clerk_supabase_cli.frontend_api import FrontendApi
+from clerk_supabase_cli.token_mint import Mint, SigningKey
+from tests.integration.clerk import FixedKey, PassingClock, api_with
+from tests.integration.databases import Connection, Database, Url, acting_as, rows, tables, value
+from tests.integration.histories import alone, delete, upsert
+from tests.integration.webhooks import membership
+
+ORIGIN = "https://app.example.test"
+KEY = SigningKey.generate()
+ROW = "select first_name, email from public.users where clerk_id = 'user_ada'"
+
+
+@dataclass
+class App:
+    """An app whose users sign in, and all that is behind it."""
+
+    session: Session
+    frontend: FrontendApi
+    clerk: ClerkApi
+
+    def post(self, user_id: str = "user_ada", *, token: str | None = None, **headers: str) -> Answer:
+        """What the browser of a user is answered."""
+        bearer = token or Mint(KEY, self.frontend.issuer).session(user_id, azp=ORIGIN)
+        return self.ask("POST", {"authorization": f"Bearer {bearer}", "origin": ORIGIN} | headers)
+
+    def ask(self, method: str, headers: dict[str, str]) -> Answer:
+        return self.session.answer({"httpMethod": method, "headers": headers, "body": None})
+
+    def signs_up(self, user_id: str = "user_ada", **fields: Any) -> None:
+        """Clerk knows them; no webhook has come."""
+        now = time.time_ns() // 1_000_000
+        address = samples.email_address("idn_1", "ada@example.test", now)
+        user = samples.user(
+            user_id,
+            created_at=now,
+            updated_at=now,
+            first_name="Ada",
+            email_addresses=[address],
+            primary_email_address_id="idn_1",
+        )
+        with self.clerk.writing() as world:
+            world.users[user_id] = user | fields
+
+    def leaves(self, user_id: str = "user_ada") -> None:
+        with self.clerk.writing() as world:
+            del world.users[user_id]
+
+    @property
+    def calls(self) -> int:
+        """How often Clerk was asked for a user."""
+        return self.clerk.counts["GET /users/{id}"]
+
+
+def app_of(
+    frontend: FrontendApi,
+    clerk: ClerkApi,
+    url: str,
+    *,
+    key: str = "sk_test_standin",
+    waits: bool = False,
+    **settings: Any,
+) -> Iterator[App]:
+    given: dict[str, Any] = {
+        "clerk_publishable_key": "pk_test_Y2xlcmsuZXhhbXBsZS50ZXN0JA",
+        "clerk_frontend_api_url": frontend.issuer,
+        "authorized_parties": (ORIGIN,),
+        "accept_missing_party": False,
+        "allowed_origins": (ORIGIN,),
+        "clerk_secret_key_arn": "arn",
+        "clerk_api_url": clerk.url,
+        "session_database_secret_arn": "arn",
+        "database_ca_file": "",
+        "keep_private_metadata": False,
+    }
+    store = Store(Url(url))
+    passing = PassingClock()
+    clock, sleep = (time.monotonic, time.sleep) if waits else (passing, passing.sleep)
+    http = ClerkHttp(FixedKey(key), clerk.url, clock=clock, sleep=sleep)
+    session = Session(
+        SessionSettings(**(given | settings)),
+        store,
+        http,
+        clock_ms=lambda: time.time_ns() // 1_000_000,
+        monotonic=clock,
+    )
+    yield App(session, frontend, clerk)
+    http.close()
+    store.close()
+
+
+@pytest.fixture
+def frontend() -> Iterator[FrontendApi]:
+    with FrontendApi(KEY) as frontend:
+        yield frontend
+
+
+@pytest.fixture
+def clerk() -> Iterator[ClerkApi]:
+    with api_with() as clerk:
+        yield clerk
+
+
+@pytest.fixture
+def app(frontend: FrontendApi, clerk: ClerkApi, database: Database) -> Iterator[App]:
+    yield from app_of(frontend, clerk, database.session_url)
+
+
+def counted(name: str) -> int:
+    return len(metrics.metric_set.get(name, {}).get("Value", []))
+
+
+# The row
+
+
+def test_the_row_is_there_before_the_webhook(app: App, admin: Connection) -> None:
+    app.signs_up()
+    answer = app.post()
+    assert answer.status == 200
+    assert (answer.headers["content-type"], answer.headers["cache-control"]) == ("application/json", "no-store")
+    row = json.loads(answer.message)
+    assert (row["clerk_id"], row["first_name"], row["email"]) == ("user_ada", "Ada", "ada@example.test")
+    with acting_as(admin, "authenticated", {"sub": "user_ada"}):
+        assert row == value(admin, "select to_jsonb(u.*) from public.users as u")
+    assert rows(admin, "select cause, svix_id from clerk_sync.audit_log") == [("session", "sess_ada")]
+
+
+def test_the_answer_is_that_of_supabases_api_to_the_last_column_and_nothing_of_the_machinery(app: App) -> None:
+    app.signs_up(private_metadata={"note": "secret"})
+    assert "secret" not in app.post().message
+
+
+def test_a_row_that_is_there_is_answered_without_asking_clerk(app: App, store: Store, admin: Connection) -> None:
+    store.apply(alone(upsert("user_ada", first_name="Augusta")))
+    before = tables(admin)
+    for _ in range(3):
+        answer = app.post()
+        assert (answer.status, json.loads(answer.message)["first_name"]) == (200, "Augusta")
+    assert app.calls == 0
+    assert tables(admin) == before
+
+
+def test_a_second_request_changes_nothing(app: App, admin: Connection) -> None:
+    app.signs_up()
+    first = app.post()
+    before = tables(admin)
+    assert app.post() == first
+    assert app.calls == 1
+    assert tables(admin) == before
+
+
+def test_what_a_membership_told_of_a_user_is_completed(app: App, store: Store) -> None:
+    store.apply([membership(at=1, user_id="user_ada")])
+    app.signs_up()
+    answer = app.post()
+    assert (answer.status, json.loads(answer.message)["email"]) == (200, "ada@example.test")
+
+
+def test_the_webhook_that_comes_later_finds_nothing_to_do(app: App, store: Store, admin: Connection) -> None:
+    app.signs_up()
+    app.post()
+    with app.clerk.writing() as world:
+        sent = world.users["user_ada"]
+    before = rows(admin, "select * from public.users")
+    change = upsert("user_ada", version=(sent["updated_at"], sent["updated_at"] + 18), **sent)
+    assert store.apply(alone(change)) in (["stale"], ["unchanged"])
+    assert rows(admin, "select * from public.users") == before
+
+
+def test_a_newer_webhook_wins_over_what_the_request_read(app: App, store: Store) -> None:
+    app.signs_up()
+    store.apply(alone(upsert("user_ada", version=time.time_ns() // 1_000_000 + 60_000, first_name="Augusta")))
+    assert json.loads(app.post().message)["first_name"] == "Augusta"
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_private_metadata_is_kept_only_where_it_is_wanted(
+    keep: bool, frontend: FrontendApi, clerk: ClerkApi, database: Database, admin: Connection
+) -> None:
+    for app in app_of(frontend, clerk, database.session_url, keep_private_metadata=keep):
+        app.signs_up(private_metadata={"note": "x"})
+        app.post()
+    assert len(rows(admin, "select * from clerk_sync.private_metadata")) == keep
+
+
+# Clerk is away
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [answering(500), answering(429, retry_after="10"), answering(404, code="route_not_found"), Fault(wire="reset")],
+    ids=["500", "429", "not Clerk", "reset"],
+)
+def test_without_clerk_the_row_is_a_stub_and_the_answer_says_so(
+    fault: Fault, app: App, admin: Connection, log: io.StringIO
+) -> None:
+    app.signs_up()
+    app.clerk.faults.add(fault, times=99)
+    answer = app.post()
+    assert answer.status == 202
+    row = json.loads(answer.message)
+    assert (row["clerk_id"], row["created_at"], row["banned"]) == ("user_ada", None, False)
+    assert counted("Stubs") == 1
+    assert "ada@example.test" not in log.getvalue()
+    assert rows(admin, "select (version).source_updated_at from clerk_sync.entities") == [(0,)]
+
+
+def test_nobody_waits_for_a_clerk_that_does_not_answer(
+    frontend: FrontendApi, clerk: ClerkApi, database: Database
+) -> None:
+    for app in app_of(frontend, clerk, database.session_url, waits=True):
+        app.clerk.faults.add(Fault(wire="hang"), times=99)
+        began = time.monotonic()
+        assert app.post().status == 202
+        assert time.monotonic() - began < CLERK_SECONDS + 3
+
+
+def test_a_stub_is_answered_again_and_completed_as_soon_as_clerk_is_back(app: App) -> None:
+    app.signs_up()
+    app.clerk.faults.add(answering(500), times=99)
+    assert [app.post().status, app.post().status] == [202, 202]
+    app.clerk.faults.clear()
+    answer = app.post()
+    assert (answer.status, json.loads(answer.message)["first_name"]) == (200, "Ada")
+
+
+def test_every_event_overrides_a_stub(app: App, store: Store, admin: Connection) -> None:
+    app.clerk.faults.add(answering(500), times=99)
+    app.post()
+    assert store.apply(alone(upsert("user_ada", version=1, first_name="Ada"))) == ["updated"]
+
+
+def test_a_secret_key_that_is_refused_is_an_operators_matter_and_not_the_users(
+    frontend: FrontendApi, clerk: ClerkApi, database: Database, log: io.StringIO
+) -> None:
+    for app in app_of(frontend, clerk, database.session_url, key="sk_test_wrong"):
+        app.signs_up()
+        assert app.post().status == 202
+    assert "secret key" in log.getvalue()
+    assert "sk_test_wrong" not in log.getvalue()
+
+
+def test_what_clerk_sends_and_nobody_can_use_makes_a_stub(app: App) -> None:
+    app.signs_up(email_addresses="none")
+    assert app.post().status == 202
+
+
+# Who is not let in
+
+
+def test_whom_clerk_does_not_know_is_not_let_in_and_gets_no_row(app: App, admin: Connection) -> None:
+    before = tables(admin)
+    answer = app.post()
+    assert (answer.status, answer.message) == (403, "forbidden")
+    assert tables(admin) == before
+
+
+@pytest.mark.parametrize("clerk_says", ["gone", "still there", "nothing"])
+@pytest.mark.parametrize("kept", ["row", "tombstone"])
+def test_a_deleted_user_is_never_brought_back(
+    kept: Literal["row", "tombstone"],
+    clerk_says: Literal["gone", "still there", "nothing"],
+    app: App,
+    store: Store,
+    admin: Connection,
+) -> None:
+    store.apply(alone(upsert("user_ada"), delete("user_ada", at=time.time_ns() // 1_000_000 - 60_000)))
+    if kept == "tombstone":
+        admin.execute("delete from public.users")
+    if clerk_says != "gone":
+        app.signs_up()
+    if clerk_says == "nothing":
+        app.clerk.faults.add(answering(500), times=99)
+    for _ in range(2):
+        assert app.post().status == 403
+    assert rows(admin, "select 1 from public.users where deleted_at is null") == []
+    assert rows(admin, "select 1 from public.users_public") == []
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_banned_user_is_not_let_in(known: bool, app: App, store: Store, admin: Connection) -> None:
+    if known:
+        store.apply(alone(upsert("user_ada", banned=True)))
+    app.signs_up(banned=True)
+    assert app.post().status == 403
+    assert rows(admin, "select banned from public.users") == [(True,)]
+    app.clerk.faults.add(answering(500), times=99)
+    assert app.post().status == 403
+
+
+def test_who_is_no_longer_banned_gets_in_before_the_webhook(app: App, store: Store) -> None:
+    store.apply(alone(upsert("user_ada", banned=True)))
+    app.signs_up()
+    assert app.post().status == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"exp": 1}, "expired"),
+        ({"iss": "https://clerk.other.test"}, "issuer"),
+        ({"azp": "https://evil.example.test"}, "authorized_party"),
+        ({"azp": None}, "authorized_party_missing"),
+        ({"sts": "pending"}, "session_not_active"),
+        ({"sid": None}, "claim_missing"),
+    ],
+)
+def test_a_bad_token_is_answered_unauthorized_and_nothing_more(
+    changes: dict[str, Any], reason: str, app: App, log: io.StringIO
+) -> None:
+    app.signs_up()
+    token = Mint(KEY, app.frontend.issuer).session("user_ada", **({"azp": ORIGIN} | changes))
+    answer = app.post(token=token)
+    assert (answer.status, answer.message) == (401, "unauthorized")
+    assert f'"reason":"{reason}"' in log.getvalue().replace(" ", "")
+    assert app.calls == 0
+
+
+@pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer ", "Basic YTpi", "Bearer a.b.c", "Bearer \x00", "ey"])
+def test_no_token_is_a_bad_token(authorization: str, app: App) -> None:
+    assert app.ask("POST", {"Authorization": authorization}).status == 401
+    assert app.session.answer({"httpMethod": "POST", "headers": None}).status == 401
+
+
+def test_a_token_of_another_instance_is_refused(app: App) -> None:
+    token = Mint(SigningKey.generate(), app.frontend.issuer).session("user_ada", azp=ORIGIN)
+    assert app.post(token=token).status == 401
+
+
+def test_headers_are_read_whatever_their_case(app: App, store: Store) -> None:
+    store.apply(alone(upsert("user_ada")))
+    token = Mint(KEY, app.frontend.issuer).session("user_ada", azp=ORIGIN)
+    assert app.ask("POST", {"AUTHORIZATION": f"bearer {token}"}).status == 200
+
+
+# What is away
+
+
+def test_without_keys_nobody_is_let_in_and_nobody_refused(app: App) -> None:
+    app.signs_up()
+    app.frontend.mood = "failing"
+    answer = app.post()
+    assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+
+
+def test_without_a_database_the_answer_is_try_again_and_clerk_is_not_asked(
+    frontend: FrontendApi, clerk: ClerkApi
+) -> None:
+    for app in app_of(frontend, clerk, "postgresql://clerk_sync_session:x@127.0.0.1:1/postgres?sslmode=disable"):
+        app.signs_up()
+        assert app.post().status == 503
+        assert app.calls == 0
+
+
+def test_a_row_that_the_apps_own_trigger_refuses_is_our_fault_and_not_the_tokens(app: App, admin: Connection) -> None:
+    admin.execute("alter table public.users add constraint users_ours check (first_name <> 'Ada')")
+    app.signs_up()
+    assert app.post().status == 500
+
+
+# CORS
+
+
+def test_a_page_of_the_app_may_read_the_answer_and_a_foreign_one_may_not(app: App, store: Store) -> None:
+    store.apply(alone(upsert("user_ada")))
+    assert app.post().headers["access-control-allow-origin"] == ORIGIN
+    assert app.post(token="x").headers["access-control-allow-origin"] == ORIGIN
+    for foreign in ("https://evil.example.test", "null", "", f"{ORIGIN}.evil.test", ORIGIN.upper()):
+        assert not [name for name in app.post(origin=foreign).headers if name.startswith("access-control")]
+
+
+def test_a_preflight_is_answered_without_a_token(app: App) -> None:
+    answer = app.ask("OPTIONS", {"Origin": ORIGIN, "Access-Control-Request-Method": "POST"})
+    assert (answer.status, answer.message) == (204, "")
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+    assert answer.headers["access-control-allow-methods"] == "POST"
+    assert "authorization" in answer.headers["access-control-allow-headers"]
+    assert app.ask("OPTIONS", {"Origin": "https://evil.example.test"}) == Answer(204, "")
+
+
+def test_without_origins_nothing_is_said_about_them(frontend: FrontendApi, clerk: ClerkApi, database: Database) -> None:
+    for app in app_of(frontend, clerk, database.session_url, allowed_origins=()):
+        app.signs_up()
+        assert not [name for name in app.post().headers if name.startswith("access-control")]
+        assert app.ask("OPTIONS", {"Origin": ORIGIN}) == Answer(204, "")
+
+
+# Logs
+
+
+def test_nothing_personal_is_logged_whatever_happens(app: App, store: Store, log: io.StringIO) -> None:
+    app.signs_up()
+    token = Mint(KEY, app.frontend.issuer).session("user_ada", azp=ORIGIN)
+    app.post(token=token)
+    app.post("user_gone")
+    app.clerk.faults.add(answering(500), times=99)
+    app.post("user_away")
+    written = log.getvalue()
+    assert "user_ada" in written
+    for secret in ("Ada", "ada@example.test", token, token.split(".")[1], "sk_test", "sess_"):
+        assert secret not in written

@@ -1,0 +1,131 @@
+"""What Supabase puts around a database: its API, which believes the tokens of an instance of Clerk, and its clients."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+import pytest
+from jwt.utils import base64url_encode
+from psycopg import sql
+
+from clerk_supabase.claims import Organization
+from clerk_supabase.store import Store
+from clerk_supabase_cli.postgres import EmbeddedPostgres
+from clerk_supabase_cli.token_mint import LOCAL_JWT_SECRET, Mint, SigningKey, legacy_token
+from tests.integration.databases import Databases, Url
+from tests.outside import api, callers
+from tests.outside.callers import Caller
+
+# What PostgREST logs in as: it may do nothing but become one of the API's roles.
+_AUTHENTICATOR = "authenticator"
+_HOUR = 3600
+
+TokenKind = Literal["v1", "v2", "legacy"]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project of Supabase's: a synced database with the examples installed, behind its API."""
+
+    url: str
+    mint: Mint
+    """The instance of Clerk that it trusts."""
+    store: Store
+    """Sync, at work on it."""
+
+    def token(self, user_id: str, organization: Organization | None = None, kind: TokenKind = "v2") -> str:
+        """What the browser of a user shows."""
+        if kind == "legacy":
+            return legacy_token(user_id, organization)
+        return self.mint.session(user_id, organization, version=2 if kind == "v2" else 1)
+
+    def key(self, role: str) -> str:
+        """One of the two keys every project has: that of `anon`, which is public, and that of `service_role`."""
+        return legacy_token("", role=role, sub=None, aud=None, lifetime=_HOUR)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """A server that lives as long as the tests."""
+    with EmbeddedPostgres(settings={"scram_iterations": "1"}) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def databases(postgres: EmbeddedPostgres, root: Path) -> Databases:
+    """Where tests get their databases from."""
+    return Databases(postgres, root)
+
+
+@pytest.fixture
+def new_database(databases: Databases) -> Iterator[str]:
+    """The URL of an empty database, as superuser."""
+    name = databases.create()
+    yield databases.server.url(name)
+    databases.drop(name)
+
+
+@pytest.fixture(scope="session")
+def project(databases: Databases, root: Path) -> Iterator[Project]:
+    """One for all tests: each brings users of its own."""
+    database = databases.take()
+    password = secrets.token_urlsafe(16)
+    with database.connect() as admin:
+        for example in sorted((root / "sql" / "examples").glob("*.sql")):
+            admin.execute(example.read_bytes())
+        _create_authenticator(admin, password)
+    url = database.server.url(database.name, _AUTHENTICATOR, password)
+    mint = Mint(SigningKey.generate())
+    # Supabase too gives PostgREST one set of keys: those of the trusted issuers, and the project's secret.
+    project_secret = {"kty": "oct", "alg": "HS256", "k": base64url_encode(LOCAL_JWT_SECRET.encode()).decode()}
+    with (
+        closing(Store(Url(database.worker_url))) as store,
+        api.serving(root, url, [mint.key.jwk, project_secret]) as address,
+    ):
+        yield Project(address, mint, store)
+
+
+@pytest.fixture(scope="session")
+def running_callers(project: Project, root: Path) -> Iterator[dict[str, Caller]]:
+    """Both clients, started once."""
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(callers.started(name, root, project.url, project.key("anon")))
+            for name in ("python", "javascript")
+        }
+
+
+@pytest.fixture(params=["python", "javascript"])
+def caller(running_callers: dict[str, Caller], request: pytest.FixtureRequest) -> Caller:
+    """One client after the other."""
+    return running_callers[request.param]
+
+
+@pytest.fixture
+def ada() -> str:
+    """The id of somebody no other test knows."""
+    return f"user_ada{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def eve() -> str:
+    """Another one."""
+    return f"user_eve{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def acme() -> str:
+    """The id of an organization no other test knows."""
+    return f"org_acme{secrets.token_hex(6)}"
+
+
+def _create_authenticator(admin: psycopg.Connection, password: str) -> None:
+    name = sql.Identifier(_AUTHENTICATOR)
+    admin.execute(sql.SQL("create role {} login noinherit password {}").format(name, sql.Literal(password)))
+    admin.execute(sql.SQL("grant anon, authenticated, service_role to {}").format(name))

@@ -1,0 +1,130 @@
+"""The migrations also go through Supabase's own command, and neither tool stumbles over what the other has applied."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres, read_migrations
+from clerk_supabase_cli.postgres import EmbeddedPostgres
+from tests.integration.databases import Databases, rows
+from tests.outside.programs import installed
+
+_PATIENCE_SECONDS = 60
+
+
+class Supabase:
+    """The command, in a project whose migrations it manages."""
+
+    def __init__(self, program: Path, folder: Path) -> None:
+        self._program = program
+        self._folder = folder
+        self.migrations = folder / "supabase" / "migrations"
+        self.migrations.mkdir(parents=True)
+
+    def copy_migrations(self, root: Path) -> None:
+        """What the README says: the files as they are."""
+        for file in (root / "sql" / "migrations").glob("*.sql"):
+            shutil.copy(file, self.migrations)
+
+    def run(self, command: str, url: str, *, status: int = 0) -> str:
+        """What it prints; it must end with this status."""
+        where = ["--db-url", f"{url}?sslmode=disable", "--workdir", str(self._folder), "--yes"]
+        done = subprocess.run(
+            [str(self._program), *command.split(), *where],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_PATIENCE_SECONDS,
+            env={"HOME": str(self._folder), "PATH": os.defpath, "DO_NOT_TRACK": "1"},
+            check=False,
+        )
+        assert done.returncode == status, done.stdout
+        return done.stdout
+
+
+@pytest.fixture
+def supabase(root: Path, tmp_path: Path) -> Supabase:
+    """A project without a migration."""
+    return Supabase(installed(root, "npm/node_modules/@supabase/cli-linux-x64/bin/supabase"), tmp_path)
+
+
+@pytest.fixture
+def plain(new_database: str, root: Path) -> str:
+    """A database with what Supabase has, and none of our migrations."""
+    prepare_plain_postgres(new_database, root)
+    return new_database
+
+
+def names(root: Path) -> list[str]:
+    return [migration.name for migration in read_migrations(root)]
+
+
+def schema(server: EmbeddedPostgres, url: str) -> str:
+    """Everything in a database but rows and what Supabase's command keeps for itself."""
+    command = [str(server.binaries / "pg_dump"), "--schema-only", "--exclude-schema=supabase_migrations", url]
+    dump = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "create policy" in dump.lower()
+    # Each dump has a secret of its own there.
+    return re.sub(r"(?m)^\\(un)?restrict .*$", "", dump)
+
+
+def kinds(url: str) -> list[tuple[object, ...]]:
+    """What the migrations write into a table."""
+    with psycopg.connect(url) as connection:
+        return rows(connection, "select k::text from clerk_sync.kinds as k order by kind")
+
+
+def test_supabase_db_push_makes_what_migrate_makes(
+    plain: str, supabase: Supabase, root: Path, databases: Databases
+) -> None:
+    supabase.copy_migrations(root)
+    supabase.run("db push", plain)
+
+    by_migrate = databases.server.url(databases.create())
+    prepare_plain_postgres(by_migrate, root)
+    assert list(migrate(by_migrate, root)) == names(root)
+    assert schema(databases.server, plain) == schema(databases.server, by_migrate)
+    assert kinds(plain) == kinds(by_migrate)
+
+    # Each knows what the other has done.
+    assert list(migrate(plain, root)) == []
+    assert "up to date" in supabase.run("db push", plain)
+
+
+def test_after_migrate_supabase_is_told_what_is_applied(plain: str, supabase: Supabase, root: Path) -> None:
+    list(migrate(plain, root))
+    supabase.copy_migrations(root)
+    refused = supabase.run("db push", plain, status=1)
+    versions = " ".join(name.partition("_")[0] for name in names(root))
+    advice = f"migration repair --status applied {versions}"
+    assert f"supabase {advice}" in refused
+
+    supabase.run(advice, plain)
+    assert "up to date" in supabase.run("db push", plain)
+
+
+def test_beside_migrations_of_the_app_the_numbers_come_first(plain: str, supabase: Supabase, root: Path) -> None:
+    (supabase.migrations / "20240101000000_app.sql").write_text("create table public.app (id int);")
+    supabase.run("db push", plain)
+    supabase.copy_migrations(root)
+    assert "--include-all" in supabase.run("db push", plain, status=1)
+    supabase.run("db push --include-all", plain)
+    assert list(migrate(plain, root)) == []
+
+
+def test_an_app_that_pushes_its_own_migrations_does_not_see_those_of_migrate(
+    plain: str, supabase: Supabase, root: Path
+) -> None:
+    list(migrate(plain, root))
+    policy = "create table public.notes (id int); select clerk_sync.secure('public.notes', 'user');"
+    (supabase.migrations / "20240101000000_notes.sql").write_text(policy)
+    supabase.run("db push", plain)
+    assert list(migrate(plain, root)) == []
