@@ -98,7 +98,12 @@ def begun(store: Store) -> Any:
     return store.call(
         "begin_run",
         {
-            **{"instance_id": "ins_1", "mode": "quick", "dry_run": False, "versions_only": True},
-            **{"allow_deletes": None, "as_of": 1, "lease_seconds": 0},
+            "instance_id": "ins_1",
+            "mode": "quick",
+            "dry_run": False,
+            "versions_only": True,
+            "allow_deletes": None,
+            "as_of": 1,
+            "lease_seconds": 0,
         },
     )
