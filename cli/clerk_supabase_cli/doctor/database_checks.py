@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -34,7 +35,16 @@ _ADVICE: Final = (
     ("run: clerk-supabase migrate", _MIGRATE),
 )
 # Reserved: no id of Clerk's looks like it.
-_NOBODY: Final = b'{"sub": "user_doctor", "sid": "sess_doctor", "iss": "doctor", "iat": 1700000000, "exp": 1700000060, "role": "authenticated"}'
+_NOBODY: Final = json.dumps(
+    {
+        "sub": "user_doctor",
+        "sid": "sess_doctor",
+        "iss": "doctor",
+        "role": "authenticated",
+        "iat": 1_700_000_000,
+        "exp": 1_700_000_060,
+    }
+).encode()
 
 _SERVER: Final = """
     select current_setting('server_version'), current_setting('transaction_read_only') = 'off'

@@ -88,15 +88,17 @@ def event_types(patient: Patient) -> Iterator[Finding]:
     with patient.database() as connection:
         arrived = {name for (name,) in connection.execute(_ARRIVED_TYPES)}
     missing = [name for name in SYNCED_TYPES if name not in arrived]
-    where = "tick these in Clerk's dashboard, Webhooks, the endpoint, Subscribed events"
     if len(missing) == len(SYNCED_TYPES):
+        families = ", ".join(dict.fromkeys(name.partition(".")[0] for name in missing))
         yield warn(
-            "no webhook of Clerk's ever arrived", f"enter the output WebhookUrl as an endpoint; {where}: all below"
+            "no webhook of Clerk's ever arrived",
+            f"is the output WebhookUrl entered as an endpoint in Clerk's dashboard? Subscribe it to all of {families}",
         )
     elif missing:
         yield warn(
             f"{len(missing)} of {len(SYNCED_TYPES)} types never arrived: {', '.join(missing)}",
-            f"{where}, unless they are: some are rare, and without organizations there are none of theirs",
+            "see that they are ticked: Clerk's dashboard, Webhooks, the endpoint, Subscribed events; "
+            "some are rare, and without organizations there are none of theirs",
         )
     else:
         yield ok(f"all {len(SYNCED_TYPES)} types that are synced have arrived")
