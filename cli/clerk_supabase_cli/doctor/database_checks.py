@@ -66,8 +66,9 @@ _CALLABLE: Final = """
     where p.pronamespace = to_regnamespace('clerk_sync') and has_function_privilege(%s, p.oid, 'execute')
 """
 _TABLES_OPEN_TO: Final = """
-    select c.oid::regclass::text from pg_class as c
-    where c.relnamespace in (to_regnamespace('public'), to_regnamespace('clerk_sync'))
+    select format('%%I.%%I', n.nspname, c.relname)
+    from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
+    where n.nspname in ('public', 'clerk_sync')
     and c.relkind in ('r', 'p', 'v', 'm', 'f')
     and (
         has_table_privilege(%(role)s, c.oid, 'select, insert, update, delete, truncate, references, trigger')

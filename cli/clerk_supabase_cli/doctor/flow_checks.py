@@ -18,7 +18,7 @@ _RUNBOOK: Final = "docs/runbook.md#"
 _RUNS: Final = """
     select distinct on (r.mode)
         r.mode, r.run_id, r.state, r.reason, r.finished_at, r.is_silent,
-        r.state = 'running' and r.lease_until < now() - interval '1 hour',
+        r.state = 'running' and (r.lease_until < now() - interval '1 hour' or r.started_at < now() - interval '1 day'),
         (
             select max(c.finished_at) from clerk_sync.reconcile_runs as c
             where not c.is_dry_run and c.state = 'complete' and c.mode in (r.mode, 'full')

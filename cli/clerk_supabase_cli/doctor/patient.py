@@ -28,7 +28,7 @@ from clerk_supabase_cli.setup_checks import Instance
 HOW_TO_NAME_A_STACK: Final = "name the stack: --stack-name or CLERK_SUPABASE_STACK"
 HOW_TO_NAME_THE_DATABASE: Final = "name the database: --database-url or DATABASE_URL"
 
-_CLERK_SECONDS: Final = 12.0
+_CLERK_SECONDS: Final = 8.0
 _LAYER_IN_LAMBDA: Final = "/opt/"
 
 Value = TypeVar("Value")

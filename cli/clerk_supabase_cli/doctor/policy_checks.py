@@ -11,7 +11,7 @@ from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
 
 _TABLES: Final = r"""
     select
-        c.oid::regclass::text,
+        format('%I.%I', n.nspname, c.relname),
         n.nspname = 'public',
         n.nspname = 'clerk_sync' or c.oid = to_regclass('public.users_public')
         or c.oid = any(array(select to_regclass(k.relation) from clerk_sync.kinds as k)),
