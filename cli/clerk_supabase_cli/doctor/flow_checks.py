@@ -49,7 +49,7 @@ def queues(patient: Patient) -> Iterator[Finding]:
         yield fail(problem, "clerk-supabase status, and the log of sync: aws logs tail /aws/lambda/<stack>-sync")
     failed_runs = _failed_runs(found)
     if failed_runs:
-        yield warn(f"{failed_runs} failed comparisons wait to be looked at", f"{_RUNBOOK}failedrunsalarm")
+        yield warn(f"failed comparisons that wait to be looked at: {failed_runs}", f"{_RUNBOOK}failedrunsalarm")
     if not problems and not failed_runs:
         waiting = sum(depth.total for depth in depths.values())
         yield ok(f"{waiting} events on their way, no dead letters")
