@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 import boto3
+import botocore.loaders
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
@@ -23,6 +25,8 @@ OUTPUTS: Final[Mapping[Name, str]] = {
 """The outputs of template.yaml that say where the queues are."""
 
 _CONFIG: Final = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard"}, max_pool_connections=20)
+# What botocore knows of the services: reading it is most of what a client costs.
+_DESCRIPTIONS: Final[Any] = botocore.loaders.create_loader()
 # SQS tells CloudWatch once a minute, and CloudWatch passes it on minutes later.
 _METRIC_WINDOW: Final = timedelta(minutes=15)
 
@@ -89,8 +93,10 @@ class Queues:
 
 def client(service: str) -> Any:
     """A client by the usual AWS environment: region, profile, credentials, AWS_ENDPOINT_URL."""
+    core: Any = botocore.session.Session()
+    core.register_component("data_loader", _DESCRIPTIONS)
     # boto3 itself does not read AWS_REGION, which every other AWS tool does.
-    session: Any = boto3.session.Session(region_name=os.environ.get("AWS_REGION") or None)
+    session: Any = boto3.session.Session(botocore_session=core, region_name=os.environ.get("AWS_REGION") or None)
     return session.client(service, config=_CONFIG)
 
 

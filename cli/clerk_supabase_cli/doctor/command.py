@@ -84,8 +84,9 @@ def doctor_command(
     Looks at what is named: the stack, the database, or both; what nobody named is skipped, and says so. It changes
     nothing, but sends one signed test event, which is recorded as a delivery of nobody.
 
-    Secrets come from the stack. These variables win over it, or stand in where there is none:
-    CLERK_WEBHOOK_SIGNING_SECRET, CLERK_SECRET_KEY, SYNC_DATABASE_URL, SESSION_DATABASE_URL; and SUPABASE_ANON_KEY.
+    Secrets are those of the stack; without one, those in CLERK_SECRET_KEY, SYNC_DATABASE_URL and
+    SESSION_DATABASE_URL. CLERK_WEBHOOK_SIGNING_SECRET, as Clerk shows it, signs the test event and is compared with
+    the stack's. SUPABASE_ANON_KEY, the project's publishable key, is needed to ask Supabase about a token.
 
     Exit status 0: nothing failed. 1: something did. 2: nothing was named.
     """

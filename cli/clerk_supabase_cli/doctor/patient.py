@@ -40,13 +40,14 @@ class NotLookedAt(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What the operator named; empty where they did not. What is given wins over what the stack says."""
+    """What the operator named; empty where they did not."""
 
     root: Path
     """The checkout."""
     stack_name: str = ""
     database_url: str = ""
     webhook_secret: str = field(default="", repr=False)
+    """As Clerk shows it."""
     clerk_secret_key: str = field(default="", repr=False)
     worker_url: str = field(default="", repr=False)
     session_url: str = field(default="", repr=False)
@@ -206,11 +207,13 @@ class Patient:
 
     def worker_url(self) -> str:
         """The connection string of sync. Raises AwsUnreachable."""
-        return self.named.worker_url or self._secret(self.functions().sync.database_secret_arn)
+        if self.named.worker_url and not self.has_stack:
+            return self.named.worker_url
+        return self._secret(self.functions().sync.database_secret_arn)
 
     def session_url(self) -> str:
         """The connection string of the session function. Raises AwsUnreachable."""
-        if self.named.session_url:
+        if self.named.session_url and not self.has_stack:
             return self.named.session_url
         if (session := self._session()) is None:
             raise NotLookedAt("this stack has no POST /session")
@@ -232,7 +235,7 @@ class Patient:
     def clerk(self) -> Iterator[Clerk]:
         """Clerk's Backend API, with the secret key of the stack. Raises AwsUnreachable."""
         key, url = self.named.clerk_secret_key, self.named.clerk_api_url
-        if not key:
+        if self.has_stack or not key:
             reconcile = self.functions().reconcile
             if reconcile is None:
                 raise NotLookedAt("this stack has no secret key of Clerk (ClerkSecretKeyArn)")
