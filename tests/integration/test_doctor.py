@@ -304,8 +304,9 @@ def test_a_database_without_migrations_says_what_to_type(doctor: Doctor, new_dat
     ("fault", "verdict", "said"),
     [
         ("alter table public.users disable row level security", "fail", "off for public.users"),
+        ("drop table public.organization_domains", "fail", "no table public.organization_domains"),
         ("alter table clerk_sync.entities disable row level security", "fail", "off for clerk_sync.entities"),
-        ("drop policy users_public_read_signed_in on public.users_public", "fail", "users_public has no policy"),
+        ("drop policy users_read_own on public.users", "fail", "public.users lacks the policies users_read_own"),
         ("create policy mine on public.users for select using (true)", "warn", "allow more: mine"),
         ("grant usage on schema clerk_sync to authenticated", "fail", "authenticated may use the schema"),
         ("create table public.notes (id int primary key)", "warn", "off for public.notes"),

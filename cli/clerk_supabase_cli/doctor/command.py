@@ -81,8 +81,8 @@ def doctor_command(
 ) -> None:
     """Say what is wrong with a deployment, and what to do about it.
 
-    Looks at what is named: the stack, the database, or both; what nobody named is skipped, and says so. It changes
-    nothing, but sends one signed test event, which is recorded as a delivery of nobody.
+    Looks at what is named: the stack, the database, the publishable key; what nobody named is skipped, and says so.
+    It changes nothing, but sends one signed test event, which is recorded as a delivery about nobody.
 
     Secrets are those of the stack; without one, those in CLERK_SECRET_KEY, SYNC_DATABASE_URL and
     SESSION_DATABASE_URL. CLERK_WEBHOOK_SIGNING_SECRET, as Clerk shows it, signs the test event and is compared with
@@ -90,7 +90,7 @@ def doctor_command(
 
     Exit status 0: nothing failed. 1: something did. 2: nothing was named.
     """
-    if not (stack_name or database_url):
+    if not (stack_name or database_url or publishable_key):
         raise click.UsageError(f"{HOW_TO_NAME_A_STACK}; {HOW_TO_NAME_THE_DATABASE}; or both.")
     text = sys.stdin.read() if token == "-" else token  # noqa: S105 - the name of standard input
     named = Named(

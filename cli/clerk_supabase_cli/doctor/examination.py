@@ -22,10 +22,11 @@ def examine(patient: Patient, checks: Iterable[Check]) -> Iterator[Result]:
         # A thread cannot be ended: one that hangs is left behind, and does not keep the process from ending.
         thread = threading.Thread(target=_look, args=(patient, check, found), name=check.name, daemon=True)
         thread.start()
-        thread.join(check.seconds)
+        seconds = check.seconds + (patient.named.canary_seconds if check.waits_for_canary else 0)
+        thread.join(seconds)
         findings = list(found)
         if thread.is_alive():
-            findings.append(fail(f"no answer within {check.seconds:.0f} s", "is what it looks at reachable from here?"))
+            findings.append(fail(f"no answer within {seconds:.0f} s", "is what it looks at reachable from here?"))
         yield Result(check.name, check.looks_at, findings, time.monotonic() - began)
 
 

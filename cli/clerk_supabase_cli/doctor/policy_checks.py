@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from clerk_supabase_cli.doctor.patient import Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
+from clerk_supabase_cli.migrations import read_migrations
 
 _TABLES: Final = r"""
     select
         format('%I.%I', n.nspname, c.relname),
-        n.nspname = 'public',
         n.nspname = 'clerk_sync' or c.oid = to_regclass('public.users_public')
         or c.oid = any(array(select to_regclass(k.relation) from clerk_sync.kinds as k)),
         c.relrowsecurity,
@@ -39,6 +40,7 @@ _SCHEMA_OPEN_TO: Final = """
     where r.rolname in ('anon', 'authenticated') and has_schema_privilege(r.oid, 'clerk_sync', 'usage')
     order by 1
 """
+_POLICY: Final = re.compile(r"^create policy (\w+) on ([\w.]+)", re.MULTILINE)
 # clerk_sync.secure() makes one each for select, insert, update and delete.
 _POLICIES_OF_SECURE: Final = 4
 
@@ -46,7 +48,6 @@ _POLICIES_OF_SECURE: Final = 4
 @dataclass(frozen=True, slots=True)
 class _Table:
     name: str
-    is_public: bool
     is_ours: bool
     has_security: bool
     policies_of_secure: list[str]
@@ -64,7 +65,7 @@ def row_level_security(patient: Patient) -> Iterator[Finding]:
     with patient.database() as connection:
         tables = [_Table(*row) for row in connection.execute(_TABLES)]
         open_to = [name for (name,) in connection.execute(_SCHEMA_OPEN_TO)]
-    problems = [*_problems_of_ours(tables), *_problems_of_the_apps(tables)]
+    problems = [*_problems_of_ours(tables, _policies(patient)), *_problems_of_the_apps(tables)]
     if open_to:
         problems.append(
             fail(
@@ -78,18 +79,30 @@ def row_level_security(patient: Patient) -> Iterator[Finding]:
         yield ok(f"on for all {len(tables)} tables: {ours} of ours, {secured} secured, the rest your own")
 
 
-def _problems_of_ours(tables: list[_Table]) -> Iterator[Finding]:
+def _policies(patient: Patient) -> dict[str, set[str]]:
+    """Those that the migrations of this checkout make, by table."""
+    made: dict[str, set[str]] = {}
+    for migration in read_migrations(patient.named.root):
+        for name, table in _POLICY.findall(migration.text):
+            made.setdefault(table, set()).add(name)
+    return made
+
+
+def _problems_of_ours(tables: list[_Table], policies: Mapping[str, set[str]]) -> Iterator[Finding]:
+    for name in sorted(policies.keys() - {table.name for table in tables}):
+        yield fail(f"there is no table {name}", "clerk-supabase migrate; if it was dropped, it is in a backup")
     for table in tables:
         if not (table.is_ours or table.is_secured):
             continue
         if not table.has_security:
             yield fail(
-                f"row-level security is off for {table.name}: whoever has the API's key may read it",
+                f"row-level security is off for {table.name}: only grants stand before its rows",
                 f"alter table {table.name} enable row level security",
             )
-        if table.is_ours and table.is_public and not table.other_policies:
+        if missing := policies.get(table.name, set()) - set(table.other_policies):
             yield fail(
-                f"{table.name} has no policy: nobody sees a row", "run its `create policy` of sql/migrations/0009 again"
+                f"{table.name} lacks the policies {', '.join(sorted(missing))}",
+                "without them nobody sees a row: run their `create policy` of sql/migrations again",
             )
         if table.is_secured and len(table.policies_of_secure) < _POLICIES_OF_SECURE:
             yield fail(

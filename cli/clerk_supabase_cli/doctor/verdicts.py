@@ -62,6 +62,8 @@ class Check:
     """May raise NotLookedAt, and whatever reading the patient raises; what it found before counts."""
     seconds: float = 30.0
     """After so many it is given up, and failed."""
+    waits_for_canary: bool = False
+    """It may take as much longer as a canary may take."""
 
 
 @dataclass(frozen=True, slots=True)
