@@ -598,7 +598,7 @@ RIGHTS: dict[str, list[tuple[set[str], list[Any]]]] = {
             {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
             [arn("SyncDeadLetterQueue"), arn("ParkedQueue")],
         ),
-        ({"sqs:SendMessage"}, [arn("SyncQueue")]),
+        ({"sqs:SendMessage", "sqs:SendMessageBatch"}, [arn("SyncQueue")]),
     ],
     "SessionFunction": [
         (LOGS, [arn("SessionLogGroup")]),
