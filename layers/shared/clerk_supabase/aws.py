@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 # Svix waits 15 s for an answer, and ingest may take 14 s: two services that hang, each asked twice with a pause of at
-# most a second between, leave room to say 503. Parameters are checked by AWS, and before by mypy: checking them here too
-# takes a fifth of the time a request takes.
+# most a second between, leave room to say 503. mypy has checked the parameters, and AWS will: once more takes a fifth of
+# the processor time of a request.
 _CONFIG = Config(
     connect_timeout=1,
     read_timeout=2,
