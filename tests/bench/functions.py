@@ -9,7 +9,8 @@ import json
 import os
 import runpy
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -71,16 +72,19 @@ class Functions:
                 answers.append(self._answer(process))
                 idle.append(process)
 
-    def work(self, seconds: float) -> None:
-        """Lets the time of the queues pass: whenever a message can be received, its function gets it.
+    def work(self, seconds: float, names: Collection[str] = ()) -> None:
+        """Lets the time of the queues pass: whenever a message can be received, its function gets it. *names*: only
+        these functions do.
 
-        The clock stands still while a function works, and jumps to the next message when none does. Ends early when
-        the queues are empty.
+        The clock is that of the wall while a function works, and jumps to the next message when none does. Ends early
+        when the queues are empty.
         """
         end = self._clock.now + seconds
         busy: dict[Connection, tuple[Function, list[SimulatedMessage]]] = {}
+        functions = [function for name, function in self._functions.items() if not names or name in names]
         while True:
-            for function in self._functions.values():
+            began = time.perf_counter()
+            for function in functions:
                 while function.idle and (batch := self._receive(function)):
                     process = function.idle.pop()
                     process.send({"Records": [message.record for message in batch]})
@@ -92,8 +96,9 @@ class Functions:
                     done = {message for message in batch if message.record["messageId"] not in failed}
                     self._sqs.queues[function.queue].delete(done)
                     function.idle.append(process)
+                self._clock.now += time.perf_counter() - began
                 continue
-            due = self._sqs.next_due()
+            due = min(self._sqs.queues[function.queue].next_due() for function in functions if function.queue)
             if due == float("inf"):
                 return
             if due > end:
@@ -160,9 +165,14 @@ def _serve(parent: Connection, handler: Path, secrets: Mapping[str, str], settin
     sent: list[dict[str, Any]] = []
 
     def to_sqs(request: AWSPreparedRequest, **_: object) -> AWSResponse:
-        assert request.headers["X-Amz-Target"] in ("AmazonSQS.SendMessage", b"AmazonSQS.SendMessage")
-        sent.append(_json(request))
-        return _response(request, {"MessageId": "message", "MD5OfMessageBody": ""})
+        asked = _json(request)
+        if request.headers["X-Amz-Target"] in ("AmazonSQS.SendMessage", b"AmazonSQS.SendMessage"):
+            sent.append(asked)
+            return _response(request, {"MessageId": "message", "MD5OfMessageBody": ""})
+        assert request.headers["X-Amz-Target"] in ("AmazonSQS.SendMessageBatch", b"AmazonSQS.SendMessageBatch")
+        sent.extend({"QueueUrl": asked["QueueUrl"], **entry} for entry in asked["Entries"])
+        taken = [{"Id": entry["Id"], "MessageId": "message", "MD5OfMessageBody": ""} for entry in asked["Entries"]]
+        return _response(request, {"Successful": taken, "Failed": []})
 
     def to_secrets_manager(request: AWSPreparedRequest, **_: object) -> AWSResponse:
         arn = _json(request)["SecretId"]
@@ -200,5 +210,5 @@ class _Body:
         yield self._content
 
 
-def _response(request: AWSPreparedRequest, answer: Mapping[str, str]) -> AWSResponse:
+def _response(request: AWSPreparedRequest, answer: Mapping[str, object]) -> AWSResponse:
     return AWSResponse(request.url, 200, HTTPHeaders(), _Body(json.dumps(answer).encode()))

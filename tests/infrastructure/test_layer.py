@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from clerk_supabase_cli.tools import Tools, python_platform
+from clerk_supabase_cli.tools import Tools
 
 # https://refspecs.linuxfoundation.org/elf/gabi4+/ch4.eheader.html: e_machine, two bytes at offset 18.
 AARCH64 = 183
@@ -53,17 +53,10 @@ def test_two_builds_give_the_same_bytes(root: Path, for_arm: Path, tmp_path: Pat
     assert fingerprint(again) == fingerprint(for_arm)
 
 
-def test_libraries_are_for_the_platform_that_was_asked_for(root: Path, for_arm: Path, tmp_path: Path) -> None:
-    def machines(layer: Path) -> set[int]:
-        libraries = [file for file in layer.rglob("*.so*") if file.read_bytes()[:4] == b"\x7fELF"]
-        return {int.from_bytes(library.read_bytes()[18:20], "little") for library in libraries}
-
-    assert machines(for_arm) == {AARCH64}
-    if sys.platform == "linux":
-        here = build(root, tmp_path, python_platform())
-        [machine] = machines(here)
-        own = int.from_bytes(Path(sys.executable).resolve().read_bytes()[18:20], "little")
-        assert machine == own
+def test_libraries_are_for_the_platform_that_was_asked_for(for_arm: Path) -> None:
+    """For another than this machine's; on this one's the deployed stack runs."""
+    libraries = [file for file in for_arm.rglob("*.so*") if file.read_bytes()[:4] == b"\x7fELF"]
+    assert {int.from_bytes(library.read_bytes()[18:20], "little") for library in libraries} == {AARCH64}
 
 
 def test_every_module_is_compiled_and_does_not_name_the_machine_that_built_it(for_arm: Path) -> None:
