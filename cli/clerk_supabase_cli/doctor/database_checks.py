@@ -10,7 +10,7 @@ from typing import Final, LiteralString
 
 from clerk_supabase.claims import Claims, session_claims
 from clerk_supabase.errors import ClerkSupabaseError
-from clerk_supabase.store import Store
+from clerk_supabase.store import SESSION_PATIENCE_SECONDS, Store
 from clerk_supabase_cli.database import Connection
 from clerk_supabase_cli.doctor.address import NoConnectionString, address, parts, tls
 from clerk_supabase_cli.doctor.patient import Constant, Patient
@@ -157,7 +157,7 @@ def _of_url(url: str, judge: Callable[[str], Iterator[Finding]]) -> Iterator[Fin
 
 def _log_in(patient: Patient, url: str, check: Callable[[Store], None]) -> Iterator[Finding]:
     mode = parts(url).get("sslmode") or "verify-full"
-    with closing(Store(Constant(url), patient.ca_file())) as store:
+    with closing(Store(Constant(url), patient.ca_file(), SESSION_PATIENCE_SECONDS)) as store:
         try:
             check(store)
         except ClerkSupabaseError as error:
