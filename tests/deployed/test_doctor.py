@@ -98,6 +98,7 @@ def test_a_stack_that_does_not_exist_fails_once(doctor: Doctor) -> None:
     report = doctor.examine("stack", "round-trip", "alarms", "migrations", CLERK_SUPABASE_STACK="no-such-stack")
     assert report.verdicts == {"stack": "fail", "round-trip": "skipped", "alarms": "skipped", "migrations": "ok"}
     assert "no-such-stack" in report.words("stack")
+    assert "aws sts get-caller-identity" in report.words("stack")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 
-from clerk_supabase.errors import ClerkSupabaseError
+from clerk_supabase.errors import ClerkSupabaseError, ClerkUnavailable
 from clerk_supabase.settings import SettingsError
 from clerk_supabase_cli.database import DatabaseFailed
 from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
@@ -37,7 +37,22 @@ def _look(patient: Patient, check: Check, found: list[Finding]) -> None:
     except NotLookedAt as reason:
         found.append(skipped(str(reason)))
     except (AwsUnreachable, DatabaseFailed, ClerkSupabaseError, SettingsError) as error:
-        found.append(fail(str(error), ""))
+        found.append(fail(str(error), _todo(error)))
     except Exception as error:  # noqa: BLE001 - one check that breaks must not take the others with it
         # Only the type: nobody knows what an unknown message repeats.
         found.append(fail(f"the check itself broke: {type(error).__name__}", "please report it"))
+
+
+def _todo(error: Exception) -> str:
+    """Most messages end with what to do, and need no more."""
+    match error:
+        case DatabaseFailed() if "cannot be reached" in str(error):
+            return "compare host and port with Connect in Supabase's dashboard, where a paused project is resumed too"
+        case AwsUnreachable():
+            return "AWS is asked with the region and credentials of this shell: aws sts get-caller-identity"
+        case ClerkUnavailable():
+            return "status.clerk.com"
+        case SettingsError():
+            return "the function was not deployed from this template, or edited by hand: sam build && sam deploy"
+        case _:
+            return ""
