@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -17,12 +18,13 @@ from clerk_supabase.clerk_pages import Instance
 from clerk_supabase.ingest import Ingest
 from clerk_supabase.queue import Queue
 from clerk_supabase.secrets import Secret
-from clerk_supabase.settings import IngestSettings
+from clerk_supabase.settings import IngestSettings, SyncSettings
 from clerk_supabase_cli.deliveries import generate_secret
+from clerk_supabase_cli.doctor import flow_checks
 from clerk_supabase_cli.doctor.address import NoConnectionString, Resolve, address, tls
 from clerk_supabase_cli.doctor.canary import send
 from clerk_supabase_cli.doctor.clerk_checks import compare_instances, supabase
-from clerk_supabase_cli.doctor.patient import Named, NotLookedAt, Patient
+from clerk_supabase_cli.doctor.patient import Functions, Named, NotLookedAt, Once, Patient
 from clerk_supabase_cli.doctor.verdicts import Verdict, worst
 from clerk_supabase_cli.secret_formats import webhook_secret_problem
 from tests.aws import Account
@@ -239,3 +241,67 @@ def test_what_supabase_says_to_a_session_token_is_put_into_words(
 def test_without_a_token_nobody_asks_supabase() -> None:
     with pytest.raises(NotLookedAt, match="session token"):
         list(supabase(Patient(Named(Path(), supabase_url="https://project.supabase.co", supabase_key="key"))))
+
+
+# What is overdue
+
+
+def moments_ago(**ago: float) -> datetime:
+    return datetime.now(UTC) - timedelta(**ago)
+
+
+@pytest.mark.parametrize(
+    ("state", "hours_ago", "verdict"),
+    [("ENABLED", 48.0, "ok"), ("ENABLED", 50.0, "fail"), ("ENABLED", None, "fail"), ("DISABLED", 50.0, "ok")],
+)
+def test_a_comparison_that_is_overdue_by_its_own_schedule_fails(
+    state: str, hours_ago: float | None, verdict: str
+) -> None:
+    limit = flow_checks._limit({"FullReconcileState": state, "FullReconcileOverdueHours": "49"}, "Full", "Hours", 3600)
+    ended = None if hours_ago is None else moments_ago(hours=hours_ago)
+    findings = list(flow_checks._of_mode("full", (7, "complete", None, ended, False, False, ended), limit))
+    assert worst(finding.verdict for finding in findings) == verdict
+
+
+@pytest.mark.parametrize(
+    ("state", "since", "said"),
+    [
+        ("OK", moments_ago(days=9), ""),
+        ("INSUFFICIENT_DATA", moments_ago(minutes=5), ""),
+        ("INSUFFICIENT_DATA", moments_ago(hours=3), "CloudWatch has not been able to judge SyncBacklogAlarm"),
+        ("ALARM", moments_ago(minutes=5), "SyncBacklogAlarm rings: Events have waited"),
+    ],
+)
+def test_an_alarm_that_rings_or_was_never_judged_is_named(state: str, since: datetime, said: str) -> None:
+    alarm = {"StateValue": state, "StateUpdatedTimestamp": since, "AlarmDescription": "Events have waited"}
+    words = " ".join(finding.words for finding in flow_checks._ringing({"SyncBacklogAlarm": alarm}))
+    assert words.startswith(said)
+    assert bool(words) == bool(said)
+
+
+# The certificate authority
+
+
+def test_the_ca_file_of_the_layer_is_looked_for_in_the_checkout(tmp_path: Path) -> None:
+    patient = Patient(Named(tmp_path, stack_name="stack"))
+    sync = SyncSettings("arn", "url", "/opt/ca/supabase.crt", keep_private_metadata=False)
+    functions = Functions(IngestSettings("arn", "url", "url", "", 1), sync, None, None)
+    patient.functions = Once("the settings", lambda: functions)
+
+    with pytest.raises(NotLookedAt, match=r"layers/shared/ca/supabase\.crt"):
+        patient.ca_file()
+    file = tmp_path / "layers" / "shared" / "ca" / "supabase.crt"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert patient.ca_file() == str(file)
+
+
+def test_what_cannot_be_read_is_told_once_and_then_only_pointed_to() -> None:
+    def read() -> str:
+        raise ValueError("the reason")
+
+    once = Once("the stack", read)
+    with pytest.raises(ValueError, match="the reason"):
+        once()
+    with pytest.raises(NotLookedAt, match="as said above"):
+        once()
