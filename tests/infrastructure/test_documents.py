@@ -62,9 +62,12 @@ DONE_FOR_REAL = {
     "clerk-supabase token": "test_a_token_is_read_from_standard_input_as_people_paste_it",
     "clerk-supabase token mint": "test_the_command_prints_the_event_of_a_token_that_this_checkout_signs",
     "clerk-supabase undo": "test_a_lost_delete_is_made_up_for_and_can_be_undone",
+    "make audit": "test_a_pin_with_a_known_vulnerability_fails_and_says_which_version_mends_it",
     "make check": ".ci/run",
     "make demo": ".ci/run",
+    "make licenses": "test_all_that_ships_has_a_licence_that_is_wanted_and_the_document_lists_it",
     "make outside": ".ci/run",
+    "make sbom": "test_the_bill_of_materials_lists_what_lies_in_the_layer_and_nothing_else",
     "make setup": "stack",
     "make test": ".ci/run",
     "psql -1 -f": "test_what_psql_applied_is_adopted_and_watched_from_then_on",
@@ -78,6 +81,7 @@ DONE_FOR_REAL = {
 ONLY_HELD = {
     "aws": "an account is needed; held to the services' own models",
     "make bench": "measures for a quarter of an hour; CI must not depend on how fast it is",
+    "make lock": "asks the package index; what it wrote is checked by `make check`",
     "make simulate": "as long as one likes; the command it calls is tested",
     "sam deploy --guided": "asks questions; without --guided it is done for real",
     "sam local": "needs Docker; the same events are given to the same handlers by tests/deployed/test_local_invoke.py",
@@ -101,6 +105,8 @@ BLOCKS_RUN = {
         "docs/first-login.md",
         "From Python",
     ): "test_python_queries_as_the_user_of_a_token",
+    ("docs/security.md", "Mend what was forged"): "test_what_was_forged_is_mended_as_the_document_says",
+    ("docs/security.md", "Personal data"): "test_a_deleted_user_is_forgotten_at_once_when_somebody_says_so",
     (
         "docs/sync-another-type.md",
         "Sync another type",
@@ -243,7 +249,9 @@ def test_ci_runs_what_it_is_said_to_run() -> None:
     }
 
 
-@pytest.mark.parametrize("block", [each for each in all_blocks() if each.language not in ("", "sh")], ids=str)
+@pytest.mark.parametrize(
+    "block", [each for each in all_blocks() if each.language not in ("", "sh")], ids=lambda each: each.heading
+)
 def test_a_block_that_is_no_shell_text_is_run_by_a_test(block: Block) -> None:
     assert (block.document, block.heading) in BLOCKS_RUN
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, LiteralString, cast
 import pytest
 
 from clerk_supabase import changes, clerk_object
+from clerk_supabase.changes import Delete
 from clerk_supabase.events import parse_event
 from clerk_supabase.kinds import Kind, Meaning
 from clerk_supabase.store import Store
@@ -18,7 +19,9 @@ from clerk_supabase.users import User
 from clerk_supabase_cli.token_mint import Mint, SigningKey
 from tests.documents import all_blocks, commands
 from tests.integration.databases import Connection, Database, Url, acting_as, rows, value
-from tests.integration.webhooks import membership, organization, user
+from tests.integration.histories import alone, upsert
+from tests.integration.reconciling import rig_with
+from tests.integration.webhooks import deleted, invitation, membership, organization, user
 
 ADA = {"sub": "user_ada", "role": "authenticated"}
 EVE = {"sub": "user_eve", "role": "authenticated"}
@@ -112,6 +115,51 @@ def test_another_type_is_synced_in_the_four_steps(
         assert rows(admin, query) == shown
     with acting_as(admin, "authenticated", EVE):
         assert rows(admin, query) == []
+
+
+def test_what_was_forged_is_mended_as_the_document_says(database: Database, admin: Connection) -> None:
+    look, forget, lift, _ = texts("docs/security.md", "sql")
+    with rig_with(database, 30) as rig:
+        ada, eve = list(rig.world.users)[:2]
+        rig.run()
+        leak = value(admin, "select clock_timestamp()::text")
+        tomorrow = rig.world.now + 86_000_000
+        rig.store.apply(
+            alone(
+                upsert(ada, version=tomorrow, first_name="Mallory"),
+                upsert("user_invented", version=tomorrow),
+                Delete("user", eve, rig.world.now),
+            )
+        )
+        # The forged version is newer than anything Clerk says.
+        rig.run()
+        assert rig.column(ada, "first_name") == "Mallory"
+
+        assert {row[2] for row in admin.execute(look.replace("2026-01-31 12:00+00", leak))} >= {
+            ada,
+            eve,
+            "user_invented",
+        }
+        admin.execute(forget.replace("2026-01-31 12:00+00", leak))
+        report = rig.run()
+        assert rig.column(ada, "first_name") == rig.world.users[ada]["first_name"]
+        assert {key for key, each in rig.findings(report).items() if each.difference == "deleted here"} == {eve}
+        admin.execute(lift.replace("42", str(report.run_id)))
+        rig.run()
+        assert rig.agrees()
+
+
+def test_a_deleted_user_is_forgotten_at_once_when_somebody_says_so(store: Store, admin: Connection) -> None:
+    *_, erase = texts("docs/security.md", "sql")
+    address = "ada@example.test"
+    assert address in erase
+    store.apply([organization("org_labs", at=1), user("user_ada", at=1), deleted("user", "user_ada", at=2)])
+    store.apply([invitation("inv_1", org_id="org_labs", at=1, email_address=address)])
+    for statement in erase.split(";"):
+        admin.execute(statement)
+    assert rows(admin, "select 1 from public.organization_invitations") == []
+    assert rows(admin, "select email from public.users") == [(None,)]
+    assert value(admin, "select count(*) from clerk_sync.audit_log where new_values::text like %s", f"%{address}%") == 0
 
 
 @pytest.mark.parametrize("query", [each.arguments[-1] for each in commands({"psql"}) if "-c" in each.arguments])
