@@ -99,6 +99,10 @@ simulate: $(CLI) ## Try random schedules of webhooks, crashes and workers (RUNS=
 bench: $(DEV) $(LOCAL_STACK) ## Measure, as ratios to a baseline of the same run
 	@$(WITH_UV) .venv/bin/python -m tests.bench $(ARGS)
 
+.PHONY: cost
+cost: $(DEV) ## Compute what AWS charges, from what was measured (ARGS=--write: anew in docs/cost.md)
+	@.venv/bin/python -m tests.bench.cost $(ARGS)
+
 .PHONY: check style types imports template sql licenses pins
 check: style types imports template sql licenses pins ## Run the linters and the type checker
 

@@ -64,6 +64,7 @@ DONE_FOR_REAL = {
     "clerk-supabase undo": "test_a_lost_delete_is_made_up_for_and_can_be_undone",
     "make audit": "test_a_pin_with_a_known_vulnerability_fails_and_says_which_version_mends_it",
     "make check": ".ci/run",
+    "make cost": "test_the_document_says_what_follows_from_the_figures",
     "make demo": ".ci/run",
     "make licenses": "test_all_that_ships_has_a_licence_that_is_wanted_and_the_document_lists_it",
     "make outside": ".ci/run",
