@@ -43,6 +43,7 @@ class Stack:
     methods: int
     alarm_metrics: int
     own_metrics: int
+    dashboards: int
     secrets: int
     full_runs: int
     quick_runs: int
@@ -67,7 +68,8 @@ class Stack:
                 len([one for one in each.get("Metrics", [{"MetricStat": {}}]) if "MetricStat" in one])
                 for each in _of_type(template, "AWS::CloudWatch::Alarm").values()
             ),
-            own_metrics=len(set(re.findall(r'\bcount\(\s*"(\w+)"', code))),
+            own_metrics=len(set(re.findall(r'\b(?:count|count_by|took)\(\s*"(\w+)"', code))),
+            dashboards=len(_of_type(template, "AWS::CloudWatch::Dashboard")),
             secrets=len([name for name in template["Parameters"] if re.search("SecretArn$|KeyArn$", name)]),
             full_runs=30,
             quick_runs=30 * 24 * 4,
@@ -134,6 +136,7 @@ def per_month(stack: Stack) -> dict[str, float]:
         f"alarms on {stack.alarm_metrics} metrics": _cost("alarm", stack.alarm_metrics),
         f"{stack.own_metrics} metrics of its own": _cost("metric", stack.own_metrics),
         f"detailed metrics of {stack.methods} API methods": _cost("metric", stack.methods * ASSUMED["detailed"].value),
+        f"{stack.dashboards} dashboards": _cost("dashboard", stack.dashboards),
         f"{stack.secrets} secrets": _cost("secret", stack.secrets),
         "reading them": _cost("secret calls", reads / 10_000),
         f"asking {stack.queues_polled} empty queues": _cost("sqs", polls / MILLION),

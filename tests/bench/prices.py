@@ -47,6 +47,7 @@ PRICES: Final = {
     "logs": Price("CloudWatch Logs, taken in", 0.50, "GB", _LOGS, "June 2026"),
     "metric": Price("CloudWatch, a metric of one's own", 0.30, "month", _METRICS, "February 2026"),
     "alarm": Price("CloudWatch, a metric that an alarm looks at", 0.10, "month", _ALARMS, _READ),
+    "dashboard": Price("CloudWatch, a dashboard", 3.00, "month", _LOGS, "June 2026"),
     "trace": Price("X-Ray, traces recorded", 5.00, "million", _XRAY, _READ),
     "secret": Price("Secrets Manager, a secret", 0.40, "month", _SECRETS, _READ),
     "secret calls": Price("Secrets Manager, requests", 0.05, "10,000", _SECRETS, _READ),

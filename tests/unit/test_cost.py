@@ -19,6 +19,7 @@ STACK = cost.Stack(
     methods=1,
     alarm_metrics=10,
     own_metrics=20,
+    dashboards=1,
     secrets=2,
     full_runs=30,
     quick_runs=2880,
@@ -74,7 +75,7 @@ def test_a_function_with_more_memory_than_a_processor_needs_gets_no_faster() -> 
 
 def test_a_stack_that_idles_costs_its_alarms_metrics_secrets_and_polling() -> None:
     assert list(cost.per_month(STACK).values()) == pytest.approx(
-        [1.0, 6.0, 1.5, 0.8, 0.05 * 7 * 3 * 8_640 / 10_000, 0.4 * 3 * 5 * 3 * 43_200 / 1e6]
+        [1.0, 6.0, 1.5, 3.0, 0.8, 0.05 * 7 * 3 * 8_640 / 10_000, 0.4 * 3 * 5 * 3 * 43_200 / 1e6]
     )
 
 
