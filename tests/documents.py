@@ -97,6 +97,14 @@ def commands(programs: set[str]) -> list[Command]:
     return list(found)
 
 
+def table_of(document: Path, heading: str) -> list[list[str]]:
+    """The rows of the first table below a heading, without its own head."""
+    below = text_of(document).partition(f"# {heading}\n")[2]
+    section = re.split(r"^#+ ", below, flags=re.MULTILINE)[0]
+    _, _, *rows = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+
+
 def names_of_tests() -> dict[str, Path]:
     """Every test there is, and the file it is in."""
     return {

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from tests.documents import ROOT, names_of_tests
+from tests.documents import ROOT, names_of_tests, table_of
 
 TEXT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+CHECKLIST = table_of(ROOT / "docs" / "security.md", "Checklist")
 # Asked for by who wants to go to production; each word is in a line of the checklist.
 ASKED_FOR = (
     *("JWKS", "issuer", "Expired", "RS256", "HS256", "different users", "never from the client", "least privilege"),
@@ -17,15 +18,7 @@ ASKED_FOR = (
 )
 
 
-def checklist() -> list[list[str]]:
-    """What, where and by which test, of each line."""
-    section = re.split(r"^## ", TEXT, flags=re.MULTILINE)[1]
-    assert section.startswith("Checklist")
-    _, _, *lines = [line for line in section.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
-
-
-@pytest.mark.parametrize(("what", "where", "proof"), [pytest.param(*line, id=line[0][:60]) for line in checklist()])
+@pytest.mark.parametrize(("what", "where", "proof"), [pytest.param(*line, id=line[0][:60]) for line in CHECKLIST])
 def test_a_line_of_the_checklist_names_files_and_tests_that_exist(what: str, where: str, proof: str) -> None:
     files = re.findall(r"`([^`]+)`", where)
     assert files
@@ -37,7 +30,7 @@ def test_a_line_of_the_checklist_names_files_and_tests_that_exist(what: str, whe
 
 @pytest.mark.parametrize("words", ASKED_FOR)
 def test_the_checklist_has_all_that_was_asked_for(words: str) -> None:
-    assert [what for what, _, _ in checklist() if words.lower() in what.lower()]
+    assert [what for what, _, _ in CHECKLIST if words.lower() in what.lower()]
 
 
 @pytest.mark.parametrize("name", ["webhook", "database", "session-database", "clerk"])
