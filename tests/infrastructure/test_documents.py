@@ -165,6 +165,17 @@ def test_a_target_of_make_exists_and_takes_these_variables(command: Command) -> 
             )
 
 
+@functools.cache
+def model_of(service: str) -> Any:
+    return botocore.session.get_session().get_service_model(service)
+
+
+@functools.cache
+def template() -> dict[str, Any]:
+    found: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))
+    return found
+
+
 @pytest.mark.parametrize("command", parameters("aws"))
 def test_a_command_of_aws_exists_with_these_options(command: Command) -> None:
     service, operation, *rest = command.arguments
@@ -172,7 +183,7 @@ def test_a_command_of_aws_exists_with_these_options(command: Command) -> None:
     if (service, operation) == ("logs", "tail"):
         assert options <= AWS_LOGS_TAIL_OPTIONS
         return
-    model = botocore.session.get_session().get_service_model(service)
+    model = model_of(service)
     operations = {xform_name(name, "-"): name for name in model.operation_names}
     shape: Any = model.operation_model(operations[operation]).input_shape
     given = {f"--{xform_name(name, '-')}": name for name in shape.members} if shape else {}
@@ -196,10 +207,9 @@ def test_a_command_of_sam_exists_with_these_options_and_what_they_name_exists(co
     group = 2 if words[0] == "local" else 1
     rest = words[group:]
     assert {each for each in rest if each.startswith("-") and each != "-"} <= options_of_sam(*words[:group])
-    template = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))
-    assert {each.partition("=")[0] for each in rest if "=" in each} <= set(template["Parameters"])
+    assert {each.partition("=")[0] for each in rest if "=" in each} <= set(template()["Parameters"])
     if words[:2] == ("local", "invoke"):
-        assert rest[0] in template["Resources"]
+        assert rest[0] in template()["Resources"]
     for option, value in itertools.pairwise(rest):
         if option == "--config-env":
             assert value in tomllib.loads((ROOT / "samconfig.toml").read_text(encoding="utf-8"))

@@ -168,3 +168,18 @@ def test_a_query_that_is_typed_into_psql_runs(query: str, admin: Connection) -> 
         assert value(admin, "select to_regrole(%s) is not null", query.split()[1])
     else:
         admin.execute(query)
+
+
+def test_a_forged_membership_opens_what_asks_the_rows_alone_and_no_table_of_secure(
+    store: Store, admin: Connection
+) -> None:
+    """What docs/security.md says of who has the webhook secret."""
+    [tables, _] = texts("README.md", "sql")
+    admin.execute(tables)
+    admin.execute("insert into documents (title, organization_id) values ('minutes', 'org_labs')")
+    store.apply([organization("org_labs", at=1), user("user_eve", at=1)])
+    store.apply([membership("mem_forged", org_id="org_labs", user_id="user_eve", role="org:admin", at=1)])
+    store.apply([invitation("inv_1", org_id="org_labs", at=1)])
+    with acting_as(admin, "authenticated", EVE):
+        assert rows(admin, "select 1 from public.organization_invitations") == [(1,)]
+        assert rows(admin, "select 1 from documents") == []
