@@ -63,7 +63,7 @@ DONE_FOR_REAL = {
     "clerk-supabase token mint": "test_the_command_prints_the_event_of_a_token_that_this_checkout_signs",
     "clerk-supabase undo": "test_a_lost_delete_is_made_up_for_and_can_be_undone",
     "clerk-supabase simulate": "test_a_run_says_what_it_explored_and_how_to_repeat_it",
-    "make audit": "test_a_pin_with_a_known_vulnerability_fails_and_says_which_version_mends_it",
+    "make audit": ".ci/run",
     "make check": ".ci/run",
     "make cost": "test_the_document_says_what_follows_from_the_figures",
     "make demo": ".ci/run",
