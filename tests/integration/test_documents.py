@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any, ClassVar, LiteralString, cast
 
 import pytest
+from psycopg.errors import InsufficientPrivilege
 
 from clerk_supabase import changes, clerk_object
 from clerk_supabase.changes import Delete
@@ -74,6 +75,26 @@ def test_the_readmes_tables_are_protected_as_it_says(store: Store, admin: Connec
 
     assert seen(of_labs) == (1, 1, 1, 1)
     assert seen(EVE) == (0, 0, 0, 0)
+
+
+def test_a_role_of_the_whole_app_decides_who_writes(store: Store, admin: Connection) -> None:
+    [articles] = texts("docs/from-your-app.md", "sql")
+    admin.execute(articles)
+    store.apply(
+        [
+            user("user_ada", at=1, public_metadata={"role": "editor"}),
+            user("user_eve", at=1, unsafe_metadata={"role": "editor"}),
+            user("user_mallory", at=1, public_metadata={"role": "editor"}, banned=True),
+        ]
+    )
+    with acting_as(admin, "authenticated", ADA):
+        admin.execute("insert into articles (title) values ('news')")
+    for name in ("user_eve", "user_mallory", "user_unknown"):
+        with acting_as(admin, "authenticated", EVE | {"sub": name}):
+            assert rows(admin, "select title from articles") == [("news",)]
+            assert rows(admin, "update articles set title = 'fake' returning 1") == []
+        with pytest.raises(InsufficientPrivilege), acting_as(admin, "authenticated", EVE | {"sub": name}):
+            admin.execute("insert into articles (title) values ('fake')")
 
 
 def test_python_queries_as_the_user_of_a_token(store: Store, database: Database, admin: Connection) -> None:

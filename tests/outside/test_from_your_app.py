@@ -24,7 +24,8 @@ console.log(JSON.stringify({{ error, tasks }}))
 
 def used_by(user_id: str, project: Project, kind: TokenKind, root: Path, folder: Path) -> dict[str, object]:
     """What the blocks find as somebody."""
-    client, typed = [block.text for block in all_blocks() if block.document == "docs/from-your-app.md"]
+    blocks = [block for block in all_blocks() if block.document == "docs/from-your-app.md"]
+    client, typed = [block.text for block in blocks if block.language == "ts"]
     (folder / "client.mts").write_text(client, encoding="utf-8")
     (folder / "page.mts").write_text(_PAGE.format(typed=typed), encoding="utf-8")
     (folder / "node_modules").symlink_to(installed(root, "npm/node_modules"))
