@@ -28,7 +28,7 @@ from tests.clock import Clock
 Event = dict[str, Any]
 Answer = dict[str, Any]
 
-_ACCOUNT: Final = {
+ACCOUNT: Final = {
     "AWS_DEFAULT_REGION": "eu-central-1",
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -159,9 +159,26 @@ def _serve(parent: Connection, handler: Path, secrets: Mapping[str, str], settin
     """One process: says when it is ready, then answers events until its parent hangs up."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
-    os.environ |= _ACCOUNT | dict(settings)
+    os.environ |= ACCOUNT | dict(settings)
     # CloudWatch reads what a function prints; writing it is the function's work, keeping it is not.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sent = stand_in_for_aws(secrets)
+    module = runpy.run_path(str(handler))
+    parent.send(None)
+    while True:
+        try:
+            event = parent.recv()
+        except EOFError:
+            break
+        answer = module["lambda_handler"](event, None)
+        parent.send((answer, sent))
+        sent.clear()
+    if "store" in module:
+        module["store"].close()
+
+
+def stand_in_for_aws(secrets: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Answers this process's requests to SQS and Secrets Manager; what is sent to SQS comes into the list."""
     sent: list[dict[str, Any]] = []
 
     def to_sqs(request: AWSPreparedRequest, **_: object) -> AWSResponse:
@@ -182,18 +199,7 @@ def _serve(parent: Connection, handler: Path, secrets: Mapping[str, str], settin
     assert boto3.DEFAULT_SESSION is not None
     boto3.DEFAULT_SESSION.events.register("before-send.sqs", cast("Any", to_sqs))
     boto3.DEFAULT_SESSION.events.register("before-send.secrets-manager", cast("Any", to_secrets_manager))
-    module = runpy.run_path(str(handler))
-    parent.send(None)
-    while True:
-        try:
-            event = parent.recv()
-        except EOFError:
-            break
-        answer = module["lambda_handler"](event, None)
-        parent.send((answer, sent))
-        sent.clear()
-    if "store" in module:
-        module["store"].close()
+    return sent
 
 
 def _json(request: AWSPreparedRequest) -> dict[str, Any]:
