@@ -42,7 +42,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """Tests of a file run in one process, one after the other, and so do all that share the deployed stack (`dev` starts its own)."""
+    """Tests of a file run in one process, one after the other, and so do all that share the deployed stack.
+
+    Those of `dev` do not: it starts one of its own.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, _ = nodeid.partition("::")
