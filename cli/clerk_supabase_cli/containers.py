@@ -15,11 +15,13 @@ import errno
 import json
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from ipaddress import IPv4Network, ip_address, ip_network
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from clerk_supabase_cli.processes import LocalStackError
+
+Relay = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]]
 
 _CHUNK_BYTES: Final = 65_536
 _DOCKER_SECONDS: Final = 20.0
@@ -85,7 +87,7 @@ async def _close(servers: Sequence[asyncio.Server]) -> None:
     await asyncio.sleep(0)
 
 
-def _passed_on(port: int, network: IPv4Network):  # type: ignore[no-untyped-def] # asyncio's type of it is longer than it
+def _passed_on(port: int, network: IPv4Network) -> Relay:
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.CancelledError):
             try:
