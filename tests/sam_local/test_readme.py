@@ -57,9 +57,9 @@ def test_reconcile_in_a_container_compares_with_the_clerk_of_the_stack(terminal:
     report = answer(terminal.types(terminal.command("ReconcileFunction")))
 
     assert (report["dry_run"], report["state"]) == (True, "complete")
-    assert terminal.rows("select mode, dry_run from clerk_sync.reconcile_runs where run_id = %s", report["run_id"]) == [
-        ("full", True)
-    ]
+    assert terminal.rows(
+        "select mode, is_dry_run from clerk_sync.reconcile_runs where run_id = %s", report["run_id"]
+    ) == [("full", True)]
 
 
 def test_session_in_a_container_answers_the_token_that_was_minted_here_with_the_row(terminal: Terminal) -> None:
