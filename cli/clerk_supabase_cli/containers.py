@@ -34,6 +34,16 @@ def let_containers_in(ports: Sequence[int]) -> Iterator[None]:
     Raises LocalStackError when Docker does not answer.
     """
     address, network = _bridge()
+    with relayed(address, network, ports):
+        yield
+
+
+@contextlib.contextmanager
+def relayed(address: str, network: IPv4Network, ports: Sequence[int]) -> Iterator[None]:
+    """Passes what comes from *network* to these ports of *address* on to the same ports of 127.0.0.1.
+
+    An address that is not of this machine is left alone. Raises LocalStackError when a port is taken.
+    """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="relay to containers", daemon=True)
     thread.start()
