@@ -98,7 +98,11 @@ async def _close(servers: Sequence[asyncio.Server]) -> None:
 
 
 def _passed_on(port: int, network: IPv4Network) -> Relay:
+    # The loop itself holds tasks only weakly, and one whose ends are both silent by nothing else.
+    running: set[asyncio.Task[Any] | None] = set()
+
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        running.add(asyncio.current_task())
         with contextlib.suppress(OSError, asyncio.CancelledError):
             try:
                 # The bridge's address can be reached from outside by whoever routes to it; those there cannot pose as
@@ -112,6 +116,7 @@ def _passed_on(port: int, network: IPv4Network) -> Relay:
                     inner_writer.close()
             finally:
                 writer.close()
+                running.discard(asyncio.current_task())
 
     return relay
 

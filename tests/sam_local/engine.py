@@ -8,12 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from clerk_supabase_cli.processes import Guard, last_lines
+from tests.polling import eventually
 
 _START_SECONDS: Final = 60.0
 # The right to mount and to make namespaces, without which no engine runs. See capabilities(7).
@@ -105,8 +105,10 @@ def _has_bridge() -> bool:
 
 
 def _wait_for(host: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while not _answers(host):
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise EngineFailed(f"dockerd did not start; the end of its log:\n{last_lines(log, 30)}")
-        time.sleep(0.1)
+    def has_ended_or_answers() -> bool:
+        return process.poll() is not None or _answers(host)
+
+    with contextlib.suppress(AssertionError):
+        eventually(has_ended_or_answers, bool, seconds=_START_SECONDS)
+    if process.poll() is not None or not _answers(host):
+        raise EngineFailed(f"dockerd did not start; the end of its log:\n{last_lines(log, 30)}")
