@@ -13,10 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import boto3
+import httpx
 import psycopg
 import pytest
 
+from clerk_supabase_cli.deliveries import sign
+from clerk_supabase_cli.event_command import LOCAL_SECRET
 from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
+from clerk_supabase_cli.ministack import REGION
 from clerk_supabase_cli.postgres import EmbeddedPostgres
 from clerk_supabase_cli.processes import Guard
 from clerk_supabase_cli.tools import TOOLS_VARIABLE, Tools
@@ -51,6 +56,13 @@ class Developer:
     def edits(self, path: str, change: Callable[[str], str]) -> None:
         file = self.checkout / path
         file.write_text(change(file.read_text()))
+
+    def invokes(self, function: str, event: bytes) -> None:
+        endpoint = self.sees("^emulated AWS ").split()[-1]
+        account = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": REGION}
+        functions: Any = boto3.client("lambda", endpoint_url=endpoint, **account)  # type: ignore[call-overload] # names
+        answer = functions.invoke(FunctionName=f"clerk-supabase-sync-dev-{function}", Qualifier="live", Payload=event)
+        assert "FunctionError" not in answer, answer["Payload"].read()
 
     def names(self) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.database_url) as database:
@@ -137,6 +149,27 @@ def test_an_event_that_is_refused_is_shown_with_the_reason(developer: Developer)
 
     assert (sent.returncode, sent.stdout.splitlines()[-1]) == (1, "401 unauthorized")
     assert "reason: no signature matches" in developer.sees("webhook refused")
+
+
+def test_an_event_that_nobody_can_apply_is_shown_as_parked_with_the_reason(developer: Developer) -> None:
+    request = sign({"type": "user.updated", "data": {}}, LOCAL_SECRET)
+    url = developer.sees("^webhook URL ").split()[-1]
+
+    assert (
+        httpx.post(url, content=request.body, headers=dict(request.headers), timeout=60, trust_env=False).status_code
+        == 202
+    )
+
+    line = developer.sees(f"ingest .*{request.headers['svix-id']}")
+    assert "event parked  reason: data.id is missing" in line
+
+
+def test_retries_and_comparisons_are_shown(developer: Developer) -> None:
+    developer.invokes("retry", (developer.checkout / "events" / "retry.json").read_bytes())
+    assert "attempt: 3" in developer.sees(r" retry +sent back .*msg_2SampleDead1$")
+
+    developer.invokes("reconcile", b'{"mode": "full", "dry_run": true}')
+    assert "mode: full" in developer.sees(" reconcile +run complete ")
 
 
 def test_an_event_can_be_sent_to_any_address(developer: Developer) -> None:
