@@ -82,11 +82,11 @@ LOCAL_STACK := .tools/sam/.stamp .tools/ministack/.stamp
 setup: $(CLI) $(LOCAL_STACK) ## Install what the demo and the `clerk-supabase` command need
 
 # When it was typed, so that what is installed first counts too.
-dev: export CLERK_SUPABASE_STARTED := $(shell date +%s)
+STARTED := $(shell date +%s)
 
 .PHONY: dev demo test outside sam-local bench simulate
 dev: setup ## Keep the whole stack running here until Ctrl-C, and show what it does (ARGS="..." for clerk-supabase dev)
-	@$(WITH_UV) .venv/bin/clerk-supabase dev $(ARGS)
+	@CLERK_SUPABASE_STARTED=$(STARTED) $(WITH_UV) .venv/bin/clerk-supabase dev $(ARGS)
 
 demo: setup ## Deploy to an emulated AWS on this machine, send webhooks, show that Postgres agrees
 	@$(WITH_UV) .venv/bin/clerk-supabase demo

@@ -23,7 +23,7 @@ from clerk_supabase_cli.dev_stream import Stream
 from clerk_supabase_cli.event_command import LOCAL_SECRET
 from clerk_supabase_cli.migrations import read_migrations
 from clerk_supabase_cli.ministack import REGION
-from clerk_supabase_cli.processes import LocalStackError
+from clerk_supabase_cli.processes import LocalStackError, last_lines
 from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.stack import LocalStack
 from clerk_supabase_cli.token_mint import SigningKey
@@ -107,7 +107,7 @@ def _watch(root: Path, stack: LocalStack, running: RunningStack, *, known: Finge
             reloader.look()
             stream.show_what_is_new()
             if not stack.ministack.running:
-                raise LocalStackError(f"the emulated AWS has ended; its log was {stack.ministack.log}")
+                raise LocalStackError(f"the emulated AWS has ended:\n{last_lines(stack.ministack.log, 20)}")
             time.sleep(_LOOK_SECONDS)
     except KeyboardInterrupt:
         click.echo()

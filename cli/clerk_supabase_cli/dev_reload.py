@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.text import Text
@@ -91,16 +92,17 @@ class Reloader:
         in_layer = any(path.is_relative_to(_PACKAGE) for path in changed)
         functions = [name for name in self._names if in_layer or any(path.parts[1] == name for path in changed)]
         self._pending = changed
-        if problems := self._problems(functions):
-            for name, text in problems.items():
-                self._say(f"{name} would not load, the code before goes on:\n{text.rstrip()}", "red")
-            return
         try:
+            if problems := self._problems(functions):
+                for name, text in problems.items():
+                    self._say(f"{name} would not load, the code before goes on:\n{text.rstrip()}", "red")
+                return
             if in_layer:
                 self._publish_layer()
             for name in functions:
                 self._replace(name, new_layer=in_layer)
-        except (BotoCoreError, ClientError) as error:
+        except (BotoCoreError, ClientError, OSError) as error:
+            # A file that is gone again, perhaps: what is missing comes with the next change.
             self._say(f"not reloaded: {error}", "red")
             return
         self._pending = set()
@@ -167,7 +169,7 @@ class Reloader:
             return
         try:
             applied = list(migrate(self._database_url, self._root))
-        except MigrationFailed as error:
+        except (MigrationFailed, psycopg.Error, OSError) as error:
             self._say(f"{error}; here, ending dev and starting it again makes a new database", "red")
             return
         self._say(f"applied {', '.join(applied)}" if applied else f"{names}: nothing to apply", "cyan")

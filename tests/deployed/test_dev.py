@@ -181,27 +181,28 @@ def test_an_event_can_be_sent_to_any_address(developer: Developer) -> None:
     assert "nobody answered at http://127.0.0.1:9/webhooks/clerk" in unanswered.stderr
 
 
-def test_code_that_does_not_load_is_shown_and_the_code_before_goes_on(developer: Developer) -> None:
+def test_code_that_does_not_load_is_shown_and_what_mends_it_runs_from_the_next_event_on(developer: Developer) -> None:
     before = (developer.checkout / SYNC).read_text()
+
     developer.edits(SYNC, lambda text: f"{text}\ndef broken(:\n")
     developer.sees("reload .*would not load, the code before goes on:")
     assert developer.sees("SyntaxError: ")
+    sent = developer.types("event", "user.created", "--send")
+    assert sent.returncode == 0
+    [svix_id] = re.findall(r"msg_\w+", sent.stdout)
+    assert "changed code" not in developer.sees(f"sync .*{svix_id}")
 
-    assert developer.types("event", "user.created", "--send").returncode == 0
-
-    developer.edits(SYNC, lambda _: before)
-    developer.sees(r"reload +sync\.py: .*, from the next event on")
-
-
-def test_changed_code_runs_from_the_next_event_on(developer: Developer) -> None:
-    developer.edits(SYNC, lambda text: text.replace(SAYS_THE_OUTCOME, 'logger.info(f"changed code: {answer}",'))
-    developer.edits("functions/ingest/handler.py", lambda text: f"{text}\n\n# edited")
-    developer.sees(r"reload +handler\.py, sync\.py: .*sync.*, from the next event on")
-
+    developer.edits(SYNC, lambda _: before.replace(SAYS_THE_OUTCOME, 'logger.info(f"changed code: {answer}",'))
+    developer.sees(r"reload +sync\.py: ingest, sync, .*, from the next event on")
     sent = developer.types("event", "user.updated", "--send")
-
     [svix_id] = re.findall(r"msg_\w+", sent.stdout)
     assert "changed code: " in developer.sees(f"sync .*{svix_id}")
+
+
+def test_changed_code_of_one_function_leaves_the_others_alone(developer: Developer) -> None:
+    developer.edits("functions/ingest/handler.py", lambda text: f"{text}\n\n# edited")
+
+    assert developer.sees(r"reload +functions/ingest/handler\.py: ingest in .*, from the next event on")
 
 
 def test_a_new_migration_for_a_database_that_was_given_is_left_to_the_developer(developer: Developer) -> None:
