@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## Say what can be done
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 # Set-up. A stamp lies in the environment it stands for, and is newer than what that was made from. The first one stands
 # for this interpreter in this folder: a change of either makes every environment anew. INTERPRETER is `old` for one older
@@ -33,19 +33,22 @@ INTERPRETER := $(shell $(PYTHON) -c 'import sys, zlib; \
 	$(if $(INTERPRETER),,$(error `$(PYTHON)` does not run: install Python 3.11 or later, or name one: make PYTHON=python3.12))
 	$(if $(filter old,$(INTERPRETER)),$(error `$(PYTHON)` is older than 3.11: install a later one, or name it: make PYTHON=python3.12))
 	$(if $(filter bare,$(INTERPRETER)),$(error `$(PYTHON)` cannot make environments: install its venv module (Debian, Ubuntu: apt install python3-venv)))
-	@rm -rf .venv .tools/uv .tools/sam .tools/ministack .tools/outside .tools/audit .tools/npm .tools/python-*
+	@rm -rf .venv .tools/uv .tools/sam .tools/ministack .tools/outside .tools/audit .tools/lambda .tools/npm .tools/python-*
 	@mkdir -p .tools
 	@touch $@
 
+PIP_INSTALL := install -qq --disable-pip-version-check --require-hashes --only-binary :all:
 .tools/uv/.stamp: requirements/uv.txt .tools/python-$(INTERPRETER)
 	@echo "Setting up .tools/uv"
-	@$(PYTHON) -m venv --clear .tools/uv
-	@.tools/uv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --only-binary :all: -r $<
+	@# The pip that is there already spares the time of making one; before 22.3 it knows no --python.
+	@$(PYTHON) -m venv --clear --without-pip .tools/uv
+	@$(PYTHON) -m pip --python .tools/uv/bin/python $(PIP_INSTALL) -r $< 2>/dev/null \
+		|| { $(PYTHON) -m venv --clear .tools/uv && .tools/uv/bin/python -m pip $(PIP_INSTALL) -r $<; }
 	@touch $@
 
 SYNC = $(UV) pip sync --quiet --require-hashes --only-binary :all:
 
-.tools/sam/.stamp .tools/ministack/.stamp .tools/outside/.stamp .tools/audit/.stamp: .tools/%/.stamp: requirements/%.txt .tools/uv/.stamp
+.tools/sam/.stamp .tools/ministack/.stamp .tools/outside/.stamp .tools/audit/.stamp .tools/lambda/.stamp: .tools/%/.stamp: requirements/%.txt .tools/uv/.stamp
 	@echo "Setting up .tools/$*"
 	@$(UV) venv --quiet --allow-existing --python .tools/uv/bin/python .tools/$*
 	@$(SYNC) --python .tools/$*/bin/python $<
@@ -79,7 +82,13 @@ AUDIT := .tools/audit/.stamp
 .PHONY: setup
 setup: $(CLI) $(LOCAL_STACK) ## Install what the demo and the `clerk-supabase` command need
 
-.PHONY: demo test outside bench simulate
+# When it was typed, so that what is installed first counts too.
+STARTED := $(shell date +%s)
+
+.PHONY: dev demo test outside sam-local bench simulate
+dev: setup ## Keep the whole stack running here until Ctrl-C, and show what it does (ARGS="..." for clerk-supabase dev)
+	@CLERK_SUPABASE_STARTED=$(STARTED) $(WITH_UV) .venv/bin/clerk-supabase dev $(ARGS)
+
 demo: setup ## Deploy to an emulated AWS on this machine, send webhooks, show that Postgres agrees
 	@$(WITH_UV) .venv/bin/clerk-supabase demo
 
@@ -92,6 +101,10 @@ test: $(DEV) $(LOCAL_STACK) $(AUDIT) ## Run the tests (ARGS="..." for pytest)
 OUTSIDE := tests/outside $(patsubst %,tests/integration/test_%.py,order deliveries parking retry reconcile)
 outside: $(DEV) .tools/npm/.stamp ## Test with what is around it: Supabase's API, clients and command, and pgbouncer
 	@.venv/bin/pytest --through-pooler --numprocesses 2 --dist loadgroup $(OUTSIDE) $(ARGS)
+
+# Not for every `make test` either: it needs a container engine, or root to start one, and the ports that `dev` takes.
+sam-local: $(DEV) $(LOCAL_STACK) .tools/lambda/.stamp ## Test `sam local` as the README types it, in containers
+	@$(WITH_UV) .venv/bin/pytest tests/sam_local $(ARGS)
 
 simulate: $(CLI) ## Try random schedules of webhooks, crashes and workers (RUNS=100000, SEED=7)
 	@.venv/bin/clerk-supabase simulate $(RUNS:%=--runs %) $(SEED:%=--seed %)
@@ -140,7 +153,7 @@ audit: $(DEV) $(AUDIT) ## Look for known vulnerabilities in what is pinned (ARGS
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url $(if $(UPGRADE),--upgrade)
 LAYER_PINS := layers/shared/requirements.txt
-PINS := $(LAYER_PINS) $(patsubst %,requirements/%.txt,uv cli dev sam ministack outside audit)
+PINS := $(LAYER_PINS) $(patsubst %,requirements/%.txt,uv cli dev sam ministack outside audit lambda)
 
 # $(1): where the results go, "" or a folder with a copy of them. The layer decides the versions the others share.
 define compile_pins
@@ -149,7 +162,7 @@ define compile_pins
 	@$(COMPILE) $(PACKAGES:=/pyproject.toml) --constraints $(LAYER_PINS) --output-file $(1)requirements/cli.txt >/dev/null
 	@$(COMPILE) requirements/dev.in $(PACKAGES:=/pyproject.toml) --constraints requirements/cli.txt \
 		--output-file $(1)requirements/dev.txt >/dev/null
-	@for tool in uv sam ministack outside audit; do \
+	@for tool in uv sam ministack outside audit lambda; do \
 		$(COMPILE) requirements/$$tool.in --output-file $(1)requirements/$$tool.txt >/dev/null || exit 1; \
 	done
 endef

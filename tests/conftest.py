@@ -42,11 +42,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """Tests of a file run in one process, one after the other, and so do all that share the deployed stack."""
+    """Tests of a file run in one process, one after the other, and so do all that share the deployed stack.
+
+    Those of `dev` do not: it starts one of its own.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, _ = nodeid.partition("::")
-        return "tests/deployed" if file.startswith("tests/deployed/") else file
+        is_shared = file.startswith("tests/deployed/") and file != "tests/deployed/test_dev.py"
+        return "tests/deployed" if is_shared else file
 
 
 @pytest.hookimpl(optionalhook=True)

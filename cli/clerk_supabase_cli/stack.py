@@ -24,6 +24,7 @@ from psycopg import sql
 from clerk_supabase_cli.clerk_api.answers import Answers
 from clerk_supabase_cli.clerk_api.process import KEY
 from clerk_supabase_cli.clerk_api.server import ClerkApi
+from clerk_supabase_cli.containers import let_containers_in
 from clerk_supabase_cli.deliveries import generate_secret
 from clerk_supabase_cli.frontend_api import FrontendApi
 from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
@@ -81,6 +82,7 @@ class LocalStack:
         clerk_port: int = 0,
         frontend_port: int = 0,
         webhook_secret: str = "",
+        containers: bool = False,
         signing_key: SigningKey | None = None,
         tools: Tools | None = None,
         progress: Progress = _silent,
@@ -92,7 +94,8 @@ class LocalStack:
         *parameters* are added to the template's; *auth* enforces IAM.
         *port* is where the emulated AWS listens, *clerk_port* and *frontend_port* where the stand-ins for Clerk's
         Backend and Frontend API do, *webhook_secret* and *signing_key* what webhooks and session tokens are signed
-        with; all are made up unless given. The schedules are off: see `reconcile`.
+        with; all are made up unless given. With *containers*, those on this machine reach all of it as `localhost`:
+        see containers.py. The schedules are off: see `reconcile`.
         """
         self._root = root
         self._worker_url = worker_url
@@ -102,6 +105,7 @@ class LocalStack:
         self._port = port
         self._clerk_port = clerk_port
         self._frontend_port = frontend_port
+        self._containers = containers
         self._signing_key = signing_key
         self._tools = tools or Tools.of(root)
         self._progress = progress
@@ -223,9 +227,15 @@ class LocalStack:
             self._create_secrets(self._worker_url)
             self._create_alarm_topic()
             self.ministack.client("s3").create_bucket(Bucket=_ARTIFACTS_BUCKET)
+        if self._containers:
+            undo.enter_context(let_containers_in(self._ports()))
         self._guard.finish(build, log=self._build_log)
         self._progress(_BUILD_STEP, time.monotonic() - began)
         self.deploy()
+
+    def _ports(self) -> list[int]:
+        ports = [self.ministack.port, self.clerk.port, self.frontend.port]
+        return ports if self._postgres is None else [*ports, self._postgres.port]
 
     def _clerk_api(self) -> ClerkApi:
         if self._clerk_port and is_taken(self._clerk_port):
@@ -245,8 +255,12 @@ class LocalStack:
             prepare_plain_postgres(self._postgres.url(), self._root)
             for _ in migrate(self._postgres.url(), self._root):
                 pass
-        self._session_url = _let_in(self._postgres, SESSION_ROLE)
-        return _let_in(self._postgres, WORKER_ROLE)
+        self._session_url = self._seen_by_functions(_let_in(self._postgres, SESSION_ROLE))
+        return self._seen_by_functions(_let_in(self._postgres, WORKER_ROLE))
+
+    def _seen_by_functions(self, url: str) -> str:
+        # To a container, 127.0.0.1 is always itself.
+        return url.replace("@127.0.0.1:", "@localhost:") if self._containers else url
 
     def _begin_build(self) -> subprocess.Popen[bytes]:
         command = [

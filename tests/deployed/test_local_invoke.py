@@ -41,7 +41,7 @@ def invoke(stack: LocalStack, root: Path, logical_id: str, event: str) -> dict[s
     ports = {":4566": stack.ministack.port, ":4567": stack.clerk.port, ":4568": stack.frontend.port}
     moved = json.dumps(variables)
     for there, here in ports.items():
-        moved = moved.replace(f"127.0.0.1{there}", f"127.0.0.1:{here}")
+        moved = moved.replace(f"localhost{there}", f"127.0.0.1:{here}")
     environment: dict[str, str] = json.loads(moved) | {
         "PATH": os.environ["PATH"],
         "AWS_ENDPOINT_URL": stack.ministack.endpoint,

@@ -1,0 +1,214 @@
+"""`clerk-supabase dev`: the whole bundle on this machine until Ctrl-C, and what it does as it does it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+import click
+from psycopg.conninfo import conninfo_to_dict
+from rich.console import Console
+
+from clerk_supabase.errors import Retryable
+from clerk_supabase.store import Store
+from clerk_supabase_cli.database import open_database
+from clerk_supabase_cli.dev_reload import Fingerprints, Reloader, fingerprints, function_names
+from clerk_supabase_cli.dev_state import RunningStack
+from clerk_supabase_cli.dev_stream import Stream
+from clerk_supabase_cli.event_command import LOCAL_SECRET
+from clerk_supabase_cli.migrations import read_migrations
+from clerk_supabase_cli.ministack import REGION
+from clerk_supabase_cli.processes import LocalStackError, last_lines
+from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.stack import LocalStack
+from clerk_supabase_cli.token_mint import SigningKey
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# When `make dev` was typed, in seconds since 1970, so that what it installs first counts too.
+STARTED_VARIABLE: Final = "CLERK_SUPABASE_STARTED"
+_LOOK_SECONDS: Final = 0.3
+
+
+def _port(option: str, default: int, what: str) -> Callable[[Command], Command]:
+    return click.option(
+        option, default=default, show_default=True, type=click.IntRange(0, 65535), help=f"Of {what}; 0: a free one."
+    )
+
+
+@click.command("dev")
+@_port("--port", 4566, "the emulated AWS")
+@_port("--clerk-port", 4567, "the stand-in for Clerk's Backend API")
+@_port("--frontend-port", 4568, "the stand-in for Clerk's Frontend API, which issues session tokens")
+@click.option(
+    "--database-url",
+    help="Sync into this database, with the migrations applied, rather than into a new one of this machine.",
+)
+@click.option(
+    "--webhook-secret",
+    envvar="CLERK_WEBHOOK_SIGNING_SECRET",
+    default=LOCAL_SECRET,
+    help="Signing secret of the webhooks that arrive.  [env: CLERK_WEBHOOK_SIGNING_SECRET]",
+)
+@click.option("--containers", is_flag=True, help="Let containers of this machine reach it too, such as `sam local`'s.")
+def dev_command(
+    *, port: int, clerk_port: int, frontend_port: int, database_url: str | None, webhook_secret: str, containers: bool
+) -> None:
+    """Keep the whole stack running on this machine until Ctrl-C, and show what it does.
+
+    Code that changes is in use from the next event on, new migrations are applied. The schedules of reconcile are off
+    here: the stand-in for Clerk knows nothing of the webhooks you send.
+    """
+    started = float(os.environ.get(STARTED_VARIABLE) or time.time())
+    # Also where a shell started it in the background, with Ctrl-C ignored; and whoever ends it ends it properly.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    root = find_root()
+    url_of_functions = None if database_url is None else _checked(database_url, root)
+    known = fingerprints(root)
+    with LocalStack(
+        root,
+        worker_url=url_of_functions,
+        session_url=url_of_functions,
+        port=port,
+        clerk_port=clerk_port,
+        frontend_port=frontend_port,
+        webhook_secret=webhook_secret,
+        containers=containers,
+        signing_key=SigningKey.of_checkout(root),
+        progress=_say,
+    ) as stack:
+        running = _described(stack, url_of_functions or stack.database_url)
+        running.save(root)
+        try:
+            _introduce(stack, running, is_embedded=database_url is None)
+            click.echo(f"\nready, {time.time() - started:.0f} s after the start; Ctrl-C ends it\n")
+            _watch(root, stack, running, known=known, is_embedded=database_url is None)
+        finally:
+            running.forget(root)
+
+
+def _watch(root: Path, stack: LocalStack, running: RunningStack, *, known: Fingerprints, is_embedded: bool) -> None:
+    console = Console()
+    stream = Stream(
+        stack,
+        running.database_url,
+        console,
+        {physical: name for name, physical in function_names(stack).items()},
+    )
+    reloader = Reloader(root, stack, console, known=known, database_url=running.database_url if is_embedded else None)
+    try:
+        while True:
+            reloader.look()
+            stream.show_what_is_new()
+            if not stack.ministack.running:
+                raise LocalStackError(f"the emulated AWS has ended:\n{last_lines(stack.ministack.log, 20)}")
+            time.sleep(_LOOK_SECONDS)
+    except KeyboardInterrupt:
+        click.echo()
+
+
+def _described(stack: LocalStack, database_url: str) -> RunningStack:
+    return RunningStack(
+        process_id=os.getpid(),
+        webhook_url=stack.webhook_url,
+        session_url=stack.session_url,
+        webhook_secret=stack.webhook_secret,
+        database_url=database_url,
+        aws_endpoint_url=stack.ministack.endpoint,
+        clerk_api_url=stack.clerk.url,
+        clerk_secret_key=stack.clerk.answers.key,
+        logs=str(stack.logs),
+    )
+
+
+def _introduce(stack: LocalStack, running: RunningStack, *, is_embedded: bool) -> None:
+    # The password of somebody's database is not for a screen.
+    database = running.database_url if is_embedded else _without_password(running.database_url)
+    issuer = stack.frontend.issuer
+    click.echo(
+        f"""
+webhook URL     {running.webhook_url}
+session URL     {running.session_url}
+signing secret  {running.webhook_secret}
+database        {database}
+emulated AWS    {running.aws_endpoint_url}
+Clerk's API     {running.clerk_api_url}, a stand-in without users; its key is {running.clerk_secret_key}
+tokens of       {issuer}: clerk-supabase token mint --user user_1 --issuer {issuer}
+logs            {running.logs}
+
+An event:        clerk-supabase event user.created --send
+Clerk's events:  clerk webhooks listen --forward-to {running.webhook_url}
+For the other commands, in another terminal:
+
+export DATABASE_URL='{database}' CLERK_SUPABASE_STACK={stack.name}
+export AWS_ENDPOINT_URL={running.aws_endpoint_url} AWS_REGION={REGION} AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
+export CLERK_API_URL={running.clerk_api_url} CLERK_SECRET_KEY={running.clerk_secret_key}"""
+    )
+
+
+def _say(step: str, seconds: float | None) -> None:
+    if seconds is not None:
+        click.echo(f"{step} ({seconds:.1f} s)")
+
+
+# A database of somebody else's
+
+
+def _checked(url: str, root: Path) -> str:
+    """The URL as the functions need it. Raises DatabaseFailed and LocalStackError unless they can work with it."""
+    type_this = "clerk-supabase migrate --database-url ..."
+    with open_database(url) as database:
+        known = database.execute("select to_regclass('clerk_sync.migrations')").fetchone()
+        if known == (None,):
+            raise LocalStackError(f"this database has none of the migrations; type: {type_this}")
+        applied = {name for (name,) in database.execute("select name from clerk_sync.migrations")}
+    if missing := [migration.name for migration in read_migrations(root) if migration.name not in applied]:
+        raise LocalStackError(f"this database lacks {', '.join(missing)}; type: {type_this}")
+    url = _with_certificate(url, root)
+    store = Store(_Fixed(url))
+    try:
+        store.check()
+    except Retryable as error:
+        raise LocalStackError(
+            f"the functions could not use this database: {error}; they check its certificate: put the database's CA "
+            "into layers/shared/ca, or add ?sslmode=require to the URL"
+        ) from error
+    finally:
+        store.close()
+    return url
+
+
+class _Fixed:
+    """A connection string that never changes."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def value(self) -> str:
+        return self._url
+
+    def changed(self) -> bool:
+        return False
+
+
+def _with_certificate(url: str, root: Path) -> str:
+    """The URL with the CA of layers/shared/ca, unless it says itself how to check the server."""
+    given = conninfo_to_dict(url)
+    authorities = [file for file in (root / "layers" / "shared" / "ca").glob("*") if not file.name.startswith(".")]
+    if len(authorities) != 1 or "sslrootcert" in given or "sslmode" in given:
+        return url
+    separator = "&" if urlsplit(url).query else "?"
+    return f"{url}{separator}{urlencode({'sslrootcert': authorities[0]}, quote_via=quote)}"
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":...@")).geturl()

@@ -1,0 +1,255 @@
+"""`clerk-supabase dev`: what a developer types and sees, with a database that was there and code that changes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+import psycopg
+import pytest
+
+from clerk_supabase_cli.deliveries import sign
+from clerk_supabase_cli.event_command import LOCAL_SECRET
+from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
+from clerk_supabase_cli.ministack import REGION
+from clerk_supabase_cli.postgres import EmbeddedPostgres
+from clerk_supabase_cli.processes import Guard
+from clerk_supabase_cli.tools import TOOLS_VARIABLE, Tools
+from tests.polling import eventually
+
+COMMAND = Path(sys.executable).with_name("clerk-supabase")
+SYNC = "layers/shared/clerk_supabase/sync.py"
+SAYS_THE_OUTCOME = "logger.info(answer,"
+ADA = "user_2Sample000000000000000000A"
+
+
+@dataclass(frozen=True)
+class Developer:
+    """Somebody at two terminals: `dev` runs in one, they type into the other."""
+
+    checkout: Path
+    process: subprocess.Popen[bytes]
+    screen: Path
+    database_url: str
+
+    def sees(self, wanted: str) -> str:
+        """Waits until a line matches; returns it."""
+
+        def line() -> str:
+            return next((line for line in self.screen.read_text().splitlines() if re.search(wanted, line)), "")
+
+        return eventually(line, bool, seconds=90)
+
+    def types(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return clerk_supabase(self.checkout, *arguments)
+
+    def edits(self, path: str, change: Callable[[str], str]) -> None:
+        file = self.checkout / path
+        file.write_text(change(file.read_text()))
+
+    def invokes(self, function: str, event: bytes) -> None:
+        endpoint = self.sees("^emulated AWS ").split()[-1]
+        account = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": REGION}
+        functions: Any = boto3.client("lambda", endpoint_url=endpoint, **account)  # type: ignore[call-overload] # names
+        answer = functions.invoke(FunctionName=f"clerk-supabase-sync-dev-{function}", Qualifier="live", Payload=event)
+        assert "FunctionError" not in answer, answer["Payload"].read()
+
+    def names(self) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.database_url) as database:
+            query = "select first_name, last_name from public.users where clerk_id = %s"
+            return database.execute(query, [ADA]).fetchall()
+
+
+def clerk_supabase(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([COMMAND, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what `dev` deploys and watches, so that a test may edit it."""
+    copy = tmp_path_factory.mktemp("checkout")
+    for folder in ("functions", "layers", "sql", "events"):
+        shutil.copytree(root / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(root / "template.yaml", copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    with EmbeddedPostgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def developer(
+    root: Path, checkout: Path, postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Developer]:
+    url = f"{postgres.url()}?sslmode=disable"
+    prepare_plain_postgres(url, root)
+    assert list(migrate(url, root))
+    screen = tmp_path_factory.mktemp("terminal") / "screen"
+    ports = ["--port=0", "--clerk-port=0", "--frontend-port=0"]
+    environment = os.environ | {TOOLS_VARIABLE: str(Tools.of(root).folder), "PYTHONUNBUFFERED": "1"}
+    with Guard() as guard:
+        process = guard.start(
+            [str(COMMAND), "dev", f"--database-url={url}", *ports], log=screen, env=environment, cwd=checkout
+        )
+        developer = Developer(checkout, process, screen, url)
+        developer.sees("^ready, ")
+        yield developer
+
+
+def test_it_says_where_everything_is_and_how_long_it_took(developer: Developer) -> None:
+    assert re.fullmatch(r"ready, \d+ s after the start; Ctrl-C ends it", developer.sees("^ready, "))
+    assert developer.sees("^webhook URL ").endswith("/webhooks/clerk")
+    assert developer.sees("^signing secret ").split()[-1].startswith("whsec_")
+    assert "clerk webhooks listen --forward-to http://127.0.0.1:" in developer.sees("^Clerk's events:")
+
+
+def test_the_password_of_a_database_that_was_given_is_not_shown(
+    developer: Developer, postgres: EmbeddedPostgres
+) -> None:
+    assert f"postgres:...@127.0.0.1:{postgres.port}/" in developer.sees("^database ")
+    assert postgres.password not in developer.screen.read_text()
+
+
+def test_an_event_that_is_sent_is_answered_applied_and_shown_on_its_way(developer: Developer) -> None:
+    sent = developer.types("event", "user.created", "--send")
+
+    assert (sent.returncode, sent.stdout.splitlines()[-1]) == (0, "202 accepted")
+    [svix_id] = re.findall(r"msg_\w+", sent.stdout)
+    assert re.search(rf" ingest +accepted +user\.created {ADA} +{svix_id}$", developer.sees(f"ingest .*{svix_id}"))
+    assert re.search(
+        rf" sync +created +user\.created {ADA} +.* after it happened +{svix_id}$", developer.sees(f"sync .*{svix_id}")
+    )
+    assert developer.names() == [("Ada", None)]
+
+
+def test_an_update_is_shown_with_the_columns_that_changed(developer: Developer) -> None:
+    developer.types("event", "user.created", "--send")
+    sent = developer.types("event", "user.updated", "--send")
+
+    [svix_id] = re.findall(r"msg_\w+", sent.stdout)
+    assert "last_name, public_metadata, username" in developer.sees(f"sync .*{svix_id}")
+    assert developer.names() == [("Ada", "Lovelace")]
+
+
+def test_an_event_that_is_refused_is_shown_with_the_reason(developer: Developer) -> None:
+    sent = developer.types("event", "user.created", "--send", "--secret", "whsec_bm90IHRoZSBzZWNyZXQ=")
+
+    assert (sent.returncode, sent.stdout.splitlines()[-1]) == (1, "401 unauthorized")
+    assert "reason: no signature matches" in developer.sees("webhook refused")
+
+
+def test_an_event_that_nobody_can_apply_is_shown_as_parked_with_the_reason(developer: Developer) -> None:
+    request = sign({"type": "user.updated", "data": {}}, LOCAL_SECRET)
+    url = developer.sees("^webhook URL ").split()[-1]
+
+    assert (
+        httpx.post(url, content=request.body, headers=dict(request.headers), timeout=60, trust_env=False).status_code
+        == 202
+    )
+
+    line = developer.sees(f"ingest .*{request.headers['svix-id']}")
+    assert "event parked  reason: data.id is missing" in line
+
+
+def test_retries_and_comparisons_are_shown(developer: Developer) -> None:
+    developer.invokes("retry", (developer.checkout / "events" / "retry.json").read_bytes())
+    assert "attempt: 3" in developer.sees(r" retry +sent back .*msg_2SampleDead1$")
+
+    developer.invokes("reconcile", b'{"mode": "full", "dry_run": true}')
+    assert "mode: full" in developer.sees(" reconcile +run complete ")
+
+
+def test_an_event_can_be_sent_to_any_address(developer: Developer) -> None:
+    url = developer.sees("^webhook URL ").split()[-1]
+    assert developer.types("event", "user.created", "--url", url).stdout.splitlines()[-1] == "202 accepted"
+
+    unanswered = developer.types("event", "user.created", "--url", "http://127.0.0.1:9/webhooks/clerk")
+    assert unanswered.returncode == 1
+    assert "nobody answered at http://127.0.0.1:9/webhooks/clerk" in unanswered.stderr
+
+
+def test_code_that_does_not_load_is_shown_and_what_mends_it_runs_from_the_next_event_on(developer: Developer) -> None:
+    before = (developer.checkout / SYNC).read_text()
+
+    developer.edits(SYNC, lambda text: f"{text}\ndef broken(:\n")
+    developer.sees("reload .*would not load, the code before goes on:")
+    assert developer.sees("SyntaxError: ")
+    sent = developer.types("event", "user.created", "--send")
+    assert sent.returncode == 0
+    [svix_id] = re.findall(r"msg_\w+", sent.stdout)
+    assert "changed code" not in developer.sees(f"sync .*{svix_id}")
+
+    developer.edits(SYNC, lambda _: before.replace(SAYS_THE_OUTCOME, 'logger.info(f"changed code: {answer}",'))
+    developer.sees(r"reload +sync\.py: ingest, sync, .*, from the next event on")
+    sent = developer.types("event", "user.updated", "--send")
+    [svix_id] = re.findall(r"msg_\w+", sent.stdout)
+    assert "changed code: " in developer.sees(f"sync .*{svix_id}")
+
+
+def test_changed_code_of_one_function_leaves_the_others_alone(developer: Developer) -> None:
+    developer.edits("functions/ingest/handler.py", lambda text: f"{text}\n\n# edited")
+
+    assert developer.sees(r"reload +functions/ingest/handler\.py: ingest in .*, from the next event on")
+
+
+def test_a_new_migration_for_a_database_that_was_given_is_left_to_the_developer(developer: Developer) -> None:
+    (developer.checkout / "sql" / "migrations" / "0999_of_a_test.sql").write_text("select 1;\n")
+
+    assert "clerk-supabase migrate --database-url" in developer.sees(r"reload +0999_of_a_test\.sql")
+
+
+def test_what_only_a_deployment_brings_in_is_said(developer: Developer) -> None:
+    developer.edits("template.yaml", lambda text: f"{text}\n# edited")
+
+    assert "start it again" in developer.sees(r"reload +template\.yaml changed")
+
+
+def test_ctrl_c_ends_all_that_it_started(developer: Developer) -> None:
+    logs = Path(developer.sees("^logs ").split()[-1])
+    endpoint = developer.sees("^emulated AWS ").split()[-1]
+    assert logs.is_dir()
+
+    developer.process.send_signal(signal.SIGINT)
+
+    assert developer.process.wait(60) == 0
+    assert not logs.exists()
+    sent = developer.types("event", "user.created", "--send")
+    assert sent.returncode == 1
+    assert "no stack of this checkout runs: start one in another terminal with `make dev`" in sent.stderr
+    assert "nobody answered" in developer.types("event", "user.created", "--url", endpoint).stderr
+
+
+def test_a_database_without_the_migrations_is_refused_with_what_to_type(
+    postgres: EmbeddedPostgres, checkout: Path
+) -> None:
+    refused = clerk_supabase(checkout, "dev", "--database-url", postgres.create_database("empty"))
+
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("clerk-supabase: this database has none of the migrations; type: clerk-supabase")
+
+
+def test_a_database_whose_certificate_cannot_be_checked_is_refused_with_what_to_do(
+    root: Path, postgres: EmbeddedPostgres
+) -> None:
+    url = postgres.create_database("migrated")
+    prepare_plain_postgres(url, root)
+    assert list(migrate(url, root))
+
+    refused = clerk_supabase(root, "dev", "--database-url", url)
+
+    assert refused.returncode == 1
+    assert "put the database's CA into layers/shared/ca, or add ?sslmode=require" in refused.stderr
+    assert postgres.password not in refused.stderr

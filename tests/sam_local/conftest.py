@@ -1,0 +1,134 @@
+"""A copy of the checkout where the README's commands are typed, beside `clerk-supabase dev`, with an engine."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from clerk_supabase_cli.dev_state import RunningStack, running_stack
+from clerk_supabase_cli.processes import Guard, last_lines
+from clerk_supabase_cli.tools import lambda_architecture
+from tests.polling import eventually
+from tests.sam_local.base_image import import_base_image
+from tests.sam_local.engine import NoEngine, container_engine
+
+IMAGE = f"public.ecr.aws/lambda/python:3.13-{lambda_architecture()}"
+IS_INTEL = lambda_architecture() == "x86_64"
+# Whatever AWS account or SAM settings the caller has.
+FOREIGN = ("AWS_", "SAM_", "LAYER_", "DATABASE_URL", "CLERK_")
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Where the README's commands are typed."""
+
+    folder: Path
+    environment: Mapping[str, str]
+    readme: str
+
+    def command(self, part: str) -> str:
+        """The README's command that has *part* in it, as it is typed on this machine."""
+        block = next(
+            each for each in re.findall(r"```sh\n(.*?)```", self.readme, re.DOTALL) if "sam local invoke" in each
+        )
+        lines = [line.partition("   # ")[0] for line in block.replace("\\\n", "").splitlines()]
+        found: str
+        [found] = [line for line in lines if part in line]
+        if IS_INTEL:
+            found = re.sub(
+                r"\bsam (build|local start-api|local invoke \w+)", r"\g<0> --config-file events/x86_64.toml", found
+            )
+        return found
+
+    def types(self, command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-o", "pipefail", "-c", command],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=180,
+        )
+
+    @property
+    def stack(self) -> RunningStack:
+        return running_stack(self.folder)
+
+    def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.stack.database_url) as database:
+            return database.execute(query.encode(), parameters).fetchall()
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[str]:
+    """An engine's address. Where none can be had, nothing of this tier is run, and that is said."""
+    try:
+        with container_engine() as host:
+            yield host
+    except NoEngine as reason:
+        pytest.exit(f"SAM LOCAL WAS NOT TESTED: {reason}", returncode=0)
+
+
+@pytest.fixture(scope="session")
+def terminal(engine: str, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+    folder = _copy(root, tmp_path_factory.mktemp("checkout"))
+    scratch = tmp_path_factory.mktemp("scratch")
+    tools = root / ".tools"
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    search_path = [tools / "sam" / "bin", tools / "uv" / "bin", *os.environ["PATH"].split(os.pathsep)]
+    environment = inherited | {
+        "PATH": os.pathsep.join(map(str, search_path)),
+        "DOCKER_HOST": engine,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "SAM_CLI_TELEMETRY": "0",
+        "SAM_LAYER_CACHE_BASEDIR": str(scratch),
+        # The image is made here, and has this machine's Python.
+        "LAYER_PYTHON": str(tools / "lambda" / "bin" / "python"),
+        **({"LAYER_PLATFORM": "x86_64-manylinux_2_28"} if IS_INTEL else {}),
+    }
+    terminal = Terminal(folder, environment, (root / "README.md").read_text())
+    with Guard() as guard:
+        logs = guard.folder("sam-local-logs-")
+        build = guard.start(
+            ["bash", "-c", terminal.command("sam build")], log=logs / "build", env=environment, cwd=folder
+        )
+        dev = guard.start(
+            [str(folder / ".venv" / "bin" / "clerk-supabase"), "dev", "--containers"],
+            log=logs / "dev",
+            env=environment | {"PYTHONUNBUFFERED": "1"},
+            cwd=folder,
+        )
+        import_base_image(tools / "lambda", IMAGE, engine)
+        guard.finish(build, log=logs / "build")
+
+        def is_ready() -> str:
+            assert dev.poll() is None, last_lines(logs / "dev", 30)
+            return (logs / "dev").read_text()
+
+        eventually(is_ready, lambda said: "\nready, " in said, seconds=150)
+        yield terminal
+
+
+def _copy(root: Path, folder: Path) -> Path:
+    for name in ("functions", "layers", "sql", "events"):
+        shutil.copytree(root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(root / "template.yaml", folder)
+    for name in ("samconfig.toml", "events/x86_64.toml"):
+        # The one difference: an image that was made here is nowhere to be pulled from.
+        text = (root / name).read_text()
+        (folder / name).write_text(re.sub(r"(\[default\.local_\w+\.parameters\])", r"\1\nskip_pull_image = true", text))
+    for name in (".venv", ".tools"):
+        (folder / name).symlink_to(root / name)
+    return folder

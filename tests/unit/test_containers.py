@@ -1,0 +1,65 @@
+"""The way of containers to the local stack: for them, and for nobody else."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from clerk_supabase_cli.containers import let_containers_in, relayed
+from clerk_supabase_cli.processes import LocalStackError
+
+# Another address of this machine stands for that on Docker's bridge.
+BRIDGE = "127.0.0.2"
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux answers on all of 127.0.0.0/8")
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Where something listens on 127.0.0.1 that answers once, with what it was told."""
+
+    def answer() -> None:
+        # Closed in the end, whether anybody came or not.
+        with contextlib.suppress(OSError), server.accept()[0] as connection:
+            while chunk := connection.recv(1024):
+                connection.sendall(chunk.upper())
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=answer, daemon=True).start()
+        yield server.getsockname()[1]
+
+
+def ask(port: int, question: bytes) -> bytes:
+    with socket.create_connection((BRIDGE, port), timeout=10) as connection:
+        connection.sendall(question)
+        connection.shutdown(socket.SHUT_WR)
+        return connection.makefile("rb").read()
+
+
+def test_what_a_container_sends_arrives_and_is_answered(port: int) -> None:
+    with relayed(BRIDGE, IPv4Network("127.0.0.0/8"), [port]):
+        assert ask(port, b"who is there" * 10_000) == b"WHO IS THERE" * 10_000
+
+
+def test_who_is_not_on_the_bridge_is_not_let_through(port: int) -> None:
+    with relayed(BRIDGE, IPv4Network("172.17.0.0/16"), [port]), contextlib.suppress(ConnectionResetError):
+        assert ask(port, b"who is there") == b""
+
+
+def test_nothing_is_left_listening(port: int) -> None:
+    with relayed(BRIDGE, IPv4Network("127.0.0.0/8"), [port]):
+        pass
+    with pytest.raises(ConnectionRefusedError):
+        ask(port, b"who is there")
+
+
+def test_without_docker_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(LocalStackError, match="install Docker, or leave out --containers"), let_containers_in([1]):
+        pass
