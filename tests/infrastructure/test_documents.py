@@ -44,7 +44,6 @@ SUPABASE = {("db", "push"), ("migration", "repair", "--status", "applied")}
 # The test that really does what is typed, the fixture of the deployed stack, or CI's script. Whatever a document names
 # is here or in ONLY_HELD.
 DONE_FOR_REAL = {
-    "clerk-supabase dev": "stack",
     "clerk-supabase doctor": "test_a_stack_that_is_in_use_is_well",
     "clerk-supabase event": "test_a_freshly_signed_event_is_accepted_by_the_ingest_function",
     "clerk-supabase explain": "test_an_event_is_parked_listed_replayed_applied_and_settled",
@@ -68,8 +67,10 @@ DONE_FOR_REAL = {
     "make check": ".ci/run",
     "make cost": "test_the_document_says_what_follows_from_the_figures",
     "make demo": ".ci/run",
+    "make dev": "test_it_says_where_everything_is_and_how_long_it_took",
     "make licenses": "test_all_that_ships_has_a_licence_that_is_wanted_and_the_document_lists_it",
     "make outside": ".ci/run",
+    "make sam-local": ".ci/run",
     "make sbom": "test_the_bill_of_materials_lists_what_lies_in_the_layer_and_nothing_else",
     "make setup": "stack",
     "make test": ".ci/run",
@@ -77,6 +78,7 @@ DONE_FOR_REAL = {
     "psql -c": "test_a_query_that_is_typed_into_psql_runs",
     "sam build": "stack",
     "sam deploy": "stack",
+    "sam local": "test_a_sample_event_goes_through_ingest_in_a_container_and_becomes_a_row",
     "supabase db": "test_supabase_db_push_makes_what_migrate_makes",
     "supabase migration": "test_after_migrate_supabase_is_told_what_is_applied",
 }
@@ -87,7 +89,6 @@ ONLY_HELD = {
     "make lock": "asks the package index; what it wrote is checked by `make check`",
     "make simulate": "as long as one likes; the command it calls is tested",
     "sam deploy --guided": "asks questions; without --guided it is done for real",
-    "sam local": "needs Docker; the same events are given to the same handlers by tests/deployed/test_local_invoke.py",
 }
 _MOVED = "test_afterwards_each_user_has_their_own_rows_by_their_clerk_id"
 # Who runs the blocks that are no shell text, by document and heading. A block without a language is what is printed.
