@@ -26,6 +26,8 @@ class GuidedStack:
     def __init__(self, stack: LocalStack, root: Path, folder: Path) -> None:
         self.shared = stack
         self.name = NAME
+        self.waiting: list[SignedRequest] = []
+        """Accepted, and in a queue when the stack was deleted."""
         self._folder = folder
         self._sam = str(Tools.of(root).sam)
         self.build = stack._build_folder / "template.yaml"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from tests.deployed.guided import GuidedStack
 from tests.integration.parked import Command
 from tests.polling import eventually
 
+PRODUCTION = "clerk-supabase-sync"
 QUEUES = ("SyncQueueUrl", "SyncDeadLetterQueueUrl", "ParkedQueueUrl")
 
 
@@ -62,7 +64,7 @@ def events_flowing(guided: GuidedStack) -> Iterator[list[SignedRequest]]:
         return guided.post(request).status_code == 202
 
     def send() -> None:
-        while not over.is_set():
+        while not over.wait(0.3):  # not a flood, which would keep the machine from deploying
             request = guided.sign()
             sent.append(request)
             eventually(partial(accepted, request), bool)
@@ -101,11 +103,14 @@ def test_the_dashboard_is_there_and_shows_the_stack(guided: GuidedStack) -> None
 def test_no_event_is_lost_while_the_stack_is_updated(guided: GuidedStack) -> None:
     with events_flowing(guided) as sent:
         eventually(lambda: len(sent), lambda count: count > 3)
-        guided.update({"MaxBodyBytes": "900000", "LogRetentionDays": "7"})
+        guided.update({"MaxBodyBytes": "900000", "AlarmEmail": "ops@example.test"})
         reached = len(sent)
         eventually(lambda: len(sent), lambda count: count > reached + 3)
 
     assert guided.status == "UPDATE_COMPLETE"
+    [topic] = guided.client("sns").list_subscriptions()["Subscriptions"]
+    alarms = guided.client("cloudwatch").describe_alarms(AlarmNamePrefix=guided.name)["MetricAlarms"]
+    assert {action for alarm in alarms for action in alarm["AlarmActions"]} == {topic["TopicArn"]}
     limit = guided.client("lambda").get_function_configuration(FunctionName=f"{guided.name}-ingest", Qualifier="live")
     assert limit["Environment"]["Variables"]["MAX_BODY_BYTES"] == "900000"
     assert eventually(lambda: guided.applied(sent), lambda applied: len(applied) == len(sent))
@@ -138,6 +143,7 @@ def test_a_stack_that_is_deleted_keeps_the_events_it_had_accepted(guided: Guided
     for mapping in functions.list_event_source_mappings(FunctionName=f"{guided.name}-sync:live")["EventSourceMappings"]:
         functions.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
     waiting = guided.sign()
+    guided.waiting.append(waiting)
     assert guided.post(waiting).status_code == 202
 
     guided.sam("delete", "--no-prompts", f"--stack-name={guided.name}", "--region=us-east-1")
@@ -152,3 +158,30 @@ def test_a_stack_that_is_deleted_keeps_the_events_it_had_accepted(guided: Guided
         for name in QUEUES
     }
     assert [each["Attributes"]["ApproximateNumberOfMessages"] for each in depths.values()] == ["1", "0", "0"]
+
+
+def test_a_new_stack_takes_up_the_events_that_a_deleted_one_kept(guided: GuidedStack, root: Path) -> None:
+    guide = (root / "docs" / "deploy.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```json\n(.*?)^```$", guide, flags=re.DOTALL | re.MULTILINE)
+    kept, to_import = [json.loads(block.replace(PRODUCTION, guided.name)) for block in blocks]
+    sqs, cloudformation = guided.client("sqs"), guided.client("cloudformation")
+    for each in to_import:
+        name = each["ResourceIdentifier"]["QueueUrl"].rpartition("/")[2]
+        each["ResourceIdentifier"]["QueueUrl"] = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+    cloudformation.create_change_set(
+        StackName=guided.name,
+        ChangeSetName="kept",
+        ChangeSetType="IMPORT",
+        TemplateBody=json.dumps(kept),
+        ResourcesToImport=to_import,
+    )
+    cloudformation.get_waiter("change_set_create_complete").wait(StackName=guided.name, ChangeSetName="kept")
+    cloudformation.execute_change_set(StackName=guided.name, ChangeSetName="kept")
+    eventually(lambda: guided.status, lambda status: status == "IMPORT_COMPLETE")
+
+    # With secrets that are there already, by ARN, so that what waited is applied at once.
+    guided.update(
+        {"WebhookSecretArn": guided.shared.webhook_secret_arn, "DatabaseSecretArn": guided.shared.database_secret_arn}
+    )
+
+    eventually(lambda: guided.applied([guided.waiting[0]]), bool)
