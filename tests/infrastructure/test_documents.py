@@ -1,4 +1,4 @@
-"""docs/*.md that an operator follows: no command, option, parameter or output that does not exist."""
+"""What an operator follows: no command, option, parameter or output that does not exist."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from clerk_supabase_cli.tools import Tools
 from tests.infrastructure.template import Template
 from tests.infrastructure.test_template import WITH_A_REVISION
 
-DOCS = Path(__file__).parents[2] / "docs"
-FOLLOWED = ("runbook.md", "deploy.md")
+ROOT = Path(__file__).parents[2]
+README_ON_DEPLOYMENT = "README.md"
+FOLLOWED = ("docs/runbook.md", "docs/deploy.md", README_ON_DEPLOYMENT)
 
 # What the AWS CLI adds to the services' own operations and options.
 # https://docs.aws.amazon.com/cli/latest/reference/logs/tail.html
@@ -36,7 +37,11 @@ PLAIN = {"export", "mkdir", "cp", "git"}
 
 
 def text(document: str) -> str:
-    return (DOCS / document).read_text(encoding="utf-8")
+    whole = (ROOT / document).read_text(encoding="utf-8")
+    if document != README_ON_DEPLOYMENT:
+        return whole
+    [section] = re.findall(r"^## Deploy it\n.*?(?=^## )", whole, flags=re.MULTILINE | re.DOTALL)
+    return str(section).replace(".venv/bin/", "")
 
 
 def shell_commands(*documents: str) -> list[str]:
@@ -46,7 +51,8 @@ def shell_commands(*documents: str) -> list[str]:
         for document in documents
         for block in re.findall(r"^```sh\n(.*?)^```$", text(document), flags=re.MULTILINE | re.DOTALL)
     ]
-    return [part.strip() for block in blocks for line in block.splitlines() for part in line.split("&&")]
+    lines = [line.partition("  #")[0] for block in blocks for line in block.splitlines()]
+    return [part.strip() for line in lines for part in line.split("&&")]
 
 
 def of_program(name: str) -> list[Any]:
@@ -124,14 +130,14 @@ def test_what_the_guide_calls_a_parameter_or_an_output_is_one(root: Path, monkey
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     template = Template(root)
     known = template.source["Parameters"].keys() | template.transformed["Outputs"].keys()
-    named = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)`", text("deploy.md")))
+    named = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)`", text("docs/deploy.md")))
     assert {"DatabaseCaFile", "AlarmEmail", "WebhookUrl", "DashboardUrl", "WebhookSecretArn"} <= named
     assert named <= known
 
 
 def test_the_guide_says_which_parameters_want_a_revision() -> None:
-    assert not [name for name in WITH_A_REVISION if f"`{name}`" not in text("deploy.md")]
-    assert "`Revision`" in text("deploy.md")
+    assert not [name for name in WITH_A_REVISION if f"`{name}`" not in text("docs/deploy.md")]
+    assert "`Revision`" in text("docs/deploy.md")
 
 
 def test_no_document_asks_for_a_secret_on_the_command_line() -> None:
