@@ -33,7 +33,7 @@ INTERPRETER := $(shell $(PYTHON) -c 'import sys, zlib; \
 	$(if $(INTERPRETER),,$(error `$(PYTHON)` does not run: install Python 3.11 or later, or name one: make PYTHON=python3.12))
 	$(if $(filter old,$(INTERPRETER)),$(error `$(PYTHON)` is older than 3.11: install a later one, or name it: make PYTHON=python3.12))
 	$(if $(filter bare,$(INTERPRETER)),$(error `$(PYTHON)` cannot make environments: install its venv module (Debian, Ubuntu: apt install python3-venv)))
-	@rm -rf .venv .tools/uv .tools/sam .tools/ministack .tools/outside .tools/npm .tools/python-*
+	@rm -rf .venv .tools/uv .tools/sam .tools/ministack .tools/outside .tools/audit .tools/npm .tools/python-*
 	@mkdir -p .tools
 	@touch $@
 
@@ -45,7 +45,7 @@ INTERPRETER := $(shell $(PYTHON) -c 'import sys, zlib; \
 
 SYNC = $(UV) pip sync --quiet --require-hashes --only-binary :all:
 
-.tools/sam/.stamp .tools/ministack/.stamp .tools/outside/.stamp: .tools/%/.stamp: requirements/%.txt .tools/uv/.stamp
+.tools/sam/.stamp .tools/ministack/.stamp .tools/outside/.stamp .tools/audit/.stamp: .tools/%/.stamp: requirements/%.txt .tools/uv/.stamp
 	@echo "Setting up .tools/$*"
 	@$(UV) venv --quiet --allow-existing --python .tools/uv/bin/python .tools/$*
 	@$(SYNC) --python .tools/$*/bin/python $<
@@ -74,6 +74,7 @@ PACKAGES := layers/shared cli
 CLI := $(if $(wildcard .venv/.stamp-dev),.venv/.stamp-dev,.venv/.stamp-cli)
 DEV := .venv/.stamp-dev
 LOCAL_STACK := .tools/sam/.stamp .tools/ministack/.stamp
+AUDIT := .tools/audit/.stamp
 
 .PHONY: setup
 setup: $(CLI) $(LOCAL_STACK) ## Install what the demo and the `clerk-supabase` command need
@@ -83,7 +84,7 @@ demo: setup ## Deploy to an emulated AWS on this machine, send webhooks, show th
 	@$(WITH_UV) .venv/bin/clerk-supabase demo
 
 # Several processes, because tests of the deployed stack mostly wait: they come first, and the others meanwhile.
-test: $(DEV) $(LOCAL_STACK) ## Run the tests (ARGS="..." for pytest)
+test: $(DEV) $(LOCAL_STACK) $(AUDIT) ## Run the tests (ARGS="..." for pytest)
 	@$(WITH_UV) .venv/bin/pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 # Not for every `make test`: it installs 400 MB and needs Linux on x86-64 and pgbouncer. Some of what sync does with the
@@ -98,8 +99,12 @@ simulate: $(CLI) ## Try random schedules of webhooks, crashes and workers (RUNS=
 bench: $(DEV) $(LOCAL_STACK) ## Measure, as ratios to a baseline of the same run
 	@$(WITH_UV) .venv/bin/python -m tests.bench $(ARGS)
 
-.PHONY: check style types imports template sql pins
-check: style types imports template sql pins ## Run the linters and the type checker
+.PHONY: cost
+cost: $(DEV) ## Compute what AWS charges, from what was measured (ARGS=--write: anew in docs/cost.md)
+	@.venv/bin/python -m tests.bench.cost $(ARGS)
+
+.PHONY: check style types imports template sql licenses pins
+check: style types imports template sql licenses pins ## Run the linters and the type checker
 
 style: $(DEV)
 	.venv/bin/ruff check .
@@ -118,12 +123,24 @@ template: $(DEV) .tools/sam/.stamp
 sql: $(DEV)
 	.venv/bin/sqlfluff lint --disable-progress-bar sql
 
+# The supply chain: what ships, and what is known about it.
+
+licenses: $(DEV) ## Check the licences of what ships (ARGS=--write: list them anew in docs/licenses.md)
+	.venv/bin/python -m tests.supply.licenses $(ARGS)
+
+.PHONY: sbom audit
+sbom: $(DEV) $(AUDIT) ## Write the bill of materials of the layer that `sam build` made
+	@.venv/bin/python -m tests.supply.bill $(ARGS)
+
+audit: $(DEV) $(AUDIT) ## Look for known vulnerabilities in what is pinned (ARGS=--strict: fail without a network)
+	@.venv/bin/python -m tests.supply.audit $(ARGS)
+
 # Pins: every version and hash that gets installed. A pin stays until its source excludes it; `make lock UPGRADE=1` moves all.
 
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url $(if $(UPGRADE),--upgrade)
 LAYER_PINS := layers/shared/requirements.txt
-PINS := $(LAYER_PINS) $(patsubst %,requirements/%.txt,uv cli dev sam ministack outside)
+PINS := $(LAYER_PINS) $(patsubst %,requirements/%.txt,uv cli dev sam ministack outside audit)
 
 # $(1): where the results go, "" or a folder with a copy of them. The layer decides the versions the others share.
 define compile_pins
@@ -132,7 +149,7 @@ define compile_pins
 	@$(COMPILE) $(PACKAGES:=/pyproject.toml) --constraints $(LAYER_PINS) --output-file $(1)requirements/cli.txt >/dev/null
 	@$(COMPILE) requirements/dev.in $(PACKAGES:=/pyproject.toml) --constraints requirements/cli.txt \
 		--output-file $(1)requirements/dev.txt >/dev/null
-	@for tool in uv sam ministack outside; do \
+	@for tool in uv sam ministack outside audit; do \
 		$(COMPILE) requirements/$$tool.in --output-file $(1)requirements/$$tool.txt >/dev/null || exit 1; \
 	done
 endef

@@ -30,6 +30,7 @@ class Region:
         self.secrets_manager: SecretsManagerClient = aws.secrets_manager()
         self.secret_reads: list[str] = []
         self.sqs.meta.events.register("before-parameter-build.sqs.SendMessage", _refuse_what_sqs_refuses)
+        self.sqs.meta.events.register("before-parameter-build.sqs.SendMessageBatch", _refuse_a_batch)
         self.secrets_manager.meta.events.register(
             "before-parameter-build.secretsmanager.GetSecretValue",
             lambda params, **_: self.secret_reads.append(params["SecretId"]),
@@ -122,9 +123,22 @@ def _refuse_what_sqs_refuses(params: dict[str, Any], **_: object) -> None:
         raise _refusal("InvalidParameterValue", "a body or an attribute is empty")
     if not _ALLOWED.fullmatch("".join(texts)):
         raise _refusal("InvalidMessageContents", "a character outside the allowed set")
-    names = "".join(params.get("MessageAttributes", {}))
-    if len("".join([*texts, names, "String" * (len(texts) - 1)]).encode()) > LARGEST_MESSAGE:
+    if _size(params) > LARGEST_MESSAGE:
         raise _refusal("InvalidParameterValue", "larger than 1 MiB")
+
+
+def _size(params: dict[str, Any]) -> int:
+    texts = [params["MessageBody"], *params.get("MessageAttributes", {})]
+    for value in params.get("MessageAttributes", {}).values():
+        texts += [value["DataType"], value["StringValue"]]
+    return len("".join(texts).encode())
+
+
+def _refuse_a_batch(params: dict[str, Any], **_: object) -> None:
+    for entry in params["Entries"]:
+        _refuse_what_sqs_refuses(entry)
+    if sum(_size(entry) for entry in params["Entries"]) > LARGEST_MESSAGE:
+        raise _refusal("AWS.SimpleQueueService.BatchRequestTooLong", "larger than 1 MiB together")
 
 
 # The characters of XML 1.0.

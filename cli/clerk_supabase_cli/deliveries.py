@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from svix.webhooks import Webhook
-
 
 def generate_secret() -> str:
     """A signing secret as Svix makes them: `whsec_` and the base64 of 24 random bytes."""
@@ -40,6 +38,8 @@ def sign(event: Mapping[str, Any], secret: str, *, svix_id: str = "", at: float 
 
 def sign_body(body: str, secret: str, *, svix_id: str = "", at: float | None = None) -> SignedRequest:
     """Signs any text, an event or not."""
+    from svix.webhooks import Webhook  # noqa: PLC0415 - loads a whole API client, and most commands sign nothing
+
     svix_id = svix_id or new_svix_id()
     moment = datetime.fromtimestamp(int(time.time() if at is None else at), UTC)
     headers = {

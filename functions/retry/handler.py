@@ -9,12 +9,14 @@ from clerk_supabase.queue import Queue, messages_of
 from clerk_supabase.retry import Retry
 from clerk_supabase.secrets import Secret
 from clerk_supabase.settings import RetrySettings
-from clerk_supabase.store import Store
+from clerk_supabase.store import WORKER_PATIENCE_SECONDS, Store
 from clerk_supabase.sync import Sync
 from clerk_supabase.telemetry import measured
 
 settings = RetrySettings.from_environment(os.environ)
-store = Store(Secret(aws.secrets_manager(), settings.database_secret_arn), settings.database_ca_file)
+store = Store(
+    Secret(aws.secrets_manager(), settings.database_secret_arn), settings.database_ca_file, WORKER_PATIENCE_SECONDS
+)
 retry = Retry(
     store,
     Sync(store, Parking(store), keep_private_metadata=settings.keep_private_metadata),

@@ -9,14 +9,18 @@ from clerk_supabase.clerk_http import BASE_URL, ClerkHttp
 from clerk_supabase.secrets import Secret
 from clerk_supabase.session import Session
 from clerk_supabase.settings import SessionSettings
-from clerk_supabase.store import Store
+from clerk_supabase.store import SESSION_PATIENCE_SECONDS, Store
 from clerk_supabase.telemetry import measured
 
 settings = SessionSettings.from_environment(os.environ)
 secrets_manager = aws.secrets_manager()
 session = Session(
     settings,
-    Store(Secret(secrets_manager, settings.session_database_secret_arn), settings.database_ca_file),
+    Store(
+        Secret(secrets_manager, settings.session_database_secret_arn),
+        settings.database_ca_file,
+        SESSION_PATIENCE_SECONDS,
+    ),
     ClerkHttp(Secret(secrets_manager, settings.clerk_secret_key_arn), settings.clerk_api_url or BASE_URL),
     clock_ms=lambda: time.time_ns() // 1_000_000,
 )

@@ -8,12 +8,14 @@ from clerk_supabase.parking import Parking
 from clerk_supabase.queue import Queue, messages_of
 from clerk_supabase.secrets import Secret
 from clerk_supabase.settings import SyncSettings
-from clerk_supabase.store import Store
+from clerk_supabase.store import WORKER_PATIENCE_SECONDS, Store
 from clerk_supabase.sync import Sync
 from clerk_supabase.telemetry import measured
 
 settings = SyncSettings.from_environment(os.environ)
-store = Store(Secret(aws.secrets_manager(), settings.database_secret_arn), settings.database_ca_file)
+store = Store(
+    Secret(aws.secrets_manager(), settings.database_secret_arn), settings.database_ca_file, WORKER_PATIENCE_SECONDS
+)
 sync = Sync(
     store,
     Parking(store, Queue(aws.sqs(), settings.parked_queue_url)),

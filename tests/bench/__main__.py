@@ -18,6 +18,7 @@ from tests.bench import (
     end_to_end,
     first_login,
     ingest,
+    invocations,
     outage,
     reconcile,
     row_level_security,
@@ -25,7 +26,7 @@ from tests.bench import (
     sync,
     tokens,
 )
-from tests.bench.results import Result, show
+from tests.bench.results import Result, show, write
 
 
 @click.command()
@@ -50,6 +51,7 @@ from tests.bench.results import Result, show
 @click.option("--back-fill", default=100_000, show_default=True, help="How many it fills an empty database with.")
 @click.option("--outage-events", default=10_000, show_default=True, help="How many events arrive during an outage.")
 @click.option("--deployed-events", default=400, show_default=True, help="How many the emulated AWS gets, of each kind.")
+@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the numbers there, too.")
 def main(  # noqa: PLR0917 - click passes them by name
     only: tuple[str, ...],
     schedules: int,
@@ -60,6 +62,7 @@ def main(  # noqa: PLR0917 - click passes them by name
     back_fill: int,
     outage_events: int,
     deployed_events: int,
+    file: Path | None,
 ) -> None:
     """Missing a target is no error; not being able to measure is one."""
     root = find_root(Path(__file__).parent)
@@ -78,6 +81,7 @@ def main(  # noqa: PLR0917 - click passes them by name
             "convergence": partial(convergence.measure, schedules=schedules, seed=seed, progress=status.update),
             "outage": partial(outage.measure, events=outage_events),
             "end to end": partial(end_to_end.measure, events=deployed_events),
+            "invocations": invocations.measure,
         }
         chosen = [name for name in measurements if not only or any(part in name for part in only)]
         if not chosen:
@@ -87,6 +91,8 @@ def main(  # noqa: PLR0917 - click passes them by name
             status.update(f"measuring {name}")
             results += measurements[name](root)
     show(results, console)
+    if file is not None:
+        write(results, file)
 
 
 if __name__ == "__main__":

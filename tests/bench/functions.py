@@ -9,7 +9,8 @@ import json
 import os
 import runpy
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -27,7 +28,7 @@ from tests.clock import Clock
 Event = dict[str, Any]
 Answer = dict[str, Any]
 
-_ACCOUNT: Final = {
+ACCOUNT: Final = {
     "AWS_DEFAULT_REGION": "eu-central-1",
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -71,16 +72,19 @@ class Functions:
                 answers.append(self._answer(process))
                 idle.append(process)
 
-    def work(self, seconds: float) -> None:
-        """Lets the time of the queues pass: whenever a message can be received, its function gets it.
+    def work(self, seconds: float, names: Collection[str] = ()) -> None:
+        """Lets the time of the queues pass: whenever a message can be received, its function gets it. *names*: only
+        these functions do.
 
-        The clock stands still while a function works, and jumps to the next message when none does. Ends early when
-        the queues are empty.
+        The clock is that of the wall while a function works, and jumps to the next message when none does. Ends early
+        when the queues are empty.
         """
         end = self._clock.now + seconds
         busy: dict[Connection, tuple[Function, list[SimulatedMessage]]] = {}
+        functions = [function for name, function in self._functions.items() if not names or name in names]
         while True:
-            for function in self._functions.values():
+            began = time.perf_counter()
+            for function in functions:
                 while function.idle and (batch := self._receive(function)):
                     process = function.idle.pop()
                     process.send({"Records": [message.record for message in batch]})
@@ -92,8 +96,9 @@ class Functions:
                     done = {message for message in batch if message.record["messageId"] not in failed}
                     self._sqs.queues[function.queue].delete(done)
                     function.idle.append(process)
+                self._clock.now += time.perf_counter() - began
                 continue
-            due = self._sqs.next_due()
+            due = min(self._sqs.queues[function.queue].next_due() for function in functions if function.queue)
             if due == float("inf"):
                 return
             if due > end:
@@ -154,24 +159,10 @@ def _serve(parent: Connection, handler: Path, secrets: Mapping[str, str], settin
     """One process: says when it is ready, then answers events until its parent hangs up."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
-    os.environ |= _ACCOUNT | dict(settings)
+    os.environ |= ACCOUNT | dict(settings)
     # CloudWatch reads what a function prints; writing it is the function's work, keeping it is not.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sent: list[dict[str, Any]] = []
-
-    def to_sqs(request: AWSPreparedRequest, **_: object) -> AWSResponse:
-        assert request.headers["X-Amz-Target"] in ("AmazonSQS.SendMessage", b"AmazonSQS.SendMessage")
-        sent.append(_json(request))
-        return _response(request, {"MessageId": "message", "MD5OfMessageBody": ""})
-
-    def to_secrets_manager(request: AWSPreparedRequest, **_: object) -> AWSResponse:
-        arn = _json(request)["SecretId"]
-        return _response(request, {"ARN": arn, "SecretString": secrets[arn]})
-
-    boto3.setup_default_session()
-    assert boto3.DEFAULT_SESSION is not None
-    boto3.DEFAULT_SESSION.events.register("before-send.sqs", cast("Any", to_sqs))
-    boto3.DEFAULT_SESSION.events.register("before-send.secrets-manager", cast("Any", to_secrets_manager))
+    sent = stand_in_for_aws(secrets)
     module = runpy.run_path(str(handler))
     parent.send(None)
     while True:
@@ -184,6 +175,31 @@ def _serve(parent: Connection, handler: Path, secrets: Mapping[str, str], settin
         sent.clear()
     if "store" in module:
         module["store"].close()
+
+
+def stand_in_for_aws(secrets: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Answers this process's requests to SQS and Secrets Manager; what is sent to SQS comes into the list."""
+    sent: list[dict[str, Any]] = []
+
+    def to_sqs(request: AWSPreparedRequest, **_: object) -> AWSResponse:
+        asked = _json(request)
+        if request.headers["X-Amz-Target"] in ("AmazonSQS.SendMessage", b"AmazonSQS.SendMessage"):
+            sent.append(asked)
+            return _response(request, {"MessageId": "message", "MD5OfMessageBody": ""})
+        assert request.headers["X-Amz-Target"] in ("AmazonSQS.SendMessageBatch", b"AmazonSQS.SendMessageBatch")
+        sent.extend({"QueueUrl": asked["QueueUrl"], **entry} for entry in asked["Entries"])
+        taken = [{"Id": entry["Id"], "MessageId": "message", "MD5OfMessageBody": ""} for entry in asked["Entries"]]
+        return _response(request, {"Successful": taken, "Failed": []})
+
+    def to_secrets_manager(request: AWSPreparedRequest, **_: object) -> AWSResponse:
+        arn = _json(request)["SecretId"]
+        return _response(request, {"ARN": arn, "SecretString": secrets[arn]})
+
+    boto3.setup_default_session()
+    assert boto3.DEFAULT_SESSION is not None
+    boto3.DEFAULT_SESSION.events.register("before-send.sqs", cast("Any", to_sqs))
+    boto3.DEFAULT_SESSION.events.register("before-send.secrets-manager", cast("Any", to_secrets_manager))
+    return sent
 
 
 def _json(request: AWSPreparedRequest) -> dict[str, Any]:
@@ -200,5 +216,5 @@ class _Body:
         yield self._content
 
 
-def _response(request: AWSPreparedRequest, answer: Mapping[str, str]) -> AWSResponse:
+def _response(request: AWSPreparedRequest, answer: Mapping[str, object]) -> AWSResponse:
     return AWSResponse(request.url, 200, HTTPHeaders(), _Body(json.dumps(answer).encode()))

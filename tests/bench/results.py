@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -90,3 +92,9 @@ def show(results: Sequence[Result], console: Console) -> None:
     for result in results:
         for detail in result.details:
             console.print(f"{result.name}: {detail}", markup=False, soft_wrap=True)
+
+
+def write(results: Sequence[Result], file: Path) -> None:
+    """The numbers alone, for programs: by name, each with its unit."""
+    numbers = {each.name: {"value": float(f"{each.value:.4g}"), "unit": each.unit} for each in results}
+    file.write_text(f"{json.dumps(numbers, indent=2)}\n", encoding="utf-8")

@@ -22,6 +22,8 @@ def _nothing_to_compare(stack: LocalStack) -> Iterator[None]:
     with psycopg.connect(stack.database_url, autocommit=True) as database:
         database.execute("truncate public.users, public.users_public, public.organizations cascade")
         database.execute("truncate clerk_sync.entities, clerk_sync.reconcile_runs, clerk_sync.instance cascade")
+    with stack.clerk.writing() as clerk:
+        clerk.users.clear()
     yield
     with stack.clerk.writing() as clerk:
         clerk.users.clear()

@@ -1,145 +1,308 @@
-"""What an operator follows: no command, option, parameter or output that does not exist."""
+"""README.md and docs: no command that does not exist, no block that nobody runs, no link that leads nowhere."""
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
-import shlex
 import subprocess
-from pathlib import Path
+import tomllib
 from typing import Any
 
 import botocore.session
 import click
 import pytest
 from botocore import xform_name
+from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
-from clerk_supabase_cli.main import commands
+from clerk_supabase_cli.main import commands as our_commands
 from clerk_supabase_cli.tools import Tools
-from tests.infrastructure.template import Template
-from tests.infrastructure.test_template import WITH_A_REVISION
+from tests.documents import (
+    OURS,
+    ROOT,
+    Block,
+    Command,
+    all_blocks,
+    commands,
+    documents,
+    headings,
+    name_of,
+    names_of_tests,
+    text_of,
+)
 
-ROOT = Path(__file__).parents[2]
-README_ON_DEPLOYMENT = "README.md"
-FOLLOWED = ("docs/runbook.md", "docs/deploy.md", README_ON_DEPLOYMENT)
+# Too plain to be wrong.
+PLAIN = {"cp", "git", "mkdir"}
+PROGRAMS = {OURS, "aws", "make", "psql", "sam", "supabase", "uv"}
+COMMANDS = commands(PROGRAMS)
 
 # What the AWS CLI adds to the services' own operations and options.
 # https://docs.aws.amazon.com/cli/latest/reference/logs/tail.html
 AWS_GLOBAL_OPTIONS = {"--query", "--output", "--region", "--profile", "--cli-binary-format"}
 AWS_LOGS_TAIL_OPTIONS = {"--since", "--filter-pattern", "--follow", "--format"}
-# https://docs.aws.amazon.com/serverless-application-model/latest/developerguide/sam-cli-command-reference.html
-SAM_OPTIONS = {
-    "build": set[str](),
-    "deploy": {"--config-env", "--parameter-overrides", "--guided"},
-    "delete": {"--stack-name"},
+# What is typed of two programs that are not installed for every test. tests/outside runs Supabase's own.
+# https://www.postgresql.org/docs/current/app-psql.html, https://supabase.com/docs/reference/cli
+PSQL_OPTIONS = {"-1", "-c", "-f"}
+SUPABASE = {("db", "push"), ("migration", "repair", "--status", "applied")}
+
+# The test that really does what is typed, the fixture of the deployed stack, or CI's script. Whatever a document names
+# is here or in ONLY_HELD.
+DONE_FOR_REAL = {
+    "clerk-supabase dev": "stack",
+    "clerk-supabase event": "test_a_freshly_signed_event_is_accepted_by_the_ingest_function",
+    "clerk-supabase explain": "test_an_event_is_parked_listed_replayed_applied_and_settled",
+    "clerk-supabase migrate": "test_after_migrate_supabase_is_told_what_is_applied",
+    "clerk-supabase parked discard": "test_discarding_asks_first_and_leaves_a_trace",
+    "clerk-supabase parked list": "test_an_event_is_parked_listed_replayed_applied_and_settled",
+    "clerk-supabase parked replay": "test_an_event_is_parked_listed_replayed_applied_and_settled",
+    "clerk-supabase parked show": "test_a_parked_event_is_shown_with_its_body",
+    "clerk-supabase reconcile": "test_the_brake_holds_until_an_operator_allows_the_deletes",
+    "clerk-supabase reconcile runs": "test_the_runs_are_listed_newest_first",
+    "clerk-supabase reconcile show": "test_a_run_shows_every_object_that_differed_and_what_became_of_it",
+    "clerk-supabase resync": "test_one_user_is_read_again_by_id",
+    "clerk-supabase secure": "test_each_user_sees_their_own_rows_afterwards",
+    "clerk-supabase setup": "test_secrets_are_stored_once_and_changed_only_when_they_changed",
+    "clerk-supabase status": "test_the_status_finds_the_queues_by_the_name_of_the_stack",
+    "clerk-supabase token": "test_a_token_is_read_from_standard_input_as_people_paste_it",
+    "clerk-supabase token mint": "test_the_command_prints_the_event_of_a_token_that_this_checkout_signs",
+    "clerk-supabase undo": "test_a_lost_delete_is_made_up_for_and_can_be_undone",
+    "clerk-supabase simulate": "test_a_run_says_what_it_explored_and_how_to_repeat_it",
+    "make audit": ".ci/run",
+    "make check": ".ci/run",
+    "make cost": "test_the_document_says_what_follows_from_the_figures",
+    "make demo": ".ci/run",
+    "make licenses": "test_all_that_ships_has_a_licence_that_is_wanted_and_the_document_lists_it",
+    "make outside": ".ci/run",
+    "make sbom": "test_the_bill_of_materials_lists_what_lies_in_the_layer_and_nothing_else",
+    "make setup": "stack",
+    "make test": ".ci/run",
+    "psql -1 -f": "test_what_psql_applied_is_adopted_and_watched_from_then_on",
+    "psql -c": "test_a_query_that_is_typed_into_psql_runs",
+    "sam build": "stack",
+    "sam delete": "test_a_stack_that_is_deleted_keeps_the_events_it_had_accepted",
+    "sam deploy": "stack",
+    "sam deploy --guided": (
+        "test_a_stack_that_was_deployed_by_enter_alone_says_what_is_missing_and_works_once_its_secrets_are_filled"
+    ),
+    "supabase db": "test_supabase_db_push_makes_what_migrate_makes",
+    "supabase migration": "test_after_migrate_supabase_is_told_what_is_applied",
 }
-# Not of this project, and too plain to be wrong.
-PLAIN = {"export", "mkdir", "cp", "git"}
+# What nobody runs, but is held to what the program takes, and why.
+ONLY_HELD = {
+    "aws": "an account is needed; held to the services' own models",
+    "make bench": "measures for a quarter of an hour; CI must not depend on how fast it is",
+    "make lock": "asks the package index; what it wrote is checked by `make check`",
+    "make simulate": "as long as one likes; the command it calls is tested",
+    "uv": "may download a Python; the command exists",
+    "sam local": "needs Docker; the same events are given to the same handlers by tests/deployed/test_local_invoke.py",
+}
+_MOVED = "test_afterwards_each_user_has_their_own_rows_by_their_clerk_id"
+# Who runs the blocks that are no shell text, by document and heading. A block without a language is what is printed.
+BLOCKS_RUN = {
+    (
+        "README.md",
+        "Protect your own tables",
+    ): "test_the_readmes_tables_are_protected_as_it_says",
+    (
+        "docs/first-login.md",
+        "Ask `POST /session`",
+    ): "test_who_signs_in_has_a_row_before_the_webhook_arrives",
+    (
+        "docs/first-login.md",
+        "Or insert your own id",
+    ): "test_a_first_login_can_say_that_the_row_may_be_there_already",
+    (
+        "docs/first-login.md",
+        "From Python",
+    ): "test_python_queries_as_the_user_of_a_token",
+    ("docs/deploy.md", "Delete"): "test_a_new_stack_takes_up_the_events_that_a_deleted_one_kept",
+    ("docs/from-your-app.md", "A role of the whole app"): "test_a_role_of_the_whole_app_decides_who_writes",
+    ("docs/from-your-app.md", "The client"): "test_the_client_of_the_document_writes_and_reads_the_tasks_of_its_user",
+    ("docs/security.md", "Mend what was forged"): "test_what_was_forged_is_mended_as_the_document_says",
+    ("docs/security.md", "Personal data"): "test_a_deleted_user_is_forgotten_at_once_when_somebody_says_so",
+    (
+        "docs/sync-another-type.md",
+        "Sync another type",
+    ): "test_another_type_is_synced_in_the_four_steps",
+} | {
+    ("docs/migrate-from-supabase-auth.md", heading): test
+    for heading, test in {
+        "1. Look": "test_the_look_finds_the_foreign_key_the_policy_and_the_default",
+        "2. Bring the users to Clerk": "test_only_verified_users_are_exported_and_nobody_writes_their_own_role",
+        "3. Who is who": "test_two_users_of_clerk_with_one_old_id_are_found_out",
+        "4. Turn uuids into Clerk ids, table by table": _MOVED,
+        "6. Tidy up": _MOVED,
+    }.items()
+}
 
 
-def text(document: str) -> str:
-    whole = (ROOT / document).read_text(encoding="utf-8")
-    if document != README_ON_DEPLOYMENT:
-        return whole
-    [section] = re.findall(r"^## Deploy it\n.*?(?=^## )", whole, flags=re.MULTILINE | re.DOTALL)
-    return str(section).replace(".venv/bin/", "")
+def parameters(of: str) -> list[Any]:
+    """The commands of a program, as parameters of a test."""
+    return [pytest.param(command, id=str(command)) for command in COMMANDS if command.program == of]
 
 
-def shell_commands(*documents: str) -> list[str]:
-    """Every command of every block, as it is typed."""
-    blocks = [
-        block
-        for document in documents
-        for block in re.findall(r"^```sh\n(.*?)^```$", text(document), flags=re.MULTILINE | re.DOTALL)
-    ]
-    lines = [line.partition("  #")[0] for block in blocks for line in block.splitlines()]
-    return [part.strip() for line in lines for part in line.split("&&")]
+def test_no_program_is_typed_that_is_not_checked_here() -> None:
+    assert {command.program for command in COMMANDS} - {"export"} <= PROGRAMS | PLAIN
 
 
-def of_program(name: str) -> list[Any]:
-    """The commands that begin with a program's name, as parameters of a test."""
-    of_it = dict.fromkeys(typed for typed in shell_commands(*FOLLOWED) if typed.split()[0] == name)
-    return [pytest.param(shlex.split(typed)[1:], id=typed) for typed in of_it]
-
-
-def test_no_program_is_used_that_is_not_checked_here() -> None:
-    programs = {typed.split()[0] for typed in shell_commands(*FOLLOWED)}
-    assert programs == {"clerk-supabase", "aws", "sam", "psql", "make", "uv"} | PLAIN
-
-
-@pytest.mark.parametrize("arguments", of_program("clerk-supabase"))
-def test_a_command_of_ours_exists_with_these_options(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", parameters(OURS))
+def test_a_command_of_ours_exists_with_these_options(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://postgres")
-    monkeypatch.setenv("CLERK_PUBLISHABLE_KEY", "pk_live_...")
-    command: click.Command = commands
-    names = list(arguments)
-    while isinstance(command, click.Group) and not (command.invoke_without_command and is_option(names[:1])):
-        command = command.commands[names.pop(0)]
-
-    command.make_context("clerk-supabase", names)
+    monkeypatch.setenv("CLERK_PUBLISHABLE_KEY", "pk_test_Y2xlcmsuZXhhbXBsZS50ZXN0JA")
+    found, rest = resolved(command.arguments)
+    found.make_context(OURS, list(rest))
 
 
-def is_option(rest: list[str]) -> bool:
-    """Whether the next word is no further command, for there is none or it is an option."""
-    return not rest or rest[0].startswith("-")
+def resolved(arguments: tuple[str, ...]) -> tuple[click.Command, tuple[str, ...]]:
+    """The sub-command that is meant, and what is left for it."""
+    command: click.Command = our_commands
+    rest = arguments
+    while isinstance(command, click.Group) and rest and rest[0] in command.commands:
+        command, rest = command.commands[rest[0]], rest[1:]
+    return command, rest
 
 
-@pytest.mark.parametrize("arguments", of_program("aws"))
-def test_a_command_of_aws_exists_with_these_options(arguments: list[str]) -> None:
-    service, operation, *rest = arguments
-    session = botocore.session.get_session()
+@pytest.mark.parametrize("command", parameters("make"))
+def test_a_target_of_make_exists_and_takes_these_variables(command: Command) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for argument in command.arguments:
+        variable, assigned, _ = argument.partition("=")
+        if assigned:
+            assert re.search(rf"\$[({{]{variable}\b|^{variable} \?=", makefile, re.MULTILINE), variable
+        else:
+            assert re.search(rf"^{re.escape(argument)}:[^=\n]*## ", makefile, re.MULTILINE), (
+                "no target that has a help text"
+            )
+
+
+@functools.cache
+def model_of(service: str) -> Any:
+    return botocore.session.get_session().get_service_model(service)
+
+
+@functools.cache
+def template() -> dict[str, Any]:
+    found: dict[str, Any] = yaml_parse((ROOT / "template.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+@pytest.mark.parametrize("command", parameters("aws"))
+def test_a_command_of_aws_exists_with_these_options(command: Command) -> None:
+    service, operation, *rest = command.arguments
+    model = model_of(service)
+    operations = {xform_name(name, "-"): name for name in model.operation_names}
     if operation == "wait":
-        waiters = session.get_waiter_model(service).waiter_names
-        waiter = {xform_name(name, "-"): name for name in waiters}[rest.pop(0)]
-        name = session.get_waiter_model(service).get_waiter(waiter).operation
+        waiters = botocore.session.get_session().get_waiter_model(service)
+        waited_for = {xform_name(name, "-"): name for name in waiters.waiter_names}[rest.pop(0)]
+        operation = xform_name(waiters.get_waiter(waited_for).operation, "-")
     options = {each for each in rest if each.startswith("--")} - AWS_GLOBAL_OPTIONS
     if (service, operation) == ("logs", "tail"):
         assert options <= AWS_LOGS_TAIL_OPTIONS
         return
-    model = session.get_service_model(service)
-    operations = {xform_name(each, "-"): each for each in model.operation_names}
-    shape: Any = model.operation_model(name if operation == "wait" else operations[operation]).input_shape
-    given = {f"--{xform_name(each, '-')}": each for each in shape.members} if shape else {}
-    required = {option for option, each in given.items() if each in shape.required_members} if shape else set()
+    shape: Any = model.operation_model(operations[operation]).input_shape
+    given = {f"--{xform_name(name, '-')}": name for name in shape.members} if shape else {}
+    required = {option for option, name in given.items() if name in shape.required_members} if shape else set()
     assert required <= options <= set(given)
 
 
-@pytest.mark.parametrize("arguments", of_program("sam"))
-def test_a_command_of_sam_exists_and_the_parameters_it_sets_are_the_templates(
-    arguments: list[str], root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-    command, *rest = arguments
-    assert {each for each in rest if each.startswith("--")} <= SAM_OPTIONS[command]
-    parameters = {each.partition("=")[0] for each in rest if "=" in each}
-    assert parameters <= set(Template(root).source["Parameters"])
+@functools.cache
+def options_of_sam(*command: str) -> set[str]:
+    """What the source of the installed SAM CLI declares for a command; asking its help takes ten times as long."""
+    [package] = (ROOT / ".tools" / "sam").glob("lib/python3*/site-packages/samcli")
+    sources = [package / "commands" / "_utils" / "options.py", *(package / "commands").joinpath(*command).glob("*.py")]
+    sources += [package / "cli" / "cli_config_file.py", package / "commands" / "local" / "cli_common" / "options.py"]
+    declared = "".join(source.read_text(encoding="utf-8") for source in sources)
+    return set(re.findall(r'"(--?[a-z][a-z-]*)"', declared))
 
 
-@pytest.mark.parametrize("arguments", of_program("make"))
-def test_make_has_this_target(arguments: list[str], root: Path) -> None:
-    [target] = [each for each in arguments if "=" not in each]
-    assert re.search(rf"^{target}:", (root / "Makefile").read_text(), flags=re.MULTILINE)
+@pytest.mark.parametrize("command", parameters("sam"))
+def test_a_command_of_sam_exists_with_these_options_and_what_they_name_exists(command: Command) -> None:
+    words = command.arguments
+    group = 2 if words[0] == "local" else 1
+    rest = words[group:]
+    assert {each for each in rest if each.startswith("-") and each != "-"} <= options_of_sam(*words[:group])
+    assert {each.partition("=")[0] for each in rest if "=" in each} <= set(template()["Parameters"])
+    if words[:2] == ("local", "invoke"):
+        assert rest[0] in template()["Resources"]
+    for option, value in itertools.pairwise(rest):
+        if option == "--config-env":
+            assert value in tomllib.loads((ROOT / "samconfig.toml").read_text(encoding="utf-8"))
+        if option in ("-e", "-n") and value != "-":
+            assert (ROOT / value).is_file()
 
 
-@pytest.mark.parametrize("arguments", of_program("uv"))
-def test_uv_has_this_command(arguments: list[str], root: Path) -> None:
-    words = [each for each in arguments if each.isalpha()]
-    subprocess.run([Tools.of(root).uv, "help", *words], check=True, capture_output=True)
+@pytest.mark.parametrize("command", parameters("uv"))
+def test_uv_has_this_command(command: Command) -> None:
+    words = itertools.takewhile(str.isalpha, command.arguments)
+    subprocess.run([Tools.of(ROOT).uv, "help", *words], check=True, capture_output=True)
 
 
-def test_what_the_guide_calls_a_parameter_or_an_output_is_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-    template = Template(root)
-    known = template.source["Parameters"].keys() | template.transformed["Outputs"].keys()
-    named = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)`", text("docs/deploy.md")))
-    assert {"DatabaseCaFile", "AlarmEmail", "WebhookUrl", "DashboardUrl", "WebhookSecretArn"} <= named
-    assert named <= known
+@pytest.mark.parametrize("command", parameters("psql"))
+def test_psql_is_given_options_it_has(command: Command) -> None:
+    assert {each for each in command.arguments if each.startswith("-")} <= PSQL_OPTIONS
 
 
-def test_the_guide_says_which_parameters_want_a_revision() -> None:
-    assert not [name for name in WITH_A_REVISION if f"`{name}`" not in text("docs/deploy.md")]
-    assert "`Revision`" in text("docs/deploy.md")
+@pytest.mark.parametrize("command", parameters("supabase"))
+def test_supabases_command_is_one_that_is_tried(command: Command) -> None:
+    assert any(command.arguments[: len(known)] == known for known in SUPABASE)
 
 
-def test_no_document_asks_for_a_secret_on_the_command_line() -> None:
-    for typed in shell_commands(*FOLLOWED):
-        assert "--secret-string" not in typed
+@pytest.mark.parametrize("command", [each for each in COMMANDS if each.program not in PLAIN | {"export"}], ids=str)
+def test_what_is_typed_is_done_for_real_somewhere_or_said_not_to_be(command: Command) -> None:
+    names = spoken_of(command)
+    assert set(names) & (DONE_FOR_REAL.keys() | ONLY_HELD.keys()), (
+        f"add {names[0]!r} to DONE_FOR_REAL with the test that does it, or to ONLY_HELD with the reason why none does"
+    )
+
+
+def spoken_of(command: Command) -> list[str]:
+    """The names under which a command may be listed, the longest first."""
+    if command.program == OURS:
+        _, rest = resolved(command.arguments)
+        return [" ".join((OURS, *command.arguments[: len(command.arguments) - len(rest)]))]
+    words = [each for each in command.arguments if "=" not in each and not each.startswith(("'", "$", "postgresql:"))]
+    return [" ".join((command.program, *words[:length])) for length in (2, 1, 0)]
+
+
+def test_nothing_is_listed_that_no_document_speaks_of_any_more() -> None:
+    spoken = {name for command in COMMANDS for name in spoken_of(command)}
+    assert DONE_FOR_REAL.keys() | ONLY_HELD.keys() <= spoken
+    assert set(BLOCKS_RUN) <= {(block.document, block.heading) for block in all_blocks()}
+
+
+def test_who_is_said_to_do_it_exists() -> None:
+    known = {".ci/run", "stack"} | names_of_tests().keys()
+    assert {*DONE_FOR_REAL.values(), *BLOCKS_RUN.values()} <= known
+
+
+def test_ci_runs_what_it_is_said_to_run() -> None:
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert {command for command, where in DONE_FOR_REAL.items() if where == ".ci/run"} <= {
+        line.removeprefix("timed ") for line in script.splitlines()
+    }
+
+
+@pytest.mark.parametrize(
+    "block", [each for each in all_blocks() if each.language not in ("", "sh")], ids=lambda each: each.heading
+)
+def test_a_block_that_is_no_shell_text_is_run_by_a_test(block: Block) -> None:
+    assert (block.document, block.heading) in BLOCKS_RUN
+
+
+def test_every_link_within_the_documents_leads_somewhere() -> None:
+    for document in documents():
+        for target in re.findall(r"\]\(([^)\s]+)\)", text_of(document)):
+            if target.startswith(("https:", "mailto:")):
+                continue
+            file, _, anchor = target.partition("#")
+            other = (document.parent / file).resolve() if file else document
+            assert other.exists(), f"{name_of(document)}: {target}"
+            if anchor:
+                assert anchor in {anchor_of(heading) for heading in headings(text_of(other))}, (
+                    f"{name_of(document)}: {target}"
+                )
+
+
+def anchor_of(heading: str) -> str:
+    """As GitHub makes it."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")

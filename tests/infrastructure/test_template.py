@@ -21,6 +21,7 @@ from clerk_supabase.settings import (
     SessionSettings,
     SyncSettings,
 )
+from clerk_supabase.store import CONNECT_SECONDS, SESSION_PATIENCE_SECONDS, WORKER_PATIENCE_SECONDS
 from clerk_supabase_cli.deliveries import generate_secret
 from tests.aws import Account
 from tests.infrastructure.template import ACCOUNT, Resource, Template, arn, properties
@@ -29,6 +30,7 @@ FUNCTIONS = ["IngestFunction", "ReconcileFunction", "RetryFunction", "SessionFun
 # Which function empties which queue. That of failed runs is an operator's to empty.
 CONSUMERS = {"SyncQueue": "SyncFunction", "SyncDeadLetterQueue": "RetryFunction", "ParkedQueue": "RetryFunction"}
 SVIX_WAITS_SECONDS = 15
+CLERK_ANSWERS_WITHIN = 3  # or the session function goes on without
 DAY_SECONDS = 86_400
 LARGEST_MESSAGE = 1_048_576
 
@@ -349,6 +351,12 @@ def test_concurrency_is_kept_for_webhooks_only_when_it_is_asked_for(template: Te
     # A queue whose function has less than its MaximumConcurrency would be received and thrown back.
     for function in set(FUNCTIONS) - {"IngestFunction"}:
         assert "ReservedConcurrentExecutions" not in template[function]
+
+
+def test_a_function_has_longer_than_the_database_may_take_to_connect_and_answer(template: Template) -> None:
+    for function in ("SyncFunction", "RetryFunction"):
+        assert template[function]["Timeout"] > CONNECT_SECONDS + WORKER_PATIENCE_SECONDS
+    assert template["SessionFunction"]["Timeout"] > CONNECT_SECONDS + SESSION_PATIENCE_SECONDS + CLERK_ANSWERS_WITHIN
 
 
 def test_who_signs_in_gets_an_answer_of_ours_before_the_api_gives_up(template: Template) -> None:
@@ -721,7 +729,7 @@ RIGHTS: dict[str, list[tuple[set[str], list[Any]]]] = {
             {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
             [arn("SyncDeadLetterQueue"), arn("ParkedQueue")],
         ),
-        ({"sqs:SendMessage"}, [arn("SyncQueue")]),
+        ({"sqs:SendMessage", "sqs:SendMessageBatch"}, [arn("SyncQueue")]),
     ],
     "SessionFunction": [
         (LOGS, [arn("SessionLogGroup")]),

@@ -301,3 +301,16 @@ def test_errors_of_the_driver_never_leave_the_store(database: Database) -> None:
         with pytest.raises(Retryable) as caught:
             store.apply(alone(upsert()))
         assert isinstance(caught.value.__cause__, psycopg.Error)
+
+
+def test_an_answer_that_does_not_come_is_not_waited_for_and_not_taken_for_the_next(
+    database: Database, admin: Connection
+) -> None:
+    with closing(Store(Url(database.worker_url), patience_seconds=0.3)) as store:
+        store.apply(alone(upsert("user_0")))
+        with admin.transaction():
+            admin.execute("lock table public.users in access exclusive mode")
+            with pytest.raises(DatabaseUnavailable, match=r"did not answer within 0\.3 s"):
+                store.apply(alone(upsert()))
+        # The one that nobody waited for may have got the lock, and be done by now.
+        assert store.apply(alone(upsert(version=9))) in (["created"], ["unchanged"])

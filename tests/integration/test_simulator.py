@@ -12,6 +12,7 @@ import pytest
 from clerk_supabase.changes import changes_of
 from clerk_supabase.events import parse_event
 from clerk_supabase.store import Store
+from clerk_supabase_cli.simulator import exploration
 from clerk_supabase_cli.simulator.exploration import explore, explore_at_length
 from clerk_supabase_cli.simulator.schedules import Batch
 from tests.integration.databases import Database, Databases, Rows, Url, tables, value
@@ -122,7 +123,11 @@ FAULTS = [
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
-def test_a_fault_in_apply_is_found(fault: Fault, database: Database, reference: Database, seed: str) -> None:
+def test_a_fault_in_apply_is_found(
+    fault: Fault, database: Database, reference: Database, seed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exploration, "AT_ONCE", 40)
+    monkeypatch.setattr(exploration, "_MOST_SHRUNK", 0)
     put_in(fault, database)
     # Schedules of its own: the reference must not know their users.
     first = PER_FAULT * (3 + FAULTS.index(fault))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 
 import psycopg
@@ -151,6 +151,28 @@ def test_while_the_server_is_away_the_messages_stay_in_the_queue(store: Store, d
             return None
 
     assert eventually(applied, bool) == ["created"]
+
+
+def test_a_pooler_that_holds_a_query_while_the_server_is_away_is_not_waited_for(database: Database) -> None:
+    """It would hold it for longer than a function may take, and no limit of the role can end that."""
+    with closing(Store(Url(database.worker_url), patience_seconds=0.5)) as impatient:
+        impatient.check()
+        database.server.stop()
+        try:
+            with pytest.raises(DatabaseUnavailable):
+                impatient.check()
+            with pytest.raises(DatabaseUnavailable):
+                impatient.check()
+        finally:
+            database.server.start()
+
+        def is_back() -> bool:
+            with suppress(DatabaseUnavailable):
+                impatient.check()
+                return True
+            return False
+
+        eventually(is_back, bool)
 
 
 def test_with_a_wrong_password_the_messages_stay_in_the_queue(database: Database) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.stub import Stubber
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -158,3 +159,51 @@ def test_an_sqs_that_cannot_be_reached_is_unavailable() -> None:
     )
     with pytest.raises(QueueUnavailable, match="did not take the message"):
         Queue(client, f"{endpoint}/000000000000/sync").send(Envelope("msg_1", b"{}", 0))
+
+
+# Many at once
+
+
+def test_many_envelopes_arrive_each_with_its_delay_and_attempts(account: Account, queue: Queue) -> None:
+    many = [(Envelope(f"msg_{number}", b"{}", 5, attempts=number), 0) for number in range(23)]
+    assert queue.send_all(many) == [None] * 23
+    arrived = messages_of(account.lambda_event(account.sync_queue_url))
+    assert sorted(message.envelope.attempts for message in arrived) == list(range(23))
+
+
+def test_large_envelopes_are_split_over_requests_that_sqs_takes(account: Account, queue: Queue) -> None:
+    body = b'"' + b"a" * 400_000 + b'"'
+    assert queue.send_all([(Envelope(f"msg_{number}", body, 5), 0) for number in range(5)]) == [None] * 5
+    assert len(account.received(account.sync_queue_url)) == 5
+
+
+def test_one_envelope_that_no_queue_takes_does_not_keep_the_others_back(account: Account, queue: Queue) -> None:
+    too_large = b'"' + b"a" * 1_040_000 + b'"'
+    one, other, third = queue.send_all(
+        [(Envelope(f"msg_{n}", body, 5), 0) for n, body in enumerate((b"{}", too_large, b"{}"))]
+    )
+    assert (one, third) == (None, None)
+    assert isinstance(other, EventTooLarge)
+    assert len(account.received(account.sync_queue_url)) == 2
+
+
+def test_what_sqs_takes_only_in_part_is_said_one_by_one(account: Account, queue: Queue) -> None:
+    with Stubber(account.sqs) as stub:
+        failed = {"Id": "1", "Code": "InternalError", "SenderFault": False}
+        taken = {"Id": "0", "MessageId": "message", "MD5OfMessageBody": ""}
+        stub.add_response("send_message_batch", {"Successful": [taken], "Failed": [failed]})
+        first, second = Queue(account.sqs, account.sync_queue_url).send_all(
+            [(Envelope("msg_1", b"{}", 5), 0), (Envelope("msg_2", b"{}", 5), 0)]
+        )
+    assert first is None
+    assert isinstance(second, QueueUnavailable)
+
+
+def test_an_sqs_that_is_away_is_asked_once_for_many(account: Account) -> None:
+    with Stubber(account.sqs) as stub:
+        stub.add_client_error("send_message_batch", "ServiceUnavailable")
+        answers = Queue(account.sqs, account.sync_queue_url).send_all(
+            [(Envelope(f"msg_{n}", b"{}", 5), 0) for n in range(25)]
+        )
+        stub.assert_no_pending_responses()
+    assert all(isinstance(answer, QueueUnavailable) for answer in answers)

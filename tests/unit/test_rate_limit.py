@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -32,10 +33,10 @@ def test_no_window_ever_has_more_than_its_tokens(tokens: int, idle: float, windo
     taken = all_taken(bucket, clock, 2.5 * window)
     for place, first in enumerate(taken):
         # A whole window, without the moment it ends.
-        assert sum(first <= each < first + window * (1 - 1e-9) for each in taken[place:]) <= tokens
+        assert bisect_left(taken, first + window * (1 - 1e-9)) - place <= tokens
 
 
-@given(tokens=st.integers(10, 1000))
+@given(tokens=st.integers(10, 300))
 def test_nearly_all_tokens_of_a_long_time_are_given_out(tokens: int) -> None:
     clock = Clock()
     assert len(all_taken(TokenBucket(tokens, 10, clock), clock, 100)) > 0.88 * tokens * 10

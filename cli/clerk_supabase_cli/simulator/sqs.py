@@ -5,6 +5,7 @@ Visibility, delays, redrive and batches that fail in part are those of the devel
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -62,9 +63,11 @@ class SimulatedQueue:
     def receive(self, now: float, batch_size: int = 10) -> list[SimulatedMessage]:
         """What can be received; a message that was received too often goes to the dead letters instead."""
         batch: list[SimulatedMessage] = []
-        for message in [each for each in self.messages if each.visible_at <= now]:
+        for message in self.messages.copy():
             if len(batch) == batch_size:
                 break
+            if message.visible_at > now:
+                continue
             if self.dead_letters is not None and message.receives >= self.max_receives:
                 self.messages.remove(message)
                 message.receives = 0
@@ -77,7 +80,13 @@ class SimulatedQueue:
 
     def delete(self, messages: Collection[SimulatedMessage]) -> None:
         """Removes messages, if they are still there."""
-        self.messages = [each for each in self.messages if each not in messages]
+        for message in messages:
+            with contextlib.suppress(ValueError):
+                self.messages.remove(message)
+
+    def next_due(self) -> float:
+        """When the next message can be received; infinity when there is none."""
+        return min((each.visible_at for each in self.messages), default=float("inf"))
 
 
 class SimulatedSqs:
@@ -106,6 +115,14 @@ class SimulatedSqs:
         sent = record(next(self._ids), given["MessageBody"], **attributes)
         queue.messages.append(SimulatedMessage(sent, self._clock() + delay_seconds, delay_seconds))
 
+    def send_message_batch(self, **given: Any) -> dict[str, Any]:
+        """As boto3 has it."""
+        if not 0 < len(given["Entries"]) <= 10:
+            raise ValueError(f"SQS takes no {len(given['Entries'])} messages at once")
+        for entry in given["Entries"]:
+            self.send_message(QueueUrl=given["QueueUrl"], **entry)
+        return {"Successful": [{"Id": entry["Id"]} for entry in given["Entries"]], "Failed": []}
+
     def hand_over(self, name: str, handler: Handler, *, batch_size: int = 10, forget: bool = False) -> int:
         """Calls the function with what can be received now, a batch at a time; returns how many messages there were.
 
@@ -124,4 +141,4 @@ class SimulatedSqs:
 
     def next_due(self) -> float:
         """When the next message can be received; infinity when there is none."""
-        return min((each.visible_at for queue in self.queues.values() for each in queue.messages), default=float("inf"))
+        return min((queue.next_due() for queue in self.queues.values()), default=float("inf"))

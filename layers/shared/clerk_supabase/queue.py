@@ -8,23 +8,26 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from clerk_supabase.envelope import REASON_CLASSES, Envelope, ParkedEvent, ReasonClass, storable
-from clerk_supabase.errors import EventTooLarge, QueueUnavailable
+from clerk_supabase.errors import ClerkSupabaseError, EventTooLarge, QueueUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef
+    from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef, SendMessageBatchRequestEntryTypeDef
 
 # SQS takes 1 MiB (1,048,576 bytes) with all attributes. What ingest sends must still fit when retry adds the count of
 # its attempts and sync a reason, so that nothing that was accepted is too large later on.
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 LARGEST_BODY = 1_040_000
+# One request takes that together, and no more than ten messages.
+_LARGEST_BATCH = 1_048_576
+_LONGEST_BATCH = 10
 
 _NOT_CONTROL_CHARACTERS = b"\t\n\r" + bytes(range(0x20, 0x100))
 _NONCHARACTERS = "\ufffe".encode(), "\uffff".encode()
@@ -58,6 +61,45 @@ class Queue:
         """
         self._send(envelope, {}, delay_seconds=delay_seconds, is_json=is_json)
 
+    def send_all(self, envelopes: Sequence[tuple[Envelope, int]]) -> list[ClerkSupabaseError | None]:
+        """Sends envelopes, each with its delay in seconds, in as few requests as SQS allows.
+
+        One answer for each: None once SQS holds it, otherwise what `send` would have raised. Once SQS cannot be
+        reached, it is not asked again.
+        """
+        answers: list[ClerkSupabaseError | None] = [None] * len(envelopes)
+        entries: list[SendMessageBatchRequestEntryTypeDef] = []
+        for position, (envelope, delay_seconds) in enumerate(envelopes):
+            try:
+                body, attributes = _to_message(envelope, is_json=False)
+            except EventTooLarge as error:
+                answers[position] = error
+                continue
+            entries.append(
+                {
+                    "Id": str(position),
+                    "MessageBody": body,
+                    "MessageAttributes": attributes,
+                    "DelaySeconds": delay_seconds,
+                }
+            )
+        unreachable: QueueUnavailable | None = None
+        for batch in _batches(entries):
+            failures: dict[str, ClerkSupabaseError] = {}
+            if unreachable is None:
+                try:
+                    answer = self._client.send_message_batch(QueueUrl=self._url, Entries=batch)
+                except (BotoCoreError, ClientError) as error:
+                    unreachable = QueueUnavailable(f"SQS did not take the messages: {error}")
+                else:
+                    failures = {
+                        each["Id"]: QueueUnavailable(f"SQS did not take the message: {each['Code']}")
+                        for each in answer.get("Failed", [])
+                    }
+            for entry in batch:
+                answers[int(entry["Id"])] = unreachable or failures.get(entry["Id"])
+        return answers
+
     def park(self, event: ParkedEvent) -> None:
         """Returns once SQS holds the event and the reason why it is parked. Raises as `send` does."""
         self._send(
@@ -81,6 +123,26 @@ class Queue:
             )
         except (BotoCoreError, ClientError) as error:
             raise QueueUnavailable(f"SQS did not take the message: {error}") from error
+
+
+def _batches(
+    entries: Sequence[SendMessageBatchRequestEntryTypeDef],
+) -> Iterator[list[SendMessageBatchRequestEntryTypeDef]]:
+    batch: list[SendMessageBatchRequestEntryTypeDef] = []
+    size = 0
+    for entry in entries:
+        # Of attributes names, types and values count.
+        texts = [entry["MessageBody"], *entry.get("MessageAttributes", {})]
+        for attribute in entry.get("MessageAttributes", {}).values():
+            texts += [attribute["DataType"], attribute.get("StringValue", "")]
+        size_of_entry = sum(len(text.encode()) for text in texts)
+        if batch and (len(batch) == _LONGEST_BATCH or size + size_of_entry > _LARGEST_BATCH):
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
+        size += size_of_entry
+    if batch:
+        yield batch
 
 
 def messages_of(lambda_event: Mapping[str, Any]) -> list[Message]:

@@ -17,7 +17,8 @@ from clerk_supabase.telemetry import count, logger
 # Lambda stops a loop of functions and queues after about 16 passes through one function; each attempt is one pass.
 # https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
 MAX_ATTEMPTS = 8
-_FIRST_CEILING_SECONDS = 30
+# Short, because the queue itself keeps a crowd away from the database: so many workers at once, and no more.
+_FIRST_CEILING_SECONDS = 5
 # The longest that SQS delays a message.
 _LONGEST_DELAY_SECONDS = 900
 
@@ -81,19 +82,18 @@ class Retry:
         return []
 
     def _send_back(self, messages: Sequence[Message]) -> Sequence[Message]:
-        for position, message in enumerate(messages):
-            attempt = message.envelope.attempts + 1
-            delay = delay_seconds(attempt, self._draw)
-            svix_id = message.envelope.svix_id
-            try:
-                self._sync_queue.send(replace(message.envelope, attempts=attempt), delay_seconds=delay)
-            except ClerkSupabaseError as error:
-                # The next ones would wait as long for the same answer.
-                logger.error("not sent back", svix_id=svix_id, reason=str(error))
-                return messages[position:]
-            count("Retried")
-            logger.info("sent back", svix_id=svix_id, attempt=attempt, delay_seconds=delay)
-        return []
+        attempts = [replace(message.envelope, attempts=message.envelope.attempts + 1) for message in messages]
+        delays = [delay_seconds(envelope.attempts, self._draw) for envelope in attempts]
+        answers = self._sync_queue.send_all(list(zip(attempts, delays, strict=True)))
+        staying = []
+        for message, envelope, delay, error in zip(messages, attempts, delays, answers, strict=True):
+            if error is None:
+                logger.info("sent back", svix_id=envelope.svix_id, attempt=envelope.attempts, delay_seconds=delay)
+            else:
+                logger.error("not sent back", svix_id=envelope.svix_id, reason=str(error))
+                staying.append(message)
+        count("Retried", len(messages) - len(staying))
+        return staying
 
     def _try_once_more(self, messages: Sequence[Message]) -> Sequence[Message]:
         """One by one, for any of them may be why its neighbours failed."""

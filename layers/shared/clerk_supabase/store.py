@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, Protocol, 
 import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import TupleRow
 from pydantic_core import PydanticSerializationError, to_json
 
 from clerk_supabase.changes import Change, Changes, Delete, Delivery, Reconciled, SignedIn, Source, Upsert
@@ -27,6 +29,8 @@ from clerk_supabase.errors import (
 from clerk_supabase.events import subject_of
 
 if TYPE_CHECKING:
+    from psycopg.abc import RV, PQGen
+
     from clerk_supabase.claims import Claims
 
 Outcome = Literal["created", "updated", "unchanged", "stale", "deleted", "refused", "duplicate"]
@@ -62,17 +66,23 @@ _CHECK = "select clerk_sync.takes_writes(), (select count(*) from clerk_sync.app
 # Both end with the transaction, so the next one on this connection, which may be somebody else's, begins as nobody.
 _ACT_AS_USER = "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true)"
 
+CONNECT_SECONDS: Final = 5
 # A pooler in transaction mode keeps nothing between two statements, so nothing here relies on the session; limits on
 # statements and locks belong to the role. A connection whose other end is gone must fail in seconds, not in hours.
 _CONNECTION_DEFAULTS = {
     "application_name": "clerk-supabase-sync",
-    "connect_timeout": "5",
+    "connect_timeout": str(CONNECT_SECONDS),
     "keepalives_idle": "5",
     "keepalives_interval": "5",
     "keepalives_count": "2",
     "tcp_user_timeout": "10000",
     "sslmode": "verify-full",
 }
+
+# Longer than the statement_timeout of the role, so that Postgres says what was wrong; and with the time to connect
+# shorter than the function has.
+WORKER_PATIENCE_SECONDS: Final = 20.0
+SESSION_PATIENCE_SECONDS: Final = 7.0
 
 # An index of Postgres takes at most 2,700 bytes; a character has up to four.
 _LONGEST_KEY = 255
@@ -120,19 +130,21 @@ class Queries(Protocol):
 class Store:
     """Applies changes to Postgres. Keeps one connection for as long as the function's environment lives."""
 
-    def __init__(self, url: DatabaseUrl, ca_file: str = "") -> None:
+    def __init__(self, url: DatabaseUrl, ca_file: str = "", patience_seconds: float | None = None) -> None:
         """`url`: a `postgresql://` connection string; TLS with `verify-full` unless it names another `sslmode`.
 
-        `ca_file`: path of the certificate authority's PEM file.
+        `ca_file`: path of the certificate authority's PEM file. `patience_seconds`: the longest that an answer may
+        take; None: as long as the server says. A limit of the server's own ends no wait for the server.
         """
         self._url = url
         self._ca_file = ca_file
+        self._patience_seconds = patience_seconds
         self._connection: psycopg.Connection | None = None
         self._acts_as_user = False
 
     def twin(self) -> Store:
         """Another store of the same database, with a connection of its own: for another thread."""
-        return Store(self._url, self._ca_file)
+        return Store(self._url, self._ca_file, self._patience_seconds)
 
     def call(self, function: Function, argument: object) -> Any:
         """What a function of clerk_sync answers, as JSON. Raises Retryable and ChangeRefused."""
@@ -276,7 +288,28 @@ class Store:
         if self._ca_file:
             options["sslrootcert"] = self._ca_file
         # One statement is one transaction: BEGIN and COMMIT would cost two more round trips.
-        return psycopg.connect(make_conninfo("", **options), autocommit=True, prepare_threshold=None)
+        connection = _Connection.connect(make_conninfo("", **options), autocommit=True, prepare_threshold=None)
+        connection.patience_seconds = self._patience_seconds
+        return connection
+
+
+class _Connection(psycopg.Connection[TupleRow]):
+    """One that waits no longer than its owner can: a pooler takes a query, and holds it while the server is away."""
+
+    patience_seconds: float | None = None
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """What every query waits in. Raises DatabaseUnavailable; then the connection is closed."""
+        patience = self.patience_seconds if timeout is None else timeout
+        began = time.monotonic()
+        try:
+            return super().wait(gen, interval, patience)
+        except psycopg.OperationalError as error:
+            if patience is None or time.monotonic() - began < patience:
+                raise
+            # An answer that comes later would be taken for that to the next question.
+            self.pgconn.finish()
+            raise DatabaseUnavailable(f"the database did not answer within {patience:g} s") from error
 
 
 def _act_as(connection: psycopg.Connection, claims: Claims) -> psycopg.Connection:

@@ -1,0 +1,206 @@
+"""The SQL and Python of README.md and docs, run as it stands there."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar, LiteralString, cast
+
+import pytest
+from psycopg.errors import InsufficientPrivilege
+
+from clerk_supabase import changes, clerk_object
+from clerk_supabase.changes import Delete
+from clerk_supabase.events import parse_event
+from clerk_supabase.kinds import Kind, Meaning
+from clerk_supabase.store import Store
+from clerk_supabase.tokens import SessionVerifier, keys_in_pem
+from clerk_supabase.users import User
+from clerk_supabase_cli.token_mint import Mint, SigningKey
+from tests.documents import all_blocks, commands
+from tests.integration.databases import Connection, Database, Url, acting_as, rows, value
+from tests.integration.histories import alone, upsert
+from tests.integration.reconciling import rig_with
+from tests.integration.webhooks import deleted, invitation, membership, organization, user
+
+ADA = {"sub": "user_ada", "role": "authenticated"}
+EVE = {"sub": "user_eve", "role": "authenticated"}
+
+
+def texts(document: str, language: str) -> list[str]:
+    """The blocks of a document in a language."""
+    found = [block.text for block in all_blocks() if (block.document, block.language) == (document, language)]
+    assert found
+    return found
+
+
+def executed(text: str, known: dict[str, Any]) -> dict[str, Any]:
+    """What a Python block defines, given what its reader has imported and made."""
+    module = ModuleType("a_readers_module")
+    vars(module).update(known)
+    # Without this module's `from __future__ import annotations`, which would hide its types from pydantic.
+    exec(compile(text, "a block", "exec", dont_inherit=True), vars(module))  # noqa: S102 - the document's own text
+    return vars(module)
+
+
+def test_the_readmes_tables_are_protected_as_it_says(store: Store, admin: Connection) -> None:
+    tables, policies = texts("README.md", "sql")
+    store.apply([organization("org_labs", at=1), user("user_ada", at=1), user("user_eve", at=1)])
+    store.apply([membership("mem_ada", org_id="org_labs", user_id="user_ada", role="org:admin", at=1)])
+    admin.execute(tables)
+    admin.execute("""
+        create table notes as select 'user_ada' as user_id;
+        create table shared_notes as select 'org_labs' as organization_id;
+        alter table notes enable row level security;
+        alter table shared_notes enable row level security;
+        grant select on notes, shared_notes to authenticated;
+    """)
+    admin.execute(policies)
+
+    of_labs = ADA | {"o": {"id": "org_labs", "rol": "admin", "slg": "labs"}, "v": 2}
+    with acting_as(admin, "authenticated", of_labs):
+        admin.execute("insert into tasks (name) values ('write it down')")
+        admin.execute("insert into documents (title) values ('minutes')")
+
+    counts: LiteralString = """
+        select (select count(*) from tasks), (select count(*) from documents),
+            (select count(*) from notes), (select count(*) from shared_notes)
+    """
+
+    def seen(claims: dict[str, Any]) -> tuple[int, ...]:
+        with acting_as(admin, "authenticated", claims):
+            [found] = rows(admin, counts)
+        return found
+
+    assert seen(of_labs) == (1, 1, 1, 1)
+    assert seen(EVE) == (0, 0, 0, 0)
+
+
+def test_a_role_of_the_whole_app_decides_who_writes(store: Store, admin: Connection) -> None:
+    [articles] = texts("docs/from-your-app.md", "sql")
+    admin.execute(articles)
+    store.apply(
+        [
+            user("user_ada", at=1, public_metadata={"role": "editor"}),
+            user("user_eve", at=1, unsafe_metadata={"role": "editor"}),
+            user("user_mallory", at=1, public_metadata={"role": "editor"}, banned=True),
+        ]
+    )
+    with acting_as(admin, "authenticated", ADA):
+        admin.execute("insert into articles (title) values ('news')")
+    for name in ("user_eve", "user_mallory", "user_unknown"):
+        with acting_as(admin, "authenticated", EVE | {"sub": name}):
+            assert rows(admin, "select title from articles") == [("news",)]
+            assert rows(admin, "update articles set title = 'fake' returning 1") == []
+        with pytest.raises(InsufficientPrivilege), acting_as(admin, "authenticated", EVE | {"sub": name}):
+            admin.execute("insert into articles (title) values ('fake')")
+
+
+def test_python_queries_as_the_user_of_a_token(store: Store, database: Database, admin: Connection) -> None:
+    [text] = texts("docs/first-login.md", "python")
+    [tasks, _] = texts("README.md", "sql")
+    admin.execute(tasks)
+    admin.execute("alter table tasks add is_done boolean not null default false")
+    store.apply([user("user_ada", at=1), user("user_eve", at=1)])
+    admin.execute("insert into tasks (name, user_id) values ('of ada', 'user_ada'), ('of eve', 'user_eve')")
+    mint = Mint(SigningKey.generate())
+    verifier = SessionVerifier(mint.issuer, keys_in_pem(mint.key.public_pem))
+    with closing(Store(Url(database.session_url))) as users:
+        known = {"verifier": verifier, "store": users, "token": mint.session("user_ada")}
+        assert executed(text, known)["tasks"] == [("of ada",)]
+
+
+def test_another_type_is_synced_in_the_four_steps(
+    store: Store, admin: Connection, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [table] = texts("docs/sync-another-type.md", "sql")
+    [model] = texts("docs/sync-another-type.md", "python")
+    admin.execute(table)
+    known: dict[str, Any] = {"ClassVar": ClassVar, "Kind": Kind, "User": User}
+    known |= {
+        name: vars(clerk_object)[name] for name in ("ClerkObject", "Columns", "Id", "Milliseconds", "Text", "timestamp")
+    }
+    session = executed(model, known)["Session"]
+    models = {str(kind): model for kind, model in changes._MODELS.items()} | {"session": session}
+    monkeypatch.setattr(changes, "_MODELS", models)
+    monkeypatch.setattr(changes, "SYNCED_TYPES", {"session.created": Meaning(cast("Kind", "session"))})
+
+    sent = parse_event((root / "events" / "clerk" / "session.created.json").read_bytes())
+    change = changes.changes_of(sent, sent.timestamp)
+    # Twice, in two batches: the second changes nothing.
+    assert [store.apply([(change, None)]) for _ in range(2)] == [["created"], ["unchanged"]]
+    query: LiteralString = "select clerk_session_id, status from public.sessions"
+    shown = [("sess_2Sample000000000000000000S", "active")]
+    with acting_as(admin, "authenticated", ADA | {"sub": sent.data["user_id"]}):
+        assert rows(admin, query) == shown
+    with acting_as(admin, "authenticated", EVE):
+        assert rows(admin, query) == []
+
+
+def test_what_was_forged_is_mended_as_the_document_says(database: Database, admin: Connection) -> None:
+    look, forget, lift, _ = texts("docs/security.md", "sql")
+    with rig_with(database, 30) as rig:
+        ada, eve = list(rig.world.users)[:2]
+        rig.run()
+        leak = value(admin, "select clock_timestamp()::text")
+        tomorrow = rig.world.now + 86_000_000
+        rig.store.apply(
+            alone(
+                upsert(ada, version=tomorrow, first_name="Mallory"),
+                upsert("user_invented", version=tomorrow),
+                Delete("user", eve, rig.world.now),
+            )
+        )
+        # The forged version is newer than anything Clerk says.
+        rig.run()
+        assert rig.column(ada, "first_name") == "Mallory"
+
+        assert {row[2] for row in admin.execute(look.replace("2026-01-31 12:00+00", leak))} >= {
+            ada,
+            eve,
+            "user_invented",
+        }
+        admin.execute(forget.replace("2026-01-31 12:00+00", leak))
+        report = rig.run()
+        assert rig.column(ada, "first_name") == rig.world.users[ada]["first_name"]
+        assert {key for key, each in rig.findings(report).items() if each.difference == "deleted here"} == {eve}
+        admin.execute(lift.replace("42", str(report.run_id)))
+        rig.run()
+        assert rig.agrees()
+
+
+def test_a_deleted_user_is_forgotten_at_once_when_somebody_says_so(store: Store, admin: Connection) -> None:
+    *_, erase = texts("docs/security.md", "sql")
+    address = "ada@example.test"
+    assert address in erase
+    store.apply([organization("org_labs", at=1), user("user_ada", at=1), deleted("user", "user_ada", at=2)])
+    store.apply([invitation("inv_1", org_id="org_labs", at=1, email_address=address)])
+    for statement in erase.split(";"):
+        admin.execute(statement)
+    assert rows(admin, "select 1 from public.organization_invitations") == []
+    assert rows(admin, "select email from public.users") == [(None,)]
+    assert value(admin, "select count(*) from clerk_sync.audit_log where new_values::text like %s", f"%{address}%") == 0
+
+
+@pytest.mark.parametrize("query", [each.arguments[-1] for each in commands({"psql"}) if "-c" in each.arguments])
+def test_a_query_that_is_typed_into_psql_runs(query: str, admin: Connection) -> None:
+    if query.startswith("\\password "):
+        assert value(admin, "select to_regrole(%s) is not null", query.split()[1])
+    else:
+        admin.execute(query)
+
+
+def test_a_forged_membership_opens_what_asks_the_rows_alone_and_no_table_of_secure(
+    store: Store, admin: Connection
+) -> None:
+    """What docs/security.md says of who has the webhook secret."""
+    [tables, _] = texts("README.md", "sql")
+    admin.execute(tables)
+    admin.execute("insert into documents (title, organization_id) values ('minutes', 'org_labs')")
+    store.apply([organization("org_labs", at=1), user("user_eve", at=1)])
+    store.apply([membership("mem_forged", org_id="org_labs", user_id="user_eve", role="org:admin", at=1)])
+    store.apply([invitation("inv_1", org_id="org_labs", at=1)])
+    with acting_as(admin, "authenticated", EVE):
+        assert rows(admin, "select 1 from public.organization_invitations") == [(1,)]
+        assert rows(admin, "select 1 from documents") == []
