@@ -15,6 +15,7 @@ from clerk_supabase_cli import status
 from clerk_supabase_cli.database import DatabaseFailed
 from clerk_supabase_cli.deliveries import api_gateway_event, sign
 from clerk_supabase_cli.demo import Demo
+from clerk_supabase_cli.doctor.command import doctor_command
 from clerk_supabase_cli.explain import UnknownId, show
 from clerk_supabase_cli.migrations import MigrationFailed, migrate, prepare_plain_postgres
 from clerk_supabase_cli.ministack import REGION
@@ -31,7 +32,7 @@ from clerk_supabase_cli.parked_commands import parked_commands
 from clerk_supabase_cli.printing import print_json
 from clerk_supabase_cli.processes import LocalStackError
 from clerk_supabase_cli.project import ProjectNotFound, find_root
-from clerk_supabase_cli.queues import QueuesUnreachable
+from clerk_supabase_cli.queues import AwsUnreachable
 from clerk_supabase_cli.reconcile_commands import NoSuchRun, reconcile_commands, resync_command, undo_command
 from clerk_supabase_cli.sample_events import NoSuchSample, sample_event
 from clerk_supabase_cli.secure_command import NotSecured, secure_command
@@ -53,7 +54,7 @@ _KNOWN = (
     NotPossible,
     NotSecured,
     ProjectNotFound,
-    QueuesUnreachable,
+    AwsUnreachable,
     UnknownId,
 )
 
@@ -72,6 +73,7 @@ commands.add_command(resync_command)
 commands.add_command(undo_command)
 commands.add_command(secure_command)
 commands.add_command(setup_command)
+commands.add_command(doctor_command)
 
 
 @commands.command("migrate")

@@ -68,17 +68,23 @@ def _apply(connection: psycopg.Connection, migration: Migration) -> bool:
     return True
 
 
-def _is_applied(connection: psycopg.Connection, migration: Migration) -> bool:
+def applied(connection: psycopg.Connection) -> dict[str, str | None]:
+    """The checksum of every migration this database has, by name; None where another tool applied it."""
     known = connection.execute("select to_regclass('clerk_sync.migrations')").fetchone()
     if known == (None,):
+        return {}
+    return dict(connection.execute("select name, checksum from clerk_sync.migrations").fetchall())
+
+
+def _is_applied(connection: psycopg.Connection, migration: Migration) -> bool:
+    recorded = applied(connection)
+    if migration.name not in recorded:
         return False
-    row = connection.execute("select checksum from clerk_sync.migrations where name = %s", [migration.name]).fetchone()
-    if row is None:
-        return False
-    if row[0] is None:
+    checksum = recorded[migration.name]
+    if checksum is None:
         # psql or `supabase db push` applied it; from now on its content is watched.
         _record_checksum(connection, migration)
-    elif row[0] != migration.checksum:
+    elif checksum != migration.checksum:
         raise MigrationFailed(
             f"{migration.name} was changed after it had been applied; "
             "put the file back as it was, and write the change as a new migration"

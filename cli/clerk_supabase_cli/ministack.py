@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 import botocore.session
 from botocore.config import Config
@@ -31,6 +32,13 @@ _NO_PROFILE: Final = {
 }
 # A proxy from the environment could not reach this machine's loopback.
 _WITHOUT_PROXY: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def execute_api_url(url: str, endpoint: str) -> str:
+    """Where the emulator at *endpoint* answers for a deployed API whose address on AWS would be *url*."""
+    address = urlsplit(url)
+    api, _, _ = address.netloc.partition(".")
+    return f"{endpoint}/_aws/execute-api/{api}{address.path}"
 
 
 class MiniStackFailed(LocalStackError):

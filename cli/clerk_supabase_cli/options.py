@@ -48,7 +48,7 @@ def named_queues(
     dead_letter_queue_url: str | None = None,
     parked_queue_url: str | None = None,
 ) -> Queues | None:
-    """The queues by the options of the same names; None when nobody named any. Raises QueuesUnreachable.
+    """The queues by the options of the same names; None when nobody named any. Raises AwsUnreachable.
 
     A stack is only asked for what is not given.
     """

@@ -44,7 +44,7 @@ from clerk_supabase_cli.parked import (
     replay,
 )
 from clerk_supabase_cli.printing import counted, in_utc, print_json, printable
-from clerk_supabase_cli.queues import Queues, QueuesUnreachable, client
+from clerk_supabase_cli.queues import AwsUnreachable, Queues, client
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -240,7 +240,7 @@ def _overflow(queues: Callable[[], Queues | None]) -> tuple[int | None, str]:
         if found is None or "parked" not in found.urls:
             return None, f"name it by {HOW_TO_NAME_QUEUES}"
         return Queues({"parked": found.urls["parked"]}).depths()["parked"].total, ""
-    except QueuesUnreachable as error:
+    except AwsUnreachable as error:
         return None, str(error)
 
 

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal
 
 import boto3
+import botocore.loaders
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
@@ -23,12 +25,14 @@ OUTPUTS: Final[Mapping[Name, str]] = {
 """The outputs of template.yaml that say where the queues are."""
 
 _CONFIG: Final = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard"}, max_pool_connections=20)
+# What botocore knows of the services: reading it is most of what a client costs.
+_DESCRIPTIONS: Final[Any] = botocore.loaders.create_loader()
 # SQS tells CloudWatch once a minute, and CloudWatch passes it on minutes later.
 _METRIC_WINDOW: Final = timedelta(minutes=15)
 
 
-class QueuesUnreachable(Exception):
-    """AWS did not say where the queues are, or what is in them."""
+class AwsUnreachable(Exception):
+    """AWS did not say what it was asked: where the queues are, what is in them, or anything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +59,18 @@ class Queues:
 
     @classmethod
     def of_stack(cls, stack_name: str) -> Queues:
-        """The queues of a CloudFormation stack of this project. Raises QueuesUnreachable."""
-        with _errors_explained():
+        """The queues of a CloudFormation stack of this project. Raises AwsUnreachable."""
+        with errors_explained():
             answer = client("cloudformation").describe_stacks(StackName=stack_name)
         outputs = {each["OutputKey"]: each["OutputValue"] for each in answer["Stacks"][0].get("Outputs", [])}
         urls = {name: outputs[key] for name, key in OUTPUTS.items() if key in outputs}
         if not urls:
-            raise QueuesUnreachable(f"the stack {stack_name} has none of the outputs {', '.join(OUTPUTS.values())}")
+            raise AwsUnreachable(f"the stack {stack_name} has none of the outputs {', '.join(OUTPUTS.values())}")
         return cls(urls)
 
     def depths(self) -> dict[Name, Depth]:
-        """What waits in each of them. Raises QueuesUnreachable."""
-        with _errors_explained():
+        """What waits in each of them. Raises AwsUnreachable."""
+        with errors_explained():
             sqs = client("sqs")
             counts = {name: _counts(sqs, url) for name, url in self.urls.items()}
         ages = self._ages()
@@ -89,8 +93,10 @@ class Queues:
 
 def client(service: str) -> Any:
     """A client by the usual AWS environment: region, profile, credentials, AWS_ENDPOINT_URL."""
+    core: Any = botocore.session.Session()
+    core.register_component("data_loader", _DESCRIPTIONS)
     # boto3 itself does not read AWS_REGION, which every other AWS tool does.
-    session: Any = boto3.session.Session(region_name=os.environ.get("AWS_REGION") or None)
+    session: Any = boto3.session.Session(botocore_session=core, region_name=os.environ.get("AWS_REGION") or None)
     return session.client(service, config=_CONFIG)
 
 
@@ -111,14 +117,15 @@ def _age_query(name: Name, url: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _errors_explained() -> Iterator[None]:
+def errors_explained() -> Iterator[None]:
+    """Raises AwsUnreachable, in words that say what to do, for what AWS or its client refuses inside the block."""
     try:
         yield
     except NoCredentialsError as error:
-        raise QueuesUnreachable("no AWS credentials: set AWS_PROFILE, or log in with the AWS CLI") from error
+        raise AwsUnreachable("no AWS credentials: set AWS_PROFILE, or log in with the AWS CLI") from error
     except NoRegionError as error:
-        raise QueuesUnreachable("no AWS region: set AWS_REGION") from error
+        raise AwsUnreachable("no AWS region: set AWS_REGION") from error
     except ClientError as error:
-        raise QueuesUnreachable(f"AWS refused: {error.response['Error']['Message']}") from error
+        raise AwsUnreachable(f"AWS refused: {error.response['Error']['Message']}") from error
     except BotoCoreError as error:
-        raise QueuesUnreachable(f"AWS cannot be reached: {error}") from error
+        raise AwsUnreachable(f"AWS cannot be reached: {error}") from error

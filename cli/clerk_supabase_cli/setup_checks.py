@@ -22,6 +22,7 @@ _LARGEST_DOCUMENT: Final = 65_536
 
 Status = str
 OK: Final = "ok"
+WARNING: Final = "warning"
 FAILED: Final = "failed"
 SKIPPED: Final = "skipped"
 
@@ -50,10 +51,10 @@ class Instance:
 
 def checks(instance: Instance, token: str = "") -> Iterator[Check]:
     """Looks at everything, whatever the one before said."""
-    yield _keys(instance)
-    yield _discovery(instance)
-    yield _domain(instance)
-    yield _role(instance, token)
+    yield keys(instance)
+    yield discovery(instance)
+    yield domain(instance)
+    yield role(instance, token)
 
 
 def config_toml(instance: Instance) -> str:
@@ -61,7 +62,8 @@ def config_toml(instance: Instance) -> str:
     return f'[auth.third_party.clerk]\nenabled = true\ndomain = "{instance.host}"\n'
 
 
-def _keys(instance: Instance) -> Check:
+def keys(instance: Instance) -> Check:
+    """Whether Clerk's public keys can be fetched."""
     url = f"{instance.issuer}/.well-known/jwks.json"
     try:
         found = jwks(url).current()
@@ -70,7 +72,8 @@ def _keys(instance: Instance) -> Check:
     return Check("keys", OK, f"{len(found.by_kid)} signing key(s) at {url}")
 
 
-def _discovery(instance: Instance) -> Check:
+def discovery(instance: Instance) -> Check:
+    """Whether the document that Supabase reads first names this issuer and these keys."""
     url = f"{instance.issuer}/.well-known/openid-configuration"
     try:
         document = _fetched(url)
@@ -83,7 +86,8 @@ def _discovery(instance: Instance) -> Check:
     return Check("discovery", OK, f"{url} names the issuer {instance.issuer}")
 
 
-def _domain(instance: Instance) -> Check:
+def domain(instance: Instance) -> Check:
+    """Whether Supabase takes the domain."""
     if _DEVELOPMENT.fullmatch(instance.host) or _PRODUCTION.fullmatch(instance.host):
         return Check("domain", OK, f"the Supabase CLI takes {instance.host}")
     words = (
@@ -93,7 +97,8 @@ def _domain(instance: Instance) -> Check:
     return Check("domain", FAILED, words)
 
 
-def _role(instance: Instance, token: str) -> Check:
+def role(instance: Instance, token: str) -> Check:
+    """Whether a session token makes its bearer `authenticated` at Supabase, and in which version it is."""
     if not token:
         return Check("role", SKIPPED, "no token was given (--token -), so nobody looked for role: authenticated")
     verifier = SessionVerifier(instance.issuer, jwks(f"{instance.issuer}/.well-known/jwks.json"))
@@ -106,7 +111,10 @@ def _role(instance: Instance, token: str) -> Check:
     if claims.role != "authenticated":
         words = "the session token has no role: authenticated; activate Supabase at dashboard.clerk.com/setup/supabase"
         return Check("role", FAILED, words)
-    return Check("role", OK, "the session token has role: authenticated")
+    words = f"the session token has role: authenticated, in version {claims.version.removeprefix('v')}"
+    if claims.version != "v2":
+        return Check("role", WARNING, f"{words}, which Clerk has deprecated; its dashboard changes it under Updates")
+    return Check("role", OK, words)
 
 
 def _fetched(url: str) -> object:

@@ -16,6 +16,7 @@ from clerk_supabase.settings import SettingsError
 from clerk_supabase_cli.options import json_option
 from clerk_supabase_cli.printing import print_json
 from clerk_supabase_cli.queues import client
+from clerk_supabase_cli.secret_formats import webhook_secret_problem
 from clerk_supabase_cli.setup_checks import FAILED, Check, Instance, checks, config_toml
 from clerk_supabase_cli.stack_secrets import secrets_of_stack
 
@@ -39,6 +40,12 @@ class Kept:
     variable: str
     prefixes: tuple[str, ...]
     what: str
+
+    def problem_with(self, value: str) -> str:
+        """What is wrong with a value, as the rest of a sentence that begins with its name; empty for nothing."""
+        if self.name == "webhook":
+            return webhook_secret_problem(value)
+        return "" if value.startswith(self.prefixes) else f"does not begin with {self.prefixes[0]}"
 
 
 SECRETS: Final = (
@@ -145,8 +152,9 @@ def _store(prefix: str) -> Iterator[Stored]:
             continue  # the stack does without it
         name = deployed.get(kept.parameter) or f"{prefix.rstrip('/')}/{kept.name}"
         value = _value_of(kept)
-        if value and not value.startswith(kept.prefixes):
-            yield Stored(kept.parameter, name, FAILED, reason=f"{kept.variable} does not begin with {kept.prefixes[0]}")
+        problem = kept.problem_with(value) if value else ""
+        if problem:
+            yield Stored(kept.parameter, name, FAILED, reason=f"{kept.variable} {problem}")
             continue
         try:
             yield _filled(store, kept, name, value) if deployed else _stored(store, kept, name, value)

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self
-from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import sql
@@ -28,7 +27,7 @@ from clerk_supabase_cli.clerk_api.server import ClerkApi
 from clerk_supabase_cli.deliveries import generate_secret
 from clerk_supabase_cli.frontend_api import FrontendApi
 from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
-from clerk_supabase_cli.ministack import REGION, MiniStack
+from clerk_supabase_cli.ministack import REGION, MiniStack, execute_api_url
 from clerk_supabase_cli.postgres import EmbeddedPostgres
 from clerk_supabase_cli.processes import Guard, LocalStackError, is_taken
 from clerk_supabase_cli.simulator.worlds import World
@@ -161,9 +160,7 @@ class LocalStack:
         return Mint(key, self.frontend.issuer)
 
     def _on_this_machine(self, url: str) -> str:
-        address = urlsplit(url)
-        api, _, _ = address.netloc.partition(".")
-        return f"{self.ministack.endpoint}/_aws/execute-api/{api}{address.path}"
+        return execute_api_url(url, self.ministack.endpoint)
 
     def deploy(self, parameters: Mapping[str, str] | None = None) -> None:
         """Deploy what was built with *parameters* besides those the stack has, again if need be.
@@ -224,6 +221,7 @@ class LocalStack:
             self.frontend = undo.enter_context(self._frontend_api())
         with self._step("Store the secrets"):
             self._create_secrets(self._worker_url)
+            self._create_alarm_topic()
             self.ministack.client("s3").create_bucket(Bucket=_ARTIFACTS_BUCKET)
         self._guard.finish(build, log=self._build_log)
         self._progress(_BUILD_STEP, time.monotonic() - began)
@@ -271,6 +269,7 @@ class LocalStack:
             "AwsEndpointUrl": self.ministack.endpoint,
             "ClerkSecretKeyArn": self.clerk_secret_key_arn,
             "ClerkApiUrl": self.clerk.url,
+            "AlarmTopicArn": self.alarm_topic_arn,
             **self._session_parameters(),
         } | self._parameters
         return [
@@ -311,6 +310,15 @@ class LocalStack:
         if self._session_url is not None:
             session = store.create_secret(Name=f"{self.name}/session-database", SecretString=self._session_url)
             self.session_database_secret_arn = session["ARN"]
+
+    def _create_alarm_topic(self) -> None:
+        """Where alarms ring, with a queue for somebody who hears them."""
+        name = f"{self.name}-alarms"
+        sns, sqs = self.ministack.client("sns"), self.ministack.client("sqs")
+        self.alarm_topic_arn: str = sns.create_topic(Name=name)["TopicArn"]
+        url = sqs.create_queue(QueueName=name)["QueueUrl"]
+        [queue_arn] = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"].values()
+        sns.subscribe(TopicArn=self.alarm_topic_arn, Protocol="sqs", Endpoint=queue_arn)
 
     def _read_outputs(self) -> dict[str, str]:
         answer = self.ministack.client("cloudformation").describe_stacks(StackName=self.name)

@@ -15,7 +15,7 @@ from clerk_supabase_cli.database import Connection, DatabaseFailed, open_databas
 from clerk_supabase_cli.options import HOW_TO_NAME_QUEUES
 from clerk_supabase_cli.parked import EVENTS, STATES, State
 from clerk_supabase_cli.printing import counted, how_long, in_utc, printable
-from clerk_supabase_cli.queues import Depth, Name, Queues, QueuesUnreachable
+from clerk_supabase_cli.queues import AwsUnreachable, Depth, Name, Queues
 
 # SyncBacklogAlarm of template.yaml waits as long.
 OLDEST_SECONDS: Final = 600.0
@@ -117,8 +117,8 @@ class Status:
         """What a person should look at, a sentence each; empty when all is well."""
         return [
             *(f"{what}: {reason}" for what, reason in self.failed.items()),
-            *(_database_problems(self.database) if self.database else ()),
-            *(_queue_problems(self.queues) if self.queues else ()),
+            *(database_problems(self.database) if self.database else ()),
+            *(queue_problems(self.queues) if self.queues else ()),
         ]
 
     def as_json(self) -> dict[str, object]:
@@ -151,7 +151,7 @@ def look(database_url: str | None, queues: Callable[[], Queues | None]) -> Statu
             not_looked_at["queues"] = f"name them by {HOW_TO_NAME_QUEUES}"
         else:
             depths = named.depths()
-    except QueuesUnreachable as error:
+    except AwsUnreachable as error:
         failed["queues"] = str(error)
     return Status(database, depths, not_looked_at, failed)
 
@@ -177,7 +177,8 @@ def _recent(connection: Connection) -> dict[str, Recent]:
     return {span: Recent(outcomes[span], *lags.get(span, (None, None))) for span in _SPANS}
 
 
-def _database_problems(database: Database) -> Iterator[str]:
+def database_problems(database: Database) -> Iterator[str]:
+    """What is stuck in the tables, a sentence each."""
     if waiting := database.events["parked"]:
         yield f"{counted(waiting)} parked; see: clerk-supabase parked list"
     if database.overdue:
@@ -187,7 +188,8 @@ def _database_problems(database: Database) -> Iterator[str]:
         )
 
 
-def _queue_problems(queues: Mapping[Name, Depth]) -> Iterator[str]:
+def queue_problems(queues: Mapping[Name, Depth]) -> Iterator[str]:
+    """What is stuck in the queues, a sentence each."""
     if (dead := queues.get("dead_letters")) and dead.total:
         yield f"{counted(dead.total)} among the dead letters, failed five times"
     if (overflow := queues.get("parked")) and overflow.total:

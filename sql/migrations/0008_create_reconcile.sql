@@ -189,6 +189,8 @@ begin
             -- The bound lets the index answer.
             select extract(epoch from max(d.received_at)) * 1000 from clerk_sync.deliveries as d
             where d.applied_at > now() - interval '7 days'
+            -- Which is no sign of Clerk's.
+            and d.event_type <> 'clerk-supabase.canary'
         )
     );
 end

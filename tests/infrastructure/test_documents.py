@@ -49,6 +49,7 @@ SUPABASE = {("db", "push"), ("migration", "repair", "--status", "applied")}
 # is here or in ONLY_HELD.
 DONE_FOR_REAL = {
     "clerk-supabase dev": "stack",
+    "clerk-supabase doctor": "test_a_stack_that_is_in_use_is_well",
     "clerk-supabase event": "test_a_freshly_signed_event_is_accepted_by_the_ingest_function",
     "clerk-supabase explain": "test_an_event_is_parked_listed_replayed_applied_and_settled",
     "clerk-supabase migrate": "test_after_migrate_supabase_is_told_what_is_applied",

@@ -15,7 +15,7 @@ import msgspec
 from clerk_supabase.answer import Answer
 from clerk_supabase.envelope import Envelope, ParkedEvent
 from clerk_supabase.errors import EventTooLarge, QueueUnavailable, SecretUnavailable, SignatureRefused
-from clerk_supabase.kinds import SYNCED_TYPES
+from clerk_supabase.kinds import CANARY_TYPE, SYNCED_TYPES
 from clerk_supabase.queue import Queue
 from clerk_supabase.secrets import Secret
 from clerk_supabase.settings import IngestSettings
@@ -115,7 +115,7 @@ class Ingest:
             return Answer(403, "wrong instance", _ABORT)
         if not glance.type:
             return self._park(envelope, "the event has no type")
-        if glance.type not in SYNCED_TYPES:
+        if glance.type not in SYNCED_TYPES and glance.type != CANARY_TYPE:
             count("Ignored")
             logger.info("event type is not synced", svix_id=svix_id, event_type=glance.type)
             return Answer(200, "not synced")

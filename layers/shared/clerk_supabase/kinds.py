@@ -21,6 +21,9 @@ class Meaning:
 REPAIR_PREFIX: Final = "reconcile."
 """Before the type of an event that reconcile made out of what it read from Clerk. No webhook has it."""
 
+CANARY_TYPE: Final = "clerk-supabase.canary"
+"""Of an event that `clerk-supabase doctor` signs and sends: it is recorded as a delivery and changes nothing."""
+
 SYNCED_TYPES: Mapping[str, Meaning] = MappingProxyType(
     {
         "user.created": Meaning("user"),

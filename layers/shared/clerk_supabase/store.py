@@ -37,7 +37,7 @@ Outcome = Literal["created", "updated", "unchanged", "stale", "deleted", "refuse
 
 _APPLY = "select outcome from clerk_sync.apply(%s::jsonb) order by position"
 _PARK = "select clerk_sync.park(%s::jsonb)"
-# What reconcile and housekeeping call; each takes one JSON value and returns one.
+# What reconcile, housekeeping and canaries call; each takes one JSON value and returns one.
 Function = Literal[
     "begin_run",
     "renew_lease",
@@ -56,6 +56,7 @@ Function = Literal[
     "known_as",
     "undo_run",
     "keep_house",
+    "record_canary",
 ]
 _FUNCTIONS: Final[Mapping[Function, LiteralString]] = MappingProxyType(
     {name: f"select clerk_sync.{name}(%s::jsonb)" for name in get_args(Function)}

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from clerk_supabase.changes import Changes, Delivery, Reconciled, Source, changes_of
 from clerk_supabase.envelope import ParkedEvent
 from clerk_supabase.errors import ChangeRefused, ClerkSupabaseError, Retryable, UnusableEvent
-from clerk_supabase.events import parse_event
-from clerk_supabase.kinds import REPAIR_PREFIX
+from clerk_supabase.events import Event, parse_event
+from clerk_supabase.kinds import CANARY_TYPE, REPAIR_PREFIX
 from clerk_supabase.parking import Parking
 from clerk_supabase.queue import Message
 from clerk_supabase.store import Store
@@ -65,10 +65,15 @@ class Sync:
         away, all that would need it come again.
         """
         readable: list[_Read] = []
+        canaries: list[tuple[Message, Event]] = []
         hopeless: list[tuple[Message, ParkedEvent]] = []
         for message in messages:
             try:
-                readable.append(self._read(message))
+                event = parse_event(message.envelope.body)
+                if event.type == CANARY_TYPE:
+                    canaries.append((message, event))
+                else:
+                    readable.append(self._read(message, event))
             except UnusableEvent as error:
                 hopeless.append((message, ParkedEvent(message.envelope, "unusable", str(error))))
         try:
@@ -78,6 +83,7 @@ class Sync:
             svix_ids = [each.message.envelope.svix_id for each in readable]
             logger.error("not applied, SQS delivers again", reason=str(error), svix_ids=svix_ids)
             postponed = [Failure(each.message.message_id, error) for each in readable]
+            postponed += [Failure(message.message_id, error) for message, _ in canaries]
             return self._park(hopeless, table_is_away=True) + postponed
         committed_at = self._clock_ms()
         for each, answer in zip(readable, answers, strict=True):
@@ -89,7 +95,24 @@ class Sync:
                 took("Lag", committed_at - each.happened_at)
             svix_id = each.message.envelope.svix_id
             logger.info(answer, svix_id=svix_id, event_type=each.event_type, object_id=each.changes.main.id)
-        return self._park(hopeless)
+        return self._record(canaries) + self._park(hopeless)
+
+    def _record(self, canaries: Sequence[tuple[Message, Event]]) -> list[Failure]:
+        """On its own, so that no canary can ever stand in the way of what Clerk sends."""
+        failures: list[Failure] = []
+        for message, event in canaries:
+            envelope = message.envelope
+            moments = {"occurred_at": event.timestamp, "received_at": envelope.received_at}
+            try:
+                self._store.call("record_canary", {"svix_id": envelope.svix_id, **moments})
+            except Retryable as error:
+                failures.append(Failure(message.message_id, error))
+            except ChangeRefused as error:
+                failures += self._park([(message, ParkedEvent(envelope, "refused", str(error)))])
+            else:
+                count("Canary")
+                logger.info("canary", svix_id=envelope.svix_id)
+        return failures
 
     def _park(self, hopeless: Sequence[tuple[Message, ParkedEvent]], *, table_is_away: bool = False) -> list[Failure]:
         answers = self._parking.park([event for _, event in hopeless], table_is_away=table_is_away)
@@ -99,9 +122,8 @@ class Sync:
             if answer is not None
         ]
 
-    def _read(self, message: Message) -> _Read:
+    def _read(self, message: Message, event: Event) -> _Read:
         envelope = message.envelope
-        event = parse_event(envelope.body)
         changes = changes_of(event, envelope.received_at, keep_private_metadata=self._keep_private_metadata)
         source: Source = Delivery(envelope.svix_id, event.type, envelope.received_at)
         if event.type.startswith(REPAIR_PREFIX):

@@ -1,0 +1,131 @@
+"""Is it the right Clerk instance, and does Supabase believe its tokens?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+import httpx
+
+from clerk_supabase.clerk_pages import Instance as ClerkInstance
+from clerk_supabase_cli import setup_checks
+from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
+from clerk_supabase_cli.doctor.verdicts import Finding, Verdict, fail, ok, warn
+from clerk_supabase_cli.setup_checks import FAILED, OK, SKIPPED, WARNING
+
+_VERDICTS: Final[Mapping[str, Verdict]] = {
+    OK: Verdict.OK,
+    WARNING: Verdict.WARN,
+    FAILED: Verdict.FAIL,
+    SKIPPED: Verdict.SKIPPED,
+}
+_TIMEOUT: Final = httpx.Timeout(10, connect=5)
+_SAME_INSTANCE: Final = (
+    "development and production are instances of their own, with keys, webhooks and databases of their own: "
+    "find out which of these is wrong before anything is reconciled"
+)
+
+
+def instance(patient: Patient) -> Iterator[Finding]:
+    """The secret key's, the webhooks' and the database's instance are one."""
+    with patient.clerk() as clerk:
+        of_key = clerk.instance().value
+    of_webhooks, stage = "", ""
+    if patient.has_stack:
+        of_webhooks = patient.functions().ingest.clerk_instance_id
+        stage = patient.stack().parameters.get("Stage", "")
+    of_database = ""
+    if patient.named.database_url:
+        with patient.database() as connection:
+            row = connection.execute("select instance_id from clerk_sync.instance").fetchone()
+        of_database = row[0] if row else ""
+    yield from compare_instances(of_key, of_webhooks, of_database, stage)
+
+
+def compare_instances(of_key: ClerkInstance, of_webhooks: str, of_database: str, stage: str) -> Iterator[Finding]:
+    """*of_webhooks*: the parameter ClerkInstanceId; *of_database*: recorded by the first comparison; each may be
+    empty."""
+    key = f"the secret key is of {of_key.id} ({of_key.environment_type or 'unknown'})"
+    others = {"the stack takes webhooks of": of_webhooks, "the database mirrors": of_database}
+    wrong = [f"{what} {other}" for what, other in others.items() if other and other != of_key.id]
+    if wrong:
+        yield fail(f"{key}, but {' and '.join(wrong)}", _SAME_INSTANCE)
+    else:
+        same = ", as are" if of_webhooks or of_database else ""
+        named = " and ".join(name for name, value in (("webhooks", of_webhooks), ("database", of_database)) if value)
+        yield ok(f"{key}{same} {named}".rstrip())
+    if stage == "prod":
+        if of_key.environment_type == "development":
+            yield warn(f"a stack for production has the key of a development instance, {of_key.id}", _SAME_INSTANCE)
+        if not of_webhooks:
+            yield warn(
+                "webhooks of any instance are taken, if the signature is right",
+                f"set the parameter ClerkInstanceId={of_key.id}",
+            )
+
+
+def _of_setup(look: Callable[[setup_checks.Instance], setup_checks.Check]) -> Callable[[Patient], Iterator[Finding]]:
+    def check(patient: Patient) -> Iterator[Finding]:
+        found = look(patient.instance())
+        yield Finding(_VERDICTS[found.status], found.words)
+
+    return check
+
+
+keys = _of_setup(setup_checks.keys)
+discovery = _of_setup(setup_checks.discovery)
+domain = _of_setup(setup_checks.domain)
+
+
+def token(patient: Patient) -> Iterator[Finding]:
+    """What a session token says that Supabase asks for."""
+    found = setup_checks.role(patient.instance(), patient.named.token)
+    yield Finding(_VERDICTS[found.status], found.words)
+
+
+def supabase(patient: Patient) -> Iterator[Finding]:
+    """Whether Supabase's API takes the session token: its third-party auth, seen from outside."""
+    named = patient.named
+    if not (named.supabase_url and named.supabase_key and named.token):
+        raise NotLookedAt(
+            "needs --supabase-url, the project's publishable key in SUPABASE_ANON_KEY, and a session token (--token -)"
+        )
+    url = f"{named.supabase_url.rstrip('/')}/rest/v1/users_public"
+    headers = {"apikey": named.supabase_key, "authorization": f"Bearer {named.token}"}
+    try:
+        answer = httpx.get(url, params={"select": "clerk_id", "limit": "1"}, headers=headers, timeout=_TIMEOUT)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        yield fail(
+            f"{url} cannot be reached: {type(error).__name__}", "compare it with Project URL in Supabase's settings"
+        )
+        return
+    yield _answer_of_supabase(answer.status_code, _code(answer))
+
+
+def _answer_of_supabase(status: int, code: str) -> Finding:
+    said = f"{status}{f' {code}' if code else ''}"
+    if status == 200:
+        return ok("Supabase takes the session token, and public.users_public is served")
+    if status == 401:
+        return fail(
+            f"Supabase does not take the session token ({said})",
+            "Authentication, Sign In / Providers, Third Party Auth: add Clerk with the domain that "
+            "clerk-supabase setup prints; a token lives 60 seconds, a rotated key may take half an hour to arrive",
+        )
+    if status == 403:
+        return fail(
+            f"the bearer of the token may not read public.users_public ({said})", "clerk-supabase setup --token -"
+        )
+    if status == 404 or code == "42P01":
+        return fail(f"Supabase's API does not serve public.users_public ({said})", "clerk-supabase migrate")
+    return fail(f"Supabase's API answered {said}", "status.supabase.com, or the project is paused")
+
+
+def _code(answer: httpx.Response) -> str:
+    """PostgREST's own code of an error."""
+    try:
+        said = answer.json()
+    except ValueError:
+        return ""
+    code = said.get("code") if isinstance(said, dict) else None
+    return code if isinstance(code, str) and code.isalnum() and len(code) <= 12 else ""

@@ -1,0 +1,148 @@
+"""`clerk-supabase doctor`: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from clerk_supabase_cli.doctor.examination import examine
+from clerk_supabase_cli.doctor.patient import HOW_TO_NAME_A_STACK, HOW_TO_NAME_THE_DATABASE, Named, Patient
+from clerk_supabase_cli.doctor.registry import CHECKS
+from clerk_supabase_cli.doctor.verdicts import Result, Verdict, worst
+from clerk_supabase_cli.options import json_option, optional_database_url_option
+from clerk_supabase_cli.printing import print_json, printable
+from clerk_supabase_cli.project import find_root
+
+_STYLES: Final = {
+    Verdict.OK: "green",
+    Verdict.WARN: "yellow",
+    Verdict.FAIL: "bold red",
+    Verdict.SKIPPED: "dim",
+}
+_WIDTH: Final = max(len(check.name) for check in CHECKS)
+
+
+@click.command("doctor")
+@click.option(
+    "--stack-name",
+    envvar="CLERK_SUPABASE_STACK",
+    default="",
+    help="Deployed stack; region and credentials as for any AWS tool.  [env: CLERK_SUPABASE_STACK]",
+)
+@optional_database_url_option
+@click.option(
+    "--publishable-key",
+    envvar="CLERK_PUBLISHABLE_KEY",
+    default="",
+    help="pk_live_... or pk_test_..., for a stack without POST /session.  [env: CLERK_PUBLISHABLE_KEY]",
+)
+@click.option("--token", default="", help="A session token, to see what Clerk puts into it; `-` reads standard input.")
+@click.option(
+    "--supabase-url", envvar="SUPABASE_URL", default="", help="https://<project>.supabase.co  [env: SUPABASE_URL]"
+)
+@click.option(
+    "--check",
+    "names",
+    multiple=True,
+    type=click.Choice([check.name for check in CHECKS]),
+    help="Only this; repeatable.",
+)
+@click.option(
+    "--wait",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0, 300),
+    help="Seconds that a test event may take to the database.",
+)
+@click.option("--clerk-api-url", envvar="CLERK_API_URL", default="", hidden=True, help="Only for tests.")
+@click.option("--frontend-api-url", default="", hidden=True, help="Only for tests.")
+@click.option("--ca-file", default="", help="Instead of the stack's DatabaseCaFile, as a file of this machine.")
+@json_option
+def doctor_command(
+    *,
+    stack_name: str,
+    database_url: str | None,
+    publishable_key: str,
+    token: str,
+    supabase_url: str,
+    names: tuple[str, ...],
+    wait: float,
+    clerk_api_url: str,
+    frontend_api_url: str,
+    ca_file: str,
+    as_json: bool,
+) -> None:
+    """Say what is wrong with a deployment, and what to do about it.
+
+    Looks at what is named: the stack, the database, the publishable key; what nobody named is skipped, and says so.
+    It changes nothing, but sends one signed test event, which is recorded as a delivery about nobody.
+
+    Secrets are those of the stack; without one, those in CLERK_SECRET_KEY, SYNC_DATABASE_URL and
+    SESSION_DATABASE_URL. CLERK_WEBHOOK_SIGNING_SECRET, as Clerk shows it, signs the test event and is compared with
+    the stack's. SUPABASE_ANON_KEY, the project's publishable key, is needed to ask Supabase about a token.
+
+    Exit status 0: nothing failed. 1: something did. 2: nothing was named.
+    """
+    if not (stack_name or database_url or publishable_key):
+        raise click.UsageError(f"{HOW_TO_NAME_A_STACK}; {HOW_TO_NAME_THE_DATABASE}; or both.")
+    text = sys.stdin.read() if token == "-" else token  # noqa: S105 - the name of standard input
+    named = Named(
+        root=find_root(),
+        stack_name=stack_name,
+        database_url=database_url or "",
+        webhook_secret=_secret("CLERK_WEBHOOK_SIGNING_SECRET"),
+        clerk_secret_key=_secret("CLERK_SECRET_KEY"),
+        worker_url=_secret("SYNC_DATABASE_URL"),
+        session_url=_secret("SESSION_DATABASE_URL"),
+        ca_file=ca_file,
+        publishable_key=publishable_key.strip(),
+        frontend_api_url=frontend_api_url,
+        clerk_api_url=clerk_api_url,
+        token=text.strip().removeprefix("Bearer "),
+        supabase_url=supabase_url,
+        supabase_key=_secret("SUPABASE_ANON_KEY"),
+        canary_seconds=wait,
+    )
+    results = examine(Patient(named), [check for check in CHECKS if not names or check.name in names])
+    verdict = _print_json(list(results)) if as_json else _print(results, Console())
+    if verdict is Verdict.FAIL:
+        sys.exit(1)
+
+
+def _secret(variable: str) -> str:
+    """No option: options can be read by everybody on this machine."""
+    return os.environ.get(variable, "").strip()
+
+
+def _print_json(results: Sequence[Result]) -> Verdict:
+    verdict = worst(result.verdict for result in results)
+    print_json({"verdict": verdict, "checks": [result.as_json() for result in results]})
+    return verdict
+
+
+def _print(results: Iterable[Result], console: Console) -> Verdict:
+    """One line or more for each, as soon as it is known."""
+    verdicts: list[Verdict] = []
+    for result in results:
+        verdicts.append(result.verdict)
+        name = result.name
+        for finding in result.findings:
+            style = _STYLES[finding.verdict]
+            line = Text(f"{finding.verdict:<8}", style=style) + Text(f"{name:<{_WIDTH}}  {printable(finding.words)}")
+            console.print(line, soft_wrap=True)
+            if finding.todo:
+                console.print(
+                    Text(f"{'':<8}{'':<{_WIDTH}}  -> {printable(finding.todo)}", style="bold"), soft_wrap=True
+                )
+            name = ""
+    counts = Counter(verdicts)
+    summary = ", ".join(f"{counts[verdict]} {verdict}" for verdict in reversed(Verdict) if counts[verdict])
+    console.print(Text(f"\n{summary}", style=_STYLES[worst(verdicts)]))
+    return worst(verdicts)

@@ -1,0 +1,234 @@
+"""Can the functions reach the database, may they do what they must and no more, and is it as the migrations made it?"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Final, LiteralString
+
+from clerk_supabase.claims import Claims, session_claims
+from clerk_supabase.errors import ClerkSupabaseError
+from clerk_supabase.store import SESSION_PATIENCE_SECONDS, Store
+from clerk_supabase_cli.database import Connection
+from clerk_supabase_cli.doctor.address import NoConnectionString, address, parts, tls
+from clerk_supabase_cli.doctor.patient import Constant, Patient
+from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
+from clerk_supabase_cli.migrations import applied, read_migrations
+from clerk_supabase_cli.stack import SESSION_ROLE, WORKER_ROLE
+
+_MIGRATE: Final = "clerk-supabase migrate"
+_STORE_ANEW: Final = "store it anew: clerk-supabase setup --store-secrets PREFIX"
+_ADVICE: Final = (
+    ("certificate verify failed", "the file in layers/shared/ca/ is not the authority of this database: fetch it anew"),
+    (
+        "does not match host name",
+        "the certificate is for another host: take the host of the connection string as it is",
+    ),
+    ("root certificate file", "put the certificate into layers/shared/ca/, as DatabaseCaFile names it"),
+    (
+        "password authentication failed",
+        "give the role that password again, as psql's \\password does, or store the new",
+    ),
+    ("Tenant or user not found", "the pooler wants the user <role>.<project>"),
+    ("run: clerk-supabase migrate", _MIGRATE),
+)
+# Reserved: no id of Clerk's looks like it.
+_NOBODY: Final = json.dumps(
+    {
+        "sub": "user_doctor",
+        "sid": "sess_doctor",
+        "iss": "doctor",
+        "role": "authenticated",
+        "iat": 1_700_000_000,
+        "exp": 1_700_000_060,
+    }
+).encode()
+
+_SERVER: Final = """
+    select current_setting('server_version'), current_setting('transaction_read_only') = 'off'
+"""
+_ROLE: Final = """
+    select
+        r.rolcanlogin, r.rolvaliduntil < now(),
+        array_remove(array[
+            case when r.rolsuper then 'superuser' end, case when r.rolbypassrls then 'bypassrls' end,
+            case when r.rolcreaterole then 'createrole' end, case when r.rolcreatedb then 'createdb' end,
+            case when r.rolreplication then 'replication' end
+        ], null),
+        array(select m.roleid::regrole::text from pg_auth_members as m where m.member = r.oid order by 1),
+        has_schema_privilege(r.oid, 'clerk_sync', 'usage')
+    from pg_roles as r where r.rolname = %s
+"""
+_CALLABLE: Final = """
+    select p.proname::text from pg_proc as p
+    where p.pronamespace = to_regnamespace('clerk_sync') and has_function_privilege(%s, p.oid, 'execute')
+"""
+_TABLES_OPEN_TO: Final = """
+    select format('%%I.%%I', n.nspname, c.relname)
+    from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
+    where n.nspname in ('public', 'clerk_sync')
+    and c.relkind in ('r', 'p', 'v', 'm', 'f')
+    and (
+        has_table_privilege(%(role)s, c.oid, 'select, insert, update, delete, truncate, references, trigger')
+        or has_any_column_privilege(%(role)s, c.oid, 'select, insert, update')
+    )
+    order by 1
+"""
+_GRANTS: Final = re.compile(r"grant execute on function\s+([^;]*?)\s+to (clerk_sync_\w+);", re.IGNORECASE)
+_FUNCTION: Final = re.compile(r"clerk_sync\.(\w+)\(")
+# What each may be a member of.
+_MEMBER_OF: Final = {WORKER_ROLE: [], SESSION_ROLE: ["authenticated"]}
+
+
+def database(patient: Patient) -> Iterator[Finding]:
+    """Reached as the tables' owner, and takes writes."""
+    with patient.database() as connection:
+        [(version, takes_writes)] = connection.execute(_SERVER).fetchall()
+    if takes_writes:
+        yield ok(f"Postgres {version} takes writes")
+    else:
+        yield fail(
+            f"Postgres {version} is read-only",
+            "Supabase switches a project to read-only when its disk is full; events wait meanwhile",
+        )
+
+
+def worker_address(patient: Patient) -> Iterator[Finding]:
+    """Pooler, IP and user of sync's connection string."""
+    yield from _of_url(patient.worker_url(), lambda url: address(url, WORKER_ROLE))
+
+
+def session_address(patient: Patient) -> Iterator[Finding]:
+    """The same for the session function's."""
+    yield from _of_url(patient.session_url(), lambda url: address(url, SESSION_ROLE))
+
+
+def database_tls(patient: Patient) -> Iterator[Finding]:
+    """What the functions ask of the server's certificate."""
+    yield from _of_url(patient.worker_url(), lambda url: tls(url, patient.ca_file()))
+
+
+def worker_login(patient: Patient) -> Iterator[Finding]:
+    """What sync and retry do first, by their own code."""
+    yield from _of_url(patient.worker_url(), lambda url: _log_in(patient, url, _check_as_worker))
+
+
+def session_login(patient: Patient) -> Iterator[Finding]:
+    """What the session function does with every request: act as a user, here as nobody's."""
+    yield from _of_url(patient.session_url(), lambda url: _log_in(patient, url, _check_as_session))
+
+
+def worker_rights(patient: Patient) -> Iterator[Finding]:
+    """May do what the migrations grant, and nothing else."""
+    yield from _rights(patient, WORKER_ROLE)
+
+
+def session_rights(patient: Patient) -> Iterator[Finding]:
+    """The same for the session function's role."""
+    yield from _rights(patient, SESSION_ROLE)
+
+
+def migrations(patient: Patient) -> Iterator[Finding]:
+    """All of this checkout's are applied, as they are."""
+    with patient.database() as connection:
+        recorded = applied(connection)
+    files = {migration.name: migration.checksum for migration in read_migrations(patient.named.root)}
+    if missing := [name for name in files if name not in recorded]:
+        yield fail(f"not applied: {', '.join(missing)}", _MIGRATE)
+    if changed := [name for name, checksum in recorded.items() if checksum and files.get(name, checksum) != checksum]:
+        yield fail(
+            f"changed after they were applied: {', '.join(changed)}",
+            "put the files back as they were, and write the change as a new migration",
+        )
+    if unknown := sorted(recorded.keys() - files.keys()):
+        yield warn(f"of a newer version than this checkout: {', '.join(unknown)}", "check that version out")
+    if not (missing or changed or unknown):
+        yield ok(f"all {len(files)} are applied and unaltered")
+
+
+def _of_url(url: str, judge: Callable[[str], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from judge(url)
+    except NoConnectionString as error:
+        yield fail(str(error), _STORE_ANEW)
+
+
+def _log_in(patient: Patient, url: str, check: Callable[[Store], None]) -> Iterator[Finding]:
+    mode = parts(url).get("sslmode") or "verify-full"
+    with closing(Store(Constant(url), patient.ca_file(), SESSION_PATIENCE_SECONDS)) as store:
+        try:
+            check(store)
+        except ClerkSupabaseError as error:
+            todo = next((todo for sign, todo in _ADVICE if sign in str(error)), _STORE_ANEW)
+            yield fail(str(error), todo)
+        else:
+            verified = "; the certificate is good" if mode == "verify-full" else ""
+            yield ok(f"{parts(url).get('user')} logs in and may do its work{verified}")
+
+
+def _check_as_worker(store: Store) -> None:
+    store.check()
+
+
+def _check_as_session(store: Store) -> None:
+    with store.as_user(_nobody()) as queries:
+        queries.rows("select count(*) from public.users")
+
+
+def _nobody() -> Claims:
+    return session_claims(_NOBODY)
+
+
+def _rights(patient: Patient, role: str) -> Iterator[Finding]:
+    granted = _granted(patient, role)
+    with patient.database() as connection:
+        row = connection.execute(_ROLE, [role]).fetchone()
+        if row is None:
+            yield fail(f"the role {role} does not exist", _MIGRATE)
+            return
+        can_log_in, has_expired, powers, member_of, may_use_schema = row
+        may_call = _column(connection, _CALLABLE, role)
+        tables = [name for (name,) in connection.execute(_TABLES_OPEN_TO, {"role": role})]
+    too_little = [f"{role} may not call clerk_sync.{name}" for name in sorted(granted - may_call)]
+    if not may_use_schema:
+        too_little.append(f"{role} may not use the schema clerk_sync")
+    if not can_log_in or has_expired:
+        too_little.append(f"{role} may not log in, or its password is no longer valid")
+    too_much = [f"may call clerk_sync.{name}" for name in sorted(may_call - granted)]
+    too_much += [f"may use the table {name}" for name in tables]
+    too_much += [f"is {power}" for power in powers]
+    too_much += [f"can become {name}" for name in member_of if name not in _MEMBER_OF[role]]
+    too_little += [f"{role} cannot become {name}" for name in _MEMBER_OF[role] if name not in member_of]
+    if too_little:
+        todo = "grant it again as sql/migrations do; without it, events wait in the queues"
+        yield fail("; ".join(too_little), todo)
+    if too_much:
+        todo = "revoke it, also from public: whoever learns the role's password could use it"
+        yield fail(f"{role} {', '.join(too_much)}", todo)
+    if not (too_little or too_much):
+        yield ok(f"{role} may call {_counted(granted)}, use no table, and become {_named(_MEMBER_OF[role])}")
+
+
+def _granted(patient: Patient, role: str) -> set[str]:
+    """The functions that the migrations of this checkout let a role call."""
+    return {
+        function
+        for migration in read_migrations(patient.named.root)
+        for functions, grantee in _GRANTS.findall(migration.text)
+        if grantee == role
+        for function in _FUNCTION.findall(functions)
+    }
+
+
+def _column(connection: Connection, query: LiteralString, role: str) -> set[str]:
+    return {name for (name,) in connection.execute(query, [role])}
+
+
+def _counted(functions: set[str]) -> str:
+    return "one function" if len(functions) == 1 else f"{len(functions)} functions"
+
+
+def _named(roles: list[str]) -> str:
+    return ", ".join(roles) or "nobody else"

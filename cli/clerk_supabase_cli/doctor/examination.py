@@ -1,0 +1,58 @@
+"""Runs checks: each within its time, and none can stop another."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+
+from clerk_supabase.errors import ClerkSupabaseError, ClerkUnavailable
+from clerk_supabase.settings import SettingsError
+from clerk_supabase_cli.database import DatabaseFailed
+from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
+from clerk_supabase_cli.doctor.verdicts import Check, Finding, Result, fail, skipped
+from clerk_supabase_cli.queues import AwsUnreachable
+
+
+def examine(patient: Patient, checks: Iterable[Check]) -> Iterator[Result]:
+    """One check after the other, as each is done. Never raises for what a check meets."""
+    for check in checks:
+        began = time.monotonic()
+        found: list[Finding] = []
+        # A thread cannot be ended: one that hangs is left behind, and does not keep the process from ending.
+        thread = threading.Thread(target=_look, args=(patient, check, found), name=check.name, daemon=True)
+        thread.start()
+        seconds = check.seconds + (patient.named.canary_seconds if check.waits_for_canary else 0)
+        thread.join(seconds)
+        findings = list(found)
+        if thread.is_alive():
+            findings.append(fail(f"no answer within {seconds:.0f} s", "is what it looks at reachable from here?"))
+        yield Result(check.name, check.looks_at, findings, time.monotonic() - began)
+
+
+def _look(patient: Patient, check: Check, found: list[Finding]) -> None:
+    try:
+        for finding in check.look(patient):
+            found.append(finding)  # noqa: PERF402 - what was found before an error counts
+    except NotLookedAt as reason:
+        found.append(skipped(str(reason)))
+    except (AwsUnreachable, DatabaseFailed, ClerkSupabaseError, SettingsError) as error:
+        found.append(fail(str(error), _todo(error)))
+    except Exception as error:  # noqa: BLE001 - one check that breaks must not take the others with it
+        # Only the type: nobody knows what an unknown message repeats.
+        found.append(fail(f"the check itself broke: {type(error).__name__}", "please report it"))
+
+
+def _todo(error: Exception) -> str:
+    """Most messages end with what to do, and need no more."""
+    match error:
+        case DatabaseFailed() if "cannot be reached" in str(error):
+            return "compare host and port with Connect in Supabase's dashboard, where a paused project is resumed too"
+        case AwsUnreachable():
+            return "AWS is asked with the region and credentials of this shell: aws sts get-caller-identity"
+        case ClerkUnavailable():
+            return "status.clerk.com"
+        case SettingsError():
+            return "the function was not deployed from this template, or edited by hand: sam build && sam deploy"
+        case _:
+            return ""

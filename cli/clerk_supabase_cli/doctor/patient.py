@@ -1,0 +1,283 @@
+"""What is examined: a deployed stack, its secrets, its database and its Clerk instance, as far as they were named."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
+from urllib.parse import urlsplit
+
+from clerk_supabase.clerk import Clerk
+from clerk_supabase.clerk_http import BASE_URL, ClerkHttp
+from clerk_supabase.publishable_key import frontend_api
+from clerk_supabase.settings import (
+    IngestSettings,
+    ReconcileFunctionSettings,
+    SessionSettings,
+    SyncSettings,
+)
+from clerk_supabase_cli.database import Connection, open_database
+from clerk_supabase_cli.ministack import execute_api_url
+from clerk_supabase_cli.queues import OUTPUTS, AwsUnreachable, Queues, client, errors_explained
+from clerk_supabase_cli.setup_checks import Instance
+
+HOW_TO_NAME_A_STACK: Final = "name the stack: --stack-name or CLERK_SUPABASE_STACK"
+HOW_TO_NAME_THE_DATABASE: Final = "name the database: --database-url or DATABASE_URL"
+
+_CLERK_SECONDS: Final = 8.0
+_LAYER_IN_LAMBDA: Final = "/opt/"
+
+Value = TypeVar("Value")
+
+
+class NotLookedAt(Exception):
+    """Nobody named what a check looks at, or it cannot be there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What the operator named; empty where they did not."""
+
+    root: Path
+    """The checkout."""
+    stack_name: str = ""
+    database_url: str = ""
+    webhook_secret: str = field(default="", repr=False)
+    """As Clerk shows it."""
+    clerk_secret_key: str = field(default="", repr=False)
+    worker_url: str = field(default="", repr=False)
+    session_url: str = field(default="", repr=False)
+    ca_file: str = ""
+    publishable_key: str = ""
+    frontend_api_url: str = ""
+    clerk_api_url: str = ""
+    token: str = field(default="", repr=False)
+    supabase_url: str = ""
+    supabase_key: str = field(default="", repr=False)
+    canary_seconds: float = 30.0
+
+
+class Once(Generic[Value]):
+    """Reads something when it is first asked for. Only the first who asks hears why it cannot be read."""
+
+    def __init__(self, what: str, read: Callable[[], Value]) -> None:
+        self._what = what
+        self._read = read
+        self._values: list[Value] = []
+        self._has_failed = False
+
+    def __call__(self) -> Value:
+        """Raises what reading raises; NotLookedAt from the second failure on."""
+        if self._has_failed:
+            raise NotLookedAt(f"{self._what} could not be read, as said above")
+        if not self._values:
+            try:
+                self._values.append(self._read())
+            except NotLookedAt:
+                raise
+            except Exception:
+                self._has_failed = True
+                raise
+        return self._values[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A deployed stack of template.yaml."""
+
+    name: str
+    outputs: Mapping[str, str]
+    parameters: Mapping[str, str]
+
+    @classmethod
+    def named(cls, name: str) -> Stack:
+        """Raises AwsUnreachable."""
+        with errors_explained():
+            [found] = client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+        outputs = {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", [])}
+        parameters = {each["ParameterKey"]: each["ParameterValue"] for each in found.get("Parameters", [])}
+        if "IngestFunctionName" not in outputs:
+            raise AwsUnreachable(f"{name} is no stack of this project: it has no output IngestFunctionName")
+        return cls(name, outputs, parameters)
+
+    @property
+    def is_emulated(self) -> bool:
+        """Whether it is deployed to an emulated AWS."""
+        return bool(self.parameters.get("AwsEndpointUrl"))
+
+    @property
+    def webhook_url(self) -> str:
+        """Where Clerk posts to, as it can be reached from here."""
+        url, endpoint = self.outputs["WebhookUrl"], os.environ.get("AWS_ENDPOINT_URL", "")
+        return execute_api_url(url, endpoint) if urlsplit(endpoint).hostname == "127.0.0.1" else url
+
+    @property
+    def queues(self) -> Queues:
+        """Its queues on the road of an event."""
+        return Queues({name: self.outputs[key] for name, key in OUTPUTS.items() if key in self.outputs})
+
+    def environment_of(self, output: str) -> Mapping[str, str] | None:
+        """The variables of the function with this output; None when the stack has no such function.
+
+        From the function, not from the parameters: this is what runs. Raises AwsUnreachable.
+        """
+        if output not in self.outputs:
+            return None
+        with errors_explained():
+            found = client("lambda").get_function_configuration(FunctionName=self.outputs[output], Qualifier="live")
+        variables: Mapping[str, str] = found["Environment"]["Variables"]
+        return variables
+
+
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """The settings the deployed functions run with."""
+
+    ingest: IngestSettings
+    sync: SyncSettings
+    reconcile: ReconcileFunctionSettings | None
+    session: SessionSettings | None
+
+    @classmethod
+    def of(cls, stack: Stack) -> Functions:
+        """Raises AwsUnreachable, and SettingsError when a variable is missing or malformed."""
+        environments = {
+            name: stack.environment_of(f"{name}FunctionName") for name in ("Ingest", "Sync", "Reconcile", "Session")
+        }
+        reconcile, session = environments["Reconcile"], environments["Session"]
+        return cls(
+            IngestSettings.from_environment(environments["Ingest"] or {}),
+            SyncSettings.from_environment(environments["Sync"] or {}),
+            None if reconcile is None else ReconcileFunctionSettings.from_environment(reconcile),
+            None if session is None else SessionSettings.from_environment(session),
+        )
+
+
+class Constant:
+    """A secret that is at hand, as the functions' code takes it."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def value(self) -> str:
+        """The secret."""
+        return self._value
+
+    def changed(self) -> bool:
+        """There is no newer one."""
+        return False
+
+
+class Patient:
+    """Reads what checks ask for, at most once. Every method raises NotLookedAt when nobody named what it needs."""
+
+    def __init__(self, named: Named) -> None:
+        self.named = named
+        self.stack = Once("the stack", self._stack)
+        """The deployed stack. Raises AwsUnreachable."""
+        self.functions = Once("the functions' settings", lambda: Functions.of(self.stack()))
+        """Raises AwsUnreachable and SettingsError."""
+        self._database = Once("the database", self._reach_database)
+        self._secrets: dict[str, Once[str]] = {}
+
+    @property
+    def has_stack(self) -> bool:
+        """Whether a stack was named."""
+        return bool(self.named.stack_name)
+
+    @contextmanager
+    def database(self) -> Iterator[Connection]:
+        """A connection as the tables' owner. Raises DatabaseFailed, for a statement in the block too."""
+        self._database()
+        with open_database(self.named.database_url) as connection:
+            yield connection
+
+    def stored_webhook_secret(self) -> str:
+        """What ingest reads. Raises AwsUnreachable."""
+        return self._secret(self.functions().ingest.webhook_secret_arn)
+
+    def webhook_secret(self) -> str:
+        """What to sign with: the one that was given, else the newest of the stack's. Raises AwsUnreachable."""
+        stored = self.named.webhook_secret or self.stored_webhook_secret()
+        return stored.split()[-1] if stored.split() else ""
+
+    def worker_url(self) -> str:
+        """The connection string of sync. Raises AwsUnreachable."""
+        if self.named.worker_url and not self.has_stack:
+            return self.named.worker_url
+        return self._secret(self.functions().sync.database_secret_arn)
+
+    def session_url(self) -> str:
+        """The connection string of the session function. Raises AwsUnreachable."""
+        if self.named.session_url and not self.has_stack:
+            return self.named.session_url
+        if (session := self._session()) is None:
+            raise NotLookedAt("this stack has no POST /session")
+        return self._secret(session.session_database_secret_arn)
+
+    def ca_file(self) -> str:
+        """The database's certificate authority as a file of this machine; empty: the stack has none."""
+        if self.named.ca_file or not self.has_stack:
+            return self.named.ca_file
+        in_lambda = self.functions().sync.database_ca_file
+        if not in_lambda:
+            return ""
+        file = self.named.root / "layers" / "shared" / in_lambda.removeprefix(_LAYER_IN_LAMBDA)
+        if not file.is_file():
+            raise NotLookedAt(f"{in_lambda} of the layer is not in this checkout ({file.relative_to(self.named.root)})")
+        return str(file)
+
+    @contextmanager
+    def clerk(self) -> Iterator[Clerk]:
+        """Clerk's Backend API, with the secret key of the stack. Raises AwsUnreachable."""
+        key, url = self.named.clerk_secret_key, self.named.clerk_api_url
+        if self.has_stack or not key:
+            reconcile = self.functions().reconcile
+            if reconcile is None:
+                raise NotLookedAt("this stack has no secret key of Clerk (ClerkSecretKeyArn)")
+            key, url = self._secret(reconcile.clerk_secret_key_arn), url or reconcile.clerk_api_url
+        http = ClerkHttp(Constant(key.strip()), url or BASE_URL)
+        try:
+            yield Clerk(http, deadline=time.monotonic() + _CLERK_SECONDS)
+        finally:
+            http.close()
+
+    def instance(self) -> Instance:
+        """Where the Clerk instance of the app is. Raises AwsUnreachable and SettingsError."""
+        key, url = self.named.publishable_key, self.named.frontend_api_url
+        if not key:
+            session = self._session() if self.has_stack else None
+            if session is None:
+                raise NotLookedAt("no publishable key was given: --publishable-key or CLERK_PUBLISHABLE_KEY")
+            key, url = session.clerk_publishable_key, url or session.clerk_frontend_api_url
+        return Instance.of(frontend_api(key), url)
+
+    def _session(self) -> SessionSettings | None:
+        return self.functions().session
+
+    def _stack(self) -> Stack:
+        if not self.named.stack_name:
+            raise NotLookedAt(HOW_TO_NAME_A_STACK)
+        return Stack.named(self.named.stack_name)
+
+    def _reach_database(self) -> None:
+        if not self.named.database_url:
+            raise NotLookedAt(HOW_TO_NAME_THE_DATABASE)
+        with open_database(self.named.database_url):
+            pass
+
+    def _secret(self, arn: str) -> str:
+        name = arn.rpartition(":")[2]
+        return self._secrets.setdefault(arn, Once(f"the secret {name}", lambda: _secret_value(arn)))()
+
+
+def _secret_value(arn: str) -> str:
+    with errors_explained():
+        answer: Any = client("secretsmanager").get_secret_value(SecretId=arn)
+    if "SecretString" not in answer:
+        raise AwsUnreachable(f"the secret {arn.rpartition(':')[2]} is binary; store it as text")
+    return str(answer["SecretString"])

@@ -1,0 +1,96 @@
+"""What a check says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from clerk_supabase_cli.doctor.patient import Patient
+
+
+class Verdict(StrEnum):
+    """The worst comes last."""
+
+    SKIPPED = "skipped"
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+_SEVERITY: Final = list(Verdict)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was seen, and what to do about it. Neither quotes a secret or anybody's data."""
+
+    verdict: Verdict
+    words: str
+    todo: str = ""
+
+
+def ok(words: str) -> Finding:
+    """As it must be."""
+    return Finding(Verdict.OK, words)
+
+
+def warn(words: str, todo: str) -> Finding:
+    """It works, but somebody should look."""
+    return Finding(Verdict.WARN, words, todo)
+
+
+def fail(words: str, todo: str) -> Finding:
+    """Something does not work, or is not safe."""
+    return Finding(Verdict.FAIL, words, todo)
+
+
+def skipped(words: str) -> Finding:
+    """Nobody looked, and why."""
+    return Finding(Verdict.SKIPPED, words)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """An entry of the registry."""
+
+    name: str
+    """For `--check` and for machines; kept."""
+    looks_at: str
+    look: Callable[[Patient], Iterator[Finding]]
+    """May raise NotLookedAt, and whatever reading the patient raises; what it found before counts."""
+    seconds: float = 30.0
+    """After so many it is given up, and failed."""
+    waits_for_canary: bool = False
+    """It may take as much longer as a canary may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a check found; the worst finding decides."""
+
+    name: str
+    looks_at: str
+    findings: Sequence[Finding]
+    seconds: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """That of the worst finding."""
+        return worst(finding.verdict for finding in self.findings)
+
+    def as_json(self) -> dict[str, object]:
+        """For machines; the names here are kept."""
+        return {
+            "name": self.name,
+            "looks_at": self.looks_at,
+            "verdict": self.verdict,
+            "findings": self.findings,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The worst of them; skipped, if there are none."""
+    return max(verdicts, key=_SEVERITY.index, default=Verdict.SKIPPED)

@@ -1,0 +1,30 @@
+-- The canary: an event of our own that takes the road of every other and changes nothing, so that an operator can see
+-- it arrive.
+
+-- {svix_id, occurred_at, received_at} (milliseconds) -> whether it is new. Nothing else of it is kept, so there is no
+-- user, no tombstone and no version that a canary could leave behind.
+-- Definer: the worker role reads and writes no table.
+create function clerk_sync.record_canary(request jsonb)
+returns jsonb
+language sql
+security definer
+set search_path = ''
+as $$
+    with recorded as (
+        insert into clerk_sync.deliveries (occurred_at, received_at, svix_id, event_type, entity_id, outcome)
+        values (
+            to_timestamp((request ->> 'occurred_at')::bigint / 1000.0),
+            to_timestamp((request ->> 'received_at')::bigint / 1000.0),
+            request ->> 'svix_id', 'clerk-supabase.canary', 'canary', 'unchanged'
+        )
+        on conflict do nothing
+        returning svix_id
+    )
+
+    select to_jsonb(exists (select from recorded))
+$$;
+
+revoke all on all functions in schema clerk_sync from public;
+grant execute on function clerk_sync.record_canary(jsonb) to clerk_sync_worker;
+
+insert into clerk_sync.migrations (name) values ('0011_create_canary');

@@ -1,0 +1,62 @@
+"""What `clerk-supabase doctor` says, for tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from click.testing import CliRunner
+
+from clerk_supabase_cli.main import commands
+
+# What would tell it more than a test means to.
+_VARIABLES = (
+    *("DATABASE_URL", "CLERK_SUPABASE_STACK", "AWS_PROFILE", "AWS_ENDPOINT_URL", "CLERK_API_URL"),
+    *("CLERK_WEBHOOK_SIGNING_SECRET", "CLERK_SECRET_KEY", "CLERK_PUBLISHABLE_KEY"),
+    *("SYNC_DATABASE_URL", "SESSION_DATABASE_URL", "SUPABASE_URL", "SUPABASE_ANON_KEY"),
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What it said."""
+
+    checks: list[Mapping[str, Any]]
+    text: str
+    """The same as it was printed."""
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """By the name of the check."""
+        return {check["name"]: check["verdict"] for check in self.checks}
+
+    def words(self, name: str) -> str:
+        """Everything a check said, with what to do."""
+        [check] = [each for each in self.checks if each["name"] == name]
+        return "\n".join(f"{each['words']} -> {each['todo']}" for each in check["findings"])
+
+
+@dataclass
+class Doctor:
+    """The command with an environment of its own, and nothing of the caller's."""
+
+    environment: dict[str, str]
+
+    def examine(self, *checks: str, arguments: tuple[str, ...] = (), **more: str) -> Report:
+        """Looks at these things, or at all; *more* of an environment. Its exit status must fit what it said."""
+        chosen = [part for check in checks for part in ("--check", check)]
+        unset: dict[str, str | None] = dict.fromkeys(_VARIABLES)
+        result = CliRunner().invoke(
+            commands, ["doctor", *chosen, *arguments, "--json"], env={**unset, **self.environment, **more}
+        )
+        assert result.exit_code in {0, 1}, result.output + repr(result.exception)
+        printed = json.loads(result.stdout)
+        assert (printed["verdict"] == "fail") == (result.exit_code == 1)
+        return Report(printed["checks"], result.output)
+
+    def verdict(self, check: str, **more: str) -> tuple[str, str]:
+        """Of one check, and everything it said."""
+        report = self.examine(check, arguments=(), **more)
+        return report.verdicts[check], report.words(check)

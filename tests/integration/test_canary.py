@@ -1,0 +1,109 @@
+"""The canary takes the road of every event, is recorded, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from clerk_supabase.kinds import CANARY_TYPE
+from clerk_supabase.store import Store
+from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, sign_body
+from clerk_supabase_cli.doctor.canary import canary
+from tests.aws import Account
+from tests.integration.databases import Connection, Database, outcomes, rows, tables, value
+from tests.integration.parked import created
+from tests.integration.road import Road
+
+
+@pytest.fixture
+def road(account: Account, store: Store) -> Road:
+    return Road(account, store, received_at=time.time_ns() // 1_000_000)
+
+
+def test_a_canary_is_recorded_as_a_delivery_and_nothing_else_is_written(road: Road, admin: Connection) -> None:
+    before = tables(admin)
+
+    assert road.post(json.dumps(canary()), "msg_canary").status == 202
+    assert road.drain() == []
+
+    assert rows(admin, "select svix_id, event_type, entity_id, outcome from clerk_sync.deliveries") == [
+        ("msg_canary", CANARY_TYPE, "canary", "unchanged")
+    ]
+    assert tables(admin) == before
+    assert value(admin, "select count(*) from clerk_sync.audit_log") == 0
+
+
+def test_a_canary_that_comes_twice_is_recorded_once(road: Road, admin: Connection) -> None:
+    for _ in range(2):
+        assert road.post(json.dumps(canary()), "msg_canary").status == 202
+        assert road.drain() == []
+    assert outcomes(admin) == {"msg_canary": "unchanged"}
+
+
+@pytest.mark.parametrize(
+    "more", [{"id": "user_1", "deleted": True}, {"id": "x" * 400}, {"id": "user_1", "updated_at": 2**60}]
+)
+def test_whatever_a_canary_carries_touches_no_user(road: Road, admin: Connection, more: dict[str, Any]) -> None:
+    road.post(json.dumps(created("user_1")), "msg_1")
+    assert road.drain() == []
+    before = tables(admin)
+
+    assert road.post(json.dumps(canary() | {"data": more}), "msg_canary").status == 202
+    assert road.drain() == []
+
+    assert tables(admin) == before
+    assert outcomes(admin) == {"msg_1": "created", "msg_canary": "unchanged"}
+
+
+def test_a_canary_that_nobody_signed_is_refused(road: Road) -> None:
+    forged = sign_body(json.dumps(canary()), generate_secret())
+    assert road.ingest.answer(api_gateway_event(forged)).status == 401
+    assert road.drain() == []
+
+
+def test_a_canary_that_cannot_be_recorded_comes_again_and_keeps_nobody_back(
+    road: Road, admin: Connection, database: Database
+) -> None:
+    admin.execute("revoke execute on function clerk_sync.record_canary(jsonb) from clerk_sync_worker")
+    road.post(json.dumps(canary()), "msg_canary")
+    road.post(json.dumps(created("user_1")), "msg_1")
+
+    assert len(road.drain()) == 1
+    assert outcomes(admin) == {"msg_1": "created"}
+
+
+def test_a_canary_of_a_time_that_cannot_be_is_parked(road: Road, admin: Connection) -> None:
+    assert road.post(json.dumps(canary() | {"timestamp": 2**62}), "msg_canary").status == 202
+    assert road.drain() == []
+    assert list(road.parked(admin)) == ["msg_canary"]
+    assert outcomes(admin) == {}
+
+
+def test_a_canary_is_no_sign_of_life_of_clerk(road: Road, admin: Connection, store: Store) -> None:
+    road.post(json.dumps(canary()), "msg_canary")
+    road.drain()
+    assert outcomes(admin) == {"msg_canary": "unchanged"}
+    assert begun(store)["newest_delivery"] is None
+
+    road.post(json.dumps(created("user_1")), "msg_1")
+    road.drain()
+    assert begun(store)["newest_delivery"] == road.received_at
+
+
+def begun(store: Store) -> Any:
+    """What a comparison learns at its beginning; its lease is over at once."""
+    return store.call(
+        "begin_run",
+        {
+            "instance_id": "ins_1",
+            "mode": "quick",
+            "dry_run": False,
+            "versions_only": True,
+            "allow_deletes": None,
+            "as_of": 1,
+            "lease_seconds": 0,
+        },
+    )

@@ -1,0 +1,456 @@
+"""`clerk-supabase doctor` on a database, without a stack: each check turns red when its fault is there."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import LiteralString
+
+import pytest
+from click.testing import CliRunner
+from psycopg import sql
+
+from clerk_supabase.kinds import SYNCED_TYPES
+from clerk_supabase.store import Store
+from clerk_supabase_cli.doctor.examination import examine
+from clerk_supabase_cli.doctor.patient import Named, Patient
+from clerk_supabase_cli.doctor.registry import CHECKS
+from clerk_supabase_cli.doctor.verdicts import Check, Finding, Verdict, ok
+from clerk_supabase_cli.frontend_api import FrontendApi
+from clerk_supabase_cli.main import commands
+from clerk_supabase_cli.processes import free_port
+from clerk_supabase_cli.token_mint import Mint, SigningKey
+from tests.doctoring import Doctor
+from tests.integration.databases import SESSION, WORKER, Connection, Database, at_port
+from tests.integration.parked import park
+from tests.tls import Authority, TlsTerminator
+
+KEY = SigningKey.generate()
+OF_THE_DATABASE = {
+    *("database", "worker-login", "session-login", "worker-rights", "session-rights", "migrations"),
+    *("row-level-security", "parked"),
+}
+
+
+@pytest.fixture
+def doctor(database: Database) -> Doctor:
+    return Doctor(
+        {
+            "DATABASE_URL": database.url,
+            "SYNC_DATABASE_URL": database.worker_url,
+            "SESSION_DATABASE_URL": database.session_url,
+        }
+    )
+
+
+def test_a_migrated_database_is_well_and_what_nobody_named_is_skipped(doctor: Doctor) -> None:
+    report = doctor.examine()
+    assert {name for name, verdict in report.verdicts.items() if verdict == "ok"} == OF_THE_DATABASE
+    assert {name for name, verdict in report.verdicts.items() if verdict == "warn"} == {"event-types", "reconcile"}
+    assert "fail" not in report.verdicts.values()
+    assert "CLERK_SUPABASE_STACK" in report.words("queues")
+    assert "--token" in report.words("supabase-auth")
+
+
+def test_what_is_printed_for_machines_keeps_its_shape(doctor: Doctor) -> None:
+    report = doctor.examine("migrations", "queues")
+    assert [sorted(check) for check in report.checks] == [["findings", "looks_at", "name", "seconds", "verdict"]] * 2
+    assert [sorted(check["findings"][0]) for check in report.checks] == [["todo", "verdict", "words"]] * 2
+    assert [check["verdict"] for check in report.checks] == ["ok", "skipped"]
+
+
+def test_every_check_has_a_name_of_its_own_and_says_what_it_looks_at() -> None:
+    assert len({check.name for check in CHECKS}) == len(CHECKS)
+    assert all(check.looks_at for check in CHECKS)
+
+
+def test_for_people_it_prints_a_line_for_each_what_to_do_and_a_count(doctor: Doctor, admin: Connection) -> None:
+    admin.execute("delete from clerk_sync.migrations where name like '0011%'")
+    arguments = ["doctor", "--check", "database", "--check", "migrations"]
+    result = CliRunner().invoke(commands, arguments, env=doctor.environment)
+    assert result.exit_code == 1
+    first, second, advice, _, count = result.stdout.splitlines()
+    assert first.startswith("ok      database")
+    assert second.startswith("fail    migrations")
+    assert "0011_create_canary" in second
+    assert advice.strip() == "-> clerk-supabase migrate"
+    assert count == "1 fail, 1 ok"
+
+
+def test_without_a_stack_and_a_database_there_is_nothing_to_look_at() -> None:
+    result = CliRunner().invoke(commands, ["doctor"], env={"DATABASE_URL": None, "CLERK_SUPABASE_STACK": None})
+    assert result.exit_code == 2
+    assert "CLERK_SUPABASE_STACK" in result.output
+
+
+# One check never stops another
+
+
+@pytest.fixture
+def patient(root: Path) -> Patient:
+    return Patient(Named(root))
+
+
+def test_a_check_that_hangs_is_given_up_and_the_next_one_runs(patient: Patient) -> None:
+    never = threading.Event()
+
+    def hangs(_: Patient) -> Iterator[Finding]:
+        yield ok("so far")
+        never.wait()
+        yield ok("never said")
+
+    checks = [Check("hangs", "", hangs, seconds=0.1), Check("next", "", lambda _: iter([ok("well")]))]
+    first, second = examine(patient, checks)
+    never.set()
+    assert [finding.verdict for finding in first.findings] == [Verdict.OK, Verdict.FAIL]
+    assert "no answer within" in first.findings[1].words
+    assert (first.verdict, second.verdict) == (Verdict.FAIL, Verdict.OK)
+
+
+def test_a_check_that_breaks_fails_alone_and_repeats_nothing_it_met(patient: Patient) -> None:
+    def breaks(_: Patient) -> Iterator[Finding]:
+        yield ok("so far")
+        raise ValueError("postgresql://ada:hunter2@db")
+
+    checks = [Check("breaks", "", breaks), Check("next", "", lambda _: iter([ok("well")]))]
+    first, second = examine(patient, checks)
+    assert (first.verdict, second.verdict) == (Verdict.FAIL, Verdict.OK)
+    assert "ValueError" in first.findings[-1].words
+    assert "hunter2" not in repr(first)
+
+
+def test_a_database_that_cannot_be_reached_fails_once_and_the_rest_goes_on(doctor: Doctor) -> None:
+    nowhere = f"postgresql://postgres:hunter2@127.0.0.1:{free_port()}/postgres"
+    report = doctor.examine(DATABASE_URL=nowhere)
+    assert [name for name, verdict in report.verdicts.items() if verdict == "fail"] == ["database"]
+    assert "cannot be reached" in report.words("database")
+    assert "Supabase's dashboard" in report.words("database")
+    assert "as said above" in report.words("migrations")
+    assert report.verdicts["worker-login"] == "ok"
+    assert "hunter2" not in report.text
+
+
+def test_what_is_no_connection_string_is_not_repeated(doctor: Doctor) -> None:
+    report = doctor.examine(DATABASE_URL="hunter2 at home", SYNC_DATABASE_URL="hunter2=1")
+    failed = {name for name, verdict in report.verdicts.items() if verdict == "fail"}
+    assert failed == {"database", "worker-address", "database-tls", "worker-login"}
+    assert "hunter2" not in report.text
+
+
+Compared = Callable[[str, str], None]
+
+
+@pytest.fixture
+def compared(admin: Connection) -> Compared:
+    """Enters a comparison of a mode that ended in a state."""
+    statement: LiteralString = """
+        insert into clerk_sync.reconcile_runs (mode, is_dry_run, versions_only, state, reason, as_of, finished_at)
+        values (%s, false, false, %s, 'for a reason', 1, now())
+    """
+
+    def enter(mode: str, state: str) -> None:
+        admin.execute(statement, [mode, state])
+
+    return enter
+
+
+# Roads into the database
+
+
+def test_a_wrong_password_of_the_worker_fails_its_login(doctor: Doctor, database: Database) -> None:
+    wrong = database.worker_url.replace(database.worker_password, "not-its-password")
+    verdict, words = doctor.verdict("worker-login", SYNC_DATABASE_URL=wrong)
+    assert verdict == "fail"
+    assert "password authentication failed" in words
+    assert "not-its-password" not in words
+
+
+def test_a_function_that_the_worker_may_not_call_any_more_fails_login_and_rights(
+    doctor: Doctor, admin: Connection
+) -> None:
+    admin.execute("revoke execute on function clerk_sync.apply(jsonb) from clerk_sync_worker")
+    report = doctor.examine("worker-login", "worker-rights", "session-login")
+    assert report.verdicts == {"worker-login": "fail", "worker-rights": "fail", "session-login": "ok"}
+    assert "clerk_sync_worker may not call clerk_sync.apply" in report.words("worker-rights")
+
+
+def test_a_certificate_that_the_ca_file_vouches_for_is_good(doctor: Doctor, database: Database, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with TlsTerminator(database.server.port, authority.server("127.0.0.1")) as server:
+        url = at_port(database.worker_url, server.port).removesuffix("?sslmode=disable")
+        trusted = doctor.examine("worker-login", arguments=("--ca-file", str(authority.file)), SYNC_DATABASE_URL=url)
+        stranger = doctor.examine(
+            "worker-login",
+            arguments=("--ca-file", str(Authority(tmp_path, "Stranger").file)),
+            SYNC_DATABASE_URL=url,
+        )
+    assert trusted.verdicts == {"worker-login": "ok"}
+    assert "the certificate is good" in trusted.words("worker-login")
+    assert stranger.verdicts == {"worker-login": "fail"}
+    assert "not the authority of this database" in stranger.words("worker-login")
+
+
+def test_a_certificate_for_another_host_fails_the_login(doctor: Doctor, database: Database, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with TlsTerminator(database.server.port, authority.server("127.0.0.2")) as server:
+        url = at_port(database.worker_url, server.port).removesuffix("?sslmode=disable")
+        report = doctor.examine("worker-login", arguments=("--ca-file", str(authority.file)), SYNC_DATABASE_URL=url)
+    assert report.verdicts == {"worker-login": "fail"}
+    assert "another host" in report.words("worker-login")
+
+
+def test_a_database_that_takes_no_writes_fails(doctor: Doctor, admin: Connection, database: Database) -> None:
+    statement = sql.SQL("alter database {} set default_transaction_read_only = on")
+    admin.execute(statement.format(sql.Identifier(database.name)))
+    report = doctor.examine("database", "worker-login")
+    assert report.verdicts == {"database": "fail", "worker-login": "fail"}
+    assert "read-only" in report.words("database")
+
+
+# Rights
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("grant select on public.users to clerk_sync_worker", "may use the table public.users"),
+        ("grant update (email) on public.users to public", "may use the table public.users"),
+        ("grant execute on function clerk_sync.undo_run(jsonb) to public", "may call clerk_sync.undo_run"),
+        ("revoke usage on schema clerk_sync from clerk_sync_worker", "may not use the schema clerk_sync"),
+    ],
+)
+def test_more_or_fewer_rights_than_the_migrations_grant_fail(
+    doctor: Doctor, admin: Connection, statement: LiteralString, said: str
+) -> None:
+    admin.execute(statement)
+    verdict, words = doctor.verdict("worker-rights")
+    assert verdict == "fail"
+    assert said in words
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that is wrong with a role, and how it is made good again: roles are those of all tests' databases."""
+
+    check: str
+    statement: LiteralString
+    cure: LiteralString
+    said: str
+
+
+ROLE_FAULTS = [
+    Fault(
+        "worker-rights",
+        "grant service_role to {worker}",
+        "revoke service_role from {worker}",
+        "can become service_role",
+    ),
+    Fault("worker-rights", "alter role {worker} bypassrls", "alter role {worker} nobypassrls", "is bypassrls"),
+    Fault("worker-rights", "alter role {worker} nologin", "alter role {worker} login", "may not log in"),
+    Fault(
+        "session-rights",
+        "revoke authenticated from {session}",
+        "grant authenticated to {session}",
+        "cannot become authenticated",
+    ),
+]
+
+
+@pytest.mark.parametrize("fault", ROLE_FAULTS, ids=lambda fault: fault.said)
+def test_what_a_role_has_become_or_lost_fails(doctor: Doctor, admin: Connection, fault: Fault) -> None:
+    names = {"worker": sql.Identifier(WORKER), "session": sql.Identifier(SESSION)}
+    admin.execute(sql.SQL(fault.statement).format(**names))
+    try:
+        verdict, words = doctor.verdict(fault.check)
+    finally:
+        admin.execute(sql.SQL(fault.cure).format(**names))
+    assert verdict == "fail"
+    assert fault.said in words
+
+
+# Migrations
+
+
+def test_a_migration_that_is_missing_altered_or_unknown_is_named(doctor: Doctor, admin: Connection) -> None:
+    admin.execute("delete from clerk_sync.migrations where name like '0010%'")
+    admin.execute("update clerk_sync.migrations set checksum = 'another' where name like '0003%'")
+    admin.execute("insert into clerk_sync.migrations (name) values ('9999_from_the_future')")
+    verdict, words = doctor.verdict("migrations")
+    assert verdict == "fail"
+    missing, altered, unknown = words.splitlines()
+    assert "not applied: 0010_create_session_role" in missing
+    assert "changed after they were applied: 0003_create_audit_log" in altered
+    assert "9999_from_the_future" in unknown
+
+
+def test_migrations_that_another_tool_applied_are_well(doctor: Doctor, admin: Connection) -> None:
+    admin.execute("update clerk_sync.migrations set checksum = null")
+    assert doctor.verdict("migrations")[0] == "ok"
+
+
+def test_a_database_without_migrations_says_what_to_type(doctor: Doctor, new_database: str) -> None:
+    report = doctor.examine("migrations", "row-level-security", "reconcile", DATABASE_URL=new_database)
+    assert set(report.verdicts.values()) == {"fail"}
+    for name in report.verdicts:
+        assert "clerk-supabase migrate" in report.words(name)
+
+
+# Policies
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict", "said"),
+    [
+        ("alter table public.users disable row level security", "fail", "off for public.users"),
+        ("drop table public.organization_domains", "fail", "no table public.organization_domains"),
+        ("alter table clerk_sync.entities disable row level security", "fail", "off for clerk_sync.entities"),
+        ("drop policy users_read_own on public.users", "fail", "public.users lacks the policies users_read_own"),
+        ("create policy mine on public.users for select using (true)", "warn", "allow more: mine"),
+        ("grant usage on schema clerk_sync to authenticated", "fail", "authenticated may use the schema"),
+        ("create table public.notes (id int primary key)", "warn", "off for public.notes"),
+    ],
+)
+def test_a_hole_in_row_level_security_is_named(
+    doctor: Doctor, admin: Connection, fault: LiteralString, verdict: str, said: str
+) -> None:
+    admin.execute(fault)
+    found, words = doctor.verdict("row-level-security")
+    assert (found, said in words) == (verdict, True), words
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict"),
+    [
+        ("select 1", "ok"),
+        ("alter table public.notes disable row level security", "fail"),
+        ("drop policy clerk_sync_delete on public.notes", "fail"),
+        ("create policy mine on public.notes for select using (id > 0)", "warn"),
+    ],
+)
+def test_a_table_of_the_apps_that_was_secured_must_stay_so(
+    doctor: Doctor, admin: Connection, fault: LiteralString, verdict: str
+) -> None:
+    admin.execute("create table public.notes (id int primary key)")
+    admin.execute("select clerk_sync.secure('public.notes', 'user')")
+    admin.execute(fault)
+    assert doctor.verdict("row-level-security")[0] == verdict
+
+
+# What flowed
+
+
+def test_types_that_never_arrived_are_listed(doctor: Doctor, admin: Connection) -> None:
+    verdict, words = doctor.verdict("event-types")
+    assert verdict == "warn"
+    assert "Subscribe it to all of user, organization, organizationMembership" in words
+    for name in list(SYNCED_TYPES)[2:]:
+        deliver(admin, name)
+    verdict, words = doctor.verdict("event-types")
+    assert verdict == "warn"
+    assert "2 of 15 types never arrived: user.created, user.updated" in words
+    for name in list(SYNCED_TYPES)[:2]:
+        deliver(admin, name)
+    assert doctor.verdict("event-types")[0] == "ok"
+
+
+def deliver(admin: Connection, event_type: str) -> None:
+    admin.execute(
+        """
+        insert into clerk_sync.deliveries (occurred_at, received_at, outcome, svix_id, event_type, entity_id)
+        values (now(), now(), 'created', %(type)s, %(type)s, 'user_1')
+        """,
+        {"type": event_type},
+    )
+
+
+def test_a_parked_event_fails(doctor: Doctor, store: Store) -> None:
+    park(store)
+    verdict, words = doctor.verdict("parked")
+    assert verdict == "fail"
+    assert "1 event parked" in words
+
+
+@pytest.mark.parametrize(
+    ("run", "verdict", "said"),
+    [
+        (("full", "complete"), "ok", "is complete"),
+        (("full", "stopped"), "fail", "pulled the brake: for a reason"),
+        (("full", "failed"), "fail", "failed: for a reason"),
+        (("full", "incomplete"), "warn", "did not get to its end"),
+        (("quick", "failed"), "fail", "failed: for a reason"),
+    ],
+)
+def test_how_the_last_comparisons_ended_is_said(
+    doctor: Doctor, compared: Compared, run: tuple[str, str], verdict: str, said: str
+) -> None:
+    assert "never compared" in doctor.verdict("reconcile")[1]
+    compared("full", "complete")
+    compared("quick", "complete")
+    assert doctor.verdict("reconcile")[0] == "ok"
+    compared(*run)
+    found, words = doctor.verdict("reconcile")
+    assert (found, said in words) == (verdict, True), words
+
+
+def test_silence_of_clerk_fails(doctor: Doctor, compared: Compared, admin: Connection) -> None:
+    compared("full", "complete")
+    compared("quick", "complete")
+    admin.execute("update clerk_sync.reconcile_runs set is_silent = true where mode = 'quick'")
+    verdict, words = doctor.verdict("reconcile")
+    assert verdict == "fail"
+    assert "Clerk has newer changes" in words
+
+
+def test_a_run_that_nobody_goes_on_with_is_a_warning(doctor: Doctor, compared: Compared, admin: Connection) -> None:
+    compared("quick", "complete")
+    compared("full", "running")
+    assert "is running" in doctor.verdict("reconcile")[1]
+    admin.execute("update clerk_sync.reconcile_runs set started_at = now() - interval '2 days' where mode = 'full'")
+    verdict, words = doctor.verdict("reconcile")
+    assert verdict == "warn"
+    assert "did not get to its end" in words
+
+
+# Tokens
+
+
+def test_a_good_token_is_well_an_old_version_warns_and_a_missing_role_fails(doctor: Doctor) -> None:
+    with FrontendApi(KEY) as api:
+        named = ("--publishable-key", "pk_test_Y2xlcmsubG9jYWwudGVzdCQ=", "--frontend-api-url", api.issuer)
+
+        def judged(token: str) -> str:
+            return doctor.examine("token", arguments=(*named, "--token", token)).verdicts["token"]
+
+        mint = Mint(KEY, api.issuer)
+        assert judged(mint.session("user_ada")) == "ok"
+        assert judged(mint.session("user_ada", version=1)) == "warn"
+        assert judged(mint.session("user_ada", role=None)) == "fail"
+        assert judged(Mint(SigningKey.generate(), api.issuer).session("user_ada")) == "fail"
+        checks = ("clerk-keys", "clerk-discovery", "clerk-domain", "token")
+        assert list(doctor.examine(*checks, arguments=named).verdicts.values()) == ["ok", "ok", "ok", "skipped"]
+        api.mood = "failing"
+        # The keys of an issuer are kept for a while, so that of another one is asked.
+        other = (*named[:3], api.issuer.replace("127.0.0.1", "localhost"))
+        report = doctor.examine(*checks, arguments=other)
+    assert report.verdicts["clerk-keys"] == "fail"
+
+
+def test_no_secret_is_printed_whatever_is_wrong(doctor: Doctor, database: Database) -> None:
+    secrets = {
+        "CLERK_WEBHOOK_SIGNING_SECRET": "sk_live_notasecret",
+        "CLERK_SECRET_KEY": "sk_live_notasecret",
+        "SYNC_DATABASE_URL": "postgresql://postgres:notasecret@127.0.0.1:1/postgres",
+        "SESSION_DATABASE_URL": database.session_url.replace(database.worker_password, "notasecret"),
+        "SUPABASE_ANON_KEY": "notasecret",
+    }
+    with FrontendApi(KEY) as nobody:
+        # Answers 404 to whatever it is asked for here.
+        arguments = ("--token", "notasecret", "--clerk-api-url", nobody.issuer, "--supabase-url", nobody.issuer)
+        report = doctor.examine(arguments=arguments, **secrets)
+    failed = {name for name, verdict in report.verdicts.items() if verdict == "fail"}
+    assert {"webhook-secret", "instance", "supabase-auth", "worker-address", "worker-login", "session-login"} <= failed
+    assert "notasecret" not in report.text
+    assert json.loads(report.text)["verdict"] == "fail"
