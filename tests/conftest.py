@@ -14,7 +14,7 @@ import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
-from clerk_supabase.telemetry import logger, metrics
+from clerk_supabase.telemetry import forget, logger, metrics
 from clerk_supabase_cli.project import find_root
 from tests.aws import Account, Region
 
@@ -102,4 +102,4 @@ def log() -> Iterator[io.StringIO]:
 def _forget_counts() -> Iterator[None]:
     """Counters are summed up until a handler ends; here each test begins with none."""
     yield
-    metrics.clear_metrics()
+    forget()

@@ -18,6 +18,7 @@ from clerk_supabase_cli.printing import print_json
 from clerk_supabase_cli.queues import client
 from clerk_supabase_cli.secret_formats import webhook_secret_problem
 from clerk_supabase_cli.setup_checks import FAILED, Check, Instance, checks, config_toml
+from clerk_supabase_cli.stack_secrets import secrets_of_stack
 
 _STEPS: Final = """
 In Clerk:     dashboard.clerk.com/setup/supabase, "Activate": session tokens get role: authenticated.
@@ -80,8 +81,9 @@ class Stored:
     parameter: str
     name: str
     status: str
-    """created, updated, unchanged, missing (nobody gave a value) or failed."""
+    """created, filled, updated, unchanged, missing (nobody gave a value) or failed."""
     arn: str | None = None
+    """For the parameter; None when the stack knows it."""
     reason: str = ""
 
 
@@ -96,8 +98,8 @@ class Stored:
 @click.option(
     "--store-secrets",
     "prefix",
-    metavar="PREFIX",
-    help="Keep the stack's secrets in Secrets Manager below this name, such as clerk-supabase-sync.",
+    metavar="STACK",
+    help="Fill the secrets of this stack; before it is deployed, keep them in Secrets Manager below this name.",
 )
 @click.option("--frontend-api-url", default="", hidden=True, help="Instead of what the key names; only for tests.")
 @json_option
@@ -140,15 +142,22 @@ def _print(instance: Instance, found: list[Check], stored: list[Stored]) -> None
 
 def _store(prefix: str) -> Iterator[Stored]:
     store = client("secretsmanager")
+    try:
+        deployed = secrets_of_stack(prefix, [kept.parameter for kept in SECRETS])
+    except (BotoCoreError, ClientError) as error:
+        yield Stored("", prefix, FAILED, reason=f"AWS does not say where its secrets are: {_code(error)}")
+        return
     for kept in SECRETS:
-        name = f"{prefix.rstrip('/')}/{kept.name}"
+        if deployed and kept.parameter not in deployed:
+            continue  # the stack does without it
+        name = deployed.get(kept.parameter) or f"{prefix.rstrip('/')}/{kept.name}"
         value = _value_of(kept)
         problem = kept.problem_with(value) if value else ""
         if problem:
             yield Stored(kept.parameter, name, FAILED, reason=f"{kept.variable} {problem}")
             continue
         try:
-            yield _stored(store, kept, name, value)
+            yield _filled(store, kept, name, value) if deployed else _stored(store, kept, name, value)
         except (BotoCoreError, ClientError) as error:
             yield Stored(kept.parameter, name, FAILED, reason=f"AWS refused: {_code(error)}")
 
@@ -159,6 +168,20 @@ def _value_of(kept: Kept) -> str:
         return value
     prompt = f"{kept.what} ({kept.prefixes[0]}..., empty: leave it)"
     return str(click.prompt(prompt, default="", show_default=False, hide_input=True, err=True)).strip()
+
+
+def _filled(store: Any, kept: Kept, identifier: str, value: str) -> Stored:
+    """A secret that the stack names; the one it made has no value at first."""
+    try:
+        there = store.get_secret_value(SecretId=identifier).get("SecretString", "")
+    except store.exceptions.ResourceNotFoundException:
+        there = ""
+    if not value and not there:
+        return Stored(kept.parameter, identifier, "missing", reason=f"give its value as {kept.variable}")
+    if not value or there == value:
+        return Stored(kept.parameter, identifier, "unchanged")
+    store.put_secret_value(SecretId=identifier, SecretString=value)
+    return Stored(kept.parameter, identifier, "updated" if there else "filled")
 
 
 def _stored(store: Any, kept: Kept, name: str, value: str) -> Stored:

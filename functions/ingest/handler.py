@@ -9,7 +9,7 @@ from clerk_supabase.ingest import Ingest
 from clerk_supabase.queue import Queue
 from clerk_supabase.secrets import Secret
 from clerk_supabase.settings import IngestSettings
-from clerk_supabase.telemetry import metrics
+from clerk_supabase.telemetry import measured
 
 settings = IngestSettings.from_environment(os.environ)
 sqs = aws.sqs()
@@ -22,6 +22,6 @@ ingest = Ingest(
 )
 
 
-@metrics.log_metrics
+@measured
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     return ingest.answer(event).to_api_gateway()

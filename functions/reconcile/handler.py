@@ -21,7 +21,7 @@ from clerk_supabase.runs import Runs
 from clerk_supabase.secrets import Secret
 from clerk_supabase.settings import ReconcileFunctionSettings
 from clerk_supabase.store import Store
-from clerk_supabase.telemetry import logger, metrics
+from clerk_supabase.telemetry import logger, measured
 
 RESERVE_SECONDS = 30  # for the last page, the checkpoint and the metrics
 
@@ -44,7 +44,7 @@ class RunFailed(Exception):
     """So that Lambda tries once more, and then reports it."""
 
 
-@metrics.log_metrics
+@measured
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
     request = request_of(event)

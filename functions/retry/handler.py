@@ -11,7 +11,7 @@ from clerk_supabase.secrets import Secret
 from clerk_supabase.settings import RetrySettings
 from clerk_supabase.store import WORKER_PATIENCE_SECONDS, Store
 from clerk_supabase.sync import Sync
-from clerk_supabase.telemetry import metrics
+from clerk_supabase.telemetry import measured
 
 settings = RetrySettings.from_environment(os.environ)
 store = Store(
@@ -24,7 +24,7 @@ retry = Retry(
 )
 
 
-@metrics.log_metrics
+@measured
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     staying = retry.process(messages_of(event))
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in staying]}

@@ -10,7 +10,7 @@ from clerk_supabase.secrets import Secret
 from clerk_supabase.session import Session
 from clerk_supabase.settings import SessionSettings
 from clerk_supabase.store import SESSION_PATIENCE_SECONDS, Store
-from clerk_supabase.telemetry import metrics
+from clerk_supabase.telemetry import measured
 
 settings = SessionSettings.from_environment(os.environ)
 secrets_manager = aws.secrets_manager()
@@ -26,6 +26,6 @@ session = Session(
 )
 
 
-@metrics.log_metrics
+@measured
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     return session.answer(event).to_api_gateway()

@@ -10,7 +10,7 @@ from clerk_supabase.secrets import Secret
 from clerk_supabase.settings import SyncSettings
 from clerk_supabase.store import WORKER_PATIENCE_SECONDS, Store
 from clerk_supabase.sync import Sync
-from clerk_supabase.telemetry import metrics
+from clerk_supabase.telemetry import measured
 
 settings = SyncSettings.from_environment(os.environ)
 store = Store(
@@ -23,7 +23,7 @@ sync = Sync(
 )
 
 
-@metrics.log_metrics
+@measured
 def lambda_handler(event: dict[str, Any], context: object) -> dict[str, Any]:
     failures = sync.process(messages_of(event))
     return {"batchItemFailures": [{"itemIdentifier": failure.message_id} for failure in failures]}

@@ -13,10 +13,6 @@ from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 Resource = dict[str, Any]
 
 ACCOUNT = "123456789012"
-ARNS = {
-    "WebhookSecretArn": f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:webhook-AbCdEf",
-    "DatabaseSecretArn": f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:database-AbCdEf",
-}
 
 
 class Template:
@@ -32,7 +28,7 @@ class Template:
             for place in ("CodeUri", "ContentUri"):
                 if place in resource["Properties"]:
                     resource["Properties"][place] = f"s3://artifacts/{(built or {}).get(name, 'first')}-{name}"
-        self.transformed: dict[str, Any] = transform(packaged, {**ARNS, **(parameters or {})}, _NoManagedPolicies())
+        self.transformed: dict[str, Any] = transform(packaged, dict(parameters or {}), _NoManagedPolicies())
 
     def of_type(self, kind: str) -> dict[str, Resource]:
         """The resources of a type, by their logical ids."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+import subprocess
 import tomllib
 from typing import Any
 
@@ -15,6 +16,7 @@ from botocore import xform_name
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 from clerk_supabase_cli.main import commands as our_commands
+from clerk_supabase_cli.tools import Tools
 from tests.documents import (
     OURS,
     ROOT,
@@ -29,7 +31,9 @@ from tests.documents import (
     text_of,
 )
 
-PROGRAMS = {OURS, "aws", "make", "psql", "sam", "supabase"}
+# Too plain to be wrong.
+PLAIN = {"cp", "git", "mkdir"}
+PROGRAMS = {OURS, "aws", "make", "psql", "sam", "supabase", "uv"}
 COMMANDS = commands(PROGRAMS)
 
 # What the AWS CLI adds to the services' own operations and options.
@@ -77,7 +81,11 @@ DONE_FOR_REAL = {
     "psql -1 -f": "test_what_psql_applied_is_adopted_and_watched_from_then_on",
     "psql -c": "test_a_query_that_is_typed_into_psql_runs",
     "sam build": "stack",
+    "sam delete": "test_a_stack_that_is_deleted_keeps_the_events_it_had_accepted",
     "sam deploy": "stack",
+    "sam deploy --guided": (
+        "test_a_stack_that_was_deployed_by_enter_alone_says_what_is_missing_and_works_once_its_secrets_are_filled"
+    ),
     "sam local": "test_a_sample_event_goes_through_ingest_in_a_container_and_becomes_a_row",
     "supabase db": "test_supabase_db_push_makes_what_migrate_makes",
     "supabase migration": "test_after_migrate_supabase_is_told_what_is_applied",
@@ -88,7 +96,7 @@ ONLY_HELD = {
     "make bench": "measures for a quarter of an hour; CI must not depend on how fast it is",
     "make lock": "asks the package index; what it wrote is checked by `make check`",
     "make simulate": "as long as one likes; the command it calls is tested",
-    "sam deploy --guided": "asks questions; without --guided it is done for real",
+    "uv": "may download a Python; the command exists",
 }
 _MOVED = "test_afterwards_each_user_has_their_own_rows_by_their_clerk_id"
 # Who runs the blocks that are no shell text, by document and heading. A block without a language is what is printed.
@@ -109,6 +117,7 @@ BLOCKS_RUN = {
         "docs/first-login.md",
         "From Python",
     ): "test_python_queries_as_the_user_of_a_token",
+    ("docs/deploy.md", "Delete"): "test_a_new_stack_takes_up_the_events_that_a_deleted_one_kept",
     ("docs/from-your-app.md", "A role of the whole app"): "test_a_role_of_the_whole_app_decides_who_writes",
     ("docs/from-your-app.md", "The client"): "test_the_client_of_the_document_writes_and_reads_the_tasks_of_its_user",
     ("docs/security.md", "Mend what was forged"): "test_what_was_forged_is_mended_as_the_document_says",
@@ -135,7 +144,7 @@ def parameters(of: str) -> list[Any]:
 
 
 def test_no_program_is_typed_that_is_not_checked_here() -> None:
-    assert {command.program for command in COMMANDS} - {"export"} <= PROGRAMS
+    assert {command.program for command in COMMANDS} - {"export"} <= PROGRAMS | PLAIN
 
 
 @pytest.mark.parametrize("command", parameters(OURS))
@@ -182,12 +191,16 @@ def template() -> dict[str, Any]:
 @pytest.mark.parametrize("command", parameters("aws"))
 def test_a_command_of_aws_exists_with_these_options(command: Command) -> None:
     service, operation, *rest = command.arguments
+    model = model_of(service)
+    operations = {xform_name(name, "-"): name for name in model.operation_names}
+    if operation == "wait":
+        waiters = botocore.session.get_session().get_waiter_model(service)
+        waited_for = {xform_name(name, "-"): name for name in waiters.waiter_names}[rest.pop(0)]
+        operation = xform_name(waiters.get_waiter(waited_for).operation, "-")
     options = {each for each in rest if each.startswith("--")} - AWS_GLOBAL_OPTIONS
     if (service, operation) == ("logs", "tail"):
         assert options <= AWS_LOGS_TAIL_OPTIONS
         return
-    model = model_of(service)
-    operations = {xform_name(name, "-"): name for name in model.operation_names}
     shape: Any = model.operation_model(operations[operation]).input_shape
     given = {f"--{xform_name(name, '-')}": name for name in shape.members} if shape else {}
     required = {option for option, name in given.items() if name in shape.required_members} if shape else set()
@@ -220,6 +233,12 @@ def test_a_command_of_sam_exists_with_these_options_and_what_they_name_exists(co
             assert (ROOT / value).is_file()
 
 
+@pytest.mark.parametrize("command", parameters("uv"))
+def test_uv_has_this_command(command: Command) -> None:
+    words = itertools.takewhile(str.isalpha, command.arguments)
+    subprocess.run([Tools.of(ROOT).uv, "help", *words], check=True, capture_output=True)
+
+
 @pytest.mark.parametrize("command", parameters("psql"))
 def test_psql_is_given_options_it_has(command: Command) -> None:
     assert {each for each in command.arguments if each.startswith("-")} <= PSQL_OPTIONS
@@ -230,7 +249,7 @@ def test_supabases_command_is_one_that_is_tried(command: Command) -> None:
     assert any(command.arguments[: len(known)] == known for known in SUPABASE)
 
 
-@pytest.mark.parametrize("command", [each for each in COMMANDS if each.program != "export"], ids=str)
+@pytest.mark.parametrize("command", [each for each in COMMANDS if each.program not in PLAIN | {"export"}], ids=str)
 def test_what_is_typed_is_done_for_real_somewhere_or_said_not_to_be(command: Command) -> None:
     names = spoken_of(command)
     assert set(names) & (DONE_FOR_REAL.keys() | ONLY_HELD.keys()), (

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from clerk_supabase_cli.setup_command import SECRETS
 from tests.documents import ROOT, names_of_tests, table_of
 
 TEXT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
@@ -33,9 +34,10 @@ def test_the_checklist_has_all_that_was_asked_for(words: str) -> None:
     assert [what for what, _, _ in CHECKLIST if words.lower() in what.lower()]
 
 
-@pytest.mark.parametrize("name", ["webhook", "database", "session-database", "clerk"])
-def test_every_secret_of_the_stack_has_its_way_to_be_rotated(name: str) -> None:
-    assert f"put-secret-value --secret-id clerk-supabase-sync/{name} " in TEXT
+@pytest.mark.parametrize("variable", [kept.variable for kept in SECRETS])
+def test_every_secret_of_the_stack_has_its_way_to_be_rotated(variable: str) -> None:
+    _, _, after = TEXT.partition(f"`{variable}`")
+    assert "setup --store-secrets" in after.partition("###")[0]
 
 
 def test_the_days_that_are_said_are_those_of_the_template() -> None:

@@ -104,7 +104,7 @@ def test_the_layer_is_built_by_its_makefile_from_hashed_pins(template: Template,
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_says_what_it_is_for(function: str, template: Template) -> None:
-    assert template[function]["Description"]
+    assert template[function]["Description"]["Fn::Sub"]
 
 
 # Versions and aliases
@@ -142,6 +142,43 @@ def test_both_flags_that_publish_a_layers_change_are_set(function: str, template
     assert template.source["Resources"][function]["Properties"]["AutoPublishAliasAllProperties"] is True
 
 
+# What is too long for the description of a version, which has room for 256 characters: it goes live with the next
+# version, and docs/deploy.md says to give a Revision with it.
+WITH_A_REVISION = {
+    "WebhookSecretArn",
+    "DatabaseSecretArn",
+    "ClerkSecretKeyArn",
+    "SessionDatabaseSecretArn",
+    "ClerkPublishableKey",
+    "ClerkApiUrl",
+    "ClerkFrontendApiUrl",
+    "AwsEndpointUrl",
+    # Names a file of the layer, which makes a new version anyway.
+    "DatabaseCaFile",
+}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_another_value_of_a_parameter_goes_live(function: str, template: Template, root: Path) -> None:
+    version = template[version_of(template, function)]
+    named = re.findall(r"\$\{(\w+)\}", version["Description"]["Fn::Sub"])
+    given = set(mentioned(template[function]["Environment"])) & set(parameters(template))
+    assert named[0] == "Revision"
+    # A version whose description changes and whose function does not cannot be published.
+    assert set(named[1:]) <= given
+    assert given - set(named) <= WITH_A_REVISION
+    assert template[function]["Description"]["Fn::Sub"].endswith("${Revision}")
+    longest = [longest_value(parameters(template)[name]) for name in named]
+    assert sum(longest) + len(longest) <= 256
+
+
+def longest_value(parameter: Resource) -> int:
+    """How many characters a value of a parameter may have; numbers of a sensible size."""
+    if "AllowedValues" in parameter:
+        return max(map(len, parameter["AllowedValues"]))
+    return 12 if parameter["Type"] == "Number" else int(parameter["MaxLength"])
+
+
 def test_every_event_reaches_the_alias_never_the_latest_code(template: Template) -> None:
     mappings = template.of_type("AWS::Lambda::EventSourceMapping").values()
     permissions = template.of_type("AWS::Lambda::Permission").values()
@@ -169,10 +206,17 @@ def test_without_a_gradual_deployment_there_is_nothing_of_codedeploys(template: 
 def test_a_gradual_deployment_is_a_canary_that_its_functions_errors_roll_back(function: str, gradual: Template) -> None:
     group = gradual[f"{function}DeploymentGroup"]
     assert group["DeploymentConfigName"]["Fn::Sub"][1] == {"ConfigName": "Canary10Percent5Minutes"}
-    [alarm] = [each["Name"]["Ref"] for each in group["AlarmConfiguration"]["Alarms"]]
+    [alarm, *more] = [each["Name"]["Ref"] for each in chosen(gradual, group["AlarmConfiguration"]["Alarms"], {})]
     assert gradual[alarm]["MetricName"] == "Errors"
     assert gradual[alarm]["Dimensions"][0]["Value"] == gradual[function]["FunctionName"]
+    assert more == {"IngestFunction": ["WebhookApiErrorsAlarm"], "SyncFunction": ["ParkedAlarm"]}.get(function, [])
     assert group["AutoRollbackConfiguration"]["Enabled"] is True
+
+
+def test_where_there_is_no_alarm_on_parked_events_no_deployment_waits_for_it(gradual: Template) -> None:
+    alarms = gradual["SyncFunctionDeploymentGroup"]["AlarmConfiguration"]["Alarms"]
+    emulated = chosen(gradual, alarms, {"AwsEndpointUrl": "http://127.0.0.1:4566"})
+    assert emulated == [{"Name": {"Ref": "SyncErrorsAlarm"}}, {"Name": {"Ref": "AWS::NoValue"}}]
 
 
 # The webhook's front door
@@ -259,6 +303,54 @@ def test_the_api_may_call_each_function_for_its_own_path_only(template: Template
         "POST/session": "SessionFunctionAliaslive",
         "OPTIONS/session": "SessionFunctionAliaslive",
     }
+
+
+@pytest.mark.parametrize(
+    ("addresses", "listed"),
+    [(None, ["0.0.0.0/0", "::/0"]), ("192.0.2.1/32,198.51.100.0/24", ["192.0.2.1/32", "198.51.100.0/24"])],
+)
+def test_webhooks_come_from_anywhere_or_from_the_addresses_that_are_given(
+    addresses: str | None, listed: list[str], environment: None, root: Path
+) -> None:
+    template = Template(root, {"WebhookSourceAddresses": addresses} if addresses else {})
+    let_in, kept_out = template.only("AWS::ApiGateway::RestApi")["Body"]["x-amazon-apigateway-policy"]["Statement"]
+    assert (let_in["Effect"], let_in["Resource"]) == ("Allow", "execute-api:/*")
+    # Browsers that sign in come from anywhere.
+    assert (kept_out["Effect"], kept_out["Resource"]) == ("Deny", "execute-api:/*/POST/webhooks/clerk")
+    separator, text = kept_out["Condition"]["NotIpAddress"]["aws:SourceIp"]["Fn::Split"]
+    assert text.split(separator) == listed
+
+
+def test_other_addresses_make_a_new_deployment_of_the_api_for_else_they_are_not_live(
+    environment: None, template: Template, root: Path
+) -> None:
+    changed = Template(root, {"WebhookSourceAddresses": "192.0.2.1/32"})
+    kind = "AWS::ApiGateway::Deployment"
+    assert changed.of_type(kind).keys() != template.of_type(kind).keys()
+
+
+def test_a_web_acl_turns_away_an_address_that_sends_too_much_if_there_is_to_be_one(template: Template) -> None:
+    acl = {"WebAcl", "WebAclAssociation"}
+    assert not acl & names_that_exist(template, {})
+    assert acl <= names_that_exist(template, {"RequestsPerAddress": "2000"})
+    [rule] = template["WebAcl"]["Rules"]
+    limit = rule["Statement"]["RateBasedStatement"]
+    assert (limit["AggregateKeyType"], limit["Limit"]) == ("IP", {"Ref": "RequestsPerAddress"})
+    assert rule["Action"] == {"Block": {}}
+    assert template["WebAcl"]["DefaultAction"] == {"Allow": {}}
+    # The association waits for the stage.
+    [stage] = template.of_type("AWS::ApiGateway::Stage")
+    assert f"/stages/${{{stage}}}" in template["WebAclAssociation"]["ResourceArn"]["Fn::Sub"]
+
+
+def test_concurrency_is_kept_for_webhooks_only_when_it_is_asked_for(template: Template) -> None:
+    reserved = template["IngestFunction"]["ReservedConcurrentExecutions"]
+    assert chosen(template, reserved, {}) == {"Ref": "AWS::NoValue"}
+    asked = chosen(template, reserved, {"IngestReservedConcurrency": "50"})
+    assert asked == {"Ref": "IngestReservedConcurrency"}
+    # A queue whose function has less than its MaximumConcurrency would be received and thrown back.
+    for function in set(FUNCTIONS) - {"IngestFunction"}:
+        assert "ReservedConcurrentExecutions" not in template[function]
 
 
 def test_a_function_has_longer_than_the_database_may_take_to_connect_and_answer(template: Template) -> None:
@@ -424,8 +516,8 @@ def test_each_schedule_can_be_switched_off_and_its_alarm_with_it(mode: str, name
     assert schedules(template)[mode]["State"] == {"Ref": state}
     assert parameters(template)[state]["AllowedValues"] == ["ENABLED", "DISABLED"]
     assert parameters(template)[state]["Default"] == "ENABLED"
-    off = names_that_exist(template, {"ClerkSecretKeyArn": CLERK_KEY, state: "DISABLED"})
-    on = names_that_exist(template, {"ClerkSecretKeyArn": CLERK_KEY})
+    off = names_that_exist(template, {state: "DISABLED"})
+    on = names_that_exist(template, {})
     assert on - off == {f"{name}ReconcileOverdueAlarm"}
 
 
@@ -481,10 +573,22 @@ def test_an_alarm_rings_when_no_run_has_finished_for_two_periods(
     assert parameter["MaxValue"] * unit <= (7 if unit >= 3600 else 1) * DAY_SECONDS
 
 
-CLERK_KEY = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:clerk-AbCdEf"
-SESSION = {
-    "ClerkPublishableKey": "pk_test_Y2xlcmsuZXhhbXBsZS50ZXN0JA",
-    "SessionDatabaseSecretArn": f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:session-AbCdEf",
+KEPT = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:kept-AbCdEf"
+TOPIC = f"arn:aws:sns:eu-central-1:{ACCOUNT}:alarms"
+SESSION = {"ClerkPublishableKey": "pk_test_Y2xlcmsuZXhhbXBsZS50ZXN0JA"}
+# With everything that parameters can add.
+FULL = {
+    **SESSION,
+    "AlarmEmail": "ops@example.test",
+    "RequestsPerAddress": "2000",
+    "IngestReservedConcurrency": "50",
+}
+# The parameter that names a secret, the secret that is made without it, and what it takes besides.
+SECRETS = {
+    "WebhookSecretArn": ("WebhookSecret", {"UseClerkApi": "false"}),
+    "DatabaseSecretArn": ("DatabaseSecret", {"UseClerkApi": "false"}),
+    "ClerkSecretKeyArn": ("ClerkSecretKey", {}),
+    "SessionDatabaseSecretArn": ("SessionDatabaseSecret", SESSION),
 }
 
 
@@ -507,8 +611,10 @@ def holds(template: Template, condition: Any, given: Mapping[str, str]) -> bool:
             return not holds(template, inner, given)
         case {"Fn::And": parts}:
             return all(holds(template, part, given) for part in parts)
+        case {"Fn::Or": parts}:
+            return any(holds(template, part, given) for part in parts)
         case {"Fn::Equals": [{"Ref": name}, value]}:
-            return bool(given.get(name, parameters(template)[name].get("Default")) == value)
+            return str(given.get(name, parameters(template)[name].get("Default"))) == str(value)
     raise AssertionError(f"not a condition this test can read: {condition}")
 
 
@@ -534,26 +640,33 @@ def mentioned(value: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("gradual", ["true", "false"])
-def test_without_a_key_of_clerk_there_is_nothing_of_reconcile_and_nothing_that_looks_for_it(
+def test_without_clerks_api_there_is_nothing_of_reconcile_and_nothing_that_looks_for_it(
     gradual: str, environment: None, root: Path
 ) -> None:
     template = Template(root, {"GradualDeployment": gradual})
     everything = set(template.transformed["Resources"])
-    assert names_that_exist(template, {"ClerkSecretKeyArn": CLERK_KEY, **SESSION}) == everything
-    without = without_anything_that_looks_for_what_is_left_out(template, SESSION)
+    assert names_that_exist(template, FULL) == everything
+    without = without_anything_that_looks_for_what_is_left_out(template, {"UseClerkApi": "false", **FULL})
     assert {"ReconcileFunction", "ReconcileRole", "FailedRunsQueue", "ReconcileFunctionFull"} <= everything - without
-    assert not [name for name in without if "Reconcile" in name]
+    assert not [name for name in without if "Reconcile" in name or "Session" in name]
+    assert "ClerkSecretKey" not in without
 
 
 @pytest.mark.parametrize("gradual", ["true", "false"])
-@pytest.mark.parametrize("missing", ["ClerkSecretKeyArn", "ClerkPublishableKey", "SessionDatabaseSecretArn"])
+@pytest.mark.parametrize("without", [{"UseClerkApi": "false"}, {"ClerkPublishableKey": ""}])
 def test_without_all_it_needs_there_is_nothing_of_session_and_nothing_that_looks_for_it(
-    gradual: str, missing: str, environment: None, root: Path
+    gradual: str, without: dict[str, str], environment: None, root: Path
 ) -> None:
     template = Template(root, {"GradualDeployment": gradual})
-    given = {name: value for name, value in {"ClerkSecretKeyArn": CLERK_KEY, **SESSION}.items() if name != missing}
-    without = without_anything_that_looks_for_what_is_left_out(template, given)
-    assert not [name for name in without if "Session" in name]
+    exists = without_anything_that_looks_for_what_is_left_out(template, {**FULL, **without})
+    assert not [name for name in exists if "Session" in name]
+
+
+@pytest.mark.parametrize(
+    "given", [{}, FULL, {**FULL, "AlarmTopicArn": TOPIC}, {**FULL, **dict.fromkeys(SECRETS, KEPT)}]
+)
+def test_nothing_looks_for_what_the_parameters_leave_out(given: dict[str, str], template: Template) -> None:
+    assert without_anything_that_looks_for_what_is_left_out(template, given)
 
 
 def without_anything_that_looks_for_what_is_left_out(template: Template, given: Mapping[str, str]) -> set[str]:
@@ -584,24 +697,34 @@ def chosen(template: Template, value: Any, given: Mapping[str, str]) -> Any:
 LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
 TRACES = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
 
+
+def secret_of(parameter: str) -> dict[str, Any]:
+    """How the template says a secret that a parameter names, or else the stack makes."""
+    logical_id, _ = SECRETS[parameter]
+    condition = (
+        f"Makes{logical_id}" if parameter in ("WebhookSecretArn", "DatabaseSecretArn") else f"NamesNo{logical_id}"
+    )
+    return {"Fn::If": [condition, {"Fn::GetAtt": [logical_id, "Id"]}, {"Ref": parameter}]}
+
+
 RIGHTS: dict[str, list[tuple[set[str], list[Any]]]] = {
     "IngestFunction": [
         (LOGS, [arn("IngestLogGroup")]),
         (TRACES, ["*"]),
-        ({"secretsmanager:GetSecretValue"}, [{"Ref": "WebhookSecretArn"}]),
+        ({"secretsmanager:GetSecretValue"}, [secret_of("WebhookSecretArn")]),
         ({"sqs:SendMessage"}, [arn("SyncQueue"), arn("ParkedQueue")]),
     ],
     "ReconcileFunction": [
         (LOGS, [arn("ReconcileLogGroup")]),
         (TRACES, ["*"]),
-        ({"secretsmanager:GetSecretValue"}, [{"Ref": "ClerkSecretKeyArn"}, {"Ref": "DatabaseSecretArn"}]),
+        ({"secretsmanager:GetSecretValue"}, [secret_of("ClerkSecretKeyArn"), secret_of("DatabaseSecretArn")]),
         ({"sqs:SendMessage"}, [arn("SyncQueue")]),
         ({"sqs:SendMessage"}, [arn("FailedRunsQueue")]),
     ],
     "RetryFunction": [
         (LOGS, [arn("RetryLogGroup")]),
         (TRACES, ["*"]),
-        ({"secretsmanager:GetSecretValue"}, [{"Ref": "DatabaseSecretArn"}]),
+        ({"secretsmanager:GetSecretValue"}, [secret_of("DatabaseSecretArn")]),
         (
             {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"},
             [arn("SyncDeadLetterQueue"), arn("ParkedQueue")],
@@ -611,12 +734,12 @@ RIGHTS: dict[str, list[tuple[set[str], list[Any]]]] = {
     "SessionFunction": [
         (LOGS, [arn("SessionLogGroup")]),
         (TRACES, ["*"]),
-        ({"secretsmanager:GetSecretValue"}, [{"Ref": "ClerkSecretKeyArn"}, {"Ref": "SessionDatabaseSecretArn"}]),
+        ({"secretsmanager:GetSecretValue"}, [secret_of("ClerkSecretKeyArn"), secret_of("SessionDatabaseSecretArn")]),
     ],
     "SyncFunction": [
         (LOGS, [arn("SyncLogGroup")]),
         (TRACES, ["*"]),
-        ({"secretsmanager:GetSecretValue"}, [{"Ref": "DatabaseSecretArn"}]),
+        ({"secretsmanager:GetSecretValue"}, [secret_of("DatabaseSecretArn")]),
         ({"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}, [arn("SyncQueue")]),
         ({"sqs:SendMessage"}, [arn("ParkedQueue")]),
     ],
@@ -705,7 +828,35 @@ def test_no_secret_is_in_an_environment_variable(function: str, template: Templa
         assert "{{resolve:" not in text
         if re.search("SECRET|PASSWORD|KEY|TOKEN", name) and name != "CLERK_PUBLISHABLE_KEY":
             assert name.endswith("_ARN")
-            assert value == {"Ref": "".join(word.title() for word in name.split("_"))}
+            assert value == secret_of("".join(word.title() for word in name.split("_")))
+
+
+@pytest.mark.parametrize("parameter", SECRETS)
+def test_a_secret_that_no_parameter_names_is_made_by_the_stack(parameter: str, template: Template) -> None:
+    logical_id, needed = SECRETS[parameter]
+    assert logical_id in names_that_exist(template, {**SESSION, **needed})
+    assert logical_id not in names_that_exist(template, {**SESSION, **needed, parameter: KEPT})
+    output = template.transformed["Outputs"][parameter]["Value"]
+    assert output == secret_of(parameter)
+    assert chosen(template, output, {}) == {"Fn::GetAtt": [logical_id, "Id"]}
+    assert chosen(template, output, {parameter: KEPT}) == {"Ref": parameter}
+
+
+def test_an_update_of_the_stack_can_never_write_over_the_value_of_a_secret(template: Template) -> None:
+    secrets = template.of_type("AWS::SecretsManager::Secret")
+    assert sorted(secrets) == sorted(logical_id for logical_id, _ in SECRETS.values())
+    for secret in secrets.values():
+        assert properties(secret).keys() == {"Description"}
+
+
+def test_what_clerk_was_told_is_accepted_outlives_the_stack_and_the_secrets_do_not(template: Template) -> None:
+    for queue in CONSUMERS:
+        kept = template.transformed["Resources"][queue]
+        # A first deployment that fails leaves nothing behind that the second one would fall over.
+        assert kept["DeletionPolicy"] == "RetainExceptOnCreate"
+        assert kept["UpdateReplacePolicy"] == "Retain"
+    for secret in template.of_type("AWS::SecretsManager::Secret").values():
+        assert (secret["DeletionPolicy"], secret["UpdateReplacePolicy"]) == ("Delete", "Delete")
 
 
 def test_each_function_knows_only_its_own_secret(template: Template) -> None:
@@ -767,8 +918,20 @@ def test_every_alarm_says_what_happened_and_tells_the_topic(template: Template) 
     assert alarms(template)
     for name, alarm in alarms(template).items():
         assert len(alarm["AlarmDescription"].split()) > 4, name
-        [action] = alarm["AlarmActions"]
-        assert action["Fn::If"] == ["HasAlarmTopic", {"Ref": "AlarmTopicArn"}, {"Ref": "AWS::NoValue"}], name
+        for given, told in (
+            ({}, "AWS::NoValue"),
+            ({"AlarmTopicArn": TOPIC}, "AlarmTopicArn"),
+            ({"AlarmEmail": "ops@example.test"}, "AlarmTopic"),
+            ({"AlarmEmail": "ops@example.test", "AlarmTopicArn": TOPIC}, "AlarmTopicArn"),
+        ):
+            assert chosen(template, alarm["AlarmActions"], given) == [{"Ref": told}], name
+
+
+def test_an_address_makes_a_topic_that_sends_to_it(template: Template) -> None:
+    assert template["AlarmTopic"] == {"Subscription": [{"Protocol": "email", "Endpoint": {"Ref": "AlarmEmail"}}]}
+    assert "AlarmTopic" in names_that_exist(template, {"AlarmEmail": "ops@example.test"})
+    assert "AlarmTopic" not in names_that_exist(template, {"AlarmEmail": "ops@example.test", "AlarmTopicArn": TOPIC})
+    assert "AlarmTopic" not in names_that_exist(template, {})
 
 
 def test_an_alarm_without_data_is_quiet_unless_it_waits_for_something(template: Template) -> None:
@@ -876,9 +1039,16 @@ def test_every_default_keeps_to_its_own_constraint(template: Template) -> None:
             assert parameter.get("MinValue", default) <= default <= parameter.get("MaxValue", default), name
 
 
-def test_only_the_secrets_have_to_be_given(template: Template) -> None:
-    needed = [name for name, parameter in parameters(template).items() if "Default" not in parameter]
-    assert sorted(needed) == ["DatabaseSecretArn", "WebhookSecretArn"]
+def test_nothing_has_to_be_given(template: Template) -> None:
+    assert not [name for name, parameter in parameters(template).items() if "Default" not in parameter]
+
+
+def test_the_console_shows_every_parameter_once_and_a_guided_deployment_asks_in_the_same_order(
+    template: Template,
+) -> None:
+    groups = template.source["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    assert [name for group in groups for name in group["Parameters"]] == list(parameters(template))
+    assert all(group["Label"]["default"] for group in groups)
 
 
 @pytest.mark.parametrize(
@@ -888,7 +1058,14 @@ def test_only_the_secrets_have_to_be_given(template: Template) -> None:
         ("WebhookSecretArn", "arn:aws-cn:secretsmanager:cn-north-1:123456789012:secret:folder/name-AbCdEf", True),
         ("WebhookSecretArn", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", False),
         ("DatabaseSecretArn", "postgresql://worker:password@db.example.test/postgres", False),
-        ("DatabaseSecretArn", "", False),
+        ("DatabaseSecretArn", "", True),
+        ("AlarmEmail", "", True),
+        ("AlarmEmail", "ops@example.test", True),
+        ("AlarmEmail", "ops", False),
+        ("WebhookSourceAddresses", "192.0.2.0/24", True),
+        ("WebhookSourceAddresses", "192.0.2.1/32,2001:db8::/32", True),
+        ("WebhookSourceAddresses", "", False),
+        ("WebhookSourceAddresses", "192.0.2.1", False),
         ("ClerkSecretKeyArn", "", True),
         ("ClerkSecretKeyArn", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:clerk-AbCdEf", True),
         ("ClerkSecretKeyArn", "sk_live_abc", False),

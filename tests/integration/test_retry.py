@@ -121,7 +121,7 @@ def test_an_event_is_sent_back_eight_times_and_then_tried_and_parked(
     assert sync_queue.take_all() == []
     [(svix_id, reason_class, reason, attempts)] = parked(admin)
     assert (svix_id, reason_class, attempts) == ("msg_1", "exhausted", MAX_ATTEMPTS)
-    assert "statement timeout" in reason
+    assert "QueryCanceled" in reason
     assert counted("Parked") == 1
 
 
@@ -299,7 +299,7 @@ def test_killed_between_sending_and_deleting_leaves_a_duplicate_that_changes_not
 def test_no_log_line_holds_personal_data(retry: Retry, admin: Connection, log: StringIO) -> None:
     retry.process([dead(1, last_name=PRIVATE), dead(2, last_name=PRIVATE, first_name="\x00", attempts=MAX_ATTEMPTS)])
     retry.process([waiting(3)])
-    assert len(log.getvalue().splitlines()) == 2
+    assert len(log.getvalue().splitlines()) == 3
     assert PRIVATE not in log.getvalue()
     for row in parked(admin):
         assert PRIVATE not in row[2]

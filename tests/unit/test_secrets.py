@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clerk_supabase.errors import SecretUnavailable
-from clerk_supabase.secrets import Secret
+from clerk_supabase.secrets import RETRY_SECONDS, Secret
 from tests.aws import Account
 from tests.clock import Clock
 
@@ -118,3 +118,19 @@ def test_a_binary_secret_is_unavailable(account: Account, clock: Clock) -> None:
     account.secrets_manager.create_secret(Name=name, SecretBinary=b"whsec_")
     with pytest.raises(SecretUnavailable):
         Secret(account.secrets_manager, name, clock).value()
+
+
+def test_a_secret_that_the_stack_made_without_a_value_says_how_to_fill_it(account: Account, clock: Clock) -> None:
+    name = f"empty-{account.number}"
+    account.secrets_manager.create_secret(Name=name)
+    secret = Secret(account.secrets_manager, name, clock)
+    with pytest.raises(SecretUnavailable, match="is not filled yet: run clerk-supabase setup --store-secrets"):
+        secret.value()
+    account.secrets_manager.put_secret_value(SecretId=name, SecretString="filled")
+    clock.now += RETRY_SECONDS
+    assert secret.value() == "filled"
+
+
+def test_a_secret_of_nothing_but_spaces_is_not_filled_either(account: Account, clock: Clock) -> None:
+    with pytest.raises(SecretUnavailable, match="not filled yet"):
+        Secret(account.secrets_manager, account.put_secret("blank", " "), clock).value()

@@ -1,4 +1,4 @@
-"""`clerk-supabase setup`: what it looks at, what it prints, and what it does with secrets."""
+"""`clerk-supabase setup`: what it looks at and what it prints. What it does with secrets is in tests/deployed."""
 
 from __future__ import annotations
 
@@ -9,18 +9,10 @@ import pytest
 
 from clerk_supabase_cli.frontend_api import FrontendApi
 from clerk_supabase_cli.setup_checks import Check, Instance, checks, config_toml
-from clerk_supabase_cli.setup_command import SECRETS
 from clerk_supabase_cli.token_mint import Mint, SigningKey
-from tests.aws import Account
 from tests.integration.parked import Command
 
 KEY = SigningKey.generate()
-VALUES = {
-    "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_bm90IGEgc2VjcmV0",
-    "CLERK_SECRET_KEY": "sk_test_notasecret",
-    "SYNC_DATABASE_URL": "postgresql://clerk_sync_worker:notasecret@db.example.test/postgres",
-    "SESSION_DATABASE_URL": "postgresql://clerk_sync_session:notasecret@db.example.test/postgres",
-}
 
 
 def publishable_key(host: str = "sunny-cat-1.clerk.accounts.dev") -> str:
@@ -35,8 +27,7 @@ def api() -> Iterator[FrontendApi]:
 
 @pytest.fixture
 def command(api: FrontendApi) -> Command:
-    unset: dict[str, str | None] = dict.fromkeys(VALUES)
-    return Command({**unset, "CLERK_PUBLISHABLE_KEY": publishable_key()})
+    return Command({"CLERK_PUBLISHABLE_KEY": publishable_key()})
 
 
 def looked(api: FrontendApi, token: str = "", host: str = "sunny-cat-1.clerk.accounts.dev") -> dict[str, Check]:
@@ -117,36 +108,3 @@ def test_a_token_is_read_from_standard_input(api: FrontendApi, command: Command)
     token = Mint(KEY, api.issuer).session("user_ada")
     printed = command.run("setup", "--frontend-api-url", api.issuer, "--token", "-", answer=f"Bearer {token}\n").stdout
     assert "ok      role" in printed
-
-
-def test_secrets_are_stored_once_and_changed_only_when_they_changed(
-    api: FrontendApi, command: Command, account: Account
-) -> None:
-    arguments = ["setup", "--frontend-api-url", api.issuer, "--store-secrets", f"stack-{account.number}"]
-
-    def statuses() -> list[str]:
-        return [each["status"] for each in command.json(*arguments)["secrets"]]
-
-    assert statuses() == ["missing"] * len(SECRETS)
-    command.environment.update(VALUES)
-    assert statuses() == ["created"] * len(SECRETS)
-    assert statuses() == ["unchanged"] * len(SECRETS)
-    command.environment["CLERK_SECRET_KEY"] = "sk_live_another"
-    assert statuses() == ["unchanged", "updated", "unchanged", "unchanged"]
-    # Without a value, what is there stays.
-    command.environment.update(dict.fromkeys(VALUES))
-    assert statuses() == ["unchanged"] * len(SECRETS)
-    kept = account.secrets_manager.get_secret_value(SecretId=f"stack-{account.number}/clerk")["SecretString"]
-    assert kept == "sk_live_another"
-
-
-def test_no_value_of_a_secret_is_ever_printed(api: FrontendApi, command: Command, account: Account) -> None:
-    command.environment.update(VALUES)
-    command.environment["CLERK_SECRET_KEY"] = "notasecret, and no key of Clerk"
-    arguments = ["setup", "--frontend-api-url", api.issuer, "--store-secrets", f"other-{account.number}"]
-    failed = command.run(*arguments, status=1)
-    assert "does not begin with sk_live_" in failed.output
-    assert "WebhookSecretArn=arn:aws:secretsmanager" in failed.output
-    for value in VALUES.values():
-        assert value not in failed.output
-    assert "notasecret" not in failed.output

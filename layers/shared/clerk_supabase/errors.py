@@ -25,6 +25,7 @@ ClerkSupabaseError
 """
 
 from enum import StrEnum
+from typing import Literal
 
 
 class ClerkSupabaseError(Exception):
@@ -66,8 +67,17 @@ class Permanent(ClerkSupabaseError):
     """The same message can never succeed."""
 
 
+Forgery = Literal["missing", "malformed", "timestamp", "signature"]
+"""What is wrong with a request that Clerk did not sign, for metrics: a header, its form, its time, or the signature."""
+
+
 class SignatureRefused(Permanent):
     """The request is not signed by Clerk."""
+
+    def __init__(self, words: str, reason: Forgery) -> None:
+        """*words* quote nothing of the request."""
+        super().__init__(words)
+        self.reason: Forgery = reason
 
 
 class UnusableEvent(Permanent):

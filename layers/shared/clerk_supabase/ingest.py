@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,7 +20,7 @@ from clerk_supabase.queue import Queue
 from clerk_supabase.secrets import Secret
 from clerk_supabase.settings import IngestSettings
 from clerk_supabase.signature import Verifier
-from clerk_supabase.telemetry import count, logger
+from clerk_supabase.telemetry import count, count_by, logger
 
 _UNAUTHORIZED = "unauthorized"
 # Tells Svix not to send this message again; others still come.
@@ -45,7 +46,7 @@ class Request:
         try:
             return cls(headers, base64.b64decode(text, validate=True))
         except (binascii.Error, ValueError) as error:
-            raise SignatureRefused("the body is not base64") from error
+            raise SignatureRefused("the body is not base64", "malformed") from error
 
 
 class _Data(msgspec.Struct):
@@ -84,11 +85,13 @@ class Ingest:
             return self._answer(Request.from_api_gateway(api_gateway_event))
         except SignatureRefused as refusal:
             count("Refused")
-            logger.warning("webhook refused", reason=str(refusal))
+            count_by("Refused", "reason", refusal.reason)
+            logger.warning("webhook refused", reason=str(refusal), svix_id=_claimed_id(api_gateway_event))
             return Answer(401, _UNAUTHORIZED)
         except (SecretUnavailable, QueueUnavailable) as error:
             count("Unavailable")
-            logger.error("webhook not accepted, Svix sends it again", reason=str(error))
+            svix_id = _claimed_id(api_gateway_event)
+            logger.error("webhook not accepted, Svix sends it again", reason=str(error), svix_id=svix_id)
             return Answer(503, "try again later")
 
     def _answer(self, request: Request) -> Answer:
@@ -147,6 +150,17 @@ class Ingest:
         count("Parked")
         logger.error("event parked", svix_id=envelope.svix_id, reason=reason)
         return Answer(202, "parked")
+
+
+# Whoever forges a request can write anything there.
+_SVIX_ID = re.compile(r"msg_[A-Za-z0-9]{1,64}")
+
+
+def _claimed_id(api_gateway_event: Mapping[str, Any]) -> str | None:
+    """What a request says is its id, which nothing proves: so a refusal in Clerk's dashboard is found in the log."""
+    headers = api_gateway_event.get("headers") or {}
+    claimed = next((value for name, value in headers.items() if name.lower() in ("svix-id", "webhook-id")), "")
+    return claimed if _SVIX_ID.fullmatch(claimed or "") else None
 
 
 def _too_large(envelope: Envelope, reason: str) -> Answer:

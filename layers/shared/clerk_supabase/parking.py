@@ -43,7 +43,8 @@ class Parking:
         try:
             self._store.park(events)
         except (Retryable, ChangeRefused) as error:
-            logger.error("the table of parked events took nothing", reason=str(error), events=len(events))
+            svix_ids = [event.envelope.svix_id for event in events]
+            logger.error("the table of parked events took nothing", reason=str(error), svix_ids=svix_ids)
             return False
         return True
 

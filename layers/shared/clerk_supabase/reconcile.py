@@ -31,7 +31,7 @@ from clerk_supabase.reconcile_users import (
 )
 from clerk_supabase.repairs import ClockMs, Repair, Repairs
 from clerk_supabase.runs import Counts, Mode, Runs, RunSummary, State
-from clerk_supabase.telemetry import count, logger
+from clerk_supabase.telemetry import count, count_by, logger
 
 _KINDS: tuple[ReadKind, ...] = ("user", "organization", "membership")
 _COUNTED = ("missing", "stale", "different", "extra")
@@ -312,6 +312,9 @@ def _tell(report: Report, *, is_first: bool) -> None:
         ended = {"complete": "FullRunsComplete" if report.mode == "full" else "QuickRunsComplete"}
         count(ended.get(report.state, "RunsFailed" if report.state == "failed" else "RunsIncomplete"))
         count("Drift", 0 if is_first else report.findings)
+        for kind in _KINDS:
+            drift = sum(report.counts.get(kind, {}).get(name, 0) for name in _COUNTED)
+            count_by("Drift", "kind", kind, 0 if is_first else drift)
         for name in _COUNTED:
             count(name.capitalize(), _sum(report.counts, name))
         count("RepairsSent", _sum(report.counts, "repaired"))

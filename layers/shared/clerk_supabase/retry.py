@@ -56,7 +56,8 @@ class Retry:
             self._store.check()
         except Retryable as error:
             count("RetryPostponed", len(messages))
-            logger.warning("the database is away, all stays as it is", reason=str(error), messages=len(messages))
+            svix_ids = [message.envelope.svix_id for message in messages]
+            logger.warning("the database is away, all stays as it is", reason=str(error), svix_ids=svix_ids)
             return [message.message_id for message in messages]
         parked = [message for message in messages if message.parked is not None]
         dead = [message for message in messages if message.parked is None]
@@ -72,9 +73,12 @@ class Retry:
         try:
             self._store.park([message.parked for message in messages if message.parked is not None])
         except ClerkSupabaseError as error:
-            logger.error("not moved to the table of parked events", reason=str(error), messages=len(messages))
+            svix_ids = [message.envelope.svix_id for message in messages]
+            logger.error("not moved to the table of parked events", reason=str(error), svix_ids=svix_ids)
             return messages
         count("Moved", len(messages))
+        for message in messages:
+            logger.info("moved to the table of parked events", svix_id=message.envelope.svix_id)
         return []
 
     def _send_back(self, messages: Sequence[Message]) -> Sequence[Message]:

@@ -74,7 +74,17 @@ class Secret:
     def _fetch(self) -> str:
         try:
             value = self._client.get_secret_value(SecretId=self._arn)["SecretString"]
+        except self._client.exceptions.ResourceNotFoundException as error:
+            raise self._empty() from error
         except (BotoCoreError, ClientError, KeyError) as error:
             raise SecretUnavailable(f"secret {self._arn} could not be read: {error}") from error
+        if not value.strip():
+            raise self._empty()
         self._refresh_after = self._clock() + MAX_AGE_SECONDS
         return value
+
+    def _empty(self) -> SecretUnavailable:
+        """The stack makes its secrets without a value."""
+        return SecretUnavailable(
+            f"secret {self._arn} is not filled yet: run clerk-supabase setup --store-secrets STACK"
+        )

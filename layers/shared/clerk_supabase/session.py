@@ -144,7 +144,11 @@ class Session:
 
         That is no proof which would delete a row: a user made a moment ago may not be everywhere yet.
         """
-        found = Clerk(self._http, self._monotonic() + CLERK_SECONDS).user(claims.user_id)
+        calls_before = self._http.calls
+        try:
+            found = Clerk(self._http, self._monotonic() + CLERK_SECONDS).user(claims.user_id)
+        finally:
+            count("ClerkCalls", self._http.calls - calls_before)
         if found.value is None:
             return False
         changes = changes_of_object(

@@ -37,7 +37,7 @@ class Verifier:
         svix_id, timestamp = _header(headers, "id"), _header(headers, "timestamp")
         signatures = _header(headers, "signature")
         if not (svix_id and timestamp and signatures):
-            raise SignatureRefused("a header is missing")
+            raise SignatureRefused("a header is missing", "missing")
         try:
             # The time first: a stale forgery then costs no hash.
             seconds = _seconds_of(timestamp)
@@ -48,8 +48,8 @@ class Verifier:
                     return svix_id
         except (ValueError, OverflowError) as error:
             # Not chained into the message: the causes quote what was sent.
-            raise SignatureRefused("a header or the body is malformed") from error
-        raise SignatureRefused("no signature matches")
+            raise SignatureRefused("a header or the body is malformed", "malformed") from error
+        raise SignatureRefused("no signature matches", "signature")
 
 
 def _key_of(secret: str) -> bytes:
@@ -74,9 +74,9 @@ def _seconds_of(header: str) -> int:
     timestamp = round(float(header), 6)
     age = time.time() - timestamp
     if age > _TOLERANCE_SECONDS:
-        raise SignatureRefused("the timestamp is too old")
+        raise SignatureRefused("the timestamp is too old", "timestamp")
     if age < -_TOLERANCE_SECONDS:
-        raise SignatureRefused("the timestamp is too new")
+        raise SignatureRefused("the timestamp is too new", "timestamp")
     return math.floor(timestamp)
 
 

@@ -420,6 +420,8 @@ def _errors_translated(own: Callable[[psycopg.Error], ClerkSupabaseError | None]
         sqlstate = error.sqlstate or ""
         # Without a SQLSTATE it is the connection that failed; its message names host and reason, no data.
         reason = error.diag.message_primary or str(error).strip()
+        if _is_the_apps_own(error) and " at RAISE" in (error.diag.context or "").partition("\n")[0]:
+            reason = f"{type(error).__name__} raised by a trigger of the app"  # whose words may quote the row
         if sqlstate[:2] in _NOT_SET_UP and not _is_the_apps_own(error):
             raise DatabaseNotReady(f"{reason} ({sqlstate}); run: clerk-supabase migrate") from error
         if not sqlstate or (sqlstate[:2] in _PASSES and not (sqlstate == "XX000" and _is_the_apps_own(error))):

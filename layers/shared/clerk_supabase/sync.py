@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clerk_supabase.changes import Changes, Delivery, Reconciled, Source, changes_of
@@ -13,7 +14,10 @@ from clerk_supabase.kinds import CANARY_TYPE, REPAIR_PREFIX
 from clerk_supabase.parking import Parking
 from clerk_supabase.queue import Message
 from clerk_supabase.store import Store
-from clerk_supabase.telemetry import count, logger
+from clerk_supabase.telemetry import count, logger, took
+
+# What made a row newer. How late a duplicate is, or what was overtaken, says nothing of how late the tables are.
+_NEW = frozenset({"created", "updated", "unchanged", "deleted"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +34,27 @@ class _Read:
     event_type: str
     changes: Changes
     source: Source
+    happened_at: int
+    """Milliseconds, Clerk's clock."""
 
 
 class Sync:
     """Applies what ingest accepted."""
 
-    def __init__(self, store: Store, parking: Parking, *, keep_private_metadata: bool = False) -> None:
-        """`keep_private_metadata`: store it in clerk_sync.private_metadata; otherwise it is dropped here."""
+    def __init__(
+        self,
+        store: Store,
+        parking: Parking,
+        *,
+        keep_private_metadata: bool = False,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        """`keep_private_metadata`: store it in clerk_sync.private_metadata; otherwise it is dropped here.
+
+        `clock_ms`: our own clock, for measuring lag, never for ordering.
+        """
         self._keep_private_metadata = keep_private_metadata
+        self._clock_ms = clock_ms
         self._store = store
         self._parking = parking
 
@@ -63,15 +80,19 @@ class Sync:
             answers = self._store.apply([(each.changes, each.source) for each in readable])
         except Retryable as error:
             count("Postponed", len(readable))
-            logger.error("not applied, SQS delivers again", reason=str(error), messages=len(readable))
+            svix_ids = [each.message.envelope.svix_id for each in readable]
+            logger.error("not applied, SQS delivers again", reason=str(error), svix_ids=svix_ids)
             postponed = [Failure(each.message.message_id, error) for each in readable]
             postponed += [Failure(message.message_id, error) for message, _ in canaries]
             return self._park(hopeless, table_is_away=True) + postponed
+        committed_at = self._clock_ms()
         for each, answer in zip(readable, answers, strict=True):
             if isinstance(answer, ChangeRefused):
                 hopeless.append((each.message, ParkedEvent(each.message.envelope, "refused", str(answer))))
                 continue
             count(answer.capitalize())
+            if isinstance(each.source, Delivery) and answer in _NEW:
+                took("Lag", committed_at - each.happened_at)
             svix_id = each.message.envelope.svix_id
             logger.info(answer, svix_id=svix_id, event_type=each.event_type, object_id=each.changes.main.id)
         return self._record(canaries) + self._park(hopeless)
@@ -107,4 +128,4 @@ class Sync:
         source: Source = Delivery(envelope.svix_id, event.type, envelope.received_at)
         if event.type.startswith(REPAIR_PREFIX):
             source = Reconciled(envelope.svix_id)
-        return _Read(message, event.type, changes, source)
+        return _Read(message, event.type, changes, source, event.timestamp)

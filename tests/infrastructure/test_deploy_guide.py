@@ -1,0 +1,32 @@
+"""docs/deploy.md: what it calls a parameter or an output is one. That its commands exist is in test_documents.py."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.documents import ROOT, commands
+from tests.infrastructure.template import Template
+from tests.infrastructure.test_template import WITH_A_REVISION
+
+GUIDE = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+
+
+def test_what_the_guide_calls_a_parameter_or_an_output_is_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    template = Template(root)
+    known = template.source["Parameters"].keys() | template.transformed["Outputs"].keys()
+    named = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)`", GUIDE))
+    assert {"DatabaseCaFile", "AlarmEmail", "WebhookUrl", "DashboardUrl", "WebhookSecretArn"} <= named
+    assert named <= known
+
+
+def test_the_guide_says_which_parameters_want_a_revision() -> None:
+    assert not [name for name in WITH_A_REVISION if f"`{name}`" not in GUIDE]
+    assert "`Revision`" in GUIDE
+
+
+def test_no_document_asks_for_a_secret_on_the_command_line() -> None:
+    assert not [command for command in commands({"aws"}) if "--secret-string" in command.arguments]
