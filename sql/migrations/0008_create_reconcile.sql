@@ -257,32 +257,50 @@ $$;
 -- {every, before} -> [[moment, rows], ...]: moments in milliseconds that cut the users created before into parts of
 -- about so many, and how many rows were created earlier. Nobody here was created at such a moment nor a millisecond
 -- before, so it does not matter on which side of it Clerk counts.
+-- From cut to cut along the index: of the rows in between nothing is read but their place in it.
 create function clerk_sync.cut_users(request jsonb)
 returns jsonb
-language sql
+language plpgsql
 stable
 security definer
 set search_path = ''
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
 as $$
-    select coalesce(jsonb_agg(jsonb_build_array(cuts.moment, cuts.place) order by cuts.place), '[]')
-    from (
-        select min(placed.created_ms) - 1 as moment, min(placed.place) as place
-        from (
-            select
-                moments.created_ms,
-                row_number() over (order by moments.created_ms) - 1 as place,
-                lag(moments.created_ms) over (order by moments.created_ms) as created_before_ms
-            from (
-                select floor(extract(epoch from u.created_at) * 1000)::bigint as created_ms
-                from public.users as u
-                where u.deleted_at is null
-                and u.created_at < to_timestamp((request ->> 'before')::bigint / 1000.0)
-            ) as moments
-        ) as placed
-        where placed.place > 0 and placed.created_ms - placed.created_before_ms >= 3
-        group by placed.place / (request ->> 'every')::bigint
-    ) as cuts
-    where cuts.place >= (request ->> 'every')::bigint / 2
+declare
+    every constant integer := request ->> 'every';
+    before constant timestamptz := to_timestamp((request ->> 'before')::bigint / 1000.0);
+    cuts jsonb[] := '{}';
+    cut timestamptz := '-infinity';
+    earlier bigint := 0;
+    near timestamptz[];
+    place integer;
+    looked_at integer := 100;
+begin
+    loop
+        near := array(
+            select u.created_at from public.users as u
+            where u.deleted_at is null and u.created_at >= cut and u.created_at < before
+            order by u.created_at
+            offset every - 1 limit looked_at
+        );
+        select min(n.place) into place from generate_series(2, cardinality(near)) as n (place)
+        where near[n.place] - near[n.place - 1] >= interval '3 milliseconds';
+        if place is not null then
+            cut := near[place];
+            earlier := earlier + every + place - 2;
+            cuts := cuts || jsonb_build_array(floor(extract(epoch from cut) * 1000)::bigint - 1, earlier);
+            looked_at := 100;
+        elsif cardinality(near) < looked_at then
+            exit;
+        else
+            -- So many signed up one right after the other.
+            looked_at := looked_at * 10;
+        end if;
+    end loop;
+    return to_jsonb(cuts);
+end
 $$;
 
 -- {before} -> {user, organization, membership}: rows that everybody may see; of users those created before, if given.
@@ -317,6 +335,9 @@ returns jsonb
 language plpgsql
 security definer
 set search_path = ''
+-- Planned once, and by the indexes: also on tables that were empty a moment ago.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
     -- Of a page most of which is missing, each one would be a row here for a row there.
@@ -324,7 +345,10 @@ declare
     of_window constant integer := request ->> 'number';
     target constant text := request ->> 'kind';
     since constant bigint := request ->> 'since';
-    listed_ids constant text[] := string_to_array(request ->> 'ids', E'\n');
+    listed_ids constant text[] := coalesce(
+        string_to_array(request ->> 'ids', E'\n'),
+        array(select p.id from jsonb_to_recordset(request -> 'page') as p (id text))
+    );
     until constant timestamptz := coalesce(to_timestamp((request ->> 'until')::bigint / 1000.0), 'infinity');
     run clerk_sync.reconcile_runs;
     kind_of_page text;
@@ -351,7 +375,22 @@ begin
         differing := differing || coalesce(more, '{}');
     end loop;
 
+    -- Most are as they should be, and cost no more than one look at the index for all of them together.
     found := array(
+        with given as (
+            select p.kind, p.id, p.source_updated_at, p.observed_at
+            from jsonb_to_recordset(request -> 'page') as p (
+                kind text, id text, source_updated_at bigint, observed_at bigint
+            )
+            where p.source_updated_at is not null
+            union all
+            select target, listed.id, listed.version::bigint, (request ->> 'observed_at')::bigint
+            from rows from (
+                unnest(listed_ids), unnest(string_to_array(request ->> 'versions', E'\n', ''))
+            ) as listed (id, version)
+            where listed.version is not null
+        )
+
         select row(
             run.run_id, g.kind, g.id, verdict.difference,
             case when verdict.difference = 'deleted here' then 'none' else 'repair' end,
@@ -371,19 +410,7 @@ begin
             end,
             of_window, g.observed_at, clock_timestamp(), null
         )::clerk_sync.reconcile_findings
-        from (
-            select p.kind, p.id, p.source_updated_at, p.observed_at
-            from jsonb_to_recordset(request -> 'page') as p (
-                kind text, id text, source_updated_at bigint, observed_at bigint
-            )
-            where p.source_updated_at is not null
-            union all
-            select target, listed.id, listed.version::bigint, (request ->> 'observed_at')::bigint
-            from rows from (
-                unnest(listed_ids), unnest(string_to_array(request ->> 'versions', E'\n', ''))
-            ) as listed (id, version)
-            where listed.version is not null
-        ) as g
+        from given as g
         left join lateral (
             select k.id, k.version, k.deleted_at from clerk_sync.entities as k
             where k.kind = g.kind and k.id = g.id limit 1
@@ -403,6 +430,13 @@ begin
             end as difference
         ) as verdict
         where verdict.difference is not null
+        and (
+            (g.kind, g.id, g.source_updated_at) not in (
+                select k.kind, k.id, (k.version).source_updated_at from clerk_sync.entities as k
+                where k.kind in (target, 'private_metadata') and k.id = any(listed_ids) and k.deleted_at is null
+            )
+            or (g.kind, g.id) in (select d.kind, d.id from unnest(differing) as d)
+        )
     );
 
     if target = 'user' and since is not null then
@@ -418,20 +452,14 @@ begin
                 where k.kind = 'user' and k.id = u.clerk_id limit 1
             ) as e on true
             where u.created_at >= to_timestamp(since / 1000.0) and u.created_at < until and u.deleted_at is null
-            and u.clerk_id not in (
-                select p.id from jsonb_to_recordset(request -> 'page') as p (id text)
-                union all select unnest(listed_ids)
-            )
+            and u.clerk_id not in (select unnest(listed_ids))
             -- Younger than the run: Clerk may have listed this stretch before.
             and coalesce((e.version).observed_at < run.as_of, true)
         );
     elsif since is null then
         insert into clerk_sync.reconcile_seen (run_id, kind, id)
-        select run.run_id, target, listed.id
-        from (
-            select p.id from jsonb_to_recordset(request -> 'page') as p (kind text, id text) where p.kind = target
-            union all select unnest(listed_ids)
-        ) as listed
+        select distinct run.run_id, target, listed.id
+        from unnest(listed_ids) as listed (id)
         where target <> 'user'
         on conflict do nothing;
     end if;

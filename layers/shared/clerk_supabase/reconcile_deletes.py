@@ -35,12 +35,13 @@ class _Gone:
 
 def delete_gone(work: Work, kinds: Collection[ReadKind]) -> str | None:
     """Deletes the candidates of these kinds; returns why it was stopped, if so: then none is deleted."""
+    concerned = [kind for kind in _ORDER if kind in kinds and work.runs.candidates(work.run_id, kind, "", 1)]
+    if not concerned:
+        return None
     existing = work.runs.count_rows()
     gone = _Gone()
     stops: list[str] = []
-    for kind in _ORDER:
-        if kind not in kinds:
-            continue
+    for kind in concerned:
         limit = work.settings.brake.limit(existing[kind], work.begun.run.allow_deletes)
         if not _confirm(work, kind, gone, limit):
             stops.append(

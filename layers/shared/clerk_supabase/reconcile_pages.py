@@ -63,6 +63,8 @@ class Work:
     clock_ms: ClockMs
     tell: Callable[[Progress], None]
     expected: dict[str, int] = field(default_factory=dict)
+    is_bulk: bool = False
+    """Most users are expected to be missing."""
     stopped: threading.Event = field(default_factory=threading.Event)
     """Set when something went wrong elsewhere, or the run is somebody else's by now."""
     _compared: dict[str, int] = field(default_factory=dict)
@@ -87,12 +89,12 @@ class Work:
 class Comparison:
     """Compares the pages of one window."""
 
-    def __init__(self, work: Work, runs: Runs, window: PlannedWindow, *, is_bulk: bool = False) -> None:
-        """`runs`: of the thread that calls. `is_bulk`: most of the objects are expected to be missing."""
+    def __init__(self, work: Work, runs: Runs, window: PlannedWindow) -> None:
+        """`runs`: of the thread that calls."""
         self._work = work
         self._runs = runs
         self.window = window
-        self._is_bulk = is_bulk
+        self._is_bulk = work.is_bulk and window.kind == "user"
         # A list without windows is read again from its beginning.
         self.tally: Tally = dict(window.tally) if window.start is not None else {}
         self.missing_created: list[int] = []
