@@ -86,6 +86,7 @@ create table clerk_sync.reconcile_findings (
     observed_at bigint,
     found_at timestamptz not null default clock_timestamp(),
     sent_at timestamptz,
+    is_refused boolean not null default false,
     primary key (run_id, kind, entity_id),
     constraint reconcile_findings_difference_check check (
         difference in ('missing', 'stale', 'different', 'extra', 'deleted here')
@@ -102,6 +103,9 @@ comment on column clerk_sync.reconcile_findings.observed_at is
 'Clerk''s clock, milliseconds: when it listed the object or, of an extra one, confirmed that it is gone.';
 comment on column clerk_sync.reconcile_findings.sent_at is
 'When the repair or the delete was sent or found to be needless.';
+
+comment on column clerk_sync.reconcile_findings.is_refused is
+'Postgres did not take the repair or the delete, and never will: the log says why.';
 
 create index reconcile_findings_entity_idx on clerk_sync.reconcile_findings (entity_id);
 
@@ -408,7 +412,7 @@ begin
                 ) then 'somebody edited the row'
                 else 'Clerk changed it without a new version'
             end,
-            of_window, g.observed_at, clock_timestamp(), null
+            of_window, g.observed_at, clock_timestamp(), null, false
         )::clerk_sync.reconcile_findings
         from given as g
         left join lateral (
@@ -444,7 +448,7 @@ begin
             select row(
                 run.run_id, 'user', u.clerk_id, 'extra', case when e.id is null then 'none' else 'delete' end, null,
                 case when e.id is null then 'the app made the row' else 'its delete did not arrive' end,
-                of_window, null, clock_timestamp(), null
+                of_window, null, clock_timestamp(), null, false
             )::clerk_sync.reconcile_findings
             from public.users as u
             left join lateral (
@@ -488,6 +492,100 @@ begin
 end
 $$;
 
+-- Writes the objects of a page that were never heard of, as in a back-fill, and leaves the others alone. {run, page}:
+-- page is what apply() takes, all of them upserts without parents. -> [[kind, id], ...]: the others.
+-- What was never heard of has no older version to be compared with and no delete that came first, so this does without
+-- most of apply(). Versions and locks are those of apply(): whoever brings the same entity at the same moment, such as
+-- a webhook, is waited for, and then it is one of the others.
+create function clerk_sync.fill(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+-- As in compare(): a plan made for empty tables has to do for full ones.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+    page constant jsonb := request -> 'page';
+    insertion text;
+    added clerk_sync.change[];
+    known jsonb;
+begin
+    with given as (
+        select distinct on (g.kind, g.id) g.ordinality - 1 as place, g.kind, g.id, v.version
+        from rows from (
+            jsonb_to_recordset(page) as (
+                kind text, id text, source_updated_at bigint, observed_at bigint, content jsonb
+            )
+        ) with ordinality as g
+        cross join lateral (
+            select row(
+                g.source_updated_at, g.observed_at, jsonb_hash_extended(g.content, 0)
+            )::clerk_sync.version as version
+        ) as v
+        order by g.kind, g.id, v.version desc
+    ),
+
+    inserted as (
+        insert into clerk_sync.entities as e (kind, id, version)
+        select given.kind, given.id, given.version from given
+        order by given.kind collate "C", given.id collate "C"
+        on conflict do nothing
+        returning e.kind, e.id
+    ),
+
+    judged as (
+        select given.*, (given.kind, given.id) in (select i.kind, i.id from inserted as i) as is_new from given
+    )
+
+    select
+        coalesce(array_agg(
+            row(j.place, j.kind, j.id, j.version, null, null, null, null, null, null)::clerk_sync.change
+        ) filter (where j.is_new), '{}'),
+        coalesce(jsonb_agg(jsonb_build_array(j.kind, j.id)) filter (where not j.is_new), '[]')
+    into added, known
+    from judged as j;
+
+    perform set_config('clerk_sync.causes', (
+        select coalesce(
+            jsonb_object_agg(
+                a.id, jsonb_build_array('reconcile', format('reconcile-%s-%s', request ->> 'run', a.id))
+            ),
+            '{}'
+        )
+        from unnest(added) as a
+    )::text, true);
+
+    for insertion in
+        select format(
+            $statement$
+            insert into %1$s as kept (%2$I, %3$s)
+            select given.%2$I, %4$s
+            from unnest($1) as a
+            cross join lateral jsonb_populate_record(
+                null::clerk_sync.%5$I, $2 -> a."position" -> 'content'
+            ) as given
+            where a.kind = %6$L
+            order by given.%2$I
+            -- The app may have made the row.
+            on conflict (%2$I) do update set %7$s
+            $statement$,
+            k.relation, k.key_column,
+            string_agg(format('%I', c), ', '), string_agg(format('given.%I', c), ', '),
+            'row_' || k.kind, k.kind, string_agg(format('%1$I = excluded.%1$I', c), ', ')
+        )
+        from clerk_sync.kinds as k cross join unnest(k.mirrored_columns) as c
+        where k.kind in (select a.kind from unnest(added) as a)
+        group by k.kind, k.write_order, k.relation, k.key_column
+        order by k.write_order
+    loop
+        execute insertion using added, page;
+    end loop;
+    return known;
+end
+$$;
+
 -- {run, lease, number, tally}: the window is compared and its repairs are sent. -> whether the run is still the
 -- caller's.
 create function clerk_sync.finish_window(request jsonb)
@@ -509,7 +607,7 @@ begin
     if not run.is_dry_run then
         update clerk_sync.reconcile_findings as f set sent_at = clock_timestamp()
         where f.run_id = run.run_id and f.window_number = (request ->> 'number')::integer
-        and f.action = 'repair' and f.sent_at is null;
+        and f.action = 'repair' and f.sent_at is null and not f.is_refused;
     end if;
     return 'true';
 end
@@ -577,9 +675,9 @@ as $$
         on f.kind = 'membership' and f.entity_id = m.clerk_membership_id
 $$;
 
--- {run, kind, present: [id, ...], gone: {id: moment}, sent: [id, ...]}: what became of candidates. Who is there after
--- all was no finding.
-create function clerk_sync.settle_candidates(request jsonb)
+-- {run, kind, present: [id, ...], gone: {id: moment}, sent: [id, ...], refused: [id, ...]}: what became of findings.
+-- Who is there after all was none.
+create function clerk_sync.settle_findings(request jsonb)
 returns jsonb
 language plpgsql
 security definer
@@ -598,6 +696,9 @@ begin
     update clerk_sync.reconcile_findings as f set sent_at = clock_timestamp()
     where f.run_id = run and f.kind = target
     and f.entity_id in (select jsonb_array_elements_text(request -> 'sent'));
+    update clerk_sync.reconcile_findings as f set is_refused = true
+    where f.run_id = run and f.kind = target
+    and f.entity_id in (select jsonb_array_elements_text(request -> 'refused'));
     return 'true';
 end
 $$;
@@ -692,11 +793,31 @@ as $$
         'windows', clerk_sync.windows_of_run(request),
         'findings_count', (select count(*) from clerk_sync.reconcile_findings as f where f.run_id = r.run_id),
         'findings', (
-            select coalesce(jsonb_agg(to_jsonb(listed) - 'run_id' order by listed.kind, listed.entity_id), '[]')
+            select coalesce(
+                jsonb_agg(
+                    to_jsonb(listed) - 'run_id' || jsonb_build_object('outcome', case
+                        when listed.action = 'none' then 'nothing'
+                        -- Whoever did it: the message, its replay, or something newer.
+                        when e.deleted_at is not null then 'settled'
+                        when listed.action = 'repair' and (e.version).observed_at >= nullif(listed.observed_at, 0)
+                            then 'settled'
+                        when listed.is_refused then 'refused'
+                        when p.discarded_at is not null then 'discarded'
+                        when p.parked_id is not null and p.replayed_at is null then 'parked'
+                        when listed.sent_at is not null then 'sent'
+                        else 'not sent'
+                    end)
+                    order by listed.kind, listed.entity_id
+                ),
+                '[]'
+            )
             from (
                 select f.* from clerk_sync.reconcile_findings as f where f.run_id = r.run_id
                 order by f.kind, f.entity_id limit (request ->> 'limit')::integer
             ) as listed
+            left join clerk_sync.entities as e on listed.kind = e.kind and listed.entity_id = e.id
+            left join clerk_sync.parked_events as p
+                on p.svix_id = format('reconcile-%s-%s', listed.run_id, listed.entity_id)
         )
     )
     from clerk_sync.reconcile_runs as r
@@ -868,10 +989,11 @@ clerk_sync.windows_of_run(jsonb),
 clerk_sync.cut_users(jsonb),
 clerk_sync.count_rows(jsonb),
 clerk_sync.compare(jsonb),
+clerk_sync.fill(jsonb),
 clerk_sync.finish_window(jsonb),
 clerk_sync.find_unseen(jsonb),
 clerk_sync.delete_candidates(jsonb),
-clerk_sync.settle_candidates(jsonb),
+clerk_sync.settle_findings(jsonb),
 clerk_sync.end_run(jsonb),
 clerk_sync.keep_house(jsonb)
 to clerk_sync_worker;

@@ -43,9 +43,9 @@ def identifiers(name: str) -> st.SearchStrategy[Any]:
 
 
 fields = {name: st.one_of(text, st.none(), st.integers()) for name in MIRRORED} | {
-    **{name: moments for name in ("created_at", "updated_at", "legal_accepted_at")},
-    **{name: flags for name in ("has_image", "password_enabled", "two_factor_enabled", "banned", "locked")},
-    **{name: anything for name in ("public_metadata", "unsafe_metadata")},
+    **dict.fromkeys(("created_at", "updated_at", "legal_accepted_at"), moments),
+    **dict.fromkeys(("has_image", "password_enabled", "two_factor_enabled", "banned", "locked"), flags),
+    **dict.fromkeys(("public_metadata", "unsafe_metadata"), anything),
     **{name: st.sampled_from(["idn_1", None]) for name in ("primary_email_address_id", "primary_phone_number_id")},
     "email_addresses": identifiers("email_address"),
     "phone_numbers": identifiers("phone_number"),

@@ -126,8 +126,9 @@ def _membership_gone_at(clerk: Clerk, membership_id: str, user_id: str | None) -
 def _delete(work: Work, kind: ReadKind, moments: Mapping[str, int]) -> None:
     for batch in _batches(moments):
         repairs = [Repair(work.run_id, kind, object_id, moment, None) for object_id, moment in batch]
-        work.repairs.send(work.runs.store, repairs, work.clock_ms())
-        work.runs.settle(work.run_id, kind, sent=[object_id for object_id, _ in batch])
+        refused = [repair.id for repair in work.repairs.send(work.runs.store, repairs, work.clock_ms())]
+        sent = [repair.id for repair in repairs if repair.id not in refused]
+        work.runs.settle(work.run_id, kind, sent=sent, refused=refused)
 
 
 def _batches(moments: Mapping[str, int]) -> Iterator[Sequence[tuple[str, int]]]:
