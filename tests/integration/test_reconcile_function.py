@@ -23,6 +23,9 @@ KEY = "sk_live_standin"
 ADA = f"user_{0:026}"
 RESERVE_SECONDS = 30
 
+# What is refused before a run begins leaves nothing to count.
+pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
+
 Invoke = Callable[..., dict[str, Any]]
 
 
@@ -102,8 +105,6 @@ def test_what_the_schedule_sends_repairs_a_lost_sign_up_through_the_sync_queue(
     assert mirrored.agrees()
 
 
-# Refused before there was anything to count.
-@pytest.mark.filterwarnings("ignore:No application metrics")
 def test_a_key_of_another_instance_than_the_parameter_names_is_refused(
     rig: Rig, environment: None, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,8 +25,8 @@ from clerk_supabase.runs import PlannedWindow
 _MOST_WINDOWS: Final = 500
 # A quick run that has to read more than that is none; the next full run finds the rest.
 _MOST_PAGES_OF_CHANGES: Final = 200
-# So a window in which the numbers differ is a page, with room for who is missing.
-_USERS_PER_COUNT: Final = 450
+# So a window in which the numbers differ is a page, with a little room for who is missing here.
+_USERS_PER_COUNT: Final = 490
 
 CHANGES: Final = 0
 """Number of the window of what changed last."""
