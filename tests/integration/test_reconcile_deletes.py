@@ -247,7 +247,7 @@ def test_undo_does_not_bring_back_what_was_purged(rig: Rig) -> None:
 # When something goes wrong in between
 
 
-@pytest.mark.parametrize("function", ["settle_candidates", "delete_candidates", "find_unseen", "end_run"])
+@pytest.mark.parametrize("function", ["settle_findings", "delete_candidates", "find_unseen", "end_run"])
 def test_a_run_that_dies_among_its_deletes_is_continued_and_deletes_them(rig: Rig, function: str) -> None:
     rig.world.remove_user(user(6))
     rig.world.remove_user(user(7))

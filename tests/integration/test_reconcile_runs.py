@@ -55,7 +55,7 @@ def user(number: int) -> str:
 # Cut off
 
 
-@pytest.mark.parametrize(("function", "skip"), STEPS)
+@pytest.mark.parametrize(("function", "skip"), [*STEPS, ("fill", 0), ("fill", 2)])
 def test_a_back_fill_that_is_killed_anywhere_is_continued_to_its_end(rig: Rig, function: str, skip: int) -> None:
     rig.die_at(function, skip=skip)
     assert rows(rig.admin, "select state from clerk_sync.reconcile_runs") == [("running",)]
