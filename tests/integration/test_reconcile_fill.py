@@ -15,6 +15,7 @@ from clerk_supabase.runs import Runs
 from clerk_supabase.store import Store, element_of
 from clerk_supabase_cli import samples
 from tests.integration.databases import Connection, Database, Databases, Url, rows, tables, value
+from tests.integration.reconciling import rig_with
 from tests.polling import eventually
 
 CREATED_AT = 1_700_000_000_000
@@ -91,6 +92,24 @@ def test_a_page_that_postgres_refuses_leaves_nothing_behind(store: Store, admin:
     with pytest.raises(ChangeRefused):
         Runs(store).fill(RUN, page(user(1), user(2, public_metadata={"a": "\x00"})))
     assert value(admin, "select count(*) from clerk_sync.entities") == 0
+
+
+def test_memberships_by_the_hundred_are_hidden_where_a_parent_is_deleted(database: Database) -> None:
+    with rig_with(database, 700) as rig:
+        organization = rig.world.create_organization({})["id"]
+        members = list(rig.world.users)[:640]
+        memberships = [rig.world.add_membership(organization, each, role="org:member") for each in members]
+        assert rig.run().state == "complete"
+        assert rig.agrees()
+        rig.admin.execute("delete from public.organizations")
+        rig.admin.execute("delete from clerk_sync.entities where kind <> 'user'")
+        # On the second page, where it is known by then that most are missing.
+        last = max(memberships, key=lambda each: (each["created_at"], each["id"]))
+        rig.store.apply([(Changes(Delete("user", last["public_user_data"]["user_id"], rig.world.now)), None)])
+        report = rig.run()
+        assert (report.state, report.counts["membership"]["missing"]) == ("complete", 640)
+        shown = rig.shown("organization_memberships", "clerk_membership_id")
+        assert set(rig.world.memberships) - shown == {last["id"]}
 
 
 def test_a_webhook_that_arrives_at_the_same_moment_is_waited_for_and_wins(

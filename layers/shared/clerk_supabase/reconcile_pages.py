@@ -96,7 +96,9 @@ class Comparison:
         self._work = work
         self._runs = runs
         self.window = window
-        self._is_bulk = work.is_bulk and window.kind == "user"
+        # Only users: what has parents may need stubs of them.
+        self._can_fill = window.kind == "user" and not work.begun.run.is_dry_run
+        self._is_bulk = work.is_bulk
         # A list without windows is read again from its beginning.
         self.tally: Tally = dict(window.tally) if window.start is not None else {}
         self.missing_created: list[int] = []
@@ -116,7 +118,7 @@ class Comparison:
             filled = 0
         else:
             elements = [self._elements(item) for item in items]
-            filled = self._fill(elements) if self._is_bulk else 0
+            filled = self._fill(elements) if self._is_bulk and self._can_fill else 0
             differences = self._by_content(items, elements, checkpoint, since, until)
         self._repair(items, differences, filled)
         self._add("odd", len(odd))
@@ -211,8 +213,6 @@ class Comparison:
 
     def _fill(self, elements: list[list[Element]]) -> int:
         """Writes whoever was never heard of, of whom only the id is left in `elements`. Returns how many."""
-        if self._work.begun.run.is_dry_run:
-            return 0
         page = [each for of_item in elements for each in of_item if "content" in each]
         try:
             known = self._runs.fill(self._work.run_id, page)
