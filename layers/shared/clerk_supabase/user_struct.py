@@ -1,4 +1,4 @@
-"""The same user as in users.py, read in an eighth of the time: for reconcile, which reads them by the thousand. Pure.
+"""The same user as in users.py, read in less than half the time: for reconcile, which reads them by the thousand. Pure.
 
 It takes what Clerk usually sends, and nothing else: whatever is missing, null or odd is left to the lenient model. The
 names and the row are that model's; a test holds the two together.
