@@ -115,9 +115,10 @@ def findings_table(findings: Sequence[Finding]) -> Table:
 
 
 def _done(finding: Finding) -> str:
-    if finding.action == "none":
+    if finding.outcome == "nothing":
         return "nothing"
-    return f"{finding.action}, {in_utc(finding.sent_at)}" if finding.sent_at else f"no {finding.action} sent"
+    what = f"{finding.action} {finding.outcome}"
+    return f"{what}, {in_utc(finding.sent_at)}" if finding.sent_at else what
 
 
 def runs_table(runs: Sequence[RunSummary]) -> Table:

@@ -35,6 +35,7 @@ rules = ReconcileSettings(
     brake=Brake(settings.brake_rows, settings.brake_percent),
     keep_private_metadata=settings.keep_private_metadata,
     silence_minutes=settings.silence_minutes,
+    instance_id=settings.clerk_instance_id,
 )
 reconcile = Reconcile(clerk_http, Runs(store), repairs, rules)
 housekeeping = Housekeeping(store, settings.keep)
@@ -47,8 +48,7 @@ class RunFailed(Exception):
 @measured
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
-    request = request_of(event)
-    if request.mode == "full" and not request.dry_run:
+    if (request := request_of(event)).mode == "full" and not request.dry_run:
         housekeeping.run()
     try:
         report = reconcile.run(request, deadline)

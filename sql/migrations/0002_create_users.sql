@@ -249,7 +249,8 @@ comment on column public.users.deleted_at is 'Clerk''s clock. A row with it is h
 create index users_email_idx on public.users (email);
 create index users_username_idx on public.users (username);
 create index users_external_id_idx on public.users (external_id);
-create index users_created_at_idx on public.users (created_at);
+-- Of those who are there: so that they are counted, and cut into equal parts, without reading a row.
+create index users_created_at_idx on public.users (created_at) where deleted_at is null;
 
 alter table public.users enable row level security;
 

@@ -86,6 +86,7 @@ create table clerk_sync.reconcile_findings (
     observed_at bigint,
     found_at timestamptz not null default clock_timestamp(),
     sent_at timestamptz,
+    is_refused boolean not null default false,
     primary key (run_id, kind, entity_id),
     constraint reconcile_findings_difference_check check (
         difference in ('missing', 'stale', 'different', 'extra', 'deleted here')
@@ -102,6 +103,9 @@ comment on column clerk_sync.reconcile_findings.observed_at is
 'Clerk''s clock, milliseconds: when it listed the object or, of an extra one, confirmed that it is gone.';
 comment on column clerk_sync.reconcile_findings.sent_at is
 'When the repair or the delete was sent or found to be needless.';
+
+comment on column clerk_sync.reconcile_findings.is_refused is
+'Postgres did not take the repair or the delete, and never will: the log says why.';
 
 create index reconcile_findings_entity_idx on clerk_sync.reconcile_findings (entity_id);
 
@@ -259,32 +263,50 @@ $$;
 -- {every, before} -> [[moment, rows], ...]: moments in milliseconds that cut the users created before into parts of
 -- about so many, and how many rows were created earlier. Nobody here was created at such a moment nor a millisecond
 -- before, so it does not matter on which side of it Clerk counts.
+-- From cut to cut along the index: of the rows in between nothing is read but their place in it.
 create function clerk_sync.cut_users(request jsonb)
 returns jsonb
-language sql
+language plpgsql
 stable
 security definer
 set search_path = ''
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
 as $$
-    select coalesce(jsonb_agg(jsonb_build_array(cuts.moment, cuts.place) order by cuts.place), '[]')
-    from (
-        select min(placed.created_ms) - 1 as moment, min(placed.place) as place
-        from (
-            select
-                moments.created_ms,
-                row_number() over (order by moments.created_ms) - 1 as place,
-                lag(moments.created_ms) over (order by moments.created_ms) as created_before_ms
-            from (
-                select floor(extract(epoch from u.created_at) * 1000)::bigint as created_ms
-                from public.users as u
-                where u.deleted_at is null
-                and u.created_at < to_timestamp((request ->> 'before')::bigint / 1000.0)
-            ) as moments
-        ) as placed
-        where placed.place > 0 and placed.created_ms - placed.created_before_ms >= 3
-        group by placed.place / (request ->> 'every')::bigint
-    ) as cuts
-    where cuts.place >= (request ->> 'every')::bigint / 2
+declare
+    every constant integer := request ->> 'every';
+    before constant timestamptz := to_timestamp((request ->> 'before')::bigint / 1000.0);
+    cuts jsonb[] := '{}';
+    cut timestamptz := '-infinity';
+    earlier bigint := 0;
+    near timestamptz[];
+    place integer;
+    looked_at integer := 100;
+begin
+    loop
+        near := array(
+            select u.created_at from public.users as u
+            where u.deleted_at is null and u.created_at >= cut and u.created_at < before
+            order by u.created_at
+            offset every - 1 limit looked_at
+        );
+        select min(n.place) into place from generate_series(2, cardinality(near)) as n (place)
+        where near[n.place] - near[n.place - 1] >= interval '3 milliseconds';
+        if place is not null then
+            cut := near[place];
+            earlier := earlier + every + place - 2;
+            cuts := cuts || jsonb_build_array(floor(extract(epoch from cut) * 1000)::bigint - 1, earlier);
+            looked_at := 100;
+        elsif cardinality(near) < looked_at then
+            exit;
+        else
+            -- So many signed up one right after the other.
+            looked_at := looked_at * 10;
+        end if;
+    end loop;
+    return to_jsonb(cuts);
+end
 $$;
 
 -- {before} -> {user, organization, membership}: rows that everybody may see; of users those created before, if given.
@@ -319,6 +341,9 @@ returns jsonb
 language plpgsql
 security definer
 set search_path = ''
+-- Planned once, and by the indexes: also on tables that were empty a moment ago.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
 as $$
 declare
     -- Of a page most of which is missing, each one would be a row here for a row there.
@@ -326,7 +351,10 @@ declare
     of_window constant integer := request ->> 'number';
     target constant text := request ->> 'kind';
     since constant bigint := request ->> 'since';
-    listed_ids constant text[] := string_to_array(request ->> 'ids', E'\n');
+    listed_ids constant text[] := coalesce(
+        string_to_array(request ->> 'ids', E'\n'),
+        array(select p.id from jsonb_to_recordset(request -> 'page') as p (id text))
+    );
     until constant timestamptz := coalesce(to_timestamp((request ->> 'until')::bigint / 1000.0), 'infinity');
     run clerk_sync.reconcile_runs;
     kind_of_page text;
@@ -353,7 +381,22 @@ begin
         differing := differing || coalesce(more, '{}');
     end loop;
 
+    -- Most are as they should be, and cost no more than one look at the index for all of them together.
     found := array(
+        with given as (
+            select p.kind, p.id, p.source_updated_at, p.observed_at
+            from jsonb_to_recordset(request -> 'page') as p (
+                kind text, id text, source_updated_at bigint, observed_at bigint
+            )
+            where p.source_updated_at is not null
+            union all
+            select target, listed.id, listed.version::bigint, (request ->> 'observed_at')::bigint
+            from rows from (
+                unnest(listed_ids), unnest(string_to_array(request ->> 'versions', E'\n', ''))
+            ) as listed (id, version)
+            where listed.version is not null
+        )
+
         select row(
             run.run_id, g.kind, g.id, verdict.difference,
             case when verdict.difference = 'deleted here' then 'none' else 'repair' end,
@@ -371,21 +414,9 @@ begin
                 ) then 'somebody edited the row'
                 else 'Clerk changed it without a new version'
             end,
-            of_window, g.observed_at, clock_timestamp(), null
+            of_window, g.observed_at, clock_timestamp(), null, false
         )::clerk_sync.reconcile_findings
-        from (
-            select p.kind, p.id, p.source_updated_at, p.observed_at
-            from jsonb_to_recordset(request -> 'page') as p (
-                kind text, id text, source_updated_at bigint, observed_at bigint
-            )
-            where p.source_updated_at is not null
-            union all
-            select target, listed.id, listed.version::bigint, (request ->> 'observed_at')::bigint
-            from rows from (
-                unnest(listed_ids), unnest(string_to_array(request ->> 'versions', E'\n', ''))
-            ) as listed (id, version)
-            where listed.version is not null
-        ) as g
+        from given as g
         left join lateral (
             select k.id, k.version, k.deleted_at from clerk_sync.entities as k
             where k.kind = g.kind and k.id = g.id limit 1
@@ -405,6 +436,13 @@ begin
             end as difference
         ) as verdict
         where verdict.difference is not null
+        and (
+            (g.kind, g.id, g.source_updated_at) not in (
+                select k.kind, k.id, (k.version).source_updated_at from clerk_sync.entities as k
+                where k.kind in (target, 'private_metadata') and k.id = any(listed_ids) and k.deleted_at is null
+            )
+            or (g.kind, g.id) in (select d.kind, d.id from unnest(differing) as d)
+        )
     );
 
     if target = 'user' and since is not null then
@@ -412,7 +450,7 @@ begin
             select row(
                 run.run_id, 'user', u.clerk_id, 'extra', case when e.id is null then 'none' else 'delete' end, null,
                 case when e.id is null then 'the app made the row' else 'its delete did not arrive' end,
-                of_window, null, clock_timestamp(), null
+                of_window, null, clock_timestamp(), null, false
             )::clerk_sync.reconcile_findings
             from public.users as u
             left join lateral (
@@ -420,20 +458,14 @@ begin
                 where k.kind = 'user' and k.id = u.clerk_id limit 1
             ) as e on true
             where u.created_at >= to_timestamp(since / 1000.0) and u.created_at < until and u.deleted_at is null
-            and u.clerk_id not in (
-                select p.id from jsonb_to_recordset(request -> 'page') as p (id text)
-                union all select unnest(listed_ids)
-            )
+            and u.clerk_id not in (select unnest(listed_ids))
             -- Younger than the run: Clerk may have listed this stretch before.
             and coalesce((e.version).observed_at < run.as_of, true)
         );
     elsif since is null then
         insert into clerk_sync.reconcile_seen (run_id, kind, id)
-        select run.run_id, target, listed.id
-        from (
-            select p.id from jsonb_to_recordset(request -> 'page') as p (kind text, id text) where p.kind = target
-            union all select unnest(listed_ids)
-        ) as listed
+        select distinct run.run_id, target, listed.id
+        from unnest(listed_ids) as listed (id)
         where target <> 'user'
         on conflict do nothing;
     end if;
@@ -462,6 +494,100 @@ begin
 end
 $$;
 
+-- Writes the objects of a page that were never heard of, as in a back-fill, and leaves the others alone. {run, page}:
+-- page is what apply() takes, all of them upserts without parents. -> [[kind, id], ...]: the others.
+-- What was never heard of has no older version to be compared with and no delete that came first, so this does without
+-- most of apply(). Versions and locks are those of apply(): whoever brings the same entity at the same moment, such as
+-- a webhook, is waited for, and then it is one of the others.
+create function clerk_sync.fill(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = ''
+-- As in compare(): a plan made for empty tables has to do for full ones.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+    page constant jsonb := request -> 'page';
+    insertion text;
+    added clerk_sync.change[];
+    known jsonb;
+begin
+    with given as (
+        select distinct on (g.kind, g.id) g.ordinality - 1 as place, g.kind, g.id, v.version
+        from rows from (
+            jsonb_to_recordset(page) as (
+                kind text, id text, source_updated_at bigint, observed_at bigint, content jsonb
+            )
+        ) with ordinality as g
+        cross join lateral (
+            select row(
+                g.source_updated_at, g.observed_at, jsonb_hash_extended(g.content, 0)
+            )::clerk_sync.version as version
+        ) as v
+        order by g.kind, g.id, v.version desc
+    ),
+
+    inserted as (
+        insert into clerk_sync.entities as e (kind, id, version)
+        select given.kind, given.id, given.version from given
+        order by given.kind collate "C", given.id collate "C"
+        on conflict do nothing
+        returning e.kind, e.id
+    ),
+
+    judged as (
+        select given.*, (given.kind, given.id) in (select i.kind, i.id from inserted as i) as is_new from given
+    )
+
+    select
+        coalesce(array_agg(
+            row(j.place, j.kind, j.id, j.version, null, null, null, null, null, null)::clerk_sync.change
+        ) filter (where j.is_new), '{}'),
+        coalesce(jsonb_agg(jsonb_build_array(j.kind, j.id)) filter (where not j.is_new), '[]')
+    into added, known
+    from judged as j;
+
+    perform set_config('clerk_sync.causes', (
+        select coalesce(
+            jsonb_object_agg(
+                a.id, jsonb_build_array('reconcile', format('reconcile-%s-%s', request ->> 'run', a.id))
+            ),
+            '{}'
+        )
+        from unnest(added) as a
+    )::text, true);
+
+    for insertion in
+        select format(
+            $statement$
+            insert into %1$s as kept (%2$I, %3$s)
+            select given.%2$I, %4$s
+            from unnest($1) as a
+            cross join lateral jsonb_populate_record(
+                null::clerk_sync.%5$I, $2 -> a."position" -> 'content'
+            ) as given
+            where a.kind = %6$L
+            order by given.%2$I
+            -- The app may have made the row.
+            on conflict (%2$I) do update set %7$s
+            $statement$,
+            k.relation, k.key_column,
+            string_agg(format('%I', c), ', '), string_agg(format('given.%I', c), ', '),
+            'row_' || k.kind, k.kind, string_agg(format('%1$I = excluded.%1$I', c), ', ')
+        )
+        from clerk_sync.kinds as k cross join unnest(k.mirrored_columns) as c
+        where k.kind in (select a.kind from unnest(added) as a)
+        group by k.kind, k.write_order, k.relation, k.key_column
+        order by k.write_order
+    loop
+        execute insertion using added, page;
+    end loop;
+    return known;
+end
+$$;
+
 -- {run, lease, number, tally}: the window is compared and its repairs are sent. -> whether the run is still the
 -- caller's.
 create function clerk_sync.finish_window(request jsonb)
@@ -483,7 +609,7 @@ begin
     if not run.is_dry_run then
         update clerk_sync.reconcile_findings as f set sent_at = clock_timestamp()
         where f.run_id = run.run_id and f.window_number = (request ->> 'number')::integer
-        and f.action = 'repair' and f.sent_at is null;
+        and f.action = 'repair' and f.sent_at is null and not f.is_refused;
     end if;
     return 'true';
 end
@@ -551,9 +677,9 @@ as $$
         on f.kind = 'membership' and f.entity_id = m.clerk_membership_id
 $$;
 
--- {run, kind, present: [id, ...], gone: {id: moment}, sent: [id, ...]}: what became of candidates. Who is there after
--- all was no finding.
-create function clerk_sync.settle_candidates(request jsonb)
+-- {run, kind, present: [id, ...], gone: {id: moment}, sent: [id, ...], refused: [id, ...]}: what became of findings.
+-- Who is there after all was none.
+create function clerk_sync.settle_findings(request jsonb)
 returns jsonb
 language plpgsql
 security definer
@@ -572,6 +698,9 @@ begin
     update clerk_sync.reconcile_findings as f set sent_at = clock_timestamp()
     where f.run_id = run and f.kind = target
     and f.entity_id in (select jsonb_array_elements_text(request -> 'sent'));
+    update clerk_sync.reconcile_findings as f set is_refused = true
+    where f.run_id = run and f.kind = target
+    and f.entity_id in (select jsonb_array_elements_text(request -> 'refused'));
     return 'true';
 end
 $$;
@@ -666,11 +795,31 @@ as $$
         'windows', clerk_sync.windows_of_run(request),
         'findings_count', (select count(*) from clerk_sync.reconcile_findings as f where f.run_id = r.run_id),
         'findings', (
-            select coalesce(jsonb_agg(to_jsonb(listed) - 'run_id' order by listed.kind, listed.entity_id), '[]')
+            select coalesce(
+                jsonb_agg(
+                    to_jsonb(listed) - 'run_id' || jsonb_build_object('outcome', case
+                        when listed.action = 'none' then 'nothing'
+                        -- Whoever did it: the message, its replay, or something newer.
+                        when e.deleted_at is not null then 'settled'
+                        when listed.action = 'repair' and (e.version).observed_at >= nullif(listed.observed_at, 0)
+                            then 'settled'
+                        when listed.is_refused then 'refused'
+                        when p.discarded_at is not null then 'discarded'
+                        when p.parked_id is not null and p.replayed_at is null then 'parked'
+                        when listed.sent_at is not null then 'sent'
+                        else 'not sent'
+                    end)
+                    order by listed.kind, listed.entity_id
+                ),
+                '[]'
+            )
             from (
                 select f.* from clerk_sync.reconcile_findings as f where f.run_id = r.run_id
                 order by f.kind, f.entity_id limit (request ->> 'limit')::integer
             ) as listed
+            left join clerk_sync.entities as e on listed.kind = e.kind and listed.entity_id = e.id
+            left join clerk_sync.parked_events as p
+                on p.svix_id = format('reconcile-%s-%s', listed.run_id, listed.entity_id)
         )
     )
     from clerk_sync.reconcile_runs as r
@@ -842,10 +991,11 @@ clerk_sync.windows_of_run(jsonb),
 clerk_sync.cut_users(jsonb),
 clerk_sync.count_rows(jsonb),
 clerk_sync.compare(jsonb),
+clerk_sync.fill(jsonb),
 clerk_sync.finish_window(jsonb),
 clerk_sync.find_unseen(jsonb),
 clerk_sync.delete_candidates(jsonb),
-clerk_sync.settle_candidates(jsonb),
+clerk_sync.settle_findings(jsonb),
 clerk_sync.end_run(jsonb),
 clerk_sync.keep_house(jsonb)
 to clerk_sync_worker;

@@ -43,8 +43,8 @@ class _TimedHttp(ClerkHttp):
 @click.option("--database", required=True)
 @click.option("--mode", default="full")
 @click.option("--versions-only", is_flag=True)
-@click.option("--allow-deletes", type=int)
-def main(clerk: str, database: str, mode: Mode, versions_only: bool, allow_deletes: int | None) -> None:
+@click.option("--dry-run", is_flag=True)
+def main(clerk: str, database: str, mode: Mode, versions_only: bool, dry_run: bool) -> None:
     """With one thread, so that what is waited for Clerk can be taken off."""
     http = _TimedHttp(FixedUrl(KEY), clerk, sleep=lambda _: None, clock=_hurried)
     with closing(Store(FixedUrl(database))) as store, silent_telemetry():
@@ -52,7 +52,7 @@ def main(clerk: str, database: str, mode: Mode, versions_only: bool, allow_delet
         runs.count_rows()
         reconcile = Reconcile(http, runs, DirectRepairs(), ReconcileSettings(threads=1), monotonic=_hurried)
         started, cpu_started = time.perf_counter(), time.process_time()
-        report = reconcile.run(Request(mode, versions_only=versions_only, allow_deletes=allow_deletes), math.inf)
+        report = reconcile.run(Request(mode, dry_run, versions_only), math.inf)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     json.dump(
@@ -63,8 +63,8 @@ def main(clerk: str, database: str, mode: Mode, versions_only: bool, allow_delet
             "calls": report.calls,
             "own_seconds": seconds - http.waited,
             "seconds": seconds,
-            "cpu_seconds": cpu_seconds,
-            "transfer_cpu_seconds": http.cpu_waited,
+            "cpu_seconds": cpu_seconds - http.cpu_waited,
+            "http_cpu_seconds": http.cpu_waited,
             "peak_bytes": peak if sys.platform == "darwin" else peak * 1024,
         },
         sys.stdout,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,10 +16,12 @@ import pytest
 from clerk_supabase.changes import Delete, changes_of
 from clerk_supabase.errors import WrongInstance
 from clerk_supabase.events import parse_event
+from clerk_supabase.reconcile import Reconcile, Request
+from clerk_supabase.repairs import DirectRepairs
 from clerk_supabase.telemetry import metrics
 from clerk_supabase_cli.clerk_api.faults import Fault, without_every
 from clerk_supabase_cli.clerk_api.population import BEGINNING
-from tests.integration.databases import Database, rows
+from tests.integration.databases import Database, rows, value
 from tests.integration.histories import alone
 from tests.integration.reconciling import MINUTE, Rig, happening_after, rig_with
 
@@ -65,6 +69,15 @@ def test_a_key_of_another_instance_is_refused_before_anything_is_read(rig: Rig) 
     with pytest.raises(WrongInstance, match="ins_other, the database mirrors ins_2Local"):
         rig.run()
     assert rig.ours.http.calls == calls + 1
+
+
+def test_a_key_of_another_instance_than_the_parameter_names_is_refused_also_by_the_first_run(rig: Rig) -> None:
+    rig.admin.execute("delete from clerk_sync.instance")
+    named = replace(rig.settings, instance_id="ins_named")
+    reconcile = Reconcile(rig.ours.http, rig.runs, DirectRepairs(), named, monotonic=rig.ours.clock)
+    with pytest.raises(WrongInstance, match="the parameter ClerkInstanceId names ins_named"):
+        reconcile.run(Request("full"), math.inf)
+    assert value(rig.admin, "select count(*) from clerk_sync.instance") == 0
 
 
 # What differs
@@ -276,6 +289,12 @@ def test_content_that_postgres_refuses_costs_nobody_else(rig: Rig) -> None:
     assert (report.state, report.counts["user"]["refused"]) == ("complete", 2)
     assert "could not be compared or applied, see the log" in str(report.reason)
     assert rig.column(user(5), "first_name") == "New"
+    # What was refused was not sent, and says so.
+    assert {key: (each.outcome, each.sent_at is None) for key, each in rig.findings(report).items()} == {
+        user(4): ("refused", True),
+        user(5): ("settled", False),
+        user(6): ("refused", True),
+    }
 
 
 def test_without_a_believable_date_nothing_is_deleted_and_the_run_says_why(rig: Rig) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from clerk_supabase.changes import Delete
+from clerk_supabase.drift import Brake
 from clerk_supabase_cli.clerk_api.faults import Fault, answering, without_every
 from tests.integration.databases import Database, rows, tables, value
 from tests.integration.histories import alone
@@ -209,6 +211,20 @@ def test_undo_brings_back_what_a_run_deleted_with_everything_that_was_hidden_wit
     assert value(rig.admin, "select count(*) from clerk_sync.audit_log where cause = 'operator'") == 2
 
 
+def test_after_an_undo_the_next_run_deletes_again_unless_deletes_are_forbidden(rig: Rig) -> None:
+    rig.world.remove_user(user(7))
+    rig.undo(rig.run())
+    assert user(7) in rig.shown()
+    allowing, rig.settings = rig.settings, replace(rig.settings, brake=Brake(rows=0, percent=0))
+    rig.forget(user(3))
+    report = rig.run()
+    assert report.state == "stopped"
+    assert {user(3), user(7)} <= rig.shown()
+    rig.settings = allowing
+    assert rig.run().state == "complete"
+    assert user(7) not in rig.shown()
+
+
 def test_undo_leaves_what_somebody_else_deleted_too(rig: Rig) -> None:
     rig.world.remove_user(user(1))
     rig.world.remove_user(user(5))
@@ -247,7 +263,7 @@ def test_undo_does_not_bring_back_what_was_purged(rig: Rig) -> None:
 # When something goes wrong in between
 
 
-@pytest.mark.parametrize("function", ["settle_candidates", "delete_candidates", "find_unseen", "end_run"])
+@pytest.mark.parametrize("function", ["settle_findings", "delete_candidates", "find_unseen", "end_run"])
 def test_a_run_that_dies_among_its_deletes_is_continued_and_deletes_them(rig: Rig, function: str) -> None:
     rig.world.remove_user(user(6))
     rig.world.remove_user(user(7))

@@ -6,13 +6,14 @@ import io
 import json
 import runpy
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from clerk_supabase.errors import ClerkKeyRefused
+from clerk_supabase.errors import ClerkKeyRefused, WrongInstance
 from clerk_supabase_cli.clerk_api.faults import Fault, answering
 from tests.aws import Account
 from tests.integration.databases import Database
@@ -21,6 +22,9 @@ from tests.integration.reconciling import MINUTE, Queued, Rig, rig_with
 KEY = "sk_live_standin"
 ADA = f"user_{0:026}"
 RESERVE_SECONDS = 30
+
+# What is refused before a run begins leaves nothing to count.
+pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 
 Invoke = Callable[..., dict[str, Any]]
 
@@ -43,8 +47,8 @@ def rig(database: Database) -> Iterator[Rig]:
 
 
 @pytest.fixture
-def invoke(rig: Rig, account: Account, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Invoke]:
-    """Calls the function with an event, a minute later by Clerk's clock."""
+def environment(rig: Rig, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the template gives the function."""
     monkeypatch.setenv("CLERK_SECRET_KEY_ARN", account.put_secret("clerk", KEY))
     monkeypatch.setenv("CLERK_API_URL", rig.api.url)
     monkeypatch.setenv("DATABASE_SECRET_ARN", account.put_secret("database", rig.database.worker_url))
@@ -59,6 +63,11 @@ def invoke(rig: Rig, account: Account, root: Path, monkeypatch: pytest.MonkeyPat
         "AUDIT_DAYS": "365",
     }.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def invoke(rig: Rig, environment: None, root: Path) -> Iterator[Invoke]:
+    """Calls the function with an event, a minute later by Clerk's clock."""
     module = runpy.run_path(str(root / "functions" / "reconcile" / "handler.py"))
 
     def call(event: dict[str, Any], seconds: float = 900) -> dict[str, Any]:
@@ -94,6 +103,17 @@ def test_what_the_schedule_sends_repairs_a_lost_sign_up_through_the_sync_queue(
     assert ADA not in mirrored.shown()
     assert Queued(account, mirrored.store).drain() == 1
     assert mirrored.agrees()
+
+
+def test_a_key_of_another_instance_than_the_parameter_names_is_refused(
+    rig: Rig, environment: None, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLERK_INSTANCE_ID", "ins_another")
+    module = runpy.run_path(str(root / "functions" / "reconcile" / "handler.py"))
+    with closing(module["store"]), pytest.raises(WrongInstance, match="ins_another"):
+        module["lambda_handler"]({"mode": "full"}, Context(900))
+    module["clerk_http"].close()
+    assert rig.shown() == set()
 
 
 def test_a_dry_run_sends_nothing(mirrored: Rig, invoke: Invoke, account: Account) -> None:

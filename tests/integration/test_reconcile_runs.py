@@ -14,11 +14,13 @@ import pytest
 from clerk_supabase.changes import changes_of
 from clerk_supabase.errors import DatabaseUnavailable, QueueUnavailable
 from clerk_supabase.events import parse_event
+from clerk_supabase.queue import Queue
 from clerk_supabase.reconcile import Reconcile, Request
 from clerk_supabase.repairs import DirectRepairs
 from clerk_supabase.runs import Runs
 from clerk_supabase.store import Store
 from clerk_supabase_cli.clerk_api.faults import Fault, answering
+from clerk_supabase_cli.parked import Selection, replay
 from tests.aws import Account
 from tests.integration.databases import Database, Url, rows, value
 from tests.integration.reconciling import Queued, Rig, rig_with
@@ -53,7 +55,7 @@ def user(number: int) -> str:
 # Cut off
 
 
-@pytest.mark.parametrize(("function", "skip"), STEPS)
+@pytest.mark.parametrize(("function", "skip"), [*STEPS, ("fill", 0), ("fill", 2)])
 def test_a_back_fill_that_is_killed_anywhere_is_continued_to_its_end(rig: Rig, function: str, skip: int) -> None:
     rig.die_at(function, skip=skip)
     assert rows(rig.admin, "select state from clerk_sync.reconcile_runs") == [("running",)]
@@ -229,6 +231,26 @@ def test_when_the_queue_is_away_the_run_goes_on_when_it_is_back(rig: Rig, accoun
     report = rig.run()
     assert (report.state, report.is_resumed) == ("complete", True)
     assert rig.agrees()
+
+
+def test_a_repair_that_was_parked_and_replayed_is_shown_as_settled(rig: Rig, account: Account) -> None:
+    rig.run()
+    differ(rig)
+    queued = Queued(account, rig.store)
+    report = rig.run(repairs=queued.repairs)
+    outcomes = {key: each.outcome for key, each in rig.findings(report).items()}
+    assert set(outcomes.values()) == {"sent"}
+    rig.admin.execute("alter table public.users add constraint older check (last_name <> 'Newer')")
+    queued.drain()
+    assert {key: each.outcome for key, each in rig.findings(report).items()} == {
+        **dict.fromkeys(outcomes, "settled"),
+        user(700): "parked",
+    }
+    rig.admin.execute("alter table public.users drop constraint older")
+    replay(rig.admin, Queue(account.sqs, account.sync_queue_url), Selection())
+    assert rig.findings(report)[user(700)].outcome == "sent"
+    queued.drain()
+    assert rig.findings(report)[user(700)].outcome == "settled"
 
 
 def test_a_page_that_is_missing_as_a_whole_is_no_five_hundred_messages(rig: Rig, account: Account) -> None:

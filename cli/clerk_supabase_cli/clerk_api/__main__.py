@@ -19,6 +19,7 @@ from clerk_supabase_cli.simulator.worlds import World
 @click.option("--step", type=int, default=1_000, help="Milliseconds between two sign-ups.")
 @click.option("--same-moment", type=int, default=1, help="How many signed up at once each time.")
 @click.option("--delete", "deletes", type=int, default=0, help="Afterwards, that many were deleted.")
+@click.option("--delete-among", type=int, help="These are some of the so many who signed up last.")
 @click.option("--change", "changes", type=int, default=0, help="And that many changed.")
 @click.option("--seed", default="0", help="Decides who.")
 @click.option("--rate-limit/--no-rate-limit", default=False)
@@ -29,6 +30,7 @@ def main(  # noqa: PLR0917 - click passes them by name
     step: int,
     same_moment: int,
     deletes: int,
+    delete_among: int | None,
     changes: int,
     seed: str,
     rate_limit: bool,
@@ -37,10 +39,11 @@ def main(  # noqa: PLR0917 - click passes them by name
     population = Population(users, step=step, same_moment=same_moment)
     chance = Random(seed)  # noqa: S311 - to be repeated, not to be secret
     world = World(chance, "", users=population, now=BEGINNING + users // same_moment * step + 1_000)
-    picked = chance.sample(range(users), deletes + changes)
-    for number in picked[:deletes]:
+    deleted = set(chance.sample(range(users)[-(delete_among or users) :], deletes))
+    for number in deleted:
         world.remove_user(population.id(number))
-    for number in picked[deletes:]:
+    picked = chance.sample(range(users), min(users, deletes + changes))
+    for number in [each for each in picked if each not in deleted][:changes]:
         world.update("user", population.id(number), {"last_name": "Changed"})
     with ClerkApi(Answers(world, key), port=port, has_rate_limit=rate_limit) as api:
         api.stopped.wait()

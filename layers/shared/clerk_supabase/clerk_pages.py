@@ -5,6 +5,7 @@ One odd object never costs the page: objects stay the bytes they came as, and on
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Final, Generic, TypeVar
 
@@ -18,6 +19,22 @@ _Id = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)]
 _Milliseconds = Annotated[int, Meta(ge=0, le=LAST_MILLISECOND)]
 
 
+class Objects:
+    """The objects of one answer as they came. It is taken apart for the first one: of most pages nobody needs any."""
+
+    __slots__ = ("_body", "_objects", "_take_apart")
+
+    def __init__(self, body: bytes, take_apart: Callable[[bytes], list[Raw]]) -> None:
+        self._body = body
+        self._take_apart = take_apart
+        self._objects: list[Raw] | None = None
+
+    def __getitem__(self, place: int) -> bytes:
+        if self._objects is None:
+            self._objects = self._take_apart(self._body)
+        return bytes(memoryview(self._objects[place]))
+
+
 class Item(Struct, frozen=True, gc=False):
     """One object of an answer. Times are milliseconds since 1970, Clerk's clock."""
 
@@ -28,12 +45,13 @@ class Item(Struct, frozen=True, gc=False):
     """None: missing or odd."""
     observed_at: int
     """When Clerk answered; 0 if it did not say."""
-    raw: Raw
-    """The whole object. It refers to the answer it came in, and keeps all of that in memory."""
+    answer: Objects
+    """What it came in: as long as one item lives, all of that stays in memory."""
+    place: int
 
     def json(self) -> bytes:
         """The whole object, a copy of its own."""
-        return bytes(memoryview(self.raw))
+        return self.answer[self.place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +99,11 @@ class _Count(Struct):
     total_count: Annotated[int, Meta(ge=0)]
 
 
-class _RawEnvelope(_Count):
+class _RawEnvelope(Struct):
     data: list[Raw]
 
 
-class _GlanceEnvelope(Struct):
+class _GlanceEnvelope(_Count):
     data: list[_Glance]
 
 
@@ -110,8 +128,7 @@ _NOT_AS_EXPECTED: Final = (msgspec.DecodeError, ValueError, RecursionError)
 def read_array(body: bytes, observed_at: int) -> Page:
     """A page that is a bare array, as Clerk lists users. Raises Unreadable."""
     try:
-        raws = _RAWS.decode(body)
-        return _page(raws, _GLANCES.decode(body), None, observed_at)
+        return _page(_GLANCES.decode(body), Objects(body, _RAWS.decode), None, observed_at)
     except _NOT_AS_EXPECTED:
         return _page_taken_apart(body, None, observed_at)
 
@@ -119,8 +136,8 @@ def read_array(body: bytes, observed_at: int) -> Page:
 def read_envelope(body: bytes, observed_at: int) -> Page:
     """A page with `data` and `total_count`, as Clerk lists everything else. Raises Unreadable."""
     try:
-        envelope = _RAW_ENVELOPE.decode(body)
-        return _page(envelope.data, _GLANCE_ENVELOPE.decode(body).data, envelope.total_count, observed_at)
+        envelope = _GLANCE_ENVELOPE.decode(body)
+        return _page(envelope.data, Objects(body, _data_of), envelope.total_count, observed_at)
     except _NOT_AS_EXPECTED:
         try:
             parts = fields(body)
@@ -132,7 +149,7 @@ def read_envelope(body: bytes, observed_at: int) -> Page:
 
 def read_object(body: bytes, observed_at: int) -> Item:
     """A single object. Raises Unreadable when it has no usable id."""
-    return _item(Raw(body), observed_at)
+    return _item(Raw(body), Objects(body, lambda whole: [Raw(whole)]), 0, observed_at)
 
 
 def read_count(body: bytes, _observed_at: int) -> int:
@@ -151,15 +168,15 @@ def read_instance(body: bytes, _observed_at: int) -> Instance:
         raise Unreadable("not an instance") from error
 
 
-def _page(raws: list[Raw], glances: list[_Glance], total_count: int | None, observed_at: int) -> Page:
+def _page(glances: list[_Glance], answer: Objects, total_count: int | None, observed_at: int) -> Page:
     """The usual case: every element is as it should be, and is never looked at one by one."""
-    items = [
-        Item(glance.id, glance.created_at, glance.updated_at, observed_at, raw)
-        for glance, raw in zip(glances, raws, strict=True)
-    ]
-    if not all(map(_is_usable, glances)):
+    if not _is_usable("".join([glance.id for glance in glances])):
         raise Unreadable("not every id is usable")
-    return Page(items, [], len(raws), total_count, observed_at)
+    items = [
+        Item(glance.id, glance.created_at, glance.updated_at, observed_at, answer, place)
+        for place, glance in enumerate(glances)
+    ]
+    return Page(items, [], len(items), total_count, observed_at)
 
 
 def _page_taken_apart(array: bytes, total_count: int | None, observed_at: int) -> Page:
@@ -168,24 +185,29 @@ def _page_taken_apart(array: bytes, total_count: int | None, observed_at: int) -
         raws = [Raw(element) for element in elements(array)]
     except ValueError as error:
         raise Unreadable("not a list of objects") from error
+    answer = Objects(array, lambda _: raws)
     items: list[Item] = []
     odd: list[str] = []
-    for position, raw in enumerate(raws):
+    for place, raw in enumerate(raws):
         try:
-            items.append(_item(raw, observed_at))
+            items.append(_item(raw, answer, place, observed_at))
         except Unreadable as error:
-            odd.append(f"element {position}: {error}")
+            odd.append(f"element {place}: {error}")
     return Page(items, odd, len(raws), total_count, observed_at)
 
 
-def _item(raw: Raw, observed_at: int) -> Item:
+def _data_of(envelope: bytes) -> list[Raw]:
+    return _RAW_ENVELOPE.decode(envelope).data
+
+
+def _item(raw: Raw, answer: Objects, place: int, observed_at: int) -> Item:
     try:
         glance = _GLANCE.decode(raw)
     except _NOT_AS_EXPECTED:
         glance = _glance_taken_apart(raw)
-    if not _is_usable(glance):
+    if not _is_usable(glance.id):
         raise Unreadable("no usable id")
-    return Item(glance.id, glance.created_at, glance.updated_at, observed_at, raw)
+    return Item(glance.id, glance.created_at, glance.updated_at, observed_at, answer, place)
 
 
 def _glance_taken_apart(raw: Raw) -> _Glance:
@@ -200,9 +222,9 @@ def _glance_taken_apart(raw: Raw) -> _Glance:
     return _Glance(found, _milliseconds(parts.get(b'"created_at"')), _milliseconds(parts.get(b'"updated_at"')))
 
 
-def _is_usable(glance: _Glance) -> bool:
+def _is_usable(ids: str) -> bool:
     """Ids become keys of the database and parts of addresses: letters, digits, nothing that hides in them."""
-    return glance.id.isascii() and glance.id.isprintable()
+    return ids.isascii() and ids.isprintable()
 
 
 def _milliseconds(number: bytes | None) -> int | None:

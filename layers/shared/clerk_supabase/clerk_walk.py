@@ -24,11 +24,7 @@ class Window:
     end: int | None = None
 
     def __contains__(self, moment: object) -> bool:
-        return isinstance(moment, int) and self.start <= moment < self._end
-
-    @property
-    def _end(self) -> float:
-        return math.inf if self.end is None else self.end
+        return isinstance(moment, int) and self.start <= moment < (math.inf if self.end is None else self.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +105,13 @@ class _Walk:
 
     def step(self, page: Page, *, is_last: bool) -> Stretch | None:
         """What is known whole after this page, if anything."""
-        # The bounds were asked for with a margin.
-        items = self._held + [each for each in page.items if each.created_at is None or each.created_at in self.asked]
-        self._newest = max([self._newest, *(each.created_at for each in page.items if each.created_at is not None)])
+        # The bounds were asked for with a margin; in between is who comes between two that are in the window.
+        moments = [each.created_at for each in page.items if each.created_at is not None]
+        items = page.items
+        if moments and not (moments[0] in self.asked and moments[-1] in self.asked):
+            items = [each for each in items if each.created_at is None or each.created_at in self.asked]
+        items = self._held + items
+        self._newest = max(self._newest, moments[-1] if moments else -1)
         if is_last or (self.asked.end is not None and self._newest >= self.asked.end):
             self.is_over = True
             return Stretch(replace(self.asked, start=self._told), items, page.odd)
@@ -119,8 +119,10 @@ class _Walk:
             raise ClerkUnavailable("Clerk's list of users cannot be right: a whole page without a usable id")
         self.cursor = page.items[-1].id
         until = max(self._told, self._newest)
-        self._held = [each for each in items if each.created_at is not None and each.created_at >= until]
-        told = [each for each in items if each.created_at is None or each.created_at < until]
+        told: list[Item] = []
+        self._held = []
+        for each in items:
+            (told if each.created_at is None or each.created_at < until else self._held).append(each)
         if until == self._told and not told and not page.odd:
             return None
         stretch = Stretch(Window(self._told, until), told, page.odd)

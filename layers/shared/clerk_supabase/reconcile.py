@@ -16,7 +16,14 @@ from clerk_supabase.changes import ReadKind
 from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_http import ClerkHttp
 from clerk_supabase.clerk_pages import Item
-from clerk_supabase.errors import ClerkSupabaseError, GoneFromClerk, OrganizationsUnavailable, OutOfTime, Permanent
+from clerk_supabase.errors import (
+    ClerkSupabaseError,
+    GoneFromClerk,
+    OrganizationsUnavailable,
+    OutOfTime,
+    Permanent,
+    WrongInstance,
+)
 from clerk_supabase.reconcile_deletes import delete_gone
 from clerk_supabase.reconcile_lists import compare_list, find_extra, plan_lists
 from clerk_supabase.reconcile_pages import Progress, ReconcileSettings, Work
@@ -100,6 +107,7 @@ class Reconcile:
         calls_before = self._http.calls
         clerk = Clerk(self._http, deadline)
         instance = clerk.instance()
+        self._check_instance(instance.value.id)
         begun = self._runs.begin(request, instance.value.id, instance.observed_at, self._settings.lease_seconds)
         if begun.is_busy:
             other = f"run {begun.run.run_id} is at work"
@@ -145,9 +153,8 @@ class Reconcile:
             repairs.append(Repair(0, kind, object_id, found.observed_at, None))
         else:
             raise GoneFromClerk(f"{object_id} is known neither to Clerk nor here", found.observed_at)
-        taken = self._repairs.send(self._runs.store, repairs, self._clock_ms())
-        counts: dict[str, dict[str, int]] = {kind: {"repaired": taken}}
-        refused = len(repairs) - taken
+        refused = len(self._repairs.send(self._runs.store, repairs, self._clock_ms()))
+        counts: dict[str, dict[str, int]] = {kind: {"repaired": len(repairs) - refused}}
         return Report(
             run_id=None,
             mode="quick",
@@ -157,6 +164,14 @@ class Reconcile:
             findings=0,
             calls=self._http.calls - calls_before,
         )
+
+    def _check_instance(self, found: str) -> None:
+        wanted = self._settings.instance_id
+        if wanted and found != wanted:
+            raise WrongInstance(
+                f"the secret key belongs to {found}, the parameter ClerkInstanceId names {wanted}: "
+                "put the secret key of that instance into the secret, or correct the parameter"
+            )
 
     @staticmethod
     def _memberships(clerk: Clerk, kind: ReadKind, object_id: str) -> Iterator[Item]:

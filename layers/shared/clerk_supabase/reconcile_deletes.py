@@ -35,12 +35,13 @@ class _Gone:
 
 def delete_gone(work: Work, kinds: Collection[ReadKind]) -> str | None:
     """Deletes the candidates of these kinds; returns why it was stopped, if so: then none is deleted."""
+    concerned = [kind for kind in _ORDER if kind in kinds and work.runs.candidates(work.run_id, kind, "", 1)]
+    if not concerned:
+        return None
     existing = work.runs.count_rows()
     gone = _Gone()
     stops: list[str] = []
-    for kind in _ORDER:
-        if kind not in kinds:
-            continue
+    for kind in concerned:
         limit = work.settings.brake.limit(existing[kind], work.begun.run.allow_deletes)
         if not _confirm(work, kind, gone, limit):
             stops.append(
@@ -125,8 +126,9 @@ def _membership_gone_at(clerk: Clerk, membership_id: str, user_id: str | None) -
 def _delete(work: Work, kind: ReadKind, moments: Mapping[str, int]) -> None:
     for batch in _batches(moments):
         repairs = [Repair(work.run_id, kind, object_id, moment, None) for object_id, moment in batch]
-        work.repairs.send(work.runs.store, repairs, work.clock_ms())
-        work.runs.settle(work.run_id, kind, sent=[object_id for object_id, _ in batch])
+        refused = [repair.id for repair in work.repairs.send(work.runs.store, repairs, work.clock_ms())]
+        sent = [repair.id for repair in repairs if repair.id not in refused]
+        work.runs.settle(work.run_id, kind, sent=sent, refused=refused)
 
 
 def _batches(moments: Mapping[str, int]) -> Iterator[Sequence[tuple[str, int]]]:

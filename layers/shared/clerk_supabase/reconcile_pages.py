@@ -40,6 +40,8 @@ class ReconcileSettings:
 
     brake: Brake = field(default_factory=Brake)
     keep_private_metadata: bool = False
+    instance_id: str = ""
+    """The only instance of Clerk to compare with; empty: the one that is mirrored."""
     threads: int = 8
     """Windows that are read at once, each with a connection to the database."""
     users_per_window: int = 4_900
@@ -63,6 +65,8 @@ class Work:
     clock_ms: ClockMs
     tell: Callable[[Progress], None]
     expected: dict[str, int] = field(default_factory=dict)
+    is_bulk: bool = False
+    """Most users are expected to be missing."""
     stopped: threading.Event = field(default_factory=threading.Event)
     """Set when something went wrong elsewhere, or the run is somebody else's by now."""
     _compared: dict[str, int] = field(default_factory=dict)
@@ -87,12 +91,14 @@ class Work:
 class Comparison:
     """Compares the pages of one window."""
 
-    def __init__(self, work: Work, runs: Runs, window: PlannedWindow, *, is_bulk: bool = False) -> None:
-        """`runs`: of the thread that calls. `is_bulk`: most of the objects are expected to be missing."""
+    def __init__(self, work: Work, runs: Runs, window: PlannedWindow) -> None:
+        """`runs`: of the thread that calls."""
         self._work = work
         self._runs = runs
         self.window = window
-        self._is_bulk = is_bulk
+        # Only users: what has parents may need stubs of them.
+        self._can_fill = window.kind == "user" and not work.begun.run.is_dry_run
+        self._is_bulk = work.is_bulk
         # A list without windows is read again from its beginning.
         self.tally: Tally = dict(window.tally) if window.start is not None else {}
         self.missing_created: list[int] = []
@@ -109,10 +115,12 @@ class Comparison:
         checkpoint = dict(self.tally)
         if self._work.begun.run.versions_only:
             differences = self._by_version(items, checkpoint, since, until)
-            self._repair(items, differences)
-        elif not self._is_bulk or not self._in_bulk(items, checkpoint, since, until):
-            differences = self._by_content(items, checkpoint, since, until)
-            self._repair(items, differences)
+            filled = 0
+        else:
+            elements = [self._elements(item) for item in items]
+            filled = self._fill(elements) if self._is_bulk and self._can_fill else 0
+            differences = self._by_content(items, elements, checkpoint, since, until)
+        self._repair(items, differences, filled)
         self._add("odd", len(odd))
         self._add("compared", len(items))
         as_of = self._work.begun.run.as_of
@@ -148,9 +156,13 @@ class Comparison:
         return self._asked(self._request(checkpoint, since, until) | listed)
 
     def _by_content(
-        self, items: Sequence[Item], checkpoint: Tally, since: int | None, until: int | None
+        self,
+        items: Sequence[Item],
+        elements: Sequence[list[Element]],
+        checkpoint: Tally,
+        since: int | None,
+        until: int | None,
     ) -> Mapping[str, str]:
-        elements = [self._elements(item) for item in items]
         request = self._request(checkpoint, since, until)
         try:
             return self._asked(request | {"page": [each for of_item in elements for each in of_item]})
@@ -199,50 +211,51 @@ class Comparison:
 
     # Repairing
 
-    def _in_bulk(self, items: Sequence[Item], checkpoint: Tally, since: int | None, until: int | None) -> bool:
-        """Applies a page most of which is missing as it is: what is there is compared on the way. False: it is not."""
-        differences = self._by_version(items, checkpoint, since, until)
-        missing = sum(difference == "missing" for difference in differences.values())
-        self._is_bulk = missing >= MOST_MESSAGES
-        if not self._is_bulk:
-            return False
-        self._count(differences)
-        if not self._work.begun.run.is_dry_run:
-            self._apply(self._repairs_of(items))
-        return True
+    def _fill(self, elements: list[list[Element]]) -> int:
+        """Writes whoever was never heard of, of whom only the id is left in `elements`. Returns how many."""
+        page = [each for of_item in elements for each in of_item if "content" in each]
+        try:
+            known = self._runs.fill(self._work.run_id, page)
+        except ChangeRefused:
+            return 0
+        filled = 0
+        for place, of_item in enumerate(elements):
+            if all("content" in each and (each["kind"], each["id"]) not in known for each in of_item):
+                elements[place] = [{"kind": each["kind"], "id": each["id"]} for each in of_item]
+                filled += 1
+        self._add("missing", filled)
+        self._add("repaired", filled)
+        return filled
 
-    def _repair(self, items: Sequence[Item], differences: Mapping[str, str]) -> None:
+    def _repair(self, items: Sequence[Item], differences: Mapping[str, str], filled: int) -> None:
         self._count(differences)
         to_repair = [item for item in items if differences.get(item.id, "deleted here") != "deleted here"]
         missing = [item for item in to_repair if differences[item.id] == "missing"]
-        self._is_bulk = len(missing) >= MOST_MESSAGES
+        self._is_bulk = filled + len(missing) >= MOST_MESSAGES
         if self._work.begun.run.is_dry_run or not to_repair:
             return
         if len(to_repair) >= MOST_MESSAGES:
-            self._apply(self._repairs_of(to_repair))
+            direct = DirectRepairs(keep_private_metadata=self._work.settings.keep_private_metadata)
+            self._send(direct, to_repair)
         else:
-            repairs = self._repairs_of(to_repair)
-            self._add_repaired(len(repairs), self._work.repairs.send(self._runs.store, repairs, self._work.clock_ms()))
+            self._send(self._work.repairs, to_repair)
             if not self._work.repairs.are_done_at_once:
                 self.missing_created += [item.created_at for item in missing if item.created_at is not None]
 
-    def _repairs_of(self, items: Sequence[Item]) -> list[Repair]:
+    def _send(self, road: Repairs, items: Sequence[Item]) -> None:
         run_id, kind = self._work.run_id, self.window.kind
-        return [Repair(run_id, kind, item.id, item.observed_at, item.json()) for item in items]
-
-    def _apply(self, repairs: Sequence[Repair]) -> None:
-        direct = DirectRepairs(keep_private_metadata=self._work.settings.keep_private_metadata)
-        self._add_repaired(len(repairs), direct.send(self._runs.store, repairs, self._work.clock_ms()))
+        repairs = [Repair(run_id, kind, item.id, item.observed_at, item.json()) for item in items]
+        refused = [repair.id for repair in road.send(self._runs.store, repairs, self._work.clock_ms())]
+        if refused:
+            self._runs.settle(run_id, kind, refused=refused)
+        self._add("repaired", len(repairs) - len(refused))
+        self._add("refused", len(refused))
 
     # Counting
 
     def _count(self, differences: Mapping[str, str]) -> None:
         for difference in differences.values():
             self._add(difference, 1)
-
-    def _add_repaired(self, sent: int, taken: int) -> None:
-        self._add("repaired", taken)
-        self._add("refused", sent - taken)
 
     def _add(self, name: str, number: int) -> None:
         if number:

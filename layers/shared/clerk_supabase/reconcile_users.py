@@ -25,8 +25,8 @@ from clerk_supabase.runs import PlannedWindow
 _MOST_WINDOWS: Final = 500
 # A quick run that has to read more than that is none; the next full run finds the rest.
 _MOST_PAGES_OF_CHANGES: Final = 200
-# So a window in which the numbers differ is a page, with room for who is missing.
-_USERS_PER_COUNT: Final = 450
+# So a window in which the numbers differ is a page, with a little room for who is missing here.
+_USERS_PER_COUNT: Final = 490
 
 CHANGES: Final = 0
 """Number of the window of what changed last."""
@@ -43,8 +43,9 @@ def plan_all(work: Work) -> list[Planned]:
     there = work.clerk.users_count(Window(0, as_of or None)).value
     work.expected["user"] = there
     here = work.runs.count_rows(as_of)["user"]
+    work.is_bulk = here * 2 < there
     per_window = max(work.settings.users_per_window, max(there, here) // _MOST_WINDOWS + 1)
-    if here * 2 > there:
+    if not work.is_bulk:
         cuts = [moment for moment, _ in work.runs.cuts(per_window, as_of)]
     else:
         cuts = _cuts_of_an_unknown_instance(work, there, per_window)
@@ -66,14 +67,13 @@ def compare_windows(work: Work, windows: Iterable[PlannedWindow]) -> None:
     todo = [window for window in windows if not window.is_done]
     for window in todo:
         waiting.put(window)
-    is_bulk = work.runs.count_rows()["user"] * 2 < work.expected.get("user", 0)
 
     def work_off() -> None:
         runs = work.runs.twin()
         with closing(runs.store):
             try:
                 while not work.stopped.is_set():
-                    comparison = Comparison(work, runs, waiting.get_nowait(), is_bulk=is_bulk)
+                    comparison = Comparison(work, runs, waiting.get_nowait())
                     _compare_window(work, comparison)
             except queue.Empty:
                 return
@@ -155,11 +155,10 @@ def plan_where_counts_differ(work: Work, missing_created: Sequence[int]) -> tupl
     as_of = work.begun.run.as_of
     there = work.clerk.users_count(Window(0, as_of)).value
     work.expected["user"] = there
-    here = work.runs.count_rows(as_of)["user"] + sum(moment < as_of for moment in missing_created)
-    if here == there:
+    rows = work.runs.count_rows(as_of)["user"]
+    if there == rows + sum(moment < as_of for moment in missing_created):
         return [], {}
     cuts = work.runs.cuts(_USERS_PER_COUNT, as_of)
-    rows = work.runs.count_rows(as_of)["user"]
     census = Census([*(moment for moment, _ in cuts), as_of], [*(before for _, before in cuts), rows])
     planned: list[Planned] = []
     counted: dict[int, int] = {}

@@ -64,8 +64,8 @@ class Repairs(Protocol):
         """Whether the tables have them when `send` returns."""
         ...
 
-    def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> int:
-        """Returns how many were taken; all others are logged, each with its reason, and can never be taken.
+    def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> Sequence[Repair]:
+        """Returns those that were refused and can never be taken; each is logged with its reason.
 
         `store`: that of the thread that calls. Raises Retryable; sending again is harmless.
         """
@@ -80,21 +80,24 @@ class DirectRepairs:
     def __init__(self, *, keep_private_metadata: bool = False) -> None:
         self._keep_private_metadata = keep_private_metadata
 
-    def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> int:
+    def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> Sequence[Repair]:
         """See Repairs."""
         usable: list[tuple[Repair, Changes]] = []
+        refused: list[Repair] = []
         for repair in repairs:
             try:
                 changes = repair.changes(received_at, keep_private_metadata=self._keep_private_metadata)
             except UnusableEvent as error:
                 logger.error("not repaired", repair=repair.name, reason=str(error))
+                refused.append(repair)
             else:
                 usable.append((repair, changes))
         answers = store.apply([(changes, Reconciled(repair.name)) for repair, changes in usable])
         for (repair, _), answer in zip(usable, answers, strict=True):
             if isinstance(answer, ChangeRefused):
                 logger.error("not repaired", repair=repair.name, reason=str(answer))
-        return sum(not isinstance(answer, ChangeRefused) for answer in answers)
+                refused.append(repair)
+        return refused
 
 
 class QueueRepairs:
@@ -106,17 +109,15 @@ class QueueRepairs:
         self._queue = queue
         self._direct = DirectRepairs(keep_private_metadata=keep_private_metadata)
 
-    def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> int:
+    def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> Sequence[Repair]:
         """See Repairs. What no message can hold is applied at once."""
-        taken = 0
+        refused: list[Repair] = []
         for repair in repairs:
             try:
                 self._queue.send(repair.envelope(received_at))
             except EventTooLarge:
-                taken += self._direct.send(store, [repair], received_at)
-            else:
-                taken += 1
-        return taken
+                refused += self._direct.send(store, [repair], received_at)
+        return refused
 
 
 ClockMs = Callable[[], int]

@@ -14,6 +14,8 @@ from clerk_supabase.store import Store
 
 Mode = Literal["full", "quick"]
 State = Literal["running", "complete", "incomplete", "stopped", "failed"]
+Outcome = Literal["nothing", "not sent", "refused", "sent", "parked", "discarded", "settled"]
+"""What became of a repair or a delete. Settled: the tables have it, or something newer, by whatever road it came."""
 Counts = Mapping[str, Mapping[str, int]]
 """By kind and name: listed, compared, missing, stale, different, extra, repaired, deleted, ..."""
 
@@ -71,6 +73,7 @@ class Finding:
     observed_at: int | None
     found_at: datetime
     sent_at: datetime | None
+    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,7 @@ class Runs:
                 observed_at=each["observed_at"],
                 found_at=datetime.fromisoformat(each["found_at"]),
                 sent_at=_moment(each["sent_at"]),
+                outcome=each["outcome"],
             )
             for each in found["findings"]
         ]
@@ -223,6 +227,10 @@ class Runs:
             raise RunTakenOver
         return [tuple(each) for each in answer["differences"]], answer["extra"]
 
+    def fill(self, run_id: int, page: Sequence[Mapping[str, object]]) -> set[tuple[str, str]]:
+        """Writes objects that were never heard of; returns kinds and ids of the others. Raises ChangeRefused."""
+        return {(kind, object_id) for kind, object_id in self.store.call("fill", {"run": run_id, "page": page})}
+
     def finish_window(self, run_id: int, lease: str, number: int, tally: Tally) -> None:
         """Every page of the window is compared, and its repairs are sent."""
         _own(self.store.call("finish_window", {"run": run_id, "lease": lease, "number": number, "tally": tally}))
@@ -246,10 +254,11 @@ class Runs:
         present: Sequence[str] = (),
         gone: Mapping[str, int] | None = None,
         sent: Sequence[str] = (),
+        refused: Sequence[str] = (),
     ) -> None:
-        """What became of candidates: Clerk has them, Clerk had not at that moment, their deletes were sent."""
-        asked = {"run": run_id, "kind": kind, "present": present, "gone": gone or {}, "sent": sent}
-        self.store.call("settle_candidates", asked)
+        """What became of findings: Clerk has them, Clerk had not at that moment, their deletes were sent, refused."""
+        asked = {"run": run_id, "kind": kind, "present": present, "gone": gone or {}, "sent": sent, "refused": refused}
+        self.store.call("settle_findings", asked)
 
     def end(
         self,

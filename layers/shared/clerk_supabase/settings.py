@@ -108,6 +108,8 @@ class ReconcileFunctionSettings:
     sync_queue_url: str
     database_ca_file: str
     """As in SyncSettings."""
+    clerk_instance_id: str
+    """The only instance whose key is taken; empty: that of the first run."""
     keep_private_metadata: bool
     brake_rows: int
     brake_percent: float
@@ -125,6 +127,7 @@ class ReconcileFunctionSettings:
             database_secret_arn=_required(environment, "DATABASE_SECRET_ARN"),
             sync_queue_url=_required(environment, "SYNC_QUEUE_URL"),
             database_ca_file=environment.get("DATABASE_CA_FILE", ""),
+            clerk_instance_id=environment.get("CLERK_INSTANCE_ID", ""),
             keep_private_metadata=environment.get("KEEP_PRIVATE_METADATA", "false") == "true",
             brake_rows=int(_number(environment, "BRAKE_ROWS")),
             brake_percent=_number(environment, "BRAKE_PERCENT"),

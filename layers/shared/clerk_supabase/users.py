@@ -147,4 +147,8 @@ Identifier = TypeVar("Identifier", EmailAddress, PhoneNumber)
 
 def _with_id(identifiers: Iterable[Identifier], wanted: str | None) -> Identifier | None:
     """The primary identifier is the one Clerk names, not the first; there may be none."""
-    return next((each for each in identifiers if wanted is not None and each.id == wanted), None)
+    if wanted is not None:
+        for each in identifiers:
+            if each.id == wanted:
+                return each
+    return None

@@ -1,0 +1,77 @@
+"""Cutting our users into equal parts: with exact counts, and where nobody can be on the wrong side of a cut."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from random import Random
+
+import pytest
+
+from clerk_supabase.runs import Runs
+from clerk_supabase.store import Store
+from tests.integration.databases import Connection, value
+
+BEGINNING = 1_700_000_000_000
+EVERY = 50
+
+
+def sign_ups(gaps: list[int]) -> list[int]:
+    """Moments of creation, so many milliseconds apart."""
+    moments = [BEGINNING]
+    for gap in gaps:
+        moments.append(moments[-1] + gap)
+    return moments
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [
+        pytest.param(sign_ups([1_000] * 400), id="a second apart"),
+        pytest.param(sign_ups([Random(1).choice([0, 0, 1, 2, 3, 50]) for _ in range(400)]), id="in bursts"),
+        pytest.param(sign_ups([1_000] * 60 + [1] * 250 + [1_000] * 90), id="a long burst in between"),
+        pytest.param(sign_ups([0] * 400), id="all at once"),
+        pytest.param(sign_ups([1_000] * 20), id="fewer than a part"),
+    ],
+)
+def test_cuts_count_exactly_who_came_before_and_lie_where_nobody_did(
+    store: Store, admin: Connection, moments: list[int]
+) -> None:
+    admin.execute(
+        "insert into public.users (clerk_id, created_at) select 'user_' || n, to_timestamp(moment / 1000.0) "
+        "from unnest(%s::bigint[]) with ordinality as u (moment, n)",
+        [moments],
+    )
+    # Neither who is deleted nor who came later counts.
+    admin.execute(
+        "insert into public.users (clerk_id, created_at, deleted_at) values ('user_gone', to_timestamp(%s), now())",
+        [BEGINNING / 1000],
+    )
+    before = moments[-1] - 5
+    cuts = Runs(store).cuts(EVERY, before)
+    counted = [moment for moment in moments if moment < before]
+    for moment, earlier in cuts:
+        assert earlier == sum(each < moment for each in counted)
+        assert not {moment, moment - 1} & set(moments)
+    possible = [place for place, (one, next_one) in enumerate(pairwise(counted), 1) if next_one - one >= 3]
+    # A part ends at the first place where it may, once it has enough.
+    expected, last = [], 0
+    for place in possible:
+        if place >= last + EVERY:
+            expected.append(place)
+            last = place
+    assert [earlier for _, earlier in cuts] == expected
+
+
+def test_cuts_are_found_by_the_index_alone(store: Store, admin: Connection) -> None:
+    admin.execute(
+        "insert into public.users (clerk_id, created_at) select 'user_' || n, to_timestamp(1700000000 + n) "
+        "from generate_series(1, 20000) as n"
+    )
+    admin.execute("vacuum analyze public.users")
+    admin.execute("select pg_stat_reset()")
+    assert len(Runs(store).cuts(1_000, BEGINNING * 2)) == 19
+    store.close()
+    admin.execute("select pg_stat_force_next_flush()")
+    read = "select seq_tup_read + idx_tup_fetch from pg_stat_user_tables where relid = 'public.users'::regclass"
+    # An index-only scan fetches no row of a page that is visible to all.
+    assert value(admin, read) == 0

@@ -1,0 +1,95 @@
+"""The fast way to read a user takes what is usual, and makes the same of it as the lenient one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from clerk_supabase.clerk_object import parse_json
+from clerk_supabase.errors import UnusableEvent
+from clerk_supabase.user_struct import UserStruct, read_user
+from clerk_supabase.users import User
+from clerk_supabase_cli import samples
+from clerk_supabase_cli.clerk_api.population import Population
+
+USER = samples.user(
+    "user_1",
+    created_at=1_600_000_000_000,
+    updated_at=1_600_000_000_777,
+    phone_numbers=[{"id": "idn_2", "phone_number": "+15550100", "verification": None}],
+    public_metadata={"plan": 1.0, "large": 2**70, "deep": [{"a": [None, True, "\u00e9"]}]},
+)
+MIRRORED = sorted(User.model_fields)
+
+text = st.text(max_size=5)
+moments = st.one_of(st.integers(-1, 2**62), st.just(10**13), st.floats(), st.just(1.7e12), st.none())
+flags = st.one_of(st.booleans(), st.none(), st.sampled_from([0, 1, "true", "no", "perhaps"]))
+verifications = st.one_of(st.none(), st.fixed_dictionaries({"status": st.sampled_from(["verified", "other", None, 1])}))
+anything = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), text),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(text, inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+def identifiers(name: str) -> st.SearchStrategy[Any]:
+    fields = {"id": st.sampled_from(["idn_1", "idn_2", None]), name: text, "verification": verifications}
+    return st.one_of(st.none(), st.lists(st.fixed_dictionaries({}, optional=fields), max_size=3))
+
+
+fields = {name: st.one_of(text, st.none(), st.integers()) for name in MIRRORED} | {
+    **dict.fromkeys(("created_at", "updated_at", "legal_accepted_at"), moments),
+    **dict.fromkeys(("has_image", "password_enabled", "two_factor_enabled", "banned", "locked"), flags),
+    **dict.fromkeys(("public_metadata", "unsafe_metadata"), anything),
+    **{name: st.sampled_from(["idn_1", None]) for name in ("primary_email_address_id", "primary_phone_number_id")},
+    "email_addresses": identifiers("email_address"),
+    "phone_numbers": identifiers("phone_number"),
+    "web3_wallets": identifiers("web3_wallet"),
+    "external_accounts": identifiers("provider"),
+}
+
+
+def lenient(body: bytes) -> User | None:
+    try:
+        return parse_json(User, body)
+    except UnusableEvent:
+        return None
+
+
+def test_every_field_that_is_mirrored_is_read() -> None:
+    assert sorted(field.name for field in msgspec.structs.fields(UserStruct)) == MIRRORED
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_users_as_clerk_sends_them_are_read_the_fast_way(number: int) -> None:
+    population = Population(7)
+    body = population.json(population.id(number))
+    fast, slow = read_user(body), lenient(body)
+    assert fast is not None
+    assert slow is not None
+    assert (fast.id, fast.updated_at, fast.columns()) == (slow.id, slow.updated_at, slow.columns())
+
+
+@given(st.fixed_dictionaries({}, optional=fields))
+@example({"public_metadata": {"large": 2**70, "tiny": -(2**70), "float": 1e400, "zero": -0.0}})
+@example({"email_addresses": [{"id": "idn_1", "email_address": "a\ud800"}]})
+@example({"created_at": 1e12, "banned": 1})
+def test_what_is_read_the_fast_way_is_what_the_lenient_model_reads(changes: dict[str, Any]) -> None:
+    body = json.dumps(USER | changes).encode()
+    fast = read_user(body)
+    if fast is not None:
+        slow = lenient(body)
+        assert slow is not None
+        assert (fast.id, fast.updated_at, fast.created_at) == (slow.id, slow.updated_at, slow.created_at)
+        # Compared as they are written: to Python 1 is also 1.0 and True.
+        assert repr(fast.columns()) == repr(slow.columns())
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"[" * 100_000, b'{"id":"\xff"}', b'{"id":"user_1"}'])
+def test_what_is_no_user_is_left_to_the_lenient_model(body: bytes) -> None:
+    assert read_user(body) is None
