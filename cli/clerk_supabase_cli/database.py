@@ -8,12 +8,14 @@ from typing import Any
 
 import psycopg
 
+from clerk_supabase_cli.failure import Failure
+
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 _CONNECT_SECONDS = 10
 
 
-class DatabaseFailed(Exception):
+class DatabaseFailed(Failure):
     """Postgres cannot be reached, is not set up, or refused a statement."""
 
 

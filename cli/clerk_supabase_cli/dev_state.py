@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from clerk_supabase_cli.failure import Failure
+
 # Beside the key of local session tokens; the folder is nobody else's.
 _FILE: Final = Path(".local") / "dev.json"
 
 
-class NotRunning(Exception):
+class NotRunning(Failure):
     """No stack of this checkout runs."""
 
 

@@ -11,6 +11,7 @@ import httpx
 
 from clerk_supabase_cli.deliveries import SignedRequest, api_gateway_event, sign
 from clerk_supabase_cli.dev_state import running_stack
+from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.printing import printable
 from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.sample_events import sample_event
@@ -21,7 +22,7 @@ LOCAL_SECRET: Final = "whsec_bG9jYWwtb25seS1ub3QtYS1zZWNyZXQ="  # noqa: S105 - s
 _ANSWER_SECONDS: Final = 15.0
 
 
-class NotSent(Exception):
+class NotSent(Failure):
     """Nobody answered."""
 
 

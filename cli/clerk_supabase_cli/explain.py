@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from clerk_supabase_cli.database import open_database
+from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.printing import printable
 
 _TIMELINE: Final = """
@@ -101,7 +102,7 @@ class Moment:
     """From Clerk's clock to the commit."""
 
 
-class UnknownId(Exception):
+class UnknownId(Failure):
     """Nothing ever arrived about this id."""
 
 

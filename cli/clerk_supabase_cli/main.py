@@ -2,148 +2,64 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
 
 import click
-from rich.console import Console
 
 from clerk_supabase.errors import ClerkSupabaseError
-from clerk_supabase_cli import status
-from clerk_supabase_cli.database import DatabaseFailed
-from clerk_supabase_cli.demo import Demo
-from clerk_supabase_cli.dev_command import dev_command
-from clerk_supabase_cli.dev_state import NotRunning
-from clerk_supabase_cli.doctor.command import doctor_command
-from clerk_supabase_cli.event_command import NotSent, event_command
-from clerk_supabase_cli.explain import UnknownId, show
-from clerk_supabase_cli.migrations import MigrationFailed, migrate, prepare_plain_postgres
-from clerk_supabase_cli.options import (
-    HOW_TO_NAME_QUEUES,
-    database_url_option,
-    json_option,
-    named_queues,
-    optional_database_url_option,
-    queue_options,
+from clerk_supabase_cli.failure import Failure
+
+_COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "demo": "demo_command:demo_command",
+        "dev": "dev_command:dev_command",
+        "doctor": "doctor.command:doctor_command",
+        "event": "event_command:event_command",
+        "explain": "explain_command:explain_command",
+        "migrate": "migrate_command:migrate_command",
+        "parked": "parked_commands:parked_commands",
+        "reconcile": "reconcile_commands:reconcile_commands",
+        "resync": "reconcile_commands:resync_command",
+        "secure": "secure_command:secure_command",
+        "setup": "setup_command:setup_command",
+        "simulate": "simulate_command:simulate_command",
+        "status": "status_command:status_command",
+        "token": "token_commands:token_commands",
+        "undo": "reconcile_commands:undo_command",
+    }
 )
-from clerk_supabase_cli.parked import NoSuchEvent, NotPossible
-from clerk_supabase_cli.parked_commands import parked_commands
-from clerk_supabase_cli.printing import print_json
-from clerk_supabase_cli.processes import LocalStackError
-from clerk_supabase_cli.project import ProjectNotFound, find_root
-from clerk_supabase_cli.queues import AwsUnreachable
-from clerk_supabase_cli.reconcile_commands import NoSuchRun, reconcile_commands, resync_command, undo_command
-from clerk_supabase_cli.sample_events import NoSuchSample
-from clerk_supabase_cli.secure_command import NotSecured, secure_command
-from clerk_supabase_cli.setup_command import setup_command
-from clerk_supabase_cli.simulation import simulate
-from clerk_supabase_cli.token_commands import token_commands
-
-# Failures whose message says all there is to know.
-_KNOWN = (
-    ClerkSupabaseError,
-    DatabaseFailed,
-    LocalStackError,
-    MigrationFailed,
-    NoSuchEvent,
-    NoSuchRun,
-    NoSuchSample,
-    NotPossible,
-    NotRunning,
-    NotSecured,
-    NotSent,
-    ProjectNotFound,
-    AwsUnreachable,
-    UnknownId,
-)
+"""Where each is, within this package."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Loads a command when it is asked for: all of them together take longer than most of them work."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        """All there are, by name."""
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+        """The command, or None if there is none of this name."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"clerk_supabase_cli.{module}"), name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def commands() -> None:
     """Keeps a Supabase Postgres true to Clerk: developer's and operator's commands."""
-
-
-commands.add_command(parked_commands)
-commands.add_command(reconcile_commands)
-commands.add_command(resync_command)
-commands.add_command(undo_command)
-commands.add_command(secure_command)
-commands.add_command(setup_command)
-commands.add_command(doctor_command)
-commands.add_command(dev_command)
-commands.add_command(event_command)
-
-
-@commands.command("migrate")
-@database_url_option
-@click.option("--plain-postgres", is_flag=True, help="Not Supabase: first create the API's roles and auth.jwt().")
-def migrate_command(database_url: str, plain_postgres: bool) -> None:
-    """Apply the SQL migrations that are missing, in order."""
-    root = find_root()
-    if plain_postgres:
-        prepare_plain_postgres(database_url, root)
-    applied = 0
-    for name in migrate(database_url, root):
-        click.echo(f"applied {name}")
-        applied += 1
-    click.echo("up to date" if applied == 0 else f"{applied} applied")
-
-
-@commands.command("simulate")
-@click.option("--runs", default=1000, show_default=True, type=click.IntRange(min=1), help="How many schedules.")
-@click.option("--seed", default=None, type=int, help="Repeats the schedules of an earlier run.")
-@click.option("--first", default=0, show_default=True, help="Number of the first schedule.")
-def simulate_command(runs: int, seed: int | None, first: int) -> None:
-    """Try random schedules of webhooks against a Postgres of its own: do the tables always end the same?"""
-    if not simulate(find_root(), runs=runs, seed=seed, first=first, console=Console()):
-        sys.exit(1)
-
-
-@commands.command("explain")
-@click.argument("clerk_id")
-@database_url_option
-def explain_command(clerk_id: str, database_url: str) -> None:
-    """Print the timeline of one Clerk id: what arrived, what became of it, what changed."""
-    show(database_url, clerk_id, Console())
-
-
-@commands.command("status")
-@optional_database_url_option
-@queue_options
-@json_option
-def status_command(database_url: str | None, as_json: bool, **queues: str | None) -> None:
-    """Print what waits where, what is parked and how long events take.
-
-    Looks at what is named: the database, the queues, or both. Exit status 0: nothing is stuck. 1: something is, or
-    could not be looked at; 2: nothing was named.
-    """
-    if not database_url and not any(queues.values()):
-        raise click.UsageError(f"Name the database (--database-url), the queues ({HOW_TO_NAME_QUEUES}) or both.")
-    looked = status.look(database_url, lambda: named_queues(**queues))
-    if as_json:
-        print_json(looked.as_json())
-    else:
-        status.show(looked, Console())
-    if looked.problems:
-        sys.exit(1)
-
-
-@commands.command("demo")
-@click.option("--users", default=300, show_default=True, type=click.IntRange(1, 5000), help="How many sign up.")
-@click.option("--seed", default=None, type=int, help="Repeats the traffic of an earlier run.")
-def demo_command(users: int, seed: int | None) -> None:
-    """Deploy the template to an emulated AWS on this machine, send webhooks, show that Postgres agrees."""
-    demo = Demo(find_root(), users=users, seed=seed, console=Console())
-    if demo.run() != 0:
-        sys.exit(1)
-
-
-commands.add_command(token_commands)
 
 
 def main() -> None:
     """Runs the command; a failure that has a known cause is one line, not a traceback."""
     try:
         commands(prog_name="clerk-supabase")
-    except _KNOWN as error:
+    except (ClerkSupabaseError, Failure) as error:
         click.echo(f"clerk-supabase: {error}", err=True)
         sys.exit(1)

@@ -10,11 +10,13 @@ from typing import Final
 
 import psycopg
 
+from clerk_supabase_cli.failure import Failure
+
 # Any number will do, as long as every version of this command takes the same.
 _LOCK: Final = 6_338_025_110_772_912
 
 
-class MigrationFailed(Exception):
+class MigrationFailed(Failure):
     """A migration could not be applied; the database is as it was before that file."""
 
 

@@ -14,6 +14,7 @@ from clerk_supabase.envelope import Envelope
 from clerk_supabase.errors import EventTooLarge, QueueUnavailable
 from clerk_supabase.queue import Queue
 from clerk_supabase_cli.database import Connection
+from clerk_supabase_cli.failure import Failure
 
 State = Literal["parked", "replayed", "settled", "discarded"]
 """parked: waits for a person; replayed: sent again, on its way; settled: was applied after all; discarded: given up."""
@@ -81,11 +82,11 @@ _DISCARD: Final = """
 """
 
 
-class NoSuchEvent(Exception):
+class NoSuchEvent(Failure):
     """No event of this svix id was ever parked."""
 
 
-class NotPossible(Exception):
+class NotPossible(Failure):
     """What was asked for cannot be done with an event in its state; nothing was done."""
 
 

@@ -23,6 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from clerk_supabase_cli.failure import Failure
+
 # Runs under `python -I -S`: it starts in milliseconds and depends on nothing that is installed.
 _GUARD = """
 import os, shutil, signal, sys, time
@@ -67,7 +69,7 @@ for folder in folders:
 """
 
 
-class LocalStackError(Exception):
+class LocalStackError(Failure):
     """The local stack could not be started or kept running."""
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from clerk_supabase_cli.failure import Failure
 
-class ProjectNotFound(Exception):
+
+class ProjectNotFound(Failure):
     """No folder from here upwards holds a template.yaml beside sql/migrations: run this inside a checkout."""
 
     def __init__(self, start: Path) -> None:

@@ -15,6 +15,8 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
+from clerk_supabase_cli.failure import Failure
+
 Name = Literal["sync", "dead_letters", "parked"]
 
 OUTPUTS: Final[Mapping[Name, str]] = {
@@ -31,7 +33,7 @@ _DESCRIPTIONS: Final[Any] = botocore.loaders.create_loader()
 _METRIC_WINDOW: Final = timedelta(minutes=15)
 
 
-class AwsUnreachable(Exception):
+class AwsUnreachable(Failure):
     """AWS did not say what it was asked: where the queues are, what is in them, or anything else."""
 
 

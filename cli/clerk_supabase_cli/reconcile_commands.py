@@ -26,6 +26,7 @@ from clerk_supabase.repairs import DirectRepairs, QueueRepairs
 from clerk_supabase.runs import Mode, RunDetails, Runs
 from clerk_supabase.store import Store
 from clerk_supabase.telemetry import logger
+from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.options import (
     clerk_api_url_option,
     database_url_option,
@@ -60,7 +61,7 @@ _private_metadata_option = click.option(
 )
 
 
-class NoSuchRun(Exception):
+class NoSuchRun(Failure):
     """No comparison has this number."""
 
 

@@ -6,10 +6,11 @@ import json
 import time
 from pathlib import Path
 
+from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.samples import Json
 
 
-class NoSuchSample(Exception):
+class NoSuchSample(Failure):
     """There is no sample event of that name."""
 
 

@@ -8,6 +8,7 @@ import click
 import psycopg
 
 from clerk_supabase_cli.database import Connection, DatabaseFailed, open_database
+from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.options import database_url_option, json_option
 from clerk_supabase_cli.printing import print_json, printable
 
@@ -21,7 +22,7 @@ select clerk_sync.secure(
 """
 
 
-class NotSecured(Exception):
+class NotSecured(Failure):
     """The table stays as it is, for the reason that the message says."""
 
 

@@ -108,7 +108,8 @@ def test_no_event_is_lost_while_the_stack_is_updated(guided: GuidedStack) -> Non
         eventually(lambda: len(sent), lambda count: count > reached + 3)
 
     assert guided.status == "UPDATE_COMPLETE"
-    [topic] = guided.client("sns").list_subscriptions()["Subscriptions"]
+    subscriptions = guided.client("sns").list_subscriptions()["Subscriptions"]
+    [topic] = [each for each in subscriptions if each["Endpoint"] == "ops@example.test"]
     alarms = guided.client("cloudwatch").describe_alarms(AlarmNamePrefix=guided.name)["MetricAlarms"]
     assert {action for alarm in alarms for action in alarm["AlarmActions"]} == {topic["TopicArn"]}
     limit = guided.client("lambda").get_function_configuration(FunctionName=f"{guided.name}-ingest", Qualifier="live")

@@ -69,12 +69,13 @@ def mirror(stack: LocalStack, users: int) -> list[str]:
 
 
 def test_what_the_nightly_schedule_sends_repairs_a_lost_sign_up_through_the_sync_queue(stack: LocalStack) -> None:
+    others = mirror(stack, 3)
     [user_id] = sign_up(stack)
 
     report = stack.reconcile("full")
 
     assert (report["state"], report["counts"]["user"]["missing"]) == ("complete", 1)
-    eventually(lambda: shown(stack), lambda found: found == {user_id})
+    eventually(lambda: shown(stack), lambda found: found == {user_id, *others})
     with psycopg.connect(stack.database_url) as database:
         causes = database.execute("select cause from clerk_sync.audit_log where entity_id = %s", [user_id]).fetchall()
     assert causes == [("reconcile",)]
@@ -173,6 +174,7 @@ def test_the_schedules_call_the_alias_and_are_off_on_this_machine(stack: LocalSt
 
 
 def test_without_the_right_to_send_repairs_the_run_says_so_and_the_next_one_makes_up_for_it(stack: LocalStack) -> None:
+    others = mirror(stack, 3)
     [user_id] = sign_up(stack)
     iam, role = stack.ministack.client("iam"), stack.physical_id("ReconcileRole")
     document = iam.get_role_policy(RoleName=role, PolicyName="send-repairs")["PolicyDocument"]
@@ -185,4 +187,4 @@ def test_without_the_right_to_send_repairs_the_run_says_so_and_the_next_one_make
         iam.put_role_policy(RoleName=role, PolicyName="send-repairs", PolicyDocument=text)
     report = stack.reconcile("full")
     assert (report["state"], report["is_resumed"]) == ("complete", True)
-    eventually(lambda: shown(stack), lambda found: found == {user_id})
+    eventually(lambda: shown(stack), lambda found: found == {user_id, *others})

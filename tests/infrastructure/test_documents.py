@@ -152,15 +152,19 @@ def test_a_command_of_ours_exists_with_these_options(command: Command, monkeypat
     monkeypatch.setenv("DATABASE_URL", "postgresql://postgres")
     monkeypatch.setenv("CLERK_PUBLISHABLE_KEY", "pk_test_Y2xlcmsuZXhhbXBsZS50ZXN0JA")
     found, rest = resolved(command.arguments)
-    found.make_context(OURS, list(rest))
+    # A command remembers how it may be asked for help, and that is said above it.
+    found.make_context(OURS, list(rest), parent=click.Context(our_commands, **our_commands.context_settings))
 
 
 def resolved(arguments: tuple[str, ...]) -> tuple[click.Command, tuple[str, ...]]:
     """The sub-command that is meant, and what is left for it."""
     command: click.Command = our_commands
     rest = arguments
-    while isinstance(command, click.Group) and rest and rest[0] in command.commands:
-        command, rest = command.commands[rest[0]], rest[1:]
+    while isinstance(command, click.Group) and rest:
+        found = command.get_command(click.Context(command), rest[0])
+        if found is None:
+            break
+        command, rest = found, rest[1:]
     return command, rest
 
 

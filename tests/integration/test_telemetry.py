@@ -376,6 +376,7 @@ def world(region: Region, databases: Databases, root: Path) -> Iterator[World]:
         undo.callback(databases.give_back, database)
         rig = undo.enter_context(rig_with(database, 30))
         rig.api.answers.key = CLERK_KEY
+        rig.api.answers.instance_id = "ins_own"
         frontend = undo.enter_context(FrontendApi(SIGNING_KEY))
         world = World(root, region.account(), database, rig, frontend)
         world.forbidden.update({world.secret, world.secret.removeprefix("whsec_")})

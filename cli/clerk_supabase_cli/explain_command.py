@@ -1,0 +1,17 @@
+"""`clerk-supabase explain`."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+
+from clerk_supabase_cli.explain import show
+from clerk_supabase_cli.options import database_url_option
+
+
+@click.command("explain")
+@click.argument("clerk_id")
+@database_url_option
+def explain_command(clerk_id: str, database_url: str) -> None:
+    """Print the timeline of one Clerk id: what arrived, what became of it, what changed."""
+    show(database_url, clerk_id, Console())

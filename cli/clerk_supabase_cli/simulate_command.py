@@ -1,0 +1,21 @@
+"""`clerk-supabase simulate`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from rich.console import Console
+
+from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.simulation import simulate
+
+
+@click.command("simulate")
+@click.option("--runs", default=1000, show_default=True, type=click.IntRange(min=1), help="How many schedules.")
+@click.option("--seed", default=None, type=int, help="Repeats the schedules of an earlier run.")
+@click.option("--first", default=0, show_default=True, help="Number of the first schedule.")
+def simulate_command(runs: int, seed: int | None, first: int) -> None:
+    """Try random schedules of webhooks against a Postgres of its own: do the tables always end the same?"""
+    if not simulate(find_root(), runs=runs, seed=seed, first=first, console=Console()):
+        sys.exit(1)
