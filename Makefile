@@ -85,7 +85,7 @@ setup: $(CLI) $(LOCAL_STACK) ## Install what the demo and the `clerk-supabase` c
 # When it was typed, so that what is installed first counts too.
 STARTED := $(shell date +%s)
 
-.PHONY: dev demo test outside sam-local bench simulate
+.PHONY: dev demo test outside stacks sam-local bench simulate
 dev: setup ## Keep the whole stack running here until Ctrl-C, and show what it does (ARGS="..." for clerk-supabase dev)
 	@CLERK_SUPABASE_STARTED=$(STARTED) $(WITH_UV) .venv/bin/clerk-supabase dev $(ARGS)
 
@@ -101,6 +101,10 @@ test: $(DEV) $(LOCAL_STACK) $(AUDIT) ## Run the tests (ARGS="..." for pytest)
 OUTSIDE := tests/outside $(patsubst %,tests/integration/test_%.py,order deliveries parking retry reconcile)
 outside: $(DEV) .tools/npm/.stamp ## Test with what is around it: Supabase's API, clients and command, and pgbouncer
 	@.venv/bin/pytest --through-pooler --numprocesses 2 --dist loadgroup $(OUTSIDE) $(ARGS)
+
+# Several at once, because each waits for its own stack. Not for every `make test`: most of it is `sam deploy`, over and over.
+stacks: $(DEV) $(LOCAL_STACK) ## Test what becomes of whole stacks: dev, deploy, update, roll back, delete
+	@$(WITH_UV) .venv/bin/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/stacks $(ARGS)
 
 # Not for every `make test` either: it needs a container engine, or root to start one, and the ports that `dev` takes.
 sam-local: $(DEV) $(LOCAL_STACK) .tools/lambda/.stamp ## Test `sam local` as the README types it, in containers

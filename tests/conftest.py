@@ -42,15 +42,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """Tests of a file run in one process, one after the other, and so do all that share the deployed stack.
-
-    Those of `dev` do not: it starts one of its own.
-    """
+    """Tests of a file run in one process, one after the other, and so do all that share the deployed stack."""
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, _ = nodeid.partition("::")
-        is_shared = file.startswith("tests/deployed/") and file != "tests/deployed/test_dev.py"
-        return "tests/deployed" if is_shared else file
+        return "tests/deployed" if file.startswith("tests/deployed/") else file
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,4 +1,4 @@
-"""`clerk-supabase setup --store-secrets` before there is a stack; test_deploying.py has what it does with one."""
+"""`clerk-supabase setup --store-secrets` before there is a stack; tests/stacks has what it does with one."""
 
 from __future__ import annotations
 

@@ -77,6 +77,7 @@ DONE_FOR_REAL = {
     "make sam-local": ".ci/run",
     "make sbom": "test_the_bill_of_materials_lists_what_lies_in_the_layer_and_nothing_else",
     "make setup": "stack",
+    "make stacks": ".ci/run",
     "make test": ".ci/run",
     "psql -1 -f": "test_what_psql_applied_is_adopted_and_watched_from_then_on",
     "psql -c": "test_a_query_that_is_typed_into_psql_runs",

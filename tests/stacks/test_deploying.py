@@ -16,7 +16,7 @@ from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 from clerk_supabase_cli.deliveries import SignedRequest
 from clerk_supabase_cli.stack import LocalStack
-from tests.deployed.guided import GuidedStack
+from tests.stacks.guided import GuidedStack
 from tests.integration.parked import Command
 from tests.polling import eventually
 

@@ -1,0 +1,15 @@
+"""A stack to begin with: what happens to whole stacks is tried beside it, in the same emulated AWS."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clerk_supabase_cli.stack import LocalStack
+
+
+@pytest.fixture(scope="session")
+def stack(root: Path) -> Iterator[LocalStack]:
+    """The real template, deployed with the real SAM CLI; IAM is enforced."""
+    with LocalStack(root) as deployed:
+        yield deployed
