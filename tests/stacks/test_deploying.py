@@ -16,9 +16,9 @@ from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 from clerk_supabase_cli.deliveries import SignedRequest
 from clerk_supabase_cli.stack import LocalStack
-from tests.stacks.guided import GuidedStack
 from tests.integration.parked import Command
 from tests.polling import eventually
+from tests.stacks.guided import GuidedStack
 
 PRODUCTION = "clerk-supabase-sync"
 QUEUES = ("SyncQueueUrl", "SyncDeadLetterQueueUrl", "ParkedQueueUrl")
