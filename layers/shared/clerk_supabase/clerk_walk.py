@@ -119,10 +119,7 @@ class _Walk:
             raise ClerkUnavailable("Clerk's list of users cannot be right: a whole page without a usable id")
         self.cursor = page.items[-1].id
         until = max(self._told, self._newest)
-        told: list[Item] = []
-        self._held = []
-        for each in items:
-            (told if each.created_at is None or each.created_at < until else self._held).append(each)
+        told, self._held = _cut(items, until)
         if until == self._told and not told and not page.odd:
             return None
         stretch = Stretch(Window(self._told, until), told, page.odd)
@@ -130,6 +127,19 @@ class _Walk:
             self._restarts = 0
         self._told = until
         return stretch
+
+
+def _cut(items: list[Item], until: int) -> tuple[list[Item], list[Item]]:
+    """Those that were created before, and the others: the last few, in order of creation as all of them are. Who does
+    not say when belongs to the first."""
+    for place in range(len(items), 0, -1):
+        moment = items[place - 1].created_at
+        if moment is None:
+            break
+        if moment < until:
+            return items[:place], items[place:]
+    told = [each for each in items if each.created_at is None or each.created_at < until]
+    return told, [each for each in items if each.created_at is not None and each.created_at >= until]
 
 
 def by_offset(read_page: Callable[[int], Page], page_size: int = PAGE_SIZE, overlap: int = OVERLAP) -> Iterator[Page]:

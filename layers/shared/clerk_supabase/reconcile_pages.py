@@ -124,7 +124,9 @@ class Comparison:
         self._add("odd", len(odd))
         self._add("compared", len(items))
         as_of = self._work.begun.run.as_of
-        self._add("listed", sum(item.created_at is not None and item.created_at < as_of for item in items))
+        created = [item.created_at for item in items if item.created_at is not None]
+        is_all_older = bool(created) and max(created) < as_of
+        self._add("listed", len(created) if is_all_older else sum(moment < as_of for moment in created))
         self._work.note(self.window.kind, len(items))
 
     def finish(self) -> None:
