@@ -108,12 +108,12 @@ def test_retry_that_deletes_before_it_sends_loses_what_it_had_when_it_is_killed(
     hour = Outage("the database is read-only", 3_600)
     monkeypatch.setattr(schedules, "random_outages", lambda _: iter([hour]))
     monkeypatch.setattr(schedules, "_RETRY_SENDS", (0,))
-    monkeypatch.setattr(exploration, "_MOST_SHRUNK", 3)
+    monkeypatch.setattr(exploration, "_MOST_SHRUNK", exploration.AT_ONCE)
     report = search()
     assert says([LOST], report)
-    # All it takes: a message, an outage that makes a dead letter of it, and the crash. Nothing is shrunk when it was
-    # lost with the batch of another schedule, in which the crash came.
-    assert [(len(each.messages), each.outages, each.retry_sends) for each in report.smallest] in ([(1, (hour,), 0)], [])
+    # All it takes: a message, an outage that makes a dead letter of it, and the crash.
+    [batch] = report.smallest
+    assert (len(batch.messages), batch.outages, batch.retry_sends) == (1, (hour,), 0)
 
 
 def test_sync_that_acknowledges_before_it_applied_loses_what_an_outage_or_a_crash_stops(

@@ -131,7 +131,7 @@ def _parts(numbers: range, size: int) -> Iterator[range]:
 def _smallest(experiment: Experiment, round_: Round, differences: Sequence[str]) -> tuple[Batch, ...]:
     """Out of a round, the first schedule that ends wrong by itself, shrunk; nothing if all need company."""
     for schedule in islice(_named(round_.schedules, differences), _MOST_SHRUNK):
-        # It may have gone wrong in an outage that another schedule brought.
+        # It may have gone wrong in an outage that another schedule brought, or that it brought to another batch.
         struck = schedule.in_outages_of(round_.schedules)
         if batches := shrink(schedule, lambda each: bool(experiment.run(round_.only(each)).differences), struck):
             return batches

@@ -71,13 +71,16 @@ class Schedule:
         """Whether nothing was lost on the way."""
         return len(self.delivered) == len(self.world.events)
 
-    def in_outages_of(self, others: Iterable[Schedule]) -> Iterator[tuple[Batch, ...]]:
-        """Its batches, struck by an outage of another: for each outage and each batch."""
-        struck = (batch for other in others if other is not self for batch in other.batches if batch.outages)
-        for batch in struck:
-            for number, own in enumerate(self.batches):
-                with_outage = replace(own, outages=batch.outages, retry_sends=batch.retry_sends)
-                yield *self.batches[:number], with_outage, *self.batches[number + 1 :]
+    def in_outages_of(self, schedules: Iterable[Schedule]) -> Iterator[tuple[Batch, ...]]:
+        """Its batches, one of them struck by an outage of the schedules: for each outage and each batch.
+
+        Its own outages are among them, for with several workers they strike more than the batch that brings them.
+        """
+        calm = [replace(batch, outages=(), retry_sends=None) for batch in self.batches]
+        for striking in (batch for schedule in schedules for batch in schedule.batches if batch.outages):
+            for number, own in enumerate(calm):
+                struck = replace(own, outages=striking.outages, retry_sends=striking.retry_sends)
+                yield *calm[:number], struck, *calm[number + 1 :]
 
 
 def random_schedule(seed: object, number: int) -> Schedule:
