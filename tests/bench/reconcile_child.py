@@ -44,13 +44,14 @@ class _TimedHttp(ClerkHttp):
 @click.option("--mode", default="full")
 @click.option("--versions-only", is_flag=True)
 @click.option("--dry-run", is_flag=True)
-def main(clerk: str, database: str, mode: Mode, versions_only: bool, dry_run: bool) -> None:
-    """With one thread, so that what is waited for Clerk can be taken off."""
+@click.option("--threads", default=1, help="With one, what is waited for Clerk can be taken off.")
+def main(*, clerk: str, database: str, mode: Mode, versions_only: bool, dry_run: bool, threads: int) -> None:
+    """Runs, and prints a tests.bench.reconcile.Measured."""
     http = _TimedHttp(FixedUrl(KEY), clerk, sleep=lambda _: None, clock=_hurried)
     with closing(Store(FixedUrl(database))) as store, silent_telemetry():
         runs = Runs(store)
         runs.count_rows()
-        reconcile = Reconcile(http, runs, DirectRepairs(), ReconcileSettings(threads=1), monotonic=_hurried)
+        reconcile = Reconcile(http, runs, DirectRepairs(), ReconcileSettings(threads=threads), monotonic=_hurried)
         started, cpu_started = time.perf_counter(), time.process_time()
         report = reconcile.run(Request(mode, dry_run, versions_only), math.inf)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started

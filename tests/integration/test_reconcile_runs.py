@@ -84,6 +84,16 @@ def differ(rig: Rig) -> None:
     rig.world.remove_user(user(900))
 
 
+def test_a_back_fill_of_an_instance_that_grew_within_an_hour_is_read_side_by_side(rig: Rig) -> None:
+    rig.run()
+    listed = [tally["listed"] for (tally,) in rows(rig.admin, LISTED_IN_WINDOWS)]
+    assert sum(listed) == 1_201
+    assert max(listed) <= 300
+
+
+LISTED_IN_WINDOWS = "select tally from clerk_sync.reconcile_windows where kind = 'user' and tally ? 'listed'"
+
+
 def test_what_is_compared_is_not_read_again(rig: Rig) -> None:
     rig.settings = replace(rig.settings, threads=1)
     rig.run()

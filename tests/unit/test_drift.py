@@ -12,9 +12,9 @@ from clerk_supabase.clerk_walk import Window
 from clerk_supabase.drift import (
     Brake,
     Census,
+    cuts_by_counts,
     doubts_about_list,
     doubts_about_users,
-    even_cuts,
     is_silent,
     where_counts_differ,
     windows_between,
@@ -33,14 +33,6 @@ def test_the_brake_is_ten_rows_or_one_percent_unless_somebody_says_otherwise(
 def test_windows_hold_every_moment_once() -> None:
     assert windows_between([]) == [Window(0, None)]
     assert windows_between([5, 9]) == [Window(0, 5), Window(5, 9), Window(9, None)]
-
-
-@given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(1, 50))
-def test_even_cuts_are_in_order_and_inside(first: int, length: int, parts: int) -> None:
-    cuts = even_cuts(first, first + length, parts)
-    assert cuts == sorted(set(cuts))
-    assert len(cuts) <= parts - 1
-    assert all(first < cut < first + length for cut in cuts)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +83,37 @@ class Clerk:
 def census(moments: list[int], every: int) -> Census:
     cuts = [*moments[every::every], moments[-1] + 1]
     return Census(cuts, [sum(moment < cut for moment in moments) for cut in cuts])
+
+
+DAY = 86_400_000
+YEARS = st.integers(0, 10 * 365 * DAY)
+
+
+@given(st.lists(YEARS, min_size=1), st.lists(st.integers(0, 3_000), max_size=300), YEARS, st.integers(1, 50))
+def test_no_window_holds_too_many_however_unevenly_an_instance_grew(
+    calm: list[int], crowd: list[int], day: int, most: int
+) -> None:
+    moments = [*calm, *(day + moment for moment in crowd)]
+    clerk = Clerk(moments)
+    first, last = min(moments), max(moments) + 1
+    cuts = cuts_by_counts(first, last, len(moments), most, clerk.count)
+    assert cuts == sorted(set(cuts))
+    assert all(first < cut < last for cut in cuts)
+    for window in windows_between(cuts):
+        assert Clerk(moments).count(window) <= most or len({each for each in moments if each in window}) == 1
+    # Each halving that cuts nothing comes nearer to a moment, of which ten years have less than 2 to the 39th.
+    assert clerk.asked <= 39 * (len(moments) // most)
+
+
+def test_cuts_cost_about_a_count_each_where_an_instance_grew_evenly() -> None:
+    clerk = Clerk(list(range(0, 32_000, 10)))
+    assert len(cuts_by_counts(0, 32_000, 3_200, 100, clerk.count)) == clerk.asked == 31
+
+
+@pytest.mark.parametrize("answer", [0, -5, 10**9])
+def test_counts_that_make_no_sense_make_cuts_of_which_none_is_twice(answer: int) -> None:
+    cuts = cuts_by_counts(0, DAY, 5_000, 100, lambda _: answer)
+    assert cuts == sorted(set(cuts))
 
 
 @given(st.integers(0, 2**32), st.integers(2_000, 20_000), st.integers(0, 40))

@@ -33,9 +33,23 @@ def windows_between(cuts: Sequence[int]) -> list[Window]:
     return [Window(start, end) for start, end in pairwise([0, *cuts, None]) if start is not None]
 
 
-def even_cuts(first: int, last: int, parts: int) -> list[int]:
-    """Cuts that make so many windows of the same length out of the time between two moments."""
-    return sorted({first + (last - first) * part // parts for part in range(1, parts)} - {first, last})
+def cuts_by_counts(first: int, last: int, users: int, most: int, count_users: CountUsers) -> list[int]:
+    """Cuts of the time between two moments, so that no window has more than `most` of its `users`: halves what has.
+
+    For an instance of which nothing else is known: it may have grown on a single day. A millisecond stays whole.
+    """
+    cuts: list[int] = []
+    parts = [(first, last, users)]
+    while parts:
+        start, end, there = parts.pop()
+        if there <= most or end - start < 2:
+            continue
+        middle = (start + end) // 2
+        earlier = count_users(Window(start, middle))
+        if 0 < earlier < there:
+            cuts.append(middle)
+        parts += [(start, middle, earlier), (middle, end, there - earlier)]
+    return sorted(cuts)
 
 
 def doubts_about_users(before: int, listed: int, after: int) -> str | None:

@@ -6,14 +6,15 @@ import queue
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
+from functools import partial
 from typing import Final
 
 from clerk_supabase.changes import ReadKind
 from clerk_supabase.clerk_walk import PAGE_SIZE, Window
 from clerk_supabase.drift import (
     Census,
+    cuts_by_counts,
     doubts_about_users,
-    even_cuts,
     is_silent,
     where_counts_differ,
     windows_between,
@@ -23,6 +24,8 @@ from clerk_supabase.reconcile_pages import Comparison, Work
 from clerk_supabase.runs import PlannedWindow
 
 _MOST_WINDOWS: Final = 500
+# Where each cut costs a request: a few for each thread, so that none waits long for the last one.
+_MOST_WINDOWS_BY_COUNTS: Final = 32
 # A quick run that has to read more than that is none; the next full run finds the rest.
 _MOST_PAGES_OF_CHANGES: Final = 200
 # So a window in which the numbers differ is a page, with a little room for who is missing here.
@@ -48,17 +51,23 @@ def plan_all(work: Work) -> list[Planned]:
     if not work.is_bulk:
         cuts = [moment for moment, _ in work.runs.cuts(per_window, as_of)]
     else:
-        cuts = _cuts_of_an_unknown_instance(work, there, per_window)
+        cuts = _cuts_of_an_unknown_instance(work, there, max(per_window, there // _MOST_WINDOWS_BY_COUNTS + 1))
     return [(number, "user", each.start, each.end) for number, each in enumerate(windows_between(cuts), 1)]
 
 
 def _cuts_of_an_unknown_instance(work: Work, there: int, per_window: int) -> list[int]:
     """Where our own table does not say how users are spread in time."""
-    parts = there // per_window
-    if parts < 2:
+    if there <= per_window:
         return []
     first = next((item.created_at for item in next(work.clerk.users(Window())).items if item.created_at), None)
-    return [] if first is None else even_cuts(first, work.begun.run.as_of, parts)
+    if first is None:
+        return []
+    return cuts_by_counts(first, work.begun.run.as_of, there, per_window, partial(_count, work))
+
+
+def _count(work: Work, window: Window) -> int:
+    work.check()
+    return work.clerk.users_count(window).value
 
 
 def compare_windows(work: Work, windows: Iterable[PlannedWindow]) -> None:
@@ -162,11 +171,8 @@ def plan_where_counts_differ(work: Work, missing_created: Sequence[int]) -> tupl
     census = Census([*(moment for moment, _ in cuts), as_of], [*(before for _, before in cuts), rows])
     planned: list[Planned] = []
     counted: dict[int, int] = {}
-    differing = where_counts_differ(
-        census.with_rows(missing_created), there, lambda window: work.clerk.users_count(window).value
-    )
+    differing = where_counts_differ(census.with_rows(missing_created), there, partial(_count, work))
     for number, (window, theirs) in enumerate(differing, CHANGES + 1):
-        work.check()
         planned.append((number, "user", window.start, window.end))
         counted[number] = theirs
     return planned, counted
