@@ -182,7 +182,7 @@ class World:
                 try:
                     return module["lambda_handler"](event, Context())
                 except Exception as error:  # noqa: BLE001 - Lambda catches all of them too
-                    print(json.dumps({"errorMessage": str(error), "errorType": type(error).__name__}))  # noqa: T201
+                    print(json.dumps({"errorMessage": str(error), "errorType": type(error).__name__}))  # noqa: T201 - as Lambda does
                     return None
 
         try:
