@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.hypothesis_seed = str(secrets.randbelow(2**32))
 
 
-class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Tests of a file run in one process, one after the other, and so do all that share the deployed stack."""
 
     def _split_scope(self, nodeid: str) -> str:

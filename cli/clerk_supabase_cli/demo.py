@@ -57,7 +57,7 @@ class Demo:
         self._seed = random.SystemRandom().randrange(2**32) if seed is None else seed
         self._console = console
         hour_ago = time.time_ns() // 1_000_000 - 3_600_000
-        self._traffic = make_traffic(users, random.Random(self._seed), start=hour_ago)  # noqa: S311 - repeatable
+        self._traffic = make_traffic(users, random.Random(self._seed), start=hour_ago)  # noqa: S311 - to be repeated, not to be secret
 
     def run(self) -> int:
         """Runs it and prints the result. Returns how many users differ between Clerk and Postgres."""

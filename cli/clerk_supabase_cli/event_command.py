@@ -17,7 +17,7 @@ from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.sample_events import sample_event
 
 # Obviously not a secret: what events/env.json and `dev` use on this machine.
-LOCAL_SECRET: Final = "whsec_bG9jYWwtb25seS1ub3QtYS1zZWNyZXQ="  # noqa: S105 - says of itself that it is none
+LOCAL_SECRET: Final = "whsec_bG9jYWwtb25seS1ub3QtYS1zZWNyZXQ="  # noqa: S105 - decoded: local-only-not-a-secret
 # As long as Svix waits for an answer. https://docs.svix.com/receiving/introduction
 _ANSWER_SECONDS: Final = 15.0
 

@@ -136,7 +136,7 @@ class FrontendApi:
                     else:
                         _send(self, 404, b"{}")
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
                 pass
 
         return Handler

@@ -38,11 +38,11 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
 class _Commands(click.Group):
     """Loads a command when it is asked for: all of them together take longer than most of them work."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click hands it over
         """All there are, by name."""
         return sorted(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click hands it over
         """The command, or None if there is none of this name."""
         if cmd_name not in _COMMANDS:
             return None

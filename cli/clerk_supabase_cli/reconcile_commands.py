@@ -117,7 +117,7 @@ def reconcile_commands(  # noqa: PLR0917 - click passes them by name
         began = time.monotonic()
         with progress_bar(quiet=as_json) as progress:
             report = tools.reconcile.run(request, math.inf, progress)
-        assert report.run_id is not None  # noqa: S101 - only resync makes none
+        assert report.run_id is not None  # noqa: S101 - run() always begins one; only resync() does not
         details = _details(tools.runs, report.run_id)
         print_report(report, details, time.monotonic() - began, as_json=as_json)
     _exit_for(report)

@@ -116,7 +116,7 @@ def setup_command(
         instance = Instance.of(frontend_api(publishable_key.strip()), frontend_api_url)
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
-    text = sys.stdin.read() if token == "-" else token or ""  # noqa: S105 - the name of standard input
+    text = sys.stdin.read() if token == "-" else token or ""  # noqa: S105 - stands for standard input
     found = list(checks(instance, text.strip().removeprefix("Bearer ")))
     stored = list(_store(prefix)) if prefix else []
     if as_json:

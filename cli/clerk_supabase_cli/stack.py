@@ -240,7 +240,7 @@ class LocalStack:
     def _clerk_api(self) -> ClerkApi:
         if self._clerk_port and is_taken(self._clerk_port):
             raise LocalStackError(f"port {self._clerk_port} of 127.0.0.1 is taken: choose another one")
-        world = World(random.Random(), "", now=time.time_ns() // 1_000_000)  # noqa: S311 - nobody has to guess it
+        world = World(random.Random(), "", now=time.time_ns() // 1_000_000)  # noqa: S311 - makes up a world, and no secret
         return ClerkApi(Answers(world, KEY), port=self._clerk_port)
 
     def _frontend_api(self) -> FrontendApi:

@@ -121,6 +121,24 @@ as $register$
 declare
     own_columns constant name[] := key_column || mirrored_columns || array['deleted_at']::name[]
     || array(select key::name from jsonb_each_text(parents));
+    -- Of the parents that said.content names: their entities, when they were deleted, and that none is purged.
+    parent_entities constant text := (
+        select string_agg(
+            format(
+                'left join lateral (select e.deleted_at, e.purged_at from clerk_sync.entities as e '
+                || 'where e.kind = %2$L and e.id = said.content ->> %3$L limit 1) as %1$I on true',
+                'parent_' || key, value, key
+            ),
+            ' '
+        )
+        from jsonb_each_text(parents)
+    );
+    parent_deletes constant text := (
+        select string_agg(format(', %I.deleted_at', 'parent_' || key), '') from jsonb_each_text(parents)
+    );
+    none_purged constant text := (
+        select string_agg(format(' and %I.purged_at is null', 'parent_' || key), '') from jsonb_each_text(parents)
+    );
 begin
     execute format('drop type if exists clerk_sync.%I cascade', 'row_' || kind_name);
     execute (
@@ -148,14 +166,14 @@ begin
                     array_agg(given.*) filter (where kept.%3$I is not null)
                 into missing, changed
                 from (select w.* from unnest(winners) as w order by w.id) as winner
-                cross join lateral (select batch -> winner."position" -> 'content' as content) as of_winner
+                cross join lateral (select batch -> winner."position" -> 'content' as content) as said
                 %8$s
                 cross join lateral (select least(winner.deleted_at %7$s) as deleted_at) as earliest
                 cross join lateral jsonb_populate_record(
                     null::clerk_sync.%12$I,
                     case
-                        when earliest.deleted_at is null then of_winner.content
-                        else of_winner.content
+                        when earliest.deleted_at is null then said.content
+                        else said.content
                             || jsonb_build_object('deleted_at', to_timestamp(earliest.deleted_at / 1000.0))
                     end
                 ) as given
@@ -182,26 +200,10 @@ begin
             string_agg(format('%1$I = given.%1$I', c), ', '),
             string_agg(format('given.%I', c), ', '),
             string_agg(format('kept.%I', c), ', '),
-            (select string_agg(format(', %I.deleted_at', 'parent_' || key), '') from jsonb_each_text(parents)),
-            (
-                select string_agg(
-                    format(
-                        'left join lateral (select e.deleted_at, e.purged_at from clerk_sync.entities as e '
-                        || 'where e.kind = %2$L and e.id = of_winner.content ->> %3$L limit 1) as %1$I on true',
-                        'parent_' || key, value, key
-                    ),
-                    ' '
-                )
-                from jsonb_each_text(parents)
-            ),
-            kind_name,
+            parent_deletes, parent_entities, kind_name,
             string_agg(format('%I', c), ', '),
             string_agg(format('%1$I = excluded.%1$I', c), ', '),
-            'row_' || kind_name,
-            (
-                select string_agg(format(' and %I.purged_at is null', 'parent_' || key), '')
-                from jsonb_each_text(parents)
-            )
+            'row_' || kind_name, none_purged
         )
         from unnest(own_columns) as c where c <> key_column
     );
@@ -221,18 +223,18 @@ begin
                 %2$L::text, given.%4$I,
                 case when kept.%4$I is not null then array_remove(array[%5$s], null) end
             from jsonb_array_elements(objects) as object
-            cross join lateral (select object -> 'content' as content) as of_object
+            cross join lateral (select object -> 'content' as content) as said
             left join lateral (
                 select e.deleted_at from clerk_sync.entities as e
-                where e.kind = %2$L and e.id = of_object.content ->> %4$L limit 1
+                where e.kind = %2$L and e.id = said.content ->> %4$L limit 1
             ) as entity on true
             %6$s
             cross join lateral (select least(entity.deleted_at %7$s) as deleted_at) as earliest
             cross join lateral jsonb_populate_record(
                 null::clerk_sync.%8$I,
                 case
-                    when earliest.deleted_at is null then of_object.content
-                    else of_object.content
+                    when earliest.deleted_at is null then said.content
+                    else said.content
                         || jsonb_build_object('deleted_at', to_timestamp(earliest.deleted_at / 1000.0))
                 end
             ) as given
@@ -244,25 +246,10 @@ begin
             $template$,
             'differing_' || kind_name, kind_name, relation, key_column,
             string_agg(format('case when kept.%1$I is distinct from given.%1$I then %1$L end', c), ', '),
-            (
-                select string_agg(
-                    format(
-                        'left join lateral (select e.deleted_at, e.purged_at from clerk_sync.entities as e '
-                        || 'where e.kind = %2$L and e.id = of_object.content ->> %3$L limit 1) as %1$I on true',
-                        'parent_' || key, value, key
-                    ),
-                    ' '
-                )
-                from jsonb_each_text(parents)
-            ),
-            (select string_agg(format(', %I.deleted_at', 'parent_' || key), '') from jsonb_each_text(parents)),
-            'row_' || kind_name,
+            parent_entities, parent_deletes, 'row_' || kind_name,
             string_agg(format('kept.%I', c), ', '),
             string_agg(format('given.%I', c), ', '),
-            (
-                select string_agg(format(' and %I.purged_at is null', 'parent_' || key), '')
-                from jsonb_each_text(parents)
-            )
+            none_purged
         )
         from unnest(own_columns) as c where c <> key_column
     );

@@ -860,10 +860,8 @@ begin
     -- In the order in which apply() locks them.
     perform from clerk_sync.entities as e
     where (e.kind, e.id) in (
-        select f.kind, f.entity_id from clerk_sync.reconcile_findings as f
-        where f.run_id = (request ->> 'run')::bigint and f.action = 'delete' and f.sent_at is not null
-        union all
-        select 'private_metadata', f.entity_id from clerk_sync.reconcile_findings as f
+        select of_object.kind, f.entity_id from clerk_sync.reconcile_findings as f
+        cross join lateral (values (f.kind), ('private_metadata')) as of_object (kind)
         where f.run_id = (request ->> 'run')::bigint and f.action = 'delete' and f.sent_at is not null
     )
     order by e.kind, e.id

@@ -44,7 +44,7 @@ cross join lateral (
 select tap.is(tap.attempt('authenticated', t.claims, a.statement), a.outcome, a.statement || ' with ' || t.claims)
 from (
     select tap.token(kind.version, 'ada', active.organization, 'admin') as claims
-    from (values ('v1'), ('v2'), ('legacy')) as kind (version)
+    from tap.versions as kind
     cross join
         (values (null), (''), ('org_eves'), ('org_closed'), ('org_unknown'), ('ORG_LABS'), ('%'))
             as active (organization)
@@ -81,7 +81,7 @@ select
         format('%s, a token of %s that says %s', c.person, kind.version, said.role)
     )
 from (values ('ada', '2'), ('ed', '2'), ('bob', '0'), ('eve', '0')) as c (person, writes)
-cross join (values ('v1'), ('v2'), ('legacy')) as kind (version)
+cross join tap.versions as kind
 cross join (values ('admin'), ('editor'), ('member'), ('org:admin'), (null)) as said (role);
 
 select

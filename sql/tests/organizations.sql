@@ -43,7 +43,7 @@ select
         'with ' || coalesce(active.organization, 'none') || ' active ' || kind.version
     )
 from (values (null), ('org_labs'), ('org_eves'), ('org_closed'), ('org_unknown')) as active (organization)
-cross join (values ('v1'), ('v2'), ('legacy')) as kind (version);
+cross join tap.versions as kind;
 
 select
     tap.is(

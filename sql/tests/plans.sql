@@ -50,7 +50,7 @@ select
     q.relation,
     q.index_name,
     tap.plan('authenticated', tap.token(kind.version, 'ada', 'org_labs', 'admin'), q.statement) as plan
-from (values ('v1'), ('v2'), ('legacy')) as kind (version)
+from tap.versions as kind
 cross join (
     values
     ('select * from public.users', 'users', 'users_pkey'),

@@ -160,6 +160,11 @@ values
 ('dmn_eves', 'org_eves', 'eves.example', null),
 ('dmn_labs', 'org_labs', 'labs.example', null);
 
+-- The kinds of token that Clerk makes: session tokens of either version, and those of the old template for Supabase.
+create table tap.versions (version text);
+
+insert into tap.versions (version) values ('v1'), ('v2'), ('legacy');
+
 -- The claims of somebody's token, with an active organization and a role there if given (without its prefix).
 create function tap.token(
     version text, person text, organization text default null, organization_role text default null
@@ -217,7 +222,7 @@ from (
     ('ada', 'org_labs'), ('bea', 'org_labs'), ('bob', 'org_labs'), ('carl', 'org_labs'), ('dan', 'org_labs'),
     ('ed', 'org_labs'), ('eve', 'org_eves'), ('ned', 'org_labs'), ('pam', 'org_labs')
 ) as token (person, organization)
-cross join (values ('v1'), ('v2'), ('legacy')) as kind (version);
+cross join tap.versions as kind;
 
 -- Tokens that name nobody.
 insert into tap.callers (caller, version, claims)

@@ -40,7 +40,7 @@ select
         a.outcome,
         a.statement || ' ' || kind.version
     )
-from (values ('v1'), ('v2'), ('legacy')) as kind (version)
+from tap.versions as kind
 cross join (
     values
     ('select * from public.tasks where user_id = ''user_eve''', '0'),

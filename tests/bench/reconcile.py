@@ -346,6 +346,6 @@ def _faster(
 
 
 def _get(url: str, key: str = "") -> bytes:
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"})  # noqa: S310 - loopback
-    with urllib.request.urlopen(request) as answer:  # noqa: S310 - the same
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"})  # noqa: S310 - a server on this machine
+    with urllib.request.urlopen(request) as answer:  # noqa: S310 - a server on this machine
         return bytes(answer.read())

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 Resource = dict[str, Any]
 
-ACCOUNT = "123456789012"
+FUNCTIONS = ["IngestFunction", "ReconcileFunction", "RetryFunction", "SessionFunction", "SyncFunction"]
+# Which function empties which queue. That of failed runs is an operator's to empty.
+CONSUMERS = {"SyncQueue": "SyncFunction", "SyncDeadLetterQueue": "RetryFunction", "ParkedQueue": "RetryFunction"}
+# What is too long for the description of a version, which has room for 256 characters: it goes live with the next
+# version, and docs/deploy.md says to give a Revision with it.
+WITH_A_REVISION = {
+    "WebhookSecretArn",
+    "DatabaseSecretArn",
+    "ClerkSecretKeyArn",
+    "SessionDatabaseSecretArn",
+    "ClerkPublishableKey",
+    "ClerkApiUrl",
+    "ClerkFrontendApiUrl",
+    "AwsEndpointUrl",
+    # Names a file of the layer, which makes a new version anyway.
+    "DatabaseCaFile",
+}
+DAY_SECONDS = 86_400
 
 
 class Template:
@@ -28,7 +47,10 @@ class Template:
             for place in ("CodeUri", "ContentUri"):
                 if place in resource["Properties"]:
                     resource["Properties"][place] = f"s3://artifacts/{(built or {}).get(name, 'first')}-{name}"
-        self.transformed: dict[str, Any] = transform(packaged, dict(parameters or {}), _NoManagedPolicies())
+        # The translator asks the environment for the region.
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+            self.transformed: dict[str, Any] = transform(packaged, dict(parameters or {}), _NoManagedPolicies())
 
     def of_type(self, kind: str) -> dict[str, Resource]:
         """The resources of a type, by their logical ids."""
@@ -72,6 +94,23 @@ def properties(resource: Resource) -> Resource:
 def arn(logical_id: str) -> dict[str, list[str]]:
     """How a template says the ARN of a resource."""
     return {"Fn::GetAtt": [logical_id, "Arn"]}
+
+
+def schedules(template: Template) -> dict[str, Resource]:
+    """The schedules, by the mode they ask for."""
+    found = [properties(each) for each in template.of_type("AWS::Scheduler::Schedule").values()]
+    return {json.loads(each["Target"]["Input"])["mode"]: each for each in found}
+
+
+def alarms(template: Template) -> dict[str, Resource]:
+    """The alarms, by their logical ids."""
+    return {name: properties(each) for name, each in template.of_type("AWS::CloudWatch::Alarm").items()}
+
+
+def parameters(template: Template) -> dict[str, Resource]:
+    """What may be given to the template, by its name."""
+    found: dict[str, Resource] = template.source["Parameters"]
+    return found
 
 
 def _listed(value: Any) -> list[Any]:

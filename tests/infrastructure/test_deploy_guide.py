@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-
-import pytest
 
 from tests.documents import ROOT, commands
-from tests.infrastructure.template import Template
-from tests.infrastructure.test_template import WITH_A_REVISION
+from tests.infrastructure.template import WITH_A_REVISION, Template
 
 GUIDE = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 
 
-def test_what_the_guide_calls_a_parameter_or_an_output_is_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-    template = Template(root)
+def test_what_the_guide_calls_a_parameter_or_an_output_is_one(template: Template) -> None:
     known = template.source["Parameters"].keys() | template.transformed["Outputs"].keys()
     named = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)`", GUIDE))
     assert {"DatabaseCaFile", "AlarmEmail", "WebhookUrl", "DashboardUrl", "WebhookSecretArn"} <= named

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.infrastructure.template import Template
+from tests.infrastructure.template import Template, alarms
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
 
@@ -22,10 +22,8 @@ def entries() -> dict[str, str]:
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
-def test_every_alarm_has_an_entry_and_every_entry_an_alarm(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-    alarms = Template(root).of_type("AWS::CloudWatch::Alarm")
-    assert sorted(set(entries()) - {"Before you start"}) == sorted(alarms)
+def test_every_alarm_has_an_entry_and_every_entry_an_alarm(template: Template) -> None:
+    assert sorted(set(entries()) - {"Before you start"}) == sorted(alarms(template))
 
 
 @pytest.mark.parametrize("alarm", [name for name in entries() if name.endswith("Alarm")])

@@ -125,7 +125,7 @@ class Osv(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the name of the base class
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the base class calls it so
         """Says nothing."""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_http import ClerkHttp, SecretKey
 from clerk_supabase.clerk_pages import Page
-from clerk_supabase.clerk_walk import Stretch
+from clerk_supabase.clerk_walk import Stretch, Window
 from clerk_supabase_cli.clerk_api.answers import Answers
 from clerk_supabase_cli.clerk_api.population import Population
 from clerk_supabase_cli.clerk_api.server import ClerkApi
@@ -80,3 +80,13 @@ def reader(url: str, key: SecretKey | None = None, clock: PassingClock | None = 
 def ids(pages: Iterable[Page | Stretch]) -> list[str]:
     """The ids on these pages."""
     return [item.id for page in pages for item in page.items]
+
+
+def everybody(clerk: Clerk) -> list[str]:
+    """Reads the ids of all users."""
+    return ids(clerk.users(Window()))
+
+
+def expected(api: ClerkApi) -> list[str]:
+    """The ids of all users there are."""
+    return sorted(api.world.users)

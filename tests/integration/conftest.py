@@ -1,4 +1,4 @@
-"""A real Postgres for all tests, and in it a migrated database for each."""
+"""A real Postgres for all tests, and in it a migrated database for each; and a stand-in for Clerk's Backend API."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from clerk_supabase.clerk import Clerk
 from clerk_supabase.store import Store
+from clerk_supabase_cli.clerk_api.server import ClerkApi
 from clerk_supabase_cli.postgres import EmbeddedPostgres
+from tests.integration.clerk import Reader, api_with, reader
 from tests.integration.databases import SESSION, WORKER, Connection, Database, Databases, Url
 from tests.pooler import pooling
 
@@ -73,3 +76,24 @@ def store(database: Database) -> Iterator[Store]:
     store = Store(Url(database.worker_url))
     yield store
     store.close()
+
+
+@pytest.fixture
+def api() -> Iterator[ClerkApi]:
+    """An instance with 1,201 users who signed up one second after the other."""
+    with api_with(1_201) as api:
+        yield api
+
+
+@pytest.fixture
+def ours(api: ClerkApi) -> Iterator[Reader]:
+    """A client of it that never waits in earnest."""
+    found = reader(api.url)
+    yield found
+    found.http.close()
+
+
+@pytest.fixture
+def clerk(ours: Reader) -> Clerk:
+    """What reads with it, for at most an hour."""
+    return ours.clerk(seconds=3_600)

@@ -108,7 +108,7 @@ NAMES: list[LiteralString] = [
     *("deleted", "given", "kept", "changed", "missing", "winner", "winners", "keys"),
     *("due", "named", "after", "before", "differing", "new_row", "old_row", "new_rows"),
     *("old_rows", "causes", "caller", "default_cause", "entities", "parent", "version", "content"),
-    *("target", "batch", "earliest", "of_winner", "synced", "apps_own", "purged_at", "exists"),
+    *("target", "batch", "earliest", "said", "synced", "apps_own", "purged_at", "exists"),
     *("position", "id", "kind", "outcome", "svix_id", "cause", "source_updated_at", "observed_at"),
     *("excluded", "a", "c", "d", "e", "i", "k", "m"),
     *("n", "o", "p", "r", "t", "u", "w", "x"),

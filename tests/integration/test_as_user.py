@@ -73,7 +73,7 @@ def test_what_was_written_stays_when_the_block_ends_well(users: Store, admin: Co
 
 
 def test_nothing_stays_when_the_block_raises(users: Store, admin: Connection) -> None:
-    with pytest.raises(KeyError), users.as_user(claims_of("user_new")) as queries:  # noqa: PT012
+    with pytest.raises(KeyError), users.as_user(claims_of("user_new")) as queries:  # noqa: PT012 - the whole block is tried
         queries.rows("insert into public.users (clerk_id) values ('user_new')")
         raise KeyError
     assert nobody_is_left_on(users)
@@ -91,7 +91,7 @@ def test_what_the_policies_forbid_is_not_allowed_and_ends_the_transaction(users:
 
 
 def test_an_error_that_is_swallowed_does_not_pass_for_success(users: Store, admin: Connection) -> None:
-    with pytest.raises(RuntimeError, match="is over"), users.as_user(claims_of("user_new")) as queries:  # noqa: PT012
+    with pytest.raises(RuntimeError, match="is over"), users.as_user(claims_of("user_new")) as queries:  # noqa: PT012 - the whole block is tried
         queries.rows("insert into public.users (clerk_id) values ('user_new')")
         with pytest.raises(ChangeRefused):
             queries.rows("select 1 / 0")
@@ -100,7 +100,7 @@ def test_an_error_that_is_swallowed_does_not_pass_for_success(users: Store, admi
 
 
 def test_after_an_error_nothing_else_is_asked(users: Store) -> None:
-    with pytest.raises(RuntimeError, match="is over"), users.as_user(ADA) as queries:  # noqa: PT012
+    with pytest.raises(RuntimeError, match="is over"), users.as_user(ADA) as queries:  # noqa: PT012 - the whole block is tried
         with pytest.raises(ChangeRefused):
             queries.rows("select 1 / 0")
         queries.rows("select 1")
@@ -108,7 +108,7 @@ def test_after_an_error_nothing_else_is_asked(users: Store) -> None:
 
 @pytest.mark.parametrize("ending", ["commit", "rollback", "commit and chain"])
 def test_a_statement_that_ends_the_transaction_is_found_out(ending: LiteralString, users: Store) -> None:
-    with pytest.raises((RuntimeError, ChangeRefused, NotAllowed)), users.as_user(ADA) as queries:  # noqa: PT012
+    with pytest.raises((RuntimeError, ChangeRefused, NotAllowed)), users.as_user(ADA) as queries:  # noqa: PT012 - the whole block is tried
         queries.rows(ending)
         # Whoever comes that far acts as nobody, and may do nothing.
         queries.rows("select * from public.users")
@@ -154,7 +154,7 @@ def test_a_connection_that_was_cut_while_idle_is_replaced(users: Store, admin: C
 def test_a_connection_that_is_cut_within_the_block_ends_it_and_the_next_one_is_well(
     users: Store, admin: Connection
 ) -> None:
-    with pytest.raises(DatabaseUnavailable), users.as_user(ADA) as queries:  # noqa: PT012
+    with pytest.raises(DatabaseUnavailable), users.as_user(ADA) as queries:  # noqa: PT012 - the whole block is tried
         [(process,)] = queries.rows("select pg_backend_pid()")
         admin.execute("select pg_terminate_backend(%s, 5000)", [process])
         queries.rows("select 1")

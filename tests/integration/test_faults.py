@@ -125,7 +125,7 @@ class Surroundings:
 
     def end_sessions(self) -> None:
         """What is changed for a database concerns new sessions only."""
-        self.run(f"select pg_terminate_backend(pid) from pg_stat_activity where usename = '{WORKER}'")  # noqa: S608
+        self.run(f"select pg_terminate_backend(pid) from pg_stat_activity where usename = '{WORKER}'")  # noqa: S608 - a constant
 
 
 Fault = Callable[[Surroundings], Iterator[None]]

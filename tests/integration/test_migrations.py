@@ -12,7 +12,7 @@ import pytest
 from psycopg import sql
 
 from clerk_supabase_cli.migrations import MigrationFailed, migrate, prepare_plain_postgres, read_migrations
-from tests.integration.databases import Connection, rows, value
+from tests.integration.databases import Connection, Database, rows, value
 
 APPLIED = "select name from clerk_sync.migrations order by applied_at, name"
 
@@ -173,16 +173,14 @@ def test_migrate_goes_on_where_psql_stopped(plain: str, root: Path) -> None:
     assert list(migrate(plain, root)) == names(root)[1:]
 
 
-def test_the_result_is_the_same_whoever_applied_the_files(
-    plain: str, root: Path, shared_database: object, postgres: object
-) -> None:
+def test_the_result_is_the_same_whoever_applied_the_files(plain: str, root: Path, shared_database: Database) -> None:
     for file in sorted((root / "sql" / "migrations").glob("*.sql")):
         apply_like_psql(plain, file)
     shape = """
         select table_schema, table_name, column_name, data_type, is_nullable, column_default
         from information_schema.columns where table_schema in ('public', 'clerk_sync') order by 1, 2, 3
     """
-    with connect(plain) as by_psql, shared_database.connect() as by_migrate:  # type: ignore[attr-defined]
+    with connect(plain) as by_psql, shared_database.connect() as by_migrate:
         assert rows(by_psql, shape) == rows(by_migrate, shape)
 
 

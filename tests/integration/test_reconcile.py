@@ -216,7 +216,7 @@ def test_a_webhook_that_races_the_repair_wins(rig: Rig) -> None:
             worker.apply([(changes_of(parse_event(json.dumps(told).encode()), rig.world.now), None)])
 
     # The page was read before, and is applied after the webhook.
-    rig.ours.http.get = happening_after(rig.ours.http.get, "/users", webhook)  # type: ignore[method-assign]
+    rig.ours.http.get = happening_after(rig.ours.http.get, "/users", webhook)  # type: ignore[method-assign]  # stands before Clerk
     report = rig.run()
     assert report.state == "complete"
     assert rig.column(user(4), "last_name") == "Newest"
@@ -342,5 +342,5 @@ def test_what_a_run_found_is_counted_for_the_alarms_once_and_without_personal_da
         "Extra": 0,
         "RepairsSent": 2,
     }
-    assert {name: counted[name] for name in expected} == {name: [float(each)] for name, each in expected.items()}  # type: ignore[literal-required]
+    assert {name: counted[name] for name in expected} == {name: [float(each)] for name, each in expected.items()}  # type: ignore[literal-required]  # the names are in a dict
     assert "example.test" not in log.getvalue() + capsys.readouterr().out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from clerk_supabase.errors import ChangeRefused
@@ -88,8 +90,8 @@ def test_the_app_may_let_its_own_policy_show_more(owner: str, store: Store, admi
 
 
 def test_the_migrations_change_nothing_when_they_are_run_again_after_the_app_grew(
-    store: Store, admin: Connection, database: Database, root: object
+    store: Store, admin: Connection, database: Database, root: Path
 ) -> None:
     admin.execute("alter table public.users add column favourite text")
-    assert list(migrate(database.url, root)) == []  # type: ignore[arg-type]
+    assert list(migrate(database.url, root)) == []
     assert store.apply(alone(upsert())) == ["created"]

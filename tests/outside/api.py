@@ -104,5 +104,5 @@ class _Passage(BaseHTTPRequestHandler):
 
     do_GET = do_POST = do_PATCH = do_DELETE = _pass  # noqa: N815 - the names that http.server looks for
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the signature of http.server
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
         """Nothing: pytest shows what went wrong."""

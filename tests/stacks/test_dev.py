@@ -60,7 +60,7 @@ class Developer:
     def invokes(self, function: str, event: bytes) -> None:
         endpoint = self.sees("^emulated AWS ").split()[-1]
         account = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": REGION}
-        functions: Any = boto3.client("lambda", endpoint_url=endpoint, **account)  # type: ignore[call-overload] # names
+        functions: Any = boto3.client("lambda", endpoint_url=endpoint, **account)  # type: ignore[call-overload]  # a dict says no names
         answer = functions.invoke(FunctionName=f"clerk-supabase-sync-dev-{function}", Qualifier="live", Payload=event)
         assert "FunctionError" not in answer, answer["Payload"].read()
 

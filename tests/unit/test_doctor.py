@@ -178,7 +178,7 @@ def test_a_canary_is_answered_by_ingest_as_clerk_would_be(
             self.send_response(answer.status)
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
             pass
 
     with serving(Api) as url:
@@ -227,7 +227,7 @@ def test_what_supabase_says_to_a_session_token_is_put_into_words(
             self.end_headers()
             self.wfile.write(json.dumps(body).encode())
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
             pass
 
     with serving(Api) as url:

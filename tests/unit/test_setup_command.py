@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from clerk_supabase_cli.frontend_api import FrontendApi
+from clerk_supabase_cli.frontend_api import FrontendApi, Mood
 from clerk_supabase_cli.setup_checks import Check, Instance, checks, config_toml
 from clerk_supabase_cli.token_mint import Mint, SigningKey
 from tests.integration.parked import Command
@@ -56,8 +56,8 @@ def test_a_token_of_somebody_else_is_not_believed(api: FrontendApi) -> None:
 
 
 @pytest.mark.parametrize("mood", ["failing", "garbage", "no keys"])
-def test_keys_that_cannot_be_read_fail_the_check_of_the_keys_and_no_other(api: FrontendApi, mood: str) -> None:
-    api.mood = mood  # type: ignore[assignment]
+def test_keys_that_cannot_be_read_fail_the_check_of_the_keys_and_no_other(api: FrontendApi, mood: Mood) -> None:
+    api.mood = mood
     found = looked(api)
     assert (found["keys"].status, found["discovery"].status) == ("failed", "ok")
 

@@ -92,7 +92,7 @@ def doctor_command(
     """
     if not (stack_name or database_url or publishable_key):
         raise click.UsageError(f"{HOW_TO_NAME_A_STACK}; {HOW_TO_NAME_THE_DATABASE}; or both.")
-    text = sys.stdin.read() if token == "-" else token  # noqa: S105 - the name of standard input
+    text = sys.stdin.read() if token == "-" else token  # noqa: S105 - stands for standard input
     named = Named(
         root=find_root(),
         stack_name=stack_name,

@@ -33,7 +33,7 @@ def examine(patient: Patient, checks: Iterable[Check]) -> Iterator[Result]:
 def _look(patient: Patient, check: Check, found: list[Finding]) -> None:
     try:
         for finding in check.look(patient):
-            found.append(finding)  # noqa: PERF402 - what was found before an error counts
+            found.append(finding)  # noqa: PERF402 - one by one: what a check finds before it breaks counts
     except NotLookedAt as reason:
         found.append(skipped(str(reason)))
     except (AwsUnreachable, DatabaseFailed, ClerkSupabaseError, SettingsError) as error:

@@ -78,8 +78,10 @@ class Once(Generic[Value]):
             try:
                 self._values.append(self._read())
             except NotLookedAt:
+                # Nothing was read, and nothing failed: each who asks is told what to name.
                 raise
             except Exception:
+                # Whatever it was, an error nobody foresaw too: who asked first hears it, the others only that it was.
                 self._has_failed = True
                 raise
         return self._values[0]

@@ -14,8 +14,8 @@ from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
 from clerk_supabase_cli.printing import how_long
 from clerk_supabase_cli.secret_formats import webhook_secret_problem
 
-_WHERE_THE_SECRET_IS: Final = "copy the Signing Secret of the endpoint: Clerk's dashboard, Webhooks"  # noqa: S105 - words
-_TODO_BY_STATUS: Final[Mapping[int, str]] = {
+_WHERE_THE_SECRET_IS: Final = "copy the Signing Secret of the endpoint: Clerk's dashboard, Webhooks"  # noqa: S105 - says where it is
+_ADVICE_BY_STATUS: Final[Mapping[int, str]] = {
     200: "the deployed functions are older than this checkout: sam build && sam deploy",
     401: "compare the stack's secret with the endpoint's Signing Secret in Clerk's dashboard; a new value is picked up "
     "within a minute, without a deploy",
@@ -59,7 +59,7 @@ def round_trip(patient: Patient) -> Iterator[Finding]:
         yield fail(f"{url} cannot be reached: {type(error).__name__}", "try it from elsewhere; does the stage exist?")
         return
     if sent.status != 202:
-        todo = _TODO_BY_STATUS.get(sent.status, "the function failed; see: aws logs tail /aws/lambda/<stack>-ingest")
+        todo = _ADVICE_BY_STATUS.get(sent.status, "the function failed; see: aws logs tail /aws/lambda/<stack>-ingest")
         yield fail(f"{url} answered {sent.status} to a signed event, not 202", todo)
         return
     if not patient.named.database_url:

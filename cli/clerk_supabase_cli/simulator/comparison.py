@@ -27,7 +27,7 @@ _STATE: Final = "\nunion all\n".join(
     select kind, id, (version).source_updated_at, (version).observed_at, entities.deleted_at, to_jsonb(mirror)
     from clerk_sync.entities left join {table} as mirror on id = {key}
     where kind = '{kind}' and id = any(%(ids)s)
-    """  # noqa: S608 - names from the table above
+    """  # noqa: S608 - names from _TABLES
     for kind, (table, key) in _TABLES.items()
 )
 # Everything but what must differ: the outcome of a delivery and our own clock tell how it went, not how it ended.
@@ -40,7 +40,7 @@ _ROWS: Final = "\nunion all\n".join(
         from clerk_sync.deliveries where svix_id = any(%(svix_ids)s)
         """,
         *(
-            f"select '{table}', {key}, {table.split('.')[1]}::text from {table} where {key} = any(%(ids)s)"  # noqa: S608 - as above
+            f"select '{table}', {key}, {table.split('.')[1]}::text from {table} where {key} = any(%(ids)s)"  # noqa: S608 - names from _TABLES
             for table, key in _TABLES.values()
         ),
     ]
@@ -51,7 +51,7 @@ _SHOWN: Final = "\nunion all\n".join(
     select '{kind}', world, id
     from {table}, lateral (select {key} as id, split_part(split_part({key}, '_', 2), 'x', 1) as world) as of_row
     where deleted_at is null and world = any(%(worlds)s)
-    """  # noqa: S608 - as above
+    """  # noqa: S608 - names from _TABLES
     for kind, (table, key) in _TABLES.items()
 )
 

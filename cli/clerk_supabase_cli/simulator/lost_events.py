@@ -86,7 +86,7 @@ def explore_lost_events(
     started = time.monotonic()
     with silent_telemetry():
         for number in range(first, first + worlds):
-            _Experiment(database, Random(f"{seed} {number}"), number, report).run()  # noqa: S311 - to be repeated
+            _Experiment(database, Random(f"{seed} {number}"), number, report).run()  # noqa: S311 - to be repeated, not to be secret
             report.worlds += 1
             report.seconds = time.monotonic() - started
             progress(report)
@@ -118,7 +118,7 @@ class _Experiment:
             stores = [opened(closing(Store(FixedUrl(self._database.worker_url)))) for _ in range(_WORKERS + 1)]
             threads = opened(ThreadPoolExecutor(_WORKERS + 1))
             reconcile = self._reconcile(http, stores[-1])
-            beside = threads.submit(self._keep_reconciling, reconcile, Random(self._chance.random()))  # noqa: S311 - as above
+            beside = threads.submit(self._keep_reconciling, reconcile, Random(self._chance.random()))  # noqa: S311 - to be repeated, not to be secret
             try:
                 for line in self._chapters(api, switch):
                     workers = [

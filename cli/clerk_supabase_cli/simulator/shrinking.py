@@ -92,5 +92,5 @@ def _renamed(schedule: Schedule, batches: Sequence[Batch], name: str) -> Schedul
         replace(each, envelope=rename(each.envelope)) for each in schedule.poison if each.envelope.svix_id in kept
     )
     # An empty world: what exists in the end is only known of a schedule as a whole.
-    nothing = World(Random(0), name)  # noqa: S311 - makes nothing up
+    nothing = World(Random(0), name)  # noqa: S311 - nothing is drawn from it: the world stays empty
     return Schedule(schedule.number, nothing, delivered, tuple(map(rename_all, batches)), poison)

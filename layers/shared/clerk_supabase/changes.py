@@ -129,7 +129,7 @@ def changes_of_object(
     `received_at`: when it came, by ours. Milliseconds. Raises UnusableEvent when it is unusable or from the future.
     """
     # Not above: sync reads no such objects, and would start a tenth later for msgspec.
-    from clerk_supabase.user_struct import read_user  # noqa: PLC0415 - as said
+    from clerk_supabase.user_struct import read_user  # noqa: PLC0415 - only who reads such objects loads it
 
     companions: list[Change] = []
     usual = read_user(json) if kind == "user" else None

@@ -189,7 +189,7 @@ def _glance_at(body: bytes) -> _Glance:
 
 def _glance_at_odd_types(event: object) -> _Glance:
     if not isinstance(event, dict):
-        raise ValueError("the body is not a JSON object")  # noqa: TRY004 - the sender's mistake, not the caller's
+        raise ValueError("the body is not a JSON object")  # noqa: TRY004 - a TypeError would be our mistake, this is the sender's
     data = event.get("data")
     fields = event.get("type"), event.get("instance_id"), data.get("id") if isinstance(data, dict) else None
     event_type, instance_id, object_id = (field if isinstance(field, str) else "" for field in fields)

@@ -136,21 +136,7 @@ class Runs:
         found = self.store.call("show_run", {"run": run_id, "limit": limit})
         if found is None:
             return None
-        findings = [
-            Finding(
-                kind=each["kind"],
-                entity_id=each["entity_id"],
-                difference=each["difference"],
-                action=each["action"],
-                fields=each["fields"],
-                cause=each["cause"],
-                observed_at=each["observed_at"],
-                found_at=datetime.fromisoformat(each["found_at"]),
-                sent_at=_moment(each["sent_at"]),
-                outcome=each["outcome"],
-            )
-            for each in found["findings"]
-        ]
+        findings = [_finding(each) for each in found["findings"]]
         windows = [_window(each) for each in found["windows"]]
         return RunDetails(_summary(found["run"]), windows, findings, found["findings_count"])
 
@@ -321,6 +307,21 @@ def _summary(row: Mapping[str, Any]) -> RunSummary:
         newest_delivery=_moment(row["newest_delivery"]),
         is_silent=row["is_silent"],
         findings=row.get("findings"),
+    )
+
+
+def _finding(row: Mapping[str, Any]) -> Finding:
+    return Finding(
+        kind=row["kind"],
+        entity_id=row["entity_id"],
+        difference=row["difference"],
+        action=row["action"],
+        fields=row["fields"],
+        cause=row["cause"],
+        observed_at=row["observed_at"],
+        found_at=datetime.fromisoformat(row["found_at"]),
+        sent_at=_moment(row["sent_at"]),
+        outcome=row["outcome"],
     )
 
 

@@ -52,7 +52,7 @@ class SyncSettings:
             database_secret_arn=_required(environment, "DATABASE_SECRET_ARN"),
             parked_queue_url=_required(environment, "PARKED_QUEUE_URL"),
             database_ca_file=environment.get("DATABASE_CA_FILE", ""),
-            keep_private_metadata=environment.get("KEEP_PRIVATE_METADATA", "false") == "true",
+            keep_private_metadata=_flag(environment, "KEEP_PRIVATE_METADATA"),
         )
 
 
@@ -73,7 +73,7 @@ class RetrySettings:
             database_secret_arn=_required(environment, "DATABASE_SECRET_ARN"),
             sync_queue_url=_required(environment, "SYNC_QUEUE_URL"),
             database_ca_file=environment.get("DATABASE_CA_FILE", ""),
-            keep_private_metadata=environment.get("KEEP_PRIVATE_METADATA", "false") == "true",
+            keep_private_metadata=_flag(environment, "KEEP_PRIVATE_METADATA"),
         )
 
 
@@ -128,7 +128,7 @@ class ReconcileFunctionSettings:
             sync_queue_url=_required(environment, "SYNC_QUEUE_URL"),
             database_ca_file=environment.get("DATABASE_CA_FILE", ""),
             clerk_instance_id=environment.get("CLERK_INSTANCE_ID", ""),
-            keep_private_metadata=environment.get("KEEP_PRIVATE_METADATA", "false") == "true",
+            keep_private_metadata=_flag(environment, "KEEP_PRIVATE_METADATA"),
             brake_rows=int(_number(environment, "BRAKE_ROWS")),
             brake_percent=_number(environment, "BRAKE_PERCENT"),
             silence_minutes=_positive_integer(environment, "SILENCE_MINUTES"),
@@ -168,18 +168,22 @@ class SessionSettings:
             clerk_publishable_key=_required(environment, "CLERK_PUBLISHABLE_KEY"),
             clerk_frontend_api_url=environment.get("CLERK_FRONTEND_API_URL", ""),
             authorized_parties=_listed(environment, "AUTHORIZED_PARTIES"),
-            accept_missing_party=environment.get("ACCEPT_MISSING_PARTY", "false") == "true",
+            accept_missing_party=_flag(environment, "ACCEPT_MISSING_PARTY"),
             allowed_origins=_listed(environment, "ALLOWED_ORIGINS"),
             clerk_secret_key_arn=_required(environment, "CLERK_SECRET_KEY_ARN"),
             clerk_api_url=environment.get("CLERK_API_URL", ""),
             session_database_secret_arn=_required(environment, "SESSION_DATABASE_SECRET_ARN"),
             database_ca_file=environment.get("DATABASE_CA_FILE", ""),
-            keep_private_metadata=environment.get("KEEP_PRIVATE_METADATA", "false") == "true",
+            keep_private_metadata=_flag(environment, "KEEP_PRIVATE_METADATA"),
         )
 
 
 def _listed(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in environment.get(name, "").split(",") if part.strip())
+
+
+def _flag(environment: Mapping[str, str], name: str) -> bool:
+    return environment.get(name, "") == "true"
 
 
 def _required(environment: Mapping[str, str], name: str) -> str:

@@ -1,0 +1,90 @@
+"""What a stack has, and says, with some parameters: the choices that template.yaml leaves to CloudFormation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tests.infrastructure.template import Template, parameters
+
+ACCOUNT = "123456789012"
+KEPT = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:kept-AbCdEf"
+TOPIC = f"arn:aws:sns:eu-central-1:{ACCOUNT}:alarms"
+SESSION = {"ClerkPublishableKey": "pk_test_Y2xlcmsuZXhhbXBsZS50ZXN0JA"}
+# The parameter that names a secret, the secret that is made without it, and what it takes besides.
+SECRETS = {
+    "WebhookSecretArn": ("WebhookSecret", {"UseClerkApi": "false"}),
+    "DatabaseSecretArn": ("DatabaseSecret", {"UseClerkApi": "false"}),
+    "ClerkSecretKeyArn": ("ClerkSecretKey", {}),
+    "SessionDatabaseSecretArn": ("SessionDatabaseSecret", SESSION),
+}
+
+
+def secret_of(parameter: str) -> dict[str, Any]:
+    """How the template says a secret that a parameter names, or else the stack makes."""
+    logical_id, _ = SECRETS[parameter]
+    condition = (
+        f"Makes{logical_id}" if parameter in ("WebhookSecretArn", "DatabaseSecretArn") else f"NamesNo{logical_id}"
+    )
+    return {"Fn::If": [condition, {"Fn::GetAtt": [logical_id, "Id"]}, {"Ref": parameter}]}
+
+
+def names_that_exist(template: Template, given: Mapping[str, str]) -> set[str]:
+    """The logical ids of what CloudFormation creates with these parameters."""
+    resources = template.transformed["Resources"]
+    return {name for name, each in resources.items() if holds(template, each.get("Condition"), given)}
+
+
+def holds(template: Template, condition: Any, given: Mapping[str, str]) -> bool:
+    """Whether a condition is true; None always is."""
+    match condition:
+        case None:
+            return True
+        case str():
+            return holds(template, template.transformed["Conditions"][condition], given)
+        case {"Condition": name}:
+            return holds(template, name, given)
+        case {"Fn::Not": [inner]}:
+            return not holds(template, inner, given)
+        case {"Fn::And": parts}:
+            return all(holds(template, part, given) for part in parts)
+        case {"Fn::Or": parts}:
+            return any(holds(template, part, given) for part in parts)
+        case {"Fn::Equals": [{"Ref": name}, value]}:
+            return str(given.get(name, parameters(template)[name].get("Default"))) == str(value)
+    raise AssertionError(f"not a condition this test can read: {condition}")
+
+
+def chosen(template: Template, value: Any, given: Mapping[str, str]) -> Any:
+    """A part of a template, with the side of each choice that these parameters take."""
+    match value:
+        case list():
+            return [chosen(template, each, given) for each in value]
+        case {"Fn::If": [condition, yes, no]}:
+            return chosen(template, yes if holds(template, condition, given) else no, given)
+        case dict():
+            return {key: chosen(template, each, given) for key, each in value.items()}
+        case _:
+            return value
+
+
+def mentioned(value: Any) -> Iterator[str]:
+    """Everything that a part of a template refers to."""
+    if isinstance(value, list):
+        for each in value:
+            yield from mentioned(each)
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            if key == "Ref":
+                yield each
+            elif key == "Fn::GetAtt":
+                yield each[0]
+            elif key == "DependsOn":
+                yield from [each] if isinstance(each, str) else each
+            elif key == "Fn::Sub":
+                text = each if isinstance(each, str) else each[0]
+                yield from re.findall(r"\$\{([A-Za-z0-9]+)", text)
+                yield from mentioned([] if isinstance(each, str) else each[1:])
+            else:
+                yield from mentioned(each)

@@ -1,0 +1,128 @@
+"""Logs, traces and alarms of template.yaml."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.infrastructure.conditions import TOPIC, chosen, names_that_exist
+from tests.infrastructure.template import FUNCTIONS, Resource, Template, alarms, properties
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_has_a_log_group_that_forgets(function: str, template: Template) -> None:
+    name = template[function]["FunctionName"]["Fn::Sub"]
+    groups = [properties(each) for each in template.of_type("AWS::Logs::LogGroup").values()]
+    [group] = [each for each in groups if each["LogGroupName"] == {"Fn::Sub": f"/aws/lambda/{name}"}]
+    assert group["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_is_traced_and_logs_json(function: str, template: Template) -> None:
+    assert template[function]["TracingConfig"] == {"Mode": "Active"}
+    assert template[function]["LoggingConfig"] == {"LogFormat": "JSON"}
+
+
+def test_the_api_is_traced_and_measured(template: Template) -> None:
+    stage = template.only("AWS::ApiGateway::Stage")
+    assert stage["TracingEnabled"] is True
+    assert stage["MethodSettings"][0]["MetricsEnabled"] is True
+
+
+def test_every_alarm_says_what_happened_and_tells_the_topic(template: Template) -> None:
+    assert alarms(template)
+    for name, alarm in alarms(template).items():
+        assert len(alarm["AlarmDescription"].split()) > 4, name
+        for given, told in (
+            ({}, "AWS::NoValue"),
+            ({"AlarmTopicArn": TOPIC}, "AlarmTopicArn"),
+            ({"AlarmEmail": "ops@example.test"}, "AlarmTopic"),
+            ({"AlarmEmail": "ops@example.test", "AlarmTopicArn": TOPIC}, "AlarmTopicArn"),
+        ):
+            assert chosen(template, alarm["AlarmActions"], given) == [{"Ref": told}], name
+
+
+def test_an_address_makes_a_topic_that_sends_to_it(template: Template) -> None:
+    assert template["AlarmTopic"] == {"Subscription": [{"Protocol": "email", "Endpoint": {"Ref": "AlarmEmail"}}]}
+    assert "AlarmTopic" in names_that_exist(template, {"AlarmEmail": "ops@example.test"})
+    assert "AlarmTopic" not in names_that_exist(template, {"AlarmEmail": "ops@example.test", "AlarmTopicArn": TOPIC})
+    assert "AlarmTopic" not in names_that_exist(template, {})
+
+
+def test_an_alarm_without_data_is_quiet_unless_it_waits_for_something(template: Template) -> None:
+    for name, alarm in alarms(template).items():
+        assert alarm["TreatMissingData"] == ("breaching" if name.endswith("OverdueAlarm") else "notBreaching"), name
+
+
+@pytest.mark.parametrize(
+    ("namespace", "metric", "about"),
+    [
+        ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "SyncDeadLetterQueue"),
+        ("AWS/SQS", "ApproximateNumberOfMessagesNotVisible", "SyncDeadLetterQueue"),
+        ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "ParkedQueue"),
+        ("AWS/SQS", "ApproximateNumberOfMessagesNotVisible", "ParkedQueue"),
+        ("ClerkSupabaseSync", "Parked", "-ingest"),
+        ("ClerkSupabaseSync", "Parked", "-sync"),
+        ("ClerkSupabaseSync", "Parked", "-retry"),
+        ("AWS/SQS", "ApproximateAgeOfOldestMessage", "SyncQueue"),
+        ("AWS/Lambda", "Errors", "-ingest"),
+        ("AWS/Lambda", "Errors", "-sync"),
+        ("AWS/Lambda", "Errors", "-retry"),
+        ("AWS/Lambda", "Throttles", "-ingest"),
+        ("AWS/Lambda", "Throttles", "-retry"),
+        ("AWS/Lambda", "Throttles", "-sync"),
+        ("AWS/ApiGateway", "5XXError", "-webhooks"),
+        ("ClerkSupabaseSync", "WrongInstance", "-ingest"),
+        ("ClerkSupabaseSync", "TooLarge", "-ingest"),
+        ("AWS/Lambda", "Errors", "-reconcile"),
+        ("AWS/Lambda", "Throttles", "-reconcile"),
+        ("AWS/SQS", "ApproximateNumberOfMessagesVisible", "FailedRunsQueue"),
+        ("ClerkSupabaseSync", "FullRunsComplete", "-reconcile"),
+        ("ClerkSupabaseSync", "QuickRunsComplete", "-reconcile"),
+        ("ClerkSupabaseSync", "Drift", "-reconcile"),
+        ("ClerkSupabaseSync", "BrakePulled", "-reconcile"),
+        ("ClerkSupabaseSync", "Silence", "-reconcile"),
+        ("AWS/Lambda", "Errors", "-session"),
+        ("AWS/Lambda", "Throttles", "-session"),
+        ("ClerkSupabaseSync", "Stubs", "-session"),
+    ],
+)
+def test_an_operator_hears_of_what_goes_wrong(namespace: str, metric: str, about: str, template: Template) -> None:
+    watching = [
+        watched
+        for alarm in alarms(template).values()
+        for watched in watched_by(alarm)
+        if (watched["Namespace"], watched["MetricName"]) == (namespace, metric)
+        and about in json.dumps(watched["Dimensions"])
+    ]
+    assert len(watching) == 1
+
+
+def watched_by(alarm: Resource) -> list[Resource]:
+    """The metrics an alarm looks at: one, or those of an expression."""
+    if "Metrics" not in alarm:
+        return [alarm]
+    return [each["MetricStat"]["Metric"] for each in alarm["Metrics"] if "MetricStat" in each]
+
+
+def test_an_alarm_on_several_metrics_looks_at_their_sum(template: Template) -> None:
+    for alarm in alarms(template).values():
+        if "Metrics" in alarm:
+            *parts, total = alarm["Metrics"]
+            assert all(part["ReturnData"] is False for part in parts)
+            assert total["Expression"] in ("SUM(METRICS())", " + ".join(part["Id"] for part in parts))
+
+
+def test_only_what_the_emulator_does_not_know_is_left_out_there(template: Template) -> None:
+    assert template.source["Conditions"]["IsOnAws"] == {"Fn::Not": [{"Condition": "HasAwsEndpointUrl"}]}
+    for name, resource in template.transformed["Resources"].items():
+        assert (resource.get("Condition") == "IsOnAws") is ("Metrics" in properties(resource)), name
+
+
+def test_dead_letters_alarm_only_when_the_retry_function_had_time_to_send_them_back(template: Template) -> None:
+    for name, queue in (("DeadLettersAlarm", "SyncDeadLetterQueue"), ("ParkedQueueAlarm", "ParkedQueue")):
+        alarm = alarms(template)[name]
+        period = alarm["Metrics"][0]["MetricStat"]["Period"]
+        assert alarm["EvaluationPeriods"] * period > 2 * template[queue]["VisibilityTimeout"]
+        assert alarm["Threshold"] == 0

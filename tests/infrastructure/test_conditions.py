@@ -1,0 +1,59 @@
+"""What parameters of template.yaml leave out, nothing else looks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.infrastructure.conditions import KEPT, SECRETS, SESSION, TOPIC, chosen, holds, mentioned, names_that_exist
+from tests.infrastructure.template import Template
+
+# With everything that parameters can add.
+FULL = {
+    **SESSION,
+    "AlarmEmail": "ops@example.test",
+    "RequestsPerAddress": "2000",
+    "IngestReservedConcurrency": "50",
+}
+
+
+@pytest.mark.parametrize("gradual", ["true", "false"])
+def test_without_clerks_api_there_is_nothing_of_reconcile_and_nothing_that_looks_for_it(
+    gradual: str, root: Path
+) -> None:
+    template = Template(root, {"GradualDeployment": gradual})
+    everything = set(template.transformed["Resources"])
+    assert names_that_exist(template, FULL) == everything
+    without = without_anything_that_looks_for_what_is_left_out(template, {"UseClerkApi": "false", **FULL})
+    assert {"ReconcileFunction", "ReconcileRole", "FailedRunsQueue", "ReconcileFunctionFull"} <= everything - without
+    assert not [name for name in without if "Reconcile" in name or "Session" in name]
+    assert "ClerkSecretKey" not in without
+
+
+@pytest.mark.parametrize("gradual", ["true", "false"])
+@pytest.mark.parametrize("without", [{"UseClerkApi": "false"}, {"ClerkPublishableKey": ""}])
+def test_without_all_it_needs_there_is_nothing_of_session_and_nothing_that_looks_for_it(
+    gradual: str, without: dict[str, str], root: Path
+) -> None:
+    template = Template(root, {"GradualDeployment": gradual})
+    exists = without_anything_that_looks_for_what_is_left_out(template, {**FULL, **without})
+    assert not [name for name in exists if "Session" in name]
+
+
+@pytest.mark.parametrize(
+    "given", [{}, FULL, {**FULL, "AlarmTopicArn": TOPIC}, {**FULL, **dict.fromkeys(SECRETS, KEPT)}]
+)
+def test_nothing_looks_for_what_the_parameters_leave_out(given: dict[str, str], template: Template) -> None:
+    assert without_anything_that_looks_for_what_is_left_out(template, given)
+
+
+def without_anything_that_looks_for_what_is_left_out(template: Template, given: Mapping[str, str]) -> set[str]:
+    """The logical ids of what is created with these parameters, nothing of which names anything that is not."""
+    exists = names_that_exist(template, given)
+    left_out = set(template.transformed["Resources"]) - exists
+    kept = [template.transformed["Resources"][name] for name in exists]
+    kept += [each for each in template.transformed["Outputs"].values() if holds(template, each.get("Condition"), given)]
+    assert not left_out & set(mentioned(chosen(template, kept, given)))
+    return exists

@@ -1,0 +1,174 @@
+"""The API of template.yaml: what it lets in, what it turns away, and how soon it answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from clerk_supabase.ingest import Ingest
+from clerk_supabase.queue import LARGEST_BODY, Queue
+from clerk_supabase.secrets import Secret
+from clerk_supabase.settings import IngestSettings
+from clerk_supabase.store import CONNECT_SECONDS, SESSION_PATIENCE_SECONDS, WORKER_PATIENCE_SECONDS
+from clerk_supabase_cli.deliveries import generate_secret
+from tests.aws import LARGEST_MESSAGE, Account
+from tests.infrastructure.conditions import chosen, names_that_exist
+from tests.infrastructure.template import FUNCTIONS, Resource, Template, properties
+
+SVIX_WAITS_SECONDS = 15
+CLERK_ANSWERS_WITHIN = 3  # or the session function goes on without
+
+
+def post(template: Template) -> Resource:
+    paths = template.only("AWS::ApiGateway::RestApi")["Body"]["paths"]
+    assert list(paths) == ["/webhooks/clerk", "/session"]
+    assert list(paths["/webhooks/clerk"]) == ["post"]
+    method: Resource = paths["/webhooks/clerk"]["post"]
+    return method
+
+
+def test_who_signs_in_finds_a_method_and_a_preflight_only_where_there_is_a_function(template: Template) -> None:
+    path = template.only("AWS::ApiGateway::RestApi")["Body"]["paths"]["/session"]
+    condition, methods, otherwise = path["Fn::If"]
+    assert (condition, otherwise) == ("HasSession", {"Ref": "AWS::NoValue"})
+    assert sorted(methods) == ["options", "post"]
+    for method in methods.values():
+        said = json.dumps(method)
+        assert '"type": "aws_proxy"' in said
+        assert "${SessionFunctionAliaslive}" in said
+
+
+def test_the_api_is_regional_and_has_one_method_for_webhooks(template: Template) -> None:
+    assert template.only("AWS::ApiGateway::RestApi")["EndpointConfiguration"] == {"Types": ["REGIONAL"]}
+    assert post(template)["x-amazon-apigateway-integration"]["type"] == "aws_proxy"
+
+
+def test_a_request_without_one_of_svix_headers_is_refused_before_the_function_is_paid_for(
+    template: Template,
+) -> None:
+    required = [
+        each["name"] for each in post(template)["parameters"] if each["in"] == "header" and each["required"] is True
+    ]
+    assert sorted(required) == ["svix-id", "svix-signature", "svix-timestamp"]
+    validators = template.only("AWS::ApiGateway::RestApi")["Body"]["x-amazon-apigateway-request-validators"]
+    validator = validators[post(template)["x-amazon-apigateway-request-validator"]]
+    assert validator == {"validateRequestParameters": True, "validateRequestBody": False}
+
+
+def test_it_is_refused_with_the_answer_of_a_forged_request(template: Template, account: Account) -> None:
+    responses = template.only("AWS::ApiGateway::RestApi")["Body"]["x-amazon-apigateway-gateway-responses"]
+    refused = responses["BAD_REQUEST_PARAMETERS"]
+    queue = Queue(account.sqs, account.sync_queue_url)
+    arn_of_secret = account.put_secret("webhook", generate_secret())
+    settings = IngestSettings(arn_of_secret, account.sync_queue_url, account.parked_queue_url, "", 1000)
+    secret = Secret(account.secrets_manager, arn_of_secret)
+    forged = Ingest(settings, secret, sync_queue=queue, parked_queue=queue, clock_ms=lambda: 0).answer({})
+    assert refused["statusCode"] == str(forged.status) == "401"
+    assert list(refused["responseTemplates"].values()) == [forged.message]
+
+
+def test_every_stage_is_throttled(template: Template) -> None:
+    [stage] = template.of_type("AWS::ApiGateway::Stage").values()
+    settings, of_session = properties(stage)["MethodSettings"]
+    assert (settings["ResourcePath"], settings["HttpMethod"]) == ("/*", "*")
+    assert settings["ThrottlingRateLimit"] == {"Ref": "ThrottleRate"}
+    assert settings["ThrottlingBurstLimit"] == {"Ref": "ThrottleBurst"}
+    assert properties(stage)["StageName"] == {"Ref": "Stage"}
+    # A crowd that signs in must not take the webhooks' share, nor they theirs.
+    condition, own, otherwise = of_session["Fn::If"]
+    assert (condition, otherwise) == ("HasSession", {"Ref": "AWS::NoValue"})
+    assert (own["ResourcePath"], own["HttpMethod"]) == ("/~1session", "POST")
+    assert own["ThrottlingRateLimit"] == {"Ref": "SessionThrottleRate"}
+    assert own["ThrottlingBurstLimit"] == {"Ref": "SessionThrottleBurst"}
+
+
+def test_no_second_stage_lets_requests_in_past_the_throttle(template: Template) -> None:
+    # Without OpenApiVersion, SAM's deployment makes a public stage of its own, named "Stage".
+    for deployment in template.of_type("AWS::ApiGateway::Deployment").values():
+        assert "StageName" not in properties(deployment)
+
+
+def test_the_api_may_call_each_function_for_its_own_path_only(template: Template) -> None:
+    allowed = {}
+    for permission in map(properties, template.of_type("AWS::Lambda::Permission").values()):
+        assert permission["Principal"] == "apigateway.amazonaws.com"
+        allowed[permission["SourceArn"]["Fn::Sub"][0].rpartition("${__Stage__}/")[2]] = permission["FunctionName"][
+            "Ref"
+        ]
+    assert allowed == {
+        "POST/webhooks/clerk": "IngestFunctionAliaslive",
+        "POST/session": "SessionFunctionAliaslive",
+        "OPTIONS/session": "SessionFunctionAliaslive",
+    }
+
+
+@pytest.mark.parametrize(
+    ("addresses", "listed"),
+    [(None, ["0.0.0.0/0", "::/0"]), ("192.0.2.1/32,198.51.100.0/24", ["192.0.2.1/32", "198.51.100.0/24"])],
+)
+def test_webhooks_come_from_anywhere_or_from_the_addresses_that_are_given(
+    addresses: str | None, listed: list[str], root: Path
+) -> None:
+    template = Template(root, {"WebhookSourceAddresses": addresses} if addresses else {})
+    let_in, kept_out = template.only("AWS::ApiGateway::RestApi")["Body"]["x-amazon-apigateway-policy"]["Statement"]
+    assert (let_in["Effect"], let_in["Resource"]) == ("Allow", "execute-api:/*")
+    # Browsers that sign in come from anywhere.
+    assert (kept_out["Effect"], kept_out["Resource"]) == ("Deny", "execute-api:/*/POST/webhooks/clerk")
+    separator, text = kept_out["Condition"]["NotIpAddress"]["aws:SourceIp"]["Fn::Split"]
+    assert text.split(separator) == listed
+
+
+def test_other_addresses_make_a_new_deployment_of_the_api_for_else_they_are_not_live(
+    template: Template, root: Path
+) -> None:
+    changed = Template(root, {"WebhookSourceAddresses": "192.0.2.1/32"})
+    kind = "AWS::ApiGateway::Deployment"
+    assert changed.of_type(kind).keys() != template.of_type(kind).keys()
+
+
+def test_a_web_acl_turns_away_an_address_that_sends_too_much_if_there_is_to_be_one(template: Template) -> None:
+    acl = {"WebAcl", "WebAclAssociation"}
+    assert not acl & names_that_exist(template, {})
+    assert acl <= names_that_exist(template, {"RequestsPerAddress": "2000"})
+    [rule] = template["WebAcl"]["Rules"]
+    limit = rule["Statement"]["RateBasedStatement"]
+    assert (limit["AggregateKeyType"], limit["Limit"]) == ("IP", {"Ref": "RequestsPerAddress"})
+    assert rule["Action"] == {"Block": {}}
+    assert template["WebAcl"]["DefaultAction"] == {"Allow": {}}
+    # The association waits for the stage.
+    [stage] = template.of_type("AWS::ApiGateway::Stage")
+    assert f"/stages/${{{stage}}}" in template["WebAclAssociation"]["ResourceArn"]["Fn::Sub"]
+
+
+def test_concurrency_is_kept_for_webhooks_only_when_it_is_asked_for(template: Template) -> None:
+    reserved = template["IngestFunction"]["ReservedConcurrentExecutions"]
+    assert chosen(template, reserved, {}) == {"Ref": "AWS::NoValue"}
+    asked = chosen(template, reserved, {"IngestReservedConcurrency": "50"})
+    assert asked == {"Ref": "IngestReservedConcurrency"}
+    # A queue whose function has less than its MaximumConcurrency would be received and thrown back.
+    for function in set(FUNCTIONS) - {"IngestFunction"}:
+        assert "ReservedConcurrentExecutions" not in template[function]
+
+
+def test_a_function_has_longer_than_the_database_may_take_to_connect_and_answer(template: Template) -> None:
+    for function in ("SyncFunction", "RetryFunction"):
+        assert template[function]["Timeout"] > CONNECT_SECONDS + WORKER_PATIENCE_SECONDS
+    assert template["SessionFunction"]["Timeout"] > CONNECT_SECONDS + SESSION_PATIENCE_SECONDS + CLERK_ANSWERS_WITHIN
+
+
+def test_who_signs_in_gets_an_answer_of_ours_before_the_api_gives_up(template: Template) -> None:
+    # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html
+    assert template["SessionFunction"]["Timeout"] < 29
+
+
+def test_ingest_answers_before_svix_gives_up(template: Template) -> None:
+    assert template["IngestFunction"]["Timeout"] < SVIX_WAITS_SECONDS
+
+
+def test_the_largest_body_fits_into_a_message_with_all_attributes_it_may_ever_get(template: Template) -> None:
+    limit = template.source["Parameters"]["MaxBodyBytes"]
+    attributes = 8_000
+    assert limit["Default"] <= limit["MaxValue"] == LARGEST_BODY
+    assert LARGEST_BODY + attributes <= LARGEST_MESSAGE

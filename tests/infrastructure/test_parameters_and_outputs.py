@@ -1,0 +1,144 @@
+"""What template.yaml asks for, and what it answers."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from tests.infrastructure.template import Template, parameters, properties
+
+
+def test_every_parameter_is_described_and_constrained(template: Template) -> None:
+    for name, parameter in parameters(template).items():
+        assert len(parameter["Description"].split()) > 3, name
+        constraints = {"AllowedValues", "AllowedPattern", "MinValue", "MaxValue"}
+        assert constraints & parameter.keys(), name
+        assert "AllowedPattern" not in parameter or parameter["ConstraintDescription"], name
+
+
+def test_every_default_keeps_to_its_own_constraint(template: Template) -> None:
+    for name, parameter in parameters(template).items():
+        if "Default" not in parameter:
+            continue
+        default = parameter["Default"]
+        assert default in parameter.get("AllowedValues", [default]), name
+        assert re.fullmatch(parameter.get("AllowedPattern", ".*"), str(default)), name
+        if parameter["Type"] == "Number":
+            assert parameter.get("MinValue", default) <= default <= parameter.get("MaxValue", default), name
+
+
+def test_nothing_has_to_be_given(template: Template) -> None:
+    assert not [name for name, parameter in parameters(template).items() if "Default" not in parameter]
+
+
+def test_the_console_shows_every_parameter_once_and_a_guided_deployment_asks_in_the_same_order(
+    template: Template,
+) -> None:
+    groups = template.source["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    assert [name for group in groups for name in group["Parameters"]] == list(parameters(template))
+    assert all(group["Label"]["default"] for group in groups)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("WebhookSecretArn", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:name-AbCdEf", True),
+        ("WebhookSecretArn", "arn:aws-cn:secretsmanager:cn-north-1:123456789012:secret:folder/name-AbCdEf", True),
+        ("WebhookSecretArn", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", False),
+        ("DatabaseSecretArn", "postgresql://worker:password@db.example.test/postgres", False),
+        ("DatabaseSecretArn", "", True),
+        ("AlarmEmail", "", True),
+        ("AlarmEmail", "ops@example.test", True),
+        ("AlarmEmail", "ops", False),
+        ("WebhookSourceAddresses", "192.0.2.0/24", True),
+        ("WebhookSourceAddresses", "192.0.2.1/32,2001:db8::/32", True),
+        ("WebhookSourceAddresses", "", False),
+        ("WebhookSourceAddresses", "192.0.2.1", False),
+        ("ClerkSecretKeyArn", "", True),
+        ("ClerkSecretKeyArn", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:clerk-AbCdEf", True),
+        ("ClerkSecretKeyArn", "sk_live_abc", False),
+        ("FullReconcileSchedule", "cron(30 3 * * ? *)", True),
+        ("FullReconcileSchedule", "30 3 * * *", False),
+        ("QuickReconcileSchedule", "rate(15 minutes)", True),
+        ("QuickReconcileSchedule", "15 minutes", False),
+        ("ClerkInstanceId", "", True),
+        ("ClerkInstanceId", "ins_2Abc", True),
+        ("ClerkInstanceId", "user_2Abc", False),
+        ("AlarmTopicArn", "", True),
+        ("AlarmTopicArn", "arn:aws:sns:eu-central-1:123456789012:alarms", True),
+        ("AlarmTopicArn", "ops@example.test", False),
+        ("ClerkPublishableKey", "", True),
+        ("ClerkPublishableKey", "pk_live_Y2xlcmsuZXhhbXBsZS5jb20k", True),
+        ("ClerkPublishableKey", "sk_live_Y2xlcmsuZXhhbXBsZS5jb20k", False),
+        ("SessionDatabaseSecretArn", "", True),
+        ("SessionDatabaseSecretArn", "postgresql://session:password@db.example.test/postgres", False),
+        ("SessionAllowedOrigins", "", True),
+        ("SessionAllowedOrigins", "https://app.example.test,http://localhost:3000", True),
+        ("SessionAllowedOrigins", "*", False),
+        ("SessionAllowedOrigins", "https://app.example.test/", False),
+        ("SessionAllowedOrigins", "https://a.example.test, https://b.example.test", False),
+        ("AuthorizedParties", "https://app.example.test", True),
+        ("AuthorizedParties", "app.example.test", False),
+        ("DatabaseCaFile", "", True),
+        ("DatabaseCaFile", "/opt/ca/supabase-2021.pem", True),
+        ("DatabaseCaFile", "/opt/ca/../../etc/passwd", False),
+        ("DatabaseCaFile", "supabase.pem", False),
+    ],
+)
+def test_a_parameter_takes_what_it_is_for(name: str, value: str, allowed: bool, template: Template) -> None:
+    assert bool(re.fullmatch(parameters(template)[name]["AllowedPattern"], value)) is allowed
+
+
+def test_every_parameter_is_used(template: Template) -> None:
+    rest = json.dumps({key: value for key, value in template.source.items() if key != "Parameters"})
+    for name in parameters(template):
+        assert f'"Ref": "{name}"' in rest or f"${{{name}}}" in rest, name
+
+
+def test_the_outputs_say_where_everything_is(template: Template) -> None:
+    outputs = template.transformed["Outputs"]
+    expected = {
+        "WebhookUrl",
+        "SyncQueueUrl",
+        "SyncDeadLetterQueueUrl",
+        "ParkedQueueUrl",
+        "IngestFunctionName",
+        "SyncFunctionName",
+        "RetryFunctionName",
+        "ReconcileFunctionName",
+        "FailedRunsQueueUrl",
+        "SessionUrl",
+        "SessionFunctionName",
+    }
+    assert expected <= outputs.keys()
+    for name, output in outputs.items():
+        assert output["Description"], name
+
+
+def test_the_webhook_url_leads_to_the_method_that_exists(template: Template) -> None:
+    url = template.transformed["Outputs"]["WebhookUrl"]["Value"]["Fn::Sub"]
+    path, _ = template.only("AWS::ApiGateway::RestApi")["Body"]["paths"]
+    assert url.startswith("https://${WebhookApi}.execute-api.${AWS::Region}.")
+    assert url.endswith("/${Stage}" + path)
+
+
+def test_two_stacks_can_live_in_one_account(template: Template) -> None:
+    names = [
+        value
+        for resource in template.transformed["Resources"].values()
+        for key, value in properties(resource).items()
+        if key in ("FunctionName", "QueueName", "LogGroupName", "LayerName", "Name")
+    ]
+    # The alias has the same name everywhere, and a reference is no name.
+    given = [name for name in names if name != "live" and "Ref" not in name]
+    assert given
+    for name in given:
+        assert "${AWS::StackName}" in name["Fn::Sub"]
+
+
+def test_resources_come_in_the_order_in_which_an_event_travels(template: Template) -> None:
+    road = ["WebhookApi", "IngestFunction", "SyncQueue", "SyncFunction", "SyncDeadLetterQueue", "RetryFunction"]
+    road.append("ParkedQueue")
+    assert [name for name in template.source["Resources"] if name in road] == road

@@ -1,0 +1,98 @@
+"""Junk for tokens: never an error of another kind, never accepted, never where the library refuses."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import jwt
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clerk_supabase.errors import TokenRefused
+from clerk_supabase.tokens import LegacyVerifier, SessionVerifier
+from clerk_supabase_cli.token_mint import Mint, legacy_token
+from tests.unit.tokens import ACME, ADA, ISSUER, KEY, MINT, NOW, SECRET, Verify, keys, verifier
+
+GOOD: Final = Mint(KEY, ISSUER).session(ADA, ACME, lifetime=10**6)
+GOOD_LEGACY: Final = legacy_token(ADA, ACME, secret=SECRET, lifetime=10**6)
+CHARACTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=+/ \n\u0435\U0001f600"
+everything: Final = (SessionVerifier(ISSUER, keys(KEY)), LegacyVerifier(SECRET))
+
+
+def is_accepted(verify: Verify, token: str) -> bool:
+    try:
+        verify(token)
+    except TokenRefused:
+        return False
+    return True
+
+
+@given(st.text(alphabet=st.characters(), max_size=200) | st.text(alphabet=CHARACTERS, max_size=400))
+def test_junk_is_refused(junk: str) -> None:
+    assert not any(is_accepted(one.verify, junk) for one in everything)
+
+
+@given(st.sampled_from([GOOD, GOOD_LEGACY]), st.data())
+def test_a_token_with_one_character_changed_is_refused(token: str, data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(token) - 1))
+    character = data.draw(st.sampled_from(CHARACTERS))
+    changed = token[:place] + character + token[place + 1 :]
+    if changed != token:
+        assert not any(is_accepted(one.verify, changed) for one in everything)
+
+
+@given(
+    st.sampled_from([GOOD, GOOD_LEGACY]), st.integers(0, 2000), st.integers(0, 2000), st.text(CHARACTERS, max_size=9)
+)
+def test_a_token_with_a_piece_replaced_is_refused(token: str, start: int, end: int, piece: str) -> None:
+    changed = token[:start] + piece + token[end:]
+    if changed != token:
+        assert not any(is_accepted(one.verify, changed) for one in everything)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+CLAIM_NAMES: Final = [
+    *("sub", "sid", "iss", "exp", "iat", "nbf", "azp", "sts", "v", "o", "fea", "pla", "act", "fva", "aud", "role"),
+    *("org_id", "org_slug", "org_role", "org_permissions", "jti"),
+]
+
+
+@given(st.dictionaries(st.sampled_from(CLAIM_NAMES), json_values, max_size=4), st.sampled_from([1, 2]))
+def test_any_claims_are_normalised_or_refused(changes: dict[str, Any], version: int) -> None:
+    said = MINT.payload(ADA, ACME, version=version) | changes
+    try:
+        claims = verifier().verify(KEY.sign(json.dumps(said).encode()))
+    except TokenRefused:
+        return
+    assert (claims.user_id, claims.issuer) == (said["sub"], ISSUER)
+    assert said["exp"] > NOW - 5
+    if claims.organization is not None:
+        assert all(isinstance(permission, str) for permission in claims.organization.permissions)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["alg", "typ", "kid", "crit", "b64", "cat", "jwk", "x5c"]), json_values, max_size=3)
+)
+def test_any_header_is_understood_or_refused(changes: dict[str, Any]) -> None:
+    token = KEY.sign(MINT.payload(ADA), **changes)
+    if is_accepted(verifier().verify, token):
+        assert library_accepts(token)
+
+
+@given(st.sampled_from([GOOD, GOOD[:-1], GOOD + "=", GOOD.replace(".", "..", 1)]) | st.text(CHARACTERS, max_size=60))
+def test_what_is_accepted_is_accepted_by_the_library_too(token: str) -> None:
+    if is_accepted(everything[0].verify, token):
+        assert library_accepts(token)
+
+
+def library_accepts(token: str) -> bool:
+    try:
+        jwt.PyJWS().decode(token, KEY.private.public_key(), algorithms=["RS256"])
+    except jwt.PyJWTError:
+        return False
+    return True
