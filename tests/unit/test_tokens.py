@@ -133,6 +133,7 @@ SESSION_REFUSALS: Final[list[tuple[str, str, Refusal]]] = [
     ("OAuth", KEY.sign(MINT.payload(ADA), typ="application/at+jwt"), Refusal.TYPE),
     ("no typ", KEY.sign(MINT.payload(ADA), typ=None), Refusal.TYPE),
     ("crit", KEY.sign(MINT.payload(ADA), crit=["b64"]), Refusal.CRITICAL_HEADER),
+    ("b64", KEY.sign(MINT.payload(ADA), b64=False), Refusal.CRITICAL_HEADER),
     ("template category", KEY.sign(MINT.payload(ADA), cat="cl_B7d4PD222AAA"), Refusal.TEMPLATE),
     ("machine category", KEY.sign(MINT.payload(ADA), cat="cl_B7d4PD333AAA"), Refusal.MACHINE),
     ("machine subject", payload(sub="mch_2Robot"), Refusal.MACHINE),

@@ -264,8 +264,10 @@ def _require_kind(header: dict[str, Any], algorithm: str) -> None:
         raise TokenRefused(Refusal.ALGORITHM, f"the token is not signed with {algorithm}")
     if header.get("typ") != "JWT":
         raise TokenRefused(Refusal.TYPE, "the header's typ is not JWT: an OAuth access token, for example")
-    if "crit" in header:
-        raise TokenRefused(Refusal.CRITICAL_HEADER, "the header demands an extension (crit) that is not understood")
+    # b64 has to be named in crit, but not every library insists. https://www.rfc-editor.org/rfc/rfc7797#section-6
+    if "crit" in header or "b64" in header:
+        message = "the header demands an extension (crit or b64) that is not understood"
+        raise TokenRefused(Refusal.CRITICAL_HEADER, message)
 
 
 def _refuse_other_categories(header: dict[str, Any]) -> None:
