@@ -66,7 +66,7 @@ def test_what_can_be_applied_is_applied_and_the_rest_is_parked_whatever_is_away(
     search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(poison._KINDS, "exhausted", 10)
-    monkeypatch.setitem(globals(), "SCHEDULES", 120)
+    monkeypatch.setitem(globals(), "SCHEDULES", 200)
     report = search()
     assert (report.differences, report.deadlocks) == ([], 0)
     assert min(report.outages, report.sent_back, report.retries_killed, report.parked) > 0

@@ -17,7 +17,7 @@ from clerk_supabase_cli.simulator.exploration import explore, explore_at_length
 from clerk_supabase_cli.simulator.schedules import Batch
 from tests.integration.databases import Database, Databases, Rows, Url, tables, value
 
-SCHEDULES = 200
+SCHEDULES = 500
 # Enough to find any fault; a search ends when it has.
 PER_FAULT = 1000
 

@@ -36,7 +36,7 @@ def test_no_window_ever_has_more_than_its_tokens(tokens: int, idle: float, windo
         assert bisect_left(taken, first + window * (1 - 1e-9)) - place <= tokens
 
 
-@given(tokens=st.integers(10, 300))
+@given(tokens=st.integers(10, 1000))
 def test_nearly_all_tokens_of_a_long_time_are_given_out(tokens: int) -> None:
     clock = Clock()
     assert len(all_taken(TokenBucket(tokens, 10, clock), clock, 100)) > 0.88 * tokens * 10

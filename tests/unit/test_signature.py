@@ -207,7 +207,7 @@ def we_accept(secrets: Sequence[str], request: SignedRequest, *, base64_encoded:
     return True
 
 
-@settings(max_examples=150)
+@settings(max_examples=300)
 @given(attempt=attempts(), secrets=st.lists(st.sampled_from(SECRETS), min_size=1, max_size=3))
 @example(Attempt(b"{}", "msg_1", "0", ["good0"], " ", PLAIN_NAMES, {}), SECRETS[:1])
 @example(Attempt(b"{}", "msg_1", "0", ["good0"], " ", PLAIN_NAMES, {"Svix-Id": "msg_2"}), SECRETS[:1])
