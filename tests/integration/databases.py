@@ -7,9 +7,9 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any, Final, LiteralString
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -23,6 +23,9 @@ SESSION = "clerk_sync_session"
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Rows = list[tuple[Any, ...]]
+
+
+_END_SESSIONS: Final = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s"
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,12 @@ class Databases:
             self._free.append(database)
         else:
             self.drop(database.name)
+
+    def copy(self, original: Database) -> Database:
+        """One with the same rows, to be dropped. Ends the sessions of the original's."""
+        with psycopg.connect(self.server.url(), autocommit=True) as connection:
+            connection.execute(_END_SESSIONS, [original.name])
+        return replace(original, name=self.create(original.name))
 
     def create(self, template: str = "template1") -> str:
         """A new database's name."""

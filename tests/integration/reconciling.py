@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, cast
@@ -26,7 +26,7 @@ from clerk_supabase_cli.clerk_api.server import ClerkApi
 from clerk_supabase_cli.simulator.worlds import World
 from tests.aws import Account
 from tests.integration.clerk import Reader, reader
-from tests.integration.databases import Connection, Database, Url
+from tests.integration.databases import Connection, Database, Databases, Url
 
 MINUTE = 60_000
 
@@ -131,6 +131,34 @@ def rig_with(database: Database, users: int = 0, *, same_moment: int = 1, **sett
         ours = reader(api.url)
         yield Rig(api, database, admin, store, ours, ReconcileSettings(**{"threads": 3} | settings))
         ours.http.close()
+
+
+RigMaker = Callable[[], AbstractContextManager[Rig]]
+
+
+@contextmanager
+def mirror(
+    databases: Databases, users: int, populate: Callable[[World], object] = lambda _: None, **settings: Any
+) -> Iterator[RigMaker]:
+    """Makes rigs that begin as a first run left them; it is made once and copied. `populate`: what else is in Clerk."""
+    original = databases.take()
+    with rig_with(original, users, **settings) as first:
+        populate(first.world)
+        assert first.run().state == "complete"
+        assert first.agrees()
+        ended = first.world.now
+
+    @contextmanager
+    def mirrored() -> Iterator[Rig]:
+        database = databases.copy(original)
+        with rig_with(database, users, **settings) as rig:
+            populate(rig.world)
+            rig.world.now = ended
+            yield rig
+        databases.drop(database.name)
+
+    yield mirrored
+    databases.give_back(original)
 
 
 class Killed(BaseException):

@@ -10,22 +10,30 @@ import pytest
 from clerk_supabase.changes import Delete
 from clerk_supabase.drift import Brake
 from clerk_supabase_cli.clerk_api.faults import Fault, answering, without_every
-from tests.integration.databases import Database, rows, tables, value
+from clerk_supabase_cli.simulator.worlds import World
+from tests.integration.databases import Databases, rows, tables, value
 from tests.integration.histories import alone
-from tests.integration.reconciling import MINUTE, Rig, rig_with
+from tests.integration.reconciling import MINUTE, Rig, RigMaker, mirror
+
+
+@pytest.fixture(scope="module")
+def mirrored(databases: Databases) -> Iterator[RigMaker]:
+    with mirror(databases, 1_201, found_organizations) as mirrored:
+        yield mirrored
 
 
 @pytest.fixture
-def rig(database: Database) -> Iterator[Rig]:
+def rig(mirrored: RigMaker) -> Iterator[Rig]:
     """1,201 users, three organizations with three members each, all of them mirrored."""
-    with rig_with(database, 1_201) as rig:
-        for _ in range(3):
-            organization = rig.world.create_organization({})
-            for number in (1, 2, 3):
-                rig.world.add_membership(organization["id"], user(number), role="org:member")
-        assert rig.run().state == "complete"
-        assert rig.agrees()
+    with mirrored() as rig:
         yield rig
+
+
+def found_organizations(world: World) -> None:
+    for _ in range(3):
+        organization = world.create_organization({})
+        for number in (1, 2, 3):
+            world.add_membership(organization["id"], user(number), role="org:member")
 
 
 def user(number: int) -> str:

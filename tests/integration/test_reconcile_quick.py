@@ -11,16 +11,20 @@ from clerk_supabase.changes import Delivery, changes_of
 from clerk_supabase.events import parse_event
 from clerk_supabase_cli.clerk_api.faults import without_every
 from tests.aws import Account
-from tests.integration.databases import Database, rows, value
-from tests.integration.reconciling import MINUTE, Queued, Rig, rig_with
+from tests.integration.databases import Database, Databases, rows, value
+from tests.integration.reconciling import MINUTE, Queued, Rig, RigMaker, mirror, rig_with
+
+
+@pytest.fixture(scope="module")
+def mirrored(databases: Databases) -> Iterator[RigMaker]:
+    with mirror(databases, 5_000) as mirrored:
+        yield mirrored
 
 
 @pytest.fixture
-def rig(database: Database) -> Iterator[Rig]:
+def rig(mirrored: RigMaker) -> Iterator[Rig]:
     """5,000 users, all of them mirrored."""
-    with rig_with(database, 5_000) as rig:
-        assert rig.run().state == "complete"
-        rig.api.requests.clear()
+    with mirrored() as rig:
         yield rig
 
 

@@ -21,9 +21,10 @@ from clerk_supabase.runs import Runs
 from clerk_supabase.store import Store
 from clerk_supabase_cli.clerk_api.faults import Fault, answering
 from clerk_supabase_cli.parked import Selection, replay
+from clerk_supabase_cli.simulator.worlds import World
 from tests.aws import Account
-from tests.integration.databases import Database, Url, rows, value
-from tests.integration.reconciling import Queued, Rig, rig_with
+from tests.integration.databases import Database, Databases, Url, rows, value
+from tests.integration.reconciling import Queued, Rig, RigMaker, mirror, rig_with
 
 STEPS = [
     ("plan_run", 0),
@@ -40,12 +41,29 @@ STEPS = [
 
 @pytest.fixture
 def rig(database: Database) -> Iterator[Rig]:
-    """1,201 users in four windows, and two organizations with members; nothing is mirrored."""
+    """1,201 users in windows of at most 300, and two organizations with members; nothing is mirrored."""
     with rig_with(database, 1_201, users_per_window=300) as rig:
-        for _ in range(2):
-            organization = rig.world.create_organization({})
-            rig.world.add_membership(organization["id"], user(1), role="org:member")
+        found_organizations(rig.world)
         yield rig
+
+
+@pytest.fixture(scope="module")
+def mirrored(databases: Databases) -> Iterator[RigMaker]:
+    with mirror(databases, 1_201, found_organizations, users_per_window=300) as mirrored:
+        yield mirrored
+
+
+@pytest.fixture
+def mirrored_rig(mirrored: RigMaker) -> Iterator[Rig]:
+    """The same after a first run."""
+    with mirrored() as rig:
+        yield rig
+
+
+def found_organizations(world: World) -> None:
+    for _ in range(2):
+        organization = world.create_organization({})
+        world.add_membership(organization["id"], user(1), role="org:member")
 
 
 def user(number: int) -> str:
@@ -66,15 +84,16 @@ def test_a_back_fill_that_is_killed_anywhere_is_continued_to_its_end(rig: Rig, f
 
 
 @pytest.mark.parametrize(("function", "skip"), STEPS)
-def test_a_repairing_run_that_is_killed_anywhere_is_continued_to_its_end(rig: Rig, function: str, skip: int) -> None:
-    rig.run()
-    differ(rig)
-    rig.die_at(function, skip=skip)
-    report = rig.run()
+def test_a_repairing_run_that_is_killed_anywhere_is_continued_to_its_end(
+    mirrored_rig: Rig, function: str, skip: int
+) -> None:
+    differ(mirrored_rig)
+    mirrored_rig.die_at(function, skip=skip)
+    report = mirrored_rig.run()
     assert (report.state, report.is_resumed) == ("complete", True)
-    assert rig.agrees()
-    assert rig.column(user(700), "last_name") == "Newer"
-    assert rig.run().findings == 0
+    assert mirrored_rig.agrees()
+    assert mirrored_rig.column(user(700), "last_name") == "Newer"
+    assert mirrored_rig.run().findings == 0
 
 
 def differ(rig: Rig) -> None:
@@ -200,67 +219,63 @@ def test_a_lease_is_renewed_while_clerk_lets_wait(database: Database) -> None:
 # Through the queue
 
 
-def test_repairs_travel_through_the_queue_like_events(rig: Rig, account: Account) -> None:
-    rig.run()
-    differ(rig)
-    queued = Queued(account, rig.store)
-    report = rig.run(repairs=queued.repairs)
+def test_repairs_travel_through_the_queue_like_events(mirrored_rig: Rig, account: Account) -> None:
+    differ(mirrored_rig)
+    queued = Queued(account, mirrored_rig.store)
+    report = mirrored_rig.run(repairs=queued.repairs)
     assert report.state == "complete"
-    assert user(3) not in rig.shown()
+    assert user(3) not in mirrored_rig.shown()
     assert queued.drain() == 4
-    assert rig.agrees()
-    assert rig.column(user(700), "last_name") == "Newer"
-    assert value(rig.admin, "select count(*) from clerk_sync.deliveries") == 0
-    causes = rows(rig.admin, "select cause, svix_id from clerk_sync.audit_log where entity_id = %s", user(3))
+    assert mirrored_rig.agrees()
+    assert mirrored_rig.column(user(700), "last_name") == "Newer"
+    assert value(mirrored_rig.admin, "select count(*) from clerk_sync.deliveries") == 0
+    causes = rows(mirrored_rig.admin, "select cause, svix_id from clerk_sync.audit_log where entity_id = %s", user(3))
     assert causes == [("reconcile", f"reconcile-{report.run_id}-{user(3)}")]
-    assert rig.run(repairs=queued.repairs).findings == 0
+    assert mirrored_rig.run(repairs=queued.repairs).findings == 0
 
 
-def test_a_webhook_that_overtakes_a_repair_in_the_queue_wins(rig: Rig, account: Account) -> None:
-    rig.run()
-    rig.world.now += 5_000
-    rig.world.update("user", user(700), {"last_name": "Older"})
-    queued = Queued(account, rig.store)
-    rig.run(repairs=queued.repairs)
-    rig.world.now += 5_000
-    rig.world.update("user", user(700), {"last_name": "Newest"})
-    told = rig.world.events[-1]
-    rig.store.apply([(changes_of(parse_event(json.dumps(told).encode()), rig.world.now), None)])
+def test_a_webhook_that_overtakes_a_repair_in_the_queue_wins(mirrored_rig: Rig, account: Account) -> None:
+    mirrored_rig.world.now += 5_000
+    mirrored_rig.world.update("user", user(700), {"last_name": "Older"})
+    queued = Queued(account, mirrored_rig.store)
+    mirrored_rig.run(repairs=queued.repairs)
+    mirrored_rig.world.now += 5_000
+    mirrored_rig.world.update("user", user(700), {"last_name": "Newest"})
+    told = mirrored_rig.world.events[-1]
+    mirrored_rig.store.apply([(changes_of(parse_event(json.dumps(told).encode()), mirrored_rig.world.now), None)])
     queued.drain()
-    assert rig.column(user(700), "last_name") == "Newest"
+    assert mirrored_rig.column(user(700), "last_name") == "Newest"
 
 
-def test_when_the_queue_is_away_the_run_goes_on_when_it_is_back(rig: Rig, account: Account) -> None:
-    rig.run()
-    differ(rig)
-    queued = Queued(account, rig.store)
+def test_when_the_queue_is_away_the_run_goes_on_when_it_is_back(mirrored_rig: Rig, account: Account) -> None:
+    differ(mirrored_rig)
+    queued = Queued(account, mirrored_rig.store)
     repairs = queued.repairs
     account.remove_queue(account.sync_queue_url)
     with pytest.raises(QueueUnavailable):
-        rig.run(repairs=repairs)
-    report = rig.run()
+        mirrored_rig.run(repairs=repairs)
+    report = mirrored_rig.run()
     assert (report.state, report.is_resumed) == ("complete", True)
-    assert rig.agrees()
+    assert mirrored_rig.agrees()
 
 
-def test_a_repair_that_was_parked_and_replayed_is_shown_as_settled(rig: Rig, account: Account) -> None:
-    rig.run()
-    differ(rig)
-    queued = Queued(account, rig.store)
-    report = rig.run(repairs=queued.repairs)
-    outcomes = {key: each.outcome for key, each in rig.findings(report).items()}
+def test_a_repair_that_was_parked_and_replayed_is_shown_as_settled(mirrored_rig: Rig, account: Account) -> None:
+    differ(mirrored_rig)
+    queued = Queued(account, mirrored_rig.store)
+    report = mirrored_rig.run(repairs=queued.repairs)
+    outcomes = {key: each.outcome for key, each in mirrored_rig.findings(report).items()}
     assert set(outcomes.values()) == {"sent"}
-    rig.admin.execute("alter table public.users add constraint older check (last_name <> 'Newer')")
+    mirrored_rig.admin.execute("alter table public.users add constraint older check (last_name <> 'Newer')")
     queued.drain()
-    assert {key: each.outcome for key, each in rig.findings(report).items()} == {
+    assert {key: each.outcome for key, each in mirrored_rig.findings(report).items()} == {
         **dict.fromkeys(outcomes, "settled"),
         user(700): "parked",
     }
-    rig.admin.execute("alter table public.users drop constraint older")
-    replay(rig.admin, Queue(account.sqs, account.sync_queue_url), Selection())
-    assert rig.findings(report)[user(700)].outcome == "sent"
+    mirrored_rig.admin.execute("alter table public.users drop constraint older")
+    replay(mirrored_rig.admin, Queue(account.sqs, account.sync_queue_url), Selection())
+    assert mirrored_rig.findings(report)[user(700)].outcome == "sent"
     queued.drain()
-    assert rig.findings(report)[user(700)].outcome == "settled"
+    assert mirrored_rig.findings(report)[user(700)].outcome == "settled"
 
 
 def test_a_page_that_is_missing_as_a_whole_is_no_five_hundred_messages(rig: Rig, account: Account) -> None:
@@ -273,22 +288,27 @@ def test_a_page_that_is_missing_as_a_whole_is_no_five_hundred_messages(rig: Rig,
 # One object
 
 
-def test_one_user_or_organization_can_be_synced_again(rig: Rig) -> None:
-    rig.run()
-    differ(rig)
-    with closing(Store(Url(f"{rig.database.url}?sslmode=disable"))) as operator:
-        reconcile = Reconcile(rig.ours.http, Runs(operator), DirectRepairs(), rig.settings, monotonic=rig.ours.clock)
+def test_one_user_or_organization_can_be_synced_again(mirrored_rig: Rig) -> None:
+    differ(mirrored_rig)
+    with closing(Store(Url(f"{mirrored_rig.database.url}?sslmode=disable"))) as operator:
+        reconcile = Reconcile(
+            mirrored_rig.ours.http,
+            Runs(operator),
+            DirectRepairs(),
+            mirrored_rig.settings,
+            monotonic=mirrored_rig.ours.clock,
+        )
         assert reconcile.resync(user(3), math.inf).state == "complete"
-        assert user(3) in rig.shown()
+        assert user(3) in mirrored_rig.shown()
         reconcile.resync(user(700), math.inf)
-        assert rig.column(user(700), "last_name") == "Newer"
-        rig.world.now += 5_000
+        assert mirrored_rig.column(user(700), "last_name") == "Newer"
+        mirrored_rig.world.now += 5_000
         reconcile.resync(user(900), math.inf)
-        assert user(900) not in rig.shown()
-        organization = next(iter(rig.world.organizations))
-        rig.forget(organization)
-        rig.admin.execute("delete from public.organizations where clerk_org_id = %s", [organization])
+        assert user(900) not in mirrored_rig.shown()
+        organization = next(iter(mirrored_rig.world.organizations))
+        mirrored_rig.forget(organization)
+        mirrored_rig.admin.execute("delete from public.organizations where clerk_org_id = %s", [organization])
         reconcile.resync(organization, math.inf)
-        assert organization in rig.shown("organizations", "clerk_org_id")
+        assert organization in mirrored_rig.shown("organizations", "clerk_org_id")
         with pytest.raises(Exception, match="known neither to Clerk nor here"):
             reconcile.resync("user_nobody", math.inf)
