@@ -43,7 +43,7 @@ EVENTS: Final[LiteralString] = f"""
     select {_COLUMNS}
     from clerk_sync.parked_events as p
     left join clerk_sync.deliveries as d on d.svix_id = p.svix_id
-"""  # noqa: S608 - made of constants
+"""  # noqa: S608 - put together from constants of this file
 """Every parked event without its body, and what became of it."""
 
 _SELECTED: Final[LiteralString] = f"""
@@ -67,7 +67,7 @@ _NEXT: Final[LiteralString] = f"""
         as event
     inner join clerk_sync.parked_events as kept on kept.parked_id = event.parked_id
     order by kept.parked_id
-"""  # noqa: S608 - made of constants
+"""  # noqa: S608 - put together from constants of this file
 # An event that came back since it was read is parked again, and stays so.
 _MARK_REPLAYED: Final = """
     update clerk_sync.parked_events as p set replayed_at = clock_timestamp()

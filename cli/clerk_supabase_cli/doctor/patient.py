@@ -80,8 +80,7 @@ class Once(Generic[Value]):
             except NotLookedAt:
                 # Nothing was read, and nothing failed: each who asks is told what to name.
                 raise
-            except Exception:
-                # Whatever it was, an error nobody foresaw too: who asked first hears it, the others only that it was.
+            except Exception:  # raised again: who asked first hears whatever it was, the others only that it was
                 self._has_failed = True
                 raise
         return self._values[0]

@@ -14,7 +14,7 @@ from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
 from clerk_supabase_cli.printing import how_long
 from clerk_supabase_cli.secret_formats import webhook_secret_problem
 
-_WHERE_THE_SECRET_IS: Final = "copy the Signing Secret of the endpoint: Clerk's dashboard, Webhooks"  # noqa: S105 - says where it is
+_WHERE_THE_SECRET_IS: Final = "copy the Signing Secret of the endpoint: Clerk's dashboard, Webhooks"  # noqa: S105 - no secret, only where it is found
 _ADVICE_BY_STATUS: Final[Mapping[int, str]] = {
     200: "the deployed functions are older than this checkout: sam build && sam deploy",
     401: "compare the stack's secret with the endpoint's Signing Secret in Clerk's dashboard; a new value is picked up "
