@@ -84,8 +84,11 @@ create trigger users_enter_first_login before insert on public.users
 for each row
 when (
     current_user = 'service_role'
-    -- Without claims there is nobody to be asked for, row by row.
-    or (current_setting('request.jwt.claims', true) <> '' and new.clerk_id = public.requesting_user_id())
+    -- Without claims there is nobody to be asked for, row by row. A null would not end the look.
+    or (
+        coalesce(current_setting('request.jwt.claims', true), '') <> ''
+        and new.clerk_id = public.requesting_user_id()
+    )
 )
 execute function clerk_sync.enter_first_login();
 

@@ -152,3 +152,11 @@ def waiting(admin: Connection) -> int:
             "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
         )
     )
+
+
+def test_rows_for_which_nobody_signed_in_are_not_asked_about_one_by_one(admin: Connection) -> None:
+    with admin.transaction():
+        admin.execute("set local track_functions = 'all'")
+        admin.execute("insert into public.users (clerk_id) select 'user_' || n from generate_series(1, 3) as n")
+        asked = rows(admin, "select funcname from pg_stat_xact_user_functions where funcname like 'requesting%'")
+    assert asked == []
