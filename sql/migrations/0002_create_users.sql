@@ -247,8 +247,9 @@ comment on column public.users.deleted_at is 'Clerk''s clock. A row with it is h
 
 -- No unique index on what Clerk may change or reuse: two rows may hold the same value for a moment.
 create index users_email_idx on public.users (email);
-create index users_username_idx on public.users (username);
-create index users_external_id_idx on public.users (external_id);
+-- What most instances do not use takes no place.
+create index users_username_idx on public.users (username) where username is not null;
+create index users_external_id_idx on public.users (external_id) where external_id is not null;
 -- Of those who are there: so that they are counted, and cut into equal parts, without reading a row.
 create index users_created_at_idx on public.users (created_at) where deleted_at is null;
 
@@ -258,9 +259,12 @@ alter table public.users enable row level security;
 revoke all on public.users from public, anon, authenticated;
 grant select, insert (clerk_id) on public.users to authenticated;
 grant all on public.users to service_role;
+-- Row by row it may: that leaves a trace in the audit log.
+revoke truncate on public.users from service_role;
 
+-- No foreign key to users: it would look for each row's user, one by one, and only the triggers below write here.
 create table public.users_public (
-    clerk_id text primary key references public.users (clerk_id) on delete cascade,
+    clerk_id text primary key,
     username text,
     first_name text,
     last_name text,
@@ -283,12 +287,22 @@ security definer
 set search_path = ''
 as $$
 begin
+    if tg_op = 'TRUNCATE' then
+        delete from public.users_public;
+        return null;
+    end if;
+    if tg_op = 'DELETE' then
+        delete from public.users_public as p using changed as u where p.clerk_id = u.clerk_id;
+        return null;
+    end if;
+
     insert into public.users_public as p (clerk_id, username, first_name, last_name, avatar_url)
     select u.clerk_id, u.username, u.first_name, u.last_name, u.image_url
     from changed as u
-    -- Most changes of a user leave the profile as it is. By the index, whatever the planner thinks of the tables' sizes.
+    -- Most changes of a user leave the profile as it is; a new one has none. By the index, whatever the planner thinks of
+    -- the tables' sizes.
     left join lateral (
-        select k.* from public.users_public as k where k.clerk_id = u.clerk_id limit 1
+        select k.* from public.users_public as k where tg_op = 'UPDATE' and k.clerk_id = u.clerk_id limit 1
     ) as known on true
     where u.deleted_at is null
     and (known.clerk_id, known.username, known.first_name, known.last_name, known.avatar_url)
@@ -319,5 +333,26 @@ for each statement execute function clerk_sync.project_users_public();
 create trigger users_project_on_update after update on public.users
 referencing new table as changed
 for each statement execute function clerk_sync.project_users_public();
+
+create trigger users_project_on_delete after delete on public.users
+referencing old table as changed
+for each statement execute function clerk_sync.project_users_public();
+
+create trigger users_project_on_truncate after truncate on public.users
+for each statement execute function clerk_sync.project_users_public();
+
+create function clerk_sync.refuse_new_key()
+returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+    raise restrict_violation using message = 'clerk_id names the user for good: Clerk never changes it';
+end
+$$;
+
+create trigger users_keep_key before update on public.users
+for each row when (old.clerk_id <> new.clerk_id)
+execute function clerk_sync.refuse_new_key();
 
 insert into clerk_sync.migrations (name) values ('0002_create_users');

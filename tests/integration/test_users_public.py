@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
-from psycopg.errors import InsufficientPrivilege
+from psycopg.errors import InsufficientPrivilege, RestrictViolation
 
 from clerk_supabase.store import Store
 from tests.integration.databases import Connection, Database, Rows, acting_as, rows
@@ -64,7 +64,7 @@ WRITES: dict[str, LiteralString] = {
 
 
 USUAL_REFUSALS: Refusals = (psycopg.errors.IntegrityError, psycopg.errors.CardinalityViolation)
-# It would have to empty the public side with its own hands.
+# It would leave no trace in the audit log.
 REFUSALS: dict[str, Refusals] = {"truncate": (InsufficientPrivilege,)}
 
 
@@ -109,6 +109,20 @@ def test_the_service_role_cannot_write_to_the_public_side_itself(connection: Con
             connection.execute("insert into public.users (clerk_id, username) values ('user_1', 'ada')")
         with pytest.raises(InsufficientPrivilege), acting_as(connection, "service_role"):
             connection.execute("update public.users_public set username = 'root'")
+
+
+def test_when_the_owner_empties_users_nobody_stays_public(connection: Connection) -> None:
+    with connection.transaction(force_rollback=True):
+        connection.execute("insert into public.users (clerk_id) values ('user_1')")
+        connection.execute("truncate public.users cascade")
+        assert rows(connection, "select * from public.users_public") == []
+
+
+def test_nobody_gives_a_user_another_id(connection: Connection) -> None:
+    with connection.transaction(force_rollback=True):
+        connection.execute("insert into public.users (clerk_id) values ('user_1')")
+        with pytest.raises(RestrictViolation, match="names the user for good"):
+            connection.execute("update public.users set clerk_id = 'user_2'")
 
 
 def test_what_sync_applies_shows_on_the_public_side(store: Store, admin: Connection) -> None:
