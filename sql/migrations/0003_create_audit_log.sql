@@ -1,7 +1,7 @@
 -- What really changed, when, and why.
 
 create table clerk_sync.audit_log (
-    audit_id bigint generated always as identity primary key,
+    audit_id bigint generated always as identity,
     recorded_at timestamptz not null default clock_timestamp(),
     kind text not null,
     entity_id text collate "C" not null,
@@ -11,6 +11,8 @@ create table clerk_sync.audit_log (
     changed_columns text[] not null,
     cause text not null,
     svix_id text collate "C",
+    -- Who asks, asks for the history of one entity; an index of its own would cost every change another write.
+    primary key (entity_id, audit_id),
     constraint audit_log_operation_check check (operation in ('insert', 'update', 'delete'))
 );
 
@@ -20,14 +22,14 @@ comment on column clerk_sync.audit_log.cause is
 'delivery, reconcile, session or operator; cascade: a parent was deleted; direct:<role>: somebody wrote to the table.';
 comment on column clerk_sync.audit_log.svix_id is 'The webhook that brought the change.';
 
-create index audit_log_entity_idx on clerk_sync.audit_log (entity_id);
 create index audit_log_recorded_at_idx on clerk_sync.audit_log using brin (recorded_at);
 
 alter table clerk_sync.audit_log enable row level security;
 
 -- Records a statement's changes at once. Arguments: the kind, the column that names the entity, and all columns that
 -- are synced. What the app keeps in columns of its own is not recorded.
--- clerk_sync.apply() leaves {"entity id": [cause, svix id]} in clerk_sync.causes, for its own transaction only.
+-- clerk_sync.apply() leaves {"entity id": [cause, svix id]} in clerk_sync.causes, for its own transaction only. What
+-- stands under "" is of all others, and their own ids follow the svix id.
 -- Definer: nobody may write the log by hand. Without nested loops, because a plan made for one row must also do for
 -- thousands.
 create function clerk_sync.record_changes()
@@ -42,7 +44,11 @@ declare
     causes constant jsonb := nullif(current_setting('clerk_sync.causes', true), '')::jsonb;
     -- The API logs in with a role of its own and sets that of the request.
     caller constant text := coalesce(nullif(current_setting('role', true), 'none'), session_user);
-    default_cause constant text := case when causes is null then 'direct:' || caller else 'cascade' end;
+    default_cause constant text := case
+        when causes is null then 'direct:' || caller
+        else coalesce(causes -> '' ->> 0, 'cascade')
+    end;
+    default_svix_id constant text := causes -> '' ->> 1;
     synced constant name[] := tg_argv[2];
     apps_own text[] := '{}';
 begin
@@ -58,7 +64,8 @@ begin
         insert into clerk_sync.audit_log (kind, entity_id, operation, new_values, changed_columns, cause, svix_id)
         select
             tg_argv[0], new_row ->> tg_argv[1], 'insert', new_row, '{}',
-            coalesce(causes -> (new_row ->> tg_argv[1]) ->> 0, default_cause), causes -> (new_row ->> tg_argv[1]) ->> 1
+            coalesce(causes -> (new_row ->> tg_argv[1]) ->> 0, default_cause),
+            coalesce(causes -> (new_row ->> tg_argv[1]) ->> 1, default_svix_id || (new_row ->> tg_argv[1]))
         from (select to_jsonb(n.*) - apps_own as new_row from new_rows as n offset 0) as inserted;
     elsif tg_op = 'UPDATE' then
         with after as materialized (
@@ -88,13 +95,15 @@ begin
             tg_argv[0], entity_id, 'update',
             (select jsonb_object_agg(c, old_row -> c) from unnest(changed_columns) as c),
             (select jsonb_object_agg(c, new_row -> c) from unnest(changed_columns) as c),
-            changed_columns, coalesce(causes -> entity_id ->> 0, default_cause), causes -> entity_id ->> 1
+            changed_columns, coalesce(causes -> entity_id ->> 0, default_cause),
+            coalesce(causes -> entity_id ->> 1, default_svix_id || entity_id)
         from differing;
     else
         insert into clerk_sync.audit_log (kind, entity_id, operation, old_values, changed_columns, cause, svix_id)
         select
             tg_argv[0], old_row ->> tg_argv[1], 'delete', old_row, '{}',
-            coalesce(causes -> (old_row ->> tg_argv[1]) ->> 0, default_cause), causes -> (old_row ->> tg_argv[1]) ->> 1
+            coalesce(causes -> (old_row ->> tg_argv[1]) ->> 0, default_cause),
+            coalesce(causes -> (old_row ->> tg_argv[1]) ->> 1, default_svix_id || (old_row ->> tg_argv[1]))
         from (select to_jsonb(o.*) - apps_own as old_row from old_rows as o offset 0) as deleted;
     end if;
     return null;

@@ -97,8 +97,9 @@ create type clerk_sync.difference as (
     fields text []
 );
 
--- Teaches apply() a kind, by writing three set-based functions for its table:
+-- Teaches apply() a kind, by writing four set-based functions for its table:
 --   write_<kind>: inserts and updates rows from content, and touches none that already says the same;
+--   fill_<kind>, where there are no parents: writes rows of entities nobody had heard of;
 --   differing_<kind>: finds the rows that do not say the same as content, or are not there;
 --   hide_<kind>: sets deleted_at on rows whose own entity, or one of whose parents, was deleted;
 -- and by having its changes audited. The table needs key_column as its primary key and a column deleted_at: always
@@ -207,6 +208,40 @@ begin
         )
         from unnest(own_columns) as c where c <> key_column
     );
+    if parents = '{}' then
+        -- What is new has no row to be compared with, except one that the app made.
+        execute (
+            select format(
+                $template$
+                create or replace function clerk_sync.%1$I(page jsonb, added clerk_sync.change[])
+                returns void
+                language plpgsql
+                set search_path = ''
+                as $body$
+                #variable_conflict use_variable
+                begin
+                    insert into %2$s as kept (%3$I, %4$s)
+                    select given.%3$I, %5$s
+                    from unnest(added) as a
+                    cross join lateral jsonb_populate_record(
+                        null::clerk_sync.%6$I, page -> a."position" -> 'content'
+                    ) as given
+                    where a.kind = %7$L
+                    order by a.id
+                    on conflict (%3$I) do update set %8$s;
+                end
+                $body$
+                $template$,
+                'fill_' || kind_name, relation, key_column,
+                string_agg(format('%I', c), ', '),
+                string_agg(format('given.%I', c), ', '),
+                'row_' || kind_name, kind_name,
+                string_agg(format('%1$I = excluded.%1$I', c), ', ')
+            )
+            from unnest(mirrored_columns) as c
+        );
+        execute format('revoke all on function clerk_sync.%I(jsonb, clerk_sync.change[]) from public', 'fill_' || kind_name);
+    end if;
     -- The same comparison as in write_<kind>, for objects whose version nobody looks at.
     execute (
         select format(
@@ -345,6 +380,23 @@ begin
     execute (
         select format(
             $template$
+            create or replace function clerk_sync.fill_rows(target text, page jsonb, added clerk_sync.change[])
+            returns void
+            language plpgsql
+            set search_path = ''
+            as $body$
+            begin
+                case target %s end case;
+            end
+            $body$
+            $template$,
+            string_agg(format('when %L then perform clerk_sync.%I(page, added);', kind, 'fill_' || kind), ' ')
+        )
+        from clerk_sync.kinds as k where k.parents = '{}'
+    );
+    execute (
+        select format(
+            $template$
             create or replace function clerk_sync.hide_rows(deleted clerk_sync.change[])
             returns void
             language plpgsql
@@ -360,6 +412,7 @@ begin
         from clerk_sync.kinds
     );
     revoke all on function clerk_sync.write_rows(text, jsonb, clerk_sync.change[]) from public;
+    revoke all on function clerk_sync.fill_rows(text, jsonb, clerk_sync.change[]) from public;
     revoke all on function clerk_sync.hide_rows(clerk_sync.change[]) from public;
 end
 $register$;

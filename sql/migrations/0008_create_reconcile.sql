@@ -332,10 +332,10 @@ as $$
 $$;
 
 -- Compares one page of Clerk's with the tables, and writes down what differs. {run, lease, number, kind, tally, since,
--- until, page}: page is what apply() takes, of which elements without content are compared by version, those without a
--- version only count as present; or {ids, versions, observed_at} in its place, a line for each. since and until:
--- everybody created then and not on the page is extra. tally: what the window counts before this page. -> null when the
--- run is somebody else's by now, else {differences: [[kind, id, difference, action], ...], extra}.
+-- until, page, ids, versions, observed_at}: page is what apply() takes, of which elements without content are compared
+-- by version, those without a version only count as present. ids and versions, a line for each, say that in less space.
+-- since and until: everybody created then and in neither is extra. tally: what the window counts before this page.
+-- -> null when the run is somebody else's by now, else {differences: [[kind, id, difference, action], ...], extra}.
 create function clerk_sync.compare(request jsonb)
 returns jsonb
 language plpgsql
@@ -351,10 +351,8 @@ declare
     of_window constant integer := request ->> 'number';
     target constant text := request ->> 'kind';
     since constant bigint := request ->> 'since';
-    listed_ids constant text[] := coalesce(
-        string_to_array(request ->> 'ids', E'\n'),
-        array(select p.id from jsonb_to_recordset(request -> 'page') as p (id text))
-    );
+    listed_ids constant text[] := coalesce(string_to_array(request ->> 'ids', E'\n'), '{}')
+    || array(select p.id from jsonb_to_recordset(request -> 'page') as p (id text));
     until constant timestamptz := coalesce(to_timestamp((request ->> 'until')::bigint / 1000.0), 'infinity');
     run clerk_sync.reconcile_runs;
     kind_of_page text;
@@ -510,7 +508,7 @@ set enable_seqscan = off
 as $$
 declare
     page constant jsonb := request -> 'page';
-    insertion text;
+    target text;
     added clerk_sync.change[];
     known jsonb;
 begin
@@ -549,40 +547,17 @@ begin
     into added, known
     from judged as j;
 
-    perform set_config('clerk_sync.causes', (
-        select coalesce(
-            jsonb_object_agg(
-                a.id, jsonb_build_array('reconcile', format('reconcile-%s-%s', request ->> 'run', a.id))
-            ),
-            '{}'
-        )
-        from unnest(added) as a
-    )::text, true);
+    perform set_config(
+        'clerk_sync.causes',
+        jsonb_build_object('', jsonb_build_array('reconcile', format('reconcile-%s-', request ->> 'run')))::text,
+        true
+    );
 
-    for insertion in
-        select format(
-            $statement$
-            insert into %1$s as kept (%2$I, %3$s)
-            select given.%2$I, %4$s
-            from unnest($1) as a
-            cross join lateral jsonb_populate_record(
-                null::clerk_sync.%5$I, $2 -> a."position" -> 'content'
-            ) as given
-            where a.kind = %6$L
-            order by given.%2$I
-            -- The app may have made the row.
-            on conflict (%2$I) do update set %7$s
-            $statement$,
-            k.relation, k.key_column,
-            string_agg(format('%I', c), ', '), string_agg(format('given.%I', c), ', '),
-            'row_' || k.kind, k.kind, string_agg(format('%1$I = excluded.%1$I', c), ', ')
-        )
-        from clerk_sync.kinds as k cross join unnest(k.mirrored_columns) as c
-        where k.kind in (select a.kind from unnest(added) as a)
-        group by k.kind, k.write_order, k.relation, k.key_column
-        order by k.write_order
+    for target in
+        select k.kind from clerk_sync.kinds as k
+        where k.kind in (select a.kind from unnest(added) as a) order by k.write_order
     loop
-        execute insertion using added, page;
+        perform clerk_sync.fill_rows(target, page, added);
     end loop;
     return known;
 end

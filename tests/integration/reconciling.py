@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -176,12 +176,12 @@ class _MortalStore(Store):
         twin._left = self._left
         return twin
 
-    def call(self, function: Function, argument: object) -> Any:
+    def call(self, function: Function, argument: Mapping[str, object], page: Sequence[str] = ()) -> Any:
         if function == self._function or self._left[0] < 0:
             self._left[0] -= 1
             if self._left[0] < 0:
                 raise Killed
-        return super().call(function, argument)
+        return super().call(function, argument, page)
 
 
 @dataclass

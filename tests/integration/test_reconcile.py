@@ -278,18 +278,22 @@ def test_one_odd_user_never_costs_the_page_and_nobody_is_deleted_then(rig: Rig) 
     assert user(1) in rig.shown()
 
 
-def test_content_that_postgres_refuses_costs_nobody_else(rig: Rig) -> None:
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        pytest.param([rb'"a\u0000b"', rb'"\ud800"'], id="what jsonb and UTF-8 cannot hold"),
+        pytest.param([b"[" * 400 + b"]" * 400, b"[" * 300 + b"]" * 300], id="nested too deep to be written"),
+    ],
+)
+def test_content_that_cannot_be_kept_costs_nobody_else(rig: Rig, hostile: list[bytes]) -> None:
     rig.world.now += 5_000
     for number in (4, 5, 6):
         rig.world.update("user", user(number), {"first_name": "New"})
 
     def make_hostile(elements: list[bytes]) -> list[bytes]:
-        # A NUL, which jsonb cannot hold, and half a surrogate pair, which UTF-8 cannot.
-        texts = {4: rb'"first_name":"a\u0000b"', 6: rb'"first_name":"\ud800"'}
-        return [
-            each.replace(b'"first_name":"New"', texts[number]) if number in texts else each
-            for number, each in enumerate(elements)
-        ]
+        for number, odd in zip((4, 6), hostile, strict=True):
+            elements[number] = elements[number].replace(b'"public_metadata":{}', b'"public_metadata":{"x":%s}' % odd)
+        return elements
 
     rig.api.faults.add(Fault(alter=make_hostile), path="/users")
     report = rig.run()

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from clerk_supabase.batch import as_json, element_of
 from clerk_supabase.changes import Changes, Delete, Delivery, changes_of_object
 from clerk_supabase.errors import ChangeRefused
 from clerk_supabase.repairs import DirectRepairs, Repair
 from clerk_supabase.runs import Runs
-from clerk_supabase.store import Store, element_of
+from clerk_supabase.store import Store
 from clerk_supabase_cli import samples
 from tests.integration.databases import Connection, Database, Databases, Url, rows, tables, value
 from tests.integration.reconciling import rig_with
@@ -32,9 +33,9 @@ def changes(body: bytes, observed_at: int = READ_AT) -> Changes:
     return changes_of_object("user", body, observed_at, READ_AT, keep_private_metadata=True)
 
 
-def page(*bodies: bytes) -> list[dict[str, object]]:
+def page(*bodies: bytes) -> list[str]:
     read = [changes(body) for body in bodies]
-    return [element_of(change) for each in read for change in (each.main, *each.companions)]
+    return [as_json(element_of(change)) for each in read for change in (each.main, *each.companions)]
 
 
 def webhook(store: Store, body: bytes, observed_at: int) -> None:
@@ -119,7 +120,7 @@ def test_a_webhook_that_arrives_at_the_same_moment_is_waited_for_and_wins(
     twin = store.twin()
     with database.connect() as onlooker, admin.transaction():
         # A webhook of the same user, between its first write and its commit.
-        batch = json.dumps([element_of(changes(user(2, first_name="Newer"), READ_AT + 1).main)])
+        batch = as_json([element_of(changes(user(2, first_name="Newer"), READ_AT + 1).main)])
         admin.execute("select clerk_sync.apply(%s::jsonb)", [batch])
         filling = threading.Thread(
             target=lambda: known.append(Runs(twin).fill(RUN, page(user(1), user(2, first_name="Older"))))

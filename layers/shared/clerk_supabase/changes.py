@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from clerk_supabase.clerk_object import ClerkObject, Columns, Id, Lenient, Metadata, parse_json, parse_object
 from clerk_supabase.errors import UnusableEvent
@@ -23,16 +23,14 @@ _WITH_PRIVATE_METADATA: frozenset[Kind] = frozenset({"user", "organization", "me
 _DAY = 86_400_000
 
 
-@dataclass(frozen=True, slots=True)
-class Version:
+class Version(NamedTuple):
     """Decides which of two writes is newer: compared as a pair, both milliseconds of Clerk's clock."""
 
     source_updated_at: int
     observed_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Upsert:
+class Upsert(NamedTuple):
     """The entity looked like this: every mirrored column by its name in the table."""
 
     kind: Kind
@@ -41,8 +39,7 @@ class Upsert:
     content: Columns
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(NamedTuple):
     """The entity is gone, for good: ids are never reused."""
 
     kind: Kind
@@ -57,8 +54,7 @@ ReadKind = Literal["user", "organization", "membership"]
 """What is read from Clerk's Backend API. It does not say who accepted an invitation, so those are not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(NamedTuple):
     """What one event or API object means: its own change, and those that come along."""
 
     main: Change

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec import Struct
+
+from clerk_supabase.batch import as_json, element_of
 from clerk_supabase.changes import Changes, ReadKind, changes_of_object
 from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_pages import Item
@@ -14,13 +17,10 @@ from clerk_supabase.drift import Brake, Tally
 from clerk_supabase.errors import ChangeRefused, RunTakenOver, UnusableEvent
 from clerk_supabase.repairs import ClockMs, DirectRepairs, Repair, Repairs
 from clerk_supabase.runs import Begun, PlannedWindow, Runs
-from clerk_supabase.store import element_of
 from clerk_supabase.telemetry import logger
 
 # Of a page of 500. Repairing them one message after the other would take longer than applying the whole page at once.
 MOST_MESSAGES: Final = 100
-
-Element = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,15 @@ class Work:
             self.tell(Progress(kind, self._compared[kind], self.expected.get(kind)))
 
 
+class _Read(Struct, frozen=True, gc=False):
+    """An object of a page as the database takes it."""
+
+    id: str
+    elements: tuple[str, ...]
+    """JSON: the object and, where it is kept, its private metadata."""
+    has_content: bool = True
+
+
 class Comparison:
     """Compares the pages of one window."""
 
@@ -112,15 +121,15 @@ class Comparison:
         if odd:
             logger.error("Clerk listed what has no usable id", reasons=odd[:3], elements=len(odd))
         # What becomes of the page is counted when the next one is there: then its repairs are sent.
-        checkpoint = dict(self.tally)
+        request = self._request(since, until)
         if self._work.begun.run.versions_only:
-            differences = self._by_version(items, checkpoint, since, until)
-            filled = 0
+            differences = self._by_version(items, request)
+            filled: set[str] = set()
         else:
-            elements = [self._elements(item) for item in items]
-            filled = self._fill(elements) if self._is_bulk and self._can_fill else 0
-            differences = self._by_content(items, elements, checkpoint, since, until)
-        self._repair(items, differences, filled)
+            page = [self._read(item) for item in items]
+            filled = self._fill(page) if self._is_bulk and self._can_fill else set()
+            differences = self._by_content(items, page, filled, request)
+        self._repair(items, differences, len(filled))
         self._add("odd", len(odd))
         self._add("compared", len(items))
         as_of = self._work.begun.run.as_of
@@ -135,67 +144,67 @@ class Comparison:
 
     # Comparing
 
-    def _request(self, checkpoint: Tally, since: int | None, until: int | None) -> dict[str, object]:
+    def _request(self, since: int | None, until: int | None) -> dict[str, object]:
         return {
             "run": self._work.run_id,
             "lease": self._work.begun.lease,
             "number": self.window.number,
             "kind": self.window.kind,
-            "tally": checkpoint,
+            "tally": dict(self.tally),
             "since": since,
             "until": until,
         }
 
-    def _by_version(
-        self, items: Sequence[Item], checkpoint: Tally, since: int | None, until: int | None
-    ) -> Mapping[str, str]:
+    def _by_version(self, items: Sequence[Item], request: Mapping[str, object]) -> Mapping[str, str]:
         listed = {
-            # No id has a line break in it.
-            "ids": "\n".join([item.id for item in items]),
-            "versions": "\n".join(["" if item.updated_at is None else str(item.updated_at) for item in items]),
+            "ids": _lines(item.id for item in items),
+            "versions": _lines("" if item.updated_at is None else str(item.updated_at) for item in items),
             "observed_at": items[0].observed_at if items else 0,
         }
-        return self._asked(self._request(checkpoint, since, until) | listed)
+        return self._asked({**request, **listed})
 
     def _by_content(
-        self,
-        items: Sequence[Item],
-        elements: Sequence[list[Element]],
-        checkpoint: Tally,
-        since: int | None,
-        until: int | None,
+        self, items: Sequence[Item], page: Sequence[_Read], filled: set[str], request: Mapping[str, object]
     ) -> Mapping[str, str]:
-        request = self._request(checkpoint, since, until)
+        """Those who were filled only count as present."""
+        present = {"ids": _lines(filled)} if filled else {}
+        rest = [read for read in page if read.id not in filled]
         try:
-            return self._asked(request | {"page": [each for of_item in elements for each in of_item]})
+            return self._asked({**request, **present}, rest)
         except ChangeRefused:
-            differences = self._one_by_one(self._request(checkpoint, None, None), elements)
-        return {**self._by_version(items, checkpoint, since, until), **differences}
+            differences = self._one_by_one({**request, "since": None, "until": None}, rest)
+        return {**self._by_version(items, request), **differences}
 
-    def _one_by_one(self, request: Element, elements: Sequence[list[Element]]) -> dict[str, str]:
+    def _one_by_one(self, request: Mapping[str, object], page: Sequence[_Read]) -> dict[str, str]:
         """What Postgres refuses is found by halving, and compared by its version only; its neighbours as they are."""
         try:
-            return dict(self._asked(request | {"page": [each for of_item in elements for each in of_item]}))
+            return dict(self._asked(request, page))
         except ChangeRefused as refusal:
-            if len(elements) == 1:
-                logger.error("not compared", object_id=elements[0][0]["id"], reason=str(refusal))
-                self._add("unusable", 1)
+            if len(page) == 1:
+                self._note_unusable(page[0].id, refusal)
                 return {}
-        middle = len(elements) // 2
-        return {**self._one_by_one(request, elements[:middle]), **self._one_by_one(request, elements[middle:])}
+        middle = len(page) // 2
+        return {**self._one_by_one(request, page[:middle]), **self._one_by_one(request, page[middle:])}
 
-    def _asked(self, request: Element) -> Mapping[str, str]:
+    def _asked(self, request: Mapping[str, object], page: Sequence[_Read] = ()) -> Mapping[str, str]:
         """What differs, by id."""
-        differences, _ = self._runs.compare(request)
+        differences, _ = self._runs.compare(request, [element for read in page for element in read.elements])
         return {object_id: difference for _, object_id, difference, _ in differences}
 
-    def _elements(self, item: Item) -> list[Element]:
-        """The object and, where it is kept, its private metadata; only its id, if it cannot be read."""
+    def _read(self, item: Item) -> _Read:
+        """Written out at once: dicts by the thousand would be looked through by Python's collector again and again."""
         changes = self._changes(item)
         if changes is None:
-            return [{"kind": self.window.kind, "id": item.id}]
+            return _Read(item.id, (as_json({"kind": self.window.kind, "id": item.id}),), has_content=False)
         private = [each for each in changes.companions if each.kind == "private_metadata"]
-        return [element_of(change) for change in (changes.main, *private)]
+        written = [element_of(change) for change in (changes.main, *private)]
+        try:
+            return _Read(item.id, tuple([as_json(element) for element in written]))
+        except ChangeRefused as refusal:
+            self._note_unusable(item.id, refusal)
+        for element in written:
+            del element["content"]
+        return _Read(item.id, tuple([as_json(element) for element in written]), has_content=False)
 
     def _changes(self, item: Item) -> Changes | None:
         try:
@@ -207,26 +216,27 @@ class Comparison:
                 keep_private_metadata=self._work.settings.keep_private_metadata,
             )
         except UnusableEvent as error:
-            logger.error("not compared", object_id=item.id, reason=str(error))
-            self._add("unusable", 1)
+            self._note_unusable(item.id, error)
             return None
+
+    def _note_unusable(self, object_id: str, reason: Exception) -> None:
+        logger.error("not compared", object_id=object_id, reason=str(reason))
+        self._add("unusable", 1)
 
     # Repairing
 
-    def _fill(self, elements: list[list[Element]]) -> int:
-        """Writes whoever was never heard of, of whom only the id is left in `elements`. Returns how many."""
-        page = [each for of_item in elements for each in of_item if "content" in each]
+    def _fill(self, page: Sequence[_Read]) -> set[str]:
+        """Writes whoever was never heard of, and returns their ids."""
+        readable = [read for read in page if read.has_content]
+        if not readable:
+            return set()
         try:
-            known = self._runs.fill(self._work.run_id, page)
+            known = self._runs.fill(self._work.run_id, [element for read in readable for element in read.elements])
         except ChangeRefused:
-            return 0
-        filled = 0
-        for place, of_item in enumerate(elements):
-            if all("content" in each and (each["kind"], each["id"]) not in known for each in of_item):
-                elements[place] = [{"kind": each["kind"], "id": each["id"]} for each in of_item]
-                filled += 1
-        self._add("missing", filled)
-        self._add("repaired", filled)
+            return set()
+        filled = {read.id for read in readable} - {object_id for _, object_id in known}
+        self._add("missing", len(filled))
+        self._add("repaired", len(filled))
         return filled
 
     def _repair(self, items: Sequence[Item], differences: Mapping[str, str], filled: int) -> None:
@@ -262,3 +272,8 @@ class Comparison:
     def _add(self, name: str, number: int) -> None:
         if number:
             self.tally[name] = self.tally.get(name, 0) + number
+
+
+def _lines(values: Iterable[str]) -> str:
+    """No id has a line break in it."""
+    return "\n".join(values)

@@ -203,19 +203,25 @@ class Runs:
         """How many rows of each kind everybody may see; of users those created before that moment, if given."""
         return cast("Mapping[ReadKind, int]", self.store.call("count_rows", {"before": before}))
 
-    def compare(self, page: Mapping[str, object]) -> tuple[Sequence[tuple[str, str, str, str]], int]:
+    def compare(
+        self, request: Mapping[str, object], page: Sequence[str] = ()
+    ) -> tuple[Sequence[tuple[str, str, str, str]], int]:
         """Differences of a page, as kind, id, difference and action, and how many rows are extra.
 
-        See the function `compare` in sql/migrations. Raises ChangeRefused for content that Postgres does not take.
+        See the function `compare` in sql/migrations; `page`: elements as JSON. Raises ChangeRefused for content that
+        Postgres does not take.
         """
-        answer = self.store.call("compare", page)
+        answer = self.store.call("compare", request, page)
         if answer is None:
             raise RunTakenOver
         return [tuple(each) for each in answer["differences"]], answer["extra"]
 
-    def fill(self, run_id: int, page: Sequence[Mapping[str, object]]) -> set[tuple[str, str]]:
-        """Writes objects that were never heard of; returns kinds and ids of the others. Raises ChangeRefused."""
-        return {(kind, object_id) for kind, object_id in self.store.call("fill", {"run": run_id, "page": page})}
+    def fill(self, run_id: int, page: Sequence[str]) -> set[tuple[str, str]]:
+        """Writes objects that were never heard of, elements as JSON; returns kinds and ids of the others.
+
+        Raises ChangeRefused.
+        """
+        return {(kind, object_id) for kind, object_id in self.store.call("fill", {"run": run_id}, page)}
 
     def finish_window(self, run_id: int, lease: str, number: int, tally: Tally) -> None:
         """Every page of the window is compared, and its repairs are sent."""

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, Protocol, assert_never, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, Protocol, cast, get_args
 
 import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
-from pydantic_core import PydanticSerializationError, to_json
 
-from clerk_supabase.changes import Change, Changes, Delete, Delivery, Reconciled, SignedIn, Source, Upsert
-from clerk_supabase.envelope import ParkedEvent, storable
+from clerk_supabase.batch import as_json, element_of, provenance, rows_of, with_page
+from clerk_supabase.changes import Changes, Source
+from clerk_supabase.envelope import ParkedEvent
 from clerk_supabase.errors import (
     ChangeRefused,
     ClerkSupabaseError,
@@ -26,7 +24,6 @@ from clerk_supabase.errors import (
     DatabaseUnavailable,
     NotAllowed,
 )
-from clerk_supabase.events import subject_of
 
 if TYPE_CHECKING:
     from psycopg.abc import RV, PQGen
@@ -86,10 +83,6 @@ _CONNECTION_DEFAULTS = {
 WORKER_PATIENCE_SECONDS: Final = 20.0
 SESSION_PATIENCE_SECONDS: Final = 7.0
 
-# An index of Postgres takes at most 2,700 bytes; a character has up to four.
-_LONGEST_KEY = 255
-_LONGEST_REASON = 1000
-
 # Classes of SQLSTATE. https://www.postgresql.org/docs/current/errcodes-appendix.html
 _PASSES = {
     "08",  # connection
@@ -148,9 +141,12 @@ class Store:
         """Another store of the same database, with a connection of its own: for another thread."""
         return Store(self._url, self._ca_file, self._patience_seconds)
 
-    def call(self, function: Function, argument: object) -> Any:
-        """What a function of clerk_sync answers, as JSON. Raises Retryable and ChangeRefused."""
-        text = as_json(argument)
+    def call(self, function: Function, argument: Mapping[str, object], page: Sequence[str] = ()) -> Any:
+        """What a function of clerk_sync answers, as JSON. `page`: elements of the argument that are JSON already.
+
+        Raises Retryable and ChangeRefused.
+        """
+        text = with_page(as_json(argument), page) if page else as_json(argument)
         with _errors_translated():
             [(answer,)] = self._execute(text, _FUNCTIONS[function])
         return answer
@@ -176,7 +172,7 @@ class Store:
 
         Raises Retryable, and ChangeRefused when Postgres does not take them.
         """
-        rows = to_json([_as_row(event) for event in events]).decode()
+        rows = rows_of(events)
         with _errors_translated():
             self._execute(rows, _PARK)
 
@@ -218,8 +214,8 @@ class Store:
         positions: list[int] = []
         for changes, source in batch:
             positions.append(len(elements))
-            elements.append(element_of(changes.main) | _provenance(source))
-            elements += [element_of(companion) | _provenance(source, is_main=False) for companion in changes.companions]
+            elements.append(element_of(changes.main) | provenance(source))
+            elements += [element_of(companion) | provenance(source, is_main=False) for companion in changes.companions]
         batch_as_json = as_json(elements)
         with _errors_translated():
             try:
@@ -339,71 +335,6 @@ def _require_transaction(connection: psycopg.Connection) -> None:
     # After an error Postgres takes a commit and rolls back; after the transaction, nobody is held by any policy.
     if connection.info.transaction_status != pq.TransactionStatus.INTRANS:
         raise RuntimeError("the transaction of this user is over: ended by an error, or by a statement of its own")
-
-
-def as_json(value: object) -> str:
-    """Raises ChangeRefused when it cannot be written."""
-    try:
-        return to_json(value).decode()
-    except PydanticSerializationError as error:
-        raise ChangeRefused("not to be written as JSON: half a surrogate pair, or nested too deep") from error
-
-
-def element_of(change: Change) -> dict[str, object]:
-    """One element of the batch, by the field names of the type clerk_sync.change."""
-    match change:
-        case Upsert(kind, id, version, content):
-            return {
-                "kind": kind,
-                "id": id,
-                "source_updated_at": version.source_updated_at,
-                "observed_at": version.observed_at,
-                "content": content,
-            }
-        case Delete(kind, id, deleted_at):
-            return {"kind": kind, "id": id, "deleted_at": deleted_at}
-        case _:
-            assert_never(change)
-
-
-def _as_row(event: ParkedEvent) -> dict[str, object]:
-    """One element of the batch, by the columns of clerk_sync.parked_events."""
-    envelope = event.envelope
-    subject = subject_of(envelope.body)
-    return {
-        "svix_id": _key(envelope.svix_id),
-        "event_type": subject.event_type and storable(subject.event_type, _LONGEST_KEY),
-        "entity_id": subject.object_id and storable(subject.object_id, _LONGEST_KEY),
-        "user_id": subject.user_id and storable(subject.user_id, _LONGEST_KEY),
-        "reason_class": event.reason_class,
-        "reason": storable(event.reason, _LONGEST_REASON),
-        "attempts": envelope.attempts,
-        "received_at": envelope.received_at,
-        "body": base64.b64encode(envelope.body).decode(),
-    }
-
-
-def _key(svix_id: str) -> str:
-    """Svix's ids have some 30 characters; what was sent by hand may have any number, and must stay apart."""
-    if len(svix_id) <= _LONGEST_KEY:
-        return storable(svix_id, _LONGEST_KEY)
-    return f"{storable(svix_id, 100)}:{hashlib.sha256(svix_id.encode(errors='surrogatepass')).hexdigest()}"
-
-
-def _provenance(source: Source, *, is_main: bool = True) -> dict[str, object]:
-    """Where a change came from. Only a delivery's main change is recorded as the delivery."""
-    match source:
-        case None:
-            return {"cause": "operator"}
-        case Reconciled(name):
-            return {"cause": "reconcile", "svix_id": name}
-        case SignedIn(session_id):
-            return {"cause": "session", "svix_id": session_id}
-        case Delivery(svix_id, event_type, received_at):
-            cause: dict[str, object] = {"cause": "delivery", "svix_id": svix_id}
-            return cause | {"event_type": event_type, "received_at": received_at} if is_main else cause
-        case _:
-            assert_never(source)
 
 
 def _of_user(error: psycopg.Error) -> NotAllowed | None:

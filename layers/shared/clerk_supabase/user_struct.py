@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, cast
 import msgspec
 from msgspec import Meta, Struct
 
-from clerk_supabase.clerk_object import LAST_MILLISECOND, LONGEST_ID
+from clerk_supabase.clerk_object import LAST_MILLISECOND, LONGEST_ID, Columns
 from clerk_supabase.users import User
 
 _Id = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)]
@@ -78,9 +78,9 @@ class UserStruct(Struct, gc=False):
     locked: bool = False
     legal_accepted_at: _Milliseconds | None = None
 
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> Columns:
         """The row of public.users, as the lenient model makes it."""
-        return dict(User.columns(cast("User", self)))
+        return User.columns(cast("User", self))
 
 
 _DECODER: Final = msgspec.json.Decoder(UserStruct)

@@ -1,0 +1,94 @@
+"""Changes and parked events as the JSON that the functions of clerk_sync take. Pure."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import assert_never
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from clerk_supabase.changes import Change, Delete, Delivery, Reconciled, SignedIn, Source, Upsert
+from clerk_supabase.envelope import ParkedEvent, storable
+from clerk_supabase.errors import ChangeRefused
+from clerk_supabase.events import subject_of
+
+# An index of Postgres takes at most 2,700 bytes; a character has up to four.
+_LONGEST_KEY = 255
+_LONGEST_REASON = 1000
+
+
+def as_json(value: object) -> str:
+    """Raises ChangeRefused when it cannot be written."""
+    try:
+        return to_json(value).decode()
+    except PydanticSerializationError as error:
+        raise ChangeRefused("not to be written as JSON: half a surrogate pair, or nested too deep") from error
+
+
+def with_page(argument: str, page: Sequence[str]) -> str:
+    """A JSON object, not an empty one, to which elements that are JSON already are added as its page."""
+    return f'{argument[:-1]},"page":[{",".join(page)}]}}'
+
+
+def element_of(change: Change) -> dict[str, object]:
+    """One element of the batch, by the field names of the type clerk_sync.change."""
+    match change:
+        case Upsert(kind, id, version, content):
+            return {
+                "kind": kind,
+                "id": id,
+                "source_updated_at": version.source_updated_at,
+                "observed_at": version.observed_at,
+                "content": content,
+            }
+        case Delete(kind, id, deleted_at):
+            return {"kind": kind, "id": id, "deleted_at": deleted_at}
+        case _:
+            assert_never(change)
+
+
+def provenance(source: Source, *, is_main: bool = True) -> dict[str, object]:
+    """Where a change came from. Only a delivery's main change is recorded as the delivery."""
+    match source:
+        case None:
+            return {"cause": "operator"}
+        case Reconciled(name):
+            return {"cause": "reconcile", "svix_id": name}
+        case SignedIn(session_id):
+            return {"cause": "session", "svix_id": session_id}
+        case Delivery(svix_id, event_type, received_at):
+            cause: dict[str, object] = {"cause": "delivery", "svix_id": svix_id}
+            return cause | {"event_type": event_type, "received_at": received_at} if is_main else cause
+        case _:
+            assert_never(source)
+
+
+def rows_of(events: Iterable[ParkedEvent]) -> str:
+    """A batch of events to park."""
+    return to_json([_as_row(event) for event in events]).decode()
+
+
+def _as_row(event: ParkedEvent) -> dict[str, object]:
+    """One element of the batch, by the columns of clerk_sync.parked_events."""
+    envelope = event.envelope
+    subject = subject_of(envelope.body)
+    return {
+        "svix_id": _key(envelope.svix_id),
+        "event_type": subject.event_type and storable(subject.event_type, _LONGEST_KEY),
+        "entity_id": subject.object_id and storable(subject.object_id, _LONGEST_KEY),
+        "user_id": subject.user_id and storable(subject.user_id, _LONGEST_KEY),
+        "reason_class": event.reason_class,
+        "reason": storable(event.reason, _LONGEST_REASON),
+        "attempts": envelope.attempts,
+        "received_at": envelope.received_at,
+        "body": base64.b64encode(envelope.body).decode(),
+    }
+
+
+def _key(svix_id: str) -> str:
+    """Svix's ids have some 30 characters; what was sent by hand may have any number, and must stay apart."""
+    if len(svix_id) <= _LONGEST_KEY:
+        return storable(svix_id, _LONGEST_KEY)
+    return f"{storable(svix_id, 100)}:{hashlib.sha256(svix_id.encode(errors='surrogatepass')).hexdigest()}"
