@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 
 import click
 from rich.console import Console
@@ -16,6 +18,15 @@ from clerk_supabase_cli.simulation import simulate
 @click.option("--seed", default=None, type=int, help="Repeats the schedules of an earlier run.")
 @click.option("--first", default=0, show_default=True, help="Number of the first schedule.")
 def simulate_command(runs: int, seed: int | None, first: int) -> None:
-    """Try random schedules of webhooks against a Postgres of its own: do the tables always end the same?"""
-    if not simulate(find_root(), runs=runs, seed=seed, first=first, console=Console()):
+    """Try random schedules of webhooks against a Postgres of its own: do the tables always end the same?
+
+    Ctrl-C ends it early: it says what it has explored by then, and exits with 130.
+    """
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Also in the background of a script, where SIGINT is ignored from the start.
+        signal.signal(number, lambda *_: ended.set())
+    if not simulate(find_root(), runs=runs, seed=seed, first=first, console=Console(), ended=ended):
         sys.exit(1)
+    if ended.is_set():
+        sys.exit(130)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -29,6 +31,7 @@ _MOST_DIFFERENCES_SHOWN = 5
 _TEMPLATE = "template_migrated"
 # A world with reconcile takes as long as some hundred schedules.
 _SCHEDULES_PER_WORLD = 100
+_SECONDS_BETWEEN_LINES = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,37 +40,59 @@ class _Database:
     worker_url: str
 
 
-def simulate(root: Path, *, runs: int, seed: int | None, first: int, console: Console) -> bool:
-    """Tries `runs` schedules from number `first` on, prints what came of it; True when nothing ever differed."""
+def simulate(
+    root: Path, *, runs: int, seed: int | None, first: int, console: Console, ended: threading.Event | None = None
+) -> bool:
+    """Tries `runs` schedules from number `first` on, prints what came of it; True when nothing ever differed.
+
+    Once `ended` is set it begins nothing new, and prints what came of the rest.
+    """
     seed = SystemRandom().randrange(2**32) if seed is None else seed
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     # Workers reconnect often, and hashing passwords would be most of it.
     with (
         EmbeddedPostgres(settings={"scram_iterations": "1"}) as server,
-        Progress(*columns, console=console) as progress,
+        Progress(*columns, console=console, disable=not console.is_terminal) as progress,
     ):
-        task = progress.add_task("Schedules", total=runs)
         pairs = MigratedPairs(server, root)
+        show = _shower(progress, console, "Schedules", runs)
         report = explore_at_length(
             pairs.new_pair,
             schedules=runs,
             seed=seed,
             first=first,
-            progress=lambda report: progress.update(task, completed=report.schedules),
+            progress=lambda report: show(report.schedules),
+            ended=ended,
         )
         worlds = ceil(runs / _SCHEDULES_PER_WORLD)
-        reconciled = progress.add_task("Worlds with lost events", total=worlds)
+        show_worlds = _shower(progress, console, "Worlds with lost events", worlds)
         with pairs.new_pair() as (database, _):
             lost = explore_lost_events(
                 database,
                 worlds=worlds,
                 seed=seed,
                 first=first,
-                progress=lambda report: progress.update(reconciled, completed=report.worlds),
+                progress=lambda report: show_worlds(report.worlds),
+                ended=ended,
             )
     _print_lost_events(lost, seed, console)
     _print(report, seed, console)
     return not report.differences and report.deadlocks == 0 and not lost.differences
+
+
+def _shower(progress: Progress, console: Console, what: str, total: int) -> Callable[[int], None]:
+    """Shows how many are done: with a bar where there is a terminal, by a line a minute in a log."""
+    task = progress.add_task(what, total=total)
+    next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+
+    def show(done: int) -> None:
+        nonlocal next_line
+        progress.update(task, completed=done)
+        if not console.is_terminal and time.monotonic() >= next_line:
+            console.print(f"{what}: {done:,} of {total:,}")
+            next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
+
+    return show
 
 
 class MigratedPairs:

@@ -69,14 +69,15 @@ def explore_at_length(
     seed: int | str,
     first: int = 0,
     progress: Progress = lambda _: None,
+    ended: threading.Event | None = None,
 ) -> Report:
     """The same for any number of schedules: several searches at once, in ever new databases.
 
-    Stops soon after the first difference.
+    Stops soon after the first difference, or after somebody has set `ended`.
     """
     total = Report()
     counting = threading.Lock()
-    ended = threading.Event()
+    ended = threading.Event() if ended is None else ended
     started = time.monotonic()
 
     def search(numbers: range) -> None:
@@ -98,7 +99,7 @@ def explore_at_length(
         try:
             wait(tasks, return_when=FIRST_EXCEPTION)
         finally:
-            # Also at Ctrl-C: then the searches end with the round they are at.
+            # Whatever went wrong: then the searches end with the round they are at.
             ended.set()
     for task in tasks:
         task.result()
