@@ -28,6 +28,7 @@ WITH_A_REVISION = {
     "ClerkApiUrl",
     "ClerkFrontendApiUrl",
     "AwsEndpointUrl",
+    "Tracing",
     # Names a file of the layer, which makes a new version anyway.
     "DatabaseCaFile",
 }

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.infrastructure.conditions import TOPIC, chosen, names_that_exist
-from tests.infrastructure.template import FUNCTIONS, Resource, Template, alarms, properties
+from tests.infrastructure.template import FUNCTIONS, Resource, Template, alarms, parameters, properties
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -20,13 +20,19 @@ def test_a_function_has_a_log_group_that_forgets(function: str, template: Templa
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_is_traced_and_logs_json(function: str, template: Template) -> None:
-    assert template[function]["TracingConfig"] == {"Mode": "Active"}
+    assert template[function]["TracingConfig"] == {"Mode": {"Ref": "Tracing"}}
     assert template[function]["LoggingConfig"] == {"LogFormat": "JSON"}
 
 
-def test_the_api_is_traced_and_measured(template: Template) -> None:
+@pytest.mark.parametrize(("tracing", "is_traced"), [("Active", True), ("PassThrough", False)])
+def test_the_api_is_traced_unless_nothing_is(tracing: str, is_traced: bool, template: Template) -> None:
+    assert parameters(template)["Tracing"]["Default"] == "Active"
     stage = template.only("AWS::ApiGateway::Stage")
-    assert stage["TracingEnabled"] is True
+    assert chosen(template, stage["TracingEnabled"], {"Tracing": tracing}) is is_traced
+
+
+def test_the_api_is_measured(template: Template) -> None:
+    stage = template.only("AWS::ApiGateway::Stage")
     assert stage["MethodSettings"][0]["MetricsEnabled"] is True
 
 

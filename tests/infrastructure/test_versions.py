@@ -62,7 +62,8 @@ def test_both_flags_that_publish_a_layers_change_are_set(function: str, template
 def test_another_value_of_a_parameter_goes_live(function: str, template: Template, root: Path) -> None:
     version = template[version_of(template, function)]
     named = re.findall(r"\$\{(\w+)\}", version["Description"]["Fn::Sub"])
-    given = set(mentioned(template[function]["Environment"])) & set(parameters(template))
+    read = [template[function][name] for name in ("Environment", "TracingConfig")]
+    given = set(mentioned(read)) & set(parameters(template))
     assert named[0] == "Revision"
     # A version whose description changes and whose function does not cannot be published.
     assert set(named[1:]) <= given
