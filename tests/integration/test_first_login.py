@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -13,6 +11,7 @@ from psycopg.errors import InsufficientPrivilege, UniqueViolation
 from clerk_supabase.store import Store
 from tests.integration.databases import Connection, Database, acting_as, empty, rows, tables, value
 from tests.integration.histories import alone, delete, upsert
+from tests.integration.meanwhile import started, waiting
 from tests.integration.webhooks import deleted, membership
 from tests.polling import eventually
 
@@ -136,22 +135,6 @@ def test_a_login_and_the_first_webhook_at_the_same_moment_make_one_row(
         applying.join(timeout=20)
     assert rows(admin, "select clerk_id, first_name from public.users") == [("user_1", "Ada")]
     assert value(admin, "select (version).source_updated_at from clerk_sync.entities") == 3
-
-
-def started(act: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=act)
-    thread.start()
-    return thread
-
-
-def waiting(admin: Connection) -> int:
-    """How many sessions of this database wait for a lock."""
-    return int(
-        value(
-            admin,
-            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
-        )
-    )
 
 
 def test_rows_for_which_nobody_signed_in_are_not_asked_about_one_by_one(admin: Connection) -> None:

@@ -16,6 +16,8 @@ from psycopg.errors import InsufficientPrivilege, RestrictViolation
 from clerk_supabase.store import Store
 from tests.integration.databases import Connection, Database, Rows, acting_as, rows
 from tests.integration.histories import alone, delete, upsert
+from tests.integration.meanwhile import started, waiting
+from tests.polling import eventually
 
 DIFFERENCE = """
     with projection as (
@@ -100,6 +102,33 @@ def test_whatever_the_service_role_writes_to_users_the_public_side_follows(
             with suppress(*REFUSALS.get(kind, USUAL_REFUSALS)), connection.transaction():
                 connection.execute(statement, parameters)
             assert difference(connection) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("update public.users set deleted_at = null, username = 'ada'", "delete from public.users"),
+        ("delete from public.users", "update public.users set deleted_at = null, username = 'ada'"),
+        ("delete from public.users", "insert into public.users values ('user_1') on conflict do nothing"),
+        (
+            "update public.users set deleted_at = now()",
+            "insert into public.users as u values ('user_1') on conflict (clerk_id) do update set deleted_at = null",
+        ),
+    ],
+)
+@pytest.mark.parametrize("deleted_at", [None, "2020-01-01"], ids=["there", "hidden"])
+def test_two_who_write_at_the_same_moment_leave_the_projection(
+    first: LiteralString, second: LiteralString, deleted_at: str | None, database: Database, admin: Connection
+) -> None:
+    admin.execute("insert into public.users (clerk_id, deleted_at) values ('user_1', %s)", [deleted_at])
+    with database.connect() as one, database.connect() as other:
+        with one.transaction():
+            one.execute(first)
+            writing = started(lambda: other.execute(second))
+            eventually(lambda: waiting(admin), lambda number: number == 1)
+        writing.join(timeout=20)
+        assert not writing.is_alive()
+    assert difference(admin) == []
 
 
 def test_the_service_role_cannot_write_to_the_public_side_itself(connection: Connection) -> None:
