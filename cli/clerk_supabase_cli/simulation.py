@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,11 +40,17 @@ class _Database:
 
 
 def simulate(
-    root: Path, *, runs: int, seed: int | None, first: int, console: Console, ended: threading.Event | None = None
+    root: Path,
+    *,
+    runs: int,
+    seed: int | None,
+    first: int,
+    console: Console,
+    is_ended: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Tries `runs` schedules from number `first` on, prints what came of it; True when nothing ever differed.
 
-    Once `ended` is set it begins nothing new, and prints what came of the rest.
+    Once `is_ended` says so it begins nothing new, and prints what came of the rest.
     """
     seed = SystemRandom().randrange(2**32) if seed is None else seed
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
@@ -62,7 +67,7 @@ def simulate(
             seed=seed,
             first=first,
             progress=lambda report: show(report.schedules),
-            ended=ended,
+            is_ended=is_ended,
         )
         worlds = ceil(runs / _SCHEDULES_PER_WORLD)
         show_worlds = _shower(progress, console, "Worlds with lost events", worlds)
@@ -73,7 +78,7 @@ def simulate(
                 seed=seed,
                 first=first,
                 progress=lambda report: show_worlds(report.worlds),
-                ended=ended,
+                is_ended=is_ended,
             )
     _print_lost_events(lost, seed, console)
     _print(report, seed, console)

@@ -55,7 +55,7 @@ def explore(
     total = Report()
     started = time.monotonic()
     with silent_telemetry():
-        for report in _rounds((tried, reference), range(first, first + schedules), seed, threading.Event()):
+        for report in _rounds((tried, reference), range(first, first + schedules), seed, lambda: False):
             total.add(report)
             total.seconds = time.monotonic() - started
             progress(total)
@@ -69,28 +69,31 @@ def explore_at_length(
     seed: int | str,
     first: int = 0,
     progress: Progress = lambda _: None,
-    ended: threading.Event | None = None,
+    is_ended: Callable[[], bool] = lambda: False,
 ) -> Report:
     """The same for any number of schedules: several searches at once, in ever new databases.
 
-    Stops soon after the first difference, or after somebody has set `ended`.
+    Stops soon after the first difference, or once `is_ended` says so.
     """
     total = Report()
     counting = threading.Lock()
-    ended = threading.Event() if ended is None else ended
+    stopped = threading.Event()
     started = time.monotonic()
 
+    def is_over() -> bool:
+        return stopped.is_set() or is_ended()
+
     def search(numbers: range) -> None:
-        if ended.is_set():
+        if is_over():
             return
         with new_pair() as pair:
-            for report in _rounds(pair, numbers, seed, ended):
+            for report in _rounds(pair, numbers, seed, is_over):
                 with counting:
                     total.add(report)
                     total.seconds = time.monotonic() - started
                     progress(total)
                 if report.differences:
-                    ended.set()
+                    stopped.set()
 
     rounds = min(_MOST_ROUNDS, ceil(schedules / _SEARCHES / AT_ONCE))
     stretches = list(_parts(range(first, first + schedules), rounds * AT_ONCE))
@@ -100,13 +103,13 @@ def explore_at_length(
             wait(tasks, return_when=FIRST_EXCEPTION)
         finally:
             # Whatever went wrong: then the searches end with the round they are at.
-            ended.set()
+            stopped.set()
     for task in tasks:
         task.result()
     return total
 
 
-def _rounds(pair: Pair, numbers: range, seed: int | str, ended: threading.Event) -> Iterator[Report]:
+def _rounds(pair: Pair, numbers: range, seed: int | str, is_over: Callable[[], bool]) -> Iterator[Report]:
     """A report for every round, up to the first that differs; then one about the deadlocks of all."""
     tried, reference = pair
     deadlocks_before = count_deadlocks(tried)
@@ -119,7 +122,7 @@ def _rounds(pair: Pair, numbers: range, seed: int | str, ended: threading.Event)
                 report.failed_from = numbers_of_round.start
                 report.smallest = _smallest(experiment, round_, report.differences)
             yield report
-            if report.differences or ended.is_set():
+            if report.differences or is_over():
                 break
     yield Report(deadlocks=count_deadlocks(tried) - deadlocks_before)
 

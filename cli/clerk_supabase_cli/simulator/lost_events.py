@@ -77,18 +77,18 @@ def explore_lost_events(
     seed: int | str,
     first: int = 0,
     progress: Callable[[LostEventsReport], object] = lambda _: None,
-    ended: threading.Event | None = None,
+    is_ended: Callable[[], bool] = lambda: False,
 ) -> LostEventsReport:
     """Tries the worlds from number `first` on, one after the other. Stops at the first that ends wrong.
 
-    Stops before the next one when somebody has set `ended`.
+    Stops before the next one, too, once `is_ended` says so.
     Whatever is in the database is deleted.
     """
     report = LostEventsReport()
     started = time.monotonic()
     with silent_telemetry():
         for number in range(first, first + worlds):
-            if ended is not None and ended.is_set():
+            if is_ended():
                 break
             _Experiment(database, Random(f"{seed} {number}"), number, report).run()  # noqa: S311 - to be repeated, not to be secret
             report.worlds += 1
