@@ -60,7 +60,7 @@ def simulate(
         Progress(*columns, console=console, disable=not console.is_terminal) as progress,
     ):
         pairs = MigratedPairs(server, root)
-        show = _shower(progress, console, "Schedules", runs)
+        show = _counter(progress, console, "Schedules", runs)
         report = explore_at_length(
             pairs.new_pair,
             schedules=runs,
@@ -70,7 +70,7 @@ def simulate(
             is_ended=is_ended,
         )
         worlds = ceil(runs / _SCHEDULES_PER_WORLD)
-        show_worlds = _shower(progress, console, "Worlds with lost events", worlds)
+        show_worlds = _counter(progress, console, "Worlds with lost events", worlds)
         with pairs.new_pair() as (database, _):
             lost = explore_lost_events(
                 database,
@@ -85,7 +85,7 @@ def simulate(
     return not report.differences and report.deadlocks == 0 and not lost.differences
 
 
-def _shower(progress: Progress, console: Console, what: str, total: int) -> Callable[[int], None]:
+def _counter(progress: Progress, console: Console, what: str, total: int) -> Callable[[int], None]:
     """Shows how many are done: with a bar where there is a terminal, by a line a minute in a log."""
     task = progress.add_task(what, total=total)
     next_line = time.monotonic() + _SECONDS_BETWEEN_LINES

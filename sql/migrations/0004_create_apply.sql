@@ -380,23 +380,6 @@ begin
     execute (
         select format(
             $template$
-            create or replace function clerk_sync.fill_rows(target text, page jsonb, added clerk_sync.change[])
-            returns void
-            language plpgsql
-            set search_path = ''
-            as $body$
-            begin
-                case target %s end case;
-            end
-            $body$
-            $template$,
-            string_agg(format('when %L then perform clerk_sync.%I(page, added);', kind, 'fill_' || kind), ' ')
-        )
-        from clerk_sync.kinds as k where k.parents = '{}'
-    );
-    execute (
-        select format(
-            $template$
             create or replace function clerk_sync.hide_rows(deleted clerk_sync.change[])
             returns void
             language plpgsql
@@ -412,7 +395,6 @@ begin
         from clerk_sync.kinds
     );
     revoke all on function clerk_sync.write_rows(text, jsonb, clerk_sync.change[]) from public;
-    revoke all on function clerk_sync.fill_rows(text, jsonb, clerk_sync.change[]) from public;
     revoke all on function clerk_sync.hide_rows(clerk_sync.change[]) from public;
 end
 $register$;

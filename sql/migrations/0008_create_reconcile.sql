@@ -557,7 +557,7 @@ begin
         select k.kind from clerk_sync.kinds as k
         where k.kind in (select a.kind from unnest(added) as a) order by k.write_order
     loop
-        perform clerk_sync.fill_rows(target, page, added);
+        execute format('select clerk_sync.%I($1, $2)', 'fill_' || target) using page, added;
     end loop;
     return known;
 end

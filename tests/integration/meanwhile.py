@@ -9,6 +9,7 @@ from tests.integration.databases import Connection, value
 
 
 def started(act: Callable[[], object]) -> threading.Thread:
+    """A thread that does it meanwhile."""
     thread = threading.Thread(target=act)
     thread.start()
     return thread

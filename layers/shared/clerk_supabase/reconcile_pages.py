@@ -192,7 +192,8 @@ class Comparison:
         return {object_id: difference for _, object_id, difference, _ in differences}
 
     def _read(self, item: Item) -> _Read:
-        """Written out at once: dicts by the thousand would be looked through by Python's collector again and again."""
+        """Without content, what cannot be read has its id only, what cannot be written its version too."""
+        # Written at once: dicts by the thousand would be looked through by Python's collector again and again.
         changes = self._changes(item)
         if changes is None:
             return _Read(item.id, (as_json({"kind": self.window.kind, "id": item.id}),), has_content=False)
@@ -275,5 +276,5 @@ class Comparison:
 
 
 def _lines(values: Iterable[str]) -> str:
-    """No id has a line break in it."""
+    """A value on each line: neither an id nor a version has a line break in it."""
     return "\n".join(values)
