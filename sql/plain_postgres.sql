@@ -29,7 +29,7 @@ create or replace function auth.jwt()
 returns jsonb
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select nullif(current_setting('request.jwt.claims', true), '')::jsonb
 $$;

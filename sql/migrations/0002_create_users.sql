@@ -12,7 +12,7 @@ returns jsonb
 language plpgsql
 stable
 parallel restricted
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     given constant text := current_setting('request.jwt.claims', true);
@@ -40,7 +40,7 @@ returns text
 language plpgsql
 stable
 parallel restricted
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     claims constant jsonb := public.requesting_claims();
@@ -65,7 +65,7 @@ returns text
 language plpgsql
 stable
 parallel restricted
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     claims constant jsonb := public.requesting_claims();
@@ -91,7 +91,7 @@ returns text
 language plpgsql
 stable
 parallel restricted
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     claims constant jsonb := public.requesting_claims();
@@ -115,7 +115,7 @@ returns text[]
 language plpgsql
 stable
 parallel restricted
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     claims constant jsonb := public.requesting_claims();
@@ -203,7 +203,7 @@ returns boolean
 language sql
 stable
 parallel restricted
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(permission = any(public.requesting_permissions()), false)
 $$;
@@ -284,7 +284,7 @@ create function clerk_sync.project_users_public()
 returns trigger
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     if tg_op = 'TRUNCATE' then
@@ -344,7 +344,7 @@ for each statement execute function clerk_sync.project_users_public();
 create function clerk_sync.refuse_new_key()
 returns trigger
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     raise restrict_violation using message = 'clerk_id names the user for good: Clerk never changes it';

@@ -36,7 +36,7 @@ create function clerk_sync.record_changes()
 returns trigger
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_nestloop = off
 as $$
 #variable_conflict use_variable

@@ -117,7 +117,7 @@ create function clerk_sync.register(
 )
 returns void
 language plpgsql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $register$
 declare
     own_columns constant name[] := key_column || mirrored_columns || array['deleted_at']::name[]
@@ -155,7 +155,7 @@ begin
             create or replace function clerk_sync.%1$I(batch jsonb, winners clerk_sync.change[])
             returns setof clerk_sync.written
             language plpgsql
-            set search_path = ''
+            set search_path = pg_catalog, pg_temp
             as $body$
             #variable_conflict use_variable
             declare
@@ -216,7 +216,7 @@ begin
                 create or replace function clerk_sync.%1$I(page jsonb, added clerk_sync.change[])
                 returns void
                 language plpgsql
-                set search_path = ''
+                set search_path = pg_catalog, pg_temp
                 as $body$
                 #variable_conflict use_variable
                 begin
@@ -250,7 +250,7 @@ begin
             returns setof clerk_sync.difference
             language plpgsql
             stable
-            set search_path = ''
+            set search_path = pg_catalog, pg_temp
             as $body$
             begin
             return query
@@ -296,7 +296,7 @@ begin
             create or replace function clerk_sync.%1$I(deleted clerk_sync.change[])
             returns void
             language plpgsql
-            set search_path = ''
+            set search_path = pg_catalog, pg_temp
             as $body$
             #variable_conflict use_variable
             declare
@@ -363,7 +363,7 @@ begin
             create or replace function clerk_sync.write_rows(target text, batch jsonb, winners clerk_sync.change[])
             returns setof clerk_sync.written
             language plpgsql
-            set search_path = ''
+            set search_path = pg_catalog, pg_temp
             as $body$
             begin
                 case target %s end case;
@@ -383,7 +383,7 @@ begin
             create or replace function clerk_sync.hide_rows(deleted clerk_sync.change[])
             returns void
             language plpgsql
-            set search_path = ''
+            set search_path = pg_catalog, pg_temp
             as $body$
             begin
                 %s
@@ -408,7 +408,7 @@ create function clerk_sync.apply(batch jsonb)
 returns table ("position" integer, outcome text)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 as $$
 declare

@@ -46,7 +46,7 @@ create function clerk_sync.park(batch jsonb)
 returns void
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     -- Against a delete of the user that is on its way: one of the two sees what the other did.
@@ -91,7 +91,7 @@ create function clerk_sync.scrub_parked_events()
 returns trigger
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     lock table clerk_sync.parked_events in row exclusive mode;
@@ -109,7 +109,7 @@ execute function clerk_sync.scrub_parked_events();
 create function clerk_sync.takes_writes()
 returns boolean
 language sql
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select current_setting('transaction_read_only') = 'off'
 $$;

@@ -5,7 +5,7 @@ create function clerk_sync.prune(keep_deliveries interval, keep_audit_log interv
 returns table (deliveries bigint, audit_entries bigint, parked_events bigint)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     deliveries_until constant timestamptz := now() - keep_deliveries;
@@ -33,7 +33,7 @@ create function clerk_sync.purge(hold_back interval, how text, at_most integer d
 returns table (kind text, outcome text, constraint_name text, purged bigint)
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     hidden_until constant timestamptz := now() - hold_back;

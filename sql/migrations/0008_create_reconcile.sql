@@ -130,7 +130,7 @@ create function clerk_sync.begin_run(request jsonb)
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     leased_until constant timestamptz := clock_timestamp()
@@ -205,7 +205,7 @@ create function clerk_sync.renew_lease(request jsonb)
 returns jsonb
 language sql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     with renewed as (
         update clerk_sync.reconcile_runs as r
@@ -222,7 +222,7 @@ create function clerk_sync.plan_run(request jsonb)
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 begin
     update clerk_sync.reconcile_runs as r set expected = r.expected || (request -> 'expected')
@@ -244,7 +244,7 @@ returns jsonb
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(
         jsonb_agg(
@@ -269,7 +269,7 @@ returns jsonb
 language plpgsql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
 set enable_sort = off
@@ -315,7 +315,7 @@ returns jsonb
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select jsonb_build_object(
         'user', (
@@ -340,7 +340,7 @@ create function clerk_sync.compare(request jsonb)
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 -- Planned once, and by the indexes: also on tables that were empty a moment ago.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
@@ -501,7 +501,7 @@ create function clerk_sync.fill(request jsonb)
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 -- As in compare(): a plan made for empty tables has to do for full ones.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
@@ -569,7 +569,7 @@ create function clerk_sync.finish_window(request jsonb)
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     run clerk_sync.reconcile_runs;
@@ -596,7 +596,7 @@ create function clerk_sync.find_unseen(request jsonb)
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     target constant text := request ->> 'kind';
@@ -637,7 +637,7 @@ returns jsonb
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(
         jsonb_agg(jsonb_build_array(f.entity_id, m.clerk_user_id, m.clerk_org_id) order by f.entity_id), '[]'
@@ -658,7 +658,7 @@ create function clerk_sync.settle_findings(request jsonb)
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     run constant bigint := request ->> 'run';
@@ -685,7 +685,7 @@ create function clerk_sync.count_findings(run bigint)
 returns jsonb
 language sql
 stable
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(jsonb_object_agg(of_kind.kind, of_kind.counts), '{}')
     from (
@@ -714,7 +714,7 @@ create function clerk_sync.end_run(request jsonb)
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     run clerk_sync.reconcile_runs;
@@ -747,7 +747,7 @@ returns jsonb
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(jsonb_agg(to_jsonb(newest) - 'lease' || jsonb_build_object(
         'findings', (select count(*) from clerk_sync.reconcile_findings as f where f.run_id = newest.run_id)
@@ -763,7 +763,7 @@ returns jsonb
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select jsonb_build_object(
         'run', to_jsonb(r) - 'lease',
@@ -807,7 +807,7 @@ returns jsonb
 language sql
 stable
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     select jsonb_build_object(
         'instance_id', (select i.instance_id from clerk_sync.instance as i),
@@ -826,7 +826,7 @@ create function clerk_sync.undo_run(request jsonb)
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     lifted clerk_sync.change[];
@@ -921,7 +921,7 @@ create function clerk_sync.keep_house(request jsonb)
 returns jsonb
 language plpgsql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
 declare
     purged jsonb;

@@ -110,7 +110,7 @@ select tap.none(
     $$
     select p.oid::regprocedure from pg_proc as p
     where p.pronamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
-    and not coalesce(p.proconfig, '{}') && array['search_path=""']
+    and not coalesce(p.proconfig, '{}') && array['search_path=pg_catalog, pg_temp']
     $$,
     '0011 every function pins its search path'
 );

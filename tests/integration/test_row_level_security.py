@@ -180,7 +180,7 @@ def test_every_function_pins_its_search_path(people: Connection) -> None:
         """
         select p.oid::regprocedure::text from pg_proc as p inner join pg_namespace as n on n.oid = p.pronamespace
         where n.nspname in ('public', 'clerk_sync', 'auth')
-        and not coalesce(p.proconfig @> array['search_path=""'], false)
+        and not coalesce(p.proconfig @> array['search_path=pg_catalog, pg_temp'], false)
         """,
     )
     assert unpinned == []

@@ -8,7 +8,7 @@ create function clerk_sync.record_canary(request jsonb)
 returns jsonb
 language sql
 security definer
-set search_path = ''
+set search_path = pg_catalog, pg_temp
 as $$
     with recorded as (
         insert into clerk_sync.deliveries (occurred_at, received_at, svix_id, event_type, entity_id, outcome)
@@ -27,4 +27,4 @@ $$;
 revoke all on all functions in schema clerk_sync from public;
 grant execute on function clerk_sync.record_canary(jsonb) to clerk_sync_worker;
 
-insert into clerk_sync.migrations (name) values ('0011_create_canary');
+insert into clerk_sync.migrations (name) values ('0012_create_canary');

@@ -25,4 +25,4 @@ grant execute on function clerk_sync.apply(jsonb) to clerk_sync_session;
 -- every other sees nothing.
 grant authenticated to clerk_sync_session;
 
-insert into clerk_sync.migrations (name) values ('0010_create_session_role');
+insert into clerk_sync.migrations (name) values ('0011_create_session_role');
