@@ -23,6 +23,7 @@ ADVICE: Final[Mapping[Refusal, str]] = MappingProxyType(
         Refusal.CRITICAL_HEADER: "Clerk sends no such tokens; find out who made this one",
         Refusal.TEMPLATE: "call `session.getToken()` without `{ template: ... }`",
         Refusal.MACHINE: "row-level security is about users; machines use a role of their own",
+        Refusal.CATEGORY: "call `session.getToken()` without arguments; Clerk signs other things with the same key",
         Refusal.UNKNOWN_KEY: "token and key are of different Clerk instances (development and production?)",
         Refusal.SIGNATURE: "the token was changed, or signed by another Clerk instance or with another secret",
         Refusal.VERSION: "a newer version of this project may know it",

@@ -12,11 +12,25 @@ from hypothesis import strategies as st
 from clerk_supabase.errors import TokenRefused
 from clerk_supabase.tokens import LegacyVerifier, SessionVerifier
 from clerk_supabase_cli.token_mint import Mint, legacy_token
-from tests.unit.tokens import ACME, ADA, ISSUER, KEY, MINT, NOW, SECRET, Verify, keys, verifier
+from tests.unit.tokens import (
+    ACME,
+    ADA,
+    ISSUER,
+    KEY,
+    MINT,
+    NOW,
+    SECRET,
+    Verify,
+    assembled,
+    keys,
+    signed_by_key,
+    verifier,
+)
 
 GOOD: Final = Mint(KEY, ISSUER).session(ADA, ACME, lifetime=10**6)
 GOOD_LEGACY: Final = legacy_token(ADA, ACME, secret=SECRET, lifetime=10**6)
 CHARACTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=+/ \n\u0435\U0001f600"
+ORIGIN: Final = "https://app.example.test"
 everything: Final = (SessionVerifier(ISSUER, keys(KEY)), LegacyVerifier(SECRET))
 
 
@@ -82,6 +96,52 @@ def test_any_header_is_understood_or_refused(changes: dict[str, Any]) -> None:
     token = KEY.sign(MINT.payload(ADA), **changes)
     if is_accepted(verifier().verify, token):
         assert library_accepts(token)
+
+
+CATEGORIES: Final = st.from_regex(r"cl_[BI]7d4PD[0-9]{3}(AAA|III)", fullmatch=True) | json_values
+
+
+@given(CATEGORIES)
+def test_a_category_that_is_not_of_session_tokens_is_refused(category: object) -> None:
+    token = assembled({"alg": "RS256", "cat": category}, signed_by_key)
+    assert is_accepted(verifier().verify, token) == (category in ("cl_B7d4PD111AAA", "cl_I7d4PD111III"))
+
+
+def clerks_library_accepts(said: dict[str, Any]) -> bool:
+    """What @clerk/backend 3.25.0 says of claims at NOW, for an app that allows one origin.
+
+    https://github.com/clerk/javascript, packages/backend/src/jwt/assertions.ts: there, null is not the same as missing.
+    """
+
+    def is_number(name: str) -> bool:
+        return isinstance(said[name], int | float) and not isinstance(said[name], bool)
+
+    return (
+        isinstance(said.get("sub"), str)
+        and said.get("azp") == ORIGIN
+        and ("exp" in said and is_number("exp") and int(said["exp"]) > NOW - 5)
+        and ("nbf" not in said or (is_number("nbf") and int(said["nbf"]) <= NOW + 5))
+        and ("iat" not in said or (is_number("iat") and int(said["iat"]) <= NOW + 5))
+        and said.get("sts") != "pending"
+    )
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(CLAIM_NAMES),
+        st.sampled_from([None, "", 0, False, [], {}, NOW, NOW + 60, NOW - 60]) | json_values,
+        max_size=3,
+    ),
+    st.sets(st.sampled_from(CLAIM_NAMES), max_size=2),
+    st.sampled_from([1, 2]),
+)
+def test_claims_that_clerks_own_library_refuses_are_refused(
+    changes: dict[str, Any], missing: set[str], version: int
+) -> None:
+    said = MINT.payload(ADA, ACME, version=version, azp=ORIGIN) | changes
+    said = {name: value for name, value in said.items() if name not in missing}
+    if is_accepted(verifier(authorized_parties=[ORIGIN]).verify, KEY.sign(said)):
+        assert clerks_library_accepts(said)
 
 
 @given(st.sampled_from([GOOD, GOOD[:-1], GOOD + "=", GOOD.replace(".", "..", 1)]) | st.text(CHARACTERS, max_size=60))

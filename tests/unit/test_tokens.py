@@ -21,7 +21,21 @@ from clerk_supabase.tokens import MAX_TOKEN_LENGTH, LegacyVerifier, SessionVerif
 from clerk_supabase_cli.token_mint import Mint, SigningKey, legacy_token
 from tests.clock import Clock
 from tests.unit.test_signature import modules_loaded_by
-from tests.unit.tokens import ACME, ADA, ISSUER, KEY, MINT, NOW, OTHER_KEY, SECRET, assembled, keys, refusal, verifier
+from tests.unit.tokens import (
+    ACME,
+    ADA,
+    ISSUER,
+    KEY,
+    MINT,
+    NOW,
+    OTHER_KEY,
+    SECRET,
+    assembled,
+    keys,
+    refusal,
+    signed_by_key,
+    verifier,
+)
 
 NAMELESS_KEY: Final = SigningKey(OTHER_KEY.private, "ins_2Somebody")
 
@@ -137,6 +151,9 @@ SESSION_REFUSALS: Final[list[tuple[str, str, Refusal]]] = [
     ("template category", KEY.sign(MINT.payload(ADA), cat="cl_B7d4PD222AAA"), Refusal.TEMPLATE),
     ("machine category", KEY.sign(MINT.payload(ADA), cat="cl_B7d4PD333AAA"), Refusal.MACHINE),
     ("machine subject", payload(sub="mch_2Robot"), Refusal.MACHINE),
+    ("exp null", KEY.sign(MINT.payload(ADA) | {"exp": None}), Refusal.CLAIM_MALFORMED),
+    ("iat null", KEY.sign(MINT.payload(ADA) | {"iat": None}), Refusal.CLAIM_MALFORMED),
+    ("nbf null", KEY.sign(MINT.payload(ADA) | {"nbf": None}), Refusal.CLAIM_MALFORMED),
     ("somebody else's key", OTHER_KEY.sign(MINT.payload(ADA)), Refusal.SIGNATURE),
     ("unknown kid", NAMELESS_KEY.sign(MINT.payload(ADA)), Refusal.UNKNOWN_KEY),
     ("unknown kid, right key", KEY.sign(MINT.payload(ADA), kid="ins_2Other"), Refusal.UNKNOWN_KEY),
@@ -219,6 +236,37 @@ def test_a_token_signed_with_the_public_key_as_a_secret_is_refused(form: str) ->
     token = assembled({"alg": "HS256"}, lambda signing: hmac.digest(secret, signing, hashlib.sha256))
     assert refusal(verifier().verify, token) is Refusal.ALGORITHM
     assert refusal(SessionVerifier(ISSUER, keys_in_pem(KEY.public_pem)).verify, token) is Refusal.ALGORITHM
+
+
+@pytest.mark.parametrize("category", ["cl_B7d4PD111AAA", "cl_I7d4PD111III"])
+def test_a_category_of_session_tokens_is_accepted(category: str) -> None:
+    assert verifier().verify(KEY.sign(MINT.payload(ADA), cat=category)).user_id == ADA
+
+
+def test_a_token_from_before_the_categories_is_accepted() -> None:
+    assert verifier().verify(KEY.sign(MINT.payload(ADA), cat=None)).user_id == ADA
+
+
+@pytest.mark.parametrize(
+    "category",
+    [
+        *("cl_B7d4PD444AAA", "cl_B7d4PD555AAA", "cl_I7d4PD222III", "cl_I7d4PD111AAA", "cl_B7d4PD111III"),
+        *(
+            "CL_B7D4PD111AAA",
+            " cl_B7d4PD111AAA",
+            "cl_B7d4PD111AAA\n",
+            "cl_B7d4PD111",
+            "",
+            "111AAA",
+            "x222AAA",
+            "x333AAA",
+        ),
+        *(None, 0, 1, True, False, [], ["cl_B7d4PD111AAA"], {}, {"cl_B7d4PD111AAA": 1}),
+    ],
+)
+def test_any_other_category_is_refused(category: object) -> None:
+    token = assembled({"alg": "RS256", "cat": category}, signed_by_key)
+    assert refusal(verifier().verify, token) is Refusal.CATEGORY
 
 
 def test_the_signature_comes_before_the_claims() -> None:

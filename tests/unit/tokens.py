@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import jwt
 import pytest
+from jwt.algorithms import RSAAlgorithm
 
 from clerk_supabase.claims import Claims, Organization
 from clerk_supabase.errors import Refusal, TokenRefused
@@ -51,3 +52,8 @@ def assembled(header: Mapping[str, Any], signature: bytes | Callable[[bytes], by
     signing = b".".join(map(jwt.utils.base64url_encode, (json.dumps(full).encode(), data)))
     made = signature if isinstance(signature, bytes) else signature(signing)
     return (signing + b"." + jwt.utils.base64url_encode(made)).decode()
+
+
+def signed_by_key(signing: bytes) -> bytes:
+    """The signature of KEY, for a header or claims that the mint does not make."""
+    return RSAAlgorithm(RSAAlgorithm.SHA256).sign(signing, KEY.private)

@@ -222,9 +222,10 @@ def _texts(value: object, name: str) -> tuple[str, ...]:
 
 
 def _time(said: Mapping[str, Any], name: str) -> int | None:
-    value = said.get(name)
-    if value is None:
+    """`None` only when it is missing: null is no time, and must not pass for one that was never set."""
+    if name not in said:
         return None
+    value = said[name]
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < _LATEST_TIME:
         raise _malformed(name)
     return int(value)

@@ -98,6 +98,7 @@ class Refusal(StrEnum):
     CRITICAL_HEADER = "critical_header"
     TEMPLATE = "template"
     MACHINE = "machine"
+    CATEGORY = "category"
     UNKNOWN_KEY = "unknown_key"
     SIGNATURE = "signature"
     VERSION = "version"

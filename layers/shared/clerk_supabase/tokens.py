@@ -37,9 +37,12 @@ _HS256: Final = HMACAlgorithm(HMACAlgorithm.SHA256)
 _RSA_BITS: Final = range(2048, 8193)
 _SHORTEST_SECRET: Final = 32
 _MOST_KEYS: Final = 16
-# How the header's `cat` ends in tokens that Clerk signs with the same key for other purposes.
-_TEMPLATE_CATEGORY: Final = "222AAA"
-_MACHINE_CATEGORY: Final = "333AAA"
+# Values of the header `cat`, by which Clerk tells apart what it signs with one key. Instances that do not tell their
+# tokens apart mark each with the second; tokens from before the categories have no `cat`.
+# https://github.com/clerk/javascript, packages/backend/src/tokens/jwtCategories.ts
+_SESSION_CATEGORIES: Final = ("cl_B7d4PD111AAA", "cl_I7d4PD111III")
+_TEMPLATE_CATEGORY: Final = "cl_B7d4PD222AAA"
+_MACHINE_CATEGORY: Final = "cl_B7d4PD333AAA"
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,11 +274,13 @@ def _require_kind(header: dict[str, Any], algorithm: str) -> None:
 
 
 def _refuse_other_categories(header: dict[str, Any]) -> None:
-    category = str(header.get("cat", ""))
-    if category.endswith(_TEMPLATE_CATEGORY):
+    if "cat" not in header or header["cat"] in _SESSION_CATEGORIES:
+        return
+    if header["cat"] == _TEMPLATE_CATEGORY:
         raise TokenRefused(Refusal.TEMPLATE, "the token comes from a JWT template, not from a session")
-    if category.endswith(_MACHINE_CATEGORY):
+    if header["cat"] == _MACHINE_CATEGORY:
         raise TokenRefused(Refusal.MACHINE, "the token belongs to a machine, not to a user")
+    raise TokenRefused(Refusal.CATEGORY, "the header's cat is not that of a session token")
 
 
 def _is_signed_by(keys: KeySet, kid: object, compact: Compact) -> bool:
