@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pytest
 
@@ -22,6 +22,7 @@ from clerk_supabase_cli.clerk_api.faults import Fault, answering
 from clerk_supabase_cli.clerk_api.server import ClerkApi
 from clerk_supabase_cli.frontend_api import FrontendApi
 from clerk_supabase_cli.token_mint import Mint, SigningKey
+from tests.clock import Clock
 from tests.integration.clerk import FixedKey, PassingClock, api_with
 from tests.integration.databases import Connection, Database, Url, acting_as, rows, tables, value
 from tests.integration.histories import alone, delete, upsert
@@ -29,6 +30,8 @@ from tests.integration.webhooks import membership
 
 ORIGIN = "https://app.example.test"
 KEY = SigningKey.generate()
+Forbidden = Literal["banned", "deleted", "unknown to Clerk"]
+FORBIDDEN: tuple[Forbidden, ...] = get_args(Forbidden)
 ROW = "select first_name, email from public.users where clerk_id = 'user_ada'"
 
 
@@ -39,6 +42,8 @@ class App:
     session: Session
     frontend: FrontendApi
     clerk: ClerkApi
+    later: Clock
+    """How many seconds later it is for the function than for everybody else."""
 
     def post(self, user_id: str = "user_ada", *, token: str | None = None, **headers: str) -> Answer:
         """What the browser of a user is answered."""
@@ -98,14 +103,15 @@ def app_of(
     passing = PassingClock()
     clock, sleep = (time.monotonic, time.sleep) if waits else (passing, passing.sleep)
     http = ClerkHttp(FixedKey(key), clerk.url, clock=clock, sleep=sleep)
+    later = Clock(0)
     session = Session(
         SessionSettings(**(given | settings)),
         store,
         http,
-        clock_ms=lambda: time.time_ns() // 1_000_000,
+        clock_ms=lambda: time.time_ns() // 1_000_000 + int(later() * 1000),
         monotonic=clock,
     )
-    yield App(session, frontend, clerk)
+    yield App(session, frontend, clerk, later)
     http.close()
     store.close()
 
@@ -313,6 +319,109 @@ def test_who_is_no_longer_banned_gets_in_before_the_webhook(app: App, store: Sto
     store.apply(alone(upsert("user_ada", banned=True)))
     app.signs_up()
     assert app.post().status == 200
+
+
+# Whoever is not let in costs Clerk nothing for a minute
+
+
+def forbid(how: Forbidden, app: App, store: Store, user_id: str = "user_ada") -> None:
+    """Makes a user one who is not let in."""
+    if how == "deleted":
+        store.apply(alone(upsert(user_id), delete(user_id, at=time.time_ns() // 1_000_000 - 60_000)))
+    if how != "unknown to Clerk":
+        app.signs_up(user_id, banned=how == "banned")
+
+
+@pytest.mark.parametrize("how", FORBIDDEN)
+def test_many_tokens_of_a_user_who_is_not_let_in_cost_one_request_to_clerk(
+    how: Forbidden, app: App, store: Store
+) -> None:
+    forbid(how, app, store)
+    answers = [app.post() for _ in range(20)]
+    assert answers == [answers[0]] * 20
+    assert (answers[0].status, app.calls) == (403, 1)
+
+
+@pytest.mark.parametrize("how", FORBIDDEN)
+def test_many_users_who_are_not_let_in_cost_one_request_to_clerk_each(how: Forbidden, app: App, store: Store) -> None:
+    users = [f"user_{number}" for number in range(10)]
+    for user_id in users:
+        forbid(how, app, store, user_id)
+    for _ in range(3):
+        assert {app.post(user_id).status for user_id in users} == {403}
+    assert app.calls == len(users)
+
+
+@pytest.mark.parametrize("how", FORBIDDEN)
+def test_one_user_who_is_not_let_in_keeps_nobody_else_out(how: Forbidden, app: App, store: Store) -> None:
+    forbid(how, app, store, "user_eve")
+    app.signs_up("user_ada")
+    assert [app.post("user_eve").status, app.post("user_ada").status, app.post("user_eve").status] == [403, 200, 403]
+
+
+def test_a_lifted_ban_is_noticed_within_a_minute_without_a_webhook(app: App) -> None:
+    app.signs_up(banned=True)
+    assert app.post().status == 403
+    app.signs_up(banned=False)
+    app.later.now = 59
+    assert app.post().status == 403
+    app.later.now = 61
+    assert app.post().status == 200
+    assert app.calls == 2
+
+
+def test_a_lifted_ban_is_noticed_at_once_when_the_webhook_tells_of_it(app: App, store: Store) -> None:
+    app.signs_up(banned=True)
+    assert app.post().status == 403
+    store.apply(alone(upsert("user_ada", version=time.time_ns() // 1_000_000 + 60_000)))
+    assert app.post().status == 200
+
+
+def test_a_user_of_whom_clerk_hears_late_is_let_in_as_soon_as_the_webhook_arrives(app: App, store: Store) -> None:
+    assert app.post().status == 403
+    store.apply(alone(upsert("user_ada")))
+    assert app.post().status == 200
+
+
+def test_a_user_who_is_not_let_in_costs_a_broken_clerk_one_request_too(app: App, store: Store) -> None:
+    store.apply(alone(upsert("user_ada", banned=True)))
+    app.clerk.faults.add(answering(500), times=99)
+    assert app.post().status == 403
+    asked = app.clerk.counts.total()
+    assert [app.post().status for _ in range(5)] == [403] * 5
+    assert app.clerk.counts.total() == asked
+
+
+def test_a_database_that_was_unavailable_is_not_remembered_against_the_user(
+    app: App, admin: Connection, database: Database
+) -> None:
+    app.signs_up()
+    admin.execute("alter role clerk_sync_session nologin")
+    admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'clerk_sync_session'")
+    try:
+        assert app.post().status == 503
+    finally:
+        admin.execute("alter role clerk_sync_session login")
+    assert app.post().status == 200
+
+
+@pytest.mark.parametrize("fault", [answering(500), Fault(wire="reset")], ids=["500", "reset"])
+def test_a_clerk_that_was_unavailable_is_not_remembered_against_the_user(fault: Fault, app: App) -> None:
+    app.signs_up()
+    app.clerk.faults.add(fault, times=99)
+    assert app.post().status == 202
+    app.clerk.faults.clear()
+    assert app.post().status == 200
+
+
+@pytest.mark.parametrize("how", FORBIDDEN)
+def test_the_answer_does_not_say_why_a_user_is_not_let_in(how: Forbidden, app: App, store: Store) -> None:
+    forbid(how, app, store)
+    # And after a minute as at first.
+    for app.later.now in (0, 1, 61):
+        answer = app.post()
+        assert (answer.status, answer.message) == (403, "forbidden")
+        assert answer.headers == {"access-control-allow-origin": ORIGIN, "vary": "origin"}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 The answer is what the user sees of `public.users`, or why there is nothing to see; nobody learns more from it than from
 Supabase's API. A row that is there costs one look at the database. Clerk is only asked about a user of whom nothing but
-the id, or what a membership tells, has arrived, or whom the policies do not show.
+the id, or what a membership tells, has arrived, or whom the policies do not show; and about a user who is not let in,
+at most once a minute.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from clerk_supabase.errors import (
     TokenRefused,
     UnusableEvent,
 )
+from clerk_supabase.forbidden_users import ForbiddenUsers
 from clerk_supabase.settings import SessionSettings
 from clerk_supabase.store import Queries, Store
 from clerk_supabase.telemetry import count, logger
@@ -86,6 +88,7 @@ class Session:
         self._verifier = verifier or verifier_of(settings)
         self._clock_ms = clock_ms
         self._monotonic = monotonic
+        self._forbidden = ForbiddenUsers(clock_ms)
 
     def answer(self, event: Mapping[str, Any]) -> Answer:
         """The answer to one proxy event of a REST API; never raises for what a sender or a neighbour does."""
@@ -126,6 +129,16 @@ class Session:
             row = _row(queries)
         if row is not None and row.is_complete:
             return _answered("Known", 200, claims, row)
+        if claims.user_id in self._forbidden:
+            raise Forbidden("not let in a moment ago either")
+        try:
+            return self._answer_by_asking(claims, row)
+        except (Forbidden, NotAllowed):
+            self._forbidden.add(claims.user_id)
+            raise
+
+    def _answer_by_asking(self, claims: Claims, row: Row | None) -> Answer:
+        """The answer to a user whose *row* is a stub, hidden, or missing, once Clerk was asked about the user."""
         try:
             is_there = self._fetch(claims)
         except (ClerkUnavailable, ClerkRefused, SecretUnavailable, UnusableEvent) as error:
