@@ -529,3 +529,52 @@ def test_nothing_personal_is_logged_whatever_happens(app: App, store: Store, log
     assert "user_ada" in written
     for secret in ("Ada", "ada@example.test", token, token.split(".")[1], "sk_test", "sess_"):
         assert secret not in written
+
+
+CANARY = "canary-7f3a"
+HOSTILE = [
+    CANARY,
+    f"\r\nset-cookie: {CANARY}",
+    f"\x1b]0;{CANARY}\x07",
+    f"%(name)s {{0}} ${{{CANARY}}}",
+    f"\u202e{CANARY}",
+]
+
+
+def hostile_tokens(issuer: str) -> Iterator[str]:
+    """Tokens with a canary in every place that their sender chooses, unsigned, forged and well signed."""
+    mint = Mint(KEY, issuer)
+    claims = {**mint.payload("user_ada", azp=ORIGIN), "o": {}, "act": {}, "fea": "", "pla": "", "aud": "", "note": ""}
+    for text in HOSTILE:
+        yield text
+        yield f"{text}.{text}.{text}"
+        for header in ("alg", "typ", "cat", "kid", "crit", "b64", text):
+            yield KEY.sign(claims, **{header: text})
+        for key in (KEY, SigningKey.generate()):
+            for claim in (*claims, text):
+                for said in (text, [text], {text: text}, {"id": text, "rol": text, "per": text, "fpm": text}):
+                    yield key.sign(claims | {"o": None, "act": None, claim: said})
+        # What a user may have written into metadata that the app puts into the token: JSON that Postgres does not take.
+        for odd in (f'"\\u0000{text}"', f'{{"{CANARY}": 1e400}}', f'"\\ud800{CANARY}"', "[" * 300 + "]" * 300):
+            said = json.dumps(mint.payload("user_ada", azp=ORIGIN))
+            yield KEY.sign(f'{said[:-1]}, "note": {odd}}}'.encode())
+
+
+def test_nothing_of_a_hostile_request_is_answered_or_logged(
+    app: App, log: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app.signs_up()
+    answers = [app.post(token=token) for token in hostile_tokens(app.frontend.issuer)]
+    for text in HOSTILE:
+        answers += [app.post(origin=text), app.ask("OPTIONS", {"origin": text}), app.ask(text, {text: text})]
+        answers += [app.ask("POST", {"authorization": each}) for each in (text, f"Bearer {text}", f"{text} {text}")]
+        event = {"httpMethod": "POST", "path": text, "body": text, "queryStringParameters": {text: text}, "headers": {}}
+        answers.append(app.session.answer(event))
+    assert {answer.status for answer in answers} <= {200, 204, 401, 403}
+    said = "".join(f"{answer.message}{answer.headers}" for answer in answers)
+    assert "unauthorized" in said
+    written = log.getvalue() + capsys.readouterr().out + json.dumps(metrics.metric_set)
+    assert '"token refused"' in written
+    for text in (said, written):
+        assert CANARY not in text
+        assert "\x1b" not in text
