@@ -16,6 +16,8 @@ FULL = {
     "AlarmEmail": "ops@example.test",
     "RequestsPerAddress": "2000",
     "IngestReservedConcurrency": "50",
+    "SessionReservedConcurrency": "20",
+    "AccessLogs": "true",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,8 @@ from clerk_supabase.settings import IngestSettings
 from clerk_supabase.store import CONNECT_SECONDS, SESSION_PATIENCE_SECONDS, WORKER_PATIENCE_SECONDS
 from clerk_supabase_cli.deliveries import generate_secret
 from tests.aws import LARGEST_MESSAGE, Account
-from tests.infrastructure.conditions import chosen, names_that_exist
-from tests.infrastructure.template import FUNCTIONS, Resource, Template, properties
+from tests.infrastructure.conditions import SESSION, chosen, names_that_exist
+from tests.infrastructure.template import FUNCTIONS, Resource, Template, arn, properties
 
 SVIX_WAITS_SECONDS = 15
 CLERK_ANSWERS_WITHIN = 3  # or the session function goes on without
@@ -142,14 +143,66 @@ def test_a_web_acl_turns_away_an_address_that_sends_too_much_if_there_is_to_be_o
     assert f"/stages/${{{stage}}}" in template["WebAclAssociation"]["ResourceArn"]["Fn::Sub"]
 
 
-def test_concurrency_is_kept_for_webhooks_only_when_it_is_asked_for(template: Template) -> None:
-    reserved = template["IngestFunction"]["ReservedConcurrentExecutions"]
+@pytest.mark.parametrize(
+    ("function", "parameter"),
+    [("IngestFunction", "IngestReservedConcurrency"), ("SessionFunction", "SessionReservedConcurrency")],
+)
+def test_concurrency_is_kept_and_capped_only_when_it_is_asked_for(
+    function: str, parameter: str, template: Template
+) -> None:
+    reserved = template[function]["ReservedConcurrentExecutions"]
+    # Most accounts begin with a concurrency of 10, of which none can be reserved; and 0 would switch the function off.
+    assert template.source["Parameters"][parameter]["Default"] == 0
     assert chosen(template, reserved, {}) == {"Ref": "AWS::NoValue"}
-    asked = chosen(template, reserved, {"IngestReservedConcurrency": "50"})
-    assert asked == {"Ref": "IngestReservedConcurrency"}
+    assert chosen(template, reserved, {parameter: "50"}) == {"Ref": parameter}
+    others = {"IngestReservedConcurrency": "50", "SessionReservedConcurrency": "50"}
+    del others[parameter]
+    assert chosen(template, reserved, others) == {"Ref": "AWS::NoValue"}
+
+
+def test_no_other_function_reserves_concurrency(template: Template) -> None:
     # A queue whose function has less than its MaximumConcurrency would be received and thrown back.
-    for function in set(FUNCTIONS) - {"IngestFunction"}:
+    for function in set(FUNCTIONS) - {"IngestFunction", "SessionFunction"}:
         assert "ReservedConcurrentExecutions" not in template[function]
+
+
+def access_log(template: Template, given: dict[str, str]) -> Any:
+    [stage] = template.of_type("AWS::ApiGateway::Stage").values()
+    return chosen(template, properties(stage)["AccessLogSetting"], given)
+
+
+def test_requests_are_logged_only_when_it_is_asked_for_since_that_needs_a_role_of_the_account(
+    template: Template,
+) -> None:
+    assert access_log(template, {}) == {"Ref": "AWS::NoValue"}
+    assert "AccessLogGroup" not in names_that_exist(template, {})
+    # The role is the account's: no stack may set it, nor take it away from others when it is deleted.
+    assert template.of_type("AWS::ApiGateway::Account") == {}
+    assert access_log(template, {"AccessLogs": "true"})["DestinationArn"] == arn("AccessLogGroup")
+    assert "AccessLogGroup" in names_that_exist(template, {"AccessLogs": "true"})
+    assert template["AccessLogGroup"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+
+
+def test_the_log_of_requests_holds_no_address_no_token_no_query_and_no_body(template: Template) -> None:
+    line = json.loads(access_log(template, {"AccessLogs": "true"})["Format"])
+    # `requestId` and `path` can be text of the sender's.
+    # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-variables-for-access-logging.html
+    assert set(line.values()) == {
+        "$context.extendedRequestId",
+        "$context.requestTime",
+        "$context.httpMethod",
+        "$context.resourcePath",
+        "$context.status",
+        "$context.error.responseType",
+        "$context.responseLatency",
+        "$context.integrationLatency",
+    }
+
+
+def test_no_request_is_logged_with_what_is_in_it(template: Template) -> None:
+    [stage] = template.of_type("AWS::ApiGateway::Stage").values()
+    for settings in chosen(template, properties(stage)["MethodSettings"], SESSION):
+        assert not {"LoggingLevel", "DataTraceEnabled"} & settings.keys()
 
 
 def test_a_function_has_longer_than_the_database_may_take_to_connect_and_answer(template: Template) -> None:
