@@ -7,7 +7,7 @@ import re
 import pytest
 
 from clerk_supabase_cli.setup_command import SECRETS
-from tests.documents import ROOT, names_of_tests, table_of
+from tests.documents import ROOT, documents, headings, names_of_tests, table_of
 
 TEXT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 CHECKLIST = table_of(ROOT / "docs" / "security.md", "Checklist")
@@ -46,3 +46,18 @@ def test_the_days_that_are_said_are_those_of_the_template() -> None:
     assert said.keys() == {"HoldBackDays", "AuditDays", "DeliveriesDays", "LogRetentionDays"}
     for name, days in said.items():
         assert re.search(rf"^  {name}:\n(?:    .*\n)*?    Default: {days}$", template, re.MULTILINE), name
+
+
+def test_whoever_finds_a_vulnerability_is_told_by_the_readme_how_to_report_it() -> None:
+    assert "(SECURITY.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+    policy = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    assert headings(policy)[1:] == [
+        *("Supported versions", "Report a vulnerability", "In scope", "Out of scope", "What to expect")
+    ]
+    assert "*Report a vulnerability*" in policy
+    assert "(docs/security.md)" in policy
+
+
+def test_no_address_is_named_that_nobody_reads() -> None:
+    for document in documents():
+        assert not re.search(r"mailto:|security@", document.read_text(encoding="utf-8"))
