@@ -23,7 +23,7 @@ from clerk_supabase_cli.stack import LocalStack
 from clerk_supabase_cli.traffic import Message, Traffic, make_traffic
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from clerk_supabase_cli.terminal import Terminal
 
 # Every connection is one more worker process of the emulator.
 _CONNECTIONS: Final = 4
@@ -52,7 +52,7 @@ class Difference:
 class Demo:
     """One run of the demo."""
 
-    def __init__(self, root: Path, *, users: int, seed: int | None, console: Console) -> None:
+    def __init__(self, root: Path, *, users: int, seed: int | None, console: Terminal) -> None:
         self._root = root
         self._seed = random.SystemRandom().randrange(2**32) if seed is None else seed
         self._console = console

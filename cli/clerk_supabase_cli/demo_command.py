@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 
 import click
-from rich.console import Console
 
 from clerk_supabase_cli.demo import Demo
 from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.terminal import Terminal
 
 
 @click.command("demo")
@@ -16,5 +16,5 @@ from clerk_supabase_cli.project import find_root
 @click.option("--seed", default=None, type=int, help="Repeats the traffic of an earlier run.")
 def demo_command(users: int, seed: int | None) -> None:
     """Deploy the template to an emulated AWS on this machine, send webhooks, show that Postgres agrees."""
-    if Demo(find_root(), users=users, seed=seed, console=Console()).run() != 0:
+    if Demo(find_root(), users=users, seed=seed, console=Terminal()).run() != 0:
         sys.exit(1)

@@ -12,7 +12,6 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import click
 from psycopg.conninfo import conninfo_to_dict
-from rich.console import Console
 
 from clerk_supabase.errors import Retryable
 from clerk_supabase.store import Store
@@ -23,9 +22,11 @@ from clerk_supabase_cli.dev_stream import Stream
 from clerk_supabase_cli.event_command import LOCAL_SECRET
 from clerk_supabase_cli.migrations import read_migrations
 from clerk_supabase_cli.ministack import REGION
+from clerk_supabase_cli.printing import say
 from clerk_supabase_cli.processes import LocalStackError, last_lines
 from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.stack import LocalStack
+from clerk_supabase_cli.terminal import Terminal
 from clerk_supabase_cli.token_mint import SigningKey
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -87,14 +88,14 @@ def dev_command(
         running.save(root)
         try:
             _introduce(stack, running, is_embedded=database_url is None)
-            click.echo(f"\nready, {time.time() - started:.0f} s after the start; Ctrl-C ends it\n")
+            say(f"\nready, {time.time() - started:.0f} s after the start; Ctrl-C ends it\n")
             _watch(root, stack, running, known=known, is_embedded=database_url is None)
         finally:
             running.forget(root)
 
 
 def _watch(root: Path, stack: LocalStack, running: RunningStack, *, known: Fingerprints, is_embedded: bool) -> None:
-    console = Console()
+    console = Terminal()
     stream = Stream(
         stack,
         running.database_url,
@@ -110,7 +111,7 @@ def _watch(root: Path, stack: LocalStack, running: RunningStack, *, known: Finge
                 raise LocalStackError(f"the emulated AWS has ended:\n{last_lines(stack.ministack.log, 20)}")
             time.sleep(_LOOK_SECONDS)
     except KeyboardInterrupt:
-        click.echo()
+        say()
 
 
 def _described(stack: LocalStack, database_url: str) -> RunningStack:
@@ -131,7 +132,7 @@ def _introduce(stack: LocalStack, running: RunningStack, *, is_embedded: bool) -
     # The password of somebody's database is not for a screen.
     database = running.database_url if is_embedded else _without_password(running.database_url)
     issuer = stack.frontend.issuer
-    click.echo(
+    say(
         f"""
 webhook URL     {running.webhook_url}
 session URL     {running.session_url}
@@ -154,7 +155,7 @@ export CLERK_API_URL={running.clerk_api_url} CLERK_SECRET_KEY={running.clerk_sec
 
 def _say(step: str, seconds: float | None) -> None:
     if seconds is not None:
-        click.echo(f"{step} ({seconds:.1f} s)")
+        say(f"{step} ({seconds:.1f} s)")
 
 
 # A database of somebody else's

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import psycopg
 from botocore.exceptions import BotoCoreError, ClientError
-from rich.console import Console
 from rich.text import Text
 
 from clerk_supabase_cli.migrations import MigrationFailed, migrate
 from clerk_supabase_cli.printing import printable
 from clerk_supabase_cli.stack import LocalStack
+from clerk_supabase_cli.terminal import Terminal
 
 FUNCTIONS: Final = ("ingest", "sync", "retry", "reconcile", "session")
 _PACKAGE: Final = Path("layers/shared/clerk_supabase")
@@ -54,7 +54,7 @@ class Reloader:
     """Watches a checkout and keeps a stack at what it says."""
 
     def __init__(
-        self, root: Path, stack: LocalStack, console: Console, *, known: Fingerprints, database_url: str | None
+        self, root: Path, stack: LocalStack, console: Terminal, *, known: Fingerprints, database_url: str | None
     ) -> None:
         """*known*: `fingerprints` from before the stack was built. *database_url*: where to apply new migrations; None:
         only say that they wait for somebody to do it."""

@@ -12,11 +12,11 @@ from typing import Any, Final
 
 import psycopg
 from botocore.exceptions import BotoCoreError, ClientError
-from rich.console import Console
 from rich.text import Text
 
 from clerk_supabase_cli.printing import how_long, printable
 from clerk_supabase_cli.stack import LocalStack
+from clerk_supabase_cli.terminal import Terminal
 
 # What Lambda itself writes around every invocation, and the metrics.
 _NOISE: Final = ("START RequestId:", "END RequestId:", "REPORT RequestId:", "INIT_START", '{"_aws":')
@@ -53,7 +53,7 @@ class Applied:
 class Stream:
     """Prints what the functions of a stack have logged since the last look."""
 
-    def __init__(self, stack: LocalStack, database_url: str, console: Console, names: Mapping[str, str]) -> None:
+    def __init__(self, stack: LocalStack, database_url: str, console: Terminal, names: Mapping[str, str]) -> None:
         """*database_url*: the owner's; *names*: physical names of the functions, each with the word that stands for it
         on a line."""
         self._logs = stack.ministack.client("logs")

@@ -12,7 +12,7 @@ import httpx
 from clerk_supabase_cli.deliveries import SignedRequest, api_gateway_event, sign
 from clerk_supabase_cli.dev_state import running_stack
 from clerk_supabase_cli.failure import Failure
-from clerk_supabase_cli.printing import printable
+from clerk_supabase_cli.printing import printable, say
 from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.sample_events import sample_event
 
@@ -45,16 +45,16 @@ def event_command(name: str, object_id: str | None, *, send: bool, url: str | No
     root = find_root()
     event = sample_event(root, name, object_id)
     if not send and not url:
-        click.echo(json.dumps(api_gateway_event(sign(event, secret or LOCAL_SECRET)), indent=2))
+        say(json.dumps(api_gateway_event(sign(event, secret or LOCAL_SECRET)), indent=2))
         return
     if not url:
         stack = running_stack(root)
         url, secret = stack.webhook_url, secret or stack.webhook_secret
     request = sign(event, secret or LOCAL_SECRET)
-    click.echo(f"{name} of {event['data'].get('id', '')} as {request.headers['svix-id']} to {url}")
+    say(f"{name} of {event['data'].get('id', '')} as {request.headers['svix-id']} to {url}")
     answer = _post(url, request)
     # Whoever listens there may answer with anything.
-    click.echo(f"{answer.status_code} {printable(answer.text[:200])}")
+    say(f"{answer.status_code} {printable(answer.text[:200])}")
     if not answer.is_success:
         sys.exit(1)
 

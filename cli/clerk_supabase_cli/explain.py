@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from rich.console import Console
 from rich.text import Text
 
 from clerk_supabase_cli.database import open_database
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.printing import printable
+from clerk_supabase_cli.terminal import Terminal
 
 _TIMELINE: Final = """
 select applied_at, 'webhook', event_type || ': ' || outcome, svix_id, extract(epoch from applied_at - occurred_at)
@@ -119,7 +119,7 @@ def timeline(database_url: str, clerk_id: str) -> tuple[list[Entity], list[Momen
     return entities, moments
 
 
-def show(database_url: str, clerk_id: str, console: Console) -> None:
+def show(database_url: str, clerk_id: str, console: Terminal) -> None:
     """Prints the timeline. Raises UnknownId and DatabaseFailed."""
     entities, moments = timeline(database_url, clerk_id)
     for entity in entities:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import click
-from rich.console import Console
 
 from clerk_supabase_cli.explain import show
 from clerk_supabase_cli.options import database_url_option
+from clerk_supabase_cli.terminal import Terminal
 
 
 @click.command("explain")
@@ -14,4 +14,4 @@ from clerk_supabase_cli.options import database_url_option
 @database_url_option
 def explain_command(clerk_id: str, database_url: str) -> None:
     """Print the timeline of one Clerk id: what arrived, what became of it, what changed."""
-    show(database_url, clerk_id, Console())
+    show(database_url, clerk_id, Terminal())

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class Failure(Exception):
     """Is shown as one line, without a traceback: it says what is wrong and what to do."""
+
+    has_lines: ClassVar[bool] = False
+    """Whether its message ends with lines of a log of this machine."""

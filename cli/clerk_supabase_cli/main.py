@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -12,6 +13,7 @@ import click
 
 from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.printing import printable, say
 
 _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -50,6 +52,14 @@ class _Commands(click.Group):
         command: click.Command = getattr(importlib.import_module(f"clerk_supabase_cli.{module}"), name)
         return command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuses what nobody types: an id with such characters was copied from where somebody planted it."""
+        for number, argument in enumerate(args, 1):
+            if unseen := sorted({f"U+{ord(each):04X}" for each in argument if not each.isprintable()}):
+                # Not quoted: it may be a secret.
+                raise click.UsageError(f"Argument {number} holds characters that cannot be seen: {', '.join(unseen)}")
+        return super().parse_args(ctx, args)
+
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def commands() -> None:
@@ -60,6 +70,13 @@ def main() -> None:
     """Runs the command; a failure that has a known cause is one line, not a traceback."""
     try:
         commands(prog_name="clerk-supabase")
-    except (ClerkSupabaseError, Failure) as error:
-        click.echo(f"clerk-supabase: {error}", err=True)
+    except Failure as error:
+        # Only our own messages have lines, those that end with the last ones of a log.
+        say(f"clerk-supabase: {error if error.has_lines else printable(str(error))}", err=True)
+        sys.exit(1)
+    except ClerkSupabaseError as error:
+        say(f"clerk-supabase: {printable(str(error))}", err=True)
+        sys.exit(1)
+    except Exception:  # noqa: BLE001 - a mistake of ours, whose message may repeat what others wrote
+        say(traceback.format_exc(), err=True)
         sys.exit(1)

@@ -6,6 +6,7 @@ import click
 
 from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.options import database_url_option
+from clerk_supabase_cli.printing import say
 from clerk_supabase_cli.project import find_root
 
 
@@ -19,6 +20,6 @@ def migrate_command(database_url: str, plain_postgres: bool) -> None:
         prepare_plain_postgres(database_url, root)
     applied = 0
     for name in migrate(database_url, root):
-        click.echo(f"applied {name}")
+        say(f"applied {name}")
         applied += 1
-    click.echo("up to date" if applied == 0 else f"{applied} applied")
+    say("up to date" if applied == 0 else f"{applied} applied")

@@ -13,7 +13,6 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import click
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
@@ -43,8 +42,9 @@ from clerk_supabase_cli.parked import (
     read,
     replay,
 )
-from clerk_supabase_cli.printing import counted, in_utc, print_json, printable
+from clerk_supabase_cli.printing import counted, in_utc, print_json, printable, say
 from clerk_supabase_cli.queues import AwsUnreachable, Queues, client
+from clerk_supabase_cli.terminal import Terminal
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -102,12 +102,12 @@ def list_command(
         print_json({"total": total, "events": events, "in_parked_queue": overflow})
         return
     if events:
-        Console().print(_table(events))
-    click.echo(counted(total) + (f", {len(events)} of them shown" if len(events) < total else ""))
+        Terminal().print(_table(events))
+    say(counted(total) + (f", {len(events)} of them shown" if len(events) < total else ""))
     if overflow is None:
-        click.echo(f"parked queue: not looked at; {why_unknown}", err=True)
+        say(f"parked queue: not looked at; {why_unknown}", err=True)
     elif overflow:
-        click.echo(f"parked queue: {overflow} more wait there until the database takes them")
+        say(f"parked queue: {overflow} more wait there until the database takes them")
 
 
 @parked_commands.command("show")
@@ -122,8 +122,8 @@ def show_command(svix_id: str, database_url: str, as_json: bool) -> None:
         print_json({"event": event, **_body_as_json(body)})
         return
     for name, value in _fields(event):
-        click.echo(f"{name:<14} {printable(value)}")
-    click.echo(f"\n{_body_as_text(body)}" if body is not None else "\nThe body is gone.")
+        say(f"{name:<14} {printable(value)}")
+    say(f"\n{_body_as_text(body)}" if body is not None else "\nThe body is gone.")
 
 
 @parked_commands.command("replay")
@@ -162,13 +162,13 @@ def replay_command(
             }
         )
     else:
-        click.echo(f"{result.sent} replayed, through {url}")
+        say(f"{result.sent} replayed, through {url}")
         if scrubbed:
-            click.echo(f"{scrubbed} cannot be, as their bodies are gone: clerk-supabase parked list --scrubbed")
+            say(f"{scrubbed} cannot be, as their bodies are gone: clerk-supabase parked list --scrubbed")
     if result.too_large:
-        click.echo(f"clerk-supabase: too large for a queue: {', '.join(result.too_large)}", err=True)
+        say(f"clerk-supabase: too large for a queue: {', '.join(result.too_large)}", err=True)
     if result.stopped_by:
-        click.echo(f"clerk-supabase: stopped, run it again for the rest: {result.stopped_by}", err=True)
+        say(f"clerk-supabase: stopped, run it again for the rest: {result.stopped_by}", err=True)
     if result.too_large or result.stopped_by:
         sys.exit(1)
 
@@ -201,13 +201,13 @@ def discard_command(
         events = find(connection, selection)
         if events and not yes:
             if not as_json:
-                Console().print(_table(events[:_ON_A_PAGE]))
+                Terminal().print(_table(events[:_ON_A_PAGE]))
             click.confirm(f"Discard {counted(len(events))} for good?", abort=True, err=True)
         discarded = discard(connection, events, _who())
     if as_json:
         print_json({"discarded": discarded})
     else:
-        click.echo(f"{discarded} discarded")
+        say(f"{discarded} discarded")
 
 
 # What was asked for
@@ -258,7 +258,7 @@ def _who() -> str:
 @contextmanager
 def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
     """A bar on stderr, where somebody looks at it."""
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     with Progress(console=console, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("replay", total=total)
         yield lambda done: bar.advance(task, done)

@@ -1,4 +1,8 @@
-"""How the command prints what others wrote, and times."""
+"""How the command prints what others wrote, and times.
+
+All that commands print for people goes through `say()`, or through the Terminal of terminal.py: whatever a user of the
+app, the database, Clerk, AWS, a log or the environment put into it, a terminal shows it and does not obey it.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,18 @@ import click
 
 
 def printable(text: str) -> str:
-    """The text with everything escaped that a terminal would obey instead of showing, such as colours and titles."""
+    """One line, in which everything is escaped that a terminal would obey, or hide, instead of showing it."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def shown(text: str) -> str:
+    """The same for lines of our own: only their ends stay. What others wrote goes through `printable()` before."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def say(text: str = "", *, err: bool = False) -> None:
+    """Prints lines; *err*: on standard error."""
+    click.echo(shown(text), err=err)
 
 
 def in_utc(moment: datetime | None) -> str:
@@ -40,7 +54,7 @@ def counted(number: int) -> str:
 
 def print_json(value: object) -> None:
     """Prints JSON for machines: dataclasses as objects, times in ISO 8601 and UTC."""
-    click.echo(json.dumps(value, indent=2, default=_as_json))
+    say(json.dumps(value, indent=2, default=_as_json))
 
 
 def _as_json(value: object) -> Mapping[str, Any] | Sequence[Any] | str:

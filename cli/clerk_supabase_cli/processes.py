@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from clerk_supabase_cli.failure import Failure
 
@@ -71,6 +71,8 @@ for folder in folders:
 
 class LocalStackError(Failure):
     """The local stack could not be started or kept running."""
+
+    has_lines: ClassVar[bool] = True
 
 
 class CommandFailed(LocalStackError):

@@ -16,7 +16,6 @@ import click
 from click.core import ParameterSource
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from rich.console import Console
 
 from clerk_supabase.clerk_http import ClerkHttp
 from clerk_supabase.queue import Queue
@@ -35,7 +34,7 @@ from clerk_supabase_cli.options import (
     optional_database_url_option,
     sync_queue_options,
 )
-from clerk_supabase_cli.printing import print_json, printable
+from clerk_supabase_cli.printing import print_json, printable, say
 from clerk_supabase_cli.queues import client
 from clerk_supabase_cli.reconcile_report import (
     DIFFERENCES,
@@ -46,6 +45,7 @@ from clerk_supabase_cli.reconcile_report import (
     progress_bar,
     runs_table,
 )
+from clerk_supabase_cli.terminal import Terminal
 
 _KEY_VARIABLE: Final = "CLERK_SECRET_KEY"
 # More are counted by the run, and not worth a table.
@@ -134,9 +134,9 @@ def runs_command(limit: int, database_url: str, as_json: bool) -> None:
     if as_json:
         print_json({"runs": found})
     elif found:
-        Console().print(runs_table(found))
+        Terminal().print(runs_table(found))
     else:
-        click.echo("nothing was compared yet; start with: clerk-supabase reconcile")
+        say("nothing was compared yet; start with: clerk-supabase reconcile")
 
 
 @reconcile_commands.command("show")
@@ -156,9 +156,9 @@ def show_command(run_id: int, difference: str | None, limit: int | None, databas
     print_run(details.run)
     shown = found[: limit or ON_A_PAGE]
     if shown:
-        Console().print(findings_table(shown))
+        Terminal().print(findings_table(shown))
     if len(shown) < len(found):
-        click.echo(f"{len(found)} differed, {len(shown)} of them shown; --limit shows more")
+        say(f"{len(found)} differed, {len(shown)} of them shown; --limit shows more")
 
 
 @click.command("resync")
@@ -188,7 +188,7 @@ def resync_command(  # noqa: PLR0917 - click passes them by name
     if as_json:
         print_json(report)
     else:
-        click.echo(printable(f"{object_id}: {report.state}" + (f", {report.reason}" if report.reason else "")))
+        say(printable(f"{object_id}: {report.state}" + (f", {report.reason}" if report.reason else "")))
     _exit_for(report)
 
 
@@ -208,8 +208,8 @@ def undo_command(run_id: int, database_url: str, as_json: bool) -> None:
         print_json({"run_id": run_id, "restored": [{"kind": kind, "id": each} for kind, each in restored]})
         return
     for kind, each in restored:
-        click.echo(printable(f"{kind} {each}"))
-    click.echo(f"{len(restored)} brought back")
+        say(printable(f"{kind} {each}"))
+    say(f"{len(restored)} brought back")
 
 
 # What is worked with

@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-import click
 import rich.progress
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from clerk_supabase.reconcile import Report
 from clerk_supabase.reconcile_pages import Progress
 from clerk_supabase.runs import Finding, RunDetails, RunSummary
-from clerk_supabase_cli.printing import how_long, in_utc, print_json, printable
+from clerk_supabase_cli.printing import how_long, in_utc, print_json, printable, say
+from clerk_supabase_cli.terminal import Terminal
 
 DIFFERENCES: Final = ("missing", "stale", "different", "extra", "deleted here")
 ON_A_PAGE: Final = 100
@@ -28,7 +27,7 @@ _NOT_SHOWN: Final = {"told"}
 @contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """A bar on stderr, where somebody looks at it."""
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     columns = (
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
@@ -53,24 +52,24 @@ def print_report(report: Report, details: RunDetails, seconds: float, *, as_json
         print_json({"report": report, "findings": details.findings})
         return
     if report.state == "busy":
-        click.echo(f"{report.reason}: two runs exclude each other")
+        say(f"{report.reason}: two runs exclude each other")
         return
     if details.findings:
-        Console().print(_groups_table(details.findings))
+        Terminal().print(_groups_table(details.findings))
     print_run(details.run)
-    click.echo(f"took {how_long(seconds)}")
+    say(f"took {how_long(seconds)}")
 
 
 def print_run(run: RunSummary) -> None:
     """What was counted, how the run ended, and how long it took."""
     if run.counts:
-        Console().print(_counts_table(run.counts))
+        Terminal().print(_counts_table(run.counts))
     what = f"run {run.run_id}, {run.mode}{', dry run' if run.is_dry_run else ''}: {run.state}"
-    click.echo(printable(f"{what}{f'; {run.reason}' if run.reason else ''}"))
+    say(printable(f"{what}{f'; {run.reason}' if run.reason else ''}"))
     since = f"started {in_utc(run.started_at)} UTC"
     until = f", finished {in_utc(run.finished_at)} UTC" if run.finished_at else ""
     again = f", {run.invocations} invocations" if run.invocations > 1 else ""
-    click.echo(f"{since}{until}{again}, {run.calls} requests to Clerk")
+    say(f"{since}{until}{again}, {run.calls} requests to Clerk")
 
 
 def _counts_table(counts: Mapping[str, Mapping[str, int]]) -> Table:

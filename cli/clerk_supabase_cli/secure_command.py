@@ -10,7 +10,7 @@ import psycopg
 from clerk_supabase_cli.database import Connection, DatabaseFailed, open_database
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.options import database_url_option, json_option
-from clerk_supabase_cli.printing import print_json, printable
+from clerk_supabase_cli.printing import print_json, printable, say
 
 Owner = Literal["user", "organization"]
 
@@ -75,9 +75,9 @@ def secure_command(
         print_json({"table": table, "owner": owner, "changed": not dry_run, "statements": statements})
         return
     for statement in statements:
-        click.echo(f"{printable(statement)};")
+        say(f"{printable(statement)};")
     if not dry_run:
-        click.echo(f"{table} is secured: {len(statements)} statements", err=True)
+        say(f"{table} is secured: {len(statements)} statements", err=True)
 
 
 def _secure(connection: Connection, options: dict[str, object], *, dry_run: bool) -> list[str]:

@@ -7,10 +7,10 @@ import sys
 import threading
 
 import click
-from rich.console import Console
 
 from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.simulation import simulate
+from clerk_supabase_cli.terminal import Terminal
 
 
 @click.command("simulate")
@@ -26,7 +26,7 @@ def simulate_command(runs: int, seed: int | None, first: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         # Also in the background of a script, where SIGINT is ignored from the start.
         signal.signal(number, lambda *_: ended.set())
-    if not simulate(find_root(), runs=runs, seed=seed, first=first, console=Console(), is_ended=ended.is_set):
+    if not simulate(find_root(), runs=runs, seed=seed, first=first, console=Terminal(), is_ended=ended.is_set):
         sys.exit(1)
     if ended.is_set():
         sys.exit(130)

@@ -14,7 +14,6 @@ from random import SystemRandom
 
 import psycopg
 from psycopg import sql
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
@@ -25,6 +24,7 @@ from clerk_supabase_cli.simulator.lost_events import LostEventsReport, explore_l
 from clerk_supabase_cli.simulator.report import Report
 from clerk_supabase_cli.simulator.shrinking import describe
 from clerk_supabase_cli.stack import WORKER_ROLE
+from clerk_supabase_cli.terminal import Terminal
 
 _MOST_DIFFERENCES_SHOWN = 5
 _TEMPLATE = "template_migrated"
@@ -45,7 +45,7 @@ def simulate(
     runs: int,
     seed: int | None,
     first: int,
-    console: Console,
+    console: Terminal,
     is_ended: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Tries `runs` schedules from number `first` on, prints what came of it; True when nothing ever differed.
@@ -85,7 +85,7 @@ def simulate(
     return not report.differences and report.deadlocks == 0 and not lost.differences
 
 
-def _counter(progress: Progress, console: Console, what: str, total: int) -> Callable[[int], None]:
+def _counter(progress: Progress, console: Terminal, what: str, total: int) -> Callable[[int], None]:
     """Shows how many are done: with a bar where there is a terminal, by a line a minute in a log."""
     task = progress.add_task(what, total=total)
     next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
@@ -131,7 +131,7 @@ class MigratedPairs:
         return _Database(url, f"{self._server.url(name, WORKER_ROLE, self._password)}?sslmode=disable")
 
 
-def _print_lost_events(report: LostEventsReport, seed: int, console: Console) -> None:
+def _print_lost_events(report: LostEventsReport, seed: int, console: Terminal) -> None:
     console.print(
         f"{report.worlds:,} worlds reconciled in {report.seconds:.0f} s: {report.lost:,} of {report.events:,} events "
         f"lost, {report.runs:,} runs, {report.resumed:,} of which continued another, {len(report.differences)} not as "
@@ -144,7 +144,7 @@ def _print_lost_events(report: LostEventsReport, seed: int, console: Console) ->
         console.print(f"again: clerk-supabase simulate --seed {seed} --first {report.failed_world} --runs 1")
 
 
-def _print(report: Report, seed: int, console: Console) -> None:
+def _print(report: Report, seed: int, console: Terminal) -> None:
     console.print(
         f"{report.schedules:,} schedules explored in {report.seconds:.0f} s by up to {WORKERS} workers (seed {seed}): "
         f"{report.deliveries:,} deliveries in {report.batches:,} batches, {report.redelivered_batches:,} redelivered, "

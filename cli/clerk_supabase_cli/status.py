@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, LiteralString
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +15,7 @@ from clerk_supabase_cli.options import HOW_TO_NAME_QUEUES
 from clerk_supabase_cli.parked import EVENTS, STATES, State
 from clerk_supabase_cli.printing import counted, how_long, in_utc, printable
 from clerk_supabase_cli.queues import AwsUnreachable, Depth, Name, Queues
+from clerk_supabase_cli.terminal import Terminal
 
 # SyncBacklogAlarm of template.yaml waits as long.
 OLDEST_SECONDS: Final = 600.0
@@ -199,7 +199,7 @@ def queue_problems(queues: Mapping[Name, Depth]) -> Iterator[str]:
         yield f"the oldest event on the sync queue has waited {how_long(sync.oldest_seconds)}"
 
 
-def show(status: Status, console: Console) -> None:
+def show(status: Status, console: Terminal) -> None:
     """Prints it for people."""
     if status.queues is not None:
         console.print(_queue_table(status.queues))
@@ -213,7 +213,7 @@ def show(status: Status, console: Console) -> None:
         console.print("nothing is stuck", style="bold green")
 
 
-def _show_database(database: Database, console: Console) -> None:
+def _show_database(database: Database, console: Terminal) -> None:
     if database.reasons:
         console.print(_reason_table(database.reasons))
     counts = ", ".join(f"{number} {state}" for state, number in database.events.items() if number)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 import click
-from rich.console import Console
 
 from clerk_supabase_cli import status
 from clerk_supabase_cli.options import (
@@ -16,6 +15,7 @@ from clerk_supabase_cli.options import (
     queue_options,
 )
 from clerk_supabase_cli.printing import print_json
+from clerk_supabase_cli.terminal import Terminal
 
 
 @click.command("status")
@@ -34,6 +34,6 @@ def status_command(database_url: str | None, as_json: bool, **queues: str | None
     if as_json:
         print_json(looked.as_json())
     else:
-        status.show(looked, Console())
+        status.show(looked, Terminal())
     if looked.problems:
         sys.exit(1)

@@ -17,6 +17,7 @@ from clerk_supabase.settings import SettingsError
 from clerk_supabase.tokens import Compact, LegacyVerifier, SessionVerifier, jwks, keys_in_pem, taken_apart
 from clerk_supabase_cli.default_command import GroupWithDefault
 from clerk_supabase_cli.deliveries import session_event
+from clerk_supabase_cli.printing import say
 from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.token_mint import (
     LOCAL_ISSUER,
@@ -75,10 +76,10 @@ def verify_command(
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
     if as_json:
-        click.echo(report.as_json())
+        say(report.as_json())
     else:
         for line in report.lines():
-            click.echo(line)
+            say(line)
     if not report.is_good:
         sys.exit(1)
 
@@ -121,17 +122,17 @@ def mint_command(
     if event and version == "legacy":
         raise click.UsageError("POST /session takes session tokens only, of version 1 or 2")
     if version == "legacy":
-        click.echo(legacy_token(user_id, organization, secret=secret, issuer=issuer, lifetime=lifetime))
-        click.echo("check it: clerk-supabase token --secret SECRET -", err=True)
+        say(legacy_token(user_id, organization, secret=secret, issuer=issuer, lifetime=lifetime))
+        say("check it: clerk-supabase token --secret SECRET -", err=True)
         return
     root = find_root()
     mint = Mint(SigningKey.of_checkout(root), issuer)
     token = mint.session(user_id, organization, version=int(version), lifetime=lifetime)
     if event:
-        click.echo(json.dumps(session_event(token), indent=2))
+        say(json.dumps(session_event(token), indent=2))
         return
-    click.echo(token)
-    click.echo(f"check it: clerk-supabase token --pem {public_key_file(root)} --issuer {issuer} -", err=True)
+    say(token)
+    say(f"check it: clerk-supabase token --pem {public_key_file(root)} --issuer {issuer} -", err=True)
 
 
 def _keys(publishable_key: str | None, jwks_url: str | None, pem: Path | None) -> tuple[KeySource | None, str]:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from rich.console import Console
 
 from clerk_supabase_cli.dev_reload import Reloader, fingerprints
 from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.stack import LocalStack
+from clerk_supabase_cli.terminal import Terminal
 
 MIGRATION = "create table public.of_a_test (); insert into clerk_sync.migrations (name) values ('0999_of_a_test');"
 
@@ -34,7 +34,7 @@ def test_new_migrations_are_applied_to_the_database_that_dev_made_and_changed_on
     shutil.copytree(root / "sql", tmp_path / "sql")
     file = tmp_path / "sql" / "migrations" / "0999_of_a_test.sql"
     screen = io.StringIO()
-    console = Console(file=screen, width=200)
+    console = Terminal(file=screen, width=200)
     reloader = Reloader(tmp_path, stack, console, known=fingerprints(tmp_path), database_url=url)
 
     file.write_text(MIGRATION)

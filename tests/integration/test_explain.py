@@ -7,13 +7,13 @@ import json
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from clerk_supabase.changes import Delivery, changes_of
 from clerk_supabase.events import parse_event
 from clerk_supabase.store import Store
 from clerk_supabase_cli.explain import UnknownId, show, timeline
 from clerk_supabase_cli.sample_events import sample_event
+from clerk_supabase_cli.terminal import Terminal
 from tests.integration.databases import Connection, Database
 from tests.integration.parked import created, park
 
@@ -48,7 +48,7 @@ def test_the_timeline_is_one_line_a_moment(store: Store, database: Database, roo
     apply(store, root, "user.created")
     printed = io.StringIO()
 
-    show(database.url, ADA, Console(file=printed, width=40))
+    show(database.url, ADA, Terminal(file=printed, width=40))
 
     first, *moments = printed.getvalue().splitlines()
     assert first.startswith(f"user {ADA}: version ")

@@ -1,13 +1,27 @@
-"""How the command prints times and numbers."""
+"""How the command prints times, numbers, and what others wrote."""
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.table import Table
+from rich.text import Text
 
 from clerk_supabase_cli.options import Moment
-from clerk_supabase_cli.printing import counted, how_long
+from clerk_supabase_cli.printing import counted, how_long, printable, say, shown
+from clerk_supabase_cli.terminal import Terminal
+
+# C0, DEL, C1, what turns the direction of text around, ends of lines of other kinds, and half a surrogate pair.
+COMMANDS_OF_TERMINALS = [
+    *map(chr, (*range(0x20), 0x7F, *range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))),
+    *("\u200e", "\u200f", "\u2028", "\u2029", "\ufeff", "\ud800"),
+]
+PIECES = st.characters() | st.sampled_from([*COMMANDS_OF_TERMINALS, "[red]", "[/]", ":smile:", "\x1b[2J"])
+anything = st.lists(PIECES, max_size=20).map("".join)
 
 
 @pytest.mark.parametrize(
@@ -49,3 +63,52 @@ def test_a_time_without_an_offset_is_utc(text: str, moment: datetime) -> None:
 def test_an_age_counts_back_from_now(text: str, ago: timedelta) -> None:
     moment = Moment().convert(text, None, None)
     assert timedelta() <= datetime.now(UTC) - ago - moment < timedelta(seconds=5)
+
+
+def obeyed(printed: str) -> set[str]:
+    """The characters that a terminal would not simply show."""
+    return {each for each in printed if not each.isprintable() and each != "\n"}
+
+
+@pytest.mark.parametrize("character", COMMANDS_OF_TERMINALS, ids=ascii)
+def test_what_a_terminal_would_obey_is_shown_escaped(character: str) -> None:
+    assert printable(f"a{character}b").isprintable()
+    assert printable(f"a{character}b").startswith("a\\")
+
+
+@given(anything)
+def test_a_text_is_printed_on_one_line_and_stays_as_it_is_if_it_can_be_seen(text: str) -> None:
+    assert printable(text).isprintable()
+    assert (printable(text) == text) == text.isprintable()
+    assert shown(text).count("\n") == text.count("\n")
+
+
+@given(anything, st.booleans())
+def test_nothing_that_is_said_commands_the_terminal(text: str, err: bool) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        out = io.StringIO()
+        patch.setattr("sys.stderr" if err else "sys.stdout", out)
+        say(text, err=err)
+    assert out.getvalue() == f"{shown(text)}\n"
+    assert not obeyed(out.getvalue())
+
+
+@given(anything)
+def test_nothing_in_a_table_or_in_styled_text_commands_the_terminal(text: str) -> None:
+    out = io.StringIO()
+    terminal = Terminal(file=out, width=500)
+    table = Table("plain", text, title=text)
+    table.add_row(text, Text(text))
+    terminal.print(text, table, Text(text, "red"))
+    terminal.print(text, style="bold", soft_wrap=True)
+    assert not obeyed(out.getvalue())
+
+
+@pytest.mark.parametrize("text", ["[red]x[/red]", "[bold", "[/]", "[link=https://evil.test]x[/link]", ":smile:"])
+def test_markup_in_what_others_wrote_stays_text(text: str) -> None:
+    out = io.StringIO()
+    terminal = Terminal(file=out, width=100)
+    table = Table("one", "two")
+    table.add_row(text, Text(text))
+    terminal.print(text, table)
+    assert out.getvalue().count(text) == 3

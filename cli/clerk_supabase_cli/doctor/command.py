@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from clerk_supabase_cli.doctor.examination import examine
@@ -19,6 +18,7 @@ from clerk_supabase_cli.doctor.verdicts import Result, Verdict, worst
 from clerk_supabase_cli.options import json_option, optional_database_url_option
 from clerk_supabase_cli.printing import print_json, printable
 from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.terminal import Terminal
 
 _STYLES: Final = {
     Verdict.OK: "green",
@@ -111,7 +111,7 @@ def doctor_command(
         canary_seconds=wait,
     )
     results = examine(Patient(named), [check for check in CHECKS if not names or check.name in names])
-    verdict = _print_json(list(results)) if as_json else _print(results, Console())
+    verdict = _print_json(list(results)) if as_json else _print(results, Terminal())
     if verdict is Verdict.FAIL:
         sys.exit(1)
 
@@ -127,7 +127,7 @@ def _print_json(results: Sequence[Result]) -> Verdict:
     return verdict
 
 
-def _print(results: Iterable[Result], console: Console) -> Verdict:
+def _print(results: Iterable[Result], console: Terminal) -> Verdict:
     """One line or more for each, as soon as it is known."""
     verdicts: list[Verdict] = []
     for result in results:

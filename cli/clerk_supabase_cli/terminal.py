@@ -1,0 +1,24 @@
+"""The terminal, for tables, colours and bars: it shows what others wrote, and neither obeys nor styles it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import IO
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+
+from clerk_supabase_cli.printing import shown
+
+
+class Terminal(Console):
+    """Prints text as text: no markup such as `[red]`, no `:emoji:`, and no escape sequence but its own."""
+
+    def __init__(self, *, stderr: bool = False, file: IO[str] | None = None, width: int | None = None) -> None:
+        """*stderr*: print on standard error. *file*, *width*: instead of the real terminal, and of its width."""
+        super().__init__(stderr=stderr, file=file, width=width, markup=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The pieces of what is printed; rich calls it for each, also for the cells of a table."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else shown(text), style, control)
