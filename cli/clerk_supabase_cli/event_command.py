@@ -15,6 +15,7 @@ from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.printing import printable, say
 from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.sample_events import sample_event
+from clerk_supabase_cli.secret_formats import webhook_secret_problem
 
 # Obviously not a secret: what events/env.json and `dev` use on this machine.
 LOCAL_SECRET: Final = "whsec_bG9jYWwtb25seS1ub3QtYS1zZWNyZXQ="  # noqa: S105 - decoded: local-only-not-a-secret
@@ -42,6 +43,8 @@ def event_command(name: str, object_id: str | None, *, send: bool, url: str | No
     TYPE is the name of a file in events/clerk, such as user.created. A signature is good for five minutes, so a
     stored event would be refused. Exit status of --send: 0 for an answer of 2xx, 1 for any other.
     """
+    if problem := webhook_secret_problem(secret or LOCAL_SECRET):
+        raise click.UsageError(f"the signing secret {problem}")
     root = find_root()
     event = sample_event(root, name, object_id)
     if not send and not url:

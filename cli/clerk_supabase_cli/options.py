@@ -16,6 +16,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
+# Letters and digits in what Clerk makes itself; https://clerk.com/docs/reference/backend-api
+_CLERK_ID: Final = re.compile(r"(user|org)_[A-Za-z0-9_-]{1,250}")
+
 _DATABASE_HELP: Final = "postgresql:// of the owner; a direct or session connection.  [env: DATABASE_URL]"
 
 database_url_option = click.option("--database-url", envvar="DATABASE_URL", required=True, help=_DATABASE_HELP)
@@ -87,3 +90,15 @@ class Moment(click.ParamType[datetime]):
         except ValueError:
             self.fail(f"{value!r} is neither a time such as 2026-01-31T12:00 (UTC) nor an age such as 2h.", param, ctx)
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+class ClerkId(click.ParamType[str]):
+    """The id of a user or an organization, of which a path of Clerk's API can be made."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The id as it was typed."""
+        if not _CLERK_ID.fullmatch(value):
+            self.fail(f"{value!r} is no id of a user (user_...) or an organization (org_...).", param, ctx)
+        return str(value)

@@ -105,7 +105,7 @@ def list_command(
         Terminal().print(_table(events))
     say(counted(total) + (f", {len(events)} of them shown" if len(events) < total else ""))
     if overflow is None:
-        say(f"parked queue: not looked at; {why_unknown}", err=True)
+        say(f"parked queue: not looked at; {printable(why_unknown)}", err=True)
     elif overflow:
         say(f"parked queue: {overflow} more wait there until the database takes them")
 
@@ -166,9 +166,9 @@ def replay_command(
         if scrubbed:
             say(f"{scrubbed} cannot be, as their bodies are gone: clerk-supabase parked list --scrubbed")
     if result.too_large:
-        say(f"clerk-supabase: too large for a queue: {', '.join(result.too_large)}", err=True)
+        say(f"clerk-supabase: too large for a queue: {printable(', '.join(result.too_large))}", err=True)
     if result.stopped_by:
-        say(f"clerk-supabase: stopped, run it again for the rest: {result.stopped_by}", err=True)
+        say(f"clerk-supabase: stopped, run it again for the rest: {printable(result.stopped_by)}", err=True)
     if result.too_large or result.stopped_by:
         sys.exit(1)
 

@@ -6,6 +6,7 @@ app, the database, Clerk, AWS, a log or the environment put into it, a terminal 
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -28,6 +29,15 @@ def shown(text: str) -> str:
 def say(text: str = "", *, err: bool = False) -> None:
     """Prints lines; *err*: on standard error."""
     click.echo(shown(text), err=err)
+
+
+class StandardError(io.TextIOBase):
+    """Standard error, for a logger that writes what others wrote."""
+
+    def write(self, text: str) -> int:
+        """Prints the text. Returns how much of it was taken: all."""
+        click.echo(shown(text), nl=False, err=True)
+        return len(text)
 
 
 def in_utc(moment: datetime | None) -> str:

@@ -94,7 +94,12 @@ class Queues:
 
 
 def client(service: str) -> Any:
-    """A client by the usual AWS environment: region, profile, credentials, AWS_ENDPOINT_URL."""
+    """A client by the usual AWS environment: region, profile, credentials, AWS_ENDPOINT_URL. Raises AwsUnreachable."""
+    with errors_explained():
+        return _client(service)
+
+
+def _client(service: str) -> Any:
     core: Any = botocore.session.Session()
     core.register_component("data_loader", _DESCRIPTIONS)
     # boto3 itself does not read AWS_REGION, which every other AWS tool does.
@@ -129,5 +134,6 @@ def errors_explained() -> Iterator[None]:
         raise AwsUnreachable("no AWS region: set AWS_REGION") from error
     except ClientError as error:
         raise AwsUnreachable(f"AWS refused: {error.response['Error']['Message']}") from error
-    except BotoCoreError as error:
+    except (BotoCoreError, ValueError) as error:
+        # A ValueError for an AWS_ENDPOINT_URL that is none.
         raise AwsUnreachable(f"AWS cannot be reached: {error}") from error

@@ -27,6 +27,7 @@ from clerk_supabase.store import Store
 from clerk_supabase.telemetry import logger
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.options import (
+    ClerkId,
     clerk_api_url_option,
     database_url_option,
     json_option,
@@ -34,7 +35,7 @@ from clerk_supabase_cli.options import (
     optional_database_url_option,
     sync_queue_options,
 )
-from clerk_supabase_cli.printing import print_json, printable, say
+from clerk_supabase_cli.printing import StandardError, print_json, printable, say
 from clerk_supabase_cli.queues import client
 from clerk_supabase_cli.reconcile_report import (
     DIFFERENCES,
@@ -162,7 +163,7 @@ def show_command(run_id: int, difference: str | None, limit: int | None, databas
 
 
 @click.command("resync")
-@click.argument("object_id", metavar="ID")
+@click.argument("object_id", metavar="ID", type=ClerkId())
 @_private_metadata_option
 @sync_queue_options
 @clerk_api_url_option
@@ -294,7 +295,7 @@ def _reconcile(
 def _log_on_stderr() -> Iterator[None]:
     """Warnings only: what the functions log for CloudWatch would be in the way of what is printed."""
     handler, level = logger.registered_handler, logger.log_level
-    before = handler.setStream(sys.stderr) if isinstance(handler, logging.StreamHandler) else None
+    before = handler.setStream(StandardError()) if isinstance(handler, logging.StreamHandler) else None
     logger.setLevel(logging.WARNING)
     try:
         yield

@@ -52,7 +52,7 @@ def print_report(report: Report, details: RunDetails, seconds: float, *, as_json
         print_json({"report": report, "findings": details.findings})
         return
     if report.state == "busy":
-        say(f"{report.reason}: two runs exclude each other")
+        say(printable(f"{report.reason}: two runs exclude each other"))
         return
     if details.findings:
         Terminal().print(_groups_table(details.findings))

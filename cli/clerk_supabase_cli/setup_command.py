@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from clerk_supabase.publishable_key import frontend_api
 from clerk_supabase.settings import SettingsError
 from clerk_supabase_cli.options import json_option
-from clerk_supabase_cli.printing import print_json, say
+from clerk_supabase_cli.printing import print_json, printable, say
 from clerk_supabase_cli.queues import client
 from clerk_supabase_cli.secret_formats import webhook_secret_problem
 from clerk_supabase_cli.setup_checks import FAILED, Check, Instance, checks, config_toml
@@ -131,13 +131,13 @@ def setup_command(
 def _print(instance: Instance, found: list[Check], stored: list[Stored]) -> None:
     say(f"issuer  {instance.issuer}")
     for check in found:
-        say(f"{check.status:<8}{check.name}: {check.words}")
+        say(printable(f"{check.status:<8}{check.name}: {check.words}"))
     say(_STEPS.format(host=instance.host, toml=config_toml(instance)))
     for each in stored:
-        say(f"{each.status:<10}{each.name}  {each.reason}".rstrip())
+        say(printable(f"{each.status:<10}{each.name}  {each.reason}".rstrip()))
     overrides = [f"{each.parameter}={each.arn}" for each in stored if each.arn]
     if overrides:
-        say("\nsam deploy --parameter-overrides " + " ".join(overrides))
+        say("\nsam deploy --parameter-overrides " + printable(" ".join(overrides)))
 
 
 def _store(prefix: str) -> Iterator[Stored]:

@@ -222,7 +222,7 @@ def _show_database(database: Database, console: Terminal) -> None:
     console.print(f"last delivery applied: {last}", soft_wrap=True)
     console.print(_lag_table(database.recent))
     for span, recent in database.recent.items():
-        outcomes = ", ".join(f"{number} {outcome}" for outcome, number in recent.outcomes.items())
+        outcomes = printable(", ".join(f"{number} {outcome}" for outcome, number in recent.outcomes.items()))
         console.print(f"applied in the last {span}: {outcomes or 'nothing'}", soft_wrap=True)
 
 

@@ -17,6 +17,7 @@ from clerk_supabase.queue import messages_of
 from clerk_supabase.signature import Verifier
 from clerk_supabase_cli.deliveries import SignedRequest, api_gateway_event, generate_secret
 from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.sample_events import NoSuchSample, sample_event, sample_names
 
 EVENTS = find_root(Path(__file__).parent) / "events"
 BODIES = sorted((EVENTS / "clerk").glob("*.json"))
@@ -90,3 +91,17 @@ def test_every_message_of_the_sample_of_sync_can_be_applied() -> None:
     for message in messages:
         assert changes_of(parse_event(message.envelope.body), RECEIVED_AT).main.kind == "user"
         assert message.envelope.svix_id.startswith("msg_")
+
+
+@pytest.mark.parametrize(
+    "name", ["../env", "../clerk/user.created", "/etc/passwd", "..", ".", "", "user.*", "user.created.json"]
+)
+def test_a_name_that_leads_elsewhere_is_no_sample(name: str) -> None:
+    with pytest.raises(NoSuchSample, match=r"there are: .*user\.created"):
+        sample_event(EVENTS.parent, name)
+
+
+def test_every_sample_that_is_named_can_be_had() -> None:
+    names = sample_names(EVENTS.parent)
+    assert names == sorted(file.stem for file in BODIES)
+    assert all(sample_event(EVENTS.parent, name)["type"] for name in names)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import click
 from rich.text import Text
@@ -27,6 +28,17 @@ _STYLES: Final = {
     Verdict.SKIPPED: "dim",
 }
 _WIDTH: Final = max(len(check.name) for check in CHECKS)
+
+
+class _Seconds(click.FloatRange):
+    """A number of seconds, which `nan` is not, though it is in no way out of any range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The seconds."""
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+        return seconds
 
 
 @click.command("doctor")
@@ -58,7 +70,7 @@ _WIDTH: Final = max(len(check.name) for check in CHECKS)
     "--wait",
     default=30.0,
     show_default=True,
-    type=click.FloatRange(0, 300),
+    type=_Seconds(0, 300),
     help="Seconds that a test event may take to the database.",
 )
 @click.option("--clerk-api-url", envvar="CLERK_API_URL", default="", hidden=True, help="Only for tests.")
