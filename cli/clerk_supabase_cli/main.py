@@ -53,7 +53,7 @@ class _Commands(click.Group):
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuses what nobody types: an id with such characters was copied from where somebody planted it."""
+        """Refuses characters that cannot be seen: nobody types them, but a page may hide them in what is copied."""
         for number, argument in enumerate(args, 1):
             if unseen := sorted({f"U+{ord(each):04X}" for each in argument if not each.isprintable()}):
                 # Not quoted: it may be a secret.

@@ -95,8 +95,11 @@ class Queues:
 
 def client(service: str) -> Any:
     """A client by the usual AWS environment: region, profile, credentials, AWS_ENDPOINT_URL. Raises AwsUnreachable."""
-    with errors_explained():
-        return _client(service)
+    try:
+        with errors_explained():
+            return _client(service)
+    except ValueError as error:
+        raise AwsUnreachable("AWS cannot be reached: AWS_ENDPOINT_URL is no URL") from error
 
 
 def _client(service: str) -> Any:
@@ -134,6 +137,5 @@ def errors_explained() -> Iterator[None]:
         raise AwsUnreachable("no AWS region: set AWS_REGION") from error
     except ClientError as error:
         raise AwsUnreachable(f"AWS refused: {error.response['Error']['Message']}") from error
-    except (BotoCoreError, ValueError) as error:
-        # A ValueError for an AWS_ENDPOINT_URL that is none.
+    except BotoCoreError as error:
         raise AwsUnreachable(f"AWS cannot be reached: {error}") from error

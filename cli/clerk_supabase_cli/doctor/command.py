@@ -31,7 +31,7 @@ _WIDTH: Final = max(len(check.name) for check in CHECKS)
 
 
 class _Seconds(click.FloatRange):
-    """A number of seconds, which `nan` is not, though it is in no way out of any range."""
+    """Seconds within a range. `nan` is outside of none, and is refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The seconds."""

@@ -222,7 +222,7 @@ def _texts(value: object, name: str) -> tuple[str, ...]:
 
 
 def _time(said: Mapping[str, Any], name: str) -> int | None:
-    """`None` only when it is missing: null is no time, and must not pass for one that was never set."""
+    """Seconds since 1970; `None` only when the claim is missing, for Clerk tells null from that, and refuses it."""
     if name not in said:
         return None
     value = said[name]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 REMEMBERED_MS: Final = 60_000
-"""As long as a session token lives. So soon is a lifted ban noticed, where no webhook tells of it."""
+"""As long as a session token lives, and as a lifted ban goes unnoticed where no webhook tells of it."""
 MOST_USERS: Final = 10_000
 """The oldest is forgotten first: nobody fills the memory of the function."""
 
