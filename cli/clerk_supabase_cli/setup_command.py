@@ -19,6 +19,7 @@ from clerk_supabase_cli.queues import client
 from clerk_supabase_cli.secret_formats import webhook_secret_problem
 from clerk_supabase_cli.setup_checks import FAILED, Check, Instance, checks, config_toml
 from clerk_supabase_cli.stack_secrets import secrets_of_stack
+from clerk_supabase_cli.token_argument import token_of
 
 _STEPS: Final = """
 In Clerk:     dashboard.clerk.com/setup/supabase, "Activate": session tokens get role: authenticated.
@@ -116,8 +117,7 @@ def setup_command(
         instance = Instance.of(frontend_api(publishable_key.strip()), frontend_api_url)
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
-    text = sys.stdin.read() if token == "-" else token or ""  # noqa: S105 - stands for standard input
-    found = list(checks(instance, text.strip().removeprefix("Bearer ")))
+    found = list(checks(instance, token_of(token or "")))
     stored = list(_store(prefix)) if prefix else []
     if as_json:
         about = {"issuer": instance.issuer, "host": instance.host, "config_toml": config_toml(instance)}

@@ -19,6 +19,7 @@ from clerk_supabase_cli.default_command import GroupWithDefault
 from clerk_supabase_cli.deliveries import session_event
 from clerk_supabase_cli.printing import say
 from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.token_argument import token_of
 from clerk_supabase_cli.token_mint import (
     LOCAL_ISSUER,
     LOCAL_JWT_SECRET,
@@ -69,7 +70,7 @@ def verify_command(
 
     Ends with 0 only if the signature was checked and nothing is wrong.
     """
-    text = (sys.stdin.read() if given == "-" else given).strip().removeprefix("Bearer ")
+    text = token_of(given)
     try:
         keys, expected_issuer = _keys(publishable_key, jwks_url, pem)
         report = _report(text, keys, issuer or expected_issuer, secret, parties)
@@ -147,7 +148,7 @@ def _keys(publishable_key: str | None, jwks_url: str | None, pem: Path | None) -
         if not issuer and jwks_url.endswith(_WELL_KNOWN):
             issuer = jwks_url.removesuffix(_WELL_KNOWN)
     if pem:
-        keys = keys_in_pem(pem.read_text())
+        keys = keys_in_pem(pem.read_text(errors="replace"))
     return keys, issuer
 
 

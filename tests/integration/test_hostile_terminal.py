@@ -137,7 +137,7 @@ class Operator:
                 # What a shell cannot put into the environment.
                 patch.setenv(name, value.replace("\x00", ""))
             patch.setattr(sys, "argv", ["clerk-supabase", *arguments])
-            patch.setattr(sys, "stdin", io.StringIO(stdin))
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode(errors="surrogateescape"))))
             status = ran()
         captured = self.capture.readouterr()
         ended = Ended(status, captured.out + captured.err)
@@ -203,7 +203,8 @@ def typed(command: click.Command, values: Sequence[str], chance: random.Random) 
             # What is wrong with a connection string is another matter.
             continue
         elif parameter.required or chance.random() < 0.3:
-            yield from [parameter.opts[0]] if parameter.is_flag else [parameter.opts[0], value]
+            is_flag = isinstance(parameter, click.Option) and parameter.is_flag
+            yield from [parameter.opts[0]] if is_flag else [parameter.opts[0], value]
     yield from arguments
 
 
@@ -332,8 +333,9 @@ def takes_one(command: click.Command) -> bool:
 
 
 def test_no_name_in_the_database_commands_the_terminal(operator: Operator, admin: Connection) -> None:
+    policy = table = sql.Identifier(HOSTILE_TEXT[:40])
+    admin.execute(sql.SQL("create table public.{} (user_id text)").format(table))
     admin.execute("create table public.hostile (id int)")
-    policy = sql.Identifier(HOSTILE_TEXT[:40])
     admin.execute(sql.SQL("create policy {} on public.hostile for select using (true)").format(policy))
     refused = operator.types("secure", "public.hostile", "user")
     assert refused.status == 1

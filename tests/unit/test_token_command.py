@@ -101,6 +101,15 @@ def test_a_token_is_read_from_standard_input_as_people_paste_it(given: str) -> N
     assert run(*arguments, stdin=given.format(MINT.session(ADA))).exit_code == 0
 
 
+@pytest.mark.usefixtures("checkout")
+def test_what_is_no_text_is_no_token_and_no_key() -> None:
+    done = CliRunner().invoke(commands, ["token", "-"], input=b"\xff\x00\x80")
+    assert (done.exit_code, "refused (malformed)" in done.stdout) == (1, True)
+    Path("binary").write_bytes(b"-----BEGIN \xff\x00")
+    done = run(MINT.session(ADA), "--pem", "binary")
+    assert (done.exit_code, "not a public RSA key" in done.stderr) == (2, True)
+
+
 def test_what_is_no_token_is_refused_with_advice() -> None:
     done = run("pk_test_whatever")
     assert done.exit_code == 1

@@ -20,6 +20,7 @@ from clerk_supabase_cli.options import json_option, optional_database_url_option
 from clerk_supabase_cli.printing import print_json, printable
 from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.terminal import Terminal
+from clerk_supabase_cli.token_argument import token_of
 
 _STYLES: Final = {
     Verdict.OK: "green",
@@ -104,7 +105,6 @@ def doctor_command(
     """
     if not (stack_name or database_url or publishable_key):
         raise click.UsageError(f"{HOW_TO_NAME_A_STACK}; {HOW_TO_NAME_THE_DATABASE}; or both.")
-    text = sys.stdin.read() if token == "-" else token  # noqa: S105 - stands for standard input
     named = Named(
         root=find_root(),
         stack_name=stack_name,
@@ -117,7 +117,7 @@ def doctor_command(
         publishable_key=publishable_key.strip(),
         frontend_api_url=frontend_api_url,
         clerk_api_url=clerk_api_url,
-        token=text.strip().removeprefix("Bearer "),
+        token=token_of(token),
         supabase_url=supabase_url,
         supabase_key=_secret("SUPABASE_ANON_KEY"),
         canary_seconds=wait,
