@@ -1,4 +1,616 @@
--- clerk_sync.secure(): protects tables of the app.
+-- clerk_sync.secure(): protects tables of the app. clerk_sync.openings() finds what leads around the policies of such a
+-- table: secure() refuses to end with it, and `clerk-supabase doctor` looks for it later.
+
+-- Whether a schema belongs to the app: not to Postgres, Supabase or this project.
+create function clerk_sync.is_schema_of_app(schema_name name)
+returns boolean
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select schema_name not in (
+        'clerk_sync', 'information_schema', 'auth', 'cron', 'extensions', 'graphql', 'graphql_public', 'net',
+        'pgbouncer', 'pgmq', 'pgsodium', 'realtime', 'storage', 'supabase_functions', 'supabase_migrations', 'vault'
+    ) and schema_name not like 'pg\_%'
+$$;
+
+-- The roles whose rights a role has or can take, itself included.
+create function clerk_sync.roles_of(member_name name)
+returns setof oid
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select r.oid from pg_catalog.pg_roles as r where pg_has_role(member_name, r.oid, 'member')
+$$;
+
+-- The roles among anon and authenticated that may use a schema, as an array.
+create function clerk_sync.schema_open_to(schema_id oid)
+returns name[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+        select api.role_name
+        from unnest('{anon,authenticated}'::name[]) as api (role_name)
+        where exists (
+            select from clerk_sync.roles_of(api.role_name) as r (id) where has_schema_privilege(r.id, schema_id, 'usage')
+        )
+    )
+$$;
+
+-- The roles among anon and authenticated that may read or write a relation. A view that names the relation needs this
+-- right of them, but no right to use its schema.
+create function clerk_sync.relation_open_to(relation oid)
+returns name[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+        select api.role_name
+        from unnest('{anon,authenticated}'::name[]) as api (role_name)
+        where exists (
+            select from clerk_sync.roles_of(api.role_name) as r (id)
+            where has_table_privilege(r.id, relation, 'select, insert, update, delete')
+            or has_any_column_privilege(r.id, relation, 'select, insert, update')
+        )
+    )
+$$;
+
+-- The roles among anon and authenticated that can name a relation and read or write it; null for none.
+create function clerk_sync.relation_shown_to(relation oid)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(api.role_name, ' and ' order by api.role_name)
+    from pg_catalog.pg_class as c
+    cross join unnest(clerk_sync.relation_open_to(relation)) as api (role_name)
+    where c.oid = relation and api.role_name = any(clerk_sync.schema_open_to(c.relnamespace))
+$$;
+
+-- The roles among anon and authenticated that can call a function; null for none.
+create function clerk_sync.function_shown_to(called oid)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(api.role_name, ' and ' order by api.role_name)
+    from pg_catalog.pg_proc as p
+    cross join unnest(clerk_sync.schema_open_to(p.pronamespace)) as api (role_name)
+    where p.oid = called and exists (
+        select from clerk_sync.roles_of(api.role_name) as r (id) where has_function_privilege(r.id, p.oid, 'execute')
+    )
+$$;
+
+-- Whether a view asks the tables it reads as the caller, not as its owner.
+create function clerk_sync.is_security_invoker(relation oid)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select exists (
+        select from pg_catalog.pg_class as c
+        cross join pg_options_to_table(c.reloptions) as o
+        where c.oid = relation and o.option_name = 'security_invoker' and o.option_value::boolean
+    )
+$$;
+
+-- The views and materialized views that read a table, directly or through others. passes_policies: whoever may use the
+-- view gets rows that the table's policies hide. A materialized view holds what its owner saw. A view with
+-- security_invoker asks as the caller, also from inside another view; it shows more only by a view that the caller may
+-- use, too.
+create function clerk_sync.readers(target regclass)
+returns table (relation oid, passes_policies boolean)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with recursive found as (
+        select target::oid as relation, true as passes_policies, true as is_target
+        union
+        select
+            c.oid,
+            case
+                when c.relkind = 'm' then true
+                when clerk_sync.is_security_invoker(c.oid)
+                    then f.passes_policies and not f.is_target and clerk_sync.relation_open_to(f.relation) <> '{}'
+                else f.passes_policies
+            end,
+            false
+        from found as f
+        inner join pg_catalog.pg_depend as d
+            on d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_class'::regclass and d.refobjid = f.relation
+        inner join pg_catalog.pg_rewrite as w on w.oid = d.objid and w.ev_type = '1' and w.ev_class <> f.relation
+        inner join pg_catalog.pg_class as c on c.oid = w.ev_class and c.relkind in ('v', 'm')
+    )
+
+    select f.relation, bool_or(f.passes_policies) from found as f where not f.is_target group by f.relation
+$$;
+
+-- A regular expression for a name in the text of a function, quoted or not, up to where the name ends.
+create function clerk_sync.mention_of(name_of_object name)
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select '(^|[^[:alnum:]_$])' || regexp_replace(replace(name_of_object, '"', '""'), '([^[:alnum:]_])', '\\\1', 'g')
+$$;
+
+-- The functions of the app that mention a table or a view of it, and those that call such functions. A name that is
+-- put together at run time is not found, and a comment counts: the list is for a person to look through.
+create function clerk_sync.functions_about(target regclass)
+returns setof oid
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with recursive relations as (
+        select c.oid as id, clerk_sync.mention_of(c.relname) || '($|[^[:alnum:]_$])' as mention
+        from pg_catalog.pg_class as c
+        where c.oid = target or c.oid in (select r.relation from clerk_sync.readers(target) as r)
+    ),
+
+    functions as (
+        select p.oid as id, p.prosrc as body, clerk_sync.mention_of(p.proname) || '"?\s*\(' as mention
+        from pg_catalog.pg_proc as p
+        inner join pg_catalog.pg_namespace as n on n.oid = p.pronamespace
+        where
+            clerk_sync.is_schema_of_app(n.nspname)
+            and not exists (
+                select from pg_catalog.pg_depend as d
+                where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
+            )
+    ),
+
+    -- A body that was parsed when the function was made has no text, but depends on what it names.
+    uses as (
+        select d.objid as id, d.refclassid as used_class, d.refobjid as used_id
+        from pg_catalog.pg_depend as d
+        where d.classid = 'pg_proc'::regclass
+    ),
+
+    about as (
+        select f.id, f.mention
+        from functions as f
+        where exists (
+            select from relations as r
+            where f.body ~* r.mention or (f.id, 'pg_class'::regclass, r.id) in (select u.* from uses as u)
+        )
+        union
+        select f.id, f.mention
+        from about as a
+        inner join functions as f
+            on f.body ~* a.mention or (f.id, 'pg_proc'::regclass, a.id) in (select u.* from uses as u)
+    )
+
+    select a.id from about as a
+$$;
+
+-- The rights that were granted on a table and on its columns, but for the owner's own. grantee_name: null for PUBLIC.
+create function clerk_sync.grants_on(target regclass)
+returns table (grantor_name name, grantee_name name, privilege text, words text, is_grantable boolean)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select
+        grantor.rolname,
+        grantee.rolname,
+        a.privilege_type,
+        lower(a.privilege_type) || coalesce(' (' || quote_ident(a.column_name) || ')', ''),
+        a.is_grantable
+    from pg_catalog.pg_class as c
+    cross join lateral (
+        select null::name as column_name, t.* from aclexplode(c.relacl) as t
+        union all
+        select k.attname, t.*
+        from pg_catalog.pg_attribute as k
+        cross join aclexplode(k.attacl) as t
+        where k.attrelid = c.oid
+    ) as a
+    inner join pg_catalog.pg_roles as grantor on grantor.oid = a.grantor
+    left join pg_catalog.pg_roles as grantee on grantee.oid = a.grantee
+    where c.oid = target and a.grantee <> c.relowner
+$$;
+
+-- The statement that takes rights away. What another role than the owner granted, only that role can take back.
+create function clerk_sync.revoke_statement(target regclass, grantor_name name, grantee_name name, rights text)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select
+        case
+            when grantor.oid = c.relowner then revoking.statement
+            when pg_has_role(grantor.oid, case when v.number >= 160000 then 'set' else 'member' end)
+                then format('set role %I; %s; reset role', grantor_name, revoking.statement)
+            else format('signed in as %I: %s', grantor_name, revoking.statement)
+        end
+    from pg_catalog.pg_class as c
+    inner join pg_catalog.pg_roles as grantor on grantor.rolname = grantor_name
+    cross join (select current_setting('server_version_num')::int) as v (number)
+    cross join (
+        select format('revoke %s on %s from %s', rights, target, coalesce(quote_ident(grantee_name), 'public'))
+    ) as revoking (statement)
+    where c.oid = target
+$$;
+
+-- What leads to a table's rows without its policies, other than rights on the table itself. Each finding says
+--   verdict: fail, the rows are open; warn, a person must say whether they are; note, good to know.
+--   is_refused: whether secure() refuses the table because of it.
+--   found, todo: what was found, in words that follow the table's name, and the statement or the step that ends it.
+create function clerk_sync.detours(target regclass)
+returns table (verdict text, is_refused boolean, found text, todo text)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select
+        case when reader.shown_to is null then 'note' else 'fail' end,
+        reader.shown_to is not null,
+        format(
+            case
+                when reader.shown_to is null then 'the %s %s reads it as another role; no role of the API can use it'
+                else 'the %s %s shows its rows to %s, without its policies'
+            end,
+            case c.relkind when 'm' then 'materialized view' else 'view' end, c.oid::regclass, reader.shown_to
+        ),
+        case
+            when c.relkind = 'm' then format('revoke all on %s from public, anon, authenticated', c.oid::regclass)
+            else format('alter view %s set (security_invoker = on)', c.oid::regclass)
+        end
+    from (
+        select r.relation, clerk_sync.relation_shown_to(r.relation) as shown_to
+        from clerk_sync.readers(target) as r
+        where r.passes_policies
+    ) as reader
+    inner join pg_catalog.pg_class as c on c.oid = reader.relation
+
+    union all
+
+    -- A rule on the table comes before its policies; a rule elsewhere acts as the owner of the other relation.
+    select distinct
+        'fail', true,
+        format('the rule %I on %s reads or writes its rows without its policies', w.rulename, c.oid::regclass),
+        format('drop rule %I on %s', w.rulename, c.oid::regclass)
+    from pg_catalog.pg_rewrite as w
+    inner join pg_catalog.pg_class as c on c.oid = w.ev_class
+    inner join pg_catalog.pg_depend as d
+        on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid and d.refclassid = 'pg_class'::regclass
+    where
+        w.ev_type <> '1'
+        and (
+            d.refobjid = target
+            or (
+                d.refobjid <> c.oid
+                and d.refobjid in (select r.relation from clerk_sync.readers(target) as r where r.passes_policies)
+            )
+        )
+        and (
+            c.relkind <> 'v'
+            or (clerk_sync.relation_open_to(c.oid) <> '{}' and not clerk_sync.is_security_invoker(c.oid))
+        )
+
+    union all
+
+    select
+        'fail', true,
+        format(
+            'its rows can also be reached through another table, its %s',
+            case
+                when i.inhrelid = target then format('parent %s', i.inhparent::regclass)
+                else format('child %s', i.inhrelid::regclass)
+            end
+        ),
+        format(
+            case
+                when c.relispartition then 'alter table %2$s detach partition %1$s'
+                else 'alter table %1$s no inherit %2$s'
+            end,
+            i.inhrelid::regclass, i.inhparent::regclass
+        )
+    from pg_catalog.pg_inherits as i
+    inner join pg_catalog.pg_class as c on c.oid = i.inhrelid
+    where target in (i.inhrelid, i.inhparent)
+
+    union all
+
+    -- Which database the server of a foreign table is in cannot be told from here: the name decides.
+    select
+        case when other.shown_to is null then 'note' else 'fail' end,
+        other.shown_to is not null,
+        format(
+            case
+                when other.shown_to is null then 'the foreign table %s has its name; no role of the API can use it'
+                else 'the foreign table %s has its name, and shows that table''s rows to %s, as another role'
+            end,
+            other.relation::regclass, other.shown_to
+        ),
+        format('revoke all on %s from public, anon, authenticated', other.relation::regclass)
+    from (
+        select t.ftrelid as relation, clerk_sync.relation_shown_to(t.ftrelid) as shown_to
+        from pg_catalog.pg_foreign_table as t
+        inner join pg_catalog.pg_class as c on c.oid = t.ftrelid
+        inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+        inner join pg_catalog.pg_class as it on it.oid = target
+        inner join pg_catalog.pg_namespace as its_schema on its_schema.oid = it.relnamespace
+        cross join lateral (
+            select
+                max(o.option_value) filter (where o.option_name = 'schema_name') as schema_name,
+                max(o.option_value) filter (where o.option_name = 'table_name') as table_name
+            from pg_options_to_table(t.ftoptions) as o
+        ) as remote
+        where
+            coalesce(remote.table_name, c.relname) = it.relname
+            and coalesce(remote.schema_name, n.nspname) = its_schema.nspname
+    ) as other
+
+    union all
+
+    select
+        'fail', true,
+        format('its owner %I passes its policies', owner.rolname)
+        || case when owner.rolname <> api.role_name then format(', and %I is a member', api.role_name) else '' end,
+        case
+            when owner.rolname = api.role_name then format('alter table %s owner to %I', target, current_user)
+            else format('revoke %I from %I', owner.rolname, api.role_name)
+        end
+    from pg_catalog.pg_class as c
+    inner join pg_catalog.pg_roles as owner on owner.oid = c.relowner
+    cross join unnest('{anon,authenticated,service_role}'::name[]) as api (role_name)
+    where c.oid = target and pg_has_role(api.role_name, c.relowner, 'member')
+
+    union all
+
+    select
+        'fail', true,
+        format('the role %I passes every policy', r.rolname)
+        || case when r.oid <> api.oid then format(', and %I is a member', api.rolname) else '' end,
+        case
+            when r.oid = api.oid then format('alter role %I nosuperuser nobypassrls', api.rolname)
+            else format('revoke %I from %I', r.rolname, api.rolname)
+        end
+    from pg_catalog.pg_roles as api
+    cross join clerk_sync.roles_of(api.rolname) as m (id)
+    inner join pg_catalog.pg_roles as r on r.oid = m.id
+    where
+        api.rolname in ('anon', 'authenticated') and (r.rolsuper or r.rolbypassrls)
+        -- A superuser counts as a member of every role.
+        and (r.oid = api.oid or not api.rolsuper)
+
+    union all
+
+    -- Postgres takes no right away from a role that has passed it on.
+    select
+        'fail', true,
+        format('%I granted %s on it to %s', g.grantor_name, g.rights, coalesce(quote_ident(g.grantee_name), 'public')),
+        clerk_sync.revoke_statement(target, g.grantor_name, g.grantee_name, g.rights)
+    from (
+        select a.grantor_name, a.grantee_name, string_agg(a.words, ', ' order by a.words) as rights
+        from clerk_sync.grants_on(target) as a
+        where
+            a.grantor_name in ('anon', 'authenticated', 'service_role')
+            and a.grantor_name <> (select pg_get_userbyid(c.relowner) from pg_catalog.pg_class as c where c.oid = target)
+        group by a.grantor_name, a.grantee_name
+    ) as g
+
+    union all
+
+    -- What a function does with the rows, only a person can tell.
+    select
+        case when f.shown_to is null then 'note' else 'warn' end,
+        false,
+        format(
+            case
+                when f.shown_to is not null then 'the security definer function %s mentions it, and %s may call it'
+                when f.prosecdef then 'the security definer function %s mentions it; no role of the API can call it'
+                else 'the function %s mentions it'
+            end,
+            f.oid::regprocedure, f.shown_to
+        ),
+        case
+            when f.shown_to is null then 'look at what it does'
+            else format(
+                'look at what it does as its owner; or: revoke execute on function %s from public, anon, authenticated',
+                f.oid::regprocedure
+            )
+        end
+    from (
+        select
+            p.oid,
+            p.prosecdef,
+            case
+                when p.prosecdef and p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype)
+                    then clerk_sync.function_shown_to(p.oid)
+            end as shown_to
+        from clerk_sync.functions_about(target) as a (id)
+        inner join pg_catalog.pg_proc as p on p.oid = a.id
+    ) as f
+
+    union all
+
+    select
+        'note', false,
+        format('the trigger %I hands its rows to the function %s', t.tgname, t.tgfoid::regprocedure),
+        'look whether the function copies them to where others see them'
+    from pg_catalog.pg_trigger as t
+    where t.tgrelid = target and not t.tgisinternal
+
+    union all
+
+    select
+        'note', false,
+        format('the publication %I sends its changes', p.pubname),
+        'Realtime asks its policies, but for deletes: these go to all subscribers, with the primary key'
+    from pg_catalog.pg_publication_tables as p
+    inner join pg_catalog.pg_namespace as n on n.nspname = p.schemaname
+    inner join pg_catalog.pg_class as c on c.relnamespace = n.oid and c.relname = p.tablename
+    where c.oid = target
+$$;
+
+-- What differs from the policies that secure() made, as detours() says it.
+create function clerk_sync.altered_policies(target regclass)
+returns table (verdict text, is_refused boolean, found text, todo text)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select
+        'fail', true,
+        'its row-level security is off',
+        format('alter table %s enable row level security', target)
+    from pg_catalog.pg_class as c
+    where c.oid = target and not c.relrowsecurity
+
+    union all
+
+    select
+        'fail', true,
+        format('it lacks the policies %s', string_agg(made.policy_name, ', ' order by made.policy_name)),
+        format('clerk-supabase secure %L user, or organization', target)
+    from unnest('{clerk_sync_delete,clerk_sync_insert,clerk_sync_select,clerk_sync_update}'::name[]) as made (policy_name)
+    where not exists (
+        select from pg_catalog.pg_policy as p
+        where p.polrelid = target and p.polname = made.policy_name
+    )
+    having count(*) > 0
+
+    union all
+
+    -- Each expression asks one of these views, whatever the app adds to it.
+    select
+        'fail', true,
+        format('its policy %I no longer asks who the caller is', p.polname),
+        format('clerk-supabase secure %L user, or organization', target)
+    from pg_catalog.pg_policy as p
+    where p.polrelid = target and p.polname like 'clerk\_sync\_%' and exists (
+        select from unnest(
+            array[pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)]
+        ) as condition (text)
+        where condition.text !~ 'clerk_sync\.(caller|active_membership_of_caller)\M'
+    )
+
+    union all
+
+    select
+        'warn', true,
+        format('its policy %I allows more', p.polname),
+        format('drop policy %I on %s, unless that is meant', p.polname, target)
+    from pg_catalog.pg_policy as p
+    where p.polrelid = target and p.polpermissive and p.polname not like 'clerk\_sync\_%'
+$$;
+
+-- The rights of the API's roles on a table beyond those that secure() grants, as detours() says it. However they got
+-- them: granted by whomever, to them, to a role they are a member of or to PUBLIC, on the table or on a column.
+create function clerk_sync.excess_rights(target regclass)
+returns table (verdict text, is_refused boolean, found text, todo text)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with api (role_name, allowed) as (
+        values
+        ('anon'::name, '{}'::text[]),
+        ('authenticated', '{SELECT,INSERT,UPDATE,DELETE}'),
+        ('service_role', '{SELECT,INSERT,UPDATE,DELETE}')
+    ),
+
+    granted as (
+        select api.role_name, g.*
+        from clerk_sync.grants_on(target) as g
+        inner join api on pg_has_role(api.role_name, g.grantee_name, 'member')
+        where g.privilege <> all(api.allowed) or g.is_grantable
+        union all
+        select null, g.*
+        from clerk_sync.grants_on(target) as g
+        where g.grantee_name is null
+    ),
+
+    -- Predefined roles such as pg_read_all_data have rights that nobody granted.
+    inherent as (
+        select api.role_name, r.rolname, p.privilege
+        from api
+        cross join clerk_sync.roles_of(api.role_name) as m (id)
+        inner join pg_catalog.pg_roles as r on r.oid = m.id
+        cross join unnest(
+            '{SELECT,INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]
+            || case when current_setting('server_version_num')::int >= 170000 then '{MAINTAIN}'::text[] end
+        ) as p (privilege)
+        where
+            p.privilege <> all(api.allowed)
+            and has_table_privilege(r.oid, target, p.privilege)
+            -- Superusers and members of the owner are found by detours().
+            and not pg_has_role(r.oid, (select c.relowner from pg_catalog.pg_class as c where c.oid = target), 'member')
+            and not exists (
+                select from clerk_sync.grants_on(target) as g
+                where
+                    g.privilege = p.privilege
+                    and (g.grantee_name is null or pg_has_role(r.oid, g.grantee_name, 'member'))
+            )
+    )
+
+    select
+        case
+            when g.role_name = 'service_role' or bool_and(g.privilege in ('SELECT', 'INSERT', 'UPDATE', 'DELETE'))
+                then 'warn'
+            else 'fail'
+        end,
+        true,
+        format(
+            '%s has the right to %s, which %I granted%s%s',
+            coalesce(quote_ident(g.role_name), 'PUBLIC'), string_agg(g.words, ', ' order by g.words), g.grantor_name,
+            case when g.grantee_name <> g.role_name then format(' to %I', g.grantee_name) else '' end,
+            case when bool_or(g.is_grantable) then ', with grant option' else '' end
+        ),
+        clerk_sync.revoke_statement(
+            target, g.grantor_name, g.grantee_name, string_agg(g.words, ', ' order by g.words)
+        )
+    from granted as g
+    group by g.role_name, g.grantor_name, g.grantee_name
+
+    union all
+
+    select
+        case
+            when i.role_name = 'service_role' or bool_and(i.privilege in ('SELECT', 'INSERT', 'UPDATE', 'DELETE'))
+                then 'warn'
+            else 'fail'
+        end,
+        true,
+        format(
+            '%I has the right to %s as a member of %I',
+            i.role_name, lower(string_agg(i.privilege, ', ' order by i.privilege)), i.rolname
+        ),
+        format('revoke %I from %I', i.rolname, i.role_name)
+    from inherent as i
+    group by i.role_name, i.rolname
+$$;
+
+-- All that opens a secured table, or might: for secure() and `clerk-supabase doctor`. The worst comes first.
+create function clerk_sync.openings(target regclass)
+returns table (verdict text, is_refused boolean, found text, todo text)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select o.*
+    from (
+        select d.* from clerk_sync.detours(target) as d
+        union all
+        select p.* from clerk_sync.altered_policies(target) as p
+        union all
+        select r.* from clerk_sync.excess_rights(target) as r
+    ) as o
+    order by array_position('{fail,warn,note}'::text[], o.verdict), o.found
+$$;
 
 -- Why a table cannot be secured; null when it can. owner_column is the one it has, or would get.
 create function clerk_sync.obstacle_to_secure(target regclass, owner_column name, replace_policies boolean)
@@ -8,14 +620,8 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
     select case
-        when n.nspname in (
-            'clerk_sync', 'information_schema', 'auth', 'cron', 'extensions', 'graphql', 'graphql_public', 'net',
-            'pgbouncer', 'pgmq', 'realtime', 'storage', 'supabase_functions', 'supabase_migrations', 'vault'
-        ) or n.nspname like 'pg\_%'
-            then 'it is in a schema that is not the app''s'
+        when not clerk_sync.is_schema_of_app(n.nspname) then 'it is in a schema that is not the app''s'
         when c.relkind <> 'r' or c.relpersistence = 't' then 'it is no ordinary table'
-        when c.relispartition or exists (select from pg_catalog.pg_inherits where c.oid in (inhrelid, inhparent))
-            then 'its rows can also be reached through another table'
         when c.oid = 'public.users_public'::regclass or exists (
             select from pg_catalog.pg_trigger as t
             inner join pg_catalog.pg_proc as p on p.oid = t.tgfoid
@@ -36,6 +642,11 @@ as $$
                 'it has policies that would allow more (%s): drop them, or call with replace_policies => true',
                 permissive.names
             )
+        else (
+            select string_agg(format('%s (%s)', d.found, d.todo), '; ' order by d.found)
+            from clerk_sync.detours(c.oid) as d
+            where d.is_refused
+        )
     end
     from pg_catalog.pg_class as c
     inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
@@ -55,7 +666,9 @@ $$;
 --   member, empty for nobody; without delete_roles, write_roles do. Its column organization_id says which.
 -- The column is added if it is missing. Rows that were there before belong to nobody, until somebody says to whom.
 -- Policies of the app that are restrictive stay. Permissive ones would open what these close: the call is refused, or
--- drops them if replace_policies says so. Returns the statements it has run.
+-- drops them if replace_policies says so. It also refuses a table whose rows something else shows, such as a view that
+-- reads as its owner, and says which statement ends that. What only a person can judge, such as a function, it says in
+-- a notice. Returns the statements it has run.
 create function clerk_sync.secure(
     target regclass,
     owned_by text,
@@ -72,9 +685,9 @@ declare
         when 'user' then 'user_id'
         when 'organization' then 'organization_id'
     end;
-    obstacle text;
-    statements text[];
+    lock_timeout_before constant text := current_setting('lock_timeout');
     statement text;
+    opening record;
 begin
     if target is null or owner_column is null then
         raise invalid_parameter_value using message = 'a table belongs to ''user'' or ''organization''';
@@ -88,24 +701,63 @@ begin
     then
         raise invalid_parameter_value using message = 'a role is spelled org:<role>';
     end if;
-
     if not exists (select from pg_catalog.pg_class as c where c.oid = target) then
         raise undefined_table using message = format('there is no table %s', target);
     end if;
-    obstacle := clerk_sync.obstacle_to_secure(target, owner_column, replace_policies);
-    if obstacle is not null then
-        raise wrong_object_type using message = format('%s cannot be secured: %s', target, obstacle);
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise invalid_transaction_state
+            using message = 'secure() must see what others committed while it waited: '
+            || 'set transaction isolation level read committed';
     end if;
 
-    -- Whoever secures the same table at this moment has ended when the statements below are made up.
+    perform clerk_sync.refuse_to_secure(
+        target, clerk_sync.obstacle_to_secure(target, owner_column, replace_policies)
+    );
+    -- While this waits for the lock, everybody who comes after waits, too.
+    if lock_timeout_before = '0' then
+        perform set_config('lock_timeout', '5s', true);
+    end if;
     execute format('lock table %s in access exclusive mode', target);
-    statements := clerk_sync.column_statements(target, owner_column)
-    || clerk_sync.policy_statements(target, owner_column, write_roles, coalesce(delete_roles, write_roles))
-    || clerk_sync.grant_statements(target);
-    foreach statement in array statements loop
+    -- Others may have secured the table, or made a view of it, while this waited.
+    perform clerk_sync.refuse_to_secure(
+        target, clerk_sync.obstacle_to_secure(target, owner_column, replace_policies)
+    );
+
+    -- The policies come last: on Supabase each locks tables of auth, storage and realtime until the transaction ends.
+    foreach statement in array
+        clerk_sync.column_statements(target, owner_column)
+        || clerk_sync.grant_statements(target)
+        || clerk_sync.policy_statements(target, owner_column, write_roles, coalesce(delete_roles, write_roles))
+    loop
         execute statement;
         return next statement;
     end loop;
+    perform set_config('lock_timeout', lock_timeout_before, true);
+
+    perform clerk_sync.refuse_to_secure(
+        target,
+        (
+            select string_agg(format('%s (%s)', o.found, o.todo), '; ' order by o.found)
+            from clerk_sync.openings(target) as o
+            where o.is_refused
+        )
+    );
+    for opening in select o.* from clerk_sync.openings(target) as o loop
+        raise notice using message = format('%s: %s', target, opening.found), hint = opening.todo;
+    end loop;
+end
+$$;
+
+-- Raises an error unless there is no reason to.
+create function clerk_sync.refuse_to_secure(target regclass, reason text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if reason is not null then
+        raise wrong_object_type using message = format('%s cannot be secured: %s', target, reason);
+    end if;
 end
 $$;
 
@@ -179,25 +831,36 @@ as $$
     end
 $$;
 
--- Supabase grants everything on new tables to the API's roles; start from nothing.
+-- Supabase's older default privileges grant everything on a new table and its sequences to the API's roles, and the
+-- newer ones still the right to truncate: it starts from nothing.
 create function clerk_sync.grant_statements(target regclass)
 returns text[]
 language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select array[
-        format('revoke all on %s from public, anon, authenticated', target),
-        format('grant select, insert, update, delete on %s to authenticated', target),
-        format('grant all on %s to service_role', target)
-    ]
-    -- Those of serial columns; identity columns need no grant.
-    || array(
-        select format('grant usage on sequence %s to authenticated, service_role', d.objid::regclass)
+    with sequences as (
+        select d.objid::regclass as its_name, d.deptype = 'a' as is_serial
         from pg_catalog.pg_depend as d
         inner join pg_catalog.pg_class as c on c.oid = d.objid and c.relkind = 'S'
-        where d.classid = 'pg_class'::regclass and d.refobjid = target and d.deptype = 'a'
-        order by d.objid
+        where d.classid = 'pg_class'::regclass and d.refobjid = target and d.deptype in ('a', 'i')
+    )
+
+    select array[
+        format('revoke all on %s from public, anon, authenticated, service_role', target),
+        format('grant select, insert, update, delete on %s to authenticated, service_role', target)
+    ]
+    || array(
+        select format('revoke all on sequence %s from public, anon, authenticated, service_role', s.its_name)
+        from sequences as s
+        order by s.its_name::text
+    )
+    -- Those of serial columns; identity columns need no grant.
+    || array(
+        select format('grant usage on sequence %s to authenticated, service_role', s.its_name)
+        from sequences as s
+        where s.is_serial
+        order by s.its_name::text
     )
 $$;
 

@@ -207,9 +207,9 @@ from (
         ('public.a_sequence', '%'),
         ('public.tasks_pkey', '%'),
         ('public.a_partitioned_table', '% cannot be secured: it is no ordinary table'),
-        ('public.a_partition', '% cannot be secured: its rows can also be reached through another table'),
-        ('public.a_parent', '% cannot be secured: its rows can also be reached through another table'),
-        ('public.a_child', '% cannot be secured: its rows can also be reached through another table'),
+        ('public.a_partition', '% cannot be secured: its rows can also be reached through another table, its %'),
+        ('public.a_parent', '% cannot be secured: its rows can also be reached through another table, its %'),
+        ('public.a_child', '% cannot be secured: its rows can also be reached through another table, its %'),
         ('pg_temp.a_temporary_table', '% cannot be secured: %'),
         ('pg_catalog.pg_class', '%'),
         ('information_schema.sql_features', '% cannot be secured: it is in a schema that is not the app''s'),
@@ -245,6 +245,454 @@ select tap.is(
     tap.number_of('pg_class where relname in (''with_uuid'', ''a_parent'', ''any_case'') and relrowsecurity'), '0',
     'what is refused stays as it was'
 );
+
+-- What leads to the rows without the policies. Each of these is done to a table before secure(), which refuses it, and
+-- after secure(), where openings() finds it, for doctor. The probe shows that it is no false alarm: the role, with the
+-- token of a stranger, does with Ada's row what the table itself denies.
+-- Some of Supabase's default privileges would open the views by themselves.
+alter default privileges in schema public revoke all on tables from public, anon, authenticated, service_role;
+create table public.held (id int primary key, note text, user_id text);
+insert into public.held (id, note, user_id) values (1, 'of ada', 'user_ada');
+create table public.other (id int);
+create schema hidden;
+create schema shown;
+grant usage on schema shown to anon, authenticated;
+create role tap_team;
+create role tap_dba;
+do $$
+begin
+    grant tap_team, tap_dba to current_user;
+end
+$$;
+
+create function tap.told_by_secure(plant text)
+returns text
+language plpgsql
+as $$
+declare
+    message text;
+begin
+    begin
+        execute plant;
+        perform clerk_sync.secure('public.held', 'user');
+        raise exception using errcode = 'TAP00', message = 'accepted';
+    exception
+        when others then get stacked diagnostics message = message_text;
+    end;
+    return message;
+end
+$$;
+
+create function tap.told_by_openings(plant text, verdicts text[] default '{fail,warn}')
+returns text
+language plpgsql
+as $$
+declare
+    message text;
+begin
+    begin
+        perform clerk_sync.secure('public.held', 'user');
+        execute plant;
+        select coalesce(string_agg(format('%s: %s (%s)', o.verdict, o.found, o.todo), '; ' order by o.found), 'nothing')
+        into message
+        from clerk_sync.openings('public.held') as o
+        -- These functions mention it as well.
+        where o.verdict = any(verdicts) and o.found not like '%the function tap.%';
+        raise exception using errcode = 'TAP00', message = message;
+    exception
+        when others then get stacked diagnostics message = message_text;
+    end;
+    return message;
+end
+$$;
+
+create function tap.told_by_probe(plant text, as_role text, probe text)
+returns text
+language plpgsql
+as $$
+declare
+    message text;
+begin
+    begin
+        perform clerk_sync.secure('public.held', 'user');
+        execute plant;
+        raise exception using errcode = 'TAP00', message = tap.attempt(as_role, tap.token('v2', 'eve'), probe);
+    exception
+        when others then get stacked diagnostics message = message_text;
+    end;
+    return message;
+end
+$$;
+
+create table tap.plants (plant text, role_name text, probe text, outcome text, told text);
+
+insert into tap.plants (plant, role_name, probe, outcome, told)
+values
+(
+    'create view public.v as select * from public.held; grant select on public.v to anon',
+    'anon', 'select * from public.v', '1',
+    'the view public.v shows its rows to anon, without its policies '
+    || '(alter view public.v set (security_invoker = on))'
+),
+(
+    'create view public.v as select * from public.held; grant update on public.v to authenticated',
+    'authenticated', 'update public.v set note = ''of eve''', '1',
+    'the view public.v shows its rows to authenticated, without its policies%'
+),
+(
+    'create view public.v as select * from public.held; grant select on public.v to public',
+    'anon', 'select * from public.v', '1',
+    'the view public.v shows its rows to anon and authenticated, without%'
+),
+(
+    'create view public.v as select * from public.held; grant select (note) on public.v to authenticated',
+    'authenticated', 'select note from public.v', '1',
+    'the view public.v shows its rows to authenticated, without%'
+),
+(
+    'create view public.v as select * from public.held; grant select on public.v to tap_team; '
+    || 'grant tap_team to authenticated',
+    'authenticated', 'select * from public.v', '1',
+    'the view public.v shows its rows to authenticated, without%'
+),
+(
+    'alter default privileges in schema public grant all on tables to anon, authenticated, service_role; '
+    || 'create view public.v as select * from public.held',
+    'anon', 'delete from public.v', '1',
+    'the view public.v shows its rows to anon and authenticated, without%'
+),
+(
+    'create view public.v with (security_invoker = off) as select * from public.held; grant select on public.v to anon',
+    'anon', 'select * from public.v', '1',
+    'the view public.v shows its rows to anon, without%'
+),
+(
+    'create view public."V ;" as select 1 where exists (select from public.held); grant select on public."V ;" to anon',
+    'anon', 'select * from public."V ;"', '1',
+    'the view public."V ;" shows its rows to anon, without its policies '
+    || '(alter view public."V ;" set (security_invoker = on))'
+),
+(
+    'create view shown.v as select * from public.held; grant select on shown.v to anon',
+    'anon', 'select * from shown.v', '1',
+    'the view shown.v shows its rows to anon, without%'
+),
+(
+    'create view hidden.v as select * from public.held; create view public.w as select * from hidden.v; '
+    || 'grant select on public.w to anon',
+    'anon', 'select * from public.w', '1',
+    'the view public.w shows its rows to anon, without%'
+),
+(
+    'create view hidden.v as select * from public.held; grant select on hidden.v to anon; '
+    || 'create view public.w with (security_invoker) as select * from hidden.v; grant select on public.w to anon',
+    'anon', 'select * from public.w', '1',
+    'the view public.w shows its rows to anon, without%'
+),
+(
+    'create materialized view public.m as select * from public.held; grant select on public.m to anon',
+    'anon', 'select * from public.m', '1',
+    'the materialized view public.m shows its rows to anon, without its policies '
+    || '(revoke all on public.m from public, anon, authenticated)'
+),
+(
+    'create view public.v with (security_invoker = true) as select * from public.held; '
+    || 'create materialized view public.m as select * from public.v; grant select on public.m to authenticated',
+    'authenticated', 'select * from public.m', '1',
+    'the materialized view public.m shows its rows to authenticated, without%'
+),
+(
+    'create materialized view hidden.m as select * from public.held; create view public.v as select * from hidden.m; '
+    || 'grant select on public.v to anon',
+    'anon', 'select * from public.v', '1',
+    'the view public.v shows its rows to anon, without%'
+),
+(
+    'create rule r as on update to public.other do also update public.held set note = ''of eve''; '
+    || 'grant select, update on public.other to anon; insert into public.other values (1)',
+    'anon', 'update public.other set id = 2', '1',
+    'the rule r on public.other reads or writes its rows without its policies (drop rule r on public.other)'
+),
+(
+    'create rule r as on insert to public.other do instead select * from public.held; '
+    || 'grant insert on public.other to anon',
+    'anon', 'insert into public.other values (2)', '0',
+    'the rule r on public.other reads or writes its rows without%'
+),
+(
+    'create rule r as on update to public.held do instead delete from public.other',
+    null, null, null,
+    'the rule r on public.held reads or writes its rows without its policies (drop rule r on public.held)'
+),
+(
+    'create table public.child () inherits (public.held); grant select on public.child to anon; '
+    || 'insert into public.child values (2)',
+    'anon', 'select * from public.child', '1',
+    'its rows can also be reached through another table, its child public.child '
+    || '(alter table public.child no inherit public.held)'
+),
+(
+    'create table public.parent (id int); alter table public.held inherit public.parent; '
+    || 'grant select on public.parent to anon',
+    'anon', 'select * from public.parent', '1',
+    'its rows can also be reached through another table, its parent public.parent '
+    || '(alter table public.held no inherit public.parent)'
+),
+(
+    'create table public.whole (id int primary key, note text, user_id text) partition by list (id); '
+    || 'alter table public.whole attach partition public.held default; grant select on public.whole to anon',
+    'anon', 'select * from public.whole', '1',
+    'its rows can also be reached through another table, its parent public.whole '
+    || '(alter table public.whole detach partition public.held)'
+),
+(
+    'grant create on schema public to tap_team; alter table public.held owner to tap_team; '
+    || 'grant tap_team to authenticated',
+    'authenticated', 'alter table public.held disable row level security', '0',
+    'its owner tap_team passes its policies, and authenticated is a member (revoke tap_team from authenticated)'
+),
+(
+    'grant select on public.held to tap_dba with grant option; set role tap_dba; grant select on public.held to anon; '
+    || 'reset role',
+    'anon', 'select * from public.held', '0',
+    'anon has the right to select, which tap_dba granted '
+    || '(set role tap_dba; revoke select on public.held from anon; reset role)'
+),
+(
+    'grant update (note), insert (id) on public.held to tap_dba with grant option; set role tap_dba; '
+    || 'grant update (note), insert (id) on public.held to anon; reset role',
+    'anon', 'update public.held set note = ''x''', '0',
+    'anon has the right to insert (id), update (note), which tap_dba granted '
+    || '(set role tap_dba; revoke insert (id), update (note) on public.held from anon; reset role)'
+),
+(
+    'grant truncate on public.held to tap_dba with grant option; set role tap_dba; '
+    || 'grant truncate on public.held to authenticated; reset role',
+    'authenticated', 'truncate public.held', '0',
+    'authenticated has the right to truncate, which tap_dba granted%'
+),
+(
+    'grant trigger, references on public.held to tap_team; grant tap_team to authenticated',
+    'authenticated',
+    'create trigger t before update on public.held execute function suppress_redundant_updates_trigger()',
+    '0',
+    'authenticated has the right to references, trigger, which % granted to tap_team '
+    || '(revoke references, trigger on public.held from tap_team)'
+),
+(
+    'grant select on public.held to tap_dba with grant option; set role tap_dba; '
+    || 'grant select on public.held to public; reset role',
+    'anon', 'select * from public.held', '0',
+    'PUBLIC has the right to select, which tap_dba granted '
+    || '(set role tap_dba; revoke select on public.held from public; reset role)'
+),
+(
+    'grant truncate on public.held to tap_dba with grant option; set role tap_dba; '
+    || 'grant truncate on public.held to service_role; reset role',
+    'service_role', 'truncate public.held', '0',
+    'service_role has the right to truncate, which tap_dba granted%'
+),
+(
+    'grant insert on public.held to authenticated with grant option; set role authenticated; '
+    || 'grant insert on public.held to anon; reset role',
+    null, null, null,
+    'authenticated granted insert on it to anon '
+    || '(set role authenticated; revoke insert on public.held from anon; reset role)'
+);
+
+select tap.ok(told.words like 'public.held cannot be secured: %' || p.told || '%', p.plant || ': ' || told.words)
+from tap.plants as p
+cross join tap.told_by_secure(p.plant) as told (words);
+select tap.ok(told.words like '%' || p.told || '%', 'after secure(), ' || p.plant || ': ' || told.words)
+from tap.plants as p
+cross join tap.told_by_openings(p.plant) as told (words);
+select tap.is(tap.told_by_probe(p.plant, p.role_name, p.probe), p.outcome, format('%s, then %s', p.plant, p.probe))
+from tap.plants as p
+where p.probe is not null;
+
+-- Every reason is told at once.
+select tap.ok(
+    tap.told_by_secure(
+        'create view public.v as select * from public.held; create view public.w as select * from public.held; '
+        || 'grant select on public.v, public.w to anon'
+    ) like '%the view public.v shows%; the view public.w shows%',
+    'two views are named together'
+);
+
+-- What opens nothing is taken.
+select tap.is(tap.told_by_secure(harmless.plant), 'accepted', harmless.plant)
+from (
+    values
+    ('create view public.v with (security_invoker = on) as select * from public.held; grant all on public.v to public'),
+    ('create view public.v with (security_invoker = 1) as select * from public.held; grant all on public.v to anon'),
+    (
+        'create view public.v with (security_invoker) as select * from public.held; '
+        || 'create view public.w as select * from public.v; grant all on public.w to anon'
+    ),
+    ('create view public.v as select * from public.held; grant all on public.v to service_role'),
+    ('create view hidden.v as select * from public.held; grant all on hidden.v to anon'),
+    ('create materialized view hidden.m as select * from public.held'),
+    (
+        'create view hidden.v as select * from public.held; '
+        || 'create view public.w with (security_invoker) as select * from hidden.v; grant all on public.w to anon'
+    ),
+    ('create view public.v as select * from public.other; grant all on public.v to anon'),
+    (
+        'create view public.v with (security_invoker) as select * from public.held; grant insert on public.v to anon; '
+        || 'create rule r as on insert to public.v do instead insert into public.held values (new.id)'
+    ),
+    ('grant all on public.held to public, anon, authenticated, service_role'),
+    ('grant all (note) on public.held to anon, authenticated'),
+    ('grant all on public.held to authenticated with grant option'),
+    ('grant all on public.held to tap_team')
+) as harmless (plant);
+select tap.is(tap.told_by_probe(harmless.plant, 'anon', harmless.probe), harmless.outcome, harmless.probe)
+from (
+    values
+    (
+        'create view public.v with (security_invoker) as select * from public.held; '
+        || 'create view public.w as select * from public.v; grant all on public.w to anon',
+        'select * from public.w', 'denied'
+    ),
+    (
+        'create view hidden.v as select * from public.held; '
+        || 'create view public.w with (security_invoker) as select * from hidden.v; grant all on public.w to anon',
+        'select * from public.w', 'denied'
+    ),
+    (
+        'create view hidden.v as select * from public.held; grant all on hidden.v to anon',
+        'select * from hidden.v', 'denied'
+    )
+) as harmless (plant, probe, outcome);
+
+-- What was made of the table's own protection afterwards.
+select tap.ok(told.words like planted.wanted, 'after secure(), ' || planted.plant || ': ' || told.words)
+from (
+    values
+    ('select', 'nothing'),
+    (
+        'alter table public.held disable row level security',
+        'fail: its row-level security is off (alter table public.held enable row level security)'
+    ),
+    (
+        'drop policy clerk_sync_delete on public.held; drop policy clerk_sync_update on public.held',
+        'fail: it lacks the policies clerk_sync_delete, clerk_sync_update %'
+    ),
+    (
+        'alter policy clerk_sync_select on public.held using (id > 0)',
+        'fail: its policy clerk_sync_select no longer asks who the caller is (clerk-supabase secure %'
+    ),
+    (
+        'alter policy clerk_sync_update on public.held with check (true)',
+        'fail: its policy clerk_sync_update no longer asks who the caller is %'
+    ),
+    (
+        'alter policy clerk_sync_select on public.held '
+        || 'using (id = 1 or user_id = (select c.clerk_id from clerk_sync.caller as c))', 'nothing'
+    ),
+    (
+        'create policy mine on public.held for select using (id > 0)',
+        'warn: its policy mine allows more (drop policy mine on public.held, unless that is meant)'
+    ),
+    ('create policy mine on public.held as restrictive for select using (id > 0)', 'nothing'),
+    ('grant select on public.held to anon', 'warn: anon has the right to select, which % granted (revoke select%'),
+    ('grant truncate on public.held to anon', 'fail: anon has the right to truncate, which % granted %'),
+    (
+        'grant all on public.held to service_role',
+        'warn: service_role has the right to %references, trigger, truncate, which % granted (revoke %'
+    ),
+    (
+        'grant select on public.held to authenticated with grant option',
+        'warn: authenticated has the right to select, which % granted, with grant option %'
+    ),
+    (
+        'revoke update on public.held from authenticated; grant update (note) on public.held to authenticated',
+        'nothing'
+    )
+) as planted (plant, wanted)
+cross join tap.told_by_openings(planted.plant) as told (words);
+
+-- Functions, triggers and publications can only be told.
+create function public.gets_all() returns setof public.held language sql security definer as 'select * from "held"';
+create function public.calls_it() returns bigint language sql security definer
+as 'select count(*) from public.Gets_All()';
+do $$
+begin
+    execute 'create function public.parsed() returns bigint language sql return (select count(*) from public.held)';
+end
+$$;
+create function public.says_nothing_of_it() returns text language sql security definer as 'select ''withheld''';
+create function hidden.of_the_app() returns bigint language sql security definer as 'select count(*) from held';
+create function public.for_servers() returns bigint language sql security definer as 'select count(*) from held';
+revoke execute on function public.for_servers() from public, anon, authenticated;
+create function public.copies() returns trigger language plpgsql security definer
+as 'begin insert into public.held values (new.id); return new; end';
+create trigger copies before insert on public.held for each row execute function public.copies();
+
+select tap.is(
+    tap.told_by_openings(
+        'grant execute on function public.gets_all(), public.calls_it() to anon, authenticated', '{warn}'
+    ),
+    'warn: the security definer function public.calls_it() mentions it, and anon and authenticated may call it '
+    || '(look at what it does as its owner; or: '
+    || 'revoke execute on function public.calls_it() from public, anon, authenticated); '
+    || 'warn: the security definer function public.gets_all() mentions it, and anon and authenticated may call it '
+    || '(look at what it does as its owner; or: '
+    || 'revoke execute on function public.gets_all() from public, anon, authenticated)',
+    'security definer functions that the API may call are warned of'
+);
+select tap.is(
+    tap.told_by_openings('select', '{note}'),
+    'note: the function public.parsed() mentions it (look at what it does); '
+    || 'note: the security definer function hidden.of_the_app() mentions it; no role of the API can call it '
+    || '(look at what it does); '
+    || 'note: the security definer function public.copies() mentions it; no role of the API can call it '
+    || '(look at what it does); '
+    || 'note: the security definer function public.for_servers() mentions it; no role of the API can call it '
+    || '(look at what it does); '
+    || 'note: the trigger copies hands its rows to the function public.copies() '
+    || '(look whether the function copies them to where others see them)',
+    'the rest is noted'
+);
+
+-- What secure() grants, whoever had what before.
+grant all on public.held to public, anon, authenticated, service_role;
+select from clerk_sync.secure('public.held', 'user');
+select tap.is(
+    (
+        select string_agg(granted.words, '; ' order by granted.words)
+        from (
+            select g.grantee::regrole || ': ' || string_agg(lower(g.privilege_type), ', ' order by g.privilege_type)
+            from pg_class as c
+            cross join aclexplode(c.relacl) as g
+            where c.oid = 'public.held'::regclass and g.grantee <> c.relowner
+            group by g.grantee
+        ) as granted (words)
+    ),
+    'authenticated: delete, insert, select, update; service_role: delete, insert, select, update',
+    'nobody keeps more than secure() grants'
+);
+select tap.is(
+    (
+        select string_agg(part.first_words, ' ' order by part.number)
+        from (
+            select
+                s.number,
+                split_part(s.statement, ' ', 1) || ' ' || split_part(s.statement, ' ', 2) as first_words
+            from clerk_sync.secure('public.held', 'user') with ordinality as s (statement, number)
+        ) as part
+        where part.number > (select count(*) from clerk_sync.secure('public.held', 'user')) - 8
+    ),
+    'drop policy drop policy drop policy drop policy create policy create policy create policy create policy',
+    'policies, which lock tables of Supabase, come last'
+);
+
+-- A lock that is not to be had is given up.
+select tap.is(current_setting('lock_timeout'), '0', 'the time to wait for a lock is as it was');
+set local lock_timeout = '777ms';
+select from clerk_sync.secure('public.held', 'user');
+select tap.is(current_setting('lock_timeout'), '777ms', 'that of the caller counts');
+set local lock_timeout = 0;
 
 -- Only who owns the table, and is let into the schema.
 select
