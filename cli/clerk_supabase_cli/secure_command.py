@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import click
@@ -9,6 +11,7 @@ import psycopg
 
 from clerk_supabase_cli.database import Connection, DatabaseFailed, open_database
 from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.locking import in_turns
 from clerk_supabase_cli.options import database_url_option, json_option
 from clerk_supabase_cli.printing import print_json, printable, say
 
@@ -20,10 +23,44 @@ select clerk_sync.secure(
     write_roles => %(write_roles)s, delete_roles => %(delete_roles)s, replace_policies => %(replace_policies)s
 )
 """
+_NAME: Final = """
+select format('%%I.%%I', n.nspname, c.relname)
+from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace where c.oid = %(table)s::regclass
+"""
+_OPENINGS: Final = """
+select verdict, found, todo from clerk_sync.openings(%(table)s::regclass)
+"""
+# As people type it: without the quotes that SQL wants around upper case and blanks.
+_MEANT: Final = """
+select format('%%I.%%I', n.nspname, c.relname)
+from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
+where c.relkind in ('r', 'p') and clerk_sync.is_schema_of_app(n.nspname)
+and lower(replace(%(table)s, '"', '')) in (lower(c.relname), lower(n.nspname || '.' || c.relname))
+order by 1 limit 1
+"""
 
 
 class NotSecured(Failure):
     """The table stays as it is, for the reason that the message says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Something else that leads to the table's rows, or might, and what to do about it."""
+
+    verdict: Literal["warn", "note"]
+    """A `fail` is refused before anybody sees it here."""
+    found: str
+    todo: str
+
+
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """A table, the statements that protect it, and what a person should look at."""
+
+    table: str
+    statements: list[str]
+    findings: list[Opening]
 
 
 @click.command("secure")
@@ -35,7 +72,16 @@ class NotSecured(Failure):
 )
 @click.option("--read-only", is_flag=True, help="No member may write; only your servers do.")
 @click.option("--replace-policies", is_flag=True, help="Drop policies that are there and would allow more.")
-@click.option("--dry-run", is_flag=True, help="Only print the SQL; the table is locked for that moment.")
+@click.option("--dry-run", is_flag=True, help="Only print the SQL and the findings; locks the table for that moment.")
+@click.option(
+    "--lock-timeout",
+    "lock_seconds",
+    type=click.FloatRange(0.1, 60),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to keep others waiting for the table; tries again a few times.",
+)
 @database_url_option
 @json_option
 def secure_command(
@@ -47,6 +93,7 @@ def secure_command(
     read_only: bool,
     replace_policies: bool,
     dry_run: bool,
+    lock_seconds: float,
     database_url: str,
     as_json: bool,
 ) -> None:
@@ -54,39 +101,65 @@ def secure_command(
 
     The column user_id or organization_id is added if it is missing, and filled in by itself when a signed-in user
     inserts. Rows that are there belong to nobody until you say to whom. Safe to run twice.
+
+    Refuses a table whose rows something else shows, such as a view that reads as its owner, and says what to do.
+    Functions that mention the table are listed as comments behind the statements: only you can tell what they do.
     """
     if read_only and (write_roles or delete_roles):
         raise click.UsageError("--read-only and roles that write contradict each other")
     if owner == "user" and (read_only or write_roles or delete_roles):
         raise click.UsageError("roles are of organizations: the rows of a user are written by that user")
+    options = {
+        "table": table,
+        "owner": owner,
+        "write_roles": [] if read_only else list(write_roles) or None,
+        "delete_roles": list(delete_roles) or None,
+        "replace_policies": replace_policies,
+    }
     with open_database(database_url) as connection:
-        statements = _secure(
+        secured = in_turns(
             connection,
-            {
-                "table": table,
-                "owner": owner,
-                "write_roles": [] if read_only else list(write_roles) or None,
-                "delete_roles": list(delete_roles) or None,
-                "replace_policies": replace_policies,
-            },
-            dry_run=dry_run,
+            database_url,
+            lambda: _secure(connection, options),
+            lock_seconds=lock_seconds,
+            is_trial=dry_run,
+            report=lambda words: say(words, err=True),
         )
     if as_json:
-        print_json({"table": table, "owner": owner, "changed": not dry_run, "statements": statements})
+        _print_json(secured, owner, changed=not dry_run)
         return
-    for statement in statements:
+    for statement in secured.statements:
         say(f"{printable(statement)};")
+    for opening in secured.findings:
+        say(f"-- {opening.verdict}: {printable(opening.found)}: {printable(opening.todo)}")
     if not dry_run:
-        say(f"{table} is secured: {len(statements)} statements", err=True)
+        say(f"{printable(secured.table)} is secured: {len(secured.statements)} statements", err=True)
 
 
-def _secure(connection: Connection, options: dict[str, object], *, dry_run: bool) -> list[str]:
+def _secure(connection: Connection, options: dict[str, object]) -> Secured:
     try:
-        with connection.transaction(force_rollback=dry_run):
-            return [statement for (statement,) in connection.execute(_SECURE, options)]
+        with connection.transaction():
+            statements = [statement for (statement,) in connection.execute(_SECURE, options)]
+            findings = [Opening(*row) for row in connection.execute(_OPENINGS, options)]
+            [(name,)] = connection.execute(_NAME, options).fetchall()
+            return Secured(name, statements, findings)
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidName) as error:
-        raise NotSecured(f"{error.diag.message_primary}: spell it schema.table, as in public.tasks") from error
+        meant = connection.execute(_MEANT, options).fetchone()
+        advice = "spell it schema.table, as in public.tasks" if meant is None else f"type {shlex.quote(meant[0])}"
+        raise NotSecured(f"{error.diag.message_primary}: {advice}") from error
     except (psycopg.errors.WrongObjectType, psycopg.errors.InvalidParameterValue) as error:
         raise NotSecured(str(error.diag.message_primary)) from error
     except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName) as error:
         raise DatabaseFailed("clerk_sync.secure() is missing; run: clerk-supabase migrate") from error
+
+
+def _print_json(secured: Secured, owner: Owner, *, changed: bool) -> None:
+    print_json(
+        {
+            "table": secured.table,
+            "owner": owner,
+            "changed": changed,
+            "statements": secured.statements,
+            "findings": secured.findings,
+        }
+    )

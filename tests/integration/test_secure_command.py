@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
+from typing import LiteralString
+
+import psycopg
 import pytest
 
-from tests.integration.databases import Connection, Database, acting_as, rows
+from tests.integration.databases import Connection, Database, acting_as, rows, value
+from tests.integration.meanwhile import started, waiting
 from tests.integration.parked import Command
+from tests.polling import eventually
 
 
 @pytest.fixture
@@ -80,3 +88,227 @@ def test_policies_that_allow_more_are_named_and_dropped_only_when_told(command: 
     assert "open_to_all" in str(command.run("secure", "public.notes", "user", status=1).exception)
     command.run("secure", "public.notes", "user", "--replace-policies")
     assert "open_to_all" not in policies(admin)
+
+
+# What else leads to the rows
+
+
+def test_a_view_that_shows_the_rows_is_refused_with_the_statement_that_ends_it(
+    command: Command, admin: Connection
+) -> None:
+    admin.execute("create view public.open_notes as select * from public.notes; grant select on open_notes to anon")
+    for options in ([], ["--dry-run"]):
+        said = str(command.run("secure", "public.notes", "user", *options, status=1).exception)
+        assert "the view public.open_notes shows its rows to anon" in said
+        assert "alter view public.open_notes set (security_invoker = on)" in said
+    assert policies(admin) == []
+    admin.execute("alter view public.open_notes set (security_invoker = on)")
+    command.run("secure", "public.notes", "user")
+
+
+def test_functions_that_mention_the_table_are_listed_and_what_is_printed_is_sql(
+    command: Command, admin: Connection
+) -> None:
+    admin.execute("""
+        create function public.all_notes() returns bigint language sql security definer
+        as 'select count(*) from notes';
+        create function public.own_notes() returns bigint language sql as 'select count(*) from notes';
+        grant execute on function public.all_notes() to authenticated;
+    """)
+    printed = command.run("secure", "public.notes", "user", "--dry-run").stdout
+    warned, noted = [line for line in printed.splitlines() if line.startswith("--")]
+    assert warned.startswith("-- warn: the security definer function public.all_notes() mentions it, and ")
+    assert noted == "-- note: the function public.own_notes() mentions it: look at what it does"
+    assert policies(admin) == []
+    admin.execute(printed.encode())
+    assert len(policies(admin)) == 4
+
+    found = command.json("secure", "public.notes", "user")["findings"]
+    assert [(each["verdict"], sorted(each)) for each in found] == [
+        (verdict, ["found", "todo", "verdict"]) for verdict in ("warn", "note")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("plant", "said"),
+    [
+        ("grant pg_read_all_data to anon", "anon has the right to select as a member of pg_read_all_data (revoke "),
+        ("alter role authenticated bypassrls", "the role authenticated passes every policy (alter role authenticated "),
+        ("alter role anon superuser", "the role anon passes every policy (alter role anon nosuperuser nobypassrls)"),
+        (
+            "grant service_role to anon",
+            "the role service_role passes every policy, and anon is a member (revoke service_role from anon)",
+        ),
+        (
+            "alter table public.notes owner to authenticated",
+            "its owner authenticated passes its policies (alter table public.notes owner to postgres)",
+        ),
+        ("alter table public.notes owner to service_role", "its owner service_role passes its policies (alter table "),
+        (
+            """create foreign table public.far (id bigint) server elsewhere options (table_name 'notes');
+            grant select on public.far to anon""",
+            "the foreign table public.far has its name, and shows that table's rows to anon, as another role (revoke ",
+        ),
+        (
+            """create schema far; grant usage on schema far to anon;
+            create foreign table far.notes (id bigint) server elsewhere options (schema_name 'public');
+            grant select on far.notes to anon""",
+            "the foreign table far.notes has its name, and shows that table's rows to anon",
+        ),
+    ],
+)
+def test_what_only_a_superuser_can_do_to_a_table_is_refused(plant: LiteralString, said: str, admin: Connection) -> None:
+    admin.execute("create table public.notes (id bigint)")
+    # Roles belong to the whole server, so that all of it is taken back.
+    with admin.transaction(force_rollback=True):
+        admin.execute("create foreign data wrapper nowhere; create server elsewhere foreign data wrapper nowhere")
+        admin.execute(plant)
+        with pytest.raises(psycopg.errors.WrongObjectType) as refused:
+            admin.execute("select clerk_sync.secure('public.notes', 'user')")
+    assert said in str(refused.value)
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", ['public."My Notes"', "private.notes", '"An app""s".notes', 'public."select;--"'])
+def test_a_table_of_any_name_in_any_schema_is_secured(name: str, command: Command, admin: Connection) -> None:
+    schema = name.split(".", maxsplit=1)[0]
+    admin.execute(f"create schema if not exists {schema}; create table {name} (id int)".encode())
+    done = command.json("secure", name, "user")
+    assert done["table"] == name
+    again = command.json("secure", name, "organization")
+    assert len(again["statements"]) > len(done["statements"])
+
+
+@pytest.mark.parametrize("typed", ["public.My Notes", "public.my notes", "My Notes", '"my notes"'])
+def test_a_name_without_the_quotes_it_needs_is_answered_with_what_to_type(
+    typed: str, command: Command, admin: Connection
+) -> None:
+    admin.execute('create table public."My Notes" (id int)')
+    failed = command.run("secure", typed, "user", status=1)
+    assert """type 'public."My Notes"'""" in str(failed.exception)
+
+
+# Others at the same moment
+
+
+@pytest.fixture
+def other(database: Database) -> Iterator[Connection]:
+    """Somebody else, in the middle of a transaction."""
+    with psycopg.connect(database.url, application_name="a report") as connection:
+        yield connection
+
+
+def test_who_blocks_it_is_named_without_their_query_and_nothing_is_changed(
+    command: Command, admin: Connection, other: Connection
+) -> None:
+    other.execute("select 'ada@example.test' from public.notes")
+    failed = command.run("secure", "public.notes", "user", "--lock-timeout", "0.1", status=1)
+    for said in (failed.stderr, str(failed.exception)):
+        assert f"blocked by pid {other.info.backend_pid} (role postgres, application 'a report', idle in tra" in said
+        assert "ada@example.test" not in said
+    assert failed.stderr.count("trying again") == 4
+    assert policies(admin) == []
+
+
+def test_it_goes_on_by_itself_once_the_others_have_ended(
+    command: Command, admin: Connection, other: Connection
+) -> None:
+    other.execute("select from public.notes")
+    ending = threading.Timer(0.5, other.rollback)
+    ending.start()
+    done = command.run("secure", "public.notes", "user", "--lock-timeout", "0.2")
+    ending.join()
+    assert "blocked by pid" in done.stderr
+    assert len(policies(admin)) == 4
+
+
+def test_while_it_waits_readers_wait_no_longer_than_its_lock_timeout(
+    command: Command, database: Database, other: Connection
+) -> None:
+    other.execute("select from public.notes")
+    seconds: list[float] = []
+    is_over = threading.Event()
+
+    def read() -> None:
+        with database.connect() as connection:
+            while not is_over.is_set():
+                began = time.monotonic()
+                connection.execute("select from public.notes")
+                seconds.append(time.monotonic() - began)
+                is_over.wait(0.01)
+
+    reader = started(read)
+    command.run("secure", "public.notes", "user", "--lock-timeout", "0.2", status=1)
+    is_over.set()
+    reader.join()
+    assert len(seconds) > 10
+    assert 0.05 < max(seconds) < 1.5
+
+
+def test_locks_that_supabase_takes_along_with_a_policy_are_not_waited_for_either(
+    command: Command, admin: Connection, other: Connection
+) -> None:
+    """As postgres there, each CREATE and DROP POLICY locks the tables of auth, storage and realtime."""
+    admin.execute("""
+        create table auth.sessions (id int);
+        create function public.lock_along() returns event_trigger language plpgsql
+        as 'begin lock table auth.sessions in access exclusive mode; end';
+        create event trigger along on ddl_command_start when tag in ('CREATE POLICY', 'DROP POLICY')
+        execute function public.lock_along();
+    """)
+    other.execute("select from auth.sessions")
+    failed = command.run("secure", "public.notes", "user", "--lock-timeout", "0.1", status=1)
+    assert f"blocked by pid {other.info.backend_pid}" in str(failed.exception)
+    other.rollback()
+    command.run("secure", "public.notes", "user")
+    assert len(policies(admin)) == 4
+
+
+def test_secure_in_a_migration_waits_for_a_lock_no_longer_than_five_seconds(admin: Connection) -> None:
+    admin.execute("""
+        create table public.notes (id int);
+        create table public.seen (lock_timeout text);
+        create function public.look() returns event_trigger language plpgsql
+        as 'begin insert into public.seen values (current_setting(''lock_timeout'')); end';
+        create event trigger look on ddl_command_start execute function public.look();
+    """)
+    with admin.transaction():
+        admin.execute("select clerk_sync.secure('public.notes', 'user')")
+        assert value(admin, "select current_setting('lock_timeout')") == "0"
+    assert rows(admin, "select distinct lock_timeout from public.seen") == [("5s",)]
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (
+            "create view public.v as select * from public.notes; grant select on public.v to anon",
+            "the view public.v shows its rows to anon",
+        ),
+        ("create policy mine on public.notes for select using (true)", "it has policies that would allow more (mine)"),
+    ],
+)
+def test_what_others_made_while_it_waited_for_the_lock_counts(
+    made: LiteralString, said: str, command: Command, admin: Connection, other: Connection
+) -> None:
+    other.execute(made)
+    refused: list[str] = []
+
+    def secure() -> None:
+        failed = command.run("secure", "public.notes", "user", "--lock-timeout", "20", status=1)
+        refused.append(str(failed.exception))
+
+    securing = started(secure)
+    eventually(lambda: waiting(admin), lambda sessions: sessions == 1)
+    other.commit()
+    securing.join()
+    assert said in refused[0]
+
+
+def test_a_transaction_that_cannot_see_what_others_commit_is_refused(admin: Connection) -> None:
+    admin.execute("create table public.notes (id int)")
+    admin.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    with pytest.raises(psycopg.errors.InvalidTransactionState, match="read committed"), admin.transaction():
+        admin.execute("select clerk_sync.secure('public.notes', 'user')")
