@@ -109,7 +109,7 @@ def secure_command(
         raise click.UsageError("--read-only and roles that write contradict each other")
     if owner == "user" and (read_only or write_roles or delete_roles):
         raise click.UsageError("roles are of organizations: the rows of a user are written by that user")
-    options = {
+    options: dict[str, object] = {
         "table": table,
         "owner": owner,
         "write_roles": [] if read_only else list(write_roles) or None,

@@ -311,6 +311,17 @@ def test_a_database_without_migrations_says_what_to_type(doctor: Doctor, new_dat
         ("create policy mine on public.users for select using (true)", "warn", "allow more: mine"),
         ("grant usage on schema clerk_sync to authenticated", "fail", "authenticated may use the schema"),
         ("create table public.notes (id int primary key)", "warn", "off for public.notes"),
+        (
+            """create schema shown; create table shown.notes (id int primary key);
+            grant usage on schema shown to anon; grant select on shown.notes to anon""",
+            "warn",
+            "off for shown.notes",
+        ),
+        (
+            "create view public.people as select * from public.users; grant select on public.people to anon",
+            "fail",
+            "public.users: the view public.people shows its rows to anon, without its policies",
+        ),
     ],
 )
 def test_a_hole_in_row_level_security_is_named(
@@ -321,22 +332,69 @@ def test_a_hole_in_row_level_security_is_named(
     assert (found, said in words) == (verdict, True), words
 
 
-@pytest.mark.parametrize(
-    ("fault", "verdict"),
-    [
-        ("select 1", "ok"),
-        ("alter table public.notes disable row level security", "fail"),
-        ("drop policy clerk_sync_delete on public.notes", "fail"),
-        ("create policy mine on public.notes for select using (id > 0)", "warn"),
-    ],
-)
-def test_a_table_of_the_apps_that_was_secured_must_stay_so(
-    doctor: Doctor, admin: Connection, fault: LiteralString, verdict: str
+FAULTS_OF_A_SECURED_TABLE = [
+    ("select", "ok", "on for all"),
+    ("alter table {table} disable row level security", "fail", "its row-level security is off"),
+    ("drop policy clerk_sync_delete on {table}", "fail", "it lacks the policies clerk_sync_delete"),
+    ("alter policy clerk_sync_select on {table} using (id > 0)", "fail", "no longer asks who the caller is"),
+    ("create policy mine on {table} for select using (id > 0)", "warn", "its policy mine allows more"),
+    ("create view {schema}.v as select * from {table}; grant select on {schema}.v to anon", "fail", "shows its rows"),
+    (
+        "create materialized view {schema}.m as select * from {table}; grant select on {schema}.m to authenticated",
+        "fail",
+        "shows its rows to authenticated",
+    ),
+    ("create view {schema}.v as select * from {table}; revoke all on {schema}.v from anon", "ok", "on for all"),
+    ("create rule r as on insert to {table} do also notify inserted", "fail", "the rule r on"),
+    (
+        "create table {schema}.child () inherits ({table}); alter table {schema}.child enable row level security",
+        "fail",
+        "child",
+    ),
+    ("grant truncate on {table} to anon", "fail", "anon has the right to truncate"),
+    ("grant all on {table} to service_role", "warn", "service_role has the right to"),
+    ("alter table {table} owner to service_role", "fail", "its owner service_role passes its policies"),
+    (
+        """create function {schema}.f() returns bigint language sql security definer as 'select count(*) from {table}';
+        grant execute on function {schema}.f() to anon""",
+        "warn",
+        "f() mentions it, and anon",
+    ),
+    ("create publication mine for table {table}", "ok", "on for all"),
+]
+
+
+@pytest.mark.parametrize(("fault", "verdict", "said"), FAULTS_OF_A_SECURED_TABLE)
+def test_a_table_that_was_secured_must_stay_so_whatever_its_schema(
+    doctor: Doctor, admin: Connection, fault: LiteralString, verdict: str, said: str
 ) -> None:
-    admin.execute("create table public.notes (id int primary key)")
-    admin.execute("select clerk_sync.secure('public.notes', 'user')")
-    admin.execute(fault)
-    assert doctor.verdict("row-level-security")[0] == verdict
+    names = {"schema": sql.Identifier("Of the app"), "table": sql.Identifier("Of the app", "notes")}
+    create: LiteralString = """
+        create schema {schema};
+        grant usage on schema {schema} to anon, authenticated;
+        create table {table} (id int primary key);
+        select clerk_sync.secure('"Of the app".notes', 'user');
+    """
+    admin.execute(sql.SQL(create).format(**names))
+    admin.execute(sql.SQL(fault).format(**names))
+    found, words = doctor.verdict("row-level-security")
+    assert (found, said in words) == (verdict, True), words
+    assert verdict == "ok" or '"Of the app".notes' in words
+
+
+def test_a_cause_that_several_tables_share_is_named_once(doctor: Doctor, admin: Connection) -> None:
+    admin.execute("""
+        create table public.notes (id int primary key);
+        create table public.lists (id int primary key);
+        select clerk_sync.secure('public.notes', 'user'), clerk_sync.secure('public.lists', 'user');
+        create view public.pairs as select n.id from public.notes as n cross join public.lists as l;
+        grant select on public.pairs to anon;
+    """)
+    words = doctor.verdict("row-level-security")[1]
+    assert words == (
+        "public.lists, public.notes: the view public.pairs shows its rows to anon, without its policies"
+        " -> alter view public.pairs set (security_invoker = on)"
+    )
 
 
 # What flowed

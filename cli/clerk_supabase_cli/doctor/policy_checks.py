@@ -1,29 +1,28 @@
-"""Who sees what: is row-level security on where it must be?"""
+"""Who sees what: is row-level security on where it must be, and does nothing lead around it?"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from clerk_supabase_cli.database import Connection
 from clerk_supabase_cli.doctor.patient import Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
 from clerk_supabase_cli.migrations import read_migrations
 
+# Ours, those that secure() protects, and the app's others that are in public or shown to the API.
 _TABLES: Final = r"""
     select
+        c.oid,
         format('%I.%I', n.nspname, c.relname),
-        n.nspname = 'clerk_sync' or c.oid = to_regclass('public.users_public')
-        or c.oid = any(array(select to_regclass(k.relation) from clerk_sync.kinds as k)),
+        named.is_ours,
+        named.is_secured,
         c.relrowsecurity,
         array(
-            select p.polname::text from pg_policy as p where p.polrelid = c.oid and p.polname like 'clerk\_sync\_%'
-            order by 1
-        ),
-        array(
             select p.polname::text from pg_policy as p
-            where p.polrelid = c.oid and p.polname not like 'clerk\_sync\_%' and p.polpermissive order by 1
+            where p.polrelid = c.oid and p.polpermissive order by 1
         ),
         array(
             select p.polname::text from pg_policy as p
@@ -32,8 +31,33 @@ _TABLES: Final = r"""
             order by 1
         )
     from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
-    where c.relkind in ('r', 'p') and n.nspname in ('public', 'clerk_sync')
-    order by 1
+    cross join lateral (
+        select
+            n.nspname = 'clerk_sync' or c.oid = to_regclass('public.users_public')
+            or c.oid = any(array(select to_regclass(k.relation) from clerk_sync.kinds as k)),
+            clerk_sync.is_schema_of_app(n.nspname) and exists (
+                select from pg_policy as p
+                where p.polrelid = c.oid
+                and p.polname in ('clerk_sync_select', 'clerk_sync_insert', 'clerk_sync_update', 'clerk_sync_delete')
+            )
+    ) as named (is_ours, is_secured)
+    where c.relkind in ('r', 'p')
+    and (
+        named.is_ours or named.is_secured or n.nspname = 'public'
+        or (clerk_sync.is_schema_of_app(n.nspname) and clerk_sync.relation_shown_to(c.oid) is not null)
+    )
+    order by 2
+"""
+_OPENINGS: Final = """
+    select t.id, o.verdict, o.found, o.todo
+    from unnest(%s::oid[]) as t (id) cross join clerk_sync.openings(t.id::regclass) as o
+    where o.verdict <> 'note'
+"""
+# Functions that mention `users` are too many to be warned of: Supabase has such a table, too.
+_DETOURS_TO_OURS: Final = """
+    select t.id, d.verdict, d.found, d.todo
+    from unnest(%s::oid[]) as t (id) cross join clerk_sync.detours(t.id::regclass) as d
+    where d.verdict = 'fail'
 """
 _SCHEMA_OPEN_TO: Final = """
     select r.rolname::text from pg_roles as r
@@ -41,31 +65,29 @@ _SCHEMA_OPEN_TO: Final = """
     order by 1
 """
 _POLICY: Final = re.compile(r"^create policy (\w+) on ([\w.]+)", re.MULTILINE)
-# clerk_sync.secure() makes one each for select, insert, update and delete.
-_POLICIES_OF_SECURE: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
+    oid: int
     name: str
     is_ours: bool
+    is_secured: bool
+    """A table of the app that clerk_sync.secure() protects."""
     has_security: bool
-    policies_of_secure: list[str]
-    other_policies: list[str]
+    policies: list[str]
+    """The permissive ones."""
     open_policies: list[str]
-
-    @property
-    def is_secured(self) -> bool:
-        """A table of the app's that clerk_sync.secure() protects."""
-        return not self.is_ours and bool(self.policies_of_secure)
+    """Policies that are true for every row."""
 
 
 def row_level_security(patient: Patient) -> Iterator[Finding]:
-    """On for every table of ours and every secured one, with policies; and for every other one in `public`."""
+    """On for every table of ours and every secured one, with nothing around it; and for the app's that the API sees."""
     with patient.database() as connection:
         tables = [_Table(*row) for row in connection.execute(_TABLES)]
         open_to = [name for (name,) in connection.execute(_SCHEMA_OPEN_TO)]
-    problems = [*_problems_of_ours(tables, _policies(patient)), *_problems_of_the_apps(tables)]
+        openings = list(_openings(connection, tables))
+    problems = [*_problems_of_ours(tables, _policies(patient)), *openings, *_problems_of_the_apps(tables)]
     if open_to:
         problems.append(
             fail(
@@ -88,35 +110,44 @@ def _policies(patient: Patient) -> dict[str, set[str]]:
     return made
 
 
-def _problems_of_ours(tables: list[_Table], policies: Mapping[str, set[str]]) -> Iterator[Finding]:
+def _problems_of_ours(tables: Sequence[_Table], policies: Mapping[str, set[str]]) -> Iterator[Finding]:
     for name in sorted(policies.keys() - {table.name for table in tables}):
         yield fail(f"there is no table {name}", "clerk-supabase migrate; if it was dropped, it is in a backup")
     for table in tables:
-        if not (table.is_ours or table.is_secured):
+        if not table.is_ours:
             continue
         if not table.has_security:
             yield fail(
                 f"row-level security is off for {table.name}: only grants stand before its rows",
                 f"alter table {table.name} enable row level security",
             )
-        if missing := policies.get(table.name, set()) - set(table.other_policies):
+        if missing := policies.get(table.name, set()) - set(table.policies):
             yield fail(
                 f"{table.name} lacks the policies {', '.join(sorted(missing))}",
                 "without them nobody sees a row: run their `create policy` of sql/migrations again",
             )
-        if table.is_secured and len(table.policies_of_secure) < _POLICIES_OF_SECURE:
-            yield fail(
-                f"{table.name} has only the policies {', '.join(table.policies_of_secure)}",
-                f"clerk-supabase secure {table.name} user, or organization",
-            )
-        if opened := [*table.open_policies, *(table.other_policies if table.is_secured else ())]:
+        if table.open_policies:
             yield warn(
-                f"{table.name} has policies that allow more: {', '.join(dict.fromkeys(opened))}",
+                f"{table.name} has policies that allow more: {', '.join(table.open_policies)}",
                 "drop them, unless that is meant",
             )
 
 
-def _problems_of_the_apps(tables: list[_Table]) -> Iterator[Finding]:
+def _openings(connection: Connection, tables: Sequence[_Table]) -> Iterator[Finding]:
+    """What leads around the policies of secured tables and of ours; a cause that several tables share is named once."""
+    names = {table.oid: table.name for table in tables}
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for query, oids in (
+        (_OPENINGS, [table.oid for table in tables if table.is_secured]),
+        (_DETOURS_TO_OURS, [table.oid for table in tables if table.is_ours]),
+    ):
+        for oid, verdict, words, todo in connection.execute(query, [oids]):
+            found.setdefault((verdict, words, todo), []).append(names[oid])
+    for (verdict, words, todo), of in found.items():
+        yield (fail if verdict == "fail" else warn)(f"{', '.join(of)}: {words}", todo)
+
+
+def _problems_of_the_apps(tables: Sequence[_Table]) -> Iterator[Finding]:
     bare = [table for table in tables if not (table.is_ours or table.is_secured or table.has_security)]
     if bare:
         yield warn(
