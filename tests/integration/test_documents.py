@@ -52,9 +52,6 @@ def test_the_readmes_tables_are_protected_as_it_says(store: Store, admin: Connec
     admin.execute("""
         create table notes as select 'user_ada' as user_id;
         create table shared_notes as select 'org_labs' as organization_id;
-        alter table notes enable row level security;
-        alter table shared_notes enable row level security;
-        grant select on notes, shared_notes to authenticated;
     """)
     admin.execute(policies)
 
