@@ -36,14 +36,14 @@ class LockedByOthers(Failure):
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """A session that has a lock which another one waits for."""
+    """A session whose lock another session waits for; a field is None where the operator may not see it."""
 
     pid: int
     role: str | None
     application: str | None
     state: str | None
     seconds: float | None
-    """Since its transaction began; like the fields above, None where the operator may not see it."""
+    """Age of the transaction."""
 
     def __str__(self) -> str:
         if self.pid == 0:
@@ -55,7 +55,7 @@ class Blocker:
 
 
 class _Watch:
-    """Looks, on a connection of its own, who blocks a session; connects only when that session is kept waiting."""
+    """Finds out, on a connection of its own, who blocks a session; connects only when that session has to wait."""
 
     def __init__(self, url: str, lock_seconds: float) -> None:
         self.blockers: list[Blocker] = []
@@ -88,7 +88,7 @@ class _Watch:
                     self.blockers = found or self.blockers
                     self._is_over.wait(self._lock_seconds / 10)
         except DatabaseFailed:
-            # Whoever blocks stays unknown; what the statements themselves meet is reported by them.
+            # Who blocks stays unknown; the statements themselves report what stops them.
             return
 
 
@@ -103,8 +103,8 @@ def in_turns(
 ) -> Answer:
     """Runs *act* in a transaction that waits for no lock longer than *lock_seconds*, and tries again, a few times.
 
-    A session that waits for a strong lock holds up everybody who comes after it, so that each attempt is followed by a
-    pause. *is_trial*: rolls back in the end. *report*: hears of each attempt that failed. Raises LockedByOthers.
+    A pause follows each attempt, because a session that waits for a strong lock holds up everybody who comes after it.
+    *is_trial*: rolls back in the end. *report*: is told of each attempt that failed. Raises LockedByOthers.
     """
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     blocked_by = ""

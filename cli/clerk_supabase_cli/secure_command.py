@@ -39,6 +39,8 @@ and lower(replace(%(table)s, '"', '')) in (lower(c.relname), lower(n.nspname || 
 order by 1 limit 1
 """
 
+_MIGRATE: Final = "clerk_sync.secure() is missing; run: clerk-supabase migrate"
+
 
 class NotSecured(Failure):
     """The table stays as it is, for the reason that the message says."""
@@ -46,10 +48,10 @@ class NotSecured(Failure):
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Something else that leads to the table's rows, or might, and what to do about it."""
+    """A way that leads to the table's rows, or might, and what to do about it."""
 
     verdict: Literal["warn", "note"]
-    """A `fail` is refused before anybody sees it here."""
+    """Never `fail`: secure() refuses the table then."""
     found: str
     todo: str
 
@@ -143,14 +145,21 @@ def _secure(connection: Connection, options: dict[str, object]) -> Secured:
             findings = [Opening(*row) for row in connection.execute(_OPENINGS, options)]
             [(name,)] = connection.execute(_NAME, options).fetchall()
             return Secured(name, statements, findings)
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidName) as error:
+    except (psycopg.errors.WrongObjectType, psycopg.errors.InvalidParameterValue) as error:
+        raise NotSecured(str(error.diag.message_primary)) from error
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidName, psycopg.errors.InvalidSchemaName) as error:
+        if _lacks_migrations(connection):
+            raise DatabaseFailed(_MIGRATE) from error
         meant = connection.execute(_MEANT, options).fetchone()
         advice = "spell it schema.table, as in public.tasks" if meant is None else f"type {shlex.quote(meant[0])}"
         raise NotSecured(f"{error.diag.message_primary}: {advice}") from error
-    except (psycopg.errors.WrongObjectType, psycopg.errors.InvalidParameterValue) as error:
-        raise NotSecured(str(error.diag.message_primary)) from error
-    except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName) as error:
-        raise DatabaseFailed("clerk_sync.secure() is missing; run: clerk-supabase migrate") from error
+    except psycopg.errors.UndefinedFunction as error:
+        raise DatabaseFailed(_MIGRATE) from error
+
+
+def _lacks_migrations(connection: Connection) -> bool:
+    [(schema,)] = connection.execute("select to_regnamespace('clerk_sync')").fetchall()
+    return schema is None
 
 
 def _print_json(secured: Secured, owner: Owner, *, changed: bool) -> None:

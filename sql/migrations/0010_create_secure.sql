@@ -463,6 +463,20 @@ language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+    with made (policy_name) as (
+        select unnest('{clerk_sync_delete,clerk_sync_insert,clerk_sync_select,clerk_sync_update}'::name[])
+    ),
+
+    present as (
+        select
+            p.polname,
+            p.polpermissive,
+            p.polname in (select m.policy_name from made as m) as is_made,
+            array[pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)] as conditions
+        from pg_catalog.pg_policy as p
+        where p.polrelid = target
+    )
+
     select
         'fail', true,
         'its row-level security is off',
@@ -474,28 +488,23 @@ as $$
 
     select
         'fail', true,
-        format('it lacks the policies %s', string_agg(made.policy_name, ', ' order by made.policy_name)),
+        format('it lacks the policies %s', string_agg(m.policy_name, ', ' order by m.policy_name)),
         format('clerk-supabase secure %L user, or organization', target)
-    from unnest('{clerk_sync_delete,clerk_sync_insert,clerk_sync_select,clerk_sync_update}'::name[]) as made (policy_name)
-    where not exists (
-        select from pg_catalog.pg_policy as p
-        where p.polrelid = target and p.polname = made.policy_name
-    )
+    from made as m
+    where m.policy_name not in (select p.polname from present as p)
     having count(*) > 0
 
     union all
 
-    -- Each expression asks one of these views, whatever the app adds to it.
+    -- Each condition asks one of these views, whatever the app adds to it.
     select
         'fail', true,
         format('its policy %I no longer asks who the caller is', p.polname),
         format('clerk-supabase secure %L user, or organization', target)
-    from pg_catalog.pg_policy as p
-    where p.polrelid = target and p.polname like 'clerk\_sync\_%' and exists (
-        select from unnest(
-            array[pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)]
-        ) as condition (text)
-        where condition.text !~ 'clerk_sync\.(caller|active_membership_of_caller)\M'
+    from present as p
+    where p.is_made and exists (
+        select from unnest(p.conditions) as c (condition)
+        where c.condition !~ 'clerk_sync\.(caller|active_membership_of_caller)\M'
     )
 
     union all
@@ -504,8 +513,8 @@ as $$
         'warn', true,
         format('its policy %I allows more', p.polname),
         format('drop policy %I on %s, unless that is meant', p.polname, target)
-    from pg_catalog.pg_policy as p
-    where p.polrelid = target and p.polpermissive and p.polname not like 'clerk\_sync\_%'
+    from present as p
+    where p.polpermissive and not p.is_made
 $$;
 
 -- The rights of the API's roles on a table beyond those that secure() grants, as detours() says it. However they got
@@ -688,6 +697,7 @@ declare
     lock_timeout_before constant text := current_setting('lock_timeout');
     statement text;
     opening record;
+    reasons text;
 begin
     if target is null or owner_column is null then
         raise invalid_parameter_value using message = 'a table belongs to ''user'' or ''organization''';
@@ -734,21 +744,18 @@ begin
     end loop;
     perform set_config('lock_timeout', lock_timeout_before, true);
 
-    perform clerk_sync.refuse_to_secure(
-        target,
-        (
-            select string_agg(format('%s (%s)', o.found, o.todo), '; ' order by o.found)
-            from clerk_sync.openings(target) as o
-            where o.is_refused
-        )
-    );
     for opening in select o.* from clerk_sync.openings(target) as o loop
-        raise notice using message = format('%s: %s', target, opening.found), hint = opening.todo;
+        if opening.is_refused then
+            reasons := concat_ws('; ', reasons, format('%s (%s)', opening.found, opening.todo));
+        else
+            raise notice using message = format('%s: %s', target, opening.found), hint = opening.todo;
+        end if;
     end loop;
+    perform clerk_sync.refuse_to_secure(target, reasons);
 end
 $$;
 
--- Raises an error unless there is no reason to.
+-- Raises an error that names the reason; does nothing without one.
 create function clerk_sync.refuse_to_secure(target regclass, reason text)
 returns void
 language plpgsql

@@ -69,6 +69,7 @@ def test_a_table_can_be_read_only_for_its_members(command: Command, admin: Conne
     ("arguments", "said"),
     [
         (["public.nothing", "user"], "does not exist: spell it schema.table"),
+        (["nowhere.notes", "user"], "does not exist: spell it schema.table"),
         (["public.users", "user"], "cannot be secured"),
         (["public.notes", "organization", "--write-role", "admin"], "a role is spelled org:<role>"),
     ],
@@ -76,6 +77,11 @@ def test_a_table_can_be_read_only_for_its_members(command: Command, admin: Conne
 def test_what_cannot_be_is_one_line_that_says_why(arguments: list[str], said: str, command: Command) -> None:
     failed = command.run("secure", *arguments, status=1)
     assert said in str(failed.exception)
+
+
+def test_a_database_without_migrations_says_what_to_type(new_database: str) -> None:
+    failed = Command({"DATABASE_URL": new_database}).run("secure", "public.notes", "user", status=1)
+    assert "run: clerk-supabase migrate" in str(failed.exception)
 
 
 @pytest.mark.parametrize("options", [["--read-only"], ["--write-role", "org:admin"]])
@@ -247,10 +253,8 @@ def test_while_it_waits_readers_wait_no_longer_than_its_lock_timeout(
     assert 0.05 < max(seconds) < 1.5
 
 
-def test_locks_that_supabase_takes_along_with_a_policy_are_not_waited_for_either(
-    command: Command, admin: Connection, other: Connection
-) -> None:
-    """As postgres there, each CREATE and DROP POLICY locks the tables of auth, storage and realtime."""
+def lock_along_with_policies(admin: Connection) -> None:
+    """Makes each CREATE and DROP POLICY lock a table of auth, as they do on Supabase for its `postgres`."""
     admin.execute("""
         create table auth.sessions (id int);
         create function public.lock_along() returns event_trigger language plpgsql
@@ -258,12 +262,39 @@ def test_locks_that_supabase_takes_along_with_a_policy_are_not_waited_for_either
         create event trigger along on ddl_command_start when tag in ('CREATE POLICY', 'DROP POLICY')
         execute function public.lock_along();
     """)
+
+
+def test_locks_that_supabase_takes_along_with_a_policy_are_not_waited_for_either(
+    command: Command, admin: Connection, other: Connection
+) -> None:
+    lock_along_with_policies(admin)
     other.execute("select from auth.sessions")
     failed = command.run("secure", "public.notes", "user", "--lock-timeout", "0.1", status=1)
     assert f"blocked by pid {other.info.backend_pid}" in str(failed.exception)
     other.rollback()
     command.run("secure", "public.notes", "user")
     assert len(policies(admin)) == 4
+
+
+def test_a_deadlock_with_others_is_no_failure_but_tried_again(
+    command: Command, admin: Connection, other: Connection
+) -> None:
+    lock_along_with_policies(admin)
+    # The command's session looks for the deadlock, and is ended by Postgres.
+    other.execute("set deadlock_timeout = '1h'")
+    done: list[str] = []
+
+    def secure() -> None:
+        done.append(command.run("secure", "public.notes", "user", "--lock-timeout", "2").stderr)
+
+    other.execute("select from auth.sessions")
+    securing = started(secure)
+    eventually(lambda: waiting(admin), lambda sessions: sessions == 1)
+    other.execute("select from public.notes")
+    other.rollback()
+    securing.join()
+    assert "trying again" in done[0]
+    assert "clerk_sync_select" in policies(admin)
 
 
 def test_secure_in_a_migration_waits_for_a_lock_no_longer_than_five_seconds(admin: Connection) -> None:

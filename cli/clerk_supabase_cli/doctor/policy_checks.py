@@ -76,13 +76,13 @@ class _Table:
     """A table of the app that clerk_sync.secure() protects."""
     has_security: bool
     policies: list[str]
-    """The permissive ones."""
+    """Names of its permissive policies."""
     open_policies: list[str]
     """Policies that are true for every row."""
 
 
 def row_level_security(patient: Patient) -> Iterator[Finding]:
-    """On for every table of ours and every secured one, with nothing around it; and for the app's that the API sees."""
+    """Checks that policies protect our tables and the secured ones, with no way around them, and the app's others."""
     with patient.database() as connection:
         tables = [_Table(*row) for row in connection.execute(_TABLES)]
         open_to = [name for (name,) in connection.execute(_SCHEMA_OPEN_TO)]
@@ -102,7 +102,7 @@ def row_level_security(patient: Patient) -> Iterator[Finding]:
 
 
 def _policies(patient: Patient) -> dict[str, set[str]]:
-    """Those that the migrations of this checkout make, by table."""
+    """Names of the policies that the migrations of this checkout make, by table."""
     made: dict[str, set[str]] = {}
     for migration in read_migrations(patient.named.root):
         for name, table in _POLICY.findall(migration.text):
@@ -134,7 +134,7 @@ def _problems_of_ours(tables: Sequence[_Table], policies: Mapping[str, set[str]]
 
 
 def _openings(connection: Connection, tables: Sequence[_Table]) -> Iterator[Finding]:
-    """What leads around the policies of secured tables and of ours; a cause that several tables share is named once."""
+    """Names each way around the policies of secured tables and of ours, once for all tables it leads to."""
     names = {table.oid: table.name for table in tables}
     found: dict[tuple[str, str, str], list[str]] = {}
     for query, oids in (

@@ -34,7 +34,9 @@ CHECKS: Final = (
     Check("worker-rights", "what clerk_sync_worker may do, and no more", database_checks.worker_rights),
     Check("session-rights", "what clerk_sync_session may do, and no more", database_checks.session_rights),
     Check("migrations", "all applied, and unaltered", database_checks.migrations),
-    Check("row-level-security", "on for every table, with policies", policy_checks.row_level_security),
+    Check(
+        "row-level-security", "on for every table, with nothing that leads around it", policy_checks.row_level_security
+    ),
     Check("queues", "how many events wait, for how long; dead letters", flow_checks.queues),
     Check("parked", "events that nobody could apply", flow_checks.parked),
     Check("alarms", "armed, heard by somebody, and silent", flow_checks.alarms),
