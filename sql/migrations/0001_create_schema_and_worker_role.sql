@@ -4,7 +4,7 @@ create schema if not exists clerk_sync;
 
 comment on schema clerk_sync is 'clerk-supabase-sync: its machinery. Never expose it through the API.';
 
-revoke all on schema clerk_sync from public;
+revoke all on schema clerk_sync from public, anon, authenticated, service_role;
 
 -- Each migration writes its own name: `clerk-supabase migrate`, psql and `supabase db push` agree on what is applied.
 create table if not exists clerk_sync.migrations (
@@ -36,6 +36,47 @@ begin
 end
 $$;
 
+-- Takes the rights of PUBLIC and of the API's roles away, on everything in this schema except what policies need: the
+-- functions requesting_...() and the views. Postgres lets everybody execute a new function and use a new type, and the
+-- project's default privileges may give more. So every migration calls this at its end, and then grants by name.
+create function clerk_sync.revoke_default_rights()
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    thing text;
+begin
+    for thing in
+        with things as (
+            select
+                'function ' || p.oid::regprocedure::text as name,
+                coalesce(p.proacl, acldefault('f', p.proowner)) as rights
+            from pg_catalog.pg_proc as p
+            where p.pronamespace = 'clerk_sync'::regnamespace and p.proname not like 'requesting\_%'
+            union all
+            select
+                case c.relkind when 'S' then 'sequence ' else 'table ' end || c.oid::regclass::text,
+                coalesce(c.relacl, acldefault(case c.relkind when 'S' then 's' else 'r' end::"char", c.relowner))
+            from pg_catalog.pg_class as c
+            where c.relnamespace = 'clerk_sync'::regnamespace and c.relkind in ('r', 'S')
+            union all
+            select 'type ' || t.oid::regtype::text, coalesce(t.typacl, acldefault('T', t.typowner))
+            from pg_catalog.pg_type as t
+            where t.typnamespace = 'clerk_sync'::regnamespace and t.typtype in ('c', 'e')
+        )
+
+        select t.name from things as t
+        where exists (
+            select from aclexplode(t.rights) as a
+            where a.grantee in (0, 'anon'::regrole, 'authenticated'::regrole, 'service_role'::regrole)
+        )
+    loop
+        execute format('revoke all on %s from public, anon, authenticated, service_role', thing);
+    end loop;
+end
+$$;
+
 do $$
 begin
     if not exists (select from pg_catalog.pg_roles where rolname = 'clerk_sync_worker') then
@@ -53,5 +94,7 @@ alter role clerk_sync_worker set lock_timeout = '5s';
 alter role clerk_sync_worker set idle_in_transaction_session_timeout = '15s';
 
 grant usage on schema clerk_sync to clerk_sync_worker;
+
+select clerk_sync.revoke_default_rights();
 
 insert into clerk_sync.migrations (name) values ('0001_create_schema_and_worker_role');

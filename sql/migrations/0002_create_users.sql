@@ -6,8 +6,13 @@
 -- Sources: https://clerk.com/docs/guides/sessions/session-tokens and https://github.com/clerk/javascript,
 -- packages/shared/src/jwtPayloadParser.ts.
 
+-- The functions that decide are in clerk_sync, where nobody but the owner can add an overload. The API's roles may
+-- execute them and may not use the schema: policies, views, defaults and triggers call them; no caller can name them.
+-- Each function takes what it decides by as an argument, whose default is a call of another one. Postgres looks up the
+-- default when the function is made. A name inside the body would be looked up at each call, with the caller's rights.
+
 -- Before Postgres 17 a block with an exception handler cannot run in a parallel worker: restricted to the leader.
-create function public.requesting_claims()
+create function clerk_sync.requesting_claims()
 returns jsonb
 language plpgsql
 stable
@@ -30,20 +35,16 @@ begin
 end
 $$;
 
-comment on function public.requesting_claims() is
-'Claims of the caller''s token, as PostgREST leaves them in the transaction''s settings; {} when there are none.';
-
 -- Supabase Auth signs tokens of the same role, whose sub is a uuid: they are nobody here. A session with a task left to
 -- do (sts: pending) is signed out, as in Clerk's own libraries.
-create function public.requesting_user_id()
+create function clerk_sync.requesting_user_id(claims jsonb default clerk_sync.requesting_claims())
 returns text
 language plpgsql
-stable
-parallel restricted
+immutable
+parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    claims constant jsonb := public.requesting_claims();
     user_id constant text := claims ->> 'sub';
 begin
     if
@@ -57,21 +58,19 @@ begin
 end
 $$;
 
-comment on function public.requesting_user_id() is
-'Clerk user id from the token. In policies write (select requesting_user_id()): once per statement, not per row.';
-
-create function public.requesting_organization_id()
+create function clerk_sync.requesting_organization_id(
+    claims jsonb default clerk_sync.requesting_claims(), user_id text default clerk_sync.requesting_user_id()
+)
 returns text
 language plpgsql
-stable
-parallel restricted
+immutable
+parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    claims constant jsonb := public.requesting_claims();
     organization_id jsonb;
 begin
-    if public.requesting_user_id() is null then
+    if user_id is null then
         return null;
     end if;
     organization_id := case
@@ -82,22 +81,20 @@ begin
 end
 $$;
 
-comment on function public.requesting_organization_id() is
-'Clerk id of the organization that is active in the token''s session. Whether the caller still belongs to it, only '
-'organization_memberships knows.';
-
-create function public.requesting_organization_role()
+create function clerk_sync.requesting_organization_role(
+    claims jsonb default clerk_sync.requesting_claims(),
+    organization_id text default clerk_sync.requesting_organization_id()
+)
 returns text
 language plpgsql
-stable
-parallel restricted
+immutable
+parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    claims constant jsonb := public.requesting_claims();
     role constant jsonb := case when claims -> 'v' = '2' then claims -> 'o' -> 'rol' else claims -> 'org_role' end;
 begin
-    if public.requesting_organization_id() is null or jsonb_typeof(role) is distinct from 'string' or role = '""' then
+    if organization_id is null or jsonb_typeof(role) is distinct from 'string' or role = '""' then
         return null;
     end if;
     -- Version 2 leaves the prefix out, and so did the oldest version 1 tokens.
@@ -105,23 +102,22 @@ begin
 end
 $$;
 
-comment on function public.requesting_organization_role() is
-'Role in the active organization, as the token says: up to a minute old. Always spelled org:<role>.';
-
 -- Version 2 packs permissions: `fea` lists features with their scopes, `per` names of permissions, and `fpm` has one
 -- number for each feature of the organization, whose bit i, from the lowest, grants permission i.
-create function public.requesting_permissions()
+create function clerk_sync.requesting_permissions(
+    claims jsonb default clerk_sync.requesting_claims(),
+    organization_id text default clerk_sync.requesting_organization_id()
+)
 returns text[]
 language plpgsql
-stable
-parallel restricted
+immutable
+parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    claims constant jsonb := public.requesting_claims();
     organization constant jsonb := claims -> 'o';
     permissions constant jsonb := claims -> 'org_permissions';
-    -- What JavaScript's trim() removes.
+    -- The characters that JavaScript's trim() removes.
     blanks constant text := U&' \0009\000A\000B\000C\000D\00A0\1680\2000\2001\2002\2003\2004\2005\2006\2007'
     || U&'\2008\2009\200A\2028\2029\202F\205F\3000\FEFF';
     most_digits constant integer := 1000;
@@ -129,7 +125,7 @@ declare
     highest_bit constant integer := 3321;
     elements text[];
 begin
-    if public.requesting_organization_id() is null then
+    if organization_id is null then
         return '{}';
     end if;
 
@@ -194,6 +190,92 @@ begin
 end
 $$;
 
+create function clerk_sync.requesting_user_has_permission(
+    permission text, permissions text[] default clerk_sync.requesting_permissions()
+)
+returns boolean
+language plpgsql
+immutable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return coalesce(permission = any(permissions), false);
+end
+$$;
+
+revoke all on function
+clerk_sync.requesting_claims(),
+clerk_sync.requesting_user_id(jsonb),
+clerk_sync.requesting_organization_id(jsonb, text),
+clerk_sync.requesting_organization_role(jsonb, text),
+clerk_sync.requesting_permissions(jsonb, text),
+clerk_sync.requesting_user_has_permission(text, text[])
+from public, anon, authenticated, service_role;
+grant execute on function
+clerk_sync.requesting_claims(),
+clerk_sync.requesting_user_id(jsonb),
+clerk_sync.requesting_organization_id(jsonb, text),
+clerk_sync.requesting_organization_role(jsonb, text),
+clerk_sync.requesting_permissions(jsonb, text),
+clerk_sync.requesting_user_has_permission(text, text[])
+to anon, authenticated, service_role;
+
+-- The names that apps use, in their policies and queries. Nothing of ours calls these. Their bodies are no text but
+-- parsed when the function is made: whatever else in this schema has such a name later, they call the same functions.
+create function public.requesting_claims()
+returns jsonb
+language sql
+stable
+parallel restricted
+set search_path = pg_catalog, pg_temp
+return clerk_sync.requesting_claims();
+
+comment on function public.requesting_claims() is
+'Claims of the caller''s token, as PostgREST leaves them in the transaction''s settings; {} when there are none.';
+
+create function public.requesting_user_id()
+returns text
+language sql
+stable
+parallel restricted
+set search_path = pg_catalog, pg_temp
+return clerk_sync.requesting_user_id();
+
+comment on function public.requesting_user_id() is
+'Clerk user id from the token. In policies write (select requesting_user_id()): once per statement, not per row.';
+
+create function public.requesting_organization_id()
+returns text
+language sql
+stable
+parallel restricted
+set search_path = pg_catalog, pg_temp
+return clerk_sync.requesting_organization_id();
+
+comment on function public.requesting_organization_id() is
+'Clerk id of the organization that is active in the token''s session. Whether the caller still belongs to it, only '
+'organization_memberships knows.';
+
+create function public.requesting_organization_role()
+returns text
+language sql
+stable
+parallel restricted
+set search_path = pg_catalog, pg_temp
+return clerk_sync.requesting_organization_role();
+
+comment on function public.requesting_organization_role() is
+'Role in the active organization, as the token says: up to a minute old. Always spelled org:<role>.';
+
+create function public.requesting_permissions()
+returns text[]
+language sql
+stable
+parallel restricted
+set search_path = pg_catalog, pg_temp
+return clerk_sync.requesting_permissions();
+
 comment on function public.requesting_permissions() is
 'Permissions in the active organization, as the token says: up to a minute old, and in version 2 without Clerk''s own '
 '(org:sys_...). Spelled org:<feature>:<permission>.';
@@ -204,12 +286,27 @@ language sql
 stable
 parallel restricted
 set search_path = pg_catalog, pg_temp
-as $$
-    select coalesce(permission = any(public.requesting_permissions()), false)
-$$;
+return clerk_sync.requesting_user_has_permission(permission);
 
 comment on function public.requesting_user_has_permission(text) is
 'Whether the token grants org:<feature>:<permission>. In policies write (select requesting_user_has_permission(...)).';
+
+revoke all on function
+public.requesting_claims(),
+public.requesting_user_id(),
+public.requesting_organization_id(),
+public.requesting_organization_role(),
+public.requesting_permissions(),
+public.requesting_user_has_permission(text)
+from public, anon, authenticated, service_role;
+grant execute on function
+public.requesting_claims(),
+public.requesting_user_id(),
+public.requesting_organization_id(),
+public.requesting_organization_role(),
+public.requesting_permissions(),
+public.requesting_user_has_permission(text)
+to anon, authenticated, service_role;
 
 -- Room on each page lets an update stay on it (HOT) and leave the indexes alone.
 create table public.users (
@@ -255,12 +352,11 @@ create index users_created_at_idx on public.users (created_at) where deleted_at 
 
 alter table public.users enable row level security;
 
--- Supabase grants everything on new tables to the API's roles; start from nothing.
-revoke all on public.users from public, anon, authenticated;
+-- Supabase may grant everything on new tables to the API's roles; start from nothing.
+revoke all on public.users from public, anon, authenticated, service_role;
 grant select, insert (clerk_id) on public.users to authenticated;
-grant all on public.users to service_role;
--- Row by row it may: that leaves a trace in the audit log.
-revoke truncate on public.users from service_role;
+-- No more: a truncate would leave no trace in the audit log, and a trigger would run as whoever writes next.
+grant select, insert, update, delete on public.users to service_role;
 
 -- No foreign key to users: it would look for each row's user, one by one, and only the triggers below write here.
 create table public.users_public (
@@ -354,5 +450,7 @@ $$;
 create trigger users_keep_key before update on public.users
 for each row when (old.clerk_id <> new.clerk_id)
 execute function clerk_sync.refuse_new_key();
+
+select clerk_sync.revoke_default_rights();
 
 insert into clerk_sync.migrations (name) values ('0002_create_users');

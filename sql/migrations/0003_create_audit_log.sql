@@ -110,6 +110,6 @@ begin
 end
 $$;
 
-revoke all on all functions in schema clerk_sync from public;
+select clerk_sync.revoke_default_rights();
 
 insert into clerk_sync.migrations (name) values ('0003_create_audit_log');

@@ -240,7 +240,6 @@ begin
             )
             from unnest(mirrored_columns) as c
         );
-        execute format('revoke all on function clerk_sync.%I(jsonb, clerk_sync.change[]) from public', 'fill_' || kind_name);
     end if;
     -- The same comparison as in write_<kind>, for objects whose version nobody looks at.
     execute (
@@ -329,9 +328,6 @@ begin
         )
         from jsonb_each_text(parents || jsonb_build_object(key_column, kind_name)) as link
     );
-    execute format('revoke all on function clerk_sync.%I(jsonb, clerk_sync.change[]) from public', 'write_' || kind_name);
-    execute format('revoke all on function clerk_sync.%I(jsonb) from public', 'differing_' || kind_name);
-    execute format('revoke all on function clerk_sync.%I(clerk_sync.change[]) from public', 'hide_' || kind_name);
     if is_audited then
         execute (
             select string_agg(
@@ -394,8 +390,7 @@ begin
         )
         from clerk_sync.kinds
     );
-    revoke all on function clerk_sync.write_rows(text, jsonb, clerk_sync.change[]) from public;
-    revoke all on function clerk_sync.hide_rows(clerk_sync.change[]) from public;
+    perform clerk_sync.revoke_default_rights();
 end
 $register$;
 
@@ -599,7 +594,7 @@ begin
 end
 $$;
 
-revoke all on all functions in schema clerk_sync from public;
+select clerk_sync.revoke_default_rights();
 grant execute on function clerk_sync.apply(jsonb) to clerk_sync_worker;
 
 select clerk_sync.register(

@@ -80,21 +80,22 @@ comment on table public.organization_domains is 'One row per domain. Admins of t
 
 create index organization_domains_org_idx on public.organization_domains (clerk_org_id);
 
-do $$
-declare
-    relation text;
-begin
-    foreach relation in array array[
-        'organizations', 'organization_memberships', 'organization_invitations', 'organization_domains'
-    ] loop
-        execute format('alter table public.%I enable row level security', relation);
-        -- Supabase grants everything on new tables to the API's roles; start from nothing.
-        execute format('revoke all on public.%I from public, anon, authenticated', relation);
-        execute format('grant select on public.%I to authenticated', relation);
-        execute format('grant all on public.%I to service_role', relation);
-    end loop;
-end
-$$;
+alter table public.organizations enable row level security;
+alter table public.organization_memberships enable row level security;
+alter table public.organization_invitations enable row level security;
+alter table public.organization_domains enable row level security;
+
+-- Supabase may grant everything on new tables to the API's roles; start from nothing.
+revoke all on
+public.organizations, public.organization_memberships, public.organization_invitations, public.organization_domains
+from public, anon, authenticated, service_role;
+grant select on
+public.organizations, public.organization_memberships, public.organization_invitations, public.organization_domains
+to authenticated;
+-- No more, as with users.
+grant select, insert, update, delete on
+public.organizations, public.organization_memberships, public.organization_invitations, public.organization_domains
+to service_role;
 
 -- Off by default: sync sends private metadata only when it is told to keep it, and only this schema ever holds it.
 create table clerk_sync.private_metadata (
@@ -141,6 +142,6 @@ select clerk_sync.register(
     'private_metadata', 6, 'clerk_sync.private_metadata', 'entity_id', array['private_metadata'], is_audited => false
 );
 
-revoke all on all functions in schema clerk_sync from public;
+select clerk_sync.revoke_default_rights();
 
 insert into clerk_sync.migrations (name) values ('0005_create_organizations');

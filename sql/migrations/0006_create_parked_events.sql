@@ -114,7 +114,7 @@ as $$
     select current_setting('transaction_read_only') = 'off'
 $$;
 
-revoke all on all functions in schema clerk_sync from public;
+select clerk_sync.revoke_default_rights();
 grant execute on function clerk_sync.park(jsonb) to clerk_sync_worker;
 grant execute on function clerk_sync.takes_writes() to clerk_sync_worker;
 

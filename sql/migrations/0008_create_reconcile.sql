@@ -954,7 +954,7 @@ begin
 end
 $$;
 
-revoke all on all functions in schema clerk_sync from public;
+select clerk_sync.revoke_default_rights();
 
 grant execute on function
 clerk_sync.begin_run(jsonb),

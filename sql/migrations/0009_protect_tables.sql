@@ -9,7 +9,7 @@
 -- Somebody whose row has not arrived yet is welcome.
 create view clerk_sync.caller with (security_barrier) as
 select asked.clerk_id
-from public.requesting_user_id() as asked (clerk_id)
+from clerk_sync.requesting_user_id() as asked (clerk_id)
 where
     asked.clerk_id is not null
     and not exists (
@@ -36,7 +36,7 @@ select
 from public.organization_memberships as m
 where
     m.clerk_user_id = (select c.clerk_id from clerk_sync.caller as c)
-    and m.clerk_org_id = (select public.requesting_organization_id())
+    and m.clerk_org_id = (select clerk_sync.requesting_organization_id())
     and m.deleted_at is null;
 
 revoke all on clerk_sync.caller, clerk_sync.memberships_of_caller, clerk_sync.active_membership_of_caller
@@ -87,7 +87,7 @@ when (
     -- Without claims there is nobody to be asked for, row by row. A null would not end the look.
     or (
         coalesce(current_setting('request.jwt.claims', true), '') <> ''
-        and new.clerk_id = public.requesting_user_id()
+        and new.clerk_id = clerk_sync.requesting_user_id()
     )
 )
 execute function clerk_sync.enter_first_login();
@@ -134,6 +134,6 @@ using (
     )
 );
 
-revoke all on all functions in schema clerk_sync from public;
+select clerk_sync.revoke_default_rights();
 
 insert into clerk_sync.migrations (name) values ('0009_protect_tables');

@@ -779,7 +779,7 @@ as $$
         case when a.attnum is null then format('alter table %s add column %I text', target, owner_column) end,
         -- Apart from the column, so that rows that are there do not become the operator's.
         format(
-            'alter table %s alter column %I set default public.%I()', target, owner_column,
+            'alter table %s alter column %I set default clerk_sync.%I()', target, owner_column,
             'requesting_' || owner_column
         ),
         case
@@ -871,6 +871,6 @@ as $$
     )
 $$;
 
-revoke all on all functions in schema clerk_sync from public;
+select clerk_sync.revoke_default_rights();
 
 insert into clerk_sync.migrations (name) values ('0010_create_secure');

@@ -24,7 +24,7 @@ as $$
     select to_jsonb(exists (select from recorded))
 $$;
 
-revoke all on all functions in schema clerk_sync from public;
+select clerk_sync.revoke_default_rights();
 grant execute on function clerk_sync.record_canary(jsonb) to clerk_sync_worker;
 
 insert into clerk_sync.migrations (name) values ('0012_create_canary');

@@ -37,13 +37,14 @@ from clerk_supabase.tokens import SessionVerifier, jwks
 # Somebody looks at a spinner; what is not there by then comes with the webhook.
 CLERK_SECONDS: Final = 3.0
 
+# The policies decide what is seen and written. The id is given, so that no function of the schema `public` is needed.
 _ROW: LiteralString = """
     select to_jsonb(u.*)::text, u.created_at is not null
     from public.users as u
-    where u.clerk_id = (select public.requesting_user_id())
+    where u.clerk_id = %s
 """
 _INSERT_STUB: LiteralString = """
-    insert into public.users (clerk_id) values (public.requesting_user_id()) on conflict (clerk_id) do nothing
+    insert into public.users (clerk_id) values (%s) on conflict (clerk_id) do nothing
 """
 
 _JSON: Final = {"content-type": "application/json", "cache-control": "no-store"}
@@ -126,7 +127,7 @@ class Session:
 
     def _answer_user(self, claims: Claims) -> Answer:
         with self._store.as_user(claims) as queries:
-            row = _row(queries)
+            row = _row(queries, claims)
         if row is not None and row.is_complete:
             return _answered("Known", 200, claims, row)
         if claims.user_id in self._forbidden:
@@ -147,7 +148,7 @@ class Session:
         if not is_there:
             raise Forbidden("deleted in Clerk")
         with self._store.as_user(claims) as queries:
-            row = _row(queries)
+            row = _row(queries, claims)
         if row is None:
             raise Forbidden("banned in Clerk, or deleted a moment ago")
         return _answered("Fetched", 200, claims, row)
@@ -179,8 +180,8 @@ class Session:
     def _stub(self, claims: Claims) -> Row:
         """A row of which only the id is known, which every event overrides. Raises NotAllowed for the deleted."""
         with self._store.as_user(claims) as queries:
-            queries.rows(_INSERT_STUB)
-            row = _row(queries)
+            queries.rows(_INSERT_STUB, claims.user_id)
+            row = _row(queries, claims)
         if row is None:
             raise Forbidden("the row was hidden a moment ago")
         return row
@@ -203,8 +204,8 @@ def _bearer(authorization: str) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def _row(queries: Queries) -> Row | None:
-    found = queries.rows(_ROW)
+def _row(queries: Queries, claims: Claims) -> Row | None:
+    found = queries.rows(_ROW, claims.user_id)
     return Row(*found[0]) if found else None
 
 
