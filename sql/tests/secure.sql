@@ -171,22 +171,23 @@ create table public.a_parent (id int);
 create table public.a_child () inherits (public.a_parent);
 create temporary table a_temporary_table (id int);
 create sequence public.a_sequence;
+-- Only a superuser can make these two; an owner who is none goes without. Not every build has such a collation.
 do $$
 begin
     create foreign data wrapper nowhere;
     create server nowhere foreign data wrapper nowhere;
     create foreign table public.a_foreign_table (id int) server nowhere;
+    create collation public.ignores_case from "C";
+    update pg_collation set collisdeterministic = false where collname = 'ignores_case';
+    create table public.any_case (user_id text collate public.ignores_case);
+exception
+    when insufficient_privilege then null;
 end
 $$;
 create table public.with_uuid (user_id uuid);
 create table public.with_number (user_id bigint);
 create table public.with_array (user_id text[]);
 create table public.generated (user_id text generated always as ('user_ada') stored);
-create collation public.ignores_case from "C";
-create table public.any_case (user_id text collate public.ignores_case);
--- Not every build of Postgres can make such a collation.
-update pg_collation set collisdeterministic = false
-where collname = 'ignores_case';
 
 select tap.ok(refused.message like refused.told, refused.relation || ': ' || refused.message)
 from (
@@ -197,7 +198,7 @@ from (
     from (
         values
         ('public.no_such_table', 'relation "public.no_such_table" does not exist'),
-        ('no_such_schema.tasks', '%"no_such_schema%" does not exist'),
+        ('no_such_schema.tasks', '%no_such_schema%does not exist'),
         ('public.tasks; drop table public.tasks', 'invalid name syntax'),
         ('', 'invalid name syntax'),
         ('0', 'there is no table -'),
@@ -227,6 +228,9 @@ from (
         ('public.generated', '%; it is generated'),
         ('public.any_case', '%its column user_id must be text that is equal only to itself%')
     ) as given (relation, told)
+    where
+        given.relation not in ('public.a_foreign_table', 'public.any_case')
+        or current_setting('is_superuser') = 'on'
 ) as refused;
 
 select tap.is(tap.refusal(refused.statement), refused.told, refused.statement)

@@ -5,6 +5,15 @@
 
 begin;
 
+-- Claims are tried as these roles. The owner made them, which lets them grant the roles and not yet take one.
+do $$
+begin
+    if not pg_has_role(current_user, 'clerk_sync_worker', 'member') then
+        grant clerk_sync_worker, clerk_sync_session to current_user;
+    end if;
+end
+$$;
+
 create schema tap;
 create sequence tap.claims_made;
 

@@ -8,17 +8,32 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from clerk_supabase_cli.postgres import EmbeddedPostgres
 from clerk_supabase_cli.project import find_root
 from tests.integration.databases import Connection, Database
+from tests.integration.supabase import PROJECTS, Project, Supabase
 
 _TESTS = find_root(Path(__file__).parent) / "sql" / "tests"
 _SETUP = _TESTS / "setup.sql"
 
 
 @pytest.fixture(scope="module")
-def with_examples(shared_database: Database, root: Path) -> Iterator[Connection]:
-    """A database in which the examples were installed, twice, as people do."""
-    with shared_database.connect() as connection:
+def supabase(root: Path) -> Iterator[Supabase]:
+    with EmbeddedPostgres(settings={"scram_iterations": "1"}) as server:
+        yield Supabase(server, root)
+
+
+@pytest.fixture(scope="module", params=[None, *PROJECTS], ids=lambda project: project.name if project else "superuser")
+def with_examples(request: pytest.FixtureRequest, root: Path) -> Iterator[Connection]:
+    """A connection of the tables' owner to a database in which the examples were installed, twice, as people do."""
+    project: Project | None = request.param
+    if project is None:
+        database: Database = request.getfixturevalue("shared_database")
+        url = database.url
+    else:
+        made: Supabase = request.getfixturevalue("supabase")
+        url = made.create(project)
+    with psycopg.connect(url, autocommit=True) as connection:
         for example in sorted((root / "sql" / "examples").glob("*.sql")) * 2:
             connection.execute(example.read_bytes())
         yield connection

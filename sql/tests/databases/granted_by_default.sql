@@ -1,0 +1,6 @@
+-- Supabase's default privileges until 30 October 2026: whatever the owner makes in public is all the API's.
+-- Run it as the owner, before the migrations.
+
+alter default privileges in schema public grant all on tables to anon, authenticated, service_role;
+alter default privileges in schema public grant all on functions to anon, authenticated, service_role;
+alter default privileges in schema public grant all on sequences to anon, authenticated, service_role;
