@@ -60,6 +60,58 @@ def test_a_claim_that_does_not_hold_is_said(with_examples: Connection, tmp_path:
     ]
 
 
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "create function clerk_sync.planted() returns int language sql return 1",
+        "create function clerk_sync.planted() returns int language sql set search_path = '' return 1",
+        "create function clerk_sync.planted() returns int language sql set search_path = pg_catalog return 1",
+        "create function clerk_sync.planted() returns int language sql set search_path = pg_temp, public return 1",
+        "create procedure clerk_sync.planted() language sql as ''",
+        "create aggregate clerk_sync.planted (int) (sfunc = int4pl, stype = int)",
+        "create or replace function public.requesting_user_id() returns text language sql return 'user_eve'",
+        "alter function clerk_sync.write_user(jsonb, clerk_sync.change[]) set search_path = ''",
+        "alter function clerk_sync.hide_rows(clerk_sync.change[]) reset search_path",
+    ],
+)
+def test_a_function_of_ours_with_any_other_search_path_is_found(
+    planted: str, with_examples: Connection, tmp_path: Path
+) -> None:
+    assert _lint(with_examples, tmp_path, planted, "search path").startswith("not ok")
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "select",
+        "create function public.planted() returns int language sql return 1",
+        "create function public.apply() returns int language sql return 1",
+        "create schema app; create function app.requesting_user_id() returns int language sql return 1",
+    ],
+)
+def test_a_function_of_the_apps_may_have_any_search_path(
+    planted: str, with_examples: Connection, tmp_path: Path
+) -> None:
+    assert _lint(with_examples, tmp_path, planted, "search path").startswith("ok")
+
+
+def test_a_foreign_key_in_a_schema_of_the_apps_needs_no_index(with_examples: Connection, tmp_path: Path) -> None:
+    planted = """
+        create schema app;
+        create table app.teams (id int primary key);
+        create table app.players (id int primary key, team int references app.teams)
+    """
+    assert _lint(with_examples, tmp_path, planted, "foreign key").startswith("ok")
+
+
+def _lint(connection: Connection, folder: Path, planted: str, words: str) -> str:
+    """The claim of lint.sql with these words, made where something was planted before."""
+    file = folder / "lint.sql"
+    file.write_text(f"{planted};\n{(_TESTS / 'lint.sql').read_text()}")
+    [claim] = [line for line in output(connection, file) if words in line]
+    return claim
+
+
 def output(connection: Connection, file: Path) -> list[str]:
     """What psql would print. Fails with the line of the statement that Postgres refuses."""
     setup, test = _SETUP.read_text(), file.read_text()

@@ -126,7 +126,7 @@ create table storage.objects (
     name text,
     owner uuid,
     metadata jsonb,
-    path_tokens text [] generated always as (string_to_array(name, '/')) stored,
+    path_tokens text[] generated always as (string_to_array(name, '/')) stored,
     owner_id text,
     created_at timestamptz default now()
 );
@@ -141,7 +141,7 @@ grant all on storage.buckets, storage.objects to anon, authenticated, service_ro
 grant all on storage.buckets, storage.objects to project_owner with grant option;
 
 create function storage.foldername(name text)
-returns text []
+returns text[]
 language sql
 immutable
 as $$
