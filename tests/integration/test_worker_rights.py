@@ -10,9 +10,7 @@ import pytest
 from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
-from clerk_supabase.store import Store
 from tests.integration.databases import Connection, Database, acting_as, rows, value
-from tests.integration.histories import alone, upsert
 
 TABLES = [
     ("public", "users"),
@@ -190,18 +188,6 @@ def test_the_worker_has_no_right_that_passes_row_level_security(superuser: Conne
         """,
     ) == [(False, False, False, False, False, False, True)]
     assert rows(superuser, "select 1 from pg_auth_members where member = 'clerk_sync_worker'::regrole") == []
-
-
-def test_the_worker_cannot_hide_a_table_of_its_own_in_the_way(
-    database: Database, admin: Connection, store: Store
-) -> None:
-    with psycopg.connect(database.worker_url, autocommit=True) as worker:
-        worker.execute("create temporary table users (clerk_id text)")
-        worker.execute("create temporary table entities (kind text)")
-        worker.execute("set search_path = pg_temp, public")
-        worker.execute("select * from clerk_sync.apply(%s::jsonb)", ['[{"kind": "user", "id": "u", "deleted_at": 1}]'])
-    assert store.apply(alone(upsert())) == ["created"]
-    assert value(admin, "select count(*) from public.users") == 1
 
 
 @pytest.mark.parametrize(

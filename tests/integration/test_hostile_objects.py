@@ -1,0 +1,346 @@
+"""Whatever objects a role makes, in whatever schema, none of its code runs as the owner of our functions."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, LiteralString, cast
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from clerk_supabase.batch import element_of, provenance
+from clerk_supabase.changes import Delivery, changes_of_object
+from clerk_supabase_cli import samples
+from clerk_supabase_cli.postgres import SUPERUSER
+from tests.integration.databases import SESSION, WORKER, Connection, Database, value
+from tests.integration.histories import CREATED_AT
+from tests.integration.hostile_objects import SHAPES, Attack, Shape, plant
+
+# Who has no role of ours nor of the API.
+STRANGER: Final = "clerk_sync_test_stranger"
+ROLES: Final = (STRANGER, "anon", "authenticated", "service_role", WORKER, SESSION)
+NOW: Final = int(time.time() * 1000)
+
+# An admin of an organization, and somebody who has just signed up.
+ADMIN: Final = {
+    "sub": "user_1",
+    "v": 2,
+    "fea": "o:docs",
+    "o": {"id": "org_1", "rol": "admin", "per": "read", "fpm": "1"},
+}
+NEWCOMER: Final = {"sub": "user_4", "v": 2}
+
+Json = dict[str, Any]
+
+
+def element(kind: Any, sent: Json, svix_id: str) -> Json:
+    """An element of a batch: an object of Clerk's that a webhook brought."""
+    change = changes_of_object(kind, json.dumps(sent).encode(), NOW, NOW).main
+    return element_of(change) | provenance(Delivery(svix_id, f"{kind}.updated", NOW))
+
+
+def of_every_kind(suffix: str, updated_at: int = NOW - 5_000) -> list[Json]:
+    """An object of each kind, which belong together."""
+    moments: Any = {"created_at": CREATED_AT, "updated_at": updated_at}
+    user, org = samples.user(f"user_{suffix}", **moments), samples.organization(f"org_{suffix}", **moments)
+    sent: list[tuple[str, Json]] = [
+        ("user", user),
+        ("organization", org),
+        ("membership", samples.membership(f"orgmem_{suffix}", org, user, **moments)),
+        ("invitation", samples.invitation(f"orginv_{suffix}", org["id"], **moments)),
+        ("domain", samples.domain(f"orgdmn_{suffix}", org["id"], **moments)),
+    ]
+    return [element(kind, each, f"msg_{kind}_{suffix}_{updated_at}") for kind, each in sent]
+
+
+def private_metadata(user_id: str) -> Json:
+    content = {"entity_id": user_id, "private_metadata": {"plan": "pro"}}
+    return {"kind": "private_metadata", "id": user_id, "source_updated_at": 1, "observed_at": NOW, "content": content}
+
+
+def deleted(kind: str, object_id: str) -> Json:
+    return {"kind": kind, "id": object_id, "deleted_at": NOW - 1_000, "cause": "delivery"}
+
+
+# The arguments of each function, made of the run and the lease of the test.
+Arguments = Callable[[Json], list[object]]
+PARKED: Final = {
+    "svix_id": "msg_parked",
+    "event_type": "user.updated",
+    "entity_id": "user_1",
+    "user_id": "user_1",
+    "body": "e30=",
+    "reason_class": "refused",
+    "reason": "it was refused",
+    "attempts": 1,
+    "received_at": NOW,
+}
+PAGE: Final = [*of_every_kind("1", NOW), *of_every_kind("unknown")]
+DAYS: Final = {"hold_back_days": 0, "purge_by": "delete", "deliveries_days": 1, "audit_days": 1, "runs_days": 1}
+TALLY: Final = {"listed": 1}
+
+
+def of_run(**more: object) -> Arguments:
+    return lambda run: [run | more]
+
+
+CALLS: Final[dict[str, list[Arguments]]] = {
+    "clerk_sync.apply(jsonb)": [
+        lambda _: [[*of_every_kind("1"), private_metadata("user_1"), *of_every_kind("2")]],
+        lambda _: [of_every_kind("1", NOW - 1_000)],
+        lambda _: [[deleted("user", "user_2"), deleted("organization", "org_2")]],
+    ],
+    "clerk_sync.park(jsonb)": [lambda _: [[PARKED]]],
+    "clerk_sync.takes_writes()": [lambda _: []],
+    "clerk_sync.record_canary(jsonb)": [of_run(svix_id="msg_canary", occurred_at=NOW, received_at=NOW)],
+    "clerk_sync.renew_lease(jsonb)": [of_run(lease_seconds=60)],
+    "clerk_sync.plan_run(jsonb)": [
+        of_run(expected={"user": 3}, windows=[{"number": 1, "kind": "user", "start": 0, "end": NOW}]),
+    ],
+    "clerk_sync.windows_of_run(jsonb)": [of_run()],
+    "clerk_sync.cut_users(jsonb)": [of_run(every=1, before=NOW)],
+    "clerk_sync.count_rows(jsonb)": [of_run(before=NOW)],
+    "clerk_sync.compare(jsonb)": [
+        of_run(number=1, kind="user", tally=TALLY, since=0, until=NOW, page=PAGE, ids="", versions=""),
+        of_run(number=2, kind="membership", tally=TALLY, page=[], ids="orgmem_9", versions="1", observed_at=NOW),
+    ],
+    "clerk_sync.fill(jsonb)": [of_run(page=[*of_every_kind("3")[:2], private_metadata("user_3")])],
+    "clerk_sync.find_unseen(jsonb)": [of_run(kind="membership"), of_run(kind="user")],
+    "clerk_sync.delete_candidates(jsonb)": [of_run(kind="membership", after="", limit=10)],
+    "clerk_sync.settle_findings(jsonb)": [
+        of_run(kind="user", present=["user_1"], gone={"user_9": NOW}, sent=["user_1"], refused=["user_9"]),
+    ],
+    "clerk_sync.finish_window(jsonb)": [of_run(number=1, tally=TALLY)],
+    "clerk_sync.keep_house(jsonb)": [lambda _: [DAYS]],
+    # The last, as it ends the run.
+    "clerk_sync.end_run(jsonb)": [
+        of_run(state="complete", calls=1, newest_change=NOW, newest_delivery=NOW, is_silent=False)
+    ],
+    "public.requesting_claims()": [lambda _: []],
+    "public.requesting_user_id()": [lambda _: []],
+    "public.requesting_organization_id()": [lambda _: []],
+    "public.requesting_organization_role()": [lambda _: []],
+    "public.requesting_permissions()": [lambda _: []],
+    "public.requesting_user_has_permission(text)": [lambda _: ["org:docs:read"]],
+}
+BEGIN_RUN: Final = "clerk_sync.begin_run(jsonb)"
+RUN: Final = {
+    "instance_id": "ins_1",
+    "mode": "full",
+    "dry_run": False,
+    "versions_only": False,
+    "allow_deletes": None,
+    "as_of": NOW,
+    "lease_seconds": 60,
+}
+# Raw SQL by which a role fires triggers, by the table.
+WRITES: Final[dict[str, list[str]]] = {
+    "public.users": [
+        "insert into public.users (clerk_id) values ('user_4')",
+        "insert into public.users (clerk_id) values ('user_4') on conflict (clerk_id) do nothing",
+        "update public.users set locale = 'en'",
+        "delete from public.users",
+    ],
+    "public.organizations": [
+        "insert into public.organizations (clerk_org_id) values ('org_4')",
+        "update public.organizations set name = 'new'",
+        "delete from public.organizations",
+    ],
+    "public.organization_memberships": [
+        "insert into public.organization_memberships values ('orgmem_4', 'org_1', 'user_1', 'org:admin')",
+        "update public.organization_memberships set role = 'org:owner'",
+        "delete from public.organization_memberships",
+    ],
+    "public.organization_invitations": [
+        "insert into public.organization_invitations values ('orginv_4', 'org_1', 'zoe@example.com', 'org:admin')",
+        "update public.organization_invitations set role = 'org:owner'",
+        "delete from public.organization_invitations",
+    ],
+    "public.organization_domains": [
+        "insert into public.organization_domains values ('orgdmn_4', 'org_1', 'example.com')",
+        "update public.organization_domains set name = 'example.org'",
+        "delete from public.organization_domains",
+    ],
+}
+
+_CALLABLE: LiteralString = """
+    select p.oid::regprocedure::text from pg_proc as p
+    where p.pronamespace in ('clerk_sync'::regnamespace, 'public'::regnamespace)
+    and has_schema_privilege(%(role)s, p.pronamespace, 'usage') and has_function_privilege(%(role)s, p.oid, 'execute')
+"""
+# Of each table with triggers what fires them, as far as the role may do it.
+_FIRED: LiteralString = """
+    select distinct c.oid::regclass::text, e.event
+    from pg_trigger as t inner join pg_class as c on c.oid = t.tgrelid
+    inner join (values (4, 'insert'), (8, 'delete'), (16, 'update'), (32, 'truncate')) as e (bit, event)
+    on t.tgtype & e.bit > 0
+    where c.relnamespace in ('clerk_sync'::regnamespace, 'public'::regnamespace)
+    and has_schema_privilege(%(role)s, c.relnamespace, 'usage')
+    and (
+        has_table_privilege(%(role)s, c.oid, e.event)
+        or e.event in ('insert', 'update') and has_any_column_privilege(%(role)s, c.oid, e.event)
+    )
+    order by 1, 2
+"""
+_READABLE: LiteralString = """
+    select c.oid::regclass::text from pg_class as c
+    where c.relkind in ('r', 'v') and c.relnamespace in ('clerk_sync'::regnamespace, 'public'::regnamespace)
+    and has_schema_privilege(%(role)s, c.relnamespace, 'usage') and has_any_column_privilege(%(role)s, c.oid, 'select')
+"""
+
+
+@contextmanager
+def attacking(database: Database, role: str, shape: Shape) -> Iterator[tuple[Connection, Attack]]:
+    """The owner's connection, whose search path has only the catalogue, and the attacker's."""
+    with database.connect() as owner, psycopg.connect(database.url, autocommit=True) as connection:
+        if not value(owner, "select exists (select from pg_roles where rolname = %s)", STRANGER):
+            owner.execute(sql.SQL("create role {}").format(sql.Identifier(STRANGER)))
+        owner.execute("select clerk_sync.apply(%s::jsonb)", [json.dumps(of_every_kind("1", NOW - 9_000))])
+        owner.execute("set search_path = ''")
+        yield owner, plant(owner, connection, role, shape)
+
+
+def attack_everything(owner: Connection, attack: Attack, role: str) -> None:
+    """Calls every function that the role may call, fires every trigger that it may fire, reads all that it may read."""
+    sign_in(attack, ADMIN)
+    callable_by_role = {name for (name,) in owner.execute(_CALLABLE, {"role": role})}
+    run: Json = {}
+    if BEGIN_RUN in callable_by_role:
+        begun = attack.call("select clerk_sync.begin_run(%s::pg_catalog.jsonb)", json.dumps(RUN))
+        run = {"run": begun["run"]["run_id"], "lease": begun["run"]["lease"]} if begun else {}
+        callable_by_role.remove(BEGIN_RUN)
+    attack.errors += [f"nobody knows how to call {each}" for each in callable_by_role - CALLS.keys()]
+    for function in [each for each in CALLS if each in callable_by_role]:
+        for arguments in CALLS[function]:
+            call(attack, function, arguments(run))
+    for (table,) in owner.execute(_READABLE, {"role": role}):
+        attack.call(f"table {table}")
+    sign_in(attack, NEWCOMER)
+    for table, event in owner.execute(_FIRED, {"role": role}):
+        statements = [each for each in WRITES.get(table, []) if each.startswith(event)]
+        if not statements:
+            attack.errors.append(f"nobody knows how to {event} {table}")
+        for statement in statements:
+            attack.call(statement)
+
+
+def sign_in(attack: Attack, claims: Json) -> None:
+    attack.call("select pg_catalog.set_config('request.jwt.claims', %s, false)", json.dumps(claims))
+
+
+def call(attack: Attack, function: str, arguments: list[object]) -> None:
+    name, _, _ = function.partition("(")
+    places = ", ".join("%s" if isinstance(each, str) else "%s::pg_catalog.jsonb" for each in arguments)
+    given = [each if isinstance(each, str) else json.dumps(each) for each in arguments]
+    attack.call(f"select {name}({places})", *given)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("role", ROLES)
+def test_no_code_of_a_caller_runs_as_anybody_else(role: str, shape: Shape, database: Database) -> None:
+    with attacking(database, role, shape) as (owner, attack):
+        attack_everything(owner, attack, role)
+        assert attack.hits == []
+        assert attack.errors == []
+
+
+def test_tables_of_the_workers_own_do_not_get_in_the_way_of_ours(database: Database) -> None:
+    with attacking(database, WORKER, "domains and tables") as (owner, attack):
+        call(attack, "clerk_sync.apply", [of_every_kind("5")])
+        assert attack.errors == []
+        found = (
+            "select count(*) from public.organization_memberships where clerk_user_id OPERATOR(pg_catalog.=) 'user_5'"
+        )
+        assert value(owner, found) == 1
+
+
+# The test of every function and trigger would have failed
+
+
+@pytest.mark.parametrize("role", ["authenticated", "service_role", WORKER, SESSION])
+def test_with_an_empty_search_path_the_same_attack_makes_a_role_the_owner(role: str, database: Database) -> None:
+    with database.connect() as admin:
+        admin.execute(
+            """
+            do $$ declare ours regprocedure; begin
+                for ours in select oid from pg_proc where pronamespace = 'clerk_sync'::regnamespace loop
+                    execute format('alter function %s set search_path = %L', ours, '');
+                end loop;
+            end $$
+            """
+        )
+    with attacking(database, role, "domains and tables") as (owner, attack):
+        attack_everything(owner, attack, role)
+        assert SUPERUSER in attack.hits
+
+
+@dataclass(frozen=True)
+class Hole:
+    """A function that an attacker's objects of one kind get into."""
+
+    kind: str
+    shape: Shape
+    search_path: str
+    body: str
+
+
+HOLES: Final = (
+    Hole("type", "domains and tables", "set search_path = ''", "declare x jsonb; begin x := '{}'; return x; end"),
+    Hole("cast", "casts and views", "set search_path = ''", "begin perform given::text; return null; end"),
+    Hole("table", "domains and tables", "set search_path = ''", "begin delete from entities; return null; end"),
+    Hole("view", "casts and views", "set search_path = ''", "begin perform from entities; return null; end"),
+    Hole("function", "casts and views", "", "begin perform jsonb_typeof(given); return null; end"),
+    Hole("operator", "casts and views", "", "begin perform given -> 'x'; return null; end"),
+)
+
+
+@pytest.mark.parametrize("hole", HOLES, ids=lambda hole: hole.kind)
+def test_each_kind_of_object_gets_into_a_function_that_is_open_to_it(hole: Hole, database: Database) -> None:
+    statement = f"""
+        create function clerk_sync.open(given pg_catalog.jsonb) returns pg_catalog.jsonb
+        language plpgsql security definer {hole.search_path} as $$ {hole.body} $$;
+        grant execute on function clerk_sync.open(pg_catalog.jsonb) to {WORKER}
+    """
+    with database.connect() as admin:
+        admin.execute(cast("LiteralString", statement))
+    with attacking(database, WORKER, hole.shape) as (_, attack):
+        call(attack, "clerk_sync.open", [{}])
+        assert SUPERUSER in attack.hits
+
+
+NEW_FUNCTION: LiteralString = """
+    create function clerk_sync.new(x int) returns int language sql return x;
+    grant execute on function clerk_sync.new(int) to clerk_sync_worker
+"""
+NEW_TRIGGER: LiteralString = """
+    create table public.new (id int);
+    grant insert on public.new to clerk_sync_worker;
+    create trigger new before insert on public.new execute function clerk_sync.refuse_new_key()
+"""
+
+
+@pytest.mark.parametrize(
+    ("planted", "said"),
+    [(NEW_FUNCTION, "clerk_sync.new"), (NEW_TRIGGER, "insert public.new")],
+    ids=["function", "trigger"],
+)
+def test_what_nobody_knows_how_to_call_or_fire_is_said(planted: LiteralString, said: str, database: Database) -> None:
+    with database.connect() as admin:
+        admin.execute(planted)
+    with attacking(database, WORKER, "domains and tables") as (owner, attack):
+        attack_everything(owner, attack, WORKER)
+        assert [error for error in attack.errors if said in error]
+
+
+def test_a_trigger_of_a_role_of_the_api_does_not_get_onto_a_table(database: Database) -> None:
+    with attacking(database, "service_role", "domains and tables") as (owner, attack):
+        for (table,) in owner.execute(_READABLE, {"role": "service_role"}):
+            attack.call(f"create trigger spy before insert on {table} execute function pg_temp.spy_trigger()")
+            attack.call(f"truncate {table} cascade")
+        assert len(attack.errors) == 2 * 6
+        assert all("InsufficientPrivilege" in error for error in attack.errors)
