@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, LiteralString, get_args
 
 import pytest
 
@@ -234,6 +234,25 @@ def test_without_clerk_the_row_is_a_stub_and_the_answer_says_so(
     assert counted("Stubs") == 1
     assert "ada@example.test" not in log.getvalue()
     assert rows(admin, "select (version).source_updated_at from clerk_sync.entities") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "revoke execute on all functions in schema public from public, anon, authenticated",
+        "create function public.requesting_user_id(x int default 0) returns text language sql return 'user_eve'",
+    ],
+    ids=["revoked", "overloaded"],
+)
+def test_users_get_in_whatever_is_done_to_the_functions_of_the_schema_public(
+    statement: LiteralString, app: App, admin: Connection
+) -> None:
+    admin.execute(statement)
+    app.signs_up()
+    app.clerk.faults.add(answering(500), times=99)
+    assert app.post().status == 202
+    app.clerk.faults.clear()
+    assert app.post().status == 200
 
 
 def test_nobody_waits_for_a_clerk_that_does_not_answer(
