@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,14 +25,14 @@ from clerk_supabase_cli.main import commands
 from clerk_supabase_cli.processes import free_port
 from clerk_supabase_cli.token_mint import Mint, SigningKey
 from tests.doctoring import Doctor
-from tests.integration.databases import SESSION, WORKER, Connection, Database, at_port
+from tests.integration.databases import SESSION, WORKER, Connection, Database, at_port, rows
 from tests.integration.parked import park
 from tests.tls import Authority, TlsTerminator
 
 KEY = SigningKey.generate()
 OF_THE_DATABASE = {
     *("database", "worker-login", "session-login", "worker-rights", "session-rights", "migrations"),
-    *("row-level-security", "parked"),
+    *("row-level-security", "grants", "parked"),
 }
 
 
@@ -292,7 +293,7 @@ def test_migrations_that_another_tool_applied_are_well(doctor: Doctor, admin: Co
 
 
 def test_a_database_without_migrations_says_what_to_type(doctor: Doctor, new_database: str) -> None:
-    report = doctor.examine("migrations", "row-level-security", "reconcile", DATABASE_URL=new_database)
+    report = doctor.examine("migrations", "row-level-security", "grants", "reconcile", DATABASE_URL=new_database)
     assert set(report.verdicts.values()) == {"fail"}
     for name in report.verdicts:
         assert "clerk-supabase migrate" in report.words(name)
@@ -395,6 +396,70 @@ def test_a_cause_that_several_tables_share_is_named_once(doctor: Doctor, admin: 
         "public.lists, public.notes: the view public.pairs shows its rows to anon, without its policies"
         " -> alter view public.pairs set (security_invoker = on)"
     )
+
+
+GUIDE: LiteralString = "revoke execute on all functions in schema public from public, anon, authenticated"
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (GUIDE, "anon may not execute public.requesting_claims(), public.requesting_user_id(), "),
+        (GUIDE, "authenticated may not execute public.requesting_claims(), public.requesting_user_id(), "),
+        ("revoke select on clerk_sync.caller from authenticated", "select (clerk_id) of clerk_sync.caller"),
+        (
+            "revoke select (role) on clerk_sync.memberships_of_caller from authenticated",
+            "authenticated may not select (clerk_org_id, role) of clerk_sync.memberships_of_caller",
+        ),
+        (
+            "revoke execute on function clerk_sync.requesting_user_id(jsonb) from authenticated",
+            "authenticated may not execute clerk_sync.requesting_user_id(jsonb)",
+        ),
+        ("revoke insert (clerk_id) on public.users from authenticated", "insert (clerk_id) of public.users"),
+        ("revoke select on public.organizations from authenticated", "may not select public.organizations"),
+        ("revoke delete on public.users from service_role", "service_role may not delete public.users"),
+    ],
+)
+def test_a_right_that_policies_or_apps_need_is_missed_and_given_back_by_the_advice(
+    doctor: Doctor, admin: Connection, fault: LiteralString, said: str
+) -> None:
+    admin.execute(fault)
+    verdict, words = doctor.verdict("grants")
+    assert (verdict, said in words) == ("fail", True), words
+    for advice in re.findall(r"in SQL, as the owner: (.*;)", words):
+        admin.execute(advice)
+    assert doctor.verdict("grants")[0] == "ok"
+
+
+def test_a_function_of_the_apps_names_that_was_dropped_is_missed(doctor: Doctor, admin: Connection) -> None:
+    admin.execute("drop function public.requesting_permissions()")
+    verdict, words = doctor.verdict("grants")
+    assert verdict == "fail"
+    assert "there is no public.requesting_permissions()" in words
+
+
+def test_the_rights_that_are_looked_at_are_all_that_the_roles_of_the_api_have(
+    doctor: Doctor, admin: Connection
+) -> None:
+    [(granted,)] = rows(
+        admin,
+        """
+        select count(*) from (
+            select a.grantee, a.privilege_type, c.oid, 0 as place
+            from pg_class as c cross join aclexplode(c.relacl) as a
+            where c.relnamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+            union all
+            select distinct a.grantee, a.privilege_type, t.attrelid, 1
+            from pg_attribute as t inner join pg_class as c on c.oid = t.attrelid cross join aclexplode(t.attacl) as a
+            where c.relnamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+            union all
+            select a.grantee, a.privilege_type, p.oid, 2
+            from pg_proc as p cross join aclexplode(p.proacl) as a
+            where p.pronamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+        ) as every where grantee in ('anon'::regrole, 'authenticated'::regrole, 'service_role'::regrole)
+        """,
+    )
+    assert f"all {granted} rights" in doctor.verdict("grants")[1]
 
 
 # What flowed

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from clerk_supabase_cli.doctor import clerk_checks, database_checks, flow_checks, policy_checks, webhook_checks
+from clerk_supabase_cli.doctor import (
+    clerk_checks,
+    database_checks,
+    flow_checks,
+    grant_checks,
+    policy_checks,
+    webhook_checks,
+)
 from clerk_supabase_cli.doctor.verdicts import Check
 
 CHECKS: Final = (
@@ -37,6 +44,7 @@ CHECKS: Final = (
     Check(
         "row-level-security", "on for every table, with nothing that leads around it", policy_checks.row_level_security
     ),
+    Check("grants", "what policies and apps need of the API's rights", grant_checks.grants),
     Check("queues", "how many events wait, for how long; dead letters", flow_checks.queues),
     Check("parked", "events that nobody could apply", flow_checks.parked),
     Check("alarms", "armed, heard by somebody, and silent", flow_checks.alarms),

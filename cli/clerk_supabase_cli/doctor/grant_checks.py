@@ -1,0 +1,111 @@
+"""May the API's roles do what policies and apps need: every grant of the migrations, as it holds now?"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+from clerk_supabase_cli.database import Connection
+from clerk_supabase_cli.doctor.patient import Patient
+from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok
+from clerk_supabase_cli.migrations import applied, read_migrations
+
+_API_ROLES: Final = {"anon", "authenticated", "service_role"}
+_GRANT: Final = re.compile(r"^grant\s+([^;]+?)\s+on\s+(function\s+)?([^;]+?)\s+to\s+([^;]+);", re.MULTILINE)
+_RIGHT: Final = re.compile(r"(\w+)(?:\s*\(([^)]*)\))?")
+_OBJECT: Final = re.compile(r"[\w.]+(?:\([^)]*\))?")
+_COMMA: Final = re.compile(r"\s*,\s*")
+
+# Null where there is no such function, table or view.
+_MAY_EXECUTE: Final = "select has_function_privilege(%(role)s, to_regprocedure(%(thing)s), 'execute')"
+_MAY_USE: Final = "select has_table_privilege(%(role)s, to_regclass(%(thing)s), %(privilege)s)"
+_MAY_USE_COLUMNS: Final = """
+    select bool_and(has_column_privilege(%(role)s, to_regclass(%(thing)s), c, %(privilege)s))
+    from unnest(%(columns)s::text[]) as c
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Right:
+    """What one role may do with one function, table or view. Without columns: with all of a table."""
+
+    role: str
+    privilege: str
+    columns: tuple[str, ...]
+    thing: str
+
+    def holds(self, connection: Connection) -> bool | None:
+        """Whether the role has it, by whatever grant; None: there is no such thing."""
+        query = _MAY_EXECUTE if self.privilege == "execute" else _MAY_USE_COLUMNS if self.columns else _MAY_USE
+        given = {
+            "role": self.role,
+            "thing": self.thing,
+            "privilege": self.privilege,
+            "columns": list(self.columns),
+        }
+        [(answer,)] = connection.execute(query, given).fetchall()
+        return answer if answer is None else bool(answer)
+
+    @property
+    def act(self) -> str:
+        """The privilege, with its columns."""
+        return f"{self.privilege} ({', '.join(self.columns)}) of" if self.columns else self.privilege
+
+
+@dataclass(frozen=True, slots=True)
+class _Grant:
+    """A statement of a migration, and the rights it gives."""
+
+    statement: str
+    rights: tuple[_Right, ...]
+
+
+def grants(patient: Patient) -> Iterator[Finding]:
+    """Everything that the migrations grant to the API's roles: functions, tables, and columns of views."""
+    with patient.database() as connection:
+        granted = list(_grants(patient, set(applied(connection))))
+        if not granted:
+            yield fail("no migration is applied", "clerk-supabase migrate")
+            return
+        problems = [problem for grant in granted for problem in _problems(connection, grant)]
+    yield from problems
+    if not problems:
+        number = sum(len(grant.rights) for grant in granted)
+        yield ok(f"the API's roles have all {number} rights that policies and apps need")
+
+
+def _grants(patient: Patient, names: set[str]) -> Iterator[_Grant]:
+    """The grants to the API's roles in the migrations with these names."""
+    for migration in read_migrations(patient.named.root):
+        if migration.name not in names:
+            continue
+        for match in _GRANT.finditer(migration.text):
+            roles = _COMMA.split(match[4])
+            if _API_ROLES.issuperset(roles):
+                yield _Grant(" ".join(match[0].split()), tuple(_rights(match[1], match[3], roles)))
+
+
+def _rights(privileges: str, things: str, roles: list[str]) -> Iterator[_Right]:
+    for thing in _OBJECT.findall(things):
+        for privilege, columns in _RIGHT.findall(privileges):
+            named = tuple(_COMMA.split(columns)) if columns else ()
+            yield from (_Right(role, privilege, named, thing) for role in roles)
+
+
+def _problems(connection: Connection, grant: _Grant) -> Iterator[Finding]:
+    answers = {right: right.holds(connection) for right in grant.rights}
+    for thing in dict.fromkeys(right.thing for right, holds in answers.items() if holds is None):
+        yield fail(f"there is no {thing}", "run its `create` and its grants of sql/migrations again")
+    missing = [right for right, holds in answers.items() if holds is False]
+    if missing:
+        yield fail("; ".join(_in_words(missing)), f"in SQL, as the owner: {grant.statement}")
+
+
+def _in_words(missing: list[_Right]) -> Iterator[str]:
+    """A sentence for each role and privilege."""
+    by_role = sorted(missing, key=lambda right: (right.role, right.act))
+    for (role, act), rights in groupby(by_role, key=lambda right: (right.role, right.act)):
+        yield f"{role} may not {act} {', '.join(right.thing for right in rights)}"
