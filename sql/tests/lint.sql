@@ -106,8 +106,8 @@ select tap.none(
     $$,
     'those that policies ask cannot be named by a caller'
 );
--- Exactly this path: an empty one finds types and tables of the caller's in pg_temp first. The other functions in public
--- are the app's, or an extension's.
+-- Exactly this path: with an empty one, a type or table of the caller's in pg_temp comes first. The other functions in
+-- public are the app's, or an extension's.
 select tap.none(
     $$
     select p.oid::regprocedure from pg_proc as p

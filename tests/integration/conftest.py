@@ -13,6 +13,7 @@ from clerk_supabase_cli.clerk_api.server import ClerkApi
 from clerk_supabase_cli.postgres import EmbeddedPostgres
 from tests.integration.clerk import Reader, api_with, reader
 from tests.integration.databases import SESSION, WORKER, Connection, Database, Databases, Url
+from tests.integration.supabase import Supabase
 from tests.pooler import pooling
 
 # Fewer than there are workers in some tests, so that they take turns.
@@ -53,6 +54,13 @@ def shared_database(databases: Databases) -> Iterator[Database]:
     database = databases.take()
     yield database
     databases.give_back(database)
+
+
+@pytest.fixture(scope="session")
+def supabase(root: Path) -> Iterator[Supabase]:
+    """A server of its own, with Supabase's roles."""
+    with EmbeddedPostgres(settings={"scram_iterations": "1"}) as server:
+        yield Supabase(server, root)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, LiteralString, cast
+from typing import Any, Final, Literal
 
 import psycopg
 from psycopg import sql
@@ -95,7 +95,7 @@ class Attack:
     def call(self, statement: str, *parameters: object) -> Any:
         """The first value that a statement returns; an error is kept, and nothing of the statement stays."""
         try:
-            cursor = self.connection.execute(cast("LiteralString", statement), parameters)
+            cursor = self.connection.execute(statement, parameters)
         except psycopg.Error as error:
             self.errors.append(f"{statement}: {type(error).__name__}: {error.diag.message_primary}")
             return None
@@ -112,7 +112,7 @@ def plant(owner: Connection, connection: Connection, role: str, shape: Shape) ->
     owner.execute(sql.SQL("grant all on schema {} to {}").format(sql.Identifier(SCHEMA), sql.Identifier(role)))
     connection.execute(sql.SQL("set session authorization {}").format(sql.Identifier(role)))
     connection.execute("set search_path = pg_catalog, pg_temp")
-    connection.execute(cast("LiteralString", ";\n".join(planted)))
+    connection.execute(";\n".join(planted))
     connection.execute(sql.SQL("set search_path = {}, pg_temp, pg_catalog, public").format(sql.Identifier(SCHEMA)))
     assert not attack.hits
     return attack

@@ -39,9 +39,15 @@ class Supabase:
     def __init__(self, server: EmbeddedPostgres, root: Path) -> None:
         self._server = server
         self._root = root
+        self._urls: dict[Project, str] = {}
 
-    def create(self, project: Project) -> str:
-        """A migrated database; returns its URL as the owner."""
+    def url(self, project: Project) -> str:
+        """Its migrated database, as the owner. It is made when it is first asked for."""
+        if project not in self._urls:
+            self._urls[project] = self._create(project)
+        return self._urls[project]
+
+    def _create(self, project: Project) -> str:
         name = project.name.replace(" ", "_")
         as_superuser = self._server.create_database(name)
         prepare_plain_postgres(as_superuser, self._root)

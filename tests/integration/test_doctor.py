@@ -27,6 +27,7 @@ from clerk_supabase_cli.token_mint import Mint, SigningKey
 from tests.doctoring import Doctor
 from tests.integration.databases import SESSION, WORKER, Connection, Database, at_port, rows
 from tests.integration.parked import park
+from tests.integration.supabase import PROJECTS, Project, Supabase
 from tests.tls import Authority, TlsTerminator
 
 KEY = SigningKey.generate()
@@ -429,6 +430,16 @@ def test_a_right_that_policies_or_apps_need_is_missed_and_given_back_by_the_advi
     for advice in re.findall(r"in SQL, as the owner: (.*;)", words):
         admin.execute(advice)
     assert doctor.verdict("grants")[0] == "ok"
+
+
+@pytest.mark.parametrize("project", PROJECTS, ids=lambda project: project.name)
+def test_on_a_project_of_supabases_only_rights_that_were_revoked_afterwards_are_missed(
+    project: Project, supabase: Supabase
+) -> None:
+    checks = ("database", "worker-rights", "session-rights", "migrations", "grants")
+    report = Doctor({"DATABASE_URL": supabase.url(project)}).examine(*checks)
+    bad = [name for name, verdict in report.verdicts.items() if verdict != "ok"]
+    assert bad == (["grants"] if project.after_migrations else []), report.text
 
 
 def test_a_function_of_the_apps_names_that_was_dropped_is_missed(doctor: Doctor, admin: Connection) -> None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, LiteralString, cast
+from typing import Any, Final, LiteralString
 
 import psycopg
 import pytest
@@ -307,7 +307,7 @@ def test_each_kind_of_object_gets_into_a_function_that_is_open_to_it(hole: Hole,
         grant execute on function clerk_sync.open(pg_catalog.jsonb) to {WORKER}
     """
     with database.connect() as admin:
-        admin.execute(cast("LiteralString", statement))
+        admin.execute(statement)
     with attacking(database, WORKER, hole.shape) as (_, attack):
         call(attack, "clerk_sync.open", [{}])
         assert SUPERUSER in attack.hits

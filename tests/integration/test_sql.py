@@ -8,19 +8,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from clerk_supabase_cli.postgres import EmbeddedPostgres
 from clerk_supabase_cli.project import find_root
 from tests.integration.databases import Connection, Database
 from tests.integration.supabase import PROJECTS, Project, Supabase
 
 _TESTS = find_root(Path(__file__).parent) / "sql" / "tests"
 _SETUP = _TESTS / "setup.sql"
-
-
-@pytest.fixture(scope="module")
-def supabase(root: Path) -> Iterator[Supabase]:
-    with EmbeddedPostgres(settings={"scram_iterations": "1"}) as server:
-        yield Supabase(server, root)
 
 
 @pytest.fixture(scope="module", params=[None, *PROJECTS], ids=lambda project: project.name if project else "superuser")
@@ -32,7 +25,7 @@ def with_examples(request: pytest.FixtureRequest, root: Path) -> Iterator[Connec
         url = database.url
     else:
         made: Supabase = request.getfixturevalue("supabase")
-        url = made.create(project)
+        url = made.url(project)
     with psycopg.connect(url, autocommit=True) as connection:
         for example in sorted((root / "sql" / "examples").glob("*.sql")) * 2:
             connection.execute(example.read_bytes())
