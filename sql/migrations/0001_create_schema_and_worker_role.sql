@@ -50,7 +50,7 @@ begin
     for thing in
         with things as (
             select
-                'function ' || p.oid::regprocedure::text as name,
+                'routine ' || p.oid::regprocedure::text as name,
                 coalesce(p.proacl, acldefault('f', p.proowner)) as rights
             from pg_catalog.pg_proc as p
             where p.pronamespace = 'clerk_sync'::regnamespace and p.proname not like 'requesting\_%'

@@ -1,6 +1,6 @@
 """Objects that an attacker makes, named like everything the bodies of our functions use.
 
-Whatever code of the attacker runs says so in a notice, with the user it runs as.
+The code in these objects raises a notice with the user it runs as.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from psycopg import sql
 from tests.integration.databases import Connection
 
 Shape = Literal["domains and tables", "casts and views"]
-"""A name is a domain or a type of its own with casts to it, a table or a view: never both."""
+"""A name can be a domain or a type with casts to it, a table or a view, and never both at once."""
 SHAPES: Final[tuple[Shape, ...]] = ("domains and tables", "casts and views")
-# Not the places where Postgres looks: there an attacker may create, and then has them searched first.
+# Postgres never looks for functions and operators in pg_temp, so the attacker has a schema as well.
 SCHEMA: Final = "attackers"
 _PLACES: Final = ("pg_temp", SCHEMA)
 _MARK: Final = "code of the attacker runs as "
 
-# All that Postgres parses again when a function, a view or a policy of ours is used.
+# The text of our functions, views, triggers and policies.
 _TEXTS: Final = """
     select prosrc from pg_proc where pronamespace in ('clerk_sync'::regnamespace, 'public'::regnamespace)
     union all select pg_get_function_arguments(oid) from pg_proc where pronamespace = 'clerk_sync'::regnamespace
@@ -60,7 +60,7 @@ _RELATIONS: Final = """
     )
     group by c.relname
 """
-# A function has no argument that nobody but Postgres itself can give.
+# Without functions that have an argument which only Postgres itself can give.
 _FUNCTIONS: Final = """
     select distinct proname::text, pg_get_function_arguments(oid), pg_get_function_result(oid),
         proretset or 'o' = any(proargmodes) or 't' = any(proargmodes) or prorettype = 'void'::regtype
@@ -86,14 +86,14 @@ _CAST_FROM: Final = ("text", "jsonb", "int4", "int8", "numeric", "bool", "timest
 
 @dataclass
 class Attack:
-    """A session of an attacker with the objects in place. `hits`: who ran code of the attacker."""
+    """A session of an attacker with the objects in place. `hits`: the users as whom code of the attacker ran."""
 
     connection: Connection
     hits: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
     def call(self, statement: str, *parameters: object) -> Any:
-        """The first value that a statement returns; an error is kept, and nothing of the statement stays."""
+        """The first value that a statement returns. An error is kept in `errors`, and the statement changes nothing."""
         try:
             cursor = self.connection.execute(statement, parameters)
         except psycopg.Error as error:

@@ -18,7 +18,7 @@ _FILES: Final = Path("sql") / "tests" / "databases"
 
 @dataclass(frozen=True)
 class Project:
-    """What the owner of a project did about rights. The names are those of files in sql/tests/databases."""
+    """Files of sql/tests/databases about rights, which the owner of the project runs before or after the migrations."""
 
     name: str
     before_migrations: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ PROJECTS: Final = (
 
 
 class Supabase:
-    """A server with Supabase's roles. It needs to be a server of its own: roles belong to all its databases."""
+    """A server with Supabase's roles. All databases of a server share its roles, so other tests use another server."""
 
     def __init__(self, server: EmbeddedPostgres, root: Path) -> None:
         self._server = server
@@ -42,7 +42,7 @@ class Supabase:
         self._urls: dict[Project, str] = {}
 
     def url(self, project: Project) -> str:
-        """Its migrated database, as the owner. It is made when it is first asked for."""
+        """The connection URL of the owner to the migrated database of a project, made at the first call."""
         if project not in self._urls:
             self._urls[project] = self._create(project)
         return self._urls[project]

@@ -1,4 +1,4 @@
-"""Whatever objects a role makes, in whatever schema, none of its code runs as the owner of our functions."""
+"""No code of a caller runs as the owner of our functions, whatever objects the caller makes, in whatever schema."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.integration.databases import SESSION, WORKER, Connection, Database, v
 from tests.integration.histories import CREATED_AT
 from tests.integration.hostile_objects import SHAPES, Attack, Shape, plant
 
-# Who has no role of ours nor of the API.
+# A role without any grant.
 STRANGER: Final = "clerk_sync_test_stranger"
 ROLES: Final = (STRANGER, "anon", "authenticated", "service_role", WORKER, SESSION)
 NOW: Final = int(time.time() * 1000)
@@ -173,7 +173,7 @@ _CALLABLE: LiteralString = """
     where p.pronamespace in ('clerk_sync'::regnamespace, 'public'::regnamespace)
     and has_schema_privilege(%(role)s, p.pronamespace, 'usage') and has_function_privilege(%(role)s, p.oid, 'execute')
 """
-# Of each table with triggers what fires them, as far as the role may do it.
+# The tables with triggers, with each statement that fires one and that the role may run.
 _FIRED: LiteralString = """
     select distinct c.oid::regclass::text, e.event
     from pg_trigger as t inner join pg_class as c on c.oid = t.tgrelid
@@ -196,7 +196,7 @@ _READABLE: LiteralString = """
 
 @contextmanager
 def attacking(database: Database, role: str, shape: Shape) -> Iterator[tuple[Connection, Attack]]:
-    """The owner's connection, whose search path has only the catalogue, and the attacker's."""
+    """The connection of the owner, whose search path is the catalogue alone, and the attacker's session."""
     with database.connect() as owner, psycopg.connect(database.url, autocommit=True) as connection:
         if not value(owner, "select exists (select from pg_roles where rolname = %s)", STRANGER):
             owner.execute(sql.SQL("create role {}").format(sql.Identifier(STRANGER)))
@@ -206,7 +206,7 @@ def attacking(database: Database, role: str, shape: Shape) -> Iterator[tuple[Con
 
 
 def attack_everything(owner: Connection, attack: Attack, role: str) -> None:
-    """Calls every function that the role may call, fires every trigger that it may fire, reads all that it may read."""
+    """Calls every function, fires every trigger and reads every table that the role has the right to."""
     sign_in(attack, ADMIN)
     callable_by_role = {name for (name,) in owner.execute(_CALLABLE, {"role": role})}
     run: Json = {}

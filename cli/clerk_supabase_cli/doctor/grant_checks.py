@@ -1,4 +1,4 @@
-"""May the API's roles do what policies and apps need: every grant of the migrations, as it holds now?"""
+"""Grants to the API's roles: does every grant of the migrations still hold?"""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MAY_USE_COLUMNS: Final = """
 
 @dataclass(frozen=True, slots=True)
 class _Right:
-    """What one role may do with one function, table or view. Without columns: with all of a table."""
+    """A privilege of one role on one function, table or view, or on some of its columns."""
 
     role: str
     privilege: str
@@ -38,7 +38,7 @@ class _Right:
     thing: str
 
     def holds(self, connection: Connection) -> bool | None:
-        """Whether the role has it, by whatever grant; None: there is no such thing."""
+        """Whether the role has the privilege; None: there is no such function, table or view."""
         query = _MAY_EXECUTE if self.privilege == "execute" else _MAY_USE_COLUMNS if self.columns else _MAY_USE
         given = {
             "role": self.role,
@@ -64,7 +64,7 @@ class _Grant:
 
 
 def grants(patient: Patient) -> Iterator[Finding]:
-    """Everything that the migrations grant to the API's roles: functions, tables, and columns of views."""
+    """Looks at every privilege that the migrations grant to the API's roles."""
     with patient.database() as connection:
         granted = list(_grants(patient, set(applied(connection))))
         if not granted:
@@ -78,7 +78,7 @@ def grants(patient: Patient) -> Iterator[Finding]:
 
 
 def _grants(patient: Patient, names: set[str]) -> Iterator[_Grant]:
-    """The grants to the API's roles in the migrations with these names."""
+    """Grants to the API's roles in the migrations with these names."""
     for migration in read_migrations(patient.named.root):
         if migration.name not in names:
             continue
