@@ -624,16 +624,13 @@ create function public.says_nothing_of_it() returns text language sql security d
 create function hidden.of_the_app() returns bigint language sql security definer as 'select count(*) from held';
 create function public.for_servers() returns bigint language sql security definer as 'select count(*) from held';
 revoke execute on function public.for_servers() from public, anon, authenticated;
+grant execute on function public.gets_all(), public.calls_it() to anon, authenticated;
 create function public.copies() returns trigger language plpgsql security definer
 as 'begin insert into public.held values (new.id); return new; end';
 create trigger copies before insert on public.held for each row execute function public.copies();
 
 select tap.is(
-    (
-        tap.after_secure(
-            'grant execute on function public.gets_all(), public.calls_it() to anon, authenticated', '{warn}'
-        )
-    ).words,
+    (tap.after_secure('select', '{warn}')).words,
     'warn: the security definer function public.calls_it() mentions it, and anon and authenticated may call it '
     || '(look at what it does as its owner; or: '
     || 'revoke execute on function public.calls_it() from public, anon, authenticated); '
