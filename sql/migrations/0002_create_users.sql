@@ -332,6 +332,7 @@ create table public.users (
     two_factor_enabled boolean not null default false,
     banned boolean not null default false,
     locked boolean not null default false,
+    deprovisioned boolean not null default false,
     legal_accepted_at timestamptz,
     created_at timestamptz,
     deleted_at timestamptz
@@ -339,6 +340,8 @@ create table public.users (
 
 comment on table public.users is 'One row per Clerk user, written by clerk-supabase-sync. A user reads their own row.';
 comment on column public.users.unsafe_metadata is 'Writable by the user in the browser: never decide access by it.';
+comment on column public.users.deprovisioned is
+'Removed by the directory of their company (Directory Sync): sees as little as who is banned.';
 comment on column public.users.created_at is 'Clerk''s clock.';
 comment on column public.users.deleted_at is 'Clerk''s clock. A row with it is hidden by every policy.';
 
@@ -364,11 +367,14 @@ create table public.users_public (
     username text,
     first_name text,
     last_name text,
-    avatar_url text
+    avatar_url text,
+    deleted_at timestamptz
 ) with (fillfactor = 85);
 
 comment on table public.users_public is
 'What every signed-in user may see of the others: always the projection of users.';
+comment on column public.users_public.deleted_at is
+'As in users. Of a row with it only the key is left, for foreign keys of the app, and every policy hides it.';
 
 alter table public.users_public enable row level security;
 
@@ -384,7 +390,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     if tg_op = 'TRUNCATE' then
-        delete from public.users_public;
+        delete from public.users_public where true;
         return null;
     end if;
     if tg_op = 'DELETE' then
@@ -392,31 +398,33 @@ begin
         return null;
     end if;
 
-    insert into public.users_public as p (clerk_id, username, first_name, last_name, avatar_url)
-    select u.clerk_id, u.username, u.first_name, u.last_name, u.image_url
-    from changed as u
+    insert into public.users_public as p (clerk_id, username, first_name, last_name, avatar_url, deleted_at)
+    select u.clerk_id, u.username, u.first_name, u.last_name, u.image_url, u.deleted_at
+    from (
+        select
+            c.clerk_id, c.deleted_at,
+            case when c.deleted_at is null then c.username end as username,
+            case when c.deleted_at is null then c.first_name end as first_name,
+            case when c.deleted_at is null then c.last_name end as last_name,
+            case when c.deleted_at is null then c.image_url end as image_url
+        from changed as c
+    ) as u
     -- Most changes of a user leave the profile as it is; a new one has none. By the index, whatever the planner thinks of
     -- the tables' sizes.
     left join lateral (
         select k.* from public.users_public as k where tg_op = 'UPDATE' and k.clerk_id = u.clerk_id limit 1
     ) as known on true
-    where u.deleted_at is null
-    and (known.clerk_id, known.username, known.first_name, known.last_name, known.avatar_url)
-    is distinct from (u.clerk_id, u.username, u.first_name, u.last_name, u.image_url)
+    where (known.clerk_id, known.username, known.first_name, known.last_name, known.avatar_url, known.deleted_at)
+    is distinct from (u.clerk_id, u.username, u.first_name, u.last_name, u.image_url, u.deleted_at)
     order by u.clerk_id
     on conflict (clerk_id) do update set
         username = excluded.username,
         first_name = excluded.first_name,
         last_name = excluded.last_name,
-        avatar_url = excluded.avatar_url
-    where (p.username, p.first_name, p.last_name, p.avatar_url)
-    is distinct from (excluded.username, excluded.first_name, excluded.last_name, excluded.avatar_url);
-
-    if exists (select from changed as u where u.deleted_at is not null) then
-        delete from public.users_public as p
-        using changed as u
-        where p.clerk_id = u.clerk_id and u.deleted_at is not null;
-    end if;
+        avatar_url = excluded.avatar_url,
+        deleted_at = excluded.deleted_at
+    where (p.username, p.first_name, p.last_name, p.avatar_url, p.deleted_at)
+    is distinct from (excluded.username, excluded.first_name, excluded.last_name, excluded.avatar_url, excluded.deleted_at);
 
     return null;
 end

@@ -26,10 +26,11 @@ create index audit_log_recorded_at_idx on clerk_sync.audit_log using brin (recor
 
 alter table clerk_sync.audit_log enable row level security;
 
--- Records a statement's changes at once. Arguments: the kind, the column that names the entity, and all columns that
--- are synced. What the app keeps in columns of its own is not recorded.
+-- Records a statement's changes at once. Arguments: the kind, the column that names the entity, all columns that are
+-- synced, and whether clerk_sync.causes is believed. What the app keeps in columns of its own is not recorded.
 -- clerk_sync.apply() leaves {"entity id": [cause, svix id]} in clerk_sync.causes, for its own transaction only. What
--- stands under "" is of all others, and their own ids follow the svix id.
+-- stands under "" is of all others, and their own ids follow the svix id. Everybody may set it, so it is believed only
+-- of a statement that runs as the owner of this schema.
 -- Definer: nobody may write the log by hand. Without nested loops, because a plan made for one row must also do for
 -- thousands.
 create function clerk_sync.record_changes()
@@ -41,7 +42,9 @@ set enable_nestloop = off
 as $$
 #variable_conflict use_variable
 declare
-    causes constant jsonb := nullif(current_setting('clerk_sync.causes', true), '')::jsonb;
+    causes constant jsonb := case
+        when tg_argv[3]::boolean then nullif(current_setting('clerk_sync.causes', true), '')::jsonb
+    end;
     -- The API logs in with a role of its own and sets that of the request.
     caller constant text := coalesce(nullif(current_setting('role', true), 'none'), session_user);
     default_cause constant text := case

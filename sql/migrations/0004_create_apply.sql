@@ -15,12 +15,15 @@ create table clerk_sync.entities (
     id text collate "C" not null,
     version clerk_sync.version not null,
     deleted_at bigint,
+    delete_recorded_at timestamptz,
     purged_at timestamptz,
     primary key (kind, id)
 ) with (fillfactor = 85);
 
 comment on column clerk_sync.entities.deleted_at is
 'Tombstone: the earliest proof of the delete, Clerk''s clock, milliseconds. Never lifted, as ids are never reused.';
+comment on column clerk_sync.entities.delete_recorded_at is
+'When this database first heard of the delete, by its own clock: the hold-back counts from here.';
 comment on column clerk_sync.entities.purged_at is
 'When the row of a deleted entity was purged. Whatever arrives later, for it or for its children, writes no row.';
 
@@ -106,6 +109,7 @@ create type clerk_sync.difference as (
 -- the earliest delete of the row's entity and its parents. parents: {"column": "kind of the entity it names"}. A column
 -- that is neither key, parent nor mirrored stays the app's own: row_<kind>, the type in which rows are compared, has
 -- only the others.
+-- The key of a row is the id of its element, and deleted_at comes from tombstones, whatever content says of either.
 create function clerk_sync.register(
     kind_name text,
     kind_order integer,
@@ -137,8 +141,28 @@ declare
     parent_deletes constant text := (
         select string_agg(format(', %I.deleted_at', 'parent_' || key), '') from jsonb_each_text(parents)
     );
-    none_purged constant text := (
-        select string_agg(format(' and %I.purged_at is null', 'parent_' || key), '') from jsonb_each_text(parents)
+    -- A row that moved to a parent deleted long ago would be purged at once. Clerk never moves one.
+    may_be_written constant text := (
+        select string_agg(
+            format(
+                ' and %1$I.purged_at is null and (%1$I.deleted_at is not null and kept.%2$I <> given.%2$I) is not true',
+                'parent_' || key, key
+            ),
+            ''
+        )
+        from jsonb_each_text(parents)
+    );
+    -- A row_<kind> as it has to be, of the element `said`: its columns by the order of the type.
+    row_said constant text := (
+        select string_agg(
+            case a.attname
+                when key_column then 'said.id'
+                when 'deleted_at' then 'earliest.deleted_at'
+                else format('given.%I', a.attname)
+            end,
+            ', ' order by a.attnum
+        )
+        from pg_catalog.pg_attribute as a where a.attrelid = relation and a.attname = any(own_columns)
     );
 begin
     execute format('drop type if exists clerk_sync.%I cascade', 'row_' || kind_name);
@@ -163,23 +187,20 @@ begin
                 changed clerk_sync.%12$I[];
             begin
                 select
-                    array_agg(given.*) filter (where kept.%3$I is null),
-                    array_agg(given.*) filter (where kept.%3$I is not null)
+                    array_agg(row(%14$s)::clerk_sync.%12$I) filter (where kept.%3$I is null),
+                    array_agg(row(%14$s)::clerk_sync.%12$I) filter (where kept.%3$I is not null)
                 into missing, changed
                 from (select w.* from unnest(winners) as w order by w.id) as winner
-                cross join lateral (select batch -> winner."position" -> 'content' as content) as said
+                cross join lateral (
+                    select winner.id collate "default" as id, batch -> winner."position" -> 'content' as content
+                ) as said
                 %8$s
-                cross join lateral (select least(winner.deleted_at %7$s) as deleted_at) as earliest
-                cross join lateral jsonb_populate_record(
-                    null::clerk_sync.%12$I,
-                    case
-                        when earliest.deleted_at is null then said.content
-                        else said.content
-                            || jsonb_build_object('deleted_at', to_timestamp(earliest.deleted_at / 1000.0))
-                    end
-                ) as given
-                left join lateral (select k.* from %2$s as k where k.%3$I = given.%3$I limit 1) as kept on true
-                where (kept.%3$I is null or (%6$s) is distinct from (%5$s)) %13$s;
+                cross join lateral (
+                    select to_timestamp(least(winner.deleted_at %7$s) / 1000.0) as deleted_at
+                ) as earliest
+                cross join lateral jsonb_populate_record(null::clerk_sync.%12$I, said.content) as given
+                left join lateral (select k.* from %2$s as k where k.%3$I = said.id limit 1) as kept on true
+                where (kept.%3$I is null or (%6$s) is distinct from (%15$s)) %13$s;
 
                 if changed is not null then
                     return query update %2$s as kept set %4$s
@@ -204,7 +225,8 @@ begin
             parent_deletes, parent_entities, kind_name,
             string_agg(format('%I', c), ', '),
             string_agg(format('%1$I = excluded.%1$I', c), ', '),
-            'row_' || kind_name, none_purged
+            'row_' || kind_name, may_be_written, row_said,
+            string_agg(case c when 'deleted_at' then 'earliest.deleted_at' else format('given.%I', c) end, ', ')
         )
         from unnest(own_columns) as c where c <> key_column
     );
@@ -221,7 +243,7 @@ begin
                 #variable_conflict use_variable
                 begin
                     insert into %2$s as kept (%3$I, %4$s)
-                    select given.%3$I, %5$s
+                    select a.id, %5$s
                     from unnest(added) as a
                     cross join lateral jsonb_populate_record(
                         null::clerk_sync.%6$I, page -> a."position" -> 'content'
@@ -254,38 +276,37 @@ begin
             begin
             return query
             select
-                %2$L::text, given.%4$I,
+                %2$L::text, said.id,
                 case when kept.%4$I is not null then array_remove(array[%5$s], null) end
             from jsonb_array_elements(objects) as object
-            cross join lateral (select object -> 'content' as content) as said
+            cross join lateral (select object ->> 'id' as id, object -> 'content' as content) as said
             left join lateral (
                 select e.deleted_at from clerk_sync.entities as e
-                where e.kind = %2$L and e.id = said.content ->> %4$L limit 1
+                where e.kind = %2$L and e.id = said.id limit 1
             ) as entity on true
             %6$s
-            cross join lateral (select least(entity.deleted_at %7$s) as deleted_at) as earliest
-            cross join lateral jsonb_populate_record(
-                null::clerk_sync.%8$I,
-                case
-                    when earliest.deleted_at is null then said.content
-                    else said.content
-                        || jsonb_build_object('deleted_at', to_timestamp(earliest.deleted_at / 1000.0))
-                end
-            ) as given
-            left join lateral (select k.* from %3$s as k where k.%4$I = given.%4$I limit 1) as kept on true
-            where object ->> 'kind' = %2$L
+            cross join lateral (
+                select to_timestamp(least(entity.deleted_at %7$s) / 1000.0) as deleted_at
+            ) as earliest
+            cross join lateral jsonb_populate_record(null::clerk_sync.%8$I, said.content) as given
+            left join lateral (select k.* from %3$s as k where k.%4$I = said.id limit 1) as kept on true
+            where object ->> 'kind' = %2$L and jsonb_typeof(object -> 'content') = 'object'
             and (kept.%4$I is null or (%9$s) is distinct from (%10$s)) %11$s;
             end
             $body$
             $template$,
             'differing_' || kind_name, kind_name, relation, key_column,
-            string_agg(format('case when kept.%1$I is distinct from given.%1$I then %1$L end', c), ', '),
+            string_agg(
+                format('case when kept.%1$I is distinct from %2$I.%1$I then %1$L end', c, w.says_it), ', '
+            ),
             parent_entities, parent_deletes, 'row_' || kind_name,
             string_agg(format('kept.%I', c), ', '),
-            string_agg(format('given.%I', c), ', '),
-            none_purged
+            string_agg(format('%I.%I', w.says_it, c), ', '),
+            may_be_written
         )
-        from unnest(own_columns) as c where c <> key_column
+        from unnest(own_columns) as c
+        cross join lateral (select case c when 'deleted_at' then 'earliest' else 'given' end as says_it) as w
+        where c <> key_column
     );
     -- Two deletes may reach the same row by different parents, so rows are locked by key before any is written. The
     -- lock lets rows of the app point to these meanwhile.
@@ -329,12 +350,17 @@ begin
         from jsonb_each_text(parents || jsonb_build_object(key_column, kind_name)) as link
     );
     if is_audited then
+        -- Who writes is asked here, because record_changes() runs as the owner. A cascade runs as the owner, too: it is
+        -- told by its depth.
         execute (
             select string_agg(
                 format(
-                    'create or replace trigger audit_%1$s after %1$s on %2$s referencing %3$s '
-                    || 'for each statement execute function clerk_sync.record_changes(%4$L, %5$L, %6$L)',
-                    audited.operation, relation, audited.tables, kind_name, key_column, own_columns
+                    'create or replace trigger audit_%1$s%7$s after %1$s on %2$s referencing %3$s for each statement '
+                    || 'when (%8$s (pg_catalog.pg_trigger_depth() = 0 '
+                    || 'and pg_catalog.has_schema_privilege(''clerk_sync'', ''create''))) '
+                    || 'execute function clerk_sync.record_changes(%4$L, %5$L, %6$L, %9$L)',
+                    audited.operation, relation, audited.tables, kind_name, key_column, own_columns,
+                    writer.suffix, writer.negation, writer.suffix = ''
                 ),
                 ';'
             )
@@ -344,6 +370,7 @@ begin
                 ('update', 'old table as old_rows new table as new_rows'),
                 ('delete', 'old table as old_rows')
             ) as audited (operation, tables)
+            cross join (values ('', ''), ('_by_others', 'not')) as writer (suffix, negation)
         );
     end if;
     insert into clerk_sync.kinds (kind, write_order, relation, key_column, mirrored_columns, parents)
@@ -463,8 +490,8 @@ begin
 
     -- Look-ups are `lateral ... limit 1`: by the index on a table that was never analysed as on a large one.
     with added as (
-        insert into clerk_sync.entities as known (kind, id, version, deleted_at)
-        select c.kind, c.id, c.version, c.deleted_at
+        insert into clerk_sync.entities as known (kind, id, version, deleted_at, delete_recorded_at)
+        select c.kind, c.id, c.version, c.deleted_at, case when c.deleted_at is not null then clock_timestamp() end
         from unnest(candidates) as c
         left join lateral (
             select true as exists from clerk_sync.entities as e where e.kind = c.kind and e.id = c.id limit 1
@@ -486,7 +513,11 @@ begin
     with advanced as (
         update clerk_sync.entities as known set
             version = greatest(known.version, c.version),
-            deleted_at = least(known.deleted_at, c.deleted_at)
+            deleted_at = least(known.deleted_at, c.deleted_at),
+            -- Not now(): who holds a transaction open for days would have it begin the hold-back.
+            delete_recorded_at = coalesce(
+                known.delete_recorded_at, case when c.deleted_at is not null then clock_timestamp() end
+            )
         from (
             select u.* from unnest(candidates) as u order by u.kind, u.id limit cardinality(candidates)
         ) as c
@@ -603,7 +634,7 @@ select clerk_sync.register(
         'external_id', 'username', 'first_name', 'last_name', 'email', 'email_verified', 'phone', 'phone_verified',
         'image_url', 'has_image', 'locale', 'public_metadata', 'unsafe_metadata', 'email_addresses', 'phone_numbers',
         'web3_wallets', 'external_accounts', 'password_enabled', 'two_factor_enabled', 'banned', 'locked',
-        'legal_accepted_at', 'created_at'
+        'deprovisioned', 'legal_accepted_at', 'created_at'
     ]
 );
 

@@ -1,5 +1,56 @@
 -- What goes after a time: records that nobody asks for any more, and the personal data of the deleted.
 
+create table clerk_sync.retention (
+    is_only boolean primary key default true,
+    hold_back_days integer not null default 30,
+    purge_by text not null default 'scrub',
+    deliveries_days integer not null default 100,
+    audit_days integer not null default 365,
+    runs_days integer not null default 90,
+    constraint retention_is_only_check check (is_only),
+    constraint retention_days_check check (
+        hold_back_days between 0 and 36500 and deliveries_days between 0 and 36500
+        and audit_days between 0 and 36500 and runs_days between 0 and 36500
+    ),
+    constraint retention_purge_by_check check (purge_by in ('scrub', 'delete'))
+);
+
+comment on table clerk_sync.retention is
+'What the owner of the database allows: keep_house() keeps everything at least so long, whatever the stack asks for. '
+'Only the owner writes it: clerk-supabase retention.';
+comment on column clerk_sync.retention.purge_by is 'delete: the stack may choose between delete and scrub.';
+
+alter table clerk_sync.retention enable row level security;
+
+-- The only row of clerk_sync.retention, made with its defaults where it is missing: a schema may be restored without
+-- rows.
+create function clerk_sync.allowed_retention()
+returns clerk_sync.retention
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    allowed clerk_sync.retention;
+begin
+    insert into clerk_sync.retention default values on conflict do nothing;
+    select r.* into strict allowed from clerk_sync.retention as r;
+    return allowed;
+end
+$$;
+
+-- A row that somebody hid by hand has no delete whose record could begin its hold-back.
+create table clerk_sync.hidden_by_hand (
+    kind text collate "C" not null,
+    id text collate "C" not null,
+    seen_at timestamptz not null,
+    primary key (kind, id)
+);
+
+comment on table clerk_sync.hidden_by_hand is
+'Hidden rows of which neither the entity nor a parent was deleted, and when purge() first saw them.';
+
+alter table clerk_sync.hidden_by_hand enable row level security;
+
 -- Forgets old records and returns how many. Keep deliveries for longer than Svix can replay them.
 create function clerk_sync.prune(keep_deliveries interval, keep_audit_log interval)
 returns table (deliveries bigint, audit_entries bigint, parked_events bigint)
@@ -25,9 +76,61 @@ begin
 end
 $$;
 
--- Ends the hold-back of rows that were hidden for longer than that. Users are scrubbed, which leaves their key for the
--- app to point at, or deleted, which lets the app's foreign keys cascade; where one refuses, the row is scrubbed
--- instead and the constraint is named, once. All other rows are deleted. No event writes such a row again.
+-- A query of the hidden rows of a kind that are not purged: id; recorded_at: when the first delete of the row's entity
+-- or of a parent was recorded here; seen_at: when purge() first saw the row, which counts where nothing was recorded.
+create function clerk_sync.hidden_rows(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format(
+        'select r.%1$I::text as id, least(own.delete_recorded_at%4$s) as recorded_at, by_hand.seen_at from %2$s as r '
+        || 'left join clerk_sync.entities as own on own.kind = %3$L and own.id = r.%1$I '
+        || 'left join clerk_sync.hidden_by_hand as by_hand on by_hand.kind = %3$L and by_hand.id = r.%1$I '
+        || '%5$s where r.deleted_at is not null and own.purged_at is null',
+        of_kind.key_column, of_kind.relation, of_kind.kind,
+        string_agg(format(', %I.delete_recorded_at', 'parent_' || link.key), ''),
+        string_agg(
+            format(
+                'left join clerk_sync.entities as %1$I on %1$I.kind = %2$L and %1$I.id = r.%3$I',
+                'parent_' || link.key, link.value, link.key
+            ),
+            ' '
+        )
+    )
+    from jsonb_each_text(of_kind.parents) as link
+$$;
+
+-- Writes down when rows that are hidden by hand were seen first, and forgets those that no longer are. Two at once
+-- write in the same order, and leave to each other what is being forgotten.
+create function clerk_sync.note_hidden_by_hand(of_kind clerk_sync.kinds)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    execute format(
+        'delete from clerk_sync.hidden_by_hand where (kind, id) in ('
+        || 'select known.kind, known.id from clerk_sync.hidden_by_hand as known '
+        || 'left join (%s) as hidden on known.id = hidden.id '
+        || 'where known.kind = %L and (hidden.id is null or hidden.recorded_at is not null) '
+        || 'for update of known skip locked)',
+        clerk_sync.hidden_rows(of_kind), of_kind.kind
+    );
+    execute format(
+        'insert into clerk_sync.hidden_by_hand (kind, id, seen_at) select %2$L, hidden.id, clock_timestamp() '
+        || 'from (%1$s) as hidden where hidden.recorded_at is null and hidden.seen_at is null '
+        || 'order by hidden.id collate "C" on conflict do nothing',
+        clerk_sync.hidden_rows(of_kind), of_kind.kind
+    );
+end
+$$;
+
+-- Ends the hold-back of rows whose delete was recorded here longer ago than that, whenever it happened in Clerk. Users
+-- are scrubbed, which leaves their key for the app to point at, or deleted, which lets the app's foreign keys cascade;
+-- where one refuses, the row is scrubbed instead and the constraint is named, once. All other rows are deleted. No
+-- event writes such a row again.
 -- At most so many rows of each kind: call it until nothing comes back.
 create function clerk_sync.purge(hold_back interval, how text, at_most integer default 1000)
 returns table (kind text, outcome text, constraint_name text, purged bigint)
@@ -36,12 +139,10 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    hidden_until constant timestamptz := now() - hold_back;
     of_kind clerk_sync.kinds;
     due text[];
     due_of_all text[] := '{}';
     due_by_kind jsonb := '{}';
-    gone text[] := '{}';
     touched clerk_sync.change[];
     refused jsonb := '{}';
     one text;
@@ -50,13 +151,14 @@ begin
     if how is null or how not in ('scrub', 'delete') then
         raise invalid_parameter_value using message = 'users are purged by ''scrub'' or ''delete''';
     end if;
+    -- A key of the app that would refuse at the commit refuses at once, where that is caught.
+    set constraints all immediate;
     for of_kind in select k.* from clerk_sync.kinds as k where k.kind <> 'private_metadata' loop
+        perform clerk_sync.note_hidden_by_hand(of_kind);
         execute format(
-            'select array(select r.%1$I::text from %2$s as r where r.deleted_at < $1 and not exists ('
-            || 'select from clerk_sync.entities as e where e.kind = $2 and e.id = r.%1$I and e.purged_at is not null'
-            || ') limit $3)',
-            of_kind.key_column, of_kind.relation
-        ) into due using hidden_until, of_kind.kind, at_most;
+            'select array(select h.id from (%s) as h where coalesce(h.recorded_at, h.seen_at) <= $1 limit $2)',
+            clerk_sync.hidden_rows(of_kind)
+        ) into due using clock_timestamp() - hold_back, at_most;
         due_by_kind := due_by_kind || jsonb_build_object(of_kind.kind, due);
         due_of_all := due_of_all || due;
     end loop;
@@ -88,14 +190,12 @@ begin
     loop
         -- Before the locks were there, somebody may have undone a delete, or purged the row.
         execute format(
-            'select array(select r.%1$I::text from %2$s as r where r.%1$I = any($1) and r.deleted_at < $2 and exists ('
-            || 'select from clerk_sync.entities as e where e.kind = $3 and e.id = r.%1$I and e.purged_at is null))',
-            of_kind.key_column, of_kind.relation
+            'select array(select h.id from (%s) as h where h.id = any($1) and coalesce(h.recorded_at, h.seen_at) <= $2)',
+            clerk_sync.hidden_rows(of_kind)
         )
         into due
-        using array(select jsonb_array_elements_text(due_by_kind -> of_kind.kind)), hidden_until, of_kind.kind;
+        using array(select jsonb_array_elements_text(due_by_kind -> of_kind.kind)), clock_timestamp() - hold_back;
         continue when due = '{}';
-        gone := gone || due;
         if of_kind.kind <> 'user' or how = 'delete' then
             foreach one in array due loop
                 begin
@@ -127,13 +227,16 @@ begin
             count(*)
         from unnest(due) as d (id)
         group by 2, 3;
+        -- The log keeps that something changed, and forgets what.
+        update clerk_sync.audit_log as a set old_values = null, new_values = null
+        where a.kind = of_kind.kind and a.entity_id = any(due);
+        -- Not an invitation that was given the id of a user.
+        if of_kind.kind in ('user', 'organization', 'membership') then
+            delete from clerk_sync.private_metadata as p where p.entity_id = any(due);
+            update clerk_sync.entities as e set purged_at = now()
+            where e.kind = 'private_metadata' and e.id = any(due);
+        end if;
     end loop;
-
-    delete from clerk_sync.private_metadata as p where p.entity_id = any(gone);
-    update clerk_sync.entities as e set purged_at = now()
-    where e.kind = 'private_metadata' and e.id = any(gone);
-    -- The log keeps that something changed, and forgets what.
-    update clerk_sync.audit_log as a set old_values = null, new_values = null where a.entity_id = any(gone);
 end
 $$;
 

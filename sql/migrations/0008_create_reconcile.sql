@@ -34,6 +34,7 @@ create table clerk_sync.reconcile_runs (
     newest_change bigint,
     newest_delivery timestamptz,
     is_silent boolean,
+    was_reset boolean not null default false,
     constraint reconcile_runs_mode_check check (mode in ('full', 'quick')),
     constraint reconcile_runs_state_check check (state in ('running', 'complete', 'incomplete', 'stopped', 'failed'))
 );
@@ -49,6 +50,8 @@ comment on column clerk_sync.reconcile_runs.lease is
 comment on column clerk_sync.reconcile_runs.expected is 'What Clerk counted before the first page was read.';
 comment on column clerk_sync.reconcile_runs.counts is
 'By kind: listed, compared, missing, stale, different, extra, ...';
+comment on column clerk_sync.reconcile_runs.was_reset is
+'An operator does not believe it any more: no other run goes on from it.';
 
 -- Two runs exclude each other.
 create unique index reconcile_runs_running_idx on clerk_sync.reconcile_runs (state) where state = 'running';
@@ -121,6 +124,155 @@ create table clerk_sync.reconcile_seen (
 
 alter table clerk_sync.reconcile_seen enable row level security;
 
+-- What a request says is checked where it is read. Who has the worker's password may call with anything, and nothing
+-- they say may outlast the password: no lease of years, no moment in the future, no count that cannot be added up.
+
+-- A whole number of a request. Raises 22023 for anything else, and for one out of bounds; null only if it is optional.
+create function clerk_sync.whole_number(
+    request jsonb, field text, lowest bigint, highest bigint, is_optional boolean default false
+)
+returns bigint
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    given constant jsonb := request -> field;
+    number numeric;
+begin
+    if is_optional and coalesce(jsonb_typeof(given), 'null') = 'null' then
+        return null;
+    end if;
+    -- A string could say NaN or Infinity.
+    if jsonb_typeof(given) = 'number' then
+        number := given;
+        if number between lowest and highest and number = trunc(number) then
+            return number;
+        end if;
+    end if;
+    raise invalid_parameter_value using message = format('%s is no whole number from %s to %s', field, lowest, highest);
+end
+$$;
+
+-- A moment of a request in milliseconds, up to the last one that Postgres and Python can both tell.
+create function clerk_sync.moment(request jsonb, field text, is_optional boolean default false)
+returns bigint
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select clerk_sync.whole_number(request, field, 0, 253402300799999, is_optional)
+$$;
+
+-- A moment that something is claimed to have happened at: a day ahead of our clock at most, as for an event. No clock
+-- of Clerk's is that wrong.
+create function clerk_sync.past_moment(request jsonb, field text, is_optional boolean default false)
+returns bigint
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select clerk_sync.whole_number(
+        request, field, 0, (extract(epoch from clock_timestamp()) * 1000)::bigint + 86400000, is_optional
+    )
+$$;
+
+create function clerk_sync.flag(request jsonb, field text)
+returns boolean
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if coalesce(jsonb_typeof(request -> field), 'null') <> 'boolean' then
+        raise invalid_parameter_value using message = format('%s is neither true nor false', field);
+    end if;
+    return request -> field;
+end
+$$;
+
+-- One of the words that a field of a request may be.
+create function clerk_sync.word(request jsonb, field text, words text[])
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if jsonb_typeof(request -> field) is distinct from 'string' or request ->> field <> all(words) then
+        raise invalid_parameter_value using
+            message = format('%s is none of %s', field, array_to_string(words, ', '));
+    end if;
+    return request ->> field;
+end
+$$;
+
+create function clerk_sync.kind_of(request jsonb)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select clerk_sync.word(request, 'kind', array(select k.kind from clerk_sync.kinds as k order by k.write_order))
+$$;
+
+-- Counts by name, as a window or a run has them: nothing that count_findings() could not add up.
+create function clerk_sync.tally(request jsonb, field text)
+returns jsonb
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    given constant jsonb := request -> field;
+begin
+    if jsonb_typeof(given) is distinct from 'object' then
+        raise invalid_parameter_value using message = format('%s is no object of counts', field);
+    end if;
+    perform clerk_sync.whole_number(given, t.key, 0, 1000000000000) from jsonb_each(given) as t;
+    return given;
+end
+$$;
+
+-- The end of a lease that begins now: an hour at most, so that a run whose process is gone does not block others
+-- for long.
+create function clerk_sync.lease_end(request jsonb)
+returns timestamptz
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select clock_timestamp() + clerk_sync.whole_number(request, 'lease_seconds', 1, 3600) * interval '1 second'
+$$;
+
+create function clerk_sync.run_id(request jsonb)
+returns bigint
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select clerk_sync.whole_number(request, 'run', 1, 9223372036854775807)
+$$;
+
+-- The run of a request, which must be at work.
+create function clerk_sync.running(request jsonb)
+returns clerk_sync.reconcile_runs
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    run clerk_sync.reconcile_runs;
+begin
+    select r.* into run from clerk_sync.reconcile_runs as r
+    where r.run_id = clerk_sync.run_id(request) and r.state = 'running';
+    if run.run_id is null then
+        raise invalid_parameter_value using message = format('no run %s is at work', request -> 'run');
+    end if;
+    return run;
+end
+$$;
+
 -- Begins a run, or goes on with one whose process is gone.
 -- {instance_id, mode, dry_run, versions_only, allow_deletes, as_of, lease_seconds} ->
 -- {outcome, run, watermark, began, newest_delivery}; outcome: begun, resumed, busy (run: the other one), or
@@ -133,16 +285,25 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    leased_until constant timestamptz := clock_timestamp()
-    + (request ->> 'lease_seconds')::double precision * interval '1 second';
-    is_dry constant boolean := (request ->> 'dry_run')::boolean;
+    leased_until constant timestamptz := clerk_sync.lease_end(request);
+    is_dry constant boolean := clerk_sync.flag(request, 'dry_run');
+    is_versions_only constant boolean := clerk_sync.flag(request, 'versions_only');
+    may_delete constant integer := clerk_sync.whole_number(request, 'allow_deletes', 0, 2147483647, true);
+    -- By Clerk's clock, and never ahead of ours: what happens until then would be skipped by the next quick run. Behind
+    -- it costs no more than looking at some changes twice.
+    begins_at constant bigint := least(
+        clerk_sync.past_moment(request, 'as_of'), (extract(epoch from clock_timestamp()) * 1000)::bigint
+    );
     mirrored text;
     run clerk_sync.reconcile_runs;
     outcome text := 'begun';
     watermark bigint;
     began bigint;
-    wanted_mode text := request ->> 'mode';
+    wanted_mode constant text := clerk_sync.word(request, 'mode', '{full,quick}');
 begin
+    if request ->> 'instance_id' !~ '^[!-~]{1,255}$' is not false then
+        raise invalid_parameter_value using message = 'instance_id is no id of a Clerk instance';
+    end if;
     lock table clerk_sync.reconcile_runs in share row exclusive mode;
 
     select i.instance_id into mirrored from clerk_sync.instance as i;
@@ -155,18 +316,18 @@ begin
 
     select max(r.as_of), min(r.as_of) filter (where r.mode = 'full') into watermark, began
     from clerk_sync.reconcile_runs as r
-    where r.state in ('complete', 'stopped') and not r.is_dry_run and r.as_of > 0;
+    where r.state in ('complete', 'stopped') and not r.is_dry_run and not r.was_reset and r.as_of > 0;
 
     select r.* into run from clerk_sync.reconcile_runs as r where r.state = 'running';
     if run.lease_until > clock_timestamp() then
         return jsonb_build_object('outcome', 'busy', 'run', to_jsonb(run));
     end if;
     if run.mode = 'full' and run.is_dry_run = is_dry and run.started_at > clock_timestamp() - interval '1 day'
-        and (wanted_mode = 'quick' or run.versions_only = (request ->> 'versions_only')::boolean) then
+        and (wanted_mode = 'quick' or run.versions_only = is_versions_only) then
         outcome := 'resumed';
         update clerk_sync.reconcile_runs as r set
             lease = gen_random_uuid(), lease_until = leased_until, invocations = r.invocations + 1,
-            reason = null, allow_deletes = coalesce((request ->> 'allow_deletes')::integer, r.allow_deletes)
+            reason = null, allow_deletes = coalesce(may_delete, r.allow_deletes)
         where r.run_id = run.run_id
         returning r.* into run;
     else
@@ -182,16 +343,15 @@ begin
         values (
             -- What was never compared as a whole has no changes since.
             case when watermark is null then 'full' else wanted_mode end,
-            is_dry, (request ->> 'versions_only')::boolean, (request ->> 'allow_deletes')::integer,
-            (request ->> 'as_of')::bigint, gen_random_uuid(), leased_until
+            is_dry, is_versions_only, may_delete, begins_at, gen_random_uuid(), leased_until
         )
         returning r.* into run;
     end if;
     return jsonb_build_object(
         'outcome', outcome, 'run', to_jsonb(run), 'watermark', watermark, 'began', began,
         'newest_delivery', (
-            -- The bound lets the index answer.
-            select extract(epoch from max(d.received_at)) * 1000 from clerk_sync.deliveries as d
+            -- The bound lets the index answer. Nothing was received after it was applied.
+            select extract(epoch from max(least(d.received_at, d.applied_at))) * 1000 from clerk_sync.deliveries as d
             where d.applied_at > now() - interval '7 days'
             -- Which is no sign of Clerk's.
             and d.event_type <> 'clerk-supabase.canary'
@@ -203,18 +363,17 @@ $$;
 -- {run, lease, lease_seconds} -> whether the run is still this process's.
 create function clerk_sync.renew_lease(request jsonb)
 returns jsonb
-language sql
+language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    with renewed as (
-        update clerk_sync.reconcile_runs as r
-        set lease_until = clock_timestamp() + (request ->> 'lease_seconds')::double precision * interval '1 second'
-        where r.run_id = (request ->> 'run')::bigint and r.state = 'running' and r.lease = (request ->> 'lease')::uuid
-        returning r.run_id
-    )
-
-    select to_jsonb(exists (select from renewed))
+declare
+    leased_until constant timestamptz := clerk_sync.lease_end(request);
+begin
+    update clerk_sync.reconcile_runs as r set lease_until = leased_until
+    where r.run_id = clerk_sync.run_id(request) and r.state = 'running' and r.lease = (request ->> 'lease')::uuid;
+    return to_jsonb(found);
+end
 $$;
 
 -- {run, lease, expected, windows: [{number, kind, start, end}]}: what there is to compare.
@@ -225,14 +384,16 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    update clerk_sync.reconcile_runs as r set expected = r.expected || (request -> 'expected')
-    where r.run_id = (request ->> 'run')::bigint and r.lease = (request ->> 'lease')::uuid;
+    update clerk_sync.reconcile_runs as r set expected = r.expected || clerk_sync.tally(request, 'expected')
+    where r.run_id = clerk_sync.run_id(request) and r.state = 'running' and r.lease = (request ->> 'lease')::uuid;
     if not found then
         return 'false';
     end if;
     insert into clerk_sync.reconcile_windows (run_id, number, kind, starts_at, ends_at, reached)
-    select (request ->> 'run')::bigint, w.number, w.kind, w.start, w."end", w.start
-    from jsonb_to_recordset(request -> 'windows') as w (number integer, kind text, start bigint, "end" bigint)
+    select
+        clerk_sync.run_id(request), clerk_sync.whole_number(w, 'number', 0, 2147483647), clerk_sync.kind_of(w),
+        clerk_sync.moment(w, 'start', true), clerk_sync.moment(w, 'end', true), clerk_sync.moment(w, 'start', true)
+    from jsonb_array_elements(request -> 'windows') as w
     on conflict do nothing;
     return 'true';
 end
@@ -257,7 +418,7 @@ as $$
         '[]'
     )
     from clerk_sync.reconcile_windows as w
-    where w.run_id = (request ->> 'run')::bigint
+    where w.run_id = clerk_sync.run_id(request)
 $$;
 
 -- {every, before} -> [[moment, rows], ...]: moments in milliseconds that cut the users created before into parts of
@@ -275,8 +436,8 @@ set enable_bitmapscan = off
 set enable_sort = off
 as $$
 declare
-    every constant integer := request ->> 'every';
-    before constant timestamptz := to_timestamp((request ->> 'before')::bigint / 1000.0);
+    every constant integer := clerk_sync.whole_number(request, 'every', 1, 1000000);
+    before constant timestamptz := to_timestamp(clerk_sync.moment(request, 'before') / 1000.0);
     cuts jsonb[] := '{}';
     cut timestamptz := '-infinity';
     earlier bigint := 0;
@@ -312,23 +473,23 @@ $$;
 -- {before} -> {user, organization, membership}: rows that everybody may see; of users those created before, if given.
 create function clerk_sync.count_rows(request jsonb)
 returns jsonb
-language sql
+language plpgsql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select jsonb_build_object(
+declare
+    before constant timestamptz := to_timestamp(clerk_sync.moment(request, 'before', true) / 1000.0);
+begin
+    return jsonb_build_object(
         'user', (
             select count(*) from public.users as u
-            where u.deleted_at is null
-            and (
-                request ->> 'before' is null
-                or u.created_at < to_timestamp((request ->> 'before')::bigint / 1000.0)
-            )
+            where u.deleted_at is null and (before is null or u.created_at < before)
         ),
         'organization', (select count(*) from public.organizations as o where o.deleted_at is null),
         'membership', (select count(*) from public.organization_memberships as m where m.deleted_at is null)
-    )
+    );
+end
 $$;
 
 -- Compares one page of Clerk's with the tables, and writes down what differs. {run, lease, number, kind, tally, since,
@@ -348,12 +509,14 @@ as $$
 declare
     -- Of a page most of which is missing, each one would be a row here for a row there.
     most_missing constant integer := 100;
-    of_window constant integer := request ->> 'number';
-    target constant text := request ->> 'kind';
-    since constant bigint := request ->> 'since';
+    of_window constant integer := clerk_sync.whole_number(request, 'number', 0, 2147483647);
+    target constant text := clerk_sync.kind_of(request);
+    since constant bigint := clerk_sync.moment(request, 'since', true);
     listed_ids constant text[] := coalesce(string_to_array(request ->> 'ids', E'\n'), '{}')
     || array(select p.id from jsonb_to_recordset(request -> 'page') as p (id text));
-    until constant timestamptz := coalesce(to_timestamp((request ->> 'until')::bigint / 1000.0), 'infinity');
+    until constant timestamptz := coalesce(to_timestamp(clerk_sync.moment(request, 'until', true) / 1000.0), 'infinity');
+    listed_at constant bigint := clerk_sync.moment(request, 'observed_at', true);
+    counted constant jsonb := clerk_sync.tally(request, 'tally');
     run clerk_sync.reconcile_runs;
     kind_of_page text;
     more clerk_sync.difference[];
@@ -362,12 +525,12 @@ declare
     extra clerk_sync.reconcile_findings[] := '{}';
 begin
     select r.* into run from clerk_sync.reconcile_runs as r
-    where r.run_id = (request ->> 'run')::bigint and r.lease = (request ->> 'lease')::uuid and r.state = 'running';
+    where r.run_id = clerk_sync.run_id(request) and r.lease = (request ->> 'lease')::uuid and r.state = 'running';
     if run.run_id is null then
         return null;
     end if;
     update clerk_sync.reconcile_windows as w
-    set reached = coalesce(since, w.reached), tally = request -> 'tally'
+    set reached = coalesce(since, w.reached), tally = counted
     where w.run_id = run.run_id and w.number = of_window;
 
     for kind_of_page in
@@ -388,7 +551,7 @@ begin
             )
             where p.source_updated_at is not null
             union all
-            select target, listed.id, listed.version::bigint, (request ->> 'observed_at')::bigint
+            select target, listed.id, listed.version::bigint, listed_at
             from rows from (
                 unnest(listed_ids), unnest(string_to_array(request ->> 'versions', E'\n', ''))
             ) as listed (id, version)
@@ -507,6 +670,7 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 declare
+    run constant clerk_sync.reconcile_runs := clerk_sync.running(request);
     page constant jsonb := request -> 'page';
     target text;
     added clerk_sync.change[];
@@ -549,7 +713,7 @@ begin
 
     perform set_config(
         'clerk_sync.causes',
-        jsonb_build_object('', jsonb_build_array('reconcile', format('reconcile-%s-', request ->> 'run')))::text,
+        jsonb_build_object('', jsonb_build_array('reconcile', format('reconcile-%s-', run.run_id)))::text,
         true
     );
 
@@ -572,18 +736,20 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    of_window constant integer := clerk_sync.whole_number(request, 'number', 0, 2147483647);
+    counted constant jsonb := clerk_sync.tally(request, 'tally');
     run clerk_sync.reconcile_runs;
 begin
     select r.* into run from clerk_sync.reconcile_runs as r
-    where r.run_id = (request ->> 'run')::bigint and r.lease = (request ->> 'lease')::uuid and r.state = 'running';
+    where r.run_id = clerk_sync.run_id(request) and r.lease = (request ->> 'lease')::uuid and r.state = 'running';
     if run.run_id is null then
         return 'false';
     end if;
-    update clerk_sync.reconcile_windows as w set is_done = true, tally = request -> 'tally'
-    where w.run_id = run.run_id and w.number = (request ->> 'number')::integer;
+    update clerk_sync.reconcile_windows as w set is_done = true, tally = counted
+    where w.run_id = run.run_id and w.number = of_window;
     if not run.is_dry_run then
         update clerk_sync.reconcile_findings as f set sent_at = clock_timestamp()
-        where f.run_id = run.run_id and f.window_number = (request ->> 'number')::integer
+        where f.run_id = run.run_id and f.window_number = of_window
         and f.action = 'repair' and f.sent_at is null and not f.is_refused;
     end if;
     return 'true';
@@ -599,12 +765,11 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    target constant text := request ->> 'kind';
+    target constant text := clerk_sync.kind_of(request);
+    run constant clerk_sync.reconcile_runs := clerk_sync.running(request);
     of_kind clerk_sync.kinds;
-    run clerk_sync.reconcile_runs;
     written integer;
 begin
-    select r.* into run from clerk_sync.reconcile_runs as r where r.run_id = (request ->> 'run')::bigint;
     select k.* into of_kind from clerk_sync.kinds as k where k.kind = target;
     execute format(
         $statement$
@@ -634,22 +799,30 @@ $$;
 -- ids; of a membership whose.
 create function clerk_sync.delete_candidates(request jsonb)
 returns jsonb
-language sql
+language plpgsql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce(
-        jsonb_agg(jsonb_build_array(f.entity_id, m.clerk_user_id, m.clerk_org_id) order by f.entity_id), '[]'
-    )
-    from (
-        select c.entity_id, c.kind from clerk_sync.reconcile_findings as c
-        where c.run_id = (request ->> 'run')::bigint and c.kind = request ->> 'kind'
-        and c.action = 'delete' and c.sent_at is null and c.entity_id > request ->> 'after'
-        order by c.entity_id limit (request ->> 'limit')::integer
-    ) as f
-    left join public.organization_memberships as m
-        on f.kind = 'membership' and f.entity_id = m.clerk_membership_id
+declare
+    run constant bigint := (clerk_sync.running(request)).run_id;
+    target constant text := clerk_sync.kind_of(request);
+    at_most constant bigint := clerk_sync.whole_number(request, 'limit', 1, 10000);
+begin
+    return (
+        select coalesce(
+            jsonb_agg(jsonb_build_array(f.entity_id, m.clerk_user_id, m.clerk_org_id) order by f.entity_id), '[]'
+        )
+        from (
+            select c.entity_id, c.kind from clerk_sync.reconcile_findings as c
+            where c.run_id = run and c.kind = target
+            and c.action = 'delete' and c.sent_at is null and c.entity_id > request ->> 'after'
+            order by c.entity_id limit at_most
+        ) as f
+        left join public.organization_memberships as m
+            on f.kind = 'membership' and f.entity_id = m.clerk_membership_id
+    );
+end
 $$;
 
 -- {run, kind, present: [id, ...], gone: {id: moment}, sent: [id, ...], refused: [id, ...]}: what became of findings.
@@ -661,14 +834,14 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    run constant bigint := request ->> 'run';
-    target constant text := request ->> 'kind';
+    run constant bigint := (clerk_sync.running(request)).run_id;
+    target constant text := clerk_sync.kind_of(request);
 begin
     delete from clerk_sync.reconcile_findings as f
     where f.run_id = run and f.kind = target and f.difference = 'extra'
     and f.entity_id in (select jsonb_array_elements_text(request -> 'present'));
-    update clerk_sync.reconcile_findings as f set observed_at = gone.value::bigint
-    from jsonb_each_text(request -> 'gone') as gone
+    update clerk_sync.reconcile_findings as f set observed_at = clerk_sync.past_moment(request -> 'gone', gone.key)
+    from jsonb_each(request -> 'gone') as gone
     where f.run_id = run and f.kind = target and f.entity_id = gone.key;
     update clerk_sync.reconcile_findings as f set sent_at = clock_timestamp()
     where f.run_id = run and f.kind = target
@@ -717,22 +890,25 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    next_state constant text := clerk_sync.word(
+        request, 'state', '{running,complete,incomplete,stopped,failed}'
+    );
     run clerk_sync.reconcile_runs;
 begin
     update clerk_sync.reconcile_runs as r set
-        state = request ->> 'state',
+        state = next_state,
         reason = request ->> 'reason',
-        calls = r.calls + (request ->> 'calls')::integer,
-        newest_change = coalesce((request ->> 'newest_change')::bigint, r.newest_change),
+        calls = r.calls + clerk_sync.whole_number(request, 'calls', 0, 1000000),
+        newest_change = coalesce(clerk_sync.past_moment(request, 'newest_change', true), r.newest_change),
         newest_delivery = coalesce(
-            to_timestamp((request ->> 'newest_delivery')::double precision / 1000), r.newest_delivery
+            to_timestamp(clerk_sync.past_moment(request, 'newest_delivery', true) / 1000.0), r.newest_delivery
         ),
         is_silent = coalesce((request ->> 'is_silent')::boolean, r.is_silent),
         lease = null,
         lease_until = null,
-        finished_at = case when request ->> 'state' <> 'running' then clock_timestamp() end,
+        finished_at = case when next_state <> 'running' then clock_timestamp() end,
         counts = clerk_sync.count_findings(r.run_id)
-    where r.run_id = (request ->> 'run')::bigint and r.state = 'running' and r.lease = (request ->> 'lease')::uuid
+    where r.run_id = clerk_sync.run_id(request) and r.state = 'running' and r.lease = (request ->> 'lease')::uuid
     returning r.* into run;
     if run.state <> 'running' then
         delete from clerk_sync.reconcile_seen as s where s.run_id = run.run_id;
@@ -753,7 +929,8 @@ as $$
         'findings', (select count(*) from clerk_sync.reconcile_findings as f where f.run_id = newest.run_id)
     ) order by newest.run_id desc), '[]')
     from (
-        select r.* from clerk_sync.reconcile_runs as r order by r.run_id desc limit (request ->> 'limit')::integer
+        select r.* from clerk_sync.reconcile_runs as r
+        order by r.run_id desc limit clerk_sync.whole_number(request, 'limit', 1, 1000000)
     ) as newest
 $$;
 
@@ -790,7 +967,7 @@ as $$
             )
             from (
                 select f.* from clerk_sync.reconcile_findings as f where f.run_id = r.run_id
-                order by f.kind, f.entity_id limit (request ->> 'limit')::integer
+                order by f.kind, f.entity_id limit clerk_sync.whole_number(request, 'limit', 1, 1000000)
             ) as listed
             left join clerk_sync.entities as e on listed.kind = e.kind and listed.entity_id = e.id
             left join clerk_sync.parked_events as p
@@ -798,7 +975,7 @@ as $$
         )
     )
     from clerk_sync.reconcile_runs as r
-    where r.run_id = (request ->> 'run')::bigint
+    where r.run_id = clerk_sync.run_id(request)
 $$;
 
 -- {id} -> {instance_id, kinds: {kind: is deleted}}: the mirrored instance, and as what this id is known.
@@ -837,15 +1014,15 @@ begin
     where (e.kind, e.id) in (
         select of_object.kind, f.entity_id from clerk_sync.reconcile_findings as f
         cross join lateral (values (f.kind), ('private_metadata')) as of_object (kind)
-        where f.run_id = (request ->> 'run')::bigint and f.action = 'delete' and f.sent_at is not null
+        where f.run_id = clerk_sync.run_id(request) and f.action = 'delete' and f.sent_at is not null
     )
     order by e.kind, e.id
     for update;
 
     with undone as (
-        update clerk_sync.entities as e set deleted_at = null
+        update clerk_sync.entities as e set deleted_at = null, delete_recorded_at = null
         from clerk_sync.reconcile_findings as f
-        where f.run_id = (request ->> 'run')::bigint and f.action = 'delete' and f.sent_at is not null
+        where f.run_id = clerk_sync.run_id(request) and f.action = 'delete' and f.sent_at is not null
         and e.kind in (f.kind, 'private_metadata') and e.id = f.entity_id
         and e.deleted_at = f.observed_at and e.purged_at is null
         returning e.kind, e.id, e.version
@@ -915,8 +1092,46 @@ begin
 end
 $$;
 
+-- {instance: whether to forget that, too; dry_run} -> {running: [run, ...], trusted, instance_id}: the runs at work,
+-- which end, and lose their lease; how many finished runs no other goes on from any more, so that the next one compares
+-- everything; and the Clerk instance that was recorded. For an operator, after the worker's password leaked.
+create function clerk_sync.reset_runs(request jsonb)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    found jsonb;
+begin
+    lock table clerk_sync.reconcile_runs in share row exclusive mode;
+    found := jsonb_build_object(
+        'running', (
+            select coalesce(jsonb_agg(r.run_id order by r.run_id), '[]')
+            from clerk_sync.reconcile_runs as r where r.state = 'running'
+        ),
+        'trusted', (
+            select count(*) from clerk_sync.reconcile_runs as r where r.state in ('complete', 'stopped') and not r.was_reset
+        ),
+        'instance_id', (select i.instance_id from clerk_sync.instance as i where clerk_sync.flag(request, 'instance'))
+    );
+    if clerk_sync.flag(request, 'dry_run') then
+        return found;
+    end if;
+    -- Their counts stay as they are: what somebody else wrote may not be added up.
+    update clerk_sync.reconcile_runs as r set
+        state = 'incomplete', finished_at = clock_timestamp(), lease = null, lease_until = null,
+        reason = concat_ws('; ', r.reason, 'an operator reset the runs')
+    where r.state = 'running';
+    update clerk_sync.reconcile_runs as r set was_reset = true where not r.was_reset;
+    delete from clerk_sync.reconcile_seen where true;
+    delete from clerk_sync.instance where clerk_sync.flag(request, 'instance');
+    return found;
+end
+$$;
+
 -- {hold_back_days, purge_by, deliveries_days, audit_days, runs_days} -> {purged: [{kind, outcome, constraint, rows}],
--- pruned: {deliveries, audit_entries, parked_events, runs}}. Purges a portion: call it until it purged nothing.
+-- pruned: {deliveries, audit_entries, parked_events, runs}, not_followed: {field: {asked, allowed}}}. Keeps nothing
+-- shorter than clerk_sync.retention says, whatever is asked for. Purges a portion: call it until it purged nothing.
 create function clerk_sync.keep_house(request jsonb)
 returns jsonb
 language plpgsql
@@ -924,10 +1139,33 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    allowed constant jsonb := to_jsonb(clerk_sync.allowed_retention());
+    how constant text := clerk_sync.word(request, 'purge_by', '{scrub,delete}');
+    may_delete constant boolean := allowed ->> 'purge_by' = 'delete';
+    -- Of 24 hours each: a day may be a week long in a time zone that the session makes up.
+    days jsonb;
+    not_followed jsonb;
     purged jsonb;
     pruned jsonb;
     runs integer;
 begin
+    select
+        jsonb_object_agg(f.field, greatest(f.asked, f.allowed)),
+        coalesce(
+            jsonb_object_agg(f.field, jsonb_build_object('asked', f.asked, 'allowed', f.allowed))
+            filter (where f.asked < f.allowed),
+            '{}'
+        )
+    into days, not_followed
+    from (
+        select
+            field, clerk_sync.whole_number(request, field, 0, 36500) as asked, (allowed -> field)::bigint as allowed
+        from unnest('{hold_back_days,deliveries_days,audit_days,runs_days}'::text[]) as field
+    ) as f;
+    if how = 'delete' and not may_delete then
+        not_followed := not_followed || '{"purge_by": {"asked": "delete", "allowed": "scrub"}}';
+    end if;
+
     select coalesce(
         jsonb_agg(jsonb_build_object(
             'kind', p.kind, 'outcome', p.outcome, 'constraint', p.constraint_name, 'rows', p.purged
@@ -935,22 +1173,26 @@ begin
         '[]'
     )
     into purged
-    from clerk_sync.purge((request ->> 'hold_back_days')::integer * interval '1 day', request ->> 'purge_by') as p;
+    from clerk_sync.purge(
+        (days -> 'hold_back_days')::integer * interval '24 hours', case when may_delete then how else 'scrub' end
+    ) as p;
 
     select to_jsonb(p.*) into pruned
     from clerk_sync.prune(
-        (request ->> 'deliveries_days')::integer * interval '1 day', (request ->> 'audit_days')::integer * interval '1 day'
+        (days -> 'deliveries_days')::integer * interval '24 hours', (days -> 'audit_days')::integer * interval '24 hours'
     ) as p;
 
     -- Never the newest that was finished: the next one goes on from there.
     delete from clerk_sync.reconcile_runs as r
-    where r.finished_at < now() - (request ->> 'runs_days')::integer * interval '1 day'
+    where r.finished_at < now() - (days -> 'runs_days')::integer * interval '24 hours'
     and r.run_id < (
         select max(n.run_id) from clerk_sync.reconcile_runs as n
         where n.mode = 'full' and n.state in ('complete', 'stopped') and not n.is_dry_run
     );
     get diagnostics runs = row_count;
-    return jsonb_build_object('purged', purged, 'pruned', pruned || jsonb_build_object('runs', runs));
+    return jsonb_build_object(
+        'purged', purged, 'pruned', pruned || jsonb_build_object('runs', runs), 'not_followed', not_followed
+    );
 end
 $$;
 

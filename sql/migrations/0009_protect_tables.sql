@@ -5,7 +5,8 @@
 -- right to use this schema. They are no security definer functions, because whoever a policy applies to would have to
 -- be allowed to call those.
 
--- The caller, as long as they may see anything: nobody once the user was deleted or banned, whatever the token says.
+-- The caller, as long as they may see anything: nobody once the user was deleted, banned or deprovisioned, whatever the
+-- token says.
 -- Somebody whose row has not arrived yet is welcome.
 create view clerk_sync.caller with (security_barrier) as
 select asked.clerk_id
@@ -18,7 +19,7 @@ where
     )
     and not exists (
         select from public.users as u
-        where u.clerk_id = asked.clerk_id and (u.banned or u.deleted_at is not null)
+        where u.clerk_id = asked.clerk_id and (u.banned or u.deprovisioned or u.deleted_at is not null)
     );
 
 create view clerk_sync.memberships_of_caller with (security_barrier) as
@@ -94,7 +95,7 @@ execute function clerk_sync.enter_first_login();
 
 create policy users_public_read_signed_in on public.users_public
 for select to authenticated
-using ((select c.clerk_id from clerk_sync.caller as c) is not null);
+using (deleted_at is null and (select c.clerk_id from clerk_sync.caller as c) is not null);
 
 create policy organizations_read_as_member on public.organizations
 for select to authenticated

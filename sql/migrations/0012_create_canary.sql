@@ -13,8 +13,8 @@ as $$
     with recorded as (
         insert into clerk_sync.deliveries (occurred_at, received_at, svix_id, event_type, entity_id, outcome)
         values (
-            to_timestamp((request ->> 'occurred_at')::bigint / 1000.0),
-            to_timestamp((request ->> 'received_at')::bigint / 1000.0),
+            to_timestamp(clerk_sync.past_moment(request, 'occurred_at') / 1000.0),
+            to_timestamp(clerk_sync.past_moment(request, 'received_at') / 1000.0),
             request ->> 'svix_id', 'clerk-supabase.canary', 'canary', 'unchanged'
         )
         on conflict do nothing

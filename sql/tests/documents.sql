@@ -17,6 +17,7 @@ values
 ('carl', '0', '0', 'denied', '0'),
 ('bea', '0', '0', 'denied', '0'),
 ('dan', '0', '0', 'denied', '0'),
+('gus', '0', '0', 'denied', '0'),
 ('pam', '0', '0', 'denied', '0'),
 ('ned', '0', '0', 'denied', '0'),
 ('nobody', '0', '0', 'denied', '0');

@@ -179,5 +179,47 @@ select tap.none(
     'nothing is granted to everybody'
 );
 
+-- The extension safeupdate, which Supabase loads for the roles of the API, refuses a statement without WHERE also
+-- inside a function that is called by one of them.
+create view tap.statements_without_where as
+select
+    p.oid::regprocedure as of_function,
+    p.pronamespace::regnamespace as of_schema,
+    btrim(piece.statement, E' \n') as statement
+from pg_proc as p
+cross join
+    lateral regexp_split_to_table(
+        regexp_replace(p.prosrc, '--[^\n]*', '', 'g'),
+        ';\s*?(?=\n|$)|(?=\mdelete\s+from\M)|(?=\mupdate\s+(?!set\M)\S+(\s+as\s+\S+)?\s+set\M)', 'i'
+    ) as piece (statement)
+where piece.statement ~* '^(delete\s+from|update)\M' and piece.statement !~* '\mwhere\M';
+
+create function tap.planted()
+returns void
+language plpgsql
+as $$
+begin
+    delete from public.users;
+    update public.users as u set locale = null;
+    with changed as (update public.users set locale = 'en' returning clerk_id)
+    delete from public.users where clerk_id = any(array(select c.clerk_id from changed as c));
+    insert into public.users (clerk_id) values ('user_1') on conflict (clerk_id) do update set locale = 'en';
+    delete from public.users
+    where true;
+end
+$$;
+
+select tap.is(
+    (select count(*)::text from tap.statements_without_where as s where s.of_schema = 'tap'::regnamespace), '3',
+    'a delete or an update without a condition is found'
+);
+select tap.none(
+    $$
+    select s.of_function, s.statement from tap.statements_without_where as s
+    where s.of_schema in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+    $$,
+    'no function deletes or updates without a condition'
+);
+
 select tap.finish();
 rollback;

@@ -4,13 +4,14 @@ create table tap.expected (caller text, organizations text, memberships text, in
 
 insert into tap.expected (caller, organizations, memberships, invitations, domains)
 values
-('ada', 'org_labs', 'mem_ada mem_bea mem_bob mem_ed', 'inv_labs', 'dmn_labs'),
-('ed', 'org_labs', 'mem_ada mem_bea mem_bob mem_ed', '', ''),
-('bob', 'org_labs', 'mem_ada mem_bea mem_bob mem_ed', '', ''),
+('ada', 'org_labs', 'mem_ada mem_bea mem_bob mem_ed mem_gus', 'inv_labs', 'dmn_labs'),
+('ed', 'org_labs', 'mem_ada mem_bea mem_bob mem_ed mem_gus', '', ''),
+('bob', 'org_labs', 'mem_ada mem_bea mem_bob mem_ed mem_gus', '', ''),
 ('eve', 'org_eves', 'mem_eve', 'inv_eves', 'dmn_eves'),
 ('bea', '', '', '', ''),
 ('carl', '', '', '', ''),
 ('dan', '', '', '', ''),
+('gus', '', '', '', ''),
 ('ned', '', '', '', ''),
 ('pam', '', '', '', ''),
 ('nobody', '', '', '', '');
@@ -83,7 +84,7 @@ select
     )
 from (
     values ('organizations', 3),
-    ('organization_memberships', 8),
+    ('organization_memberships', 9),
     ('organization_invitations', 3),
     ('organization_domains', 3)
 ) as relation (name, size)

@@ -3,7 +3,7 @@
 insert into public.profiles (user_id, display_name, is_public)
 values
 ('user_ada', 'Ada', true), ('user_bea', 'Bea', false), ('user_bob', 'Bob', false), ('user_dan', 'Dan', false),
-('user_eve', 'Eve', false);
+('user_eve', 'Eve', false), ('user_gus', 'Gus', false);
 
 select
     tap.is(
@@ -63,7 +63,7 @@ from (
 ) as a (statement);
 
 select tap.is(
-    tap.attempt('service_role', null, 'delete from public.profiles'), '5', 'the service role may do everything'
+    tap.attempt('service_role', null, 'delete from public.profiles'), '6', 'the service role may do everything'
 );
 
 select tap.finish();

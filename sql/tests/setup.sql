@@ -123,17 +123,18 @@ end
 $$;
 
 -- Labs: Ada is its admin, Ed an editor, Bob a member. Eves: Eve is its admin. Carl was an admin of Labs until he was
--- removed; Dan was one until he was deleted; Bea is one, and banned; Pam was one, and nothing is left of her but the
--- tombstone. Ned has just signed up. Closed was deleted, with Ada as its admin.
-insert into public.users (clerk_id, username, banned, deleted_at)
+-- removed; Dan was one until he was deleted; Bea is one, and banned; Gus is one, and deprovisioned; Pam was one, and
+-- nothing is left of her but the tombstone. Ned has just signed up. Closed was deleted, with Ada as its admin.
+insert into public.users (clerk_id, username, banned, deprovisioned, deleted_at)
 values
-('user_ada', 'ada', false, null),
-('user_bea', 'bea', true, null),
-('user_bob', 'bob', false, null),
-('user_carl', 'carl', false, null),
-('user_dan', 'dan', false, '2026-01-01'),
-('user_ed', 'ed', false, null),
-('user_eve', 'eve', false, null);
+('user_ada', 'ada', false, false, null),
+('user_bea', 'bea', true, false, null),
+('user_bob', 'bob', false, false, null),
+('user_carl', 'carl', false, false, null),
+('user_dan', 'dan', false, false, '2026-01-01'),
+('user_ed', 'ed', false, false, null),
+('user_eve', 'eve', false, false, null),
+('user_gus', 'gus', false, true, null);
 
 insert into clerk_sync.entities (kind, id, version, deleted_at)
 values
@@ -155,7 +156,8 @@ values
 ('mem_closed', 'org_closed', 'user_ada', 'org:admin', '2026-01-01'),
 ('mem_dan', 'org_labs', 'user_dan', 'org:admin', '2026-01-01'),
 ('mem_ed', 'org_labs', 'user_ed', 'org:editor', null),
-('mem_eve', 'org_eves', 'user_eve', 'org:admin', null);
+('mem_eve', 'org_eves', 'user_eve', 'org:admin', null),
+('mem_gus', 'org_labs', 'user_gus', 'org:admin', null);
 
 insert into public.organization_invitations (clerk_invitation_id, clerk_org_id, email_address, role, deleted_at)
 values
@@ -229,7 +231,7 @@ select
 from (
     values
     ('ada', 'org_labs'), ('bea', 'org_labs'), ('bob', 'org_labs'), ('carl', 'org_labs'), ('dan', 'org_labs'),
-    ('ed', 'org_labs'), ('eve', 'org_eves'), ('ned', 'org_labs'), ('pam', 'org_labs')
+    ('ed', 'org_labs'), ('eve', 'org_eves'), ('gus', 'org_labs'), ('ned', 'org_labs'), ('pam', 'org_labs')
 ) as token (person, organization)
 cross join tap.versions as kind;
 

@@ -3,7 +3,7 @@
 insert into public.tasks (name, user_id)
 values
 ('of ada', 'user_ada'), ('of ada, too', 'user_ada'), ('of bea', 'user_bea'), ('of dan', 'user_dan'),
-('of eve', 'user_eve'), ('of ned', 'user_ned'), ('of nobody', null), ('of pam', 'user_pam');
+('of eve', 'user_eve'), ('of gus', 'user_gus'), ('of ned', 'user_ned'), ('of nobody', null), ('of pam', 'user_pam');
 
 -- own: how many tasks are theirs. Somebody whose row has not arrived yet is as good as anybody.
 create table tap.expected (caller text, own text, may_insert boolean);
@@ -11,7 +11,7 @@ create table tap.expected (caller text, own text, may_insert boolean);
 insert into tap.expected (caller, own, may_insert)
 values
 ('ada', '2', true), ('bob', '0', true), ('carl', '0', true), ('ed', '0', true), ('eve', '1', true), ('ned', '1', true),
-('bea', '0', false), ('dan', '0', false), ('pam', '0', false), ('nobody', '0', false);
+('bea', '0', false), ('dan', '0', false), ('gus', '0', false), ('pam', '0', false), ('nobody', '0', false);
 
 select
     tap.is(
@@ -63,8 +63,8 @@ cross join (
 ) as a (statement)
 where c.version in ('v2', '{}');
 
-select tap.is(tap.attempt('service_role', null, 'select * from public.tasks'), '8', 'the service role sees everything');
-select tap.is(tap.attempt('service_role', null, 'delete from public.tasks'), '8', 'and deletes everything');
+select tap.is(tap.attempt('service_role', null, 'select * from public.tasks'), '9', 'the service role sees everything');
+select tap.is(tap.attempt('service_role', null, 'delete from public.tasks'), '9', 'and deletes everything');
 
 select tap.finish();
 rollback;

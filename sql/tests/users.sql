@@ -10,15 +10,15 @@ from tap.callers as c
 inner join (
     values
     ('ada', 'user_ada'), ('bea', ''), ('bob', 'user_bob'), ('carl', 'user_carl'), ('dan', ''), ('ed', 'user_ed'),
-    ('eve', 'user_eve'), ('ned', ''), ('pam', ''), ('nobody', '')
+    ('eve', 'user_eve'), ('gus', ''), ('ned', ''), ('pam', ''), ('nobody', '')
 ) as e (caller, sees) on c.caller = e.caller;
 
 with e as (
     select
         everybody.caller,
         case
-            when everybody.caller in ('bea', 'dan', 'pam', 'nobody') then '' else
-                'user_ada user_bea user_bob user_carl user_ed user_eve'
+            when everybody.caller in ('bea', 'dan', 'gus', 'pam', 'nobody') then '' else
+                'user_ada user_bea user_bob user_carl user_ed user_eve user_gus'
         end as sees
     from (select distinct t.caller from tap.callers as t) as everybody
 )
@@ -39,9 +39,12 @@ select
             'authenticated', c.claims, format('insert into public.users (clerk_id) values (%L)', 'user_' || c.caller)
         ),
         case c.caller
-            when 'ned' then '1' when 'nobody' then 'denied' when 'bea' then 'denied' when 'dan' then 'denied' when
-                'pam'
-                then 'denied'
+            when 'ned' then '1'
+            when 'nobody' then 'denied'
+            when 'bea' then 'denied'
+            when 'dan' then 'denied'
+            when 'gus' then 'denied'
+            when 'pam' then 'denied'
             else '23505'
         end,
         'own row inserted by ' || c.caller || ' ' || c.version
@@ -139,15 +142,15 @@ from (
 ) as forbidden (statement);
 
 -- As the service role, everything.
-select tap.is(tap.attempt('service_role', null, 'select 1 from public.users'), '7', 'users seen by the service role');
+select tap.is(tap.attempt('service_role', null, 'select 1 from public.users'), '8', 'users seen by the service role');
 select
     tap.is(
-        tap.attempt('service_role', null, 'update public.users set locale = ''en'''), '7', 'updated by the service role'
+        tap.attempt('service_role', null, 'update public.users set locale = ''en'''), '8', 'updated by the service role'
     );
 select
     tap.is(
         tap.attempt('service_role', null, 'select 1 from public.users_public'),
-        '6',
+        '8',
         'users_public seen by the service role'
     );
 select

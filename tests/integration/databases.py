@@ -198,7 +198,9 @@ def tables(connection: Connection) -> dict[str, Rows]:
         "invitations": rows(connection, "select * from public.organization_invitations order by clerk_invitation_id"),
         "domains": rows(connection, "select * from public.organization_domains order by clerk_domain_id"),
         "private_metadata": rows(connection, "select * from clerk_sync.private_metadata order by entity_id"),
-        "entities": rows(connection, "select * from clerk_sync.entities order by kind, id"),
+        "entities": rows(
+            connection, "select kind, id, version, deleted_at, purged_at from clerk_sync.entities order by kind, id"
+        ),
     }
 
 
@@ -212,7 +214,7 @@ def empty(connection: Connection) -> None:
     for table in (
         *("public.users", "public.organizations", "clerk_sync.private_metadata"),
         *("clerk_sync.audit_log", "clerk_sync.entities", "clerk_sync.deliveries", "clerk_sync.parked_events"),
-        *("clerk_sync.reconcile_runs", "clerk_sync.instance"),
+        *("clerk_sync.reconcile_runs", "clerk_sync.instance", "clerk_sync.retention", "clerk_sync.hidden_by_hand"),
     ):
         connection.execute(sql.SQL("delete from {}").format(sql.Identifier(*table.split("."))))
 

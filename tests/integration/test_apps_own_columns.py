@@ -12,8 +12,9 @@ from clerk_supabase.errors import ChangeRefused
 from clerk_supabase.store import Store
 from clerk_supabase_cli import samples
 from tests.aws import Account
-from tests.integration.databases import Connection, Database, outcomes, rows, value
+from tests.integration.databases import Connection, Database, acting_as, outcomes, rows, value
 from tests.integration.histories import CREATED_AT, RECEIVED_AT, Applied
+from tests.integration.purging import let_time_pass, purge, undo
 from tests.integration.road import Road
 from tests.integration.webhooks import deleted, domain, invitation, membership, organization, user
 
@@ -288,26 +289,30 @@ def test_a_transaction_of_the_app_that_points_to_rows_does_not_hold_sync_up(
     assert value(admin, "select count(*) from public.tasks") == 1
 
 
-REFUSING = {
-    "at once": "references public.users_public (clerk_id)",
-    "at the end": "references public.users_public (clerk_id) deferrable initially deferred",
-}
+# A key of the app that also points to what a profile says, which is emptied with its user.
+REFUSING = {"at once": "", "at the end": "deferrable initially deferred"}
 
 
-@pytest.mark.parametrize("reference", REFUSING.values(), ids=REFUSING)
-def test_a_foreign_key_of_the_app_that_refuses_a_delete_is_named_and_stops_nobody_else(
-    reference: LiteralString, account: Account, store: Store, admin: Connection
-) -> None:
-    # A deleted user leaves users_public, and the app insists that they stay.
+def insist_on_names(admin: Connection, when: LiteralString = "") -> None:
+    """Makes a table of the app whose rows keep the name of their author as it is."""
+    admin.execute("create unique index authors on public.users_public (clerk_id, first_name)")
     admin.execute(
-        "create table public.posts (author text not null constraint every_post_has_an_author " + reference + ")"
+        "create table public.posts (author text not null, name text not null, constraint every_post_has_an_author "
+        "foreign key (author, name) references public.users_public (clerk_id, first_name) " + when + ")"
     )
+
+
+@pytest.mark.parametrize("when", REFUSING.values(), ids=REFUSING)
+def test_a_foreign_key_of_the_app_that_refuses_a_delete_is_named_and_stops_nobody_else(
+    when: LiteralString, account: Account, store: Store, admin: Connection
+) -> None:
+    insist_on_names(admin, when)
     road = Road(account, store, RECEIVED_AT)
     for number in (1, 2, 3):
         data = samples.user(f"user_{number}", created_at=CREATED_AT, updated_at=CREATED_AT, last_name=PRIVATE)
         road.post(json.dumps(samples.event("user.created", data, timestamp=CREATED_AT)), f"msg_{number}")
     assert road.drain() == []
-    admin.execute("insert into public.posts values ('user_2')")
+    admin.execute("insert into public.posts values ('user_2', 'Ada')")
 
     for number in (1, 2, 3):
         gone = samples.event("user.deleted", samples.deleted("user", f"user_{number}"), timestamp=CREATED_AT + 1)
@@ -329,14 +334,79 @@ def test_a_foreign_key_of_the_app_that_refuses_a_delete_is_named_and_stops_nobod
 
 
 def test_once_the_app_lets_go_the_same_delete_is_applied(store: Store, admin: Connection) -> None:
-    admin.execute("create table public.posts (author text references public.users_public (clerk_id))")
+    insist_on_names(admin)
     store.apply([user(at=1)])
-    admin.execute("insert into public.posts values ('user_1')")
+    admin.execute("insert into public.posts values ('user_1', 'Ada')")
     [refused] = store.apply([deleted("user", "user_1", at=2, svix_id="msg_1")])
     assert isinstance(refused, ChangeRefused)
     admin.execute("delete from public.posts")
     assert store.apply([deleted("user", "user_1", at=2, svix_id="msg_1")]) == ["deleted"]
     assert outcomes(admin) == {"msg_1": "deleted"}
+
+
+KEYS: dict[str, LiteralString] = {
+    "no action": "",
+    "restrict": "on delete restrict on update restrict",
+    "at the end": "deferrable initially deferred",
+    "cascade": "on delete cascade on update cascade",
+}
+
+
+@pytest.fixture(params=KEYS)
+def key(request: pytest.FixtureRequest, store: Store, admin: Connection) -> str:
+    """How a key of the app refers to profiles; the author of its only row was deleted since."""
+    admin.execute(
+        "create table public.posts (author text not null constraint every_post_has_an_author "
+        "references public.users_public (clerk_id) " + KEYS[request.param] + ")"
+    )
+    store.apply([user(at=1, last_name=PRIVATE, username="ada"), user("user_2", at=1)])
+    admin.execute("insert into public.posts values ('user_1')")
+    assert store.apply([deleted("user", "user_1", at=2)]) == ["deleted"]
+    name: str = request.param
+    return name
+
+
+def profile(admin: Connection) -> tuple[object, ...]:
+    """The profile of the author."""
+    [found] = rows(admin, "select username, last_name, deleted_at from public.users_public where clerk_id = 'user_1'")
+    return found
+
+
+def test_a_key_on_profiles_does_not_stop_a_delete_and_nobody_sees_the_emptied_profile(
+    key: str, admin: Connection
+) -> None:
+    username, last_name, deleted_at = profile(admin)
+    assert (username, last_name, deleted_at is not None) == (None, None, True)
+    assert rows(admin, "select author from public.posts") == [("user_1",)]
+    for reader in ("user_1", "user_2"):
+        with acting_as(admin, "authenticated", {"sub": reader}):
+            seen = rows(admin, "select clerk_id from public.users_public")
+        assert seen == ([("user_2",)] if reader == "user_2" else [])
+
+
+def test_an_undo_fills_the_profile_again(key: str, admin: Connection) -> None:
+    assert undo(admin) == [["user", "user_1"]]
+    assert profile(admin) == ("ada", PRIVATE, None)
+
+
+@pytest.mark.parametrize("how", ["scrub", "delete"])
+def test_a_key_on_profiles_cascades_or_refuses_as_one_on_users_when_the_user_is_purged(
+    how: str, key: str, database: Database, admin: Connection
+) -> None:
+    let_time_pass(admin)
+    [(kind, outcome, constraint, number)] = purge(database, how)
+    assert (kind, number) == ("user", 1)
+    left = rows(admin, "select clerk_id, last_name from public.users where deleted_at is not null")
+    if how == "delete" and key == "cascade":
+        assert (outcome, constraint, left) == ("deleted", None, [])
+        assert rows(admin, "select author from public.posts") == []
+        assert rows(admin, "select clerk_id from public.users_public") == [("user_2",)]
+        return
+    refused = ("refused", "every_post_has_an_author")
+    assert (outcome, constraint) == (refused if how == "delete" else ("scrubbed", None))
+    assert left == [("user_1", None)]
+    assert rows(admin, "select author from public.posts") == [("user_1",)]
+    assert profile(admin)[:2] == (None, None)
 
 
 def test_a_foreign_key_of_the_app_on_a_synced_column_refuses_by_name(store: Store, admin: Connection) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, LiteralString
 
 import pytest
+from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
 from clerk_supabase.errors import ChangeRefused
@@ -177,6 +178,74 @@ def test_the_cause_of_a_batch_does_not_stick_to_the_session(store: Store, admin:
     admin.execute("select clerk_sync.apply(%s::jsonb)", [batch])
     admin.execute("update public.users set first_name = 'Edited'")
     assert [entry["cause"] for entry in logged(admin)] == ["reconcile", "direct:postgres"]
+
+
+AUDITED: dict[str, tuple[LiteralString, LiteralString]] = {
+    "users": ("clerk_id", "insert into public.users (clerk_id) values ('new')"),
+    "organizations": ("clerk_org_id", "insert into public.organizations (clerk_org_id) values ('new')"),
+    "organization_memberships": (
+        "clerk_membership_id",
+        "insert into public.organization_memberships values ('new', 'org_1', 'user_1', 'org:member')",
+    ),
+    "organization_invitations": (
+        "clerk_invitation_id",
+        "insert into public.organization_invitations values ('new', 'org_1', 'guest@example.test', 'org:member')",
+    ),
+    "organization_domains": ("clerk_domain_id", "insert into public.organization_domains values ('new', 'org_1')"),
+}
+FORGED = '{"": ["delivery", "msg_forged"], "new": ["delivery", "msg_forged"]}'
+
+
+@pytest.mark.parametrize("table", AUDITED)
+@pytest.mark.parametrize("operation", ["insert", "update", "delete", "merge"])
+def test_who_writes_a_table_cannot_forge_the_cause(operation: str, table: str, store: Store, admin: Connection) -> None:
+    store.apply([user(at=1), organization(at=1), membership(at=1), invitation(at=1), domain(at=1)])
+    forget(admin)
+    key, insert = AUDITED[table]
+    names = {"table": sql.Identifier("public", table), "key": sql.Identifier(key)}
+    statements: dict[str, sql.Composable] = {
+        "insert": sql.SQL(insert),
+        # Also what is set while the statement runs is not believed.
+        "update": sql.SQL(
+            "update {table} set created_at = case when set_config('clerk_sync.causes', %s, true) <> '' then now() end"
+        ).format(**names),
+        "delete": sql.SQL("delete from {table}").format(**names),
+        "merge": sql.SQL(
+            "merge into {table} as t using (values (1)) as v (n) on true "
+            "when matched then update set deleted_at = now()"
+        ).format(**names),
+    }
+    with acting_as(admin, "service_role"):
+        admin.execute("select set_config('clerk_sync.causes', %s, false)", [FORGED])
+        admin.execute(statements[operation], [FORGED] if operation == "update" else None)
+    causes = {(entry["cause"], entry["svix_id"]) for entry in logged(admin)}
+    # What a foreign key deletes along is deleted by the owner of the table, on behalf of whoever deleted the parent.
+    assert causes == {("direct:service_role", None)}
+
+
+@pytest.mark.parametrize("security", ["invoker", "definer"])
+def test_a_function_of_the_app_cannot_forge_the_cause(security: LiteralString, store: Store, admin: Connection) -> None:
+    store.apply([user(at=1)])
+    forget(admin)
+    with admin.transaction(force_rollback=True):
+        admin.execute("create role app_writer; grant select, update on public.users to app_writer")
+        admin.execute(
+            sql.SQL(
+                """
+                create policy app_writes on public.users to app_writer using (true);
+                create function public.edit() returns void language plpgsql security {} as $$ begin
+                    perform set_config('clerk_sync.causes', '{{"user_1": ["delivery", "msg_forged"]}}', true);
+                    update public.users set first_name = 'Edited';
+                end $$;
+                grant create on schema public to app_writer;
+                alter function public.edit() owner to app_writer
+                """
+            ).format(sql.SQL(security))
+        )
+        with acting_as(admin, "service_role"):
+            admin.execute("select public.edit()")
+        admin.execute("reset role")
+        assert [(entry["cause"], entry["svix_id"]) for entry in logged(admin)] == [("direct:service_role", None)]
 
 
 # Nothing that is not a change

@@ -86,15 +86,16 @@ def test_a_canary_is_no_sign_of_life_of_clerk(road: Road, admin: Connection, sto
     road.post(json.dumps(canary()), "msg_canary")
     road.drain()
     assert outcomes(admin) == {"msg_canary": "unchanged"}
-    assert begun(store)["newest_delivery"] is None
+    assert begun(store, admin)["newest_delivery"] is None
 
     road.post(json.dumps(created("user_1")), "msg_1")
     road.drain()
-    assert begun(store)["newest_delivery"] == road.received_at
+    assert begun(store, admin)["newest_delivery"] == road.received_at
 
 
-def begun(store: Store) -> Any:
+def begun(store: Store, admin: Connection) -> Any:
     """What a comparison learns at its beginning; its lease is over at once."""
+    admin.execute("update clerk_sync.reconcile_runs set lease_until = now()")
     return store.call(
         "begin_run",
         {
@@ -104,6 +105,6 @@ def begun(store: Store) -> Any:
             "versions_only": True,
             "allow_deletes": None,
             "as_of": 1,
-            "lease_seconds": 0,
+            "lease_seconds": 1,
         },
     )

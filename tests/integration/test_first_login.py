@@ -101,7 +101,7 @@ def test_a_delete_that_arrives_during_the_login_waits_and_hides_the_row(
             eventually(lambda: waiting(admin), lambda number: number == 1)
         deleting.join(timeout=20)
     assert value(admin, "select deleted_at is not null from public.users")
-    assert rows(admin, "select * from public.users_public") == []
+    assert rows(admin, "select clerk_id from public.users_public where deleted_at is null") == []
 
 
 def test_a_login_that_arrives_during_the_delete_waits_and_is_refused(admin: Connection, database: Database) -> None:

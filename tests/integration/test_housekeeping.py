@@ -17,22 +17,10 @@ from clerk_supabase.housekeeping import Housekeeping
 from clerk_supabase.settings import Keep
 from clerk_supabase.store import Store
 from clerk_supabase_cli import samples
-from tests.integration.databases import Connection, Database, Rows, Url, outcomes, rows, value
+from tests.integration.databases import Connection, Database, Url, outcomes, rows, value
 from tests.integration.histories import CREATED_AT, RECEIVED_AT
+from tests.integration.purging import let_time_pass, purge
 from tests.integration.webhooks import deleted, domain, invitation, membership, organization, told, user
-
-HELD_BACK: LiteralString = "30 days"
-
-
-def purge(database: Database, how: str = "scrub", hold_back: str = HELD_BACK) -> Rows:
-    """What became of the rows that were due, kind by kind."""
-    with database.connect() as admin:
-        return rows(
-            admin,
-            "select kind, outcome, constraint_name, purged from clerk_sync.purge(%s::interval, %s)",
-            hold_back,
-            how,
-        )
 
 
 def personal_data_of(admin: Connection, word: str) -> list[str]:
@@ -53,7 +41,7 @@ def personal_data_of(admin: Connection, word: str) -> list[str]:
 
 def test_a_deleted_user_is_held_back_until_its_time(database: Database, store: Store, admin: Connection) -> None:
     store.apply([user(at=1, first_name="Ada"), deleted("user", "user_1", at=2)])
-    admin.execute("update public.users set deleted_at = now() - interval '29 days'")
+    let_time_pass(admin, 29)
     assert purge(database) == []
     assert value(admin, "select first_name from public.users") == "Ada"
 
@@ -66,6 +54,7 @@ def test_a_scrubbed_user_leaves_the_key_and_nothing_personal(
     store.apply([told("user.updated", data, at=1, svix_id="msg_1", keep_private_metadata=True)])
     store.apply([told("user.deleted", samples.deleted("user", "user_1"), at=2, keep_private_metadata=True)])
     assert "clerk_sync.private_metadata" in personal_data_of(admin, "Lovelace")
+    let_time_pass(admin)
 
     assert purge(database) == [("user", "scrubbed", None, 1)]
 
@@ -74,8 +63,9 @@ def test_a_scrubbed_user_leaves_the_key_and_nothing_personal(
     assert value(admin, "select deleted_at is not null from clerk_sync.entities where kind = 'user'")
 
 
-def test_a_purge_happens_once(database: Database, store: Store) -> None:
+def test_a_purge_happens_once(database: Database, store: Store, admin: Connection) -> None:
     store.apply([user(at=1), deleted("user", "user_1", at=2)])
+    let_time_pass(admin)
     assert purge(database) != []
     assert purge(database) == []
 
@@ -89,6 +79,7 @@ def test_users_can_be_deleted_instead_which_lets_the_apps_keys_cascade(
     store.apply([user(at=1)])
     admin.execute("insert into public.notes values (1, 'user_1')")
     store.apply([deleted("user", "user_1", at=2)])
+    let_time_pass(admin)
     assert purge(database, "delete") == [("user", "deleted", None, 1)]
     assert rows(admin, "select clerk_id from public.users") == []
     assert rows(admin, "select id from public.notes") == []
@@ -101,6 +92,7 @@ def test_a_foreign_key_of_the_app_that_refuses_is_named_once_and_the_row_is_scru
     store.apply([user(at=1, last_name="Lovelace"), user("user_2", at=1)])
     admin.execute("insert into public.invoices values (1, 'user_1')")
     store.apply([deleted("user", "user_1", at=2), deleted("user", "user_2", at=2)])
+    let_time_pass(admin)
 
     assert sorted(purge(database, "delete")) == [
         ("user", "deleted", None, 1),
@@ -117,6 +109,7 @@ def test_what_belonged_to_a_deleted_organization_goes_with_it(
 ) -> None:
     store.apply([organization(at=1), membership(at=1), invitation(at=1), domain(at=1)])
     store.apply([deleted("organization", "org_1", at=2)])
+    let_time_pass(admin)
     assert sorted(purge(database)) == [
         ("domain", "deleted", None, 1),
         ("invitation", "deleted", None, 1),
@@ -131,6 +124,7 @@ def test_nothing_that_arrives_late_brings_purged_data_back(
     how: str, database: Database, store: Store, admin: Connection
 ) -> None:
     store.apply([user(at=1), membership(at=1), deleted("user", "user_1", at=2)])
+    let_time_pass(admin)
     purge(database, how)
 
     late = [
@@ -197,6 +191,7 @@ def test_the_nightly_round_purges_all_that_is_due_portion_by_portion_and_says_so
 ) -> None:
     many = 1_100
     store.apply([each for n in range(many) for each in (user(f"user_{n}", at=1), deleted("user", f"user_{n}", at=2))])
+    let_time_pass(admin)
     assert Housekeeping(store, Keep()).run() == many
     assert value(admin, "select count(*) from public.users where first_name is not null") == 0
     assert "rows purged" in log.getvalue()
@@ -210,6 +205,8 @@ def test_a_row_that_the_app_holds_on_to_is_reported_with_the_constraint(
     store.apply([user(at=1)])
     admin.execute("insert into public.invoices values (1, 'user_1')")
     store.apply([deleted("user", "user_1", at=2)])
+    let_time_pass(admin)
+    admin.execute("insert into clerk_sync.retention (purge_by) values ('delete')")
     housekeeping = Housekeeping(store, Keep(purge_by="delete"))
     assert housekeeping.run() == 1
     assert housekeeping.run() == 0
@@ -218,6 +215,7 @@ def test_a_row_that_the_app_holds_on_to_is_reported_with_the_constraint(
 
 def test_two_rounds_at_once_beside_late_events_purge_each_user_once(database: Database, admin: Connection) -> None:
     many = 400
+    admin.execute("insert into clerk_sync.retention (hold_back_days) values (0)")
     with ExitStack() as closed_at_the_end:
         stores = [closed_at_the_end.enter_context(closing(Store(Url(database.worker_url)))) for _ in range(3)]
         ids = [f"user_{number}" for number in range(many)]

@@ -14,7 +14,7 @@ import pytest
 
 from clerk_supabase.store import Store
 from clerk_supabase_cli import samples
-from tests.integration.databases import Connection, Database, Url, empty, rows, tables, value
+from tests.integration.databases import Connection, Database, Url, acting_as, empty, rows, tables, value
 from tests.integration.histories import CREATED_AT, Applied
 from tests.integration.webhooks import deleted, domain, invitation, membership, organization, told, user
 from tests.polling import eventually
@@ -44,6 +44,38 @@ def ends_the_same(orders: Sequence[Sequence[Applied]], store: Store, admin: Conn
 
 
 # Parents that have not arrived
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["the user first", "the membership first"])
+def test_a_membership_does_not_let_a_deprovisioned_user_in_again(order: int, store: Store, admin: Connection) -> None:
+    for event in [user(at=1, deprovisioned=True), told_of_member(at=9, deprovisioned=False)][::order]:
+        store.apply([event])
+    assert value(admin, "select deprovisioned from public.users")
+    assert rows_seen_by_member(admin) == 0
+
+
+def test_who_is_known_only_from_a_membership_is_deprovisioned_if_that_says_so(store: Store, admin: Connection) -> None:
+    store.apply([told_of_member(at=1, deprovisioned=True)])
+    assert rows_seen_by_member(admin) == 0
+    # Once Clerk has said it of the user, a membership no longer counts.
+    store.apply([user(at=2)])
+    assert rows_seen_by_member(admin) == 1
+    store.apply([told_of_member(at=3, deprovisioned=True)])
+    assert rows_seen_by_member(admin) == 1
+
+
+def told_of_member(*, at: int, deprovisioned: bool) -> Applied:
+    """A membership of user_1 that says whether its user is deprovisioned."""
+    member = samples.user("user_1", created_at=CREATED_AT, updated_at=CREATED_AT, deprovisioned=deprovisioned)
+    org = samples.organization("org_1", created_at=CREATED_AT, updated_at=CREATED_AT)
+    data = samples.membership("orgmem_1", org, member, created_at=CREATED_AT, updated_at=CREATED_AT + at)
+    return told("organizationMembership.updated", data, at=at)
+
+
+def rows_seen_by_member(admin: Connection) -> int:
+    """How many organizations user_1 sees."""
+    with acting_as(admin, "authenticated", {"sub": "user_1"}):
+        return len(rows(admin, "select clerk_org_id from public.organizations"))
 
 
 def test_a_membership_that_arrives_first_makes_its_organization_and_its_user(store: Store, admin: Connection) -> None:
@@ -129,7 +161,7 @@ def test_a_membership_never_brings_back_a_deleted_parent(
         }
         assert value(admin, table[kind]) is not None
         if kind == "user":
-            assert rows(admin, "select * from public.users_public") == []
+            assert rows(admin, "select clerk_id from public.users_public where deleted_at is null") == []
 
 
 @pytest.mark.parametrize("parent", [("user", "user_1"), ("organization", "org_1")], ids=["user", "organization"])

@@ -199,7 +199,7 @@ def test_whose_lease_was_lost_stops_and_changes_nothing_more(rig: Rig) -> None:
 
 
 def test_a_lease_is_renewed_while_clerk_lets_wait(database: Database) -> None:
-    with rig_with(database, 10, lease_seconds=0.5) as rig:
+    with rig_with(database, 10, lease_seconds=1) as rig:
         seen: list[bool] = []
 
         def wait() -> None:

@@ -56,7 +56,14 @@ def test_the_public_side_has_no_address_no_phone_and_no_metadata(people: Connect
         people,
         "select column_name::text from information_schema.columns where table_name = 'users_public' order by 1",
     )
-    assert [name for (name,) in columns] == ["avatar_url", "clerk_id", "first_name", "last_name", "username"]
+    assert [name for (name,) in columns] == [
+        "avatar_url",
+        "clerk_id",
+        "deleted_at",
+        "first_name",
+        "last_name",
+        "username",
+    ]
 
 
 def test_a_deleted_user_is_seen_by_nobody(people: Connection) -> None:

@@ -324,16 +324,19 @@ def test_a_deleted_user_is_never_brought_back(
     for _ in range(2):
         assert app.post().status == 403
     assert rows(admin, "select 1 from public.users where deleted_at is null") == []
-    assert rows(admin, "select 1 from public.users_public") == []
+    assert rows(admin, "select 1 from public.users_public where deleted_at is null") == []
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_banned_user_is_not_let_in(known: bool, app: App, store: Store, admin: Connection) -> None:
+@pytest.mark.parametrize("flag", ["banned", "deprovisioned"])
+def test_a_banned_or_deprovisioned_user_is_not_let_in(
+    flag: str, known: bool, app: App, store: Store, admin: Connection
+) -> None:
     if known:
-        store.apply(alone(upsert("user_ada", banned=True)))
-    app.signs_up(banned=True)
+        store.apply(alone(upsert("user_ada", **{flag: True})))
+    app.signs_up(**{flag: True})
     assert app.post().status == 403
-    assert rows(admin, "select banned from public.users") == [(True,)]
+    assert rows(admin, "select banned or deprovisioned from public.users") == [(True,)]
     app.clerk.faults.add(answering(500), times=99)
     assert app.post().status == 403
 

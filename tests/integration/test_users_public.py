@@ -1,4 +1,4 @@
-"""users_public is always the projection of users, whoever writes users and however."""
+"""users_public is always the projection of users, whoever writes users: of the deleted only the key is left."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from tests.polling import eventually
 
 DIFFERENCE = """
     with projection as (
-        select clerk_id, username, first_name, last_name, image_url as avatar_url
+        select clerk_id, username, first_name, last_name, image_url as avatar_url, null::timestamptz as deleted_at
         from public.users where deleted_at is null
+        union all
+        select clerk_id, null, null, null, null, deleted_at from public.users where deleted_at is not null
     )
     (table projection except table public.users_public) union all (table public.users_public except table projection)
 """
@@ -158,9 +160,10 @@ def test_what_sync_applies_shows_on_the_public_side(store: Store, admin: Connect
     store.apply(alone(upsert("user_1", username="ada"), upsert("user_2"), upsert("user_3")))
     store.apply(alone(upsert("user_1", version=2, username="augusta"), delete("user_3", at=9)))
     assert difference(admin) == []
-    assert rows(admin, "select clerk_id, username from public.users_public order by 1") == [
-        ("user_1", "augusta"),
-        ("user_2", None),
+    assert rows(admin, "select clerk_id, username, deleted_at is null from public.users_public order by 1") == [
+        ("user_1", "augusta", True),
+        ("user_2", None, True),
+        ("user_3", None, False),
     ]
 
 

@@ -31,6 +31,8 @@ TABLES = [
     ("clerk_sync", "reconcile_windows"),
     ("clerk_sync", "reconcile_findings"),
     ("clerk_sync", "reconcile_seen"),
+    ("clerk_sync", "retention"),
+    ("clerk_sync", "hidden_by_hand"),
 ]
 
 

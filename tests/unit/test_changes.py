@@ -164,6 +164,7 @@ def test_everything_an_app_shows_of_a_user_is_mirrored() -> None:
         has_image=True,
         banned=True,
         locked=True,
+        deprovisioned=True,
         two_factor_enabled=True,
         public_metadata={"plan": "pro"},
         unsafe_metadata={"theme": "dark"},
@@ -216,6 +217,7 @@ def test_everything_an_app_shows_of_a_user_is_mirrored() -> None:
         "two_factor_enabled": True,
         "banned": True,
         "locked": True,
+        "deprovisioned": True,
         "legal_accepted_at": "2020-09-13T12:26:40+00:00",
         "created_at": "2020-09-13T12:26:40+00:00",
     }

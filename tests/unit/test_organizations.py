@@ -281,11 +281,12 @@ def test_a_membership_brings_its_organization_as_it_is_embedded() -> None:
 
 
 def test_a_membership_brings_its_user_with_all_that_is_known_and_nothing_more() -> None:
-    known = public_user_data("user_7", username="ada", first_name="Ada", has_image=True, banned=True)
+    flags = {"has_image": True, "banned": True, "deprovisioned": True}
+    known = public_user_data("user_7", username="ada", first_name="Ada", **flags)
     user = stubs("organizationMembership.created", membership(public_user_data=known))["user"]
     assert user["clerk_id"] == "user_7"
     assert (user["username"], user["first_name"], user["last_name"]) == ("ada", "Ada", "Example")
-    assert (user["has_image"], user["banned"]) == (True, True)
+    assert {name: user[name] for name in flags} == flags
     assert (user["email"], user["email_addresses"], user["created_at"]) == (None, [], None)
 
 

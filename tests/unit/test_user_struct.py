@@ -44,7 +44,8 @@ def identifiers(name: str) -> st.SearchStrategy[Any]:
 
 fields = {name: st.one_of(text, st.none(), st.integers()) for name in MIRRORED} | {
     **dict.fromkeys(("created_at", "updated_at", "legal_accepted_at"), moments),
-    **dict.fromkeys(("has_image", "password_enabled", "two_factor_enabled", "banned", "locked"), flags),
+    **dict.fromkeys(("has_image", "password_enabled", "two_factor_enabled"), flags),
+    **dict.fromkeys(("banned", "locked", "deprovisioned"), flags),
     **dict.fromkeys(("public_metadata", "unsafe_metadata"), anything),
     **{name: st.sampled_from(["idn_1", None]) for name in ("primary_email_address_id", "primary_phone_number_id")},
     "email_addresses": identifiers("email_address"),

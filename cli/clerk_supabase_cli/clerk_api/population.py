@@ -222,7 +222,7 @@ def _templates() -> tuple[bytes, ...]:
         {"public_metadata": {"plan": "pro", "seats": 3}, "unsafe_metadata": {"theme": "dark"}},
         {"external_id": "%(digits)s", "last_sign_in_at": _CREATED},
         {"email_addresses": [], "primary_email_address_id": None, "phone_numbers": [phone]},
-        {"banned": True, "locale": None},
+        {"banned": True, "deprovisioned": True, "locale": None},
         {"email_addresses": [address], "primary_email_address_id": "idn_work"},
     )
     return tuple(

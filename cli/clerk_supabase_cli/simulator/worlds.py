@@ -115,7 +115,7 @@ class World:
                 {"first_name": self.chance.choice("ABC"), "username": self.chance.choice(("ada", None))},
                 {"public_metadata": {"plan": self.chance.randrange(3)}, "private_metadata": {"note": "x"}},
                 {"email_addresses": [], "primary_email_address_id": None},
-                {"banned": self.chance.random() < 0.5},
+                {self.chance.choice(("banned", "deprovisioned")): self.chance.random() < 0.5},
             ]
         )
         self._edit(self.users, "user.updated", changes)

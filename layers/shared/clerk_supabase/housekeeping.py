@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from clerk_supabase.errors import ClerkSupabaseError
@@ -25,6 +25,7 @@ class Housekeeping:
         """Returns how many rows were purged; what is left when the time is over, or fails, is for the next time."""
         total = 0
         deadline = monotonic() + seconds
+        is_told = False
         while monotonic() < deadline:
             try:
                 answer = self._store.call("keep_house", asdict(self._keep))
@@ -32,6 +33,9 @@ class Housekeeping:
                 count("HousekeepingFailed")
                 logger.error("nothing purged or pruned", reason=str(error))
                 break
+            if answer["not_followed"] and not is_told:
+                is_told = True
+                self._tell_not_followed(answer["not_followed"])
             pruned = {what: rows for what, rows in answer["pruned"].items() if rows}
             if pruned:
                 logger.info("old records pruned", **pruned)
@@ -41,6 +45,12 @@ class Housekeeping:
                 total += portion["rows"]
                 self._tell(portion["kind"], portion["outcome"], portion["constraint"], portion["rows"])
         return total
+
+    def _tell_not_followed(self, not_followed: Mapping[str, Mapping[str, object]]) -> None:
+        """Log the parameters of the stack that ask for less than the owner of the database allows."""
+        count("RetentionNotFollowed")
+        told = {name: f"{each['asked']} asked for, {each['allowed']} allowed" for name, each in not_followed.items()}
+        logger.warning("the database keeps more than the stack asks for", todo="clerk-supabase retention", **told)
 
     def _tell(self, kind: str, outcome: str, constraint: str | None, rows: int) -> None:
         if outcome == "refused":

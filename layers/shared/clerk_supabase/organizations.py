@@ -86,6 +86,7 @@ class PublicUserData(Lenient):
     image_url: Text = None
     has_image: Flag = False
     banned: Flag = False
+    deprovisioned: Flag = False
 
 
 class Membership(ClerkObject):
@@ -125,6 +126,7 @@ class Membership(ClerkObject):
             image_url=known.image_url,
             has_image=known.has_image,
             banned=known.banned,
+            deprovisioned=known.deprovisioned,
         )
         return self.organization, user
 

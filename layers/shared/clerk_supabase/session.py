@@ -56,7 +56,7 @@ _PREFLIGHT: Final = {
 
 
 class Forbidden(Exception):
-    """The token is good, and its user is nobody any more: deleted, banned, or gone from Clerk."""
+    """The token is good, and its user is nobody any more: deleted, banned, deprovisioned, or gone from Clerk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class Session:
         with self._store.as_user(claims) as queries:
             row = _row(queries, claims)
         if row is None:
-            raise Forbidden("banned in Clerk, or deleted a moment ago")
+            raise Forbidden("banned or deprovisioned in Clerk, or deleted a moment ago")
         return _answered("Fetched", 200, claims, row)
 
     def _fetch(self, claims: Claims) -> bool:

@@ -53,6 +53,7 @@ Function = Literal[
     "show_run",
     "known_as",
     "undo_run",
+    "reset_runs",
     "keep_house",
     "record_canary",
 ]

@@ -76,6 +76,7 @@ class UserStruct(Struct, gc=False):
     two_factor_enabled: bool = False
     banned: bool = False
     locked: bool = False
+    deprovisioned: bool = False
     legal_accepted_at: _Milliseconds | None = None
 
     def columns(self) -> Columns:

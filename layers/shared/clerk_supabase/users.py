@@ -85,6 +85,7 @@ class User(ClerkObject):
     two_factor_enabled: Flag = False
     banned: Flag = False
     locked: Flag = False
+    deprovisioned: Flag = False
     legal_accepted_at: Milliseconds | None = None
 
     def columns(self) -> Columns:
@@ -137,6 +138,7 @@ class User(ClerkObject):
             "two_factor_enabled": self.two_factor_enabled,
             "banned": self.banned,
             "locked": self.locked,
+            "deprovisioned": self.deprovisioned,
             "legal_accepted_at": timestamp(self.legal_accepted_at),
             "created_at": timestamp(self.created_at),
         }

@@ -1,0 +1,49 @@
+"""Purges, time that passes before them, and deletes that are undone instead."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any, LiteralString
+
+from tests.integration.databases import Connection, Database, Rows, rows, value
+
+HELD_BACK: LiteralString = "30 days"
+
+
+def purge(database: Database, how: str = "scrub", hold_back: str = HELD_BACK) -> Rows:
+    """What became of the rows that were due, kind by kind."""
+    with database.connect() as admin:
+        return rows(
+            admin,
+            "select kind, outcome, constraint_name, purged from clerk_sync.purge(%s::interval, %s)",
+            hold_back,
+            how,
+        )
+
+
+def let_time_pass(admin: Connection, days: int = 31) -> None:
+    """As if every delete had been recorded so many days earlier."""
+    admin.execute("update clerk_sync.entities set delete_recorded_at = delete_recorded_at - %s", [timedelta(days=days)])
+
+
+def undo(admin: Connection) -> Any:
+    """Undoes the deletes of all users, as if a comparison had made them; returns kinds and ids."""
+    run = value(
+        admin,
+        """
+        insert into clerk_sync.reconcile_runs (mode, is_dry_run, versions_only, as_of)
+        values ('full', false, false, 1) returning run_id
+        """,
+    )
+    admin.execute(
+        """
+        insert into clerk_sync.reconcile_findings (
+            run_id, kind, entity_id, difference, action, cause, observed_at, sent_at
+        )
+        select %s, 'user', e.id, 'extra', 'delete', 'its delete did not arrive', e.deleted_at, now()
+        from clerk_sync.entities as e where e.kind = 'user' and e.deleted_at is not null
+        """,
+        [run],
+    )
+    return value(admin, "select clerk_sync.undo_run(%s::jsonb)", json.dumps({"run": run}))

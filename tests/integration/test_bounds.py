@@ -1,0 +1,307 @@
+"""Whoever calls the functions of a run with the worker's password: no number, moment, count or run outlasts it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.errors import InvalidParameterValue
+
+from clerk_supabase.store import Store
+from tests.integration.databases import Connection, Database, rows, value
+from tests.integration.histories import CREATED_AT
+from tests.integration.webhooks import membership, user
+
+DAY = 86_400_000
+BEGIN: Final = {
+    "instance_id": "ins_true",
+    "mode": "full",
+    "dry_run": False,
+    "versions_only": False,
+    "allow_deletes": None,
+    "as_of": 1_700_000_000_000,
+    "lease_seconds": 120.0,
+}
+KEEP: Final = {"hold_back_days": 30, "purge_by": "scrub", "deliveries_days": 100, "audit_days": 365, "runs_days": 90}
+WINDOW: Final = {"number": 0, "kind": "user", "start": None, "end": None}
+# Requests that are taken, without the run and the lease they are about.
+OF_A_RUN: Final[dict[str, dict[str, Any]]] = {
+    "renew_lease": {"lease_seconds": 120},
+    "plan_run": {"expected": {"user": 3}, "windows": [WINDOW]},
+    "windows_of_run": {},
+    "compare": {"number": 0, "kind": "user", "tally": {}, "since": None, "until": None, "observed_at": 1, "page": []},
+    "fill": {"page": []},
+    "finish_window": {"number": 0, "tally": {}},
+    "find_unseen": {"kind": "organization"},
+    "delete_candidates": {"kind": "user", "after": "", "limit": 100},
+    "settle_findings": {"kind": "user", "present": [], "gone": {}, "sent": [], "refused": []},
+    "end_run": {"state": "running", "reason": None, "calls": 1, "newest_change": 1, "newest_delivery": 1}
+    | {"is_silent": None},
+}
+OTHERS: Final[dict[str, dict[str, Any]]] = {
+    "begin_run": BEGIN,
+    "cut_users": {"every": 10, "before": 1_700_000_000_000},
+    "count_rows": {"before": 1_700_000_000_000},
+    "keep_house": KEEP,
+    "record_canary": {"svix_id": "msg_canary", "occurred_at": 1, "received_at": 1},
+}
+NUMBERS: Final = {
+    "renew_lease": ["lease_seconds"],
+    "compare": ["number", "since", "until", "observed_at"],
+    "finish_window": ["number"],
+    "delete_candidates": ["limit"],
+    "end_run": ["calls", "newest_change", "newest_delivery"],
+    "begin_run": ["lease_seconds", "as_of", "allow_deletes"],
+    "cut_users": ["every", "before"],
+    "count_rows": ["before"],
+    "keep_house": ["hold_back_days", "deliveries_days", "audit_days", "runs_days"],
+    "record_canary": ["occurred_at", "received_at"],
+}
+OPTIONAL: Final = {"since", "until", "observed_at", "newest_change", "newest_delivery", "allow_deletes"} | {
+    "count_rows.before",
+}
+NO_NUMBER: Final = ["NaN", "Infinity", "-Infinity", "1", "", -1, 0.5, 1e300, 2**63, True, [], {}]
+NOT_AT_MOST_AN_HOUR: Final = [0, 3601, 1_000_000_000]
+
+
+@pytest.fixture
+def worker(database: Database) -> Iterator[Connection]:
+    with psycopg.connect(database.worker_url, autocommit=True) as connection:
+        yield connection
+
+
+def call(worker: Connection, function: str, request: dict[str, Any]) -> Any:
+    """What a function answers."""
+    query = sql.SQL("select clerk_sync.{}(%s::jsonb)").format(sql.Identifier(function))
+    [(answer,)] = worker.execute(query, [json.dumps(request)])
+    return answer
+
+
+def request_of(worker: Connection, function: str) -> dict[str, Any]:
+    """A request that the function takes; of a run that was just begun, if it is about one."""
+    if function in OTHERS:
+        return OTHERS[function]
+    run = call(worker, "begin_run", BEGIN)["run"]
+    request = OF_A_RUN[function] | {"run": run["run_id"], "lease": run["lease"]}
+    if function == "windows_of_run":
+        request.pop("lease")
+    return request
+
+
+def test_every_function_of_the_worker_that_takes_a_request_is_tried_below(admin: Connection) -> None:
+    taking = rows(
+        admin,
+        """
+        select p.proname::text from pg_proc as p
+        where p.pronamespace = 'clerk_sync'::regnamespace
+        and has_function_privilege('clerk_sync_worker', p.oid, 'execute')
+        and p.prorettype = 'jsonb'::regtype and p.pronargs = 1
+        """,
+    )
+    assert {name for (name,) in taking} == OF_A_RUN.keys() | OTHERS.keys()
+
+
+@pytest.mark.parametrize("function", [*OF_A_RUN, *OTHERS])
+def test_a_good_request_is_taken(function: str, worker: Connection) -> None:
+    assert call(worker, function, request_of(worker, function)) not in (None, False)
+
+
+@pytest.mark.parametrize(("function", "field"), [(name, field) for name, fields in NUMBERS.items() for field in fields])
+def test_what_is_no_number_within_bounds_is_refused_by_name(
+    function: str, field: str, worker: Connection, admin: Connection
+) -> None:
+    request = request_of(worker, function)
+    before = everything(admin)
+    wrong: list[Any] = NO_NUMBER + (NOT_AT_MOST_AN_HOUR if field == "lease_seconds" else [])
+    if not OPTIONAL & {field, f"{function}.{field}"}:
+        wrong.append(None)
+    if field in ("limit", "every"):
+        wrong.append(0)
+    for each in wrong:
+        with pytest.raises(InvalidParameterValue, match=f"{field} is no whole number from"):
+            call(worker, function, request | {field: each})
+    assert everything(admin) == before
+
+
+@pytest.mark.parametrize("function", OF_A_RUN)
+@pytest.mark.parametrize("run", [None, "NaN", "1", -1, 0, 1.5, 1e300, [], {}])
+def test_what_is_no_run_is_refused(function: str, run: Any, worker: Connection) -> None:
+    with pytest.raises(InvalidParameterValue, match="run is no whole number"):
+        call(worker, function, request_of(worker, function) | {"run": run})
+
+
+@pytest.mark.parametrize("function", OF_A_RUN)
+def test_a_run_that_does_not_exist_is_nobodys(function: str, worker: Connection, admin: Connection) -> None:
+    request = request_of(worker, function) | {"run": 4711}
+    before = everything(admin)
+    if function in ("fill", "find_unseen", "delete_candidates", "settle_findings"):
+        with pytest.raises(InvalidParameterValue, match="no run 4711 is at work"):
+            call(worker, function, request)
+    else:
+        assert call(worker, function, request) in (None, False, [])
+    assert everything(admin) == before
+
+
+@pytest.mark.parametrize("function", ["fill", "find_unseen", "delete_candidates", "settle_findings"])
+def test_what_a_finished_run_found_stays_as_it_is(function: str, worker: Connection) -> None:
+    request = request_of(worker, function)
+    call(worker, "end_run", OF_A_RUN["end_run"] | request | {"state": "complete"})
+    with pytest.raises(InvalidParameterValue, match="is at work"):
+        call(worker, function, request)
+
+
+@pytest.mark.parametrize(
+    ("function", "field", "wrong"),
+    [
+        *(("begin_run", "mode", each) for each in (None, "", "slow", 5)),
+        *(("begin_run", "dry_run", each) for each in (None, "true", 0)),
+        *(("begin_run", "versions_only", each) for each in (None, "true", 0)),
+        *(("begin_run", "instance_id", each) for each in (None, "", "a b", "x" * 256)),
+        *(("keep_house", "purge_by", each) for each in (None, "", "burn", 5)),
+        *(("end_run", "state", each) for each in (None, "", "done", 5)),
+        *(("compare", "kind", each) for each in (None, "", "clerk", 5)),
+        *(("find_unseen", "kind", each) for each in (None, "", "clerk", 5)),
+        *(("settle_findings", "kind", each) for each in (None, "", "clerk", 5)),
+        *(("delete_candidates", "kind", each) for each in (None, "", "clerk", 5)),
+        *(("compare", "tally", each) for each in (None, 5, [], {"listed": "x"}, {"listed": "NaN"}, {"listed": 1e300})),
+        *(("finish_window", "tally", each) for each in (None, 5, [], {"listed": "x"}, {"listed": -1})),
+        *(("plan_run", "expected", each) for each in (None, 5, [], {"user": "x"}, {"user": 1e300})),
+        *(("plan_run", "windows", [WINDOW | each]) for each in ({"number": "NaN"}, {"number": -1}, {"number": None})),
+        *(("plan_run", "windows", [WINDOW | each]) for each in ({"kind": "clerk"}, {"kind": None}, {"start": "NaN"})),
+        *(("plan_run", "windows", [WINDOW | each]) for each in ({"end": 1e300}, {"start": -1})),
+        *(("settle_findings", "gone", {"user_1": each}) for each in ("NaN", -1, 1e300, None)),
+    ],
+)
+def test_what_means_nothing_is_refused(
+    function: str, field: str, wrong: Any, worker: Connection, admin: Connection
+) -> None:
+    request = request_of(worker, function)
+    if field == "gone":
+        admin.execute(
+            "insert into clerk_sync.reconcile_findings (run_id, kind, entity_id, difference, action, cause) "
+            "values (%s, 'user', 'user_1', 'extra', 'delete', 'its delete did not arrive')",
+            [request["run"]],
+        )
+    before = everything(admin)
+    with pytest.raises(InvalidParameterValue):
+        call(worker, function, request | {field: wrong})
+    assert everything(admin) == before
+
+
+# What outlasts a password
+
+
+def test_a_lease_ends_within_the_hour(worker: Connection, admin: Connection) -> None:
+    run = call(worker, "begin_run", BEGIN | {"lease_seconds": 3600})["run"]
+    left = "select lease_until - now() <= interval '1 hour 1 second' from clerk_sync.reconcile_runs"
+    assert value(admin, left)
+    call(worker, "renew_lease", {"run": run["run_id"], "lease": run["lease"], "lease_seconds": 3600})
+    assert value(admin, left)
+
+
+def test_the_watermark_never_lies_in_the_future(worker: Connection) -> None:
+    now = time.time_ns() // 1_000_000
+    complete(worker, BEGIN | {"as_of": now + DAY - 60_000})
+    assert call(worker, "begin_run", BEGIN)["watermark"] <= time.time_ns() // 1_000_000
+    with pytest.raises(InvalidParameterValue, match="as_of"):
+        call(worker, "begin_run", BEGIN | {"as_of": now + DAY + 60_000})
+
+
+def test_a_delivery_from_the_future_does_not_silence_the_alarm_about_silence(
+    worker: Connection, store: Store, admin: Connection
+) -> None:
+    store.apply([user(at=1, svix_id="msg_1")])
+    admin.execute("update clerk_sync.deliveries set received_at = now() + interval '3 days'")
+    newest = call(worker, "begin_run", BEGIN)["newest_delivery"]
+    assert newest <= time.time_ns() // 1_000_000
+
+
+@pytest.mark.parametrize("moment", [10**14, 253_402_300_799_999])
+def test_nothing_happened_in_the_future(moment: int, worker: Connection) -> None:
+    request = request_of(worker, "end_run")
+    for field in ("newest_change", "newest_delivery"):
+        with pytest.raises(InvalidParameterValue, match=field):
+            call(worker, "end_run", request | {field: moment})
+    for field in ("occurred_at", "received_at"):
+        with pytest.raises(InvalidParameterValue, match=field):
+            call(worker, "record_canary", OTHERS["record_canary"] | {field: moment})
+
+
+def test_a_forged_instance_shuts_the_true_one_out_until_an_operator_resets_it(
+    worker: Connection, admin: Connection
+) -> None:
+    complete(worker, BEGIN | {"instance_id": "ins_forged"})
+    refused = {"outcome": "wrong_instance", "instance_id": "ins_forged"}
+    assert call(worker, "begin_run", BEGIN) == refused
+    call(admin, "reset_runs", {"instance": False, "dry_run": False})
+    assert call(worker, "begin_run", BEGIN) == refused
+    call(admin, "reset_runs", {"instance": True, "dry_run": False})
+    assert call(worker, "begin_run", BEGIN)["outcome"] == "begun"
+    assert call(worker, "begin_run", BEGIN | {"instance_id": "ins_forged"})["outcome"] == "wrong_instance"
+
+
+def test_a_reset_ends_runs_at_work_and_makes_the_next_one_compare_everything(
+    worker: Connection, admin: Connection
+) -> None:
+    complete(worker, BEGIN)
+    stolen = call(worker, "begin_run", BEGIN | {"mode": "quick", "lease_seconds": 3600})
+    assert (stolen["run"]["mode"], call(worker, "begin_run", BEGIN)["outcome"]) == ("quick", "busy")
+    admin.execute(
+        "insert into clerk_sync.reconcile_windows (run_id, number, kind, tally) values (%s, 0, 'user', %s)",
+        [stolen["run"]["run_id"], '{"listed": "x"}'],
+    )
+
+    wanted = {"running": [stolen["run"]["run_id"]], "trusted": 1, "instance_id": None}
+    before = everything(admin)
+    assert call(admin, "reset_runs", {"instance": False, "dry_run": True}) == wanted
+    assert everything(admin) == before
+    assert call(admin, "reset_runs", {"instance": False, "dry_run": False}) == wanted
+
+    ended = OF_A_RUN["end_run"] | {"run": stolen["run"]["run_id"], "lease": stolen["run"]["lease"]}
+    assert call(worker, "end_run", ended) is None
+    again = call(worker, "begin_run", BEGIN | {"mode": "quick"})
+    assert (again["outcome"], again["run"]["mode"], again["watermark"]) == ("begun", "full", None)
+
+
+def complete(worker: Connection, asked: dict[str, Any]) -> None:
+    """A run from its beginning to its end."""
+    run = call(worker, "begin_run", asked)["run"]
+    ended = OF_A_RUN["end_run"] | {"run": run["run_id"], "lease": run["lease"], "state": "complete"}
+    assert call(worker, "end_run", ended)["state"] == "complete"
+
+
+def everything(admin: Connection) -> list[Any]:
+    """All that runs and housekeeping write."""
+    return [
+        rows(admin, "select * from clerk_sync.reconcile_runs order by 1"),
+        rows(admin, "select * from clerk_sync.reconcile_windows order by 1, 2"),
+        rows(admin, "select * from clerk_sync.reconcile_findings order by 1, 2, 3"),
+        rows(admin, "select * from clerk_sync.instance"),
+        rows(admin, "select * from clerk_sync.deliveries order by svix_id"),
+    ]
+
+
+# What the worker learns
+
+
+def test_the_worker_learns_ids_and_who_belongs_where_and_no_more(
+    worker: Connection, store: Store, admin: Connection
+) -> None:
+    # Whoever can compare can ask which rows Clerk does not list: the ids of all rows, and whose memberships they are.
+    store.apply([user(at=1, last_name="Lovelace"), membership(at=1)])
+    run = call(worker, "begin_run", BEGIN | {"as_of": CREATED_AT + DAY})["run"]
+    told = []
+    for kind in ("user", "organization", "membership"):
+        about = {"run": run["run_id"], "kind": kind}
+        told.append(call(worker, "find_unseen", about))
+        told.append(call(worker, "delete_candidates", about | {"after": "", "limit": 100}))
+    assert told == [
+        *({"seen": 0, "extra": 0}, []),
+        *({"seen": 0, "extra": 1}, [["org_1", None, None]]),
+        *({"seen": 0, "extra": 1}, [["orgmem_1", "user_1", "org_1"]]),
+    ]
