@@ -26,6 +26,7 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "parked": "parked_commands:parked_commands",
         "reconcile": "reconcile_commands:reconcile_commands",
         "resync": "reconcile_commands:resync_command",
+        "retention": "retention_command:retention_command",
         "secure": "secure_command:secure_command",
         "setup": "setup_command:setup_command",
         "simulate": "simulate_command:simulate_command",

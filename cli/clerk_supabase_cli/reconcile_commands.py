@@ -22,7 +22,7 @@ from clerk_supabase.queue import Queue
 from clerk_supabase.reconcile import Reconcile, Report, Request
 from clerk_supabase.reconcile_pages import ReconcileSettings
 from clerk_supabase.repairs import DirectRepairs, QueueRepairs
-from clerk_supabase.runs import Mode, RunDetails, Runs
+from clerk_supabase.runs import Mode, Reset, RunDetails, Runs
 from clerk_supabase.store import Store
 from clerk_supabase.telemetry import logger
 from clerk_supabase_cli.failure import Failure
@@ -160,6 +160,30 @@ def show_command(run_id: int, difference: str | None, limit: int | None, databas
         Terminal().print(findings_table(shown))
     if len(shown) < len(found):
         say(f"{len(found)} differed, {len(shown)} of them shown; --limit shows more")
+
+
+@reconcile_commands.command("reset")
+@click.option(
+    "--instance", is_flag=True, help="Forget which Clerk instance is mirrored, too: the next run records its own."
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@database_url_option
+def reset_command(*, instance: bool, yes: bool, as_json: bool, database_url: str) -> None:
+    """End runs that are at work, and let the next one compare everything, as after a leaked password.
+
+    Runs lose their lease, and nothing goes on from what earlier ones say was compared. What they found is kept.
+    """
+    with _runs(database_url) as runs:
+        found = runs.reset(instance=instance, dry_run=True)
+        if not yes:
+            click.echo(_reset_said(found, "would be"), err=True)
+            click.confirm("Reset the runs?", abort=True, err=True)
+        found = runs.reset(instance=instance, dry_run=False)
+    if as_json:
+        print_json({"running": found.running, "trusted": found.trusted, "instance_id": found.instance_id})
+    else:
+        click.echo(_reset_said(found, "is"))
 
 
 @click.command("resync")
@@ -310,6 +334,15 @@ def _details(runs: Runs, run_id: int) -> RunDetails:
     if details is None:
         raise NoSuchRun(f"there is no run {run_id}; try: clerk-supabase reconcile runs")
     return details
+
+
+def _reset_said(found: Reset, verb: str) -> str:
+    """What a reset does, or did."""
+    ended = ", ".join(map(str, found.running)) or "none"
+    lines = [f"runs at work, ended: {ended}", f"finished runs that no other goes on from: {found.trusted}"]
+    if found.instance_id is not None:
+        lines.append(f"Clerk instance that {verb} forgotten: {found.instance_id}")
+    return "\n".join(map(printable, lines))
 
 
 def _refuse_options_before(context: click.Context) -> None:

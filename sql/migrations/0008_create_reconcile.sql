@@ -1153,7 +1153,8 @@ begin
         jsonb_object_agg(f.field, greatest(f.asked, f.allowed)),
         coalesce(
             jsonb_object_agg(f.field, jsonb_build_object('asked', f.asked, 'allowed', f.allowed))
-            filter (where f.asked < f.allowed),
+            -- The stack has no parameter for the days of runs.
+            filter (where f.asked < f.allowed and f.field <> 'runs_days'),
             '{}'
         )
     into days, not_followed

@@ -91,6 +91,20 @@ def test_the_canary_leaves_nobody_behind(stack: LocalStack, doctor: Doctor) -> N
     assert list(after) == [*before, canaries + 1]
 
 
+def test_a_database_that_keeps_more_than_the_stack_asks_for_says_how_to_allow_it(
+    stack: LocalStack, doctor: Doctor
+) -> None:
+    assert doctor.verdict("retention")[0] == "ok"
+    with psycopg.connect(stack.database_url, autocommit=True) as database:
+        database.execute("update clerk_sync.retention set audit_days = 400")
+        try:
+            verdict, words = doctor.verdict("retention")
+        finally:
+            database.execute("update clerk_sync.retention set audit_days = 365")
+    assert (verdict, "AuditDays of the stack asks for 365" in words) == ("warn", True)
+    assert "-> clerk-supabase retention --audit-days 365" in words
+
+
 # The road
 
 

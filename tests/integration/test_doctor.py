@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import LiteralString
 
+import psycopg
 import pytest
 from click.testing import CliRunner
 from psycopg import sql
@@ -25,15 +26,15 @@ from clerk_supabase_cli.main import commands
 from clerk_supabase_cli.processes import free_port
 from clerk_supabase_cli.token_mint import Mint, SigningKey
 from tests.doctoring import Doctor
-from tests.integration.databases import SESSION, WORKER, Connection, Database, at_port, rows
+from tests.integration.databases import SESSION, WORKER, Connection, Database, Databases, at_port, rows
 from tests.integration.parked import park
 from tests.integration.supabase import PROJECTS, Project, Supabase
 from tests.tls import Authority, TlsTerminator
 
 KEY = SigningKey.generate()
 OF_THE_DATABASE = {
-    *("database", "worker-login", "session-login", "worker-rights", "session-rights", "migrations"),
-    *("row-level-security", "grants", "parked"),
+    *("database", "worker-login", "session-login", "worker-rights", "session-rights", "role-settings"),
+    *("migrations", "row-level-security", "grants", "parked"),
 }
 
 
@@ -588,3 +589,49 @@ def test_no_secret_is_printed_whatever_is_wrong(doctor: Doctor, database: Databa
     assert {"webhook-secret", "instance", "supabase-auth", "worker-address", "worker-login", "session-login"} <= failed
     assert "notasecret" not in report.text
     assert json.loads(report.text)["verdict"] == "fail"
+
+
+# What a role can change by itself
+
+
+@pytest.mark.parametrize("role", [WORKER, SESSION])
+@pytest.mark.parametrize("of_database", [False, True], ids=["everywhere", "in this database"])
+@pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"])
+def test_a_limit_that_a_role_lifted_for_itself_is_found_and_what_is_printed_restores_it(
+    setting: str, of_database: bool, role: str, database: Database, doctor: Doctor
+) -> None:
+    assert doctor.verdict("role-settings")[0] == "ok"
+    where = sql.SQL("in database {}").format(sql.Identifier(database.name)) if of_database else sql.SQL("")
+    url = database.worker_url if role == WORKER else database.session_url
+    with psycopg.connect(url, autocommit=True) as itself:
+        names = (sql.Identifier(role), where, sql.Identifier(setting))
+        itself.execute(sql.SQL("alter role {} {} set {} = 0").format(*names))
+    try:
+        verdict, words = doctor.verdict("role-settings")
+        assert verdict == "warn"
+        assert f"{role}: {setting} is 0" in words
+    finally:
+        with database.connect() as admin:
+            for statement in re.findall(r"alter role [^;]*;", words):
+                admin.execute(statement)
+    assert doctor.verdict("role-settings")[0] == "ok"
+
+
+@pytest.mark.parametrize("role", [WORKER, SESSION])
+def test_a_role_can_change_its_own_password_so_it_is_changed_after_a_leak(
+    role: str, database: Database, databases: Databases
+) -> None:
+    url = database.worker_url if role == WORKER else database.session_url
+    try:
+        with psycopg.connect(url, autocommit=True) as itself:
+            itself.execute(sql.SQL("alter role {} password 'the thief knows'").format(sql.Identifier(role)))
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(url)
+    finally:
+        with database.connect() as admin:
+            admin.execute(
+                sql.SQL("alter role {} password {}").format(
+                    sql.Identifier(role), sql.Literal(databases.worker_password)
+                )
+            )
+    psycopg.connect(url).close()

@@ -232,3 +232,40 @@ def test_while_clerk_is_away_it_gives_up_and_the_next_run_goes_on(
 
     assert (report["state"], report["is_resumed"]) == ("complete", True)
     assert mirrored.agrees()
+
+
+# After a leak
+
+
+def test_a_reset_says_what_it_does_asks_and_lets_the_next_run_compare_everything(
+    mirrored: Rig, command: Command
+) -> None:
+    mirrored.admin.execute(
+        "insert into clerk_sync.reconcile_runs (mode, is_dry_run, versions_only, as_of, lease, lease_until) "
+        "values ('full', false, false, 1, gen_random_uuid(), now() + interval '1 hour')"
+    )
+    command.run("reconcile", "--quick", status=3)
+    at_work = command.json("reconcile", "runs")["runs"][0]["run_id"]
+    asked = command.run("reconcile", "reset", answer="n\n", status=1).output
+    assert f"runs at work, ended: {at_work}\n" in asked
+    assert "no other goes on from: 1" in asked
+    assert "instance" not in asked
+    assert command.json("reconcile", "runs")["runs"][0]["state"] == "running"
+
+    assert f"ended: {at_work}\n" in command.run("reconcile", "reset", answer="y\n").stdout
+    assert command.json("reconcile", "runs")["runs"][0]["state"] == "incomplete"
+    mirrored.world.now += MINUTE
+    command.run("reconcile", "--quick")
+    assert command.json("reconcile", "runs")["runs"][0]["mode"] == "full"
+
+
+def test_a_forged_instance_is_forgotten_when_that_is_asked_for(mirrored: Rig, command: Command) -> None:
+    mirrored.admin.execute("update clerk_sync.instance set instance_id = 'ins_forged'")
+    mirrored.world.now += MINUTE
+    command.run("reconcile", status=1)
+    reset = ("reconcile", "reset", "--yes")
+    assert command.json(*reset) == {"running": [], "trusted": 1, "instance_id": None}
+    command.run("reconcile", status=1)
+    assert command.json(*reset, "--instance") == {"running": [], "trusted": 0, "instance_id": "ins_forged"}
+    command.run("reconcile")
+    assert rows(mirrored.admin, "select instance_id from clerk_sync.instance") == [(mirrored.api.answers.instance_id,)]

@@ -13,9 +13,11 @@ from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase.store import SESSION_PATIENCE_SECONDS, Store
 from clerk_supabase_cli.database import Connection
 from clerk_supabase_cli.doctor.address import NoConnectionString, address, parts, tls
-from clerk_supabase_cli.doctor.patient import Constant, Patient
+from clerk_supabase_cli.doctor.patient import Constant, NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
 from clerk_supabase_cli.migrations import applied, read_migrations
+from clerk_supabase_cli.retention import PARAMETERS, command_for, shortfalls
+from clerk_supabase_cli.retention import allowed as allowed_retention
 from clerk_supabase_cli.stack import SESSION_ROLE, WORKER_ROLE
 
 _MIGRATE: Final = "clerk-supabase migrate"
@@ -77,6 +79,16 @@ _TABLES_OPEN_TO: Final = """
     order by 1
 """
 _GRANTS: Final = re.compile(r"grant execute on function\s+([^;]*?)\s+to (clerk_sync_\w+);", re.IGNORECASE)
+_SETTINGS: Final = re.compile(r"alter role (clerk_sync_\w+) set (\w+) = '(\w+)';", re.IGNORECASE)
+_SETTINGS_OF_ROLES: Final = """
+    select r.rolname::text, split_part(option, '=', 1), substr(option, strpos(option, '=') + 1), d.datname::text
+    from pg_db_role_setting as s
+    inner join pg_roles as r on r.oid = s.setrole
+    left join pg_database as d on d.oid = s.setdatabase
+    cross join unnest(s.setconfig) as option
+    where r.rolname = any(%s) and (s.setdatabase = 0 or d.datname = current_database())
+    order by s.setdatabase
+"""
 _FUNCTION: Final = re.compile(r"clerk_sync\.(\w+)\(")
 # What each may be a member of.
 _MEMBER_OF: Final = {WORKER_ROLE: [], SESSION_ROLE: ["authenticated"]}
@@ -146,6 +158,46 @@ def migrations(patient: Patient) -> Iterator[Finding]:
         yield warn(f"of a newer version than this checkout: {', '.join(unknown)}", "check that version out")
     if not (missing or changed or unknown):
         yield ok(f"all {len(files)} are applied and unaltered")
+
+
+def role_settings(patient: Patient) -> Iterator[Finding]:
+    """Time limits of the roles. A role may change its own, so whoever has its password can lift them for good."""
+    wanted = {
+        (role, name): value
+        for migration in read_migrations(patient.named.root)
+        for role, name, value in _SETTINGS.findall(migration.text)
+    }
+    with patient.database() as connection:
+        # What is set for one database counts more than what is set for all.
+        found = connection.execute(_SETTINGS_OF_ROLES, [[WORKER_ROLE, SESSION_ROLE]]).fetchall()
+    effective = {(role, name): (value, of_database) for role, name, value, of_database in found}
+    altered = [each for each in wanted if effective.get(each, ("", False))[0] != wanted[each]]
+    for role, name in altered:
+        value, of_database = effective.get((role, name), ("", False))
+        restore = [f"alter role {role} in database {of_database} reset {name};"] if of_database else []
+        restore.append(f"alter role {role} set {name} = '{wanted[role, name]}';")
+        yield warn(
+            f"{role}: {name} is {value or 'not set'}, the migrations set {wanted[role, name]}",
+            f"{' '.join(restore)} (who lifted it? the role itself may: see docs/security.md, After a leak)",
+        )
+    if not altered:
+        yield ok("statements, locks and idle transactions of both roles end in time")
+
+
+def retention(patient: Patient) -> Iterator[Finding]:
+    """Whether the database follows what the stack's parameters ask for."""
+    settings = patient.functions().reconcile
+    if settings is None:
+        raise NotLookedAt("this stack has no reconcile function, so nothing is purged or pruned (ClerkSecretKeyArn)")
+    with patient.database() as connection:
+        found = shortfalls(settings.keep, allowed_retention(connection))
+    for name, (asked, allows) in found.items():
+        yield warn(
+            f"{PARAMETERS[name]} of the stack asks for {asked}, the database allows {allows} and keeps to that",
+            command_for({name: asked}),
+        )
+    if not found:
+        yield ok("the database keeps nothing longer than the stack asks for")
 
 
 def _of_url(url: str, judge: Callable[[str], Iterator[Finding]]) -> Iterator[Finding]:

@@ -115,6 +115,18 @@ class Begun:
     """When the newest webhook of this week was received, milliseconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The runs that a reset ends or no longer believes."""
+
+    running: Sequence[int]
+    """Those that were at work."""
+    trusted: int
+    """How many finished runs later ones would have gone on from."""
+    instance_id: str | None
+    """The Clerk instance that is forgotten, if that was asked for and one was recorded."""
+
+
 class Runs:
     """Reads and writes the rows of runs. Methods raise Retryable, and RunTakenOver where the run is somebody else's."""
 
@@ -146,6 +158,14 @@ class Runs:
         Whoever calls needs the rights of the owner of the schema.
         """
         return [(kind, object_id) for kind, object_id in self.store.call("undo_run", {"run": run_id})]
+
+    def reset(self, *, instance: bool, dry_run: bool) -> Reset:
+        """Ends runs at work, and has the next one compare everything; `instance`: forgets the mirrored one, too.
+
+        Whoever calls needs the rights of the owner of the schema.
+        """
+        answer = self.store.call("reset_runs", {"instance": instance, "dry_run": dry_run})
+        return Reset(answer["running"], answer["trusted"], answer["instance_id"])
 
     # For the process that works on a run
 
