@@ -49,6 +49,8 @@ SUPABASE = {("db", "push"), ("migration", "repair", "--status", "applied")}
 # is here or in ONLY_HELD.
 DONE_FOR_REAL = {
     "clerk-supabase doctor": "test_a_stack_that_is_in_use_is_well",
+    "clerk-supabase reconcile reset": "test_a_reset_says_what_it_does_asks_and_lets_the_next_run_compare_everything",
+    "clerk-supabase retention": "test_the_command_shows_what_is_allowed_and_changes_what_it_is_told",
     "clerk-supabase event": "test_a_freshly_signed_event_is_accepted_by_the_ingest_function",
     "clerk-supabase explain": "test_an_event_is_parked_listed_replayed_applied_and_settled",
     "clerk-supabase migrate": "test_after_migrate_supabase_is_told_what_is_applied",
