@@ -254,23 +254,15 @@ as $$
     select clerk_sync.whole_number(request, 'run', 1, 9223372036854775807)
 $$;
 
--- The run of a request, which must be at work.
+-- The run of a request while it is at work; null columns once it is not, or if there is none.
 create function clerk_sync.running(request jsonb)
 returns clerk_sync.reconcile_runs
-language plpgsql
+language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    run clerk_sync.reconcile_runs;
-begin
-    select r.* into run from clerk_sync.reconcile_runs as r
-    where r.run_id = clerk_sync.run_id(request) and r.state = 'running';
-    if run.run_id is null then
-        raise invalid_parameter_value using message = format('no run %s is at work', request -> 'run');
-    end if;
-    return run;
-end
+    select r.* from clerk_sync.reconcile_runs as r
+    where r.run_id = clerk_sync.run_id(request) and r.state = 'running'
 $$;
 
 -- Begins a run, or goes on with one whose process is gone.
@@ -656,7 +648,8 @@ end
 $$;
 
 -- Writes the objects of a page that were never heard of, as in a back-fill, and leaves the others alone. {run, page}:
--- page is what apply() takes, all of them upserts without parents. -> [[kind, id], ...]: the others.
+-- page is what apply() takes, all of them upserts without parents. -> [[kind, id], ...]: the others; null when the run
+-- is over.
 -- What was never heard of has no older version to be compared with and no delete that came first, so this does without
 -- most of apply(). Versions and locks are those of apply(): whoever brings the same entity at the same moment, such as
 -- a webhook, is waited for, and then it is one of the others.
@@ -676,6 +669,10 @@ declare
     added clerk_sync.change[];
     known jsonb;
 begin
+    if run.run_id is null then
+        return null;
+    end if;
+
     with given as (
         select distinct on (g.kind, g.id) g.ordinality - 1 as place, g.kind, g.id, v.version
         from rows from (
@@ -756,7 +753,7 @@ begin
 end
 $$;
 
--- {run, kind} -> {seen, extra}: how many ids of a list came in, and rows whose id did not, which it writes down. Of
+-- {run, kind} -> {seen, extra}, or null when the run is over: how many ids of a list came in, and rows whose id did not, which it writes down. Of
 -- users those whose row does not say when they were created, and who were found nowhere.
 create function clerk_sync.find_unseen(request jsonb)
 returns jsonb
@@ -770,6 +767,9 @@ declare
     of_kind clerk_sync.kinds;
     written integer;
 begin
+    if run.run_id is null then
+        return null;
+    end if;
     select k.* into of_kind from clerk_sync.kinds as k where k.kind = target;
     execute format(
         $statement$
@@ -796,7 +796,7 @@ end
 $$;
 
 -- {run, kind, after, limit} -> [[id, user_id, org_id], ...]: rows that Clerk may have deleted, in the order of their
--- ids; of a membership whose.
+-- ids; of a membership whose. null when the run is over.
 create function clerk_sync.delete_candidates(request jsonb)
 returns jsonb
 language plpgsql
@@ -809,6 +809,9 @@ declare
     target constant text := clerk_sync.kind_of(request);
     at_most constant bigint := clerk_sync.whole_number(request, 'limit', 1, 10000);
 begin
+    if run is null then
+        return null;
+    end if;
     return (
         select coalesce(
             jsonb_agg(jsonb_build_array(f.entity_id, m.clerk_user_id, m.clerk_org_id) order by f.entity_id), '[]'
@@ -826,7 +829,7 @@ end
 $$;
 
 -- {run, kind, present: [id, ...], gone: {id: moment}, sent: [id, ...], refused: [id, ...]}: what became of findings.
--- Who is there after all was none.
+-- Who is there after all was none. -> whether the run is still at work.
 create function clerk_sync.settle_findings(request jsonb)
 returns jsonb
 language plpgsql
@@ -837,6 +840,9 @@ declare
     run constant bigint := (clerk_sync.running(request)).run_id;
     target constant text := clerk_sync.kind_of(request);
 begin
+    if run is null then
+        return 'false';
+    end if;
     delete from clerk_sync.reconcile_findings as f
     where f.run_id = run and f.kind = target and f.difference = 'extra'
     and f.entity_id in (select jsonb_array_elements_text(request -> 'present'));

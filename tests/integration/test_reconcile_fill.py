@@ -10,7 +10,7 @@ import pytest
 
 from clerk_supabase.batch import as_json, element_of
 from clerk_supabase.changes import Changes, Delete, Delivery, changes_of_object
-from clerk_supabase.errors import ChangeRefused
+from clerk_supabase.errors import ChangeRefused, RunTakenOver
 from clerk_supabase.repairs import DirectRepairs, Repair
 from clerk_supabase.runs import Runs
 from clerk_supabase.store import Store
@@ -22,6 +22,15 @@ from tests.polling import eventually
 CREATED_AT = 1_700_000_000_000
 READ_AT = CREATED_AT + 60_000
 RUN = 7
+
+
+def begin(admin: Connection) -> None:
+    """Has a run at work, which the pages are of."""
+    admin.execute(
+        "insert into clerk_sync.reconcile_runs (run_id, mode, is_dry_run, versions_only, as_of) "
+        "overriding system value values (%s, 'full', false, false, 1)",
+        [RUN],
+    )
 
 
 def user(number: int, **fields: Any) -> bytes:
@@ -62,6 +71,8 @@ def test_what_is_filled_is_what_repairs_would_have_made(databases: Databases) ->
     for database in (filled, repaired):
         store = Store(Url(database.worker_url))
         if database is filled:
+            with database.connect() as admin:
+                begin(admin)
             assert Runs(store).fill(RUN, page(*PAGE)) == set()
         else:
             repairs = [Repair(RUN, "user", json.loads(body)["id"], READ_AT, body) for body in PAGE]
@@ -78,6 +89,7 @@ def test_whoever_is_known_is_named_and_left_alone(store: Store, admin: Connectio
     webhook(store, user(1, first_name="Newer"), READ_AT + 1)
     store.apply([(Changes(Delete("user", "user_2", READ_AT)), None)])
     before = tables(admin)
+    begin(admin)
     known = Runs(store).fill(RUN, page(user(1, first_name="Older"), user(2)))
     assert {("user", "user_1"), ("user", "user_2")} <= known
     assert tables(admin)["users"] == before["users"]
@@ -85,11 +97,19 @@ def test_whoever_is_known_is_named_and_left_alone(store: Store, admin: Connectio
 
 def test_a_row_that_the_app_made_is_filled(store: Store, admin: Connection) -> None:
     admin.execute("insert into public.users (clerk_id) values ('user_1')")
+    begin(admin)
     assert Runs(store).fill(RUN, page(user(1, first_name="Ada"))) == set()
     assert rows(admin, "select first_name from public.users_public") == [("Ada",)]
 
 
+def test_nothing_is_filled_once_the_run_is_over(store: Store, admin: Connection) -> None:
+    with pytest.raises(RunTakenOver):
+        Runs(store).fill(RUN, page(user(1)))
+    assert value(admin, "select count(*) from clerk_sync.entities") == 0
+
+
 def test_a_page_that_postgres_refuses_leaves_nothing_behind(store: Store, admin: Connection) -> None:
+    begin(admin)
     with pytest.raises(ChangeRefused):
         Runs(store).fill(RUN, page(user(1), user(2, public_metadata={"a": "\x00"})))
     assert value(admin, "select count(*) from clerk_sync.entities") == 0
@@ -118,6 +138,7 @@ def test_a_webhook_that_arrives_at_the_same_moment_is_waited_for_and_wins(
 ) -> None:
     known: list[set[tuple[str, str]]] = []
     twin = store.twin()
+    begin(admin)
     with database.connect() as onlooker, admin.transaction():
         # A webhook of the same user, between its first write and its commit.
         batch = as_json([element_of(changes(user(2, first_name="Newer"), READ_AT + 1).main)])

@@ -33,7 +33,12 @@ _STATE: Final = "\nunion all\n".join(
 # Everything but what must differ: the outcome of a delivery and our own clock tell how it went, not how it ended.
 _ROWS: Final = "\nunion all\n".join(
     [
-        "select 'entities', kind || ' ' || id, entities::text from clerk_sync.entities where id = any(%(ids)s)",
+        """
+        select
+            'entities', kind || ' ' || id,
+            (version, deleted_at, delete_recorded_at is not null, purged_at is not null)::text
+        from clerk_sync.entities where id = any(%(ids)s)
+        """,
         "select 'users_public', clerk_id, users_public::text from public.users_public where clerk_id = any(%(ids)s)",
         """
         select 'deliveries', svix_id, (event_type, entity_id, occurred_at, received_at)::text

@@ -231,9 +231,7 @@ class Runs:
         See the function `compare` in sql/migrations; `page`: elements as JSON. Raises ChangeRefused for content that
         Postgres does not take.
         """
-        answer = self.store.call("compare", request, page)
-        if answer is None:
-            raise RunTakenOver
+        answer = _unless_over(self.store.call("compare", request, page))
         return [tuple(each) for each in answer["differences"]], answer["extra"]
 
     def fill(self, run_id: int, page: Sequence[str]) -> set[tuple[str, str]]:
@@ -241,7 +239,8 @@ class Runs:
 
         Raises ChangeRefused.
         """
-        return {(kind, object_id) for kind, object_id in self.store.call("fill", {"run": run_id}, page)}
+        answer = _unless_over(self.store.call("fill", {"run": run_id}, page))
+        return {(kind, object_id) for kind, object_id in answer}
 
     def finish_window(self, run_id: int, lease: str, number: int, tally: Tally) -> None:
         """Every page of the window is compared, and its repairs are sent."""
@@ -249,14 +248,14 @@ class Runs:
 
     def find_unseen(self, run_id: int, kind: ReadKind) -> int:
         """Writes down the rows that were not listed; returns how many objects were."""
-        return int(self.store.call("find_unseen", {"run": run_id, "kind": kind})["seen"])
+        return int(_unless_over(self.store.call("find_unseen", {"run": run_id, "kind": kind}))["seen"])
 
     def candidates(
         self, run_id: int, kind: ReadKind, after: str, limit: int
     ) -> Sequence[tuple[str, str | None, str | None]]:
         """Rows that Clerk may have deleted: id and, of memberships, those of the user and the organization."""
         asked = {"run": run_id, "kind": kind, "after": after, "limit": limit}
-        return [tuple(each) for each in self.store.call("delete_candidates", asked)]
+        return [tuple(each) for each in _unless_over(self.store.call("delete_candidates", asked))]
 
     def settle(
         self,
@@ -270,7 +269,7 @@ class Runs:
     ) -> None:
         """What became of findings: Clerk has them, Clerk had not at that moment, their deletes were sent, refused."""
         asked = {"run": run_id, "kind": kind, "present": present, "gone": gone or {}, "sent": sent, "refused": refused}
-        self.store.call("settle_findings", asked)
+        _own(self.store.call("settle_findings", asked))
 
     def end(
         self,
@@ -298,14 +297,19 @@ class Runs:
                 "is_silent": is_silent,
             },
         )
-        if row is None:
-            raise RunTakenOver
-        return _summary(row)
+        return _summary(_unless_over(row))
 
     def known_as(self, object_id: str) -> tuple[str | None, Mapping[str, bool]]:
         """The instance that is mirrored, if any, and as which kinds this id is known, and whether deleted."""
         answer = self.store.call("known_as", {"id": object_id})
         return answer["instance_id"], answer["kinds"]
+
+
+def _unless_over(answer: Any) -> Any:
+    """The answer of a function that says nothing of a run that is over, or somebody else's by now."""
+    if answer is None:
+        raise RunTakenOver
+    return answer
 
 
 def _own(is_ours: object) -> None:
