@@ -203,7 +203,7 @@ def test_who_writes_a_table_cannot_forge_the_cause(operation: str, table: str, s
     forget(admin)
     key, insert = AUDITED[table]
     names = {"table": sql.Identifier("public", table), "key": sql.Identifier(key)}
-    statements: dict[str, sql.Composable] = {
+    statements: dict[str, sql.SQL | sql.Composed] = {
         "insert": sql.SQL(insert),
         # Also what is set while the statement runs is not believed.
         "update": sql.SQL(

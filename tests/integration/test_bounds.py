@@ -66,6 +66,7 @@ OPTIONAL: Final = {"since", "until", "observed_at", "newest_change", "newest_del
     "count_rows.before",
 }
 NO_NUMBER: Final = ["NaN", "Infinity", "-Infinity", "1", "", -1, 0.5, 1e300, 2**63, True, [], {}]
+NO_TALLIES: Final[list[Any]] = [None, 5, [], *({"user": each} for each in ("x", "NaN", -1, 0.5, 1e300, None))]
 NOT_AT_MOST_AN_HOUR: Final = [0, 3601, 1_000_000_000]
 
 
@@ -163,12 +164,18 @@ def test_what_a_finished_run_found_stays_as_it_is(function: str, worker: Connect
         *(("find_unseen", "kind", each) for each in (None, "", "clerk", 5)),
         *(("settle_findings", "kind", each) for each in (None, "", "clerk", 5)),
         *(("delete_candidates", "kind", each) for each in (None, "", "clerk", 5)),
-        *(("compare", "tally", each) for each in (None, 5, [], {"listed": "x"}, {"listed": "NaN"}, {"listed": 1e300})),
-        *(("finish_window", "tally", each) for each in (None, 5, [], {"listed": "x"}, {"listed": -1})),
-        *(("plan_run", "expected", each) for each in (None, 5, [], {"user": "x"}, {"user": 1e300})),
-        *(("plan_run", "windows", [WINDOW | each]) for each in ({"number": "NaN"}, {"number": -1}, {"number": None})),
-        *(("plan_run", "windows", [WINDOW | each]) for each in ({"kind": "clerk"}, {"kind": None}, {"start": "NaN"})),
-        *(("plan_run", "windows", [WINDOW | each]) for each in ({"end": 1e300}, {"start": -1})),
+        *(("compare", "tally", each) for each in NO_TALLIES),
+        *(("finish_window", "tally", each) for each in NO_TALLIES),
+        *(("plan_run", "expected", each) for each in NO_TALLIES),
+        *(
+            ("plan_run", "windows", [dict(WINDOW, **each)])
+            for each in ({"number": "NaN"}, {"number": -1}, {"number": None})
+        ),
+        *(
+            ("plan_run", "windows", [dict(WINDOW, **each)])
+            for each in ({"kind": "clerk"}, {"kind": None}, {"start": "NaN"})
+        ),
+        *(("plan_run", "windows", [dict(WINDOW, **each)]) for each in ({"end": 1e300}, {"start": -1})),
         *(("settle_findings", "gone", {"user_1": each}) for each in ("NaN", -1, 1e300, None)),
     ],
 )

@@ -23,11 +23,10 @@ ADA: dict[Kind, str] = {
     "organization": "org_ada",
     "membership": "orgmem_ada",
     "invitation": "orginv_ada",
-} | {
     "domain": "orgdmn_ada",
     "private_metadata": "user_ada",
 }
-FILLED = ("user", "organization", "private_metadata")
+FILLED: tuple[Kind, ...] = ("user", "organization", "private_metadata")
 
 
 @pytest.fixture
@@ -82,7 +81,7 @@ def test_every_kind_is_tried_below(admin: Connection) -> None:
 
 @pytest.mark.parametrize("kind", ADA)
 def test_apply_writes_the_row_of_the_id_and_leaves_the_row_that_the_content_names(
-    kind: str, worker: Connection, admin: Connection, content: dict[str, dict[str, Any]]
+    kind: Kind, worker: Connection, admin: Connection, content: dict[str, dict[str, Any]]
 ) -> None:
     before = row(admin, kind, ADA[kind])
     for _ in range(2):
@@ -93,7 +92,7 @@ def test_apply_writes_the_row_of_the_id_and_leaves_the_row_that_the_content_name
 
 @pytest.mark.parametrize("kind", FILLED)
 def test_fill_writes_the_row_of_the_id_and_leaves_the_row_that_the_content_names(
-    kind: str, worker: Connection, admin: Connection, content: dict[str, dict[str, Any]]
+    kind: Kind, worker: Connection, admin: Connection, content: dict[str, dict[str, Any]]
 ) -> None:
     before = row(admin, kind, ADA[kind])
     run = begin(worker)
@@ -105,7 +104,7 @@ def test_fill_writes_the_row_of_the_id_and_leaves_the_row_that_the_content_names
 
 @pytest.mark.parametrize("kind", ADA)
 def test_compare_looks_at_the_row_of_the_id(
-    kind: str, worker: Connection, admin: Connection, content: dict[str, dict[str, Any]]
+    kind: Kind, worker: Connection, admin: Connection, content: dict[str, dict[str, Any]]
 ) -> None:
     admin.execute("insert into clerk_sync.entities (kind, id, version) values (%s, 'fresh', row(1, 1, 1))", [kind])
     run = begin(worker)

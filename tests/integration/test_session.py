@@ -332,9 +332,10 @@ def test_a_deleted_user_is_never_brought_back(
 def test_a_banned_or_deprovisioned_user_is_not_let_in(
     flag: str, known: bool, app: App, store: Store, admin: Connection
 ) -> None:
+    fields: dict[str, Any] = {flag: True}
     if known:
-        store.apply(alone(upsert("user_ada", **{flag: True})))
-    app.signs_up(**{flag: True})
+        store.apply(alone(upsert("user_ada", **fields)))
+    app.signs_up(**fields)
     assert app.post().status == 403
     assert rows(admin, "select banned or deprovisioned from public.users") == [(True,)]
     app.clerk.faults.add(answering(500), times=99)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from typing import Any
 
 from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase.settings import Keep
@@ -49,7 +50,9 @@ class Housekeeping:
     def _tell_not_followed(self, not_followed: Mapping[str, Mapping[str, object]]) -> None:
         """Log the parameters of the stack that ask for less than the owner of the database allows."""
         count("RetentionNotFollowed")
-        told = {name: f"{each['asked']} asked for, {each['allowed']} allowed" for name, each in not_followed.items()}
+        told: dict[str, Any] = {
+            name: f"{each['asked']} asked for, {each['allowed']} allowed" for name, each in not_followed.items()
+        }
         logger.warning("the database keeps more than the stack asks for", todo="clerk-supabase retention", **told)
 
     def _tell(self, kind: str, outcome: str, constraint: str | None, rows: int) -> None:
