@@ -72,7 +72,8 @@ select
     kind,
     to_timestamp((version).source_updated_at / 1000.0),
     to_timestamp((version).observed_at / 1000.0),
-    to_timestamp(deleted_at / 1000.0)
+    to_timestamp(deleted_at / 1000.0),
+    delete_recorded_at
 from clerk_sync.entities
 where id = %(id)s
 order by kind
@@ -87,6 +88,8 @@ class Entity:
     updated_at: datetime
     observed_at: datetime
     deleted_at: datetime | None
+    delete_recorded_at: datetime | None
+    """By the clock of the database. The hold-back counts from then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +140,5 @@ def _describe(entity: Entity) -> Iterator[str]:
     else:
         yield f"version {entity.updated_at:%Y-%m-%d %H:%M:%S.%f}"
     yield "exists" if entity.deleted_at is None else f"deleted {entity.deleted_at:%Y-%m-%d %H:%M:%S}"
+    if entity.delete_recorded_at is not None:
+        yield f"which was recorded here {entity.delete_recorded_at:%Y-%m-%d %H:%M:%S}"

@@ -210,7 +210,11 @@ end
 $$;
 
 select tap.is(
-    (select count(*)::text from tap.statements_without_where where of_schema = 'tap'::regnamespace), '3',
+    (
+        select count(*)::text from tap.statements_without_where as s
+        where s.of_schema = 'tap'::regnamespace
+    ),
+    '3',
     'a delete or an update without a condition is found'
 );
 select tap.none(

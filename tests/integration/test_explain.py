@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,13 @@ def test_the_timeline_is_one_line_a_moment(store: Store, database: Database, roo
     assert first.startswith(f"user {ADA}: version ")
     assert len(moments) == 2
     assert "user.created: created  msg_user.created" in moments[1]
+
+
+def test_of_who_is_deleted_it_says_when_that_was_recorded_here(store: Store, database: Database, root: Path) -> None:
+    apply(store, root, "user.deleted")
+    printed = io.StringIO()
+    show(database.url, ADA, Console(file=printed, width=40))
+    assert f"which was recorded here {datetime.now(UTC):%Y-%m-%d}" in printed.getvalue()
 
 
 def test_the_timeline_tells_what_was_parked_replayed_and_discarded(
