@@ -753,8 +753,8 @@ begin
 end
 $$;
 
--- {run, kind} -> {seen, extra}, or null when the run is over: how many ids of a list came in, and rows whose id did not,
--- which it writes down. Of users those whose row does not say when they were created, and who were found nowhere.
+-- {run, kind} -> {seen, extra}, or null when the run is over: how many ids of a list came in, and rows whose id did
+-- not, which it writes down. Of users those whose row does not say when they were created, and who were found nowhere.
 create function clerk_sync.find_unseen(request jsonb)
 returns jsonb
 language plpgsql
