@@ -7,8 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
+from clerk_supabase.connection_failures import failure
+from clerk_supabase.connection_string import parse
 from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.options import DATABASE_URL
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -23,27 +27,26 @@ class DatabaseFailed(Failure):
 def open_database(url: str) -> Iterator[Connection]:
     """A connection on which every statement is a transaction of its own, also through a pooler.
 
-    Raises DatabaseFailed, for a statement inside the block too.
+    Raises SetUpWrong for the URL, and DatabaseFailed, for a statement inside the block too.
     """
     try:
-        with _connect(url) as connection:
+        with connect(url, autocommit=True, prepare_threshold=None) as connection:
             yield connection
     except psycopg.Error as error:
         raise DatabaseFailed(_what_to_do(error)) from error
 
 
-def _connect(url: str) -> Connection:
+def connect(url: str, *, seconds: int = _CONNECT_SECONDS, **options: Any) -> Connection:
+    """A connection with options of psycopg's. Raises DatabaseFailed and SetUpWrong, which quote nothing of the URL."""
+    keywords = {"connect_timeout": str(seconds), "application_name": "clerk-supabase"} | parse(
+        url, DATABASE_URL
+    ).keywords()
     try:
-        return psycopg.connect(
-            url,
-            autocommit=True,
-            prepare_threshold=None,
-            connect_timeout=_CONNECT_SECONDS,
-            application_name="clerk-supabase",
-        )
-    except psycopg.ProgrammingError:
-        # Its message repeats the string, and with it the password.
-        raise DatabaseFailed("--database-url is no connection string: postgresql://user:password@host/name") from None
+        return psycopg.connect(make_conninfo("", **keywords), **options)
+    except psycopg.Error as error:
+        reason = failure(str(error))
+    # Out here the error has no context: libpq's own words quote the connection string.
+    raise DatabaseFailed(f"the database cannot be reached: {reason}")
 
 
 def _what_to_do(error: psycopg.Error) -> str:

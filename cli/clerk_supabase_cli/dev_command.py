@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
 
 import click
-from psycopg.conninfo import conninfo_to_dict
 
+from clerk_supabase.connection_string import parse, with_parameter
 from clerk_supabase.errors import Retryable
 from clerk_supabase.store import Store
 from clerk_supabase_cli.database import open_database
@@ -22,6 +21,7 @@ from clerk_supabase_cli.dev_stream import Stream
 from clerk_supabase_cli.event_command import LOCAL_SECRET
 from clerk_supabase_cli.migrations import read_migrations
 from clerk_supabase_cli.ministack import REGION
+from clerk_supabase_cli.options import DATABASE_URL, checked_database_url
 from clerk_supabase_cli.printing import say
 from clerk_supabase_cli.processes import LocalStackError, last_lines
 from clerk_supabase_cli.project import find_root
@@ -48,6 +48,7 @@ def _port(option: str, default: int, what: str) -> Callable[[Command], Command]:
 @_port("--frontend-port", 4568, "the stand-in for Clerk's Frontend API, which issues session tokens")
 @click.option(
     "--database-url",
+    callback=checked_database_url,
     help="Sync into this database, with the migrations applied, rather than into a new one of this machine.",
 )
 @click.option(
@@ -129,8 +130,9 @@ def _described(stack: LocalStack, database_url: str) -> RunningStack:
 
 
 def _introduce(stack: LocalStack, running: RunningStack, *, is_embedded: bool) -> None:
-    # The password of somebody's database is not for a screen.
-    database = running.database_url if is_embedded else _without_password(running.database_url)
+    # Nothing of the connection string of somebody's database is for a screen.
+    database = running.database_url if is_embedded else "the one that --database-url names"
+    database_variable = f"DATABASE_URL='{running.database_url}' " if is_embedded else ""
     issuer = stack.frontend.issuer
     say(
         f"""
@@ -147,7 +149,7 @@ An event:        clerk-supabase event user.created --send
 Clerk's events:  clerk webhooks listen --forward-to {running.webhook_url}
 For the other commands, in another terminal:
 
-export DATABASE_URL='{database}' CLERK_SUPABASE_STACK={stack.name}
+export {database_variable}CLERK_SUPABASE_STACK={stack.name}
 export AWS_ENDPOINT_URL={running.aws_endpoint_url} AWS_REGION={REGION} AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
 export CLERK_API_URL={running.clerk_api_url} CLERK_SECRET_KEY={running.clerk_secret_key}"""
     )
@@ -188,6 +190,8 @@ def _checked(url: str, root: Path) -> str:
 class _Fixed:
     """A connection string that never changes."""
 
+    source = DATABASE_URL
+
     def __init__(self, url: str) -> None:
         self._url = url
 
@@ -200,16 +204,8 @@ class _Fixed:
 
 def _with_certificate(url: str, root: Path) -> str:
     """The URL with the CA of layers/shared/ca, unless it says itself how to check the server."""
-    given = conninfo_to_dict(url)
+    given = parse(url, DATABASE_URL).parameters
     authorities = [file for file in (root / "layers" / "shared" / "ca").glob("*") if not file.name.startswith(".")]
     if len(authorities) != 1 or "sslrootcert" in given or "sslmode" in given:
         return url
-    separator = "&" if urlsplit(url).query else "?"
-    return f"{url}{separator}{urlencode({'sslrootcert': authorities[0]}, quote_via=quote)}"
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":...@")).geturl()
+    return with_parameter(url, "sslrootcert", str(authorities[0]))

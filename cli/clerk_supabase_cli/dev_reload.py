@@ -16,6 +16,7 @@ import psycopg
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.text import Text
 
+from clerk_supabase_cli.database import DatabaseFailed
 from clerk_supabase_cli.migrations import MigrationFailed, migrate
 from clerk_supabase_cli.printing import printable
 from clerk_supabase_cli.stack import LocalStack
@@ -169,7 +170,7 @@ class Reloader:
             return
         try:
             applied = list(migrate(self._database_url, self._root))
-        except (MigrationFailed, psycopg.Error, OSError) as error:
+        except (MigrationFailed, DatabaseFailed, psycopg.Error, OSError) as error:
             self._say(f"{error}; here, ending dev and starting it again makes a new database", "red")
             return
         self._say(f"applied {', '.join(applied)}" if applied else f"{names}: nothing to apply", "cyan")

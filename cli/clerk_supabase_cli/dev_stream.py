@@ -14,6 +14,7 @@ import psycopg
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.text import Text
 
+from clerk_supabase_cli.database import DatabaseFailed, connect
 from clerk_supabase_cli.printing import how_long, printable
 from clerk_supabase_cli.stack import LocalStack
 from clerk_supabase_cli.terminal import Terminal
@@ -101,9 +102,9 @@ class Stream:
         if not ids:
             return {}
         try:
-            with psycopg.connect(self._database_url, connect_timeout=2) as database:
+            with connect(self._database_url, seconds=2) as database:
                 rows = database.execute(_WHAT_CHANGED, [ids]).fetchall()
-        except psycopg.Error as error:
+        except (DatabaseFailed, psycopg.Error) as error:
             self._say_once(" ".join(str(error).split()))
             return {}
         self._why_no_details = ""

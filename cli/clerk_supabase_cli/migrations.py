@@ -10,6 +10,7 @@ from typing import Final
 
 import psycopg
 
+from clerk_supabase_cli.database import connect
 from clerk_supabase_cli.failure import Failure
 
 # Any number will do, as long as every version of this command takes the same.
@@ -39,8 +40,11 @@ def read_migrations(root: Path) -> list[Migration]:
 
 
 def prepare_plain_postgres(url: str, root: Path) -> None:
-    """Brings what Supabase has and a plain Postgres lacks: the API's roles and auth.jwt(). Harmless to repeat."""
-    with psycopg.connect(url) as connection:
+    """Brings what Supabase has and a plain Postgres lacks: the API's roles and auth.jwt(). Harmless to repeat.
+
+    Raises DatabaseFailed.
+    """
+    with connect(url) as connection:
         connection.execute((root / "sql" / "plain_postgres.sql").read_bytes())
 
 
@@ -48,9 +52,9 @@ def migrate(url: str, root: Path) -> Iterator[str]:
     """Applies what is missing, each file in a transaction of its own; yields the name of each one it applied.
 
     Several at once are safe: they wait for each other. Raises MigrationFailed when a file fails, or when one that was
-    applied has changed since; nothing after it is applied then.
+    applied has changed since; nothing after it is applied then. Raises DatabaseFailed when nobody is let in.
     """
-    with psycopg.connect(url, autocommit=True) as connection:
+    with connect(url, autocommit=True) as connection:
         for migration in read_migrations(root):
             if _apply(connection, migration):
                 yield migration.name

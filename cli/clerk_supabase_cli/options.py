@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from clerk_supabase.clerk_http import BASE_URL
+from clerk_supabase.connection_string import parse
 from clerk_supabase_cli.queues import OUTPUTS, Queues
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -19,9 +20,22 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w":
 # Letters and digits in what Clerk makes itself; https://clerk.com/docs/reference/backend-api
 _CLERK_ID: Final = re.compile(r"(user|org)_[A-Za-z0-9_-]{1,250}")
 
+DATABASE_URL: Final = "--database-url or DATABASE_URL"
+"""Where commands take the owner's connection string from."""
 _DATABASE_HELP: Final = "postgresql:// of the owner; a direct or session connection.  [env: DATABASE_URL]"
 
-database_url_option = click.option("--database-url", envvar="DATABASE_URL", required=True, help=_DATABASE_HELP)
+
+def checked_database_url(context: click.Context, parameter: click.Parameter, url: str | None) -> str | None:  # noqa: ARG001 - click hands them over
+    """Refuses a broken connection string before anything else is done. Raises SetUpWrong."""
+    if url is not None and not context.resilient_parsing:
+        parse(url, DATABASE_URL)
+    return url
+
+
+database_url_option = click.option(
+    "--database-url", envvar="DATABASE_URL", required=True, help=_DATABASE_HELP, callback=checked_database_url
+)
+# Commands that look at more than the database say what is wrong with its URL among the rest.
 optional_database_url_option = click.option("--database-url", envvar="DATABASE_URL", help=_DATABASE_HELP)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")

@@ -14,10 +14,9 @@ from typing import Final
 
 import click
 from click.core import ParameterSource
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from clerk_supabase.clerk_http import ClerkHttp
+from clerk_supabase.connection_string import parse, with_parameter
 from clerk_supabase.queue import Queue
 from clerk_supabase.reconcile import Reconcile, Report, Request
 from clerk_supabase.reconcile_pages import ReconcileSettings
@@ -27,6 +26,7 @@ from clerk_supabase.store import Store
 from clerk_supabase.telemetry import logger
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.options import (
+    DATABASE_URL,
     ClerkId,
     clerk_api_url_option,
     database_url_option,
@@ -130,7 +130,7 @@ def reconcile_commands(  # noqa: PLR0917 - click passes them by name
 @database_url_option
 def runs_command(limit: int, database_url: str, as_json: bool) -> None:
     """List what was compared, newest first."""
-    with _runs(database_url) as runs:
+    with _runs(_DatabaseUrl(database_url)) as runs:
         found = runs.list(limit)
     if as_json:
         print_json({"runs": found})
@@ -148,7 +148,7 @@ def runs_command(limit: int, database_url: str, as_json: bool) -> None:
 @database_url_option
 def show_command(run_id: int, difference: str | None, limit: int | None, database_url: str, as_json: bool) -> None:
     """Show one comparison: how it went, and every object that differed, with the likely cause."""
-    with _runs(database_url) as runs:
+    with _runs(_DatabaseUrl(database_url)) as runs:
         details = _details(runs, run_id)
     found = [each for each in details.findings if difference in (None, each.difference)]
     if as_json:
@@ -177,13 +177,13 @@ def reset_command(*, instance: bool, yes: bool, as_json: bool, database_url: str
     with _runs(database_url) as runs:
         found = runs.reset(instance=instance, dry_run=True)
         if not yes:
-            click.echo(_reset_said(found, "would be"), err=True)
+            say(_reset_said(found, "would be"), err=True)
             click.confirm("Reset the runs?", abort=True, err=True)
         found = runs.reset(instance=instance, dry_run=False)
     if as_json:
         print_json({"running": found.running, "trusted": found.trusted, "instance_id": found.instance_id})
     else:
-        click.echo(_reset_said(found, "is"))
+        say(_reset_said(found, "is"))
 
 
 @click.command("resync")
@@ -226,7 +226,7 @@ def undo_command(run_id: int, database_url: str, as_json: bool) -> None:
 
     What is gone in Clerk is found again by the next comparison; so let none run until Clerk has it again.
     """
-    with _runs(database_url) as runs:
+    with _runs(_DatabaseUrl(database_url)) as runs:
         _details(runs, run_id)
         restored = runs.undo(run_id)
     if as_json:
@@ -241,17 +241,14 @@ def undo_command(run_id: int, database_url: str, as_json: bool) -> None:
 
 
 class _DatabaseUrl:
-    """The owner's connection string, as libpq takes it: TLS if the server has it, unless the string says more."""
+    """The owner's connection string: TLS if the server has it, unless the string says more."""
+
+    source = DATABASE_URL
 
     def __init__(self, url: str) -> None:
-        try:
-            given = conninfo_to_dict(url)
-        except ProgrammingError:
-            # Its message repeats the string, and with it the password.
-            raise click.UsageError(
-                "--database-url is no connection string: postgresql://user:password@host/name"
-            ) from None
-        self._value = make_conninfo("", **{"sslmode": "prefer"} | given)
+        """Raises SetUpWrong."""
+        says_how = "sslmode" in parse(url, self.source).parameters
+        self._value = url if says_how else with_parameter(url, "sslmode", "prefer")
 
     def value(self) -> str:
         return self._value
@@ -285,8 +282,8 @@ class _Tools:
 
 
 @contextmanager
-def _runs(database_url: str) -> Iterator[Runs]:
-    with closing(Store(_DatabaseUrl(database_url))) as store:
+def _runs(database: _DatabaseUrl) -> Iterator[Runs]:
+    with closing(Store(database)) as store:
         yield Runs(store)
 
 
@@ -299,6 +296,7 @@ def _reconcile(
     *,
     keep_private_metadata: bool,
 ) -> Iterator[_Tools]:
+    database = _DatabaseUrl(database_url)
     try:
         http = ClerkHttp(_SecretKey(), clerk_api_url)
     except ValueError as error:
@@ -311,7 +309,7 @@ def _reconcile(
         else DirectRepairs(keep_private_metadata=keep_private_metadata)
     )
     settings = ReconcileSettings(keep_private_metadata=keep_private_metadata)
-    with closing(http), _runs(database_url) as runs, _log_on_stderr():
+    with closing(http), _runs(database) as runs, _log_on_stderr():
         yield _Tools(Reconcile(http, runs, repairs, settings), runs)
 
 

@@ -8,7 +8,7 @@ import click
 
 from clerk_supabase_cli.database import open_database
 from clerk_supabase_cli.options import database_url_option, json_option
-from clerk_supabase_cli.printing import print_json
+from clerk_supabase_cli.printing import print_json, say
 from clerk_supabase_cli.retention import PARAMETERS, allow, allowed
 
 _DAYS: Final = click.IntRange(0, 36_500)
@@ -55,4 +55,4 @@ def retention_command(
         print_json(values)
         return
     for name, value in values.items():
-        click.echo(f"{name.replace('_', '-'):<16} {value!s:>6}   {PARAMETERS.get(name, '')}".rstrip())
+        say(f"{name.replace('_', '-'):<16} {value!s:>6}   {PARAMETERS.get(name, '')}".rstrip())

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from clerk_supabase.errors import SecretUnavailable
+from clerk_supabase.connection_string import parse
+from clerk_supabase.errors import SecretUnavailable, SetUpWrong
 from clerk_supabase.signature import Verifier
 
 _API_KEYS: Final = ("sk_", "pk_")
+_OWNER: Final = "postgres"
 
 
 def webhook_secret_problem(value: str) -> str:
@@ -24,3 +26,24 @@ def webhook_secret_problem(value: str) -> str:
         except SecretUnavailable:
             return f"is not whsec_ and base64{which}: was it copied whole?"
     return ""
+
+
+def connection_string_problem(value: str, source: str) -> str:
+    """Why a function could not use the connection string, as a sentence; empty for nothing.
+
+    *source*: the variable it was read from.
+    """
+    try:
+        given = parse(value, source)
+    except SetUpWrong as error:
+        return str(error)
+    return f"the connection string in {source} names no password" if given.password is None else ""
+
+
+def role_warning(value: str, role: str) -> str:
+    """Says when a connection string that can be parsed is of another role; empty for the right one."""
+    given = parse(value, "").role
+    if given == role:
+        return ""
+    whose = "the owner of the database" if given == _OWNER else "another role"
+    return f"warning: it logs in as {whose}, not as {role}, which may do only what the function needs"

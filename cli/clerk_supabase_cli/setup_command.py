@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import click
@@ -16,8 +16,9 @@ from clerk_supabase.settings import SettingsError
 from clerk_supabase_cli.options import json_option
 from clerk_supabase_cli.printing import print_json, printable, say
 from clerk_supabase_cli.queues import client
-from clerk_supabase_cli.secret_formats import webhook_secret_problem
+from clerk_supabase_cli.secret_formats import connection_string_problem, role_warning, webhook_secret_problem
 from clerk_supabase_cli.setup_checks import FAILED, Check, Instance, checks, config_toml
+from clerk_supabase_cli.stack import SESSION_ROLE, WORKER_ROLE
 from clerk_supabase_cli.stack_secrets import secrets_of_stack
 from clerk_supabase_cli.token_argument import token_of
 
@@ -41,12 +42,22 @@ class Kept:
     variable: str
     prefixes: tuple[str, ...]
     what: str
+    role: str = ""
+    """Of a connection string: who should log in."""
 
     def problem_with(self, value: str) -> str:
-        """What is wrong with a value, as the rest of a sentence that begins with its name; empty for nothing."""
+        """What is wrong with a value, as a sentence that names its variable; empty for nothing."""
+        if self.role:
+            return connection_string_problem(value, self.variable)
         if self.name == "webhook":
-            return webhook_secret_problem(value)
-        return "" if value.startswith(self.prefixes) else f"does not begin with {self.prefixes[0]}"
+            problem = webhook_secret_problem(value)
+        else:
+            problem = "" if value.startswith(self.prefixes) else f"does not begin with {self.prefixes[0]}"
+        return f"{self.variable} {problem}" if problem else ""
+
+    def warning_about(self, value: str) -> str:
+        """What somebody should look at in a value without a problem; empty for nothing."""
+        return role_warning(value, self.role) if self.role and value else ""
 
 
 SECRETS: Final = (
@@ -63,14 +74,16 @@ SECRETS: Final = (
         "database",
         "SYNC_DATABASE_URL",
         ("postgresql://", "postgres://"),
-        "connection string of clerk_sync_worker",
+        f"connection string of {WORKER_ROLE}",
+        WORKER_ROLE,
     ),
     Kept(
         "SessionDatabaseSecretArn",
         "session-database",
         "SESSION_DATABASE_URL",
         ("postgresql://", "postgres://"),
-        "connection string of clerk_sync_session",
+        f"connection string of {SESSION_ROLE}",
+        SESSION_ROLE,
     ),
 )
 
@@ -154,10 +167,11 @@ def _store(prefix: str) -> Iterator[Stored]:
         value = _value_of(kept)
         problem = kept.problem_with(value) if value else ""
         if problem:
-            yield Stored(kept.parameter, name, FAILED, reason=f"{kept.variable} {problem}")
+            yield Stored(kept.parameter, name, FAILED, reason=problem)
             continue
         try:
-            yield _filled(store, kept, name, value) if deployed else _stored(store, kept, name, value)
+            done = _filled(store, kept, name, value) if deployed else _stored(store, kept, name, value)
+            yield replace(done, reason=done.reason or kept.warning_about(value))
         except (BotoCoreError, ClientError) as error:
             yield Stored(kept.parameter, name, FAILED, reason=f"AWS refused: {_code(error)}")
 

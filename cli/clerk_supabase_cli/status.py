@@ -10,6 +10,7 @@ from typing import Final, LiteralString
 from rich.table import Table
 from rich.text import Text
 
+from clerk_supabase.errors import SetUpWrong
 from clerk_supabase_cli.database import Connection, DatabaseFailed, open_database
 from clerk_supabase_cli.options import HOW_TO_NAME_QUEUES
 from clerk_supabase_cli.parked import EVENTS, STATES, State
@@ -141,7 +142,7 @@ def look(database_url: str | None, queues: Callable[[], Queues | None]) -> Statu
     if database_url:
         try:
             database = read_database(database_url)
-        except DatabaseFailed as error:
+        except (DatabaseFailed, SetUpWrong) as error:
             failed["database"] = str(error)
     else:
         not_looked_at["database"] = "name it by --database-url or DATABASE_URL"
@@ -157,7 +158,7 @@ def look(database_url: str | None, queues: Callable[[], Queues | None]) -> Statu
 
 
 def read_database(url: str) -> Database:
-    """What the tables say now. Raises DatabaseFailed."""
+    """What the tables say now. Raises DatabaseFailed and SetUpWrong."""
     with open_database(url) as connection:
         states = connection.execute(_STATES).fetchall()
         return Database(

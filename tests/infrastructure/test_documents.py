@@ -152,7 +152,7 @@ def test_no_program_is_typed_that_is_not_checked_here() -> None:
 
 @pytest.mark.parametrize("command", parameters(OURS))
 def test_a_command_of_ours_exists_with_these_options(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATABASE_URL", "postgresql://postgres")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://postgres:password@127.0.0.1/postgres")
     monkeypatch.setenv("CLERK_PUBLISHABLE_KEY", "pk_test_Y2xlcmsuZXhhbXBsZS50ZXN0JA")
     found, rest = resolved(command.arguments)
     # A command remembers how it may be asked for help, and that is said above it.

@@ -149,6 +149,7 @@ class Url:
     current: str
     newer: str = ""
     """What a look for a newer value finds."""
+    source: str = "the test's URL"
 
     def value(self) -> str:
         return self.current

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -11,7 +12,7 @@ from typing import LiteralString
 import psycopg
 import pytest
 
-from clerk_supabase.errors import DatabaseNotReady, DatabaseUnavailable, Retryable
+from clerk_supabase.errors import DatabaseNotReady, DatabaseUnavailable, Retryable, SetUpWrong
 from clerk_supabase.secrets import Secret
 from clerk_supabase.store import Store
 from clerk_supabase_cli.processes import free_port
@@ -184,12 +185,43 @@ def test_a_host_that_does_not_exist_is_unavailable() -> None:
 
 @pytest.mark.parametrize(
     "garbage",
-    ["", "   ", "not a url", "https://example.test", '{"password": "s3cret"}', "postgresql://a:s3cret@host:port/db"],
+    [
+        *("", "   ", "not a url", "https://example.test", '{"password": "s3cret"}', "host=h password=s3cret"),
+        *("postgresql://a:s3cret@host:port/db", "postgresql://a:s3cret%Pw@host/db", "postgresql://a:s3@cret@host/db"),
+    ],
 )
-def test_a_secret_that_is_no_connection_string_keeps_the_messages_in_the_queue(garbage: str) -> None:
-    with closing(Store(Url(garbage))) as store, pytest.raises(Retryable) as caught:
+def test_a_broken_connection_string_is_a_wrong_set_up_and_keeps_the_messages_in_the_queue(garbage: str) -> None:
+    with closing(Store(Url(garbage))) as store, pytest.raises(SetUpWrong, match="the test's URL") as caught:
         store.apply(alone(upsert()))
     assert "s3cret" not in str(caught.value)
+
+
+def test_once_the_connection_string_is_corrected_the_same_store_works(database: Database) -> None:
+    with closing(Store(Url("postgresql://a:s3cret%Pw@host/db", newer=database.worker_url))) as store:
+        assert store.apply(alone(upsert())) == ["created"]
+
+
+@pytest.mark.parametrize(
+    ("part", "instead", "said"),
+    [
+        ("password", "a-secret-password", "password authentication failed"),
+        ("user", "a-secret-password", "password authentication failed"),
+        ("database", "a-secret-password", "no such role or database"),
+        ("host", "a-secret-password.invalid", "no address"),
+        ("nothing", "", "names no password"),
+    ],
+)
+def test_what_the_server_says_of_a_login_is_passed_on_in_words_of_our_own(
+    part: str, instead: str, said: str, database: Database
+) -> None:
+    password = "" if part == "nothing" else f":{instead if part == 'password' else database.worker_password}"
+    user, name = instead if part == "user" else WORKER, instead if part == "database" else database.name
+    host = instead if part == "host" else f"127.0.0.1:{database.server.port}"
+    url = f"postgresql://{user}{password}@{host}/{name}?sslmode=disable"
+    with closing(Store(Url(url))) as store, pytest.raises(Retryable, match=said) as caught:
+        store.apply(alone(upsert()))
+    assert "a-secret-password" not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None
 
 
 @pytest.mark.parametrize(

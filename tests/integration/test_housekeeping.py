@@ -244,7 +244,7 @@ def test_two_rounds_at_once_beside_late_events_purge_each_user_once(database: Da
 
 
 def test_a_round_that_fails_is_logged_and_fails_nothing_else(database: Database, log: io.StringIO) -> None:
-    with closing(Store(Url("postgresql://127.0.0.1:1/nowhere"))) as store:
+    with closing(Store(Url("postgresql://nobody@127.0.0.1:1/nowhere"))) as store:
         assert Housekeeping(store, Keep()).run() == 0
     assert "nothing purged or pruned" in log.getvalue()
 

@@ -174,6 +174,12 @@ def test_while_the_database_is_away_all_stays_and_no_attempt_is_burnt(away: Retr
     assert counted("Parked") == 0
 
 
+def test_with_a_broken_connection_string_all_stays_and_no_attempt_is_burnt(made: Made) -> None:
+    with closing(Store(Url("postgresql://clerk_sync_worker:S3cret%Pw@host/postgres"))) as store:
+        assert made(store).process([dead(1), dead(2, attempts=MAX_ATTEMPTS)]) == ["message-1", "message-2"]
+    assert (counted("SetUpWrong"), counted("RetryPostponed"), counted("Parked")) == (1, 0, 0)
+
+
 @pytest.mark.parametrize(
     "statement",
     [
@@ -220,6 +226,7 @@ class OnlyOnce:
 
     url: str
     connections: int = 0
+    source: str = "the test's URL"
 
     def value(self) -> str:
         self.connections += 1

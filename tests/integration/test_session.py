@@ -518,6 +518,15 @@ def test_without_a_database_the_answer_is_try_again_and_clerk_is_not_asked(
         assert app.calls == 0
 
 
+def test_with_a_broken_connection_string_the_answer_is_try_again_and_no_outage_is_counted(
+    frontend: FrontendApi, clerk: ClerkApi
+) -> None:
+    for app in app_of(frontend, clerk, "postgresql://clerk_sync_session:S3cret%Pw@host/postgres"):
+        app.signs_up()
+        assert app.post().status == 503
+    assert (counted("SetUpWrong"), counted("Unavailable")) == (1, 0)
+
+
 def test_a_row_that_the_apps_own_trigger_refuses_is_our_fault_and_not_the_tokens(app: App, admin: Connection) -> None:
     admin.execute("alter table public.users add constraint users_ours check (first_name <> 'Ada')")
     app.signs_up()

@@ -279,6 +279,14 @@ def test_when_the_database_is_away_an_unusable_event_is_parked_all_the_same(
     assert list(overflowed(account)) == ["msg_1"]
 
 
+def test_a_broken_connection_string_is_no_outage_all_messages_come_again_and_none_is_parked(account: Account) -> None:
+    with closing(Store(Url("postgresql://clerk_sync_worker:S3cret%Pw@host/postgres"))) as store:
+        sync = Sync(store, Parking(store, Queue(account.sqs, account.parked_queue_url)))
+        assert must_come_again(sync, [message(body())]) == ["message-1"]
+    assert overflowed(account) == {}
+    assert (counted("SetUpWrong"), counted("Postponed")) == (1, 0)
+
+
 def test_when_the_migrations_are_missing_all_messages_come_again(
     sync: Sync, account: Account, admin: Connection
 ) -> None:

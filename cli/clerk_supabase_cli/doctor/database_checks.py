@@ -9,10 +9,11 @@ from contextlib import closing
 from typing import Final, LiteralString
 
 from clerk_supabase.claims import Claims, session_claims
-from clerk_supabase.errors import ClerkSupabaseError
+from clerk_supabase.connection_string import ConnectionString, parse
+from clerk_supabase.errors import ClerkSupabaseError, SetUpWrong
 from clerk_supabase.store import SESSION_PATIENCE_SECONDS, Store
 from clerk_supabase_cli.database import Connection
-from clerk_supabase_cli.doctor.address import NoConnectionString, address, parts, tls
+from clerk_supabase_cli.doctor.address import address, tls
 from clerk_supabase_cli.doctor.patient import Constant, NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
 from clerk_supabase_cli.migrations import applied, read_migrations
@@ -33,7 +34,7 @@ _ADVICE: Final = (
         "password authentication failed",
         "give the role that password again, as psql's \\password does, or store the new",
     ),
-    ("Tenant or user not found", "the pooler wants the user <role>.<project>"),
+    ("the pooler knows no such project", "compare the project with the one in Supabase's connection string"),
     ("run: clerk-supabase migrate", _MIGRATE),
 )
 # Reserved: no id of Clerk's looks like it.
@@ -109,27 +110,27 @@ def database(patient: Patient) -> Iterator[Finding]:
 
 def worker_address(patient: Patient) -> Iterator[Finding]:
     """Pooler, IP and user of sync's connection string."""
-    yield from _of_url(patient.worker_url(), lambda url: address(url, WORKER_ROLE))
+    yield from _of_url(patient.worker_url(), lambda given: address(given, WORKER_ROLE))
 
 
 def session_address(patient: Patient) -> Iterator[Finding]:
     """The same for the session function's."""
-    yield from _of_url(patient.session_url(), lambda url: address(url, SESSION_ROLE))
+    yield from _of_url(patient.session_url(), lambda given: address(given, SESSION_ROLE))
 
 
 def database_tls(patient: Patient) -> Iterator[Finding]:
     """What the functions ask of the server's certificate."""
-    yield from _of_url(patient.worker_url(), lambda url: tls(url, patient.ca_file()))
+    yield from _of_url(patient.worker_url(), lambda given: tls(given, patient.ca_file()))
 
 
 def worker_login(patient: Patient) -> Iterator[Finding]:
     """What sync and retry do first, by their own code."""
-    yield from _of_url(patient.worker_url(), lambda url: _log_in(patient, url, _check_as_worker))
+    yield from _log_in(patient, patient.worker_url(), _check_as_worker)
 
 
 def session_login(patient: Patient) -> Iterator[Finding]:
     """What the session function does with every request: act as a user, here as nobody's."""
-    yield from _of_url(patient.session_url(), lambda url: _log_in(patient, url, _check_as_session))
+    yield from _log_in(patient, patient.session_url(), _check_as_session)
 
 
 def worker_rights(patient: Patient) -> Iterator[Finding]:
@@ -200,24 +201,26 @@ def retention(patient: Patient) -> Iterator[Finding]:
         yield ok("the database keeps nothing longer than the stack asks for")
 
 
-def _of_url(url: str, judge: Callable[[str], Iterator[Finding]]) -> Iterator[Finding]:
+def _of_url(url: Constant, judge: Callable[[ConnectionString], Iterator[Finding]]) -> Iterator[Finding]:
     try:
-        yield from judge(url)
-    except NoConnectionString as error:
+        given = parse(url.value(), url.source)
+    except SetUpWrong as error:
         yield fail(str(error), _STORE_ANEW)
+    else:
+        yield from judge(given)
 
 
-def _log_in(patient: Patient, url: str, check: Callable[[Store], None]) -> Iterator[Finding]:
-    mode = parts(url).get("sslmode") or "verify-full"
-    with closing(Store(Constant(url), patient.ca_file(), SESSION_PATIENCE_SECONDS)) as store:
+def _log_in(patient: Patient, url: Constant, check: Callable[[Store], None]) -> Iterator[Finding]:
+    with closing(Store(url, patient.ca_file(), SESSION_PATIENCE_SECONDS)) as store:
         try:
             check(store)
         except ClerkSupabaseError as error:
             todo = next((todo for sign, todo in _ADVICE if sign in str(error)), _STORE_ANEW)
             yield fail(str(error), todo)
         else:
+            mode = parse(url.value(), url.source).parameters.get("sslmode", "verify-full")
             verified = "; the certificate is good" if mode == "verify-full" else ""
-            yield ok(f"{parts(url).get('user')} logs in and may do its work{verified}")
+            yield ok(f"its role logs in and may do its work{verified}")
 
 
 def _check_as_worker(store: Store) -> None:

@@ -161,8 +161,10 @@ class Functions:
 class Constant:
     """A secret that is at hand, as the functions' code takes it."""
 
-    def __init__(self, value: str) -> None:
+    def __init__(self, value: str, source: str) -> None:
+        """*source*: the variable or secret it was read from."""
         self._value = value
+        self.source = source
 
     def value(self) -> str:
         """The secret."""
@@ -206,19 +208,19 @@ class Patient:
         stored = self.named.webhook_secret or self.stored_webhook_secret()
         return stored.split()[-1] if stored.split() else ""
 
-    def worker_url(self) -> str:
+    def worker_url(self) -> Constant:
         """The connection string of sync. Raises AwsUnreachable."""
         if self.named.worker_url and not self.has_stack:
-            return self.named.worker_url
-        return self._secret(self.functions().sync.database_secret_arn)
+            return Constant(self.named.worker_url, "SYNC_DATABASE_URL")
+        return self._stored(self.functions().sync.database_secret_arn)
 
-    def session_url(self) -> str:
+    def session_url(self) -> Constant:
         """The connection string of the session function. Raises AwsUnreachable."""
         if self.named.session_url and not self.has_stack:
-            return self.named.session_url
+            return Constant(self.named.session_url, "SESSION_DATABASE_URL")
         if (session := self._session()) is None:
             raise NotLookedAt("this stack has no POST /session")
-        return self._secret(session.session_database_secret_arn)
+        return self._stored(session.session_database_secret_arn)
 
     def ca_file(self) -> str:
         """The database's certificate authority as a file of this machine; empty: the stack has none."""
@@ -241,7 +243,7 @@ class Patient:
             if reconcile is None:
                 raise NotLookedAt("this stack has no secret key of Clerk (ClerkSecretKeyArn)")
             key, url = self._secret(reconcile.clerk_secret_key_arn), url or reconcile.clerk_api_url
-        http = ClerkHttp(Constant(key.strip()), url or BASE_URL)
+        http = ClerkHttp(Constant(key.strip(), "CLERK_SECRET_KEY"), url or BASE_URL)
         try:
             yield Clerk(http, deadline=time.monotonic() + _CLERK_SECONDS)
         finally:
@@ -271,14 +273,20 @@ class Patient:
         with open_database(self.named.database_url):
             pass
 
+    def _stored(self, arn: str) -> Constant:
+        return Constant(self._secret(arn), f"the secret {_name_of(arn)}")
+
     def _secret(self, arn: str) -> str:
-        name = arn.rpartition(":")[2]
-        return self._secrets.setdefault(arn, Once(f"the secret {name}", lambda: _secret_value(arn)))()
+        return self._secrets.setdefault(arn, Once(f"the secret {_name_of(arn)}", lambda: _secret_value(arn)))()
+
+
+def _name_of(arn: str) -> str:
+    return arn.rpartition(":")[2]
 
 
 def _secret_value(arn: str) -> str:
     with errors_explained():
         answer: Any = client("secretsmanager").get_secret_value(SecretId=arn)
     if "SecretString" not in answer:
-        raise AwsUnreachable(f"the secret {arn.rpartition(':')[2]} is binary; store it as text")
+        raise AwsUnreachable(f"the secret {_name_of(arn)} is binary; store it as text")
     return str(answer["SecretString"])

@@ -31,6 +31,7 @@ class FixedUrl:
     """A connection string that never changes, as the store asks for it."""
 
     url: str
+    source: str = "the embedded database's URL"
 
     def value(self) -> str:
         return self.url

@@ -4,6 +4,7 @@ ClerkSupabaseError
 ├── Retryable              leave the message in the queue
 │   ├── DatabaseUnavailable
 │   ├── DatabaseNotReady   reached, but not set up for this code
+│   ├── SetUpWrong         a connection string or password that somebody has to correct; no outage
 │   ├── KeysUnavailable    nobody's token can be checked
 │   ├── QueueUnavailable
 │   ├── SecretUnavailable
@@ -45,6 +46,10 @@ class DatabaseUnavailable(Retryable):
 
 class DatabaseNotReady(Retryable):
     """Postgres answers, but a migration, a right or a setting is missing."""
+
+
+class SetUpWrong(Retryable):
+    """The way into the database is set up wrongly. It works again once somebody corrects what the message names."""
 
 
 class KeysUnavailable(Retryable):

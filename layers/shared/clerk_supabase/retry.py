@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from clerk_supabase.envelope import ParkedEvent
-from clerk_supabase.errors import ClerkSupabaseError, DatabaseUnavailable, Retryable
+from clerk_supabase.errors import ClerkSupabaseError, DatabaseUnavailable, Retryable, SetUpWrong
 from clerk_supabase.parking import Parking
 from clerk_supabase.queue import Message, Queue
 from clerk_supabase.store import Store
@@ -49,15 +49,17 @@ class Retry:
     def process(self, messages: Sequence[Message]) -> list[str]:
         """Returns the ids of the messages that stay where they are.
 
-        While the database is away that is all of them, and no attempt is counted. A message is deleted after it was
-        sent back: a crash in between leaves two of it, which is harmless, never none.
+        While the database cannot be used that is all of them, and no attempt is counted. A message is deleted after
+        it was sent back: a crash in between leaves two of it, which is harmless, never none.
         """
         try:
             self._store.check()
         except Retryable as error:
-            count("RetryPostponed", len(messages))
+            # As in sync.
+            if not isinstance(error, SetUpWrong):
+                count("RetryPostponed", len(messages))
             svix_ids = [message.envelope.svix_id for message in messages]
-            logger.warning("the database is away, all stays as it is", reason=str(error), svix_ids=svix_ids)
+            logger.warning("nothing is sent back, all stays as it is", reason=str(error), svix_ids=svix_ids)
             return [message.message_id for message in messages]
         parked = [message for message in messages if message.parked is not None]
         dead = [message for message in messages if message.parked is None]

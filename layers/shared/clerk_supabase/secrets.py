@@ -33,6 +33,11 @@ class Secret:
         self._refresh_after = -math.inf
         self._recheck_after = -math.inf
 
+    @property
+    def source(self) -> str:
+        """Its name, for errors about its value."""
+        return f"secret {self._arn}"
+
     def value(self) -> str:
         """The secret, at most five minutes old while Secrets Manager answers.
 
@@ -77,7 +82,7 @@ class Secret:
         except self._client.exceptions.ResourceNotFoundException as error:
             raise self._empty() from error
         except (BotoCoreError, ClientError, KeyError) as error:
-            raise SecretUnavailable(f"secret {self._arn} could not be read: {error}") from error
+            raise SecretUnavailable(f"{self.source} could not be read: {error}") from error
         if not value.strip():
             raise self._empty()
         self._refresh_after = self._clock() + MAX_AGE_SECONDS
@@ -85,6 +90,4 @@ class Secret:
 
     def _empty(self) -> SecretUnavailable:
         """The stack makes its secrets without a value."""
-        return SecretUnavailable(
-            f"secret {self._arn} is not filled yet: run clerk-supabase setup --store-secrets STACK"
-        )
+        return SecretUnavailable(f"{self.source} is not filled yet: run clerk-supabase setup --store-secrets STACK")

@@ -25,6 +25,7 @@ from clerk_supabase.errors import (
     NotAllowed,
     Retryable,
     SecretUnavailable,
+    SetUpWrong,
     TokenRefused,
     UnusableEvent,
 )
@@ -117,7 +118,9 @@ class Session:
             logger.warning("user not let in", reason=str(error))
             return Answer(403, "forbidden")
         except Retryable as error:
-            count("Unavailable")
+            # As in sync.
+            if not isinstance(error, SetUpWrong):
+                count("Unavailable")
             logger.error("nobody can be let in", reason=str(error))
             return Answer(503, "try again later", {"retry-after": "2"})
         except ChangeRefused as error:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, Protocol, 
 
 import psycopg
 from psycopg import pq
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 
 from clerk_supabase.batch import as_json, element_of, provenance, rows_of, with_page
 from clerk_supabase.changes import Changes, Source
+from clerk_supabase.connection_failures import failure
+from clerk_supabase.connection_string import parse
 from clerk_supabase.envelope import ParkedEvent
 from clerk_supabase.errors import (
     ChangeRefused,
@@ -23,7 +25,9 @@ from clerk_supabase.errors import (
     DatabaseNotReady,
     DatabaseUnavailable,
     NotAllowed,
+    SetUpWrong,
 )
+from clerk_supabase.telemetry import count
 
 if TYPE_CHECKING:
     from psycopg.abc import RV, PQGen
@@ -95,10 +99,13 @@ _PASSES = {
     "58",  # the server's own files
     "XX",  # the server's own bugs
 }
-_INSUFFICIENT_PRIVILEGE = "42501"
-_NOT_SET_UP = {
+_ABOUT_THE_CONNECTION = {
+    "08",  # connection
     "28",  # role unknown or password wrong
     "3D",  # database does not exist
+}
+_INSUFFICIENT_PRIVILEGE = "42501"
+_NOT_SET_UP = {
     "3F",  # schema does not exist
     "42",  # function or column missing, or no right to use it
 }
@@ -106,6 +113,11 @@ _NOT_SET_UP = {
 
 class DatabaseUrl(Protocol):
     """Where the connection string comes from, and whether a newer one is there after it failed."""
+
+    @property
+    def source(self) -> str:
+        """The name of the secret or variable, for errors."""
+        ...
 
     def value(self) -> str: ...
     def changed(self) -> bool: ...
@@ -127,7 +139,7 @@ class Store:
     """Applies changes to Postgres. Keeps one connection for as long as the function's environment lives."""
 
     def __init__(self, url: DatabaseUrl, ca_file: str = "", patience_seconds: float | None = None) -> None:
-        """`url`: a `postgresql://` connection string; TLS with `verify-full` unless it names another `sslmode`.
+        """`url`: see connection_string; TLS with `verify-full` unless the string names another `sslmode`.
 
         `ca_file`: path of the certificate authority's PEM file. `patience_seconds`: the longest that an answer may
         take; None: as long as the server says. A limit of the server's own ends no wait for the server.
@@ -275,21 +287,35 @@ class Store:
         return self._connection.execute(query, [batch]).fetchall()
 
     def _connect(self) -> psycopg.Connection:
+        """Raises DatabaseUnavailable and SetUpWrong."""
+        try:
+            return self._connect_with_newest()
+        except SetUpWrong:
+            count("SetUpWrong")
+            raise
+
+    def _connect_with_newest(self) -> psycopg.Connection:
         try:
             return self._connect_to(self._url.value())
-        except psycopg.OperationalError:
+        except (DatabaseUnavailable, SetUpWrong):
             if not self._url.changed():
                 raise
-            return self._connect_to(self._url.value())
+        return self._connect_to(self._url.value())
 
     def _connect_to(self, url: str) -> psycopg.Connection:
-        options = _CONNECTION_DEFAULTS | conninfo_to_dict(url)
+        options = _CONNECTION_DEFAULTS | parse(url, self._url.source).keywords()
         if self._ca_file:
             options["sslrootcert"] = self._ca_file
-        # One statement is one transaction: BEGIN and COMMIT would cost two more round trips.
-        connection = _Connection.connect(make_conninfo("", **options), autocommit=True, prepare_threshold=None)
-        connection.patience_seconds = self._patience_seconds
-        return connection
+        try:
+            # One statement is one transaction: BEGIN and COMMIT would cost two more round trips.
+            connection = _Connection.connect(make_conninfo("", **options), autocommit=True, prepare_threshold=None)
+        except psycopg.Error as error:
+            failed = failure(str(error))
+        else:
+            connection.patience_seconds = self._patience_seconds
+            return connection
+        # Out here the error has no context: libpq's own words quote the connection string.
+        raise failed
 
 
 class _Connection(psycopg.Connection[TupleRow]):
@@ -348,19 +374,27 @@ def _errors_translated(own: Callable[[psycopg.Error], ClerkSupabaseError | None]
     try:
         yield
     except psycopg.Error as error:
-        if (owned := own(error)) is not None:
-            raise owned from error
-        sqlstate = error.sqlstate or ""
-        # Without a SQLSTATE it is the connection that failed; its message names host and reason, no data.
-        reason = error.diag.message_primary or str(error).strip()
-        if _is_the_apps_own(error) and " at RAISE" in (error.diag.context or "").partition("\n")[0]:
-            reason = f"{type(error).__name__} raised by a trigger of the app"  # whose words may quote the row
-        if sqlstate[:2] in _NOT_SET_UP and not _is_the_apps_own(error):
-            raise DatabaseNotReady(f"{reason} ({sqlstate}); run: clerk-supabase migrate") from error
-        if not sqlstate or (sqlstate[:2] in _PASSES and not (sqlstate == "XX000" and _is_the_apps_own(error))):
-            raise DatabaseUnavailable(f"{reason} ({sqlstate or 'no answer'})") from error
-        # Whatever is left is about the data: constraints, limits, and triggers of the app with a code of their own.
-        raise ChangeRefused(_what_is_refused(error)) from error
+        if (error.sqlstate or "")[:2] not in _ABOUT_THE_CONNECTION or _is_the_apps_own(error):
+            raise own(error) or _translated(error) from error
+        failed = failure(str(error))
+    else:
+        return
+    # As in _connect_to: a pooler logs in at the server, and may fail, after it let somebody in.
+    raise failed
+
+
+def _translated(error: psycopg.Error) -> ClerkSupabaseError:
+    sqlstate = error.sqlstate or ""
+    # Without a SQLSTATE it is the connection that broke; the message names no data.
+    reason = error.diag.message_primary or str(error).strip()
+    if _is_the_apps_own(error) and " at RAISE" in (error.diag.context or "").partition("\n")[0]:
+        reason = f"{type(error).__name__} raised by a trigger of the app"  # whose words may quote the row
+    if sqlstate[:2] in _NOT_SET_UP and not _is_the_apps_own(error):
+        return DatabaseNotReady(f"{reason} ({sqlstate}); run: clerk-supabase migrate")
+    if not sqlstate or (sqlstate[:2] in _PASSES and not (sqlstate == "XX000" and _is_the_apps_own(error))):
+        return DatabaseUnavailable(f"{reason} ({sqlstate or 'no answer'})")
+    # Whatever is left is about the data: constraints, limits, and triggers of the app with a code of their own.
+    return ChangeRefused(_what_is_refused(error))
 
 
 def _is_the_apps_own(error: psycopg.Error) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from clerk_supabase.changes import Changes, Delivery, Reconciled, Source, changes_of
 from clerk_supabase.envelope import ParkedEvent
-from clerk_supabase.errors import ChangeRefused, ClerkSupabaseError, Retryable, UnusableEvent
+from clerk_supabase.errors import ChangeRefused, ClerkSupabaseError, Retryable, SetUpWrong, UnusableEvent
 from clerk_supabase.events import Event, parse_event
 from clerk_supabase.kinds import CANARY_TYPE, REPAIR_PREFIX
 from clerk_supabase.parking import Parking
@@ -79,7 +79,9 @@ class Sync:
         try:
             answers = self._store.apply([(each.changes, each.source) for each in readable])
         except Retryable as error:
-            count("Postponed", len(readable))
+            # Of a wrong set-up the store tells; it is no outage.
+            if not isinstance(error, SetUpWrong):
+                count("Postponed", len(readable))
             svix_ids = [each.message.envelope.svix_id for each in readable]
             logger.error("not applied, SQS delivers again", reason=str(error), svix_ids=svix_ids)
             postponed = [Failure(each.message.message_id, error) for each in readable]
