@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import itertools
+import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -38,8 +40,24 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
 """Where each is, within this package."""
 
 
+_LIKE_A_CONNECTION_STRING: Final = re.compile(
+    r"postgres\w*(\+\w+)?:|://.*@|\bpassword\W*[=:]", re.IGNORECASE | re.DOTALL
+)
+_DATABASE_OPTION: Final = "--database-url"
+
+
 class _Commands(click.Group):
     """Loads a command when it is asked for: all of them together take longer than most of them work."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuses a connection string where none belongs, which click or a command would repeat in its error."""
+        for before, argument in itertools.pairwise(["", *args]):
+            is_its_value = before == _DATABASE_OPTION or argument.startswith(f"{_DATABASE_OPTION}=")
+            if _LIKE_A_CONNECTION_STRING.search(argument) and not is_its_value:
+                raise click.UsageError(
+                    f"A connection string is only taken by {_DATABASE_OPTION}, or better from DATABASE_URL.", ctx
+                )
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click hands it over
         """All there are, by name."""

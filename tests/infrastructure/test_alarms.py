@@ -71,6 +71,7 @@ def test_an_alarm_without_data_is_quiet_unless_it_waits_for_something(template: 
         ("ClerkSupabaseSync", "Parked", "-ingest"),
         ("ClerkSupabaseSync", "Parked", "-sync"),
         ("ClerkSupabaseSync", "Parked", "-retry"),
+        *(("ClerkSupabaseSync", "SetUpWrong", f"-{name}") for name in ("sync", "retry", "reconcile", "session")),
         ("AWS/SQS", "ApproximateAgeOfOldestMessage", "SyncQueue"),
         ("AWS/Lambda", "Errors", "-ingest"),
         ("AWS/Lambda", "Errors", "-sync"),

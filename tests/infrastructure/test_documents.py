@@ -33,7 +33,7 @@ from tests.documents import (
 
 # Too plain to be wrong.
 PLAIN = {"cp", "git", "mkdir"}
-PROGRAMS = {OURS, "aws", "make", "psql", "sam", "supabase", "uv"}
+PROGRAMS = {OURS, "aws", "make", "psql", "python3", "sam", "supabase", "uv"}
 COMMANDS = commands(PROGRAMS)
 
 # What the AWS CLI adds to the services' own operations and options.
@@ -48,6 +48,7 @@ SUPABASE = {("db", "push"), ("migration", "repair", "--status", "applied")}
 # The test that really does what is typed, the fixture of the deployed stack, or CI's script. Whatever a document names
 # is here or in ONLY_HELD.
 DONE_FOR_REAL = {
+    "python3 -c": "test_the_command_that_encodes_a_password_works_and_is_that_of_the_guide",
     "clerk-supabase doctor": "test_a_stack_that_is_in_use_is_well",
     "clerk-supabase reconcile reset": "test_a_reset_says_what_it_does_asks_and_lets_the_next_run_compare_everything",
     "clerk-supabase retention": "test_the_command_shows_what_is_allowed_and_changes_what_it_is_told",

@@ -246,6 +246,8 @@ def events_are_applied(world: World) -> None:
     with world.function("sync", DATABASE_SECRET_ARN=nowhere(world)) as sync:
         assert sync(event | {"Records": event["Records"][:2]})["batchItemFailures"]
         assert sync({"Records": [poisoned(event["Records"][0])]}) == {"batchItemFailures": []}  # on the parked queue
+    with world.function("sync", DATABASE_SECRET_ARN=broken(world)) as sync:
+        assert sync(event | {"Records": event["Records"][:2]})["batchItemFailures"]
 
 
 def poisoned(record: Json) -> Json:
@@ -254,6 +256,10 @@ def poisoned(record: Json) -> Json:
 
 def nowhere(world: World) -> str:
     return world.account.put_secret("nowhere", f"postgresql://{MARK}:{MARK}@127.0.0.1:1/postgres")
+
+
+def broken(world: World) -> str:
+    return world.account.put_secret("broken", f"postgresql://{MARK}:{MARK}%{MARK}@127.0.0.1:1/postgres")
 
 
 def refused_by_postgres(world: World) -> Iterator[Json]:
@@ -298,8 +304,9 @@ def dead_letters_come_back(world: World) -> None:
         retry(event)
         retry({"Records": [*old, with_attempts(poisoned(old[0]), "8")]})
         retry(world.records(world.account.parked_queue_url))
-    with world.function("retry", DATABASE_SECRET_ARN=nowhere(world)) as retry:
-        retry(event)
+    for unusable in (nowhere(world), broken(world)):
+        with world.function("retry", DATABASE_SECRET_ARN=unusable) as retry:
+            retry(event)
     with world.function("retry", SYNC_QUEUE_URL=f"{world.account.sync_queue_url}-gone") as retry:
         retry(event)
 
@@ -339,8 +346,9 @@ def clerk_is_compared(world: World) -> None:
     for user_id in sorted(set(rig.world.users))[:14]:
         rig.world.remove_user(user_id)
     assert run("full")["state"] == "stopped"
-    with world.function("reconcile", DATABASE_SECRET_ARN=nowhere(world)) as reconcile:
-        reconcile({"mode": "full"})
+    for unusable in (nowhere(world), broken(world)):
+        with world.function("reconcile", DATABASE_SECRET_ARN=unusable) as reconcile:
+            reconcile({"mode": "full"})
 
 
 def people_sign_in(world: World) -> None:
@@ -365,8 +373,9 @@ def people_sign_in(world: World) -> None:
         world.rig.api.faults.add(answering(422), path="/users/user_stub")
         assert ask(session, mint.session("user_stub", azp=ORIGIN)) == 202
         world.rig.api.faults.clear()
-    with world.function("session", SESSION_DATABASE_SECRET_ARN=nowhere(world)) as session:
-        assert ask(session, mint.session("user_fetched", azp=ORIGIN)) == 503
+    for unusable in (nowhere(world), broken(world)):
+        with world.function("session", SESSION_DATABASE_SECRET_ARN=unusable) as session:
+            assert ask(session, mint.session("user_fetched", azp=ORIGIN)) == 503
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import traceback
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -167,9 +169,16 @@ def test_a_slash_and_an_at_sign_in_a_password_are_both_named_one_after_the_other
     assert "write %40" in refused("postgresql://u:S3cret%2FP@w@h/d")
 
 
-def test_the_command_that_encodes_a_password_is_in_the_words() -> None:
+def test_the_command_that_encodes_a_password_works_and_is_that_of_the_guide(root: Path) -> None:
     assert HOW_TO_ENCODE in refused("postgresql://u:S3cret@Pw@h/d")
-    assert 'quote(getpass(), "")' in HOW_TO_ENCODE
+    command = HOW_TO_ENCODE.removeprefix("encode it: ")
+    for document in ("deploy.md", "runbook.md"):
+        assert f"\n{command}\n" in (root / "docs" / document).read_text(encoding="utf-8")
+    password = "S3cret @/#?%:[Pw]+\u00e4"
+    # Without a terminal getpass reads standard input, and warns.
+    typed = subprocess.run(["sh", "-c", command], input=f"{password}\n", capture_output=True, text=True, check=True)
+    encoded = typed.stdout.strip().rpartition(" ")[2]
+    assert parse(f"postgresql://u:{encoded}@h/d", WHERE).password == password
 
 
 def test_every_parameter_that_is_taken_is_one_of_libpqs() -> None:
