@@ -193,6 +193,19 @@ def test_a_connection_string_of_the_session_pooler_is_a_warning_and_one_of_the_o
     assert "hunter2" not in of_worker.text + of_owner.text
 
 
+def test_a_broken_connection_string_in_a_secret_fails_its_checks_and_is_not_quoted(
+    stack: LocalStack, doctor: Doctor
+) -> None:
+    checks = ("worker-address", "database-tls", "worker-login", "session-address")
+    with stored(stack, stack.database_secret_arn, "postgresql://clerk_sync_worker:hunter2%Pw@db.example.test/postgres"):
+        report = doctor.examine(*checks)
+    verdicts = {"worker-address": "fail", "database-tls": "fail", "worker-login": "fail", "session-address": "skipped"}
+    assert report.verdicts == verdicts
+    assert "write %25" in report.words("worker-address")
+    assert f"the secret {stack.database_secret_arn.rpartition(':')[2]}" in report.words("worker-address")
+    assert "hunter2" not in report.text
+
+
 # What rings
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from clerk_supabase_cli.frontend_api import FrontendApi, Mood
 from clerk_supabase_cli.setup_checks import Check, Instance, checks, config_toml
+from clerk_supabase_cli.setup_command import SECRETS
 from clerk_supabase_cli.token_mint import Mint, SigningKey
 from tests.integration.parked import Command
 
@@ -108,3 +109,41 @@ def test_a_token_is_read_from_standard_input(api: FrontendApi, command: Command)
     token = Mint(KEY, api.issuer).session("user_ada")
     printed = command.run("setup", "--frontend-api-url", api.issuer, "--token", "-", answer=f"Bearer {token}\n").stdout
     assert "ok      role" in printed
+
+
+# Connection strings
+
+
+DATABASE = {kept.name: kept for kept in SECRETS}["database"]
+
+
+@pytest.mark.parametrize(
+    ("user", "said"),
+    [
+        ("clerk_sync_worker", ""),
+        ("clerk_sync_worker.abcdefghijklmnopqrst", ""),
+        ("postgres", "it logs in as the owner of the database, not as clerk_sync_worker"),
+        ("postgres.abcdefghijklmnopqrst", "it logs in as the owner of the database, not as clerk_sync_worker"),
+        ("clerk_sync_session", "it logs in as another role, not as clerk_sync_worker"),
+        ("hunter2", "it logs in as another role, not as clerk_sync_worker"),
+    ],
+)
+def test_a_string_of_another_role_than_the_workers_is_taken_with_a_warning(user: str, said: str) -> None:
+    url = f"postgresql://{user}:password@aws-0-eu-central-1.pooler.supabase.com:6543/postgres"
+    assert DATABASE.problem_with(url) == ""
+    assert said in DATABASE.warning_about(url)
+    assert bool(said) == bool(DATABASE.warning_about(url))
+    assert "hunter2" not in DATABASE.warning_about(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://clerk_sync_worker@h/postgres", "SYNC_DATABASE_URL names no password"),
+        ("postgresql://clerk_sync_worker:[YOUR-PASSWORD]@h/postgres", "in SYNC_DATABASE_URL cannot be used"),
+        ("postgresql://clerk_sync_worker:hunter2@h/postgres?pgbouncer=true", "no parameter pgbouncer: remove it"),
+    ],
+)
+def test_a_string_that_no_function_could_use_is_refused(url: str, said: str) -> None:
+    assert said in DATABASE.problem_with(url)
+    assert "hunter2" not in DATABASE.problem_with(url)
