@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from clerk_supabase.connection_failures import failure
+from clerk_supabase.connection_failures import failure, is_about_the_connection
 from clerk_supabase.connection_string import parse
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.options import DATABASE_URL
@@ -33,20 +33,25 @@ def open_database(url: str) -> Iterator[Connection]:
         with connect(url, autocommit=True, prepare_threshold=None) as connection:
             yield connection
     except psycopg.Error as error:
-        raise DatabaseFailed(_what_to_do(error)) from error
+        if not is_about_the_connection(error.sqlstate):
+            raise DatabaseFailed(_what_to_do(error)) from error
+        raise _not_reached(failure(str(error))) from None
 
 
 def connect(url: str, *, seconds: int = _CONNECT_SECONDS, **options: Any) -> Connection:
     """A connection with options of psycopg's. Raises DatabaseFailed and SetUpWrong, which quote nothing of the URL."""
-    keywords = {"connect_timeout": str(seconds), "application_name": "clerk-supabase"} | parse(
-        url, DATABASE_URL
-    ).keywords()
+    defaults = {"connect_timeout": str(seconds), "application_name": "clerk-supabase"}
+    given = parse(url, DATABASE_URL).keywords()
     try:
-        return psycopg.connect(make_conninfo("", **keywords), **options)
+        return psycopg.connect(make_conninfo("", **(defaults | given)), **options)
     except psycopg.Error as error:
         reason = failure(str(error))
     # Out here the error has no context: libpq's own words quote the connection string.
-    raise DatabaseFailed(f"the database cannot be reached: {reason}")
+    raise _not_reached(reason)
+
+
+def _not_reached(reason: Exception) -> DatabaseFailed:
+    return DatabaseFailed(f"the database cannot be reached: {reason}")
 
 
 def _what_to_do(error: psycopg.Error) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 
 import psycopg
 
+from clerk_supabase.connection_failures import failure, is_about_the_connection
 from clerk_supabase_cli.database import connect
 from clerk_supabase_cli.failure import Failure
 
@@ -110,6 +111,8 @@ def _record_checksum(connection: psycopg.Connection, migration: Migration) -> No
 
 
 def _where(error: psycopg.Error, migration: Migration) -> str:
+    if is_about_the_connection(error.sqlstate):
+        return str(failure(str(error)))
     message = error.diag.message_primary or str(error).strip()
     if error.diag.statement_position is None:
         return message

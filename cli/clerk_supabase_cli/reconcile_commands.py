@@ -111,6 +111,7 @@ def reconcile_commands(  # noqa: PLR0917 - click passes them by name
         return
     if not database_url:
         raise click.UsageError("Say where the database is: --database-url, or DATABASE_URL.")
+    parse(database_url, DATABASE_URL)
     request = Request(mode or "full", dry_run=dry_run, versions_only=versions_only, allow_deletes=allow_deletes)
     with _reconcile(
         database_url, clerk_api_url, stack_name, sync_queue_url, keep_private_metadata=keep_private_metadata
@@ -130,7 +131,7 @@ def reconcile_commands(  # noqa: PLR0917 - click passes them by name
 @database_url_option
 def runs_command(limit: int, database_url: str, as_json: bool) -> None:
     """List what was compared, newest first."""
-    with _runs(_DatabaseUrl(database_url)) as runs:
+    with _runs(database_url) as runs:
         found = runs.list(limit)
     if as_json:
         print_json({"runs": found})
@@ -148,7 +149,7 @@ def runs_command(limit: int, database_url: str, as_json: bool) -> None:
 @database_url_option
 def show_command(run_id: int, difference: str | None, limit: int | None, database_url: str, as_json: bool) -> None:
     """Show one comparison: how it went, and every object that differed, with the likely cause."""
-    with _runs(_DatabaseUrl(database_url)) as runs:
+    with _runs(database_url) as runs:
         details = _details(runs, run_id)
     found = [each for each in details.findings if difference in (None, each.difference)]
     if as_json:
@@ -226,7 +227,7 @@ def undo_command(run_id: int, database_url: str, as_json: bool) -> None:
 
     What is gone in Clerk is found again by the next comparison; so let none run until Clerk has it again.
     """
-    with _runs(_DatabaseUrl(database_url)) as runs:
+    with _runs(database_url) as runs:
         _details(runs, run_id)
         restored = runs.undo(run_id)
     if as_json:
@@ -246,7 +247,6 @@ class _DatabaseUrl:
     source = DATABASE_URL
 
     def __init__(self, url: str) -> None:
-        """Raises SetUpWrong."""
         says_how = "sslmode" in parse(url, self.source).parameters
         self._value = url if says_how else with_parameter(url, "sslmode", "prefer")
 
@@ -282,8 +282,8 @@ class _Tools:
 
 
 @contextmanager
-def _runs(database: _DatabaseUrl) -> Iterator[Runs]:
-    with closing(Store(database)) as store:
+def _runs(database_url: str) -> Iterator[Runs]:
+    with closing(Store(_DatabaseUrl(database_url))) as store:
         yield Runs(store)
 
 
@@ -296,7 +296,6 @@ def _reconcile(
     *,
     keep_private_metadata: bool,
 ) -> Iterator[_Tools]:
-    database = _DatabaseUrl(database_url)
     try:
         http = ClerkHttp(_SecretKey(), clerk_api_url)
     except ValueError as error:
@@ -309,7 +308,7 @@ def _reconcile(
         else DirectRepairs(keep_private_metadata=keep_private_metadata)
     )
     settings = ReconcileSettings(keep_private_metadata=keep_private_metadata)
-    with closing(http), _runs(database) as runs, _log_on_stderr():
+    with closing(http), _runs(database_url) as runs, _log_on_stderr():
         yield _Tools(Reconcile(http, runs, repairs, settings), runs)
 
 

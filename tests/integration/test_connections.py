@@ -15,6 +15,7 @@ import pytest
 from clerk_supabase.errors import DatabaseNotReady, DatabaseUnavailable, Retryable, SetUpWrong
 from clerk_supabase.secrets import Secret
 from clerk_supabase.store import Store
+from clerk_supabase_cli.database import DatabaseFailed, open_database
 from clerk_supabase_cli.processes import free_port
 from tests.aws import Account
 from tests.clock import Clock
@@ -222,6 +223,33 @@ def test_what_the_server_says_of_a_login_is_passed_on_in_words_of_our_own(
         store.apply(alone(upsert()))
     assert "a-secret-password" not in "".join(traceback.format_exception(caught.value))
     assert caught.value.__context__ is None
+
+
+_REFUSE = """
+    raise exception 'password authentication failed for user "a-secret-password"' using errcode = '28P01';
+"""
+
+
+def test_a_pooler_that_cannot_log_in_at_the_server_is_not_quoted_either(store: Store, admin: Connection) -> None:
+    store.check()
+    admin.execute(
+        f"""
+        create or replace function clerk_sync.takes_writes() returns boolean language plpgsql as
+        $$ begin {_REFUSE} end $$
+        """
+    )
+    with pytest.raises(SetUpWrong, match="password authentication failed") as caught:
+        store.check()
+    assert "a-secret-password" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_pooler_that_cannot_log_in_at_the_server_is_not_quoted_to_the_operator(database: Database) -> None:
+    with (
+        pytest.raises(DatabaseFailed, match="cannot be reached: password authentication failed") as caught,
+        open_database(database.url) as connection,
+    ):
+        connection.execute(f"do $$ begin {_REFUSE} end $$")
+    assert "a-secret-password" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,9 @@ def test_a_deleted_user_is_forgotten_at_once_when_somebody_says_so(store: Store,
     assert value(admin, "select count(*) from clerk_sync.audit_log where new_values::text like %s", f"%{address}%") == 0
 
 
-@pytest.mark.parametrize("query", [each.arguments[-1] for each in commands({"psql"}) if "-c" in each.arguments])
+@pytest.mark.parametrize(
+    "query", [each.arguments[-1] for each in commands({"psql"}) if each.program == "psql" and "-c" in each.arguments]
+)
 def test_a_query_that_is_typed_into_psql_runs(query: str, admin: Connection) -> None:
     if query.startswith("\\password "):
         assert value(admin, "select to_regrole(%s) is not null", query.split()[1])

@@ -10,6 +10,12 @@ from typing import Final
 
 from clerk_supabase.errors import DatabaseUnavailable, SetUpWrong
 
+# Classes of SQLSTATE. https://www.postgresql.org/docs/current/errcodes-appendix.html
+_ABOUT_THE_CONNECTION: Final = (
+    "08",  # connection
+    "28",  # role unknown or password wrong
+    "3D",  # database does not exist
+)
 _NOT_LET_IN: Final = (
     "password authentication failed: the role has another password, or a character of it is not percent-encoded"
 )
@@ -61,6 +67,11 @@ _KNOWN: Final[tuple[tuple[str, str, type[DatabaseUnavailable | SetUpWrong]], ...
     ("does not exist", "no such role or database", SetUpWrong),
 )
 _UNKNOWN: Final = "the connection failed, in words that are not repeated because they may quote the connection string"
+
+
+def is_about_the_connection(sqlstate: str | None) -> bool:
+    """Whether a statement failed because nobody is let in: a pooler logs in at the server after it took a client."""
+    return sqlstate is not None and sqlstate.startswith(_ABOUT_THE_CONNECTION)
 
 
 def failure(message: str) -> DatabaseUnavailable | SetUpWrong:

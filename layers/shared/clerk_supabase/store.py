@@ -16,7 +16,7 @@ from psycopg.rows import TupleRow
 
 from clerk_supabase.batch import as_json, element_of, provenance, rows_of, with_page
 from clerk_supabase.changes import Changes, Source
-from clerk_supabase.connection_failures import failure
+from clerk_supabase.connection_failures import failure, is_about_the_connection
 from clerk_supabase.connection_string import parse
 from clerk_supabase.envelope import ParkedEvent
 from clerk_supabase.errors import (
@@ -98,11 +98,6 @@ _PASSES = {
     "57",  # cancelled, shutting down
     "58",  # the server's own files
     "XX",  # the server's own bugs
-}
-_ABOUT_THE_CONNECTION = {
-    "08",  # connection
-    "28",  # role unknown or password wrong
-    "3D",  # database does not exist
 }
 _INSUFFICIENT_PRIVILEGE = "42501"
 _NOT_SET_UP = {
@@ -374,13 +369,12 @@ def _errors_translated(own: Callable[[psycopg.Error], ClerkSupabaseError | None]
     try:
         yield
     except psycopg.Error as error:
-        if (error.sqlstate or "")[:2] not in _ABOUT_THE_CONNECTION or _is_the_apps_own(error):
+        if not is_about_the_connection(error.sqlstate) or _is_the_apps_own(error):
             raise own(error) or _translated(error) from error
         failed = failure(str(error))
-    else:
-        return
-    # As in _connect_to: a pooler logs in at the server, and may fail, after it let somebody in.
-    raise failed
+        if isinstance(failed, SetUpWrong):
+            count("SetUpWrong")
+        raise failed from None
 
 
 def _translated(error: psycopg.Error) -> ClerkSupabaseError:
