@@ -18,12 +18,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.postgres import EmbeddedPostgres
+from clerk_supabase_cli.role_urls import WORKER_ROLE
 from clerk_supabase_cli.simulator.experiment import WORKERS
 from clerk_supabase_cli.simulator.exploration import AT_ONCE, Pair, explore_at_length
 from clerk_supabase_cli.simulator.lost_events import LostEventsReport, explore_lost_events
 from clerk_supabase_cli.simulator.report import Report
 from clerk_supabase_cli.simulator.shrinking import describe
-from clerk_supabase_cli.stack import WORKER_ROLE
 from clerk_supabase_cli.terminal import Terminal
 
 _MOST_DIFFERENCES_SHOWN = 5

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import random
-import secrets
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -18,25 +17,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self
 
-import psycopg
-from psycopg import sql
-
 from clerk_supabase_cli.clerk_api.answers import Answers
 from clerk_supabase_cli.clerk_api.process import KEY
 from clerk_supabase_cli.clerk_api.server import ClerkApi
 from clerk_supabase_cli.containers import let_containers_in
+from clerk_supabase_cli.database import open_database
 from clerk_supabase_cli.deliveries import generate_secret
 from clerk_supabase_cli.frontend_api import FrontendApi
 from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.ministack import REGION, MiniStack, execute_api_url
 from clerk_supabase_cli.postgres import EmbeddedPostgres
 from clerk_supabase_cli.processes import Guard, LocalStackError, is_taken
+from clerk_supabase_cli.role_urls import SESSION_ROLE, WORKER_ROLE, give_password
 from clerk_supabase_cli.simulator.worlds import World
 from clerk_supabase_cli.token_mint import Mint, SigningKey
 from clerk_supabase_cli.tools import Tools, lambda_architecture, python_platform
 
-WORKER_ROLE: Final = "clerk_sync_worker"
-SESSION_ROLE: Final = "clerk_sync_session"
 # Where the pages of the app that signs in are from.
 APP_ORIGIN: Final = "http://localhost:3000"
 # Names clerk.local.test; the tokens and keys are those of the stand-in.
@@ -395,9 +391,7 @@ class LocalStack:
 
 def _let_in(postgres: EmbeddedPostgres, role: str) -> str:
     """Give a role, which the migrations create without one, a password; return its URL."""
-    password = secrets.token_urlsafe(24)
-    statement = sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(password))
-    with psycopg.connect(postgres.url(), autocommit=True) as connection:
-        connection.execute(statement)
+    with open_database(postgres.url()) as database:
+        password = give_password(database, role)
     # The embedded server speaks no TLS, and nothing leaves this machine.
     return f"{postgres.url(user=role, password=password)}?sslmode=disable"

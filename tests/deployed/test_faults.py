@@ -12,8 +12,9 @@ import psycopg
 import pytest
 
 from clerk_supabase_cli.deliveries import sign
+from clerk_supabase_cli.role_urls import WORKER_ROLE
 from clerk_supabase_cli.samples import new_user_id
-from clerk_supabase_cli.stack import WORKER_ROLE, LocalStack
+from clerk_supabase_cli.stack import LocalStack
 from tests.deployed.webhooks import created, now, policy_taken_away, post, redeliver_quickly
 from tests.polling import eventually
 

@@ -19,7 +19,7 @@ from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
 from clerk_supabase_cli.migrations import applied, read_migrations
 from clerk_supabase_cli.retention import PARAMETERS, command_for, shortfalls
 from clerk_supabase_cli.retention import allowed as allowed_retention
-from clerk_supabase_cli.stack import SESSION_ROLE, WORKER_ROLE
+from clerk_supabase_cli.role_urls import SESSION_ROLE, WORKER_ROLE
 
 _MIGRATE: Final = "clerk-supabase migrate"
 _STORE_ANEW: Final = "store it anew: clerk-supabase setup --store-secrets PREFIX"

@@ -1,0 +1,128 @@
+"""The connection strings of the functions' two roles, made from the owner's, for a database of the developer's.
+
+The passwords of these roles may be in use by a deployed stack. So they are changed only where there are none, or where
+the developer says so.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote, urlencode
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+
+from clerk_supabase_cli.database import Connection, open_database
+from clerk_supabase_cli.processes import LocalStackError
+
+WORKER_ROLE: Final = "clerk_sync_worker"
+SESSION_ROLE: Final = "clerk_sync_session"
+WORKER_VARIABLE: Final = "SYNC_DATABASE_URL"
+SESSION_VARIABLE: Final = "SESSION_DATABASE_URL"
+_ROLES: Final = (WORKER_ROLE, SESSION_ROLE)
+_WHICH_DATABASE: Final = "select system_identifier, current_database() from pg_catalog.pg_control_system()"
+_WITHOUT_PASSWORD: Final = "select count(*) from pg_catalog.pg_authid where rolname = any(%s) and rolpassword is null"  # noqa: S105 - SQL
+
+
+@dataclass(frozen=True, slots=True)
+class RoleUrls:
+    """What the functions connect with."""
+
+    worker: str
+    session: str
+    origin: str
+    """Where the passwords are from, as the rest of a sentence."""
+
+
+@contextmanager
+def urls_of_roles(owner_url: str, given: Sequence[str | None], *, reset: bool) -> Iterator[RoleUrls]:
+    """The URLs of both roles, while the `with` block lasts.
+
+    *given*: those of worker and session, if the developer has them. Otherwise both roles get a password until the block
+    ends, if they have none, or with *reset*. Raises LocalStackError and DatabaseFailed.
+    """
+    worker, session = given
+    if worker and session:
+        for role, url in zip(_ROLES, (worker, session), strict=True):
+            _check_given(owner_url, role, url)
+        yield RoleUrls(worker, session, f"with {WORKER_VARIABLE} and {SESSION_VARIABLE}")
+        return
+    if worker or session:
+        raise LocalStackError(f"{WORKER_VARIABLE} and {SESSION_VARIABLE} go together: set both or neither")
+    with open_database(owner_url) as database:
+        if not reset and not _are_without_password(database):
+            raise LocalStackError(
+                f"{WORKER_ROLE} and {SESSION_ROLE} may have passwords, with which a deployed stack connects: set "
+                f"{WORKER_VARIABLE} and {SESSION_VARIABLE}, or give both roles new ones by --reset-role-passwords"
+            )
+    try:
+        with open_database(owner_url) as database:
+            suffix = _suffix_of_user(owner_url, database)
+            worker, session = (as_role(owner_url, f"{role}{suffix}", give_password(database, role)) for role in _ROLES)
+        yield RoleUrls(worker, session, "with passwords that are good until dev ends")
+    finally:
+        with open_database(owner_url) as database:
+            for role in _ROLES:
+                database.execute(sql.SQL("alter role {} password null").format(sql.Identifier(role)))
+
+
+def give_password(database: Connection, role: str) -> str:
+    """Sets a new password, which the server, and so its log, never sees; returns it."""
+    password = secrets.token_urlsafe(24)
+    verifier = database.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
+    database.execute(sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(verifier)))
+    return password
+
+
+def as_role(url: str, user: str, password: str) -> str:
+    """The same database, asked for by another user; nothing of the one before is left."""
+    parts = {name: str(value) for name, value in conninfo_to_dict(url).items() if name not in ("user", "passfile")}
+    parts.pop("password", None)
+    database = quote(parts.pop("dbname", ""), "")
+    address = _address(parts)
+    query = f"?{urlencode(parts, quote_via=quote)}" if parts else ""
+    return f"postgresql://{quote(user, '')}:{quote(password, '')}@{address}/{database}{query}"
+
+
+def _address(parts: dict[str, str]) -> str:
+    """Takes the hosts and their ports out of the parts."""
+    hosts, ports = (parts.pop(name, "").split(",") for name in ("host", "port"))
+    if len(ports) == 1:
+        ports *= len(hosts)
+    quoted = [f"[{host}]" if ":" in host else quote(host, "") for host in hosts]
+    return ",".join(f"{host}:{port}" if port else host for host, port in zip(quoted, ports, strict=True))
+
+
+def _suffix_of_user(owner_url: str, database: Connection) -> str:
+    """What the pooler of Supabase adds to the name of a role: `.<project>`."""
+    row = database.execute("select current_user").fetchone()
+    user = str(conninfo_to_dict(owner_url).get("user") or "")
+    name = str(row[0]) if row else ""
+    return user.removeprefix(name) if user.startswith(f"{name}.") else ""
+
+
+def _are_without_password(database: Connection) -> bool:
+    """Whether both roles are known to have none. Who is no superuser cannot know."""
+    try:
+        return database.execute(_WITHOUT_PASSWORD, [list(_ROLES)]).fetchone() == (len(_ROLES),)
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+
+
+def _check_given(owner_url: str, role: str, url: str) -> None:
+    """Raises LocalStackError unless a URL is of this role, and of the database that the owner's URL names."""
+    with open_database(owner_url) as database:
+        wanted = database.execute(_WHICH_DATABASE).fetchone()
+    with open_database(url) as database:
+        found = database.execute(_WHICH_DATABASE).fetchone()
+        user = database.execute("select session_user").fetchone()
+    variable = WORKER_VARIABLE if role == WORKER_ROLE else SESSION_VARIABLE
+    if user != (role,):
+        raise LocalStackError(f"{variable} connects as another role than {role}")
+    if found != wanted:
+        raise LocalStackError(f"{variable} is of another database than --database-url")

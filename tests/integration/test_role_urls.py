@@ -1,0 +1,188 @@
+"""What functions connect with when `dev` is given a database: their own roles, and passwords that nobody loses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
+from clerk_supabase_cli.postgres import EmbeddedPostgres
+from clerk_supabase_cli.processes import LocalStackError
+from clerk_supabase_cli.role_urls import SESSION_ROLE, WORKER_ROLE, as_role, give_password, urls_of_roles
+
+ROLES = {WORKER_ROLE, SESSION_ROLE}
+NOT_GIVEN = (None, None)
+PASSWORDS = "select rolname, rolpassword from pg_authid where rolname = any(%s)"
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    with EmbeddedPostgres(settings={"log_statement": "all"}) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def migrated(postgres: EmbeddedPostgres, root: Path) -> str:
+    url = f"{postgres.url()}?sslmode=disable"
+    prepare_plain_postgres(url, root)
+    assert list(migrate(url, root))
+    return url
+
+
+@pytest.fixture
+def owner(migrated: str) -> Iterator[str]:
+    """The owner's URL of a database whose roles nobody uses."""
+    yield migrated
+    with psycopg.connect(migrated) as database:
+        for role in ROLES:
+            database.execute(f"alter role {role} password null".encode())
+
+
+def passwords(owner: str) -> dict[str, str | None]:
+    with psycopg.connect(owner) as database:
+        return dict(database.execute(PASSWORDS, [list(ROLES)]).fetchall())
+
+
+def user_of(url: str) -> str:
+    with psycopg.connect(url) as database:
+        row = database.execute("select session_user").fetchone()
+        assert row is not None
+        return str(row[0])
+
+
+def set_password(owner: str, role: str) -> str:
+    with psycopg.connect(owner) as database:
+        return as_role(owner, role, give_password(database, role))
+
+
+def test_roles_without_a_password_get_one_for_as_long_as_it_is_needed(owner: str) -> None:
+    with urls_of_roles(owner, NOT_GIVEN, reset=False) as urls:
+        assert (user_of(urls.worker), user_of(urls.session)) == (WORKER_ROLE, SESSION_ROLE)
+        assert all(passwords(owner).values())
+    assert passwords(owner) == dict.fromkeys(ROLES)
+    for url in (urls.worker, urls.session):
+        with pytest.raises(psycopg.OperationalError):
+            user_of(url)
+
+
+def test_they_lose_it_also_when_something_fails(owner: str) -> None:
+    with pytest.raises(KeyboardInterrupt), urls_of_roles(owner, NOT_GIVEN, reset=False):
+        raise KeyboardInterrupt
+    assert passwords(owner) == dict.fromkeys(ROLES)
+
+
+def test_no_password_reaches_the_log_of_the_server(owner: str, postgres: EmbeddedPostgres) -> None:
+    with urls_of_roles(owner, NOT_GIVEN, reset=False) as urls:
+        log = postgres.log.read_text()
+        assert "alter role" in log
+        for url in (urls.worker, urls.session):
+            assert str(conninfo_to_dict(url)["password"]) not in log
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_a_role_that_has_a_password_keeps_it(owner: str, role: str) -> None:
+    url = set_password(owner, role)
+    with (
+        pytest.raises(LocalStackError, match="with which a deployed stack connects: set SYNC_DATABASE_URL"),
+        urls_of_roles(owner, NOT_GIVEN, reset=False),
+    ):
+        pass
+    assert user_of(url) == role
+
+
+def test_an_owner_who_cannot_know_whether_they_have_one_is_asked(owner: str, postgres: EmbeddedPostgres) -> None:
+    """On Supabase, the owner is no superuser."""
+    with psycopg.connect(owner) as database:
+        database.execute("create role plain_owner login createrole password 'plain'")
+        for role in ROLES:
+            database.execute(f"grant {role} to plain_owner with admin option".encode())
+    plain = f"{postgres.url(user='plain_owner', password='plain')}?sslmode=disable"
+    with (
+        pytest.raises(LocalStackError, match="--reset-role-passwords"),
+        urls_of_roles(plain, NOT_GIVEN, reset=False),
+    ):
+        pass
+    with urls_of_roles(plain, NOT_GIVEN, reset=True) as urls:
+        assert (user_of(urls.worker), user_of(urls.session)) == (WORKER_ROLE, SESSION_ROLE)
+    assert passwords(owner) == dict.fromkeys(ROLES)
+
+
+def test_who_says_so_gets_new_passwords(owner: str) -> None:
+    former = set_password(owner, WORKER_ROLE)
+    with urls_of_roles(owner, NOT_GIVEN, reset=True) as urls:
+        assert user_of(urls.worker) == WORKER_ROLE
+        with pytest.raises(psycopg.OperationalError):
+            user_of(former)
+
+
+def test_urls_that_were_given_are_used_as_they_are(owner: str) -> None:
+    mine = tuple(set_password(owner, role) for role in (WORKER_ROLE, SESSION_ROLE))
+    before = passwords(owner)
+    with urls_of_roles(owner, mine, reset=False) as urls:
+        assert (urls.worker, urls.session) == mine
+    assert passwords(owner) == before
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_one_url_without_the_other_is_refused(owner: str, missing: int) -> None:
+    mine: list[str | None] = [set_password(owner, role) for role in (WORKER_ROLE, SESSION_ROLE)]
+    mine[missing] = None
+    with pytest.raises(LocalStackError, match="set both or neither"), urls_of_roles(owner, mine, reset=False):
+        pass
+
+
+def test_the_owner_and_the_wrong_role_are_refused(owner: str) -> None:
+    worker, session = (set_password(owner, role) for role in (WORKER_ROLE, SESSION_ROLE))
+    for mine, variable in (
+        ((owner, session), "SYNC_DATABASE_URL"),
+        ((worker, owner), "SESSION_DATABASE_URL"),
+        ((session, worker), "SYNC_DATABASE_URL"),
+    ):
+        with pytest.raises(LocalStackError, match=f"{variable} connects as another role"):
+            urls_of_roles(owner, mine, reset=False).__enter__()
+
+
+def test_urls_of_another_database_are_refused(owner: str, postgres: EmbeddedPostgres, root: Path) -> None:
+    elsewhere = postgres.create_database("elsewhere")
+    worker, session = (set_password(owner, role) for role in (WORKER_ROLE, SESSION_ROLE))
+    with (
+        pytest.raises(LocalStackError, match="SYNC_DATABASE_URL is of another database than --database-url"),
+        urls_of_roles(elsewhere, (worker, session), reset=False),
+    ):
+        pass
+
+
+# Connection strings
+
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
+
+
+@given(WORDS, WORDS, WORDS, st.sampled_from(["db.test", "::1", "/var/run/postgresql", "a.test,b.test"]))
+def test_whatever_the_owner_is_called_nothing_of_the_owner_is_left(
+    owner: str, password: str, database: str, host: str
+) -> None:
+    place = {"host": host, "port": ",".join("5432" for _ in host.split(",")), "dbname": database, "sslmode": "require"}
+    before = make_conninfo(**place, user=owner, password=password, passfile="/root/.pgpass")
+    role = {"user": "clerk_sync_worker.ref", "password": "p@ss/w:rd%"}
+    assert conninfo_to_dict(as_role(before, **role)) == place | role
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://o:p@h/d", "postgresql://u:p2@h/d"),
+        ("postgres://o:p@h:6543/d?sslmode=require", "postgresql://u:p2@h:6543/d?sslmode=require"),
+        ("postgresql://h/d?user=o&password=p", "postgresql://u:p2@h/d"),
+        ("postgresql://o:p@[::1]:5432/d", "postgresql://u:p2@[::1]:5432/d"),
+        ("host=h user=o password='p q' dbname=d", "postgresql://u:p2@h/d"),
+        ("postgresql://o:p@h/d?sslrootcert=/a%20b/ca.crt", "postgresql://u:p2@h/d?sslrootcert=%2Fa%20b%2Fca.crt"),
+    ],
+)
+def test_any_connection_string_becomes_one_of_the_role(url: str, expected: str) -> None:
+    assert as_role(url, "u", "p2") == expected
