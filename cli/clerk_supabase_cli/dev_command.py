@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -18,13 +19,20 @@ from clerk_supabase_cli.database import open_database
 from clerk_supabase_cli.dev_reload import Fingerprints, Reloader, fingerprints, function_names
 from clerk_supabase_cli.dev_state import RunningStack
 from clerk_supabase_cli.dev_stream import Stream
-from clerk_supabase_cli.event_command import LOCAL_SECRET
 from clerk_supabase_cli.migrations import read_migrations
-from clerk_supabase_cli.ministack import REGION
 from clerk_supabase_cli.options import DATABASE_URL, checked_database_url
 from clerk_supabase_cli.printing import say
+from clerk_supabase_cli.private_files import webhook_secret_of
 from clerk_supabase_cli.processes import LocalStackError, last_lines
 from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.role_urls import (
+    SESSION_ROLE,
+    SESSION_VARIABLE,
+    WORKER_ROLE,
+    WORKER_VARIABLE,
+    RoleUrls,
+    urls_of_roles,
+)
 from clerk_supabase_cli.stack import LocalStack
 from clerk_supabase_cli.terminal import Terminal
 from clerk_supabase_cli.token_mint import SigningKey
@@ -49,17 +57,43 @@ def _port(option: str, default: int, what: str) -> Callable[[Command], Command]:
 @click.option(
     "--database-url",
     callback=checked_database_url,
-    help="Sync into this database, with the migrations applied, rather than into a new one of this machine.",
+    help="Sync into this database, with the migrations applied, rather than into a new one of this machine. The URL is "
+    "the owner's, and functions never get it; its password may be in PGPASSWORD.",
+)
+@click.option(
+    "--sync-database-url",
+    envvar=WORKER_VARIABLE,
+    help=f"With --database-url: what functions connect with, as {WORKER_ROLE}.  [env: {WORKER_VARIABLE}]",
+)
+@click.option(
+    "--session-database-url",
+    envvar=SESSION_VARIABLE,
+    help=f"The same for POST /session, as {SESSION_ROLE}.  [env: {SESSION_VARIABLE}]",
+)
+@click.option(
+    "--reset-role-passwords",
+    is_flag=True,
+    help="With --database-url: give both roles new passwords until dev ends, and none afterwards. That locks out a "
+    "deployed stack which uses the former ones.",
 )
 @click.option(
     "--webhook-secret",
     envvar="CLERK_WEBHOOK_SIGNING_SECRET",
-    default=LOCAL_SECRET,
-    help="Signing secret of the webhooks that arrive.  [env: CLERK_WEBHOOK_SIGNING_SECRET]",
+    help="Signing secret of the webhooks that arrive; default one that this checkout keeps in .local."
+    "  [env: CLERK_WEBHOOK_SIGNING_SECRET]",
 )
 @click.option("--containers", is_flag=True, help="Let containers of this machine reach it too, such as `sam local`'s.")
 def dev_command(
-    *, port: int, clerk_port: int, frontend_port: int, database_url: str | None, webhook_secret: str, containers: bool
+    *,
+    port: int,
+    clerk_port: int,
+    frontend_port: int,
+    database_url: str | None,
+    sync_database_url: str | None,
+    session_database_url: str | None,
+    reset_role_passwords: bool,
+    webhook_secret: str | None,
+    containers: bool,
 ) -> None:
     """Keep the whole stack running on this machine until Ctrl-C, and show what it does.
 
@@ -71,26 +105,32 @@ def dev_command(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     root = find_root()
-    url_of_functions = None if database_url is None else _checked(database_url, root)
     known = fingerprints(root)
-    with LocalStack(
-        root,
-        worker_url=url_of_functions,
-        session_url=url_of_functions,
-        port=port,
-        clerk_port=clerk_port,
-        frontend_port=frontend_port,
-        webhook_secret=webhook_secret,
-        containers=containers,
-        signing_key=SigningKey.of_checkout(root),
-        progress=_say,
-    ) as stack:
-        running = _described(stack, url_of_functions or stack.database_url)
+    with contextlib.ExitStack() as undo:
+        roles = None
+        if database_url is not None:
+            given = sync_database_url, session_database_url
+            database_url, roles = undo.enter_context(_opened(database_url, given, root, reset=reset_role_passwords))
+        stack = undo.enter_context(
+            LocalStack(
+                root,
+                worker_url=roles.worker if roles else None,
+                session_url=roles.session if roles else None,
+                port=port,
+                clerk_port=clerk_port,
+                frontend_port=frontend_port,
+                webhook_secret=webhook_secret or webhook_secret_of(root),
+                containers=containers,
+                signing_key=SigningKey.of_checkout(root),
+                progress=_say,
+            )
+        )
+        running = _described(stack, database_url or stack.database_url)
         running.save(root)
         try:
-            _introduce(stack, running, is_embedded=database_url is None)
+            _introduce(stack, running, roles)
             say(f"\nready, {time.time() - started:.0f} s after the start; Ctrl-C ends it\n")
-            _watch(root, stack, running, known=known, is_embedded=database_url is None)
+            _watch(root, stack, running, known=known, is_embedded=roles is None)
         finally:
             running.forget(root)
 
@@ -122,36 +162,35 @@ def _described(stack: LocalStack, database_url: str) -> RunningStack:
         session_url=stack.session_url,
         webhook_secret=stack.webhook_secret,
         database_url=database_url,
-        aws_endpoint_url=stack.ministack.endpoint,
+        name=stack.name,
+        aws=stack.ministack.environment,
         clerk_api_url=stack.clerk.url,
         clerk_secret_key=stack.clerk.answers.key,
         logs=str(stack.logs),
     )
 
 
-def _introduce(stack: LocalStack, running: RunningStack, *, is_embedded: bool) -> None:
+def _introduce(stack: LocalStack, running: RunningStack, roles: RoleUrls | None) -> None:
     # Nothing of the connection string of somebody's database is for a screen.
-    database = running.database_url if is_embedded else "the one that --database-url names"
-    database_variable = f"DATABASE_URL='{running.database_url}' " if is_embedded else ""
+    database = "the one that --database-url names" if roles else running.database_url
     issuer = stack.frontend.issuer
+    if roles:
+        say(f"Functions connect as {WORKER_ROLE} and {SESSION_ROLE}, {roles.origin}.")
     say(
         f"""
 webhook URL     {running.webhook_url}
 session URL     {running.session_url}
 signing secret  {running.webhook_secret}
 database        {database}
-emulated AWS    {running.aws_endpoint_url}
+emulated AWS    {stack.ministack.endpoint}
+  access key    {running.aws["AWS_ACCESS_KEY_ID"]}, the only one it takes; secret {running.aws["AWS_SECRET_ACCESS_KEY"]}
 Clerk's API     {running.clerk_api_url}, a stand-in without users; its key is {running.clerk_secret_key}
 tokens of       {issuer}: clerk-supabase token mint --user user_1 --issuer {issuer}
 logs            {running.logs}
 
 An event:        clerk-supabase event user.created --send
 Clerk's events:  clerk webhooks listen --forward-to {running.webhook_url}
-For the other commands, in another terminal:
-
-export {database_variable}CLERK_SUPABASE_STACK={stack.name}
-export AWS_ENDPOINT_URL={running.aws_endpoint_url} AWS_REGION={REGION} AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
-export CLERK_API_URL={running.clerk_api_url} CLERK_SECRET_KEY={running.clerk_secret_key}"""
+Other commands:  in another terminal, after `. .local/env`, which says all of the above to them"""
     )
 
 
@@ -163,8 +202,20 @@ def _say(step: str, seconds: float | None) -> None:
 # A database of somebody else's
 
 
-def _checked(url: str, root: Path) -> str:
-    """The URL as the functions need it. Raises DatabaseFailed and LocalStackError unless they can work with it."""
+@contextlib.contextmanager
+def _opened(url: str, given: Sequence[str | None], root: Path, *, reset: bool) -> Iterator[tuple[str, RoleUrls]]:
+    """The owner's URL, with the CA of the checkout, and what the functions connect with.
+
+    Raises DatabaseFailed and LocalStackError unless they can work with it.
+    """
+    _check_migrations(url, root)
+    owner_url, *given = (each and _with_certificate(each, root) for each in (url, *given))
+    with urls_of_roles(str(owner_url), given, reset=reset) as roles:
+        _check_that_functions_can_use(roles.worker)
+        yield str(owner_url), roles
+
+
+def _check_migrations(url: str, root: Path) -> None:
     type_this = "clerk-supabase migrate --database-url ..."
     with open_database(url) as database:
         known = database.execute("select to_regclass('clerk_sync.migrations')").fetchone()
@@ -173,7 +224,9 @@ def _checked(url: str, root: Path) -> str:
         applied = {name for (name,) in database.execute("select name from clerk_sync.migrations")}
     if missing := [migration.name for migration in read_migrations(root) if migration.name not in applied]:
         raise LocalStackError(f"this database lacks {', '.join(missing)}; type: {type_this}")
-    url = _with_certificate(url, root)
+
+
+def _check_that_functions_can_use(url: str) -> None:
     store = Store(_Fixed(url))
     try:
         store.check()
@@ -184,7 +237,6 @@ def _checked(url: str, root: Path) -> str:
         ) from error
     finally:
         store.close()
-    return url
 
 
 class _Fixed:

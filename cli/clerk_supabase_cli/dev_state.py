@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.private_files import private_folder, write_privately
 
-# Beside the key of local session tokens; the folder is nobody else's.
-_FILE: Final = Path(".local") / "dev.json"
+_FILE: Final = "dev.json"
+_SHELL_FILE: Final = "env"
 
 
 class NotRunning(Failure):
@@ -28,33 +31,45 @@ class RunningStack:
     webhook_secret: str
     database_url: str
     """The owner's: of the embedded Postgres, or what `dev --database-url` was given."""
-    aws_endpoint_url: str
+    name: str
+    """Of the stack in CloudFormation."""
+    aws: Mapping[str, str]
+    """The variables that make an AWS tool talk to the emulated AWS, with the only key it takes."""
     clerk_api_url: str
     clerk_secret_key: str
     logs: str
 
     def save(self, root: Path) -> None:
-        """Says so in the checkout at *root*, in a file that only this user can read."""
-        file = root / _FILE
-        file.parent.mkdir(mode=0o700, exist_ok=True)
-        new = file.with_suffix(".new")
-        new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as text:
-            json.dump(asdict(self), text, indent=2)
-        # Whoever reads it meanwhile reads the old one or the new one, never half of it.
-        new.replace(file)
+        """Says so in the checkout at *root*, in files that only this user can read: for commands, and for a shell."""
+        folder = private_folder(root)
+        write_privately(folder / _SHELL_FILE, self._as_shell_variables())
+        write_privately(folder / _FILE, json.dumps(asdict(self), indent=2))
 
     def forget(self, root: Path) -> None:
-        """Takes the file away, unless it is another stack's by now."""
-        file = root / _FILE
+        """Takes the files away, unless they are another stack's by now."""
+        folder = private_folder(root)
+        file = folder / _FILE
         if file.exists() and json.loads(file.read_text())["process_id"] == self.process_id:
             file.unlink()
+            (folder / _SHELL_FILE).unlink(missing_ok=True)
+
+    def _as_shell_variables(self) -> str:
+        variables = {
+            **self.aws,
+            "CLERK_API_URL": self.clerk_api_url,
+            "CLERK_SECRET_KEY": self.clerk_secret_key,
+            "CLERK_SUPABASE_STACK": self.name,
+            "DATABASE_URL": self.database_url,
+        }
+        # Of another account, these would go before the key, or with it.
+        lines = ["unset AWS_PROFILE AWS_SESSION_TOKEN"]
+        return "\n".join([*lines, *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()), ""])
 
 
 def running_stack(root: Path) -> RunningStack:
     """The stack that runs now. Raises NotRunning, also for one that was killed and could not say goodbye."""
     try:
-        stack = RunningStack(**json.loads((root / _FILE).read_text()))
+        stack = RunningStack(**json.loads((private_folder(root) / _FILE).read_text()))
     except (FileNotFoundError, ValueError, TypeError) as error:
         raise NotRunning(_WHAT_TO_DO) from error
     if not _is_alive(stack.process_id):

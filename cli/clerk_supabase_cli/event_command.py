@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Final
 
 import click
 import httpx
 
 from clerk_supabase_cli.deliveries import SignedRequest, api_gateway_event, sign
-from clerk_supabase_cli.dev_state import running_stack
+from clerk_supabase_cli.dev_state import NotRunning, running_stack
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.printing import printable, say
+from clerk_supabase_cli.private_files import webhook_secret_of
 from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.sample_events import sample_event
 from clerk_supabase_cli.secret_formats import webhook_secret_problem
 
-# Obviously not a secret: what events/env.json and `dev` use on this machine.
-LOCAL_SECRET: Final = "whsec_bG9jYWwtb25seS1ub3QtYS1zZWNyZXQ="  # noqa: S105 - decoded: local-only-not-a-secret
 # As long as Svix waits for an answer. https://docs.svix.com/receiving/introduction
 _ANSWER_SECONDS: Final = 15.0
 
@@ -43,23 +43,30 @@ def event_command(name: str, object_id: str | None, *, send: bool, url: str | No
     TYPE is the name of a file in events/clerk, such as user.created. A signature is good for five minutes, so a
     stored event would be refused. Exit status of --send: 0 for an answer of 2xx, 1 for any other.
     """
-    if problem := webhook_secret_problem(secret or LOCAL_SECRET):
-        raise click.UsageError(f"the signing secret {problem}")
     root = find_root()
+    secret = secret or _local_secret(root)
+    if problem := webhook_secret_problem(secret):
+        raise click.UsageError(f"the signing secret {problem}")
     event = sample_event(root, name, object_id)
+    request = sign(event, secret)
     if not send and not url:
-        say(json.dumps(api_gateway_event(sign(event, secret or LOCAL_SECRET)), indent=2))
+        say(json.dumps(api_gateway_event(request), indent=2))
         return
-    if not url:
-        stack = running_stack(root)
-        url, secret = stack.webhook_url, secret or stack.webhook_secret
-    request = sign(event, secret or LOCAL_SECRET)
+    url = url or running_stack(root).webhook_url
     say(f"{name} of {event['data'].get('id', '')} as {request.headers['svix-id']} to {url}")
     answer = _post(url, request)
     # Whoever listens there may answer with anything.
     say(f"{answer.status_code} {printable(answer.text[:200])}")
     if not answer.is_success:
         sys.exit(1)
+
+
+def _local_secret(root: Path) -> str:
+    """What the stack that runs takes, or the next one will."""
+    try:
+        return running_stack(root).webhook_secret
+    except NotRunning:
+        return webhook_secret_of(root)
 
 
 def _post(url: str, request: SignedRequest) -> httpx.Response:

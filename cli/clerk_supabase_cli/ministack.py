@@ -1,13 +1,14 @@
-"""The AWS emulator on loopback: MiniStack, a server process with an environment of its own."""
+"""The AWS emulator on loopback: MiniStack behind our gate (see emulator), a process with an environment of its own."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
-import signal
+import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from types import TracebackType
@@ -17,13 +18,15 @@ from urllib.parse import urlsplit
 import botocore.session
 from botocore.config import Config
 
-from clerk_supabase_cli.processes import Guard, LocalStackError, free_port, is_taken, last_lines
+from clerk_supabase_cli.processes import Guard, LocalStackError, is_taken, last_lines
 from clerk_supabase_cli.tools import Tools
 
 REGION: Final = "us-east-1"
 ACCOUNT: Final = "000000000000"
 _START_SECONDS: Final = 30.0
-_PORT_ATTEMPTS: Final = 5
+_BACKLOG: Final = 128
+# Where the emulator's process finds the gate.
+_OUR_PACKAGES: Final = Path(__file__).parent.parent
 # Whatever AWS profile the caller works with, our clients neither need it nor look for it.
 _NO_PROFILE: Final = {
     "profile": (None, None, None, None),
@@ -48,18 +51,17 @@ class MiniStackFailed(LocalStackError):
 class MiniStack:
     """An emulated AWS account on 127.0.0.1 that lives as long as the `with` block.
 
-    It forgets everything in the end. Deployed functions run as its child processes and are ended with it.
+    It forgets everything in the end. Deployed functions run as its child processes and are ended with it. IAM is
+    enforced, so that a function can do only what its role allows.
     """
 
-    def __init__(self, tools: Tools, *, port: int = 0, auth: bool = True, logs: Path | None = None) -> None:
-        """*port*: where to listen; 0 takes a free one. *auth*: enforce IAM, so that a function can do only what
-        its role allows.
+    def __init__(self, tools: Tools, *, port: int = 0, logs: Path | None = None) -> None:
+        """*port*: where to listen; 0 takes a free one.
 
         *logs*: where to write the log, if it is to outlive the emulator.
         """
-        self._executable = tools.ministack
+        self._python = tools.ministack_python
         self._logs = logs
-        self._auth = auth
         self._guard: Guard | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._access_key = f"local{secrets.token_hex(8)}"
@@ -72,7 +74,7 @@ class MiniStack:
         with contextlib.ExitStack() as undo:
             self._guard = undo.enter_context(Guard())
             self._folder = self._guard.folder("clerk-supabase-ministack-")
-            self._start_on_a_free_port(self._guard)
+            self._start(self._guard)
             undo.pop_all()
         return self
 
@@ -148,24 +150,19 @@ class MiniStack:
             if scaling := mapping.get("ScalingConfig"):
                 functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig=scaling)
 
-    def _start_on_a_free_port(self, guard: Guard) -> None:
-        # Else whoever listens there, perhaps another MiniStack, would be taken for ours.
-        if self._wanted_port and is_taken(self._wanted_port):
-            raise MiniStackFailed(f"port {self._wanted_port} of 127.0.0.1 is taken: choose another one")
-        for attempts_left in reversed(range(_PORT_ATTEMPTS)):
-            self.port = self._wanted_port or free_port()
+    def _start(self, guard: Guard) -> None:
+        # The socket is ours from the first moment: nobody else can listen there and be told the secrets.
+        with _listening(self._wanted_port) as listening:
+            self.port = listening.getsockname()[1]
+            descriptor = listening.fileno()
             self._process = guard.start(
-                [str(self._executable)], log=self.log, env=self._server_environment(), cwd=self._folder
+                [str(self._python), "-m", "clerk_supabase_cli.emulator", str(descriptor)],
+                log=self.log,
+                env=self._server_environment(),
+                cwd=self._folder,
+                descriptors=[descriptor],
             )
-            try:
-                self._wait_until_healthy()
-            except MiniStackFailed:
-                guard.end(self._process, signal.SIGKILL)
-                # Somebody may have taken the port between our look and the server's bind.
-                if self._wanted_port or not attempts_left or "already in use" not in last_lines(self.log, 50):
-                    raise
-            else:
-                return
+        self._wait_until_it_answers()
 
     def _server_environment(self) -> dict[str, str]:
         """Nothing of the caller's: the emulator hands its whole environment on to every function."""
@@ -176,8 +173,8 @@ class MiniStack:
             "HOME": folder,
             "TMPDIR": folder,
             "PYTHONUNBUFFERED": "1",
-            "AUTH": "true" if self._auth else "false",
-            "BIND_HOST": "127.0.0.1",
+            "PYTHONPATH": str(_OUR_PACKAGES),
+            "AUTH": "true",
             "MINISTACK_HOST": "127.0.0.1",
             "GATEWAY_PORT": str(self.port),
             "MINISTACK_ACCOUNT_ID": ACCOUNT,
@@ -191,16 +188,29 @@ class MiniStack:
             "DOCKER_HOST": f"unix://{folder}/no-docker",
         }
 
-    def _wait_until_healthy(self) -> None:
+    def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + _START_SECONDS
-        while not self._healthy():
+        while not self._answers():
             if not self.running or time.monotonic() > deadline:
                 raise MiniStackFailed(f"MiniStack did not start; last lines of its log:\n{last_lines(self.log, 20)}")
             time.sleep(0.02)
 
-    def _healthy(self) -> bool:
+    def _answers(self) -> bool:
         try:
-            with _WITHOUT_PROXY.open(f"{self.endpoint}/_ministack/health", timeout=5) as answer:
-                return bool(answer.status == 200)
+            _WITHOUT_PROXY.open(self.endpoint, timeout=5).close()
+        except urllib.error.HTTPError:
+            # Whoever names no key is refused.
+            return True
         except OSError:
             return False
+        return True
+
+
+def _listening(port: int) -> socket.socket:
+    """A socket of 127.0.0.1 that listens on *port*; 0: on a free one. Raises MiniStackFailed if it is taken."""
+    # Asked first, because not every system lets the other one of the same address and port fail.
+    taken = bool(port) and is_taken(port)
+    with contextlib.suppress(OSError):
+        if not taken:
+            return socket.create_server(("127.0.0.1", port), backlog=_BACKLOG)
+    raise MiniStackFailed(f"port {port} of 127.0.0.1 is taken: choose another one")

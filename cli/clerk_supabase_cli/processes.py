@@ -148,10 +148,11 @@ class Guard:
         cwd: Path | None = None,
         account: pwd.struct_passwd | None = None,
         last_signal: signal.Signals = signal.SIGKILL,
+        descriptors: Sequence[int] = (),
     ) -> subprocess.Popen[bytes]:
         """Start *command* with its output appended to *log*, as the user *account* if one is given.
 
-        *last_signal* is what the guard ends it with if this process disappears.
+        *last_signal* is what the guard ends it with if this process disappears. *descriptors* are handed on to it.
         """
         with log.open("ab") as output:
             child = subprocess.Popen(
@@ -165,6 +166,7 @@ class Guard:
                 group=account and account.pw_gid,
                 extra_groups=None if account is None else [],
                 start_new_session=True,
+                pass_fds=descriptors,
             )
         self._children[child.pid] = child
         self._tell(f"guard {child.pid} {last_signal:d}")

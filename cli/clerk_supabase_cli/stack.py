@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import random
+import secrets
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,6 @@ from types import TracebackType
 from typing import Any, Final, Literal, Protocol, Self
 
 from clerk_supabase_cli.clerk_api.answers import Answers
-from clerk_supabase_cli.clerk_api.process import KEY
 from clerk_supabase_cli.clerk_api.server import ClerkApi
 from clerk_supabase_cli.containers import let_containers_in
 from clerk_supabase_cli.database import open_database
@@ -73,7 +73,6 @@ class LocalStack:
         worker_url: str | None = None,
         session_url: str | None = None,
         parameters: Mapping[str, str] | None = None,
-        auth: bool = True,
         port: int = 0,
         clerk_port: int = 0,
         frontend_port: int = 0,
@@ -87,7 +86,7 @@ class LocalStack:
 
         With *worker_url*, the URL of a migrated database as its worker role, no Postgres is started; *session_url* is
         the same for the session function, which there is none of without.
-        *parameters* are added to the template's; *auth* enforces IAM.
+        *parameters* are added to the template's.
         *port* is where the emulated AWS listens, *clerk_port* and *frontend_port* where the stand-ins for Clerk's
         Backend and Frontend API do, *webhook_secret* and *signing_key* what webhooks and session tokens are signed
         with; all are made up unless given. With *containers*, those on this machine reach all of it as `localhost`:
@@ -97,7 +96,6 @@ class LocalStack:
         self._worker_url = worker_url
         self._session_url = session_url
         self._parameters = _WITHOUT_SCHEDULES | dict(parameters or {})
-        self._auth = auth
         self._port = port
         self._clerk_port = clerk_port
         self._frontend_port = frontend_port
@@ -213,9 +211,7 @@ class LocalStack:
         if self._worker_url is None:
             self._worker_url = self._bring_up_database(undo)
         with self._step("Start MiniStack"):
-            self.ministack = undo.enter_context(
-                MiniStack(self._tools, port=self._port, auth=self._auth, logs=self.logs)
-            )
+            self.ministack = undo.enter_context(MiniStack(self._tools, port=self._port, logs=self.logs))
         with self._step("Start the stand-in for Clerk"):
             self.clerk = undo.enter_context(self._clerk_api())
             self.frontend = undo.enter_context(self._frontend_api())
@@ -237,7 +233,7 @@ class LocalStack:
         if self._clerk_port and is_taken(self._clerk_port):
             raise LocalStackError(f"port {self._clerk_port} of 127.0.0.1 is taken: choose another one")
         world = World(random.Random(), "", now=time.time_ns() // 1_000_000)  # noqa: S311 - makes up a world, and no secret
-        return ClerkApi(Answers(world, KEY), port=self._clerk_port)
+        return ClerkApi(Answers(world, f"sk_live_{secrets.token_hex(16)}"), port=self._clerk_port)
 
     def _frontend_api(self) -> FrontendApi:
         if self._frontend_port and is_taken(self._frontend_port):
@@ -312,7 +308,7 @@ class LocalStack:
         store = self.ministack.client("secretsmanager")
         webhook = store.create_secret(Name=f"{self.name}/webhook", SecretString=self.webhook_secret)
         database = store.create_secret(Name=f"{self.name}/database", SecretString=worker_url)
-        clerk = store.create_secret(Name=f"{self.name}/clerk", SecretString=KEY)
+        clerk = store.create_secret(Name=f"{self.name}/clerk", SecretString=self.clerk.answers.key)
         self.webhook_secret_arn: str = webhook["ARN"]
         self.clerk_secret_key_arn: str = clerk["ARN"]
         self.database_secret_arn: str = database["ARN"]
@@ -369,7 +365,7 @@ class LocalStack:
         search_path = [
             self._tools.uv.parent,
             os.environ.get("PATH", os.defpath),
-            self._tools.ministack.parent,
+            self._tools.ministack_python.parent,
         ]
         no_proxy = ",".join(filter(None, [os.environ.get("no_proxy", os.environ.get("NO_PROXY")), "127.0.0.1"]))
         return inherited | {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +22,7 @@ from jwt.algorithms import HMACAlgorithm, RSAAlgorithm
 from jwt.utils import base64url_encode
 
 from clerk_supabase.claims import Organization
+from clerk_supabase_cli.private_files import private_folder, write_privately
 from clerk_supabase_cli.samples import INSTANCE_ID
 
 # https://github.com/clerk/javascript, packages/backend/src/jwt: which tokens are of a session.
@@ -30,7 +30,6 @@ SESSION_CATEGORY: Final = "cl_B7d4PD111AAA"
 LOCAL_ISSUER: Final = "https://clerk.local.test"
 # What `supabase start` uses on every machine.
 LOCAL_JWT_SECRET: Final = "super-secret-jwt-token-with-at-least-32-characters-long"  # noqa: S105 - known to everybody
-_KEY_FOLDER: Final = ".local"
 _LIFETIME_SECONDS: Final = 60
 # Clerk dates its tokens back a little, for clocks that are slow.
 _NOT_BEFORE_SECONDS: Final = 10
@@ -53,13 +52,11 @@ class SigningKey:
     @classmethod
     def of_checkout(cls, root: Path) -> Self:
         """The one that this checkout keeps for local use, made when there is none."""
-        file = root / _KEY_FOLDER / "clerk-signing-key.pem"
+        file = private_folder(root) / "clerk-signing-key.pem"
         if not file.exists():
-            file.parent.mkdir(exist_ok=True)
             new = cls.generate()
             pem = new.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as opened:
-                opened.write(pem)
+            write_privately(file, pem.decode())
             public_key_file(root).write_text(new.public_pem)
         private = load_pem_private_key(file.read_bytes(), password=None)
         if not isinstance(private, rsa.RSAPrivateKey):
@@ -89,7 +86,7 @@ class SigningKey:
 
 def public_key_file(root: Path) -> Path:
     """Where the public half of the checkout's key is."""
-    return root / _KEY_FOLDER / "clerk-public-key.pem"
+    return private_folder(root) / "clerk-public-key.pem"
 
 
 @dataclass(frozen=True, slots=True)

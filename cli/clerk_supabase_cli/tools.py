@@ -41,16 +41,15 @@ class Tools:
         return self._executable("sam", "sam")
 
     @property
-    def ministack(self) -> Path:
-        """The MiniStack server."""
-        return self._executable("ministack", "ministack")
+    def ministack_python(self) -> Path:
+        """The Python that has MiniStack, and that runs functions locally."""
+        return self._executable("ministack", "python")
 
     @cached_property
     def function_python(self) -> str:
-        """The version ("3.13") of the Python that runs functions locally, which is MiniStack's own."""
-        interpreter = self._executable("ministack", "python")
+        """The version ("3.13") of the Python that runs functions locally."""
         answer = subprocess.run(
-            [interpreter, "-I", "-S", "-c", "import json, sys; print(json.dumps(sys.version_info[:2]))"],
+            [self.ministack_python, "-I", "-S", "-c", "import json, sys; print(json.dumps(sys.version_info[:2]))"],
             check=True,
             capture_output=True,
         )

@@ -43,11 +43,8 @@ def invoke(stack: LocalStack, root: Path, logical_id: str, event: str) -> dict[s
     for there, here in ports.items():
         moved = moved.replace(f"localhost{there}", f"127.0.0.1:{here}")
     environment: dict[str, str] = json.loads(moved) | {
+        **stack.ministack.environment,
         "PATH": os.environ["PATH"],
-        "AWS_ENDPOINT_URL": stack.ministack.endpoint,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
         "MAX_BODY_BYTES": "1040000",
         "RATE_LIMIT_SHARE": "1",
         "BRAKE_ROWS": "10",

@@ -49,9 +49,13 @@ class Terminal:
             )
         return found
 
+    def with_keys(self, command: str) -> str:
+        """The command in a shell that knows the keys of the stack."""
+        return f"{self.command('.local/env')}\n{command}"
+
     def types(self, command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["bash", "-o", "pipefail", "-c", command],
+            ["bash", "-o", "pipefail", "-c", self.with_keys(command)],
             cwd=self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,
@@ -90,8 +94,6 @@ def terminal(engine: str, root: Path, tmp_path_factory: pytest.TempPathFactory) 
     environment = inherited | {
         "PATH": os.pathsep.join(map(str, search_path)),
         "DOCKER_HOST": engine,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
         "SAM_CLI_TELEMETRY": "0",
         "SAM_LAYER_CACHE_BASEDIR": str(scratch),
         # The image is made here, and has this machine's Python.

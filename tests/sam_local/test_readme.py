@@ -78,7 +78,7 @@ def local_api(terminal: Terminal) -> Iterator[None]:
     with Guard() as guard:
         log = guard.folder("start-api-") / "log"
         process = guard.start(
-            ["bash", "-c", f"exec {terminal.command('start-api')}"],
+            ["bash", "-c", terminal.with_keys(f"exec {terminal.command('start-api')}")],
             log=log,
             env=terminal.environment,
             cwd=terminal.folder,

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import httpx
@@ -19,9 +20,8 @@ import psycopg
 import pytest
 
 from clerk_supabase_cli.deliveries import sign
-from clerk_supabase_cli.event_command import LOCAL_SECRET
+from clerk_supabase_cli.dev_state import RunningStack, running_stack
 from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
-from clerk_supabase_cli.ministack import REGION
 from clerk_supabase_cli.postgres import EmbeddedPostgres
 from clerk_supabase_cli.processes import Guard
 from clerk_supabase_cli.tools import TOOLS_VARIABLE, Tools
@@ -58,11 +58,23 @@ class Developer:
         file.write_text(change(file.read_text()))
 
     def invokes(self, function: str, event: bytes) -> None:
-        endpoint = self.sees("^emulated AWS ").split()[-1]
-        account = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": REGION}
-        functions: Any = boto3.client("lambda", endpoint_url=endpoint, **account)  # type: ignore[call-overload]  # a dict says no names
+        functions = self.client("lambda")
         answer = functions.invoke(FunctionName=f"clerk-supabase-sync-dev-{function}", Qualifier="live", Payload=event)
         assert "FunctionError" not in answer, answer["Payload"].read()
+
+    @property
+    def stack(self) -> RunningStack:
+        return running_stack(self.checkout)
+
+    def client(self, service: str) -> Any:
+        aws = self.stack.aws
+        return boto3.client(  # type: ignore[call-overload]  # the name of the service is no literal
+            service,
+            endpoint_url=aws["AWS_ENDPOINT_URL"],
+            aws_access_key_id=aws["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=aws["AWS_SECRET_ACCESS_KEY"],
+            region_name=aws["AWS_REGION"],
+        )
 
     def names(self) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.database_url) as database:
@@ -70,8 +82,38 @@ class Developer:
             return database.execute(query, [ADA]).fetchall()
 
 
-def clerk_supabase(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([COMMAND, *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+def clerk_supabase(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, *arguments],
+        cwd=folder,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def environments_of_functions(process: int) -> list[str]:
+    """The environment of the emulator below a process, and of each function that runs in it."""
+    shown = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,command="], capture_output=True, text=True, check=True)
+    table = [line.split(None, 2) for line in shown.stdout.splitlines()]
+    children = {pid: command for pid, parent, command in table if parent == str(process)}
+    [emulator] = [pid for pid, command in children.items() if "clerk_supabase_cli.emulator" in command]
+    functions = [pid for pid, parent, _ in table if parent == emulator]
+    return [
+        subprocess.run(["ps", "eww", "-o", "command=", "-p", pid], capture_output=True, text=True, check=True).stdout
+        for pid in [emulator, *functions]
+    ]
+
+
+PASSWORDS = "select rolname, rolpassword from pg_authid where rolname like 'clerk_sync_%'"
+
+
+def passwords_of_roles(postgres: EmbeddedPostgres) -> dict[str, str | None]:
+    """Which passwords the roles of the functions have, as the server keeps them."""
+    with psycopg.connect(postgres.url()) as database:
+        return dict(database.execute(PASSWORDS).fetchall())
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +166,19 @@ def test_nothing_of_the_connection_string_that_was_given_is_shown(
     assert postgres.password not in developer.screen.read_text()
 
 
+def test_a_shell_reads_the_only_key_that_the_emulator_takes(developer: Developer) -> None:
+    key = developer.sees("^ +access key ").split()[2].removesuffix(",")
+    typed = subprocess.run(
+        ["sh", "-c", '. .local/env && echo "$AWS_ACCESS_KEY_ID" "$CLERK_SUPABASE_STACK" "$AWS_PROFILE"'],
+        cwd=developer.checkout,
+        env={"AWS_PROFILE": "production"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert typed.stdout.split() == [key, "clerk-supabase-sync-dev"]
+
+
 def test_an_event_that_is_sent_is_answered_applied_and_shown_on_its_way(developer: Developer) -> None:
     sent = developer.types("event", "user.created", "--send")
 
@@ -153,7 +208,7 @@ def test_an_event_that_is_refused_is_shown_with_the_reason(developer: Developer)
 
 
 def test_an_event_that_nobody_can_apply_is_shown_as_parked_with_the_reason(developer: Developer) -> None:
-    request = sign({"type": "user.updated", "data": {}}, LOCAL_SECRET)
+    request = sign({"type": "user.updated", "data": {}}, developer.stack.webhook_secret)
     url = developer.sees("^webhook URL ").split()[-1]
 
     assert (
@@ -171,6 +226,26 @@ def test_retries_and_comparisons_are_shown(developer: Developer) -> None:
 
     developer.invokes("reconcile", b'{"mode": "full", "dry_run": true}')
     assert "mode: full" in developer.sees(" reconcile +run complete ")
+
+
+def test_no_secret_and_no_function_holds_the_password_of_the_owner(
+    developer: Developer, postgres: EmbeddedPostgres
+) -> None:
+    store = developer.client("secretsmanager")
+    secrets = [
+        store.get_secret_value(SecretId=each["ARN"])["SecretString"] for each in store.list_secrets()["SecretList"]
+    ]
+    environments = environments_of_functions(developer.process.pid)
+
+    assert len(environments) > 2, "the emulator and two functions"
+    users = {urlsplit(each).username for each in secrets if each.startswith("postgresql://")}
+    assert users == {"clerk_sync_worker", "clerk_sync_session"}
+    for held in [*secrets, *environments]:
+        assert postgres.password not in held
+        assert "postgres:" not in held
+    assert developer.sees(
+        "^Functions connect as clerk_sync_worker and clerk_sync_session, with passwords that are good"
+    )
 
 
 def test_an_event_can_be_sent_to_any_address(developer: Developer) -> None:
@@ -227,10 +302,46 @@ def test_ctrl_c_ends_all_that_it_started(developer: Developer) -> None:
 
     assert developer.process.wait(60) == 0
     assert not logs.exists()
+    assert not (developer.checkout / ".local" / "env").exists()
     sent = developer.types("event", "user.created", "--send")
     assert sent.returncode == 1
     assert "no stack of this checkout runs: start one in another terminal with `make dev`" in sent.stderr
     assert "nobody answered" in developer.types("event", "user.created", "--url", endpoint).stderr
+
+
+def test_the_roles_of_the_functions_have_no_password_once_dev_has_ended(postgres: EmbeddedPostgres) -> None:
+    assert passwords_of_roles(postgres) == {"clerk_sync_worker": None, "clerk_sync_session": None}
+
+
+def test_passwords_that_a_deployed_stack_may_use_are_left_alone(
+    developer: Developer, postgres: EmbeddedPostgres, root: Path
+) -> None:
+    with psycopg.connect(postgres.url()) as database:
+        database.execute("alter role clerk_sync_worker password 'of a deployed stack'")
+    before = passwords_of_roles(postgres)
+
+    refused = clerk_supabase(root, "dev", "--database-url", developer.database_url)
+
+    assert refused.returncode == 1
+    assert (
+        "set SYNC_DATABASE_URL and SESSION_DATABASE_URL, or give both roles new ones by --reset-role" in refused.stderr
+    )
+    assert passwords_of_roles(postgres) == before
+    with psycopg.connect(postgres.url()) as database:
+        database.execute("alter role clerk_sync_worker password null")
+
+
+def test_the_owner_is_not_taken_for_the_role_of_the_functions(
+    developer: Developer, postgres: EmbeddedPostgres, root: Path
+) -> None:
+    owner = developer.database_url
+
+    urls = {"SYNC_DATABASE_URL": owner, "SESSION_DATABASE_URL": owner}
+    refused = clerk_supabase(root, "dev", "--database-url", owner, **urls)
+
+    assert refused.returncode == 1
+    assert "SYNC_DATABASE_URL connects as another role than clerk_sync_worker" in refused.stderr
+    assert postgres.password not in refused.stderr
 
 
 def test_a_database_without_the_migrations_is_refused_with_what_to_type(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from clerk_supabase_cli.dev_state import NotRunning, RunningStack, running_stack
+from clerk_supabase_cli.private_files import webhook_secret_of
+from clerk_supabase_cli.token_mint import SigningKey
 
 STACK = RunningStack(
     process_id=os.getpid(),
@@ -18,7 +21,8 @@ STACK = RunningStack(
     session_url="http://127.0.0.1:1/session",
     webhook_secret="whsec_local-only",
     database_url="postgresql://127.0.0.1:2/postgres",
-    aws_endpoint_url="http://127.0.0.1:1",
+    name="clerk-supabase-sync-dev",
+    aws={"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "local1", "AWS_SECRET_ACCESS_KEY": "s"},
     clerk_api_url="http://127.0.0.1:3/v1",
     clerk_secret_key="sk_live_standin",
     logs="logs",
@@ -60,6 +64,49 @@ def test_a_file_that_says_nothing_usable_is_as_good_as_none(tmp_path: Path, left
 
 
 def test_nobody_else_can_read_its_secrets(tmp_path: Path) -> None:
+    # As one of an earlier version left it.
+    (tmp_path / ".local").mkdir(mode=0o755)
     STACK.save(tmp_path)
-    assert (tmp_path / ".local" / "dev.json").stat().st_mode & 0o077 == 0
-    assert (tmp_path / ".local").stat().st_mode & 0o077 == 0
+    SigningKey.of_checkout(tmp_path)
+    webhook_secret_of(tmp_path)
+    folder = tmp_path / ".local"
+    private = {"dev.json", "env", "clerk-signing-key.pem", "webhook-secret"}
+    assert {each.name for each in folder.iterdir()} == private | {"clerk-public-key.pem"}
+    assert all((folder / name).stat().st_mode & 0o077 == 0 for name in private)
+    assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_each_checkout_signs_webhooks_with_a_secret_of_its_own(tmp_path: Path) -> None:
+    checkouts = [tmp_path / "one", tmp_path / "two"]
+    for each in checkouts:
+        each.mkdir()
+    first, second = map(webhook_secret_of, checkouts)
+    assert first != second
+    assert webhook_secret_of(checkouts[0]) == first
+
+
+HOSTILE = '\'; touch harmed; echo $(touch harmed) `touch harmed` "$HOME" \\ \n%'
+
+
+def test_a_shell_reads_what_it_says_and_runs_none_of_it(tmp_path: Path) -> None:
+    replace(STACK, database_url=HOSTILE).save(tmp_path)
+    read = [sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))"]
+    shell = subprocess.run(
+        ["sh", "-c", '. .local/env && exec "$@"', "sh", *read],
+        cwd=tmp_path,
+        env={"AWS_PROFILE": "production", "AWS_SESSION_TOKEN": "of production"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(shell.stdout)
+    assert found["DATABASE_URL"] == HOSTILE
+    assert STACK.aws.items() <= found.items()
+    assert not {"AWS_PROFILE", "AWS_SESSION_TOKEN"} & found.keys()
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_what_a_shell_reads_goes_with_the_stack(tmp_path: Path) -> None:
+    STACK.save(tmp_path)
+    STACK.forget(tmp_path)
+    assert not list((tmp_path / ".local").iterdir())

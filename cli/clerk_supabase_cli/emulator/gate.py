@@ -1,0 +1,111 @@
+"""Decides which requests reach the emulated AWS. Two kinds do:
+
+- Requests to the deployed API, from anybody on this machine, pages in a browser included: on AWS, the whole world may
+  send them. The API itself says which origins may read its answers.
+- Requests that name an access key of this stack, from programs only.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from clerk_supabase_cli.loopback import is_for_this_machine, is_from_a_browser
+
+Scope = Mapping[str, Any]
+Message = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# Stage and resources are plain words: nothing that two readers could understand differently gets through.
+_DEPLOYED_API: Final = re.compile(r"/_aws/execute-api/[a-z0-9]+(/[A-Za-z0-9_-]+){2,}", re.ASCII)
+# Reset, configuration, messages and code of the emulator: without credentials, for whoever asks.
+_ADMINISTRATION: Final = ("/_ministack", "/_localstack")
+_CREDENTIAL: Final = re.compile(r"AWS4-HMAC-SHA256 .*?\bCredential=([^/,\s]+)/", re.ASCII)
+# https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html: the payload of a request.
+_LARGEST_BODY: Final = 10 * 1024 * 1024
+
+
+class Refused(Exception):
+    """A request that does not reach the emulated AWS, with the answer it gets instead."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        # As AWS answers: its clients show both.
+        self.body = json.dumps({"__type": code, "message": message}).encode()
+
+
+class Gate:
+    """The emulated AWS, as an ASGI application that answers only requests that may reach it."""
+
+    def __init__(self, aws: Application, *, knows: Callable[[str], bool]) -> None:
+        """*knows*: whether an access key id is of this stack."""
+        self._aws = aws
+        self._knows = knows
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes one request on, or refuses it."""
+        if scope["type"] == "lifespan":
+            await self._aws(scope, receive, send)
+        elif scope["type"] == "websocket":
+            # None of the bundle's; before the handshake, closing is a 403.
+            await send({"type": "websocket.close"})
+        else:
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            if self._is_for_the_deployed_api(scope):
+                receive = _limited(receive)
+            await self._aws(scope, receive, send)
+        except Refused as refusal:
+            headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(refusal.body))]
+            await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+            await send({"type": "http.response.body", "body": refusal.body})
+
+    def _is_for_the_deployed_api(self, scope: Scope) -> bool:
+        """Whether anybody may send this request. Raises Refused for one that nobody may send, or not this sender."""
+        target = scope["raw_path"].decode("latin-1")
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+        if not is_for_this_machine(target, headers):
+            raise Refused(403, "AccessDenied", "this is the local stack of another host than the one that was named")
+        if _DEPLOYED_API.fullmatch(target):
+            return True
+        if is_from_a_browser(headers):
+            raise Refused(403, "AccessDenied", "browsers reach only the deployed API of the local stack")
+        if scope["path"].startswith(_ADMINISTRATION):
+            raise Refused(403, "AccessDenied", "the local stack is administered by the command that started it alone")
+        if not self._knows(_access_key(headers, scope["query_string"])):
+            message = "the local stack takes only the access key that `clerk-supabase dev` printed: type `. .local/env`"
+            raise Refused(403, "UnrecognizedClientException", message)
+        return False
+
+
+def _access_key(headers: list[tuple[str, str]], query: bytes) -> str:
+    """The access key id that a signature names, in the header or in the query; empty when there is not just one."""
+    authorizations = [value for name, value in headers if name.lower() == "authorization"]
+    if not authorizations:
+        credentials = parse_qs(query.decode("latin-1")).get("X-Amz-Credential", [])
+        return credentials[0].partition("/")[0] if len(credentials) == 1 else ""
+    found = _CREDENTIAL.match(authorizations[0]) if len(authorizations) == 1 else None
+    return found[1] if found else ""
+
+
+def _limited(receive: Receive) -> Receive:
+    """Reads a body as far as API Gateway does; raises Refused beyond."""
+    size = 0
+
+    async def limited() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > _LARGEST_BODY:
+            raise Refused(413, "RequestEntityTooLarge", "Request Too Long")
+        return message
+
+    return limited
