@@ -277,13 +277,51 @@ def test_beyond_the_limit_an_endpoint_is_blocked_for_the_seconds_that_are_said()
 
 
 def test_a_connection_serves_many_requests(api: ClerkApi) -> None:
-    request = f"GET /v1/instance HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
+    request = f"GET /v1/instance HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
     with socket.create_connection(("127.0.0.1", api.port)) as connection, connection.makefile("rb") as answers:
         for _ in range(3):
             connection.sendall(request)
             assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
             headers = dict(line.decode().strip().split(": ") for line in iter(answers.readline, b"\r\n"))
             assert json.loads(answers.read(int(headers["Content-Length"])))["id"] == samples.INSTANCE_ID
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.test"},
+        {"host": "localhost.evil.test"},
+        {"host": "127.0.0.1.evil.test"},
+        {"host": "localhost."},
+        {"origin": "https://evil.test"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-mode": "no-cors"},
+    ],
+    ids=str,
+)
+def test_no_web_page_reads_or_changes_anything(api: ClerkApi, client: httpx.Client, headers: dict[str, str]) -> None:
+    before = dict(api.world.users)
+    for method, path in (
+        ("GET", "/users"),
+        ("POST", "/users"),
+        ("DELETE", "/users/user_1"),
+        ("PATCH", "/users/user_1"),
+    ):
+        answer = client.request(method, path, content=b'{"first_name": "Eve"}', headers=headers)
+        assert code(answer) == (403, "not_for_browsers")
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+    status = httpx.get(f"http://127.0.0.1:{api.port}/status", headers=headers, trust_env=False)
+    assert status.status_code == 403
+    assert dict(api.world.users) == before
+    assert not api.requests
+
+
+def test_a_page_that_asks_first_is_told_no(client: httpx.Client) -> None:
+    asks = {"origin": "https://evil.test", "access-control-request-method": "DELETE"}
+    answer = client.request("OPTIONS", "/users/user_1", headers=asks)
+    assert answer.status_code == 501
+    assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
 def test_requests_are_counted_by_endpoint(api: ClerkApi, client: httpx.Client) -> None:
@@ -298,8 +336,8 @@ def test_it_ends_although_somebody_keeps_a_connection_or_waits_for_an_answer() -
     with api_with() as api:
         api.faults.add(Fault(wire="hang"), path="/hang")
         idle, waiting = (socket.create_connection(("127.0.0.1", api.port)) for _ in range(2))
-        idle.sendall(b"GET /v1/instance HTTP/1.1\r\n\r\n")
-        waiting.sendall(b"GET /v1/hang HTTP/1.1\r\n\r\n")
+        idle.sendall(b"GET /v1/instance HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        waiting.sendall(b"GET /v1/hang HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert idle.recv(12) == b"HTTP/1.1 401"
         eventually(api.counts.total, lambda total: total == 2)
     with idle, waiting:

@@ -24,6 +24,7 @@ from clerk_supabase_cli.clerk_api.answers import Answers
 from clerk_supabase_cli.clerk_api.faults import Fault, Faults, Request
 from clerk_supabase_cli.clerk_api.rate_windows import RateWindows
 from clerk_supabase_cli.clerk_api.refusals import Refusal
+from clerk_supabase_cli.loopback import is_for_this_machine, is_from_a_browser
 from clerk_supabase_cli.simulator.worlds import World
 
 BASE_PATH: Final = "/v1"
@@ -159,6 +160,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         api = self.server.api
+        if not is_for_this_machine(self.path, self.headers.items()) or is_from_a_browser(self.headers.items()):
+            refusal = Refusal(403, "not_for_browsers", "Programs on this machine reach it as 127.0.0.1 or localhost.")
+            # What its body says is not read, and would be taken for the next request.
+            self.close_connection = True
+            self._send(refusal.status, {"Content-Type": "application/json", "Connection": "close"}, refusal.body(), "")
+            return
         if self.path == "/status":
             self._send(HTTPStatus.OK, {"Content-Type": "application/json"}, api.status(), "")
             return
