@@ -85,7 +85,7 @@ setup: $(CLI) $(LOCAL_STACK) ## Install what the demo and the `clerk-supabase` c
 # When it was typed, so that what is installed first counts too.
 STARTED := $(shell date +%s)
 
-.PHONY: dev demo test outside stacks sam-local bench simulate
+.PHONY: dev demo test outside stacks sam-local browser bench simulate
 dev: setup ## Keep the whole stack running here until Ctrl-C, and show what it does (ARGS="..." for clerk-supabase dev)
 	@CLERK_SUPABASE_STARTED=$(STARTED) $(WITH_UV) .venv/bin/clerk-supabase dev $(ARGS)
 
@@ -109,6 +109,10 @@ stacks: $(DEV) $(LOCAL_STACK) ## Test what becomes of whole stacks: dev, deploy,
 # Not for every `make test` either: it needs a container engine, or root to start one, and the ports that `dev` takes.
 sam-local: $(DEV) $(LOCAL_STACK) .tools/lambda/.stamp ## Test `sam local` as the README types it, in containers
 	@$(WITH_UV) .venv/bin/pytest tests/sam_local $(ARGS)
+
+# Nor this one: it needs Chromium.
+browser: $(DEV) $(LOCAL_STACK) ## Test what a page in a browser can do to the local stack: nothing
+	@$(WITH_UV) .venv/bin/pytest tests/browser $(ARGS)
 
 simulate: $(CLI) ## Try random schedules of webhooks, crashes and workers (RUNS=100000, SEED=7)
 	@.venv/bin/clerk-supabase simulate $(RUNS:%=--runs %) $(SEED:%=--seed %)

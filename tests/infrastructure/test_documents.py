@@ -71,6 +71,7 @@ DONE_FOR_REAL = {
     "clerk-supabase undo": "test_a_lost_delete_is_made_up_for_and_can_be_undone",
     "clerk-supabase simulate": "test_a_run_says_what_it_explored_and_how_to_repeat_it",
     "make audit": ".ci/run",
+    "make browser": ".ci/run",
     "make check": ".ci/run",
     "make cost": "test_the_document_says_what_follows_from_the_figures",
     "make demo": ".ci/run",

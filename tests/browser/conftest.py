@@ -1,0 +1,111 @@
+"""The deployed bundle, and a browser that may be told where names are."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from clerk_supabase_cli.stack import LocalStack
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+_SECONDS = 120
+
+Browse = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def stack(root: Path) -> Iterator[LocalStack]:
+    """The real template, deployed with the real SAM CLI."""
+    with LocalStack(root) as deployed:
+        yield deployed
+
+
+@pytest.fixture(scope="session")
+def program() -> str:
+    found = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    assert found, f"none of {', '.join(PROGRAMS)} is installed (Debian: apt install chromium)"
+    return found
+
+
+@pytest.fixture
+def browse(program: str, tmp_path: Path) -> Browse:
+    """Opens a page and returns what it looks like when all of it has happened, as HTML."""
+
+    def open_page(url: str, names: Mapping[str, str]) -> str:
+        """*names*: where the browser finds the hosts it would ask a name server for."""
+        rules = ",".join(f"MAP {name} {place}" for name, place in names.items())
+        command = [
+            program,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--no-proxy-server",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--host-resolver-rules={rules}",
+            "--virtual-time-budget=60000",
+            "--dump-dom",
+            url,
+        ]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=_SECONDS).stdout
+
+    return open_page
+
+
+class PageServer:
+    """A web server of somebody on this machine: answers every request with the same page, and remembers it."""
+
+    def __init__(self, page: str, headers: Mapping[str, str] | None = None) -> None:
+        self.page = page.encode()
+        self.headers = headers or {}
+        self.requests: list[str] = []
+        """Methods and paths."""
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self.port = self._server.server_port
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        here = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def handle_one_request(self) -> None:
+                self.raw_requestline = self.rfile.readline(65_537)
+                if not self.raw_requestline or not self.parse_request():
+                    self.close_connection = True
+                    return
+                here.requests.append(f"{self.command} {self.path}")
+                self.send_response(200)
+                for name, value in here.headers.items():
+                    self.send_header(name, value)
+                self.send_header("content-type", "text/html")
+                self.send_header("content-length", str(len(here.page)))
+                self.send_header("connection", "close")
+                self.end_headers()
+                self.wfile.write(here.page)
+                self.close_connection = True
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
+                """Nothing."""
+
+        return Handler
