@@ -190,7 +190,7 @@ logs            {running.logs}
 
 An event:        clerk-supabase event user.created --send
 Clerk's events:  clerk webhooks listen --forward-to {running.webhook_url}
-Other commands:  in another terminal, after `. .local/env`, which says all of the above to them"""
+Other commands:  in another terminal, after `source .local/env`, which says all of the above to them"""
     )
 
 

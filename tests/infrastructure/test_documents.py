@@ -149,7 +149,7 @@ def parameters(of: str) -> list[Any]:
 
 
 def test_no_program_is_typed_that_is_not_checked_here() -> None:
-    assert {command.program for command in COMMANDS} - {"export"} <= PROGRAMS | PLAIN
+    assert {command.program for command in COMMANDS} - {"export", "source"} <= PROGRAMS | PLAIN
 
 
 @pytest.mark.parametrize("command", parameters(OURS))
@@ -258,7 +258,9 @@ def test_supabases_command_is_one_that_is_tried(command: Command) -> None:
     assert any(command.arguments[: len(known)] == known for known in SUPABASE)
 
 
-@pytest.mark.parametrize("command", [each for each in COMMANDS if each.program not in PLAIN | {"export"}], ids=str)
+@pytest.mark.parametrize(
+    "command", [each for each in COMMANDS if each.program not in PLAIN | {"export", "source"}], ids=str
+)
 def test_what_is_typed_is_done_for_real_somewhere_or_said_not_to_be(command: Command) -> None:
     names = spoken_of(command)
     assert set(names) & (DONE_FOR_REAL.keys() | ONLY_HELD.keys()), (

@@ -81,7 +81,7 @@ class Gate:
         if scope["path"].startswith(_ADMINISTRATION):
             raise Refused(403, "AccessDenied", "the local stack is administered by the command that started it alone")
         if not self._knows(_access_key(headers, scope["query_string"])):
-            message = "the local stack takes only the access key that `clerk-supabase dev` printed: type `. .local/env`"
+            message = "the local stack takes only the key that dev printed; `source .local/env` says it to a shell"
             raise Refused(403, "UnrecognizedClientException", message)
         return False
 
