@@ -7,7 +7,7 @@ import itertools
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -43,20 +43,16 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
 _LIKE_A_CONNECTION_STRING: Final = re.compile(
     r"postgres\w*(\+\w+)?:|://.*@|\bpassword\W*[=:]", re.IGNORECASE | re.DOTALL
 )
-_DATABASE_OPTION: Final = "--database-url"
+_DATABASE_OPTIONS: Final = ("--database-url", "--sync-database-url", "--session-database-url")
 
 
 class _Commands(click.Group):
     """Loads a command when it is asked for: all of them together take longer than most of them work."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuses a connection string where none belongs, which click or a command would repeat in its error."""
-        for before, argument in itertools.pairwise(["", *args]):
-            is_its_value = before == _DATABASE_OPTION or argument.startswith(f"{_DATABASE_OPTION}=")
-            if _LIKE_A_CONNECTION_STRING.search(argument) and not is_its_value:
-                raise click.UsageError(
-                    f"A connection string is only taken by {_DATABASE_OPTION}, or better from DATABASE_URL.", ctx
-                )
+        """Refuses arguments that must not be repeated in an error: of click's, or of a command's."""
+        _refuse_what_cannot_be_seen(args, ctx)
+        _refuse_misplaced_connection_strings(args, ctx)
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click hands it over
@@ -71,13 +67,24 @@ class _Commands(click.Group):
         command: click.Command = getattr(importlib.import_module(f"clerk_supabase_cli.{module}"), name)
         return command
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuses characters that cannot be seen: nobody types them, but a page may hide them in what is copied."""
-        for number, argument in enumerate(args, 1):
-            if unseen := sorted({f"U+{ord(each):04X}" for each in argument if not each.isprintable()}):
-                # Not quoted: it may be a secret.
-                raise click.UsageError(f"Argument {number} holds characters that cannot be seen: {', '.join(unseen)}")
-        return super().parse_args(ctx, args)
+
+def _refuse_what_cannot_be_seen(arguments: Sequence[str], context: click.Context) -> None:
+    """Raises UsageError. Nobody types such characters, but a page may hide them in what is copied."""
+    for number, argument in enumerate(arguments, 1):
+        if unseen := sorted({f"U+{ord(each):04X}" for each in argument if not each.isprintable()}):
+            # Not quoted: it may be a secret.
+            words = f"Argument {number} holds characters that cannot be seen: {', '.join(unseen)}"
+            raise click.UsageError(words, context)
+
+
+def _refuse_misplaced_connection_strings(arguments: Sequence[str], context: click.Context) -> None:
+    """Raises UsageError for a connection string that is not the value of its option."""
+    for before, argument in itertools.pairwise(["", *arguments]):
+        is_its_value = before in _DATABASE_OPTIONS or argument.partition("=")[0] in _DATABASE_OPTIONS
+        if _LIKE_A_CONNECTION_STRING.search(argument) and not is_its_value:
+            raise click.UsageError(
+                f"A connection string is only taken by {_DATABASE_OPTIONS[0]}, or better from DATABASE_URL.", context
+            )
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

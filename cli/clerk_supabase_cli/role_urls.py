@@ -15,9 +15,10 @@ from urllib.parse import quote, urlencode
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
+from clerk_supabase.connection_string import parse
 from clerk_supabase_cli.database import Connection, open_database
+from clerk_supabase_cli.options import DATABASE_URL
 from clerk_supabase_cli.processes import LocalStackError
 
 WORKER_ROLE: Final = "clerk_sync_worker"
@@ -81,27 +82,17 @@ def give_password(database: Connection, role: str) -> str:
 
 def as_role(url: str, user: str, password: str) -> str:
     """The same database, asked for by another user; nothing of the one before is left."""
-    parts = {name: str(value) for name, value in conninfo_to_dict(url).items() if name not in ("user", "passfile")}
-    parts.pop("password", None)
-    database = quote(parts.pop("dbname", ""), "")
-    address = _address(parts)
-    query = f"?{urlencode(parts, quote_via=quote)}" if parts else ""
-    return f"postgresql://{quote(user, '')}:{quote(password, '')}@{address}/{database}{query}"
-
-
-def _address(parts: dict[str, str]) -> str:
-    """Takes the hosts and their ports out of the parts."""
-    hosts, ports = (parts.pop(name, "").split(",") for name in ("host", "port"))
-    if len(ports) == 1:
-        ports *= len(hosts)
-    quoted = [f"[{host}]" if ":" in host else quote(host, "") for host in hosts]
-    return ",".join(f"{host}:{port}" if port else host for host, port in zip(quoted, ports, strict=True))
+    given = parse(url, DATABASE_URL)
+    host = f"[{given.host}]" if ":" in given.host else given.host
+    query = f"?{urlencode(given.parameters, quote_via=quote)}" if given.parameters else ""
+    credentials = f"{quote(user, '')}:{quote(password, '')}"
+    return f"postgresql://{credentials}@{host}:{given.port}/{quote(given.database, '')}{query}"
 
 
 def _suffix_of_user(owner_url: str, database: Connection) -> str:
     """What the pooler of Supabase adds to the name of a role: `.<project>`."""
     row = database.execute("select current_user").fetchone()
-    user = str(conninfo_to_dict(owner_url).get("user") or "")
+    user = parse(owner_url, DATABASE_URL).user
     name = str(row[0]) if row else ""
     return user.removeprefix(name) if user.startswith(f"{name}.") else ""
 

@@ -60,7 +60,7 @@ def test_the_timeline_is_one_line_a_moment(store: Store, database: Database, roo
 def test_of_who_is_deleted_it_says_when_that_was_recorded_here(store: Store, database: Database, root: Path) -> None:
     apply(store, root, "user.deleted")
     printed = io.StringIO()
-    show(database.url, ADA, Console(file=printed, width=40))
+    show(database.url, ADA, Terminal(file=printed, width=40))
     assert f"which was recorded here {datetime.now(UTC):%Y-%m-%d}" in printed.getvalue()
 
 
