@@ -334,7 +334,7 @@ def _details(runs: Runs, run_id: int) -> RunDetails:
 
 
 def _reset_said(found: Reset, verb: str) -> str:
-    """What a reset does, or did."""
+    """Describe what a reset does, or did."""
     ended = ", ".join(map(str, found.running)) or "none"
     lines = [f"runs at work, ended: {ended}", f"finished runs that no other goes on from: {found.trusted}"]
     if found.instance_id is not None:

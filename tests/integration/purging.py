@@ -12,7 +12,7 @@ HELD_BACK: LiteralString = "30 days"
 
 
 def purge(database: Database, how: str = "scrub", hold_back: str = HELD_BACK) -> Rows:
-    """What became of the rows that were due, kind by kind."""
+    """Purge; return what became of the rows that were due, kind by kind."""
     with database.connect() as admin:
         return rows(
             admin,
@@ -23,12 +23,12 @@ def purge(database: Database, how: str = "scrub", hold_back: str = HELD_BACK) ->
 
 
 def let_time_pass(admin: Connection, days: int = 31) -> None:
-    """As if every delete had been recorded so many days earlier."""
+    """Date the record of every delete back by so many days."""
     admin.execute("update clerk_sync.entities set delete_recorded_at = delete_recorded_at - %s", [timedelta(days=days)])
 
 
 def undo(admin: Connection) -> Any:
-    """Undoes the deletes of all users, as if a comparison had made them; returns kinds and ids."""
+    """Undo the deletes of all users, as if a comparison had made them; return kinds and ids."""
     run = value(
         admin,
         """

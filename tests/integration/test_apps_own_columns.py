@@ -354,7 +354,7 @@ KEYS: dict[str, LiteralString] = {
 
 @pytest.fixture(params=KEYS)
 def key(request: pytest.FixtureRequest, store: Store, admin: Connection) -> str:
-    """How a key of the app refers to profiles; the author of its only row was deleted since."""
+    """Key of the app on profiles, by its name in KEYS; the author of its only row was deleted since."""
     admin.execute(
         "create table public.posts (author text not null constraint every_post_has_an_author "
         "references public.users_public (clerk_id) " + KEYS[request.param] + ")"

@@ -77,7 +77,7 @@ def worker(database: Database) -> Iterator[Connection]:
 
 
 def call(worker: Connection, function: str, request: dict[str, Any]) -> Any:
-    """What a function answers."""
+    """Call a function; return its answer."""
     query = sql.SQL("select clerk_sync.{}(%s::jsonb)").format(sql.Identifier(function))
     [(answer,)] = worker.execute(query, [json.dumps(request)])
     return answer
@@ -278,7 +278,7 @@ def complete(worker: Connection, asked: dict[str, Any]) -> None:
 
 
 def everything(admin: Connection) -> list[Any]:
-    """All that runs and housekeeping write."""
+    """Read everything that runs write."""
     return [
         rows(admin, "select * from clerk_sync.reconcile_runs order by 1"),
         rows(admin, "select * from clerk_sync.reconcile_windows order by 1, 2"),

@@ -130,7 +130,7 @@ SHOW: LiteralString = "update public.users set deleted_at = null where clerk_id 
 
 
 def seen_earlier(admin: Connection, days: int) -> None:
-    """As if housekeeping had seen the rows that are hidden by hand so many days earlier."""
+    """Date back, by so many days, when housekeeping first saw the rows that are hidden by hand."""
     admin.execute("update clerk_sync.hidden_by_hand set seen_at = seen_at - %s", [timedelta(days=days)])
 
 

@@ -73,7 +73,7 @@ def told_of_member(*, at: int, deprovisioned: bool) -> Applied:
 
 
 def rows_seen_by_member(admin: Connection) -> int:
-    """How many organizations user_1 sees."""
+    """Count the organizations that user_1 sees."""
     with acting_as(admin, "authenticated", {"sub": "user_1"}):
         return len(rows(admin, "select clerk_org_id from public.organizations"))
 

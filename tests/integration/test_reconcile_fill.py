@@ -25,7 +25,7 @@ RUN = 7
 
 
 def begin(admin: Connection) -> None:
-    """Has a run at work, which the pages are of."""
+    """Insert the run at work that the pages are of."""
     admin.execute(
         "insert into clerk_sync.reconcile_runs (run_id, mode, is_dry_run, versions_only, as_of) "
         "overriding system value values (%s, 'full', false, false, 1)",

@@ -25,7 +25,7 @@ NOTHING_KEPT = Keep(hold_back_days=0, purge_by="delete", deliveries_days=0, audi
 
 
 def keep_house(database: Database, keep: Keep = NOTHING_KEPT) -> Any:
-    """What the worker can have done."""
+    """Keep house as the worker, asking for this."""
     with psycopg.connect(database.worker_url, autocommit=True) as worker:
         return value(worker, "select clerk_sync.keep_house(%s::jsonb)", json.dumps(asdict(keep)))
 
@@ -46,7 +46,7 @@ def evidence(store: Store, admin: Connection) -> None:
 
 
 def left(admin: Connection) -> list[int]:
-    """How much is left of each thing that housekeeping takes away."""
+    """Count what is left of each thing that housekeeping takes away."""
     counted: list[LiteralString] = [
         "select count(*) from public.users where first_name is not null",
         "select count(*) from public.notes",

@@ -82,7 +82,7 @@ _TABLES_OPEN_TO: Final = """
 _GRANTS: Final = re.compile(r"grant execute on function\s+([^;]*?)\s+to (clerk_sync_\w+);", re.IGNORECASE)
 _SETTINGS: Final = re.compile(r"alter role (clerk_sync_\w+) set (\w+) = '(\w+)';", re.IGNORECASE)
 _SETTINGS_OF_ROLES: Final = """
-    select r.rolname::text, split_part(option, '=', 1), substr(option, strpos(option, '=') + 1), d.datname::text
+    select r.rolname::text, split_part(option, '=', 1), substr(option, strpos(option, '=') + 1), quote_ident(d.datname)
     from pg_db_role_setting as s
     inner join pg_roles as r on r.oid = s.setrole
     left join pg_database as d on d.oid = s.setdatabase
@@ -186,7 +186,7 @@ def role_settings(patient: Patient) -> Iterator[Finding]:
 
 
 def retention(patient: Patient) -> Iterator[Finding]:
-    """Whether the database follows what the stack's parameters ask for."""
+    """Parameters of the stack that ask for less than the owner of the database allows."""
     settings = patient.functions().reconcile
     if settings is None:
         raise NotLookedAt("this stack has no reconcile function, so nothing is purged or pruned (ClerkSecretKeyArn)")

@@ -120,9 +120,9 @@ class Reset:
     """The runs that a reset ends or no longer believes."""
 
     running: Sequence[int]
-    """Those that were at work."""
+    """Numbers of the runs that were at work."""
     trusted: int
-    """How many finished runs later ones would have gone on from."""
+    """Number of finished runs that a later run would have gone on from."""
     instance_id: str | None
     """The Clerk instance that is forgotten, if that was asked for and one was recorded."""
 
