@@ -65,6 +65,18 @@ select
     null
 from clerk_sync.reconcile_findings
 where entity_id = %(id)s
+union all
+select
+    erased_at,
+    'forgotten',
+    concat(
+        (select string_agg(concat_ws(' ', key, value), ', ' order by key) from jsonb_each_text(emptied)),
+        ' (' || erased_by || ')'
+    ),
+    null,
+    null
+from clerk_sync.erasures
+where %(id)s = any(user_ids)
 order by 1
 """
 _ENTITY: Final = """
@@ -73,7 +85,8 @@ select
     to_timestamp((version).source_updated_at / 1000.0),
     to_timestamp((version).observed_at / 1000.0),
     to_timestamp(deleted_at / 1000.0),
-    delete_recorded_at
+    delete_recorded_at,
+    purged_at
 from clerk_sync.entities
 where id = %(id)s
 order by kind
@@ -90,6 +103,8 @@ class Entity:
     deleted_at: datetime | None
     delete_recorded_at: datetime | None
     """By the clock of the database. The hold-back counts from then."""
+    purged_at: datetime | None
+    """When its data was emptied, by our clock: by housekeeping, or because somebody was to be forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +157,5 @@ def _describe(entity: Entity) -> Iterator[str]:
     yield "exists" if entity.deleted_at is None else f"deleted {entity.deleted_at:%Y-%m-%d %H:%M:%S}"
     if entity.delete_recorded_at is not None:
         yield f"which was recorded here {entity.delete_recorded_at:%Y-%m-%d %H:%M:%S}"
+    if entity.purged_at is not None:
+        yield f"data erased {entity.purged_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"

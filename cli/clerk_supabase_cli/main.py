@@ -24,6 +24,8 @@ _COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
         "doctor": "doctor.command:doctor_command",
         "event": "event_command:event_command",
         "explain": "explain_command:explain_command",
+        "export": "export_command:export_command",
+        "forget": "forget_command:forget_command",
         "migrate": "migrate_command:migrate_command",
         "parked": "parked_commands:parked_commands",
         "reconcile": "reconcile_commands:reconcile_commands",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 
@@ -77,6 +77,45 @@ def named_queues(
 
 
 HOW_TO_NAME_QUEUES: Final = "--stack-name NAME (or CLERK_SUPABASE_STACK=NAME)"
+
+
+class UserId(click.ParamType[str]):
+    """Clerk's id of a user."""
+
+    name = "user_..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The id as it was given."""
+        if not re.fullmatch(r"user_[!-~]{1,250}", value):
+            self.fail("a user's id begins with user_; for an address: --email ADDRESS", param, ctx)
+        return str(value)
+
+
+class Address(click.ParamType[str]):
+    """One e-mail address."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The address as it was given."""
+        # One word to clerk_sync.words_of(), which finds it inside texts.
+        if not re.fullmatch(r'[^\s"<>()\[\],;:\\@]+@[^\s"<>()\[\],;:\\@]+', value):
+            self.fail("one address, such as ada@example.test", param, ctx)
+        return str(value)
+
+
+def person_options(command: Command) -> Command:
+    """Adds the user and the addresses that name a person; `require_person` refuses neither of them."""
+    command = click.option(
+        "--email", "addresses", type=Address(), multiple=True, help="Address of the person; may be given several times."
+    )(command)
+    return click.argument("user_id", type=UserId(), required=False)(command)
+
+
+def require_person(user_id: str | None, addresses: Sequence[str]) -> None:
+    """Raises UsageError when nobody is named."""
+    if user_id is None and not addresses:
+        raise click.UsageError("Say who: a user (user_...), or --email ADDRESS for somebody who was only invited.")
 
 
 clerk_api_url_option = click.option(

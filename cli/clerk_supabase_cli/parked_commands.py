@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import getpass
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +18,7 @@ from rich.text import Text
 from clerk_supabase.envelope import REASON_CLASSES
 from clerk_supabase.queue import Queue
 from clerk_supabase_cli.database import open_database
+from clerk_supabase_cli.operator_name import operator_name
 from clerk_supabase_cli.options import (
     HOW_TO_NAME_QUEUES,
     Moment,
@@ -203,7 +202,7 @@ def discard_command(
             if not as_json:
                 Terminal().print(_table(events[:_ON_A_PAGE]))
             click.confirm(f"Discard {counted(len(events))} for good?", abort=True, err=True)
-        discarded = discard(connection, events, _who())
+        discarded = discard(connection, events, operator_name())
     if as_json:
         print_json({"discarded": discarded})
     else:
@@ -242,14 +241,6 @@ def _overflow(queues: Callable[[], Queues | None]) -> tuple[int | None, str]:
         return Queues({"parked": found.urls["parked"]}).depths()["parked"].total, ""
     except AwsUnreachable as error:
         return None, str(error)
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # In a container the user may have no name.
-        return f"user {os.getuid()}"
 
 
 # What is printed

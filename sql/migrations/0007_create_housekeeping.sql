@@ -127,6 +127,207 @@ begin
 end
 $$;
 
+-- The words of a text, in lower case, cut at blanks, quotes, brackets and the escapes of JSON; a link that holds an
+-- address is cut into its parts, too. An address, a phone number and an id are one word each.
+create function clerk_sync.words_of(content text)
+returns text[]
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    plain text := lower(content);
+begin
+    if strpos(plain, '\') > 0 then
+        plain := regexp_replace(plain, '\\(u[0-9a-f]{4}|.)', ' ', 'g');
+    end if;
+    -- What ends a sentence belongs to no word.
+    return array_remove(
+        regexp_split_to_array(' ' || plain || ' ', '[.''!{}]*[\s"<>()\[\],;:]+[.''!{}]*') || array(
+            select regexp_split_to_table(replace(link.parts[1], '%40', '@'), '[/=?&#]+')
+            from regexp_matches(plain, '//[^\s"<>]*(?:@|%40)[^\s"<>]*', 'g') as link (parts)
+        ),
+        ''
+    );
+end
+$$;
+
+-- The JSON in the body of an event; of a body that is not JSON, or JSON that jsonb does not take, its text.
+create function clerk_sync.readable(body bytea)
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    content text;
+begin
+    begin
+        content := convert_from(body, 'UTF8');
+        return content::jsonb;
+    exception
+        when data_exception or program_limit_exceeded then
+            content := coalesce(content, encode(body, 'escape'));
+            return to_jsonb(regexp_replace(replace(content, '\u0040', '@'), '\\[bfnrt]', ' ', 'g'));
+    end;
+end
+$$;
+
+-- The same JSON without the values that hold one of the words.
+create function clerk_sync.without_words(content jsonb, words text[])
+returns jsonb
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if content is null or not clerk_sync.words_of(content::text) && words then
+        return content;
+    end if;
+    return case jsonb_typeof(content)
+        when 'object' then (
+            select coalesce(jsonb_object_agg(key, clerk_sync.without_words(value, words)), '{}')
+            from jsonb_each(content)
+            where not clerk_sync.words_of(key) && words
+        )
+        when 'array' then (
+            select coalesce(jsonb_agg(clerk_sync.without_words(value, words) order by place), '[]')
+            from jsonb_array_elements(content) with ordinality as element (value, place)
+        )
+        else 'null'
+    end;
+end
+$$;
+
+-- The addresses, phone numbers and wallets of users: from their rows, from the audit log and from the invitations that
+-- they accepted. Only those that are one word, and long enough to mean nobody else.
+create function clerk_sync.identifiers_of(user_ids text[])
+returns text[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(array_agg(distinct identifier), '{}')
+    from (
+        select to_jsonb(u) as content from public.users as u where u.clerk_id = any(user_ids)
+        union all
+        select of_entry.content
+        from clerk_sync.audit_log as a
+        cross join lateral (values (a.old_values), (a.new_values)) as of_entry (content)
+        where a.entity_id = any(user_ids) and a.kind = 'user'
+        union all
+        select jsonb_build_object('email', i.email_address)
+        from public.organization_invitations as i where i.accepted_by = any(user_ids)
+    ) as said
+    cross join unnest(
+        array[
+            '$.email', '$.phone', '$.email_addresses[*].email_address', '$.phone_numbers[*].phone_number',
+            '$.web3_wallets[*].web3_wallet', '$.external_accounts[*].email_address'
+        ]::jsonpath[]
+    ) as place
+    cross join lateral jsonb_path_query(said.content, place) as value
+    cross join lateral lower(value #>> '{}') as identifier
+    where identifier ~ '.@.|^\+[0-9]{7}|^.{20}' and clerk_sync.words_of(identifier) = array[identifier]
+$$;
+
+-- The domains that were verified with one of these addresses, now or before.
+create function clerk_sync.domains_with(words text[])
+returns text[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    -- `in (select ...)`: hashed, however many there are.
+    select array(
+        select d.clerk_domain_id
+        from public.organization_domains as d
+        where words <> '{}' and (
+            lower(d.affiliation_email_address) in (select w from unnest(words) as w)
+            or exists (
+                select from clerk_sync.audit_log as a
+                cross join lateral (values (a.old_values), (a.new_values)) as of_entry (content)
+                where a.entity_id = d.clerk_domain_id and a.kind = 'domain'
+                and lower(of_entry.content ->> 'affiliation_email_address') in (select w from unnest(words) as w)
+            )
+        )
+    )
+$$;
+
+-- Forgets addresses that domains were verified with. The caller has locked the entities of the domains.
+create function clerk_sync.empty_domains(domains text[], words text[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update public.organization_domains as d set affiliation_email_address = null
+    where d.clerk_domain_id = any(domains) and lower(d.affiliation_email_address) = any(words);
+    -- With the entry that the update above has just made.
+    update clerk_sync.audit_log as a set
+        old_values = clerk_sync.without_words(a.old_values, words),
+        new_values = clerk_sync.without_words(a.new_values, words)
+    where a.entity_id = any(domains) and a.kind = 'domain'
+    and clerk_sync.words_of(concat_ws(' ', a.old_values, a.new_values)) && words;
+end
+$$;
+
+-- Empties rows of one kind for good: no event writes them again. Users are scrubbed, which leaves their key for the app
+-- to point at, or deleted; all other rows are deleted. A row whose delete a constraint refuses is scrubbed.
+create function clerk_sync.empty_rows(of_kind clerk_sync.kinds, due text[], how text)
+returns table (outcome text, constraint_name text, emptied bigint)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    is_deleted constant boolean := of_kind.kind <> 'user' or how = 'delete';
+    refused jsonb := '{}';
+    one text;
+    why text;
+begin
+    if is_deleted then
+        foreach one in array due loop
+            begin
+                execute format('delete from %s where %I = $1', of_kind.relation, of_kind.key_column) using one;
+            exception
+                when integrity_constraint_violation or raise_exception then
+                    get stacked diagnostics why = constraint_name;
+                    refused := refused || jsonb_build_object(one, coalesce(nullif(why, ''), sqlerrm));
+            end;
+        end loop;
+    end if;
+    execute (
+        select format(
+            'update %s set %s where %I = any($1)',
+            of_kind.relation, string_agg(format('%I = default', c), ', '), of_kind.key_column
+        )
+        from unnest(of_kind.mirrored_columns) as c
+        inner join pg_catalog.pg_attribute as a on a.attrelid = of_kind.relation::regclass and c = a.attname
+        where a.atthasdef or not a.attnotnull
+    ) using due;
+    update clerk_sync.entities as e set purged_at = now() where e.kind = of_kind.kind and e.id = any(due);
+    return query
+    select
+        case when not is_deleted then 'scrubbed' when refused ? d.id then 'refused' else 'deleted' end,
+        refused ->> d.id,
+        count(*)
+    from unnest(due) as d (id)
+    group by 1, 2;
+end
+$$;
+
+-- The entities of one kind, of which only the ids matter.
+create function clerk_sync.entities_of(kind text, ids text[])
+returns clerk_sync.change[]
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+        select row(null, kind, i.id, null, null, null, null, null, null, null)::clerk_sync.change
+        from unnest(ids) as i (id)
+    )
+$$;
+
 -- Ends the hold-back of rows whose delete was recorded here longer ago than that, whenever it happened in Clerk. Users
 -- are scrubbed, which leaves their key for the app to point at, or deleted, which lets the app's foreign keys cascade;
 -- where one refuses, the row is scrubbed instead and the constraint is named, once. All other rows are deleted. No
@@ -140,13 +341,15 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     of_kind clerk_sync.kinds;
+    link record;
     due text[];
     due_of_all text[] := '{}';
     due_by_kind jsonb := '{}';
+    children text[];
+    gone clerk_sync.change[] := '{}';
     touched clerk_sync.change[];
-    refused jsonb := '{}';
-    one text;
-    why text;
+    words text[];
+    domains text[];
 begin
     if how is null or how not in ('scrub', 'delete') then
         raise invalid_parameter_value using message = 'users are purged by ''scrub'' or ''delete''';
@@ -166,13 +369,24 @@ begin
         return;
     end if;
 
-    -- Locks in the order of apply(): new entities, then known ones by kind and id. A row that somebody hid by hand may
-    -- have had none.
+    -- Only their rows lead to their addresses elsewhere. An address may belong to another user by now.
+    words := array(
+        select identifier
+        from unnest(
+            clerk_sync.identifiers_of(array(select jsonb_array_elements_text(due_by_kind -> 'user')))
+        ) as identifier
+        where not exists (select from public.users as u where u.email = identifier and u.deleted_at is null)
+    );
+    domains := clerk_sync.domains_with(words);
+
+    -- Locks in the order of apply(): new entities, then known ones by kind and id; then the parked events, as a delete of
+    -- a user takes them; then rows. A row that somebody hid by hand may have had no entity.
     touched := array(
         select row(null, k.kind, d.id, row(-1, -1, null), null, null, null, null, null, null)::clerk_sync.change
         from (
             select * from jsonb_each(due_by_kind)
             union all select 'private_metadata', to_jsonb(due_of_all)
+            union all select 'domain', to_jsonb(domains)
         ) as k (kind, ids)
         cross join lateral jsonb_array_elements_text(k.ids) as d (id)
     );
@@ -184,6 +398,7 @@ begin
     where (e.kind, e.id) in (select t.kind, t.id from unnest(touched) as t)
     order by e.kind, e.id
     for update;
+    lock table clerk_sync.parked_events in row exclusive mode;
 
     for of_kind in
         select k.* from clerk_sync.kinds as k where k.kind <> 'private_metadata' order by k.write_order desc
@@ -196,47 +411,37 @@ begin
         into due
         using array(select jsonb_array_elements_text(due_by_kind -> of_kind.kind)), clock_timestamp() - hold_back;
         continue when due = '{}';
-        if of_kind.kind <> 'user' or how = 'delete' then
-            foreach one in array due loop
-                begin
-                    execute format('delete from %s where %I = $1', of_kind.relation, of_kind.key_column) using one;
-                exception
-                    when integrity_constraint_violation or raise_exception then
-                        get stacked diagnostics why = constraint_name;
-                        refused := refused || jsonb_build_object(one, coalesce(nullif(why, ''), sqlerrm));
-                end;
-            end loop;
-        end if;
-        execute (
-            select format(
-                'update %s set %s where %I = any($1)',
-                of_kind.relation, string_agg(format('%I = default', c), ', '), of_kind.key_column
-            )
-            from unnest(of_kind.mirrored_columns) as c
-            inner join pg_catalog.pg_attribute as a on a.attrelid = of_kind.relation::regclass and c = a.attname
-            where a.atthasdef or not a.attnotnull
-        ) using due;
-        update clerk_sync.entities as e set purged_at = now() where e.kind = of_kind.kind and e.id = any(due);
+        gone := gone || clerk_sync.entities_of(of_kind.kind, due);
+        -- Rows beyond the portion go with their parent, by the foreign key.
+        for link in
+            select k.kind, k.relation, k.key_column, parent.key as column_name
+            from clerk_sync.kinds as k cross join lateral jsonb_each_text(k.parents) as parent
+            where parent.value = of_kind.kind
+        loop
+            execute format(
+                'select array(select r.%I::text from %s as r where r.%I = any($1))',
+                link.key_column, link.relation, link.column_name
+            ) into children using due;
+            gone := gone || clerk_sync.entities_of(link.kind, children);
+        end loop;
         return query
-        select
-            of_kind.kind,
-            case when of_kind.kind <> 'user' or how = 'delete' then
-                case when refused ? d.id then 'refused' else 'deleted' end
-            else 'scrubbed' end,
-            refused ->> d.id,
-            count(*)
-        from unnest(due) as d (id)
-        group by 2, 3;
-        -- The log keeps that something changed, and forgets what.
-        update clerk_sync.audit_log as a set old_values = null, new_values = null
-        where a.kind = of_kind.kind and a.entity_id = any(due);
-        -- Not an invitation that was given the id of a user.
-        if of_kind.kind in ('user', 'organization', 'membership') then
-            delete from clerk_sync.private_metadata as p where p.entity_id = any(due);
-            update clerk_sync.entities as e set purged_at = now()
-            where e.kind = 'private_metadata' and e.id = any(due);
-        end if;
+        select of_kind.kind, e.outcome, e.constraint_name, e.emptied from clerk_sync.empty_rows(of_kind, due, how) as e;
     end loop;
+
+    -- Not those of an invitation that was given the id of a user.
+    due := array(select g.id from unnest(gone) as g where g.kind in ('user', 'organization', 'membership'));
+    delete from clerk_sync.private_metadata as p where p.entity_id = any(due);
+    update clerk_sync.entities as e set purged_at = now() where e.kind = 'private_metadata' and e.id = any(due);
+    -- The log keeps that something changed, and forgets what.
+    update clerk_sync.audit_log as a set old_values = null, new_values = null
+    from unnest(gone) as g where a.entity_id = g.id and a.kind = g.kind;
+    perform clerk_sync.empty_domains(domains, words);
+    -- Those that say whose they are went when the user was deleted.
+    update clerk_sync.parked_events as p set body = null
+    where words <> '{}' and p.body is not null and exists (
+        select from unnest(clerk_sync.words_of(clerk_sync.readable(p.body)::text)) as said
+        where said in (select w from unnest(words) as w)
+    );
 end
 $$;
 

@@ -54,6 +54,8 @@ DONE_FOR_REAL = {
     "clerk-supabase retention": "test_the_command_shows_what_is_allowed_and_changes_what_it_is_told",
     "clerk-supabase event": "test_a_freshly_signed_event_is_accepted_by_the_ingest_function",
     "clerk-supabase explain": "test_an_event_is_parked_listed_replayed_applied_and_settled",
+    "clerk-supabase export": "test_the_export_prints_every_place_that_holds_something",
+    "clerk-supabase forget": "test_a_person_is_forgotten_in_every_column_of_every_table",
     "clerk-supabase migrate": "test_after_migrate_supabase_is_told_what_is_applied",
     "clerk-supabase parked discard": "test_discarding_asks_first_and_leaves_a_trace",
     "clerk-supabase parked list": "test_an_event_is_parked_listed_replayed_applied_and_settled",

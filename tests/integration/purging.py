@@ -22,6 +22,14 @@ def purge(database: Database, how: str = "scrub", hold_back: str = HELD_BACK) ->
         )
 
 
+def allow_at_once(admin: Connection) -> None:
+    """Let the stack purge without a hold-back, as the owner may."""
+    admin.execute(
+        "insert into clerk_sync.retention (hold_back_days) values (0) "
+        "on conflict (is_only) do update set hold_back_days = 0"
+    )
+
+
 def let_time_pass(admin: Connection, days: int = 31) -> None:
     """Date the record of every delete back by so many days."""
     admin.execute("update clerk_sync.entities set delete_recorded_at = delete_recorded_at - %s", [timedelta(days=days)])

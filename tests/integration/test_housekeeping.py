@@ -6,7 +6,7 @@ import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import pytest
 from psycopg import sql
@@ -151,6 +151,19 @@ def test_users_are_purged_some_at_a_time(database: Database, store: Store) -> No
     with database.connect() as admin:
         query: LiteralString = "select purged from clerk_sync.purge('0', 'scrub', 2)"
         assert [rows(admin, query) for _ in range(4)] == [[(2,)], [(2,)], [(1,)], []]
+
+
+@pytest.mark.parametrize("how", ["scrub", "delete"])
+def test_children_that_go_with_their_parent_beyond_the_portion_leave_nothing_in_the_audit_log(
+    how: str, store: Store, admin: Connection
+) -> None:
+    note: dict[str, Any] = {"public_metadata": {"note": "Lovelace"}}
+    store.apply([invitation(f"orginv_{n}", at=1, email_address="Lovelace@example.test") for n in range(5)])
+    store.apply([membership(f"orgmem_{n}", org_id=f"org_{n}", user_id="user_2", at=1, **note) for n in range(5)])
+    store.apply([deleted("organization", "org_1", at=2), deleted("user", "user_2", at=2)])
+    while rows(admin, "select * from clerk_sync.purge('0', %s, 2)", how):
+        pass
+    assert personal_data_of(admin, "Lovelace") == []
 
 
 def test_an_unknown_way_to_purge_is_refused(database: Database) -> None:

@@ -33,6 +33,7 @@ TABLES = [
     ("clerk_sync", "reconcile_seen"),
     ("clerk_sync", "retention"),
     ("clerk_sync", "hidden_by_hand"),
+    ("clerk_sync", "erasures"),
 ]
 
 

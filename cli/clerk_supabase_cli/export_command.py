@@ -1,0 +1,39 @@
+"""`clerk-supabase export`: all that is held about one person, as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from clerk_supabase_cli.database import open_database
+from clerk_supabase_cli.options import database_url_option, person_options, require_person
+from clerk_supabase_cli.person import apps_rows, find_person, held
+from clerk_supabase_cli.printing import print_json
+
+
+@click.command("export")
+@person_options
+@database_url_option
+def export_command(*, user_id: str | None, addresses: tuple[str, ...], database_url: str) -> None:
+    """Print all that is held about one person as JSON, table by table; of the app's own tables how many rows."""
+    require_person(user_id, addresses)
+    with open_database(database_url) as connection:
+        # Many rows are read once, which may take longer than the requests that the limit was made for.
+        connection.execute("set statement_timeout = 0")
+        person = find_person(connection, [user_id] if user_id else [], addresses)
+        tables: dict[str, list[dict[str, Any]]] = {}
+        for row in held(connection, person):
+            tables.setdefault(row.place, []).append(
+                {"verdict": row.verdict, "kind": row.kind, "id": row.id, "content": row.content}
+            )
+        apps = apps_rows(connection, person)
+    print_json(
+        {
+            "users": person.users,
+            "words": person.words,
+            "not_looked_for": person.others,
+            "tables": tables,
+            "of_the_app": apps,
+        }
+    )

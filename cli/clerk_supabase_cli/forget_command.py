@@ -1,0 +1,196 @@
+"""`clerk-supabase forget`: erases one person from the tables, and says what lies elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, get_args
+
+import click
+
+from clerk_supabase_cli.database import Connection, open_database
+from clerk_supabase_cli.operator_name import operator_name
+from clerk_supabase_cli.options import (
+    HOW_TO_NAME_QUEUES,
+    database_url_option,
+    json_option,
+    named_queues,
+    person_options,
+    queue_options,
+    require_person,
+)
+from clerk_supabase_cli.person import (
+    AppsRows,
+    Forgotten,
+    Held,
+    Person,
+    PurgeBy,
+    apps_rows,
+    check_deleted,
+    check_only_invited,
+    counts,
+    find_person,
+    forget,
+    held,
+    mentions,
+)
+from clerk_supabase_cli.printing import print_json, printable, say
+from clerk_supabase_cli.queues import AwsUnreachable, Name, Queues, client
+from clerk_supabase_cli.waiting import Waiting, look
+
+# Not the sync queue: what waits there is applied within seconds, and to hold it would delay it.
+_LOOKED_INTO: Final[tuple[Name, ...]] = ("dead_letters", "parked")
+
+_ELSEWHERE: Final = {
+    "queues": "events on their way can bring an address back, for 4 days from the sync queue and 14 more from the dead "
+    "letters: run the command again then",
+    "logs": "ids only, until LogRetentionDays are over",
+    "Clerk": "open invitations, and domains verified with an address: what it sends again is stored again",
+    "Svix": "the messages it sent, as long as it keeps them",
+    "Supabase": "backups, until they expire",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """What was found and done. With `dry_run`, `emptied` is what would be."""
+
+    users: Sequence[str]
+    words: Sequence[str]
+    not_looked_for: Mapping[str, str]
+    dry_run: bool
+    emptied: Mapping[str, int]
+    refused: Mapping[str, int]
+    kept_ids: Mapping[str, int]
+    of_others: Sequence[Mapping[str, str | None]]
+    of_the_app: Sequence[AppsRows]
+    queues: Mapping[Name, Waiting]
+    elsewhere: Mapping[str, str]
+
+
+@click.command("forget")
+@person_options
+@click.option(
+    "--purge-by",
+    type=click.Choice(get_args(PurgeBy)),
+    default="scrub",
+    show_default=True,
+    help="scrub: the user's row keeps its key; delete: it goes, and the app's foreign keys cascade or refuse.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be emptied.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@database_url_option
+@queue_options
+@json_option
+def forget_command(
+    *,
+    user_id: str | None,
+    addresses: tuple[str, ...],
+    purge_by: PurgeBy,
+    dry_run: bool,
+    yes: bool,
+    database_url: str,
+    as_json: bool,
+    **queue_urls: Any,
+) -> None:
+    """Erase one person: a user who was deleted in Clerk, or somebody who was only invited, by their address.
+
+    Ends the hold-back for this person alone, and empties every table that holds their data. Safe to run again.
+    """
+    require_person(user_id, addresses)
+    queues, why_unknown = _queues(queue_urls)
+    with open_database(database_url) as connection:
+        if user_id is not None:
+            check_deleted(connection, user_id)
+        person = find_person(connection, [user_id] if user_id else [], addresses)
+        rows = held(connection, person)
+        check_only_invited(person, addresses, rows)
+        waiting = _look(connection, queues, person, remove=False)
+        done = Forgotten(counts(rows, "own", "part"), {})
+        if not dry_run:
+            if not yes:
+                _confirm(person, done.emptied, waiting)
+            done = forget(connection, person, purge_by=purge_by, erased_by=operator_name())
+            waiting = _look(connection, queues, person, remove=True)
+            rows = held(connection, person)
+        report = _Report(
+            person.users,
+            person.words,
+            person.others,
+            dry_run,
+            done.emptied,
+            done.refused,
+            counts(rows, "ids"),
+            _others(rows),
+            apps_rows(connection, person),
+            waiting,
+            _ELSEWHERE,
+        )
+    if as_json:
+        print_json(report)
+    else:
+        _print(report)
+    if why_unknown:
+        say(f"queues: not looked into; {why_unknown}", err=True)
+
+
+def _confirm(person: Person, found: Mapping[str, int], waiting: Mapping[Name, Waiting]) -> None:
+    say(printable(f"known by: {', '.join((*person.users, *person.words))}"), err=True)
+    in_queues = {f"queue {name}": each.about for name, each in waiting.items()}
+    for place, number in {**found, **in_queues}.items():
+        say(f"  {place:<36} {number}", err=True)
+    click.confirm("Forget this person for good?", abort=True, err=True)
+
+
+def _others(rows: Sequence[Held]) -> list[Mapping[str, str | None]]:
+    """The objects of others that name the person."""
+    named = dict.fromkeys((each.place, each.id) for each in rows if each.verdict == "others")
+    return [{"place": place, "id": each} for place, each in named]
+
+
+# The queues
+
+
+def _queues(given: Mapping[str, Any]) -> tuple[Mapping[Name, str], str]:
+    """The queues to look into, and why there are none."""
+    try:
+        found = named_queues(**given) or Queues({})
+    except AwsUnreachable as error:
+        return {}, str(error)
+    urls = {name: url for name, url in found.urls.items() if name in _LOOKED_INTO}
+    return urls, "" if urls else f"name them by {HOW_TO_NAME_QUEUES}"
+
+
+def _look(connection: Connection, urls: Mapping[Name, str], person: Person, *, remove: bool) -> dict[Name, Waiting]:
+    def names_the_person(body: bytes) -> bool:
+        return mentions(connection, person, body)
+
+    return {name: look(client("sqs"), url, names_the_person, remove=remove) for name, url in urls.items()}
+
+
+# What is printed
+
+
+def _print(report: _Report) -> None:
+    say(printable(f"known by: {', '.join((*report.users, *report.words))}"))
+    for word, owner in report.not_looked_for.items():
+        say(printable(f"not looked for: {word}, which {owner} has in Clerk"))
+    say("would be emptied:" if report.dry_run else "emptied:" if report.emptied else "nothing was left to empty")
+    for place, number in report.emptied.items():
+        say(f"  {place:<36} {number}")
+    for constraint, number in report.refused.items():
+        say(printable(f"could not be deleted, and was scrubbed: {number}, by {constraint}"))
+    for name, each in report.queues.items():
+        say(
+            f"queue {name}: {each.about} of {each.seen} messages name the person, {each.removed} removed; "
+            f"{each.unseen} more could not be looked at"
+        )
+    for place, number in report.kept_ids.items():
+        say(f"kept, ids and times only: {place}, {number}")
+    for other in report.of_others:
+        say(printable(f"kept, because it is somebody else's: {other['place']}, {other['id']}"))
+    for row in report.of_the_app:
+        say(printable(f"kept, because it is your app's: {row.place}, {row.row_count} by {row.column_name}"))
+    say("not in these tables:")
+    for where, what in report.elsewhere.items():
+        say(f"  {where}: {what}")

@@ -1,0 +1,318 @@
+"""`clerk-supabase forget` and `export`: who is forgotten, what is left, and what is said."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from clerk_supabase.housekeeping import Housekeeping
+from clerk_supabase.settings import Keep
+from clerk_supabase.store import Store
+from clerk_supabase_cli import samples
+from clerk_supabase_cli.person import NotForgotten
+from tests.aws import Account
+from tests.integration.canaries import (
+    ADA,
+    ADDRESS,
+    CANARIES,
+    NAME,
+    NEARLY,
+    SECOND,
+    TIMES,
+    ada,
+    bystanders,
+    delete_ada,
+    dump,
+    fill_with_canaries,
+    places_with,
+    posted,
+)
+from tests.integration.databases import Connection, Database, rows, value
+from tests.integration.histories import CREATED_AT, RECEIVED_AT
+from tests.integration.parked import Command
+from tests.integration.purging import allow_at_once
+from tests.integration.road import Road
+from tests.integration.webhooks import deleted, domain, invitation, membership, organization, user
+
+
+@pytest.fixture
+def command(database: Database) -> Command:
+    return Command({"DATABASE_URL": database.url})
+
+
+@pytest.fixture
+def road(account: Account, store: Store) -> Road:
+    return Road(account, store, received_at=RECEIVED_AT, keep_private_metadata=True)
+
+
+# Who is forgotten
+
+
+def test_who_was_not_deleted_in_clerk_is_not_forgotten_and_it_is_said_what_to_do(
+    store: Store, admin: Connection, command: Command
+) -> None:
+    store.apply([user(ADA, at=1)])
+    before = dump(admin)
+    for user_id in (ADA, "user_unknown"):
+        refused = command.run("forget", user_id, "--yes", status=1)
+        assert isinstance(refused.exception, NotForgotten)
+        assert "delete the user in Clerk first" in str(refused.exception)
+        assert f"clerk-supabase resync {user_id}" in str(refused.exception)
+    assert dump(admin) == before
+
+
+def test_the_address_of_a_user_who_is_in_clerk_is_not_forgotten(
+    store: Store, admin: Connection, command: Command
+) -> None:
+    emails = [samples.email_address(f"idn_{each}", each, CREATED_AT) for each in (ADDRESS, SECOND)]
+    store.apply([user(ADA, at=1, email_addresses=emails), invitation(at=1, email_address=SECOND)])
+    before = dump(admin)
+    refused = command.run("forget", "--email", SECOND.upper(), "--yes", status=1)
+    assert f"clerk-supabase forget {ADA}" in str(refused.exception)
+    assert dump(admin) == before
+
+
+def test_the_address_of_a_deleted_user_leads_to_the_user(store: Store, command: Command) -> None:
+    emails = [samples.email_address("idn_1", ADDRESS, CREATED_AT)]
+    store.apply([user(ADA, at=1, email_addresses=emails), deleted("user", ADA, at=2)])
+    refused = command.run("forget", "--email", ADDRESS, "--yes", status=1)
+    assert str(refused.exception) == f"a deleted user has this address: clerk-supabase forget {ADA}"
+
+
+def test_an_address_that_somebody_else_has_by_now_stays_theirs(
+    store: Store, admin: Connection, command: Command
+) -> None:
+    emails = [samples.email_address("idn_1", ADDRESS, CREATED_AT)]
+    store.apply([user(ADA, at=1, email_addresses=emails), deleted("user", ADA, at=2)])
+    store.apply([user("user_heir", at=3, email_addresses=emails), invitation(at=3, email_address=ADDRESS)])
+    store.apply([domain(at=3, affiliation_email_address=ADDRESS)])
+    heirs = rows(admin, "select * from public.users where clerk_id = 'user_heir'")
+    said = command.run("forget", ADA, "--yes").stdout
+    assert f"not looked for: {ADDRESS.lower()}, which user_heir has in Clerk" in said
+    assert rows(admin, "select * from public.users where clerk_id = 'user_heir'") == heirs
+    assert rows(admin, "select new_values is not null from clerk_sync.audit_log where entity_id = 'user_heir'") == [
+        (True,)
+    ]
+    assert rows(admin, "select email_address from public.organization_invitations") == [(ADDRESS,)]
+    assert rows(admin, "select affiliation_email_address from public.organization_domains") == [(ADDRESS,)]
+    assert value(admin, "select email from public.users where clerk_id = 'user_ada'") is None
+
+
+def test_what_other_objects_say_of_a_person_is_named_and_left_as_clerk_has_it(
+    store: Store, admin: Connection, command: Command
+) -> None:
+    store.apply([organization(at=1, public_metadata={"owner": ADDRESS}), invitation(at=1, email_address=ADDRESS)])
+    answer = command.json("forget", "--email", ADDRESS, "--yes")
+    assert answer["of_others"] == [{"place": "public.organizations", "id": "org_1"}]
+    assert value(admin, "select public_metadata ->> 'owner' from public.organizations") == ADDRESS
+    assert {table for table, _ in places_with(admin, ADDRESS.lower())} == {"organizations"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["org_1"], ["ada@example.test"], ["--email", "ada"], ["--email", "a@b c@d"], ["--email", "@"]]
+)
+def test_it_must_be_said_who(arguments: list[str], command: Command) -> None:
+    assert "Usage" in command.run("forget", *arguments, "--yes", status=2).stderr
+    assert "Usage" in command.run("export", *arguments, status=2).stderr
+
+
+def test_who_was_only_invited_is_forgotten_by_their_address_in_thousands_of_invitations(
+    store: Store, admin: Connection, command: Command
+) -> None:
+    many = 2_500
+    for first in range(0, many, 500):
+        store.apply(
+            [
+                invitation(f"orginv_{n}", org_id=f"org_{n}", at=1, email_address=ADDRESS if n % 2 else ADDRESS.lower())
+                for n in range(first, first + 500)
+            ]
+        )
+    store.apply([invitation("orginv_other", at=1, email_address=NEARLY[0])])
+    answer = command.json("forget", "--email", ADDRESS, "--yes")
+    assert answer["emptied"]["public.organization_invitations"] == many
+    assert places_with(admin, ADDRESS.lower()) == []
+    assert rows(admin, "select clerk_invitation_id from public.organization_invitations") == [("orginv_other",)]
+
+
+def test_thousands_of_audit_entries_are_emptied(store: Store, admin: Connection, command: Command) -> None:
+    many = 3_000
+    store.apply([user(ADA, at=1), user("user_other", at=1)])
+    admin.execute(
+        """
+        insert into clerk_sync.audit_log (kind, entity_id, operation, old_values, new_values, changed_columns, cause)
+        select
+            'user', 'user_ada', 'update', jsonb_build_object('email', %s::text), '{"locale": "en"}', '{}', 'delivery'
+        from generate_series(1, %s)
+        """,
+        [SECOND, many],
+    )
+    store.apply([invitation(at=1, email_address=SECOND), deleted("user", ADA, at=2)])
+    assert command.json("forget", ADA, "--yes")["emptied"]["clerk_sync.audit_log"] >= many
+    assert places_with(admin, SECOND, "user_ada@") == []
+    kept = "select entity_id from clerk_sync.audit_log where kind = 'user' and new_values is not null"
+    assert rows(admin, kept) == [("user_other",)]
+
+
+def test_who_never_had_a_row_is_forgotten_and_gets_none_later(
+    store: Store, admin: Connection, command: Command
+) -> None:
+    store.apply([deleted("user", ADA, at=2)])
+    admin.execute("insert into clerk_sync.private_metadata values ('user_ada', %s)", [json.dumps({"note": NAME})])
+    command.run("forget", ADA, "--yes")
+    late: dict[str, Any] = {"last_name": NAME, "private_metadata": {"note": NAME}}
+    store.apply([user(ADA, at=9, **late), membership(at=9, user_id=ADA, public_metadata={"note": NAME})])
+    assert places_with(admin, NAME.lower()) == []
+
+
+@pytest.mark.parametrize("how", ["scrub", "delete"])
+def test_no_late_event_brings_anything_back(how: str, road: Road, admin: Connection, command: Command) -> None:
+    fill_with_canaries(road, admin)
+    delete_ada(road)
+    command.run("forget", ADA, "--purge-by", how, "--yes")
+    org = samples.organization("org_labs", **TIMES)
+    posted(road, "user.updated", ada(updated_at=CREATED_AT + 99), at=99)
+    posted(road, "user.updated", ada(email_addresses=7), at=99, svix_id="msg_unusable")
+    posted(road, "organizationMembership.created", samples.membership("orgmem_ada", org, ada(), **TIMES), at=99)
+    posted(road, "organizationMembership.created", samples.membership("orgmem_late", org, ada(), **TIMES), at=99)
+    for event_type in ("organizationInvitation.created", "organizationInvitation.revoked"):
+        invited = samples.invitation(
+            "orginv_org_labs", "org_labs", **TIMES | {"updated_at": CREATED_AT + 99}, email_address=ADDRESS
+        )
+        posted(road, event_type, invited, at=99)
+    allow_at_once(admin)
+    Housekeeping(road.store, Keep(hold_back_days=0)).run()
+    assert places_with(admin, *CANARIES) == []
+
+
+def test_a_foreign_key_of_the_app_that_refuses_is_named_and_the_row_is_scrubbed(
+    store: Store, admin: Connection, command: Command
+) -> None:
+    admin.execute("create table public.invoices (id int, payer text references public.users (clerk_id))")
+    store.apply([user(ADA, at=1, last_name=NAME), deleted("user", ADA, at=2)])
+    admin.execute("insert into public.invoices values (1, 'user_ada'), (2, 'user_ada')")
+    answer = command.json("forget", ADA, "--purge-by", "delete", "--yes")
+    assert answer["refused"] == {"invoices_payer_fkey": 1}
+    assert answer["of_the_app"] == [{"place": "public.invoices", "column_name": "payer", "row_count": 2}]
+    assert places_with(admin, NAME.lower()) == []
+    assert rows(admin, "select count(*) from public.invoices") == [(2,)]
+
+
+def test_what_the_app_holds_is_counted_and_left(store: Store, admin: Connection, command: Command) -> None:
+    admin.execute("alter table public.users add column nickname text")
+    admin.execute("create table public.tasks (id int primary key, title text)")
+    admin.execute("select clerk_sync.secure('public.tasks', 'user')")
+    store.apply([user(ADA, at=1)])
+    admin.execute("update public.users set nickname = 'ada'")
+    admin.execute("insert into public.tasks values (1, %s, 'user_ada'), (2, 'x', 'user_other')", [ADDRESS])
+    store.apply([deleted("user", ADA, at=2)])
+    assert command.json("forget", ADA, "--yes")["of_the_app"] == [
+        {"place": "public.tasks", "column_name": "user_id", "row_count": 1},
+        {"place": "public.users", "column_name": "nickname", "row_count": 1},
+    ]
+    assert rows(admin, "select nickname from public.users") == [("ada",)]
+    assert rows(admin, "select title from public.tasks where id = 1") == [(ADDRESS,)]
+
+
+# Asking, looking, telling
+
+
+def test_it_asks_first_and_a_dry_run_only_looks(road: Road, admin: Connection, command: Command) -> None:
+    fill_with_canaries(road, admin)
+    delete_ada(road)
+    before = dump(admin)
+    looked = command.json("forget", ADA, "--dry-run")
+    assert looked["emptied"]["public.users"] == 1
+    assert looked["dry_run"]
+    assert "Forget this person for good?" in command.run("forget", ADA, answer="n\n", status=1).stderr
+    command.run("forget", ADA, "--json", status=1)
+    assert dump(admin) == before
+    command.run("forget", ADA, answer="y\n")
+    assert places_with(admin, *CANARIES) == []
+
+
+def test_a_second_time_finds_nothing_and_says_so(road: Road, admin: Connection, command: Command) -> None:
+    fill_with_canaries(road, admin)
+    delete_ada(road)
+    first = command.json("forget", ADA, "--yes")["emptied"]
+    recorded = rows(admin, "select user_ids, emptied from clerk_sync.erasures")
+    assert recorded == [([ADA], first)]
+    before = dump(admin)
+    assert "nothing was left to empty" in command.run("forget", ADA, "--yes").stdout
+    assert dump(admin) == before
+
+
+def test_explain_says_that_and_when_a_person_was_forgotten(store: Store, admin: Connection, command: Command) -> None:
+    store.apply([user(ADA, at=1), invitation(at=1, email_address="ada@example.test"), deleted("user", ADA, at=2)])
+    command.run("forget", ADA, "--yes")
+    year = value(admin, "select to_char(now() at time zone 'utc', 'YYYY-MM-DD')")
+    told = command.run("explain", ADA).stdout
+    assert f"data erased {year}" in told
+    assert "forgotten" in told
+    assert "public.users 1" in told
+    assert f"data erased {year}" in command.run("explain", "orginv_1").stdout
+
+
+def test_the_export_prints_every_place_that_holds_something(road: Road, admin: Connection, command: Command) -> None:
+    bystanders(road)
+    fill_with_canaries(road, admin)
+    everywhere = {table.removeprefix("public.") for table, _ in places_with(admin, *CANARIES)}
+    exported = json.loads(command.run("export", ADA).stdout)
+    assert {table.removeprefix("public.") for table in exported["tables"]} >= everywhere | {
+        "clerk_sync.deliveries",
+        "clerk_sync.entities",
+    }
+    [row] = exported["tables"]["public.users"]
+    assert row["content"]["email"] == ADDRESS
+    bodies = [each["content"]["body"] for each in exported["tables"]["clerk_sync.parked_events"]]
+    assert {"id": "orginv_x", "email_address": ADDRESS, "note": NAME} in [
+        each["data"] for each in bodies if isinstance(each, dict) and "data" in each
+    ]
+    text = json.dumps(exported)
+    assert not any(near in text for near in NEARLY)
+    invited = json.loads(command.run("export", "--email", "nobody@example.test").stdout)
+    assert invited["tables"] == {}
+
+
+# Queues
+
+
+def test_messages_about_the_person_in_the_queues_are_counted_and_removed_and_others_stay(
+    road: Road, account: Account, admin: Connection, command: Command
+) -> None:
+    sqs = account.sqs
+    delete_ada(road)
+    dead, parked = account.sync_queue_url, account.parked_queue_url
+    about = json.dumps(samples.event("organizationInvitation.created", {"email_address": ADDRESS}, timestamp=1))
+    other = json.dumps(samples.event("organizationInvitation.created", {"email_address": NEARLY[0]}, timestamp=1))
+    for url in (dead, parked):
+        for number in range(25):
+            sqs.send_message(QueueUrl=url, MessageBody=about if number % 5 == 0 else other)
+    packed = base64.b64encode(about.encode() + b"\xff").decode()
+    sqs.send_message(
+        QueueUrl=parked,
+        MessageBody=packed,
+        MessageAttributes={"encoding": {"DataType": "String", "StringValue": "base64"}},
+    )
+    to_queues = ["--dead-letter-queue-url", dead, "--parked-queue-url", parked]
+
+    looked = command.json("forget", ADA, "--email", ADDRESS, "--dry-run", *to_queues)["queues"]
+    assert looked == {
+        "dead_letters": {"seen": 25, "about": 5, "removed": 0, "unseen": 0},
+        "parked": {"seen": 26, "about": 6, "removed": 0, "unseen": 0},
+    }
+    done = command.json("forget", ADA, "--email", ADDRESS, "--yes", *to_queues)["queues"]
+    assert {name: each["removed"] for name, each in done.items()} == {"dead_letters": 5, "parked": 6}
+    for url in (dead, parked):
+        assert [each["body"] for each in account.received(url)] == [other] * 20
+
+
+def test_a_queue_that_cannot_be_looked_into_stops_nothing_and_is_said(
+    road: Road, account: Account, admin: Connection, command: Command
+) -> None:
+    fill_with_canaries(road, admin)
+    delete_ada(road)
+    assert "not looked into; name them by --stack-name" in command.run("forget", ADA, "--yes").stderr
+    assert places_with(admin, *CANARIES) == []
