@@ -49,7 +49,6 @@ class Housekeeping:
 
     def _tell_not_followed(self, not_followed: Mapping[str, Mapping[str, object]]) -> None:
         """Log the parameters of the stack that ask for less than the owner of the database allows."""
-        count("RetentionNotFollowed")
         told: dict[str, Any] = {
             name: f"{each['asked']} asked for, {each['allowed']} allowed" for name, each in not_followed.items()
         }
