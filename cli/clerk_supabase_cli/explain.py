@@ -58,6 +58,15 @@ cross join lateral (
 where entity_id = %(id)s and moment.at is not null
 union all
 select
+    recorded_at,
+    'left out',
+    kind || ': ' || array_to_string(fields, ', ') || ' (cannot be stored; the rest was applied)',
+    svix_id,
+    null
+from clerk_sync.dropped_fields
+where entity_id = %(id)s
+union all
+select
     found_at,
     'reconcile',
     concat(kind, ' ', difference, ': ', cause, ', ' || nullif(array_to_string(fields, ', '), '')),

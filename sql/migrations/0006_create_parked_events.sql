@@ -1,4 +1,5 @@
--- Events that nobody could apply as they are. A person looks, mends the cause, and replays or discards them.
+-- Events that nobody could apply as they are: a person looks, mends the cause, and replays or discards them. And what of
+-- an event that was applied could not be stored.
 
 create table clerk_sync.parked_events (
     parked_id bigint generated always as identity primary key,
@@ -105,6 +106,42 @@ create trigger entities_scrub_parked_events after insert or update on clerk_sync
 for each row when (new.deleted_at is not null and new.kind = 'user')
 execute function clerk_sync.scrub_parked_events();
 
+create table clerk_sync.dropped_fields (
+    recorded_at timestamptz not null default clock_timestamp(),
+    kind text not null,
+    entity_id text collate "C" not null,
+    svix_id text collate "C" not null,
+    fields text [] not null,
+    primary key (entity_id, svix_id, kind)
+);
+
+comment on table clerk_sync.dropped_fields is
+'Fields of which something was left out, because neither our parsers nor Postgres take it; the rest was applied.';
+comment on column clerk_sync.dropped_fields.svix_id is
+'What brought the change, as in the audit log; empty for an operator.';
+comment on column clerk_sync.dropped_fields.fields is 'By their names in Clerk, never with a value.';
+
+alter table clerk_sync.dropped_fields enable row level security;
+
+-- Records what was left out of the changes of a batch, by the elements that say so in "dropped", and returns the batch:
+-- apply(record_dropped(batch)) does both or nothing. Harmless to repeat.
+create function clerk_sync.record_dropped(batch jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into clerk_sync.dropped_fields (kind, entity_id, svix_id, fields)
+    select given.kind, given.id, coalesce(given.svix_id, ''), given.dropped
+    from jsonb_to_recordset(batch) as given (kind text, id text, svix_id text, dropped text [])
+    where given.dropped is not null
+    order by given.id collate "C", given.svix_id collate "C", given.kind
+    on conflict do nothing;
+    return batch;
+end
+$$;
+
 -- True when this server takes writes; false on a replica and after a failover to one.
 create function clerk_sync.takes_writes()
 returns boolean
@@ -117,5 +154,6 @@ $$;
 select clerk_sync.revoke_default_rights();
 grant execute on function clerk_sync.park(jsonb) to clerk_sync_worker;
 grant execute on function clerk_sync.takes_writes() to clerk_sync_worker;
+grant execute on function clerk_sync.record_dropped(jsonb) to clerk_sync_worker;
 
 insert into clerk_sync.migrations (name) values ('0006_create_parked_events');

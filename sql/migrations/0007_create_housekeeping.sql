@@ -70,6 +70,7 @@ begin
     get diagnostics parked_events = row_count;
     delete from clerk_sync.deliveries as d where d.applied_at < deliveries_until;
     get diagnostics deliveries = row_count;
+    delete from clerk_sync.dropped_fields as f where f.recorded_at < deliveries_until;
     delete from clerk_sync.audit_log as a where a.recorded_at < now() - keep_audit_log;
     get diagnostics audit_entries = row_count;
     return next;

@@ -20,6 +20,7 @@ alter role clerk_sync_session set idle_in_transaction_session_timeout = '5s';
 
 grant usage on schema clerk_sync to clerk_sync_session;
 grant execute on function clerk_sync.apply(jsonb) to clerk_sync_session;
+grant execute on function clerk_sync.record_dropped(jsonb) to clerk_sync_session;
 
 -- It does not inherit what authenticated may do: only a transaction that takes the role is held by the policies, and
 -- every other sees nothing.

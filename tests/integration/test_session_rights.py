@@ -34,12 +34,12 @@ def test_as_itself_it_can_do_nothing_with_a_table(session: Connection, table: tu
             session.execute(sql.SQL(statement).format(sql.Identifier(*table)))
 
 
-def test_it_can_call_apply_and_no_other_function_of_the_schema(superuser: Connection) -> None:
+def test_it_can_apply_record_what_was_left_out_and_call_no_other_function_of_the_schema(superuser: Connection) -> None:
     query: LiteralString = """
         select p.oid::regprocedure::text from pg_proc as p inner join pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'clerk_sync' and has_function_privilege('clerk_sync_session', p.oid, 'execute')
     """
-    assert rows(superuser, query) == [("clerk_sync.apply(jsonb)",)]
+    assert sorted(rows(superuser, query)) == [("clerk_sync.apply(jsonb)",), ("clerk_sync.record_dropped(jsonb)",)]
 
 
 def test_it_can_become_a_user_of_the_api_and_nobody_else(session: Connection, superuser: Connection) -> None:

@@ -66,14 +66,6 @@ def test_an_unusable_object_is_refused_without_telling_its_data(data: Any) -> No
     assert "??" not in str(refused.value)
 
 
-@pytest.mark.parametrize("text", [b'"\\ud800"', b"[" * 5_000 + b"]" * 5_000], ids=["surrogate", "deep"])
-def test_hostile_metadata_makes_one_object_unusable_and_nothing_worse(text: bytes) -> None:
-    body = json.dumps(USER).encode().replace(b'"unsafe_metadata": {}', b'"unsafe_metadata": {"x": %s}' % text)
-    assert text in body
-    with pytest.raises(UnusableEvent):
-        read("user", body)
-
-
 def test_a_verification_nobody_has_heard_of_and_one_without_object_are_read() -> None:
     odd = [{"id": "idn_1", "email_address": "a@example.test", "verification": each} for each in ({}, {"object": "new"})]
     main = read("user", USER | {"email_addresses": odd, "new_field": 1}).main

@@ -195,7 +195,7 @@ def test_a_role_is_always_spelled_with_its_prefix(sent: str, mirrored: str) -> N
 NEEDED = {
     "organization.updated": {"id", "updated_at"},
     "organizationMembership.updated": {"id", "updated_at", "role", "organization", "public_user_data"},
-    "organizationInvitation.accepted": {"id", "updated_at", "role", "organization_id", "email_address"},
+    "organizationInvitation.accepted": {"id", "updated_at", "role", "organization_id"},
     "organizationDomain.updated": {"id", "updated_at", "organization_id"},
 }
 

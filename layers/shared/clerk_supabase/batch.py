@@ -24,7 +24,7 @@ def as_json(value: object) -> str:
     try:
         return to_json(value).decode()
     except PydanticSerializationError as error:
-        raise ChangeRefused("not to be written as JSON: half a surrogate pair, or nested too deep") from error
+        raise ChangeRefused("cannot be written as JSON: half a surrogate pair, or nested too deep") from error
 
 
 def with_page(argument: str, page: Sequence[str]) -> str:

@@ -5,18 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from clerk_supabase.clerk_object import ClerkObject, Columns, Id, Lenient, Metadata, parse_json, parse_object
+from pydantic import ValidationError
+
+from clerk_supabase.clerk_object import (
+    ClerkObject,
+    Columns,
+    Id,
+    Lenient,
+    Metadata,
+    Stored,
+    is_usual,
+    may_hold_nul,
+    parse_object,
+)
 from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.events import Event
 from clerk_supabase.kinds import REPAIR_PREFIX, SYNCED_TYPES, Kind
 from clerk_supabase.organizations import Domain, Invitation, Membership, Organization
 from clerk_supabase.users import User
 
-_MODELS: Mapping[Kind, type[ClerkObject]] = MappingProxyType(
+MODELS: Mapping[Kind, type[ClerkObject]] = MappingProxyType(
     {model.kind: model for model in (User, Organization, Membership, Invitation, Domain)}
 )
+"""The models of what has a table, by kind."""
+
 _WITH_PRIVATE_METADATA: frozenset[Kind] = frozenset({"user", "organization", "membership"})
 
 # No clock is that wrong. A version from the far future would refuse every true one that follows.
@@ -60,6 +74,8 @@ class Changes(NamedTuple):
     main: Change
     companions: tuple[Change, ...] = ()
     """Stubs of parents that may not have arrived yet, and private metadata when it is kept."""
+    dropped: tuple[str, ...] = ()
+    """Fields of which something was left out, because it cannot be stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +115,7 @@ def changes_of(event: Event, received_at: int, *, keep_private_metadata: bool = 
     meaning = SYNCED_TYPES.get(event.type.removeprefix(REPAIR_PREFIX))
     if meaning is None:
         raise UnusableEvent("event.type: not a type that is synced")
+    dropped: tuple[str, ...] = ()
     if meaning.is_delete:
         # What is left of a deleted object has no updated_at, or an old one: the envelope's clock is all there is.
         gone = parse_object(DeletedObject, event.data)
@@ -106,14 +123,19 @@ def changes_of(event: Event, received_at: int, *, keep_private_metadata: bool = 
         main: Change = Delete(meaning.kind, gone.id, event.timestamp)
         companions: list[Change] = []
     else:
-        found = parse_object(_MODELS[meaning.kind], event.data)
+        found, dropped = _read_data(MODELS[meaning.kind], event)
         version = Version(found.updated_at, event.timestamp)
         main = Upsert(found.kind, found.id, version, found.columns())
         companions = [_stub(parent) for parent in found.parents()]
     _refuse_the_future(version, received_at, "event")
     if keep_private_metadata and meaning.kind in _WITH_PRIVATE_METADATA:
-        companions.append(_private(main, event.data))
-    return Changes(main, tuple(companions))
+        if isinstance(main, Delete):
+            companions.append(Delete("private_metadata", main.id, main.deleted_at))
+        else:
+            private, dropped_too = _read_data(PrivateMetadata, event)
+            companions.append(_private(main, private))
+            dropped += dropped_too
+    return Changes(main, tuple(companions), dropped)
 
 
 def changes_of_object(
@@ -128,19 +150,55 @@ def changes_of_object(
     from clerk_supabase.user_struct import read_user  # noqa: PLC0415 - only who reads such objects loads it
 
     companions: list[Change] = []
+    dropped: tuple[str, ...] = ()
     usual = read_user(json) if kind == "user" else None
     if usual is not None:
         version = Version(usual.updated_at, observed_at)
         main = Upsert(kind, usual.id, version, usual.columns())
     else:
-        found = parse_json(_MODELS[kind], json)
+        found, dropped = _read_json(MODELS[kind], json)
         version = Version(found.updated_at, observed_at)
         main = Upsert(kind, found.id, version, found.columns())
         companions += [_stub(parent) for parent in found.parents()]
     _refuse_the_future(version, received_at, kind)
     if keep_private_metadata:
-        companions.append(_private_content(main, parse_json(PrivateMetadata, json)))
-    return Changes(main, tuple(companions))
+        private, dropped_too = _read_json(PrivateMetadata, json)
+        companions.append(_private(main, private))
+        dropped += dropped_too
+    return Changes(main, tuple(companions), dropped)
+
+
+Read = TypeVar("Read", bound=Stored)
+
+
+def _read_data(model: type[Read], event: Event) -> tuple[Read, tuple[str, ...]]:
+    """The object of an event, and the fields of which something was left out. Raises UnusableEvent."""
+    if not event.is_odd:
+        try:
+            found = model.model_validate(event.data)
+        except ValidationError:
+            pass
+        else:
+            if all(map(is_usual, found.metadata())):
+                return found, ()
+    from clerk_supabase.storable import read_storable  # noqa: PLC0415 - most environments never need it
+
+    return read_storable(model, event.data)
+
+
+def _read_json(model: type[Read], json: bytes) -> tuple[Read, tuple[str, ...]]:
+    """The same from an object's JSON."""
+    if not may_hold_nul(json):
+        try:
+            found = model.model_validate_json(json)
+        except ValidationError:
+            pass
+        else:
+            if all(map(is_usual, found.metadata())):
+                return found, ()
+    from clerk_supabase.storable import read_parts, read_storable  # noqa: PLC0415 - as above
+
+    return read_storable(model, read_parts(json))
 
 
 def _refuse_the_future(version: Version, received_at: int, what: str) -> None:
@@ -160,16 +218,13 @@ class DeletedObject(Lenient):
     id: Id
 
 
-class PrivateMetadata(Lenient):
+class PrivateMetadata(Stored):
     private_metadata: Metadata = {}
 
+    def metadata(self) -> tuple[Mapping[str, Any], ...]:
+        return (self.private_metadata,)
 
-def _private(main: Change, data: Mapping[str, Any]) -> Change:
+
+def _private(main: Upsert, private: PrivateMetadata) -> Upsert:
     """Private metadata is an entity of its own, so that it never shares a table with what users may read."""
-    if isinstance(main, Delete):
-        return Delete("private_metadata", main.id, main.deleted_at)
-    return _private_content(main, parse_object(PrivateMetadata, data))
-
-
-def _private_content(main: Upsert, private: PrivateMetadata) -> Upsert:
     return Upsert("private_metadata", main.id, main.version, {"entity_id": main.id} | private.model_dump())

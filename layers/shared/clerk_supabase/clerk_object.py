@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError
+from pydantic_core import PydanticSerializationError, to_json
 
 from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.kinds import Kind
@@ -22,6 +24,19 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - written with its zone below, in 
 LAST_MILLISECOND = 253_402_300_799_999
 # Clerk's ids have some 30 characters; an index of Postgres takes at most 2,700 bytes.
 LONGEST_ID = 255
+# The same limit, four bytes to a character, for what people choose and Postgres has an index of.
+LONGEST_INDEXED = 650
+# Of the values of metadata. Every parser here and Postgres take more, each up to another depth.
+DEEPEST = 128
+
+
+class Loss(Enum):
+    """What of a field may be left out when it cannot be read or stored. A field without a Loss is never left out."""
+
+    whole = auto()
+    """A client writes the field, and an empty one grants nothing: all of it, or single elements or members."""
+    members = auto()
+    """Others decide it: single members, the others stay."""
 
 
 def _null_is(empty: Callable[[], Any]) -> BeforeValidator:
@@ -30,7 +45,14 @@ def _null_is(empty: Callable[[], Any]) -> BeforeValidator:
 
 Text = str | None
 Flag = Annotated[bool, _null_is(bool)]
-Metadata = Annotated[dict[str, Any], _null_is(dict)]
+Metadata = Annotated[dict[str, Any], _null_is(dict), Loss.members]
+# Garbage never lifts a ban.
+Verdict = Annotated[bool, Strict()]
+# Written by clients.
+ClientText = Annotated[str | None, Loss.whole]
+ClientKey = Annotated[Annotated[str, Field(max_length=LONGEST_INDEXED)] | None, Loss.whole]
+ClientFlag = Annotated[bool, _null_is(bool), Loss.whole]
+ClientMetadata = Annotated[dict[str, Any], _null_is(dict), Loss.whole]
 Milliseconds = Annotated[int, Field(ge=0, le=LAST_MILLISECOND)]
 Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID)]
 EMPTY_LIST = _null_is(list)
@@ -53,7 +75,15 @@ def is_verified(verification: Verification | None) -> bool:
     return verification is not None and verification.status == "verified"
 
 
-class ClerkObject(Lenient):
+class Stored(Lenient):
+    """An object of Clerk of which something is stored."""
+
+    def metadata(self) -> tuple[Mapping[str, Any], ...]:
+        """All of its metadata that is stored: the only fields that may hold anything."""
+        return ()
+
+
+class ClerkObject(Stored):
     """An object of Clerk that has a table here."""
 
     kind: ClassVar[Kind]
@@ -71,6 +101,26 @@ class ClerkObject(Lenient):
         return ()
 
 
+def may_hold_nul(json: bytes) -> bool:
+    """Whether a text in it holds the one character that Postgres has not; a backslash is looked for first, which is
+    seldom and found faster."""
+    return b"\\" in json and b"\\u0000" in json
+
+
+def is_usual(metadata: Mapping[str, Any]) -> bool:
+    """Whether metadata without NUL can be stored: judged by its JSON, which costs less than to look at each value.
+
+    False also for some that can be stored after all.
+    """
+    if not metadata:
+        return True
+    try:
+        text = to_json(metadata)
+    except PydanticSerializationError:
+        return False
+    return text.count(b"[") + text.count(b"{") <= DEEPEST and b"Infinity" not in text and b"NaN" not in text
+
+
 Parsed = TypeVar("Parsed", bound=Lenient)
 
 
@@ -78,14 +128,6 @@ def parse_object(model: type[Parsed], data: Mapping[str, Any]) -> Parsed:
     """One of Clerk's objects. Raises UnusableEvent with what is wrong, never with the data itself."""
     try:
         return model.model_validate(data)
-    except ValidationError as error:
-        raise UnusableEvent(what_is_wrong(error, model.__name__)) from None
-
-
-def parse_json(model: type[Parsed], json: bytes) -> Parsed:
-    """The same from its JSON."""
-    try:
-        return model.model_validate_json(json)
     except ValidationError as error:
         raise UnusableEvent(what_is_wrong(error, model.__name__)) from None
 

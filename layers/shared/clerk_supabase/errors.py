@@ -17,6 +17,7 @@ ClerkSupabaseError
     ├── EventTooLarge
     ├── TokenRefused       whoever sent it learns only that
     ├── ChangeRefused      Postgres refuses the data
+    │   └── ValueRefused   for a single value of it
     ├── NotAllowed         the policies, or a tombstone, forbid it
     └── ClerkRefused       Clerk's Backend API does not do what it is asked
         ├── ClerkKeyRefused
@@ -131,6 +132,10 @@ class TokenRefused(Permanent):
 
 class ChangeRefused(Permanent):
     """Postgres refuses the data of this change."""
+
+
+class ValueRefused(ChangeRefused):
+    """Postgres cannot take a value of this change: it is too long for an index, or not of the column's type."""
 
 
 class NotAllowed(Permanent):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationError
 from pydantic_core import from_json
 
-from clerk_supabase.clerk_object import LONGEST_ID, Lenient, Milliseconds, what_is_wrong
+from clerk_supabase.clerk_object import LONGEST_ID, Lenient, Milliseconds, may_hold_nul, what_is_wrong
 from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.kinds import REPAIR_PREFIX
 
@@ -22,20 +23,42 @@ def _to_milliseconds(timestamp: object) -> object:
     return timestamp
 
 
-class Event(Lenient):
-    """The envelope of a webhook. `timestamp` is when it happened, always in milliseconds here."""
-
+class _Envelope(Lenient):
     type: str
     timestamp: Annotated[Milliseconds, BeforeValidator(_to_milliseconds)]
     data: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Event:
+    """The envelope of a webhook."""
+
+    type: str
+    timestamp: int
+    """When it happened, always in milliseconds."""
+    data: Mapping[str, Any]
+    """The object. A part of it that no parser takes is a value that no model takes either."""
+    is_odd: bool
+    """Whether something of the object may have to be left out; False for nearly every event."""
+
+
 def parse_event(body: bytes) -> Event:
     """The event in a webhook's body. Raises UnusableEvent with what is wrong, never with the data itself."""
     try:
-        return Event.model_validate_json(body)
+        envelope, is_odd = _Envelope.model_validate_json(body), may_hold_nul(body)
     except ValidationError as error:
-        raise UnusableEvent(what_is_wrong(error, "event")) from None
+        envelope, is_odd = _envelope_of_parts(body, what_is_wrong(error, "event")), True
+    return Event(envelope.type, envelope.timestamp, envelope.data, is_odd)
+
+
+def _envelope_of_parts(body: bytes, reason: str) -> _Envelope:
+    from clerk_supabase.storable import LEVELS, read_parts  # noqa: PLC0415 - most environments never need it
+
+    try:
+        # One more than of the object alone, which Clerk's Backend API sends.
+        return _Envelope.model_validate(read_parts(body, LEVELS + 1))
+    except ValidationError:
+        raise UnusableEvent(reason) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +76,9 @@ def subject_of(body: bytes) -> Subject:
     try:
         event = _object(from_json(body))
     except ValueError:
-        return Subject()
+        from clerk_supabase.storable import LEVELS, read_parts  # noqa: PLC0415 - as above
+
+        event = _object(read_parts(body, LEVELS + 1))
     data = _object(event.get("data"))
     event_type, object_id = _short_text(event.get("type")), _short_text(data.get("id"))
     if event_type is not None and event_type.removeprefix(REPAIR_PREFIX).startswith("user."):

@@ -6,13 +6,17 @@ Source of the field names: https://github.com/clerk/openapi-specs (webhooks/2025
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
 from clerk_supabase.clerk_object import (
     EMPTY_LIST,
     ClerkObject,
+    ClientFlag,
+    ClientKey,
+    ClientText,
     Columns,
     Flag,
     Id,
@@ -20,6 +24,7 @@ from clerk_supabase.clerk_object import (
     Metadata,
     Milliseconds,
     Text,
+    Verdict,
     Verification,
     is_verified,
     timestamp,
@@ -45,14 +50,18 @@ class Organization(ClerkObject):
 
     kind: ClassVar[Kind] = "organization"
 
-    name: Text = None
-    slug: Text = None
-    image_url: Text = None
-    has_image: Flag = False
+    name: ClientText = None
+    slug: ClientKey = None
+    image_url: ClientText = None
+    has_image: ClientFlag = False
     public_metadata: Metadata = {}
     max_allowed_memberships: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     admin_delete_enabled: Flag = False
     created_by: Text = None
+
+    def metadata(self) -> tuple[Mapping[str, Any], ...]:
+        """See Stored."""
+        return (self.public_metadata,)
 
     def columns(self) -> Columns:
         """The row of public.organizations."""
@@ -80,13 +89,13 @@ class PublicUserData(Lenient):
     """What a membership says of its user."""
 
     user_id: Id
-    username: Text = None
-    first_name: Text = None
-    last_name: Text = None
-    image_url: Text = None
-    has_image: Flag = False
-    banned: Flag = False
-    deprovisioned: Flag = False
+    username: ClientKey = None
+    first_name: ClientText = None
+    last_name: ClientText = None
+    image_url: ClientText = None
+    has_image: ClientFlag = False
+    banned: Verdict = False
+    deprovisioned: Verdict = False
 
 
 class Membership(ClerkObject):
@@ -95,11 +104,15 @@ class Membership(ClerkObject):
     kind: ClassVar[Kind] = "membership"
 
     role: Role
-    role_name: Text = None
+    role_name: ClientText = None
     permissions: Annotated[list[str], EMPTY_LIST] = []
     public_metadata: Metadata = {}
     organization: _EmbeddedOrganization
     public_user_data: PublicUserData
+
+    def metadata(self) -> tuple[Mapping[str, Any], ...]:
+        """See Stored."""
+        return self.public_metadata, self.organization.public_metadata
 
     def columns(self) -> Columns:
         """The row of public.organization_memberships."""
@@ -137,14 +150,18 @@ class Invitation(ClerkObject):
     kind: ClassVar[Kind] = "invitation"
 
     organization_id: Id
-    email_address: str
+    email_address: ClientText = None
     role: Role
-    role_name: Text = None
+    role_name: ClientText = None
     status: Text = None
     inviter_id: Text = None
     user_id: Text = None
     public_metadata: Metadata = {}
     expires_at: Milliseconds | None = None
+
+    def metadata(self) -> tuple[Mapping[str, Any], ...]:
+        """See Stored."""
+        return (self.public_metadata,)
 
     def columns(self) -> Columns:
         """The row of public.organization_invitations."""
@@ -173,9 +190,9 @@ class Domain(ClerkObject):
     kind: ClassVar[Kind] = "domain"
 
     organization_id: Id
-    name: Text = None
+    name: ClientText = None
     enrollment_mode: Text = None
-    affiliation_email_address: Text = None
+    affiliation_email_address: ClientText = None
     affiliation_verification: Verification | None = None
     ownership_verification: Verification | None = None
     verification: Verification | None = None

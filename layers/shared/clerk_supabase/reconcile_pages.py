@@ -94,7 +94,8 @@ class _Read(Struct, frozen=True, gc=False):
     id: str
     elements: tuple[str, ...]
     """JSON: the object and, where it is kept, its private metadata."""
-    has_content: bool = True
+    is_whole: bool = True
+    """False: it cannot be read, or something of it cannot be stored."""
 
 
 class Comparison:
@@ -192,20 +193,14 @@ class Comparison:
         return {object_id: difference for _, object_id, difference, _ in differences}
 
     def _read(self, item: Item) -> _Read:
-        """Without content, what cannot be read has its id only, what cannot be written its version too."""
+        """The object with its content, or its id alone when it cannot be read."""
         # Written at once: dicts by the thousand would be looked through by Python's collector again and again.
         changes = self._changes(item)
         if changes is None:
-            return _Read(item.id, (as_json({"kind": self.window.kind, "id": item.id}),), has_content=False)
+            return _Read(item.id, (as_json({"kind": self.window.kind, "id": item.id}),), is_whole=False)
         private = [each for each in changes.companions if each.kind == "private_metadata"]
-        written = [element_of(change) for change in (changes.main, *private)]
-        try:
-            return _Read(item.id, tuple([as_json(element) for element in written]))
-        except ChangeRefused as refusal:
-            self._note_unusable(item.id, refusal)
-        for element in written:
-            del element["content"]
-        return _Read(item.id, tuple([as_json(element) for element in written]), has_content=False)
+        written = [as_json(element_of(change)) for change in (changes.main, *private)]
+        return _Read(item.id, tuple(written), is_whole=not changes.dropped)
 
     def _changes(self, item: Item) -> Changes | None:
         try:
@@ -227,15 +222,15 @@ class Comparison:
     # Repairing
 
     def _fill(self, page: Sequence[_Read]) -> set[str]:
-        """Writes whoever was never heard of, and returns their ids."""
-        readable = [read for read in page if read.has_content]
-        if not readable:
+        """Writes whoever was never heard of, and returns their ids. A repair brings those that are not whole."""
+        whole = [read for read in page if read.is_whole]
+        if not whole:
             return set()
         try:
-            known = self._runs.fill(self._work.run_id, [element for read in readable for element in read.elements])
+            known = self._runs.fill(self._work.run_id, [element for read in whole for element in read.elements])
         except ChangeRefused:
             return set()
-        filled = {read.id for read in readable} - {object_id for _, object_id in known}
+        filled = {read.id for read in whole} - {object_id for _, object_id in known}
         self._add("missing", len(filled))
         self._add("repaired", len(filled))
         return filled

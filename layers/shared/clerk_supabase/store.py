@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, Protocol, cast, get_args
 
@@ -26,8 +26,9 @@ from clerk_supabase.errors import (
     DatabaseUnavailable,
     NotAllowed,
     SetUpWrong,
+    ValueRefused,
 )
-from clerk_supabase.telemetry import count
+from clerk_supabase.telemetry import count, logger
 
 if TYPE_CHECKING:
     from psycopg.abc import RV, PQGen
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 Outcome = Literal["created", "updated", "unchanged", "stale", "deleted", "refused", "duplicate"]
 
 _APPLY = "select outcome from clerk_sync.apply(%s::jsonb) order by position"
+# In one transaction; first what was left out, so that two workers with the same change wait for each other only there.
+_APPLY_AND_RECORD = "select outcome from clerk_sync.apply(clerk_sync.record_dropped(%s::jsonb)) order by position"
 _PARK = "select clerk_sync.park(%s::jsonb)"
 # What reconcile, housekeeping and canaries call; each takes one JSON value and returns one.
 Function = Literal[
@@ -98,6 +101,10 @@ _PASSES = {
     "57",  # cancelled, shutting down
     "58",  # the server's own files
     "XX",  # the server's own bugs
+}
+_OF_A_VALUE = {
+    "22",  # of no such type, or out of its range
+    "54",  # longer than an index takes, nested deeper than a function can follow
 }
 _INSUFFICIENT_PRIVILEGE = "42501"
 _NOT_SET_UP = {
@@ -163,7 +170,9 @@ class Store:
         """Applies the changes in one transaction and one round trip; one answer for each, in their order.
 
         A change that Postgres refuses is answered with the refusal and does not stop the others: the batch is halved
-        until it is alone. Raises Retryable when nothing, or only a part, could be applied; applying again is harmless.
+        until it is alone. If Postgres refuses a value of it, a field that clients write is emptied where that helps,
+        so that such a field never keeps the rest out. Raises Retryable when nothing, or only a part, could be applied;
+        applying again is harmless.
         """
         if not batch:
             return []
@@ -171,7 +180,7 @@ class Store:
             return self._apply_together(batch)
         except ChangeRefused as refusal:
             if len(batch) == 1:
-                return [refusal]
+                return [self._apply_with_less(*batch[0], refusal)]
         middle = len(batch) // 2
         return self.apply(batch[:middle]) + self.apply(batch[middle:])
 
@@ -222,18 +231,36 @@ class Store:
         positions: list[int] = []
         for changes, source in batch:
             positions.append(len(elements))
-            elements.append(element_of(changes.main) | provenance(source))
+            main = element_of(changes.main) | provenance(source)
+            elements.append(main | {"dropped": changes.dropped} if changes.dropped else main)
             elements += [element_of(companion) | provenance(source, is_main=False) for companion in changes.companions]
         batch_as_json = as_json(elements)
+        query = _APPLY_AND_RECORD if any(changes.dropped for changes, _ in batch) else _APPLY
         with _errors_translated():
             try:
-                rows = self._execute(batch_as_json)
+                rows = self._execute(batch_as_json, query)
             except psycopg.errors.UniqueViolation as error:
                 if error.diag.constraint_name != "deliveries_pkey":
                     raise
                 # Another worker recorded one of these deliveries at the same moment; now it is there to be seen.
-                rows = self._execute(batch_as_json)
-        return [cast("Outcome", rows[position][0]) for position in positions]
+                rows = self._execute(batch_as_json, query)
+        outcomes = [cast("Outcome", rows[position][0]) for position in positions]
+        for (changes, source), outcome in zip(batch, outcomes, strict=True):
+            if changes.dropped and outcome != "duplicate":
+                _tell_dropped(changes, source)
+        return list(outcomes)
+
+    def _apply_with_less(self, changes: Changes, source: Source, refusal: ChangeRefused) -> Outcome | ChangeRefused:
+        """Apply a change of which Postgres refuses a value without that value, if it is one that clients write."""
+        if not isinstance(refusal, ValueRefused):
+            return refusal
+        from clerk_supabase.storable import with_less  # noqa: PLC0415 - most environments never need it
+
+        for less in with_less(changes):
+            with suppress(ChangeRefused):
+                [outcome] = self._apply_together([(less, source)])
+                return outcome
+        return refusal
 
     def _begin_as(self, claims: Claims) -> psycopg.Connection:
         """A connection with a transaction in which nobody but the user acts."""
@@ -381,20 +408,39 @@ def _translated(error: psycopg.Error) -> ClerkSupabaseError:
     sqlstate = error.sqlstate or ""
     # Without a SQLSTATE it is the connection that broke; the message names no data.
     reason = error.diag.message_primary or str(error).strip()
-    if _is_the_apps_own(error) and " at RAISE" in (error.diag.context or "").partition("\n")[0]:
+    if _is_raised_by_the_app(error):
         reason = f"{type(error).__name__} raised by a trigger of the app"  # whose words may quote the row
     if sqlstate[:2] in _NOT_SET_UP and not _is_the_apps_own(error):
         return DatabaseNotReady(f"{reason} ({sqlstate}); run: clerk-supabase migrate")
     if not sqlstate or (sqlstate[:2] in _PASSES and not (sqlstate == "XX000" and _is_the_apps_own(error))):
         return DatabaseUnavailable(f"{reason} ({sqlstate or 'no answer'})")
     # Whatever is left is about the data: constraints, limits, and triggers of the app with a code of their own.
-    return ChangeRefused(_what_is_refused(error))
+    refused = ValueRefused if sqlstate[:2] in _OF_A_VALUE and not _is_raised_by_the_app(error) else ChangeRefused
+    return refused(_what_is_refused(error))
 
 
 def _is_the_apps_own(error: psycopg.Error) -> bool:
     """Whether it came out of a function that is not of this project: a trigger of the app."""
     innermost = re.search(r"function (\S+)", error.diag.context or "")
     return innermost is not None and not innermost[1].startswith("clerk_sync.")
+
+
+def _is_raised_by_the_app(error: psycopg.Error) -> bool:
+    """Whether a function of the app refuses on purpose, in words of its own."""
+    return _is_the_apps_own(error) and " at RAISE" in (error.diag.context or "").partition("\n")[0]
+
+
+def _tell_dropped(changes: Changes, source: Source) -> None:
+    """Count and log that something of an object was left out: by the names of its fields, never by a value."""
+    count("FieldsDropped", len(changes.dropped))
+    where = provenance(source)
+    logger.warning(
+        "fields left out",
+        fields=changes.dropped,
+        object_id=changes.main.id,
+        svix_id=where.get("svix_id"),
+        cause=where["cause"],
+    )
 
 
 def _what_is_refused(error: psycopg.Error) -> str:

@@ -11,12 +11,20 @@ from typing import Annotated, Any, Final, cast
 import msgspec
 from msgspec import Meta, Struct
 
-from clerk_supabase.clerk_object import LAST_MILLISECOND, LONGEST_ID, Columns
+from clerk_supabase.clerk_object import (
+    LAST_MILLISECOND,
+    LONGEST_ID,
+    LONGEST_INDEXED,
+    Columns,
+    is_usual,
+    may_hold_nul,
+)
 from clerk_supabase.users import User
 
 _Id = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)]
 _Milliseconds = Annotated[int, Meta(ge=0, le=LAST_MILLISECOND)]
 _Text = str | None
+_Indexed = Annotated[str, Meta(max_length=LONGEST_INDEXED)]
 
 
 class _Verification(Struct, gc=False):
@@ -33,7 +41,7 @@ class _Identifier(Struct, gc=False):
 
 
 class _EmailAddress(_Identifier, kw_only=True, gc=False):
-    email_address: str
+    email_address: _Indexed
 
 
 class _PhoneNumber(_Identifier, kw_only=True, gc=False):
@@ -58,7 +66,7 @@ class UserStruct(Struct, gc=False):
     updated_at: _Milliseconds
     created_at: _Milliseconds | None = None
     external_id: _Text = None
-    username: _Text = None
+    username: _Indexed | None = None
     first_name: _Text = None
     last_name: _Text = None
     image_url: _Text = None
@@ -89,7 +97,10 @@ _DECODER: Final = msgspec.json.Decoder(UserStruct)
 
 def read_user(json: bytes) -> UserStruct | None:
     """A user as Clerk usually sends it; None: the lenient model has to read it, or to say what is wrong."""
+    if may_hold_nul(json):
+        return None
     try:
-        return _DECODER.decode(json)
+        user = _DECODER.decode(json)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
+    return user if is_usual(user.public_metadata) and is_usual(user.unsafe_metadata) else None

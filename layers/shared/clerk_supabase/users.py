@@ -6,18 +6,26 @@ Source of the field names: https://github.com/clerk/openapi-specs (webhooks/2025
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, ClassVar, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import Field
 
 from clerk_supabase.clerk_object import (
     EMPTY_LIST,
+    LONGEST_INDEXED,
     ClerkObject,
+    ClientFlag,
+    ClientKey,
+    ClientMetadata,
+    ClientText,
     Columns,
-    Flag,
     Lenient,
+    Loss,
     Metadata,
     Milliseconds,
     Text,
+    Verdict,
     Verification,
     is_verified,
     timestamp,
@@ -37,7 +45,7 @@ class _Identifier(Lenient):
 class EmailAddress(_Identifier):
     """One e-mail address of a user."""
 
-    email_address: str
+    email_address: Annotated[str, Field(max_length=LONGEST_INDEXED)]
 
 
 class PhoneNumber(_Identifier):
@@ -67,26 +75,30 @@ class User(ClerkObject):
     kind: ClassVar[Kind] = "user"
 
     external_id: Text = None
-    username: Text = None
-    first_name: Text = None
-    last_name: Text = None
-    image_url: Text = None
-    has_image: Flag = False
-    locale: Text = None
-    primary_email_address_id: Text = None
-    primary_phone_number_id: Text = None
-    email_addresses: Annotated[list[EmailAddress], EMPTY_LIST] = []
-    phone_numbers: Annotated[list[PhoneNumber], EMPTY_LIST] = []
-    web3_wallets: Annotated[list[Web3Wallet], EMPTY_LIST] = []
-    external_accounts: Annotated[list[ExternalAccount], EMPTY_LIST] = []
+    username: ClientKey = None
+    first_name: ClientText = None
+    last_name: ClientText = None
+    image_url: ClientText = None
+    has_image: ClientFlag = False
+    locale: ClientText = None
+    primary_email_address_id: ClientText = None
+    primary_phone_number_id: ClientText = None
+    email_addresses: Annotated[list[EmailAddress], EMPTY_LIST, Loss.whole] = []
+    phone_numbers: Annotated[list[PhoneNumber], EMPTY_LIST, Loss.whole] = []
+    web3_wallets: Annotated[list[Web3Wallet], EMPTY_LIST, Loss.whole] = []
+    external_accounts: Annotated[list[ExternalAccount], EMPTY_LIST, Loss.whole] = []
     public_metadata: Metadata = {}
-    unsafe_metadata: Metadata = {}
-    password_enabled: Flag = False
-    two_factor_enabled: Flag = False
-    banned: Flag = False
-    locked: Flag = False
-    deprovisioned: Flag = False
-    legal_accepted_at: Milliseconds | None = None
+    unsafe_metadata: ClientMetadata = {}
+    password_enabled: ClientFlag = False
+    two_factor_enabled: ClientFlag = False
+    banned: Verdict = False
+    locked: Verdict = False
+    deprovisioned: Verdict = False
+    legal_accepted_at: Annotated[Milliseconds | None, Loss.whole] = None
+
+    def metadata(self) -> tuple[Mapping[str, Any], ...]:
+        """See Stored."""
+        return self.public_metadata, self.unsafe_metadata
 
     def columns(self) -> Columns:
         """The row of public.users.

@@ -1,0 +1,215 @@
+"""Reads an object of Clerk without the parts that neither our parsers nor Postgres take. Pure.
+
+Any user of Clerk can write such parts into their own metadata, and perhaps into other fields. Whatever the parts are,
+all that others decide about the user is read: bans, roles, public metadata. Only a field with a Loss loses parts. What
+is left of an object is the same on every road, whichever parser gave up first. This module is loaded only for an object
+that is not as usual.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from clerk_supabase.changes import MODELS, Change, Changes, Upsert
+from clerk_supabase.clerk_object import DEEPEST, Columns, Lenient, Loss, parse_object
+from clerk_supabase.errors import UnusableEvent
+from clerk_supabase.json_split import elements, fields
+
+Place = tuple[str | int, ...]
+"""The names and numbers that lead to a part of an object."""
+
+Read = TypeVar("Read", bound=Lenient)
+
+
+class _Unreadable:
+    """Stands for a part that no parser takes. No field of a model may hold it."""
+
+
+UNREADABLE: Final = _Unreadable()
+# Stands for a name that no parser takes: like it, a name that Postgres has not.
+_UNREADABLE_NAME: Final = "\0"
+# How often an object is taken apart: the status in /external_accounts/0/verification/status is read alone.
+LEVELS: Final = 4
+_NOT_STORABLE: Final = re.compile("[\0\ud800-\udfff]")
+
+
+def read_parts(json: bytes, levels: int = LEVELS) -> Any:
+    """Parse JSON. A part that cannot be parsed becomes UNREADABLE, and its neighbours stay."""
+    try:
+        return from_json(json)
+    except ValueError:
+        if levels == 0:
+            return UNREADABLE
+    try:
+        if json.startswith(b"["):
+            return [read_parts(element, levels - 1) for element in elements(json)]
+        return {_name(name): read_parts(value, levels - 1) for name, value in fields(json).items()}
+    except ValueError:
+        return UNREADABLE
+
+
+def read_storable(model: type[Read], data: object) -> tuple[Read, tuple[str, ...]]:
+    """Read an object without the parts that cannot be stored; also return the names of the fields that lost one.
+
+    Raises UnusableEvent when such a part stands in a field without a Loss.
+    """
+    found, misfits = _read_fitting(model, data)
+    content = found.model_dump()
+    unstorable = set(_unstorable(model, content))
+    for place in unstorable:
+        if _field_of(model, place) is None:
+            raise UnusableEvent(f"{model.__name__}.{place[0]}: holds what Postgres cannot store")
+    if unstorable:
+        found = parse_object(model, _without(content, unstorable))
+    return found, tuple(sorted({str(_field_of(model, place)) for place in misfits | unstorable}))
+
+
+def _name(quoted: bytes) -> str:
+    try:
+        return str(from_json(quoted))
+    except ValueError:
+        return _UNREADABLE_NAME
+
+
+# Finding the parts
+
+
+def _read_fitting(model: type[Read], data: object) -> tuple[Read, set[Place]]:
+    """Read an object without the parts that are of another type than the model's."""
+    try:
+        return model.model_validate(data), set()
+    except ValidationError as error:
+        wrong = [each["loc"] for each in error.errors(include_input=False, include_url=False, include_context=False)]
+    misfits = {part for place in wrong if (part := _part_to_leave_out(model, place)) is not None}
+    return parse_object(model, _without(data, misfits)), misfits
+
+
+def _part_to_leave_out(model: type[Lenient], place: Place) -> Place | None:
+    """The smallest part around a wrong value that may be left out: an element of a list, or a field."""
+    if not place:
+        return None
+    name, *rest = place
+    inner = _inner_model(model, name)
+    if inner is not None:
+        part = _part_to_leave_out(inner, tuple(rest))
+        return None if part is None else (name, *part)
+    if _loss(model, name) is not Loss.whole:
+        return None
+    return (name, rest[0]) if rest and isinstance(rest[0], int) else (name,)
+
+
+def _unstorable(model: type[Lenient], content: dict[str, Any]) -> Iterator[Place]:
+    """Where an object holds what cannot be stored: a field, an element of a list, or a member of metadata."""
+    for name, value in content.items():
+        inner = _inner_model(model, name)
+        if inner is not None:
+            yield from ((name, *place) for place in _unstorable(inner, value))
+        elif isinstance(value, dict):
+            yield from ((name, key) for key, each in value.items() if not (_can_store(key) and _can_store(each)))
+        elif isinstance(value, list):
+            yield from ((name, number) for number, each in enumerate(value) if not _can_store(each))
+        elif not _can_store(value):
+            yield (name,)
+
+
+def _can_store(value: object, depth: int = 0) -> bool:
+    match value:
+        case str():
+            return _NOT_STORABLE.search(value) is None
+        case float():
+            return math.isfinite(value)
+        case None | int():
+            return True
+        case list():
+            return depth < DEEPEST and all(_can_store(each, depth + 1) for each in value)
+        case dict():
+            return depth < DEEPEST and all(
+                _can_store(key) and _can_store(each, depth + 1) for key, each in value.items()
+            )
+        case _:
+            return False
+
+
+def _without(value: Any, places: Iterable[Place]) -> Any:
+    """The same value without the parts at these places."""
+    inside: defaultdict[str | int, list[Place]] = defaultdict(list)
+    for step, *rest in places:
+        inside[step].append(tuple(rest))
+    if isinstance(value, dict):
+        return {key: _without(each, inside[key]) for key, each in value.items() if () not in inside[key]}
+    if isinstance(value, list):
+        return [_without(each, inside[number]) for number, each in enumerate(value) if () not in inside[number]]
+    return value
+
+
+# Which may be left out
+
+
+def _loss(model: type[Lenient], name: str | int) -> Loss | None:
+    field = model.model_fields.get(str(name))
+    return None if field is None else next((each for each in field.metadata if isinstance(each, Loss)), None)
+
+
+def _inner_model(model: type[Lenient], name: str | int) -> type[Lenient] | None:
+    """The model of a field that is an object with a model of its own, such as a membership's organization."""
+    field = model.model_fields.get(str(name))
+    inner = None if field is None else field.annotation
+    return inner if isinstance(inner, type) and issubclass(inner, Lenient) else None
+
+
+def _field_of(model: type[Lenient], place: Place) -> str | None:
+    """The field in which a place lies, with a dot when it is an object's inside another; None: it has no Loss."""
+    name, *rest = place
+    inner = _inner_model(model, name)
+    if inner is not None:
+        field = _field_of(inner, tuple(rest))
+        return None if field is None else f"{name}.{field}"
+    return None if _loss(model, name) is None else str(name)
+
+
+# For what Postgres refuses although it could be stored
+
+# Columns that are made of a field.
+_FOLLOWING: Final[Mapping[str, Columns]] = {
+    "email_addresses": {"email": None, "email_verified": False},
+    "phone_numbers": {"phone": None, "phone_verified": False},
+}
+
+
+def with_less(changes: Changes) -> Iterator[Changes]:
+    """The same changes with one field emptied that clients write, for each such field; then with all of them emptied.
+
+    For a value that Postgres refuses because of something of the app's: an index, a trigger, the type of a column.
+    """
+    losses = [
+        (number, name, empty)
+        for number, change in enumerate((changes.main, *changes.companions))
+        for name, empty in _possible_losses(change)
+    ]
+    for some in [*([loss] for loss in losses), losses]:
+        emptied = [changes.main, *changes.companions]
+        for number, _, empty in some:
+            emptied[number] = _emptied(emptied[number], empty)
+        names = {name if number == 0 else f"{emptied[number].kind}.{name}" for number, name, _ in some}
+        yield Changes(emptied[0], tuple(emptied[1:]), tuple(sorted({*changes.dropped, *names})))
+
+
+def _possible_losses(change: Change) -> Iterator[tuple[str, Columns]]:
+    """The fields that clients write and that are not empty, each with its columns emptied."""
+    model = MODELS.get(change.kind)
+    if model is None or not isinstance(change, Upsert):
+        return
+    for name, field in model.model_fields.items():
+        if _loss(model, name) is Loss.whole and change.content.get(name):
+            yield name, {name: field.default} | _FOLLOWING.get(name, {})
+
+
+def _emptied(change: Change, empty: Columns) -> Change:
+    return change._replace(content={**change.content, **empty}) if isinstance(change, Upsert) else change
