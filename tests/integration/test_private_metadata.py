@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
-from clerk_supabase.errors import ChangeRefused
+from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.store import Store
 from clerk_supabase_cli import samples
 from clerk_supabase_cli.simulator.sqs import record
@@ -127,11 +127,18 @@ def test_private_metadata_of_a_deleted_user_is_marked_like_the_user(store: Store
         assert value(admin, query) is True
 
 
-def test_private_metadata_that_nobody_can_apply_is_refused_with_its_event(store: Store, admin: Connection) -> None:
-    refused, created = store.apply([kept(at=1, note="\x00"), user("user_2", at=1)])
-    assert isinstance(refused, ChangeRefused)
-    assert created == "created"
-    assert rows(admin, "select clerk_id from public.users") == [("user_2",)]
+def test_of_private_metadata_only_the_member_that_cannot_be_stored_is_left_out(store: Store, admin: Connection) -> None:
+    assert store.apply([kept(at=1, private_metadata={"plan": "pro", "note": "\x00"}), user("user_2", at=1)]) == [
+        "created",
+        "created",
+    ]
+    assert rows(admin, "select private_metadata from clerk_sync.private_metadata") == [({"plan": "pro"},)]
+    assert rows(admin, "select fields from clerk_sync.dropped_fields") == [(["private_metadata"],)]
+
+
+def test_private_metadata_that_are_none_are_refused_with_their_event() -> None:
+    with pytest.raises(UnusableEvent):
+        kept(at=1, private_metadata="none")
 
 
 def test_what_was_kept_stays_as_it_is_when_it_is_switched_off(store: Store, admin: Connection) -> None:

@@ -291,7 +291,7 @@ def test_a_secret_key_that_is_refused_is_an_operators_matter_and_not_the_users(
 
 
 def test_what_clerk_sends_and_nobody_can_use_makes_a_stub(app: App) -> None:
-    app.signs_up(email_addresses="none")
+    app.signs_up(public_metadata="none")
     assert app.post().status == 202
 
 

@@ -52,7 +52,8 @@ _TABLES: Final[Mapping[ReadKind, tuple[str, str]]] = {
 }
 _EMPTY: Final = """
 truncate public.users, public.organizations, clerk_sync.private_metadata, clerk_sync.entities, clerk_sync.deliveries,
-clerk_sync.audit_log, clerk_sync.parked_events, clerk_sync.reconcile_runs, clerk_sync.instance cascade
+clerk_sync.audit_log, clerk_sync.parked_events, clerk_sync.dropped_fields, clerk_sync.reconcile_runs,
+clerk_sync.instance cascade
 """
 
 

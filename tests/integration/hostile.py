@@ -1,0 +1,79 @@
+"""What a client may write that neither our parsers nor Postgres take, as JSON.
+
+Nobody knows which of it Clerk stores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Final
+
+from hypothesis import strategies as st
+from msgspec import Raw
+
+VALUES: Final = {
+    "a number beyond all bounds": "1e400",
+    "a number of five thousand digits": "9" * 5_000,
+    "a fraction after four hundred digits": "9" * 400 + ".5",
+    "no number": "NaN",
+    "minus infinity": "-Infinity",
+    "NUL": r'"a\u0000"',
+    "NUL in a name": r'{"a\u0000":1}',
+    "half a surrogate pair": r'"\ud800"',
+    "the other half in a name": r'{"\udc00":1}',
+    "nested 129 deep": "[" * 129 + "0" + "]" * 129,
+    "nested 250 deep": "[" * 250 + "]" * 250,
+    "nested 2,000 deep": '{"a":' * 2_000 + "1" + "}" * 2_000,
+    "nested 10,000 deep": "[" * 10_000 + "]" * 10_000,
+    "several of them": r'[1e400,{"\u0000":"\ud800"},NaN]',
+}
+"""Values that no field can hold, by what is wrong with them."""
+
+LONG: Final = hashlib.shake_256(b"no name").hexdigest(5_000)
+"""A text of 10,000 characters that cannot be compressed: more than an index of Postgres takes."""
+
+TEXTS: Final = {"a long text": json.dumps(LONG)} | VALUES
+# Of any type, so mostly of another one than the field's.
+ANYTHING: Final = [
+    *VALUES.values(),
+    json.dumps(LONG),
+    "7",
+    "-1.5",
+    "true",
+    '"text"',
+    "[]",
+    "{}",
+    '[{"id":[]}]',
+    "[null]",
+]
+
+
+def raw(json_text: str) -> Raw:
+    """For `msgspec.json.encode`: this text, as it is."""
+    return Raw(json_text.encode())
+
+
+values = st.sampled_from(list(VALUES.values()))
+
+
+def metadata(**kept: object) -> st.SearchStrategy[Raw]:
+    """Metadata with these members, and among them one that cannot be stored."""
+    members = [f"{json.dumps(name)}:{json.dumps(value)}" for name, value in kept.items()]
+    places = st.integers(0, len(members))
+    return st.builds(
+        lambda place, bad: raw("{" + ",".join([*members[:place], f'"bad":{bad}', *members[place:]]) + "}"),
+        places,
+        values,
+    )
+
+
+def lists(element: str) -> st.SearchStrategy[Raw]:
+    """A list of that element twice, in one of which HERE is something else; or something that is no such list."""
+    good = element.replace("HERE", '"here"')
+    return st.builds(raw, st.sampled_from(ANYTHING)) | st.builds(
+        lambda bad: raw(f"[{element.replace('HERE', bad)},{good}]"), st.sampled_from(ANYTHING)
+    )
+
+
+anything = st.builds(raw, st.sampled_from(ANYTHING))

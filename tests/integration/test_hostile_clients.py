@@ -1,0 +1,440 @@
+"""Whatever clients write, what others decide arrives: by webhook, repair, back-fill, quick run, resync, session."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from io import StringIO
+from itertools import count
+from typing import Final
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from psycopg import sql
+
+from clerk_supabase.changes import MODELS
+from clerk_supabase.clerk_object import Lenient, Loss
+from clerk_supabase.kinds import Kind
+from clerk_supabase.reconcile import Reconcile
+from clerk_supabase.repairs import DirectRepairs
+from clerk_supabase.runs import Runs
+from clerk_supabase.store import Store
+from clerk_supabase.telemetry import metrics
+from clerk_supabase_cli import samples
+from clerk_supabase_cli.clerk_api.server import ClerkApi
+from clerk_supabase_cli.explain import timeline
+from clerk_supabase_cli.frontend_api import FrontendApi
+from clerk_supabase_cli.samples import Json
+from tests.aws import Account
+from tests.integration.clerk import api_with
+from tests.integration.databases import Connection, Database, Databases, Rows, Url, outcomes, rows, value
+from tests.integration.histories import CREATED_AT, RECEIVED_AT
+from tests.integration.hostile import TEXTS, VALUES, anything, lists, metadata, raw
+from tests.integration.reconciling import Queued, Rig, rig_with
+from tests.integration.road import Road
+from tests.integration.test_session import KEY, App, app_of
+
+_numbers = count(1)
+TIMES = {"created_at": CREATED_AT, "updated_at": CREATED_AT + 1}
+SOON = CREATED_AT + 60_000
+
+# Who writes what. A dot: inside another object.
+
+BY_CLIENTS: Final[Mapping[Kind, Mapping[str, st.SearchStrategy[object]]]] = {
+    "user": {
+        **dict.fromkeys(("username", "first_name", "last_name", "image_url", "locale"), anything),
+        **dict.fromkeys(("has_image", "password_enabled", "two_factor_enabled", "legal_accepted_at"), anything),
+        **dict.fromkeys(("primary_email_address_id", "primary_phone_number_id"), anything),
+        "unsafe_metadata": anything | metadata(theme="dark"),
+        "email_addresses": lists('{"id":"idn_1","email_address":HERE,"verification":{"status":"verified"}}'),
+        "phone_numbers": lists('{"id":"idn_2","phone_number":"+15550100","verification":HERE}'),
+        "web3_wallets": lists('{"id":HERE,"web3_wallet":"0x0"}'),
+        "external_accounts": lists('{"id":"eac_1","provider":"oauth_google","username":HERE,"label":HERE}'),
+    },
+    "organization": dict.fromkeys(("name", "slug", "image_url", "has_image"), anything),
+    "membership": {
+        "role_name": anything,
+        **dict.fromkeys((f"organization.{name}" for name in ("name", "slug", "image_url", "has_image")), anything),
+        **dict.fromkeys(
+            (f"public_user_data.{name}" for name in ("username", "first_name", "last_name", "image_url", "has_image")),
+            anything,
+        ),
+    },
+    "invitation": dict.fromkeys(("email_address", "role_name"), anything),
+    "domain": dict.fromkeys(("name", "affiliation_email_address"), anything),
+}
+BY_OTHERS_WITH_A_LOSS: Final[Mapping[Kind, set[str]]] = {
+    "user": {"public_metadata"},
+    "organization": {"public_metadata"},
+    "membership": {"public_metadata", "organization.public_metadata"},
+    "invitation": {"public_metadata"},
+    "domain": set(),
+}
+DECIDED: Final[Mapping[Kind, Json]] = {
+    "user": {"banned": True, "locked": True, "external_id": "42"},
+    "organization": {"max_allowed_memberships": 7, "admin_delete_enabled": False},
+    "membership": {"role": "org:demoted", "permissions": ["org:x:y"]},
+    "invitation": {"role": "org:demoted", "status": "revoked"},
+    "domain": {"enrollment_mode": "automatic_suggestion"},
+}
+TABLES: Final[Mapping[Kind, tuple[str, str]]] = {
+    "user": ("users", "clerk_id"),
+    "organization": ("organizations", "clerk_org_id"),
+    "membership": ("organization_memberships", "clerk_membership_id"),
+    "invitation": ("organization_invitations", "clerk_invitation_id"),
+    "domain": ("organization_domains", "clerk_domain_id"),
+}
+EVENTS: Final[Mapping[Kind, str]] = {
+    "user": "user.updated",
+    "organization": "organization.updated",
+    "membership": "organizationMembership.updated",
+    "invitation": "organizationInvitation.revoked",
+    "domain": "organizationDomain.updated",
+}
+
+
+def fields_with(model: type[Lenient], loss: Loss, inside: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Lenient):
+            yield from fields_with(field.annotation, loss, f"{name}.")
+        elif loss in field.metadata:
+            yield inside + name
+
+
+@pytest.mark.parametrize("kind", list(BY_CLIENTS))
+def test_these_fields_are_written_by_clients_and_no_other_is_ever_emptied(kind: Kind) -> None:
+    assert set(fields_with(MODELS[kind], Loss.whole)) == set(BY_CLIENTS[kind])
+    assert set(fields_with(MODELS[kind], Loss.members)) == BY_OTHERS_WITH_A_LOSS[kind]
+
+
+def new(kind: Kind) -> Json:
+    """A good object about which nothing else is told."""
+    number = next(_numbers)
+    organization = samples.organization(f"org_h{number}", **TIMES)
+    member = samples.user(f"user_h{number}", **TIMES)
+    match kind:
+        case "user":
+            return member
+        case "organization":
+            return organization
+        case "membership":
+            return samples.membership(f"orgmem_h{number}", organization, member, **TIMES)
+        case "invitation":
+            return samples.invitation(f"orginv_h{number}", organization["id"], **TIMES)
+        case _:
+            return samples.domain(f"orgdmn_h{number}", organization["id"], **TIMES)
+
+
+def with_fields(data: Json, fields: Mapping[str, object]) -> Json:
+    """The same with other fields, some of them inside another object."""
+    for name, field in fields.items():
+        outer, dot, inner = name.rpartition(".")
+        data = data | ({outer: data[outer] | {inner: field}} if dot else {name: field})
+    return data
+
+
+@st.composite
+def hostile(draw: st.DrawFn, kind: Kind) -> Json:
+    """Fields of an object: what others decide, and beside it what clients wrote."""
+    fields = dict(DECIDED[kind])
+    for name in draw(st.lists(st.sampled_from(sorted(BY_CLIENTS[kind])), min_size=1, max_size=4, unique=True)):
+        fields[name] = draw(BY_CLIENTS[kind][name])
+    for name in ("public_metadata", "private_metadata"):
+        if kind != "domain":
+            fields[name] = draw(metadata(role="member", n=1.5) | st.just({"role": "member", "n": 1.5}))
+    return fields
+
+
+def row(admin: Connection, kind: Kind, object_id: str) -> Json:
+    table, key = TABLES[kind]
+    query = sql.SQL("select to_jsonb(t) from public.{} as t where {} = %s")
+    [(found,)] = admin.execute(query.format(sql.Identifier(table), sql.Identifier(key)), [object_id])
+    return dict(found)
+
+
+def has_arrived(admin: Connection, kind: Kind, object_id: str) -> None:
+    """Asserts that what others decided is there, and nothing is parked."""
+    found = row(admin, kind, object_id)
+    assert {name: found[name] for name in DECIDED[kind]} == DECIDED[kind]
+    if kind != "domain":
+        assert found["public_metadata"] == {"role": "member", "n": 1.5}
+    assert rows(admin, "select * from clerk_sync.parked_events") == []
+
+
+def body(kind: Kind, data: Json, at: int) -> str:
+    return msgspec.json.encode(samples.event(EVENTS[kind], data, timestamp=at)).decode()
+
+
+def counted(name: str) -> float:
+    return float(sum(metrics.metric_set.get(name, {}).get("Value", [])))
+
+
+def repeated(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        phases=[Phase.generate],
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
+
+
+# By webhook
+
+
+@pytest.fixture(scope="module")
+def store(shared_database: Database) -> Iterator[Store]:
+    with closing(Store(Url(shared_database.worker_url))) as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def admin(shared_database: Database) -> Iterator[Connection]:
+    with shared_database.connect() as connection:
+        yield connection
+
+
+@pytest.fixture
+def road(account: Account, store: Store) -> Road:
+    return Road(account, store, RECEIVED_AT, keep_private_metadata=True)
+
+
+def deliver(road: Road, *bodies: str, svix_id: str = "") -> str:
+    """Sends these as one batch; returns the id of the last delivery."""
+    svix_ids = [f"msg_h{next(_numbers)}" for _ in bodies[1:]] + [svix_id or f"msg_h{next(_numbers)}"]
+    for text, each in zip(bodies, svix_ids, strict=True):
+        assert road.post(text, each).status == 202
+    assert road.drain() == []
+    return svix_ids[-1]
+
+
+@pytest.mark.parametrize("kind", list(BY_CLIENTS))
+@repeated(8)
+@given(data=st.data())
+def test_what_others_decide_arrives_by_webhook_whatever_clients_wrote(
+    kind: Kind, data: st.DataObject, road: Road, admin: Connection
+) -> None:
+    before = new(kind)
+    after = with_fields(before, data.draw(hostile(kind))) | {"updated_at": CREATED_AT + 2}
+    deliver(road, body(kind, before, CREATED_AT + 1))
+    svix_id = deliver(road, body(kind, new(kind), CREATED_AT + 1), body(kind, after, CREATED_AT + 2))
+    has_arrived(admin, kind, before["id"])
+
+    kept = row(admin, kind, before["id"])
+    assert deliver(road, body(kind, after, CREATED_AT + 2), svix_id=svix_id) == svix_id
+    assert counted("Duplicate") >= 1
+    again = deliver(road, body(kind, after, CREATED_AT + 2))
+    assert outcomes(admin)[svix_id] == "updated"
+    assert outcomes(admin)[again] == "unchanged"
+    assert row(admin, kind, before["id"]) == kept
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_nobody_keeps_their_own_ban_and_demotion_out(
+    text: str, road: Road, admin: Connection, shared_database: Database
+) -> None:
+    member = new("user") | {"public_metadata": {"role": "admin"}, "unsafe_metadata": {"theme": "dark"}}
+    deliver(road, body("user", member, CREATED_AT + 1))
+    written = {"unsafe_metadata": raw(f'{{"theme":"light","x":{text}}}'), "username": raw(text), "first_name": "Eve"}
+    decided = {"banned": True, "public_metadata": {}, "updated_at": CREATED_AT + 2}
+    svix_id = deliver(road, body("user", member | written | decided, CREATED_AT + 2))
+
+    found = row(admin, "user", member["id"])
+    assert (found["banned"], found["public_metadata"], found["username"]) == (True, {}, None)
+    assert found["first_name"] == "Eve"
+    if text in VALUES.values():
+        assert found["unsafe_metadata"] == {"theme": "light"}
+    left_out = "unsafe_metadata, username" if text in VALUES.values() else "username"
+    _, moments = timeline(shared_database.url, member["id"])
+    assert [(each.details, each.svix_id) for each in moments if each.what == "left out"] == [
+        (f"user: {left_out} (cannot be stored; the rest was applied)", svix_id)
+    ]
+
+
+@pytest.mark.parametrize("text", VALUES.values(), ids=VALUES)
+@pytest.mark.parametrize("name", ["organization.name", "public_user_data.first_name", "role_name"])
+def test_nobody_keeps_the_demotion_of_a_member_out(name: str, text: str, road: Road, admin: Connection) -> None:
+    member = new("membership") | {"role": "org:admin", "permissions": ["org:everything"]}
+    deliver(road, body("membership", member, CREATED_AT + 1))
+    demoted = {"role": "org:member", "permissions": [], "updated_at": CREATED_AT + 2}
+    deliver(road, body("membership", with_fields(member, {name: raw(text)}) | demoted, CREATED_AT + 2))
+    found = row(admin, "membership", member["id"])
+    assert (found["role"], found["permissions"]) == ("org:member", [])
+
+
+@pytest.mark.parametrize("text", VALUES.values(), ids=VALUES)
+def test_a_delete_arrives_whatever_stands_beside_it(text: str, road: Road, admin: Connection) -> None:
+    member = new("membership")
+    user_id = member["public_user_data"]["user_id"]
+    deliver(road, body("membership", member, CREATED_AT + 1))
+    left = with_fields(member, {"public_user_data.first_name": raw(text), "role": raw(text)})
+    gone = {"id": user_id, "deleted": True, "external_id": raw(text)}
+    for event_type, data in (("organizationMembership.deleted", left), ("user.deleted", gone)):
+        event = samples.event(event_type, data, timestamp=CREATED_AT + 5)
+        deliver(road, msgspec.json.encode(event).decode())
+    assert row(admin, "membership", member["id"])["deleted_at"] is not None
+    assert row(admin, "user", user_id)["deleted_at"] is not None
+
+
+def test_what_others_decided_is_never_read_out_of_garbage(road: Road, admin: Connection) -> None:
+    banned = new("user") | {"banned": True, "locked": True, "public_metadata": {"role": "member"}}
+    deliver(road, body("user", banned, CREATED_AT + 1))
+    for number, (name, text) in enumerate(
+        [(name, text) for name in ("banned", "locked") for text in ("0", '"no"', "null", "[]", *VALUES.values())]
+        + [("public_metadata", text) for text in ("[]", '"x"', "1e400")],
+        2,
+    ):
+        lifted = {"banned": False, "locked": False, "updated_at": CREATED_AT + number}
+        svix_id = deliver(road, body("user", banned | lifted | {name: raw(text)}, CREATED_AT + number))
+        assert list(road.parked(admin)) == [svix_id]
+    found = row(admin, "user", banned["id"])
+    assert (found["banned"], found["locked"], found["public_metadata"]) == (True, True, {"role": "member"})
+
+
+def test_it_is_logged_once_counted_and_said_by_name_only(road: Road, log: StringIO) -> None:
+    member = new("user") | {"unsafe_metadata": raw(r'{"secret":"a\u0000"}'), "first_name": raw(r'"secret\ud800"')}
+    svix_id = deliver(road, body("user", member, CREATED_AT + 1))
+    deliver(road, body("user", member, CREATED_AT + 1), svix_id=svix_id)
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    [said] = [line for line in lines if line["message"] == "fields left out"]
+    assert (said["svix_id"], said["object_id"]) == (svix_id, member["id"])
+    assert said["fields"] == ["first_name", "unsafe_metadata"]
+    assert not any(line["level"] == "ERROR" for line in lines)
+    assert "secret" not in json.dumps(lines)
+    assert counted("FieldsDropped") == 2
+
+
+# By every road
+
+
+@pytest.fixture(scope="module")
+def rig(databases: Databases) -> Iterator[Rig]:
+    """An instance with a few users, who are mirrored."""
+    database = databases.take()
+    with rig_with(database, 3, keep_private_metadata=True) as rig:
+        assert rig.run().state == "complete"
+        yield rig
+    databases.give_back(database)
+
+
+@pytest.fixture
+def road_of_rig(account: Account, rig: Rig) -> Road:
+    return Road(account, rig.store, rig.world.now + 1_000_000, keep_private_metadata=True)
+
+
+def findings(rig: Rig) -> int:
+    report = rig.run()
+    assert (report.state, report.reason) == ("complete", None)
+    return report.findings
+
+
+@pytest.mark.parametrize("kind", ["user", "organization", "membership"])
+@repeated(4)
+@given(data=st.data())
+def test_what_others_decide_arrives_by_every_road_and_each_leaves_the_same_row(
+    kind: Kind, data: st.DataObject, road_of_rig: Road, rig: Rig
+) -> None:
+    object_id = created(rig, kind)
+    deliver(road_of_rig, *map(encoded, rig.world.events[-3:]))
+    rig.world.now += 1_000
+    fields = data.draw(hostile(kind))
+    rig.world.update(kind, object_id, with_fields(rig.world.objects()[kind][object_id], fields))
+    told = encoded(rig.world.events[-1])
+    queued = Queued(road_of_rig.account, rig.store)
+
+    def by_queue() -> None:
+        rig.run(repairs=queued.repairs)
+        queued.drain()
+
+    resynced = rig.world.memberships[object_id]["organization"]["id"] if kind == "membership" else object_id
+    roads: dict[str, Callable[[], object]] = {
+        "webhook": lambda: deliver(road_of_rig, told),
+        "repair": rig.run,
+        "repair through the queue": by_queue,
+        "resync": lambda: resync(rig, resynced),
+    }
+    if kind == "user":
+        roads["quick run"] = lambda: rig.run("quick")
+    rows_left: list[Rows] = []
+    for name in data.draw(st.permutations(sorted(roads))):
+        roads[name]()
+        has_arrived(rig.admin, kind, object_id)
+        rows_left.append([row(rig.admin, kind, object_id)])
+        assert rows_left[-1] == rows_left[0], name
+    assert findings(rig) == 0
+
+
+def resync(rig: Rig, object_id: str) -> None:
+    """What an operator does, with the rights of the owner."""
+    direct = DirectRepairs(keep_private_metadata=True)
+    with closing(Store(Url(f"{rig.database.url}?sslmode=disable"))) as operator:
+        ours = Reconcile(rig.ours.http, Runs(operator), direct, rig.settings, monotonic=rig.ours.clock)
+        assert ours.resync(object_id, math.inf).state == "complete"
+
+
+def encoded(event: Json) -> str:
+    return msgspec.json.encode(event).decode()
+
+
+def created(rig: Rig, kind: Kind) -> str:
+    """A good object in Clerk, and what belongs to it: three events."""
+    user = rig.world.create_user({})
+    organization = rig.world.create_organization({})
+    membership = rig.world.add_membership(organization["id"], user["id"], role="org:admin")
+    return str({"user": user, "organization": organization, "membership": membership}[kind]["id"])
+
+
+@pytest.mark.parametrize("kind", ["user", "organization", "membership"])
+def test_a_back_fill_brings_them_and_the_next_run_finds_nothing(kind: Kind, databases: Databases) -> None:
+    database = databases.take()
+    with rig_with(database, 300) as rig:
+        ids = [created(rig, kind) for _ in VALUES]
+        for object_id, text in zip(ids, VALUES.values(), strict=True):
+            name = next(iter(BY_CLIENTS[kind]))
+            fields = DECIDED[kind] | {
+                name: raw(text),
+                "public_metadata": raw(f'{{"role":"member","n":1.5,"x":{text}}}'),
+            }
+            rig.world.update(kind, object_id, fields)
+        assert rig.run().reason is None
+        for object_id in ids:
+            has_arrived(rig.admin, kind, object_id)
+            assert value(rig.admin, "select count(*) from clerk_sync.dropped_fields where entity_id = %s", object_id)
+        assert findings(rig) == 0
+    databases.give_back(database)
+
+
+# By session
+
+
+@pytest.fixture
+def clerk() -> Iterator[ClerkApi]:
+    with api_with() as clerk:
+        yield clerk
+
+
+@pytest.fixture
+def app(clerk: ClerkApi, database: Database) -> Iterator[App]:
+    with FrontendApi(KEY) as frontend:
+        yield from app_of(frontend, clerk, database.session_url)
+
+
+@pytest.mark.parametrize("text", VALUES.values(), ids=VALUES)
+def test_who_signs_in_is_let_in_or_kept_out_whatever_they_wrote(text: str, app: App, database: Database) -> None:
+    written = {"unsafe_metadata": raw(f'{{"theme":"dark","x":{text}}}'), "last_name": raw(text)}
+    app.signs_up(public_metadata={"role": "member"}, **written)
+    app.signs_up("user_eve", banned=True, **written)
+
+    answer = app.post()
+    assert answer.status == 200
+    found = json.loads(answer.message)
+    assert (found["first_name"], found["last_name"]) == ("Ada", None)
+    assert (found["public_metadata"], found["unsafe_metadata"]) == ({"role": "member"}, {"theme": "dark"})
+    assert app.post("user_eve").status == 403
+    with database.connect() as admin:
+        assert row(admin, "user", "user_eve")["banned"] is True
+        assert rows(admin, "select entity_id, svix_id, fields from clerk_sync.dropped_fields order by 1") == [
+            (f"user_{name}", f"sess_{name}", ["last_name", "unsafe_metadata"]) for name in ("ada", "eve")
+        ]
