@@ -54,6 +54,11 @@ _LAGS: Final = """
     inner join clerk_sync.deliveries on applied_at > now() - length
     group by span
 """
+_LEFT_OUT: Final = """
+    select count(distinct entity_id), (array_agg(entity_id order by recorded_at desc))[1]
+    from clerk_sync.dropped_fields
+    where recorded_at > now() - interval '1 day'
+"""
 _SPANS: Final = ("hour", "day")
 _QUEUE_NAMES: Final[Mapping[Name, str]] = {"sync": "sync", "dead_letters": "dead letters", "parked": "parked"}
 
@@ -89,6 +94,15 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Objects that were applied within the last day without something that cannot be stored."""
+
+    objects: int
+    newest: str | None
+    """The id of the object that was applied last."""
+
+
+@dataclass(frozen=True, slots=True)
 class Database:
     """What the tables say."""
 
@@ -100,6 +114,7 @@ class Database:
     last_delivery: datetime | None
     recent: Mapping[str, Recent]
     """By "hour" and "day"."""
+    left_out: LeftOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +182,7 @@ def read_database(url: str) -> Database:
             reasons=[Reason(*row) for row in connection.execute(_REASONS)],
             last_delivery=connection.execute(_LAST_DELIVERY).fetchall()[0][0],
             recent=_recent(connection),
+            left_out=LeftOut(*connection.execute(_LEFT_OUT).fetchall()[0]),
         )
 
 
@@ -225,6 +241,9 @@ def _show_database(database: Database, console: Terminal) -> None:
     for span, recent in database.recent.items():
         outcomes = printable(", ".join(f"{number} {outcome}" for outcome, number in recent.outcomes.items()))
         console.print(f"applied in the last {span}: {outcomes or 'nothing'}", soft_wrap=True)
+    if database.left_out.newest is not None:
+        said = f"objects applied in the last day without what cannot be stored of them: {database.left_out.objects}"
+        console.print(f"{said}; see: clerk-supabase explain {printable(database.left_out.newest)}", soft_wrap=True)
 
 
 def _queue_table(queues: Mapping[Name, Depth]) -> Table:

@@ -12,6 +12,7 @@ import pytest
 from clerk_supabase.store import Store
 from clerk_supabase_cli.processes import free_port
 from tests.aws import Account
+from tests.integration import webhooks
 from tests.integration.databases import Connection, Database
 from tests.integration.histories import delivered, upsert
 from tests.integration.parked import Command, park
@@ -101,6 +102,17 @@ def test_parked_events_are_counted_by_reason_and_type(command: Command, store: S
     assert report["database"]["events"] == {"parked": 2, "replayed": 0, "settled": 0, "discarded": 1}
     reasons = [(each["reason_class"], each["event_type"], each["count"]) for each in report["database"]["reasons"]]
     assert sorted(reasons, key=str) == [("refused", "user.created", 1), ("unusable", None, 1)]
+
+
+def test_what_was_left_out_is_told_and_is_no_problem(command: Command, store: Store) -> None:
+    told = "without what cannot be stored of them: 2; see: clerk-supabase explain user_2"
+    assert "cannot be stored" not in command.run("status").stdout
+    for user_id in ("user_1", "user_2"):
+        store.apply([webhooks.user(user_id, at=1, svix_id=f"msg_{user_id}", first_name="\x00")])
+        store.apply([webhooks.user(user_id, at=2, svix_id=f"msg_{user_id}_2", first_name="\x00")])
+    assert told in command.run("status").stdout
+    report = command.json("status")
+    assert (report["healthy"], report["database"]["left_out"]) == (True, {"objects": 2, "newest": "user_2"})
 
 
 def test_events_that_were_replayed_and_never_came_back_are_stuck(

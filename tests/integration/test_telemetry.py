@@ -263,7 +263,7 @@ def broken(world: World) -> str:
 
 
 def refused_by_postgres(world: World) -> Iterator[Json]:
-    """A value that no text of Postgres holds, a constraint, and triggers of the app that quote the row."""
+    """A value that no text of Postgres holds and that is left out, a constraint, and triggers that quote the row."""
     hostile = sign(user("user_null", first_name=f"{MARK}\u0000"), world.secret)
     trigger = """
         create or replace function public.refuse() returns trigger language plpgsql as $body$
