@@ -6,11 +6,19 @@ Source of the field names: https://github.com/clerk/openapi-specs (webhooks/2025
 from __future__ import annotations
 
 import secrets
-from typing import Any, Literal
+from typing import Any, Final, Literal
+
+from msgspec import Raw
 
 Json = dict[str, Any]
 
 INSTANCE_ID = "ins_2Local00000000000000000001"
+
+# For `msgspec.json.encode`. Nobody knows which of these Clerk stores.
+UNSTORABLE: Final = tuple(
+    map(Raw, (b"1e400", b"9" * 5_000, rb'"\u0000"', rb'"\ud800"', b"[" * 250 + b"]" * 250, b"NaN"))
+)
+"""Values of JSON that no parser or no Postgres takes; any user can write them."""
 
 
 def user(user_id: str, *, created_at: int, updated_at: int, **changes: Any) -> Json:

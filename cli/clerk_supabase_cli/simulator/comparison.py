@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -60,6 +61,8 @@ _SHOWN: Final = "\nunion all\n".join(
     for kind, (table, key) in _TABLES.items()
 )
 
+_BANNED: Final = "select clerk_id, banned from public.users where deleted_at is null and clerk_id = any(%s)"
+
 History = Sequence[tuple[Changes, Delivery]]
 Connection = psycopg.Connection[tuple[Any, ...]]
 Rows = Mapping[tuple[str, str], str]
@@ -113,3 +116,30 @@ def not_as_in_the_worlds(connection: Connection, schedules: Iterable[Schedule]) 
             found = shown.get((name, kind), set())
             if found != objects.keys():
                 yield f"world _{name}x: {_TABLES[kind][0]} shows {sorted(found)}, not {sorted(objects)}"
+
+
+def bans_not_arrived(connection: Connection, schedules: Iterable[Schedule]) -> Iterator[str]:
+    """Where a row does not say what the user's newest event says of a ban; read by no code of the layer."""
+    newest: dict[str, tuple[tuple[int, int], set[bool]]] = {}
+    for event in (_read(envelope.body) for schedule in schedules for envelope in schedule.delivered):
+        user = event["data"]
+        if event["type"] not in {"user.created", "user.updated"}:
+            continue
+        version = int(user["updated_at"]), _milliseconds(int(event["timestamp"]))
+        known, bans = newest.get(user["id"], ((-1, -1), set()))
+        if version > known:
+            newest[user["id"]] = version, {user["banned"]}
+        elif version == known:
+            bans.add(user["banned"])
+    for user_id, banned in connection.execute(_BANNED, [list(newest)]):
+        if banned not in newest[user_id][1]:
+            yield f"user {user_id}: banned is {banned}, though the newest event says the contrary"
+
+
+def _read(body: bytes) -> Any:
+    # Other numbers than versions may have more digits than Python converts.
+    return json.loads(body, parse_int=str)
+
+
+def _milliseconds(timestamp: int) -> int:
+    return timestamp * 1_000 if timestamp < 100_000_000_000 else timestamp

@@ -16,7 +16,14 @@ from clerk_supabase.changes import Changes, Delivery, changes_of
 from clerk_supabase.envelope import Envelope
 from clerk_supabase.events import parse_event
 from clerk_supabase.store import Store
-from clerk_supabase_cli.simulator.comparison import Expected, History, Rows, different, not_as_in_the_worlds
+from clerk_supabase_cli.simulator.comparison import (
+    Expected,
+    History,
+    Rows,
+    bans_not_arrived,
+    different,
+    not_as_in_the_worlds,
+)
 from clerk_supabase_cli.simulator.databases import Database, FixedUrl
 from clerk_supabase_cli.simulator.line import Line
 from clerk_supabase_cli.simulator.outages import DatabaseSwitch
@@ -105,6 +112,7 @@ class Experiment:
                 *different(expected.rows(self._tried), in_order.result()),
                 *expected.untrue(self._tried),
                 *not_as_in_the_worlds(self._tried, round_.schedules),
+                *bans_not_arrived(self._tried, round_.schedules),
             ],
         )
 

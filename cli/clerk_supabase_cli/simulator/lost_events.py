@@ -194,6 +194,8 @@ class _Experiment:
                 main = changes_of_object(kind, json, 1, _RECEIVED_AT).main
                 if not mirrors(shown[object_id], cast("Upsert", main).content):
                     yield f"{kind} {object_id}: {shown[object_id]}, not {json.decode()}"
+                if kind == "user" and shown[object_id]["banned"] is not objects[kind][object_id]["banned"]:
+                    yield f"user {object_id}: banned is {shown[object_id]['banned']}, which it is not in Clerk"
 
 
 def _parked(admin: psycopg.Connection[tuple[Any, ...]]) -> Iterator[str]:

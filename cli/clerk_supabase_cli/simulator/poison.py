@@ -18,6 +18,7 @@ from clerk_supabase_cli.samples import Json
 _AT: Final = 1_700_000_000_000
 _RECEIVED_AT: Final = 1_750_000_000_000
 _NEVER: Final = "never"
+_FORBIDDEN: Final = "forbidden"
 # As dear as they are seldom: what fails as if it might work later is tried some fifty times.
 _KINDS: Final[dict[ReasonClass, int]] = {"unusable": 60, "refused": 38, "exhausted": 2}
 
@@ -26,8 +27,12 @@ create function public.never_works() returns trigger language plpgsql
 as 'begin raise exception ''not now'' using errcode = ''lock_not_available''; end';
 create trigger never_works before insert or update on public.users
 for each row when (new.username = '{_NEVER}') execute function public.never_works();
+alter table public.users add constraint forbidden check (username <> '{_FORBIDDEN}');
 """
-_LIFT_THE_CURSE: Final = "drop function if exists public.never_works cascade"
+_LIFT_THE_CURSE: Final = """
+drop function if exists public.never_works cascade;
+alter table if exists public.users drop constraint if exists forbidden;
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +54,17 @@ def random_poison(chance: Random, world: str, number: int) -> Poison:
 def _what_is_wrong(reason_class: ReasonClass) -> Json:
     match reason_class:
         case "unusable":
-            return {"first_name": ["wrong"]}
+            # Garbage neither bans anybody nor lifts a ban.
+            return {"banned": "perhaps"}
         case "refused":
-            # Postgres has no such character.
-            return {"public_metadata": {"note": "\x00"}}
+            return {"username": _FORBIDDEN}
         case "exhausted":
             return {"username": _NEVER}
 
 
 @contextmanager
 def cursed(connection: psycopg.Connection[tuple[object, ...]]) -> Iterator[None]:
-    """A trigger of the app makes one name fail every time, as if it might work the next time."""
+    """A trigger of the app makes one name fail as if it might work the next time; a rule of the app refuses another."""
     connection.execute(_CURSE)
     yield
     connection.execute(_LIFT_THE_CURSE)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from random import Random
 from typing import Final
+
+import msgspec
 
 from clerk_supabase.envelope import Envelope
 from clerk_supabase.queue import Message
@@ -125,7 +126,7 @@ def interleave(chance: Random, schedules: Iterable[Schedule]) -> list[Batch]:
 
 def _envelopes(world: World, received_at: int) -> Iterator[Envelope]:
     for number, event in enumerate(world.events):
-        yield Envelope(f"msg_{world.name}_{number}", json.dumps(event).encode(), received_at)
+        yield Envelope(f"msg_{world.name}_{number}", msgspec.json.encode(event), received_at)
 
 
 def _arrivals(chance: Random, envelopes: Iterable[Envelope]) -> Iterator[Message]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
+from msgspec import Raw
+
 from clerk_supabase.kinds import Kind
 from clerk_supabase_cli import samples
 from clerk_supabase_cli.clerk_api.population import BEGINNING, Population
@@ -116,6 +118,9 @@ class World:
                 {"public_metadata": {"plan": self.chance.randrange(3)}, "private_metadata": {"note": "x"}},
                 {"email_addresses": [], "primary_email_address_id": None},
                 {self.chance.choice(("banned", "deprovisioned")): self.chance.random() < 0.5},
+                # What the user wrote must keep nothing out of what others decided.
+                {"banned": self.chance.random() < 0.5, "unsafe_metadata": {"x": self._unstorable()}},
+                {"banned": self.chance.random() < 0.5, "last_name": self._unstorable()},
             ]
         )
         self._edit(self.users, "user.updated", changes)
@@ -151,7 +156,8 @@ class World:
             self.add_membership(organization["id"], self.chance.choice(list(self.users)), role="org:admin")
 
     def edit_organization(self) -> None:
-        self._edit(self.organizations, "organization.updated", {"name": self.chance.choice("XYZ")})
+        name = self.chance.choice((*"XYZ", self._unstorable()))
+        self._edit(self.organizations, "organization.updated", {"name": name})
 
     def delete_organization(self) -> None:
         org_id = self._any(self.organizations)
@@ -254,6 +260,9 @@ class World:
         # The envelope's clock: a little later than the object's, or in whole seconds.
         timestamp = self.chance.choice((self.now, self.now, self.now + 3, self.now // 1_000))
         self.events.append(samples.event(event_type, data, timestamp=timestamp))
+
+    def _unstorable(self) -> Raw:
+        return self.chance.choice(samples.UNSTORABLE)
 
     def _tick(self) -> int:
         self.now += self.chance.choice(_STEPS)
