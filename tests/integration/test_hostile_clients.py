@@ -30,10 +30,10 @@ from clerk_supabase_cli.explain import timeline
 from clerk_supabase_cli.frontend_api import FrontendApi
 from clerk_supabase_cli.samples import Json
 from tests.aws import Account
+from tests.hostile import TEXTS, VALUES, anything, lists, metadata, raw
 from tests.integration.clerk import api_with
 from tests.integration.databases import Connection, Database, Databases, Rows, Url, outcomes, rows, value
 from tests.integration.histories import CREATED_AT, RECEIVED_AT
-from tests.integration.hostile import TEXTS, VALUES, anything, lists, metadata, raw
 from tests.integration.reconciling import Queued, Rig, rig_with
 from tests.integration.road import Road
 from tests.integration.test_session import KEY, App, app_of

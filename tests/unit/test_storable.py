@@ -1,0 +1,162 @@
+"""What cannot be read or stored of an object is left out, the same on every road; whatever can is kept."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clerk_supabase.batch import as_json, element_of
+from clerk_supabase.changes import Changes, ReadKind, Upsert, changes_of, changes_of_object
+from clerk_supabase.clerk_object import DEEPEST, LONGEST_INDEXED
+from clerk_supabase.errors import UnusableEvent
+from clerk_supabase.events import parse_event, subject_of
+from clerk_supabase.storable import UNREADABLE, read_parts
+from clerk_supabase_cli import samples
+from clerk_supabase_cli.samples import Json
+from tests.hostile import ANYTHING, VALUES, raw
+
+AT = 1_700_000_000_000
+TIMES = {"created_at": AT, "updated_at": AT}
+USER = samples.user("user_1", **TIMES)
+ORGANIZATION = samples.organization("org_1", **TIMES)
+OBJECTS: dict[ReadKind, tuple[str, Json]] = {
+    "user": ("user.updated", USER),
+    "organization": ("organization.updated", ORGANIZATION),
+    "membership": ("organizationMembership.updated", samples.membership("orgmem_1", ORGANIZATION, USER, **TIMES)),
+}
+
+
+def by_webhook(event_type: str, data: Json, **envelope: Any) -> Changes:
+    body = msgspec.json.encode(samples.event(event_type, data, timestamp=AT) | envelope)
+    return changes_of(parse_event(body), AT, keep_private_metadata=True)
+
+
+def by_the_api(kind: ReadKind, data: Json) -> Changes:
+    return changes_of_object(kind, msgspec.json.encode(data), AT, AT, keep_private_metadata=True)
+
+
+def content(**fields: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    changes = by_webhook("user.updated", USER | fields)
+    assert isinstance(changes.main, Upsert)
+    return dict(changes.main.content), changes.dropped
+
+
+def json_object(members: dict[str, str]) -> str:
+    return "{" + ",".join(f"{name}:{value}" for name, value in members.items()) + "}"
+
+
+names = st.sampled_from(['"id"', '"status"', '"x"', r'"\u0000"', r'"\udfff"'])
+anything = st.recursive(
+    st.sampled_from(ANYTHING),
+    lambda inner: (
+        st.lists(inner, max_size=3).map(lambda each: f"[{','.join(each)}]")
+        | st.dictionaries(names, inner, max_size=3).map(json_object)
+    ),
+    max_leaves=4,
+).map(raw)
+
+
+@pytest.mark.parametrize("kind", list(OBJECTS))
+@given(data=st.data())
+def test_a_webhook_and_a_read_leave_the_same_of_any_object(kind: ReadKind, data: st.DataObject) -> None:
+    event_type, good = OBJECTS[kind]
+    fields = data.draw(
+        st.dictionaries(st.sampled_from([*sorted(good.keys() - {"id", "updated_at"}), "field_of_tomorrow"]), anything)
+    )
+    # What stands beside an object must make no difference, either.
+    envelope = data.draw(st.dictionaries(st.sampled_from(["event_attributes", "more"]), anything))
+    try:
+        read = by_the_api(kind, good | fields)
+    except UnusableEvent as error:
+        with pytest.raises(UnusableEvent, match=str(error).split(":")[0]):
+            by_webhook(event_type, good | fields, **envelope)
+        return
+    assert by_webhook(event_type, good | fields, **envelope) == read
+    for change in (read.main, *read.companions):
+        text = as_json(element_of(change))
+        # Strict JSON without NUL, so Postgres takes it.
+        assert msgspec.json.decode(text)
+        assert r"\u0000" not in text
+
+
+def test_of_metadata_only_the_members_go_that_cannot_be_stored() -> None:
+    members = ",".join(f'"{number}":{text}' for number, text in enumerate(VALUES.values()))
+    metadata = raw(f'{{"first":[1.0,{{"deep":null}}],{members},"last":"\\u00e9"}}')
+    kept = {"first": [1.0, {"deep": None}], "last": "é"}
+    found, dropped = content(unsafe_metadata=metadata, public_metadata=metadata)
+    assert (found["unsafe_metadata"], found["public_metadata"]) == (kept, kept)
+    assert dropped == ("public_metadata", "unsafe_metadata")
+
+
+def test_of_a_list_only_the_elements_go_that_cannot_be_stored() -> None:
+    address = json.dumps(samples.email_address("idn_1", "ada@example.test", AT))
+    other = json.dumps(samples.email_address("idn_2", "HERE", AT))
+    for text in VALUES.values():
+        addresses = raw(f"[{other.replace(json.dumps('HERE'), text)},{address}]")
+        found, dropped = content(email_addresses=addresses, primary_email_address_id="idn_1")
+        assert (found["email"], found["email_verified"], len(found["email_addresses"])) == ("ada@example.test", True, 1)
+        assert dropped == ("email_addresses",)
+
+
+def test_a_primary_address_that_is_left_out_is_neither_there_nor_verified() -> None:
+    found, _ = content(
+        email_addresses=raw(r'[{"id":"idn_1","email_address":"a\u0000","verification":{"status":"verified"}}]'),
+        primary_email_address_id="idn_1",
+    )
+    assert (found["email"], found["email_verified"]) == (None, False)
+
+
+@pytest.mark.parametrize("text", VALUES.values(), ids=VALUES)
+def test_what_is_not_mirrored_is_not_looked_at(text: str) -> None:
+    inside = raw(f'[{{"id":"eac_1","provider":"oauth_google","label":{text},"public_metadata":{{"x":{text}}}}}]')
+    found, dropped = content(passkeys=raw(text), scim=raw(text), field_of_tomorrow=raw(text), external_accounts=inside)
+    assert [each["id"] for each in found["external_accounts"]] == ["eac_1"]
+    assert dropped == ()
+
+
+def test_the_deepest_metadata_are_kept_and_what_is_deeper_is_not() -> None:
+    for depth in range(DEEPEST - 2, DEEPEST + 3):
+        found, dropped = content(unsafe_metadata=raw('{"x":%s}' % ("[" * depth + "]" * depth)))
+        assert bool(found["unsafe_metadata"]) is (depth <= DEEPEST) is (dropped == ())
+
+
+def test_many_brackets_are_not_mistaken_for_depth() -> None:
+    many: Json = {"list": [[number] for number in range(1_000)]}
+    assert content(unsafe_metadata=many) == (content()[0] | {"unsafe_metadata": many}, ())
+
+
+@pytest.mark.parametrize("text", ["Infinity", "NaN", "\\u0000", "-Infinity, NaN", "\\\\u0000"])
+def test_words_that_only_look_hostile_are_kept(text: str) -> None:
+    found, dropped = content(unsafe_metadata={text: [text]}, first_name=text)
+    assert (found["unsafe_metadata"], found["first_name"], dropped) == ({text: [text]}, text, ())
+
+
+def test_a_name_that_an_index_cannot_hold_is_left_out() -> None:
+    for length in (LONGEST_INDEXED, LONGEST_INDEXED + 1):
+        found, dropped = content(username="😀" * length, first_name="😀" * length)
+        assert found["first_name"] == "😀" * length
+        assert (found["username"] is None) is (dropped == ("username",)) is (length > LONGEST_INDEXED)
+
+
+def test_the_last_of_two_fields_of_one_name_counts_on_every_road() -> None:
+    twice = msgspec.json.encode(USER | {"banned": True})[:-1] + b',"ban\\u006eed":false,"x":"\\ud800"}'
+    read = changes_of_object("user", twice, AT, AT).main
+    assert isinstance(read, Upsert)
+    assert read.content["banned"] is False
+
+
+def test_the_subject_of_an_event_is_known_though_a_part_of_it_is_unreadable() -> None:
+    body = msgspec.json.encode(
+        samples.event("user.updated", USER | {"unsafe_metadata": raw('"\\ud800"')}, timestamp=AT)
+    )
+    assert (subject_of(body).event_type, subject_of(body).user_id) == ("user.updated", "user_1")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1,", '{"a"}', "\ud800", '"', "nonsense"])
+def test_what_is_no_json_at_all_is_unreadable(text: str) -> None:
+    assert read_parts(text.encode(errors="surrogatepass")) is UNREADABLE
