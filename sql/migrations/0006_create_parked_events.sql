@@ -1,5 +1,5 @@
--- Events that nobody could apply as they are: a person looks, mends the cause, and replays or discards them. And what of
--- an event that was applied could not be stored.
+-- Events that nobody could apply as they are: a person looks, mends the cause, and replays or discards them. And what
+-- could not be stored of an event that was applied.
 
 create table clerk_sync.parked_events (
     parked_id bigint generated always as identity primary key,
@@ -111,7 +111,7 @@ create table clerk_sync.dropped_fields (
     kind text not null,
     entity_id text collate "C" not null,
     svix_id text collate "C" not null,
-    fields text [] not null,
+    fields text[] not null,
     primary key (entity_id, svix_id, kind)
 );
 
@@ -134,7 +134,7 @@ as $$
 begin
     insert into clerk_sync.dropped_fields (kind, entity_id, svix_id, fields)
     select given.kind, given.id, coalesce(given.svix_id, ''), given.dropped
-    from jsonb_to_recordset(batch) as given (kind text, id text, svix_id text, dropped text [])
+    from jsonb_to_recordset(batch) as given (kind text, id text, svix_id text, dropped text[])
     where given.dropped is not null
     order by given.id collate "C", given.svix_id collate "C", given.kind
     on conflict do nothing;

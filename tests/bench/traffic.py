@@ -63,10 +63,9 @@ class Traffic:
         return self._upsert(user, self._tick())
 
     def poison(self) -> Applied:
-        """A sign-up that Postgres refuses: jsonb cannot hold a NUL."""
+        """A delete that Postgres refuses: jsonb cannot hold a NUL."""
         now = self._tick()
-        data = samples.user(f"user_poison{now}", created_at=now, updated_at=now, public_metadata={"note": "a\0b"})
-        return self._read("user.created", data, now)
+        return self._read("user.deleted", samples.deleted("user", f"user_poison{now}\0"), now)
 
     def _someone(self) -> int:
         return self.chance.randrange(len(self.revisions))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Sent:
         """Clerk sends events about users of their own, and every one is accepted."""
         for number in range(count):
             is_poison = poison_every and number % poison_every == 0
-            fields: dict[str, Any] = {"public_metadata": {"note": "\u0000"}} if is_poison else {}
+            fields: dict[str, Any] = {"external_id": secrets.token_hex(5_000)} if is_poison else {}
             request = sign(created(new_user_id(), now(), **fields), self._stack.webhook_secret)
             assert post(self._stack, request).status_code == 202
             (self.poison if is_poison else self.healthy).append(request.headers["svix-id"])

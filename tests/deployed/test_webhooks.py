@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from functools import partial
 from pathlib import Path
@@ -128,13 +129,27 @@ def test_an_event_that_cannot_be_used_is_parked_with_its_reason(stack: LocalStac
 def test_an_event_that_postgres_refuses_is_parked_and_the_others_are_applied(stack: LocalStack) -> None:
     poison, healthy = new_user_id(), new_user_id()
 
-    send(stack, created(poison, now(), public_metadata={"note": "a\u0000b"}))
+    # Longer than its index takes, and not to be compressed.
+    send(stack, created(poison, now(), external_id=secrets.token_hex(5_000)))
     send(stack, created(healthy, now()))
 
     eventually(lambda: row(stack, healthy), bool)
     ((_, reason),) = eventually(lambda: parked(stack, poison), bool)
     assert "Postgres refuses the data" in reason
     assert row(stack, poison) is None
+
+
+def test_what_a_user_writes_does_not_keep_their_own_ban_out(stack: LocalStack) -> None:
+    user_id = new_user_id()
+
+    for value in ("a\u0000b", float("inf")):
+        send(stack, created(user_id, now(), banned=True, first_name="Eve", unsafe_metadata={"note": value}))
+
+    assert eventually(lambda: row(stack, user_id), bool) == ("Eve", False)
+    with psycopg.connect(stack.database_url) as database:
+        query = "select banned, unsafe_metadata from public.users where clerk_id = %s"
+        assert database.execute(query, [user_id]).fetchall() == [(True, {})]
+    assert parked(stack, user_id) == []
 
 
 def test_without_the_right_to_send_ingest_answers_503_and_nothing_is_lost(stack: LocalStack) -> None:

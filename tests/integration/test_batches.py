@@ -207,7 +207,7 @@ def test_where_the_app_makes_postgres_stumble_over_what_a_client_writes_the_rest
 ) -> None:
     admin.execute(statement)
     batch = [delivered(upsert(f"user_{number}", first_name="Ada"), f"msg_{number}") for number in range(6)]
-    hostile = {"first_name": LONG, "unsafe_metadata": {"age": "old"}}
+    hostile: dict[str, Any] = {"first_name": LONG, "unsafe_metadata": {"age": "old"}}
     batch.insert(position, delivered(upsert("user_bad", **hostile, last_name="Kept", banned=True), "msg_bad"))
 
     assert store.apply(batch) == ["created"] * 7

@@ -119,8 +119,8 @@ def test_another_type_is_synced_in_the_four_steps(
         name: vars(clerk_object)[name] for name in ("ClerkObject", "Columns", "Id", "Milliseconds", "Text", "timestamp")
     }
     session = executed(model, known)["Session"]
-    models = {str(kind): model for kind, model in changes._MODELS.items()} | {"session": session}
-    monkeypatch.setattr(changes, "_MODELS", models)
+    models = {str(kind): model for kind, model in changes.MODELS.items()} | {"session": session}
+    monkeypatch.setattr(changes, "MODELS", models)
     monkeypatch.setattr(changes, "SYNCED_TYPES", {"session.created": Meaning(cast("Kind", "session"))})
 
     sent = parse_event((root / "events" / "clerk" / "session.created.json").read_bytes())

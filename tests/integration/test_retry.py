@@ -148,7 +148,8 @@ def test_the_last_try_applies_what_can_be_applied_by_now(
 
 
 def test_the_last_try_parks_what_turns_out_to_be_refused(retry: Retry, admin: Connection) -> None:
-    assert retry.process([dead(attempts=MAX_ATTEMPTS, first_name="\x00")]) == []
+    admin.execute("alter table public.users add constraint no_robots check (first_name <> 'Robot')")
+    assert retry.process([dead(attempts=MAX_ATTEMPTS, first_name="Robot")]) == []
     assert [row[:2] for row in parked(admin)] == [("msg_1", "refused")]
 
 
@@ -304,7 +305,7 @@ def test_killed_between_sending_and_deleting_leaves_a_duplicate_that_changes_not
 
 
 def test_no_log_line_holds_personal_data(retry: Retry, admin: Connection, log: StringIO) -> None:
-    retry.process([dead(1, last_name=PRIVATE), dead(2, last_name=PRIVATE, first_name="\x00", attempts=MAX_ATTEMPTS)])
+    retry.process([dead(1, last_name=PRIVATE), dead(2, last_name=PRIVATE, external_id="\x00", attempts=MAX_ATTEMPTS)])
     retry.process([waiting(3)])
     assert len(log.getvalue().splitlines()) == 3
     assert PRIVATE not in log.getvalue()

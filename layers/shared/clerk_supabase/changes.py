@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -15,8 +15,6 @@ from clerk_supabase.clerk_object import (
     Id,
     Lenient,
     Metadata,
-    Stored,
-    is_usual,
     may_hold_nul,
     parse_object,
 )
@@ -168,7 +166,7 @@ def changes_of_object(
     return Changes(main, tuple(companions), dropped)
 
 
-Read = TypeVar("Read", bound=Stored)
+Read = TypeVar("Read", bound=Lenient)
 
 
 def _read_data(model: type[Read], event: Event) -> tuple[Read, tuple[str, ...]]:
@@ -179,7 +177,7 @@ def _read_data(model: type[Read], event: Event) -> tuple[Read, tuple[str, ...]]:
         except ValidationError:
             pass
         else:
-            if all(map(is_usual, found.metadata())):
+            if found.has_usual_metadata():
                 return found, ()
     from clerk_supabase.storable import read_storable  # noqa: PLC0415 - most environments never need it
 
@@ -194,7 +192,7 @@ def _read_json(model: type[Read], json: bytes) -> tuple[Read, tuple[str, ...]]:
         except ValidationError:
             pass
         else:
-            if all(map(is_usual, found.metadata())):
+            if found.has_usual_metadata():
                 return found, ()
     from clerk_supabase.storable import read_parts, read_storable  # noqa: PLC0415 - as above
 
@@ -218,11 +216,8 @@ class DeletedObject(Lenient):
     id: Id
 
 
-class PrivateMetadata(Stored):
+class PrivateMetadata(Lenient):
     private_metadata: Metadata = {}
-
-    def metadata(self) -> tuple[Mapping[str, Any], ...]:
-        return (self.private_metadata,)
 
 
 def _private(main: Upsert, private: PrivateMetadata) -> Upsert:

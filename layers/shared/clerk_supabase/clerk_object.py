@@ -58,52 +58,12 @@ Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID)]
 EMPTY_LIST = _null_is(list)
 
 
-class Lenient(BaseModel):
-    """Reads the fields it knows, ignores the rest."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Verification(Lenient):
-    """How an identifier was verified. `object` is missing in some deliveries, so it is not asked for."""
-
-    status: Text = None
-
-
-def is_verified(verification: Verification | None) -> bool:
-    """True when Clerk calls it verified; there may be no verification at all."""
-    return verification is not None and verification.status == "verified"
-
-
-class Stored(Lenient):
-    """An object of Clerk of which something is stored."""
-
-    def metadata(self) -> tuple[Mapping[str, Any], ...]:
-        """All of its metadata that is stored: the only fields that may hold anything."""
-        return ()
-
-
-class ClerkObject(Stored):
-    """An object of Clerk that has a table here."""
-
-    kind: ClassVar[Kind]
-
-    id: Id
-    created_at: Milliseconds | None = None
-    updated_at: Milliseconds
-
-    def columns(self) -> Columns:
-        """Every mirrored column of its row, by the names of the table."""
-        raise NotImplementedError
-
-    def parents(self) -> tuple[ClerkObject, ...]:
-        """What is known of the objects its row points to, which may not have arrived yet."""
-        return ()
+_WITHOUT_METADATA = frozenset({str, int, bool, list, type(None)})
 
 
 def may_hold_nul(json: bytes) -> bool:
-    """Whether a text in it holds the one character that Postgres has not; a backslash is looked for first, which is
-    seldom and found faster."""
+    """Whether a text in it may hold the one character that Postgres has not."""
+    # A backslash is seldom, and found faster.
     return b"\\" in json and b"\\u0000" in json
 
 
@@ -119,6 +79,52 @@ def is_usual(metadata: Mapping[str, Any]) -> bool:
     except PydanticSerializationError:
         return False
     return text.count(b"[") + text.count(b"{") <= DEEPEST and b"Infinity" not in text and b"NaN" not in text
+
+
+class Lenient(BaseModel):
+    """Reads the fields it knows, ignores the rest."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    def has_usual_metadata(self) -> bool:
+        """Whether all of its metadata is usual, and that of the objects inside it: no other field may hold anything."""
+        # Not isinstance(), which asks pydantic and would take longer than all the rest.
+        for value in self.__dict__.values():
+            kind = type(value)
+            if kind in _WITHOUT_METADATA:
+                continue
+            if not (is_usual(value) if kind is dict else value.has_usual_metadata()):
+                return False
+        return True
+
+
+class Verification(Lenient):
+    """How an identifier was verified. `object` is missing in some deliveries, so it is not asked for."""
+
+    status: Text = None
+
+
+def is_verified(verification: Verification | None) -> bool:
+    """True when Clerk calls it verified; there may be no verification at all."""
+    return verification is not None and verification.status == "verified"
+
+
+class ClerkObject(Lenient):
+    """An object of Clerk that has a table here."""
+
+    kind: ClassVar[Kind]
+
+    id: Id
+    created_at: Milliseconds | None = None
+    updated_at: Milliseconds
+
+    def columns(self) -> Columns:
+        """Every mirrored column of its row, by the names of the table."""
+        raise NotImplementedError
+
+    def parents(self) -> tuple[ClerkObject, ...]:
+        """What is known of the objects its row points to, which may not have arrived yet."""
+        return ()
 
 
 Parsed = TypeVar("Parsed", bound=Lenient)

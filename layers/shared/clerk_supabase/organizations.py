@@ -6,8 +6,7 @@ Source of the field names: https://github.com/clerk/openapi-specs (webhooks/2025
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field
 
@@ -59,10 +58,6 @@ class Organization(ClerkObject):
     admin_delete_enabled: Flag = False
     created_by: Text = None
 
-    def metadata(self) -> tuple[Mapping[str, Any], ...]:
-        """See Stored."""
-        return (self.public_metadata,)
-
     def columns(self) -> Columns:
         """The row of public.organizations."""
         return {
@@ -110,10 +105,6 @@ class Membership(ClerkObject):
     organization: _EmbeddedOrganization
     public_user_data: PublicUserData
 
-    def metadata(self) -> tuple[Mapping[str, Any], ...]:
-        """See Stored."""
-        return self.public_metadata, self.organization.public_metadata
-
     def columns(self) -> Columns:
         """The row of public.organization_memberships."""
         return {
@@ -158,10 +149,6 @@ class Invitation(ClerkObject):
     user_id: Text = None
     public_metadata: Metadata = {}
     expires_at: Milliseconds | None = None
-
-    def metadata(self) -> tuple[Mapping[str, Any], ...]:
-        """See Stored."""
-        return (self.public_metadata,)
 
     def columns(self) -> Columns:
         """The row of public.organization_invitations."""

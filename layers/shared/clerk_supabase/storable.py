@@ -193,7 +193,7 @@ def with_less(changes: Changes) -> Iterator[Changes]:
         for number, change in enumerate((changes.main, *changes.companions))
         for name, empty in _possible_losses(change)
     ]
-    for some in [*([loss] for loss in losses), losses]:
+    for some in [*([loss] for loss in losses), *([losses] if len(losses) > 1 else [])]:
         emptied = [changes.main, *changes.companions]
         for number, _, empty in some:
             emptied[number] = _emptied(emptied[number], empty)
@@ -208,7 +208,7 @@ def _possible_losses(change: Change) -> Iterator[tuple[str, Columns]]:
         return
     for name, field in model.model_fields.items():
         if _loss(model, name) is Loss.whole and change.content.get(name):
-            yield name, {name: field.default} | _FOLLOWING.get(name, {})
+            yield name, {name: field.default, **_FOLLOWING.get(name, {})}
 
 
 def _emptied(change: Change, empty: Columns) -> Change:

@@ -6,8 +6,8 @@ Source of the field names: https://github.com/clerk/openapi-specs (webhooks/2025
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, ClassVar, TypeVar
+from collections.abc import Iterable
+from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import Field
 
@@ -95,10 +95,6 @@ class User(ClerkObject):
     locked: Verdict = False
     deprovisioned: Verdict = False
     legal_accepted_at: Annotated[Milliseconds | None, Loss.whole] = None
-
-    def metadata(self) -> tuple[Mapping[str, Any], ...]:
-        """See Stored."""
-        return self.public_metadata, self.unsafe_metadata
 
     def columns(self) -> Columns:
         """The row of public.users.
