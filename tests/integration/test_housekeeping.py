@@ -171,6 +171,16 @@ def test_an_unknown_way_to_purge_is_refused(database: Database) -> None:
         purge(database, "burn")
 
 
+def test_what_was_left_out_is_remembered_as_long_as_deliveries(store: Store, admin: Connection) -> None:
+    for number in (1, 2):
+        store.apply([user(f"user_{number}", at=1, svix_id=f"msg_{number}", first_name="\x00")])
+    admin.execute(
+        "update clerk_sync.dropped_fields set recorded_at = now() - interval '101 days' where svix_id = 'msg_1'"
+    )
+    assert rows(admin, "select * from clerk_sync.prune('100 days', '365 days')") == [(0, 0, 0)]
+    assert rows(admin, "select svix_id, fields from clerk_sync.dropped_fields") == [("msg_2", ["first_name"])]
+
+
 def test_old_records_go_and_young_ones_stay(database: Database, store: Store, admin: Connection) -> None:
     store.apply([user(at=1, svix_id="msg_old"), user("user_2", at=1, svix_id="msg_young")])
     admin.execute("update clerk_sync.deliveries set applied_at = now() - interval '101 days' where svix_id = 'msg_old'")

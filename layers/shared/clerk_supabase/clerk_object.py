@@ -24,9 +24,9 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - written with its zone below, in 
 LAST_MILLISECOND = 253_402_300_799_999
 # Clerk's ids have some 30 characters; an index of Postgres takes at most 2,700 bytes.
 LONGEST_ID = 255
-# The same limit, four bytes to a character, for what people choose and Postgres has an index of.
+# The same limit for texts that clients choose and that are indexed: a character has up to four bytes.
 LONGEST_INDEXED = 650
-# Of the values of metadata. Every parser here and Postgres take more, each up to another depth.
+# Of a member of metadata. All parsers and Postgres take more, but each has a limit of its own.
 DEEPEST = 128
 
 
@@ -62,15 +62,15 @@ _WITHOUT_METADATA = frozenset({str, int, bool, list, type(None)})
 
 
 def may_hold_nul(json: bytes) -> bool:
-    """Whether a text in it may hold the one character that Postgres has not."""
-    # A backslash is seldom, and found faster.
+    """Whether a text in it may hold the character NUL, which Postgres cannot store."""
+    # Most objects have no backslash at all, and to find that out takes a tenth of the time.
     return b"\\" in json and b"\\u0000" in json
 
 
 def is_usual(metadata: Mapping[str, Any]) -> bool:
-    """Whether metadata without NUL can be stored: judged by its JSON, which costs less than to look at each value.
+    """Whether metadata without NUL can certainly be stored; False: each of its values has to be looked at.
 
-    False also for some that can be stored after all.
+    Judged by its JSON: that takes less time than to look at the values.
     """
     if not metadata:
         return True
@@ -87,7 +87,7 @@ class Lenient(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     def has_usual_metadata(self) -> bool:
-        """Whether all of its metadata is usual, and that of the objects inside it: no other field may hold anything."""
+        """Whether its metadata and those of the objects inside it are usual; other fields have a type that says so."""
         # Not isinstance(), which asks pydantic and would take longer than all the rest.
         for value in self.__dict__.values():
             kind = type(value)

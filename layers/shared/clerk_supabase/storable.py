@@ -33,9 +33,9 @@ class _Unreadable:
 
 
 UNREADABLE: Final = _Unreadable()
-# Stands for a name that no parser takes: like it, a name that Postgres has not.
+# Stands for a name that no parser takes: like that name, Postgres cannot store this one.
 _UNREADABLE_NAME: Final = "\0"
-# How often an object is taken apart: the status in /external_accounts/0/verification/status is read alone.
+# How often an object is taken apart: enough to read /external_accounts/0/verification/status alone.
 LEVELS: Final = 4
 _NOT_STORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
