@@ -1,0 +1,82 @@
+"""docs/rights.md says what each identity may do with each object of the database: neither more nor less is true."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from typing import LiteralString
+
+import pytest
+
+from tests.documents import ROOT
+from tests.integration.databases import Connection, Database
+from tests.integration.rights_matrix import document, fill, forget_nobody
+
+_DOCUMENT = ROOT / "docs" / "rights.md"
+
+
+@pytest.fixture
+def owner(database: Database) -> Iterator[Connection]:
+    with database.connect() as connection:
+        fill(connection)
+        yield connection
+        forget_nobody(connection)
+
+
+def test_each_identity_may_do_what_is_written_down_and_nothing_else(owner: Connection) -> None:
+    if differing := list(_differences(owner)):
+        pytest.fail("\n".join(["docs/rights.md and the database differ:", *differing]), pytrace=False)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "create table clerk_sync.planted (id int)",
+        "create view public.planted as select clerk_id from public.users",
+        "create materialized view public.planted as select clerk_id from public.users",
+        "create sequence clerk_sync.planted",
+        "create function clerk_sync.planted() returns int language sql return 1",
+        "create type clerk_sync.planted as enum ('one')",
+        "create domain public.planted as text",
+    ],
+)
+def test_an_object_without_a_row_is_found(owner: Connection, statement: LiteralString) -> None:
+    with owner.transaction(force_rollback=True):
+        owner.execute(statement)
+        assert [line for line in _differences(owner) if line.startswith("+") and "planted" in line]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "grant select on public.users to anon",
+        "grant select (email) on public.users to anon",
+        "grant truncate on public.organizations to service_role",
+        "grant trigger on public.users to authenticated",
+        "grant update on public.users_public to service_role",
+        "grant usage on schema clerk_sync to authenticated",
+        "grant create on schema public to authenticated",
+        "grant execute on function clerk_sync.undo_run(jsonb) to clerk_sync_worker",
+        "grant execute on function clerk_sync.apply(jsonb) to public",
+        "grant usage on sequence clerk_sync.audit_log_audit_id_seq to clerk_sync_worker",
+        "grant clerk_sync_session to clerk_sync_worker with inherit true",
+        "create policy planted on public.users for select to authenticated using (true)",
+        "drop policy users_read_own on public.users",
+    ],
+)
+def test_a_right_that_is_not_written_down_is_found(owner: Connection, statement: LiteralString) -> None:
+    before = list(_differences(owner))
+    with owner.transaction(force_rollback=True):
+        owner.execute(statement)
+        assert list(_differences(owner)) != before
+
+
+def _differences(owner: Connection) -> Iterator[str]:
+    """Lines that only the document (-) or only the database (+) has."""
+    written = _DOCUMENT.read_text(encoding="utf-8")
+    for heading, table in document(owner).items():
+        _, _, below = written.partition(f"\n## {heading}\n")
+        section = below.partition("\n## ")[0].strip()
+        for line in difflib.ndiff(section.splitlines(), table.splitlines()):
+            if line[0] in "+-":
+                yield line
