@@ -16,9 +16,9 @@ from clerk_supabase.settings import SettingsError
 from clerk_supabase_cli.options import json_option
 from clerk_supabase_cli.printing import print_json, printable, say
 from clerk_supabase_cli.queues import client
+from clerk_supabase_cli.role_urls import SESSION_ROLE, WORKER_ROLE
 from clerk_supabase_cli.secret_formats import connection_string_problem, role_warning, webhook_secret_problem
 from clerk_supabase_cli.setup_checks import FAILED, Check, Instance, checks, config_toml
-from clerk_supabase_cli.stack import SESSION_ROLE, WORKER_ROLE
 from clerk_supabase_cli.stack_secrets import secrets_of_stack
 from clerk_supabase_cli.token_argument import token_of
 
