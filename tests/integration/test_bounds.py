@@ -101,7 +101,7 @@ def test_every_function_of_the_worker_that_takes_a_request_is_tried_below(admin:
         select p.proname::text from pg_proc as p
         where p.pronamespace = 'clerk_sync'::regnamespace
         and has_function_privilege('clerk_sync_worker', p.oid, 'execute')
-        and p.prorettype = 'jsonb'::regtype and p.pronargs = 1
+        and p.prorettype = 'jsonb'::regtype and p.proargnames = '{request}'
         """,
     )
     assert {name for (name,) in taking} == OF_A_RUN.keys() | OTHERS.keys()

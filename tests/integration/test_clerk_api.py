@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from clerk_supabase_cli import samples
@@ -248,14 +249,19 @@ def test_from_its_last_version_on_metadata_has_a_way_of_its_own(api: ClerkApi, c
     assert client.patch(f"/users/{user_id}", json=body, headers={"clerk-api-version": "2025-11-10"}).status_code == 200
 
 
+def as_written(document: bytes) -> Any:
+    """JSON with its numbers as texts: users write some that no parser takes."""
+    return json.loads(document, parse_int=str, parse_float=str, parse_constant=str)
+
+
 def test_it_serves_the_world_of_the_simulator(client: httpx.Client) -> None:
     world = World(Random(3), "sim")
     world.live(200)
     with ClerkApi(Answers(world, KEY)) as api:
         for path, objects in (("/users", world.users), ("/organizations", world.organizations)):
-            found = client.get(f"{api.url}{path}", params={"limit": 500}).json()
+            found = as_written(client.get(f"{api.url}{path}", params={"limit": 500}).content)
             data = found if isinstance(found, list) else found["data"]
-            assert {each["id"]: each for each in data} == dict(objects)
+            assert {each["id"]: each for each in data} == as_written(msgspec.json.encode(dict(objects)))
         assert client.get(f"{api.url}/users/count").json()["total_count"] == len(world.users)
 
 

@@ -95,6 +95,9 @@ CALLS: Final[dict[str, list[Arguments]]] = {
         lambda _: [of_every_kind("1", NOW - 1_000)],
         lambda _: [[deleted("user", "user_2"), deleted("organization", "org_2")]],
     ],
+    "clerk_sync.record_dropped(jsonb)": [
+        lambda _: [[{"kind": "user", "id": "user_1", "svix_id": "msg_1", "dropped": ["last_name"]}]]
+    ],
     "clerk_sync.park(jsonb)": [lambda _: [[PARKED]]],
     "clerk_sync.takes_writes()": [lambda _: []],
     "clerk_sync.record_canary(jsonb)": [of_run(svix_id="msg_canary", occurred_at=NOW, received_at=NOW)],
