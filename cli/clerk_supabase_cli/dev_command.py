@@ -204,7 +204,7 @@ def _say(step: str, seconds: float | None) -> None:
 
 @contextlib.contextmanager
 def _opened(url: str, given: Sequence[str | None], root: Path, *, reset: bool) -> Iterator[tuple[str, RoleUrls]]:
-    """The owner's URL, with the CA of the checkout, and what the functions connect with.
+    """The owner's URL, with the CA of the checkout, and the URLs of the functions.
 
     Raises DatabaseFailed and LocalStackError unless they can work with it.
     """

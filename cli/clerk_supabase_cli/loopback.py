@@ -16,7 +16,7 @@ _THIS_MACHINE: Final = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]{1,5})?", re.
 
 
 def is_for_this_machine(target: str, headers: Headers) -> bool:
-    """Whether a request names this machine, and nothing else, as its host.
+    """Tells whether a request names this machine, and nothing else, as its host.
 
     *target* is the request target as it was sent: one that is a whole URL names a host of its own, and is refused.
     """
@@ -25,5 +25,5 @@ def is_for_this_machine(target: str, headers: Headers) -> bool:
 
 
 def is_from_a_browser(headers: Headers) -> bool:
-    """Whether a request carries a header that only browsers send, and that no page can take away."""
+    """Tells whether a request carries a header that only browsers send, and that no page can take away."""
     return any(name.lower() == "origin" or name.lower().startswith("sec-fetch-") for name, _ in headers)

@@ -208,9 +208,8 @@ class MiniStack:
 
 def _listening(port: int) -> socket.socket:
     """A socket of 127.0.0.1 that listens on *port*; 0: on a free one. Raises MiniStackFailed if it is taken."""
-    # Asked first, because not every system lets the other one of the same address and port fail.
-    taken = bool(port) and is_taken(port)
-    with contextlib.suppress(OSError):
-        if not taken:
+    # Not every system refuses a second socket beside one that listens on all addresses.
+    if not (port and is_taken(port)):
+        with contextlib.suppress(OSError):
             return socket.create_server(("127.0.0.1", port), backlog=_BACKLOG)
     raise MiniStackFailed(f"port {port} of 127.0.0.1 is taken: choose another one")

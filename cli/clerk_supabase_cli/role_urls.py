@@ -32,20 +32,20 @@ _WITHOUT_PASSWORD: Final = "select count(*) from pg_catalog.pg_authid where roln
 
 @dataclass(frozen=True, slots=True)
 class RoleUrls:
-    """What the functions connect with."""
+    """Connection strings of the functions."""
 
     worker: str
     session: str
     origin: str
-    """Where the passwords are from, as the rest of a sentence."""
+    """Source of the passwords, as the rest of a sentence."""
 
 
 @contextmanager
 def urls_of_roles(owner_url: str, given: Sequence[str | None], *, reset: bool) -> Iterator[RoleUrls]:
     """The URLs of both roles, while the `with` block lasts.
 
-    *given*: those of worker and session, if the developer has them. Otherwise both roles get a password until the block
-    ends, if they have none, or with *reset*. Raises LocalStackError and DatabaseFailed.
+    *given*: the URLs of worker and session, if the developer has them. Otherwise both roles get a password until the
+    block ends: where they have none, or with *reset*. Raises LocalStackError and DatabaseFailed.
     """
     worker, session = given
     if worker and session:
@@ -73,7 +73,7 @@ def urls_of_roles(owner_url: str, given: Sequence[str | None], *, reset: bool) -
 
 
 def give_password(database: Connection, role: str) -> str:
-    """Sets a new password, which the server, and so its log, never sees; returns it."""
+    """Sets a new password and returns it. The server, and so its log, sees only the verifier."""
     password = secrets.token_urlsafe(24)
     verifier = database.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
     database.execute(sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(verifier)))
@@ -81,7 +81,7 @@ def give_password(database: Connection, role: str) -> str:
 
 
 def as_role(url: str, user: str, password: str) -> str:
-    """The same database, asked for by another user; nothing of the one before is left."""
+    """The connection string of another user for the same database; nothing of the former user is left in it."""
     given = parse(url, DATABASE_URL)
     host = f"[{given.host}]" if ":" in given.host else given.host
     query = f"?{urlencode(given.parameters, quote_via=quote)}" if given.parameters else ""
@@ -90,7 +90,7 @@ def as_role(url: str, user: str, password: str) -> str:
 
 
 def _suffix_of_user(owner_url: str, database: Connection) -> str:
-    """What the pooler of Supabase adds to the name of a role: `.<project>`."""
+    """The suffix that Supabase's pooler adds to the name of a role: `.<project>`."""
     row = database.execute("select current_user").fetchone()
     user = parse(owner_url, DATABASE_URL).user
     name = str(row[0]) if row else ""
@@ -98,7 +98,7 @@ def _suffix_of_user(owner_url: str, database: Connection) -> str:
 
 
 def _are_without_password(database: Connection) -> bool:
-    """Whether both roles are known to have none. Who is no superuser cannot know."""
+    """Tells whether neither role has a password. Only a superuser can see that."""
     try:
         return database.execute(_WITHOUT_PASSWORD, [list(_ROLES)]).fetchone() == (len(_ROLES),)
     except psycopg.errors.InsufficientPrivilege:

@@ -21,7 +21,7 @@ LIST_SECRETS: Headers = (
     ("X-Amz-Target", "secretsmanager.ListSecrets"),
     ("Content-Type", "application/x-amz-json-1.1"),
 )
-"""Reads something that nobody but the developer may read."""
+"""A request for something that nobody but the developer may read."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Answer:
 
     @property
     def can_be_read_by_pages(self) -> bool:
-        """Whether a browser would show it to a page of another origin, or run the request that was asked about."""
+        """Whether a browser would show the answer to a page of another origin, or send what the page asked about."""
         return any(name.startswith("access-control-") for name in self.headers)
 
 
@@ -60,7 +60,7 @@ def send(
 
 
 def send_bytes(port: int, data: bytes, *, method: str = "POST") -> Answer:
-    """What is answered to any bytes at all."""
+    """The answer to any bytes at all."""
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(data)
         response = HTTPResponse(connection, method=method)
@@ -69,7 +69,7 @@ def send_bytes(port: int, data: bytes, *, method: str = "POST") -> Answer:
 
 
 def keys_of(stack: LocalStack) -> Credentials:
-    """The only ones that the stack takes."""
+    """The only credentials that the stack takes."""
     environment = stack.ministack.environment
     return Credentials(environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"])
 

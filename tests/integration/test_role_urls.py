@@ -114,6 +114,19 @@ def test_an_owner_who_cannot_know_whether_they_have_one_is_asked(owner: str, pos
     assert passwords(owner) == dict.fromkeys(ROLES)
 
 
+def test_behind_the_pooler_of_supabase_the_roles_are_named_with_the_project(
+    owner: str, postgres: EmbeddedPostgres
+) -> None:
+    """Logged in by that name, one is `postgres`, as with the pooler."""
+    with psycopg.connect(owner) as database:
+        database.execute("create role \"postgres.abcd\" superuser login password 'of the owner'")
+        database.execute('alter role "postgres.abcd" set role postgres')
+    pooled = f"{postgres.url(user='postgres.abcd', password='of the owner')}?sslmode=disable"
+    with urls_of_roles(pooled, NOT_GIVEN, reset=False) as urls:
+        users = [conninfo_to_dict(url)["user"] for url in (urls.worker, urls.session)]
+        assert users == [f"{WORKER_ROLE}.abcd", f"{SESSION_ROLE}.abcd"]
+
+
 def test_who_says_so_gets_new_passwords(owner: str) -> None:
     former = set_password(owner, WORKER_ROLE)
     with urls_of_roles(owner, NOT_GIVEN, reset=True) as urls:

@@ -238,6 +238,7 @@ def test_no_secret_and_no_function_holds_the_password_of_the_owner(
     environments = environments_of_functions(developer.process.pid)
 
     assert len(environments) > 2, "the emulator and two functions"
+    assert all("AWS_SECRET_ACCESS_KEY=" in each for each in environments)
     users = {urlsplit(each).username for each in secrets if each.startswith("postgresql://")}
     assert users == {"clerk_sync_worker", "clerk_sync_session"}
     for held in [*secrets, *environments]:

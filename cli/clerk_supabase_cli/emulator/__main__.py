@@ -70,7 +70,7 @@ def _speak_only_http_1() -> None:
     """Let no request come with the pseudo-headers of HTTP/2, which name hosts of their own."""
 
     async def stay(*_: Any) -> None:
-        """No other protocol."""
+        """Does nothing."""
 
     _replace(H11Protocol, "_check_protocol", stay)
 
