@@ -69,7 +69,7 @@ class Gate:
             await send({"type": "http.response.body", "body": refusal.body})
 
     def _is_for_the_deployed_api(self, scope: Scope) -> bool:
-        """Tells whether anybody may send this request. Raises Refused for one that nobody may send, or not this sender."""
+        """Tells whether anybody may send this request. Raises Refused for one that this sender may not send."""
         target = scope["raw_path"].decode("latin-1")
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         if not is_for_this_machine(target, headers):
