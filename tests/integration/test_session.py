@@ -138,7 +138,7 @@ def app(frontend: FrontendApi, clerk: ClerkApi, database: Database) -> Iterator[
 
 
 def counted(name: str) -> int:
-    return len(metrics.metric_set.get(name, {}).get("Value", []))
+    return int(sum(metrics.metric_set.get(name, {}).get("Value", [])))
 
 
 # The row

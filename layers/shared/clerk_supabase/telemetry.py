@@ -34,7 +34,12 @@ for _name in _LIBRARIES:
 
 def count(name: str, value: int = 1) -> None:
     """Adds to a counter, for example `Accepted` or `Refused`."""
-    metrics.add_metric(name, MetricUnit.Count, value)
+    counted = metrics.metric_set.get(name)
+    if counted is None:
+        metrics.add_metric(name, MetricUnit.Count, value)
+    else:
+        # One value for each counter: at the hundredth value Powertools writes, and a command has nowhere to write to.
+        counted["Value"][0] += value
 
 
 def count_by(name: str, dimension: Dimension, named: str, value: int = 1) -> None:
