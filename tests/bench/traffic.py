@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+import msgspec
+
 from clerk_supabase.changes import Changes, Delivery, changes_of
 from clerk_supabase.events import parse_event
 from clerk_supabase_cli import samples
@@ -95,12 +97,12 @@ class Traffic:
 
 
 def world(name: str, happenings: int) -> list[Applied]:
-    """What a small world with organizations sends."""
-    life = World(Random(name), name)
+    """The events of a small world with organizations, in which users write what can be stored."""
+    life = World(Random(name), name, odd_values=("odd",))
     life.live(happenings)
     read: list[Applied] = []
     for number, told in enumerate(life.events[:happenings]):
-        event = parse_event(json.dumps(told).encode())
+        event = parse_event(msgspec.json.encode(told))
         read.append((changes_of(event, START), Delivery(f"msg_{name}_{number}", event.type, START)))
     return read
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -34,6 +34,8 @@ class World:
     """Everything that was sent, oldest first."""
     now: int = BEGINNING
     """Clerk's clock, in milliseconds."""
+    odd_values: Sequence[Raw | str] = samples.UNSTORABLE
+    """What users write now and then into fields that are theirs."""
     _made: int = 0
 
     def live(self, happenings: int) -> None:
@@ -119,8 +121,8 @@ class World:
                 {"email_addresses": [], "primary_email_address_id": None},
                 {self.chance.choice(("banned", "deprovisioned")): self.chance.random() < 0.5},
                 # What the user wrote must keep nothing out of what others decided.
-                {"banned": self.chance.random() < 0.5, "unsafe_metadata": {"x": self._unstorable()}},
-                {"banned": self.chance.random() < 0.5, "last_name": self._unstorable()},
+                {"banned": self.chance.random() < 0.5, "unsafe_metadata": {"x": self._odd()}},
+                {"banned": self.chance.random() < 0.5, "last_name": self._odd()},
             ]
         )
         self._edit(self.users, "user.updated", changes)
@@ -156,7 +158,7 @@ class World:
             self.add_membership(organization["id"], self.chance.choice(list(self.users)), role="org:admin")
 
     def edit_organization(self) -> None:
-        name = self.chance.choice((*"XYZ", self._unstorable()))
+        name = self.chance.choice((*"XYZ", self._odd()))
         self._edit(self.organizations, "organization.updated", {"name": name})
 
     def delete_organization(self) -> None:
@@ -261,8 +263,8 @@ class World:
         timestamp = self.chance.choice((self.now, self.now, self.now + 3, self.now // 1_000))
         self.events.append(samples.event(event_type, data, timestamp=timestamp))
 
-    def _unstorable(self) -> Raw:
-        return self.chance.choice(samples.UNSTORABLE)
+    def _odd(self) -> Raw | str:
+        return self.chance.choice(self.odd_values)
 
     def _tick(self) -> int:
         self.now += self.chance.choice(_STEPS)
