@@ -85,6 +85,12 @@ def test_every_stage_is_throttled(template: Template) -> None:
     assert own["ThrottlingBurstLimit"] == {"Ref": "SessionThrottleBurst"}
 
 
+def test_the_throttle_counts_all_senders_together(template: Template) -> None:
+    # Counting each apart takes a plan and a key, and Svix sends none: whoever sends too much slows Clerk down, too.
+    for kind in ("UsagePlan", "UsagePlanKey", "ApiKey"):
+        assert template.of_type(f"AWS::ApiGateway::{kind}") == {}
+
+
 def test_no_second_stage_lets_requests_in_past_the_throttle(template: Template) -> None:
     # Without OpenApiVersion, SAM's deployment makes a public stage of its own, named "Stage".
     for deployment in template.of_type("AWS::ApiGateway::Deployment").values():

@@ -46,6 +46,11 @@ def test_a_function_gets_the_shared_layer_and_nothing_else(function: str, templa
     assert template[function]["Layers"] == [{"Ref": layer}]
 
 
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_is_in_no_network_of_its_own_and_reaches_the_internet(function: str, template: Template) -> None:
+    assert "VpcConfig" not in template[function]
+
+
 def test_the_layer_is_built_by_its_makefile_from_hashed_pins(template: Template, root: Path) -> None:
     layer = template.source["Resources"]["SharedLayer"]
     assert layer["Metadata"]["BuildMethod"] == "makefile"

@@ -1,0 +1,249 @@
+"""Sentences of docs/security.md about who can do what that no other test proves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, LiteralString
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.errors import AmbiguousFunction, InsufficientPrivilege
+
+from clerk_supabase.settings import Keep
+from clerk_supabase.store import Store
+from clerk_supabase_cli import samples
+from tests.aws import Account
+from tests.integration.databases import Connection, Database, acting_as, outcomes, rows, value
+from tests.integration.histories import RECEIVED_AT
+from tests.integration.parked import created, park
+from tests.integration.purging import let_time_pass
+from tests.integration.reconciling import rig_with
+from tests.integration.road import Road
+from tests.integration.webhooks import deleted, membership, organization, user
+
+ADA = {"sub": "user_ada", "role": "authenticated"}
+EARLIEST_PURGE = Keep(hold_back_days=0, purge_by="delete", deliveries_days=0, audit_days=0, runs_days=0)
+IN_THE_YEAR_2999 = 32_472_144_000_000
+
+
+@pytest.fixture
+def worker(database: Database) -> Iterator[Connection]:
+    with psycopg.connect(database.worker_url, autocommit=True) as connection:
+        yield connection
+
+
+def apply(worker: Connection, *batch: dict[str, Any]) -> None:
+    worker.execute("select * from clerk_sync.apply(%s::jsonb)", [json.dumps(batch)])
+
+
+# The secret of the webhooks
+
+
+def test_a_signed_delete_of_years_ago_erases_nothing_before_the_hold_back_is_over(
+    account: Account, store: Store, worker: Connection, admin: Connection
+) -> None:
+    road = Road(account, store, RECEIVED_AT)
+    store.apply([user("user_ada", at=1, first_name="Ada")])
+    forged = samples.event("user.deleted", {"id": "user_ada", "deleted": True}, timestamp=1_500_000_000_000)
+    assert road.post(json.dumps(forged), "msg_forged").status == 202
+    assert road.drain() == []
+    assert outcomes(admin) == {"msg_forged": "deleted"}
+
+    def kept_after(days: int) -> Any:
+        let_time_pass(admin, days)
+        worker.execute("select clerk_sync.keep_house(%s::jsonb)", [json.dumps(asdict(EARLIEST_PURGE))])
+        return value(admin, "select first_name from public.users")
+
+    assert kept_after(29) == "Ada"
+    assert kept_after(2) is None
+
+
+def test_a_signed_event_brings_no_deleted_user_back_whatever_date_it_bears(
+    account: Account, store: Store, admin: Connection
+) -> None:
+    road = Road(account, store, RECEIVED_AT)
+    store.apply([user("user_ada", at=1), deleted("user", "user_ada", at=2)])
+    for number, event_type in enumerate(("user.created", "user.updated")):
+        data = samples.user("user_ada", created_at=RECEIVED_AT, updated_at=RECEIVED_AT + number)
+        forged = json.dumps(samples.event(event_type, data, timestamp=RECEIVED_AT))
+        assert road.post(forged, f"msg_{number}").status == 202
+        assert road.drain() == []
+    with acting_as(admin, "authenticated", ADA):
+        assert rows(admin, "select 1 from public.users") == []
+    assert value(admin, "select deleted_at is not null from public.users")
+
+
+# The worker's password
+
+
+def test_the_worker_can_forge_any_version_and_cause_and_leave_no_delivery(
+    worker: Connection, store: Store, admin: Connection
+) -> None:
+    store.apply([user("user_ada", at=1, first_name="Ada")])
+    version = {"source_updated_at": IN_THE_YEAR_2999, "observed_at": IN_THE_YEAR_2999}
+    content = value(admin, "select to_jsonb(u) - 'clerk_id' from public.users as u") | {"first_name": "Mallory"}
+    apply(worker, {"kind": "user", "id": "user_ada", "content": content, "cause": "operator"} | version)
+    assert value(admin, "select first_name from public.users") == "Mallory"
+    assert value(admin, "select cause from clerk_sync.audit_log order by audit_id desc limit 1") == "operator"
+    assert outcomes(admin) == {}
+
+
+def test_the_worker_can_write_over_a_parked_event_whose_id_it_knows(
+    worker: Connection, store: Store, admin: Connection
+) -> None:
+    park(store, "msg_1", created("user_ada"), reason="the true reason")
+    forged = {"svix_id": "msg_1", "event_type": "user.updated", "reason_class": "unusable", "reason": "a forged one"}
+    forged |= {"attempts": 0, "received_at": RECEIVED_AT, "body": None}
+    worker.execute("select clerk_sync.park(%s::jsonb)", [json.dumps([forged])])
+    [(reason, first, body)] = rows(admin, "select reason, first_reason, body from clerk_sync.parked_events")
+    assert (reason, first, body) == ("a forged one", "the true reason", None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"source_updated_at": IN_THE_YEAR_2999, "observed_at": IN_THE_YEAR_2999},
+        {"source_updated_at": IN_THE_YEAR_2999, "observed_at": IN_THE_YEAR_2999, "deleted_at": None},
+        {"deleted_at": IN_THE_YEAR_2999},
+        {"source_updated_at": 0, "observed_at": 0},
+    ],
+    ids=["newest", "said not to be deleted", "deleted later", "as a stub"],
+)
+def test_the_worker_brings_no_deleted_user_back(
+    change: dict[str, Any], worker: Connection, store: Store, admin: Connection
+) -> None:
+    store.apply([user("user_ada", at=1), deleted("user", "user_ada", at=2)])
+    query: LiteralString = """
+        select e.deleted_at, e.delete_recorded_at, u.deleted_at
+        from clerk_sync.entities as e inner join public.users as u on u.clerk_id = e.id
+    """
+    [before] = rows(admin, query)
+    content = value(admin, "select to_jsonb(u) from public.users as u") | {"deleted_at": None}
+    element = {"kind": "user", "id": "user_ada", "cause": "delivery"} | change
+    if "source_updated_at" in change:
+        element["content"] = content
+    apply(worker, element)
+    assert rows(admin, query) == [before]
+    with acting_as(admin, "authenticated", ADA):
+        assert rows(admin, "select 1 from public.users") == []
+
+
+# Roles of Supabase
+
+EVERYTHING = (
+    *("public.users", "pg_catalog.pg_authid", "clerk_sync.audit_log"),
+    *("clerk_sync.private_metadata", "clerk_sync.parked_events"),
+)
+
+
+def test_roles_that_read_everything_read_clerk_sync_and_hashes_of_passwords_and_write_nothing(
+    store: Store, admin: Connection
+) -> None:
+    store.apply([user("user_ada", at=1)])
+    admin.execute("insert into clerk_sync.private_metadata values ('user_ada', '{\"note\": 1}')")
+    park(store)
+    # As Supabase makes it.
+    admin.execute("create role supabase_read_only_user bypassrls; grant pg_read_all_data to supabase_read_only_user")
+    try:
+        for table in EVERYTHING:
+            name = sql.Identifier(*table.split("."))
+            with acting_as(admin, "supabase_read_only_user"):
+                assert admin.execute(sql.SQL("select 1 from {}").format(name)).fetchall() != []
+            with pytest.raises(InsufficientPrivilege), acting_as(admin, "supabase_read_only_user"):
+                admin.execute(sql.SQL("delete from {}").format(name))
+    finally:
+        admin.execute("drop role supabase_read_only_user")
+
+
+def test_whom_the_service_role_shows_again_stays_out_if_clerk_deleted_them(store: Store, admin: Connection) -> None:
+    store.apply([user("user_ada", at=1), deleted("user", "user_ada", at=2)])
+    with acting_as(admin, "service_role"):
+        admin.execute("update public.users set deleted_at = null")
+    with acting_as(admin, "authenticated", ADA):
+        assert rows(admin, "select 1 from public.users") == []
+
+
+def test_whoever_changes_rows_by_hand_can_lift_a_ban_until_the_next_comparison(database: Database) -> None:
+    with rig_with(database, 3) as rig:
+        ada = next(iter(rig.world.users))
+        rig.world.users[ada] = rig.world.users[ada] | {"banned": True}
+        rig.run()
+        assert rig.column(ada, "banned")
+        with acting_as(rig.admin, "service_role"):
+            rig.admin.execute("update public.users set banned = false")
+        assert not rig.column(ada, "banned")
+        rig.run()
+        assert rig.column(ada, "banned")
+
+
+# The right to create in the schema public
+
+
+def test_what_is_created_in_public_gets_in_the_way_of_queries_that_name_it(admin: Connection) -> None:
+    admin.execute("create function public.requesting_user_id(x int default 0) returns text language sql return 'eve'")
+    with pytest.raises(AmbiguousFunction), acting_as(admin, "authenticated", ADA):
+        admin.execute("select requesting_user_id()")
+
+
+def test_what_is_created_in_public_is_called_by_sql_that_others_type(admin: Connection) -> None:
+    admin.execute("create function public.upper(planted varchar) returns text language sql return current_user")
+    assert value(admin, "select upper('a'::varchar)") == value(admin, "select current_user")
+
+
+# Clerk's secret key
+
+
+def test_with_clerks_secret_key_nothing_is_ever_written(database: Database) -> None:
+    with rig_with(database, 5) as rig:
+        ada = next(iter(rig.world.users))
+        rig.run()
+        rig.admin.execute("update public.users set first_name = 'edited'")
+        rig.store.apply([deleted("user", ada, at=1)])
+        for mode in ("full", "quick"):
+            rig.run(mode)
+        assert {each.method for each in rig.api.requests} == {"GET"}
+
+
+# Whoever is out
+
+
+@pytest.mark.parametrize("how", ["banned", "deprovisioned", "deleted"])
+def test_from_the_event_on_somebody_who_is_out_neither_reads_nor_writes(
+    how: str, store: Store, admin: Connection
+) -> None:
+    admin.execute("""
+        create table tasks (id bigint generated always as identity primary key, name text not null);
+        select clerk_sync.secure('public.tasks', 'user');
+    """)
+    store.apply([organization("org_1", at=1), user("user_ada", at=1), membership(at=1, user_id="user_ada")])
+
+    def seen() -> list[Any]:
+        asked: list[LiteralString] = [
+            "select count(*) from public.users",
+            "select count(*) from public.users_public",
+            "select count(*) from public.organizations",
+            "select count(*) from public.organization_memberships",
+            "select count(*) from public.tasks",
+        ]
+        with acting_as(admin, "authenticated", ADA):
+            return [value(admin, query) for query in asked]
+
+    with acting_as(admin, "authenticated", ADA):
+        admin.execute("insert into tasks (name) values ('of ada')")
+    assert seen() == [1, 1, 1, 1, 1]
+    end = deleted("user", "user_ada", at=9) if how == "deleted" else user("user_ada", at=9, **{how: True})
+    store.apply([end])
+    assert seen() == [0, 0, 0, 0, 0]
+    with pytest.raises(InsufficientPrivilege), acting_as(admin, "authenticated", ADA):
+        admin.execute("insert into tasks (name) values ('one more')")
+    with acting_as(admin, "authenticated", ADA):
+        assert rows(admin, "update tasks set name = 'changed' returning 1") == []
+
+
+def test_what_is_out_stays_visible_to_others_as_long_as_it_is_not_deleted(store: Store, admin: Connection) -> None:
+    store.apply([user("user_ada", at=1), user("user_eve", at=1, banned=True)])
+    with acting_as(admin, "authenticated", ADA):
+        assert rows(admin, "select clerk_id from public.users_public order by 1") == [("user_ada",), ("user_eve",)]
