@@ -128,7 +128,6 @@ BLOCKS_RUN = {
     ("docs/from-your-app.md", "A role of the whole app"): "test_a_role_of_the_whole_app_decides_who_writes",
     ("docs/from-your-app.md", "The client"): "test_the_client_of_the_document_writes_and_reads_the_tasks_of_its_user",
     ("docs/security.md", "Mend what was forged"): "test_what_was_forged_is_mended_as_the_document_says",
-    ("docs/security.md", "Personal data"): "test_a_deleted_user_is_forgotten_at_once_when_somebody_says_so",
     (
         "docs/sync-another-type.md",
         "Sync another type",

@@ -19,6 +19,26 @@ ASKED_FOR = (
 )
 
 
+WHO_CAN = "Who can do what"
+NOBODYS = "What is left to you"
+# Each of these has a table of what they can and cannot do.
+IDENTITIES = (
+    *("webhook URL", "recorded a webhook", "webhook secret", "`clerk_sync_worker`", "`clerk_sync_session`"),
+    *("`service_role`", "reads everything", "create objects in `public`", "Clerk's secret key", "publishable key"),
+    *("signed-in user", "banned, deprovisioned, deleted or removed", "`make dev`", "logs or the queues", "dependency"),
+)
+
+
+def identities() -> list[str]:
+    """Everybody of whom the document says what they can and cannot do."""
+    section = re.split(r"^## ", TEXT.partition(f"\n## {WHO_CAN}\n")[2], flags=re.MULTILINE)[0]
+    return [heading for heading in headings(section) if heading != NOBODYS]
+
+
+def claims(who: str) -> list[list[str]]:
+    return table_of(ROOT / "docs" / "security.md", who)
+
+
 @pytest.mark.parametrize(("what", "where", "proof"), [pytest.param(*line, id=line[0][:60]) for line in CHECKLIST])
 def test_a_line_of_the_checklist_names_files_and_tests_that_exist(what: str, where: str, proof: str) -> None:
     files = re.findall(r"`([^`]+)`", where)
@@ -32,6 +52,33 @@ def test_a_line_of_the_checklist_names_files_and_tests_that_exist(what: str, whe
 @pytest.mark.parametrize("words", ASKED_FOR)
 def test_the_checklist_has_all_that_was_asked_for(words: str) -> None:
     assert [what for what, _, _ in CHECKLIST if words.lower() in what.lower()]
+
+
+@pytest.mark.parametrize("words", IDENTITIES)
+def test_it_is_said_what_each_of_these_can_and_cannot_do(words: str) -> None:
+    [who] = [each for each in identities() if words in each]
+    assert {verdict for verdict, *_ in claims(who)} == {"can", "cannot"}
+
+
+def test_nobody_else_is_spoken_of() -> None:
+    assert len(identities()) == len(IDENTITIES)
+
+
+@pytest.mark.parametrize(
+    ("who", "claim"),
+    [pytest.param(who, claim, id=f"{who} {claim[0]} {claim[1][:60]}") for who in identities() for claim in claims(who)],
+)
+def test_who_can_do_what_is_proven_by_tests_that_exist(who: str, claim: list[str]) -> None:
+    verdict, what, proof = claim
+    assert verdict in ("can", "cannot")
+    assert what
+    tests = re.findall(r"`(test_\w+)`", proof)
+    assert tests, f"{who} {verdict} {what}: says who?"
+    assert set(tests) <= names_of_tests().keys()
+
+
+def test_every_test_that_is_named_anywhere_exists() -> None:
+    assert set(re.findall(r"`(test_\w+)`", TEXT)) <= names_of_tests().keys()
 
 
 @pytest.mark.parametrize("variable", [kept.variable for kept in SECRETS])

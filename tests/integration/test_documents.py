@@ -22,7 +22,7 @@ from tests.documents import all_blocks, commands
 from tests.integration.databases import Connection, Database, Url, acting_as, rows, value
 from tests.integration.histories import alone, upsert
 from tests.integration.reconciling import rig_with
-from tests.integration.webhooks import deleted, invitation, membership, organization, user
+from tests.integration.webhooks import invitation, membership, organization, user
 
 ADA = {"sub": "user_ada", "role": "authenticated"}
 EVE = {"sub": "user_eve", "role": "authenticated"}
@@ -136,7 +136,7 @@ def test_another_type_is_synced_in_the_four_steps(
 
 
 def test_what_was_forged_is_mended_as_the_document_says(database: Database, admin: Connection) -> None:
-    look, forget, lift, _ = texts("docs/security.md", "sql")
+    look, forget, lift = texts("docs/security.md", "sql")
     with rig_with(database, 30) as rig:
         ada, eve = list(rig.world.users)[:2]
         rig.run()
@@ -165,19 +165,6 @@ def test_what_was_forged_is_mended_as_the_document_says(database: Database, admi
         admin.execute(lift.replace("42", str(report.run_id)))
         rig.run()
         assert rig.agrees()
-
-
-def test_a_deleted_user_is_forgotten_at_once_when_somebody_says_so(store: Store, admin: Connection) -> None:
-    *_, erase = texts("docs/security.md", "sql")
-    address = "ada@example.test"
-    assert address in erase
-    store.apply([organization("org_labs", at=1), user("user_ada", at=1), deleted("user", "user_ada", at=2)])
-    store.apply([invitation("inv_1", org_id="org_labs", at=1, email_address=address)])
-    for statement in erase.split(";"):
-        admin.execute(statement)
-    assert rows(admin, "select 1 from public.organization_invitations") == []
-    assert rows(admin, "select email from public.users") == [(None,)]
-    assert value(admin, "select count(*) from clerk_sync.audit_log where new_values::text like %s", f"%{address}%") == 0
 
 
 @pytest.mark.parametrize(

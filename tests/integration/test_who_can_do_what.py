@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import stat
+import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
@@ -247,3 +252,38 @@ def test_what_is_out_stays_visible_to_others_as_long_as_it_is_not_deleted(store:
     store.apply([user("user_ada", at=1), user("user_eve", at=1, banned=True)])
     with acting_as(admin, "authenticated", ADA):
         assert rows(admin, "select clerk_id from public.users_public order by 1") == [("user_ada",), ("user_eve",)]
+
+
+def test_a_policy_that_asks_the_token_alone_does_not_notice_a_ban(store: Store, admin: Connection) -> None:
+    store.apply([user("user_ada", at=1, banned=True)])
+    admin.execute("""
+        create table notes as select 'user_ada' as user_id;
+        alter table notes enable row level security;
+        grant select on notes to authenticated;
+        create policy notes_read_own on notes for select to authenticated using (user_id = requesting_user_id());
+    """)
+    with acting_as(admin, "authenticated", ADA):
+        assert rows(admin, "select 1 from notes") == [(1,)]
+
+
+# The other users of a developer's machine
+
+
+def test_the_arguments_of_dev_are_read_by_every_user_and_its_environment_is_not(root: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://postgres:in-arguments@127.0.0.1:{silent.getsockname()[1]}/postgres"
+        dev = subprocess.Popen(
+            [root / ".venv" / "bin" / "clerk-supabase", "dev", "--database-url", url],
+            env={"PATH": os.defpath, "PGPASSWORD": "in-environment"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            arguments, environment = (Path(f"/proc/{dev.pid}/{name}") for name in ("cmdline", "environ"))
+            assert b"in-arguments" in arguments.read_bytes()
+            assert arguments.stat().st_mode & stat.S_IROTH
+            assert b"in-environment" in environment.read_bytes()
+            assert not environment.stat().st_mode & stat.S_IROTH
+        finally:
+            dev.kill()
+            dev.wait()
