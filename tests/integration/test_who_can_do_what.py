@@ -22,7 +22,7 @@ from clerk_supabase.store import Store
 from clerk_supabase_cli import samples
 from tests.aws import Account
 from tests.integration.databases import Connection, Database, acting_as, outcomes, rows, value
-from tests.integration.histories import RECEIVED_AT
+from tests.integration.histories import CREATED_AT, RECEIVED_AT
 from tests.integration.parked import created, park
 from tests.integration.purging import let_time_pass
 from tests.integration.reconciling import rig_with
@@ -31,7 +31,7 @@ from tests.integration.webhooks import deleted, membership, organization, user
 
 ADA = {"sub": "user_ada", "role": "authenticated"}
 EARLIEST_PURGE = Keep(hold_back_days=0, purge_by="delete", deliveries_days=0, audit_days=0, runs_days=0)
-IN_THE_YEAR_2999 = 32_472_144_000_000
+IN_2999 = 32_472_144_000_000
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_the_worker_can_forge_any_version_and_cause_and_leave_no_delivery(
     worker: Connection, store: Store, admin: Connection
 ) -> None:
     store.apply([user("user_ada", at=1, first_name="Ada")])
-    version = {"source_updated_at": IN_THE_YEAR_2999, "observed_at": IN_THE_YEAR_2999}
+    version = {"source_updated_at": IN_2999, "observed_at": IN_2999}
     content = value(admin, "select to_jsonb(u) - 'clerk_id' from public.users as u") | {"first_name": "Mallory"}
     apply(worker, {"kind": "user", "id": "user_ada", "content": content, "cause": "operator"} | version)
     assert value(admin, "select first_name from public.users") == "Mallory"
@@ -107,12 +107,31 @@ def test_the_worker_can_write_over_a_parked_event_whose_id_it_knows(
     assert (reason, first, body) == ("a forged one", "the true reason", None)
 
 
+def test_the_worker_can_ask_whether_a_guess_of_a_whole_row_is_right(
+    worker: Connection, store: Store, admin: Connection
+) -> None:
+    store.apply([user("user_ada", at=1, first_name="Ada")])
+    content = value(admin, "select to_jsonb(u) from public.users as u")
+    begin = {"instance_id": "ins_1", "mode": "full", "dry_run": True, "versions_only": False, "allow_deletes": None}
+    query: LiteralString = "select clerk_sync.begin_run(%s::jsonb)"
+    run = value(worker, query, json.dumps(begin | {"as_of": CREATED_AT, "lease_seconds": 60}))["run"]
+    asked = {"run": run["run_id"], "lease": run["lease"], "number": 0, "kind": "user", "tally": {}}
+
+    def differs(first_name: str) -> bool:
+        guess = {"kind": "user", "id": "user_ada", "source_updated_at": CREATED_AT + 1, "observed_at": IN_2999}
+        page = [guess | {"content": content | {"first_name": first_name}}]
+        query: LiteralString = "select clerk_sync.compare(%s::jsonb)"
+        return value(worker, query, json.dumps(asked | {"page": page}))["differences"] != []
+
+    assert (differs("Ada"), differs("Eve")) == (False, True)
+
+
 @pytest.mark.parametrize(
     "change",
     [
-        {"source_updated_at": IN_THE_YEAR_2999, "observed_at": IN_THE_YEAR_2999},
-        {"source_updated_at": IN_THE_YEAR_2999, "observed_at": IN_THE_YEAR_2999, "deleted_at": None},
-        {"deleted_at": IN_THE_YEAR_2999},
+        {"source_updated_at": IN_2999, "observed_at": IN_2999},
+        {"source_updated_at": IN_2999, "observed_at": IN_2999, "deleted_at": None},
+        {"deleted_at": IN_2999},
         {"source_updated_at": 0, "observed_at": 0},
     ],
     ids=["newest", "said not to be deleted", "deleted later", "as a stub"],
