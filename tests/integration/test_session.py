@@ -402,6 +402,29 @@ def test_a_lifted_ban_is_noticed_at_once_when_the_webhook_tells_of_it(app: App, 
     assert app.post().status == 200
 
 
+def test_a_user_who_has_just_signed_up_and_whom_clerk_does_not_know_yet_waits_five_seconds_at_most(app: App) -> None:
+    assert app.post().status == 403
+    app.signs_up()
+    app.later.now = 4
+    assert app.post().status == 403
+    app.later.now = 6
+    assert app.post().status == 200
+    assert app.calls == 2
+
+
+def test_a_user_whom_clerk_does_not_know_costs_one_request_in_five_seconds(app: App) -> None:
+    for app.later.now in range(20):
+        assert app.post().status == 403
+    assert app.calls == 4
+
+
+def test_a_user_who_is_deleted_here_waits_a_minute_although_clerk_still_knows_them(app: App, store: Store) -> None:
+    forbid("deleted", app, store)
+    for app.later.now in (0, 6, 59, 61):
+        assert app.post().status == 403
+    assert app.calls == 2
+
+
 def test_a_user_of_whom_clerk_hears_late_is_let_in_as_soon_as_the_webhook_arrives(app: App, store: Store) -> None:
     assert app.post().status == 403
     store.apply(alone(upsert("user_ada")))

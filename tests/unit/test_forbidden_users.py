@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clerk_supabase.forbidden_users import MOST_USERS, REMEMBERED_MS, ForbiddenUsers
+from clerk_supabase.forbidden_users import MOST_USERS, REMEMBERED_MS, UNKNOWN_TO_CLERK_MS, ForbiddenUsers
 
 
 class Milliseconds:
@@ -21,7 +21,7 @@ class Milliseconds:
 def test_a_user_is_remembered_for_a_minute_and_not_longer_however_often_somebody_asks() -> None:
     clock = Milliseconds()
     users = ForbiddenUsers(clock)
-    users.add("user_eve")
+    users.add("user_eve", REMEMBERED_MS)
     for _ in range(59):
         clock.now += 1_000
         assert "user_eve" in users
@@ -33,7 +33,7 @@ def test_a_user_is_remembered_for_a_minute_and_not_longer_however_often_somebody
 def test_a_clock_that_is_set_back_locks_nobody_out() -> None:
     clock = Milliseconds()
     users = ForbiddenUsers(clock)
-    users.add("user_eve")
+    users.add("user_eve", REMEMBERED_MS)
     clock.now -= 3_600_000
     assert "user_eve" not in users
 
@@ -41,21 +41,24 @@ def test_a_clock_that_is_set_back_locks_nobody_out() -> None:
 def test_the_oldest_user_makes_room_for_the_newest() -> None:
     users = ForbiddenUsers(Milliseconds())
     for number in range(MOST_USERS):
-        users.add(f"user_{number}")
-    users.add("user_0")
-    users.add("user_eve")
+        users.add(f"user_{number}", REMEMBERED_MS)
+    users.add("user_0", REMEMBERED_MS)
+    users.add("user_eve", REMEMBERED_MS)
     assert ("user_0" in users, "user_1" in users, "user_2" in users, "user_eve" in users) == (True, False, True, True)
-    assert len(users._since) == MOST_USERS
+    assert len(users._added) == MOST_USERS
 
 
-@given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, REMEMBERED_MS), st.booleans()), max_size=30))
-def test_whoever_is_remembered_was_added_within_the_last_minute(steps: list[tuple[str, int, bool]]) -> None:
+DURATIONS = st.sampled_from([0, UNKNOWN_TO_CLERK_MS, REMEMBERED_MS])
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, REMEMBERED_MS), DURATIONS), max_size=30))
+def test_whoever_is_remembered_was_added_last_for_at_least_so_long(steps: list[tuple[str, int, int]]) -> None:
     clock = Milliseconds()
     users = ForbiddenUsers(clock)
-    added: dict[str, int] = {}
-    for user_id, passed, is_added in steps:
+    until: dict[str, int] = {}
+    for user_id, passed, for_ms in steps:
         clock.now += passed
-        if is_added:
-            users.add(user_id)
-            added[user_id] = clock.now
-        assert (user_id in users) == (user_id in added and clock.now - added[user_id] < REMEMBERED_MS)
+        if for_ms:
+            users.add(user_id, for_ms)
+            until[user_id] = clock.now + for_ms
+        assert (user_id in users) == (clock.now < until.get(user_id, 0))

@@ -3,7 +3,7 @@
 The answer is what the user sees of `public.users`, or why there is nothing to see; nobody learns more from it than from
 Supabase's API. A row that is there costs one look at the database. Clerk is only asked about a user of whom nothing but
 the id, or what a membership tells, has arrived, or whom the policies do not show; and about a user who is not let in,
-at most once a minute.
+at most once a minute, or once in five seconds while Clerk does not know the user.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from clerk_supabase.errors import (
     TokenRefused,
     UnusableEvent,
 )
-from clerk_supabase.forbidden_users import ForbiddenUsers
+from clerk_supabase.forbidden_users import REMEMBERED_MS, UNKNOWN_TO_CLERK_MS, ForbiddenUsers
 from clerk_supabase.settings import SessionSettings
 from clerk_supabase.store import Queries, Store
 from clerk_supabase.telemetry import count, logger
@@ -58,6 +58,14 @@ _PREFLIGHT: Final = {
 
 class Forbidden(Exception):
     """The token is good, and its user is nobody any more: deleted, banned, deprovisioned, or gone from Clerk."""
+
+    remembered_ms = REMEMBERED_MS
+
+
+class UnknownToClerk(Forbidden):
+    """Clerk's API does not know the user: deleted there, or made a moment ago."""
+
+    remembered_ms = UNKNOWN_TO_CLERK_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,27 +145,28 @@ class Session:
             raise Forbidden("not let in a moment ago either")
         try:
             return self._answer_by_asking(claims, row)
-        except (Forbidden, NotAllowed):
-            self._forbidden.add(claims.user_id)
+        except Forbidden as error:
+            self._forbidden.add(claims.user_id, error.remembered_ms)
+            raise
+        except NotAllowed:
+            self._forbidden.add(claims.user_id, REMEMBERED_MS)
             raise
 
     def _answer_by_asking(self, claims: Claims, row: Row | None) -> Answer:
         """The answer to a user whose *row* is a stub, hidden, or missing, once Clerk was asked about the user."""
         try:
-            is_there = self._fetch(claims)
+            self._fetch(claims)
         except (ClerkUnavailable, ClerkRefused, SecretUnavailable, UnusableEvent) as error:
             logger.error("Clerk was not there to be asked", object_id=claims.user_id, reason=str(error))
             return _answered("Stubs", 202, claims, row or self._stub(claims))
-        if not is_there:
-            raise Forbidden("deleted in Clerk")
         with self._store.as_user(claims) as queries:
             row = _row(queries, claims)
         if row is None:
             raise Forbidden("banned or deprovisioned in Clerk, or deleted a moment ago")
         return _answered("Fetched", 200, claims, row)
 
-    def _fetch(self, claims: Claims) -> bool:
-        """Applies what Clerk says of the user; False: the user is gone.
+    def _fetch(self, claims: Claims) -> None:
+        """Applies what Clerk says of the user. Raises UnknownToClerk, and Forbidden for one who was deleted here.
 
         That is no proof which would delete a row: a user made a moment ago may not be everywhere yet.
         """
@@ -167,7 +176,7 @@ class Session:
         finally:
             count("ClerkCalls", self._http.calls - calls_before)
         if found.value is None:
-            return False
+            raise UnknownToClerk("unknown to Clerk: deleted there, or made a moment ago")
         changes = changes_of_object(
             "user",
             found.value.json(),
@@ -178,7 +187,8 @@ class Session:
         [outcome] = self._store.apply([(changes, SignedIn(claims.session_id or ""))])
         if isinstance(outcome, ChangeRefused):
             raise outcome
-        return outcome != "refused"
+        if outcome == "refused":
+            raise Forbidden("deleted here")
 
     def _stub(self, claims: Claims) -> Row:
         """A row of which only the id is known, which every event overrides. Raises NotAllowed for the deleted."""
