@@ -340,6 +340,24 @@ def test_a_signed_body_that_is_not_usable_is_parked_with_its_reason(endpoint: En
     assert counted("Parked") == 1
 
 
+@pytest.mark.parametrize(
+    "part",
+    ["[" * 500_000 + "]" * 500_000, "[" * 2_000 + "[]," * 330_000 + "1" + "]" * 2_000],
+    ids=["deep", "many lists"],
+)
+def test_a_body_that_takes_long_to_take_apart_is_answered_long_before_lambda_gives_up(
+    endpoint: Endpoint, part: str
+) -> None:
+    body = f'{{"type":"user.created","data":{{"id":"user_1","deep":{part}}}}}'
+    request = sign_body(body, endpoint.secret)
+    before = time.process_time()
+    assert endpoint.post(request).status == 202
+    # Lambda's 512 MB are a third of a processor, and its time-out is 14 seconds.
+    assert time.process_time() - before < 3
+    [message] = endpoint.accepted()
+    assert message.envelope.body == body.encode()
+
+
 def test_the_reason_says_what_is_missing(endpoint: Endpoint) -> None:
     endpoint.post_body('{"type":"user.created","data":{}}')
     [record] = endpoint.parked()

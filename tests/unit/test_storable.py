@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from clerk_supabase.batch import as_json, element_of
 from clerk_supabase.changes import Changes, ReadKind, Upsert, changes_of, changes_of_object
 from clerk_supabase.clerk_object import DEEPEST, LONGEST_INDEXED
 from clerk_supabase.errors import UnusableEvent
-from clerk_supabase.events import parse_event, subject_of
+from clerk_supabase.events import LARGEST_ODD, parse_event, subject_of
 from clerk_supabase.storable import UNREADABLE, read_parts
 from clerk_supabase_cli import samples
 from clerk_supabase_cli.samples import Json
@@ -160,3 +161,43 @@ def test_the_subject_of_an_event_is_known_though_a_part_of_it_is_unreadable() ->
 @pytest.mark.parametrize("text", ["", "{", "[1,", '{"a"}', "\ud800", '"', "nonsense"])
 def test_what_is_no_json_at_all_is_unreadable(text: str) -> None:
     assert read_parts(text.encode(errors="surrogatepass")) is UNREADABLE
+
+
+# How long it takes
+
+MANY: dict[str, tuple[str, str, str]] = {
+    "brackets": ("unsafe_metadata", '{"a":HERE}', "["),
+    "lists": ("unsafe_metadata", '{"a":[HERE' + "[" * 300 + "]" * 300 + "]}", "[],"),
+    "members": ("unsafe_metadata", '{HERE"a":"\\ud800"}', '"a":1e400,'),
+    "accounts": ("external_accounts", '[HERE{"id":"\\ud800"}]', '{"id":"\\ud800"},'),
+    "addresses": ("email_addresses", '[HERE{"id":[]}]', '{"id":[]},'),
+}
+
+
+def body_of(name: str, size: int) -> bytes:
+    """An event of about that size, most of which is one field of many parts."""
+    field, around, part = MANY[name]
+    parts = part * (size // len(part)) if part != "[" else "[" * (size // 2) + "]" * (size // 2)
+    data = USER | {field: raw(around.replace("HERE", parts))}
+    return msgspec.json.encode(samples.event("user.updated", data, timestamp=AT))
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_a_large_event_of_many_odd_parts_does_not_hold_up_the_others_of_its_batch(name: str) -> None:
+    body = body_of(name, 1_000_000)
+    before = time.process_time()
+    with pytest.raises(UnusableEvent):
+        changes_of(parse_event(body), AT)
+    # Lambda's 512 MB are a third of a processor, and a batch of ten has 30 seconds.
+    assert time.process_time() - before < 1
+
+    before = time.process_time()
+    assert subject_of(body).user_id == "user_1"
+    assert time.process_time() - before < 3
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_what_a_user_can_write_is_left_out_of_an_event_as_large_as_clerk_makes_them(name: str) -> None:
+    body = body_of(name, LARGEST_ODD - 10_000)
+    changes = changes_of(parse_event(body), AT)
+    assert (changes.main.id, changes.dropped) == ("user_1", (MANY[name][0],))

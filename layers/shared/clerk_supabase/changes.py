@@ -179,6 +179,8 @@ def _read_data(model: type[Read], event: Event) -> tuple[Read, tuple[str, ...]]:
         else:
             if found.has_usual_metadata():
                 return found, ()
+    if event.is_large:
+        raise UnusableEvent(f"{model.__name__}: a part of it cannot be stored, and it is too large to find out which")
     from clerk_supabase.storable import read_storable  # noqa: PLC0415 - most environments never need it
 
     return read_storable(model, event.data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import BeforeValidator, ValidationError
 from pydantic_core import from_json
@@ -15,6 +15,11 @@ from clerk_supabase.kinds import REPAIR_PREFIX
 
 # Clerk's own examples show seconds where its deliveries carry milliseconds; 1e11 ms is 1973.
 _SECONDS_BELOW = 100_000_000_000
+LARGEST_ODD: Final = 256 * 1024
+"""Bytes of an event whose parts are looked at one by one. A megabyte of small parts would take longer than all the time
+that a batch has; and nobody makes an event that large by their own metadata, of which Clerk takes 8 kB."""
+# The envelope, the object, and the member's data in it.
+_LEVELS_OF_SUBJECT: Final = 3
 
 
 def _to_milliseconds(timestamp: object) -> object:
@@ -39,6 +44,8 @@ class Event(NamedTuple):
     """The object. A part of it that no parser takes is a value that no model takes either."""
     is_odd: bool
     """Whether something of the object may have to be left out; False for nearly every event."""
+    is_large: bool
+    """Whether it is too large to look for what has to be left out."""
 
 
 def parse_event(body: bytes) -> Event:
@@ -47,10 +54,12 @@ def parse_event(body: bytes) -> Event:
         envelope, is_odd = _Envelope.model_validate_json(body), may_hold_nul(body)
     except ValidationError as error:
         envelope, is_odd = _envelope_of_parts(body, what_is_wrong(error, "event")), True
-    return Event(envelope.type, envelope.timestamp, envelope.data, is_odd)
+    return Event(envelope.type, envelope.timestamp, envelope.data, is_odd, len(body) > LARGEST_ODD)
 
 
 def _envelope_of_parts(body: bytes, reason: str) -> _Envelope:
+    if len(body) > LARGEST_ODD:
+        raise UnusableEvent(reason)
     from clerk_supabase.storable import LEVELS, read_parts  # noqa: PLC0415 - most environments never need it
 
     try:
@@ -75,9 +84,9 @@ def subject_of(body: bytes) -> Subject:
     try:
         event = _object(from_json(body))
     except ValueError:
-        from clerk_supabase.storable import LEVELS, read_parts  # noqa: PLC0415 - as above
+        from clerk_supabase.storable import read_parts  # noqa: PLC0415 - as above
 
-        event = _object(read_parts(body, LEVELS + 1))
+        event = _object(read_parts(body, _LEVELS_OF_SUBJECT))
     data = _object(event.get("data"))
     event_type, object_id = _short_text(event.get("type")), _short_text(data.get("id"))
     if event_type is not None and event_type.removeprefix(REPAIR_PREFIX).startswith("user."):
