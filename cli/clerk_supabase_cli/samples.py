@@ -118,6 +118,20 @@ def organization(org_id: str, *, created_at: int, updated_at: int, **changes: An
     } | changes
 
 
+def system_permissions(role: str) -> list[str]:
+    """The permissions of Clerk's own that one of Clerk's default roles holds."""
+    if role == "org:admin":
+        return [
+            "org:sys_profile:manage",
+            "org:sys_profile:delete",
+            "org:sys_memberships:read",
+            "org:sys_memberships:manage",
+            "org:sys_domains:read",
+            "org:sys_domains:manage",
+        ]
+    return ["org:sys_memberships:read"]
+
+
 def membership(
     membership_id: str, org: Json, member: Json, *, created_at: int, updated_at: int, **changes: Any
 ) -> Json:
@@ -127,7 +141,7 @@ def membership(
         "object": "organization_membership",
         "role": "org:member",
         "role_name": "Member",
-        "permissions": ["org:sys_memberships:read"],
+        "permissions": system_permissions(changes.get("role", "org:member")),
         "public_metadata": {},
         "private_metadata": {},
         "organization": org,

@@ -22,10 +22,17 @@ where
         where u.clerk_id = asked.clerk_id and (u.banned or u.deprovisioned or u.deleted_at is not null)
     );
 
+-- The role org:admin holds all of Clerk's own permissions unless its row names some of them: the row can be older than
+-- its column, or list only the permissions that the app defined. Any other role holds what its row names.
 create view clerk_sync.memberships_of_caller with (security_barrier) as
 select
     m.clerk_org_id,
-    m.role
+    m.role,
+    case
+        when m.role = 'org:admin' and array_to_string(m.permissions, ' ') not like '%org:sys\_%'
+            then m.permissions || array['org:sys_memberships:manage', 'org:sys_domains:manage']
+        else m.permissions
+    end as permissions
 from public.organization_memberships as m
 where m.clerk_user_id = (select c.clerk_id from clerk_sync.caller as c) and m.deleted_at is null;
 
@@ -43,7 +50,7 @@ where
 revoke all on clerk_sync.caller, clerk_sync.memberships_of_caller, clerk_sync.active_membership_of_caller
 from public, anon, authenticated, service_role;
 grant select (clerk_id) on clerk_sync.caller to authenticated;
-grant select (clerk_org_id, role) on clerk_sync.memberships_of_caller to authenticated;
+grant select (clerk_org_id, role, permissions) on clerk_sync.memberships_of_caller to authenticated;
 grant select (clerk_org_id, role) on clerk_sync.active_membership_of_caller to authenticated;
 
 create policy users_read_own on public.users
@@ -111,26 +118,28 @@ using (
     and clerk_org_id = any(array(select m.clerk_org_id from clerk_sync.memberships_of_caller as m))
 );
 
-create policy organization_invitations_read_as_admin on public.organization_invitations
+-- By permission, as in Clerk's own components, for a custom role may hold it. No token is asked: Clerk puts none of its
+-- own permissions (org:sys_...) into one.
+create policy organization_invitations_read_by_permission on public.organization_invitations
 for select to authenticated
 using (
     deleted_at is null
     and clerk_org_id = any(
         array(
             select m.clerk_org_id from clerk_sync.memberships_of_caller as m
-            where m.role = 'org:admin'
+            where 'org:sys_memberships:manage' = any(m.permissions)
         )
     )
 );
 
-create policy organization_domains_read_as_admin on public.organization_domains
+create policy organization_domains_read_by_permission on public.organization_domains
 for select to authenticated
 using (
     deleted_at is null
     and clerk_org_id = any(
         array(
             select m.clerk_org_id from clerk_sync.memberships_of_caller as m
-            where m.role = 'org:admin'
+            where m.permissions && array['org:sys_domains:read', 'org:sys_domains:manage']
         )
     )
 );

@@ -5,7 +5,7 @@ create table tap.expected (caller text, organizations text, memberships text, in
 insert into tap.expected (caller, organizations, memberships, invitations, domains)
 values
 ('ada', 'org_labs', 'mem_ada mem_bea mem_bob mem_ed mem_gus', 'inv_labs', 'dmn_labs'),
-('ed', 'org_labs', 'mem_ada mem_bea mem_bob mem_ed mem_gus', '', ''),
+('ed', 'org_labs', 'mem_ada mem_bea mem_bob mem_ed mem_gus', '', 'dmn_labs'),
 ('bob', 'org_labs', 'mem_ada mem_bea mem_bob mem_ed mem_gus', '', ''),
 ('eve', 'org_eves', 'mem_eve', 'inv_eves', 'dmn_eves'),
 ('bea', '', '', '', ''),

@@ -159,6 +159,10 @@ values
 ('mem_eve', 'org_eves', 'user_eve', 'org:admin', null),
 ('mem_gus', 'org_labs', 'user_gus', 'org:admin', null);
 
+-- Ed's role is a custom one.
+update public.organization_memberships set permissions = array['org:sys_domains:read', 'org:docs:edit']
+where clerk_membership_id = 'mem_ed';
+
 insert into public.organization_invitations (clerk_invitation_id, clerk_org_id, email_address, role, deleted_at)
 values
 ('inv_closed', 'org_closed', 'zoe@example.com', 'org:member', '2026-01-01'),

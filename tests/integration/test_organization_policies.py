@@ -88,7 +88,7 @@ def test_a_member_reads_their_organizations_and_who_is_in_them(
     ("name", "organizations"),
     [("ada", ["labs"]), ("bob", []), ("eve", ["eves"]), ("carl", []), ("dora", []), ("frank", [])],
 )
-def test_only_an_admin_reads_invitations_and_domains_and_only_of_their_organization(
+def test_an_admin_reads_invitations_and_domains_of_their_own_organization_only(
     name: str, organizations: list[str], people: Connection
 ) -> None:
     assert seen(people, INVITATIONS, name) == [f"inv_{each}" for each in organizations]
@@ -118,6 +118,39 @@ def test_no_other_spelling_of_a_role_makes_an_admin(role: str, people: Connectio
         people.execute(statement, [role])
         assert seen(people, INVITATIONS, "bob") == []
         assert seen(people, DOMAINS, "bob") == []
+
+
+@pytest.mark.parametrize(
+    ("role", "permissions", "reads"),
+    [
+        ("org:owner", ["org:sys_memberships:manage"], "invitations"),
+        ("org:owner", ["org:sys_memberships:read"], ""),
+        ("org:owner", ["org:sys_domains:read"], "domains"),
+        ("org:owner", ["org:sys_domains:manage"], "domains"),
+        ("org:owner", ["org:docs:edit", "org:sys_domains:manage", "org:sys_memberships:manage"], "invitations domains"),
+        ("org:owner", ["org:sys_profile:manage", "org:sys_profile:delete", "org:sys_billing:manage"], ""),
+        ("org:owner", ["org:memberships:manage", "org:domains:manage", "sys_domains:manage"], ""),
+        ("org:owner", ["org:sys_memberships:manage ", "ORG:SYS_DOMAINS:MANAGE", "org:sys_%"], ""),
+        ("org:owner", [], ""),
+        ("org:member", ["org:sys_memberships:manage"], "invitations"),
+        ("org:admin", ["org:sys_memberships:read"], ""),
+        ("org:admin", ["org:sys_domains:read"], "domains"),
+        # Clerk, or a row from before permissions were mirrored, says nothing of what Clerk's own permissions are.
+        ("org:admin", [], "invitations domains"),
+        ("org:admin", ["org:reports:read"], "invitations domains"),
+    ],
+)
+def test_permissions_decide_who_reads_invitations_and_domains_not_the_name_of_a_role(
+    role: str, permissions: list[str], reads: str, people: Connection
+) -> None:
+    with people.transaction(force_rollback=True):
+        people.execute(
+            "update public.organization_memberships set role = %s, permissions = %s"
+            " where clerk_membership_id = 'mem_bob'",
+            [role, permissions],
+        )
+        assert seen(people, INVITATIONS, "bob") == (["inv_labs"] if "invitations" in reads else [])
+        assert seen(people, DOMAINS, "bob") == (["dmn_labs"] if "domains" in reads else [])
 
 
 @pytest.mark.parametrize("query", EVERYTHING)
