@@ -33,7 +33,7 @@ def open_database(url: str) -> Iterator[Connection]:
         with connect(url, autocommit=True, prepare_threshold=None) as connection:
             yield connection
     except psycopg.Error as error:
-        if not is_about_the_connection(error.sqlstate):
+        if not is_about_the_connection(error.sqlstate, str(error)):
             raise DatabaseFailed(_what_to_do(error)) from error
         raise _not_reached(failure(str(error))) from None
 

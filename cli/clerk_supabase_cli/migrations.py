@@ -111,7 +111,7 @@ def _record_checksum(connection: psycopg.Connection, migration: Migration) -> No
 
 
 def _where(error: psycopg.Error, migration: Migration) -> str:
-    if is_about_the_connection(error.sqlstate):
+    if is_about_the_connection(error.sqlstate, str(error)):
         return str(failure(str(error)))
     message = error.diag.message_primary or str(error).strip()
     if error.diag.statement_position is None:

@@ -23,6 +23,7 @@ from clerk_supabase_cli.role_urls import SESSION_ROLE, WORKER_ROLE
 
 _MIGRATE: Final = "clerk-supabase migrate"
 _STORE_ANEW: Final = "store it anew: clerk-supabase setup --store-secrets PREFIX"
+_STRING_IS_RIGHT: Final = "leave the connection string as it is, and look again in some minutes"
 _ADVICE: Final = (
     ("certificate verify failed", "the file in layers/shared/ca/ is not the authority of this database: fetch it anew"),
     (
@@ -35,6 +36,11 @@ _ADVICE: Final = (
         "give the role that password again, as psql's \\password does, or store the new",
     ),
     ("the pooler knows no such project", "compare the project with the one in Supabase's connection string"),
+    ("too many connections", _STRING_IS_RIGHT),
+    ("the pooler refuses", _STRING_IS_RIGHT),
+    ("the pooler keeps this address out", _STRING_IS_RIGHT),
+    ("the pooler had no connection", _STRING_IS_RIGHT),
+    ("the pooler of Supabase fails", _STRING_IS_RIGHT),
     ("run: clerk-supabase migrate", _MIGRATE),
 )
 # Reserved: no id of Clerk's looks like it.

@@ -46,7 +46,7 @@ def _look(patient: Patient, check: Check, found: list[Finding]) -> None:
 def _todo(error: Exception) -> str:
     """Most messages end with what to do, and need no more."""
     match error:
-        case DatabaseFailed() if "cannot be reached" in str(error):
+        case DatabaseFailed() if "cannot be reached" in str(error) and "the pooler" not in str(error):
             return "compare host and port with Connect in Supabase's dashboard, where a paused project is resumed too"
         case AwsUnreachable():
             return "AWS is asked with the region and credentials of this shell: aws sts get-caller-identity"

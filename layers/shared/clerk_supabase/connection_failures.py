@@ -6,6 +6,7 @@ of a password that was pasted into the wrong place. So a message is only searche
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from clerk_supabase.errors import DatabaseUnavailable, SetUpWrong
@@ -30,10 +31,6 @@ _KNOWN: Final[tuple[tuple[str, str, type[DatabaseUnavailable | SetUpWrong]], ...
     ("wrong password", _NOT_LET_IN, SetUpWrong),
     ("no password supplied", "the connection string names no password", SetUpWrong),
     ("tenant or user not found", _NO_TENANT, SetUpWrong),
-    ("enotfound", _NO_TENANT, SetUpWrong),
-    ("enoidentifier", _NO_TENANT, SetUpWrong),
-    ("ecircuitbreaker", "the pooler refuses for a while, after too many failed logins", DatabaseUnavailable),
-    ("emaxconn", _FULL, DatabaseUnavailable),
     ("max client connections", _FULL, DatabaseUnavailable),
     ("too many connections", _FULL, DatabaseUnavailable),
     ("too many clients", _FULL, DatabaseUnavailable),
@@ -66,16 +63,53 @@ _KNOWN: Final[tuple[tuple[str, str, type[DatabaseUnavailable | SetUpWrong]], ...
     # Of a role, or of a database.
     ("does not exist", "no such role or database", SetUpWrong),
 )
+# Supavisor, the pooler of Supabase, begins its message with a code, which the names in the message cannot imitate.
+# https://github.com/supabase/supavisor, lib/supavisor/errors
+_CODE: Final = re.compile(r"(?:^|FATAL:\s+)\((E[A-Z]{4,})\)")
+_WAITS_IN_VAIN: Final = (
+    "the pooler had no connection to give in time: lower SyncMaximumConcurrency, or raise the pool size"
+)
+_CODES: Final[dict[str, tuple[str, type[DatabaseUnavailable | SetUpWrong]]]] = {
+    "ENOTFOUND": (_NO_TENANT + "; copy it from Connect in Supabase's dashboard, region included", SetUpWrong),
+    "ENOIDENTIFIER": ("the pooler is told no project: the user must be ROLE.PROJECT", SetUpWrong),
+    "EINVALIDUSERINFO": ("the pooler cannot read the user or the database: the user must be ROLE.PROJECT", SetUpWrong),
+    "EMULTIPLEUSERS": ("the pooler knows several such users: ask Supabase's support", SetUpWrong),
+    "ESSLREQUIRED": ("the pooler demands TLS, which sslmode of the connection string forbids", SetUpWrong),
+    "EADDRNOTALLOWED": (
+        "the pooler keeps this address out: see Network Restrictions in Supabase's dashboard",
+        SetUpWrong,
+    ),
+    "EBANNED": ("the pooler refuses the project, which Supabase has suspended: see its dashboard", SetUpWrong),
+    "EMAXCONNSESSION": (
+        "the pooler has too many connections in session mode (port 5432): use its transaction mode (port 6543)",
+        DatabaseUnavailable,
+    ),
+    "EMAXCONN": (
+        "the pooler has too many connections: lower SyncMaximumConcurrency, or take a larger compute size",
+        DatabaseUnavailable,
+    ),
+    "EMAXPOOLSREACHED": ("the pooler has too many connections: there is no room for another pool", DatabaseUnavailable),
+    "ECIRCUITBREAKER": (
+        "the pooler refuses all logins for some minutes: find who logs in with an old password, and wait",
+        DatabaseUnavailable,
+    ),
+    "ECHECKOUTTIMEOUT": (_WAITS_IN_VAIN, DatabaseUnavailable),
+    "ECHECKOUTRETRIES": (_WAITS_IN_VAIN, DatabaseUnavailable),
+}
+_OTHER_CODE: Final = "the pooler of Supabase fails: see Pooler Logs in Supabase's dashboard"
 _UNKNOWN: Final = "the connection failed, in words that are not repeated because they may quote the connection string"
 
 
-def is_about_the_connection(sqlstate: str | None) -> bool:
+def is_about_the_connection(sqlstate: str | None, message: str) -> bool:
     """Whether a statement failed because nobody is let in: a pooler logs in at the server after it took a client."""
-    return sqlstate is not None and sqlstate.startswith(_ABOUT_THE_CONNECTION)
+    return sqlstate is not None and (sqlstate.startswith(_ABOUT_THE_CONNECTION) or _CODE.search(message) is not None)
 
 
 def failure(message: str) -> DatabaseUnavailable | SetUpWrong:
     """The error to raise for what libpq, a pooler or the server said instead of letting somebody in."""
+    if code := _CODE.search(message):
+        words, error = _CODES.get(code[1], (_OTHER_CODE, DatabaseUnavailable))
+        return error(f"{words} ({code[1]})" if code[1] in _CODES else words)
     lower = message.lower()
     for sign, words, error in _KNOWN:
         if sign in lower:

@@ -396,7 +396,7 @@ def _errors_translated(own: Callable[[psycopg.Error], ClerkSupabaseError | None]
     try:
         yield
     except psycopg.Error as error:
-        if not is_about_the_connection(error.sqlstate) or _is_the_apps_own(error):
+        if not is_about_the_connection(error.sqlstate, str(error)) or _is_the_apps_own(error):
             raise own(error) or _translated(error) from error
         failed = failure(str(error))
         if isinstance(failed, SetUpWrong):
