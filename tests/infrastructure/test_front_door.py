@@ -70,6 +70,20 @@ def test_it_is_refused_with_the_answer_of_a_forged_request(template: Template, a
     assert list(refused["responseTemplates"].values()) == [forged.message]
 
 
+def test_a_browser_can_read_what_the_api_answers_by_itself_such_as_a_throttled_429(template: Template) -> None:
+    responses = template.only("AWS::ApiGateway::RestApi")["Body"]["x-amazon-apigateway-gateway-responses"]
+    for kind, text in (("DEFAULT_4XX", "turned away"), ("DEFAULT_5XX", "try again later")):
+        assert responses[kind] == {
+            "responseParameters": {"gatewayresponse.header.Access-Control-Allow-Origin": "'*'"},
+            "responseTemplates": {"application/json": text},
+        }
+    # Every origin may read these answers, also on the path of the webhooks: that is safe while no cookie is let in, and
+    # while no answer repeats what a request said.
+    assert "Allow-Credentials" not in json.dumps(responses)
+    assert "$" not in json.dumps(responses)
+    assert set(responses) == {"BAD_REQUEST_PARAMETERS", "DEFAULT_4XX", "DEFAULT_5XX"}
+
+
 def test_every_stage_is_throttled(template: Template) -> None:
     [stage] = template.of_type("AWS::ApiGateway::Stage").values()
     settings, of_session = properties(stage)["MethodSettings"]

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from clerk_supabase.settings import ORIGIN
 from tests.infrastructure.template import Template, parameters, properties
 
 
@@ -89,6 +90,49 @@ def test_the_console_shows_every_parameter_once_and_a_guided_deployment_asks_in_
 )
 def test_a_parameter_takes_what_it_is_for(name: str, value: str, allowed: bool, template: Template) -> None:
     assert bool(re.fullmatch(parameters(template)[name]["AllowedPattern"], value)) is allowed
+
+
+@pytest.mark.parametrize("name", ["SessionAllowedOrigins", "AuthorizedParties"])
+@pytest.mark.parametrize(
+    ("origin", "allowed"),
+    [
+        ("tauri://localhost", True),
+        ("capacitor://localhost", True),
+        ("ionic://localhost", True),
+        ("chrome-extension://abcdefghijklmnopabcdefghijklmnop", True),
+        ("moz-extension://0a1b2c3d-0000-4000-8000-000000000000", True),
+        ("http://localhost:3000", True),
+        ("http://[::1]:3000", True),
+        ("null", False),
+        ("*", False),
+        ("https://*", False),
+        ("https://*.example.test", False),
+        ("javascript:alert(1)", False),
+        ("javascript://app.example.test", False),
+        ("data://text", False),
+        ("file://", False),
+        ("file://host", False),
+        ("blob:https://app.example.test", False),
+        ("https://app.example.test/", False),
+        ("tauri://localhost/index.html", False),
+        ("https://app.example.test?x", False),
+        ("https://app.example.test#x", False),
+        ("https://ada@app.example.test", False),
+        ("https://App.example.test", False),
+        ("https://", False),
+        ("://localhost", False),
+        ("tauri:localhost", False),
+        ("https://a.example.test b", False),
+        ("https://a.example.test\n", False),
+        ("https://a.example.test:port", False),
+    ],
+)
+def test_origins_of_any_app_are_taken_and_what_is_no_origin_is_refused_here_and_in_the_function(
+    name: str, origin: str, allowed: bool, template: Template
+) -> None:
+    assert bool(re.fullmatch(parameters(template)[name]["AllowedPattern"], origin)) is allowed
+    assert bool(re.fullmatch(parameters(template)[name]["AllowedPattern"], f"https://a.test,{origin}")) is allowed
+    assert bool(ORIGIN.fullmatch(origin)) is allowed
 
 
 def test_every_parameter_is_used(template: Template) -> None:

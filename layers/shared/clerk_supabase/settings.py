@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+
+
+# Of a page or an app: scheme, host and port, spelled as browsers do. Other schemes than these have no origin of their own.
+ORIGIN: Final = re.compile(
+    r"(?!(about|blob|data|file|filesystem|javascript|vbscript):)"
+    r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?"
+)
 
 
 class SettingsError(ValueError):
@@ -167,9 +175,9 @@ class SessionSettings:
         return cls(
             clerk_publishable_key=_required(environment, "CLERK_PUBLISHABLE_KEY"),
             clerk_frontend_api_url=environment.get("CLERK_FRONTEND_API_URL", ""),
-            authorized_parties=_listed(environment, "AUTHORIZED_PARTIES"),
+            authorized_parties=_origins(environment, "AUTHORIZED_PARTIES"),
             accept_missing_party=_flag(environment, "ACCEPT_MISSING_PARTY"),
-            allowed_origins=_listed(environment, "ALLOWED_ORIGINS"),
+            allowed_origins=_origins(environment, "ALLOWED_ORIGINS"),
             clerk_secret_key_arn=_required(environment, "CLERK_SECRET_KEY_ARN"),
             clerk_api_url=environment.get("CLERK_API_URL", ""),
             session_database_secret_arn=_required(environment, "SESSION_DATABASE_SECRET_ARN"),
@@ -180,6 +188,14 @@ class SessionSettings:
 
 def _listed(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in environment.get(name, "").split(",") if part.strip())
+
+
+def _origins(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
+    origins = _listed(environment, name)
+    for origin in origins:
+        if not ORIGIN.fullmatch(origin):
+            raise SettingsError(f"environment variable {name} must list origins such as https://app.example.com")
+    return origins
 
 
 def _flag(environment: Mapping[str, str], name: str) -> bool:
