@@ -23,7 +23,9 @@ _HUGE_BYTES: Final = 10_000_000
 class FrontendApi:
     """An HTTP server on 127.0.0.1, on a free port unless one is given, while the `with` block lasts."""
 
-    def __init__(self, *keys: SigningKey, port: int = 0) -> None:
+    def __init__(self, *keys: SigningKey, port: int = 0, path: str = "") -> None:
+        """*path*: below which it is, as behind a proxy of the app."""
+        self._path = path
         self.keys: Iterable[SigningKey] = keys
         """What it answers with now; another value is a rotation."""
         self.mood: Mood = "well"
@@ -44,7 +46,7 @@ class FrontendApi:
     @property
     def issuer(self) -> str:
         """Its address."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}{self._path}"
 
     @property
     def jwks_url(self) -> str:
@@ -127,9 +129,9 @@ class FrontendApi:
             def do_GET(self) -> None:
                 # A client that hangs up midway is its own business.
                 with contextlib.suppress(ConnectionError):
-                    if self.path == "/.well-known/jwks.json":
+                    if self.path == f"{api._path}/.well-known/jwks.json":
                         api._answer_keys(self)
-                    elif self.path == "/.well-known/openid-configuration":
+                    elif self.path == f"{api._path}/.well-known/openid-configuration":
                         _send(self, 200, json.dumps(api.discovery()).encode())
                     elif self.path == "/elsewhere":
                         _send(self, 200, json.dumps(api.jwks()).encode())

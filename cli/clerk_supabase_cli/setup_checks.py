@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import urllib3
 
 from clerk_supabase.errors import KeysUnavailable, TokenRefused
-from clerk_supabase.publishable_key import FrontendApi
-from clerk_supabase.tokens import SessionVerifier, jwks
+from clerk_supabase.publishable_key import FrontendApi, jwks_url_of
+from clerk_supabase.settings import issuers_in
+from clerk_supabase.tokens import IssuerChoice, jwks
 
 # What the Supabase CLI takes as a domain of Clerk's. https://github.com/supabase/cli, pkg/config/config.go
 _DEVELOPMENT: Final = re.compile(r"[a-z0-9-]+\.clerk\.accounts\.dev")
@@ -38,23 +39,25 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """Where an instance is: what its publishable key says, or, for tests, another address."""
+    """An instance as one of its issuers shows it: the address that the publishable key names, or a proxy for it."""
 
     host: str
     issuer: str
 
     @classmethod
-    def of(cls, named: FrontendApi, url: str = "") -> Instance:
-        """*url*: in place of the address that the key names."""
-        return cls(named.host, url or named.issuer)
+    def of(cls, named: FrontendApi, urls: str = "") -> list[Instance]:
+        """*urls*: issuers instead of the one that the key names, separated by commas. Raises SettingsError."""
+        issuers = issuers_in(urls, "ClerkFrontendApiUrl (--frontend-api-url)") or (named.issuer,)
+        return [cls(named.host, issuer) for issuer in issuers]
 
 
-def checks(instance: Instance, token: str = "") -> Iterator[Check]:
+def checks(instances: Sequence[Instance], token: str = "") -> Iterator[Check]:
     """Looks at everything, whatever the one before said."""
-    yield keys(instance)
-    yield discovery(instance)
-    yield domain(instance)
-    yield role(instance, token)
+    for instance in instances:
+        yield keys(instance)
+        yield discovery(instance)
+    yield domain(instances[0])
+    yield role(instances, token)
 
 
 def config_toml(instance: Instance) -> str:
@@ -64,7 +67,7 @@ def config_toml(instance: Instance) -> str:
 
 def keys(instance: Instance) -> Check:
     """Whether Clerk's public keys can be fetched."""
-    url = f"{instance.issuer}/.well-known/jwks.json"
+    url = jwks_url_of(instance.issuer)
     try:
         found = jwks(url).current()
     except KeysUnavailable:
@@ -81,7 +84,7 @@ def discovery(instance: Instance) -> Check:
         return Check("discovery", FAILED, f"{url}: {type(error).__name__}; Supabase reads this document first")
     if not isinstance(document, dict) or document.get("issuer") != instance.issuer:
         return Check("discovery", FAILED, f"{url} names another issuer: Supabase would refuse tokens")
-    if document.get("jwks_uri") != f"{instance.issuer}/.well-known/jwks.json":
+    if document.get("jwks_uri") != jwks_url_of(instance.issuer):
         return Check("discovery", FAILED, f"{url} says that the keys are elsewhere (jwks_uri)")
     return Check("discovery", OK, f"{url} names the issuer {instance.issuer}")
 
@@ -97,15 +100,12 @@ def domain(instance: Instance) -> Check:
     return Check("domain", FAILED, words)
 
 
-def role(instance: Instance, token: str) -> Check:
+def role(instances: Sequence[Instance], token: str) -> Check:
     """Whether a session token makes its bearer `authenticated` at Supabase, and in which version it is."""
     if not token:
         return Check("role", SKIPPED, "no token was given (--token -), so nobody looked for role: authenticated")
-    verifier = SessionVerifier(instance.issuer, jwks(f"{instance.issuer}/.well-known/jwks.json"))
     try:
-        claims = verifier.authenticate(token)
-        for problem in verifier.problems(claims):
-            raise problem
+        claims = IssuerChoice.of(instance.issuer for instance in instances).verify(token)
     except (TokenRefused, KeysUnavailable) as error:
         return Check("role", FAILED, f"the token is not good: {error}; see: clerk-supabase token -")
     if claims.role != "authenticated":

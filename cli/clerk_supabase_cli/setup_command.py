@@ -115,7 +115,9 @@ class Stored:
     metavar="STACK",
     help="Fill the secrets of this stack; before it is deployed, keep them in Secrets Manager below this name.",
 )
-@click.option("--frontend-api-url", default="", hidden=True, help="Instead of what the key names; only for tests.")
+@click.option(
+    "--frontend-api-url", default="", help="ClerkFrontendApiUrl, if you set it: issuers, separated by commas."
+)
 @json_option
 def setup_command(
     *, publishable_key: str, token: str | None, prefix: str | None, frontend_api_url: str, as_json: bool
@@ -127,10 +129,11 @@ def setup_command(
     Ends with 1 when a check fails or a secret could not be stored.
     """
     try:
-        instance = Instance.of(frontend_api(publishable_key.strip()), frontend_api_url)
+        instances = Instance.of(frontend_api(publishable_key.strip()), frontend_api_url)
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
-    found = list(checks(instance, token_of(token or "")))
+    instance = instances[0]
+    found = list(checks(instances, token_of(token or "")))
     stored = list(_store(prefix)) if prefix else []
     if as_json:
         about = {"issuer": instance.issuer, "host": instance.host, "config_toml": config_toml(instance)}

@@ -12,9 +12,17 @@ import click
 from clerk_supabase.claims import Claims, Organization, legacy_claims, session_claims
 from clerk_supabase.errors import TokenRefused
 from clerk_supabase.jwks import FixedKeys, KeySet, KeySource
-from clerk_supabase.publishable_key import frontend_api
-from clerk_supabase.settings import SettingsError
-from clerk_supabase.tokens import Compact, LegacyVerifier, SessionVerifier, jwks, keys_in_pem, taken_apart
+from clerk_supabase.publishable_key import frontend_api, jwks_url_of
+from clerk_supabase.settings import SettingsError, issuers_in
+from clerk_supabase.tokens import (
+    Compact,
+    IssuerChoice,
+    LegacyVerifier,
+    SessionVerifier,
+    jwks,
+    keys_in_pem,
+    taken_apart,
+)
 from clerk_supabase_cli.default_command import GroupWithDefault
 from clerk_supabase_cli.deliveries import session_event
 from clerk_supabase_cli.printing import say
@@ -47,7 +55,12 @@ def token_commands() -> None:
 )
 @click.option("--jwks-url", help="Where the keys are.")
 @click.option("--pem", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the public key.")
-@click.option("--issuer", help="What iss must be; default what the key or the address says.")
+@click.option(
+    "--issuer",
+    "issuers",
+    multiple=True,
+    help="What iss may be; default what the key or the address says. Several, each with keys of its own, may be named.",
+)
 @click.option(
     "--secret",
     envvar="SUPABASE_JWT_SECRET",
@@ -61,7 +74,7 @@ def verify_command(
     publishable_key: str | None,
     jwks_url: str | None,
     pem: Path | None,
-    issuer: str | None,
+    issuers: tuple[str, ...],
     secret: str | None,
     parties: tuple[str, ...],
     as_json: bool,
@@ -72,8 +85,13 @@ def verify_command(
     """
     text = token_of(given)
     try:
-        keys, expected_issuer = _keys(publishable_key, jwks_url, pem)
-        report = _report(text, keys, issuer or expected_issuer, secret, parties)
+        if len(issuers) > 1:
+            if jwks_url or pem:
+                raise SettingsError("each of several issuers has keys of its own: give no --jwks-url and no --pem")
+            keys, issuer = _keys_of_chosen(text, issuers_in(",".join(issuers), "--issuer"))
+        else:
+            keys, issuer = _keys(publishable_key, jwks_url, pem)
+        report = _report(text, keys, issuers[0] if len(issuers) == 1 else issuer, secret, parties)
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
     if as_json:
@@ -134,6 +152,15 @@ def mint_command(
         return
     say(token)
     say(f"check it: clerk-supabase token --pem {public_key_file(root)} --issuer {issuer} -", err=True)
+
+
+def _keys_of_chosen(token: str, issuers: tuple[str, ...]) -> tuple[KeySource, str]:
+    """The keys of the issuer that a token names; of the first, which refuses it, if that is none of them."""
+    try:
+        issuer = IssuerChoice.of(issuers).chosen_for(token).issuer
+    except TokenRefused:
+        issuer = issuers[0]
+    return jwks(jwks_url_of(issuer)), issuer
 
 
 def _keys(publishable_key: str | None, jwks_url: str | None, pem: Path | None) -> tuple[KeySource | None, str]:

@@ -92,7 +92,7 @@ def app_of(
 ) -> Iterator[App]:
     given: dict[str, Any] = {
         "clerk_publishable_key": "pk_test_Y2xlcmsuZXhhbXBsZS50ZXN0JA",
-        "clerk_frontend_api_url": frontend.issuer,
+        "clerk_frontend_api_urls": (frontend.issuer,),
         "authorized_parties": (ORIGIN,),
         "accept_missing_party": False,
         "allowed_origins": (ORIGIN,),

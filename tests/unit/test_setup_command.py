@@ -32,7 +32,7 @@ def command(api: FrontendApi) -> Command:
 
 
 def looked(api: FrontendApi, token: str = "", host: str = "sunny-cat-1.clerk.accounts.dev") -> dict[str, Check]:
-    return {check.name: check for check in checks(Instance(host, api.issuer), token)}
+    return {check.name: check for check in checks([Instance(host, api.issuer)], token)}
 
 
 def test_a_good_instance_passes_every_check(api: FrontendApi) -> None:
@@ -64,7 +64,7 @@ def test_keys_that_cannot_be_read_fail_the_check_of_the_keys_and_no_other(api: F
 
 
 def test_an_instance_that_does_not_answer_fails_and_does_not_hang() -> None:
-    found = {check.name: check.status for check in checks(Instance("clerk.example.test", "http://127.0.0.1:1"))}
+    found = {check.name: check.status for check in checks([Instance("clerk.example.test", "http://127.0.0.1:1")])}
     assert found == {"keys": "failed", "discovery": "failed", "domain": "ok", "role": "skipped"}
 
 

@@ -66,20 +66,26 @@ def compare_instances(of_key: ClerkInstance, of_webhooks: str, of_database: str,
 
 def _of_setup(look: Callable[[setup_checks.Instance], setup_checks.Check]) -> Callable[[Patient], Iterator[Finding]]:
     def check(patient: Patient) -> Iterator[Finding]:
-        found = look(patient.instance())
-        yield Finding(_VERDICTS[found.status], found.words)
+        for instance in patient.instances():
+            found = look(instance)
+            yield Finding(_VERDICTS[found.status], found.words)
 
     return check
 
 
 keys = _of_setup(setup_checks.keys)
 discovery = _of_setup(setup_checks.discovery)
-domain = _of_setup(setup_checks.domain)
+
+
+def domain(patient: Patient) -> Iterator[Finding]:
+    """Whether Supabase takes the domain, which is the same for every issuer of the instance."""
+    found = setup_checks.domain(patient.instances()[0])
+    yield Finding(_VERDICTS[found.status], found.words)
 
 
 def token(patient: Patient) -> Iterator[Finding]:
     """What a session token says that Supabase asks for."""
-    found = setup_checks.role(patient.instance(), patient.named.token)
+    found = setup_checks.role(patient.instances(), patient.named.token)
     yield Finding(_VERDICTS[found.status], found.words)
 
 

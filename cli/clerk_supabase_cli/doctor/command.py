@@ -75,7 +75,7 @@ class _Seconds(click.FloatRange):
     help="Seconds that a test event may take to the database.",
 )
 @click.option("--clerk-api-url", envvar="CLERK_API_URL", default="", hidden=True, help="Only for tests.")
-@click.option("--frontend-api-url", default="", hidden=True, help="Only for tests.")
+@click.option("--frontend-api-url", default="", help="Issuers, separated by commas, instead of the stack's.")
 @click.option("--ca-file", default="", help="Instead of the stack's DatabaseCaFile, as a file of this machine.")
 @json_option
 def doctor_command(

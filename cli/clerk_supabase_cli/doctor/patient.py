@@ -249,14 +249,14 @@ class Patient:
         finally:
             http.close()
 
-    def instance(self) -> Instance:
-        """Where the Clerk instance of the app is. Raises AwsUnreachable and SettingsError."""
+    def instances(self) -> list[Instance]:
+        """Where the Clerk instance of the app is, by each of its issuers. Raises AwsUnreachable and SettingsError."""
         key, url = self.named.publishable_key, self.named.frontend_api_url
         if not key:
             session = self._session() if self.has_stack else None
             if session is None:
                 raise NotLookedAt("no publishable key was given: --publishable-key or CLERK_PUBLISHABLE_KEY")
-            key, url = session.clerk_publishable_key, url or session.clerk_frontend_api_url
+            key, url = session.clerk_publishable_key, url or ",".join(session.clerk_frontend_api_urls)
         return Instance.of(frontend_api(key), url)
 
     def _session(self) -> SessionSettings | None:

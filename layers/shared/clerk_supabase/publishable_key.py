@@ -29,7 +29,12 @@ class FrontendApi:
     @property
     def jwks_url(self) -> str:
         """Where its public keys are."""
-        return f"{self.issuer}/.well-known/jwks.json"
+        return jwks_url_of(self.issuer)
+
+
+def jwks_url_of(issuer: str) -> str:
+    """Where the public keys of an issuer are, which may be a proxy below a path of the app."""
+    return f"{issuer}/.well-known/jwks.json"
 
 
 def frontend_api(publishable_key: str) -> FrontendApi:

@@ -30,10 +30,11 @@ from clerk_supabase.errors import (
     UnusableEvent,
 )
 from clerk_supabase.forbidden_users import REMEMBERED_MS, UNKNOWN_TO_CLERK_MS, ForbiddenUsers
+from clerk_supabase.publishable_key import frontend_api
 from clerk_supabase.settings import SessionSettings
 from clerk_supabase.store import Queries, Store
 from clerk_supabase.telemetry import count, logger
-from clerk_supabase.tokens import SessionVerifier, jwks
+from clerk_supabase.tokens import IssuerChoice, SessionVerifier
 
 # Somebody looks at a spinner; what is not there by then comes with the webhook.
 CLERK_SECONDS: Final = 3.0
@@ -86,7 +87,7 @@ class Session:
         store: Store,
         http: ClerkHttp,
         *,
-        verifier: SessionVerifier | None = None,
+        verifier: SessionVerifier | IssuerChoice | None = None,
         clock_ms: Callable[[], int],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -200,16 +201,15 @@ class Session:
         return row
 
 
-def verifier_of(settings: SessionSettings) -> SessionVerifier:
-    """Who checks the tokens of the configured instance. Raises SettingsError."""
-    options: dict[str, Any] = {
-        "authorized_parties": settings.authorized_parties,
-        "accept_missing_party": settings.accept_missing_party,
-    }
-    if settings.clerk_frontend_api_url:
-        issuer = settings.clerk_frontend_api_url
-        return SessionVerifier(issuer, jwks(f"{issuer}/.well-known/jwks.json"), **options)
-    return SessionVerifier.of_instance(settings.clerk_publishable_key, **options)
+def verifier_of(settings: SessionSettings) -> IssuerChoice:
+    """Who checks the tokens of the configured issuers. Raises SettingsError."""
+    # The key is read in any case, so that a broken one is said.
+    of_key = frontend_api(settings.clerk_publishable_key).issuer
+    return IssuerChoice.of(
+        settings.clerk_frontend_api_urls or (of_key,),
+        authorized_parties=settings.authorized_parties,
+        accept_missing_party=settings.accept_missing_party,
+    )
 
 
 def _bearer(authorization: str) -> str:

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-
-# Of a page or an app: scheme, host and port, spelled as browsers do. Other schemes than these have no origin of their own.
+# Of a page or an app: scheme, host and port, spelled as browsers do. The schemes left out have no origin of their own.
 ORIGIN: Final = re.compile(
     r"(?!(about|blob|data|file|filesystem|javascript|vbscript):)"
     r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?"
 )
+
+# The address of a Frontend API or of a proxy for one, as `iss` spells it: without a slash at its end.
+ISSUER: Final = re.compile(r"https?://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 
 
 class SettingsError(ValueError):
@@ -154,8 +156,8 @@ class SessionSettings:
     """What the session function needs."""
 
     clerk_publishable_key: str
-    clerk_frontend_api_url: str
-    """Who issues the tokens, and where the keys are; empty: what the publishable key says."""
+    clerk_frontend_api_urls: tuple[str, ...]
+    """Issuers whose tokens are taken, each with keys of its own; none: the one that the publishable key names."""
     authorized_parties: tuple[str, ...]
     """Origins whose tokens are taken; none: those of any app of the instance."""
     accept_missing_party: bool
@@ -174,7 +176,7 @@ class SessionSettings:
         """Raises SettingsError with the name of the variable that is wrong."""
         return cls(
             clerk_publishable_key=_required(environment, "CLERK_PUBLISHABLE_KEY"),
-            clerk_frontend_api_url=environment.get("CLERK_FRONTEND_API_URL", ""),
+            clerk_frontend_api_urls=issuers_in(environment.get("CLERK_FRONTEND_API_URL", ""), "CLERK_FRONTEND_API_URL"),
             authorized_parties=_origins(environment, "AUTHORIZED_PARTIES"),
             accept_missing_party=_flag(environment, "ACCEPT_MISSING_PARTY"),
             allowed_origins=_origins(environment, "ALLOWED_ORIGINS"),
@@ -186,12 +188,21 @@ class SessionSettings:
         )
 
 
-def _listed(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in environment.get(name, "").split(",") if part.strip())
+def issuers_in(text: str, source: str) -> tuple[str, ...]:
+    """Issuers that are separated by commas. *source*: what named them. Raises SettingsError."""
+    issuers = _separated(text)
+    for issuer in issuers:
+        if not ISSUER.fullmatch(issuer):
+            raise SettingsError(f"{source} must list issuers such as https://app.example.com/__clerk")
+    return issuers
+
+
+def _separated(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def _origins(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
-    origins = _listed(environment, name)
+    origins = _separated(environment.get(name, ""))
     for origin in origins:
         if not ORIGIN.fullmatch(origin):
             raise SettingsError(f"environment variable {name} must list origins such as https://app.example.com")

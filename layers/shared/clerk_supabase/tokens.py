@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import re
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -24,7 +24,7 @@ from jwt.exceptions import InvalidKeyError
 from clerk_supabase.claims import Claims, decode_object, legacy_claims, session_claims
 from clerk_supabase.errors import Refusal, TokenRefused
 from clerk_supabase.jwks import FixedKeys, Jwks, KeySet, KeySource
-from clerk_supabase.publishable_key import frontend_api
+from clerk_supabase.publishable_key import jwks_url_of
 from clerk_supabase.settings import SettingsError
 
 LEEWAY_SECONDS: Final = 5
@@ -79,18 +79,10 @@ class SessionVerifier:
         self._accept_missing_party = accept_missing_party
         self._clock = clock
 
-    @classmethod
-    def of_instance(
-        cls, publishable_key: str, *, authorized_parties: Collection[str] = (), accept_missing_party: bool = False
-    ) -> Self:
-        """With issuer and keys where the publishable key says. Raises SettingsError."""
-        instance = frontend_api(publishable_key)
-        return cls(
-            instance.issuer,
-            jwks(instance.jwks_url),
-            authorized_parties=authorized_parties,
-            accept_missing_party=accept_missing_party,
-        )
+    @property
+    def issuer(self) -> str:
+        """The only `iss` that this verifier takes."""
+        return self._issuer
 
     def verify(self, token: str) -> Claims:
         """What the token says, once it is proven. Raises TokenRefused, and KeysUnavailable when nobody can tell."""
@@ -138,6 +130,44 @@ class SessionVerifier:
         if not (newer or keys).candidates(kid):
             raise TokenRefused(Refusal.UNKNOWN_KEY, "the token is signed with a key that is not the issuer's")
         raise TokenRefused(Refusal.SIGNATURE, "the signature does not match")
+
+
+class IssuerChoice:
+    """Checks session tokens of several issuers, each against its own keys. Threads share it."""
+
+    def __init__(self, verifiers: Iterable[SessionVerifier]) -> None:
+        """*verifiers*: one of each issuer whose tokens are taken."""
+        self._by_issuer = {verifier.issuer: verifier for verifier in verifiers}
+
+    @classmethod
+    def of(
+        cls, issuers: Iterable[str], *, authorized_parties: Collection[str] = (), accept_missing_party: bool = False
+    ) -> Self:
+        """Each issuer with the keys below its own address. Raises SettingsError."""
+        return cls(
+            SessionVerifier(
+                issuer,
+                jwks(jwks_url_of(issuer)),
+                authorized_parties=authorized_parties,
+                accept_missing_party=accept_missing_party,
+            )
+            for issuer in issuers
+        )
+
+    def verify(self, token: str) -> Claims:
+        """What the token says, once it is proven. Raises TokenRefused, and KeysUnavailable when nobody can tell."""
+        return self.chosen_for(token).verify(token)
+
+    def chosen_for(self, token: str) -> SessionVerifier:
+        """The verifier of the issuer that a token names, which nothing proves yet.
+
+        Raises TokenRefused for any other issuer, without a look at keys.
+        """
+        issuer = decode_object(taken_apart(token).payload).get("iss")
+        chosen = self._by_issuer.get(issuer) if isinstance(issuer, str) else None
+        if chosen is None:
+            raise TokenRefused(Refusal.ISSUER, f"the token was not issued by {' or '.join(self._by_issuer)}")
+        return chosen
 
 
 class LegacyVerifier:
