@@ -872,8 +872,15 @@ as $$
         from (
             select w.kind, t.key as name, sum(t.value::bigint) as total
             from clerk_sync.reconcile_windows as w cross join lateral jsonb_each_text(w.tally) as t
-            where w.run_id = run
+            where w.run_id = run and t.key not in ('stale', 'different', 'deleted here')
             group by w.kind, t.key
+            union all
+            -- Once, in however many windows: what changed last is listed again where the numbers differ.
+            select w.kind, f.difference, count(distinct f.entity_id)
+            from clerk_sync.reconcile_findings as f
+            inner join clerk_sync.reconcile_windows as w on f.run_id = w.run_id and f.window_number = w.number
+            where f.run_id = run and f.difference in ('stale', 'different', 'deleted here')
+            group by w.kind, f.difference
             union all
             select f.kind, 'extra', count(*) from clerk_sync.reconcile_findings as f
             where f.run_id = run and f.difference = 'extra'

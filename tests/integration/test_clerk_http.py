@@ -22,6 +22,7 @@ from clerk_supabase.errors import (
     OutOfTime,
     Permanent,
     Retryable,
+    TooLongToWait,
     WrongInstance,
 )
 from clerk_supabase.secrets import Secret
@@ -136,6 +137,21 @@ def test_a_429_that_lasts_longer_than_there_is_time_ends_the_run_at_once(api: Cl
     with pytest.raises(OutOfTime, match="rate limit"):
         ours.clerk(seconds=60).instance()
     assert ours.clock.now == before
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("retry_after", ["901", "86400", "9" * 400])
+def test_a_longer_pause_than_the_function_may_run_is_an_error_and_silences_nobody(
+    api: ClerkApi, ours: Reader, status: int, retry_after: str
+) -> None:
+    api.faults.add(answering(status, retry_after=retry_after))
+    before = ours.clock.now
+    with pytest.raises(TooLongToWait, match="asks for a pause") as refused:
+        ours.clerk().instance()
+    assert len(str(refused.value)) < 300
+    assert ours.clock.now == before
+    assert ours.clerk().instance().value.id == samples.INSTANCE_ID
+    assert ours.clock.now - before < 1
 
 
 # What passes

@@ -11,8 +11,8 @@ import pytest
 
 from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_walk import Window
-from clerk_supabase.errors import ClerkRefused, ClerkUnavailable, GoneFromClerk, OrganizationsUnavailable
-from clerk_supabase_cli.clerk_api.faults import Elements, Fault, without_every
+from clerk_supabase.errors import ClerkRefused, ContradictoryAnswer, GoneFromClerk, OrganizationsUnavailable
+from clerk_supabase_cli.clerk_api.faults import Elements, Fault, firewall, ignoring_offset, without_every
 from clerk_supabase_cli.clerk_api.population import BEGINNING
 from clerk_supabase_cli.clerk_api.server import ClerkApi
 from tests.integration.clerk import Reader, api_with, everybody, expected, ids, reader
@@ -122,7 +122,7 @@ def test_an_answer_that_overlooks_the_ids_does_not_make_everybody_look_gone(
     api: ClerkApi, clerk: Clerk, body: bytes
 ) -> None:
     api.faults.add(Fault(body=body))
-    with pytest.raises(ClerkUnavailable, match="other objects"):
+    with pytest.raises(ContradictoryAnswer, match="other objects"):
         clerk.users_by_id(expected(api)[:2])
 
 
@@ -199,21 +199,53 @@ def test_organizations_that_go_between_two_pages_do_not_go_unnoticed(
 
 
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "is_switched_off"),
     [
-        (403, "organization_not_enabled_in_instance"),
-        (402, "unsupported_subscription_plan_features"),
-        (404, "not_found"),
+        ((403, "organization_not_enabled_in_instance"), True),
+        ((402, "unsupported_subscription_plan_features"), False),
+        ((403, "forbidden"), False),
+        ((404, "not_found"), False),
     ],
 )
-def test_a_plan_without_organizations_is_an_error_that_says_what_to_do(
-    api: ClerkApi, clerk: Clerk, answer: tuple[int, str]
+def test_only_one_code_says_that_organizations_are_switched_off(
+    api: ClerkApi, clerk: Clerk, answer: tuple[int, str], is_switched_off: bool
 ) -> None:
     api.answers.no_organizations = answer
     for read in (clerk.organizations, clerk.memberships):
-        with pytest.raises(OrganizationsUnavailable, match="switch organizations on"):
+        with pytest.raises(ClerkRefused) as refused:
             next(read())
+        assert isinstance(refused.value, OrganizationsUnavailable) is is_switched_off
     assert len(everybody(clerk)) == 1_201
+
+
+def test_a_firewall_that_answers_for_clerk_does_not_say_that_organizations_are_switched_off(
+    api: ClerkApi, clerk: Clerk
+) -> None:
+    api.faults.add(firewall())
+    with pytest.raises(ClerkRefused, match="not in Clerk's words") as refused:
+        next(clerk.organizations())
+    assert not isinstance(refused.value, OrganizationsUnavailable)
+
+
+@pytest.mark.parametrize("filled", [500, 520, 1_000])
+def test_a_list_ends_when_the_server_ignores_the_offset(
+    api: ClerkApi, clerk: Clerk, organizations: list[str], filled: int
+) -> None:
+    for _ in range(filled - len(organizations)):
+        api.world.create_organization({})
+    api.faults.add(ignoring_offset(), times=100)
+    pages = list(clerk.organizations())
+    assert len(pages) == 2
+    assert [page.is_new for page in pages] == [True, False]
+
+
+def test_a_list_ends_when_the_server_shows_two_pages_in_turn(
+    api: ClerkApi, clerk: Clerk, organizations: list[str]
+) -> None:
+    for skip in range(1, 100, 2):
+        api.faults.add(ignoring_offset(), skip=skip)
+    assert organizations
+    assert len(list(clerk.organizations())) <= 3
 
 
 # Others write while one reads

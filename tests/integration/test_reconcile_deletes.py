@@ -9,7 +9,16 @@ import pytest
 
 from clerk_supabase.changes import Delete
 from clerk_supabase.drift import Brake
-from clerk_supabase_cli.clerk_api.faults import Fault, answering, without_every
+from clerk_supabase_cli.clerk_api.faults import (
+    Fault,
+    answering,
+    called_deleted,
+    deleted_with_200,
+    firewall,
+    no_elements,
+    without_date,
+    without_every,
+)
 from clerk_supabase_cli.simulator.worlds import World
 from tests.integration.databases import Databases, rows, tables, value
 from tests.integration.histories import alone
@@ -61,7 +70,8 @@ def test_whoever_a_list_leaves_out_is_kept_because_clerk_has_them_by_id(rig: Rig
     rig.api.faults.add(leaving_out(user(1_100)), path="/users", skip=2)
     rig.api.faults.add(Fault(body=b'{"object":"total_count","total_count":1200}'), path="/users/count", times=2)
     report = rig.run()
-    assert (report.state, report.findings) == ("complete", 0)
+    assert (report.state, report.findings) == ("incomplete", 0)
+    assert report.reason == "Clerk has users that it did not list: 1"
     assert rig.agrees()
 
 
@@ -70,7 +80,7 @@ def test_a_list_by_id_that_is_too_short_deletes_nobody(rig: Rig) -> None:
     rig.api.faults.add(leaving_out(user(1_100)), path="/users", skip=2, times=2)
     rig.api.faults.add(Fault(body=b'{"object":"total_count","total_count":1199}'), path="/users/count", times=2)
     report = rig.run()
-    assert (report.state, report.counts["user"]["deleted"]) == ("complete", 1)
+    assert (report.state, report.counts["user"]["deleted"]) == ("incomplete", 1)
     assert rig.agrees()
 
 
@@ -89,7 +99,9 @@ def test_an_answer_that_is_no_proof_deletes_nobody(rig: Rig, fault: Fault) -> No
     rig.world.remove_user(user(6))
     rig.api.faults.add(fault, path=f"/users/{user(6)}")
     report = rig.run()
-    assert report.state == "failed"
+    assert report.state == "incomplete"
+    assert f"GET /users/{user(6)}: Clerk answered" in str(report.reason)
+    assert "no user is deleted" in str(report.reason)
     assert user(6) in rig.shown()
 
 
@@ -196,9 +208,93 @@ def test_half_a_list_of_memberships_deletes_none_and_the_run_says_why(rig: Rig) 
 def test_an_instance_without_organizations_is_compared_all_the_same(rig: Rig) -> None:
     rig.api.answers.no_organizations = (403, "organization_not_enabled_in_instance")
     rig.world.remove_user(user(6))
-    assert rig.run().state == "complete"
+    report = rig.run()
+    assert report.state == "complete"
+    assert report.reason == "organizations are switched off in Clerk: they and memberships were not compared"
     assert user(6) not in rig.shown()
     assert len(rig.shown("organizations", "clerk_org_id")) == 3
+    assert rig.run("quick").state == "complete"
+
+
+@pytest.mark.parametrize("mode", ["full", "quick"])
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (answering(402, code="unsupported_subscription_plan_features"), "402 (unsupported_subscription_plan_features)"),
+        (answering(403, code="forbidden"), "403 (forbidden)"),
+        (firewall(), "403, and not in Clerk's words"),
+        (answering(404, code="not_found"), "404 (not_found)"),
+    ],
+)
+def test_any_other_refusal_of_organizations_is_told_and_users_are_compared_all_the_same(
+    rig: Rig, mode: str, fault: Fault, said: str
+) -> None:
+    rig.world.remove_user(user(6))
+    rig.api.faults.add(fault, path="/organizations")
+    rig.api.faults.add(fault, path="/organization_memberships")
+    report = rig.run(mode)
+    assert report.state == "incomplete"
+    for kind in ("organization", "membership"):
+        assert f"{kind}s were not compared (GET /organization" in str(report.reason)
+        assert f"no {kind} is deleted" in str(report.reason)
+    assert said in str(report.reason)
+    assert user(6) not in rig.shown()
+
+
+@pytest.mark.parametrize("fault", [answering(403), firewall()])
+def test_a_refusal_of_the_memberships_of_a_user_deletes_none_of_them(rig: Rig, fault: Fault) -> None:
+    [gone, *_] = rig.world.memberships.values()
+    rig.world.remove_membership(gone["id"])
+    user_id = gone["public_user_data"]["user_id"]
+    rig.api.faults.add(fault, path=f"/users/{user_id}/organization_memberships")
+    assert rig.run().state == "incomplete"
+    assert gone["id"] in rig.shown("organization_memberships", "clerk_membership_id")
+
+
+@pytest.mark.parametrize("path", ["/organizations", "/organization_memberships"])
+def test_a_list_of_nothing_that_answers_by_id_contradict_is_no_complete_run(rig: Rig, path: str) -> None:
+    rig.api.faults.add(Fault(body=b'{"data":[],"total_count":0}'), path=path)
+    report = rig.run()
+    assert report.state == "incomplete"
+    assert "that it did not list" in str(report.reason)
+    assert rig.agrees()
+
+
+def test_no_users_at_all_where_answers_by_id_contradict_are_no_complete_run(rig: Rig) -> None:
+    rig.api.faults.add(no_elements(), path="/users", times=100, without="user_id")
+    rig.api.faults.add(Fault(body=b'{"object":"total_count","total_count":0}'), path="/users/count", times=100)
+    report = rig.run()
+    assert report.state == "incomplete"
+    assert report.reason == "Clerk has users that it did not list: 1,201"
+    assert rig.agrees()
+
+
+def test_a_user_whom_clerk_answers_as_deleted_with_200_is_neither_deleted_nor_passed_over(rig: Rig) -> None:
+    rig.world.remove_user(user(6))
+    rig.api.faults.add(deleted_with_200("user", user(6)), path=f"/users/{user(6)}")
+    report = rig.run()
+    assert report.state == "incomplete"
+    assert f"Clerk answered 200 for {user(6)}, and calls it deleted" in str(report.reason)
+    assert user(6) in rig.shown()
+    assert rig.run().state == "complete"
+    assert user(6) not in rig.shown()
+
+
+def test_a_list_that_calls_a_user_deleted_is_not_relied_on(rig: Rig) -> None:
+    rig.api.faults.add(called_deleted(user(6)), path="/users", times=3)
+    report = rig.run()
+    assert report.state == "incomplete"
+    assert "called deleted" in str(report.reason)
+    assert rig.agrees()
+
+
+def test_a_404_without_a_date_deletes_nobody_and_the_run_says_so(rig: Rig) -> None:
+    rig.world.remove_user(user(6))
+    rig.api.faults.add(without_date(), path=f"/users/{user(6)}")
+    report = rig.run()
+    assert report.state == "incomplete"
+    assert report.reason == "Clerk did not say when users were gone: 1"
+    assert user(6) in rig.shown()
 
 
 # Undo

@@ -7,11 +7,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from clerk_supabase.changes import Delivery, changes_of
+from clerk_supabase.changes import Delete, Delivery, changes_of
 from clerk_supabase.events import parse_event
-from clerk_supabase_cli.clerk_api.faults import without_every
+from clerk_supabase.telemetry import metrics
+from clerk_supabase_cli.clerk_api.faults import (
+    Fault,
+    answering,
+    ignoring_offset,
+    no_elements,
+    without_date,
+    without_every,
+)
 from tests.aws import Account
 from tests.integration.databases import Database, Databases, rows, value
+from tests.integration.histories import alone
 from tests.integration.reconciling import MINUTE, Queued, Rig, RigMaker, mirror, rig_with
 
 
@@ -142,6 +151,76 @@ def test_new_organizations_and_memberships_are_found_by_their_number(rig: Rig) -
     assert rig.run("quick").state == "complete"
     assert rig.agrees()
     assert calls == 5
+
+
+# What is not told whole
+
+
+def test_a_first_page_without_anybody_where_clerk_counts_users_is_no_complete_run(rig: Rig) -> None:
+    rig.api.faults.add(no_elements(), path="/users")
+    report = rig.run("quick")
+    assert report.state == "incomplete"
+    assert report.reason == "Clerk's list of the users who changed ended after 0, but Clerk counts 5,000"
+
+
+def test_a_list_that_ends_before_the_last_run_began_is_no_complete_run(rig: Rig) -> None:
+    rig.world.now += MINUTE
+    rig.world.update("user", user(4_000), {"last_name": "Newer"})
+    rig.api.faults.add(Fault(alter=lambda elements: elements[:1]), path="/users")
+    report = rig.run("quick")
+    assert report.state == "incomplete"
+    assert "ended after 1, but Clerk counts 5,000" in str(report.reason)
+    assert rig.column(user(4_000), "last_name") == "Newer"
+
+
+@pytest.mark.parametrize("path", ["", "/instance", "/users"])
+def test_answers_without_a_date_make_no_complete_run(rig: Rig, path: str) -> None:
+    rig.api.faults.add(without_date(), path=path, times=100)
+    report = rig.run("quick")
+    assert report.state == "incomplete"
+    assert "believable Date" in str(report.reason)
+
+
+@pytest.mark.parametrize("mode", ["full", "quick"])
+def test_a_list_that_repeats_itself_ends_and_is_no_complete_run(rig: Rig, mode: str) -> None:
+    for _ in range(600):
+        rig.world.create_organization({})
+    rig.api.faults.add(ignoring_offset(), path="/organizations", times=100)
+    report = rig.run(mode)
+    assert report.state == "incomplete"
+    assert "Clerk listed the same organizations again instead of the next ones" in str(report.reason)
+    assert report.calls < 40
+
+
+def test_changes_that_are_listed_again_and_again_end_and_are_no_complete_run(rig: Rig) -> None:
+    rig.world.now += MINUTE
+    for number in range(1_000):
+        rig.world.update("user", user(number), {"last_name": "Newer"})
+    rig.api.faults.add(ignoring_offset(), path="/users", having="offset", times=300)
+    report = rig.run("quick")
+    assert report.state == "incomplete"
+    assert "Clerk listed the same users again" in str(report.reason)
+    assert report.calls < 40
+
+
+@pytest.mark.parametrize("mode", ["full", "quick"])
+def test_a_pause_longer_than_the_function_may_run_ends_the_run_with_its_reason(rig: Rig, mode: str) -> None:
+    rig.api.faults.add(answering(429, retry_after="86400"), path="/users")
+    report = rig.run(mode)
+    assert report.state == "incomplete"
+    assert "Clerk asks for a pause of 86400 seconds" in str(report.reason)
+    assert rig.run(mode).state == "complete"
+
+
+def test_who_was_deleted_here_and_is_in_clerk_is_counted_once(rig: Rig) -> None:
+    rig.world.now += MINUTE
+    rig.world.update("user", user(4_000), {"last_name": "Newer"})
+    rig.store.apply(alone(Delete("user", user(4_000), rig.world.now)))
+    metrics.clear_metrics()
+    report = rig.run("quick")
+    assert (report.findings, report.counts["user"]["deleted here"]) == (1, 1)
+    assert f"reconcile show {report.run_id} --difference 'deleted here'" in str(report.reason)
+    assert metrics.metric_set["DeletedHere"]["Value"] == [1]
 
 
 # Silence

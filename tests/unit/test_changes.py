@@ -224,8 +224,5 @@ def test_everything_an_app_shows_of_a_user_is_mirrored() -> None:
 
 
 def test_nulls_where_clerk_sends_objects_leave_empty_ones() -> None:
-    result = content(
-        public_metadata=None, unsafe_metadata=None, email_addresses=None, phone_numbers=None, web3_wallets=None
-    )
+    result = content(public_metadata=None, unsafe_metadata=None)
     assert (result["public_metadata"], result["unsafe_metadata"]) == ({}, {})
-    assert (result["email_addresses"], result["phone_numbers"], result["web3_wallets"]) == ([], [], [])

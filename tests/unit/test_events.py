@@ -18,6 +18,8 @@ from clerk_supabase.users import User
 from clerk_supabase_cli import samples
 
 MILLISECONDS = 1_716_883_200_000
+LISTS = ("email_addresses", "phone_numbers", "web3_wallets", "external_accounts")
+LEAST: dict[str, Any] = {"id": "user_1", "updated_at": MILLISECONDS} | {name: [] for name in LISTS}
 
 
 def event(**changes: Any) -> dict[str, Any]:
@@ -26,7 +28,7 @@ def event(**changes: Any) -> dict[str, Any]:
 
 
 def user(**changes: Any) -> User:
-    return parse_object(User, {"id": "user_1", "updated_at": MILLISECONDS} | changes)
+    return parse_object(User, LEAST | changes)
 
 
 def reason(body: bytes) -> str:
@@ -66,18 +68,26 @@ def test_fields_that_clerk_adds_later_do_no_harm() -> None:
     parse_object(User, parse_event(json.dumps(event(data=data, more=new)).encode()).data)
 
 
-def test_a_user_needs_no_more_than_an_id_and_a_version() -> None:
+def test_a_user_needs_no_more_than_an_id_a_version_and_the_lists_that_clerk_always_sends() -> None:
     parsed = user()
-    assert parsed.email_addresses == []
     assert parsed.public_metadata == {}
     assert not parsed.banned
 
 
 @pytest.mark.parametrize(
-    "name", sorted(User.model_fields.keys() - {"id", "updated_at", "banned", "locked", "deprovisioned"})
+    "name", sorted(User.model_fields.keys() - LEAST.keys() - {"banned", "locked", "deprovisioned"})
 )
 def test_any_other_field_of_a_user_may_be_null(name: str) -> None:
     assert getattr(user(**{name: None}), name) == getattr(user(), name)
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("value", ["missing", None, {}, "no list"])
+def test_a_user_without_a_list_that_clerk_always_sends_is_unusable(name: str, value: object) -> None:
+    data = LEAST | {name: value}
+    if value == "missing":
+        del data[name]
+    assert reason(json.dumps(event(data=data)).encode()).startswith(f"User.{name}: ")
 
 
 def test_an_address_without_a_verification_is_not_verified() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 Elements = list[bytes]
 """The objects of an answer, each as JSON."""
@@ -45,6 +46,8 @@ class Fault:
     """Headers of the answer to set, or, if None, to leave out."""
     body: bytes | None = None
     """Send this as the body."""
+    request: Callable[[Request], Request] | None = None
+    """What the request is taken for."""
     alter: Callable[[Elements], Elements] | None = None
     """What becomes of the objects of an answer."""
     wire: Literal["", "hang", "cut", "cut_chunked", "drip", "reset"] = ""
@@ -60,6 +63,56 @@ def answering(status: int, *, retry_after: str | None = None, code: str = "inter
 def without_every(nth: int) -> Fault:
     """A good answer that leaves out every nth object: 2 is half of them."""
     return Fault(alter=lambda elements: [each for place, each in enumerate(elements, 1) if place % nth])
+
+
+def firewall(status: int = 403) -> Fault:
+    """The page of a firewall that answers in Clerk's place."""
+    page = b"<!DOCTYPE html><title>Access denied</title><h1>Error 1020</h1>"
+    return Fault(status=status, body=page, headers={"Content-Type": "text/html; charset=UTF-8"})
+
+
+def without_date() -> Fault:
+    """A good answer that does not say when it was made."""
+    return Fault(headers={"Date": None})
+
+
+def no_elements() -> Fault:
+    """A good answer without any object."""
+    return Fault(alter=lambda _: [])
+
+
+def deleted_with_200(object_type: str, object_id: str) -> Fault:
+    """What Clerk answers to a delete, as the answer to a question."""
+    body = json.dumps({"object": object_type, "id": object_id, "deleted": True}).encode()
+    return Fault(status=200, body=body)
+
+
+def called_deleted(object_id: str) -> Fault:
+    """A good answer that calls one object deleted."""
+    return _altering_each(lambda each: each | {"deleted": True} if each["id"] == object_id else each)
+
+
+def without_field(*names: str) -> Fault:
+    """A good answer whose objects lack these fields."""
+    return _altering_each(lambda each: {key: value for key, value in each.items() if key not in names})
+
+
+def with_null(*names: str) -> Fault:
+    """A good answer whose objects have null in these fields."""
+    return _altering_each(lambda each: each | dict.fromkeys(names))
+
+
+def ignoring_offset() -> Fault:
+    """The first page, whatever page was asked for."""
+    return Fault(
+        request=lambda request: replace(
+            request, parameters=tuple(each for each in request.parameters if each[0] != "offset")
+        )
+    )
+
+
+def _altering_each(alter: Callable[[dict[str, Any]], dict[str, Any]]) -> Fault:
+    return Fault(alter=lambda elements: [json.dumps(alter(json.loads(each))).encode() for each in elements])
 
 
 @dataclass(slots=True)
@@ -78,15 +131,24 @@ class Faults:
         self._set: list[_Set] = []
 
     def add(
-        self, fault: Fault, *, path: str = "", having: str = "", skip: int = 0, times: int = 1, method: str = ""
+        self,
+        fault: Fault,
+        *,
+        path: str = "",
+        having: str = "",
+        without: str = "",
+        skip: int = 0,
+        times: int = 1,
+        method: str = "",
     ) -> None:
-        """Applies `fault` to the next `times` requests of this path, having this parameter, after `skip` of them."""
+        """Apply `fault` to the next `times` requests of this path, with and without these parameters, after `skip`."""
 
         def applies(request: Request) -> bool:
             return (
                 path in ("", request.path)
                 and method in ("", request.method)
                 and (having == "" or bool(request.values(having)))
+                and (without == "" or not request.values(without))
             )
 
         with self._lock:

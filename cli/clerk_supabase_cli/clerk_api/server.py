@@ -184,6 +184,8 @@ class _Handler(BaseHTTPRequestHandler):
         status = HTTPStatus.OK.value
         try:
             self._check_rate(request, headers)
+            for each in faults:
+                request = each.request(request) if each.request else request
             _refuse_as_told(faults)
             body = api.answers.body(request, next((each.alter for each in faults if each.alter), None))
         except Refusal as refusal:

@@ -24,7 +24,7 @@ from clerk_supabase.clerk_pages import (
     read_object,
 )
 from clerk_supabase.clerk_walk import PAGE_SIZE, Stretch, Window, by_creation, by_offset
-from clerk_supabase.errors import ClerkUnavailable, GoneFromClerk, WrongInstance
+from clerk_supabase.errors import ContradictoryAnswer, GoneFromClerk, WrongInstance
 
 MOST_IDS: Final = 100
 """How many can be asked for by id at once."""
@@ -139,7 +139,7 @@ class Clerk:
         except GoneFromClerk as gone:
             return Look(None, gone.observed_at)
         if found.value.id != object_id:
-            raise ClerkUnavailable("Clerk answered with another object than the one it was asked for")
+            raise ContradictoryAnswer("Clerk answered with another object than the one it was asked for")
         return Look(found.value, found.observed_at)
 
     def _look(self, path: str, parameters: Parameters, read: Callable[[bytes, int], Read]) -> Look[Read]:
@@ -172,7 +172,7 @@ def _ids(name: str, ids: Sequence[str]) -> list[tuple[str, str | int]]:
 def _only(page: Page, ids: Sequence[str]) -> Page:
     """Had Clerk overlooked the ids it was asked for, they would look gone; so would one that cannot be read."""
     if page.odd or not {item.id for item in page.items} <= set(ids):
-        raise ClerkUnavailable("Clerk answered with other objects than those it was asked for, or with odd ones")
+        raise ContradictoryAnswer("Clerk answered with other objects than those it was asked for, or with odd ones")
     return page
 
 

@@ -27,6 +27,7 @@ from clerk_supabase.errors import (
     GoneFromClerk,
     OrganizationsUnavailable,
     OutOfTime,
+    TooLongToWait,
 )
 from clerk_supabase.rate_limit import TokenBucket
 
@@ -40,6 +41,8 @@ _DEFAULT_SHARE: Final = 0.5
 _ATTEMPTS: Final = 6
 _FIRST_BACKOFF_SECONDS: Final = 0.5
 _LONGEST_BACKOFF_SECONDS: Final = 20.0
+# As long as the function may run: no invocation outlasts a longer pause. Clerk's own windows are 10 seconds long.
+_LONGEST_WAIT_SECONDS: Final = 900.0
 _CONNECT_SECONDS: Final = 5.0
 # Of one read; Clerk takes seconds for a page of 500 in a large instance.
 _READ_SECONDS: Final = 30.0
@@ -50,6 +53,8 @@ _CHUNK: Final = 1 << 18
 _LARGEST_BODY: Final = 32 << 20
 _LONGEST_CODE: Final = 100
 _DAY: Final = 86_400_000
+# The only code that says so. A plan that ended or a firewall answers an organization path with 402 or 403, too.
+_SWITCHED_OFF: Final = "organization_not_enabled_in_instance"
 
 Parameters = Sequence[tuple[str, str | int]]
 Read = TypeVar("Read")
@@ -114,7 +119,8 @@ class ClerkHttp:
         """What `read` makes of the body and of the moment it was sent; and that moment (see `observed_at` of an Item).
 
         Waits for its turn, and tries again what may pass. `deadline`: by the monotonic clock, when it gives up.
-        Raises OutOfTime then; ClerkUnavailable when trying again did not help; a ClerkRefused when it would not.
+        Raises OutOfTime then; TooLongToWait when Clerk asks for a pause of more than 15 minutes; ClerkUnavailable when
+        trying again did not help; a ClerkRefused when it would not.
         """
         failures = 0
         last: _TryAgain | None = None
@@ -298,9 +304,15 @@ def _checked_key(secret: str) -> str:
 
 
 def _seconds(headers: urllib3.HTTPHeaderDict, default: float) -> float:
-    """What Retry-After says; Clerk sends whole seconds."""
+    """Return what Retry-After says; Clerk sends whole seconds. Raises TooLongToWait."""
     value = headers.get("retry-after", "").strip()
-    return float(value) if value.isascii() and value.isdecimal() else default
+    seconds = float(value) if value.isascii() and value.isdecimal() else default
+    if seconds > _LONGEST_WAIT_SECONDS:
+        raise TooLongToWait(
+            f"Clerk asks for a pause of {value[:_LONGEST_CODE]} seconds (Retry-After), "
+            f"longer than {_LONGEST_WAIT_SECONDS:.0f}"
+        )
+    return seconds
 
 
 def _refusal(status: int, path: str, body: bytes, observed_at: int) -> ClerkRefused:
@@ -308,16 +320,10 @@ def _refusal(status: int, path: str, body: bytes, observed_at: int) -> ClerkRefu
     said = f"GET {path}: Clerk answered {status}" + (f" ({codes})" if codes else "")
     if status == 401:
         return ClerkKeyRefused(f"{said}: put the instance's present secret key into the secret")
-    if "organization_not_enabled_in_instance" in known or ("organization" in path and status in (402, 403)):
-        return OrganizationsUnavailable(
-            f"{said}: switch organizations on in Clerk's dashboard, or their reconciliation off"
-        )
+    if _SWITCHED_OFF in known:
+        return OrganizationsUnavailable(f"{said}: organizations are switched off in Clerk's dashboard")
     if status == 404 and "resource_not_found" in known:
         return GoneFromClerk(said, observed_at)
-    if status == 404 and known and path in ("/organizations", "/organization_memberships"):
-        return OrganizationsUnavailable(
-            f"{said}: switch organizations on in Clerk's dashboard, or their reconciliation off"
-        )
     if not known:
         return ClerkRefused(f"{said}, and not in Clerk's words: is the address of its Backend API right?")
     return ClerkRefused(f"{said}: this is a fault of clerk-supabase-sync, or Clerk has changed")

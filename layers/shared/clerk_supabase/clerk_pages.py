@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from clerk_supabase.clerk_object import LAST_MILLISECOND, LONGEST_ID
+from clerk_supabase.errors import ContradictoryAnswer
 from clerk_supabase.json_split import elements, fields
 
 _Id = Annotated[str, Meta(min_length=1, max_length=LONGEST_ID)]
@@ -60,7 +61,7 @@ class Page:
 
     items: list[Item]
     odd: list[str]
-    """What is wrong with the elements that have no usable id, without their data."""
+    """What is wrong with the elements that have no usable id or are called deleted, without their data."""
     size: int
     """Number of elements, the odd ones included."""
     total_count: int | None
@@ -68,6 +69,8 @@ class Page:
     observed_at: int
     joins: bool = True
     """False: nothing of the page before came again as it should, so something between the two may be missing."""
+    is_new: bool = True
+    """False: a full page had no id that was not on the page before, so the walk ended with it."""
 
 
 Value = TypeVar("Value")
@@ -93,6 +96,7 @@ class _Glance(Struct, gc=False):
     id: _Id
     created_at: _Milliseconds | None = None
     updated_at: _Milliseconds | None = None
+    deleted: bool = False
 
 
 class _Count(Struct):
@@ -148,8 +152,12 @@ def read_envelope(body: bytes, observed_at: int) -> Page:
 
 
 def read_object(body: bytes, observed_at: int) -> Item:
-    """A single object. Raises Unreadable when it has no usable id."""
-    return _item(Raw(body), Objects(body, lambda whole: [Raw(whole)]), 0, observed_at)
+    """A single object. Raises Unreadable when it has no usable id, ContradictoryAnswer when it is called deleted."""
+    raw = Raw(body)
+    glance = _glance(raw)
+    if glance.deleted:
+        raise ContradictoryAnswer(f"Clerk answered 200 for {glance.id}, and calls it deleted")
+    return _item(glance, Objects(body, lambda whole: [Raw(whole)]), 0, observed_at)
 
 
 def read_count(body: bytes, _observed_at: int) -> int:
@@ -172,10 +180,9 @@ def _page(glances: list[_Glance], answer: Objects, total_count: int | None, obse
     """The usual case: every element is as it should be, and is never looked at one by one."""
     if not _is_usable("".join([glance.id for glance in glances])):
         raise Unreadable("not every id is usable")
-    items = [
-        Item(glance.id, glance.created_at, glance.updated_at, observed_at, answer, place)
-        for place, glance in enumerate(glances)
-    ]
+    if any(glance.deleted for glance in glances):
+        raise Unreadable("not every object exists")
+    items = [_item(glance, answer, place, observed_at) for place, glance in enumerate(glances)]
     return Page(items, [], len(items), total_count, observed_at)
 
 
@@ -190,9 +197,14 @@ def _page_taken_apart(array: bytes, total_count: int | None, observed_at: int) -
     odd: list[str] = []
     for place, raw in enumerate(raws):
         try:
-            items.append(_item(raw, answer, place, observed_at))
+            glance = _glance(raw)
         except Unreadable as error:
             odd.append(f"element {place}: {error}")
+            continue
+        if glance.deleted:
+            odd.append(f"element {place}: called deleted")
+        else:
+            items.append(_item(glance, answer, place, observed_at))
     return Page(items, odd, len(raws), total_count, observed_at)
 
 
@@ -200,13 +212,17 @@ def _data_of(envelope: bytes) -> list[Raw]:
     return _RAW_ENVELOPE.decode(envelope).data
 
 
-def _item(raw: Raw, answer: Objects, place: int, observed_at: int) -> Item:
+def _glance(raw: Raw) -> _Glance:
     try:
         glance = _GLANCE.decode(raw)
     except _NOT_AS_EXPECTED:
         glance = _glance_taken_apart(raw)
     if not _is_usable(glance.id):
         raise Unreadable("no usable id")
+    return glance
+
+
+def _item(glance: _Glance, answer: Objects, place: int, observed_at: int) -> Item:
     return Item(glance.id, glance.created_at, glance.updated_at, observed_at, answer, place)
 
 
@@ -219,7 +235,12 @@ def _glance_taken_apart(raw: Raw) -> _Glance:
         found = _ID.decode(parts[b'"id"'])
     except (*_NOT_AS_EXPECTED, KeyError) as error:
         raise Unreadable("no usable id") from error
-    return _Glance(found, _milliseconds(parts.get(b'"created_at"')), _milliseconds(parts.get(b'"updated_at"')))
+    return _Glance(
+        found,
+        _milliseconds(parts.get(b'"created_at"')),
+        _milliseconds(parts.get(b'"updated_at"')),
+        parts.get(b'"deleted"') == b"true",
+    )
 
 
 def _is_usable(ids: str) -> bool:

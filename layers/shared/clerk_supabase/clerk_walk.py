@@ -146,15 +146,19 @@ def by_offset(read_page: Callable[[int], Page], page_size: int = PAGE_SIZE, over
     """Walks a list that has no cursor. `read_page` gets an offset. Objects come again where pages overlap.
 
     Rows shift while one reads: a page says whether it `joins` the one before, and `total_count` before and after,
-    where there is one, says the rest.
+    where there is one, says the rest. A server that ignores the offset would be walked for ever: the walk ends with a
+    full page that has no new id, or that begins behind the end of the list.
     """
     before: set[str] = set()
     offset = 0
     while True:
         page = read_page(offset)
         ids = {item.id for item in page.items}
-        yield replace(page, joins=offset == 0 or not ids.isdisjoint(before))
-        if page.size < page_size:
+        is_full = page.size >= page_size
+        is_behind_the_end = page.total_count is not None and page.total_count <= offset
+        is_new = not is_full or not (ids <= before or is_behind_the_end)
+        yield replace(page, joins=offset == 0 or not ids.isdisjoint(before), is_new=is_new)
+        if not is_full or not is_new:
             return
         before = ids
         offset += page_size - overlap

@@ -62,8 +62,31 @@ def doubts_about_users(before: int, listed: int, after: int) -> str | None:
     return f"Clerk listed {listed:,} users, but counted {before:,} before and {after:,} after"
 
 
+def doubts_about_pages(tally: Mapping[str, int], what: str) -> str | None:
+    """Return why the pages of a window cannot be relied on, if so."""
+    if tally.get("odd"):
+        return f"Clerk listed {what} without a usable id, or called deleted"
+    if tally.get("undated"):
+        return f"Clerk listed {what} without a believable Date"
+    if tally.get("repeated"):
+        return f"Clerk listed the same {what} again instead of the next ones"
+    return None
+
+
+def doubts_about_end(listed: int | None, counted: int) -> str | None:
+    """Return why the list of the users who changed cannot have ended where it did, if so.
+
+    `listed`: how many users were on it, if it ended before the watermark: then nobody is missing on it.
+    """
+    if listed is None or listed >= counted:
+        return None
+    return f"Clerk's list of the users who changed ended after {listed:,}, but Clerk counts {counted:,}"
+
+
 def doubts_about_list(tally: Mapping[str, int], seen: int, what: str) -> str | None:
     """The same for a list that says itself how long it is: new objects come in at its end while it is read."""
+    if doubts := doubts_about_pages(tally, what):
+        return doubts
     if tally.get("gaps", 0) > 0:
         return f"objects went while Clerk listed {what}, so some may have been missed"
     if seen < tally["told"]:

@@ -10,7 +10,8 @@ ClerkSupabaseError
 │   ├── SecretUnavailable
 │   ├── RunTakenOver       another process works on the run of reconcile by now
 │   └── ClerkUnavailable
-│       └── OutOfTime
+│       ├── OutOfTime
+│       └── TooLongToWait  Clerk asks for a longer pause than a run may make
 └── Permanent              no code of ours can use it: park it with its reason
     ├── SignatureRefused
     ├── UnusableEvent
@@ -23,6 +24,7 @@ ClerkSupabaseError
         ├── ClerkKeyRefused
         ├── WrongInstance
         ├── OrganizationsUnavailable
+        ├── ContradictoryAnswer
         └── GoneFromClerk
 """
 
@@ -153,6 +155,10 @@ class OutOfTime(ClerkUnavailable):
     """The time for this work is up; what was read until now is good, the rest has to be read later."""
 
 
+class TooLongToWait(ClerkUnavailable):
+    """Clerk asks for a longer pause than this work may make."""
+
+
 class ClerkRefused(Permanent):
     """Clerk's Backend API refuses the request; asking again does not help."""
 
@@ -166,7 +172,11 @@ class WrongInstance(ClerkRefused):
 
 
 class OrganizationsUnavailable(ClerkRefused):
-    """This instance of Clerk has no organizations: switched off, or not part of its plan."""
+    """Organizations are switched off in this instance of Clerk."""
+
+
+class ContradictoryAnswer(ClerkRefused):
+    """Clerk's answer contradicts the request, another answer of Clerk, or itself."""
 
 
 class GoneFromClerk(ClerkRefused):

@@ -131,6 +131,10 @@ class Membership(ClerkObject):
             has_image=known.has_image,
             banned=known.banned,
             deprovisioned=known.deprovisioned,
+            email_addresses=[],
+            phone_numbers=[],
+            web3_wallets=[],
+            external_accounts=[],
         )
         return self.organization, user
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -16,17 +16,21 @@ from clerk_supabase.changes import ReadKind
 from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_http import ClerkHttp
 from clerk_supabase.clerk_pages import Item
+from clerk_supabase.drift import Tally, doubts_about_end
 from clerk_supabase.errors import (
+    ClerkKeyRefused,
+    ClerkRefused,
     ClerkSupabaseError,
     GoneFromClerk,
     OrganizationsUnavailable,
     OutOfTime,
     Permanent,
+    TooLongToWait,
     WrongInstance,
 )
 from clerk_supabase.reconcile_deletes import delete_gone
 from clerk_supabase.reconcile_lists import compare_list, find_extra, plan_lists
-from clerk_supabase.reconcile_pages import Progress, ReconcileSettings, Work
+from clerk_supabase.reconcile_pages import KIND_NAMES, Progress, ReconcileSettings, Work
 from clerk_supabase.reconcile_users import (
     compare_changes,
     compare_windows,
@@ -41,7 +45,7 @@ from clerk_supabase.runs import Counts, Mode, Runs, RunSummary, State
 from clerk_supabase.telemetry import count, count_by, logger
 
 _KINDS: tuple[ReadKind, ...] = ("user", "organization", "membership")
-_COUNTED = ("missing", "stale", "different", "extra")
+_COUNTED = ("missing", "stale", "different", "extra", "deleted here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,8 @@ class Reconcile:
                 state, reason = self._full(work) if begun.run.mode == "full" else self._quick(work, silent)
         except OutOfTime as error:
             state, reason = "running", str(error)
+        except TooLongToWait as error:
+            state, reason = "incomplete", f"{error}: the rest was not compared"
         except Permanent as error:
             state, reason = "failed", str(error)
         except ClerkSupabaseError as error:
@@ -146,20 +152,24 @@ class Reconcile:
         kind: ReadKind = "organization" if object_id.startswith("org_") else "user"
         found = clerk.organization(object_id) if kind == "organization" else clerk.user(object_id)
         repairs: list[Repair] = []
+        doubts: str | None = None
         if found.value is not None:
             repairs.append(_repair(kind, found.value))
-            repairs += [_repair("membership", item) for item in self._memberships(clerk, kind, object_id)]
+            memberships, doubts = self._memberships(clerk, kind, object_id)
+            repairs += [_repair("membership", item) for item in memberships]
         elif kind in known and found.observed_at > 0:
             repairs.append(Repair(0, kind, object_id, found.observed_at, None))
         else:
             raise GoneFromClerk(f"{object_id} is known neither to Clerk nor here", found.observed_at)
         refused = len(self._repairs.send(self._runs.store, repairs, self._clock_ms()))
+        not_taken = f"{refused} of {len(repairs)} objects were refused, see the log" if refused else None
+        reason = "; ".join(filter(None, [not_taken, doubts])) or None
         counts: dict[str, dict[str, int]] = {kind: {"repaired": len(repairs) - refused}}
         return Report(
             run_id=None,
             mode="quick",
-            state="complete" if not refused else "incomplete",
-            reason=f"{refused} of {len(repairs)} objects were refused, see the log" if refused else None,
+            state="complete" if reason is None else "incomplete",
+            reason=reason,
             counts=counts,
             findings=0,
             calls=self._http.calls - calls_before,
@@ -174,10 +184,26 @@ class Reconcile:
             )
 
     @staticmethod
-    def _memberships(clerk: Clerk, kind: ReadKind, object_id: str) -> Iterator[Item]:
+    def _memberships(clerk: Clerk, kind: ReadKind, object_id: str) -> tuple[list[Item], str | None]:
+        """Return the memberships of an object, and why there may be more, if so."""
         read = clerk.memberships_of_organization if kind == "organization" else clerk.memberships_of_user
-        for page in read(object_id):
-            yield from page.items
+        items: dict[str, Item] = {}
+        told: list[int] = []
+        is_whole = True
+        try:
+            for page in read(object_id):
+                items |= {item.id: item for item in page.items}
+                told.append(page.total_count or 0)
+                is_whole = is_whole and page.joins and page.is_new and not page.odd
+        except OrganizationsUnavailable:
+            return [], None
+        except ClerkKeyRefused:
+            raise
+        except ClerkRefused as error:
+            return list(items.values()), f"not every membership was compared ({error})"
+        if is_whole and len(items) >= min(told[0], told[-1]):
+            return list(items.values()), None
+        return list(items.values()), "Clerk did not list every membership"
 
     # The two modes
 
@@ -188,33 +214,33 @@ class Reconcile:
             self._runs.plan(work.run_id, work.begun.lease, planned, work.expected)
             windows = self._runs.windows(work.run_id)
         compare_windows(work, [window for window in windows if window.kind == "user"])
-        doubts = self._compare_lists(work, is_quick=False)
+        doubts, is_switched_off = self._compare_lists(work, is_quick=False)
         users = [window for window in self._runs.windows(work.run_id) if window.kind == "user"]
         doubts["user"] = doubts_about_all(work, users)
         if doubts["user"] is None:
             self._runs.find_unseen(work.run_id, "user")
-        return self._delete(work, doubts)
+        return self._conclude(work, doubts, is_switched_off=is_switched_off)
 
     def _quick(self, work: Work, silent: _Silence) -> tuple[State, str | None]:
         watermark = work.begun.watermark
         assert watermark is not None  # noqa: S101 - without one begin_run makes it a full run
         self._runs.plan(work.run_id, work.begun.lease, [(0, "user", None, None), *plan_lists()], {})
-        doubt_about_changes, missing_created, silent.newest_change = compare_changes(work, watermark)
+        changed = compare_changes(work, watermark)
+        silent.newest_change = changed.newest
         silent.is_silent = silence(work, silent.newest_change)
-        planned, counted = plan_where_counts_differ(work, missing_created)
+        planned, counted = plan_where_counts_differ(work, changed.missing_created)
         self._runs.plan(work.run_id, work.begun.lease, planned, work.expected)
         windows = self._runs.windows(work.run_id)
         compare_windows(work, [window for window in windows if window.number in counted])
-        doubts = self._compare_lists(work, is_quick=True)
+        doubts, is_switched_off = self._compare_lists(work, is_quick=True)
         doubts["user"] = doubts_about_windows(self._runs.windows(work.run_id), counted)
-        state, reason = self._delete(work, doubts)
-        if doubt_about_changes is not None:
-            return "incomplete", "; ".join(filter(None, [doubt_about_changes, reason]))
-        return state, reason
+        more = filter(None, [changed.doubts, doubts_about_end(changed.listed, work.expected["user"])])
+        return self._conclude(work, doubts, list(more), is_switched_off=is_switched_off)
 
-    def _compare_lists(self, work: Work, *, is_quick: bool) -> dict[ReadKind, str | None]:
-        """Why a list may not have been complete, if so, by kind; without those that Clerk does not have."""
+    def _compare_lists(self, work: Work, *, is_quick: bool) -> tuple[dict[ReadKind, str | None], bool]:
+        """Return by kind why a list may not have been complete, if so; and whether Clerk has them switched off."""
         doubts: dict[ReadKind, str | None] = {}
+        is_switched_off = False
         for window in self._runs.windows(work.run_id):
             if window.kind == "user":
                 continue
@@ -223,27 +249,44 @@ class Reconcile:
                     compare_list(work, window, is_quick=is_quick)
                 except OrganizationsUnavailable as error:
                     logger.warning("organizations are not compared", reason=str(error))
+                    is_switched_off = True
                     break
+                except ClerkKeyRefused:
+                    raise
+                except ClerkRefused as error:
+                    doubts[window.kind] = f"{KIND_NAMES[window.kind]} were not compared ({error})"
         done = [each for each in self._runs.windows(work.run_id) if each.kind != "user" and each.is_done]
         for window in done:
             doubts[window.kind] = find_extra(work, window)
-        return doubts
+        return doubts, is_switched_off
 
-    def _delete(self, work: Work, doubts: Mapping[ReadKind, str | None]) -> tuple[State, str | None]:
+    def _conclude(
+        self,
+        work: Work,
+        doubts: Mapping[ReadKind, str | None],
+        more_doubts: Sequence[str] = (),
+        *,
+        is_switched_off: bool,
+    ) -> tuple[State, str | None]:
+        """Delete what is gone, but nothing of a kind about which there are doubts, and say how the run ends."""
         sure = [kind for kind in _KINDS if kind in doubts and doubts[kind] is None]
         unsure = [f"{doubts[kind]}: no {kind} is deleted" for kind in _KINDS if doubts.get(kind) is not None]
-        stop = delete_gone(work, sure)
-        reason = "; ".join(filter(None, [stop, *unsure, self._left_out(work)])) or None
-        if stop is not None:
+        deletes = delete_gone(work, sure)
+        tallies = [window.tally for window in self._runs.windows(work.run_id)]
+        left_out, are_too_many = _left_out(work, tallies)
+        notes = [
+            left_out,
+            "organizations are switched off in Clerk: they and memberships were not compared"
+            if is_switched_off
+            else None,
+            _deleted_here(work, tallies),
+        ]
+        doubtful = [*more_doubts, *unsure, *deletes.doubts]
+        reason = "; ".join(filter(None, [deletes.stop, *doubtful, *notes])) or None
+        if deletes.stop is not None:
             count("BrakePulled")
             return "stopped", reason
-        return ("incomplete" if unsure else "complete"), reason
-
-    def _left_out(self, work: Work) -> str | None:
-        """Objects that no run can ever apply, if there are any: they do not make it incomplete for ever."""
-        windows = self._runs.windows(work.run_id)
-        left_out = sum(window.tally.get(name, 0) for window in windows for name in ("unusable", "refused"))
-        return f"{left_out:,} objects could not be compared or applied, see the log" if left_out else None
+        return ("incomplete" if doubtful or are_too_many else "complete"), reason
 
     # Around a run
 
@@ -295,6 +338,26 @@ class _Silence:
     is_silent: bool | None = None
 
 
+def _left_out(work: Work, tallies: Sequence[Tally]) -> tuple[str | None, bool]:
+    """Say how many objects no run can ever apply, and whether they are too many to be the fault of single objects.
+
+    A few of them do not make every run incomplete for ever.
+    """
+    left_out = sum(tally.get(name, 0) for tally in tallies for name in ("unusable", "refused"))
+    compared = sum(tally.get("compared", 0) for tally in tallies)
+    reason = f"{left_out:,} objects could not be compared or applied, see the log" if left_out else None
+    return reason, left_out > work.settings.brake.limit(compared, None)
+
+
+def _deleted_here(work: Work, tallies: Sequence[Tally]) -> str | None:
+    if not any(tally.get("deleted here") for tally in tallies):
+        return None
+    return (
+        "Clerk has objects that were deleted here: "
+        f"clerk-supabase reconcile show {work.run_id} --difference 'deleted here'"
+    )
+
+
 def _repair(kind: ReadKind, item: Item) -> Repair:
     return Repair(0, kind, item.id, item.observed_at, item.json())
 
@@ -331,7 +394,7 @@ def _tell(report: Report, *, is_first: bool) -> None:
             drift = sum(report.counts.get(kind, {}).get(name, 0) for name in _COUNTED)
             count_by("Drift", "kind", kind, 0 if is_first else drift)
         for name in _COUNTED:
-            count(name.capitalize(), _sum(report.counts, name))
+            count(name.title().replace(" ", ""), _sum(report.counts, name))
         count("RepairsSent", _sum(report.counts, "repaired"))
         count("DeletesSent", _sum(report.counts, "deleted"))
         if report.mode == "quick":

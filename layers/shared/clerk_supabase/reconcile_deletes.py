@@ -8,16 +8,11 @@ from typing import Final
 
 from clerk_supabase.changes import ReadKind
 from clerk_supabase.clerk import MOST_IDS, Clerk
-from clerk_supabase.errors import GoneFromClerk
-from clerk_supabase.reconcile_pages import Work
+from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused, GoneFromClerk
+from clerk_supabase.reconcile_pages import KIND_NAMES, Work
 from clerk_supabase.repairs import Repair
 
 _ORDER: Final[tuple[ReadKind, ...]] = ("user", "organization", "membership")
-_NAMES: Final[Mapping[ReadKind, str]] = {
-    "user": "users",
-    "organization": "organizations",
-    "membership": "memberships",
-}
 
 Candidate = tuple[str, str | None, str | None]
 """Id and, of a membership, those of its user and its organization."""
@@ -33,74 +28,110 @@ class _Gone:
         return any(object_id in gone for gone in self.by_kind.values())
 
 
-def delete_gone(work: Work, kinds: Collection[ReadKind]) -> str | None:
-    """Deletes the candidates of these kinds; returns why it was stopped, if so: then none is deleted."""
+@dataclass(frozen=True, slots=True)
+class Deletes:
+    """What became of the deletes of a run."""
+
+    stop: str | None = None
+    """Why none was made: the brake."""
+    doubts: Sequence[str] = ()
+    """Where Clerk's answers by id contradict its list, or do not say enough."""
+
+
+@dataclass
+class _Answers:
+    """What Clerk said about candidates, when it was asked for them by their ids."""
+
+    present: list[str] = field(default_factory=list)
+    """Clerk has these, or does not say that they are gone."""
+    absent: dict[str, int] = field(default_factory=dict)
+    """Clerk has not; and when it said so."""
+    undated: int = 0
+    """How many are gone since nobody knows when."""
+
+
+def delete_gone(work: Work, kinds: Collection[ReadKind]) -> Deletes:
+    """Delete the candidates of these kinds that Clerk confirms to be gone, unless there are too many."""
     concerned = [kind for kind in _ORDER if kind in kinds and work.runs.candidates(work.run_id, kind, "", 1)]
     if not concerned:
-        return None
+        return Deletes()
     existing = work.runs.count_rows()
     gone = _Gone()
     stops: list[str] = []
+    doubts: list[str] = []
     for kind in concerned:
         limit = work.settings.brake.limit(existing[kind], work.begun.run.allow_deletes)
-        if not _confirm(work, kind, gone, limit):
+        try:
+            doubts += _confirm(work, kind, gone, limit)
+        except ClerkKeyRefused:
+            raise
+        except ClerkRefused as error:
+            del gone.by_kind[kind]
+            doubts.append(f"{error}: no {kind} is deleted")
+        if len(gone.by_kind.get(kind, ())) > limit:
             stops.append(
-                f"more than {limit:,} of {existing[kind]:,} {_NAMES[kind]} are gone from Clerk: "
+                f"more than {limit:,} of {existing[kind]:,} {KIND_NAMES[kind]} are gone from Clerk: "
                 "look whether that can be, then allow so many deletes"
             )
     if stops:
-        return "; ".join(stops)
+        return Deletes("; ".join(stops), doubts)
     if not work.begun.run.is_dry_run:
         for kind, moments in gone.by_kind.items():
             _delete(work, kind, moments)
-    return None
+    return Deletes(doubts=doubts)
 
 
-def _confirm(work: Work, kind: ReadKind, gone: _Gone, limit: int) -> bool:
-    """Asks Clerk for every candidate. False: more than the limit are gone, and it asks no further."""
+def _confirm(work: Work, kind: ReadKind, gone: _Gone, limit: int) -> Sequence[str]:
+    """Ask Clerk for every candidate, until more than the limit are gone; return why Clerk cannot be relied on."""
     confirmed = gone.by_kind.setdefault(kind, {})
+    present = undated = 0
     after = ""
     while candidates := work.runs.candidates(work.run_id, kind, after, MOST_IDS):
         work.check()
         after = candidates[-1][0]
-        present, absent = _looked_up(work.clerk, kind, candidates, gone, room=limit - len(confirmed))
-        confirmed |= absent
-        work.runs.settle(work.run_id, kind, present=present, gone=absent)
+        answers = _looked_up(work.clerk, kind, candidates, gone, room=limit - len(confirmed))
+        confirmed |= answers.absent
+        present += len(answers.present)
+        undated += answers.undated
+        work.runs.settle(work.run_id, kind, present=answers.present, gone=answers.absent)
         if len(confirmed) > limit:
-            return False
-    return True
+            break
+    doubts: list[str] = []
+    if present:
+        doubts.append(f"Clerk has {KIND_NAMES[kind]} that it did not list: {present:,}")
+    if undated:
+        doubts.append(f"Clerk did not say when {KIND_NAMES[kind]} were gone: {undated:,}")
+    return doubts
 
 
-def _looked_up(
-    clerk: Clerk, kind: ReadKind, candidates: Sequence[Candidate], gone: _Gone, room: int
-) -> tuple[list[str], dict[str, int]]:
-    """Which of them Clerk has, and when it said that it has not."""
+def _looked_up(clerk: Clerk, kind: ReadKind, candidates: Sequence[Candidate], gone: _Gone, room: int) -> _Answers:
     ids = [object_id for object_id, _, _ in candidates]
-    present: list[str] = []
-    absent: dict[str, int] = {}
+    answers = _Answers()
     if kind == "membership":
         for membership_id, user_id, org_id in candidates:
             # Those of a user or an organization that goes are hidden with it.
-            if not gone.has(user_id) and not gone.has(org_id) and len(absent) <= room:
+            if not gone.has(user_id) and not gone.has(org_id) and len(answers.absent) <= room:
                 moment = _membership_gone_at(clerk, membership_id, user_id)
                 if moment is None:
-                    present.append(membership_id)
+                    answers.present.append(membership_id)
                 else:
-                    absent[membership_id] = moment
-        return present, absent
+                    answers.absent[membership_id] = moment
+        return answers
     by_id = clerk.users_by_id if kind == "user" else clerk.organizations_by_id
     look = clerk.user if kind == "user" else clerk.organization
-    present += [item.id for item in by_id(ids).items]
-    for object_id in sorted(set(ids) - set(present)):
-        if len(absent) > room:
+    answers.present += [item.id for item in by_id(ids).items]
+    for object_id in sorted(set(ids) - set(answers.present)):
+        if len(answers.absent) > room:
             break
         # A list may have left somebody out; a 404 is about this one.
         found = look(object_id)
         if found.value is not None:
-            present.append(object_id)
+            answers.present.append(object_id)
         elif found.observed_at > 0:
-            absent[object_id] = found.observed_at
-    return present, absent
+            answers.absent[object_id] = found.observed_at
+        else:
+            answers.undated += 1
+    return answers
 
 
 def _membership_gone_at(clerk: Clerk, membership_id: str, user_id: str | None) -> int | None:
@@ -112,7 +143,7 @@ def _membership_gone_at(clerk: Clerk, membership_id: str, user_id: str | None) -
     observed_at = 0
     try:
         for page in clerk.memberships_of_user(user_id):
-            if page.odd or not page.joins or page.total_count is None:
+            if page.odd or not (page.joins and page.is_new) or page.total_count is None:
                 return None
             ids |= {item.id for item in page.items}
             told.append(page.total_count)

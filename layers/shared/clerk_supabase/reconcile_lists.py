@@ -6,14 +6,13 @@ from typing import Final
 
 from clerk_supabase.changes import ReadKind
 from clerk_supabase.clerk_walk import PAGE_SIZE
-from clerk_supabase.drift import doubts_about_list
-from clerk_supabase.reconcile_pages import Comparison, Work
+from clerk_supabase.drift import doubts_about_list, doubts_about_pages
+from clerk_supabase.reconcile_pages import KIND_NAMES, Comparison, Work
 from clerk_supabase.runs import PlannedWindow
 
 # Beyond those of users.
 ORGANIZATIONS: Final = 1_000_001
 MEMBERSHIPS: Final = 1_000_002
-_NAMES: Final = {"organization": "organizations", "membership": "memberships"}
 
 
 def plan_lists() -> list[tuple[int, ReadKind, int | None, int | None]]:
@@ -34,6 +33,8 @@ def compare_list(work: Work, window: PlannedWindow, *, is_quick: bool) -> None:
             told.append(page.total_count)
             work.expected[window.kind] = page.total_count
         comparison.page(page.items, page.odd)
+        if not page.is_new:
+            comparison.tally["repeated"] = 1
         if not page.joins:
             comparison.tally["gaps"] = comparison.tally.get("gaps", 0) + 1
         if is_quick and page.size == PAGE_SIZE and work.runs.count_rows()[window.kind] == page.total_count:
@@ -46,8 +47,6 @@ def compare_list(work: Work, window: PlannedWindow, *, is_quick: bool) -> None:
 def find_extra(work: Work, window: PlannedWindow) -> str | None:
     """Writes down which rows were not listed; returns why the list may not have been complete, if so."""
     if window.tally.get("partial"):
-        return None
+        return doubts_about_pages(window.tally, KIND_NAMES[window.kind])
     seen = work.runs.find_unseen(work.run_id, window.kind)
-    if window.tally.get("odd"):
-        return f"Clerk listed {_NAMES[window.kind]} without a usable id"
-    return doubts_about_list(window.tally, seen, _NAMES[window.kind])
+    return doubts_about_list(window.tally, seen, KIND_NAMES[window.kind])

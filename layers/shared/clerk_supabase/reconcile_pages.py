@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from msgspec import Struct
@@ -21,6 +22,9 @@ from clerk_supabase.telemetry import logger
 
 # Of a page of 500. Repairing them one message after the other would take longer than applying the whole page at once.
 MOST_MESSAGES: Final = 100
+KIND_NAMES: Final[Mapping[ReadKind, str]] = MappingProxyType(
+    {"user": "users", "organization": "organizations", "membership": "memberships"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,7 @@ class Comparison:
             differences = self._by_content(items, page, filled, request)
         self._repair(items, differences, len(filled))
         self._add("odd", len(odd))
+        self._add("undated", sum(item.observed_at == 0 for item in items))
         self._add("compared", len(items))
         as_of = self._work.begun.run.as_of
         created = [item.created_at for item in items if item.created_at is not None]

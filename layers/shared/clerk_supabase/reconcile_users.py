@@ -6,6 +6,7 @@ import queue
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -14,6 +15,7 @@ from clerk_supabase.clerk_walk import PAGE_SIZE, Window
 from clerk_supabase.drift import (
     Census,
     cuts_by_counts,
+    doubts_about_pages,
     doubts_about_users,
     is_silent,
     where_counts_differ,
@@ -33,6 +35,8 @@ _USERS_PER_COUNT: Final = 490
 
 CHANGES: Final = 0
 """Number of the window of what changed last."""
+
+_UNDATED: Final = "Clerk's answers have no believable Date, so nothing can be said about deletes"
 
 Planned = tuple[int, ReadKind, int | None, int | None]
 
@@ -117,9 +121,10 @@ def doubts_about_all(work: Work, windows: Sequence[PlannedWindow]) -> str | None
     """Why not every user may have been listed, if so."""
     as_of = work.begun.run.as_of
     if as_of == 0:
-        return "Clerk's answers have no believable Date, so nothing can be said about deletes"
-    if any(window.tally.get("odd") for window in windows):
-        return "Clerk listed users without a usable id"
+        return _UNDATED
+    for window in windows:
+        if doubts := doubts_about_pages(window.tally, "users"):
+            return doubts
     listed = sum(window.tally.get("listed", 0) for window in windows)
     after = work.clerk.users_count(Window(0, as_of)).value
     return doubts_about_users(work.expected["user"], listed, after)
@@ -128,29 +133,48 @@ def doubts_about_all(work: Work, windows: Sequence[PlannedWindow]) -> str | None
 # What changed
 
 
-def compare_changes(work: Work, watermark: int) -> tuple[str | None, Sequence[int], int | None]:
-    """Users by their last change, down to the watermark. Returns why some may have been missed, if so; when those
-    were created who are missing and being repaired; and the newest change that webhooks must have told by now."""
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What the list of the users who changed said."""
+
+    doubts: str | None
+    """Why some of them may have been missed, if so."""
+    missing_created: Sequence[int]
+    """When those users were created who are missing here and being repaired."""
+    newest: int | None
+    """The newest change that webhooks must have told by now."""
+    listed: int | None
+    """How many users older than the run were on it, if it ended before the watermark; None: the run stopped reading."""
+
+
+def compare_changes(work: Work, watermark: int) -> Changed:
+    """Compare users by their last change, down to the watermark."""
     comparison = Comparison(work, work.runs, PlannedWindow(CHANGES, "user", None, None, is_done=False, tally={}))
     until = watermark - work.settings.overlap_ms
     in_time = work.begun.run.as_of - work.settings.silence_minutes * 60_000
     newest: int | None = None
-    doubts = None
+    doubts = _UNDATED if work.begun.run.as_of == 0 else None
+    listed: set[str] = set()
+    is_at_the_end = True
     for number, page in enumerate(work.clerk.users_newest_change_first(), 1):
         comparison.page(page.items, page.odd)
+        listed.update(item.id for item in page.items if (item.created_at or 0) < work.begun.run.as_of)
         changed = [item.updated_at for item in page.items if item.updated_at is not None]
         newest = newest or max((moment for moment in changed if moment <= in_time), default=None)
         if not page.joins:
             doubts = "users went while Clerk listed what changed, so some may have been missed"
-        if page.odd:
-            doubts = "Clerk listed users without a usable id"
+        if not page.is_new:
+            comparison.tally["repeated"] = 1
         if changed and min(changed) < until:
+            is_at_the_end = False
             break
         if number == _MOST_PAGES_OF_CHANGES:
             doubts = f"more than {number * PAGE_SIZE:,} users changed: a full run has to compare the rest"
+            is_at_the_end = False
             break
     comparison.finish()
-    return doubts, comparison.missing_created, newest
+    doubts = doubts_about_pages(comparison.tally, "users") or doubts
+    return Changed(doubts, comparison.missing_created, newest, len(listed) if is_at_the_end else None)
 
 
 def silence(work: Work, newest: int | None) -> bool:
@@ -183,6 +207,10 @@ def doubts_about_windows(windows: Iterable[PlannedWindow], counted: dict[int, in
     for window in windows:
         theirs = counted.get(window.number)
         listed = window.tally.get("listed", 0)
-        if theirs is not None and (listed != theirs or window.tally.get("odd")):
+        if theirs is None:
+            continue
+        if doubts := doubts_about_pages(window.tally, "users"):
+            return doubts
+        if listed != theirs:
             return f"Clerk listed {listed:,} users where it counted {theirs:,}"
     return None

@@ -64,6 +64,10 @@ class UserStruct(Struct, gc=False):
 
     id: _Id
     updated_at: _Milliseconds
+    email_addresses: list[_EmailAddress]
+    phone_numbers: list[_PhoneNumber]
+    web3_wallets: list[_Web3Wallet]
+    external_accounts: list[_ExternalAccount]
     created_at: _Milliseconds | None = None
     external_id: _Text = None
     username: _Indexed | None = None
@@ -74,10 +78,6 @@ class UserStruct(Struct, gc=False):
     locale: _Text = None
     primary_email_address_id: _Text = None
     primary_phone_number_id: _Text = None
-    email_addresses: list[_EmailAddress] = []
-    phone_numbers: list[_PhoneNumber] = []
-    web3_wallets: list[_Web3Wallet] = []
-    external_accounts: list[_ExternalAccount] = []
     public_metadata: dict[str, Any] = {}
     unsafe_metadata: dict[str, Any] = {}
     password_enabled: bool = False

@@ -12,7 +12,6 @@ from typing import Annotated, ClassVar, TypeVar
 from pydantic import Field
 
 from clerk_supabase.clerk_object import (
-    EMPTY_LIST,
     LONGEST_INDEXED,
     ClerkObject,
     ClientFlag,
@@ -83,10 +82,11 @@ class User(ClerkObject):
     locale: ClientText = None
     primary_email_address_id: ClientText = None
     primary_phone_number_id: ClientText = None
-    email_addresses: Annotated[list[EmailAddress], EMPTY_LIST, Loss.whole] = []
-    phone_numbers: Annotated[list[PhoneNumber], EMPTY_LIST, Loss.whole] = []
-    web3_wallets: Annotated[list[Web3Wallet], EMPTY_LIST, Loss.whole] = []
-    external_accounts: Annotated[list[ExternalAccount], EMPTY_LIST, Loss.whole] = []
+    # Clerk always sends these lists: without one, nobody knows what of the row is still true.
+    email_addresses: Annotated[list[EmailAddress], Loss.whole]
+    phone_numbers: Annotated[list[PhoneNumber], Loss.whole]
+    web3_wallets: Annotated[list[Web3Wallet], Loss.whole]
+    external_accounts: Annotated[list[ExternalAccount], Loss.whole]
     public_metadata: Metadata = {}
     unsafe_metadata: ClientMetadata = {}
     password_enabled: ClientFlag = False
