@@ -42,8 +42,7 @@ from clerk_supabase_cli.waiting import Waiting, look
 _LOOKED_INTO: Final[tuple[Name, ...]] = ("dead_letters", "parked")
 
 _ELSEWHERE: Final = {
-    "queues": "events on their way can bring an address back, for 4 days from the sync queue and 14 more from the dead "
-    "letters: run the command again then",
+    "queues": "events on their way can bring an address back: run the command again once status shows empty queues",
     "logs": "ids only, until LogRetentionDays are over",
     "Clerk": "open invitations, and domains verified with an address: what it sends again is stored again",
     "Svix": "the messages it sent, as long as it keeps them",
