@@ -28,6 +28,7 @@ from tests.integration.purging import let_time_pass
 from tests.integration.reconciling import rig_with
 from tests.integration.road import Road
 from tests.integration.webhooks import deleted, membership, organization, user
+from tests.polling import eventually
 
 ADA = {"sub": "user_ada", "role": "authenticated"}
 EARLIEST_PURGE = Keep(hold_back_days=0, purge_by="delete", deliveries_days=0, audit_days=0, runs_days=0)
@@ -308,9 +309,10 @@ def test_the_arguments_of_dev_are_read_by_every_user_and_its_environment_is_not(
         )
         try:
             arguments, environment = (Path(f"/proc/{dev.pid}/{name}") for name in ("cmdline", "environ"))
-            assert b"in-arguments" in arguments.read_bytes()
+            # Both are empty for a moment after the program was started.
+            eventually(arguments.read_bytes, lambda found: b"in-arguments" in found)
             assert arguments.stat().st_mode & stat.S_IROTH
-            assert b"in-environment" in environment.read_bytes()
+            eventually(environment.read_bytes, lambda found: b"in-environment" in found)
             assert not environment.stat().st_mode & stat.S_IROTH
         finally:
             dev.kill()
