@@ -33,6 +33,7 @@ def export_command(*, user_id: str | None, addresses: tuple[str, ...], database_
             "users": person.users,
             "words": person.words,
             "not_looked_for": person.others,
+            "unverified": person.unverified,
             "tables": tables,
             "of_the_app": apps,
         }

@@ -57,6 +57,7 @@ class _Report:
     users: Sequence[str]
     words: Sequence[str]
     not_looked_for: Mapping[str, str]
+    unverified: Sequence[str]
     dry_run: bool
     emptied: Mapping[str, int]
     refused: Mapping[str, int]
@@ -116,6 +117,7 @@ def forget_command(
             person.users,
             person.words,
             person.others,
+            person.unverified,
             dry_run,
             done.emptied,
             done.refused,
@@ -174,6 +176,8 @@ def _print(report: _Report) -> None:
     say(printable(f"known by: {', '.join((*report.users, *report.words))}"))
     for word, owner in report.not_looked_for.items():
         say(printable(f"not looked for: {word}, which {owner} has in Clerk"))
+    for address in report.unverified:
+        say(printable(f"not looked for: {address}, which nobody has verified; add it by --email if it is theirs"))
     say("would be emptied:" if report.dry_run else "emptied:" if report.emptied else "nothing was left to empty")
     for place, number in report.emptied.items():
         say(f"  {place:<36} {number}")

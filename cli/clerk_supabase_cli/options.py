@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
@@ -101,6 +102,9 @@ class Address(click.ParamType[str]):
         # One word to clerk_sync.words_of(), which finds it inside texts.
         if not re.fullmatch(r'[^\s"<>()\[\],;:\\@]+@[^\s"<>()\[\],;:\\@]+', value):
             self.fail("one address, such as ada@example.test", param, ctx)
+        # In small letters it would be somebody else's.
+        if not unicodedata.is_normalized("NFC", value):
+            self.fail("it has a character that only looks like a common one: type it anew", param, ctx)
         return str(value)
 
 

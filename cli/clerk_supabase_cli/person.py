@@ -26,6 +26,21 @@ _MOST_ROUNDS: Final = 20
 _MOST_ATTEMPTS: Final = 5
 
 _IDENTIFIERS: Final = "select clerk_sync.identifiers_of(%s)"
+_UNVERIFIED: Final = """
+    select array(
+        select distinct lower(value #>> '{}')
+        from public.users as u
+        cross join unnest(
+            array[
+                '$.email_addresses[*] ? (@.verified == false).email_address',
+                '$.external_accounts[*] ? (@.verified == false).email_address'
+            ]::jsonpath[]
+        ) as place
+        cross join lateral jsonb_path_query(to_jsonb(u), place) as value
+        where u.clerk_id = any(%s) and value #>> '{}' <> ''
+        order by 1
+    )
+"""
 _OTHERS: Final = "select clerk_sync.words_of_others(%s, %s)"
 _HELD: Final = (
     "select place, kind, id, verdict, content from clerk_sync.find_person(%s, %s) order by place, kind, id, row_at"
@@ -48,6 +63,8 @@ class Person:
     words: tuple[str, ...]
     others: Mapping[str, str]
     """Words that are not looked for, because another user has them in Clerk: the user by the word."""
+    unverified: tuple[str, ...]
+    """Addresses that are not looked for, because nobody has verified them: they may be another person's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +96,13 @@ class Forgotten:
 
 
 def find_person(connection: Connection, users: Sequence[str], addresses: Sequence[str]) -> Person:
-    """The person with these ids and addresses, and whatever else their users are known by."""
+    """The person with these ids and addresses, and whatever else their users have proven to be theirs."""
     [(known,)] = connection.execute(_IDENTIFIERS, [list(users)]).fetchall()
     words = sorted({*known, *(address.lower() for address in addresses)})
     [(others,)] = connection.execute(_OTHERS, [list(users), words]).fetchall()
-    return Person(tuple(users), tuple(word for word in words if word not in others), others)
+    [(unverified,)] = connection.execute(_UNVERIFIED, [list(users)]).fetchall()
+    looked_for = tuple(word for word in words if word not in others)
+    return Person(tuple(users), looked_for, others, tuple(each for each in unverified if each not in words))
 
 
 def held(connection: Connection, person: Person) -> list[Held]:

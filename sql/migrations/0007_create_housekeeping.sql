@@ -200,8 +200,29 @@ begin
 end
 $$;
 
--- The addresses, phone numbers and wallets of users: from their rows, from the audit log and from the invitations that
--- they accepted. Only those that are one word, and long enough to mean nobody else.
+-- The addresses, phone numbers and wallets that a user's row calls verified, in lower case.
+create function clerk_sync.verified_in(user_row jsonb)
+returns setof text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select lower(value #>> '{}')
+    from unnest(
+        array[
+            '$ ? (@.email_verified == true).email', '$ ? (@.phone_verified == true).phone',
+            '$.email_addresses[*] ? (@.verified == true).email_address',
+            '$.phone_numbers[*] ? (@.verified == true).phone_number',
+            '$.web3_wallets[*] ? (@.verified == true).web3_wallet',
+            '$.external_accounts[*] ? (@.verified == true).email_address'
+        ]::jsonpath[]
+    ) as place
+    cross join lateral jsonb_path_query(user_row, place) as value
+$$;
+
+-- The addresses, phone numbers and wallets that users have proven to be theirs: from their rows, from the audit log and
+-- from the invitations that they accepted. Not those that nobody verified: anybody can enter those of somebody else.
+-- Only those that are one word, and long enough to mean nobody else.
 create function clerk_sync.identifiers_of(user_ids text[])
 returns text[]
 language sql
@@ -217,17 +238,10 @@ as $$
         cross join lateral (values (a.old_values), (a.new_values)) as of_entry (content)
         where a.entity_id = any(user_ids) and a.kind = 'user'
         union all
-        select jsonb_build_object('email', i.email_address)
+        select jsonb_build_object('email', i.email_address, 'email_verified', true)
         from public.organization_invitations as i where i.accepted_by = any(user_ids)
     ) as said
-    cross join unnest(
-        array[
-            '$.email', '$.phone', '$.email_addresses[*].email_address', '$.phone_numbers[*].phone_number',
-            '$.web3_wallets[*].web3_wallet', '$.external_accounts[*].email_address'
-        ]::jsonpath[]
-    ) as place
-    cross join lateral jsonb_path_query(said.content, place) as value
-    cross join lateral lower(value #>> '{}') as identifier
+    cross join lateral clerk_sync.verified_in(said.content) as identifier
     where identifier ~ '.@.|^\+[0-9]{7}|^.{20}' and clerk_sync.words_of(identifier) = array[identifier]
 $$;
 

@@ -280,7 +280,8 @@ begin
 end
 $$;
 
--- What of the words is known of users who are in Clerk, other than those that are given, as {word: user id}.
+-- Which of the words are addresses, phone numbers and wallets that users in Clerk have proven to be theirs, as
+-- {word: user id}. users: those that do not count.
 create function clerk_sync.words_of_others(users text[], words text[])
 returns jsonb
 language sql
@@ -296,7 +297,7 @@ as $$
     ) as said
     cross join lateral unnest(words) as word
     where u.deleted_at is null and u.clerk_id <> all(users)
-    and strpos(lower(said.content), word) > 0 and word = any(clerk_sync.words_of(said.content))
+    and strpos(lower(said.content), word) > 0 and word in (select v from clerk_sync.verified_in(to_jsonb(u)) as v)
 $$;
 
 -- {users, words, purge_by, erased_by} -> {words, emptied: {table: rows}, refused: {constraint: rows}}. Empties what

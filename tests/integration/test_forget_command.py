@@ -101,6 +101,53 @@ def test_an_address_that_somebody_else_has_by_now_stays_theirs(
     assert value(admin, "select email from public.users where clerk_id = 'user_ada'") is None
 
 
+def with_address(verified: bool) -> dict[str, Any]:
+    """Fields of somebody who has entered Ada's address, at an address and at an account of a provider."""
+    status = "verified" if verified else "unverified"
+    account = {"id": "eac_1", "provider": "oauth_custom", "email_address": ADDRESS, "username": ADDRESS}
+    return {
+        "email_addresses": [samples.email_address("idn_1", ADDRESS, CREATED_AT, status=status)],
+        "primary_email_address_id": "idn_1",
+        "external_accounts": [account | {"verification": {"status": status}}],
+        "unsafe_metadata": {"me": ADDRESS},
+    }
+
+
+def test_who_entered_an_address_of_somebody_else_takes_nothing_of_them_along(
+    store: Store, admin: Connection, command: Command
+) -> None:
+    store.apply([user("user_eve", at=1, **with_address(verified=False)), deleted("user", "user_eve", at=2)])
+    store.apply([invitation(at=1, email_address=ADDRESS), domain(at=1, affiliation_email_address=ADDRESS)])
+    said = command.run("forget", "user_eve", "--yes").stdout
+    assert f"not looked for: {ADDRESS.lower()}, which nobody has verified; add it by --email if it is theirs" in said
+    assert rows(admin, "select email_address, deleted_at from public.organization_invitations") == [(ADDRESS, None)]
+    assert rows(admin, "select affiliation_email_address from public.organization_domains") == [(ADDRESS,)]
+    assert value(admin, "select email from public.users where clerk_id = 'user_eve'") is None
+
+    command.run("forget", "user_eve", "--email", ADDRESS, "--yes")
+    assert places_with(admin, ADDRESS.lower()) == []
+
+
+def test_housekeeping_takes_nothing_of_somebody_else_along_either(store: Store, admin: Connection) -> None:
+    allow_at_once(admin)
+    store.apply([user("user_eve", at=1, **with_address(verified=False)), deleted("user", "user_eve", at=2)])
+    store.apply([invitation(at=1, email_address=ADDRESS), domain(at=1, affiliation_email_address=ADDRESS)])
+    Housekeeping(store, Keep(hold_back_days=0)).run()
+    assert value(admin, "select email from public.users where clerk_id = 'user_eve'") is None
+    assert rows(admin, "select affiliation_email_address from public.organization_domains") == [(ADDRESS,)]
+
+
+def test_who_entered_an_address_of_somebody_else_keeps_none_of_it_from_being_forgotten(
+    store: Store, admin: Connection, command: Command
+) -> None:
+    store.apply([user("user_eve", at=1, **with_address(verified=False))])
+    store.apply([user(ADA, at=1, **with_address(verified=True)), deleted("user", ADA, at=2)])
+    store.apply([invitation(at=1, email_address=ADDRESS)])
+    assert "not looked for" not in command.run("forget", ADA, "--yes").stdout
+    assert rows(admin, "select * from public.organization_invitations") == []
+    assert value(admin, "select email from public.users where clerk_id = 'user_eve'") == ADDRESS
+
+
 def test_what_other_objects_say_of_a_person_is_named_and_left_as_clerk_has_it(
     store: Store, admin: Connection, command: Command
 ) -> None:
@@ -112,7 +159,12 @@ def test_what_other_objects_say_of_a_person_is_named_and_left_as_clerk_has_it(
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["org_1"], ["ada@example.test"], ["--email", "ada"], ["--email", "a@b c@d"], ["--email", "@"]]
+    "arguments",
+    [
+        *([], ["org_1"], ["ada@example.test"], ["--email", "ada"], ["--email", "a@b c@d"], ["--email", "@"]),
+        # The sign for kelvin, whose small letter is a common k.
+        ["--email", "\u212aim@example.test"],
+    ],
 )
 def test_it_must_be_said_who(arguments: list[str], command: Command) -> None:
     assert "Usage" in command.run("forget", *arguments, "--yes", status=2).stderr
@@ -144,7 +196,8 @@ def test_thousands_of_audit_entries_are_emptied(store: Store, admin: Connection,
         """
         insert into clerk_sync.audit_log (kind, entity_id, operation, old_values, new_values, changed_columns, cause)
         select
-            'user', 'user_ada', 'update', jsonb_build_object('email', %s::text), '{"locale": "en"}', '{}', 'delivery'
+            'user', 'user_ada', 'update',
+            jsonb_build_object('email', %s::text, 'email_verified', true), '{"locale": "en"}', '{}', 'delivery'
         from generate_series(1, %s)
         """,
         [SECOND, many],
