@@ -110,8 +110,10 @@ def forget_command(
         if not dry_run:
             if not yes:
                 _confirm(person, done.emptied, waiting)
-            done = forget(connection, person, purge_by=purge_by, erased_by=operator_name())
+            # Before the rows, of which alone a command that is cut off and run again can learn the addresses; and so
+            # that no message moves from the queue into a table that is empty already.
             waiting = _look(connection, queues, person, remove=True)
+            done = forget(connection, person, purge_by=purge_by, erased_by=operator_name())
             rows = held(connection, person)
         report = _Report(
             person.users,

@@ -32,10 +32,12 @@ from tests.integration.canaries import (
 )
 from tests.integration.databases import Connection, Database, rows, value
 from tests.integration.histories import CREATED_AT, RECEIVED_AT
+from tests.integration.meanwhile import started, waiting
 from tests.integration.parked import Command
 from tests.integration.purging import allow_at_once
 from tests.integration.road import Road
 from tests.integration.webhooks import deleted, domain, invitation, membership, organization, user
+from tests.polling import eventually
 
 
 @pytest.fixture
@@ -360,6 +362,27 @@ def test_messages_about_the_person_in_the_queues_are_counted_and_removed_and_oth
     assert {name: each["removed"] for name, each in done.items()} == {"dead_letters": 5, "parked": 6}
     for url in (dead, parked):
         assert [each["body"] for each in account.received(url)] == [other] * 20
+
+
+def test_messages_are_removed_before_the_rows_that_tell_how_to_find_them(
+    road: Road, account: Account, database: Database, admin: Connection, command: Command
+) -> None:
+    fill_with_canaries(road, admin)
+    delete_ada(road)
+    dead = account.sync_queue_url
+    account.sqs.send_message(QueueUrl=dead, MessageBody=json.dumps({"data": {"email_address": ADDRESS}}))
+    with database.connect() as other, other.transaction():
+        other.execute("lock table clerk_sync.erasures in share row exclusive mode")
+        cut_off = started(lambda: command.run("forget", ADA, "--yes", "--dead-letter-queue-url", dead, status=1))
+        eventually(lambda: waiting(admin), bool, seconds=20)
+        assert account.received(dead) == []
+        admin.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'clerk-supabase'"
+        )
+        cut_off.join(20)
+    assert ADDRESS.lower() in str(dump(admin)["users", "email"]).lower()
+    command.run("forget", ADA, "--yes")
+    assert places_with(admin, *CANARIES) == []
 
 
 def test_a_queue_that_cannot_be_looked_into_stops_nothing_and_is_said(
