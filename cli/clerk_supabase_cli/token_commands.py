@@ -86,12 +86,11 @@ def verify_command(
     text = token_of(given)
     try:
         if len(issuers) > 1:
-            if jwks_url or pem:
-                raise SettingsError("each of several issuers has keys of its own: give no --jwks-url and no --pem")
-            keys, issuer = _keys_of_chosen(text, issuers_in(",".join(issuers), "--issuer"))
+            _refuse_shared_keys(jwks_url, pem)
+            report = _report(text, *_keys_of_chosen(text, issuers_in(",".join(issuers), "--issuer")), secret, parties)
         else:
             keys, issuer = _keys(publishable_key, jwks_url, pem)
-        report = _report(text, keys, issuers[0] if len(issuers) == 1 else issuer, secret, parties)
+            report = _report(text, keys, issuers[0] if issuers else issuer, secret, parties)
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
     if as_json:
@@ -152,6 +151,12 @@ def mint_command(
         return
     say(token)
     say(f"check it: clerk-supabase token --pem {public_key_file(root)} --issuer {issuer} -", err=True)
+
+
+def _refuse_shared_keys(jwks_url: str | None, pem: Path | None) -> None:
+    """Raises SettingsError when several issuers would share keys."""
+    if jwks_url or pem:
+        raise SettingsError("each of several issuers has keys of its own: give no --jwks-url and no --pem")
 
 
 def _keys_of_chosen(token: str, issuers: tuple[str, ...]) -> tuple[KeySource, str]:

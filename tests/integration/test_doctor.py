@@ -411,7 +411,7 @@ GUIDE: LiteralString = "revoke execute on all functions in schema public from pu
         ("revoke select on clerk_sync.caller from authenticated", "select (clerk_id) of clerk_sync.caller"),
         (
             "revoke select (role) on clerk_sync.memberships_of_caller from authenticated",
-            "authenticated may not select (clerk_org_id, role) of clerk_sync.memberships_of_caller",
+            "authenticated may not select (clerk_org_id, role, permissions) of clerk_sync.memberships_of_caller",
         ),
         (
             "revoke execute on function clerk_sync.requesting_user_id(jsonb) from authenticated",

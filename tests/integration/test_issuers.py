@@ -90,6 +90,14 @@ def test_the_command_checks_a_token_with_the_keys_of_the_issuer_that_it_names(ap
         assert codes == [0, 1, 1]
 
 
+def test_several_issuers_never_share_keys(apis: list[FrontendApi]) -> None:
+    named = [part for api in apis for part in ("--issuer", api.issuer)]
+    token = Mint(key_of(apis[0]), apis[1].issuer).session(ADA)
+    done = CliRunner().invoke(commands, ["token", "-", *named, "--jwks-url", apis[0].jwks_url], input=token)
+    assert done.exit_code == 2
+    assert "keys of its own" in done.output
+
+
 def test_setup_looks_at_each_issuer(apis: list[FrontendApi]) -> None:
     key = "pk_test_Y2xlcmsuZXhhbXBsZS50ZXN0JA"
     urls = ",".join(api.issuer for api in apis)
