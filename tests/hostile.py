@@ -69,9 +69,13 @@ def metadata(**kept: object) -> st.SearchStrategy[Raw]:
 
 
 def lists(element: str) -> st.SearchStrategy[Raw]:
-    """A list of that element twice, in one of which HERE is something else; or something that is no such list."""
+    """A list of that element twice, in one of which HERE is something else; or a list of something else.
+
+    Clients write elements: that the field holds a list at all is decided by Clerk.
+    """
     good = element.replace("HERE", '"here"')
-    return st.builds(raw, st.sampled_from(ANYTHING)) | st.builds(
+    other = [text for text in ANYTHING if text.startswith("[")]
+    return st.builds(raw, st.sampled_from(other)) | st.builds(
         lambda bad: raw(f"[{element.replace('HERE', bad)},{good}]"), st.sampled_from(ANYTHING)
     )
 

@@ -293,6 +293,22 @@ def test_what_others_decided_is_never_read_out_of_garbage(road: Road, admin: Con
     assert (found["banned"], found["locked"], found["public_metadata"]) == (True, True, {"role": "member"})
 
 
+@pytest.mark.parametrize("name", ["email_addresses", "phone_numbers", "web3_wallets", "external_accounts"])
+@pytest.mark.parametrize("value", ["missing", "null", "{}", '"no list"'])
+def test_a_user_without_a_list_that_clerk_always_sends_is_parked_and_keeps_the_row(
+    name: str, value: str, road: Road, admin: Connection
+) -> None:
+    member = new("user")
+    deliver(road, body("user", member, CREATED_AT + 1))
+    kept = row(admin, "user", member["id"])
+    changed = member | {"first_name": "Newer", "updated_at": CREATED_AT + 2, name: raw(value)}
+    if value == "missing":
+        del changed[name]
+    svix_id = deliver(road, body("user", changed, CREATED_AT + 2))
+    assert list(road.parked(admin)) == [svix_id]
+    assert row(admin, "user", member["id"]) == kept
+
+
 def test_it_is_logged_once_counted_and_said_by_name_only(road: Road, log: StringIO) -> None:
     member = new("user") | {"unsafe_metadata": raw(r'{"secret":"a\u0000"}'), "first_name": raw(r'"secret\ud800"')}
     svix_id = deliver(road, body("user", member, CREATED_AT + 1))

@@ -19,9 +19,9 @@ from clerk_supabase.events import parse_event
 from clerk_supabase.reconcile import Reconcile, Request
 from clerk_supabase.repairs import DirectRepairs
 from clerk_supabase.telemetry import metrics
-from clerk_supabase_cli.clerk_api.faults import Fault, without_every
+from clerk_supabase_cli.clerk_api.faults import Fault, with_null, without_every, without_field
 from clerk_supabase_cli.clerk_api.population import BEGINNING
-from tests.integration.databases import Database, Databases, rows, value
+from tests.integration.databases import Database, Databases, rows, tables, value
 from tests.integration.histories import alone
 from tests.integration.reconciling import MINUTE, Rig, RigMaker, happening_after, mirror, rig_with
 
@@ -155,7 +155,42 @@ def test_what_was_deleted_here_and_is_in_clerk_is_reported_and_never_revived(rig
     report = rig.run()
     assert rig.findings(report)[user(8)].difference == "deleted here"
     assert rig.findings(report)[user(8)].action == "none"
+    assert (report.findings, report.counts["user"]["deleted here"]) == (1, 1)
+    assert f"reconcile show {report.run_id} --difference 'deleted here'" in str(report.reason)
     assert user(8) not in rig.shown()
+
+
+LISTS = ("email_addresses", "phone_numbers", "web3_wallets", "external_accounts")
+
+
+@pytest.mark.parametrize("mode", ["full", "quick"])
+@pytest.mark.parametrize(
+    "fault", [without_field("email_addresses"), with_null("email_addresses"), without_field(*LISTS)]
+)
+def test_a_list_of_users_without_their_addresses_leaves_every_row_as_it_was_and_the_run_says_so(
+    rig: Rig, mode: str, fault: Fault
+) -> None:
+    before = tables(rig.admin)["users"]
+    rig.world.now += MINUTE
+    for number in range(40):
+        rig.world.update("user", user(number), {"last_name": "Newer"})
+    rig.api.faults.add(fault, path="/users", times=100)
+    report = rig.run(mode)
+    assert report.state == "incomplete"
+    assert report.counts["user"]["unusable"] >= 40
+    assert "could not be compared or applied, see the log" in str(report.reason)
+    assert tables(rig.admin)["users"] == before
+    rig.api.faults.clear()
+    assert rig.run(mode).state == "complete"
+    assert rig.column(user(1), "last_name") == "Newer"
+
+
+def test_a_single_user_without_addresses_does_not_make_every_run_incomplete(rig: Rig) -> None:
+    rig.world.update("user", user(3), {"email_addresses": None})
+    before = tables(rig.admin)["users"]
+    report = rig.run()
+    assert (report.state, report.counts["user"]["unusable"]) == ("complete", 1)
+    assert tables(rig.admin)["users"] == before
 
 
 def test_a_row_that_the_app_made_is_never_deleted(rig: Rig) -> None:

@@ -185,7 +185,7 @@ def test_a_rotated_key_is_found_without_a_deploy(mirrored: Rig, invoke: Invoke, 
 def test_a_run_that_failed_is_an_error_so_that_lambda_reports_it(
     mirrored: Rig, invoke: Invoke, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    mirrored.api.faults.add(answering(422, code="form_param_invalid"), path="/organization_memberships", times=9)
+    mirrored.api.faults.add(answering(422, code="form_param_invalid"), path="/users/count", times=9)
     capsys.readouterr()
     with pytest.raises(Exception, match="form_param_invalid") as error:
         invoke({"mode": "full"})

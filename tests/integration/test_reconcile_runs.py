@@ -6,20 +6,20 @@ import json
 import math
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import pytest
 
 from clerk_supabase.changes import changes_of
-from clerk_supabase.errors import DatabaseUnavailable, QueueUnavailable
+from clerk_supabase.errors import ContradictoryAnswer, DatabaseUnavailable, QueueUnavailable
 from clerk_supabase.events import parse_event
 from clerk_supabase.queue import Queue
 from clerk_supabase.reconcile import Reconcile, Request
 from clerk_supabase.repairs import DirectRepairs
 from clerk_supabase.runs import Runs
 from clerk_supabase.store import Store
-from clerk_supabase_cli.clerk_api.faults import Fault, answering
+from clerk_supabase_cli.clerk_api.faults import Fault, answering, deleted_with_200, firewall
 from clerk_supabase_cli.parked import Selection, replay
 from clerk_supabase_cli.simulator.worlds import World
 from tests.aws import Account
@@ -312,3 +312,44 @@ def test_one_user_or_organization_can_be_synced_again(mirrored_rig: Rig) -> None
         assert organization in mirrored_rig.shown("organizations", "clerk_org_id")
         with pytest.raises(Exception, match="known neither to Clerk nor here"):
             reconcile.resync("user_nobody", math.inf)
+
+
+@contextmanager
+def resyncing(rig: Rig) -> Iterator[Reconcile]:
+    with closing(Store(Url(f"{rig.database.url}?sslmode=disable"))) as operator:
+        yield Reconcile(rig.ours.http, Runs(operator), DirectRepairs(), rig.settings, monotonic=rig.ours.clock)
+
+
+def test_resync_repairs_a_user_of_an_instance_without_organizations(mirrored_rig: Rig) -> None:
+    differ(mirrored_rig)
+    mirrored_rig.api.answers.no_organizations = (403, "organization_not_enabled_in_instance")
+    with resyncing(mirrored_rig) as reconcile:
+        report = reconcile.resync(user(700), math.inf)
+    assert (report.state, report.reason) == ("complete", None)
+    assert mirrored_rig.column(user(700), "last_name") == "Newer"
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        answering(402, code="unsupported_subscription_plan_features"),
+        firewall(),
+        Fault(body=b'{"data":[],"total_count":3}'),
+        Fault(body=b'{"data":[{"object":"organization_membership"}],"total_count":1}'),
+    ],
+)
+def test_resync_repairs_a_user_and_says_which_memberships_it_could_not_read(mirrored_rig: Rig, fault: Fault) -> None:
+    differ(mirrored_rig)
+    mirrored_rig.api.faults.add(fault, path=f"/users/{user(700)}/organization_memberships")
+    with resyncing(mirrored_rig) as reconcile:
+        report = reconcile.resync(user(700), math.inf)
+    assert report.state == "incomplete"
+    assert "every membership" in str(report.reason)
+    assert mirrored_rig.column(user(700), "last_name") == "Newer"
+
+
+def test_resync_of_a_user_whom_clerk_answers_as_deleted_with_200_changes_nothing(mirrored_rig: Rig) -> None:
+    mirrored_rig.api.faults.add(deleted_with_200("user", user(5)), path=f"/users/{user(5)}")
+    with resyncing(mirrored_rig) as reconcile, pytest.raises(ContradictoryAnswer, match="calls it deleted"):
+        reconcile.resync(user(5), math.inf)
+    assert user(5) in mirrored_rig.shown()

@@ -208,7 +208,8 @@ def _possible_losses(change: Change) -> Iterator[tuple[str, Columns]]:
         return
     for name, field in model.model_fields.items():
         if _loss(model, name) is Loss.whole and change.content.get(name):
-            yield name, {name: field.default, **_FOLLOWING.get(name, {})}
+            empty = [] if field.is_required() else field.default
+            yield name, {name: empty, **_FOLLOWING.get(name, {})}
 
 
 def _emptied(change: Change, empty: Columns) -> Change:
