@@ -94,6 +94,29 @@ def email_address(identifier: str, address: str, created_at: int, *, status: str
     }
 
 
+def phone_number(identifier: str, number: str, created_at: int, *, status: str = "verified") -> Json:
+    """A Clerk PhoneNumber; `status` is that of its verification."""
+    return {
+        "id": identifier,
+        "object": "phone_number",
+        "phone_number": number,
+        "reserved_for_second_factor": False,
+        "default_second_factor": False,
+        "reserved": False,
+        "verification": {
+            "object": "verification_otp",
+            "status": status,
+            "strategy": "phone_code",
+            "attempts": 1,
+            "expire_at": created_at + 600_000,
+        },
+        "linked_to": [],
+        "backup_codes": None,
+        "created_at": created_at,
+        "updated_at": created_at,
+    }
+
+
 def organization(org_id: str, *, created_at: int, updated_at: int, **changes: Any) -> Json:
     """A Clerk Organization. Times in milliseconds; `changes` replaces whole fields."""
     return {
@@ -172,6 +195,14 @@ def invitation(invitation_id: str, org_id: str, *, created_at: int, updated_at: 
         "role_name": "Member",
         "organization_id": org_id,
         "inviter_id": "user_founder",
+        "public_inviter_data": {
+            "user_id": "user_founder",
+            "first_name": "Ada",
+            "last_name": "Example",
+            "image_url": "https://img.example.test/founder",
+            "has_image": False,
+            "identifier": "founder@example.test",
+        },
         "status": "pending",
         "public_metadata": {},
         "private_metadata": {},
@@ -199,6 +230,17 @@ def domain(domain_id: str, org_id: str, *, created_at: int, updated_at: int, **c
         "created_at": created_at,
         "updated_at": updated_at,
     } | changes
+
+
+def domain_verification(verified_at: int) -> Json:
+    """A Clerk OrganizationDomainVerification that succeeded."""
+    return {
+        "status": "verified",
+        "strategy": "affiliation_email_code",
+        "attempts": 1,
+        "expire_at": verified_at + 600_000,
+        "verified_at": verified_at,
+    }
 
 
 def event(event_type: str, data: Json, *, timestamp: int, instance_id: str = INSTANCE_ID) -> Json:

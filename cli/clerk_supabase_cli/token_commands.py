@@ -31,6 +31,7 @@ from clerk_supabase_cli.token_argument import token_of
 from clerk_supabase_cli.token_mint import (
     LOCAL_ISSUER,
     LOCAL_JWT_SECRET,
+    SYSTEM_PERMISSION,
     Mint,
     SigningKey,
     legacy_token,
@@ -136,6 +137,8 @@ def mint_command(
         raise click.UsageError("permissions are given in an organization: name it with --org")
     if not all(permission.count(":") >= 2 and permission.startswith("org:") for permission in permissions):
         raise click.UsageError("a permission is spelled org:FEATURE:NAME")
+    if version == "2" and any(permission.startswith(SYSTEM_PERMISSION) for permission in permissions):
+        raise click.UsageError(f"Clerk puts no permission of its own ({SYSTEM_PERMISSION}...) into tokens of version 2")
     organization = None if organization_id is None else Organization(organization_id, None, role, permissions)
     if event and version == "legacy":
         raise click.UsageError("POST /session takes session tokens only, of version 1 or 2")

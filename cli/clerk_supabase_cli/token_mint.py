@@ -33,6 +33,7 @@ LOCAL_JWT_SECRET: Final = "super-secret-jwt-token-with-at-least-32-characters-lo
 _LIFETIME_SECONDS: Final = 60
 # Clerk dates its tokens back a little, for clocks that are slow.
 _NOT_BEFORE_SECONDS: Final = 10
+SYSTEM_PERMISSION: Final = "org:sys_"
 
 Payload = dict[str, Any]
 
@@ -182,7 +183,9 @@ def _organization_v1(organization: Organization | None) -> Payload:
 def _organization_v2(organization: Organization | None) -> Payload:
     if organization is None:
         return {}
-    features, names, masks = _packed(organization.permissions)
+    # Clerk keeps its own permissions out of these tokens.
+    custom = [each for each in organization.permissions if not each.startswith(SYSTEM_PERMISSION)]
+    features, names, masks = _packed(custom)
     said = {
         "id": organization.id,
         "slg": organization.slug,

@@ -10,6 +10,7 @@ from typing import Any, Final
 import pytest
 from click.testing import CliRunner, Result
 
+from clerk_supabase.claims import Organization
 from clerk_supabase.errors import KeysUnavailable, Refusal
 from clerk_supabase_cli.frontend_api import FrontendApi
 from clerk_supabase_cli.main import commands
@@ -202,6 +203,12 @@ def test_a_minted_token_passes_its_own_check(checkout: Path, version: str) -> No
     }
 
 
+def test_a_token_of_version_2_has_none_of_clerks_own_permissions_as_at_clerk() -> None:
+    permissions = ("org:sys_memberships:read", "org:docs:read")
+    said = MINT.payload(ADA, Organization("org_2Acme", None, "org:admin", permissions))
+    assert (said["fea"], said["o"]["per"], said["o"]["fpm"]) == ("o:docs", "read", "1")
+
+
 @pytest.mark.usefixtures("checkout")
 def test_a_minted_legacy_token_passes_its_own_check() -> None:
     token = run("mint", "--user", ADA, "--version", "legacy").stdout.strip()
@@ -221,6 +228,7 @@ def test_the_checkouts_key_is_made_once_and_readable_by_its_owner_only(checkout:
         (),
         ("--user", ADA, "--permission", "org:docs:read"),
         ("--user", ADA, "--org", "org_2Acme", "--permission", "docs:read"),
+        ("--user", ADA, "--org", "org_2Acme", "--permission", "org:sys_memberships:read"),
         ("--user", ADA, "--version", "3"),
     ],
 )

@@ -20,7 +20,15 @@ import msgspec
 from clerk_supabase_cli import samples
 from clerk_supabase_cli.clerk_api import user_list
 from clerk_supabase_cli.clerk_api.faults import Elements, Request
-from clerk_supabase_cli.clerk_api.refusals import Refusal, integer, limit_of, not_found, unprocessable
+from clerk_supabase_cli.clerk_api.refusals import (
+    VERSION_PARAMETER,
+    Refusal,
+    check_parameters,
+    integer,
+    limit_of,
+    not_found,
+    unprocessable,
+)
 from clerk_supabase_cli.samples import Json
 from clerk_supabase_cli.simulator.worlds import World
 
@@ -50,12 +58,13 @@ class Answers:
         """The body of a good answer. Raises Refusal for any other."""
         self._check_key(request)
         self._check_version(request)
-        for (method, pattern), handler in _ROUTES.items():
+        for (method, pattern), (handler, parameters) in _ROUTES.items():
             match = pattern.fullmatch(request.path)
             if match and method == request.method:
                 if self.no_organizations and "organization" in request.path:
                     status, code = self.no_organizations
                     raise Refusal(status, code, "The organizations feature is not enabled for this instance.")
+                check_parameters(request, parameters)
                 with self.lock:
                     return handler(self, request, alter or _as_it_is, *map(unquote, match.groups()))
         raise Refusal(404, "not_found", "no such route")
@@ -76,7 +85,7 @@ class Answers:
 
     @staticmethod
     def _check_version(request: Request) -> None:
-        said = [request.headers.get("clerk-api-version", ""), request.value("__clerk_api_version")]
+        said = [request.headers.get("clerk-api-version", ""), request.value(VERSION_PARAMETER)]
         versions = [each for each in said if each]
         if len(versions) > 1 or any(each not in VERSIONS for each in versions):
             raise Refusal(400, "api_version_invalid", "Name one known version, in the header or the parameter.")
@@ -114,7 +123,7 @@ class Answers:
 
     def update_user(self, request: Request, _: Alter, user_id: str) -> bytes:
         fields = _fields(request)
-        version = request.headers.get("clerk-api-version") or request.value("__clerk_api_version")
+        version = request.headers.get("clerk-api-version") or request.value(VERSION_PARAMETER)
         if version == _METADATA_ONLY_SINCE and any(name.endswith("_metadata") for name in fields):
             raise unprocessable("metadata", "is written through /metadata")
         if user_id not in self.world.users:
@@ -197,26 +206,39 @@ class Answers:
 
 _ID: Final = "([^/]+)"
 Handler = Callable[..., bytes]
-_ROUTES: Final[Mapping[tuple[str, re.Pattern[str]], Handler]] = MappingProxyType(
+_PAGES: Final = frozenset({"limit", "offset"})
+_ORDERED: Final = _PAGES | {"order_by"}
+_NONE: Final[frozenset[str]] = frozenset()
+_ROUTES: Final[Mapping[tuple[str, re.Pattern[str]], tuple[Handler, frozenset[str]]]] = MappingProxyType(
     {
-        (method, re.compile(path.replace("{id}", _ID))): handler
-        for method, path, handler in cast(
-            "Sequence[tuple[str, str, Handler]]",
+        (method, re.compile(path.replace("{id}", _ID))): (handler, parameters)
+        for method, path, handler, parameters in cast(
+            "Sequence[tuple[str, str, Handler, frozenset[str]]]",
             (
-                ("GET", "/users/count", Answers.users_count),
-                ("GET", "/users", Answers.users),
-                ("POST", "/users", Answers.create_user),
-                ("GET", "/users/{id}", Answers.user),
-                ("PATCH", "/users/{id}", Answers.update_user),
-                ("DELETE", "/users/{id}", Answers.delete_user),
-                ("GET", "/users/{id}/organization_memberships", Answers.memberships_of_user),
-                ("GET", "/organizations", Answers.organizations),
-                ("GET", "/organizations/{id}", Answers.organization),
-                ("GET", "/organizations/{id}/memberships", Answers.memberships_of_organization),
-                ("GET", "/organization_memberships", Answers.memberships),
-                ("GET", "/organization_invitations", Answers.invitations),
-                ("GET", "/organization_domains", Answers.domains),
-                ("GET", "/instance", Answers.instance),
+                ("GET", "/users/count", Answers.users_count, user_list.COUNT_PARAMETERS),
+                ("GET", "/users", Answers.users, user_list.LIST_PARAMETERS),
+                ("POST", "/users", Answers.create_user, _NONE),
+                ("GET", "/users/{id}", Answers.user, _NONE),
+                ("PATCH", "/users/{id}", Answers.update_user, _NONE),
+                ("DELETE", "/users/{id}", Answers.delete_user, _NONE),
+                ("GET", "/users/{id}/organization_memberships", Answers.memberships_of_user, _PAGES),
+                (
+                    "GET",
+                    "/organizations",
+                    Answers.organizations,
+                    _ORDERED | {"organization_id", "user_id", "query", "include_members_count"},
+                ),
+                ("GET", "/organizations/{id}", Answers.organization, frozenset({"include_members_count"})),
+                (
+                    "GET",
+                    "/organizations/{id}/memberships",
+                    Answers.memberships_of_organization,
+                    _ORDERED | {"user_id", "role"},
+                ),
+                ("GET", "/organization_memberships", Answers.memberships, _ORDERED),
+                ("GET", "/organization_invitations", Answers.invitations, _ORDERED),
+                ("GET", "/organization_domains", Answers.domains, _ORDERED),
+                ("GET", "/instance", Answers.instance, _NONE),
             ),
         )
     }

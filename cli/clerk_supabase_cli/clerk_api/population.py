@@ -215,7 +215,7 @@ def _templates() -> tuple[bytes, ...]:
     """Users that differ in what matters to a mirror, with gaps for what is computed."""
     made = {"created_at": _CREATED, "updated_at": _UPDATED}
     address = samples.email_address("idn_work", "%(digits)s@work.example.test", _CREATED, status="unverified")
-    phone = {"id": "idn_phone", "phone_number": "+15550100", "verification": {"status": "verified"}}
+    phone = samples.phone_number("idn_phone", "+15550100", _CREATED)
     kinds: tuple[Json, ...] = (
         {},
         {"username": "u%(digits)s"},

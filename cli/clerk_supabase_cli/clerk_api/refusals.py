@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Final, overload
 
 from clerk_supabase_cli.clerk_api.faults import Request
 
 DEFAULT_LIMIT: Final = 10
 LARGEST_LIMIT: Final = 500
+VERSION_PARAMETER: Final = "__clerk_api_version"
 
 
 class Refusal(Exception):
@@ -37,6 +39,13 @@ def not_found() -> Refusal:
 def unprocessable(parameter: str, message: str) -> Refusal:
     """A parameter cannot be."""
     return Refusal(422, "form_param_value_invalid", message, parameter)
+
+
+def check_parameters(request: Request, known: Collection[str]) -> None:
+    """Raises Refusal for a parameter that the endpoint does not have."""
+    for name, _ in request.parameters:
+        if name not in known and name != VERSION_PARAMETER:
+            raise Refusal(422, "form_param_unknown", f"{name} is not a valid parameter for this request.", name)
 
 
 def limit_of(request: Request) -> int:

@@ -55,6 +55,16 @@ _VALUES: Final[Mapping[str, Callable[[Json], Iterable[str]]]] = MappingProxyType
 _EITHER_WAY: Final = ("user_id", "external_id")
 _MOMENTS: Final = ("last_active_at", "last_sign_in_at")
 
+_FILTERS: Final = (
+    *_VALUES,
+    *(f"{name}_{side}" for name in ("created_at", *_MOMENTS) for side in ("after", "before")),
+    "organization_id",
+    "query",
+)
+COUNT_PARAMETERS: Final = frozenset(_FILTERS)
+LIST_PARAMETERS: Final = frozenset({*_FILTERS, "limit", "offset", "starting_after", "order_by"})
+"""The parameters of Clerk's that are answered here; any other is refused, as one that Clerk does not know."""
+
 
 def count(users: Population, request: Request, *, inclusive: bool, members_of: IdsOfMembers) -> int:
     """How many users the filters let through."""
@@ -140,7 +150,7 @@ def _sorted(users: Population, entries: Iterable[Entry], order: str, *, descendi
 
 
 def _filter(request: Request, members_of: IdsOfMembers) -> Callable[[Json], bool] | None:
-    """None: nothing but, perhaps, the time of creation is asked about. Parameters nobody knows are ignored."""
+    """None: nothing but, perhaps, the time of creation is asked about."""
     tests: list[Callable[[Json], bool]] = []
     for name, values_of in _VALUES.items():
         if asked := request.values(name):

@@ -225,7 +225,8 @@ class World:
             self._send("organizationDomain.created", domain)
 
     def verify_domain(self) -> None:
-        self._edit(self.domains, "organizationDomain.updated", {"affiliation_verification": {"status": "verified"}})
+        verification = samples.domain_verification(self.now)
+        self._edit(self.domains, "organizationDomain.updated", {"affiliation_verification": verification})
 
     def remove_domain(self) -> None:
         domain_id = self._any(self.domains)
