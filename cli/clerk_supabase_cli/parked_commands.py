@@ -43,7 +43,7 @@ from clerk_supabase_cli.parked import (
 )
 from clerk_supabase_cli.printing import counted, in_utc, print_json, printable, say
 from clerk_supabase_cli.queues import AwsUnreachable, Queues, client
-from clerk_supabase_cli.terminal import Terminal
+from clerk_supabase_cli.terminal import Terminal, table
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -256,17 +256,16 @@ def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
 
 
 def _table(events: list[ParkedEvent]) -> Table:
-    table = Table("event", "why", "parked (UTC)", "state")
-    table.columns[0].overflow = table.columns[1].overflow = "fold"
+    listed = table("event", "why", "parked (UTC)", "state")
     for each in events:
         what = [printable(part) for part in (each.svix_id, each.event_type, each.entity_id) if part]
-        table.add_row(
+        listed.add_row(
             Text("\n".join(what)),
             Text(printable(f"{each.reason_class}: {each.reason}")),
             in_utc(each.last_parked_at),
             _state(each),
         )
-    return table
+    return listed
 
 
 def _state(event: ParkedEvent) -> str:

@@ -15,7 +15,7 @@ from clerk_supabase.reconcile import Report
 from clerk_supabase.reconcile_pages import Progress
 from clerk_supabase.runs import Finding, RunDetails, RunSummary
 from clerk_supabase_cli.printing import how_long, in_utc, print_json, printable, say
-from clerk_supabase_cli.terminal import Terminal
+from clerk_supabase_cli.terminal import Terminal, table
 
 DIFFERENCES: Final = ("missing", "stale", "different", "extra", "deleted here")
 ON_A_PAGE: Final = 100
@@ -73,15 +73,16 @@ def print_run(run: RunSummary) -> None:
 
 
 def _counts_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
-    """A line for each kind, a column for everything that was counted."""
+    """A line for everything that was counted, a column for each kind."""
     counted = {name for each in counts.values() for name in each} - _NOT_SHOWN
     names = [name for name in _COUNTED if name in counted] + sorted(counted - set(_COUNTED))
-    table = Table("kind", *(name.replace("_", " ") for name in names))
-    for column in table.columns[1:]:
+    numbers = table("count", *counts)
+    for column in numbers.columns[1:]:
         column.justify = "right"
-    for kind, of_kind in counts.items():
-        table.add_row(kind, *(f"{of_kind.get(name, 0):,}" for name in names))
-    return table
+        column.no_wrap = True
+    for name in names:
+        numbers.add_row(name.replace("_", " "), *(f"{of_kind.get(name, 0):,}" for of_kind in counts.values()))
+    return numbers
 
 
 def _groups_table(findings: Sequence[Finding]) -> Table:
@@ -90,27 +91,33 @@ def _groups_table(findings: Sequence[Finding]) -> Table:
     examples: dict[tuple[Any, ...], str] = {}
     for each in findings:
         examples.setdefault((each.kind, each.difference, each.cause, tuple(each.fields or ())), each.entity_id)
-    table = Table("kind", "difference", "likely cause", "columns", "objects", "for example")
-    table.columns[3].overflow = "fold"
-    table.columns[5].no_wrap = True
-    table.columns[4].justify = "right"
+    grouped = table("difference, likely cause", "columns", "objects", "for example")
+    grouped.columns[2].justify = "right"
+    grouped.columns[2].no_wrap = grouped.columns[3].no_wrap = True
     for group, number in groups.most_common(ON_A_PAGE):
         kind, difference, cause, fields = group
-        row = (kind, difference, cause, ", ".join(fields), f"{number:,}", examples[group])
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    return table
+        what = _lines(f"{kind} {difference}", cause)
+        grouped.add_row(what, _lines(", ".join(fields)), f"{number:,}", _lines(examples[group]))
+    return grouped
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
     """A line for each object that differed."""
-    table = Table("object", "difference", "likely cause", "columns", "done")
+    found = table("object", "difference, likely cause", "columns", "done")
     # An id in two lines cannot be copied.
-    table.columns[0].no_wrap = True
-    table.columns[3].overflow = "fold"
+    found.columns[0].no_wrap = True
     for each in findings:
-        row = (f"{each.kind}\n{each.entity_id}", each.difference, each.cause, ", ".join(each.fields or ()), _done(each))
-        table.add_row(*(Text("\n".join(map(printable, cell.splitlines()))) for cell in row))
-    return table
+        found.add_row(
+            _lines(each.kind, each.entity_id),
+            _lines(each.difference, each.cause),
+            _lines(", ".join(each.fields or ())),
+            _lines(_done(each)),
+        )
+    return found
+
+
+def _lines(*lines: str) -> Text:
+    return Text("\n".join(map(printable, lines)))
 
 
 def _done(finding: Finding) -> str:
@@ -122,25 +129,26 @@ def _done(finding: Finding) -> str:
 
 def runs_table(runs: Sequence[RunSummary]) -> Table:
     """A line for each run."""
-    table = Table("run", "mode", "started (UTC)", "took", "compared", "differed", "requests", "state")
-    for column in (table.columns[0], *table.columns[4:7]):
+    listed = table("run", "mode", "started\n(UTC)", "took", "compared", "differed", "state")
+    listed.columns[2].no_wrap = True
+    for column in (listed.columns[0], *listed.columns[4:6]):
         column.justify = "right"
+        column.no_wrap = True
     for run in runs:
         took = how_long((run.finished_at - run.started_at).total_seconds()) if run.finished_at else ""
         compared = _sum(run, "compared")
         # Not the findings: of a back-fill only the number is kept.
         differed = sum(_sum(run, name) for name in DIFFERENCES)
-        table.add_row(
+        listed.add_row(
             str(run.run_id),
             f"{run.mode}, dry run" if run.is_dry_run else run.mode,
-            in_utc(run.started_at),
+            in_utc(run.started_at).replace(" ", "\n"),
             took,
             f"{compared:,}",
             f"{differed:,}",
-            f"{run.calls:,}",
             Text(printable(f"{run.state}: {run.reason}" if run.reason else run.state)),
         )
-    return table
+    return listed
 
 
 def _sum(run: RunSummary, name: str) -> int:

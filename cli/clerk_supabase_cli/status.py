@@ -16,7 +16,7 @@ from clerk_supabase_cli.options import HOW_TO_NAME_QUEUES
 from clerk_supabase_cli.parked import EVENTS, STATES, State
 from clerk_supabase_cli.printing import counted, how_long, in_utc, printable
 from clerk_supabase_cli.queues import AwsUnreachable, Depth, Name, Queues
-from clerk_supabase_cli.terminal import Terminal
+from clerk_supabase_cli.terminal import Terminal, table
 
 # SyncBacklogAlarm of template.yaml waits as long.
 OLDEST_SECONDS: Final = 600.0
@@ -247,25 +247,25 @@ def _show_database(database: Database, console: Terminal) -> None:
 
 
 def _queue_table(queues: Mapping[Name, Depth]) -> Table:
-    table = Table("queue", "waiting", "in flight", "delayed", "oldest")
+    listed = table("queue", "waiting", "in flight", "delayed", "oldest")
     for name, depth in queues.items():
         oldest = "unknown" if depth.oldest_seconds is None else how_long(depth.oldest_seconds) if depth.total else ""
-        table.add_row(_QUEUE_NAMES[name], str(depth.waiting), str(depth.in_flight), str(depth.delayed), oldest)
-    return table
+        listed.add_row(_QUEUE_NAMES[name], str(depth.waiting), str(depth.in_flight), str(depth.delayed), oldest)
+    return listed
 
 
 def _reason_table(reasons: list[Reason]) -> Table:
-    table = Table("parked", "type", "count", "oldest (UTC)")
+    listed = table("parked", "type", "count", "oldest (UTC)")
     for each in reasons:
         kind = Text(printable(each.event_type or ""))
-        table.add_row(each.reason_class, kind, str(each.count), in_utc(each.oldest))
-    return table
+        listed.add_row(each.reason_class, kind, str(each.count), in_utc(each.oldest))
+    return listed
 
 
 def _lag_table(recent: Mapping[str, Recent]) -> Table:
-    table = Table("lag", "p50", "p95", "p99")
+    listed = table("lag", "p50", "p95", "p99")
     for span, each in recent.items():
         for since, lag in (("accepted", each.from_accepted), ("it happened", each.from_happened)):
             numbers = ["", "", ""] if lag is None else [how_long(number) for number in (lag.p50, lag.p95, lag.p99)]
-            table.add_row(f"last {span}, since {since}", *numbers)
-    return table
+            listed.add_row(f"last {span}, since {since}", *numbers)
+    return listed

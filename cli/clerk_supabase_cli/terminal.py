@@ -7,6 +7,7 @@ from typing import IO
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Column, Table
 
 from clerk_supabase_cli.printing import shown
 
@@ -22,3 +23,8 @@ class Terminal(Console):
         """The pieces of what is printed; rich calls it for each, also for the cells of a table."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else shown(text), style, control)
+
+
+def table(*headings: str) -> Table:
+    """Makes a table without rows, which cuts no cell: a text too long for its column goes on in the next line."""
+    return Table(*(Column(heading, overflow="fold") for heading in headings))
