@@ -152,7 +152,7 @@ def _watch(root: Path, stack: LocalStack, running: RunningStack, *, known: Finge
                 raise LocalStackError(f"the emulated AWS has ended:\n{last_lines(stack.ministack.log, 20)}")
             time.sleep(_LOOK_SECONDS)
     except KeyboardInterrupt:
-        say()
+        say("\nending; this may take some seconds")
 
 
 def _described(stack: LocalStack, database_url: str) -> RunningStack:
@@ -185,12 +185,13 @@ database        {database}
 emulated AWS    {stack.ministack.endpoint}
   access key    {running.aws["AWS_ACCESS_KEY_ID"]}, the only one it takes; secret {running.aws["AWS_SECRET_ACCESS_KEY"]}
 Clerk's API     {running.clerk_api_url}, a stand-in without users; its key is {running.clerk_secret_key}
-tokens of       {issuer}: clerk-supabase token mint --user user_1 --issuer {issuer}
+tokens of       {issuer}
 logs            {running.logs}
 
-An event:        clerk-supabase event user.created --send
-Clerk's events:  clerk webhooks listen --forward-to {running.webhook_url}
-Other commands:  in another terminal, after `source .local/env`, which says all of the above to them"""
+In another terminal, `source .local/env` says all of the above to the commands, and puts them on the search path:
+  an event        clerk-supabase event user.created --send
+  a token         clerk-supabase token mint --user user_1 --issuer {issuer}
+  Clerk's events  clerk webhooks listen --forward-to {running.webhook_url}"""
     )
 
 

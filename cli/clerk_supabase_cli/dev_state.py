@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,9 +62,14 @@ class RunningStack:
             "CLERK_SUPABASE_STACK": self.name,
             "DATABASE_URL": self.database_url,
         }
-        # Of another account, these would go before the key, or with it.
-        lines = ["unset AWS_PROFILE AWS_SESSION_TOKEN"]
-        return "\n".join([*lines, *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()), ""])
+        lines = [
+            # Of another account, these would go before the key, or with it.
+            "unset AWS_PROFILE AWS_SESSION_TOKEN",
+            # Last, so that the environment's `python` does not get in front of the user's own.
+            f'export PATH="$PATH":{shlex.quote(str(Path(sys.executable).parent))}',
+            *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
+        ]
+        return "\n".join([*lines, ""])
 
 
 def running_stack(root: Path) -> RunningStack:

@@ -155,7 +155,7 @@ def test_it_says_where_everything_is_and_how_long_it_took(developer: Developer) 
     assert re.fullmatch(r"ready, \d+ s after the start; Ctrl-C ends it", developer.sees("^ready, "))
     assert developer.sees("^webhook URL ").endswith("/webhooks/clerk")
     assert developer.sees("^signing secret ").split()[-1].startswith("whsec_")
-    assert "clerk webhooks listen --forward-to http://127.0.0.1:" in developer.sees("^Clerk's events:")
+    assert "clerk webhooks listen --forward-to http://127.0.0.1:" in developer.sees("^  Clerk's events ")
 
 
 def test_nothing_of_the_connection_string_that_was_given_is_shown(

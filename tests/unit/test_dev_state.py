@@ -106,6 +106,23 @@ def test_a_shell_reads_what_it_says_and_runs_none_of_it(tmp_path: Path) -> None:
     assert not (tmp_path / "harmed").exists()
 
 
+def test_a_shell_finds_the_command_and_keeps_its_own_programs(tmp_path: Path) -> None:
+    STACK.save(tmp_path)
+    mine = tmp_path / "my own"
+    mine.mkdir()
+    (mine / "python").touch(mode=0o755)
+    found = subprocess.run(
+        ["/bin/sh", "-c", ". .local/env && command -v python && command -v clerk-supabase"],
+        cwd=tmp_path,
+        env={"PATH": str(mine)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    here = Path(sys.executable).parent
+    assert found.stdout.splitlines() == [str(mine / "python"), str(here / "clerk-supabase")]
+
+
 def test_what_a_shell_reads_goes_with_the_stack(tmp_path: Path) -> None:
     STACK.save(tmp_path)
     STACK.forget(tmp_path)
