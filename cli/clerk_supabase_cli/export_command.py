@@ -9,7 +9,7 @@ import click
 from clerk_supabase_cli.database import open_database
 from clerk_supabase_cli.options import database_url_option, person_options, require_person
 from clerk_supabase_cli.person import apps_rows, find_person, held
-from clerk_supabase_cli.printing import print_json
+from clerk_supabase_cli.printing import print_json, printable, say
 
 
 @click.command("export")
@@ -38,3 +38,10 @@ def export_command(*, user_id: str | None, addresses: tuple[str, ...], database_
             "of_the_app": apps,
         }
     )
+    # Not in the JSON alone: an empty answer is easily taken for the whole one.
+    for word, owner in person.others.items():
+        said = f"not looked for: {word}, which {owner} has in Clerk; see: clerk-supabase export {owner}"
+        say(printable(said), err=True)
+    if not tables and not apps and not person.others:
+        names = ", ".join((*person.users, *addresses))
+        say(printable(f"nothing is held about {names}; is it of this Clerk instance, and spelled right?"), err=True)

@@ -180,7 +180,10 @@ def _print(report: _Report) -> None:
         say(printable(f"not looked for: {word}, which {owner} has in Clerk"))
     for address in report.unverified:
         say(printable(f"not looked for: {address}, which nobody has verified; add it by --email if it is theirs"))
-    say("would be emptied:" if report.dry_run else "emptied:" if report.emptied else "nothing was left to empty")
+    if not report.emptied:
+        say("nothing is left to empty")
+    else:
+        say("would be emptied:" if report.dry_run else "emptied:")
     for place, number in report.emptied.items():
         say(f"  {place:<36} {number}")
     for constraint, number in report.refused.items():

@@ -26,6 +26,14 @@ DATABASE_URL: Final = "--database-url or DATABASE_URL"
 _DATABASE_HELP: Final = "postgresql:// of the owner; a direct or session connection.  [env: DATABASE_URL]"
 
 
+class OrVariable(click.Option):
+    """An option whose errors also name the environment variable that it may come from."""
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Option and variable, as an error names them."""
+        return f"{super().get_error_hint(ctx)} or the environment variable {self.envvar}"
+
+
 def checked_database_url(context: click.Context, parameter: click.Parameter, url: str | None) -> str | None:  # noqa: ARG001 - click hands them over
     """Refuses a broken connection string before anything else is done. Raises SetUpWrong."""
     if url is not None and not context.resilient_parsing:
@@ -34,7 +42,12 @@ def checked_database_url(context: click.Context, parameter: click.Parameter, url
 
 
 database_url_option = click.option(
-    "--database-url", envvar="DATABASE_URL", required=True, help=_DATABASE_HELP, callback=checked_database_url
+    "--database-url",
+    cls=OrVariable,
+    envvar="DATABASE_URL",
+    required=True,
+    help=_DATABASE_HELP,
+    callback=checked_database_url,
 )
 # Commands that look at more than the database say what is wrong with its URL among the rest.
 optional_database_url_option = click.option("--database-url", envvar="DATABASE_URL", help=_DATABASE_HELP)

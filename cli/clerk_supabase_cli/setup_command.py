@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from clerk_supabase.publishable_key import frontend_api
 from clerk_supabase.settings import SettingsError
-from clerk_supabase_cli.options import json_option
+from clerk_supabase_cli.options import OrVariable, json_option
 from clerk_supabase_cli.printing import print_json, printable, say
 from clerk_supabase_cli.queues import client
 from clerk_supabase_cli.role_urls import SESSION_ROLE, WORKER_ROLE
@@ -104,6 +104,7 @@ class Stored:
 @click.command("setup")
 @click.option(
     "--publishable-key",
+    cls=OrVariable,
     envvar="CLERK_PUBLISHABLE_KEY",
     required=True,
     help="pk_live_... or pk_test_..., from Clerk's API keys.  [env: CLERK_PUBLISHABLE_KEY]",

@@ -295,7 +295,7 @@ def test_a_second_time_finds_nothing_and_says_so(road: Road, admin: Connection, 
     recorded = rows(admin, "select user_ids, emptied from clerk_sync.erasures")
     assert recorded == [([ADA], first)]
     before = dump(admin)
-    assert "nothing was left to empty" in command.run("forget", ADA, "--yes").stdout
+    assert "nothing is left to empty" in command.run("forget", ADA, "--yes").stdout
     assert dump(admin) == before
 
 
@@ -327,8 +327,21 @@ def test_the_export_prints_every_place_that_holds_something(road: Road, admin: C
     ]
     text = json.dumps(exported)
     assert not any(near in text for near in NEARLY)
-    invited = json.loads(command.run("export", "--email", "nobody@example.test").stdout)
-    assert invited["tables"] == {}
+
+
+def test_an_export_without_anything_asks_whether_the_name_is_right(store: Store, command: Command) -> None:
+    assert "nothing is held about user_mistyped; " in command.run("export", "user_mistyped").stderr
+    invited = command.run("export", "--email", "nobody@example.test")
+    assert json.loads(invited.stdout)["tables"] == {}
+    assert "nothing is held about nobody@example.test; " in invited.stderr
+    store.apply([user(ADA, at=1)])
+    assert not command.run("export", ADA).stderr
+
+
+def test_an_export_by_the_address_of_a_user_names_the_user(store: Store, command: Command) -> None:
+    store.apply([user(ADA, at=1, email_addresses=[samples.email_address("idn_1", ADDRESS, CREATED_AT)])])
+    said = command.run("export", "--email", ADDRESS).stderr
+    assert said == f"not looked for: {ADDRESS.lower()}, which {ADA} has in Clerk; see: clerk-supabase export {ADA}\n"
 
 
 # Queues

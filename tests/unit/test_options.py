@@ -1,0 +1,22 @@
+"""What a command says when somebody has not said where the database is, or another thing that it cannot do without."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.parked import Command
+
+
+@pytest.mark.parametrize(
+    ("line", "option", "variable"),
+    [
+        (["retention"], "--database-url", "DATABASE_URL"),
+        (["parked", "list"], "--database-url", "DATABASE_URL"),
+        (["setup"], "--publishable-key", "CLERK_PUBLISHABLE_KEY"),
+    ],
+)
+def test_a_missing_option_is_named_with_the_variable_that_may_hold_it(
+    line: list[str], option: str, variable: str
+) -> None:
+    said = Command({}).run(*line, status=2).stderr
+    assert f"Missing option '{option}' or the environment variable {variable}." in said
