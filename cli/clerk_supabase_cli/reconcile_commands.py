@@ -214,7 +214,9 @@ def resync_command(  # noqa: PLR0917 - click passes them by name
     if as_json:
         print_json(report)
     else:
-        say(printable(f"{object_id}: {report.state}" + (f", {report.reason}" if report.reason else "")))
+        is_deleted = any(of_kind.get("deleted") for of_kind in report.counts.values())
+        gone = ", gone from Clerk and so deleted here" if is_deleted else ""
+        say(printable(f"{object_id}: {report.state}{gone}" + (f", {report.reason}" if report.reason else "")))
     _exit_for(report)
 
 
@@ -336,7 +338,7 @@ def _details(runs: Runs, run_id: int) -> RunDetails:
 def _reset_said(found: Reset, verb: str) -> str:
     """Describe what a reset does, or did."""
     ended = ", ".join(map(str, found.running)) or "none"
-    lines = [f"runs at work, ended: {ended}", f"finished runs that no other goes on from: {found.trusted}"]
+    lines = [f"runs at work, ended: {ended}", f"finished runs that the next one does not build on: {found.trusted}"]
     if found.instance_id is not None:
         lines.append(f"Clerk instance that {verb} forgotten: {found.instance_id}")
     return "\n".join(map(printable, lines))

@@ -157,7 +157,8 @@ def test_one_user_is_read_again_by_id(mirrored: Rig, command: Command) -> None:
     mirrored.world.remove_user(BEN)
     mirrored.world.now += MINUTE
 
-    assert f"{ADA}: complete" in command.run("resync", ADA).stdout
+    assert command.run("resync", ADA).stdout == f"{ADA}: complete\n"
+    assert command.run("resync", BEN).stdout == f"{BEN}: complete, gone from Clerk and so deleted here\n"
     assert command.json("resync", BEN)["state"] == "complete"
 
     assert mirrored.column(ADA, "first_name") == "Augusta"
@@ -248,7 +249,7 @@ def test_a_reset_says_what_it_does_asks_and_lets_the_next_run_compare_everything
     at_work = command.json("reconcile", "runs")["runs"][0]["run_id"]
     asked = command.run("reconcile", "reset", answer="n\n", status=1).output
     assert f"runs at work, ended: {at_work}\n" in asked
-    assert "no other goes on from: 1" in asked
+    assert "the next one does not build on: 1" in asked
     assert "instance" not in asked
     assert command.json("reconcile", "runs")["runs"][0]["state"] == "running"
 

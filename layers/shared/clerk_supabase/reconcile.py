@@ -164,7 +164,8 @@ class Reconcile:
         refused = len(self._repairs.send(self._runs.store, repairs, self._clock_ms()))
         not_taken = f"{refused} of {len(repairs)} objects were refused, see the log" if refused else None
         reason = "; ".join(filter(None, [not_taken, doubts])) or None
-        counts: dict[str, dict[str, int]] = {kind: {"repaired": len(repairs) - refused}}
+        done = "deleted" if found.value is None else "repaired"
+        counts: dict[str, dict[str, int]] = {kind: {done: len(repairs) - refused}}
         return Report(
             run_id=None,
             mode="quick",
