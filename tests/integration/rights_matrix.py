@@ -130,7 +130,7 @@ def _table(found: Mapping[str, Mapping[str, str]]) -> str:
     if lines:
         lines = [f"| | {' | '.join(IDENTITIES)} |", f"| --- |{' --- |' * len(IDENTITIES)}", *lines]
     if closed:
-        lines += ["", f"Nobody but the owner: {', '.join(closed)}."]
+        lines += ["", f"Only the owner of the database: {', '.join(closed)}."]
     return "\n".join(lines).strip()
 
 
