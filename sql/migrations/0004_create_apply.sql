@@ -17,7 +17,9 @@ create table clerk_sync.entities (
     deleted_at bigint,
     delete_recorded_at timestamptz,
     purged_at timestamptz,
-    primary key (kind, id)
+    primary key (kind, id),
+    -- What no timestamp holds would fail in every statement that reads it, long after it was written.
+    constraint entities_deleted_at_check check (deleted_at between 0 and 253402300799999)
 ) with (fillfactor = 85);
 
 comment on column clerk_sync.entities.deleted_at is
@@ -39,7 +41,12 @@ create table clerk_sync.deliveries (
     outcome clerk_sync.outcome not null,
     svix_id text collate "C" primary key,
     event_type text not null,
-    entity_id text not null
+    entity_id text not null,
+    -- Python reads no others.
+    constraint deliveries_moments_check check (
+        occurred_at between '1900-01-01+00' and '9999-12-31+00'
+        and received_at between '1900-01-01+00' and '9999-12-31+00'
+    )
 );
 
 comment on table clerk_sync.deliveries is
@@ -421,6 +428,29 @@ begin
 end
 $register$;
 
+-- An error about a constraint, without the row: Postgres quotes all of it, the columns of the app's own included, to
+-- whoever called, and a caller who may read no table chose the content that breaks the constraint.
+create type clerk_sync.refusal as (
+    code text,
+    message text,
+    table_name text,
+    column_name text,
+    constraint_name text
+);
+
+-- Raises it.
+create function clerk_sync.refuse(refusal clerk_sync.refusal)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception using
+        errcode = refusal.code, message = refusal.message, table = coalesce(refusal.table_name, ''),
+        column = coalesce(refusal.column_name, ''), constraint = coalesce(refusal.constraint_name, '');
+end
+$$;
+
 -- Applies a batch of changes in one statement, whatever order and however often they arrive. Returns one outcome per
 -- element: those of clerk_sync.deliveries, or 'duplicate' for a delivery that was recorded before.
 -- Locks never make a circle. New entities come first, by kind and id: whoever waits there holds only entities that
@@ -441,6 +471,7 @@ declare
     contents clerk_sync.change[];
     target text;
     all_written clerk_sync.written[] := '{}';
+    refusal clerk_sync.refusal;
 begin
     changes := array(
         select row(
@@ -560,18 +591,27 @@ begin
     )
     from unnest(winners) as w;
 
-    for target, contents in
-        select w.kind, array_agg(w)
-        from unnest(winners) as w inner join clerk_sync.kinds as k using (kind)
-        where w."position" is not null and (w.version).source_updated_at >= 0
-        group by w.kind, k.write_order
-        order by k.write_order
-    loop
-        all_written := all_written || array(select clerk_sync.write_rows(target, batch, contents));
-    end loop;
-    if cardinality(deletes) > 0 then
-        perform clerk_sync.hide_rows(array(select w from unnest(winners) as w where w.deleted_at is not null));
-    end if;
+    -- A block of its own costs a subtransaction, and nothing for each row.
+    begin
+        for target, contents in
+            select w.kind, array_agg(w)
+            from unnest(winners) as w inner join clerk_sync.kinds as k using (kind)
+            where w."position" is not null and (w.version).source_updated_at >= 0
+            group by w.kind, k.write_order
+            order by k.write_order
+        loop
+            all_written := all_written || array(select clerk_sync.write_rows(target, batch, contents));
+        end loop;
+        if cardinality(deletes) > 0 then
+            perform clerk_sync.hide_rows(array(select w from unnest(winners) as w where w.deleted_at is not null));
+        end if;
+    exception
+        when integrity_constraint_violation then
+            get stacked diagnostics
+                refusal.code = returned_sqlstate, refusal.message = message_text, refusal.table_name = table_name,
+                refusal.column_name = column_name, refusal.constraint_name = constraint_name;
+            perform clerk_sync.refuse(refusal);
+    end;
 
     -- `in (select ...)` rather than joins: hashed whatever the plan expects, so a large batch costs what its rows cost.
     return query

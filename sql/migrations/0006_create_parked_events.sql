@@ -18,6 +18,8 @@ create table clerk_sync.parked_events (
     discarded_at timestamptz,
     discarded_by text,
     body bytea,
+    -- Python reads no others.
+    constraint parked_events_received_at_check check (received_at between '1900-01-01+00' and '9999-12-31+00'),
     constraint parked_events_reason_class_check check (reason_class in ('unusable', 'refused', 'exhausted'))
 );
 
@@ -70,7 +72,7 @@ begin
     on conflict (svix_id) do update set
         event_type = excluded.event_type,
         entity_id = excluded.entity_id,
-        user_id = excluded.user_id,
+        user_id = coalesce(kept.user_id, excluded.user_id),
         reason_class = excluded.reason_class,
         reason = excluded.reason,
         attempts = excluded.attempts,
@@ -78,7 +80,8 @@ begin
         replayed_at = null,
         discarded_at = null,
         discarded_by = null,
-        body = excluded.body;
+        -- The same event has the same body: nobody puts another in its place.
+        body = coalesce(kept.body, excluded.body);
 
     -- Nobody may be named in a body that nothing can read, so none is kept for ever.
     update clerk_sync.parked_events as old set body = null

@@ -298,6 +298,7 @@ declare
     refused jsonb := '{}';
     one text;
     why text;
+    refusal clerk_sync.refusal;
 begin
     if is_deleted then
         foreach one in array due loop
@@ -310,15 +311,23 @@ begin
             end;
         end loop;
     end if;
-    execute (
-        select format(
-            'update %s set %s where %I = any($1)',
-            of_kind.relation, string_agg(format('%I = default', c), ', '), of_kind.key_column
-        )
-        from unnest(of_kind.mirrored_columns) as c
-        inner join pg_catalog.pg_attribute as a on a.attrelid = of_kind.relation::regclass and c = a.attname
-        where a.atthasdef or not a.attnotnull
-    ) using due;
+    begin
+        execute (
+            select format(
+                'update %s set %s where %I = any($1)',
+                of_kind.relation, string_agg(format('%I = default', c), ', '), of_kind.key_column
+            )
+            from unnest(of_kind.mirrored_columns) as c
+            inner join pg_catalog.pg_attribute as a on a.attrelid = of_kind.relation::regclass and c = a.attname
+            where a.atthasdef or not a.attnotnull
+        ) using due;
+    exception
+        when integrity_constraint_violation then
+            get stacked diagnostics
+                refusal.code = returned_sqlstate, refusal.message = message_text, refusal.table_name = table_name,
+                refusal.column_name = column_name, refusal.constraint_name = constraint_name;
+            perform clerk_sync.refuse(refusal);
+    end;
     update clerk_sync.entities as e set purged_at = now() where e.kind = of_kind.kind and e.id = any(due);
     return query
     select
@@ -341,6 +350,22 @@ as $$
         select row(null, kind, i.id, null, null, null, null, null, null, null)::clerk_sync.change
         from unnest(ids) as i (id)
     )
+$$;
+
+-- Lets keys of the app that would refuse at the commit refuse at once, where that is caught. Before Postgres 18 this
+-- also runs the deferred triggers that wait in the transaction, with the rights of whoever asks for it: triggers of the
+-- caller's own tables, as the owner. None waits where nothing was written yet; in any other transaction the keys refuse
+-- at the commit, and nothing of it stays.
+create function clerk_sync.check_keys_at_once()
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if pg_current_xact_id_if_assigned() is null then
+        set constraints all immediate;
+    end if;
+end
 $$;
 
 -- Ends the hold-back of rows whose delete was recorded here longer ago than that, whenever it happened in Clerk. Users
@@ -369,8 +394,9 @@ begin
     if how is null or how not in ('scrub', 'delete') then
         raise invalid_parameter_value using message = 'users are purged by ''scrub'' or ''delete''';
     end if;
-    -- A key of the app that would refuse at the commit refuses at once, where that is caught.
-    set constraints all immediate;
+    perform clerk_sync.check_keys_at_once();
+    -- What stands there is the word of whoever called.
+    perform set_config('clerk_sync.causes', '', true);
     for of_kind in select k.* from clerk_sync.kinds as k where k.kind <> 'private_metadata' loop
         perform clerk_sync.note_hidden_by_hand(of_kind);
         execute format(

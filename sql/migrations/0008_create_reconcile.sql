@@ -431,7 +431,8 @@ declare
     every constant integer := clerk_sync.whole_number(request, 'every', 1, 1000000);
     before constant timestamptz := to_timestamp(clerk_sync.moment(request, 'before') / 1000.0);
     cuts jsonb[] := '{}';
-    cut timestamptz := '-infinity';
+    -- Clerk has nobody from before; and whoever writes rows could say -infinity, from which nothing can be subtracted.
+    cut timestamptz := to_timestamp(0);
     earlier bigint := 0;
     near timestamptz[];
     place integer;
@@ -668,6 +669,7 @@ declare
     target text;
     added clerk_sync.change[];
     known jsonb;
+    refusal clerk_sync.refusal;
 begin
     if run.run_id is null then
         return null;
@@ -682,7 +684,8 @@ begin
         ) with ordinality as g
         cross join lateral (
             select row(
-                g.source_updated_at, g.observed_at, jsonb_hash_extended(g.content, 0)
+                -- As in apply(): a null would be newer than everything.
+                coalesce(g.source_updated_at, -1), coalesce(g.observed_at, -1), jsonb_hash_extended(g.content, 0)
             )::clerk_sync.version as version
         ) as v
         order by g.kind, g.id, v.version desc
@@ -721,6 +724,12 @@ begin
         execute format('select clerk_sync.%I($1, $2)', 'fill_' || target) using page, added;
     end loop;
     return known;
+exception
+    when integrity_constraint_violation then
+        get stacked diagnostics
+            refusal.code = returned_sqlstate, refusal.message = message_text, refusal.table_name = table_name,
+            refusal.column_name = column_name, refusal.constraint_name = constraint_name;
+        perform clerk_sync.refuse(refusal);
 end
 $$;
 
@@ -754,7 +763,8 @@ end
 $$;
 
 -- {run, kind} -> {seen, extra}, or null when the run is over: how many ids of a list came in, and rows whose id did
--- not, which it writes down. Of users those whose row does not say when they were created, and who were found nowhere.
+-- not, which it writes down. Of users those whose row says no moment of creation that a window could hold, and who were
+-- found nowhere.
 create function clerk_sync.find_unseen(request jsonb)
 returns jsonb
 language plpgsql
@@ -785,7 +795,11 @@ begin
         )
         on conflict do nothing
         $statement$,
-        of_kind.key_column, of_kind.relation, case when target = 'user' then 'r.created_at is null' else 'true' end
+        of_kind.key_column, of_kind.relation, case
+            when target = 'user'
+                then '(r.created_at is null or r.created_at < to_timestamp(0) or r.created_at = ''infinity'')'
+            else 'true'
+        end
     ) using run.run_id, target, run.as_of;
     get diagnostics written = row_count;
     return jsonb_build_object(
@@ -1152,9 +1166,9 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    allowed constant jsonb := to_jsonb(clerk_sync.allowed_retention());
     how constant text := clerk_sync.word(request, 'purge_by', '{scrub,delete}');
-    may_delete constant boolean := allowed ->> 'purge_by' = 'delete';
+    allowed jsonb;
+    may_delete boolean;
     -- Of 24 hours each: a day may be a week long in a time zone that the session makes up.
     days jsonb;
     not_followed jsonb;
@@ -1162,6 +1176,10 @@ declare
     pruned jsonb;
     runs integer;
 begin
+    -- Before anything is written.
+    perform clerk_sync.check_keys_at_once();
+    allowed := to_jsonb(clerk_sync.allowed_retention());
+    may_delete := allowed ->> 'purge_by' = 'delete';
     select
         jsonb_object_agg(f.field, greatest(f.asked, f.allowed)),
         coalesce(
