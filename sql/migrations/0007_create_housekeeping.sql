@@ -368,6 +368,58 @@ begin
 end
 $$;
 
+-- The entities below others of one kind, whose rows go with them by the foreign keys.
+create function clerk_sync.children_of(of_kind clerk_sync.kinds, parent_ids text[])
+returns clerk_sync.change[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    link record;
+    ids text[];
+    children clerk_sync.change[] := '{}';
+begin
+    for link in
+        select k.kind, k.relation, k.key_column, parent.key as column_name
+        from clerk_sync.kinds as k cross join lateral jsonb_each_text(k.parents) as parent
+        where parent.value = of_kind.kind
+    loop
+        execute format(
+            'select array(select r.%I::text from %s as r where r.%I = any($1))',
+            link.key_column, link.relation, link.column_name
+        ) into ids using parent_ids;
+        children := children || clerk_sync.entities_of(link.kind, ids);
+    end loop;
+    return children;
+end
+$$;
+
+-- Locks entities, given as {kind: [id, ...]}, in the order of apply(): new ones, then known ones by kind and id. A row
+-- that somebody hid by hand, or an object of which only the audit log knows, may have had no entity.
+create function clerk_sync.lock_entities(ids_by_kind jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    touched constant clerk_sync.change[] := array(
+        select row(null, k.kind, d.id, row(-1, -1, null), null, null, null, null, null, null)::clerk_sync.change
+        from jsonb_each(ids_by_kind) as k (kind, ids)
+        cross join lateral jsonb_array_elements_text(k.ids) as d (id)
+    );
+begin
+    insert into clerk_sync.entities (kind, id, version)
+    select t.kind, t.id, t.version from unnest(touched) as t
+    order by t.kind, t.id
+    on conflict do nothing;
+    perform from clerk_sync.entities as e
+    where (e.kind, e.id) in (select t.kind, t.id from unnest(touched) as t)
+    order by e.kind, e.id
+    for update;
+end
+$$;
+
 -- Ends the hold-back of rows whose delete was recorded here longer ago than that, whenever it happened in Clerk. Users
 -- are scrubbed, which leaves their key for the app to point at, or deleted, which lets the app's foreign keys cascade;
 -- where one refuses, the row is scrubbed instead and the constraint is named, once. All other rows are deleted. No
@@ -381,13 +433,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     of_kind clerk_sync.kinds;
-    link record;
     due text[];
     due_of_all text[] := '{}';
     due_by_kind jsonb := '{}';
-    children text[];
     gone clerk_sync.change[] := '{}';
-    touched clerk_sync.change[];
     words text[];
     domains text[];
 begin
@@ -420,25 +469,10 @@ begin
     );
     domains := clerk_sync.domains_with(words);
 
-    -- Locks in the order of apply(): new entities, then known ones by kind and id; then the parked events, as a delete of
-    -- a user takes them; then rows. A row that somebody hid by hand may have had no entity.
-    touched := array(
-        select row(null, k.kind, d.id, row(-1, -1, null), null, null, null, null, null, null)::clerk_sync.change
-        from (
-            select * from jsonb_each(due_by_kind)
-            union all select 'private_metadata', to_jsonb(due_of_all)
-            union all select 'domain', to_jsonb(domains)
-        ) as k (kind, ids)
-        cross join lateral jsonb_array_elements_text(k.ids) as d (id)
-    );
-    insert into clerk_sync.entities (kind, id, version)
-    select t.kind, t.id, t.version from unnest(touched) as t
-    order by t.kind, t.id
-    on conflict do nothing;
-    perform from clerk_sync.entities as e
-    where (e.kind, e.id) in (select t.kind, t.id from unnest(touched) as t)
-    order by e.kind, e.id
-    for update;
+    -- In the order of apply(): the entities; then the parked events, as a delete of a user takes them; then rows.
+    perform clerk_sync.lock_entities(due_by_kind || jsonb_build_object(
+        'private_metadata', due_of_all, 'domain', (due_by_kind -> 'domain') || to_jsonb(domains)
+    ));
     lock table clerk_sync.parked_events in row exclusive mode;
 
     for of_kind in
@@ -454,17 +488,7 @@ begin
         continue when due = '{}';
         gone := gone || clerk_sync.entities_of(of_kind.kind, due);
         -- Rows beyond the portion go with their parent, by the foreign key.
-        for link in
-            select k.kind, k.relation, k.key_column, parent.key as column_name
-            from clerk_sync.kinds as k cross join lateral jsonb_each_text(k.parents) as parent
-            where parent.value = of_kind.kind
-        loop
-            execute format(
-                'select array(select r.%I::text from %s as r where r.%I = any($1))',
-                link.key_column, link.relation, link.column_name
-            ) into children using due;
-            gone := gone || clerk_sync.entities_of(link.kind, children);
-        end loop;
+        gone := gone || clerk_sync.children_of(of_kind, due);
         return query
         select of_kind.kind, e.outcome, e.constraint_name, e.emptied from clerk_sync.empty_rows(of_kind, due, how) as e;
     end loop;

@@ -243,11 +243,8 @@ as $$
     where c.oid = target
 $$;
 
--- What leads to a table's rows without its policies, other than rights on the table itself. Each finding says
---   verdict: fail, the rows are open; warn, a person must say whether they are; note, good to know.
---   is_refused: whether secure() refuses the table because of it.
---   found, todo: what was found, in words that follow the table's name, and the statement or the step that ends it.
-create function clerk_sync.detours(target regclass)
+-- The views, rules and tables that lead to a table's rows without its policies, as detours() says it.
+create function clerk_sync.detours_by_relations(target regclass)
 returns table (verdict text, is_refused boolean, found text, todo text)
 language sql
 stable
@@ -352,9 +349,15 @@ as $$
             coalesce(remote.table_name, c.relname) = it.relname
             and coalesce(remote.schema_name, n.nspname) = its_schema.nspname
     ) as other
+$$;
 
-    union all
-
+-- The roles that pass a table's policies, or grant rights on it to others, as detours() says it.
+create function clerk_sync.detours_by_roles(target regclass)
+returns table (verdict text, is_refused boolean, found text, todo text)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
     select
         'fail', true,
         format('its owner %I passes its policies', owner.rolname)
@@ -401,10 +404,16 @@ as $$
             and a.grantor_name <> (select pg_get_userbyid(c.relowner) from pg_catalog.pg_class as c where c.oid = target)
         group by a.grantor_name, a.grantee_name
     ) as g
+$$;
 
-    union all
-
-    -- What a function does with the rows, only a person can tell.
+-- The functions, triggers and publications that get a table's rows, as detours() says it. Only a person can tell what
+-- these do with the rows.
+create function clerk_sync.detours_to_judge(target regclass)
+returns table (verdict text, is_refused boolean, found text, todo text)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
     select
         case when f.shown_to is null then 'note' else 'warn' end,
         false,
@@ -454,6 +463,23 @@ as $$
     inner join pg_catalog.pg_namespace as n on n.nspname = p.schemaname
     inner join pg_catalog.pg_class as c on c.relnamespace = n.oid and c.relname = p.tablename
     where c.oid = target
+$$;
+
+-- What leads to a table's rows without its policies, other than rights on the table itself. Each finding says
+--   verdict: fail, the rows are open; warn, a person must say whether they are; note, good to know.
+--   is_refused: whether secure() refuses the table because of it.
+--   found, todo: what was found, in words that follow the table's name, and the statement or the step that ends it.
+create function clerk_sync.detours(target regclass)
+returns table (verdict text, is_refused boolean, found text, todo text)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select r.* from clerk_sync.detours_by_relations(target) as r
+    union all
+    select r.* from clerk_sync.detours_by_roles(target) as r
+    union all
+    select j.* from clerk_sync.detours_to_judge(target) as j
 $$;
 
 -- What differs from the policies that secure() made, as detours() says it.

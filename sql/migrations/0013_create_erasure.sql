@@ -117,21 +117,17 @@ begin
 end
 $$;
 
--- All rows that hold something about a person. words: addresses, phone numbers and the like, in lower case. Reads every
--- table once. `offset 0` and `case` make the planner look for the needles first, which costs a tenth of the rest.
-create function clerk_sync.find_person(users text[], words text[])
+-- Rows of the mirrored tables that hold something about a person. own: see own_entities(). needles: the words and the
+-- ids of the person's users, in lower case. To look for them is cheap and never misses, so only rows in which one of
+-- them appears are looked at word by word: `offset 0` and `case` make the planner do it first, here and below.
+create function clerk_sync.find_in_mirrors(own jsonb, words text[], needles text[])
 returns setof clerk_sync.held
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    own constant jsonb := clerk_sync.own_entities(users, words);
-    ids constant text[] := array(select lower(u) from unnest(users) as u);
-    -- Cheap, and never misses: only rows in which one of these appears are looked at word by word.
-    needles constant text[] := words || ids;
     of_kind clerk_sync.kinds;
-    target regclass;
     expressions record;
 begin
     for of_kind in select k.* from clerk_sync.kinds as k order by k.write_order loop
@@ -171,17 +167,16 @@ begin
             of_kind.relation, of_kind.kind, of_kind.key_column, of_kind.relation, expressions.content
         ) using array(select jsonb_array_elements_text(own -> of_kind.kind)), words, needles;
     end loop;
+end
+$$;
 
-    -- Always the projection of users, which its trigger empties; the key may stay for the app to point at.
-    return query
-    select
-        'public.users_public', p.ctid, 'user', p.clerk_id,
-        case when jsonb_strip_nulls(to_jsonb(p) - '{clerk_id,deleted_at}'::text[]) = '{}' then 'ids' else 'own' end,
-        to_jsonb(p)
-    from public.users_public as p
-    where p.clerk_id = any(users);
-
-    return query
+-- Entries of the audit log that hold something about a person; arguments as above.
+create function clerk_sync.find_in_audit_log(own jsonb, words text[], needles text[])
+returns setof clerk_sync.held
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
     select
         'clerk_sync.audit_log', a.ctid, a.kind, a.entity_id,
         case
@@ -205,8 +200,20 @@ begin
         end as said
         offset 0
     ) as of_values
-    where is_own.of_person or of_values.said && needles;
+    where is_own.of_person or of_values.said && needles
+$$;
 
+-- Rows of the other tables that hold something about a person; arguments as above.
+create function clerk_sync.find_in_other_tables(words text[], needles text[])
+returns setof clerk_sync.held
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    target regclass;
+    expressions record;
+begin
     for target in select t from clerk_sync.other_tables() as t loop
         select c.* into expressions from clerk_sync.content_of(
             target, array(select a.attname from pg_catalog.pg_attribute as a where a.attrelid = target)
@@ -237,6 +244,34 @@ begin
             target, expressions.content, expressions.bodies
         ) using words, needles;
     end loop;
+end
+$$;
+
+-- All rows that hold something about a person. words: addresses, phone numbers and the like, in lower case. Reads every
+-- table once.
+create function clerk_sync.find_person(users text[], words text[])
+returns setof clerk_sync.held
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    own constant jsonb := clerk_sync.own_entities(users, words);
+    needles constant text[] := words || array(select lower(u) from unnest(users) as u);
+begin
+    return query select f.* from clerk_sync.find_in_mirrors(own, words, needles) as f;
+
+    -- Always the projection of users, which its trigger empties; the key may stay for the app to point at.
+    return query
+    select
+        'public.users_public', p.ctid, 'user', p.clerk_id,
+        case when jsonb_strip_nulls(to_jsonb(p) - '{clerk_id,deleted_at}'::text[]) = '{}' then 'ids' else 'own' end,
+        to_jsonb(p)
+    from public.users_public as p
+    where p.clerk_id = any(users);
+
+    return query select f.* from clerk_sync.find_in_audit_log(own, words, needles) as f;
+    return query select f.* from clerk_sync.find_in_other_tables(words, needles) as f;
 end
 $$;
 
@@ -300,6 +335,34 @@ as $$
     and strpos(lower(said.content), word) > 0 and word in (select v from clerk_sync.verified_in(to_jsonb(u)) as v)
 $$;
 
+-- Empties values of a person in rows that are not the person's own: in the audit log and in the other tables.
+create function clerk_sync.empty_parts(rows_found clerk_sync.held[], users text[], words text[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    target record;
+begin
+    update clerk_sync.audit_log as a set
+        old_values = clerk_sync.without_words(a.old_values, words),
+        new_values = clerk_sync.without_words(a.new_values, words)
+    where a.ctid = any(
+        array(select f.row_at from unnest(rows_found) as f where f.place = 'clerk_sync.audit_log' and f.verdict = 'part')
+    );
+    for target in
+        select t as relation, array_agg(f.row_at) as rows_at
+        from clerk_sync.other_tables() as t inner join unnest(rows_found) as f on t::text = f.place
+        group by t
+        order by t::text
+    loop
+        perform clerk_sync.empty_other_rows(
+            target.relation, target.rows_at, words, array(select lower(u) from unnest(users) as u)
+        );
+    end loop;
+end
+$$;
+
 -- {users, words, purge_by, erased_by} -> {words, emptied: {table: rows}, refused: {constraint: rows}}. Empties what
 -- find_person() finds of a person whose users were all deleted in Clerk; all or nothing. words: those that were given,
 -- and those that the users' rows knew until now; call it with them until nothing is emptied.
@@ -322,7 +385,6 @@ declare
     refused jsonb := '{}';
     of_kind clerk_sync.kinds;
     due text[];
-    target record;
 begin
     found := array(
         select row(f.place, f.row_at, f.kind, f.id, f.verdict, null)::clerk_sync.held
@@ -342,19 +404,7 @@ begin
     );
     domains := array(select distinct f.id from unnest(found) as f where f.kind = 'domain' and f.verdict = 'part');
 
-    insert into clerk_sync.entities (kind, id, version)
-    select o.kind, id, row(-1, -1, null)::clerk_sync.version
-    from jsonb_each(own || jsonb_build_object('domain', domains)) as o (kind, ids)
-    cross join lateral jsonb_array_elements_text(o.ids) as id
-    order by o.kind collate "C", id collate "C"
-    on conflict do nothing;
-    perform from clerk_sync.entities as e
-    where (e.kind, e.id) in (
-        select o.kind, id from jsonb_each(own || jsonb_build_object('domain', domains)) as o (kind, ids)
-        cross join lateral jsonb_array_elements_text(o.ids) as id
-    )
-    order by e.kind, e.id
-    for update;
+    perform clerk_sync.lock_entities(own || jsonb_build_object('domain', domains));
     lock table clerk_sync.parked_events in share row exclusive mode;
 
     if exists (
@@ -398,22 +448,7 @@ begin
     where a.entity_id = any(array(select jsonb_array_elements_text(o.ids))) and a.kind = o.kind
     and (a.old_values is not null or a.new_values is not null);
     perform clerk_sync.empty_domains(domains, words);
-    update clerk_sync.audit_log as a set
-        old_values = clerk_sync.without_words(a.old_values, words),
-        new_values = clerk_sync.without_words(a.new_values, words)
-    where a.ctid = any(
-        array(select f.row_at from unnest(found) as f where f.place = 'clerk_sync.audit_log' and f.verdict = 'part')
-    );
-    for target in
-        select t as relation, array_agg(f.row_at) as rows_at
-        from clerk_sync.other_tables() as t inner join unnest(found) as f on t::text = f.place
-        group by t
-        order by t::text
-    loop
-        perform clerk_sync.empty_other_rows(
-            target.relation, target.rows_at, words, array(select lower(u) from unnest(users) as u)
-        );
-    end loop;
+    perform clerk_sync.empty_parts(found, users, words);
 
     select coalesce(jsonb_object_agg(f.place, f.number), '{}') into emptied
     from (select f.place, count(*) as number from unnest(found) as f group by f.place) as f;
