@@ -52,7 +52,7 @@ _ELSEWHERE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """What was found and done. With `dry_run`, `emptied` is what would be."""
+    """The result of the command. With `dry_run`, `emptied` counts the rows that would be emptied."""
 
     users: Sequence[str]
     words: Sequence[str]
@@ -100,11 +100,7 @@ def forget_command(
     require_person(user_id, addresses)
     queues, why_unknown = _queues(queue_urls)
     with open_database(database_url) as connection:
-        if user_id is not None:
-            check_deleted(connection, user_id)
-        person = find_person(connection, [user_id] if user_id else [], addresses)
-        rows = held(connection, person)
-        check_only_invited(person, addresses, rows)
+        person, rows = _find(connection, user_id, addresses)
         waiting = _look(connection, queues, person, remove=False)
         done = Forgotten(counts(rows, "own", "part"), {})
         if not dry_run:
@@ -115,26 +111,48 @@ def forget_command(
             waiting = _look(connection, queues, person, remove=True)
             done = forget(connection, person, purge_by=purge_by, erased_by=operator_name())
             rows = held(connection, person)
-        report = _Report(
-            person.users,
-            person.words,
-            person.others,
-            person.unverified,
-            dry_run,
-            done.emptied,
-            done.refused,
-            counts(rows, "ids"),
-            _others(rows),
-            apps_rows(connection, person),
-            waiting,
-            _ELSEWHERE,
-        )
+        report = _report(person, done, rows, apps_rows(connection, person), waiting, dry_run=dry_run)
     if as_json:
         print_json(report)
     else:
         _print(report)
     if why_unknown:
         say(f"queues: not looked into; {why_unknown}", err=True)
+
+
+def _find(connection: Connection, user_id: str | None, addresses: Sequence[str]) -> tuple[Person, list[Held]]:
+    """The person, and the rows that hold personal data. Raises NotForgotten for a person who has to stay."""
+    if user_id is not None:
+        check_deleted(connection, user_id)
+    person = find_person(connection, user_id, addresses)
+    rows = held(connection, person)
+    check_only_invited(person, addresses, rows)
+    return person, rows
+
+
+def _report(
+    person: Person,
+    done: Forgotten,
+    rows: Sequence[Held],
+    of_the_app: Sequence[AppsRows],
+    waiting: Mapping[Name, Waiting],
+    *,
+    dry_run: bool,
+) -> _Report:
+    return _Report(
+        person.users,
+        person.words,
+        person.others,
+        person.unverified,
+        dry_run,
+        done.emptied,
+        done.refused,
+        counts(rows, "ids"),
+        _others(rows),
+        of_the_app,
+        waiting,
+        _ELSEWHERE,
+    )
 
 
 def _confirm(person: Person, found: Mapping[str, int], waiting: Mapping[Name, Waiting]) -> None:
@@ -180,14 +198,7 @@ def _print(report: _Report) -> None:
         say(printable(f"not looked for: {word}, which {owner} has in Clerk"))
     for address in report.unverified:
         say(printable(f"not looked for: {address}, which nobody has verified; add it by --email if it is theirs"))
-    if not report.emptied:
-        say("nothing is left to empty")
-    else:
-        say("would be emptied:" if report.dry_run else "emptied:")
-    for place, number in report.emptied.items():
-        say(f"  {place:<36} {number}")
-    for constraint, number in report.refused.items():
-        say(printable(f"could not be deleted, and was scrubbed: {number}, by {constraint}"))
+    _print_emptied(report)
     for name, each in report.queues.items():
         say(
             f"queue {name}: {each.about} of {each.seen} messages name the person, {each.removed} removed; "
@@ -202,3 +213,14 @@ def _print(report: _Report) -> None:
     say("not in these tables:")
     for where, what in report.elsewhere.items():
         say(f"  {where}: {what}")
+
+
+def _print_emptied(report: _Report) -> None:
+    if not report.emptied:
+        say("nothing is left to empty")
+    else:
+        say("would be emptied:" if report.dry_run else "emptied:")
+    for place, number in report.emptied.items():
+        say(f"  {place:<36} {number}")
+    for constraint, number in report.refused.items():
+        say(printable(f"could not be deleted, and was scrubbed: {number}, by {constraint}"))

@@ -80,7 +80,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class AppsRows:
-    """How many rows of the app point to the person's users, and by which column."""
+    """Number of the app's rows that point to the person's users by one column."""
 
     place: str
     column_name: str
@@ -89,18 +89,20 @@ class AppsRows:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """How many rows were emptied, by table, and how many were not deleted, by the constraint that refused it."""
+    """Numbers of emptied rows by table, and of rows that could not be deleted by the constraint that refused it."""
 
     emptied: Mapping[str, int]
     refused: Mapping[str, int]
 
 
-def find_person(connection: Connection, users: Sequence[str], addresses: Sequence[str]) -> Person:
-    """The person with these ids and addresses, and whatever else their users have proven to be theirs."""
-    [(known,)] = connection.execute(_IDENTIFIERS, [list(users)]).fetchall()
-    words = sorted({*known, *(address.lower() for address in addresses)})
-    [(others,)] = connection.execute(_OTHERS, [list(users), words]).fetchall()
-    [(unverified,)] = connection.execute(_UNVERIFIED, [list(users)]).fetchall()
+def find_person(connection: Connection, user_id: str | None, addresses: Sequence[str]) -> Person:
+    """The person with this user and these addresses, and all other addresses that the user has proven to be theirs."""
+    users = [user_id] if user_id else []
+    with _patient(connection):
+        [(known,)] = connection.execute(_IDENTIFIERS, [users]).fetchall()
+        words = sorted({*known, *(address.lower() for address in addresses)})
+        [(others,)] = connection.execute(_OTHERS, [users, words]).fetchall()
+        [(unverified,)] = connection.execute(_UNVERIFIED, [users]).fetchall()
     looked_for = tuple(word for word in words if word not in others)
     return Person(tuple(users), looked_for, others, tuple(each for each in unverified if each not in words))
 
@@ -112,13 +114,13 @@ def held(connection: Connection, person: Person) -> list[Held]:
 
 
 def apps_rows(connection: Connection, person: Person) -> list[AppsRows]:
-    """Where the app holds something about the person."""
+    """Counts the app's rows that point to the person's users."""
     with _patient(connection), connection.cursor(row_factory=class_row(AppsRows)) as cursor:
         return cursor.execute(_APPS_ROWS, [list(person.users)]).fetchall()
 
 
 def counts(rows: Sequence[Held], *verdicts: Verdict) -> dict[str, int]:
-    """How many rows with one of these verdicts each table holds."""
+    """Counts the rows with one of these verdicts, by table."""
     return dict(Counter(each.place for each in rows if each.verdict in verdicts))
 
 

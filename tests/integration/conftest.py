@@ -11,8 +11,11 @@ from clerk_supabase.clerk import Clerk
 from clerk_supabase.store import Store
 from clerk_supabase_cli.clerk_api.server import ClerkApi
 from clerk_supabase_cli.postgres import EmbeddedPostgres
+from tests.aws import Account
 from tests.integration.clerk import Reader, api_with, reader
 from tests.integration.databases import SESSION, WORKER, Connection, Database, Databases, Url
+from tests.integration.histories import RECEIVED_AT
+from tests.integration.road import Road
 from tests.integration.supabase import Supabase
 from tests.pooler import pooling
 
@@ -84,6 +87,12 @@ def store(database: Database) -> Iterator[Store]:
     store = Store(Url(database.worker_url))
     yield store
     store.close()
+
+
+@pytest.fixture
+def road(account: Account, store: Store) -> Road:
+    """The way of a webhook from ingest to the tables; private metadata is kept."""
+    return Road(account, store, RECEIVED_AT, keep_private_metadata=True)
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from clerk_supabase.settings import Keep
 from clerk_supabase.store import Store
 from clerk_supabase_cli import samples
 from clerk_supabase_cli.person import find_person, forget
-from tests.aws import Account
 from tests.integration.canaries import (
     ADA,
     ADDRESS,
@@ -33,7 +32,7 @@ from tests.integration.canaries import (
     rows_without,
 )
 from tests.integration.databases import Connection, Database, Url, rows, value
-from tests.integration.histories import CREATED_AT, RECEIVED_AT, Applied
+from tests.integration.histories import CREATED_AT, Applied
 from tests.integration.meanwhile import started, waiting
 from tests.integration.parked import Command, park
 from tests.integration.purging import allow_at_once
@@ -45,11 +44,6 @@ from tests.polling import eventually
 @pytest.fixture
 def command(database: Database) -> Command:
     return Command({"DATABASE_URL": database.url})
-
-
-@pytest.fixture
-def road(account: Account, store: Store) -> Road:
-    return Road(account, store, received_at=RECEIVED_AT, keep_private_metadata=True)
 
 
 # All of it
@@ -170,7 +164,7 @@ def test_what_arrives_while_a_person_is_forgotten_is_forgotten_too(
 ) -> None:
     store.apply([user(ADA, at=1), deleted("user", ADA, at=2)])
     with database.connect() as connection:
-        person = find_person(connection, [ADA], [ADDRESS])
+        person = find_person(connection, ADA, [ADDRESS])
         with database.connect() as other, other.transaction():
             # The command has found what there is, and waits for this to write.
             other.execute("lock table clerk_sync.erasures in share mode")

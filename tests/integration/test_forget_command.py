@@ -31,7 +31,7 @@ from tests.integration.canaries import (
     posted,
 )
 from tests.integration.databases import Connection, Database, rows, value
-from tests.integration.histories import CREATED_AT, RECEIVED_AT
+from tests.integration.histories import CREATED_AT
 from tests.integration.meanwhile import started, waiting
 from tests.integration.parked import Command
 from tests.integration.purging import allow_at_once
@@ -43,11 +43,6 @@ from tests.polling import eventually
 @pytest.fixture
 def command(database: Database) -> Command:
     return Command({"DATABASE_URL": database.url})
-
-
-@pytest.fixture
-def road(account: Account, store: Store) -> Road:
-    return Road(account, store, received_at=RECEIVED_AT, keep_private_metadata=True)
 
 
 # Who is forgotten

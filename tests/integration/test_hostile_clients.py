@@ -33,7 +33,7 @@ from tests.aws import Account
 from tests.hostile import LONG, TEXTS, VALUES, anything, lists, metadata, raw
 from tests.integration.clerk import api_with
 from tests.integration.databases import Connection, Database, Databases, Url, outcomes, rows, value
-from tests.integration.histories import CREATED_AT, RECEIVED_AT
+from tests.integration.histories import CREATED_AT
 from tests.integration.reconciling import Queued, Rig, rig_with
 from tests.integration.road import Road
 from tests.integration.test_session import KEY, App, app_of
@@ -130,7 +130,7 @@ def new(kind: Kind) -> Json:
 
 
 def with_fields(data: Json, fields: Mapping[str, object]) -> Json:
-    """The same with other fields, some of them inside another object."""
+    """Replaces fields of an object, some of them inside another object."""
     for name, field in fields.items():
         outer, dot, inner = name.rpartition(".")
         data = data | ({outer: data[outer] | {inner: field}} if dot else {name: field})
@@ -194,11 +194,6 @@ def store(shared_database: Database) -> Iterator[Store]:
 def admin(shared_database: Database) -> Iterator[Connection]:
     with shared_database.connect() as connection:
         yield connection
-
-
-@pytest.fixture
-def road(account: Account, store: Store) -> Road:
-    return Road(account, store, RECEIVED_AT, keep_private_metadata=True)
 
 
 def deliver(road: Road, *bodies: str, svix_id: str = "") -> str:
@@ -383,7 +378,7 @@ def test_what_others_decide_arrives_by_every_road_and_each_leaves_the_same_row(
 
 
 def resync(rig: Rig, object_id: str) -> None:
-    """What an operator does, with the rights of the owner."""
+    """A resync by an operator, with the rights of the owner."""
     direct = DirectRepairs(keep_private_metadata=True)
     with closing(Store(Url(f"{rig.database.url}?sslmode=disable"))) as operator:
         ours = Reconcile(rig.ours.http, Runs(operator), direct, rig.settings, monotonic=rig.ours.clock)

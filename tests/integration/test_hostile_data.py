@@ -20,9 +20,8 @@ from hypothesis import strategies as st
 from clerk_supabase.store import Store
 from clerk_supabase_cli import samples
 from clerk_supabase_cli.samples import Json
-from tests.aws import Account
 from tests.integration.databases import Connection, Database, Url, rows, value
-from tests.integration.histories import CREATED_AT, RECEIVED_AT
+from tests.integration.histories import CREATED_AT
 from tests.integration.road import MAX_BODY_BYTES, Road
 
 FIELDS: dict[str, dict[str, str]] = json.loads((Path(__file__).parents[1] / "clerk_fields.json").read_text())
@@ -43,11 +42,6 @@ def store(shared_database: Database) -> Iterator[Store]:
 def admin(shared_database: Database) -> Iterator[Connection]:
     with shared_database.connect() as connection:
         yield connection
-
-
-@pytest.fixture
-def road(account: Account, store: Store) -> Road:
-    return Road(account, store, RECEIVED_AT, keep_private_metadata=True)
 
 
 # What Clerk would send, one object of every kind, with every field and one of everything in every list

@@ -36,7 +36,7 @@ def element(user_id: str, **content: object) -> Json:
     usual: Json = dict.fromkeys(FLAGS, False) | {each: [] for each in LISTS}
     usual |= {"public_metadata": {}, "unsafe_metadata": {}}
     return {
-        **{"kind": "user", "id": user_id, "source_updated_at": NOW, "observed_at": NOW, "cause": "delivery"},
+        "kind": "user", "id": user_id, "source_updated_at": NOW, "observed_at": NOW, "cause": "delivery",
         "content": usual | content,
     }
 
@@ -95,9 +95,11 @@ def test_an_error_does_not_quote_what_the_app_keeps_in_a_row(
     admin.execute("alter table public.users add column notes text")
     admin.execute("update public.users set notes = 'of the app'")
     url = {WORKER: database.worker_url, SESSION: database.session_url}[role]
-    with psycopg.connect(url, autocommit=True) as attacker:
-        with pytest.raises(psycopg.errors.NotNullViolation) as refused:
-            call(attacker, "apply", [element("user_1", banned=None)])
+    with (
+        psycopg.connect(url, autocommit=True) as attacker,
+        pytest.raises(psycopg.errors.NotNullViolation) as refused,
+    ):
+        call(attacker, "apply", [element("user_1", banned=None)])
     assert refused.value.diag.message_detail is None
     assert refused.value.diag.column_name == "banned"
     assert "of the app" not in str(refused.value)
