@@ -1,6 +1,6 @@
-"""What a client may write that neither our parsers nor Postgres take, as JSON.
+"""Values of clients that neither our parsers nor Postgres take, as JSON.
 
-Nobody knows which of it Clerk stores.
+Nobody knows which of them Clerk stores.
 """
 
 from __future__ import annotations

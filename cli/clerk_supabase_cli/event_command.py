@@ -62,7 +62,7 @@ def event_command(name: str, object_id: str | None, *, send: bool, url: str | No
 
 
 def _local_secret(root: Path) -> str:
-    """The signing secret of the stack that runs, or of the next one."""
+    """The signing secret of the stack that runs; without a stack, the one that the next stack will take."""
     try:
         return running_stack(root).webhook_secret
     except NotRunning:

@@ -113,7 +113,7 @@ class Entity:
     delete_recorded_at: datetime | None
     """By the clock of the database. The hold-back counts from then."""
     purged_at: datetime | None
-    """When its data was emptied, by our clock: by housekeeping, or because somebody was to be forgotten."""
+    """Moment, by the clock of the database, at which housekeeping or `forget` emptied the data."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The name of whoever runs the command, as it is recorded beside what they did."""
+"""The name of the operator, as it is recorded beside what the operator did."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w":
 _CLERK_ID: Final = re.compile(r"(user|org)_[A-Za-z0-9_-]{1,250}")
 
 DATABASE_URL: Final = "--database-url or DATABASE_URL"
-"""Where commands take the owner's connection string from."""
+"""The sources of the owner's connection string, as errors name them."""
 _DATABASE_HELP: Final = "postgresql:// of the owner; a direct or session connection.  [env: DATABASE_URL]"
 
 

@@ -1,4 +1,4 @@
-"""How the command prints what others wrote, and times.
+"""Prints what others wrote, and times.
 
 All that commands print for people goes through `say()`, or through the Terminal of terminal.py: whatever a user of the
 app, the database, Clerk, AWS, a log or the environment put into it, a terminal shows it and does not obey it.
@@ -22,7 +22,7 @@ def printable(text: str) -> str:
 
 
 def shown(text: str) -> str:
-    """The same for lines of our own: only their ends stay. What others wrote goes through `printable()` before."""
+    """Lines of our own, escaped but for their ends. Text that others wrote goes through `printable()` before."""
     return "\n".join(map(printable, text.split("\n")))
 
 

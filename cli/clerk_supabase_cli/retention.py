@@ -1,4 +1,4 @@
-"""How long the database keeps what, at the least: its owner decides, and neither stack nor worker shortens it."""
+"""The shortest times that the database keeps records: its owner sets them; stack and worker cannot shorten them."""
 
 from __future__ import annotations
 

@@ -32,12 +32,12 @@ _WITHOUT_PASSWORD: Final = "select count(*) from pg_catalog.pg_authid where roln
 
 @dataclass(frozen=True, slots=True)
 class RoleUrls:
-    """Connection strings of the functions."""
+    """The connection strings of the functions."""
 
     worker: str
     session: str
     origin: str
-    """Source of the passwords, as the rest of a sentence."""
+    """The origin of the passwords, as the rest of a sentence."""
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def give_password(database: Connection, role: str) -> str:
 
 
 def as_role(url: str, user: str, password: str) -> str:
-    """The connection string of another user for the same database; nothing of the former user is left in it."""
+    """The connection string of another user for the same database, without user and password of *url*."""
     given = parse(url, DATABASE_URL)
     host = f"[{given.host}]" if ":" in given.host else given.host
     query = f"?{urlencode(given.parameters, quote_via=quote)}" if given.parameters else ""
@@ -90,7 +90,7 @@ def as_role(url: str, user: str, password: str) -> str:
 
 
 def _suffix_of_user(owner_url: str, database: Connection) -> str:
-    """The suffix that Supabase's pooler adds to the name of a role: `.<project>`."""
+    """The ending that Supabase's pooler demands after the name of a role: `.<project>`; empty without a pooler."""
     row = database.execute("select current_user").fetchone()
     user = parse(owner_url, DATABASE_URL).user
     name = str(row[0]) if row else ""
@@ -98,7 +98,7 @@ def _suffix_of_user(owner_url: str, database: Connection) -> str:
 
 
 def _are_without_password(database: Connection) -> bool:
-    """Tells whether neither role has a password. Only a superuser can see that."""
+    """Whether both roles are known to have no password. Only a superuser can find out."""
     try:
         return database.execute(_WITHOUT_PASSWORD, [list(_ROLES)]).fetchone() == (len(_ROLES),)
     except psycopg.errors.InsufficientPrivilege:
@@ -106,7 +106,7 @@ def _are_without_password(database: Connection) -> bool:
 
 
 def _check_given(owner_url: str, role: str, url: str) -> None:
-    """Raises LocalStackError unless a URL is of this role, and of the database that the owner's URL names."""
+    """Raises LocalStackError unless *url* logs in as *role*, into the database of the owner's URL."""
     with open_database(owner_url) as database:
         wanted = database.execute(_WHICH_DATABASE).fetchone()
     with open_database(url) as database:

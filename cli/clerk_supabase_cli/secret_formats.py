@@ -29,7 +29,7 @@ def webhook_secret_problem(value: str) -> str:
 
 
 def connection_string_problem(value: str, source: str) -> str:
-    """Why a function could not use the connection string, as a sentence; empty for nothing.
+    """The reason why a function could not use the connection string, as a sentence; empty for none.
 
     *source*: the variable it was read from.
     """

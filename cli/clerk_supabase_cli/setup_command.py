@@ -46,7 +46,7 @@ class Kept:
     """Of a connection string: who should log in."""
 
     def problem_with(self, value: str) -> str:
-        """What is wrong with a value, as a sentence that names its variable; empty for nothing."""
+        """The problem of a value, as a sentence that names its variable; empty for none."""
         if self.role:
             return connection_string_problem(value, self.variable)
         if self.name == "webhook":
@@ -56,7 +56,7 @@ class Kept:
         return f"{self.variable} {problem}" if problem else ""
 
     def warning_about(self, value: str) -> str:
-        """What somebody should look at in a value without a problem; empty for nothing."""
+        """A warning about a value without a problem; empty for none."""
         return role_warning(value, self.role) if self.role and value else ""
 
 

@@ -173,7 +173,7 @@ def look(database_url: str | None, queues: Callable[[], Queues | None]) -> Statu
 
 
 def read_database(url: str) -> Database:
-    """What the tables say now. Raises DatabaseFailed and SetUpWrong."""
+    """Reads the tables. Raises DatabaseFailed and SetUpWrong."""
     with open_database(url) as connection:
         states = connection.execute(_STATES).fetchall()
         return Database(

@@ -7,6 +7,6 @@ import sys
 
 def token_of(given: str) -> str:
     """The token that was given, or `-` for standard input, as people paste it: also with `Bearer` before it."""
-    # What is no text is no token either.
+    # Bytes that are no text are no token either.
     text = sys.stdin.buffer.read().decode(errors="replace") if given == "-" else given
     return text.strip().removeprefix("Bearer ")

@@ -21,7 +21,7 @@ SIGN_IN = Path(__file__).with_name("sign_in.html").read_text(encoding="utf-8")
 
 
 def attack(browse: Browse, page_host: str, targets: Sequence[str]) -> list[str]:
-    """What a page of this host says about each of its attempts."""
+    """The outcome of each attempt of a page of this host."""
     page = ATTACK.replace("TARGETS", json.dumps(targets))
     with PageServer(page) as server:
         seen = browse(f"http://{page_host}:{server.port}/", {"evil.test": "127.0.0.1"})
@@ -31,7 +31,7 @@ def attack(browse: Browse, page_host: str, targets: Sequence[str]) -> list[str]:
 
 
 def everything(stack: LocalStack) -> list[Any]:
-    """What a page could change."""
+    """The state that a page could change."""
     aws = stack.ministack.client
     return [
         sorted(each["ARN"] for each in aws("secretsmanager").list_secrets()["SecretList"]),

@@ -179,7 +179,7 @@ def test_a_page_that_asks_first_is_told_no(stack: LocalStack, method: str) -> No
 
 
 def derived_by_the_emulator(stack: LocalStack, function: str) -> Credentials:
-    """What MiniStack itself would give the function: made of names that everybody can guess."""
+    """Credentials that MiniStack itself would give the function, made of names that everybody can guess."""
     answer = stack.ministack.client("lambda").get_function_configuration(
         FunctionName=stack.physical_id(f"{function}Function"), Qualifier="live"
     )

@@ -267,7 +267,7 @@ def _written(owner: Connection, identity: Identity, relation: str, verb: str) ->
 
 
 def _extent(owner: Connection, identity: Identity, relation: str, found: set[Any]) -> str:
-    """How far a statement reached: which rows, seen from the identity."""
+    """The reach of a statement: whose rows, seen from the identity."""
     key = _key(owner, relation)
     everything = {
         row[key]: row for (row,) in owner.execute(sql.SQL("select to_jsonb(t) from {} as t").format(_name(relation)))
@@ -303,7 +303,7 @@ def _has(owner: Connection, question: LiteralString, identity: Identity, *argume
 
 
 def _held(owner: Connection, question: LiteralString, identity: Identity, name: str, rights: tuple[str, ...]) -> str:
-    """Those of the rights that the identity has."""
+    """The rights among these that the identity has."""
     return ", ".join(right for right in rights if _has(owner, question, identity, name, right))
 
 

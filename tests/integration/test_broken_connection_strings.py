@@ -146,7 +146,7 @@ def broken_strings(draw: st.DrawFn) -> str:
 
 @pytest.fixture(scope="module")
 def world(region: Region, databases: Databases, root: Path) -> Iterator[World]:
-    """What the functions need, and nothing beyond this machine."""
+    """The environment that functions need, and nothing beyond this machine."""
     real = socket.getaddrinfo
 
     def only_here(host: Any, *arguments: Any, **options: Any) -> Any:

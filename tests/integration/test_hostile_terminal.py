@@ -105,7 +105,7 @@ def hostile_url() -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended, and all it printed."""
+    """The end of a command, and all that it printed."""
 
     status: int
     printed: str

@@ -44,9 +44,9 @@ class App:
     frontend: FrontendApi
     clerk: ClerkApi
     database: Url
-    """Where the function finds its connection string."""
+    """The source of the function's connection string."""
     later: Clock
-    """How many seconds later it is for the function than for everybody else."""
+    """Seconds by which the function's clock is ahead of everybody else's."""
 
     def post(self, user_id: str = "user_ada", *, token: str | None = None, **headers: str) -> Answer:
         """What the browser of a user is answered."""

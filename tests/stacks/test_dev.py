@@ -111,7 +111,7 @@ PASSWORDS = "select rolname, rolpassword from pg_authid where rolname like 'cler
 
 
 def passwords_of_roles(postgres: EmbeddedPostgres) -> dict[str, str | None]:
-    """Which passwords the roles of the functions have, as the server keeps them."""
+    """The passwords of the functions' roles, as the server keeps them."""
     with psycopg.connect(postgres.url()) as database:
         return dict(database.execute(PASSWORDS).fetchall())
 

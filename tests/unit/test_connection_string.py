@@ -23,7 +23,7 @@ WHERE = "secret arn:aws:secretsmanager:eu-central-1:1:secret:db"
 
 
 def refused(text: str) -> str:
-    """What is said of a string; nowhere in the error or behind it may its parts be."""
+    """The words of the error about a string; no part of the string may stand in the error or its chain."""
     with pytest.raises(SetUpWrong) as caught:
         parse(text, WHERE)
     assert caught.value.__cause__ is None

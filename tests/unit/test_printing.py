@@ -1,4 +1,4 @@
-"""How the command prints times, numbers, and what others wrote."""
+"""Printing of times, numbers, and what others wrote."""
 
 from __future__ import annotations
 

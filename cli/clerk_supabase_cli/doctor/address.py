@@ -1,4 +1,4 @@
-"""What a connection string says about the road to the database: which pooler, which IP, which TLS. Pure but for DNS.
+"""The road to the database, as a connection string names it: which pooler, which IP, which TLS. Pure but for DNS.
 
 A finding names no part of the string: each may be a part of a password that was pasted into the wrong place.
 

@@ -119,7 +119,7 @@ def not_as_in_the_worlds(connection: Connection, schedules: Iterable[Schedule]) 
 
 
 def bans_not_arrived(connection: Connection, schedules: Iterable[Schedule]) -> Iterator[str]:
-    """Where a row does not say what the user's newest event says of a ban; read by no code of the layer."""
+    """Finds users whose row differs from their newest event in the ban. No code of the layer reads the events here."""
     newest: dict[str, tuple[tuple[int, int], set[bool]]] = {}
     for event in (_read(envelope.body) for schedule in schedules for envelope in schedule.delivered):
         user = event["data"]

@@ -27,7 +27,7 @@ from clerk_supabase.users import User
 MODELS: Mapping[Kind, type[ClerkObject]] = MappingProxyType(
     {model.kind: model for model in (User, Organization, Membership, Invitation, Domain)}
 )
-"""The models of what has a table, by kind."""
+"""The models of objects that have a table, by kind."""
 
 _WITH_PRIVATE_METADATA: frozenset[Kind] = frozenset({"user", "organization", "membership"})
 
@@ -187,7 +187,7 @@ def _read_data(model: type[Read], event: Event) -> tuple[Read, tuple[str, ...]]:
 
 
 def _read_json(model: type[Read], json: bytes) -> tuple[Read, tuple[str, ...]]:
-    """The same from an object's JSON."""
+    """The object of its JSON, and the fields of which something was left out. Raises UnusableEvent."""
     if not may_hold_nul(json):
         try:
             found = model.model_validate_json(json)

@@ -31,7 +31,7 @@ DEEPEST = 128
 
 
 class Loss(Enum):
-    """What of a field may be left out when it cannot be read or stored. A field without a Loss is never left out."""
+    """The part of a field that may be left out when it cannot be stored. A field without a Loss is never left out."""
 
     whole = auto()
     """A client writes the field, and an empty one grants nothing: all of it, or single elements or members."""
@@ -62,7 +62,7 @@ _WITHOUT_METADATA = frozenset({str, int, bool, list, type(None)})
 
 
 def may_hold_nul(json: bytes) -> bool:
-    """Whether a text in it may hold the character NUL, which Postgres cannot store."""
+    """Whether a text of the JSON may hold the character NUL, which Postgres cannot store."""
     # Most objects have no backslash at all, and to find that out takes a tenth of the time.
     return b"\\" in json and b"\\u0000" in json
 

@@ -1,4 +1,4 @@
-"""Why no connection came about, in fixed words.
+"""Reasons why no connection came about, in fixed words.
 
 libpq, poolers and the server put user, database, host and settings into their messages, and each of these may be a part
 of a password that was pasted into the wrong place. So a message is only searched for signs; no word of it is passed on.

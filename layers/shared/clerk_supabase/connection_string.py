@@ -59,7 +59,7 @@ _PARAMETERS: Final[Mapping[str, Callable[[str], bool]]] = MappingProxyType(
         "tcp_user_timeout": _is_number,
     }
 )
-"""What may follow the `?`, each with the test of its values. libpq knows more: ways to another host, and to files."""
+"""Parameters after the `?`, each with the test of its values. libpq knows more: ways to another host, and to files."""
 
 _OF_OTHER_PROGRAMS: Final = (
     *("pgbouncer", "connection_limit", "pool_timeout", "pool_size", "statement_cache_size", "schema", "supa"),
@@ -124,11 +124,11 @@ _UNKNOWN_PARAMETER: Final = f"a parameter after the ? is none of {', '.join(_PAR
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ConnectionString:
-    """The parts of one, decoded. Its repr shows none of them."""
+    """The decoded parts of a connection string. The repr shows none of them."""
 
     user: str
     password: str | None
-    """None: it names none. libpq may have one of its own (PGPASSWORD, ~/.pgpass)."""
+    """None: the string names no password. libpq may have one of its own (PGPASSWORD, ~/.pgpass)."""
     host: str
     port: str
     database: str
@@ -150,7 +150,7 @@ class ConnectionString:
 
 
 class _Flaw(Exception):
-    """What is wrong, as one of the texts above."""
+    """A mistake in a connection string, as one of the texts above."""
 
 
 def parse(text: str, source: str) -> ConnectionString:
@@ -168,7 +168,7 @@ def parse(text: str, source: str) -> ConnectionString:
 
 
 def with_parameter(text: str, name: str, value: str) -> str:
-    """The same connection string, one that can be parsed, with one parameter more."""
+    """Adds a parameter to a connection string that can be parsed."""
     address, _, parameters = text.strip().partition("?")
     before = f"{parameters}&" if parameters else ""
     return f"{address}?{before}{name}={quote(value, safe='')}"

@@ -39,7 +39,7 @@ class Event(NamedTuple):
 
     type: str
     timestamp: int
-    """When it happened, always in milliseconds."""
+    """Moment at which the event happened, always in milliseconds."""
     data: Mapping[str, Any]
     """The object. A part of it that no parser takes is a value that no model takes either."""
     is_odd: bool

@@ -175,7 +175,7 @@ _DECODER = msgspec.json.Decoder(_Glance)
 
 
 def _glance_at(body: bytes) -> tuple[_Glance, bool]:
-    """What the body says of itself, and whether all of it is JSON. Raises ValueError, whose text quotes nothing."""
+    """The names in a body, and whether all of it is JSON. Raises ValueError, whose text quotes nothing of the body."""
     # Models of the objects would double the cold start and cost five times as much at every request.
     try:
         try:
@@ -187,7 +187,7 @@ def _glance_at(body: bytes) -> tuple[_Glance, bool]:
 
 
 def _glance_at_parts(body: bytes) -> _Glance:
-    """The same of a body of which a part is not JSON that anybody takes: what a user wrote must not stop an event."""
+    """Reads a body of which a part is not JSON that a parser takes: what a user wrote must not stop an event."""
     from clerk_supabase.json_split import fields  # noqa: PLC0415 - most environments never need it
 
     try:

@@ -306,7 +306,7 @@ class Runs:
 
 
 def _unless_over(answer: Any) -> Any:
-    """The answer of a function that says nothing of a run that is over, or somebody else's by now."""
+    """The answer of a function; None means that the run is over, or taken over by another process."""
     if answer is None:
         raise RunTakenOver
     return answer

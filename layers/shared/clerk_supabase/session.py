@@ -1,4 +1,4 @@
-"""What `POST /session` is answered: the row of whoever signs in, before the webhook arrives.
+"""The answer to `POST /session`: the row of the user who signs in, before the webhook arrives.
 
 The answer is what the user sees of `public.users`, or why there is nothing to see; nobody learns more from it than from
 Supabase's API. A row that is there costs one look at the database. Clerk is only asked about a user of whom nothing but

@@ -106,7 +106,7 @@ def _part_to_leave_out(model: type[Lenient], place: Place) -> Place | None:
 
 
 def _unstorable(model: type[Lenient], content: dict[str, Any]) -> Iterator[Place]:
-    """Where an object holds what cannot be stored: a field, an element of a list, or a member of metadata."""
+    """The places of values that cannot be stored: a field, an element of a list, or a member of metadata."""
     for name, value in content.items():
         inner = _inner_model(model, name)
         if inner is not None:
@@ -138,7 +138,7 @@ def _can_store(value: object, depth: int = 0) -> bool:
 
 
 def _without(value: Any, places: Iterable[Place]) -> Any:
-    """The same value without the parts at these places."""
+    """Copies a value without the parts at these places."""
     inside: defaultdict[str | int, list[Place]] = defaultdict(list)
     for step, *rest in places:
         inside[step].append(tuple(rest))
@@ -184,9 +184,9 @@ _FOLLOWING: Final[Mapping[str, Columns]] = {
 
 
 def with_less(changes: Changes) -> Iterator[Changes]:
-    """The same changes with one field emptied that clients write, for each such field; then with all of them emptied.
+    """Empty one field that clients write, for each such field in turn; at last all such fields.
 
-    For a value that Postgres refuses because of something of the app's: an index, a trigger, the type of a column.
+    For a value that Postgres refuses because of an index, a trigger or a column's type that the app made.
     """
     losses = [
         (number, name, empty)
