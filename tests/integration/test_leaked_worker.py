@@ -36,7 +36,11 @@ def element(user_id: str, **content: object) -> Json:
     usual: Json = dict.fromkeys(FLAGS, False) | {each: [] for each in LISTS}
     usual |= {"public_metadata": {}, "unsafe_metadata": {}}
     return {
-        "kind": "user", "id": user_id, "source_updated_at": NOW, "observed_at": NOW, "cause": "delivery",
+        "kind": "user",
+        "id": user_id,
+        "source_updated_at": NOW,
+        "observed_at": NOW,
+        "cause": "delivery",
         "content": usual | content,
     }
 
