@@ -617,6 +617,34 @@ def test_a_limit_that_a_role_lifted_for_itself_is_found_and_what_is_printed_rest
     assert doctor.verdict("role-settings")[0] == "ok"
 
 
+@pytest.mark.parametrize("of_database", [False, True], ids=["everywhere", "in this database"])
+@pytest.mark.parametrize(
+    ("role", "setting"),
+    [
+        (WORKER, "default_transaction_read_only = on"),
+        (SESSION, "role = authenticated"),
+        (SESSION, "search_path = attackers"),
+    ],
+)
+def test_any_other_setting_that_a_role_made_for_itself_is_found_and_what_is_printed_ends_it(
+    role: str, setting: LiteralString, of_database: bool, database: Database, doctor: Doctor
+) -> None:
+    name = setting.partition(" ")[0]
+    where = sql.SQL("in database {}").format(sql.Identifier(database.name)) if of_database else sql.SQL("")
+    url = database.worker_url if role == WORKER else database.session_url
+    with psycopg.connect(url, autocommit=True) as itself:
+        itself.execute(sql.SQL("alter role {} {} set {}").format(sql.Identifier(role), where, sql.SQL(setting)))
+    try:
+        verdict, words = doctor.verdict("role-settings")
+        assert verdict == "warn"
+        assert f"{role}: {name} is set" in words
+    finally:
+        with database.connect() as admin:
+            for statement in re.findall(r"alter role [^;]*;", words):
+                admin.execute(statement)
+    assert doctor.verdict("role-settings")[0] == "ok"
+
+
 @pytest.mark.parametrize("role", [WORKER, SESSION])
 def test_a_role_can_change_its_own_password_so_it_is_changed_after_a_leak(
     role: str, database: Database, databases: Databases

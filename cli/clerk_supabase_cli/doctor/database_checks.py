@@ -168,7 +168,7 @@ def migrations(patient: Patient) -> Iterator[Finding]:
 
 
 def role_settings(patient: Patient) -> Iterator[Finding]:
-    """Time limits of the roles. A role may change its own, so whoever has its password can lift them for good."""
+    """Settings of the roles. A role may change its own, so what whoever has its password sets outlasts the password."""
     wanted = {
         (role, name): value
         for migration in read_migrations(patient.named.root)
@@ -187,8 +187,15 @@ def role_settings(patient: Patient) -> Iterator[Finding]:
             f"{role}: {name} is {value or 'not set'}, the migrations set {wanted[role, name]}",
             f"{' '.join(restore)} (who lifted it? the role itself may: see docs/security.md, After a leak)",
         )
-    if not altered:
-        yield ok("statements, locks and idle transactions of both roles end in time")
+    added = [(role, name, of_database) for role, name, _, of_database in found if (role, name) not in wanted]
+    for role, name, of_database in added:
+        place = f" in database {of_database}" if of_database else ""
+        yield warn(
+            f"{role}: {name} is set, which no migration does",
+            f"alter role {role}{place} reset {name}; (who set it? the role itself may: see docs/security.md, After a leak)",
+        )
+    if not altered and not added:
+        yield ok("statements, locks and idle transactions of both roles end in time, and nothing else is set for them")
 
 
 def retention(patient: Patient) -> Iterator[Finding]:
