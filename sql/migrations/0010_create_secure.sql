@@ -72,21 +72,6 @@ as $$
     where c.oid = relation and api.role_name = any(clerk_sync.schema_open_to(c.relnamespace))
 $$;
 
--- The roles among anon and authenticated that can call a function; null for none.
-create function clerk_sync.function_shown_to(called oid)
-returns text
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-    select string_agg(api.role_name, ' and ' order by api.role_name)
-    from pg_catalog.pg_proc as p
-    cross join unnest(clerk_sync.schema_open_to(p.pronamespace)) as api (role_name)
-    where p.oid = called and exists (
-        select from clerk_sync.roles_of(api.role_name) as r (id) where has_function_privilege(r.id, p.oid, 'execute')
-    )
-$$;
-
 -- Whether a view asks the tables it reads as the caller, not as its owner.
 create function clerk_sync.is_security_invoker(relation oid)
 returns boolean
@@ -131,6 +116,46 @@ as $$
     )
 
     select f.relation, bool_or(f.passes_policies) from found as f where not f.is_target group by f.relation
+$$;
+
+-- The roles among anon and authenticated that can call a function; null for none. A view calls it for whoever may use
+-- the view, who needs no right to use the function's schema.
+create function clerk_sync.function_shown_to(called oid)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with views as (
+        select c.oid as id, c.relnamespace as schema_id
+        from pg_catalog.pg_depend as d
+        inner join pg_catalog.pg_rewrite as w on w.oid = d.objid
+        cross join lateral (
+            select w.ev_class as id
+            union
+            select r.relation from clerk_sync.readers(w.ev_class) as r
+        ) as v
+        inner join pg_catalog.pg_class as c on c.oid = v.id
+        where d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_proc'::regclass and d.refobjid = called
+    )
+
+    select string_agg(api.role_name, ' and ' order by api.role_name)
+    from pg_catalog.pg_proc as p
+    cross join unnest('{anon,authenticated}'::name[]) as api (role_name)
+    where
+        p.oid = called
+        and exists (
+            select from clerk_sync.roles_of(api.role_name) as r (id) where has_function_privilege(r.id, p.oid, 'execute')
+        )
+        and (
+            api.role_name = any(clerk_sync.schema_open_to(p.pronamespace))
+            or exists (
+                select from views as v
+                where
+                    api.role_name = any(clerk_sync.schema_open_to(v.schema_id))
+                    and api.role_name = any(clerk_sync.relation_open_to(v.id))
+            )
+        )
 $$;
 
 -- A regular expression for a name in the text of a function, quoted or not, up to where the name ends.
@@ -443,6 +468,25 @@ as $$
         from clerk_sync.functions_about(target) as a (id)
         inner join pg_catalog.pg_proc as p on p.oid = a.id
     ) as f
+
+    union all
+
+    -- It calls the function as its owner, and keeps what that returned.
+    select distinct
+        'warn', false,
+        format(
+            'the materialized view %s keeps what the function %s returns, which mentions it, and shows that to %s',
+            c.oid::regclass, a.id::regprocedure, clerk_sync.relation_shown_to(c.oid)
+        ),
+        format(
+            'look at what it keeps; or: revoke all on %s from public, anon, authenticated', c.oid::regclass
+        )
+    from clerk_sync.functions_about(target) as a (id)
+    inner join pg_catalog.pg_depend as d
+        on d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_proc'::regclass and d.refobjid = a.id
+    inner join pg_catalog.pg_rewrite as w on w.oid = d.objid
+    inner join pg_catalog.pg_class as c on c.oid = w.ev_class and c.relkind = 'm'
+    where clerk_sync.relation_shown_to(c.oid) is not null
 
     union all
 

@@ -640,6 +640,37 @@ select tap.is(
     'security definer functions that the API may call are warned of'
 );
 select tap.is(
+    (
+        tap.after_secure(
+            'create view public.v with (security_invoker) as select hidden.of_the_app() as number; '
+            || 'create view public.w as select * from public.v; '
+            || 'revoke all on public.v, public.w from public, anon, authenticated; grant select on public.w to anon; '
+            || 'grant execute on function hidden.of_the_app() to public; '
+            || 'revoke execute on function public.calls_it(), public.gets_all() from public, anon, authenticated',
+            '{warn}'
+        )
+    ).words,
+    'warn: the security definer function hidden.of_the_app() mentions it, and anon may call it '
+    || '(look at what it does as its owner; or: '
+    || 'revoke execute on function hidden.of_the_app() from public, anon, authenticated)',
+    'also those that only a view can call'
+);
+select tap.is(
+    (
+        tap.after_secure(
+            'create materialized view public.m as select hidden.of_the_app() as number with no data; '
+            || 'revoke all on public.m from public, anon, authenticated; grant select on public.m to authenticated; '
+            || 'revoke execute on function public.calls_it(), public.gets_all() from public, anon, authenticated; '
+            || 'revoke execute on function hidden.of_the_app() from public, anon, authenticated',
+            '{warn}'
+        )
+    ).words,
+    'warn: the materialized view public.m keeps what the function hidden.of_the_app() returns, which mentions it, and '
+    || 'shows that to authenticated (look at what it keeps; or: '
+    || 'revoke all on public.m from public, anon, authenticated)',
+    'and materialized views that keep what a function returns'
+);
+select tap.is(
     (tap.after_secure('select', '{note}')).words,
     'note: the function public.parsed() mentions it (look at what it does); '
     || 'note: the security definer function hidden.of_the_app() mentions it; no role of the API can call it '

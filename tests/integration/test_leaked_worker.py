@@ -99,10 +99,7 @@ def test_an_error_does_not_quote_what_the_app_keeps_in_a_row(
     admin.execute("alter table public.users add column notes text")
     admin.execute("update public.users set notes = 'of the app'")
     url = {WORKER: database.worker_url, SESSION: database.session_url}[role]
-    with (
-        psycopg.connect(url, autocommit=True) as attacker,
-        pytest.raises(psycopg.errors.NotNullViolation) as refused,
-    ):
+    with psycopg.connect(url, autocommit=True) as attacker, pytest.raises(psycopg.errors.NotNullViolation) as refused:
         call(attacker, "apply", [element("user_1", banned=None)])
     assert refused.value.diag.message_detail is None
     assert refused.value.diag.column_name == "banned"
