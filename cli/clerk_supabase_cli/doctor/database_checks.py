@@ -168,7 +168,7 @@ def migrations(patient: Patient) -> Iterator[Finding]:
 
 
 def role_settings(patient: Patient) -> Iterator[Finding]:
-    """Settings of the roles. A role may change its own, so what whoever has its password sets outlasts the password."""
+    """Settings of the roles. A role may change its own, and they outlast a password that was stolen."""
     wanted = {
         (role, name): value
         for migration in read_migrations(patient.named.root)
@@ -192,7 +192,8 @@ def role_settings(patient: Patient) -> Iterator[Finding]:
         place = f" in database {of_database}" if of_database else ""
         yield warn(
             f"{role}: {name} is set, which no migration does",
-            f"alter role {role}{place} reset {name}; (who set it? the role itself may: see docs/security.md, After a leak)",
+            f"alter role {role}{place} reset {name}; "
+            "(who set it? the role itself may: see docs/security.md, After a leak)",
         )
     if not altered and not added:
         yield ok("statements, locks and idle transactions of both roles end in time, and nothing else is set for them")

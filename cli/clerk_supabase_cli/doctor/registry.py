@@ -40,7 +40,7 @@ CHECKS: Final = (
     Check("session-login", "the session function's way in, as a user", database_checks.session_login),
     Check("worker-rights", "what clerk_sync_worker may do, and no more", database_checks.worker_rights),
     Check("session-rights", "what clerk_sync_session may do, and no more", database_checks.session_rights),
-    Check("role-settings", "time limits of the roles, as the migrations set them", database_checks.role_settings),
+    Check("role-settings", "settings of the roles, as the migrations made them", database_checks.role_settings),
     Check("retention", "whether the database follows the stack's HoldBackDays and the like", database_checks.retention),
     Check("migrations", "all applied, and unaltered", database_checks.migrations),
     Check(
