@@ -539,6 +539,25 @@ def test_silence_of_clerk_fails(doctor: Doctor, compared: Compared, admin: Conne
     assert "Clerk has newer changes" in words
 
 
+def test_what_was_deleted_here_and_is_in_clerk_fails_until_a_full_run_no_longer_meets_it(
+    doctor: Doctor, compared: Compared, admin: Connection
+) -> None:
+    compared("full", "complete")
+    compared("quick", "complete")
+    admin.execute(
+        """
+        insert into clerk_sync.reconcile_findings (run_id, kind, entity_id, difference, action, cause)
+        select r.run_id, 'user', 'user_1', 'deleted here', 'none', 'it was deleted here, and Clerk has it'
+        from clerk_sync.reconcile_runs as r
+        """
+    )
+    verdict, words = doctor.verdict("reconcile")
+    assert verdict == "fail"
+    assert "deleted here: 1" in words
+    compared("full", "complete")
+    assert doctor.verdict("reconcile")[0] == "ok"
+
+
 def test_a_run_that_nobody_goes_on_with_is_a_warning(doctor: Doctor, compared: Compared, admin: Connection) -> None:
     compared("quick", "complete")
     compared("full", "running")

@@ -28,6 +28,16 @@ _RUNS: Final = """
     order by r.mode, r.run_id desc
 """
 
+# Since the newest full comparison that ended: an older one may have met what was restored since.
+_DELETED_HERE: Final = """
+    select max(f.run_id), count(distinct (f.kind, f.entity_id))
+    from clerk_sync.reconcile_findings as f
+    where f.difference = 'deleted here' and f.run_id >= (
+        select max(r.run_id) from clerk_sync.reconcile_runs as r
+        where r.mode = 'full' and not r.is_dry_run and r.state <> 'running'
+    )
+"""
+
 
 def stack(patient: Patient) -> Iterator[Finding]:
     """There, with functions whose settings can be read."""
@@ -143,11 +153,17 @@ def reconcile(patient: Patient) -> Iterator[Finding]:
     """How the last comparisons ended, and when."""
     with patient.database() as connection:
         runs = {row[0]: row[1:] for row in connection.execute(_RUNS)}
+        [(deleted_here_by, deleted_here)] = connection.execute(_DELETED_HERE)
     if "full" not in runs:
         yield warn(
             "Clerk and Postgres were never compared", "clerk-supabase reconcile; it also brings who signed up before"
         )
         return
+    if deleted_here:
+        yield fail(
+            f"objects that Clerk has, and that were deleted here: {deleted_here}",
+            f"clerk-supabase reconcile show {deleted_here_by} --difference 'deleted here'; {_RUNBOOK}deletedherealarm",
+        )
     parameters = patient.stack().parameters if patient.has_stack else {}
     yield from _of_mode("full", runs["full"], _limit(parameters, "Full", "Hours", 3600))
     if "quick" in runs:
@@ -181,7 +197,7 @@ def _of_mode(mode: str, run: Sequence[Any], limit: float | None) -> Iterator[Fin
         yield warn(f"{mode}: run {run_id} did not get to its end{because}", f"{show}; the next one makes up for it")
     else:
         ago = "" if age is None else f"; the last that was complete ended {how_long(age)} ago"
-        yield ok(f"{mode}: run {run_id} is {state}{ago}")
+        yield ok(f"{mode}: run {run_id} is {state}{ago}{because}")
     if is_silent:
         yield fail(
             f"{mode}: Clerk has newer changes than the newest webhook",

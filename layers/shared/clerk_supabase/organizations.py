@@ -121,7 +121,7 @@ class Membership(ClerkObject):
     def parents(self) -> tuple[ClerkObject, ...]:
         """The organization, and the user without what a membership does not say, such as e-mail addresses."""
         known = self.public_user_data
-        user = User(
+        user = User.stub(
             id=known.user_id,
             updated_at=self.updated_at,
             username=known.username,
@@ -131,10 +131,6 @@ class Membership(ClerkObject):
             has_image=known.has_image,
             banned=known.banned,
             deprovisioned=known.deprovisioned,
-            email_addresses=[],
-            phone_numbers=[],
-            web3_wallets=[],
-            external_accounts=[],
         )
         return self.organization, user
 

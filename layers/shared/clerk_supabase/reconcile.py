@@ -45,6 +45,7 @@ from clerk_supabase.runs import Counts, Mode, Runs, RunSummary, State
 from clerk_supabase.telemetry import count, count_by, logger
 
 _KINDS: tuple[ReadKind, ...] = ("user", "organization", "membership")
+_SWITCHED_OFF = "organizations are switched off in Clerk: they and memberships were not compared"
 _COUNTED = ("missing", "stale", "different", "extra", "deleted here")
 
 
@@ -277,9 +278,7 @@ class Reconcile:
         left_out, are_too_many = _left_out(work, tallies)
         notes = [
             left_out,
-            "organizations are switched off in Clerk: they and memberships were not compared"
-            if is_switched_off
-            else None,
+            _SWITCHED_OFF if is_switched_off else None,
             _deleted_here(work, tallies),
         ]
         doubtful = [*more_doubts, *unsure, *deletes.doubts]

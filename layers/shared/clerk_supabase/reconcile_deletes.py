@@ -33,7 +33,7 @@ class Deletes:
     """What became of the deletes of a run."""
 
     stop: str | None = None
-    """Why none was made: the brake."""
+    """Why the brake stopped all of them, if so."""
     doubts: Sequence[str] = ()
     """Where Clerk's answers by id contradict its list, or do not say enough."""
 
@@ -43,11 +43,11 @@ class _Answers:
     """What Clerk said about candidates, when it was asked for them by their ids."""
 
     present: list[str] = field(default_factory=list)
-    """Clerk has these, or does not say that they are gone."""
+    """Objects that Clerk has, or does not say to be gone."""
     absent: dict[str, int] = field(default_factory=dict)
-    """Clerk has not; and when it said so."""
+    """Objects that Clerk said to be gone, and the moment of the answer."""
     undated: int = 0
-    """How many are gone since nobody knows when."""
+    """Number of objects that Clerk said to be gone in an answer without a Date."""
 
 
 def delete_gone(work: Work, kinds: Collection[ReadKind]) -> Deletes:
