@@ -18,8 +18,9 @@ _SECONDS_BELOW = 100_000_000_000
 LARGEST_ODD: Final = 256 * 1024
 """Bytes of an event whose parts are looked at one by one. A megabyte of small parts would take longer than all the time
 that a batch has; and nobody makes an event that large by their own metadata, of which Clerk takes 8 kB."""
-# The envelope, the object, and the member's data in it.
+# The envelope, the object, and the member's data in it; of a large event the envelope and the object.
 _LEVELS_OF_SUBJECT: Final = 3
+_LEVELS_OF_LARGE_SUBJECT: Final = 2
 
 
 def _to_milliseconds(timestamp: object) -> object:
@@ -86,7 +87,8 @@ def subject_of(body: bytes) -> Subject:
     except ValueError:
         from clerk_supabase.storable import read_parts  # noqa: PLC0415 - as above
 
-        event = _object(read_parts(body, _LEVELS_OF_SUBJECT))
+        levels = _LEVELS_OF_SUBJECT if len(body) <= LARGEST_ODD else _LEVELS_OF_LARGE_SUBJECT
+        event = _object(read_parts(body, levels))
     data = _object(event.get("data"))
     event_type, object_id = _short_text(event.get("type")), _short_text(data.get("id"))
     if event_type is not None and event_type.removeprefix(REPAIR_PREFIX).startswith("user."):
