@@ -88,7 +88,7 @@ def subject_of(body: bytes) -> Subject:
         from clerk_supabase.storable import read_parts  # noqa: PLC0415 - as above
 
         levels = _LEVELS_OF_SUBJECT if len(body) <= LARGEST_ODD else _LEVELS_OF_LARGE_SUBJECT
-        event = _object(read_parts(body, levels))
+        event = _object(read_parts(body, levels, LARGEST_ODD))
     data = _object(event.get("data"))
     event_type, object_id = _short_text(event.get("type")), _short_text(data.get("id"))
     if event_type is not None and event_type.removeprefix(REPAIR_PREFIX).startswith("user."):

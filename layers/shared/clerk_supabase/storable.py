@@ -40,17 +40,23 @@ LEVELS: Final = 4
 _NOT_STORABLE: Final = re.compile("[\0\ud800-\udfff]")
 
 
-def read_parts(json: bytes, levels: int = LEVELS) -> Any:
-    """Parse JSON. A part that cannot be parsed becomes UNREADABLE, and its neighbours stay."""
-    try:
-        return from_json(json)
-    except ValueError:
-        if levels == 0:
-            return UNREADABLE
+def read_parts(json: bytes, levels: int = LEVELS, largest: int | None = None) -> Any:
+    """Parse JSON. A part that cannot be parsed becomes UNREADABLE, and its neighbours stay.
+
+    *largest*: the most bytes that are parsed at once. A longer part is only taken apart, and is UNREADABLE at the last
+    level.
+    """
+    if largest is None or len(json) <= largest:
+        try:
+            return from_json(json)
+        except ValueError:
+            pass
+    if levels == 0:
+        return UNREADABLE
     try:
         if json.startswith(b"["):
-            return [read_parts(element, levels - 1) for element in elements(json)]
-        return {_name(name): read_parts(value, levels - 1) for name, value in fields(json).items()}
+            return [read_parts(element, levels - 1, largest) for element in elements(json)]
+        return {_name(name): read_parts(value, levels - 1, largest) for name, value in fields(json).items()}
     except ValueError:
         return UNREADABLE
 
