@@ -9,4 +9,4 @@ class Failure(Exception):
     """Is shown as one line, without a traceback: it says what is wrong and what to do."""
 
     has_lines: ClassVar[bool] = False
-    """Whether its message ends with lines of a log of this machine."""
+    """Tells whether its message ends with lines of a log of this machine."""

@@ -167,7 +167,7 @@ def forget(connection: Connection, person: Person, *, purge_by: PurgeBy, erased_
 
 
 def mentions(connection: Connection, person: Person, body: bytes) -> bool:
-    """Whether the body of an event names the person, by the rule that parked bodies are found by."""
+    """Tells whether the body of an event names the person, by the rule that parked bodies are found by."""
     names = [*person.words, *(user.lower() for user in person.users)]
     [(is_named,)] = connection.execute(_MENTIONS, [body, names]).fetchall()
     return bool(is_named)

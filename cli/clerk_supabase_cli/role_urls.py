@@ -98,7 +98,7 @@ def _suffix_of_user(owner_url: str, database: Connection) -> str:
 
 
 def _are_without_password(database: Connection) -> bool:
-    """Whether both roles are known to have no password. Only a superuser can find out."""
+    """Tells whether both roles are known to have no password. Only a superuser can find out."""
     try:
         return database.execute(_WITHOUT_PASSWORD, [list(_ROLES)]).fetchone() == (len(_ROLES),)
     except psycopg.errors.InsufficientPrivilege:

@@ -380,7 +380,7 @@ def test_the_stand_in_for_clerks_keys_shows_pages_nothing_and_nobody_a_secret(st
             assert key.keys() == {"use", "kty", "kid", "alg", "n", "e"}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists sockets and children in /proc")
 def test_the_emulator_and_its_functions_listen_on_one_port_of_loopback_alone(stack: LocalStack) -> None:
     session(stack)
     processes = _with_children(stack.ministack.process_id)

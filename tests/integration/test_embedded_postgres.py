@@ -146,6 +146,7 @@ def test_nothing_is_left_when_the_parent_is_ended_by(number: signal.Signals) -> 
         time.sleep(0.02)
 
 
+# Anybody else's server runs as themselves, which every other test here shows.
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
 def test_binaries_in_a_folder_of_root_are_copied_to_where_the_server_can_run_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

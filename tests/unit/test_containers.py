@@ -18,6 +18,7 @@ from clerk_supabase_cli.processes import LocalStackError
 
 # Another address of this machine stands for that on Docker's bridge.
 BRIDGE = "127.0.0.2"
+# On macOS only 127.0.0.1 is up, so there is no second loopback address to try.
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux answers on all of 127.0.0.0/8")
 
 

@@ -47,7 +47,7 @@ class Fault:
     body: bytes | None = None
     """Send this as the body."""
     request: Callable[[Request], Request] | None = None
-    """What the request is taken for."""
+    """The verdict on the request."""
     alter: Callable[[Elements], Elements] | None = None
     """What becomes of the objects of an answer."""
     wire: Literal["", "hang", "cut", "cut_chunked", "drip", "reset"] = ""
@@ -82,7 +82,7 @@ def no_elements() -> Fault:
 
 
 def deleted_with_200(object_type: str, object_id: str) -> Fault:
-    """What Clerk answers to a delete, as the answer to a question."""
+    """Clerk's answer to a delete, given as the answer to a question."""
     body = json.dumps({"object": object_type, "id": object_id, "deleted": True}).encode()
     return Fault(status=200, body=body)
 

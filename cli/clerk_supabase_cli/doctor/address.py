@@ -34,7 +34,7 @@ def families(host: str) -> set[int]:
 
 
 def is_of_this_machine(given: ConnectionString) -> bool:
-    """Whether the database is where this command runs."""
+    """Tells whether the database is where this command runs."""
     if given.host == "localhost":
         return True
     try:
@@ -44,7 +44,7 @@ def is_of_this_machine(given: ConnectionString) -> bool:
 
 
 def address(given: ConnectionString, role: str, resolve: Resolve = families) -> Iterator[Finding]:
-    """Whether a Lambda function can get there, and as whom."""
+    """Tells whether a Lambda function can get there, and as whom."""
     if given.role != role:
         yield fail(f"it logs in as another role, not as {role}", f"store the connection string of {role}")
     if given.password is None:
@@ -60,7 +60,7 @@ def address(given: ConnectionString, role: str, resolve: Resolve = families) -> 
 
 
 def tls(given: ConnectionString, ca_file: str) -> Iterator[Finding]:
-    """Whether the functions insist on knowing whom they talk to."""
+    """Tells whether the functions insist on knowing whom they talk to."""
     mode = given.parameters.get("sslmode", "verify-full")
     if is_of_this_machine(given):
         yield skipped(f"sslmode={mode}: nothing leaves this machine")

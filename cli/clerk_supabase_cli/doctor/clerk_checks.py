@@ -78,7 +78,7 @@ discovery = _of_setup(setup_checks.discovery)
 
 
 def domain(patient: Patient) -> Iterator[Finding]:
-    """Whether Supabase takes the domain, which is the same for every issuer of the instance."""
+    """Tells whether Supabase takes the domain, which is the same for every issuer of the instance."""
     found = setup_checks.domain(patient.instances()[0])
     yield Finding(_VERDICTS[found.status], found.words)
 

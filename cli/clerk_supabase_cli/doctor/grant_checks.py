@@ -38,7 +38,7 @@ class _Right:
     thing: str
 
     def holds(self, connection: Connection) -> bool | None:
-        """Whether the role has the privilege; None: there is no such function, table or view."""
+        """Tells whether the role has the privilege; None: there is no such function, table or view."""
         query = _MAY_EXECUTE if self.privilege == "execute" else _MAY_USE_COLUMNS if self.columns else _MAY_USE
         given = {
             "role": self.role,

@@ -250,7 +250,7 @@ class Patient:
             http.close()
 
     def instances(self) -> list[Instance]:
-        """Where the Clerk instance of the app is, by each of its issuers. Raises AwsUnreachable and SettingsError."""
+        """The addresses of the app's Clerk instance, one for each issuer. Raises AwsUnreachable and SettingsError."""
         key, url = self.named.publishable_key, self.named.frontend_api_url
         if not key:
             session = self._session() if self.has_stack else None

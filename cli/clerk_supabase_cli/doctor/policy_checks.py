@@ -1,4 +1,4 @@
-"""Who sees what: is row-level security on where it must be, and does nothing lead around it?"""
+"""Row-level security: is it on where it must be, and does nothing lead around it?"""
 
 from __future__ import annotations
 

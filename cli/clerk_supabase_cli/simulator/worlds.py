@@ -35,7 +35,7 @@ class World:
     now: int = BEGINNING
     """Clerk's clock, in milliseconds."""
     odd_values: Sequence[Raw | str] = samples.UNSTORABLE
-    """What users write now and then into fields that are theirs."""
+    """Values that users write now and then into fields of their own."""
     _made: int = 0
 
     def live(self, happenings: int) -> None:

@@ -62,13 +62,13 @@ _WITHOUT_METADATA = frozenset({str, int, bool, list, type(None)})
 
 
 def may_hold_nul(json: bytes) -> bool:
-    """Whether a text of the JSON may hold the character NUL, which Postgres cannot store."""
+    """Tells whether a text of the JSON may hold the character NUL, which Postgres cannot store."""
     # Most objects have no backslash at all, and to find that out takes a tenth of the time.
     return b"\\" in json and b"\\u0000" in json
 
 
 def is_usual(metadata: Mapping[str, Any]) -> bool:
-    """Whether metadata without NUL can certainly be stored; False: each of its values has to be looked at.
+    """Tells whether metadata without NUL can certainly be stored; False: each of its values has to be looked at.
 
     Judged by its JSON: that takes less time than to look at the values.
     """
@@ -87,7 +87,7 @@ class Lenient(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     def has_usual_metadata(self) -> bool:
-        """Whether its metadata and those of the objects inside it are usual; other fields have a type that says so."""
+        """Tells whether the metadata in it, at any depth, is usual; other fields have a type that says so."""
         # Not isinstance(), which asks pydantic and would take longer than all the rest.
         for value in self.__dict__.values():
             kind = type(value)
@@ -120,7 +120,7 @@ class ClerkObject(Lenient):
 
     def columns(self) -> Columns:
         """Every mirrored column of its row, by the names of the table."""
-        raise NotImplementedError
+        raise NotImplementedError  # only the kinds below it are read, and each has columns of its own
 
     def parents(self) -> tuple[ClerkObject, ...]:
         """What is known of the objects its row points to, which may not have arrived yet."""

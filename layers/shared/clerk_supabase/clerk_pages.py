@@ -61,7 +61,7 @@ class Page:
 
     items: list[Item]
     odd: list[str]
-    """What is wrong with the elements that have no usable id or are called deleted, without their data."""
+    """Says what is wrong with the elements that have no usable id or are called deleted, without their data."""
     size: int
     """Number of elements, the odd ones included."""
     total_count: int | None

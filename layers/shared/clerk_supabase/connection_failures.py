@@ -101,7 +101,7 @@ _UNKNOWN: Final = "the connection failed, in words that are not repeated because
 
 
 def is_about_the_connection(sqlstate: str | None, message: str) -> bool:
-    """Whether a statement failed because nobody is let in: a pooler logs in at the server after it took a client."""
+    """Tells whether a statement failed at a login: a pooler logs in at the server after it took a client."""
     return sqlstate is not None and (sqlstate.startswith(_ABOUT_THE_CONNECTION) or _CODE.search(message) is not None)
 
 

@@ -44,9 +44,9 @@ class Event(NamedTuple):
     data: Mapping[str, Any]
     """The object. A part of it that no parser takes is a value that no model takes either."""
     is_odd: bool
-    """Whether something of the object may have to be left out; False for nearly every event."""
+    """Tells whether something of the object may have to be left out; False for nearly every event."""
     is_large: bool
-    """Whether it is too large to look for what has to be left out."""
+    """Tells whether it is too large to look for what has to be left out."""
 
 
 def parse_event(body: bytes) -> Event:

@@ -30,7 +30,7 @@ class ForbiddenUsers:
             del self._added[next(iter(self._added))]
 
     def __contains__(self, user_id: str) -> bool:
-        """Whether the user is still remembered. Asking does not make it longer."""
+        """Tells whether the user is still remembered. Asking does not make it longer."""
         added_at, for_ms = self._added.get(user_id, (0, 0))
         # A clock that was set back must not lock anybody out for longer.
         return 0 <= self._clock_ms() - added_at < for_ms

@@ -33,7 +33,7 @@ class FrontendApi:
 
 
 def jwks_url_of(issuer: str) -> str:
-    """Where the public keys of an issuer are, which may be a proxy below a path of the app."""
+    """The address of an issuer's public keys; the issuer may be a proxy below a path of the app."""
     return f"{issuer}/.well-known/jwks.json"
 
 

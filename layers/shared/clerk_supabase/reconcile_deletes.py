@@ -30,17 +30,17 @@ class _Gone:
 
 @dataclass(frozen=True, slots=True)
 class Deletes:
-    """What became of the deletes of a run."""
+    """Results of the deletes of a run."""
 
     stop: str | None = None
     """Why the brake stopped all of them, if so."""
     doubts: Sequence[str] = ()
-    """Where Clerk's answers by id contradict its list, or do not say enough."""
+    """Contradictions between Clerk's answers by id and its list, and answers that do not say enough."""
 
 
 @dataclass
 class _Answers:
-    """What Clerk said about candidates, when it was asked for them by their ids."""
+    """Clerk's answers about candidates, by their ids."""
 
     present: list[str] = field(default_factory=list)
     """Objects that Clerk has, or does not say to be gone."""

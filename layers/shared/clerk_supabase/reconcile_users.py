@@ -135,7 +135,7 @@ def doubts_about_all(work: Work, windows: Sequence[PlannedWindow]) -> str | None
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What the list of the users who changed said."""
+    """The result of reading the list of the users who changed."""
 
     doubts: str | None
     """Why some of them may have been missed, if so."""
@@ -144,7 +144,7 @@ class Changed:
     newest: int | None
     """The newest change that webhooks must have told by now."""
     listed: int | None
-    """How many users older than the run were on it, if it ended before the watermark; None: the run stopped reading."""
+    """Number of listed users older than the run, if the list ended before the watermark; None: reading stopped."""
 
 
 def compare_changes(work: Work, watermark: int) -> Changed:

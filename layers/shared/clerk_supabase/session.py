@@ -202,7 +202,7 @@ class Session:
 
 
 def verifier_of(settings: SessionSettings) -> IssuerChoice:
-    """Who checks the tokens of the configured issuers. Raises SettingsError."""
+    """The verifier of tokens of the configured issuers. Raises SettingsError."""
     # The key is read in any case, so that a broken one is said.
     of_key = frontend_api(settings.clerk_publishable_key).issuer
     return IssuerChoice.of(

@@ -426,7 +426,7 @@ def _is_the_apps_own(error: psycopg.Error) -> bool:
 
 
 def _is_raised_by_the_app(error: psycopg.Error) -> bool:
-    """Whether a function of the app refuses on purpose, in words of its own."""
+    """Tells whether a function of the app refuses on purpose, in words of its own."""
     return _is_the_apps_own(error) and " at RAISE" in (error.diag.context or "").partition("\n")[0]
 
 

@@ -85,7 +85,7 @@ class SessionVerifier:
         return self._issuer
 
     def verify(self, token: str) -> Claims:
-        """What the token says, once it is proven. Raises TokenRefused, and KeysUnavailable when nobody can tell."""
+        """The claims of the token, once it is proven. Raises TokenRefused, and KeysUnavailable when nobody can tell."""
         claims = self.authenticate(token)
         for problem in self.problems(claims):
             raise problem
@@ -155,7 +155,7 @@ class IssuerChoice:
         )
 
     def verify(self, token: str) -> Claims:
-        """What the token says, once it is proven. Raises TokenRefused, and KeysUnavailable when nobody can tell."""
+        """The claims of the token, once it is proven. Raises TokenRefused, and KeysUnavailable when nobody can tell."""
         return self.chosen_for(token).verify(token)
 
     def chosen_for(self, token: str) -> SessionVerifier:
