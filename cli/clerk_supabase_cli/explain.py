@@ -23,6 +23,9 @@ select
     recorded_at,
     kind || ' ' || operation,
     case
+        when operation = 'update' and new_values -> 'deleted_at' = 'null' then concat_ws(
+            ', ', 'restored', nullif(array_to_string(array_remove(changed_columns, 'deleted_at'), ', '), '')
+        )
         when operation = 'update' then array_to_string(changed_columns, ', ')
         else entity_id
     end || ' (' || cause || ')',
@@ -94,6 +97,7 @@ select
     to_timestamp((version).source_updated_at / 1000.0),
     to_timestamp((version).observed_at / 1000.0),
     to_timestamp(deleted_at / 1000.0),
+    delete_run,
     delete_recorded_at,
     purged_at
 from clerk_sync.entities
@@ -110,6 +114,8 @@ class Entity:
     updated_at: datetime
     observed_at: datetime
     deleted_at: datetime | None
+    delete_run: int | None
+    """The comparison that alone tells of the delete; 0: a resync. None: an event told of it."""
     delete_recorded_at: datetime | None
     """By the clock of the database. The hold-back counts from then."""
     purged_at: datetime | None
@@ -163,7 +169,8 @@ def _describe(entity: Entity) -> Iterator[str]:
         yield "known only from other objects"
     else:
         yield f"version {entity.updated_at:%Y-%m-%d %H:%M:%S.%f}"
-    yield "exists" if entity.deleted_at is None else f"deleted {entity.deleted_at:%Y-%m-%d %H:%M:%S}"
+    by = {None: "", 0: " by a resync"}.get(entity.delete_run, f" by a comparison (run {entity.delete_run})")
+    yield "exists" if entity.deleted_at is None else f"deleted {entity.deleted_at:%Y-%m-%d %H:%M:%S}{by}"
     if entity.delete_recorded_at is not None:
         yield f"which was recorded here {entity.delete_recorded_at:%Y-%m-%d %H:%M:%S}"
     if entity.purged_at is not None:

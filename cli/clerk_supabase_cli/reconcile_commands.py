@@ -79,6 +79,14 @@ class NoSuchRun(Failure):
     metavar="N",
     help="Delete up to N rows of a kind, instead of what the brake allows; each is confirmed by Clerk all the same.",
 )
+@click.option(
+    "--delete-margin",
+    type=click.IntRange(0, 3600),
+    default=ReconcileSettings().delete_margin_ms // 1000,
+    show_default=True,
+    metavar="SECONDS",
+    help="Delete nothing younger, and only what Clerk says twice, so far apart, to be gone; 0: both times in this run.",
+)
 @_private_metadata_option
 @sync_queue_options
 @clerk_api_url_option
@@ -91,6 +99,7 @@ def reconcile_commands(  # noqa: PLR0917 - click passes them by name
     dry_run: bool,
     versions_only: bool,
     allow_deletes: int | None,
+    delete_margin: int,
     keep_private_metadata: bool,
     stack_name: str | None,
     sync_queue_url: str | None,
@@ -113,9 +122,8 @@ def reconcile_commands(  # noqa: PLR0917 - click passes them by name
         raise click.UsageError("Say where the database is: --database-url, or DATABASE_URL.")
     parse(database_url, DATABASE_URL)
     request = Request(mode or "full", dry_run=dry_run, versions_only=versions_only, allow_deletes=allow_deletes)
-    with _reconcile(
-        database_url, clerk_api_url, stack_name, sync_queue_url, keep_private_metadata=keep_private_metadata
-    ) as tools:
+    settings = ReconcileSettings(keep_private_metadata=keep_private_metadata, delete_margin_ms=delete_margin * 1000)
+    with _reconcile(database_url, clerk_api_url, stack_name, sync_queue_url, settings) as tools:
         began = time.monotonic()
         with progress_bar(quiet=as_json) as progress:
             report = tools.reconcile.run(request, math.inf, progress)
@@ -207,9 +215,8 @@ def resync_command(  # noqa: PLR0917 - click passes them by name
 
     What Clerk says is gone is deleted. The secret key and the exit status are as for `reconcile`.
     """
-    with _reconcile(
-        database_url, clerk_api_url, stack_name, sync_queue_url, keep_private_metadata=keep_private_metadata
-    ) as tools:
+    settings = ReconcileSettings(keep_private_metadata=keep_private_metadata)
+    with _reconcile(database_url, clerk_api_url, stack_name, sync_queue_url, settings) as tools:
         report = tools.reconcile.resync(object_id, math.inf)
     if as_json:
         print_json(report)
@@ -225,19 +232,24 @@ def resync_command(  # noqa: PLR0917 - click passes them by name
 @database_url_option
 @json_option
 def undo_command(run_id: int, database_url: str, as_json: bool) -> None:
-    """Bring back what a comparison deleted.
+    """Restore what one comparison alone deleted.
 
-    What is gone in Clerk is found again by the next comparison; so let none run until Clerk has it again.
+    What an event or another comparison deleted, too, stays deleted. Deletes of the comparison that are still on their
+    way are not applied when they arrive. What is gone in Clerk is found again by the next comparison; so let none run
+    until Clerk has it again.
     """
     with _runs(database_url) as runs:
         _details(runs, run_id)
-        restored = runs.undo(run_id)
+        undone = runs.undo(run_id)
     if as_json:
-        print_json({"run_id": run_id, "restored": [{"kind": kind, "id": each} for kind, each in restored]})
+        restored = [{"kind": kind, "id": each} for kind, each in undone.restored]
+        print_json({"run_id": run_id, "restored": restored, "waiting": undone.waiting})
         return
-    for kind, each in restored:
+    for kind, each in undone.restored:
         say(printable(f"{kind} {each}"))
-    say(f"{len(restored)} brought back")
+    say(f"{len(undone.restored)} brought back")
+    if undone.waiting:
+        say(f"{undone.waiting} deletes of this run are still on their way, and will not be applied")
 
 
 # What is worked with
@@ -295,8 +307,7 @@ def _reconcile(
     clerk_api_url: str,
     stack_name: str | None,
     sync_queue_url: str | None,
-    *,
-    keep_private_metadata: bool,
+    settings: ReconcileSettings,
 ) -> Iterator[_Tools]:
     try:
         http = ClerkHttp(_SecretKey(), clerk_api_url)
@@ -305,11 +316,10 @@ def _reconcile(
     queues = named_queues(stack_name, sync_queue_url)
     url = queues.urls.get("sync") if queues else None
     repairs = (
-        QueueRepairs(Queue(client("sqs"), url), keep_private_metadata=keep_private_metadata)
+        QueueRepairs(Queue(client("sqs"), url), keep_private_metadata=settings.keep_private_metadata)
         if url
-        else DirectRepairs(keep_private_metadata=keep_private_metadata)
+        else DirectRepairs(keep_private_metadata=settings.keep_private_metadata)
     )
-    settings = ReconcileSettings(keep_private_metadata=keep_private_metadata)
     with closing(http), _runs(database_url) as runs, _log_on_stderr():
         yield _Tools(Reconcile(http, runs, repairs, settings), runs)
 

@@ -39,8 +39,13 @@ APP_ORIGIN: Final = "http://localhost:3000"
 _PUBLISHABLE_KEY: Final = "pk_test_Y2xlcmsubG9jYWwudGVzdCQ="
 _ARTIFACTS_BUCKET: Final = "artifacts"
 _BUILD_STEP: Final = "Build with sam build"
-# Nothing happens here that nobody started: a comparison would delete what the stand-in for Clerk never heard of.
-_WITHOUT_SCHEDULES: Final = {"FullReconcileState": "DISABLED", "QuickReconcileState": "DISABLED"}
+# Nothing happens here that nobody started: a comparison would delete what the stand-in for Clerk never heard of. Nor
+# does that one lag.
+_LOCAL_PARAMETERS: Final = {
+    "FullReconcileState": "DISABLED",
+    "QuickReconcileState": "DISABLED",
+    "ReconcileDeleteMarginSeconds": "0",
+}
 # Variables that would let the caller's AWS account, Python environment or `make` into the build.
 _FOREIGN_PREFIXES: Final = ("AWS_", "SAM_CLI_", "PYTHON", "VIRTUAL_ENV", "LAYER_", "MAKE", "MFLAGS")
 
@@ -95,7 +100,7 @@ class LocalStack:
         self._root = root
         self._worker_url = worker_url
         self._session_url = session_url
-        self._parameters = _WITHOUT_SCHEDULES | dict(parameters or {})
+        self._parameters = _LOCAL_PARAMETERS | dict(parameters or {})
         self._port = port
         self._clerk_port = clerk_port
         self._frontend_port = frontend_port

@@ -15,6 +15,8 @@ create table clerk_sync.entities (
     id text collate "C" not null,
     version clerk_sync.version not null,
     deleted_at bigint,
+    delete_run bigint,
+    shown_at bigint,
     delete_recorded_at timestamptz,
     purged_at timestamptz,
     primary key (kind, id),
@@ -23,11 +25,19 @@ create table clerk_sync.entities (
 ) with (fillfactor = 85);
 
 comment on column clerk_sync.entities.deleted_at is
-'Tombstone: the earliest proof of the delete, Clerk''s clock, milliseconds. Never lifted, as ids are never reused.';
+'Tombstone, Clerk''s clock, milliseconds: the earliest event of the delete, or, with a delete_run, the newest proof.';
+comment on column clerk_sync.entities.delete_run is
+'The comparison that alone tells of the delete; 0: a resync. Null once an event told of it: then it is never lifted.';
+comment on column clerk_sync.entities.shown_at is
+'When Clerk''s API last showed the object, of the reads that were applied, by Clerk''s clock, milliseconds. What a '
+'comparison deleted before that moment exists.';
 comment on column clerk_sync.entities.delete_recorded_at is
 'When this database first heard of the delete, by its own clock: the hold-back counts from here.';
 comment on column clerk_sync.entities.purged_at is
 'When the row of a deleted entity was purged. Whatever arrives later, for it or for its children, writes no row.';
+
+-- For undo. Hardly any entity is in it, so the updates of all others stay heap-only.
+create index entities_delete_run_idx on clerk_sync.entities (delete_run) where delete_run is not null;
 
 alter table clerk_sync.entities enable row level security;
 
@@ -78,6 +88,13 @@ comment on column clerk_sync.kinds.parents is '{"column": "kind of the entity it
 
 alter table clerk_sync.kinds enable row level security;
 
+-- What only all changes of one entity say together. is_held: its entity must be locked, whether or not the changes
+-- advance it. shown_at: when an API read among them showed the object.
+create type clerk_sync.together as (
+    is_held boolean,
+    shown_at bigint
+);
+
 -- One change of a batch, or all changes of one entity drawn together. Its content, every mirrored column, stays in the
 -- batch at "position". deleted_at (Clerk's clock, ms) makes it a delete, whose version is below every other.
 create type clerk_sync.change as (
@@ -90,7 +107,7 @@ create type clerk_sync.change as (
     svix_id text collate "C",
     event_type text,
     received_at bigint,
-    is_parent boolean
+    together clerk_sync.together
 );
 
 -- What became of one entity of a batch in its table.
@@ -451,10 +468,173 @@ begin
 end
 $$;
 
+-- The run that a change of cause 'reconcile' names: 0 for a resync, null for any other name.
+create function clerk_sync.run_named(svix_id text)
+returns bigint
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select substring(svix_id from '^reconcile-([0-9]{1,18})-')::bigint
+$$;
+
+-- Sets the tombstones that comparisons prove, ends the transition of those that apply() has just lifted or confirmed
+-- (delete_run still says by which run they were made), and returns every entity whose rows have to follow, with what
+-- moved it. The caller has locked the entities of the batch, and the runs it names.
+-- A proof of a run that was undone counts for nothing; nor does one of a run that is forgotten, because nobody knows
+-- whether it was undone. Of several proofs the newest one counts: whatever lifts an older one, this one is judged by its
+-- own moment. So the end does not depend on the order in which they come.
+create function clerk_sync.settle_tombstones(changes clerk_sync.change[], moved clerk_sync.change[])
+returns clerk_sync.change[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    proven clerk_sync.change[];
+    private text[];
+begin
+    update clerk_sync.entities as e set
+        delete_run = null, delete_recorded_at = case when e.deleted_at is not null then e.delete_recorded_at end
+    from unnest(moved) as m
+    where e.kind = m.kind and e.id = m.id;
+
+    -- Private metadata follows its object, also where who read the object does not keep any. Whoever has it locked is
+    -- about to write it.
+    private := array(
+        select e.id from clerk_sync.entities as e
+        where e.kind = 'private_metadata' and e.delete_run is not null and e.purged_at is null
+        and e.id in (select m.id from unnest(moved) as m where m.deleted_at is null)
+        order by e.id
+        for update skip locked
+    );
+    update clerk_sync.entities as e set deleted_at = null, delete_run = null, delete_recorded_at = null
+    where e.kind = 'private_metadata' and e.id = any(private);
+
+    with proofs as (
+        select distinct on (c.kind, c.id) c.kind, c.id, c.deleted_at, named.run_id, c.cause, c.svix_id
+        from unnest(changes) as c
+        cross join lateral (select clerk_sync.run_named(c.svix_id) as run_id) as named
+        where c.cause = 'reconcile' and c.deleted_at is not null and (
+            named.run_id = 0 or exists (
+                select from clerk_sync.reconcile_runs as r where r.run_id = named.run_id and r.undone_at is null
+            )
+        )
+        order by c.kind, c.id, c.deleted_at desc, named.run_id desc
+    ),
+
+    proven_gone as (
+        update clerk_sync.entities as e set
+            deleted_at = p.deleted_at, delete_run = p.run_id,
+            delete_recorded_at = coalesce(e.delete_recorded_at, clock_timestamp())
+        from proofs as p
+        where e.kind = p.kind and e.id = p.id and e.purged_at is null
+        and (
+            e.deleted_at is null
+            or (e.delete_run is not null and (p.deleted_at, p.run_id) > (e.deleted_at, e.delete_run))
+        )
+        and not exists (
+            select from clerk_sync.entities as shown
+            where shown.id = p.id and shown.shown_at > p.deleted_at
+            and shown.kind = any(case
+                when p.kind = 'private_metadata' then array[p.kind, 'user', 'organization', 'membership']
+                else array[p.kind]
+            end)
+        )
+        returning e.kind, e.id, e.version, e.deleted_at, p.cause, p.svix_id
+    )
+
+    select coalesce(array_agg(
+        row(null, g.kind, g.id, g.version, g.deleted_at, g.cause, g.svix_id, null, null, null)::clerk_sync.change
+    ), '{}')
+    into proven
+    from proven_gone as g;
+
+    return proven || array(
+        -- A lift is told by the read that showed the object last.
+        select row(
+            null, m.kind, m.id, m.version, m.deleted_at, coalesce(shown.cause, m.cause),
+            coalesce(shown.svix_id, m.svix_id), null, null, null
+        )::clerk_sync.change
+        from (
+            select u.* from unnest(moved) as u
+            union all
+            select null, 'private_metadata', p, null, null, null, null, null, null, null from unnest(private) as p
+        ) as m
+        left join lateral (
+            select c.cause, c.svix_id from unnest(changes) as c
+            where c.kind = m.kind and c.id = m.id and c.deleted_at is null and m.deleted_at is null
+            and c.cause in ('reconcile', 'session')
+            order by (c.version).observed_at desc limit 1
+        ) as shown on true
+    );
+end
+$$;
+
+-- Gives the rows of these entities, and those of their children, the deleted_at that the tombstones say: the earliest of
+-- the row's entity and its parents. For tombstones that were lifted or moved, where hide_rows() knows only earlier ones.
+-- Rows are locked by key before the tombstones are read: a delete of another parent that committed meanwhile is seen,
+-- and one that has not waits for the row.
+create function clerk_sync.follow_tombstones(moved clerk_sync.change[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds;
+    keys text[];
+begin
+    for of_kind in select k.* from clerk_sync.kinds as k order by k.write_order loop
+        execute (
+            select format(
+                'select array(select named.%2$I::text from %1$s as named where %3$s '
+                || 'order by named.%2$I for no key update)',
+                of_kind.relation, of_kind.key_column,
+                string_agg(
+                    format(
+                        'named.%I = any(array(select m.id collate "default" from unnest($1) as m where m.kind = %L))',
+                        link.key, link.value
+                    ),
+                    ' or '
+                )
+            )
+            from jsonb_each_text(of_kind.parents || jsonb_build_object(of_kind.key_column, of_kind.kind)) as link
+        ) into keys using moved;
+        continue when keys = '{}';
+        execute (
+            select format(
+                $statement$
+                update %1$s as kept set deleted_at = due.deleted_at
+                from (
+                    select named.%2$I, to_timestamp(least(own.deleted_at %3$s) / 1000.0) as deleted_at
+                    from %1$s as named
+                    left join clerk_sync.entities as own on own.kind = %4$L and own.id = named.%2$I
+                    %5$s
+                    where named.%2$I = any($1) and own.purged_at is null
+                ) as due
+                where kept.%2$I = due.%2$I and kept.deleted_at is distinct from due.deleted_at
+                $statement$,
+                of_kind.relation, of_kind.key_column,
+                string_agg(format(', %I.deleted_at', 'parent_' || link.key), ''),
+                of_kind.kind,
+                string_agg(
+                    format(
+                        'left join clerk_sync.entities as %1$I on %1$I.kind = %2$L and %1$I.id = named.%3$I',
+                        'parent_' || link.key, link.value, link.key
+                    ),
+                    ' '
+                )
+            )
+            from jsonb_each_text(of_kind.parents) as link
+        ) using keys;
+    end loop;
+end
+$$;
+
 -- Applies a batch of changes in one statement, whatever order and however often they arrive. Returns one outcome per
 -- element: those of clerk_sync.deliveries, or 'duplicate' for a delivery that was recorded before.
--- Locks never make a circle. New entities come first, by kind and id: whoever waits there holds only entities that
--- nobody else can see yet. Then those that exist, by kind and id; then rows by key; then deliveries by id.
+-- Locks never make a circle. Runs come first, where comparisons deleted something. Then new entities, by kind and id:
+-- whoever waits there holds only entities that nobody else can see yet. Then those that exist, by kind and id; then
+-- rows by key; then deliveries by id.
 -- Definer: the worker role may call this and nothing else.
 create function clerk_sync.apply(batch jsonb)
 returns table ("position" integer, outcome text)
@@ -468,6 +648,10 @@ declare
     candidates clerk_sync.change[];
     winners clerk_sync.change[];
     deletes clerk_sync.change[];
+    has_proofs boolean;
+    moved clerk_sync.change[];
+    -- No moment of Clerk's is later.
+    latest constant bigint := (extract(epoch from clock_timestamp()) * 1000)::bigint + 86400000;
     contents clerk_sync.change[];
     target text;
     all_written clerk_sync.written[] := '{}';
@@ -498,18 +682,35 @@ begin
             hint = 'Apply the migrations that came with this code: clerk-supabase migrate';
     end if;
 
-    -- One candidate per entity: its newest content, its earliest delete, and whether it stands for the parent of
-    -- another change of the batch (a stub, source_updated_at 0), which must not be deleted meanwhile.
+    deletes := array(select c from unnest(changes) as c where c.deleted_at is not null);
+    has_proofs := exists (select from unnest(deletes) as d where d.cause = 'reconcile');
+    if has_proofs then
+        -- Against undo: either it sees what this batch does, or this batch sees that the run was undone.
+        perform from clerk_sync.reconcile_runs as r
+        where r.run_id in (select clerk_sync.run_named(d.svix_id) from unnest(deletes) as d where d.cause = 'reconcile')
+        order by r.run_id
+        for key share;
+    end if;
+
+    -- One candidate per entity: its newest content, its earliest delete that Clerk told, when it was shown, and whether
+    -- its entity has to be locked: for a delete that a comparison proves, and for the parent of another change of the
+    -- batch (a stub, source_updated_at 0), which must not be deleted meanwhile.
     candidates := array(
         select row(
             newest."position", newest.kind, newest.id, newest.version, newest.earliest_delete, newest.cause,
-            newest.svix_id, null, null, newest.is_parent
+            newest.svix_id, null, null, row(newest.is_held, newest.shown_at)::clerk_sync.together
         )::clerk_sync.change
         from (
             select distinct on (c.kind, c.id)
                 c."position", c.kind, c.id, c.version, c.cause, c.svix_id,
-                min(c.deleted_at) over entity as earliest_delete,
-                bool_or((c.version).source_updated_at = 0) over entity as is_parent
+                min(c.deleted_at) filter (where c.cause is distinct from 'reconcile') over entity as earliest_delete,
+                bool_or(
+                    (c.version).source_updated_at = 0 or (c.deleted_at is not null and c.cause = 'reconcile')
+                ) over entity as is_held,
+                max((c.version).observed_at) filter (
+                    where c.cause in ('reconcile', 'session') and (c.version).source_updated_at > 0
+                    and (c.version).observed_at <= latest
+                ) over entity as shown_at
             from unnest(changes) as c
             window entity as (
                 partition by c.kind, c.id order by c.version desc
@@ -521,8 +722,10 @@ begin
 
     -- Look-ups are `lateral ... limit 1`: by the index on a table that was never analysed as on a large one.
     with added as (
-        insert into clerk_sync.entities as known (kind, id, version, deleted_at, delete_recorded_at)
-        select c.kind, c.id, c.version, c.deleted_at, case when c.deleted_at is not null then clock_timestamp() end
+        insert into clerk_sync.entities as known (kind, id, version, deleted_at, shown_at, delete_recorded_at)
+        select
+            c.kind, c.id, c.version, c.deleted_at, (c.together).shown_at,
+            case when c.deleted_at is not null then clock_timestamp() end
         from unnest(candidates) as c
         left join lateral (
             select true as exists from clerk_sync.entities as e where e.kind = c.kind and e.id = c.id limit 1
@@ -544,7 +747,14 @@ begin
     with advanced as (
         update clerk_sync.entities as known set
             version = greatest(known.version, c.version),
-            deleted_at = least(known.deleted_at, c.deleted_at),
+            shown_at = greatest(known.shown_at, (c.together).shown_at),
+            -- What only a comparison told, an event replaces, and a later read lifts. settle_tombstones() ends that.
+            deleted_at = case
+                when known.delete_run is null then least(known.deleted_at, c.deleted_at)
+                when c.deleted_at is not null then c.deleted_at
+                when (c.together).shown_at > known.deleted_at and known.purged_at is null then null
+                else known.deleted_at
+            end,
             -- Not now(): who holds a transaction open for days would have it begin the hold-back.
             delete_recorded_at = coalesce(
                 known.delete_recorded_at, case when c.deleted_at is not null then clock_timestamp() end
@@ -556,10 +766,12 @@ begin
         and (
             c.version > known.version
             or c.deleted_at < coalesce(known.deleted_at, 9223372036854775807)
-            or c.is_parent
+            or (c.together).is_held
+            or (c.together).shown_at > coalesce(known.shown_at, -1)
+            or (c.deleted_at is not null and known.delete_run is not null)
         )
         returning
-            known.kind, known.id, known.version, known.deleted_at, known.purged_at,
+            known.kind, known.id, known.version, known.deleted_at, known.delete_run, known.purged_at,
             c."position", c.version as own_version, c.deleted_at as own_delete, c.cause, c.svix_id
     )
 
@@ -567,12 +779,26 @@ begin
         winners || coalesce(array_agg(row(
             case when version = own_version and purged_at is null then a."position" end,
             kind, id, version, deleted_at, cause, svix_id, null, null, null
-        )::clerk_sync.change), '{}')
-    into winners
-    from advanced as a
-    where version = own_version or deleted_at = own_delete;
+        )::clerk_sync.change) filter (where version = own_version or deleted_at = own_delete), '{}'),
+        coalesce(array_agg(
+            row(null, kind, id, version, deleted_at, cause, svix_id, null, null, null)::clerk_sync.change
+        ) filter (where delete_run is not null and (deleted_at is null or own_delete is not null)), '{}')
+    into winners, moved
+    from advanced as a;
 
-    deletes := array(select c from unnest(changes) as c where c.deleted_at is not null);
+    if has_proofs or cardinality(moved) > 0 then
+        moved := clerk_sync.settle_tombstones(changes, moved);
+        winners := array(
+            select row(
+                w."position", w.kind, w.id, w.version, e.deleted_at, w.cause, w.svix_id, null, null, null
+            )::clerk_sync.change
+            from unnest(winners) as w
+            cross join lateral (
+                select k.deleted_at from clerk_sync.entities as k where k.kind = w.kind and k.id = w.id limit 1
+            ) as e
+        );
+    end if;
+
     perform set_config(
         'clerk_sync.causes',
         coalesce(
@@ -589,7 +815,7 @@ begin
         )::text,
         true
     )
-    from unnest(winners) as w;
+    from unnest(winners || moved) as w;
 
     -- A block of its own costs a subtransaction, and nothing for each row.
     begin
@@ -602,7 +828,12 @@ begin
         loop
             all_written := all_written || array(select clerk_sync.write_rows(target, batch, contents));
         end loop;
-        if cardinality(deletes) > 0 then
+        if cardinality(moved) > 0 then
+            -- Alone: two of these, one after the other, would lock rows out of order.
+            perform clerk_sync.follow_tombstones(
+                moved || array(select w from unnest(winners) as w where w.deleted_at is not null)
+            );
+        elsif cardinality(deletes) > 0 then
             perform clerk_sync.hide_rows(array(select w from unnest(winners) as w where w.deleted_at is not null));
         end if;
     exception
@@ -619,7 +850,9 @@ begin
         select
             c.*,
             case
-                when c.deleted_at is not null then 'deleted'
+                -- A comparison's proof may count for nothing: Clerk showed the object later, or its run was undone.
+                when c.deleted_at is not null and e.deleted_at is not null then 'deleted'
+                when c.deleted_at is not null then 'stale'
                 when e.deleted_at is not null then 'refused'
                 when c.version < e.version then 'stale'
                 when (c.kind, c.id, 'created') in (select w.kind, w.id, w.outcome from unnest(all_written) as w)

@@ -35,6 +35,8 @@ create table clerk_sync.reconcile_runs (
     newest_delivery timestamptz,
     is_silent boolean,
     was_reset boolean not null default false,
+    delete_margin_ms bigint not null default 300000,
+    undone_at timestamptz,
     constraint reconcile_runs_mode_check check (mode in ('full', 'quick')),
     constraint reconcile_runs_state_check check (state in ('running', 'complete', 'incomplete', 'stopped', 'failed'))
 );
@@ -52,6 +54,10 @@ comment on column clerk_sync.reconcile_runs.counts is
 'By kind: listed, compared, missing, stale, different, extra, ...';
 comment on column clerk_sync.reconcile_runs.was_reset is
 'An operator does not believe it any more: no other run goes on from it.';
+comment on column clerk_sync.reconcile_runs.delete_margin_ms is
+'What is younger, before as_of, is no candidate for a delete; and Clerk has to say twice, so far apart, that it is gone.';
+comment on column clerk_sync.reconcile_runs.undone_at is
+'When an operator undid its deletes. Those that arrive later count for nothing.';
 
 -- Two runs exclude each other.
 create unique index reconcile_runs_running_idx on clerk_sync.reconcile_runs (state) where state = 'running';
@@ -113,6 +119,24 @@ comment on column clerk_sync.reconcile_findings.is_refused is
 create index reconcile_findings_entity_idx on clerk_sync.reconcile_findings (entity_id);
 
 alter table clerk_sync.reconcile_findings enable row level security;
+
+-- What Clerk said once to be gone. It may only have been slow to show it.
+create table clerk_sync.absences (
+    kind text collate "C" not null,
+    id text collate "C" not null,
+    first_gone_at bigint not null,
+    run_id bigint not null references clerk_sync.reconcile_runs (run_id) on delete cascade,
+    primary key (kind, id)
+);
+
+comment on table clerk_sync.absences is
+'Objects that Clerk said to be gone. The first run that asks again, at least the margin later, deletes them.';
+comment on column clerk_sync.absences.first_gone_at is 'Of the first such answer, by Clerk''s clock, milliseconds.';
+comment on column clerk_sync.absences.run_id is 'The run that was answered so first.';
+
+create index absences_run_idx on clerk_sync.absences (run_id);
+
+alter table clerk_sync.absences enable row level security;
 
 -- The ids of a list that cannot be cut into windows, as long as it is read.
 create table clerk_sync.reconcile_seen (
@@ -254,7 +278,7 @@ as $$
     select clerk_sync.whole_number(request, 'run', 1, 9223372036854775807)
 $$;
 
--- The run of a request while it is at work; null columns once it is not, or if there is none.
+-- The run of a request while it is at work; null columns once it is not, was undone, or if there is none.
 create function clerk_sync.running(request jsonb)
 returns clerk_sync.reconcile_runs
 language sql
@@ -262,11 +286,11 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
     select r.* from clerk_sync.reconcile_runs as r
-    where r.run_id = clerk_sync.run_id(request) and r.state = 'running'
+    where r.run_id = clerk_sync.run_id(request) and r.state = 'running' and r.undone_at is null
 $$;
 
 -- Begins a run, or goes on with one whose process is gone.
--- {instance_id, mode, dry_run, versions_only, allow_deletes, as_of, lease_seconds} ->
+-- {instance_id, mode, dry_run, versions_only, allow_deletes, as_of, lease_seconds, delete_margin_ms} ->
 -- {outcome, run, watermark, began, newest_delivery}; outcome: begun, resumed, busy (run: the other one), or
 -- wrong_instance (with the instance_id that is mirrored).
 -- watermark: everything that changed in Clerk before was compared; began: since when runs have been complete.
@@ -285,6 +309,10 @@ declare
     -- it costs no more than looking at some changes twice.
     begins_at constant bigint := least(
         clerk_sync.past_moment(request, 'as_of'), (extract(epoch from clock_timestamp()) * 1000)::bigint
+    );
+    -- An hour at most: a longer one would keep every lost delete from being made up for.
+    margin constant bigint := coalesce(
+        clerk_sync.whole_number(request, 'delete_margin_ms', 0, 3600000, true), 300000
     );
     mirrored text;
     run clerk_sync.reconcile_runs;
@@ -314,12 +342,13 @@ begin
     if run.lease_until > clock_timestamp() then
         return jsonb_build_object('outcome', 'busy', 'run', to_jsonb(run));
     end if;
-    if run.mode = 'full' and run.is_dry_run = is_dry and run.started_at > clock_timestamp() - interval '1 day'
+    if run.mode = 'full' and run.is_dry_run = is_dry and run.undone_at is null
+        and run.started_at > clock_timestamp() - interval '1 day'
         and (wanted_mode = 'quick' or run.versions_only = is_versions_only) then
         outcome := 'resumed';
         update clerk_sync.reconcile_runs as r set
             lease = gen_random_uuid(), lease_until = leased_until, invocations = r.invocations + 1,
-            reason = null, allow_deletes = coalesce(may_delete, r.allow_deletes)
+            reason = null, allow_deletes = coalesce(may_delete, r.allow_deletes), delete_margin_ms = margin
         where r.run_id = run.run_id
         returning r.* into run;
     else
@@ -330,12 +359,12 @@ begin
         where r.run_id = run.run_id;
         delete from clerk_sync.reconcile_seen as s where s.run_id = run.run_id;
         insert into clerk_sync.reconcile_runs as r (
-            mode, is_dry_run, versions_only, allow_deletes, as_of, lease, lease_until
+            mode, is_dry_run, versions_only, allow_deletes, as_of, lease, lease_until, delete_margin_ms
         )
         values (
             -- What was never compared as a whole has no changes since.
             case when watermark is null then 'full' else wanted_mode end,
-            is_dry, is_versions_only, may_delete, begins_at, gen_random_uuid(), leased_until
+            is_dry, is_versions_only, may_delete, begins_at, gen_random_uuid(), leased_until, margin
         )
         returning r.* into run;
     end if;
@@ -553,9 +582,15 @@ begin
 
         select row(
             run.run_id, g.kind, g.id, verdict.difference,
-            case when verdict.difference = 'deleted here' then 'none' else 'repair' end,
+            -- Only what a comparison alone deleted can be restored.
+            case
+                when verdict.difference = 'deleted here' and (e.delete_run is null or e.purged_at is not null) then 'none'
+                else 'repair'
+            end,
             d.fields,
             case
+                when verdict.difference = 'deleted here' and e.delete_run is not null
+                    then 'a comparison deleted it here, and Clerk has it'
                 when verdict.difference = 'deleted here' then 'it was deleted here, and Clerk has it'
                 when e.id is null then 'it never arrived'
                 when (e.version).source_updated_at <= 0 then 'only other objects told of it'
@@ -572,14 +607,16 @@ begin
         )::clerk_sync.reconcile_findings
         from given as g
         left join lateral (
-            select k.id, k.version, k.deleted_at from clerk_sync.entities as k
+            select k.id, k.version, k.deleted_at, k.delete_run, k.purged_at from clerk_sync.entities as k
             where k.kind = g.kind and k.id = g.id limit 1
         ) as e on true
         left join unnest(differing) as d on g.kind = d.kind and g.id = d.id
         cross join lateral (
             select case
                 when e.id is null then 'missing'
-                when e.deleted_at is not null then case when e.deleted_at < g.observed_at then 'deleted here' end
+                -- Clerk's lists may go on naming for a while what is gone.
+                when e.deleted_at is not null
+                    then case when e.deleted_at + run.delete_margin_ms < g.observed_at then 'deleted here' end
                 -- A webhook was faster than this page.
                 when (e.version).source_updated_at > g.source_updated_at then null
                 when d.id is not null and d.fields is null
@@ -599,6 +636,7 @@ begin
         )
     );
 
+    delete from clerk_sync.absences as a where a.kind = target and a.id = any(listed_ids);
     if target = 'user' and since is not null then
         extra := array(
             select row(
@@ -692,8 +730,8 @@ begin
     ),
 
     inserted as (
-        insert into clerk_sync.entities as e (kind, id, version)
-        select given.kind, given.id, given.version from given
+        insert into clerk_sync.entities as e (kind, id, version, shown_at)
+        select given.kind, given.id, given.version, (given.version).observed_at from given
         order by given.kind collate "C", given.id collate "C"
         on conflict do nothing
         returning e.kind, e.id
@@ -809,8 +847,102 @@ begin
 end
 $$;
 
--- {run, kind, after, limit} -> [[id, user_id, org_id], ...]: rows that Clerk may have deleted, in the order of their
--- ids; of a membership whose. null when the run is over.
+-- Gets the deletes of a run ready, before Clerk is asked about any. {run, kinds: [kind, ...]} ->
+-- {due: [[kind, id], ...], spared}, or null when the run is over. due: what earlier runs were told to be gone, at least
+-- the margin ago, and this run did not miss by itself: candidates now, whatever it compared. spared: candidates that are
+-- too young, which are none any more.
+create function clerk_sync.prepare_deletes(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    run constant clerk_sync.reconcile_runs := clerk_sync.running(request);
+    -- By Clerk's clock.
+    young_from constant bigint := run.as_of - run.delete_margin_ms;
+    of_kind clerk_sync.kinds;
+    clocks_differ constant interval := '1 hour';
+    due jsonb := '[]';
+    more jsonb;
+    spared integer := 0;
+    counted integer;
+begin
+    if run.run_id is null then
+        return null;
+    end if;
+
+    -- Forgotten: what is deleted by now, and what something newer told of. An event that changed nothing tells, too; it
+    -- was applied after it happened, give or take what two clocks differ.
+    delete from clerk_sync.absences as a
+    using clerk_sync.entities as e
+    left join (
+        select d.entity_id, max(d.occurred_at) as newest from clerk_sync.deliveries as d
+        where d.entity_id in (select known.id from clerk_sync.absences as known) and d.applied_at > (
+            select to_timestamp(min(known.first_gone_at) / 1000.0) - clocks_differ from clerk_sync.absences as known
+        )
+        group by d.entity_id
+    ) as told on e.id = told.entity_id
+    where a.kind = e.kind and a.id = e.id and (
+        e.deleted_at is not null
+        or greatest((e.version).observed_at, e.shown_at) > a.first_gone_at
+        or told.newest > to_timestamp(a.first_gone_at / 1000.0)
+    );
+
+    for of_kind in
+        select k.* from clerk_sync.kinds as k
+        where k.kind in (select jsonb_array_elements_text(request -> 'kinds')) and k.kind <> 'private_metadata'
+    loop
+        execute format(
+            $statement$
+            with added as (
+                insert into clerk_sync.reconcile_findings (run_id, kind, entity_id, difference, action, cause)
+                select $1, a.kind, a.id, 'extra', 'delete', 'its delete did not arrive'
+                from clerk_sync.absences as a inner join %1$s as r on r.%2$I = a.id
+                where a.kind = $2 and a.first_gone_at <= $3 and r.deleted_at is null
+                on conflict do nothing
+                returning kind, entity_id
+            )
+
+            select coalesce(jsonb_agg(jsonb_build_array(added.kind, added.entity_id)), '[]') from added
+            $statement$,
+            of_kind.relation, of_kind.key_column
+        ) into more using run.run_id, of_kind.kind, young_from;
+        due := due || more;
+
+        -- created_at: of a row that only other objects told of it is unknown, as is Clerk's moment of everything else;
+        -- then our own clock says when the row came.
+        execute format(
+            $statement$
+            delete from clerk_sync.reconcile_findings as f
+            using %1$s as r, clerk_sync.entities as e
+            where f.run_id = $1 and f.kind = $2 and f.action = 'delete' and f.sent_at is null
+            and r.%2$I = f.entity_id and e.kind = f.kind and e.id = f.entity_id
+            and (
+                r.created_at >= to_timestamp($3 / 1000.0) and r.created_at < 'infinity'
+                or greatest((e.version).observed_at, e.shown_at) >= $3
+                or f.entity_id in (
+                    select d.entity_id from clerk_sync.deliveries as d
+                    where d.applied_at > to_timestamp($3 / 1000.0) - $5 and d.occurred_at >= to_timestamp($3 / 1000.0)
+                )
+                or (e.version).source_updated_at <= 0 and exists (
+                    select from clerk_sync.audit_log as a
+                    where a.entity_id = f.entity_id and a.kind = f.kind and a.operation = 'insert'
+                    and a.recorded_at > clock_timestamp() - $4 * interval '1 millisecond'
+                )
+            )
+            $statement$,
+            of_kind.relation, of_kind.key_column
+        ) using run.run_id, of_kind.kind, young_from, run.delete_margin_ms, clocks_differ;
+        get diagnostics counted = row_count;
+        spared := spared + counted;
+    end loop;
+    return jsonb_build_object('due', due, 'spared', spared);
+end
+$$;
+
+-- {run, kind, after, limit} -> [[id, user_id, org_id, first_gone_at], ...]: rows that Clerk may have deleted, in the
+-- order of their ids; of a membership whose; when Clerk first said that it is gone. null when the run is over.
 create function clerk_sync.delete_candidates(request jsonb)
 returns jsonb
 language plpgsql
@@ -828,7 +960,10 @@ begin
     end if;
     return (
         select coalesce(
-            jsonb_agg(jsonb_build_array(f.entity_id, m.clerk_user_id, m.clerk_org_id) order by f.entity_id), '[]'
+            jsonb_agg(
+                jsonb_build_array(f.entity_id, m.clerk_user_id, m.clerk_org_id, a.first_gone_at) order by f.entity_id
+            ),
+            '[]'
         )
         from (
             select c.entity_id, c.kind from clerk_sync.reconcile_findings as c
@@ -838,12 +973,68 @@ begin
         ) as f
         left join public.organization_memberships as m
             on f.kind = 'membership' and f.entity_id = m.clerk_membership_id
+        left join clerk_sync.absences as a on f.kind = a.kind and f.entity_id = a.id
     );
 end
 $$;
 
+-- {run} -> {by_object: [[kind, hidden kind, rows], ...], hidden: {kind: rows}}: how many rows would go out of sight with
+-- what Clerk says to be gone, by the kind of the object that goes and of the row; and altogether, each row once. null
+-- when the run is over.
+create function clerk_sync.weigh_deletes(request jsonb)
+returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    run constant bigint := (clerk_sync.running(request)).run_id;
+    of_kind clerk_sync.kinds;
+    counted jsonb;
+    total bigint;
+    by_object jsonb := '[]';
+    hidden jsonb := '{}';
+begin
+    if run is null then
+        return null;
+    end if;
+    for of_kind in select k.* from clerk_sync.kinds as k where k.kind <> 'private_metadata' order by k.write_order loop
+        execute (
+            select format(
+                $statement$
+                with found as (
+                    select distinct g.kind, r.%2$I::text as id
+                    from (
+                        select f.kind, f.entity_id as id from clerk_sync.reconcile_findings as f
+                        where f.run_id = $1 and f.action = 'delete' and f.observed_at is not null
+                    ) as g
+                    inner join %1$s as r on %3$s
+                    where r.deleted_at is null
+                )
+
+                select
+                    (select count(distinct found.id) from found),
+                    (
+                        select coalesce(jsonb_agg(jsonb_build_array(by_kind.kind, %4$L, by_kind.number)), '[]')
+                        from (select found.kind, count(*) as number from found group by found.kind) as by_kind
+                    )
+                $statement$,
+                of_kind.relation, of_kind.key_column,
+                string_agg(format('(g.kind = %L and r.%I = g.id)', link.value, link.key), ' or '), of_kind.kind
+            )
+            from jsonb_each_text(of_kind.parents || jsonb_build_object(of_kind.key_column, of_kind.kind)) as link
+        ) into total, counted using run;
+        hidden := hidden || jsonb_build_object(of_kind.kind, total);
+        by_object := by_object || counted;
+    end loop;
+    return jsonb_build_object('by_object', by_object, 'hidden', hidden);
+end
+$$;
+
 -- {run, kind, present: [id, ...], gone: {id: moment}, sent: [id, ...], refused: [id, ...]}: what became of findings.
--- Who is there after all was none. -> whether the run is still at work.
+-- Who is there after all was none. Who is gone is remembered, and a later run asks again. -> whether the run is still at
+-- work.
 create function clerk_sync.settle_findings(request jsonb)
 returns jsonb
 language plpgsql
@@ -851,7 +1042,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    run constant bigint := (clerk_sync.running(request)).run_id;
+    at_work constant clerk_sync.reconcile_runs := clerk_sync.running(request);
+    run constant bigint := at_work.run_id;
     target constant text := clerk_sync.kind_of(request);
 begin
     if run is null then
@@ -860,6 +1052,15 @@ begin
     delete from clerk_sync.reconcile_findings as f
     where f.run_id = run and f.kind = target and f.difference = 'extra'
     and f.entity_id in (select jsonb_array_elements_text(request -> 'present'));
+    delete from clerk_sync.absences as a
+    where a.kind = target and a.id in (select jsonb_array_elements_text((request -> 'present') || (request -> 'sent')));
+    insert into clerk_sync.absences (kind, id, first_gone_at, run_id)
+    select f.kind, f.entity_id, clerk_sync.past_moment(request -> 'gone', f.entity_id), run
+    from clerk_sync.reconcile_findings as f
+    where f.run_id = run and f.kind = target and f.action = 'delete' and not at_work.is_dry_run
+    and request -> 'gone' ? f.entity_id
+    order by f.entity_id
+    on conflict do nothing;
     update clerk_sync.reconcile_findings as f set observed_at = clerk_sync.past_moment(request -> 'gone', gone.key)
     from jsonb_each(request -> 'gone') as gone
     where f.run_id = run and f.kind = target and f.entity_id = gone.key;
@@ -886,7 +1087,7 @@ as $$
         from (
             select w.kind, t.key as name, sum(t.value::bigint) as total
             from clerk_sync.reconcile_windows as w cross join lateral jsonb_each_text(w.tally) as t
-            where w.run_id = run and t.key not in ('stale', 'different', 'deleted here')
+            where w.run_id = run and t.key not in ('stale', 'different', 'deleted here', 'restored')
             group by w.kind, t.key
             union all
             -- Once, in however many windows: what changed last is listed again where the numbers differ.
@@ -902,6 +1103,15 @@ as $$
             union all
             select f.kind, 'deleted', count(*) from clerk_sync.reconcile_findings as f
             where f.run_id = run and f.action = 'delete' and f.sent_at is not null
+            group by f.kind
+            union all
+            select f.kind, 'awaiting', count(*) from clerk_sync.reconcile_findings as f
+            inner join clerk_sync.absences as a on f.kind = a.kind and f.entity_id = a.id
+            where f.run_id = run and f.action = 'delete' and f.sent_at is null
+            group by f.kind
+            union all
+            select f.kind, 'restored', count(*) from clerk_sync.reconcile_findings as f
+            where f.run_id = run and f.difference = 'deleted here' and f.action = 'repair' and f.sent_at is not null
             group by f.kind
         ) as counted
         group by counted.kind
@@ -979,7 +1189,9 @@ as $$
                     to_jsonb(listed) - 'run_id' || jsonb_build_object('outcome', case
                         when listed.action = 'none' then 'nothing'
                         -- Whoever did it: the message, its replay, or something newer.
-                        when e.deleted_at is not null then 'settled'
+                        when e.deleted_at is not null
+                            and (listed.difference <> 'deleted here' or e.delete_run is null) then 'settled'
+                        when e.deleted_at is null and listed.difference = 'deleted here' then 'settled'
                         when listed.action = 'repair' and (e.version).observed_at >= nullif(listed.observed_at, 0)
                             then 'settled'
                         when listed.is_refused then 'refused'
@@ -1023,9 +1235,10 @@ as $$
     )
 $$;
 
--- {run} -> [[kind, id], ...]: lifts the tombstones that the deletes of a run set, shows the rows again, and says which.
--- What was purged meanwhile, or deleted by an event as well, stays as it is. A row is shown unless its entity or one of
--- its parents is deleted.
+-- {run} -> {restored: [[kind, id], ...], waiting}: lifts the tombstones that this run alone set, and shows the rows again
+-- unless a parent is deleted. What an event told, too, and what was purged meanwhile, stays as it is; what another run
+-- proved, too, stays with the moment of that run. waiting: deletes of the run that were sent and have not arrived;
+-- from now on they count for nothing. Nor does what the run was the first to miss.
 create function clerk_sync.undo_run(request jsonb)
 returns jsonb
 language plpgsql
@@ -1033,89 +1246,64 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    lifted clerk_sync.change[];
-    of_kind clerk_sync.kinds;
+    undone constant bigint := clerk_sync.run_id(request);
+    waiting integer;
+    moved clerk_sync.change[];
 begin
+    -- What is just being applied is waited for; what comes later sees that the run was undone.
+    perform from clerk_sync.reconcile_runs as r where r.run_id = undone for update;
+    update clerk_sync.reconcile_runs as r set undone_at = coalesce(r.undone_at, clock_timestamp())
+    where r.run_id = undone;
+    delete from clerk_sync.absences as a where a.run_id = undone;
     -- In the order in which apply() locks them.
-    perform from clerk_sync.entities as e
-    where (e.kind, e.id) in (
-        select of_object.kind, f.entity_id from clerk_sync.reconcile_findings as f
-        cross join lateral (values (f.kind), ('private_metadata')) as of_object (kind)
-        where f.run_id = clerk_sync.run_id(request) and f.action = 'delete' and f.sent_at is not null
-    )
-    order by e.kind, e.id
-    for update;
+    perform from clerk_sync.entities as e where e.delete_run = undone order by e.kind, e.id for update;
 
-    with undone as (
-        update clerk_sync.entities as e set deleted_at = null, delete_recorded_at = null
-        from clerk_sync.reconcile_findings as f
-        where f.run_id = clerk_sync.run_id(request) and f.action = 'delete' and f.sent_at is not null
-        and e.kind in (f.kind, 'private_metadata') and e.id = f.entity_id
-        and e.deleted_at = f.observed_at and e.purged_at is null
-        returning e.kind, e.id, e.version
+    select count(*) into waiting
+    from clerk_sync.reconcile_findings as f inner join clerk_sync.entities as e on f.kind = e.kind and f.entity_id = e.id
+    where f.run_id = undone and f.action = 'delete' and f.sent_at is not null
+    and e.deleted_at is null and f.observed_at >= coalesce(e.shown_at, -1);
+
+    with proven_by_others as (
+        select distinct on (e.kind, e.id) e.kind, e.id, f.observed_at, f.run_id
+        from clerk_sync.entities as e
+        inner join clerk_sync.reconcile_findings as f
+            on e.id = f.entity_id and (e.kind = f.kind or e.kind = 'private_metadata')
+        inner join clerk_sync.reconcile_runs as r on f.run_id = r.run_id and r.undone_at is null
+        where e.delete_run = undone and f.action = 'delete' and f.sent_at is not null
+        and f.observed_at >= coalesce(e.shown_at, -1)
+        -- It was sent, but nobody could apply it.
+        and not exists (
+            select from clerk_sync.parked_events as p
+            where p.svix_id = format('reconcile-%s-%s', f.run_id, f.entity_id) and p.replayed_at is null
+        )
+        order by e.kind, e.id, f.observed_at desc, f.run_id desc
+    ),
+
+    released as (
+        update clerk_sync.entities as e set
+            deleted_at = p.observed_at, delete_run = p.run_id,
+            delete_recorded_at = case when p.run_id is not null then e.delete_recorded_at end
+        from clerk_sync.entities as known
+        left join proven_by_others as p on known.kind = p.kind and known.id = p.id
+        where known.delete_run = undone and known.purged_at is null and e.kind = known.kind and e.id = known.id
+        returning e.kind, e.id, e.version, e.deleted_at
     )
 
-    select coalesce(
-        array_agg(row(null, u.kind, u.id, u.version, null, null, null, null, null, null)::clerk_sync.change), '{}'
-    )
-    into lifted
-    from undone as u;
+    select coalesce(array_agg(
+        row(null, r.kind, r.id, r.version, r.deleted_at, null, null, null, null, null)::clerk_sync.change
+    ), '{}')
+    into moved
+    from released as r;
 
     perform set_config('clerk_sync.causes', (
-        select coalesce(jsonb_object_agg(l.id, jsonb_build_array('operator', null)), '{}') from unnest(lifted) as l
+        select coalesce(jsonb_object_agg(m.id, jsonb_build_array('operator', null)), '{}') from unnest(moved) as m
     )::text, true);
+    perform clerk_sync.follow_tombstones(moved);
 
-    for of_kind in select k.* from clerk_sync.kinds as k order by k.write_order loop
-        -- The row of each lifted entity, and those of its children.
-        execute (
-            select format(
-                $statement$
-                update %1$s as kept set deleted_at = due.deleted_at
-                from (
-                    select named.%2$I, to_timestamp(least(own.deleted_at %3$s) / 1000.0) as deleted_at
-                    from %1$s as named
-                    left join clerk_sync.entities as own on own.kind = %4$L and own.id = named.%2$I
-                    %5$s
-                    where (%6$s) and own.purged_at is null
-                    order by named.%2$I
-                    for no key update of named
-                ) as due
-                where kept.%2$I = due.%2$I and kept.deleted_at is distinct from due.deleted_at
-                $statement$,
-                of_kind.relation, of_kind.key_column,
-                (
-                    select string_agg(format(', %I.deleted_at', 'parent_' || key), '')
-                    from jsonb_each_text(of_kind.parents)
-                ),
-                of_kind.kind,
-                (
-                    select string_agg(
-                        format(
-                            'left join clerk_sync.entities as %1$I on %1$I.kind = %2$L and %1$I.id = named.%3$I',
-                            'parent_' || key, value, key
-                        ),
-                        ' '
-                    )
-                    from jsonb_each_text(of_kind.parents)
-                ),
-                string_agg(
-                    format(
-                        'named.%I = any(array(select l.id collate "default" from unnest($1) as l where l.kind = %L))',
-                        link.key, link.value
-                    ),
-                    ' or '
-                )
-            )
-            from jsonb_each_text(
-                of_kind.parents || jsonb_build_object(of_kind.key_column, of_kind.kind)
-            ) as link
-        ) using lifted;
-    end loop;
-
-    return (
-        select coalesce(jsonb_agg(jsonb_build_array(l.kind, l.id) order by l.kind, l.id), '[]')
-        from unnest(lifted) as l where l.kind <> 'private_metadata'
-    );
+    return jsonb_build_object('waiting', waiting, 'restored', (
+        select coalesce(jsonb_agg(jsonb_build_array(m.kind, m.id) order by m.kind, m.id), '[]')
+        from unnest(moved) as m where m.kind <> 'private_metadata' and m.deleted_at is null
+    ));
 end
 $$;
 
@@ -1214,12 +1402,16 @@ begin
         (days -> 'deliveries_days')::integer * interval '24 hours', (days -> 'audit_days')::integer * interval '24 hours'
     ) as p;
 
-    -- Never the newest that was finished: the next one goes on from there.
-    delete from clerk_sync.reconcile_runs as r
-    where r.finished_at < now() - (days -> 'runs_days')::integer * interval '24 hours'
-    and r.run_id < (
-        select max(n.run_id) from clerk_sync.reconcile_runs as n
-        where n.mode = 'full' and n.state in ('complete', 'stopped') and not n.is_dry_run
+    -- Never the newest that was finished: the next one goes on from there. One that is being undone is left to the next
+    -- night, because undo waits for entities while it has the run locked.
+    delete from clerk_sync.reconcile_runs as r where r.run_id in (
+        select old.run_id from clerk_sync.reconcile_runs as old
+        where old.finished_at < now() - (days -> 'runs_days')::integer * interval '24 hours'
+        and old.run_id < (
+            select max(n.run_id) from clerk_sync.reconcile_runs as n
+            where n.mode = 'full' and n.state in ('complete', 'stopped') and not n.is_dry_run
+        )
+        for update skip locked
     );
     get diagnostics runs = row_count;
     return jsonb_build_object(
@@ -1241,7 +1433,9 @@ clerk_sync.compare(jsonb),
 clerk_sync.fill(jsonb),
 clerk_sync.finish_window(jsonb),
 clerk_sync.find_unseen(jsonb),
+clerk_sync.prepare_deletes(jsonb),
 clerk_sync.delete_candidates(jsonb),
+clerk_sync.weigh_deletes(jsonb),
 clerk_sync.settle_findings(jsonb),
 clerk_sync.end_run(jsonb),
 clerk_sync.keep_house(jsonb)

@@ -51,7 +51,8 @@ def main(*, clerk: str, database: str, mode: Mode, versions_only: bool, dry_run:
     with closing(Store(FixedUrl(database))) as store, silent_telemetry():
         runs = Runs(store)
         runs.count_rows()
-        reconcile = Reconcile(http, runs, DirectRepairs(), ReconcileSettings(threads=threads), monotonic=_hurried)
+        settings = ReconcileSettings(threads=threads, delete_margin_ms=0)
+        reconcile = Reconcile(http, runs, DirectRepairs(), settings, monotonic=_hurried)
         started, cpu_started = time.perf_counter(), time.process_time()
         report = reconcile.run(Request(mode, dry_run, versions_only), math.inf)
         seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started

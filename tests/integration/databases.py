@@ -200,7 +200,11 @@ def tables(connection: Connection) -> dict[str, Rows]:
         "domains": rows(connection, "select * from public.organization_domains order by clerk_domain_id"),
         "private_metadata": rows(connection, "select * from clerk_sync.private_metadata order by entity_id"),
         "entities": rows(
-            connection, "select kind, id, version, deleted_at, purged_at from clerk_sync.entities order by kind, id"
+            connection,
+            """
+            select kind, id, version, deleted_at, purged_at, delete_run, shown_at
+            from clerk_sync.entities order by kind, id
+            """,
         ),
     }
 

@@ -45,13 +45,6 @@ def undo(admin: Connection) -> Any:
         """,
     )
     admin.execute(
-        """
-        insert into clerk_sync.reconcile_findings (
-            run_id, kind, entity_id, difference, action, cause, observed_at, sent_at
-        )
-        select %s, 'user', e.id, 'extra', 'delete', 'its delete did not arrive', e.deleted_at, now()
-        from clerk_sync.entities as e where e.kind = 'user' and e.deleted_at is not null
-        """,
-        [run],
+        "update clerk_sync.entities set delete_run = %s where kind = 'user' and deleted_at is not null", [run]
     )
-    return value(admin, "select clerk_sync.undo_run(%s::jsonb)", json.dumps({"run": run}))
+    return value(admin, "select clerk_sync.undo_run(%s::jsonb) -> 'restored'", json.dumps({"run": run}))

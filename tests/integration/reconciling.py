@@ -40,7 +40,7 @@ class Rig:
     admin: Connection
     store: Store
     ours: Reader
-    settings: ReconcileSettings = field(default_factory=lambda: ReconcileSettings(threads=3))
+    settings: ReconcileSettings = field(default_factory=lambda: ReconcileSettings(threads=3, delete_margin_ms=0))
     told: list[Progress] = field(default_factory=list)
 
     @property
@@ -75,7 +75,7 @@ class Rig:
     def undo(self, report: Report) -> Sequence[tuple[str, str]]:
         assert report.run_id is not None
         with closing(Store(Url(f"{self.database.url}?sslmode=disable"))) as operator:
-            return Runs(operator).undo(report.run_id)
+            return Runs(operator).undo(report.run_id).restored
 
     def shown(self, table: str = "users", key: str = "clerk_id") -> set[str]:
         """The ids that everybody may see."""
@@ -129,7 +129,9 @@ def rig_with(database: Database, users: int = 0, *, same_moment: int = 1, **sett
         closing(store),
     ):
         ours = reader(api.url)
-        yield Rig(api, database, admin, store, ours, ReconcileSettings(**{"threads": 3} | settings))
+        yield Rig(
+            api, database, admin, store, ours, ReconcileSettings(**{"threads": 3, "delete_margin_ms": 0} | settings)
+        )
         ours.http.close()
 
 

@@ -77,7 +77,7 @@ def test_what_differs_is_repaired_at_once_without_a_queue(mirrored: Rig, command
     mirrored.forget(ADA)
     mirrored.world.remove_user(BEN)
     mirrored.world.now += MINUTE
-    command.run("reconcile")
+    command.run("reconcile", "--delete-margin", "0")
     assert mirrored.agrees()
 
 
@@ -110,7 +110,7 @@ def test_the_brake_ends_with_three_until_somebody_allows_the_deletes_and_undo_br
     assert stopped["report"]["reason"] in shown
 
     mirrored.world.now += MINUTE
-    allowed = command.json("reconcile", "--allow-deletes", "12")["report"]
+    allowed = command.json("reconcile", "--allow-deletes", "12", "--delete-margin", "0")["report"]
     assert allowed["counts"]["user"]["deleted"] == 12
     assert mirrored.agrees()
 

@@ -175,11 +175,49 @@ def test_organizations_and_memberships_are_compared_and_repaired_too(rig: Rig) -
     assert rig.run().findings == 0
 
 
-def test_members_of_what_is_deleted_do_not_count_for_the_brake(rig: Rig) -> None:
+def test_one_false_404_of_an_organization_with_sixty_members_hides_none_of_them(rig: Rig) -> None:
     organization = rig.world.create_organization({})
-    for number in range(200, 230):
+    for number in range(200, 260):
         rig.world.add_membership(organization["id"], user(number), role="org:member")
     assert rig.run().state == "complete"
+    before = tables(rig.admin)
+    rig.world.remove_organization(organization["id"])
+    report = rig.run()
+    assert report.state == "stopped"
+    assert report.reason == (
+        "1 organization gone from Clerk would hide 61 rows (1 organization, 60 memberships), and 10 may go at once: "
+        "look whether that can be, then allow so many deletes"
+    )
+    assert tables(rig.admin) == before
+    allowed = rig.run(allow_deletes=61)
+    assert (allowed.state, allowed.counts["organization"]["deleted"]) == ("complete", 1)
+    assert rig.agrees()
+
+
+def test_users_weigh_as_much_as_the_memberships_that_go_with_them(rig: Rig) -> None:
+    organization = rig.world.create_organization({})
+    for number in (100, 101, 102, 103):
+        for other in [*list(rig.world.organizations)[:2], organization["id"]]:
+            rig.world.add_membership(other, user(number), role="org:member")
+    assert rig.run().state == "complete"
+    for number in (100, 101, 102):
+        rig.world.remove_user(user(number))
+    assert rig.run().state == "complete"
+    rig.world.remove_user(user(103))
+    for number in range(300, 309):
+        rig.world.remove_user(user(number))
+    report = rig.run()
+    assert "10 users gone from Clerk would hide 13 rows (10 users, 3 memberships), and 11" in str(report.reason)
+    assert user(103) in rig.shown()
+
+
+def test_rows_that_go_with_several_objects_count_once_for_their_own_kind(rig: Rig) -> None:
+    organization = rig.world.create_organization({})
+    for number in range(100, 105):
+        rig.world.add_membership(organization["id"], user(number), role="org:member")
+    assert rig.run().state == "complete"
+    for number in range(100, 105):
+        rig.world.remove_user(user(number))
     rig.world.remove_organization(organization["id"])
     assert rig.run().state == "complete"
     assert rig.agrees()

@@ -162,6 +162,7 @@ class World:
             "BRAKE_ROWS": "10",
             "BRAKE_PERCENT": "1",
             "SILENCE_MINUTES": "1",
+            "DELETE_MARGIN_SECONDS": "0",
             "HOLD_BACK_DAYS": "30",
             "DELIVERIES_DAYS": "100",
             "AUDIT_DAYS": "365",

@@ -140,7 +140,12 @@ class _Experiment:
             self._report.differences += [*_parked(admin), *self._not_as_clerk(admin)]
 
     def _reconcile(self, http: ClerkHttp, store: Store) -> Reconcile:
-        windows = ReconcileSettings(threads=2, users_per_window=self._chance.choice((3, 10, 5_000)), lease_seconds=30)
+        windows = ReconcileSettings(
+            threads=2,
+            users_per_window=self._chance.choice((3, 10, 5_000)),
+            lease_seconds=30,
+            delete_margin_ms=0,
+        )
         return Reconcile(http, Runs(store), DirectRepairs(), windows, clock_ms=lambda: _RECEIVED_AT)
 
     def _chapters(self, api: ClerkApi, switch: DatabaseSwitch) -> Iterator[Line]:

@@ -113,7 +113,13 @@ class Reconcile:
         clerk = Clerk(self._http, deadline)
         instance = clerk.instance()
         self._check_instance(instance.value.id)
-        begun = self._runs.begin(request, instance.value.id, instance.observed_at, self._settings.lease_seconds)
+        begun = self._runs.begin(
+            request,
+            instance.value.id,
+            instance.observed_at,
+            self._settings.lease_seconds,
+            self._settings.delete_margin_ms,
+        )
         if begun.is_busy:
             other = f"run {begun.run.run_id} is at work"
             logger.warning("no run was begun", reason=other)
@@ -273,13 +279,16 @@ class Reconcile:
         """Delete what is gone, but nothing of a kind about which there are doubts, and say how the run ends."""
         sure = [kind for kind in _KINDS if kind in doubts and doubts[kind] is None]
         unsure = [f"{doubts[kind]}: no {kind} is deleted" for kind in _KINDS if doubts.get(kind) is not None]
-        deletes = delete_gone(work, sure)
+        # What Clerk said earlier to be gone is asked about again, also where this run compared nothing.
+        again = [kind for kind in _KINDS if kind not in doubts and (kind == "user" or not is_switched_off)]
+        deletes = delete_gone(work, sure, again)
         tallies = [window.tally for window in self._runs.windows(work.run_id)]
         left_out, are_too_many = _left_out(work, tallies)
         notes = [
             left_out,
             _SWITCHED_OFF if is_switched_off else None,
-            _deleted_here(work, tallies),
+            *_deleted_here(work, tallies),
+            deletes.awaiting,
         ]
         doubtful = [*more_doubts, *unsure, *deletes.doubts]
         reason = "; ".join(filter(None, [deletes.stop, *doubtful, *notes])) or None
@@ -349,13 +358,15 @@ def _left_out(work: Work, tallies: Sequence[Tally]) -> tuple[str | None, bool]:
     return reason, left_out > work.settings.brake.limit(compared, None)
 
 
-def _deleted_here(work: Work, tallies: Sequence[Tally]) -> str | None:
-    if not any(tally.get("deleted here") for tally in tallies):
-        return None
-    return (
-        "Clerk has objects that were deleted here: "
-        f"clerk-supabase reconcile show {work.run_id} --difference 'deleted here'"
-    )
+def _deleted_here(work: Work, tallies: Sequence[Tally]) -> Iterator[str]:
+    """Say what Clerk has that was deleted here, and what of it was restored."""
+    found = sum(tally.get("deleted here", 0) for tally in tallies)
+    restored = sum(tally.get("restored", 0) for tally in tallies)
+    show = f"clerk-supabase reconcile show {work.run_id} --difference 'deleted here'"
+    if found > restored:
+        yield f"Clerk has objects that were deleted here: {show}"
+    if restored:
+        yield f"objects that only a comparison had deleted are restored, because Clerk has them: {show}"
 
 
 def _repair(kind: ReadKind, item: Item) -> Repair:

@@ -1,4 +1,4 @@
-"""Deletes: only of what Clerk confirms, one by one, to be gone, and only if the brake allows it."""
+"""Deletes: only of what Clerk says twice, about each one, to be gone, and only if the brake allows it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,32 @@ from clerk_supabase.clerk import MOST_IDS, Clerk
 from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused, GoneFromClerk
 from clerk_supabase.reconcile_pages import KIND_NAMES, Work
 from clerk_supabase.repairs import Repair
+from clerk_supabase.runs import Candidate
 
 _ORDER: Final[tuple[ReadKind, ...]] = ("user", "organization", "membership")
-
-Candidate = tuple[str, str | None, str | None]
-"""Id and, of a membership, those of its user and its organization."""
+_LOOK: Final = "look whether that can be, then allow so many deletes"
 
 
 @dataclass
 class _Gone:
-    """What Clerk has confirmed to be gone, and when."""
+    """What Clerk says to be gone."""
 
-    by_kind: dict[ReadKind, dict[str, int]] = field(default_factory=dict)
+    absent: dict[ReadKind, dict[str, int]] = field(default_factory=dict)
+    """By kind and id, the moment of the newest answer that said so."""
+    proven: dict[ReadKind, dict[str, int]] = field(default_factory=dict)
+    """The part of them that an answer had named before, at least the margin earlier."""
 
     def has(self, object_id: str | None) -> bool:
-        return any(object_id in gone for gone in self.by_kind.values())
+        return any(object_id in absent for absent in self.absent.values())
+
+    def forget(self, kind: ReadKind) -> None:
+        self.absent.pop(kind, None)
+        self.proven.pop(kind, None)
+
+    @property
+    def awaiting(self) -> int:
+        """Number of objects that Clerk has to be asked about again."""
+        return sum(len(absent) for absent in self.absent.values()) - sum(len(each) for each in self.proven.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,8 @@ class Deletes:
     """Why the brake stopped all of them, if so."""
     doubts: Sequence[str] = ()
     """Contradictions between Clerk's answers by id and its list, and answers that do not say enough."""
+    awaiting: str | None = None
+    """How many objects have to be asked about again, if any."""
 
 
 @dataclass
@@ -50,65 +63,80 @@ class _Answers:
     """Number of objects that Clerk said to be gone in an answer without a Date."""
 
 
-def delete_gone(work: Work, kinds: Collection[ReadKind]) -> Deletes:
-    """Delete the candidates of these kinds that Clerk confirms to be gone, unless there are too many."""
-    concerned = [kind for kind in _ORDER if kind in kinds and work.runs.candidates(work.run_id, kind, "", 1)]
+def delete_gone(work: Work, kinds: Collection[ReadKind], again: Collection[ReadKind]) -> Deletes:
+    """Delete what Clerk says twice to be gone, unless that is too much.
+
+    `kinds`: those of which the run knows every row that Clerk did not list. `again`: other kinds, of which Clerk is
+    only asked again about what it said in an earlier run to be gone.
+    """
+    due = work.runs.prepare_deletes(work.run_id, [*kinds, *again])
+    asked = {*kinds, *(kind for kind, _ in due)}
+    concerned = [kind for kind in _ORDER if kind in asked and work.runs.candidates(work.run_id, kind, "", 1)]
     if not concerned:
         return Deletes()
     existing = work.runs.count_rows()
+    limits = {kind: work.settings.brake.limit(rows, work.begun.run.allow_deletes) for kind, rows in existing.items()}
     gone = _Gone()
-    stops: list[str] = []
     doubts: list[str] = []
     for kind in concerned:
-        limit = work.settings.brake.limit(existing[kind], work.begun.run.allow_deletes)
         try:
-            doubts += _confirm(work, kind, gone, limit)
+            doubts += _confirm(work, kind, gone, limits[kind], due)
         except ClerkKeyRefused:
             raise
         except ClerkRefused as error:
-            del gone.by_kind[kind]
+            gone.forget(kind)
             doubts.append(f"{error}: no {kind} is deleted")
-        if len(gone.by_kind.get(kind, ())) > limit:
-            stops.append(
-                f"more than {limit:,} of {existing[kind]:,} {KIND_NAMES[kind]} are gone from Clerk: "
-                "look whether that can be, then allow so many deletes"
-            )
+    stops = [*_too_many(gone, existing, limits)] or [*_too_heavy(work, gone, existing, limits)]
     if stops:
         return Deletes("; ".join(stops), doubts)
     if not work.begun.run.is_dry_run:
-        for kind, moments in gone.by_kind.items():
+        for kind, moments in gone.proven.items():
             _delete(work, kind, moments)
-    return Deletes(doubts=doubts)
+    return Deletes(doubts=doubts, awaiting=_awaiting(work, gone))
 
 
-def _confirm(work: Work, kind: ReadKind, gone: _Gone, limit: int) -> Sequence[str]:
+def _confirm(work: Work, kind: ReadKind, gone: _Gone, limit: int, due: Collection[tuple[str, str]]) -> Sequence[str]:
     """Ask Clerk for every candidate, until more than the limit are gone; return why Clerk cannot be relied on."""
-    confirmed = gone.by_kind.setdefault(kind, {})
-    present = undated = 0
-    after = ""
-    while candidates := work.runs.candidates(work.run_id, kind, after, MOST_IDS):
-        work.check()
-        after = candidates[-1][0]
-        answers = _looked_up(work.clerk, kind, candidates, gone, room=limit - len(confirmed))
-        confirmed |= answers.absent
-        present += len(answers.present)
-        undated += answers.undated
-        work.runs.settle(work.run_id, kind, present=answers.present, gone=answers.absent)
-        if len(confirmed) > limit:
-            break
+    answers = _asked(work, kind, gone, limit)
+    present = answers.present
+    if work.settings.delete_margin_ms == 0 and answers.absent and not work.begun.run.is_dry_run:
+        answers = _asked(work, kind, gone, limit)
+        present += answers.present
     doubts: list[str] = []
-    if present:
-        doubts.append(f"Clerk has {KIND_NAMES[kind]} that it did not list: {present:,}")
-    if undated:
-        doubts.append(f"Clerk did not say when {KIND_NAMES[kind]} were gone: {undated:,}")
+    # What only an earlier run missed is no contradiction to the list of this one.
+    if unlisted := sum((kind, object_id) not in due for object_id in present):
+        doubts.append(f"Clerk has {KIND_NAMES[kind]} that it did not list: {unlisted:,}")
+    if answers.undated:
+        doubts.append(f"Clerk did not say when {KIND_NAMES[kind]} were gone: {answers.undated:,}")
     return doubts
 
 
+def _asked(work: Work, kind: ReadKind, gone: _Gone, limit: int) -> _Answers:
+    """Ask Clerk once for every candidate, until more than the limit are gone."""
+    answers = _Answers()
+    proven: dict[str, int] = {}
+    gone.absent[kind], gone.proven[kind] = answers.absent, proven
+    after = ""
+    while len(answers.absent) <= limit and (candidates := work.runs.candidates(work.run_id, kind, after, MOST_IDS)):
+        work.check()
+        after = candidates[-1][0]
+        found = _looked_up(work.clerk, kind, candidates, gone, room=limit - len(answers.absent))
+        work.runs.settle(work.run_id, kind, present=found.present, gone=found.absent)
+        answers.present += found.present
+        answers.absent |= found.absent
+        answers.undated += found.undated
+        for object_id, _, _, first in candidates:
+            moment = found.absent.get(object_id)
+            if moment is not None and first is not None and moment - first >= work.settings.delete_margin_ms:
+                proven[object_id] = moment
+    return answers
+
+
 def _looked_up(clerk: Clerk, kind: ReadKind, candidates: Sequence[Candidate], gone: _Gone, room: int) -> _Answers:
-    ids = [object_id for object_id, _, _ in candidates]
+    ids = [object_id for object_id, *_ in candidates]
     answers = _Answers()
     if kind == "membership":
-        for membership_id, user_id, org_id in candidates:
+        for membership_id, user_id, org_id, _ in candidates:
             # Those of a user or an organization that goes are hidden with it.
             if not gone.has(user_id) and not gone.has(org_id) and len(answers.absent) <= room:
                 moment = _membership_gone_at(clerk, membership_id, user_id)
@@ -152,6 +180,60 @@ def _membership_gone_at(clerk: Clerk, membership_id: str, user_id: str | None) -
         return user_gone.observed_at or None
     is_complete = bool(told) and len(ids) >= max(told)
     return observed_at or None if is_complete and membership_id not in ids else None
+
+
+# The brake
+
+
+def _too_many(gone: _Gone, existing: Mapping[ReadKind, int], limits: Mapping[ReadKind, int]) -> Iterator[str]:
+    """Say of which kinds more objects are gone than may be."""
+    for kind, absent in gone.absent.items():
+        if len(absent) > limits[kind]:
+            yield f"more than {limits[kind]:,} of {existing[kind]:,} {KIND_NAMES[kind]} are gone from Clerk: {_LOOK}"
+
+
+def _too_heavy(
+    work: Work, gone: _Gone, existing: Mapping[ReadKind, int], limits: Mapping[ReadKind, int]
+) -> Iterator[str]:
+    """Say where so few objects would take too many rows with them: those of their kind, or of any one kind."""
+    if not any(gone.absent.values()):
+        return
+    weight = work.runs.weigh_deletes(work.run_id)
+    stopped = False
+    for kind, absent in gone.absent.items():
+        rows = weight.by_object.get(kind, {})
+        if sum(rows.values()) > limits[kind]:
+            stopped = True
+            parts = ", ".join(_number(number, each) for each, number in rows.items())
+            yield (
+                f"{_number(len(absent), kind)} gone from Clerk would hide {sum(rows.values()):,} rows ({parts}), "
+                f"and {limits[kind]:,} may go at once: {_LOOK}"
+            )
+    if stopped:
+        return
+    for kind, limit in limits.items():
+        if weight.hidden.get(kind, 0) > limit:
+            yield (
+                f"what is gone from Clerk would hide {weight.hidden[kind]:,} of {existing[kind]:,} {KIND_NAMES[kind]}, "
+                f"and {limit:,} may go at once: {_LOOK}"
+            )
+
+
+def _number(number: int, kind: str) -> str:
+    return f"{number:,} {kind}" if number == 1 else f"{number:,} {kind}s"
+
+
+# Deleting
+
+
+def _awaiting(work: Work, gone: _Gone) -> str | None:
+    if gone.awaiting == 0 or work.begun.run.is_dry_run:
+        return None
+    margin = work.settings.delete_margin_ms / 1000
+    return (
+        f"Clerk says for the first time that objects are gone: {gone.awaiting:,}; a run that is at least {margin:g} s "
+        "later asks again, and deletes them"
+    )
 
 
 def _delete(work: Work, kind: ReadKind, moments: Mapping[str, int]) -> None:

@@ -55,6 +55,8 @@ class ReconcileSettings:
     """After that without a sign of life another process may go on with a run."""
     overlap_ms: int = 300_000
     """A quick run looks so far back before the last one: changes become visible out of order."""
+    delete_margin_ms: int = 300_000
+    """Clerk's API may lag: what is younger is not deleted, and Clerk has to say twice, so far apart, what is gone."""
 
 
 @dataclass
@@ -90,6 +92,10 @@ class Work:
         with self._lock:
             self._compared[kind] = self._compared.get(kind, 0) + compared
             self.tell(Progress(kind, self._compared[kind], self.expected.get(kind)))
+
+
+Differences = Mapping[str, tuple[str, str]]
+"""By id, the difference and what is done about it: `repair` or `none`."""
 
 
 class _Read(Struct, frozen=True, gc=False):
@@ -161,7 +167,7 @@ class Comparison:
             "until": until,
         }
 
-    def _by_version(self, items: Sequence[Item], request: Mapping[str, object]) -> Mapping[str, str]:
+    def _by_version(self, items: Sequence[Item], request: Mapping[str, object]) -> Differences:
         listed = {
             "ids": _lines(item.id for item in items),
             "versions": _lines("" if item.updated_at is None else str(item.updated_at) for item in items),
@@ -171,7 +177,7 @@ class Comparison:
 
     def _by_content(
         self, items: Sequence[Item], page: Sequence[_Read], filled: set[str], request: Mapping[str, object]
-    ) -> Mapping[str, str]:
+    ) -> Differences:
         """Those who were filled only count as present."""
         present = {"ids": _lines(filled)} if filled else {}
         rest = [read for read in page if read.id not in filled]
@@ -181,7 +187,7 @@ class Comparison:
             differences = self._one_by_one({**request, "since": None, "until": None}, rest)
         return {**self._by_version(items, request), **differences}
 
-    def _one_by_one(self, request: Mapping[str, object], page: Sequence[_Read]) -> dict[str, str]:
+    def _one_by_one(self, request: Mapping[str, object], page: Sequence[_Read]) -> dict[str, tuple[str, str]]:
         """What Postgres refuses is found by halving, and compared by its version only; its neighbours as they are."""
         try:
             return dict(self._asked(request, page))
@@ -192,10 +198,11 @@ class Comparison:
         middle = len(page) // 2
         return {**self._one_by_one(request, page[:middle]), **self._one_by_one(request, page[middle:])}
 
-    def _asked(self, request: Mapping[str, object], page: Sequence[_Read] = ()) -> Mapping[str, str]:
-        """What differs, by id."""
+    def _asked(self, request: Mapping[str, object], page: Sequence[_Read] = ()) -> Differences:
+        """What differs. Of an object and its private metadata, what has to be repaired."""
         differences, _ = self._runs.compare(request, [element for read in page for element in read.elements])
-        return {object_id: difference for _, object_id, difference, _ in differences}
+        by_action = sorted(differences, key=lambda each: each[3])
+        return {object_id: (difference, action) for _, object_id, difference, action in by_action}
 
     def _read(self, item: Item) -> _Read:
         """The object with its content, or its id alone when it cannot be read."""
@@ -240,13 +247,14 @@ class Comparison:
         self._add("repaired", len(filled))
         return filled
 
-    def _repair(self, items: Sequence[Item], differences: Mapping[str, str], filled: int) -> None:
+    def _repair(self, items: Sequence[Item], differences: Differences, filled: int) -> None:
         self._count(differences)
-        to_repair = [item for item in items if differences.get(item.id, "deleted here") != "deleted here"]
-        missing = [item for item in to_repair if differences[item.id] == "missing"]
+        to_repair = [item for item in items if item.id in differences and differences[item.id][1] == "repair"]
+        missing = [item for item in to_repair if differences[item.id][0] == "missing"]
         self._is_bulk = filled + len(missing) >= MOST_MESSAGES
         if self._work.begun.run.is_dry_run or not to_repair:
             return
+        self._add("restored", sum(differences[item.id][0] == "deleted here" for item in to_repair))
         if len(to_repair) >= MOST_MESSAGES:
             direct = DirectRepairs(keep_private_metadata=self._work.settings.keep_private_metadata)
             self._send(direct, to_repair)
@@ -266,8 +274,8 @@ class Comparison:
 
     # Counting
 
-    def _count(self, differences: Mapping[str, str]) -> None:
-        for difference in differences.values():
+    def _count(self, differences: Differences) -> None:
+        for difference, _ in differences.values():
             self._add(difference, 1)
 
     def _add(self, name: str, number: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol, cast
@@ -99,6 +99,30 @@ class PlannedWindow:
     tally: Tally
 
 
+Candidate = tuple[str, str | None, str | None, int | None]
+"""Id; of a membership, the ids of its user and its organization; and when Clerk first said that the object is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """Numbers of rows that deletes would hide, those of memberships, invitations and domains included."""
+
+    by_object: Mapping[str, Mapping[str, int]]
+    """By the kind of the deleted objects and the kind of the rows."""
+    hidden: Mapping[str, int]
+    """By the kind of the rows; each row counts once, whichever deletes hide it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """The result of an undo."""
+
+    restored: Sequence[tuple[str, str]]
+    """Kinds and ids of the objects that are shown again."""
+    waiting: int
+    """Number of deletes of the run that were sent and have not arrived: they will not be applied."""
+
+
 @dataclass(frozen=True, slots=True)
 class Begun:
     """A run this process may work on, or, `is_busy`, one that another process works on."""
@@ -152,12 +176,13 @@ class Runs:
         windows = [_window(each) for each in found["windows"]]
         return RunDetails(_summary(found["run"]), windows, findings, found["findings_count"])
 
-    def undo(self, run_id: int) -> Sequence[tuple[str, str]]:
-        """Brings back what the run deleted; returns kinds and ids. Not what was purged since, or deleted otherwise too.
+    def undo(self, run_id: int) -> Undone:
+        """Restore what the run alone deleted. Not what was purged since, or what an event or another run deleted, too.
 
-        Whoever calls needs the rights of the owner of the schema.
+        Deletes of the run that arrive later are not applied. Whoever calls needs the rights of the owner of the schema.
         """
-        return [(kind, object_id) for kind, object_id in self.store.call("undo_run", {"run": run_id})]
+        answer = self.store.call("undo_run", {"run": run_id})
+        return Undone([(kind, object_id) for kind, object_id in answer["restored"]], answer["waiting"])
 
     def reset(self, *, instance: bool, dry_run: bool) -> Reset:
         """Ends runs at work, and has the next one compare everything; `instance`: forgets the mirrored one, too.
@@ -169,7 +194,7 @@ class Runs:
 
     # For the process that works on a run
 
-    def begin(self, asked: Asked, instance_id: str, as_of: int, lease_seconds: float) -> Begun:
+    def begin(self, asked: Asked, instance_id: str, as_of: int, lease_seconds: float, delete_margin_ms: int) -> Begun:
         """Begins a run, or goes on with one that was cut off. Raises WrongInstance."""
         answer = self.store.call(
             "begin_run",
@@ -181,6 +206,7 @@ class Runs:
                 "allow_deletes": asked.allow_deletes,
                 "as_of": as_of,
                 "lease_seconds": lease_seconds,
+                "delete_margin_ms": delete_margin_ms,
             },
         )
         if answer["outcome"] == "wrong_instance":
@@ -223,6 +249,22 @@ class Runs:
         """How many rows of each kind everybody may see; of users those created before that moment, if given."""
         return cast("Mapping[ReadKind, int]", self.store.call("count_rows", {"before": before}))
 
+    def prepare_deletes(self, run_id: int, kinds: Sequence[str]) -> Collection[tuple[str, str]]:
+        """Leave out candidates that are too young, and add objects of these kinds that Clerk said earlier to be gone.
+
+        Returns kinds and ids of the added ones, which this run did not miss by itself.
+        """
+        answer = _unless_over(self.store.call("prepare_deletes", {"run": run_id, "kinds": kinds}))
+        return {(kind, object_id) for kind, object_id in answer["due"]}
+
+    def weigh_deletes(self, run_id: int) -> Weight:
+        """How many rows would go out of sight with what Clerk says to be gone."""
+        answer = _unless_over(self.store.call("weigh_deletes", {"run": run_id}))
+        by_object: dict[str, dict[str, int]] = {}
+        for kind, hidden_kind, number in answer["by_object"]:
+            by_object.setdefault(kind, {})[hidden_kind] = number
+        return Weight(by_object, answer["hidden"])
+
     def compare(
         self, request: Mapping[str, object], page: Sequence[str] = ()
     ) -> tuple[Sequence[tuple[str, str, str, str]], int]:
@@ -250,10 +292,8 @@ class Runs:
         """Writes down the rows that were not listed; returns how many objects were."""
         return int(_unless_over(self.store.call("find_unseen", {"run": run_id, "kind": kind}))["seen"])
 
-    def candidates(
-        self, run_id: int, kind: ReadKind, after: str, limit: int
-    ) -> Sequence[tuple[str, str | None, str | None]]:
-        """Rows that Clerk may have deleted: id and, of memberships, those of the user and the organization."""
+    def candidates(self, run_id: int, kind: ReadKind, after: str, limit: int) -> Sequence[Candidate]:
+        """Objects that Clerk may have deleted, by their ids."""
         asked = {"run": run_id, "kind": kind, "after": after, "limit": limit}
         return [tuple(each) for each in _unless_over(self.store.call("delete_candidates", asked))]
 

@@ -1,0 +1,200 @@
+"""Deletes of comparisons: which of them stand, in whatever order they and everything else arrive."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from clerk_supabase.changes import Changes, Delete, Reconciled, SignedIn, Source, Upsert, Version
+from clerk_supabase.store import Store
+from tests.integration.databases import Connection, empty, rows, tables, value
+from tests.integration.histories import CREATED_AT, delete, upsert
+from tests.integration.webhooks import deleted, domain, invitation, membership, organization
+
+Step = tuple[Changes, Source]
+RUNS = (7, 8, 9)
+UNDONE = 9
+
+
+@pytest.fixture
+def runs(admin: Connection) -> Connection:
+    """Three runs, the last of which was undone; no other is known."""
+    begin(admin)
+    return admin
+
+
+def begin(admin: Connection) -> None:
+    admin.execute(
+        """
+        insert into clerk_sync.reconcile_runs (run_id, mode, is_dry_run, versions_only, as_of, state, undone_at)
+        overriding system value
+        select run_id, 'full', false, false, 1, 'complete', case when run_id = %s then now() end
+        from unnest(%s::bigint[]) as run_id
+        """,
+        [UNDONE, list(RUNS)],
+    )
+
+
+def update(version: int | tuple[int, int], **fields: Any) -> Step:
+    """A webhook of a user, whose delivery is not recorded."""
+    return Changes(upsert(version=version, **fields)), None
+
+
+def read(version: tuple[int, int], run: int = 7, **fields: Any) -> Step:
+    """An answer of Clerk's API that shows the user: when the user changed, and when it was answered."""
+    change = upsert(version=version, **fields)
+    return Changes(change), Reconciled(f"reconcile-{run}-{change.id}")
+
+
+def gone(at: int, run: int, kind: Any = "user", object_id: str = "user_1") -> Step:
+    """The delete of a comparison: Clerk's API said so at that moment."""
+    return Changes(Delete(kind, object_id, at)), Reconciled(f"reconcile-{run}-{object_id}")
+
+
+def ended(at: int) -> Step:
+    """A webhook of the delete."""
+    return Changes(delete(at=at)), None
+
+
+def tombstone(admin: Connection, object_id: str = "user_1") -> tuple[int | None, int | None]:
+    [(deleted_at, run)] = rows(
+        admin, "select deleted_at, delete_run from clerk_sync.entities where id = %s and kind <> 'x'", object_id
+    )
+    return deleted_at, run
+
+
+def expected(steps: Sequence[Step]) -> tuple[int | None, int | None]:
+    """The tombstone that the rules ask for, by what arrived alone."""
+    told, shown, proofs = [], -1, []
+    for changes, source in steps:
+        match changes.main, source:
+            case Delete(deleted_at=moment), Reconciled(name):
+                proofs.append((moment, int(name.split("-")[1])))
+            case Delete(deleted_at=moment), _:
+                told.append(moment)
+            case Upsert(version=version), Reconciled() | SignedIn():
+                shown = max(shown, version.observed_at)
+    if told:
+        return min(told), None
+    standing = [(moment, run) for moment, run in proofs if run in (0, 7, 8) and moment >= shown]
+    return max(standing, default=(None, None))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [update(20), gone(30, 7), read((20, 40)), ended(50)],
+        [update(20), gone(30, 7), read((10, 40)), ended(25)],
+        [update((20, 45)), gone(30, 7), read((20, 40)), gone(30, 7)],
+        [update((41, 41)), read((20, 40)), gone(30, 7), gone(35, 8)],
+        [read((20, 40)), gone(30, 7), gone(50, 8), update((60, 60))],
+        [gone(30, 7), gone(50, 8), read((20, 30)), update(20)],
+        [gone(30, 7), gone(50, UNDONE), update(20), read((20, 25))],
+        [gone(30, 7), gone(50, 1_000), update(20), ended(40)],
+        [gone(30, 0), read((5, 29)), read((20, 31)), update(20)],
+        [ended(50), gone(30, 7), ended(40), read((20, 60))],
+    ],
+    ids=range(1, 11),
+)
+def test_the_end_is_the_same_whatever_the_order_and_whatever_comes_twice(
+    steps: list[Step], store: Store, runs: Connection
+) -> None:
+    seen = []
+    for order in itertools.permutations(steps):
+        for twice in ([], [order[0]]):
+            empty(runs)
+            begin(runs)
+            for step in [*order, *twice]:
+                store.apply([step])
+            assert tombstone(runs) == expected(steps)
+            seen.append(tables(runs))
+    assert all(each == seen[0] for each in seen)
+    empty(runs)
+    begin(runs)
+    store.apply(steps)
+    assert tables(runs) == seen[0]
+
+
+def test_what_is_below_a_restored_organization_comes_back_except_what_was_deleted_otherwise(
+    store: Store, runs: Connection
+) -> None:
+    store.apply(
+        [
+            organization(at=1),
+            *(membership(f"orgmem_{number}", at=1, user_id=f"user_{number}") for number in (1, 2, 3)),
+            invitation(at=1),
+            domain(at=1),
+        ]
+    )
+    store.apply([gone(CREATED_AT + 10, 7, "organization", "org_1")])
+    hidden = "select count(*) from public.organization_memberships where deleted_at is not null"
+    assert value(runs, hidden) == 3
+    store.apply([deleted("user", "user_2", at=5), deleted("organizationMembership", "orgmem_3", at=20)])
+    [(back, _)] = [organization(at=1)]
+    shown = Upsert("organization", "org_1", Version(CREATED_AT + 1, CREATED_AT + 30), back.main.content)  # type: ignore[union-attr]
+
+    assert store.apply([(Changes(shown), Reconciled("reconcile-8-org_1"))]) == ["updated"]
+
+    assert rows(runs, "select clerk_membership_id from public.organization_memberships where deleted_at is null") == [
+        ("orgmem_1",)
+    ]
+    for table in ("organizations", "organization_invitations", "organization_domains"):
+        assert value(runs, f"select count(*) from public.{table} where deleted_at is null") == 1  # type: ignore[arg-type]
+    assert rows(
+        runs,
+        """
+        select entity_id, cause, svix_id from clerk_sync.audit_log
+        where new_values -> 'deleted_at' = 'null' order by entity_id
+        """,
+    ) == [
+        ("org_1", "reconcile", "reconcile-8-org_1"),
+        ("orgdmn_1", "cascade", None),
+        ("orginv_1", "cascade", None),
+        ("orgmem_1", "cascade", None),
+    ]
+
+
+def test_a_sign_in_restores_the_user_whom_a_comparison_deleted(store: Store, runs: Connection) -> None:
+    store.apply([update(20), gone(30, 7)])
+    assert store.apply([(Changes(upsert(version=(20, 40))), SignedIn("sess_1"))]) == ["updated"]
+    assert value(runs, "select count(*) from public.users_public where deleted_at is null") == 1
+    assert value(runs, "select cause from clerk_sync.audit_log order by audit_id desc limit 1") == "session"
+
+
+def test_private_metadata_goes_and_comes_back_with_its_user(store: Store, runs: Connection) -> None:
+    private = Upsert("private_metadata", "user_1", Version(20, 20), {"entity_id": "user_1", "private_metadata": {}})
+    ends = Changes(Delete("user", "user_1", 30), (Delete("private_metadata", "user_1", 30),))
+    store.apply([(Changes(upsert(version=20), (private,)), None), (ends, Reconciled("reconcile-7-user_1"))])
+    assert value(runs, "select deleted_at is not null from clerk_sync.private_metadata")
+    # Who reads the user may keep no private metadata.
+    store.apply([read((20, 40))])
+    assert value(runs, "select deleted_at is null from clerk_sync.private_metadata")
+    store.apply([(ends, Reconciled("reconcile-7-user_1"))])
+    assert value(runs, "select deleted_at is null from clerk_sync.private_metadata")
+
+
+def test_what_was_purged_stays_purged(store: Store, runs: Connection) -> None:
+    store.apply([update(20), gone(30, 7)])
+    runs.execute("select clerk_sync.purge('0', 'scrub')")
+    assert store.apply([read((20, 40))]) == ["refused"]
+    assert tombstone(runs) == (30, 7)
+    assert value(runs, "select email is null and deleted_at is not null from public.users")
+
+
+def test_a_moment_beyond_every_clock_shields_nobody_from_deletes(store: Store, runs: Connection) -> None:
+    # Who has the worker's password may say any moment, and it must not outlast the password.
+    store.apply([read((20, 9_000_000_000_000)), gone(30, 7)])
+    assert tombstone(runs) == (30, 7)
+
+
+def test_a_comparison_of_which_nothing_is_known_any_more_deletes_nothing(store: Store, runs: Connection) -> None:
+    # Parked, and replayed when the run that sent it was pruned: nobody knows whether it was undone.
+    store.apply([update(20)])
+    runs.execute("delete from clerk_sync.reconcile_runs where run_id = 7")
+    assert store.apply([gone(30, 7)]) == ["stale"]
+    assert store.apply([(Changes(delete(at=30)), Reconciled("a name of no run"))]) == ["stale"]
+    assert tombstone(runs) == (None, None)
+    assert value(runs, "select count(*) from public.users where deleted_at is null") == 1
