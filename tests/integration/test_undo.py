@@ -1,0 +1,242 @@
+"""Undo: a run's deletes, and nobody else's, whenever they arrive and whatever happens at the same moment."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TypeVar
+
+import psycopg
+import pytest
+
+from clerk_supabase.changes import Changes, Delete, Reconciled
+from clerk_supabase.errors import RunTakenOver
+from clerk_supabase.queue import messages_of
+from clerk_supabase.reconcile import Report
+from clerk_supabase.runs import Runs, Undone
+from clerk_supabase.store import Store
+from clerk_supabase_cli.simulator.worlds import World
+from tests.aws import Account
+from tests.integration.databases import Connection, Databases, Url, rows, value
+from tests.integration.histories import alone
+from tests.integration.meanwhile import waiting
+from tests.integration.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
+
+T = TypeVar("T")
+USERS = 40
+ADA, BEN = (f"user_{number:026}" for number in (1, 2))
+
+
+def found_organization(world: World) -> None:
+    organization = world.create_organization({})
+    for user_id in (ADA, BEN):
+        world.add_membership(organization["id"], user_id, role="org:member")
+
+
+@pytest.fixture(scope="module")
+def mirrored(databases: Databases) -> Iterator[RigMaker]:
+    with mirror(databases, USERS, found_organization) as mirrored:
+        yield mirrored
+
+
+@pytest.fixture
+def rig(mirrored: RigMaker) -> Iterator[Rig]:
+    """Forty users and an organization with two members, mirrored."""
+    with mirrored() as rig:
+        yield rig
+
+
+@pytest.fixture
+def queued(rig: Rig, account: Account) -> Queued:
+    """The queue that repairs and deletes take."""
+    return Queued(account, rig.store)
+
+
+def undo(rig: Rig, report: Report) -> Undone:
+    with closing(Store(Url(f"{rig.database.url}?sslmode=disable"))) as operator:
+        return Runs(operator).undo(report.run_id or 0)
+
+
+def moment_of(rig: Rig, report: Report, object_id: str) -> int:
+    observed_at = rig.findings(report)[object_id].observed_at
+    assert observed_at is not None
+    return observed_at
+
+
+@pytest.mark.parametrize("milliseconds", [-MINUTE, 0, MINUTE])
+@pytest.mark.parametrize("is_event_first", [True, False])
+def test_what_an_event_deleted_too_stays_deleted_whatever_its_moment(
+    rig: Rig, queued: Queued, milliseconds: int, is_event_first: bool
+) -> None:
+    rig.world.remove_user(ADA)
+    report = rig.run(repairs=queued.repairs)
+    told_at = moment_of(rig, report, ADA) + milliseconds
+    event = alone(Delete("user", ADA, told_at))
+    if is_event_first:
+        rig.store.apply(event)
+        queued.drain()
+    else:
+        queued.drain()
+        rig.store.apply(event)
+    assert undo(rig, report) == Undone([], 0)
+    assert ADA not in rig.shown()
+    assert rows(rig.admin, "select deleted_at, delete_run from clerk_sync.entities where id = %s", ADA) == [
+        (told_at, None)
+    ]
+    shown = "select extract(epoch from deleted_at) * 1000 from public.users where clerk_id = %s"
+    assert value(rig.admin, shown, ADA) == told_at
+
+
+def test_what_another_run_proved_too_stays_deleted_with_the_moment_of_that_run(rig: Rig, queued: Queued) -> None:
+    rig.world.remove_user(ADA)
+    first = rig.run(repairs=queued.repairs)
+    second = rig.run(repairs=queued.repairs)
+    assert queued.drain() == 2
+    assert undo(rig, second) == Undone([], 0)
+    assert rows(rig.admin, "select deleted_at, delete_run from clerk_sync.entities where id = %s", ADA) == [
+        (moment_of(rig, first, ADA), first.run_id)
+    ]
+    assert undo(rig, first) == Undone([("user", ADA)], 0)
+    assert ADA in rig.shown()
+
+
+def test_a_delete_that_sqs_delivers_once_more_after_an_undo_counts_for_nothing(rig: Rig, queued: Queued) -> None:
+    rig.world.remove_user(ADA)
+    report = rig.run(repairs=queued.repairs)
+    queued.drain()
+    assert undo(rig, report).restored == [("user", ADA)]
+    delete = Changes(Delete("user", ADA, moment_of(rig, report, ADA)))
+    assert rig.store.apply([(delete, Reconciled(f"reconcile-{report.run_id}-{ADA}"))]) == ["stale"]
+    assert ADA in rig.shown()
+
+
+def test_an_undo_before_the_deletes_arrive_says_how_many_are_on_their_way_and_none_is_applied(
+    rig: Rig, queued: Queued
+) -> None:
+    rig.world.remove_user(ADA)
+    rig.world.remove_user(BEN)
+    report = rig.run(repairs=queued.repairs)
+    assert undo(rig, report) == Undone([], 2)
+    assert queued.drain() == 2
+    assert len(rig.shown()) == USERS
+    assert undo(rig, report) == Undone([], 2)
+
+
+def test_what_was_undone_is_deleted_by_a_later_run_again(rig: Rig) -> None:
+    rig.world.remove_user(ADA)
+    undo(rig, rig.run())
+    assert ADA in rig.shown()
+    assert rig.run().counts["user"]["deleted"] == 1
+    assert ADA not in rig.shown()
+
+
+def test_a_run_that_is_undone_while_it_is_at_work_goes_no_further(rig: Rig) -> None:
+    rig.world.remove_user(ADA)
+    rig.die_at("end_run")
+    run = value(rig.admin, "select max(run_id) from clerk_sync.reconcile_runs")
+    assert value(rig.admin, "select clerk_sync.undo_run(%s::jsonb)", json.dumps({"run": run}))["restored"]
+    with pytest.raises(RunTakenOver):
+        rig.runs.candidates(run, "user", "", 1)
+    report = rig.run()
+    assert (report.state, report.is_resumed, report.run_id) == ("complete", False, run + 1)
+
+
+# At the same moment
+
+
+def meanwhile(admin: Connection, act: Callable[[], T]) -> Callable[[], T]:
+    """Begin to do something that has to wait for a lock; return what waits for its end."""
+    threads = ThreadPoolExecutor(1)
+    doing = threads.submit(act)
+    threads.shutdown(wait=False)
+    while waiting(admin) == 0 and not doing.done():
+        time.sleep(0.01)
+    assert not doing.done()
+    return doing.result
+
+
+def hidden_memberships(rig: Rig) -> list[tuple[str, int]]:
+    return rows(  # type: ignore[return-value]
+        rig.admin,
+        """
+        select clerk_user_id, (extract(epoch from deleted_at) * 1000)::bigint from public.organization_memberships
+        where deleted_at is not null order by 1
+        """,
+    )
+
+
+def test_an_undo_sees_the_delete_of_another_parent_that_commits_while_it_waits(rig: Rig) -> None:
+    rig.world.remove_user(ADA)
+    report = rig.run()
+    [organization] = rig.world.organizations
+    event = json.dumps([{"kind": "organization", "id": organization, "deleted_at": 5, "cause": "delivery"}])
+    with rig.database.connect() as other, other.transaction():
+        other.execute("select * from clerk_sync.apply(%s::jsonb)", [event])
+        ending = meanwhile(rig.admin, lambda: undo(rig, report))
+    assert ending() == Undone([("user", ADA)], 0)
+    assert hidden_memberships(rig) == [(ADA, 5), (BEN, 5)]
+
+
+def test_the_delete_of_another_parent_sees_the_undo_that_commits_while_it_waits(rig: Rig) -> None:
+    rig.world.remove_user(ADA)
+    report = rig.run()
+    [organization] = rig.world.organizations
+    with rig.database.connect() as other, other.transaction():
+        other.execute("select clerk_sync.undo_run(%s::jsonb)", [json.dumps({"run": report.run_id})])
+        ending = meanwhile(rig.admin, lambda: rig.store.apply(alone(Delete("organization", organization, 5))))
+    assert ending() == ["deleted"]
+    assert hidden_memberships(rig) == [(ADA, 5), (BEN, 5)]
+
+
+def test_a_delete_that_is_being_applied_while_its_run_is_undone_is_undone_too(rig: Rig, queued: Queued) -> None:
+    rig.world.remove_user(ADA)
+    report = rig.run(repairs=queued.repairs)
+    name = f"reconcile-{report.run_id}-{ADA}"
+    proof = [
+        {"kind": "user", "id": ADA, "deleted_at": moment_of(rig, report, ADA), "cause": "reconcile", "svix_id": name}
+    ]
+    with rig.database.connect() as other, other.transaction():
+        other.execute("select * from clerk_sync.apply(%s::jsonb)", [json.dumps(proof)])
+        ending = meanwhile(rig.admin, lambda: undo(rig, report))
+    assert ending() == Undone([("user", ADA)], 0)
+    assert ADA in rig.shown()
+
+
+def test_a_delete_that_waits_for_the_undo_of_its_run_counts_for_nothing(rig: Rig, queued: Queued) -> None:
+    rig.world.remove_user(ADA)
+    report = rig.run(repairs=queued.repairs)
+    with rig.database.connect() as other, other.transaction():
+        other.execute("select clerk_sync.undo_run(%s::jsonb)", [json.dumps({"run": report.run_id})])
+        ending = meanwhile(rig.admin, queued.drain)
+    assert ending() == 1
+    assert ADA in rig.shown()
+
+
+def test_housekeeping_does_not_wait_for_a_run_that_is_being_undone(rig: Rig) -> None:
+    # It has entities locked by then, for which an undo waits.
+    report = rig.run()
+    rig.run()
+    rig.admin.execute("update clerk_sync.reconcile_runs set finished_at = now() - interval '91 days'")
+    days = {"hold_back_days": 30, "purge_by": "scrub", "deliveries_days": 100, "audit_days": 365, "runs_days": 90}
+    keep_house = "select clerk_sync.keep_house(%s::jsonb) -> 'pruned' -> 'runs'"
+    with psycopg.connect(rig.database.url) as other:
+        other.execute("select clerk_sync.undo_run(%s::jsonb)", [json.dumps({"run": report.run_id})])
+        assert value(rig.admin, keep_house, json.dumps(days)) == 1
+    assert value(rig.admin, keep_house, json.dumps(days)) == 1
+
+
+def test_a_parked_delete_that_is_replayed_after_its_run_was_undone_and_forgotten_counts_for_nothing(
+    rig: Rig, account: Account, queued: Queued
+) -> None:
+    rig.world.remove_user(ADA)
+    report = rig.run(repairs=queued.repairs)
+    undo(rig, report)
+    rig.admin.execute("delete from clerk_sync.reconcile_runs where run_id = %s", [report.run_id])
+    [message] = messages_of(account.lambda_event(account.sync_queue_url))
+    assert message.envelope.svix_id == f"reconcile-{report.run_id}-{ADA}"
+    delete = Changes(Delete("user", ADA, rig.world.now))
+    assert rig.store.apply([(delete, Reconciled(message.envelope.svix_id))]) == ["stale"]
+    assert ADA in rig.shown()
