@@ -26,6 +26,7 @@ BEGIN: Final = {
     "allow_deletes": None,
     "as_of": 1_700_000_000_000,
     "lease_seconds": 120.0,
+    "delete_margin_ms": 300_000,
 }
 KEEP: Final = {"hold_back_days": 30, "purge_by": "scrub", "deliveries_days": 100, "audit_days": 365, "runs_days": 90}
 WINDOW: Final = {"number": 0, "kind": "user", "start": None, "end": None}
@@ -38,7 +39,9 @@ OF_A_RUN: Final[dict[str, dict[str, Any]]] = {
     "fill": {"page": []},
     "finish_window": {"number": 0, "tally": {}},
     "find_unseen": {"kind": "organization"},
+    "prepare_deletes": {"kinds": ["user"]},
     "delete_candidates": {"kind": "user", "after": "", "limit": 100},
+    "weigh_deletes": {},
     "settle_findings": {"kind": "user", "present": [], "gone": {}, "sent": [], "refused": []},
     "end_run": {"state": "running", "reason": None, "calls": 1, "newest_change": 1, "newest_delivery": 1}
     | {"is_silent": None},
@@ -56,13 +59,21 @@ NUMBERS: Final = {
     "finish_window": ["number"],
     "delete_candidates": ["limit"],
     "end_run": ["calls", "newest_change", "newest_delivery"],
-    "begin_run": ["lease_seconds", "as_of", "allow_deletes"],
+    "begin_run": ["lease_seconds", "as_of", "allow_deletes", "delete_margin_ms"],
     "cut_users": ["every", "before"],
     "count_rows": ["before"],
     "keep_house": ["hold_back_days", "deliveries_days", "audit_days", "runs_days"],
     "record_canary": ["occurred_at", "received_at"],
 }
-OPTIONAL: Final = {"since", "until", "observed_at", "newest_change", "newest_delivery", "allow_deletes"} | {
+OPTIONAL: Final = {
+    "since",
+    "until",
+    "observed_at",
+    "newest_change",
+    "newest_delivery",
+    "allow_deletes",
+    "delete_margin_ms",
+} | {
     "count_rows.before",
 }
 NO_NUMBER: Final = ["NaN", "Infinity", "-Infinity", "1", "", -1, 0.5, 1e300, 2**63, True, [], {}]
@@ -304,6 +315,6 @@ def test_the_worker_learns_ids_and_who_belongs_where_and_no_more(
         told.append(call(worker, "delete_candidates", about | {"after": "", "limit": 100}))
     assert told == [
         *({"seen": 0, "extra": 0}, []),
-        *({"seen": 0, "extra": 1}, [["org_1", None, None]]),
-        *({"seen": 0, "extra": 1}, [["orgmem_1", "user_1", "org_1"]]),
+        *({"seen": 0, "extra": 1}, [["org_1", None, None, None]]),
+        *({"seen": 0, "extra": 1}, [["orgmem_1", "user_1", "org_1", None]]),
     ]

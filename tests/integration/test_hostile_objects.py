@@ -94,6 +94,9 @@ CALLS: Final[dict[str, list[Arguments]]] = {
         lambda _: [[*of_every_kind("1"), private_metadata("user_1"), *of_every_kind("2")]],
         lambda _: [of_every_kind("1", NOW - 1_000)],
         lambda _: [[deleted("user", "user_2"), deleted("organization", "org_2")]],
+        # A resync deletes a user, and Clerk's API shows them again.
+        lambda _: [[deleted("user", "user_1") | {"cause": "reconcile", "svix_id": "reconcile-0-user_1"}]],
+        lambda _: [[each | {"cause": "reconcile"} for each in of_every_kind("1")]],
     ],
     "clerk_sync.record_dropped(jsonb)": [
         lambda _: [[{"kind": "user", "id": "user_1", "svix_id": "msg_1", "dropped": ["last_name"]}]]
@@ -114,7 +117,9 @@ CALLS: Final[dict[str, list[Arguments]]] = {
     ],
     "clerk_sync.fill(jsonb)": [of_run(page=[*of_every_kind("3")[:2], private_metadata("user_3")])],
     "clerk_sync.find_unseen(jsonb)": [of_run(kind="membership"), of_run(kind="user")],
+    "clerk_sync.prepare_deletes(jsonb)": [of_run(kinds=["user", "membership"])],
     "clerk_sync.delete_candidates(jsonb)": [of_run(kind="membership", after="", limit=10)],
+    "clerk_sync.weigh_deletes(jsonb)": [of_run()],
     "clerk_sync.settle_findings(jsonb)": [
         of_run(kind="user", present=["user_1"], gone={"user_9": NOW}, sent=["user_1"], refused=["user_9"]),
     ],

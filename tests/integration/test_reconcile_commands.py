@@ -104,7 +104,7 @@ def test_the_brake_ends_with_three_until_somebody_allows_the_deletes_and_undo_br
         mirrored.world.remove_user(user_id)
     mirrored.world.now += MINUTE
 
-    stopped = command.json("reconcile", status=3)
+    stopped = command.json("reconcile", "--delete-margin", "0", status=3)
     assert (stopped["report"]["state"], mirrored.shown()) == ("stopped", everybody)
     shown = command.run("reconcile", "show", str(stopped["report"]["run_id"])).stdout
     assert stopped["report"]["reason"] in shown

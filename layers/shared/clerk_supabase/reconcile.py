@@ -288,7 +288,7 @@ class Reconcile:
             left_out,
             _SWITCHED_OFF if is_switched_off else None,
             *_deleted_here(work, tallies),
-            deletes.awaiting,
+            *deletes.awaiting,
         ]
         doubtful = [*more_doubts, *unsure, *deletes.doubts]
         reason = "; ".join(filter(None, [deletes.stop, *doubtful, *notes])) or None

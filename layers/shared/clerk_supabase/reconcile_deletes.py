@@ -47,8 +47,8 @@ class Deletes:
     """Why the brake stopped all of them, if so."""
     doubts: Sequence[str] = ()
     """Contradictions between Clerk's answers by id and its list, and answers that do not say enough."""
-    awaiting: str | None = None
-    """How many objects have to be asked about again, if any."""
+    awaiting: Sequence[str] = ()
+    """How many objects a later run has to look at again, and why."""
 
 
 @dataclass
@@ -69,11 +69,11 @@ def delete_gone(work: Work, kinds: Collection[ReadKind], again: Collection[ReadK
     `kinds`: those of which the run knows every row that Clerk did not list. `again`: other kinds, of which Clerk is
     only asked again about what it said in an earlier run to be gone.
     """
-    due = work.runs.prepare_deletes(work.run_id, [*kinds, *again])
+    due, young = work.runs.prepare_deletes(work.run_id, [*kinds, *again])
     asked = {*kinds, *(kind for kind, _ in due)}
     concerned = [kind for kind in _ORDER if kind in asked and work.runs.candidates(work.run_id, kind, "", 1)]
     if not concerned:
-        return Deletes()
+        return Deletes(awaiting=[*_awaiting(work, young, 0)])
     existing = work.runs.count_rows()
     limits = {kind: work.settings.brake.limit(rows, work.begun.run.allow_deletes) for kind, rows in existing.items()}
     gone = _Gone()
@@ -88,11 +88,11 @@ def delete_gone(work: Work, kinds: Collection[ReadKind], again: Collection[ReadK
             doubts.append(f"{error}: no {kind} is deleted")
     stops = [*_too_many(gone, existing, limits)] or [*_too_heavy(work, gone, existing, limits)]
     if stops:
-        return Deletes("; ".join(stops), doubts)
+        return Deletes("; ".join(stops), doubts, [*_awaiting(work, young, 0)])
     if not work.begun.run.is_dry_run:
         for kind, moments in gone.proven.items():
             _delete(work, kind, moments)
-    return Deletes(doubts=doubts, awaiting=_awaiting(work, gone))
+    return Deletes(doubts=doubts, awaiting=[*_awaiting(work, young, gone.awaiting)])
 
 
 def _confirm(work: Work, kind: ReadKind, gone: _Gone, limit: int, due: Collection[tuple[str, str]]) -> Sequence[str]:
@@ -226,14 +226,16 @@ def _number(number: int, kind: str) -> str:
 # Deleting
 
 
-def _awaiting(work: Work, gone: _Gone) -> str | None:
-    if gone.awaiting == 0 or work.begun.run.is_dry_run:
-        return None
+def _awaiting(work: Work, young: int, absent: int) -> Iterator[str]:
+    """Say how many objects the next runs have to look at again: young ones, and those that are absent for once."""
     margin = work.settings.delete_margin_ms / 1000
-    return (
-        f"Clerk says for the first time that objects are gone: {gone.awaiting:,}; a run that is at least {margin:g} s "
-        "later asks again, and deletes them"
-    )
+    if young:
+        yield f"Clerk does not list objects that were there within the last {margin:g} s: {young:,}"
+    if absent and not work.begun.run.is_dry_run:
+        yield (
+            f"Clerk says for the first time that objects are gone: {absent:,}; a run that is at least {margin:g} s "
+            "later asks again, and deletes them"
+        )
 
 
 def _delete(work: Work, kind: ReadKind, moments: Mapping[str, int]) -> None:

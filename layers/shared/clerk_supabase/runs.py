@@ -249,13 +249,13 @@ class Runs:
         """How many rows of each kind everybody may see; of users those created before that moment, if given."""
         return cast("Mapping[ReadKind, int]", self.store.call("count_rows", {"before": before}))
 
-    def prepare_deletes(self, run_id: int, kinds: Sequence[str]) -> Collection[tuple[str, str]]:
+    def prepare_deletes(self, run_id: int, kinds: Sequence[str]) -> tuple[Collection[tuple[str, str]], int]:
         """Leave out candidates that are too young, and add objects of these kinds that Clerk said earlier to be gone.
 
-        Returns kinds and ids of the added ones, which this run did not miss by itself.
+        Returns kinds and ids of the added ones, which this run did not miss by itself, and how many were left out.
         """
         answer = _unless_over(self.store.call("prepare_deletes", {"run": run_id, "kinds": kinds}))
-        return {(kind, object_id) for kind, object_id in answer["due"]}
+        return {(kind, object_id) for kind, object_id in answer["due"]}, answer["spared"]
 
     def weigh_deletes(self, run_id: int) -> Weight:
         """How many rows would go out of sight with what Clerk says to be gone."""
