@@ -249,7 +249,7 @@ def undo_command(run_id: int, database_url: str, as_json: bool) -> None:
         say(printable(f"{kind} {each}"))
     say(f"{len(undone.restored)} brought back")
     if undone.waiting:
-        say(f"{undone.waiting} deletes of this run are still on their way, and will not be applied")
+        say(f"{undone.waiting} deletes of this run were not applied yet, and will not be")
 
 
 # What is worked with

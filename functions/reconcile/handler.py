@@ -39,7 +39,6 @@ rules = ReconcileSettings(
     instance_id=settings.clerk_instance_id,
 )
 reconcile = Reconcile(clerk_http, Runs(store), repairs, rules)
-housekeeping = Housekeeping(store, settings.keep)
 
 
 class RunFailed(Exception):
@@ -50,7 +49,7 @@ class RunFailed(Exception):
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     deadline = time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RESERVE_SECONDS
     if (request := request_of(event)).mode == "full" and not request.dry_run:
-        housekeeping.run()
+        Housekeeping(store, settings.keep).run()
     try:
         report = reconcile.run(request, deadline)
     except ClerkSupabaseError as error:

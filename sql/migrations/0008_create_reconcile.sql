@@ -708,6 +708,8 @@ declare
     added clerk_sync.change[];
     known jsonb;
     refusal clerk_sync.refusal;
+    -- As in apply().
+    latest constant bigint := (extract(epoch from clock_timestamp()) * 1000)::bigint + 86400000;
 begin
     if run.run_id is null then
         return null;
@@ -731,7 +733,7 @@ begin
 
     inserted as (
         insert into clerk_sync.entities as e (kind, id, version, shown_at)
-        select given.kind, given.id, given.version, (given.version).observed_at from given
+        select given.kind, given.id, given.version, least((given.version).observed_at, latest) from given
         order by given.kind collate "C", given.id collate "C"
         on conflict do nothing
         returning e.kind, e.id
@@ -898,7 +900,7 @@ begin
             with added as (
                 insert into clerk_sync.reconcile_findings (run_id, kind, entity_id, difference, action, cause)
                 select $1, a.kind, a.id, 'extra', 'delete', 'its delete did not arrive'
-                from clerk_sync.absences as a inner join %1$s as r on r.%2$I = a.id
+                from clerk_sync.absences as a inner join %1$s as r on r.%2$I = a.id collate "default"
                 where a.kind = $2 and a.first_gone_at <= $3 and r.deleted_at is null
                 on conflict do nothing
                 returning kind, entity_id
@@ -917,7 +919,7 @@ begin
             delete from clerk_sync.reconcile_findings as f
             using %1$s as r, clerk_sync.entities as e
             where f.run_id = $1 and f.kind = $2 and f.action = 'delete' and f.sent_at is null
-            and r.%2$I = f.entity_id and e.kind = f.kind and e.id = f.entity_id
+            and r.%2$I = f.entity_id collate "default" and e.kind = f.kind and e.id = f.entity_id
             and (
                 r.created_at >= to_timestamp($3 / 1000.0) and r.created_at < 'infinity'
                 or greatest((e.version).observed_at, e.shown_at) >= $3
@@ -1003,25 +1005,29 @@ begin
         execute (
             select format(
                 $statement$
-                with found as (
-                    select distinct g.kind, r.%2$I::text as id
-                    from (
-                        select f.kind, f.entity_id as id from clerk_sync.reconcile_findings as f
-                        where f.run_id = $1 and f.action = 'delete' and f.observed_at is not null
-                    ) as g
-                    inner join %1$s as r on %3$s
-                    where r.deleted_at is null
-                )
+                with gone as (
+                    select f.kind, f.entity_id collate "default" as id from clerk_sync.reconcile_findings as f
+                    where f.run_id = $1 and f.action = 'delete' and f.observed_at is not null
+                ),
+
+                found as (%1$s)
 
                 select
                     (select count(distinct found.id) from found),
                     (
-                        select coalesce(jsonb_agg(jsonb_build_array(by_kind.kind, %4$L, by_kind.number)), '[]')
+                        select coalesce(jsonb_agg(jsonb_build_array(by_kind.kind, %2$L, by_kind.number)), '[]')
                         from (select found.kind, count(*) as number from found group by found.kind) as by_kind
                     )
                 $statement$,
-                of_kind.relation, of_kind.key_column,
-                string_agg(format('(g.kind = %L and r.%I = g.id)', link.value, link.key), ' or '), of_kind.kind
+                string_agg(
+                    format(
+                        'select g.kind, r.%1$I::text as id from gone as g inner join %2$s as r on r.%3$I = g.id '
+                        || 'where g.kind = %4$L and r.deleted_at is null',
+                        of_kind.key_column, of_kind.relation, link.key, link.value
+                    ),
+                    ' union '
+                ),
+                of_kind.kind
             )
             from jsonb_each_text(of_kind.parents || jsonb_build_object(of_kind.key_column, of_kind.kind)) as link
         ) into total, counted using run;
@@ -1107,7 +1113,7 @@ as $$
             union all
             select f.kind, 'awaiting', count(*) from clerk_sync.reconcile_findings as f
             inner join clerk_sync.absences as a on f.kind = a.kind and f.entity_id = a.id
-            where f.run_id = run and f.action = 'delete' and f.sent_at is null
+            where f.run_id = run and f.action = 'delete' and f.sent_at is null and not f.is_refused
             group by f.kind
             union all
             select f.kind, 'restored', count(*) from clerk_sync.reconcile_findings as f
@@ -1237,8 +1243,8 @@ $$;
 
 -- {run} -> {restored: [[kind, id], ...], waiting}: lifts the tombstones that this run alone set, and shows the rows again
 -- unless a parent is deleted. What an event told, too, and what was purged meanwhile, stays as it is; what another run
--- proved, too, stays with the moment of that run. waiting: deletes of the run that were sent and have not arrived;
--- from now on they count for nothing. Nor does what the run was the first to miss.
+-- proved, too, stays with the moment of that run. waiting: deletes of the run that were sent, and not applied before the
+-- undo; they count for nothing. Nor does what the run was the first to miss.
 create function clerk_sync.undo_run(request jsonb)
 returns jsonb
 language plpgsql

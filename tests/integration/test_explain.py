@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from clerk_supabase.changes import Delivery, changes_of
+from clerk_supabase.changes import Changes, Delivery, Reconciled, changes_of
 from clerk_supabase.events import parse_event
 from clerk_supabase.store import Store
 from clerk_supabase_cli.explain import UnknownId, show, timeline
 from clerk_supabase_cli.sample_events import sample_event
 from clerk_supabase_cli.terminal import Terminal
 from tests.integration.databases import Connection, Database
+from tests.integration.histories import alone, delete, upsert
 from tests.integration.parked import created, park
 
 ADA = "user_2Sample000000000000000000A"
@@ -88,3 +89,22 @@ def test_the_timeline_tells_what_was_parked_replayed_and_discarded(
 def test_an_id_nobody_ever_heard_of_is_said_to_be_unknown(database: Database) -> None:
     with pytest.raises(UnknownId, match="nothing ever arrived about user_nobody"):
         timeline(database.url, "user_nobody")
+
+
+def test_it_says_which_comparison_deleted_somebody_and_that_they_were_restored(
+    store: Store, database: Database, admin: Connection
+) -> None:
+    admin.execute(
+        "insert into clerk_sync.reconcile_runs (run_id, mode, is_dry_run, versions_only, as_of, state) "
+        "overriding system value values (7, 'full', false, false, 1, 'complete')"
+    )
+    store.apply([*alone(upsert(version=20)), (Changes(delete(at=30)), Reconciled("reconcile-7-user_1"))])
+    printed = io.StringIO()
+    show(database.url, "user_1", Terminal(file=printed))
+    assert "deleted 1970-01-01 00:00:00 by a comparison (run 7)" in printed.getvalue()
+
+    store.apply([(Changes(upsert(version=(20, 40))), Reconciled("reconcile-8-user_1"))])
+    printed = io.StringIO()
+    show(database.url, "user_1", Terminal(file=printed))
+    assert "exists" in printed.getvalue().splitlines()[0]
+    assert "restored (reconcile)  reconcile-8-user_1" in printed.getvalue()

@@ -120,6 +120,26 @@ def test_the_brake_ends_with_three_until_somebody_allows_the_deletes_and_undo_br
     assert "0 brought back" in command.run("undo", str(allowed["run_id"])).stdout
 
 
+def test_an_undo_says_which_deletes_it_kept_from_being_applied(
+    mirrored: Rig, command: Command, account: Account
+) -> None:
+    mirrored.world.remove_user(BEN)
+    mirrored.world.now += MINUTE
+    queue = ("--sync-queue-url", account.sync_queue_url)
+    report = command.json("reconcile", "--delete-margin", "0", *queue)["report"]
+    printed = command.run("undo", str(report["run_id"])).stdout
+    assert printed.splitlines() == ["0 brought back", "1 deletes of this run were not applied yet, and will not be"]
+
+
+def test_without_a_word_about_it_a_run_waits_for_a_second_answer(mirrored: Rig, command: Command) -> None:
+    mirrored.world.remove_user(BEN)
+    mirrored.world.now += 10 * MINUTE
+    report = command.json("reconcile")["report"]
+    assert (report["state"], report["counts"]["user"]["awaiting"]) == ("complete", 1)
+    mirrored.world.now += 5 * MINUTE
+    assert command.json("reconcile", "--quick")["report"]["counts"]["user"]["deleted"] == 1
+
+
 def test_the_runs_are_listed_newest_first(mirrored: Rig, command: Command) -> None:
     command.run("reconcile", "--quick")
     listed = command.json("reconcile", "runs")["runs"]

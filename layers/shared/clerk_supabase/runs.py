@@ -120,7 +120,7 @@ class Undone:
     restored: Sequence[tuple[str, str]]
     """Kinds and ids of the objects that are shown again."""
     waiting: int
-    """Number of deletes of the run that were sent and have not arrived: they will not be applied."""
+    """Number of deletes of the run that were sent, and not applied before the undo: they never will be."""
 
 
 @dataclass(frozen=True, slots=True)
