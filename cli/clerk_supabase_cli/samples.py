@@ -117,6 +117,51 @@ def phone_number(identifier: str, number: str, created_at: int, *, status: str =
     }
 
 
+def google_account(number: int, address: str, created_at: int) -> Json:
+    """A Clerk ExternalAccount at Google. `number`: the one that Google has given the person."""
+    return {
+        "id": f"idn_google_{number}",
+        "object": "google_account",
+        "external_account_id": f"eac_google_{number}",
+        "provider": "oauth_google",
+        "identification_id": f"idn_google_{number}",
+        "provider_user_id": str(number),
+        "approved_scopes": "email openid profile",
+        "email_address": address,
+        "email_address_verified": True,
+        "first_name": "Ada",
+        "last_name": "Example",
+        "image_url": None,
+        "username": None,
+        "phone_number": None,
+        "public_metadata": {},
+        "label": None,
+        "created_at": created_at,
+        "updated_at": created_at,
+        "verification": {
+            "object": "verification_oauth",
+            "status": "verified",
+            "strategy": "oauth_google",
+            "attempts": None,
+            "expire_at": created_at + 600_000,
+        },
+    }
+
+
+def google_account_before_2025(number: int, address: str, created_at: int) -> Json:
+    """The same account in the shape that Clerk sent before 2025."""
+    today = google_account(number, address, created_at)
+    kept = ("id", "object", "approved_scopes", "email_address", "username", "public_metadata", "label", "verification")
+    return {name: today[name] for name in kept} | {
+        "google_id": today["provider_user_id"],
+        "given_name": today["first_name"],
+        "family_name": today["last_name"],
+        "picture": "https://img.example.test/google",
+        "created_at": created_at,
+        "updated_at": created_at,
+    }
+
+
 def organization(org_id: str, *, created_at: int, updated_at: int, **changes: Any) -> Json:
     """A Clerk Organization. Times in milliseconds; `changes` replaces whole fields."""
     return {

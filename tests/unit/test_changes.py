@@ -14,6 +14,7 @@ from clerk_supabase.changes import Change, Delete, Upsert, Version, changes_of
 from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.events import parse_event
 from clerk_supabase.kinds import SYNCED_TYPES
+from clerk_supabase.user_struct import read_user
 from clerk_supabase_cli import samples
 
 CREATED_AT = 1_600_000_000_000
@@ -174,7 +175,8 @@ def test_everything_an_app_shows_of_a_user_is_mirrored() -> None:
         web3_wallets=[{"id": "idn_w", "web3_wallet": "0x0", "verification": {"status": "verified"}}],
         external_accounts=[
             {
-                "id": "eac_1",
+                "id": "idn_g",
+                "external_account_id": "eac_1",
                 "provider": "oauth_google",
                 "provider_user_id": "1",
                 "email_address": "ada@example.test",
@@ -205,7 +207,8 @@ def test_everything_an_app_shows_of_a_user_is_mirrored() -> None:
         "web3_wallets": [{"id": "idn_w", "web3_wallet": "0x0", "verified": True}],
         "external_accounts": [
             {
-                "id": "eac_1",
+                "id": "idn_g",
+                "external_account_id": "eac_1",
                 "provider": "oauth_google",
                 "provider_user_id": "1",
                 "email_address": "ada@example.test",
@@ -221,6 +224,47 @@ def test_everything_an_app_shows_of_a_user_is_mirrored() -> None:
         "legal_accepted_at": "2020-09-13T12:26:40+00:00",
         "created_at": "2020-09-13T12:26:40+00:00",
     }
+
+
+def account(**changes: Any) -> Any:
+    """The mirrored account of an event, which is that of Clerk's list of users, too."""
+    fast = read_user(json.dumps(user(external_accounts=[changes])).encode())
+    assert fast is not None
+    [mirrored] = content(external_accounts=[changes])["external_accounts"]
+    assert fast.columns()["external_accounts"] == [mirrored]
+    return mirrored
+
+
+def test_an_account_of_google_is_the_same_in_the_shape_before_2025_except_for_its_id_to_delete_it_by() -> None:
+    today = account(**samples.google_account(7, "ada@example.test", CREATED_AT))
+    before = account(**samples.google_account_before_2025(7, "ada@example.test", CREATED_AT))
+    assert today["external_account_id"] == "eac_google_7"
+    assert (today["provider"], today["provider_user_id"], today["verified"]) == ("oauth_google", "7", True)
+    assert before == today | {"external_account_id": None}
+
+
+@pytest.mark.parametrize(
+    ("sent", "provider", "provider_user_id"),
+    [
+        ({"object": "google_account", "google_id": "7"}, "oauth_google", "7"),
+        ({"object": "facebook_account", "facebook_id": "8"}, "oauth_facebook", "8"),
+        ({"object": "google_account", "google_id": "7", "provider": None, "provider_user_id": ""}, "oauth_google", "7"),
+        (
+            {"object": "google_account", "google_id": "7", "provider": "oauth_x", "provider_user_id": "9"},
+            "oauth_x",
+            "9",
+        ),
+        ({"object": "google_account"}, "oauth_google", None),
+        ({"object": "external_account", "provider": "oauth_github", "provider_user_id": "9"}, "oauth_github", "9"),
+        ({"object": "tiktok_account", "tiktok_id": "9"}, None, None),
+        ({}, None, None),
+    ],
+)
+def test_the_provider_of_an_account_and_its_id_there_are_known_in_every_shape(
+    sent: dict[str, Any], provider: str | None, provider_user_id: str | None
+) -> None:
+    mirrored = account(**sent)
+    assert (mirrored["provider"], mirrored["provider_user_id"]) == (provider, provider_user_id)
 
 
 def test_nulls_where_clerk_sends_objects_leave_empty_ones() -> None:

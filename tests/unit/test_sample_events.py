@@ -66,6 +66,13 @@ def test_the_sample_of_a_user_with_a_phone_only_has_no_email() -> None:
     assert result["phone"] is not None
 
 
+def test_the_samples_of_both_shapes_of_a_google_account_name_the_same_account() -> None:
+    [today] = content("user.created.google.json")["external_accounts"]
+    [before] = content("user.created.google-before-2025.json")["external_accounts"]
+    assert before == today | {"external_account_id": None}
+    assert (today["provider"], today["provider_user_id"]) == ("oauth_google", "10000000000000000001")
+
+
 def test_the_sample_with_a_timestamp_in_seconds_is_dated_like_the_others() -> None:
     result = change("user.updated.timestamp-in-seconds.json")
     assert isinstance(result, Upsert)

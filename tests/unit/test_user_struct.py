@@ -41,6 +41,15 @@ def identifiers(name: str) -> st.SearchStrategy[Any]:
     return st.one_of(st.none(), st.lists(st.fixed_dictionaries({}, optional=fields), max_size=3))
 
 
+def accounts() -> st.SearchStrategy[Any]:
+    names = ("external_account_id", "provider", "provider_user_id", "google_id", "facebook_id", "username")
+    fields = {name: st.one_of(text, st.none()) for name in names} | {
+        "object": st.sampled_from(["external_account", "google_account", "facebook_account", "", None]),
+        "verification": verifications,
+    }
+    return st.one_of(st.none(), st.lists(st.fixed_dictionaries({}, optional=fields), max_size=3))
+
+
 fields = {name: st.one_of(text, st.none(), st.integers()) for name in MIRRORED} | {
     **dict.fromkeys(("created_at", "updated_at", "legal_accepted_at"), moments),
     **dict.fromkeys(("has_image", "password_enabled", "two_factor_enabled"), flags),
@@ -50,7 +59,7 @@ fields = {name: st.one_of(text, st.none(), st.integers()) for name in MIRRORED} 
     "email_addresses": identifiers("email_address"),
     "phone_numbers": identifiers("phone_number"),
     "web3_wallets": identifiers("web3_wallet"),
-    "external_accounts": identifiers("provider"),
+    "external_accounts": accounts(),
 }
 
 

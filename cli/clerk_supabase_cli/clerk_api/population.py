@@ -216,11 +216,13 @@ def _templates() -> tuple[bytes, ...]:
     made = {"created_at": _CREATED, "updated_at": _UPDATED}
     address = samples.email_address("idn_work", "%(digits)s@work.example.test", _CREATED, status="unverified")
     phone = samples.phone_number("idn_phone", "+15550100", _CREATED)
+    google = samples.google_account(10_000_000_000, "%(digits)s@google.example.test", _CREATED)
+    old_google = samples.google_account_before_2025(10_000_000_001, "%(digits)s@google.example.test", _CREATED)
     kinds: tuple[Json, ...] = (
         {},
-        {"username": "u%(digits)s"},
+        {"username": "u%(digits)s", "external_accounts": [google]},
         {"public_metadata": {"plan": "pro", "seats": 3}, "unsafe_metadata": {"theme": "dark"}},
-        {"external_id": "%(digits)s", "last_sign_in_at": _CREATED},
+        {"external_id": "%(digits)s", "last_sign_in_at": _CREATED, "external_accounts": [old_google]},
         {"email_addresses": [], "primary_email_address_id": None, "phone_numbers": [phone]},
         {"banned": True, "deprovisioned": True, "locale": None},
         {"email_addresses": [address], "primary_email_address_id": "idn_work"},

@@ -53,8 +53,12 @@ class _Web3Wallet(_Identifier, kw_only=True, gc=False):
 
 
 class _ExternalAccount(_Identifier, gc=False):
+    object: _Text = None
+    external_account_id: _Text = None
     provider: _Text = None
     provider_user_id: _Text = None
+    google_id: _Text = None
+    facebook_id: _Text = None
     email_address: _Text = None
     username: _Text = None
 

@@ -6,8 +6,8 @@ Source of the field names: https://github.com/clerk/openapi-specs (webhooks/2025
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from pydantic import Field
 
@@ -62,10 +62,19 @@ class Web3Wallet(_Identifier):
 class ExternalAccount(_Identifier):
     """One account at an OAuth provider."""
 
+    object: Text = None
+    # Clerk's API deletes an account by this id; `id` is that of the identification.
+    external_account_id: Text = None
     provider: Text = None
     provider_user_id: Text = None
+    google_id: Text = None
+    facebook_id: Text = None
     email_address: Text = None
     username: Text = None
+
+
+# Before 2025, accounts of these two had a shape of their own, which did not name the provider.
+_PROVIDERS: Final[Mapping[str | None, str]] = {"google_account": "oauth_google", "facebook_account": "oauth_facebook"}
 
 
 class User(ClerkObject):
@@ -139,8 +148,9 @@ class User(ClerkObject):
             "external_accounts": [
                 {
                     "id": each.id,
-                    "provider": each.provider,
-                    "provider_user_id": each.provider_user_id,
+                    "external_account_id": each.external_account_id,
+                    "provider": each.provider or _PROVIDERS.get(each.object),
+                    "provider_user_id": each.provider_user_id or each.google_id or each.facebook_id,
                     "email_address": each.email_address,
                     "username": each.username,
                     "verified": each.verified,
