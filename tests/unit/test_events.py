@@ -10,10 +10,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from clerk_supabase.changes import changes_of
+from clerk_supabase.changes import changes_of, changes_of_object
 from clerk_supabase.clerk_object import parse_object
 from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.events import parse_event
+from clerk_supabase.user_struct import read_user
 from clerk_supabase.users import User
 from clerk_supabase_cli import samples
 
@@ -88,6 +89,62 @@ def test_a_user_without_a_list_that_clerk_always_sends_is_unusable(name: str, va
     if value == "missing":
         del data[name]
     assert reason(json.dumps(event(data=data)).encode()).startswith(f"User.{name}: ")
+
+
+# Elements that Clerk never sends, and the field of a user that they are unusable for; None: for any.
+ODD_ELEMENTS: dict[str, tuple[object, str | None]] = {
+    "null": (None, None),
+    "an id instead of the object": ("idn_1", None),
+    "a number": (7, None),
+    "a list": ([{"id": "idn_1"}], None),
+    "an address without its address": ({"id": "idn_1"}, "email_addresses"),
+    "an address that is null": ({"id": "idn_1", "email_address": None}, "email_addresses"),
+    "a phone number without its number": ({"id": "idn_1"}, "phone_numbers"),
+    "a phone number that is null": ({"id": "idn_1", "phone_number": None}, "phone_numbers"),
+    "a wallet without its address": ({"id": "idn_1"}, "web3_wallets"),
+    "a wallet that is null": ({"id": "idn_1", "web3_wallet": None}, "web3_wallets"),
+}
+GOOD_ELEMENTS = {
+    "email_addresses": {"id": "idn_0", "email_address": "ada@example.test"},
+    "phone_numbers": {"id": "idn_0", "phone_number": "+15550100"},
+    "web3_wallets": {"id": "idn_0", "web3_wallet": "0x0"},
+    "external_accounts": {"id": "idn_0", "provider": "oauth_google"},
+}
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["beside a good one", "alone"])
+@pytest.mark.parametrize(
+    ("name", "element"),
+    [
+        pytest.param(name, element, id=f"{what} in {name}")
+        for what, (element, only) in ODD_ELEMENTS.items()
+        for name in LISTS
+        if only in (None, name)
+    ],
+)
+def test_a_user_with_a_list_of_what_clerk_never_sends_is_unusable_and_never_loses_the_list(
+    name: str, element: object, beside: bool
+) -> None:
+    data = LEAST | {name: [*([GOOD_ELEMENTS[name]] if beside else []), element]}
+    assert reason(json.dumps(event(data=data)).encode()).startswith(f"User.{name}.{int(beside)}")
+    # A part that cannot be stored, elsewhere, makes no difference.
+    hostile = json.dumps(event(data=data | {"first_name": "\0", "unsafe_metadata": {"a": "\0"}}))
+    assert reason(hostile.encode()).startswith(f"User.{name}.{int(beside)}")
+    listed = json.dumps(data).encode()
+    assert read_user(listed) is None
+    with pytest.raises(UnusableEvent, match=rf"User\.{name}\.{int(beside)}"):
+        changes_of_object("user", listed, MILLISECONDS, MILLISECONDS)
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_an_element_may_lack_its_id_and_is_kept(name: str) -> None:
+    element = {key: value for key, value in GOOD_ELEMENTS[name].items() if key != "id"}
+    for sent in (element, element | {"id": None}):
+        [kept] = user(**{name: [sent]}).columns()[name]
+        assert kept["id"] is None
+        fast = read_user(json.dumps(LEAST | {name: [sent]}).encode())
+        assert fast is not None
+        assert fast.columns()[name] == [kept]
 
 
 def test_an_address_without_a_verification_is_not_verified() -> None:

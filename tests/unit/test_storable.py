@@ -172,7 +172,7 @@ MANY: dict[str, tuple[str, str, str]] = {
     "lists": ("unsafe_metadata", '{"a":[HERE' + "[" * 300 + "]" * 300 + "]}", "[],"),
     "members": ("unsafe_metadata", '{HERE"a":"\\ud800"}', '"a":1e400,'),
     "accounts": ("external_accounts", '[HERE{"id":"\\ud800"}]', '{"id":"\\ud800"},'),
-    "addresses": ("email_addresses", '[HERE{"id":[]}]', '{"id":[]},'),
+    "addresses": ("email_addresses", '[HERE{"email_address":[]}]', '{"email_address":[]},'),
 }
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
-from pydantic_core import from_json
+from pydantic_core import ErrorDetails, from_json
 
 from clerk_supabase.changes import MODELS, Change, Changes, Upsert
 from clerk_supabase.clerk_object import DEEPEST, Columns, Lenient, Loss, parse_object
@@ -92,9 +92,20 @@ def _read_fitting(model: type[Read], data: object) -> tuple[Read, set[Place]]:
     try:
         return model.model_validate(data), set()
     except ValidationError as error:
-        wrong = [each["loc"] for each in error.errors(include_input=False, include_url=False, include_context=False)]
-    misfits = {part for place in wrong if (part := _part_to_leave_out(model, place)) is not None}
+        wrong = error.errors(include_url=False, include_context=False)
+    places = [each["loc"] for each in wrong if not _is_of_another_shape(each)]
+    misfits = {part for place in places if (part := _part_to_leave_out(model, place)) is not None}
     return parse_object(model, _without(data, misfits)), misfits
+
+
+def _is_of_another_shape(error: ErrorDetails) -> bool:
+    """Tell whether something is missing, or an element of a list is no object: a client cannot write that.
+
+    If it were left out, the lists of all users would become empty when Clerk, once, sends them in another shape.
+    """
+    sent = error["input"]
+    is_element = isinstance(error["loc"][-1], int)
+    return error["type"] == "missing" or sent is None or (is_element and sent is not UNREADABLE)
 
 
 def _part_to_leave_out(model: type[Lenient], place: Place) -> Place | None:
