@@ -15,6 +15,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from clerk_supabase.telemetry import forget, logger, metrics
+from clerk_supabase_cli.postgres import NEWEST, VERSIONS
 from clerk_supabase_cli.project import find_root
 from tests.aws import Account, Region
 
@@ -31,6 +32,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--through-pooler",
         action="store_true",
         help="integration tests: sync reaches Postgres through pgbouncer in transaction mode",
+    )
+    parser.addoption(
+        "--postgres",
+        type=int,
+        choices=VERSIONS,
+        help=f"integration tests: run all of them on this major version of Postgres. Without it they run on {NEWEST},"
+        " and those about what is in the database on each other version, too",
     )
 
 

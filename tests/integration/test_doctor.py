@@ -213,6 +213,10 @@ def test_a_database_that_takes_no_writes_fails(doctor: Doctor, admin: Connection
     assert "read-only" in report.words("database")
 
 
+def test_the_versions_of_postgres_that_the_tests_run_on_are_said(doctor: Doctor) -> None:
+    assert "the tests of this bundle run on 16 and 18" in doctor.examine("database").words("database")
+
+
 # Rights
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from clerk_supabase_cli.postgres import EmbeddedPostgres
+from clerk_supabase_cli.postgres import VERSIONS, EmbeddedPostgres
 from clerk_supabase_cli.tools import ToolMissing
 
 PATIENCE_SECONDS = 20.0
@@ -61,9 +61,21 @@ def test_only_this_machine_can_reach_it(postgres: EmbeddedPostgres) -> None:
         assert connection.execute("show unix_socket_directories").fetchone() == ("",)
 
 
-def test_text_is_unicode_as_on_supabase(postgres: EmbeddedPostgres) -> None:
-    with psycopg.connect(postgres.url()) as connection:
+@pytest.mark.parametrize("version", VERSIONS)
+def test_each_version_that_the_tests_run_on_starts_and_text_is_unicode_as_on_supabase(version: int) -> None:
+    with EmbeddedPostgres(version=version) as server, psycopg.connect(server.url()) as connection:
+        assert connection.info.server_version // 10_000 == version
         assert connection.execute("select upper('zoë'), length('zoë')").fetchone() == ("ZOË", 3)
+
+
+def test_the_newest_version_is_taken_unless_another_is_asked_for(postgres: EmbeddedPostgres) -> None:
+    with psycopg.connect(postgres.url()) as connection:
+        assert connection.info.server_version // 10_000 == max(VERSIONS)
+
+
+def test_a_version_that_is_not_in_the_wheel_is_named() -> None:
+    with pytest.raises(ToolMissing, match="no binaries of Postgres 12"), EmbeddedPostgres(version=12):
+        pass
 
 
 def test_a_new_database_starts_as_a_copy_of_its_template(postgres: EmbeddedPostgres) -> None:

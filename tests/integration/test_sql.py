@@ -17,7 +17,7 @@ _SETUP = _TESTS / "setup.sql"
 
 
 @pytest.fixture(scope="module", params=[None, *PROJECTS], ids=lambda project: project.name if project else "superuser")
-def with_examples(request: pytest.FixtureRequest, root: Path) -> Iterator[Connection]:
+def with_examples(request: pytest.FixtureRequest, root: Path, postgres_version: int) -> Iterator[Connection]:
     """A connection of the tables' owner to a database in which the examples were installed, twice, as people do."""
     project: Project | None = request.param
     if project is None:

@@ -17,6 +17,7 @@ from clerk_supabase_cli.doctor.address import address, tls
 from clerk_supabase_cli.doctor.patient import Constant, NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
 from clerk_supabase_cli.migrations import applied, read_migrations
+from clerk_supabase_cli.postgres import VERSIONS
 from clerk_supabase_cli.retention import PARAMETERS, command_for, shortfalls
 from clerk_supabase_cli.retention import allowed as allowed_retention
 from clerk_supabase_cli.role_urls import SESSION_ROLE, WORKER_ROLE
@@ -106,7 +107,8 @@ def database(patient: Patient) -> Iterator[Finding]:
     with patient.database() as connection:
         [(version, takes_writes)] = connection.execute(_SERVER).fetchall()
     if takes_writes:
-        yield ok(f"Postgres {version} takes writes")
+        tested = " and ".join(map(str, sorted(VERSIONS)))
+        yield ok(f"Postgres {version} takes writes; the tests of this bundle run on {tested}")
     else:
         yield fail(
             f"Postgres {version} is read-only",

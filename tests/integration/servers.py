@@ -1,0 +1,69 @@
+"""Postgres servers for tests, one of each major version, started when the first test asks for it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from clerk_supabase_cli.postgres import EmbeddedPostgres
+from tests.integration.databases import SESSION, WORKER, Databases
+from tests.integration.supabase import Supabase
+from tests.pooler import pooling
+
+# Tests connect a thousand times, and hashing passwords would be most of it.
+_SETTINGS: Final = {"scram_iterations": "1"}
+# Fewer than there are workers in some tests, so that they take turns.
+_POOLED_CONNECTIONS: Final = 2
+
+ON_EVERY_VERSION: Final = frozenset(
+    {
+        "test_erasure",
+        "test_hostile_objects",
+        "test_housekeeping",
+        "test_migrations",
+        "test_order",
+        "test_rights_matrix",
+        "test_sql",
+        "test_worker_rights",
+    }
+)
+"""Modules of tests about what is in the database. They run on every version, the others on the newest one.
+
+`make outside` runs those about events and comparisons on the oldest one.
+"""
+
+
+class Server:
+    """A Postgres of one major version, and the databases of the tests in it."""
+
+    def __init__(self, version: int, root: Path, undo: ExitStack, *, through_pooler: bool) -> None:
+        """*undo*: what ends the server."""
+        self._version = version
+        self._root = root
+        self._undo = undo
+        self._through_pooler = through_pooler
+
+    @cached_property
+    def postgres(self) -> EmbeddedPostgres:
+        """The server itself."""
+        return self._start()
+
+    @cached_property
+    def databases(self) -> Databases:
+        """Migrated databases of the server, behind a pooler if the tests are to use one."""
+        databases = Databases(self.postgres, self._root)
+        if self._through_pooler:
+            passwords = dict.fromkeys((WORKER, SESSION), databases.worker_password)
+            pooler = pooling(self.postgres.port, passwords, connections=_POOLED_CONNECTIONS)
+            databases.pooler_port = self._undo.enter_context(pooler)
+        return databases
+
+    @cached_property
+    def supabase(self) -> Supabase:
+        """Another server of the same version, with Supabase's roles."""
+        return Supabase(self._start(), self._root)
+
+    def _start(self) -> EmbeddedPostgres:
+        return self._undo.enter_context(EmbeddedPostgres(version=self._version, settings=_SETTINGS))
