@@ -13,6 +13,7 @@ from typing import Final
 
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.private_files import private_folder, write_privately
+from clerk_supabase_cli.tools import Tools
 
 _FILE: Final = "dev.json"
 _SHELL_FILE: Final = "env"
@@ -43,7 +44,7 @@ class RunningStack:
     def save(self, root: Path) -> None:
         """Says so in the checkout at *root*, in files that only this user can read: for commands, and for a shell."""
         folder = private_folder(root)
-        write_privately(folder / _SHELL_FILE, self._as_shell_variables())
+        write_privately(folder / _SHELL_FILE, self._as_shell_variables(Tools.of(root).folder))
         write_privately(folder / _FILE, json.dumps(asdict(self), indent=2))
 
     def forget(self, root: Path) -> None:
@@ -54,7 +55,9 @@ class RunningStack:
             file.unlink()
             (folder / _SHELL_FILE).unlink(missing_ok=True)
 
-    def _as_shell_variables(self) -> str:
+    def _as_shell_variables(self, tools: Path) -> str:
+        # SAM builds the layer with uv, which it looks for on the search path.
+        programs = (Path(sys.executable).parent, tools / "sam" / "bin", tools / "uv" / "bin")
         variables = {
             **self.aws,
             "CLERK_API_URL": self.clerk_api_url,
@@ -66,7 +69,7 @@ class RunningStack:
             # Of another account, these would go before the key, or with it.
             "unset AWS_PROFILE AWS_SESSION_TOKEN",
             # Last, so that the environment's `python` does not get in front of the user's own.
-            f'export PATH="$PATH":{shlex.quote(str(Path(sys.executable).parent))}',
+            f'export PATH="$PATH":{":".join(shlex.quote(str(folder)) for folder in programs)}',
             *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         ]
         return "\n".join([*lines, ""])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -14,6 +15,10 @@ class NoSuchSample(Failure):
     """There is no sample event of that name."""
 
 
+class UnusableId(Failure):
+    """Clerk makes no such id for the object of a sample."""
+
+
 def sample_names(root: Path) -> list[str]:
     """What can be asked for: event types, some with a variant (`user.created.google`)."""
     return sorted(file.stem for file in (root / "events" / "clerk").glob("*.json"))
@@ -22,7 +27,7 @@ def sample_names(root: Path) -> list[str]:
 def sample_event(root: Path, name: str, object_id: str | None = None) -> Json:
     """The sample with the present time in it, so that it is newer than all before; about `object_id` if given.
 
-    Raises NoSuchSample.
+    Another user has other e-mail addresses. Raises NoSuchSample and UnusableId.
     """
     # A name is one of the list, and so no way out of the folder.
     if name not in sample_names(root):
@@ -31,6 +36,15 @@ def sample_event(root: Path, name: str, object_id: str | None = None) -> Json:
     event["timestamp"] = time.time_ns() // 1_000_000
     if "updated_at" in event["data"]:
         event["data"]["updated_at"] = event["timestamp"]
-    if object_id is not None:
+    if object_id is not None and object_id != event["data"]["id"]:
+        _check_id(object_id, like=event["data"]["id"])
         event["data"]["id"] = object_id
+        for each in (*event["data"].get("email_addresses", ()), *event["data"].get("external_accounts", ())):
+            each["email_address"] = f"{object_id.partition('_')[2].lower()}.{each['email_address']}"
     return event
+
+
+def _check_id(object_id: str, *, like: str) -> None:
+    prefix, _, _ = like.rpartition("_")
+    if not re.fullmatch(rf"{prefix}_[A-Za-z0-9_-]{{1,250}}", object_id):
+        raise UnusableId(f"{object_id!r} is no such id: it begins with {prefix}_, then come letters, digits, _ and -")

@@ -26,7 +26,7 @@ from clerk_supabase.tokens import (
 from clerk_supabase_cli.default_command import GroupWithDefault
 from clerk_supabase_cli.deliveries import session_event
 from clerk_supabase_cli.printing import say
-from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.project import ProjectNotFound, find_root
 from clerk_supabase_cli.token_argument import token_of
 from clerk_supabase_cli.token_mint import (
     LOCAL_ISSUER,
@@ -82,7 +82,8 @@ def verify_command(
 ) -> None:
     """Say whether TOKEN is good, what it says, and what is wrong with it; `-` reads it from standard input.
 
-    Ends with 0 only if the signature was checked and nothing is wrong.
+    A token that `token mint` has signed in this checkout needs no option. Ends with 0 only if the signature was checked
+    and nothing is wrong.
     """
     text = token_of(given)
     try:
@@ -91,6 +92,8 @@ def verify_command(
             report = _report(text, *_keys_of_chosen(text, issuers_in(",".join(issuers), "--issuer")), secret, parties)
         else:
             keys, issuer = _keys(publishable_key, jwks_url, pem)
+            if keys is None:
+                keys, issuer = _keys_of_checkout(text)
             report = _report(text, keys, issuers[0] if issuers else issuer, secret, parties)
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
@@ -184,6 +187,18 @@ def _keys(publishable_key: str | None, jwks_url: str | None, pem: Path | None) -
             issuer = jwks_url.removesuffix(_WELL_KNOWN)
     if pem:
         keys = keys_in_pem(pem.read_text(errors="replace"))
+    return keys, issuer
+
+
+def _keys_of_checkout(token: str) -> tuple[KeySource | None, str]:
+    """The checkout's own key and the issuer that the token names, if that key has signed the token."""
+    try:
+        file = public_key_file(find_root())
+        keys = keys_in_pem(file.read_text())
+        issuer = session_claims(taken_apart(token).payload).issuer or ""
+        SessionVerifier(issuer, keys).authenticate(token)
+    except (ProjectNotFound, OSError, SettingsError, TokenRefused):
+        return None, ""
     return keys, issuer
 
 

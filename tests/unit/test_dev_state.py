@@ -123,6 +123,23 @@ def test_a_shell_finds_the_command_and_keeps_its_own_programs(tmp_path: Path) ->
     assert found.stdout.splitlines() == [str(mine / "python"), str(here / "clerk-supabase")]
 
 
+def test_a_shell_finds_the_sam_that_was_installed_here_and_the_uv_that_it_needs(tmp_path: Path) -> None:
+    STACK.save(tmp_path)
+    for name in ("sam", "uv"):
+        program = tmp_path / ".tools" / name / "bin" / name
+        program.parent.mkdir(parents=True)
+        program.touch(mode=0o755)
+    found = subprocess.run(
+        ["/bin/sh", "-c", ". .local/env && command -v sam && command -v uv"],
+        cwd=tmp_path,
+        env={"PATH": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.splitlines() == [str(tmp_path / ".tools" / name / "bin" / name) for name in ("sam", "uv")]
+
+
 def test_what_a_shell_reads_goes_with_the_stack(tmp_path: Path) -> None:
     STACK.save(tmp_path)
     STACK.forget(tmp_path)

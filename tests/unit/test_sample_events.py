@@ -17,7 +17,7 @@ from clerk_supabase.queue import messages_of
 from clerk_supabase.signature import Verifier
 from clerk_supabase_cli.deliveries import SignedRequest, api_gateway_event, generate_secret
 from clerk_supabase_cli.project import find_root
-from clerk_supabase_cli.sample_events import NoSuchSample, sample_event, sample_names
+from clerk_supabase_cli.sample_events import NoSuchSample, UnusableId, sample_event, sample_names
 
 EVENTS = find_root(Path(__file__).parent) / "events"
 BODIES = sorted((EVENTS / "clerk").glob("*.json"))
@@ -112,3 +112,30 @@ def test_every_sample_that_is_named_can_be_had() -> None:
     names = sample_names(EVENTS.parent)
     assert names == sorted(file.stem for file in BODIES)
     assert all(sample_event(EVENTS.parent, name)["type"] for name in names)
+
+
+def addresses(event: dict[str, Any]) -> list[str]:
+    return [each["email_address"] for name in ("email_addresses", "external_accounts") for each in event["data"][name]]
+
+
+@pytest.mark.parametrize("name", [file.stem for file in BODIES if file.stem.startswith(("user.created", "user.upd"))])
+def test_two_users_of_one_sample_share_no_address(name: str) -> None:
+    own, one, two = (addresses(sample_event(EVENTS.parent, name, each)) for each in (None, "user_1", "user_2"))
+    assert len({*own, *one, *two}) == 3 * len(set(own))
+
+
+def test_the_user_of_the_samples_keeps_the_addresses_when_named() -> None:
+    plain = sample_event(EVENTS.parent, "user.created")
+    assert addresses(sample_event(EVENTS.parent, "user.created", plain["data"]["id"])) == addresses(plain)
+
+
+@pytest.mark.parametrize("wrong", ["bad id", "", "user_", "org_1", "user_1\n", "USER_1", "user_\u00e4", "../user_1"])
+def test_an_id_that_clerk_never_makes_is_refused(wrong: str) -> None:
+    with pytest.raises(UnusableId, match="it begins with user_"):
+        sample_event(EVENTS.parent, "user.created", wrong)
+
+
+def test_an_id_is_one_of_the_kind_that_the_sample_is_about() -> None:
+    assert sample_event(EVENTS.parent, "subscriptionItem.active", "csub_item_7")["data"]["id"] == "csub_item_7"
+    with pytest.raises(UnusableId, match="it begins with org_"):
+        sample_event(EVENTS.parent, "organization.deleted", "user_1")

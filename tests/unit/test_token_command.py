@@ -67,6 +67,22 @@ def test_without_a_key_it_says_loudly_that_nothing_is_proven() -> None:
     assert "good" not in done.stdout
 
 
+@pytest.mark.usefixtures("checkout")
+@pytest.mark.parametrize("issuer", [LOCAL_ISSUER, "http://localhost:4568"])
+def test_a_token_that_was_minted_in_this_checkout_is_checked_without_any_option(issuer: str) -> None:
+    minted = run("mint", "--user", ADA, "--issuer", issuer).stdout
+    done = run("-", stdin=minted)
+    assert (done.exit_code, done.stdout[:6]) == (0, "good: ")
+
+
+@pytest.mark.usefixtures("checkout")
+def test_a_token_of_somebody_else_is_not_called_good_for_the_key_of_this_checkout() -> None:
+    run("mint", "--user", ADA)
+    done = run("-", stdin=MINT.session(ADA))
+    assert done.exit_code == 1
+    assert done.stdout.startswith("SIGNATURE NOT CHECKED")
+
+
 def test_without_a_key_it_still_says_what_is_wrong() -> None:
     assert reasons(report(MINT.session(ADA, exp=1))) == [Refusal.EXPIRED]
     assert reasons(report(legacy_token(ADA, role="anon", exp=1))) == [Refusal.EXPIRED, Refusal.ROLE]
