@@ -35,7 +35,7 @@ from clerk_supabase_cli.person import (
     mentions,
 )
 from clerk_supabase_cli.printing import print_json, printable, say
-from clerk_supabase_cli.queues import AwsUnreachable, Name, Queues, client
+from clerk_supabase_cli.queues import IN_WORDS, AwsUnreachable, Name, Queues, client
 from clerk_supabase_cli.waiting import Waiting, look
 
 # Not the sync queue: what waits there is applied within seconds, and to hold it would delay it.
@@ -157,7 +157,7 @@ def _report(
 
 def _confirm(person: Person, found: Mapping[str, int], waiting: Mapping[Name, Waiting]) -> None:
     say(printable(f"known by: {', '.join((*person.users, *person.words))}"), err=True)
-    in_queues = {f"queue {name}": each.about for name, each in waiting.items()}
+    in_queues = {f"queue {IN_WORDS[name]}": each.about for name, each in waiting.items()}
     for place, number in {**found, **in_queues}.items():
         say(f"  {place:<36} {number}", err=True)
     click.confirm("Forget this person for good?", abort=True, err=True)
@@ -201,7 +201,7 @@ def _print(report: _Report) -> None:
     _print_emptied(report)
     for name, each in report.queues.items():
         say(
-            f"queue {name}: {each.about} of {each.seen} messages name the person, {each.removed} removed; "
+            f"queue {IN_WORDS[name]}: {each.about} of {each.seen} messages name the person, {each.removed} removed; "
             f"{each.unseen} more could not be looked at"
         )
     for place, number in report.kept_ids.items():

@@ -26,6 +26,9 @@ OUTPUTS: Final[Mapping[Name, str]] = {
 }
 """The outputs of template.yaml that say where the queues are."""
 
+IN_WORDS: Final[Mapping[Name, str]] = {"sync": "sync", "dead_letters": "dead letters", "parked": "parked"}
+"""The queues as people read their names; machines read them as they are."""
+
 _CONFIG: Final = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard"}, max_pool_connections=20)
 # What botocore knows of the services: reading it is most of what a client costs.
 _DESCRIPTIONS: Final[Any] = botocore.loaders.create_loader()

@@ -15,7 +15,7 @@ from clerk_supabase_cli.database import Connection, DatabaseFailed, open_databas
 from clerk_supabase_cli.options import HOW_TO_NAME_QUEUES
 from clerk_supabase_cli.parked import EVENTS, STATES, State
 from clerk_supabase_cli.printing import counted, how_long, in_utc, printable
-from clerk_supabase_cli.queues import AwsUnreachable, Depth, Name, Queues
+from clerk_supabase_cli.queues import IN_WORDS, AwsUnreachable, Depth, Name, Queues
 from clerk_supabase_cli.terminal import Terminal, table
 
 # SyncBacklogAlarm of template.yaml waits as long.
@@ -60,7 +60,6 @@ _LEFT_OUT: Final = """
     where recorded_at > now() - interval '1 day'
 """
 _SPANS: Final = ("hour", "day")
-_QUEUE_NAMES: Final[Mapping[Name, str]] = {"sync": "sync", "dead_letters": "dead letters", "parked": "parked"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +249,7 @@ def _queue_table(queues: Mapping[Name, Depth]) -> Table:
     listed = table("queue", "waiting", "in flight", "delayed", "oldest")
     for name, depth in queues.items():
         oldest = "unknown" if depth.oldest_seconds is None else how_long(depth.oldest_seconds) if depth.total else ""
-        listed.add_row(_QUEUE_NAMES[name], str(depth.waiting), str(depth.in_flight), str(depth.delayed), oldest)
+        listed.add_row(IN_WORDS[name], str(depth.waiting), str(depth.in_flight), str(depth.delayed), oldest)
     return listed
 
 
