@@ -58,7 +58,7 @@ def _port(option: str, default: int, what: str) -> Callable[[Command], Command]:
     "--database-url",
     callback=checked_database_url,
     help="Sync into this database, with the migrations applied, rather than into a new one of this machine. The URL is "
-    "the owner's, and functions never get it; its password may be in PGPASSWORD.",
+    "the owner's, and functions never get it; its password may be in PGPASSWORD, and `-` reads it from standard input.",
 )
 @click.option(
     "--sync-database-url",

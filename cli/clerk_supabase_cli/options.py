@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,10 @@ _CLERK_ID: Final = re.compile(r"(user|org)_[A-Za-z0-9_-]{1,250}")
 
 DATABASE_URL: Final = "--database-url or DATABASE_URL"
 """The sources of the owner's connection string, as errors name them."""
-_DATABASE_HELP: Final = "postgresql:// of the owner; a direct or session connection.  [env: DATABASE_URL]"
+_DATABASE_HELP: Final = (
+    "postgresql:// of the owner; a direct or session connection. `-` reads it from standard input, because ps shows an "
+    "argument to every user of the machine.  [env: DATABASE_URL]"
+)
 
 
 class OrVariable(click.Option):
@@ -34,11 +38,21 @@ class OrVariable(click.Option):
         return f"{super().get_error_hint(ctx)} or the environment variable {self.envvar}"
 
 
-def checked_database_url(context: click.Context, parameter: click.Parameter, url: str | None) -> str | None:  # noqa: ARG001 - click hands them over
+def given_database_url(context: click.Context, parameter: click.Parameter, url: str | None) -> str | None:  # noqa: ARG001 - click hands it over
+    """The connection string that was given; for `-`, the first line of standard input, hidden on a terminal."""
+    if url != "-" or context.resilient_parsing:
+        return url
+    if sys.stdin.isatty():
+        return str(click.prompt("Connection string", hide_input=True, err=True))
+    return sys.stdin.readline().strip()
+
+
+def checked_database_url(context: click.Context, parameter: click.Parameter, url: str | None) -> str | None:
     """Refuses a broken connection string before anything else is done. Raises SetUpWrong."""
-    if url is not None and not context.resilient_parsing:
-        parse(url, DATABASE_URL)
-    return url
+    given = given_database_url(context, parameter, url)
+    if given is not None and not context.resilient_parsing:
+        parse(given, DATABASE_URL)
+    return given
 
 
 database_url_option = click.option(
@@ -50,7 +64,9 @@ database_url_option = click.option(
     callback=checked_database_url,
 )
 # Commands that look at more than the database say what is wrong with its URL among the rest.
-optional_database_url_option = click.option("--database-url", envvar="DATABASE_URL", help=_DATABASE_HELP)
+optional_database_url_option = click.option(
+    "--database-url", envvar="DATABASE_URL", help=_DATABASE_HELP, callback=given_database_url
+)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")
 
