@@ -27,7 +27,7 @@ def sample_names(root: Path) -> list[str]:
 def sample_event(root: Path, name: str, object_id: str | None = None) -> Json:
     """The sample with the present time in it, so that it is newer than all before; about `object_id` if given.
 
-    Another user has other e-mail addresses. Raises NoSuchSample and UnusableId.
+    Another user has another username and other e-mail addresses. Raises NoSuchSample and UnusableId.
     """
     # A name is one of the list, and so no way out of the folder.
     if name not in sample_names(root):
@@ -39,9 +39,16 @@ def sample_event(root: Path, name: str, object_id: str | None = None) -> Json:
     if object_id is not None and object_id != event["data"]["id"]:
         _check_id(object_id, like=event["data"]["id"])
         event["data"]["id"] = object_id
-        for each in (*event["data"].get("email_addresses", ()), *event["data"].get("external_accounts", ())):
-            each["email_address"] = f"{object_id.partition('_')[2].lower()}.{each['email_address']}"
+        _rename(event["data"], object_id.partition("_")[2].lower())
     return event
+
+
+def _rename(data: Json, name: str) -> None:
+    """Give an object the addresses and the username of another person, because no two people of Clerk share one."""
+    for each in (*data.get("email_addresses", ()), *data.get("external_accounts", ())):
+        each["email_address"] = f"{name}.{each['email_address']}"
+    if data.get("username"):
+        data["username"] = f"{data['username']}_{name}"
 
 
 def _check_id(object_id: str, *, like: str) -> None:

@@ -115,11 +115,14 @@ def test_every_sample_that_is_named_can_be_had() -> None:
 
 
 def addresses(event: dict[str, Any]) -> list[str]:
-    return [each["email_address"] for name in ("email_addresses", "external_accounts") for each in event["data"][name]]
+    """The e-mail addresses of a user, and the username if there is one."""
+    data = event["data"]
+    lists = (data["email_addresses"], data["external_accounts"])
+    return [*(each["email_address"] for listed in lists for each in listed), *filter(None, [data["username"]])]
 
 
 @pytest.mark.parametrize("name", [file.stem for file in BODIES if file.stem.startswith(("user.created", "user.upd"))])
-def test_two_users_of_one_sample_share_no_address(name: str) -> None:
+def test_two_users_of_one_sample_share_neither_an_address_nor_a_username(name: str) -> None:
     own, one, two = (addresses(sample_event(EVENTS.parent, name, each)) for each in (None, "user_1", "user_2"))
     assert len({*own, *one, *two}) == 3 * len(set(own))
 
