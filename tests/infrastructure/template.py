@@ -69,11 +69,11 @@ class Template:
     def statements(self, function: str) -> list[tuple[set[str], list[Any]]]:
         """What a function may do: actions, and on which resources."""
         policies = self[self._role(function)]["Policies"]
-        return [
-            (set(_listed(statement["Action"])), _listed(statement["Resource"]))
-            for policy in policies
-            for statement in _listed(policy["PolicyDocument"]["Statement"])
-        ]
+        statements = [each for policy in policies for each in _listed(policy["PolicyDocument"]["Statement"])]
+        for statement in statements:
+            # A statement with a condition, or one that denies, is not told by its actions and resources.
+            assert (statement.keys(), statement["Effect"]) == ({"Effect", "Action", "Resource"}, "Allow"), statement
+        return [(set(_listed(each["Action"])), _listed(each["Resource"])) for each in statements]
 
     def _role(self, function: str) -> str:
         role: str = self[function]["Role"]["Fn::GetAtt"][0]
