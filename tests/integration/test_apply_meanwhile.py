@@ -1,0 +1,69 @@
+"""Applying beside the app and beside other workers: who waits for whom, and what stands in the tables afterwards."""
+
+from __future__ import annotations
+
+import threading
+
+from clerk_supabase.store import Store
+from tests.integration.databases import Connection, Database, rows, value
+from tests.integration.histories import alone, delete, upsert
+from tests.integration.meanwhile import started, waiting
+from tests.integration.webhooks import deleted, membership
+
+
+def until_somebody_waits(admin: Connection) -> None:
+    pause = threading.Event()
+    for _ in range(500):
+        if waiting(admin):
+            return
+        pause.wait(0.01)
+    raise AssertionError("nobody waits")
+
+
+def test_a_row_that_the_app_inserts_at_this_moment_gets_what_the_event_says(
+    database: Database, store: Store, admin: Connection
+) -> None:
+    with database.connect() as app:
+        with app.transaction():
+            app.execute("insert into public.users (clerk_id) values ('user_1')")
+            outcome: list[object] = []
+            applying = started(lambda: outcome.extend(store.apply(alone(upsert(first_name="Ada")))))
+            until_somebody_waits(admin)
+        applying.join()
+    assert outcome == ["created"]
+    assert rows(admin, "select clerk_id, first_name from public.users") == [("user_1", "Ada")]
+
+
+def test_the_earliest_delete_stays_whatever_comes_with_a_later_one(store: Store, admin: Connection) -> None:
+    store.apply(alone(upsert(version=1)))
+    store.apply(alone(delete(at=10)))
+    store.apply(alone(upsert(version=20), delete(at=30)))
+    assert value(admin, "select deleted_at from clerk_sync.entities where kind = 'user'") == 10
+    assert value(admin, "select extract(epoch from deleted_at) * 1000 from public.users") == 10
+
+
+def test_an_earlier_delete_that_comes_later_moves_the_tombstone_back(store: Store, admin: Connection) -> None:
+    store.apply(alone(upsert(version=1)))
+    store.apply(alone(delete(at=30)))
+    store.apply(alone(delete(at=10)))
+    assert value(admin, "select deleted_at from clerk_sync.entities where kind = 'user'") == 10
+    assert value(admin, "select extract(epoch from deleted_at) * 1000 from public.users") == 10
+
+
+def test_rows_below_what_is_deleted_are_locked_in_the_order_of_their_keys(
+    database: Database, store: Store, admin: Connection
+) -> None:
+    # In the table they stand the other way round.
+    for number in (3, 2, 1):
+        store.apply([membership(f"orgmem_{number}", user_id=f"user_{number}", at=1)])
+    with database.connect() as other:
+        with other.transaction():
+            lock = "select from public.organization_memberships where clerk_membership_id = %s for update nowait"
+            other.execute(lock, ["orgmem_1"])
+            deleting = started(lambda: store.apply([deleted("organization", "org_1", at=2)]))
+            until_somebody_waits(admin)
+            # Nobody holds those that come after.
+            for number in (2, 3):
+                other.execute(lock, [f"orgmem_{number}"])
+        deleting.join()
+    assert value(admin, "select count(*) from public.organization_memberships where deleted_at is null") == 0

@@ -1,0 +1,76 @@
+"""A row whose deleted_at is set is seen by nobody, however it came to be set and whatever else is still shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import LiteralString
+
+import pytest
+from psycopg import sql
+
+from clerk_supabase.store import Store
+from tests.integration.databases import Connection, Database, Url, acting_as
+from tests.integration.webhooks import domain, invitation, membership
+
+KEYS: dict[str, str] = {
+    "users": "clerk_id",
+    "users_public": "clerk_id",
+    "organizations": "clerk_org_id",
+    "organization_memberships": "clerk_membership_id",
+    "organization_invitations": "clerk_invitation_id",
+    "organization_domains": "clerk_domain_id",
+}
+
+
+@pytest.fixture(scope="module")
+def labs(shared_database: Database) -> Iterator[Connection]:
+    """An organization with an admin, an invitation and a domain."""
+    with closing(Store(Url(shared_database.worker_url))) as store:
+        store.apply([membership(user_id="user_ada", role="org:admin", at=1), invitation(at=1), domain(at=1)])
+    with shared_database.connect() as connection:
+        yield connection
+
+
+def what_ada_sees(labs: Connection) -> dict[str, int]:
+    """The number of rows of each table."""
+    with acting_as(labs, "authenticated", {"sub": "user_ada", "role": "authenticated"}):
+        return {
+            table: len(labs.execute(sql.SQL("select from public.{}").format(sql.Identifier(table))).fetchall())
+            for table in KEYS
+        }
+
+
+def test_an_admin_sees_one_row_of_each_table(labs: Connection) -> None:
+    assert what_ada_sees(labs) == dict.fromkeys(KEYS, 1)
+
+
+@pytest.mark.parametrize("table", [*KEYS])
+def test_a_row_that_is_hidden_alone_is_seen_by_nobody(table: str, labs: Connection) -> None:
+    with labs.transaction(force_rollback=True):
+        labs.execute(sql.SQL("update public.{} set deleted_at = now()").format(sql.Identifier(table)))
+        assert what_ada_sees(labs)[table] == 0
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update public.users set deleted_at = now()",
+        "update public.users set banned = true",
+        "update public.users set deprovisioned = true",
+        "update clerk_sync.entities set deleted_at = 1 where kind = 'user'",
+    ],
+)
+def test_who_is_hidden_banned_or_deprovisioned_sees_nothing_at_all(statement: LiteralString, labs: Connection) -> None:
+    with labs.transaction(force_rollback=True):
+        labs.execute(statement)
+        seen = what_ada_sees(labs)
+        # Their own row says that they are banned.
+        del seen["users"]
+        assert set(seen.values()) == {0}
+
+
+def test_whose_membership_is_hidden_sees_themselves_only(labs: Connection) -> None:
+    with labs.transaction(force_rollback=True):
+        labs.execute("update public.organization_memberships set deleted_at = now()")
+        assert {table for table, count in what_ada_sees(labs).items() if count} == {"users", "users_public"}
