@@ -117,6 +117,8 @@ def test_every_column_arrives_as_clerk_sent_it(sync: Sync, admin: Connection) ->
 
 def test_private_metadata_reaches_no_table(sync: Sync, admin: Connection) -> None:
     sync.process([message(body(private_metadata={"note": PRIVATE}))])
+    # A parked event would hold it as bytes, in which it would not be found.
+    assert outcomes(admin) == {"msg_1": "created"}
     tables = "select schemaname, tablename from pg_tables where schemaname in ('public', 'clerk_sync')"
     for table in rows(admin, tables):
         query = sql.SQL("select coalesce(string_agg(t::text, ''), '') from {} as t").format(sql.Identifier(*table))

@@ -127,6 +127,18 @@ def test_every_window_with_another_number_of_users_is_found(seed: int, users: in
     assert clerk.asked <= deletes * 6 + 1
 
 
+def test_a_single_window_with_more_users_than_a_page_is_read_without_another_question() -> None:
+    def count(window: Window) -> int:
+        raise AssertionError(f"nobody needs to count {window}")
+
+    assert list(where_counts_differ(Census([10], [600]), 601, count)) == [(Window(0, 10), 601)]
+
+
+def test_rows_that_will_be_there_soon_may_be_told_in_the_order_of_change() -> None:
+    before = Census([10, 20, 30], [4, 5, 6])
+    assert before.with_rows([25, 5]) == Census([10, 20, 30], [5, 6, 8]) == before.with_rows([5, 25])
+
+
 def test_rows_that_will_be_there_soon_are_counted_where_they_belong() -> None:
     ours = list(range(2_000))
     missing = [450, 451, 1_999]

@@ -1,0 +1,156 @@
+"""What Postgres refuses concerns one event only, and a database that is not there is asked once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from clerk_supabase.envelope import Envelope
+from clerk_supabase.parking import Parking
+from clerk_supabase.queue import Message, Queue
+from clerk_supabase.retry import MAX_ATTEMPTS, Retry
+from clerk_supabase.store import Store
+from clerk_supabase.sync import Sync
+from clerk_supabase.telemetry import metrics
+from clerk_supabase_cli import samples
+from clerk_supabase_cli.doctor.canary import canary
+from clerk_supabase_cli.processes import free_port
+from tests.aws import Account
+from tests.integration.databases import Connection, Database, outcomes, rows
+from tests.integration.histories import CREATED_AT
+from tests.integration.parked import created
+from tests.integration.road import Road
+
+NOWHERE = f"postgresql://clerk_sync_worker:secret@127.0.0.1:{free_port()}/postgres?sslmode=disable"
+
+
+@pytest.fixture
+def road(account: Account, store: Store) -> Road:
+    return Road(account, store, received_at=time.time_ns() // 1_000_000)
+
+
+def message(number: int, body: bytes | None = None, **envelope: Any) -> Message:
+    """The event of a user of that number, or another body."""
+    return Message(
+        f"message-{number}", Envelope(f"msg_{number}", body or updated(f"user_{number}"), CREATED_AT, **envelope)
+    )
+
+
+def updated(user_id: str, *, at: int = 1, version: int = 1) -> bytes:
+    """An event of this moment about a user of this version, in milliseconds after the beginning."""
+    user = samples.user(user_id, created_at=CREATED_AT, updated_at=CREATED_AT + version)
+    return json.dumps(samples.event("user.updated", user, timestamp=CREATED_AT + at)).encode()
+
+
+# What Postgres refuses
+
+
+def test_an_event_that_the_table_of_parked_events_refuses_goes_to_the_parked_queue_alone(
+    road: Road, account: Account, admin: Connection
+) -> None:
+    admin.execute("alter table clerk_sync.parked_events add constraint picky check (svix_id <> 'msg_2')")
+    assert road.sync.process([message(1), message(2, b"{}"), message(3)]) == []
+    assert outcomes(admin) == {"msg_1": "created", "msg_3": "created"}
+    assert rows(admin, "select svix_id from clerk_sync.parked_events") == []
+    [overflowed] = account.received(account.parked_queue_url)
+    assert overflowed["messageAttributes"]["svix_id"]["stringValue"] == "msg_2"
+
+
+def test_a_canary_that_postgres_refuses_is_parked_and_the_events_beside_it_are_applied(
+    road: Road, admin: Connection
+) -> None:
+    admin.execute("alter table clerk_sync.deliveries add constraint no_birds check (svix_id <> 'msg_canary')")
+    road.post(json.dumps(canary()), "msg_canary")
+    road.post(json.dumps(created("user_1")), "msg_1")
+    assert road.drain() == []
+    assert outcomes(admin) == {"msg_1": "created"}
+    [(svix_id, reason)] = road.parked(admin).items()
+    assert svix_id == "msg_canary"
+    assert "no_birds" in reason
+
+
+# A database that is not there
+
+
+@dataclass
+class Looked:
+    """A connection string, and how often somebody was about to connect with it."""
+
+    url: str
+    connections: int = 0
+    source: str = "the test's URL"
+    only: int = 0
+    """After so many connections there is no database any more; 0: there never was one."""
+
+    def value(self) -> str:
+        self.connections += 1
+        return self.url if self.connections <= self.only else NOWHERE
+
+    def changed(self) -> bool:
+        return False
+
+
+@pytest.fixture
+def nowhere() -> Iterator[tuple[Store, Looked]]:
+    looked = Looked(NOWHERE)
+    with closing(Store(looked)) as store:
+        yield store, looked
+
+
+def test_in_an_outage_a_batch_waits_for_the_database_no_longer_because_something_is_to_be_parked(
+    nowhere: tuple[Store, Looked], account: Account
+) -> None:
+    store, looked = nowhere
+    sync = Sync(store, Parking(store, Queue(account.sqs, account.parked_queue_url)))
+    sync.process([message(1)])
+    once, looked.connections = looked.connections, 0
+    sync.process([message(1), message(2, b"{}")])
+    assert looked.connections == once
+    assert len(account.received(account.parked_queue_url)) == 1
+
+
+def test_what_a_last_try_has_applied_does_not_stay_among_the_dead_letters(
+    database: Database, admin: Connection, account: Account
+) -> None:
+    admin.execute(
+        """
+        create function public.crash() returns trigger language plpgsql security definer as
+        $$ begin perform pg_terminate_backend(pg_backend_pid()); return new; end $$;
+        create trigger crash before insert on public.users for each row
+        when (new.clerk_id = 'user_2') execute function public.crash();
+        """
+    )
+    looked = Looked(database.worker_url, only=1)
+    with closing(Store(looked)) as store:
+        retry = Retry(store, Sync(store, Parking(store)), Queue(account.sqs, account.sync_queue_url))
+        old = [message(number, attempts=MAX_ATTEMPTS) for number in (1, 2, 3)]
+        assert retry.process(old) == ["message-2", "message-3"]
+    assert outcomes(admin) == {"msg_1": "created"}
+    assert metrics.metric_set["RetryPostponed"]["Value"] == [2]
+
+
+# Lag
+
+
+def test_only_what_made_a_row_newer_tells_how_late_the_tables_are(store: Store) -> None:
+    sync = Sync(store, Parking(store), clock_ms=lambda: CREATED_AT + 1_000)
+    first = message(1, updated("user_1", at=100, version=100))
+    sync.process([first])
+    assert lags() == [900]
+    overtaken = message(2, updated("user_1", at=50, version=50))
+    sync.process([first, overtaken])
+    assert lags() == [900]
+    unchanged = message(3, updated("user_1", at=400, version=100))
+    sync.process([unchanged])
+    assert lags() == [900, 600]
+
+
+def lags() -> list[float]:
+    measured: list[float] = metrics.metric_set["Lag"]["Value"]
+    return measured
