@@ -145,6 +145,11 @@ template: $(DEV) .tools/sam/.stamp
 sql: $(DEV)
 	.venv/bin/sqlfluff lint --disable-progress-bar sql
 
+# What `migrate` and `doctor` compare a database with.
+.PHONY: objects
+objects: $(DEV) ## Write sql/objects.json anew, the list of what the migrations make
+	@.venv/bin/python -m tests.objects
+
 # The supply chain: what ships, and what is known about it.
 
 licenses: $(DEV) ## Check the licences of what ships (ARGS=--write: list them anew in docs/licenses.md)

@@ -34,7 +34,7 @@ from tests.tls import Authority, TlsTerminator
 KEY = SigningKey.generate()
 OF_THE_DATABASE = {
     *("database", "worker-login", "session-login", "worker-rights", "session-rights", "role-settings"),
-    *("migrations", "row-level-security", "grants", "parked"),
+    *("migrations", "objects", "row-level-security", "grants", "parked"),
 }
 
 

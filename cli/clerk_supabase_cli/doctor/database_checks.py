@@ -16,13 +16,14 @@ from clerk_supabase_cli.database import Connection
 from clerk_supabase_cli.doctor.address import address, tls
 from clerk_supabase_cli.doctor.patient import Constant, NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
-from clerk_supabase_cli.migrations import applied, read_migrations
+from clerk_supabase_cli.migrations import applied, has_objects, newer_than, read_migrations
 from clerk_supabase_cli.postgres import VERSIONS
 from clerk_supabase_cli.retention import PARAMETERS, command_for, shortfalls
 from clerk_supabase_cli.retention import allowed as allowed_retention
 from clerk_supabase_cli.role_urls import SESSION_ROLE, WORKER_ROLE
 
 _MIGRATE: Final = "clerk-supabase migrate"
+_REPAIR: Final = "clerk-supabase migrate --repair --dry-run, and without --dry-run"
 _STORE_ANEW: Final = "store it anew: clerk-supabase setup --store-secrets PREFIX"
 _STRING_IS_RIGHT: Final = "leave the connection string as it is, and look again in some minutes"
 _ADVICE: Final = (
@@ -155,17 +156,25 @@ def migrations(patient: Patient) -> Iterator[Finding]:
     """All of this checkout's are applied, as they are."""
     with patient.database() as connection:
         recorded = applied(connection)
+        is_without_list = not recorded and has_objects(connection)
     files = {migration.name: migration.checksum for migration in read_migrations(patient.named.root)}
+    if is_without_list:
+        yield fail("objects are there, and no list of the migrations that made them (restored without rows?)", _REPAIR)
+        return
     if missing := [name for name in files if name not in recorded]:
         yield fail(f"not applied: {', '.join(missing)}", _MIGRATE)
     if changed := [name for name, checksum in recorded.items() if checksum and files.get(name, checksum) != checksum]:
         yield fail(
             f"changed after they were applied: {', '.join(changed)}",
-            "put the files back as they were, and write the change as a new migration",
+            "if you changed the files, put them back, and write the change as a new migration; "
+            f"if the database is of an older version: {_REPAIR}",
         )
-    if unknown := sorted(recorded.keys() - files.keys()):
-        yield warn(f"of a newer version than this checkout: {', '.join(unknown)}", "check that version out")
-    if not (missing or changed or unknown):
+    newer = newer_than(files, recorded)
+    if newer:
+        yield warn(f"of a newer version than this checkout: {', '.join(newer)}", "check that version out")
+    if older := sorted(recorded.keys() - files.keys() - set(newer)):
+        yield fail(f"of another version than this checkout: {', '.join(older)}", _REPAIR)
+    if not (missing or changed or newer or older):
         yield ok(f"all {len(files)} are applied and unaltered")
 
 

@@ -9,6 +9,7 @@ from clerk_supabase_cli.doctor import (
     database_checks,
     flow_checks,
     grant_checks,
+    object_checks,
     policy_checks,
     webhook_checks,
 )
@@ -43,6 +44,7 @@ CHECKS: Final = (
     Check("role-settings", "settings of the roles, as the migrations made them", database_checks.role_settings),
     Check("retention", "whether the database follows the stack's HoldBackDays and the like", database_checks.retention),
     Check("migrations", "all applied, and unaltered", database_checks.migrations),
+    Check("objects", "functions, tables, triggers, rights: as the migrations make them", object_checks.objects),
     Check(
         "row-level-security", "on for every table, with nothing that leads around it", policy_checks.row_level_security
     ),

@@ -1,0 +1,42 @@
+"""Objects of the database: are they those that the migrations of this checkout make, whatever tool applied them?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from clerk_supabase_cli.doctor.patient import Patient
+from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
+from clerk_supabase_cli.migrations import differing_objects, has_objects
+from clerk_supabase_cli.objects.comparison import Difference
+from clerk_supabase_cli.objects.repair import statements
+
+_REPAIR: Final = "clerk-supabase migrate --repair"
+# A database of another version differs in a hundred objects.
+_MOST_NAMED: Final = 20
+_LONGEST: Final = 200
+
+
+def objects(patient: Patient) -> Iterator[Finding]:
+    """Compares functions, tables, triggers, policies, rights and the rest with what the migrations make."""
+    with patient.database() as connection:
+        if not has_objects(connection):
+            yield fail("nothing of this project is in the database", "clerk-supabase migrate")
+            return
+        found = differing_objects(connection, patient.named.root)
+    for difference in found[:_MOST_NAMED]:
+        # Without an index everything works, and takes longer.
+        judge = warn if difference.thing.kind == "index" else fail
+        yield judge(difference.words, _todo(difference))
+    if len(found) > _MOST_NAMED:
+        yield fail(f"and {len(found) - _MOST_NAMED} more", f"clerk-supabase migrate names all; {_REPAIR} --dry-run")
+    if not found:
+        yield ok("all are as the migrations of this checkout make them")
+
+
+def _todo(difference: Difference) -> str:
+    """The statement that settles it, if it fits a line, and the command that settles all."""
+    settling = "; ".join(statements(difference))
+    if not settling or len(settling) > _LONGEST or "\n" in settling:
+        return _REPAIR
+    return f"{settling}; or, for all that differs: {_REPAIR}"
