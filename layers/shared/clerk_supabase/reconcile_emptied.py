@@ -58,8 +58,8 @@ def _stops(work: Work, emptied: Mapping[str, Mapping[str, int]]) -> Iterator[str
         for column, number in sorted(columns.items()):
             if number > limit:
                 yield (
-                    f"{column} would lose its value in {number:,} {KIND_NAMES.get(kind, kind)}, in {limit:,} at most "
-                    f"it may: look whether that can be, then allow it with --allow-emptied {number}"
+                    f"{column} would lose its value in {number:,} of {rows:,} {KIND_NAMES.get(kind, kind)}, and one run "
+                    f"may empty {limit:,}: look whether that can be, then allow it with --allow-emptied {number}"
                 )
 
 

@@ -225,7 +225,7 @@ def _together(found: Mapping[tuple[str, str], Known], key: tuple[str, str]) -> K
         max(own.observed_at or 0, private.observed_at or 0) or None,
         own.deleted_at,
         own.differs or private.differs,
-        own.fields if own.differs else private.fields,
+        own.fields if own.differs else ("private_metadata",),
     )
 
 
