@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from dataclasses import replace
 
 import pytest
 
+from clerk_supabase_cli.samples import Json
 from clerk_supabase_cli.simulator.worlds import World
 from tests.integration.databases import Databases
 from tests.integration.histories import alone, upsert
@@ -38,11 +39,10 @@ def rig(mirrored: RigMaker) -> Iterator[Rig]:
         yield rig
 
 
-def put_back(objects: dict[str, dict[str, object]], object_id: str, **fields: object) -> None:
+def put_back(objects: MutableMapping[str, Json], object_id: str, **fields: object) -> None:
     """A change in Clerk by a server whose clock is ten milliseconds behind."""
-    updated_at = objects[object_id]["updated_at"]
-    assert isinstance(updated_at, int)
-    objects[object_id] = objects[object_id] | fields | {"updated_at": updated_at - 10}
+    before = objects[object_id]
+    objects[object_id] = before | fields | {"updated_at": before["updated_at"] - 10}
 
 
 def test_a_row_that_an_older_version_cannot_repair_is_found_and_the_run_says_what_does(rig: Rig) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from typing import LiteralString
 
 import pytest
 from psycopg import sql
@@ -55,11 +56,10 @@ def rig(mirrored: RigMaker) -> Iterator[Rig]:
         yield rig
 
 
-def as_service_role(rig: Rig, statement: sql.Composable | str, *parameters: object) -> int:
+def as_service_role(rig: Rig, statement: sql.Composed | LiteralString, *parameters: object) -> int:
     with rig.database.connect() as connection:
         connection.execute("set role service_role")
-        query = sql.SQL(statement) if isinstance(statement, str) else statement  # type: ignore[arg-type]  # ours
-        return connection.execute(query, parameters).rowcount
+        return connection.execute(statement, parameters).rowcount
 
 
 def show(rig: Rig, table: str) -> int:
@@ -162,12 +162,12 @@ def test_a_row_that_a_trigger_of_the_app_keeps_visible_does_not_hold_up_the_othe
         rig.store.apply(alone(Delete("user", user(number), rig.world.now)))
     show(rig, "users")
     rig.admin.execute(
-        f"""
+        """
         create function public.no() returns trigger language plpgsql as $$
         begin raise sqlstate 'AB123'; end $$;
-        create trigger no before update on public.users for each row when (new.clerk_id = '{user(5)}')
+        create trigger no before update on public.users for each row when (new.clerk_id like '%5')
         execute function public.no()
-        """  # type: ignore[arg-type]  # ours
+        """
     )
     report = rig.run()
     assert report.state == "complete"

@@ -50,7 +50,8 @@ def repair_held(work: Work) -> Emptied:
 
 
 def _stops(work: Work, emptied: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
-    existing: Mapping[str, int] = work.runs.count_rows()
+    existing: dict[str, int] = dict(work.runs.count_rows().items())
+    names: dict[str, str] = dict(KIND_NAMES.items())
     for kind, columns in sorted(emptied.items()):
         # Private metadata is that of any kind, and its rows are not counted.
         rows = existing.get(kind, sum(existing.values()))
@@ -58,7 +59,7 @@ def _stops(work: Work, emptied: Mapping[str, Mapping[str, int]]) -> Iterator[str
         for column, number in sorted(columns.items()):
             if number > limit:
                 yield (
-                    f"{column} would lose its value in {number:,} of {rows:,} {KIND_NAMES.get(kind, kind)}, and one run "
+                    f"{column} would lose its value in {number:,} of {rows:,} {names.get(kind, kind)}, and one run "
                     f"may empty {limit:,}: look whether that can be, then allow it with --allow-emptied {number}"
                 )
 

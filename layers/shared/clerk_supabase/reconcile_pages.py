@@ -290,7 +290,7 @@ class Comparison:
             self._runs.settle(run_id, kind, refused=refused)
         self._add("refused", len(refused))
         self._add("repaired", sum(outcome in _REPAIRED for outcome in became))
-        self._add("repairs sent", became.count("sent"))
+        self._add("repairs sent", sum(outcome == "sent" for outcome in became))
         # Something newer was applied since the page was compared.
         self._add("overtaken", sum(outcome in {"stale", "refused"} for outcome in became))
 

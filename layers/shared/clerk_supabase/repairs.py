@@ -108,7 +108,7 @@ class DirectRepairs:
             else:
                 usable.append((changes, Reconciled(repair.name)))
         applied = iter(store.apply(usable))
-        became: list[Sent] = [unusable.get(place) or next(applied) for place in range(len(repairs))]
+        became: list[Sent] = [unusable[place] if place in unusable else next(applied) for place in range(len(repairs))]
         for repair, outcome in zip(repairs, became, strict=True):
             if isinstance(outcome, Exception):
                 logger.error("not repaired", repair=repair.name, reason=str(outcome))

@@ -176,8 +176,8 @@ class Resync:
         deleted = Resynced(read.kind, read.id, "deleted", "gone from Clerk")
         if before.deleted_at is not None:
             deleted = Resynced(read.kind, read.id, "left as it was", _deleted_here(before))
-        [(_, _, _, is_right)] = self._runs.check_objects({read.kind: [read.id]}) or [("", "", (), None)]
-        return _with_row(deleted, is_right=is_right)
+        set_right = [is_right for _, _, _, is_right in self._runs.check_objects({read.kind: [read.id]})]
+        return _with_row(deleted, is_right=set_right[0] if set_right else None)
 
     # Looking
 
