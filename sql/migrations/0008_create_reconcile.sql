@@ -945,7 +945,8 @@ as $$
             f.action = 'delete' or f.emptied is not null or f.window_number is null as is_counted_here
         from clerk_sync.reconcile_findings as f
         left join clerk_sync.reconcile_windows as w on f.run_id = w.run_id and f.window_number = w.number
-        left join clerk_sync.entities as e on f.kind = e.kind and f.entity_id = e.id
+        left join clerk_sync.entities as e
+            on f.kind = e.kind and f.entity_id = e.id and (f.action = 'delete' or f.emptied is not null)
         where f.run_id = run
     ),
 

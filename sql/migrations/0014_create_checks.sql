@@ -1,6 +1,9 @@
 -- Comparing the tables with themselves: rows with tombstones, users_public with users; and looking at single objects
 -- before and after a repair.
 
+-- The tombstones are few: whoever looks for them need not look at all entities.
+create index entities_deleted_idx on clerk_sync.entities (kind, id) where deleted_at is not null;
+
 -- Rows of a kind, of those with these keys, that do not say when they were deleted although a tombstone does, and when
 -- that was: the first delete of the row's entity or of one of its parents.
 create function clerk_sync.rows_untombstoned(of_kind clerk_sync.kinds, keys text[])
@@ -8,29 +11,29 @@ returns table (id text, due timestamptz)
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+-- By the indexes, however many rows there are; so is `limit 1`.
+set enable_seqscan = off
 as $$
 begin
-    -- `limit 1`: by the index, however many rows there are.
     return query execute (
         select format(
             $statement$
-            select given.key, tombstone.at
-            from unnest($1) as given (key)
-            cross join lateral (select k.* from %2$s as k where k.%1$I = given.key limit 1) as r
+            select r.%1$I, tombstone.at
+            from %2$s as r
             left join lateral (
                 select e.deleted_at, e.purged_at from clerk_sync.entities as e
-                where e.kind = %3$L and e.id = given.key limit 1
+                where e.kind = %3$L and e.id = r.%1$I and e.deleted_at is not null limit 1
             ) as own on true
             %4$s
             cross join lateral (select to_timestamp(least(own.deleted_at %5$s) / 1000.0) as at) as tombstone
-            where tombstone.at is not null
+            where r.%1$I = any($1) and tombstone.at is not null
             and (r.deleted_at is null or (r.deleted_at <> tombstone.at and own.purged_at is null))
             $statement$,
             of_kind.key_column, of_kind.relation, of_kind.kind,
             string_agg(
                 format(
                     'left join lateral (select e.deleted_at from clerk_sync.entities as e '
-                    || 'where e.kind = %2$L and e.id = r.%3$I limit 1) as %1$I on true',
+                    || 'where e.kind = %2$L and e.id = r.%3$I and e.deleted_at is not null limit 1) as %1$I on true',
                     'parent_' || link.key, link.value, link.key
                 ),
                 ' '
@@ -49,8 +52,9 @@ returns table (id text, fields text[])
 language sql
 stable
 set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
 as $$
-    select given.key, case
+    select coalesce(u.clerk_id, p.clerk_id), case
         when u.clerk_id is null or p.clerk_id is null then '{users_public}'::text[]
         else array_remove(array[
             case when p.username is distinct from u.username then 'users_public.username' end,
@@ -60,17 +64,19 @@ as $$
             case when p.deleted_at is distinct from u.deleted_at then 'users_public.deleted_at' end
         ], null)
     end
-    from unnest(keys) as given (key)
-    left join lateral (
+    from (
         select
             k.clerk_id, k.deleted_at,
             case when k.deleted_at is null then k.username end as username,
             case when k.deleted_at is null then k.first_name end as first_name,
             case when k.deleted_at is null then k.last_name end as last_name,
             case when k.deleted_at is null then k.image_url end as image_url
-        from public.users as k where k.clerk_id = given.key limit 1
-    ) as u on true
-    left join lateral (select k.* from public.users_public as k where k.clerk_id = given.key limit 1) as p on true
+        from public.users as k where k.clerk_id = any(keys)
+    ) as u
+    full join (
+        select k.clerk_id, k.username, k.first_name, k.last_name, k.avatar_url, k.deleted_at
+        from public.users_public as k where k.clerk_id = any(keys)
+    ) as p on u.clerk_id = p.clerk_id
     where (u.clerk_id, u.username, u.first_name, u.last_name, u.image_url, u.deleted_at)
     is distinct from (p.clerk_id, p.username, p.first_name, p.last_name, p.avatar_url, p.deleted_at)
 $$;
@@ -207,26 +213,26 @@ set enable_seqscan = off
 as $$
 declare
     keys text[];
-    unowned text[] := '{}';
-    last text;
 begin
     execute format(
         'select array(select r.%1$I from %2$s as r where r.%1$I > $1 order by r.%1$I limit $2)',
         of_kind.key_column, of_kind.relation
     ) into keys using after, at_most;
     if of_kind.kind = 'user' then
-        last := case when cardinality(keys) = at_most then keys[at_most] end;
-        unowned := array(
-            select p.clerk_id
-            from public.users_public as p
-            left join lateral (
-                select true as exists from public.users as u where u.clerk_id = p.clerk_id limit 1
-            ) as owner on true
-            where p.clerk_id > after and (p.clerk_id <= last or last is null) and owner.exists is null
-            order by p.clerk_id limit at_most
+        keys := array(
+            select k.key
+            from (
+                select unnest(keys) as key
+                union
+                select p.clerk_id from (
+                    select q.clerk_id from public.users_public as q where q.clerk_id > after
+                    order by q.clerk_id limit at_most
+                ) as p
+            ) as k
+            order by k.key limit at_most
         );
     end if;
-    return array(select k.key from unnest(keys || unowned) as k (key) order by k.key limit at_most);
+    return keys;
 end
 $$;
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from clerk_supabase.drift import Brake
 from clerk_supabase.telemetry import metrics
 from clerk_supabase_cli.clerk_api.faults import Fault, with_null
 from clerk_supabase_cli.simulator.worlds import World
@@ -179,6 +181,12 @@ def test_rows_that_are_missing_or_that_only_other_objects_told_of_are_filled_as_
     )
     report = rig.run()
     assert (report.state, rig.agrees(), names(rig)) == ("complete", True, 0)
+
+
+def test_forbidding_deletes_forbids_no_repair(rig: Rig) -> None:
+    rig.settings = replace(rig.settings, brake=Brake(rows=0, percent=0))
+    change(rig, FEW, first_name=None)
+    assert rig.run().counts["user"]["repaired"] == FEW
 
 
 def test_a_dry_run_says_that_it_would_be_stopped(rig: Rig) -> None:

@@ -9,11 +9,15 @@ from typing import Final
 from clerk_supabase.changes import ReadKind
 from clerk_supabase.clerk import MOST_IDS, Clerk
 from clerk_supabase.clerk_pages import Item
+from clerk_supabase.drift import Brake
 from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused, GoneFromClerk
 from clerk_supabase.reconcile_pages import KIND_NAMES, MOST_MESSAGES, Work
 from clerk_supabase.repairs import DirectRepairs, Repair, refused_of
 
 _KINDS: Final[tuple[ReadKind, ...]] = ("user", "organization", "membership")
+
+# Not that of the settings: who forbids deletes by it wants everything else repaired.
+_BRAKE: Final = Brake()
 
 Held = tuple[str, str | None, str | None]
 """Id and, of a membership, those of its user and its organization."""
@@ -55,7 +59,7 @@ def _stops(work: Work, emptied: Mapping[str, Mapping[str, int]]) -> Iterator[str
     for kind, columns in sorted(emptied.items()):
         # Private metadata is that of any kind, and its rows are not counted.
         rows = existing.get(kind, sum(existing.values()))
-        limit = work.settings.brake.limit(rows, work.begun.run.allow_emptied)
+        limit = _BRAKE.limit(rows, work.begun.run.allow_emptied)
         for column, number in sorted(columns.items()):
             if number > limit:
                 yield (
