@@ -123,7 +123,12 @@ begin
     end if;
     -- With what the triggers have done about the update above.
     delete from public.users_public as p
-    where p.clerk_id = any(keys) and not exists (select from public.users as u where u.clerk_id = p.clerk_id);
+    where p.clerk_id in (
+        select k.clerk_id from public.users_public as k
+        where k.clerk_id = any(keys) and not exists (select from public.users as u where u.clerk_id = k.clerk_id)
+        order by k.clerk_id
+        for update skip locked
+    );
     insert into public.users_public as p (clerk_id, username, first_name, last_name, avatar_url, deleted_at)
     select
         u.clerk_id,

@@ -113,7 +113,7 @@ def test_a_user_who_is_gone_from_clerk_is_deleted_once_and_a_visible_row_is_hidd
 def test_an_answer_that_calls_itself_older_is_applied_only_by_force(rig: Rig, command: Command) -> None:
     put_back(rig, CAL, first_name="Newest")
     assert done(command, CAL, status=3) == {CAL: "not changed"}
-    assert "resync ID --force applies it" in command.run("resync", CAL, status=3).stdout
+    assert f"clerk-supabase resync {CAL} --force applies it" in command.run("resync", CAL, status=3).stdout
     assert done(command, CAL, "--force") == {CAL: "changed"}
     assert rig.column(CAL, "first_name") == "Newest"
     assert done(command, CAL) == {CAL: "left as it was"}

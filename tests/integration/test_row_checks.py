@@ -14,10 +14,11 @@ from clerk_supabase.changes import Delete
 from clerk_supabase.reconcile import Request
 from clerk_supabase.runs import Runs
 from clerk_supabase_cli.simulator.worlds import World
+from tests.aws import Account
 from tests.integration.databases import Databases, rows, value
 from tests.integration.histories import alone, upsert
 from tests.integration.meanwhile import started, waiting
-from tests.integration.reconciling import Rig, RigMaker, mirror
+from tests.integration.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
 from tests.integration.webhooks import domain, invitation
 from tests.polling import eventually
 
@@ -205,6 +206,18 @@ def test_rows_are_checked_in_portions_and_a_run_that_was_cut_off_goes_on(
     report = rig.run()
     assert (report.is_resumed, report.counts["user"]["repaired"]) == (True, 3)
     assert rig.agrees()
+
+
+def test_through_the_queue_repairs_and_deletes_count_as_sent(rig: Rig, account: Account) -> None:
+    queued = Queued(account, rig.store)
+    rig.world.update("user", user(4), {"last_name": "Newer"})
+    rig.world.remove_user(user(5))
+    rig.world.now += 10 * MINUTE
+    counts = rig.run(repairs=queued.repairs).counts["user"]
+    assert (counts["repairs sent"], counts["deletes sent"]) == (1, 1)
+    assert not counts.keys() & {"repaired", "deleted"}
+    assert user(5) in rig.shown()
+    assert queued.drain() == 2
 
 
 # users_public

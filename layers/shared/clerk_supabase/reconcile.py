@@ -158,8 +158,8 @@ class Reconcile:
         mirrored, known_as = self._runs.known_as(object_id)
         if mirrored is not None:
             clerk.check_instance(mirrored)
-        resync = Resync(self._runs, self._repairs, self._settings, self._clock_ms, force=force)
-        outcome = resync.run(clerk, object_id, known_as)
+        resync = Resync(self._runs, self._repairs, self._settings, self._clock_ms, object_id, force=force)
+        outcome = resync.run(clerk, known_as)
         counts: dict[str, dict[str, int]] = {}
         for each in outcome.objects:
             of_kind = counts.setdefault(each.kind, {})
@@ -366,7 +366,8 @@ def _older(work: Work, tallies: Sequence[Tally]) -> str | None:
         return None
     return (
         "Clerk lists older versions of objects than were applied here, and no run repairs those: "
-        f"clerk-supabase reconcile show {work.run_id} names them, clerk-supabase resync ID --force applies them"
+        f"clerk-supabase reconcile show {work.run_id} names them, clerk-supabase resync ID --force (of a membership: "
+        "the id of its user) applies them"
     )
 
 

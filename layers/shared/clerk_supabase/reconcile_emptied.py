@@ -73,7 +73,7 @@ def _repair_kind(work: Work, kind: ReadKind) -> None:
     while held := work.runs.held_repairs(work.run_id, kind, after, MOST_IDS):
         work.check()
         after = held[-1][0]
-        # Clerk may have thought better of it.
+        # What a list lacks by mistake, the answers by id may have.
         items = list(_read_again(work.clerk, kind, held))
         repairs = [Repair(work.run_id, kind, item.id, item.observed_at, item.json()) for item in items]
         direct = DirectRepairs(keep_private_metadata=work.settings.keep_private_metadata)

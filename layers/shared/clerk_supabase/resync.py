@@ -67,27 +67,35 @@ class _Read:
 class Resync:
     """Applies what Clerk says of one object, at once or through the queue."""
 
-    def __init__(
-        self, runs: Runs, repairs: Repairs, settings: ReconcileSettings, clock_ms: ClockMs, *, force: bool
+    def __init__(  # noqa: PLR0917 - all that a run has, and whom it is about
+        self,
+        runs: Runs,
+        repairs: Repairs,
+        settings: ReconcileSettings,
+        clock_ms: ClockMs,
+        object_id: str,
+        *,
+        force: bool,
     ) -> None:
         """`force`: Clerk's answer counts even if it calls itself older than what was applied here."""
         self._runs = runs
         self._settings = settings
         self._clock_ms = clock_ms
+        self._id = object_id
         self._force = force
         # An event cannot say that it counts as newer than it is.
         direct = DirectRepairs(keep_private_metadata=settings.keep_private_metadata)
         self._repairs = direct if force else repairs
 
-    def run(self, clerk: Clerk, object_id: str, known_as: Mapping[str, bool]) -> Outcome:
+    def run(self, clerk: Clerk, known_as: Mapping[str, bool]) -> Outcome:
         """Raises GoneFromClerk for an id that is known neither there nor here, and what Clerk and the store raise."""
-        read = _read(clerk, object_id)
+        read = _read(clerk, self._id)
         if read.gone_at is None:
             objects = [*self._apply(read), *self._not_listed(read)]
         elif read.kind in known_as and read.gone_at > 0:
             objects = [self._delete(read, read.gone_at)]
         else:
-            raise GoneFromClerk(f"{object_id} is known neither to Clerk nor here", read.gone_at)
+            raise GoneFromClerk(f"{self._id} is known neither to Clerk nor here", read.gone_at)
         return Outcome(objects, read.doubts)
 
     # What Clerk has
@@ -146,7 +154,8 @@ class Resync:
     def _about_version(self, item: Item, known: Known) -> tuple[Done, str | None]:
         """Why an answer that calls itself older than the row was not applied."""
         if not self._may_lag(item, known):
-            return "not changed", "Clerk's answer calls itself older than the row: resync ID --force applies it"
+            command = f"clerk-supabase resync {self._id} --force"
+            return "not changed", f"Clerk's answer calls itself older than the row: {command} applies it"
         if not self._force:
             return "left as it was", "an event is newer than Clerk's answer"
         minutes = self._settings.delete_margin_ms / 60_000
