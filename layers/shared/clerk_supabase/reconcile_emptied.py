@@ -28,9 +28,9 @@ class Emptied:
     """Results of the repairs that were held back."""
 
     stop: str | None = None
-    """Why the brake stopped all of them, if so."""
+    """Reason why the brake stopped all of these repairs, if so."""
     doubts: Sequence[str] = ()
-    """Why some of them were not made."""
+    """Reasons why some of these repairs were not made."""
 
 
 def repair_held(work: Work) -> Emptied:

@@ -69,7 +69,7 @@ class Repair:
 
 
 Sent = Outcome | Literal["sent"] | ChangeRefused | UnusableEvent
-"""What became of a repair: the outcome in the tables; `sent`: it waits in the queue; or why it can never be taken."""
+"""Result of a repair: the outcome in the tables; `sent`, while the repair waits in the queue; or why it is refused."""
 
 
 class Repairs(Protocol):

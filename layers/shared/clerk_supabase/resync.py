@@ -34,7 +34,7 @@ _NEVER_HEARD_OF: Final = Known(None, None, None, differs=False, fields=None)
 
 @dataclass(frozen=True, slots=True)
 class Resynced:
-    """What was done about one object."""
+    """Result for one object."""
 
     kind: str
     id: str
@@ -44,16 +44,16 @@ class Resynced:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What was done about an object and its memberships."""
+    """Results for an object and its memberships."""
 
     objects: Sequence[Resynced]
     doubts: str | None
-    """Why there may be more memberships, if so."""
+    """Reason why there may be more memberships, if so."""
 
 
 @dataclass
 class _Read:
-    """What Clerk answered about an object."""
+    """Clerk's answers about an object."""
 
     kind: ReadKind
     id: str
@@ -67,7 +67,7 @@ class _Read:
 class Resync:
     """Applies what Clerk says of one object, at once or through the queue."""
 
-    def __init__(  # noqa: PLR0917 - all that a run has, and whom it is about
+    def __init__(
         self,
         runs: Runs,
         repairs: Repairs,
@@ -123,7 +123,7 @@ class Resync:
                 yield _with_row(Resynced(kind, item.id, done, why), is_right=set_right.get((kind, item.id)))
 
     def _counts_as(self, item: Item, known: Known) -> int:
-        """The version that a forced answer has to have, if nothing was heard of the object since; else 0."""
+        """Return the version that a forced answer has to have, if no event about the object is younger; else 0."""
         is_older = self._force and self._is_older(item, known)
         return known.source_updated_at or 0 if is_older and not self._may_lag(item, known) else 0
 
@@ -132,7 +132,7 @@ class Resync:
         return (known.source_updated_at or 0) > (item.updated_at or 0)
 
     def _may_lag(self, item: Item, known: Known) -> bool:
-        """Whether Clerk's answer may be of a moment before the newest event about the object."""
+        """Tell whether Clerk's answer may be of a moment before the newest event about the object."""
         return (known.observed_at or 0) + self._settings.delete_margin_ms >= item.observed_at
 
     def _judge(self, item: Item, outcome: Sent, before: Known, after: Known) -> tuple[Done, str | None]:
@@ -152,7 +152,7 @@ class Resync:
         return ("changed" if outcome == "updated" or before.differs else "left as it was"), None
 
     def _about_version(self, item: Item, known: Known) -> tuple[Done, str | None]:
-        """Why an answer that calls itself older than the row was not applied."""
+        """Judge an answer that calls itself older than the row and was not applied."""
         if not self._may_lag(item, known):
             command = f"clerk-supabase resync {self._id} --force"
             return "not changed", f"Clerk's answer calls itself older than the row: {command} applies it"
@@ -162,7 +162,7 @@ class Resync:
         return "not changed", f"an event about it was applied in the last {minutes:g} minutes: try again later"
 
     def _not_listed(self, read: _Read) -> Iterator[Resynced]:
-        """Memberships that are shown here, though Clerk listed all there are."""
+        """Name memberships that are shown here, though Clerk listed all there are, and not them."""
         if not read.is_whole:
             return
         listed = {item.id for kind, item in read.items if kind == "membership"}
@@ -191,7 +191,7 @@ class Resync:
     # Looking
 
     def _look(self, items: Sequence[tuple[ReadKind, Item]]) -> Mapping[tuple[str, str], Known]:
-        """What is known here of objects; of an object that Postgres cannot compare, without its columns."""
+        """Return what is known here of objects; of an object that Postgres cannot compare, without its columns."""
         pages = {(kind, item.id): self._elements(kind, item) for kind, item in items}
         found: dict[tuple[str, str], Known] = {}
         try:
@@ -216,7 +216,7 @@ class Resync:
         return [as_json(element_of(change)) for change in (changes.main, *private)]
 
     def _set_right(self, items: Sequence[tuple[ReadKind, Item]]) -> Mapping[tuple[str, str], bool]:
-        """Rows that contradicted other tables here, and whether they are right now."""
+        """Set right rows that contradict other tables here; return for each of them whether it is right now."""
         ids: dict[str, list[str]] = {}
         for kind, item in items:
             ids.setdefault(kind, []).append(item.id)
@@ -224,7 +224,7 @@ class Resync:
 
 
 def _together(found: Mapping[tuple[str, str], Known], key: tuple[str, str]) -> Known:
-    """What is known of an object and its private metadata, which has a version of its own."""
+    """Return what is known of an object and of its private metadata, which has a version of its own."""
     own = found.get(key, _NEVER_HEARD_OF)
     private = found.get(("private_metadata", key[1]))
     if private is None:
@@ -246,7 +246,7 @@ def _deleted_here(known: Known) -> str | None:
 
 
 def _with_row(resynced: Resynced, *, is_right: bool | None) -> Resynced:
-    """The same, with what was done about a row that contradicted other tables here, if it did."""
+    """Return the result with what was done about the object's row, if the row contradicted other tables here."""
     if is_right is None:
         return resynced
     done = resynced.done if is_right else "not changed"

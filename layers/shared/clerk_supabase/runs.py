@@ -122,15 +122,15 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known here of an object of Clerk's."""
+    """State in which this database knows an object of Clerk's."""
 
     source_updated_at: int | None
-    """Version of the newest event about it, by Clerk's clock; None: there was none."""
+    """Version of the newest event about the object, by Clerk's clock; None: there was no event."""
     observed_at: int | None
     deleted_at: int | None
-    """Moment of its delete, by Clerk's clock."""
+    """Moment of the object's delete, by Clerk's clock."""
     differs: bool
-    """Its row does not say what Clerk says, or is missing."""
+    """The row does not say what Clerk says, or is missing."""
     fields: Sequence[str] | None
     """Columns that differ; None without a row."""
 
@@ -304,12 +304,12 @@ class Runs:
     def held_repairs(
         self, run_id: int, kind: ReadKind, after: str, limit: int
     ) -> Sequence[tuple[str, str | None, str | None]]:
-        """Objects whose repair is held back: id and, of memberships, those of the user and the organization."""
+        """List objects whose repair is held back: id and, of memberships, the ids of user and organization."""
         asked = {"run": run_id, "kind": kind, "after": after, "limit": limit}
         return [tuple(each) for each in _unless_over(self.store.call("held_repairs", asked))]
 
     def emptied_columns(self, run_id: int) -> Mapping[str, Mapping[str, int]]:
-        """By kind, how many rows lose the value of each column by the repairs that are or were held back."""
+        """Count by kind and column the rows that lose their value by the repairs that are or were held back."""
         answer = _unless_over(self.store.call("emptied_columns", {"run": run_id}))
         return cast("Mapping[str, Mapping[str, int]]", answer)
 
@@ -342,7 +342,7 @@ class Runs:
         return _summary(_unless_over(row))
 
     def look_at(self, page: Sequence[str]) -> Mapping[tuple[str, str], Known]:
-        """What is known of each object of a page, elements as JSON, by kind and id.
+        """Return what is known of each object of a page, elements as JSON, by kind and id.
 
         Whoever calls needs the rights of the owner of the schema; so for `check_objects`. Raises ChangeRefused.
         """
@@ -350,7 +350,7 @@ class Runs:
         return {(kind, object_id): Known(*rest) for kind, object_id, *rest in answer}
 
     def check_objects(self, objects: Mapping[str, Sequence[str]]) -> Sequence[tuple[str, str, Sequence[str], bool]]:
-        """The same as `check_rows`, of some objects: kind, id, columns, and whether they are right now."""
+        """Set right the rows of some objects like `check_rows`: kind, id, columns, and whether each is right now."""
         return [tuple(each) for each in self.store.call("check_objects", {"objects": objects})]
 
     def memberships_of(self, kind: ReadKind, object_id: str) -> Sequence[str]:
