@@ -42,6 +42,7 @@ from clerk_supabase_cli.reconcile_report import (
     ON_A_PAGE,
     findings_table,
     print_report,
+    print_resync,
     print_run,
     progress_bar,
     runs_table,
@@ -87,6 +88,12 @@ class NoSuchRun(Failure):
     metavar="SECONDS",
     help="Delete nothing younger, and only what Clerk says twice, so far apart, to be gone; 0: both times in this run.",
 )
+@click.option(
+    "--allow-emptied",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Let a column lose its value in up to N rows of a kind, instead of what the brake allows.",
+)
 @_private_metadata_option
 @sync_queue_options
 @clerk_api_url_option
@@ -100,6 +107,7 @@ def reconcile_commands(  # noqa: PLR0917 - click passes them by name
     versions_only: bool,
     allow_deletes: int | None,
     delete_margin: int,
+    allow_emptied: int | None,
     keep_private_metadata: bool,
     stack_name: str | None,
     sync_queue_url: str | None,
@@ -121,7 +129,13 @@ def reconcile_commands(  # noqa: PLR0917 - click passes them by name
     if not database_url:
         raise click.UsageError("Say where the database is: --database-url, or DATABASE_URL.")
     parse(database_url, DATABASE_URL)
-    request = Request(mode or "full", dry_run=dry_run, versions_only=versions_only, allow_deletes=allow_deletes)
+    request = Request(
+        mode or "full",
+        dry_run=dry_run,
+        versions_only=versions_only,
+        allow_deletes=allow_deletes,
+        allow_emptied=allow_emptied,
+    )
     settings = ReconcileSettings(keep_private_metadata=keep_private_metadata, delete_margin_ms=delete_margin * 1000)
     with _reconcile(database_url, clerk_api_url, stack_name, sync_queue_url, settings) as tools:
         began = time.monotonic()
@@ -197,6 +211,11 @@ def reset_command(*, instance: bool, yes: bool, as_json: bool, database_url: str
 
 @click.command("resync")
 @click.argument("object_id", metavar="ID", type=ClerkId())
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Apply what Clerk says even if it calls itself older than the row. At once, not through the queue.",
+)
 @_private_metadata_option
 @sync_queue_options
 @clerk_api_url_option
@@ -204,6 +223,7 @@ def reset_command(*, instance: bool, yes: bool, as_json: bool, database_url: str
 @json_option
 def resync_command(  # noqa: PLR0917 - click passes them by name
     object_id: str,
+    force: bool,
     keep_private_metadata: bool,
     stack_name: str | None,
     sync_queue_url: str | None,
@@ -213,17 +233,19 @@ def resync_command(  # noqa: PLR0917 - click passes them by name
 ) -> None:
     """Read one user (user_...) or organization (org_...) and its memberships from Clerk, and apply them.
 
-    What Clerk says is gone is deleted. The secret key and the exit status are as for `reconcile`.
+    What Clerk says is gone is deleted; what an event of Clerk's deleted stays so, and a newer event stays newer, also
+    with --force. Each object that was not as in Clerk is printed, with what was done about it.
+
+    The secret key is taken as for `reconcile`. Exit status 0: all is as in Clerk, or sent to the queue. 1: it failed.
+    2: it was asked for wrongly. 3: not all could be changed or read; the reason is printed.
     """
     settings = ReconcileSettings(keep_private_metadata=keep_private_metadata)
     with _reconcile(database_url, clerk_api_url, stack_name, sync_queue_url, settings) as tools:
-        report = tools.reconcile.resync(object_id, math.inf)
+        report = tools.reconcile.resync(object_id, math.inf, force=force)
     if as_json:
         print_json(report)
     else:
-        is_deleted = any(of_kind.get("deleted") for of_kind in report.counts.values())
-        gone = ", gone from Clerk and so deleted here" if is_deleted else ""
-        say(printable(f"{object_id}: {report.state}{gone}" + (f", {report.reason}" if report.reason else "")))
+        print_resync(object_id, report)
     _exit_for(report)
 
 

@@ -19,7 +19,9 @@ from clerk_supabase_cli.terminal import Terminal, table
 
 DIFFERENCES: Final = ("missing", "stale", "different", "extra", "deleted here")
 ON_A_PAGE: Final = 100
-_COUNTED: Final = ("listed", "compared", *DIFFERENCES, "repaired", "deleted")
+_COUNTED: Final = (
+    "listed", "compared", *DIFFERENCES, "older", "repaired", "repairs sent", "overtaken", "deleted", "deletes sent"
+)  # fmt: skip
 # How long Clerk says a list is: only the run itself has a use for it.
 _NOT_SHOWN: Final = {"told"}
 
@@ -64,12 +66,27 @@ def print_run(run: RunSummary) -> None:
     """What was counted, how the run ended, and how long it took."""
     if run.counts:
         Terminal().print(_counts_table(run.counts))
-    what = f"run {run.run_id}, {run.mode}{', dry run' if run.is_dry_run else ''}: {run.state}"
+    how = f"{', versions only' if run.versions_only else ''}{', dry run' if run.is_dry_run else ''}"
+    what = f"run {run.run_id}, {run.mode}{how}: {run.state}"
     say(printable(f"{what}{f'; {run.reason}' if run.reason else ''}"))
     since = f"started {in_utc(run.started_at)} UTC"
     until = f", finished {in_utc(run.finished_at)} UTC" if run.finished_at else ""
     again = f", {run.invocations} invocations" if run.invocations > 1 else ""
     say(f"{since}{until}{again}, {run.calls} requests to Clerk")
+
+
+def print_resync(object_id: str, report: Report) -> None:
+    """A line for each object that was not as in Clerk, with what was done about it; then the numbers."""
+    for each in report.objects:
+        if each.done != "left as it was" or each.why:
+            say(printable(f"{each.kind} {each.id}: {each.done}{f', {each.why}' if each.why else ''}"))
+    numbers = [
+        f"{number:,} {kind}{'s' if number > 1 else ''} {done}"
+        for kind, of_kind in report.counts.items()
+        for done, number in of_kind.items()
+    ]
+    said = ", ".join(filter(None, [report.state, *numbers]))
+    say(printable(f"{object_id}: {said}{f'; {report.reason}' if report.reason else ''}"))
 
 
 def _counts_table(counts: Mapping[str, Mapping[str, int]]) -> Table:

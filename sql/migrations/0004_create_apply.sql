@@ -117,12 +117,24 @@ create type clerk_sync.written as (
     outcome text
 );
 
--- A row that does not say what content says of its entity; fields: the columns that differ, null without a row.
+-- A row that does not say what content says of its entity; fields: the columns that differ, null without a row;
+-- emptied: those of them that have a value, which content would take away.
 create type clerk_sync.difference as (
     kind text collate "C",
     id text collate "C",
-    fields text []
+    fields text [],
+    emptied text []
 );
+
+-- Whether a value says nothing. A flag says something only when it is set: a ban that is gone is one value less.
+create function clerk_sync.is_empty(value jsonb)
+returns boolean
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select value is null or value in ('null', '""', '[]', '{}', 'false')
+$$;
 
 -- Teaches apply() a kind, by writing four set-based functions for its table:
 --   write_<kind>: inserts and updates rows from content, and touches none that already says the same;
@@ -301,7 +313,8 @@ begin
             return query
             select
                 %2$L::text, said.id,
-                case when kept.%4$I is not null then array_remove(array[%5$s], null) end
+                case when kept.%4$I is not null then array_remove(array[%5$s], null) end,
+                case when kept.%4$I is not null then array_remove(array[%12$s]::text[], null) end
             from jsonb_array_elements(objects) as object
             cross join lateral (select object ->> 'id' as id, object -> 'content' as content) as said
             left join lateral (
@@ -326,7 +339,15 @@ begin
             parent_entities, parent_deletes, 'row_' || kind_name,
             string_agg(format('kept.%I', c), ', '),
             string_agg(format('%I.%I', w.says_it, c), ', '),
-            may_be_written
+            may_be_written,
+            -- deleted_at is no word of Clerk's.
+            string_agg(
+                format(
+                    'case when kept.%1$I is distinct from given.%1$I and clerk_sync.is_empty(to_jsonb(given.%1$I)) '
+                    || 'and not clerk_sync.is_empty(to_jsonb(kept.%1$I)) then %1$L end',
+                    c
+                ), ', '
+            ) filter (where c <> 'deleted_at')
         )
         from unnest(own_columns) as c
         cross join lateral (select case c when 'deleted_at' then 'earliest' else 'given' end as says_it) as w

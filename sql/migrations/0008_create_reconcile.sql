@@ -37,6 +37,9 @@ create table clerk_sync.reconcile_runs (
     was_reset boolean not null default false,
     delete_margin_ms bigint not null default 300000,
     undone_at timestamptz,
+    allow_emptied integer,
+    rows_checked jsonb not null default '{}',
+    holds_back boolean not null default false,
     constraint reconcile_runs_mode_check check (mode in ('full', 'quick')),
     constraint reconcile_runs_state_check check (state in ('running', 'complete', 'incomplete', 'stopped', 'failed'))
 );
@@ -58,6 +61,14 @@ comment on column clerk_sync.reconcile_runs.delete_margin_ms is
 'What is younger, before as_of, is no candidate for a delete; and Clerk has to say twice, so far apart, that it is gone.';
 comment on column clerk_sync.reconcile_runs.undone_at is
 'When an operator undid its deletes. Those that arrive later count for nothing.';
+
+comment on column clerk_sync.reconcile_runs.allow_emptied is
+'So many rows of a kind may lose the value of a column, whatever the brake says.';
+comment on column clerk_sync.reconcile_runs.rows_checked is
+'{"kind": {"after": key, "is_done": flag, "left": rows}}: how far check_rows() came, and what it could not set right.';
+
+comment on column clerk_sync.reconcile_runs.holds_back is
+'It ended with repairs that the brake held back: the next quick run looks at the same changes again.';
 
 -- Two runs exclude each other.
 create unique index reconcile_runs_running_idx on clerk_sync.reconcile_runs (state) where state = 'running';
@@ -96,6 +107,7 @@ create table clerk_sync.reconcile_findings (
     found_at timestamptz not null default clock_timestamp(),
     sent_at timestamptz,
     is_refused boolean not null default false,
+    emptied text[],
     primary key (run_id, kind, entity_id),
     constraint reconcile_findings_difference_check check (
         difference in ('missing', 'stale', 'different', 'extra', 'deleted here')
@@ -115,6 +127,9 @@ comment on column clerk_sync.reconcile_findings.sent_at is
 
 comment on column clerk_sync.reconcile_findings.is_refused is
 'Postgres did not take the repair or the delete, and never will: the log says why.';
+
+comment on column clerk_sync.reconcile_findings.emptied is
+'Not null: the repair is held back until everything is compared, as columns would lose their value in it: these.';
 
 create index reconcile_findings_entity_idx on clerk_sync.reconcile_findings (entity_id);
 
@@ -290,7 +305,7 @@ as $$
 $$;
 
 -- Begins a run, or goes on with one whose process is gone.
--- {instance_id, mode, dry_run, versions_only, allow_deletes, as_of, lease_seconds, delete_margin_ms} ->
+-- {instance_id, mode, dry_run, versions_only, allow_deletes, allow_emptied, as_of, lease_seconds, delete_margin_ms} ->
 -- {outcome, run, watermark, began, newest_delivery}; outcome: begun, resumed, busy (run: the other one), or
 -- wrong_instance (with the instance_id that is mirrored).
 -- watermark: everything that changed in Clerk before was compared; began: since when runs have been complete.
@@ -305,6 +320,7 @@ declare
     is_dry constant boolean := clerk_sync.flag(request, 'dry_run');
     is_versions_only constant boolean := clerk_sync.flag(request, 'versions_only');
     may_delete constant integer := clerk_sync.whole_number(request, 'allow_deletes', 0, 2147483647, true);
+    may_empty constant integer := clerk_sync.whole_number(request, 'allow_emptied', 0, 2147483647, true);
     -- By Clerk's clock, and never ahead of ours: what happens until then would be skipped by the next quick run. Behind
     -- it costs no more than looking at some changes twice.
     begins_at constant bigint := least(
@@ -336,7 +352,8 @@ begin
 
     select max(r.as_of), min(r.as_of) filter (where r.mode = 'full') into watermark, began
     from clerk_sync.reconcile_runs as r
-    where r.state in ('complete', 'stopped') and not r.is_dry_run and not r.was_reset and r.as_of > 0;
+    where r.state in ('complete', 'stopped') and not r.is_dry_run and not r.was_reset and r.as_of > 0
+    and not r.holds_back;
 
     select r.* into run from clerk_sync.reconcile_runs as r where r.state = 'running';
     if run.lease_until > clock_timestamp() then
@@ -348,7 +365,8 @@ begin
         outcome := 'resumed';
         update clerk_sync.reconcile_runs as r set
             lease = gen_random_uuid(), lease_until = leased_until, invocations = r.invocations + 1,
-            reason = null, allow_deletes = coalesce(may_delete, r.allow_deletes), delete_margin_ms = margin
+            reason = null, allow_deletes = coalesce(may_delete, r.allow_deletes),
+            allow_emptied = coalesce(may_empty, r.allow_emptied), delete_margin_ms = margin
         where r.run_id = run.run_id
         returning r.* into run;
     else
@@ -359,12 +377,12 @@ begin
         where r.run_id = run.run_id;
         delete from clerk_sync.reconcile_seen as s where s.run_id = run.run_id;
         insert into clerk_sync.reconcile_runs as r (
-            mode, is_dry_run, versions_only, allow_deletes, as_of, lease, lease_until, delete_margin_ms
+            mode, is_dry_run, versions_only, allow_deletes, allow_emptied, as_of, lease, lease_until, delete_margin_ms
         )
         values (
             -- What was never compared as a whole has no changes since.
             case when watermark is null then 'full' else wanted_mode end,
-            is_dry, is_versions_only, may_delete, begins_at, gen_random_uuid(), leased_until, margin
+            is_dry, is_versions_only, may_delete, may_empty, begins_at, gen_random_uuid(), leased_until, margin
         )
         returning r.* into run;
     end if;
@@ -519,6 +537,7 @@ $$;
 -- by version, those without a version only count as present. ids and versions, a line for each, say that in less space.
 -- since and until: everybody created then and in neither is extra. tally: what the window counts before this page.
 -- -> null when the run is somebody else's by now, else {differences: [[kind, id, difference, action], ...], extra}.
+-- action: that of the finding or, of a repair that takes values away, 'hold'.
 create function clerk_sync.compare(request jsonb)
 returns jsonb
 language plpgsql
@@ -543,6 +562,8 @@ declare
     kind_of_page text;
     more clerk_sync.difference[];
     differing clerk_sync.difference[] := '{}';
+    -- Objects that lose a value, and can be read again one by one. A stub has no value of its own.
+    held text[] := '{}';
     found clerk_sync.reconcile_findings[];
     extra clerk_sync.reconcile_findings[] := '{}';
 begin
@@ -563,6 +584,15 @@ begin
         into more using request -> 'page';
         differing := differing || coalesce(more, '{}');
     end loop;
+    if target in ('user', 'organization', 'membership') then
+        held := array(
+            select d.id from unnest(differing) as d
+            where cardinality(d.emptied) > 0 and not exists (
+                select from clerk_sync.entities as k
+                where k.kind = d.kind and k.id = d.id and (k.version).source_updated_at <= 0
+            )
+        );
+    end if;
 
     -- Most are as they should be, and cost no more than one look at the index for all of them together.
     found := array(
@@ -582,9 +612,11 @@ begin
 
         select row(
             run.run_id, g.kind, g.id, verdict.difference,
-            -- Only what a comparison alone deleted can be restored.
             case
+                -- Only what a comparison alone deleted can be restored.
                 when verdict.difference = 'deleted here' and (e.delete_run is null or e.purged_at is not null) then 'none'
+                when verdict.difference <> 'deleted here' and (e.version).source_updated_at > g.source_updated_at
+                    then 'none'
                 else 'repair'
             end,
             d.fields,
@@ -593,6 +625,8 @@ begin
                     then 'a comparison deleted it here, and Clerk has it'
                 when verdict.difference = 'deleted here' then 'it was deleted here, and Clerk has it'
                 when e.id is null then 'it never arrived'
+                when (e.version).source_updated_at > g.source_updated_at
+                    then 'Clerk lists an older version than the one that was applied here'
                 when (e.version).source_updated_at <= 0 then 'only other objects told of it'
                 when verdict.difference = 'missing' then 'somebody removed the row'
                 when verdict.difference = 'stale' then 'its last change did not arrive'
@@ -603,7 +637,8 @@ begin
                 ) then 'somebody edited the row'
                 else 'Clerk changed it without a new version'
             end,
-            of_window, g.observed_at, clock_timestamp(), null, false
+            of_window, g.observed_at, clock_timestamp(), null, false,
+            case when g.id = any(held) then coalesce(d.emptied, '{}') end
         )::clerk_sync.reconcile_findings
         from given as g
         left join lateral (
@@ -617,8 +652,12 @@ begin
                 -- Clerk's lists may go on naming for a while what is gone.
                 when e.deleted_at is not null
                     then case when e.deleted_at + run.delete_margin_ms < g.observed_at then 'deleted here' end
-                -- A webhook was faster than this page.
-                when (e.version).source_updated_at > g.source_updated_at then null
+                -- A webhook was faster than this page; or Clerk's own clock went back, and the list is right.
+                when (e.version).source_updated_at > g.source_updated_at then case
+                    when d.id is null or (e.version).observed_at + run.delete_margin_ms >= g.observed_at then null
+                    when d.fields is null then 'missing'
+                    else 'different'
+                end
                 when d.id is not null and d.fields is null
                     and ((e.version).source_updated_at < g.source_updated_at or (e.version).observed_at < g.observed_at)
                     then 'missing'
@@ -642,15 +681,17 @@ begin
             select row(
                 run.run_id, 'user', u.clerk_id, 'extra', case when e.id is null then 'none' else 'delete' end, null,
                 case when e.id is null then 'the app made the row' else 'its delete did not arrive' end,
-                of_window, null, clock_timestamp(), null, false
+                of_window, null, clock_timestamp(), null, false, null
             )::clerk_sync.reconcile_findings
             from public.users as u
             left join lateral (
-                select k.id, k.version from clerk_sync.entities as k
+                select k.id, k.version, k.deleted_at from clerk_sync.entities as k
                 where k.kind = 'user' and k.id = u.clerk_id limit 1
             ) as e on true
             where u.created_at >= to_timestamp(since / 1000.0) and u.created_at < until and u.deleted_at is null
             and u.clerk_id not in (select unnest(listed_ids))
+            -- Its delete did arrive, and check_rows() hides the row again.
+            and e.deleted_at is null
             -- Younger than the run: Clerk may have listed this stretch before.
             and coalesce((e.version).observed_at < run.as_of, true)
         );
@@ -666,19 +707,25 @@ begin
     select f.* from unnest(
         case
             when (select count(*) from unnest(found) as f where f.difference = 'missing') >= most_missing
-                then array(select f from unnest(found) as f where f.difference <> 'missing')
+                then array(
+                    select f from unnest(found) as f where f.difference <> 'missing' or f.emptied is not null
+                )
             else found
         end || extra
     ) as f
     -- Who was listed anywhere is not extra, wherever the row says it was created.
     on conflict (run_id, kind, entity_id) do update set
         difference = excluded.difference, action = excluded.action, fields = excluded.fields, cause = excluded.cause,
-        window_number = excluded.window_number, observed_at = excluded.observed_at
+        window_number = excluded.window_number, observed_at = excluded.observed_at,
+        emptied = excluded.emptied, sent_at = case when excluded.emptied is null then known.sent_at end
     where excluded.difference <> 'extra';
 
     return jsonb_build_object(
         'differences', (
-            select coalesce(jsonb_agg(jsonb_build_array(f.kind, f.entity_id, f.difference, f.action)), '[]')
+            select coalesce(jsonb_agg(jsonb_build_array(
+                f.kind, f.entity_id, f.difference,
+                case when f.action = 'repair' and f.emptied is not null then 'hold' else f.action end
+            )), '[]')
             from unnest(found) as f
         ),
         'extra', cardinality(extra)
@@ -796,7 +843,7 @@ begin
     if not run.is_dry_run then
         update clerk_sync.reconcile_findings as f set sent_at = clock_timestamp()
         where f.run_id = run.run_id and f.window_number = of_window
-        and f.action = 'repair' and f.sent_at is null and not f.is_refused;
+        and f.action = 'repair' and f.sent_at is null and not f.is_refused and f.emptied is null;
     end if;
     return 'true';
 end
@@ -829,7 +876,7 @@ begin
             case when e.id is null then 'the app made the row' else 'its delete did not arrive' end
         from %2$s as r
         left join clerk_sync.entities as e on e.kind = $2 and e.id = r.%1$I
-        where r.deleted_at is null and coalesce((e.version).observed_at < $3, true) and %3$s
+        where r.deleted_at is null and e.deleted_at is null and coalesce((e.version).observed_at < $3, true) and %3$s
         and not exists (
             select from clerk_sync.reconcile_seen as s where s.run_id = $1 and s.kind = $2 and s.id = r.%1$I
         )
@@ -1080,47 +1127,65 @@ begin
 end
 $$;
 
--- By kind, what the windows of a run counted and what became of the findings.
+-- By kind, what the windows of a run counted and what became of the findings. A repair or a delete counts as done once
+-- the tables have it, until then as sent.
 create function clerk_sync.count_findings(run bigint)
 returns jsonb
 language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+    with found as (
+        -- Private metadata counts with its object. An object counts once, in however many windows it was listed.
+        select
+            coalesce(w.kind, f.kind) as kind, f.entity_id, f.difference, f.action,
+            f.sent_at is not null and not f.is_refused as is_sent, f.sent_at, f.is_refused,
+            case
+                when f.action = 'delete' then e.deleted_at is not null
+                else f.window_number is null or (e.version).observed_at >= f.observed_at
+            end as is_done,
+            -- The windows count all other repairs.
+            f.action = 'delete' or f.emptied is not null or f.window_number is null as is_counted_here,
+            a.id is not null as is_absent
+        from clerk_sync.reconcile_findings as f
+        left join clerk_sync.reconcile_windows as w on f.run_id = w.run_id and f.window_number = w.number
+        left join clerk_sync.entities as e
+            on f.kind = e.kind and f.entity_id = e.id and (f.action = 'delete' or f.emptied is not null)
+        left join clerk_sync.absences as a on f.action = 'delete' and f.kind = a.kind and f.entity_id = a.id
+        where f.run_id = run
+    ),
+
+    counted as (
+        select w.kind, t.key as name, t.value::bigint as total
+        from clerk_sync.reconcile_windows as w cross join lateral jsonb_each_text(w.tally) as t
+        where w.run_id = run and t.key not in ('stale', 'different', 'older', 'deleted here', 'restored')
+        union all
+        select f.kind, named.name, count(distinct f.entity_id)
+        from found as f
+        cross join lateral (
+            values
+            (case when f.difference <> 'missing' then f.difference end),
+            (case when f.action = 'none' and f.difference in ('missing', 'different') then 'older' end),
+            (case when f.action = 'repair' and f.is_sent and f.is_counted_here
+                then case when f.is_done then 'repaired' else 'repairs sent' end
+            end),
+            (case when f.action = 'delete' and f.is_sent
+                then case when f.is_done then 'deleted' else 'deletes sent' end
+            end),
+            (case when f.is_absent and f.sent_at is null and not f.is_refused then 'awaiting' end),
+            (case when f.action = 'repair' and f.difference = 'deleted here' and f.sent_at is not null then 'restored' end)
+        ) as named (name)
+        where named.name is not null
+        group by f.kind, named.name
+    )
+
     select coalesce(jsonb_object_agg(of_kind.kind, of_kind.counts), '{}')
     from (
-        select counted.kind, jsonb_object_agg(counted.name, counted.total) as counts
+        select summed.kind, jsonb_object_agg(summed.name, summed.total) as counts
         from (
-            select w.kind, t.key as name, sum(t.value::bigint) as total
-            from clerk_sync.reconcile_windows as w cross join lateral jsonb_each_text(w.tally) as t
-            where w.run_id = run and t.key not in ('stale', 'different', 'deleted here', 'restored')
-            group by w.kind, t.key
-            union all
-            -- Once, in however many windows: what changed last is listed again where the numbers differ.
-            select w.kind, f.difference, count(distinct f.entity_id)
-            from clerk_sync.reconcile_findings as f
-            inner join clerk_sync.reconcile_windows as w on f.run_id = w.run_id and f.window_number = w.number
-            where f.run_id = run and f.difference in ('stale', 'different', 'deleted here')
-            group by w.kind, f.difference
-            union all
-            select f.kind, 'extra', count(*) from clerk_sync.reconcile_findings as f
-            where f.run_id = run and f.difference = 'extra'
-            group by f.kind
-            union all
-            select f.kind, 'deleted', count(*) from clerk_sync.reconcile_findings as f
-            where f.run_id = run and f.action = 'delete' and f.sent_at is not null
-            group by f.kind
-            union all
-            select f.kind, 'awaiting', count(*) from clerk_sync.reconcile_findings as f
-            inner join clerk_sync.absences as a on f.kind = a.kind and f.entity_id = a.id
-            where f.run_id = run and f.action = 'delete' and f.sent_at is null and not f.is_refused
-            group by f.kind
-            union all
-            select f.kind, 'restored', count(*) from clerk_sync.reconcile_findings as f
-            where f.run_id = run and f.difference = 'deleted here' and f.action = 'repair' and f.sent_at is not null
-            group by f.kind
-        ) as counted
-        group by counted.kind
+            select c.kind, c.name, sum(c.total) as total from counted as c group by c.kind, c.name
+        ) as summed
+        group by summed.kind
     ) as of_kind
 $$;
 
@@ -1150,7 +1215,12 @@ begin
         lease = null,
         lease_until = null,
         finished_at = case when next_state <> 'running' then clock_timestamp() end,
-        counts = clerk_sync.count_findings(r.run_id)
+        counts = clerk_sync.count_findings(r.run_id),
+        holds_back = exists (
+            select from clerk_sync.reconcile_findings as f
+            where f.run_id = r.run_id and f.action = 'repair' and f.emptied is not null
+            and f.sent_at is null and not f.is_refused
+        )
     where r.run_id = clerk_sync.run_id(request) and r.state = 'running' and r.lease = (request ->> 'lease')::uuid
     returning r.* into run;
     if run.state <> 'running' then
@@ -1194,16 +1264,22 @@ as $$
                 jsonb_agg(
                     to_jsonb(listed) - 'run_id' || jsonb_build_object('outcome', case
                         when listed.action = 'none' then 'nothing'
+                        -- What check_rows() found, it sets right itself.
+                        when listed.action = 'repair' and listed.window_number is null and listed.sent_at is not null
+                            then 'settled'
                         -- Whoever did it: the message, its replay, or something newer.
-                        when e.deleted_at is not null
-                            and (listed.difference <> 'deleted here' or e.delete_run is null) then 'settled'
-                        when e.deleted_at is null and listed.difference = 'deleted here' then 'settled'
+                        when listed.difference = 'deleted here' and (e.deleted_at is null or e.delete_run is null)
+                            then 'settled'
+                        when listed.action = 'delete' and e.deleted_at is not null then 'settled'
+                        when listed.action = 'repair' and listed.difference <> 'deleted here'
+                            and e.deleted_at > listed.observed_at then 'settled'
                         when listed.action = 'repair' and (e.version).observed_at >= nullif(listed.observed_at, 0)
                             then 'settled'
                         when listed.is_refused then 'refused'
                         when p.discarded_at is not null then 'discarded'
                         when p.parked_id is not null and p.replayed_at is null then 'parked'
                         when listed.sent_at is not null then 'sent'
+                        when listed.emptied is not null and not r.is_dry_run then 'held back'
                         else 'not sent'
                     end)
                     order by listed.kind, listed.entity_id

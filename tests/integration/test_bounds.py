@@ -24,6 +24,7 @@ BEGIN: Final = {
     "dry_run": False,
     "versions_only": False,
     "allow_deletes": None,
+    "allow_emptied": None,
     "as_of": 1_700_000_000_000,
     "lease_seconds": 120.0,
     "delete_margin_ms": 300_000,
@@ -43,6 +44,9 @@ OF_A_RUN: Final[dict[str, dict[str, Any]]] = {
     "delete_candidates": {"kind": "user", "after": "", "limit": 100},
     "weigh_deletes": {},
     "settle_findings": {"kind": "user", "present": [], "gone": {}, "sent": [], "refused": []},
+    "check_rows": {"kind": "user", "limit": 100},
+    "held_repairs": {"kind": "user", "after": "", "limit": 100},
+    "emptied_columns": {},
     "end_run": {"state": "running", "reason": None, "calls": 1, "newest_change": 1, "newest_delivery": 1}
     | {"is_silent": None},
 }
@@ -58,8 +62,10 @@ NUMBERS: Final = {
     "compare": ["number", "since", "until", "observed_at"],
     "finish_window": ["number"],
     "delete_candidates": ["limit"],
+    "check_rows": ["limit"],
+    "held_repairs": ["limit"],
     "end_run": ["calls", "newest_change", "newest_delivery"],
-    "begin_run": ["lease_seconds", "as_of", "allow_deletes", "delete_margin_ms"],
+    "begin_run": ["lease_seconds", "as_of", "allow_deletes", "allow_emptied", "delete_margin_ms"],
     "cut_users": ["every", "before"],
     "count_rows": ["before"],
     "keep_house": ["hold_back_days", "deliveries_days", "audit_days", "runs_days"],
@@ -75,6 +81,7 @@ OPTIONAL: Final = {
     "delete_margin_ms",
 } | {
     "count_rows.before",
+    "begin_run.allow_emptied",
 }
 NO_NUMBER: Final = ["NaN", "Infinity", "-Infinity", "1", "", -1, 0.5, 1e300, 2**63, True, [], {}]
 NO_TALLIES: Final[list[Any]] = [None, 5, [], *({"user": each} for each in ("x", "NaN", -1, 0.5, 1e300, None))]
@@ -155,7 +162,10 @@ def test_a_run_that_does_not_exist_is_nobodys(function: str, worker: Connection,
     assert everything(admin) == before
 
 
-@pytest.mark.parametrize("function", ["fill", "find_unseen", "delete_candidates", "settle_findings"])
+@pytest.mark.parametrize(
+    "function",
+    ["fill", "find_unseen", "delete_candidates", "settle_findings", "check_rows", "held_repairs", "emptied_columns"],
+)
 def test_what_a_finished_run_found_stays_as_it_is(function: str, worker: Connection) -> None:
     request = request_of(worker, function)
     call(worker, "end_run", OF_A_RUN["end_run"] | request | {"state": "complete"})
@@ -175,6 +185,8 @@ def test_what_a_finished_run_found_stays_as_it_is(function: str, worker: Connect
         *(("find_unseen", "kind", each) for each in (None, "", "clerk", 5)),
         *(("settle_findings", "kind", each) for each in (None, "", "clerk", 5)),
         *(("delete_candidates", "kind", each) for each in (None, "", "clerk", 5)),
+        *(("check_rows", "kind", each) for each in (None, "", "clerk", 5)),
+        *(("held_repairs", "kind", each) for each in (None, "", "clerk", 5)),
         *(("compare", "tally", each) for each in NO_TALLIES),
         *(("finish_window", "tally", each) for each in NO_TALLIES),
         *(("plan_run", "expected", each) for each in NO_TALLIES),

@@ -124,6 +124,11 @@ CALLS: Final[dict[str, list[Arguments]]] = {
         of_run(kind="user", present=["user_1"], gone={"user_9": NOW}, sent=["user_1"], refused=["user_9"]),
     ],
     "clerk_sync.finish_window(jsonb)": [of_run(number=1, tally=TALLY)],
+    "clerk_sync.check_rows(jsonb)": [
+        of_run(kind=kind, limit=10) for kind in ("user", "organization", "membership", "invitation", "domain")
+    ],
+    "clerk_sync.held_repairs(jsonb)": [of_run(kind="membership", after="", limit=10)],
+    "clerk_sync.emptied_columns(jsonb)": [of_run()],
     "clerk_sync.keep_house(jsonb)": [lambda _: [DAYS]],
     # The last, as it ends the run.
     "clerk_sync.end_run(jsonb)": [

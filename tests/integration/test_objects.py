@@ -60,8 +60,8 @@ DAMAGES: list[tuple[LiteralString, str]] = [
     ),
     (
         (
-            "create or replace function clerk_sync.hide_rows(deleted clerk_sync.change[]) returns void "
-            "language plpgsql set search_path = pg_catalog, pg_temp as 'begin perform clerk_sync.hide_user(deleted); end'"
+            "create or replace function clerk_sync.hide_rows(deleted clerk_sync.change[]) returns void language plpgsql "
+            "set search_path = pg_catalog, pg_temp as 'begin perform clerk_sync.hide_user(deleted); end'"
         ),
         "the function clerk_sync.hide_rows(clerk_sync.change[]): its body is another",
     ),

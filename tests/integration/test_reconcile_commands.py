@@ -177,9 +177,12 @@ def test_one_user_is_read_again_by_id(mirrored: Rig, command: Command) -> None:
     mirrored.world.remove_user(BEN)
     mirrored.world.now += MINUTE
 
-    assert command.run("resync", ADA).stdout == f"{ADA}: complete\n"
-    assert command.run("resync", BEN).stdout == f"{BEN}: complete, gone from Clerk and so deleted here\n"
-    assert command.json("resync", BEN)["state"] == "complete"
+    assert command.run("resync", ADA).stdout == f"user {ADA}: changed\n{ADA}: complete, 1 user changed\n"
+    assert command.run("resync", ADA).stdout == f"{ADA}: complete, 1 user left as it was\n"
+    gone = f"user {BEN}: deleted, gone from Clerk\n{BEN}: complete, 1 user deleted\n"
+    assert command.run("resync", BEN).stdout == gone
+    again = command.json("resync", BEN)
+    assert (again["state"], again["objects"][0]["done"]) == ("complete", "left as it was")
 
     assert mirrored.column(ADA, "first_name") == "Augusta"
     assert BEN not in mirrored.shown()

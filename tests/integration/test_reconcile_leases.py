@@ -83,7 +83,7 @@ def test_a_real_run_after_a_dry_one_that_was_cut_off_repairs_and_deletes(rig: Ri
 
 
 def begin(rig: Rig, **request: Any) -> Begun:
-    return rig.runs.begin(Request("full", **request), "ins_a", rig.world.now, 120)
+    return rig.runs.begin(Request("full", **request), "ins_a", rig.world.now, 120, 0)
 
 
 @pytest.fixture

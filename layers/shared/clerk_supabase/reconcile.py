@@ -10,25 +10,25 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from clerk_supabase.changes import ReadKind
 from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_http import ClerkHttp
-from clerk_supabase.clerk_pages import Item
 from clerk_supabase.drift import Tally, doubts_about_end
 from clerk_supabase.errors import (
     ClerkKeyRefused,
     ClerkRefused,
     ClerkSupabaseError,
-    GoneFromClerk,
     OrganizationsUnavailable,
     OutOfTime,
     Permanent,
     TooLongToWait,
     WrongInstance,
 )
-from clerk_supabase.reconcile_deletes import delete_gone
+from clerk_supabase.kinds import Kind
+from clerk_supabase.reconcile_deletes import Deletes, delete_gone
+from clerk_supabase.reconcile_emptied import repair_held
 from clerk_supabase.reconcile_lists import compare_list, find_extra, plan_lists
 from clerk_supabase.reconcile_pages import KIND_NAMES, Progress, ReconcileSettings, Work
 from clerk_supabase.reconcile_users import (
@@ -40,12 +40,15 @@ from clerk_supabase.reconcile_users import (
     plan_where_counts_differ,
     silence,
 )
-from clerk_supabase.repairs import ClockMs, Repair, Repairs
+from clerk_supabase.repairs import ClockMs, Repairs
+from clerk_supabase.resync import Resync, Resynced
 from clerk_supabase.runs import Counts, Mode, Runs, RunSummary, State
 from clerk_supabase.telemetry import count, count_by, logger
 
 _KINDS: tuple[ReadKind, ...] = ("user", "organization", "membership")
 _SWITCHED_OFF = "organizations are switched off in Clerk: they and memberships were not compared"
+# A portion takes a tenth of a second.
+_ROWS_AT_ONCE = 5_000
 _COUNTED = ("missing", "stale", "different", "extra", "deleted here")
 
 
@@ -60,6 +63,8 @@ class Request:
     """Trust Clerk's updated_at: what was edited here by hand is not found."""
     allow_deletes: int | None = None
     """So many of a kind, whatever the brake says."""
+    allow_emptied: int | None = None
+    """In so many rows of a kind a column may lose its value, whatever the brake says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,8 @@ class Report:
     is_resumed: bool = False
     dry_run: bool = False
     is_silent: bool = False
+    objects: Sequence[Resynced] = ()
+    """Of a resync: what was done about each object."""
 
 
 class Reconcile:
@@ -146,33 +153,26 @@ class Reconcile:
             raise
         return self._end(work, state, reason, calls_before, silent)
 
-    def resync(self, object_id: str, deadline: float) -> Report:
+    def resync(self, object_id: str, deadline: float, *, force: bool = False) -> Report:
         """Makes the row of one user or organization, and those of its memberships, as they are in Clerk now.
 
-        Raises GoneFromClerk for an id that is known neither there nor here, and what `run` raises.
+        `force`: Clerk's answer counts even if it calls itself older than what was applied here. Raises GoneFromClerk
+        for an id that is known neither there nor here, and what `run` raises.
         """
         calls_before = self._http.calls
         clerk = Clerk(self._http, deadline)
-        mirrored, known = self._runs.known_as(object_id)
+        mirrored, known_as = self._runs.known_as(object_id)
         if mirrored is not None:
             clerk.check_instance(mirrored)
-        kind: ReadKind = "organization" if object_id.startswith("org_") else "user"
-        found = clerk.organization(object_id) if kind == "organization" else clerk.user(object_id)
-        repairs: list[Repair] = []
-        doubts: str | None = None
-        if found.value is not None:
-            repairs.append(_repair(kind, found.value))
-            memberships, doubts = self._memberships(clerk, kind, object_id)
-            repairs += [_repair("membership", item) for item in memberships]
-        elif kind in known and found.observed_at > 0:
-            repairs.append(Repair(0, kind, object_id, found.observed_at, None))
-        else:
-            raise GoneFromClerk(f"{object_id} is known neither to Clerk nor here", found.observed_at)
-        refused = len(self._repairs.send(self._runs.store, repairs, self._clock_ms()))
-        not_taken = f"{refused} of {len(repairs)} objects were refused, see the log" if refused else None
-        reason = "; ".join(filter(None, [not_taken, doubts])) or None
-        done = "deleted" if found.value is None else "repaired"
-        counts: dict[str, dict[str, int]] = {kind: {done: len(repairs) - refused}}
+        resync = Resync(self._runs, self._repairs, self._settings, self._clock_ms, object_id, force=force)
+        outcome = resync.run(clerk, known_as)
+        counts: dict[str, dict[str, int]] = {}
+        for each in outcome.objects:
+            of_kind = counts.setdefault(each.kind, {})
+            of_kind[each.done] = of_kind.get(each.done, 0) + 1
+        not_changed = sum(each.done == "not changed" for each in outcome.objects)
+        left = f"{not_changed} of {len(outcome.objects)} objects could not be changed" if not_changed else None
+        reason = "; ".join(filter(None, [left, outcome.doubts])) or None
         return Report(
             run_id=None,
             mode="quick",
@@ -181,6 +181,7 @@ class Reconcile:
             counts=counts,
             findings=0,
             calls=self._http.calls - calls_before,
+            objects=outcome.objects,
         )
 
     def _check_instance(self, found: str) -> None:
@@ -191,31 +192,10 @@ class Reconcile:
                 "put the secret key of that instance into the secret, or correct the parameter"
             )
 
-    @staticmethod
-    def _memberships(clerk: Clerk, kind: ReadKind, object_id: str) -> tuple[list[Item], str | None]:
-        """Return the memberships of an object, and why there may be more, if so."""
-        read = clerk.memberships_of_organization if kind == "organization" else clerk.memberships_of_user
-        items: dict[str, Item] = {}
-        told: list[int] = []
-        is_whole = True
-        try:
-            for page in read(object_id):
-                items |= {item.id: item for item in page.items}
-                told.append(page.total_count or 0)
-                is_whole = is_whole and page.joins and page.is_new and not page.odd
-        except OrganizationsUnavailable:
-            return [], None
-        except ClerkKeyRefused:
-            raise
-        except ClerkRefused as error:
-            return list(items.values()), f"not every membership was compared ({error})"
-        if is_whole and len(items) >= min(told[0], told[-1]):
-            return list(items.values()), None
-        return list(items.values()), "Clerk did not list every membership"
-
     # The two modes
 
     def _full(self, work: Work) -> tuple[State, str | None]:
+        left = self._check_rows(work)
         windows = self._runs.windows(work.run_id)
         if not windows:
             planned = [*plan_all(work), *plan_lists()]
@@ -227,7 +207,23 @@ class Reconcile:
         doubts["user"] = doubts_about_all(work, users)
         if doubts["user"] is None:
             self._runs.find_unseen(work.run_id, "user")
-        return self._conclude(work, doubts, is_switched_off=is_switched_off)
+        return self._conclude(work, doubts, left=left, is_switched_off=is_switched_off)
+
+    def _check_rows(self, work: Work) -> int:
+        """Set right the rows that contradict other tables here; return how many of them could not be.
+
+        First of all: a deleted row that somebody made visible is no candidate for a delete.
+        """
+        left = 0
+        for kind in get_args(Kind):
+            is_done = False
+            while not is_done:
+                work.check()
+                if self._monotonic() >= work.clerk.deadline:
+                    raise OutOfTime("the time for this work was up before every row was looked at")
+                is_done, left_of_kind = self._runs.check_rows(work.run_id, work.begun.lease, kind, _ROWS_AT_ONCE)
+            left += left_of_kind
+        return left
 
     def _quick(self, work: Work, silent: _Silence) -> tuple[State, str | None]:
         watermark = work.begun.watermark
@@ -274,25 +270,32 @@ class Reconcile:
         doubts: Mapping[ReadKind, str | None],
         more_doubts: Sequence[str] = (),
         *,
+        left: int = 0,
         is_switched_off: bool,
     ) -> tuple[State, str | None]:
-        """Delete what is gone, but nothing of a kind about which there are doubts, and say how the run ends."""
+        """Delete what is gone, but nothing of a kind about which there are doubts, and say how the run ends.
+
+        `left`: how many rows could not be set right. Answers that take away too much prove no delete either.
+        """
+        emptied = repair_held(work)
         sure = [kind for kind in _KINDS if kind in doubts and doubts[kind] is None]
         unsure = [f"{doubts[kind]}: no {kind} is deleted" for kind in _KINDS if doubts.get(kind) is not None]
         # What Clerk said earlier to be gone is asked about again, also where this run compared nothing.
         again = [kind for kind in _KINDS if kind not in doubts and (kind == "user" or not is_switched_off)]
-        deletes = delete_gone(work, sure, again)
+        deletes = delete_gone(work, sure, again) if emptied.stop is None else Deletes()
         tallies = [window.tally for window in self._runs.windows(work.run_id)]
-        left_out, are_too_many = _left_out(work, tallies)
+        left_out, are_too_many = _left_out(work, tallies, left)
         notes = [
             left_out,
             _SWITCHED_OFF if is_switched_off else None,
             *_deleted_here(work, tallies),
+            _older(work, tallies),
             *deletes.awaiting,
         ]
-        doubtful = [*more_doubts, *unsure, *deletes.doubts]
-        reason = "; ".join(filter(None, [deletes.stop, *doubtful, *notes])) or None
-        if deletes.stop is not None:
+        stop = emptied.stop or deletes.stop
+        doubtful = [*more_doubts, *unsure, *emptied.doubts, *deletes.doubts]
+        reason = "; ".join(filter(None, [stop, *doubtful, *notes])) or None
+        if stop is not None:
             count("BrakePulled")
             return "stopped", reason
         return ("incomplete" if doubtful or are_too_many else "complete"), reason
@@ -347,12 +350,12 @@ class _Silence:
     is_silent: bool | None = None
 
 
-def _left_out(work: Work, tallies: Sequence[Tally]) -> tuple[str | None, bool]:
+def _left_out(work: Work, tallies: Sequence[Tally], left: int) -> tuple[str | None, bool]:
     """Say how many objects no run can ever apply, and whether they are too many to be the fault of single objects.
 
-    A few of them do not make every run incomplete for ever.
+    `left`: rows that could not be set right. A few of them do not make every run incomplete for ever.
     """
-    left_out = sum(tally.get(name, 0) for tally in tallies for name in ("unusable", "refused"))
+    left_out = left + sum(tally.get(name, 0) for tally in tallies for name in ("unusable", "refused"))
     compared = sum(tally.get("compared", 0) for tally in tallies)
     reason = f"{left_out:,} objects could not be compared or applied, see the log" if left_out else None
     return reason, left_out > work.settings.brake.limit(compared, None)
@@ -369,8 +372,14 @@ def _deleted_here(work: Work, tallies: Sequence[Tally]) -> Iterator[str]:
         yield f"objects that only a comparison had deleted are restored, because Clerk has them: {show}"
 
 
-def _repair(kind: ReadKind, item: Item) -> Repair:
-    return Repair(0, kind, item.id, item.observed_at, item.json())
+def _older(work: Work, tallies: Sequence[Tally]) -> str | None:
+    if not any(tally.get("older") for tally in tallies):
+        return None
+    return (
+        "Clerk lists older versions of objects than were applied here, and no run repairs those: "
+        f"clerk-supabase reconcile show {work.run_id} names them, clerk-supabase resync ID --force (of a membership: "
+        "the id of its user) applies them"
+    )
 
 
 def _report(
@@ -406,8 +415,8 @@ def _tell(report: Report, *, is_first: bool) -> None:
             count_by("Drift", "kind", kind, 0 if is_first else drift)
         for name in _COUNTED:
             count(name.title().replace(" ", ""), _sum(report.counts, name))
-        count("RepairsSent", _sum(report.counts, "repaired"))
-        count("DeletesSent", _sum(report.counts, "deleted"))
+        count("RepairsSent", _sum(report.counts, "repaired") + _sum(report.counts, "repairs sent"))
+        count("DeletesSent", _sum(report.counts, "deleted") + _sum(report.counts, "deletes sent"))
         if report.mode == "quick":
             count("Silence", int(report.is_silent))
     log = logger.info if report.state in ("complete", "running") else logger.error

@@ -10,7 +10,7 @@ from clerk_supabase.changes import ReadKind
 from clerk_supabase.clerk import MOST_IDS, Clerk
 from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused, GoneFromClerk
 from clerk_supabase.reconcile_pages import KIND_NAMES, Work
-from clerk_supabase.repairs import Repair
+from clerk_supabase.repairs import Repair, refused_of
 from clerk_supabase.runs import Candidate
 
 _ORDER: Final[tuple[ReadKind, ...]] = ("user", "organization", "membership")
@@ -241,7 +241,7 @@ def _awaiting(work: Work, young: int, absent: int) -> Iterator[str]:
 def _delete(work: Work, kind: ReadKind, moments: Mapping[str, int]) -> None:
     for batch in _batches(moments):
         repairs = [Repair(work.run_id, kind, object_id, moment, None) for object_id, moment in batch]
-        refused = [repair.id for repair in work.repairs.send(work.runs.store, repairs, work.clock_ms())]
+        refused = refused_of(repairs, work.repairs.send(work.runs.store, repairs, work.clock_ms()))
         sent = [repair.id for repair in repairs if repair.id not in refused]
         work.runs.settle(work.run_id, kind, sent=sent, refused=refused)
 

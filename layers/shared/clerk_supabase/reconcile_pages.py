@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
@@ -16,12 +16,14 @@ from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_pages import Item
 from clerk_supabase.drift import Brake, Tally
 from clerk_supabase.errors import ChangeRefused, RunTakenOver, UnusableEvent
-from clerk_supabase.repairs import ClockMs, DirectRepairs, Repair, Repairs
+from clerk_supabase.repairs import ClockMs, DirectRepairs, Repair, Repairs, refused_of
 from clerk_supabase.runs import Begun, PlannedWindow, Runs
 from clerk_supabase.telemetry import logger
 
 # Of a page of 500. Repairing them one message after the other would take longer than applying the whole page at once.
 MOST_MESSAGES: Final = 100
+_ACTIONS: Final = ("none", "repair", "hold")
+_REPAIRED: Final = frozenset({"created", "updated", "unchanged"})
 KIND_NAMES: Final[Mapping[ReadKind, str]] = MappingProxyType(
     {"user": "users", "organization": "organizations", "membership": "memberships"}
 )
@@ -94,8 +96,12 @@ class Work:
             self.tell(Progress(kind, self._compared[kind], self.expected.get(kind)))
 
 
-Differences = Mapping[str, tuple[str, str]]
-"""By id, the difference and what is done about it: `repair` or `none`."""
+class _Found(NamedTuple):
+    """How an object differs, and what follows."""
+
+    difference: str
+    action: str
+    """One of _ACTIONS."""
 
 
 class _Read(Struct, frozen=True, gc=False):
@@ -135,6 +141,11 @@ class Comparison:
         request = self._request(since, until)
         if self._work.begun.run.versions_only:
             differences = self._by_version(items, request)
+            # Their versions do not say whether they would lose a value.
+            stale = [item for item in items if item.id in differences and differences[item.id].difference == "stale"]
+            if stale:
+                unbounded = {**request, "since": None, "until": None}
+                differences |= self._by_content(stale, [self._read(item) for item in stale], set(), unbounded)
             filled: set[str] = set()
         else:
             page = [self._read(item) for item in items]
@@ -167,7 +178,7 @@ class Comparison:
             "until": until,
         }
 
-    def _by_version(self, items: Sequence[Item], request: Mapping[str, object]) -> Differences:
+    def _by_version(self, items: Sequence[Item], request: Mapping[str, object]) -> dict[str, _Found]:
         listed = {
             "ids": _lines(item.id for item in items),
             "versions": _lines("" if item.updated_at is None else str(item.updated_at) for item in items),
@@ -177,7 +188,7 @@ class Comparison:
 
     def _by_content(
         self, items: Sequence[Item], page: Sequence[_Read], filled: set[str], request: Mapping[str, object]
-    ) -> Differences:
+    ) -> dict[str, _Found]:
         """Those who were filled only count as present."""
         present = {"ids": _lines(filled)} if filled else {}
         rest = [read for read in page if read.id not in filled]
@@ -187,10 +198,10 @@ class Comparison:
             differences = self._one_by_one({**request, "since": None, "until": None}, rest)
         return {**self._by_version(items, request), **differences}
 
-    def _one_by_one(self, request: Mapping[str, object], page: Sequence[_Read]) -> dict[str, tuple[str, str]]:
+    def _one_by_one(self, request: Mapping[str, object], page: Sequence[_Read]) -> dict[str, _Found]:
         """What Postgres refuses is found by halving, and compared by its version only; its neighbours as they are."""
         try:
-            return dict(self._asked(request, page))
+            return self._asked(request, page)
         except ChangeRefused as refusal:
             if len(page) == 1:
                 self._note_unusable(page[0].id, refusal)
@@ -198,11 +209,18 @@ class Comparison:
         middle = len(page) // 2
         return {**self._one_by_one(request, page[:middle]), **self._one_by_one(request, page[middle:])}
 
-    def _asked(self, request: Mapping[str, object], page: Sequence[_Read] = ()) -> Differences:
-        """What differs. Of an object and its private metadata, what has to be repaired."""
+    def _asked(self, request: Mapping[str, object], page: Sequence[_Read] = ()) -> dict[str, _Found]:
+        """What differs, by id."""
         differences, _ = self._runs.compare(request, [element for read in page for element in read.elements])
-        by_action = sorted(differences, key=lambda each: each[3])
-        return {object_id: (difference, action) for _, object_id, difference, action in by_action}
+        found: dict[str, _Found] = {}
+        for kind, object_id, difference, action in differences:
+            # Private metadata is repaired, or held back, together with its object.
+            other = found.get(object_id)
+            if other is not None:
+                difference = difference if kind == self.window.kind else other.difference  # noqa: PLW2901 - as above
+                action = max(action, other.action, key=_ACTIONS.index)  # noqa: PLW2901 - as above
+            found[object_id] = _Found(difference, action)
+        return found
 
     def _read(self, item: Item) -> _Read:
         """The object with its content, or its id alone when it cannot be read."""
@@ -247,14 +265,14 @@ class Comparison:
         self._add("repaired", len(filled))
         return filled
 
-    def _repair(self, items: Sequence[Item], differences: Differences, filled: int) -> None:
+    def _repair(self, items: Sequence[Item], differences: Mapping[str, _Found], filled: int) -> None:
         self._count(differences)
-        to_repair = [item for item in items if item.id in differences and differences[item.id][1] == "repair"]
-        missing = [item for item in to_repair if differences[item.id][0] == "missing"]
+        to_repair = [item for item in items if item.id in differences and differences[item.id].action == "repair"]
+        missing = [item for item in to_repair if differences[item.id].difference == "missing"]
         self._is_bulk = filled + len(missing) >= MOST_MESSAGES
         if self._work.begun.run.is_dry_run or not to_repair:
             return
-        self._add("restored", sum(differences[item.id][0] == "deleted here" for item in to_repair))
+        self._add("restored", sum(differences[item.id].difference == "deleted here" for item in to_repair))
         if len(to_repair) >= MOST_MESSAGES:
             direct = DirectRepairs(keep_private_metadata=self._work.settings.keep_private_metadata)
             self._send(direct, to_repair)
@@ -266,17 +284,22 @@ class Comparison:
     def _send(self, road: Repairs, items: Sequence[Item]) -> None:
         run_id, kind = self._work.run_id, self.window.kind
         repairs = [Repair(run_id, kind, item.id, item.observed_at, item.json()) for item in items]
-        refused = [repair.id for repair in road.send(self._runs.store, repairs, self._work.clock_ms())]
+        became = road.send(self._runs.store, repairs, self._work.clock_ms())
+        refused = refused_of(repairs, became)
         if refused:
             self._runs.settle(run_id, kind, refused=refused)
-        self._add("repaired", len(repairs) - len(refused))
         self._add("refused", len(refused))
+        self._add("repaired", sum(outcome in _REPAIRED for outcome in became))
+        self._add("repairs sent", sum(outcome == "sent" for outcome in became))
+        # Something newer was applied since the page was compared.
+        self._add("overtaken", sum(outcome in {"stale", "refused"} for outcome in became))
 
     # Counting
 
-    def _count(self, differences: Differences) -> None:
-        for difference, _ in differences.values():
-            self._add(difference, 1)
+    def _count(self, differences: Mapping[str, _Found]) -> None:
+        for found in differences.values():
+            self._add(found.difference, 1)
+            self._add("older", int(found.action == "none" and found.difference != "deleted here"))
 
     def _add(self, name: str, number: int) -> None:
         if number:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
-from clerk_supabase.changes import Changes, Delete, ReadKind, Reconciled, changes_of_object
+from clerk_supabase.changes import Changes, Delete, ReadKind, Reconciled, Upsert, changes_of_object
 from clerk_supabase.envelope import Envelope
 from clerk_supabase.errors import ChangeRefused, EventTooLarge, UnusableEvent
 from clerk_supabase.kinds import REPAIR_PREFIX
 from clerk_supabase.queue import Queue
-from clerk_supabase.store import Store
+from clerk_supabase.store import Outcome, Store
 from clerk_supabase.telemetry import logger
 
 _EVENTS: Final = {"user": "user", "organization": "organization", "membership": "organizationMembership"}
@@ -27,6 +27,8 @@ class Repair:
     observed_at: int
     """Clerk's clock, milliseconds."""
     json: bytes | None
+    counts_as: int = 0
+    """Version that the object has at least, whatever it says itself: Clerk's clock, milliseconds."""
 
     @property
     def name(self) -> str:
@@ -48,12 +50,26 @@ class Repair:
     def changes(self, received_at: int, *, keep_private_metadata: bool) -> Changes:
         """Raises UnusableEvent."""
         if self.json is not None:
-            return changes_of_object(
+            changes = changes_of_object(
                 self.kind, self.json, self.observed_at, received_at, keep_private_metadata=keep_private_metadata
             )
+            return self._raised(changes) if self.counts_as else changes
         gone = Delete(self.kind, self.id, self.observed_at)
         private = (Delete("private_metadata", self.id, self.observed_at),) if keep_private_metadata else ()
         return Changes(gone, private)
+
+    def _raised(self, changes: Changes) -> Changes:
+        raised = [
+            change._replace(version=max(change.version, change.version._replace(source_updated_at=self.counts_as)))
+            if isinstance(change, Upsert) and change.id == self.id
+            else change
+            for change in (changes.main, *changes.companions)
+        ]
+        return changes._replace(main=raised[0], companions=tuple(raised[1:]))
+
+
+Sent = Outcome | Literal["sent"] | ChangeRefused | UnusableEvent
+"""Result of a repair: the outcome in the tables; `sent`, while the repair waits in the queue; or why it is refused."""
 
 
 class Repairs(Protocol):
@@ -64,8 +80,8 @@ class Repairs(Protocol):
         """Whether the tables have them when `send` returns."""
         ...
 
-    def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> Sequence[Repair]:
-        """Returns those that were refused and can never be taken; each is logged with its reason.
+    def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> Sequence[Sent]:
+        """Returns what became of each repair, in their order; an error that it can never be taken is logged, too.
 
         `store`: that of the thread that calls. Raises Retryable; sending again is harmless.
         """
@@ -80,24 +96,23 @@ class DirectRepairs:
     def __init__(self, *, keep_private_metadata: bool = False) -> None:
         self._keep_private_metadata = keep_private_metadata
 
-    def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> Sequence[Repair]:
+    def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> Sequence[Sent]:
         """See Repairs."""
-        usable: list[tuple[Repair, Changes]] = []
-        refused: list[Repair] = []
-        for repair in repairs:
+        usable: list[tuple[Changes, Reconciled]] = []
+        unusable: dict[int, UnusableEvent] = {}
+        for place, repair in enumerate(repairs):
             try:
                 changes = repair.changes(received_at, keep_private_metadata=self._keep_private_metadata)
             except UnusableEvent as error:
-                logger.error("not repaired", repair=repair.name, reason=str(error))
-                refused.append(repair)
+                unusable[place] = error
             else:
-                usable.append((repair, changes))
-        answers = store.apply([(changes, Reconciled(repair.name)) for repair, changes in usable])
-        for (repair, _), answer in zip(usable, answers, strict=True):
-            if isinstance(answer, ChangeRefused):
-                logger.error("not repaired", repair=repair.name, reason=str(answer))
-                refused.append(repair)
-        return refused
+                usable.append((changes, Reconciled(repair.name)))
+        applied = iter(store.apply(usable))
+        became: list[Sent] = [unusable[place] if place in unusable else next(applied) for place in range(len(repairs))]
+        for repair, outcome in zip(repairs, became, strict=True):
+            if isinstance(outcome, Exception):
+                logger.error("not repaired", repair=repair.name, reason=str(outcome))
+        return became
 
 
 class QueueRepairs:
@@ -109,15 +124,22 @@ class QueueRepairs:
         self._queue = queue
         self._direct = DirectRepairs(keep_private_metadata=keep_private_metadata)
 
-    def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> Sequence[Repair]:
-        """See Repairs. What no message can hold is applied at once."""
-        refused: list[Repair] = []
+    def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> Sequence[Sent]:
+        """See Repairs. A repair that no message can hold is applied at once."""
+        became: list[Sent] = []
         for repair in repairs:
             try:
                 self._queue.send(repair.envelope(received_at))
             except EventTooLarge:
-                refused += self._direct.send(store, [repair], received_at)
-        return refused
+                became += self._direct.send(store, [repair], received_at)
+            else:
+                became.append("sent")
+        return became
+
+
+def refused_of(repairs: Sequence[Repair], became: Sequence[Sent]) -> list[str]:
+    """Ids of the repairs that can never be taken."""
+    return [repair.id for repair, outcome in zip(repairs, became, strict=True) if isinstance(outcome, Exception)]
 
 
 ClockMs = Callable[[], int]

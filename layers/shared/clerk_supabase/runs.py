@@ -10,12 +10,14 @@ from typing import Any, Literal, Protocol, cast
 from clerk_supabase.changes import ReadKind
 from clerk_supabase.drift import Tally
 from clerk_supabase.errors import RunTakenOver, WrongInstance
+from clerk_supabase.kinds import Kind
 from clerk_supabase.store import Store
 
 Mode = Literal["full", "quick"]
 State = Literal["running", "complete", "incomplete", "stopped", "failed"]
-Outcome = Literal["nothing", "not sent", "refused", "sent", "parked", "discarded", "settled"]
-"""What became of a repair or a delete. Settled: the tables have it, or something newer, by whatever road it came."""
+Outcome = Literal["nothing", "not sent", "held back", "refused", "sent", "parked", "discarded", "settled"]
+"""What became of a repair or a delete. Settled: the tables have it, or something newer, by whatever road it came.
+Held back: the brake for columns that many rows would lose the value of."""
 Counts = Mapping[str, Mapping[str, int]]
 """By kind and name: listed, compared, missing, stale, different, extra, repaired, deleted, ..."""
 
@@ -31,6 +33,8 @@ class Asked(Protocol):
     def versions_only(self) -> bool: ...
     @property
     def allow_deletes(self) -> int | None: ...
+    @property
+    def allow_emptied(self) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class RunSummary:
     newest_delivery: datetime | None
     is_silent: bool | None
     findings: int | None = None
+    allow_emptied: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +145,21 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """State in which this database knows an object of Clerk's."""
+
+    source_updated_at: int | None
+    """Version of the newest event about the object, by Clerk's clock; None: there was no event."""
+    observed_at: int | None
+    deleted_at: int | None
+    """Moment of the object's delete, by Clerk's clock."""
+    differs: bool
+    """The row does not say what Clerk says, or is missing."""
+    fields: Sequence[str] | None
+    """Columns that differ; None without a row."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reset:
     """The runs that a reset ends or no longer believes."""
 
@@ -204,6 +224,7 @@ class Runs:
                 "dry_run": asked.dry_run,
                 "versions_only": asked.versions_only,
                 "allow_deletes": asked.allow_deletes,
+                "allow_emptied": asked.allow_emptied,
                 "as_of": as_of,
                 "lease_seconds": lease_seconds,
                 "delete_margin_ms": delete_margin_ms,
@@ -300,7 +321,7 @@ class Runs:
     def settle(
         self,
         run_id: int,
-        kind: ReadKind,
+        kind: Kind,
         *,
         present: Sequence[str] = (),
         gone: Mapping[str, int] | None = None,
@@ -310,6 +331,27 @@ class Runs:
         """What became of findings: Clerk has them, Clerk had not at that moment, their deletes were sent, refused."""
         asked = {"run": run_id, "kind": kind, "present": present, "gone": gone or {}, "sent": sent, "refused": refused}
         _own(self.store.call("settle_findings", asked))
+
+    def check_rows(self, run_id: int, lease: str, kind: Kind, limit: int) -> tuple[bool, int]:
+        """Sets right so many more rows of a kind that contradict their tombstones, and profiles that contradict users.
+
+        Returns whether every row was looked at, and how many could not be set right until now.
+        """
+        asked = {"run": run_id, "lease": lease, "kind": kind, "limit": limit}
+        answer = _unless_over(self.store.call("check_rows", asked))
+        return answer["is_done"], answer["left"]
+
+    def held_repairs(
+        self, run_id: int, kind: ReadKind, after: str, limit: int
+    ) -> Sequence[tuple[str, str | None, str | None]]:
+        """List objects whose repair is held back: id and, of memberships, the ids of user and organization."""
+        asked = {"run": run_id, "kind": kind, "after": after, "limit": limit}
+        return [tuple(each) for each in _unless_over(self.store.call("held_repairs", asked))]
+
+    def emptied_columns(self, run_id: int) -> Mapping[str, Mapping[str, int]]:
+        """Count by kind and column the rows that lose their value by the repairs that are or were held back."""
+        answer = _unless_over(self.store.call("emptied_columns", {"run": run_id}))
+        return cast("Mapping[str, Mapping[str, int]]", answer)
 
     def end(
         self,
@@ -338,6 +380,22 @@ class Runs:
             },
         )
         return _summary(_unless_over(row))
+
+    def look_at(self, page: Sequence[str]) -> Mapping[tuple[str, str], Known]:
+        """Return what is known of each object of a page, elements as JSON, by kind and id.
+
+        Whoever calls needs the rights of the owner of the schema; so for `check_objects`. Raises ChangeRefused.
+        """
+        answer = self.store.call("look_at_objects", {"of": "page"}, page) if page else []
+        return {(kind, object_id): Known(*rest) for kind, object_id, *rest in answer}
+
+    def check_objects(self, objects: Mapping[str, Sequence[str]]) -> Sequence[tuple[str, str, Sequence[str], bool]]:
+        """Set right the rows of some objects like `check_rows`: kind, id, columns, and whether each is right now."""
+        return [tuple(each) for each in self.store.call("check_objects", {"objects": objects})]
+
+    def memberships_of(self, kind: ReadKind, object_id: str) -> Sequence[str]:
+        """Ids of the memberships of a user or an organization that are shown."""
+        return [str(each) for each in self.store.call("memberships_of", {"kind": kind, "id": object_id})]
 
     def known_as(self, object_id: str) -> tuple[str | None, Mapping[str, bool]]:
         """The instance that is mirrored, if any, and as which kinds this id is known, and whether deleted."""
@@ -377,6 +435,7 @@ def _summary(row: Mapping[str, Any]) -> RunSummary:
         newest_delivery=_moment(row["newest_delivery"]),
         is_silent=row["is_silent"],
         findings=row.get("findings"),
+        allow_emptied=row["allow_emptied"],
     )
 
 

@@ -1,0 +1,107 @@
+"""A brake for mass changes: repairs that take values away wait until it is known how many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from clerk_supabase.changes import ReadKind
+from clerk_supabase.clerk import MOST_IDS, Clerk
+from clerk_supabase.clerk_pages import Item
+from clerk_supabase.drift import Brake
+from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused, GoneFromClerk
+from clerk_supabase.reconcile_pages import KIND_NAMES, MOST_MESSAGES, Work
+from clerk_supabase.repairs import DirectRepairs, Repair, refused_of
+
+_KINDS: Final[tuple[ReadKind, ...]] = ("user", "organization", "membership")
+
+# Not that of the settings: who forbids deletes by it wants everything else repaired.
+_BRAKE: Final = Brake()
+
+Held = tuple[str, str | None, str | None]
+"""Id and, of a membership, those of its user and its organization."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emptied:
+    """Results of the repairs that were held back."""
+
+    stop: str | None = None
+    """Reason why the brake stopped all of these repairs, if so."""
+    doubts: Sequence[str] = ()
+    """Reasons why some of these repairs were not made."""
+
+
+def repair_held(work: Work) -> Emptied:
+    """Make the repairs that were held back, unless a column would lose its value in too many rows."""
+    emptied = work.runs.emptied_columns(work.run_id)
+    if not emptied:
+        return Emptied()
+    if stops := list(_stops(work, emptied)):
+        return Emptied("; ".join(stops))
+    if work.begun.run.is_dry_run:
+        return Emptied()
+    doubts: list[str] = []
+    for kind in _KINDS:
+        try:
+            _repair_kind(work, kind)
+        except ClerkKeyRefused:
+            raise
+        except ClerkRefused as error:
+            doubts.append(f"not every {kind} that loses a value could be read again ({error})")
+    return Emptied(doubts=doubts)
+
+
+def _stops(work: Work, emptied: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    existing: dict[str, int] = dict(work.runs.count_rows().items())
+    names: dict[str, str] = dict(KIND_NAMES.items())
+    for kind, columns in sorted(emptied.items()):
+        # Private metadata is that of any kind, and its rows are not counted.
+        rows = existing.get(kind, sum(existing.values()))
+        limit = _BRAKE.limit(rows, work.begun.run.allow_emptied)
+        for column, number in sorted(columns.items()):
+            if number > limit:
+                yield (
+                    f"{column} would lose its value in {number:,} of {rows:,} {names.get(kind, kind)}, and one run "
+                    f"may empty {limit:,}: look whether that can be, then allow it with --allow-emptied {number}"
+                )
+
+
+def _repair_kind(work: Work, kind: ReadKind) -> None:
+    after = ""
+    while held := work.runs.held_repairs(work.run_id, kind, after, MOST_IDS):
+        work.check()
+        after = held[-1][0]
+        # What a list lacks by mistake, the answers by id may have.
+        items = list(_read_again(work.clerk, kind, held))
+        repairs = [Repair(work.run_id, kind, item.id, item.observed_at, item.json()) for item in items]
+        direct = DirectRepairs(keep_private_metadata=work.settings.keep_private_metadata)
+        road = direct if len(repairs) >= MOST_MESSAGES else work.repairs
+        refused = refused_of(repairs, road.send(work.runs.store, repairs, work.clock_ms()))
+        sent = [repair.id for repair in repairs if repair.id not in refused]
+        for of_kind in (kind, "private_metadata"):
+            work.runs.settle(work.run_id, of_kind, sent=sent, refused=refused)
+
+
+def _read_again(clerk: Clerk, kind: ReadKind, held: Sequence[Held]) -> Iterator[Item]:
+    ids = [object_id for object_id, _, _ in held]
+    if kind == "user":
+        yield from clerk.users_by_id(ids).items
+    elif kind == "organization":
+        yield from clerk.organizations_by_id(ids).items
+    else:
+        members: dict[str, list[str]] = {}
+        for _, user_id, org_id in held:
+            if user_id is not None and org_id is not None:
+                members.setdefault(org_id, []).append(user_id)
+        for org_id, user_ids in members.items():
+            yield from _memberships(clerk, org_id, user_ids, set(ids))
+
+
+def _memberships(clerk: Clerk, org_id: str, user_ids: Sequence[str], wanted: set[str]) -> Iterator[Item]:
+    try:
+        for page in clerk.memberships_of_organization(org_id, user_ids):
+            yield from (item for item in page.items if item.id in wanted)
+    except GoneFromClerk:
+        return

@@ -1,0 +1,464 @@
+-- Comparing the tables with themselves: rows with tombstones, users_public with users; and looking at single objects
+-- before and after a repair.
+
+-- The tombstones are few: whoever looks for them need not look at all entities.
+create index entities_deleted_idx on clerk_sync.entities (kind, id) where deleted_at is not null;
+
+-- Rows of a kind, of those with these keys, that do not say when they were deleted although a tombstone does, and when
+-- that was: the first delete of the row's entity or of one of its parents.
+create function clerk_sync.rows_untombstoned(of_kind clerk_sync.kinds, keys text[])
+returns table (id text, due timestamptz)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+-- By the indexes, however many rows there are; so is `limit 1`.
+set enable_seqscan = off
+as $$
+begin
+    return query execute (
+        select format(
+            $statement$
+            select r.%1$I, tombstone.at
+            from %2$s as r
+            left join lateral (
+                select e.deleted_at, e.purged_at from clerk_sync.entities as e
+                where e.kind = %3$L and e.id = r.%1$I and e.deleted_at is not null limit 1
+            ) as own on true
+            %4$s
+            cross join lateral (select to_timestamp(least(own.deleted_at %5$s) / 1000.0) as at) as tombstone
+            where r.%1$I = any($1) and tombstone.at is not null
+            and (r.deleted_at is null or (r.deleted_at <> tombstone.at and own.purged_at is null))
+            $statement$,
+            of_kind.key_column, of_kind.relation, of_kind.kind,
+            string_agg(
+                format(
+                    'left join lateral (select e.deleted_at from clerk_sync.entities as e '
+                    || 'where e.kind = %2$L and e.id = r.%3$I and e.deleted_at is not null limit 1) as %1$I on true',
+                    'parent_' || link.key, link.value, link.key
+                ),
+                ' '
+            ),
+            string_agg(format(', %I.deleted_at', 'parent_' || link.key), '')
+        )
+        from jsonb_each_text(of_kind.parents) as link
+    ) using keys;
+end
+$$;
+
+-- Users with these keys whose profile is not the projection of their row, as the triggers on users make it, and in
+-- which columns; 'users_public' alone where there is a profile without a user, or a user without a profile.
+create function clerk_sync.profiles_differing(keys text[])
+returns table (id text, fields text[])
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+    select coalesce(u.clerk_id, p.clerk_id), case
+        when u.clerk_id is null or p.clerk_id is null then '{users_public}'::text[]
+        else array_remove(array[
+            case when p.username is distinct from u.username then 'users_public.username' end,
+            case when p.first_name is distinct from u.first_name then 'users_public.first_name' end,
+            case when p.last_name is distinct from u.last_name then 'users_public.last_name' end,
+            case when p.avatar_url is distinct from u.image_url then 'users_public.avatar_url' end,
+            case when p.deleted_at is distinct from u.deleted_at then 'users_public.deleted_at' end
+        ], null)
+    end
+    from (
+        select
+            k.clerk_id, k.deleted_at,
+            case when k.deleted_at is null then k.username end as username,
+            case when k.deleted_at is null then k.first_name end as first_name,
+            case when k.deleted_at is null then k.last_name end as last_name,
+            case when k.deleted_at is null then k.image_url end as image_url
+        from public.users as k where k.clerk_id = any(keys)
+    ) as u
+    full join (
+        select k.clerk_id, k.username, k.first_name, k.last_name, k.avatar_url, k.deleted_at
+        from public.users_public as k where k.clerk_id = any(keys)
+    ) as p on u.clerk_id = p.clerk_id
+    where (u.clerk_id, u.username, u.first_name, u.last_name, u.image_url, u.deleted_at)
+    is distinct from (p.clerk_id, p.username, p.first_name, p.last_name, p.avatar_url, p.deleted_at)
+$$;
+
+-- Rows of a kind, of those with these keys, that do not show what other tables here say of them, and their columns.
+create function clerk_sync.rows_to_set_right(of_kind clerk_sync.kinds, keys text[])
+returns table (id text, fields text[])
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select wrong.id, array_agg(wrong.field)
+    from (
+        select r.id, 'deleted_at' as field from clerk_sync.rows_untombstoned(of_kind, keys) as r
+        union all
+        select p.id, unnest(p.fields)
+        from clerk_sync.profiles_differing(case when of_kind.kind = 'user' then keys else '{}' end) as p
+    ) as wrong
+    group by wrong.id
+$$;
+
+-- Sets rows right: deleted_at as their tombstones say, profiles as the rows of users say. A row that somebody else
+-- holds a lock on is left as it is. The caller has locked the entities.
+create function clerk_sync.set_rows_right(of_kind clerk_sync.kinds, keys text[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    locked text[];
+begin
+    execute format(
+        'select array(select r.%1$I from %2$s as r where r.%1$I = any($1) order by r.%1$I '
+        || 'for no key update skip locked)',
+        of_kind.key_column, of_kind.relation
+    ) into locked using keys;
+    execute format(
+        'update %2$s as r set deleted_at = wrong.due from clerk_sync.rows_untombstoned($1, $2) as wrong '
+        || 'where r.%1$I = wrong.id',
+        of_kind.key_column, of_kind.relation
+    ) using of_kind, locked;
+    if of_kind.kind <> 'user' then
+        return;
+    end if;
+    -- With what the triggers have done about the update above.
+    delete from public.users_public as p
+    where p.clerk_id in (
+        select k.clerk_id from public.users_public as k
+        where k.clerk_id = any(keys) and not exists (select from public.users as u where u.clerk_id = k.clerk_id)
+        order by k.clerk_id
+        for update skip locked
+    );
+    insert into public.users_public as p (clerk_id, username, first_name, last_name, avatar_url, deleted_at)
+    select
+        u.clerk_id,
+        case when u.deleted_at is null then u.username end,
+        case when u.deleted_at is null then u.first_name end,
+        case when u.deleted_at is null then u.last_name end,
+        case when u.deleted_at is null then u.image_url end,
+        u.deleted_at
+    from clerk_sync.profiles_differing(locked) as differing
+    inner join public.users as u on u.clerk_id = differing.id
+    order by u.clerk_id
+    on conflict (clerk_id) do update set
+        username = excluded.username,
+        first_name = excluded.first_name,
+        last_name = excluded.last_name,
+        avatar_url = excluded.avatar_url,
+        deleted_at = excluded.deleted_at;
+end
+$$;
+
+-- Locks the entities of rows and those of their parents, as apply() does before it writes rows: whatever apply() does
+-- to one of these rows is done, or begins afterwards.
+create function clerk_sync.lock_entities_of_rows(of_kind clerk_sync.kinds, keys text[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+begin
+    execute (
+        select format(
+            $statement$
+            select from clerk_sync.entities as e
+            where (e.kind, e.id) in (
+                select named.kind, named.id
+                from %2$s as r
+                cross join lateral (values %3$s) as named (kind, id)
+                where r.%1$I = any($1)
+            )
+            order by e.kind, e.id
+            for share
+            $statement$,
+            of_kind.key_column, of_kind.relation, string_agg(format('(%L, r.%I)', link.value, link.key), ', ')
+        )
+        from jsonb_each_text(of_kind.parents || jsonb_build_object(of_kind.key_column, of_kind.kind)) as link
+    ) using keys;
+end
+$$;
+
+-- Sets rows right, all at once or, if a rule or a trigger of the app refuses one of them, one by one. Returns those
+-- that were refused.
+create function clerk_sync.repair_rows(of_kind clerk_sync.kinds, keys text[])
+returns text[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    one text;
+    refused text[] := '{}';
+begin
+    perform clerk_sync.lock_entities_of_rows(of_kind, keys);
+    begin
+        perform clerk_sync.set_rows_right(of_kind, keys);
+        return '{}';
+    exception
+        -- A trigger of the app may raise any code.
+        when others then null;
+    end;
+    foreach one in array array(select k.key from unnest(keys) as k (key) order by k.key) loop
+        begin
+            perform clerk_sync.set_rows_right(of_kind, array[one]);
+        exception
+            when others then refused := refused || one;
+        end;
+    end loop;
+    return refused;
+end
+$$;
+
+-- The next keys of a kind, in their order. Those of users include profiles without a user.
+create function clerk_sync.next_keys(of_kind clerk_sync.kinds, after text, at_most integer)
+returns text[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+declare
+    keys text[];
+begin
+    execute format(
+        'select array(select r.%1$I from %2$s as r where r.%1$I > $1 order by r.%1$I limit $2)',
+        of_kind.key_column, of_kind.relation
+    ) into keys using after, at_most;
+    if of_kind.kind = 'user' then
+        keys := array(
+            select k.key
+            from (
+                select unnest(keys) as key
+                union
+                select p.clerk_id from (
+                    select q.clerk_id from public.users_public as q where q.clerk_id > after
+                    order by q.clerk_id limit at_most
+                ) as p
+            ) as k
+            order by k.key limit at_most
+        );
+    end if;
+    return keys;
+end
+$$;
+
+-- {run, lease, kind, limit} -> {is_done, left}, or null when the run is somebody else's by now: looks at so many more
+-- rows of a kind, and sets right those that were made visible although they are deleted, or whose profile was changed.
+-- left: those that could not be, since the beginning. Of a dry run only what it found is written down.
+create function clerk_sync.check_rows(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    target constant text := clerk_sync.kind_of(request);
+    at_most constant integer := clerk_sync.whole_number(request, 'limit', 1, 10000);
+    run clerk_sync.reconcile_runs;
+    of_kind clerk_sync.kinds;
+    progress jsonb;
+    keys text[];
+    wrong text[];
+    refused text[] := '{}';
+    still_wrong text[] := '{}';
+begin
+    select r.* into run from clerk_sync.reconcile_runs as r
+    where r.run_id = clerk_sync.run_id(request) and r.lease = (request ->> 'lease')::uuid and r.state = 'running';
+    if run.run_id is null then
+        return null;
+    end if;
+    progress := coalesce(run.rows_checked -> target, '{"after": "", "is_done": false, "left": 0}');
+    if (progress -> 'is_done')::boolean then
+        return progress - 'after';
+    end if;
+    select k.* into of_kind from clerk_sync.kinds as k where k.kind = target;
+    keys := clerk_sync.next_keys(of_kind, progress ->> 'after', at_most);
+
+    with found as (
+        select w.id, w.fields from clerk_sync.rows_to_set_right(of_kind, keys) as w
+    ),
+
+    written as (
+        insert into clerk_sync.reconcile_findings (run_id, kind, entity_id, difference, action, fields, cause)
+        select run.run_id, target, f.id, 'different', 'repair', f.fields, 'somebody edited the row' from found as f
+        on conflict do nothing
+    )
+
+    select array_agg(f.id) into wrong from found as f;
+
+    if wrong is not null and not run.is_dry_run then
+        perform set_config(
+            'clerk_sync.causes',
+            jsonb_build_object('', jsonb_build_array('reconcile', format('reconcile-%s-', run.run_id)))::text,
+            true
+        );
+        refused := clerk_sync.repair_rows(of_kind, wrong);
+        still_wrong := array(select w.id from clerk_sync.rows_to_set_right(of_kind, wrong) as w);
+        update clerk_sync.reconcile_findings as f set
+            sent_at = case when f.entity_id <> all(still_wrong) then clock_timestamp() end,
+            is_refused = f.entity_id = any(refused)
+        where f.run_id = run.run_id and f.kind = target and f.entity_id = any(wrong) and f.window_number is null;
+    end if;
+
+    progress := jsonb_build_object(
+        'after', (select max(k.key) from unnest(keys) as k (key)),
+        'is_done', cardinality(keys) < at_most,
+        'left', (progress -> 'left')::integer + cardinality(still_wrong)
+    );
+    update clerk_sync.reconcile_runs as r set rows_checked = r.rows_checked || jsonb_build_object(target, progress)
+    where r.run_id = run.run_id;
+    return progress - 'after';
+end
+$$;
+
+-- {run, kind, after, limit} -> [[id, user_id, org_id], ...]: objects whose repair is held back, in the order of their
+-- ids; of a membership whose. null when the run is over.
+create function clerk_sync.held_repairs(request jsonb)
+returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    run constant bigint := (clerk_sync.running(request)).run_id;
+    target constant text := clerk_sync.kind_of(request);
+    at_most constant bigint := clerk_sync.whole_number(request, 'limit', 1, 10000);
+begin
+    if run is null then
+        return null;
+    end if;
+    return (
+        select coalesce(jsonb_agg(jsonb_build_array(h.id, m.clerk_user_id, m.clerk_org_id) order by h.id), '[]')
+        from (
+            -- What is held back of its private metadata is found by the window.
+            select distinct f.entity_id as id
+            from clerk_sync.reconcile_findings as f
+            inner join clerk_sync.reconcile_windows as w on f.run_id = w.run_id and f.window_number = w.number
+            where f.run_id = run and w.kind = target and f.action = 'repair' and f.emptied is not null
+            and f.sent_at is null and not f.is_refused and f.entity_id > request ->> 'after'
+            order by f.entity_id limit at_most
+        ) as h
+        left join public.organization_memberships as m on target = 'membership' and h.id = m.clerk_membership_id
+    );
+end
+$$;
+
+-- {run} -> {kind: {column: rows}}: how many rows lose the value of each column by the repairs that are or were held
+-- back; null when the run is over.
+create function clerk_sync.emptied_columns(request jsonb)
+returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    run constant bigint := (clerk_sync.running(request)).run_id;
+begin
+    if run is null then
+        return null;
+    end if;
+    return (
+        select coalesce(jsonb_object_agg(of_kind.kind, of_kind.columns), '{}')
+        from (
+            select counted.kind, jsonb_object_agg(counted.name, counted.total) as columns
+            from (
+                select f.kind, c.name, count(*) as total
+                from clerk_sync.reconcile_findings as f cross join lateral unnest(f.emptied) as c (name)
+                where f.run_id = run and f.action = 'repair'
+                group by f.kind, c.name
+            ) as counted
+            group by counted.kind
+        ) as of_kind
+    );
+end
+$$;
+
+-- {page} -> [[kind, id, source_updated_at, observed_at, deleted_at, differs, fields], ...]: what is known here of each
+-- object of a page, as apply() takes it, and whether its row says the same; fields: the columns that differ, null
+-- without a row. For the owner, before and after a repair.
+create function clerk_sync.look_at_objects(request jsonb)
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    target text;
+    more clerk_sync.difference[];
+    differing clerk_sync.difference[] := '{}';
+begin
+    for target in
+        select distinct g.kind from jsonb_to_recordset(request -> 'page') as g (kind text, content jsonb)
+        where g.content is not null
+    loop
+        execute format('select array_agg(d) from clerk_sync.%I($1) as d', 'differing_' || target)
+        into more using request -> 'page';
+        differing := differing || coalesce(more, '{}');
+    end loop;
+    return (
+        select coalesce(jsonb_agg(jsonb_build_array(
+            g.kind, g.id, (e.version).source_updated_at, (e.version).observed_at, e.deleted_at, d.id is not null,
+            to_jsonb(d.fields)
+        )), '[]')
+        from jsonb_to_recordset(request -> 'page') as g (kind text, id text)
+        left join clerk_sync.entities as e on g.kind = e.kind and g.id = e.id
+        left join unnest(differing) as d on g.kind = d.kind and g.id = d.id
+    );
+end
+$$;
+
+-- {kind, id} -> [id, ...]: the memberships of a user or an organization that are shown. For the owner.
+create function clerk_sync.memberships_of(request jsonb)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(jsonb_agg(m.clerk_membership_id order by m.clerk_membership_id), '[]')
+    from public.organization_memberships as m
+    where m.deleted_at is null and case request ->> 'kind'
+        when 'user' then m.clerk_user_id when 'organization' then m.clerk_org_id
+    end = request ->> 'id'
+$$;
+
+-- {objects: {kind: [id, ...]}} -> [[kind, id, fields, is_right], ...]: the same as check_rows() does, of these objects
+-- only, by an operator: which rows were wrong, and whether they are right now.
+create function clerk_sync.check_objects(request jsonb)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds;
+    keys text[];
+    wrong jsonb;
+    still_wrong text[];
+    found jsonb := '[]';
+begin
+    perform set_config('clerk_sync.causes', '{"": ["operator", null]}', true);
+    for of_kind in select k.* from clerk_sync.kinds as k where request -> 'objects' ? k.kind order by k.write_order loop
+        keys := array(select jsonb_array_elements_text(request -> 'objects' -> of_kind.kind));
+        select jsonb_object_agg(w.id, w.fields) into wrong from clerk_sync.rows_to_set_right(of_kind, keys) as w;
+        continue when wrong is null;
+        keys := array(select jsonb_object_keys(wrong));
+        perform clerk_sync.repair_rows(of_kind, keys);
+        still_wrong := array(select w.id from clerk_sync.rows_to_set_right(of_kind, keys) as w);
+        found := found || (
+            select jsonb_agg(jsonb_build_array(of_kind.kind, k.key, wrong -> k.key, k.key <> all(still_wrong)))
+            from unnest(keys) as k (key)
+        );
+    end loop;
+    return found;
+end
+$$;
+
+select clerk_sync.revoke_default_rights();
+
+grant execute on function
+clerk_sync.check_rows(jsonb),
+clerk_sync.held_repairs(jsonb),
+clerk_sync.emptied_columns(jsonb)
+to clerk_sync_worker;
+
+insert into clerk_sync.migrations (name) values ('0014_create_checks');
