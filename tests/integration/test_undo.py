@@ -159,7 +159,7 @@ def meanwhile(admin: Connection, act: Callable[[], T]) -> Callable[[], T]:
 
 
 def hidden_memberships(rig: Rig) -> list[tuple[str, int]]:
-    return rows(  # type: ignore[return-value]
+    return rows(
         rig.admin,
         """
         select clerk_user_id, (extract(epoch from deleted_at) * 1000)::bigint from public.organization_memberships
