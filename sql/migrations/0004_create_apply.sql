@@ -503,8 +503,8 @@ $$;
 -- (delete_run still says by which run they were made), and returns every entity whose rows have to follow, with what
 -- moved it. The caller has locked the entities of the batch, and the runs it names.
 -- A proof of a run that was undone counts for nothing; nor does one of a run that is forgotten, because nobody knows
--- whether it was undone. Of several proofs the newest one counts: whatever lifts an older one, this one is judged by its
--- own moment. So the end does not depend on the order in which they come.
+-- whether it was undone. Of several proofs the newest one counts, and it is judged by its own moment, whatever lifts an
+-- older one. So the end does not depend on the order in which they come.
 create function clerk_sync.settle_tombstones(changes clerk_sync.change[], moved clerk_sync.change[])
 returns clerk_sync.change[]
 language plpgsql
@@ -591,8 +591,8 @@ begin
 end
 $$;
 
--- Gives the rows of these entities, and those of their children, the deleted_at that the tombstones say: the earliest of
--- the row's entity and its parents. For tombstones that were lifted or moved, where hide_rows() knows only earlier ones.
+-- Gives the rows of these entities, and those of their children, the deleted_at that the tombstones say: the earliest
+-- of the row's entity and its parents. For tombstones that were lifted or moved: hide_rows() only knows earlier ones.
 -- Rows are locked by key before the tombstones are read: a delete of another parent that committed meanwhile is seen,
 -- and one that has not waits for the row.
 create function clerk_sync.follow_tombstones(moved clerk_sync.change[])

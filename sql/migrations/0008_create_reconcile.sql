@@ -58,7 +58,7 @@ comment on column clerk_sync.reconcile_runs.counts is
 comment on column clerk_sync.reconcile_runs.was_reset is
 'An operator does not believe it any more: no other run goes on from it.';
 comment on column clerk_sync.reconcile_runs.delete_margin_ms is
-'What is younger, before as_of, is no candidate for a delete; and Clerk has to say twice, so far apart, that it is gone.';
+'What is younger, before as_of, is no candidate for a delete; and Clerk has to say twice, so far apart, what is gone.';
 comment on column clerk_sync.reconcile_runs.undone_at is
 'When an operator undid its deletes. Those that arrive later count for nothing.';
 
@@ -898,8 +898,8 @@ $$;
 
 -- Gets the deletes of a run ready, before Clerk is asked about any. {run, kinds: [kind, ...]} ->
 -- {due: [[kind, id], ...], spared}, or null when the run is over. due: what earlier runs were told to be gone, at least
--- the margin ago, and this run did not miss by itself: candidates now, whatever it compared. spared: candidates that are
--- too young, which are none any more.
+-- the margin ago, and this run did not miss by itself: candidates now, whatever it compared. spared: how many
+-- candidates were too young, and are none any more.
 create function clerk_sync.prepare_deletes(request jsonb)
 returns jsonb
 language plpgsql
@@ -1027,9 +1027,9 @@ begin
 end
 $$;
 
--- {run} -> {by_object: [[kind, hidden kind, rows], ...], hidden: {kind: rows}}: how many rows would go out of sight with
--- what Clerk says to be gone, by the kind of the object that goes and of the row; and altogether, each row once. null
--- when the run is over.
+-- {run} -> {by_object: [[kind, hidden kind, rows], ...], hidden: {kind: rows}}: how many rows would go out of sight
+-- with what Clerk says to be gone, by the kind of the object that goes and of the row; and altogether, each row once.
+-- null when the run is over.
 create function clerk_sync.weigh_deletes(request jsonb)
 returns jsonb
 language plpgsql
@@ -1086,8 +1086,8 @@ end
 $$;
 
 -- {run, kind, present: [id, ...], gone: {id: moment}, sent: [id, ...], refused: [id, ...]}: what became of findings.
--- Who is there after all was none. Who is gone is remembered, and a later run asks again. -> whether the run is still at
--- work.
+-- Who is there after all was none. Who is gone is remembered, and a later run asks again. -> whether the run is still
+-- at work.
 create function clerk_sync.settle_findings(request jsonb)
 returns jsonb
 language plpgsql
@@ -1317,10 +1317,10 @@ as $$
     )
 $$;
 
--- {run} -> {restored: [[kind, id], ...], waiting}: lifts the tombstones that this run alone set, and shows the rows again
--- unless a parent is deleted. What an event told, too, and what was purged meanwhile, stays as it is; what another run
--- proved, too, stays with the moment of that run. waiting: deletes of the run that were sent, and not applied before the
--- undo; they count for nothing. Nor does what the run was the first to miss.
+-- {run} -> {restored: [[kind, id], ...], waiting}: lifts the tombstones that this run alone set, and shows the rows
+-- again unless a parent is deleted. What an event told, too, and what was purged meanwhile, stays as it is; what
+-- another run proved, too, stays with the moment of that run. waiting: deletes of the run that were sent, and not
+-- applied before the undo; they count for nothing. Nor does what the run was the first to miss.
 create function clerk_sync.undo_run(request jsonb)
 returns jsonb
 language plpgsql

@@ -77,7 +77,7 @@ def longest_value(parameter: Resource) -> int:
     """How many characters a value of a parameter may have; numbers of a sensible size."""
     if "AllowedValues" in parameter:
         return max(map(len, parameter["AllowedValues"]))
-    return 12 if parameter["Type"] == "Number" else int(parameter["MaxLength"])
+    return 8 if parameter["Type"] == "Number" else int(parameter["MaxLength"])
 
 
 def test_every_event_reaches_the_alias_never_the_latest_code(template: Template) -> None:

@@ -172,7 +172,7 @@ def test_an_edit_through_the_api_names_the_role_of_the_request(store: Store, adm
 
 
 def test_the_cause_of_a_batch_does_not_stick_to_the_session(store: Store, admin: Connection) -> None:
-    batch = '[{"kind": "user", "id": "user_1", "deleted_at": 5, "cause": "reconcile"}]'
+    batch = '[{"kind": "user", "id": "user_1", "deleted_at": 5, "cause": "reconcile", "svix_id": "reconcile-0-user_1"}]'
     admin.execute("insert into public.users (clerk_id) values ('user_1')")
     forget(admin)
     admin.execute("select clerk_sync.apply(%s::jsonb)", [batch])

@@ -163,10 +163,10 @@ def test_an_event_that_is_newer_than_clerks_first_answer_takes_it_back(rig: Rig,
     rig.run()
     rig.world.now += MINUTE
     rig.world.update("user", user(6), {"last_name": "Newer"})
-    written = rig.world.events[-1]
+    told = rig.world.events[-1]
     if updated_at is not None:
-        written["data"] = written["data"] | {"updated_at": updated_at}
-    event = parse_event(json.dumps(written).encode())
+        told["data"]["updated_at"] = updated_at
+    event = parse_event(json.dumps(told).encode())
     rig.store.apply([(changes_of(event, RECEIVED_AT * 2), Delivery("msg_newer", event.type, RECEIVED_AT))])
     later(rig, MARGIN - MINUTE)
     assert user(6) in rig.shown()
