@@ -139,6 +139,12 @@ def test_a_user_with_a_list_of_what_clerk_never_sends_is_unusable_and_never_lose
         changes_of_object("user", listed, MILLISECONDS, MILLISECONDS)
 
 
+@pytest.mark.parametrize("body", ["[]", "null", "7", '"user_1"', "{", '{"\\ud800":}'])
+def test_what_is_listed_among_users_and_is_no_object_is_unusable(body: str) -> None:
+    with pytest.raises(UnusableEvent, match=r"^User"):
+        changes_of_object("user", body.encode(), MILLISECONDS, MILLISECONDS)
+
+
 @pytest.mark.parametrize("name", LISTS)
 def test_an_element_may_lack_its_id_and_is_kept(name: str) -> None:
     element = {key: value for key, value in GOOD_ELEMENTS[name].items() if key != "id"}

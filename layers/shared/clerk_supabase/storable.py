@@ -99,12 +99,12 @@ def _read_fitting(model: type[Read], data: object) -> tuple[Read, set[Place]]:
 
 
 def _is_of_another_shape(error: ErrorDetails) -> bool:
-    """Tell whether something is missing, or an element of a list is no object: a client cannot write that.
+    """Tell whether a field is missing or null, or an element of a list is no object: a client cannot write that.
 
-    If it were left out, the lists of all users would become empty when Clerk, once, sends them in another shape.
+    If such an element were left out, all users would lose their lists as soon as Clerk sends lists of another shape.
     """
-    sent = error["input"]
-    is_element = isinstance(error["loc"][-1], int)
+    sent, place = error["input"], error["loc"]
+    is_element = bool(place) and isinstance(place[-1], int)
     return error["type"] == "missing" or sent is None or (is_element and sent is not UNREADABLE)
 
 
