@@ -120,6 +120,11 @@ simulate: $(CLI) ## Try random schedules of webhooks, crashes and workers (RUNS=
 bench: $(DEV) $(LOCAL_STACK) ## Measure, as ratios to a baseline of the same run
 	@$(WITH_UV) .venv/bin/python -m tests.bench $(ARGS)
 
+# Nor this one: half a minute for ten mutants. KIND: python, sql, template or all; N: how many; JOBS: how many at once.
+.PHONY: mutate
+mutate: $(DEV) $(LOCAL_STACK) ## Change the code at random, see whether a test notices (SEED=7 N=100 KIND=sql JOBS=2)
+	@$(WITH_UV) .venv/bin/python -m tests.mutate $(SEED:%=--seed %) $(N:%=--count %) $(KIND:%=--kind %) $(JOBS:%=--jobs %) $(ARGS)
+
 .PHONY: cost
 cost: $(DEV) ## Compute what AWS charges, from what was measured (ARGS=--write: anew in docs/cost.md)
 	@.venv/bin/python -m tests.bench.cost $(ARGS)

@@ -1,0 +1,170 @@
+"""Changes the code at random, one small change at a time, and says which changes no test notices."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import click
+
+from tests.mutate import equivalents
+from tests.mutate.chosen import Chooser
+from tests.mutate.lanes import Lane, Outcome, lane, preload
+from tests.mutate.mutants import Mutant
+from tests.mutate.python_rules import is_python, python_mutants
+from tests.mutate.sql_rules import sql_mutants
+from tests.mutate.template_rules import template_mutants
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+LISTED: Final = Path(__file__).with_name("equivalents.txt")
+_LIKELIEST: Final = 4
+KINDS: Final[dict[str, tuple[tuple[str, ...], Callable[[str, str], list[Mutant]]]]] = {
+    "python": (("layers/shared/clerk_supabase/*.py", "functions/*/*.py"), python_mutants),
+    "sql": (("sql/migrations/*.sql",), sql_mutants),
+    "template": (("template.yaml",), template_mutants),
+}
+
+
+def mutants_of(root: Path, kind: str) -> list[Mutant]:
+    """Every mutant of a kind, in the order of files and places."""
+    patterns, rules = KINDS[kind]
+    files = [path for pattern in patterns for path in sorted(root.glob(pattern))]
+    return [
+        each for path in files for each in rules(path.relative_to(root).as_posix(), path.read_text(encoding="utf-8"))
+    ]
+
+
+def is_code(mutant: Mutant) -> bool:
+    """Whether it can be run at all, as far as that is known without Postgres or CloudFormation."""
+    text = (ROOT / mutant.file).read_text(encoding="utf-8")
+    return not mutant.file.endswith(".py") or is_python(mutant.applied(text))
+
+
+@dataclass
+class Score:
+    """What became of the mutants of one file, or of all."""
+
+    noticed: int = 0
+    not_valid: int = 0
+    survivors: list[Mutant] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        counted = self.noticed + len(self.survivors)
+        return f"{self.noticed} of {counted} noticed, {100 * self.noticed / max(1, counted):.1f} %"
+
+    def add(self, mutant: Mutant, outcome: Outcome) -> None:
+        if outcome.verdict == "not valid":
+            self.not_valid += 1
+        elif outcome.verdict == "survived":
+            self.survivors.append(mutant)
+        else:
+            self.noticed += 1
+
+
+class Hunt:
+    """Runs the tests of one mutant after the other."""
+
+    def __init__(self, lanes: Sequence[Lane], chooser: Chooser, seconds: float, total: int) -> None:
+        self._free = list(lanes)
+        self._chooser = chooser
+        self._seconds = seconds
+        self._total = total
+        self._done = 0
+        self._lock = threading.Lock()
+        self.by_file: dict[str, Score] = {}
+
+    def hunt(self, mutant: Mutant) -> None:
+        """Run the tests that can notice it, and print what became of it."""
+        with self._lock:
+            one = self._free.pop()
+        files = self._chooser.files(mutant)
+        # Most are noticed by the likeliest, and then the others need not even be read.
+        outcome = one.run(mutant, files[:_LIKELIEST], self._seconds)
+        if outcome.verdict == "survived" and files[_LIKELIEST:]:
+            outcome = one.run(mutant, files[_LIKELIEST:], self._seconds)
+        with self._lock:
+            self._free.append(one)
+            self._done += 1
+            self.by_file.setdefault(mutant.file, Score()).add(mutant, outcome)
+            place = f"{mutant.file}:{mutant.line}"
+            progress = f"{self._done:4}/{self._total} {outcome.verdict:9} {outcome.seconds:5.1f} s"
+            click.echo(f"{progress}  {place}  {outcome.by or mutant.new[:90]}")
+
+
+def report(by_file: dict[str, Score]) -> None:
+    """Print the score of each file, and every survivor the way the list of equivalents has them."""
+    total = Score()
+    click.echo()
+    for file, score in sorted(by_file.items()):
+        click.echo(f"{file}: {score.text}")
+        total.noticed += score.noticed
+        total.not_valid += score.not_valid
+        total.survivors += score.survivors
+    for mutant in sorted(total.survivors, key=lambda each: (each.file, each.line)):
+        click.echo(f"\n# line {mutant.line}\n{equivalents.as_text(*mutant.key)}")
+    click.echo(f"\n{total.text} ({total.not_valid} more were no valid code)")
+
+
+@click.command()
+@click.option("--seed", default=1, show_default=True, help="Which mutants are drawn.")
+@click.option("--count", default=100, show_default=True, help="How many.")
+@click.option("--kind", type=click.Choice([*KINDS, "all"]), default="all", show_default=True, help="Of what.")
+@click.option("--only", default="", help="Just those of files whose path contains this; several with commas.")
+@click.option("--jobs", default=1, show_default=True, help="How many at once.")
+@click.option("--seconds", default=90.0, show_default=True, help="How long the tests of one may take.")
+@click.option("--at-least", default=0.0, help="Fail when a smaller share of them, in percent, is noticed.")
+@click.option("--list", "is_listing", is_flag=True, help="Print the mutants and run nothing.")
+def main(  # noqa: PLR0917 - click passes them by name
+    seed: int, count: int, kind: str, only: str, jobs: int, seconds: float, at_least: float, is_listing: bool
+) -> None:
+    """Changes the code at random, and says which changes no test notices."""
+    mutants = [each for name in KINDS for each in mutants_of(ROOT, name)]
+    listed = equivalents.read(LISTED)
+    equivalents.check(listed, {each.key for each in mutants})
+    wanted = mutants if kind == "all" else mutants_of(ROOT, kind)
+    there = [
+        each
+        for each in equivalents.without(wanted, listed)
+        if not only or any(part in each.file for part in only.split(","))
+    ]
+    Random(seed).shuffle(there)
+    drawn = list(islice(filter(is_code, there), count))
+    click.echo(f"{len(drawn)} of {len(there)} mutants, seed {seed}")
+    if is_listing:
+        for mutant in drawn:
+            click.echo(f"\n# line {mutant.line}\n{equivalents.as_text(*mutant.key)}")
+        return
+    # The tests that run end with this process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    preload()
+    started = time.monotonic()
+    with ExitStack() as kept:
+        lanes = [kept.enter_context(lane(ROOT)) for _ in range(jobs)]
+        hunt = Hunt(lanes, Chooser(ROOT), seconds, len(drawn))
+        if jobs == 1:
+            for mutant in drawn:
+                hunt.hunt(mutant)
+        else:
+            with ThreadPoolExecutor(jobs) as pool:
+                list(pool.map(hunt.hunt, drawn))
+    report(hunt.by_file)
+    click.echo(f"{(time.monotonic() - started) / max(1, len(drawn)):.1f} s for each")
+    noticed = sum(score.noticed for score in hunt.by_file.values())
+    counted = noticed + sum(len(score.survivors) for score in hunt.by_file.values())
+    if 100 * noticed < at_least * counted:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Which test files can notice a mutant, the likeliest first."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import deque
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from tests.mutate.mutants import Mutant
+
+MOST_FILES: Final = 12
+# Random worlds: they notice much, and take longer than all others together.
+_LAST: Final = frozenset(
+    {
+        "test_simulator",
+        "test_simulation",
+        "test_simulated_road",
+        "test_lost_events",
+        "test_embedded_postgres",
+        "test_tls",
+        "test_containers",
+        "test_pooler_errors",
+    }
+)
+_FOLDERS: Final = {
+    "clerk_supabase_cli": "cli/clerk_supabase_cli",
+    "clerk_supabase": "layers/shared/clerk_supabase",
+    "functions": "functions",
+    "tests": "tests",
+}
+# Migrations and the words in the names of the files that test them.
+_OF_MIGRATION: Final = {
+    "0001": "migrations rights role_urls bounds",
+    "0002": "users_public session_rights row_level_security no_op_writes token_sql sync first_login organizations",
+    "0003": "audit forget erasure",
+    "0004": "order batches memberships deliveries apply apps_own migrations no_op hostile_data",
+    "0005": "organizations memberships organization_policies",
+    "0006": "parking parked retry",
+    "0007": "housekeeping purging retention erasure",
+    "0008": "reconcile bounds retention housekeeping",
+    "0009": "first_login organization_policies row_level hidden_from users_public rights",
+    "0010": "secure row_level sql who_can",
+    "0011": "session_rights rights session migrations",
+    "0012": "canary bounds",
+    "0013": "erasure forget",
+}
+_RIGHTS: Final = ("test_rights_matrix", "test_worker_rights", "test_session_rights", "test_hostile_objects", "test_sql")
+
+
+class Chooser:
+    """Reads the tests of a checkout once, and ranks them for each mutant."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        folders = [root / "tests" / each for each in ("unit", "integration", "infrastructure")]
+        self._tests = sorted(path for folder in folders for path in folder.glob("test_*.py"))
+        self._texts = {path: path.read_text(encoding="utf-8") for path in self._tests}
+        self._claims = "\n".join(
+            path.read_text(encoding="utf-8") for path in sorted((root / "sql" / "tests").glob("*.sql"))
+        )
+
+    def files(self, mutant: Mutant) -> list[str]:
+        """Paths below the root, at most MOST_FILES; for the template all that read it."""
+        score = self._of_python if mutant.file.endswith(".py") else self._of_sql
+        if mutant.file == "template.yaml":
+            score = self._of_template
+        scores = {path: score(path, mutant) for path in self._tests}
+        ranked = sorted((path for path in self._tests if scores[path] > 0), key=lambda path: -scores[path])
+        most = None if mutant.file == "template.yaml" else MOST_FILES
+        return [self._name(path) for path in ranked[:most]]
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
+
+    def _mentions(self, path: Path, subject: str) -> int:
+        text = self._texts[path]
+        if path.stem == "test_sql":
+            text += self._claims
+        return min(5, len(re.findall(rf"\b{re.escape(subject)}\b", text))) if subject else 0
+
+    def _of_template(self, path: Path, mutant: Mutant) -> int:
+        if path.parent.name != "infrastructure":
+            return 0
+        is_about = "alarm" in path.stem and mutant.subject.endswith("Alarm")
+        score = 300 + 100 * is_about + 20 * self._mentions(path, mutant.subject)
+        # They read every document, or the template once for each choice of its parameters.
+        slow = ("documents", "supply_chain", "conditions", "guide", "runbook", "security", "versions", "guarantees")
+        return score - 200 * any(word in path.stem for word in slow)
+
+    def _of_python(self, path: Path, mutant: Mutant) -> int:
+        module = Path(mutant.file).stem
+        if module == "handler":
+            module = Path(mutant.file).parent.name
+        distance = self._distances[path].get(self._root / mutant.file)
+        if path.stem == "test_documents" or (distance is None and "functions" not in self._texts[path]):
+            return 0
+        distance = 1 if distance is None else distance
+        is_named = path.stem.removeprefix("test_").startswith(module) or module in path.stem
+        score = 200 - 20 * distance + 60 * is_named + 15 * self._mentions(path, mutant.subject)
+        return max(1, score - 150 * (path.stem in _LAST))
+
+    def _of_sql(self, path: Path, mutant: Mutant) -> int:
+        if path.parent.name != "integration":
+            return 0
+        words = _OF_MIGRATION.get(Path(mutant.file).name[:4], "").split()
+        names = set(re.findall(r"\b(?:clerk_sync|public)\.(\w+)", mutant.old)) - {mutant.subject}
+        score = 15 * self._mentions(path, mutant.subject) + sum(3 * self._mentions(path, each) for each in names)
+        score += 40 * any(word in path.stem for word in words)
+        score += 30 * (path.stem in _RIGHTS and bool(re.search(r"grant|revoke|security|search_path", mutant.old)))
+        return score - 60 * (path.stem in _LAST)
+
+    # What imports what
+
+    @cached_property
+    def _distances(self) -> dict[Path, dict[Path, int]]:
+        return {path: self._reached_from(path) for path in self._tests}
+
+    def _reached_from(self, path: Path) -> dict[Path, int]:
+        """How many imports away each module is."""
+        reached = {path: 0}
+        waiting = deque([path])
+        while waiting:
+            here = waiting.popleft()
+            for there in self._imported_by(here):
+                if there not in reached:
+                    reached[there] = reached[here] + 1
+                    waiting.append(there)
+        return reached
+
+    def _imported_by(self, path: Path) -> list[Path]:
+        if path not in self._known:
+            self._known[path] = [*self._imports_of(path), *self._conftests_of(path)]
+        return self._known[path]
+
+    @cached_property
+    def _known(self) -> dict[Path, list[Path]]:
+        return {}
+
+    def _conftests_of(self, path: Path) -> Iterator[Path]:
+        """Where the fixtures of a test are, except those that nearly every test has."""
+        conftest = path.with_name("conftest.py")
+        if path in self._texts and conftest.is_file():
+            yield conftest
+
+    def _imports_of(self, path: Path) -> Iterator[Path]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [each.name for each in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
+            else:
+                continue
+            for name in names:
+                first, _, rest = name.partition(".")
+                found = self._root / _FOLDERS.get(first, "nowhere") / (rest.replace(".", "/") + ".py")
+                if found.is_file():
+                    yield found

@@ -1,0 +1,170 @@
+"""Copies of the checkout, in which tests run against one mutant at a time; the checkout itself is never touched."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, NoReturn
+
+import pytest
+
+from tests.mutate.mutants import Mutant
+
+Verdict = Literal["noticed", "survived", "not valid", "timeout"]
+
+_OURS: Final = ("tests", "clerk_supabase", "clerk_supabase_cli", "functions")
+# Loaded once; each test process begins as a copy of this one. No plugin of pytest's: it wants to load those itself.
+_PRELOADED: Final = (
+    *("psycopg", "psycopg_binary", "boto3", "moto", "moto.sqs.models", "moto.secretsmanager.models"),
+    *("pydantic", "msgspec", "aws_lambda_powertools", "samtranslator.translator.transform", "click", "rich.console"),
+    *("jwt", "urllib3", "yaml", "jsonschema", "cryptography.hazmat.primitives.asymmetric.rsa"),
+)
+_LEFT_OUT: Final = (
+    ".git",
+    ".venv",
+    ".tools",
+    "__pycache__",
+    ".mypy_cache",
+    ".ruff_cache",
+    ".pytest_cache",
+    "node_modules",
+)
+# Where a migration is applied and the template is read: what fails there is no SQL, or no template.
+_NOT_VALID: Final = re.compile(r"assert list\(migrate\(url, root\)\)|transform\(packaged|yaml_parse\(\(root")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a mutant."""
+
+    verdict: Verdict
+    by: str
+    """The test that noticed it."""
+    seconds: float
+
+
+def preload() -> None:
+    """Load what every test process would load."""
+    for name in _PRELOADED:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+class Lane:
+    """One copy, and at most one process that runs tests in it."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self._root = root
+        self._folder = folder
+        self._log = folder.with_suffix(".log")
+        # A change within a second must look newer to the cache of compiled files.
+        self._moment = int(time.time()) - 1_000_000
+        shutil.copytree(root, folder, ignore=shutil.ignore_patterns(*_LEFT_OUT), symlinks=True)
+        for name in (".venv", ".tools"):
+            if (root / name).exists():
+                (folder / name).symlink_to(root / name)
+
+    def run(self, mutant: Mutant | None, tests: Sequence[str], seconds: float) -> Outcome:
+        """Run tests until the first fails; without a mutant, as the code is."""
+        started = time.monotonic()
+        with self._changed(mutant):
+            status = self._wait(self._fork(tests), seconds)
+        took = time.monotonic() - started
+        said = self._log.read_text(encoding="utf-8", errors="replace")
+        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", said, re.MULTILINE)
+        by = failed[1] if failed else ""
+        if status is None:
+            return Outcome("timeout", by, took)
+        if status == pytest.ExitCode.OK:
+            return Outcome("survived", "", took)
+        if status == pytest.ExitCode.NO_TESTS_COLLECTED:
+            raise RuntimeError(f"no test was found in {tests}")
+        is_python = mutant is None or mutant.file.endswith(".py")
+        return Outcome("noticed" if is_python or not _NOT_VALID.search(said) else "not valid", by, took)
+
+    @contextlib.contextmanager
+    def _changed(self, mutant: Mutant | None) -> Iterator[None]:
+        if mutant is None:
+            yield
+            return
+        path = self._folder / mutant.file
+        text = path.read_text(encoding="utf-8")
+        self._write(path, mutant.applied(text))
+        try:
+            yield
+        finally:
+            self._write(path, text)
+
+    def _write(self, path: Path, text: str) -> None:
+        path.write_text(text, encoding="utf-8")
+        self._moment += 10
+        os.utime(path, (self._moment, self._moment))
+
+    def _fork(self, tests: Sequence[str]) -> int:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        child = os.fork()
+        if child == 0:
+            self._become_pytest(tests)
+        return child
+
+    def _become_pytest(self, tests: Sequence[str]) -> NoReturn:
+        status = 70
+        try:
+            os.setsid()
+            log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.chdir(self._folder)
+            paths = [str(self._folder / each) for each in ("", "layers/shared", "cli")]
+            sys.path[:] = paths + [each for each in sys.path if not self._is_of_checkout(each)]
+            os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+            for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
+                del sys.modules[name]
+            status = pytest.main(["-q", "-x", "--tb=short", "-p", "no:cacheprovider", *tests])
+            sys.stdout.flush()
+        finally:
+            os._exit(status)
+
+    def _is_of_checkout(self, path: str) -> bool:
+        return path in ("", ".") or (
+            Path(path).resolve().is_relative_to(self._root) and ".venv" not in Path(path).parts
+        )
+
+    @staticmethod
+    def _wait(child: int, seconds: float) -> int | None:
+        """The exit status of the tests; None when they took too long and were ended."""
+        deadline = time.monotonic() + seconds
+        try:
+            while time.monotonic() < deadline:
+                done, status = os.waitpid(child, os.WNOHANG)
+                if done:
+                    child = 0
+                    return os.waitstatus_to_exitcode(status)
+                time.sleep(0.02)
+        finally:
+            if child:
+                # Its servers end themselves when it is gone.
+                os.killpg(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+        return None
+
+
+@contextlib.contextmanager
+def lane(root: Path) -> Iterator[Lane]:
+    """A copy that exists as long as the `with` block."""
+    with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
+        # Servers of the tests run as another user.
+        Path(folder).chmod(0o755)
+        yield Lane(root, Path(folder) / "checkout")
