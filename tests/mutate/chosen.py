@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections import deque
 from collections.abc import Iterator
@@ -32,6 +31,7 @@ _FOLDERS: Final = {
     "functions": "functions",
     "tests": "tests",
 }
+_IMPORT: Final = re.compile(r"^[ \t]*(?:from ([\w.]+) import (\([^)]*\)|[\w, ]+)|import ([\w.]+))", re.MULTILINE)
 # Migrations and the words in the names of the files that test them.
 _OF_MIGRATION: Final = {
     "0001": "migrations rights role_urls bounds",
@@ -147,15 +147,10 @@ class Chooser:
             yield conftest
 
     def _imports_of(self, path: Path) -> Iterator[Path]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                names = [each.name for each in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module, *(f"{node.module}.{each.name}" for each in node.names)]
-            else:
-                continue
-            for name in names:
+        for match in _IMPORT.finditer(path.read_text(encoding="utf-8")):
+            module, names, alone = match.groups()
+            for name in [alone] if alone else [module, *(f"{module}.{each}" for each in re.findall(r"\w+", names))]:
                 first, _, rest = name.partition(".")
                 found = self._root / _FOLDERS.get(first, "nowhere") / (rest.replace(".", "/") + ".py")
-                if found.is_file():
+                if first in _FOLDERS and found.is_file():
                     yield found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -237,7 +238,8 @@ def test_tests_are_run_against_a_copy_and_a_planted_survivor_is_found(root: Path
     (checkout / "tests" / "test_slow.py").write_text(SLOW)
     (checkout / "pytest.ini").write_text("[pytest]\npythonpath = .\naddopts = -ra\n")
     program = [sys.executable, "-c", PROGRAM, str(checkout)]
-    done = subprocess.run(program, cwd=root, capture_output=True, text=True, timeout=120, check=True)
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(program, cwd=root, env=environment, capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.splitlines() == ["survived ", "noticed tests/test_larger.py::test_it", "timeout "]
     assert (checkout / "larger.py").read_text() == CODE
 
