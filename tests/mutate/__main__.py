@@ -130,8 +130,11 @@ def main(  # noqa: PLR0917 - click passes them by name
 ) -> None:
     """Changes the code at random, and says which changes no test notices."""
     mutants = [each for name in KINDS for each in mutants_of(ROOT, name)]
-    listed = equivalents.read(LISTED)
-    equivalents.check(listed, {each.key for each in mutants})
+    try:
+        listed = equivalents.read(LISTED)
+        equivalents.check(listed, {each.key for each in mutants})
+    except equivalents.ListIsWrong as error:
+        raise click.ClickException(str(error)) from None
     wanted = mutants if kind == "all" else mutants_of(ROOT, kind)
     there = [
         each

@@ -167,6 +167,8 @@ def _changes(text: str, tokens: list[Token]) -> Iterator[Change]:
                 yield token.start, tokens[place + len(clause) - 1].end, ""
         if token.word in ("and", "or", "where"):
             yield from _without_condition(tokens, place)
+        if token.word in ("and", "or"):
+            yield from _without_first(tokens, place)
         if token.word in ("if", "elsif", "when"):
             yield from _negated(text, tokens, place)
         if token.word == "coalesce":
@@ -227,6 +229,19 @@ def _without_condition(tokens: list[Token], place: int) -> Iterator[Change]:
         yield tokens[place + 1].start, tokens[end].end, ""
     else:
         yield tokens[place + 1].start, tokens[end - 1].end, "true"
+
+
+def _without_first(tokens: list[Token], place: int) -> Iterator[Change]:
+    """`(a and b)` becomes `(b)`."""
+    token = tokens[place]
+    first = place
+    while first and tokens[first - 1].depth >= token.depth:
+        before = tokens[first - 1]
+        if before.depth == token.depth and (_ENDS_OF_CONDITION.fullmatch(before.word) or before.text in ",;("):
+            break
+        first -= 1
+    if first < place and place + 1 < len(tokens) and tokens[first - 1].word not in ("and", "or", "where", "between"):
+        yield tokens[first].start, tokens[place + 1].start, ""
 
 
 def _negated(text: str, tokens: list[Token], place: int) -> Iterator[Change]:

@@ -105,6 +105,7 @@ def test_python_that_nobody_could_notice_is_left_alone(code: str) -> None:
         ("create index a on b (c);", ";"),
         ("grant select on a to b;", ";"),
         ("create policy a on b using (deleted_at is null and c);", "create policy a on b using (deleted_at is null );"),
+        ("create policy a on b using (deleted_at is null and c);", "create policy a on b using (c);"),
         ("select now() - interval '7 days';", "select now() - interval '15 days';"),
     ],
 )
