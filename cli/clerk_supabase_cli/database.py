@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final, Self
 
 import psycopg
+from psycopg.abc import Params
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import TransactionStatus
+from psycopg.rows import Row
 
 from clerk_supabase.connection_failures import failure, is_about_the_connection
 from clerk_supabase.connection_string import parse
@@ -17,10 +20,51 @@ from clerk_supabase_cli.options import DATABASE_URL
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 _CONNECT_SECONDS = 10
+# Whoever may create in a schema of the search path could plant a function there that fits our arguments better than the
+# one of Postgres, and have the owner run it.
+_SEARCH_PATH: Final = "set local search_path = pg_catalog, pg_temp"
 
 
 class DatabaseFailed(Failure):
     """Postgres cannot be reached, is not set up, or refused a statement."""
+
+
+class _Cursor(psycopg.Cursor[Row]):
+    """Runs each statement in a transaction that has the search path of OwnersConnection."""
+
+    def execute(self, query: Any, params: Params | None = None, **options: Any) -> Self:
+        """Runs a statement; without an open transaction, in one of its own."""
+        connection = self.connection
+        if connection.info.transaction_status is not TransactionStatus.IDLE:
+            return super().execute(query, params, **options)
+        if connection.autocommit:
+            with connection.transaction():
+                return super().execute(query, params, **options)
+        super().execute(_SEARCH_PATH)
+        return super().execute(query, params, **options)
+
+
+class OwnersConnection(psycopg.Connection[Row]):
+    """A connection whose statements find nothing by its bare name but what Postgres itself brings.
+
+    The search path is set for each transaction, and not for the session: a transaction pooler hands the session on to
+    others, with everything that was set in it.
+    """
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self.cursor_factory = _Cursor
+
+    @contextmanager
+    def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> Iterator[psycopg.Transaction]:
+        """A transaction, or a savepoint of the open one."""
+        begins = self.info.transaction_status is TransactionStatus.IDLE
+        with super().transaction(savepoint_name, force_rollback) as transaction:
+            if begins:
+                self.execute(_SEARCH_PATH)
+            yield transaction
 
 
 @contextmanager
@@ -43,7 +87,7 @@ def connect(url: str, *, seconds: int = _CONNECT_SECONDS, **options: Any) -> Con
     defaults = {"connect_timeout": str(seconds), "application_name": "clerk-supabase"}
     given = parse(url, DATABASE_URL).keywords()
     try:
-        return psycopg.connect(make_conninfo("", **(defaults | given)), **options)
+        return OwnersConnection.connect(make_conninfo("", **(defaults | given)), **options)
     except psycopg.Error as error:
         reason = failure(str(error))
     # Out here the error has no context: libpq's own words quote the connection string.

@@ -79,6 +79,7 @@ DONE_FOR_REAL = {
     "make demo": ".ci/run",
     "make dev": "test_it_says_where_everything_is_and_how_long_it_took",
     "make licenses": "test_all_that_ships_has_a_licence_that_is_wanted_and_the_document_lists_it",
+    "make objects": "test_the_list_of_objects_is_that_of_the_migrations",
     "make outside": ".ci/run",
     "make sam-local": ".ci/run",
     "make sbom": "test_the_bill_of_materials_lists_what_lies_in_the_layer_and_nothing_else",

@@ -60,8 +60,8 @@ DAMAGES: list[tuple[LiteralString, str]] = [
     ),
     (
         (
-            "create or replace function clerk_sync.hide_rows(deleted clerk_sync.change[]) returns void language plpgsql "
-            "set search_path = pg_catalog, pg_temp as 'begin perform clerk_sync.hide_user(deleted); end'"
+            "create or replace function clerk_sync.hide_rows(deleted clerk_sync.change[]) returns void language plpgsql"
+            " set search_path = pg_catalog, pg_temp as 'begin perform clerk_sync.hide_user(deleted); end'"
         ),
         "the function clerk_sync.hide_rows(clerk_sync.change[]): its body is another",
     ),
@@ -544,6 +544,19 @@ def test_there_is_nothing_to_repair_in_an_empty_database(plain: str, root: Path)
     with pytest.raises(MigrationFailed, match="nothing is there: clerk-supabase migrate"):
         repair_database(plain, root, is_trial=False)
     assert Doctor({"DATABASE_URL": plain}).verdict("objects")[0] == "fail"
+
+
+def test_what_a_migration_of_the_app_makes_in_our_schema_is_no_difference_and_a_repair_leaves_it(
+    database: Database, root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(root / "sql", tmp_path / "sql")
+    (tmp_path / "sql/migrations/9999_of_the_app.sql").write_text("""
+        create function clerk_sync.of_the_app() returns int language sql return 1;
+        insert into clerk_sync.migrations (name) values ('9999_of_the_app');
+    """)
+    assert list(migrate(database.url, tmp_path)) == ["9999_of_the_app"]
+    assert list(migrate(database.url, tmp_path)) == []
+    assert repair_database(database.url, tmp_path, is_trial=False) == []
 
 
 def test_a_manifest_of_other_files_is_said(plain: str, root: Path, tmp_path: Path) -> None:

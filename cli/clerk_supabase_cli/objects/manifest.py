@@ -20,6 +20,8 @@ class Manifest:
     migrations: Mapping[str, str]
     """Checksum of each migration, by its name."""
     things: Sequence[Thing]
+    is_extended: bool = False
+    """True when the checkout has migrations of the app, too: what nothing here makes may then be made by them."""
 
     @property
     def scope(self) -> Scope:
@@ -46,7 +48,8 @@ def read_manifest(root: Path) -> Manifest:
         Thing(each["kind"], each["name"], each["part_of"], each["facts"], "\n".join(each["create"]))
         for each in content["objects"]
     ]
-    return Manifest(content["migrations"], things)
+    files = {file.stem for file in (root / "sql" / "migrations").glob("*.sql")}
+    return Manifest(content["migrations"], things, is_extended=bool(files - content["migrations"].keys()))
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
