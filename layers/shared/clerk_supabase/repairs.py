@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from clerk_supabase.changes import Changes, Delete, ReadKind, Reconciled, changes_of_object
 from clerk_supabase.envelope import Envelope
-from clerk_supabase.errors import ChangeRefused, EventTooLarge, UnusableEvent
+from clerk_supabase.errors import ChangeRefused, EventTooLarge, Retryable, UnusableEvent
 from clerk_supabase.kinds import REPAIR_PREFIX
 from clerk_supabase.queue import Queue
 from clerk_supabase.store import Store
@@ -65,7 +65,7 @@ class Repairs(Protocol):
         ...
 
     def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> Sequence[Repair]:
-        """Returns those that were refused and can never be taken; each is logged with its reason.
+        """Returns those that the tables did not take, now or ever; each is logged with its reason.
 
         `store`: that of the thread that calls. Raises Retryable; sending again is harmless.
         """
@@ -94,7 +94,7 @@ class DirectRepairs:
                 usable.append((repair, changes))
         answers = store.apply([(changes, Reconciled(repair.name)) for repair, changes in usable])
         for (repair, _), answer in zip(usable, answers, strict=True):
-            if isinstance(answer, ChangeRefused):
+            if isinstance(answer, ChangeRefused | Retryable):
                 logger.error("not repaired", repair=repair.name, reason=str(answer))
                 refused.append(repair)
         return refused
