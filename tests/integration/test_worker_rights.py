@@ -34,6 +34,7 @@ TABLES = [
     ("clerk_sync", "reconcile_seen"),
     ("clerk_sync", "retention"),
     ("clerk_sync", "hidden_by_hand"),
+    ("clerk_sync", "not_purged"),
     ("clerk_sync", "erasures"),
 ]
 
