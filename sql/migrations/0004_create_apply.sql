@@ -456,7 +456,7 @@ $$;
 -- Locks never make a circle, because everybody who writes takes them in this order, purge(), forget() and undo_run()
 -- included. New entities come first, by kind and id: whoever waits there holds only entities that nobody else can see
 -- yet. Then those that exist, by kind and id: of every row that will be written or deleted, also by a foreign key, and of
--- the parents of rows with content. Then parked events: a delete of a user takes rows of its own there, and all others
+-- the parents of rows with content. Then parked events: a delete of a user takes rows of its own there, everybody else
 -- the whole table. Then rows, by the order of their kinds and by key: a delete of a parent reaches rows whose entities
 -- are not locked. Then what belongs to rows: their profiles, their entries in the audit log. Last deliveries by id.
 -- Who prunes leaves out what is locked, and waits for nobody.

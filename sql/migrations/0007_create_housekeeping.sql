@@ -69,9 +69,9 @@ comment on column clerk_sync.not_purged.reason is
 
 alter table clerk_sync.not_purged enable row level security;
 
--- Forgets old records, at most so many of each sort, and returns how many: call it until nothing comes back. Records
--- that somebody else has locked are left for the next time, so it waits for nobody. Keep deliveries for longer than Svix
--- can replay them.
+-- Forgets old records, at most so many of each sort, and returns how many: call it until nothing comes back. What
+-- somebody else has locked is left for the next time, so it waits for nobody. Keep deliveries for longer than Svix can
+-- replay them.
 create function clerk_sync.prune(keep_deliveries interval, keep_audit_log interval, at_most integer default 10000)
 returns table (deliveries bigint, audit_entries bigint, parked_events bigint)
 language plpgsql
@@ -361,9 +361,10 @@ as $$
     end
 $$;
 
--- Empties rows of one kind for good, one by one, until a moment: no event writes them again. The caller has locked them.
--- Users are scrubbed, which leaves their key for the app to point at, or deleted; all other rows are deleted. A row whose
--- delete is refused is scrubbed. outcome: scrubbed; deleted; refused: scrubbed instead, for that reason; kept: neither.
+-- Empties rows of one kind for good, one by one, until a moment: no event writes them again. The caller has locked
+-- them. Users are scrubbed, which leaves their key for the app to point at, or deleted; all other rows are deleted. A
+-- row whose delete is refused is scrubbed. outcome: scrubbed; deleted; refused: scrubbed instead, for that reason; kept:
+-- neither.
 create function clerk_sync.empty_rows(of_kind clerk_sync.kinds, due text[], how text, until timestamptz)
 returns table (id text, outcome text, reason text)
 language plpgsql
@@ -683,8 +684,8 @@ $$;
 
 -- Ends the hold-back of rows whose delete was recorded here longer ago than that, whenever it happened in Clerk. Users
 -- are scrubbed, which leaves their key for the app to point at, or deleted, which lets the app's foreign keys cascade;
--- where one refuses, the row is scrubbed instead and the constraint is named ('refused'). All other rows are deleted. No
--- event writes such a row again. A row that can be neither deleted nor scrubbed is named ('kept', and from the second
+-- where one refuses, the row is scrubbed instead and the constraint is named ('refused'). All other rows are deleted.
+-- No event writes such a row again. A row that can be neither deleted nor scrubbed is named ('kept', and from the second
 -- time on 'still kept'), is tried again some other night, and holds up no others.
 -- At most so many rows of each kind, for a few seconds: call it until nothing comes back.
 -- Locks are those of apply(), in its order; for a row that is locked it waits a moment only.
