@@ -547,7 +547,32 @@ begin
 end
 $$;
 
--- The same, waiting for each row a moment at most; then without those that are locked.
+-- Locks the parked events whose bodies hold one of the words, and returns where they are; null if somebody else has
+-- locked one of them. It waits for none: a delete of a user may hold them, and wait for entities.
+create function clerk_sync.lock_parked_events(words text[])
+returns tid[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    found tid[] := '{}';
+    locked tid[];
+begin
+    if words = '{}' then
+        return found;
+    end if;
+    found := array(
+        select p.ctid from clerk_sync.parked_events as p
+        where p.body is not null and clerk_sync.words_of(clerk_sync.readable(p.body)::text) && words
+    );
+    locked := array(
+        select p.ctid from clerk_sync.parked_events as p where p.ctid = any(found) for update skip locked
+    );
+    return case when cardinality(locked) = cardinality(found) then locked end;
+end
+$$;
+
+-- The same as lock_rows(), waiting for each row a moment at most; then without those that are locked.
 create function clerk_sync.lock_rows_soon(ids_by_kind jsonb)
 returns jsonb
 language plpgsql
@@ -703,6 +728,7 @@ declare
     chosen jsonb := '{}';
     touched jsonb := '{}';
     free jsonb;
+    parked_at tid[];
     users text[];
     words text[];
     domains text[];
@@ -737,15 +763,22 @@ begin
 
     touched := clerk_sync.with_ids(clerk_sync.with_ids(touched, chosen), jsonb_build_object('domain', domains));
     perform clerk_sync.lock_entities(
-        touched || jsonb_build_object('private_metadata', jsonb_path_query_array(chosen, '$.*[*]'))
+        touched || jsonb_build_object('private_metadata', (
+            -- Not of an invitation that was given the id of a user.
+            select coalesce(jsonb_agg(distinct t.id), '[]') from clerk_sync.ids_in(touched) as t
+            where t.kind in ('user', 'organization', 'membership')
+        ))
     );
-    lock table clerk_sync.parked_events in share row exclusive mode;
+    lock table clerk_sync.parked_events in share update exclusive mode;
+    parked_at := clerk_sync.lock_parked_events(words);
     free := clerk_sync.lock_rows_soon(touched);
 
-    -- A user whose address stays with a domain is kept, too: nothing else leads there.
+    -- Those that say whose they are went when the user was deleted.
+    update clerk_sync.parked_events as p set body = null where p.ctid = any(parked_at);
+    -- A user whose address stays somewhere is kept, too: nothing else leads there.
     kept := clerk_sync.empty_domains_singly(
         domains, array(select d from unnest(domains) as d where free -> 'domain' ? d), words
-    );
+    ) || case when parked_at is null then '{"": "locked by another transaction"}'::jsonb else '{}' end;
     kept_users := (
         select coalesce(jsonb_object_agg(u, reason.value), '{}')
         from unnest(users) as u
@@ -765,6 +798,13 @@ begin
         using array(select jsonb_array_elements_text(chosen -> of_kind.kind)), clock_timestamp() - hold_back;
 
         children := clerk_sync.children_of(of_kind, due);
+        -- A parent whose child came before the locks were there waits for the next time.
+        if clerk_sync.without_ids(children, touched) <> '{}' then
+            due := array(
+                select d from unnest(due) as d
+                where clerk_sync.without_ids(clerk_sync.children_of(of_kind, array[d]), touched) = '{}'
+            );
+        end if;
         kept := case of_kind.kind when 'user' then kept_users else '{}' end || (
             select coalesce(jsonb_object_agg(d, 'locked by another transaction'), '{}')
             from unnest(due) as d where not free -> of_kind.kind ? d
@@ -794,7 +834,6 @@ begin
         )));
     end loop;
 
-    -- Not those of an invitation that was given the id of a user.
     due := array(select g.id from clerk_sync.ids_in(gone) as g where g.kind in ('user', 'organization', 'membership'));
     delete from clerk_sync.private_metadata as p where p.entity_id = any(due);
     update clerk_sync.entities as e set purged_at = now()
@@ -803,12 +842,6 @@ begin
     -- The log keeps that something changed, and forgets what.
     update clerk_sync.audit_log as a set old_values = null, new_values = null
     from clerk_sync.ids_in(gone) as g where a.entity_id = g.id and a.kind = g.kind;
-    -- Those that say whose they are went when the user was deleted.
-    update clerk_sync.parked_events as p set body = null
-    where words <> '{}' and p.body is not null and exists (
-        select from unnest(clerk_sync.words_of(clerk_sync.readable(p.body)::text)) as said
-        where said in (select w from unnest(words) as w)
-    );
 end
 $$;
 

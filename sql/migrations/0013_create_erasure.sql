@@ -388,7 +388,10 @@ begin
 
     touched := clerk_sync.with_ids(own, jsonb_build_object('domain', domains));
     perform clerk_sync.lock_entities(touched);
-    lock table clerk_sync.parked_events in share row exclusive mode;
+    lock table clerk_sync.parked_events in share update exclusive mode;
+    if clerk_sync.lock_parked_events(words || array(select lower(u) from unnest(users) as u)) is null then
+        raise serialization_failure using message = 'somebody else is changing a parked event of the user: try again';
+    end if;
     perform clerk_sync.lock_rows(touched, false);
 
     if exists (
