@@ -363,8 +363,8 @@ $$;
 
 -- Empties rows of one kind for good, one by one, until a moment: no event writes them again. The caller has locked
 -- them. Users are scrubbed, which leaves their key for the app to point at, or deleted; all other rows are deleted. A
--- row whose delete is refused is scrubbed. outcome: scrubbed; deleted; refused: scrubbed instead, for that reason; kept:
--- neither.
+-- row whose delete is refused is scrubbed. outcome: scrubbed; deleted; refused: scrubbed instead, for that reason;
+-- kept: neither.
 create function clerk_sync.empty_rows(of_kind clerk_sync.kinds, due text[], how text, until timestamptz)
 returns table (id text, outcome text, reason text)
 language plpgsql
@@ -710,8 +710,8 @@ $$;
 -- Ends the hold-back of rows whose delete was recorded here longer ago than that, whenever it happened in Clerk. Users
 -- are scrubbed, which leaves their key for the app to point at, or deleted, which lets the app's foreign keys cascade;
 -- where one refuses, the row is scrubbed instead and the constraint is named ('refused'). All other rows are deleted.
--- No event writes such a row again. A row that can be neither deleted nor scrubbed is named ('kept', and from the second
--- time on 'still kept'), is tried again some other night, and holds up no others.
+-- No event writes such a row again. A row that can be neither deleted nor scrubbed is named ('kept', and from the
+-- second time on 'still kept'), is tried again some other night, and holds up no others.
 -- At most so many rows of each kind, for a few seconds: call it until nothing comes back.
 -- Locks are those of apply(), in its order; for a row that is locked it waits a moment only.
 create function clerk_sync.purge(hold_back interval, how text, at_most integer default 1000)

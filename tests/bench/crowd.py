@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from random import Random
 from typing import Final
@@ -131,8 +131,14 @@ def hammer(database: Database, seconds: float) -> Crowd:
         allow_at_once(admin)
         admin.execute("update clerk_sync.retention set purge_by = 'delete', deliveries_days = 0, audit_days = 0")
     crowd = Crowd(database, time.monotonic() + seconds)
-    stores = [Store(Url(database.worker_url)) for _ in range(5)]
-    admins = [database.connect() for _ in range(6)]
+    with ExitStack() as opened:
+        stores = [opened.enter_context(closing(Store(Url(database.worker_url)))) for _ in range(5)]
+        admins = [opened.enter_context(database.connect()) for _ in range(6)]
+        _have_at_work(crowd, stores, admins)
+    return crowd
+
+
+def _have_at_work(crowd: Crowd, stores: Sequence[Store], admins: Sequence[psycopg.Connection]) -> None:
     acts = [
         *(crowd.arrive(store) for store in stores[:4]),
         crowd.park(stores[4]),
@@ -146,7 +152,3 @@ def hammer(database: Database, seconds: float) -> Crowd:
     with ThreadPoolExecutor(len(acts)) as pool:
         for at_work in [pool.submit(crowd.keep_on, act, seed) for seed, act in enumerate(acts)]:
             at_work.result()
-    for opened in (*stores, *admins):
-        with closing(opened):
-            pass
-    return crowd

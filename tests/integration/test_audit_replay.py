@@ -40,7 +40,7 @@ def as_it_is(admin: Connection) -> dict[tuple[str, str], Any]:
     return {
         (kind, row[key]): row
         for kind, (table, key) in TABLES.items()
-        for (row,) in rows(admin, f"select to_jsonb(r) from {table} as r")  # type: ignore[arg-type] # noqa: S608 - names above
+        for (row,) in rows(admin, f"select to_jsonb(r) from {table} as r")  # noqa: S608 - the names above
     }
 
 
