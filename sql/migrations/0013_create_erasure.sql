@@ -386,11 +386,21 @@ begin
     );
     domains := array(select distinct f.id from unnest(found) as f where f.kind = 'domain' and f.verdict = 'part');
 
-    touched := clerk_sync.with_ids(own, jsonb_build_object('domain', domains));
+    select k.* into of_kind from clerk_sync.kinds as k where k.kind = 'user';
+    touched := clerk_sync.with_ids(
+        clerk_sync.with_ids(own, jsonb_build_object('domain', domains)), clerk_sync.children_of(of_kind, users)
+    );
     perform clerk_sync.lock_entities(touched);
     lock table clerk_sync.parked_events in share update exclusive mode;
     if clerk_sync.lock_parked_events(words || array(select lower(u) from unnest(users) as u)) is null then
         raise serialization_failure using message = 'somebody else is changing a parked event of the user: try again';
+    end if;
+    if
+        request ->> 'purge_by' = 'delete'
+        and clerk_sync.without_ids(clerk_sync.children_of(of_kind, users), touched) <> '{}'
+    then
+        -- It would go by the foreign key.
+        raise serialization_failure using message = 'a membership of the user came meanwhile: try again';
     end if;
     perform clerk_sync.lock_rows(touched, false);
 
