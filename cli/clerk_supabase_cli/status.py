@@ -59,6 +59,12 @@ _LEFT_OUT: Final = """
     from clerk_sync.dropped_fields
     where recorded_at > now() - interval '1 day'
 """
+_NOT_PURGED: Final = """
+    select kind, reason, count(*), min(first_tried_at)
+    from clerk_sync.not_purged
+    group by kind, reason
+    order by count(*) desc, kind, reason
+"""
 _SPANS: Final = ("hour", "day")
 
 
@@ -102,6 +108,16 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+class NotPurged:
+    """Deleted rows of a kind that still hold personal data, because something of the app refuses to let them go."""
+
+    kind: str
+    reason: str
+    count: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Database:
     """What the tables say."""
 
@@ -114,6 +130,7 @@ class Database:
     recent: Mapping[str, Recent]
     """By "hour" and "day"."""
     left_out: LeftOut
+    not_purged: list[NotPurged]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +150,7 @@ class Status:
         return [
             *(f"{what}: {reason}" for what, reason in self.failed.items()),
             *(database_problems(self.database) if self.database else ()),
+            *(purge_problems(self.database) if self.database else ()),
             *(queue_problems(self.queues) if self.queues else ()),
         ]
 
@@ -182,6 +200,7 @@ def read_database(url: str) -> Database:
             last_delivery=connection.execute(_LAST_DELIVERY).fetchall()[0][0],
             recent=_recent(connection),
             left_out=LeftOut(*connection.execute(_LEFT_OUT).fetchall()[0]),
+            not_purged=[NotPurged(*row) for row in connection.execute(_NOT_PURGED)],
         )
 
 
@@ -201,6 +220,15 @@ def database_problems(database: Database) -> Iterator[str]:
         yield (
             f"{counted(database.overdue)} replayed more than {_REPLAY_TAKES} ago and not back; "
             "see: clerk-supabase parked list --state replayed"
+        )
+
+
+def purge_problems(database: Database) -> Iterator[str]:
+    """What could not be purged although its time is over, a sentence for each kind and reason."""
+    for each in database.not_purged:
+        yield (
+            f"{each.count} deleted {each.kind} {'row' if each.count == 1 else 'rows'} could not be purged "
+            f"since {in_utc(each.since)} UTC: {each.reason}; see clerk_sync.not_purged"
         )
 
 

@@ -381,6 +381,38 @@ alter table public.users_public enable row level security;
 revoke all on public.users_public from public, anon, authenticated, service_role;
 grant select on public.users_public to authenticated, service_role;
 
+-- Makes profiles as their users are now: a trigger of the app may have changed users again before the outer statement
+-- is projected, which runs last.
+create function clerk_sync.project_as_it_is(user_ids text[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    delete from public.users_public as p
+    where p.clerk_id = any(user_ids) and not exists (select from public.users as u where u.clerk_id = p.clerk_id);
+    insert into public.users_public as p (clerk_id, username, first_name, last_name, avatar_url, deleted_at)
+    select
+        u.clerk_id,
+        case when u.deleted_at is null then u.username end,
+        case when u.deleted_at is null then u.first_name end,
+        case when u.deleted_at is null then u.last_name end,
+        case when u.deleted_at is null then u.image_url end,
+        u.deleted_at
+    from public.users as u
+    where u.clerk_id = any(user_ids)
+    order by u.clerk_id
+    on conflict (clerk_id) do update set
+        username = excluded.username,
+        first_name = excluded.first_name,
+        last_name = excluded.last_name,
+        avatar_url = excluded.avatar_url,
+        deleted_at = excluded.deleted_at
+    where (p.username, p.first_name, p.last_name, p.avatar_url, p.deleted_at)
+    is distinct from (excluded.username, excluded.first_name, excluded.last_name, excluded.avatar_url, excluded.deleted_at);
+end
+$$;
+
 -- Definer: whoever changes a user, the public profile follows. Only a trigger can call it.
 create function clerk_sync.project_users_public()
 returns trigger
@@ -391,6 +423,11 @@ as $$
 begin
     if tg_op = 'TRUNCATE' then
         delete from public.users_public where true;
+        return null;
+    end if;
+    -- record_changes() says so, which runs before this.
+    if current_setting('clerk_sync.nested', true) = 'yes' then
+        perform clerk_sync.project_as_it_is(array(select c.clerk_id from changed as c));
         return null;
     end if;
     if tg_op = 'DELETE' then

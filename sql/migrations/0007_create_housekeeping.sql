@@ -51,8 +51,28 @@ comment on table clerk_sync.hidden_by_hand is
 
 alter table clerk_sync.hidden_by_hand enable row level security;
 
--- Forgets old records and returns how many. Keep deliveries for longer than Svix can replay them.
-create function clerk_sync.prune(keep_deliveries interval, keep_audit_log interval)
+-- Rows that could not be emptied. They are tried again, less and less often, and hold up no others.
+create table clerk_sync.not_purged (
+    kind text collate "C" not null,
+    id text collate "C" not null,
+    reason text not null,
+    tries integer not null default 1,
+    first_tried_at timestamptz not null default clock_timestamp(),
+    try_again_at timestamptz not null default clock_timestamp() + interval '12 hours',
+    primary key (kind, id)
+);
+
+comment on table clerk_sync.not_purged is
+'Rows whose time is over and that still hold personal data, because something of the app refused to let them go.';
+comment on column clerk_sync.not_purged.reason is
+'A constraint, or a SQLSTATE and the function of the app that raised it; never a value of the row.';
+
+alter table clerk_sync.not_purged enable row level security;
+
+-- Forgets old records, at most so many of each sort, and returns how many: call it until nothing comes back. What
+-- somebody else has locked is left for the next time, so it waits for nobody. Keep deliveries for longer than Svix can
+-- replay them.
+create function clerk_sync.prune(keep_deliveries interval, keep_audit_log interval, at_most integer default 10000)
 returns table (deliveries bigint, audit_entries bigint, parked_events bigint)
 language plpgsql
 security definer
@@ -62,16 +82,29 @@ declare
     deliveries_until constant timestamptz := now() - keep_deliveries;
 begin
     -- First those that only their delivery shows to be settled.
-    delete from clerk_sync.parked_events as p
-    where p.discarded_at < deliveries_until
-    or exists (
-        select from clerk_sync.deliveries as d where d.svix_id = p.svix_id and d.applied_at < deliveries_until
-    );
+    delete from clerk_sync.parked_events as p where p.ctid = any(array(
+        select old.ctid from clerk_sync.parked_events as old
+        where old.discarded_at < deliveries_until
+        or exists (
+            select from clerk_sync.deliveries as d where d.svix_id = old.svix_id and d.applied_at < deliveries_until
+        )
+        limit at_most for update of old skip locked
+    ));
     get diagnostics parked_events = row_count;
-    delete from clerk_sync.deliveries as d where d.applied_at < deliveries_until;
+    delete from clerk_sync.deliveries as d where d.ctid = any(array(
+        select old.ctid from clerk_sync.deliveries as old where old.applied_at < deliveries_until
+        and not exists (select from clerk_sync.parked_events as p where p.svix_id = old.svix_id)
+        limit at_most for update of old skip locked
+    ));
     get diagnostics deliveries = row_count;
-    delete from clerk_sync.dropped_fields as f where f.recorded_at < deliveries_until;
-    delete from clerk_sync.audit_log as a where a.recorded_at < now() - keep_audit_log;
+    delete from clerk_sync.dropped_fields as f where f.ctid = any(array(
+        select old.ctid from clerk_sync.dropped_fields as old where old.recorded_at < deliveries_until
+        limit at_most for update of old skip locked
+    ));
+    delete from clerk_sync.audit_log as a where a.ctid = any(array(
+        select old.ctid from clerk_sync.audit_log as old where old.recorded_at < now() - keep_audit_log
+        limit at_most for update of old skip locked
+    ));
     get diagnostics audit_entries = row_count;
     return next;
 end
@@ -103,8 +136,8 @@ as $$
     from jsonb_each_text(of_kind.parents) as link
 $$;
 
--- Writes down when rows that are hidden by hand were seen first, and forgets those that no longer are. Two at once
--- write in the same order, and leave to each other what is being forgotten.
+-- Writes down when rows that are hidden by hand were seen first, and forgets those that no longer are hidden, as what
+-- was noted in not_purged. Two at once write in the same order, and leave to each other what is being forgotten.
 create function clerk_sync.note_hidden_by_hand(of_kind clerk_sync.kinds)
 returns void
 language plpgsql
@@ -117,6 +150,13 @@ begin
         || 'left join (%s) as hidden on known.id = hidden.id '
         || 'where known.kind = %L and (hidden.id is null or hidden.recorded_at is not null) '
         || 'for update of known skip locked)',
+        clerk_sync.hidden_rows(of_kind), of_kind.kind
+    );
+    execute format(
+        'delete from clerk_sync.not_purged where (kind, id) in ('
+        || 'select known.kind, known.id from clerk_sync.not_purged as known '
+        || 'left join (%s) as hidden on known.id = hidden.id '
+        || 'where known.kind = %L and hidden.id is null for update of known skip locked)',
         clerk_sync.hidden_rows(of_kind), of_kind.kind
     );
     execute format(
@@ -245,6 +285,26 @@ as $$
     where identifier ~ '.@.|^\+[0-9]{7}|^.{20}' and clerk_sync.words_of(identifier) = array[identifier]
 $$;
 
+-- Which of the words are addresses, phone numbers and wallets that users in Clerk have proven to be theirs, as
+-- {word: user id}. users: those that do not count.
+create function clerk_sync.words_of_others(users text[], words text[])
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(jsonb_object_agg(word, u.clerk_id), '{}')
+    from public.users as u
+    cross join lateral (
+        select to_jsonb(array[
+            to_jsonb(u.email), to_jsonb(u.phone), u.email_addresses, u.phone_numbers, u.web3_wallets, u.external_accounts
+        ])::text as content
+    ) as said
+    cross join lateral unnest(words) as word
+    where u.deleted_at is null and u.clerk_id <> all(users)
+    and strpos(lower(said.content), word) > 0 and word in (select v from clerk_sync.verified_in(to_jsonb(u)) as v)
+$$;
+
 -- The domains that were verified with one of these addresses, now or before.
 create function clerk_sync.domains_with(words text[])
 returns text[]
@@ -286,70 +346,114 @@ begin
 end
 $$;
 
--- Empties rows of one kind for good: no event writes them again. Users are scrubbed, which leaves their key for the app
--- to point at, or deleted; all other rows are deleted. A row whose delete a constraint refuses is scrubbed.
-create function clerk_sync.empty_rows(of_kind clerk_sync.kinds, due text[], how text)
-returns table (outcome text, constraint_name text, emptied bigint)
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    is_deleted constant boolean := of_kind.kind <> 'user' or how = 'delete';
-    refused jsonb := '{}';
-    one text;
-    why text;
-    refusal clerk_sync.refusal;
-begin
-    if is_deleted then
-        foreach one in array due loop
-            begin
-                execute format('delete from %s where %I = $1', of_kind.relation, of_kind.key_column) using one;
-            exception
-                when integrity_constraint_violation or raise_exception then
-                    get stacked diagnostics why = constraint_name;
-                    refused := refused || jsonb_build_object(one, coalesce(nullif(why, ''), sqlerrm));
-            end;
-        end loop;
-    end if;
-    begin
-        execute (
-            select format(
-                'update %s set %s where %I = any($1)',
-                of_kind.relation, string_agg(format('%I = default', c), ', '), of_kind.key_column
-            )
-            from unnest(of_kind.mirrored_columns) as c
-            inner join pg_catalog.pg_attribute as a on a.attrelid = of_kind.relation::regclass and c = a.attname
-            where a.atthasdef or not a.attnotnull
-        ) using due;
-    exception
-        when integrity_constraint_violation then
-            get stacked diagnostics
-                refusal.code = returned_sqlstate, refusal.message = message_text, refusal.table_name = table_name,
-                refusal.column_name = column_name, refusal.constraint_name = constraint_name;
-            perform clerk_sync.refuse(refusal);
-    end;
-    update clerk_sync.entities as e set purged_at = now() where e.kind = of_kind.kind and e.id = any(due);
-    return query
-    select
-        case when not is_deleted then 'scrubbed' when refused ? d.id then 'refused' else 'deleted' end,
-        refused ->> d.id,
-        count(*)
-    from unnest(due) as d (id)
-    group by 1, 2;
-end
-$$;
-
--- The entities of one kind, of which only the ids matter.
-create function clerk_sync.entities_of(kind text, ids text[])
-returns clerk_sync.change[]
+-- Why a row was refused, without a value of the row: the constraint or, as the message of a trigger may quote the row,
+-- the SQLSTATE and the innermost function.
+create function clerk_sync.reason_of(code text, constraint_name text, context text)
+returns text
 language sql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
-    select array(
-        select row(null, kind, i.id, null, null, null, null, null, null, null)::clerk_sync.change
-        from unnest(ids) as i (id)
-    )
+    select case
+        when constraint_name <> '' then constraint_name
+        when code = '55P03' and split_part(context, E'\n', 1) !~ ' at RAISE$' then 'locked by another transaction'
+        else concat('SQLSTATE ', code, ' in ' || substring(context from 'function (\S+\([^)]*\))'))
+    end
+$$;
+
+-- Empties rows of one kind for good, one by one, until a moment: no event writes them again. The caller has locked
+-- them. Users are scrubbed, which leaves their key for the app to point at, or deleted; all other rows are deleted. A
+-- row whose delete is refused is scrubbed. outcome: scrubbed; deleted; refused: scrubbed instead, for that reason;
+-- kept: neither.
+create function clerk_sync.empty_rows(of_kind clerk_sync.kinds, due text[], how text, until timestamptz)
+returns table (id text, outcome text, reason text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+-- What the app has locked is waited for a moment only.
+set lock_timeout = '250ms'
+as $$
+declare
+    scrub constant text := (
+        select format(
+            'update %s set %s where %I = $1',
+            of_kind.relation, string_agg(format('%I = default', c), ', '), of_kind.key_column
+        )
+        from unnest(of_kind.mirrored_columns) as c
+        inner join pg_catalog.pg_attribute as a on a.attrelid = of_kind.relation::regclass and c = a.attname
+        where a.atthasdef or not a.attnotnull
+    );
+    delete_row constant text := format('delete from %s where %I = $1', of_kind.relation, of_kind.key_column);
+    -- The time of the statement is over, or somebody cancels it: Postgres says so once.
+    is_cancelled boolean := false;
+    attempt record;
+    why text;
+    context text;
+begin
+    foreach id in array due loop
+        exit when is_cancelled or clock_timestamp() > until;
+        outcome := 'kept';
+        reason := null;
+        for attempt in
+            select a.* from (values (delete_row, 'deleted'), (scrub, 'scrubbed')) as a (statement, done)
+            where a.done = 'scrubbed' or of_kind.kind <> 'user' or how = 'delete'
+        loop
+            begin
+                execute attempt.statement using id;
+                outcome := case when reason is null then attempt.done else 'refused' end;
+                exit;
+            exception
+                when others or query_canceled or assert_failure then
+                    get stacked diagnostics why = constraint_name, context = pg_exception_context;
+                    is_cancelled := sqlstate = '57014' and split_part(context, E'\n', 1) !~ ' at RAISE$';
+                    reason := coalesce(reason, clerk_sync.reason_of(sqlstate, why, context));
+                    exit when is_cancelled;
+            end;
+        end loop;
+        if outcome <> 'kept' then
+            update clerk_sync.entities as e set purged_at = now() where e.kind = of_kind.kind and e.id = empty_rows.id;
+        end if;
+        return next;
+    end loop;
+end
+$$;
+
+-- Ids by kind, {kind: [id, ...]}: as rows, both together, and those of the first that are not in the second.
+create function clerk_sync.ids_in(ids_by_kind jsonb)
+returns table (kind text, id text)
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select k.key, d.id
+    from jsonb_each(ids_by_kind) as k cross join lateral jsonb_array_elements_text(k.value) as d (id)
+$$;
+
+create function clerk_sync.with_ids(ids_by_kind jsonb, more jsonb)
+returns jsonb
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(jsonb_object_agg(of_kind.kind, of_kind.ids), '{}')
+    from (
+        select e.kind, jsonb_agg(e.id) as ids
+        from (select * from clerk_sync.ids_in(ids_by_kind) union select * from clerk_sync.ids_in(more)) as e (kind, id)
+        group by e.kind
+    ) as of_kind
+$$;
+
+create function clerk_sync.without_ids(ids_by_kind jsonb, others jsonb)
+returns jsonb
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(jsonb_object_agg(of_kind.kind, of_kind.ids), '{}')
+    from (
+        select e.kind, jsonb_agg(e.id) as ids
+        from (select * from clerk_sync.ids_in(ids_by_kind) except select * from clerk_sync.ids_in(others)) as e (kind, id)
+        group by e.kind
+    ) as of_kind
 $$;
 
 -- Lets keys of the app that would refuse at the commit refuse at once, where that is caught. Before Postgres 18 this
@@ -368,9 +472,9 @@ begin
 end
 $$;
 
--- The entities below others of one kind, whose rows go with them by the foreign keys.
+-- The rows below others of one kind, which go with them by the foreign keys, as {kind: [id, ...]}.
 create function clerk_sync.children_of(of_kind clerk_sync.kinds, parent_ids text[])
-returns clerk_sync.change[]
+returns jsonb
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
@@ -378,7 +482,7 @@ as $$
 declare
     link record;
     ids text[];
-    children clerk_sync.change[] := '{}';
+    children jsonb := '{}';
 begin
     for link in
         select k.kind, k.relation, k.key_column, parent.key as column_name
@@ -389,7 +493,7 @@ begin
             'select array(select r.%I::text from %s as r where r.%I = any($1))',
             link.key_column, link.relation, link.column_name
         ) into ids using parent_ids;
-        children := children || clerk_sync.entities_of(link.kind, ids);
+        children := clerk_sync.with_ids(children, jsonb_build_object(link.kind, ids));
     end loop;
     return children;
 end
@@ -420,11 +524,196 @@ begin
 end
 $$;
 
+-- Locks rows, given as {kind: [id, ...]}, in the order of hide_rows(), and returns those that it locked in the same
+-- form: all that are there or, if it leaves out what is locked, those that nobody else has locked.
+create function clerk_sync.lock_rows(ids_by_kind jsonb, leaves_out_locked boolean)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds;
+    ids text[];
+    locked jsonb := '{}';
+begin
+    for of_kind in select k.* from clerk_sync.kinds as k where ids_by_kind ? k.kind order by k.write_order loop
+        execute format(
+            'select array(select r.%1$I from %2$s as r where r.%1$I = any($1) order by r.%1$I for no key update %3$s)',
+            of_kind.key_column, of_kind.relation, case when leaves_out_locked then 'skip locked' end
+        ) into ids using array(select jsonb_array_elements_text(ids_by_kind -> of_kind.kind));
+        locked := locked || jsonb_build_object(of_kind.kind, ids);
+    end loop;
+    return locked;
+end
+$$;
+
+-- Locks the parked events whose bodies hold one of the words, and returns where they are; null if somebody else has
+-- locked one of them. It waits for none: a delete of a user may hold them, and wait for entities.
+create function clerk_sync.lock_parked_events(words text[])
+returns tid[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    found tid[] := '{}';
+    locked tid[];
+begin
+    if words = '{}' then
+        return found;
+    end if;
+    found := array(
+        select p.ctid from clerk_sync.parked_events as p
+        where p.body is not null and clerk_sync.words_of(clerk_sync.readable(p.body)::text) && words
+    );
+    locked := array(
+        select p.ctid from clerk_sync.parked_events as p where p.ctid = any(found) for update skip locked
+    );
+    return case when cardinality(locked) = cardinality(found) then locked end;
+end
+$$;
+
+-- The same as lock_rows(), waiting for each row a moment at most; then without those that are locked.
+create function clerk_sync.lock_rows_soon(ids_by_kind jsonb)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '250ms'
+as $$
+begin
+    return clerk_sync.lock_rows(ids_by_kind, false);
+exception
+    when lock_not_available then
+        return clerk_sync.lock_rows(ids_by_kind, true);
+end
+$$;
+
+-- Of the rows of a kind whose time is over, at most so many that are to be tried now. chosen: those of the kinds below
+-- it, as {kind: [id, ...]}. A parent waits for its children that are not among them: they are emptied like others, and
+-- do not go by the foreign key.
+create function clerk_sync.due_rows(
+    of_kind clerk_sync.kinds, held_back_until timestamptz, at_most integer, chosen jsonb
+)
+returns text[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    due text[];
+    link record;
+    waiting text[];
+begin
+    execute format(
+        'select array(select h.id from (%s) as h where coalesce(h.recorded_at, h.seen_at) <= $1 '
+        || 'and not exists (select from clerk_sync.not_purged as n '
+        || 'where n.kind = %L and n.id = h.id and n.try_again_at > clock_timestamp()) limit $2)',
+        clerk_sync.hidden_rows(of_kind), of_kind.kind
+    ) into due using held_back_until, at_most;
+    for link in
+        select k.kind, k.relation, k.key_column, parent.key as column_name
+        from clerk_sync.kinds as k cross join lateral jsonb_each_text(k.parents) as parent
+        where parent.value = of_kind.kind
+    loop
+        execute format(
+            'select array(select distinct r.%2$I from %1$s as r '
+            || 'left join clerk_sync.entities as e on e.kind = %4$L and e.id = r.%3$I '
+            || 'left join clerk_sync.not_purged as n on n.kind = %4$L and n.id = r.%3$I '
+            || 'where r.%2$I = any($1) and r.deleted_at is not null and e.purged_at is null '
+            || 'and (n.try_again_at > clock_timestamp()) is not true '
+            || 'and r.%3$I not in (select c from jsonb_array_elements_text($2) as c))',
+            link.relation, link.column_name, link.key_column, link.kind
+        ) into waiting using due, coalesce(chosen -> link.kind, '[]');
+        due := array(select d from unnest(due) as d where d not in (select w from unnest(waiting) as w));
+    end loop;
+    return due;
+end
+$$;
+
+-- Which of the words stand where purge() empties them, and are not proven to be another user's.
+create function clerk_sync.words_to_empty(users text[], words text[])
+returns text[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    used text[];
+    of_others jsonb;
+begin
+    -- `in (select ...)`: hashed, however many there are.
+    used := array(
+        select lower(d.affiliation_email_address) from public.organization_domains as d
+        where lower(d.affiliation_email_address) in (select w from unnest(words) as w)
+        union
+        select lower(of_entry.content ->> 'affiliation_email_address')
+        from clerk_sync.audit_log as a cross join lateral (values (a.old_values), (a.new_values)) as of_entry (content)
+        where a.kind = 'domain'
+        and lower(of_entry.content ->> 'affiliation_email_address') in (select w from unnest(words) as w)
+        union
+        select said
+        from clerk_sync.parked_events as p
+        cross join lateral unnest(clerk_sync.words_of(clerk_sync.readable(p.body)::text)) as said
+        where words <> '{}' and p.body is not null and said in (select w from unnest(words) as w)
+    );
+    if used = '{}' then
+        return used;
+    end if;
+    of_others := clerk_sync.words_of_others(users, used);
+    return array(select u from unnest(used) as u where not of_others ? u);
+end
+$$;
+
+-- Forgets the addresses that domains were verified with, one domain after the other, and returns {id: reason} of those
+-- that refuse it. free: those that the caller could lock.
+create function clerk_sync.empty_domains_singly(domains text[], free text[], words text[])
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '250ms'
+as $$
+declare
+    refused jsonb := (
+        select coalesce(jsonb_object_agg(d, 'locked by another transaction'), '{}')
+        from unnest(domains) as d where d <> all(free)
+    );
+    one text;
+    why text;
+    context text;
+begin
+    foreach one in array free loop
+        begin
+            perform clerk_sync.empty_domains(array[one], words);
+        exception
+            when others or assert_failure then
+                get stacked diagnostics why = constraint_name, context = pg_exception_context;
+                refused := refused || jsonb_build_object(one, clerk_sync.reason_of(sqlstate, why, context));
+        end;
+    end loop;
+    return refused;
+end
+$$;
+
+-- Writes down which rows could not be emptied, as {id: reason}. Returns the reasons of those for which that is new, and
+-- of the others.
+create function clerk_sync.note_not_purged(of_kind text, reasons jsonb)
+returns table (reason text, is_new boolean)
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+    insert into clerk_sync.not_purged as known (kind, id, reason)
+    select of_kind, r.key, r.value from jsonb_each_text(reasons) as r order by r.key collate "C"
+    on conflict (kind, id) do update set
+        reason = excluded.reason, tries = known.tries + 1,
+        try_again_at = clock_timestamp() + interval '12 hours' * 2 ^ least(known.tries, 6)
+    returning known.reason, known.tries = 1
+$$;
+
 -- Ends the hold-back of rows whose delete was recorded here longer ago than that, whenever it happened in Clerk. Users
 -- are scrubbed, which leaves their key for the app to point at, or deleted, which lets the app's foreign keys cascade;
--- where one refuses, the row is scrubbed instead and the constraint is named, once. All other rows are deleted. No
--- event writes such a row again.
--- At most so many rows of each kind: call it until nothing comes back.
+-- where one refuses, the row is scrubbed instead and the constraint is named ('refused'). All other rows are deleted.
+-- No event writes such a row again. A row that can be neither deleted nor scrubbed is named ('kept', and from the
+-- second time on 'still kept'), is tried again some other night, and holds up no others.
+-- At most so many rows of each kind, for a few seconds: call it until nothing comes back.
+-- Locks are those of apply(), in its order; for a row that is locked it waits a moment only.
 create function clerk_sync.purge(hold_back interval, how text, at_most integer default 1000)
 returns table (kind text, outcome text, constraint_name text, purged bigint)
 language plpgsql
@@ -432,13 +721,22 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    -- Workers wait longer than that for what is locked here.
+    until constant timestamptz := clock_timestamp() + interval '3 seconds';
     of_kind clerk_sync.kinds;
     due text[];
-    due_of_all text[] := '{}';
-    due_by_kind jsonb := '{}';
-    gone clerk_sync.change[] := '{}';
+    chosen jsonb := '{}';
+    touched jsonb := '{}';
+    free jsonb;
+    parked_at tid[];
+    users text[];
     words text[];
     domains text[];
+    kept_users jsonb;
+    emptied jsonb;
+    children jsonb;
+    kept jsonb;
+    gone jsonb := '{}';
 begin
     if how is null or how not in ('scrub', 'delete') then
         raise invalid_parameter_value using message = 'users are purged by ''scrub'' or ''delete''';
@@ -446,37 +744,50 @@ begin
     perform clerk_sync.check_keys_at_once();
     -- What stands there is the word of whoever called.
     perform set_config('clerk_sync.causes', '', true);
-    for of_kind in select k.* from clerk_sync.kinds as k where k.kind <> 'private_metadata' loop
+    for of_kind in
+        select k.* from clerk_sync.kinds as k where k.kind <> 'private_metadata' order by k.write_order desc
+    loop
         perform clerk_sync.note_hidden_by_hand(of_kind);
-        execute format(
-            'select array(select h.id from (%s) as h where coalesce(h.recorded_at, h.seen_at) <= $1 limit $2)',
-            clerk_sync.hidden_rows(of_kind)
-        ) into due using clock_timestamp() - hold_back, at_most;
-        due_by_kind := due_by_kind || jsonb_build_object(of_kind.kind, due);
-        due_of_all := due_of_all || due;
+        due := clerk_sync.due_rows(of_kind, clock_timestamp() - hold_back, at_most, chosen);
+        chosen := clerk_sync.with_ids(chosen, jsonb_build_object(of_kind.kind, due));
+        touched := clerk_sync.with_ids(touched, clerk_sync.children_of(of_kind, due));
     end loop;
-    if due_of_all = '{}' then
+    if chosen = '{}' then
         return;
     end if;
 
-    -- Only their rows lead to their addresses elsewhere. An address may belong to another user by now.
-    words := array(
-        select identifier
-        from unnest(
-            clerk_sync.identifiers_of(array(select jsonb_array_elements_text(due_by_kind -> 'user')))
-        ) as identifier
-        where not exists (select from public.users as u where u.email = identifier and u.deleted_at is null)
-    );
+    -- Only their rows lead to their addresses elsewhere. An address may be another user's by now.
+    users := array(select jsonb_array_elements_text(chosen -> 'user'));
+    words := clerk_sync.words_to_empty(users, clerk_sync.identifiers_of(users));
     domains := clerk_sync.domains_with(words);
 
-    -- In the order of apply(): the entities; then the parked events, as a delete of a user takes them; then rows.
-    perform clerk_sync.lock_entities(due_by_kind || jsonb_build_object(
-        'private_metadata', due_of_all, 'domain', (due_by_kind -> 'domain') || to_jsonb(domains)
-    ));
-    lock table clerk_sync.parked_events in row exclusive mode;
+    touched := clerk_sync.with_ids(clerk_sync.with_ids(touched, chosen), jsonb_build_object('domain', domains));
+    perform clerk_sync.lock_entities(
+        touched || jsonb_build_object('private_metadata', (
+            -- Not of an invitation that was given the id of a user.
+            select coalesce(jsonb_agg(distinct t.id), '[]') from clerk_sync.ids_in(touched) as t
+            where t.kind in ('user', 'organization', 'membership')
+        ))
+    );
+    lock table clerk_sync.parked_events in share update exclusive mode;
+    parked_at := clerk_sync.lock_parked_events(words);
+    free := clerk_sync.lock_rows_soon(touched);
+
+    -- Those that say whose they are went when the user was deleted.
+    update clerk_sync.parked_events as p set body = null where p.ctid = any(parked_at);
+    -- A user whose address stays somewhere is kept, too: nothing else leads there.
+    kept := clerk_sync.empty_domains_singly(
+        domains, array(select d from unnest(domains) as d where free -> 'domain' ? d), words
+    ) || case when parked_at is null then '{"": "locked by another transaction"}'::jsonb else '{}' end;
+    kept_users := (
+        select coalesce(jsonb_object_agg(u, reason.value), '{}')
+        from unnest(users) as u
+        cross join lateral (select r.value from jsonb_each(kept) as r limit 1) as reason
+        where clerk_sync.identifiers_of(array[u]) && words
+    );
 
     for of_kind in
-        select k.* from clerk_sync.kinds as k where k.kind <> 'private_metadata' order by k.write_order desc
+        select k.* from clerk_sync.kinds as k where chosen ? k.kind order by k.write_order desc
     loop
         -- Before the locks were there, somebody may have undone a delete, or purged the row.
         execute format(
@@ -484,29 +795,53 @@ begin
             clerk_sync.hidden_rows(of_kind)
         )
         into due
-        using array(select jsonb_array_elements_text(due_by_kind -> of_kind.kind)), clock_timestamp() - hold_back;
-        continue when due = '{}';
-        gone := gone || clerk_sync.entities_of(of_kind.kind, due);
-        -- Rows beyond the portion go with their parent, by the foreign key.
-        gone := gone || clerk_sync.children_of(of_kind, due);
+        using array(select jsonb_array_elements_text(chosen -> of_kind.kind)), clock_timestamp() - hold_back;
+
+        children := clerk_sync.children_of(of_kind, due);
+        -- A parent whose child came before the locks were there waits for the next time.
+        if clerk_sync.without_ids(children, touched) <> '{}' then
+            due := array(
+                select d from unnest(due) as d
+                where clerk_sync.without_ids(clerk_sync.children_of(of_kind, array[d]), touched) = '{}'
+            );
+        end if;
+        kept := case of_kind.kind when 'user' then kept_users else '{}' end || (
+            select coalesce(jsonb_object_agg(d, 'locked by another transaction'), '{}')
+            from unnest(due) as d where not free -> of_kind.kind ? d
+        );
+        emptied := (
+            select coalesce(jsonb_agg(e), '[]')
+            from clerk_sync.empty_rows(
+                of_kind, array(select d from unnest(due) as d where not kept ? d), how, until
+            ) as e
+        );
+        kept := kept || (
+            select coalesce(jsonb_object_agg(e ->> 'id', e -> 'reason'), '{}')
+            from jsonb_array_elements(emptied) as e where e ->> 'outcome' = 'kept'
+        );
         return query
-        select of_kind.kind, e.outcome, e.constraint_name, e.emptied from clerk_sync.empty_rows(of_kind, due, how) as e;
+        select of_kind.kind, e ->> 'outcome', e ->> 'reason', count(*)
+        from jsonb_array_elements(emptied) as e where e ->> 'outcome' <> 'kept'
+        group by e ->> 'outcome', e ->> 'reason';
+        return query
+        select of_kind.kind, case when n.is_new then 'kept' else 'still kept' end, n.reason, count(*)
+        from clerk_sync.note_not_purged(of_kind.kind, kept) as n
+        group by n.is_new, n.reason;
+        -- Rows of children that nobody had deleted, or that were scrubbed before, went with their parent.
+        gone := clerk_sync.with_ids(gone, clerk_sync.without_ids(children, clerk_sync.lock_rows(children, true)));
+        gone := clerk_sync.with_ids(gone, jsonb_build_object(of_kind.kind, array(
+            select e ->> 'id' from jsonb_array_elements(emptied) as e where e ->> 'outcome' <> 'kept'
+        )));
     end loop;
 
-    -- Not those of an invitation that was given the id of a user.
-    due := array(select g.id from unnest(gone) as g where g.kind in ('user', 'organization', 'membership'));
+    due := array(select g.id from clerk_sync.ids_in(gone) as g where g.kind in ('user', 'organization', 'membership'));
     delete from clerk_sync.private_metadata as p where p.entity_id = any(due);
-    update clerk_sync.entities as e set purged_at = now() where e.kind = 'private_metadata' and e.id = any(due);
+    update clerk_sync.entities as e set purged_at = now()
+    from (select g.kind, g.id from clerk_sync.ids_in(gone) as g union all select 'private_metadata', unnest(due)) as g
+    where e.kind = g.kind and e.id = g.id and e.purged_at is null;
     -- The log keeps that something changed, and forgets what.
     update clerk_sync.audit_log as a set old_values = null, new_values = null
-    from unnest(gone) as g where a.entity_id = g.id and a.kind = g.kind;
-    perform clerk_sync.empty_domains(domains, words);
-    -- Those that say whose they are went when the user was deleted.
-    update clerk_sync.parked_events as p set body = null
-    where words <> '{}' and p.body is not null and exists (
-        select from unnest(clerk_sync.words_of(clerk_sync.readable(p.body)::text)) as said
-        where said in (select w from unnest(words) as w)
-    );
+    from clerk_sync.ids_in(gone) as g where a.entity_id = g.id and a.kind = g.kind;
 end
 $$;
 

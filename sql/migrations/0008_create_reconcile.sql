@@ -1427,8 +1427,10 @@ end
 $$;
 
 -- {hold_back_days, purge_by, deliveries_days, audit_days, runs_days} -> {purged: [{kind, outcome, constraint, rows}],
--- pruned: {deliveries, audit_entries, parked_events, runs}, not_followed: {field: {asked, allowed}}}. Keeps nothing
--- shorter than clerk_sync.retention says, whatever is asked for. Purges a portion: call it until it purged nothing.
+-- pruned: {deliveries, audit_entries, parked_events, runs}, not_followed: {field: {asked, allowed}}, failed: why the
+-- purge as a whole could not be done, if so}. Keeps nothing shorter than clerk_sync.retention says, whatever is asked
+-- for. Purges and prunes a portion: call it until it did neither.
+-- purge() comes first, because it takes locks in the order of apply(); prune() waits for none.
 create function clerk_sync.keep_house(request jsonb)
 returns jsonb
 language plpgsql
@@ -1445,6 +1447,9 @@ declare
     purged jsonb;
     pruned jsonb;
     runs integer;
+    failed text;
+    why text;
+    context text;
 begin
     -- Before anything is written.
     perform clerk_sync.check_keys_at_once();
@@ -1468,16 +1473,23 @@ begin
         not_followed := not_followed || '{"purge_by": {"asked": "delete", "allowed": "scrub"}}';
     end if;
 
-    select coalesce(
-        jsonb_agg(jsonb_build_object(
-            'kind', p.kind, 'outcome', p.outcome, 'constraint', p.constraint_name, 'rows', p.purged
-        )),
-        '[]'
-    )
-    into purged
-    from clerk_sync.purge(
-        (days -> 'hold_back_days')::integer * interval '24 hours', case when may_delete then how else 'scrub' end
-    ) as p;
+    begin
+        select coalesce(
+            jsonb_agg(jsonb_build_object(
+                'kind', p.kind, 'outcome', p.outcome, 'constraint', p.constraint_name, 'rows', p.purged
+            )),
+            '[]'
+        )
+        into purged
+        from clerk_sync.purge(
+            (days -> 'hold_back_days')::integer * interval '24 hours', case when may_delete then how else 'scrub' end
+        ) as p;
+    exception
+        when others or assert_failure then
+            get stacked diagnostics why = constraint_name, context = pg_exception_context;
+            purged := '[]';
+            failed := clerk_sync.reason_of(sqlstate, why, context);
+    end;
 
     select to_jsonb(p.*) into pruned
     from clerk_sync.prune(
@@ -1486,18 +1498,19 @@ begin
 
     -- Never the newest that was finished: the next one goes on from there. One that is being undone is left to the next
     -- night, because undo waits for entities while it has the run locked.
-    delete from clerk_sync.reconcile_runs as r where r.run_id in (
+    delete from clerk_sync.reconcile_runs as r where r.run_id = any(array(
         select old.run_id from clerk_sync.reconcile_runs as old
         where old.finished_at < now() - (days -> 'runs_days')::integer * interval '24 hours'
         and old.run_id < (
             select max(n.run_id) from clerk_sync.reconcile_runs as n
             where n.mode = 'full' and n.state in ('complete', 'stopped') and not n.is_dry_run
         )
-        for update skip locked
-    );
+        limit 1000 for update of old skip locked
+    ));
     get diagnostics runs = row_count;
     return jsonb_build_object(
-        'purged', purged, 'pruned', pruned || jsonb_build_object('runs', runs), 'not_followed', not_followed
+        'purged', purged, 'pruned', pruned || jsonb_build_object('runs', runs), 'not_followed', not_followed,
+        'failed', failed
     );
 end
 $$;

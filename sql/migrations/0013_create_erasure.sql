@@ -315,26 +315,6 @@ begin
 end
 $$;
 
--- Which of the words are addresses, phone numbers and wallets that users in Clerk have proven to be theirs, as
--- {word: user id}. users: those that do not count.
-create function clerk_sync.words_of_others(users text[], words text[])
-returns jsonb
-language sql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-    select coalesce(jsonb_object_agg(word, u.clerk_id), '{}')
-    from public.users as u
-    cross join lateral (
-        select to_jsonb(array[
-            to_jsonb(u.email), to_jsonb(u.phone), u.email_addresses, u.phone_numbers, u.web3_wallets, u.external_accounts
-        ])::text as content
-    ) as said
-    cross join lateral unnest(words) as word
-    where u.deleted_at is null and u.clerk_id <> all(users)
-    and strpos(lower(said.content), word) > 0 and word in (select v from clerk_sync.verified_in(to_jsonb(u)) as v)
-$$;
-
 -- Empties values of a person in rows that are not the person's own: in the audit log and in the other tables.
 create function clerk_sync.empty_parts(rows_found clerk_sync.held[], users text[], words text[])
 returns void
@@ -366,7 +346,7 @@ $$;
 -- {users, words, purge_by, erased_by} -> {words, emptied: {table: rows}, refused: {constraint: rows}}. Empties what
 -- find_person() finds of a person whose users were all deleted in Clerk; all or nothing. words: those that were given,
 -- and those that the users' rows knew until now; call it with them until nothing is emptied.
--- Takes the locks of apply() in its order: new entities, known ones by kind and id, the parked events, rows by key.
+-- Takes the locks of apply() in its order.
 create function clerk_sync.forget(request jsonb)
 returns jsonb
 language plpgsql
@@ -380,9 +360,11 @@ declare
     words constant text[] := array(select distinct w from unnest(known) as w where not of_others ? w);
     found clerk_sync.held[];
     own jsonb;
+    touched jsonb;
     domains text[];
     emptied jsonb;
     refused jsonb := '{}';
+    kept text;
     of_kind clerk_sync.kinds;
     due text[];
 begin
@@ -404,8 +386,23 @@ begin
     );
     domains := array(select distinct f.id from unnest(found) as f where f.kind = 'domain' and f.verdict = 'part');
 
-    perform clerk_sync.lock_entities(own || jsonb_build_object('domain', domains));
-    lock table clerk_sync.parked_events in share row exclusive mode;
+    select k.* into of_kind from clerk_sync.kinds as k where k.kind = 'user';
+    touched := clerk_sync.with_ids(
+        clerk_sync.with_ids(own, jsonb_build_object('domain', domains)), clerk_sync.children_of(of_kind, users)
+    );
+    perform clerk_sync.lock_entities(touched);
+    lock table clerk_sync.parked_events in share update exclusive mode;
+    if clerk_sync.lock_parked_events(words || array(select lower(u) from unnest(users) as u)) is null then
+        raise serialization_failure using message = 'somebody else is changing a parked event of the user: try again';
+    end if;
+    if
+        request ->> 'purge_by' = 'delete'
+        and clerk_sync.without_ids(clerk_sync.children_of(of_kind, users), touched) <> '{}'
+    then
+        -- It would go by the foreign key.
+        raise serialization_failure using message = 'a membership of the user came meanwhile: try again';
+    end if;
+    perform clerk_sync.lock_rows(touched, false);
 
     if exists (
         select from unnest(users) as u where not exists (
@@ -427,10 +424,24 @@ begin
         if of_kind.kind = 'private_metadata' then
             delete from clerk_sync.private_metadata as p where p.entity_id = any(due);
         else
-            refused := refused || (
-                select coalesce(jsonb_object_agg(e.constraint_name, e.emptied), '{}')
-                from clerk_sync.empty_rows(of_kind, due, request ->> 'purge_by') as e where e.outcome = 'refused'
-            );
+            with emptied as (
+                select e.outcome, e.reason, count(*) as row_count
+                from clerk_sync.empty_rows(of_kind, due, request ->> 'purge_by', 'infinity') as e
+                group by e.outcome, e.reason
+            )
+
+            select
+                refused || coalesce(
+                    jsonb_object_agg(e.reason, e.row_count) filter (where e.outcome = 'refused'), '{}'
+                ),
+                min(e.reason) filter (where e.outcome = 'kept')
+            into refused, kept
+            from emptied as e;
+            if kept is not null then
+                raise restrict_violation using message = format(
+                    'a row of %s can be neither deleted nor emptied: %s', of_kind.relation, kept
+                );
+            end if;
         end if;
     end loop;
     update clerk_sync.entities as e set

@@ -1,4 +1,4 @@
-"""Workers that are all after the same few users, each in an order of its own."""
+"""Workers that are all after the same few users, each in an order of its own; and everybody who writes at once."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from clerk_supabase.errors import DatabaseUnavailable
 from clerk_supabase.store import Store
 from clerk_supabase_cli.simulator.databases import count_deadlocks, deadlocks_found_early
 from clerk_supabase_cli.simulator.experiment import WORKERS
+from tests.bench.crowd import hammer
 from tests.bench.databases import databases
 from tests.bench.results import Result, Target
 from tests.bench.traffic import Batch, Traffic
@@ -21,6 +22,7 @@ from tests.integration.databases import Database, Url
 _USERS: Final = 40
 _BATCHES: Final = 150
 _BATCH_SIZE: Final = 20
+_CROWD_SECONDS: Final = 60.0
 
 
 def measure(root: Path) -> Iterator[Result]:
@@ -45,6 +47,23 @@ def measure(root: Path) -> Iterator[Result]:
         "deadlocks",
         Target(0),
     )
+    yield from _crowd(root)
+
+
+def _crowd(root: Path) -> Iterator[Result]:
+    with databases(root) as made:
+        database = made.take()
+        with deadlocks_found_early(database):
+            crowd = hammer(database, _CROWD_SECONDS)
+        deadlocks = count_deadlocks(database)
+    yield Result(
+        f"webhooks, logins, deletes, undo, purges, erasures and parking at once for {_CROWD_SECONDS:g} s",
+        "",
+        f"{crowd.acts / _CROWD_SECONDS:.0f} acts/s, {len(crowd.failed)} failed",
+        deadlocks,
+        "deadlocks",
+        Target(0),
+    )
 
 
 def _apply(database: Database, batches: Sequence[Batch]) -> int:
@@ -53,7 +72,7 @@ def _apply(database: Database, batches: Sequence[Batch]) -> int:
     with closing(Store(Url(database.worker_url))) as store:
         for batch in batches:
             try:
-                store.apply(batch)
+                given_up += any(isinstance(answer, DatabaseUnavailable) for answer in store.apply(batch))
             except DatabaseUnavailable:
                 given_up += 1
     return given_up

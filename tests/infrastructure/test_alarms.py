@@ -90,6 +90,7 @@ def test_an_alarm_without_data_is_quiet_unless_it_waits_for_something(template: 
         ("ClerkSupabaseSync", "Drift", "-reconcile"),
         ("ClerkSupabaseSync", "BrakePulled", "-reconcile"),
         ("ClerkSupabaseSync", "DeletedHere", "-reconcile"),
+        ("ClerkSupabaseSync", "HousekeepingFailed", "-reconcile"),
         ("ClerkSupabaseSync", "Silence", "-reconcile"),
         ("AWS/Lambda", "Errors", "-session"),
         ("AWS/Lambda", "Throttles", "-session"),

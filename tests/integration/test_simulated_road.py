@@ -12,7 +12,7 @@ from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 from clerk_supabase import retry
 from clerk_supabase.changes import Changes, Delivery
 from clerk_supabase.envelope import ParkedEvent
-from clerk_supabase.errors import ChangeRefused
+from clerk_supabase.errors import ChangeRefused, Retryable
 from clerk_supabase.queue import Message
 from clerk_supabase.retry import Retry
 from clerk_supabase.store import Outcome, Store
@@ -168,7 +168,7 @@ def test_an_event_that_is_parked_twice_is_found(search: Search, database: Databa
 
 
 Batch = Sequence[tuple[Changes, Delivery | None]]
-Answers = list[Outcome | ChangeRefused]
+Answers = Sequence[Outcome | ChangeRefused | Retryable]
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ TABLES = [
     ("clerk_sync", "absences"),
     ("clerk_sync", "retention"),
     ("clerk_sync", "hidden_by_hand"),
+    ("clerk_sync", "not_purged"),
     ("clerk_sync", "erasures"),
 ]
 

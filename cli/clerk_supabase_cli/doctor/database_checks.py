@@ -21,6 +21,7 @@ from clerk_supabase_cli.postgres import VERSIONS
 from clerk_supabase_cli.retention import PARAMETERS, command_for, shortfalls
 from clerk_supabase_cli.retention import allowed as allowed_retention
 from clerk_supabase_cli.role_urls import SESSION_ROLE, WORKER_ROLE
+from clerk_supabase_cli.status import purge_problems, read_database
 
 _MIGRATE: Final = "clerk-supabase migrate"
 _REPAIR: Final = "clerk-supabase migrate --repair --dry-run, and without --dry-run"
@@ -211,7 +212,7 @@ def role_settings(patient: Patient) -> Iterator[Finding]:
 
 
 def retention(patient: Patient) -> Iterator[Finding]:
-    """Parameters of the stack that ask for less than the owner of the database allows."""
+    """Parameters of the stack that ask for less than the owner of the database allows, and what could not be purged."""
     settings = patient.functions().reconcile
     if settings is None:
         raise NotLookedAt("this stack has no reconcile function, so nothing is purged or pruned (ClerkSecretKeyArn)")
@@ -222,7 +223,10 @@ def retention(patient: Patient) -> Iterator[Finding]:
             f"{PARAMETERS[name]} of the stack asks for {asked}, the database allows {allows} and keeps to that",
             command_for({name: asked}),
         )
-    if not found:
+    refused = list(purge_problems(read_database(patient.named.database_url)))
+    for problem in refused:
+        yield fail(problem, "docs/runbook.md#housekeepingalarm")
+    if not found and not refused:
         yield ok("the database keeps nothing longer than the stack asks for")
 
 

@@ -91,9 +91,7 @@ def _without_the_apps(found: Sequence[Thing], manifest: Manifest) -> Iterator[Th
         elif thing.kind == "rights":
             if rights := _without_columns(thing, expected):
                 yield rights
-        elif thing.key in expected:
-            yield thing
-        elif not manifest.is_extended and _is_left_over(thing, apps_kinds, expected):
+        elif thing.key in expected or (not manifest.is_extended and _is_left_over(thing, apps_kinds, expected)):
             yield thing
 
 

@@ -3,6 +3,7 @@
 ClerkSupabaseError
 ├── Retryable              leave the message in the queue
 │   ├── DatabaseUnavailable
+│   │   └── RowUnavailable  for a reason that may lie in one row: the others can be tried without it
 │   ├── DatabaseNotReady   reached, but not set up for this code
 │   ├── SetUpWrong         a connection string or password that somebody has to correct; no outage
 │   ├── KeysUnavailable    nobody's token can be checked
@@ -45,6 +46,10 @@ class Retryable(ClerkSupabaseError):
 
 class DatabaseUnavailable(Retryable):
     """Postgres cannot be reached, or gave up for a reason that passes."""
+
+
+class RowUnavailable(DatabaseUnavailable):
+    """Postgres gave up for a reason that may lie in one row: a lock on the row, or a trigger of the app."""
 
 
 class DatabaseNotReady(Retryable):

@@ -13,6 +13,8 @@ from clerk_supabase.store import Store
 from clerk_supabase.telemetry import count, logger
 
 _SECONDS = 60.0
+# Rows that still hold their data. They ring once, and are tried again some other night.
+_KEPT = ("kept", "still kept")
 
 
 class Housekeeping:
@@ -27,11 +29,12 @@ class Housekeeping:
         total = 0
         deadline = monotonic() + seconds
         is_told = False
+        is_held_up = False
         while monotonic() < deadline:
             try:
                 answer = self._store.call("keep_house", asdict(self._keep))
             except ClerkSupabaseError as error:
-                count("HousekeepingFailed")
+                is_held_up = True
                 logger.error("nothing purged or pruned", reason=str(error))
                 break
             if answer["not_followed"] and not is_told:
@@ -40,11 +43,17 @@ class Housekeeping:
             pruned = {what: rows for what, rows in answer["pruned"].items() if rows}
             if pruned:
                 logger.info("old records pruned", **pruned)
-            if not answer["purged"]:
-                break
             for portion in answer["purged"]:
-                total += portion["rows"]
                 self._tell(portion["kind"], portion["outcome"], portion["constraint"], portion["rows"])
+                total += portion["rows"] if portion["outcome"] not in _KEPT else 0
+                is_held_up = is_held_up or portion["outcome"] == "kept"
+            if answer["failed"]:
+                is_held_up = True
+                logger.error("nothing purged", reason=answer["failed"])
+            if not pruned and not answer["purged"]:
+                break
+        if is_held_up:
+            count("HousekeepingFailed")
         return total
 
     def _tell_not_followed(self, not_followed: Mapping[str, Mapping[str, object]]) -> None:
@@ -55,7 +64,10 @@ class Housekeeping:
         logger.warning("the database keeps more than the stack asks for", todo="clerk-supabase retention", **told)
 
     def _tell(self, kind: str, outcome: str, constraint: str | None, rows: int) -> None:
-        if outcome == "refused":
+        if outcome in _KEPT:
+            level = logger.error if outcome == "kept" else logger.info
+            level("rows can be neither deleted nor scrubbed", kind=kind, constraint=constraint, rows=rows)
+        elif outcome == "refused":
             count("PurgeRefused", rows)
             logger.warning("rows could not be deleted and were scrubbed", kind=kind, constraint=constraint, rows=rows)
         else:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from clerk_supabase.envelope import ParkedEvent
-from clerk_supabase.errors import ChangeRefused, ClerkSupabaseError, Retryable
+from clerk_supabase.errors import ClerkSupabaseError, Retryable
 from clerk_supabase.queue import Queue
 from clerk_supabase.store import Store
 from clerk_supabase.telemetry import count, logger
+
+_UNAVAILABLE: Final = Retryable("the table of parked events took nothing")
 
 
 class Parking:
@@ -26,9 +29,10 @@ class Parking:
         """
         if not events:
             return []
-        answers: list[ClerkSupabaseError | None] = [None] * len(events)
-        if table_is_away or not self._in_table(events):
-            answers = [self._in_queue(event) for event in events]
+        of_table = [_UNAVAILABLE] * len(events) if table_is_away else self._in_table(events)
+        answers = [
+            None if answer is None else self._in_queue(event) for event, answer in zip(events, of_table, strict=True)
+        ]
         for event, answer in zip(events, answers, strict=True):
             svix_id = event.envelope.svix_id
             if answer is None:
@@ -39,18 +43,22 @@ class Parking:
                 logger.error("not parked, SQS delivers again", svix_id=svix_id, reason=str(answer))
         return answers
 
-    def _in_table(self, events: Sequence[ParkedEvent]) -> bool:
+    def _in_table(self, events: Sequence[ParkedEvent]) -> Sequence[ClerkSupabaseError | None]:
         try:
-            self._store.park(events)
-        except (Retryable, ChangeRefused) as error:
-            svix_ids = [event.envelope.svix_id for event in events]
-            logger.error("the table of parked events took nothing", reason=str(error), svix_ids=svix_ids)
-            return False
-        return True
+            answers: Sequence[ClerkSupabaseError | None] = self._store.park(events)
+        except Retryable as error:
+            answers = [error] * len(events)
+        failed = {
+            event.envelope.svix_id: error for event, error in zip(events, answers, strict=True) if error is not None
+        }
+        if failed:
+            reason = str(next(iter(failed.values())))
+            logger.error("not taken by the table of parked events", reason=reason, svix_ids=[*failed])
+        return answers
 
     def _in_queue(self, event: ParkedEvent) -> ClerkSupabaseError | None:
         if self._overflow is None:
-            return Retryable("the table of parked events took nothing")
+            return _UNAVAILABLE
         try:
             self._overflow.park(event)
         except ClerkSupabaseError as error:

@@ -31,6 +31,9 @@ _LONGEST_BATCH = 10
 
 _NOT_CONTROL_CHARACTERS = b"\t\n\r" + bytes(range(0x20, 0x100))
 _NONCHARACTERS = "\ufffe".encode(), "\uffff".encode()
+# The largest numbers that clerk_sync.parked_events takes: the last day of the year 9999 in milliseconds, and int4.
+_LAST_MOMENT = 253_402_214_400_000
+_MOST_ATTEMPTS = 2_147_483_647
 # Four bytes each, at most.
 _SVIX_ID_LIMIT = 500
 _REASON_LIMIT = 1000
@@ -189,8 +192,10 @@ def _from_record(record: Mapping[str, Any]) -> Message:
     envelope = Envelope(
         svix_id=attributes.get("svix_id") or record["messageId"],
         body=body,
-        received_at=_integer(attributes.get("received_at", ""), int(record["attributes"]["SentTimestamp"])),
-        attempts=_integer(attributes.get("attempts", ""), 0),
+        received_at=_integer(
+            attributes.get("received_at", ""), int(record["attributes"]["SentTimestamp"]), _LAST_MOMENT
+        ),
+        attempts=_integer(attributes.get("attempts", ""), 0, _MOST_ATTEMPTS),
     )
     return Message(record["messageId"], envelope, _parked(envelope, attributes))
 
@@ -203,9 +208,9 @@ def _parked(envelope: Envelope, attributes: Mapping[str, str]) -> ParkedEvent | 
     return ParkedEvent(envelope, reason_class, attributes["reason"])
 
 
-def _integer(text: str, default: int) -> int:
-    """What an attribute says, unless it was written by hand and says nothing."""
-    return int(text) if text.isdecimal() and len(text) <= 15 else default
+def _integer(text: str, default: int, highest: int) -> int:
+    """The number in an attribute, unless the attribute was written by hand and holds none up to the highest."""
+    return int(text) if text.isdecimal() and len(text) <= 15 and int(text) <= highest else default
 
 
 def _text(value: str, limit: int = 100) -> MessageAttributeValueTypeDef:

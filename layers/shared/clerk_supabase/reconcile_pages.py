@@ -15,7 +15,7 @@ from clerk_supabase.changes import Changes, ReadKind, changes_of_object
 from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_pages import Item
 from clerk_supabase.drift import Brake, Tally
-from clerk_supabase.errors import ChangeRefused, RunTakenOver, UnusableEvent
+from clerk_supabase.errors import ChangeRefused, RowUnavailable, RunTakenOver, UnusableEvent
 from clerk_supabase.repairs import ClockMs, DirectRepairs, Repair, Repairs, refused_of
 from clerk_supabase.runs import Begun, PlannedWindow, Runs
 from clerk_supabase.telemetry import logger
@@ -258,7 +258,8 @@ class Comparison:
             return set()
         try:
             known = self._runs.fill(self._work.run_id, [element for read in whole for element in read.elements])
-        except ChangeRefused:
+        except (ChangeRefused, RowUnavailable):
+            # Then they are compared and repaired, where one row does not hold up the others.
             return set()
         filled = {read.id for read in whole} - {object_id for _, object_id in known}
         self._add("missing", len(filled))

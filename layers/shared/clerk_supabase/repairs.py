@@ -8,7 +8,7 @@ from typing import Final, Literal, Protocol
 
 from clerk_supabase.changes import Changes, Delete, ReadKind, Reconciled, Upsert, changes_of_object
 from clerk_supabase.envelope import Envelope
-from clerk_supabase.errors import ChangeRefused, EventTooLarge, UnusableEvent
+from clerk_supabase.errors import ChangeRefused, EventTooLarge, Retryable, UnusableEvent
 from clerk_supabase.kinds import REPAIR_PREFIX
 from clerk_supabase.queue import Queue
 from clerk_supabase.store import Outcome, Store
@@ -68,8 +68,9 @@ class Repair:
         return changes._replace(main=raised[0], companions=tuple(raised[1:]))
 
 
-Sent = Outcome | Literal["sent"] | ChangeRefused | UnusableEvent
-"""Result of a repair: the outcome in the tables; `sent`, while the repair waits in the queue; or why it is refused."""
+Sent = Outcome | Literal["sent"] | ChangeRefused | UnusableEvent | Retryable
+"""Result of a repair: the outcome in the tables; `sent`, while the repair waits in the queue; or why the tables did
+not take it, for good or (Retryable) because something holds on to its row."""
 
 
 class Repairs(Protocol):
@@ -81,7 +82,7 @@ class Repairs(Protocol):
         ...
 
     def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> Sequence[Sent]:
-        """Returns what became of each repair, in their order; an error that it can never be taken is logged, too.
+        """Returns what became of each repair, in their order; why the tables did not take one is logged, too.
 
         `store`: that of the thread that calls. Raises Retryable; sending again is harmless.
         """
@@ -138,7 +139,7 @@ class QueueRepairs:
 
 
 def refused_of(repairs: Sequence[Repair], became: Sequence[Sent]) -> list[str]:
-    """Ids of the repairs that can never be taken."""
+    """Ids of the repairs that the tables did not take."""
     return [repair.id for repair, outcome in zip(repairs, became, strict=True) if isinstance(outcome, Exception)]
 
 

@@ -136,7 +136,7 @@ class Resync:
         return (known.observed_at or 0) + self._settings.delete_margin_ms >= item.observed_at
 
     def _judge(self, item: Item, outcome: Sent, before: Known, after: Known) -> tuple[Done, str | None]:
-        if isinstance(outcome, ChangeRefused | UnusableEvent):
+        if isinstance(outcome, Exception):
             return "not changed", str(outcome)
         if why := _deleted_here(after):
             return "not changed", why

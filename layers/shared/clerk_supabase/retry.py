@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -19,6 +20,8 @@ from clerk_supabase.telemetry import count, logger
 MAX_ATTEMPTS = 8
 # Short, because the queue itself keeps a crowd away from the database: so many workers at once, and no more.
 _FIRST_CEILING_SECONDS = 5
+# Of the 60 that RetryFunction has: one that begins before may take twice what a statement may, and then be parked.
+_SECONDS_TO_TRY = 12.0
 # The longest that SQS delays a message.
 _LONGEST_DELAY_SECONDS = 900
 
@@ -38,13 +41,21 @@ def delay_seconds(attempt: int, draw: Draw = random.uniform) -> int:
 class Retry:
     """Decides what becomes of each dead letter, and moves what waits in the parked queue into its table."""
 
-    def __init__(self, store: Store, sync: Sync, sync_queue: Queue, draw: Draw = random.uniform) -> None:
+    def __init__(
+        self,
+        store: Store,
+        sync: Sync,
+        sync_queue: Queue,
+        draw: Draw = random.uniform,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`sync` makes the last attempt itself, to learn the reason. `draw` makes the delays."""
         self._store = store
         self._sync = sync
         self._sync_queue = sync_queue
         self._parking = Parking(store)
         self._draw = draw
+        self._monotonic = monotonic
 
     def process(self, messages: Sequence[Message]) -> list[str]:
         """Returns the ids of the messages that stay where they are.
@@ -73,15 +84,21 @@ class Retry:
         if not messages:
             return []
         try:
-            self._store.park([message.parked for message in messages if message.parked is not None])
-        except ClerkSupabaseError as error:
-            svix_ids = [message.envelope.svix_id for message in messages]
-            logger.error("not moved to the table of parked events", reason=str(error), svix_ids=svix_ids)
-            return messages
-        count("Moved", len(messages))
-        for message in messages:
-            logger.info("moved to the table of parked events", svix_id=message.envelope.svix_id)
-        return []
+            answers: Sequence[ClerkSupabaseError | None] = self._store.park(
+                [message.parked for message in messages if message.parked is not None]
+            )
+        except Retryable as error:
+            answers = [error] * len(messages)
+        staying = []
+        for message, answer in zip(messages, answers, strict=True):
+            svix_id = message.envelope.svix_id
+            if answer is None:
+                logger.info("moved to the table of parked events", svix_id=svix_id)
+            else:
+                logger.error("not moved to the table of parked events", reason=str(answer), svix_id=svix_id)
+                staying.append(message)
+        count("Moved", len(messages) - len(staying))
+        return staying
 
     def _send_back(self, messages: Sequence[Message]) -> Sequence[Message]:
         attempts = [replace(message.envelope, attempts=message.envelope.attempts + 1) for message in messages]
@@ -98,13 +115,15 @@ class Retry:
         return staying
 
     def _try_once_more(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """One by one, for any of them may be why its neighbours failed."""
+        """Try each message alone, with as much time as a statement may take; return those that stay."""
+        began = self._monotonic()
         for position, message in enumerate(messages):
+            if self._monotonic() - began > _SECONDS_TO_TRY:
+                # Another one may take as long as a statement may: the rest waits for the next pass.
+                return messages[position:]
             failures = self._sync.process([message])
-            if failures:
-                is_parked = self._park_if_it_is_the_reason(message, failures[0].error)
-                # It may have taken as long as a statement may: the next ones wait for the next pass.
-                return messages[position + 1 :] if is_parked else messages[position:]
+            if failures and not self._park_if_it_is_the_reason(message, failures[0].error):
+                return messages[position:]
         return []
 
     def _park_if_it_is_the_reason(self, message: Message, error: ClerkSupabaseError) -> bool:

@@ -300,7 +300,7 @@ class Runs:
     def fill(self, run_id: int, page: Sequence[str]) -> set[tuple[str, str]]:
         """Writes objects that were never heard of, elements as JSON; returns kinds and ids of the others.
 
-        Raises ChangeRefused.
+        Raises ChangeRefused and RowUnavailable when it wrote none.
         """
         answer = _unless_over(self.store.call("fill", {"run": run_id}, page))
         return {(kind, object_id) for kind, object_id in answer}

@@ -186,7 +186,7 @@ class Session:
             keep_private_metadata=self._keep_private_metadata,
         )
         [outcome] = self._store.apply([(changes, SignedIn(claims.session_id or ""))])
-        if isinstance(outcome, ChangeRefused):
+        if isinstance(outcome, ChangeRefused | Retryable):
             raise outcome
         if outcome == "refused":
             raise Forbidden("deleted here")

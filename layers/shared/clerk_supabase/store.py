@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, LiteralString, Protocol, cast, get_args
 
@@ -25,9 +26,12 @@ from clerk_supabase.errors import (
     DatabaseNotReady,
     DatabaseUnavailable,
     NotAllowed,
+    Retryable,
+    RowUnavailable,
     SetUpWrong,
     ValueRefused,
 )
+from clerk_supabase.parts import in_parts
 from clerk_supabase.telemetry import count, logger
 
 if TYPE_CHECKING:
@@ -81,6 +85,12 @@ _CHECK = "select clerk_sync.takes_writes(), (select count(*) from clerk_sync.app
 # Both end with the transaction, so the next one on this connection, which may be somebody else's, begins as nobody.
 _ACT_AS_USER = "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true)"
 
+# Limits of a part of a batch in milliseconds, for its transaction only, and never above those of the role: 0 is none.
+_LIMIT = """
+    select set_config(name, least(nullif(setting::bigint, 0), least(%s, longest))::text, true)
+    from (values ('statement_timeout', null), ('lock_timeout', 500)) as given (name, longest)
+    inner join pg_catalog.pg_settings using (name)
+"""
 CONNECT_SECONDS: Final = 5
 # A pooler in transaction mode keeps nothing between two statements, so nothing here relies on the session; limits on
 # statements and locks belong to the role. A connection whose other end is gone must fail in seconds, not in hours.
@@ -110,6 +120,10 @@ _PASSES = {
     "58",  # the server's own files
     "XX",  # the server's own bugs
 }
+_PASSES_FOR_OTHER_ROWS = {"40", "55", "XX"}
+_CANCELLED = "57014"
+# What a trigger of the app asks for elsewhere, such as by dblink or from a file.
+_OUTSIDE_OF_THE_SERVER = {"08", "58"}
 _OF_A_VALUE = {
     "22",  # of no such type, or out of its range
     "54",  # longer than an index takes, nested deeper than a function can follow
@@ -157,7 +171,7 @@ class Store:
         self._url = url
         self._ca_file = ca_file
         self._patience_seconds = patience_seconds
-        self._connection: psycopg.Connection | None = None
+        self._connection: _Connection | None = None
         self._acts_as_user = False
 
     def twin(self) -> Store:
@@ -174,32 +188,22 @@ class Store:
             [(answer,)] = self._execute(text, _FUNCTIONS[function])
         return answer
 
-    def apply(self, batch: Sequence[tuple[Changes, Source]]) -> list[Outcome | ChangeRefused]:
+    def apply(self, batch: Sequence[tuple[Changes, Source]]) -> list[Outcome | ChangeRefused | Retryable]:
         """Applies the changes in one transaction and one round trip; one answer for each, in their order.
 
-        A change that Postgres refuses is answered with the refusal and does not stop the others: the batch is halved
-        until it is alone. If Postgres refuses a value of it, a field that clients write is emptied where that helps,
-        so that such a field never keeps the rest out. Raises Retryable when nothing, or only a part, could be applied;
-        applying again is harmless.
+        A change that Postgres refuses, or cannot apply now because of its row, is answered with the error and does not
+        stop the others: see in_parts(). If Postgres refuses a value of a change, a field that clients write is emptied
+        where that helps, so that such a field never keeps the rest out. Raises Retryable when the database is
+        unavailable and nothing could be applied; applying again is harmless.
         """
-        if not batch:
-            return []
-        try:
-            return self._apply_together(batch)
-        except ChangeRefused as refusal:
-            if len(batch) == 1:
-                return [self._apply_with_less(*batch[0], refusal)]
-        middle = len(batch) // 2
-        return self.apply(batch[:middle]) + self.apply(batch[middle:])
+        return in_parts(batch, self._apply_together) if batch else []
 
-    def park(self, events: Sequence[ParkedEvent]) -> None:
-        """Writes events to clerk_sync.parked_events, all or none. Parking again is harmless.
+    def park(self, events: Sequence[ParkedEvent]) -> list[ChangeRefused | Retryable | None]:
+        """Writes events to clerk_sync.parked_events; one answer for each: None, or why it is not written.
 
-        Raises Retryable, and ChangeRefused when Postgres does not take them.
+        Parking again is harmless. Raises Retryable when the database is unavailable.
         """
-        rows = rows_of(events)
-        with _errors_translated():
-            self._execute(rows, _PARK)
+        return in_parts(events, self._park_together) if events else []
 
     def check(self) -> None:
         """Raises Retryable unless the database is there, takes writes and has the functions that sync calls."""
@@ -234,7 +238,17 @@ class Store:
             self._connection.close()
             self._connection = None
 
-    def _apply_together(self, batch: Sequence[tuple[Changes, Source]]) -> list[Outcome | ChangeRefused]:
+    def _apply_together(self, batch: Sequence[tuple[Changes, Source]], seconds: float | None = None) -> list[Outcome]:
+        """Apply all changes or none, or a single one as far as Postgres takes it, within so many seconds."""
+        try:
+            return self._apply_as_it_is(batch, seconds)
+        except ValueRefused:
+            less = self._apply_with_less(*batch[0], seconds) if len(batch) == 1 else None
+            if less is None:
+                raise
+            return [less]
+
+    def _apply_as_it_is(self, batch: Sequence[tuple[Changes, Source]], seconds: float | None) -> list[Outcome]:
         elements: list[dict[str, object]] = []
         positions: list[int] = []
         for changes, source in batch:
@@ -246,29 +260,32 @@ class Store:
         query = _APPLY_AND_RECORD if any(changes.dropped for changes, _ in batch) else _APPLY
         with _errors_translated():
             try:
-                rows = self._execute(batch_as_json, query)
+                rows = self._execute(batch_as_json, query, seconds)
             except psycopg.errors.UniqueViolation as error:
                 if error.diag.constraint_name != "deliveries_pkey":
                     raise
                 # Another worker recorded one of these deliveries at the same moment; now it is there to be seen.
-                rows = self._execute(batch_as_json, query)
+                rows = self._execute(batch_as_json, query, seconds)
         outcomes = [cast("Outcome", rows[position][0]) for position in positions]
         for (changes, source), outcome in zip(batch, outcomes, strict=True):
             if changes.dropped and outcome != "duplicate":
                 _tell_dropped(changes, source)
-        return list(outcomes)
+        return outcomes
 
-    def _apply_with_less(self, changes: Changes, source: Source, refusal: ChangeRefused) -> Outcome | ChangeRefused:
+    def _apply_with_less(self, changes: Changes, source: Source, seconds: float | None) -> Outcome | None:
         """Apply a change of which Postgres refuses a value without that value, if it is one that clients write."""
-        if not isinstance(refusal, ValueRefused):
-            return refusal
         from clerk_supabase.storable import with_less  # noqa: PLC0415 - most environments never need it
 
         for less in with_less(changes):
             with suppress(ChangeRefused):
-                [outcome] = self._apply_together([(less, source)])
+                [outcome] = self._apply_as_it_is([(less, source)], seconds)
                 return outcome
-        return refusal
+        return None
+
+    def _park_together(self, events: Sequence[ParkedEvent], seconds: float | None) -> list[None]:
+        with _errors_translated():
+            self._execute(rows_of(events), _PARK, seconds)
+        return [None] * len(events)
 
     def _begin_as(self, claims: Claims) -> psycopg.Connection:
         """A connection with a transaction in which nobody but the user acts."""
@@ -303,20 +320,43 @@ class Store:
         if self._acts_as_user:
             raise RuntimeError("this store acts as a user until the block of as_user() ends; take its twin()")
 
-    def _execute(self, batch: str, query: LiteralString = _APPLY) -> list[tuple[Any, ...]]:
+    def _execute(
+        self, batch: str, query: LiteralString = _APPLY, seconds: float | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Ask in one statement; with a limit in seconds, in a transaction of a few."""
         self._refuse_to_mix()
+        ask = self._ask if seconds is None else partial(self._ask_within, seconds)
         kept = self._connection
         if kept is not None and not kept.closed:
             try:
-                return kept.execute(query, [batch]).fetchall()
+                return ask(kept, query, batch)
             except psycopg.OperationalError:
                 # The other end may have gone while the function was frozen; applying twice is harmless.
                 if not kept.closed:
                     raise
         self._connection = self._connect()
-        return self._connection.execute(query, [batch]).fetchall()
+        return ask(self._connection, query, batch)
 
-    def _connect(self) -> psycopg.Connection:
+    @staticmethod
+    def _ask(connection: psycopg.Connection, query: LiteralString, batch: str) -> list[tuple[Any, ...]]:
+        return connection.execute(query, [batch]).fetchall()
+
+    def _ask_within(
+        self, seconds: float, connection: _Connection, query: LiteralString, batch: str
+    ) -> list[tuple[Any, ...]]:
+        patience = connection.patience_seconds
+        connection.patience_seconds = seconds + 1 if patience is None else min(seconds + 1, patience)
+        try:
+            connection.execute("begin")
+            connection.execute(_LIMIT, [round(seconds * 1000)])
+            rows = self._ask(connection, query, batch)
+            connection.execute("commit")
+        finally:
+            self._end_transaction(connection)
+            connection.patience_seconds = patience
+        return rows
+
+    def _connect(self) -> _Connection:
         """Raises DatabaseUnavailable and SetUpWrong."""
         try:
             return self._connect_with_newest()
@@ -324,7 +364,7 @@ class Store:
             count("SetUpWrong")
             raise
 
-    def _connect_with_newest(self) -> psycopg.Connection:
+    def _connect_with_newest(self) -> _Connection:
         try:
             return self._connect_to(self._url.value())
         except (DatabaseUnavailable, SetUpWrong):
@@ -332,7 +372,7 @@ class Store:
                 raise
         return self._connect_to(self._url.value())
 
-    def _connect_to(self, url: str) -> psycopg.Connection:
+    def _connect_to(self, url: str) -> _Connection:
         options = _CONNECTION_DEFAULTS | parse(url, self._url.source).keywords()
         if self._ca_file:
             options["sslrootcert"] = self._ca_file
@@ -421,10 +461,19 @@ def _translated(error: psycopg.Error) -> ClerkSupabaseError:
     if sqlstate[:2] in _NOT_SET_UP and not _is_the_apps_own(error):
         return DatabaseNotReady(f"{reason} ({sqlstate}); run: clerk-supabase migrate")
     if not sqlstate or (sqlstate[:2] in _PASSES and not (sqlstate == "XX000" and _is_the_apps_own(error))):
-        return DatabaseUnavailable(f"{reason} ({sqlstate or 'no answer'})")
+        unavailable = RowUnavailable if _may_be_one_row(error) else DatabaseUnavailable
+        return unavailable(f"{reason} ({sqlstate or 'no answer'})")
     # Whatever is left is about the data: constraints, limits, and triggers of the app with a code of their own.
     refused = ValueRefused if sqlstate[:2] in _OF_A_VALUE and not _is_raised_by_the_app(error) else ChangeRefused
     return refused(_what_is_refused(error))
+
+
+def _may_be_one_row(error: psycopg.Error) -> bool:
+    """Tells whether the other rows of the statement can be tried without the one that failed."""
+    sqlstate = error.sqlstate or ""
+    if sqlstate[:2] in _PASSES_FOR_OTHER_ROWS or sqlstate == _CANCELLED or _is_raised_by_the_app(error):
+        return True
+    return sqlstate[:2] in _OUTSIDE_OF_THE_SERVER and _is_the_apps_own(error)
 
 
 def _is_the_apps_own(error: psycopg.Error) -> bool:

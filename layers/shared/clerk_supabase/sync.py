@@ -61,8 +61,8 @@ class Sync:
     def process(self, messages: Sequence[Message]) -> list[Failure]:
         """Applies or parks every message; returns those that must come again.
 
-        One message that can never be applied is parked and does not touch the others. When the database is
-        away, all that would need it come again.
+        One message that can never be applied is parked, one that cannot be applied now comes again, and neither
+        touches the others. When the database is unavailable, all that would need it come again.
         """
         readable: list[_Read] = []
         canaries: list[tuple[Message, Event]] = []
@@ -88,16 +88,20 @@ class Sync:
             postponed += [Failure(message.message_id, error) for message, _ in canaries]
             return self._park(hopeless, table_is_away=True) + postponed
         committed_at = self._clock_ms()
+        postponed = []
         for each, answer in zip(readable, answers, strict=True):
             if isinstance(answer, ChangeRefused):
                 hopeless.append((each.message, ParkedEvent(each.message.envelope, "refused", str(answer))))
+                continue
+            if isinstance(answer, Retryable):
+                postponed.append(_postponed(each, answer))
                 continue
             count(answer.capitalize())
             if isinstance(each.source, Delivery) and answer in _NEW:
                 took("Lag", committed_at - each.happened_at)
             svix_id = each.message.envelope.svix_id
             logger.info(answer, svix_id=svix_id, event_type=each.event_type, object_id=each.changes.main.id)
-        return self._record(canaries) + self._park(hopeless)
+        return self._record(canaries) + self._park(hopeless) + postponed
 
     def _record(self, canaries: Sequence[tuple[Message, Event]]) -> list[Failure]:
         """On its own, so that no canary can ever stand in the way of what Clerk sends."""
@@ -131,3 +135,10 @@ class Sync:
         if event.type.startswith(REPAIR_PREFIX):
             source = Reconciled(envelope.svix_id)
         return _Read(message, event.type, changes, source, event.timestamp)
+
+
+def _postponed(read: _Read, error: Retryable) -> Failure:
+    """A message that comes again although its neighbours were applied, counted and logged."""
+    count("Postponed")
+    logger.error("not applied, SQS delivers again", reason=str(error), svix_ids=[read.message.envelope.svix_id])
+    return Failure(read.message.message_id, error)

@@ -1,0 +1,117 @@
+"""Two who write at once take locks in one order, whoever they are: each circle that was found once, step by step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import LiteralString
+
+import pytest
+
+from clerk_supabase.store import Store
+from tests.integration.databases import Connection, Database, Url, rows, value
+from tests.integration.meanwhile import started, waiting
+from tests.integration.purging import purge
+from tests.integration.webhooks import deleted, membership, organization, user
+from tests.polling import eventually
+
+_GATE = 7
+
+
+@contextmanager
+def held_at(admin: Connection, database: Database, event: LiteralString) -> Iterator[None]:
+    """Whoever does this to a table stops there until the block ends; lock timeouts do not end the wait."""
+    admin.execute(
+        "create function public.gate() returns trigger language plpgsql as $$ begin "
+        "while not pg_try_advisory_xact_lock_shared(7) loop perform pg_sleep(0.01); end loop; "
+        "return coalesce(new, old); end $$"
+    )
+    admin.execute("create trigger gate before " + event + " for each row execute function public.gate()")
+    with database.connect() as keeper:
+        keeper.execute("select pg_advisory_lock(%s)", [_GATE])
+        yield
+
+
+def is_at_the_gate(admin: Connection) -> int:
+    return int(value(admin, "select count(*) from pg_stat_activity where wait_event = 'PgSleep'"))
+
+
+@pytest.mark.parametrize("is_due", [True, False], ids=["rows in another order", "rows that go with their parent"])
+def test_a_purge_and_a_delete_that_reach_the_same_memberships_do_not_lock_each_other_out(
+    is_due: bool, database: Database, store: Store, admin: Connection
+) -> None:
+    admin.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")
+    # Written first, and so purged first, is what comes last by key.
+    store.apply([membership("orgmem_2", at=1, user_id="user_2")])
+    store.apply([membership("orgmem_1", at=1, user_id="user_1"), organization("org_1", at=1)])
+    if is_due:
+        store.apply([deleted("organizationMembership", f"orgmem_{n}", at=2) for n in (1, 2)])
+        other = [deleted("organization", "org_1", at=3)]
+    else:
+        store.apply([deleted("organization", "org_1", at=2)])
+        admin.execute("update public.organization_memberships set deleted_at = null")
+        other = [deleted("organizationMembership", f"orgmem_{n}", at=3) for n in (1, 2)]
+    found: list[object] = []
+    with closing(Store(Url(database.worker_url))) as worker:
+        with held_at(admin, database, "delete on public.organization_memberships"):
+            purging = started(lambda: found.append(purge(database, hold_back="0")))
+            eventually(lambda: is_at_the_gate(admin), bool, seconds=10)
+            deleting = started(lambda: found.append(worker.apply(other)))
+            eventually(lambda: waiting(admin), bool, seconds=10)
+        purging.join(20)
+        deleting.join(20)
+    assert len(found) == 2
+    assert ["deleted"] * len(other) in found
+    assert value(admin, "select deadlocks from pg_stat_database where datname = current_database()") == 0
+    assert rows(admin, "select * from public.organization_memberships") == []
+
+
+def test_an_erasure_and_a_delete_of_a_new_user_do_not_lock_each_other_out(
+    database: Database, store: Store, admin: Connection
+) -> None:
+    admin.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")
+    store.apply([user("user_1", at=1), deleted("user", "user_1", at=2)])
+    request = json.dumps({"users": ["user_1"], "words": [], "purge_by": "scrub", "erased_by": "ops"})
+    found: list[object] = []
+    with (
+        closing(Store(Url(database.worker_url))) as worker,
+        database.connect() as other,
+        database.connect() as operator,
+    ):
+        with other.transaction():
+            # The erasure waits here, once it has locked the entity of the user.
+            other.execute("lock table clerk_sync.parked_events in share mode")
+            forgetting = started(
+                lambda: found.append(operator.execute("select clerk_sync.forget(%s::jsonb)", [request]).fetchall())
+            )
+            eventually(lambda: waiting(admin), bool, seconds=10)
+            # The new user's delete takes parked events before the known entity is asked for.
+            batch = [deleted("user", "user_new", at=3), user("user_1", at=3)]
+            arriving = started(lambda: found.append(worker.apply(batch)))
+            eventually(lambda: waiting(admin), lambda number: number == 2, seconds=10)
+        forgetting.join(20)
+        arriving.join(20)
+    assert len(found) == 2
+    assert ["deleted", "refused"] in found
+    assert value(admin, "select deadlocks from pg_stat_database where datname = current_database()") == 0
+
+
+def test_a_child_that_comes_while_its_parent_is_purged_waits_and_goes_later(
+    database: Database, store: Store, admin: Connection
+) -> None:
+    store.apply([membership("orgmem_1", at=1), deleted("organization", "org_1", at=2)])
+    found: list[object] = []
+    with database.connect() as other:
+        with other.transaction():
+            # The purge has chosen its rows, and waits for an entity.
+            other.execute("select from clerk_sync.entities where kind = 'membership' for update")
+            purging = started(lambda: found.append(purge(database, hold_back="0")))
+            eventually(lambda: waiting(admin), bool, seconds=10)
+            store.apply([membership("orgmem_0", at=1, user_id="user_2")])
+        purging.join(20)
+    while purge(database, hold_back="0"):
+        pass
+    assert rows(admin, "select * from public.organizations") == []
+    query: LiteralString = "select id from clerk_sync.entities where kind = 'membership' and purged_at is null"
+    assert rows(admin, query) == []
