@@ -24,6 +24,7 @@ ClerkSupabaseError
         ├── ClerkKeyRefused
         ├── WrongInstance
         ├── OrganizationsUnavailable
+        ├── DomainsUnavailable
         ├── ContradictoryAnswer
         └── GoneFromClerk
 """
@@ -173,6 +174,10 @@ class WrongInstance(ClerkRefused):
 
 class OrganizationsUnavailable(ClerkRefused):
     """Organizations are switched off in this instance of Clerk."""
+
+
+class DomainsUnavailable(ClerkRefused):
+    """Domains of organizations are switched off in this instance of Clerk."""
 
 
 class ContradictoryAnswer(ClerkRefused):

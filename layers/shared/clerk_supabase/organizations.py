@@ -166,6 +166,12 @@ class Invitation(ClerkObject):
             "created_at": timestamp(self.created_at),
         }
 
+    def at(self, moment: int) -> Invitation:
+        """The invitation as it is at that moment: one that waits beyond `expires_at` has expired."""
+        if self.status == "pending" and self.expires_at is not None and self.expires_at <= moment:
+            return self.model_copy(update={"status": "expired"})
+        return self
+
     def parents(self) -> tuple[ClerkObject, ...]:
         """The organization, of which only the id is known."""
         return (_EmbeddedOrganization(id=self.organization_id),)

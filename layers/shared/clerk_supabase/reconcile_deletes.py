@@ -9,13 +9,14 @@ from typing import Final
 from clerk_supabase.changes import ReadKind
 from clerk_supabase.clerk import MOST_IDS, Clerk
 from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused, GoneFromClerk
+from clerk_supabase.reconcile_lookups import domain_gone_at, invitation_gone_at
 from clerk_supabase.reconcile_pages import KIND_NAMES, Work
 from clerk_supabase.repairs import Repair
 
-_ORDER: Final[tuple[ReadKind, ...]] = ("user", "organization", "membership")
+_ORDER: Final[tuple[ReadKind, ...]] = ("user", "organization", "membership", "invitation", "domain")
 
 Candidate = tuple[str, str | None, str | None]
-"""Id and, of a membership, those of its user and its organization."""
+"""Id and, of a membership, those of its user and its organization; of an invitation or a domain that of the latter."""
 
 
 @dataclass
@@ -107,15 +108,15 @@ def _confirm(work: Work, kind: ReadKind, gone: _Gone, limit: int) -> Sequence[st
 def _looked_up(clerk: Clerk, kind: ReadKind, candidates: Sequence[Candidate], gone: _Gone, room: int) -> _Answers:
     ids = [object_id for object_id, _, _ in candidates]
     answers = _Answers()
-    if kind == "membership":
-        for membership_id, user_id, org_id in candidates:
+    if kind not in ("user", "organization"):
+        for object_id, user_id, org_id in candidates:
             # Those of a user or an organization that goes are hidden with it.
             if not gone.has(user_id) and not gone.has(org_id) and len(answers.absent) <= room:
-                moment = _membership_gone_at(clerk, membership_id, user_id)
+                moment = _child_gone_at(clerk, kind, object_id, user_id, org_id)
                 if moment is None:
-                    answers.present.append(membership_id)
+                    answers.present.append(object_id)
                 else:
-                    answers.absent[membership_id] = moment
+                    answers.absent[object_id] = moment
         return answers
     by_id = clerk.users_by_id if kind == "user" else clerk.organizations_by_id
     look = clerk.user if kind == "user" else clerk.organization
@@ -132,6 +133,14 @@ def _looked_up(clerk: Clerk, kind: ReadKind, candidates: Sequence[Candidate], go
         else:
             answers.undated += 1
     return answers
+
+
+def _child_gone_at(clerk: Clerk, kind: ReadKind, object_id: str, user_id: str | None, org_id: str | None) -> int | None:
+    if kind == "invitation":
+        return invitation_gone_at(clerk, object_id, org_id)
+    if kind == "domain":
+        return domain_gone_at(clerk, object_id, org_id)
+    return _membership_gone_at(clerk, object_id, user_id)
 
 
 def _membership_gone_at(clerk: Clerk, membership_id: str, user_id: str | None) -> int | None:

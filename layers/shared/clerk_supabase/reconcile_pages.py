@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,13 @@ from clerk_supabase.telemetry import logger
 # Of a page of 500. Repairing them one message after the other would take longer than applying the whole page at once.
 MOST_MESSAGES: Final = 100
 KIND_NAMES: Final[Mapping[ReadKind, str]] = MappingProxyType(
-    {"user": "users", "organization": "organizations", "membership": "memberships"}
+    {
+        "user": "users",
+        "organization": "organizations",
+        "membership": "memberships",
+        "invitation": "invitations",
+        "domain": "domains",
+    }
 )
 
 
@@ -55,6 +62,8 @@ class ReconcileSettings:
     """After that without a sign of life another process may go on with a run."""
     overlap_ms: int = 300_000
     """A quick run looks so far back before the last one: changes become visible out of order."""
+    sweep_minutes: float = 120
+    """Quick runs compare a list that does not tell what changed as a whole within so many minutes, slice by slice."""
 
 
 @dataclass
@@ -71,6 +80,8 @@ class Work:
     expected: dict[str, int] = field(default_factory=dict)
     is_bulk: bool = False
     """Most users are expected to be missing."""
+    seconds_left: Callable[[], float] = lambda: math.inf
+    """Until the deadline."""
     stopped: threading.Event = field(default_factory=threading.Event)
     """Set when something went wrong elsewhere, or the run is somebody else's by now."""
     _compared: dict[str, int] = field(default_factory=dict)
