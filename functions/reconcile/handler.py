@@ -35,6 +35,7 @@ rules = ReconcileSettings(
     brake=Brake(settings.brake_rows, settings.brake_percent),
     keep_private_metadata=settings.keep_private_metadata,
     silence_minutes=settings.silence_minutes,
+    sweep_minutes=settings.sweep_minutes,
     instance_id=settings.clerk_instance_id,
 )
 reconcile = Reconcile(clerk_http, Runs(store), repairs, rules)

@@ -50,6 +50,7 @@ def invoke(stack: LocalStack, root: Path, logical_id: str, event: str) -> dict[s
         "BRAKE_ROWS": "10",
         "BRAKE_PERCENT": "1",
         "SILENCE_MINUTES": "30",
+        "SWEEP_MINUTES": "120",
         "HOLD_BACK_DAYS": "30",
         "DELIVERIES_DAYS": "100",
         "AUDIT_DAYS": "365",

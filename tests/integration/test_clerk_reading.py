@@ -11,7 +11,14 @@ import pytest
 
 from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_walk import Window
-from clerk_supabase.errors import ClerkRefused, ContradictoryAnswer, GoneFromClerk, OrganizationsUnavailable
+from clerk_supabase.errors import (
+    ClerkRefused,
+    ContradictoryAnswer,
+    DomainsUnavailable,
+    GoneFromClerk,
+    OrganizationsUnavailable,
+)
+from clerk_supabase.reconcile_lists import LIST_KINDS
 from clerk_supabase_cli.clerk_api.faults import Elements, Fault, firewall, ignoring_offset, without_every
 from clerk_supabase_cli.clerk_api.population import BEGINNING
 from clerk_supabase_cli.clerk_api.server import ClerkApi
@@ -211,11 +218,21 @@ def test_only_one_code_says_that_organizations_are_switched_off(
     api: ClerkApi, clerk: Clerk, answer: tuple[int, str], is_switched_off: bool
 ) -> None:
     api.answers.no_organizations = answer
-    for read in (clerk.organizations, clerk.memberships):
+    for kind in LIST_KINDS:
         with pytest.raises(ClerkRefused) as refused:
-            next(read())
+            next(clerk.oldest_first(kind))
         assert isinstance(refused.value, OrganizationsUnavailable) is is_switched_off
     assert len(everybody(clerk)) == 1_201
+
+
+def test_domains_that_are_switched_off_are_told_apart(api: ClerkApi, clerk: Clerk) -> None:
+    api.answers.no_domains = (403, "organization_domains_not_enabled")
+    with pytest.raises(DomainsUnavailable):
+        next(clerk.oldest_first("domain"))
+    api.answers.no_domains = (403, "forbidden")
+    with pytest.raises(ClerkRefused) as refused:
+        next(clerk.oldest_first("domain"))
+    assert not isinstance(refused.value, DomainsUnavailable)
 
 
 def test_a_firewall_that_answers_for_clerk_does_not_say_that_organizations_are_switched_off(

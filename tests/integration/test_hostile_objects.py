@@ -113,7 +113,18 @@ CALLS: Final[dict[str, list[Arguments]]] = {
         of_run(number=2, kind="membership", tally=TALLY, page=[], ids="orgmem_9", versions="1", observed_at=NOW),
     ],
     "clerk_sync.fill(jsonb)": [of_run(page=[*of_every_kind("3")[:2], private_metadata("user_3")])],
-    "clerk_sync.find_unseen(jsonb)": [of_run(kind="membership"), of_run(kind="user")],
+    "clerk_sync.rank_rows(jsonb)": [of_run(kind="membership", moments=[0, NOW])],
+    "clerk_sync.find_unseen(jsonb)": [
+        of_run(kind="membership"),
+        of_run(kind="user"),
+        of_run(kind="invitation", since=0, until=None, ids=["orginv_9"]),
+    ],
+    "clerk_sync.next_slice(jsonb)": [of_run(kind="membership")],
+    "clerk_sync.visit_slice(jsonb)": [
+        of_run(kind="membership", start=5, end=NOW, is_whole=True, is_switched_off=False),
+    ],
+    "clerk_sync.settle_sweeps(jsonb)": [of_run()],
+    "clerk_sync.expire_invitations(jsonb)": [of_run()],
     "clerk_sync.delete_candidates(jsonb)": [of_run(kind="membership", after="", limit=10)],
     "clerk_sync.settle_findings(jsonb)": [
         of_run(kind="user", present=["user_1"], gone={"user_9": NOW}, sent=["user_1"], refused=["user_9"]),

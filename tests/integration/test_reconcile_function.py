@@ -58,6 +58,7 @@ def environment(rig: Rig, account: Account, monkeypatch: pytest.MonkeyPatch) -> 
         "BRAKE_ROWS": "10",
         "BRAKE_PERCENT": "1",
         "SILENCE_MINUTES": "30",
+        "SWEEP_MINUTES": "120",
         "HOLD_BACK_DAYS": "30",
         "DELIVERIES_DAYS": "100",
         "AUDIT_DAYS": "365",

@@ -125,6 +125,8 @@ class ReconcileFunctionSettings:
     brake_percent: float
     """More deletes of a kind than `brake_rows`, and than so many percent of its rows, are not done."""
     silence_minutes: int
+    sweep_minutes: int
+    """Quick runs compare every list within so many minutes, slice by slice."""
     keep: Keep
 
     @classmethod
@@ -142,6 +144,7 @@ class ReconcileFunctionSettings:
             brake_rows=int(_number(environment, "BRAKE_ROWS")),
             brake_percent=_number(environment, "BRAKE_PERCENT"),
             silence_minutes=_positive_integer(environment, "SILENCE_MINUTES"),
+            sweep_minutes=_positive_integer(environment, "SWEEP_MINUTES"),
             keep=Keep(
                 hold_back_days=int(_number(environment, "HOLD_BACK_DAYS")),
                 purge_by="delete" if environment.get("PURGE_BY") == "delete" else "scrub",
