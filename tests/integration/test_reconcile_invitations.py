@@ -150,12 +150,9 @@ def request_with(request: Any, parameter: tuple[str, str]) -> Any:
 
 
 @pytest.mark.parametrize("mode", ["full", "quick"])
-@pytest.mark.parametrize(("path", "kind"), [("/organization_invitations", "invitation"), ("/organization_domains", "domain")])
-def test_a_list_alone_deletes_neither_invitations_nor_domains(rig: Rig, path: str, kind: str, mode: str) -> None:
-    def short(elements: list[bytes]) -> list[bytes]:
-        return elements[1:]
-
-    rig.api.faults.add(Fault(alter=short), path=path, times=1)
+@pytest.mark.parametrize("kind", ["invitation", "domain"])
+def test_a_list_alone_deletes_neither_invitations_nor_domains(rig: Rig, kind: str, mode: str) -> None:
+    rig.api.faults.add(Fault(alter=lambda elements: elements[1:]), path=f"/organization_{kind}s")
     report = rig.run(mode)
     assert report.state == "incomplete"
     assert f"no {kind} is deleted" in str(report.reason)
@@ -269,9 +266,9 @@ def test_an_invitation_that_the_app_does_not_let_expire_keeps_no_other_pending(r
             if new.status = 'expired' and new.clerk_invitation_id = '{kept}' then raise 'not this one'; end if;
             return new;
         end $$;
-        create trigger keep before update on public.organization_invitations for each row execute function public.keep();
+        create trigger keep before update on public.organization_invitations
+        for each row execute function public.keep();
     """)
-    rig.admin.execute("update public.organization_invitations set created_at = created_at")
     rig.api.answers.tells_expiry = False
     rig.world.now += 31 * DAY
     rig.run("quick")

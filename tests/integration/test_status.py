@@ -119,7 +119,8 @@ def test_the_status_says_by_kind_until_when_everything_was_compared(command: Com
     assert command.json("status")["database"]["compared"]["membership"]["compared_until"] is None
     admin.execute("""
         insert into clerk_sync.sweeps (kind, ends_at, visited_at, compared_at, is_switched_off) values
-        ('membership', 1700000000000, 0, 1750000000000, false), ('membership', 253402300799999, 0, 1750000001000, false),
+        ('membership', 1700000000000, 0, 1750000000000, false),
+        ('membership', 253402300799999, 0, 1750000001000, false),
         ('domain', 253402300799999, 0, null, true)
     """)
     compared = command.json("status")["database"]["compared"]

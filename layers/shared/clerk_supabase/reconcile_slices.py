@@ -125,6 +125,7 @@ class _Rest:
             total,
             elapsed_ms=None if part.newest_visit is None else now - part.newest_visit,
             oldest_ms=now - part.visited_at,
+            interval_ms=now - (work.begun.watermark or 0),
             bound_minutes=work.settings.sweep_minutes,
             requests_per_second=work.clerk.http.requests_per_second,
             seconds_left=work.seconds_left(),

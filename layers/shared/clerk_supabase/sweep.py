@@ -16,8 +16,6 @@ _SHARE_OF_TIME: Final = 0.5
 # As if a quarter of an hour had passed, of two hours: no visit is known to count from.
 _FIRST_SHARE: Final = 1 / 8
 _ROWS_OF_A_PAGE: Final = PAGE_SIZE - OVERLAP
-# Of the bound: what waits longer is compared though it fills no page, for the next run may come too late.
-_LONGEST_WAIT: Final = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +34,24 @@ def due(
     *,
     elapsed_ms: int | None,
     oldest_ms: int,
+    interval_ms: int,
     bound_minutes: float,
     requests_per_second: float,
     seconds_left: float,
 ) -> Due:
     """As large a part of a list as the time since the last visit is of the bound, however often runs come.
 
-    Less than a page is left to a later run, unless a part of the list has waited for most of the bound. `elapsed_ms`:
-    since the last visit of any part, None if there was none; `oldest_ms`: since that of the part that waited longest.
+    Less than a page is left to a later run, unless that would come too late. `elapsed_ms`: since the last visit of any
+    part, None if there was none; `oldest_ms`: since that of the part that waited longest; `interval_ms`: since the run
+    before.
     """
     bound_ms = bound_minutes * 60_000
     elapsed = bound_ms * _FIRST_SHARE if elapsed_ms is None else min(max(elapsed_ms, 0), bound_ms)
-    rows = math.ceil(total * elapsed / bound_ms)
+    # If the next runs come as soon as this one did, so many come within the bound, and the last of them in time.
+    runs = max(1, int(bound_ms // elapsed)) if elapsed else math.inf
+    rows = math.ceil(total / runs)
     if rows < _ROWS_OF_A_PAGE:
-        is_urgent = oldest_ms >= bound_ms * _LONGEST_WAIT
+        is_urgent = oldest_ms + interval_ms > bound_ms
         rows = _ROWS_OF_A_PAGE if is_urgent else 0
     pages = max(1, int(elapsed / 1_000 * requests_per_second * _SHARE_OF_REQUESTS))
     return Due(rows, pages, seconds_left * (1 - _SHARE_OF_TIME))
