@@ -124,8 +124,9 @@ create table clerk_sync.reconcile_seen (
 
 alter table clerk_sync.reconcile_seen enable row level security;
 
--- When each part of Clerk's lists was compared. Clerk lists only users by their last change: organizations, memberships,
--- invitations and domains are read part after part, in the order of creation, the part that waited longest first.
+-- When each part of Clerk's lists was compared. Clerk lists only users by their last change: organizations,
+-- memberships, invitations and domains are read part after part, in the order of creation, the part that waited longest
+-- first.
 create table clerk_sync.sweeps (
     kind text collate "C" not null,
     ends_at bigint not null,
@@ -518,7 +519,8 @@ begin
 end
 $$;
 
--- {kind, moments: [ms, ...]} -> [rows, ...]: how many of the rows that everybody may see were created before each moment.
+-- {kind, moments: [ms, ...]} -> [rows, ...]: how many of the rows that everybody may see were created before each of
+-- these moments.
 create function clerk_sync.rank_rows(request jsonb)
 returns jsonb
 language plpgsql
@@ -961,7 +963,6 @@ declare
     ends constant bigint := coalesce(clerk_sync.moment(request, 'end', true), last_moment);
     is_whole constant boolean := clerk_sync.flag(request, 'is_whole');
     is_off constant boolean := clerk_sync.flag(request, 'is_switched_off');
-    -- Two functions that write the parts of a kind at once would cut them differently.
     run clerk_sync.reconcile_runs;
     oldest bigint;
 begin
@@ -995,15 +996,15 @@ begin
     delete from clerk_sync.sweeps as s where s.kind = target and s.ends_at > starts and s.ends_at <= ends;
     insert into clerk_sync.sweeps (kind, ends_at, visited_at, compared_at, settling_run, is_switched_off)
     values (
-        target, ends, run.as_of, case when not is_off then oldest end, case when is_whole and not is_off then run.run_id end,
-        is_off
+        target, ends, run.as_of, case when not is_off then oldest end,
+        case when is_whole and not is_off then run.run_id end, is_off
     );
     return 'true';
 end
 $$;
 
--- When everything of each kind is known to have been compared, Clerk's clock: a row per kind that Clerk lists. Of users,
--- changed_until: whatever Clerk changed until then was compared, as Clerk lists users by their last change.
+-- When everything of each kind is known to have been compared, Clerk's clock: a row per kind that Clerk lists. Of
+-- users, changed_until: whatever Clerk changed until then was compared, as Clerk lists users by their last change.
 create function clerk_sync.compared_until()
 returns table (kind text, changed_until bigint, compared_until bigint, is_switched_off boolean)
 language sql
@@ -1032,8 +1033,8 @@ as $$
     order by k.write_order
 $$;
 
--- {run, lease} -> {kind: moment}: what this run visited as a whole counts as compared from now on, and until when all of
--- each kind is; kinds that were never compared as a whole, or are switched off, are left out. null when the run is
+-- {run, lease} -> {kind: moment}: what this run visited as a whole counts as compared from now on, and until when all
+-- of each kind is; kinds that were never compared as a whole, or are switched off, are left out. null when the run is
 -- somebody else's.
 create function clerk_sync.settle_sweeps(request jsonb)
 returns jsonb

@@ -74,6 +74,7 @@ OPTIONAL: Final = {"since", "until", "end", "observed_at", "newest_change", "new
 }
 NO_NUMBER: Final = ["NaN", "Infinity", "-Infinity", "1", "", -1, 0.5, 1e300, 2**63, True, [], {}]
 NO_TALLIES: Final[list[Any]] = [None, 5, [], *({"user": each} for each in ("x", "NaN", -1, 0.5, 1e300, None))]
+NO_MOMENTS: Final[list[Any]] = [None, 5, {}, ["NaN"], [-1], [1e300], [None], [0] * 101]
 NOT_AT_MOST_AN_HOUR: Final = [0, 3601, 1_000_000_000]
 
 
@@ -174,7 +175,7 @@ def test_what_a_finished_run_found_stays_as_it_is(function: str, worker: Connect
         *(("visit_slice", name, each) for name in ("is_whole", "is_switched_off") for each in (None, "true", 0)),
         *(("visit_slice", "end", each) for each in (0, 253_402_300_800_000)),
         *(("rank_rows", "kind", each) for each in (None, "", "clerk", 5)),
-        *(("rank_rows", "moments", each) for each in (None, 5, {}, ["NaN"], [-1], [1e300], [None], [0] * 101)),
+        *(("rank_rows", "moments", each) for each in NO_MOMENTS),
         *(("settle_findings", "kind", each) for each in (None, "", "clerk", 5)),
         *(("delete_candidates", "kind", each) for each in (None, "", "clerk", 5)),
         *(("compare", "tally", each) for each in NO_TALLIES),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
@@ -71,6 +72,10 @@ def role(rig: Rig, membership_id: str) -> Any:
     return value(rig.admin, query, membership_id)
 
 
+def is_demoted(rig: Rig, membership_id: str) -> bool:
+    return bool(role(rig, membership_id) == "org:member")
+
+
 def ages(rig: Rig) -> dict[str, int | None]:
     """Minutes since everything of a kind is known to have been compared."""
     found = rows(rig.admin, "select kind, compared_until from clerk_sync.compared_until()")
@@ -108,7 +113,7 @@ def test_a_lost_demotion_of_any_member_is_found_within_the_bound(rig: Rig, numbe
 def test_demotions_are_found_within_the_bound_again_and_again(rig: Rig) -> None:
     for number in (20, 480, 30, 199):
         demoted = demote(rig, number)
-        assert minutes_until(rig, lambda member=demoted: role(rig, member) == "org:member", every=40) <= BOUND
+        assert minutes_until(rig, partial(is_demoted, rig, demoted), every=40) <= BOUND
 
 
 def test_one_who_left_while_another_joined_is_found_by_the_next_quick_run(rig: Rig) -> None:

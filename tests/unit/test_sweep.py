@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -109,7 +110,7 @@ def windows(theirs: list[int], ours: list[int], page: int = 20) -> list[tuple[in
 
 
 def test_where_nothing_differs_nobody_is_asked() -> None:
-    def never(_: int) -> Place | None:
+    def never(_: int) -> NoReturn:
         raise AssertionError
 
     assert list(where_ranks_differ(10_000, 10_000, LAST, never, never)) == []

@@ -135,6 +135,12 @@ class Membership(ClerkObject):
         return self.organization, user
 
 
+class PublicInviterData(Lenient):
+    """What an invitation says of the user who sent it."""
+
+    user_id: Text = None
+
+
 class Invitation(ClerkObject):
     """Clerk's OrganizationInvitation, without its `url`: whoever has that link may join."""
 
@@ -146,6 +152,7 @@ class Invitation(ClerkObject):
     role_name: ClientText = None
     status: Text = None
     inviter_id: Text = None
+    public_inviter_data: PublicInviterData | None = None
     user_id: Text = None
     public_metadata: Metadata = {}
     expires_at: Milliseconds | None = None
@@ -159,7 +166,8 @@ class Invitation(ClerkObject):
             "role": self.role,
             "role_name": self.role_name,
             "status": self.status,
-            "inviter_id": self.inviter_id,
+            # Not every answer of Clerk's has both.
+            "inviter_id": self.inviter_id or (self.public_inviter_data and self.public_inviter_data.user_id),
             "accepted_by": self.user_id,
             "public_metadata": self.public_metadata,
             "expires_at": timestamp(self.expires_at),
