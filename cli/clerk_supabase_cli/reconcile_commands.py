@@ -68,8 +68,8 @@ class NoSuchRun(Failure):
 
 
 @click.group("reconcile", invoke_without_command=True)
-@click.option("--full", "mode", flag_value="full", help="Every user, organization and membership.  [default]")
-@click.option("--quick", "mode", flag_value="quick", help="Only what changed in Clerk, and the number of users.")
+@click.option("--full", "mode", flag_value="full", help="Every object that Clerk lists.  [default]")
+@click.option("--quick", "mode", flag_value="quick", help="What changed or is new, counts, and a slice of the rest.")
 @click.option("--dry-run", is_flag=True, help="Only look: nothing is repaired and nothing deleted.")
 @click.option(
     "--versions-only", is_flag=True, help="Do not compare columns, which finds no edits by hand, but is faster."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import rich.progress
@@ -12,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clerk_supabase.reconcile import Report
-from clerk_supabase.reconcile_pages import Progress
+from clerk_supabase.reconcile_pages import KIND_NAMES, Progress
 from clerk_supabase.runs import Finding, RunDetails, RunSummary
 from clerk_supabase_cli.printing import how_long, in_utc, print_json, printable, say
 from clerk_supabase_cli.terminal import Terminal, table
@@ -59,6 +60,12 @@ def print_report(report: Report, details: RunDetails, seconds: float, *, as_json
     if details.findings:
         Terminal().print(_groups_table(details.findings))
     print_run(details.run)
+    if report.compared_until:
+        moments = (
+            f"{KIND_NAMES[kind]} {in_utc(datetime.fromtimestamp(until / 1_000, UTC))}"
+            for kind, until in report.compared_until.items()
+        )
+        say(f"every row was compared since (UTC): {', '.join(moments)}")
     say(f"took {how_long(seconds)}")
 
 

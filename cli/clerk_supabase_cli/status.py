@@ -65,6 +65,12 @@ _NOT_PURGED: Final = """
     group by kind, reason
     order by count(*) desc, kind, reason
 """
+_COMPARED: Final = """
+    select
+        kind, to_timestamp(changed_until / 1000.0), to_timestamp(compared_until / 1000.0), is_switched_off,
+        extract(epoch from now() - to_timestamp(compared_until / 1000.0))::float
+    from clerk_sync.compared_until()
+"""
 _SPANS: Final = ("hour", "day")
 
 
@@ -118,6 +124,20 @@ class NotPurged:
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """Until when the rows of a kind are known to have been compared with Clerk."""
+
+    changed_until: datetime | None
+    """Whatever Clerk changed before was compared."""
+    compared_until: datetime | None
+    """Every row was compared since, so edits by hand from before were found, too. None: never all of them."""
+    is_switched_off: bool
+    """Clerk answers that its instance has none of this kind."""
+    age_seconds: float | None
+    """Seconds since `compared_until`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Database:
     """What the tables say."""
 
@@ -131,6 +151,8 @@ class Database:
     """By "hour" and "day"."""
     left_out: LeftOut
     not_purged: list[NotPurged]
+    compared: Mapping[str, Compared]
+    """By kind, of what Clerk's API lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +223,13 @@ def read_database(url: str) -> Database:
             recent=_recent(connection),
             left_out=LeftOut(*connection.execute(_LEFT_OUT).fetchall()[0]),
             not_purged=[NotPurged(*row) for row in connection.execute(_NOT_PURGED)],
+            compared=read_compared(connection),
         )
+
+
+def read_compared(connection: Connection) -> dict[str, Compared]:
+    """Reads until when each kind is compared."""
+    return {kind: Compared(*row) for kind, *row in connection.execute(_COMPARED)}
 
 
 def _recent(connection: Connection) -> dict[str, Recent]:
@@ -268,6 +296,7 @@ def _show_database(database: Database, console: Terminal) -> None:
     for span, recent in database.recent.items():
         outcomes = printable(", ".join(f"{number} {outcome}" for outcome, number in recent.outcomes.items()))
         console.print(f"applied in the last {span}: {outcomes or 'nothing'}", soft_wrap=True)
+    console.print(_compared_table(database.compared))
     if database.left_out.newest is not None:
         said = f"objects applied in the last day without what cannot be stored of them: {database.left_out.objects}"
         console.print(f"{said}; see: clerk-supabase explain {printable(database.left_out.newest)}", soft_wrap=True)
@@ -295,4 +324,16 @@ def _lag_table(recent: Mapping[str, Recent]) -> Table:
         for since, lag in (("accepted", each.from_accepted), ("it happened", each.from_happened)):
             numbers = ["", "", ""] if lag is None else [how_long(number) for number in (lag.p50, lag.p95, lag.p99)]
             listed.add_row(f"last {span}, since {since}", *numbers)
+    return listed
+
+
+def _compared_table(compared: Mapping[str, Compared]) -> Table:
+    listed = table("compared with Clerk", "changes in Clerk until (UTC)", "every row until (UTC)", "ago")
+    for kind, each in compared.items():
+        if each.is_switched_off:
+            listed.add_row(f"{kind}s", "switched off in Clerk", "", "")
+            continue
+        ago = "" if each.age_seconds is None else how_long(each.age_seconds)
+        changed, every = in_utc(each.changed_until) or "never", in_utc(each.compared_until) or "never"
+        listed.add_row(f"{kind}s", changed, every, ago)
     return listed

@@ -36,6 +36,7 @@ rules = ReconcileSettings(
     keep_private_metadata=settings.keep_private_metadata,
     silence_minutes=settings.silence_minutes,
     delete_margin_ms=int(settings.delete_margin_seconds * 1000),
+    sweep_minutes=settings.sweep_minutes,
     instance_id=settings.clerk_instance_id,
 )
 reconcile = Reconcile(clerk_http, Runs(store), repairs, rules)

@@ -41,6 +41,9 @@ comment on column public.organization_memberships.deleted_at is
 
 create index organization_memberships_org_idx on public.organization_memberships (clerk_org_id);
 create index organization_memberships_user_idx on public.organization_memberships (clerk_user_id);
+-- Comparisons with Clerk walk its lists in the order of creation.
+create index organization_memberships_created_idx
+on public.organization_memberships (created_at) where deleted_at is null;
 
 create table public.organization_invitations (
     clerk_invitation_id text primary key,
@@ -59,10 +62,16 @@ create table public.organization_invitations (
 
 comment on table public.organization_invitations is
 'One row per invitation, without its secret link. Admins of the organization read it.';
+comment on column public.organization_invitations.status is
+'pending, accepted, revoked or expired. A comparison with Clerk sets expired when expires_at has passed.';
+comment on column public.organization_invitations.accepted_by is
+'Clerk id of the user. Only the webhook says who accepted; null when a comparison found that somebody did.';
 comment on column public.organization_invitations.inviter_id is
 'Clerk id of a user, who may be gone by now: no foreign key.';
 
 create index organization_invitations_org_idx on public.organization_invitations (clerk_org_id);
+create index organization_invitations_created_idx
+on public.organization_invitations (created_at) where deleted_at is null;
 
 create table public.organization_domains (
     clerk_domain_id text primary key,
@@ -79,6 +88,8 @@ create table public.organization_domains (
 comment on table public.organization_domains is 'One row per domain. Admins of the organization read it.';
 
 create index organization_domains_org_idx on public.organization_domains (clerk_org_id);
+create index organization_domains_created_idx
+on public.organization_domains (created_at) where deleted_at is null;
 
 alter table public.organizations enable row level security;
 alter table public.organization_memberships enable row level security;

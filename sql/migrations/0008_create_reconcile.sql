@@ -163,6 +163,37 @@ create table clerk_sync.reconcile_seen (
 
 alter table clerk_sync.reconcile_seen enable row level security;
 
+-- When each part of Clerk's lists was compared. Clerk lists only users by their last change: organizations,
+-- memberships, invitations and domains are read part after part, in the order of creation, the part that waited longest
+-- first.
+create table clerk_sync.sweeps (
+    kind text collate "C" not null,
+    ends_at bigint not null,
+    visited_at bigint not null,
+    compared_at bigint,
+    settling_run bigint,
+    is_switched_off boolean not null default false,
+    primary key (kind, ends_at),
+    constraint sweeps_moments_check check (
+        ends_at between 1 and 253402300799999
+        and visited_at between 0 and 253402300799999
+        and compared_at between 0 and 253402300799999
+    )
+);
+
+comment on table clerk_sync.sweeps is
+'One row per part of a list: the objects created from the end of the part before it until ends_at.';
+comment on column clerk_sync.sweeps.ends_at is
+'The first moment of creation beyond the part, milliseconds; that of the last part is 253402300799999.';
+comment on column clerk_sync.sweeps.visited_at is
+'When the last run that read this part began, Clerk''s clock, milliseconds. 0: none has.';
+comment on column clerk_sync.sweeps.compared_at is
+'When the last run began that compared all of this part and came to its end, Clerk''s clock. Null: none has.';
+comment on column clerk_sync.sweeps.settling_run is 'The run that has compared this part and has not come to its end.';
+comment on column clerk_sync.sweeps.is_switched_off is 'Clerk answers that this instance has none of this kind.';
+
+alter table clerk_sync.sweeps enable row level security;
+
 -- What a request says is checked where it is read. Who has the worker's password may call with anything, and nothing
 -- they say may outlast the password: no lease of years, no moment in the future, no count that cannot be added up.
 
@@ -510,7 +541,8 @@ begin
 end
 $$;
 
--- {before} -> {user, organization, membership}: rows that everybody may see; of users those created before, if given.
+-- {before} -> {user, organization, membership, invitation, domain}: rows that everybody may see; of users those created
+-- before, if given.
 create function clerk_sync.count_rows(request jsonb)
 returns jsonb
 language plpgsql
@@ -527,8 +559,47 @@ begin
             where u.deleted_at is null and (before is null or u.created_at < before)
         ),
         'organization', (select count(*) from public.organizations as o where o.deleted_at is null),
-        'membership', (select count(*) from public.organization_memberships as m where m.deleted_at is null)
+        'membership', (select count(*) from public.organization_memberships as m where m.deleted_at is null),
+        'invitation', (select count(*) from public.organization_invitations as i where i.deleted_at is null),
+        'domain', (select count(*) from public.organization_domains as d where d.deleted_at is null)
     );
+end
+$$;
+
+-- {kind, moments: [ms, ...]} -> [rows, ...]: how many of the rows that everybody may see were created before each of
+-- these moments.
+create function clerk_sync.rank_rows(request jsonb)
+returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    -- More than a comparison ever asks about at once.
+    most_moments constant integer := 100;
+    target constant text := clerk_sync.kind_of(request);
+    moments constant jsonb := request -> 'moments';
+    of_kind clerk_sync.kinds;
+    before bigint;
+    rank bigint;
+    ranks jsonb := '[]';
+begin
+    if jsonb_typeof(moments) is distinct from 'array' or jsonb_array_length(moments) > most_moments then
+        raise invalid_parameter_value using message = format('moments is no list of up to %s moments', most_moments);
+    end if;
+    select k.* into of_kind from clerk_sync.kinds as k where k.kind = target;
+    for before in
+        select clerk_sync.moment(jsonb_build_object('moments', m.value), 'moments')
+        from jsonb_array_elements(moments) with ordinality as m (value, place) order by m.place
+    loop
+        execute format(
+            'select count(*) from %s as r where r.deleted_at is null and r.created_at < to_timestamp($1 / 1000.0)',
+            of_kind.relation
+        ) into rank using before;
+        ranks := ranks || to_jsonb(rank);
+    end loop;
+    return ranks;
 end
 $$;
 
@@ -849,9 +920,10 @@ begin
 end
 $$;
 
--- {run, kind} -> {seen, extra}, or null when the run is over: how many ids of a list came in, and rows whose id did
--- not, which it writes down. Of users those whose row says no moment of creation that a window could hold, and who were
--- found nowhere.
+-- {run, kind, since, until, ids} -> {seen, extra}, or null when the run is over: writes down the rows that Clerk's list
+-- lacks. Without since: the rows whose id no page of the whole list had; seen is how many ids came in. Of users only
+-- those whose row says no moment of creation that a window could hold. With since: the rows created from then on and
+-- before until, if given, whose id is not among ids; seen is how many ids there are.
 create function clerk_sync.find_unseen(request jsonb)
 returns jsonb
 language plpgsql
@@ -860,7 +932,12 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     target constant text := clerk_sync.kind_of(request);
+    since constant bigint := clerk_sync.moment(request, 'since', true);
+    until constant bigint := clerk_sync.moment(request, 'until', true);
     run constant clerk_sync.reconcile_runs := clerk_sync.running(request);
+    listed constant text[] := array(
+        select listed.id from jsonb_array_elements_text(coalesce(request -> 'ids', '[]')) as listed (id)
+    );
     of_kind clerk_sync.kinds;
     written integer;
 begin
@@ -876,23 +953,259 @@ begin
             case when e.id is null then 'the app made the row' else 'its delete did not arrive' end
         from %2$s as r
         left join clerk_sync.entities as e on e.kind = $2 and e.id = r.%1$I
-        where r.deleted_at is null and e.deleted_at is null and coalesce((e.version).observed_at < $3, true) and %3$s
-        and not exists (
-            select from clerk_sync.reconcile_seen as s where s.run_id = $1 and s.kind = $2 and s.id = r.%1$I
-        )
+        where r.deleted_at is null and e.deleted_at is null and coalesce((e.version).observed_at < $3, true)
+        and %3$s and %4$s
         on conflict do nothing
         $statement$,
-        of_kind.key_column, of_kind.relation, case
-            when target = 'user'
+        of_kind.key_column, of_kind.relation,
+        case
+            when since is not null then format(
+                'r.created_at >= to_timestamp($4 / 1000.0) and ($5 is null or r.created_at < to_timestamp($5 / 1000.0)) '
+                'and not exists (select from unnest($6) as listed (id) where listed.id = r.%I)',
+                of_kind.key_column
+            )
+            else format(
+                'not exists (select from clerk_sync.reconcile_seen as s '
+                'where s.run_id = $1 and s.kind = $2 and s.id = r.%I)',
+                of_kind.key_column
+            )
+        end,
+        case
+            when target = 'user' and since is null
                 then '(r.created_at is null or r.created_at < to_timestamp(0) or r.created_at = ''infinity'')'
+            -- What was answered opens nothing, and nobody has written down whether Clerk lists it for ever.
+            when target = 'invitation' then '(r.status is null or r.status = ''pending'')'
             else 'true'
         end
-    ) using run.run_id, target, run.as_of;
+    ) using run.run_id, target, run.as_of, since, until, listed;
     get diagnostics written = row_count;
     return jsonb_build_object(
-        'seen', (select count(*) from clerk_sync.reconcile_seen as s where s.run_id = run.run_id and s.kind = target),
+        'seen', case
+            when since is not null then cardinality(listed)
+            else (
+                select count(*) from clerk_sync.reconcile_seen as s where s.run_id = run.run_id and s.kind = target
+            )
+        end,
         'extra', written
     );
+end
+$$;
+
+-- {run, kind} -> {start, visited_at, newest_visit}: the part of a list that waited longest, of those that this run has
+-- not visited; start is null when it has visited all. newest_visit: when a run last visited any part; null: never.
+-- null when the run is over.
+create function clerk_sync.next_slice(request jsonb)
+returns jsonb
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    target constant text := clerk_sync.kind_of(request);
+    run constant clerk_sync.reconcile_runs := clerk_sync.running(request);
+begin
+    if run.run_id is null then
+        return null;
+    end if;
+    return (
+        with known as (
+            -- A visit in the future is none: a clock was wrong then.
+            select s.ends_at, case when s.visited_at <= run.as_of then s.visited_at else 0 end as visited_at
+            from clerk_sync.sweeps as s where s.kind = target
+            union all
+            select 253402300799999, 0
+            where not exists (select from clerk_sync.sweeps as s where s.kind = target)
+        ),
+
+        parts as (
+            select k.*, lag(k.ends_at, 1, 0::bigint) over (order by k.ends_at) as starts_at from known as k
+        )
+
+        select jsonb_build_object(
+            'start', next.starts_at,
+            'visited_at', next.visited_at,
+            'newest_visit', (select nullif(max(p.visited_at), 0) from parts as p where p.visited_at < run.as_of)
+        )
+        from (select 1) as one
+        left join lateral (
+            select p.* from parts as p where p.visited_at < run.as_of order by p.visited_at, p.ends_at limit 1
+        ) as next on true
+    );
+end
+$$;
+
+-- {run, lease, kind, start, end, is_whole, is_switched_off}: the run has read the objects created from start on and
+-- before end, without end all later ones, and is_whole: no row can have been missed there. -> whether the run is still
+-- the caller's. A dry run leaves no trace.
+create function clerk_sync.visit_slice(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    last_moment constant bigint := 253402300799999;
+    target constant text := clerk_sync.kind_of(request);
+    starts constant bigint := clerk_sync.moment(request, 'start');
+    ends constant bigint := coalesce(clerk_sync.moment(request, 'end', true), last_moment);
+    is_whole constant boolean := clerk_sync.flag(request, 'is_whole');
+    is_off constant boolean := clerk_sync.flag(request, 'is_switched_off');
+    run clerk_sync.reconcile_runs;
+    oldest bigint;
+begin
+    if ends <= starts then
+        raise invalid_parameter_value using message = 'end is not after start';
+    end if;
+    select r.* into run from clerk_sync.reconcile_runs as r
+    where r.run_id = clerk_sync.run_id(request) and r.lease = (request ->> 'lease')::uuid and r.state = 'running'
+    for no key update;
+    if run.run_id is null then
+        return 'false';
+    end if;
+    if run.is_dry_run then
+        return 'true';
+    end if;
+
+    insert into clerk_sync.sweeps (kind, ends_at, visited_at) values (target, last_moment, 0) on conflict do nothing;
+    -- The part in which the slice begins is cut in two.
+    insert into clerk_sync.sweeps (kind, ends_at, visited_at, compared_at, settling_run, is_switched_off)
+    select s.kind, starts, s.visited_at, s.compared_at, s.settling_run, s.is_switched_off
+    from clerk_sync.sweeps as s
+    where s.kind = target and s.ends_at > starts and starts > 0
+    order by s.ends_at limit 1
+    on conflict do nothing;
+
+    select case when bool_and(s.compared_at is not null) then min(s.compared_at) end into oldest
+    from clerk_sync.sweeps as s
+    where s.kind = target and s.ends_at > starts
+    and s.ends_at <= (select min(l.ends_at) from clerk_sync.sweeps as l where l.kind = target and l.ends_at >= ends);
+
+    delete from clerk_sync.sweeps as s where s.kind = target and s.ends_at > starts and s.ends_at <= ends;
+    insert into clerk_sync.sweeps (kind, ends_at, visited_at, compared_at, settling_run, is_switched_off)
+    values (
+        target, ends, run.as_of, case when not is_off then oldest end,
+        case when is_whole and not is_off then run.run_id end, is_off
+    );
+    return 'true';
+end
+$$;
+
+-- When everything of each kind is known to have been compared, Clerk's clock: a row per kind that Clerk lists. Of
+-- users, changed_until: whatever Clerk changed until then was compared, as Clerk lists users by their last change.
+create function clerk_sync.compared_until()
+returns table (kind text, changed_until bigint, compared_until bigint, is_switched_off boolean)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select
+        k.kind,
+        case
+            when k.kind = 'user' then greatest(s.oldest, (
+                select max(r.as_of) from clerk_sync.reconcile_runs as r
+                where r.state in ('complete', 'stopped') and not r.is_dry_run and not r.was_reset and r.as_of > 0
+            ))
+            else s.oldest
+        end,
+        s.oldest,
+        coalesce(s.is_off, false)
+    from clerk_sync.kinds as k
+    left join lateral (
+        select
+            case when bool_and(p.compared_at is not null) then min(p.compared_at) end as oldest,
+            bool_or(p.is_switched_off) as is_off
+        from clerk_sync.sweeps as p where p.kind = k.kind
+    ) as s on true
+    where k.kind <> 'private_metadata'
+    order by k.write_order
+$$;
+
+-- {run, lease} -> {kind: moment}: what this run visited as a whole counts as compared from now on, and until when all
+-- of each kind is; kinds that were never compared as a whole, or are switched off, are left out. null when the run is
+-- somebody else's.
+create function clerk_sync.settle_sweeps(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    run clerk_sync.reconcile_runs;
+begin
+    select r.* into run from clerk_sync.reconcile_runs as r
+    where r.run_id = clerk_sync.run_id(request) and r.lease = (request ->> 'lease')::uuid and r.state = 'running'
+    for no key update;
+    if run.run_id is null then
+        return null;
+    end if;
+    update clerk_sync.sweeps as s set compared_at = s.visited_at, settling_run = null
+    where s.settling_run = run.run_id;
+    -- Neighbours that say the same are one part.
+    delete from clerk_sync.sweeps as s
+    using (
+        select
+            p.kind, p.ends_at,
+            lead(row(p.visited_at, p.compared_at, p.settling_run, p.is_switched_off)) over w
+            is not distinct from row(p.visited_at, p.compared_at, p.settling_run, p.is_switched_off) as is_like_next,
+            lead(p.ends_at) over w is not null as has_next
+        from clerk_sync.sweeps as p
+        window w as (partition by p.kind order by p.ends_at)
+    ) as beside
+    where s.kind = beside.kind and s.ends_at = beside.ends_at and beside.has_next and beside.is_like_next;
+    return (
+        select coalesce(jsonb_object_agg(c.kind, c.compared_until) filter (where c.compared_until is not null), '{}')
+        from clerk_sync.compared_until() as c
+    );
+end
+$$;
+
+-- {run, lease} -> invitations: of those that Clerk's clock has passed, the status becomes expired, as in Clerk, which
+-- sends no event. One at a time, so that a row that the app keeps as it is does not keep the others. null when the run
+-- is somebody else's.
+create function clerk_sync.expire_invitations(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    -- The rest is left to the next run.
+    most_at_once constant integer := 1000;
+    run clerk_sync.reconcile_runs;
+    due text;
+    expired integer := 0;
+    refused integer := 0;
+begin
+    select r.* into run from clerk_sync.reconcile_runs as r
+    where r.run_id = clerk_sync.run_id(request) and r.lease = (request ->> 'lease')::uuid and r.state = 'running';
+    if run.run_id is null then
+        return null;
+    end if;
+    if run.is_dry_run then
+        return '{"expired": 0, "refused": 0}';
+    end if;
+    perform set_config(
+        'clerk_sync.causes',
+        jsonb_build_object('', jsonb_build_array('reconcile', format('reconcile-%s-', run.run_id)))::text,
+        true
+    );
+    for due in
+        select i.clerk_invitation_id from public.organization_invitations as i
+        where i.status = 'pending' and i.deleted_at is null and i.expires_at <= to_timestamp(run.as_of / 1000.0)
+        order by i.expires_at limit most_at_once
+        for no key update skip locked
+    loop
+        begin
+            update public.organization_invitations as i set status = 'expired'
+            where i.clerk_invitation_id = due and i.status = 'pending';
+            expired := expired + 1;
+        exception
+            -- Whatever a trigger or a constraint of the app says.
+            when others then refused := refused + 1;
+        end;
+    end loop;
+    return jsonb_build_object('expired', expired, 'refused', refused);
 end
 $$;
 
@@ -991,7 +1304,8 @@ end
 $$;
 
 -- {run, kind, after, limit} -> [[id, user_id, org_id, first_gone_at], ...]: rows that Clerk may have deleted, in the
--- order of their ids; of a membership whose; when Clerk first said that it is gone. null when the run is over.
+-- order of their ids; of a membership whose, of invitations and domains only org_id; when Clerk first said that it is
+-- gone. null when the run is over.
 create function clerk_sync.delete_candidates(request jsonb)
 returns jsonb
 language plpgsql
@@ -1010,7 +1324,10 @@ begin
     return (
         select coalesce(
             jsonb_agg(
-                jsonb_build_array(f.entity_id, m.clerk_user_id, m.clerk_org_id, a.first_gone_at) order by f.entity_id
+                jsonb_build_array(
+                    f.entity_id, m.clerk_user_id, coalesce(m.clerk_org_id, i.clerk_org_id, d.clerk_org_id),
+                    a.first_gone_at
+                ) order by f.entity_id
             ),
             '[]'
         )
@@ -1023,6 +1340,10 @@ begin
         left join public.organization_memberships as m
             on f.kind = 'membership' and f.entity_id = m.clerk_membership_id
         left join clerk_sync.absences as a on f.kind = a.kind and f.entity_id = a.id
+        left join public.organization_invitations as i
+            on f.kind = 'invitation' and f.entity_id = i.clerk_invitation_id
+        left join public.organization_domains as d
+            on f.kind = 'domain' and f.entity_id = d.clerk_domain_id
     );
 end
 $$;
@@ -1421,6 +1742,7 @@ begin
     where r.state = 'running';
     update clerk_sync.reconcile_runs as r set was_reset = true where not r.was_reset;
     delete from clerk_sync.reconcile_seen where true;
+    delete from clerk_sync.sweeps where true;
     delete from clerk_sync.instance where clerk_sync.flag(request, 'instance');
     return found;
 end
@@ -1524,10 +1846,15 @@ clerk_sync.plan_run(jsonb),
 clerk_sync.windows_of_run(jsonb),
 clerk_sync.cut_users(jsonb),
 clerk_sync.count_rows(jsonb),
+clerk_sync.rank_rows(jsonb),
 clerk_sync.compare(jsonb),
 clerk_sync.fill(jsonb),
 clerk_sync.finish_window(jsonb),
 clerk_sync.find_unseen(jsonb),
+clerk_sync.next_slice(jsonb),
+clerk_sync.visit_slice(jsonb),
+clerk_sync.settle_sweeps(jsonb),
+clerk_sync.expire_invitations(jsonb),
 clerk_sync.prepare_deletes(jsonb),
 clerk_sync.delete_candidates(jsonb),
 clerk_sync.weigh_deletes(jsonb),

@@ -22,6 +22,7 @@ from tests.bench import (
     outage,
     reconcile,
     row_level_security,
+    slices,
     storage,
     sync,
     tokens,
@@ -48,6 +49,7 @@ from tests.bench.results import Result, show, write
     help="How many organizations share them.",
 )
 @click.option("--users", default=100_000, show_default=True, help="How many reconcile compares.")
+@click.option("--members", default=1_000_000, show_default=True, help="How many users and memberships quick runs meet.")
 @click.option("--back-fill", default=100_000, show_default=True, help="How many it fills an empty database with.")
 @click.option("--outage-events", default=10_000, show_default=True, help="How many events arrive during an outage.")
 @click.option("--deployed-events", default=400, show_default=True, help="How many the emulated AWS gets, of each kind.")
@@ -59,6 +61,7 @@ def main(  # noqa: PLR0917 - click passes them by name
     rows: int,
     organizations: int,
     users: int,
+    members: int,
     back_fill: int,
     outage_events: int,
     deployed_events: int,
@@ -78,6 +81,7 @@ def main(  # noqa: PLR0917 - click passes them by name
             "cold start": cold_start.measure,
             "concurrency": concurrency.measure,
             "reconcile": partial(reconcile.measure, users=users, back_fill=back_fill),
+            "quick runs": partial(slices.measure, size=members),
             "convergence": partial(convergence.measure, schedules=schedules, seed=seed, progress=status.update),
             "outage": partial(outage.measure, events=outage_events),
             "end to end": partial(end_to_end.measure, events=deployed_events),

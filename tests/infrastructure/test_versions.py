@@ -77,7 +77,10 @@ def longest_value(parameter: Resource) -> int:
     """How many characters a value of a parameter may have; numbers of a sensible size."""
     if "AllowedValues" in parameter:
         return max(map(len, parameter["AllowedValues"]))
-    return 8 if parameter["Type"] == "Number" else int(parameter["MaxLength"])
+    if parameter["Type"] != "Number":
+        return int(parameter["MaxLength"])
+    # Whole numbers: what has a smaller maximum may have decimals.
+    return len(str(parameter["MaxValue"])) if parameter.get("MaxValue", 0) >= 1_000 else 12
 
 
 def test_every_event_reaches_the_alias_never_the_latest_code(template: Template) -> None:

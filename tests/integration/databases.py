@@ -220,7 +220,7 @@ def empty(connection: Connection) -> None:
         *("public.users", "public.organizations", "clerk_sync.private_metadata"),
         *("clerk_sync.audit_log", "clerk_sync.entities", "clerk_sync.deliveries", "clerk_sync.parked_events"),
         *("clerk_sync.reconcile_runs", "clerk_sync.instance", "clerk_sync.retention", "clerk_sync.hidden_by_hand"),
-        *("clerk_sync.erasures", "clerk_sync.dropped_fields", "clerk_sync.not_purged"),
+        *("clerk_sync.erasures", "clerk_sync.dropped_fields", "clerk_sync.not_purged", "clerk_sync.sweeps"),
     ):
         connection.execute(sql.SQL("delete from {}").format(sql.Identifier(*table.split("."))))
 

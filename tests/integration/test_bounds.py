@@ -39,7 +39,11 @@ OF_A_RUN: Final[dict[str, dict[str, Any]]] = {
     "compare": {"number": 0, "kind": "user", "tally": {}, "since": None, "until": None, "observed_at": 1, "page": []},
     "fill": {"page": []},
     "finish_window": {"number": 0, "tally": {}},
-    "find_unseen": {"kind": "organization"},
+    "find_unseen": {"kind": "organization", "since": 0, "until": 1_700_000_000_000, "ids": []},
+    "next_slice": {"kind": "membership"},
+    "visit_slice": {"kind": "membership", "start": 0, "end": None, "is_whole": True, "is_switched_off": False},
+    "settle_sweeps": {},
+    "expire_invitations": {},
     "prepare_deletes": {"kinds": ["user"]},
     "delete_candidates": {"kind": "user", "after": "", "limit": 100},
     "weigh_deletes": {},
@@ -54,6 +58,7 @@ OTHERS: Final[dict[str, dict[str, Any]]] = {
     "begin_run": BEGIN,
     "cut_users": {"every": 10, "before": 1_700_000_000_000},
     "count_rows": {"before": 1_700_000_000_000},
+    "rank_rows": {"kind": "membership", "moments": [0, 1_700_000_000_000]},
     "keep_house": KEEP,
     "record_canary": {"svix_id": "msg_canary", "occurred_at": 1, "received_at": 1},
 }
@@ -61,6 +66,8 @@ NUMBERS: Final = {
     "renew_lease": ["lease_seconds"],
     "compare": ["number", "since", "until", "observed_at"],
     "finish_window": ["number"],
+    "find_unseen": ["since", "until"],
+    "visit_slice": ["start", "end"],
     "delete_candidates": ["limit"],
     "check_rows": ["limit"],
     "held_repairs": ["limit"],
@@ -74,6 +81,7 @@ NUMBERS: Final = {
 OPTIONAL: Final = {
     "since",
     "until",
+    "end",
     "observed_at",
     "newest_change",
     "newest_delivery",
@@ -85,6 +93,7 @@ OPTIONAL: Final = {
 }
 NO_NUMBER: Final = ["NaN", "Infinity", "-Infinity", "1", "", -1, 0.5, 1e300, 2**63, True, [], {}]
 NO_TALLIES: Final[list[Any]] = [None, 5, [], *({"user": each} for each in ("x", "NaN", -1, 0.5, 1e300, None))]
+NO_MOMENTS: Final[list[Any]] = [None, 5, {}, ["NaN"], [-1], [1e300], [None], [0] * 101]
 NOT_AT_MOST_AN_HOUR: Final = [0, 3601, 1_000_000_000]
 
 
@@ -183,6 +192,12 @@ def test_what_a_finished_run_found_stays_as_it_is(function: str, worker: Connect
         *(("end_run", "state", each) for each in (None, "", "done", 5)),
         *(("compare", "kind", each) for each in (None, "", "clerk", 5)),
         *(("find_unseen", "kind", each) for each in (None, "", "clerk", 5)),
+        *(("next_slice", "kind", each) for each in (None, "", "clerk", 5)),
+        *(("visit_slice", "kind", each) for each in (None, "", "clerk", 5)),
+        *(("visit_slice", name, each) for name in ("is_whole", "is_switched_off") for each in (None, "true", 0)),
+        *(("visit_slice", "end", each) for each in (0, 253_402_300_800_000)),
+        *(("rank_rows", "kind", each) for each in (None, "", "clerk", 5)),
+        *(("rank_rows", "moments", each) for each in NO_MOMENTS),
         *(("settle_findings", "kind", each) for each in (None, "", "clerk", 5)),
         *(("delete_candidates", "kind", each) for each in (None, "", "clerk", 5)),
         *(("check_rows", "kind", each) for each in (None, "", "clerk", 5)),
@@ -235,6 +250,24 @@ def test_the_watermark_never_lies_in_the_future(worker: Connection) -> None:
     assert call(worker, "begin_run", BEGIN)["watermark"] <= time.time_ns() // 1_000_000
     with pytest.raises(InvalidParameterValue, match="as_of"):
         call(worker, "begin_run", BEGIN | {"as_of": now + DAY + 60_000})
+
+
+def test_what_was_compared_never_lies_in_the_future_and_an_operator_can_forget_it(
+    worker: Connection, admin: Connection
+) -> None:
+    run = call(worker, "begin_run", BEGIN | {"as_of": time.time_ns() // 1_000_000 + DAY - 60_000})["run"]
+    of_run = {"run": run["run_id"], "lease": run["lease"]}
+    for start, end in ((0, 1), (5, 7), (6, 253_402_300_799_999), (253_402_300_799_998, None), (3, 9)):
+        assert call(worker, "visit_slice", OF_A_RUN["visit_slice"] | of_run | {"start": start, "end": end})
+    assert call(worker, "settle_sweeps", of_run) == {}
+    in_future = "select count(*) from clerk_sync.sweeps where greatest(visited_at, compared_at) > %s"
+    assert value(admin, in_future, time.time_ns() // 1_000_000) == 0
+    ends = rows(admin, "select ends_at from clerk_sync.sweeps order by 1")
+    assert ends[-1] == (253_402_300_799_999,)
+    assert call(worker, "visit_slice", OF_A_RUN["visit_slice"] | of_run)
+    assert call(worker, "settle_sweeps", of_run).keys() == {"membership"}
+    call(admin, "reset_runs", {"instance": False, "dry_run": False})
+    assert value(admin, "select count(*) from clerk_sync.sweeps") == 0
 
 
 def test_a_delivery_from_the_future_does_not_silence_the_alarm_about_silence(
@@ -306,6 +339,7 @@ def everything(admin: Connection) -> list[Any]:
         rows(admin, "select * from clerk_sync.reconcile_runs order by 1"),
         rows(admin, "select * from clerk_sync.reconcile_windows order by 1, 2"),
         rows(admin, "select * from clerk_sync.reconcile_findings order by 1, 2, 3"),
+        rows(admin, "select * from clerk_sync.sweeps order by 1, 2"),
         rows(admin, "select * from clerk_sync.instance"),
         rows(admin, "select * from clerk_sync.deliveries order by svix_id"),
     ]

@@ -146,7 +146,8 @@ def test_parameters_that_cannot_be_are_422(client: httpx.Client, parameters: dic
         ("/organizations", "created_at_after"),
         ("/organization_memberships", "user_id"),
         ("/organization_invitations", "organization_id"),
-        ("/organization_domains", "organization_id"),
+        ("/organization_domains", "user_id"),
+        ("/organizations/org_1/invitations", "query"),
         ("/instance", "limit"),
     ],
 )
@@ -169,6 +170,50 @@ def test_phone_numbers_invitations_and_verified_domains_have_every_field_that_cl
     assert invitation["public_inviter_data"]["user_id"] == invitation["inviter_id"]
     [domain] = client.get("/organization_domains").json()["data"]
     assert 0 < domain["affiliation_verification"]["verified_at"] <= domain["updated_at"]
+
+
+def test_invitations_are_listed_by_instance_and_organization_and_told_one_by_one(
+    api: ClerkApi, client: httpx.Client
+) -> None:
+    for _ in range(4):
+        api.world.invite()
+    by_domain, *others = api.world.invitations
+    api.answers.made_by_domains.add(by_domain)
+    assert set(listed(client, path="/organization_invitations")) == set(api.world.invitations)
+    of_organizations = {
+        each for org in api.world.organizations for each in listed(client, path=f"/organizations/{org}/invitations")
+    }
+    assert of_organizations == set(others)
+    org_id = api.world.invitations[by_domain]["organization_id"]
+    assert client.get(f"/organizations/{org_id}/invitations/{by_domain}").json()["id"] == by_domain
+    assert code(client.get(f"/organizations/{org_id}/invitations/orginv_gone")) == (404, "resource_not_found")
+
+
+def test_an_invitation_beyond_its_time_has_expired_and_stays_listed(api: ClerkApi, client: httpx.Client) -> None:
+    api.world.invite()
+    [invitation] = api.world.invitations.values()
+    assert listed(client, ("status", "pending"), path="/organization_invitations") == [invitation["id"]]
+    api.world.now = invitation["expires_at"]
+    assert listed(client, ("status", "expired"), path="/organization_invitations") == [invitation["id"]]
+    assert listed(client, ("status", "pending"), path="/organization_invitations") == []
+    assert client.get("/organization_invitations?status=lost").status_code == 422
+
+
+def test_domains_are_listed_by_organization_and_verification(api: ClerkApi, client: httpx.Client) -> None:
+    for _ in range(4):
+        api.world.add_domain()
+    api.world.verify_domain()
+    verified = {each["id"] for each in api.world.domains.values() if each["affiliation_verification"]}
+    assert set(listed(client, ("verified", "true"), path="/organization_domains")) == verified
+    for org in api.world.organizations:
+        of_org = {each["id"] for each in api.world.domains.values() if each["organization_id"] == org}
+        assert set(listed(client, ("organization_id", org), path="/organization_domains")) == of_org
+
+
+def test_an_instance_without_verified_domains_says_so(api: ClerkApi, client: httpx.Client) -> None:
+    api.answers.no_domains = (403, "organization_domains_not_enabled")
+    assert code(client.get("/organization_domains")) == (403, "organization_domains_not_enabled")
+    assert client.get("/organization_invitations").status_code == 200
 
 
 def test_users_are_found_by_what_they_are(api: ClerkApi, client: httpx.Client) -> None:

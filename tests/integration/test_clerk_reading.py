@@ -11,7 +11,14 @@ import pytest
 
 from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_walk import Window
-from clerk_supabase.errors import ClerkRefused, ContradictoryAnswer, GoneFromClerk, OrganizationsUnavailable
+from clerk_supabase.errors import (
+    ClerkRefused,
+    ContradictoryAnswer,
+    DomainsUnavailable,
+    GoneFromClerk,
+    OrganizationsUnavailable,
+)
+from clerk_supabase.reconcile_lists import LIST_KINDS
 from clerk_supabase_cli.clerk_api.faults import Elements, Fault, firewall, ignoring_offset, without_every
 from clerk_supabase_cli.clerk_api.population import BEGINNING
 from clerk_supabase_cli.clerk_api.server import ClerkApi
@@ -165,10 +172,10 @@ def organizations(api: ClerkApi) -> list[str]:
 
 
 def test_organizations_and_memberships_are_read_whole(api: ClerkApi, clerk: Clerk, organizations: list[str]) -> None:
-    pages = list(clerk.organizations())
+    pages = list(clerk.oldest_first("organization"))
     assert set(ids(pages)) == set(organizations)
     assert {(page.total_count, page.joins) for page in pages} == {(520, True)}
-    assert ids(clerk.memberships()) == list(api.world.memberships)
+    assert ids(clerk.oldest_first("membership")) == list(api.world.memberships)
     assert ids(clerk.memberships_of_organization(organizations[0])) == list(api.world.memberships)
     assert ids(clerk.memberships_of_organization(organizations[1])) == []
     member = expected(api)[1]
@@ -193,7 +200,7 @@ def test_organizations_that_go_between_two_pages_do_not_go_unnoticed(
             api.world.remove_organization(org_id)
 
     api.faults.add(Fault(happening=remove_many), skip=1)
-    pages = list(clerk.organizations())
+    pages = list(clerk.oldest_first("organization"))
     assert [page.total_count for page in pages] == [520, 490]
     assert [page.joins for page in pages] == [True, False]
 
@@ -211,11 +218,21 @@ def test_only_one_code_says_that_organizations_are_switched_off(
     api: ClerkApi, clerk: Clerk, answer: tuple[int, str], is_switched_off: bool
 ) -> None:
     api.answers.no_organizations = answer
-    for read in (clerk.organizations, clerk.memberships):
+    for kind in LIST_KINDS:
         with pytest.raises(ClerkRefused) as refused:
-            next(read())
+            next(clerk.oldest_first(kind))
         assert isinstance(refused.value, OrganizationsUnavailable) is is_switched_off
     assert len(everybody(clerk)) == 1_201
+
+
+def test_domains_that_are_switched_off_are_told_apart(api: ClerkApi, clerk: Clerk) -> None:
+    api.answers.no_domains = (403, "organization_domains_not_enabled")
+    with pytest.raises(DomainsUnavailable):
+        next(clerk.oldest_first("domain"))
+    api.answers.no_domains = (403, "forbidden")
+    with pytest.raises(ClerkRefused) as refused:
+        next(clerk.oldest_first("domain"))
+    assert not isinstance(refused.value, DomainsUnavailable)
 
 
 def test_a_firewall_that_answers_for_clerk_does_not_say_that_organizations_are_switched_off(
@@ -223,7 +240,7 @@ def test_a_firewall_that_answers_for_clerk_does_not_say_that_organizations_are_s
 ) -> None:
     api.faults.add(firewall())
     with pytest.raises(ClerkRefused, match="not in Clerk's words") as refused:
-        next(clerk.organizations())
+        next(clerk.oldest_first("organization"))
     assert not isinstance(refused.value, OrganizationsUnavailable)
 
 
@@ -234,7 +251,7 @@ def test_a_list_ends_when_the_server_ignores_the_offset(
     for _ in range(filled - len(organizations)):
         api.world.create_organization({})
     api.faults.add(ignoring_offset(), times=100)
-    pages = list(clerk.organizations())
+    pages = list(clerk.oldest_first("organization"))
     assert len(pages) == 2
     assert [page.is_new for page in pages] == [True, False]
 
@@ -245,7 +262,7 @@ def test_a_list_ends_when_the_server_shows_two_pages_in_turn(
     for skip in range(1, 100, 2):
         api.faults.add(ignoring_offset(), skip=skip)
     assert organizations
-    assert len(list(clerk.organizations())) <= 3
+    assert len(list(clerk.oldest_first("organization"))) <= 3
 
 
 # Others write while one reads

@@ -52,7 +52,9 @@ def doctor(database: Database) -> Doctor:
 def test_a_migrated_database_is_well_and_what_nobody_named_is_skipped(doctor: Doctor) -> None:
     report = doctor.examine()
     assert {name for name, verdict in report.verdicts.items() if verdict == "ok"} == OF_THE_DATABASE
-    assert {name for name, verdict in report.verdicts.items() if verdict == "warn"} == {"event-types", "reconcile"}
+    assert {name for name, verdict in report.verdicts.items() if verdict == "warn"} == {
+        *("event-types", "reconcile", "compared"),
+    }
     assert "fail" not in report.verdicts.values()
     assert "CLERK_SUPABASE_STACK" in report.words("queues")
     assert "--token" in report.words("supabase-auth")
@@ -570,6 +572,48 @@ def test_a_run_that_nobody_goes_on_with_is_a_warning(doctor: Doctor, compared: C
     verdict, words = doctor.verdict("reconcile")
     assert verdict == "warn"
     assert "did not get to its end" in words
+
+
+@pytest.mark.parametrize(
+    ("kind", "minutes", "verdict"),
+    [
+        ("membership", 239, "ok"),
+        ("membership", 241, "warn"),
+        ("domain", 10_000, "warn"),
+        ("user", 241, "ok"),
+        ("user", 3_000, "warn"),
+    ],
+)
+def test_a_kind_whose_comparison_is_too_old_is_a_warning(
+    doctor: Doctor, admin: Connection, kind: str, minutes: int, verdict: str
+) -> None:
+    assert "memberships were never compared as a whole" in doctor.verdict("compared")[1]
+    admin.execute(
+        """
+        insert into clerk_sync.sweeps (kind, ends_at, visited_at, compared_at)
+        select
+            k.kind, 253402300799999, 0,
+            (extract(epoch from now()) * 1000)::bigint - case when k.kind = %s then %s else 1 end * 60000
+        from clerk_sync.kinds as k where k.kind <> 'private_metadata'
+        """,
+        [kind, minutes],
+    )
+    found, words = doctor.verdict("compared")
+    assert found == verdict
+    assert (f"all {kind}s were last compared" in words) is (verdict == "warn")
+
+
+def test_a_kind_that_is_switched_off_in_clerk_is_no_warning(doctor: Doctor, admin: Connection) -> None:
+    admin.execute("""
+        insert into clerk_sync.sweeps (kind, ends_at, visited_at, compared_at, is_switched_off)
+        select
+            k.kind, 253402300799999, 0, case when k.kind <> 'domain' then extract(epoch from now()) * 1000 end,
+            k.kind = 'domain'
+        from clerk_sync.kinds as k where k.kind <> 'private_metadata'
+    """)
+    verdict, words = doctor.verdict("compared")
+    assert verdict == "ok"
+    assert "domains are switched off in Clerk" in words
 
 
 # Tokens

@@ -11,7 +11,7 @@ from typing import Any, LiteralString
 import pytest
 
 from clerk_supabase.envelope import Envelope, ParkedEvent
-from clerk_supabase.errors import ChangeRefused, DatabaseUnavailable, RowUnavailable
+from clerk_supabase.errors import ChangeRefused, DatabaseUnavailable, Retryable, RowUnavailable
 from clerk_supabase.parking import Parking
 from clerk_supabase.queue import Message, Queue, messages_of
 from clerk_supabase.repairs import DirectRepairs, Repair

@@ -59,6 +59,7 @@ def environment(rig: Rig, account: Account, monkeypatch: pytest.MonkeyPatch) -> 
         "BRAKE_PERCENT": "1",
         "SILENCE_MINUTES": "30",
         "DELETE_MARGIN_SECONDS": "0",
+        "SWEEP_MINUTES": "120",
         "HOLD_BACK_DAYS": "30",
         "DELIVERIES_DAYS": "100",
         "AUDIT_DAYS": "365",

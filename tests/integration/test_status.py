@@ -115,6 +115,22 @@ def test_what_was_left_out_is_told_and_is_no_problem(command: Command, store: St
     assert (report["healthy"], report["database"]["left_out"]) == (True, {"objects": 2, "newest": "user_2"})
 
 
+def test_the_status_says_by_kind_until_when_everything_was_compared(command: Command, admin: Connection) -> None:
+    assert command.json("status")["database"]["compared"]["membership"]["compared_until"] is None
+    admin.execute("""
+        insert into clerk_sync.sweeps (kind, ends_at, visited_at, compared_at, is_switched_off) values
+        ('membership', 1700000000000, 0, 1750000000000, false),
+        ('membership', 253402300799999, 0, 1750000001000, false),
+        ('domain', 253402300799999, 0, null, true)
+    """)
+    compared = command.json("status")["database"]["compared"]
+    assert compared["membership"]["compared_until"] == "2025-06-15T15:06:40+00:00"
+    assert (compared["domain"]["is_switched_off"], compared["domain"]["compared_until"]) == (True, None)
+    printed = command.run("status").stdout
+    assert "2025-06-15 15:06:40" in printed
+    assert "switched off in Clerk" in printed
+
+
 def test_events_that_were_replayed_and_never_came_back_are_stuck(
     command: Command, store: Store, admin: Connection
 ) -> None:

@@ -163,6 +163,7 @@ class World:
             "BRAKE_PERCENT": "1",
             "SILENCE_MINUTES": "1",
             "DELETE_MARGIN_SECONDS": "0",
+            "SWEEP_MINUTES": "120",
             "HOLD_BACK_DAYS": "30",
             "DELIVERIES_DAYS": "100",
             "AUDIT_DAYS": "365",
@@ -447,7 +448,7 @@ def test_units_and_dimensions_are_few(world: World) -> None:
     assert values == {
         "service": {f"stack-{name}" for name in FUNCTIONS},
         "reason": {"missing", "malformed", "timestamp", "signature"},
-        "kind": {"user", "organization", "membership"},
+        "kind": {"user", "organization", "membership", "invitation", "domain"},
     }
     # Each costs money.
     assert len({(name, *sorted(dimensions.items())) for dimensions, name, _ in world.output.measured()}) <= 70

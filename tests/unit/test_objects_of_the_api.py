@@ -10,6 +10,7 @@ import pytest
 from clerk_supabase.changes import Changes, ReadKind, Upsert, Version, changes_of, changes_of_object
 from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.events import parse_event
+from clerk_supabase.repairs import Repair
 from clerk_supabase_cli import samples
 
 CREATED_AT, UPDATED_AT, OBSERVED_AT = 1_600_000_000_000, 1_600_000_000_777, 1_600_000_060_000
@@ -29,7 +30,10 @@ OBJECTS: dict[ReadKind, tuple[str, dict[str, Any]]] = {
         "organizationMembership.updated",
         samples.membership("orgmem_1", ORGANIZATION, USER, **TIMES, role="admin"),
     ),
+    "invitation": ("organizationInvitation.created", samples.invitation("orginv_1", "org_1", **TIMES)),
+    "domain": ("organizationDomain.updated", samples.domain("orgdmn_1", "org_1", **TIMES)),
 }
+EXPIRES_AT = OBJECTS["invitation"][1]["expires_at"]
 
 
 def read(kind: ReadKind, data: Any, *, received_at: int = OBSERVED_AT, private: bool = False) -> Changes:
@@ -54,6 +58,42 @@ def test_a_read_is_dated_by_the_object_and_then_by_clerks_answer() -> None:
 def test_scim_which_only_webhooks_carry_is_no_column_that_a_read_could_empty() -> None:
     with_scim, without = (read("user", USER | extra).main for extra in ({"scim": {"directory_id": "d"}}, {}))
     assert with_scim == without
+
+
+def invitation(observed_at: int, **changes: Any) -> Upsert:
+    """An invitation as it is read at that moment; a repair through the queue has to mean the same."""
+    body = json.dumps(OBJECTS["invitation"][1] | changes).encode()
+    read_at_once = changes_of_object("invitation", body, observed_at, observed_at)
+    repair = Repair(1, "invitation", "orginv_1", observed_at, body)
+    event = parse_event(repair.envelope(observed_at).body)
+    assert changes_of(event, observed_at) == read_at_once
+    assert isinstance(read_at_once.main, Upsert)
+    return read_at_once.main
+
+
+def test_an_invitation_that_is_read_after_its_end_has_expired_whatever_clerk_calls_it() -> None:
+    assert invitation(EXPIRES_AT - 1).content["status"] == "pending"
+    assert invitation(EXPIRES_AT).content["status"] == "expired"
+    for status in ("accepted", "revoked", "expired"):
+        assert invitation(EXPIRES_AT, status=status).content["status"] == status
+    assert invitation(EXPIRES_AT, expires_at=None).content["status"] == "pending"
+
+
+def test_a_read_of_an_accepted_invitation_yields_to_the_webhook_that_says_who_accepted() -> None:
+    told = OBJECTS["invitation"][1] | {"status": "accepted", "user_id": "user_2"}
+    event = samples.event("organizationInvitation.accepted", told, timestamp=UPDATED_AT)
+    webhook = changes_of(parse_event(json.dumps(event).encode()), UPDATED_AT).main
+    assert isinstance(webhook, Upsert)
+    assert webhook.content["accepted_by"] == "user_2"
+    assert invitation(OBSERVED_AT, status="accepted").version < webhook.version
+    assert invitation(OBSERVED_AT, status="accepted", updated_at=UPDATED_AT + 1).version > webhook.version
+    assert invitation(OBSERVED_AT, status="revoked").version > webhook.version
+
+
+def test_who_invited_is_read_from_either_field() -> None:
+    inviter = {"user_id": "user_9"}
+    assert invitation(OBSERVED_AT, inviter_id=None, public_inviter_data=inviter).content["inviter_id"] == "user_9"
+    assert invitation(OBSERVED_AT, public_inviter_data=None).content["inviter_id"] == "user_founder"
 
 
 @pytest.mark.parametrize(

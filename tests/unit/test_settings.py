@@ -44,6 +44,7 @@ RECONCILE = {
     "BRAKE_PERCENT": "2.5",
     "SILENCE_MINUTES": "45",
     "DELETE_MARGIN_SECONDS": "120",
+    "SWEEP_MINUTES": "90",
     "HOLD_BACK_DAYS": "0",
     "DELIVERIES_DAYS": "100",
     "AUDIT_DAYS": "365",
@@ -55,8 +56,8 @@ def test_reconcile_reads_its_settings_from_the_environment() -> None:
     assert settings.clerk_secret_key_arn == RECONCILE["CLERK_SECRET_KEY_ARN"]
     assert settings.sync_queue_url == RECONCILE["SYNC_QUEUE_URL"]
     assert (settings.clerk_api_url, settings.database_ca_file, settings.keep_private_metadata) == ("", "", False)
-    assert (settings.rate_limit_share, settings.silence_minutes) == (0.25, 45)
     assert settings.delete_margin_seconds == 120
+    assert (settings.rate_limit_share, settings.silence_minutes, settings.sweep_minutes) == (0.25, 45, 90)
     assert (settings.brake_rows, settings.brake_percent) == (0, 2.5)
     assert settings.keep == Keep(hold_back_days=0, purge_by="scrub", deliveries_days=100, audit_days=365)
 

@@ -20,6 +20,7 @@ import msgspec
 from clerk_supabase_cli import samples
 from clerk_supabase_cli.clerk_api import user_list
 from clerk_supabase_cli.clerk_api.faults import Elements, Request
+from clerk_supabase_cli.clerk_api.members import Members
 from clerk_supabase_cli.clerk_api.refusals import (
     VERSION_PARAMETER,
     Refusal,
@@ -37,6 +38,8 @@ _METADATA_ONLY_SINCE: Final = "2026-05-12"
 _ORGANIZATION_ORDERS: Final = ("name", "created_at", "members_count")
 _MEMBERSHIP_ORDERS: Final = ("phone_number", "email_address", "created_at", "first_name", "last_name", "username")
 
+_INVITATION_STATUSES: Final = ("pending", "accepted", "revoked", "expired")
+
 Alter = Callable[[Elements], Elements]
 
 
@@ -50,6 +53,12 @@ class Answers:
     lock: threading.RLock = field(default_factory=threading.RLock)
     no_organizations: tuple[int, str] | None = None
     """Status and code of the answer when the instance has none, such as 403 organization_not_enabled_in_instance."""
+    no_domains: tuple[int, str] | None = None
+    """The same when it has no verified domains, such as 403 organization_domains_not_enabled."""
+    made_by_domains: set[str] = field(default_factory=set)
+    """Ids of the invitations that a domain made: the list of one organization omits them."""
+    tells_expiry: bool = True
+    """Whether the status of an invitation that waits beyond its expires_at is expired, and not pending."""
     inclusive: bool = False
     """Whether created_at_after and created_at_before let through who was created exactly then."""
     lost_cursor: user_list.LostCursor = "not_found"
@@ -64,6 +73,8 @@ class Answers:
                 if self.no_organizations and "organization" in request.path:
                     status, code = self.no_organizations
                     raise Refusal(status, code, "The organizations feature is not enabled for this instance.")
+                if self.no_domains and request.path.endswith("domains"):
+                    raise Refusal(*self.no_domains, "This instance does not have domains enabled for organizations.")
                 check_parameters(request, parameters)
                 with self.lock:
                     return handler(self, request, alter or _as_it_is, *map(unquote, match.groups()))
@@ -157,7 +168,13 @@ class Answers:
         return b"".join(alter([_json(self._organization(org))]))
 
     def memberships(self, request: Request, alter: Alter) -> bytes:
-        return _envelope(self.world.memberships.values(), request, alter, _MEMBERSHIP_ORDERS)
+        listed = self.world.memberships
+        if isinstance(listed, Members) and request.value("order_by", "-created_at").lstrip("+-") == "created_at":
+            limit, offset = limit_of(request), integer(request, "offset", 0, least=0)
+            is_descending = not request.value("order_by").startswith("+")
+            elements = listed.page(offset, limit, descending=is_descending)
+            return b'{"data":%s,"total_count":%d}' % (_array(alter(elements)), len(listed))
+        return _envelope(listed.values(), request, alter, _MEMBERSHIP_ORDERS)
 
     def memberships_of_organization(self, request: Request, alter: Alter, org: str) -> bytes:
         org_id = self._organization(org)["id"]
@@ -175,10 +192,55 @@ class Answers:
         return _envelope(found, request, alter, ("created_at",))
 
     def invitations(self, request: Request, alter: Alter) -> bytes:
-        return _envelope(self.world.invitations.values(), request, alter, ("created_at", "email_address"))
+        found = [self._told(each) for each in self.world.invitations.values()]
+        if text := request.value("query").lower():
+            found = [each for each in found if text in str(each["email_address"]).lower()]
+        return self._invitations(found, request, alter)
+
+    def invitations_of_organization(self, request: Request, alter: Alter, org: str) -> bytes:
+        org_id = self._organization(org)["id"]
+        found = [
+            self._told(each)
+            for each in self.world.invitations.values()
+            if each["organization_id"] == org_id and each["id"] not in self.made_by_domains
+        ]
+        return self._invitations(found, request, alter)
+
+    def invitation(self, _: Request, alter: Alter, org: str, invitation_id: str) -> bytes:
+        org_id = self._organization(org)["id"]
+        found = self.world.invitations.get(invitation_id)
+        if found is None or found["organization_id"] != org_id:
+            raise not_found()
+        return b"".join(alter([_json(self._told(found))]))
+
+    @staticmethod
+    def _invitations(found: list[Json], request: Request, alter: Alter) -> bytes:
+        statuses = request.values("status")
+        if any(each not in _INVITATION_STATUSES for each in statuses):
+            raise unprocessable("status", f"must be one of {', '.join(_INVITATION_STATUSES)}")
+        if statuses:
+            found = [each for each in found if each["status"] in statuses]
+        return _envelope(found, request, alter, ("created_at", "email_address"))
+
+    def _told(self, invitation: Json) -> Json:
+        """An invitation as Clerk tells it now."""
+        expires_at = invitation.get("expires_at")
+        has_expired = invitation["status"] == "pending" and isinstance(expires_at, int) and expires_at <= self.world.now
+        return invitation | {"status": "expired"} if self.tells_expiry and has_expired else invitation
 
     def domains(self, request: Request, alter: Alter) -> bytes:
-        return _envelope(self.world.domains.values(), request, alter, ("created_at", "name"))
+        found = list(self.world.domains.values())
+        if ids := request.values("organization_id"):
+            found = [each for each in found if _is_asked_for(each["organization_id"], ids)]
+        if modes := request.values("enrollment_mode"):
+            found = [each for each in found if _is_asked_for(each["enrollment_mode"], modes)]
+        if names := request.values("domains"):
+            found = [each for each in found if each["name"] in names]
+        if verified := request.value("verified"):
+            found = [each for each in found if _is_verified(each) == (verified == "true")]
+        if text := request.value("query").lower():
+            found = [each for each in found if text in str(each["name"]).lower()]
+        return _envelope(found, request, alter, ("created_at", "name"))
 
     def instance(self, _: Request, __: Alter) -> bytes:
         environment = "production" if self.key.startswith("sk_live_") else "development"
@@ -236,8 +298,15 @@ _ROUTES: Final[Mapping[tuple[str, re.Pattern[str]], tuple[Handler, frozenset[str
                     _ORDERED | {"user_id", "role"},
                 ),
                 ("GET", "/organization_memberships", Answers.memberships, _ORDERED),
-                ("GET", "/organization_invitations", Answers.invitations, _ORDERED),
-                ("GET", "/organization_domains", Answers.domains, _ORDERED),
+                ("GET", "/organization_invitations", Answers.invitations, _ORDERED | {"status", "query"}),
+                ("GET", "/organizations/{id}/invitations", Answers.invitations_of_organization, _ORDERED | {"status"}),
+                ("GET", "/organizations/{id}/invitations/{id}", Answers.invitation, _NONE),
+                (
+                    "GET",
+                    "/organization_domains",
+                    Answers.domains,
+                    _ORDERED | {"organization_id", "verified", "enrollment_mode", "domains", "query"},
+                ),
                 ("GET", "/instance", Answers.instance, _NONE),
             ),
         )
@@ -264,6 +333,13 @@ def _sort_key(each: Json, name: str) -> tuple[int, str, str]:
 def _is_asked_for(object_id: str, asked: Sequence[str]) -> bool:
     included = [each.removeprefix("+") for each in asked if not each.startswith("-")]
     return (not included or object_id in included) and f"-{object_id}" not in asked
+
+
+def _is_verified(domain: Json) -> bool:
+    return any(
+        (domain.get(name) or {}).get("status") == "verified"
+        for name in ("affiliation_verification", "ownership_verification")
+    )
 
 
 def _fields(request: Request) -> Json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from clerk_supabase_cli.doctor import (
+    age_checks,
     clerk_checks,
     database_checks,
     flow_checks,
@@ -53,4 +54,5 @@ CHECKS: Final = (
     Check("parked", "events that nobody could apply", flow_checks.parked),
     Check("alarms", "armed, heard by somebody, and silent", flow_checks.alarms),
     Check("reconcile", "how and when the last comparisons ended", flow_checks.reconcile),
+    Check("compared", "how long ago all of each kind was compared", age_checks.compared),
 )

@@ -27,7 +27,7 @@ class World:
     """Part of every id, without an x, so that worlds in one database do not meet."""
     users: Population = field(default_factory=Population)
     organizations: dict[str, Json] = field(default_factory=dict)
-    memberships: dict[str, Json] = field(default_factory=dict)
+    memberships: MutableMapping[str, Json] = field(default_factory=dict)
     invitations: dict[str, Json] = field(default_factory=dict)
     domains: dict[str, Json] = field(default_factory=dict)
     events: list[Json] = field(default_factory=list)

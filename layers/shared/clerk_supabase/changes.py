@@ -20,7 +20,7 @@ from clerk_supabase.clerk_object import (
 )
 from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.events import Event
-from clerk_supabase.kinds import REPAIR_PREFIX, SYNCED_TYPES, Kind
+from clerk_supabase.kinds import REPAIR_PREFIX, REPAIR_TYPES, SYNCED_TYPES, Kind
 from clerk_supabase.organizations import Domain, Invitation, Membership, Organization
 from clerk_supabase.users import User
 
@@ -29,7 +29,8 @@ MODELS: Mapping[Kind, type[ClerkObject]] = MappingProxyType(
 )
 """The models of objects that have a table, by kind."""
 
-_WITH_PRIVATE_METADATA: frozenset[Kind] = frozenset({"user", "organization", "membership"})
+WITH_PRIVATE_METADATA: frozenset[Kind] = frozenset({"user", "organization", "membership"})
+"""Kinds whose private metadata is kept, when it is asked for."""
 
 # No clock is that wrong. A version from the far future would refuse every true one that follows.
 _DAY = 86_400_000
@@ -62,8 +63,10 @@ class Delete(NamedTuple):
 
 Change = Upsert | Delete
 
-ReadKind = Literal["user", "organization", "membership"]
-"""What is read from Clerk's Backend API. It does not say who accepted an invitation, so those are not."""
+ReadKind = Literal["user", "organization", "membership", "invitation", "domain"]
+"""Kinds that are read from Clerk's Backend API."""
+ListKind = Literal["organization", "membership", "invitation", "domain"]
+"""Kinds that Clerk lists by creation only: its list of them cannot say what changed, nor be cut by time."""
 
 
 class Changes(NamedTuple):
@@ -110,7 +113,7 @@ def changes_of(event: Event, received_at: int, *, keep_private_metadata: bool = 
 
     Raises UnusableEvent when its object is unusable, of a type that is not synced, or from the future.
     """
-    meaning = SYNCED_TYPES.get(event.type.removeprefix(REPAIR_PREFIX))
+    meaning = SYNCED_TYPES.get(event.type.removeprefix(REPAIR_PREFIX)) or REPAIR_TYPES.get(event.type)
     if meaning is None:
         raise UnusableEvent("event.type: not a type that is synced")
     dropped: tuple[str, ...] = ()
@@ -122,11 +125,14 @@ def changes_of(event: Event, received_at: int, *, keep_private_metadata: bool = 
         companions: list[Change] = []
     else:
         found, dropped = _read_data(MODELS[meaning.kind], event)
-        version = Version(found.updated_at, event.timestamp)
+        if event.type.startswith(REPAIR_PREFIX):
+            found, version = _told_by_api(found, event.timestamp)
+        else:
+            version = Version(found.updated_at, event.timestamp)
         main = Upsert(found.kind, found.id, version, found.columns())
         companions = [_stub(parent) for parent in found.parents()]
     _refuse_the_future(version, received_at, "event")
-    if keep_private_metadata and meaning.kind in _WITH_PRIVATE_METADATA:
+    if keep_private_metadata and meaning.kind in WITH_PRIVATE_METADATA:
         if isinstance(main, Delete):
             companions.append(Delete("private_metadata", main.id, main.deleted_at))
         else:
@@ -155,11 +161,11 @@ def changes_of_object(
         main = Upsert(kind, usual.id, version, usual.columns())
     else:
         found, dropped = _read_json(MODELS[kind], json)
-        version = Version(found.updated_at, observed_at)
+        found, version = _told_by_api(found, observed_at)
         main = Upsert(kind, found.id, version, found.columns())
         companions += [_stub(parent) for parent in found.parents()]
     _refuse_the_future(version, received_at, kind)
-    if keep_private_metadata:
+    if keep_private_metadata and kind in WITH_PRIVATE_METADATA:
         private, dropped_too = _read_json(PrivateMetadata, json)
         companions.append(_private(main, private))
         dropped += dropped_too
@@ -199,6 +205,17 @@ def _read_json(model: type[Read], json: bytes) -> tuple[Read, tuple[str, ...]]:
     from clerk_supabase.storable import read_parts, read_storable  # noqa: PLC0415 - as above
 
     return read_storable(model, read_parts(json))
+
+
+def _told_by_api(found: ClerkObject, observed_at: int) -> tuple[ClerkObject, Version]:
+    """An object as the Backend API told it at that moment, and the version of what it told.
+
+    Of an accepted invitation the API does not say who accepted it: the webhook of the same state wins, whichever of the
+    two comes first.
+    """
+    if not isinstance(found, Invitation):
+        return found, Version(found.updated_at, observed_at)
+    return found.at(observed_at), Version(found.updated_at, 0 if found.status == "accepted" else observed_at)
 
 
 def _refuse_the_future(version: Version, received_at: int, what: str) -> None:

@@ -6,11 +6,13 @@ Source: https://github.com/clerk/openapi-specs (bapi/2026-05-12).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, TypeVar
 from urllib.parse import quote
 
+from clerk_supabase.changes import ListKind
 from clerk_supabase.clerk_http import ClerkHttp, Parameters
 from clerk_supabase.clerk_pages import (
     Instance,
@@ -28,6 +30,15 @@ from clerk_supabase.errors import ContradictoryAnswer, GoneFromClerk, WrongInsta
 
 MOST_IDS: Final = 100
 """How many can be asked for by id at once."""
+
+_LISTS: Final[Mapping[ListKind, str]] = MappingProxyType(
+    {
+        "organization": "/organizations",
+        "membership": "/organization_memberships",
+        "invitation": "/organization_invitations",
+        "domain": "/organization_domains",
+    }
+)
 
 Read = TypeVar("Read")
 
@@ -74,11 +85,23 @@ class Clerk:
         """
         return self._look("/users/count", _created_in(window), read_count)
 
-    # Organizations
+    # Lists of the whole instance
 
-    def organizations(self) -> Iterator[Page]:
-        """Every organization, oldest first."""
-        return self._list("/organizations")
+    def oldest_first(self, kind: ListKind) -> Iterator[Page]:
+        """Every object of a kind."""
+        return self._list(_LISTS[kind])
+
+    def newest_first(self, kind: ListKind) -> Iterator[Page]:
+        """Every object of a kind, the other way round. Stop as early as possible."""
+        order: Parameters = [("order_by", "-created_at")]
+        return by_offset(lambda offset: self._get(_LISTS[kind], [*order, *_page_at(offset)], read_envelope))
+
+    def page_at(self, kind: ListKind, offset: int, size: int = PAGE_SIZE) -> Page:
+        """A page of the objects of a kind, oldest first."""
+        parameters: Parameters = [("order_by", "+created_at"), ("limit", size), ("offset", offset)]
+        return self._get(_LISTS[kind], parameters, read_envelope)
+
+    # Organizations
 
     def organizations_by_id(self, ids: Sequence[str]) -> Page:
         """Those of at most 100 organizations that exist, in any order. Raises ValueError for none or more."""
@@ -91,10 +114,6 @@ class Clerk:
 
     # Memberships
 
-    def memberships(self) -> Iterator[Page]:
-        """Every membership of the instance, oldest first."""
-        return self._list("/organization_memberships")
-
     def memberships_of_organization(self, org_id: str, user_ids: Sequence[str] = ()) -> Iterator[Page]:
         """Those of an organization, or only those of some of its members, at most 100. Raises GoneFromClerk."""
         filters = _ids("user_id", user_ids) if user_ids else []
@@ -104,6 +123,16 @@ class Clerk:
         """Those of a user. Raises GoneFromClerk."""
         path = f"/users/{_in_path(user_id)}/organization_memberships"
         return by_offset(lambda offset: self._get(path, _page_at(offset), read_envelope))
+
+    # Invitations and domains
+
+    def invitation(self, org_id: str, invitation_id: str) -> Look[Item | None]:
+        """An invitation of an organization; None: one of the two is gone."""
+        return self._one(f"/organizations/{_in_path(org_id)}/invitations", invitation_id)
+
+    def domains_of_organization(self, org_id: str) -> Iterator[Page]:
+        """The domains of an organization."""
+        return self._list(_LISTS["domain"], [("organization_id", org_id)])
 
     # The instance
 

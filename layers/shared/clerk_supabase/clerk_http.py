@@ -24,6 +24,7 @@ from clerk_supabase.errors import (
     ClerkKeyRefused,
     ClerkRefused,
     ClerkUnavailable,
+    DomainsUnavailable,
     GoneFromClerk,
     OrganizationsUnavailable,
     OutOfTime,
@@ -55,6 +56,7 @@ _LONGEST_CODE: Final = 100
 _DAY: Final = 86_400_000
 # The only code that says so. A plan that ended or a firewall answers an organization path with 402 or 403, too.
 _SWITCHED_OFF: Final = "organization_not_enabled_in_instance"
+_DOMAINS_SWITCHED_OFF: Final = "organization_domains_not_enabled"
 
 Parameters = Sequence[tuple[str, str | int]]
 Read = TypeVar("Read")
@@ -103,6 +105,11 @@ class ClerkHttp:
     def calls(self) -> int:
         """Requests sent until now, the repeated ones included."""
         return self._calls
+
+    @property
+    def requests_per_second(self) -> float:
+        """Requests that its share of the rate limit lets through, on average. Raises ClerkKeyRefused."""
+        return self._share * _LIMITS[self._current_key()[:8]] / _WINDOW_SECONDS
 
     def close(self) -> None:
         """Closes its connections; using it again opens new ones."""
@@ -322,6 +329,8 @@ def _refusal(status: int, path: str, body: bytes, observed_at: int) -> ClerkRefu
         return ClerkKeyRefused(f"{said}: put the instance's present secret key into the secret")
     if _SWITCHED_OFF in known:
         return OrganizationsUnavailable(f"{said}: organizations are switched off in Clerk's dashboard")
+    if _DOMAINS_SWITCHED_OFF in known:
+        return DomainsUnavailable(f"{said}: verified domains are switched off in Clerk's dashboard")
     if status == 404 and "resource_not_found" in known:
         return GoneFromClerk(said, observed_at)
     if not known:

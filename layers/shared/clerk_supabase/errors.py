@@ -25,6 +25,7 @@ ClerkSupabaseError
         ├── ClerkKeyRefused
         ├── WrongInstance
         ├── OrganizationsUnavailable
+        ├── DomainsUnavailable
         ├── ContradictoryAnswer
         └── GoneFromClerk
 """
@@ -178,6 +179,10 @@ class WrongInstance(ClerkRefused):
 
 class OrganizationsUnavailable(ClerkRefused):
     """Organizations are switched off in this instance of Clerk."""
+
+
+class DomainsUnavailable(ClerkRefused):
+    """Domains of organizations are switched off in this instance of Clerk."""
 
 
 class ContradictoryAnswer(ClerkRefused):

@@ -43,3 +43,11 @@ SYNCED_TYPES: Mapping[str, Meaning] = MappingProxyType(
         "organizationDomain.deleted": Meaning("domain", is_delete=True),
     }
 )
+
+REPAIR_TYPES: Mapping[str, Meaning] = MappingProxyType(
+    {
+        f"{REPAIR_PREFIX}organizationInvitation.updated": Meaning("invitation"),
+        f"{REPAIR_PREFIX}organizationInvitation.deleted": Meaning("invitation", is_delete=True),
+    }
+)
+"""Types of repairs to which no webhook corresponds."""

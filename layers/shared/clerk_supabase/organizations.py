@@ -135,6 +135,12 @@ class Membership(ClerkObject):
         return self.organization, user
 
 
+class PublicInviterData(Lenient):
+    """What an invitation says of the user who sent it."""
+
+    user_id: Text = None
+
+
 class Invitation(ClerkObject):
     """Clerk's OrganizationInvitation, without its `url`: whoever has that link may join."""
 
@@ -146,6 +152,7 @@ class Invitation(ClerkObject):
     role_name: ClientText = None
     status: Text = None
     inviter_id: Text = None
+    public_inviter_data: PublicInviterData | None = None
     user_id: Text = None
     public_metadata: Metadata = {}
     expires_at: Milliseconds | None = None
@@ -159,12 +166,19 @@ class Invitation(ClerkObject):
             "role": self.role,
             "role_name": self.role_name,
             "status": self.status,
-            "inviter_id": self.inviter_id,
+            # Not every answer of Clerk's has both.
+            "inviter_id": self.inviter_id or (self.public_inviter_data and self.public_inviter_data.user_id),
             "accepted_by": self.user_id,
             "public_metadata": self.public_metadata,
             "expires_at": timestamp(self.expires_at),
             "created_at": timestamp(self.created_at),
         }
+
+    def at(self, moment: int) -> Invitation:
+        """The invitation as it is at that moment: one that waits beyond `expires_at` has expired."""
+        if self.status == "pending" and self.expires_at is not None and self.expires_at <= moment:
+            return self.model_copy(update={"status": "expired"})
+        return self
 
     def parents(self) -> tuple[ClerkObject, ...]:
         """The organization, of which only the id is known."""

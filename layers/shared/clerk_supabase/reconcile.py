@@ -9,17 +9,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from clerk_supabase.changes import ReadKind
+from clerk_supabase.changes import ListKind, ReadKind
 from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_http import ClerkHttp
+from clerk_supabase.clerk_walk import Window
 from clerk_supabase.drift import Tally, doubts_about_end
 from clerk_supabase.errors import (
     ClerkKeyRefused,
     ClerkRefused,
     ClerkSupabaseError,
+    DomainsUnavailable,
     OrganizationsUnavailable,
     OutOfTime,
     Permanent,
@@ -29,8 +31,17 @@ from clerk_supabase.errors import (
 from clerk_supabase.kinds import Kind
 from clerk_supabase.reconcile_deletes import Deletes, delete_gone
 from clerk_supabase.reconcile_emptied import repair_held
-from clerk_supabase.reconcile_lists import compare_list, find_extra, plan_lists
+from clerk_supabase.reconcile_lists import (
+    LIST_KINDS,
+    LISTS,
+    compare_list,
+    find_extra,
+    note_switched_off,
+    note_visit,
+    plan_lists,
+)
 from clerk_supabase.reconcile_pages import KIND_NAMES, Progress, ReconcileSettings, Work
+from clerk_supabase.reconcile_slices import ListDoubts, compare_quickly
 from clerk_supabase.reconcile_users import (
     compare_changes,
     compare_windows,
@@ -42,13 +53,14 @@ from clerk_supabase.reconcile_users import (
 )
 from clerk_supabase.repairs import ClockMs, Repairs
 from clerk_supabase.resync import Resync, Resynced
-from clerk_supabase.runs import Counts, Mode, Runs, RunSummary, State
+from clerk_supabase.runs import Counts, Mode, PlannedWindow, Runs, RunSummary, State
 from clerk_supabase.telemetry import count, count_by, logger
 
-_KINDS: tuple[ReadKind, ...] = ("user", "organization", "membership")
+_KINDS: tuple[ReadKind, ...] = ("user", *LIST_KINDS)
 _SWITCHED_OFF = "organizations are switched off in Clerk: they and memberships were not compared"
 # A portion takes a tenth of a second.
 _ROWS_AT_ONCE = 5_000
+_DOMAINS_SWITCHED_OFF = "verified domains are switched off in Clerk: domains were not compared"
 _COUNTED = ("missing", "stale", "different", "extra", "deleted here")
 
 
@@ -87,6 +99,9 @@ class Report:
     is_silent: bool = False
     objects: Sequence[Resynced] = ()
     """Of a resync: what was done about each object."""
+    compared_until: Mapping[ReadKind, int] = field(default_factory=dict)
+    """When everything of a kind is known to have been compared, Clerk's clock; kinds of which that is unknown are
+    missing."""
 
 
 class Reconcile:
@@ -133,12 +148,15 @@ class Reconcile:
             return _report(begun.run, state="busy", reason=other, calls=self._http.calls - calls_before)
         work = Work(begun, clerk, self._runs, self._repairs, self._settings, self._clock_ms, progress)
         work.expected.update(begun.run.expected)
+        work.seconds_left = lambda: deadline - self._monotonic()
         silent = _Silence()
+        compared_until: Mapping[ReadKind, int] = {}
         state: State
         reason: str | None
         try:
             with self._lease(work):
                 state, reason = self._full(work) if begun.run.mode == "full" else self._quick(work, silent)
+                compared_until = self._settle(work)
         except OutOfTime as error:
             state, reason = "running", str(error)
         except TooLongToWait as error:
@@ -151,7 +169,7 @@ class Reconcile:
         except KeyboardInterrupt:
             self._end(work, "running", "it was interrupted", calls_before, silent)
             raise
-        return self._end(work, state, reason, calls_before, silent)
+        return self._end(work, state, reason, calls_before, silent, compared_until=compared_until)
 
     def resync(self, object_id: str, deadline: float, *, force: bool = False) -> Report:
         """Makes the row of one user or organization, and those of its memberships, as they are in Clerk now.
@@ -198,16 +216,17 @@ class Reconcile:
         left = self._check_rows(work)
         windows = self._runs.windows(work.run_id)
         if not windows:
-            planned = [*plan_all(work), *plan_lists()]
+            planned = [*plan_all(work), *plan_lists(is_quick=False)]
             self._runs.plan(work.run_id, work.begun.lease, planned, work.expected)
             windows = self._runs.windows(work.run_id)
         compare_windows(work, [window for window in windows if window.kind == "user"])
-        doubts, is_switched_off = self._compare_lists(work, is_quick=False)
+        doubts, switched_off = self._compare_lists(work)
         users = [window for window in self._runs.windows(work.run_id) if window.kind == "user"]
         doubts["user"] = doubts_about_all(work, users)
         if doubts["user"] is None:
             self._runs.find_unseen(work.run_id, "user")
-        return self._conclude(work, doubts, left=left, is_switched_off=is_switched_off)
+            note_visit(work, "user", Window())
+        return self._conclude(work, doubts, left=left, switched_off=switched_off)
 
     def _check_rows(self, work: Work) -> int:
         """Set right the rows that contradict other tables here; return how many of them could not be.
@@ -228,7 +247,8 @@ class Reconcile:
     def _quick(self, work: Work, silent: _Silence) -> tuple[State, str | None]:
         watermark = work.begun.watermark
         assert watermark is not None  # noqa: S101 - without one begin_run makes it a full run
-        self._runs.plan(work.run_id, work.begun.lease, [(0, "user", None, None), *plan_lists()], {})
+        planned = [(0, "user", None, None), *plan_lists(is_quick=True)]
+        self._runs.plan(work.run_id, work.begun.lease, planned, {})
         changed = compare_changes(work, watermark)
         silent.newest_change = changed.newest
         silent.is_silent = silence(work, silent.newest_change)
@@ -236,42 +256,82 @@ class Reconcile:
         self._runs.plan(work.run_id, work.begun.lease, planned, work.expected)
         windows = self._runs.windows(work.run_id)
         compare_windows(work, [window for window in windows if window.number in counted])
-        doubts, is_switched_off = self._compare_lists(work, is_quick=True)
+        doubts, more, switched_off = self._compare_lists_quickly(work, watermark)
         doubts["user"] = doubts_about_windows(self._runs.windows(work.run_id), counted)
-        more = filter(None, [changed.doubts, doubts_about_end(changed.listed, work.expected["user"])])
-        return self._conclude(work, doubts, list(more), is_switched_off=is_switched_off)
+        of_users = filter(None, [changed.doubts, doubts_about_end(changed.listed, work.expected["user"])])
+        return self._conclude(work, doubts, [*of_users, *more.more], more.notes, switched_off=switched_off)
 
-    def _compare_lists(self, work: Work, *, is_quick: bool) -> tuple[dict[ReadKind, str | None], bool]:
-        """Return by kind why a list may not have been complete, if so; and whether Clerk has them switched off."""
+    def _compare_lists(self, work: Work) -> tuple[dict[ReadKind, str | None], Sequence[str]]:
+        """Return by kind why a list may not have been complete, if so; and what Clerk has switched off."""
         doubts: dict[ReadKind, str | None] = {}
-        is_switched_off = False
-        for window in self._runs.windows(work.run_id):
-            if window.kind == "user":
-                continue
-            if not window.is_done:
-                try:
-                    compare_list(work, window, is_quick=is_quick)
-                except OrganizationsUnavailable as error:
-                    logger.warning("organizations are not compared", reason=str(error))
-                    is_switched_off = True
-                    break
-                except ClerkKeyRefused:
-                    raise
-                except ClerkRefused as error:
-                    doubts[window.kind] = f"{KIND_NAMES[window.kind]} were not compared ({error})"
-        done = [each for each in self._runs.windows(work.run_id) if each.kind != "user" and each.is_done]
-        for window in done:
-            doubts[window.kind] = find_extra(work, window)
-        return doubts, is_switched_off
+
+        def compare(kind: ListKind) -> None:
+            # Looked up each time: what a page counted is in its window.
+            if not self._window(work, kind).is_done:
+                compare_list(work, kind, self._window(work, kind))
+            doubts[kind] = find_extra(work, kind, self._window(work, kind).tally)
+
+        return doubts, self._each_list(work, compare, doubts)
+
+    def _compare_lists_quickly(
+        self, work: Work, watermark: int
+    ) -> tuple[dict[ReadKind, str | None], ListDoubts, Sequence[str]]:
+        """The same of a quick run, and what else it cannot say."""
+        doubts: dict[ReadKind, str | None] = {}
+        of_all = ListDoubts()
+        windows = {window.number: window for window in self._runs.windows(work.run_id)}
+
+        def compare(kind: ListKind) -> None:
+            of_kind = compare_quickly(work, kind, windows, watermark)
+            doubts[kind] = of_kind.deletes
+            of_all.more += of_kind.more
+            of_all.notes += of_kind.notes
+
+        return doubts, of_all, self._each_list(work, compare, doubts)
+
+    @staticmethod
+    def _each_list(
+        work: Work, compare: Callable[[ListKind], None], doubts: dict[ReadKind, str | None]
+    ) -> Sequence[str]:
+        """Compare each list that Clerk has; return what is switched off, a sentence each."""
+        for kind in LIST_KINDS:
+            try:
+                compare(kind)
+            except OrganizationsUnavailable as error:
+                logger.warning("organizations are not compared", reason=str(error))
+                doubts.clear()
+                for each in LIST_KINDS:
+                    note_switched_off(work, each)
+                return [_SWITCHED_OFF]
+            except DomainsUnavailable as error:
+                logger.warning("domains are not compared", reason=str(error))
+                note_switched_off(work, kind)
+                return [_DOMAINS_SWITCHED_OFF]
+            except ClerkKeyRefused:
+                raise
+            except ClerkRefused as error:
+                doubts[kind] = f"{KIND_NAMES[kind]} were not compared ({error})"
+        return []
+
+    def _window(self, work: Work, kind: ListKind) -> PlannedWindow:
+        return next(each for each in self._runs.windows(work.run_id) if each.number == LISTS[kind])
+
+    def _settle(self, work: Work) -> Mapping[ReadKind, int]:
+        """Mark invitations that expired, and what was compared as compared; return until when each kind is."""
+        _, refused = self._runs.expire_invitations(work.run_id, work.begun.lease)
+        if refused:
+            logger.error("the tables do not let invitations expire", invitations=refused)
+        return self._runs.settle_sweeps(work.run_id, work.begun.lease)
 
     def _conclude(
         self,
         work: Work,
         doubts: Mapping[ReadKind, str | None],
         more_doubts: Sequence[str] = (),
+        more_notes: Sequence[str] = (),
         *,
         left: int = 0,
-        is_switched_off: bool,
+        switched_off: Sequence[str],
     ) -> tuple[State, str | None]:
         """Delete what is gone, but nothing of a kind about which there are doubts, and say how the run ends.
 
@@ -280,14 +340,13 @@ class Reconcile:
         emptied = repair_held(work)
         sure = [kind for kind in _KINDS if kind in doubts and doubts[kind] is None]
         unsure = [f"{doubts[kind]}: no {kind} is deleted" for kind in _KINDS if doubts.get(kind) is not None]
-        # What Clerk said earlier to be gone is asked about again, also where this run compared nothing.
-        again = [kind for kind in _KINDS if kind not in doubts and (kind == "user" or not is_switched_off)]
-        deletes = delete_gone(work, sure, again) if emptied.stop is None else Deletes()
+        deletes = delete_gone(work, sure) if emptied.stop is None else Deletes()
         tallies = [window.tally for window in self._runs.windows(work.run_id)]
         left_out, are_too_many = _left_out(work, tallies, left)
         notes = [
             left_out,
-            _SWITCHED_OFF if is_switched_off else None,
+            *switched_off,
+            *more_notes,
             *_deleted_here(work, tallies),
             _older(work, tallies),
             *deletes.awaiting,
@@ -325,7 +384,16 @@ class Reconcile:
             ended.set()
             thread.join()
 
-    def _end(self, work: Work, state: State, reason: str | None, calls_before: int, silent: _Silence) -> Report:
+    def _end(
+        self,
+        work: Work,
+        state: State,
+        reason: str | None,
+        calls_before: int,
+        silent: _Silence,
+        *,
+        compared_until: Mapping[ReadKind, int] | None = None,
+    ) -> Report:
         calls = self._http.calls - calls_before
         run = self._runs.end(
             work.run_id,
@@ -338,7 +406,10 @@ class Reconcile:
             is_silent=silent.is_silent,
         )
         report = _report(run, state=state, reason=reason, calls=calls, is_resumed=work.begun.is_resumed)
+        report = replace(report, compared_until=compared_until or {})
         _tell(report, is_first=work.begun.began is None)
+        if not run.is_dry_run:
+            _tell_ages(report.compared_until, run.as_of)
         return report
 
 
@@ -428,4 +499,11 @@ def _tell(report: Report, *, is_first: bool) -> None:
         counts=report.counts,
         calls=report.calls,
         is_resumed=report.is_resumed,
+        compared_until=report.compared_until,
     )
+
+
+def _tell_ages(compared_until: Mapping[ReadKind, int], now: int) -> None:
+    """How long ago the oldest comparison of a row of each kind was: what got lost since is not found yet."""
+    for kind, moment in compared_until.items():
+        count_by("MinutesSinceCompared", "kind", kind, max(0, now - moment) // 60_000)

@@ -9,11 +9,12 @@ from typing import Final
 from clerk_supabase.changes import ReadKind
 from clerk_supabase.clerk import MOST_IDS, Clerk
 from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused, GoneFromClerk
+from clerk_supabase.reconcile_lookups import domain_gone_at, invitation_gone_at
 from clerk_supabase.reconcile_pages import KIND_NAMES, Work
 from clerk_supabase.repairs import Repair, refused_of
 from clerk_supabase.runs import Candidate
 
-_ORDER: Final[tuple[ReadKind, ...]] = ("user", "organization", "membership")
+_ORDER: Final[tuple[ReadKind, ...]] = ("user", "organization", "membership", "invitation", "domain")
 _LOOK: Final = "look whether that can be, then allow so many deletes"
 
 
@@ -63,13 +64,13 @@ class _Answers:
     """Number of objects that Clerk said to be gone in an answer without a Date."""
 
 
-def delete_gone(work: Work, kinds: Collection[ReadKind], again: Collection[ReadKind]) -> Deletes:
+def delete_gone(work: Work, kinds: Collection[ReadKind]) -> Deletes:
     """Delete what Clerk says twice to be gone, unless that is too much.
 
-    `kinds`: those of which the run knows every row that Clerk did not list. `again`: other kinds, of which Clerk is
-    only asked again about what it said in an earlier run to be gone.
+    `kinds`: those of which the run knows which rows Clerk did not list where it looked. Clerk is also asked again about
+    what it said in an earlier run to be gone.
     """
-    due, young = work.runs.prepare_deletes(work.run_id, [*kinds, *again])
+    due, young = work.runs.prepare_deletes(work.run_id, [*kinds])
     asked = {*kinds, *(kind for kind, _ in due)}
     concerned = [kind for kind in _ORDER if kind in asked and work.runs.candidates(work.run_id, kind, "", 1)]
     if not concerned:
@@ -135,15 +136,15 @@ def _asked(work: Work, kind: ReadKind, gone: _Gone, limit: int) -> _Answers:
 def _looked_up(clerk: Clerk, kind: ReadKind, candidates: Sequence[Candidate], gone: _Gone, room: int) -> _Answers:
     ids = [object_id for object_id, *_ in candidates]
     answers = _Answers()
-    if kind == "membership":
-        for membership_id, user_id, org_id, _ in candidates:
+    if kind not in ("user", "organization"):
+        for object_id, user_id, org_id, _ in candidates:
             # Those of a user or an organization that goes are hidden with it.
             if not gone.has(user_id) and not gone.has(org_id) and len(answers.absent) <= room:
-                moment = _membership_gone_at(clerk, membership_id, user_id)
+                moment = _child_gone_at(clerk, kind, object_id, user_id, org_id)
                 if moment is None:
-                    answers.present.append(membership_id)
+                    answers.present.append(object_id)
                 else:
-                    answers.absent[membership_id] = moment
+                    answers.absent[object_id] = moment
         return answers
     by_id = clerk.users_by_id if kind == "user" else clerk.organizations_by_id
     look = clerk.user if kind == "user" else clerk.organization
@@ -160,6 +161,14 @@ def _looked_up(clerk: Clerk, kind: ReadKind, candidates: Sequence[Candidate], go
         else:
             answers.undated += 1
     return answers
+
+
+def _child_gone_at(clerk: Clerk, kind: ReadKind, object_id: str, user_id: str | None, org_id: str | None) -> int | None:
+    if kind == "invitation":
+        return invitation_gone_at(clerk, object_id, org_id)
+    if kind == "domain":
+        return domain_gone_at(clerk, object_id, org_id)
+    return _membership_gone_at(clerk, object_id, user_id)
 
 
 def _membership_gone_at(clerk: Clerk, membership_id: str, user_id: str | None) -> int | None:

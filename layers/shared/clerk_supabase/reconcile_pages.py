@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +26,13 @@ MOST_MESSAGES: Final = 100
 _ACTIONS: Final = ("none", "repair", "hold")
 _REPAIRED: Final = frozenset({"created", "updated", "unchanged"})
 KIND_NAMES: Final[Mapping[ReadKind, str]] = MappingProxyType(
-    {"user": "users", "organization": "organizations", "membership": "memberships"}
+    {
+        "user": "users",
+        "organization": "organizations",
+        "membership": "memberships",
+        "invitation": "invitations",
+        "domain": "domains",
+    }
 )
 
 
@@ -59,6 +66,8 @@ class ReconcileSettings:
     """A quick run looks so far back before the last one: changes become visible out of order."""
     delete_margin_ms: int = 300_000
     """Clerk's API may lag: what is younger is not deleted, and Clerk has to say twice, so far apart, what is gone."""
+    sweep_minutes: float = 120
+    """Quick runs compare a list that does not tell what changed as a whole within so many minutes, slice by slice."""
 
 
 @dataclass
@@ -75,6 +84,8 @@ class Work:
     expected: dict[str, int] = field(default_factory=dict)
     is_bulk: bool = False
     """Most users are expected to be missing."""
+    seconds_left: Callable[[], float] = lambda: math.inf
+    """Until the deadline."""
     stopped: threading.Event = field(default_factory=threading.Event)
     """Set when something went wrong elsewhere, or the run is somebody else's by now."""
     _compared: dict[str, int] = field(default_factory=dict)

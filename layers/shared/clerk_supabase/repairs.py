@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Literal, Protocol
 
-from clerk_supabase.changes import Changes, Delete, ReadKind, Reconciled, Upsert, changes_of_object
+from clerk_supabase.changes import (
+    WITH_PRIVATE_METADATA,
+    Changes,
+    Delete,
+    ReadKind,
+    Reconciled,
+    Upsert,
+    changes_of_object,
+)
 from clerk_supabase.envelope import Envelope
 from clerk_supabase.errors import ChangeRefused, EventTooLarge, Retryable, UnusableEvent
 from clerk_supabase.kinds import REPAIR_PREFIX
@@ -14,7 +23,15 @@ from clerk_supabase.queue import Queue
 from clerk_supabase.store import Outcome, Store
 from clerk_supabase.telemetry import logger
 
-_EVENTS: Final = {"user": "user", "organization": "organization", "membership": "organizationMembership"}
+_EVENTS: Final[Mapping[ReadKind, str]] = MappingProxyType(
+    {
+        "user": "user",
+        "organization": "organization",
+        "membership": "organizationMembership",
+        "invitation": "organizationInvitation",
+        "domain": "organizationDomain",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +72,9 @@ class Repair:
             )
             return self._raised(changes) if self.counts_as else changes
         gone = Delete(self.kind, self.id, self.observed_at)
-        private = (Delete("private_metadata", self.id, self.observed_at),) if keep_private_metadata else ()
-        return Changes(gone, private)
+        if not keep_private_metadata or self.kind not in WITH_PRIVATE_METADATA:
+            return Changes(gone)
+        return Changes(gone, (Delete("private_metadata", self.id, self.observed_at),))
 
     def _raised(self, changes: Changes) -> Changes:
         raised = [

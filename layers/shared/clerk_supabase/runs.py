@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Final, Literal, Protocol, cast
 
 from clerk_supabase.changes import ReadKind
+from clerk_supabase.clerk_walk import Window
 from clerk_supabase.drift import Tally
 from clerk_supabase.errors import RunTakenOver, WrongInstance
 from clerk_supabase.kinds import Kind
@@ -18,6 +19,7 @@ State = Literal["running", "complete", "incomplete", "stopped", "failed"]
 Outcome = Literal["nothing", "not sent", "held back", "refused", "sent", "parked", "discarded", "settled"]
 """What became of a repair or a delete. Settled: the tables have it, or something newer, by whatever road it came.
 Held back: the brake for columns that many rows would lose the value of."""
+_EVERYTHING: Final = Window()
 Counts = Mapping[str, Mapping[str, int]]
 """By kind and name: listed, compared, missing, stale, different, extra, repaired, deleted, ..."""
 
@@ -126,6 +128,18 @@ class Undone:
     """Kinds and ids of the objects that are shown again."""
     waiting: int
     """Number of deletes of the run that were sent, and not applied before the undo: they never will be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of a list that is due to be compared. Milliseconds, Clerk's clock."""
+
+    start: int | None
+    """The first moment of creation; None: the run has visited every part."""
+    visited_at: int
+    """When an earlier run last visited this part; 0: none ever did."""
+    newest_visit: int | None
+    """When an earlier run last visited any part; None: none ever did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,9 +323,57 @@ class Runs:
         """Every page of the window is compared, and its repairs are sent."""
         _own(self.store.call("finish_window", {"run": run_id, "lease": lease, "number": number, "tally": tally}))
 
+    def rank_rows(self, kind: ReadKind, moments: Sequence[int]) -> Sequence[int]:
+        """How many rows of a kind that everybody may see were created before each of these moments."""
+        return cast("Sequence[int]", self.store.call("rank_rows", {"kind": kind, "moments": moments}))
+
     def find_unseen(self, run_id: int, kind: ReadKind) -> int:
         """Writes down the rows that were not listed; returns how many objects were."""
         return int(_unless_over(self.store.call("find_unseen", {"run": run_id, "kind": kind}))["seen"])
+
+    def find_unseen_among(self, run_id: int, kind: ReadKind, window: Window, ids: Sequence[str]) -> None:
+        """Writes down the rows that were created in a window and whose ids Clerk did not list there."""
+        asked = {"run": run_id, "kind": kind, "since": window.start, "until": window.end, "ids": ids}
+        _unless_over(self.store.call("find_unseen", asked))
+
+    # When what was compared
+
+    def next_slice(self, run_id: int, kind: ReadKind) -> Slice:
+        """The part of a list that waited longest, of those that this run has not visited."""
+        answer = _unless_over(self.store.call("next_slice", {"run": run_id, "kind": kind}))
+        return Slice(answer["start"], answer["visited_at"] or 0, answer["newest_visit"])
+
+    def visit_slice(
+        self,
+        run_id: int,
+        lease: str,
+        kind: ReadKind,
+        window: Window = _EVERYTHING,
+        *,
+        is_whole: bool = True,
+        is_switched_off: bool = False,
+    ) -> None:
+        """Writes down that this run has read a part of a list. `is_whole`: no row can have been missed there."""
+        asked = {
+            "run": run_id,
+            "lease": lease,
+            "kind": kind,
+            "start": window.start,
+            "end": window.end,
+            "is_whole": is_whole,
+            "is_switched_off": is_switched_off,
+        }
+        _own(self.store.call("visit_slice", asked))
+
+    def settle_sweeps(self, run_id: int, lease: str) -> Mapping[ReadKind, int]:
+        """What this run visited counts as compared. Returns until when all of each kind is, Clerk's clock."""
+        answer = self.store.call("settle_sweeps", {"run": run_id, "lease": lease})
+        return cast("Mapping[ReadKind, int]", _unless_over(answer))
+
+    def expire_invitations(self, run_id: int, lease: str) -> tuple[int, int]:
+        """Marks the invitations that have expired since; returns how many, and how many rows refused it."""
+        answer = _unless_over(self.store.call("expire_invitations", {"run": run_id, "lease": lease}))
+        return answer["expired"], answer["refused"]
 
     def candidates(self, run_id: int, kind: ReadKind, after: str, limit: int) -> Sequence[Candidate]:
         """Objects that Clerk may have deleted, by their ids."""

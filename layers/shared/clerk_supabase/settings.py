@@ -127,6 +127,8 @@ class ReconcileFunctionSettings:
     silence_minutes: int
     delete_margin_seconds: float
     """What is younger is not deleted, and Clerk has to say twice, so far apart, that something is gone."""
+    sweep_minutes: int
+    """Quick runs compare every list within so many minutes, slice by slice."""
     keep: Keep
 
     @classmethod
@@ -145,6 +147,7 @@ class ReconcileFunctionSettings:
             brake_percent=_number(environment, "BRAKE_PERCENT"),
             silence_minutes=_positive_integer(environment, "SILENCE_MINUTES"),
             delete_margin_seconds=_number(environment, "DELETE_MARGIN_SECONDS"),
+            sweep_minutes=_positive_integer(environment, "SWEEP_MINUTES"),
             keep=Keep(
                 hold_back_days=int(_number(environment, "HOLD_BACK_DAYS")),
                 purge_by="delete" if environment.get("PURGE_BY") == "delete" else "scrub",

@@ -1,0 +1,45 @@
+"""How old is what was compared with Clerk, by kind?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from clerk_supabase.reconcile_pages import ReconcileSettings
+from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
+from clerk_supabase_cli.doctor.verdicts import Finding, ok, warn
+from clerk_supabase_cli.printing import how_long
+from clerk_supabase_cli.status import read_compared
+
+# Of ReconcileSweepMinutes: one run that fails delays a slice, and is no reason to call.
+_FACTOR: Final = 2
+# Every user is compared by the full run only, once a day by default.
+_OLDEST_USERS_SECONDS: Final = 49 * 3_600
+_TODO: Final = "clerk-supabase reconcile compares all; clerk-supabase reconcile runs says what had no time, or failed"
+
+
+def compared(patient: Patient) -> Iterator[Finding]:
+    """Every kind was compared within the bounds that the stack sets, or the default ones where no stack is named."""
+    bound = _sweep_minutes(patient) * 60 * _FACTOR
+    with patient.database() as connection:
+        found = read_compared(connection)
+    for kind, each in found.items():
+        oldest = _OLDEST_USERS_SECONDS if kind == "user" else bound
+        if each.is_switched_off:
+            yield ok(f"{kind}s are switched off in Clerk, and not compared")
+        elif each.age_seconds is None:
+            yield warn(f"{kind}s were never compared as a whole", _TODO)
+        elif each.age_seconds > oldest:
+            ago = how_long(each.age_seconds)
+            yield warn(f"all {kind}s were last compared {ago} ago, longer than {how_long(oldest)}", _TODO)
+        else:
+            yield ok(f"all {kind}s were compared within {how_long(max(0.0, each.age_seconds))}")
+
+
+def _sweep_minutes(patient: Patient) -> float:
+    if not patient.named.stack_name:
+        return ReconcileSettings().sweep_minutes
+    settings = patient.functions().reconcile
+    if settings is None:
+        raise NotLookedAt("this stack has no reconcile function, so nothing is compared (ClerkSecretKeyArn)")
+    return settings.sweep_minutes

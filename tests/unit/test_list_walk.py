@@ -1,0 +1,91 @@
+"""A list is walked from a moment of creation on, while it shifts: nobody is missed in a part that is called whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clerk_supabase.clerk_pages import Item, Objects, Page
+from clerk_supabase.list_walk import Part, from_moment
+
+NO_ANSWER = Objects(b"[]", lambda _: [])
+
+
+class List:
+    """A list at Clerk's: moments of creation by id, sorted."""
+
+    def __init__(self, moments: list[int | None]) -> None:
+        self.elements = [(f"orgmem_{number}", moment) for number, moment in enumerate(moments)]
+        self.reads: list[int] = []
+        self.before_each: Callable[[], object] = lambda: None
+
+    def read(self, offset: int) -> Page:
+        assert len(self.reads) < 200, "it never ends"
+        self.before_each()
+        self.reads.append(offset)
+        listed = self.elements[offset : offset + 500]
+        items = [Item(object_id, moment, moment, 1, NO_ANSWER, 0) for object_id, moment in listed]
+        return Page(items, [], len(items), len(self.elements), 1)
+
+
+def ids(parts: list[Part]) -> list[str]:
+    return [item.id for part in parts for item in part.items]
+
+
+@given(
+    size=st.integers(0, 2_500),
+    same_moment=st.integers(1, 700),
+    start=st.integers(0, 3_000),
+    offset=st.integers(0, 3_000),
+)
+def test_from_any_moment_and_any_offset_all_later_ones_are_told_once(
+    size: int, same_moment: int, start: int, offset: int
+) -> None:
+    clerk = List([number // same_moment for number in range(size)])
+    parts = list(from_moment(clerk.read, start, offset))
+    assert ids(parts) == [object_id for object_id, moment in clerk.elements if moment is not None and moment >= start]
+    assert all(part.is_whole for part in parts)
+    assert [part.window.start for part in parts] == [start, *(part.window.end for part in parts[:-1])]
+    assert parts[-1].window.end is None
+    for part in parts:
+        assert all(item.created_at in part.window for item in part.items)
+
+
+@pytest.mark.parametrize("leaving", [1, 19, 21, 300, 600, 900])
+def test_whoever_stays_is_told_or_the_part_is_not_called_whole(leaving: int) -> None:
+    clerk = List(list(range(3_000)))
+
+    def leave() -> None:
+        if len(clerk.reads) in (2, 4):
+            del clerk.elements[:leaving]
+
+    clerk.before_each = leave
+    parts = list(from_moment(clerk.read, 100, 90))
+    for part in parts:
+        if part.is_whole:
+            stayed = {object_id for object_id, moment in clerk.elements if moment in part.window}
+            assert stayed <= {item.id for item in part.items}
+    assert parts[-1].window.end is None
+
+
+def test_a_moment_that_clerk_does_not_tell_makes_its_part_not_whole_and_no_other() -> None:
+    moments: list[int | None] = list(range(1_500))
+    moments[700] = None
+    parts = list(from_moment(List(moments).read, 0, 0))
+    assert [part.is_whole for part in parts] == [True, False, True, True]
+    assert len(ids(parts)) == 1_500
+
+
+def test_a_server_that_ignores_the_offset_ends_the_walk() -> None:
+    clerk = List(list(range(3_000)))
+    parts = list(from_moment(lambda _: clerk.read(0), 0, 0))
+    assert parts[-1].is_repeated
+    assert not parts[-1].is_whole
+
+
+def test_a_list_that_is_not_sorted_is_not_called_whole() -> None:
+    clerk = List([*range(300), 5, *range(300, 900)])
+    assert not next(from_moment(clerk.read, 0, 0)).is_whole
