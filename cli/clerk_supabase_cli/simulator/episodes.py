@@ -155,7 +155,7 @@ def _wrong_now(stage: Stage) -> Iterator[str]:
         yield from oracle.profiles_wrong(stage.admin)
     yield from oracle.deletes_lifted(stage.admin)
     yield from oracle.undone_deletes(stage.admin, stage.undone)
-    yield from oracle.audit_wrong(stage.admin, stage.snapshot())
+    yield from oracle.audit_wrong(stage.admin, stage.snapshot().rows)
     yield from oracle.remembered(stage.admin)
     yield from _parked_for_nothing(stage)
 
@@ -233,7 +233,7 @@ def _wrong_at_rest(stage: Stage, report: Report) -> Iterator[str]:
     yield from (f"at rest, {why}" for why in oracle.tombstones_wrong(snapshot, world))
     yield from (f"at rest, {why}" for why in oracle.profiles_wrong(stage.admin))
     yield from (f"at rest, {why}" for why in oracle.deletes_lifted(stage.admin))
-    yield from (f"at rest, {why}" for why in oracle.audit_wrong(stage.admin, snapshot))
+    yield from (f"at rest, {why}" for why in oracle.audit_wrong(stage.admin, snapshot.rows))
     if not stage.setbacks:
         known = {object_id for kind, object_id in snapshot.entities if kind == "user"}
         yield from oracle.seen_wrong(stage.admin, world, sorted({*world.users, *known}))

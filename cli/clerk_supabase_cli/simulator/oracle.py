@@ -82,7 +82,9 @@ def undone_deletes(connection: Connection, runs: Collection[int]) -> Iterator[st
         yield f"{kind} {object_id} is deleted by run {run_id}, which was undone"
 
 
-def audit_wrong(connection: Connection, snapshot: Snapshot, ids: Iterable[str] | None = None) -> Iterator[str]:
+def audit_wrong(
+    connection: Connection, rows: Mapping[Place, Columns], ids: Iterable[str] | None = None
+) -> Iterator[str]:
     """Rows that the audit log, replayed from the insert on, does not end in."""
     replayed: dict[Place, Columns | None] = {}
     forgotten: set[Place] = set()
@@ -97,8 +99,8 @@ def audit_wrong(connection: Connection, snapshot: Snapshot, ids: Iterable[str] |
         else:
             replayed[place] = {**(replayed.get(place) or {}), **new_values}
     for place, row in replayed.items():
-        if place not in forgotten and row != snapshot.rows.get(place):
-            yield f"{' '.join(place)} is {snapshot.rows.get(place)}, and by the audit log {row}"
+        if place not in forgotten and row != rows.get(place):
+            yield f"{' '.join(place)} is {rows.get(place)}, and by the audit log {row}"
 
 
 def remembered(connection: Connection) -> Iterator[str]:

@@ -80,10 +80,12 @@ def complete_untrue(stage: Stage, details: RunDetails, report: Report, world: Wo
     """
     if (report.mode, report.state, report.dry_run) != ("full", "complete", False):
         return
-    named = {(each.kind, each.entity_id) for each in details.findings}
+    named = {each.entity_id for each in details.findings}
     after = stage.snapshot()
     for place, why in not_as_clerk(after, world):
-        if report.reason is not None and (place in named or _is_young(after, place, world)):
+        row = after.rows.get(place, {})
+        # What belongs to an object follows it.
+        if report.reason is not None and named & {place[1], row.get("clerk_org_id"), row.get("clerk_user_id")}:
             continue
         if place[1] in stage.rules.ids() or _is_young(after, place, world):
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self, cast
 
@@ -31,8 +31,11 @@ _EVENTS: Final[Mapping[Kind, str]] = {
     "invitation": "organizationInvitation.created",
     "domain": "organizationDomain.updated",
 }
-_ROWS: Final = "\nunion all\n".join(
-    f"select '{kind}', {key}, to_jsonb(mirror) from public.{table} as mirror"  # noqa: S608 - names from TABLES
+_ROWS_OF: Final = "\nunion all\n".join(
+    f"""
+    select '{kind}', {key}, to_jsonb(mirror) from public.{table} as mirror
+    where %(ids)s::text[] is null or {key} = any(%(ids)s)
+    """  # noqa: S608 - names from TABLES
     for kind, (table, key, _) in TABLES.items()
 )
 _ENTITIES: Final = "select kind, id, version::text, deleted_at, purged_at is not null from clerk_sync.entities"
@@ -60,7 +63,7 @@ class Snapshot:
     def of(cls, connection: Connection) -> Self:
         """As they are now."""
         return cls(
-            {(kind, object_id): row for kind, object_id, row in connection.execute(_ROWS)},
+            rows_of(connection),
             {(kind, object_id): Entity(*rest) for kind, object_id, *rest in connection.execute(_ENTITIES)},
             dict(connection.execute(_PROFILES).fetchall()),
         )
@@ -81,6 +84,12 @@ class Snapshot:
     def changed_since(self, before: Snapshot) -> set[Place]:
         """Objects whose row is not what it was."""
         return {place for place in self.rows.keys() | before.rows.keys() if self.is_changed(before, place)}
+
+
+def rows_of(connection: Connection, ids: Collection[str] | None = None) -> dict[Place, Columns]:
+    """The rows of these objects, or of all."""
+    rows = connection.execute(_ROWS_OF, {"ids": None if ids is None else list(ids)})
+    return {(kind, object_id): row for kind, object_id, row in rows}
 
 
 def content_of(kind: Kind, found: Json) -> Columns:

@@ -164,6 +164,15 @@ def _related(stage: Stage) -> set[str]:
     return found
 
 
+def _delete_told_late(stage: Stage, chance: Random) -> None:
+    """Clerk deletes something, of which a run hears before any webhook does."""
+    world = stage.world
+    delete = chance.choice((world.delete_user, world.delete_user, world.leave, world.delete_organization))
+    world.now += 7
+    stage.lets(delete)
+    stage.late += stage.untold()
+
+
 def _no_webhooks(stage: Stage, _: Random) -> None:
     """The endpoint is switched off: what happened is never told."""
     stage.untold()
@@ -537,6 +546,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "run, API refuses": Kind(_refused_run, 2, "refused"),
         "API loses objects": Kind(_lie, 2, "lie"),
         "API finds them": Kind(_end_of_lie, 1, "lie"),
+        "delete told late": Kind(_delete_told_late, 2, "undo"),
         "undo": Kind(_undo, 3, "undo", may_be_beside=True),
         "resync": Kind(_resync, 2, "resync", may_be_beside=True),
         "housekeeping": Kind(_housekeeping, 2, "housekeeping", may_be_beside=True),
