@@ -87,17 +87,18 @@ def complete_untrue(stage: Stage, details: RunDetails, report: Report, world: Wo
         # What belongs to an object follows it.
         if report.reason is not None and named & {place[1], row.get("clerk_org_id"), row.get("clerk_user_id")}:
             continue
-        if place[1] in stage.rules.ids() or _is_young(after, place, world):
+        if place[1] in stage.rules.ids() or _is_young(stage, after, place, world):
             continue
         if after.entities.get(place) is not None and after.entities[place].is_purged:
             continue
         yield f"run {report.run_id} is complete ({report.reason}), but {why}"
 
 
-def _is_young(snapshot: Snapshot, place: Place, world: World) -> bool:
-    """Whether no run may delete the row yet, which Clerk does not have."""
+def _is_young(stage: Stage, snapshot: Snapshot, place: Place, world: World) -> bool:
+    """Whether what is known is so new that Clerk's answer may lag behind it: no run deletes or doubts it yet."""
     entity = snapshot.entities.get(place)
-    if entity is None or any(place[1] in objects for objects in world.objects().values()):
+    is_there = any(place[1] in objects for objects in world.objects().values())
+    if entity is None or (is_there and place[1] not in stage.setbacks):
         return False
     source_updated_at, observed_at, _ = (int(each) for each in entity.version.strip("()").split(","))
     return max(source_updated_at, observed_at) > world.now - MARGIN_MS

@@ -74,8 +74,12 @@ class Snapshot:
         return row is not None and row["deleted_at"] is None
 
     def is_changed(self, before: Snapshot, place: Place) -> bool:
-        """Whether the row of an object is not what it was."""
-        return self.rows.get(place) != before.rows.get(place)
+        """Whether the row of an object is not what it was, or a user's public profile is not."""
+        ours, theirs = (
+            [_told(each.rows.get(place)), _told(each.profiles.get(place[1]) if place[0] == "user" else None)]
+            for each in (self, before)
+        )
+        return ours != theirs
 
     def hidden_since(self, before: Snapshot) -> set[Place]:
         """Rows that were shown before and are not any more."""
@@ -84,6 +88,11 @@ class Snapshot:
     def changed_since(self, before: Snapshot) -> set[Place]:
         """Objects whose row is not what it was."""
         return {place for place in self.rows.keys() | before.rows.keys() if self.is_changed(before, place)}
+
+
+def _told(row: Columns | None) -> Columns | None:
+    """The row as an app sees it: a hidden one is hidden since whenever."""
+    return row and {**row, "deleted_at": row["deleted_at"] is not None}
 
 
 def rows_of(connection: Connection, ids: Collection[str] | None = None) -> dict[Place, Columns]:
