@@ -154,7 +154,7 @@ FAULTS: Final = (
 OPEN: Final = (
     PlantedFault("an API that lags deletes who signed up a moment ago", ("lag",), "Clerk never deleted it", as_it_is),
     PlantedFault("what only a comparison deleted never comes back", ("lie", "run"), "Clerk never deleted it", as_it_is),
-    PlantedFault("undo lifts what a webhook told", ("undo", "run", "lost"), "is there again, though", as_it_is),
+    PlantedFault("undo lifts what a webhook told", ("undo", "run"), "is there again, though", as_it_is),
     PlantedFault("a delete of an undone run is applied", ("undo", "run", "lie"), "which was undone", as_it_is),
     PlantedFault("a row shown by hand stays", ("show", "run"), "is shown, and Clerk does not have it", as_it_is),
     PlantedFault("a version that goes back hides a change", ("clock", "run"), "Set back", as_it_is),

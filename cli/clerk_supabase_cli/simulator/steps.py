@@ -313,10 +313,11 @@ def _end_of_lie(stage: Stage, _: Random) -> None:
 def _undo(stage: Stage, chance: Random) -> None:
     """The operator takes back what one of the last runs deleted."""
     with stage.theatre.store(is_owner=True) as store:
-        runs = [run for run in Runs(store).list(3) if run.state != "running"]
+        runs = [run for run in Runs(store).list(4) if run.state != "running"]
         if not runs:
             return
-        run_id = chance.choice(runs).run_id
+        with_deletes = [run for run in runs if any(of_kind.get("deleted") for of_kind in run.counts.values())]
+        run_id = chance.choice(with_deletes or runs).run_id
         before = stage.snapshot() if stage.is_alone else None
         try:
             brought_back = Runs(store).undo(run_id)
