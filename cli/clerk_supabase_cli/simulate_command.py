@@ -10,6 +10,7 @@ import click
 
 from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.simulation import simulate
+from clerk_supabase_cli.simulator.steps import GROUPS
 from clerk_supabase_cli.terminal import Terminal
 
 
@@ -17,7 +18,8 @@ from clerk_supabase_cli.terminal import Terminal
 @click.option("--runs", default=1000, show_default=True, type=click.IntRange(min=1), help="How many schedules.")
 @click.option("--seed", default=None, type=int, help="Repeats the schedules of an earlier run.")
 @click.option("--first", default=0, show_default=True, help="Number of the first schedule.")
-def simulate_command(runs: int, seed: int | None, first: int) -> None:
+@click.option("--only", multiple=True, type=click.Choice(sorted(GROUPS)), help="Of troubles only these; repeatable.")
+def simulate_command(runs: int, seed: int | None, first: int, only: tuple[str, ...]) -> None:
     """Try random schedules of webhooks against a Postgres of its own: do the tables always end the same?
 
     Ctrl-C ends it early: it says what it has explored by then, and exits with 130.
@@ -26,7 +28,8 @@ def simulate_command(runs: int, seed: int | None, first: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         # Also in the background of a script, where SIGINT is ignored from the start.
         signal.signal(number, lambda *_: ended.set())
-    if not simulate(find_root(), runs=runs, seed=seed, first=first, console=Terminal(), is_ended=ended.is_set):
+    console = Terminal()
+    if not simulate(find_root(), runs=runs, seed=seed, first=first, only=only, console=console, is_ended=ended.is_set):
         sys.exit(1)
     if ended.is_set():
         sys.exit(130)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.postgres import EmbeddedPostgres
 from clerk_supabase_cli.role_urls import WORKER_ROLE
+from clerk_supabase_cli.simulator.episodes import EpisodesReport, describe_script, explore_episodes
 from clerk_supabase_cli.simulator.experiment import WORKERS
 from clerk_supabase_cli.simulator.exploration import AT_ONCE, Pair, explore_at_length
 from clerk_supabase_cli.simulator.lost_events import LostEventsReport, explore_lost_events
@@ -28,8 +29,9 @@ from clerk_supabase_cli.terminal import Terminal
 
 _MOST_DIFFERENCES_SHOWN = 5
 _TEMPLATE = "template_migrated"
-# A world with reconcile takes as long as some hundred schedules.
+# A world with reconcile takes as long as some hundred schedules, an episode as long as some ten.
 _SCHEDULES_PER_WORLD = 100
+_SCHEDULES_PER_EPISODE = 50
 _SECONDS_BETWEEN_LINES = 60.0
 
 
@@ -46,9 +48,12 @@ def simulate(
     seed: int | None,
     first: int,
     console: Terminal,
+    only: Collection[str] = (),
     is_ended: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Tries `runs` schedules from number `first` on, prints what came of it; True when nothing ever differed.
+
+    `only`: see `explore_episodes`.
 
     Once `is_ended` says so it begins nothing new, and prints what came of the rest.
     """
@@ -80,9 +85,23 @@ def simulate(
                 progress=lambda report: show_worlds(report.worlds),
                 is_ended=is_ended,
             )
+        episodes = ceil(runs / _SCHEDULES_PER_EPISODE)
+        show_episodes = _counter(progress, console, "Episodes", episodes)
+        with pairs.new_pair() as (database, _):
+            troubled = explore_episodes(
+                database,
+                episodes=episodes,
+                seed=seed,
+                first=first,
+                only=only,
+                progress=lambda report: show_episodes(report.episodes),
+                is_ended=is_ended,
+            )
     _print_lost_events(lost, seed, console)
+    _print_episodes(troubled, seed, console)
     _print(report, seed, console)
-    return not report.differences and report.deadlocks == 0 and not lost.differences
+    differences = [*report.differences, *lost.differences, *troubled.differences]
+    return not differences and report.deadlocks == troubled.deadlocks == 0
 
 
 def _counter(progress: Progress, console: Terminal, what: str, total: int) -> Callable[[int], None]:
@@ -142,6 +161,22 @@ def _print_lost_events(report: LostEventsReport, seed: int, console: Terminal) -
         console.print(difference, style="red", soft_wrap=True, markup=False)
     if report.failed_world is not None:
         console.print(f"again: clerk-supabase simulate --seed {seed} --first {report.failed_world} --runs 1")
+
+
+def _print_episodes(report: EpisodesReport, seed: int, console: Terminal) -> None:
+    console.print(
+        f"{report.episodes:,} episodes played in {report.seconds:.0f} s: {report.deadlocks} deadlocks, "
+        f"{len(report.differences)} untrue",
+        soft_wrap=True,
+    )
+    for what, times in sorted(report.happened.items()):
+        console.print(f"  {what:<40}{times:>10,}")
+    for difference in report.differences[:_MOST_DIFFERENCES_SHOWN]:
+        console.print(difference, style="red", soft_wrap=True, markup=False)
+    if report.failed_episode is not None:
+        console.print(f"again: clerk-supabase simulate --seed {seed} --first {report.failed_episode} --runs 1")
+        for line in describe_script(report.smallest):
+            console.print(f"  {line}", soft_wrap=True, markup=False)
 
 
 def _print(report: Report, seed: int, console: Terminal) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -25,12 +26,18 @@ def same_handlers_afterwards() -> Iterator[None]:
 
 def test_a_run_says_what_it_explored_and_how_to_repeat_it() -> None:
     # More than one search has to do, and the last round of one is not full.
-    assert simulate(["--runs", "250", "--seed", "7"], printed := io.StringIO()) == 0
+    printed = io.StringIO()
+    assert simulate(["--runs", "250", "--seed", "7"], printed) == 0
     assert "250 schedules explored" in printed.getvalue()
     assert "(seed 7)" in printed.getvalue()
     assert "0 deadlocks, 0 differences" in printed.getvalue()
     assert "3 worlds reconciled" in printed.getvalue()
     assert "0 not as in Clerk" in printed.getvalue()
+    assert "5 episodes played" in printed.getvalue()
+    assert "0 deadlocks, 0 untrue" in printed.getvalue()
+    happened = dict(re.findall(r"^  (\D+?) +([\d,]+)$", printed.getvalue(), re.MULTILINE))
+    assert happened.keys() >= {"Clerk lives", "webhooks", "redeliveries"}
+    assert all(len(f"  {what}") <= 80 for what in happened)
 
 
 class _Impatient(io.StringIO):

@@ -94,8 +94,13 @@ class Expected:
                 yield f"{' '.join(place)}: {state}, but by Clerk's clock: {truth}"
 
     @property
+    def ids(self) -> list[str]:
+        """The objects these events are about, or bring along."""
+        return [truth.id for truth in self.truths.values()]
+
+    @property
     def _keys(self) -> dict[str, object]:
-        return {"ids": [truth.id for truth in self.truths.values()], "svix_ids": self.svix_ids}
+        return {"ids": self.ids, "svix_ids": self.svix_ids}
 
 
 def different(found: Rows, wanted: Rows) -> Iterator[str]:

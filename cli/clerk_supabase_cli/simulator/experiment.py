@@ -16,6 +16,7 @@ from clerk_supabase.changes import Changes, Delivery, changes_of
 from clerk_supabase.envelope import Envelope
 from clerk_supabase.events import parse_event
 from clerk_supabase.store import Store
+from clerk_supabase_cli.simulator import oracle
 from clerk_supabase_cli.simulator.comparison import (
     Expected,
     History,
@@ -32,6 +33,7 @@ from clerk_supabase_cli.simulator.poison import cursed
 from clerk_supabase_cli.simulator.report import Report
 from clerk_supabase_cli.simulator.schedules import Batch, Schedule, interleave
 from clerk_supabase_cli.simulator.scissors import Scissors
+from clerk_supabase_cli.simulator.snapshots import rows_of
 from clerk_supabase_cli.simulator.worker import Worker
 
 WORKERS: Final = 6
@@ -113,6 +115,8 @@ class Experiment:
                 *expected.untrue(self._tried),
                 *not_as_in_the_worlds(self._tried, round_.schedules),
                 *bans_not_arrived(self._tried, round_.schedules),
+                *oracle.profiles_wrong(self._tried),
+                *oracle.audit_wrong(self._tried, rows_of(self._tried, expected.ids), expected.ids),
             ],
         )
 

@@ -1,0 +1,128 @@
+"""The app that owns the database: its triggers refuse, rewrite or delay single rows, and it locks rows for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
+    "user": ("users", "clerk_id", "first_name"),
+    "organization": ("organizations", "clerk_org_id", "name"),
+    "membership": ("organization_memberships", "clerk_membership_id", "role_name"),
+    "invitation": ("organization_invitations", "clerk_invitation_id", "role_name"),
+    "domain": ("organization_domains", "clerk_domain_id", "name"),
+}
+"""By kind: table, key, and a mirrored column that holds text."""
+
+REFUSALS: Final = ("23514", "23503", "P0001", "AP001")
+"""Errors that say: never."""
+OBSTACLES: Final = ("40001", "57014", "55P03")
+"""Errors that an outage has, too."""
+
+# One table of rules, and triggers that look into it: a rule comes and goes without a change of the schema.
+_MAKE: Final = """
+create table public.app_rules (id text, rule text, primary key (id, rule));
+grant select on public.app_rules to public;
+create function public.app_refuses() returns trigger language plpgsql as $$
+declare
+    key constant text := to_jsonb(case tg_op when 'DELETE' then old else new end) ->> tg_argv[0];
+    rule text;
+begin
+    for rule in select r.rule from public.app_rules as r where r.id = key loop
+        if rule = 'slow' then
+            perform pg_sleep(0.02);
+        elsif rule like 'delete %' then
+            if tg_op = 'DELETE' then
+                raise exception 'the app keeps its row' using errcode = substr(rule, 8);
+            end if;
+        elsif rule <> 'rewrite' and tg_op <> 'DELETE' then
+            raise exception 'the app says no' using errcode = rule;
+        end if;
+    end loop;
+    return case tg_op when 'DELETE' then old else new end;
+end $$;
+create function public.app_rewrites() returns trigger language plpgsql as $$
+begin
+    if exists (
+        select from public.app_rules as r where r.id = to_jsonb(new) ->> tg_argv[0] and r.rule = 'rewrite'
+    ) and to_jsonb(new) ->> tg_argv[1] is distinct from 'Rewritten' then
+        execute format('update %s set %I = ''Rewritten'' where %I = $1', tg_relid::regclass, tg_argv[1], tg_argv[0])
+        using to_jsonb(new) ->> tg_argv[0];
+    end if;
+    return null;
+end $$;
+grant execute on function public.app_refuses(), public.app_rewrites() to public;
+"""
+_TRIGGERS: Final = """
+create trigger app_refuses before insert or update or delete on public.{table}
+for each row execute function public.app_refuses({key});
+create trigger app_rewrites after insert or update on public.{table}
+for each row execute function public.app_rewrites({key}, {column});
+"""
+_REMOVE: Final = """
+drop function if exists public.app_refuses, public.app_rewrites cascade;
+drop table if exists public.app_rules;
+"""
+
+
+@contextmanager
+def installed(connection: Connection) -> Iterator[None]:
+    """The triggers of the app, without a rule yet, as long as the `with` block lasts."""
+    connection.execute(_MAKE)
+    for table, key, column in TABLES.values():
+        connection.execute(
+            sql.SQL(_TRIGGERS).format(table=sql.Identifier(table), key=sql.Literal(key), column=sql.Literal(column))
+        )
+    yield
+    connection.execute(_REMOVE)
+
+
+class AppRules:
+    """The rules that hold now, and the row that the app has locked."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._rules: dict[str, set[str]] = {}
+        self._lock: Connection | None = None
+        self._locked = ""
+        self.has_ever_refused = False
+        """Whether any event may have been parked for a rule or a lock."""
+
+    def begin(self, connection: Connection, object_id: str, rule: str) -> None:
+        """From now on the row has this rule."""
+        connection.execute("insert into public.app_rules values (%s, %s) on conflict do nothing", [object_id, rule])
+        self._rules.setdefault(object_id, set()).add(rule)
+        self.has_ever_refused = True
+
+    def lock(self, kind: str, object_id: str) -> None:
+        """Locks a row until `unlock`, in a transaction that stays open."""
+        self.unlock()
+        table, key, _ = TABLES[kind]
+        self._lock = psycopg.connect(self._url)
+        select = sql.SQL("select from public.{} where {} = %s for update")
+        self._lock.execute(select.format(sql.Identifier(table), sql.Identifier(key)), [object_id])
+        self._locked = object_id
+        self.has_ever_refused = True
+
+    def unlock(self) -> None:
+        """Ends the transaction of the app."""
+        if self._lock is not None:
+            self._lock.close()
+        self._lock, self._locked = None, ""
+
+    def lift(self, connection: Connection) -> None:
+        """The app has no rules any more, and no lock."""
+        self.unlock()
+        connection.execute("delete from public.app_rules")
+        self._rules.clear()
+
+    def ids(self, *rules: str) -> set[str]:
+        """Objects whose row has one of these rules, or any, if none is given; the locked one is among them."""
+        found = {object_id for object_id, those in self._rules.items() if not rules or those & set(rules)}
+        return found | ({self._locked} - {""} if not rules else set())

@@ -1,0 +1,271 @@
+"""Everything at any moment: does it end as in Clerk, and does everybody tell the truth about it?
+
+An episode is a world and a script: what happens in Clerk and on the way, runs against an API that lags, leaves out and
+refuses, rows changed by hand, an app that stands in the way, an operator who undoes and replays, a failover. Steps
+happen one at a time, and what came of each is judged at once; or some of them side by side. In the end the app relents,
+everything waiting arrives, runs compare a healthy API with the tables, and the tables must be as Clerk.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Final
+
+from clerk_supabase.errors import ClerkSupabaseError
+from clerk_supabase.reconcile import Report, Request
+from clerk_supabase.runs import Runs
+from clerk_supabase_cli import parked
+from clerk_supabase_cli.simulator import oracle
+from clerk_supabase_cli.simulator.databases import Database, count_deadlocks, deadlocks_found_early
+from clerk_supabase_cli.simulator.silence import silent_telemetry
+from clerk_supabase_cli.simulator.snapshots import not_as_clerk
+from clerk_supabase_cli.simulator.stage import MARGIN_MS, Stage, Theatre
+from clerk_supabase_cli.simulator.steps import KINDS, Step, random_script
+from clerk_supabase_cli.simulator.worlds import World
+
+Script = Sequence[Step]
+
+# A delete that needs two proofs has them after two runs, what came back by a run is judged by the next.
+_MOST_RUNS_TO_REST: Final = 6
+_MOST_ROUNDS_OF_QUEUES: Final = 100
+_MOST_BESIDE: Final = 4
+_MOST_SHRUNK_TRIES: Final = 200
+
+
+@dataclass(slots=True)
+class EpisodesReport:
+    """What was tried, and what did not end as it should or was not true."""
+
+    episodes: int = 0
+    happened: Counter[str] = field(default_factory=Counter)
+    deadlocks: int = 0
+    seconds: float = 0.0
+    differences: list[str] = field(default_factory=list)
+    failed_episode: int | None = None
+    smallest: Script = ()
+    """The fewest steps of the episode that still go wrong."""
+
+
+def explore_episodes(
+    database: Database,
+    *,
+    episodes: int,
+    seed: int | str,
+    first: int = 0,
+    only: Collection[str] = (),
+    sought: str = "",
+    progress: Callable[[EpisodesReport], object] = lambda _: None,
+    is_ended: Callable[[], bool] = lambda: False,
+    shrinks: bool = True,
+) -> EpisodesReport:
+    """Tries the episodes from number `first` on. Stops at the first that goes wrong, or once `is_ended` says so.
+
+    `only`: the groups of steps that may happen, as in `steps.KINDS`; `beside` lets steps happen side by side.
+    `sought`: part of the only differences that count.
+    Whatever is in the database is deleted.
+    """
+    report = EpisodesReport()
+    started = time.monotonic()
+    deadlocks_before = count_deadlocks(database)
+    with silent_telemetry(), deadlocks_found_early(database):
+        with closing(Theatre(database)) as theatre:
+            for number in range(first, first + episodes):
+                if is_ended():
+                    break
+                script = script_of(seed, number, only)
+                stage = play(theatre, seed, number, script)
+                report.happened += stage.counts
+                report.differences += [each for each in stage.wrong if sought in each]
+                report.episodes += 1
+                report.seconds = time.monotonic() - started
+                progress(report)
+                if report.differences:
+                    report.failed_episode = number
+                    if shrinks:
+                        report.smallest = _smallest(theatre, seed, number, script, sought)
+                    break
+        report.deadlocks = count_deadlocks(database) - deadlocks_before
+    return report
+
+
+def script_of(seed: int | str, number: int, only: Collection[str] = ()) -> Script:
+    """The script of that number."""
+    return random_script(_chance(seed, number, "script"), only)
+
+
+def play(theatre: Theatre, seed: int | str, number: int, script: Script) -> Stage:
+    """What became of an episode with this script."""
+    stage = Stage(theatre, World(_chance(seed, number, "world"), f"{number:07}"))
+    stage.is_alone = not any(step.is_beside for step in script)
+    try:
+        for steps in _together(script):
+            _do(stage, steps)
+            if stage.wrong:
+                return stage
+            if stage.is_alone:
+                stage.wrong += _wrong_now(stage)
+            if stage.wrong:
+                return stage
+        _come_to_rest(stage)
+    finally:
+        stage.rules.unlock()
+        theatre.api.faults.clear()
+    return stage
+
+
+def _chance(seed: int | str, number: int, what: str) -> Random:
+    return Random(f"{seed} {number} {what}")  # noqa: S311 - to be repeated, not to be secret
+
+
+def _together(script: Script) -> Iterator[list[Step]]:
+    """The steps that happen at the same time."""
+    together: list[Step] = []
+    for step in script:
+        if not step.is_beside or len(together) == _MOST_BESIDE:
+            if together:
+                yield together
+            together = []
+        together.append(step)
+    if together:
+        yield together
+
+
+def _do(stage: Stage, steps: Sequence[Step]) -> None:
+    for step in steps:
+        stage.counts[step.what] += 1
+    if len(steps) == 1:
+        KINDS[steps[0].what].act(stage, Random(steps[0].seed))  # noqa: S311 - as above
+        return
+    stage.counts["steps side by side"] += len(steps)
+    with ThreadPoolExecutor(len(steps)) as threads:
+        tasks = [threads.submit(KINDS[step.what].act, stage, Random(step.seed)) for step in steps]  # noqa: S311 - as above
+    for task in tasks:
+        task.result()
+
+
+def _wrong_now(stage: Stage) -> Iterator[str]:
+    """What may never be, whatever happens next."""
+    if not stage.are_profiles_edited:
+        yield from oracle.profiles_wrong(stage.admin)
+    yield from oracle.deletes_lifted(stage.admin)
+    yield from oracle.undone_deletes(stage.admin, stage.undone)
+    yield from oracle.audit_wrong(stage.admin, stage.snapshot().rows)
+    yield from oracle.remembered(stage.admin)
+    yield from _parked_for_nothing(stage)
+
+
+def _parked_for_nothing(stage: Stage) -> Iterator[str]:
+    if not stage.rules.has_ever_refused:
+        for svix_id, reason in stage.admin.execute("select svix_id, reason from clerk_sync.parked_events"):
+            yield f"{svix_id}: parked: {reason}"
+
+
+# To rest
+
+
+def _come_to_rest(stage: Stage) -> None:
+    """Nothing stands in the way any more, whatever waits arrives, and a healthy API is compared."""
+    stage.rules.lift(stage.admin)
+    stage.history.hidden.clear()
+    stage.send([*stage.untold(), *stage.late])
+    _empty_queues(stage)
+    parked.replay(stage.admin, stage.sync_queue, parked.Selection(states=("parked",)))
+    _empty_queues(stage)
+    if stage.is_alone:
+        stage.wrong += _wrong_at_rest_of_queues(stage)
+    report = _last_runs(stage)
+    if report is not None:
+        stage.wrong += _wrong_at_rest(stage, report)
+
+
+def _empty_queues(stage: Stage) -> None:
+    for _ in range(_MOST_ROUNDS_OF_QUEUES):
+        stage.work_off()
+        if not stage.waiting:
+            return
+        stage.pass_time(900)
+    stage.wrong.append(f"{stage.waiting} messages are neither applied nor parked")
+
+
+def _wrong_at_rest_of_queues(stage: Stage) -> Iterator[str]:
+    for svix_id, reason in stage.admin.execute(
+        "select svix_id, reason from clerk_sync.parked_events as p where body is not null and discarded_at is null "
+        "and not exists (select from clerk_sync.deliveries as d where d.svix_id = p.svix_id)"
+        "and p.svix_id not like 'reconcile-%'"
+    ):
+        yield f"{svix_id}: parked, though nothing stands in its way: {reason}"
+
+
+def _last_runs(stage: Stage) -> Report | None:
+    """Full runs, until one is complete after every proof was given twice."""
+    for number in range(_MOST_RUNS_TO_REST):
+        stage.pass_time(MARGIN_MS / 1000 + 60)
+        stage.undone.clear()
+        with stage.theatre.store() as store:
+            try:
+                report = stage.reconcile(store, is_direct=True).run(
+                    Request("full", allow_deletes=1_000), stage.deadline()
+                )
+            except ClerkSupabaseError as error:
+                stage.wrong.append(f"the last run failed: {error}")
+                return None
+        _empty_queues(stage)
+        if number > 0 and report.state == "complete" and not report.is_resumed:
+            return report
+    stage.wrong.append(f"the last run is {report.state}: {report.reason}")
+    return None
+
+
+def _wrong_at_rest(stage: Stage, report: Report) -> Iterator[str]:
+    with stage.theatre.store(is_owner=True) as store:
+        details = Runs(store).show(report.run_id or 0)
+    named = {(each.kind, each.entity_id) for each in details.findings} if details else set()
+    snapshot, world = stage.snapshot(), stage.history.now()
+    for place, why in not_as_clerk(snapshot, world):
+        if not (place[1] in stage.setbacks and place in named and report.reason):
+            yield f"at rest, {why}"
+    yield from (f"at rest, {why}" for why in oracle.tombstones_wrong(snapshot, world))
+    yield from (f"at rest, {why}" for why in oracle.profiles_wrong(stage.admin))
+    yield from (f"at rest, {why}" for why in oracle.deletes_lifted(stage.admin))
+    yield from (f"at rest, {why}" for why in oracle.audit_wrong(stage.admin, snapshot.rows))
+    if not stage.setbacks:
+        known = {object_id for kind, object_id in snapshot.entities if kind == "user"}
+        yield from oracle.seen_wrong(stage.admin, world, sorted({*world.users, *known}))
+
+
+# Small
+
+
+def _smallest(theatre: Theatre, seed: int | str, number: int, script: Script, sought: str) -> Script:
+    """The fewest steps that still go wrong, one at a time if that will do."""
+    tries = 0
+
+    def still_wrong(steps: Script) -> bool:
+        nonlocal tries
+        tries += 1
+        return tries <= _MOST_SHRUNK_TRIES and any(sought in each for each in play(theatre, seed, number, steps).wrong)
+
+    alone = [replace(step, is_beside=False) for step in script]
+    smallest = alone if still_wrong(alone) else list(script)
+    size = max(1, len(smallest) // 2)
+    while size:
+        for start in range(0, len(smallest), size):
+            fewer = smallest[:start] + smallest[start + size :]
+            if fewer and still_wrong(fewer):
+                smallest = fewer
+                break
+        else:
+            size //= 2
+    return tuple(smallest)
+
+
+def describe_script(script: Script) -> Iterator[str]:
+    """One line a step."""
+    for number, step in enumerate(script, 1):
+        yield f"{number}. {'at the same time: ' if step.is_beside else ''}{step.what}"

@@ -1,0 +1,63 @@
+"""A failover to a replica that lacks the last commits: the tables are again as they were when it was saved."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+_TABLES: Final = """
+select n.nspname, c.relname
+from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
+where c.relkind = 'r' and n.nspname in ('public', 'clerk_sync')
+and c.relname not in ('kinds', 'migrations', 'app_rules')
+order by 1, 2
+"""
+
+
+class Replica:
+    """A copy of every table at one moment. Sequences stay ahead, as they do on a replica."""
+
+    def __init__(self, connection: Connection) -> None:
+        connection.execute("create schema replica")
+        self._connection = connection
+        self._tables = [
+            (sql.Identifier(schema, table), sql.Identifier("replica", f"{schema}_{table}"))
+            for schema, table in connection.execute(_TABLES).fetchall()
+        ]
+        for table, copy in self._tables:
+            connection.execute(sql.SQL("create table {} as table {} with no data").format(copy, table))
+        self.has_rows = False
+
+    def save(self) -> None:
+        """Every commit until now is on the replica."""
+        self.forget()
+        self._both(sql.SQL("insert into {copy} select * from {table}"))
+        self.has_rows = True
+
+    def take_over(self) -> None:
+        """What was committed since is lost."""
+        truncate = sql.SQL("truncate {} cascade").format(sql.SQL(", ").join(table for table, _ in self._tables))
+        with self._connection.transaction():
+            # Neither triggers nor foreign keys: a replica gets rows, not statements.
+            self._connection.execute("set local session_replication_role = replica")
+            self._connection.execute(truncate)
+            self._both(sql.SQL("insert into {table} overriding system value select * from {copy}"))
+
+    def forget(self) -> None:
+        """There is no replica to fail over to."""
+        if self.has_rows:
+            copies = sql.SQL(", ").join(copy for _, copy in self._tables)
+            self._connection.execute(sql.SQL("truncate {}").format(copies))
+        self.has_rows = False
+
+    def drop(self) -> None:
+        """Removes the copies."""
+        self._connection.execute("drop schema replica cascade")
+
+    def _both(self, statement: sql.SQL) -> None:
+        together = sql.SQL(";").join(statement.format(table=table, copy=copy) for table, copy in self._tables)
+        self._connection.execute(together)

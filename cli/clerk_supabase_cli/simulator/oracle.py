@@ -1,0 +1,158 @@
+"""What must be true of a database at any moment, and what must be true of it at rest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from clerk_supabase.clerk_object import Columns
+from clerk_supabase_cli.simulator.snapshots import Connection, Place, Snapshot, content_of
+from clerk_supabase_cli.simulator.worlds import World
+
+_PROFILES: Final = """
+select coalesce(u.clerk_id, p.clerk_id), to_jsonb(p), to_jsonb(u)
+from public.users as u full join public.users_public as p using (clerk_id)
+where p.clerk_id is null or u.clerk_id is null
+or (p.username, p.first_name, p.last_name, p.avatar_url, p.deleted_at) is distinct from (
+    case when u.deleted_at is null then u.username end, case when u.deleted_at is null then u.first_name end,
+    case when u.deleted_at is null then u.last_name end, case when u.deleted_at is null then u.image_url end,
+    u.deleted_at
+)
+"""
+# What a webhook told to be deleted.
+_TOLD: Final = """
+select e.kind, e.id, d.svix_id
+from clerk_sync.deliveries as d
+inner join clerk_sync.entities as e on e.id = d.entity_id and e.kind = case split_part(d.event_type, '.', 1)
+    when 'organizationMembership' then 'membership' when 'organizationDomain' then 'domain'
+    when 'organizationInvitation' then 'invitation' else split_part(d.event_type, '.', 1)
+end
+where d.event_type like '%.deleted' and d.event_type not like 'reconcile%' and e.deleted_at is null
+"""
+# A delete of a run that was undone, and that no webhook told.
+_UNDONE: Final = """
+select e.kind, e.id, f.run_id
+from clerk_sync.reconcile_findings as f
+inner join clerk_sync.entities as e on e.kind = f.kind and e.id = f.entity_id and e.deleted_at = f.observed_at
+where f.run_id = any(%s) and f.action = 'delete' and e.purged_at is null and not exists (
+    select from clerk_sync.deliveries as d
+    where d.entity_id = e.id and d.event_type like '%%.deleted' and d.event_type not like 'reconcile%%'
+)
+"""
+# The log keeps that a purged row changed, and forgets what.
+_REMEMBERED: Final = """
+select a.kind, a.entity_id from clerk_sync.audit_log as a
+inner join clerk_sync.entities as e on e.kind = a.kind and e.id = a.entity_id and e.purged_at is not null
+where a.old_values is not null or a.new_values is not null
+group by 1, 2
+"""
+_AUDIT: Final = """
+select kind, entity_id, operation, new_values, old_values is null and new_values is null
+from clerk_sync.audit_log where %(ids)s::text[] is null or entity_id = any(%(ids)s) order by audit_id
+"""
+_ACT: Final = "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true)"
+_SEEN: Final = """
+select 'user', clerk_id from public.users
+union all select 'profile', clerk_id from public.users_public where clerk_id = any(%(users)s)
+union all select 'organization', clerk_org_id from public.organizations
+union all select 'membership', clerk_membership_id from public.organization_memberships
+union all select 'invitation', clerk_invitation_id from public.organization_invitations
+union all select 'domain', clerk_domain_id from public.organization_domains
+"""
+
+# At any moment
+
+
+def profiles_wrong(connection: Connection) -> Iterator[str]:
+    """Public profiles that are not the projection of their user."""
+    for user_id, profile, user in connection.execute(_PROFILES):
+        yield f"users_public of {user_id} is {profile}, and the user is {user}"
+
+
+def deletes_lifted(connection: Connection) -> Iterator[str]:
+    """Deletes of Clerk's that were applied and do not hold."""
+    for kind, object_id, svix_id in connection.execute(_TOLD):
+        yield f"{kind} {object_id} is there again, though {svix_id} told its delete"
+
+
+def undone_deletes(connection: Connection, runs: Collection[int]) -> Iterator[str]:
+    """Deletes that hold although the run that found them was undone."""
+    for kind, object_id, run_id in connection.execute(_UNDONE, [list(runs)]) if runs else ():
+        yield f"{kind} {object_id} is deleted by run {run_id}, which was undone"
+
+
+def audit_wrong(
+    connection: Connection, rows: Mapping[Place, Columns], ids: Iterable[str] | None = None
+) -> Iterator[str]:
+    """Rows that the audit log, replayed from the insert on, does not end in."""
+    replayed: dict[Place, Columns | None] = {}
+    forgotten: set[Place] = set()
+    for kind, object_id, operation, new_values, is_empty in connection.execute(
+        _AUDIT, {"ids": None if ids is None else list(ids)}
+    ):
+        place = (kind, object_id)
+        if is_empty:
+            forgotten.add(place)
+        elif operation == "delete":
+            replayed[place] = None
+        else:
+            replayed[place] = {**(replayed.get(place) or {}), **new_values}
+    for place, row in replayed.items():
+        if place not in forgotten and row != rows.get(place):
+            yield f"{' '.join(place)} is {rows.get(place)}, and by the audit log {row}"
+
+
+def remembered(connection: Connection) -> Iterator[str]:
+    """Purged objects of which the audit log still tells the values."""
+    for kind, object_id in connection.execute(_REMEMBERED):
+        yield f"the audit log tells of {kind} {object_id}, which was purged"
+
+
+# At rest
+
+
+def tombstones_wrong(snapshot: Snapshot, world: World) -> Iterator[str]:
+    """Tombstones of objects that Clerk never deleted."""
+    objects: Mapping[Any, Mapping[str, Any]] = world.objects()
+    for (kind, object_id), entity in snapshot.entities.items():
+        if entity.deleted_at is not None and object_id in objects.get(kind, {}):
+            yield f"{kind} {object_id} has a tombstone, and Clerk never deleted it"
+
+
+def seen_wrong(connection: Connection, world: World, user_ids: Iterable[str]) -> Iterator[str]:
+    """Users who see through the policies what Clerk would not show them, or not all that it would."""
+    for user_id in user_ids:
+        with connection.transaction():
+            connection.execute(_ACT, [json.dumps({"sub": user_id, "role": "authenticated"})])
+            rows = connection.execute(_SEEN, {"users": list(world.users)}).fetchall()
+        seen, wanted = set(rows), to_be_seen(world, user_id)
+        if seen != wanted:
+            yield f"{user_id} sees {sorted(seen - wanted)} too much, and not {sorted(wanted - seen)}"
+
+
+def to_be_seen(world: World, user_id: str) -> set[Place]:
+    """What Clerk lets this user see."""
+    user = world.users.get(user_id)
+    if user is None or user["banned"] or user["deprovisioned"]:
+        # Whom nobody knows yet is welcome, and sees the others. Here everybody was known once.
+        return set()
+    own = [each for each in world.memberships.values() if each["public_user_data"]["user_id"] == user_id]
+    orgs = {each["organization"]["id"] for each in own}
+    found = {("user", user_id), *(("profile", each) for each in world.users), *(("organization", org) for org in orgs)}
+    found |= {("membership", key) for key, each in world.memberships.items() if each["organization"]["id"] in orgs}
+    for kind, objects, needed in (
+        ("invitation", world.invitations, {"org:sys_memberships:manage"}),
+        ("domain", world.domains, {"org:sys_domains:read", "org:sys_domains:manage"}),
+    ):
+        managed = {each["organization"]["id"] for each in own if _permissions(each) & needed}
+        found |= {(kind, key) for key, each in objects.items() if each["organization_id"] in managed}
+    return found
+
+
+def _permissions(membership: Mapping[str, Any]) -> set[str]:
+    row = content_of("membership", dict(membership))
+    named = set(row["permissions"])
+    if row["role"] == "org:admin" and not any(each.startswith("org:sys_") for each in named):
+        return named | {"org:sys_memberships:manage", "org:sys_domains:manage"}
+    return named

@@ -1,0 +1,120 @@
+"""Does what a run, a resync or an undo says of itself agree with what the database says it did?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from clerk_supabase.reconcile import Report
+from clerk_supabase.runs import Finding, RunDetails
+from clerk_supabase_cli.simulator.snapshots import Place, Snapshot, not_as_clerk
+from clerk_supabase_cli.simulator.stage import BRAKE, MARGIN_MS, Stage
+from clerk_supabase_cli.simulator.worlds import World
+
+# Counts that claim that something was changed.
+_CLAIMS: Final = ("repaired", "deleted", "created", "changed", "updated", "restored")
+# What the brake allows of each kind, together.
+_KINDS: Final = 5
+
+
+def run_untrue(
+    stage: Stage, before: Snapshot, details: RunDetails, report: Report, *, is_direct: bool
+) -> Iterator[str]:
+    """What a run says and did not do, and what it did and does not say. Nothing else happened meanwhile."""
+    after = stage.snapshot()
+    what = f"run {report.run_id} ({report.mode}, {report.state}: {report.reason})"
+    found = {(each.kind, each.entity_id): each for each in details.findings}
+    if is_direct:
+        yield from _findings_untrue(stage, found, before, after, what)
+    hidden = after.hidden_since(before)
+    said = sum(of_kind.get("deleted", 0) for of_kind in report.counts.values())
+    if is_direct and said > len(hidden):
+        yield f"{what} says that it deleted {said}, and hid {sorted(hidden)}"
+    most = _KINDS * BRAKE.limit(len(before.rows), None)
+    if details.run.allow_deletes is None and len(hidden) > most:
+        yield f"{what} hid {len(hidden)} rows, and the brake allows {most} at most: {sorted(hidden)}"
+    emptied = _emptied(before, after)
+    if details.run.allow_deletes is None and len(emptied) > most:
+        yield f"{what} emptied {len(emptied)} rows of the same column, and the brake allows {most} at most"
+
+
+def look_untrue(stage: Stage, before: Snapshot, report: Report) -> Iterator[str]:
+    """What a run changed that was only to look."""
+    for place in sorted(stage.snapshot().changed_since(before)):
+        yield f"run {report.run_id} was to repair nothing, and changed {' '.join(place)}"
+
+
+def _findings_untrue(
+    stage: Stage, found: dict[Place, Finding], before: Snapshot, after: Snapshot, what: str
+) -> Iterator[str]:
+    troubled = stage.rules.ids()
+    for place, finding in found.items():
+        if finding.outcome not in ("sent", "settled") or place[1] in troubled:
+            continue
+        if finding.action == "delete" and finding.sent_at is not None and after.shows(place):
+            yield f"{what} says that it deleted {' '.join(place)}, which is still shown"
+        if (
+            finding.action == "repair"
+            and not after.is_changed(before, place)
+            and after.entities.get(place) == before.entities.get(place)
+        ):
+            yield f"{what} says that it repaired {' '.join(place)}, which it did not change: {finding.difference}"
+
+
+def _emptied(before: Snapshot, after: Snapshot) -> set[str]:
+    """The users of whom the run took the e-mail address."""
+    return {
+        place[1]
+        for place, row in after.rows.items()
+        if place[0] == "user"
+        and row["deleted_at"] is None
+        and row["email"] is None
+        and (before.rows.get(place) or {}).get("email") is not None
+    }
+
+
+def complete_untrue(stage: Stage, details: RunDetails, report: Report, world: World) -> Iterator[str]:
+    """What a full run that calls itself complete, and gives no reason, left as it is not in Clerk.
+
+    It saw `world`, and its repairs are done.
+    """
+    if (report.mode, report.state, report.dry_run) != ("full", "complete", False):
+        return
+    named = {each.entity_id for each in details.findings}
+    after = stage.snapshot()
+    for place, why in not_as_clerk(after, world):
+        row = after.rows.get(place, {})
+        # What belongs to an object follows it.
+        if report.reason is not None and named & {place[1], row.get("clerk_org_id"), row.get("clerk_user_id")}:
+            continue
+        if place[1] in stage.rules.ids() or _is_young(stage, after, place, world):
+            continue
+        if after.entities.get(place) is not None and after.entities[place].is_purged:
+            continue
+        yield f"run {report.run_id} is complete ({report.reason}), but {why}"
+
+
+def _is_young(stage: Stage, snapshot: Snapshot, place: Place, world: World) -> bool:
+    """Whether what is known is so new that Clerk's answer may lag behind it: no run deletes or doubts it yet."""
+    entity = snapshot.entities.get(place)
+    is_there = any(place[1] in objects for objects in world.objects().values())
+    if entity is None or (is_there and place[1] not in stage.setbacks):
+        return False
+    source_updated_at, observed_at, _ = (int(each) for each in entity.version.strip("()").split(","))
+    return max(source_updated_at, observed_at) > world.now - MARGIN_MS
+
+
+def resync_untrue(stage: Stage, object_id: str, before: Snapshot, report: Report) -> Iterator[str]:
+    """What a resync says and did not do, and what it left as it is not in Clerk."""
+    after = stage.snapshot()
+    changed = after.changed_since(before)
+    claimed = sum(of_kind.get(name, 0) for of_kind in report.counts.values() for name in _CLAIMS)
+    if claimed and not changed:
+        yield f"resync {object_id} says {report.counts}, and changed nothing"
+    if changed and not claimed:
+        yield f"resync {object_id} says {report.counts} ({report.state}), and changed {sorted(changed)}"
+    if report.state != "complete" or report.reason is not None or object_id in stage.rules.ids():
+        return
+    for place, why in not_as_clerk(after, stage.history.now()):
+        if place[1] == object_id:
+            yield f"resync {object_id} is complete, but {why}"

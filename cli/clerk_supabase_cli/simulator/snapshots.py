@@ -1,0 +1,130 @@
+"""The rows of the mirrored tables at one moment, and what Clerk's objects say they must be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self, cast
+
+import msgspec
+import psycopg
+
+from clerk_supabase.changes import Upsert, changes_of
+from clerk_supabase.clerk_object import Columns
+from clerk_supabase.events import parse_event
+from clerk_supabase.kinds import Kind
+from clerk_supabase_cli import samples
+from clerk_supabase_cli.samples import Json
+from clerk_supabase_cli.simulator.app_rules import TABLES
+from clerk_supabase_cli.simulator.clerks_clock import mirrors
+from clerk_supabase_cli.simulator.worlds import World
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Place = tuple[str, str]
+"""Kind and id."""
+
+_EVENTS: Final[Mapping[Kind, str]] = {
+    "user": "user.updated",
+    "organization": "organization.updated",
+    "membership": "organizationMembership.updated",
+    "invitation": "organizationInvitation.created",
+    "domain": "organizationDomain.updated",
+}
+_ROWS_OF: Final = "\nunion all\n".join(
+    f"""
+    select '{kind}', {key}, to_jsonb(mirror) from public.{table} as mirror
+    where %(ids)s::text[] is null or {key} = any(%(ids)s)
+    """  # noqa: S608 - names from TABLES
+    for kind, (table, key, _) in TABLES.items()
+)
+_ENTITIES: Final = "select kind, id, version::text, deleted_at, purged_at is not null from clerk_sync.entities"
+_PROFILES: Final = "select clerk_id, to_jsonb(p) from public.users_public as p"
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """What is known of an object."""
+
+    version: str
+    deleted_at: int | None
+    is_purged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Rows, entities and public profiles of a database."""
+
+    rows: Mapping[Place, Columns]
+    entities: Mapping[Place, Entity]
+    profiles: Mapping[str, Columns]
+
+    @classmethod
+    def of(cls, connection: Connection) -> Self:
+        """As they are now."""
+        return cls(
+            rows_of(connection),
+            {(kind, object_id): Entity(*rest) for kind, object_id, *rest in connection.execute(_ENTITIES)},
+            dict(connection.execute(_PROFILES).fetchall()),
+        )
+
+    def shows(self, place: Place) -> bool:
+        """Whether there is a row that is not hidden."""
+        row = self.rows.get(place)
+        return row is not None and row["deleted_at"] is None
+
+    def is_changed(self, before: Snapshot, place: Place) -> bool:
+        """Whether the row of an object is not what it was, or a user's public profile is not."""
+        ours, theirs = (
+            [_told(each.rows.get(place)), _told(each.profiles.get(place[1]) if place[0] == "user" else None)]
+            for each in (self, before)
+        )
+        return ours != theirs
+
+    def hidden_since(self, before: Snapshot) -> set[Place]:
+        """Rows that were shown before and are not any more."""
+        return {place for place in before.rows if before.shows(place) and not self.shows(place)}
+
+    def changed_since(self, before: Snapshot) -> set[Place]:
+        """Objects whose row is not what it was."""
+        return {place for place in self.rows.keys() | before.rows.keys() if self.is_changed(before, place)}
+
+
+def _told(row: Columns | None) -> Columns | None:
+    """The row as an app sees it: a hidden one is hidden since whenever."""
+    return row and {**row, "deleted_at": row["deleted_at"] is not None}
+
+
+def rows_of(connection: Connection, ids: Collection[str] | None = None) -> dict[Place, Columns]:
+    """The rows of these objects, or of all."""
+    rows = connection.execute(_ROWS_OF, {"ids": None if ids is None else list(ids)})
+    return {(kind, object_id): row for kind, object_id, row in rows}
+
+
+def content_of(kind: Kind, found: Json) -> Columns:
+    """The columns that an object of Clerk's must have."""
+    body = msgspec.json.encode(samples.event(_EVENTS[kind], found, timestamp=int(found["updated_at"])))
+    return cast("Upsert", changes_of(parse_event(body), int(found["updated_at"])).main).content
+
+
+def not_as_clerk(snapshot: Snapshot, world: World) -> Iterator[tuple[Place, str]]:
+    """Objects whose row is not as in Clerk, and why not."""
+    objects = world.objects()
+    for kind, of_kind in objects.items():
+        for object_id, found in of_kind.items():
+            place = (kind, object_id)
+            if not snapshot.shows(place):
+                why = "is hidden" if place in snapshot.rows else "has no row"
+                yield place, f"{kind} {object_id} {why}, and Clerk has it"
+            elif not mirrors(snapshot.rows[place], content_of(kind, found)):
+                yield place, f"{kind} {object_id} says {_differing(snapshot.rows[place], content_of(kind, found))}"
+    ids = {object_id for of_kind in objects.values() for object_id in of_kind}
+    for shown in snapshot.rows:
+        if snapshot.shows(shown) and shown[1] not in ids:
+            yield shown, f"{' '.join(shown)} is shown, and Clerk does not have it"
+
+
+def _differing(row: Columns, content: Columns) -> str:
+    names = [name for name, value in content.items() if not name.endswith("_at") and row[name] != value]
+    said, wanted = (json.dumps({name: each[name] for name in names}, default=str) for each in (row, content))
+    return f"{said}, in Clerk {wanted}"

@@ -1,0 +1,294 @@
+"""Where an episode happens: Clerk and its API, the queues and their functions, the database, its app, its operator."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from clerk_supabase.clerk_http import ClerkHttp
+from clerk_supabase.drift import Brake
+from clerk_supabase.envelope import Envelope
+from clerk_supabase.parking import Parking
+from clerk_supabase.queue import Queue, messages_of
+from clerk_supabase.reconcile import Reconcile
+from clerk_supabase.reconcile_pages import ReconcileSettings
+from clerk_supabase.repairs import DirectRepairs, QueueRepairs, Repairs
+from clerk_supabase.retry import Retry
+from clerk_supabase.runs import Runs
+from clerk_supabase.store import Store
+from clerk_supabase.sync import Sync
+from clerk_supabase_cli.clerk_api.server import ClerkApi
+from clerk_supabase_cli.role_urls import WORKER_ROLE
+from clerk_supabase_cli.simulator import app_rules
+from clerk_supabase_cli.simulator.app_rules import AppRules
+from clerk_supabase_cli.simulator.clerk_views import History, Views
+from clerk_supabase_cli.simulator.databases import Database, FixedUrl
+from clerk_supabase_cli.simulator.failover import Replica
+from clerk_supabase_cli.simulator.line import (
+    BATCH_SIZE,
+    MAX_RECEIVES,
+    RETRY_VISIBILITY_SECONDS,
+    SYNC_VISIBILITY_SECONDS,
+    QueueName,
+)
+from clerk_supabase_cli.simulator.snapshots import Connection, Snapshot
+from clerk_supabase_cli.simulator.sqs import SimulatedQueue, SimulatedSqs
+from clerk_supabase_cli.simulator.worlds import World
+
+MARGIN_MS: Final = 60_000
+"""The API lags behind by less, and a delete needs two proofs that are so far apart."""
+BRAKE: Final = Brake(rows=2)
+
+_KEY: Final = "sk_live_simulated"
+_STORES: Final = 6
+_EMPTY: Final = """
+truncate public.users, public.users_public, public.organizations, clerk_sync.private_metadata, clerk_sync.entities,
+clerk_sync.deliveries, clerk_sync.audit_log, clerk_sync.parked_events, clerk_sync.dropped_fields,
+clerk_sync.reconcile_runs, clerk_sync.instance, clerk_sync.retention, clerk_sync.hidden_by_hand cascade
+"""
+# Whoever waits for the app's lock waits for it as long as that is held. The worker's role has a limit of its own.
+_WAIT: Final = """
+alter database {database} set lock_timeout = '60ms';
+alter role {worker} in database {database} set lock_timeout = '60ms';
+set lock_timeout = '60ms';
+"""
+_WAIT_AS_BEFORE: Final = """
+alter database {database} reset lock_timeout;
+alter role {worker} in database {database} reset lock_timeout;
+"""
+
+
+class Theatre:
+    """Connections, threads and servers that one episode after the other uses."""
+
+    def __init__(self, database: Database) -> None:
+        with ExitStack() as closed_at_the_end:
+            opened = closed_at_the_end.enter_context
+            self.admin: Connection = opened(psycopg.connect(database.url, autocommit=True))
+            opened(_short_waits(self.admin))
+            opened(app_rules.installed(self.admin))
+            self.replica = Replica(self.admin)
+            closed_at_the_end.callback(self.replica.drop)
+            self.stores: queue.SimpleQueue[Store] = queue.SimpleQueue()
+            for _ in range(_STORES):
+                self.stores.put(opened(closing(Store(FixedUrl(database.worker_url)))))
+            self.owners: queue.SimpleQueue[Store] = queue.SimpleQueue()
+            for _ in range(_STORES):
+                self.owners.put(opened(closing(Store(FixedUrl(f"{database.url}?sslmode=disable")))))
+            self.views = Views(World(Random(0), "0"), _KEY)  # noqa: S311 - nothing is drawn from it
+            self.clock: Callable[[], int] = lambda: self.views.world.now
+            self.api = opened(ClerkApi(self.views, clock=self._now))
+            self._slept = 0.0
+            self.http = opened(
+                closing(ClerkHttp(FixedUrl(_KEY), self.api.url, clock=self.monotonic, sleep=self._sleep))
+            )
+            self.url = database.url
+            self._close = closed_at_the_end.pop_all().close
+
+    def close(self) -> None:
+        """Disconnects, and leaves the schema as it was."""
+        self._close()
+
+    def _now(self) -> int:
+        # Each episode has a clock of its own.
+        return self.clock()
+
+    def monotonic(self) -> float:
+        """The clock of whoever reads from Clerk, who sleeps without waiting."""
+        return time.monotonic() + self._slept
+
+    def _sleep(self, seconds: float) -> None:
+        self._slept += seconds
+
+    @contextmanager
+    def store(self, *, is_owner: bool = False) -> Iterator[Store]:
+        """A store that nobody else uses meanwhile: the worker's, or that of the owner of the database."""
+        stores = self.owners if is_owner else self.stores
+        store = stores.get()
+        try:
+            yield store
+        finally:
+            stores.put(store)
+
+
+@contextmanager
+def _short_waits(admin: Connection) -> Iterator[None]:
+    names = {"worker": sql.Identifier(WORKER_ROLE), "database": sql.Identifier(admin.info.dbname)}
+    admin.execute(sql.SQL(_WAIT).format(**names))
+    yield
+    admin.execute(sql.SQL(_WAIT_AS_BEFORE).format(**names))
+
+
+@dataclass
+class Stage:
+    """One episode."""
+
+    theatre: Theatre
+    world: World
+    counts: Counter[str] = field(default_factory=Counter)
+    """How often something happened."""
+    wrong: list[str] = field(default_factory=list)
+    """What may not happen on the way."""
+    told: int = 0
+    """So many events of the world were sent, or lost."""
+    undone: set[int] = field(default_factory=set)
+    """Runs that were undone, and after which no other run began."""
+    setbacks: set[str] = field(default_factory=set)
+    """Objects whose `updated_at` went backwards: no version allows to write what they say now."""
+    are_profiles_edited: bool = False
+    is_alone: bool = True
+    """Whether one step happens at a time, so that what came of it can be told."""
+    has_lied: bool = False
+    late: list[Envelope] = field(default_factory=list)
+    """Webhooks that come with the next ones."""
+    _last_second: int = 0
+
+    def __post_init__(self) -> None:
+        self.admin.execute(_EMPTY)
+        self.replica.forget()
+        self.history = History(self.world)
+        self.rules = AppRules(self.theatre.url)
+        self.theatre.views.view_for = lambda _: self.history.now()
+        self.theatre.clock = lambda: self.world.now
+        self.theatre.api.faults.clear()
+        self._lock = threading.RLock()
+        self.sqs = _Sqs(lambda: self.world.now / 1000, self._lock)
+        dead = SimulatedQueue(RETRY_VISIBILITY_SECONDS)
+        self.queues: dict[QueueName, SimulatedQueue] = {
+            "sync": SimulatedQueue(SYNC_VISIBILITY_SECONDS, dead, MAX_RECEIVES),
+            "dead letters": dead,
+            "parked": SimulatedQueue(RETRY_VISIBILITY_SECONDS),
+        }
+        for name, each in self.queues.items():
+            self.sqs.queues[name] = each
+        self.sync_queue = Queue(self.sqs.client, "sync")
+
+    @property
+    def admin(self) -> Connection:
+        """The superuser's connection, used by one step at a time."""
+        return self.theatre.admin
+
+    @property
+    def replica(self) -> Replica:
+        return self.theatre.replica
+
+    def snapshot(self) -> Snapshot:
+        """The tables as they are now."""
+        return Snapshot.of(self.admin)
+
+    # Clerk and its webhooks
+
+    def lets(self, happening: Callable[[], object]) -> None:
+        """Something happens in Clerk, whose history remembers it."""
+        happening()
+        self.history.note()
+
+    def untold(self) -> Sequence[Envelope]:
+        """The events that happened since the last call."""
+        first, self.told = self.told, len(self.world.events)
+        return [
+            Envelope(f"msg_{self.world.name}_{number}", msgspec.json.encode(event), self.world.now)
+            for number, event in enumerate(self.world.events[first:], first)
+        ]
+
+    def pass_time(self, seconds: float) -> None:
+        """Nothing happens in Clerk meanwhile."""
+        self.world.now += int(seconds * 1000)
+
+    def next_second(self) -> None:
+        """`Date` tells seconds: two comparisons in one would be taken for the same."""
+        second = self.world.now // 1000
+        if second <= self._last_second:
+            self.world.now = (self._last_second + 1) * 1000
+        self._last_second = self.world.now // 1000
+
+    def give_up(self, what: str, error: Exception) -> None:
+        """Something ended with an error, which the app or a neighbour may have caused."""
+        self.counts["given up"] += 1
+        if self.is_alone and not self.rules.ids():
+            self.wrong.append(f"{what} failed: {error}")
+
+    # Queues
+
+    def send(self, envelopes: Iterable[Envelope]) -> None:
+        """Into the sync queue."""
+        for envelope in envelopes:
+            self.sync_queue.send(envelope)
+
+    def work_off(self, *, forgets: bool = False) -> list[tuple[Envelope, str]]:
+        """The functions take what can be received now. Returns the messages that come again, and why.
+
+        `forgets`: each batch is handled, and comes again all the same.
+        """
+        staying: list[tuple[Envelope, str]] = []
+        with self.theatre.store() as store:
+            sync = Sync(store, Parking(store, Queue(self.sqs.client, "parked")))
+            retry = Retry(store, Sync(store, Parking(store)), self.sync_queue, lambda first, _: first)
+            while taken := self._take():
+                name, entries = taken
+                messages = messages_of({"Records": [entry.record for entry in entries]})
+                if name == "sync":
+                    failures = {each.message_id: str(each.error) for each in sync.process(messages)}
+                else:
+                    failures = dict.fromkeys(retry.process(messages), "left by retry")
+                staying += [
+                    (message.envelope, failures[message.message_id])
+                    for message in messages
+                    if message.message_id in failures and name == "sync"
+                ]
+                if not forgets:
+                    gone = {entry for entry in entries if entry.record["messageId"] not in failures}
+                    with self._lock:
+                        self.queues[name].delete(gone)
+        return staying
+
+    def _take(self) -> tuple[QueueName, Sequence[Any]] | None:
+        with self._lock:
+            for name, each in self.queues.items():
+                if entries := each.receive(self.world.now / 1000, BATCH_SIZE):
+                    return name, entries
+        return None
+
+    @property
+    def waiting(self) -> int:
+        """How many messages are in the queues."""
+        return sum(len(each.messages) for each in self.queues.values())
+
+    # Reconcile
+
+    def reconcile(self, store: Store, *, is_direct: bool) -> Reconcile:
+        """What compares Clerk with the tables."""
+        settings = ReconcileSettings(
+            brake=BRAKE, threads=2, users_per_window=3, lease_seconds=30, delete_margin_ms=MARGIN_MS
+        )
+        repairs: Repairs = DirectRepairs() if is_direct else QueueRepairs(self.sync_queue)
+        return Reconcile(self.theatre.http, Runs(store), repairs, settings, clock_ms=lambda: self.world.now)
+
+    def deadline(self, seconds: float = math.inf) -> float:
+        """So far away, by the clock that a run looks at."""
+        return self.theatre.monotonic() + seconds
+
+
+class _Sqs(SimulatedSqs):
+    """SQS, for several threads."""
+
+    def __init__(self, clock: Callable[[], float], lock: threading.RLock) -> None:
+        super().__init__(clock)
+        self._lock = lock
+
+    def send_message(self, **given: Any) -> None:
+        """As boto3 has it."""
+        with self._lock:
+            super().send_message(**given)
