@@ -20,6 +20,13 @@ from clerk_supabase_cli.objects.repair import repair
 
 # Any number will do, as long as every version of this command takes the same.
 _LOCK: Final = 6_338_025_110_772_912
+# Not to_regclass(): it remembers that there was no such schema, while this session waits for another that makes it.
+_HAS_LIST: Final = """
+    select exists (
+        select from pg_catalog.pg_class as c inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
+        where n.nspname = 'clerk_sync' and c.relname = 'migrations'
+    )
+"""
 _ADOPT: Final = "update clerk_sync.migrations set checksum = %s where name = %s and checksum is null"
 
 
@@ -89,7 +96,10 @@ def migrate(url: str, root: Path) -> Iterator[str]:
     """
     migrations = read_migrations(root)
     with connect(url, autocommit=True) as connection:
-        _refuse_other_versions(connection, root)
+        with connection.transaction():
+            # Another migrate may be at work: between two of its files the list and the objects fit.
+            connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
+            _refuse_other_versions(connection, root)
         yield from apply_missing(connection, migrations)
         if found := differing_objects(connection, root):
             raise ObjectsDiffer(
@@ -135,15 +145,14 @@ def repair_database(url: str, root: Path, *, is_trial: bool) -> list[str]:
     """
     manifest = _current_manifest(root)
     files = [migration.name for migration in read_migrations(root)]
-    with connect(url, autocommit=True) as connection:
+    with connect(url, autocommit=True) as connection, connection.transaction(force_rollback=is_trial):
+        connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
         if newer := newer_than(files, applied(connection)):
             raise MigrationFailed(_of_newer_version(newer))
         if not has_objects(connection):
             raise MigrationFailed("there is nothing to repair, because nothing is there: clerk-supabase migrate")
-        with connection.transaction(force_rollback=is_trial):
-            connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
-            statements = list(repair(connection, manifest))
-            return statements + _write_list(connection, root, manifest)
+        statements = list(repair(connection, manifest))
+        return statements + _write_list(connection, root, manifest)
 
 
 def _write_list(connection: psycopg.Connection, root: Path, manifest: Manifest) -> list[str]:
@@ -227,8 +236,8 @@ def _apply(connection: psycopg.Connection, migration: Migration) -> bool:
 
 def applied(connection: psycopg.Connection) -> dict[str, str | None]:
     """The checksum of every migration this database has, by name; None where another tool applied it."""
-    known = connection.execute("select to_regclass('clerk_sync.migrations')").fetchone()
-    if known == (None,):
+    [(has_list,)] = connection.execute(_HAS_LIST).fetchall()
+    if not has_list:
         return {}
     return dict(connection.execute("select name, checksum from clerk_sync.migrations").fetchall())
 

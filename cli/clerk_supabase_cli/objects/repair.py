@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -243,9 +243,3 @@ def _run(connection: Connection, difference: Difference, statement: str) -> None
             f"nothing was changed: {difference.words}; {error.diag.message_primary or error}{detail}; "
             f"the statement was: {' '.join(statement.split())[:200]}"
         ) from error
-
-
-def in_words(found: Iterable[Difference]) -> Iterator[str]:
-    """A sentence for each difference, with the statement that settles it where that is short."""
-    for difference in found:
-        yield difference.words
