@@ -28,8 +28,6 @@ _HAS_LIST: Final = """
     )
 """
 _ADOPT: Final = "update clerk_sync.migrations set checksum = %s where name = %s and checksum is null"
-
-
 # Objects of ours beside the list itself, which the first migration makes before anything else.
 _HAS_OBJECTS: Final = """
     select exists (select from pg_catalog.pg_proc as p where p.pronamespace = to_regnamespace('clerk_sync'))
