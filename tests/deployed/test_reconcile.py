@@ -101,7 +101,7 @@ def test_a_lost_delete_is_made_up_for_and_can_be_undone(stack: LocalStack) -> No
 
     report = stack.reconcile("full")
 
-    assert (report["state"], report["counts"]["user"]["deleted"]) == ("complete", 1)
+    assert (report["state"], report["counts"]["user"]["deletes sent"]) == ("complete", 1)
     eventually(lambda: shown(stack), lambda found: found == set(ids[1:]))
     undone = typed(stack, "undo", str(report["run_id"]))
     assert undone.returncode == 0, undone.stderr
@@ -116,7 +116,7 @@ def test_the_brake_holds_until_an_operator_allows_the_deletes(stack: LocalStack)
     assert shown(stack) == set(ids)
     assert typed(stack, "reconcile", "--full").returncode == 3
 
-    allowed = typed(stack, "reconcile", "--full", "--allow-deletes", "12")
+    allowed = typed(stack, "reconcile", "--full", "--allow-deletes", "12", "--delete-margin", "0")
     assert allowed.returncode == 0, allowed.stderr
     eventually(lambda: shown(stack), lambda found: found == set())
 
