@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -55,7 +55,7 @@ class Score:
     """What became of the mutants of one file, or of all."""
 
     noticed: int = 0
-    not_valid: int = 0
+    left_out: int = 0
     survivors: list[Mutant] = field(default_factory=list)
 
     @property
@@ -64,8 +64,8 @@ class Score:
         return f"{self.noticed} of {counted} noticed, {100 * self.noticed / max(1, counted):.1f} %"
 
     def add(self, mutant: Mutant, outcome: Outcome) -> None:
-        if outcome.verdict == "not valid":
-            self.not_valid += 1
+        if outcome.verdict in ("not valid", "too slow"):
+            self.left_out += 1
         elif outcome.verdict == "survived":
             self.survivors.append(mutant)
         else:
@@ -90,9 +90,9 @@ class Hunt:
             one = self._free.pop()
         files = self._chooser.files(mutant)
         # Most are noticed by the likeliest, and then the others need not even be read.
-        outcome = one.run(mutant, files[:_LIKELIEST], self._seconds)
+        outcome = self._run(one, mutant, files[:_LIKELIEST])
         if outcome.verdict == "survived" and files[_LIKELIEST:]:
-            outcome = one.run(mutant, files[_LIKELIEST:], self._seconds)
+            outcome = self._run(one, mutant, files[_LIKELIEST:])
         with self._lock:
             self._free.append(one)
             self._done += 1
@@ -100,6 +100,12 @@ class Hunt:
             place = f"{mutant.file}:{mutant.line}"
             progress = f"{self._done:4}/{self._total} {outcome.verdict:9} {outcome.seconds:5.1f} s"
             click.echo(f"{progress}  {place}  {outcome.by or mutant.new[:90]}")
+
+    def _run(self, one: Lane, mutant: Mutant, files: Sequence[str]) -> Outcome:
+        outcome = one.run(mutant, files, self._seconds)
+        if outcome.verdict == "timeout" and one.run(None, files, self._seconds).verdict == "timeout":
+            return replace(outcome, verdict="too slow")
+        return outcome
 
 
 def report(by_file: dict[str, Score]) -> None:
@@ -109,11 +115,11 @@ def report(by_file: dict[str, Score]) -> None:
     for file, score in sorted(by_file.items()):
         click.echo(f"{file}: {score.text}")
         total.noticed += score.noticed
-        total.not_valid += score.not_valid
+        total.left_out += score.left_out
         total.survivors += score.survivors
     for mutant in sorted(total.survivors, key=lambda each: (each.file, each.line)):
         click.echo(f"\n# line {mutant.line}\n{equivalents.as_text(*mutant.key)}")
-    click.echo(f"\n{total.text} ({total.not_valid} more were no valid code)")
+    click.echo(f"\n{total.text} ({total.left_out} more were no code, or could not be tried in time)")
 
 
 @click.command()

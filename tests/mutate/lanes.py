@@ -20,7 +20,8 @@ import pytest
 
 from tests.mutate.mutants import Mutant
 
-Verdict = Literal["noticed", "survived", "not valid", "timeout"]
+Verdict = Literal["noticed", "survived", "not valid", "timeout", "too slow"]
+"""Timeout: only with the mutant the tests do not end. Too slow: they take too long on this machine without it, too."""
 
 _OURS: Final = ("tests", "clerk_supabase", "clerk_supabase_cli", "functions")
 # Loaded once; each test process begins as a copy of this one. No plugin of pytest's: it wants to load those itself.

@@ -177,7 +177,9 @@ class _Reader:
                 between = self._text[self._span(left)[1] : self._span(right)[0]]
                 yield start, end, self._source(right) + between + self._source(left)
         for keyword in node.keywords:
-            if keyword.arg is not None and isinstance(keyword.value, ast.Constant | ast.Name | ast.Attribute):
+            if keyword.arg not in (None, "thread_name_prefix") and isinstance(
+                keyword.value, ast.Constant | ast.Name | ast.Attribute
+            ):
                 start, end = self._span(keyword)
                 rest = self._text[end:]
                 yield start, end + (len(rest) - len(rest.lstrip(", \n"))) * rest.startswith(","), ""

@@ -50,7 +50,6 @@ _CLAUSES: Final = (
     ("security", "definer"),
     ("distinct",),
     ("with", "(", "security_barrier", ")"),
-    ("not", "null"),
     ("unique",),
     ("on", "delete", "cascade"),
     ("is", "not", "null"),

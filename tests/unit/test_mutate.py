@@ -245,11 +245,11 @@ def test_tests_are_run_against_a_copy_and_a_planted_survivor_is_found(root: Path
     assert (checkout / "larger.py").read_text() == CODE
 
 
-def test_the_score_counts_what_was_noticed_or_did_not_end_and_leaves_out_what_is_no_code() -> None:
+def test_the_score_counts_what_was_noticed_or_did_not_end_and_leaves_out_what_could_not_be_tried() -> None:
     [mutant, *_] = python_mutants("larger.py", CODE)
     score = Score()
-    verdicts: tuple[Verdict, ...] = ("noticed", "timeout", "survived", "not valid")
+    verdicts: tuple[Verdict, ...] = ("noticed", "timeout", "survived", "not valid", "too slow")
     for verdict in verdicts:
         score.add(mutant, Outcome(verdict, "", 1.0))
     assert score.text == "2 of 3 noticed, 66.7 %"
-    assert (score.survivors, score.not_valid) == ([mutant], 1)
+    assert (score.survivors, score.left_out) == ([mutant], 2)
