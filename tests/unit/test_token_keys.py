@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from clerk_supabase.errors import Refusal
-from clerk_supabase.jwks import KeySet
+from clerk_supabase.jwks import FixedKeys, KeySet
 from clerk_supabase.settings import SettingsError
 from clerk_supabase.tokens import SessionVerifier, keys_in_jwks, keys_in_pem
 from clerk_supabase_cli.token_mint import SigningKey
@@ -76,6 +76,13 @@ def test_of_a_jwks_only_public_rsa_keys_for_signatures_are_taken(changes: Mappin
         keys_in_jwks(json.dumps({"keys": [useless]}).encode())
     taken = keys_in_jwks(json.dumps({"keys": [useless, None, "text", dict(KEY.jwk)]}).encode())
     assert list(taken.by_kid) == [KEY.kid]
+
+
+@pytest.mark.parametrize("changes", [{"use": None}, {"alg": None}, {"key_ops": ["sign", "verify"]}])
+def test_a_key_that_may_be_for_signatures_is_taken(changes: Mapping[str, Any]) -> None:
+    jwk = {name: value for name, value in (dict(KEY.jwk) | changes).items() if value is not None}
+    found = FixedKeys(keys_in_jwks(json.dumps({"keys": [jwk]}).encode()))
+    assert SessionVerifier(ISSUER, found, clock=lambda: NOW).verify(MINT.session(ADA)).user_id == ADA
 
 
 @pytest.mark.parametrize("document", [b"", b"[]", b"{}", b"7", b'"x"', b'{"keys": {}}', b'{"keys": null}', b"[" * 9000])

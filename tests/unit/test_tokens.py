@@ -152,6 +152,7 @@ SESSION_REFUSALS: Final[list[tuple[str, str, Refusal]]] = [
     ("machine category", KEY.sign(MINT.payload(ADA), cat="cl_B7d4PD333AAA"), Refusal.MACHINE),
     ("machine subject", payload(sub="mch_2Robot"), Refusal.MACHINE),
     ("exp null", KEY.sign(MINT.payload(ADA) | {"exp": None}), Refusal.CLAIM_MALFORMED),
+    ("exp beyond what a number holds", KEY.sign(MINT.payload(ADA) | {"exp": 2**53}), Refusal.CLAIM_MALFORMED),
     ("iat null", KEY.sign(MINT.payload(ADA) | {"iat": None}), Refusal.CLAIM_MALFORMED),
     ("nbf null", KEY.sign(MINT.payload(ADA) | {"nbf": None}), Refusal.CLAIM_MALFORMED),
     ("somebody else's key", OTHER_KEY.sign(MINT.payload(ADA)), Refusal.SIGNATURE),
