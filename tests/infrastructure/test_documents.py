@@ -103,6 +103,7 @@ ONLY_HELD = {
     "aws": "an account is needed; held to the services' own models",
     "make bench": "measures for a quarter of an hour; CI must not depend on how fast it is",
     "make lock": "asks the package index; what it wrote is checked by `make check`",
+    "make mutate": "takes half a minute for ten mutants; tests/unit/test_mutate.py tests what it does",
     "make simulate": "as long as one likes; the command it calls is tested",
     "uv": "may download a Python; the command exists",
 }

@@ -82,6 +82,7 @@ class Hunt:
         self._total = total
         self._done = 0
         self._lock = threading.Lock()
+        self._green: set[str] = set()
         self.by_file: dict[str, Score] = {}
 
     def hunt(self, mutant: Mutant) -> None:
@@ -105,7 +106,16 @@ class Hunt:
         outcome = one.run(mutant, files, self._seconds)
         if outcome.verdict == "timeout" and one.run(None, files, self._seconds).verdict == "timeout":
             return replace(outcome, verdict="too slow")
+        self._check(one, outcome.by.partition("::")[0])
         return outcome
+
+    def _check(self, one: Lane, file: str) -> None:
+        """Raise ClickException for a test file that fails without any change, and would seem to notice everything."""
+        if file and file not in self._green:
+            found = one.run(None, [file], self._seconds)
+            if found.verdict == "noticed":
+                raise click.ClickException(f"{found.by} fails without any change of the code")
+            self._green.add(file)
 
 
 def report(by_file: dict[str, Score]) -> None:
