@@ -37,16 +37,17 @@ _OF_MIGRATION: Final = {
     "0001": "migrations rights role_urls bounds",
     "0002": "users_public session_rights row_level_security no_op_writes token_sql sync first_login organizations",
     "0003": "audit forget erasure",
-    "0004": "order batches memberships deliveries apply apps_own migrations no_op hostile_data",
+    "0004": "tombstones undo parts order batches memberships deliveries apply apps_own migrations no_op hostile_data",
     "0005": "organizations memberships organization_policies",
     "0006": "parking parked retry",
     "0007": "housekeeping purging retention erasure",
-    "0008": "reconcile bounds retention housekeeping",
+    "0008": "reconcile undo delete_margin emptied older bounds retention housekeeping",
     "0009": "first_login organization_policies row_level hidden_from users_public rights",
     "0010": "secure row_level sql who_can",
     "0011": "session_rights rights session migrations",
     "0012": "canary bounds",
     "0013": "erasure forget",
+    "0014": "row_checks resync older emptied",
 }
 _RIGHTS: Final = ("test_rights_matrix", "test_worker_rights", "test_session_rights", "test_hostile_objects", "test_sql")
 
