@@ -99,7 +99,7 @@ def test_what_a_trigger_of_the_app_refuses_to_delete_is_named_and_the_others_are
     let_time_pass(admin)
     assert sorted(purge(database)) == [
         ("organization", "deleted", None, 1),
-        ("organization", "refused", "the books are kept for ten years", 1),
+        ("organization", "refused", "SQLSTATE P0001 in public.keep()", 1),
         ("user", "scrubbed", None, 1),
     ]
     assert rows(admin, "select clerk_org_id, name from public.organizations") == [("org_1", None)]

@@ -121,7 +121,7 @@ def test_every_delete_is_sent_once(rig: Rig, account: Account) -> None:
         rig.world.remove_user(user(number))
     queued = Queued(account, rig.store)
     report = rig.run(repairs=queued.repairs, allow_deletes=gone)
-    assert (report.state, report.counts["user"]["deleted"]) == ("complete", gone)
+    assert (report.state, report.counts["user"]["deletes sent"]) == ("complete", gone)
     assert queued.drain() == gone
     assert rig.agrees()
 
