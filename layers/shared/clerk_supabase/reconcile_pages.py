@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from msgspec import Struct
 
@@ -19,6 +19,7 @@ from clerk_supabase.drift import Brake, Tally
 from clerk_supabase.errors import ChangeRefused, RowUnavailable, RunTakenOver, UnusableEvent
 from clerk_supabase.repairs import ClockMs, DirectRepairs, Repair, Repairs, refused_of
 from clerk_supabase.runs import Begun, PlannedWindow, Runs
+from clerk_supabase.settings import ReconcileFunctionSettings
 from clerk_supabase.telemetry import logger
 
 # Of a page of 500. Repairing them one message after the other would take longer than applying the whole page at once.
@@ -68,6 +69,18 @@ class ReconcileSettings:
     """Clerk's API may lag: what is younger is not deleted, and Clerk has to say twice, so far apart, what is gone."""
     sweep_minutes: float = 120
     """Quick runs compare a list that does not tell what changed as a whole within so many minutes, slice by slice."""
+
+    @classmethod
+    def of(cls, settings: ReconcileFunctionSettings) -> Self:
+        """Settings as the parameters of the stack have them."""
+        return cls(
+            brake=Brake(settings.brake_rows, settings.brake_percent),
+            keep_private_metadata=settings.keep_private_metadata,
+            silence_minutes=settings.silence_minutes,
+            delete_margin_ms=int(settings.delete_margin_seconds * 1000),
+            sweep_minutes=settings.sweep_minutes,
+            instance_id=settings.clerk_instance_id,
+        )
 
 
 @dataclass
