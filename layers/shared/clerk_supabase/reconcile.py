@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
-from clerk_supabase.changes import ListKind, ReadKind
+from clerk_supabase.changes import READ_KINDS, ListKind, ReadKind
 from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_http import ClerkHttp
 from clerk_supabase.clerk_walk import Window
@@ -56,7 +56,6 @@ from clerk_supabase.resync import Resync, Resynced
 from clerk_supabase.runs import Counts, Mode, PlannedWindow, Runs, RunSummary, State
 from clerk_supabase.telemetry import count, count_by, logger
 
-_KINDS: tuple[ReadKind, ...] = ("user", *LIST_KINDS)
 _SWITCHED_OFF = "organizations are switched off in Clerk: they and memberships were not compared"
 # A portion takes a tenth of a second.
 _ROWS_AT_ONCE = 5_000
@@ -318,7 +317,7 @@ class Reconcile:
 
     def _settle(self, work: Work) -> Mapping[ReadKind, int]:
         """Mark invitations that expired, and what was compared as compared; return until when each kind is."""
-        _, refused = self._runs.expire_invitations(work.run_id, work.begun.lease)
+        refused = self._runs.expire_invitations(work.run_id, work.begun.lease)
         if refused:
             logger.error("the tables do not let invitations expire", invitations=refused)
         return self._runs.settle_sweeps(work.run_id, work.begun.lease)
@@ -338,8 +337,8 @@ class Reconcile:
         `left`: how many rows could not be set right. Answers that take away too much prove no delete either.
         """
         emptied = repair_held(work)
-        sure = [kind for kind in _KINDS if kind in doubts and doubts[kind] is None]
-        unsure = [f"{doubts[kind]}: no {kind} is deleted" for kind in _KINDS if doubts.get(kind) is not None]
+        sure = [kind for kind in READ_KINDS if kind in doubts and doubts[kind] is None]
+        unsure = [f"{doubts[kind]}: no {kind} is deleted" for kind in READ_KINDS if doubts.get(kind) is not None]
         deletes = delete_gone(work, sure) if emptied.stop is None else Deletes()
         tallies = [window.tally for window in self._runs.windows(work.run_id)]
         left_out, are_too_many = _left_out(work, tallies, left)
@@ -481,7 +480,7 @@ def _tell(report: Report, *, is_first: bool) -> None:
         ended = {"complete": "FullRunsComplete" if report.mode == "full" else "QuickRunsComplete"}
         count(ended.get(report.state, "RunsFailed" if report.state == "failed" else "RunsIncomplete"))
         count("Drift", 0 if is_first else report.findings)
-        for kind in _KINDS:
+        for kind in READ_KINDS:
             drift = sum(report.counts.get(kind, {}).get(name, 0) for name in _COUNTED)
             count_by("Drift", "kind", kind, 0 if is_first else drift)
         for name in _COUNTED:

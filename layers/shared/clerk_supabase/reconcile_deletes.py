@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from clerk_supabase.changes import ReadKind
+from clerk_supabase.changes import READ_KINDS, ReadKind
 from clerk_supabase.clerk import MOST_IDS, Clerk
 from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused
 from clerk_supabase.reconcile_lookups import child_gone_at
@@ -14,7 +14,6 @@ from clerk_supabase.reconcile_pages import KIND_NAMES, Work
 from clerk_supabase.repairs import Repair, refused_of
 from clerk_supabase.runs import Candidate
 
-_ORDER: Final[tuple[ReadKind, ...]] = ("user", "organization", "membership", "invitation", "domain")
 _LOOK: Final = "look whether that can be, then allow so many deletes"
 
 
@@ -72,7 +71,7 @@ def delete_gone(work: Work, kinds: Collection[ReadKind]) -> Deletes:
     """
     due, young = work.runs.prepare_deletes(work.run_id, [*kinds])
     asked = {*kinds, *(kind for kind, _ in due)}
-    concerned = [kind for kind in _ORDER if kind in asked and work.runs.candidates(work.run_id, kind, "", 1)]
+    concerned = [kind for kind in READ_KINDS if kind in asked and work.runs.candidates(work.run_id, kind, "", 1)]
     if not concerned:
         return Deletes(awaiting=[*_awaiting(work, young, 0)])
     existing = work.runs.count_rows()
