@@ -18,7 +18,8 @@ from random import Random
 from typing import Final
 
 from clerk_supabase.errors import ClerkSupabaseError
-from clerk_supabase.reconcile import Report, Request
+from clerk_supabase.reconcile import Request
+from clerk_supabase.run_report import Report
 from clerk_supabase.runs import Runs
 from clerk_supabase_cli import parked
 from clerk_supabase_cli.simulator import oracle

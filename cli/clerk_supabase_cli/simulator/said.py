@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from clerk_supabase.reconcile import Report
+from clerk_supabase.run_report import Report
 from clerk_supabase.runs import Finding, RunDetails
 from clerk_supabase_cli.simulator.snapshots import Place, Snapshot, not_as_clerk
 from clerk_supabase_cli.simulator.stage import BRAKE, MARGIN_MS, Stage

@@ -17,7 +17,8 @@ from psycopg.types.json import Jsonb
 from clerk_supabase import kinds as model
 from clerk_supabase.errors import ClerkSupabaseError, GoneFromClerk
 from clerk_supabase.housekeeping import Housekeeping
-from clerk_supabase.reconcile import Report, Request
+from clerk_supabase.reconcile import Request
+from clerk_supabase.run_report import Report
 from clerk_supabase.runs import Runs
 from clerk_supabase.settings import Keep
 from clerk_supabase_cli import parked, retention
