@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-import psycopg
 from psycopg import sql
 
-Connection = psycopg.Connection[tuple[Any, ...]]
+from clerk_supabase_cli.database import Connection
 
 _TABLES: Final = """
 select n.nspname, c.relname

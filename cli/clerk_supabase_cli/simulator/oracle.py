@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from clerk_supabase.clerk_object import Columns
-from clerk_supabase_cli.simulator.snapshots import Connection, Place, Snapshot, content_of
+from clerk_supabase_cli.database import Connection
+from clerk_supabase_cli.simulator.snapshots import Place, Snapshot, content_of
 from clerk_supabase_cli.simulator.worlds import World
 
 _PROFILES: Final = """

@@ -30,6 +30,7 @@ from clerk_supabase.runs import Runs
 from clerk_supabase.store import Store
 from clerk_supabase.sync import Sync
 from clerk_supabase_cli.clerk_api.server import ClerkApi
+from clerk_supabase_cli.database import Connection
 from clerk_supabase_cli.role_urls import WORKER_ROLE
 from clerk_supabase_cli.simulator import app_rules
 from clerk_supabase_cli.simulator.app_rules import AppRules
@@ -43,7 +44,7 @@ from clerk_supabase_cli.simulator.line import (
     SYNC_VISIBILITY_SECONDS,
     QueueName,
 )
-from clerk_supabase_cli.simulator.snapshots import Connection, Snapshot
+from clerk_supabase_cli.simulator.snapshots import Snapshot
 from clerk_supabase_cli.simulator.sqs import SimulatedQueue, SimulatedSqs
 from clerk_supabase_cli.simulator.worlds import World
 
