@@ -228,7 +228,7 @@ def read_database(url: str) -> Database:
 
 
 def read_not_purged(connection: Connection) -> list[NotPurged]:
-    """Reads what could not be purged although its time is over."""
+    """Reads how many rows could not be purged although their time is over."""
     return [NotPurged(*row) for row in connection.execute(_NOT_PURGED)]
 
 
@@ -257,7 +257,7 @@ def database_problems(database: Database) -> Iterator[str]:
 
 
 def purge_problems(not_purged: Sequence[NotPurged]) -> Iterator[str]:
-    """What could not be purged although its time is over, a sentence for each kind and reason."""
+    """A sentence for each kind and reason for which rows could not be purged although their time is over."""
     for each in not_purged:
         yield (
             f"{each.count} deleted {each.kind} {'row' if each.count == 1 else 'rows'} could not be purged "

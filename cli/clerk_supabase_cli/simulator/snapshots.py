@@ -43,7 +43,7 @@ _PROFILES: Final = "select clerk_id, to_jsonb(p) from public.users_public as p"
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """What is known of an object."""
+    """State of an object in clerk_sync.entities."""
 
     version: str
     deleted_at: int | None

@@ -1,4 +1,4 @@
-"""Where an episode happens: Clerk and its API, the queues and their functions, the database, its app, its operator."""
+"""The stage of an episode: Clerk and its API, the queues and their functions, the database, its app, its operator."""
 
 from __future__ import annotations
 
@@ -264,13 +264,13 @@ class Stage:
 
     @property
     def waiting(self) -> int:
-        """How many messages are in the queues."""
+        """Number of messages in the queues."""
         return sum(len(each.messages) for each in self.queues.values())
 
     # Reconcile
 
     def reconcile(self, store: Store, *, is_direct: bool) -> Reconcile:
-        """What compares Clerk with the tables."""
+        """A comparison of Clerk with the tables."""
         settings = ReconcileSettings(
             brake=BRAKE, threads=2, users_per_window=3, lease_seconds=30, delete_margin_ms=MARGIN_MS
         )

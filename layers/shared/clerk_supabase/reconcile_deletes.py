@@ -19,7 +19,7 @@ _LOOK: Final = "look whether that can be, then allow so many deletes"
 
 @dataclass
 class _Gone:
-    """What Clerk says to be gone."""
+    """Objects that Clerk says to be gone."""
 
     absent: dict[ReadKind, dict[str, int]] = field(default_factory=dict)
     """By kind and id, the moment of the newest answer that said so."""

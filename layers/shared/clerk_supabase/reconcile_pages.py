@@ -127,7 +127,7 @@ class Work:
 
 
 class _Found(NamedTuple):
-    """How an object differs, and what follows."""
+    """Difference of an object, and the action that follows."""
 
     difference: str
     action: str
@@ -219,7 +219,7 @@ class Comparison:
     def _by_content(
         self, items: Sequence[Item], page: Sequence[_Read], filled: set[str], request: Mapping[str, object]
     ) -> dict[str, _Found]:
-        """Those who were filled only count as present."""
+        """Users that _fill() has just written only count as present."""
         present = {"ids": _lines(filled)} if filled else {}
         rest = [read for read in page if read.id not in filled]
         try:

@@ -16,7 +16,7 @@ _COUNTED: Final = ("missing", "stale", "different", "extra", "deleted here")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of a run until now."""
+    """Results of a run until now, or of a resync."""
 
     run_id: int | None
     """None: it was about one object, which makes no run."""

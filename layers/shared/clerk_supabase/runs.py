@@ -295,7 +295,7 @@ class Runs:
         return {(kind, object_id) for kind, object_id in answer["due"]}, answer["spared"]
 
     def weigh_deletes(self, run_id: int) -> Weight:
-        """How many rows would go out of sight with what Clerk says to be gone."""
+        """Counts the rows that would be hidden with the objects that Clerk says to be gone."""
         answer = _unless_over(self.store.call("weigh_deletes", {"run": run_id}))
         by_object: dict[str, dict[str, int]] = {}
         for kind, hidden_kind, number in answer["by_object"]:
@@ -324,7 +324,7 @@ class Runs:
         _own(self.store.call("finish_window", {"run": run_id, "lease": lease, "number": number, "tally": tally}))
 
     def rank_rows(self, kind: ReadKind, moments: Sequence[int]) -> Sequence[int]:
-        """How many rows of a kind that everybody may see were created before each of these moments."""
+        """Counts, for each of these moments, the rows of a kind that were created before and are not hidden."""
         return cast("Sequence[int]", self.store.call("rank_rows", {"kind": kind, "moments": moments}))
 
     def find_unseen(self, run_id: int, kind: ReadKind) -> int:
@@ -366,7 +366,7 @@ class Runs:
         _own(self.store.call("visit_slice", asked))
 
     def settle_sweeps(self, run_id: int, lease: str) -> Mapping[ReadKind, int]:
-        """What this run visited counts as compared. Returns until when all of each kind is, Clerk's clock."""
+        """Counts as compared what this run visited. Returns until when all of each kind is compared, Clerk's clock."""
         answer = self.store.call("settle_sweeps", {"run": run_id, "lease": lease})
         return cast("Mapping[ReadKind, int]", _unless_over(answer))
 
