@@ -276,7 +276,7 @@ class Reconcile:
 
     def _settle(self, work: Work) -> Mapping[ReadKind, int]:
         """Mark invitations that expired, and what was compared as compared; return until when each kind is."""
-        refused = self._runs.expire_invitations(work.run_id, work.begun.lease)
+        _, refused = self._runs.expire_invitations(work.run_id, work.begun.lease)
         if refused:
             logger.error("the tables do not let invitations expire", invitations=refused)
         return self._runs.settle_sweeps(work.run_id, work.begun.lease)

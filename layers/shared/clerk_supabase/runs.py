@@ -366,13 +366,14 @@ class Runs:
         _own(self.store.call("visit_slice", asked))
 
     def settle_sweeps(self, run_id: int, lease: str) -> Mapping[ReadKind, int]:
-        """Counts as compared what this run visited. Returns until when all of each kind is compared, Clerk's clock."""
+        """What this run visited counts as compared. Returns until when all of each kind is, Clerk's clock."""
         answer = self.store.call("settle_sweeps", {"run": run_id, "lease": lease})
         return cast("Mapping[ReadKind, int]", _unless_over(answer))
 
-    def expire_invitations(self, run_id: int, lease: str) -> int:
-        """Marks the invitations that have expired since; returns how many rows refused it."""
-        return int(_unless_over(self.store.call("expire_invitations", {"run": run_id, "lease": lease}))["refused"])
+    def expire_invitations(self, run_id: int, lease: str) -> tuple[int, int]:
+        """Marks the invitations that have expired since; returns how many, and how many rows refused it."""
+        answer = _unless_over(self.store.call("expire_invitations", {"run": run_id, "lease": lease}))
+        return answer["expired"], answer["refused"]
 
     def candidates(self, run_id: int, kind: ReadKind, after: str, limit: int) -> Sequence[Candidate]:
         """Objects that Clerk may have deleted, by their ids."""
