@@ -18,9 +18,10 @@ from click.core import ParameterSource
 from clerk_supabase.clerk_http import ClerkHttp
 from clerk_supabase.connection_string import parse, with_parameter
 from clerk_supabase.queue import Queue
-from clerk_supabase.reconcile import Reconcile, Report, Request
+from clerk_supabase.reconcile import Reconcile, Request
 from clerk_supabase.reconcile_pages import ReconcileSettings
 from clerk_supabase.repairs import DirectRepairs, QueueRepairs
+from clerk_supabase.run_report import Report
 from clerk_supabase.runs import Mode, Reset, RunDetails, Runs
 from clerk_supabase.store import Store
 from clerk_supabase.telemetry import logger

@@ -53,9 +53,7 @@ def simulate(
 ) -> bool:
     """Tries `runs` schedules from number `first` on, prints what came of it; True when nothing ever differed.
 
-    `only`: see `explore_episodes`.
-
-    Once `is_ended` says so it begins nothing new, and prints what came of the rest.
+    `only`: see `explore_episodes`. Once `is_ended` says so it begins nothing new, and prints what came of the rest.
     """
     seed = SystemRandom().randrange(2**32) if seed is None else seed
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
@@ -97,11 +95,7 @@ def simulate(
                 progress=lambda report: show_episodes(report.episodes),
                 is_ended=is_ended,
             )
-    _print_lost_events(lost, seed, console)
-    _print_episodes(troubled, seed, console)
-    _print(report, seed, console)
-    differences = [*report.differences, *lost.differences, *troubled.differences]
-    return not differences and report.deadlocks == troubled.deadlocks == 0
+    return _print_all(report, lost, troubled, seed, console)
 
 
 def _counter(progress: Progress, console: Terminal, what: str, total: int) -> Callable[[int], None]:
@@ -148,6 +142,15 @@ class MigratedPairs:
     def _copy(self, name: str) -> _Database:
         url = self._server.create_database(name, _TEMPLATE)
         return _Database(url, f"{self._server.url(name, WORKER_ROLE, self._password)}?sslmode=disable")
+
+
+def _print_all(report: Report, lost: LostEventsReport, troubled: EpisodesReport, seed: int, console: Terminal) -> bool:
+    """Prints what came of all searches; True when nothing ever differed."""
+    _print_lost_events(lost, seed, console)
+    _print_episodes(troubled, seed, console)
+    _print(report, seed, console)
+    differences = [*report.differences, *lost.differences, *troubled.differences]
+    return not differences and report.deadlocks == troubled.deadlocks == 0
 
 
 def _print_lost_events(report: LostEventsReport, seed: int, console: Terminal) -> None:

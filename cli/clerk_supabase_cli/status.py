@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, LiteralString
@@ -172,7 +172,7 @@ class Status:
         return [
             *(f"{what}: {reason}" for what, reason in self.failed.items()),
             *(database_problems(self.database) if self.database else ()),
-            *(purge_problems(self.database) if self.database else ()),
+            *(purge_problems(self.database.not_purged) if self.database else ()),
             *(queue_problems(self.queues) if self.queues else ()),
         ]
 
@@ -222,9 +222,14 @@ def read_database(url: str) -> Database:
             last_delivery=connection.execute(_LAST_DELIVERY).fetchall()[0][0],
             recent=_recent(connection),
             left_out=LeftOut(*connection.execute(_LEFT_OUT).fetchall()[0]),
-            not_purged=[NotPurged(*row) for row in connection.execute(_NOT_PURGED)],
+            not_purged=read_not_purged(connection),
             compared=read_compared(connection),
         )
+
+
+def read_not_purged(connection: Connection) -> list[NotPurged]:
+    """Reads how many rows could not be purged although their time is over."""
+    return [NotPurged(*row) for row in connection.execute(_NOT_PURGED)]
 
 
 def read_compared(connection: Connection) -> dict[str, Compared]:
@@ -251,9 +256,9 @@ def database_problems(database: Database) -> Iterator[str]:
         )
 
 
-def purge_problems(database: Database) -> Iterator[str]:
-    """What could not be purged although its time is over, a sentence for each kind and reason."""
-    for each in database.not_purged:
+def purge_problems(not_purged: Sequence[NotPurged]) -> Iterator[str]:
+    """A sentence for each kind and reason for which rows could not be purged although their time is over."""
+    for each in not_purged:
         yield (
             f"{each.count} deleted {each.kind} {'row' if each.count == 1 else 'rows'} could not be purged "
             f"since {in_utc(each.since)} UTC: {each.reason}; see clerk_sync.not_purged"

@@ -9,7 +9,6 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from clerk_supabase import aws
 from clerk_supabase.clerk_http import BASE_URL, ClerkHttp
-from clerk_supabase.drift import Brake
 from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase.housekeeping import Housekeeping
 from clerk_supabase.queue import Queue
@@ -31,15 +30,7 @@ store = Store(Secret(secrets_manager, settings.database_secret_arn), settings.da
 clerk_key = Secret(secrets_manager, settings.clerk_secret_key_arn)
 clerk_http = ClerkHttp(clerk_key, settings.clerk_api_url or BASE_URL, share=settings.rate_limit_share)
 repairs = QueueRepairs(Queue(aws.sqs(), settings.sync_queue_url), keep_private_metadata=settings.keep_private_metadata)
-rules = ReconcileSettings(
-    brake=Brake(settings.brake_rows, settings.brake_percent),
-    keep_private_metadata=settings.keep_private_metadata,
-    silence_minutes=settings.silence_minutes,
-    delete_margin_ms=int(settings.delete_margin_seconds * 1000),
-    sweep_minutes=settings.sweep_minutes,
-    instance_id=settings.clerk_instance_id,
-)
-reconcile = Reconcile(clerk_http, Runs(store), repairs, rules)
+reconcile = Reconcile(clerk_http, Runs(store), repairs, ReconcileSettings.of(settings))
 
 
 class RunFailed(Exception):

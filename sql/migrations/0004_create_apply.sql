@@ -656,10 +656,11 @@ $$;
 -- Locks never make a circle, because everybody who writes takes them in this order, also purge(), forget() and
 -- undo_run(). Runs come first, where comparisons deleted something. Then new entities, by kind and id: whoever waits
 -- there holds only entities that nobody else can see yet. Then those that exist, by kind and id: of each row that will
--- be written or deleted, also by a foreign key, and of the parents of rows with content. Then rows, by the order of their kinds and by key: a delete of a parent reaches
--- rows whose entities are not locked. Then what belongs to rows: their profiles, their entries in the audit log. Last
--- deliveries by id. Parked events have no place of their own, as a delete of a new user reaches them between two steps:
--- whoever has locked entities waits for none of their rows, and park() waits for nothing else.
+-- be written or deleted, also by a foreign key, and of the parents of rows with content. Then rows, by the order of
+-- their kinds and by key: a delete of a parent reaches rows whose entities are not locked. Then what belongs to rows:
+-- their profiles, their entries in the audit log. Last deliveries by id. Parked events have no place of their own, as a
+-- delete of a new user reaches them between two steps: whoever has locked entities waits for none of their rows, and
+-- park() waits for nothing else.
 -- Who prunes leaves out what is locked, and waits for nobody.
 -- Definer: the worker role may call this and nothing else.
 create function clerk_sync.apply(batch jsonb)

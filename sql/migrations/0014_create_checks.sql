@@ -129,23 +129,7 @@ begin
         order by k.clerk_id
         for update skip locked
     );
-    insert into public.users_public as p (clerk_id, username, first_name, last_name, avatar_url, deleted_at)
-    select
-        u.clerk_id,
-        case when u.deleted_at is null then u.username end,
-        case when u.deleted_at is null then u.first_name end,
-        case when u.deleted_at is null then u.last_name end,
-        case when u.deleted_at is null then u.image_url end,
-        u.deleted_at
-    from clerk_sync.profiles_differing(locked) as differing
-    inner join public.users as u on u.clerk_id = differing.id
-    order by u.clerk_id
-    on conflict (clerk_id) do update set
-        username = excluded.username,
-        first_name = excluded.first_name,
-        last_name = excluded.last_name,
-        avatar_url = excluded.avatar_url,
-        deleted_at = excluded.deleted_at;
+    perform clerk_sync.project_as_it_is(array(select d.id from clerk_sync.profiles_differing(locked) as d));
 end
 $$;
 

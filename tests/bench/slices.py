@@ -13,9 +13,10 @@ from typing import Final
 
 from clerk_supabase.clerk_http import ClerkHttp
 from clerk_supabase.clerk_walk import PAGE_SIZE
-from clerk_supabase.reconcile import Reconcile, Report, Request
+from clerk_supabase.reconcile import Reconcile, Request
 from clerk_supabase.reconcile_pages import ReconcileSettings
 from clerk_supabase.repairs import DirectRepairs
+from clerk_supabase.run_report import Report
 from clerk_supabase.runs import Runs
 from clerk_supabase.store import Store
 from clerk_supabase_cli import samples

@@ -14,9 +14,10 @@ from psycopg import sql
 
 from clerk_supabase.parking import Parking
 from clerk_supabase.queue import Queue, messages_of
-from clerk_supabase.reconcile import Reconcile, Report, Request
+from clerk_supabase.reconcile import Reconcile, Request
 from clerk_supabase.reconcile_pages import Progress, ReconcileSettings
 from clerk_supabase.repairs import DirectRepairs, QueueRepairs, Repairs
+from clerk_supabase.run_report import Report
 from clerk_supabase.runs import Finding, Runs
 from clerk_supabase.store import Function, Store
 from clerk_supabase.sync import Sync

@@ -11,7 +11,7 @@ import pytest
 
 from clerk_supabase.changes import Changes, Delete, Delivery, Reconciled, changes_of
 from clerk_supabase.events import parse_event
-from clerk_supabase.reconcile import Report
+from clerk_supabase.run_report import Report
 from clerk_supabase_cli.clerk_api.faults import Fault, answering
 from clerk_supabase_cli.simulator.worlds import World
 from tests.integration.databases import Databases, acting_as, rows, value

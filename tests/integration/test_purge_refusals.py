@@ -203,11 +203,6 @@ def test_a_purge_that_cannot_be_done_at_all_does_not_keep_records_from_being_pru
 # Children beyond a portion
 
 
-PURGED_INVITATIONS: LiteralString = """
-    select count(*) from clerk_sync.entities where kind = 'invitation' and purged_at is not null
-"""
-
-
 @pytest.mark.parametrize("how", ["scrub", "delete"])
 def test_an_organization_with_more_invitations_than_a_portion_leaves_none_of_their_addresses(
     how: LiteralString, store: Store, admin: Connection

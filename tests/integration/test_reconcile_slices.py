@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.reconcile import Report
 from clerk_supabase.reconcile_pages import ReconcileSettings
+from clerk_supabase.run_report import Report
 from clerk_supabase_cli.clerk_api.faults import Fault, answering
 from clerk_supabase_cli.simulator.worlds import World
 from tests.integration.clerk import reader

@@ -15,7 +15,7 @@ import pytest
 from clerk_supabase.changes import Changes, Delete, Reconciled
 from clerk_supabase.errors import RunTakenOver
 from clerk_supabase.queue import messages_of
-from clerk_supabase.reconcile import Report
+from clerk_supabase.run_report import Report
 from clerk_supabase.runs import Runs, Undone
 from clerk_supabase.store import Store
 from clerk_supabase_cli.simulator.worlds import World

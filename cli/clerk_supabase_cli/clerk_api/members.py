@@ -36,7 +36,7 @@ class Members(MutableMapping[str, Json]):
         return f"orgmem_{number:0{_DIGITS}}"
 
     def created_at(self, number: int) -> int:
-        """When membership number i began."""
+        """The moment at which membership number i began."""
         return self._start + number * self._step
 
     def organization(self, number: int) -> str:

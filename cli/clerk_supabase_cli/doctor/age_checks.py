@@ -1,4 +1,4 @@
-"""How old is what was compared with Clerk, by kind?"""
+"""Checks how long ago all objects of each kind were compared with Clerk."""
 
 from __future__ import annotations
 

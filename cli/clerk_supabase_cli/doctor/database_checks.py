@@ -21,7 +21,7 @@ from clerk_supabase_cli.postgres import VERSIONS
 from clerk_supabase_cli.retention import PARAMETERS, command_for, shortfalls
 from clerk_supabase_cli.retention import allowed as allowed_retention
 from clerk_supabase_cli.role_urls import SESSION_ROLE, WORKER_ROLE
-from clerk_supabase_cli.status import purge_problems, read_database
+from clerk_supabase_cli.status import purge_problems, read_not_purged
 
 _MIGRATE: Final = "clerk-supabase migrate"
 _REPAIR: Final = "clerk-supabase migrate --repair --dry-run, and without --dry-run"
@@ -218,12 +218,12 @@ def retention(patient: Patient) -> Iterator[Finding]:
         raise NotLookedAt("this stack has no reconcile function, so nothing is purged or pruned (ClerkSecretKeyArn)")
     with patient.database() as connection:
         found = shortfalls(settings.keep, allowed_retention(connection))
+        refused = list(purge_problems(read_not_purged(connection)))
     for name, (asked, allows) in found.items():
         yield warn(
             f"{PARAMETERS[name]} of the stack asks for {asked}, the database allows {allows} and keeps to that",
             command_for({name: asked}),
         )
-    refused = list(purge_problems(read_database(patient.named.database_url)))
     for problem in refused:
         yield fail(problem, "docs/runbook.md#housekeepingalarm")
     if not found and not refused:

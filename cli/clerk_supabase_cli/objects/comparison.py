@@ -43,7 +43,7 @@ class Difference:
         """The difference in a sentence."""
         if self.thing.kind == "rights":
             return _words_of_rights(self)
-        what = f"the {_word(self.thing)} {self.thing.name}"
+        what = f"the {self.thing.kind} {self.thing.name}"
         if self.found is None:
             return f"{what} is missing"
         if self.expected is None:
@@ -151,10 +151,6 @@ def _without_columns(thing: Thing, expected: Mapping[str, Thing]) -> Thing | Non
 
 
 # In words
-
-
-def _word(thing: Thing) -> str:
-    return "row" if thing.kind == "row" else thing.kind
 
 
 def _words_of_rights(difference: Difference) -> str:

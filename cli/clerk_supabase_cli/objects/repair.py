@@ -51,7 +51,7 @@ class Obstacle:
 
     @property
     def words(self) -> str:
-        """What differs, why nothing was done, and what to do."""
+        """A sentence: the difference, and the reason why no statement settles it."""
         return f"{self.difference.words}: {self.reason}"
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 from psycopg import sql
 
-Connection = psycopg.Connection[tuple[Any, ...]]
+from clerk_supabase_cli.database import Connection
 
 TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
     "user": ("users", "clerk_id", "first_name"),

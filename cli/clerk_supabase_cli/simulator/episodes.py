@@ -18,7 +18,8 @@ from random import Random
 from typing import Final
 
 from clerk_supabase.errors import ClerkSupabaseError
-from clerk_supabase.reconcile import Report, Request
+from clerk_supabase.reconcile import Request
+from clerk_supabase.run_report import Report
 from clerk_supabase.runs import Runs
 from clerk_supabase_cli import parked
 from clerk_supabase_cli.simulator import oracle
@@ -40,7 +41,7 @@ _MOST_SHRUNK_TRIES: Final = 200
 
 @dataclass(slots=True)
 class EpisodesReport:
-    """What was tried, and what did not end as it should or was not true."""
+    """Numbers of a search, and the differences that it found."""
 
     episodes: int = 0
     happened: Counter[str] = field(default_factory=Counter)
@@ -100,7 +101,7 @@ def script_of(seed: int | str, number: int, only: Collection[str] = ()) -> Scrip
 
 
 def play(theatre: Theatre, seed: int | str, number: int, script: Script) -> Stage:
-    """What became of an episode with this script."""
+    """Plays an episode with this script; the stage knows what happened, and what was wrong."""
     stage = Stage(theatre, World(_chance(seed, number, "world"), f"{number:07}"))
     stage.is_alone = not any(step.is_beside for step in script)
     try:
@@ -150,7 +151,7 @@ def _do(stage: Stage, steps: Sequence[Step]) -> None:
 
 
 def _wrong_now(stage: Stage) -> Iterator[str]:
-    """What may never be, whatever happens next."""
+    """Violations of what must be true at any moment."""
     if not stage.are_profiles_edited:
         yield from oracle.profiles_wrong(stage.admin)
     yield from oracle.deletes_lifted(stage.admin)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-import psycopg
 from psycopg import sql
 
-Connection = psycopg.Connection[tuple[Any, ...]]
+from clerk_supabase_cli.database import Connection
 
 _TABLES: Final = """
 select n.nspname, c.relname
@@ -33,13 +32,13 @@ class Replica:
         self.has_rows = False
 
     def save(self) -> None:
-        """Every commit until now is on the replica."""
+        """Copies every commit until now."""
         self.forget()
         self._both(sql.SQL("insert into {copy} select * from {table}"))
         self.has_rows = True
 
     def take_over(self) -> None:
-        """What was committed since is lost."""
+        """Loses every commit since the copy was saved."""
         truncate = sql.SQL("truncate {} cascade").format(sql.SQL(", ").join(table for table, _ in self._tables))
         with self._connection.transaction():
             # Neither triggers nor foreign keys: a replica gets rows, not statements.
@@ -48,7 +47,7 @@ class Replica:
             self._both(sql.SQL("insert into {table} overriding system value select * from {copy}"))
 
     def forget(self) -> None:
-        """There is no replica to fail over to."""
+        """Leaves no replica to fail over to."""
         if self.has_rows:
             copies = sql.SQL(", ").join(copy for _, copy in self._tables)
             self._connection.execute(sql.SQL("truncate {}").format(copies))

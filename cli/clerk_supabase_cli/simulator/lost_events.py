@@ -23,9 +23,10 @@ from psycopg import sql
 from clerk_supabase.changes import ReadKind, Upsert, changes_of_object
 from clerk_supabase.clerk_http import ClerkHttp
 from clerk_supabase.errors import ClerkSupabaseError
-from clerk_supabase.reconcile import Reconcile, Report, Request
+from clerk_supabase.reconcile import Reconcile, Request
 from clerk_supabase.reconcile_pages import ReconcileSettings
 from clerk_supabase.repairs import DirectRepairs
+from clerk_supabase.run_report import Report
 from clerk_supabase.runs import Mode, Runs
 from clerk_supabase.store import Store
 from clerk_supabase_cli.clerk_api.answers import Answers

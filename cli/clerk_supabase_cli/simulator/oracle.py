@@ -1,4 +1,4 @@
-"""What must be true of a database at any moment, and what must be true of it at rest."""
+"""Conditions that a database must meet at any moment, and more that it must meet at rest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from clerk_supabase.clerk_object import Columns
-from clerk_supabase_cli.simulator.snapshots import Connection, Place, Snapshot, content_of
+from clerk_supabase_cli.database import Connection
+from clerk_supabase_cli.simulator.snapshots import Place, Snapshot, content_of
 from clerk_supabase_cli.simulator.worlds import World
 
 _PROFILES: Final = """
@@ -132,7 +133,7 @@ def seen_wrong(connection: Connection, world: World, user_ids: Iterable[str]) ->
 
 
 def to_be_seen(world: World, user_id: str) -> set[Place]:
-    """What Clerk lets this user see."""
+    """Objects that Clerk lets this user see."""
     user = world.users.get(user_id)
     if user is None or user["banned"] or user["deprovisioned"]:
         # Whom nobody knows yet is welcome, and sees the others. Here everybody was known once.

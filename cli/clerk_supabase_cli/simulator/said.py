@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from clerk_supabase.reconcile import Report
+from clerk_supabase.run_report import Report
 from clerk_supabase.runs import Finding, RunDetails
 from clerk_supabase_cli.simulator.snapshots import Place, Snapshot, not_as_clerk
 from clerk_supabase_cli.simulator.stage import BRAKE, MARGIN_MS, Stage
@@ -20,7 +20,7 @@ _KINDS: Final = 5
 def run_untrue(
     stage: Stage, before: Snapshot, details: RunDetails, report: Report, *, is_direct: bool
 ) -> Iterator[str]:
-    """What a run says and did not do, and what it did and does not say. Nothing else happened meanwhile."""
+    """Differences between what a run says and what it did, if nothing else happened meanwhile."""
     after = stage.snapshot()
     what = f"run {report.run_id} ({report.mode}, {report.state}: {report.reason})"
     found = {(each.kind, each.entity_id): each for each in details.findings}
@@ -39,7 +39,7 @@ def run_untrue(
 
 
 def look_untrue(stage: Stage, before: Snapshot, report: Report) -> Iterator[str]:
-    """What a run changed that was only to look."""
+    """Changes by a run that was to repair nothing."""
     for place in sorted(stage.snapshot().changed_since(before)):
         yield f"run {report.run_id} was to repair nothing, and changed {' '.join(place)}"
 
@@ -74,7 +74,7 @@ def _emptied(before: Snapshot, after: Snapshot) -> set[str]:
 
 
 def complete_untrue(stage: Stage, details: RunDetails, report: Report, world: World) -> Iterator[str]:
-    """What a full run that calls itself complete, and gives no reason, left as it is not in Clerk.
+    """Rows that are not as in Clerk after a full run that calls itself complete, and gives no reason.
 
     It saw `world`, and its repairs are done.
     """
@@ -105,7 +105,7 @@ def _is_young(stage: Stage, snapshot: Snapshot, place: Place, world: World) -> b
 
 
 def resync_untrue(stage: Stage, object_id: str, before: Snapshot, report: Report) -> Iterator[str]:
-    """What a resync says and did not do, and what it left as it is not in Clerk."""
+    """Differences between what a resync says and what it did, and rows that it left as they are not in Clerk."""
     after = stage.snapshot()
     changed = after.changed_since(before)
     claimed = sum(of_kind.get(name, 0) for of_kind in report.counts.values() for name in _CLAIMS)

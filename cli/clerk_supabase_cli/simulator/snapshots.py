@@ -5,22 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self, cast
+from typing import Final, Self, cast
 
 import msgspec
-import psycopg
 
 from clerk_supabase.changes import Upsert, changes_of
 from clerk_supabase.clerk_object import Columns
 from clerk_supabase.events import parse_event
 from clerk_supabase.kinds import Kind
 from clerk_supabase_cli import samples
+from clerk_supabase_cli.database import Connection
 from clerk_supabase_cli.samples import Json
 from clerk_supabase_cli.simulator.app_rules import TABLES
 from clerk_supabase_cli.simulator.clerks_clock import mirrors
 from clerk_supabase_cli.simulator.worlds import World
 
-Connection = psycopg.Connection[tuple[Any, ...]]
 Place = tuple[str, str]
 """Kind and id."""
 
@@ -44,7 +43,7 @@ _PROFILES: Final = "select clerk_id, to_jsonb(p) from public.users_public as p"
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """What is known of an object."""
+    """State of an object in clerk_sync.entities."""
 
     version: str
     deleted_at: int | None

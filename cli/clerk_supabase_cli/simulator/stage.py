@@ -1,4 +1,4 @@
-"""Where an episode happens: Clerk and its API, the queues and their functions, the database, its app, its operator."""
+"""The stage of an episode: Clerk and its API, the queues and their functions, the database, its app, its operator."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from clerk_supabase.runs import Runs
 from clerk_supabase.store import Store
 from clerk_supabase.sync import Sync
 from clerk_supabase_cli.clerk_api.server import ClerkApi
+from clerk_supabase_cli.database import Connection
 from clerk_supabase_cli.role_urls import WORKER_ROLE
 from clerk_supabase_cli.simulator import app_rules
 from clerk_supabase_cli.simulator.app_rules import AppRules
@@ -43,7 +44,7 @@ from clerk_supabase_cli.simulator.line import (
     SYNC_VISIBILITY_SECONDS,
     QueueName,
 )
-from clerk_supabase_cli.simulator.snapshots import Connection, Snapshot
+from clerk_supabase_cli.simulator.snapshots import Snapshot
 from clerk_supabase_cli.simulator.sqs import SimulatedQueue, SimulatedSqs
 from clerk_supabase_cli.simulator.worlds import World
 
@@ -263,13 +264,13 @@ class Stage:
 
     @property
     def waiting(self) -> int:
-        """How many messages are in the queues."""
+        """Number of messages in the queues."""
         return sum(len(each.messages) for each in self.queues.values())
 
     # Reconcile
 
     def reconcile(self, store: Store, *, is_direct: bool) -> Reconcile:
-        """What compares Clerk with the tables."""
+        """A comparison of Clerk with the tables."""
         settings = ReconcileSettings(
             brake=BRAKE, threads=2, users_per_window=3, lease_seconds=30, delete_margin_ms=MARGIN_MS
         )

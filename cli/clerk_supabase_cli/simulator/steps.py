@@ -17,7 +17,8 @@ from psycopg.types.json import Jsonb
 from clerk_supabase import kinds as model
 from clerk_supabase.errors import ClerkSupabaseError, GoneFromClerk
 from clerk_supabase.housekeeping import Housekeeping
-from clerk_supabase.reconcile import Report, Request
+from clerk_supabase.reconcile import Request
+from clerk_supabase.run_report import Report
 from clerk_supabase.runs import Runs
 from clerk_supabase.settings import Keep
 from clerk_supabase_cli import parked, retention
@@ -125,7 +126,7 @@ def _set_back(stage: Stage, chance: Random) -> None:
 
 
 def _webhooks(stage: Stage, chance: Random, *, lost: float = 0.0) -> None:
-    """Those that were not sent yet, in any order, some twice, some late, and so many never."""
+    """Webhooks that were not sent yet arrive in any order, some twice, some late, and so many never."""
     late = chance.choice((0.0, 0.0, 0.5))
     due, stage.late = [*stage.untold(), *stage.late], []
     envelopes = [each for each in due for _ in range(chance.choice((1, 1, 2))) if chance.random() >= lost]
@@ -363,7 +364,7 @@ def _known_ids(stage: Stage) -> Collection[str]:
 
 
 def _housekeeping(stage: Stage, chance: Random) -> None:
-    """Whatever was deleted is purged at once, unless that would lose what another fault has hidden."""
+    """Housekeeping purges every deleted row at once, unless that would lose what another fault has hidden."""
     is_safe = not stage.has_lied and not any(
         place[1] in objects
         for place, row in stage.snapshot().rows.items()

@@ -9,10 +9,11 @@ from typing import assert_never
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from clerk_supabase.changes import Change, Delete, Delivery, Reconciled, SignedIn, Source, Upsert
+from clerk_supabase.changes import Change, Changes, Delete, Delivery, Reconciled, SignedIn, Source, Upsert
 from clerk_supabase.envelope import ParkedEvent, storable
 from clerk_supabase.errors import ChangeRefused
 from clerk_supabase.events import subject_of
+from clerk_supabase.kinds import Kind
 
 # An index of Postgres takes at most 2,700 bytes; a character has up to four.
 _LONGEST_KEY = 255
@@ -47,6 +48,17 @@ def element_of(change: Change) -> dict[str, object]:
             return {"kind": kind, "id": id, "deleted_at": deleted_at}
         case _:
             assert_never(change)
+
+
+def elements_to_compare(changes: Changes) -> list[str]:
+    """JSON of an object and, where it is kept, of its private metadata."""
+    private = [each for each in changes.companions if each.kind == "private_metadata"]
+    return [as_json(element_of(change)) for change in (changes.main, *private)]
+
+
+def element_without_content(kind: Kind, object_id: str) -> str:
+    """JSON of an object of which only the id is known."""
+    return as_json({"kind": kind, "id": object_id})
 
 
 def provenance(source: Source, *, is_main: bool = True) -> dict[str, object]:

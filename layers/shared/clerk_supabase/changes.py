@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar, get_args
 
 from pydantic import ValidationError
 
@@ -65,6 +65,8 @@ Change = Upsert | Delete
 
 ReadKind = Literal["user", "organization", "membership", "invitation", "domain"]
 """Kinds that are read from Clerk's Backend API."""
+READ_KINDS: Final[tuple[ReadKind, ...]] = get_args(ReadKind)
+"""Parents before their children."""
 ListKind = Literal["organization", "membership", "invitation", "domain"]
 """Kinds that Clerk lists by creation only: its list of them cannot say what changed, nor be cut by time."""
 

@@ -1,4 +1,4 @@
-"""How a list that is sorted by creation is walked from a moment on, while others write to it. Pure.
+"""Walks a list that is sorted by creation from a moment on, while others write to the list. Pure.
 
 Clerk lists organizations, memberships, invitations and domains by offset only. An offset means nothing from one run to
 the next, a moment of creation does.

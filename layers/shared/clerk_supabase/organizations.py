@@ -136,7 +136,7 @@ class Membership(ClerkObject):
 
 
 class PublicInviterData(Lenient):
-    """What an invitation says of the user who sent it."""
+    """The user who sent an invitation."""
 
     user_id: Text = None
 

@@ -9,10 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import get_args
 
-from clerk_supabase.changes import ListKind, ReadKind
+from clerk_supabase.changes import READ_KINDS, ListKind, ReadKind
 from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_http import ClerkHttp
 from clerk_supabase.clerk_walk import Window
@@ -52,16 +52,15 @@ from clerk_supabase.reconcile_users import (
     silence,
 )
 from clerk_supabase.repairs import ClockMs, Repairs
-from clerk_supabase.resync import Resync, Resynced
-from clerk_supabase.runs import Counts, Mode, PlannedWindow, Runs, RunSummary, State
-from clerk_supabase.telemetry import count, count_by, logger
+from clerk_supabase.resync import Resync
+from clerk_supabase.run_report import Report, report_of, report_of_resync, tell, tell_ages
+from clerk_supabase.runs import Mode, PlannedWindow, Runs, State
+from clerk_supabase.telemetry import count, logger
 
-_KINDS: tuple[ReadKind, ...] = ("user", *LIST_KINDS)
 _SWITCHED_OFF = "organizations are switched off in Clerk: they and memberships were not compared"
 # A portion takes a tenth of a second.
 _ROWS_AT_ONCE = 5_000
 _DOMAINS_SWITCHED_OFF = "verified domains are switched off in Clerk: domains were not compared"
-_COUNTED = ("missing", "stale", "different", "extra", "deleted here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,31 +76,6 @@ class Request:
     """So many of a kind, whatever the brake says."""
     allow_emptied: int | None = None
     """In so many rows of a kind a column may lose its value, whatever the brake says."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What became of a run until now."""
-
-    run_id: int | None
-    """None: it was about one object, which makes no run."""
-    mode: Mode
-    state: State | Literal["busy"]
-    """`busy`: another process works on that run."""
-    reason: str | None
-    counts: Counts
-    findings: int
-    """Differences, the repaired ones included."""
-    calls: int
-    """Requests to Clerk by this process."""
-    is_resumed: bool = False
-    dry_run: bool = False
-    is_silent: bool = False
-    objects: Sequence[Resynced] = ()
-    """Of a resync: what was done about each object."""
-    compared_until: Mapping[ReadKind, int] = field(default_factory=dict)
-    """When everything of a kind is known to have been compared, Clerk's clock; kinds of which that is unknown are
-    missing."""
 
 
 class Reconcile:
@@ -145,7 +119,7 @@ class Reconcile:
         if begun.is_busy:
             other = f"run {begun.run.run_id} is at work"
             logger.warning("no run was begun", reason=other)
-            return _report(begun.run, state="busy", reason=other, calls=self._http.calls - calls_before)
+            return report_of(begun.run, state="busy", reason=other, calls=self._http.calls - calls_before)
         work = Work(begun, clerk, self._runs, self._repairs, self._settings, self._clock_ms, progress)
         work.expected.update(begun.run.expected)
         work.seconds_left = lambda: deadline - self._monotonic()
@@ -184,23 +158,7 @@ class Reconcile:
             clerk.check_instance(mirrored)
         resync = Resync(self._runs, self._repairs, self._settings, self._clock_ms, object_id, force=force)
         outcome = resync.run(clerk, known_as)
-        counts: dict[str, dict[str, int]] = {}
-        for each in outcome.objects:
-            of_kind = counts.setdefault(each.kind, {})
-            of_kind[each.done] = of_kind.get(each.done, 0) + 1
-        not_changed = sum(each.done == "not changed" for each in outcome.objects)
-        left = f"{not_changed} of {len(outcome.objects)} objects could not be changed" if not_changed else None
-        reason = "; ".join(filter(None, [left, outcome.doubts])) or None
-        return Report(
-            run_id=None,
-            mode="quick",
-            state="complete" if reason is None else "incomplete",
-            reason=reason,
-            counts=counts,
-            findings=0,
-            calls=self._http.calls - calls_before,
-            objects=outcome.objects,
-        )
+        return report_of_resync(outcome, calls=self._http.calls - calls_before)
 
     def _check_instance(self, found: str) -> None:
         wanted = self._settings.instance_id
@@ -338,8 +296,8 @@ class Reconcile:
         `left`: how many rows could not be set right. Answers that take away too much prove no delete either.
         """
         emptied = repair_held(work)
-        sure = [kind for kind in _KINDS if kind in doubts and doubts[kind] is None]
-        unsure = [f"{doubts[kind]}: no {kind} is deleted" for kind in _KINDS if doubts.get(kind) is not None]
+        sure = [kind for kind in READ_KINDS if kind in doubts and doubts[kind] is None]
+        unsure = [f"{doubts[kind]}: no {kind} is deleted" for kind in READ_KINDS if doubts.get(kind) is not None]
         deletes = delete_gone(work, sure) if emptied.stop is None else Deletes()
         tallies = [window.tally for window in self._runs.windows(work.run_id)]
         left_out, are_too_many = _left_out(work, tallies, left)
@@ -405,11 +363,17 @@ class Reconcile:
             newest_delivery=work.begun.newest_delivery,
             is_silent=silent.is_silent,
         )
-        report = _report(run, state=state, reason=reason, calls=calls, is_resumed=work.begun.is_resumed)
-        report = replace(report, compared_until=compared_until or {})
-        _tell(report, is_first=work.begun.began is None)
+        report = report_of(
+            run,
+            state=state,
+            reason=reason,
+            calls=calls,
+            is_resumed=work.begun.is_resumed,
+            compared_until=compared_until,
+        )
+        tell(report, is_first=work.begun.began is None)
         if not run.is_dry_run:
-            _tell_ages(report.compared_until, run.as_of)
+            tell_ages(report.compared_until, run.as_of)
         return report
 
 
@@ -451,59 +415,3 @@ def _older(work: Work, tallies: Sequence[Tally]) -> str | None:
         f"clerk-supabase reconcile show {work.run_id} names them, clerk-supabase resync ID --force (of a membership: "
         "the id of its user) applies them"
     )
-
-
-def _report(
-    run: RunSummary, *, state: State | Literal["busy"], reason: str | None, calls: int, is_resumed: bool = False
-) -> Report:
-    return Report(
-        run_id=run.run_id,
-        mode=run.mode,
-        state=state,
-        reason=reason,
-        counts=run.counts,
-        findings=sum(_sum(run.counts, name) for name in _COUNTED),
-        calls=calls,
-        is_resumed=is_resumed,
-        dry_run=run.is_dry_run,
-        is_silent=bool(run.is_silent),
-    )
-
-
-def _sum(counts: Counts, name: str) -> int:
-    return sum(of_kind.get(name, 0) for of_kind in counts.values())
-
-
-def _tell(report: Report, *, is_first: bool) -> None:
-    """Counts for the alarms, once a run, and one line in the log. What the first run finds is no drift: it fills."""
-    count("ClerkCalls", report.calls)
-    if report.state != "running" and not report.dry_run:
-        ended = {"complete": "FullRunsComplete" if report.mode == "full" else "QuickRunsComplete"}
-        count(ended.get(report.state, "RunsFailed" if report.state == "failed" else "RunsIncomplete"))
-        count("Drift", 0 if is_first else report.findings)
-        for kind in _KINDS:
-            drift = sum(report.counts.get(kind, {}).get(name, 0) for name in _COUNTED)
-            count_by("Drift", "kind", kind, 0 if is_first else drift)
-        for name in _COUNTED:
-            count(name.title().replace(" ", ""), _sum(report.counts, name))
-        count("RepairsSent", _sum(report.counts, "repaired") + _sum(report.counts, "repairs sent"))
-        count("DeletesSent", _sum(report.counts, "deleted") + _sum(report.counts, "deletes sent"))
-        if report.mode == "quick":
-            count("Silence", int(report.is_silent))
-    log = logger.info if report.state in ("complete", "running") else logger.error
-    log(
-        f"run {report.state}",
-        run_id=report.run_id,
-        mode=report.mode,
-        reason=report.reason,
-        counts=report.counts,
-        calls=report.calls,
-        is_resumed=report.is_resumed,
-        compared_until=report.compared_until,
-    )
-
-
-def _tell_ages(compared_until: Mapping[ReadKind, int], now: int) -> None:
-    """How long ago the oldest comparison of a row of each kind was: what got lost since is not found yet."""
-    for kind, moment in compared_until.items():
-        count_by("MinutesSinceCompared", "kind", kind, max(0, now - moment) // 60_000)

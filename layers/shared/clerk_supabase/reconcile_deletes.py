@@ -6,21 +6,20 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from clerk_supabase.changes import ReadKind
+from clerk_supabase.changes import READ_KINDS, ReadKind
 from clerk_supabase.clerk import MOST_IDS, Clerk
-from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused, GoneFromClerk
-from clerk_supabase.reconcile_lookups import domain_gone_at, invitation_gone_at
+from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused
+from clerk_supabase.reconcile_lookups import child_gone_at
 from clerk_supabase.reconcile_pages import KIND_NAMES, Work
 from clerk_supabase.repairs import Repair, refused_of
 from clerk_supabase.runs import Candidate
 
-_ORDER: Final[tuple[ReadKind, ...]] = ("user", "organization", "membership", "invitation", "domain")
 _LOOK: Final = "look whether that can be, then allow so many deletes"
 
 
 @dataclass
 class _Gone:
-    """What Clerk says to be gone."""
+    """Objects that Clerk says to be gone."""
 
     absent: dict[ReadKind, dict[str, int]] = field(default_factory=dict)
     """By kind and id, the moment of the newest answer that said so."""
@@ -72,7 +71,7 @@ def delete_gone(work: Work, kinds: Collection[ReadKind]) -> Deletes:
     """
     due, young = work.runs.prepare_deletes(work.run_id, [*kinds])
     asked = {*kinds, *(kind for kind, _ in due)}
-    concerned = [kind for kind in _ORDER if kind in asked and work.runs.candidates(work.run_id, kind, "", 1)]
+    concerned = [kind for kind in READ_KINDS if kind in asked and work.runs.candidates(work.run_id, kind, "", 1)]
     if not concerned:
         return Deletes(awaiting=[*_awaiting(work, young, 0)])
     existing = work.runs.count_rows()
@@ -140,7 +139,7 @@ def _looked_up(clerk: Clerk, kind: ReadKind, candidates: Sequence[Candidate], go
         for object_id, user_id, org_id, _ in candidates:
             # Those of a user or an organization that goes are hidden with it.
             if not gone.has(user_id) and not gone.has(org_id) and len(answers.absent) <= room:
-                moment = _child_gone_at(clerk, kind, object_id, user_id, org_id)
+                moment = child_gone_at(clerk, kind, object_id, user_id, org_id)
                 if moment is None:
                     answers.present.append(object_id)
                 else:
@@ -161,34 +160,6 @@ def _looked_up(clerk: Clerk, kind: ReadKind, candidates: Sequence[Candidate], go
         else:
             answers.undated += 1
     return answers
-
-
-def _child_gone_at(clerk: Clerk, kind: ReadKind, object_id: str, user_id: str | None, org_id: str | None) -> int | None:
-    if kind == "invitation":
-        return invitation_gone_at(clerk, object_id, org_id)
-    if kind == "domain":
-        return domain_gone_at(clerk, object_id, org_id)
-    return _membership_gone_at(clerk, object_id, user_id)
-
-
-def _membership_gone_at(clerk: Clerk, membership_id: str, user_id: str | None) -> int | None:
-    """When Clerk listed all memberships of the user, and not this one; None: it has it, or does not say."""
-    if user_id is None:
-        return None
-    ids: set[str] = set()
-    told: list[int] = []
-    observed_at = 0
-    try:
-        for page in clerk.memberships_of_user(user_id):
-            if page.odd or not (page.joins and page.is_new) or page.total_count is None:
-                return None
-            ids |= {item.id for item in page.items}
-            told.append(page.total_count)
-            observed_at = observed_at or page.observed_at
-    except GoneFromClerk as user_gone:
-        return user_gone.observed_at or None
-    is_complete = bool(told) and len(ids) >= max(told)
-    return observed_at or None if is_complete and membership_id not in ids else None
 
 
 # The brake

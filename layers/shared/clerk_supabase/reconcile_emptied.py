@@ -11,16 +11,14 @@ from clerk_supabase.clerk import MOST_IDS, Clerk
 from clerk_supabase.clerk_pages import Item
 from clerk_supabase.drift import Brake
 from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused, GoneFromClerk
-from clerk_supabase.reconcile_pages import KIND_NAMES, MOST_MESSAGES, Work
-from clerk_supabase.repairs import DirectRepairs, Repair, refused_of
+from clerk_supabase.reconcile_pages import KIND_NAMES, Work
+from clerk_supabase.repairs import Repair, refused_of
+from clerk_supabase.runs import Held
 
 _KINDS: Final[tuple[ReadKind, ...]] = ("user", "organization", "membership")
 
 # Not that of the settings: who forbids deletes by it wants everything else repaired.
 _BRAKE: Final = Brake()
-
-Held = tuple[str, str | None, str | None]
-"""Id and, of a membership, those of its user and its organization."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +74,7 @@ def _repair_kind(work: Work, kind: ReadKind) -> None:
         # What a list lacks by mistake, the answers by id may have.
         items = list(_read_again(work.clerk, kind, held))
         repairs = [Repair(work.run_id, kind, item.id, item.observed_at, item.json()) for item in items]
-        direct = DirectRepairs(keep_private_metadata=work.settings.keep_private_metadata)
-        road = direct if len(repairs) >= MOST_MESSAGES else work.repairs
+        road = work.road(len(repairs))
         refused = refused_of(repairs, road.send(work.runs.store, repairs, work.clock_ms()))
         sent = [repair.id for repair in repairs if repair.id not in refused]
         for of_kind in (kind, "private_metadata"):

@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 from msgspec import Struct
 
-from clerk_supabase.batch import as_json, element_of
+from clerk_supabase.batch import element_without_content, elements_to_compare
 from clerk_supabase.changes import Changes, ReadKind, changes_of_object
 from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_pages import Item
@@ -19,10 +19,11 @@ from clerk_supabase.drift import Brake, Tally
 from clerk_supabase.errors import ChangeRefused, RowUnavailable, RunTakenOver, UnusableEvent
 from clerk_supabase.repairs import ClockMs, DirectRepairs, Repair, Repairs, refused_of
 from clerk_supabase.runs import Begun, PlannedWindow, Runs
+from clerk_supabase.settings import ReconcileFunctionSettings
 from clerk_supabase.telemetry import logger
 
 # Of a page of 500. Repairing them one message after the other would take longer than applying the whole page at once.
-MOST_MESSAGES: Final = 100
+_MOST_MESSAGES: Final = 100
 _ACTIONS: Final = ("none", "repair", "hold")
 _REPAIRED: Final = frozenset({"created", "updated", "unchanged"})
 KIND_NAMES: Final[Mapping[ReadKind, str]] = MappingProxyType(
@@ -69,6 +70,18 @@ class ReconcileSettings:
     sweep_minutes: float = 120
     """Quick runs compare a list that does not tell what changed as a whole within so many minutes, slice by slice."""
 
+    @classmethod
+    def of(cls, settings: ReconcileFunctionSettings) -> Self:
+        """Settings as the parameters of the stack have them."""
+        return cls(
+            brake=Brake(settings.brake_rows, settings.brake_percent),
+            keep_private_metadata=settings.keep_private_metadata,
+            silence_minutes=settings.silence_minutes,
+            delete_margin_ms=int(settings.delete_margin_seconds * 1000),
+            sweep_minutes=settings.sweep_minutes,
+            instance_id=settings.clerk_instance_id,
+        )
+
 
 @dataclass
 class Work:
@@ -95,6 +108,12 @@ class Work:
     def run_id(self) -> int:
         return self.begun.run.run_id
 
+    def road(self, number: int) -> Repairs:
+        """The way of so many repairs at once: more than a few are applied directly."""
+        if number < _MOST_MESSAGES:
+            return self.repairs
+        return DirectRepairs(keep_private_metadata=self.settings.keep_private_metadata)
+
     def check(self) -> None:
         """Raises RunTakenOver when there is no point in going on."""
         if self.stopped.is_set():
@@ -108,7 +127,7 @@ class Work:
 
 
 class _Found(NamedTuple):
-    """How an object differs, and what follows."""
+    """Difference of an object, and the action that follows."""
 
     difference: str
     action: str
@@ -200,7 +219,7 @@ class Comparison:
     def _by_content(
         self, items: Sequence[Item], page: Sequence[_Read], filled: set[str], request: Mapping[str, object]
     ) -> dict[str, _Found]:
-        """Those who were filled only count as present."""
+        """Users that _fill() has just written only count as present."""
         present = {"ids": _lines(filled)} if filled else {}
         rest = [read for read in page if read.id not in filled]
         try:
@@ -222,7 +241,7 @@ class Comparison:
 
     def _asked(self, request: Mapping[str, object], page: Sequence[_Read] = ()) -> dict[str, _Found]:
         """What differs, by id."""
-        differences, _ = self._runs.compare(request, [element for read in page for element in read.elements])
+        differences = self._runs.compare(request, [element for read in page for element in read.elements])
         found: dict[str, _Found] = {}
         for kind, object_id, difference, action in differences:
             # Private metadata is repaired, or held back, together with its object.
@@ -238,10 +257,8 @@ class Comparison:
         # Written at once: dicts by the thousand would be looked through by Python's collector again and again.
         changes = self._changes(item)
         if changes is None:
-            return _Read(item.id, (as_json({"kind": self.window.kind, "id": item.id}),), is_whole=False)
-        private = [each for each in changes.companions if each.kind == "private_metadata"]
-        written = [as_json(element_of(change)) for change in (changes.main, *private)]
-        return _Read(item.id, tuple(written), is_whole=not changes.dropped)
+            return _Read(item.id, (element_without_content(self.window.kind, item.id),), is_whole=False)
+        return _Read(item.id, tuple(elements_to_compare(changes)), is_whole=not changes.dropped)
 
     def _changes(self, item: Item) -> Changes | None:
         try:
@@ -281,17 +298,14 @@ class Comparison:
         self._count(differences)
         to_repair = [item for item in items if item.id in differences and differences[item.id].action == "repair"]
         missing = [item for item in to_repair if differences[item.id].difference == "missing"]
-        self._is_bulk = filled + len(missing) >= MOST_MESSAGES
+        self._is_bulk = filled + len(missing) >= _MOST_MESSAGES
         if self._work.begun.run.is_dry_run or not to_repair:
             return
         self._add("restored", sum(differences[item.id].difference == "deleted here" for item in to_repair))
-        if len(to_repair) >= MOST_MESSAGES:
-            direct = DirectRepairs(keep_private_metadata=self._work.settings.keep_private_metadata)
-            self._send(direct, to_repair)
-        else:
-            self._send(self._work.repairs, to_repair)
-            if not self._work.repairs.are_done_at_once:
-                self.missing_created += [item.created_at for item in missing if item.created_at is not None]
+        road = self._work.road(len(to_repair))
+        self._send(road, to_repair)
+        if not road.are_done_at_once:
+            self.missing_created += [item.created_at for item in missing if item.created_at is not None]
 
     def _send(self, road: Repairs, items: Sequence[Item]) -> None:
         run_id, kind = self._work.run_id, self.window.kind

@@ -28,7 +28,7 @@ _MOST_PAGES: Final = 200
 
 @dataclass
 class ListDoubts:
-    """What a quick run cannot say about the rows of a kind, each time in words."""
+    """Reasons why a quick run cannot be sure about the rows of a kind, in words."""
 
     deletes: str | None = None
     """Why nothing of the kind may be deleted, if so."""
@@ -81,7 +81,7 @@ def _compare_new(work: Work, kind: ListKind, new: Comparison, until: int, doubts
 
 
 class _Rest:
-    """What is not new of a list: a quick run compares parts of it."""
+    """The objects of a list that are not new: a quick run compares parts of them."""
 
     def __init__(self, work: Work, kind: ListKind, comparison: Comparison, doubts: ListDoubts) -> None:
         self._work = work

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from clerk_supabase.batch import as_json, element_of
+from clerk_supabase.batch import element_without_content, elements_to_compare
 from clerk_supabase.changes import ReadKind, changes_of_object
 from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_pages import Item
@@ -174,7 +174,7 @@ class Resync:
     # What Clerk has no more
 
     def _delete(self, read: _Read, gone_at: int) -> Resynced:
-        bare = as_json({"kind": read.kind, "id": read.id})
+        bare = element_without_content(read.kind, read.id)
         before = self._runs.look_at([bare]).get((read.kind, read.id), _NEVER_HEARD_OF)
         repair = Repair(0, read.kind, read.id, gone_at, None)
         [outcome] = self._repairs.send(self._runs.store, [repair], self._clock_ms())
@@ -201,7 +201,7 @@ class Resync:
                 try:
                     found |= self._runs.look_at(page)
                 except ChangeRefused:
-                    found |= self._runs.look_at([as_json({"kind": kind, "id": object_id})])
+                    found |= self._runs.look_at([element_without_content(kind, object_id)])
         return {key: _together(found, key) for key in pages}
 
     def _elements(self, kind: ReadKind, item: Item) -> list[str]:
@@ -211,9 +211,8 @@ class Resync:
                 kind, item.json(), item.observed_at, self._clock_ms(), keep_private_metadata=keep
             )
         except UnusableEvent:
-            return [as_json({"kind": kind, "id": item.id})]
-        private = [each for each in changes.companions if each.kind == "private_metadata"]
-        return [as_json(element_of(change)) for change in (changes.main, *private)]
+            return [element_without_content(kind, item.id)]
+        return elements_to_compare(changes)
 
     def _set_right(self, items: Sequence[tuple[ReadKind, Item]]) -> Mapping[tuple[str, str], bool]:
         """Set right rows that contradict other tables here; return for each of them whether it is right now."""

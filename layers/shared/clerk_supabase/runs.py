@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from clerk_supabase.changes import ReadKind
 from clerk_supabase.clerk_walk import Window
@@ -19,7 +19,6 @@ State = Literal["running", "complete", "incomplete", "stopped", "failed"]
 Outcome = Literal["nothing", "not sent", "held back", "refused", "sent", "parked", "discarded", "settled"]
 """What became of a repair or a delete. Settled: the tables have it, or something newer, by whatever road it came.
 Held back: the brake for columns that many rows would lose the value of."""
-_EVERYTHING: Final = Window()
 Counts = Mapping[str, Mapping[str, int]]
 """By kind and name: listed, compared, missing, stale, different, extra, repaired, deleted, ..."""
 
@@ -108,6 +107,9 @@ class PlannedWindow:
 
 Candidate = tuple[str, str | None, str | None, int | None]
 """Id; of a membership, the ids of its user and its organization; and when Clerk first said that the object is gone."""
+
+Held = tuple[str, str | None, str | None]
+"""Id of an object whose repair is held back and, of a membership, the ids of its user and its organization."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,23 +295,21 @@ class Runs:
         return {(kind, object_id) for kind, object_id in answer["due"]}, answer["spared"]
 
     def weigh_deletes(self, run_id: int) -> Weight:
-        """How many rows would go out of sight with what Clerk says to be gone."""
+        """Counts the rows that would be hidden with the objects that Clerk says to be gone."""
         answer = _unless_over(self.store.call("weigh_deletes", {"run": run_id}))
         by_object: dict[str, dict[str, int]] = {}
         for kind, hidden_kind, number in answer["by_object"]:
             by_object.setdefault(kind, {})[hidden_kind] = number
         return Weight(by_object, answer["hidden"])
 
-    def compare(
-        self, request: Mapping[str, object], page: Sequence[str] = ()
-    ) -> tuple[Sequence[tuple[str, str, str, str]], int]:
-        """Differences of a page, as kind, id, difference and action, and how many rows are extra.
+    def compare(self, request: Mapping[str, object], page: Sequence[str] = ()) -> Sequence[tuple[str, str, str, str]]:
+        """Differences of a page, as kind, id, difference and action.
 
         See the function `compare` in sql/migrations; `page`: elements as JSON. Raises ChangeRefused for content that
         Postgres does not take.
         """
         answer = _unless_over(self.store.call("compare", request, page))
-        return [tuple(each) for each in answer["differences"]], answer["extra"]
+        return [tuple(each) for each in answer["differences"]]
 
     def fill(self, run_id: int, page: Sequence[str]) -> set[tuple[str, str]]:
         """Writes objects that were never heard of, elements as JSON; returns kinds and ids of the others.
@@ -324,7 +324,7 @@ class Runs:
         _own(self.store.call("finish_window", {"run": run_id, "lease": lease, "number": number, "tally": tally}))
 
     def rank_rows(self, kind: ReadKind, moments: Sequence[int]) -> Sequence[int]:
-        """How many rows of a kind that everybody may see were created before each of these moments."""
+        """Counts, for each of these moments, the rows of a kind that were created before and are not hidden."""
         return cast("Sequence[int]", self.store.call("rank_rows", {"kind": kind, "moments": moments}))
 
     def find_unseen(self, run_id: int, kind: ReadKind) -> int:
@@ -348,9 +348,9 @@ class Runs:
         run_id: int,
         lease: str,
         kind: ReadKind,
-        window: Window = _EVERYTHING,
+        window: Window,
         *,
-        is_whole: bool = True,
+        is_whole: bool,
         is_switched_off: bool = False,
     ) -> None:
         """Writes down that this run has read a part of a list. `is_whole`: no row can have been missed there."""
@@ -403,10 +403,8 @@ class Runs:
         answer = _unless_over(self.store.call("check_rows", asked))
         return answer["is_done"], answer["left"]
 
-    def held_repairs(
-        self, run_id: int, kind: ReadKind, after: str, limit: int
-    ) -> Sequence[tuple[str, str | None, str | None]]:
-        """List objects whose repair is held back: id and, of memberships, the ids of user and organization."""
+    def held_repairs(self, run_id: int, kind: ReadKind, after: str, limit: int) -> Sequence[Held]:
+        """List objects whose repair is held back, by their ids."""
         asked = {"run": run_id, "kind": kind, "after": after, "limit": limit}
         return [tuple(each) for each in _unless_over(self.store.call("held_repairs", asked))]
 

@@ -1,4 +1,4 @@
-"""How much of a list a quick run compares, and where the numbers of rows differ. Pure."""
+"""Decides how much of a list a quick run compares, and finds where the numbers of rows differ. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ROWS_OF_A_PAGE: Final = PAGE_SIZE - OVERLAP
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What a run has to compare of a list."""
+    """The share of a list that a run has to compare."""
 
     rows: int
     pages: int
