@@ -374,9 +374,9 @@ begin
 end
 $$;
 
--- {page} -> [[kind, id, source_updated_at, observed_at, deleted_at, differs, fields], ...]: what is known here of each
--- object of a page, as apply() takes it, and whether its row says the same; fields: the columns that differ, null
--- without a row. For the owner, before and after a repair.
+-- {page} -> [[kind, id, source_updated_at, observed_at, deleted_at, delete_run, is_purged, differs, fields], ...]: what
+-- is known here of each object of a page, as apply() takes it, and whether its row says the same; fields: the columns
+-- that differ, null without a row. For the owner, before and after a repair.
 create function clerk_sync.look_at_objects(request jsonb)
 returns jsonb
 language plpgsql
@@ -398,8 +398,8 @@ begin
     end loop;
     return (
         select coalesce(jsonb_agg(jsonb_build_array(
-            g.kind, g.id, (e.version).source_updated_at, (e.version).observed_at, e.deleted_at, d.id is not null,
-            to_jsonb(d.fields)
+            g.kind, g.id, (e.version).source_updated_at, (e.version).observed_at, e.deleted_at, e.delete_run,
+            e.purged_at is not null, d.id is not null, to_jsonb(d.fields)
         )), '[]')
         from jsonb_to_recordset(request -> 'page') as g (kind text, id text)
         left join clerk_sync.entities as e on g.kind = e.kind and g.id = e.id

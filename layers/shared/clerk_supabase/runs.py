@@ -167,6 +167,10 @@ class Known:
     observed_at: int | None
     deleted_at: int | None
     """Moment of the object's delete, by Clerk's clock."""
+    delete_run: int | None
+    """The comparison that alone told of the delete; 0: an earlier resync; None: an event told of the delete."""
+    is_purged: bool
+    """No row is written any more, whatever arrives."""
     differs: bool
     """The row does not say what Clerk says, or is missing."""
     fields: Sequence[str] | None
