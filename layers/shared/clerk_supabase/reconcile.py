@@ -25,6 +25,7 @@ from clerk_supabase.errors import (
     OrganizationsUnavailable,
     OutOfTime,
     Permanent,
+    RowUnavailable,
     TooLongToWait,
     WrongInstance,
 )
@@ -60,6 +61,7 @@ _KINDS: tuple[ReadKind, ...] = ("user", *LIST_KINDS)
 _SWITCHED_OFF = "organizations are switched off in Clerk: they and memberships were not compared"
 # A portion takes a tenth of a second.
 _ROWS_AT_ONCE = 5_000
+_PORTIONS = 16
 _DOMAINS_SWITCHED_OFF = "verified domains are switched off in Clerk: domains were not compared"
 _COUNTED = ("missing", "stale", "different", "extra", "deleted here")
 
@@ -233,15 +235,28 @@ class Reconcile:
 
         First of all: a deleted row that somebody made visible is no candidate for a delete.
         """
+        return sum(self._check_rows_of(work, kind) for kind in get_args(Kind))
+
+    def _check_rows_of(self, work: Work, kind: Kind) -> int:
+        """See _check_rows. A row that takes too long is found by smaller and smaller portions, and left alone."""
+        at_once = _ROWS_AT_ONCE
+        only_look = is_done = False
         left = 0
-        for kind in get_args(Kind):
-            is_done = False
-            while not is_done:
-                work.check()
-                if self._monotonic() >= work.clerk.deadline:
-                    raise OutOfTime("the time for this work was up before every row was looked at")
-                is_done, left_of_kind = self._runs.check_rows(work.run_id, work.begun.lease, kind, _ROWS_AT_ONCE)
-            left += left_of_kind
+        while not is_done:
+            work.check()
+            if self._monotonic() >= work.clerk.deadline:
+                raise OutOfTime("the time for this work was up before every row was looked at")
+            try:
+                is_done, left = self._runs.check_rows(work.run_id, work.begun.lease, kind, at_once, only_look=only_look)
+            except RowUnavailable as error:
+                if only_look:
+                    raise
+                logger.warning("rows were not set right", kind=kind, rows=at_once, reason=str(error))
+                only_look = at_once == 1
+                at_once = max(1, at_once // _PORTIONS)
+            else:
+                only_look = False
+                at_once = min(_ROWS_AT_ONCE, at_once * _PORTIONS)
         return left
 
     def _quick(self, work: Work, silent: _Silence) -> tuple[State, str | None]:

@@ -398,12 +398,15 @@ class Runs:
         asked = {"run": run_id, "kind": kind, "present": present, "gone": gone or {}, "sent": sent, "refused": refused}
         _own(self.store.call("settle_findings", asked))
 
-    def check_rows(self, run_id: int, lease: str, kind: Kind, limit: int) -> tuple[bool, int]:
+    def check_rows(
+        self, run_id: int, lease: str, kind: Kind, limit: int, *, only_look: bool = False
+    ) -> tuple[bool, int]:
         """Sets right so many more rows of a kind that contradict their tombstones, and profiles that contradict users.
 
-        Returns whether every row was looked at, and how many could not be set right until now.
+        `only_look`: writes down which rows are wrong, and sets none right. Returns whether every row was looked at, and
+        how many could not be set right until now. Raises RowUnavailable when one of these rows takes too long.
         """
-        asked = {"run": run_id, "lease": lease, "kind": kind, "limit": limit}
+        asked = {"run": run_id, "lease": lease, "kind": kind, "limit": limit, "only_look": only_look}
         answer = _unless_over(self.store.call("check_rows", asked))
         return answer["is_done"], answer["left"]
 
