@@ -1105,6 +1105,7 @@ as $$
             when k.kind = 'user' then greatest(s.oldest, (
                 select max(r.as_of) from clerk_sync.reconcile_runs as r
                 where r.state in ('complete', 'stopped') and not r.is_dry_run and not r.was_reset and r.as_of > 0
+                and not r.holds_back
             ))
             else s.oldest
         end,
@@ -1121,9 +1122,9 @@ as $$
     order by k.write_order
 $$;
 
--- {run, lease} -> {kind: moment}: what this run visited as a whole counts as compared from now on, and until when all
--- of each kind is; kinds that were never compared as a whole, or are switched off, are left out. null when the run is
--- somebody else's.
+-- {run, lease, doubtful: [kind, ...]} -> {kind: moment}: what this run visited as a whole counts as compared from now
+-- on, except what is doubtful, and until when all of each kind is; kinds that were never compared as a whole, or are
+-- switched off, are left out. null when the run is somebody else's.
 create function clerk_sync.settle_sweeps(request jsonb)
 returns jsonb
 language plpgsql
@@ -1139,7 +1140,12 @@ begin
     if run.run_id is null then
         return null;
     end if;
-    update clerk_sync.sweeps as s set compared_at = s.visited_at, settling_run = null
+    update clerk_sync.sweeps as s set
+        settling_run = null,
+        compared_at = case
+            when s.kind in (select jsonb_array_elements_text(coalesce(request -> 'doubtful', '[]'))) then s.compared_at
+            else s.visited_at
+        end
     where s.settling_run = run.run_id;
     -- Neighbours that say the same are one part.
     delete from clerk_sync.sweeps as s
@@ -1261,14 +1267,16 @@ begin
                 insert into clerk_sync.reconcile_findings (run_id, kind, entity_id, difference, action, cause)
                 select $1, a.kind, a.id, 'extra', 'delete', 'its delete did not arrive'
                 from clerk_sync.absences as a inner join %1$s as r on r.%2$I = a.id collate "default"
-                where a.kind = $2 and a.first_gone_at <= $3 and r.deleted_at is null
+                where a.kind = $2 and a.first_gone_at <= $3 and r.deleted_at is null and %3$s
                 on conflict do nothing
                 returning kind, entity_id
             )
 
             select coalesce(jsonb_agg(jsonb_build_array(added.kind, added.entity_id)), '[]') from added
             $statement$,
-            of_kind.relation, of_kind.key_column
+            of_kind.relation, of_kind.key_column,
+            -- As in find_unseen(). Nothing newer tells of one that expired meanwhile.
+            case when of_kind.kind = 'invitation' then '(r.status is null or r.status = ''pending'')' else 'true' end
         ) into more using run.run_id, of_kind.kind, young_from;
         due := due || more;
 

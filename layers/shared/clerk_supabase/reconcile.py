@@ -157,8 +157,9 @@ class Reconcile:
         reason: str | None
         try:
             with self._lease(work):
-                state, reason = self._full(work) if begun.run.mode == "full" else self._quick(work, silent)
-                compared_until = self._settle(work)
+                ended = self._full(work) if begun.run.mode == "full" else self._quick(work, silent)
+                state, reason = ended.state, ended.reason
+                compared_until = self._settle(work, ended.doubtful)
         except OutOfTime as error:
             state, reason = "running", str(error)
         except TooLongToWait as error:
@@ -214,7 +215,7 @@ class Reconcile:
 
     # The two modes
 
-    def _full(self, work: Work) -> tuple[State, str | None]:
+    def _full(self, work: Work) -> _Ended:
         left = self._check_rows(work)
         windows = self._runs.windows(work.run_id)
         if not windows:
@@ -259,7 +260,7 @@ class Reconcile:
                 at_once = min(_ROWS_AT_ONCE, at_once * _PORTIONS)
         return left
 
-    def _quick(self, work: Work, silent: _Silence) -> tuple[State, str | None]:
+    def _quick(self, work: Work, silent: _Silence) -> _Ended:
         watermark = work.begun.watermark
         assert watermark is not None  # noqa: S101 - without one begin_run makes it a full run
         planned = [(0, "user", None, None), *plan_lists(is_quick=True)]
@@ -331,12 +332,15 @@ class Reconcile:
     def _window(self, work: Work, kind: ListKind) -> PlannedWindow:
         return next(each for each in self._runs.windows(work.run_id) if each.number == LISTS[kind])
 
-    def _settle(self, work: Work) -> Mapping[ReadKind, int]:
-        """Mark invitations that expired, and what was compared as compared; return until when each kind is."""
+    def _settle(self, work: Work, doubtful: Sequence[ReadKind]) -> Mapping[ReadKind, int]:
+        """Mark invitations that expired, and what was compared as compared; return until when each kind is.
+
+        `doubtful`: kinds whose rows may still differ from what this run was told of them.
+        """
         _, refused = self._runs.expire_invitations(work.run_id, work.begun.lease)
         if refused:
             logger.error("the tables do not let invitations expire", invitations=refused)
-        return self._runs.settle_sweeps(work.run_id, work.begun.lease)
+        return self._runs.settle_sweeps(work.run_id, work.begun.lease, doubtful)
 
     def _conclude(
         self,
@@ -347,7 +351,7 @@ class Reconcile:
         *,
         left: int = 0,
         switched_off: Sequence[str],
-    ) -> tuple[State, str | None]:
+    ) -> _Ended:
         """Delete what is gone, but nothing of a kind about which there are doubts, and say how the run ends.
 
         `left`: how many rows could not be set right. Answers that take away too much prove no delete either.
@@ -371,8 +375,12 @@ class Reconcile:
         reason = "; ".join(filter(None, [stop, *doubtful, *notes])) or None
         if stop is not None:
             count("BrakePulled")
-            return "stopped", reason
-        return ("incomplete" if doubtful or are_too_many else "complete"), reason
+            return _Ended("stopped", reason, _KINDS)
+        left_differing = {*(kind for kind in _KINDS if doubts.get(kind)), *emptied.doubtful, *deletes.doubtful}
+        if are_too_many:
+            left_differing |= {*_KINDS}
+        state: State = "incomplete" if doubtful or are_too_many else "complete"
+        return _Ended(state, reason, [kind for kind in _KINDS if kind in left_differing])
 
     # Around a run
 
@@ -426,6 +434,16 @@ class Reconcile:
         if not run.is_dry_run:
             _tell_ages(report.compared_until, run.as_of)
         return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """The end of a run that came to it."""
+
+    state: State
+    reason: str | None
+    doubtful: Sequence[ReadKind]
+    """Kinds of which rows may differ as before: repairs or deletes were not made, or nobody knows which are due."""
 
 
 @dataclass

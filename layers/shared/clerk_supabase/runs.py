@@ -369,9 +369,12 @@ class Runs:
         }
         _own(self.store.call("visit_slice", asked))
 
-    def settle_sweeps(self, run_id: int, lease: str) -> Mapping[ReadKind, int]:
-        """What this run visited counts as compared. Returns until when all of each kind is, Clerk's clock."""
-        answer = self.store.call("settle_sweeps", {"run": run_id, "lease": lease})
+    def settle_sweeps(self, run_id: int, lease: str, doubtful: Sequence[ReadKind] = ()) -> Mapping[ReadKind, int]:
+        """Count as compared what this run visited, but nothing of the doubtful kinds.
+
+        Returns until when all of each kind is compared, by Clerk's clock.
+        """
+        answer = self.store.call("settle_sweeps", {"run": run_id, "lease": lease, "doubtful": doubtful})
         return cast("Mapping[ReadKind, int]", _unless_over(answer))
 
     def expire_invitations(self, run_id: int, lease: str) -> tuple[int, int]:
