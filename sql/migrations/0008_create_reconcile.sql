@@ -784,12 +784,14 @@ begin
             else found
         end || extra
     ) as f
-    -- Who was listed anywhere is not extra, wherever the row says it was created.
+    -- Who was listed anywhere is not extra, wherever the row says it was created. What check_rows() said of a profile
+    -- hides no delete.
     on conflict (run_id, kind, entity_id) do update set
         difference = excluded.difference, action = excluded.action, fields = excluded.fields, cause = excluded.cause,
-        window_number = excluded.window_number, observed_at = excluded.observed_at,
-        emptied = excluded.emptied, sent_at = case when excluded.emptied is null then known.sent_at end
-    where excluded.difference <> 'extra';
+        window_number = excluded.window_number, observed_at = excluded.observed_at, emptied = excluded.emptied,
+        sent_at = case when excluded.emptied is null and excluded.difference <> 'extra' then known.sent_at end,
+        is_refused = false
+    where excluded.difference <> 'extra' or (known.window_number is null and known.action = 'repair');
 
     return jsonb_build_object(
         'differences', (

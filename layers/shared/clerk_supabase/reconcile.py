@@ -366,7 +366,7 @@ class Reconcile:
             left_out,
             *switched_off,
             *more_notes,
-            *_deleted_here(work, tallies),
+            *_deleted_here(work, tallies, are_repaired=emptied.stop is None and not emptied.doubts),
             _older(work, tallies),
             *deletes.awaiting,
         ]
@@ -465,10 +465,13 @@ def _left_out(work: Work, tallies: Sequence[Tally], left: int) -> tuple[str | No
     return reason, left_out > work.settings.brake.limit(compared, None)
 
 
-def _deleted_here(work: Work, tallies: Sequence[Tally]) -> Iterator[str]:
-    """Say what Clerk has that was deleted here, and what of it was restored."""
+def _deleted_here(work: Work, tallies: Sequence[Tally], *, are_repaired: bool) -> Iterator[str]:
+    """Say what Clerk has that was deleted here, and what of it was restored.
+
+    `are_repaired`: no repair is held back any more.
+    """
     found = sum(tally.get("deleted here", 0) for tally in tallies)
-    restored = sum(tally.get("restored", 0) for tally in tallies)
+    restored = sum(tally.get("restored", 0) for tally in tallies) if are_repaired else 0
     show = f"clerk-supabase reconcile show {work.run_id} --difference 'deleted here'"
     if found > restored:
         yield f"Clerk has objects that were deleted here: {show}"
