@@ -784,12 +784,14 @@ begin
             else found
         end || extra
     ) as f
-    -- Who was listed anywhere is not extra, wherever the row says it was created.
+    -- Who was listed anywhere is not extra, wherever the row says it was created. What check_rows() said of a profile
+    -- hides no delete.
     on conflict (run_id, kind, entity_id) do update set
         difference = excluded.difference, action = excluded.action, fields = excluded.fields, cause = excluded.cause,
-        window_number = excluded.window_number, observed_at = excluded.observed_at,
-        emptied = excluded.emptied, sent_at = case when excluded.emptied is null then known.sent_at end
-    where excluded.difference <> 'extra';
+        window_number = excluded.window_number, observed_at = excluded.observed_at, emptied = excluded.emptied,
+        sent_at = case when excluded.emptied is null and excluded.difference <> 'extra' then known.sent_at end,
+        is_refused = false
+    where excluded.difference <> 'extra' or (known.window_number is null and known.action = 'repair');
 
     return jsonb_build_object(
         'differences', (
@@ -1105,6 +1107,7 @@ as $$
             when k.kind = 'user' then greatest(s.oldest, (
                 select max(r.as_of) from clerk_sync.reconcile_runs as r
                 where r.state in ('complete', 'stopped') and not r.is_dry_run and not r.was_reset and r.as_of > 0
+                and not r.holds_back
             ))
             else s.oldest
         end,
@@ -1121,9 +1124,9 @@ as $$
     order by k.write_order
 $$;
 
--- {run, lease} -> {kind: moment}: what this run visited as a whole counts as compared from now on, and until when all
--- of each kind is; kinds that were never compared as a whole, or are switched off, are left out. null when the run is
--- somebody else's.
+-- {run, lease, doubtful: [kind, ...]} -> {kind: moment}: what this run visited as a whole counts as compared from now
+-- on, except what is doubtful, and until when all of each kind is; kinds that were never compared as a whole, or are
+-- switched off, are left out. null when the run is somebody else's.
 create function clerk_sync.settle_sweeps(request jsonb)
 returns jsonb
 language plpgsql
@@ -1139,7 +1142,12 @@ begin
     if run.run_id is null then
         return null;
     end if;
-    update clerk_sync.sweeps as s set compared_at = s.visited_at, settling_run = null
+    update clerk_sync.sweeps as s set
+        settling_run = null,
+        compared_at = case
+            when s.kind in (select jsonb_array_elements_text(coalesce(request -> 'doubtful', '[]'))) then s.compared_at
+            else s.visited_at
+        end
     where s.settling_run = run.run_id;
     -- Neighbours that say the same are one part.
     delete from clerk_sync.sweeps as s
@@ -1261,14 +1269,16 @@ begin
                 insert into clerk_sync.reconcile_findings (run_id, kind, entity_id, difference, action, cause)
                 select $1, a.kind, a.id, 'extra', 'delete', 'its delete did not arrive'
                 from clerk_sync.absences as a inner join %1$s as r on r.%2$I = a.id collate "default"
-                where a.kind = $2 and a.first_gone_at <= $3 and r.deleted_at is null
+                where a.kind = $2 and a.first_gone_at <= $3 and r.deleted_at is null and %3$s
                 on conflict do nothing
                 returning kind, entity_id
             )
 
             select coalesce(jsonb_agg(jsonb_build_array(added.kind, added.entity_id)), '[]') from added
             $statement$,
-            of_kind.relation, of_kind.key_column
+            of_kind.relation, of_kind.key_column,
+            -- As in find_unseen(). Nothing newer tells of one that expired meanwhile.
+            case when of_kind.kind = 'invitation' then '(r.status is null or r.status = ''pending'')' else 'true' end
         ) into more using run.run_id, of_kind.kind, young_from;
         due := due || more;
 

@@ -99,11 +99,13 @@ as $$
 $$;
 
 -- Sets rows right: deleted_at as their tombstones say, profiles as the rows of users say. A row that somebody else
--- holds a lock on is left as it is. The caller has locked the entities.
+-- holds a lock on is left as it is; a lock on what triggers write is hardly waited for. The caller has locked the
+-- entities.
 create function clerk_sync.set_rows_right(of_kind clerk_sync.kinds, keys text[])
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '250ms'
 as $$
 declare
     locked text[];
@@ -134,8 +136,9 @@ end
 $$;
 
 -- Locks the entities of rows and those of their parents, as apply() does before it writes rows: whatever apply() does
--- to one of these rows is done, or begins afterwards.
-create function clerk_sync.lock_entities_of_rows(of_kind clerk_sync.kinds, keys text[])
+-- to one of these rows is done, or begins afterwards. Raises 55P03 when somebody holds one of them for long; without
+-- is_patient at once, and then whoever locks more of them, in whatever order, waits for nobody.
+create function clerk_sync.lock_entities_of_rows(of_kind clerk_sync.kinds, keys text[], is_patient boolean)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -153,17 +156,18 @@ begin
                 where r.%1$I = any($1)
             )
             order by e.kind, e.id
-            for share
+            for share %4$s
             $statement$,
-            of_kind.key_column, of_kind.relation, string_agg(format('(%L, r.%I)', link.value, link.key), ', ')
+            of_kind.key_column, of_kind.relation, string_agg(format('(%L, r.%I)', link.value, link.key), ', '),
+            case when not is_patient then 'nowait' end
         )
         from jsonb_each_text(of_kind.parents || jsonb_build_object(of_kind.key_column, of_kind.kind)) as link
     ) using keys;
 end
 $$;
 
--- Sets rows right, all at once or, if a rule or a trigger of the app refuses one of them, one by one. Returns those
--- that were refused.
+-- Sets rows right, all at once or, if a rule or a trigger of the app refuses one of them or somebody holds a lock, one
+-- by one. Returns those that were refused.
 create function clerk_sync.repair_rows(of_kind clerk_sync.kinds, keys text[])
 returns text[]
 language plpgsql
@@ -173,19 +177,21 @@ declare
     one text;
     refused text[] := '{}';
 begin
-    perform clerk_sync.lock_entities_of_rows(of_kind, keys);
     begin
+        perform clerk_sync.lock_entities_of_rows(of_kind, keys, true);
         perform clerk_sync.set_rows_right(of_kind, keys);
         return '{}';
     exception
         -- A trigger of the app may raise any code.
-        when others then null;
+        when others or assert_failure then null;
     end;
     foreach one in array array(select k.key from unnest(keys) as k (key) order by k.key) loop
         begin
+            perform clerk_sync.lock_entities_of_rows(of_kind, array[one], false);
             perform clerk_sync.set_rows_right(of_kind, array[one]);
         exception
-            when others then refused := refused || one;
+            when lock_not_available then null;
+            when others or assert_failure then refused := refused || one;
         end;
     end loop;
     return refused;
@@ -225,9 +231,10 @@ begin
 end
 $$;
 
--- {run, lease, kind, limit} -> {is_done, left}, or null when the run is somebody else's by now: looks at so many more
--- rows of a kind, and sets right those that were made visible although they are deleted, or whose profile was changed.
--- left: those that could not be, since the beginning. Of a dry run only what it found is written down.
+-- {run, lease, kind, limit, only_look} -> {is_done, left}, or null when the run is somebody else's by now: looks at so
+-- many more rows of a kind, and sets right those that were made visible although they are deleted, or whose profile was
+-- changed. left: those that could not be, since the beginning. Of a dry run, and with only_look, what it found is only
+-- written down.
 create function clerk_sync.check_rows(request jsonb)
 returns jsonb
 language plpgsql
@@ -237,6 +244,7 @@ as $$
 declare
     target constant text := clerk_sync.kind_of(request);
     at_most constant integer := clerk_sync.whole_number(request, 'limit', 1, 10000);
+    only_looks constant boolean := clerk_sync.flag(request, 'only_look');
     run clerk_sync.reconcile_runs;
     of_kind clerk_sync.kinds;
     progress jsonb;
@@ -246,7 +254,10 @@ declare
     still_wrong text[] := '{}';
 begin
     select r.* into run from clerk_sync.reconcile_runs as r
-    where r.run_id = clerk_sync.run_id(request) and r.lease = (request ->> 'lease')::uuid and r.state = 'running';
+    where r.run_id = clerk_sync.run_id(request) and r.lease = (request ->> 'lease')::uuid and r.state = 'running'
+    and r.undone_at is null
+    -- Before entities are, as apply() and undo_run() do.
+    for key share;
     if run.run_id is null then
         return null;
     end if;
@@ -269,7 +280,9 @@ begin
 
     select array_agg(f.id) into wrong from found as f;
 
-    if wrong is not null and not run.is_dry_run then
+    if only_looks and not run.is_dry_run then
+        still_wrong := coalesce(wrong, '{}');
+    elsif wrong is not null and not run.is_dry_run then
         perform set_config(
             'clerk_sync.causes',
             jsonb_build_object('', jsonb_build_array('reconcile', format('reconcile-%s-', run.run_id)))::text,
@@ -358,9 +371,9 @@ begin
 end
 $$;
 
--- {page} -> [[kind, id, source_updated_at, observed_at, deleted_at, differs, fields], ...]: what is known here of each
--- object of a page, as apply() takes it, and whether its row says the same; fields: the columns that differ, null
--- without a row. For the owner, before and after a repair.
+-- {page} -> [[kind, id, source_updated_at, observed_at, deleted_at, delete_run, is_purged, differs, fields], ...]: what
+-- is known here of each object of a page, as apply() takes it, and whether its row says the same; fields: the columns
+-- that differ, null without a row. For the owner, before and after a repair.
 create function clerk_sync.look_at_objects(request jsonb)
 returns jsonb
 language plpgsql
@@ -382,8 +395,8 @@ begin
     end loop;
     return (
         select coalesce(jsonb_agg(jsonb_build_array(
-            g.kind, g.id, (e.version).source_updated_at, (e.version).observed_at, e.deleted_at, d.id is not null,
-            to_jsonb(d.fields)
+            g.kind, g.id, (e.version).source_updated_at, (e.version).observed_at, e.deleted_at, e.delete_run,
+            e.purged_at is not null, d.id is not null, to_jsonb(d.fields)
         )), '[]')
         from jsonb_to_recordset(request -> 'page') as g (kind text, id text)
         left join clerk_sync.entities as e on g.kind = e.kind and g.id = e.id

@@ -48,7 +48,7 @@ OF_A_RUN: Final[dict[str, dict[str, Any]]] = {
     "delete_candidates": {"kind": "user", "after": "", "limit": 100},
     "weigh_deletes": {},
     "settle_findings": {"kind": "user", "present": [], "gone": {}, "sent": [], "refused": []},
-    "check_rows": {"kind": "user", "limit": 100},
+    "check_rows": {"kind": "user", "limit": 100, "only_look": False},
     "held_repairs": {"kind": "user", "after": "", "limit": 100},
     "emptied_columns": {},
     "end_run": {"state": "running", "reason": None, "calls": 1, "newest_change": 1, "newest_delivery": 1}

@@ -14,9 +14,10 @@ from clerk_supabase.events import parse_event
 from clerk_supabase.run_report import Report
 from clerk_supabase_cli.clerk_api.faults import Fault, answering
 from clerk_supabase_cli.simulator.worlds import World
+from tests.aws import Account
 from tests.integration.databases import Databases, acting_as, rows, value
 from tests.integration.histories import RECEIVED_AT, alone
-from tests.integration.reconciling import MINUTE, Rig, RigMaker, mirror
+from tests.integration.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
 
 USERS = 40
 MARGIN = 5 * MINUTE
@@ -271,3 +272,66 @@ def test_whom_an_event_deleted_stays_deleted_and_the_run_says_that_clerk_has_the
     assert "Clerk has objects that were deleted here" in str(report.reason)
     assert rig.findings(report)[user(2)].action == "none"
     assert user(2) not in rig.shown()
+
+
+def test_who_comes_back_without_a_value_is_called_restored_and_not_only_deleted_here(rig: Rig) -> None:
+    rig.world.update("user", user(2), {"first_name": None})
+    delete_falsely(rig, user(2))
+    rig.world.now += MARGIN
+    report = rig.run()
+    assert (report.state, report.counts["user"]["restored"]) == ("complete", 1)
+    assert "objects that only a comparison had deleted are restored" in str(report.reason)
+    assert "Clerk has objects that were deleted here" not in str(report.reason)
+    assert (rig.agrees(), rig.column(user(2), "first_name")) == (True, None)
+
+
+def test_a_delete_that_a_webhook_tells_between_the_two_looks_is_the_webhooks(rig: Rig) -> None:
+    rig.world.remove_user(user(6))
+    run = rig.run()
+    assert absences(rig) == [user(6)]
+    deliver_last(rig)
+    report = later(rig)
+    assert (report.state, report.findings, absences(rig)) == ("complete", 0, [])
+    assert rig.undo(run) == rig.undo(report) == []
+    assert rig.agrees()
+
+
+def test_a_proof_that_waits_in_the_queue_while_a_webhook_comes_ends_the_same_and_is_taken_back(
+    rig: Rig, account: Account
+) -> None:
+    queued = Queued(account, rig.store)
+    lag(rig, user(6))
+    rig.run()
+    rig.world.now += MARGIN
+    assert rig.run(repairs=queued.repairs).counts["user"]["deletes sent"] == 1
+    # Clerk has this user after all.
+    rig.world.update("user", user(6), {"last_name": "Newer"})
+    deliver_last(rig)
+    queued.drain()
+    rig.api.faults.clear()
+    report = later(rig, MARGIN + 2 * MINUTE)
+    assert (report.state, report.counts["user"]["restored"]) == ("complete", 1)
+    assert rig.agrees()
+    assert rig.column(user(6), "last_name") == "Newer"
+
+
+def test_who_signs_up_again_under_another_id_is_another_user(rig: Rig) -> None:
+    address = rig.column(user(6), "email")
+    rig.world.remove_user(user(6))
+    created = rig.world.create_user({})
+    deliver_last(rig)
+    rig.admin.execute("update public.users set email = %s where clerk_id = %s", [address, created["id"]])
+    rig.run()
+    later(rig)
+    assert (user(6) in rig.shown(), created["id"] in rig.shown()) == (False, True)
+
+
+@pytest.mark.parametrize("second", ["quick", "full"])
+def test_a_run_that_was_cut_off_and_goes_on_after_the_margin_asks_for_the_second_time(rig: Rig, second: str) -> None:
+    rig.world.remove_user(user(6))
+    rig.die_at("weigh_deletes")
+    assert absences(rig) == [user(6)]
+    report = later(rig, 2 * MARGIN, second)
+    assert (report.mode, report.is_resumed, report.state) == ("full", True, "complete")
+    assert report.counts["user"]["deleted"] == 1
+    assert rig.agrees()

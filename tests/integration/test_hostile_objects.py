@@ -136,7 +136,8 @@ CALLS: Final[dict[str, list[Arguments]]] = {
     ],
     "clerk_sync.finish_window(jsonb)": [of_run(number=1, tally=TALLY)],
     "clerk_sync.check_rows(jsonb)": [
-        of_run(kind=kind, limit=10) for kind in ("user", "organization", "membership", "invitation", "domain")
+        of_run(kind=kind, limit=10, only_look=False)
+        for kind in ("user", "organization", "membership", "invitation", "domain")
     ],
     "clerk_sync.held_repairs(jsonb)": [of_run(kind="membership", after="", limit=10)],
     "clerk_sync.emptied_columns(jsonb)": [of_run()],

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from clerk_supabase.changes import Delivery, changes_of
 from clerk_supabase.errors import ClerkKeyRefused, WrongInstance
+from clerk_supabase.events import parse_event
 from clerk_supabase_cli.clerk_api.faults import Fault, answering
 from tests.aws import Account
 from tests.integration.databases import Database
@@ -22,6 +24,7 @@ from tests.integration.reconciling import MINUTE, Queued, Rig, rig_with
 KEY = "sk_live_standin"
 ADA = f"user_{0:026}"
 RESERVE_SECONDS = 30
+MARGIN_SECONDS = 300
 
 # What is refused before a run begins leaves nothing to count.
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
@@ -47,7 +50,15 @@ def rig(database: Database) -> Iterator[Rig]:
 
 
 @pytest.fixture
-def environment(rig: Rig, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+def margin_seconds() -> int:
+    return 0
+
+
+with_the_margin_of_a_stack = pytest.mark.parametrize("margin_seconds", [MARGIN_SECONDS])
+
+
+@pytest.fixture
+def environment(rig: Rig, account: Account, margin_seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the template gives the function."""
     monkeypatch.setenv("CLERK_SECRET_KEY_ARN", account.put_secret("clerk", KEY))
     monkeypatch.setenv("CLERK_API_URL", rig.api.url)
@@ -58,7 +69,7 @@ def environment(rig: Rig, account: Account, monkeypatch: pytest.MonkeyPatch) -> 
         "BRAKE_ROWS": "10",
         "BRAKE_PERCENT": "1",
         "SILENCE_MINUTES": "30",
-        "DELETE_MARGIN_SECONDS": "0",
+        "DELETE_MARGIN_SECONDS": str(margin_seconds),
         "SWEEP_MINUTES": "120",
         "HOLD_BACK_DAYS": "30",
         "DELIVERIES_DAYS": "100",
@@ -116,6 +127,52 @@ def test_a_key_of_another_instance_than_the_parameter_names_is_refused(
         module["lambda_handler"]({"mode": "full"}, Context(900))
     module["clerk_http"].close()
     assert rig.shown() == set()
+
+
+@with_the_margin_of_a_stack
+def test_a_lost_delete_is_made_up_for_by_the_first_quick_run_after_the_margin(
+    mirrored: Rig, invoke: Invoke, account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Whom Clerk's API showed a moment ago is young.
+    mirrored.world.now += 2 * MARGIN_SECONDS * 1_000
+    mirrored.world.remove_user(ADA)
+    capsys.readouterr()
+    first = invoke({"mode": "quick"})
+    counted = metrics(capsys.readouterr().out)
+    assert (first["state"], first["counts"]["user"]["awaiting"]) == ("complete", 1)
+    assert "Clerk says for the first time that objects are gone: 1" in first["reason"]
+    assert (counted["QuickRunsComplete"], counted["DeletesSent"]) == (1, 0)
+    assert account.received(account.sync_queue_url) == []
+    mirrored.world.now += MARGIN_SECONDS * 1_000
+    second = invoke({"mode": "quick"})
+    assert (second["state"], second["reason"], second["counts"]["user"]["deletes sent"]) == ("complete", None, 1)
+    assert Queued(account, mirrored.store).drain() == 1
+    assert mirrored.agrees()
+    assert invoke({"mode": "quick"})["findings"] == 0
+
+
+@with_the_margin_of_a_stack
+@pytest.mark.parametrize("mode", ["quick", "full"])
+def test_an_api_that_is_two_seconds_behind_the_webhooks_deletes_nobody(
+    mirrored: Rig, invoke: Invoke, account: Account, mode: str
+) -> None:
+    mirrored.world.now += 2 * MARGIN_SECONDS * 1_000
+    created = mirrored.world.create_user({})["id"]
+    event = parse_event(json.dumps(mirrored.world.events[-1]).encode())
+    mirrored.store.apply([(changes_of(event, mirrored.world.now), Delivery("msg_1", event.type, mirrored.world.now))])
+    count = json.dumps({"object": "total_count", "total_count": len(mirrored.world.users) - 1}).encode()
+    hidden = Fault(alter=lambda elements: [each for each in elements if created.encode() not in each])
+    mirrored.api.faults.add(hidden, path="/users", times=1_000)
+    mirrored.api.faults.add(Fault(body=count), path="/users/count", times=1_000)
+    mirrored.api.faults.add(answering(404, code="resource_not_found"), path=f"/users/{created}", times=1_000)
+    mirrored.world.now += 1_500 - MINUTE
+    answer = invoke({"mode": mode})
+    assert (answer["state"], answer["findings"]) == ("complete", 0)
+    assert answer["reason"] == "Clerk does not list objects that were there within the last 300 s: 1"
+    assert account.received(account.sync_queue_url) == []
+    mirrored.api.faults.clear()
+    assert invoke({"mode": "quick"})["reason"] is None
+    assert mirrored.agrees()
 
 
 def test_a_dry_run_sends_nothing(mirrored: Rig, invoke: Invoke, account: Account) -> None:

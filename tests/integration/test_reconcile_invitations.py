@@ -274,3 +274,20 @@ def test_an_invitation_that_the_app_does_not_let_expire_keeps_no_other_pending(r
     rig.run("quick")
     found = rows(rig.admin, "select clerk_invitation_id from public.organization_invitations where status = 'pending'")
     assert found == [(kept,)]
+
+
+def test_an_invitation_that_expired_after_clerk_said_once_that_it_is_gone_is_not_deleted(
+    databases: Databases,
+) -> None:
+    margin = 5 * MINUTE
+    with mirror(databases, 3, populate, delete_margin_ms=margin) as mirrored, mirrored() as rig:
+        gone = next(iter(rig.world.invitations))
+        expires = rig.world.invitations.pop(gone)["expires_at"]
+        rig.world.now = expires - 3 * MINUTE
+        assert rig.run("quick").counts["invitation"]["awaiting"] == 1
+        rig.world.now = expires
+        rig.run("quick")
+        assert invitation(rig, gone) == "expired"
+        rig.world.now += 2 * margin
+        assert rig.run("quick").state == "complete"
+        assert gone in shown(rig)[0]

@@ -239,6 +239,20 @@ def test_a_profile_that_the_owner_edited_is_found_by_the_name_of_its_column_and_
     assert rig.run().findings == 0
 
 
+def test_a_user_whose_delete_was_lost_is_deleted_whatever_somebody_did_to_the_profile(rig: Rig) -> None:
+    rig.world.now += 10 * MINUTE
+    rig.world.remove_user(user(5))
+    edited = [user(5), user(6)]
+    rig.admin.execute("update public.users_public set first_name = 'Mallory' where clerk_id = any(%s)", [edited])
+    report = rig.run()
+    assert (report.state, rig.agrees()) == ("complete", True)
+    assert {key: (each.difference, each.outcome) for key, each in rig.findings(report).items()} == {
+        user(5): ("extra", "settled"),
+        user(6): ("different", "settled"),
+    }
+    assert (report.counts["user"]["deleted"], report.counts["user"]["repaired"]) == (1, 1)
+
+
 def test_a_profile_without_a_user_goes_and_a_user_without_a_profile_gets_one(rig: Rig) -> None:
     before = rows(rig.admin, PROFILE, user(3))
     rig.admin.execute("delete from public.users_public where clerk_id = %s", [user(3)])

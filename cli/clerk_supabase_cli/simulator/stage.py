@@ -29,6 +29,7 @@ from clerk_supabase.retry import Retry
 from clerk_supabase.runs import Runs
 from clerk_supabase.store import Store
 from clerk_supabase.sync import Sync
+from clerk_supabase_cli import retention
 from clerk_supabase_cli.clerk_api.server import ClerkApi
 from clerk_supabase_cli.database import Connection
 from clerk_supabase_cli.role_urls import WORKER_ROLE
@@ -158,6 +159,8 @@ class Stage:
 
     def __post_init__(self) -> None:
         self.admin.execute(_EMPTY)
+        # Here, as steps happen side by side on one connection, where a transaction of one would hold those of others.
+        retention.allow(self.admin, {"hold_back_days": 0, "purge_by": "delete"})
         self.replica.forget()
         self.history = History(self.world)
         self.rules = AppRules(self.theatre.url)

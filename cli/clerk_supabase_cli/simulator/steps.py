@@ -21,7 +21,7 @@ from clerk_supabase.reconcile import Request
 from clerk_supabase.run_report import Report
 from clerk_supabase.runs import Runs
 from clerk_supabase.settings import Keep
-from clerk_supabase_cli import parked, retention
+from clerk_supabase_cli import parked
 from clerk_supabase_cli.simulator import said
 from clerk_supabase_cli.simulator.app_rules import OBSTACLES, REFUSALS, TABLES
 from clerk_supabase_cli.simulator.clerk_views import REFUSALS as REFUSED_ANSWERS
@@ -374,7 +374,6 @@ def _housekeeping(stage: Stage, chance: Random) -> None:
     days = 0 if is_safe else 30
     keep = Keep(hold_back_days=days, purge_by=chance.choice(("scrub", "delete")))
     stage.counts["purge"] += is_safe
-    retention.allow(stage.admin, {"hold_back_days": 0, "purge_by": "delete"})
     with stage.theatre.store() as store:
         Housekeeping(store, keep).run()
     if is_safe and stage.is_alone:

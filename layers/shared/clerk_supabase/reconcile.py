@@ -25,6 +25,7 @@ from clerk_supabase.errors import (
     OrganizationsUnavailable,
     OutOfTime,
     Permanent,
+    RowUnavailable,
     TooLongToWait,
     WrongInstance,
 )
@@ -60,6 +61,7 @@ from clerk_supabase.telemetry import count, logger
 _SWITCHED_OFF = "organizations are switched off in Clerk: they and memberships were not compared"
 # A portion takes a tenth of a second.
 _ROWS_AT_ONCE = 5_000
+_PORTIONS = 16
 _DOMAINS_SWITCHED_OFF = "verified domains are switched off in Clerk: domains were not compared"
 
 
@@ -129,8 +131,9 @@ class Reconcile:
         reason: str | None
         try:
             with self._lease(work):
-                state, reason = self._full(work) if begun.run.mode == "full" else self._quick(work, silent)
-                compared_until = self._settle(work)
+                ended = self._full(work) if begun.run.mode == "full" else self._quick(work, silent)
+                state, reason = ended.state, ended.reason
+                compared_until = self._settle(work, ended.doubtful)
         except OutOfTime as error:
             state, reason = "running", str(error)
         except TooLongToWait as error:
@@ -170,7 +173,7 @@ class Reconcile:
 
     # The two modes
 
-    def _full(self, work: Work) -> tuple[State, str | None]:
+    def _full(self, work: Work) -> _Ended:
         left = self._check_rows(work)
         windows = self._runs.windows(work.run_id)
         if not windows:
@@ -191,18 +194,31 @@ class Reconcile:
 
         First of all: a deleted row that somebody made visible is no candidate for a delete.
         """
+        return sum(self._check_rows_of(work, kind) for kind in get_args(Kind))
+
+    def _check_rows_of(self, work: Work, kind: Kind) -> int:
+        """See _check_rows. A row that takes too long is found by smaller and smaller portions, and left alone."""
+        at_once = _ROWS_AT_ONCE
+        only_look = is_done = False
         left = 0
-        for kind in get_args(Kind):
-            is_done = False
-            while not is_done:
-                work.check()
-                if self._monotonic() >= work.clerk.deadline:
-                    raise OutOfTime("the time for this work was up before every row was looked at")
-                is_done, left_of_kind = self._runs.check_rows(work.run_id, work.begun.lease, kind, _ROWS_AT_ONCE)
-            left += left_of_kind
+        while not is_done:
+            work.check()
+            if self._monotonic() >= work.clerk.deadline:
+                raise OutOfTime("the time for this work was up before every row was looked at")
+            try:
+                is_done, left = self._runs.check_rows(work.run_id, work.begun.lease, kind, at_once, only_look=only_look)
+            except RowUnavailable as error:
+                if only_look:
+                    raise
+                logger.warning("rows were not set right", kind=kind, rows=at_once, reason=str(error))
+                only_look = at_once == 1
+                at_once = max(1, at_once // _PORTIONS)
+            else:
+                only_look = False
+                at_once = min(_ROWS_AT_ONCE, at_once * _PORTIONS)
         return left
 
-    def _quick(self, work: Work, silent: _Silence) -> tuple[State, str | None]:
+    def _quick(self, work: Work, silent: _Silence) -> _Ended:
         watermark = work.begun.watermark
         assert watermark is not None  # noqa: S101 - without one begin_run makes it a full run
         planned = [(0, "user", None, None), *plan_lists(is_quick=True)]
@@ -274,12 +290,15 @@ class Reconcile:
     def _window(self, work: Work, kind: ListKind) -> PlannedWindow:
         return next(each for each in self._runs.windows(work.run_id) if each.number == LISTS[kind])
 
-    def _settle(self, work: Work) -> Mapping[ReadKind, int]:
-        """Mark invitations that expired, and what was compared as compared; return until when each kind is."""
+    def _settle(self, work: Work, doubtful: Sequence[ReadKind]) -> Mapping[ReadKind, int]:
+        """Mark invitations that expired, and what was compared as compared; return until when each kind is.
+
+        `doubtful`: kinds whose rows may still differ from what this run was told of them.
+        """
         _, refused = self._runs.expire_invitations(work.run_id, work.begun.lease)
         if refused:
             logger.error("the tables do not let invitations expire", invitations=refused)
-        return self._runs.settle_sweeps(work.run_id, work.begun.lease)
+        return self._runs.settle_sweeps(work.run_id, work.begun.lease, doubtful)
 
     def _conclude(
         self,
@@ -290,7 +309,7 @@ class Reconcile:
         *,
         left: int = 0,
         switched_off: Sequence[str],
-    ) -> tuple[State, str | None]:
+    ) -> _Ended:
         """Delete what is gone, but nothing of a kind about which there are doubts, and say how the run ends.
 
         `left`: how many rows could not be set right. Answers that take away too much prove no delete either.
@@ -305,7 +324,7 @@ class Reconcile:
             left_out,
             *switched_off,
             *more_notes,
-            *_deleted_here(work, tallies),
+            *_deleted_here(work, tallies, are_repaired=emptied.stop is None and not emptied.doubts),
             _older(work, tallies),
             *deletes.awaiting,
         ]
@@ -314,8 +333,12 @@ class Reconcile:
         reason = "; ".join(filter(None, [stop, *doubtful, *notes])) or None
         if stop is not None:
             count("BrakePulled")
-            return "stopped", reason
-        return ("incomplete" if doubtful or are_too_many else "complete"), reason
+            return _Ended("stopped", reason, _KINDS)
+        left_differing = {*(kind for kind in _KINDS if doubts.get(kind)), *emptied.doubtful, *deletes.doubtful}
+        if are_too_many:
+            left_differing |= {*_KINDS}
+        state: State = "incomplete" if doubtful or are_too_many else "complete"
+        return _Ended(state, reason, [kind for kind in _KINDS if kind in left_differing])
 
     # Around a run
 
@@ -377,6 +400,16 @@ class Reconcile:
         return report
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """The end of a run that came to it."""
+
+    state: State
+    reason: str | None
+    doubtful: Sequence[ReadKind]
+    """Kinds of which rows may differ as before: repairs or deletes were not made, or nobody knows which are due."""
+
+
 @dataclass
 class _Silence:
     """What a quick run learned about webhooks; None: it did not get that far."""
@@ -396,10 +429,13 @@ def _left_out(work: Work, tallies: Sequence[Tally], left: int) -> tuple[str | No
     return reason, left_out > work.settings.brake.limit(compared, None)
 
 
-def _deleted_here(work: Work, tallies: Sequence[Tally]) -> Iterator[str]:
-    """Say what Clerk has that was deleted here, and what of it was restored."""
+def _deleted_here(work: Work, tallies: Sequence[Tally], *, are_repaired: bool) -> Iterator[str]:
+    """Say what Clerk has that was deleted here, and what of it was restored.
+
+    `are_repaired`: no repair is held back any more.
+    """
     found = sum(tally.get("deleted here", 0) for tally in tallies)
-    restored = sum(tally.get("restored", 0) for tally in tallies)
+    restored = sum(tally.get("restored", 0) for tally in tallies) if are_repaired else 0
     show = f"clerk-supabase reconcile show {work.run_id} --difference 'deleted here'"
     if found > restored:
         yield f"Clerk has objects that were deleted here: {show}"

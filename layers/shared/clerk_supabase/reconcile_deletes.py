@@ -47,6 +47,8 @@ class Deletes:
     """Why the brake stopped all of them, if so."""
     doubts: Sequence[str] = ()
     """Contradictions between Clerk's answers by id and its list, and answers that do not say enough."""
+    doubtful: Sequence[ReadKind] = ()
+    """The kinds of these doubts."""
     awaiting: Sequence[str] = ()
     """How many objects a later run has to look at again, and why."""
 
@@ -77,22 +79,24 @@ def delete_gone(work: Work, kinds: Collection[ReadKind]) -> Deletes:
     existing = work.runs.count_rows()
     limits = {kind: work.settings.brake.limit(rows, work.begun.run.allow_deletes) for kind, rows in existing.items()}
     gone = _Gone()
-    doubts: list[str] = []
+    by_kind: dict[ReadKind, Sequence[str]] = {}
     for kind in concerned:
         try:
-            doubts += _confirm(work, kind, gone, limits[kind], due)
+            by_kind[kind] = _confirm(work, kind, gone, limits[kind], due)
         except ClerkKeyRefused:
             raise
         except ClerkRefused as error:
             gone.forget(kind)
-            doubts.append(f"{error}: no {kind} is deleted")
+            by_kind[kind] = [f"{error}: no {kind} is deleted"]
+    doubts = [doubt for of_kind in by_kind.values() for doubt in of_kind]
     stops = [*_too_many(gone, existing, limits)] or [*_too_heavy(work, gone, existing, limits)]
     if stops:
-        return Deletes("; ".join(stops), doubts, [*_awaiting(work, young, 0)])
+        return Deletes("; ".join(stops), doubts, awaiting=[*_awaiting(work, young, 0)])
     if not work.begun.run.is_dry_run:
         for kind, moments in gone.proven.items():
             _delete(work, kind, moments)
-    return Deletes(doubts=doubts, awaiting=[*_awaiting(work, young, gone.awaiting)])
+    doubtful = [kind for kind, of_kind in by_kind.items() if of_kind]
+    return Deletes(doubts=doubts, doubtful=doubtful, awaiting=[*_awaiting(work, young, gone.awaiting)])
 
 
 def _confirm(work: Work, kind: ReadKind, gone: _Gone, limit: int, due: Collection[tuple[str, str]]) -> Sequence[str]:

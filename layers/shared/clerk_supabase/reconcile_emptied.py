@@ -29,6 +29,8 @@ class Emptied:
     """Reason why the brake stopped all of these repairs, if so."""
     doubts: Sequence[str] = ()
     """Reasons why some of these repairs were not made."""
+    doubtful: Sequence[ReadKind] = ()
+    """The kinds of these repairs."""
 
 
 def repair_held(work: Work) -> Emptied:
@@ -41,6 +43,7 @@ def repair_held(work: Work) -> Emptied:
     if work.begun.run.is_dry_run:
         return Emptied()
     doubts: list[str] = []
+    doubtful: list[ReadKind] = []
     for kind in _KINDS:
         try:
             _repair_kind(work, kind)
@@ -48,7 +51,8 @@ def repair_held(work: Work) -> Emptied:
             raise
         except ClerkRefused as error:
             doubts.append(f"not every {kind} that loses a value could be read again ({error})")
-    return Emptied(doubts=doubts)
+            doubtful.append(kind)
+    return Emptied(doubts=doubts, doubtful=doubtful)
 
 
 def _stops(work: Work, emptied: Mapping[str, Mapping[str, int]]) -> Iterator[str]:

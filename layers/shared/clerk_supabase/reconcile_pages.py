@@ -299,9 +299,13 @@ class Comparison:
         to_repair = [item for item in items if item.id in differences and differences[item.id].action == "repair"]
         missing = [item for item in to_repair if differences[item.id].difference == "missing"]
         self._is_bulk = filled + len(missing) >= _MOST_MESSAGES
-        if self._work.begun.run.is_dry_run or not to_repair:
+        if self._work.begun.run.is_dry_run:
             return
-        self._add("restored", sum(differences[item.id].difference == "deleted here" for item in to_repair))
+        # Those that are held back, too: _conclude() says of them what becomes of all that are.
+        restored = (found.action != "none" for found in differences.values() if found.difference == "deleted here")
+        self._add("restored", sum(restored))
+        if not to_repair:
+            return
         road = self._work.road(len(to_repair))
         self._send(road, to_repair)
         if not road.are_done_at_once:

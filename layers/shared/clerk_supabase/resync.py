@@ -29,7 +29,7 @@ from clerk_supabase.runs import Known, Runs
 Done = Literal["created", "changed", "left as it was", "deleted", "restored", "sent", "not changed"]
 
 _AT_ONCE: Final = 500
-_NEVER_HEARD_OF: Final = Known(None, None, None, differs=False, fields=None)
+_NEVER_HEARD_OF: Final = Known(None, None, None, None, is_purged=False, differs=False, fields=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Resync:
         for (kind, item), outcome in zip(items, became, strict=True):
             known = before[kind, item.id]
             if outcome == "sent":
-                yield Resynced(kind, item.id, "sent", _deleted_here(known))
+                yield Resynced(kind, item.id, "sent", _stays_deleted(known, item.observed_at))
             else:
                 done, why = self._judge(item, outcome, known, after[kind, item.id])
                 yield _with_row(Resynced(kind, item.id, done, why), is_right=set_right.get((kind, item.id)))
@@ -138,8 +138,9 @@ class Resync:
     def _judge(self, item: Item, outcome: Sent, before: Known, after: Known) -> tuple[Done, str | None]:
         if isinstance(outcome, Exception):
             return "not changed", str(outcome)
-        if why := _deleted_here(after):
-            return "not changed", why
+        if after.deleted_at is not None:
+            why = _stays_deleted(after, item.observed_at)
+            return "not changed", why or f"{_deleted(after)}: it was deleted again meanwhile"
         if after.differs and self._is_older(item, after):
             return self._about_version(item, after)
         if after.differs:
@@ -158,8 +159,11 @@ class Resync:
             return "not changed", f"Clerk's answer calls itself older than the row: {command} applies it"
         if not self._force:
             return "left as it was", "an event is newer than Clerk's answer"
+        return "not changed", self._too_young()
+
+    def _too_young(self) -> str:
         minutes = self._settings.delete_margin_ms / 60_000
-        return "not changed", f"an event about it was applied in the last {minutes:g} minutes: try again later"
+        return f"an event about it was applied in the last {minutes:g} minutes: try again later"
 
     def _not_listed(self, read: _Read) -> Iterator[Resynced]:
         """Name memberships that are shown here, though Clerk listed all there are, and not them."""
@@ -176,15 +180,20 @@ class Resync:
     def _delete(self, read: _Read, gone_at: int) -> Resynced:
         bare = element_without_content(read.kind, read.id)
         before = self._runs.look_at([bare]).get((read.kind, read.id), _NEVER_HEARD_OF)
+        if before.deleted_at is None and (before.observed_at or 0) + self._settings.delete_margin_ms >= gone_at:
+            return Resynced(read.kind, read.id, "not changed", f"Clerk says that it is gone, but {self._too_young()}")
         repair = Repair(0, read.kind, read.id, gone_at, None)
         [outcome] = self._repairs.send(self._runs.store, [repair], self._clock_ms())
         if outcome == "sent":
             return Resynced(read.kind, read.id, "sent", None)
         if isinstance(outcome, Exception):
             return Resynced(read.kind, read.id, "not changed", str(outcome))
+        if outcome == "stale":
+            why = "Clerk says that it is gone, but showed it later than that: try again"
+            return Resynced(read.kind, read.id, "not changed", why)
         deleted = Resynced(read.kind, read.id, "deleted", "gone from Clerk")
         if before.deleted_at is not None:
-            deleted = Resynced(read.kind, read.id, "left as it was", _deleted_here(before))
+            deleted = Resynced(read.kind, read.id, "left as it was", _deleted(before))
         set_right = [is_right for _, _, _, is_right in self._runs.check_objects({read.kind: [read.id]})]
         return _with_row(deleted, is_right=set_right[0] if set_right else None)
 
@@ -232,16 +241,37 @@ def _together(found: Mapping[tuple[str, str], Known], key: tuple[str, str]) -> K
         max(own.source_updated_at or 0, private.source_updated_at or 0) or None,
         max(own.observed_at or 0, private.observed_at or 0) or None,
         own.deleted_at,
+        own.delete_run,
+        own.is_purged,
         own.differs or private.differs,
         own.fields if own.differs else ("private_metadata",),
     )
 
 
-def _deleted_here(known: Known) -> str | None:
+def _stays_deleted(known: Known, answered_at: int) -> str | None:
+    """Return why an answer of that moment does not restore the object; None: it was not deleted, or is restored."""
+    if known.deleted_at is None:
+        return None
+    if known.is_purged:
+        return f"{_deleted(known)}, and purged since: no row is written for it any more"
+    if known.delete_run is None:
+        return f"{_deleted(known)}: what an event of Clerk's deleted stays deleted"
+    if answered_at == 0:
+        return f"{_deleted(known)}: Clerk's answer has no believable Date, and does not say that it is later"
+    if answered_at <= known.deleted_at:
+        return f"{_deleted(known)}: Clerk's answer is not later than that, so try again"
+    return None
+
+
+def _deleted(known: Known) -> str | None:
+    """Name the moment of a delete and, of one that no event told, who deleted."""
     if known.deleted_at is None:
         return None
     moment = datetime.fromtimestamp(known.deleted_at / 1000, UTC)
-    return f"deleted here, as of {moment:%Y-%m-%d %H:%M:%S} UTC: what an event of Clerk's deleted stays deleted"
+    said = f"deleted here, as of {moment:%Y-%m-%d %H:%M:%S} UTC"
+    if known.delete_run is None:
+        return said
+    return f"{said}, by {f'the comparison of run {known.delete_run}' if known.delete_run else 'an earlier resync'}"
 
 
 def _with_row(resynced: Resynced, *, is_right: bool | None) -> Resynced:

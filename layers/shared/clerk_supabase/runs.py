@@ -169,6 +169,10 @@ class Known:
     observed_at: int | None
     deleted_at: int | None
     """Moment of the object's delete, by Clerk's clock."""
+    delete_run: int | None
+    """The comparison that alone told of the delete; 0: an earlier resync; None: an event told of the delete."""
+    is_purged: bool
+    """No row is written any more, whatever arrives."""
     differs: bool
     """The row does not say what Clerk says, or is missing."""
     fields: Sequence[str] | None
@@ -365,9 +369,12 @@ class Runs:
         }
         _own(self.store.call("visit_slice", asked))
 
-    def settle_sweeps(self, run_id: int, lease: str) -> Mapping[ReadKind, int]:
-        """What this run visited counts as compared. Returns until when all of each kind is, Clerk's clock."""
-        answer = self.store.call("settle_sweeps", {"run": run_id, "lease": lease})
+    def settle_sweeps(self, run_id: int, lease: str, doubtful: Sequence[ReadKind] = ()) -> Mapping[ReadKind, int]:
+        """Count as compared what this run visited, but nothing of the doubtful kinds.
+
+        Returns until when all of each kind is compared, by Clerk's clock.
+        """
+        answer = self.store.call("settle_sweeps", {"run": run_id, "lease": lease, "doubtful": doubtful})
         return cast("Mapping[ReadKind, int]", _unless_over(answer))
 
     def expire_invitations(self, run_id: int, lease: str) -> tuple[int, int]:
@@ -394,12 +401,15 @@ class Runs:
         asked = {"run": run_id, "kind": kind, "present": present, "gone": gone or {}, "sent": sent, "refused": refused}
         _own(self.store.call("settle_findings", asked))
 
-    def check_rows(self, run_id: int, lease: str, kind: Kind, limit: int) -> tuple[bool, int]:
+    def check_rows(
+        self, run_id: int, lease: str, kind: Kind, limit: int, *, only_look: bool = False
+    ) -> tuple[bool, int]:
         """Sets right so many more rows of a kind that contradict their tombstones, and profiles that contradict users.
 
-        Returns whether every row was looked at, and how many could not be set right until now.
+        `only_look`: writes down which rows are wrong, and sets none right. Returns whether every row was looked at, and
+        how many could not be set right until now. Raises RowUnavailable when one of these rows takes too long.
         """
-        asked = {"run": run_id, "lease": lease, "kind": kind, "limit": limit}
+        asked = {"run": run_id, "lease": lease, "kind": kind, "limit": limit, "only_look": only_look}
         answer = _unless_over(self.store.call("check_rows", asked))
         return answer["is_done"], answer["left"]
 
