@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from clerk_supabase.reconcile import Report
+from clerk_supabase.run_report import Report
 from clerk_supabase_cli.clerk_api.faults import answering
 from clerk_supabase_cli.simulator.worlds import World
 from tests.integration.databases import Databases, rows

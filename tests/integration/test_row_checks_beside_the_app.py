@@ -9,7 +9,7 @@ from typing import LiteralString
 import pytest
 
 from clerk_supabase.changes import Delete
-from clerk_supabase.reconcile import Report
+from clerk_supabase.run_report import Report
 from clerk_supabase.runs import Runs
 from clerk_supabase.store import Store
 from tests.integration.databases import Databases, Url, value

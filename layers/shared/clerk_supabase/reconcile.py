@@ -333,12 +333,12 @@ class Reconcile:
         reason = "; ".join(filter(None, [stop, *doubtful, *notes])) or None
         if stop is not None:
             count("BrakePulled")
-            return _Ended("stopped", reason, _KINDS)
-        left_differing = {*(kind for kind in _KINDS if doubts.get(kind)), *emptied.doubtful, *deletes.doubtful}
+            return _Ended("stopped", reason, READ_KINDS)
+        left_differing = {*(kind for kind in READ_KINDS if doubts.get(kind)), *emptied.doubtful, *deletes.doubtful}
         if are_too_many:
-            left_differing |= {*_KINDS}
+            left_differing |= {*READ_KINDS}
         state: State = "incomplete" if doubtful or are_too_many else "complete"
-        return _Ended(state, reason, [kind for kind in _KINDS if kind in left_differing])
+        return _Ended(state, reason, [kind for kind in READ_KINDS if kind in left_differing])
 
     # Around a run
 
