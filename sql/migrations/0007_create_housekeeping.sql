@@ -361,6 +361,17 @@ as $$
     end
 $$;
 
+-- Whether an error says that the time of the statement is over, or that somebody cancels it. Postgres says so once:
+-- what the statement does afterwards has no limit. A trigger may raise the same code.
+create function clerk_sync.is_time_over(code text, context text)
+returns boolean
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select code = '57014' and split_part(context, E'\n', 1) !~ ' at RAISE$'
+$$;
+
 -- Empties rows of one kind for good, one by one, until a moment: no event writes them again. The caller has locked
 -- them. Users are scrubbed, which leaves their key for the app to point at, or deleted; all other rows are deleted. A
 -- row whose delete is refused is scrubbed. outcome: scrubbed; deleted; refused: scrubbed instead, for that reason;
@@ -383,7 +394,6 @@ declare
         where a.atthasdef or not a.attnotnull
     );
     delete_row constant text := format('delete from %s where %I = $1', of_kind.relation, of_kind.key_column);
-    -- The time of the statement is over, or somebody cancels it: Postgres says so once.
     is_cancelled boolean := false;
     attempt record;
     why text;
@@ -404,7 +414,7 @@ begin
             exception
                 when others or query_canceled or assert_failure then
                     get stacked diagnostics why = constraint_name, context = pg_exception_context;
-                    is_cancelled := sqlstate = '57014' and split_part(context, E'\n', 1) !~ ' at RAISE$';
+                    is_cancelled := clerk_sync.is_time_over(sqlstate, context);
                     reason := coalesce(reason, clerk_sync.reason_of(sqlstate, why, context));
                     exit when is_cancelled;
             end;
@@ -508,7 +518,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     touched constant clerk_sync.change[] := array(
-        select row(null, k.kind, d.id, row(-1, -1, null), null, null, null, null, null, null)::clerk_sync.change
+        select row(null, k.kind, d.id, row(-1, -1, null), null, null, null, null, null, null, null)::clerk_sync.change
         from jsonb_each(ids_by_kind) as k (kind, ids)
         cross join lateral jsonb_array_elements_text(k.ids) as d (id)
     );
