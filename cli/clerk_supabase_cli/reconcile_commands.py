@@ -53,6 +53,8 @@ from clerk_supabase_cli.terminal import Terminal
 _KEY_VARIABLE: Final = "CLERK_SECRET_KEY"
 # More are counted by the run, and not worth a table.
 _MOST_GROUPED: Final = 100_000
+# As long as the role of the worker waits. The owner's role has no limit, and the app may keep a lock for hours.
+_LOCK_SECONDS: Final = 5.0
 _NOT_COMPLETE: Final = 3
 
 
@@ -320,7 +322,7 @@ class _Tools:
 
 @contextmanager
 def _runs(database_url: str) -> Iterator[Runs]:
-    with closing(Store(_DatabaseUrl(database_url))) as store:
+    with closing(Store(_DatabaseUrl(database_url), lock_seconds=_LOCK_SECONDS)) as store:
         yield Runs(store)
 
 

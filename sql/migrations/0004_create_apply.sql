@@ -36,9 +36,6 @@ comment on column clerk_sync.entities.delete_recorded_at is
 comment on column clerk_sync.entities.purged_at is
 'When the row of a deleted entity was purged. Whatever arrives later, for it or for its children, writes no row.';
 
--- For undo. Hardly any entity is in it, so the updates of all others stay heap-only.
-create index entities_delete_run_idx on clerk_sync.entities (delete_run) where delete_run is not null;
-
 alter table clerk_sync.entities enable row level security;
 
 create type clerk_sync.outcome as enum ('created', 'updated', 'unchanged', 'stale', 'deleted', 'refused');
@@ -88,15 +85,10 @@ comment on column clerk_sync.kinds.parents is '{"column": "kind of the entity it
 
 alter table clerk_sync.kinds enable row level security;
 
--- What only all changes of one entity say together. is_held: its entity must be locked, whether or not the changes
--- advance it. shown_at: when an API read among them showed the object.
-create type clerk_sync.together as (
-    is_held boolean,
-    shown_at bigint
-);
-
 -- One change of a batch, or all changes of one entity drawn together. Its content, every mirrored column, stays in the
--- batch at "position". deleted_at (Clerk's clock, ms) makes it a delete, whose version is below every other.
+-- batch at "position". deleted_at (Clerk's clock, ms) makes it a delete, whose version is below every other. Only all
+-- changes of one entity say: is_held: the entity must be locked, whether or not the changes advance it; shown_at: when
+-- an API read among them showed the object.
 create type clerk_sync.change as (
     "position" integer,
     kind text collate "C",
@@ -107,7 +99,8 @@ create type clerk_sync.change as (
     svix_id text collate "C",
     event_type text,
     received_at bigint,
-    together clerk_sync.together
+    is_held boolean,
+    shown_at bigint
 );
 
 -- What became of one entity of a batch in its table.
@@ -565,7 +558,7 @@ begin
     )
 
     select coalesce(array_agg(
-        row(null, g.kind, g.id, g.version, g.deleted_at, g.cause, g.svix_id, null, null, null)::clerk_sync.change
+        row(null, g.kind, g.id, g.version, g.deleted_at, g.cause, g.svix_id, null, null, null, null)::clerk_sync.change
     ), '{}')
     into proven
     from proven_gone as g;
@@ -574,12 +567,12 @@ begin
         -- A lift is told by the read that showed the object last.
         select row(
             null, m.kind, m.id, m.version, m.deleted_at, coalesce(shown.cause, m.cause),
-            coalesce(shown.svix_id, m.svix_id), null, null, null
+            coalesce(shown.svix_id, m.svix_id), null, null, null, null
         )::clerk_sync.change
         from (
             select u.* from unnest(moved) as u
             union all
-            select null, 'private_metadata', p, null, null, null, null, null, null, null from unnest(private) as p
+            select null, 'private_metadata', p, null, null, null, null, null, null, null, null from unnest(private) as p
         ) as m
         left join lateral (
             select c.cause, c.svix_id from unnest(changes) as c
@@ -654,13 +647,13 @@ $$;
 -- Applies a batch of changes in one statement, whatever order and however often they arrive. Returns one outcome per
 -- element: those of clerk_sync.deliveries, or 'duplicate' for a delivery that was recorded before.
 -- Locks never make a circle, because everybody who writes takes them in this order, also purge(), forget() and
--- undo_run(). Runs come first, where comparisons deleted something. Then new entities, by kind and id: whoever waits
--- there holds only entities that nobody else can see yet. Then those that exist, by kind and id: of each row that will
--- be written or deleted, also by a foreign key, and of the parents of rows with content. Then rows, by the order of
--- their kinds and by key: a delete of a parent reaches rows whose entities are not locked. Then what belongs to rows:
--- their profiles, their entries in the audit log. Last deliveries by id. Parked events have no place of their own, as a
--- delete of a new user reaches them between two steps: whoever has locked entities waits for none of their rows, and
--- park() waits for nothing else.
+-- undo_run(). Runs come first: where comparisons deleted something, and where a run writes about itself. Then new
+-- entities, by kind and id: whoever waits there holds only entities that nobody else can see yet. Then those that
+-- exist, by kind and id: of each row that will be written or deleted, also by a foreign key, and of the parents of rows
+-- with content. Then rows, by the order of their kinds and by key: a delete of a parent reaches rows whose entities are
+-- not locked. Then what belongs to rows: their profiles, their entries in the audit log. Last deliveries by id. Parked
+-- events have no place of their own, as a delete of a new user reaches them between two steps: whoever has locked
+-- entities waits for none of their rows, and park() waits for nothing else.
 -- Who prunes leaves out what is locked, and waits for nobody.
 -- Definer: the worker role may call this and nothing else.
 create function clerk_sync.apply(batch jsonb)
@@ -675,7 +668,7 @@ declare
     candidates clerk_sync.change[];
     winners clerk_sync.change[];
     deletes clerk_sync.change[];
-    has_proofs boolean;
+    has_proofs boolean := false;
     moved clerk_sync.change[];
     -- No moment of Clerk's is later.
     latest constant bigint := (extract(epoch from clock_timestamp()) * 1000)::bigint + 86400000;
@@ -691,7 +684,7 @@ begin
                 coalesce(given.source_updated_at, -1), coalesce(given.observed_at, -1),
                 jsonb_hash_extended(given.content, 0)
             )::clerk_sync.version,
-            given.deleted_at, given.cause, given.svix_id, given.event_type, given.received_at, null
+            given.deleted_at, given.cause, given.svix_id, given.event_type, given.received_at, null, null
         )::clerk_sync.change
         from rows from (
             jsonb_to_recordset(batch) as (
@@ -710,7 +703,9 @@ begin
     end if;
 
     deletes := array(select c from unnest(changes) as c where c.deleted_at is not null);
-    has_proofs := exists (select from unnest(deletes) as d where d.cause = 'reconcile');
+    if cardinality(deletes) > 0 then
+        has_proofs := exists (select from unnest(deletes) as d where d.cause = 'reconcile');
+    end if;
     if has_proofs then
         -- Against undo: either it sees what this batch does, or this batch sees that the run was undone.
         perform from clerk_sync.reconcile_runs as r
@@ -725,7 +720,7 @@ begin
     candidates := array(
         select row(
             newest."position", newest.kind, newest.id, newest.version, newest.earliest_delete, newest.cause,
-            newest.svix_id, null, null, row(newest.is_held, newest.shown_at)::clerk_sync.together
+            newest.svix_id, null, null, newest.is_held, newest.shown_at
         )::clerk_sync.change
         from (
             select distinct on (c.kind, c.id)
@@ -751,7 +746,7 @@ begin
     with added as (
         insert into clerk_sync.entities as known (kind, id, version, deleted_at, shown_at, delete_recorded_at)
         select
-            c.kind, c.id, c.version, c.deleted_at, (c.together).shown_at,
+            c.kind, c.id, c.version, c.deleted_at, c.shown_at,
             case when c.deleted_at is not null then clock_timestamp() end
         from unnest(candidates) as c
         left join lateral (
@@ -774,12 +769,12 @@ begin
     with advanced as (
         update clerk_sync.entities as known set
             version = greatest(known.version, c.version),
-            shown_at = greatest(known.shown_at, (c.together).shown_at),
+            shown_at = greatest(known.shown_at, c.shown_at),
             -- What only a comparison told, an event replaces, and a later read lifts. settle_tombstones() ends that.
             deleted_at = case
                 when known.delete_run is null then least(known.deleted_at, c.deleted_at)
                 when c.deleted_at is not null then c.deleted_at
-                when (c.together).shown_at > known.deleted_at and known.purged_at is null then null
+                when c.shown_at > known.deleted_at and known.purged_at is null then null
                 else known.deleted_at
             end,
             -- Not now(): who holds a transaction open for days would have it begin the hold-back.
@@ -793,8 +788,8 @@ begin
         and (
             c.version > known.version
             or c.deleted_at < coalesce(known.deleted_at, 9223372036854775807)
-            or (c.together).is_held
-            or (c.together).shown_at > coalesce(known.shown_at, -1)
+            or c.is_held
+            or c.shown_at > coalesce(known.shown_at, -1)
             or (c.deleted_at is not null and known.delete_run is not null)
         )
         returning
@@ -805,10 +800,10 @@ begin
     select
         winners || coalesce(array_agg(row(
             case when version = own_version and purged_at is null then a."position" end,
-            kind, id, version, deleted_at, cause, svix_id, null, null, null
+            kind, id, version, deleted_at, cause, svix_id, null, null, null, null
         )::clerk_sync.change) filter (where version = own_version or deleted_at = own_delete), '{}'),
         coalesce(array_agg(
-            row(null, kind, id, version, deleted_at, cause, svix_id, null, null, null)::clerk_sync.change
+            row(null, kind, id, version, deleted_at, cause, svix_id, null, null, null, null)::clerk_sync.change
         ) filter (where delete_run is not null and (deleted_at is null or own_delete is not null)), '{}')
     into winners, moved
     from advanced as a;
@@ -817,7 +812,7 @@ begin
         moved := clerk_sync.settle_tombstones(changes, moved);
         winners := array(
             select row(
-                w."position", w.kind, w.id, w.version, e.deleted_at, w.cause, w.svix_id, null, null, null
+                w."position", w.kind, w.id, w.version, e.deleted_at, w.cause, w.svix_id, null, null, null, null
             )::clerk_sync.change
             from unnest(winners) as w
             cross join lateral (

@@ -286,23 +286,33 @@ as $$
 $$;
 
 -- Which of the words are addresses, phone numbers and wallets that users in Clerk have proven to be theirs, as
--- {word: user id}. users: those that do not count.
+-- {word: user id}. users: those that do not count. No index leads there, so all users are read: by one pattern for all
+-- words, and only users whose row has one of them are looked at value by value.
 create function clerk_sync.words_of_others(users text[], words text[])
 returns jsonb
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce(jsonb_object_agg(word, u.clerk_id), '{}')
-    from public.users as u
-    cross join lateral (
-        select to_jsonb(array[
-            to_jsonb(u.email), to_jsonb(u.phone), u.email_addresses, u.phone_numbers, u.web3_wallets, u.external_accounts
-        ])::text as content
-    ) as said
-    cross join lateral unnest(words) as word
-    where u.deleted_at is null and u.clerk_id <> all(users)
-    and strpos(lower(said.content), word) > 0 and word in (select v from clerk_sync.verified_in(to_jsonb(u)) as v)
+declare
+    pattern constant text := (
+        select string_agg(regexp_replace(lower(w), '([^[:alnum:]])', '\\\1', 'g'), '|') from unnest(words) as w
+    );
+begin
+    return (
+        select coalesce(jsonb_object_agg(v.word, near.clerk_id), '{}')
+        from (
+            select u.* from public.users as u
+            where u.deleted_at is null and u.clerk_id <> all(users)
+            and lower(concat_ws(
+                ' ', u.email, u.phone, u.email_addresses, u.phone_numbers, u.web3_wallets, u.external_accounts
+            )) ~ pattern
+            offset 0
+        ) as near
+        cross join lateral clerk_sync.verified_in(to_jsonb(near)) as v (word)
+        where v.word = any(words)
+    );
+end
 $$;
 
 -- The domains that were verified with one of these addresses, now or before.
@@ -361,6 +371,17 @@ as $$
     end
 $$;
 
+-- Whether an error says that the time of the statement is over, or that somebody cancels it. Postgres says so once:
+-- what the statement does afterwards has no limit. A trigger may raise the same code.
+create function clerk_sync.is_time_over(code text, context text)
+returns boolean
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select code = '57014' and split_part(context, E'\n', 1) !~ ' at RAISE$'
+$$;
+
 -- Empties rows of one kind for good, one by one, until a moment: no event writes them again. The caller has locked
 -- them. Users are scrubbed, which leaves their key for the app to point at, or deleted; all other rows are deleted. A
 -- row whose delete is refused is scrubbed. outcome: scrubbed; deleted; refused: scrubbed instead, for that reason;
@@ -383,7 +404,6 @@ declare
         where a.atthasdef or not a.attnotnull
     );
     delete_row constant text := format('delete from %s where %I = $1', of_kind.relation, of_kind.key_column);
-    -- The time of the statement is over, or somebody cancels it: Postgres says so once.
     is_cancelled boolean := false;
     attempt record;
     why text;
@@ -404,7 +424,7 @@ begin
             exception
                 when others or query_canceled or assert_failure then
                     get stacked diagnostics why = constraint_name, context = pg_exception_context;
-                    is_cancelled := sqlstate = '57014' and split_part(context, E'\n', 1) !~ ' at RAISE$';
+                    is_cancelled := clerk_sync.is_time_over(sqlstate, context);
                     reason := coalesce(reason, clerk_sync.reason_of(sqlstate, why, context));
                     exit when is_cancelled;
             end;
@@ -508,7 +528,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     touched constant clerk_sync.change[] := array(
-        select row(null, k.kind, d.id, row(-1, -1, null), null, null, null, null, null, null)::clerk_sync.change
+        select row(null, k.kind, d.id, row(-1, -1, null), null, null, null, null, null, null, null)::clerk_sync.change
         from jsonb_each(ids_by_kind) as k (kind, ids)
         cross join lateral jsonb_array_elements_text(k.ids) as d (id)
     );

@@ -335,6 +335,19 @@ as $$
     where r.run_id = clerk_sync.run_id(request) and r.state = 'running' and r.undone_at is null
 $$;
 
+-- The same run, for those who write below it: whoever undoes or prunes it waits for them, or they for that. So they
+-- lock it before anything else, as undo_run() does.
+create function clerk_sync.hold_run(request jsonb)
+returns clerk_sync.reconcile_runs
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select r.* from clerk_sync.reconcile_runs as r
+    where r.run_id = clerk_sync.run_id(request) and r.state = 'running' and r.undone_at is null
+    for key share
+$$;
+
 -- Begins a run, or goes on with one whose process is gone.
 -- {instance_id, mode, dry_run, versions_only, allow_deletes, allow_emptied, as_of, lease_seconds, delete_margin_ms} ->
 -- {outcome, run, watermark, began, newest_delivery}; outcome: begun, resumed, busy (run: the other one), or
@@ -639,7 +652,8 @@ declare
     extra clerk_sync.reconcile_findings[] := '{}';
 begin
     select r.* into run from clerk_sync.reconcile_runs as r
-    where r.run_id = clerk_sync.run_id(request) and r.lease = (request ->> 'lease')::uuid and r.state = 'running';
+    where r.run_id = clerk_sync.run_id(request) and r.lease = (request ->> 'lease')::uuid and r.state = 'running'
+    for key share;
     if run.run_id is null then
         return null;
     end if;
@@ -865,7 +879,7 @@ begin
 
     select
         coalesce(array_agg(
-            row(j.place, j.kind, j.id, j.version, null, null, null, null, null, null)::clerk_sync.change
+            row(j.place, j.kind, j.id, j.version, null, null, null, null, null, null, null)::clerk_sync.change
         ) filter (where j.is_new), '{}'),
         coalesce(jsonb_agg(jsonb_build_array(j.kind, j.id)) filter (where not j.is_new), '[]')
     into added, known
@@ -1182,6 +1196,7 @@ declare
     most_at_once constant integer := 1000;
     run clerk_sync.reconcile_runs;
     due text;
+    context text;
     expired integer := 0;
     refused integer := 0;
 begin
@@ -1201,7 +1216,8 @@ begin
     for due in
         select i.clerk_invitation_id from public.organization_invitations as i
         where i.status = 'pending' and i.deleted_at is null and i.expires_at <= to_timestamp(run.as_of / 1000.0)
-        order by i.expires_at limit most_at_once
+        -- In any order: none that takes all the time comes first every time.
+        order by random() limit most_at_once
         for no key update skip locked
     loop
         begin
@@ -1210,7 +1226,10 @@ begin
             expired := expired + 1;
         exception
             -- Whatever a trigger or a constraint of the app says.
-            when others then refused := refused + 1;
+            when others or query_canceled or assert_failure then
+                refused := refused + 1;
+                get stacked diagnostics context = pg_exception_context;
+                exit when clerk_sync.is_time_over(sqlstate, context);
         end;
     end loop;
     return jsonb_build_object('expired', expired, 'refused', refused);
@@ -1228,7 +1247,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    run constant clerk_sync.reconcile_runs := clerk_sync.running(request);
+    run constant clerk_sync.reconcile_runs := clerk_sync.hold_run(request);
     -- By Clerk's clock.
     young_from constant bigint := run.as_of - run.delete_margin_ms;
     of_kind clerk_sync.kinds;
@@ -1426,7 +1445,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    at_work constant clerk_sync.reconcile_runs := clerk_sync.running(request);
+    at_work constant clerk_sync.reconcile_runs := clerk_sync.hold_run(request);
     run constant bigint := at_work.run_id;
     target constant text := clerk_sync.kind_of(request);
 begin
@@ -1663,13 +1682,16 @@ declare
     waiting integer;
     moved clerk_sync.change[];
 begin
+    -- At once: begin_run(), which shuts out writers, may come between the two statements below.
+    lock table clerk_sync.reconcile_runs in row exclusive mode;
     -- What is just being applied is waited for; what comes later sees that the run was undone.
     perform from clerk_sync.reconcile_runs as r where r.run_id = undone for update;
     update clerk_sync.reconcile_runs as r set undone_at = coalesce(r.undone_at, clock_timestamp())
     where r.run_id = undone;
     delete from clerk_sync.absences as a where a.run_id = undone;
     -- In the order in which apply() locks them.
-    perform from clerk_sync.entities as e where e.delete_run = undone order by e.kind, e.id for update;
+    perform from clerk_sync.entities as e
+    where e.deleted_at is not null and e.delete_run = undone order by e.kind, e.id for update;
 
     select count(*) into waiting
     from clerk_sync.reconcile_findings as f inner join clerk_sync.entities as e on f.kind = e.kind and f.entity_id = e.id
@@ -1682,7 +1704,7 @@ begin
         inner join clerk_sync.reconcile_findings as f
             on e.id = f.entity_id and (e.kind = f.kind or e.kind = 'private_metadata')
         inner join clerk_sync.reconcile_runs as r on f.run_id = r.run_id and r.undone_at is null
-        where e.delete_run = undone and f.action = 'delete' and f.sent_at is not null
+        where e.deleted_at is not null and e.delete_run = undone and f.action = 'delete' and f.sent_at is not null
         and f.observed_at >= coalesce(e.shown_at, -1)
         -- It was sent, but nobody could apply it.
         and not exists (
@@ -1698,12 +1720,12 @@ begin
             delete_recorded_at = case when p.run_id is not null then e.delete_recorded_at end
         from clerk_sync.entities as known
         left join proven_by_others as p on known.kind = p.kind and known.id = p.id
-        where known.delete_run = undone and known.purged_at is null and e.kind = known.kind and e.id = known.id
+        where known.deleted_at is not null and known.delete_run = undone and known.purged_at is null and e.kind = known.kind and e.id = known.id
         returning e.kind, e.id, e.version, e.deleted_at
     )
 
     select coalesce(array_agg(
-        row(null, r.kind, r.id, r.version, r.deleted_at, null, null, null, null, null)::clerk_sync.change
+        row(null, r.kind, r.id, r.version, r.deleted_at, null, null, null, null, null, null)::clerk_sync.change
     ), '{}')
     into moved
     from released as r;
@@ -1778,7 +1800,8 @@ declare
     not_followed jsonb;
     purged jsonb;
     pruned jsonb;
-    runs integer;
+    old_runs bigint[];
+    runs integer := 0;
     failed text;
     why text;
     context text;
@@ -1830,7 +1853,7 @@ begin
 
     -- Never the newest that was finished: the next one goes on from there. One that is being undone is left to the next
     -- night, because undo waits for entities while it has the run locked.
-    delete from clerk_sync.reconcile_runs as r where r.run_id = any(array(
+    old_runs := array(
         select old.run_id from clerk_sync.reconcile_runs as old
         where old.finished_at < now() - (days -> 'runs_days')::integer * interval '24 hours'
         and old.run_id < (
@@ -1838,8 +1861,16 @@ begin
             where n.mode = 'full' and n.state in ('complete', 'stopped') and not n.is_dry_run
         )
         limit 1000 for update of old skip locked
-    ));
-    get diagnostics runs = row_count;
+    );
+    -- A run at work writes to the absences of others, too; the foreign key would wait for it.
+    if old_runs <> '{}' then
+        delete from clerk_sync.absences as a where a.ctid = any(array(
+            select old.ctid from clerk_sync.absences as old where old.run_id = any(old_runs) for update skip locked
+        ));
+        delete from clerk_sync.reconcile_runs as r
+        where r.run_id = any(old_runs) and not exists (select from clerk_sync.absences as a where a.run_id = r.run_id);
+        get diagnostics runs = row_count;
+    end if;
     return jsonb_build_object(
         'purged', purged, 'pruned', pruned || jsonb_build_object('runs', runs), 'not_followed', not_followed,
         'failed', failed

@@ -1,7 +1,7 @@
 -- Comparing the tables with themselves: rows with tombstones, users_public with users; and looking at single objects
 -- before and after a repair.
 
--- The tombstones are few: whoever looks for them need not look at all entities.
+-- The tombstones are few: whoever looks for them, as undo_run() does, need not look at all entities.
 create index entities_deleted_idx on clerk_sync.entities (kind, id) where deleted_at is not null;
 
 -- Rows of a kind, of those with these keys, that do not say when they were deleted although a tombstone does, and when
@@ -135,10 +135,11 @@ begin
 end
 $$;
 
--- Locks the entities of rows and those of their parents, as apply() does before it writes rows: whatever apply() does
--- to one of these rows is done, or begins afterwards. Raises 55P03 when somebody holds one of them for long; without
+-- Locks the entities of rows, given as {kind: [key, ...]}, and those of their parents, as apply() does before it writes
+-- rows: whatever apply() does to one of these rows is done, or begins afterwards. All at once: nobody who has rows of
+-- one kind locked may wait for entities of the next. Raises 55P03 when somebody holds one of them for long; without
 -- is_patient at once, and then whoever locks more of them, in whatever order, waits for nobody.
-create function clerk_sync.lock_entities_of_rows(of_kind clerk_sync.kinds, keys text[], is_patient boolean)
+create function clerk_sync.lock_entities_of_rows(keys_by_kind jsonb, is_patient boolean)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -147,54 +148,68 @@ as $$
 begin
     execute (
         select format(
-            $statement$
-            select from clerk_sync.entities as e
-            where (e.kind, e.id) in (
-                select named.kind, named.id
-                from %2$s as r
-                cross join lateral (values %3$s) as named (kind, id)
-                where r.%1$I = any($1)
-            )
-            order by e.kind, e.id
-            for share %4$s
-            $statement$,
-            of_kind.key_column, of_kind.relation, string_agg(format('(%L, r.%I)', link.value, link.key), ', '),
+            'select from clerk_sync.entities as e where (e.kind, e.id) in (%s) order by e.kind, e.id for share %s',
+            string_agg(
+                format(
+                    'select %1$L, r.%2$I from %3$s as r where r.%4$I in (select jsonb_array_elements_text($1 -> %5$L))',
+                    link.value, link.key, k.relation, k.key_column, k.kind
+                ),
+                ' union all '
+            ),
             case when not is_patient then 'nowait' end
         )
-        from jsonb_each_text(of_kind.parents || jsonb_build_object(of_kind.key_column, of_kind.kind)) as link
-    ) using keys;
+        from clerk_sync.kinds as k
+        cross join lateral jsonb_each_text(k.parents || jsonb_build_object(k.key_column, k.kind)) as link
+        where keys_by_kind ? k.kind
+    ) using keys_by_kind;
 end
 $$;
 
 -- Sets rows right, all at once or, if a rule or a trigger of the app refuses one of them or somebody holds a lock, one
--- by one. Returns those that were refused.
-create function clerk_sync.repair_rows(of_kind clerk_sync.kinds, keys text[])
-returns text[]
+-- by one; singly: one by one from the beginning. refused: those that were; neither they nor the rows that somebody holds
+-- are right afterwards. reached: up to which key the rows were tried, if the time was over before the last one; empty:
+-- none was, because one of them takes all the time.
+create function clerk_sync.repair_rows(
+    of_kind clerk_sync.kinds, keys text[], singly boolean, out refused text[], out reached text
+)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
     one text;
-    refused text[] := '{}';
+    context text;
 begin
-    begin
-        perform clerk_sync.lock_entities_of_rows(of_kind, keys, true);
-        perform clerk_sync.set_rows_right(of_kind, keys);
-        return '{}';
-    exception
-        -- A trigger of the app may raise any code.
-        when others or assert_failure then null;
-    end;
+    refused := '{}';
+    if not singly then
+        begin
+            perform clerk_sync.lock_entities_of_rows(jsonb_build_object(of_kind.kind, keys), true);
+            perform clerk_sync.set_rows_right(of_kind, keys);
+            return;
+        exception
+            -- A trigger of the app may raise any code.
+            when others or query_canceled or assert_failure then
+                get stacked diagnostics context = pg_exception_context;
+                if clerk_sync.is_time_over(sqlstate, context) then
+                    reached := '';
+                    return;
+                end if;
+        end;
+    end if;
     foreach one in array array(select k.key from unnest(keys) as k (key) order by k.key) loop
         begin
-            perform clerk_sync.lock_entities_of_rows(of_kind, array[one], false);
+            perform clerk_sync.lock_entities_of_rows(jsonb_build_object(of_kind.kind, array[one]), false);
             perform clerk_sync.set_rows_right(of_kind, array[one]);
         exception
             when lock_not_available then null;
-            when others or assert_failure then refused := refused || one;
+            when others or query_canceled or assert_failure then
+                refused := refused || one;
+                get stacked diagnostics context = pg_exception_context;
+                if clerk_sync.is_time_over(sqlstate, context) then
+                    reached := one;
+                    return;
+                end if;
         end;
     end loop;
-    return refused;
 end
 $$;
 
@@ -250,8 +265,10 @@ declare
     progress jsonb;
     keys text[];
     wrong text[];
-    refused text[] := '{}';
+    repaired record;
     still_wrong text[] := '{}';
+    reached text;
+    is_cut boolean := false;
 begin
     select r.* into run from clerk_sync.reconcile_runs as r
     where r.run_id = clerk_sync.run_id(request) and r.lease = (request ->> 'lease')::uuid and r.state = 'running'
@@ -263,10 +280,11 @@ begin
     end if;
     progress := coalesce(run.rows_checked -> target, '{"after": "", "is_done": false, "left": 0}');
     if (progress -> 'is_done')::boolean then
-        return progress - 'after';
+        return progress - 'after' - 'singly';
     end if;
     select k.* into of_kind from clerk_sync.kinds as k where k.kind = target;
     keys := clerk_sync.next_keys(of_kind, progress ->> 'after', at_most);
+    reached := (select max(k.key) from unnest(keys) as k (key));
 
     with found as (
         select w.id, w.fields from clerk_sync.rows_to_set_right(of_kind, keys) as w
@@ -288,22 +306,28 @@ begin
             jsonb_build_object('', jsonb_build_array('reconcile', format('reconcile-%s-', run.run_id)))::text,
             true
         );
-        refused := clerk_sync.repair_rows(of_kind, wrong);
+        repaired := clerk_sync.repair_rows(of_kind, wrong, coalesce((progress -> 'singly')::boolean, false));
+        is_cut := repaired.reached is not null;
+        if is_cut then
+            -- What was not tried is looked at again, one by one: only one row may be to blame.
+            reached := coalesce(nullif(repaired.reached, ''), progress ->> 'after');
+            wrong := array(select w from unnest(wrong) as w where w <= reached);
+        end if;
         still_wrong := array(select w.id from clerk_sync.rows_to_set_right(of_kind, wrong) as w);
         update clerk_sync.reconcile_findings as f set
             sent_at = case when f.entity_id <> all(still_wrong) then clock_timestamp() end,
-            is_refused = f.entity_id = any(refused)
+            is_refused = f.entity_id = any(repaired.refused)
         where f.run_id = run.run_id and f.kind = target and f.entity_id = any(wrong) and f.window_number is null;
     end if;
 
     progress := jsonb_build_object(
-        'after', (select max(k.key) from unnest(keys) as k (key)),
-        'is_done', cardinality(keys) < at_most,
+        'after', reached,
+        'is_done', cardinality(keys) < at_most and not is_cut,
         'left', (progress -> 'left')::integer + cardinality(still_wrong)
-    );
+    ) || case when is_cut then '{"singly": true}'::jsonb else '{}' end;
     update clerk_sync.reconcile_runs as r set rows_checked = r.rows_checked || jsonb_build_object(target, progress)
     where r.run_id = run.run_id;
-    return progress - 'after';
+    return progress - 'after' - 'singly';
 end
 $$;
 
@@ -434,12 +458,13 @@ declare
     found jsonb := '[]';
 begin
     perform set_config('clerk_sync.causes', '{"": ["operator", null]}', true);
+    perform clerk_sync.lock_entities_of_rows(request -> 'objects', true);
     for of_kind in select k.* from clerk_sync.kinds as k where request -> 'objects' ? k.kind order by k.write_order loop
         keys := array(select jsonb_array_elements_text(request -> 'objects' -> of_kind.kind));
         select jsonb_object_agg(w.id, w.fields) into wrong from clerk_sync.rows_to_set_right(of_kind, keys) as w;
         continue when wrong is null;
         keys := array(select jsonb_object_keys(wrong));
-        perform clerk_sync.repair_rows(of_kind, keys);
+        perform clerk_sync.repair_rows(of_kind, keys, false);
         still_wrong := array(select w.id from clerk_sync.rows_to_set_right(of_kind, keys) as w);
         found := found || (
             select jsonb_agg(jsonb_build_array(of_kind.kind, k.key, wrong -> k.key, k.key <> all(still_wrong)))

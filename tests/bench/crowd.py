@@ -19,6 +19,7 @@ from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase.settings import Keep
 from clerk_supabase.store import Store
 from clerk_supabase_cli import samples
+from tests.bench import crowd_runs
 from tests.integration.databases import Database, Url, acting_as
 from tests.integration.histories import CREATED_AT, RECEIVED_AT, Applied
 from tests.integration.purging import allow_at_once, undo
@@ -43,6 +44,11 @@ class Crowd:
     def generation(self) -> int:
         return int((time.monotonic() - self.began) / 2)
 
+    @property
+    def at(self) -> int:
+        """Milliseconds since the beginning."""
+        return int((time.monotonic() - self.began) * 1000) + 1
+
     def name(self, chance: Random, prefix: str) -> str:
         return f"{prefix}_{self.generation - chance.randrange(2)}x{chance.randrange(_OBJECTS)}"
 
@@ -59,7 +65,7 @@ class Crowd:
                 self.acts += 1
 
     def events(self, chance: Random) -> list[Applied]:
-        at = int((time.monotonic() - self.began) * 1000) + 1
+        at = self.at
         user_id, org_id = self.name(chance, "user"), self.name(chance, "org")
         member = f"orgmem_{user_id}{org_id}"
         address = f"{user_id}@crowd.test"
@@ -120,7 +126,6 @@ class Crowd:
     def undo(self, admin: psycopg.Connection) -> Callable[[Random], object]:
         def act(_: Random) -> None:
             undo(admin)
-            admin.execute("delete from clerk_sync.reconcile_runs")
 
         return act
 
@@ -132,8 +137,8 @@ def hammer(database: Database, seconds: float) -> Crowd:
         admin.execute("update clerk_sync.retention set purge_by = 'delete', deliveries_days = 0, audit_days = 0")
     crowd = Crowd(database, time.monotonic() + seconds)
     with ExitStack() as opened:
-        stores = [opened.enter_context(closing(Store(Url(database.worker_url)))) for _ in range(5)]
-        admins = [opened.enter_context(database.connect()) for _ in range(6)]
+        stores = [opened.enter_context(closing(Store(Url(database.worker_url)))) for _ in range(7)]
+        admins = [opened.enter_context(database.connect()) for _ in range(10)]
         _have_at_work(crowd, stores, admins)
     return crowd
 
@@ -148,6 +153,12 @@ def _have_at_work(crowd: Crowd, stores: Sequence[Store], admins: Sequence[psycop
         crowd.forget(admins[3]),
         crowd.forget(admins[4]),
         crowd.undo(admins[5]),
+        crowd_runs.compare(crowd, stores[5]),
+        crowd_runs.compare(crowd, stores[6]),
+        crowd_runs.undo(admins[6]),
+        crowd_runs.resync(crowd, admins[7]),
+        crowd_runs.edit(crowd, admins[8]),
+        crowd_runs.secure(admins[9]),
     ]
     with ThreadPoolExecutor(len(acts)) as pool:
         for at_work in [pool.submit(crowd.keep_on, act, seed) for seed, act in enumerate(acts)]:

@@ -40,11 +40,18 @@ def undo(admin: Connection) -> Any:
     run = value(
         admin,
         """
-        insert into clerk_sync.reconcile_runs (mode, is_dry_run, versions_only, as_of)
-        values ('full', false, false, 1) returning run_id
+        insert into clerk_sync.reconcile_runs (mode, is_dry_run, versions_only, as_of, state)
+        values ('full', false, false, 1, 'incomplete') returning run_id
         """,
     )
     admin.execute(
-        "update clerk_sync.entities set delete_run = %s where kind = 'user' and deleted_at is not null", [run]
+        """
+        with deleted as (
+            select kind, id from clerk_sync.entities where kind = 'user' and deleted_at is not null
+            order by kind, id for update
+        )
+        update clerk_sync.entities as e set delete_run = %s from deleted as d where (e.kind, e.id) = (d.kind, d.id)
+        """,
+        [run],
     )
     return value(admin, "select clerk_sync.undo_run(%s::jsonb) -> 'restored'", json.dumps({"run": run}))

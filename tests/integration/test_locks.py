@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
 from typing import LiteralString
 
 import pytest
 
+from clerk_supabase.changes import Changes, Delete, Reconciled
+from clerk_supabase.clerk_walk import Window
+from clerk_supabase.reconcile import Request
+from clerk_supabase.runs import Runs
+from clerk_supabase.settings import Keep
 from clerk_supabase.store import Store
 from tests.integration.databases import Connection, Database, Url, rows, value
+from tests.integration.histories import CREATED_AT
 from tests.integration.meanwhile import started, waiting
 from tests.integration.purging import purge
 from tests.integration.webhooks import deleted, membership, organization, user
@@ -115,3 +122,145 @@ def test_a_child_that_comes_while_its_parent_is_purged_waits_and_goes_later(
     assert rows(admin, "select * from public.organizations") == []
     query: LiteralString = "select id from clerk_sync.entities where kind = 'membership' and purged_at is null"
     assert rows(admin, query) == []
+
+
+def test_a_resync_waits_for_no_entity_once_it_has_rows_locked(
+    database: Database, store: Store, admin: Connection
+) -> None:
+    admin.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")
+    store.apply([membership("orgmem_1", at=1), organization("org_1", at=1), user("user_1", at=1)])
+    store.apply([deleted("user", "user_1", at=2)])
+    admin.execute("update public.users set deleted_at = null")
+    admin.execute("update public.organization_memberships set deleted_at = null")
+    objects = json.dumps({"objects": {"user": ["user_1"], "membership": ["orgmem_1"]}})
+    found: list[object] = []
+    with closing(Store(Url(database.worker_url))) as worker, database.connect() as operator:
+        with held_at(admin, database, "update on public.users"):
+            resyncing = started(
+                lambda: found.append(
+                    operator.execute("select clerk_sync.check_objects(%s::jsonb)", [objects]).fetchall()
+                )
+            )
+            eventually(lambda: is_at_the_gate(admin), bool, seconds=10)
+            # It takes the entity of the membership before that of the user.
+            arriving = started(lambda: found.append(worker.apply([membership("orgmem_1", at=3)])))
+            eventually(lambda: waiting(admin), bool, seconds=10)
+        resyncing.join(20)
+        arriving.join(20)
+    assert len(found) == 2
+    assert value(admin, "select deadlocks from pg_stat_database where datname = current_database()") == 0
+    assert rows(admin, "select from public.organization_memberships where deleted_at is null") == []
+
+
+UNDO: LiteralString = "select clerk_sync.undo_run(%s::jsonb)"
+
+
+@dataclass
+class Run:
+    """A run at work that has found users who are gone, and was told so once."""
+
+    runs: Runs
+    run_id: int
+    lease: str
+
+    def find_gone(self, *user_ids: str) -> None:
+        self.runs.find_unseen_among(self.run_id, "user", Window(0, None), [])
+        self.runs.settle(self.run_id, "user", gone=dict.fromkeys(user_ids, CREATED_AT + 10))
+
+    def undo(self, admin: Connection) -> list[object]:
+        return rows(admin, UNDO, json.dumps({"run": self.run_id}))
+
+
+@pytest.fixture
+def run(store: Store) -> Run:
+    runs = Runs(store)
+    begun = runs.begin(Request("full"), "ins_1", CREATED_AT + 20, 60, 0)
+    return Run(runs, begun.run.run_id, begun.lease)
+
+
+def test_what_becomes_of_findings_is_written_down_before_their_run_is_undone_or_not_at_all(
+    run: Run, database: Database, store: Store, admin: Connection
+) -> None:
+    admin.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")
+    store.apply([user("user_1", at=1), user("user_2", at=1)])
+    run.find_gone("user_1")
+    found: list[object] = []
+    with database.connect() as operator:
+        with held_at(admin, database, "delete on clerk_sync.absences"):
+            # It forgets that user_1 was missed, and is about to write down that user_2 is.
+            settling = started(
+                lambda: found.append(
+                    run.runs.settle(run.run_id, "user", present=["user_1"], gone={"user_2": CREATED_AT + 11})
+                )
+            )
+            eventually(lambda: is_at_the_gate(admin), bool, seconds=10)
+            undoing = started(lambda: found.append(run.undo(operator)))
+            eventually(lambda: waiting(admin), bool, seconds=10)
+        settling.join(20)
+        undoing.join(20)
+    assert len(found) == 2
+    assert value(admin, "select deadlocks from pg_stat_database where datname = current_database()") == 0
+    assert rows(admin, "select * from clerk_sync.absences") == []
+
+
+def test_rows_of_a_run_are_set_right_before_the_run_is_undone_or_not_at_all(
+    run: Run, database: Database, store: Store, admin: Connection
+) -> None:
+    admin.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")
+    store.apply([user("user_1", at=1)])
+    run.find_gone("user_1")
+    store.apply([(Changes(Delete("user", "user_1", CREATED_AT + 10)), Reconciled(f"reconcile-{run.run_id}-user_1"))])
+    admin.execute("update public.users set deleted_at = null")
+    found: list[object] = []
+    with database.connect() as operator:
+        with held_at(admin, database, "update on public.users"):
+            checking = started(lambda: found.append(run.runs.check_rows(run.run_id, run.lease, "user", 100)))
+            eventually(lambda: is_at_the_gate(admin), bool, seconds=10)
+            undoing = started(lambda: found.append(run.undo(operator)))
+            eventually(lambda: waiting(admin), bool, seconds=10)
+        checking.join(20)
+        undoing.join(20)
+    assert len(found) == 2
+    assert value(admin, "select deadlocks from pg_stat_database where datname = current_database()") == 0
+    assert rows(admin, "select deleted_at from public.users") == [(None,)]
+
+
+def test_no_run_begins_between_two_steps_of_an_undo(
+    run: Run, database: Database, store: Store, admin: Connection
+) -> None:
+    found: list[object] = []
+    with (
+        closing(Store(Url(database.worker_url))) as worker,
+        database.connect() as other,
+        database.connect() as operator,
+    ):
+        with other.transaction():
+            other.execute("select from clerk_sync.reconcile_runs for key share")
+            undoing = started(lambda: found.append(run.undo(operator)))
+            eventually(lambda: waiting(admin), bool, seconds=10)
+            beginning = started(
+                lambda: found.append(Runs(worker).begin(Request("full"), "ins_1", CREATED_AT + 30, 60, 0).is_busy)
+            )
+            eventually(lambda: waiting(admin), lambda number: number == 2, seconds=10)
+        undoing.join(20)
+        beginning.join(20)
+    assert len(found) == 2
+
+
+def test_a_run_whose_findings_another_run_settles_is_pruned_the_next_time(
+    run: Run, database: Database, store: Store, admin: Connection
+) -> None:
+    store.apply([user("user_1", at=1)])
+    run.find_gone("user_1")
+    run.runs.end(run.run_id, run.lease, "incomplete", None, calls=1)
+    Runs(store).begin(Request("full"), "ins_1", CREATED_AT + 30, 60, 0)
+    admin.execute("update clerk_sync.reconcile_runs set state = 'complete' where run_id > %s", [run.run_id])
+    admin.execute("update clerk_sync.reconcile_runs set finished_at = '2020-01-01'")
+    keep = json.dumps(asdict(Keep()))
+    prune: LiteralString = "select clerk_sync.keep_house(%s::jsonb) -> 'pruned' -> 'runs'"
+    with database.connect() as other:
+        with other.transaction():
+            other.execute("select from clerk_sync.absences for update")
+            admin.execute("set lock_timeout = '2s'")
+            assert value(admin, prune, keep) == 0
+        assert value(admin, prune, keep) == 1

@@ -18,6 +18,7 @@ from clerk_supabase.repairs import DirectRepairs, Repair
 from clerk_supabase.retry import MAX_ATTEMPTS, Retry
 from clerk_supabase.store import Store
 from clerk_supabase.sync import Sync
+from clerk_supabase_cli import reconcile_commands
 from clerk_supabase_cli.simulator.sqs import SimulatedQueue, SimulatedSqs, record
 from tests.clock import Clock
 from tests.integration.databases import Connection, Database, Url, outcomes, rows, value
@@ -252,3 +253,20 @@ def test_a_locked_row_is_named_and_the_others_are_repaired(
     assert other == "updated"
     assert "reconcile-1-user_1" in log.getvalue()
     assert rows(admin, "select clerk_id from public.users where first_name = 'New'") == [("user_2",)]
+
+
+def test_a_command_of_the_owner_waits_for_no_lock_of_the_app_without_limit(
+    store: Store, database: Database, admin: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile_commands, "_LOCK_SECONDS", 0.2)
+    store.apply(alone(upsert("user_1"), upsert("user_2")))
+    batch = alone(*[upsert(f"user_{number}", version=2, first_name="New") for number in (1, 2)])
+    with (
+        reconcile_commands._runs(f"{database.url}?sslmode=disable&options=-c%20statement_timeout%3D8s") as runs,
+        closing(runs.twin().store) as owner,
+        locked(database, "select from public.users where clerk_id = 'user_1' for update"),
+    ):
+        locked_row, other = owner.apply(batch)
+    assert isinstance(locked_row, RowUnavailable)
+    assert "lock timeout" in str(locked_row)
+    assert other == "updated"

@@ -76,3 +76,15 @@ def test_a_refusal_costs_no_time_so_it_sets_no_limit() -> None:
     slow = Slow({3: ChangeRefused("refused")}, first_takes=0)
     tried(slow)
     assert set(slow.limits) == {None}
+
+
+def test_refusals_that_take_long_use_up_the_time_like_everything_else() -> None:
+    clock = Clock()
+    began = clock.now
+
+    def takes_two_seconds_each(elements: Sequence[int], seconds: float | None) -> Sequence[str]:
+        clock.now += min(2.0 * len(elements), 15.0 if seconds is None else seconds)
+        raise ChangeRefused("refused in the end") if seconds is None else RowUnavailable("slow")
+
+    in_parts(range(10), takes_two_seconds_each, clock)
+    assert clock.now - began <= 20

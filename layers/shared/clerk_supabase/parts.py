@@ -14,6 +14,8 @@ Answer = TypeVar("Answer")
 # From the beginning of the first attempt, which may take 15 s, to that of the last part: SyncFunction has 30 s, and
 # may have to park some of the messages afterwards.
 _SECONDS: Final = 20.0
+# What fails sooner has cost no time that the others need.
+_AT_ONCE_SECONDS: Final = 1.0
 # Each part may take this share of the time that is left, so that some is always left for the next one.
 _SHARE: Final = 4
 _SHORTEST_SECONDS: Final = 0.1
@@ -37,13 +39,15 @@ def in_parts(
     is_hurried = False
     while waiting:
         part = waiting.pop()
-        seconds = max(deadline - monotonic(), 0) / _SHARE if is_hurried else None
+        began = monotonic()
+        seconds = max(deadline - began, 0) / _SHARE if is_hurried else None
         try:
             if seconds is not None and seconds < _SHORTEST_SECONDS:
                 raise DatabaseUnavailable(_NOT_TRIED)
             answers |= zip(part, together(elements[part.start : part.stop], seconds), strict=True)
         except (ChangeRefused, RowUnavailable) as error:
-            is_hurried = is_hurried or isinstance(error, RowUnavailable)
+            took_long = isinstance(error, RowUnavailable) or monotonic() - began > _AT_ONCE_SECONDS
+            is_hurried = is_hurried or took_long
             if len(part) == 1:
                 answers[part.start] = error
             else:

@@ -90,12 +90,14 @@ _CHECK = "select clerk_sync.takes_writes(), (select count(*) from clerk_sync.app
 # Both end with the transaction, so the next one on this connection, which may be somebody else's, begins as nobody.
 _ACT_AS_USER = "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true)"
 
-# Limits of a part of a batch in milliseconds, for its transaction only, and never above those of the role: 0 is none.
+# Limits in milliseconds, for one transaction only, and never above those of the role: 0 is none.
 _LIMIT = """
-    select set_config(name, least(nullif(setting::bigint, 0), least(%s, longest))::text, true)
-    from (values ('statement_timeout', null), ('lock_timeout', 500)) as given (name, longest)
+    select set_config(name, coalesce(least(nullif(setting::bigint, 0), longest), 0)::text, true)
+    from (values ('statement_timeout', %s::bigint), ('lock_timeout', %s)) as given (name, longest)
     inner join pg_catalog.pg_settings using (name)
 """
+# The longest that a part of a batch waits for a lock.
+_LOCK_OF_PART_SECONDS: Final = 0.5
 CONNECT_SECONDS: Final = 5
 # A pooler in transaction mode keeps nothing between two statements, so nothing here relies on the session; limits on
 # statements and locks belong to the role. A connection whose other end is gone must fail in seconds, not in hours.
@@ -167,21 +169,31 @@ class Queries(Protocol):
 class Store:
     """Applies changes to Postgres. Keeps one connection for as long as the function's environment lives."""
 
-    def __init__(self, url: DatabaseUrl, ca_file: str = "", patience_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        url: DatabaseUrl,
+        ca_file: str = "",
+        patience_seconds: float | None = None,
+        *,
+        lock_seconds: float | None = None,
+    ) -> None:
         """`url`: see connection_string; TLS with `verify-full` unless the string names another `sslmode`.
 
         `ca_file`: path of the certificate authority's PEM file. `patience_seconds`: the longest that an answer may
         take; None: as long as the server says. A limit of the server's own ends no wait for the server.
+        `lock_seconds`: the longest wait for a lock, for a role whose own settings limit none; each statement then is a
+        transaction of a few, as a pooler may hand the session on.
         """
         self._url = url
         self._ca_file = ca_file
         self._patience_seconds = patience_seconds
+        self._lock_seconds = lock_seconds
         self._connection: _Connection | None = None
         self._acts_as_user = False
 
     def twin(self) -> Store:
         """Another store of the same database, with a connection of its own: for another thread."""
-        return Store(self._url, self._ca_file, self._patience_seconds)
+        return Store(self._url, self._ca_file, self._patience_seconds, lock_seconds=self._lock_seconds)
 
     def call(self, function: Function, argument: Mapping[str, object], page: Sequence[str] = ()) -> Any:
         """What a function of clerk_sync answers, as JSON. `page`: elements of the argument that are JSON already.
@@ -330,7 +342,8 @@ class Store:
     ) -> list[tuple[Any, ...]]:
         """Ask in one statement; with a limit in seconds, in a transaction of a few."""
         self._refuse_to_mix()
-        ask = self._ask if seconds is None else partial(self._ask_within, seconds)
+        is_limited = seconds is not None or self._lock_seconds is not None
+        ask = partial(self._ask_within, seconds) if is_limited else self._ask
         kept = self._connection
         if kept is not None and not kept.closed:
             try:
@@ -347,13 +360,16 @@ class Store:
         return connection.execute(query, [batch]).fetchall()
 
     def _ask_within(
-        self, seconds: float, connection: _Connection, query: LiteralString, batch: str
+        self, seconds: float | None, connection: _Connection, query: LiteralString, batch: str
     ) -> list[tuple[Any, ...]]:
         patience = connection.patience_seconds
-        connection.patience_seconds = seconds + 1 if patience is None else min(seconds + 1, patience)
+        lock_seconds = self._lock_seconds
+        if seconds is not None:
+            connection.patience_seconds = seconds + 1 if patience is None else min(seconds + 1, patience)
+            lock_seconds = min(seconds, _LOCK_OF_PART_SECONDS)
         try:
             connection.execute("begin")
-            connection.execute(_LIMIT, [round(seconds * 1000)])
+            connection.execute(_LIMIT, [_milliseconds(seconds), _milliseconds(lock_seconds)])
             rows = self._ask(connection, query, batch)
             connection.execute("commit")
         finally:
@@ -391,6 +407,10 @@ class Store:
             return connection
         # Out here the error has no context: libpq's own words quote the connection string.
         raise failed
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)
 
 
 class _Connection(psycopg.Connection[TupleRow]):
