@@ -57,7 +57,7 @@ from clerk_supabase.runs import Counts, Mode, PlannedWindow, Runs, RunSummary, S
 from clerk_supabase.telemetry import count, count_by, logger
 
 _KINDS: tuple[ReadKind, ...] = ("user", *LIST_KINDS)
-_SWITCHED_OFF = "organizations are switched off in Clerk: they and memberships were not compared"
+_SWITCHED_OFF = "organizations are switched off in Clerk: only users were compared"
 # A portion takes a tenth of a second.
 _ROWS_AT_ONCE = 5_000
 _DOMAINS_SWITCHED_OFF = "verified domains are switched off in Clerk: domains were not compared"

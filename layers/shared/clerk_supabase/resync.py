@@ -242,7 +242,7 @@ def _deleted_here(known: Known) -> str | None:
     if known.deleted_at is None:
         return None
     moment = datetime.fromtimestamp(known.deleted_at / 1000, UTC)
-    return f"deleted here, as of {moment:%Y-%m-%d %H:%M:%S} UTC: what an event of Clerk's deleted stays deleted"
+    return f"deleted here, as of {moment:%Y-%m-%d %H:%M:%S} UTC: only what a comparison alone deleted is restored"
 
 
 def _with_row(resynced: Resynced, *, is_right: bool | None) -> Resynced:
