@@ -272,9 +272,9 @@ def undo_command(run_id: int, database_url: str, as_json: bool) -> None:
         return
     for kind, each in undone.restored:
         say(printable(f"{kind} {each}"))
-    say(f"{len(undone.restored)} brought back")
+    say(f"{len(undone.restored)} restored")
     if undone.waiting:
-        say(f"{undone.waiting} deletes of this run were not applied yet, and will not be")
+        say(f"deletes of this run that were not applied yet, and never will be: {undone.waiting}")
 
 
 # What is worked with

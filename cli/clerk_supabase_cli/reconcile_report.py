@@ -71,8 +71,8 @@ def print_report(report: Report, details: RunDetails, seconds: float, *, as_json
 
 def print_run(run: RunSummary) -> None:
     """What was counted, how the run ended, and how long it took."""
-    if run.counts:
-        Terminal().print(_counts_table(run.counts))
+    if numbers := _counts_table(run.counts):
+        Terminal().print(numbers)
     how = f"{', versions only' if run.versions_only else ''}{', dry run' if run.is_dry_run else ''}"
     what = f"run {run.run_id}, {run.mode}{how}: {run.state}"
     say(printable(f"{what}{f'; {run.reason}' if run.reason else ''}"))
@@ -80,6 +80,8 @@ def print_run(run: RunSummary) -> None:
     until = f", finished {in_utc(run.finished_at)} UTC" if run.finished_at else ""
     again = f", {run.invocations} invocations" if run.invocations > 1 else ""
     say(f"{since}{until}{again}, {run.calls} requests to Clerk")
+    if run.undone_at:
+        say(f"undone {in_utc(run.undone_at)} UTC: its deletes count for nothing")
 
 
 def print_resync(object_id: str, report: Report) -> None:
@@ -96,9 +98,11 @@ def print_resync(object_id: str, report: Report) -> None:
     say(printable(f"{object_id}: {said}{f'; {report.reason}' if report.reason else ''}"))
 
 
-def _counts_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
-    """A line for everything that was counted, a column for each kind."""
+def _counts_table(counts: Mapping[str, Mapping[str, int]]) -> Table | None:
+    """A line for everything that was counted, a column for each kind; None where nothing was."""
     counted = {name for each in counts.values() for name in each} - _NOT_SHOWN
+    if not counted:
+        return None
     names = [name for name in _COUNTED if name in counted] + sorted(counted - set(_COUNTED))
     numbers = table("count", *counts)
     for column in numbers.columns[1:]:

@@ -18,9 +18,12 @@ from clerk_supabase_cli.terminal import Terminal
 @click.option("--runs", default=1000, show_default=True, type=click.IntRange(min=1), help="How many schedules.")
 @click.option("--seed", default=None, type=int, help="Repeats the schedules of an earlier run.")
 @click.option("--first", default=0, show_default=True, help="Number of the first schedule.")
-@click.option("--only", multiple=True, type=click.Choice(sorted(GROUPS)), help="Of troubles only these; repeatable.")
+@click.option("--only", multiple=True, type=click.Choice(sorted(GROUPS)), help="Play only these troubles; repeatable.")
 def simulate_command(runs: int, seed: int | None, first: int, only: tuple[str, ...]) -> None:
     """Try random schedules of webhooks against a Postgres of its own: do the tables always end the same?
+
+    Then it compares with a Clerk whose events get lost, and plays episodes: comparisons, undo, resync, housekeeping,
+    edits by hand, a failover, and a Clerk whose API lags, leaves out and refuses.
 
     Ctrl-C ends it early: it says what it has explored by then, and exits with 130.
     """

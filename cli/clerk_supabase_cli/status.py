@@ -333,7 +333,7 @@ def _lag_table(recent: Mapping[str, Recent]) -> Table:
 
 
 def _compared_table(compared: Mapping[str, Compared]) -> Table:
-    listed = table("compared with Clerk", "changes in Clerk until (UTC)", "every row until (UTC)", "ago")
+    listed = table("compared with Clerk", "changes in Clerk until (UTC)", "every row since (UTC)", "ago")
     for kind, each in compared.items():
         if each.is_switched_off:
             listed.add_row(f"{kind}s", "switched off in Clerk", "", "")

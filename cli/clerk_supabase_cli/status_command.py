@@ -23,7 +23,7 @@ from clerk_supabase_cli.terminal import Terminal
 @queue_options
 @json_option
 def status_command(database_url: str | None, as_json: bool, **queues: str | None) -> None:
-    """Print what waits where, what is parked and how long events take.
+    """Print what waits where, what is parked, how long events take, and until when each kind was compared.
 
     Looks at what is named: the database, the queues, or both. Exit status 0: nothing is stuck. 1: something is, or
     could not be looked at; 2: nothing was named.

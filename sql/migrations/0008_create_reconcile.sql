@@ -1625,6 +1625,8 @@ as $$
                             and e.deleted_at > listed.observed_at then 'settled'
                         when listed.action = 'repair' and (e.version).observed_at >= nullif(listed.observed_at, 0)
                             then 'settled'
+                        when listed.action = 'delete' and listed.sent_at is not null and r.undone_at is not null
+                            then 'undone'
                         when listed.is_refused then 'refused'
                         when p.discarded_at is not null then 'discarded'
                         when p.parked_id is not null and p.replayed_at is null then 'parked'
@@ -1670,7 +1672,7 @@ $$;
 -- {run} -> {restored: [[kind, id], ...], waiting}: lifts the tombstones that this run alone set, and shows the rows
 -- again unless a parent is deleted. What an event told, too, and what was purged meanwhile, stays as it is; what
 -- another run proved, too, stays with the moment of that run. waiting: deletes of the run that were sent, and not
--- applied before the undo; they count for nothing. Nor does what the run was the first to miss.
+-- applied before the first undo; they count for nothing. Nor does what the run was the first to miss.
 create function clerk_sync.undo_run(request jsonb)
 returns jsonb
 language plpgsql
@@ -1679,13 +1681,14 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     undone constant bigint := clerk_sync.run_id(request);
+    is_first boolean;
     waiting integer;
     moved clerk_sync.change[];
 begin
     -- At once: begin_run(), which shuts out writers, may come between the two statements below.
     lock table clerk_sync.reconcile_runs in row exclusive mode;
     -- What is just being applied is waited for; what comes later sees that the run was undone.
-    perform from clerk_sync.reconcile_runs as r where r.run_id = undone for update;
+    select r.undone_at is null into is_first from clerk_sync.reconcile_runs as r where r.run_id = undone for update;
     update clerk_sync.reconcile_runs as r set undone_at = coalesce(r.undone_at, clock_timestamp())
     where r.run_id = undone;
     delete from clerk_sync.absences as a where a.run_id = undone;
@@ -1695,7 +1698,7 @@ begin
 
     select count(*) into waiting
     from clerk_sync.reconcile_findings as f inner join clerk_sync.entities as e on f.kind = e.kind and f.entity_id = e.id
-    where f.run_id = undone and f.action = 'delete' and f.sent_at is not null
+    where is_first and f.run_id = undone and f.action = 'delete' and f.sent_at is not null
     and e.deleted_at is null and f.observed_at >= coalesce(e.shown_at, -1);
 
     with proven_by_others as (

@@ -51,7 +51,8 @@ class Stack:
     @classmethod
     def of(cls, root: Path) -> Stack:
         """With everything that is optional."""
-        template = yaml_parse((root / "template.yaml").read_text(encoding="utf-8"))
+        text = (root / "template.yaml").read_text(encoding="utf-8")
+        template = yaml_parse(text)
         usual = template["Globals"]["Function"]["MemorySize"]
         functions = _of_type(template, "AWS::Serverless::Function")
         events = [event for each in functions.values() for event in each["Events"].values()]
@@ -68,12 +69,23 @@ class Stack:
                 len([one for one in each.get("Metrics", [{"MetricStat": {}}]) if "MetricStat" in one])
                 for each in _of_type(template, "AWS::CloudWatch::Alarm").values()
             ),
-            own_metrics=len(set(re.findall(r'\b(?:count|count_by|took)\(\s*"(\w+)"', code))),
+            own_metrics=len(_own_metrics(code, text)),
             dashboards=len(_of_type(template, "AWS::CloudWatch::Dashboard")),
             secrets=len([name for name in template["Parameters"] if re.search("SecretArn$|KeyArn$", name)]),
             full_runs=30,
             quick_runs=30 * 24 * 4,
         )
+
+
+def _own_metrics(code: str, template: str) -> set[tuple[str, str]]:
+    """Names of metrics, each with the value of a dimension or none; CloudWatch charges for each.
+
+    The dashboard shows those whose names or dimensions the code makes up.
+    """
+    counted = re.findall(r'\b(?:count|count_by|took)\(\s*"(\w+)"', code)
+    counted += re.findall(r"Namespace: ClerkSupabaseSync\n\s+MetricName: (\w+)", template)
+    shown = re.findall(r'"ClerkSupabaseSync", "(\w+)", "service", "[^"]+"(?:, "\w+", "(\w+)")?', template)
+    return {(name, "") for name in counted} | set(shown)
 
 
 def _of_type(template: Mapping[str, Any], kind: str) -> dict[str, Any]:

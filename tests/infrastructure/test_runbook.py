@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.documents import table_of
 from tests.infrastructure.template import Template, alarms
 
-RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
+ROOT = Path(__file__).parents[2]
+RUNBOOK = ROOT / "docs" / "runbook.md"
+REASONS = [
+    said for line in table_of(RUNBOOK, "FullReconcileOverdueAlarm") for said in re.findall(r"`([^`]+)`", line[0])
+]
 
 
 def text() -> str:
@@ -31,3 +38,20 @@ def test_an_entry_says_what_it_means_what_to_look_at_what_to_type_and_when_it_is
     parts = re.findall(r"^\*\*(It means:|Look at|Type:|It is over)\*\*", entries()[alarm], flags=re.MULTILINE)
     assert parts == ["It means:", "Look at", "Type:", "It is over"]
     assert "```sh" in entries()[alarm]
+
+
+def texts_of_the_layer() -> Iterator[str]:
+    """Every text in the code that functions and commands share; of one with holes the parts between them."""
+    for file in (ROOT / "layers/shared/clerk_supabase").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_a_reason_that_is_explained_is_one_that_a_run_can_print(reason: str) -> None:
+    # "..." stands for a hole, and what is shorter for what was filled in.
+    parts = [part for each in reason.split("...") if len(part := each.strip()) > 4]
+    texts = list(texts_of_the_layer())
+    assert parts
+    assert [part for part in parts if not any(part in text for text in texts)] == []

@@ -73,6 +73,12 @@ def test_a_dry_run_names_what_differs_with_the_likely_cause_and_changes_nothing(
     assert mirrored.column(CAL, "username") == "by-hand"
 
 
+def test_a_run_that_counted_nothing_prints_no_empty_table(rig: Rig, command: Command) -> None:
+    for user_id in list(rig.world.users):
+        rig.world.remove_user(user_id)
+    assert re.match(r"run \d+, full: complete\n", command.run("reconcile").stdout)
+
+
 def test_what_differs_is_repaired_at_once_without_a_queue(mirrored: Rig, command: Command) -> None:
     mirrored.forget(ADA)
     mirrored.world.remove_user(BEN)
@@ -120,7 +126,11 @@ def test_the_brake_ends_with_three_until_somebody_allows_the_deletes_and_undo_br
     restored = command.json("undo", str(allowed["run_id"]))["restored"]
     assert len(restored) == 12
     assert mirrored.shown() == everybody
-    assert "0 brought back" in command.run("undo", str(allowed["run_id"])).stdout
+    assert command.run("undo", str(allowed["run_id"])).stdout == "0 restored\n"
+    shown = command.run("reconcile", "show", str(allowed["run_id"])).stdout
+    assert "its deletes count for nothing" in shown
+    found = command.json("reconcile", "show", str(allowed["run_id"]))["findings"]
+    assert [each["outcome"] for each in found] == ["undone"] * 12
 
 
 def test_an_undo_says_which_deletes_it_kept_from_being_applied(
@@ -131,7 +141,7 @@ def test_an_undo_says_which_deletes_it_kept_from_being_applied(
     queue = ("--sync-queue-url", account.sync_queue_url)
     report = command.json("reconcile", "--delete-margin", "0", *queue)["report"]
     printed = command.run("undo", str(report["run_id"])).stdout
-    assert printed.splitlines() == ["0 brought back", "1 deletes of this run were not applied yet, and will not be"]
+    assert printed.splitlines() == ["0 restored", "deletes of this run that were not applied yet, and never will be: 1"]
 
 
 def test_without_a_word_about_it_a_run_waits_for_a_second_answer(mirrored: Rig, command: Command) -> None:

@@ -41,5 +41,5 @@ def _sweep_minutes(patient: Patient) -> float:
         return ReconcileSettings().sweep_minutes
     settings = patient.functions().reconcile
     if settings is None:
-        raise NotLookedAt("this stack has no reconcile function, so nothing is compared (ClerkSecretKeyArn)")
+        raise NotLookedAt("this stack has no reconcile function, so nothing is compared (UseClerkApi=false)")
     return settings.sweep_minutes

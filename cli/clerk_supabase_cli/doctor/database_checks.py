@@ -215,7 +215,7 @@ def retention(patient: Patient) -> Iterator[Finding]:
     """Parameters of the stack that ask for less than the owner of the database allows, and what could not be purged."""
     settings = patient.functions().reconcile
     if settings is None:
-        raise NotLookedAt("this stack has no reconcile function, so nothing is purged or pruned (ClerkSecretKeyArn)")
+        raise NotLookedAt("this stack has no reconcile function, so nothing is purged or pruned (UseClerkApi=false)")
     with patient.database() as connection:
         found = shortfalls(settings.keep, allowed_retention(connection))
         refused = list(purge_problems(read_not_purged(connection)))

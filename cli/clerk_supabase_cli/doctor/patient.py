@@ -241,7 +241,7 @@ class Patient:
         if self.has_stack or not key:
             reconcile = self.functions().reconcile
             if reconcile is None:
-                raise NotLookedAt("this stack has no secret key of Clerk (ClerkSecretKeyArn)")
+                raise NotLookedAt("this stack has no secret key of Clerk (UseClerkApi=false)")
             key, url = self._secret(reconcile.clerk_secret_key_arn), url or reconcile.clerk_api_url
         http = ClerkHttp(Constant(key.strip(), "CLERK_SECRET_KEY"), url or BASE_URL)
         try:

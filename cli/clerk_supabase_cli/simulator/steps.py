@@ -326,13 +326,13 @@ def _undo(stage: Stage, chance: Random) -> None:
             stage.give_up(f"undo of run {run_id}", error)
             return
     stage.undone.add(run_id)
-    stage.counts["brought back by undo"] += len(brought_back)
+    stage.counts["restored by undo"] += len(brought_back)
     if before is not None:
         after = stage.snapshot()
         for place in brought_back:
             entity = after.entities.get(place)
             if entity is None or entity.deleted_at is not None:
-                stage.wrong.append(f"undo of run {run_id} says that it brought back {' '.join(place)}: {entity}")
+                stage.wrong.append(f"undo of run {run_id} says that it restored {' '.join(place)}: {entity}")
 
 
 def _resync(stage: Stage, chance: Random) -> None:

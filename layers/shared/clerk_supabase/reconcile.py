@@ -58,7 +58,7 @@ from clerk_supabase.run_report import Report, report_of, report_of_resync, tell,
 from clerk_supabase.runs import Mode, PlannedWindow, Runs, State
 from clerk_supabase.telemetry import count, logger
 
-_SWITCHED_OFF = "organizations are switched off in Clerk: they and memberships were not compared"
+_SWITCHED_OFF = "organizations are switched off in Clerk: only users were compared"
 # A portion takes a tenth of a second.
 _ROWS_AT_ONCE = 5_000
 _PORTIONS = 16

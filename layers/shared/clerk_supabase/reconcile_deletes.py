@@ -214,7 +214,10 @@ def _awaiting(work: Work, young: int, absent: int) -> Iterator[str]:
     """Say how many objects the next runs have to look at again: young ones, and those that are absent for once."""
     margin = work.settings.delete_margin_ms / 1000
     if young:
-        yield f"Clerk does not list objects that were there within the last {margin:g} s: {young:,}"
+        yield (
+            f"Clerk does not list objects that were there within the last {margin:g} s: {young:,}; a later run asks "
+            "about them"
+        )
     if absent and not work.begun.run.is_dry_run:
         yield (
             f"Clerk says for the first time that objects are gone: {absent:,}; a run that is at least {margin:g} s "

@@ -185,7 +185,7 @@ class Resync:
         repair = Repair(0, read.kind, read.id, gone_at, None)
         [outcome] = self._repairs.send(self._runs.store, [repair], self._clock_ms())
         if outcome == "sent":
-            return Resynced(read.kind, read.id, "sent", None)
+            return Resynced(read.kind, read.id, "sent", "gone from Clerk")
         if isinstance(outcome, Exception):
             return Resynced(read.kind, read.id, "not changed", str(outcome))
         if outcome == "stale":

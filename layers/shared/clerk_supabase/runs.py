@@ -16,7 +16,7 @@ from clerk_supabase.store import Store
 
 Mode = Literal["full", "quick"]
 State = Literal["running", "complete", "incomplete", "stopped", "failed"]
-Outcome = Literal["nothing", "not sent", "held back", "refused", "sent", "parked", "discarded", "settled"]
+Outcome = Literal["nothing", "not sent", "held back", "refused", "sent", "parked", "discarded", "settled", "undone"]
 """What became of a repair or a delete. Settled: the tables have it, or something newer, by whatever road it came.
 Held back: the brake for columns that many rows would lose the value of."""
 Counts = Mapping[str, Mapping[str, int]]
@@ -64,6 +64,8 @@ class RunSummary:
     is_silent: bool | None
     findings: int | None = None
     allow_emptied: int | None = None
+    undone_at: datetime | None = None
+    """When an operator restored what the run alone had deleted; None: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,7 @@ class Undone:
     restored: Sequence[tuple[str, str]]
     """Kinds and ids of the objects that are shown again."""
     waiting: int
-    """Number of deletes of the run that were sent, and not applied before the undo: they never will be."""
+    """Number of deletes of the run that were sent, and not applied before the first undo: they never will be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -506,6 +508,7 @@ def _summary(row: Mapping[str, Any]) -> RunSummary:
         is_silent=row["is_silent"],
         findings=row.get("findings"),
         allow_emptied=row["allow_emptied"],
+        undone_at=_moment(row["undone_at"]),
     )
 
 
