@@ -13,6 +13,7 @@ import psycopg
 
 from clerk_supabase.batch import as_json, element_of
 from clerk_supabase.changes import Changes, Delete, ReadKind, Reconciled
+from clerk_supabase.clerk_walk import Window
 from clerk_supabase.errors import RunTakenOver
 from clerk_supabase.kinds import Kind
 from clerk_supabase.reconcile import Request
@@ -81,7 +82,7 @@ def _compare_once(crowd: Crowd, run: _Run, chance: Random) -> None:
         while not runs.check_rows(run_id, lease, kind, 100)[0]:
             pass
     for kind in get_args(ReadKind):
-        runs.visit_slice(run_id, lease, kind)
+        runs.visit_slice(run_id, lease, kind, Window(), is_whole=True)
     runs.expire_invitations(run_id, lease)
     runs.settle_sweeps(run_id, lease)
     runs.end(run_id, lease, "complete", None, calls=1)

@@ -80,7 +80,7 @@ def test_of_a_jwks_only_public_rsa_keys_for_signatures_are_taken(changes: Mappin
 
 @pytest.mark.parametrize("changes", [{"use": None}, {"alg": None}, {"key_ops": ["sign", "verify"]}])
 def test_a_key_that_may_be_for_signatures_is_taken(changes: Mapping[str, Any]) -> None:
-    jwk = {name: value for name, value in (dict(KEY.jwk) | changes).items() if value is not None}
+    jwk = {name: value for name, value in {**KEY.jwk, **changes}.items() if value is not None}
     found = FixedKeys(keys_in_jwks(json.dumps({"keys": [jwk]}).encode()))
     assert SessionVerifier(ISSUER, found, clock=lambda: NOW).verify(MINT.session(ADA)).user_id == ADA
 
