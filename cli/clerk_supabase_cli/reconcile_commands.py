@@ -236,8 +236,9 @@ def resync_command(  # noqa: PLR0917 - click passes them by name
 ) -> None:
     """Read one user (user_...) or organization (org_...) and its memberships from Clerk, and apply them.
 
-    What Clerk says is gone is deleted; what an event of Clerk's deleted stays so, and a newer event stays newer, also
-    with --force. Each object that was not as in Clerk is printed, with what was done about it.
+    What Clerk says is gone is deleted, unless an event told of it in the last five minutes: the API may lag. What only
+    a comparison had deleted is restored when Clerk has it; what an event of Clerk's deleted stays so, and a newer event
+    stays newer, also with --force. Each object that was not as in Clerk is printed, with what was done about it.
 
     The secret key is taken as for `reconcile`. Exit status 0: all is as in Clerk, or sent to the queue. 1: it failed.
     2: it was asked for wrongly. 3: not all could be changed or read; the reason is printed.

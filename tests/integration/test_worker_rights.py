@@ -127,8 +127,8 @@ def test_the_worker_can_call_no_other_function_of_the_schema(worker: Connection,
         ("clerk_sync.settle_findings(jsonb)",),
         ("clerk_sync.settle_sweeps(jsonb)",),
         ("clerk_sync.takes_writes()",),
-        ("clerk_sync.weigh_deletes(jsonb)",),
         ("clerk_sync.visit_slice(jsonb)",),
+        ("clerk_sync.weigh_deletes(jsonb)",),
         ("clerk_sync.windows_of_run(jsonb)",),
     ]
     with pytest.raises(InsufficientPrivilege):
