@@ -26,8 +26,10 @@ def in_function(function: str, edits: Mapping[str, str]) -> Plant:
                 assert found == 1, f"{function} is written differently now, {text!r} is there {found} times"
                 wrong = wrong.replace(text, replacement)
             admin.execute(cast("LiteralString", wrong))
-            yield
-            admin.execute(cast("LiteralString", right))
+            try:
+                yield
+            finally:
+                admin.execute(cast("LiteralString", right))
 
     return plant
 
@@ -39,8 +41,10 @@ def by_statement(wrong: LiteralString, right: LiteralString) -> Plant:
     def plant(database: Database) -> Iterator[None]:
         with database.connect() as admin:
             admin.execute(wrong)
-            yield
-            admin.execute(right)
+            try:
+                yield
+            finally:
+                admin.execute(right)
 
     return plant
 
@@ -67,9 +71,3 @@ def together(*plants: Plant) -> Plant:
             yield
 
     return plant
-
-
-@contextmanager
-def as_it_is(_: Database) -> Iterator[None]:
-    """Plants nothing."""
-    yield

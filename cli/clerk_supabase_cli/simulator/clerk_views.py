@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from random import Random
 from typing import Final
 
+from clerk_supabase.clerk_walk import PAGE_SIZE
 from clerk_supabase_cli.clerk_api import faults
 from clerk_supabase_cli.clerk_api.answers import Alter, Answers
 from clerk_supabase_cli.clerk_api.faults import Fault, Request
@@ -107,11 +108,17 @@ REFUSALS: Final[dict[str, Callable[[], Fault]]] = {
     "HTML": faults.firewall,
     "no elements": faults.no_elements,
     "no Date": faults.without_date,
+    "the same page": lambda: Fault(alter=_a_full_page),
     "called deleted": lambda: Fault(alter=lambda elements: [_called_deleted(each) for each in elements]),
     "no e-mail addresses": lambda: faults.without_field("email_addresses"),
     "no required fields": lambda: faults.without_field("email_addresses", "banned", "role", "name", "updated_at"),
 }
 REFUSED_PATHS: Final = (*_LISTS, "/organization_invitations", "/organization_domains")
+
+
+def _a_full_page(elements: faults.Elements) -> faults.Elements:
+    """Return the same elements again and again, as many as a page has: where there is always a next page."""
+    return (elements * PAGE_SIZE)[:PAGE_SIZE]
 
 
 def _called_deleted(element: bytes) -> bytes:

@@ -58,7 +58,8 @@ _STORES: Final = 6
 _EMPTY: Final = """
 truncate public.users, public.users_public, public.organizations, clerk_sync.private_metadata, clerk_sync.entities,
 clerk_sync.deliveries, clerk_sync.audit_log, clerk_sync.parked_events, clerk_sync.dropped_fields,
-clerk_sync.reconcile_runs, clerk_sync.instance, clerk_sync.retention, clerk_sync.hidden_by_hand cascade
+clerk_sync.reconcile_runs, clerk_sync.sweeps, clerk_sync.instance, clerk_sync.retention, clerk_sync.hidden_by_hand,
+clerk_sync.not_purged cascade
 """
 # Whoever waits for the app's lock waits for it as long as that is held. The worker's role has a limit of its own.
 _WAIT: Final = """
@@ -149,12 +150,16 @@ class Stage:
     """Runs that were undone, and after which no other run began."""
     setbacks: set[str] = field(default_factory=set)
     """Objects whose `updated_at` went backwards: no version allows to write what they say now."""
+    misled: set[str] = field(default_factory=set)
+    """Objects that Clerk has, although one of its webhooks told their delete."""
     are_profiles_edited: bool = False
     is_alone: bool = True
     """Whether one step happens at a time, so that what came of it can be told."""
     has_lied: bool = False
     late: list[Envelope] = field(default_factory=list)
     """Webhooks that come with the next ones."""
+    delayed: list[Envelope] = field(default_factory=list)
+    """Webhooks that come some time, perhaps after several runs."""
     _last_second: int = 0
 
     def __post_init__(self) -> None:
@@ -165,6 +170,7 @@ class Stage:
         self.history = History(self.world)
         self.rules = AppRules(self.theatre.url)
         self.theatre.views.view_for = lambda _: self.history.now()
+        self.theatre.views.tells_expiry = True
         self.theatre.clock = lambda: self.world.now
         self.theatre.api.faults.clear()
         self._lock = threading.RLock()
@@ -223,6 +229,18 @@ class Stage:
         self.counts["given up"] += 1
         if self.is_alone and not self.rules.ids():
             self.wrong.append(f"{what} failed: {error}")
+
+    def misled_with_children(self) -> set[str]:
+        """The objects of which a webhook told a delete that never was, and what belongs to them."""
+        found = set(self.misled)
+        if not found:
+            return found
+        for key, each in self.world.memberships.items():
+            if found & {each["organization"]["id"], each["public_user_data"]["user_id"]}:
+                found.add(key)
+        for objects in (self.world.invitations, self.world.domains):
+            found |= {key for key, each in objects.items() if each["organization_id"] in self.misled}
+        return found
 
     # Queues
 

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from random import Random
 from types import MappingProxyType
-from typing import Any, Final, LiteralString
+from typing import Any, Final, Literal, LiteralString
 
 import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from clerk_supabase import kinds as model
+from clerk_supabase.envelope import ParkedEvent
 from clerk_supabase.errors import ClerkSupabaseError, GoneFromClerk
 from clerk_supabase.housekeeping import Housekeeping
+from clerk_supabase.queue import Queue
 from clerk_supabase.reconcile import Request
 from clerk_supabase.run_report import Report
 from clerk_supabase.runs import Runs
 from clerk_supabase.settings import Keep
-from clerk_supabase_cli import parked
+from clerk_supabase_cli import parked, retention, samples
 from clerk_supabase_cli.simulator import said
 from clerk_supabase_cli.simulator.app_rules import OBSTACLES, REFUSALS, TABLES
 from clerk_supabase_cli.simulator.clerk_views import REFUSALS as REFUSED_ANSWERS
 from clerk_supabase_cli.simulator.clerk_views import REFUSED_PATHS, lagging, short_lists
-from clerk_supabase_cli.simulator.snapshots import Place
+from clerk_supabase_cli.simulator.snapshots import Place, Snapshot
 from clerk_supabase_cli.simulator.stage import MARGIN_MS, Stage
 
 Act = Callable[[Stage, Random], object]
@@ -34,6 +36,8 @@ Act = Callable[[Stage, Random], object]
 _LISTED: Final = ("user", "organization", "membership")
 # What was asked for by name happens so much more often.
 _WANTED: Final = 5
+_MOST_REQUESTS: Final = 100
+"""More than any run needs to compare so few objects."""
 _FIRST_ROWS: Final = """
 select distinct on (kind, entity_id) kind, entity_id, new_values from clerk_sync.audit_log
 where operation = 'insert' and new_values is not null order by kind, entity_id, audit_id
@@ -103,6 +107,7 @@ def _crowd(stage: Stage, _: Random) -> None:
     stage.lets(happen)
     stage.send(stage.untold())
     stage.work_off()
+    stage.pass_time(2 * MARGIN_MS / 1000)
 
 
 def _set_back(stage: Stage, chance: Random) -> None:
@@ -125,10 +130,43 @@ def _set_back(stage: Stage, chance: Random) -> None:
     stage.setbacks.add(object_id)
 
 
+def _run_out(stage: Stage, chance: Random) -> None:
+    """Somebody is invited for a short while. Of the end of that Clerk sends no event, and its API may not tell it."""
+
+    def happen() -> None:
+        world = stage.world
+        if not world.organizations:
+            world.create_organization({})
+        world.invite()
+        invitation_id = list(world.invitations)[-1]
+        # Runs know Clerk's moment to the second.
+        until = (world.now // 1_000 + chance.choice((1, 60))) * 1_000
+        world.invitations[invitation_id] = world.invitations[invitation_id] | {"expires_at": until}
+        world.events[-1]["data"] = world.invitations[invitation_id]
+
+    stage.lets(happen)
+    stage.theatre.views.tells_expiry = chance.random() < 0.5
+
+
+def _mislead(stage: Stage, chance: Random) -> None:
+    """A webhook tells the delete of an object that Clerk goes on to have."""
+    world = stage.world
+    kind: Literal["user", "organization"] = chance.choice(("user", "organization"))
+    objects = world.objects()[kind]
+    if not objects:
+        return
+    object_id = chance.choice(list(objects))
+    world.now += 7
+    world.events.append(samples.event(f"{kind}.deleted", samples.deleted(kind, object_id), timestamp=world.now))
+    stage.misled.add(object_id)
+
+
 def _webhooks(stage: Stage, chance: Random, *, lost: float = 0.0) -> None:
     """Webhooks that were not sent yet arrive in any order, some twice, some late, and so many never."""
     late = chance.choice((0.0, 0.0, 0.5))
     due, stage.late = [*stage.untold(), *stage.late], []
+    if stage.delayed and chance.random() < 0.4:
+        due, stage.delayed = [*due, *stage.delayed], []
     envelopes = [each for each in due for _ in range(chance.choice((1, 1, 2))) if chance.random() >= lost]
     if chance.random() < 0.5:
         chance.shuffle(envelopes)
@@ -165,13 +203,27 @@ def _related(stage: Stage) -> set[str]:
     return found
 
 
+def _moved_by_hand(stage: Stage, chance: Random) -> None:
+    """An operator moves a message into the queue of parked ones, and types its attributes."""
+    due, stage.late = [*stage.untold(), *stage.late], []
+    if due:
+        moved = due.pop(chance.randrange(len(due)))
+        envelope = replace(moved, attempts=chance.choice((3, 10**8, 2**31, 10**14)))
+        Queue(stage.sqs.client, "parked").park(ParkedEvent(envelope, "exhausted", "moved by hand"))
+        stage.rules.has_ever_refused = True
+    stage.send(due)
+    _drain(stage, forgets=False)
+
+
 def _delete_told_late(stage: Stage, chance: Random) -> None:
     """Clerk deletes something, of which a run hears before any webhook does."""
     world = stage.world
     delete = chance.choice((world.delete_user, world.delete_user, world.leave, world.delete_organization))
     world.now += 7
     stage.lets(delete)
-    stage.late += stage.untold()
+    stage.delayed += stage.untold()
+    stage.pass_time(2 * MARGIN_MS / 1000)
+    _run(stage, chance)
 
 
 def _no_webhooks(stage: Stage, _: Random) -> None:
@@ -184,9 +236,19 @@ def _no_webhooks(stage: Stage, _: Random) -> None:
 
 
 def _run(
-    stage: Stage, chance: Random, *, refused: str = "", left_out: Collection[str] = (), is_fresh: bool = True
+    stage: Stage,
+    chance: Random,
+    *,
+    refused: str = "",
+    may_be_complete: bool = False,
+    left_out: Collection[str] = (),
+    is_fresh: bool = True,
 ) -> None:
-    """A comparison with Clerk. `refused`: what Clerk answers instead; `left_out`: rows that no list names."""
+    """A comparison with Clerk.
+
+    `refused`: what Clerk answers instead, with which no run is complete unless it `may_be_complete`; `left_out`: rows
+    that no list names.
+    """
     is_direct = chance.random() < 0.5
     request = Request(
         chance.choice(("full", "full", "quick")),
@@ -194,6 +256,9 @@ def _run(
         allow_deletes=chance.choice((None, None, 1_000)),
     )
     seconds = chance.choice((float("inf"), float("inf"), 0.02)) if not stage.is_alone else float("inf")
+    if stage.is_alone:
+        # What an earlier run missed may be old enough by now to be deleted.
+        stage.pass_time(chance.choice((0, 2 * MARGIN_MS / 1000)))
     stage.next_second()
     world = stage.history.now()
     before = stage.snapshot() if stage.is_alone else None
@@ -208,7 +273,9 @@ def _run(
                 stage.give_up("a run", error)
             return
     stage.counts[f"run {report.state}"] += 1
-    if refused and (report.state, report.reason) == ("complete", None):
+    if report.calls > _MOST_REQUESTS:
+        stage.wrong.append(f"run {report.run_id} ({report.mode}) asked Clerk {report.calls} times")
+    if refused and not may_be_complete and (report.state, report.reason) == ("complete", None):
         stage.wrong.append(f"run {report.run_id} ({report.mode}) is complete, although Clerk answered with {refused}")
     if left_out and (report.mode, report.state, report.reason) == ("full", "complete", None):
         stage.wrong.append(f"run {report.run_id} is complete, although the lists lack {sorted(left_out)}")
@@ -237,10 +304,20 @@ def _lagging_run(stage: Stage, chance: Random) -> None:
 def _short_run(stage: Stage, chance: Random) -> None:
     """Clerk's lists leave objects out."""
     view, ids = short_lists(stage.history, chance, is_counted=chance.random() < 0.5)
+    stage.next_second()
     snapshot = stage.snapshot()
-    # Of an object that has no row, nobody can know that it is left out.
-    shown = {place[1] for place in snapshot.rows if place[0] in _LISTED and snapshot.shows(place)}
+    # Of an object that has no row, nobody can know that it is left out; nor of one that is younger than the run.
+    shown = {
+        place[1]
+        for place in snapshot.rows
+        if place[0] in _LISTED and snapshot.shows(place) and not _is_younger(stage, snapshot, place)
+    }
     _seeing(stage, lambda: _run(stage, chance, left_out=ids & shown, is_fresh=False), view)
+
+
+def _is_younger(stage: Stage, snapshot: Snapshot, place: Place) -> bool:
+    entity = snapshot.entities.get(place)
+    return entity is not None and entity.newest >= stage.world.now // 1_000 * 1_000
 
 
 def _emptying_run(stage: Stage, chance: Random) -> None:
@@ -256,11 +333,15 @@ def _refused_run(stage: Stage, chance: Random) -> None:
     name = chance.choice(list(REFUSED_ANSWERS))
     path = chance.choice(REFUSED_PATHS)
     faults = stage.theatre.api.faults
-    faults.add(REFUSED_ANSWERS[name](), path=path, times=1_000)
+    # A walk that never ends would not let the search go on.
+    faults.add(REFUSED_ANSWERS[name](), path=path, times=2 * _MOST_REQUESTS)
     if name == "no Date":
-        faults.add(REFUSED_ANSWERS[name](), path="/instance", times=1_000)
+        faults.add(REFUSED_ANSWERS[name](), path="/instance", times=2 * _MOST_REQUESTS)
+    # A quick run need not walk to the end of every list.
+    may_be_complete = name == "the same page"
+    refused = f"{name} at {path}" if may_be_complete or _matters(stage, name, path) else ""
     try:
-        _run(stage, chance, is_fresh=False, refused=f"{name} at {path}" if _matters(stage, name, path) else "")
+        _run(stage, chance, is_fresh=False, refused=refused, may_be_complete=may_be_complete)
     finally:
         faults.clear()
 
@@ -317,7 +398,9 @@ def _undo(stage: Stage, chance: Random) -> None:
         runs = [run for run in Runs(store).list(4) if run.state != "running"]
         if not runs:
             return
-        with_deletes = [run for run in runs if any(of_kind.get("deleted") for of_kind in run.counts.values())]
+        with_deletes = [
+            run for run in runs if any({"deleted", "deletes sent"} & {*each} for each in run.counts.values())
+        ]
         run_id = chance.choice(with_deletes or runs).run_id
         before = stage.snapshot() if stage.is_alone else None
         try:
@@ -536,9 +619,12 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "Clerk lives": Kind(_live, 8, "life"),
         "a crowd joins": Kind(_crowd, 1, "crowd"),
         "updated_at goes backwards": Kind(_set_back, 2, "clock"),
+        "an invitation is to run out": Kind(_run_out, 1, "expiry"),
+        "delete told by mistake": Kind(_mislead, 1, "mislead"),
         "webhooks": Kind(_webhooks, 8, "life", may_be_beside=True),
         "redeliveries": Kind(_redeliveries, 2, "life", may_be_beside=True),
         "webhooks, some lost": Kind(partial(_webhooks, lost=0.3), 3, "lost", may_be_beside=True),
+        "message moved by hand": Kind(_moved_by_hand, 1, "moved"),
         "webhooks lost": Kind(_no_webhooks, 1, "lost"),
         "run": Kind(_run, 4, "run", may_be_beside=True),
         "run, API lags": Kind(_lagging_run, 3, "lag"),

@@ -195,7 +195,9 @@ class World:
             self.add_membership(org_id, user_id, role=self.chance.choice(("org:member", "org:editor", "basic_member")))
 
     def change_role(self) -> None:
-        self._edit(self.memberships, "organizationMembership.updated", {"role": self.chance.choice(("admin", "org:x"))})
+        manages = {"role": "org:owner", "permissions": ["org:sys_memberships:manage", "org:sys_domains:read"]}
+        changes: Json = self.chance.choice([{"role": "admin"}, {"role": "org:x"}, manages])
+        self._edit(self.memberships, "organizationMembership.updated", changes)
 
     def leave(self) -> None:
         membership_id = self._any(self.memberships)
