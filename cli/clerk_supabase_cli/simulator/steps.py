@@ -23,7 +23,7 @@ from clerk_supabase.reconcile import Request
 from clerk_supabase.run_report import Report
 from clerk_supabase.runs import Runs
 from clerk_supabase.settings import Keep
-from clerk_supabase_cli import parked, retention, samples
+from clerk_supabase_cli import parked, samples
 from clerk_supabase_cli.simulator import said
 from clerk_supabase_cli.simulator.app_rules import OBSTACLES, REFUSALS, TABLES
 from clerk_supabase_cli.simulator.clerk_views import REFUSALS as REFUSED_ANSWERS
