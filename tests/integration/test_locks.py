@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from typing import LiteralString
@@ -16,7 +16,7 @@ from clerk_supabase.reconcile import Request
 from clerk_supabase.runs import Runs
 from clerk_supabase.settings import Keep
 from clerk_supabase.store import Store
-from tests.integration.databases import Connection, Database, Url, rows, value
+from tests.integration.databases import Connection, Database, Rows, Url, rows, value
 from tests.integration.histories import CREATED_AT
 from tests.integration.meanwhile import started, waiting
 from tests.integration.purging import purge
@@ -167,7 +167,11 @@ class Run:
         self.runs.find_unseen_among(self.run_id, "user", Window(0, None), [])
         self.runs.settle(self.run_id, "user", gone=dict.fromkeys(user_ids, CREATED_AT + 10))
 
-    def undo(self, admin: Connection) -> list[object]:
+    def settle(self, *, present: Sequence[str], gone: Mapping[str, int]) -> bool:
+        self.runs.settle(self.run_id, "user", present=present, gone=gone)
+        return True
+
+    def undo(self, admin: Connection) -> Rows:
         return rows(admin, UNDO, json.dumps({"run": self.run_id}))
 
 
@@ -188,11 +192,7 @@ def test_what_becomes_of_findings_is_written_down_before_their_run_is_undone_or_
     with database.connect() as operator:
         with held_at(admin, database, "delete on clerk_sync.absences"):
             # It forgets that user_1 was missed, and is about to write down that user_2 is.
-            settling = started(
-                lambda: found.append(
-                    run.runs.settle(run.run_id, "user", present=["user_1"], gone={"user_2": CREATED_AT + 11})
-                )
-            )
+            settling = started(lambda: found.append(run.settle(present=["user_1"], gone={"user_2": CREATED_AT + 11})))
             eventually(lambda: is_at_the_gate(admin), bool, seconds=10)
             undoing = started(lambda: found.append(run.undo(operator)))
             eventually(lambda: waiting(admin), bool, seconds=10)
