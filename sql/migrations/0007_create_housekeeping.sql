@@ -385,7 +385,7 @@ $$;
 -- Empties rows of one kind for good, one by one, until a moment: no event writes them again. The caller has locked
 -- them. Users are scrubbed, which leaves their key for the app to point at, or deleted; all other rows are deleted. A
 -- row whose delete is refused is scrubbed. outcome: scrubbed; deleted; refused: scrubbed instead, for that reason;
--- kept: neither.
+-- kept: neither. A trigger may also refuse in silence, or bring the row back: so each row is looked at afterwards.
 create function clerk_sync.empty_rows(of_kind clerk_sync.kinds, due text[], how text, until timestamptz)
 returns table (id text, outcome text, reason text)
 language plpgsql
@@ -404,6 +404,26 @@ declare
         where a.atthasdef or not a.attnotnull
     );
     delete_row constant text := format('delete from %s where %I = $1', of_kind.relation, of_kind.key_column);
+    is_there constant text := format(
+        'select exists (select from %s where %I = $1)', of_kind.relation, of_kind.key_column
+    );
+    is_full constant text := (
+        select format(
+            'select exists (select from %s where %I = $1 and (%s))', of_kind.relation, of_kind.key_column,
+            string_agg(
+                format(
+                    '(%1$I is distinct from %2$s and not clerk_sync.is_empty(to_jsonb(%1$I)))',
+                    c, coalesce(pg_get_expr(d.adbin, d.adrelid), 'null')
+                ),
+                ' or '
+            )
+        )
+        from unnest(of_kind.mirrored_columns) as c
+        inner join pg_catalog.pg_attribute as a on a.attrelid = of_kind.relation::regclass and c = a.attname
+        left join pg_catalog.pg_attrdef as d on a.attrelid = d.adrelid and a.attnum = d.adnum
+        where a.atthasdef or not a.attnotnull
+    );
+    is_left boolean;
     is_cancelled boolean := false;
     attempt record;
     why text;
@@ -414,11 +434,19 @@ begin
         outcome := 'kept';
         reason := null;
         for attempt in
-            select a.* from (values (delete_row, 'deleted'), (scrub, 'scrubbed')) as a (statement, done)
+            select a.*
+            from (
+                values (delete_row, 'deleted', is_there), (scrub, 'scrubbed', is_full)
+            ) as a (statement, done, look)
             where a.done = 'scrubbed' or of_kind.kind <> 'user' or how = 'delete'
         loop
             begin
                 execute attempt.statement using id;
+                execute attempt.look into is_left using id;
+                if is_left then
+                    raise restrict_violation using
+                        message = 'the row is as it was', constraint = 'a trigger of the app keeps the row';
+                end if;
                 outcome := case when reason is null then attempt.done else 'refused' end;
                 exit;
             exception

@@ -68,7 +68,7 @@ def _without_margin(**given: Any) -> ReconcileSettings:
     return ReconcileSettings(**given | {"delete_margin_ms": 0})
 
 
-def _nothing(*_: Any) -> Iterator[Any]:
+def _nothing(*_: Any, **__: Any) -> Iterator[Any]:
     """Stand in for a function that found something."""
     return iter(())
 

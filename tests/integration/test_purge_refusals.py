@@ -84,6 +84,35 @@ def test_a_user_whom_a_trigger_of_the_app_holds_on_to_is_named_once_and_the_othe
     assert log.getvalue().count("neither deleted nor scrubbed") == 1
 
 
+BROUGHT_BACK = (
+    "insert into public.users (clerk_id, last_name, deleted_at) values (old.clerk_id, old.last_name, old.deleted_at)"
+)
+# What the trigger does, when, and how users have to be purged for it to keep one of them.
+IN_SILENCE: dict[str, tuple[str, LiteralString, set[str]]] = {
+    "skips the statement": ("return null", "before update or delete", {"scrub", "delete"}),
+    "puts the old values back": ("return old", "before update or delete", {"scrub"}),
+    "brings the row back": (BROUGHT_BACK, "after delete", set()),
+}
+
+
+@pytest.mark.parametrize("how", ["scrub", "delete"])
+@pytest.mark.parametrize("name", IN_SILENCE)
+def test_no_row_that_a_trigger_of_the_app_keeps_in_silence_counts_as_purged(
+    how: Any, name: str, due: Store, admin: Connection
+) -> None:
+    statement, moment, keeps = IN_SILENCE[name]
+    admin.execute("update clerk_sync.retention set purge_by = 'delete'")
+    let_a_trigger_refuse(admin, statement, moment)
+    Housekeeping(due, Keep(hold_back_days=0, deliveries_days=1, purge_by=how)).run()
+    left = rows(admin, "select clerk_id from public.users where last_name is not null and clerk_id <> 'user_9'")
+    named = rows(admin, "select id, reason from clerk_sync.not_purged")
+    of_user: LiteralString = (
+        "select purged_at is not null from clerk_sync.entities where (kind, id) = ('user', 'user_2')"
+    )
+    kept = [("user_2",)], [("user_2", "a trigger of the app keeps the row")], False
+    assert (left, named, value(admin, of_user)) == (kept if how in keeps else ([], [], True))
+
+
 def test_a_check_of_the_app_that_refuses_the_scrubbed_row_holds_up_nobody_else(due: Store, admin: Connection) -> None:
     admin.execute(
         "alter table public.users add constraint ada_has_a_name check (clerk_id <> 'user_2' or last_name is not null)"
