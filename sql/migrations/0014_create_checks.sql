@@ -167,8 +167,8 @@ $$;
 
 -- Sets rows right, all at once or, if a rule or a trigger of the app refuses one of them or somebody holds a lock, one
 -- by one; singly: one by one from the beginning. refused: those that were; neither they nor the rows that somebody
--- holds are right afterwards. reached: up to which key the rows were tried, if the time was over before the last one; empty:
--- none was, because one of them takes all the time.
+-- holds are right afterwards. reached: up to which key the rows were tried, if the time was over before the last one;
+-- empty: none was, because one of them takes all the time.
 create function clerk_sync.repair_rows(
     of_kind clerk_sync.kinds, keys text[], singly boolean, out refused text[], out reached text
 )

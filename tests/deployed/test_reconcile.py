@@ -114,7 +114,7 @@ def test_the_brake_holds_until_an_operator_allows_the_deletes(stack: LocalStack)
 
     assert stack.reconcile("full")["state"] == "stopped"
     assert shown(stack) == set(ids)
-    assert typed(stack, "reconcile", "--full").returncode == 3
+    assert typed(stack, "reconcile", "--full", "--delete-margin", "0").returncode == 3
 
     allowed = typed(stack, "reconcile", "--full", "--allow-deletes", "12", "--delete-margin", "0")
     assert allowed.returncode == 0, allowed.stderr
