@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from clerk_supabase.connection_failures import failure, is_about_the_connection
-from clerk_supabase_cli.database import connect
+from clerk_supabase_cli.database import connect, open_database
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.objects.comparison import Difference, differences
 from clerk_supabase_cli.objects.manifest import Manifest, read_manifest
@@ -93,7 +93,7 @@ def migrate(url: str, root: Path) -> Iterator[str]:
     that the migrations make, whatever tool applied them. Raises DatabaseFailed when nobody is let in.
     """
     migrations = read_migrations(root)
-    with connect(url, autocommit=True) as connection:
+    with open_database(url) as connection:
         with connection.transaction():
             # Another migrate may be at work: between two of its files the list and the objects fit.
             connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
@@ -143,7 +143,7 @@ def repair_database(url: str, root: Path, *, is_trial: bool) -> list[str]:
     """
     manifest = _current_manifest(root)
     files = [migration.name for migration in read_migrations(root)]
-    with connect(url, autocommit=True) as connection, connection.transaction(force_rollback=is_trial):
+    with open_database(url) as connection, connection.transaction(force_rollback=is_trial):
         connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
         if newer := newer_than(files, applied(connection)):
             raise MigrationFailed(_of_newer_version(newer))

@@ -136,8 +136,7 @@ as $$
     from jsonb_each_text(of_kind.parents) as link
 $$;
 
--- Writes down when rows that are hidden by hand were seen first, and forgets those that no longer are hidden, as what
--- was noted in not_purged. Two at once write in the same order, and leave to each other what is being forgotten.
+-- Writes down when rows that are hidden by hand were seen first. Two at once write in the same order.
 create function clerk_sync.note_hidden_by_hand(of_kind clerk_sync.kinds)
 returns void
 language plpgsql
@@ -145,26 +144,41 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     execute format(
-        'delete from clerk_sync.hidden_by_hand where (kind, id) in ('
-        || 'select known.kind, known.id from clerk_sync.hidden_by_hand as known '
-        || 'left join (%s) as hidden on known.id = hidden.id '
-        || 'where known.kind = %L and (hidden.id is null or hidden.recorded_at is not null) '
-        || 'for update of known skip locked)',
-        clerk_sync.hidden_rows(of_kind), of_kind.kind
-    );
-    execute format(
-        'delete from clerk_sync.not_purged where (kind, id) in ('
-        || 'select known.kind, known.id from clerk_sync.not_purged as known '
-        || 'left join (%s) as hidden on known.id = hidden.id '
-        || 'where known.kind = %L and hidden.id is null for update of known skip locked)',
-        clerk_sync.hidden_rows(of_kind), of_kind.kind
-    );
-    execute format(
         'insert into clerk_sync.hidden_by_hand (kind, id, seen_at) select %2$L, hidden.id, clock_timestamp() '
         || 'from (%1$s) as hidden where hidden.recorded_at is null and hidden.seen_at is null '
         || 'order by hidden.id collate "C" on conflict do nothing',
         clerk_sync.hidden_rows(of_kind), of_kind.kind
     );
+end
+$$;
+
+-- Forgets what was noted of rows that are not hidden any more. Two at once leave to each other what is being forgotten.
+-- Last of all: whoever notes one of these rows again waits for this transaction, which then waits for nothing.
+create function clerk_sync.forget_what_is_shown()
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds;
+    noted record;
+begin
+    for of_kind in select k.* from clerk_sync.kinds as k where k.kind <> 'private_metadata' loop
+        for noted in
+            select n.* from (
+                values ('hidden_by_hand', 'hidden.id is null or hidden.recorded_at is not null'),
+                ('not_purged', 'hidden.id is null')
+            ) as n (relation, condition)
+        loop
+            execute format(
+                'delete from clerk_sync.%1$I where (kind, id) in ('
+                || 'select known.kind, known.id from clerk_sync.%1$I as known '
+                || 'left join (%2$s) as hidden on known.id = hidden.id '
+                || 'where known.kind = %3$L and (%4$s) for update of known skip locked)',
+                noted.relation, clerk_sync.hidden_rows(of_kind), of_kind.kind, noted.condition
+            );
+        end loop;
+    end loop;
 end
 $$;
 
@@ -801,6 +815,7 @@ begin
         touched := clerk_sync.with_ids(touched, clerk_sync.children_of(of_kind, due));
     end loop;
     if chosen = '{}' then
+        perform clerk_sync.forget_what_is_shown();
         return;
     end if;
 
@@ -890,6 +905,7 @@ begin
     -- The log keeps that something changed, and forgets what.
     update clerk_sync.audit_log as a set old_values = null, new_values = null
     from clerk_sync.ids_in(gone) as g where a.entity_id = g.id and a.kind = g.kind;
+    perform clerk_sync.forget_what_is_shown();
 end
 $$;
 

@@ -1685,8 +1685,9 @@ declare
     waiting integer;
     moved clerk_sync.change[];
 begin
-    -- At once: begin_run(), which shuts out writers, may come between the two statements below.
-    lock table clerk_sync.reconcile_runs in row exclusive mode;
+    -- One undo after the other, because this one leaves a tombstone to another run that proved it, too. And no
+    -- begin_run(), which shuts out writers, between the two statements below.
+    lock table clerk_sync.reconcile_runs in share update exclusive mode;
     -- What is just being applied is waited for; what comes later sees that the run was undone.
     select r.undone_at is null into is_first from clerk_sync.reconcile_runs as r where r.run_id = undone for update;
     update clerk_sync.reconcile_runs as r set undone_at = coalesce(r.undone_at, clock_timestamp())

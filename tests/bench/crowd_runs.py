@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final, LiteralString, get_args
 
 import psycopg
 
@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 
 _Act = Callable[[Random], object]
 
-_HIDDEN: Final = (
+_HIDDEN: Final[tuple[LiteralString, ...]] = (
     "update public.users set deleted_at = null, first_name = 'Eve' where clerk_id = %s",
     "update public.organizations set deleted_at = null where clerk_org_id = %s",
     "update public.users_public set username = 'eve' where clerk_id = %s",
-    "update public.organization_invitations set status = 'pending', expires_at = 'epoch' where clerk_org_id = %s",
+    """
+    update public.organization_invitations set status = 'pending', expires_at = 'epoch' where clerk_invitation_id =
+    (select min(i.clerk_invitation_id) from public.organization_invitations as i where i.clerk_org_id = %s)
+    """,
 )
 
 
@@ -110,7 +113,8 @@ def undo(owner: psycopg.Connection) -> _Act:
     """The run at work, or one of the last."""
 
     def act(chance: Random) -> None:
-        query = "select run_id from clerk_sync.reconcile_runs order by run_id desc limit 1 offset %s"
+        # Not those of Crowd.undo(), which sets what they deleted as nobody else does.
+        query = "select run_id from clerk_sync.reconcile_runs where as_of > 1 order by run_id desc limit 1 offset %s"
         for (run_id,) in owner.execute(query, [chance.randrange(3)]).fetchall():
             owner.execute("select clerk_sync.undo_run(%s::jsonb)", [json.dumps({"run": run_id})])
 

@@ -265,3 +265,57 @@ def test_a_run_whose_findings_another_run_settles_is_pruned_the_next_time(
             admin.execute("set lock_timeout = '2s'")
             assert value(admin, prune, keep) == 0
         assert value(admin, prune, keep) == 1
+
+
+def test_of_two_runs_that_are_undone_at_once_none_keeps_what_both_deleted(
+    run: Run, database: Database, store: Store, admin: Connection
+) -> None:
+    store.apply([user("user_1", at=1)])
+    run.find_gone("user_1")
+    store.apply([(Changes(Delete("user", "user_1", CREATED_AT + 10)), Reconciled(f"reconcile-{run.run_id}-user_1"))])
+    run.runs.end(run.run_id, run.lease, "complete", None, calls=1)
+    other = Runs(store).begin(Request("full"), "ins_1", CREATED_AT + 30, 60, 0).run.run_id
+    admin.execute(
+        "insert into clerk_sync.reconcile_findings "
+        "(run_id, kind, entity_id, difference, action, cause, observed_at, sent_at) "
+        "select %s, 'user', 'user_1', 'extra', 'delete', 'gone', %s, now()",
+        [other, CREATED_AT + 10],
+    )
+    found: list[object] = []
+    with database.connect() as operator, database.connect() as another:
+        with held_at(admin, database, "delete on clerk_sync.absences"):
+            admin.execute(
+                "insert into clerk_sync.absences values ('user', 'user_0', 1, %s) on conflict do nothing", [run.run_id]
+            )
+            first = started(lambda: found.append(run.undo(operator)))
+            eventually(lambda: is_at_the_gate(admin), bool, seconds=10)
+            second = started(lambda: found.append(rows(another, UNDO, json.dumps({"run": other}))))
+            eventually(lambda: waiting(admin), bool, seconds=10)
+        first.join(20)
+        second.join(20)
+    assert len(found) == 2
+    assert rows(admin, "select delete_run, deleted_at from clerk_sync.entities where kind = 'user'") == [(None, None)]
+
+
+def test_two_purges_that_note_and_forget_the_same_row_do_not_lock_each_other_out(
+    database: Database, store: Store, admin: Connection
+) -> None:
+    admin.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")
+    store.apply([user("user_1", at=1), user("user_2", at=1)])
+    store.apply([deleted("user", f"user_{number}", at=2) for number in (1, 2)])
+    admin.execute("alter table public.users add constraint no_one check (first_name is not null)")
+    admin.execute(
+        "insert into clerk_sync.not_purged (kind, id, reason, try_again_at) values ('user', 'user_1', 'no_one', now())"
+    )
+    admin.execute("update public.users set deleted_at = null where clerk_id = 'user_1'")
+    found: list[object] = []
+    with held_at(admin, database, "delete on clerk_sync.not_purged"):
+        forgetting = started(lambda: found.append(purge(database, hold_back="0")))
+        eventually(lambda: is_at_the_gate(admin), bool, seconds=10)
+        admin.execute("update public.users set deleted_at = '2020-01-01' where clerk_id = 'user_1'")
+        noting = started(lambda: found.append(purge(database, hold_back="0")))
+        eventually(lambda: waiting(admin), bool, seconds=10)
+    forgetting.join(20)
+    noting.join(20)
+    assert len(found) == 2
+    assert value(admin, "select deadlocks from pg_stat_database where datname = current_database()") == 0

@@ -93,6 +93,8 @@ DAMAGES: list[tuple[LiteralString, str]] = [
         "create function clerk_sync.apply(batch jsonb, mode text) returns void language sql as ''",
         "the function clerk_sync.apply(jsonb,text) is none of this version",
     ),
+    # What other tables point to
+    ("drop table clerk_sync.reconcile_runs cascade", "the table clerk_sync.reconcile_runs is missing"),
     # Triggers
     (
         "alter table public.users disable trigger users_project_on_update",
@@ -271,12 +273,11 @@ def plain(new_database: str, root: Path) -> str:
 
 @pytest.fixture
 def older(root: Path, tmp_path: Path) -> Path:
-    """A checkout of an older version: of each kind of object one is another, and the last two files are not written."""
+    """A checkout of an older version: of each kind of object one is another, and three files are not written."""
     shutil.copytree(root / "sql", tmp_path / "sql")
     folder = tmp_path / "sql" / "migrations"
-    *_, canary, erasure = sorted(folder.glob("*.sql"))
-    canary.unlink()
-    erasure.unlink()
+    for file in sorted(folder.glob("*.sql"))[-3:]:
+        file.unlink()
     edit(folder / "0002_create_users.sql", "    locale text,\n", "")
     edit(folder / "0002_create_users.sql", "for each row when (old.clerk_id <> new.clerk_id)", "for each row")
     edit(folder / "0004_create_apply.sql", "'image_url', 'has_image', 'locale',", "'image_url', 'has_image',")
@@ -439,6 +440,13 @@ def test_migrate_and_doctor_name_the_same_and_repair_makes_both_content(database
     assert run(database.url).stdout == "up to date\n"
     assert doctor.verdict("objects") == ("ok", "all are as the migrations of this checkout make them -> ")
     assert rows(admin, "select clerk_id from public.users") == [("user_1",)]
+
+
+@pytest.mark.parametrize("options", [[], ["--repair"]])
+def test_whoever_is_not_the_owner_is_told_to_connect_as_the_owner(options: list[str], database: Database) -> None:
+    refused = run(database.worker_url, *options)
+    assert refused.exit_code == 1
+    assert "connect as the owner of the tables" in str(refused.exception)
 
 
 def test_a_dry_run_without_a_repair_is_refused() -> None:

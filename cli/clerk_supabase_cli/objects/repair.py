@@ -196,16 +196,24 @@ def _in_order(found: Sequence[Difference], manifest: Manifest) -> Iterator[tuple
     places = {kind: place for place, kind in enumerate(KINDS)}
     is_left_over = {difference.thing.key: difference.expected is None for difference in found}
 
-    def place(difference: Difference) -> tuple[bool, int]:
+    def place(difference: Difference) -> tuple[bool, int, bool]:
         thing = difference.thing
         goes_last = is_left_over[thing.key] and thing.kind == "function"
-        return goes_last, -1 if is_left_over[thing.key] and not goes_last else places[thing.kind]
+        return goes_last, -1 if is_left_over[thing.key] and not goes_last else places[thing.kind], _points(difference)
 
+    misses_tables = any(each.thing.kind == "table" and each.found is None for each in found)
     for difference in sorted(found, key=place):
+        if misses_tables and _points(difference):
+            continue  # The next round has made the key of the other table.
         if difference.thing.kind == "type" and difference.expected and difference.found:
             yield from _drops_of_users(difference, found, manifest)
         for statement in statements(difference):
             yield difference, statement
+
+
+def _points(difference: Difference) -> bool:
+    """Tells whether it is a foreign key, which needs the key of another table."""
+    return difference.thing.kind == "constraint" and " FOREIGN KEY " in difference.thing.create
 
 
 def _drops_of_users(
