@@ -17,10 +17,10 @@ _SETTINGS: Final = {"scram_iterations": "1"}
 # Fewer than there are workers in some tests, so that they take turns.
 _POOLED_CONNECTIONS: Final = 2
 
-ON_EVERY_VERSION: Final = frozenset({"test_sql"})
-"""Modules of tests that run on every version; the others run on the newest one.
+ON_EVERY_VERSION: Final[frozenset[str]] = frozenset()
+"""Modules of tests that run on every version; the others run on the newest one. None, for the time it takes.
 
-`make outside` runs those about events and comparisons on the oldest one.
+`make outside` runs those about events and comparisons on the oldest one, and `--postgres 16` any.
 """
 
 
