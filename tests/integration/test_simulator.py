@@ -91,7 +91,7 @@ FAULTS = [
         "an update that loses is written all the same",
         {
             "case when version = own_version and purged_at is null then": "case when true then",
-            "where version = own_version or deleted_at = own_delete": "",
+            " filter (where version = own_version or deleted_at = own_delete)": "",
         },
     ),
     Fault(
