@@ -149,7 +149,7 @@ def google_account(number: int, address: str, created_at: int) -> Json:
 
 
 def google_account_before_2025(number: int, address: str, created_at: int) -> Json:
-    """The same account in the shape that Clerk sent before 2025."""
+    """Return the account of google_account() in the shape that Clerk sent before 2025."""
     today = google_account(number, address, created_at)
     kept = ("id", "object", "approved_scopes", "email_address", "username", "public_metadata", "label", "verification")
     return {name: today[name] for name in kept} | {

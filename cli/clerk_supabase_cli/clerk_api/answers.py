@@ -54,11 +54,12 @@ class Answers:
     no_organizations: tuple[int, str] | None = None
     """Status and code of the answer when the instance has none, such as 403 organization_not_enabled_in_instance."""
     no_domains: tuple[int, str] | None = None
-    """The same when it has no verified domains, such as 403 organization_domains_not_enabled."""
+    """Status and code of the answer when the instance has no verified domains, such as 403
+    organization_domains_not_enabled."""
     made_by_domains: set[str] = field(default_factory=set)
     """Ids of the invitations that a domain made: the list of one organization omits them."""
     tells_expiry: bool = True
-    """Whether the status of an invitation that waits beyond its expires_at is expired, and not pending."""
+    """Lists call an invitation that waits beyond its expires_at expired; False: pending."""
     inclusive: bool = False
     """Whether created_at_after and created_at_before let through who was created exactly then."""
     lost_cursor: user_list.LostCursor = "not_found"

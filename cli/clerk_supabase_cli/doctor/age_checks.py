@@ -15,7 +15,7 @@ from clerk_supabase_cli.status import read_compared
 _FACTOR: Final = 2
 # Every user is compared by the full run only, once a day by default.
 _OLDEST_USERS_SECONDS: Final = 49 * 3_600
-_TODO: Final = "clerk-supabase reconcile compares all; clerk-supabase reconcile runs says what had no time, or failed"
+_ADVICE: Final = "clerk-supabase reconcile compares all; clerk-supabase reconcile runs says what had no time, or failed"
 
 
 def compared(patient: Patient) -> Iterator[Finding]:
@@ -28,10 +28,10 @@ def compared(patient: Patient) -> Iterator[Finding]:
         if each.is_switched_off:
             yield ok(f"{kind}s are switched off in Clerk, and not compared")
         elif each.age_seconds is None:
-            yield warn(f"{kind}s were never compared as a whole", _TODO)
+            yield warn(f"{kind}s were never compared as a whole", _ADVICE)
         elif each.age_seconds > oldest:
             ago = how_long(each.age_seconds)
-            yield warn(f"all {kind}s were last compared {ago} ago, longer than {how_long(oldest)}", _TODO)
+            yield warn(f"all {kind}s were last compared {ago} ago, longer than {how_long(oldest)}", _ADVICE)
         else:
             yield ok(f"all {kind}s were compared within {how_long(max(0.0, each.age_seconds))}")
 

@@ -92,7 +92,7 @@ class AppRules:
         self._lock: Connection | None = None
         self._locked = ""
         self.has_ever_refused = False
-        """Whether any event may have been parked for a rule or a lock."""
+        """A rule or a lock may have had an event parked."""
 
     def begin(self, connection: Connection, object_id: str, rule: str) -> None:
         """From now on the row has this rule."""

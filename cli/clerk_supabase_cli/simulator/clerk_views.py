@@ -58,7 +58,7 @@ class History:
 
 
 def copy_of(world: World, without: Collection[str] = ()) -> World:
-    """The same objects at this moment, but for some, in a world of its own."""
+    """Copy the objects of a world as they are at this moment, but for some, into another world."""
     copied = World(world.chance, world.name, now=world.now)
     copied.users = _population((key, user) for key, user in world.users.items() if key not in without)
     for ours, theirs in (

@@ -101,7 +101,7 @@ def complete_untrue(stage: Stage, details: RunDetails, report: Report, world: Wo
 
 
 def _is_young(stage: Stage, snapshot: Snapshot, place: Place, world: World) -> bool:
-    """Whether what is known is so new that Clerk's answer may lag behind it: no run deletes or doubts it yet."""
+    """Tell whether an object is so new that Clerk's answer may lag behind: no run acts on it yet."""
     entity = snapshot.entities.get(place)
     is_there = any(place[1] in objects for objects in world.objects().values())
     if entity is None or (is_there and place[1] not in stage.setbacks):

@@ -74,12 +74,12 @@ class Snapshot:
         )
 
     def shows(self, place: Place) -> bool:
-        """Whether there is a row that is not hidden."""
+        """Tell whether there is a row that is not hidden."""
         row = self.rows.get(place)
         return row is not None and row["deleted_at"] is None
 
     def is_changed(self, before: Snapshot, place: Place) -> bool:
-        """Whether the row of an object is not what it was, or a user's public profile is not."""
+        """Tell whether the row of an object, or the public profile of a user, differs from an earlier snapshot."""
         ours, theirs = (
             [_told(each.rows.get(place)), _told(each.profiles.get(place[1]) if place[0] == "user" else None)]
             for each in (self, before)

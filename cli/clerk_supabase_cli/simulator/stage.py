@@ -141,9 +141,9 @@ class Stage:
     theatre: Theatre
     world: World
     counts: Counter[str] = field(default_factory=Counter)
-    """How often something happened."""
+    """Number of times that each kind of happening happened."""
     wrong: list[str] = field(default_factory=list)
-    """What may not happen on the way."""
+    """Broken guarantees that were seen on the way."""
     told: int = 0
     """So many events of the world were sent, or lost."""
     undone: set[int] = field(default_factory=set)
@@ -154,7 +154,7 @@ class Stage:
     """Objects that Clerk has, although one of its webhooks told their delete."""
     are_profiles_edited: bool = False
     is_alone: bool = True
-    """Whether one step happens at a time, so that what came of it can be told."""
+    """One step happens at a time, so that its consequences can be told from those of others."""
     has_lied: bool = False
     late: list[Envelope] = field(default_factory=list)
     """Webhooks that come with the next ones."""

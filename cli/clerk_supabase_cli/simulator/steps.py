@@ -51,7 +51,7 @@ class Step:
     what: str
     seed: int
     is_beside: bool = False
-    """Whether it happens at the same time as the one before."""
+    """The step happens at the same time as the one before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Kind:
     act: Act
     weight: int
     group: str
-    """What is to be switched on or off together."""
+    """Name under which steps are switched on or off together."""
     may_be_beside: bool = False
 
 
@@ -347,7 +347,7 @@ def _refused_run(stage: Stage, chance: Random) -> None:
 
 
 def _matters(stage: Stage, name: str, path: str) -> bool:
-    """Whether a run that meets the answer cannot have compared everything. Of an empty list nothing can be left out."""
+    """Tell whether a run that meets the answer misses something. Of an empty list nothing can be left out."""
     kinds: dict[str, model.Kind] = {
         "/users": "user",
         "/organizations": "organization",

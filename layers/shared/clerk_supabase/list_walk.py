@@ -26,7 +26,7 @@ class Part:
     window: Window
     items: list[Item]
     odd: list[str]
-    """What is wrong with the elements that have no usable id."""
+    """Reasons, one for each element that has no usable id."""
     is_whole: bool = True
     """False: an object of the window may have been missed."""
     is_repeated: bool = False

@@ -250,7 +250,7 @@ class Reconcile:
     def _compare_lists_quickly(
         self, work: Work, watermark: int
     ) -> tuple[dict[ReadKind, str | None], ListDoubts, Sequence[str]]:
-        """The same of a quick run, and what else it cannot say."""
+        """Return, of a quick run, doubts by kind, doubts beside deletes, and the parts that Clerk has switched off."""
         doubts: dict[ReadKind, str | None] = {}
         of_all = ListDoubts()
         windows = {window.number: window for window in self._runs.windows(work.run_id)}

@@ -50,7 +50,7 @@ class Deletes:
     doubtful: Sequence[ReadKind] = ()
     """The kinds of these doubts."""
     awaiting: Sequence[str] = ()
-    """How many objects a later run has to look at again, and why."""
+    """Sentences for people: the number of objects that a later run has to look at again, and the reason."""
 
 
 @dataclass

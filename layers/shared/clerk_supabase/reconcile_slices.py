@@ -33,9 +33,9 @@ class ListDoubts:
     deletes: str | None = None
     """Why nothing of the kind may be deleted, if so."""
     more: list[str] = field(default_factory=list)
-    """What the run did not compare though it should have: it is incomplete."""
+    """Reasons why the run is incomplete: parts that it should have compared and did not."""
     notes: list[str] = field(default_factory=list)
-    """What people should know about a run that did what it could."""
+    """Facts that people should know about a run that is complete."""
 
 
 def compare_quickly(work: Work, kind: ListKind, windows: Mapping[int, PlannedWindow], watermark: int) -> ListDoubts:

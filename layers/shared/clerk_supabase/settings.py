@@ -126,7 +126,7 @@ class ReconcileFunctionSettings:
     """More deletes of a kind than `brake_rows`, and than so many percent of its rows, are not done."""
     silence_minutes: int
     delete_margin_seconds: float
-    """What is younger is not deleted, and Clerk has to say twice, so far apart, that something is gone."""
+    """Nothing younger is deleted, and Clerk has to say twice, so far apart, that an object is gone."""
     sweep_minutes: int
     """Quick runs compare every list within so many minutes, slice by slice."""
     keep: Keep

@@ -62,7 +62,7 @@ class Place:
     """A place in Clerk's list, between two moments of creation."""
 
     offset: int
-    """How many objects of Clerk's list were created before `moment`."""
+    """Number of objects in Clerk's list that were created before `moment`."""
     moment: int
 
 
@@ -72,7 +72,7 @@ class _Stretch:
     end: Place
     surplus_at_start: int
     surplus_at_end: int
-    """How many more rows than objects were created before these places."""
+    """Number of rows less number of objects that were created before each of these two places."""
 
 
 def where_ranks_differ(
