@@ -342,6 +342,7 @@ FAULTS: Final = (
         in_function(
             "clerk_sync.record_changes()", {"if current_setting('clerk_sync.nested', true) = 'yes'": "if false"}
         ),
+        first=38,
     ),
     PlantedFault(
         "invitations are not compared",
