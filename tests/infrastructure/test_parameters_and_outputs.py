@@ -4,11 +4,32 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from clerk_supabase.settings import ORIGIN
 from tests.infrastructure.template import Template, parameters, properties
+
+
+def test_no_line_of_the_template_is_written_twice_in_the_same_place(root: Path) -> None:
+    # cfn-lint does not look where an anchor is merged, and of two lines every reader takes the last.
+    document = yaml.compose((root / "template.yaml").read_text(encoding="utf-8"))
+    assert isinstance(document, yaml.MappingNode)
+    keys = [Counter(key.value for key, _ in mapping.value) for mapping in _mappings(document)]
+    assert [key for each in keys for key, times in each.items() if times > 1] == []
+
+
+def _mappings(node: yaml.Node) -> Iterator[yaml.MappingNode]:
+    inner = node.value if isinstance(node, yaml.CollectionNode) else []
+    if isinstance(node, yaml.MappingNode):
+        yield node
+        inner = [value for _, value in inner]
+    for each in inner:
+        yield from _mappings(each)
 
 
 def test_every_parameter_is_described_and_constrained(template: Template) -> None:
