@@ -25,12 +25,13 @@ from clerk_supabase.telemetry import logger, measured
 RESERVE_SECONDS = 30  # for the last page, the checkpoint and the metrics
 
 settings = ReconcileFunctionSettings.from_environment(os.environ)
+rules = ReconcileSettings.from_environment(os.environ)
 secrets_manager = aws.secrets_manager()
 store = Store(Secret(secrets_manager, settings.database_secret_arn), settings.database_ca_file)
 clerk_key = Secret(secrets_manager, settings.clerk_secret_key_arn)
 clerk_http = ClerkHttp(clerk_key, settings.clerk_api_url or BASE_URL, share=settings.rate_limit_share)
-repairs = QueueRepairs(Queue(aws.sqs(), settings.sync_queue_url), keep_private_metadata=settings.keep_private_metadata)
-reconcile = Reconcile(clerk_http, Runs(store), repairs, ReconcileSettings.of(settings))
+repairs = QueueRepairs(Queue(aws.sqs(), settings.sync_queue_url), keep_private_metadata=rules.keep_private_metadata)
+reconcile = Reconcile(clerk_http, Runs(store), repairs, rules)
 
 
 class RunFailed(Exception):

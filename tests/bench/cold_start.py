@@ -15,16 +15,17 @@ from typing import Final
 
 from clerk_supabase_cli.tools import Tools
 from tests.bench.results import Result, cost
+from tests.environments import environment_of
 
 _TURNS: Final = 15
-_SETTINGS: Final = {
-    "AWS_DEFAULT_REGION": "eu-central-1",
-    "WEBHOOK_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:webhook",
-    "SYNC_QUEUE_URL": "https://sqs.example.test/sync",
-    "PARKED_QUEUE_URL": "https://sqs.example.test/parked",
-    "MAX_BODY_BYTES": "1040000",
-    "DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:database",
-}
+_SETTINGS: Final = environment_of(
+    *("ingest", "retry"),
+    AWS_DEFAULT_REGION="eu-central-1",
+    WEBHOOK_SECRET_ARN="arn:aws:secretsmanager:eu-central-1:123456789012:secret:webhook",
+    SYNC_QUEUE_URL="https://sqs.example.test/sync",
+    PARKED_QUEUE_URL="https://sqs.example.test/parked",
+    DATABASE_SECRET_ARN="arn:aws:secretsmanager:eu-central-1:123456789012:secret:database",
+)
 # Leaves as soon as the function could answer: what an interpreter does at its end is nobody's wait.
 _START: Final = "import sys, os, importlib; importlib.import_module(sys.argv[1]); os._exit(0)"
 

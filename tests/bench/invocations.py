@@ -27,6 +27,7 @@ from tests.bench.functions import ACCOUNT
 from tests.bench.ingest import google_accounts
 from tests.bench.reconcile import _filled_and_compared
 from tests.bench.results import Result
+from tests.environments import environment_of
 
 _USERS: Final = 10_000
 _EVENTS: Final = 600
@@ -55,9 +56,7 @@ def measure(root: Path) -> Iterator[Result]:
     """Webhooks as a busy instance sends them, each through ingest, then through sync alone and in batches of ten."""
     secret = generate_secret()
     bodies = list(itertools.islice(_bodies(secret), _EVENTS))
-    ingest = _invoked(
-        root, "ingest", bodies, secret, _QUEUES | {"WEBHOOK_SECRET_ARN": _ARN, "MAX_BODY_BYTES": "1040000"}
-    )
+    ingest = _invoked(root, "ingest", bodies, secret, {"WEBHOOK_SECRET_ARN": _ARN})
     yield Result("event, size", "", "", statistics.mean(len(each["body"]) for each in bodies), "bytes")
     yield Result("ingest, CPU", "", "", ingest.cpu_ms, "ms")
     yield Result("ingest, log", "", "", ingest.log_bytes, "bytes")
@@ -68,8 +67,7 @@ def measure(root: Path) -> Iterator[Result]:
     with databases(root) as made, Guard() as guard:
         for size in (1, _BATCH):
             batches = [{"Records": messages[at : at + size]} for at in range(0, len(messages), size)]
-            settings = _QUEUES | {"DATABASE_SECRET_ARN": _ARN}
-            sync = _invoked(root, "sync", batches, made.take().worker_url, settings)
+            sync = _invoked(root, "sync", batches, made.take().worker_url, {"DATABASE_SECRET_ARN": _ARN})
             yield from _of_sync(f"sync, batch of {size}", sync)
         run = _filled_and_compared(made.take(), guard, _USERS)
         yield Result("reconcile, CPU of a user", "", "", 1e6 * run.cpu_seconds / _USERS, "us")
@@ -114,7 +112,7 @@ def _invoked(
         with (folder / "log").open("wb") as log:
             subprocess.run(
                 [sys.executable, "-m", "tests.bench.invocations_child", str(handler), str(folder)],
-                env={**ACCOUNT, **settings} | {"PYTHONPATH": str(root), "PATH": ""},
+                env={**ACCOUNT, **environment_of(function, **_QUEUES, **settings), "PYTHONPATH": str(root), "PATH": ""},
                 stdout=log,
                 check=True,
             )

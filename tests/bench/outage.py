@@ -24,6 +24,7 @@ from tests.bench.databases import databases
 from tests.bench.functions import Functions, running
 from tests.bench.results import Result, Target
 from tests.clock import Clock
+from tests.environments import environment_of
 from tests.integration.databases import Database, value
 
 _TURNS: Final = 2
@@ -62,13 +63,13 @@ def measure(root: Path, events: int) -> Iterator[Result]:
         sqs = SimulatedSqs(clock)
         sqs.queues |= _queues(root)
         secret = generate_secret()
-        settings = {
-            "WEBHOOK_SECRET_ARN": "webhook",
-            "DATABASE_SECRET_ARN": "database",
-            "SYNC_QUEUE_URL": _SYNC,
-            "PARKED_QUEUE_URL": _PARKED,
-            "MAX_BODY_BYTES": "1040000",
-        }
+        settings = environment_of(
+            *("ingest", "sync", "retry"),
+            WEBHOOK_SECRET_ARN="webhook",
+            DATABASE_SECRET_ARN="database",
+            SYNC_QUEUE_URL=_SYNC,
+            PARKED_QUEUE_URL=_PARKED,
+        )
         secrets = {"webhook": secret, "database": database.worker_url}
         queues = {"ingest": "", "sync": _SYNC, "retry": _DEAD}
         workers = {name: (url, _MAXIMUM_CONCURRENCY[name]) for name, url in queues.items()}

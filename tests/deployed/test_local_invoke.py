@@ -17,6 +17,7 @@ from clerk_supabase_cli import samples
 from clerk_supabase_cli.deliveries import session_event
 from clerk_supabase_cli.stack import LocalStack
 from clerk_supabase_cli.token_mint import LOCAL_ISSUER, public_key_file
+from tests.environments import environment_of
 from tests.polling import eventually
 
 # Runs a handler the way Lambda does: its folder on the path, the event from outside. Delays are drawn by lot; this seed
@@ -42,27 +43,20 @@ def invoke(stack: LocalStack, root: Path, logical_id: str, event: str) -> dict[s
     moved = json.dumps(variables)
     for there, here in ports.items():
         moved = moved.replace(f"localhost{there}", f"127.0.0.1:{here}")
-    environment: dict[str, str] = json.loads(moved) | {
+    function = logical_id.removesuffix("Function").lower()
+    given: dict[str, str] = json.loads(moved) | {
         **stack.ministack.environment,
         "PATH": os.environ["PATH"],
-        "MAX_BODY_BYTES": "1040000",
         "RATE_LIMIT_SHARE": "1",
-        "BRAKE_ROWS": "10",
-        "BRAKE_PERCENT": "1",
-        "SILENCE_MINUTES": "30",
         "DELETE_MARGIN_SECONDS": "0",
-        "SWEEP_MINUTES": "120",
-        "HOLD_BACK_DAYS": "30",
-        "DELIVERIES_DAYS": "100",
-        "AUDIT_DAYS": "365",
         "POWERTOOLS_METRICS_NAMESPACE": "Tests",
         "POWERTOOLS_SERVICE_NAME": logical_id,
     }
-    folder = root / "functions" / logical_id.removesuffix("Function").lower()
+    folder = root / "functions" / function
     result = subprocess.run(
         [sys.executable, "-c", _INVOKE, str(folder)],
         input=event,
-        env=environment,
+        env=environment_of(function, **given),
         capture_output=True,
         text=True,
         check=True,

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from clerk_supabase.reconcile_pages import ReconcileSettings
 from clerk_supabase.settings import (
     IngestSettings,
     ReconcileFunctionSettings,
     RetrySettings,
     SessionSettings,
+    Settings,
     SyncSettings,
 )
 from tests.infrastructure.conditions import KEPT, SECRETS, SESSION, chosen, names_that_exist, secret_of
@@ -40,21 +42,20 @@ class Watched(dict[str, str]):
 @pytest.mark.parametrize(
     ("function", "settings"),
     [
-        ("IngestFunction", IngestSettings),
-        ("SyncFunction", SyncSettings),
-        ("RetryFunction", RetrySettings),
-        ("ReconcileFunction", ReconcileFunctionSettings),
-        ("SessionFunction", SessionSettings),
+        ("IngestFunction", [IngestSettings]),
+        ("SyncFunction", [SyncSettings]),
+        ("RetryFunction", [RetrySettings]),
+        ("ReconcileFunction", [ReconcileFunctionSettings, ReconcileSettings]),
+        ("SessionFunction", [SessionSettings]),
     ],
 )
 def test_a_function_is_given_every_variable_it_reads_and_no_other(
-    function: str,
-    settings: type[IngestSettings | SyncSettings | RetrySettings | ReconcileFunctionSettings | SessionSettings],
-    template: Template,
+    function: str, settings: list[type[Settings]], template: Template
 ) -> None:
     addresses = {"CLERK_FRONTEND_API_URL", "AUTHORIZED_PARTIES", "ALLOWED_ORIGINS"}
     given = Watched({name: "https://a.test" if name in addresses else "1" for name in variables(template, function)})
-    settings.from_environment(given)
+    for each in settings:
+        each.from_environment(given)
     ours = {name for name in given if not name.startswith(("POWERTOOLS_", "AWS_"))}
     assert given.asked == ours
 

@@ -30,6 +30,7 @@ from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, si
 from clerk_supabase_cli.simulator.sqs import Handler, SimulatedQueue, SimulatedSqs, record
 from tests.aws import Account
 from tests.clock import Clock
+from tests.environments import environment_of
 from tests.integration.databases import WORKER, Connection, Database, Databases, Url, outcomes, rows, value
 from tests.integration.histories import CREATED_AT, RECEIVED_AT
 from tests.polling import eventually
@@ -56,18 +57,18 @@ class Bundle:
         self.sqs.queues |= {"sync": self.sync_queue, "dead": self.dead_letters, "parked": self.parked_queue}
         self.account = account
         self.secret = generate_secret()
-        for name, setting in {
-            "WEBHOOK_SECRET_ARN": account.put_secret("webhook", self.secret),
-            "DATABASE_SECRET_ARN": account.put_secret("database", "set later"),
-            "SYNC_QUEUE_URL": "sync",
-            "PARKED_QUEUE_URL": "parked",
-            "MAX_BODY_BYTES": "1040000",
-        }.items():
+        functions = ("ingest", "sync", "retry")
+        environment = environment_of(
+            *functions,
+            WEBHOOK_SECRET_ARN=account.put_secret("webhook", self.secret),
+            DATABASE_SECRET_ARN=account.put_secret("database", "set later"),
+            SYNC_QUEUE_URL="sync",
+            PARKED_QUEUE_URL="parked",
+        )
+        for name, setting in environment.items():
             monkeypatch.setenv(name, setting)
         monkeypatch.setattr(aws, "sqs", lambda: self.sqs.client)
-        self._modules = {
-            name: runpy.run_path(str(root / "functions" / name / "handler.py")) for name in ("ingest", "sync", "retry")
-        }
+        self._modules = {name: runpy.run_path(str(root / "functions" / name / "handler.py")) for name in functions}
 
     def close(self) -> None:
         for name in ("sync", "retry"):

@@ -18,6 +18,7 @@ from clerk_supabase.errors import ClerkKeyRefused, WrongInstance
 from clerk_supabase.events import parse_event
 from clerk_supabase_cli.clerk_api.faults import Fault, answering
 from tests.aws import Account
+from tests.environments import environment_of
 from tests.integration.databases import Database
 from tests.integration.reconciling import MINUTE, Queued, Rig, rig_with
 
@@ -60,21 +61,16 @@ with_the_margin_of_a_stack = pytest.mark.parametrize("margin_seconds", [MARGIN_S
 @pytest.fixture
 def environment(rig: Rig, account: Account, margin_seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the template gives the function."""
-    monkeypatch.setenv("CLERK_SECRET_KEY_ARN", account.put_secret("clerk", KEY))
-    monkeypatch.setenv("CLERK_API_URL", rig.api.url)
-    monkeypatch.setenv("DATABASE_SECRET_ARN", account.put_secret("database", rig.database.worker_url))
-    monkeypatch.setenv("SYNC_QUEUE_URL", account.sync_queue_url)
-    for name, value in {
-        "RATE_LIMIT_SHARE": "1",
-        "BRAKE_ROWS": "10",
-        "BRAKE_PERCENT": "1",
-        "SILENCE_MINUTES": "30",
-        "DELETE_MARGIN_SECONDS": str(margin_seconds),
-        "SWEEP_MINUTES": "120",
-        "HOLD_BACK_DAYS": "30",
-        "DELIVERIES_DAYS": "100",
-        "AUDIT_DAYS": "365",
-    }.items():
+    variables = environment_of(
+        "reconcile",
+        CLERK_SECRET_KEY_ARN=account.put_secret("clerk", KEY),
+        CLERK_API_URL=rig.api.url,
+        DATABASE_SECRET_ARN=account.put_secret("database", rig.database.worker_url),
+        SYNC_QUEUE_URL=account.sync_queue_url,
+        RATE_LIMIT_SHARE="1",
+        DELETE_MARGIN_SECONDS=str(margin_seconds),
+    )
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
 

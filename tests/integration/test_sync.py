@@ -27,6 +27,7 @@ from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, si
 from clerk_supabase_cli.processes import free_port
 from clerk_supabase_cli.simulator.sqs import record
 from tests.aws import Account
+from tests.environments import environment_of
 from tests.integration.databases import Connection, Database, Url, at_port, outcomes, rows, value
 from tests.integration.histories import CREATED_AT, RECEIVED_AT
 from tests.proxy import CountingProxy
@@ -344,8 +345,10 @@ def test_a_log_line_names_the_delivery_and_the_user(sync: Sync, log: StringIO) -
 @pytest.fixture
 def road(account: Account, database: Database, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The sync function's handler, as a cold start leaves it."""
-    monkeypatch.setenv("DATABASE_SECRET_ARN", account.put_secret("database", database.worker_url))
-    monkeypatch.setenv("PARKED_QUEUE_URL", account.parked_queue_url)
+    arn = account.put_secret("database", database.worker_url)
+    environment = environment_of("sync", DATABASE_SECRET_ARN=arn, PARKED_QUEUE_URL=account.parked_queue_url)
+    for name, given in environment.items():
+        monkeypatch.setenv(name, given)
     module = runpy.run_path(str(root / "functions" / "sync" / "handler.py"))
     yield module["lambda_handler"]
     module["sync"]._store.close()

@@ -27,6 +27,7 @@ from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, si
 from clerk_supabase_cli.frontend_api import FrontendApi
 from clerk_supabase_cli.token_mint import Mint, SigningKey
 from tests.aws import Account, Region
+from tests.environments import environment_of
 from tests.infrastructure.dashboard import watched
 from tests.infrastructure.template import Resource, Template
 from tests.integration.databases import Database, Databases
@@ -145,7 +146,7 @@ class World:
 
     def environment(self, **other: str) -> dict[str, str]:
         """That of all functions at once, with these variables in place of those of the template."""
-        return {
+        ours = {
             "WEBHOOK_SECRET_ARN": self.account.put_secret("webhook", self.secret),
             "DATABASE_SECRET_ARN": self.account.put_secret("database", self.database.worker_url),
             "SESSION_DATABASE_SECRET_ARN": self.account.put_secret("session", self.database.session_url),
@@ -159,17 +160,11 @@ class World:
             "PARKED_QUEUE_URL": self.account.parked_queue_url,
             "MAX_BODY_BYTES": "200000",
             "RATE_LIMIT_SHARE": "1",
-            "BRAKE_ROWS": "10",
-            "BRAKE_PERCENT": "1",
             "SILENCE_MINUTES": "1",
             "DELETE_MARGIN_SECONDS": "0",
-            "SWEEP_MINUTES": "120",
-            "HOLD_BACK_DAYS": "30",
-            "DELIVERIES_DAYS": "100",
-            "AUDIT_DAYS": "365",
             "KEEP_PRIVATE_METADATA": "true",
-            **other,
         }
+        return environment_of(*FUNCTIONS, **ours | other)
 
     @contextmanager
     def function(self, name: str, **other: str) -> Iterator[Callable[[Json], Json]]:

@@ -14,6 +14,7 @@ from clerk_supabase.settings import SettingsError
 from clerk_supabase_cli import samples
 from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, sign
 from tests.aws import Account
+from tests.environments import environment_of
 
 Handler = Callable[[dict[str, Any], object], dict[str, Any]]
 
@@ -21,9 +22,12 @@ FUNCTIONS = ["ingest", "sync", "retry", "reconcile", "session"]
 CREATED = samples.event("user.created", samples.user("user_1", created_at=1, updated_at=2), timestamp=3)
 
 
-def load(root: Path, function: str) -> Handler:
-    """Runs the module anew, as a cold start does."""
-    handler: Handler = runpy.run_path(str(root / "functions" / function / "handler.py"))["lambda_handler"]
+def load(root: Path, function: str, **given: str) -> Handler:
+    """Runs the module anew, as a cold start does, with the variables of the template and the *given* ones."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment_of(function, **given).items():
+            patch.setenv(name, value)
+        handler: Handler = runpy.run_path(str(root / "functions" / function / "handler.py"))["lambda_handler"]
     return handler
 
 
@@ -33,12 +37,14 @@ def secret() -> str:
 
 
 @pytest.fixture
-def ingest(account: Account, secret: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> Handler:
-    monkeypatch.setenv("WEBHOOK_SECRET_ARN", account.put_secret("webhook", secret))
-    monkeypatch.setenv("SYNC_QUEUE_URL", account.sync_queue_url)
-    monkeypatch.setenv("PARKED_QUEUE_URL", account.parked_queue_url)
-    monkeypatch.setenv("MAX_BODY_BYTES", "1040000")
-    return load(root, "ingest")
+def ingest(account: Account, secret: str, root: Path) -> Handler:
+    return load(
+        root,
+        "ingest",
+        WEBHOOK_SECRET_ARN=account.put_secret("webhook", secret),
+        SYNC_QUEUE_URL=account.sync_queue_url,
+        PARKED_QUEUE_URL=account.parked_queue_url,
+    )
 
 
 def test_ingest_answers_api_gateway(ingest: Handler, account: Account, secret: str) -> None:
@@ -64,17 +70,15 @@ def test_ingest_dates_what_it_accepts_by_its_own_clock_in_milliseconds(
     assert abs(received_at - int(record["attributes"]["SentTimestamp"])) < 60_000
 
 
-def test_sync_answers_with_the_messages_that_must_come_again(
-    account: Account, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sync_answers_with_the_messages_that_must_come_again(account: Account, root: Path) -> None:
     # There is no database behind this address, so nothing can be applied.
     nowhere = "postgresql://clerk_sync_worker:secret@127.0.0.1:1/postgres"
-    monkeypatch.setenv("DATABASE_SECRET_ARN", account.put_secret("database", nowhere))
-    monkeypatch.setenv("PARKED_QUEUE_URL", account.parked_queue_url)
+    arn = account.put_secret("database", nowhere)
     account.sqs.send_message(QueueUrl=account.sync_queue_url, MessageBody=json.dumps(CREATED))
     event = account.lambda_event(account.sync_queue_url)
 
-    answer = load(root, "sync")(event, None)
+    sync = load(root, "sync", DATABASE_SECRET_ARN=arn, PARKED_QUEUE_URL=account.parked_queue_url)
+    answer = sync(event, None)
 
     failed = [{"itemIdentifier": record["messageId"]} for record in event["Records"]]
     assert answer == {"batchItemFailures": failed}
@@ -82,18 +86,7 @@ def test_sync_answers_with_the_messages_that_must_come_again(
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_function_without_its_settings_does_not_start(
-    function: str, account: Account, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in (
-        "WEBHOOK_SECRET_ARN",
-        "DATABASE_SECRET_ARN",
-        "CLERK_SECRET_KEY_ARN",
-        "CLERK_PUBLISHABLE_KEY",
-        "SYNC_QUEUE_URL",
-        "PARKED_QUEUE_URL",
-    ):
-        monkeypatch.delenv(name, raising=False)
+def test_a_function_without_its_settings_does_not_start(function: str, account: Account, root: Path) -> None:
     with pytest.raises(SettingsError, match=r"(_ARN|_KEY) is not set"):
         load(root, function)
 

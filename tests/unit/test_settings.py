@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from clerk_supabase.drift import Brake
+from clerk_supabase.reconcile_pages import ReconcileSettings
 from clerk_supabase.settings import (
     IngestSettings,
     Keep,
@@ -12,66 +14,84 @@ from clerk_supabase.settings import (
     SettingsError,
     SyncSettings,
 )
+from tests.environments import environment_of
 
-INGEST = {
-    "WEBHOOK_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:webhook",
-    "SYNC_QUEUE_URL": "https://sqs.example.test/sync",
-    "PARKED_QUEUE_URL": "https://sqs.example.test/parked",
-    "CLERK_INSTANCE_ID": "ins_1",
-    "MAX_BODY_BYTES": "1040000",
-}
-SYNC = {
-    "DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:database",
-    "PARKED_QUEUE_URL": "https://sqs.example.test/parked",
-    "DATABASE_CA_FILE": "/opt/ca/supabase.pem",
-}
-
-
-RETRY = {
-    "DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:database",
-    "SYNC_QUEUE_URL": "https://sqs.example.test/sync",
-    "DATABASE_CA_FILE": "/opt/ca/supabase.pem",
-    "KEEP_PRIVATE_METADATA": "true",
-}
-
-
-RECONCILE = {
-    "CLERK_SECRET_KEY_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:clerk",
-    "DATABASE_SECRET_ARN": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:database",
-    "SYNC_QUEUE_URL": "https://sqs.example.test/sync",
-    "RATE_LIMIT_SHARE": "0.25",
-    "BRAKE_ROWS": "0",
-    "BRAKE_PERCENT": "2.5",
-    "SILENCE_MINUTES": "45",
-    "DELETE_MARGIN_SECONDS": "120",
-    "SWEEP_MINUTES": "90",
-    "HOLD_BACK_DAYS": "0",
-    "DELIVERIES_DAYS": "100",
-    "AUDIT_DAYS": "365",
-}
+INGEST = environment_of(
+    "ingest",
+    WEBHOOK_SECRET_ARN="arn:aws:secretsmanager:eu-central-1:123456789012:secret:webhook",
+    SYNC_QUEUE_URL="https://sqs.example.test/sync",
+    PARKED_QUEUE_URL="https://sqs.example.test/parked",
+    CLERK_INSTANCE_ID="ins_1",
+)
+SYNC = environment_of(
+    "sync",
+    DATABASE_SECRET_ARN="arn:aws:secretsmanager:eu-central-1:123456789012:secret:database",
+    PARKED_QUEUE_URL="https://sqs.example.test/parked",
+    DATABASE_CA_FILE="/opt/ca/supabase.pem",
+)
+RETRY = environment_of(
+    "retry",
+    DATABASE_SECRET_ARN="arn:aws:secretsmanager:eu-central-1:123456789012:secret:database",
+    SYNC_QUEUE_URL="https://sqs.example.test/sync",
+    DATABASE_CA_FILE="/opt/ca/supabase.pem",
+    KEEP_PRIVATE_METADATA="true",
+)
+RECONCILE = environment_of(
+    "reconcile",
+    CLERK_SECRET_KEY_ARN="arn:aws:secretsmanager:eu-central-1:123456789012:secret:clerk",
+    DATABASE_SECRET_ARN="arn:aws:secretsmanager:eu-central-1:123456789012:secret:database",
+    SYNC_QUEUE_URL="https://sqs.example.test/sync",
+    CLERK_INSTANCE_ID="ins_1",
+    RATE_LIMIT_SHARE="0.25",
+    BRAKE_ROWS="0",
+    BRAKE_PERCENT="2.5",
+    SILENCE_MINUTES="45",
+    DELETE_MARGIN_SECONDS="120",
+    SWEEP_MINUTES="90",
+    HOLD_BACK_DAYS="0",
+    KEEP_PRIVATE_METADATA="true",
+)
+MAY_BE_MISSING = {"CLERK_API_URL", "CLERK_INSTANCE_ID", "DATABASE_CA_FILE", "KEEP_PRIVATE_METADATA", "PURGE_BY"}
 
 
 def test_reconcile_reads_its_settings_from_the_environment() -> None:
     settings = ReconcileFunctionSettings.from_environment(RECONCILE)
     assert settings.clerk_secret_key_arn == RECONCILE["CLERK_SECRET_KEY_ARN"]
     assert settings.sync_queue_url == RECONCILE["SYNC_QUEUE_URL"]
-    assert (settings.clerk_api_url, settings.database_ca_file, settings.keep_private_metadata) == ("", "", False)
-    assert settings.delete_margin_seconds == 120
-    assert (settings.rate_limit_share, settings.silence_minutes, settings.sweep_minutes) == (0.25, 45, 90)
-    assert (settings.brake_rows, settings.brake_percent) == (0, 2.5)
+    assert (settings.clerk_api_url, settings.database_ca_file, settings.rate_limit_share) == ("", "", 0.25)
     assert settings.keep == Keep(hold_back_days=0, purge_by="scrub", deliveries_days=100, audit_days=365)
 
 
-@pytest.mark.parametrize("name", list(RECONCILE))
+def test_the_rules_of_a_run_are_read_from_the_same_environment() -> None:
+    assert ReconcileSettings.from_environment(RECONCILE) == ReconcileSettings(
+        brake=Brake(rows=0, percent=2.5),
+        keep_private_metadata=True,
+        instance_id="ins_1",
+        silence_minutes=45,
+        delete_margin_ms=120_000,
+        sweep_minutes=90,
+    )
+
+
+def test_a_run_without_a_stack_has_the_rules_that_the_template_has_by_default() -> None:
+    assert ReconcileSettings.from_environment(environment_of("reconcile")) == ReconcileSettings()
+
+
+def test_data_is_kept_without_a_stack_for_as_long_as_the_template_says_by_default() -> None:
+    assert Keep.from_environment(environment_of("reconcile")) == Keep()
+
+
+@pytest.mark.parametrize("name", sorted(RECONCILE.keys() - MAY_BE_MISSING))
 def test_reconcile_names_the_variable_that_is_missing(name: str) -> None:
+    environment = {key: value for key, value in RECONCILE.items() if key != name}
     with pytest.raises(SettingsError, match=name):
-        ReconcileFunctionSettings.from_environment({key: value for key, value in RECONCILE.items() if key != name})
+        _ = (ReconcileFunctionSettings.from_environment(environment), ReconcileSettings.from_environment(environment))
 
 
 @pytest.mark.parametrize("wrong", ["many", "-1", "nan", "inf"])
 def test_reconcile_names_the_variable_that_is_no_number(wrong: str) -> None:
     with pytest.raises(SettingsError, match=r"BRAKE_PERCENT must be a number"):
-        ReconcileFunctionSettings.from_environment(RECONCILE | {"BRAKE_PERCENT": wrong})
+        ReconcileSettings.from_environment(RECONCILE | {"BRAKE_PERCENT": wrong})
 
 
 def test_retry_reads_its_settings_from_the_environment() -> None:

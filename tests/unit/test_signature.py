@@ -25,6 +25,7 @@ from clerk_supabase.errors import SecretUnavailable, SignatureRefused
 from clerk_supabase.ingest import Request
 from clerk_supabase.signature import Verifier
 from clerk_supabase_cli.deliveries import SignedRequest, api_gateway_event, sign_body
+from tests.environments import environment_of
 
 # Source: https://docs.svix.com/receiving/verifying-payloads/how-manual
 PUBLISHED_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -358,16 +359,16 @@ def test_ingest_starts_without_what_only_sync_needs(root: Path) -> None:
 def modules_loaded_by(function: str, root: Path) -> set[str]:
     """The names of all modules in the process in which a handler was imported as Lambda does."""
     program = "import handler, sys; print(*sys.modules, sep='\\n')"
-    environment = {
-        "PATH": os.environ["PATH"],
-        "AWS_DEFAULT_REGION": "eu-central-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "WEBHOOK_SECRET_ARN": "arn",
-        "DATABASE_SECRET_ARN": "arn",
-        "SYNC_QUEUE_URL": "url",
-        "PARKED_QUEUE_URL": "url",
-        "MAX_BODY_BYTES": "1",
-    }
+    environment = environment_of(
+        function,
+        PATH=os.environ["PATH"],
+        AWS_DEFAULT_REGION="eu-central-1",
+        AWS_EC2_METADATA_DISABLED="true",
+        WEBHOOK_SECRET_ARN="arn",
+        DATABASE_SECRET_ARN="arn",
+        SYNC_QUEUE_URL="url",
+        PARKED_QUEUE_URL="url",
+    )
     done = subprocess.run(
         [sys.executable, "-c", program],
         cwd=root / "functions" / function,

@@ -39,7 +39,7 @@ def compared(patient: Patient) -> Iterator[Finding]:
 def _sweep_minutes(patient: Patient) -> float:
     if not patient.named.stack_name:
         return ReconcileSettings().sweep_minutes
-    settings = patient.functions().reconcile
-    if settings is None:
+    functions = patient.functions()
+    if functions.reconcile is None:
         raise NotLookedAt("this stack has no reconcile function, so nothing is compared (UseClerkApi=false)")
-    return settings.sweep_minutes
+    return functions.rules.sweep_minutes

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_http import BASE_URL, ClerkHttp
 from clerk_supabase.publishable_key import frontend_api
+from clerk_supabase.reconcile_pages import ReconcileSettings
 from clerk_supabase.settings import (
     IngestSettings,
     ReconcileFunctionSettings,
@@ -142,6 +143,8 @@ class Functions:
     sync: SyncSettings
     reconcile: ReconcileFunctionSettings | None
     session: SessionSettings | None
+    rules: ReconcileSettings = field(default_factory=ReconcileSettings)
+    """Rules of the comparison; the usual ones in a stack that compares nothing."""
 
     @classmethod
     def of(cls, stack: Stack) -> Functions:
@@ -155,6 +158,7 @@ class Functions:
             SyncSettings.from_environment(environments["Sync"] or {}),
             None if reconcile is None else ReconcileFunctionSettings.from_environment(reconcile),
             None if session is None else SessionSettings.from_environment(session),
+            ReconcileSettings() if reconcile is None else ReconcileSettings.from_environment(reconcile),
         )
 
 

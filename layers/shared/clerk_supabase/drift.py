@@ -6,8 +6,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 from clerk_supabase.clerk_walk import PAGE_SIZE, Window
+from clerk_supabase.settings import Settings, number, variable, whole
 
 Tally = dict[str, int]
 """What a window has counted until now."""
@@ -17,11 +19,11 @@ CountUsers = Callable[[Window], int]
 
 
 @dataclass(frozen=True, slots=True)
-class Brake:
+class Brake(Settings):
     """More deletes than that of one kind are not done, because something else must be wrong."""
 
-    rows: int = 10
-    percent: float = 1.0
+    rows: Annotated[int, variable("BRAKE_ROWS", whole)] = 10
+    percent: Annotated[float, variable("BRAKE_PERCENT", number)] = 1.0
 
     def limit(self, existing: int, allowed: int | None) -> int:
         """How many may be deleted of so many rows. `allowed`: what an operator allows instead."""

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, NamedTuple, Self
+from typing import Annotated, Final, NamedTuple
 
 from msgspec import Struct
 
@@ -19,7 +19,7 @@ from clerk_supabase.drift import Brake, Tally
 from clerk_supabase.errors import ChangeRefused, RowUnavailable, RunTakenOver, UnusableEvent
 from clerk_supabase.repairs import ClockMs, DirectRepairs, Repair, Repairs, refused_of
 from clerk_supabase.runs import Begun, PlannedWindow, Runs
-from clerk_supabase.settings import ReconcileFunctionSettings
+from clerk_supabase.settings import Flag, Positive, Settings, milliseconds, text, variable
 from clerk_supabase.telemetry import logger
 
 # Of a page of 500. Repairing them one message after the other would take longer than applying the whole page at once.
@@ -49,38 +49,26 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class ReconcileSettings:
-    """How a run goes about it."""
+class ReconcileSettings(Settings):
+    """Rules of a run, of which the parameters of the stack set some."""
 
     brake: Brake = field(default_factory=Brake)
-    keep_private_metadata: bool = False
-    instance_id: str = ""
+    keep_private_metadata: Flag = False
+    instance_id: Annotated[str, variable("CLERK_INSTANCE_ID", text)] = ""
     """The only instance of Clerk to compare with; empty: the one that is mirrored."""
     threads: int = 8
     """Windows that are read at once, each with a connection to the database."""
     users_per_window: int = 4_900
     """A little less than ten pages: the last one of a window is not full, so none is asked for after it."""
-    silence_minutes: int = 30
+    silence_minutes: Positive = 30
     lease_seconds: float = 120.0
     """After that without a sign of life another process may go on with a run."""
     overlap_ms: int = 300_000
     """A quick run looks so far back before the last one: changes become visible out of order."""
-    delete_margin_ms: int = 300_000
+    delete_margin_ms: Annotated[int, variable("DELETE_MARGIN_SECONDS", milliseconds)] = 300_000
     """Clerk's API may lag: what is younger is not deleted, and Clerk has to say twice, so far apart, what is gone."""
-    sweep_minutes: float = 120
+    sweep_minutes: Positive = 120
     """Quick runs compare a list that does not tell what changed as a whole within so many minutes, slice by slice."""
-
-    @classmethod
-    def of(cls, settings: ReconcileFunctionSettings) -> Self:
-        """Settings as the parameters of the stack have them."""
-        return cls(
-            brake=Brake(settings.brake_rows, settings.brake_percent),
-            keep_private_metadata=settings.keep_private_metadata,
-            silence_minutes=settings.silence_minutes,
-            delete_margin_ms=int(settings.delete_margin_seconds * 1000),
-            sweep_minutes=settings.sweep_minutes,
-            instance_id=settings.clerk_instance_id,
-        )
 
 
 @dataclass

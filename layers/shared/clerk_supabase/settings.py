@@ -1,12 +1,17 @@
-"""Environment variables as frozen settings. Secrets appear by ARN only: their values never enter the environment."""
+"""Environment variables as frozen settings. Secrets appear by ARN only: their values never enter the environment.
+
+The type of a field says how its variable is read. A field without such a type is not read from the environment.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Any, Final, Literal, Self, get_type_hints
+
+Environment = Mapping[str, str]
 
 # Of a page or an app: scheme, host and port, spelled as browsers do. The schemes left out have no origin of their own.
 ORIGIN: Final = re.compile(
@@ -22,176 +27,26 @@ class SettingsError(ValueError):
     """An environment variable is missing or malformed."""
 
 
-@dataclass(frozen=True, slots=True)
-class IngestSettings:
-    """What the ingest function needs."""
+class Settings:
+    """A dataclass whose fields are read from the environment."""
 
-    webhook_secret_arn: str
-    sync_queue_url: str
-    parked_queue_url: str
-    clerk_instance_id: str
-    """`ins_...`; empty: events of any instance are accepted."""
-    max_body_bytes: int
+    __slots__ = ()
 
     @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> IngestSettings:
-        """Raises SettingsError with the name of the variable that is wrong."""
-        return cls(
-            webhook_secret_arn=_required(environment, "WEBHOOK_SECRET_ARN"),
-            sync_queue_url=_required(environment, "SYNC_QUEUE_URL"),
-            parked_queue_url=_required(environment, "PARKED_QUEUE_URL"),
-            clerk_instance_id=environment.get("CLERK_INSTANCE_ID", ""),
-            max_body_bytes=_positive_integer(environment, "MAX_BODY_BYTES"),
-        )
+    def from_environment(cls, environment: Environment) -> Self:
+        """Reads each field from the variable of its name. Raises SettingsError, which names the wrong variable."""
+        values: dict[str, Any] = {}
+        for field, hint in get_type_hints(cls, include_extras=True).items():
+            if isinstance(hint, type) and issubclass(hint, Settings):
+                values[field] = hint.from_environment(environment)
+            for read in getattr(hint, "__metadata__", ()):
+                values[field] = read(environment, field.upper())
+        return cls(**values)
 
 
-@dataclass(frozen=True, slots=True)
-class SyncSettings:
-    """What the sync function needs."""
-
-    database_secret_arn: str
-    parked_queue_url: str
-    database_ca_file: str
-    """Certificate authority that signs the database's certificate; empty: libpq's own default."""
-    keep_private_metadata: bool
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> SyncSettings:
-        """Raises SettingsError with the name of the variable that is wrong."""
-        return cls(
-            database_secret_arn=_required(environment, "DATABASE_SECRET_ARN"),
-            parked_queue_url=_required(environment, "PARKED_QUEUE_URL"),
-            database_ca_file=environment.get("DATABASE_CA_FILE", ""),
-            keep_private_metadata=_flag(environment, "KEEP_PRIVATE_METADATA"),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class RetrySettings:
-    """What the retry function needs."""
-
-    database_secret_arn: str
-    sync_queue_url: str
-    database_ca_file: str
-    """As in SyncSettings."""
-    keep_private_metadata: bool
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> RetrySettings:
-        """Raises SettingsError with the name of the variable that is wrong."""
-        return cls(
-            database_secret_arn=_required(environment, "DATABASE_SECRET_ARN"),
-            sync_queue_url=_required(environment, "SYNC_QUEUE_URL"),
-            database_ca_file=environment.get("DATABASE_CA_FILE", ""),
-            keep_private_metadata=_flag(environment, "KEEP_PRIVATE_METADATA"),
-        )
-
-
-PurgeBy = Literal["scrub", "delete"]
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """How long what is kept, in days."""
-
-    hold_back_days: int = 30
-    """A row that was deleted in Clerk is hidden for so long, and can be brought back. 0: it goes at once."""
-    purge_by: PurgeBy = "scrub"
-    """Then a user's row loses all personal data, or goes as a whole; other rows always go."""
-    deliveries_days: int = 100
-    """Longer than Svix can replay a message."""
-    audit_days: int = 365
-    runs_days: int = 90
-    """Runs of reconcile and what they found."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReconcileFunctionSettings:
-    """What the reconcile function needs."""
-
-    clerk_secret_key_arn: str
-    clerk_api_url: str
-    """Empty: Clerk's own."""
-    rate_limit_share: float
-    """How much of Clerk's rate limit may be used, above 0, at most 1."""
-    database_secret_arn: str
-    sync_queue_url: str
-    database_ca_file: str
-    """As in SyncSettings."""
-    clerk_instance_id: str
-    """The only instance whose key is taken; empty: that of the first run."""
-    keep_private_metadata: bool
-    brake_rows: int
-    brake_percent: float
-    """More deletes of a kind than `brake_rows`, and than so many percent of its rows, are not done."""
-    silence_minutes: int
-    delete_margin_seconds: float
-    """Nothing younger is deleted, and Clerk has to say twice, so far apart, that an object is gone."""
-    sweep_minutes: int
-    """Quick runs compare every list within so many minutes, slice by slice."""
-    keep: Keep
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> ReconcileFunctionSettings:
-        """Raises SettingsError with the name of the variable that is wrong."""
-        return cls(
-            clerk_secret_key_arn=_required(environment, "CLERK_SECRET_KEY_ARN"),
-            clerk_api_url=environment.get("CLERK_API_URL", ""),
-            rate_limit_share=_number(environment, "RATE_LIMIT_SHARE"),
-            database_secret_arn=_required(environment, "DATABASE_SECRET_ARN"),
-            sync_queue_url=_required(environment, "SYNC_QUEUE_URL"),
-            database_ca_file=environment.get("DATABASE_CA_FILE", ""),
-            clerk_instance_id=environment.get("CLERK_INSTANCE_ID", ""),
-            keep_private_metadata=_flag(environment, "KEEP_PRIVATE_METADATA"),
-            brake_rows=int(_number(environment, "BRAKE_ROWS")),
-            brake_percent=_number(environment, "BRAKE_PERCENT"),
-            silence_minutes=_positive_integer(environment, "SILENCE_MINUTES"),
-            delete_margin_seconds=_number(environment, "DELETE_MARGIN_SECONDS"),
-            sweep_minutes=_positive_integer(environment, "SWEEP_MINUTES"),
-            keep=Keep(
-                hold_back_days=int(_number(environment, "HOLD_BACK_DAYS")),
-                purge_by="delete" if environment.get("PURGE_BY") == "delete" else "scrub",
-                deliveries_days=_positive_integer(environment, "DELIVERIES_DAYS"),
-                audit_days=_positive_integer(environment, "AUDIT_DAYS"),
-            ),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class SessionSettings:
-    """What the session function needs."""
-
-    clerk_publishable_key: str
-    clerk_frontend_api_urls: tuple[str, ...]
-    """Issuers whose tokens are taken, each with keys of its own; none: the one that the publishable key names."""
-    authorized_parties: tuple[str, ...]
-    """Origins whose tokens are taken; none: those of any app of the instance."""
-    accept_missing_party: bool
-    allowed_origins: tuple[str, ...]
-    """Origins whose pages may read the answer."""
-    clerk_secret_key_arn: str
-    clerk_api_url: str
-    """Empty: Clerk's own."""
-    session_database_secret_arn: str
-    database_ca_file: str
-    """As in SyncSettings."""
-    keep_private_metadata: bool
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> SessionSettings:
-        """Raises SettingsError with the name of the variable that is wrong."""
-        return cls(
-            clerk_publishable_key=_required(environment, "CLERK_PUBLISHABLE_KEY"),
-            clerk_frontend_api_urls=issuers_in(environment.get("CLERK_FRONTEND_API_URL", ""), "CLERK_FRONTEND_API_URL"),
-            authorized_parties=_origins(environment, "AUTHORIZED_PARTIES"),
-            accept_missing_party=_flag(environment, "ACCEPT_MISSING_PARTY"),
-            allowed_origins=_origins(environment, "ALLOWED_ORIGINS"),
-            clerk_secret_key_arn=_required(environment, "CLERK_SECRET_KEY_ARN"),
-            clerk_api_url=environment.get("CLERK_API_URL", ""),
-            session_database_secret_arn=_required(environment, "SESSION_DATABASE_SECRET_ARN"),
-            database_ca_file=environment.get("DATABASE_CA_FILE", ""),
-            keep_private_metadata=_flag(environment, "KEEP_PRIVATE_METADATA"),
-        )
+def variable(name: str, read: Callable[[Environment, str], object]) -> Callable[[Environment, str], object]:
+    """Reads a field from a variable that does not have the name of the field."""
+    return lambda environment, _: read(environment, name)
 
 
 def issuers_in(text: str, source: str) -> tuple[str, ...]:
@@ -203,11 +58,60 @@ def issuers_in(text: str, source: str) -> tuple[str, ...]:
     return issuers
 
 
-def _separated(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def text(environment: Environment, name: str) -> str:
+    """A variable that may be empty or missing."""
+    return environment.get(name, "")
 
 
-def _origins(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
+def number(environment: Environment, name: str) -> float:
+    """A number of at least 0."""
+    value = _required(environment, name)
+    try:
+        found = float(value)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < math.inf:
+        raise SettingsError(f"environment variable {name} must be a number, at least 0, not {value!r}")
+    return found
+
+
+def whole(environment: Environment, name: str) -> int:
+    """The whole part of a number of at least 0."""
+    return int(number(environment, name))
+
+
+def milliseconds(environment: Environment, name: str) -> int:
+    """Milliseconds of a variable that holds seconds."""
+    return int(number(environment, name) * 1000)
+
+
+def _required(environment: Environment, name: str) -> str:
+    value = environment.get(name, "")
+    if not value:
+        raise SettingsError(f"environment variable {name} is not set; template.yaml sets it for every function")
+    return value
+
+
+def _flag(environment: Environment, name: str) -> bool:
+    return environment.get(name, "") == "true"
+
+
+def _positive_integer(environment: Environment, name: str) -> int:
+    value = _required(environment, name)
+    if not value.isdecimal() or int(value) == 0:
+        raise SettingsError(f"environment variable {name} must be a whole number above 0, not {value!r}")
+    return int(value)
+
+
+def _purge_by(environment: Environment, name: str) -> PurgeBy:
+    return "delete" if environment.get(name) == "delete" else "scrub"
+
+
+def _issuers(environment: Environment, name: str) -> tuple[str, ...]:
+    return issuers_in(environment.get(name, ""), name)
+
+
+def _origins(environment: Environment, name: str) -> tuple[str, ...]:
     origins = _separated(environment.get(name, ""))
     for origin in origins:
         if not ORIGIN.fullmatch(origin):
@@ -215,30 +119,101 @@ def _origins(environment: Mapping[str, str], name: str) -> tuple[str, ...]:
     return origins
 
 
-def _flag(environment: Mapping[str, str], name: str) -> bool:
-    return environment.get(name, "") == "true"
+def _separated(listed: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in listed.split(",") if part.strip())
 
 
-def _required(environment: Mapping[str, str], name: str) -> str:
-    value = environment.get(name, "")
-    if not value:
-        raise SettingsError(f"environment variable {name} is not set; template.yaml sets it for every function")
-    return value
+Text = Annotated[str, text]
+Required = Annotated[str, _required]
+Flag = Annotated[bool, _flag]
+Number = Annotated[float, number]
+Whole = Annotated[int, whole]
+Positive = Annotated[int, _positive_integer]
+Origins = Annotated[tuple[str, ...], _origins]
+PurgeBy = Literal["scrub", "delete"]
 
 
-def _positive_integer(environment: Mapping[str, str], name: str) -> int:
-    value = _required(environment, name)
-    if not value.isdecimal() or int(value) == 0:
-        raise SettingsError(f"environment variable {name} must be a whole number above 0, not {value!r}")
-    return int(value)
+@dataclass(frozen=True, slots=True)
+class IngestSettings(Settings):
+    """Settings of the ingest function."""
+
+    webhook_secret_arn: Required
+    sync_queue_url: Required
+    parked_queue_url: Required
+    clerk_instance_id: Text
+    """`ins_...`; empty: events of any instance are accepted."""
+    max_body_bytes: Positive
 
 
-def _number(environment: Mapping[str, str], name: str) -> float:
-    value = _required(environment, name)
-    try:
-        number = float(value)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number < math.inf:
-        raise SettingsError(f"environment variable {name} must be a number, at least 0, not {value!r}")
-    return number
+@dataclass(frozen=True, slots=True)
+class SyncSettings(Settings):
+    """Settings of the sync function."""
+
+    database_secret_arn: Required
+    parked_queue_url: Required
+    database_ca_file: Text
+    """Certificate authority that signs the database's certificate; empty: libpq's own default."""
+    keep_private_metadata: Flag
+
+
+@dataclass(frozen=True, slots=True)
+class RetrySettings(Settings):
+    """Settings of the retry function."""
+
+    database_secret_arn: Required
+    sync_queue_url: Required
+    database_ca_file: Text
+    """As in SyncSettings."""
+    keep_private_metadata: Flag
+
+
+@dataclass(frozen=True, slots=True)
+class Keep(Settings):
+    """Days for which data is kept."""
+
+    hold_back_days: Whole = 30
+    """A row that was deleted in Clerk is hidden for so long, and can be brought back. 0: it goes at once."""
+    purge_by: Annotated[PurgeBy, _purge_by] = "scrub"
+    """Then a user's row loses all personal data, or goes as a whole; other rows always go."""
+    deliveries_days: Positive = 100
+    """Longer than Svix can replay a message."""
+    audit_days: Positive = 365
+    runs_days: int = 90
+    """Runs of reconcile and what they found."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileFunctionSettings(Settings):
+    """Settings of the reconcile function, besides the rules of a run."""
+
+    clerk_secret_key_arn: Required
+    clerk_api_url: Text
+    """Empty: Clerk's own."""
+    rate_limit_share: Number
+    """How much of Clerk's rate limit may be used, above 0, at most 1."""
+    database_secret_arn: Required
+    sync_queue_url: Required
+    database_ca_file: Text
+    """As in SyncSettings."""
+    keep: Keep
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings(Settings):
+    """Settings of the session function."""
+
+    clerk_publishable_key: Required
+    clerk_frontend_api_urls: Annotated[tuple[str, ...], variable("CLERK_FRONTEND_API_URL", _issuers)]
+    """Issuers whose tokens are taken, each with keys of its own; none: the one that the publishable key names."""
+    authorized_parties: Origins
+    """Origins whose tokens are taken; none: those of any app of the instance."""
+    accept_missing_party: Flag
+    allowed_origins: Origins
+    """Origins whose pages may read the answer."""
+    clerk_secret_key_arn: Required
+    clerk_api_url: Text
+    """Empty: Clerk's own."""
+    session_database_secret_arn: Required
+    database_ca_file: Text
+    """As in SyncSettings."""
+    keep_private_metadata: Flag
