@@ -88,10 +88,18 @@ def _blaming_no_lock(error: psycopg.Error) -> bool:
     return error.sqlstate != "55P03" and _may_be_one_row(error)
 
 
-class _UserWithoutAddresses(user_struct.UserStruct, kw_only=True, gc=False):
-    """A user whose e-mail addresses need not be said."""
-
-    email_addresses: list[user_struct._EmailAddress] = msgspec.field(default_factory=list)
+_USER_WITHOUT_ADDRESSES = msgspec.defstruct(
+    "_UserWithoutAddresses",
+    [
+        (each.name, each.type, msgspec.field(default_factory=list))
+        for each in msgspec.structs.fields(user_struct.UserStruct)
+        if each.name == "email_addresses"
+    ],
+    bases=(user_struct.UserStruct,),
+    kw_only=True,
+    gc=False,
+)
+"""A user whose e-mail addresses need not be said."""
 
 
 def _ignoring_refusals(_: Any, compare: Callable[[Any], None], __: Any) -> list[str]:
@@ -377,7 +385,7 @@ FAULTS: Final = (
         "a list of users without e-mail addresses empties them",
         ("refused",),
         "although Clerk answered with no e-mail addresses",
-        in_python(user_struct, "_DECODER", msgspec.json.Decoder(_UserWithoutAddresses)),
+        in_python(user_struct, "_DECODER", msgspec.json.Decoder(_USER_WITHOUT_ADDRESSES)),
         first=11,
     ),
     PlantedFault(
