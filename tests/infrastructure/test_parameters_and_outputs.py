@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 
 from clerk_supabase.settings import ORIGIN
 from tests.infrastructure.template import Template, parameters, properties
