@@ -12,7 +12,8 @@ import rich.progress
 from rich.table import Table
 from rich.text import Text
 
-from clerk_supabase.reconcile_pages import KIND_NAMES, Progress
+from clerk_supabase.kinds import KIND_NAMES
+from clerk_supabase.reconcile_pages import Progress
 from clerk_supabase.run_report import Report
 from clerk_supabase.runs import Finding, RunDetails, RunSummary
 from clerk_supabase_cli.printing import how_long, in_utc, print_json, printable, say

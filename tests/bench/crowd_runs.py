@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final, LiteralString, get_args
 import psycopg
 
 from clerk_supabase.batch import as_json, element_of
-from clerk_supabase.changes import Changes, Delete, ReadKind, Reconciled
+from clerk_supabase.changes import Changes, Delete, Reconciled
 from clerk_supabase.clerk_walk import Window
 from clerk_supabase.errors import RunTakenOver
-from clerk_supabase.kinds import Kind
+from clerk_supabase.kinds import Kind, ReadKind
 from clerk_supabase.reconcile import Request
 from clerk_supabase.runs import Runs
 from clerk_supabase.store import Store

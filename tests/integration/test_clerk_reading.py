@@ -18,7 +18,7 @@ from clerk_supabase.errors import (
     GoneFromClerk,
     OrganizationsUnavailable,
 )
-from clerk_supabase.reconcile_lists import LIST_KINDS
+from clerk_supabase.kinds import LIST_KINDS
 from clerk_supabase_cli.clerk_api.faults import Elements, Fault, firewall, ignoring_offset, without_every
 from clerk_supabase_cli.clerk_api.population import BEGINNING
 from clerk_supabase_cli.clerk_api.server import ClerkApi

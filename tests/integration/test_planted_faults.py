@@ -23,7 +23,7 @@ from clerk_supabase import (
     user_struct,
 )
 from clerk_supabase.errors import ClerkRefused, OrganizationsUnavailable, UnusableEvent
-from clerk_supabase.reconcile_lists import LIST_KINDS
+from clerk_supabase.kinds import LIST_KINDS
 from clerk_supabase.reconcile_pages import ReconcileSettings
 from clerk_supabase_cli.simulator import stage
 from clerk_supabase_cli.simulator.episodes import describe_script, explore_episodes

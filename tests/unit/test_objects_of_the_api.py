@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.changes import Changes, ReadKind, Upsert, Version, changes_of, changes_of_object
+from clerk_supabase.changes import Changes, Upsert, Version, changes_of, changes_of_object
 from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.events import parse_event
+from clerk_supabase.kinds import ReadKind
 from clerk_supabase.repairs import Repair
 from clerk_supabase_cli import samples
 

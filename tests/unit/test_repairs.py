@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from clerk_supabase.changes import Delete, ReadKind, Upsert, Version, changes_of
+from clerk_supabase.changes import Delete, Upsert, Version, changes_of
 from clerk_supabase.events import parse_event, subject_of
-from clerk_supabase.kinds import SYNCED_TYPES
+from clerk_supabase.kinds import SYNCED_TYPES, ReadKind
 from clerk_supabase.repairs import Repair
 from clerk_supabase_cli import samples
 

@@ -20,9 +20,10 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from clerk_supabase.changes import ReadKind, Upsert, changes_of_object
+from clerk_supabase.changes import Upsert, changes_of_object
 from clerk_supabase.clerk_http import ClerkHttp
 from clerk_supabase.errors import ClerkSupabaseError
+from clerk_supabase.kinds import ReadKind
 from clerk_supabase.reconcile import Reconcile, Request
 from clerk_supabase.reconcile_pages import ReconcileSettings
 from clerk_supabase.repairs import DirectRepairs

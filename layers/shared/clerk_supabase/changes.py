@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, TypeVar, get_args
+from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -20,7 +20,7 @@ from clerk_supabase.clerk_object import (
 )
 from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.events import Event
-from clerk_supabase.kinds import REPAIR_PREFIX, REPAIR_TYPES, SYNCED_TYPES, Kind
+from clerk_supabase.kinds import REPAIR_PREFIX, REPAIR_TYPES, SYNCED_TYPES, WITH_PRIVATE_METADATA, Kind, ReadKind
 from clerk_supabase.organizations import Domain, Invitation, Membership, Organization
 from clerk_supabase.users import User
 
@@ -28,9 +28,6 @@ MODELS: Mapping[Kind, type[ClerkObject]] = MappingProxyType(
     {model.kind: model for model in (User, Organization, Membership, Invitation, Domain)}
 )
 """The models of objects that have a table, by kind."""
-
-WITH_PRIVATE_METADATA: frozenset[Kind] = frozenset({"user", "organization", "membership"})
-"""Kinds whose private metadata is kept, when it is asked for."""
 
 # No clock is that wrong. A version from the far future would refuse every true one that follows.
 _DAY = 86_400_000
@@ -62,13 +59,6 @@ class Delete(NamedTuple):
 
 
 Change = Upsert | Delete
-
-ReadKind = Literal["user", "organization", "membership", "invitation", "domain"]
-"""Kinds that are read from Clerk's Backend API."""
-READ_KINDS: Final[tuple[ReadKind, ...]] = get_args(ReadKind)
-"""Parents before their children."""
-ListKind = Literal["organization", "membership", "invitation", "domain"]
-"""Kinds that Clerk lists by creation only: its list of them cannot say what changed, nor be cut by time."""
 
 
 class Changes(NamedTuple):

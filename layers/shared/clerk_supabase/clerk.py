@@ -6,13 +6,11 @@ Source: https://github.com/clerk/openapi-specs (bapi/2026-05-12).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Final, TypeVar
 from urllib.parse import quote
 
-from clerk_supabase.changes import ListKind
 from clerk_supabase.clerk_http import ClerkHttp, Parameters
 from clerk_supabase.clerk_pages import (
     Instance,
@@ -27,18 +25,10 @@ from clerk_supabase.clerk_pages import (
 )
 from clerk_supabase.clerk_walk import PAGE_SIZE, Stretch, Window, by_creation, by_offset
 from clerk_supabase.errors import ContradictoryAnswer, GoneFromClerk, WrongInstance
+from clerk_supabase.kinds import FACTS, ListKind
 
 MOST_IDS: Final = 100
 """How many can be asked for by id at once."""
-
-_LISTS: Final[Mapping[ListKind, str]] = MappingProxyType(
-    {
-        "organization": "/organizations",
-        "membership": "/organization_memberships",
-        "invitation": "/organization_invitations",
-        "domain": "/organization_domains",
-    }
-)
 
 Read = TypeVar("Read")
 
@@ -89,17 +79,17 @@ class Clerk:
 
     def oldest_first(self, kind: ListKind) -> Iterator[Page]:
         """Every object of a kind."""
-        return self._list(_LISTS[kind])
+        return self._list(FACTS[kind].list_path)
 
     def newest_first(self, kind: ListKind) -> Iterator[Page]:
         """Every object of a kind, the other way round. Stop as early as possible."""
         order: Parameters = [("order_by", "-created_at")]
-        return by_offset(lambda offset: self._get(_LISTS[kind], [*order, *_page_at(offset)], read_envelope))
+        return by_offset(lambda offset: self._get(FACTS[kind].list_path, [*order, *_page_at(offset)], read_envelope))
 
     def page_at(self, kind: ListKind, offset: int, size: int = PAGE_SIZE) -> Page:
         """A page of the objects of a kind, oldest first."""
         parameters: Parameters = [("order_by", "+created_at"), ("limit", size), ("offset", offset)]
-        return self._get(_LISTS[kind], parameters, read_envelope)
+        return self._get(FACTS[kind].list_path, parameters, read_envelope)
 
     # Organizations
 
@@ -132,7 +122,7 @@ class Clerk:
 
     def domains_of_organization(self, org_id: str) -> Iterator[Page]:
         """The domains of an organization."""
-        return self._list(_LISTS["domain"], [("organization_id", org_id)])
+        return self._list(FACTS["domain"].list_path, [("organization_id", org_id)])
 
     # The instance
 

@@ -1,18 +1,80 @@
-"""Which of Clerk's event types are synced, and as what. Light on purpose: ingest decides by it at every cold start."""
+"""Kinds of Clerk's objects, and the facts about each. Light on purpose: ingest loads it at every cold start."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
-Kind = Literal["user", "organization", "membership", "invitation", "domain", "private_metadata"]
+ListKind = Literal["organization", "membership", "invitation", "domain"]
+"""Kinds that Clerk lists by creation only: its list of them cannot say what changed, nor be cut by time."""
+ReadKind = Literal["user", ListKind]
+"""Kinds that are read from Clerk's Backend API."""
+Kind = Literal[ReadKind, "private_metadata"]
+
+LIST_KINDS: Final[tuple[ListKind, ...]] = get_args(ListKind)
+READ_KINDS: Final[tuple[ReadKind, ...]] = get_args(ReadKind)
+"""Parents before their children."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Facts about a kind, besides its columns, which are those of its model."""
+
+    plural: str
+    """Name of its objects in reports."""
+    event: str
+    """Type of its events, without the verb."""
+    verbs: tuple[str, ...] = ("created", "updated", "deleted")
+    """Verbs of its events, as Clerk sends them."""
+    list_path: str = ""
+    """Path of Clerk's Backend API that lists the objects of all users by creation; empty: there is no such list."""
+    keeps_private_metadata: bool = False
+    """Whether its private metadata is kept, when it is asked for."""
+
+
+FACTS: Final[Mapping[Kind, Facts]] = MappingProxyType(
+    {
+        "user": Facts(
+            plural="users",
+            event="user",
+            keeps_private_metadata=True,
+        ),
+        "organization": Facts(
+            plural="organizations",
+            event="organization",
+            list_path="/organizations",
+            keeps_private_metadata=True,
+        ),
+        "membership": Facts(
+            plural="memberships",
+            event="organizationMembership",
+            list_path="/organization_memberships",
+            keeps_private_metadata=True,
+        ),
+        "invitation": Facts(
+            plural="invitations",
+            event="organizationInvitation",
+            verbs=("created", "accepted", "revoked"),
+            list_path="/organization_invitations",
+        ),
+        "domain": Facts(
+            plural="domains",
+            event="organizationDomain",
+            list_path="/organization_domains",
+        ),
+    }
+)
+"""Facts about each kind that has events."""
+
+KIND_NAMES: Final[Mapping[ReadKind, str]] = MappingProxyType({kind: FACTS[kind].plural for kind in READ_KINDS})
+WITH_PRIVATE_METADATA: Final = frozenset(kind for kind, facts in FACTS.items() if facts.keeps_private_metadata)
 
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What an event type says: the kind of its object, and whether the object is gone."""
+    """Kind of the object of an event, and whether the object is gone."""
 
     kind: Kind
     is_delete: bool = False
@@ -20,34 +82,26 @@ class Meaning:
 
 REPAIR_PREFIX: Final = "reconcile."
 """Before the type of an event that reconcile made out of what it read from Clerk. No webhook has it."""
+_REPAIR_VERBS: Final = ("updated", "deleted")
 
 CANARY_TYPE: Final = "clerk-supabase.canary"
-"""Of an event that `clerk-supabase doctor` signs and sends: it is recorded as a delivery and changes nothing."""
+"""Type of an event that `clerk-supabase doctor` signs and sends: it is recorded as a delivery and changes nothing."""
 
 SYNCED_TYPES: Mapping[str, Meaning] = MappingProxyType(
     {
-        "user.created": Meaning("user"),
-        "user.updated": Meaning("user"),
-        "user.deleted": Meaning("user", is_delete=True),
-        "organization.created": Meaning("organization"),
-        "organization.updated": Meaning("organization"),
-        "organization.deleted": Meaning("organization", is_delete=True),
-        "organizationMembership.created": Meaning("membership"),
-        "organizationMembership.updated": Meaning("membership"),
-        "organizationMembership.deleted": Meaning("membership", is_delete=True),
-        "organizationInvitation.created": Meaning("invitation"),
-        "organizationInvitation.accepted": Meaning("invitation"),
-        "organizationInvitation.revoked": Meaning("invitation"),
-        "organizationDomain.created": Meaning("domain"),
-        "organizationDomain.updated": Meaning("domain"),
-        "organizationDomain.deleted": Meaning("domain", is_delete=True),
+        f"{facts.event}.{verb}": Meaning(kind, is_delete=verb == "deleted")
+        for kind, facts in FACTS.items()
+        for verb in facts.verbs
     }
 )
+"""Meanings of the event types that are synced."""
 
 REPAIR_TYPES: Mapping[str, Meaning] = MappingProxyType(
     {
-        f"{REPAIR_PREFIX}organizationInvitation.updated": Meaning("invitation"),
-        f"{REPAIR_PREFIX}organizationInvitation.deleted": Meaning("invitation", is_delete=True),
+        f"{REPAIR_PREFIX}{facts.event}.{verb}": Meaning(kind, is_delete=verb == "deleted")
+        for kind, facts in FACTS.items()
+        for verb in _REPAIR_VERBS
+        if verb not in facts.verbs
     }
 )
 """Types of repairs to which no webhook corresponds."""

@@ -12,7 +12,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import get_args
 
-from clerk_supabase.changes import READ_KINDS, ListKind, ReadKind
 from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_http import ClerkHttp
 from clerk_supabase.clerk_walk import Window
@@ -29,19 +28,11 @@ from clerk_supabase.errors import (
     TooLongToWait,
     WrongInstance,
 )
-from clerk_supabase.kinds import Kind
+from clerk_supabase.kinds import KIND_NAMES, LIST_KINDS, READ_KINDS, Kind, ListKind, ReadKind
 from clerk_supabase.reconcile_deletes import Deletes, delete_gone
 from clerk_supabase.reconcile_emptied import repair_held
-from clerk_supabase.reconcile_lists import (
-    LIST_KINDS,
-    LISTS,
-    compare_list,
-    find_extra,
-    note_switched_off,
-    note_visit,
-    plan_lists,
-)
-from clerk_supabase.reconcile_pages import KIND_NAMES, Progress, ReconcileSettings, Work
+from clerk_supabase.reconcile_lists import LISTS, compare_list, find_extra, note_switched_off, note_visit, plan_lists
+from clerk_supabase.reconcile_pages import Progress, ReconcileSettings, Work
 from clerk_supabase.reconcile_slices import ListDoubts, compare_quickly
 from clerk_supabase.reconcile_users import (
     compare_changes,

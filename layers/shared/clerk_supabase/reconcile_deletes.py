@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from clerk_supabase.changes import READ_KINDS, ReadKind
 from clerk_supabase.clerk import MOST_IDS, Clerk
 from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused
+from clerk_supabase.kinds import KIND_NAMES, READ_KINDS, ReadKind
 from clerk_supabase.reconcile_lookups import child_gone_at
-from clerk_supabase.reconcile_pages import KIND_NAMES, Work
+from clerk_supabase.reconcile_pages import Work
 from clerk_supabase.repairs import Repair, refused_of
 from clerk_supabase.runs import Candidate
 

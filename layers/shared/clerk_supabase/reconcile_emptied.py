@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from clerk_supabase.changes import ReadKind
 from clerk_supabase.clerk import MOST_IDS, Clerk
 from clerk_supabase.clerk_pages import Item
 from clerk_supabase.drift import Brake
 from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused, GoneFromClerk
-from clerk_supabase.reconcile_pages import KIND_NAMES, Work
+from clerk_supabase.kinds import KIND_NAMES, ReadKind
+from clerk_supabase.reconcile_pages import Work
 from clerk_supabase.repairs import Repair, refused_of
 from clerk_supabase.runs import Held
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, get_args
+from typing import Final
 
-from clerk_supabase.changes import ListKind, ReadKind
 from clerk_supabase.clerk_pages import Page
 from clerk_supabase.clerk_walk import Window
 from clerk_supabase.drift import Tally, doubts_about_list
-from clerk_supabase.reconcile_pages import KIND_NAMES, Comparison, Work
+from clerk_supabase.kinds import KIND_NAMES, LIST_KINDS, ListKind, ReadKind
+from clerk_supabase.reconcile_pages import Comparison, Work
 from clerk_supabase.runs import PlannedWindow
 
-LIST_KINDS: Final[tuple[ListKind, ...]] = get_args(ListKind)
 # Beyond those of users. A quick run has two windows for each list: of what is new, and of the rest.
 LISTS: Final[Mapping[ListKind, int]] = MappingProxyType(
     {kind: number for number, kind in enumerate(LIST_KINDS, 1_000_001)}

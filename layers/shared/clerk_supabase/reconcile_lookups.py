@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clerk_supabase.changes import ReadKind
 from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_pages import Page
 from clerk_supabase.errors import GoneFromClerk
+from clerk_supabase.kinds import ReadKind
 
 
 def child_gone_at(clerk: Clerk, kind: ReadKind, object_id: str, user_id: str | None, org_id: str | None) -> int | None:

@@ -6,17 +6,17 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Annotated, Final, NamedTuple
 
 from msgspec import Struct
 
 from clerk_supabase.batch import element_without_content, elements_to_compare
-from clerk_supabase.changes import Changes, ReadKind, changes_of_object
+from clerk_supabase.changes import Changes, changes_of_object
 from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_pages import Item
 from clerk_supabase.drift import Brake, Tally
 from clerk_supabase.errors import ChangeRefused, RowUnavailable, RunTakenOver, UnusableEvent
+from clerk_supabase.kinds import ReadKind
 from clerk_supabase.repairs import ClockMs, DirectRepairs, Repair, Repairs, refused_of
 from clerk_supabase.runs import Begun, PlannedWindow, Runs
 from clerk_supabase.settings import Flag, Positive, Settings, milliseconds, text, variable
@@ -26,15 +26,6 @@ from clerk_supabase.telemetry import logger
 _MOST_MESSAGES: Final = 100
 _ACTIONS: Final = ("none", "repair", "hold")
 _REPAIRED: Final = frozenset({"created", "updated", "unchanged"})
-KIND_NAMES: Final[Mapping[ReadKind, str]] = MappingProxyType(
-    {
-        "user": "users",
-        "organization": "organizations",
-        "membership": "memberships",
-        "invitation": "invitations",
-        "domain": "domains",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)

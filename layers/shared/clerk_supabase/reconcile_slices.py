@@ -9,14 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from clerk_supabase.changes import ListKind
 from clerk_supabase.clerk_object import LAST_MILLISECOND
 from clerk_supabase.clerk_pages import Page
 from clerk_supabase.clerk_walk import OVERLAP, PAGE_SIZE
 from clerk_supabase.drift import doubts_about_pages
+from clerk_supabase.kinds import KIND_NAMES, ListKind
 from clerk_supabase.list_walk import Part, from_moment
 from clerk_supabase.reconcile_lists import LISTS, SLICES, compare_page, find_extra, note_visit
-from clerk_supabase.reconcile_pages import KIND_NAMES, Comparison, Work
+from clerk_supabase.reconcile_pages import Comparison, Work
 from clerk_supabase.runs import PlannedWindow, Slice
 from clerk_supabase.sweep import Place, due, place_in, where_ranks_differ
 

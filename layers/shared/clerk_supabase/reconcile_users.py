@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from clerk_supabase.changes import ReadKind
 from clerk_supabase.clerk_walk import PAGE_SIZE, Window
 from clerk_supabase.drift import (
     Census,
@@ -22,6 +21,7 @@ from clerk_supabase.drift import (
     windows_between,
 )
 from clerk_supabase.errors import RunTakenOver
+from clerk_supabase.kinds import ReadKind
 from clerk_supabase.reconcile_pages import Comparison, Work
 from clerk_supabase.runs import PlannedWindow
 

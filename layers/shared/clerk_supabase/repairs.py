@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Final, Literal, Protocol
+from typing import Literal, Protocol
 
-from clerk_supabase.changes import (
-    WITH_PRIVATE_METADATA,
-    Changes,
-    Delete,
-    ReadKind,
-    Reconciled,
-    Upsert,
-    changes_of_object,
-)
+from clerk_supabase.changes import Changes, Delete, Reconciled, Upsert, changes_of_object
 from clerk_supabase.envelope import Envelope
 from clerk_supabase.errors import ChangeRefused, EventTooLarge, Retryable, UnusableEvent
-from clerk_supabase.kinds import REPAIR_PREFIX
+from clerk_supabase.kinds import FACTS, REPAIR_PREFIX, WITH_PRIVATE_METADATA, ReadKind
 from clerk_supabase.queue import Queue
 from clerk_supabase.store import Outcome, Store
 from clerk_supabase.telemetry import logger
-
-_EVENTS: Final[Mapping[ReadKind, str]] = MappingProxyType(
-    {
-        "user": "user",
-        "organization": "organization",
-        "membership": "organizationMembership",
-        "invitation": "organizationInvitation",
-        "domain": "organizationDomain",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +41,7 @@ class Repair:
         verb, data = ("deleted", b'{"id":"%s","deleted":true}' % self.id.encode())
         if self.json is not None:
             verb, data = "updated", self.json
-        event_type = f"{REPAIR_PREFIX}{_EVENTS[self.kind]}.{verb}".encode()
+        event_type = f"{REPAIR_PREFIX}{FACTS[self.kind].event}.{verb}".encode()
         body = b'{"type":"%s","object":"event","timestamp":%d,"data":%s}' % (event_type, self.observed_at, data)
         return Envelope(self.name, body, received_at)
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 
 from clerk_supabase.batch import element_without_content, elements_to_compare
-from clerk_supabase.changes import ReadKind, changes_of_object
+from clerk_supabase.changes import changes_of_object
 from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_pages import Item
 from clerk_supabase.errors import (
@@ -22,6 +22,7 @@ from clerk_supabase.errors import (
     OrganizationsUnavailable,
     UnusableEvent,
 )
+from clerk_supabase.kinds import ReadKind
 from clerk_supabase.reconcile_pages import ReconcileSettings
 from clerk_supabase.repairs import ClockMs, DirectRepairs, Repair, Repairs, Sent
 from clerk_supabase.runs import Known, Runs

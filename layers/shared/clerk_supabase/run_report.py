@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from clerk_supabase.changes import READ_KINDS, ReadKind
+from clerk_supabase.kinds import READ_KINDS, ReadKind
 from clerk_supabase.resync import Outcome, Resynced
 from clerk_supabase.runs import Counts, Mode, RunSummary, State
 from clerk_supabase.telemetry import count, count_by, logger

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol, cast
 
-from clerk_supabase.changes import ReadKind
 from clerk_supabase.clerk_walk import Window
 from clerk_supabase.drift import Tally
 from clerk_supabase.errors import RunTakenOver, WrongInstance
-from clerk_supabase.kinds import Kind
+from clerk_supabase.kinds import Kind, ReadKind
 from clerk_supabase.store import Store
 
 Mode = Literal["full", "quick"]
