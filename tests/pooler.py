@@ -20,10 +20,13 @@ class PoolerMissing(Exception):
 
 
 @contextmanager
-def pooling(postgres_port: int, passwords: Mapping[str, str], *, connections: int) -> Iterator[int]:
+def pooling(
+    postgres_port: int, passwords: Mapping[str, str], *, connections: int, query_timeout: int = 0
+) -> Iterator[int]:
     """The port of a pooler for each database of a server, for the roles whose passwords it is given.
 
     *connections*: how many it keeps for each role and database. Whoever comes next gets that of the last.
+    *query_timeout*: seconds after which it ends a statement; 0: never.
     """
     port = free_port()
     account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
@@ -43,6 +46,7 @@ auth_type = scram-sha-256
 auth_file = {users}
 pool_mode = transaction
 default_pool_size = {connections}
+query_timeout = {query_timeout}
 ; Defaults that would make a test wait: 15 and 120 seconds.
 server_login_retry = 1
 query_wait_timeout = 5

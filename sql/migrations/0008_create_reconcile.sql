@@ -1261,6 +1261,12 @@ begin
         return null;
     end if;
 
+    -- Deleted by this run, which was cut off before it wrote that down.
+    update clerk_sync.reconcile_findings as f set sent_at = clock_timestamp()
+    from clerk_sync.entities as e
+    where f.run_id = run.run_id and f.action = 'delete' and f.sent_at is null
+    and f.kind = e.kind and f.entity_id = e.id and e.deleted_at is not null and e.delete_run = run.run_id;
+
     -- Forgotten: what is deleted by now, and what something newer told of. An event that changed nothing tells, too; it
     -- was applied after it happened, give or take what two clocks differ.
     delete from clerk_sync.absences as a
@@ -1353,26 +1359,31 @@ begin
     return (
         select coalesce(
             jsonb_agg(
-                jsonb_build_array(
-                    f.entity_id, m.clerk_user_id, coalesce(m.clerk_org_id, i.clerk_org_id, d.clerk_org_id),
-                    a.first_gone_at
-                ) order by f.entity_id
+                jsonb_build_array(f.entity_id, f.clerk_user_id, f.org_id, a.first_gone_at) order by f.entity_id
             ),
             '[]'
         )
         from (
-            select c.entity_id, c.kind from clerk_sync.reconcile_findings as c
+            select
+                c.entity_id, c.kind, m.clerk_user_id, coalesce(m.clerk_org_id, i.clerk_org_id, d.clerk_org_id) as org_id
+            from clerk_sync.reconcile_findings as c
+            left join public.organization_memberships as m
+                on c.kind = 'membership' and c.entity_id = m.clerk_membership_id
+            left join public.organization_invitations as i
+                on c.kind = 'invitation' and c.entity_id = i.clerk_invitation_id
+            left join public.organization_domains as d
+                on c.kind = 'domain' and c.entity_id = d.clerk_domain_id
             where c.run_id = run and c.kind = target
             and c.action = 'delete' and c.sent_at is null and c.entity_id > request ->> 'after'
+            -- What went meanwhile, by a webhook or before this run was cut off, or is hidden with its parent, is done.
+            and coalesce(m.deleted_at, i.deleted_at, d.deleted_at) is null
+            and not exists (
+                select from clerk_sync.entities as e
+                where e.kind = c.kind and e.id = c.entity_id and e.deleted_at is not null
+            )
             order by c.entity_id limit at_most
         ) as f
-        left join public.organization_memberships as m
-            on f.kind = 'membership' and f.entity_id = m.clerk_membership_id
         left join clerk_sync.absences as a on f.kind = a.kind and f.entity_id = a.id
-        left join public.organization_invitations as i
-            on f.kind = 'invitation' and f.entity_id = i.clerk_invitation_id
-        left join public.organization_domains as d
-            on f.kind = 'domain' and f.entity_id = d.clerk_domain_id
     );
 end
 $$;

@@ -24,7 +24,7 @@ from clerk_supabase_cli.parked import Selection, replay
 from clerk_supabase_cli.simulator.worlds import World
 from tests.aws import Account
 from tests.integration.databases import Database, Databases, Url, rows, value
-from tests.integration.reconciling import Queued, Rig, RigMaker, mirror, rig_with
+from tests.integration.reconciling import MINUTE, Queued, Rig, RigMaker, mirror, rig_with
 
 STEPS = [
     ("plan_run", 0),
@@ -94,6 +94,24 @@ def test_a_repairing_run_that_is_killed_anywhere_is_continued_to_its_end(
     assert mirrored_rig.agrees()
     assert mirrored_rig.column(user(700), "last_name") == "Newer"
     assert mirrored_rig.run().findings == 0
+
+
+def test_a_run_that_was_killed_after_its_deletes_says_what_it_deleted_and_asks_no_more_about_it(
+    mirrored_rig: Rig,
+) -> None:
+    mirrored_rig.settings = replace(mirrored_rig.settings, delete_margin_ms=5 * MINUTE)
+    mirrored_rig.world.now += 20 * MINUTE
+    # A member of both organizations, whose memberships are hidden with the user.
+    mirrored_rig.world.remove_user(user(1))
+    mirrored_rig.run()
+    mirrored_rig.world.now += 5 * MINUTE
+    mirrored_rig.die_at("settle_findings", skip=2)
+    assert user(1) not in mirrored_rig.shown()
+    report = mirrored_rig.run()
+    assert (report.state, report.reason, report.is_resumed) == ("complete", None, True)
+    assert report.counts["user"]["deleted"] == 1
+    assert not any("awaiting" in of_kind for of_kind in report.counts.values())
+    assert rows(mirrored_rig.admin, "select * from clerk_sync.absences") == []
 
 
 def differ(rig: Rig) -> None:

@@ -258,6 +258,35 @@ def test_when_the_database_goes_away_during_the_last_try_nothing_is_parked(
     assert parked(admin) == []
 
 
+@dataclass
+class Interrupted(OnlyOnce):
+    """There is no database for the second connection."""
+
+    def value(self) -> str:
+        self.connections += 1
+        return NOWHERE if self.connections == 2 else self.url
+
+
+def test_a_last_try_that_only_met_an_outage_is_made_again_and_nothing_is_parked(
+    made: Made, admin: Connection, database: Database
+) -> None:
+    admin.execute(
+        """
+        create sequence public.tries;
+        create function public.crash_once() returns trigger language plpgsql security definer as
+        $$ begin if nextval('public.tries') = 1 then perform pg_terminate_backend(pg_backend_pid()); end if; return new;
+        end $$;
+        create trigger crash before insert on public.users for each row execute function public.crash_once();
+        """
+    )
+    url = Interrupted(database.worker_url)
+    with closing(Store(url)) as store:
+        assert made(store).process([dead(1, attempts=MAX_ATTEMPTS), dead(2, attempts=MAX_ATTEMPTS)]) == []
+    assert url.connections == 3
+    assert parked(admin) == []
+    assert outcomes(admin) == {"msg_1": "created", "msg_2": "created"}
+
+
 # Parked events that wait for their table
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from clerk_supabase.errors import ChangeRefused, DatabaseUnavailable, NotAllowed, Retryable
+from clerk_supabase.errors import ChangeRefused, DatabaseUnavailable, NotAllowed, Retryable, RowUnavailable
 from clerk_supabase.store import Queries, Store
 from tests.integration import webhooks
 from tests.integration.databases import SESSION, WORKER, Connection, Database, Databases, Url, rows, tables, value
@@ -194,6 +194,31 @@ def test_a_pooler_that_is_away_keeps_the_messages_in_the_queue_and_is_found_agai
         url.current = replace(direct, pooler_port=port).worker_url
         assert store.apply(alone(upsert())) == ["created"]
         store.close()
+
+
+def test_a_row_that_takes_longer_than_the_pooler_allows_is_no_outage_and_not_tried_twice(
+    direct: Database, admin: Connection
+) -> None:
+    admin.execute(
+        """
+        create sequence public.attempts;
+        grant usage on sequence public.attempts to public;
+        create function public.dawdle() returns trigger language plpgsql as
+        $$ begin perform nextval('public.attempts'), pg_sleep(60); return new; end $$;
+        create trigger a before insert on public.users for each row when (new.first_name = 'Robot')
+        execute function public.dawdle();
+        """
+    )
+    with (
+        pooling(direct.server.port, {WORKER: direct.worker_password}, connections=1, query_timeout=1) as port,
+        closing(Store(Url(replace(direct, pooler_port=port).worker_url))) as store,
+    ):
+        store.apply(alone(upsert("user_0")))
+        [slow] = store.apply(alone(upsert("user_1", first_name="Robot")))
+        assert isinstance(slow, RowUnavailable)
+        assert "query_timeout of the pooler" in str(slow)
+        assert value(admin, "select last_value from public.attempts") == 1
+        assert store.apply(alone(upsert("user_2"))) == ["created"]
 
 
 # Acting as a user

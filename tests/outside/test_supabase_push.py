@@ -10,8 +10,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
-from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres, read_migrations
+from clerk_supabase_cli.migrations import applied, migrate, prepare_plain_postgres, read_migrations
 from clerk_supabase_cli.postgres import EmbeddedPostgres
 from tests.integration.databases import Databases, rows
 from tests.outside.programs import installed
@@ -28,9 +29,9 @@ class Supabase:
         self.migrations = folder / "supabase" / "migrations"
         self.migrations.mkdir(parents=True)
 
-    def copy_migrations(self, root: Path) -> None:
-        """What the README says: the files as they are."""
-        for file in (root / "sql" / "migrations").glob("*.sql"):
+    def copy_migrations(self, root: Path, number: int | None = None) -> None:
+        """What the README says: the files as they are. *number*: only so many, the first ones."""
+        for file in sorted((root / "sql" / "migrations").glob("*.sql"))[:number]:
             shutil.copy(file, self.migrations)
 
     def run(self, command: str, url: str, *, status: int = 0) -> str:
@@ -97,6 +98,35 @@ def test_supabase_db_push_makes_what_migrate_makes(
     # Each knows what the other has done.
     assert list(migrate(plain, root)) == []
     assert "up to date" in supabase.run("db push", plain)
+
+
+def test_a_push_that_is_cut_off_is_finished_by_the_next_and_brings_an_older_database_up_to_date(
+    plain: str, supabase: Supabase, root: Path
+) -> None:
+    older = len(names(root)) - 3
+    supabase.copy_migrations(root, older)
+    supabase.run("db push", plain)
+    supabase.copy_migrations(root)
+    with psycopg.connect(plain, autocommit=True) as admin:
+        # In the middle of the second one of them.
+        statements = sql.SQL(
+            """
+            create function public.cut() returns event_trigger language plpgsql as $$
+            begin
+                if (select count(*) from clerk_sync.migrations) = {} then
+                    perform pg_terminate_backend(pg_backend_pid());
+                end if;
+            end $$;
+            create event trigger cut on ddl_command_end execute function public.cut();
+            """
+        )
+        admin.execute(statements.format(sql.Literal(older + 1)))
+        supabase.run("db push", plain, status=1)
+        assert sorted(applied(admin)) == names(root)[: older + 1]
+        admin.execute("drop event trigger cut")
+    supabase.run("db push", plain)
+    # Which compares the objects, too.
+    assert list(migrate(plain, root)) == []
 
 
 def test_after_migrate_supabase_is_told_what_is_applied(plain: str, supabase: Supabase, root: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from clerk_supabase.errors import DatabaseUnavailable, SetUpWrong
+from clerk_supabase.errors import DatabaseUnavailable, RowUnavailable, SetUpWrong
 
 # Classes of SQLSTATE. https://www.postgresql.org/docs/current/errcodes-appendix.html
 _ABOUT_THE_CONNECTION: Final = (
@@ -54,6 +54,12 @@ _KNOWN: Final[tuple[tuple[str, str, type[DatabaseUnavailable | SetUpWrong]], ...
     ("connection refused", "connection refused: nothing listens at this host and port", DatabaseUnavailable),
     ("timeout expired", "no answer in the time to connect", DatabaseUnavailable),
     ("timed out", "no answer in the time to connect", DatabaseUnavailable),
+    # Said by pgbouncer. Postgres goes on with the statement, and keeps its locks, until the limit of the role ends it.
+    (
+        "query timeout",
+        "a statement took longer than query_timeout of the pooler allows: raise it above statement_timeout of the role",
+        RowUnavailable,
+    ),
     ("unreachable", "the network of the host is unreachable", DatabaseUnavailable),
     ("no route to host", "the network of the host is unreachable", DatabaseUnavailable),
     ("closed the connection", "the server closed the connection", DatabaseUnavailable),

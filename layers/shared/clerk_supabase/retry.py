@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from clerk_supabase.envelope import ParkedEvent
-from clerk_supabase.errors import ClerkSupabaseError, DatabaseUnavailable, Retryable, SetUpWrong
+from clerk_supabase.errors import ClerkSupabaseError, DatabaseUnavailable, Retryable, RowUnavailable, SetUpWrong
 from clerk_supabase.parking import Parking
 from clerk_supabase.queue import Message, Queue
 from clerk_supabase.store import Store
@@ -121,17 +121,30 @@ class Retry:
             if self._monotonic() - began > _SECONDS_TO_TRY:
                 # Another one may take as long as a statement may: the rest waits for the next pass.
                 return messages[position:]
-            failures = self._sync.process([message])
-            if failures and not self._park_if_it_is_the_reason(message, failures[0].error):
+            if not self._is_settled(message):
                 return messages[position:]
         return []
 
-    def _park_if_it_is_the_reason(self, message: Message, error: ClerkSupabaseError) -> bool:
-        """Parks a message that cannot be applied although the database is there. False: it stays."""
-        if not isinstance(error, DatabaseUnavailable):
+    def _is_settled(self, message: Message) -> bool:
+        """Apply a message, or park it because it cannot be applied although the database is there; False: it stays."""
+        error = self._tried(message)
+        if isinstance(error, DatabaseUnavailable) and not isinstance(error, RowUnavailable):
+            # An outage may have ended this try, and be over: only a second one shows that the message is the reason.
+            error = self._tried(message) if self._is_database_there() else error
+        if error is None:
+            return True
+        if not isinstance(error, DatabaseUnavailable) or not self._is_database_there():
             return False
+        return self._parking.park([ParkedEvent(message.envelope, "exhausted", str(error))]) == [None]
+
+    def _tried(self, message: Message) -> ClerkSupabaseError | None:
+        """Try one message; return the error that keeps it in the queue, if any."""
+        failures = self._sync.process([message])
+        return failures[0].error if failures else None
+
+    def _is_database_there(self) -> bool:
         try:
             self._store.check()
         except Retryable:
             return False
-        return self._parking.park([ParkedEvent(message.envelope, "exhausted", str(error))]) == [None]
+        return True

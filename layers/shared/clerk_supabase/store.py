@@ -348,9 +348,10 @@ class Store:
         if kept is not None and not kept.closed:
             try:
                 return ask(kept, query, batch)
-            except psycopg.OperationalError:
-                # The other end may have gone while the function was frozen; applying twice is harmless.
-                if not kept.closed:
+            except psycopg.OperationalError as error:
+                # The other end may have gone while the function was frozen; applying twice is harmless. A pooler that
+                # ended the statement for the time it took would do so again.
+                if not kept.closed or isinstance(failure(str(error)), RowUnavailable):
                     raise
         self._connection = self._connect()
         return ask(self._connection, query, batch)
