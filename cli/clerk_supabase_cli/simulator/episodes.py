@@ -52,6 +52,16 @@ class EpisodesReport:
     smallest: Script = ()
     """The fewest steps of the episode that still go wrong."""
 
+    def add(self, other: EpisodesReport) -> None:
+        """Count the findings of another search, but not its time: the two may have searched at once."""
+        self.episodes += other.episodes
+        self.happened += other.happened
+        self.deadlocks += other.deadlocks
+        self.differences += other.differences
+        failed = other.failed_episode
+        if failed is not None and (self.failed_episode is None or failed < self.failed_episode):
+            self.failed_episode, self.smallest = failed, other.smallest
+
 
 def explore_episodes(
     database: Database,
@@ -156,7 +166,7 @@ def _wrong_now(stage: Stage) -> Iterator[str]:
         yield from oracle.profiles_wrong(stage.admin)
     yield from oracle.deletes_lifted(stage.admin)
     yield from oracle.undone_deletes(stage.admin, stage.undone)
-    yield from oracle.audit_wrong(stage.admin, stage.snapshot().rows)
+    yield from oracle.audit_wrong(stage.admin, stage.snapshot().rows, truncated=stage.truncated)
     yield from oracle.remembered(stage.admin)
     yield from _parked_for_nothing(stage)
 
@@ -242,7 +252,8 @@ def _wrong_at_rest(stage: Stage, report: Report) -> Iterator[str]:
     yield from (f"at rest, {why}" for why in oracle.tombstones_wrong(snapshot, world, stage.misled))
     yield from (f"at rest, {why}" for why in oracle.profiles_wrong(stage.admin))
     yield from (f"at rest, {why}" for why in oracle.deletes_lifted(stage.admin))
-    yield from (f"at rest, {why}" for why in oracle.audit_wrong(stage.admin, snapshot.rows))
+    audit_wrong = oracle.audit_wrong(stage.admin, snapshot.rows, truncated=stage.truncated)
+    yield from (f"at rest, {why}" for why in audit_wrong)
     if not stage.setbacks and not stage.misled:
         known = {object_id for kind, object_id in snapshot.entities if kind == "user"}
         yield from oracle.seen_wrong(stage.admin, world, sorted({*world.users, *known}))
