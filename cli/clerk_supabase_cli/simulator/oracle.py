@@ -95,10 +95,12 @@ def audit_wrong(
     ids: Iterable[str] | None = None,
     *,
     truncated: Collection[str] = (),
+    rekeyed: Collection[str] = (),
 ) -> Iterator[str]:
     """Find rows that the audit log, replayed from the insert on, does not end in.
 
-    `truncated`: kinds whose rows may be gone without a trace.
+    `truncated`: kinds whose rows may be gone without a trace; `rekeyed`: ids that rows had before or after a change of
+    their key.
     """
     replayed: dict[Place, Columns | None] = {}
     forgotten: set[Place] = set()
@@ -113,7 +115,7 @@ def audit_wrong(
         else:
             replayed[place] = {**(replayed.get(place) or {}), **new_values}
     for place, row in replayed.items():
-        is_excused = place in forgotten or (place[0] in truncated and place not in rows)
+        is_excused = place in forgotten or place[1] in rekeyed or (place[0] in truncated and place not in rows)
         if not is_excused and row != rows.get(place):
             yield f"{' '.join(place)} is {rows.get(place)}, and by the audit log {row}"
 

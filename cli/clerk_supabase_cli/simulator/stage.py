@@ -150,6 +150,8 @@ class Stage:
     are_profiles_edited: bool = False
     truncated: set[str] = field(default_factory=set)
     """Kinds whose table was emptied by a statement that the audit log does not see."""
+    rekeyed: set[str] = field(default_factory=set)
+    """Ids before and after a change of a primary key, of which the audit log says nothing."""
     copies: dict[str, list[Columns]] = field(default_factory=dict)
     """By kind: rows of a table that somebody kept."""
     is_alone: bool = True

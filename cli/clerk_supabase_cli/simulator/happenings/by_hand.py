@@ -19,6 +19,15 @@ _FIRST_ROWS: Final = """
 select distinct on (kind, entity_id) kind, entity_id, new_values from clerk_sync.audit_log
 where operation = 'insert' and new_values is not null order by kind, entity_id, audit_id
 """
+_PUT_BACK: Final = "insert into public.{table} select (jsonb_populate_record(null::public.{table}, %s)).*"
+_POINTING: Final[Mapping[str, frozenset[str]]] = {
+    "user": frozenset({"membership"}),
+    "organization": frozenset({"membership", "invitation", "domain"}),
+}
+"""By kind: the kinds whose rows point to its rows."""
+
+# Events that name an organization whose row is gone are parked.
+_MAY_GO: Final = tuple(kind for kind in TABLES if kind != "organization")
 
 
 def some_row(stage: Stage, chance: Random, *, is_hidden: bool | None = None) -> tuple[Place, Mapping[str, Any]] | None:
@@ -71,6 +80,40 @@ def restore(stage: Stage, chance: Random) -> None:
         _by_hand(stage, (kind, object_id), "delete from public.{table} where {key} = %s")
         restore = "insert into public.{table} select (jsonb_populate_record(null::public.{table}, %s)).* where %s <> ''"
         _by_hand(stage, (kind, object_id), restore, Jsonb(row | {"deleted_at": None}))
+
+
+def change_key(stage: Stage, chance: Random) -> None:
+    """Somebody changes the primary key of a row."""
+    found = some_row(stage, chance)
+    if found and found[0][0] in _MAY_GO:
+        _by_hand(stage, found[0], "update public.{table} set {key} = {key} || 'y' where {key} = %s")
+        stage.rekeyed |= {found[0][1], f"{found[0][1]}y"}
+
+
+def truncate(stage: Stage, chance: Random) -> None:
+    """Somebody empties a table, and the tables that point to it."""
+    kind = chance.choice(_MAY_GO)
+    with suppress(psycopg.Error):
+        stage.admin.execute(sql.SQL("truncate public.{} cascade").format(sql.Identifier(TABLES[kind][0])))
+        stage.truncated |= {kind} | _POINTING.get(kind, frozenset())
+
+
+def save_table(stage: Stage, chance: Random) -> None:
+    """Somebody keeps a copy of a table as it is now."""
+    kind = chance.choice(_MAY_GO)
+    stage.copies[kind] = [row for (of_kind, _), row in sorted(stage.snapshot().rows.items()) if of_kind == kind]
+
+
+def restore_table(stage: Stage, chance: Random) -> None:
+    """Somebody empties a table by deletes, with whatever points to its rows, and fills it from an older copy."""
+    if not stage.copies:
+        return
+    kind = chance.choice(sorted(stage.copies))
+    table = sql.Identifier(TABLES[kind][0])
+    with suppress(psycopg.Error), stage.admin.transaction():
+        stage.admin.execute(sql.SQL("delete from public.{table}").format(table=table))
+        for row in stage.copies[kind]:
+            stage.admin.execute(sql.SQL(_PUT_BACK).format(table=table), [Jsonb(row)])
 
 
 def edit_profile(stage: Stage, chance: Random) -> None:

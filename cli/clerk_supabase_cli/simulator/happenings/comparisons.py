@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from random import Random
 from typing import Any, Final
 
@@ -10,9 +10,10 @@ from clerk_supabase import kinds as model
 from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase.reconcile import Request
 from clerk_supabase.run_report import Report
-from clerk_supabase.runs import Runs
+from clerk_supabase.runs import Mode, Runs
 from clerk_supabase_cli.simulator import said
 from clerk_supabase_cli.simulator.clerk_views import REFUSALS, REFUSED_PATHS, lagging, short_lists
+from clerk_supabase_cli.simulator.happenings.life import crowd
 from clerk_supabase_cli.simulator.snapshots import Place, Snapshot
 from clerk_supabase_cli.simulator.stage import MARGIN_MS, Stage
 
@@ -28,8 +29,10 @@ def delete_told_late(stage: Stage, chance: Random) -> None:
     world.now += 7
     stage.lets(delete)
     stage.delayed += stage.untold()
-    stage.pass_time(2 * MARGIN_MS / 1000)
-    run(stage, chance)
+    # A delete needs two proofs.
+    for _ in range(2):
+        stage.pass_time(2 * MARGIN_MS / 1000)
+        run(stage, chance)
 
 
 def run(
@@ -40,6 +43,7 @@ def run(
     may_be_complete: bool = False,
     left_out: Collection[str] = (),
     is_fresh: bool = True,
+    modes: Sequence[Mode] = ("full", "full", "quick"),
 ) -> None:
     """A comparison with Clerk.
 
@@ -48,7 +52,7 @@ def run(
     """
     is_direct = chance.random() < 0.5
     request = Request(
-        chance.choice(("full", "full", "quick")),
+        chance.choice(modes),
         dry_run=chance.random() < 0.1,
         allow_deletes=chance.choice((None, None, 1_000)),
     )
@@ -110,6 +114,9 @@ def short_run(stage: Stage, chance: Random) -> None:
         if place[0] in _LISTED and snapshot.shows(place) and not _is_younger(stage, snapshot, place)
     }
     _seeing(stage, lambda: run(stage, chance, left_out=ids & shown, is_fresh=False), view)
+    if chance.random() < 0.5:
+        stage.pass_time(2 * MARGIN_MS / 1000)
+        _seeing(stage, lambda: run(stage, chance, is_fresh=False), view)
 
 
 def _is_younger(stage: Stage, snapshot: Snapshot, place: Place) -> bool:
@@ -125,20 +132,33 @@ def emptying_run(stage: Stage, chance: Random) -> None:
     _seeing(stage, lambda: run(stage, chance, is_fresh=False), lambda _: world)
 
 
+def quick_run_refused(stage: Stage, chance: Random) -> None:
+    """A quick run, possible after a full run, learns nothing from Clerk's list of the users who changed."""
+    run(stage, chance, modes=("full",))
+    _refused(stage, chance, chance.choice(("no elements", "no Date", "the same page")), "/users", modes=("quick",))
+
+
 def refused_run(stage: Stage, chance: Random) -> None:
     """Clerk answers one kind of request with something that says nothing."""
-    name = chance.choice(list(REFUSALS))
-    path = chance.choice(REFUSED_PATHS)
+    _refused(stage, chance, chance.choice(list(REFUSALS)), chance.choice(REFUSED_PATHS))
+
+
+def _refused(
+    stage: Stage, chance: Random, name: str, path: str, modes: Sequence[Mode] = ("full", "full", "quick")
+) -> None:
     faults = stage.theatre.api.faults
-    # A walk that never ends would not let the search go on.
-    faults.add(REFUSALS[name](), path=path, times=2 * _MOST_REQUESTS)
+    # Without an end to the faults, a walk that never ends would not let the search go on.
+    paths = [path]
     if name == "no Date":
-        faults.add(REFUSALS[name](), path="/instance", times=2 * _MOST_REQUESTS)
+        # Of any request; or of the list and of the answer that a run takes its beginning from.
+        paths = chance.choice(([""], [path, "/instance"]))
+    for each in paths:
+        faults.add(REFUSALS[name](), path=each, times=_MOST_REQUESTS + 20)
     # A quick run need not walk to the end of every list.
     may_be_complete = name == "the same page"
     refused = f"{name} at {path}" if may_be_complete or _matters(stage, name, path) else ""
     try:
-        run(stage, chance, is_fresh=False, refused=refused, may_be_complete=may_be_complete)
+        run(stage, chance, is_fresh=False, refused=refused, may_be_complete=may_be_complete, modes=modes)
     finally:
         faults.clear()
 
@@ -183,6 +203,18 @@ def lie(stage: Stage, chance: Random) -> None:
         chosen |= {key for key, each in objects.items() if each["organization_id"] in chosen}
     stage.history.hidden |= chosen
     stage.has_lied = True
+
+
+def lose_crowd(stage: Stage, chance: Random) -> None:
+    """From now on no answer mentions an organization with many members; what that proves is proven twice."""
+    crowd(stage, chance)
+    org_id = list(stage.world.organizations)[-1]
+    members = {key for key, each in stage.world.memberships.items() if each["organization"]["id"] == org_id}
+    stage.history.hidden |= {org_id, *members}
+    stage.has_lied = True
+    for _ in range(2):
+        stage.pass_time(2 * MARGIN_MS / 1000)
+        run(stage, chance)
 
 
 def end_of_lie(stage: Stage, _: Random) -> None:

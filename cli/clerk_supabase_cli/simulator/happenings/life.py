@@ -39,6 +39,19 @@ def crowd(stage: Stage, _: Random) -> None:
     stage.pass_time(2 * MARGIN_MS / 1000)
 
 
+def invite_many(stage: Stage, chance: Random) -> None:
+    """An organization with more invitations than others is deleted."""
+
+    def happen() -> None:
+        world = stage.world
+        org_id = world.create_organization({})["id"]
+        for _ in range(chance.choice((3, 5))):
+            world.invite(org_id)
+        world.remove_organization(org_id)
+
+    stage.lets(happen)
+
+
 def set_back(stage: Stage, chance: Random) -> None:
     """Another server of Clerk's, whose clock is some milliseconds behind, writes the next change."""
     kinds: tuple[model.Kind, ...] = ("user", "organization", "membership", "domain")

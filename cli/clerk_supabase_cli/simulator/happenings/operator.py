@@ -9,7 +9,7 @@ from clerk_supabase.errors import ClerkSupabaseError, GoneFromClerk
 from clerk_supabase.housekeeping import Housekeeping
 from clerk_supabase.runs import Runs
 from clerk_supabase.settings import Keep
-from clerk_supabase_cli.simulator import said
+from clerk_supabase_cli.simulator import oracle, said
 from clerk_supabase_cli.simulator.happenings.webhooks import rows_in_trouble
 from clerk_supabase_cli.simulator.stage import Stage
 
@@ -86,3 +86,8 @@ def housekeeping(stage: Stage, chance: Random) -> None:
             is_purged = entity is not None and entity.is_purged
             if row["deleted_at"] is not None and not is_purged and place[1] not in related:
                 stage.wrong.append(f"{' '.join(place)} was to be purged, and was not")
+        stage.wrong += [
+            f"the audit log tells of {kind} {object_id}, whose organization was purged"
+            for kind, object_id in oracle.remembered_of_organizations(stage.admin)
+            if object_id not in related
+        ]
