@@ -26,8 +26,8 @@ _POINTING: Final[Mapping[str, frozenset[str]]] = {
 }
 """By kind: the kinds whose rows point to its rows."""
 
-# Events that name an organization whose row is gone are parked.
-_MAY_GO: Final = tuple(kind for kind in TABLES if kind != "organization")
+# Events that name a user or an organization whose row is gone are parked.
+_MAY_GO: Final = tuple(kind for kind in TABLES if kind not in _POINTING)
 
 
 def some_row(stage: Stage, chance: Random, *, is_hidden: bool | None = None) -> tuple[Place, Mapping[str, Any]] | None:
