@@ -114,8 +114,8 @@ sam-local: $(DEV) $(LOCAL_STACK) .tools/lambda/.stamp ## Test `sam local` as the
 browser: $(DEV) $(LOCAL_STACK) ## Test what a page in a browser can do to the local stack: nothing
 	@$(WITH_UV) .venv/bin/pytest tests/browser $(ARGS)
 
-simulate: $(CLI) ## Try random webhooks, crashes, lagging APIs and edits by hand (RUNS=100000, SEED=7)
-	@.venv/bin/clerk-supabase simulate $(RUNS:%=--runs %) $(SEED:%=--seed %)
+simulate: $(CLI) ## Try random webhooks, crashes, lagging APIs and edits by hand (RUNS=100000, SEED=7, JOBS=2)
+	@.venv/bin/clerk-supabase simulate $(RUNS:%=--runs %) $(SEED:%=--seed %) $(JOBS:%=--jobs %)
 
 bench: $(DEV) $(LOCAL_STACK) ## Measure, as ratios to a baseline of the same run
 	@$(WITH_UV) .venv/bin/python -m tests.bench $(ARGS)

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from clerk_supabase_cli.postgres import EmbeddedPostgres
-from clerk_supabase_cli.simulation import MigratedPairs
+from clerk_supabase_cli.simulation import migrated_template
 from clerk_supabase_cli.simulator.experiment import WORKERS
-from clerk_supabase_cli.simulator.exploration import explore_at_length
-from clerk_supabase_cli.simulator.report import Report
+from clerk_supabase_cli.simulator.portions import Plan, Search, portions_of, search_portions
 from tests.bench.results import Result, Target
 
 
 def measure(root: Path, schedules: int, seed: int, progress: Callable[[str], object]) -> Iterator[Result]:
     """Shuffled, duplicated, cut into batches, never acknowledged, cut off, and several workers at once."""
 
-    def tell(report: Report) -> None:
-        progress(f"convergence: {report.schedules:,} of {schedules:,} schedules")
+    def tell(_: Search, done: int) -> None:
+        progress(f"convergence: {done:,} of {schedules:,} schedules")
 
     with EmbeddedPostgres() as server:
-        pairs = MigratedPairs(server, root)
-        report = explore_at_length(pairs.new_pair, schedules=schedules, seed=seed, progress=tell)
+        plan = Plan(migrated_template(server, root), seed)
+        portions = portions_of(schedules, 0)["schedules"]
+        report = search_portions(plan, portions, jobs=os.cpu_count() or 1, progress=tell).schedules
     yield Result(
         f"{report.schedules:,} random schedules (seed {seed})",
         "each event once, in order",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from typing import LiteralString, cast
 
@@ -13,7 +13,8 @@ from clerk_supabase.changes import changes_of
 from clerk_supabase.events import parse_event
 from clerk_supabase.store import Store
 from clerk_supabase_cli.simulator import exploration
-from clerk_supabase_cli.simulator.exploration import explore, explore_at_length
+from clerk_supabase_cli.simulator.exploration import explore
+from clerk_supabase_cli.simulator.portions import Plan, Template, portions_of, search_portions
 from clerk_supabase_cli.simulator.schedules import Batch
 from tests.integration.databases import Database, Databases, Rows, Url, tables, value
 
@@ -151,16 +152,11 @@ def test_a_schedule_that_fails_is_shrunk_to_what_fails_in_new_databases_too(
     databases.give_back(wrong)
 
 
-def test_a_long_search_ends_soon_after_the_first_difference(databases: Databases) -> None:
-    @contextmanager
-    def new_pair() -> Iterator[tuple[Database, Database]]:
-        tried, reference = databases.take(), databases.take()
-        put_in(FAULTS[0], tried)
-        yield tried, reference
-        databases.give_back(tried)
-        databases.give_back(reference)
-
-    report = explore_at_length(new_pair, schedules=100 * PER_FAULT, seed="always the same")
+def test_a_long_search_ends_soon_after_the_first_difference(database: Database) -> None:
+    put_in(FAULTS[0], database)
+    template = Template(database.server.url(), database.name, database.worker_password)
+    portions = portions_of(100 * PER_FAULT, 0)["schedules"]
+    report = search_portions(Plan(template, "always the same"), portions, jobs=1).schedules
     assert report.failed_from is not None
     assert len(report.smallest) == 2
     assert report.schedules < PER_FAULT

@@ -6,10 +6,16 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Raw
 
 Elements = list[bytes]
 """The objects of an answer, each as JSON."""
+
+_FIELDS: Final = msgspec.json.Decoder(dict[str, Raw])
+_DELETED: Final = {"deleted": Raw(b"true")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,12 @@ def deleted_with_200(object_type: str, object_id: str) -> Fault:
 
 def called_deleted(object_id: str) -> Fault:
     """A good answer that calls one object deleted."""
-    return _altering_each(lambda each: each | {"deleted": True} if each["id"] == object_id else each)
+    return _altering_each(lambda each: each | _DELETED if _text(each["id"]) == object_id else each)
+
+
+def all_called_deleted() -> Fault:
+    """A good answer that calls every object deleted."""
+    return _altering_each(lambda each: each | _DELETED)
 
 
 def without_field(*names: str) -> Fault:
@@ -99,7 +110,7 @@ def without_field(*names: str) -> Fault:
 
 def with_null(*names: str) -> Fault:
     """A good answer whose objects have null in these fields."""
-    return _altering_each(lambda each: each | dict.fromkeys(names))
+    return _altering_each(lambda each: each | dict.fromkeys(names, Raw(b"null")))
 
 
 def ignoring_offset() -> Fault:
@@ -111,8 +122,13 @@ def ignoring_offset() -> Fault:
     )
 
 
-def _altering_each(alter: Callable[[dict[str, Any]], dict[str, Any]]) -> Fault:
-    return Fault(alter=lambda elements: [json.dumps(alter(json.loads(each))).encode() for each in elements])
+def _altering_each(alter: Callable[[dict[str, Raw]], dict[str, Raw]]) -> Fault:
+    # The values stay as they are: users write numbers that Python does not read.
+    return Fault(alter=lambda elements: [msgspec.json.encode(alter(_FIELDS.decode(each))) for each in elements])
+
+
+def _text(value: Raw) -> str:
+    return msgspec.json.decode(value, type=str)
 
 
 @dataclass(slots=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from random import Random
 from typing import Final
 
@@ -108,18 +108,19 @@ REFUSALS: Final[dict[str, Callable[[], Fault]]] = {
     "HTML": faults.firewall,
     "no elements": faults.no_elements,
     "no Date": faults.without_date,
-    "the same page": lambda: Fault(alter=_a_full_page),
-    "called deleted": lambda: Fault(alter=lambda elements: [_called_deleted(each) for each in elements]),
+    "the same page": lambda: Fault(request=_from_the_start, alter=_a_full_page),
+    "called deleted": faults.all_called_deleted,
     "no e-mail addresses": lambda: faults.without_field("email_addresses"),
     "no required fields": lambda: faults.without_field("email_addresses", "banned", "role", "name", "updated_at"),
 }
 REFUSED_PATHS: Final = (*_LISTS, "/organization_invitations", "/organization_domains")
 
 
+def _from_the_start(request: Request) -> Request:
+    kept = (each for each in request.parameters if each[0] not in {"offset", "starting_after"})
+    return replace(request, parameters=tuple(kept))
+
+
 def _a_full_page(elements: faults.Elements) -> faults.Elements:
     """Return the same elements again and again, as many as a page has: where there is always a next page."""
     return (elements * PAGE_SIZE)[:PAGE_SIZE]
-
-
-def _called_deleted(element: bytes) -> bytes:
-    return json.dumps(json.loads(element) | {"deleted": True}).encode()

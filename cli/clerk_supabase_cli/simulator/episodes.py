@@ -25,7 +25,7 @@ from clerk_supabase_cli import parked
 from clerk_supabase_cli.simulator import oracle
 from clerk_supabase_cli.simulator.databases import Database, count_deadlocks, deadlocks_found_early
 from clerk_supabase_cli.simulator.silence import silent_telemetry
-from clerk_supabase_cli.simulator.snapshots import not_as_clerk
+from clerk_supabase_cli.simulator.snapshots import Snapshot, not_as_clerk
 from clerk_supabase_cli.simulator.stage import MARGIN_MS, Stage, Theatre
 from clerk_supabase_cli.simulator.steps import KINDS, Step, random_script
 from clerk_supabase_cli.simulator.worlds import World
@@ -51,6 +51,16 @@ class EpisodesReport:
     failed_episode: int | None = None
     smallest: Script = ()
     """The fewest steps of the episode that still go wrong."""
+
+    def add(self, other: EpisodesReport) -> None:
+        """Count the findings of another search, but not its time: the two may have searched at once."""
+        self.episodes += other.episodes
+        self.happened += other.happened
+        self.deadlocks += other.deadlocks
+        self.differences += other.differences
+        failed = other.failed_episode
+        if failed is not None and (self.failed_episode is None or failed < self.failed_episode):
+            self.failed_episode, self.smallest = failed, other.smallest
 
 
 def explore_episodes(
@@ -156,9 +166,13 @@ def _wrong_now(stage: Stage) -> Iterator[str]:
         yield from oracle.profiles_wrong(stage.admin)
     yield from oracle.deletes_lifted(stage.admin)
     yield from oracle.undone_deletes(stage.admin, stage.undone)
-    yield from oracle.audit_wrong(stage.admin, stage.snapshot().rows)
+    yield from _audit_wrong(stage, stage.snapshot())
     yield from oracle.remembered(stage.admin)
     yield from _parked_for_nothing(stage)
+
+
+def _audit_wrong(stage: Stage, snapshot: Snapshot) -> Iterator[str]:
+    return oracle.audit_wrong(stage.admin, snapshot.rows, truncated=stage.truncated, rekeyed=stage.rekeyed)
 
 
 def _parked_for_nothing(stage: Stage) -> Iterator[str]:
@@ -242,7 +256,7 @@ def _wrong_at_rest(stage: Stage, report: Report) -> Iterator[str]:
     yield from (f"at rest, {why}" for why in oracle.tombstones_wrong(snapshot, world, stage.misled))
     yield from (f"at rest, {why}" for why in oracle.profiles_wrong(stage.admin))
     yield from (f"at rest, {why}" for why in oracle.deletes_lifted(stage.admin))
-    yield from (f"at rest, {why}" for why in oracle.audit_wrong(stage.admin, snapshot.rows))
+    yield from (f"at rest, {why}" for why in _audit_wrong(stage, snapshot))
     if not stage.setbacks and not stage.misled:
         known = {object_id for kind, object_id in snapshot.entities if kind == "user"}
         yield from oracle.seen_wrong(stage.admin, world, sorted({*world.users, *known}))

@@ -8,13 +8,10 @@ be parked, and nothing else: neither for an outage of the database or of SQS nor
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, closing
+from contextlib import closing
 from itertools import islice
-from math import ceil
 from random import Random
 from typing import Final
 
@@ -27,9 +24,6 @@ from clerk_supabase_cli.simulator.silence import silent_telemetry
 
 AT_ONCE: Final = 100
 """Schedules in a round. A round is repeated by its seed and the number of its first schedule."""
-# The most rounds that two databases get to see: their tables stay small, so the last round is as fast as the first.
-_MOST_ROUNDS: Final = 20
-_SEARCHES: Final = 2
 # An outage concerns most schedules of a round, and each try of each takes its time.
 _MOST_SHRUNK: Final = 10
 
@@ -46,66 +40,21 @@ def explore(
     seed: int | str,
     first: int = 0,
     progress: Progress = lambda _: None,
+    is_ended: Callable[[], bool] = lambda: False,
 ) -> Report:
     """Runs the random schedules from number *first* on against *tried*, and each event once, in order, against
     *reference*.
 
-    Stops after the round that shows the first difference. Neither database may know the schedules' users yet.
+    Stops after the round that shows the first difference, or once `is_ended` says so. Neither database may know the
+    schedules' users yet.
     """
     total = Report()
     started = time.monotonic()
     with silent_telemetry():
-        for report in _rounds((tried, reference), range(first, first + schedules), seed, lambda: False):
+        for report in _rounds((tried, reference), range(first, first + schedules), seed, is_ended):
             total.add(report)
             total.seconds = time.monotonic() - started
             progress(total)
-    return total
-
-
-def explore_at_length(
-    new_pair: Callable[[], AbstractContextManager[Pair]],
-    *,
-    schedules: int,
-    seed: int | str,
-    first: int = 0,
-    progress: Progress = lambda _: None,
-    is_ended: Callable[[], bool] = lambda: False,
-) -> Report:
-    """The same for any number of schedules: several searches at once, in ever new databases.
-
-    Stops soon after the first difference, or once `is_ended` says so.
-    """
-    total = Report()
-    counting = threading.Lock()
-    stopped = threading.Event()
-    started = time.monotonic()
-
-    def is_over() -> bool:
-        return stopped.is_set() or is_ended()
-
-    def search(numbers: range) -> None:
-        if is_over():
-            return
-        with new_pair() as pair:
-            for report in _rounds(pair, numbers, seed, is_over):
-                with counting:
-                    total.add(report)
-                    total.seconds = time.monotonic() - started
-                    progress(total)
-                if report.differences:
-                    stopped.set()
-
-    rounds = min(_MOST_ROUNDS, ceil(schedules / _SEARCHES / AT_ONCE))
-    stretches = list(_parts(range(first, first + schedules), rounds * AT_ONCE))
-    with silent_telemetry(), ThreadPoolExecutor(_SEARCHES) as searches:
-        tasks = [searches.submit(search, numbers) for numbers in stretches]
-        try:
-            wait(tasks, return_when=FIRST_EXCEPTION)
-        finally:
-            # Whatever went wrong: then the searches end with the round they are at.
-            stopped.set()
-    for task in tasks:
-        task.result()
     return total
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from psycopg import sql
@@ -37,14 +39,26 @@ class Replica:
         self._both(sql.SQL("insert into {copy} select * from {table}"))
         self.has_rows = True
 
+    def empty_tables(self) -> None:
+        """Deletes every row of every table but the copies, which is faster than truncate where there are few."""
+        delete = sql.SQL(";").join(sql.SQL("delete from {}").format(table) for table, _ in self._tables)
+        with self._without_triggers():
+            self._connection.execute(delete)
+
     def take_over(self) -> None:
         """Loses every commit since the copy was saved."""
         truncate = sql.SQL("truncate {} cascade").format(sql.SQL(", ").join(table for table, _ in self._tables))
-        with self._connection.transaction():
-            # Neither triggers nor foreign keys: a replica gets rows, not statements.
-            self._connection.execute("set local session_replication_role = replica")
+        # A replica gets rows, not statements.
+        with self._without_triggers():
             self._connection.execute(truncate)
             self._both(sql.SQL("insert into {table} overriding system value select * from {copy}"))
+
+    @contextmanager
+    def _without_triggers(self) -> Iterator[None]:
+        """A transaction in which neither triggers nor foreign keys act."""
+        with self._connection.transaction():
+            self._connection.execute("set local session_replication_role = replica")
+            yield
 
     def forget(self) -> None:
         """Leaves no replica to fail over to."""

@@ -72,6 +72,17 @@ class LostEventsReport:
     differences: list[str] = field(default_factory=list)
     failed_world: int | None = None
 
+    def add(self, other: LostEventsReport) -> None:
+        """Count the findings of another search, but not its time: the two may have searched at once."""
+        self.worlds += other.worlds
+        self.events += other.events
+        self.lost += other.lost
+        self.runs += other.runs
+        self.resumed += other.resumed
+        self.differences += other.differences
+        if other.failed_world is not None and (self.failed_world is None or other.failed_world < self.failed_world):
+            self.failed_world = other.failed_world
+
 
 def explore_lost_events(
     database: Database,

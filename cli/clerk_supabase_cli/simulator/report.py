@@ -31,7 +31,7 @@ class Report:
     """The fewest messages and accidents of a schedule that differ by themselves, with one worker."""
 
     def add(self, other: Report) -> None:
-        """Counts another's findings too. Time does not add up: two may have searched at once."""
+        """Count the findings of another search, but not its time: the two may have searched at once."""
         self.schedules += other.schedules
         self.batches += other.batches
         self.deliveries += other.deliveries
@@ -43,5 +43,5 @@ class Report:
         self.parked += other.parked
         self.deadlocks += other.deadlocks
         self.differences += other.differences
-        if self.failed_from is None:
+        if other.failed_from is not None and (self.failed_from is None or other.failed_from < self.failed_from):
             self.failed_from, self.smallest = other.failed_from, other.smallest

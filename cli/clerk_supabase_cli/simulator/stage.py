@@ -18,6 +18,7 @@ import psycopg
 from psycopg import sql
 
 from clerk_supabase.clerk_http import ClerkHttp
+from clerk_supabase.clerk_object import Columns
 from clerk_supabase.drift import Brake
 from clerk_supabase.envelope import Envelope
 from clerk_supabase.parking import Parking
@@ -55,12 +56,6 @@ BRAKE: Final = Brake(rows=2)
 
 _KEY: Final = "sk_live_simulated"
 _STORES: Final = 6
-_EMPTY: Final = """
-truncate public.users, public.users_public, public.organizations, clerk_sync.private_metadata, clerk_sync.entities,
-clerk_sync.deliveries, clerk_sync.audit_log, clerk_sync.parked_events, clerk_sync.dropped_fields,
-clerk_sync.reconcile_runs, clerk_sync.sweeps, clerk_sync.instance, clerk_sync.retention, clerk_sync.hidden_by_hand,
-clerk_sync.not_purged cascade
-"""
 # Whoever waits for the app's lock waits for it as long as that is held. The worker's role has a limit of its own.
 _WAIT: Final = """
 alter database {database} set lock_timeout = '60ms';
@@ -153,6 +148,12 @@ class Stage:
     misled: set[str] = field(default_factory=set)
     """Objects that Clerk has, although one of its webhooks told their delete."""
     are_profiles_edited: bool = False
+    truncated: set[str] = field(default_factory=set)
+    """Kinds whose table was emptied by a statement that the audit log does not see."""
+    rekeyed: set[str] = field(default_factory=set)
+    """Ids before and after a change of a primary key, of which the audit log says nothing."""
+    copies: dict[str, list[Columns]] = field(default_factory=dict)
+    """By kind: rows of a table that somebody kept."""
     is_alone: bool = True
     """One step happens at a time, so that its consequences can be told from those of others."""
     has_lied: bool = False
@@ -163,7 +164,7 @@ class Stage:
     _last_second: int = 0
 
     def __post_init__(self) -> None:
-        self.admin.execute(_EMPTY)
+        self.replica.empty_tables()
         # Here, as steps happen side by side on one connection, where a transaction of one would hold those of others.
         retention.allow(self.admin, {"hold_back_days": 0, "purge_by": "delete"})
         self.replica.forget()

@@ -206,8 +206,9 @@ class World:
 
     # Invitations and domains
 
-    def invite(self) -> None:
-        org_id = self._any(self.organizations)
+    def invite(self, org_id: str | None = None) -> None:
+        """Somebody is invited to this organization, or to any."""
+        org_id = org_id or self._any(self.organizations)
         if org_id is not None:
             now = self._tick()
             invitation = samples.invitation(self._new_id("orginv"), org_id, created_at=now, updated_at=now)

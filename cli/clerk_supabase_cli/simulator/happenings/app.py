@@ -1,0 +1,78 @@
+"""Steps of the app, which refuses, rewrites, delays and locks rows; and a failover."""
+
+from __future__ import annotations
+
+from random import Random
+
+from clerk_supabase_cli.simulator.app_rules import OBSTACLES, REFUSALS
+from clerk_supabase_cli.simulator.happenings.by_hand import some_row
+from clerk_supabase_cli.simulator.stage import Stage
+
+
+def refuses(stage: Stage, chance: Random) -> None:
+    """The app refuses whatever is written to a row, or its delete."""
+    rule = chance.choice((*REFUSALS, *(f"delete {code}" for code in REFUSALS)))
+    _rule(stage, chance, rule)
+
+
+def keeps(stage: Stage, chance: Random) -> None:
+    """The app refuses whatever housekeeping does to one of the rows that were just deleted."""
+
+    def happen() -> None:
+        for _ in range(3):
+            stage.world.sign_up()
+        for delete in (stage.world.delete_user, stage.world.delete_user, stage.world.leave, stage.world.remove_domain):
+            delete()
+
+    stage.lets(happen)
+    stage.send(stage.untold())
+    stage.work_off()
+    if found := some_row(stage, chance, is_hidden=True):
+        for rule in (chance.choice(REFUSALS), f"delete {chance.choice(REFUSALS)}"):
+            stage.rules.begin(stage.admin, found[0][1], rule)
+
+
+def is_in_the_way(stage: Stage, chance: Random) -> None:
+    """A trigger of the app fails for a row as if the database were unavailable."""
+    _rule(stage, chance, chance.choice(OBSTACLES))
+
+
+def rewrites(stage: Stage, chance: Random) -> None:
+    """A trigger of the app writes something else into a mirrored column."""
+    _rule(stage, chance, "rewrite")
+
+
+def is_slow(stage: Stage, chance: Random) -> None:
+    """A trigger of the app takes its time."""
+    for _ in range(3):
+        _rule(stage, chance, "slow")
+
+
+def _rule(stage: Stage, chance: Random, rule: str) -> None:
+    if found := some_row(stage, chance):
+        stage.rules.begin(stage.admin, found[0][1], rule)
+
+
+def locks(stage: Stage, chance: Random) -> None:
+    """A transaction of the app locks a row, until it relents."""
+    if found := some_row(stage, chance):
+        stage.rules.lock(*found[0])
+
+
+def relents(stage: Stage, _: Random) -> None:
+    """The app has neither rules nor locks any more."""
+    stage.rules.lift(stage.admin)
+
+
+def replicate(stage: Stage, _: Random) -> None:
+    """The replica has every commit until now."""
+    stage.replica.save()
+
+
+def fail_over(stage: Stage, _: Random) -> None:
+    """The database fails, and the replica takes its place."""
+    if stage.replica.has_rows:
+        stage.rules.unlock()
+        stage.replica.take_over()
+        stage.undone.clear()
+        stage.counts["failover that lost commits"] += 1

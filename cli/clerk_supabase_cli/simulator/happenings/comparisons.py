@@ -1,0 +1,221 @@
+"""Steps of reconcile: a run against a Clerk that is healthy, lags, leaves out, empties or refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from random import Random
+from typing import Any, Final
+
+from clerk_supabase import kinds as model
+from clerk_supabase.errors import ClerkSupabaseError
+from clerk_supabase.reconcile import Request
+from clerk_supabase.run_report import Report
+from clerk_supabase.runs import Mode, Runs
+from clerk_supabase_cli.simulator import said
+from clerk_supabase_cli.simulator.clerk_views import REFUSALS, REFUSED_PATHS, lagging, short_lists
+from clerk_supabase_cli.simulator.happenings.life import crowd
+from clerk_supabase_cli.simulator.snapshots import Place, Snapshot
+from clerk_supabase_cli.simulator.stage import MARGIN_MS, Stage
+
+_LISTED: Final = ("user", "organization", "membership")
+_MOST_REQUESTS: Final = 100
+"""More than any run needs to compare so few objects."""
+
+
+def delete_told_late(stage: Stage, chance: Random) -> None:
+    """Clerk deletes something, of which a run hears before any webhook does."""
+    world = stage.world
+    delete = chance.choice((world.delete_user, world.delete_user, world.leave, world.delete_organization))
+    world.now += 7
+    stage.lets(delete)
+    stage.delayed += stage.untold()
+    # A delete needs two proofs.
+    for _ in range(2):
+        stage.pass_time(2 * MARGIN_MS / 1000)
+        run(stage, chance)
+
+
+def run(
+    stage: Stage,
+    chance: Random,
+    *,
+    refused: str = "",
+    may_be_complete: bool = False,
+    left_out: Collection[str] = (),
+    is_fresh: bool = True,
+    modes: Sequence[Mode] = ("full", "full", "quick"),
+) -> None:
+    """A comparison with Clerk.
+
+    `refused`: what Clerk answers instead, with which no run is complete unless it `may_be_complete`; `left_out`: rows
+    that no list names.
+    """
+    is_direct = chance.random() < 0.5
+    request = Request(
+        chance.choice(modes),
+        dry_run=chance.random() < 0.1,
+        allow_deletes=chance.choice((None, None, 1_000)),
+    )
+    seconds = chance.choice((float("inf"), float("inf"), 0.02)) if not stage.is_alone else float("inf")
+    if stage.is_alone:
+        # What an earlier run missed may be old enough by now to be deleted.
+        stage.pass_time(chance.choice((0, 2 * MARGIN_MS / 1000)))
+    stage.next_second()
+    world = stage.history.now()
+    before = stage.snapshot() if stage.is_alone else None
+    stage.undone.clear()
+    with stage.theatre.store() as store:
+        try:
+            report = stage.reconcile(store, is_direct=is_direct).run(request, stage.deadline(seconds))
+        except ClerkSupabaseError as error:
+            if refused:
+                stage.counts["run refused"] += 1
+            else:
+                stage.give_up("a run", error)
+            return
+    stage.counts[f"run {report.state}"] += 1
+    if report.calls > _MOST_REQUESTS:
+        stage.wrong.append(f"run {report.run_id} ({report.mode}) asked Clerk {report.calls} times")
+    if refused and not may_be_complete and (report.state, report.reason) == ("complete", None):
+        stage.wrong.append(f"run {report.run_id} ({report.mode}) is complete, although Clerk answered with {refused}")
+    if left_out and (report.mode, report.state, report.reason) == ("full", "complete", None):
+        stage.wrong.append(f"run {report.run_id} is complete, although the lists lack {sorted(left_out)}")
+    if before is not None and report.run_id is not None:
+        if request.dry_run:
+            stage.wrong += said.look_untrue(stage, before, report)
+            return
+        stage.wrong += said.run_untrue(stage, before, _details(stage, report), report, is_direct=is_direct)
+        if is_fresh and is_direct and not refused:
+            details = _details(stage, report)
+            stage.wrong += said.complete_untrue(stage, details, report, world)
+
+
+def _details(stage: Stage, report: Report) -> Any:
+    assert report.run_id is not None  # noqa: S101 - a resync has none
+    with stage.theatre.store(is_owner=True) as store:
+        return Runs(store).show(report.run_id)
+
+
+def lagging_run(stage: Stage, chance: Random) -> None:
+    """Clerk's servers lag behind the webhooks."""
+    view = lagging(stage.history, lambda: stage.world.now, MARGIN_MS - 1_000, chance)
+    _seeing(stage, lambda: run(stage, chance, is_fresh=False), view)
+
+
+def short_run(stage: Stage, chance: Random) -> None:
+    """Clerk's lists leave objects out."""
+    view, ids = short_lists(stage.history, chance, is_counted=chance.random() < 0.5)
+    stage.next_second()
+    snapshot = stage.snapshot()
+    # Of an object that has no row, nobody can know that it is left out; nor of one that is younger than the run.
+    shown = {
+        place[1]
+        for place in snapshot.rows
+        if place[0] in _LISTED and snapshot.shows(place) and not _is_younger(stage, snapshot, place)
+    }
+    _seeing(stage, lambda: run(stage, chance, left_out=ids & shown, is_fresh=False), view)
+    if chance.random() < 0.5:
+        stage.pass_time(2 * MARGIN_MS / 1000)
+        _seeing(stage, lambda: run(stage, chance, is_fresh=False), view)
+
+
+def _is_younger(stage: Stage, snapshot: Snapshot, place: Place) -> bool:
+    entity = snapshot.entities.get(place)
+    return entity is not None and entity.newest >= stage.world.now // 1_000 * 1_000
+
+
+def emptying_run(stage: Stage, chance: Random) -> None:
+    """Clerk says of every user that there is no e-mail address."""
+    world = stage.history.now()
+    for user_id in list(world.users):
+        world.users[user_id] = world.users[user_id] | {"email_addresses": [], "primary_email_address_id": None}
+    _seeing(stage, lambda: run(stage, chance, is_fresh=False), lambda _: world)
+
+
+def quick_run_refused(stage: Stage, chance: Random) -> None:
+    """A quick run, possible after a full run, learns nothing from Clerk's list of the users who changed."""
+    run(stage, chance, modes=("full",))
+    _refused(stage, chance, chance.choice(("no elements", "no Date", "the same page")), "/users", modes=("quick",))
+
+
+def refused_run(stage: Stage, chance: Random) -> None:
+    """Clerk answers one kind of request with something that says nothing."""
+    _refused(stage, chance, chance.choice(list(REFUSALS)), chance.choice(REFUSED_PATHS))
+
+
+def _refused(
+    stage: Stage, chance: Random, name: str, path: str, modes: Sequence[Mode] = ("full", "full", "quick")
+) -> None:
+    faults = stage.theatre.api.faults
+    # Without an end to the faults, a walk that never ends would not let the search go on.
+    paths = [path]
+    if name == "no Date":
+        # Of any request; or of the list and of the answer that a run takes its beginning from.
+        paths = chance.choice(([""], [path, "/instance"]))
+    for each in paths:
+        faults.add(REFUSALS[name](), path=each, times=_MOST_REQUESTS + 20)
+    # A quick run need not walk to the end of every list.
+    may_be_complete = name == "the same page"
+    refused = f"{name} at {path}" if may_be_complete or _matters(stage, name, path) else ""
+    try:
+        run(stage, chance, is_fresh=False, refused=refused, may_be_complete=may_be_complete, modes=modes)
+    finally:
+        faults.clear()
+
+
+def _matters(stage: Stage, name: str, path: str) -> bool:
+    """Tell whether a run that meets the answer misses something. Of an empty list nothing can be left out."""
+    kinds: dict[str, model.Kind] = {
+        "/users": "user",
+        "/organizations": "organization",
+        "/organization_memberships": "membership",
+    }
+    kind = kinds.get(path)
+    if kind is None:
+        return False
+    has_any = bool(stage.world.objects()[kind])
+    if name in {"no e-mail addresses", "no required fields", "no Date"}:
+        # Single objects that nobody can read are named in the reason, and not every kind has such fields.
+        return has_any and kind == "user"
+    return has_any or name in {"402", "403", "404", "HTML"}
+
+
+def _seeing(stage: Stage, act: Callable[[], object], view: Any) -> None:
+    views = stage.theatre.views
+    before, views.view_for = views.view_for, view
+    try:
+        act()
+    finally:
+        views.view_for = before
+
+
+def lie(stage: Stage, chance: Random) -> None:
+    """From now on no answer mentions some objects that Clerk has, nor what belongs to them."""
+    everything = sorted(key for objects in stage.world.objects().values() for key in objects)
+    if stage.world.organizations and chance.random() < 0.5:
+        everything = sorted(stage.world.organizations)
+    chosen = set(chance.sample(everything, min(len(everything), chance.choice((1, 1, 3)))))
+    world = stage.world
+    for key, each in world.memberships.items():
+        if chosen & {each["organization"]["id"], each["public_user_data"]["user_id"]}:
+            chosen.add(key)
+    for objects in (world.invitations, world.domains):
+        chosen |= {key for key, each in objects.items() if each["organization_id"] in chosen}
+    stage.history.hidden |= chosen
+    stage.has_lied = True
+
+
+def lose_crowd(stage: Stage, chance: Random) -> None:
+    """From now on no answer mentions an organization with many members; what that proves is proven twice."""
+    crowd(stage, chance)
+    org_id = list(stage.world.organizations)[-1]
+    members = {key for key, each in stage.world.memberships.items() if each["organization"]["id"] == org_id}
+    stage.history.hidden |= {org_id, *members}
+    stage.has_lied = True
+    for _ in range(2):
+        stage.pass_time(2 * MARGIN_MS / 1000)
+        run(stage, chance)
+
+
+def end_of_lie(stage: Stage, _: Random) -> None:
+    stage.history.hidden.clear()

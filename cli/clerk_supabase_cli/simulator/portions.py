@@ -1,0 +1,278 @@
+"""Portions of a long search, each tried by one of several processes, which share a server and no database.
+
+A schedule, a world and an episode depend on the seed and on their number only: so the number of processes changes how
+long a search takes, and nothing that it finds.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Final, Literal, Protocol
+from urllib.parse import quote, urlsplit
+
+import psycopg
+from psycopg import sql
+
+from clerk_supabase_cli.role_urls import WORKER_ROLE
+from clerk_supabase_cli.simulator.episodes import EpisodesReport, explore_episodes
+from clerk_supabase_cli.simulator.exploration import AT_ONCE, explore
+from clerk_supabase_cli.simulator.lost_events import LostEventsReport, explore_lost_events
+from clerk_supabase_cli.simulator.report import Report
+
+Search = Literal["schedules", "worlds", "episodes"]
+AnyReport = Report | LostEventsReport | EpisodesReport
+
+# A world with reconcile takes as long as some hundred schedules, an episode as long as some ten.
+_SCHEDULES_PER_WORLD: Final = 100
+_SCHEDULES_PER_EPISODE: Final = 50
+# Tables stay small, so the last of a portion is as fast as the first, and no process waits long for the others.
+_MOST: Final[dict[Search, int]] = {"schedules": 10 * AT_ONCE, "worlds": 10, "episodes": 20}
+_NOTHING: Final[dict[Search, Callable[[], AnyReport]]] = {
+    "schedules": Report,
+    "worlds": LostEventsReport,
+    "episodes": EpisodesReport,
+}
+_SECONDS_BETWEEN_LOOKS: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Numbers of schedules, worlds or episodes that one process tries."""
+
+    search: Search
+    numbers: range
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A migrated database without a row, which every portion copies."""
+
+    server_url: str
+    """The superuser's, of any other database of the server."""
+    name: str
+    worker_password: str
+
+    @contextmanager
+    def copied(self, name: str) -> Iterator[Copy]:
+        """Copy the database, as long as the `with` block lasts."""
+        create = sql.SQL("create database {} template {} strategy file_copy")
+        self._execute(create.format(sql.Identifier(name), sql.Identifier(self.name)))
+        try:
+            yield Copy(self._url(name), f"{self._url(name, WORKER_ROLE, self.worker_password)}?sslmode=disable")
+        finally:
+            self._execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
+
+    def _url(self, name: str, user: str = "", password: str = "") -> str:
+        parts = urlsplit(self.server_url)
+        credentials, _, host = parts.netloc.rpartition("@")
+        credentials = f"{quote(user, '')}:{quote(password, '')}" if user else credentials
+        return parts._replace(netloc=f"{credentials}@{host}", path=f"/{quote(name, '')}").geturl()
+
+    def _execute(self, statement: sql.Composed) -> None:
+        with psycopg.connect(self.server_url, autocommit=True) as connection:
+            connection.execute(statement)
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A database of one portion."""
+
+    url: str
+    worker_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that decides what a search tries, but for the numbers."""
+
+    template: Template
+    seed: int | str
+    only: Collection[str] = ()
+    """See `explore_episodes`."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """Reports of all portions of each search."""
+
+    schedules: Report = field(default_factory=Report)
+    worlds: LostEventsReport = field(default_factory=LostEventsReport)
+    episodes: EpisodesReport = field(default_factory=EpisodesReport)
+    _began: dict[type[AnyReport], float] = field(default_factory=dict)
+
+    def add(self, report: AnyReport) -> None:
+        """Add a portion that has ended now."""
+        now = time.monotonic()
+        began = self._began.setdefault(type(report), now - report.seconds)
+        match report:
+            case Report():
+                self.schedules.add(report)
+                self.schedules.seconds = now - began
+            case LostEventsReport():
+                self.worlds.add(report)
+                self.worlds.seconds = now - began
+            case EpisodesReport():
+                self.episodes.add(report)
+                self.episodes.seconds = now - began
+
+    @property
+    def differences(self) -> Sequence[str]:
+        return [*self.schedules.differences, *self.worlds.differences, *self.episodes.differences]
+
+
+class _Flag(Protocol):
+    """An event of threads or of processes."""
+
+    def set(self) -> None: ...
+    def is_set(self) -> bool: ...
+
+
+class _Told(Protocol):
+    """A queue of threads or of processes."""
+
+    def put(self, told: tuple[Portion, int], /) -> None: ...
+    def get(self) -> tuple[Portion, int]: ...
+    def empty(self) -> bool: ...
+
+
+def portions_of(schedules: int, first: int) -> dict[Search, Sequence[Portion]]:
+    """So many schedules, and worlds and episodes that take about as long, each from that number on."""
+    numbers: dict[Search, int] = {
+        "schedules": schedules,
+        "worlds": ceil(schedules / _SCHEDULES_PER_WORLD),
+        "episodes": ceil(schedules / _SCHEDULES_PER_EPISODE),
+    }
+    return {
+        search: [
+            Portion(search, range(start, min(start + _MOST[search], first + number)))
+            for start in range(first, first + number, _MOST[search])
+        ]
+        for search, number in numbers.items()
+    }
+
+
+def search_portions(
+    plan: Plan,
+    portions: Sequence[Portion],
+    *,
+    jobs: int,
+    progress: Callable[[Search, int], object] = lambda _, __: None,
+    is_ended: Callable[[], bool] = lambda: False,
+) -> Findings:
+    """Search the portions in so many processes, in this one if it is one.
+
+    Soon after the first difference, or once `is_ended` says so, nothing new begins. `progress` gets the number of
+    schedules, worlds or episodes that are done.
+    """
+    findings = Findings()
+    done: dict[Portion, int] = {}
+    with _pool(jobs) as (pool, told, stopped):
+        pending = {pool.submit(_search, plan, portion) for portion in portions}
+        try:
+            while pending:
+                finished, pending = wait(pending, _SECONDS_BETWEEN_LOOKS, FIRST_COMPLETED)
+                while not told.empty():
+                    portion, number = told.get()
+                    done[portion] = number
+                    progress(portion.search, sum(done[each] for each in done if each.search == portion.search))
+                for task in finished:
+                    findings.add(task.result())
+                if findings.differences or is_ended():
+                    stopped.set()
+                    pending = {task for task in pending if not task.cancel()}
+        finally:
+            # Whatever went wrong: then the others end with what they are at.
+            stopped.set()
+    return findings
+
+
+# In the process that searches
+
+
+@dataclass(slots=True)
+class _Process:
+    """The ways from and to the process that began the search."""
+
+    told: _Told = field(default_factory=queue.SimpleQueue[tuple[Portion, int]])
+    stopped: _Flag = field(default_factory=threading.Event)
+
+
+# Neither of its fields can be handed to a process with its work.
+_process: Final = _Process()
+
+
+@contextmanager
+def _pool(jobs: int) -> Iterator[tuple[Executor, _Told, _Flag]]:
+    if jobs == 1:
+        told: _Told = queue.SimpleQueue[tuple[Portion, int]]()
+        stopped: _Flag = threading.Event()
+        _begin(told, stopped)
+        with ThreadPoolExecutor(1) as thread:
+            yield thread, told, stopped
+        return
+    # A process that is forked would share the connections and locks of this one.
+    context = multiprocessing.get_context("spawn")
+    told, stopped = context.SimpleQueue(), context.Event()
+    with ProcessPoolExecutor(jobs, context, _begin_process, (told, stopped)) as processes:
+        yield processes, told, stopped
+
+
+def _begin(told: _Told, stopped: _Flag) -> None:
+    _process.told, _process.stopped = told, stopped
+
+
+def _begin_process(told: _Told, stopped: _Flag) -> None:
+    # Ctrl-C reaches every process of a terminal; the first one says what becomes of the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _begin(told, stopped)
+
+
+def _search(plan: Plan, portion: Portion) -> AnyReport:
+    search, numbers = portion.search, portion.numbers
+    # A process has more work at hand than it is at, which cannot be cancelled any more.
+    if _process.stopped.is_set():
+        return _NOTHING[search]()
+
+    def tell(number: int) -> None:
+        _process.told.put((portion, number))
+
+    name = f"{search}_{numbers.start}"
+    with plan.template.copied(name) as database:
+        if search == "worlds":
+            return explore_lost_events(
+                database,
+                worlds=len(numbers),
+                seed=plan.seed,
+                first=numbers.start,
+                progress=lambda report: tell(report.worlds),
+                is_ended=_process.stopped.is_set,
+            )
+        if search == "episodes":
+            return explore_episodes(
+                database,
+                episodes=len(numbers),
+                seed=plan.seed,
+                first=numbers.start,
+                only=plan.only,
+                progress=lambda report: tell(report.episodes),
+                is_ended=_process.stopped.is_set,
+            )
+        with plan.template.copied(f"{name}_in_order") as reference:
+            return explore(
+                database,
+                reference,
+                schedules=len(numbers),
+                seed=plan.seed,
+                first=numbers.start,
+                progress=lambda report: tell(report.schedules),
+                is_ended=_process.stopped.is_set,
+            )
