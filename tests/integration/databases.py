@@ -80,6 +80,7 @@ class Databases:
         self.pooler_port = 0
         self._names = (f"test_{number}" for number in itertools.count(1))
         self._free: list[Database] = []
+        self._caretakers: dict[str, Connection] = {}
         self._set_password(SUPERUSER, server.password)
         self._template = self.create()
         url = server.url(self._template)
@@ -118,6 +119,8 @@ class Databases:
 
     def drop(self, name: str) -> None:
         """Removes a database and ends its sessions."""
+        if caretaker := self._caretakers.pop(name, None):
+            caretaker.close()
         self._execute(sql.SQL("drop database {} with (force)"), name)
 
     def set_worker_password(self, password: str) -> None:
@@ -133,11 +136,19 @@ class Databases:
         with psycopg.connect(self.server.url(), autocommit=True) as connection:
             connection.execute(statement.format(*map(sql.Identifier, names)))
 
+    def close(self) -> None:
+        """Ends the sessions that are kept open."""
+        for caretaker in self._caretakers.values():
+            caretaker.close()
+
     def _made_as_new(self, database: Database) -> bool:
         try:
-            with database.connect() as connection:
-                empty(connection)
-                return _everything_but_rows(connection) == self._as_migrated
+            # A new session would read the catalogue anew, which is most of the work.
+            if database.name not in self._caretakers:
+                self._caretakers[database.name] = database.connect()
+            caretaker = self._caretakers[database.name]
+            empty(caretaker)
+            return _everything_but_rows(caretaker) == self._as_migrated
         except psycopg.Error:
             return False
 
@@ -224,7 +235,7 @@ def empty(connection: Connection) -> None:
     )
     deletes = (sql.SQL("delete from {}").format(sql.Identifier(*table.split("."))) for table in tables)
     # One message, because the way there and back, and a commit for each, would be half of what this costs.
-    connection.execute(sql.SQL(";").join(deletes))
+    connection.execute(sql.SQL(";").join(deletes), prepare=False)
 
 
 def _everything_but_rows(connection: Connection) -> Rows:

@@ -47,6 +47,7 @@ class Server:
     def databases(self) -> Databases:
         """Migrated databases of the server, behind a pooler if the tests are to use one."""
         databases = Databases(self.postgres, self._root)
+        self._undo.callback(databases.close)
         if self._through_pooler:
             passwords = dict.fromkeys((WORKER, SESSION), databases.worker_password)
             pooler = pooling(self.postgres.port, passwords, connections=_POOLED_CONNECTIONS)
