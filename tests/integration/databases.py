@@ -106,6 +106,7 @@ class Databases:
 
     def copy(self, original: Database) -> Database:
         """One with the same rows, to be dropped. Ends the sessions of the original's."""
+        self._dismiss(original.name)
         with psycopg.connect(self.server.url(), autocommit=True) as connection:
             connection.execute(_END_SESSIONS, [original.name])
         return replace(original, name=self.create(original.name))
@@ -119,8 +120,7 @@ class Databases:
 
     def drop(self, name: str) -> None:
         """Removes a database and ends its sessions."""
-        if caretaker := self._caretakers.pop(name, None):
-            caretaker.close()
+        self._dismiss(name)
         self._execute(sql.SQL("drop database {} with (force)"), name)
 
     def set_worker_password(self, password: str) -> None:
@@ -138,7 +138,11 @@ class Databases:
 
     def close(self) -> None:
         """Ends the sessions that are kept open."""
-        for caretaker in self._caretakers.values():
+        for name in list(self._caretakers):
+            self._dismiss(name)
+
+    def _dismiss(self, name: str) -> None:
+        if caretaker := self._caretakers.pop(name, None):
             caretaker.close()
 
     def _made_as_new(self, database: Database) -> bool:

@@ -21,8 +21,8 @@ _ROOM_FOR_DATA: Final = 2 * 1024**3
 # Fewer than there are workers in some tests, so that they take turns.
 _POOLED_CONNECTIONS: Final = 2
 
-ON_EVERY_VERSION: Final[frozenset[str]] = frozenset()
-"""Modules of tests that run on every version; the others run on the newest one. None, for the time it takes.
+ON_EVERY_VERSION: Final = frozenset({"test_sql", "test_hostile_objects"})
+"""Modules of tests that run on every version; the others run on the newest one.
 
 `make outside` runs those about events and comparisons on the oldest one, and `--postgres 16` any.
 """
