@@ -85,16 +85,19 @@ setup: $(CLI) $(LOCAL_STACK) ## Install what the demo and the `clerk-supabase` c
 # When it was typed, so that what is installed first counts too.
 STARTED := $(shell date +%s)
 
-.PHONY: dev demo test outside stacks sam-local browser bench simulate
+.PHONY: dev demo tools test outside stacks sam-local browser bench simulate
 dev: setup ## Keep the whole stack running here until Ctrl-C, and show what it does (ARGS="..." for clerk-supabase dev)
 	@CLERK_SUPABASE_STARTED=$(STARTED) $(WITH_UV) .venv/bin/clerk-supabase dev $(ARGS)
 
 demo: setup ## Deploy to an emulated AWS on this machine, send webhooks, show that Postgres agrees
 	@$(WITH_UV) .venv/bin/clerk-supabase demo
 
-# Several processes, because tests of the deployed stack mostly wait: they come first, and the others meanwhile.
-test: $(DEV) $(LOCAL_STACK) $(AUDIT) ## Run the tests (ARGS="..." for pytest)
-	@$(WITH_UV) .venv/bin/pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder $(ARGS)
+tools: $(DEV) $(LOCAL_STACK) $(AUDIT)
+
+# Several processes, because tests of the deployed stack mostly wait: they come first, and the others meanwhile. More
+# than two processors, because any test waits for Postgres now and then.
+test: tools ## Run the tests (ARGS="..." for pytest)
+	@$(WITH_UV) .venv/bin/pytest --numprocesses 4 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 # Not for every `make test`: it installs 400 MB and needs Linux on x86-64 and pgbouncer. Some of what sync does with the
 # database is done once more, through a pooler and on the oldest Postgres.

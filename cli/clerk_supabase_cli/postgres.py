@@ -60,14 +60,17 @@ class EmbeddedPostgres:
         durable: bool = False,
         settings: dict[str, str] | None = None,
         logs: Path | None = None,
+        data_in: Path | None = None,
     ) -> None:
         """*version*: one of VERSIONS. *durable*: flush to disk like a real server.
 
         *settings*: more lines of postgresql.conf. *logs*: where to write the log, if it is to outlive the server.
+        *data_in*: the folder that the folder with the data is made in, if it is not the one for temporary files.
         """
         self._version = version
         self._settings = ({} if durable else _THROW_AWAY) | (settings or {})
         self._logs = logs
+        self._data_in = data_in
         self._guard: Guard | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
@@ -153,7 +156,9 @@ class EmbeddedPostgres:
         guard = self._running_guard()
         self._folder = guard.folder("clerk-supabase-postgres-")
         self._account = pwd.getpwnam(_SYSTEM_USER) if os.geteuid() == 0 else None
+        self._data = guard.folder("clerk-supabase-postgres-data-", self._data_in)
         self._give_away(self._folder)
+        self._give_away(self._data)
         self._binaries = self._reachable(_find_binaries(self._version))
         self._initialise(guard)
 
@@ -251,10 +256,6 @@ class EmbeddedPostgres:
         if self._guard is None:
             raise LocalStackError("the embedded Postgres is used outside its `with` block")
         return self._guard
-
-    @property
-    def _data(self) -> Path:
-        return self._folder / "data"
 
     @property
     def _environment(self) -> dict[str, str]:

@@ -127,9 +127,12 @@ class Guard:
         self._pipe.close()
         self._process.wait()
 
-    def folder(self, prefix: str) -> Path:
-        """Make a scratch folder that only this user can read, removed in the end."""
-        folder = Path(tempfile.mkdtemp(prefix=prefix))
+    def folder(self, prefix: str, inside: Path | None = None) -> Path:
+        """Make a scratch folder that only this user can read, removed in the end.
+
+        *inside*: the folder it is made in; without one, that for temporary files.
+        """
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=inside))
         self._folders.append(folder)
         self._tell(f"folder {folder}")
         return folder

@@ -439,6 +439,10 @@ language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+    with about as (
+        select f.id from clerk_sync.functions_about(target) as f (id)
+    )
+
     select
         case when f.shown_to is null then 'note' else 'warn' end,
         false,
@@ -465,7 +469,7 @@ as $$
                 when p.prosecdef and p.prorettype not in ('trigger'::regtype, 'event_trigger'::regtype)
                     then clerk_sync.function_shown_to(p.oid)
             end as shown_to
-        from clerk_sync.functions_about(target) as a (id)
+        from about as a
         inner join pg_catalog.pg_proc as p on p.oid = a.id
     ) as f
 
@@ -481,7 +485,7 @@ as $$
         format(
             'look at what it keeps; or: revoke all on %s from public, anon, authenticated', c.oid::regclass
         )
-    from clerk_sync.functions_about(target) as a (id)
+    from about as a
     inner join pg_catalog.pg_depend as d
         on d.classid = 'pg_rewrite'::regclass and d.refclassid = 'pg_proc'::regclass and d.refobjid = a.id
     inner join pg_catalog.pg_rewrite as w on w.oid = d.objid

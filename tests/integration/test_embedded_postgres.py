@@ -130,6 +130,15 @@ def test_nothing_is_left_after_the_block() -> None:
     assert is_gone(process, folder)
 
 
+def test_the_data_lies_in_the_folder_that_was_named_and_is_removed_from_there(tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    with EmbeddedPostgres(data_in=tmp_path) as server, psycopg.connect(server.url()) as connection:
+        [(data,)] = connection.execute("show data_directory").fetchall()
+        assert Path(data).parent == tmp_path
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_is_left_after_an_exception() -> None:
     server = EmbeddedPostgres()
     with pytest.raises(psycopg.errors.DivisionByZero), server, psycopg.connect(server.url()) as connection:

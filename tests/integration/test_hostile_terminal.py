@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import random
 import sys
@@ -244,8 +245,10 @@ VARIABLES: Final = [
 @pytest.mark.parametrize("path", [path for path in LEAVES if path[0] not in STARTS_A_STACK], ids=" ".join)
 def test_nothing_in_the_environment_commands_the_terminal(path: tuple[str, ...], operator: Operator) -> None:
     chance = random.Random(str(path))
+    # Each variable with two of them, and each of them with some variable.
+    turn = itertools.cycle(chance.sample(UNSEEN, len(UNSEEN)))
     for variable in VARIABLES:
-        for unseen in chance.sample(UNSEEN, 4):
+        for unseen in itertools.islice(turn, 2):
             arguments = typed(LEAVES[path], ["user_1", "1", "user.created"], chance)
             operator.types(*path, *arguments, stdin=unseen, **{variable: f"http://{unseen}[red]"})
 

@@ -14,7 +14,7 @@ import pytest
 
 from clerk_supabase.store import Store
 from clerk_supabase_cli import samples
-from tests.integration.databases import Connection, Database, Url, acting_as, empty, rows, tables, value
+from tests.integration.databases import WORKER, Connection, Database, Url, acting_as, empty, rows, tables, value
 from tests.integration.histories import CREATED_AT, Applied
 from tests.integration.webhooks import deleted, domain, invitation, membership, organization, told, user
 from tests.polling import eventually
@@ -257,10 +257,8 @@ def at_once(database: Database, tasks: Sequence[Callable[[Store], object]]) -> N
 def deadlocks(database: Database) -> int:
     """How many Postgres has counted; sessions report theirs when they end, which is waited for."""
     with database.connect() as admin:
-        sessions = (
-            "select pid from pg_stat_activity where datname = current_database() and backend_type = 'client backend'"
-        )
-        eventually(lambda: rows(admin, sessions), lambda found: len(found) <= 1, seconds=10)
+        sessions = "select pid from pg_stat_activity where datname = current_database() and usename = %s"
+        eventually(lambda: rows(admin, sessions, WORKER), lambda found: found == [], seconds=10)
         return int(value(admin, "select deadlocks from pg_stat_database where datname = current_database()"))
 
 

@@ -58,9 +58,10 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture(scope="session")
-def databases(postgres: EmbeddedPostgres, root: Path) -> Databases:
+def databases(postgres: EmbeddedPostgres, root: Path) -> Iterator[Databases]:
     """Where tests get their databases from."""
-    return Databases(postgres, root)
+    with closing(Databases(postgres, root)) as databases:
+        yield databases
 
 
 @pytest.fixture

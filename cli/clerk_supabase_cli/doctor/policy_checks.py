@@ -53,10 +53,16 @@ _OPENINGS: Final = """
     from unnest(%s::oid[]) as t (id) cross join clerk_sync.openings(t.id::regclass) as o
     where o.verdict <> 'note'
 """
+# Not clerk_sync.detours(): detours to judge are no failures, and it reads every function to find them.
 # Functions that mention `users` are too many to be warned of: Supabase has such a table, too.
 _DETOURS_TO_OURS: Final = """
     select t.id, d.verdict, d.found, d.todo
-    from unnest(%s::oid[]) as t (id) cross join clerk_sync.detours(t.id::regclass) as d
+    from unnest(%s::oid[]) as t (id)
+    cross join lateral (
+        select r.* from clerk_sync.detours_by_relations(t.id::regclass) as r
+        union all
+        select r.* from clerk_sync.detours_by_roles(t.id::regclass) as r
+    ) as d
     where d.verdict = 'fail'
 """
 _SCHEMA_OPEN_TO: Final = """
