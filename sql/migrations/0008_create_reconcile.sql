@@ -715,6 +715,12 @@ begin
                 when (e.version).source_updated_at <= 0 then 'only other objects told of it'
                 when verdict.difference = 'missing' then 'somebody removed the row'
                 when verdict.difference = 'stale' then 'its last change did not arrive'
+                -- An event about what belongs to the object brought a stub of the row.
+                when (
+                    select a.operation from clerk_sync.audit_log as a
+                    where a.entity_id = g.id and a.kind = g.kind and a.cause like 'direct:%'
+                    order by a.audit_id desc limit 1
+                ) = 'delete' then 'somebody removed the row'
                 when exists (
                     select from clerk_sync.audit_log as a
                     where a.entity_id = g.id and a.kind = g.kind and a.cause like 'direct:%'
@@ -1597,6 +1603,35 @@ as $$
     ) as newest
 $$;
 
+-- The kind of the parent whose tombstone hides the row of an object; null if none does. An organization comes first.
+create function clerk_sync.hidden_with(of_object text, object_id text)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    link record;
+    is_hidden boolean;
+begin
+    for link in
+        select k.relation, k.key_column, parent.key as column_name, parent.value as kind
+        from clerk_sync.kinds as k cross join lateral jsonb_each_text(k.parents) as parent
+        where k.kind = of_object order by parent.value
+    loop
+        execute format(
+            'select exists (select from %1$s as r inner join clerk_sync.entities as e '
+            || 'on e.kind = %2$L and e.id = r.%3$I where r.%4$I = $1 and e.deleted_at is not null)',
+            link.relation, link.kind, link.column_name, link.key_column
+        ) into is_hidden using object_id;
+        if is_hidden then
+            return link.kind;
+        end if;
+    end loop;
+    return null;
+end
+$$;
+
 -- {run, limit} -> {run, windows, findings, findings_count}, or null when there is no such run.
 create function clerk_sync.show_run(request jsonb)
 returns jsonb
@@ -1620,7 +1655,8 @@ as $$
                         -- Whoever did it: the message, its replay, or something newer.
                         when listed.difference = 'deleted here' and (e.deleted_at is null or e.delete_run is null)
                             then 'settled'
-                        when listed.action = 'delete' and e.deleted_at is not null then 'settled'
+                        when listed.action = 'delete' and (e.deleted_at is not null or e.purged_at is not null)
+                            then 'settled'
                         when listed.action = 'repair' and listed.difference <> 'deleted here'
                             and e.deleted_at > listed.observed_at then 'settled'
                         when listed.action = 'repair' and (e.version).observed_at >= nullif(listed.observed_at, 0)
@@ -1631,6 +1667,8 @@ as $$
                         when p.discarded_at is not null then 'discarded'
                         when p.parked_id is not null and p.replayed_at is null then 'parked'
                         when listed.sent_at is not null then 'sent'
+                        when listed.action = 'delete' and hidden.with_kind is not null
+                            then 'hidden with its ' || hidden.with_kind
                         when listed.emptied is not null and not r.is_dry_run then 'held back'
                         else 'not sent'
                     end)
@@ -1645,6 +1683,9 @@ as $$
             left join clerk_sync.entities as e on listed.kind = e.kind and listed.entity_id = e.id
             left join clerk_sync.parked_events as p
                 on p.svix_id = format('reconcile-%s-%s', listed.run_id, listed.entity_id)
+            left join lateral (
+                select clerk_sync.hidden_with(listed.kind, listed.entity_id) as with_kind
+            ) as hidden on listed.action = 'delete' and listed.sent_at is null
         )
     )
     from clerk_sync.reconcile_runs as r

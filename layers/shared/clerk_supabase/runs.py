@@ -16,9 +16,22 @@ from clerk_supabase.store import Store
 
 Mode = Literal["full", "quick"]
 State = Literal["running", "complete", "incomplete", "stopped", "failed"]
-Outcome = Literal["nothing", "not sent", "held back", "refused", "sent", "parked", "discarded", "settled", "undone"]
+Outcome = Literal[
+    "nothing",
+    "not sent",
+    "held back",
+    "refused",
+    "sent",
+    "parked",
+    "discarded",
+    "settled",
+    "undone",
+    "hidden with its organization",
+    "hidden with its user",
+]
 """What became of a repair or a delete. Settled: the tables have it, or something newer, by whatever road it came.
-Held back: the brake for columns that many rows would lose the value of."""
+Held back: the brake for columns that many rows would lose the value of. Hidden: no delete of its own was sent, because
+the delete of the organization or the user hides the row, too."""
 Counts = Mapping[str, Mapping[str, int]]
 """By kind and name: listed, compared, missing, stale, different, extra, repaired, deleted, ..."""
 
