@@ -30,9 +30,8 @@ def migrate_command(database_url: str, *, plain_postgres: bool, repairs: bool, d
     """
     if dry_run and plain_postgres:
         raise click.UsageError("--plain-postgres changes the database, which --dry-run does not")
-    root = find_root()
     if plain_postgres:
-        prepare_plain_postgres(database_url, root)
+        prepare_plain_postgres(database_url, find_root())
     if repairs:
         _repair(database_url, is_trial=dry_run)
     else:

@@ -360,7 +360,7 @@ $$;
 -- most so many rows of a kind that check_rows() did not set right are tried one by one; rows: how many of them are held
 -- up still; refused: how many rows of this run the app refused to let be set right. objects: at most so many of a kind
 -- whose repair was not made, for which Clerk has to be asked again, and whose they are; waiting: how many there are
--- altogether.
+-- altogether, with the deletes that a lock held up.
 create function clerk_sync.retry_held_up(request jsonb)
 returns jsonb
 language plpgsql
@@ -400,7 +400,8 @@ begin
         case when f.window_number is not null then -1 end, f.observed_at, f.found_at, true
     from earlier as f
     left join clerk_sync.entities as e on f.kind = e.kind and f.entity_id = e.id
-    where f.found_at > clock_timestamp() - interval '24 hours'
+    -- A delete is remembered as an absence.
+    where f.found_at > clock_timestamp() - interval '24 hours' and f.action = 'repair'
     -- Something newer came meanwhile.
     and (f.window_number is null or ((e.version).observed_at >= f.observed_at) is not true)
     order by f.kind, f.entity_id, f.run_id desc
@@ -415,14 +416,15 @@ begin
         select k.* from clerk_sync.kinds as k
         where k.kind in (
             select f.kind from clerk_sync.reconcile_findings as f
-            where f.run_id = run.run_id and f.is_held_up and f.sent_at is null and f.window_number is null
+            where f.run_id = run.run_id and f.is_held_up and f.sent_at is null
+            and f.action = 'repair' and f.window_number is null
         )
         order by k.write_order
     loop
         keys := array(
             select f.entity_id from clerk_sync.reconcile_findings as f
             where f.run_id = run.run_id and f.kind = of_kind.kind
-            and f.is_held_up and f.sent_at is null and f.window_number is null
+            and f.is_held_up and f.sent_at is null and f.action = 'repair' and f.window_number is null
             order by f.entity_id limit at_most
         );
         repaired := clerk_sync.repair_rows(of_kind, keys, true);
@@ -431,29 +433,34 @@ begin
             sent_at = case when f.entity_id <> all(still_wrong) then clock_timestamp() end,
             is_refused = f.entity_id = any(repaired.refused),
             is_held_up = f.entity_id <> all(repaired.refused)
-        where f.run_id = run.run_id and f.kind = of_kind.kind and f.entity_id = any(keys) and f.window_number is null;
+        where f.run_id = run.run_id and f.kind = of_kind.kind and f.entity_id = any(keys)
+        and f.action = 'repair' and f.window_number is null;
     end loop;
 
     return (
         with held as (
             select
-                f.kind, f.entity_id, f.window_number,
-                row_number() over (partition by f.kind, f.window_number is null order by f.entity_id) as place
+                f.kind, f.entity_id, f.action, f.window_number,
+                row_number() over (
+                    partition by f.kind, f.action, f.window_number is null order by f.entity_id
+                ) as place
             from clerk_sync.reconcile_findings as f
             where f.run_id = run.run_id and f.is_held_up and f.sent_at is null
         )
 
         select jsonb_build_object(
-            'rows', count(*) filter (where h.window_number is null),
+            'rows', count(*) filter (where h.action = 'repair' and h.window_number is null),
             'refused', (
                 select count(*) from clerk_sync.reconcile_findings as f
                 where f.run_id = run.run_id and f.window_number is null and f.is_refused
             ),
-            'waiting', count(*) filter (where h.window_number is not null),
+            'waiting', count(*) filter (where h.action = 'delete' or h.window_number is not null),
             'objects', coalesce(
                 jsonb_agg(jsonb_build_array(
                     h.kind, h.entity_id, m.clerk_user_id, coalesce(m.clerk_org_id, i.clerk_org_id, d.clerk_org_id)
-                ) order by h.kind, h.entity_id) filter (where h.window_number is not null and h.place <= at_most),
+                ) order by h.kind, h.entity_id) filter (
+                    where h.action = 'repair' and h.window_number is not null and h.place <= at_most
+                ),
                 '[]'
             )
         )

@@ -162,6 +162,17 @@ def test_what_is_held_up_is_given_up_after_a_day_to_the_full_run_that_compares_i
     assert rig.column(HELD, "last_name") != "By hand"
 
 
+def test_a_delete_whose_row_is_locked_is_said_to_be_held_up_and_a_quick_run_makes_it(rig: Rig) -> None:
+    rig.world.remove_user(HELD)
+    with locked(rig, "users", "clerk_id", HELD):
+        report = run_hastily(rig)
+    assert (report.state, report.reason) == ("complete", HELD_UP)
+    assert rig.findings(report)[HELD].outcome == "held up"
+    quick = rig.run("quick")
+    assert (quick.reason, quick.counts["user"]["deleted"]) == (None, 1)
+    assert rig.agrees()
+
+
 # Quick runs
 
 

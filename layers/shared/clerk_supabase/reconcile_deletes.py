@@ -229,8 +229,8 @@ def _delete(work: Work, kind: ReadKind, moments: Mapping[str, int]) -> None:
     for batch in _batches(moments):
         repairs = [Repair(work.run_id, kind, object_id, moment, None) for object_id, moment in batch]
         became = settled(repairs, work.repairs.send(work.runs.store, repairs, work.clock_ms()))
-        # What is held up stays an absence, about which the next run asks.
-        work.runs.settle(work.run_id, kind, sent=became.sent, refused=became.refused)
+        # What is held up stays an absence, too, about which the next run asks.
+        work.runs.settle(work.run_id, kind, sent=became.sent, refused=became.refused, held_up=became.held_up)
 
 
 def _batches(moments: Mapping[str, int]) -> Iterator[Sequence[tuple[str, int]]]:

@@ -32,8 +32,8 @@ Outcome = Literal[
 ]
 """What became of a repair or a delete. Settled: the tables have it, or something newer, by whatever road it came.
 Held back: the brake for columns that many rows would lose the value of. Held up: somebody held a lock on the row, and
-later runs try again. Hidden: no delete of its own was sent, because
-the delete of the organization or the user hides the row, too."""
+later runs try again. Hidden: no delete of its own was sent, because that of the organization or the user hides the row,
+too."""
 Counts = Mapping[str, Mapping[str, int]]
 """By kind and name: listed, compared, missing, stale, different, extra, repaired, deleted, ..."""
 
