@@ -644,9 +644,9 @@ begin
 end
 $$;
 
--- Parents that other changes of the batch name (stubs), whose entity is known and whose row somebody removed by hand: as
--- they have to be written again, to be filled by the next comparison; null if there is none. A parent that was purged
--- gets no row, and its children get none either. The caller has locked the entities.
+-- Parents that other changes of the batch name (stubs), whose entity is known and whose row somebody removed by hand:
+-- as they have to be written again, to be filled by the next comparison; null if there is none. A parent that was
+-- purged gets no row, and its children get none either. The caller has locked the entities.
 create function clerk_sync.parents_without_row(changes clerk_sync.change[], winners clerk_sync.change[])
 returns clerk_sync.change[]
 language plpgsql

@@ -246,8 +246,8 @@ begin
 end
 $$;
 
--- Where check_rows() goes on in a quick run: behind the rows that the run before it looked at last; null: it begins with
--- the first ones.
+-- Where check_rows() goes on in a quick run: behind the rows that the run before it looked at last; null: it begins
+-- with the first ones.
 create function clerk_sync.where_checks_ended(run clerk_sync.reconcile_runs, target text)
 returns jsonb
 language sql
@@ -356,11 +356,11 @@ end
 $$;
 
 -- {run, lease, limit} -> {rows, refused, waiting, objects: [[kind, id, user_id, org_id], ...]}, or null when the run is
--- somebody else's by now: what somebody held a lock on in this run, or in an earlier one since yesterday, is tried once more. At
--- most so many rows of a kind that check_rows() did not set right are tried one by one; rows: how many of them are held
--- up still; refused: how many rows of this run the app refused to let be set right. objects: at most so many of a kind
--- whose repair was not made, for which Clerk has to be asked again, and whose they are; waiting: how many there are
--- altogether, with the deletes that a lock held up.
+-- somebody else's by now: what somebody held a lock on in this run, or in an earlier one since yesterday, is tried once
+-- more. At most so many rows of a kind that check_rows() did not set right are tried one by one; rows: how many of them
+-- are held up still; refused: how many rows of this run the app refused to let be set right. objects: at most so many
+-- of a kind whose repair was not made, for which Clerk has to be asked again, and whose they are; waiting: how many
+-- there are altogether, with the deletes that a lock held up.
 create function clerk_sync.retry_held_up(request jsonb)
 returns jsonb
 language plpgsql
