@@ -644,6 +644,55 @@ begin
 end
 $$;
 
+-- Parents that other changes of the batch name (stubs), whose entity is known and whose row somebody removed by hand:
+-- as they have to be written again, to be filled by the next comparison; null if there is none. A parent that was
+-- purged gets no row, and its children get none either. The caller has locked the entities.
+create function clerk_sync.parents_without_row(changes clerk_sync.change[], winners clerk_sync.change[])
+returns clerk_sync.change[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds;
+    found clerk_sync.change[];
+    parents clerk_sync.change[];
+begin
+    for of_kind in
+        select k.* from clerk_sync.kinds as k
+        where k.kind in (select c.kind from unnest(changes) as c where (c.version).source_updated_at = 0)
+    loop
+        execute format(
+            $statement$
+            select array_agg(row(
+                s."position", s.kind, s.id, s.version, e.deleted_at, s.cause, s.svix_id, null, null, null, null
+            )::clerk_sync.change)
+            from (
+                select distinct on (c.id) c.* from unnest($1) as c
+                where c.kind = %1$L and (c.version).source_updated_at = 0
+                and (c.kind, c.id) not in (select w.kind, w.id from unnest($2) as w)
+                order by c.id, c.version desc
+            ) as s
+            inner join clerk_sync.entities as e on s.kind = e.kind and s.id = e.id and e.purged_at is null
+            where not exists (select from %2$s as r where r.%3$I = s.id collate "default")
+            $statement$,
+            of_kind.kind, of_kind.relation, of_kind.key_column
+        ) into found using changes, winners;
+        parents := parents || found;
+    end loop;
+    -- The audit log names the change that brought them.
+    perform set_config(
+        'clerk_sync.causes',
+        (
+            current_setting('clerk_sync.causes')::jsonb
+            || jsonb_object_agg(p.id, jsonb_build_array(p.cause, p.svix_id))
+        )::text,
+        true
+    )
+    from unnest(parents) as p having count(*) > 0;
+    return parents;
+end
+$$;
+
 -- Applies a batch of changes in one statement, whatever order and however often they arrive. Returns one outcome per
 -- element: those of clerk_sync.deliveries, or 'duplicate' for a delivery that was recorded before.
 -- Locks never make a circle, because everybody who writes takes them in this order, also purge(), forget() and
@@ -674,8 +723,9 @@ declare
     latest constant bigint := (extract(epoch from clock_timestamp()) * 1000)::bigint + 86400000;
     contents clerk_sync.change[];
     target text;
-    all_written clerk_sync.written[] := '{}';
+    all_written clerk_sync.written[];
     refusal clerk_sync.refusal;
+    parents clerk_sync.change[];
 begin
     changes := array(
         select row(
@@ -839,32 +889,43 @@ begin
     )
     from unnest(winners || moved) as w;
 
-    -- A block of its own costs a subtransaction, and nothing for each row.
-    begin
-        for target, contents in
-            select w.kind, array_agg(w)
-            from unnest(winners) as w inner join clerk_sync.kinds as k using (kind)
-            where w."position" is not null and (w.version).source_updated_at >= 0
-            group by w.kind, k.write_order
-            order by k.write_order
-        loop
-            all_written := all_written || array(select clerk_sync.write_rows(target, batch, contents));
-        end loop;
-        if cardinality(moved) > 0 then
-            -- Alone: two of these, one after the other, would lock rows out of order.
-            perform clerk_sync.follow_tombstones(
-                moved || array(select w from unnest(winners) as w where w.deleted_at is not null)
-            );
-        elsif cardinality(deletes) > 0 then
-            perform clerk_sync.hide_rows(array(select w from unnest(winners) as w where w.deleted_at is not null));
-        end if;
-    exception
-        when integrity_constraint_violation then
-            get stacked diagnostics
-                refusal.code = returned_sqlstate, refusal.message = message_text, refusal.table_name = table_name,
-                refusal.column_name = column_name, refusal.constraint_name = constraint_name;
-            perform clerk_sync.refuse(refusal);
-    end;
+    -- A block of its own costs a subtransaction, and nothing for each row. It runs again where a foreign key misses the
+    -- row of a parent: whoever looked for it beforehand would look in vain in nearly every batch.
+    loop
+        begin
+            all_written := '{}';
+            for target, contents in
+                select w.kind, array_agg(w)
+                from unnest(winners || parents) as w inner join clerk_sync.kinds as k using (kind)
+                where w."position" is not null and (w.version).source_updated_at >= 0
+                group by w.kind, k.write_order
+                order by k.write_order
+            loop
+                all_written := all_written || array(select clerk_sync.write_rows(target, batch, contents));
+            end loop;
+            if cardinality(moved) > 0 then
+                -- Alone: two of these, one after the other, would lock rows out of order.
+                perform clerk_sync.follow_tombstones(
+                    moved || array(select w from unnest(winners) as w where w.deleted_at is not null)
+                );
+            elsif cardinality(deletes) > 0 then
+                perform clerk_sync.hide_rows(array(select w from unnest(winners) as w where w.deleted_at is not null));
+            end if;
+            exit;
+        exception
+            when integrity_constraint_violation then
+                get stacked diagnostics
+                    refusal.code = returned_sqlstate, refusal.message = message_text, refusal.table_name = table_name,
+                    refusal.column_name = column_name, refusal.constraint_name = constraint_name;
+                parents := case
+                    when refusal.code = '23503' and parents is null
+                        then clerk_sync.parents_without_row(changes, winners)
+                end;
+                if parents is null then
+                    perform clerk_sync.refuse(refusal);
+                end if;
+        end;
+    end loop;
 
     -- `in (select ...)` rather than joins: hashed whatever the plan expects, so a large batch costs what its rows cost.
     return query

@@ -69,6 +69,9 @@ comment on column clerk_sync.not_purged.reason is
 
 alter table clerk_sync.not_purged enable row level security;
 
+-- Few entries are about domains, and purge() looks for addresses in them.
+create index audit_log_domains_idx on clerk_sync.audit_log (entity_id) where kind = 'domain';
+
 -- Forgets old records, at most so many of each sort, and returns how many: call it until nothing comes back. What
 -- somebody else has locked is left for the next time, so it waits for nobody. Keep deliveries for longer than Svix can
 -- replay them.
@@ -110,8 +113,29 @@ begin
 end
 $$;
 
--- A query of the hidden rows of a kind that are not purged: id; recorded_at: when the first delete of the row's entity
--- or of a parent was recorded here; seen_at: when purge() first saw the row, which counts where nothing was recorded.
+-- A condition for rows `r` of a kind: they still say something that purge() empties.
+create function clerk_sync.is_full(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(
+        format(
+            '(r.%1$I is distinct from %2$s and not clerk_sync.is_empty(to_jsonb(r.%1$I)))',
+            c, coalesce(pg_get_expr(d.adbin, d.adrelid), 'null')
+        ),
+        ' or '
+    )
+    from unnest(of_kind.mirrored_columns) as c
+    inner join pg_catalog.pg_attribute as a on a.attrelid = of_kind.relation::regclass and c = a.attname
+    left join pg_catalog.pg_attrdef as d on a.attrelid = d.adrelid and a.attnum = d.adnum
+    where a.atthasdef or not a.attnotnull
+$$;
+
+-- A query of the hidden rows of a kind that are not purged, or that somebody restored since, as from a backup: id;
+-- recorded_at: when the first delete of the row's entity or of a parent was recorded here; seen_at: when purge() first
+-- saw the row, which counts where nothing was recorded.
 create function clerk_sync.hidden_rows(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -122,7 +146,7 @@ as $$
         'select r.%1$I::text as id, least(own.delete_recorded_at%4$s) as recorded_at, by_hand.seen_at from %2$s as r '
         || 'left join clerk_sync.entities as own on own.kind = %3$L and own.id = r.%1$I '
         || 'left join clerk_sync.hidden_by_hand as by_hand on by_hand.kind = %3$L and by_hand.id = r.%1$I '
-        || '%5$s where r.deleted_at is not null and own.purged_at is null',
+        || '%5$s where r.deleted_at is not null and (own.purged_at is null or %6$s)',
         of_kind.key_column, of_kind.relation, of_kind.kind,
         string_agg(format(', %I.delete_recorded_at', 'parent_' || link.key), ''),
         string_agg(
@@ -131,7 +155,8 @@ as $$
                 'parent_' || link.key, link.value, link.key
             ),
             ' '
-        )
+        ),
+        clerk_sync.is_full(of_kind)
     )
     from jsonb_each_text(of_kind.parents) as link
 $$;
@@ -299,34 +324,38 @@ as $$
     where identifier ~ '.@.|^\+[0-9]{7}|^.{20}' and clerk_sync.words_of(identifier) = array[identifier]
 $$;
 
--- Which of the words are addresses, phone numbers and wallets that users in Clerk have proven to be theirs, as
--- {word: user id}. users: those that do not count. No index leads there, so all users are read: by one pattern for all
--- words, and only users whose row has one of them are looked at value by value.
+-- Which of the words, in lower case, are addresses, phone numbers and wallets that users in Clerk have proven to be
+-- theirs, as {word: user id}. users: those that do not count. No index leads there, because each write of a user would
+-- pay for it, so all users are read: value by value, which costs a fourth of looking for a pattern in their texts.
 create function clerk_sync.words_of_others(users text[], words text[])
 returns jsonb
-language plpgsql
+language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-    pattern constant text := (
-        select string_agg(regexp_replace(lower(w), '([^[:alnum:]])', '\\\1', 'g'), '|') from unnest(words) as w
-    );
-begin
-    return (
-        select coalesce(jsonb_object_agg(v.word, near.clerk_id), '{}')
-        from (
-            select u.* from public.users as u
-            where u.deleted_at is null and u.clerk_id <> all(users)
-            and lower(concat_ws(
-                ' ', u.email, u.phone, u.email_addresses, u.phone_numbers, u.web3_wallets, u.external_accounts
-            )) ~ pattern
-            offset 0
-        ) as near
-        cross join lateral clerk_sync.verified_in(to_jsonb(near)) as v (word)
-        where v.word = any(words)
-    );
-end
+    select coalesce(jsonb_object_agg(v.word, near.clerk_id), '{}')
+    from (
+        select u.* from public.users as u
+        where words <> '{}' and u.deleted_at is null and u.clerk_id <> all(users)
+        and (
+            lower(u.email) = any(words)
+            or lower(u.phone) = any(words)
+            or exists (
+                select from (
+                    values
+                    (u.email_addresses, '$[*].email_address'::jsonpath),
+                    (u.external_accounts, '$[*].email_address'),
+                    (u.phone_numbers, '$[*].phone_number'),
+                    (u.web3_wallets, '$[*].web3_wallet')
+                ) as place (content, path)
+                cross join lateral jsonb_path_query(place.content, place.path) as value
+                where place.content <> '[]' and lower(value #>> '{}') = any(words)
+            )
+        )
+        offset 0
+    ) as near
+    cross join lateral clerk_sync.verified_in(to_jsonb(near)) as v (word)
+    where v.word = any(words)
 $$;
 
 -- The domains that were verified with one of these addresses, now or before.
@@ -421,21 +450,9 @@ declare
     is_there constant text := format(
         'select exists (select from %s where %I = $1)', of_kind.relation, of_kind.key_column
     );
-    is_full constant text := (
-        select format(
-            'select exists (select from %s where %I = $1 and (%s))', of_kind.relation, of_kind.key_column,
-            string_agg(
-                format(
-                    '(%1$I is distinct from %2$s and not clerk_sync.is_empty(to_jsonb(%1$I)))',
-                    c, coalesce(pg_get_expr(d.adbin, d.adrelid), 'null')
-                ),
-                ' or '
-            )
-        )
-        from unnest(of_kind.mirrored_columns) as c
-        inner join pg_catalog.pg_attribute as a on a.attrelid = of_kind.relation::regclass and c = a.attname
-        left join pg_catalog.pg_attrdef as d on a.attrelid = d.adrelid and a.attnum = d.adnum
-        where a.atthasdef or not a.attnotnull
+    is_full constant text := format(
+        'select exists (select from %s as r where r.%I = $1 and (%s))',
+        of_kind.relation, of_kind.key_column, clerk_sync.is_full(of_kind)
     );
     is_left boolean;
     is_cancelled boolean := false;

@@ -108,6 +108,7 @@ create table clerk_sync.reconcile_findings (
     sent_at timestamptz,
     is_refused boolean not null default false,
     emptied text[],
+    is_held_up boolean not null default false,
     primary key (run_id, kind, entity_id),
     constraint reconcile_findings_difference_check check (
         difference in ('missing', 'stale', 'different', 'extra', 'deleted here')
@@ -131,6 +132,12 @@ comment on column clerk_sync.reconcile_findings.is_refused is
 comment on column clerk_sync.reconcile_findings.emptied is
 'Not null: the repair is held back until everything is compared, as columns would lose their value in it: these.';
 
+comment on column clerk_sync.reconcile_findings.is_held_up is
+'Somebody held a lock on the row, so the repair was not made at once: tried again at the end of this run and of later '
+'ones.';
+
+create index reconcile_findings_held_up_idx on clerk_sync.reconcile_findings (run_id)
+where is_held_up and sent_at is null;
 create index reconcile_findings_entity_idx on clerk_sync.reconcile_findings (entity_id);
 
 alter table clerk_sync.reconcile_findings enable row level security;
@@ -715,6 +722,12 @@ begin
                 when (e.version).source_updated_at <= 0 then 'only other objects told of it'
                 when verdict.difference = 'missing' then 'somebody removed the row'
                 when verdict.difference = 'stale' then 'its last change did not arrive'
+                -- An event about what belongs to the object brought a stub of the row.
+                when (
+                    select a.operation from clerk_sync.audit_log as a
+                    where a.entity_id = g.id and a.kind = g.kind and a.cause like 'direct:%'
+                    order by a.audit_id desc limit 1
+                ) = 'delete' then 'somebody removed the row'
                 when exists (
                     select from clerk_sync.audit_log as a
                     where a.entity_id = g.id and a.kind = g.kind and a.cause like 'direct:%'
@@ -723,7 +736,7 @@ begin
                 else 'Clerk changed it without a new version'
             end,
             of_window, g.observed_at, clock_timestamp(), null, false,
-            case when g.id = any(held) then coalesce(d.emptied, '{}') end
+            case when g.id = any(held) then coalesce(d.emptied, '{}') end, false
         )::clerk_sync.reconcile_findings
         from given as g
         left join lateral (
@@ -766,7 +779,7 @@ begin
             select row(
                 run.run_id, 'user', u.clerk_id, 'extra', case when e.id is null then 'none' else 'delete' end, null,
                 case when e.id is null then 'the app made the row' else 'its delete did not arrive' end,
-                of_window, null, clock_timestamp(), null, false, null
+                of_window, null, clock_timestamp(), null, false, null, false
             )::clerk_sync.reconcile_findings
             from public.users as u
             left join lateral (
@@ -804,7 +817,7 @@ begin
         difference = excluded.difference, action = excluded.action, fields = excluded.fields, cause = excluded.cause,
         window_number = excluded.window_number, observed_at = excluded.observed_at, emptied = excluded.emptied,
         sent_at = case when excluded.emptied is null and excluded.difference <> 'extra' then known.sent_at end,
-        is_refused = false
+        is_refused = false, is_held_up = false
     where excluded.difference <> 'extra' or (known.window_number is null and known.action = 'repair');
 
     return jsonb_build_object(
@@ -930,7 +943,7 @@ begin
     if not run.is_dry_run then
         update clerk_sync.reconcile_findings as f set sent_at = clock_timestamp()
         where f.run_id = run.run_id and f.window_number = of_window
-        and f.action = 'repair' and f.sent_at is null and not f.is_refused and f.emptied is null;
+        and f.action = 'repair' and f.sent_at is null and not f.is_refused and not f.is_held_up and f.emptied is null;
     end if;
     return 'true';
 end
@@ -1446,9 +1459,10 @@ begin
 end
 $$;
 
--- {run, kind, present: [id, ...], gone: {id: moment}, sent: [id, ...], refused: [id, ...]}: what became of findings.
--- Who is there after all was none. Who is gone is remembered, and a later run asks again. -> whether the run is still
--- at work.
+-- {run, kind, present: [id, ...], gone: {id: moment}, sent: [id, ...], refused: [id, ...], held_up: [id, ...]}: what
+-- became of findings. Who is there after all was none. Who is gone is remembered, and a later run asks again. What is
+-- held up by a lock is remembered, too, although of a page that is missing as a whole no other finding is. -> whether
+-- the run is still at work.
 create function clerk_sync.settle_findings(request jsonb)
 returns jsonb
 language plpgsql
@@ -1459,6 +1473,8 @@ declare
     at_work constant clerk_sync.reconcile_runs := clerk_sync.hold_run(request);
     run constant bigint := at_work.run_id;
     target constant text := clerk_sync.kind_of(request);
+    -- The number of no window.
+    of_later_runs constant integer := -1;
 begin
     if run is null then
         return 'false';
@@ -1484,6 +1500,12 @@ begin
     update clerk_sync.reconcile_findings as f set is_refused = true
     where f.run_id = run and f.kind = target
     and f.entity_id in (select jsonb_array_elements_text(request -> 'refused'));
+    insert into clerk_sync.reconcile_findings (
+        run_id, kind, entity_id, difference, action, cause, window_number, is_held_up
+    )
+    select run, target, h.id, 'missing', 'repair', 'it never arrived', of_later_runs, true
+    from jsonb_array_elements_text(coalesce(request -> 'held_up', '[]')) as h (id)
+    on conflict (run_id, kind, entity_id) do update set is_held_up = true;
     return 'true';
 end
 $$;
@@ -1503,15 +1525,16 @@ as $$
             f.sent_at is not null and not f.is_refused as is_sent, f.sent_at, f.is_refused,
             case
                 when f.action = 'delete' then e.deleted_at is not null
-                else f.window_number is null or (e.version).observed_at >= f.observed_at
+                else f.window_number is null or coalesce((e.version).observed_at >= f.observed_at, true)
             end as is_done,
             -- The windows count all other repairs.
-            f.action = 'delete' or f.emptied is not null or f.window_number is null as is_counted_here,
+            f.action = 'delete' or f.emptied is not null or f.is_held_up or f.window_number is null as is_counted_here,
             a.id is not null as is_absent
         from clerk_sync.reconcile_findings as f
         left join clerk_sync.reconcile_windows as w on f.run_id = w.run_id and f.window_number = w.number
         left join clerk_sync.entities as e
-            on f.kind = e.kind and f.entity_id = e.id and (f.action = 'delete' or f.emptied is not null)
+            on f.kind = e.kind and f.entity_id = e.id
+            and (f.action = 'delete' or f.emptied is not null or f.is_held_up)
         left join clerk_sync.absences as a on f.action = 'delete' and f.kind = a.kind and f.entity_id = a.id
         where f.run_id = run
     ),
@@ -1608,6 +1631,35 @@ as $$
     ) as newest
 $$;
 
+-- The kind of the parent whose tombstone hides the row of an object; null if none does. An organization comes first.
+create function clerk_sync.hidden_with(of_object text, object_id text)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    link record;
+    is_hidden boolean;
+begin
+    for link in
+        select k.relation, k.key_column, parent.key as column_name, parent.value as kind
+        from clerk_sync.kinds as k cross join lateral jsonb_each_text(k.parents) as parent
+        where k.kind = of_object order by parent.value
+    loop
+        execute format(
+            'select exists (select from %1$s as r inner join clerk_sync.entities as e '
+            || 'on e.kind = %2$L and e.id = r.%3$I where r.%4$I = $1 and e.deleted_at is not null)',
+            link.relation, link.kind, link.column_name, link.key_column
+        ) into is_hidden using object_id;
+        if is_hidden then
+            return link.kind;
+        end if;
+    end loop;
+    return null;
+end
+$$;
+
 -- {run, limit} -> {run, windows, findings, findings_count}, or null when there is no such run.
 create function clerk_sync.show_run(request jsonb)
 returns jsonb
@@ -1631,7 +1683,8 @@ as $$
                         -- Whoever did it: the message, its replay, or something newer.
                         when listed.difference = 'deleted here' and (e.deleted_at is null or e.delete_run is null)
                             then 'settled'
-                        when listed.action = 'delete' and e.deleted_at is not null then 'settled'
+                        when listed.action = 'delete' and (e.deleted_at is not null or e.purged_at is not null)
+                            then 'settled'
                         when listed.action = 'repair' and listed.difference <> 'deleted here'
                             and e.deleted_at > listed.observed_at then 'settled'
                         when listed.action = 'repair' and (e.version).observed_at >= nullif(listed.observed_at, 0)
@@ -1642,6 +1695,9 @@ as $$
                         when p.discarded_at is not null then 'discarded'
                         when p.parked_id is not null and p.replayed_at is null then 'parked'
                         when listed.sent_at is not null then 'sent'
+                        when listed.action = 'delete' and hidden.with_kind is not null
+                            then 'hidden with its ' || hidden.with_kind
+                        when listed.is_held_up then 'held up'
                         when listed.emptied is not null and not r.is_dry_run then 'held back'
                         else 'not sent'
                     end)
@@ -1656,6 +1712,9 @@ as $$
             left join clerk_sync.entities as e on listed.kind = e.kind and listed.entity_id = e.id
             left join clerk_sync.parked_events as p
                 on p.svix_id = format('reconcile-%s-%s', listed.run_id, listed.entity_id)
+            left join lateral (
+                select clerk_sync.hidden_with(listed.kind, listed.entity_id) as with_kind
+            ) as hidden on listed.action = 'delete' and listed.sent_at is null
         )
     )
     from clerk_sync.reconcile_runs as r

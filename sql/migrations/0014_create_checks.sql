@@ -246,6 +246,23 @@ begin
 end
 $$;
 
+-- Where check_rows() goes on in a quick run: behind the rows that the run before it looked at last; null: it begins
+-- with the first ones.
+create function clerk_sync.where_checks_ended(run clerk_sync.reconcile_runs, target text)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object('after', r.rows_checked -> target -> 'after', 'is_done', false, 'left', 0)
+    from (
+        select earlier.rows_checked from clerk_sync.reconcile_runs as earlier
+        where earlier.run_id < run.run_id and not earlier.is_dry_run and earlier.rows_checked ? target
+        order by earlier.run_id desc limit 1
+    ) as r
+    where r.rows_checked -> target -> 'is_done' = 'false'
+$$;
+
 -- {run, lease, kind, limit, only_look} -> {is_done, left}, or null when the run is somebody else's by now: looks at so
 -- many more rows of a kind, and sets right those that were made visible although they are deleted, or whose profile was
 -- changed. left: those that could not be, since the beginning. Of a dry run, and with only_look, what it found is only
@@ -278,7 +295,11 @@ begin
     if run.run_id is null then
         return null;
     end if;
-    progress := coalesce(run.rows_checked -> target, '{"after": "", "is_done": false, "left": 0}');
+    progress := coalesce(
+        run.rows_checked -> target,
+        case when run.mode = 'quick' then clerk_sync.where_checks_ended(run, target) end,
+        '{"after": "", "is_done": false, "left": 0}'
+    );
     if (progress -> 'is_done')::boolean then
         return progress - 'after' - 'singly';
     end if;
@@ -300,6 +321,8 @@ begin
 
     if only_looks and not run.is_dry_run then
         still_wrong := coalesce(wrong, '{}');
+        update clerk_sync.reconcile_findings as f set is_held_up = true
+        where f.run_id = run.run_id and f.kind = target and f.entity_id = any(wrong) and f.window_number is null;
     elsif wrong is not null and not run.is_dry_run then
         perform set_config(
             'clerk_sync.causes',
@@ -316,7 +339,8 @@ begin
         still_wrong := array(select w.id from clerk_sync.rows_to_set_right(of_kind, wrong) as w);
         update clerk_sync.reconcile_findings as f set
             sent_at = case when f.entity_id <> all(still_wrong) then clock_timestamp() end,
-            is_refused = f.entity_id = any(repaired.refused)
+            is_refused = f.entity_id = any(repaired.refused),
+            is_held_up = f.entity_id = any(still_wrong) and f.entity_id <> all(repaired.refused)
         where f.run_id = run.run_id and f.kind = target and f.entity_id = any(wrong) and f.window_number is null;
     end if;
 
@@ -328,6 +352,125 @@ begin
     update clerk_sync.reconcile_runs as r set rows_checked = r.rows_checked || jsonb_build_object(target, progress)
     where r.run_id = run.run_id;
     return progress - 'after' - 'singly';
+end
+$$;
+
+-- {run, lease, limit} -> {rows, refused, waiting, objects: [[kind, id, user_id, org_id], ...]}, or null when the run is
+-- somebody else's by now: what somebody held a lock on in this run, or in an earlier one since yesterday, is tried once
+-- more. At most so many rows of a kind that check_rows() did not set right are tried one by one; rows: how many of them
+-- are held up still; refused: how many rows of this run the app refused to let be set right. objects: at most so many
+-- of a kind whose repair was not made, for which Clerk has to be asked again, and whose they are; waiting: how many
+-- there are altogether, with the deletes that a lock held up.
+create function clerk_sync.retry_held_up(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    at_most constant integer := clerk_sync.whole_number(request, 'limit', 1, 1000);
+    run clerk_sync.reconcile_runs;
+    of_kind clerk_sync.kinds;
+    keys text[];
+    repaired record;
+    still_wrong text[];
+begin
+    select r.* into run from clerk_sync.reconcile_runs as r
+    where r.run_id = clerk_sync.run_id(request) and r.lease = (request ->> 'lease')::uuid and r.state = 'running'
+    and r.undone_at is null
+    for key share;
+    if run.run_id is null then
+        return null;
+    end if;
+    if run.is_dry_run then
+        return '{"rows": 0, "refused": 0, "waiting": 0, "objects": []}';
+    end if;
+
+    with earlier as (
+        update clerk_sync.reconcile_findings as f set is_held_up = false
+        where f.is_held_up and f.sent_at is null and f.run_id < run.run_id
+        returning f.*
+    )
+
+    insert into clerk_sync.reconcile_findings (
+        run_id, kind, entity_id, difference, action, fields, cause, window_number, observed_at, found_at, is_held_up
+    )
+    select distinct on (f.kind, f.entity_id)
+        run.run_id, f.kind, f.entity_id, f.difference, f.action, f.fields, f.cause,
+        case when f.window_number is not null then -1 end, f.observed_at, f.found_at, true
+    from earlier as f
+    left join clerk_sync.entities as e on f.kind = e.kind and f.entity_id = e.id
+    -- A delete is remembered as an absence.
+    where f.found_at > clock_timestamp() - interval '24 hours' and f.action = 'repair'
+    -- Something newer came meanwhile.
+    and (f.window_number is null or ((e.version).observed_at >= f.observed_at) is not true)
+    order by f.kind, f.entity_id, f.run_id desc
+    on conflict do nothing;
+
+    perform set_config(
+        'clerk_sync.causes',
+        jsonb_build_object('', jsonb_build_array('reconcile', format('reconcile-%s-', run.run_id)))::text,
+        true
+    );
+    for of_kind in
+        select k.* from clerk_sync.kinds as k
+        where k.kind in (
+            select f.kind from clerk_sync.reconcile_findings as f
+            where f.run_id = run.run_id and f.is_held_up and f.sent_at is null
+            and f.action = 'repair' and f.window_number is null
+        )
+        order by k.write_order
+    loop
+        keys := array(
+            select f.entity_id from clerk_sync.reconcile_findings as f
+            where f.run_id = run.run_id and f.kind = of_kind.kind
+            and f.is_held_up and f.sent_at is null and f.action = 'repair' and f.window_number is null
+            order by f.entity_id limit at_most
+        );
+        repaired := clerk_sync.repair_rows(of_kind, keys, true);
+        still_wrong := array(select w.id from clerk_sync.rows_to_set_right(of_kind, keys) as w);
+        update clerk_sync.reconcile_findings as f set
+            sent_at = case when f.entity_id <> all(still_wrong) then clock_timestamp() end,
+            is_refused = f.entity_id = any(repaired.refused),
+            is_held_up = f.entity_id <> all(repaired.refused)
+        where f.run_id = run.run_id and f.kind = of_kind.kind and f.entity_id = any(keys)
+        and f.action = 'repair' and f.window_number is null;
+    end loop;
+
+    return (
+        with held as (
+            select
+                f.kind, f.entity_id, f.action, f.window_number,
+                row_number() over (
+                    partition by f.kind, f.action, f.window_number is null order by f.entity_id
+                ) as place
+            from clerk_sync.reconcile_findings as f
+            where f.run_id = run.run_id and f.is_held_up and f.sent_at is null
+        )
+
+        select jsonb_build_object(
+            'rows', count(*) filter (where h.action = 'repair' and h.window_number is null),
+            'refused', (
+                select count(*) from clerk_sync.reconcile_findings as f
+                where f.run_id = run.run_id and f.window_number is null and f.is_refused
+            ),
+            'waiting', count(*) filter (where h.action = 'delete' or h.window_number is not null),
+            'objects', coalesce(
+                jsonb_agg(jsonb_build_array(
+                    h.kind, h.entity_id, m.clerk_user_id, coalesce(m.clerk_org_id, i.clerk_org_id, d.clerk_org_id)
+                ) order by h.kind, h.entity_id) filter (
+                    where h.action = 'repair' and h.window_number is not null and h.place <= at_most
+                ),
+                '[]'
+            )
+        )
+        from held as h
+        left join public.organization_memberships as m
+            on h.kind = 'membership' and h.entity_id = m.clerk_membership_id
+        left join public.organization_invitations as i
+            on h.kind = 'invitation' and h.entity_id = i.clerk_invitation_id
+        left join public.organization_domains as d on h.kind = 'domain' and h.entity_id = d.clerk_domain_id
+    );
 end
 $$;
 
@@ -479,6 +622,7 @@ select clerk_sync.revoke_default_rights();
 
 grant execute on function
 clerk_sync.check_rows(jsonb),
+clerk_sync.retry_held_up(jsonb),
 clerk_sync.held_repairs(jsonb),
 clerk_sync.emptied_columns(jsonb)
 to clerk_sync_worker;
