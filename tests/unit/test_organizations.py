@@ -137,6 +137,25 @@ def test_everything_an_app_shows_of_a_domain_is_mirrored() -> None:
     }
 
 
+def test_nothing_is_said_of_an_object_that_clerk_did_not_say() -> None:
+    least: Json = {
+        "id": "orgmem_1",
+        "updated_at": BEGINNING,
+        "role": "org:member",
+        "organization": {"id": "org_1"},
+        "public_user_data": {"user_id": "user_2"},
+    }
+    found = changes("organizationMembership.updated", least)
+    unknown = {
+        each.id: {name for name, value in content(each).items() if value} for each in (found.main, *found.companions)
+    }
+    assert unknown == {
+        "orgmem_1": {"clerk_membership_id", "clerk_org_id", "clerk_user_id", "role"},
+        "org_1": {"clerk_org_id"},
+        "user_2": {"clerk_id"},
+    }
+
+
 @pytest.mark.parametrize(("event_type", "data"), EVERY_KIND)
 def test_times_are_read_as_milliseconds(event_type: str, data: Json) -> None:
     sent = data | {"created_at": 1_600_000_000_007, "updated_at": 1_600_000_000_008}
