@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import pytest
 
-from clerk_supabase.changes import Change, Changes, Delete, Upsert, Version, changes_of
+from clerk_supabase.changes import Change, Changes, Delete, Upsert, Version, changes_of, changes_of_object
 from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.events import parse_event
+from clerk_supabase.reconcile_pages import ReconcileSettings
+from clerk_supabase.repairs import DirectRepairs, QueueRepairs
+from clerk_supabase.sync import Sync
 from clerk_supabase_cli import samples
 from clerk_supabase_cli.samples import Json
 
@@ -395,3 +400,8 @@ def test_an_event_more_than_a_day_ahead_is_unusable_and_one_less_ahead_is_not() 
 @pytest.mark.parametrize("updated_at", [32_503_680_000_000, 253_402_300_799_999])
 def test_an_object_from_the_year_2999_is_unusable_so_that_true_events_still_win(updated_at: int) -> None:
     assert "ahead" in reason("organization.updated", organization(updated_at=updated_at))
+
+
+@pytest.mark.parametrize("road", [changes_of, changes_of_object, Sync, DirectRepairs, QueueRepairs, ReconcileSettings])
+def test_private_metadata_is_kept_nowhere_unless_somebody_says_so(road: Callable[..., object]) -> None:
+    assert signature(road).parameters["keep_private_metadata"].default is False
