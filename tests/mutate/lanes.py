@@ -67,6 +67,19 @@ def preload() -> None:
             importlib.import_module(name)
 
 
+class _FirstExample:
+    """A plugin that has property tests stop at the first example that fails: a smaller one notices nothing more."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self) -> None:
+        """Come after conftest.py, which sets what else is to be known, and before any test is read."""
+        # No sooner: pytest wants to load it by itself.
+        from hypothesis import Phase, settings  # noqa: PLC0415
+
+        settings.register_profile("first", settings(), phases=(Phase.explicit, Phase.generate))
+        settings.load_profile("first")
+
+
 class Lane:
     """One copy, and at most one process that runs tests in it."""
 
@@ -163,7 +176,8 @@ class Lane:
             os.environ["PYTHONPATH"] = os.pathsep.join(paths)
             for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
                 del sys.modules[name]
-            status = pytest.main(["-q", "-x", "--tb=short", "-p", "no:cacheprovider", *tests])
+            options = ["-q", "-x", "--tb=short", "-p", "no:cacheprovider"]
+            status = pytest.main([*options, *tests], plugins=[_FirstExample()])
             sys.stdout.flush()
         finally:
             os._exit(status)
