@@ -658,6 +658,20 @@ select tap.is(
 select tap.is(
     (
         tap.after_secure(
+            'create view hidden.v as select hidden.of_the_app() as number; '
+            || 'create view public.w as select hidden.of_the_app() as number; '
+            || 'revoke all on public.w from public, anon, authenticated; grant select on hidden.v to anon, authenticated; '
+            || 'grant execute on function hidden.of_the_app() to public; '
+            || 'revoke execute on function public.calls_it(), public.gets_all() from public, anon, authenticated',
+            '{warn}'
+        )
+    ).words,
+    'nothing',
+    'but not those of a view that no role of the API reaches, for want of the schema or of the view'
+);
+select tap.is(
+    (
+        tap.after_secure(
             'create materialized view public.m as select hidden.of_the_app() as number with no data; '
             || 'revoke all on public.m from public, anon, authenticated; grant select on public.m to authenticated; '
             || 'revoke execute on function public.calls_it(), public.gets_all() from public, anon, authenticated; '

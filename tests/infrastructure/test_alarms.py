@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.infrastructure.conditions import TOPIC, chosen, names_that_exist
+from tests.infrastructure.conditions import SESSION, TOPIC, chosen, names_that_exist
 from tests.infrastructure.template import FUNCTIONS, Resource, Template, alarms, parameters, properties
 
 
@@ -33,7 +33,8 @@ def test_the_api_is_traced_unless_nothing_is(tracing: str, is_traced: bool, temp
 
 def test_the_api_is_measured(template: Template) -> None:
     stage = template.only("AWS::ApiGateway::Stage")
-    assert stage["MethodSettings"][0]["MetricsEnabled"] is True
+    settings = chosen(template, stage["MethodSettings"], SESSION)
+    assert [each["MetricsEnabled"] for each in settings] == [True, True]
 
 
 def test_every_alarm_says_what_happened_and_tells_the_topic(template: Template) -> None:
@@ -47,6 +48,35 @@ def test_every_alarm_says_what_happened_and_tells_the_topic(template: Template) 
             ({"AlarmEmail": "ops@example.test", "AlarmTopicArn": TOPIC}, "AlarmTopicArn"),
         ):
             assert chosen(template, alarm["AlarmActions"], given) == [{"Ref": told}], name
+
+
+WITHOUT_CLERKS_API = {
+    *(f"{function}{what}Alarm" for function in ("Ingest", "Sync", "Retry") for what in ("Errors", "Throttles")),
+    *("WebhookApiErrorsAlarm", "WrongInstanceAlarm", "TooLargeAlarm", "SyncBacklogAlarm"),
+    *("DeadLettersAlarm", "ParkedQueueAlarm", "ParkedAlarm", "SetUpWrongAlarm"),
+}
+OF_RUNS = {
+    *("ReconcileErrorsAlarm", "ReconcileThrottlesAlarm", "FailedRunsAlarm"),
+    *("DriftAlarm", "BrakeAlarm", "DeletedHereAlarm", "HousekeepingAlarm", "SilenceAlarm"),
+}
+OVERDUE = {"FullReconcileOverdueAlarm", "QuickReconcileOverdueAlarm"}
+OF_SESSION = {"SessionErrorsAlarm", "SessionThrottlesAlarm", "SessionStubsAlarm"}
+
+
+@pytest.mark.parametrize(
+    ("given", "there"),
+    [
+        ({"UseClerkApi": "false"}, WITHOUT_CLERKS_API),
+        ({}, WITHOUT_CLERKS_API | OF_RUNS | OVERDUE),
+        ({"FullReconcileState": "DISABLED"}, WITHOUT_CLERKS_API | OF_RUNS | {"QuickReconcileOverdueAlarm"}),
+        ({"QuickReconcileState": "DISABLED"}, WITHOUT_CLERKS_API | OF_RUNS | {"FullReconcileOverdueAlarm"}),
+        (SESSION, WITHOUT_CLERKS_API | OF_RUNS | OVERDUE | OF_SESSION),
+    ],
+)
+def test_there_is_an_alarm_for_all_that_is_there_and_for_nothing_else(
+    given: dict[str, str], there: set[str], template: Template
+) -> None:
+    assert names_that_exist(template, given) & alarms(template).keys() == there
 
 
 def test_an_address_makes_a_topic_that_sends_to_it(template: Template) -> None:

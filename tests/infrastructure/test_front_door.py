@@ -158,6 +158,10 @@ def test_a_web_acl_turns_away_an_address_that_sends_too_much_if_there_is_to_be_o
     assert (limit["AggregateKeyType"], limit["Limit"]) == ("IP", {"Ref": "RequestsPerAddress"})
     assert rule["Action"] == {"Block": {}}
     assert template["WebAcl"]["DefaultAction"] == {"Allow": {}}
+    # It is counted, and no sample with the headers of a request is kept.
+    for each in (rule, template["WebAcl"]):
+        assert each["VisibilityConfig"]["CloudWatchMetricsEnabled"] is True
+        assert each["VisibilityConfig"]["SampledRequestsEnabled"] is False
     # The association waits for the stage.
     [stage] = template.of_type("AWS::ApiGateway::Stage")
     assert f"/stages/${{{stage}}}" in template["WebAclAssociation"]["ResourceArn"]["Fn::Sub"]

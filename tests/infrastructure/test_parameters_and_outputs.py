@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 import yaml  # type: ignore[import-untyped]
@@ -49,6 +50,87 @@ def test_every_default_keeps_to_its_own_constraint(template: Template) -> None:
         assert re.fullmatch(parameter.get("AllowedPattern", ".*"), str(default)), name
         if parameter["Type"] == "Number":
             assert parameter.get("MinValue", default) <= default <= parameter.get("MaxValue", default), name
+
+
+# Default, least and most of each number; None: no bound.
+NUMBERS: Final[dict[str, tuple[float, float | None, float | None]]] = {
+    # API Gateway lets nothing through at 0.
+    "ThrottleRate": (200, 1, None),
+    "ThrottleBurst": (400, 1, None),
+    "SessionThrottleRate": (50, 1, None),
+    "SessionThrottleBurst": (100, 1, None),
+    # 0: none is reserved. A new account has 1,000 in a region.
+    "IngestReservedConcurrency": (0, 0, 1_000),
+    "SessionReservedConcurrency": (0, 0, 1_000),
+    # The bounds of an event source mapping.
+    "SyncMaximumConcurrency": (5, 2, 1_000),
+    # A message of SQS has at most 1,048,576 bytes with its attributes; Clerk's usual bodies have less than 10,000.
+    "MaxBodyBytes": (1_040_000, 10_000, 1_040_000),
+    # 0: no web ACL. The bound of a rule of AWS WAF.
+    "RequestsPerAddress": (0, 0, 2_000_000_000),
+    # An alarm looks back a week at most.
+    "FullReconcileOverdueHours": (49, 1, 168),
+    "QuickReconcileOverdueMinutes": (45, 1, 1_440),
+    "ReconcileSweepMinutes": (120, 1, 10_080),
+    # A share of 0 would never read anything.
+    "ClerkRateLimitShare": (0.5, 0.01, 1),
+    # 0: no delete at all goes without an operator.
+    "BrakeRows": (10, 0, None),
+    "BrakePercent": (1, 0, 100),
+    "ReconcileDeleteMarginSeconds": (300, 0, 3_600),
+    "DriftThreshold": (25, 0, None),
+    "SilenceMinutes": (30, 1, None),
+    # Days that PostgreSQL can subtract from today. Svix can replay a message for weeks.
+    "HoldBackDays": (30, 0, 36_500),
+    "DeliveriesDays": (100, 30, 36_500),
+    "AuditDays": (365, 1, 36_500),
+}
+
+
+def test_a_number_is_bounded_where_what_it_is_for_ends(template: Template) -> None:
+    numbers = {name: each for name, each in parameters(template).items() if each["Type"] == "Number"}
+    assert numbers.pop("LogRetentionDays").keys() >= {"AllowedValues"}
+    assert {
+        name: (each["Default"], each.get("MinValue"), each.get("MaxValue")) for name, each in numbers.items()
+    } == NUMBERS
+
+
+def test_a_stack_without_parameters_reads_clerk_and_does_nothing_that_costs_or_deletes_more(template: Template) -> None:
+    chosen = {
+        name: each["Default"]
+        for name, each in parameters(template).items()
+        if each["Type"] == "String" and each["Default"]
+    }
+    assert chosen == {
+        "Stage": "dev",
+        "UseClerkApi": "true",
+        "AcceptMissingParty": "false",
+        "WebhookSourceAddresses": "0.0.0.0/0,::/0",
+        "FullReconcileSchedule": "cron(30 3 * * ? *)",
+        "FullReconcileState": "ENABLED",
+        "QuickReconcileSchedule": "rate(15 minutes)",
+        "QuickReconcileState": "ENABLED",
+        "KeepPrivateMetadata": "false",
+        "PurgeBy": "scrub",
+        "AccessLogs": "false",
+        "Tracing": "Active",
+        "GradualDeployment": "false",
+        "Architecture": "arm64",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("DatabaseCaFile", 64),
+        ("ClerkInstanceId", 64),
+        ("SessionAllowedOrigins", 110),
+        ("AuthorizedParties", 110),
+        ("Revision", 20),
+    ],
+)
+def test_a_text_is_no_longer_than_what_it_is_put_into(name: str, most: int, template: Template) -> None:
+    assert parameters(template)[name]["MaxLength"] == most
 
 
 def test_nothing_has_to_be_given(template: Template) -> None:

@@ -70,9 +70,9 @@ def test_an_event_that_is_parked_again_keeps_its_first_reason_and_counts_as_not_
     assert last_at > first[2]
 
 
-def test_the_same_event_twice_in_a_batch_is_one_row(store: Store, admin: Connection) -> None:
-    store.park([event(b"{}"), event(b"{}")])
-    assert len(bodies(admin)) == 1
+def test_the_same_event_twice_in_a_batch_is_one_row_with_the_most_attempts(store: Store, admin: Connection) -> None:
+    store.park([event(b"{}", attempts=2), event(b"{}", attempts=8), event(b"{}", attempts=5)])
+    assert rows(admin, "select attempts from clerk_sync.parked_events") == [(8,)]
 
 
 texts = st.text(st.characters(), max_size=50)

@@ -432,3 +432,13 @@ def test_a_run_that_dies_among_its_deletes_is_continued_and_deletes_them(rig: Ri
     assert (report.state, report.is_resumed) == ("complete", True)
     assert report.counts["user"]["deleted"] == 2
     assert rig.agrees()
+
+
+def test_a_continued_run_asks_nothing_more_about_what_it_deleted(rig: Rig) -> None:
+    rig.world.remove_user(user(6))
+    rig.die_at("end_run")
+    assert user(6) not in rig.shown()
+    rig.api.requests.clear()
+    report = rig.run()
+    assert (report.state, report.is_resumed, report.counts["user"]["deleted"]) == ("complete", True, 1)
+    assert f"/users/{user(6)}" not in [request.path for request in rig.api.requests]

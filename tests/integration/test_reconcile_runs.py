@@ -151,6 +151,8 @@ def test_when_the_time_is_up_the_run_waits_for_the_next_and_says_so(rig: Rig) ->
     quick = rig.run("quick")
     assert (quick.mode, quick.state, quick.is_resumed) == ("full", "complete", True)
     assert rig.agrees()
+    calls, invocations = rows(rig.admin, "select calls, invocations from clerk_sync.reconcile_runs")[0]
+    assert (calls, invocations) == (report.calls + quick.calls, 2)
 
 
 def test_when_clerk_is_away_the_run_fails_and_goes_on_when_it_is_back(rig: Rig) -> None:

@@ -69,6 +69,12 @@ def show(rig: Rig, table: str) -> int:
     return as_service_role(rig, hidden.format(sql.Identifier(table)))
 
 
+def test_rows_of_every_kind_that_are_hidden_do_not_count_as_those_that_a_brake_is_for(rig: Rig) -> None:
+    delete_with_all_kinds(rig)
+    # Of six memberships one is of the user, and three are of the organization, one of which is the user's, too.
+    assert rig.runs.count_rows() == {"user": 29, "organization": 1, "membership": 2, "invitation": 0, "domain": 0}
+
+
 def delete_with_all_kinds(rig: Rig) -> str:
     """A user, and an organization with rows of every kind, deleted by webhooks; returns the organization's id."""
     organization = next(iter(rig.world.organizations))

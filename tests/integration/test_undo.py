@@ -126,6 +126,18 @@ def test_an_undo_before_the_deletes_arrive_says_how_many_are_on_their_way_and_no
     assert undo(rig, report) == Undone([], 0)
 
 
+def test_an_undo_of_a_user_leaves_what_was_deleted_of_the_private_metadata_alone(rig: Rig) -> None:
+    rig.admin.execute(
+        "insert into clerk_sync.entities (kind, id, version, deleted_at)"
+        " select 'private_metadata', id, version, 7 from clerk_sync.entities where id = %s",
+        [ADA],
+    )
+    rig.world.remove_user(ADA)
+    assert undo(rig, rig.run()).restored
+    tombstones = "select kind, deleted_at from clerk_sync.entities where id = %s order by kind"
+    assert rows(rig.admin, tombstones, ADA) == [("private_metadata", 7), ("user", None)]
+
+
 def test_what_was_undone_is_deleted_by_a_later_run_again(rig: Rig) -> None:
     rig.world.remove_user(ADA)
     undo(rig, rig.run())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.mutate.mutants import Mutant
 
-Key = tuple[str, str, str]
+Name = tuple[str, str, str]
+"""What is changed (a function, class, table or resource; a file where there is none), the lines before, and after."""
 
 
 class ListIsWrong(Exception):
@@ -19,12 +21,12 @@ class ListIsWrong(Exception):
 class Equivalent:
     """A mutant that does the same as the code."""
 
-    key: Key
+    name: Name
     reason: str
 
 
 def read(path: Path) -> list[Equivalent]:
-    """Read the list: paragraphs of a file name, `- before`, `+ after` and `= reason`."""
+    """Read the list: paragraphs of what is changed, `- before`, `+ after` and `= reason`."""
     found = []
     for paragraph in path.read_text(encoding="utf-8").split("\n\n"):
         lines = [line for line in paragraph.splitlines() if line and not line.startswith("#")]
@@ -32,27 +34,33 @@ def read(path: Path) -> list[Equivalent]:
             continue
         if [line[:2] for line in lines[1:]] != ["- ", "+ ", "= "]:
             raise ListIsWrong(
-                f"{path.name}: a file, `- before`, `+ after` and `= reason` are expected, not\n{paragraph}"
+                f"{path.name}: a name, `- before`, `+ after` and `= reason` are expected, not\n{paragraph}"
             )
-        file, old, new, reason = (lines[0], *(line[2:].strip() for line in lines[1:]))
-        found.append(Equivalent((file, old, new), reason))
+        name, old, new, reason = (lines[0], *(line[2:].strip() for line in lines[1:]))
+        found.append(Equivalent((name, old, new), reason))
     return found
 
 
-def check(listed: Iterable[Equivalent], there: Collection[Key]) -> None:
+def names_in(report: str) -> Iterator[Name]:
+    """The mutants in a report of survivors, among whatever else it says."""
+    yield from re.findall(r"^(\S+)\n- (.*)\n\+ (.*)$", report, re.MULTILINE)
+
+
+def check(listed: Iterable[Equivalent], there: Collection[Name]) -> None:
     """Raise ListIsWrong for what is listed and no longer there."""
-    gone = [each.key for each in listed if each.key not in there]
+    gone = [each.name for each in listed if each.name not in there]
     if gone:
-        said = "\n\n".join(as_text(*key) for key in gone)
+        said = "\n\n".join(as_text(name) for name in gone)
         raise ListIsWrong(f"no such mutant any more: correct the list of equivalents\n{said}")
 
 
 def without(mutants: Iterable[Mutant], listed: Iterable[Equivalent]) -> list[Mutant]:
     """The mutants that a test has to notice."""
-    keys = {each.key for each in listed}
-    return [each for each in mutants if each.key not in keys]
+    names = {each.name for each in listed}
+    return [each for each in mutants if each.name not in names]
 
 
-def as_text(file: str, old: str, new: str) -> str:
+def as_text(name: Name) -> str:
     """A mutant as it stands in the list, without a reason."""
-    return f"{file}\n- {old}\n+ {new}"
+    changed, old, new = name
+    return f"{changed}\n- {old}\n+ {new}"

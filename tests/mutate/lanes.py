@@ -16,9 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, NoReturn
 
+import psycopg
 import pytest
+from psycopg import sql
 
+from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.objects.manifest import write_manifest
+from clerk_supabase_cli.postgres import EmbeddedPostgres
 from tests.mutate.mutants import Mutant
+from tests.objects import made_by_migrations
 
 Verdict = Literal["noticed", "survived", "not valid", "timeout", "too slow"]
 """Timeout: only with the mutant the tests do not end. Too slow: they take too long on this machine without it, too."""
@@ -40,8 +46,8 @@ _LEFT_OUT: Final = (
     ".pytest_cache",
     "node_modules",
 )
-# Where a migration is applied and the template is read: what fails there is no SQL, or no template.
-_NOT_VALID: Final = re.compile(r"assert list\(migrate\(url, root\)\)|transform\(packaged|yaml_parse\(\(root")
+# Where the template is read: what fails there is no template.
+_NOT_VALID: Final = re.compile(r"transform\(packaged|yaml_parse\(\(root")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +67,27 @@ def preload() -> None:
             importlib.import_module(name)
 
 
+class _FirstExample:
+    """A plugin that has property tests stop at the first example that fails: a smaller one notices nothing more."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection(self) -> None:
+        """Come after conftest.py, which sets what else is to be known, and before any test is read."""
+        # No sooner: pytest wants to load it by itself.
+        from hypothesis import Phase, settings  # noqa: PLC0415
+
+        settings.register_profile("first", settings(), phases=(Phase.explicit, Phase.generate))
+        settings.load_profile("first")
+
+
 class Lane:
     """One copy, and at most one process that runs tests in it."""
 
-    def __init__(self, root: Path, folder: Path) -> None:
+    def __init__(self, root: Path, folder: Path, postgres: EmbeddedPostgres | None = None) -> None:
+        """*postgres*: a server in which migrations are tried; only mutants of migrations need one."""
         self._root = root
         self._folder = folder
+        self._postgres = postgres
         self._log = folder.with_suffix(".log")
         # A change within a second must look newer to the cache of compiled files.
         self._moment = int(time.time()) - 1_000_000
@@ -78,7 +99,9 @@ class Lane:
     def run(self, mutant: Mutant | None, tests: Sequence[str], seconds: float) -> Outcome:
         """Run tests until the first fails; without a mutant, as the code is."""
         started = time.monotonic()
-        with self._changed(mutant):
+        with self.changed(mutant):
+            if mutant is not None and mutant.file.endswith(".sql") and not self.list_objects():
+                return Outcome("not valid", "", time.monotonic() - started)
             status = self._wait(self._fork(tests), seconds)
         took = time.monotonic() - started
         said = self._log.read_text(encoding="utf-8", errors="replace")
@@ -94,17 +117,37 @@ class Lane:
         return Outcome("noticed" if is_python or not _NOT_VALID.search(said) else "not valid", by, took)
 
     @contextlib.contextmanager
-    def _changed(self, mutant: Mutant | None) -> Iterator[None]:
+    def changed(self, mutant: Mutant | None) -> Iterator[Path]:
+        """The copy with the mutant in it, as long as the `with` block."""
         if mutant is None:
-            yield
+            yield self._folder
             return
         path = self._folder / mutant.file
-        text = path.read_text(encoding="utf-8")
-        self._write(path, mutant.applied(text))
+        objects = self._folder / "sql" / "objects.json"
+        before = {each: each.read_text(encoding="utf-8") for each in (path, objects) if each.exists()}
+        self._write(path, mutant.applied(before[path]))
         try:
-            yield
+            yield self._folder
         finally:
-            self._write(path, text)
+            for each, text in before.items():
+                self._write(each, text)
+
+    def list_objects(self) -> bool:
+        """Write the list of what the migrations make, as `make objects` does; false when Postgres does not take them.
+
+        Without it `migrate` would refuse every changed migration, and no test would run.
+        """
+        assert self._postgres is not None
+        name = f"objects_{self._folder.parent.name.replace('-', '_')}"
+        url = self._postgres.create_database(name)
+        try:
+            write_manifest(self._folder, made_by_migrations(self._folder, url))
+        except (Failure, psycopg.Error):
+            return False
+        finally:
+            self._postgres.drop_database(name)
+            _drop_roles(self._postgres)
+        return True
 
     def _write(self, path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
@@ -133,7 +176,8 @@ class Lane:
             os.environ["PYTHONPATH"] = os.pathsep.join(paths)
             for name in [name for name in sys.modules if name.partition(".")[0] in _OURS]:
                 del sys.modules[name]
-            status = pytest.main(["-q", "-x", "--tb=short", "-p", "no:cacheprovider", *tests])
+            options = ["-q", "-x", "--tb=short", "-p", "no:cacheprovider"]
+            status = pytest.main([*options, *tests], plugins=[_FirstExample()])
             sys.stdout.flush()
         finally:
             os._exit(status)
@@ -162,10 +206,18 @@ class Lane:
         return None
 
 
+def _drop_roles(postgres: EmbeddedPostgres) -> None:
+    """Leave no role to the next mutant: the first migration of a server makes them."""
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        roles = connection.execute("select rolname from pg_roles where oid >= 16384").fetchall()
+        for (role,) in roles:
+            connection.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
+
+
 @contextlib.contextmanager
-def lane(root: Path) -> Iterator[Lane]:
+def lane(root: Path, postgres: EmbeddedPostgres | None = None) -> Iterator[Lane]:
     """A copy that exists as long as the `with` block."""
     with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
         # Servers of the tests run as another user.
         Path(folder).chmod(0o755)
-        yield Lane(root, Path(folder) / "checkout")
+        yield Lane(root, Path(folder) / "checkout", postgres)

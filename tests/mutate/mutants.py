@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 Change = tuple[int, int, str]
 """From which place to which, and what stands there instead."""
@@ -34,6 +35,11 @@ class Mutant:
     def key(self) -> tuple[str, str, str]:
         """What stays the same when lines are added above."""
         return self.file, self.old, self.new
+
+    @property
+    def name(self) -> tuple[str, str, str]:
+        """What stays the same when the code moves to another file, too: the file only counts where nothing is named."""
+        return self.subject or Path(self.file).stem, self.old, self.new
 
 
 def mutant(file: str, text: str, change: Change, subject: str = "") -> Mutant | None:

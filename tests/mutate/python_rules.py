@@ -32,6 +32,10 @@ _ARITHMETIC: Final[dict[type[ast.operator], tuple[str, str]]] = {
     ast.BitAnd: ("&", "|"),
 }
 _OTHER_FUNCTIONS: Final = {"min": "max", "max": "min", "any": "all", "all": "any", "sorted": "list"}
+# Of any two arguments that change places the result is the same.
+_SYMMETRIC: Final = ("min", "max")
+# What a keyword says to the garbage collector, or asserts, or calls a thread, changes nothing that the code does.
+_KEYWORDS_LEFT_ALONE: Final = (None, "thread_name_prefix", "gc", "strict")
 # What is said to people and what is only there for the type checker is held by no test, and need not be.
 _NOT_MUTATED: Final = ("logger", "warnings", "TypeVar", "cast", "dataclass", "Field", "ConfigDict", "NewType")
 
@@ -90,6 +94,8 @@ class _Reader:
                 return name in ("Literal", "Annotated", "Callable", "Mapping", "Sequence", "tuple", "dict", "list")
             case ast.AnnAssign(value=None):
                 return True
+            case ast.keyword(arg=name):
+                return name is not None and name in _KEYWORDS_LEFT_ALONE
         return False
 
     def _place(self, line: int, column: int) -> int:
@@ -171,13 +177,14 @@ class _Reader:
     def _of_call(self, node: ast.Call) -> Iterator[Change]:
         if isinstance(node.func, ast.Name) and node.func.id in _OTHER_FUNCTIONS:
             yield (*self._span(node.func), _OTHER_FUNCTIONS[node.func.id])
-        for left, right in pairwise(node.args):
+        is_symmetric = isinstance(node.func, ast.Name) and node.func.id in _SYMMETRIC
+        for left, right in pairwise([] if is_symmetric else node.args):
             if not isinstance(left, ast.Starred) and not isinstance(right, ast.Starred):
                 start, end = self._span(left)[0], self._span(right)[1]
                 between = self._text[self._span(left)[1] : self._span(right)[0]]
                 yield start, end, self._source(right) + between + self._source(left)
         for keyword in node.keywords:
-            if keyword.arg not in (None, "thread_name_prefix") and isinstance(
+            if keyword.arg not in _KEYWORDS_LEFT_ALONE and isinstance(
                 keyword.value, ast.Constant | ast.Name | ast.Attribute
             ):
                 start, end = self._span(keyword)

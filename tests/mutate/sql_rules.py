@@ -53,7 +53,6 @@ _CLAUSES: Final = (
     ("unique",),
     ("on", "delete", "cascade"),
     ("is", "not", "null"),
-    ("lateral",),
 )
 _ENDS_OF_CONDITION: Final = re.compile(
     "and|or|then|when|else|end|order|group|limit|returning|loop|into|using|on|left|inner|cross|join|union|for"
@@ -63,7 +62,7 @@ _STATEMENTS: Final = re.compile(
     "perform|update|delete|insert|execute|create|alter|grant|revoke|raise|lock|return|drop|set"
 )
 # An expression, not a string of words, begins here.
-_CODE_IN_STRING: Final = re.compile(r"\b(select|where|and|or|update|delete|is null|is not null|join)\b")
+_CODE_IN_STRING: Final = re.compile(r"\b(select|where|update|delete|is null|is not null|join)\b|[=<>(].*\b(and|or)\b")
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,12 @@ def test_a_count_that_is_none_is_unreadable(body: bytes) -> None:
         read_count(body, OBSERVED_AT)
 
 
+def test_a_single_object_is_kept_as_it_came() -> None:
+    body = b'{"id":"user_1", "updated_at":7, "field_of_tomorrow":[1.0]}'
+    found = read_object(body, OBSERVED_AT)
+    assert (found.id, found.updated_at, found.observed_at, found.json()) == ("user_1", 7, OBSERVED_AT, body)
+
+
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"id":7}', b'{"id":""}'])
 def test_an_object_without_an_id_is_unreadable(body: bytes) -> None:
     with pytest.raises(Unreadable):

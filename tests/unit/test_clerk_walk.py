@@ -116,6 +116,17 @@ def test_users_created_while_one_reads_are_met_at_the_end(at_once: int) -> None:
     assert len(names(walked(users, Window()))) == 6 + at_once
 
 
+def test_a_list_that_never_knows_a_cursor_again_is_walked_moment_by_moment() -> None:
+    users = Users(list(range(1, 40)))
+
+    def read(window: Window, cursor: str | None) -> Page:
+        if cursor:
+            raise ClerkRefused("no such cursor")
+        return users.read(window, None)
+
+    assert names(list(by_creation(read, Window(), SIZE))) == [name for _, name in users.all]
+
+
 def test_a_list_that_ignores_the_cursor_is_not_walked_in_circles() -> None:
     users = Users(list(range(1, 10)))
     with pytest.raises(ClerkUnavailable, match="do not follow"):

@@ -164,6 +164,19 @@ def test_what_is_wrong_is_said_and_nothing_is_quoted(broken: str, said: str) -> 
     assert said in refused(broken)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Prisma and Supabase's pages for it, SQLAlchemy and asyncpg, JDBC.
+        *("pgbouncer", "connection_limit", "pool_timeout", "socket_timeout", "sslaccept", "schema", "workaround"),
+        *("pool_size", "max_pool_size", "pool_mode", "statement_cache_size", "prepared_statements", "supa", "ssl"),
+        *("prepareThreshold", "currentSchema", "search_path", "timezone"),
+    ],
+)
+def test_a_parameter_of_another_program_is_named_for_it_is_no_secret(name: str) -> None:
+    assert f"no parameter {name}: remove it" in refused(f"postgresql://u:p@h/d?{name}=1")
+
+
 def test_a_slash_and_an_at_sign_in_a_password_are_both_named_one_after_the_other() -> None:
     assert "write %2F" in refused("postgresql://u:S3cret/P@w@h/d")
     assert "write %40" in refused("postgresql://u:S3cret%2FP@w@h/d")

@@ -320,6 +320,8 @@ def test_a_part_that_no_parser_takes_hides_neither_the_type_nor_the_instance(end
         '{"type":"user.created","data":{"id":7}}',
         '{"type":"user.deleted","data":{"deleted":true,"object":"user"}}',
         '{"type":"user.created","data":{"id":"\\ud800"}}',
+        '{"type":5,"data":{"id":"user_1","name":"\\ud800"}}',
+        '{"type":"user.created","data":{"id":7,"name":"\\ud800"}}',
         '\ufeff{"type":"user.created","data":{"id":"user_1"}}',
         "[" * 100_000,
         '{"type":' + "[" * 100_000,

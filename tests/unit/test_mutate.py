@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutate import equivalents
-from tests.mutate.__main__ import KINDS, LISTED, ROOT, Score, mutants_of
+from tests.mutate.__main__ import KINDS, LISTED, ROOT, Score, in_order, in_stages, mutants_of
 from tests.mutate.chosen import Chooser
 from tests.mutate.equivalents import Equivalent, ListIsWrong
 from tests.mutate.lanes import Outcome, Verdict
@@ -78,6 +78,8 @@ def test_python_is_changed(code: str, mutated: str) -> None:
         'a = f"{b} {5}"',
         "@dataclass(frozen=True)\nclass A: ...",
         "if TYPE_CHECKING: import a",
+        "class A(Struct, gc=False): ...",
+        "a = zip(b, strict=True)",
     ],
 )
 def test_python_that_nobody_could_notice_is_left_alone(code: str) -> None:
@@ -111,6 +113,10 @@ def test_python_that_nobody_could_notice_is_left_alone(code: str) -> None:
 )
 def test_sql_is_changed(code: str, mutated: str) -> None:
     assert mutated in {each.new for each in sql_mutants("a.sql", code)}
+
+
+def test_arguments_of_which_the_order_says_nothing_do_not_change_places() -> None:
+    assert {each.new for each in python_mutants("a.py", "a = min(b, c)")} == {"a = max(b, c)"}
 
 
 BODY = """
@@ -172,6 +178,34 @@ def test_every_mutant_has_tests_that_can_notice_it(shipped: dict[str, list[Mutan
     assert [file for file, mutant in by_file.items() if not chooser.files(mutant)] == []
 
 
+def test_unit_tests_of_the_same_subject_come_before_those_that_need_a_database(
+    shipped: dict[str, list[Mutant]], chooser: Chooser
+) -> None:
+    for mutant in shipped["python"][::997]:
+        files = chooser.files(mutant)
+        unit, likeliest, rest = in_stages(files)
+        assert [*unit, *likeliest, *rest] == files
+        assert all(file.startswith("tests/unit/") for file in unit)
+        assert not any(file.startswith("tests/unit/") for file in (*likeliest, *rest))
+
+
+def test_a_seed_draws_the_same_mutants_when_others_come_or_go(shipped: dict[str, list[Mutant]]) -> None:
+    some = shipped["template"]
+    drawn = in_order(some, 7)
+    assert drawn != some
+    assert drawn != in_order(some, 8)
+    assert in_order(some[::2], 7) == [each for each in drawn if each in some[::2]]
+
+
+def test_what_a_run_printed_can_be_run_again(shipped: dict[str, list[Mutant]]) -> None:
+    one, other = shipped["sql"][0], shipped["python"][0]
+    printed = "".join(
+        f"   1/2 survived  12.0 s  {each.file}:{each.line}  \n{equivalents.as_text(each.name)}\n\n"
+        for each in (one, other)
+    )
+    assert list(equivalents.names_in(f"2 of 9 mutants, seed 7\n{printed}")) == [one.name, other.name]
+
+
 def test_the_likeliest_tests_come_first(shipped: dict[str, list[Mutant]], chooser: Chooser) -> None:
     mutant = next(each for each in shipped["python"] if each.file.endswith("/signature.py"))
     assert chooser.files(mutant)[0] == "tests/unit/test_signature.py"
@@ -183,15 +217,15 @@ def test_the_likeliest_tests_come_first(shipped: dict[str, list[Mutant]], choose
 def test_the_list_names_mutants_that_exist_and_says_why(shipped: dict[str, list[Mutant]]) -> None:
     listed = equivalents.read(LISTED)
     assert all(len(each.reason.split()) > 3 for each in listed)
-    equivalents.check(listed, {each.key for mutants in shipped.values() for each in mutants})
+    equivalents.check(listed, {each.name for mutants in shipped.values() for each in mutants})
 
 
 def test_a_listed_mutant_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "listed.txt"
-    path.write_text("# Why\n\na.py\n- a = 5\n+ a = 6\n= nobody reads it\n")
+    path.write_text("# Why\n\na\n- a = 5\n+ a = 6\n= nobody reads it\n")
     listed = equivalents.read(path)
     there = python_mutants("a.py", "a = 5")
-    equivalents.check(listed, {each.key for each in there})
+    equivalents.check(listed, {each.name for each in there})
     assert equivalents.without(there, listed) == []
     with pytest.raises(ListIsWrong, match="a = 5"):
         equivalents.check(listed, set())
@@ -199,10 +233,10 @@ def test_a_listed_mutant_that_does_not_exist_is_an_error(tmp_path: Path) -> None
 
 def test_a_list_without_reasons_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "listed.txt"
-    path.write_text("a.py\n- a = 5\n+ a = 6\n")
+    path.write_text("a\n- a = 5\n+ a = 6\n")
     with pytest.raises(ListIsWrong, match="reason"):
         equivalents.read(path)
-    assert Equivalent(("a.py", "b", "c"), "why").key == ("a.py", "b", "c")
+    assert Equivalent(("a", "b", "c"), "why").name == ("a", "b", "c")
 
 
 # Running

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import pytest
 
-from clerk_supabase.changes import Change, Changes, Delete, Upsert, Version, changes_of
+from clerk_supabase.changes import Change, Changes, Delete, Upsert, Version, changes_of, changes_of_object
 from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.events import parse_event
+from clerk_supabase.reconcile_pages import ReconcileSettings
+from clerk_supabase.repairs import DirectRepairs, QueueRepairs
+from clerk_supabase.sync import Sync
 from clerk_supabase_cli import samples
 from clerk_supabase_cli.samples import Json
 
@@ -134,6 +139,25 @@ def test_everything_an_app_shows_of_a_domain_is_mirrored() -> None:
         "affiliation_verified": True,
         "ownership_verified": False,
         "created_at": "2020-09-13T12:26:40+00:00",
+    }
+
+
+def test_nothing_is_said_of_an_object_that_clerk_did_not_say() -> None:
+    least: Json = {
+        "id": "orgmem_1",
+        "updated_at": BEGINNING,
+        "role": "org:member",
+        "organization": {"id": "org_1"},
+        "public_user_data": {"user_id": "user_2"},
+    }
+    found = changes("organizationMembership.updated", least)
+    unknown = {
+        each.id: {name for name, value in content(each).items() if value} for each in (found.main, *found.companions)
+    }
+    assert unknown == {
+        "orgmem_1": {"clerk_membership_id", "clerk_org_id", "clerk_user_id", "role"},
+        "org_1": {"clerk_org_id"},
+        "user_2": {"clerk_id"},
     }
 
 
@@ -376,3 +400,8 @@ def test_an_event_more_than_a_day_ahead_is_unusable_and_one_less_ahead_is_not() 
 @pytest.mark.parametrize("updated_at", [32_503_680_000_000, 253_402_300_799_999])
 def test_an_object_from_the_year_2999_is_unusable_so_that_true_events_still_win(updated_at: int) -> None:
     assert "ahead" in reason("organization.updated", organization(updated_at=updated_at))
+
+
+@pytest.mark.parametrize("road", [changes_of, changes_of_object, Sync, DirectRepairs, QueueRepairs, ReconcileSettings])
+def test_private_metadata_is_kept_nowhere_unless_somebody_says_so(road: Callable[..., object]) -> None:
+    assert signature(road).parameters["keep_private_metadata"].default is False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -19,6 +20,8 @@ OBJECTS: dict[ReadKind, samples.Json] = {
     "user": USER,
     "organization": ORGANIZATION,
     "membership": samples.membership("orgmem_1", ORGANIZATION, USER, created_at=NOW, updated_at=NOW),
+    "invitation": samples.invitation("orginv_1", "org_1", created_at=NOW, updated_at=NOW),
+    "domain": samples.domain("orgdmn_1", "org_1", created_at=NOW, updated_at=NOW),
 }
 
 
@@ -40,6 +43,18 @@ def test_so_does_a_delete(kind: ReadKind, keep: bool) -> None:
     changes = repair.changes(NOW, keep_private_metadata=keep)
     assert changes == changes_of(parse_event(repair.envelope(NOW).body), NOW, keep_private_metadata=keep)
     assert changes.main == Delete(kind, OBJECTS[kind]["id"], NOW + 5_000)
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_a_version_that_an_answer_has_to_have_is_that_of_the_object_and_changes_nothing_else(kind: ReadKind) -> None:
+    found = OBJECTS[kind]
+    repair = Repair(7, kind, found["id"], NOW + 5_000, json.dumps(found).encode())
+    plain = repair.changes(NOW, keep_private_metadata=True)
+    raised = replace(repair, counts_as=NOW + 9).changes(NOW, keep_private_metadata=True)
+    for before, after in zip((plain.main, *plain.companions), (raised.main, *raised.companions), strict=True):
+        assert isinstance(before, Upsert)
+        is_of_it = before.id == found["id"]
+        assert after == before._replace(version=Version(NOW + 9, NOW + 5_000) if is_of_it else before.version)
 
 
 def test_a_read_without_a_moment_stays_without_one() -> None:

@@ -123,6 +123,11 @@ def test_what_is_not_mirrored_is_not_looked_at(text: str) -> None:
     assert dropped == ()
 
 
+def test_a_part_of_no_interest_that_no_parser_takes_does_not_hide_one_that_cannot_be_stored() -> None:
+    found, dropped = content(first_name="a\0", passkeys=raw(r'"\ud800"'))
+    assert (found["first_name"], dropped) == (None, ("first_name",))
+
+
 def test_the_deepest_metadata_are_kept_and_what_is_deeper_is_not() -> None:
     for depth in range(DEEPEST - 2, DEEPEST + 3):
         found, dropped = content(unsafe_metadata=raw('{"x":%s}' % ("[" * depth + "]" * depth)))
@@ -204,6 +209,23 @@ def test_a_large_event_of_many_odd_parts_does_not_hold_up_the_others_of_its_batc
     assert processor_time(refused) < 5 * once
     assert processor_time(lambda: subject_of(body)) < 10 * once
     assert subject_of(body).user_id == "user_1"
+
+
+@pytest.mark.parametrize("text", [r"\u0000", r"\ud800"])
+def test_an_event_is_looked_through_up_to_a_size_that_belongs_to_it(text: str) -> None:
+    body = msgspec.json.encode(samples.event("user.updated", USER | {"first_name": raw(f'"{text}"')}, timestamp=AT))
+    assert changes_of(parse_event(body.ljust(LARGEST_ODD)), AT).dropped == ("first_name",)
+    with pytest.raises(UnusableEvent):
+        changes_of(parse_event(body.ljust(LARGEST_ODD + 1)), AT)
+
+
+def test_the_member_that_an_event_is_about_is_looked_for_up_to_that_size() -> None:
+    member: Json = {"user_id": "user_1", "first_name": raw(r'"\ud800"')}
+    data: Json = {"id": "orgmem_1", "public_user_data": member}
+    body = msgspec.json.encode(samples.event("organizationMembership.updated", data, timestamp=AT))
+    assert subject_of(body.ljust(LARGEST_ODD)).user_id == "user_1"
+    assert subject_of(body.ljust(LARGEST_ODD + 1)).object_id == "orgmem_1"
+    assert subject_of(body.ljust(LARGEST_ODD + 1)).user_id is None
 
 
 @pytest.mark.parametrize("name", MANY)

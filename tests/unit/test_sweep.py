@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clerk_supabase.clerk_walk import Window
 from clerk_supabase.sweep import Place, due, place_in, where_ranks_differ
 
 MINUTE = 60_000
@@ -116,6 +117,28 @@ def test_where_nothing_differs_nobody_is_asked() -> None:
     assert list(where_ranks_differ(10_000, 10_000, LAST, never, never)) == []
 
 
+def test_a_stretch_of_a_page_is_compared_without_another_question_and_a_longer_one_is_halved() -> None:
+    asked: list[int] = []
+
+    def look(offset: int) -> Place:
+        asked.append(offset)
+        return Place(offset, 1_000 + offset)
+
+    assert list(where_ranks_differ(480, 481, LAST, look, lambda _: 0)) == [(Window(0, None), 0)]
+    assert asked == []
+    # The lower half has as many rows as objects, and the upper one has one more.
+    found = list(where_ranks_differ(482, 483, LAST, look, lambda moment: moment - 1_000))
+    assert (found, asked) == ([(Window(1_241, None), 241)], [241])
+
+
+def test_one_object_too_many_in_a_long_list_is_told_in_a_window_of_about_a_page() -> None:
+    ours = list(range(5_000))
+    [(start, end)] = windows([each for each in ours if each != 3_210], ours)
+    assert start <= 3_210
+    assert end is not None
+    assert 3_210 < end <= start + 480
+
+
 @given(
     gone=st.sets(st.integers(0, 4_999), max_size=5),
     missing=st.sets(st.integers(0, 4_999), max_size=5),
@@ -142,4 +165,5 @@ def test_a_place_is_where_the_moment_changes() -> None:
     assert place_in(40, [5, 5, 6, 7]) == Place(42, 6)
     assert place_in(40, [5, 5]) is None
     assert place_in(40, [5, None, 6]) is None
+    assert place_in(40, [None, 5, 6]) is None
     assert place_in(40, []) is None

@@ -284,6 +284,11 @@ def test_the_key_of_another_instance_does_not_speak_for_this_one() -> None:
     assert refusal(other.verify, theirs.session(ADA, iss=ISSUER)) is Refusal.ISSUER
 
 
+def test_a_refusal_says_what_is_wrong_in_words() -> None:
+    with pytest.raises(TokenRefused, match=r"^the token was not issued by https://clerk\.example\.test$"):
+        verifier().verify(payload(iss="https://clerk.example.org"))
+
+
 def test_five_seconds_are_forgiven_each_way() -> None:
     assert verifier().verify(payload(exp=NOW - 4, nbf=NOW + 5, iat=NOW + 5)).user_id == ADA
 

@@ -205,7 +205,7 @@ def _glance_at_parts(body: bytes) -> _Glance:
 def _text(json: bytes | None) -> str:
     try:
         return msgspec.json.decode(json or b"", type=str)
-    except (msgspec.DecodeError, ValueError):
+    except ValueError:
         return ""
 
 

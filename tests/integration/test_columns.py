@@ -1,0 +1,62 @@
+"""Columns of the tables: which of them may hold nothing, and why."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Final
+
+from tests.integration.databases import Database, rows
+
+# Every other column always holds a value.
+NULLABLE: Final[dict[str, set[str]]] = {
+    # What Clerk leaves out, what a stub does not know yet, and what was not deleted.
+    "users": {
+        *("created_at", "deleted_at", "email", "external_id", "first_name", "image_url", "last_name"),
+        *("legal_accepted_at", "locale", "phone", "username"),
+    },
+    "users_public": {"avatar_url", "deleted_at", "first_name", "last_name", "username"},
+    "organizations": {
+        *("created_at", "created_by", "deleted_at", "image_url", "max_allowed_memberships", "name", "slug"),
+    },
+    "organization_memberships": {"created_at", "deleted_at", "role_name"},
+    "organization_invitations": {
+        *("accepted_by", "created_at", "deleted_at", "email_address", "expires_at", "inviter_id", "role_name"),
+        "status",
+    },
+    "organization_domains": {"affiliation_email_address", "created_at", "deleted_at", "enrollment_mode", "name"},
+    "clerk_sync.private_metadata": {"deleted_at"},
+    # What has not happened to an object.
+    "clerk_sync.entities": {"delete_recorded_at", "delete_run", "deleted_at", "purged_at", "shown_at"},
+    # An operator's change has no webhook; an insert has no old values, and a delete no new ones.
+    "clerk_sync.audit_log": {"new_values", "old_values", "svix_id"},
+    # psql applies a migration without a checksum.
+    "clerk_sync.migrations": {"checksum"},
+    # A body that nobody could read names nothing, and one whose user was deleted is gone.
+    "clerk_sync.parked_events": {
+        *("body", "discarded_at", "discarded_by", "entity_id", "event_type", "replayed_at", "user_id"),
+    },
+    # What a run has not come to, and was not told.
+    "clerk_sync.reconcile_runs": {
+        *("allow_deletes", "allow_emptied", "finished_at", "is_silent", "lease", "lease_until", "newest_change"),
+        *("newest_delivery", "reason", "undone_at"),
+    },
+    "clerk_sync.reconcile_windows": {"ends_at", "reached", "starts_at"},
+    "clerk_sync.reconcile_findings": {"emptied", "fields", "observed_at", "sent_at", "window_number"},
+    "clerk_sync.sweeps": {"compared_at", "settling_run"},
+}
+
+
+def test_a_column_holds_nothing_only_where_something_may_be_unknown(shared_database: Database) -> None:
+    found = defaultdict(set)
+    with shared_database.connect() as connection:
+        for table, column in rows(
+            connection,
+            """
+            select c.oid::regclass::text, a.attname
+            from pg_class as c inner join pg_attribute as a on a.attrelid = c.oid
+            where c.relkind in ('r', 'p') and c.relnamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+            and a.attnum > 0 and not a.attisdropped and not a.attnotnull
+            """,
+        ):
+            found[table].add(column)
+    assert found == NULLABLE
