@@ -84,6 +84,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "row hidden": Kind(by_hand.hide, 1, "hide"),
         "row shown": Kind(by_hand.show, 2, "show"),
         "row removed": Kind(by_hand.remove, 1, "remove"),
+        "organization removed": Kind(by_hand.remove_organization, 1, "organization"),
         "row restored": Kind(by_hand.restore, 1, "restore"),
         "key changed": Kind(by_hand.change_key, 1, "key"),
         "table truncated": Kind(by_hand.truncate, 1, "table"),

@@ -26,9 +26,6 @@ _POINTING: Final[Mapping[str, frozenset[str]]] = {
 }
 """By kind: the kinds whose rows point to its rows."""
 
-# Events that name a user or an organization whose row is gone are parked.
-_MAY_GO: Final = tuple(kind for kind in TABLES if kind not in _POINTING)
-
 
 def some_row(stage: Stage, chance: Random, *, is_hidden: bool | None = None) -> tuple[Place, Mapping[str, Any]] | None:
     snapshot = stage.snapshot()
@@ -72,6 +69,29 @@ def remove(stage: Stage, chance: Random) -> None:
         _by_hand(stage, found[0], "delete from public.{table} where {key} = %s")
 
 
+def remove_organization(stage: Stage, chance: Random) -> None:
+    """Somebody deletes the row of an organization, with or without its children; Clerk goes on to use it."""
+    org_ids = sorted(place[1] for place in stage.snapshot().rows if place[0] == "organization")
+    if not org_ids:
+        return
+    org_id = chance.choice(org_ids)
+    is_cascade = chance.random() < 0.5
+    with suppress(psycopg.Error), stage.admin.transaction():
+        if not is_cascade:
+            # Neither triggers nor foreign keys act, so the audit log does not see it.
+            stage.admin.execute("set local session_replication_role = replica")
+            stage.truncated.add("organization")
+        stage.admin.execute("delete from public.organizations where clerk_org_id = %s", [org_id])
+
+    def happen() -> None:
+        if org_id in stage.world.organizations:
+            stage.world.sign_up()
+            stage.world.add_membership(org_id, list(stage.world.users)[-1], role="org:member")
+            stage.world.invite(org_id)
+
+    stage.lets(happen)
+
+
 def restore(stage: Stage, chance: Random) -> None:
     """Somebody puts a row back as it was first, out of a backup."""
     inserts = stage.admin.execute(_FIRST_ROWS).fetchall()
@@ -84,15 +104,14 @@ def restore(stage: Stage, chance: Random) -> None:
 
 def change_key(stage: Stage, chance: Random) -> None:
     """Somebody changes the primary key of a row."""
-    found = some_row(stage, chance)
-    if found and found[0][0] in _MAY_GO:
+    if found := some_row(stage, chance):
         _by_hand(stage, found[0], "update public.{table} set {key} = {key} || 'y' where {key} = %s")
         stage.rekeyed |= {found[0][1], f"{found[0][1]}y"}
 
 
 def truncate(stage: Stage, chance: Random) -> None:
     """Somebody empties a table, and the tables that point to it."""
-    kind = chance.choice(_MAY_GO)
+    kind = chance.choice(list(TABLES))
     with suppress(psycopg.Error):
         stage.admin.execute(sql.SQL("truncate public.{} cascade").format(sql.Identifier(TABLES[kind][0])))
         stage.truncated |= {kind} | _POINTING.get(kind, frozenset())
@@ -100,7 +119,7 @@ def truncate(stage: Stage, chance: Random) -> None:
 
 def save_table(stage: Stage, chance: Random) -> None:
     """Somebody keeps a copy of a table as it is now."""
-    kind = chance.choice(_MAY_GO)
+    kind = chance.choice(list(TABLES))
     stage.copies[kind] = [row for (of_kind, _), row in sorted(stage.snapshot().rows.items()) if of_kind == kind]
 
 
