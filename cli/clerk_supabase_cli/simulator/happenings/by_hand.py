@@ -26,6 +26,7 @@ _POINTING: Final[Mapping[str, frozenset[str]]] = {
 }
 """By kind: the kinds whose rows point to its rows."""
 
+
 def some_row(stage: Stage, chance: Random, *, is_hidden: bool | None = None) -> tuple[Place, Mapping[str, Any]] | None:
     snapshot = stage.snapshot()
     rows = [
@@ -69,7 +70,7 @@ def remove(stage: Stage, chance: Random) -> None:
 
 
 def remove_organization(stage: Stage, chance: Random) -> None:
-    """Somebody deletes the row of an organization, with or without the rows that point to it; Clerk goes on to use it."""
+    """Somebody deletes the row of an organization, with or without its children; Clerk goes on to use it."""
     org_ids = sorted(place[1] for place in stage.snapshot().rows if place[0] == "organization")
     if not org_ids:
         return
