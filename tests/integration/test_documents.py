@@ -44,8 +44,9 @@ def executed(text: str, known: dict[str, Any]) -> dict[str, Any]:
     return vars(module)
 
 
-def test_the_readmes_tables_are_protected_as_it_says(store: Store, admin: Connection) -> None:
-    tables, policies = texts("README.md", "sql")
+def test_the_tables_of_the_documents_are_protected_as_they_say(store: Store, admin: Connection) -> None:
+    [tables] = texts("README.md", "sql")
+    [policies] = texts("docs/protect-your-tables.md", "sql")
     store.apply([organization("org_labs", at=1), user("user_ada", at=1), user("user_eve", at=1)])
     store.apply([membership("mem_ada", org_id="org_labs", user_id="user_ada", role="org:admin", at=1)])
     admin.execute(tables)
@@ -96,7 +97,7 @@ def test_a_role_of_the_whole_app_decides_who_writes(store: Store, admin: Connect
 
 def test_python_queries_as_the_user_of_a_token(store: Store, database: Database, admin: Connection) -> None:
     [text] = texts("docs/first-login.md", "python")
-    [tasks, _] = texts("README.md", "sql")
+    [tasks] = texts("README.md", "sql")
     admin.execute(tasks)
     admin.execute("alter table tasks add is_done boolean not null default false")
     store.apply([user("user_ada", at=1), user("user_eve", at=1)])
@@ -181,7 +182,7 @@ def test_a_forged_membership_opens_what_asks_the_rows_alone_and_no_table_of_secu
     store: Store, admin: Connection
 ) -> None:
     """What docs/security.md says of who has the webhook secret."""
-    [tables, _] = texts("README.md", "sql")
+    [tables] = texts("README.md", "sql")
     admin.execute(tables)
     admin.execute("insert into documents (title, organization_id) values ('minutes', 'org_labs')")
     store.apply([organization("org_labs", at=1), user("user_eve", at=1)])
