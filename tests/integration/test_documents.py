@@ -1,22 +1,21 @@
-"""The SQL and Python of README.md and docs, run as it stands there."""
+"""The SQL and Python of the documents, run as printed."""
 
 from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, LiteralString, cast
+from typing import Any, LiteralString, cast
 
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
-from clerk_supabase import changes, clerk_object
+from clerk_supabase import changes
 from clerk_supabase.changes import Delete
 from clerk_supabase.events import parse_event
 from clerk_supabase.kinds import Kind, Meaning
 from clerk_supabase.store import Store
 from clerk_supabase.tokens import SessionVerifier, keys_in_pem
-from clerk_supabase.users import User
 from clerk_supabase_cli.token_mint import Mint, SigningKey
 from tests.documents import all_blocks, commands
 from tests.integration.databases import Connection, Database, Url, acting_as, rows, value
@@ -115,11 +114,7 @@ def test_another_type_is_synced_in_the_four_steps(
     [table] = texts("docs/sync-another-type.md", "sql")
     [model] = texts("docs/sync-another-type.md", "python")
     admin.execute(table)
-    known: dict[str, Any] = {"ClassVar": ClassVar, "Kind": Kind, "User": User}
-    known |= {
-        name: vars(clerk_object)[name] for name in ("ClerkObject", "Columns", "Id", "Milliseconds", "Text", "timestamp")
-    }
-    session = executed(model, known)["Session"]
+    session = executed(model, {})["Session"]
     models = {str(kind): model for kind, model in changes.MODELS.items()} | {"session": session}
     monkeypatch.setattr(changes, "MODELS", models)
     monkeypatch.setattr(changes, "SYNCED_TYPES", {"session.created": Meaning(cast("Kind", "session"))})
