@@ -134,7 +134,7 @@ BLOCKS_RUN = {
     ("docs/deploy.md", "Delete"): "test_a_new_stack_takes_up_the_events_that_a_deleted_one_kept",
     ("docs/from-your-app.md", "A role of the whole app"): "test_a_role_of_the_whole_app_decides_who_writes",
     ("docs/from-your-app.md", "The client"): "test_the_client_of_the_document_writes_and_reads_the_tasks_of_its_user",
-    ("docs/security.md", "Set right what was forged"): "test_what_was_forged_is_mended_as_the_document_says",
+    ("docs/security.md", "Repair forged data"): "test_what_was_forged_is_mended_as_the_document_says",
     (
         "docs/sync-another-type.md",
         "Sync another type",
