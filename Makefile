@@ -110,7 +110,7 @@ stacks: $(DEV) $(LOCAL_STACK) ## Test what becomes of whole stacks: dev, deploy,
 	@$(WITH_UV) .venv/bin/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder tests/stacks $(ARGS)
 
 # Not for every `make test` either: it needs a container engine, or root to start one, and the ports that `dev` takes.
-sam-local: $(DEV) $(LOCAL_STACK) .tools/lambda/.stamp ## Test `sam local` as the README types it, in containers
+sam-local: $(DEV) $(LOCAL_STACK) .tools/lambda/.stamp ## Test `sam local` as docs/develop.md types it, in containers
 	@$(WITH_UV) .venv/bin/pytest tests/sam_local $(ARGS)
 
 # Nor this one: it needs Chromium.
@@ -157,6 +157,10 @@ sql: $(DEV)
 .PHONY: objects
 objects: $(DEV) ## Write sql/objects.json anew, the list of what the migrations make
 	@.venv/bin/python -m tests.objects
+
+.PHONY: pictures
+pictures: $(DEV) ## Draw the pictures of the documents from their sources
+	@.venv/bin/python -m tests.pictures
 
 # The supply chain: what ships, and what is known about it.
 

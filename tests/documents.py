@@ -46,8 +46,9 @@ class Command:
 
 
 def documents() -> list[Path]:
-    """README.md, SECURITY.md, and what is in docs."""
-    return [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+    """README.md, CONTRIBUTING.md, SECURITY.md, and the files of docs."""
+    root = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+    return [*root, *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def name_of(document: Path) -> str:

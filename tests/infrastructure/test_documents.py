@@ -1,4 +1,4 @@
-"""README.md and docs: no command that does not exist, no block that nobody runs, no link that leads nowhere."""
+"""The documents: no command that does not exist, no block that nobody runs, no link that leads nowhere."""
 
 from __future__ import annotations
 
@@ -81,6 +81,7 @@ DONE_FOR_REAL = {
     "make licenses": "test_all_that_ships_has_a_licence_that_is_wanted_and_the_document_lists_it",
     "make objects": "test_the_list_of_objects_is_that_of_the_migrations",
     "make outside": ".ci/run",
+    "make pictures": "test_a_picture_is_drawn_from_its_source",
     "make sam-local": ".ci/run",
     "make sbom": "test_the_bill_of_materials_lists_what_lies_in_the_layer_and_nothing_else",
     "make setup": "stack",
@@ -113,7 +114,11 @@ BLOCKS_RUN = {
     (
         "README.md",
         "Protect your own tables",
-    ): "test_the_readmes_tables_are_protected_as_it_says",
+    ): "test_the_tables_of_the_documents_are_protected_as_they_say",
+    (
+        "docs/protect-your-tables.md",
+        "Policies of your own",
+    ): "test_the_tables_of_the_documents_are_protected_as_they_say",
     (
         "docs/first-login.md",
         "Ask `POST /session`",
@@ -129,7 +134,7 @@ BLOCKS_RUN = {
     ("docs/deploy.md", "Delete"): "test_a_new_stack_takes_up_the_events_that_a_deleted_one_kept",
     ("docs/from-your-app.md", "A role of the whole app"): "test_a_role_of_the_whole_app_decides_who_writes",
     ("docs/from-your-app.md", "The client"): "test_the_client_of_the_document_writes_and_reads_the_tasks_of_its_user",
-    ("docs/security.md", "Set right what was forged"): "test_what_was_forged_is_mended_as_the_document_says",
+    ("docs/security.md", "Repair forged data"): "test_what_was_forged_is_mended_as_the_document_says",
     (
         "docs/sync-another-type.md",
         "Sync another type",

@@ -1,22 +1,21 @@
-"""The SQL and Python of README.md and docs, run as it stands there."""
+"""The SQL and Python of the documents, run as printed."""
 
 from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, LiteralString, cast
+from typing import Any, LiteralString, cast
 
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
-from clerk_supabase import changes, clerk_object
+from clerk_supabase import changes
 from clerk_supabase.changes import Delete
 from clerk_supabase.events import parse_event
 from clerk_supabase.kinds import Kind, Meaning
 from clerk_supabase.store import Store
 from clerk_supabase.tokens import SessionVerifier, keys_in_pem
-from clerk_supabase.users import User
 from clerk_supabase_cli.token_mint import Mint, SigningKey
 from tests.documents import all_blocks, commands
 from tests.integration.databases import Connection, Database, Url, acting_as, rows, value
@@ -44,8 +43,9 @@ def executed(text: str, known: dict[str, Any]) -> dict[str, Any]:
     return vars(module)
 
 
-def test_the_readmes_tables_are_protected_as_it_says(store: Store, admin: Connection) -> None:
-    tables, policies = texts("README.md", "sql")
+def test_the_tables_of_the_documents_are_protected_as_they_say(store: Store, admin: Connection) -> None:
+    [tables] = texts("README.md", "sql")
+    [policies] = texts("docs/protect-your-tables.md", "sql")
     store.apply([organization("org_labs", at=1), user("user_ada", at=1), user("user_eve", at=1)])
     store.apply([membership("mem_ada", org_id="org_labs", user_id="user_ada", role="org:admin", at=1)])
     admin.execute(tables)
@@ -96,7 +96,7 @@ def test_a_role_of_the_whole_app_decides_who_writes(store: Store, admin: Connect
 
 def test_python_queries_as_the_user_of_a_token(store: Store, database: Database, admin: Connection) -> None:
     [text] = texts("docs/first-login.md", "python")
-    [tasks, _] = texts("README.md", "sql")
+    [tasks] = texts("README.md", "sql")
     admin.execute(tasks)
     admin.execute("alter table tasks add is_done boolean not null default false")
     store.apply([user("user_ada", at=1), user("user_eve", at=1)])
@@ -114,11 +114,7 @@ def test_another_type_is_synced_in_the_four_steps(
     [table] = texts("docs/sync-another-type.md", "sql")
     [model] = texts("docs/sync-another-type.md", "python")
     admin.execute(table)
-    known: dict[str, Any] = {"ClassVar": ClassVar, "Kind": Kind, "User": User}
-    known |= {
-        name: vars(clerk_object)[name] for name in ("ClerkObject", "Columns", "Id", "Milliseconds", "Text", "timestamp")
-    }
-    session = executed(model, known)["Session"]
+    session = executed(model, {})["Session"]
     models = {str(kind): model for kind, model in changes.MODELS.items()} | {"session": session}
     monkeypatch.setattr(changes, "MODELS", models)
     monkeypatch.setattr(changes, "SYNCED_TYPES", {"session.created": Meaning(cast("Kind", "session"))})
@@ -181,7 +177,7 @@ def test_a_forged_membership_opens_what_asks_the_rows_alone_and_no_table_of_secu
     store: Store, admin: Connection
 ) -> None:
     """What docs/security.md says of who has the webhook secret."""
-    [tables, _] = texts("README.md", "sql")
+    [tables] = texts("README.md", "sql")
     admin.execute(tables)
     admin.execute("insert into documents (title, organization_id) values ('minutes', 'org_labs')")
     store.apply([organization("org_labs", at=1), user("user_eve", at=1)])

@@ -1,4 +1,4 @@
-"""A copy of the checkout where the README's commands are typed, beside `clerk-supabase dev`, with an engine."""
+"""A copy of the checkout to type the commands of docs/develop.md in, beside `clerk-supabase dev`, with an engine."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ FOREIGN = ("AWS_", "SAM_", "LAYER_", "DATABASE_URL", "CLERK_")
 
 @dataclass(frozen=True)
 class Terminal:
-    """Where the README's commands are typed."""
+    """Where the commands of docs/develop.md are typed."""
 
     folder: Path
     environment: Mapping[str, str]
-    readme: str
+    document: str
 
     def command(self, part: str) -> str:
-        """The README's command that has *part* in it, as it is typed on this machine."""
+        """The document's command that has *part* in it, as it is typed on this machine."""
         block = next(
-            each for each in re.findall(r"```sh\n(.*?)```", self.readme, re.DOTALL) if "sam local invoke" in each
+            each for each in re.findall(r"```sh\n(.*?)```", self.document, re.DOTALL) if "sam local invoke" in each
         )
         lines = [line.partition("   # ")[0] for line in block.replace("\\\n", "").splitlines()]
         found: str
@@ -100,7 +100,7 @@ def terminal(engine: str, root: Path, tmp_path_factory: pytest.TempPathFactory) 
         "LAYER_PYTHON": str(tools / "lambda" / "bin" / "python"),
         **({"LAYER_PLATFORM": "x86_64-manylinux_2_28"} if IS_INTEL else {}),
     }
-    terminal = Terminal(folder, environment, (root / "README.md").read_text())
+    terminal = Terminal(folder, environment, (root / "docs" / "develop.md").read_text())
     with Guard() as guard:
         logs = guard.folder("sam-local-logs-")
         build = guard.start(

@@ -18,7 +18,7 @@ def test_where_no_engine_can_be_had_the_tier_says_so_and_passes(root: Path, tmp_
             sys.executable,
             "-m",
             "pytest",
-            "tests/sam_local/test_readme.py",
+            "tests/sam_local/test_develop.py",
             "-p",
             "no:cacheprovider",
         ],

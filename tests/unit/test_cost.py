@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +40,13 @@ MEASURED = {
 def test_the_document_says_what_follows_from_the_figures(root: Path) -> None:
     is_text, should_be = cost.document_with(root)
     assert is_text == should_be, "run `make cost ARGS=--write`"
+
+
+def test_the_readme_names_the_prices_of_the_document(root: Path) -> None:
+    totals = re.findall(r"\*\*([\d.]+)\*\*", (root / cost.DOCUMENT).read_text(encoding="utf-8"))
+    slow, busy, month = (round(float(total)) for total in totals)
+    readme = " ".join((root / "README.md").read_text(encoding="utf-8").split())
+    assert f"about ${month} a month for AWS without any traffic, and ${busy} to ${slow} for a million events" in readme
 
 
 def test_a_million_events_cost_what_each_service_charges_for_them() -> None:

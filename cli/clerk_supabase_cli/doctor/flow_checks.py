@@ -46,7 +46,7 @@ def stack(patient: Patient) -> Iterator[Finding]:
     if functions.reconcile is None:
         yield warn(
             "nothing compares Clerk with Postgres: a webhook that never arrives stays lost",
-            "set ClerkSecretKeyArn to the secret with the secret key of Clerk's API",
+            f"deploy with UseClerkApi=true, then: clerk-supabase setup --store-secrets {found.name}",
         )
 
 

@@ -1,4 +1,4 @@
-"""What the README says about `sam local`, typed as it stands there, with every function in a container."""
+"""What docs/develop.md says about `sam local`, typed as it stands there, with every function in a container."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clerk_supabase_cli.processes import Guard, last_lines
 from tests.polling import eventually
 from tests.sam_local.conftest import Terminal
 
-# Whom the README's commands name.
+# The user that the document's commands name.
 NEW = "user_1"
 # The sample's own id is deleted by the stored batch, for good.
 POSTED = "user_2PostedToTheLocalApi"

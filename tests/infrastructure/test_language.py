@@ -1,0 +1,30 @@
+"""The documents can be read by a colleague from another country: few pronouns that leave open what they stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.documents import ROOT, documents, name_of
+from tests.language import Count, passages
+
+DOCUMENTS_PER_HUNDRED = 4.5
+
+
+@pytest.mark.parametrize("document", [*documents(), ROOT / "CHANGELOG.md"], ids=name_of)
+def test_a_document_has_few_vague_pronouns(document: Path) -> None:
+    count = Count.of(name_of(document), passages(document))
+    assert count.per_hundred <= DOCUMENTS_PER_HUNDRED, f"run `python -m tests.language {count.name}`"
+
+
+def test_the_count_finds_the_pronouns_and_leaves_code_and_links_out(tmp_path: Path) -> None:
+    file = tmp_path / "a.md"
+    file.write_text("It is `it` [that](it/that).\n\n```sh\nwhat\n```\n\n| who | `one` |\n", encoding="utf-8")
+    assert Count.of("a.md", passages(file)) == Count("a.md", words=5, vague=3, openers=0)
+
+
+def test_the_count_finds_a_docstring_that_opens_with_a_relative_pronoun(tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_text('"""What it knows."""\n\n\ndef f() -> None:\n    """None, or nothing."""\n', encoding="utf-8")
+    assert Count.of("a.py", passages(file)) == Count("a.py", words=5, vague=2, openers=1)
