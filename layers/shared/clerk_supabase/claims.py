@@ -78,7 +78,7 @@ class Claims:
 
 
 def session_claims(payload: bytes) -> Claims:
-    """Read the claims of a Clerk session token, version 1 or 2. Raises TokenRefused for a missing or malformed claim."""
+    """Read the claims of a Clerk session token, version 1 or 2. Raises TokenRefused for a missing or bad claim."""
     said = decode_object(payload)
     version = _version(said)
     return _claims(
@@ -222,7 +222,7 @@ def _texts(value: object, name: str) -> tuple[str, ...]:
 
 
 def _time(said: Mapping[str, Any], name: str) -> int | None:
-    """The moment in a claim, in seconds since 1970; `None` only for a missing claim. Null fails, as it does in Clerk."""
+    """The moment in a claim, in seconds since 1970; `None` for a missing claim only. Null fails, as in Clerk."""
     if name not in said:
         return None
     value = said[name]

@@ -24,7 +24,7 @@ class Brake:
     percent: float = 1.0
 
     def limit(self, existing: int, allowed: int | None) -> int:
-        """The allowed number of deletes among `existing` rows. `allowed`: the number that an operator allows instead."""
+        """The allowed number of deletes among `existing` rows. `allowed`: the number allowed by an operator instead."""
         return max(self.rows, int(existing * self.percent / 100)) if allowed is None else allowed
 
 

@@ -15,7 +15,7 @@ _UNAVAILABLE: Final = Retryable("the table of parked events took nothing")
 
 
 class Parking:
-    """Parks events in clerk_sync.parked_events, or in the parked queue, from which retry later moves them to the table."""
+    """Parks events in clerk_sync.parked_events, or in the parked queue, from which retry moves them to the table."""
 
     def __init__(self, store: Store, overflow: Queue | None = None) -> None:
         """Without `overflow`, the queue, an event that the table does not take is not parked."""
