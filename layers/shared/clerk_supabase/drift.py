@@ -10,10 +10,10 @@ from itertools import pairwise
 from clerk_supabase.clerk_walk import PAGE_SIZE, Window
 
 Tally = dict[str, int]
-"""Called with the count of each window, as soon as it is known."""
+"""The counts of a window so far, by name."""
 
 CountUsers = Callable[[Window], int]
-"""Asks Clerk for the number of users in a window."""
+"""A function that asks Clerk for the number of users in a window."""
 
 
 @dataclass(frozen=True, slots=True)
