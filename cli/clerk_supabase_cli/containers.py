@@ -1,10 +1,9 @@
 """Lets containers on this machine, such as those of `sam local`, reach the local stack.
 
-Everything of the stack listens on 127.0.0.1, and a container's 127.0.0.1 is its own. `sam local` cannot give a
-container this machine's network, but it can tell it that `localhost` is this machine too
-(`--add-host localhost:host-gateway`). That is then the address of Docker's bridge, where a relay passes on what
-containers send; nobody else gets through.
-Docker Desktop and its like have no such bridge here: they deliver to 127.0.0.1 themselves.
+The whole stack listens on 127.0.0.1, and a container has its own 127.0.0.1. `sam local` cannot give a container this
+machine's network, but it can make `localhost` mean this machine (`--add-host localhost:host-gateway`). The address is
+then the address of Docker's bridge, where a relay passes on the connections of containers, and of nobody else.
+Docker Desktop and similar programs have no such bridge here, and deliver to 127.0.0.1 themselves.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ def let_containers_in(ports: Sequence[int]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def relayed(address: str, network: IPv4Network, ports: Sequence[int]) -> Iterator[None]:
-    """Passes what comes from *network* to these ports of *address* on to the same ports of 127.0.0.1.
+    """Passes connections from *network* to these ports of *address* on to the same ports of 127.0.0.1.
 
-    An address that is not of this machine is left alone. Raises LocalStackError when a port is taken.
+    An address of another machine is left alone. Raises LocalStackError for a port in use.
     """
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="relay to containers", daemon=True)
@@ -60,7 +59,7 @@ def relayed(address: str, network: IPv4Network, ports: Sequence[int]) -> Iterato
 
 
 def _bridge() -> tuple[str, IPv4Network]:
-    """This machine's address on the bridge that containers are on unless told otherwise, and their addresses."""
+    """This machine's address on the default bridge of containers, and the containers' addresses."""
     command = ["docker", "network", "inspect", "bridge", "--format", "{{json .IPAM.Config}}"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_DOCKER_SECONDS)
@@ -98,7 +97,7 @@ async def _close(servers: Sequence[asyncio.Server]) -> None:
 
 
 def _passed_on(port: int, network: IPv4Network) -> Relay:
-    # The loop itself holds tasks only weakly, and one whose ends are both silent by nothing else.
+    # The loop holds tasks only weakly, and nothing else holds a task whose two ends are silent.
     running: set[asyncio.Task[Any] | None] = set()
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

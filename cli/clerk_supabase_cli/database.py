@@ -1,4 +1,4 @@
-"""The operator's connection to Postgres, and its errors in words that say what to do."""
+"""The operator's connection to Postgres, with errors that say what to do."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from clerk_supabase_cli.options import DATABASE_URL
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 _CONNECT_SECONDS = 10
-# Whoever may create in a schema of the search path could plant a function there that fits our arguments better than the
-# one of Postgres, and have the owner run it.
+# A role that may create in a schema of the search path could plant a function there that fits our arguments better than
+# Postgres's own, and the owner would run that function.
 _SEARCH_PATH: Final = "set local search_path = pg_catalog, pg_temp"
 
 
@@ -30,10 +30,10 @@ class DatabaseFailed(Failure):
 
 
 class _Cursor(psycopg.Cursor[Row]):
-    """Runs each statement in a transaction that has the search path of OwnersConnection."""
+    """Runs each statement in a transaction with the search path of OwnersConnection."""
 
     def execute(self, query: Any, params: Params | None = None, **options: Any) -> Self:
-        """Runs a statement; without an open transaction, in one of its own."""
+        """Runs a statement; without an open transaction, in its own transaction."""
         connection = self.connection
         if connection.info.transaction_status is not TransactionStatus.IDLE:
             return super().execute(query, params, **options)
@@ -45,10 +45,10 @@ class _Cursor(psycopg.Cursor[Row]):
 
 
 class OwnersConnection(psycopg.Connection[Row]):
-    """A connection whose statements find nothing by its bare name but what Postgres itself brings.
+    """A connection whose statements find only Postgres's own objects by a bare name.
 
-    The search path is set for each transaction, and not for the session: a transaction pooler hands the session on to
-    others, with everything that was set in it.
+    The search path is set for each transaction, and not for the session: a transaction pooler gives the session to
+    other clients, with all its settings.
     """
 
     def __init__(self, *given: Any, **options: Any) -> None:
@@ -59,7 +59,7 @@ class OwnersConnection(psycopg.Connection[Row]):
     def transaction(
         self, savepoint_name: str | None = None, force_rollback: bool = False
     ) -> Iterator[psycopg.Transaction]:
-        """A transaction, or a savepoint of the open one."""
+        """A transaction, or a savepoint in the open transaction."""
         begins = self.info.transaction_status is TransactionStatus.IDLE
         with super().transaction(savepoint_name, force_rollback) as transaction:
             if begins:

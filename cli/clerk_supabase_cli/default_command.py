@@ -1,4 +1,4 @@
-"""A group of commands that does something when none of them is named: `token TOKEN` beside `token mint`."""
+"""A group of commands with a default: `token TOKEN` beside `token mint`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import click
 
 
 class GroupWithDefault(click.Group):
-    """Takes its arguments as those of one command unless they begin with the name of another."""
+    """Gives its arguments to the default command, unless the first argument is the name of a command."""
 
     default: Final = "verify"
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Names the command that is meant."""
+        """Adds the name of the default command if no command is named."""
         if args and args[0] not in {*self.commands, *ctx.help_option_names}:
             args = [self.default, *args]
         return super().parse_args(ctx, args)

@@ -24,14 +24,14 @@ def new_svix_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """One attempt to deliver a message."""
+    """An attempt to deliver a message."""
 
     headers: Mapping[str, str]
     body: bytes
 
 
 def sign(event: Mapping[str, Any], secret: str, *, svix_id: str = "", at: float | None = None) -> SignedRequest:
-    """Signs an event for one attempt. `at`: when the attempt is made, seconds since 1970; default now."""
+    """Signs an event for an attempt. `at`: the moment of the attempt in seconds since 1970, by default now."""
     body = json.dumps(event, separators=(",", ":"), ensure_ascii=False)
     return sign_body(body, secret, svix_id=svix_id, at=at)
 
@@ -53,13 +53,13 @@ def sign_body(body: str, secret: str, *, svix_id: str = "", at: float | None = N
 
 
 def api_gateway_event(request: SignedRequest, *, base64_encoded: bool = False) -> dict[str, Any]:
-    """The request as a REST API's proxy integration hands it to the ingest function."""
+    """The request in the form in which a REST API's proxy integration gives it to the ingest function."""
     body = base64.b64encode(request.body) if base64_encoded else request.body
     return _proxy_event("/webhooks/clerk", request.headers, body.decode(), base64_encoded=base64_encoded)
 
 
 def session_event(token: str, origin: str = "http://localhost:3000") -> dict[str, Any]:
-    """What the session function gets of a page that posts its user's token."""
+    """The event of the session function for a page that posts its user's token."""
     headers = {"authorization": f"Bearer {token}", "origin": origin, "user-agent": "Mozilla/5.0"}
     return _proxy_event("/session", headers, None)
 

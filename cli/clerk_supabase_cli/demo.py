@@ -25,9 +25,9 @@ from clerk_supabase_cli.traffic import Message, Traffic, make_traffic
 if TYPE_CHECKING:
     from clerk_supabase_cli.terminal import Terminal
 
-# Every connection is one more worker process of the emulator.
+# Every connection costs a worker process of the emulator.
 _CONNECTIONS: Final = 4
-# Svix waits 5 s before its second attempt; here nobody has that long.
+# Svix waits 5 s before its second attempt; the demo is faster.
 _SECONDS_BEFORE_ATTEMPT: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 _DRAIN_SECONDS: Final = 60.0
 _COMPARED_COLUMNS: Final = ("first_name", "last_name", "public_metadata", "image_url")
@@ -35,22 +35,22 @@ _COMPARED_COLUMNS: Final = ("first_name", "last_name", "public_metadata", "image
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Where the tables do not say what Clerk says."""
+    """The differences between the tables and Clerk."""
 
     found: int
-    """How many users the tables show."""
+    """The number of users in the tables."""
     missing: int
     extra: int
     different: int
 
     @property
     def total(self) -> int:
-        """0 when Clerk and Postgres agree."""
+        """The number of users that differ; 0 if Clerk and Postgres agree."""
         return self.missing + self.extra + self.different
 
 
 class Demo:
-    """One run of the demo."""
+    """A run of the demo."""
 
     def __init__(self, root: Path, *, users: int, seed: int | None, console: Terminal) -> None:
         self._root = root
@@ -60,7 +60,7 @@ class Demo:
         self._traffic = make_traffic(users, random.Random(self._seed), start=hour_ago)  # noqa: S311 - to be repeated, not to be secret
 
     def run(self) -> int:
-        """Runs it and prints the result. Returns how many users differ between Clerk and Postgres."""
+        """Run the demo and print the result. Returns the number of users that differ between Clerk and Postgres."""
         with self._progress() as progress:
             stack = LocalStack(self._root, progress=_Steps(progress))
             with stack, psycopg.connect(stack.database_url, autocommit=True) as database:
@@ -105,7 +105,7 @@ class Demo:
         progress.update(task, completed=done)
 
     def _reconcile(self, stack: LocalStack, database: psycopg.Connection, progress: Progress) -> None:
-        """Lets the deployed function compare everything, as it does every night, and waits for its repairs."""
+        """Lets the deployed function compare everything, as on every night, and waits for its repairs."""
         task = progress.add_task("Reconcile with Clerk's API", total=1)
         stack.reconcile("full")
         deadline = time.monotonic() + _DRAIN_SECONDS

@@ -1,4 +1,4 @@
-"""`clerk-supabase dev`: the whole bundle on this machine until Ctrl-C, and what it does as it does it."""
+"""`clerk-supabase dev`: the whole bundle on this machine until Ctrl-C, with its events as they happen."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from clerk_supabase_cli.token_mint import SigningKey
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-# When `make dev` was typed, in seconds since 1970, so that what it installs first counts too.
+# The start of `make dev` in seconds since 1970, so that its installations count, too.
 STARTED_VARIABLE: Final = "CLERK_SUPABASE_STARTED"
 _LOOK_SECONDS: Final = 0.3
 
@@ -95,13 +95,13 @@ def dev_command(
     webhook_secret: str | None,
     containers: bool,
 ) -> None:
-    """Keep the whole stack running on this machine until Ctrl-C, and show what it does.
+    """Keep the whole stack running on this machine until Ctrl-C, and show its work.
 
-    Code that changes is in use from the next event on, new migrations are applied. The schedules of reconcile are off
-    here: the stand-in for Clerk knows nothing of the webhooks you send.
+    Changed code is in use from the next event on, new migrations are applied. The schedules of reconcile are off here:
+    the stand-in for Clerk knows nothing of the webhooks you send.
     """
     started = float(os.environ.get(STARTED_VARIABLE) or time.time())
-    # Also where a shell started it in the background, with Ctrl-C ignored; and whoever ends it ends it properly.
+    # Also for a shell that started `dev` in the background, with Ctrl-C ignored; and SIGTERM cleans up, too.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     root = find_root()
@@ -207,7 +207,7 @@ def _say(step: str, seconds: float | None) -> None:
 def _opened(url: str, given: Sequence[str | None], root: Path, *, reset: bool) -> Iterator[tuple[str, RoleUrls]]:
     """The owner's URL, with the CA of the checkout, and the URLs of the functions.
 
-    Raises DatabaseFailed and LocalStackError unless they can work with it.
+    Raises DatabaseFailed and LocalStackError unless the functions can work with the database.
     """
     _check_migrations(url, root)
     owner_url, *given = (each and _with_certificate(each, root) for each in (url, *given))
@@ -241,7 +241,7 @@ def _check_that_functions_can_use(url: str) -> None:
 
 
 class _Fixed:
-    """A connection string that never changes."""
+    """A constant connection string."""
 
     source = DATABASE_URL
 
@@ -256,7 +256,7 @@ class _Fixed:
 
 
 def _with_certificate(url: str, root: Path) -> str:
-    """The URL with the CA of layers/shared/ca, unless it says itself how to check the server."""
+    """The URL with the CA of layers/shared/ca, unless the URL itself says how to check the server."""
     given = parse(url, DATABASE_URL).parameters
     authorities = [file for file in (root / "layers" / "shared" / "ca").glob("*") if not file.name.startswith(".")]
     if len(authorities) != 1 or "sslrootcert" in given or "sslmode" in given:

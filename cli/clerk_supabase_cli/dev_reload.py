@@ -1,4 +1,4 @@
-"""Brings changed files into a stack that runs: code with the next event, migrations at once."""
+"""Brings changed files into a running stack: code with the next event, migrations at once."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from clerk_supabase_cli.terminal import Terminal
 FUNCTIONS: Final = ("ingest", "sync", "retry", "reconcile", "session")
 _PACKAGE: Final = Path("layers/shared/clerk_supabase")
 _MIGRATIONS: Final = Path("sql/migrations")
-# What only a build and a deployment bring in.
+# Files that need a new build and deployment.
 _OF_THE_DEPLOYMENT: Final = tuple(
     map(Path, ("template.yaml", "layers/shared/requirements.txt", "layers/shared/pyproject.toml"))
 )
 _CHECK_SECONDS: Final = 60.0
 _LAYER: Final = "changed-code"
 
-# Loads every handler as its function would, in one interpreter, so that the layer is read once; prints what failed.
+# Loads every handler as its function would, in one interpreter, so that the layer is read once; prints failures.
 _LOAD: Final = """
 import importlib.util, json, os, sys, traceback
 task, failures = json.load(sys.stdin), {}
@@ -52,13 +52,13 @@ Fingerprints = Mapping[Path, tuple[int, int]]
 
 
 class Reloader:
-    """Watches a checkout and keeps a stack at what it says."""
+    """Watches a checkout and keeps a stack up to date."""
 
     def __init__(
         self, root: Path, stack: LocalStack, console: Terminal, *, known: Fingerprints, database_url: str | None
     ) -> None:
-        """*known*: `fingerprints` from before the stack was built. *database_url*: where to apply new migrations; None:
-        only say that they wait for somebody to do it."""
+        """*known*: `fingerprints` from before the build of the stack. *database_url*: the database for new migrations;
+        None: only say that new migrations wait."""
         self._root = root
         self._stack = stack
         self._console = console
@@ -66,14 +66,14 @@ class Reloader:
         self._known = known
         self._lambda = stack.ministack.client("lambda")
         self._names = function_names(stack)
-        # Layers are laid over each other: this one hides the package of the one that was deployed.
+        # Layers are laid over each other: the new layer hides the package of the deployed layer.
         self._code_layer = ""
         self._outdated: dict[str, str] = {}
-        # What could not be loaded is still to be brought in once it can.
+        # Functions that could not be loaded are still to be updated once their code loads.
         self._pending: set[Path] = set()
 
     def look(self) -> None:
-        """Brings in what has changed since the last look; says so, or why not."""
+        """Brings in the changes since the last look; says so, or gives the reason why not."""
         now = fingerprints(self._root)
         changed = {path for path in self._known.keys() | now.keys() if self._known.get(path) != now.get(path)}
         self._known = now
@@ -103,7 +103,7 @@ class Reloader:
             for name in functions:
                 self._replace(name, new_layer=in_layer)
         except (BotoCoreError, ClientError, OSError) as error:
-            # A file that is gone again, perhaps: what is missing comes with the next change.
+            # Perhaps a file was removed again: the rest comes with the next change.
             self._say(f"not reloaded: {error}", "red")
             return
         self._pending = set()
@@ -111,7 +111,7 @@ class Reloader:
         self._say(f"{what}: {', '.join(functions)} in {time.monotonic() - began:.1f} s, from the next event on", "cyan")
 
     def _problems(self, names: Iterable[str]) -> dict[str, str]:
-        """What each function would fail with while it is loaded, by its name."""
+        """The error at the load of each function, by its name."""
         account = self._stack.ministack.environment
         functions = {
             name: {
@@ -145,7 +145,7 @@ class Reloader:
         self._code_layer = answer["LayerVersionArn"]
 
     def _replace(self, name: str, *, new_layer: bool) -> None:
-        """Makes a version of the function with what changed, and lets its alias point there."""
+        """Makes a version of the function with the changes, and points its alias there."""
         function = self._names[name]
         before = self._configuration(name)
         if new_layer:
@@ -156,7 +156,7 @@ class Reloader:
         self._lambda.update_function_code(FunctionName=function, ZipFile=code)
         version = self._lambda.publish_version(FunctionName=function)["Version"]
         self._lambda.update_alias(FunctionName=function, Name="live", FunctionVersion=version)
-        # The one before may be at work still; the one before that only keeps a process.
+        # The last version may still be at work; an older version only keeps a process.
         if outdated := self._outdated.pop(name, None):
             self._lambda.delete_function(FunctionName=function, Qualifier=outdated)
         self._outdated[name] = before["Version"]
@@ -183,7 +183,7 @@ class Reloader:
 
 
 def fingerprints(root: Path) -> Fingerprints:
-    """The files of the checkout that matter to a stack, each with what differs once it was written again."""
+    """The files of the checkout that matter to a stack, each with a fingerprint that changes with every write."""
     files = [
         *(root / _PACKAGE).rglob("*.py"),
         *(root / "functions").glob("*/**/*.py"),
@@ -194,7 +194,7 @@ def fingerprints(root: Path) -> Fingerprints:
 
 
 def function_names(stack: LocalStack) -> dict[str, str]:
-    """The physical names of the functions that are deployed, by the names of their folders."""
+    """The physical names of the deployed functions, by the names of their folders."""
     functions = stack.ministack.client("lambda").list_functions()["Functions"]
     deployed = {function["FunctionName"] for function in functions}
     names = {name: f"{stack.name}-{name}" for name in FUNCTIONS}
@@ -202,12 +202,12 @@ def function_names(stack: LocalStack) -> dict[str, str]:
 
 
 def printable_lines(text: str) -> list[str]:
-    """The lines of a text that somebody else wrote, each fit for a terminal."""
+    """The lines of a foreign text, each fit for a terminal."""
     return [printable(line) for line in text.splitlines()] or [""]
 
 
 def _grouped(failures: Mapping[str, str]) -> dict[str, str]:
-    """One entry for what several functions fail with alike: what is wrong in the layer is wrong in each."""
+    """Join equal errors of several functions: a fault in the layer fails in each function."""
     by_reason: dict[str, list[str]] = {}
     texts: dict[str, str] = {}
     for name, text in failures.items():

@@ -1,4 +1,4 @@
-"""Where the stack that `dev` keeps running can be reached, for commands in other terminals."""
+"""The addresses of the stack kept running by `dev`, for commands in other terminals."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ class NotRunning(Failure):
 
 @dataclass(frozen=True, slots=True)
 class RunningStack:
-    """What `dev` says of itself while it runs."""
+    """The facts about a running `dev`."""
 
     process_id: int
     webhook_url: str
     session_url: str
     webhook_secret: str
     database_url: str
-    """The owner's: of the embedded Postgres, or what `dev --database-url` was given."""
+    """The owner's URL: of the embedded Postgres, or from `dev --database-url`."""
     name: str
     """Of the stack in CloudFormation."""
     aws: Mapping[str, str]
-    """The variables that make an AWS tool talk to the emulated AWS, with the only key it takes."""
+    """The variables with which AWS tools use the emulated AWS, with its only valid key."""
     clerk_api_url: str
     clerk_secret_key: str
     logs: str
 
     def save(self, root: Path) -> None:
-        """Says so in the checkout at *root*, in files that only this user can read: for commands, and for a shell."""
+        """Write the facts into the checkout at *root*, in files for this user only: for commands, and for a shell."""
         folder = private_folder(root)
         write_privately(folder / _SHELL_FILE, self._as_shell_variables(Tools.of(root).folder))
         write_privately(folder / _FILE, json.dumps(asdict(self), indent=2))
 
     def forget(self, root: Path) -> None:
-        """Takes the files away, unless they are another stack's by now."""
+        """Remove the files, unless they belong to another stack by now."""
         folder = private_folder(root)
         file = folder / _FILE
         if file.exists() and json.loads(file.read_text())["process_id"] == self.process_id:
@@ -56,7 +56,7 @@ class RunningStack:
             (folder / _SHELL_FILE).unlink(missing_ok=True)
 
     def _as_shell_variables(self, tools: Path) -> str:
-        # SAM builds the layer with uv, which it looks for on the search path.
+        # SAM builds the layer with uv, found on the search path.
         programs = (Path(sys.executable).parent, tools / "sam" / "bin", tools / "uv" / "bin")
         variables = {
             **self.aws,
@@ -66,9 +66,9 @@ class RunningStack:
             "DATABASE_URL": self.database_url,
         }
         lines = [
-            # Of another account, these would go before the key, or with it.
+            # These variables of another account would win over the key, or be sent with it.
             "unset AWS_PROFILE AWS_SESSION_TOKEN",
-            # Last, so that the environment's `python` does not get in front of the user's own.
+            # Last, so that the environment's `python` does not hide the user's own.
             f'export PATH="$PATH":{":".join(shlex.quote(str(folder)) for folder in programs)}',
             *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         ]
@@ -76,7 +76,7 @@ class RunningStack:
 
 
 def running_stack(root: Path) -> RunningStack:
-    """The stack that runs now. Raises NotRunning, also for one that was killed and could not say goodbye."""
+    """The running stack. Raises NotRunning, also after a stack that was killed and left its files behind."""
     try:
         stack = RunningStack(**json.loads((private_folder(root) / _FILE).read_text()))
     except (FileNotFoundError, ValueError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""What the deployed functions do, as lines for a terminal."""
+"""The work of the deployed functions, as lines for a terminal."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from clerk_supabase_cli.printing import how_long, printable
 from clerk_supabase_cli.stack import LocalStack
 from clerk_supabase_cli.terminal import Terminal
 
-# What Lambda itself writes around every invocation, and the metrics.
+# Lambda's own lines around every invocation, and the metrics.
 _NOISE: Final = ("START RequestId:", "END RequestId:", "REPORT RequestId:", "INIT_START", '{"_aws":')
-# The fields of a record that have a place of their own on the line, or none.
+# The fields of a record with a fixed place on the line, or without a place.
 _PLACED: Final = frozenset(
     {"level", "location", "message", "timestamp", "service", "xray_trace_id", "svix_id", "event_type", "object_id"}
     | {"exception", "exception_name", "stack_trace", "function_name", "function_arn", "function_request_id"}
     | {"function_memory_size", "cold_start", "sampling_rate"}
 )
 _STYLES: Final = {"DEBUG": "dim", "INFO": "green", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
-# CloudWatch orders by milliseconds; what is written a moment later may carry an earlier time.
+# CloudWatch orders by milliseconds; a record written a moment later may carry an earlier time.
 _OVERLAP_MS: Final = 10_000
 
 # By the key of deliveries, then by the index of the audit log on the entity.
@@ -43,20 +43,19 @@ from clerk_sync.deliveries as d where d.svix_id = any(%s)
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What Postgres recorded of a delivery."""
+    """The record of a delivery in Postgres."""
 
     lag_seconds: float
     """From Clerk's clock to the commit."""
     columns: tuple[str, ...]
-    """Those that changed in a row that was there before."""
+    """The changed columns of a row that existed before."""
 
 
 class Stream:
-    """Prints what the functions of a stack have logged since the last look."""
+    """Prints the log of a stack's functions since the last look."""
 
     def __init__(self, stack: LocalStack, database_url: str, console: Terminal, names: Mapping[str, str]) -> None:
-        """*database_url*: the owner's; *names*: physical names of the functions, each with the word that stands for it
-        on a line."""
+        """*database_url*: the owner's; *names*: physical names of the functions, each with its short name on a line."""
         self._logs = stack.ministack.client("logs")
         self._database_url = database_url
         self._console = console
@@ -66,7 +65,7 @@ class Stream:
         self._why_no_details = ""
 
     def show_what_is_new(self) -> None:
-        """One line for each record. An emulator that does not answer is no news."""
+        """Print a line for each record. Print nothing for an emulator that does not answer."""
         try:
             new = [(function, message) for function in self._names for message in self._unseen(function)]
         except (BotoCoreError, ClientError):
@@ -85,7 +84,7 @@ class Stream:
             return
         twins: Counter[str] = Counter()
         for event in answer["events"]:
-            # MiniStack gives them no id. A stream there is one invocation, written at once.
+            # MiniStack's records have no id. A stream there is a single invocation, written at once.
             place = f"{event['logStreamName']} {event['timestamp']}"
             key = f"{place} {twins[place]}"
             twins[place] += 1
@@ -120,7 +119,7 @@ class Stream:
 
 
 def _record(message: str) -> dict[str, Any] | None:
-    """The fields of a record of the functions' logger; None for what else they print."""
+    """The fields of a record of the functions' logger; None for other output."""
     try:
         record = json.loads(message)
     except ValueError:

@@ -40,8 +40,8 @@ class NotSent(Failure):
 def event_command(name: str, object_id: str | None, *, send: bool, url: str | None, secret: str | None) -> None:
     """Sign a sample event now, and print it as an API Gateway event for `sam local invoke`, or --send it.
 
-    TYPE is the name of a file in events/clerk, such as user.created. A signature is good for five minutes, so a
-    stored event would be refused. Exit status of --send: 0 for an answer of 2xx, 1 for any other.
+    TYPE is the name of a file in events/clerk, such as user.created. A signature is valid for five minutes, so a stored
+    event would be refused. Exit status of --send: 0 for an answer of 2xx, 1 for any other answer.
     """
     root = find_root()
     secret = secret or _local_secret(root)
@@ -62,7 +62,7 @@ def event_command(name: str, object_id: str | None, *, send: bool, url: str | No
 
 
 def _local_secret(root: Path) -> str:
-    """The signing secret of the stack that runs; without a stack, the one that the next stack will take."""
+    """The signing secret of the running stack; without a stack, the secret of the next stack."""
     try:
         return running_stack(root).webhook_secret
     except NotRunning:

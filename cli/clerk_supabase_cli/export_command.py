@@ -1,4 +1,4 @@
-"""`clerk-supabase export`: all that is held about one person, as JSON."""
+"""`clerk-supabase export`: all data about a person, as JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from clerk_supabase_cli.printing import print_json, printable, say
 @person_options
 @database_url_option
 def export_command(*, user_id: str | None, addresses: tuple[str, ...], database_url: str) -> None:
-    """Print all that is held about one person as JSON, table by table; of the app's own tables how many rows."""
+    """Print all data about a person as JSON, table by table; for the app's own tables, the numbers of rows."""
     require_person(user_id, addresses)
     with open_database(database_url) as connection:
         person = find_person(connection, user_id, addresses)
@@ -36,7 +36,7 @@ def export_command(*, user_id: str | None, addresses: tuple[str, ...], database_
             "of_the_app": apps,
         }
     )
-    # Not in the JSON alone: an empty answer is easily taken for the whole one.
+    # Not in the JSON alone: an empty answer is easily taken for a complete answer.
     for word, owner in person.others.items():
         said = f"not looked for: {word}, which {owner} has in Clerk; see: clerk-supabase export {owner}"
         say(printable(said), err=True)

@@ -1,4 +1,4 @@
-"""What a command fails with when its message says all there is to know."""
+"""The error of commands whose message is enough, without a traceback."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import ClassVar
 
 
 class Failure(Exception):
-    """Is shown as one line, without a traceback: it says what is wrong and what to do."""
+    """An error shown as one line, without a traceback: the fault, and what to do."""
 
     has_lines: ClassVar[bool] = False
     """Tells whether its message ends with lines of a log of this machine."""

@@ -1,4 +1,4 @@
-"""`clerk-supabase forget`: erases one person from the tables, and says what lies elsewhere."""
+"""`clerk-supabase forget`: erases a person from the tables, and names the data in other places."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from clerk_supabase_cli.printing import print_json, printable, say
 from clerk_supabase_cli.queues import IN_WORDS, AwsUnreachable, Name, Queues, client
 from clerk_supabase_cli.waiting import Waiting, look
 
-# Not the sync queue: what waits there is applied within seconds, and to hold it would delay it.
+# Not the sync queue: its messages are applied within seconds, and a search would delay them.
 _LOOKED_INTO: Final[tuple[Name, ...]] = ("dead_letters", "parked")
 
 _ELSEWHERE: Final = {
@@ -93,9 +93,9 @@ def forget_command(
     as_json: bool,
     **queue_urls: Any,
 ) -> None:
-    """Erase one person: a user who was deleted in Clerk, or somebody who was only invited, by their address.
+    """Erase a person: a user who was deleted in Clerk, or an invited person, named by an address.
 
-    Ends the hold-back for this person alone, and empties every table that holds their data. Safe to run again.
+    Ends the hold-back for this person alone, and empties every table with the person's data. Safe to run again.
     """
     require_person(user_id, addresses)
     queues, why_unknown = _queues(queue_urls)
@@ -106,8 +106,8 @@ def forget_command(
         if not dry_run:
             if not yes:
                 _confirm(person, done.emptied, waiting)
-            # Before the rows, of which alone a command that is cut off and run again can learn the addresses; and so
-            # that no message moves from the queue into a table that is empty already.
+            # Before the rows, because an interrupted command learns the addresses from the rows when it runs again; and
+            # so that no message moves from the queue into a table that is already empty.
             waiting = _look(connection, queues, person, remove=True)
             done = forget(connection, person, purge_by=purge_by, erased_by=operator_name())
             rows = held(connection, person)
@@ -121,7 +121,7 @@ def forget_command(
 
 
 def _find(connection: Connection, user_id: str | None, addresses: Sequence[str]) -> tuple[Person, list[Held]]:
-    """The person, and the rows that hold personal data. Raises NotForgotten for a person who has to stay."""
+    """The person, and the rows with personal data. Raises NotForgotten for a person who has to stay."""
     if user_id is not None:
         check_deleted(connection, user_id)
     person = find_person(connection, user_id, addresses)
@@ -164,7 +164,7 @@ def _confirm(person: Person, found: Mapping[str, int], waiting: Mapping[Name, Wa
 
 
 def _others(rows: Sequence[Held]) -> list[Mapping[str, str | None]]:
-    """The objects of others that name the person."""
+    """The objects of other people that name the person."""
     named = dict.fromkeys((each.place, each.id) for each in rows if each.verdict == "others")
     return [{"place": place, "id": each} for place, each in named]
 
@@ -173,7 +173,7 @@ def _others(rows: Sequence[Held]) -> list[Mapping[str, str | None]]:
 
 
 def _queues(given: Mapping[str, Any]) -> tuple[Mapping[Name, str], str]:
-    """The queues to look into, and why there are none."""
+    """The queues to search, or the reason why there are no queues."""
     try:
         found = named_queues(**given) or Queues({})
     except AwsUnreachable as error:
@@ -189,7 +189,7 @@ def _look(connection: Connection, urls: Mapping[Name, str], person: Person, *, r
     return {name: look(client("sqs"), url, names_the_person, remove=remove) for name, url in urls.items()}
 
 
-# What is printed
+# The output
 
 
 def _print(report: _Report) -> None:

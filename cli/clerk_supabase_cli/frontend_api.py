@@ -1,4 +1,4 @@
-"""Stands in for Clerk's Frontend API on this machine, as far as whoever checks tokens asks it: discovery and keys."""
+"""A stand-in for Clerk's Frontend API on this machine, with the parts for checks of tokens: discovery and keys."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _HUGE_BYTES: Final = 10_000_000
 
 
 class FrontendApi:
-    """An HTTP server on 127.0.0.1, on a free port unless one is given, while the `with` block lasts."""
+    """An HTTP server on 127.0.0.1 during the `with` block, on a free port if none is given."""
 
     def __init__(self, *keys: SigningKey, port: int = 0, path: str = "") -> None:
-        """*path*: below which it is, as behind a proxy of the app."""
+        """*path*: the path of the API, as behind a proxy of the app."""
         self._path = path
         self.keys: Iterable[SigningKey] = keys
-        """What it answers with now; another value is a rotation."""
+        """The present keys; another value is a rotation."""
         self.mood: Mood = "well"
-        """How it answers; may be changed at any time."""
+        """The way of answering; may be changed at any time."""
         self.requests = 0
-        """How often it was asked for its keys."""
+        """The number of requests for the keys."""
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
@@ -40,7 +40,7 @@ class FrontendApi:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The address of the server."""
         return self._server.server_port
 
     @property
@@ -50,7 +50,7 @@ class FrontendApi:
 
     @property
     def jwks_url(self) -> str:
-        """Where its keys are."""
+        """The address of the keys."""
         return f"{self.issuer}/.well-known/jwks.json"
 
     def __enter__(self) -> Self:
@@ -70,7 +70,7 @@ class FrontendApi:
         return {"keys": [dict(key.jwk) for key in self.keys]}
 
     def discovery(self) -> dict[str, Any]:
-        """What OpenID Connect clients read first, Supabase among them."""
+        """The discovery document, which OpenID Connect clients such as Supabase read first."""
         return {
             "issuer": self.issuer,
             "jwks_uri": self.jwks_url,
@@ -127,7 +127,7 @@ class FrontendApi:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                # A client that hangs up midway is its own business.
+                # A client that hangs up midway needs no answer.
                 with contextlib.suppress(ConnectionError):
                     if self.path == f"{api._path}/.well-known/jwks.json":
                         api._answer_keys(self)

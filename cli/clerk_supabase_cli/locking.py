@@ -1,4 +1,4 @@
-"""Statements that need strong locks, tried in turns so that nobody queues behind them for long."""
+"""Statements with strong locks, tried in turns so that no session queues behind them for long."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ATTEMPTS: Final = 5
 _BEGIN: Final = """
     select pg_backend_pid(), set_config('lock_timeout', %s, true)
 """
-# Nothing of a query is read: it may hold personal data.
+# The text of a query is not read, because it may hold personal data.
 _BLOCKERS: Final = """
     select b.pid, a.usename::text, a.application_name, a.state, extract(epoch from clock_timestamp() - a.xact_start)
     from unnest(pg_blocking_pids(%s)) as b (pid) left join pg_stat_activity as a on a.pid = b.pid
@@ -36,7 +36,7 @@ class LockedByOthers(Failure):
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """A session whose lock another session waits for; a field is None where the operator may not see it."""
+    """A session whose lock blocks another session; a field is None if the operator may not see it."""
 
     pid: int
     role: str | None
@@ -55,7 +55,7 @@ class Blocker:
 
 
 class _Watch:
-    """Finds out, on a connection of its own, who blocks a session; connects only when that session has to wait."""
+    """Finds the blockers of a session, on a connection of its own, opened only if the session has to wait."""
 
     def __init__(self, url: str, lock_seconds: float) -> None:
         self.blockers: list[Blocker] = []
@@ -88,7 +88,7 @@ class _Watch:
                     self.blockers = found or self.blockers
                     self._is_over.wait(self._lock_seconds / 10)
         except DatabaseFailed:
-            # Who blocks stays unknown; the statements themselves report what stops them.
+            # The blockers stay unknown; the statements themselves report the failure.
             return
 
 
@@ -101,10 +101,10 @@ def in_turns(
     is_trial: bool = False,
     report: Report,
 ) -> Answer:
-    """Runs *act* in a transaction that waits for no lock longer than *lock_seconds*, and tries again, a few times.
+    """Runs *act* in a transaction that waits for no lock longer than *lock_seconds*, and retries a few times.
 
-    A pause follows each attempt, because a session that waits for a strong lock holds up everybody who comes after it.
-    *is_trial*: rolls back in the end. *report*: is told of each attempt that failed. Raises LockedByOthers.
+    A pause follows each attempt, because a session that waits for a strong lock blocks all sessions after it.
+    *is_trial*: roll back in the end. *report*: is called after each failed attempt. Raises LockedByOthers.
     """
     connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
     blocked_by = ""

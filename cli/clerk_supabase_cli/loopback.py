@@ -1,7 +1,7 @@
-"""Tells requests of programs on this machine from those that a web page makes through the browser of its user.
+"""Tells requests of programs on this machine from requests of web pages in its user's browser.
 
-Listening on 127.0.0.1 keeps other machines out, not web pages: any page may send requests there. A page whose own name
-was made to resolve to 127.0.0.1 may read the answers too, but its requests carry that name as their host.
+A server on 127.0.0.1 keeps other machines out, but no web pages: any page may send requests there. A page whose own
+name resolves to 127.0.0.1 may read the answers, too, but its requests carry that name as their host.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _THIS_MACHINE: Final = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]{1,5})?", re.
 def is_for_this_machine(target: str, headers: Headers) -> bool:
     """Tells whether a request names this machine, and nothing else, as its host.
 
-    *target* is the request target as it was sent: one that is a whole URL names a host of its own, and is refused.
+    *target* is the unchanged request target: a whole URL names a host of its own, and is refused.
     """
     hosts = [value for name, value in headers if name.lower() == "host"]
     return target.startswith("/") and len(hosts) == 1 and _THIS_MACHINE.fullmatch(hosts[0]) is not None
 
 
 def is_from_a_browser(headers: Headers) -> bool:
-    """Tells whether a request carries a header that only browsers send, and that no page can take away."""
+    """Tells whether a request carries a header that browsers always send and that no page can remove."""
     return any(name.lower() == "origin" or name.lower().startswith("sec-fetch-") for name, _ in headers)

@@ -49,10 +49,10 @@ _DATABASE_OPTIONS: Final = ("--database-url", "--sync-database-url", "--session-
 
 
 class _Commands(click.Group):
-    """Loads a command when it is asked for: all of them together take longer than most of them work."""
+    """Loads a command on demand: the load of all commands takes longer than most commands work."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuses arguments that must not be repeated in an error: of click's, or of a command's."""
+        """Refuses arguments that must not be repeated in an error of click's or of a command's."""
         _refuse_what_cannot_be_seen(args, ctx)
         _refuse_misplaced_connection_strings(args, ctx)
         return super().parse_args(ctx, args)
@@ -62,7 +62,7 @@ class _Commands(click.Group):
         return sorted(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click hands it over
-        """The command, or None if there is none of this name."""
+        """The command, or None for an unknown name."""
         if cmd_name not in _COMMANDS:
             return None
         module, _, name = _COMMANDS[cmd_name].partition(":")
@@ -71,16 +71,16 @@ class _Commands(click.Group):
 
 
 def _refuse_what_cannot_be_seen(arguments: Sequence[str], context: click.Context) -> None:
-    """Raises UsageError. Nobody types such characters, but a page may hide them in what is copied."""
+    """Raises UsageError for invisible characters, which nobody types, but a page may hide in a copied text."""
     for number, argument in enumerate(arguments, 1):
         if unseen := sorted({f"U+{ord(each):04X}" for each in argument if not each.isprintable()}):
-            # Not quoted: it may be a secret.
+            # Not quoted: the argument may be a secret.
             words = f"Argument {number} holds characters that cannot be seen: {', '.join(unseen)}"
             raise click.UsageError(words, context)
 
 
 def _refuse_misplaced_connection_strings(arguments: Sequence[str], context: click.Context) -> None:
-    """Raises UsageError for a connection string that is not the value of its option."""
+    """Raises UsageError for a connection string in a wrong place."""
     for before, argument in itertools.pairwise(["", *arguments]):
         is_its_value = before in _DATABASE_OPTIONS or argument.partition("=")[0] in _DATABASE_OPTIONS
         if _LIKE_A_CONNECTION_STRING.search(argument) and not is_its_value:
@@ -95,11 +95,11 @@ def commands() -> None:
 
 
 def main() -> None:
-    """Runs the command; a failure that has a known cause is one line, not a traceback."""
+    """Runs the command; a failure with a known cause is one line, not a traceback."""
     try:
         commands(prog_name="clerk-supabase")
     except Failure as error:
-        # Only our own messages have lines, those that end with the last ones of a log.
+        # Only our own messages have several lines: messages that end with the last lines of a log.
         say(f"clerk-supabase: {error if error.has_lines else printable(str(error))}", err=True)
         sys.exit(1)
     except ClerkSupabaseError as error:

@@ -27,7 +27,7 @@ _START_SECONDS: Final = 30.0
 _BACKLOG: Final = 128
 # Where the emulator's process finds the gate.
 _OUR_PACKAGES: Final = Path(__file__).parent.parent
-# Whatever AWS profile the caller works with, our clients neither need it nor look for it.
+# Our clients neither need nor read an AWS profile of the caller's.
 _NO_PROFILE: Final = {
     "profile": (None, None, None, None),
     "config_file": (None, None, os.devnull, None),
@@ -38,7 +38,7 @@ _WITHOUT_PROXY: Final = urllib.request.build_opener(urllib.request.ProxyHandler(
 
 
 def execute_api_url(url: str, endpoint: str) -> str:
-    """Where the emulator at *endpoint* answers for a deployed API whose address on AWS would be *url*."""
+    """The address at the emulator's *endpoint* for a deployed API whose address on AWS would be *url*."""
     address = urlsplit(url)
     api, _, _ = address.netloc.partition(".")
     return f"{endpoint}/_aws/execute-api/{api}{address.path}"
@@ -49,16 +49,16 @@ class MiniStackFailed(LocalStackError):
 
 
 class MiniStack:
-    """An emulated AWS account on 127.0.0.1 that lives as long as the `with` block.
+    """An emulated AWS account on 127.0.0.1, during the `with` block.
 
-    It forgets everything in the end. Deployed functions run as its child processes and are ended with it. IAM is
-    enforced, so that a function can do only what its role allows.
+    The account keeps nothing. Deployed functions run as child processes of the emulator, and end with it. IAM is
+    enforced, so that a function has the rights of its role only.
     """
 
     def __init__(self, tools: Tools, *, port: int = 0, logs: Path | None = None) -> None:
-        """*port*: where to listen; 0 takes a free one.
+        """*port*: the port to listen on; 0 for a free port.
 
-        *logs*: where to write the log, if it is to outlive the emulator.
+        *logs*: a folder for a log that outlives the emulator.
         """
         self._python = tools.ministack_python
         self._logs = logs
@@ -87,12 +87,12 @@ class MiniStack:
 
     @property
     def endpoint(self) -> str:
-        """The URL that answers for every AWS service."""
+        """The URL of every AWS service."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> Path:
-        """What the emulator says."""
+        """The emulator's log."""
         return (self._logs or self._folder) / "ministack.log"
 
     @property
@@ -109,7 +109,7 @@ class MiniStack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that make an AWS tool talk to this account, as its root user, and to no other."""
+        """The variables with which AWS tools use this account alone, as its root user."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": self._access_key,
@@ -133,7 +133,7 @@ class MiniStack:
         )
 
     def function_log(self, function: str) -> list[str]:
-        """What *function* (its physical name) printed or logged, oldest first, with START and END lines."""
+        """The output and log of *function* (its physical name), oldest first, with START and END lines."""
         pages = self.client("logs").get_paginator("filter_log_events")
         events = pages.paginate(logGroupName=f"/aws/lambda/{function}")
         return [event["message"] for page in events for event in page["events"]]
@@ -141,9 +141,9 @@ class MiniStack:
     def mend_event_sources(self) -> None:
         """Give event source mappings their numbers back, to be called after every deployment.
 
-        CloudFormation parameters of type Number arrive in MiniStack as text. It compares a mapping's
-        MaximumConcurrency with a number, so its poller would fail for ever. A client reads it as a number, so
-        writing back what was read is enough.
+        CloudFormation parameters of type Number arrive in MiniStack as text. MiniStack compares a mapping's
+        MaximumConcurrency with a number, so its poller would fail for ever. A client reads the value as a number, so
+        it is enough to write the read value back.
         """
         functions = self.client("lambda")
         for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
@@ -181,10 +181,10 @@ class MiniStack:
             "MINISTACK_REGION": REGION,
             "AWS_ACCESS_KEY_ID": self._access_key,
             "AWS_SECRET_ACCESS_KEY": self._secret_key,
-            # Services that would listen on every address, ports of their own.
+            # Services that would listen on every address, at their own ports.
             "SFTP_ENABLED": "0",
             "IOT_MTLS_ENABLED": "0",
-            # It removes containers it takes for its own leftovers; ours never has any.
+            # MiniStack removes containers that look like its own leftovers; ours never makes containers.
             "DOCKER_HOST": f"unix://{folder}/no-docker",
         }
 
@@ -207,8 +207,8 @@ class MiniStack:
 
 
 def _listening(port: int) -> socket.socket:
-    """A socket of 127.0.0.1 that listens on *port*; 0: on a free one. Raises MiniStackFailed if it is taken."""
-    # Not every system refuses a second socket beside one that listens on all addresses.
+    """A socket of 127.0.0.1 that listens on *port*; 0 for a free port. Raises MiniStackFailed for a port in use."""
+    # Some systems allow a second socket beside a socket that listens on all addresses.
     if not (port and is_taken(port)):
         with contextlib.suppress(OSError):
             return socket.create_server(("127.0.0.1", port), backlog=_BACKLOG)

@@ -1,4 +1,4 @@
-"""Options that several commands share: where the database and the queues are, and what to print."""
+"""Shared options of commands: the addresses of the database and the queues, and the form of the output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
-# Letters and digits in what Clerk makes itself; https://clerk.com/docs/reference/backend-api
+# Clerk's own ids have letters and digits; https://clerk.com/docs/reference/backend-api
 _CLERK_ID: Final = re.compile(r"(user|org)_[A-Za-z0-9_-]{1,250}")
 
 DATABASE_URL: Final = "--database-url or DATABASE_URL"
@@ -31,7 +31,7 @@ _DATABASE_HELP: Final = (
 
 
 class OrVariable(click.Option):
-    """An option whose errors also name the environment variable that it may come from."""
+    """An option whose errors also name its environment variable."""
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
         """Option and variable, as an error names them."""
@@ -39,7 +39,7 @@ class OrVariable(click.Option):
 
 
 def given_database_url(context: click.Context, parameter: click.Parameter, url: str | None) -> str | None:  # noqa: ARG001 - click hands it over
-    """The connection string that was given; for `-`, the first line of standard input, hidden on a terminal."""
+    """The given connection string; for `-`, the first line of standard input, hidden on a terminal."""
     if url != "-" or context.resilient_parsing:
         return url
     if sys.stdin.isatty():
@@ -63,7 +63,7 @@ database_url_option = click.option(
     help=_DATABASE_HELP,
     callback=checked_database_url,
 )
-# Commands that look at more than the database say what is wrong with its URL among the rest.
+# Commands that look at more than the database report a bad URL among their other findings.
 optional_database_url_option = click.option(
     "--database-url", envvar="DATABASE_URL", help=_DATABASE_HELP, callback=given_database_url
 )
@@ -72,14 +72,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="For machines
 
 
 def queue_options(command: Command) -> Command:
-    """Adds the options that say where the queues are; `named_queues` makes something of them."""
+    """Adds the options with the addresses of the queues, for `named_queues`."""
     command = click.option("--parked-queue-url", help="The same for the parked queue.")(command)
     command = click.option("--dead-letter-queue-url", help="The same for the dead letters.")(command)
     return sync_queue_options(command)
 
 
 def sync_queue_options(command: Command) -> Command:
-    """Adds the options that say where the sync queue is."""
+    """Adds the options with the address of the sync queue."""
     command = click.option("--sync-queue-url", help="Instead of what the stack says.")(command)
     return click.option(
         "--stack-name",
@@ -95,9 +95,9 @@ def named_queues(
     dead_letter_queue_url: str | None = None,
     parked_queue_url: str | None = None,
 ) -> Queues | None:
-    """The queues by the options of the same names; None when nobody named any. Raises AwsUnreachable.
+    """The queues by the options of the same names; None without any option. Raises AwsUnreachable.
 
-    A stack is only asked for what is not given.
+    A stack is only asked for addresses that are not given.
     """
     given = dict(zip(OUTPUTS, (sync_queue_url, dead_letter_queue_url, parked_queue_url), strict=True))
     urls = {name: url for name, url in given.items() if url}
@@ -115,30 +115,30 @@ class UserId(click.ParamType[str]):
     name = "user_..."
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The id as it was given."""
+        """The given id, checked."""
         if not re.fullmatch(r"user_[!-~]{1,250}", value):
             self.fail("a user's id begins with user_; for an address: --email ADDRESS", param, ctx)
         return str(value)
 
 
 class Address(click.ParamType[str]):
-    """One e-mail address."""
+    """An e-mail address."""
 
     name = "address"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The address as it was given."""
-        # One word to clerk_sync.words_of(), which finds it inside texts.
+        """The given address, checked."""
+        # A single word for clerk_sync.words_of(), which finds the address inside texts.
         if not re.fullmatch(r'[^\s"<>()\[\],;:\\@]+@[^\s"<>()\[\],;:\\@]+', value):
             self.fail("one address, such as ada@example.test", param, ctx)
-        # In small letters it would be somebody else's.
+        # In small letters, the address would be another person's.
         if not unicodedata.is_normalized("NFC", value):
             self.fail("it has a character that only looks like a common one: type it anew", param, ctx)
         return str(value)
 
 
 def person_options(command: Command) -> Command:
-    """Adds the user and the addresses that name a person; `require_person` refuses neither of them."""
+    """Adds the user and the addresses that name a person; `require_person` refuses a call without both."""
     command = click.option(
         "--email", "addresses", type=Address(), multiple=True, help="Address of the person; may be given several times."
     )(command)
@@ -184,7 +184,7 @@ class ClerkId(click.ParamType[str]):
     name = "id"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The id as it was typed."""
+        """The typed id, checked."""
         if not _CLERK_ID.fullmatch(value):
             self.fail(f"{value!r} is no id of a user (user_...) or an organization (org_...).", param, ctx)
         return str(value)

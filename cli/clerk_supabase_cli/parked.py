@@ -22,7 +22,7 @@ State = Literal["parked", "replayed", "settled", "discarded"]
 STATES: Final[tuple[State, ...]] = get_args(State)
 
 OPEN_STATES: Final[tuple[State, ...]] = ("parked", "replayed")
-"""What is not over yet."""
+"""The condition for an event that is still open."""
 
 # Bodies of at most 1 MB each are in memory at once.
 _BATCH: Final = 50
@@ -44,7 +44,7 @@ EVENTS: Final[LiteralString] = f"""
     from clerk_sync.parked_events as p
     left join clerk_sync.deliveries as d on d.svix_id = p.svix_id
 """  # noqa: S608 - put together from constants of this file
-"""Every parked event without its body, and what became of it."""
+"""Every parked event without its body, and its state."""
 
 _SELECTED: Final[LiteralString] = f"""
     from ({EVENTS}) as event
@@ -60,7 +60,7 @@ _SELECTED: Final[LiteralString] = f"""
 """
 _COUNT: Final[LiteralString] = f"select count(*) {_SELECTED}"
 _NEWEST: Final[LiteralString] = f"select * {_SELECTED} order by last_parked_at desc, parked_id desc limit %(limit)s"
-# By key, not by offset: an event that comes back while others are sent is not met again.
+# By key, not by offset: an event that comes back during the replay is not read again.
 _NEXT: Final[LiteralString] = f"""
     select event.svix_id, event.last_parked_at, event.received_at, kept.body, kept.parked_id
     from (select * {_SELECTED} and parked_id > %(after)s and parked_id <= %(last)s order by parked_id limit %(limit)s)
@@ -68,7 +68,7 @@ _NEXT: Final[LiteralString] = f"""
     inner join clerk_sync.parked_events as kept on kept.parked_id = event.parked_id
     order by kept.parked_id
 """  # noqa: S608 - put together from constants of this file
-# An event that came back since it was read is parked again, and stays so.
+# An event that came back since the read is parked again, and stays parked.
 _MARK_REPLAYED: Final = """
     update clerk_sync.parked_events as p set replayed_at = clock_timestamp()
     from unnest(%s::text[], %s::timestamptz[]) as sent (svix_id, last_parked_at)
@@ -87,12 +87,12 @@ class NoSuchEvent(Failure):
 
 
 class NotPossible(Failure):
-    """What was asked for cannot be done with an event in its state; nothing was done."""
+    """The request is impossible for an event in this state; nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParkedEvent:
-    """An event that could not be applied, and what became of it. Times as in clerk_sync.parked_events."""
+    """An event that could not be applied, and its state. Times as in clerk_sync.parked_events."""
 
     parked_id: int
     svix_id: str
@@ -110,14 +110,14 @@ class ParkedEvent:
     discarded_by: str | None
     has_body: bool
     outcome: str | None
-    """What applying it did, once it is settled."""
+    """The outcome of the event, once it is settled."""
     applied_at: datetime | None
     state: State
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which events are meant; what is not said does not matter."""
+    """A filter of events; fields without a value match all events."""
 
     svix_ids: tuple[str, ...] = ()
     event_type: str | None = None
@@ -127,7 +127,7 @@ class Selection:
     """Part of the last reason, in any case."""
     entity_id: str | None = None
     since: datetime | None = None
-    """When it was parked last, as for `before`."""
+    """The moment of the last parking, as for `before`."""
     before: datetime | None = None
     has_body: bool | None = None
     states: tuple[State, ...] = OPEN_STATES
@@ -149,17 +149,17 @@ class Selection:
 
 @dataclass(slots=True)
 class Replayed:
-    """How far a replay came."""
+    """The progress of a replay."""
 
     sent: int = 0
     too_large: tuple[str, ...] = ()
-    """Events that no queue takes."""
+    """Events too large for a queue."""
     stopped_by: str = ""
-    """Why the rest was not sent; empty when all was."""
+    """The reason why the rest was not sent; empty after a complete replay."""
 
 
 def count(connection: Connection, selection: Selection) -> int:
-    """How many events are meant."""
+    """The number of matching events."""
     [(number,)] = connection.execute(_COUNT, selection.parameters()).fetchall()
     return int(number)
 
@@ -171,29 +171,29 @@ def find(connection: Connection, selection: Selection, *, limit: int | None = No
 
 
 def read(connection: Connection, svix_id: str) -> tuple[ParkedEvent, bytes | None]:
-    """One event and its body. Raises NoSuchEvent."""
+    """An event and its body. Raises NoSuchEvent."""
     [event] = _of_ids(connection, [svix_id])
     [(body,)] = connection.execute("select body from clerk_sync.parked_events where svix_id = %s", [svix_id]).fetchall()
     return event, body
 
 
 def check_replayable(connection: Connection, svix_ids: Sequence[str]) -> None:
-    """Raises NoSuchEvent or NotPossible unless every one of these can be sent again."""
+    """Raises NoSuchEvent or NotPossible unless each of the events can be sent again."""
     _raise_if_any(_why_not_replayed(event) for event in _of_ids(connection, svix_ids))
 
 
 def check_discardable(connection: Connection, svix_ids: Sequence[str]) -> None:
-    """Raises NoSuchEvent or NotPossible unless every one of these is still open."""
+    """Raises NoSuchEvent or NotPossible unless each of the events is still open."""
     _raise_if_any(_why_not_open(event) for event in _of_ids(connection, svix_ids))
 
 
 def replay(
     connection: Connection, queue: Queue, selection: Selection, progress: Callable[[int], None] = lambda _: None
 ) -> Replayed:
-    """Sends the events to the sync queue as if they came for the first time; those without a body are left out.
+    """Sends the events to the sync queue like new events; events without a body are left out.
 
-    `progress` is told how many more are done. An event is sent before it is marked as sent, so what a crash leaves
-    behind is at most a duplicate, which is harmless.
+    `progress` gets the number of events just sent. An event is sent before the mark is written, so a crash leaves at
+    most a duplicate, which is harmless.
     """
     result = Replayed()
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
@@ -213,9 +213,9 @@ def replay(
 
 
 def discard(connection: Connection, events: Sequence[ParkedEvent], by: str) -> int:
-    """Gives the events up as they were seen, and forgets their bodies. Returns how many.
+    """Discards the events in the state that was seen, with their bodies. Returns their number.
 
-    One that was parked again meanwhile, or discarded by somebody else, is left as it is.
+    An event that was parked again meanwhile, or discarded by another operator, is left alone.
     """
     seen = [each.svix_id for each in events], [each.last_parked_at for each in events]
     return connection.execute(_DISCARD, [by, *seen]).rowcount
@@ -228,10 +228,10 @@ class _ToSend:
 
 
 def _batches(connection: Connection, selection: Selection) -> Iterator[list[_ToSend]]:
-    """What was parked when the replay began, a part at a time."""
+    """The events parked at the start of the replay, a part at a time."""
     [(last,)] = connection.execute("select coalesce(max(parked_id), 0) from clerk_sync.parked_events").fetchall()
     after = 0
-    # Those without a body are filtered before the limit is applied: an empty batch is the end.
+    # Events without a body are filtered out before the limit is applied: an empty batch is the end.
     parameters = replace(selection, has_body=True).parameters() | {"last": last, "limit": _BATCH}
     while rows := connection.execute(_NEXT, parameters | {"after": after}).fetchall():
         after = rows[-1][-1]

@@ -1,4 +1,4 @@
-"""`clerk-supabase parked`: what could not be applied, for a person to look at, send again or give up."""
+"""`clerk-supabase parked`: events that could not be applied, for a person to read, send again or discard."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _ON_A_PAGE = 100
 
 @click.group("parked")
 def parked_commands() -> None:
-    """Events that could not be applied: list, show, send again, give up."""
+    """Events that could not be applied: list, show, send again, discard."""
 
 
 def _filter_options(command: Command) -> Command:
@@ -114,7 +114,7 @@ def list_command(
 @json_option
 @database_url_option
 def show_command(svix_id: str, database_url: str, as_json: bool) -> None:
-    """Show one parked event with its body, which may hold personal data."""
+    """Show a parked event with its body, which may hold personal data."""
     with open_database(database_url) as connection:
         event, body = read(connection, svix_id)
     if as_json:
@@ -138,7 +138,7 @@ def replay_command(
 ) -> None:
     """Send parked events to the sync queue again, by svix id, by filter or all.
 
-    An event goes the way of any other: it is applied, or parked again. Sending one twice is harmless.
+    An event goes the usual way: sync applies the event, or parks it again. A second replay is harmless.
     """
     queues, filters = _split(options)
     _must_say_which(svix_ids, everything=everything, filters=filters)
@@ -190,7 +190,7 @@ def discard_command(
     as_json: bool,
     **filters: Any,
 ) -> None:
-    """Give parked events up, by svix id, by filter or all. The body is gone then; who did it and when stays."""
+    """Discard parked events, by svix id, by filter or all. Their bodies are deleted; author and moment stay."""
     _must_say_which(svix_ids, everything=everything, filters=filters | {"scrubbed": scrubbed or None})
     states = OPEN_STATES if svix_ids else ("parked",)
     selection = Selection(svix_ids, **filters, has_body=False if scrubbed else None, states=states)
@@ -209,11 +209,11 @@ def discard_command(
         say(f"{discarded} discarded")
 
 
-# What was asked for
+# The arguments
 
 
 def _split(options: dict[str, Any]) -> tuple[Callable[[], Queues | None], dict[str, Any]]:
-    """The queues, to be looked for when they are needed, and the filters."""
+    """The queues, found when they are needed, and the filters."""
     names = ("stack_name", "sync_queue_url", "dead_letter_queue_url", "parked_queue_url")
     given = {name: options.pop(name) for name in names}
     return lambda: named_queues(**given), options
@@ -233,7 +233,7 @@ def _sync_queue_url(queues: Callable[[], Queues | None]) -> str:
 
 
 def _overflow(queues: Callable[[], Queues | None]) -> tuple[int | None, str]:
-    """How many events wait in the parked queue; None, and why, when nobody knows."""
+    """The number of events in the parked queue; None with a reason if the number is unknown."""
     try:
         found = queues()
         if found is None or "parked" not in found.urls:
@@ -243,12 +243,12 @@ def _overflow(queues: Callable[[], Queues | None]) -> tuple[int | None, str]:
         return None, str(error)
 
 
-# What is printed
+# The output
 
 
 @contextmanager
 def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, where somebody looks at it."""
+    """A progress bar on stderr, if stderr is a terminal."""
     console = Terminal(stderr=True)
     with Progress(console=console, disable=quiet or not console.is_terminal) as bar:
         task = bar.add_task("replay", total=total)
@@ -298,7 +298,7 @@ def _fields(event: ParkedEvent) -> list[tuple[str, str]]:
 
 
 def _body_as_json(body: bytes | None) -> dict[str, str | None]:
-    """The exact bytes: as text where they are text, else in base64."""
+    """The exact bytes: as text if possible, else in base64."""
     try:
         return {"body": None if body is None else body.decode(), "body_base64": None}
     except UnicodeDecodeError:

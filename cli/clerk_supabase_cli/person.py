@@ -1,4 +1,4 @@
-"""One person in the database: finds all that is held about them, and empties it."""
+"""A person in the database: finds all data about the person, and empties it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from clerk_supabase_cli.database import Connection
 from clerk_supabase_cli.failure import Failure
 
 Verdict = Literal["own", "part", "ids", "others"]
-"""own: the whole row is the person's; part: some values in it are; ids: it holds ids and times only, which stay;
-others: the row is somebody else's, and Clerk holds it too."""
+"""own: the whole row is the person's; part: some values of the row are the person's; ids: the row holds ids and times
+only, which stay; others: the row is another person's, and Clerk holds the same data."""
 
 PurgeBy = Literal["scrub", "delete"]
 
-# One round empties all that is there; another one, what arrived meanwhile.
+# A round empties all present data; the next round, data that arrived meanwhile.
 _MOST_ROUNDS: Final = 20
 _MOST_ATTEMPTS: Final = 5
 
@@ -52,7 +52,7 @@ _MENTIONS: Final = "select clerk_sync.words_of(clerk_sync.readable(%s)::text) &&
 
 
 class NotForgotten(Failure):
-    """The person is not forgotten, for the reason that the message says."""
+    """The person is not forgotten, for the reason in the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,14 @@ class Person:
     users: tuple[str, ...]
     words: tuple[str, ...]
     others: Mapping[str, str]
-    """Words that are not looked for, because another user has them in Clerk: the user by the word."""
+    """Words left out of the search because another user has them in Clerk: the user by the word."""
     unverified: tuple[str, ...]
-    """Addresses that are not looked for, because nobody has verified them: they may be another person's."""
+    """Addresses left out of the search because they are unverified, and may be another person's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A row that holds something about the person. `kind` and `id`: the Clerk object that the row is about."""
+    """A row with data about the person. `kind` and `id`: the Clerk object of the row."""
 
     place: str
     kind: str | None
@@ -80,7 +80,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class AppsRows:
-    """Number of the app's rows that point to the person's users by one column."""
+    """Number of the app's rows whose column points to the person's users."""
 
     place: str
     column_name: str
@@ -89,14 +89,14 @@ class AppsRows:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """Numbers of emptied rows by table, and of rows that could not be deleted by the constraint that refused it."""
+    """Numbers of emptied rows by table, and of rows that could not be deleted, by the constraint that prevented it."""
 
     emptied: Mapping[str, int]
     refused: Mapping[str, int]
 
 
 def find_person(connection: Connection, user_id: str | None, addresses: Sequence[str]) -> Person:
-    """The person with this user and these addresses, and all other addresses that the user has proven to be theirs."""
+    """The person with this user and these addresses, and all other verified addresses of the user."""
     users = [user_id] if user_id else []
     with _patient(connection):
         [(known,)] = connection.execute(_IDENTIFIERS, [users]).fetchall()
@@ -108,13 +108,13 @@ def find_person(connection: Connection, user_id: str | None, addresses: Sequence
 
 
 def held(connection: Connection, person: Person) -> list[Held]:
-    """Every row that holds something about the person, table by table."""
+    """Every row with data about the person, table by table."""
     with _patient(connection), connection.cursor(row_factory=class_row(Held)) as cursor:
         return cursor.execute(_HELD, [list(person.users), list(person.words)]).fetchall()
 
 
 def apps_rows(connection: Connection, person: Person) -> list[AppsRows]:
-    """Counts the app's rows that point to the person's users."""
+    """Count the app's rows that point to the person's users."""
     with _patient(connection), connection.cursor(row_factory=class_row(AppsRows)) as cursor:
         return cursor.execute(_APPS_ROWS, [list(person.users)]).fetchall()
 
@@ -148,9 +148,9 @@ def check_only_invited(person: Person, addresses: Sequence[str], rows: Sequence[
 
 
 def forget(connection: Connection, person: Person, *, purge_by: PurgeBy, erased_by: str) -> Forgotten:
-    """Empties what is held about the person, until nothing is found. Harmless to repeat and to cut off.
+    """Empties all data about the person, until nothing is found. Harmless to repeat and to interrupt.
 
-    Raises NotForgotten when it is never done: data keeps arriving, or other transactions stand in the way.
+    Raises NotForgotten if there is no end: data keeps arriving, or other transactions hold locks.
     """
     emptied: Counter[str] = Counter()
     refused: dict[str, int] = {}
@@ -167,14 +167,14 @@ def forget(connection: Connection, person: Person, *, purge_by: PurgeBy, erased_
 
 
 def mentions(connection: Connection, person: Person, body: bytes) -> bool:
-    """Tells whether the body of an event names the person, by the rule that parked bodies are found by."""
+    """Tells whether the body of an event names the person, by the rule for parked bodies."""
     names = [*person.words, *(user.lower() for user in person.users)]
     [(is_named,)] = connection.execute(_MENTIONS, [body, names]).fetchall()
     return bool(is_named)
 
 
 def _forget_once(connection: Connection, request: str) -> dict[str, Any]:
-    """One round, all of it or nothing; tried again when another transaction was in the way."""
+    """Run a round in a single transaction; retry after a lock of another transaction."""
     for attempts_left in reversed(range(_MOST_ATTEMPTS)):
         try:
             with _patient(connection):

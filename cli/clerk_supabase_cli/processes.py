@@ -1,9 +1,9 @@
 """Child processes and scratch folders that cannot outlive this process.
 
 A *guard*, a small process of its own, holds the reading end of a pipe whose writing end only this process
-has. Whatever ends this process (return, exception, Ctrl-C, SIGTERM, SIGKILL), the kernel closes the pipe; the
-guard then ends every process group that is still registered and removes every folder that is still there.
-This needs no signal handlers and works on Linux and macOS alike.
+has. However this process ends (return, exception, Ctrl-C, SIGTERM, SIGKILL), the kernel closes the pipe; the
+guard then ends every registered process group and removes every remaining folder.
+The guard needs no signal handlers and works on Linux and macOS alike.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import ClassVar, Self
 
 from clerk_supabase_cli.failure import Failure
 
-# Runs under `python -I -S`: it starts in milliseconds and depends on nothing that is installed.
+# Runs under `python -I -S`, which starts in milliseconds and needs no installed package.
 _GUARD = """
 import os, shutil, signal, sys, time
 
@@ -79,7 +79,7 @@ class CommandFailed(LocalStackError):
     """A command of the local stack failed."""
 
     def __init__(self, command: Sequence[str], status: int, log: Path, *, lines: int = 25) -> None:
-        """*status*: the exit status, negative for the signal that ended it; *log*: its whole output."""
+        """*status*: the exit status, negative for a signal; *log*: the whole output."""
         self.command = tuple(command)
         self.status = status
         self.log = log
@@ -90,10 +90,10 @@ class CommandFailed(LocalStackError):
 
 
 class Guard:
-    """Starts processes and makes scratch folders, and sees to it that none is left behind.
+    """Starts processes and makes scratch folders, and leaves no process and no folder behind.
 
     Processes run in sessions of their own, so a Ctrl-C in the terminal reaches only this process, which then
-    ends them in order.
+    ends the others in order.
     """
 
     def __init__(self) -> None:
@@ -119,7 +119,7 @@ class Guard:
         self.close()
 
     def close(self) -> None:
-        """End what still runs, remove the folders. May be called twice."""
+        """End the running processes, remove the folders. May be called twice."""
         for child in list(self._children.values()):
             self.end(child, signal.SIGKILL)
         for folder in self._folders:
@@ -128,9 +128,9 @@ class Guard:
         self._process.wait()
 
     def folder(self, prefix: str, inside: Path | None = None) -> Path:
-        """Make a scratch folder that only this user can read, removed in the end.
+        """Make a scratch folder, readable by this user only, and removed in the end.
 
-        *inside*: the folder it is made in; without one, that for temporary files.
+        *inside*: the parent folder, by default the system's folder for temporary files.
         """
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=inside))
         self._folders.append(folder)
@@ -138,7 +138,7 @@ class Guard:
         return folder
 
     def keep(self, folder: Path) -> None:
-        """Leave *folder* where it is, for somebody to look into."""
+        """Leave *folder* on the disk, for a person to read."""
         self._folders.remove(folder)
         self._tell(f"keep {folder}")
 
@@ -153,9 +153,9 @@ class Guard:
         last_signal: signal.Signals = signal.SIGKILL,
         descriptors: Sequence[int] = (),
     ) -> subprocess.Popen[bytes]:
-        """Start *command* with its output appended to *log*, as the user *account* if one is given.
+        """Start *command* with its output appended to *log*, as the user *account* if given.
 
-        *last_signal* is what the guard ends it with if this process disappears. *descriptors* are handed on to it.
+        The guard ends the command with *last_signal* if this process disappears. The command inherits *descriptors*.
         """
         with log.open("ab") as output:
             child = subprocess.Popen(
@@ -176,7 +176,7 @@ class Guard:
         return child
 
     def end(self, child: subprocess.Popen[bytes], number: signal.Signals, *, grace: float = 10.0) -> None:
-        """Send *number* to the child's process group, wait *grace* seconds, then kill what is left of it."""
+        """Send *number* to the child's process group, wait *grace* seconds, then kill the rest of the group."""
         if child.poll() is None:
             _signal_group(child.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -191,7 +191,7 @@ class Guard:
         self.finish(self.start(command, log=log, env=env), log=log)
 
     def finish(self, child: subprocess.Popen[bytes], *, log: Path) -> None:
-        """Wait for a command that `start` began. Raises CommandFailed."""
+        """Wait for a command begun by `start`. Raises CommandFailed."""
         status = child.wait()
         self.end(child, signal.SIGKILL)
         if status != 0:
@@ -203,7 +203,7 @@ class Guard:
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on now."""
+    """A free TCP port on 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -226,6 +226,6 @@ def last_lines(log: Path, count: int) -> str:
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
-    # macOS answers EPERM for a group that consists of zombies only.
+    # macOS answers EPERM for a group of zombies.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)

@@ -1,4 +1,4 @@
-"""The queues of a deployed stack, as an operator sees them: where they are, what waits in them and for how long."""
+"""The queues of a deployed stack: their addresses, and the number and age of their messages."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ OUTPUTS: Final[Mapping[Name, str]] = {
     "dead_letters": "SyncDeadLetterQueueUrl",
     "parked": "ParkedQueueUrl",
 }
-"""The outputs of template.yaml that say where the queues are."""
+"""The outputs of template.yaml with the addresses of the queues."""
 
 IN_WORDS: Final[Mapping[Name, str]] = {"sync": "sync", "dead_letters": "dead letters", "parked": "parked"}
-"""The queues as people read their names; machines read them as they are."""
+"""The names of the queues for people."""
 
 _CONFIG: Final = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard"}, max_pool_connections=20)
-# What botocore knows of the services: reading it is most of what a client costs.
+# botocore's descriptions of the services: most of the cost of a client is to read them.
 _DESCRIPTIONS: Final[Any] = botocore.loaders.create_loader()
-# SQS tells CloudWatch once a minute, and CloudWatch passes it on minutes later.
+# SQS reports to CloudWatch once a minute, and CloudWatch shows the report minutes later.
 _METRIC_WINDOW: Final = timedelta(minutes=15)
 
 
 class AwsUnreachable(Failure):
-    """AWS did not say what it was asked: where the queues are, what is in them, or anything else."""
+    """AWS did not answer: about the addresses of the queues, their messages, or anything else."""
 
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How many messages a queue holds, by SQS's own estimate."""
+    """The number of messages in a queue, by SQS's own estimate."""
 
     waiting: int
     in_flight: int
     delayed: int
     oldest_seconds: float | None
-    """Age of the oldest message that waits; None when nobody knows."""
+    """Age of the oldest waiting message; None if unknown."""
 
     @property
     def total(self) -> int:
@@ -58,7 +58,7 @@ class Depth:
 
 @dataclass(frozen=True, slots=True)
 class Queues:
-    """Where the queues are; those nobody named are missing."""
+    """The addresses of the queues; queues without a given name are missing."""
 
     urls: Mapping[Name, str]
 
@@ -74,7 +74,7 @@ class Queues:
         return cls(urls)
 
     def depths(self) -> dict[Name, Depth]:
-        """What waits in each of them. Raises AwsUnreachable."""
+        """The numbers of waiting messages, by queue. Raises AwsUnreachable."""
         with errors_explained():
             sqs = client("sqs")
             counts = {name: _counts(sqs, url) for name, url in self.urls.items()}
@@ -131,7 +131,7 @@ def _age_query(name: Name, url: str) -> dict[str, Any]:
 
 @contextmanager
 def errors_explained() -> Iterator[None]:
-    """Raises AwsUnreachable, in words that say what to do, for what AWS or its client refuses inside the block."""
+    """Raises AwsUnreachable, with advice, for errors of AWS or its client inside the block."""
     try:
         yield
     except NoCredentialsError as error:

@@ -27,13 +27,13 @@ _SET: Final = sql.SQL("update clerk_sync.retention set {} where true")
 
 
 def allowed(connection: Connection) -> dict[str, Any]:
-    """Read what the owner allows, by the columns of clerk_sync.retention."""
+    """Read the owner's shortest times, by the columns of clerk_sync.retention."""
     [(found,)] = connection.execute(_READ).fetchall()
     return {each.name: found[each.name] for each in fields(Keep)}
 
 
 def allow(connection: Connection, changes: Mapping[str, int | str]) -> dict[str, Any]:
-    """Change what the owner allows; return all that is allowed then."""
+    """Change the owner's shortest times; return all of them."""
     with connection.transaction():
         allowed(connection)
         assignments = [sql.SQL("{} = {}").format(sql.Identifier(name), value) for name, value in changes.items()]
@@ -43,7 +43,7 @@ def allow(connection: Connection, changes: Mapping[str, int | str]) -> dict[str,
 
 
 def shortfalls(keep: Keep, allows: Mapping[str, Any]) -> dict[str, tuple[int | str, int | str]]:
-    """Find what the stack asks for and the database does not follow: asked and allowed, by column."""
+    """Find times that the stack asks for and the database does not allow: both times, by column."""
     pairs = {name: (getattr(keep, name), allows[name]) for name in PARAMETERS}
     return {name: pair for name, pair in pairs.items() if _falls_short(*pair)}
 
@@ -55,6 +55,6 @@ def _falls_short(asked: int | str, allows: int | str) -> bool:
 
 
 def command_for(changes: Mapping[str, int | str]) -> str:
-    """Spell the command that allows this."""
+    """The command that would allow these times."""
     options = [f"--{name.replace('_', '-')} {value}" for name, value in changes.items()]
     return " ".join(["clerk-supabase retention", *options])

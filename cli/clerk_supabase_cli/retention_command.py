@@ -1,4 +1,4 @@
-"""`clerk-supabase retention`: how long the database keeps what, whatever the stack asks for."""
+"""`clerk-supabase retention`: the shortest times for which the database keeps records, against the stack's wishes."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def retention_command(
     database_url: str,
     as_json: bool,
 ) -> None:
-    """Show how long the database keeps what, at the least, or change it.
+    """Show or change the shortest times for which the database keeps records.
 
-    The parameters of the stack may ask for more. Where they ask for less, the database keeps to this, because whoever
-    has the password of sync could ask for anything.
+    The parameters of the stack may ask for a longer time. A shorter time has no effect, because a thief of sync's
+    password could ask for any time.
     """
     given: dict[str, int | str | None] = {
         "hold_back_days": hold_back_days,

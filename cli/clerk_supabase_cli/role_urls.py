@@ -1,7 +1,7 @@
 """The connection strings of the functions' two roles, made from the owner's, for a database of the developer's.
 
-The passwords of these roles may be in use by a deployed stack. So they are changed only where there are none, or where
-the developer says so.
+A deployed stack may use the passwords of these roles. So a password is set only for a role without a password, or if
+the developer asks for it.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class RoleUrls:
 
 @contextmanager
 def urls_of_roles(owner_url: str, given: Sequence[str | None], *, reset: bool) -> Iterator[RoleUrls]:
-    """The URLs of both roles, while the `with` block lasts.
+    """The URLs of both roles, during the `with` block.
 
     *given*: the URLs of worker and session, if the developer has them. Otherwise both roles get a password until the
-    block ends: where they have none, or with *reset*. Raises LocalStackError and DatabaseFailed.
+    block ends: roles without a password, or with *reset* any role. Raises LocalStackError and DatabaseFailed.
     """
     worker, session = given
     if worker and session:
@@ -73,7 +73,7 @@ def urls_of_roles(owner_url: str, given: Sequence[str | None], *, reset: bool) -
 
 
 def give_password(database: Connection, role: str) -> str:
-    """Sets a new password and returns it. The server, and so its log, sees only the verifier."""
+    """Set a new password and return it. The server, and so its log, sees only the verifier."""
     password = secrets.token_urlsafe(24)
     verifier = database.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
     database.execute(sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(verifier)))
@@ -90,7 +90,7 @@ def as_role(url: str, user: str, password: str) -> str:
 
 
 def _suffix_of_user(owner_url: str, database: Connection) -> str:
-    """The ending that Supabase's pooler demands after the name of a role: `.<project>`; empty without a pooler."""
+    """The ending of a role's name for Supabase's pooler: `.<project>`; empty without a pooler."""
     row = database.execute("select current_user").fetchone()
     user = parse(owner_url, DATABASE_URL).user
     name = str(row[0]) if row else ""

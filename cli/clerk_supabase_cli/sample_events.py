@@ -1,4 +1,4 @@
-"""The sample events of the folder `events`, as if they had happened just now."""
+"""The sample events of the folder `events`, with the present time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clerk_supabase_cli.samples import Json
 
 
 class NoSuchSample(Failure):
-    """There is no sample event of that name."""
+    """No sample event has this name."""
 
 
 class UnusableId(Failure):
@@ -20,16 +20,16 @@ class UnusableId(Failure):
 
 
 def sample_names(root: Path) -> list[str]:
-    """What can be asked for: event types, some with a variant (`user.created.google`)."""
+    """The names of the samples: event types, some with a variant (`user.created.google`)."""
     return sorted(file.stem for file in (root / "events" / "clerk").glob("*.json"))
 
 
 def sample_event(root: Path, name: str, object_id: str | None = None) -> Json:
-    """The sample with the present time in it, so that it is newer than all before; about `object_id` if given.
+    """The sample with the present time, newer than all samples before; about `object_id` if given.
 
     Another user has another username and other e-mail addresses. Raises NoSuchSample and UnusableId.
     """
-    # A name is one of the list, and so no way out of the folder.
+    # The name is in the list, and so no way out of the folder.
     if name not in sample_names(root):
         raise NoSuchSample(f"no sample is called {name!r}; there are: {', '.join(sample_names(root))}")
     event: Json = json.loads((root / "events" / "clerk" / f"{name}.json").read_text())
@@ -44,7 +44,7 @@ def sample_event(root: Path, name: str, object_id: str | None = None) -> Json:
 
 
 def _rename(data: Json, name: str) -> None:
-    """Give an object the addresses and the username of another person, because no two people of Clerk share one."""
+    """Give an object another person's addresses and username, because no two users of Clerk share any of these."""
     for each in (*data.get("email_addresses", ()), *data.get("external_accounts", ())):
         each["email_address"] = f"{name}.{each['email_address']}"
     if data.get("username"):

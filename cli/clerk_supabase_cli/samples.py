@@ -18,7 +18,7 @@ INSTANCE_ID = "ins_2Local00000000000000000001"
 UNSTORABLE: Final = tuple(
     map(Raw, (b"1e400", b"9" * 5_000, rb'"\u0000"', rb'"\ud800"', b"[" * 250 + b"]" * 250, b"NaN"))
 )
-"""Values of JSON that no parser or no Postgres takes; any user can write them."""
+"""Values of JSON refused by parsers or by Postgres; any user can write such values."""
 
 
 def user(user_id: str, *, created_at: int, updated_at: int, **changes: Any) -> Json:
@@ -74,7 +74,7 @@ def user(user_id: str, *, created_at: int, updated_at: int, **changes: Any) -> J
 
 
 def email_address(identifier: str, address: str, created_at: int, *, status: str = "verified") -> Json:
-    """A Clerk EmailAddress; `status` is that of its verification."""
+    """A Clerk EmailAddress; `status` is the state of its verification."""
     return {
         "id": identifier,
         "object": "email_address",
@@ -95,7 +95,7 @@ def email_address(identifier: str, address: str, created_at: int, *, status: str
 
 
 def phone_number(identifier: str, number: str, created_at: int, *, status: str = "verified") -> Json:
-    """A Clerk PhoneNumber; `status` is that of its verification."""
+    """A Clerk PhoneNumber; `status` is the state of its verification."""
     return {
         "id": identifier,
         "object": "phone_number",
@@ -118,7 +118,7 @@ def phone_number(identifier: str, number: str, created_at: int, *, status: str =
 
 
 def google_account(number: int, address: str, created_at: int) -> Json:
-    """A Clerk ExternalAccount at Google. `number`: the one that Google has given the person."""
+    """A Clerk ExternalAccount at Google. `number`: Google's number of the person."""
     return {
         "id": f"idn_google_{number}",
         "object": "google_account",
@@ -149,7 +149,7 @@ def google_account(number: int, address: str, created_at: int) -> Json:
 
 
 def google_account_before_2025(number: int, address: str, created_at: int) -> Json:
-    """Return the account of google_account() in the shape that Clerk sent before 2025."""
+    """Return the account of google_account() in Clerk's shape before 2025."""
     today = google_account(number, address, created_at)
     kept = ("id", "object", "approved_scopes", "email_address", "username", "public_metadata", "label", "verification")
     return {name: today[name] for name in kept} | {
@@ -187,7 +187,7 @@ def organization(org_id: str, *, created_at: int, updated_at: int, **changes: An
 
 
 def system_permissions(role: str) -> list[str]:
-    """The permissions of Clerk's own that one of Clerk's default roles holds."""
+    """Clerk's own permissions of a default role of Clerk's."""
     if role == "org:admin":
         return [
             "org:sys_profile:manage",
@@ -231,7 +231,7 @@ def membership(
 
 
 def invitation(invitation_id: str, org_id: str, *, created_at: int, updated_at: int, **changes: Any) -> Json:
-    """A Clerk OrganizationInvitation that waits for an answer."""
+    """A Clerk OrganizationInvitation, pending."""
     return {
         "id": invitation_id,
         "object": "organization_invitation",
@@ -259,7 +259,7 @@ def invitation(invitation_id: str, org_id: str, *, created_at: int, updated_at: 
 
 
 def domain(domain_id: str, org_id: str, *, created_at: int, updated_at: int, **changes: Any) -> Json:
-    """A Clerk OrganizationDomain that nobody has verified."""
+    """A Clerk OrganizationDomain, unverified."""
     return {
         "id": domain_id,
         "object": "organization_domain",
@@ -278,7 +278,7 @@ def domain(domain_id: str, org_id: str, *, created_at: int, updated_at: int, **c
 
 
 def domain_verification(verified_at: int) -> Json:
-    """A Clerk OrganizationDomainVerification that succeeded."""
+    """A Clerk OrganizationDomainVerification after its success."""
     return {
         "status": "verified",
         "strategy": "affiliation_email_code",
@@ -289,7 +289,7 @@ def domain_verification(verified_at: int) -> Json:
 
 
 def event(event_type: str, data: Json, *, timestamp: int, instance_id: str = INSTANCE_ID) -> Json:
-    """The envelope of a webhook. `timestamp`: when it happened, milliseconds."""
+    """The envelope of a webhook. `timestamp`: the moment of the change, in milliseconds."""
     return {
         "data": data,
         "event_attributes": {"http_request": {"client_ip": "192.0.2.7", "user_agent": "Mozilla/5.0"}},
@@ -301,7 +301,7 @@ def event(event_type: str, data: Json, *, timestamp: int, instance_id: str = INS
 
 
 def deleted(kind: Literal["user", "organization", "organization_domain"], object_id: str) -> Json:
-    """What Clerk sends of an object that was deleted: no times, no content. A membership is sent whole instead."""
+    """Clerk's form of a deleted object: no times, no content. A deleted membership is sent whole instead."""
     return {"object": kind, "id": object_id, "deleted": True}
 
 

@@ -1,4 +1,4 @@
-"""What a secret has to look like. No message quotes one."""
+"""Formats of secrets. No message quotes a secret."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OWNER: Final = "postgres"
 
 
 def webhook_secret_problem(value: str) -> str:
-    """What is wrong with the signing secret, or with any of several, as the rest of a sentence; empty for nothing."""
+    """The fault of a signing secret, or of any of several, as the rest of a sentence; empty without a fault."""
     secrets = value.split()
     if not secrets:
         return "is empty"
@@ -29,9 +29,9 @@ def webhook_secret_problem(value: str) -> str:
 
 
 def connection_string_problem(value: str, source: str) -> str:
-    """The reason why a function could not use the connection string, as a sentence; empty for none.
+    """The reason why a function could not use the connection string, as a sentence; empty for a good string.
 
-    *source*: the variable it was read from.
+    *source*: the variable with the string.
     """
     try:
         given = parse(value, source)
@@ -41,7 +41,7 @@ def connection_string_problem(value: str, source: str) -> str:
 
 
 def role_warning(value: str, role: str) -> str:
-    """Says when a connection string that can be parsed is of another role; empty for the right one."""
+    """A warning about a valid connection string of another role; empty for the right role."""
     given = parse(value, "").role
     if given == role:
         return ""

@@ -1,4 +1,4 @@
-"""`clerk-supabase secure`: row-level security for a table of the app, with the statements that make it."""
+"""`clerk-supabase secure`: row-level security for a table of the app, with its statements."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace where 
 _OPENINGS: Final = """
 select verdict, found, todo from clerk_sync.openings(%(table)s::regclass)
 """
-# As people type it: without the quotes that SQL wants around upper case and blanks.
+# A name as people type it: without SQL's quotes around upper case and blanks.
 _MEANT: Final = """
 select format('%%I.%%I', n.nspname, c.relname)
 from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
@@ -43,12 +43,12 @@ _MIGRATE: Final = "clerk_sync.secure() is missing; run: clerk-supabase migrate"
 
 
 class NotSecured(Failure):
-    """The table stays as it is, for the reason that the message says."""
+    """The table stays unchanged, for the reason in the message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A way that leads to the table's rows, or might, and what to do about it."""
+    """A way around the policies to the table's rows, certain or possible, and what to do about it."""
 
     verdict: Literal["warn", "note"]
     """Never `fail`: secure() refuses the table then."""
@@ -58,7 +58,7 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Secured:
-    """A table, the statements that protect it, and what a person should look at."""
+    """A table, the statements for its protection, and the warnings for a person."""
 
     table: str
     statements: list[str]
@@ -99,13 +99,13 @@ def secure_command(
     database_url: str,
     as_json: bool,
 ) -> None:
-    """Protect TABLE: each row belongs to a user, who alone sees and writes it, or to an organization.
+    """Protect TABLE: each row belongs to a single user, who alone sees and writes the row, or to an organization.
 
-    The column user_id or organization_id is added if it is missing, and filled in by itself when a signed-in user
-    inserts. Rows that are there belong to nobody until you say to whom. Safe to run twice.
+    A missing column user_id or organization_id is added, and Postgres fills the column when a signed-in user inserts.
+    Existing rows have no owner until you set one. Safe to run twice.
 
-    Refuses a table whose rows something else shows, such as a view that reads as its owner, and says what to do.
-    Functions that mention the table are listed as comments behind the statements: only you can tell what they do.
+    Refuses a table whose rows are visible in another way, such as a view that reads as its owner, and says what to do.
+    Functions that mention the table are listed as comments behind the statements, for you to check.
     """
     if read_only and (write_roles or delete_roles):
         raise click.UsageError("--read-only and roles that write contradict each other")

@@ -1,4 +1,4 @@
-"""What has to be true of a Clerk instance before Supabase believes its tokens, looked at one by one."""
+"""Checks of a Clerk instance: the conditions under which Supabase accepts its tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clerk_supabase.publishable_key import FrontendApi, jwks_url_of
 from clerk_supabase.settings import issuers_in
 from clerk_supabase.tokens import IssuerChoice, jwks
 
-# What the Supabase CLI takes as a domain of Clerk's. https://github.com/supabase/cli, pkg/config/config.go
+# The Supabase CLI's form of a Clerk domain. https://github.com/supabase/cli, pkg/config/config.go
 _DEVELOPMENT: Final = re.compile(r"[a-z0-9-]+\.clerk\.accounts\.dev")
 _PRODUCTION: Final = re.compile(r"clerk(\.[a-z0-9-]+){2,}")
 _TIMEOUT: Final = urllib3.Timeout(connect=5, read=5)
@@ -30,7 +30,7 @@ SKIPPED: Final = "skipped"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at."""
+    """The result of a check."""
 
     name: str
     status: Status
@@ -39,20 +39,20 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """An instance as one of its issuers shows it: the address that the publishable key names, or a proxy for it."""
+    """An instance seen at one of its issuers: the address in the publishable key, or a proxy for that address."""
 
     host: str
     issuer: str
 
     @classmethod
     def of(cls, named: FrontendApi, urls: str = "") -> list[Instance]:
-        """*urls*: issuers instead of the one that the key names, separated by commas. Raises SettingsError."""
+        """*urls*: issuers instead of the issuer in the key, separated by commas. Raises SettingsError."""
         issuers = issuers_in(urls, "ClerkFrontendApiUrl (--frontend-api-url)") or (named.issuer,)
         return [cls(named.host, issuer) for issuer in issuers]
 
 
 def checks(instances: Sequence[Instance], token: str = "") -> Iterator[Check]:
-    """Looks at everything, whatever the one before said."""
+    """Runs all checks, even after a failed check."""
     for instance in instances:
         yield keys(instance)
         yield discovery(instance)
@@ -76,7 +76,7 @@ def keys(instance: Instance) -> Check:
 
 
 def discovery(instance: Instance) -> Check:
-    """Whether the document that Supabase reads first names this issuer and these keys."""
+    """Checks that the discovery document, which Supabase reads first, names this issuer and these keys."""
     url = f"{instance.issuer}/.well-known/openid-configuration"
     try:
         document = _fetched(url)
@@ -101,7 +101,7 @@ def domain(instance: Instance) -> Check:
 
 
 def role(instances: Sequence[Instance], token: str) -> Check:
-    """Whether a session token makes its bearer `authenticated` at Supabase, and in which version it is."""
+    """Checks that a session token makes its bearer `authenticated` at Supabase, and names the token's version."""
     if not token:
         return Check("role", SKIPPED, "no token was given (--token -), so nobody looked for role: authenticated")
     try:

@@ -1,4 +1,4 @@
-"""`clerk-supabase setup`: what Clerk, Supabase and Secrets Manager need, checked, printed and filled in."""
+"""`clerk-supabase setup`: checks Clerk, prints the settings for Clerk and Supabase, and stores the secrets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ For `supabase start`, in supabase/config.toml:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One secret of the stack."""
+    """A secret of the stack."""
 
     parameter: str
     """Of template.yaml, which takes its ARN."""
@@ -43,10 +43,10 @@ class Kept:
     prefixes: tuple[str, ...]
     what: str
     role: str = ""
-    """Of a connection string: who should log in."""
+    """The role in a connection string; empty for other secrets."""
 
     def problem_with(self, value: str) -> str:
-        """The problem of a value, as a sentence that names its variable; empty for none."""
+        """The problem of a value, as a sentence with its variable; empty for a good value."""
         if self.role:
             return connection_string_problem(value, self.variable)
         if self.name == "webhook":
@@ -56,7 +56,7 @@ class Kept:
         return f"{self.variable} {problem}" if problem else ""
 
     def warning_about(self, value: str) -> str:
-        """A warning about a value without a problem; empty for none."""
+        """A warning about a value without a problem; empty if there is nothing to warn of."""
         return role_warning(value, self.role) if self.role and value else ""
 
 
@@ -90,14 +90,14 @@ SECRETS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What became of one secret; never what is in it."""
+    """The result for a secret, without its value."""
 
     parameter: str
     name: str
     status: str
     """created, filled, updated, unchanged, missing (nobody gave a value) or failed."""
     arn: str | None = None
-    """For the parameter; None when the stack knows it."""
+    """The ARN for the parameter; None if the stack has it already."""
     reason: str = ""
 
 
@@ -126,8 +126,8 @@ def setup_command(
     """Check the Clerk instance, print what to set in Clerk and Supabase, and store the stack's secrets.
 
     Values of secrets come from CLERK_WEBHOOK_SIGNING_SECRET, CLERK_SECRET_KEY, SYNC_DATABASE_URL and
-    SESSION_DATABASE_URL, or are asked for; never from the command line. Safe to run twice: what is the same stays.
-    Ends with 1 when a check fails or a secret could not be stored.
+    SESSION_DATABASE_URL, or are asked for; never from the command line. Safe to run twice: an equal value stays.
+    Exit status 1 if a check fails or a secret could not be stored.
     """
     try:
         instances = Instance.of(frontend_api(publishable_key.strip()), frontend_api_url)
@@ -189,7 +189,7 @@ def _value_of(kept: Kept) -> str:
 
 
 def _filled(store: Any, kept: Kept, identifier: str, value: str) -> Stored:
-    """A secret that the stack names; the one it made has no value at first."""
+    """Read a secret named by the stack; a secret made by the stack has no value at first."""
     try:
         there = store.get_secret_value(SecretId=identifier).get("SecretString", "")
     except store.exceptions.ResourceNotFoundException:
@@ -217,5 +217,5 @@ def _stored(store: Any, kept: Kept, name: str, value: str) -> Stored:
 
 
 def _code(error: BotoCoreError | ClientError) -> str:
-    # The message of a ClientError may repeat what was sent.
+    # The message of a ClientError may repeat the secret.
     return str(error.response["Error"]["Code"]) if isinstance(error, ClientError) else str(error)

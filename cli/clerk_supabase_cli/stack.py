@@ -1,7 +1,7 @@
 """The whole bundle on this machine: an embedded Postgres, MiniStack, and the real template deployed into it.
 
-Nothing home-made stands in for AWS: the build is `sam build`, the deployment is `sam deploy`. For Clerk's two APIs,
-which nobody can run, there are stand-ins of our own.
+The build is the real `sam build`, the deployment the real `sam deploy`. Clerk's two APIs cannot be run locally, so
+there are stand-ins of our own.
 """
 
 from __future__ import annotations
@@ -33,20 +33,19 @@ from clerk_supabase_cli.simulator.worlds import World
 from clerk_supabase_cli.token_mint import Mint, SigningKey
 from clerk_supabase_cli.tools import Tools, lambda_architecture, python_platform
 
-# Where the pages of the app that signs in are from.
+# The origin of the app's pages.
 APP_ORIGIN: Final = "http://localhost:3000"
-# Names clerk.local.test; the tokens and keys are those of the stand-in.
+# Names clerk.local.test; tokens and keys come from the stand-in.
 _PUBLISHABLE_KEY: Final = "pk_test_Y2xlcmsubG9jYWwudGVzdCQ="
 _ARTIFACTS_BUCKET: Final = "artifacts"
 _BUILD_STEP: Final = "Build with sam build"
-# Nothing happens here that nobody started: a comparison would delete what the stand-in for Clerk never heard of. Nor
-# does that one lag.
+# No schedule runs here: a comparison would delete objects unknown to the stand-in for Clerk. Nor does the stand-in lag.
 _LOCAL_PARAMETERS: Final = {
     "FullReconcileState": "DISABLED",
     "QuickReconcileState": "DISABLED",
     "ReconcileDeleteMarginSeconds": "0",
 }
-# Variables that would let the caller's AWS account, Python environment or `make` into the build.
+# Variables through which the caller's AWS account, Python environment or `make` would change the build.
 _FOREIGN_PREFIXES: Final = ("AWS_", "SAM_CLI_", "PYTHON", "VIRTUAL_ENV", "LAYER_", "MAKE", "MFLAGS")
 
 
@@ -55,7 +54,7 @@ class ReconcileFailed(LocalStackError):
 
 
 class Progress(Protocol):
-    """Told about every step twice: when it begins (*seconds* is None) and when it is done."""
+    """Called twice for every step: at its start (*seconds* is None) and at its end."""
 
     def __call__(self, step: str, seconds: float | None) -> None: ...
 
@@ -65,10 +64,10 @@ def _silent(step: str, seconds: float | None) -> None:
 
 
 class LocalStack:
-    """The deployed bundle, as long as the `with` block lasts.
+    """The deployed bundle, during the `with` block.
 
-    Entering it builds, starts and deploys everything; leaving it ends every process and removes every file.
-    If a step fails, a LocalStackError says which command, and its logs are kept where the error says.
+    The start of the block builds, starts and deploys everything; its end stops every process and removes every file.
+    If a step fails, a LocalStackError names the command and the place of its logs, which are kept.
     """
 
     def __init__(
@@ -90,12 +89,12 @@ class LocalStack:
         """Describe a stack of the checkout at *root*.
 
         With *worker_url*, the URL of a migrated database as its worker role, no Postgres is started; *session_url* is
-        the same for the session function, which there is none of without.
+        the URL for the session function, which is not deployed without it.
         *parameters* are added to the template's.
-        *port* is where the emulated AWS listens, *clerk_port* and *frontend_port* where the stand-ins for Clerk's
-        Backend and Frontend API do, *webhook_secret* and *signing_key* what webhooks and session tokens are signed
-        with; all are made up unless given. With *containers*, those on this machine reach all of it as `localhost`:
-        see containers.py. The schedules are off: see `reconcile`.
+        *port* is the port of the emulated AWS, *clerk_port* and *frontend_port* are the ports of the stand-ins for
+        Clerk's Backend and Frontend API, *webhook_secret* and *signing_key* sign webhooks and session tokens; values
+        not given are made up. With *containers*, containers on this machine reach the whole stack as `localhost`: see
+        containers.py. The schedules are off: see `reconcile`.
         """
         self._root = root
         self._worker_url = worker_url
@@ -148,17 +147,17 @@ class LocalStack:
 
     @property
     def webhook_url(self) -> str:
-        """Where to POST webhooks: the deployed API's address, as it can be reached on this machine."""
+        """The address for webhooks: the deployed API's, in a form that works on this machine."""
         return self._on_this_machine(self.outputs["WebhookUrl"])
 
     @property
     def session_url(self) -> str:
-        """Where the app posts after sign-in."""
+        """The address to which the app posts after sign-in."""
         return self._on_this_machine(self.outputs["SessionUrl"])
 
     @property
     def mint(self) -> Mint:
-        """Makes the tokens that the session function takes."""
+        """A maker of tokens accepted by the session function."""
         [key, *_] = self.frontend.keys
         return Mint(key, self.frontend.issuer)
 
@@ -166,7 +165,7 @@ class LocalStack:
         return execute_api_url(url, self.ministack.endpoint)
 
     def deploy(self, parameters: Mapping[str, str] | None = None) -> None:
-        """Deploy what was built with *parameters* besides those the stack has, again if need be.
+        """Deploy the build with *parameters* besides the stack's, again if need be.
 
         Raises CommandFailed.
         """
@@ -178,13 +177,13 @@ class LocalStack:
             self.outputs = self._read_outputs()
 
     def physical_id(self, logical_id: str) -> str:
-        """The name or id a resource of the template got. Raises botocore's ClientError if there is none."""
+        """The physical name or id of a resource of the template. Raises botocore's ClientError for an unknown one."""
         stack = self.ministack.client("cloudformation")
         answer = stack.describe_stack_resource(StackName=self.name, LogicalResourceId=logical_id)
         return str(answer["StackResourceDetail"]["PhysicalResourceId"])
 
     def function_log(self, logical_id: str) -> list[str]:
-        """What the function *logical_id* printed or logged, oldest first."""
+        """The output and log of the function *logical_id*, oldest first."""
         return self.ministack.function_log(self.physical_id(logical_id))
 
     def reconcile(self, mode: Literal["full", "quick"] = "full") -> Any:
@@ -202,7 +201,7 @@ class LocalStack:
         return payload
 
     def scheduled_event(self, mode: Literal["full", "quick"]) -> str:
-        """What the schedule sends to the reconcile function."""
+        """The event sent to the reconcile function by its schedule."""
         name = self.physical_id(f"ReconcileFunction{mode.capitalize()}")
         return str(self.ministack.client("scheduler").get_schedule(Name=name)["Target"]["Input"])
 
@@ -211,7 +210,7 @@ class LocalStack:
     def _bring_up(self, undo: contextlib.ExitStack) -> None:
         began = time.monotonic()
         self._progress(_BUILD_STEP, None)
-        # The build needs neither database nor emulator, so they come up while it runs.
+        # The build needs neither database nor emulator, so both start meanwhile.
         build = self._begin_build()
         if self._worker_url is None:
             self._worker_url = self._bring_up_database(undo)
@@ -323,7 +322,7 @@ class LocalStack:
             self.session_database_secret_arn = session["ARN"]
 
     def _create_alarm_topic(self) -> None:
-        """Where alarms ring, with a queue for somebody who hears them."""
+        """The topic of the alarms, with a queue for a listener."""
         name = f"{self.name}-alarms"
         sns, sqs = self.ministack.client("sns"), self.ministack.client("sqs")
         self.alarm_topic_arn: str = sns.create_topic(Name=name)["TopicArn"]
@@ -342,7 +341,7 @@ class LocalStack:
         yield
         self._progress(name, time.monotonic() - began)
 
-    # What SAM runs with
+    # The environment of SAM
 
     @property
     def _build_folder(self) -> Path:
@@ -366,7 +365,7 @@ class LocalStack:
 
     def _sam_environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN_PREFIXES)}
-        # MiniStack's folder comes last: it has the functions' Python under its versioned name.
+        # MiniStack's folder comes last, with the functions' Python under its versioned name.
         search_path = [
             self._tools.uv.parent,
             os.environ.get("PATH", os.defpath),
@@ -391,7 +390,7 @@ class LocalStack:
 
 
 def _let_in(postgres: EmbeddedPostgres, role: str) -> str:
-    """Give a role, which the migrations create without one, a password; return its URL."""
+    """Give a role a password, which the migrations do not set; return its URL."""
     with open_database(postgres.url()) as database:
         password = give_password(database, role)
     # The embedded server speaks no TLS, and nothing leaves this machine.

@@ -1,4 +1,4 @@
-"""Where a deployed stack keeps its secrets, as its outputs say."""
+"""The secrets of a deployed stack, found by its outputs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from clerk_supabase_cli.queues import client
 
 
 def secrets_of_stack(stack_name: str, parameters: Collection[str]) -> dict[str, str]:
-    """The ids of a stack's secrets by the parameters that may name them; empty when there is no such stack.
+    """The ids of a stack's secrets by the parameters that may name them; empty for an unknown stack.
 
-    The outputs of template.yaml have the names of the parameters. Raises botocore's errors when AWS does not say.
+    The outputs of template.yaml have the names of the parameters. Raises botocore's errors.
     """
     try:
         answer = client("cloudformation").describe_stacks(StackName=stack_name)
     except ClientError as error:
-        # CloudFormation has no code of its own for a stack that is not there.
+        # CloudFormation has no error code for an unknown stack.
         if error.response["Error"]["Code"] == "ValidationError":
             return {}
         raise

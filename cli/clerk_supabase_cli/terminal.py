@@ -1,4 +1,4 @@
-"""The terminal, for tables, colours and bars: it shows what others wrote, and neither obeys nor styles it."""
+"""The terminal, for tables, colours and bars: foreign text is shown, and neither obeyed nor styled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Terminal(Console):
         super().__init__(stderr=stderr, file=file, width=width, markup=False, emoji=False)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The pieces of what is printed; rich calls it for each, also for the cells of a table."""
+        """The pieces of the output; rich calls the method for each piece, also for the cells of a table."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else shown(text), style, control)
 

@@ -1,4 +1,4 @@
-"""A token as an operator gives it to a command."""
+"""A token in the argument of a command."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def token_of(given: str) -> str:
-    """The token that was given, or `-` for standard input, as people paste it: also with `Bearer` before it."""
-    # Bytes that are no text are no token either.
+    """The given token, or for `-` a token from standard input, also with a pasted `Bearer` before it."""
+    # Bytes outside UTF-8 are no token, and are refused later.
     text = sys.stdin.buffer.read().decode(errors="replace") if given == "-" else given
     return text.strip().removeprefix("Bearer ")

@@ -80,10 +80,10 @@ def verify_command(
     parties: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Say whether TOKEN is good, what it says, and what is wrong with it; `-` reads it from standard input.
+    """Check TOKEN, and print its claims and its faults; `-` reads the token from standard input.
 
-    A token that `token mint` has signed in this checkout needs no option. Ends with 0 only if the signature was checked
-    and nothing is wrong.
+    A token signed by `token mint` in this checkout needs no option. Exit status 0 only for a checked signature without
+    a fault.
     """
     text = token_of(given)
     try:
@@ -135,7 +135,7 @@ def mint_command(
     secret: str,
     event: bool,
 ) -> None:
-    """Make a token for tests on this machine, signed with a key that this checkout keeps in .local."""
+    """Make a token for tests on this machine, signed with this checkout's key in .local."""
     if organization_id is None and permissions:
         raise click.UsageError("permissions are given in an organization: name it with --org")
     if not all(permission.count(":") >= 2 and permission.startswith("org:") for permission in permissions):
@@ -166,7 +166,7 @@ def _refuse_shared_keys(jwks_url: str | None, pem: Path | None) -> None:
 
 
 def _keys_of_chosen(token: str, issuers: tuple[str, ...]) -> tuple[KeySource, str]:
-    """The keys of the issuer that a token names; of the first, which refuses it, if that is none of them."""
+    """The keys of the issuer named in a token; for an unknown issuer, the keys of the first, which refuse the token."""
     try:
         issuer = IssuerChoice.of(issuers).chosen_for(token).issuer
     except TokenRefused:
@@ -175,7 +175,7 @@ def _keys_of_chosen(token: str, issuers: tuple[str, ...]) -> tuple[KeySource, st
 
 
 def _keys(publishable_key: str | None, jwks_url: str | None, pem: Path | None) -> tuple[KeySource | None, str]:
-    """Where the keys are, and who issues as far as that tells. Raises SettingsError."""
+    """The source of the keys, and the issuer if the source names it. Raises SettingsError."""
     issuer = ""
     keys: KeySource | None = None
     if publishable_key:
@@ -191,7 +191,7 @@ def _keys(publishable_key: str | None, jwks_url: str | None, pem: Path | None) -
 
 
 def _keys_of_checkout(token: str) -> tuple[KeySource | None, str]:
-    """The checkout's own key and the issuer that the token names, if that key has signed the token."""
+    """The checkout's own key and the issuer in the token, if that key signed the token."""
     try:
         file = public_key_file(find_root())
         keys = keys_in_pem(file.read_text())
@@ -233,7 +233,7 @@ def _unchecked(compact: Compact, issuer: str, parties: tuple[str, ...], *, is_le
     if isinstance(said, TokenRefused):
         return Report(compact.header, None, signature_checked=False, problems=[said])
     if is_legacy:
-        # Whatever the secret is: it plays no part in this.
+        # Any secret will do: the claims are judged without the signature.
         problems = LegacyVerifier(LOCAL_JWT_SECRET, issuer=issuer).problems(said)
     else:
         anybody = issuer or said.issuer or "unknown"
@@ -242,7 +242,7 @@ def _unchecked(compact: Compact, issuer: str, parties: tuple[str, ...], *, is_le
 
 
 def _said(compact: Compact, *, is_legacy: bool) -> Claims | TokenRefused:
-    """What the token says, proven or not."""
+    """The claims of the token, proven or not."""
     try:
         return legacy_claims(compact.payload) if is_legacy else session_claims(compact.payload)
     except TokenRefused as problem:

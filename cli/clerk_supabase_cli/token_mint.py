@@ -28,10 +28,10 @@ from clerk_supabase_cli.samples import INSTANCE_ID
 # https://github.com/clerk/javascript, packages/backend/src/jwt: which tokens are of a session.
 SESSION_CATEGORY: Final = "cl_B7d4PD111AAA"
 LOCAL_ISSUER: Final = "https://clerk.local.test"
-# What `supabase start` uses on every machine.
+# The secret of `supabase start` on every machine.
 LOCAL_JWT_SECRET: Final = "super-secret-jwt-token-with-at-least-32-characters-long"  # noqa: S105 - known to everybody
 _LIFETIME_SECONDS: Final = 60
-# Clerk dates its tokens back a little, for clocks that are slow.
+# Clerk dates its tokens back a little, for slow clocks.
 _NOT_BEFORE_SECONDS: Final = 10
 SYSTEM_PERMISSION: Final = "org:sys_"
 
@@ -47,12 +47,12 @@ class SigningKey:
 
     @classmethod
     def generate(cls, kid: str = INSTANCE_ID, *, bits: int = 2048) -> Self:
-        """A new one."""
+        """A new key."""
         return cls(rsa.generate_private_key(public_exponent=65537, key_size=bits), kid)
 
     @classmethod
     def of_checkout(cls, root: Path) -> Self:
-        """The one that this checkout keeps for local use, made when there is none."""
+        """This checkout's key for local use, made on the first use."""
         file = private_folder(root) / "clerk-signing-key.pem"
         if not file.exists():
             new = cls.generate()
@@ -66,19 +66,19 @@ class SigningKey:
 
     @property
     def public_pem(self) -> str:
-        """As Clerk's dashboard shows it."""
+        """The public key in the form of Clerk's dashboard."""
         return self.private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
     @property
     def jwk(self) -> Mapping[str, Any]:
-        """As it stands in the instance's JWKS."""
+        """The public key in the form of the instance's JWKS."""
         numbers = RSAAlgorithm.to_jwk(self.private.public_key(), as_dict=True)
         return {"use": "sig", "kty": "RSA", "kid": self.kid, "alg": "RS256", "n": numbers["n"], "e": numbers["e"]}
 
     def sign(self, payload: Mapping[str, Any] | bytes, **headers: Any) -> str:
-        """Any claims, true or not, or bytes that are none.
+        """Sign any claims, true or not, or any bytes.
 
-        *headers* adds to those of a session token, replaces them, or removes them with `None`.
+        *headers* adds to the headers of a session token, replaces headers, or removes them with `None`.
         """
         header = {"alg": "RS256", "typ": "JWT", "kid": self.kid, "cat": SESSION_CATEGORY}
         rs256 = RSAAlgorithm(RSAAlgorithm.SHA256)
@@ -86,13 +86,13 @@ class SigningKey:
 
 
 def public_key_file(root: Path) -> Path:
-    """Where the public half of the checkout's key is."""
+    """The file with the public half of the checkout's key."""
     return private_folder(root) / "clerk-public-key.pem"
 
 
 @dataclass(frozen=True, slots=True)
 class Mint:
-    """An instance that issues tokens."""
+    """An issuer of tokens: a Clerk instance."""
 
     key: SigningKey
     issuer: str = LOCAL_ISSUER
@@ -113,7 +113,7 @@ class Mint:
         lifetime: int = _LIFETIME_SECONDS,
         **changes: Any,
     ) -> Payload:
-        """What such a token says."""
+        """The claims of a session token."""
         now = int(self.clock())
         said: Payload = {
             "azp": "http://localhost:3000",
@@ -162,7 +162,7 @@ def legacy_token(
 
 
 def _compact(header: Mapping[str, Any], payload: Mapping[str, Any] | bytes, sign: Callable[[bytes], bytes]) -> str:
-    # The library's own encoder refuses to make most of the tokens that must be refused.
+    # The library's own encoder refuses to make most of the bad tokens.
     said = payload if isinstance(payload, bytes) else json.dumps(payload, separators=(",", ":")).encode()
     signed = b".".join(map(base64url_encode, (json.dumps(header, separators=(",", ":")).encode(), said)))
     return b".".join((signed, base64url_encode(sign(signed)))).decode()
@@ -197,7 +197,7 @@ def _organization_v2(organization: Organization | None) -> Payload:
 
 
 def _packed(permissions: Iterable[str]) -> tuple[list[str], list[str], list[int]]:
-    """Features, names and one mask per feature: bit i stands for name i."""
+    """Features, names and a mask per feature: bit i stands for name i."""
     pairs = [tuple(permission.removeprefix("org:").rsplit(":", 1)) for permission in permissions]
     features = list(dict.fromkeys(feature for feature, _ in pairs))
     names = list(dict.fromkeys(name for _, name in pairs))

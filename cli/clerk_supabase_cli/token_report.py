@@ -1,4 +1,4 @@
-"""What a token says, what is wrong with it and what to do, in words; and the SQL that acts as its user."""
+"""A report about a token in words: its claims, its faults and what to do; and SQL that acts as its user."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ADVICE: Final[Mapping[Refusal, str]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was found out about a token."""
+    """The findings about a token."""
 
     header: Mapping[str, Any] | None
     claims: Claims | None
@@ -55,7 +55,7 @@ class Report:
 
     @property
     def is_good(self) -> bool:
-        """Whether it may be relied on."""
+        """Tells whether the token is valid."""
         return self.signature_checked and self.claims is not None and not self.problems
 
     def lines(self) -> Iterator[str]:
@@ -98,7 +98,7 @@ class Report:
 
 
 def sql(claims: Claims) -> Iterator[str]:
-    """Statements that see what the API would show to the bearer of these claims."""
+    """Statements that show the rows which the API would show to the bearer of these claims."""
     # Written anew: only ASCII reaches the terminal, whatever the token holds.
     payload = json.dumps(json.loads(claims.payload)).replace("'", "''")
     yield "begin;"

@@ -21,7 +21,7 @@ class ToolMissing(LocalStackError):
 
 @dataclass(frozen=True)
 class Tools:
-    """The folder with one environment per tool: `.tools`, unless CLERK_SUPABASE_TOOLS names another."""
+    """The folder with an environment per tool: `.tools`, unless CLERK_SUPABASE_TOOLS names another."""
 
     folder: Path
 
@@ -42,12 +42,12 @@ class Tools:
 
     @property
     def ministack_python(self) -> Path:
-        """The Python that has MiniStack, and that runs functions locally."""
+        """The Python with MiniStack, which also runs functions locally."""
         return self._executable("ministack", "python")
 
     @cached_property
     def function_python(self) -> str:
-        """The version ("3.13") of the Python that runs functions locally."""
+        """The version ("3.13") of the Python for local functions."""
         answer = subprocess.run(
             [self.ministack_python, "-I", "-S", "-c", "import json, sys; print(json.dumps(sys.version_info[:2]))"],
             check=True,
@@ -69,6 +69,6 @@ def lambda_architecture() -> str:
 
 
 def python_platform() -> str:
-    """This machine as uv's `--python-platform` spells it, for the wheels of a layer that runs here."""
+    """This machine as uv's `--python-platform` spells it, for the wheels of a local layer."""
     processor = "aarch64" if lambda_architecture() == "arm64" else "x86_64"
     return f"{processor}-apple-darwin" if platform.system() == "Darwin" else f"{processor}-unknown-linux-gnu"

@@ -1,4 +1,4 @@
-"""Makes up what a few hundred Clerk users do, and knows what Postgres must hold afterwards."""
+"""Makes up webhooks of a few hundred Clerk users, and the state that Postgres must have in the end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from clerk_supabase_cli.deliveries import new_svix_id
 from clerk_supabase_cli.samples import Json, deleted, event, new_user_id, user
 
-# One in so many webhooks of each type never arrives.
+# Of this number of webhooks of each type, a single one never arrives.
 _LOST = 30
 # Below the brake of reconcile, which deletes no more at once.
 _MOST_DELETES_LOST = 10
@@ -17,7 +17,7 @@ _FIRST_NAMES = ("Ada", "Grace", "Alan", "Edsger", "Barbara", "Donald", "Radia", 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One webhook; its id stays the same however often it is delivered."""
+    """A webhook; its id is the same in every delivery."""
 
     svix_id: str
     event: Json
@@ -25,21 +25,21 @@ class Message:
 
 @dataclass(slots=True)
 class Traffic:
-    """What Clerk sent, in the order it arrives, and what is true in the end."""
+    """The webhooks in order of arrival, and the final state in Clerk."""
 
     arrivals: list[Message] = field(default_factory=list)
     messages: int = 0
-    """How many different ones arrive."""
+    """The number of different webhooks that arrive."""
     lost: int = 0
-    """How many never do."""
+    """The number of webhooks that never arrive."""
     users: dict[str, Json] = field(default_factory=dict)
-    """The users who still exist, by id, as Clerk knows them."""
+    """The users who exist in Clerk in the end, by id."""
 
 
 def make_traffic(user_count: int, rng: random.Random, *, start: int) -> Traffic:
     """Sign-ups, changes and deletes of `user_count` users, starting at `start` (milliseconds).
 
-    They arrive like webhooks do: shuffled, a tenth of them twice, some updates long after the delete, some never.
+    The webhooks arrive shuffled, a tenth of them twice, some updates long after the delete, and some never.
     """
     traffic = Traffic()
     on_time: list[Message] = []
@@ -63,7 +63,7 @@ def make_traffic(user_count: int, rng: random.Random, *, start: int) -> Traffic:
 
 
 def _lost(messages: list[Message], rng: random.Random) -> set[str]:
-    """The ids of those that never arrive: sign-ups, changes and deletes."""
+    """The ids of the messages that never arrive: sign-ups, changes and deletes."""
     lost: set[str] = set()
     for event_type in ("user.created", "user.updated", "user.deleted"):
         ids = list(dict.fromkeys(each.svix_id for each in messages if each.event["type"] == event_type))
@@ -73,7 +73,7 @@ def _lost(messages: list[Message], rng: random.Random) -> set[str]:
 
 
 def _life_of_a_user(number: int, rng: random.Random, start: int) -> tuple[list[Message], Json | None]:
-    """The messages of one user in the order things happened, and the user as they are in the end, if they still are."""
+    """The messages about a user in the order of the changes, and the user in the end, unless deleted."""
     user_id = new_user_id()
     now = start + number * 1000
     state = user(user_id, created_at=now, updated_at=now, first_name=rng.choice(_FIRST_NAMES))

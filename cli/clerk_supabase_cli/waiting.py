@@ -1,4 +1,4 @@
-"""Messages about one person that wait in a queue: counted, and removed."""
+"""Messages about a person that wait in a queue: counted, and removed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clerk_supabase_cli.queues import errors_explained
 
 Mentions = Callable[[bytes], bool]
 
-# SQS hands out at most ten messages at a time, and no message to anybody else for as long as it is held.
+# SQS delivers at most ten messages at a time, and hides a delivered message from others for a time.
 _BATCH: Final = 10
 _HOLD_SECONDS: Final = 60
 _MOST_SECONDS: Final = 30.0
@@ -21,9 +21,9 @@ _MOST_SECONDS: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Messages of one queue: `seen` were looked at, `about` of them name the person, `removed` were deleted.
+    """Numbers of messages in a queue: `seen` were read, `about` of these name the person, `removed` were deleted.
 
-    `unseen`: by SQS's estimate, messages that somebody else held or that there was no time for.
+    `unseen`: by SQS's estimate, messages that were held by another reader or not reached in time.
     """
 
     seen: int
@@ -33,9 +33,9 @@ class Waiting:
 
 
 def look(sqs: Any, url: str, mentions: Mentions, *, remove: bool) -> Waiting:
-    """Looks at the messages that SQS hands out, and deletes those that name the person if `remove` says so.
+    """Reads the messages in a queue, and with `remove` deletes the messages that name the person.
 
-    All others are given back at the end, so that no message is met twice. Raises AwsUnreachable.
+    All other messages are released at the end, so that no message is read twice. Raises AwsUnreachable.
     """
     held: list[str] = []
     seen: set[str] = set()
@@ -74,7 +74,7 @@ def _receive(sqs: Any, url: str) -> Sequence[dict[str, Any]]:
 
 
 def _body(message: dict[str, Any]) -> bytes:
-    """The body that Clerk sent; a message that somebody wrote by hand is taken as it is."""
+    """The body sent by Clerk; the text of a message written by hand."""
     body: str = message["Body"]
     if message.get("MessageAttributes", {}).get("encoding", {}).get("StringValue") == "base64":
         try:

@@ -1,4 +1,4 @@
-"""`python -m clerk_supabase_cli.clerk_api`: the stand-in with a population, until it is ended."""
+"""`python -m clerk_supabase_cli.clerk_api`: the stand-in with a population, until the process is ended."""
 
 from __future__ import annotations
 

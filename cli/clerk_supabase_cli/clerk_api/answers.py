@@ -1,7 +1,7 @@
-"""What Clerk's Backend API answers to a request, given the world it knows.
+"""Answers of Clerk's Backend API to requests, computed from a made-up world.
 
 Source: https://github.com/clerk/openapi-specs (bapi/2026-05-12), https://clerk.com/docs/guides/development/upgrading/versioning.
-What no document says is a field of Answers, so that both ways can be tried.
+Undocumented behaviour is a field of Answers, so that both ways can be tried.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ Alter = Callable[[Elements], Elements]
 
 @dataclass(slots=True)
 class Answers:
-    """The stand-in for Clerk's servers. Whoever writes to its world while it is asked holds `lock`."""
+    """The stand-in for Clerk's servers. A thread that writes to its world during requests holds `lock`."""
 
     world: World
     key: str = "sk_test_standin"
     instance_id: str = samples.INSTANCE_ID
     lock: threading.RLock = field(default_factory=threading.RLock)
     no_organizations: tuple[int, str] | None = None
-    """Status and code of the answer when the instance has none, such as 403 organization_not_enabled_in_instance."""
+    """Status and code of the answer of an instance without organizations: 403 organization_not_enabled_in_instance."""
     no_domains: tuple[int, str] | None = None
     """Status and code of the answer when the instance has no verified domains, such as 403
     organization_domains_not_enabled."""
     made_by_domains: set[str] = field(default_factory=set)
-    """Ids of the invitations that a domain made: the list of one organization omits them."""
+    """Ids of the invitations made by a domain: the list of one organization omits them."""
     tells_expiry: bool = True
-    """Lists call an invitation that waits beyond its expires_at expired; False: pending."""
+    """Whether lists call an unanswered invitation after its `expires_at` expired; False: pending."""
     inclusive: bool = False
-    """Whether created_at_after and created_at_before let through who was created exactly then."""
+    """Whether `created_at_after` and `created_at_before` include users created exactly at that moment."""
     lost_cursor: user_list.LostCursor = "not_found"
 
     def body(self, request: Request, alter: Alter | None = None) -> bytes:
@@ -148,7 +148,7 @@ class Answers:
         self.world.remove_user(user_id)
         return _json(samples.deleted("user", user_id))
 
-    # Organizations and what is theirs
+    # Organizations and their objects
 
     def organizations(self, request: Request, alter: Alter) -> bytes:
         found = list(self.world.organizations.values())
@@ -224,7 +224,7 @@ class Answers:
         return _envelope(found, request, alter, ("created_at", "email_address"))
 
     def _told(self, invitation: Json) -> Json:
-        """An invitation as Clerk tells it now."""
+        """An invitation in Clerk's present form."""
         expires_at = invitation.get("expires_at")
         has_expired = invitation["status"] == "pending" and isinstance(expires_at, int) and expires_at <= self.world.now
         return invitation | {"status": "expired"} if self.tells_expiry and has_expired else invitation

@@ -1,4 +1,4 @@
-"""What can go wrong between Clerk and whoever reads it, to be switched on by a test."""
+"""Faults between Clerk and a reader of its API, to be switched on by a test."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _DELETED: Final = {"deleted": Raw(b"true")}
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request as it arrived."""
+    """A received request."""
 
     method: str
     path: str
-    """Below the base URL, without parameters, encoded as it came."""
+    """The path below the base URL, without parameters, still encoded."""
     parameters: tuple[tuple[str, str], ...]
     headers: Mapping[str, str]
     """By their names in lower case."""
@@ -41,7 +41,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What to do to a request instead of, or besides, answering it well."""
+    """A fault done to a request instead of, or besides, a good answer."""
 
     happening: Callable[[], object] | None = None
     """Called before the answer is made: others write to Clerk between two pages."""
@@ -55,10 +55,10 @@ class Fault:
     request: Callable[[Request], Request] | None = None
     """The verdict on the request."""
     alter: Callable[[Elements], Elements] | None = None
-    """What becomes of the objects of an answer."""
+    """A change of the objects of an answer."""
     wire: Literal["", "hang", "cut", "cut_chunked", "drip", "reset"] = ""
-    """Do not answer; end in the middle of the body, with or without having told its length; send it byte by byte;
-    reset the connection."""
+    """Do not answer; end in the middle of the body, with or without its length in the headers; send the body byte by
+    byte; reset the connection."""
 
 
 def answering(status: int, *, retry_after: str | None = None, code: str = "internal_clerk_error") -> Fault:
@@ -67,7 +67,7 @@ def answering(status: int, *, retry_after: str | None = None, code: str = "inter
 
 
 def without_every(nth: int) -> Fault:
-    """A good answer that leaves out every nth object: 2 is half of them."""
+    """A good answer without every nth object: 2 leaves out half of the objects."""
     return Fault(alter=lambda elements: [each for place, each in enumerate(elements, 1) if place % nth])
 
 
@@ -78,7 +78,7 @@ def firewall(status: int = 403) -> Fault:
 
 
 def without_date() -> Fault:
-    """A good answer that does not say when it was made."""
+    """A good answer without a date."""
     return Fault(headers={"Date": None})
 
 
@@ -94,12 +94,12 @@ def deleted_with_200(object_type: str, object_id: str) -> Fault:
 
 
 def called_deleted(object_id: str) -> Fault:
-    """A good answer that calls one object deleted."""
+    """A good answer with `deleted: true` in one object."""
     return _altering_each(lambda each: each | _DELETED if _text(each["id"]) == object_id else each)
 
 
 def all_called_deleted() -> Fault:
-    """A good answer that calls every object deleted."""
+    """A good answer with `deleted: true` in every object."""
     return _altering_each(lambda each: each | _DELETED)
 
 
@@ -140,7 +140,7 @@ class _Set:
 
 
 class Faults:
-    """The faults that are switched on. Thread-safe."""
+    """The active faults. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -176,7 +176,7 @@ class Faults:
             self._set.clear()
 
     def take(self, request: Request) -> Sequence[Fault]:
-        """What happens to this request."""
+        """The fault for this request, if any."""
         taken: list[Fault] = []
         with self._lock:
             for each in self._set:

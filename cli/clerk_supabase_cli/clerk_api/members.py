@@ -1,4 +1,4 @@
-"""Memberships by the million: number i is computed from i, and only what was written over or removed is remembered."""
+"""Memberships by the million: number i is computed from i, and only changed or removed memberships are stored."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _CREATED: Final = 1_111_111_111_111
 
 
 class Members(MutableMapping[str, Json]):
-    """Memberships by id, in order of creation: user number i became a member of one organization of many."""
+    """Memberships by id, in order of creation: user number i is a member of one organization of many."""
 
     def __init__(self, size: int, *, organizations: int, start: int, step: int) -> None:
-        """One membership every `step` milliseconds from `start` on; those that are added have to be newer than all."""
+        """A membership every `step` milliseconds from `start` on; added memberships must be newer than all these."""
         self._size = size
         self._organizations = organizations
         self._start = start
@@ -44,7 +44,7 @@ class Members(MutableMapping[str, Json]):
         return f"org_{number % self._organizations:0{_DIGITS}}"
 
     def page(self, offset: int, limit: int, *, descending: bool) -> list[bytes]:
-        """A page as Clerk lists it, by creation."""
+        """A page of Clerk's list, in order of creation."""
         total = len(self)
         places = range(offset, min(total, offset + limit))
         return [self._json(self._at(total - 1 - place if descending else place)) for place in places]
@@ -106,7 +106,7 @@ class Members(MutableMapping[str, Json]):
 
 @cache
 def _template() -> bytes:
-    """A membership with gaps for what is computed."""
+    """A membership with gaps for the computed values."""
     made = {"created_at": _CREATED, "updated_at": _CREATED}
     org = samples.organization("%(organization)s", **made) | {"slug": None}
     user = samples.user("user_%(digits)s", **made)

@@ -1,4 +1,4 @@
-"""Users by the million without a million objects: number i is computed from i, and only who differs is remembered."""
+"""Users by the million without a million objects: number i is computed from i, and only changed users are stored."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _NAMES: Final = (b"Ada", b"Grace", b"Alan", b"Edsger", b"Barbara", b"Radia", b"M
 
 
 class Entry(NamedTuple):
-    """One user's place in an order, by time and then by id."""
+    """A user's place in an order, by time and then by id."""
 
     moment: int
     id: str
 
 
 class Population(MutableMapping[str, Json]):
-    """Clerk's users by id: the first `size` made up as they are asked for, and whoever was written over or added."""
+    """Clerk's users by id: the first `size` are computed on demand, and changed or added users are stored."""
 
     def __init__(self, size: int = 0, *, start: int = BEGINNING, step: int = 1_000, same_moment: int = 1) -> None:
-        """One moment every `step` milliseconds from `start` on, at each of which `same_moment` users were created."""
+        """A moment every `step` milliseconds from `start` on, each with `same_moment` new users."""
         self._size = size
         self._start = start
         self._step = step
@@ -54,7 +54,7 @@ class Population(MutableMapping[str, Json]):
     def __setitem__(self, user_id: str, user: Json) -> None:
         moment = user.get("created_at")
         if not isinstance(moment, int):
-            # Clerk knows when it created a user, whatever it answers.
+            # Clerk knows the moment of a user's creation even if its answer has another.
             moment = self._moment(user_id)
         self._forget(user_id)
         self._moments[user_id] = moment
@@ -97,20 +97,20 @@ class Population(MutableMapping[str, Json]):
         }
 
     def count(self, start: int, end: int) -> int:
-        """How many were created from `start` on and before `end`."""
+        """The number of users created from `start` on and before `end`."""
         numbers = self._range(start, end)
         hidden = bisect_left(self._hidden, numbers.stop) - bisect_left(self._hidden, numbers.start)
         others = bisect_left(self._order, Entry(end, "")) - bisect_left(self._order, Entry(start, ""))
         return len(numbers) - hidden + max(0, others)
 
     def entry(self, user_id: str) -> Entry:
-        """Where this user stands in the order of creation. Raises KeyError."""
+        """The user's place in the order of creation. Raises KeyError."""
         if user_id not in self:
             raise KeyError(user_id)
         return Entry(self._moment(user_id), user_id)
 
     def oldest_first(self, start: int, end: int, after: Entry | None = None) -> Iterator[Entry]:
-        """In order of creation, of those created from `start` on and before `end`, who come after that one."""
+        """The users created from `start` on and before `end` who come after a place, in order of creation."""
         numbers, first = self._range(start, end), Entry(start, "")
         if after is not None and after >= first:
             numbers = range(max(numbers.start, self._first_after(after)), numbers.stop)
@@ -212,7 +212,7 @@ def _updated_at(user: Json) -> int:
 
 @cache
 def _templates() -> tuple[bytes, ...]:
-    """Users that differ in what matters to a mirror, with gaps for what is computed."""
+    """Users that differ in facts that matter to a mirror, with gaps for the computed values."""
     made = {"created_at": _CREATED, "updated_at": _UPDATED}
     address = samples.email_address("idn_work", "%(digits)s@work.example.test", _CREATED, status="unverified")
     phone = samples.phone_number("idn_phone", "+15550100", _CREATED)

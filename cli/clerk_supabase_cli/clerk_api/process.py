@@ -1,4 +1,4 @@
-"""The stand-in in a process of its own, so that what it costs is not mistaken for what its client costs."""
+"""The stand-in in a process of its own, so that its costs are not mistaken for the costs of its client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PATIENCE_SECONDS: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class RunningApi:
-    """Where it answers. `GET status_url` tells what it was asked and how much memory it has used."""
+    """The addresses of the stand-in. `GET status_url` returns its counts of requests and its peak memory."""
 
     url: str
     status_url: str
@@ -28,9 +28,9 @@ class RunningApi:
 
 @contextmanager
 def running(guard: Guard, *options: str) -> Iterator[RunningApi]:
-    """It runs while the `with` block lasts; `options`: those of `python -m clerk_supabase_cli.clerk_api`.
+    """Run the stand-in during the `with` block; `options`: the options of `python -m clerk_supabase_cli.clerk_api`.
 
-    Write to it through POST, PATCH and DELETE /users. Raises LocalStackError when it does not start.
+    Change its world through POST, PATCH and DELETE /users. Raises LocalStackError if the process does not start.
     """
     port = free_port()
     log = guard.folder("clerk-api-") / "log"

@@ -1,4 +1,4 @@
-"""Clerk's rate limit: so many requests in ten seconds for the instance, and a block of the endpoint that went over.
+"""Clerk's rate limit: a number of requests in ten seconds for the instance, and a block of an endpoint above it.
 
 Source: https://clerk.com/docs/guides/how-clerk-works/system-limits
 """
@@ -14,7 +14,7 @@ WINDOW_SECONDS: Final = 10.0
 
 
 class RateWindows:
-    """Counts the requests of an instance in windows that follow each other. Thread-safe."""
+    """Counts the requests of an instance in consecutive windows. Thread-safe."""
 
     def __init__(self, limit: int, clock: Callable[[], float]) -> None:
         self._limit = limit
@@ -24,7 +24,7 @@ class RateWindows:
         self._count = 0
         self._blocked: dict[str, float] = {}
         self.most = 0
-        """The most requests that were let through in one window."""
+        """The largest number of allowed requests in one window."""
 
     def retry_after(self, endpoint: str) -> int:
         """0: the request may pass. Otherwise the seconds until this endpoint answers again."""

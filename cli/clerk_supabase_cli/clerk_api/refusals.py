@@ -1,4 +1,4 @@
-"""How Clerk says no, and what it says no to in the parameters every list has."""
+"""Refusals of Clerk's API, and its rules for the parameters of every list."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VERSION_PARAMETER: Final = "__clerk_api_version"
 
 
 class Refusal(Exception):
-    """An answer that is an error."""
+    """An error answer."""
 
     def __init__(self, status: int, code: str, message: str, parameter: str = "") -> None:
         super().__init__(f"{status} {code}: {message}")
@@ -24,7 +24,7 @@ class Refusal(Exception):
         self.parameter = parameter
 
     def body(self) -> bytes:
-        """As Clerk sends it."""
+        """The answer in Clerk's form."""
         error: dict[str, object] = {"code": self.code, "message": self.message, "long_message": self.message}
         if self.parameter:
             error["meta"] = {"param_name": self.parameter}
@@ -42,14 +42,14 @@ def unprocessable(parameter: str, message: str) -> Refusal:
 
 
 def check_parameters(request: Request, known: Collection[str]) -> None:
-    """Raises Refusal for a parameter that the endpoint does not have."""
+    """Raises Refusal for a parameter unknown to the endpoint."""
     for name, _ in request.parameters:
         if name not in known and name != VERSION_PARAMETER:
             raise Refusal(422, "form_param_unknown", f"{name} is not a valid parameter for this request.", name)
 
 
 def limit_of(request: Request) -> int:
-    """How many objects a page may have."""
+    """The largest number of objects on a page."""
     return integer(request, "limit", DEFAULT_LIMIT, least=1, most=LARGEST_LIMIT)
 
 
@@ -58,7 +58,7 @@ def integer(request: Request, name: str, default: int, *, least: int, most: int 
 @overload
 def integer(request: Request, name: str, default: None, *, least: int, most: int = ...) -> int | None: ...
 def integer(request: Request, name: str, default: int | None, *, least: int, most: int = 1 << 62) -> int | None:
-    """A parameter that is a whole number. Raises Refusal."""
+    """Read a parameter with a whole number. Raises Refusal."""
     text = request.value(name)
     if not text:
         return default

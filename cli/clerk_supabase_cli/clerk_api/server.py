@@ -40,7 +40,7 @@ def _milliseconds_now() -> int:
 
 
 class ClerkApi:
-    """Answers while the `with` block lasts, one thread for each connection."""
+    """Answers requests during the `with` block, with a thread for each connection."""
 
     def __init__(
         self,
@@ -51,13 +51,13 @@ class ClerkApi:
         clock: Callable[[], int] = _milliseconds_now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock`: Clerk's, in milliseconds, as the header `Date` tells it; `monotonic`: that of the rate limit."""
+        """`clock`: Clerk's clock in milliseconds, for the header `Date`; `monotonic`: the clock of the rate limit."""
         self.answers = answers
         self.faults = Faults()
         self.requests: deque[Request] = deque(maxlen=_MOST_REMEMBERED)
         """The latest requests, oldest first, whatever was answered."""
         self.counts: Counter[str] = Counter()
-        """Requests by endpoint, such as `GET /users/{id}`; `offset > 0` counts those with one."""
+        """Requests by endpoint, such as `GET /users/{id}`; `offset > 0` counts requests with an offset."""
         self.clock = clock
         self.rate = RateWindows(_LIMITS.get(answers.key[:8], 1000), monotonic) if has_rate_limit else None
         self.stopped = threading.Event()
@@ -69,7 +69,7 @@ class ClerkApi:
 
     @property
     def world(self) -> World:
-        """What it knows. Write to it inside `writing`."""
+        """The made-up world. Change it inside `writing` only."""
         return self.answers.world
 
     @contextmanager
@@ -92,7 +92,7 @@ class ClerkApi:
         self._server.server_close()
 
     def status(self) -> bytes:
-        """What happened until now, as JSON: `counts` and `peak_bytes`, the most memory its process has used."""
+        """The state as JSON: `counts` of requests, and `peak_bytes`, the peak memory of the process."""
         return json.dumps({"counts": self.counts, "peak_bytes": _peak_bytes()}).encode()
 
     def note(self, request: Request) -> None:
@@ -126,7 +126,7 @@ class _Server(ThreadingHTTPServer):
             self._changed.notify_all()
 
     def hang_up(self) -> None:
-        """Ends the connections that are kept alive."""
+        """Ends the connections kept alive."""
         with self._changed:
             for connection in self._connections:
                 with suppress(OSError):
@@ -156,13 +156,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._handle()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
-        """Nobody reads it."""
+        """Drops the line, because the log of this server is not read."""
 
     def _handle(self) -> None:
         api = self.server.api
         if not is_for_this_machine(self.path, self.headers.items()) or is_from_a_browser(self.headers.items()):
             refusal = Refusal(403, "not_for_browsers", "Programs on this machine reach it as 127.0.0.1 or localhost.")
-            # What its body says is not read, and would be taken for the next request.
+            # The body is not read, and would be taken for the next request.
             self.close_connection = True
             self._send(refusal.status, {"Content-Type": "application/json", "Connection": "close"}, refusal.body(), "")
             return
@@ -257,7 +257,7 @@ def _refuse_as_told(faults: Sequence[Fault]) -> None:
 
 def _peak_bytes() -> int:
     with suppress(OSError):
-        # getrusage would count what the process that started this one had used until then.
+        # getrusage would count the memory of the parent process at the start, too.
         status = Path("/proc/self/status").read_text(encoding="ascii")
         return int(status.split("VmHWM:")[1].split()[0]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

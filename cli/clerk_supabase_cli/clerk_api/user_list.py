@@ -31,7 +31,7 @@ _ORDERS: Final = (
 )
 
 LostCursor = Literal["not_found", "unprocessable", "empty", "ignored"]
-"""What is answered when the user at the cursor is gone. Clerk's documents do not say."""
+"""The answers to a cursor whose user is gone. Clerk's documents do not mention this case."""
 
 IdsOfMembers = Callable[[str], set[str]]
 
@@ -40,7 +40,7 @@ def _texts(objects: str, name: str) -> Callable[[Json], Iterable[str]]:
     return lambda user: (str(each.get(name)).lower() for each in user.get(objects) or ())
 
 
-# By the name of the parameter: what of the user it is compared with.
+# The user's value to compare, by the name of the parameter.
 _VALUES: Final[Mapping[str, Callable[[Json], Iterable[str]]]] = MappingProxyType(
     {
         "user_id": lambda user: (str(user.get("id")),),
@@ -63,11 +63,11 @@ _FILTERS: Final = (
 )
 COUNT_PARAMETERS: Final = frozenset(_FILTERS)
 LIST_PARAMETERS: Final = frozenset({*_FILTERS, "limit", "offset", "starting_after", "order_by"})
-"""The parameters of Clerk's that are answered here; any other is refused, as one that Clerk does not know."""
+"""The parameters of Clerk's understood here; any other parameter is refused like one unknown to Clerk."""
 
 
 def count(users: Population, request: Request, *, inclusive: bool, members_of: IdsOfMembers) -> int:
-    """How many users the filters let through."""
+    """The number of users that match the filters."""
     start, end = _created(request, inclusive=inclusive)
     accepts = _filter(request, members_of)
     if accepts is None:
@@ -78,7 +78,7 @@ def count(users: Population, request: Request, *, inclusive: bool, members_of: I
 def page(
     users: Population, request: Request, *, inclusive: bool, lost_cursor: LostCursor, members_of: IdsOfMembers
 ) -> list[bytes]:
-    """The objects of one page. Raises Refusal."""
+    """The objects of a page. Raises Refusal."""
     limit, offset = limit_of(request), integer(request, "offset", 0, least=0)
     order, descending = _order(request)
     start, end = _created(request, inclusive=inclusive)
@@ -125,7 +125,7 @@ def _order(request: Request) -> tuple[str, bool]:
 
 
 def _created(request: Request, *, inclusive: bool) -> tuple[int, int]:
-    """The first moment of creation that is let through, and the first one after it that is not."""
+    """The first moment of creation in the filter, and the first moment after the filter."""
     after, before = (integer(request, f"created_at_{side}", None, least=0) for side in ("after", "before"))
     start = 0 if after is None else after if inclusive else after + 1
     end = _FOREVER if before is None else before + 1 if inclusive else before

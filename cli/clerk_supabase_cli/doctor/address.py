@@ -1,6 +1,6 @@
-"""The road to the database, as a connection string names it: which pooler, which IP, which TLS. Pure but for DNS.
+"""The way to the database in a connection string: pooler, address family, TLS. No input or output but DNS.
 
-A finding names no part of the string: each may be a part of a password that was pasted into the wrong place.
+A finding names no part of the string, because any part may be a piece of a password pasted into the wrong place.
 
 Source: https://supabase.com/docs/guides/database/connecting-to-postgres
 """
@@ -29,7 +29,7 @@ _WITHOUT_NAME: Final = {"require", "verify-ca"}
 
 
 def families(host: str) -> set[int]:
-    """By the resolver of this machine, whatever IP it speaks itself."""
+    """The address families found by this machine's resolver, even those that the machine itself cannot use."""
     return {family for family, *_ in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=0)}
 
 
@@ -60,7 +60,7 @@ def address(given: ConnectionString, role: str, resolve: Resolve = families) -> 
 
 
 def tls(given: ConnectionString, ca_file: str) -> Iterator[Finding]:
-    """Tells whether the functions insist on knowing whom they talk to."""
+    """Tells whether the functions verify the server's certificate."""
     mode = given.parameters.get("sslmode", "verify-full")
     if is_of_this_machine(given):
         yield skipped(f"sslmode={mode}: nothing leaves this machine")

@@ -11,7 +11,7 @@ from clerk_supabase_cli.doctor.verdicts import Finding, ok, warn
 from clerk_supabase_cli.printing import how_long
 from clerk_supabase_cli.status import read_compared
 
-# Of ReconcileSweepMinutes: one run that fails delays a slice, and is no reason to call.
+# A multiple of ReconcileSweepMinutes: a single failed run delays a slice, which is no reason for an alarm.
 _FACTOR: Final = 2
 # Every user is compared by the full run only, once a day by default.
 _OLDEST_USERS_SECONDS: Final = 49 * 3_600
@@ -19,7 +19,7 @@ _ADVICE: Final = "clerk-supabase reconcile compares all; clerk-supabase reconcil
 
 
 def compared(patient: Patient) -> Iterator[Finding]:
-    """Every kind was compared within the bounds that the stack sets, or the default ones where no stack is named."""
+    """Checks that every kind was compared within the bounds set by the stack, or the default bounds without a stack."""
     bound = _sweep_minutes(patient) * 60 * _FACTOR
     with patient.database() as connection:
         found = read_compared(connection)

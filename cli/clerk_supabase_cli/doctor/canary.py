@@ -21,9 +21,9 @@ _APPLIED: Final = """
 
 
 def canary(instance_id: str = "") -> dict[str, Any]:
-    """The event. `instance_id`: that of the stack, which refuses events of any other."""
+    """The event. `instance_id`: the Clerk instance of the stack, which refuses events of any other instance."""
     instance = {"instance_id": instance_id} if instance_id else {}
-    # Without an id, ingest would park it like any event about nobody.
+    # Without an id, ingest would park the event like any event without a user.
     return {
         "object": "event",
         "type": CANARY_TYPE,
@@ -39,7 +39,7 @@ class Sent:
 
     svix_id: str
     status: int
-    """What the API answered."""
+    """The answer of the API."""
     sent_at: float
     """By the monotonic clock, as all below."""
     answered_at: float
@@ -47,7 +47,7 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A canary that was recorded."""
+    """A canary recorded as a delivery."""
 
     total_seconds: float
     """From the first byte sent to the row being seen, this machine's clock."""
@@ -56,7 +56,7 @@ class Arrived:
 
 
 def send(url: str, secret: str, instance_id: str = "") -> Sent:
-    """Posts one as Svix would. Raises httpx.HTTPError when nobody answers."""
+    """Posts a canary as Svix would. Raises httpx.HTTPError without an answer."""
     request = sign(canary(instance_id), secret)
     began = time.monotonic()
     # A proxy from the environment could not reach this machine's loopback.
@@ -68,7 +68,7 @@ def send(url: str, secret: str, instance_id: str = "") -> Sent:
 
 
 def wait_for(sent: Sent, connection: Connection, seconds: float) -> Arrived | None:
-    """When it was recorded; None when it was not within so many seconds."""
+    """The moment at which the canary was recorded; None if it was not recorded within the given seconds."""
     while True:
         found = connection.execute(_APPLIED, [sent.svix_id]).fetchone()
         if found is not None:

@@ -27,7 +27,7 @@ _SAME_INSTANCE: Final = (
 
 
 def instance(patient: Patient) -> Iterator[Finding]:
-    """The secret key's, the webhooks' and the database's instance are one."""
+    """Checks that the secret key, the webhooks and the database belong to the same Clerk instance."""
     with patient.clerk() as clerk:
         of_key = clerk.instance().value
     of_webhooks, stage = "", ""
@@ -84,7 +84,7 @@ def domain(patient: Patient) -> Iterator[Finding]:
 
 
 def token(patient: Patient) -> Iterator[Finding]:
-    """What a session token says that Supabase asks for."""
+    """Checks the claims that Supabase needs in a session token."""
     found = setup_checks.role(patient.instances(), patient.named.token)
     yield Finding(_VERDICTS[found.status], found.words)
 

@@ -1,4 +1,4 @@
-"""`clerk-supabase doctor`: what is wrong, and what to do about it."""
+"""`clerk-supabase doctor`: faults of a deployment, and what to do about each."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WIDTH: Final = max(len(check.name) for check in CHECKS)
 
 
 class _Seconds(click.FloatRange):
-    """Seconds within a range. `nan` is outside of none, and is refused."""
+    """Seconds within a range. `nan`, which no comparison calls out of range, is refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The seconds."""
@@ -92,16 +92,16 @@ def doctor_command(
     ca_file: str,
     as_json: bool,
 ) -> None:
-    """Say what is wrong with a deployment, and what to do about it.
+    """Find the faults of a deployment, and say what to do about each.
 
-    Looks at what is named: the stack, the database, the publishable key; what nobody named is skipped, and says so.
-    It changes nothing, but sends one signed test event, which is recorded as a delivery about nobody.
+    Checks the stack, the database and the publishable key, as far as they are named; other checks are skipped, and say
+    so. Doctor changes nothing, but sends a signed test event, which is recorded as a delivery without a user.
 
-    Secrets are those of the stack; without one, those in CLERK_SECRET_KEY, SYNC_DATABASE_URL and
-    SESSION_DATABASE_URL. CLERK_WEBHOOK_SIGNING_SECRET, as Clerk shows it, signs the test event and is compared with
-    the stack's. SUPABASE_ANON_KEY, the project's publishable key, is needed to ask Supabase about a token.
+    Secrets come from the stack; without a stack, from CLERK_SECRET_KEY, SYNC_DATABASE_URL and SESSION_DATABASE_URL.
+    CLERK_WEBHOOK_SIGNING_SECRET, as Clerk shows it, signs the test event and is compared with the stack's.
+    SUPABASE_ANON_KEY, the project's publishable key, is needed to ask Supabase about a token.
 
-    Exit status 0: nothing failed. 1: something did. 2: nothing was named.
+    Exit status 0: no check failed. 1: a check failed. 2: nothing was named.
     """
     if not (stack_name or database_url or publishable_key):
         raise click.UsageError(f"{HOW_TO_NAME_A_STACK}; {HOW_TO_NAME_THE_DATABASE}; or both.")
@@ -140,7 +140,7 @@ def _print_json(results: Sequence[Result]) -> Verdict:
 
 
 def _print(results: Iterable[Result], console: Terminal) -> Verdict:
-    """One line or more for each, as soon as it is known."""
+    """Print a line or more for each verdict, as soon as it is known."""
     verdicts: list[Verdict] = []
     for result in results:
         verdicts.append(result.verdict)

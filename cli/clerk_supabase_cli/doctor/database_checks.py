@@ -1,4 +1,4 @@
-"""Can the functions reach the database, may they do what they must and no more, and is it as the migrations made it?"""
+"""Checks of the database: access for the functions, their rights, and the state that the migrations made."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _ADVICE: Final = (
     ("the pooler of Supabase fails", _STRING_IS_RIGHT),
     ("run: clerk-supabase migrate", _MIGRATE),
 )
-# Reserved: no id of Clerk's looks like it.
+# Reserved: Clerk's ids have another form.
 _NOBODY: Final = json.dumps(
     {
         "sub": "user_doctor",
@@ -100,7 +100,7 @@ _SETTINGS_OF_ROLES: Final = """
     order by s.setdatabase
 """
 _FUNCTION: Final = re.compile(r"clerk_sync\.(\w+)\(")
-# What each may be a member of.
+# The roles of which each may be a member.
 _MEMBER_OF: Final = {WORKER_ROLE: [], SESSION_ROLE: ["authenticated"]}
 
 
@@ -129,22 +129,22 @@ def session_address(patient: Patient) -> Iterator[Finding]:
 
 
 def database_tls(patient: Patient) -> Iterator[Finding]:
-    """What the functions ask of the server's certificate."""
+    """Checks the server's certificate against the stack's settings for TLS."""
     yield from _of_url(patient.worker_url(), lambda given: tls(given, patient.ca_file()))
 
 
 def worker_login(patient: Patient) -> Iterator[Finding]:
-    """What sync and retry do first, by their own code."""
+    """Connects as sync and retry do, with their own code."""
     yield from _log_in(patient, patient.worker_url(), _check_as_worker)
 
 
 def session_login(patient: Patient) -> Iterator[Finding]:
-    """What the session function does with every request: act as a user, here as nobody's."""
+    """Acts as a user, as the session function does with every request; the user of the check does not exist."""
     yield from _log_in(patient, patient.session_url(), _check_as_session)
 
 
 def worker_rights(patient: Patient) -> Iterator[Finding]:
-    """May do what the migrations grant, and nothing else."""
+    """Checks that each role has the rights granted by the migrations, and no others."""
     yield from _rights(patient, WORKER_ROLE)
 
 
@@ -154,7 +154,7 @@ def session_rights(patient: Patient) -> Iterator[Finding]:
 
 
 def migrations(patient: Patient) -> Iterator[Finding]:
-    """All of this checkout's are applied, as they are."""
+    """Checks that all migrations of this checkout are applied, unchanged."""
     with patient.database() as connection:
         recorded = applied(connection)
         is_without_list = not recorded and has_objects(connection)
@@ -180,14 +180,14 @@ def migrations(patient: Patient) -> Iterator[Finding]:
 
 
 def role_settings(patient: Patient) -> Iterator[Finding]:
-    """Settings of the roles. A role may change its own, and they outlast a password that was stolen."""
+    """Checks the settings of the roles. A role may change its own settings, which outlast a stolen password."""
     wanted = {
         (role, name): value
         for migration in read_migrations(patient.named.root)
         for role, name, value in _SETTINGS.findall(migration.text)
     }
     with patient.database() as connection:
-        # What is set for one database counts more than what is set for all.
+        # A setting for one database overrides a setting for all databases.
         found = connection.execute(_SETTINGS_OF_ROLES, [[WORKER_ROLE, SESSION_ROLE]]).fetchall()
     effective = {(role, name): (value, of_database) for role, name, value, of_database in found}
     altered = [each for each in wanted if effective.get(each, ("", False))[0] != wanted[each]]
@@ -212,7 +212,7 @@ def role_settings(patient: Patient) -> Iterator[Finding]:
 
 
 def retention(patient: Patient) -> Iterator[Finding]:
-    """Parameters of the stack that ask for less than the owner of the database allows, and what could not be purged."""
+    """Checks for parameters that ask for a shorter time than the database's owner allows, and for failed purges."""
     settings = patient.functions().reconcile
     if settings is None:
         raise NotLookedAt("this stack has no reconcile function, so nothing is purged or pruned (UseClerkApi=false)")
@@ -296,7 +296,7 @@ def _rights(patient: Patient, role: str) -> Iterator[Finding]:
 
 
 def _granted(patient: Patient, role: str) -> set[str]:
-    """The functions that the migrations of this checkout let a role call."""
+    """The functions that a role may call by the migrations of this checkout."""
     return {
         function
         for migration in read_migrations(patient.named.root)

@@ -1,4 +1,4 @@
-"""Runs checks: each within its time, and none can stop another."""
+"""Runs checks, each within its time, so that no check can stop another."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from clerk_supabase_cli.queues import AwsUnreachable
 
 
 def examine(patient: Patient, checks: Iterable[Check]) -> Iterator[Result]:
-    """One check after the other, as each is done. Never raises for what a check meets."""
+    """Run the checks one after the other, and yield each verdict. No failure of a check makes the function raise."""
     for check in checks:
         began = time.monotonic()
         found: list[Finding] = []
-        # A thread cannot be ended: one that hangs is left behind, and does not keep the process from ending.
+        # A thread cannot be ended: a hanging thread is left behind, and does not keep the process from ending.
         thread = threading.Thread(target=_look, args=(patient, check, found), name=check.name, daemon=True)
         thread.start()
         seconds = check.seconds + (patient.named.canary_seconds if check.waits_for_canary else 0)
@@ -39,12 +39,12 @@ def _look(patient: Patient, check: Check, found: list[Finding]) -> None:
     except (AwsUnreachable, DatabaseFailed, ClerkSupabaseError, SettingsError) as error:
         found.append(fail(str(error), _todo(error)))
     except Exception as error:  # noqa: BLE001 - one check that breaks must not take the others with it
-        # Only the type: nobody knows what an unknown message repeats.
+        # Only the type: an unknown message may repeat a secret.
         found.append(fail(f"the check itself broke: {type(error).__name__}", "please report it"))
 
 
 def _todo(error: Exception) -> str:
-    """Most messages end with what to do, and need no more."""
+    """The advice for an error, empty for the many messages that end with advice themselves."""
     match error:
         case DatabaseFailed() if "cannot be reached" in str(error) and "the pooler" not in str(error):
             return "compare host and port with Connect in Supabase's dashboard, where a paused project is resumed too"

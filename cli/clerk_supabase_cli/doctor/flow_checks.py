@@ -1,4 +1,4 @@
-"""Does everything flow, does somebody hear when it does not, and what did the last comparison say?"""
+"""Checks of the flow of events: queues, alarms, parked events, and the results of the last comparisons."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _RUNS: Final = """
     order by r.mode, r.run_id desc
 """
 
-# Since the newest full comparison that ended: an older one may have met what was restored since.
+# Since the newest full comparison that ended: an older comparison may have seen objects restored since.
 _DELETED_HERE: Final = """
     select max(f.run_id), count(distinct (f.kind, f.entity_id))
     from clerk_sync.reconcile_findings as f
@@ -51,7 +51,7 @@ def stack(patient: Patient) -> Iterator[Finding]:
 
 
 def queues(patient: Patient) -> Iterator[Finding]:
-    """What waits, for how long, and what ended among the dead letters."""
+    """Checks the number and age of waiting messages, and the dead-letter queue."""
     found = patient.stack()
     depths = found.queues.depths()
     problems = list(queue_problems(depths))
@@ -66,7 +66,7 @@ def queues(patient: Patient) -> Iterator[Finding]:
 
 
 def parked(patient: Patient) -> Iterator[Finding]:
-    """Events that nobody could apply."""
+    """Checks for parked events."""
     with patient.database():
         found = read_database(patient.named.database_url)
     problems = list(database_problems(found))
@@ -150,7 +150,7 @@ def _where(alarms: Mapping[str, Any], condition: Any) -> Sequence[str]:
 
 
 def reconcile(patient: Patient) -> Iterator[Finding]:
-    """How the last comparisons ended, and when."""
+    """Checks the results and the times of the last comparisons."""
     with patient.database() as connection:
         runs = {row[0]: row[1:] for row in connection.execute(_RUNS)}
         [(deleted_here_by, deleted_here)] = connection.execute(_DELETED_HERE)

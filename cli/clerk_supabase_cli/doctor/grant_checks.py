@@ -30,7 +30,7 @@ _MAY_USE_COLUMNS: Final = """
 
 @dataclass(frozen=True, slots=True)
 class _Right:
-    """A privilege of one role on one function, table or view, or on some of its columns."""
+    """A privilege of a role on a function, table or view, or on some columns."""
 
     role: str
     privilege: str
@@ -57,14 +57,14 @@ class _Right:
 
 @dataclass(frozen=True, slots=True)
 class _Grant:
-    """A statement of a migration, and the rights it gives."""
+    """A statement of a migration with the rights given by it."""
 
     statement: str
     rights: tuple[_Right, ...]
 
 
 def grants(patient: Patient) -> Iterator[Finding]:
-    """Looks at every privilege that the migrations grant to the API's roles."""
+    """Checks every privilege granted to the API's roles by the migrations."""
     with patient.database() as connection:
         granted = list(_grants(patient, set(applied(connection))))
         if not granted:

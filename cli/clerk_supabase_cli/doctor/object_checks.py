@@ -1,4 +1,4 @@
-"""Objects of the database: are they those that the migrations of this checkout make, whatever tool applied them?"""
+"""Checks of the database's objects against the migrations of this checkout, whatever tool applied them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST: Final = 200
 
 
 def objects(patient: Patient) -> Iterator[Finding]:
-    """Compares functions, tables, triggers, policies, rights and the rest with what the migrations make."""
+    """Compares functions, tables, triggers, policies, rights and the rest with the objects made by the migrations."""
     with patient.database() as connection:
         if not has_objects(connection):
             yield fail("nothing of this project is in the database", "clerk-supabase migrate")
@@ -35,7 +35,7 @@ def objects(patient: Patient) -> Iterator[Finding]:
 
 
 def _todo(difference: Difference) -> str:
-    """The statement that settles it, if it fits a line, and the command that settles all."""
+    """Advice: the statement that removes the difference, if it fits a line, and the command that removes all."""
     settling = "; ".join(statements(difference))
     if not settling or len(settling) > _LONGEST or "\n" in settling:
         return _REPAIR

@@ -1,4 +1,4 @@
-"""What is examined: a deployed stack, its secrets, its database and its Clerk instance, as far as they were named."""
+"""The subject of the checks: a deployed stack, its secrets, database and Clerk instance, as far as they are named."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ Value = TypeVar("Value")
 
 
 class NotLookedAt(Exception):
-    """Nobody named what a check looks at, or it cannot be there."""
+    """The subject of a check was not named, or cannot exist here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What the operator named; empty where they did not."""
+    """The names given by the operator; each is empty if not given."""
 
     root: Path
     """The checkout."""
     stack_name: str = ""
     database_url: str = ""
     webhook_secret: str = field(default="", repr=False)
-    """As Clerk shows it."""
+    """The webhook's signing secret, as Clerk shows it."""
     clerk_secret_key: str = field(default="", repr=False)
     worker_url: str = field(default="", repr=False)
     session_url: str = field(default="", repr=False)
@@ -63,7 +63,7 @@ class Named:
 
 
 class Once(Generic[Value]):
-    """Reads something when it is first asked for. Only the first who asks hears why it cannot be read."""
+    """Reads a value on the first request. Only the first check learns the reason if the value cannot be read."""
 
     def __init__(self, what: str, read: Callable[[], Value]) -> None:
         self._what = what
@@ -72,16 +72,16 @@ class Once(Generic[Value]):
         self._has_failed = False
 
     def __call__(self) -> Value:
-        """Raises what reading raises; NotLookedAt from the second failure on."""
+        """Raises the error of the first reading; NotLookedAt afterwards."""
         if self._has_failed:
             raise NotLookedAt(f"{self._what} could not be read, as said above")
         if not self._values:
             try:
                 self._values.append(self._read())
             except NotLookedAt:
-                # Nothing was read, and nothing failed: each who asks is told what to name.
+                # Nothing was read, and nothing failed: each check says what to name.
                 raise
-            except Exception:  # raised again: who asked first hears whatever it was, the others only that it was
+            except Exception:  # raised again for the first check; the others only learn that there was an error
                 self._has_failed = True
                 raise
         return self._values[0]
@@ -108,12 +108,12 @@ class Stack:
 
     @property
     def is_emulated(self) -> bool:
-        """Whether it is deployed to an emulated AWS."""
+        """Tells whether the stack is deployed to an emulated AWS."""
         return bool(self.parameters.get("AwsEndpointUrl"))
 
     @property
     def webhook_url(self) -> str:
-        """Where Clerk posts to, as it can be reached from here."""
+        """The address to which Clerk posts, in a form that works on this machine."""
         url, endpoint = self.outputs["WebhookUrl"], os.environ.get("AWS_ENDPOINT_URL", "")
         return execute_api_url(url, endpoint) if urlsplit(endpoint).hostname == "127.0.0.1" else url
 
@@ -123,9 +123,10 @@ class Stack:
         return Queues({name: self.outputs[key] for name, key in OUTPUTS.items() if key in self.outputs})
 
     def environment_of(self, output: str) -> Mapping[str, str] | None:
-        """The variables of the function with this output; None when the stack has no such function.
+        """The variables of the function with this output; None if the stack has no such function.
 
-        From the function, not from the parameters: this is what runs. Raises AwsUnreachable.
+        The variables are read from the function, not from the parameters: the function runs with them. Raises
+        AwsUnreachable.
         """
         if output not in self.outputs:
             return None
@@ -163,10 +164,10 @@ class Functions:
 
 
 class Constant:
-    """A secret that is at hand, as the functions' code takes it."""
+    """A known secret, in the form that the functions' code takes."""
 
     def __init__(self, value: str, source: str) -> None:
-        """*source*: the variable or secret it was read from."""
+        """*source*: the variable or secret with the value."""
         self._value = value
         self.source = source
 
@@ -175,12 +176,12 @@ class Constant:
         return self._value
 
     def changed(self) -> bool:
-        """There is no newer one."""
+        """False: a constant has no newer value."""
         return False
 
 
 class Patient:
-    """Reads what checks ask for, at most once. Every method raises NotLookedAt when nobody named what it needs."""
+    """Reads the values for the checks, each at most once. Methods raise NotLookedAt if their source was not named."""
 
     def __init__(self, named: Named) -> None:
         self.named = named
@@ -204,11 +205,11 @@ class Patient:
             yield connection
 
     def stored_webhook_secret(self) -> str:
-        """What ingest reads. Raises AwsUnreachable."""
+        """The signing secrets as ingest reads them. Raises AwsUnreachable."""
         return self._secret(self.functions().ingest.webhook_secret_arn)
 
     def webhook_secret(self) -> str:
-        """What to sign with: the one that was given, else the newest of the stack's. Raises AwsUnreachable."""
+        """The secret to sign with: the given secret, else the stack's newest. Raises AwsUnreachable."""
         stored = self.named.webhook_secret or self.stored_webhook_secret()
         return stored.split()[-1] if stored.split() else ""
 
@@ -227,7 +228,7 @@ class Patient:
         return self._stored(session.session_database_secret_arn)
 
     def ca_file(self) -> str:
-        """The database's certificate authority as a file of this machine; empty: the stack has none."""
+        """The database's certificate authority as a file on this machine; empty for a stack without any."""
         if self.named.ca_file or not self.has_stack:
             return self.named.ca_file
         in_lambda = self.functions().sync.database_ca_file
@@ -254,7 +255,7 @@ class Patient:
             http.close()
 
     def instances(self) -> list[Instance]:
-        """The addresses of the app's Clerk instance, one for each issuer. Raises AwsUnreachable and SettingsError."""
+        """The addresses of the app's Clerk instance, by issuer. Raises AwsUnreachable and SettingsError."""
         key, url = self.named.publishable_key, self.named.frontend_api_url
         if not key:
             session = self._session() if self.has_stack else None

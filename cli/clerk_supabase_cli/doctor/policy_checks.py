@@ -1,4 +1,4 @@
-"""Row-level security: is it on where it must be, and does nothing lead around it?"""
+"""Checks of row-level security: on for every table that needs it, and no way around it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clerk_supabase_cli.doctor.patient import Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
 from clerk_supabase_cli.migrations import read_migrations
 
-# Ours, those that secure() protects, and the app's others that are in public or shown to the API.
+# Our tables, the tables protected by secure(), and the app's others in `public` or shown to the API.
 _TABLES: Final = r"""
     select
         c.oid,
@@ -53,8 +53,8 @@ _OPENINGS: Final = """
     from unnest(%s::oid[]) as t (id) cross join clerk_sync.openings(t.id::regclass) as o
     where o.verdict <> 'note'
 """
-# Not clerk_sync.detours(): detours to judge are no failures, and it reads every function to find them.
-# Functions that mention `users` are too many to be warned of: Supabase has such a table, too.
+# Not clerk_sync.detours(), which reads every function for detours that a person has to judge: such detours are no failures.
+# Too many functions mention `users` for a warning about each: Supabase has such a table, too.
 _DETOURS_TO_OURS: Final = """
     select t.id, d.verdict, d.found, d.todo
     from unnest(%s::oid[]) as t (id)
@@ -79,16 +79,16 @@ class _Table:
     name: str
     is_ours: bool
     is_secured: bool
-    """A table of the app that clerk_sync.secure() protects."""
+    """A table of the app protected by clerk_sync.secure()."""
     has_security: bool
     policies: list[str]
     """Names of its permissive policies."""
     open_policies: list[str]
-    """Policies that are true for every row."""
+    """Checks for policies that are true for every row."""
 
 
 def row_level_security(patient: Patient) -> Iterator[Finding]:
-    """Checks that policies protect our tables and the secured ones, with no way around them, and the app's others."""
+    """Checks that policies protect our tables and secured tables, without a way around, and the app's other tables."""
     with patient.database() as connection:
         tables = [_Table(*row) for row in connection.execute(_TABLES)]
         open_to = [name for (name,) in connection.execute(_SCHEMA_OPEN_TO)]
@@ -108,7 +108,7 @@ def row_level_security(patient: Patient) -> Iterator[Finding]:
 
 
 def _policies(patient: Patient) -> dict[str, set[str]]:
-    """Names of the policies that the migrations of this checkout make, by table."""
+    """Names of the policies made by the migrations of this checkout, by table."""
     made: dict[str, set[str]] = {}
     for migration in read_migrations(patient.named.root):
         for name, table in _POLICY.findall(migration.text):
@@ -140,7 +140,7 @@ def _problems_of_ours(tables: Sequence[_Table], policies: Mapping[str, set[str]]
 
 
 def _openings(connection: Connection, tables: Sequence[_Table]) -> Iterator[Finding]:
-    """Names each way around the policies of secured tables and of ours, once for all tables it leads to."""
+    """Names each way around the policies of secured tables and of ours, once with all tables behind it."""
     names = {table.oid: table.name for table in tables}
     found: dict[tuple[str, str, str], list[str]] = {}
     for query, oids in (

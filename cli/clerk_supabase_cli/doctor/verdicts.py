@@ -1,4 +1,4 @@
-"""What a check says."""
+"""Verdicts of checks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SEVERITY: Final = list(Verdict)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was seen, and what to do about it. Neither quotes a secret or anybody's data."""
+    """An observation, and what to do about it. Neither text quotes a secret or personal data."""
 
     verdict: Verdict
     words: str
@@ -32,12 +32,12 @@ class Finding:
 
 
 def ok(words: str) -> Finding:
-    """As it must be."""
+    """All is well."""
     return Finding(Verdict.OK, words)
 
 
 def warn(words: str, todo: str) -> Finding:
-    """It works, but somebody should look."""
+    """The deployment works, but somebody should look."""
     return Finding(Verdict.WARN, words, todo)
 
 
@@ -59,16 +59,16 @@ class Check:
     """For `--check` and for machines; kept."""
     looks_at: str
     look: Callable[[Patient], Iterator[Finding]]
-    """May raise NotLookedAt, and whatever reading the patient raises; what it found before counts."""
+    """The check; may raise NotLookedAt, and errors of the reads. Findings before the error count."""
     seconds: float = 30.0
-    """After so many it is given up, and failed."""
+    """Seconds after which the check has failed."""
     waits_for_canary: bool = False
-    """It may take as much longer as a canary may take."""
+    """Whether the time of a canary is added to the limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a check found; the worst finding decides."""
+    """The findings of a check; the worst finding decides."""
 
     name: str
     looks_at: str
@@ -77,7 +77,7 @@ class Result:
 
     @property
     def verdict(self) -> Verdict:
-        """That of the worst finding."""
+        """The status of the worst finding."""
         return worst(finding.verdict for finding in self.findings)
 
     def as_json(self) -> dict[str, object]:
@@ -92,5 +92,5 @@ class Result:
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """The worst of them; skipped, if there are none."""
+    """The worst status; `skipped` without any."""
     return max(verdicts, key=_SEVERITY.index, default=Verdict.SKIPPED)

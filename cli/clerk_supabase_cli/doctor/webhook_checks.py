@@ -28,7 +28,7 @@ _ARRIVED_TYPES: Final = "select distinct event_type from clerk_sync.deliveries"
 
 
 def webhook_secret(patient: Patient) -> Iterator[Finding]:
-    """Format of what is stored, and of what was given; and that both agree."""
+    """Checks the formats of the stored and of the given secret, and that both agree."""
     given = patient.named.webhook_secret
     if given:
         problem = webhook_secret_problem(given)
@@ -84,7 +84,7 @@ def _arrival(sent: Sent, arrived: Arrived | None, seconds: float) -> Finding:
 
 
 def event_types(patient: Patient) -> Iterator[Finding]:
-    """Which types that are synced never arrived."""
+    """Names the synced types of events that never arrived."""
     with patient.database() as connection:
         arrived = {name for (name,) in connection.execute(_ARRIVED_TYPES)}
     missing = [name for name in SYNCED_TYPES if name not in arrived]

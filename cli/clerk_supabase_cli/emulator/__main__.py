@@ -1,6 +1,7 @@
 """`python -m clerk_supabase_cli.emulator SOCKET`: MiniStack behind the gate, on a listening socket that it is handed.
 
-MiniStack's own Python runs it. Gate and emulator are one process with one socket, so there is no way round the gate.
+MiniStack's own Python runs this module. Gate and emulator are a single process with a single socket, so there is no way
+around the gate.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from clerk_supabase_cli.emulator.gate import Gate
 
 
 def main() -> None:
-    """Serves until it is ended."""
+    """Serves until the process is ended."""
     # The emulator hands its environment on to every function; this was for finding the gate.
     del os.environ["PYTHONPATH"]
     _believe_only(os.environ["AWS_ACCESS_KEY_ID"])
@@ -44,10 +45,10 @@ def _is_known(access_key: str, account: str) -> bool:
 
 
 def _believe_only(root: str) -> None:
-    """Let one key alone be the root user's, and only with its signature.
+    """Accept a single key of the root user, and only with its signature.
 
-    MiniStack takes `test`, any twelve digits and no key at all for the root user too, and looks at the signature of
-    none of them.
+    MiniStack itself also accepts `test`, any twelve digits, or no key at all, as the root user, and never checks a
+    signature.
     """
     _replace(iam_evaluator, "is_root_access_key", lambda key: hmac.compare_digest(key.encode(), root.encode()))
     # Only asked in order to skip the check of the signature.

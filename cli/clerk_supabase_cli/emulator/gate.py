@@ -1,7 +1,7 @@
-"""Decides which requests reach the emulated AWS. Two kinds do:
+"""Decides which requests reach the emulated AWS. Two kinds of requests do:
 
 - Requests to the deployed API, from anybody on this machine, pages in a browser included: on AWS, the whole world may
-  send them. The API itself says which origins may read its answers.
+  send such requests. The API itself decides which origins may read its answers.
 - Requests that name an access key of this stack, from programs only.
 """
 
@@ -21,7 +21,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# Stage and resources are plain words: nothing that two readers could understand differently gets through.
+# Stage and resources are plain words: a path that two parsers could read differently is refused.
 _DEPLOYED_API: Final = re.compile(r"/_aws/execute-api/[a-z0-9]+(/[A-Za-z0-9_-]+){2,}", re.ASCII)
 # Reset, configuration, messages and code of the emulator: without credentials, for whoever asks.
 _ADMINISTRATION: Final = ("/_ministack", "/_localstack")
@@ -31,7 +31,7 @@ _LARGEST_BODY: Final = 10 * 1024 * 1024
 
 
 class Refused(Exception):
-    """A request that does not reach the emulated AWS, with the answer it gets instead."""
+    """A request that does not reach the emulated AWS, with its answer."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class Refused(Exception):
 
 
 class Gate:
-    """The emulated AWS, as an ASGI application that answers only requests that may reach it."""
+    """The emulated AWS, as an ASGI application that answers allowed requests only."""
 
     def __init__(self, aws: Application, *, knows: Callable[[str], bool]) -> None:
         """*knows*: whether an access key id is of this stack."""
@@ -49,11 +49,11 @@ class Gate:
         self._knows = knows
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes one request on, or refuses it."""
+        """Passes a request on, or refuses the request."""
         if scope["type"] == "lifespan":
             await self._aws(scope, receive, send)
         elif scope["type"] == "websocket":
-            # None of the bundle's; before the handshake, closing is a 403.
+            # The bundle uses no WebSocket; a close before the handshake is a 403.
             await send({"type": "websocket.close"})
         else:
             await self._answer(scope, receive, send)
@@ -69,7 +69,7 @@ class Gate:
             await send({"type": "http.response.body", "body": refusal.body})
 
     def _is_for_the_deployed_api(self, scope: Scope) -> bool:
-        """Tells whether anybody may send this request. Raises Refused for one that this sender may not send."""
+        """Tells whether anybody may send this request. Raises Refused for a request forbidden to this sender."""
         target = scope["raw_path"].decode("latin-1")
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         if not is_for_this_machine(target, headers):
@@ -87,7 +87,7 @@ class Gate:
 
 
 def _access_key(headers: list[tuple[str, str]], query: bytes) -> str:
-    """The access key id that a signature names, in the header or in the query; empty when there is not just one."""
+    """The access key id of a signature, in the header or in the query; empty unless there is exactly one signature."""
     authorizations = [value for name, value in headers if name.lower() == "authorization"]
     if not authorizations:
         credentials = parse_qs(query.decode("latin-1")).get("X-Amz-Credential", [])

@@ -1,7 +1,7 @@
-"""Reads the objects of a database that belong to this project from Postgres's catalogue, in any version from 15 on.
+"""Reads this project's objects in a database from Postgres's catalogue, in any version from 15 on.
 
-Postgres prints definitions as the settings of the session say, so each is set before. A body of a function is read as
-it was written.
+Postgres prints definitions by the settings of the session, so each setting is fixed before. The body of a function is
+read unchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ API_ROLES: Final = ("anon", "authenticated", "service_role")
 OWN_ROLES: Final = ("clerk_sync_worker", "clerk_sync_session")
 SCHEMA: Final = "clerk_sync"
 
-# How Postgres prints what it has parsed. `set local` is of the transaction, so it works through a pooler.
+# Settings for the print of parsed definitions. `set local` ends with the transaction, so it works through a pooler.
 _SETTINGS: Final = """
     select
         set_config('search_path', 'pg_catalog, pg_temp', true), set_config('timezone', 'UTC', true),
@@ -50,7 +50,7 @@ _PART: Final = b"""
 """
 _QUERIES: Final = Path(__file__).parent / "queries"
 
-# register() writes these two anew for each kind, and one more kind of the app is one more branch.
+# register() writes these two anew for each kind, and each kind of the app adds a branch.
 DISPATCHERS: Final = (
     f"{SCHEMA}.write_rows(text,jsonb,{SCHEMA}.change[])",
     f"{SCHEMA}.hide_rows({SCHEMA}.change[])",
@@ -64,25 +64,25 @@ _REGISTER: Final = (
     "k.kind, k.write_order, k.relation::regclass, k.key_column, k.mirrored_columns, k.parents"
     ") from clerk_sync.kinds as k where k.kind = 'user'"
 )
-# Facts that Postgres prints from what it has parsed.
+# Facts that Postgres prints from a parsed definition.
 _PRINTED: Final = ("definition", "using", "with check")
 
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """An object of the database, as its catalogue describes it."""
+    """An object of the database, described by the catalogue."""
 
     kind: str
-    """One of KINDS."""
+    """A member of KINDS."""
     name: str
     part_of: str
-    """Kind and name of the object without which this one cannot be; empty for none."""
+    """Kind and name of the object on which this object depends; empty for an independent object."""
     facts: Mapping[str, str]
-    """Each fact that is compared, by its name in words."""
+    """The compared facts, by their names in words."""
     create: str = ""
-    """The statement that makes it; for rights two templates, of `grant` and of `revoke`, with {} for the privilege."""
+    """The statement that makes the object; for rights, templates of `grant` and `revoke`, with {} for the privilege."""
     is_ours: bool = field(default=True, compare=False)
-    """False where the app may have added it to a table of ours."""
+    """False for an object that the app may have added to a table of ours."""
 
     @property
     def key(self) -> str:
@@ -92,7 +92,7 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The names in the schema public that belong to this project. An app has tables and functions beside them."""
+    """This project's names in the schema public, where an app has its own tables and functions, too."""
 
     relations: Sequence[str]
     functions: Sequence[str]
@@ -135,7 +135,7 @@ def read(connection: Connection, scope: Scope) -> list[Thing]:
 
 @cache
 def _query_of_all() -> bytes:
-    """One statement for all kinds but rows, because planning each kind alone takes longer than running it."""
+    """A single statement for all kinds but rows, because the planning of a statement takes longer than its run."""
     parts = (_PART.replace(b"KIND", kind.encode()).replace(b"QUERY", _query(kind)) for kind in KINDS if kind != "row")
     return _query("scope") + b"union all".join(parts) + b"order by 1, place"
 

@@ -1,4 +1,4 @@
-"""Says how the objects of a database differ from those that the migrations make."""
+"""Compares the objects of a database with the objects made by the migrations."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _GENERATED: Final = ("write_", "fill_", "differing_", "hide_")
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An object that is missing, is another than the migrations make, or is there although they make none."""
+    """A difference: an object that is missing, is changed, or is not made by any migration."""
 
     expected: Thing | None
     found: Thing | None
 
     @property
     def thing(self) -> Thing:
-        """The object, as it should be or, where it should not be, as it is."""
+        """The object as the migrations make it; a leftover object as the database has it."""
         thing = self.expected or self.found
         assert thing is not None  # noqa: S101 - each difference has one of both
         return thing
 
     @property
     def altered(self) -> list[str]:
-        """Names of the facts that differ."""
+        """Names of the differing facts."""
         if self.expected is None or self.found is None:
             return []
         names = dict.fromkeys([*self.expected.facts, *self.found.facts])
@@ -53,7 +53,7 @@ class Difference:
 
 
 def differences(connection: Connection, manifest: Manifest) -> list[Difference]:
-    """All differences, in the order in which a repair goes through them; what the app has added is none."""
+    """All differences, in the order of a repair. The app's own additions are no differences."""
     found = read(connection, manifest.scope)
     expected, there = _by_key(manifest.things), _by_key(_without_the_apps(found, manifest))
     return [
@@ -68,9 +68,9 @@ def _by_key(things: Iterable[Thing]) -> dict[str, Thing]:
 
 
 def _is_named(key: str, expected: Mapping[str, Thing], there: Mapping[str, Thing]) -> bool:
-    """Tells whether a difference is worth a line: nothing below a missing object is, and no rights of one left over."""
+    """Tells whether to print a difference: no parts of a missing object, and no rights of a leftover object."""
     if key in expected and key in there:
-        # A statement that makes the object may be printed another way by another version of Postgres.
+        # Another version of Postgres may print the same statement in another way.
         return expected[key].facts != there[key].facts
     part_of = expected[key].part_of if key in expected else there[key].part_of
     if key in expected:
@@ -78,7 +78,7 @@ def _is_named(key: str, expected: Mapping[str, Thing], there: Mapping[str, Thing
     return not part_of or (part_of in expected and part_of in there)
 
 
-# What the app adds
+# Additions of the app
 
 
 def _without_the_apps(found: Sequence[Thing], manifest: Manifest) -> Iterator[Thing]:
@@ -100,14 +100,14 @@ def _kinds(things: Iterable[Thing]) -> set[str]:
 
 
 def _is_left_over(thing: Thing, apps_kinds: set[str], expected: Mapping[str, Thing]) -> bool:
-    """Tells whether an object that these migrations do not make was made by others of ours, and can do harm."""
+    """Tells whether an object is left over from another version of our migrations, and can do harm."""
     match thing.kind:
         case "function":
             name = thing.name.removeprefix(f"{SCHEMA}.").partition("(")[0]
             generated = {f"{prefix}{kind}" for prefix in _GENERATED for kind in apps_kinds}
             return thing.name.startswith(f"{SCHEMA}.") and name not in generated
         case "column":
-            # Nothing of this version fills it, so that no row could be written.
+            # This version never fills the column, so that no row could be written.
             is_filled = thing.facts["not null"] == "no" or thing.facts["default"] != "none"
             return thing.name.startswith(f"{SCHEMA}.") and not is_filled and thing.facts["generated"] == "no"
         case "constraint":
@@ -119,7 +119,7 @@ def _is_left_over(thing: Thing, apps_kinds: set[str], expected: Mapping[str, Thi
 
 
 def _has_only_our_columns(constraint: Thing, expected: Mapping[str, Thing]) -> bool:
-    """False for a foreign key on a column that the app has added."""
+    """False for a foreign key on a column of the app's."""
     table = constraint.part_of.partition(" ")[2]
     key = _FOREIGN_KEY.match(constraint.facts["definition"])
     return key is None or all(f"column {table}.{column}" in expected for column in key[1].split(", "))
@@ -138,7 +138,7 @@ def _is_branch_of(line: str, kind: str) -> bool:
 
 
 def _without_columns(thing: Thing, expected: Mapping[str, Thing]) -> Thing | None:
-    """The rights without those on columns of the app's own; None when no right is left."""
+    """The rights without rights on the app's own columns; None if no right is left."""
     table = thing.part_of.partition(" ")[2]
     if thing.part_of.startswith("view "):
         return thing
@@ -175,7 +175,7 @@ def _words_of_fact(name: str, expected: Mapping[str, str], found: Mapping[str, s
 
 
 def missing_api_roles(found: Iterable[Difference]) -> list[str]:
-    """The roles of the API that this server lacks."""
+    """The roles of the API missing on this server."""
     return [
         difference.thing.name
         for difference in found

@@ -1,7 +1,7 @@
-"""Brings the expressions that Postgres prints into one form, whatever version printed them, and however often.
+"""Brings expressions printed by any version of Postgres into one form.
 
-Until Postgres 15 the columns of a view are qualified by the name of their table, later not. And an expression that was
-dumped and restored has lost parentheses: `(a AND b) AND c` came back as `a AND b AND c`.
+Until Postgres 15, the columns of a view are qualified by the name of their table, later not. And a dump with a restore
+removes parentheses: `(a AND b) AND c` becomes `a AND b AND c`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ _WORD: Final = re.compile(r"""E?'(?:[^']|'')*'|"(?:[^"]|"")*"|[()]|[^\s()'"]+"""
 _ALIAS: Final = re.compile(r"\b(?:FROM|JOIN)\s+\(*[\w.]+(?:\([^()]*\))?\s+(?:AS\s+)?(\w+)", re.IGNORECASE)
 _JOINTS: Final = ("AND", "OR")
 
-# A word, or what stands between two parentheses.
+# A word, or the text between two parentheses.
 _Part = str | list["_Part"]
 
 
 def without_qualifiers(definition: str) -> str:
-    """The definition of a view without the names of its tables before those of columns."""
+    """The definition of a view without the names of tables before the names of columns."""
     aliases = set(_ALIAS.findall(definition))
     return re.sub(r"(?<![\w.])(\w+)\.(?=\w)", lambda found: "" if found[1] in aliases else found[0], definition)
 
 
 def flat(definition: str) -> str:
-    """A definition on one line, in which no parentheses stand around a part of a chain of AND, or of OR."""
+    """A definition on one line, without parentheses around a part of a chain of AND, or of OR."""
     stack: list[list[_Part]] = [[]]
     for word in _WORD.findall(definition):
         if word == "(":
@@ -38,7 +38,7 @@ def flat(definition: str) -> str:
 
 
 def _chained(parts: list[_Part]) -> list[_Part]:
-    """The parts of a group, with those of each member that is a chain of the same kind in the member's place."""
+    """The parts of a group, in which a member that is a chain of the same kind is replaced by its own parts."""
     joint = _joint(parts)
     if not joint:
         return parts
@@ -56,7 +56,7 @@ def _chained(parts: list[_Part]) -> list[_Part]:
 
 
 def _joint(parts: list[_Part]) -> str:
-    """AND or OR, if the group is a chain of it and of nothing else."""
+    """AND or OR, if the whole group is a chain of the same operator."""
     found = {part for part in parts if part in _JOINTS}
     return str(found.pop()) if len(found) == 1 else ""
 

@@ -1,4 +1,4 @@
-"""sql/objects.json: the objects that the migrations make, as the catalogue of a new database describes them."""
+"""sql/objects.json: the objects made by the migrations, as the catalogue of a new database describes them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _FILE: Final = Path("sql") / "objects.json"
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The objects that a set of migrations makes."""
+    """The objects made by a set of migrations."""
 
     migrations: Mapping[str, str]
     """Checksum of each migration, by its name."""
     things: Sequence[Thing]
     is_extended: bool = False
-    """True when the checkout has migrations of the app, too: what nothing here makes may then be made by them."""
+    """True for a checkout with migrations of the app, which may make any object unknown here."""
 
     @property
     def scope(self) -> Scope:
-        """The names in the schema public that belong to this project."""
+        """This project's names in the schema public."""
         return Scope.of(self.things)
 
     def text(self) -> str:
-        """The content of the file: a line for each line of a statement, so that a change of it can be read."""
+        """The content of the file: a line for each line of a statement, so that a diff can be read."""
         things = ",\n".join(map(_written, self.things))
         return f'{{"migrations": {json.dumps(dict(self.migrations), indent=1)},\n"objects": [\n{things}\n]}}\n'
 

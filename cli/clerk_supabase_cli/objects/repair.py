@@ -1,4 +1,4 @@
-"""Makes the objects of a database what the migrations of this version make, without losing a row."""
+"""Repairs the objects of a database by the migrations of this version, without the loss of a row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clerk_supabase_cli.objects.catalogue import KINDS, SCHEMA, Thing
 from clerk_supabase_cli.objects.comparison import Difference, differences, missing_api_roles
 from clerk_supabase_cli.objects.manifest import Manifest
 
-# A function that is made anew has the default rights, which only the next look sees.
+# A new function has the default rights, which only the next round sees.
 _ROUNDS: Final = 4
 _PREPARE: Final = """
     select
@@ -39,24 +39,24 @@ _OWNED: Final = {"table": "table", "view": "view", "function": "function"}
 
 
 class NotRepaired(Failure):
-    """The objects stay as they are, for the reasons that the message says."""
+    """The objects stay unchanged, for the reasons in the message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """A difference that no statement may settle without a person, and the reason."""
+    """A difference that needs the decision of a person, and the reason."""
 
     difference: Difference
     reason: str
 
     @property
     def words(self) -> str:
-        """A sentence: the difference, and the reason why no statement settles it."""
+        """A sentence: the difference, and the reason why a person must decide."""
         return f"{self.difference.words}: {self.reason}"
 
 
 def repair(connection: Connection, manifest: Manifest) -> Iterator[str]:
-    """Runs statements until nothing differs, and yields each one. The caller's transaction makes it all or nothing.
+    """Runs statements until nothing differs, and yields each. The caller's transaction makes the repair all or nothing.
 
     Raises NotRepaired.
     """
@@ -83,7 +83,7 @@ def repair(connection: Connection, manifest: Manifest) -> Iterator[str]:
 
 
 def statements(difference: Difference) -> list[str]:
-    """The statements that settle a difference; none where a person must decide."""
+    """The statements that remove a difference; empty if a person must decide."""
     expected, found = difference.expected, difference.found
     thing = difference.thing
     if thing.kind == "rights":
@@ -150,7 +150,7 @@ def _statements_of_rights(difference: Difference) -> Iterator[str]:
         yield grant.format(privilege)
 
 
-# What a person must decide
+# Decisions for a person
 
 
 def _obstacles(connection: Connection, found: Sequence[Difference]) -> Iterator[Obstacle]:
@@ -192,7 +192,7 @@ def _cannot_be_filled(column: Thing) -> bool:
 
 
 def _in_order(found: Sequence[Difference], manifest: Manifest) -> Iterator[tuple[Difference, str]]:
-    """First what stands in the way, then what is missing or another, kind by kind; functions left over go last."""
+    """Sort differences: obstacles first, then missing and changed objects by kind; leftover functions go last."""
     places = {kind: place for place, kind in enumerate(KINDS)}
     is_left_over = {difference.thing.key: difference.expected is None for difference in found}
 
@@ -212,14 +212,14 @@ def _in_order(found: Sequence[Difference], manifest: Manifest) -> Iterator[tuple
 
 
 def _points(difference: Difference) -> bool:
-    """Tells whether it is a foreign key, which needs the key of another table."""
+    """Tells whether a constraint is a foreign key, which needs the key of another table."""
     return difference.thing.kind == "constraint" and " FOREIGN KEY " in difference.thing.create
 
 
 def _drops_of_users(
     difference: Difference, found: Sequence[Difference], manifest: Manifest
 ) -> Iterator[tuple[Difference, str]]:
-    """Drops the functions that take or return a type that is made anew; the next round makes them again."""
+    """Drops the functions with a replaced type in their signature; the next round makes them again."""
     missing = {each.thing.key for each in found if each.found is None}
     there = {each.found.key: each.found for each in found if each.found is not None}
     functions: Mapping[str, Thing] = {

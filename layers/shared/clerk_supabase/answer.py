@@ -1,4 +1,4 @@
-"""What a request over HTTP is answered."""
+"""An answer to a request over HTTP."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the sender gets."""
+    """Status, headers and body that the sender of a request gets."""
 
     status: int
     message: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Names in lower case; plain text unless they say otherwise."""
+    """Headers by their names in lower case; without a content type, the body is plain text."""
 
     def to_api_gateway(self) -> dict[str, Any]:
-        """The answer as a REST API's proxy integration wants it."""
+        """The answer in the form of a REST API's proxy integration."""
         return {
             "statusCode": self.status,
             "headers": {"content-type": "text/plain; charset=utf-8", **self.headers},

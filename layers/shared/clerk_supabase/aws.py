@@ -1,4 +1,4 @@
-"""AWS clients whose patience is shorter than that of whoever waits for the function."""
+"""AWS clients that give up before the caller of the function does."""
 
 from __future__ import annotations
 

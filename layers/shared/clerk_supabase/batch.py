@@ -1,4 +1,4 @@
-"""Changes and parked events as the JSON that the functions of clerk_sync take. Pure."""
+"""Changes and parked events as JSON for the functions of clerk_sync. No input or output."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LONGEST_REASON = 1000
 
 
 def as_json(value: object) -> str:
-    """Raises ChangeRefused when it cannot be written."""
+    """Raises ChangeRefused for a change that cannot be written as JSON."""
     try:
         return to_json(value).decode()
     except PydanticSerializationError as error:
@@ -29,7 +29,7 @@ def as_json(value: object) -> str:
 
 
 def with_page(argument: str, page: Sequence[str]) -> str:
-    """A JSON object, not an empty one, to which elements that are JSON already are added as its page."""
+    """Adds elements that are already JSON, as the field `page`, to a JSON object, which must not be empty."""
     return f'{argument[:-1]},"page":[{",".join(page)}]}}'
 
 
@@ -62,7 +62,7 @@ def element_without_content(kind: Kind, object_id: str) -> str:
 
 
 def provenance(source: Source, *, is_main: bool = True) -> dict[str, object]:
-    """Where a change came from. Only a delivery's main change is recorded as the delivery."""
+    """The source of a change. Only a delivery's main change is recorded as the delivery."""
     match source:
         case None:
             return {"cause": "operator"}
@@ -100,7 +100,7 @@ def _as_row(event: ParkedEvent) -> dict[str, object]:
 
 
 def _key(svix_id: str) -> str:
-    """Svix's ids have some 30 characters; what was sent by hand may have any number, and must stay apart."""
+    """Shorten an id, and keep different ids different: Svix's have some 30 characters, ids sent by hand any number."""
     if len(svix_id) <= _LONGEST_KEY:
         return storable(svix_id, _LONGEST_KEY)
     return f"{storable(svix_id, 100)}:{hashlib.sha256(svix_id.encode(errors='surrogatepass')).hexdigest()}"

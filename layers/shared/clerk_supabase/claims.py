@@ -1,4 +1,4 @@
-"""What a token says, whichever version it is. Says nothing about whether to believe it: that is for tokens.py.
+"""The claims of a token of any version, read but not trusted: tokens.py decides which tokens are genuine.
 
 Source: https://clerk.com/docs/guides/sessions/session-tokens.
 """
@@ -26,7 +26,7 @@ _LATEST_TIME: Final = 2**53
 
 @dataclass(frozen=True, slots=True)
 class Organization:
-    """The organization that is active in the session."""
+    """The active organization of the session."""
 
     id: str
     slug: str | None
@@ -38,7 +38,7 @@ class Organization:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts as the user: impersonation."""
+    """The person who acts as the user: impersonation."""
 
     id: str
     session_id: str | None
@@ -58,7 +58,7 @@ class Claims:
     """`active` or `pending`; older instances do not say."""
     issuer: str | None
     authorized_party: str | None
-    """Origin of the app that asked for the token; native apps have none."""
+    """The origin of the app for which Clerk issued the token; tokens of native apps have no origin."""
     issued_at: int
     not_before: int | None
     expires_at: int
@@ -74,11 +74,11 @@ class Claims:
     features: tuple[str, ...]
     """With their scopes: `o:dashboard`."""
     payload: str
-    """The signed JSON as it came: what row-level security reads as `request.jwt.claims`."""
+    """The signed JSON, unchanged; row-level security reads it as `request.jwt.claims`."""
 
 
 def session_claims(payload: bytes) -> Claims:
-    """Those of a Clerk session token, version 1 or 2. Raises TokenRefused when something is missing or malformed."""
+    """Read the claims of a Clerk session token, version 1 or 2. Raises TokenRefused for a missing or bad claim."""
     said = decode_object(payload)
     version = _version(said)
     return _claims(
@@ -87,7 +87,7 @@ def session_claims(payload: bytes) -> Claims:
 
 
 def legacy_claims(payload: bytes) -> Claims:
-    """Those of a token from Clerk's former JWT template for Supabase. Raises TokenRefused as above."""
+    """Read the claims of a token made by Clerk's former JWT template for Supabase. Raises TokenRefused as above."""
     said = decode_object(payload)
     return _claims(said, payload, version="legacy", session_id=None, issuer=_text(said, "iss"))
 
@@ -97,7 +97,7 @@ def decode_object(data: bytes) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(data)
     except (ValueError, RecursionError) as error:
-        # Not chained into the message: the cause may quote what was sent.
+        # Not chained into the message: the cause may quote the token.
         raise TokenRefused(Refusal.MALFORMED, "a part of the token is not JSON") from error
     if not isinstance(value, dict):
         raise TokenRefused(Refusal.MALFORMED, "a part of the token is not a JSON object")
@@ -167,7 +167,7 @@ def _actor(said: Mapping[str, Any]) -> Actor | None:
     actor = said.get("act")
     if actor is None:
         return None
-    # A malformed one must not pass for none: it would hide an impersonation.
+    # A malformed `act` must not pass for a missing `act`: that would hide an impersonation.
     if not isinstance(actor, dict):
         raise _malformed("act")
     return Actor(_required_text(actor, "sub"), _text(actor, "sid"), _text(actor, "iss"), _text(actor, "type"))
@@ -191,7 +191,7 @@ def _id(said: Mapping[str, Any], name: str, prefix: str) -> str:
     value = _required_text(said, name)
     if value.startswith(_MACHINE):
         raise TokenRefused(Refusal.MACHINE, "the token belongs to a machine, not to a user")
-    # Opaque but for its prefix; whoever logs or compares it must not meet blanks or control characters.
+    # Opaque but for its prefix. Blanks and control characters would mislead logs and comparisons.
     plain = value.isascii() and value.isprintable() and " " not in value
     if not (plain and len(prefix) < len(value) <= _LONGEST_ID and value.startswith(prefix)):
         raise TokenRefused(Refusal.CLAIM_MALFORMED, f"the claim {name} is not an id that begins with {prefix}")
@@ -199,7 +199,7 @@ def _id(said: Mapping[str, Any], name: str, prefix: str) -> str:
 
 
 def _text(said: Mapping[str, Any], name: str) -> str | None:
-    """`None` when it is missing, null or empty."""
+    """The text of a claim; `None` if the claim is missing, null or empty."""
     value = said.get(name)
     if value is not None and not isinstance(value, str):
         raise _malformed(name)
@@ -222,7 +222,7 @@ def _texts(value: object, name: str) -> tuple[str, ...]:
 
 
 def _time(said: Mapping[str, Any], name: str) -> int | None:
-    """Seconds since 1970; `None` only when the claim is missing, for Clerk tells null from that, and refuses it."""
+    """The moment in a claim, in seconds since 1970; `None` for a missing claim only. Null fails, as in Clerk."""
     if name not in said:
         return None
     value = said[name]

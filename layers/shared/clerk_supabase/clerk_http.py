@@ -1,6 +1,6 @@
-"""One GET of Clerk's Backend API after the other, within its rate limit: the only module that knows urllib3.
+"""GET requests to Clerk's Backend API within its rate limit. No other module of Clerk's API knows urllib3.
 
-Source of what Clerk answers: https://clerk.com/docs/reference/backend-api, .../guides/how-clerk-works/system-limits
+Sources: https://clerk.com/docs/reference/backend-api and .../guides/how-clerk-works/system-limits
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ _LONGEST_BACKOFF_SECONDS: Final = 20.0
 # As long as the function may run: no invocation outlasts a longer pause. Clerk's own windows are 10 seconds long.
 _LONGEST_WAIT_SECONDS: Final = 900.0
 _CONNECT_SECONDS: Final = 5.0
-# Of one read; Clerk takes seconds for a page of 500 in a large instance.
+# For one read. Clerk needs seconds for a page of 500 in a large instance.
 _READ_SECONDS: Final = 30.0
-# More than any number of threads needs: connections are opened when they are needed, and kept.
+# More than the threads of a run need: a connection is opened when a thread needs it, and kept.
 _CONNECTIONS: Final = 32
 _CHUNK: Final = 1 << 18
-# 500 users with all the metadata they may have are some 15 MB.
+# 500 users with the largest metadata that Clerk allows are some 15 MB.
 _LARGEST_BODY: Final = 32 << 20
 _LONGEST_CODE: Final = 100
 _DAY: Final = 86_400_000
-# The only code that says so. A plan that ended or a firewall answers an organization path with 402 or 403, too.
+# No other code means this: an expired plan or a firewall, too, answers an organization path with 402 or 403.
 _SWITCHED_OFF: Final = "organization_not_enabled_in_instance"
 _DOMAINS_SWITCHED_OFF: Final = "organization_domains_not_enabled"
 
@@ -63,14 +63,14 @@ Read = TypeVar("Read")
 
 
 class SecretKey(Protocol):
-    """Where the secret key comes from, and whether a newer one is there after it was refused."""
+    """A source of the secret key, which can be asked for a newer key after Clerk has refused the present key."""
 
     def value(self) -> str: ...
     def changed(self) -> bool: ...
 
 
 class ClerkHttp:
-    """Requests to one instance of Clerk. Thread-safe; all threads share its connections and its share of the limit."""
+    """Requests to one Clerk instance. Thread-safe: all threads share its connections and its part of the rate limit."""
 
     def __init__(
         self,
@@ -83,9 +83,9 @@ class ClerkHttp:
         wall_clock: Callable[[], float] = time.time,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`share`: how much of Clerk's rate limit may be used, above 0, at most 1; the rest is the app's own.
+        """`share`: the part of Clerk's rate limit to use, above 0 and at most 1; the app keeps the rest.
 
-        Raises ValueError for a share or a base URL that cannot be.
+        Raises ValueError for an impossible share or base URL.
         """
         if not 0 < share <= 1:
             raise ValueError(f"the share of Clerk's rate limit must be above 0 and at most 1, not {share}")
@@ -108,7 +108,7 @@ class ClerkHttp:
 
     @property
     def requests_per_second(self) -> float:
-        """Requests that its share of the rate limit lets through, on average. Raises ClerkKeyRefused."""
+        """The requests per second, on average, in this share of the rate limit. Raises ClerkKeyRefused."""
         return self._share * _LIMITS[self._current_key()[:8]] / _WINDOW_SECONDS
 
     def close(self) -> None:
@@ -123,11 +123,11 @@ class ClerkHttp:
         read: Callable[[bytes, int], Read],
         deadline: float = math.inf,
     ) -> tuple[Read, int]:
-        """What `read` makes of the body and of the moment it was sent; and that moment (see `observed_at` of an Item).
+        """Send a GET request; return the result of `read(body, moment)`, and the moment (see `observed_at` of an Item).
 
-        Waits for its turn, and tries again what may pass. `deadline`: by the monotonic clock, when it gives up.
-        Raises OutOfTime then; TooLongToWait when Clerk asks for a pause of more than 15 minutes; ClerkUnavailable when
-        trying again did not help; a ClerkRefused when it would not.
+        The method waits until the rate limit allows the request, and retries after passing failures until `deadline`,
+        a moment of the monotonic clock. Raises OutOfTime at the deadline; TooLongToWait when Clerk asks for a pause of
+        more than 15 minutes; ClerkUnavailable when the retries failed; a ClerkRefused when a retry cannot help.
         """
         failures = 0
         last: _TryAgain | None = None
@@ -245,10 +245,10 @@ class ClerkHttp:
         return response.status, response.headers, body
 
     def _body(self, response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
-        """The whole body. A server that drips keeps us no longer than the deadline."""
+        """Read the whole body, until the deadline even from a server that sends it in drops."""
         parts: list[bytes] = []
         size = 0
-        # Not read(): that waits until it has all it was asked for.
+        # Not read(), which waits until all the bytes are there.
         while part := response.read1(_CHUNK, decode_content=True):
             parts.append(part)
             size += len(part)
@@ -259,9 +259,9 @@ class ClerkHttp:
         return b"".join(parts)
 
     def _moment(self, date: str) -> int:
-        """The `Date` of an answer in milliseconds, 0 if there is none that can be true.
+        """The `Date` of an answer in milliseconds; 0 if the header is missing or cannot be true.
 
-        Our own clock only says what cannot be: a version from the far future would win over every true one.
+        Our own clock serves to refuse impossible dates: a version from the far future would win over all true versions.
         """
         try:
             milliseconds = int(parsedate_to_datetime(date).timestamp() * 1000)
@@ -311,7 +311,7 @@ def _checked_key(secret: str) -> str:
 
 
 def _seconds(headers: urllib3.HTTPHeaderDict, default: float) -> float:
-    """Return what Retry-After says; Clerk sends whole seconds. Raises TooLongToWait."""
+    """The pause in `Retry-After`, which Clerk sends in whole seconds. Raises TooLongToWait."""
     value = headers.get("retry-after", "").strip()
     seconds = float(value) if value.isascii() and value.isdecimal() else default
     if seconds > _LONGEST_WAIT_SECONDS:

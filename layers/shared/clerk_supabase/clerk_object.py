@@ -1,6 +1,6 @@
-"""What all of Clerk's objects have in common, and how leniently their fields are read.
+"""The base of all models of Clerk's objects, with types that read fields leniently.
 
-Unknown fields, missing optionals and nulls are normal. Times are milliseconds since 1970.
+Unknown fields, missing optional fields and nulls are normal. Times are milliseconds since 1970.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ DEEPEST = 128
 
 
 class Loss(Enum):
-    """The part of a field that may be left out when it cannot be stored. A field without a Loss is never left out."""
+    """The part of a field that is left out if Postgres cannot store it. A field without a Loss is never left out."""
 
     whole = auto()
-    """A client writes the field, and an empty one grants nothing: all of it, or single elements or members."""
+    """The whole field, or single elements or members: a client writes the field, and an empty field grants nothing."""
     members = auto()
-    """Others decide it: single members, the others stay."""
+    """Single members only: the field is not written by clients, and its other members stay."""
 
 
 def _null_is(empty: Callable[[], Any]) -> BeforeValidator:
@@ -63,14 +63,14 @@ _WITHOUT_METADATA = frozenset({str, int, bool, list, type(None)})
 
 def may_hold_nul(json: bytes) -> bool:
     """Tells whether a text of the JSON may hold the character NUL, which Postgres cannot store."""
-    # Most objects have no backslash at all, and to find that out takes a tenth of the time.
+    # Most objects have no backslash at all, and a search for one takes a tenth of the time.
     return b"\\" in json and b"\\u0000" in json
 
 
 def is_usual(metadata: Mapping[str, Any]) -> bool:
-    """Tells whether metadata without NUL can certainly be stored; False: each of its values has to be looked at.
+    """Tells whether metadata can certainly be stored, without NUL; False: each of its values has to be checked.
 
-    Judged by its JSON: that takes less time than to look at the values.
+    The check reads the JSON text, which is faster than a check of the values.
     """
     if not metadata:
         return True
@@ -82,12 +82,12 @@ def is_usual(metadata: Mapping[str, Any]) -> bool:
 
 
 class Lenient(BaseModel):
-    """Reads the fields it knows, ignores the rest."""
+    """A model that ignores unknown fields."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     def has_usual_metadata(self) -> bool:
-        """Tells whether the metadata in it, at any depth, is usual; other fields have a type that says so."""
+        """Tells whether all metadata of the object, at any depth, is usual; the types check the other fields."""
         # Not isinstance(), which asks pydantic and would take longer than all the rest.
         for value in self.__dict__.values():
             kind = type(value)
@@ -99,18 +99,18 @@ class Lenient(BaseModel):
 
 
 class Verification(Lenient):
-    """How an identifier was verified. `object` is missing in some deliveries, so it is not asked for."""
+    """The verification of an identifier. `object` is missing in some deliveries, and so no field of the model."""
 
     status: Text = None
 
 
 def is_verified(verification: Verification | None) -> bool:
-    """True when Clerk calls it verified; there may be no verification at all."""
+    """Tells whether Clerk calls the identifier verified; False without any verification."""
     return verification is not None and verification.status == "verified"
 
 
 class ClerkObject(Lenient):
-    """An object of Clerk that has a table here."""
+    """An object of Clerk with a table of its own in Postgres."""
 
     kind: ClassVar[Kind]
 
@@ -120,10 +120,10 @@ class ClerkObject(Lenient):
 
     def columns(self) -> Columns:
         """Every mirrored column of its row, by the names of the table."""
-        raise NotImplementedError  # only the kinds below it are read, and each has columns of its own
+        raise NotImplementedError  # each kind has columns of its own, and no object is of this base class alone
 
     def parents(self) -> tuple[ClerkObject, ...]:
-        """What is known of the objects its row points to, which may not have arrived yet."""
+        """The known columns of the objects to which the row points: their own events may not have arrived yet."""
         return ()
 
 
@@ -131,7 +131,7 @@ Parsed = TypeVar("Parsed", bound=Lenient)
 
 
 def parse_object(model: type[Parsed], data: Mapping[str, Any]) -> Parsed:
-    """One of Clerk's objects. Raises UnusableEvent with what is wrong, never with the data itself."""
+    """Read one object of Clerk. Raises UnusableEvent, which names the fault and never quotes the data."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -139,7 +139,7 @@ def parse_object(model: type[Parsed], data: Mapping[str, Any]) -> Parsed:
 
 
 def what_is_wrong(error: ValidationError, name: str) -> str:
-    """The first field that does not fit and why, without its value: it may be personal data."""
+    """The first field that does not fit, and the reason, without the value, which may be personal data."""
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     path = ".".join([name, *map(str, first["loc"])])
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""

@@ -1,6 +1,6 @@
-"""What Clerk's Backend API answers, as far as it has to be looked into to go on. Pure.
+"""Answers of Clerk's Backend API, read only as far as a walk through a list needs. No input or output.
 
-One odd object never costs the page: objects stay the bytes they came as, and only three fields are read of each.
+An odd object never spoils its page: each object stays a piece of the JSON text, of which three fields are read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _Milliseconds = Annotated[int, Meta(ge=0, le=LAST_MILLISECOND)]
 
 
 class Objects:
-    """The objects of one answer as they came. It is taken apart for the first one: of most pages nobody needs any."""
+    """The objects of one answer as JSON text, split when the first object is read: most pages need no object."""
 
     __slots__ = ("_body", "_objects", "_take_apart")
 
@@ -45,9 +45,9 @@ class Item(Struct, frozen=True, gc=False):
     updated_at: int | None
     """None: missing or odd."""
     observed_at: int
-    """When Clerk answered; 0 if it did not say."""
+    """The moment of Clerk's answer; 0 if the answer has no date."""
     answer: Objects
-    """What it came in: as long as one item lives, all of that stays in memory."""
+    """The answer that holds the object: an item keeps the whole answer in memory."""
     place: int
 
     def json(self) -> bytes:
@@ -61,16 +61,16 @@ class Page:
 
     items: list[Item]
     odd: list[str]
-    """Says what is wrong with the elements that have no usable id or are called deleted, without their data."""
+    """Faults of the elements without a usable id, or with `deleted: true`; their data is not quoted."""
     size: int
     """Number of elements, the odd ones included."""
     total_count: int | None
-    """How many there are in all, where Clerk says so."""
+    """The length of the whole list, where Clerk gives it."""
     observed_at: int
     joins: bool = True
-    """False: nothing of the page before came again as it should, so something between the two may be missing."""
+    """False: no object of the page before was repeated, so objects between the two pages may be missing."""
     is_new: bool = True
-    """False: a full page had no id that was not on the page before, so the walk ended with it."""
+    """False: the walk ended with a full page whose ids were all on the page before."""
 
 
 Value = TypeVar("Value")
@@ -78,11 +78,11 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Look(Generic[Value]):
-    """What Clerk said when it was asked for one thing."""
+    """Clerk's answer about a single object."""
 
     value: Value
     observed_at: int
-    """When it said so: milliseconds, Clerk's clock; 0 if unknown."""
+    """The moment of the answer in milliseconds, by Clerk's clock; 0 if unknown."""
 
 
 class Instance(Struct, frozen=True):
@@ -112,7 +112,7 @@ class _GlanceEnvelope(_Count):
 
 
 class Unreadable(ValueError):
-    """An answer that is not what Clerk says it sends: cut off, or somebody else's."""
+    """An answer in another form than Clerk documents: cut off, or sent by another server."""
 
 
 _RAWS: Final = msgspec.json.Decoder(list[Raw])
@@ -125,12 +125,12 @@ _MOMENT: Final = msgspec.json.Decoder(_Milliseconds)
 _NUMBER: Final = msgspec.json.Decoder(Annotated[int, Meta(ge=0)])
 _COUNT: Final = msgspec.json.Decoder(_Count)
 _INSTANCE: Final = msgspec.json.Decoder(Instance)
-# A msgspec.ValidationError is a DecodeError. Text that is not UTF-8 is a ValueError, nesting too deep neither.
+# A msgspec.ValidationError is a DecodeError, a fault in UTF-8 a ValueError; JSON nested too deep raises another error.
 _NOT_AS_EXPECTED: Final = (msgspec.DecodeError, ValueError, RecursionError)
 
 
 def read_array(body: bytes, observed_at: int) -> Page:
-    """A page that is a bare array, as Clerk lists users. Raises Unreadable."""
+    """Read a page in the form of a bare array, as Clerk lists users. Raises Unreadable."""
     try:
         return _page(_GLANCES.decode(body), Objects(body, _RAWS.decode), None, observed_at)
     except _NOT_AS_EXPECTED:
@@ -152,7 +152,7 @@ def read_envelope(body: bytes, observed_at: int) -> Page:
 
 
 def read_object(body: bytes, observed_at: int) -> Item:
-    """A single object. Raises Unreadable when it has no usable id, ContradictoryAnswer when it is called deleted."""
+    """Read a single object. Raises Unreadable without a usable id, ContradictoryAnswer for `deleted: true`."""
     raw = Raw(body)
     glance = _glance(raw)
     if glance.deleted:
@@ -177,7 +177,7 @@ def read_instance(body: bytes, _observed_at: int) -> Instance:
 
 
 def _page(glances: list[_Glance], answer: Objects, total_count: int | None, observed_at: int) -> Page:
-    """The usual case: every element is as it should be, and is never looked at one by one."""
+    """The items of the usual page, in which every element is right: one call of the parser for the whole page."""
     if not _is_usable("".join([glance.id for glance in glances])):
         raise Unreadable("not every id is usable")
     if any(glance.deleted for glance in glances):
@@ -187,7 +187,7 @@ def _page(glances: list[_Glance], answer: Objects, total_count: int | None, obse
 
 
 def _page_taken_apart(array: bytes, total_count: int | None, observed_at: int) -> Page:
-    """The same one by one: an odd element, or one that no parser takes, does not touch the others."""
+    """The items of a page, read one by one, so that an odd element leaves the others alone."""
     try:
         raws = [Raw(element) for element in elements(array)]
     except ValueError as error:
@@ -244,7 +244,7 @@ def _glance_taken_apart(raw: Raw) -> _Glance:
 
 
 def _is_usable(ids: str) -> bool:
-    """Ids become keys of the database and parts of addresses: letters, digits, nothing that hides in them."""
+    """Tells whether an id is safe as a key of the database and in an address: no hidden or special characters."""
     return ids.isascii() and ids.isprintable()
 
 

@@ -1,4 +1,4 @@
-"""How a list of Clerk's is walked from end to end, while others write to it. Pure: it is told how to read a page."""
+"""Walks through a whole list of Clerk's, while others write to the list. Pages are read by a function of the caller."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from clerk_supabase.clerk_pages import Item, Page
 from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused, ClerkUnavailable
 
 PAGE_SIZE: Final = 500
-# Rows that may go away between two pages before one is missed.
+# The number of objects that may leave the list between two pages before the walk misses an object.
 OVERLAP: Final = 20
 _MOST_RESTARTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The moments from `start` on and before `end`, in milliseconds. `end` None: all that follow."""
+    """The moments from `start` on and before `end`, in milliseconds; without an end if `end` is None."""
 
     start: int = 0
     end: int | None = None
@@ -29,16 +29,16 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """All users Clerk listed that were created in a window; two stretches never share a moment.
+    """All listed users of one window of creation; two stretches never share a moment.
 
-    So they can be compared with the rows of the same window, and whoever has to stop goes on at its end.
+    So a stretch can be compared with the rows of the same window, and a stopped run goes on at the end of a stretch.
     """
 
     window: Window
     items: list[Item]
-    """In order of creation; those without a readable created_at belong here or elsewhere."""
+    """The users in order of creation; users without a readable `created_at` belong to this stretch or to another."""
     odd: list[str]
-    """What is wrong with the elements that have no usable id, without their data."""
+    """Faults of the elements without a usable id; their data is not quoted."""
 
 
 def by_creation(
@@ -46,8 +46,8 @@ def by_creation(
 ) -> Iterator[Stretch]:
     """Walks the users created in a window, oldest first. `read_page` gets a window and the id of a cursor or None.
 
-    A page that is not full is the end: Clerk's rule. Whether it told the truth is for its counts to say.
-    Raises what `read_page` raises, and ClerkUnavailable when the answers make no sense.
+    By Clerk's rule, a page that is not full is the last page. The caller compares the walk with Clerk's counts.
+    Raises the errors of `read_page`, and ClerkUnavailable for contradictory answers.
     """
     walk = _Walk(window)
     while not walk.is_over:
@@ -57,7 +57,7 @@ def by_creation(
         except ClerkKeyRefused:
             raise
         except (ClerkRefused, _OutOfOrder) as error:
-            # The user at the cursor may be gone, and nobody has written down what Clerk answers then.
+            # The user at the cursor may be deleted by now, and Clerk does not document its answer to such a cursor.
             walk.restart(error)
             continue
         stretch = walk.step(page, is_last=page.size < page_size)
@@ -70,7 +70,7 @@ class _OutOfOrder(Exception):
 
 
 class _Walk:
-    """Where a walk is. What was created at the last moment of a page is held back: the next may have more of it."""
+    """The place of a walk. Users of a page's last moment wait for the next page, which may have more such users."""
 
     def __init__(self, window: Window) -> None:
         self.asked = window
@@ -92,7 +92,7 @@ class _Walk:
             raise _OutOfOrder("its users do not follow those of the page before")
 
     def restart(self, error: ClerkRefused | _OutOfOrder) -> None:
-        """Asks again from the last moment that is not told whole, without a cursor."""
+        """Asks again without a cursor, from the last moment of which not all users are known."""
         self._restarts += 1
         if self.cursor is None or self._restarts > _MOST_RESTARTS:
             if isinstance(error, ClerkRefused):
@@ -104,8 +104,8 @@ class _Walk:
         self._newest = -1
 
     def step(self, page: Page, *, is_last: bool) -> Stretch | None:
-        """What is known whole after this page, if anything."""
-        # The bounds were asked for with a margin; in between is who comes between two that are in the window.
+        """The stretch that is complete after this page, if any."""
+        # The question had a margin at both bounds: users before the first and after the last in the window are dropped.
         moments = [each.created_at for each in page.items if each.created_at is not None]
         items = page.items
         if moments and not (moments[0] in self.asked and moments[-1] in self.asked):
@@ -130,8 +130,7 @@ class _Walk:
 
 
 def _cut(items: list[Item], until: int) -> tuple[list[Item], list[Item]]:
-    """Those that were created before, and the others: the last few, in order of creation as all of them are. Who does
-    not say when belongs to the first."""
+    """Split items, sorted by creation, into the earlier items and the last few. An item without a moment is earlier."""
     for place in range(len(items), 0, -1):
         moment = items[place - 1].created_at
         if moment is None:
@@ -143,11 +142,11 @@ def _cut(items: list[Item], until: int) -> tuple[list[Item], list[Item]]:
 
 
 def by_offset(read_page: Callable[[int], Page], page_size: int = PAGE_SIZE, overlap: int = OVERLAP) -> Iterator[Page]:
-    """Walks a list that has no cursor. `read_page` gets an offset. Objects come again where pages overlap.
+    """Walks a list without a cursor. `read_page` gets an offset. Objects are repeated where pages overlap.
 
-    Rows shift while one reads: a page says whether it `joins` the one before, and `total_count` before and after,
-    where there is one, says the rest. A server that ignores the offset would be walked for ever: the walk ends with a
-    full page that has no new id, or that begins behind the end of the list.
+    Objects shift during the walk: a page tells whether it `joins` the page before, and the caller compares
+    `total_count` before and after, where Clerk gives it. The walk ends with a full page without a new id, or with a
+    page behind the end of the list, because a server that ignores the offset would be walked for ever.
     """
     before: set[str] = set()
     offset = 0

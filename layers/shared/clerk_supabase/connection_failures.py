@@ -1,7 +1,7 @@
-"""Reasons why no connection came about, in fixed words.
+"""Reasons for a failed connection, in fixed words.
 
 libpq, poolers and the server put user, database, host and settings into their messages, and each of these may be a part
-of a password that was pasted into the wrong place. So a message is only searched for signs; no word of it is passed on.
+of a password that was pasted into the wrong place. So a message is searched for signs, and never printed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NO_TENANT: Final = "the pooler knows no such project and user: the user must be
 _FULL: Final = "too many connections"
 _STARTING: Final = "the server starts, stops or recovers"
 
-# Words of the message in lower case, ours, and the error. The first one that is found counts.
+# Words of the message in lower case, our words, and the error. The first match counts.
 _KNOWN: Final[tuple[tuple[str, str, type[DatabaseUnavailable | SetUpWrong]], ...]] = (
     ("password authentication failed", _NOT_LET_IN, SetUpWrong),
     ("sasl authentication failed", _NOT_LET_IN, SetUpWrong),
@@ -112,7 +112,7 @@ def is_about_the_connection(sqlstate: str | None, message: str) -> bool:
 
 
 def failure(message: str) -> DatabaseUnavailable | SetUpWrong:
-    """The error to raise for what libpq, a pooler or the server said instead of letting somebody in."""
+    """The error to raise for the message with which libpq, a pooler or the server refused a connection."""
     if code := _CODE.search(message):
         words, error = _CODES.get(code[1], (_OTHER_CODE, DatabaseUnavailable))
         return error(f"{words} ({code[1]})" if code[1] in _CODES else words)

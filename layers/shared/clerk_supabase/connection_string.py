@@ -1,8 +1,8 @@
-"""Connection strings of Postgres, taken apart before libpq sees one.
+"""Connection strings of Postgres, split into their parts before libpq sees them.
 
 libpq splits a broken string elsewhere than its author meant, takes a part of the password for the name of a host, and
-quotes it. So each error here is a fixed text, chosen by what is wrong: it quotes nothing, and names only the secret or
-variable the string was read from. libpq never gets the string, only its parts.
+quotes it. So each error here is a fixed text, chosen by the fault: the text quotes no part of the string, and names
+only the secret or the variable with the string. libpq never gets the string, only its parts.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class ConnectionString:
 
     user: str
     password: str | None
-    """None: the string names no password. libpq may have one of its own (PGPASSWORD, ~/.pgpass)."""
+    """The password, or None in a string without a password; libpq may have its own (PGPASSWORD, ~/.pgpass)."""
     host: str
     port: str
     database: str
@@ -154,9 +154,9 @@ class _Flaw(Exception):
 
 
 def parse(text: str, source: str) -> ConnectionString:
-    """Takes a connection string apart. Blanks and line breaks around it do not count.
+    """Splits a connection string into its parts. Blanks and line breaks around the string do not count.
 
-    `source`: the secret or the variable it was read from, for the error. Raises SetUpWrong, whose text and chain hold
+    `source`: the secret or the variable with the string, for the error. Raises SetUpWrong, whose text and chain hold
     no part of the string.
     """
     try:
@@ -168,7 +168,7 @@ def parse(text: str, source: str) -> ConnectionString:
 
 
 def with_parameter(text: str, name: str, value: str) -> str:
-    """Adds a parameter to a connection string that can be parsed."""
+    """Adds a parameter to a valid connection string."""
     address, _, parameters = text.strip().partition("?")
     before = f"{parameters}&" if parameters else ""
     return f"{address}?{before}{name}={quote(value, safe='')}"
@@ -255,7 +255,7 @@ def _is_name(host: str) -> bool:
 
 
 def _address(text: str) -> tuple[str, str, str, str]:
-    """Host, port, database and what follows the `?`."""
+    """Host, port, database and the parameters behind the `?`."""
     if "#" in text:
         raise _Flaw(_FRAGMENT)
     place, _, query = text.partition("?")
@@ -297,7 +297,7 @@ def _parameters(query: str) -> dict[str, str]:
 
 
 def _decoded(text: str) -> str:
-    # What is not UTF-8 is replaced: an error of the decoder's would hold the bytes.
+    # Bytes outside UTF-8 are replaced: an error of the decoder would hold them.
     decoded = unquote(text, errors="replace")
     if "\ufffd" in decoded or _has_control(decoded):
         raise _Flaw(_ESCAPED)

@@ -1,4 +1,4 @@
-"""What a comparison of Clerk with the tables decides: how to cut it, whether to believe it, when to brake. Pure."""
+"""Decisions of a comparison of Clerk with the tables: windows, trust in a list, brakes. No input or output."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from clerk_supabase.clerk_walk import PAGE_SIZE, Window
 from clerk_supabase.settings import Settings, number, variable, whole
 
 Tally = dict[str, int]
-"""What a window has counted until now."""
+"""The counts of a window so far, by name."""
 
 CountUsers = Callable[[Window], int]
-"""How many users Clerk counts in a window."""
+"""A function that asks Clerk for the number of users in a window."""
 
 
 @dataclass(frozen=True, slots=True)
 class Brake(Settings):
-    """More deletes than that of one kind are not done, because something else must be wrong."""
+    """The largest number of deletes of one kind that a run makes: more deletes are a sign of another fault."""
 
     rows: Annotated[int, variable("BRAKE_ROWS", whole)] = 10
     percent: Annotated[float, variable("BRAKE_PERCENT", number)] = 1.0
 
     def limit(self, existing: int, allowed: int | None) -> int:
-        """How many may be deleted of so many rows. `allowed`: what an operator allows instead."""
+        """The allowed number of deletes among `existing` rows. `allowed`: the number allowed by an operator instead."""
         return max(self.rows, int(existing * self.percent / 100)) if allowed is None else allowed
 
 
 def windows_between(cuts: Sequence[int]) -> list[Window]:
-    """All moments, in the windows that these cuts make. They are in order, and none is twice."""
+    """All moments, split into windows at `cuts`, which are sorted and unique."""
     return [Window(start, end) for start, end in pairwise([0, *cuts, None]) if start is not None]
 
 
 def cuts_by_counts(first: int, last: int, users: int, most: int, count_users: CountUsers) -> list[int]:
-    """Cuts of the time between two moments, so that no window has more than `most` of its `users`: halves what has.
+    """Cuts of the time between two moments: windows with more than `most` of the `users` are halved.
 
-    For an instance of which nothing else is known: it may have grown on a single day. A millisecond stays whole.
+    For an instance without earlier counts, whose users may all be of a single day. A millisecond is never halved.
     """
     cuts: list[int] = []
     parts = [(first, last, users)]
@@ -55,9 +55,9 @@ def cuts_by_counts(first: int, last: int, users: int, most: int, count_users: Co
 
 
 def doubts_about_users(before: int, listed: int, after: int) -> str | None:
-    """Why a listing cannot have been complete, if so. All three: users created before it began.
+    """The reason why a listing cannot have been complete, if any. All three numbers: users created before it began.
 
-    Such users can only have become fewer meanwhile, so the listing lies between the two counts.
+    The number of such users can only have fallen meanwhile, so a complete listing lies between the two counts.
     """
     if after <= listed <= before:
         return None
@@ -76,9 +76,9 @@ def doubts_about_pages(tally: Mapping[str, int], what: str) -> str | None:
 
 
 def doubts_about_end(listed: int | None, counted: int) -> str | None:
-    """Return why the list of the users who changed cannot have ended where it did, if so.
+    """The reason why the list of changed users cannot have been complete, if any.
 
-    `listed`: how many users were on it, if it ended before the watermark: then nobody is missing on it.
+    `listed`: the number of users on a list that ended before the watermark, and so misses no user.
     """
     if listed is None or listed >= counted:
         return None
@@ -86,7 +86,7 @@ def doubts_about_end(listed: int | None, counted: int) -> str | None:
 
 
 def doubts_about_list(tally: Mapping[str, int], seen: int, what: str) -> str | None:
-    """The same for a list that says itself how long it is: new objects come in at its end while it is read."""
+    """The same reason for a list with a length of its own, whose end grows while the list is read."""
     if doubts := doubts_about_pages(tally, what):
         return doubts
     if tally.get("gaps", 0) > 0:
@@ -97,29 +97,29 @@ def doubts_about_list(tally: Mapping[str, int], seen: int, what: str) -> str | N
 
 
 def is_silent(change_at: int | None, newest_delivery: int | None) -> bool:
-    """Whether Clerk has a change, older than webhooks may take, since which none has arrived."""
+    """Tells whether no webhook has arrived since a change in Clerk, for longer than webhooks may take."""
     return change_at is not None and (newest_delivery is None or newest_delivery < change_at)
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """How many of our rows were created in each of many small windows."""
+    """The numbers of our rows by small windows of creation."""
 
     moments: Sequence[int]
     """The cuts, and the end of the last window, in order."""
     created_before: Sequence[int]
-    """How many rows were created before each of them."""
+    """The number of rows created before each window."""
 
     def count(self, first: int, last: int) -> int:
         """In the windows from number `first` on and before `last`."""
         return self.created_before[last - 1] - (self.created_before[first - 1] if first else 0)
 
     def window(self, first: int, last: int) -> Window:
-        """These windows as one."""
+        """All these windows as a single window."""
         return Window(self.moments[first - 1] if first else 0, self.moments[last - 1])
 
     def with_rows(self, created: Sequence[int]) -> Census:
-        """The same with rows that will be there soon."""
+        """The same numbers plus rows that are on their way."""
         ordered = sorted(created)
         return Census(
             self.moments,
@@ -131,10 +131,10 @@ class Census:
 
 
 def where_counts_differ(census: Census, total: int, count_users: CountUsers) -> Iterator[tuple[Window, int]]:
-    """The windows of about a page in which Clerk has another number of users than we, and how many it has.
+    """The windows, of about a page each, in which Clerk has another number of users than we, with Clerk's number.
 
-    `total`: how many Clerk has in all windows. Halves what differs; the second half is what is left of the whole, so
-    each halving costs one question.
+    `total`: Clerk's number in all windows together. A window that differs is halved; Clerk is asked about the first
+    half, and the number of the second half is the rest, so each halving costs a single request.
     """
     parts = [(0, len(census.moments), total)]
     while parts:

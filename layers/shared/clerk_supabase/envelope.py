@@ -18,19 +18,19 @@ _NOT_STORABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010f
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Clerk's body and what we know about it."""
+    """Clerk's body with the facts of its delivery."""
 
     svix_id: str
     body: bytes
     received_at: int
-    """When ingest accepted it: milliseconds since 1970, our clock. For measuring lag, never for ordering."""
+    """The moment at which ingest accepted the body, in milliseconds since 1970 by our clock. It measures lag only."""
     attempts: int = 0
-    """How often it came back from the dead letters."""
+    """The number of times retry sent the event back from the dead-letter queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParkedEvent:
-    """An event that waits for a person, and why."""
+    """An event that waits for a person, and the reason."""
 
     envelope: Envelope
     reason_class: ReasonClass
@@ -38,5 +38,5 @@ class ParkedEvent:
 
 
 def storable(text: str, limit: int) -> str:
-    """The first *limit* characters, without those that SQS or Postgres refuse."""
+    """The first *limit* characters of a text, without characters that SQS or Postgres refuse."""
     return _NOT_STORABLE.sub("\ufffd", text[:limit])

@@ -1,9 +1,9 @@
-"""What can go wrong. The first split is the only one the queue cares about: will the same message work later?
+"""All errors. The first split decides about a message in the queue: can the same message succeed later?
 
 ClerkSupabaseError
 ├── Retryable              leave the message in the queue
 │   ├── DatabaseUnavailable
-│   │   └── RowUnavailable  for a reason that may lie in one row: the others can be tried without it
+│   │   └── RowUnavailable  for a reason in a single row, perhaps: the other rows can be tried alone
 │   ├── DatabaseNotReady   reached, but not set up for this code
 │   ├── SetUpWrong         a connection string or password that somebody has to correct; no outage
 │   ├── KeysUnavailable    nobody's token can be checked
@@ -17,7 +17,7 @@ ClerkSupabaseError
     ├── SignatureRefused
     ├── UnusableEvent
     ├── EventTooLarge
-    ├── TokenRefused       whoever sent it learns only that
+    ├── TokenRefused       the sender learns no reason
     ├── ChangeRefused      Postgres refuses the data
     │   └── ValueRefused   for a single value of it
     ├── NotAllowed         the policies, or a tombstone, forbid it
@@ -46,11 +46,11 @@ class Retryable(ClerkSupabaseError):
 
 
 class DatabaseUnavailable(Retryable):
-    """Postgres cannot be reached, or gave up for a reason that passes."""
+    """Postgres cannot be reached, or gave up for a passing reason."""
 
 
 class RowUnavailable(DatabaseUnavailable):
-    """Postgres gave up for a reason that may lie in one row: a lock on the row, or a trigger of the app."""
+    """Postgres gave up for a reason in a single row, perhaps: a lock on the row, or a trigger of the app."""
 
 
 class DatabaseNotReady(Retryable):
@@ -58,11 +58,11 @@ class DatabaseNotReady(Retryable):
 
 
 class SetUpWrong(Retryable):
-    """The way into the database is set up wrongly. It works again once somebody corrects what the message names."""
+    """The access to the database is set up wrongly, until somebody corrects the setting named in the message."""
 
 
 class KeysUnavailable(Retryable):
-    """Clerk's public keys cannot be fetched, and none that are fresh enough are at hand."""
+    """Clerk's public keys cannot be fetched, and the keys at hand are too old."""
 
 
 class QueueUnavailable(Retryable):
@@ -82,7 +82,7 @@ class Permanent(ClerkSupabaseError):
 
 
 Forgery = Literal["missing", "malformed", "timestamp", "signature"]
-"""What is wrong with a request that Clerk did not sign, for metrics: a header, its form, its time, or the signature."""
+"""The fault of a request without Clerk's signature, for metrics: a header, its form, its time, or the signature."""
 
 
 class SignatureRefused(Permanent):
@@ -95,7 +95,7 @@ class SignatureRefused(Permanent):
 
 
 class UnusableEvent(Permanent):
-    """Signed by Clerk, but nothing that can be applied."""
+    """An event with Clerk's signature that cannot be applied."""
 
 
 class EventTooLarge(Permanent):
@@ -103,7 +103,7 @@ class EventTooLarge(Permanent):
 
 
 class Refusal(StrEnum):
-    """Why a token is refused. The values are for metrics, logs and tools, and do not change."""
+    """The reason for the refusal of a token. The values are for metrics, logs and tools, and do not change."""
 
     TOO_LONG = "too_long"
     MALFORMED = "malformed"
@@ -130,10 +130,10 @@ class Refusal(StrEnum):
 
 
 class TokenRefused(Permanent):
-    """The token proves nothing. What is wrong is for the operator; the client learns only that it is unauthorized."""
+    """The token proves nothing. The operator learns the reason; the client learns only that it is unauthorized."""
 
     def __init__(self, reason: Refusal, words: str) -> None:
-        """*words* quote nothing that an unsigned token says."""
+        """*words* quote no part of an unsigned token."""
         super().__init__(words)
         self.reason = reason
 
@@ -143,22 +143,22 @@ class ChangeRefused(Permanent):
 
 
 class ValueRefused(ChangeRefused):
-    """Postgres cannot take a value of this change: it is too long for an index, or not of the column's type."""
+    """Postgres cannot take a value of this change: too long for an index, or not of the column's type."""
 
 
 class NotAllowed(Permanent):
-    """Row-level security, or a right that is missing, forbids this to the user."""
+    """Row-level security, or a missing right, forbids this to the user."""
 
 
 # Clerk's Backend API
 
 
 class ClerkUnavailable(Retryable):
-    """Clerk's Backend API cannot be reached, answers with errors of its own, or with what nobody can read."""
+    """Clerk's Backend API cannot be reached, or its answers are errors or unreadable."""
 
 
 class OutOfTime(ClerkUnavailable):
-    """The time for this work is up; what was read until now is good, the rest has to be read later."""
+    """The time for this work is up; the objects read so far count, and the rest has to be read later."""
 
 
 class TooLongToWait(ClerkUnavailable):

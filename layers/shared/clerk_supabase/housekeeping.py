@@ -1,4 +1,4 @@
-"""What goes after a time: the data of the deleted, for good, and records that nobody asks for any more."""
+"""Removal of old data: the data of deleted objects, for good, and records that are no longer needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clerk_supabase.store import Store
 from clerk_supabase.telemetry import count, logger
 
 _SECONDS = 60.0
-# Rows that still hold their data. They ring once, and are tried again some other night.
+# Rows that still hold their data. Such rows raise the alarm once, and are tried again on another night.
 _KEPT = ("kept", "still kept")
 
 
@@ -25,7 +25,7 @@ class Housekeeping:
         self._keep = keep
 
     def run(self, seconds: float = _SECONDS, monotonic: Callable[[], float] = time.monotonic) -> int:
-        """Returns how many rows were purged; what is left when the time is over, or fails, is for the next time."""
+        """Purge rows, and return their number. Rows that are left at the end of the time wait for the next run."""
         total = 0
         deadline = monotonic() + seconds
         is_told = False
@@ -57,7 +57,7 @@ class Housekeeping:
         return total
 
     def _tell_not_followed(self, not_followed: Mapping[str, Mapping[str, object]]) -> None:
-        """Log the parameters of the stack that ask for less than the owner of the database allows."""
+        """Log the parameters of the stack that ask for a shorter time than the owner of the database allows."""
         told: dict[str, Any] = {
             name: f"{each['asked']} asked for, {each['allowed']} allowed" for name, each in not_followed.items()
         }

@@ -1,4 +1,4 @@
-"""What a webhook is answered: verify, look at four fields, enqueue. The answer never waits for Postgres."""
+"""Answers to webhooks: verify, look at four fields, enqueue. The answer never waits for Postgres."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _ABORT = MappingProxyType({"webhook-delivery": "abort-message"})
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A webhook request: header names in lower case, the body as it was sent."""
+    """A webhook request: header names in lower case, and the body unchanged."""
 
     headers: Mapping[str, str]
     body: bytes
 
     @classmethod
     def from_api_gateway(cls, event: Mapping[str, Any]) -> Request:
-        """Reads a proxy event of a REST API. Raises SignatureRefused when its body is not what it says it is."""
+        """Reads a proxy event of a REST API. Raises SignatureRefused for a body that is wrongly called base64."""
         headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
         text = event.get("body") or ""
         if not event.get("isBase64Encoded"):
-            # What cannot be UTF-8 passes here, and is refused with the signature.
+            # A body outside UTF-8 passes here, and is refused with the signature.
             return cls(headers, text.encode(errors="surrogatepass"))
         try:
             return cls(headers, base64.b64decode(text, validate=True))
@@ -81,7 +81,7 @@ class Ingest:
         self._verifier: tuple[str, Verifier] | None = None
 
     def answer(self, api_gateway_event: Mapping[str, Any]) -> Answer:
-        """The answer to one request; never raises for what a sender or a neighbour does."""
+        """The answer to one request. No sender or neighbour can make the method raise."""
         try:
             return self._answer(Request.from_api_gateway(api_gateway_event))
         except SignatureRefused as refusal:
@@ -158,14 +158,14 @@ _SVIX_ID = re.compile(r"msg_[A-Za-z0-9]{1,64}")
 
 
 def _claimed_id(api_gateway_event: Mapping[str, Any]) -> str | None:
-    """What a request says is its id, which nothing proves: so a refusal in Clerk's dashboard is found in the log."""
+    """The unproven id of a request, for the log: so a refusal seen in Clerk's dashboard is found there."""
     headers = api_gateway_event.get("headers") or {}
     claimed = next((value for name, value in headers.items() if name.lower() in ("svix-id", "webhook-id")), "")
     return claimed if _SVIX_ID.fullmatch(claimed or "") else None
 
 
 def _too_large(envelope: Envelope, reason: str) -> Answer:
-    """An event never gets smaller, so it is not to come again."""
+    """The answer to an event that is too large: a retry would be as large, so none is asked for."""
     count("TooLarge")
     logger.error("event too large", svix_id=envelope.svix_id, reason=reason, bytes=len(envelope.body))
     return Answer(413, reason, _ABORT)
@@ -175,7 +175,7 @@ _DECODER = msgspec.json.Decoder(_Glance)
 
 
 def _glance_at(body: bytes) -> tuple[_Glance, bool]:
-    """The names in a body, and whether all of it is JSON. Raises ValueError, whose text quotes nothing of the body."""
+    """The names in a body, and whether the whole body is JSON. Raises ValueError, which quotes no part of the body."""
     # Models of the objects would double the cold start and cost five times as much at every request.
     try:
         try:
@@ -187,7 +187,7 @@ def _glance_at(body: bytes) -> tuple[_Glance, bool]:
 
 
 def _glance_at_parts(body: bytes) -> _Glance:
-    """Reads a body of which a part is not JSON that a parser takes: what a user wrote must not stop an event."""
+    """Reads a body with a part that no JSON parser takes: a user's own text must not stop an event."""
     from clerk_supabase.json_split import fields  # noqa: PLC0415 - most environments never need it
 
     try:

@@ -1,7 +1,7 @@
-"""Takes JSON apart at its outermost level, without looking into the parts. Pure.
+"""Splits JSON at its outermost level, without a look into the parts. No input or output.
 
-For what no parser takes as a whole because of a part: nested too deep, half a surrogate pair, text that is not UTF-8.
-Any user of Clerk can write such things into their own metadata.
+For a text that no parser takes as a whole because of a part: nested too deep, half a surrogate pair, bytes outside
+UTF-8. Any user of Clerk can write such text into their own metadata.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-# A string, a bracket, a comma, or the quotation mark of a string that never ends.
+# A string, a bracket, a comma, or the quotation mark of an unclosed string.
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[][{},]|"', re.DOTALL)
 _NAME: Final = re.compile(rb'\s*("(?:[^"\\]++|\\.)*+")\s*:', re.DOTALL)
 
 
 def elements(array: bytes) -> list[bytes]:
-    """The elements of an array. Raises ValueError when it is not one, or not all of it."""
+    """The elements of an array. Raises ValueError for any other or unfinished text."""
     return list(_parts(array.strip(), b"[", b"]"))
 
 
 def fields(json_object: bytes) -> dict[bytes, bytes]:
-    """The values of an object by their quoted names. Raises ValueError when it is not one, or not all of it."""
+    """The values of an object by their quoted names. Raises ValueError for any other or unfinished text."""
     found: dict[bytes, bytes] = {}
     for part in _parts(json_object.strip(), b"{", b"}"):
         name = _NAME.match(part)

@@ -1,8 +1,8 @@
 """The public keys of one token issuer, fetched from its JWKS and kept.
 
-Whoever checks a token meets no network but for the first time, every five minutes, and once a minute at most when a key
-is unknown or a signature does not match: Clerk's `kid` is the id of the instance, so a rotated key may keep its name.
-Keys belong to the source they came from; nothing is shared between issuers.
+A check of a token uses the network the first time, then every five minutes, and at most once a minute when a key is
+unknown or a signature does not match: Clerk's `kid` is the id of the instance, so a rotated key may keep its name.
+Keys belong to their source; nothing is shared between issuers.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 TTL_SECONDS: Final = 300.0
 RECHECK_SECONDS: Final = 60.0
-# Who has no keys at all asks again soon; forged tokens share one look.
+# Without any keys, the source is asked again soon; forged tokens share that request.
 RETRY_SECONDS: Final = 4.0
-# An issuer whose keys cannot be fetched for longer than that issues no tokens either.
+# An issuer whose keys cannot be fetched for longer than this issues no tokens either.
 STALE_SECONDS: Final = 3600.0
 MAX_DOCUMENT_BYTES: Final = 65_536
 _CONNECT_SECONDS: Final = 2.0
@@ -38,19 +38,19 @@ _HEADERS: Final = {"accept": "application/json", "user-agent": "clerk-supabase-s
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeySet:
-    """What an issuer signs with at one moment."""
+    """The keys with which an issuer signs at one moment."""
 
     by_kid: Mapping[str, Sequence[RSAPublicKey]] = field(default_factory=dict)
     of_any_kid: Sequence[RSAPublicKey] = ()
-    """Those that came without a name, as a PEM does."""
+    """Keys without a name, such as a PEM."""
 
     def candidates(self, kid: object) -> Sequence[RSAPublicKey]:
-        """The keys that a token with this `kid` may be signed with; during a rotation two may share a name."""
+        """The keys for a token with this `kid`; during a rotation, two keys may share a name."""
         return self.by_kid.get(kid, self.of_any_kid) if isinstance(kid, str) else self.of_any_kid
 
 
 class KeySource(Protocol):
-    """Where a verifier has its keys from."""
+    """A source of the keys of a verifier."""
 
     def current(self) -> KeySet:
         """The keys as far as known. Raises KeysUnavailable."""
@@ -61,7 +61,7 @@ class KeySource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FixedKeys:
-    """Keys that were configured: no network, and no rotation without a deploy."""
+    """Configured keys: no network, and no rotation without a deploy."""
 
     keys: KeySet
 
@@ -74,10 +74,10 @@ class FixedKeys:
 
 
 class Jwks:
-    """The keys behind one URL. Threads share it."""
+    """The keys behind one URL, shared by all threads."""
 
     def __init__(self, url: str, parse: Callable[[bytes], KeySet], clock: Callable[[], float] = time.monotonic) -> None:
-        """*parse* reads a document and raises ValueError when no key in it is of use.
+        """*parse* reads a document, and raises ValueError for a document without a usable key.
 
         Raises SettingsError unless the URL is HTTPS; this machine's own may be HTTP.
         """
@@ -95,13 +95,13 @@ class Jwks:
         self._recheck_after = -math.inf
 
     def current(self) -> KeySet:
-        """The keys, at most five minutes old while the issuer answers, and an hour more while it does not.
+        """The keys, at most five minutes old while the issuer answers, and an hour more while it is unavailable.
 
         Raises KeysUnavailable.
         """
         now = self._clock()
         if now >= self._refresh_after:
-            # One thread fetches. The others go on with what is there, or wait if that is nothing.
+            # One thread fetches. The others go on with the keys at hand, or wait without any.
             if self._lock.acquire(blocking=now >= self._usable_until):
                 try:
                     self._refresh()
@@ -123,7 +123,7 @@ class Jwks:
 
     def _refresh(self) -> None:
         now = self._clock()
-        # Another thread may have done it while this one waited.
+        # Another thread may have fetched the keys while this thread waited.
         if now >= self._refresh_after and not self._try_to_fetch():
             self._refresh_after = self._clock() + (RECHECK_SECONDS if now < self._usable_until else RETRY_SECONDS)
 

@@ -1,4 +1,4 @@
-"""Walks a list that is sorted by creation from a moment on, while others write to the list. Pure.
+"""Walks a list, sorted by creation, from a moment on, while others write to the list. No input or output.
 
 Clerk lists organizations, memberships, invitations and domains by offset only. An offset means nothing from one run to
 the next, a moment of creation does.
@@ -14,19 +14,19 @@ from clerk_supabase.clerk_pages import Item, Page
 from clerk_supabase.clerk_walk import OVERLAP, PAGE_SIZE, Window
 
 ReadPage = Callable[[int], Page]
-"""Reads the page that begins at an offset, oldest objects first."""
+"""Reads the page at an offset, oldest objects first."""
 
 _MOST_STEPS_BACK = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The objects of a list that were created in a window, in order of creation."""
+    """The objects of a list created in one window, in order of creation."""
 
     window: Window
     items: list[Item]
     odd: list[str]
-    """Reasons, one for each element that has no usable id."""
+    """Reasons, each for an element without a usable id."""
     is_whole: bool = True
     """False: an object of the window may have been missed."""
     is_repeated: bool = False
@@ -34,9 +34,9 @@ class Part:
 
 
 def from_moment(read_page: ReadPage, start: int, offset: int) -> Iterator[Part]:
-    """Walks the objects that were created from `start` on. `offset`: about where they begin.
+    """Walks the objects created from `start` on. `offset`: a guess at the place of the first such object.
 
-    Two parts never share a moment, so each can be compared with the rows of its window.
+    Two parts never share a moment, so each part can be compared with the rows of its window.
     """
     offset, page = _beginning(read_page, start, offset)
     told = start
@@ -66,7 +66,7 @@ def from_moment(read_page: ReadPage, start: int, offset: int) -> Iterator[Part]:
 
 
 def _beginning(read_page: ReadPage, start: int, offset: int) -> tuple[int, Page]:
-    """The offset of a page that begins before `start` and as late as it is worth looking for."""
+    """The offset of a page that begins before `start`, found in a few steps rather than exactly."""
     step = PAGE_SIZE - OVERLAP
     low, high = 0, None
     while True:
@@ -86,14 +86,14 @@ def _beginning(read_page: ReadPage, start: int, offset: int) -> tuple[int, Page]
 
 
 def _next(read_page: ReadPage, offset: int, before: set[str], told: int) -> tuple[int, Page, bool]:
-    """The page after the one at `offset`, and whether nothing can be missing between the two."""
+    """The page after the page at `offset`, and whether no object can be missing between the two."""
     offset += PAGE_SIZE - OVERLAP
     for _ in range(_MOST_STEPS_BACK):
         page = read_page(offset)
         first = page.items[0].created_at if page.items else None
         if not before.isdisjoint(item.id for item in page.items) or (first is not None and first < told):
             return offset, page, True
-        # So many objects went that the list has shifted by more than the overlap.
+        # So many objects were removed that the list has shifted by more than the overlap.
         offset = max(0, offset - (PAGE_SIZE - OVERLAP))
     return offset, read_page(offset), False
 

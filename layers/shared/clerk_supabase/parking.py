@@ -1,4 +1,4 @@
-"""Where events go that nobody can apply as they are: a table, or a queue while the table takes nothing."""
+"""Parking of events that cannot be applied: in a table, or in a queue while the table is unavailable."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _UNAVAILABLE: Final = Retryable("the table of parked events took nothing")
 
 
 class Parking:
-    """Parks in clerk_sync.parked_events. What it does not take waits in the parked queue until retry moves it."""
+    """Parks events in clerk_sync.parked_events, or in the parked queue, from which retry moves them to the table."""
 
     def __init__(self, store: Store, overflow: Queue | None = None) -> None:
-        """Without `overflow`, what the table does not take is not parked."""
+        """Without `overflow`, the queue, an event that the table does not take is not parked."""
         self._store = store
         self._overflow = overflow
 
     def park(self, events: Sequence[ParkedEvent], *, table_is_away: bool = False) -> list[ClerkSupabaseError | None]:
-        """One answer for each event, in their order: None, or why neither table nor queue took it.
+        """An answer for each event, in their order: None, or the reason why neither table nor queue took the event.
 
         `table_is_away`: somebody has just tried, so do not wait for the database once more.
         """

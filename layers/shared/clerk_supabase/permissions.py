@@ -1,4 +1,4 @@
-"""What a version 2 session token of Clerk says about features and permissions, as Clerk's JavaScript SDK reads it.
+"""Features and permissions in a version 2 session token of Clerk, read as Clerk's JavaScript SDK reads the token.
 
 `fea` lists features with their scopes (`o` organization, `u` user), `per` the names of permissions, and `fpm` one
 number for each feature of the organization: bit i, from the lowest, grants permission i.
@@ -22,7 +22,7 @@ _MOST_DIGITS: Final = 1000
 
 
 def scoped(claim: str | None, name: str) -> tuple[str, ...]:
-    """The elements of `fea` or `pla`, such as `o:dashboard`. Raises TokenRefused when one has no scope."""
+    """The elements of `fea` or `pla`, such as `o:dashboard`. Raises TokenRefused for an element without a scope."""
     if not claim:
         return ()
     elements = tuple(element.strip(_JAVASCRIPT_BLANKS) for element in claim.split(","))
@@ -32,7 +32,7 @@ def scoped(claim: str | None, name: str) -> tuple[str, ...]:
 
 
 def granted(features: tuple[str, ...], per: str | None, fpm: str | None) -> tuple[str, ...]:
-    """Permissions such as `org:dashboard:read`. A number that is none grants nothing."""
+    """Permissions such as `org:dashboard:read`. An element of `fpm` that is no number grants nothing."""
     if not per or not fpm:
         return ()
     names = [name.strip(_JAVASCRIPT_BLANKS) for name in per.split(",")]

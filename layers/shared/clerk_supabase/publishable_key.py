@@ -1,4 +1,4 @@
-"""Where a Clerk instance is: its publishable key is the base64 of its Frontend API's host and a dollar sign."""
+"""Addresses of a Clerk instance: its publishable key is the base64 of its Frontend API's host and a dollar sign."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _LONGEST_HOST: Final = 253
 
 @dataclass(frozen=True, slots=True)
 class FrontendApi:
-    """The part of a Clerk instance that browsers talk to, which issues session tokens."""
+    """The part of a Clerk instance for browsers, which issues session tokens."""
 
     host: str
 
     @property
     def issuer(self) -> str:
-        """What its tokens say in `iss`."""
+        """The `iss` of the instance's tokens."""
         return f"https://{self.host}"
 
     @property
     def jwks_url(self) -> str:
-        """Where its public keys are."""
+        """The address of the instance's public keys."""
         return jwks_url_of(self.issuer)
 
 
@@ -38,7 +38,7 @@ def jwks_url_of(issuer: str) -> str:
 
 
 def frontend_api(publishable_key: str) -> FrontendApi:
-    """The instance that a key (`pk_test_...`, `pk_live_...`) names. Raises SettingsError, which does not quote it."""
+    """The instance named by a key (`pk_test_...`, `pk_live_...`). Raises SettingsError, which never quotes the key."""
     if publishable_key.startswith("sk_"):
         raise SettingsError("this is Clerk's secret key; the publishable key begins with pk_test_ or pk_live_")
     match = _KEY.fullmatch(publishable_key)
@@ -56,5 +56,5 @@ def _decoded(encoded: str) -> str:
         data = base64.b64decode(unpadded + "=" * (-len(unpadded) % 4), validate=True)
     except ValueError:
         return ""
-    # The last digit may hold bits that mean nothing: only one spelling of a key is that key.
+    # The last digit may hold meaningless bits: only one spelling of a key is accepted.
     return data.decode("ascii", "replace") if base64.b64encode(data).decode().rstrip("=") == unpadded else ""

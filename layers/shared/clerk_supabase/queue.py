@@ -1,6 +1,6 @@
-"""Events on SQS: the only module that knows the queue. One envelope goes in and comes out.
+"""Events on SQS. No other module knows the queue: envelopes go in, and envelopes come out.
 
-The body of a message is Clerk's own, byte for byte; what we know about it travels in message attributes.
+The body of a message is Clerk's own, byte for byte; the facts of its delivery travel in message attributes.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import MessageAttributeValueTypeDef, SendMessageBatchRequestEntryTypeDef
 
-# SQS takes 1 MiB (1,048,576 bytes) with all attributes. What ingest sends must still fit when retry adds the count of
-# its attempts and sync a reason, so that nothing that was accepted is too large later on.
+# SQS takes 1 MiB (1,048,576 bytes) with all attributes. A message of ingest must still fit when retry adds the count of
+# its attempts and sync a reason, so that no accepted event is too large later on.
 # https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html
 LARGEST_BODY = 1_040_000
-# One request takes that together, and no more than ten messages.
+# The limit for the messages of one request together, of which there are ten at most.
 _LARGEST_BATCH = 1_048_576
 _LONGEST_BATCH = 10
 
 _NOT_CONTROL_CHARACTERS = b"\t\n\r" + bytes(range(0x20, 0x100))
 _NONCHARACTERS = "\ufffe".encode(), "\uffff".encode()
-# The largest numbers that clerk_sync.parked_events takes: the last day of the year 9999 in milliseconds, and int4.
+# The largest numbers in clerk_sync.parked_events: the last day of the year 9999 in milliseconds, and int4.
 _LAST_MOMENT = 253_402_214_400_000
 _MOST_ATTEMPTS = 2_147_483_647
 # Four bytes each, at most.
@@ -41,34 +41,34 @@ _REASON_LIMIT = 1000
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An envelope as SQS handed it over."""
+    """An envelope received from SQS."""
 
     message_id: str
     envelope: Envelope
     parked: ParkedEvent | None = None
-    """What it is when it comes from the parked queue."""
+    """The parked event in a message of the parked queue."""
 
 
 class Queue:
-    """One SQS queue to send to."""
+    """An SQS queue to send to."""
 
     def __init__(self, client: SQSClient, url: str) -> None:
         self._client = client
         self._url = url
 
     def send(self, envelope: Envelope, *, delay_seconds: int = 0, is_json: bool = False) -> None:
-        """Returns once SQS holds the message. Raises QueueUnavailable, and EventTooLarge when no queue ever takes it.
+        """Returns once SQS holds the message. Raises QueueUnavailable, and EventTooLarge for a message that never fits.
 
-        `delay_seconds`: 0 to 900; nobody receives it before. `is_json`: the body was parsed, so it is UTF-8 and
-        without control characters.
+        `delay_seconds`: 0 to 900, the time before anybody receives the message. `is_json`: the body was parsed, so its
+        bytes are UTF-8 without control characters.
         """
         self._send(envelope, {}, delay_seconds=delay_seconds, is_json=is_json)
 
     def send_all(self, envelopes: Sequence[tuple[Envelope, int]]) -> list[ClerkSupabaseError | None]:
         """Sends envelopes, each with its delay in seconds, in as few requests as SQS allows.
 
-        One answer for each: None once SQS holds it, otherwise what `send` would have raised. Once SQS cannot be
-        reached, it is not asked again.
+        An answer for each envelope: None once SQS holds it, otherwise the error that `send` would have raised. After a
+        request that did not reach SQS, no other is made.
         """
         answers: list[ClerkSupabaseError | None] = [None] * len(envelopes)
         entries: list[SendMessageBatchRequestEntryTypeDef] = []
@@ -104,7 +104,7 @@ class Queue:
         return answers
 
     def park(self, event: ParkedEvent) -> None:
-        """Returns once SQS holds the event and the reason why it is parked. Raises as `send` does."""
+        """Returns once SQS holds the event and the reason for its parking. Raises the errors of `send`."""
         self._send(
             event.envelope,
             {"reason": _text(event.reason or "unknown", _REASON_LIMIT), "reason_class": _text(event.reason_class)},
@@ -149,7 +149,7 @@ def _batches(
 
 
 def messages_of(lambda_event: Mapping[str, Any]) -> list[Message]:
-    """The messages of a Lambda SQS event. One that was sent by hand, without attributes, is read as well as can be."""
+    """The messages of a Lambda SQS event. A message sent by hand, without attributes, is read as well as possible."""
     return [_from_record(record) for record in lambda_event["Records"]]
 
 
@@ -171,7 +171,7 @@ def _to_message(envelope: Envelope, *, is_json: bool) -> tuple[str, dict[str, Me
 
 
 def _is_fit_for_sqs(body: bytes, *, is_json: bool) -> bool:
-    """Whether SQS takes the body as it is; ten times as fast as a pattern, because it looks at bytes."""
+    """Tells whether SQS takes the body unchanged. A look at bytes is ten times as fast as a pattern."""
     if not is_json:
         try:
             body.decode()
@@ -186,7 +186,7 @@ def _from_record(record: Mapping[str, Any]) -> Message:
     attributes = {name: value.get("stringValue", "") for name, value in record.get("messageAttributes", {}).items()}
     body = record["body"].encode(errors="surrogatepass")
     if attributes.get("encoding") == "base64":
-        # What is not base64 after all is no event either, and is parked as it is.
+        # A body that is not base64 after all is no event either, and is parked unchanged.
         with contextlib.suppress(binascii.Error):
             body = base64.b64decode(body)
     envelope = Envelope(
@@ -209,7 +209,7 @@ def _parked(envelope: Envelope, attributes: Mapping[str, str]) -> ParkedEvent | 
 
 
 def _integer(text: str, default: int, highest: int) -> int:
-    """The number in an attribute, unless the attribute was written by hand and holds none up to the highest."""
+    """The number in an attribute; the default for an attribute written by hand with another or a larger value."""
     return int(text) if text.isdecimal() and len(text) <= 15 and int(text) <= highest else default
 
 

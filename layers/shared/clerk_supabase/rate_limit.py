@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-# How much may be spent at once; the rest flows in during the window. A full bucket and all that flows in are
-# together what is allowed, so no window has more, wherever it begins.
+# The part that may be spent at once; the rest flows in during the window. A full bucket and the inflow together are
+# the limit, so no window exceeds it, wherever the window begins.
 _BURST: Final = 0.1
-# A wait that was computed must be long enough, whatever floating point makes of it.
+# A computed wait must be long enough in spite of rounding.
 _ALMOST_ONE: Final = 1 - 1e-6
 
 
@@ -30,7 +30,7 @@ class TokenBucket:
         self._paused_until = -math.inf
 
     def take(self) -> float:
-        """0: a token was taken. Otherwise none was; ask again in that many seconds."""
+        """Take a token and return 0; without a token, return the seconds after which to ask again."""
         with self._lock:
             now = self._clock()
             if now < self._paused_until:
@@ -43,7 +43,7 @@ class TokenBucket:
             return 0.0
 
     def pause(self, seconds: float) -> None:
-        """Nobody gets a token before that; afterwards they come one by one, not in a burst."""
+        """Give out no token before a moment; afterwards tokens flow in evenly, not in a burst."""
         with self._lock:
             self._paused_until = max(self._paused_until, self._clock() + seconds)
             self._counted_at = self._paused_until

@@ -1,4 +1,4 @@
-"""A brake for mass changes: repairs that take values away wait until it is known how many there are."""
+"""A brake for mass changes: repairs that empty a column wait until their number is known."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from clerk_supabase.repairs import Repair, settled
 
 _KINDS: Final[tuple[ReadKind, ...]] = ("user", "organization", "membership")
 
-# Not that of the settings: who forbids deletes by it wants everything else repaired.
+# Not the brake of the settings: an operator who forbids deletes wants everything else repaired.
 _BRAKE: Final = Brake()
 
 
 @dataclass(frozen=True, slots=True)
 class Emptied:
-    """Results of the repairs that were held back."""
+    """Results of the repairs held back."""
 
     stop: str | None = None
     """Reason why the brake stopped all of these repairs, if so."""
@@ -33,7 +33,7 @@ class Emptied:
 
 
 def repair_held(work: Work) -> Emptied:
-    """Make the repairs that were held back, unless a column would lose its value in too many rows."""
+    """Apply the repairs held back, unless a column would lose its value in too many rows."""
     emptied = work.runs.emptied_columns(work.run_id)
     if not emptied:
         return Emptied()
@@ -58,7 +58,7 @@ def _stops(work: Work, emptied: Mapping[str, Mapping[str, int]]) -> Iterator[str
     existing: dict[str, int] = dict(work.runs.count_rows().items())
     names: dict[str, str] = dict(KIND_NAMES.items())
     for kind, columns in sorted(emptied.items()):
-        # Private metadata is that of any kind, and its rows are not counted.
+        # Private metadata belongs to objects of any kind, and its rows are not counted.
         rows = existing.get(kind, sum(existing.values()))
         limit = _BRAKE.limit(rows, work.begun.run.allow_emptied)
         for column, number in sorted(columns.items()):
@@ -74,7 +74,7 @@ def _repair_kind(work: Work, kind: ReadKind) -> None:
     while held := work.runs.held_repairs(work.run_id, kind, after, MOST_IDS):
         work.check()
         after = held[-1][0]
-        # What a list lacks by mistake, the answers by id may have.
+        # A value missing from a list by mistake may be in Clerk's answer about the single object.
         items = list(read_again(work.clerk, kind, held))
         repairs = [Repair(work.run_id, kind, item.id, item.observed_at, item.json()) for item in items]
         road = work.road(len(repairs))

@@ -1,4 +1,4 @@
-"""What the reconcile function is told: {"mode": "full" | "quick", "dry_run": false, ...}."""
+"""The event of the reconcile function: {"mode": "full" | "quick", "dry_run": false, ...}."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from clerk_supabase.reconcile import Request
 
 
 def request_of(event: Mapping[str, Any]) -> Request:
-    """The fields of Request, `mode` at least. Raises ValueError for anything else: a slip must not repair what was
-    meant to be looked at."""
+    """Read the fields of Request, `mode` at least. Raises ValueError for anything else: a slip must not turn a dry run
+    into a repair."""
     try:
         request = msgspec.convert(event, Request)
     except msgspec.ValidationError as error:

@@ -46,9 +46,9 @@ def _children(clerk: Clerk, kind: ReadKind, org_id: str, held: Sequence[Held]) -
 
 
 def child_gone_at(clerk: Clerk, kind: ReadKind, object_id: str, user_id: str | None, org_id: str | None) -> int | None:
-    """The moment at which Clerk said that there is no such object; None: Clerk has the object, or does not say.
+    """The moment at which Clerk answered that there is no such object; None: Clerk has the object, or gave no answer.
 
-    Clerk answers about no single membership or domain by its id: it has to list all of the user or organization.
+    Clerk answers about no single membership or domain, so the whole list of the user or organization is read.
     """
     parent_id = user_id if kind == "membership" else org_id
     if parent_id is None:

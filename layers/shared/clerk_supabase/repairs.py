@@ -1,4 +1,4 @@
-"""Repairs of what a comparison with Clerk found, on the road of every event or applied at once."""
+"""Repairs of the differences that a comparison found: sent through the sync queue like events, or applied at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from clerk_supabase.telemetry import logger
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """An object as Clerk sent it or, without `json`, the proof that it is gone."""
+    """An object as Clerk sent it or, without `json`, the proof of its deletion."""
 
     run_id: int
     kind: ReadKind
@@ -26,17 +26,17 @@ class Repair:
     """Clerk's clock, milliseconds."""
     json: bytes | None
     counts_as: int = 0
-    """Version that the object has at least, whatever it says itself: Clerk's clock, milliseconds."""
+    """The lowest version of the object, even if its own fields name a lower one: Clerk's clock, milliseconds."""
 
     @property
     def name(self) -> str:
-        """What logs and the audit log call it."""
+        """The name of the repair in logs and in the audit log."""
         return f"reconcile-{self.run_id}-{self.id}"
 
     def envelope(self, received_at: int) -> Envelope:
-        """The same as a message: an event like Clerk's, of a type that no webhook has.
+        """The repair as a message: an event like Clerk's, of a type that no webhook has.
 
-        All that is to be known is in the body, so it can be sent back, parked and replayed like any other.
+        The body holds everything about the repair, so the message can be sent back, parked and replayed like an event.
         """
         verb, data = ("deleted", b'{"id":"%s","deleted":true}' % self.id.encode())
         if self.json is not None:
@@ -68,12 +68,12 @@ class Repair:
 
 
 Sent = Outcome | Literal["sent"] | ChangeRefused | UnusableEvent | Retryable
-"""Result of a repair: the outcome in the tables; `sent`, while the repair waits in the queue; or why the tables did
-not take it, for good or (Retryable) because something holds on to its row."""
+"""Result of a repair: the outcome in the tables; `sent`, while the repair waits in the queue; or the error with which
+the tables refused the repair, for good or (Retryable) because of a lock on its row."""
 
 
 class Repairs(Protocol):
-    """Where repairs go."""
+    """A way to apply repairs."""
 
     @property
     def are_done_at_once(self) -> bool:
@@ -81,9 +81,9 @@ class Repairs(Protocol):
         ...
 
     def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> Sequence[Sent]:
-        """Returns what became of each repair, in their order; why the tables did not take one is logged, too.
+        """Returns the result of each repair, in the order of the repairs; refusals of the tables are logged, too.
 
-        `store`: that of the thread that calls. Raises Retryable; sending again is harmless.
+        `store`: the store of the calling thread. Raises Retryable; a second call is harmless.
         """
         ...
 
@@ -116,7 +116,7 @@ class DirectRepairs:
 
 
 class QueueRepairs:
-    """Sends repairs to the sync queue, where they wait their turn among the webhooks."""
+    """Sends repairs to the sync queue, to be applied in turn with the webhooks."""
 
     are_done_at_once = False
 
@@ -125,7 +125,7 @@ class QueueRepairs:
         self._direct = DirectRepairs(keep_private_metadata=keep_private_metadata)
 
     def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> Sequence[Sent]:
-        """See Repairs. A repair that no message can hold is applied at once."""
+        """See Repairs. A repair too large for a message is applied at once."""
         became: list[Sent] = []
         for repair in repairs:
             try:
@@ -139,17 +139,17 @@ class QueueRepairs:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """Ids of repairs, by what became of them."""
+    """Ids of repairs, by result."""
 
     sent: Sequence[str]
     refused: Sequence[str]
-    """The tables did not take them, and never will."""
+    """Repairs refused by the tables for good."""
     held_up: Sequence[str]
-    """Somebody held a lock on the row, or its trigger took too long."""
+    """Repairs stopped by a lock on the row, or by a slow trigger."""
 
 
 def settled(repairs: Sequence[Repair], became: Sequence[Sent]) -> Settled:
-    """Sorts repairs by what became of them."""
+    """Sorts repairs by result."""
     ids: tuple[list[str], list[str], list[str]] = ([], [], [])
     for repair, outcome in zip(repairs, became, strict=True):
         place = 2 if isinstance(outcome, Retryable) else int(isinstance(outcome, Exception))

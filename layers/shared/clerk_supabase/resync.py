@@ -1,6 +1,6 @@
-"""One object of Clerk's and its memberships, read and applied again; a look before and a look after tell what was done.
+"""Reads one object and its memberships from Clerk and applies them again, with a look at the tables before and after.
 
-For whoever has the rights of the owner of the schema.
+Needs the rights of the owner of the schema.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class _Read:
 
 
 class Resync:
-    """Applies what Clerk says of one object, at once or through the queue."""
+    """Applies Clerk's answer about one object, at once or through the queue."""
 
     def __init__(
         self,
@@ -78,18 +78,18 @@ class Resync:
         *,
         force: bool,
     ) -> None:
-        """`force`: Clerk's answer counts even if it calls itself older than what was applied here."""
+        """`force`: apply Clerk's answer even if its version is older than the row's."""
         self._runs = runs
         self._settings = settings
         self._clock_ms = clock_ms
         self._id = object_id
         self._force = force
-        # An event cannot say that it counts as newer than it is.
+        # An event has no field for a forced version.
         direct = DirectRepairs(keep_private_metadata=settings.keep_private_metadata)
         self._repairs = direct if force else repairs
 
     def run(self, clerk: Clerk, known_as: Mapping[str, bool]) -> Outcome:
-        """Raises GoneFromClerk for an id that is known neither there nor here, and what Clerk and the store raise."""
+        """Raises GoneFromClerk for an id unknown to Clerk and to the tables, and errors of Clerk and the store."""
         read = _read(clerk, self._id)
         if read.gone_at is None:
             objects = [*self._apply(read), *self._not_listed(read)]
@@ -99,7 +99,7 @@ class Resync:
             raise GoneFromClerk(f"{self._id} is known neither to Clerk nor here", read.gone_at)
         return Outcome(objects, read.doubts)
 
-    # What Clerk has
+    # Objects that Clerk has
 
     def _apply(self, read: _Read) -> Iterator[Resynced]:
         for start in range(0, len(read.items), _AT_ONCE):
@@ -124,7 +124,7 @@ class Resync:
                 yield _with_row(Resynced(kind, item.id, done, why), is_right=set_right.get((kind, item.id)))
 
     def _counts_as(self, item: Item, known: Known) -> int:
-        """Return the version that a forced answer has to have, if no event about the object is younger; else 0."""
+        """Return the version needed by a forced answer, if no event about the object is younger; else 0."""
         is_older = self._force and self._is_older(item, known)
         return known.source_updated_at or 0 if is_older and not self._may_lag(item, known) else 0
 
@@ -154,7 +154,7 @@ class Resync:
         return ("changed" if outcome == "updated" or before.differs else "left as it was"), None
 
     def _about_version(self, item: Item, known: Known) -> tuple[Done, str | None]:
-        """Judge an answer that calls itself older than the row and was not applied."""
+        """Judge an answer that was not applied because its version is older than the row's."""
         if not self._may_lag(item, known):
             command = f"clerk-supabase resync {self._id} --force"
             return "not changed", f"Clerk's answer calls itself older than the row: {command} applies it"
@@ -167,7 +167,7 @@ class Resync:
         return f"an event about it was applied in the last {minutes:g} minutes: try again later"
 
     def _not_listed(self, read: _Read) -> Iterator[Resynced]:
-        """Name memberships that are shown here, though Clerk listed all there are, and not them."""
+        """Name memberships that are shown here, although Clerk's complete list lacks them."""
         if not read.is_whole:
             return
         listed = {item.id for kind, item in read.items if kind == "membership"}
@@ -176,7 +176,7 @@ class Resync:
                 why = "Clerk does not list it: the next full comparison asks about it"
                 yield Resynced("membership", each, "not changed", why)
 
-    # What Clerk has no more
+    # Objects that are gone from Clerk
 
     def _delete(self, read: _Read, gone_at: int) -> Resynced:
         bare = element_without_content(read.kind, read.id)
@@ -201,7 +201,7 @@ class Resync:
     # Looking
 
     def _look(self, items: Sequence[tuple[ReadKind, Item]]) -> Mapping[tuple[str, str], Known]:
-        """Return what is known here of objects; of an object that Postgres cannot compare, without its columns."""
+        """Return the state of objects in the tables; for an object that Postgres cannot compare, without columns."""
         pages = {(kind, item.id): self._elements(kind, item) for kind, item in items}
         found: dict[tuple[str, str], Known] = {}
         try:
@@ -225,7 +225,7 @@ class Resync:
         return elements_to_compare(changes)
 
     def _set_right(self, items: Sequence[tuple[ReadKind, Item]]) -> Mapping[tuple[str, str], bool]:
-        """Set right rows that contradict other tables here; return for each of them whether it is right now."""
+        """Correct rows that contradict other tables; return for each row whether it is correct now."""
         ids: dict[str, list[str]] = {}
         for kind, item in items:
             ids.setdefault(kind, []).append(item.id)
@@ -233,7 +233,7 @@ class Resync:
 
 
 def _together(found: Mapping[tuple[str, str], Known], key: tuple[str, str]) -> Known:
-    """Return what is known of an object and of its private metadata, which has a version of its own."""
+    """Return the state of an object and of its private metadata, which has a version of its own."""
     own = found.get(key, _NEVER_HEARD_OF)
     private = found.get(("private_metadata", key[1]))
     if private is None:
@@ -250,7 +250,7 @@ def _together(found: Mapping[tuple[str, str], Known], key: tuple[str, str]) -> K
 
 
 def _stays_deleted(known: Known, answered_at: int) -> str | None:
-    """Return why an answer of that moment does not restore the object; None: it was not deleted, or is restored."""
+    """Return the reason why an answer of that moment does not restore the object; None if it is not deleted now."""
     if known.deleted_at is None:
         return None
     if known.is_purged:
@@ -265,7 +265,7 @@ def _stays_deleted(known: Known, answered_at: int) -> str | None:
 
 
 def _deleted(known: Known) -> str | None:
-    """Name the moment of a delete and, of one that no event told, who deleted."""
+    """Name the moment of a delete and, for a delete without an event, its author."""
     if known.deleted_at is None:
         return None
     moment = datetime.fromtimestamp(known.deleted_at / 1000, UTC)
@@ -276,7 +276,7 @@ def _deleted(known: Known) -> str | None:
 
 
 def _with_row(resynced: Resynced, *, is_right: bool | None) -> Resynced:
-    """Return the result with what was done about the object's row, if the row contradicted other tables here."""
+    """Return the result, with the correction of the object's row if the row contradicted other tables."""
     if is_right is None:
         return resynced
     done = resynced.done if is_right else "not changed"
@@ -291,7 +291,7 @@ def _with_row(resynced: Resynced, *, is_right: bool | None) -> Resynced:
     )
 
 
-# What Clerk says
+# Clerk's answers
 
 
 def _read(clerk: Clerk, object_id: str) -> _Read:

@@ -1,4 +1,4 @@
-"""Empties the dead letters: sends them back once the database is there again, parks what failed too often."""
+"""Empties the dead-letter queue: sends messages back once the database is available, parks messages that fail often."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from clerk_supabase.telemetry import count, logger
 MAX_ATTEMPTS = 8
 # Short, because the queue itself keeps a crowd away from the database: so many workers at once, and no more.
 _FIRST_CEILING_SECONDS = 5
-# Of the 60 that RetryFunction has: one that begins before may take twice what a statement may, and then be parked.
+# Of the 60 s of RetryFunction: a message begun before may take twice the limit of a statement, and then be parked.
 _SECONDS_TO_TRY = 12.0
-# The longest that SQS delays a message.
+# The longest delay of a message in SQS.
 _LONGEST_DELAY_SECONDS = 900
 
 Draw = Callable[[float, float], float]
 
 
 def delay_seconds(attempt: int, draw: Draw = random.uniform) -> int:
-    """How long the attempt, counted from 1, waits: any time up to a ceiling that doubles with each.
+    """A random delay before the attempt, counted from 1, up to a ceiling that doubles with each attempt.
 
     Full jitter, so that the events of one outage do not come back all at once, nor in the same batches:
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
@@ -39,7 +39,7 @@ def delay_seconds(attempt: int, draw: Draw = random.uniform) -> int:
 
 
 class Retry:
-    """Decides what becomes of each dead letter, and moves what waits in the parked queue into its table."""
+    """Sends back or parks each dead letter, and moves events from the parked queue into the table of parked events."""
 
     def __init__(
         self,
@@ -58,10 +58,10 @@ class Retry:
         self._monotonic = monotonic
 
     def process(self, messages: Sequence[Message]) -> list[str]:
-        """Returns the ids of the messages that stay where they are.
+        """Returns the ids of the messages that stay in their queue.
 
-        While the database cannot be used that is all of them, and no attempt is counted. A message is deleted after
-        it was sent back: a crash in between leaves two of it, which is harmless, never none.
+        While the database is unavailable, all messages stay, and no attempt is counted. A message is deleted after it
+        was sent back: a crash in between leaves two copies, which is harmless, and never loses the message.
         """
         try:
             self._store.check()
@@ -115,21 +115,21 @@ class Retry:
         return staying
 
     def _try_once_more(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """Try each message alone, with as much time as a statement may take; return those that stay."""
+        """Try each message alone, with the time of a whole statement; return the messages that stay."""
         began = self._monotonic()
         for position, message in enumerate(messages):
             if self._monotonic() - began > _SECONDS_TO_TRY:
-                # Another one may take as long as a statement may: the rest waits for the next pass.
+                # Another message may take the time of a whole statement: the rest waits for the next pass.
                 return messages[position:]
             if not self._is_settled(message):
                 return messages[position:]
         return []
 
     def _is_settled(self, message: Message) -> bool:
-        """Apply a message, or park it because it cannot be applied although the database is there; False: it stays."""
+        """Apply a message, or park a message that fails although the database is available; False: it stays."""
         error = self._tried(message)
         if isinstance(error, DatabaseUnavailable) and not isinstance(error, RowUnavailable):
-            # An outage may have ended this try, and be over: only a second one shows that the message is the reason.
+            # An outage may have ended this try, and be over: only a second try shows that the message is the reason.
             error = self._tried(message) if self._is_database_there() else error
         if error is None:
             return True

@@ -19,10 +19,10 @@ class Report:
     """Results of a run until now, or of a resync."""
 
     run_id: int | None
-    """None: it was about one object, which makes no run."""
+    """The number of the run; None for a resync of one object, which is no run."""
     mode: Mode
     state: State | Literal["busy"]
-    """`busy`: another process works on that run."""
+    """The state of the run; `busy`: another process works on it."""
     reason: str | None
     counts: Counts
     findings: int
@@ -33,10 +33,10 @@ class Report:
     dry_run: bool = False
     is_silent: bool = False
     objects: Sequence[Resynced] = ()
-    """Of a resync: what was done about each object."""
+    """The actions of a resync, by object."""
     compared_until: Mapping[ReadKind, int] = field(default_factory=dict)
-    """When everything of a kind is known to have been compared, Clerk's clock; kinds of which that is unknown are
-    missing."""
+    """The latest moment, by Clerk's clock, up to which all objects of a kind are known to be compared; kinds without
+    such a moment are missing."""
 
 
 def report_of(
@@ -48,7 +48,7 @@ def report_of(
     is_resumed: bool = False,
     compared_until: Mapping[ReadKind, int] | None = None,
 ) -> Report:
-    """The report of a run: its row, and what this process knows besides."""
+    """The report of a run: its row, with the facts known to this process only."""
     return Report(
         run_id=run.run_id,
         mode=run.mode,
@@ -65,7 +65,7 @@ def report_of(
 
 
 def report_of_resync(outcome: Outcome, *, calls: int) -> Report:
-    """The report of a resync, which counts by kind what was done about each object."""
+    """The report of a resync, which counts the actions by kind."""
     counts: dict[str, dict[str, int]] = {}
     for each in outcome.objects:
         of_kind = counts.setdefault(each.kind, {})
@@ -90,7 +90,7 @@ def _sum(counts: Counts, name: str) -> int:
 
 
 def tell(report: Report, *, is_first: bool) -> None:
-    """Counts for the alarms, once a run, and one line in the log. What the first run finds is no drift: it fills."""
+    """Counts for the alarms, once a run, and a line in the log. The first run fills the tables and finds no drift."""
     count("ClerkCalls", report.calls)
     if report.state != "running" and not report.dry_run:
         ended = {"complete": "FullRunsComplete" if report.mode == "full" else "QuickRunsComplete"}
@@ -119,6 +119,6 @@ def tell(report: Report, *, is_first: bool) -> None:
 
 
 def tell_ages(compared_until: Mapping[ReadKind, int], now: int) -> None:
-    """Counts how long ago the oldest comparison of a row of each kind was: what got lost since is not found yet."""
+    """Counts the age of the oldest comparison of a row, by kind: later losses are not found yet."""
     for kind, moment in compared_until.items():
         count_by("MinutesSinceCompared", "kind", kind, max(0, now - moment) // 60_000)

@@ -21,7 +21,7 @@ RETRY_SECONDS = 4.0
 
 
 class Secret:
-    """One secret. A rotated value is found without a deploy, and nobody can make us hammer Secrets Manager."""
+    """A secret. A rotated value is found without a deploy, and no sender can cause a flood of requests."""
 
     def __init__(self, client: SecretsManagerClient, arn: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
@@ -41,7 +41,7 @@ class Secret:
     def value(self) -> str:
         """The secret, at most five minutes old while Secrets Manager answers.
 
-        Raises SecretUnavailable when it was never fetched and cannot be now.
+        Raises SecretUnavailable when the secret was never fetched and cannot be fetched now.
         """
         if self._value is None:
             self._value = self._fetch_first()
@@ -50,7 +50,7 @@ class Secret:
         return self._value
 
     def changed(self) -> bool:
-        """Looks for a newer value after this one failed, at most once a minute. True: there is one, try it."""
+        """Looks for a newer value after the present value failed, at most once a minute. True: there is one."""
         if self._clock() < self._recheck_after:
             return False
         self._recheck_after = self._clock() + RECHECK_SECONDS
@@ -59,7 +59,7 @@ class Secret:
         return self._value != before
 
     def _fetch_first(self) -> str:
-        # Anybody can make us look for a secret that cannot be read: forged requests share one look.
+        # Any sender can cause a look for an unreadable secret: forged requests share a single look.
         if self._failure is not None and self._clock() < self._retry_after:
             raise self._failure
         try:

@@ -1,9 +1,9 @@
 """The answer to `POST /session`: the row of the user who signs in, before the webhook arrives.
 
-The answer is what the user sees of `public.users`, or why there is nothing to see; nobody learns more from it than from
-Supabase's API. A row that is there costs one look at the database. Clerk is only asked about a user of whom nothing but
-the id, or what a membership tells, has arrived, or whom the policies do not show; and about a user who is not let in,
-at most once a minute, or once in five seconds while Clerk does not know the user.
+The answer is the user's own view of `public.users`, or the reason for an empty view; it reveals no more than Supabase's
+API does. An existing row costs one query. Clerk is only asked about a user whose own event has not arrived, or whom the
+policies hide; and about a user who is refused, at most once a minute, or once in five seconds while Clerk does not know
+the user.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from clerk_supabase.store import Queries, Store
 from clerk_supabase.telemetry import count, logger
 from clerk_supabase.tokens import IssuerChoice, SessionVerifier
 
-# Somebody looks at a spinner; what is not there by then comes with the webhook.
+# The user waits for the answer; after this time, the row comes with the webhook.
 CLERK_SECONDS: Final = 3.0
 
-# The policies decide what is seen and written. The id is given, so that no function of the schema `public` is needed.
+# The policies decide about reads and writes. The id is an argument, so no function of the schema `public` is needed.
 _ROW: LiteralString = """
     select to_jsonb(u.*)::text, u.created_at is not null
     from public.users as u
@@ -71,15 +71,15 @@ class UnknownToClerk(Forbidden):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The user's own row, as they see it."""
+    """The user's own row, as the policies show it to the user."""
 
     json: str
     is_complete: bool
-    """Whether it holds what Clerk says of the user. A stub lacks the moment at which Clerk made them."""
+    """Whether the row is filled: a stub lacks the moment at which Clerk created the user."""
 
 
 class Session:
-    """Answers those who sign in."""
+    """Answers users who sign in."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Session:
         clock_ms: Callable[[], int],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """*monotonic*: the clock of *http*. Raises SettingsError when the publishable key is none."""
+        """*monotonic*: the clock of *http*. Raises SettingsError for an invalid publishable key."""
         self._origins = frozenset(settings.allowed_origins)
         self._keep_private_metadata = settings.keep_private_metadata
         self._store = store
@@ -102,7 +102,7 @@ class Session:
         self._forbidden = ForbiddenUsers(clock_ms)
 
     def answer(self, event: Mapping[str, Any]) -> Answer:
-        """The answer to one proxy event of a REST API; never raises for what a sender or a neighbour does."""
+        """The answer to one proxy event of a REST API. No sender or neighbour can make the method raise."""
         headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
         cors = self._cors(headers.get("origin", ""))
         if event.get("httpMethod") == "OPTIONS":
@@ -167,9 +167,9 @@ class Session:
         return _answered("Fetched", 200, claims, row)
 
     def _fetch(self, claims: Claims) -> None:
-        """Applies what Clerk says of the user. Raises UnknownToClerk, and Forbidden for one who was deleted here.
+        """Applies Clerk's answer about the user. Raises UnknownToClerk, and Forbidden for a user who was deleted here.
 
-        That is no proof which would delete a row: a user made a moment ago may not be everywhere yet.
+        UnknownToClerk is no proof of a delete: Clerk's API may lag behind the sign-up of a new user.
         """
         calls_before = self._http.calls
         try:
@@ -203,7 +203,7 @@ class Session:
 
 def verifier_of(settings: SessionSettings) -> IssuerChoice:
     """The verifier of tokens of the configured issuers. Raises SettingsError."""
-    # The key is read in any case, so that a broken one is said.
+    # The key is read in any case, so that a broken key is reported.
     of_key = frontend_api(settings.clerk_publishable_key).issuer
     return IssuerChoice.of(
         settings.clerk_frontend_api_urls or (of_key,),

@@ -1,8 +1,8 @@
-"""Who signed a webhook. The only module that knows how Svix signs.
+"""Signatures of webhooks. No other module knows how Svix signs.
 
-A delivery carries HMAC-SHA256 over `{id}.{timestamp}.{body}`, keyed with what follows `whsec_` in the secret.
-Source: https://docs.svix.com/receiving/verifying-payloads/how-manual. A property test holds this module to accepting
-and refusing exactly what the `svix` package does, whose import alone would double the cold start.
+A delivery carries HMAC-SHA256 over `{id}.{timestamp}.{body}`, keyed with the base64 behind `whsec_` in the secret.
+Source: https://docs.svix.com/receiving/verifying-payloads/how-manual. By a property test, this module accepts and
+refuses the same requests as the `svix` package, whose import alone would double the cold start.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _TOLERANCE_SECONDS = 300
 
 
 class Verifier:
-    """Checks requests against one or several signing secrets (`whsec_` + base64); one match is enough."""
+    """Checks requests against one or several signing secrets (`whsec_` + base64); a single match is enough."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        """Raises SecretUnavailable when there is no secret, or one is not `whsec_` and base64."""
+        """Raises SecretUnavailable without a secret, or for a secret that is not `whsec_` and base64."""
         self._keys = [_key_of(secret) for secret in secrets]
         if not self._keys:
             raise SecretUnavailable("the webhook signing secret is empty")
 
     def verify(self, body: bytes, headers: Mapping[str, str]) -> str:
-        """The id of the delivery: one per message, the same on every retry and replay.
+        """The id of the delivery: unique for a message, and the same on every retry and replay.
 
-        `headers` have lower-case names; Svix's own names win over the white-label ones (`webhook-id` ...).
-        Raises SignatureRefused, also for headers that make no sense and bodies that are not UTF-8.
+        `headers` have lower-case names; Svix's own names win over the white-label names (`webhook-id` ...).
+        Raises SignatureRefused, also for malformed headers and for bodies outside UTF-8.
         """
         svix_id, timestamp = _header(headers, "id"), _header(headers, "timestamp")
         signatures = _header(headers, "signature")
@@ -47,7 +47,7 @@ class Verifier:
                 if _is_among(signatures, hmac.digest(key, signed, "sha256")):
                     return svix_id
         except (ValueError, OverflowError) as error:
-            # Not chained into the message: the causes quote what was sent.
+            # Not chained into the message: the causes quote the request.
             raise SignatureRefused("a header or the body is malformed", "malformed") from error
         raise SignatureRefused("no signature matches", "signature")
 
@@ -55,7 +55,7 @@ class Verifier:
 def _key_of(secret: str) -> bytes:
     encoded = secret.removeprefix(_PREFIX)
     try:
-        # Strict: the decoder would skip what is not base64, and take any text for a key. Padding may be missing.
+        # Strict: the decoder would skip characters outside base64, and take any text for a key. Padding may be missing.
         key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except ValueError:
         key = b""
@@ -69,7 +69,7 @@ def _header(headers: Mapping[str, str], name: str) -> str:
 
 
 def _seconds_of(header: str) -> int:
-    """The signed time, whole seconds since 1970. Raises SignatureRefused when it is too far from now."""
+    """The signed time, in whole seconds since 1970. Raises SignatureRefused for a time too far from now."""
     # Svix looks at microseconds.
     timestamp = round(float(header), 6)
     age = time.time() - timestamp
@@ -81,13 +81,13 @@ def _seconds_of(header: str) -> int:
 
 
 def _is_among(signatures: str, expected: bytes) -> bool:
-    """Whether one of the space-separated `version,base64` entries, up to the first malformed one, is the expected."""
+    """Tells whether one of the space-separated `version,base64` entries matches, up to the first malformed entry."""
     try:
         for entry in signatures.split(" "):
             version, signature = entry.split(",")
             if version == "v1" and hmac.compare_digest(expected, base64.b64decode(signature)):
                 return True
     except ValueError:
-        # Another key may still have matched an entry before this one.
+        # Another key may still match an earlier entry.
         pass
     return False

@@ -1,9 +1,8 @@
-"""Reads an object of Clerk without the parts that neither our parsers nor Postgres take. Pure.
+"""Reads an object of Clerk without the parts that our parsers or Postgres refuse. No input or output.
 
-Any user of Clerk can write such parts into their own metadata, and perhaps into other fields. Whatever the parts are,
-all that others decide about the user is read: bans, roles, public metadata. Only a field with a Loss loses parts. What
-is left of an object is the same on every road, whichever parser gave up first. This module is loaded only for an object
-that is not as usual.
+Any user of Clerk can write such parts into their own metadata, and perhaps into other fields. Everything that others
+decide about the user is read all the same: bans, roles, public metadata. Only a field with a Loss loses parts. The rest
+of the object is the same in every function and with every parser. This module is loaded for unusual objects only.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.json_split import elements, fields
 
 Place = tuple[str | int, ...]
-"""The names and numbers that lead to a part of an object."""
+"""The names and numbers on the way to a part of an object."""
 
 Read = TypeVar("Read", bound=Lenient)
 
 
 class _Unreadable:
-    """Stands for a part that no parser takes. No field of a model may hold it."""
+    """A placeholder for a part that no parser takes; invalid in every field of a model."""
 
 
 UNREADABLE: Final = _Unreadable()
-# Stands for a name that no parser takes: like that name, Postgres cannot store this one.
+# A placeholder for a name that no parser takes; Postgres, too, refuses this placeholder.
 _UNREADABLE_NAME: Final = "\0"
 # How often an object is taken apart: enough to read /external_accounts/0/verification/status alone.
 LEVELS: Final = 4
@@ -43,8 +42,7 @@ _NOT_STORABLE: Final = re.compile("[\0\ud800-\udfff]")
 def read_parts(json: bytes, levels: int = LEVELS, largest: int | None = None) -> Any:
     """Parse JSON. A part that cannot be parsed becomes UNREADABLE, and its neighbours stay.
 
-    *largest*: the most bytes that are parsed at once. A longer part is only taken apart, and is UNREADABLE at the last
-    level.
+    *largest*: the most bytes for a single call of the parser. A longer part is split; at the last level, it is UNREADABLE.
     """
     if largest is None or len(json) <= largest:
         try:
@@ -62,9 +60,9 @@ def read_parts(json: bytes, levels: int = LEVELS, largest: int | None = None) ->
 
 
 def read_storable(model: type[Read], data: object) -> tuple[Read, tuple[str, ...]]:
-    """Read an object without the parts that cannot be stored; also return the names of the fields that lost one.
+    """Read an object without the parts that cannot be stored; also return the names of the fields that lost a part.
 
-    Raises UnusableEvent when such a part stands in a field without a Loss.
+    Raises UnusableEvent for such a part in a field without a Loss.
     """
     found, misfits = _read_fitting(model, data)
     content = found.model_dump()
@@ -88,7 +86,7 @@ def _name(quoted: bytes) -> str:
 
 
 def _read_fitting(model: type[Read], data: object) -> tuple[Read, set[Place]]:
-    """Read an object without the parts that are of another type than the model's."""
+    """Read an object without the parts of another type than the model's."""
     try:
         return model.model_validate(data), set()
     except ValidationError as error:
@@ -99,7 +97,7 @@ def _read_fitting(model: type[Read], data: object) -> tuple[Read, set[Place]]:
 
 
 def _is_of_another_shape(error: ErrorDetails) -> bool:
-    """Tell whether a field is missing or null, or an element of a list is no object: a client cannot write that.
+    """Tell whether a field is missing or null, or an element of a list is no object, which no client can write.
 
     If such an element were left out, all users would lose their lists as soon as Clerk sends lists of another shape.
     """
@@ -109,7 +107,7 @@ def _is_of_another_shape(error: ErrorDetails) -> bool:
 
 
 def _part_to_leave_out(model: type[Lenient], place: Place) -> Place | None:
-    """The smallest part around a wrong value that may be left out: an element of a list, or a field."""
+    """The smallest part to leave out because of a wrong value: an element of a list, or a field."""
     if not place:
         return None
     name, *rest = place
@@ -175,14 +173,14 @@ def _loss(model: type[Lenient], name: str | int) -> Loss | None:
 
 
 def _inner_model(model: type[Lenient], name: str | int) -> type[Lenient] | None:
-    """The model of a field that is an object with a model of its own, such as a membership's organization."""
+    """The model of a field with an object in it, such as a membership's organization."""
     field = model.model_fields.get(str(name))
     inner = None if field is None else field.annotation
     return inner if isinstance(inner, type) and issubclass(inner, Lenient) else None
 
 
 def _field_of(model: type[Lenient], place: Place) -> str | None:
-    """The field in which a place lies, with a dot when it is an object's inside another; None: it has no Loss."""
+    """The field around a place, with a dot for a field of an object inside another; None for a field without a Loss."""
     name, *rest = place
     inner = _inner_model(model, name)
     if inner is not None:
@@ -191,9 +189,9 @@ def _field_of(model: type[Lenient], place: Place) -> str | None:
     return None if _loss(model, name) is None else str(name)
 
 
-# For what Postgres refuses although it could be stored
+# For values that Postgres could store, but refuses
 
-# Columns that are made of a field.
+# Columns made from a field.
 _FOLLOWING: Final[Mapping[str, Columns]] = {
     "email_addresses": {"email": None, "email_verified": False},
     "phone_numbers": {"phone": None, "phone_verified": False},
@@ -203,7 +201,7 @@ _FOLLOWING: Final[Mapping[str, Columns]] = {
 def with_less(changes: Changes) -> Iterator[Changes]:
     """Empty one field that clients write, for each such field in turn; at last all such fields.
 
-    For a value that Postgres refuses because of an index, a trigger or a column's type that the app made.
+    For a value that Postgres refuses because of an index, a trigger or a column's type of the app.
     """
     losses = [
         (number, name, empty)
@@ -219,7 +217,7 @@ def with_less(changes: Changes) -> Iterator[Changes]:
 
 
 def _possible_losses(change: Change) -> Iterator[tuple[str, Columns]]:
-    """The fields that clients write and that are not empty, each with its columns emptied."""
+    """The fields written by clients that are not empty, each with its columns emptied."""
     model = MODELS.get(change.kind)
     if model is None or not isinstance(change, Upsert):
         return

@@ -9,9 +9,9 @@ from typing import Final
 
 from clerk_supabase.clerk_walk import OVERLAP, PAGE_SIZE, Window
 
-# Of the requests that the share of the rate limit lets through; the rest is for what changed.
+# A part of the requests in the share of the rate limit; the rest is for changed objects.
 _SHARE_OF_REQUESTS: Final = 0.5
-# Of the time that is left to the run.
+# A part of the time left to the run.
 _SHARE_OF_TIME: Final = 0.5
 # As if a quarter of an hour had passed, of two hours: no visit is known to count from.
 _FIRST_SHARE: Final = 1 / 8
@@ -20,13 +20,13 @@ _ROWS_OF_A_PAGE: Final = PAGE_SIZE - OVERLAP
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The share of a list that a run has to compare."""
+    """The part of a list for one run to compare."""
 
     rows: int
     pages: int
-    """More than that the rate limit does not let through."""
+    """The largest number of objects within the rate limit."""
     seconds_kept: float
-    """No page is read when less than that is left to the run."""
+    """The time that must be left to the run for another page."""
 
 
 def due(
@@ -39,15 +39,15 @@ def due(
     requests_per_second: float,
     seconds_left: float,
 ) -> Due:
-    """As large a part of a list as the time since the last visit is of the bound, however often runs come.
+    """The part of a list that is as large as the time since the last visit is a part of the bound, at any rate of runs.
 
-    Less than a page is left to a later run, unless that would come too late. `elapsed_ms`: since the last visit of any
-    part, None if there was none; `oldest_ms`: since that of the part that waited longest; `interval_ms`: since the run
-    before.
+    Less than a page is left to a later run, unless the later run would come too late. `elapsed_ms`: time since the last
+    visit of any part, None without a visit; `oldest_ms`: time since the visit of the part that waited longest;
+    `interval_ms`: time since the run before.
     """
     bound_ms = bound_minutes * 60_000
     elapsed = bound_ms * _FIRST_SHARE if elapsed_ms is None else min(max(elapsed_ms, 0), bound_ms)
-    # If the next runs come as soon as this one did, so many come within the bound, and the last of them in time.
+    # If the next runs come as soon as the present run, this many runs fall within the bound, and the last is in time.
     runs = max(1, int(bound_ms // elapsed)) if elapsed else math.inf
     rows = math.ceil(total / runs)
     if rows < _ROWS_OF_A_PAGE:
@@ -62,7 +62,7 @@ class Place:
     """A place in Clerk's list, between two moments of creation."""
 
     offset: int
-    """Number of objects in Clerk's list that were created before `moment`."""
+    """Number of objects in Clerk's list created before `moment`."""
     moment: int
 
 
@@ -72,16 +72,16 @@ class _Stretch:
     end: Place
     surplus_at_start: int
     surplus_at_end: int
-    """Number of rows less number of objects that were created before each of these two places."""
+    """Number of rows minus number of objects created before each of two places."""
 
 
 def where_ranks_differ(
     total: int, rows: int, last_moment: int, look: Callable[[int], Place | None], rank: Callable[[int], int]
 ) -> Iterator[tuple[Window, int]]:
-    """The windows of about a page in which Clerk has another number of objects than we, and the offset of each.
+    """The windows, of about a page each, in which Clerk has another number of objects than we, with their offsets.
 
-    `look`: a place near an offset, None where the list says none. `rank`: how many of our rows were created before a
-    moment. Halves the stretches whose numbers differ, so each costs as many questions as the list has powers of two.
+    `look`: a place near an offset, None without one in the list. `rank`: the number of rows created before a moment.
+    A stretch whose numbers differ is halved, so each window costs as many requests as the list has powers of two.
     """
     stretches = [_Stretch(Place(0, 0), Place(total, last_moment), 0, rows - total)]
     while stretches:
@@ -103,7 +103,7 @@ def where_ranks_differ(
 
 
 def place_in(offset: int, moments: Sequence[int | None]) -> Place | None:
-    """The first place in a page at which the moment of creation changes: there the number before it is certain."""
+    """The first place in a page at which the moment of creation changes: the number of objects before it is certain."""
     for number in range(1, len(moments)):
         earlier, later = moments[number - 1], moments[number]
         if earlier is None or later is None:

@@ -16,13 +16,13 @@ from clerk_supabase.queue import Message
 from clerk_supabase.store import Store
 from clerk_supabase.telemetry import count, logger, took
 
-# What made a row newer. How late a duplicate is, or what was overtaken, says nothing of how late the tables are.
+# Outcomes that made a row newer. The age of a duplicate or of an outdated event is no lag of the tables.
 _NEW = frozenset({"created", "updated", "unchanged", "deleted"})
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A message that must come again, and why."""
+    """A message to be delivered again, and the reason."""
 
     message_id: str
     error: ClerkSupabaseError
@@ -39,7 +39,7 @@ class _Read:
 
 
 class Sync:
-    """Applies what ingest accepted."""
+    """Applies the events that ingest accepted."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Sync:
         keep_private_metadata: bool = False,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        """`keep_private_metadata`: store it in clerk_sync.private_metadata; otherwise it is dropped here.
+        """`keep_private_metadata`: store private metadata in clerk_sync.private_metadata; otherwise drop it here.
 
         `clock_ms`: our own clock, for measuring lag, never for ordering.
         """
@@ -59,10 +59,10 @@ class Sync:
         self._parking = parking
 
     def process(self, messages: Sequence[Message]) -> list[Failure]:
-        """Applies or parks every message; returns those that must come again.
+        """Applies or parks every message; returns the messages to be delivered again.
 
-        One message that can never be applied is parked, one that cannot be applied now comes again, and neither
-        touches the others. When the database is unavailable, all that would need it come again.
+        A message that can never be applied is parked, a message that cannot be applied now is delivered again, and the
+        other messages are applied all the same. While the database is unavailable, all messages are delivered again.
         """
         readable: list[_Read] = []
         canaries: list[tuple[Message, Event]] = []
@@ -79,7 +79,7 @@ class Sync:
         try:
             answers = self._store.apply([(each.changes, each.source) for each in readable])
         except Retryable as error:
-            # Of a wrong set-up the store tells; it is no outage.
+            # A wrong set-up, reported by the store, is no outage.
             if not isinstance(error, SetUpWrong):
                 count("Postponed", len(readable))
             svix_ids = [each.message.envelope.svix_id for each in readable]
@@ -104,7 +104,7 @@ class Sync:
         return self._record(canaries) + self._park(hopeless) + postponed
 
     def _record(self, canaries: Sequence[tuple[Message, Event]]) -> list[Failure]:
-        """On its own, so that no canary can ever stand in the way of what Clerk sends."""
+        """Apply canaries on their own, so that no canary can ever delay an event of Clerk's."""
         failures: list[Failure] = []
         for message, event in canaries:
             envelope = message.envelope
@@ -138,7 +138,7 @@ class Sync:
 
 
 def _postponed(read: _Read, error: Retryable) -> Failure:
-    """A message that comes again although its neighbours were applied, counted and logged."""
+    """A message to be delivered again although its neighbours were applied; counted and logged."""
     count("Postponed")
     logger.error("not applied, SQS delivers again", reason=str(error), svix_ids=[read.message.envelope.svix_id])
     return Failure(read.message.message_id, error)

@@ -1,7 +1,7 @@
-"""Logger and metrics. Ids and reasons go in, never bodies: personal data has no business in a log.
+"""Logger and metrics. Ids and reasons are logged, never bodies, because personal data has no place in a log.
 
-A metric costs money for each set of values of its dimensions. All have `service`, the function of one stack; some are
-told once more by `reason` or `kind`, whose values are few and never what somebody sent.
+A metric costs money for each set of values of its dimensions. All metrics have `service`, the function of one stack;
+some are repeated by `reason` or `kind`, whose values are few and never taken from a request.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ def count(name: str, value: int = 1) -> None:
     if counted is None:
         metrics.add_metric(name, MetricUnit.Count, value)
     else:
-        # One value for each counter: at the hundredth value Powertools writes, and a command has nowhere to write to.
+        # One value for each counter: Powertools writes at the hundredth value, and a command has no place to write to.
         counted["Value"][0] += value
 
 
 def count_by(name: str, dimension: Dimension, named: str, value: int = 1) -> None:
-    """A counter of one reason or kind, beside that of all of them."""
+    """Adds to the counter of one reason or kind; `count()` adds to the total."""
     _named[name, dimension, named] += value
 
 
 def took(name: str, milliseconds: int) -> None:
-    """How long something took, for percentiles."""
+    """Adds a duration, for percentiles."""
     metrics.add_metric(name, MetricUnit.Milliseconds, max(milliseconds, 0))
 
 
 def measured(handler: Callable[[Event, Context], dict[str, Any]]) -> Callable[[Event, Context], dict[str, Any]]:
-    """Writes what was counted whenever the handler ends, well or not. Nobody else does: a command prints no metrics."""
+    """Writes the counters whenever the handler ends, well or not. Commands never write counters."""
 
     @wraps(handler)
     def writing(event: Event, context: Context) -> dict[str, Any]:
@@ -67,13 +67,13 @@ def measured(handler: Callable[[Event, Context], dict[str, Any]]) -> Callable[[E
 
 
 def forget() -> None:
-    """Throws away what was counted and not written."""
+    """Drops the counters that were not written."""
     metrics.clear_metrics()
     _named.clear()
 
 
 def _write_named() -> None:
-    """Each is a line of its own: what shares a line shares the dimensions."""
+    """Write each value as a line of its own: the values of one line share their dimensions."""
     for (name, dimension, named), value in _named.items():
         with single_metric(name, MetricUnit.Count, value, namespace=metrics.namespace) as metric:
             metric.add_dimension("service", metrics.service or "service_undefined")

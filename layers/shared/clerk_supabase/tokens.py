@@ -1,8 +1,8 @@
-"""Who may be believed: Clerk's session tokens, and those of its former JWT template for Supabase.
+"""Verification of Clerk's session tokens, and of tokens from its former JWT template for Supabase.
 
-The only module that knows PyJWT, of which it uses the algorithms and keys. The token itself is taken apart here: the
-library looks at every character in Python, which costs three times as much as the signature. A property test holds
-this module to accepting nothing that the library refuses.
+No other module knows PyJWT, whose algorithms and keys are used here. The token itself is split here: the library looks
+at every character in Python, which costs three times as much as the signature. By a property test, this module accepts
+no token that the library refuses.
 Sources: https://clerk.com/docs/guides/sessions/manual-jwt-verification, RFC 7515, RFC 7519, RFC 8725.
 """
 
@@ -47,7 +47,7 @@ _MACHINE_CATEGORY: Final = "cl_B7d4PD333AAA"
 
 @dataclass(frozen=True, slots=True)
 class Compact:
-    """A token taken apart: nothing in it is proven."""
+    """The parts of a token, unproven."""
 
     header: dict[str, Any]
     payload: bytes
@@ -56,7 +56,7 @@ class Compact:
 
 
 class SessionVerifier:
-    """Checks session tokens of one Clerk instance. Threads share it."""
+    """Checks session tokens of one Clerk instance, for all threads."""
 
     def __init__(
         self,
@@ -67,9 +67,9 @@ class SessionVerifier:
         accept_missing_party: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """*authorized_parties*: origins of the apps whose tokens are taken; none: those of any app of the instance.
+        """*authorized_parties*: origins of the apps whose tokens are accepted; if empty, any app of the instance.
 
-        *accept_missing_party*: whether native apps, whose tokens name no origin, are among them.
+        *accept_missing_party*: whether tokens of native apps, which name no origin, are accepted, too.
         """
         if not issuer:
             raise SettingsError("the issuer of the tokens is not set")
@@ -81,7 +81,7 @@ class SessionVerifier:
 
     @property
     def issuer(self) -> str:
-        """The only `iss` that this verifier takes."""
+        """The only `iss` that this verifier accepts."""
         return self._issuer
 
     def verify(self, token: str) -> Claims:
@@ -92,7 +92,7 @@ class SessionVerifier:
         return claims
 
     def authenticate(self, token: str) -> Claims:
-        """What a session token with a good signature says, valid now and here or not.
+        """The claims of a session token with a good signature, valid now and here or not.
 
         Raises TokenRefused and KeysUnavailable.
         """
@@ -133,10 +133,10 @@ class SessionVerifier:
 
 
 class IssuerChoice:
-    """Checks session tokens of several issuers, each against its own keys. Threads share it."""
+    """Checks session tokens of several issuers, each against its own keys, for all threads."""
 
     def __init__(self, verifiers: Iterable[SessionVerifier]) -> None:
-        """*verifiers*: one of each issuer whose tokens are taken."""
+        """*verifiers*: a verifier for each accepted issuer."""
         self._by_issuer = {verifier.issuer: verifier for verifier in verifiers}
 
     @classmethod
@@ -159,7 +159,7 @@ class IssuerChoice:
         return self.chosen_for(token).verify(token)
 
     def chosen_for(self, token: str) -> SessionVerifier:
-        """The verifier of the issuer that a token names, which nothing proves yet.
+        """The verifier for the issuer named in a token, which is not proven yet.
 
         Raises TokenRefused for any other issuer, without a look at keys.
         """
@@ -173,11 +173,11 @@ class IssuerChoice:
 class LegacyVerifier:
     """Checks tokens of Clerk's former JWT template for Supabase, signed with the project's JWT secret.
 
-    The same secret signs Supabase's own tokens, which are refused: they name no Clerk user.
+    The same secret signs Supabase's own tokens, which are refused because they name no Clerk user.
     """
 
     def __init__(self, secret: str, *, issuer: str = "", clock: Callable[[], float] = time.time) -> None:
-        """*issuer*: empty: any. Raises SettingsError when the secret is too short to be one."""
+        """*issuer*: empty for any issuer. Raises SettingsError for a secret that is too short."""
         key = secret.encode()
         if len(key) < _SHORTEST_SECRET:
             raise SettingsError(f"the JWT secret must have {_SHORTEST_SECRET} bytes or more")
@@ -189,14 +189,14 @@ class LegacyVerifier:
         self._clock = clock
 
     def verify(self, token: str) -> Claims:
-        """What the token says, once it is proven. Raises TokenRefused."""
+        """The claims of the token, once it is proven. Raises TokenRefused."""
         claims = self.authenticate(token)
         for problem in self.problems(claims):
             raise problem
         return claims
 
     def authenticate(self, token: str) -> Claims:
-        """What a token with a good signature says, valid now and here or not. Raises TokenRefused."""
+        """The claims of a token with a good signature, valid now and here or not. Raises TokenRefused."""
         compact = taken_apart(token)
         _require_kind(compact.header, "HS256")
         if not _HS256.verify(compact.signed, self._key, compact.signature):
@@ -215,7 +215,7 @@ class LegacyVerifier:
 
 
 def taken_apart(token: str) -> Compact:
-    """The parts of a token, none of them proven. Raises TokenRefused when it is none."""
+    """Split a token into its parts, all unproven. Raises TokenRefused for any other text."""
     if len(token) > MAX_TOKEN_LENGTH:
         raise TokenRefused(Refusal.TOO_LONG, f"the token is longer than {MAX_TOKEN_LENGTH} characters")
     match = _COMPACT.fullmatch(token)
@@ -227,12 +227,12 @@ def taken_apart(token: str) -> Compact:
 
 
 def jwks(url: str) -> Jwks:
-    """Keys that are fetched from a URL when they are needed. Raises SettingsError."""
+    """Keys fetched from a URL on demand. Raises SettingsError."""
     return Jwks(url, keys_in_jwks)
 
 
 def keys_in_jwks(document: bytes) -> KeySet:
-    """The RSA signing keys of a JWKS document (RFC 7517). Raises ValueError when there is none."""
+    """The RSA signing keys of a JWKS document (RFC 7517). Raises ValueError for a document without any."""
     try:
         listed = msgspec.json.decode(document)["keys"]
     except (TypeError, KeyError, IndexError, RecursionError) as error:
@@ -247,13 +247,13 @@ def keys_in_jwks(document: bytes) -> KeySet:
 
 
 def keys_in_pem(pem: str) -> FixedKeys:
-    """The instance's public key as Clerk's dashboard shows it, so that no network is needed. Raises SettingsError."""
-    # Environment variables often hold it in one line.
+    """The instance's public key as Clerk's dashboard shows it, for use without a network. Raises SettingsError."""
+    # Environment variables often hold the key in one line.
     text = pem.replace("\\n", "\n").strip()
     try:
         key = _RS256.prepare_key(text) if text.startswith("-----BEGIN ") else None
     except (InvalidKeyError, UnsupportedAlgorithm, ValueError, TypeError):
-        # Not chained: the cause may quote what was given, and that may be a private key.
+        # Not chained: the cause may quote the given text, which may be a private key.
         key = None
     if not isinstance(key, RSAPublicKey) or key.key_size not in _RSA_BITS:
         raise SettingsError("the PEM is not a public RSA key of 2048 bits or more")
@@ -276,7 +276,7 @@ def _rsa_key(jwk: dict[str, Any]) -> RSAPublicKey | None:
         key = RSAAlgorithm.from_jwk(jwk)
     except (InvalidKeyError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, AttributeError):
         return None
-    # A private key that everybody can read proves nothing.
+    # A public private key proves nothing.
     return key if isinstance(key, RSAPublicKey) and key.key_size in _RSA_BITS else None
 
 
@@ -285,14 +285,14 @@ def _decoded(segment: str) -> bytes:
         data = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
     except ValueError as error:
         raise TokenRefused(Refusal.MALFORMED, "a part of the token is not base64url") from error
-    # The last digit may hold bits that mean nothing: only one spelling of a token is that token.
+    # The last digit may hold meaningless bits: only one spelling of a token is accepted.
     if base64.urlsafe_b64encode(data).rstrip(b"=") != segment.encode():
         raise TokenRefused(Refusal.MALFORMED, "a part of the token is not base64url")
     return data
 
 
 def _require_kind(header: dict[str, Any], algorithm: str) -> None:
-    """Refuses what is not an ordinary JWT with this signature; the token does not choose its algorithm."""
+    """Refuses any token but an ordinary JWT with this signature; the token does not choose its algorithm."""
     if header.get("alg") != algorithm:
         raise TokenRefused(Refusal.ALGORITHM, f"the token is not signed with {algorithm}")
     if header.get("typ") != "JWT":
