@@ -53,7 +53,7 @@ _OPENINGS: Final = """
     from unnest(%s::oid[]) as t (id) cross join clerk_sync.openings(t.id::regclass) as o
     where o.verdict <> 'note'
 """
-# Not clerk_sync.detours(), which reads every function for detours that a person has to judge: such detours are no failures.
+# Not clerk_sync.detours(), which also reads every function for detours that a person has to judge: no failures.
 # Too many functions mention `users` for a warning about each: Supabase has such a table, too.
 _DETOURS_TO_OURS: Final = """
     select t.id, d.verdict, d.found, d.todo

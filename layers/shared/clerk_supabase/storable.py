@@ -42,7 +42,7 @@ _NOT_STORABLE: Final = re.compile("[\0\ud800-\udfff]")
 def read_parts(json: bytes, levels: int = LEVELS, largest: int | None = None) -> Any:
     """Parse JSON. A part that cannot be parsed becomes UNREADABLE, and its neighbours stay.
 
-    *largest*: the most bytes for a single call of the parser. A longer part is split; at the last level, it is UNREADABLE.
+    *largest*: the most bytes for a single call of the parser. A longer part is split, at the last level UNREADABLE.
     """
     if largest is None or len(json) <= largest:
         try:
