@@ -156,7 +156,7 @@ sql: $(DEV)
 # What `migrate` and `doctor` compare a database with.
 .PHONY: objects
 objects: $(DEV) ## Write sql/objects.json anew, the list of what the migrations make
-	@.venv/bin/python -m tests.objects
+	@.venv/bin/python -m tests.kit.objects
 
 .PHONY: pictures
 pictures: $(DEV) ## Draw the pictures of the documents from their sources

@@ -15,9 +15,9 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from clerk_supabase.telemetry import forget, logger, metrics
-from clerk_supabase_cli.postgres import NEWEST, VERSIONS
+from clerk_supabase_cli.local.postgres import NEWEST, VERSIONS
 from clerk_supabase_cli.project import find_root
-from tests.aws import Account, Region
+from tests.kit.aws import Account, Region
 
 # In Lambda, template.yaml sets it.
 metrics.namespace = "Tests"

@@ -4,43 +4,19 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import pkgutil
 import re
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Final
 
 import click
 
 from clerk_supabase.errors import ClerkSupabaseError
+from clerk_supabase_cli import commands as commands_package
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.printing import printable, say
-
-_COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "demo": "demo_command:demo_command",
-        "dev": "dev_command:dev_command",
-        "doctor": "doctor.command:doctor_command",
-        "event": "event_command:event_command",
-        "explain": "explain_command:explain_command",
-        "export": "export_command:export_command",
-        "forget": "forget_command:forget_command",
-        "migrate": "migrate_command:migrate_command",
-        "parked": "parked_commands:parked_commands",
-        "reconcile": "reconcile_commands:reconcile_commands",
-        "resync": "reconcile_commands:resync_command",
-        "retention": "retention_command:retention_command",
-        "secure": "secure_command:secure_command",
-        "setup": "setup_command:setup_command",
-        "simulate": "simulate_command:simulate_command",
-        "status": "status_command:status_command",
-        "token": "token_commands:token_commands",
-        "undo": "reconcile_commands:undo_command",
-    }
-)
-"""Where each is, within this package."""
-
 
 _LIKE_A_CONNECTION_STRING: Final = re.compile(
     r"postgres\w*(\+\w+)?:|://.*@|\bpassword\W*[=:]", re.IGNORECASE | re.DOTALL
@@ -58,15 +34,15 @@ class _Commands(click.Group):
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click hands it over
-        """All there are, by name."""
-        return sorted(_COMMANDS)
+        """The names of all commands, which are those of the files in `commands`."""
+        return sorted(module.name for module in pkgutil.iter_modules(commands_package.__path__))
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click hands it over
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command, or None for an unknown name."""
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in self.list_commands(ctx):
             return None
-        module, _, name = _COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(f"clerk_supabase_cli.{module}"), name)
+        module = importlib.import_module(f"{commands_package.__name__}.{cmd_name}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
 

@@ -11,9 +11,10 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from clerk_supabase.clerk_http import BASE_URL
-from clerk_supabase.connection_string import parse
-from clerk_supabase_cli.queues import OUTPUTS, Queues
+from clerk_supabase.clerk.http import BASE_URL
+from clerk_supabase.postgres.connection_string import parse
+from clerk_supabase_cli.operate.database import DATABASE_URL
+from clerk_supabase_cli.operate.queues import OUTPUTS, Queues
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -22,8 +23,6 @@ _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w":
 # Clerk's own ids have letters and digits; https://clerk.com/docs/reference/backend-api
 _CLERK_ID: Final = re.compile(r"(user|org)_[A-Za-z0-9_-]{1,250}")
 
-DATABASE_URL: Final = "--database-url or DATABASE_URL"
-"""The sources of the owner's connection string, as errors name them."""
 _DATABASE_HELP: Final = (
     "postgresql:// of the owner; a direct or session connection. `-` reads it from standard input, because ps shows an "
     "argument to every user of the machine.  [env: DATABASE_URL]"
@@ -106,9 +105,6 @@ def named_queues(
     return Queues(urls) if urls else None
 
 
-HOW_TO_NAME_QUEUES: Final = "--stack-name NAME (or CLERK_SUPABASE_STACK=NAME)"
-
-
 class UserId(click.ParamType[str]):
     """Clerk's id of a user."""
 
@@ -150,6 +146,13 @@ def require_person(user_id: str | None, addresses: Sequence[str]) -> None:
     if user_id is None and not addresses:
         raise click.UsageError("Say who: a user (user_...), or --email ADDRESS for somebody who was only invited.")
 
+
+private_metadata_option = click.option(
+    "--keep-private-metadata",
+    is_flag=True,
+    envvar="KEEP_PRIVATE_METADATA",
+    help="For a stack with KeepPrivateMetadata.  [env: KEEP_PRIVATE_METADATA]",
+)
 
 clerk_api_url_option = click.option(
     "--clerk-api-url",

@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import Final
 
-from clerk_supabase_cli.deliveries import generate_secret
-
 _FOLDER: Final = ".local"
 
 
@@ -26,14 +24,3 @@ def write_privately(file: Path, content: str) -> None:
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as text:
         text.write(content)
     new.replace(file)
-
-
-def webhook_secret_of(root: Path) -> str:
-    """The signing secret of the checkout at *root* for local use, made on the first use.
-
-    With a secret shared by all checkouts, anybody on this machine could sign events for a database given to `dev`.
-    """
-    file = private_folder(root) / "webhook-secret"
-    if not file.exists():
-        write_privately(file, generate_secret())
-    return file.read_text()

@@ -4,10 +4,10 @@ import os
 import time
 from typing import Any
 
-from clerk_supabase import aws
+from clerk_supabase.aws import clients as aws
+from clerk_supabase.aws.queue import Queue
+from clerk_supabase.aws.secrets import Secret
 from clerk_supabase.ingest import Ingest
-from clerk_supabase.queue import Queue
-from clerk_supabase.secrets import Secret
 from clerk_supabase.settings import IngestSettings
 from clerk_supabase.telemetry import measured
 

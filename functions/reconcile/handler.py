@@ -7,19 +7,19 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from clerk_supabase import aws
-from clerk_supabase.clerk_http import BASE_URL, ClerkHttp
+from clerk_supabase.aws import clients as aws
+from clerk_supabase.aws.queue import Queue
+from clerk_supabase.aws.secrets import Secret
+from clerk_supabase.clerk.http import BASE_URL, ClerkHttp
 from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase.housekeeping import Housekeeping
-from clerk_supabase.queue import Queue
-from clerk_supabase.reconcile import Reconcile
-from clerk_supabase.reconcile_event import request_of
-from clerk_supabase.reconcile_pages import ReconcileSettings
-from clerk_supabase.repairs import QueueRepairs
-from clerk_supabase.runs import Runs
-from clerk_supabase.secrets import Secret
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.pages import ReconcileSettings
+from clerk_supabase.reconcile.repairs import QueueRepairs
+from clerk_supabase.reconcile.request import request_of
+from clerk_supabase.reconcile.run import Reconcile
+from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.settings import ReconcileFunctionSettings
-from clerk_supabase.store import Store
 from clerk_supabase.telemetry import logger, measured
 
 RESERVE_SECONDS = 30  # for the last page, the checkpoint and the metrics

@@ -4,12 +4,12 @@ import os
 import time
 from typing import Any
 
-from clerk_supabase import aws
-from clerk_supabase.clerk_http import BASE_URL, ClerkHttp
-from clerk_supabase.secrets import Secret
+from clerk_supabase.aws import clients as aws
+from clerk_supabase.aws.secrets import Secret
+from clerk_supabase.clerk.http import BASE_URL, ClerkHttp
+from clerk_supabase.postgres.store import SESSION_PATIENCE_SECONDS, Store
 from clerk_supabase.session import Session
 from clerk_supabase.settings import SessionSettings
-from clerk_supabase.store import SESSION_PATIENCE_SECONDS, Store
 from clerk_supabase.telemetry import measured
 
 settings = SessionSettings.from_environment(os.environ)

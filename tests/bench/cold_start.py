@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from clerk_supabase_cli.tools import Tools
+from clerk_supabase_cli.local.tools import Tools
 from tests.bench.results import Result, cost
-from tests.environments import environment_of
+from tests.kit.environments import environment_of
 
 _TURNS: Final = 15
 _SETTINGS: Final = environment_of(

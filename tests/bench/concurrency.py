@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from clerk_supabase.errors import DatabaseUnavailable
-from clerk_supabase.store import Store
+from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.simulator.databases import count_deadlocks, deadlocks_found_early
 from clerk_supabase_cli.simulator.experiment import WORKERS
 from tests.bench.crowd import hammer
 from tests.bench.databases import databases
 from tests.bench.results import Result, Target
 from tests.bench.traffic import Batch, Traffic
-from tests.integration.databases import Database, Url
+from tests.kit.databases import Database, Url
 
 _USERS: Final = 40
 _BATCHES: Final = 150

@@ -17,7 +17,7 @@ from typing import Any, Final
 import click
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
-from clerk_supabase.reconcile_pages import ReconcileSettings
+from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase_cli.project import find_root
 from tests.bench.prices import ASSUMED, PRICES
 from tests.supply.marked import written
@@ -58,7 +58,7 @@ class Stack:
         events = [event for each in functions.values() for event in each["Events"].values()]
         queues = [event["Properties"] for event in events if event["Type"] == "SQS"]
         code = "".join(
-            file.read_text(encoding="utf-8") for file in (root / "layers/shared/clerk_supabase").glob("*.py")
+            file.read_text(encoding="utf-8") for file in (root / "layers/shared/clerk_supabase").rglob("*.py")
         )
         return cls(
             memory_mb={name: each.get("MemorySize", usual) for name, each in functions.items()},

@@ -14,16 +14,16 @@ from typing import Final
 
 import psycopg
 
-from clerk_supabase.envelope import Envelope, ParkedEvent
 from clerk_supabase.errors import ClerkSupabaseError
+from clerk_supabase.model.envelope import Envelope, ParkedEvent
+from clerk_supabase.postgres.store import Store
 from clerk_supabase.settings import Keep
-from clerk_supabase.store import Store
-from clerk_supabase_cli import samples
+from clerk_supabase_cli.standin import samples
 from tests.bench import crowd_runs
-from tests.integration.databases import Database, Url, acting_as
-from tests.integration.histories import CREATED_AT, RECEIVED_AT, Applied
-from tests.integration.purging import allow_at_once, undo
-from tests.integration.webhooks import deleted, domain, invitation, membership, organization, user
+from tests.kit.databases import Database, Url, acting_as
+from tests.kit.histories import CREATED_AT, RECEIVED_AT, Applied
+from tests.kit.purging import allow_at_once, undo
+from tests.kit.webhooks import deleted, domain, invitation, membership, organization, user
 
 _OBJECTS: Final = 6
 _KEEP: Final = json.dumps(asdict(Keep(hold_back_days=0, purge_by="delete", deliveries_days=0, audit_days=0)))

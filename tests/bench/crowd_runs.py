@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Final, LiteralString, get_args
 
 import psycopg
 
-from clerk_supabase.batch import as_json, element_of
-from clerk_supabase.changes import Changes, Delete, Reconciled
-from clerk_supabase.clerk_walk import Window
+from clerk_supabase.clerk.walk import Window
 from clerk_supabase.errors import RunTakenOver
-from clerk_supabase.kinds import Kind, ReadKind
-from clerk_supabase.reconcile import Request
-from clerk_supabase.runs import Runs
-from clerk_supabase.store import Store
-from tests.integration.histories import CREATED_AT
-from tests.integration.webhooks import membership, organization, user
+from clerk_supabase.model.changes import Changes, Delete, Reconciled
+from clerk_supabase.model.kinds import Kind, ReadKind
+from clerk_supabase.postgres.batch import as_json, element_of
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.run import Request
+from clerk_supabase.reconcile.runs import Runs
+from tests.kit.histories import CREATED_AT
+from tests.kit.webhooks import membership, organization, user
 
 if TYPE_CHECKING:
     from tests.bench.crowd import Crowd

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clerk_supabase_cli.postgres import EmbeddedPostgres
-from tests.integration.databases import Databases
+from clerk_supabase_cli.local.postgres import EmbeddedPostgres
+from tests.kit.databases import Databases
 
 
 @contextmanager

@@ -18,13 +18,13 @@ from typing import Any, Final
 import httpx
 import psycopg
 
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.deliveries import SignedRequest, sign
-from clerk_supabase_cli.ministack import MiniStack
-from clerk_supabase_cli.stack import LocalStack
+from clerk_supabase_cli.local.ministack import MiniStack
+from clerk_supabase_cli.local.stack import LocalStack
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.deliveries import SignedRequest, sign
 from tests.bench.results import Result, Target, duration
-from tests.deployed.webhooks import redeliver_quickly
-from tests.polling import eventually
+from tests.kit.deployed_webhooks import redeliver_quickly
+from tests.kit.polling import eventually
 
 _TURNS: Final = 4
 _CONNECTIONS: Final = 4

@@ -9,14 +9,14 @@ from typing import Final
 
 import httpx
 
-from clerk_supabase.claims import Claims, session_claims
-from clerk_supabase.store import Store
-from clerk_supabase.tokens import taken_apart
-from clerk_supabase_cli.deliveries import sign
-from clerk_supabase_cli.samples import event, new_user_id, user
-from clerk_supabase_cli.stack import APP_ORIGIN, LocalStack
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.tokens.claims import Claims, session_claims
+from clerk_supabase.tokens.verifiers import taken_apart
+from clerk_supabase_cli.local.stack import APP_ORIGIN, LocalStack
+from clerk_supabase_cli.standin.deliveries import sign
+from clerk_supabase_cli.standin.samples import event, new_user_id, user
 from tests.bench.results import Result, duration
-from tests.integration.databases import Url
+from tests.kit.databases import Url
 
 _TURNS: Final = 20
 _PATIENCE_SECONDS: Final = 30

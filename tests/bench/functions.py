@@ -23,7 +23,7 @@ from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
 
 from clerk_supabase_cli.simulator.sqs import SimulatedMessage, SimulatedSqs
-from tests.clock import Clock
+from tests.kit.clock import Clock
 
 Event = dict[str, Any]
 Answer = dict[str, Any]

@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from clerk_supabase.aws.queue import Queue
+from clerk_supabase.aws.secrets import Secret
 from clerk_supabase.ingest import Ingest
-from clerk_supabase.queue import Queue
-from clerk_supabase.secrets import Secret
 from clerk_supabase.settings import IngestSettings
 from clerk_supabase.telemetry import logger, metrics
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, sign
 from clerk_supabase_cli.simulator.silence import silent_telemetry
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign
 from tests.bench.results import Result, cost
 from tests.bench.timing import shortest_in_turns
 

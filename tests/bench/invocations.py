@@ -18,16 +18,16 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, sign
-from clerk_supabase_cli.processes import Guard
+from clerk_supabase_cli.local.processes import Guard
 from clerk_supabase_cli.simulator.sqs import record
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign
 from tests.bench.databases import databases
 from tests.bench.functions import ACCOUNT
 from tests.bench.ingest import google_accounts
 from tests.bench.reconcile import _filled_and_compared
 from tests.bench.results import Result
-from tests.environments import environment_of
+from tests.kit.environments import environment_of
 
 _USERS: Final = 10_000
 _EVENTS: Final = 600

@@ -17,15 +17,15 @@ from typing import Any, Final
 
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, sign
 from clerk_supabase_cli.simulator.sqs import SimulatedQueue, SimulatedSqs
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign
 from tests.bench.databases import databases
 from tests.bench.functions import Functions, running
 from tests.bench.results import Result, Target
-from tests.clock import Clock
-from tests.environments import environment_of
-from tests.integration.databases import Database, value
+from tests.kit.clock import Clock
+from tests.kit.databases import Database, value
+from tests.kit.environments import environment_of
 
 _TURNS: Final = 2
 _HOUR: Final = 3600.0

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from clerk_supabase.changes import Delete, Upsert
+from clerk_supabase.model.changes import Delete, Upsert
 from tests.bench.traffic import Applied
 
 # It keeps versions where such handlers do: in the table itself. A column for them costs less than a table.

@@ -20,17 +20,17 @@ import msgspec
 import psycopg
 from psycopg.rows import dict_row
 
-from clerk_supabase.changes import Changes, changes_of_object
-from clerk_supabase.clerk_walk import PAGE_SIZE
-from clerk_supabase.reconcile_pages import ReconcileSettings
-from clerk_supabase.store import Store
-from clerk_supabase_cli.clerk_api.population import BEGINNING
-from clerk_supabase_cli.clerk_api.process import RunningApi, running
-from clerk_supabase_cli.processes import Guard
+from clerk_supabase.clerk.walk import PAGE_SIZE
+from clerk_supabase.model.changes import Changes, changes_of_object
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.pages import ReconcileSettings
+from clerk_supabase_cli.local.clerk_process import RunningApi, running
+from clerk_supabase_cli.local.processes import Guard
+from clerk_supabase_cli.standin.population import BEGINNING
 from tests.bench.databases import databases
 from tests.bench.results import Result, Target, duration
-from tests.integration.databases import Database, Databases, Url, at_port
-from tests.proxy import CountingProxy
+from tests.kit.databases import Database, Databases, Url, at_port
+from tests.kit.proxy import CountingProxy
 
 _FEW: Final = 10_000
 _SAMPLE: Final = 20

@@ -12,13 +12,13 @@ from typing import Any
 
 import click
 
-from clerk_supabase.clerk_http import ClerkHttp
-from clerk_supabase.reconcile import Reconcile, Request
-from clerk_supabase.reconcile_pages import ReconcileSettings
-from clerk_supabase.repairs import DirectRepairs
-from clerk_supabase.runs import Mode, Runs
-from clerk_supabase.store import Store
-from clerk_supabase_cli.clerk_api.process import KEY
+from clerk_supabase.clerk.http import ClerkHttp
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.pages import ReconcileSettings
+from clerk_supabase.reconcile.repairs import DirectRepairs
+from clerk_supabase.reconcile.run import Reconcile, Request
+from clerk_supabase.reconcile.runs import Mode, Runs
+from clerk_supabase_cli.local.clerk_process import KEY
 from clerk_supabase_cli.simulator.databases import FixedUrl
 from clerk_supabase_cli.simulator.silence import silent_telemetry
 

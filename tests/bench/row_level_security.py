@@ -14,7 +14,7 @@ from psycopg import sql
 from tests.bench.databases import databases
 from tests.bench.results import Result, cost, gain
 from tests.bench.timing import shortest, shortest_in_turns
-from tests.integration.databases import Connection, Database, value
+from tests.kit.databases import Connection, Database, value
 
 _TURNS: Final = 200
 # The other way takes a tenth of a second and more.

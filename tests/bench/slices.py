@@ -11,25 +11,25 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from clerk_supabase.clerk_http import ClerkHttp
-from clerk_supabase.clerk_walk import PAGE_SIZE
-from clerk_supabase.reconcile import Reconcile, Request
-from clerk_supabase.reconcile_pages import ReconcileSettings
-from clerk_supabase.repairs import DirectRepairs
-from clerk_supabase.run_report import Report
-from clerk_supabase.runs import Runs
-from clerk_supabase.store import Store
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.clerk_api.answers import Answers
-from clerk_supabase_cli.clerk_api.members import Members
-from clerk_supabase_cli.clerk_api.population import BEGINNING, Population
-from clerk_supabase_cli.clerk_api.server import ClerkApi
+from clerk_supabase.clerk.http import ClerkHttp
+from clerk_supabase.clerk.walk import PAGE_SIZE
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.pages import ReconcileSettings
+from clerk_supabase.reconcile.repairs import DirectRepairs
+from clerk_supabase.reconcile.report import Report
+from clerk_supabase.reconcile.run import Reconcile, Request
+from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.simulator.databases import FixedUrl
 from clerk_supabase_cli.simulator.silence import silent_telemetry
-from clerk_supabase_cli.simulator.worlds import World
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend_api import ClerkApi
+from clerk_supabase_cli.standin.members import Members
+from clerk_supabase_cli.standin.population import BEGINNING, Population
+from clerk_supabase_cli.standin.worlds import World
 from tests.bench.databases import databases
 from tests.bench.results import Result, Target, duration
-from tests.integration.databases import Connection, Database, Url
+from tests.kit.databases import Connection, Database, Url
 
 _KEY: Final = "sk_live_standin"
 _STEP: Final = 1_000

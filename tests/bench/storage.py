@@ -7,12 +7,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from clerk_supabase.store import Store
+from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.simulator.databases import wait_for_workers
 from tests.bench.databases import databases
 from tests.bench.results import Result, Target
 from tests.bench.traffic import Traffic
-from tests.integration.databases import Database, Url, value
+from tests.kit.databases import Database, Url, value
 
 _TABLES: Final = {"public.users": "users", "clerk_sync.entities": "entities"}
 _USERS: Final = 2_000

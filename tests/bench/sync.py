@@ -9,14 +9,14 @@ from typing import Final
 
 import psycopg
 
-from clerk_supabase.store import Store
+from clerk_supabase.postgres.store import Store
 from tests.bench.databases import databases
 from tests.bench.pasted_handler import PastedHandler
 from tests.bench.results import Result, Target, cost, gain
 from tests.bench.timing import shortest, shortest_in_turns
 from tests.bench.traffic import Batch, Traffic, world
-from tests.integration.databases import Database, Databases, Url, at_port
-from tests.proxy import CountingProxy
+from tests.kit.databases import Database, Databases, Url, at_port
+from tests.kit.proxy import CountingProxy
 
 _ROUND_TRIP_SECONDS: Final = 0.005
 _PER_EVENT: Final = "a transaction per event"

@@ -11,10 +11,10 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from clerk_supabase.claims import Organization
-from clerk_supabase.tokens import SessionVerifier, jwks, taken_apart
-from clerk_supabase_cli.frontend_api import FrontendApi
-from clerk_supabase_cli.token_mint import Mint, SigningKey
+from clerk_supabase.tokens.claims import Organization
+from clerk_supabase.tokens.verifiers import SessionVerifier, jwks, taken_apart
+from clerk_supabase_cli.standin.frontend_api import FrontendApi
+from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
 from tests.bench.results import Result, cost, duration
 from tests.bench.timing import shortest, shortest_in_turns
 

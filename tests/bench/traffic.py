@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from clerk_supabase.changes import Changes, Delivery, changes_of
-from clerk_supabase.events import parse_event
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.simulator.worlds import World
+from clerk_supabase.model.changes import Changes, Delivery, changes_of
+from clerk_supabase.model.events import parse_event
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.worlds import World
 
 START = 1_750_000_000_000
 

@@ -12,7 +12,7 @@ from typing import Self
 
 import pytest
 
-from clerk_supabase_cli.stack import LocalStack
+from clerk_supabase_cli.local.stack import LocalStack
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 _SECONDS = 120

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase_cli.samples import new_user_id
-from clerk_supabase_cli.stack import APP_ORIGIN, LocalStack
+from clerk_supabase_cli.local.stack import APP_ORIGIN, LocalStack
+from clerk_supabase_cli.standin.samples import new_user_id
 from tests.browser.conftest import Browse, PageServer
 from tests.deployed.test_session import sign_up
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clerk_supabase_cli.stack import LocalStack
+from clerk_supabase_cli.local.stack import LocalStack
 
 
 @pytest.fixture(scope="session")

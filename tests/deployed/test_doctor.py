@@ -11,13 +11,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from clerk_supabase.kinds import SYNCED_TYPES
-from clerk_supabase_cli.deliveries import generate_secret, sign
-from clerk_supabase_cli.samples import new_user_id
-from clerk_supabase_cli.stack import LocalStack
-from tests.deployed.webhooks import policy_taken_away, post, redeliver_quickly
-from tests.doctoring import Doctor
-from tests.polling import eventually
+from clerk_supabase.model.kinds import SYNCED_TYPES
+from clerk_supabase_cli.local.stack import LocalStack
+from clerk_supabase_cli.standin.deliveries import generate_secret, sign
+from clerk_supabase_cli.standin.samples import new_user_id
+from tests.kit.deployed_webhooks import policy_taken_away, post, redeliver_quickly
+from tests.kit.doctoring import Doctor
+from tests.kit.polling import eventually
 
 # On a laptop there is no Supabase, and so no pooler, no certificate and no project that takes tokens.
 NOT_ON_A_LAPTOP = {"supabase-auth", "worker-address", "session-address", "database-tls"}

@@ -12,12 +12,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from clerk_supabase_cli.deliveries import sign
-from clerk_supabase_cli.role_urls import WORKER_ROLE
-from clerk_supabase_cli.samples import new_user_id
-from clerk_supabase_cli.stack import LocalStack
-from tests.deployed.webhooks import created, now, policy_taken_away, post, redeliver_quickly
-from tests.polling import eventually
+from clerk_supabase_cli.local.stack import LocalStack
+from clerk_supabase_cli.operate.role_urls import WORKER_ROLE
+from clerk_supabase_cli.standin.deliveries import sign
+from clerk_supabase_cli.standin.samples import new_user_id
+from tests.kit.deployed_webhooks import created, now, policy_taken_away, post, redeliver_quickly
+from tests.kit.polling import eventually
 
 PATIENCE_SECONDS = 120.0
 

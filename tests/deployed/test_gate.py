@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.credentials import Credentials
 
-from clerk_supabase_cli.ministack import ACCOUNT, REGION
-from clerk_supabase_cli.samples import new_user_id
-from clerk_supabase_cli.stack import APP_ORIGIN, LocalStack
+from clerk_supabase_cli.local.ministack import ACCOUNT, REGION
+from clerk_supabase_cli.local.stack import APP_ORIGIN, LocalStack
+from clerk_supabase_cli.standin.samples import new_user_id
 from tests.deployed.test_session import sign_up
-from tests.deployed.wire import LIST_SECRETS, Answer, Headers, keys_of, presigned, send, send_bytes, signed
+from tests.kit.wire import LIST_SECRETS, Answer, Headers, keys_of, presigned, send, send_bytes, signed
 
 EVIL = "https://evil.test"
 FUNCTIONS = ("Ingest", "Sync", "Retry", "Reconcile", "Session")

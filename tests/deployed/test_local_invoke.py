@@ -12,13 +12,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from clerk_supabase.tokens import SessionVerifier, keys_in_pem
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.deliveries import session_event
-from clerk_supabase_cli.stack import LocalStack
-from clerk_supabase_cli.token_mint import LOCAL_ISSUER, public_key_file
-from tests.environments import environment_of
-from tests.polling import eventually
+from clerk_supabase.tokens.verifiers import SessionVerifier, keys_in_pem
+from clerk_supabase_cli.local.stack import LocalStack
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.deliveries import session_event
+from clerk_supabase_cli.standin.token_mint import LOCAL_ISSUER, public_key_file
+from tests.kit.environments import environment_of
+from tests.kit.polling import eventually
 
 # Runs a handler the way Lambda does: its folder on the path, the event from outside. Delays are drawn by lot; this seed
 # draws one of a second or so first.

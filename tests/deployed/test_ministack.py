@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase_cli.ministack import MiniStack, MiniStackFailed
-from clerk_supabase_cli.tools import TOOLS_VARIABLE, ToolMissing, Tools
+from clerk_supabase_cli.local.ministack import MiniStack, MiniStackFailed
+from clerk_supabase_cli.local.tools import TOOLS_VARIABLE, ToolMissing, Tools
 
 PATIENCE_SECONDS = 20.0
 
@@ -30,8 +30,8 @@ def answer(event, context):
 PARENT = """
 import sys
 from pathlib import Path
-from clerk_supabase_cli.ministack import MiniStack, MiniStackFailed
-from clerk_supabase_cli.tools import Tools
+from clerk_supabase_cli.local.ministack import MiniStack, MiniStackFailed
+from clerk_supabase_cli.local.tools import Tools
 from tests.deployed.test_ministack import deploy_witness, question_witness
 
 with MiniStack(Tools.of(Path(sys.argv[1]))) as ministack:

@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 import psycopg
 
-from clerk_supabase_cli.deliveries import sign
-from clerk_supabase_cli.samples import event, new_user_id, user
-from clerk_supabase_cli.stack import LocalStack
-from tests.polling import eventually
+from clerk_supabase_cli.local.stack import LocalStack
+from clerk_supabase_cli.standin.deliveries import sign
+from clerk_supabase_cli.standin.samples import event, new_user_id, user
+from tests.kit.polling import eventually
 
 
 def typed(stack: LocalStack, *arguments: str, stack_name: str = "") -> subprocess.CompletedProcess[str]:

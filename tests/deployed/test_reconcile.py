@@ -10,10 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from clerk_supabase_cli.samples import Json, new_user_id, user
-from clerk_supabase_cli.stack import LocalStack, ReconcileFailed
+from clerk_supabase_cli.local.stack import LocalStack, ReconcileFailed
+from clerk_supabase_cli.standin.samples import Json, new_user_id, user
 from tests.deployed.test_operating import answer, typed
-from tests.polling import eventually
+from tests.kit.polling import eventually
 
 
 @pytest.fixture(autouse=True)

@@ -8,12 +8,12 @@ from typing import Any
 import httpx
 import psycopg
 
-from clerk_supabase_cli.clerk_api.faults import answering
-from clerk_supabase_cli.samples import new_user_id, user
-from clerk_supabase_cli.stack import APP_ORIGIN, LocalStack
-from tests.deployed.webhooks import created as created_event
-from tests.deployed.webhooks import now, send
-from tests.polling import eventually
+from clerk_supabase_cli.local.stack import APP_ORIGIN, LocalStack
+from clerk_supabase_cli.standin.faults import answering
+from clerk_supabase_cli.standin.samples import new_user_id, user
+from tests.kit.deployed_webhooks import created as created_event
+from tests.kit.deployed_webhooks import now, send
+from tests.kit.polling import eventually
 
 
 def sign_in(stack: LocalStack, user_id: str, **changes: Any) -> httpx.Response:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from clerk_supabase_cli.setup_command import SECRETS
-from clerk_supabase_cli.stack import LocalStack
-from tests.integration.parked import Command
+from clerk_supabase_cli.commands.setup import SECRETS
+from clerk_supabase_cli.local.stack import LocalStack
+from tests.kit.parked import Command
 
 VALUES = {
     "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_bm90IGEgc2VjcmV0",

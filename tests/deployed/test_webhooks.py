@@ -13,11 +13,11 @@ import httpx
 import psycopg
 import pytest
 
-from clerk_supabase_cli.deliveries import generate_secret, sign, sign_body
-from clerk_supabase_cli.samples import Json, deleted, event, new_user_id
-from clerk_supabase_cli.stack import LocalStack
-from tests.deployed.webhooks import created, now, policy_taken_away, post, redeliver_quickly, send
-from tests.polling import eventually
+from clerk_supabase_cli.local.stack import LocalStack
+from clerk_supabase_cli.standin.deliveries import generate_secret, sign, sign_body
+from clerk_supabase_cli.standin.samples import Json, deleted, event, new_user_id
+from tests.kit.deployed_webhooks import created, now, policy_taken_away, post, redeliver_quickly, send
+from tests.kit.polling import eventually
 
 
 @pytest.fixture(scope="session", autouse=True)

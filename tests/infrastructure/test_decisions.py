@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tests.documents import ROOT, headings, table_of, text_of
 from tests.infrastructure.test_documents import anchor_of
+from tests.kit.documents import ROOT, headings, table_of, text_of
 
 FOLDER = ROOT / "docs" / "decisions"
 INDEX = FOLDER / "README.md"

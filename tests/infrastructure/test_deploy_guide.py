@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tests.documents import ROOT, commands
 from tests.infrastructure.template import WITH_A_REVISION, Template
+from tests.kit.documents import ROOT, commands
 
 GUIDE = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 

@@ -15,9 +15,9 @@ import pytest
 from botocore import xform_name
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
+from clerk_supabase_cli.local.tools import Tools
 from clerk_supabase_cli.main import commands as our_commands
-from clerk_supabase_cli.tools import Tools
-from tests.documents import (
+from tests.kit.documents import (
     OURS,
     ROOT,
     Block,

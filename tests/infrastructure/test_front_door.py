@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
+from clerk_supabase.aws.queue import LARGEST_BODY, Queue
+from clerk_supabase.aws.secrets import Secret
 from clerk_supabase.ingest import Ingest
-from clerk_supabase.queue import LARGEST_BODY, Queue
-from clerk_supabase.secrets import Secret
+from clerk_supabase.postgres.store import CONNECT_SECONDS, SESSION_PATIENCE_SECONDS, WORKER_PATIENCE_SECONDS
 from clerk_supabase.settings import IngestSettings
-from clerk_supabase.store import CONNECT_SECONDS, SESSION_PATIENCE_SECONDS, WORKER_PATIENCE_SECONDS
-from clerk_supabase_cli.deliveries import generate_secret
-from tests.aws import LARGEST_MESSAGE, Account
+from clerk_supabase_cli.standin.deliveries import generate_secret
 from tests.infrastructure.conditions import SESSION, chosen, names_that_exist
 from tests.infrastructure.template import FUNCTIONS, Resource, Template, arn, properties
+from tests.kit.aws import LARGEST_MESSAGE, Account
 
 SVIX_WAITS_SECONDS = 15
 CLERK_ANSWERS_WITHIN = 3  # or the session function goes on without

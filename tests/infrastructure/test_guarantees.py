@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.documents import ROOT, names_of_tests, table_of
+from tests.kit.documents import ROOT, names_of_tests, table_of
 
 GUARANTEES = table_of(ROOT / "docs" / "guarantees.md", "The guarantees and their proofs")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import ROOT, documents, name_of
+from tests.kit.documents import ROOT, documents, name_of
 from tests.language import Count, passages
 
 DOCUMENTS_PER_HUNDRED = 4.5

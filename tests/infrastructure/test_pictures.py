@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import documents, text_of
+from tests.kit.documents import documents, text_of
 from tests.pictures import FOLDER, Area, pictures, straight, svg_of
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import table_of
 from tests.infrastructure.template import Template, alarms
+from tests.kit.documents import table_of
 
 ROOT = Path(__file__).parents[2]
 RUNBOOK = ROOT / "docs" / "runbook.md"
@@ -42,7 +42,7 @@ def test_an_entry_says_what_it_means_what_to_look_at_what_to_type_and_when_it_is
 
 def texts_of_the_layer() -> Iterator[str]:
     """Every text in the code that functions and commands share; of one with holes the parts between them."""
-    for file in (ROOT / "layers/shared/clerk_supabase").glob("*.py"):
+    for file in (ROOT / "layers/shared/clerk_supabase").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value

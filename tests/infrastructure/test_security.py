@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from clerk_supabase_cli.setup_command import SECRETS
-from tests.documents import ROOT, documents, headings, names_of_tests, table_of
+from clerk_supabase_cli.commands.setup import SECRETS
+from tests.kit.documents import ROOT, documents, headings, names_of_tests, table_of
 
 TEXT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
 CHECKLIST = table_of(ROOT / "docs" / "security.md", "Checklist")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.reconcile_pages import ReconcileSettings
+from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase.settings import (
     IngestSettings,
     ReconcileFunctionSettings,

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from clerk_supabase.clerk import Clerk
-from clerk_supabase.store import Store
-from clerk_supabase_cli.clerk_api.server import ClerkApi
-from clerk_supabase_cli.postgres import NEWEST, VERSIONS, EmbeddedPostgres
-from tests.aws import Account
-from tests.integration.clerk import Reader, api_with, reader
-from tests.integration.databases import Connection, Database, Databases, Url
-from tests.integration.histories import RECEIVED_AT
-from tests.integration.road import Road
-from tests.integration.servers import ON_EVERY_VERSION, Server
-from tests.integration.supabase import Supabase
+from clerk_supabase.clerk.api import Clerk
+from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.local.postgres import NEWEST, VERSIONS, EmbeddedPostgres
+from clerk_supabase_cli.standin.backend_api import ClerkApi
+from tests.kit.aws import Account
+from tests.kit.clerk import Reader, api_with, reader
+from tests.kit.databases import Connection, Database, Databases, Url
+from tests.kit.histories import RECEIVED_AT
+from tests.kit.road import Road
+from tests.kit.servers import ON_EVERY_VERSION, Server
+from tests.kit.supabase import Supabase
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from clerk_supabase.run_report import Report
-from clerk_supabase_cli.clerk_api.faults import answering
-from clerk_supabase_cli.simulator.worlds import World
-from tests.integration.databases import Databases, rows
-from tests.integration.reconciling import MINUTE, Rig, RigMaker, mirror
+from clerk_supabase.reconcile.report import Report
+from clerk_supabase_cli.standin.faults import answering
+from clerk_supabase_cli.standin.worlds import World
+from tests.kit.databases import Databases, rows
+from tests.kit.reconciling import MINUTE, Rig, RigMaker, mirror
 
 USERS = 30
 MEMBERS = 14

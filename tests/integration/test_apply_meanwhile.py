@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 
-from clerk_supabase.store import Store
-from tests.integration.databases import Connection, Database, rows, value
-from tests.integration.histories import alone, delete, upsert
-from tests.integration.meanwhile import started, waiting
-from tests.integration.webhooks import deleted, membership
+from clerk_supabase.postgres.store import Store
+from tests.kit.databases import Connection, Database, rows, value
+from tests.kit.histories import alone, delete, upsert
+from tests.kit.meanwhile import started, waiting
+from tests.kit.webhooks import deleted, membership
 
 
 def until_somebody_waits(admin: Connection) -> None:

@@ -9,14 +9,14 @@ import pytest
 from psycopg import sql
 
 from clerk_supabase.errors import ChangeRefused
-from clerk_supabase.store import Store
-from clerk_supabase_cli import samples
-from tests.aws import Account
-from tests.integration.databases import Connection, Database, acting_as, outcomes, rows, value
-from tests.integration.histories import CREATED_AT, RECEIVED_AT, Applied
-from tests.integration.purging import let_time_pass, purge, undo
-from tests.integration.road import Road
-from tests.integration.webhooks import deleted, domain, invitation, membership, organization, user
+from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.standin import samples
+from tests.kit.aws import Account
+from tests.kit.databases import Connection, Database, acting_as, outcomes, rows, value
+from tests.kit.histories import CREATED_AT, RECEIVED_AT, Applied
+from tests.kit.purging import let_time_pass, purge, undo
+from tests.kit.road import Road
+from tests.kit.webhooks import deleted, domain, invitation, membership, organization, user
 
 TABLES = ["users", "organizations", "organization_memberships", "organization_invitations", "organization_domains"]
 PRIVATE = "ada@private.example"

@@ -7,12 +7,12 @@ from typing import LiteralString
 
 import pytest
 
-from clerk_supabase.claims import Claims
 from clerk_supabase.errors import ChangeRefused, DatabaseNotReady, DatabaseUnavailable, NotAllowed
-from clerk_supabase.store import Queries, Store
-from tests.integration.databases import Connection, Database, Url, rows
-from tests.integration.histories import alone, delete, upsert
-from tests.integration.signed_in import claims_of
+from clerk_supabase.postgres.store import Queries, Store
+from clerk_supabase.tokens.claims import Claims
+from tests.kit.databases import Connection, Database, Url, rows
+from tests.kit.histories import alone, delete, upsert
+from tests.kit.signed_in import claims_of
 
 ADA = claims_of("user_ada")
 EVE = claims_of("user_eve")

@@ -9,9 +9,9 @@ from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
 from clerk_supabase.errors import ChangeRefused
-from clerk_supabase.store import Store
-from tests.integration.databases import Connection, acting_as, rows, value
-from tests.integration.webhooks import deleted, domain, invitation, membership, organization, user
+from clerk_supabase.postgres.store import Store
+from tests.kit.databases import Connection, acting_as, rows, value
+from tests.kit.webhooks import deleted, domain, invitation, membership, organization, user
 
 WHAT: LiteralString = "select operation, kind, entity_id, cause, svix_id from clerk_sync.audit_log order by audit_id"
 

@@ -6,9 +6,9 @@ from typing import Any, LiteralString
 
 import pytest
 
-from clerk_supabase.store import Store
-from tests.integration.databases import Connection, rows
-from tests.integration.webhooks import deleted, membership, organization, user
+from clerk_supabase.postgres.store import Store
+from tests.kit.databases import Connection, rows
+from tests.kit.webhooks import deleted, membership, organization, user
 
 TABLES: dict[str, tuple[str, str]] = {
     "user": ("public.users", "clerk_id"),

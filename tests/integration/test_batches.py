@@ -10,13 +10,13 @@ from typing import Any, LiteralString
 import pytest
 from psycopg import sql
 
-from clerk_supabase.changes import Change, Delete, Upsert
 from clerk_supabase.errors import ChangeRefused, ValueRefused
-from clerk_supabase.store import Outcome, Store
-from tests.integration.databases import Connection, Database, Url, at_port, outcomes, rows, value
-from tests.integration.histories import Applied, alone, delete, delivered, upsert
-from tests.integration.webhooks import membership
-from tests.proxy import CountingProxy
+from clerk_supabase.model.changes import Change, Delete, Upsert
+from clerk_supabase.postgres.store import Outcome, Store
+from tests.kit.databases import Connection, Database, Url, at_port, outcomes, rows, value
+from tests.kit.histories import Applied, alone, delete, delivered, upsert
+from tests.kit.proxy import CountingProxy
+from tests.kit.webhooks import membership
 
 PRIVATE = "ada@private.example"
 

@@ -12,10 +12,10 @@ import pytest
 from psycopg import sql
 from psycopg.errors import InvalidParameterValue
 
-from clerk_supabase.store import Store
-from tests.integration.databases import Connection, Database, rows, value
-from tests.integration.histories import CREATED_AT
-from tests.integration.webhooks import membership, user
+from clerk_supabase.postgres.store import Store
+from tests.kit.databases import Connection, Database, rows, value
+from tests.kit.histories import CREATED_AT
+from tests.kit.webhooks import membership, user
 
 DAY = 86_400_000
 BEGIN: Final = {

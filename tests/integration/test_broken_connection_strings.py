@@ -27,16 +27,16 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from clerk_supabase.errors import ClerkSupabaseError, SetUpWrong
-from clerk_supabase_cli import samples
 from clerk_supabase_cli.failure import Failure
-from clerk_supabase_cli.frontend_api import FrontendApi
 from clerk_supabase_cli.main import commands, main
 from clerk_supabase_cli.simulator.sqs import record
-from clerk_supabase_cli.token_mint import Mint
-from tests.aws import Region
-from tests.integration.databases import Databases
-from tests.integration.reconciling import rig_with
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.frontend_api import FrontendApi
+from clerk_supabase_cli.standin.token_mint import Mint
 from tests.integration.test_telemetry import ORIGIN, SIGNING_KEY, Context, World
+from tests.kit.aws import Region
+from tests.kit.databases import Databases
+from tests.kit.reconciling import rig_with
 
 # Fit for each place in a string, the host too. Any four characters in a row hold a pair that nothing else here prints.
 CANARY = "Q-_K.-V_-W-.G_-7.-Z_-9"

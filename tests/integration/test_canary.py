@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.kinds import CANARY_TYPE
-from clerk_supabase.store import Store
-from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, sign_body
+from clerk_supabase.model.kinds import CANARY_TYPE
+from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.doctor.canary import canary
-from tests.aws import Account
-from tests.integration.databases import Connection, Database, outcomes, rows, tables, value
-from tests.integration.parked import created
-from tests.integration.road import Road
+from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign_body
+from tests.kit.aws import Account
+from tests.kit.databases import Connection, Database, outcomes, rows, tables, value
+from tests.kit.parked import created
+from tests.kit.road import Road
 
 
 @pytest.fixture

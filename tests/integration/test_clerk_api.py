@@ -15,17 +15,17 @@ import httpx
 import msgspec
 import pytest
 
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.clerk_api.answers import Answers
-from clerk_supabase_cli.clerk_api.faults import Fault
-from clerk_supabase_cli.clerk_api.population import BEGINNING
-from clerk_supabase_cli.clerk_api.process import running
-from clerk_supabase_cli.clerk_api.server import ClerkApi
-from clerk_supabase_cli.processes import Guard
-from clerk_supabase_cli.simulator.worlds import World
-from tests.clock import Clock
-from tests.integration.clerk import KEY, api_with
-from tests.polling import eventually
+from clerk_supabase_cli.local.clerk_process import running
+from clerk_supabase_cli.local.processes import Guard
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend_api import ClerkApi
+from clerk_supabase_cli.standin.faults import Fault
+from clerk_supabase_cli.standin.population import BEGINNING
+from clerk_supabase_cli.standin.worlds import World
+from tests.kit.clerk import KEY, api_with
+from tests.kit.clock import Clock
+from tests.kit.polling import eventually
 
 Answer = httpx.Response
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.clerk import Clerk
-from clerk_supabase.clerk_http import ClerkHttp
-from clerk_supabase.clerk_walk import Window
+from clerk_supabase.aws.secrets import Secret
+from clerk_supabase.clerk.api import Clerk
+from clerk_supabase.clerk.http import ClerkHttp
+from clerk_supabase.clerk.walk import Window
 from clerk_supabase.errors import (
     ClerkKeyRefused,
     ClerkRefused,
@@ -25,13 +26,12 @@ from clerk_supabase.errors import (
     TooLongToWait,
     WrongInstance,
 )
-from clerk_supabase.secrets import Secret
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.clerk_api.faults import Fault, answering
-from clerk_supabase_cli.clerk_api.server import ClerkApi
-from clerk_supabase_cli.processes import free_port
-from tests.aws import Account
-from tests.integration.clerk import FixedKey, PassingClock, Reader, api_with, everybody, expected, reader
+from clerk_supabase_cli.local.processes import free_port
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.backend_api import ClerkApi
+from clerk_supabase_cli.standin.faults import Fault, answering
+from tests.kit.aws import Account
+from tests.kit.clerk import FixedKey, PassingClock, Reader, api_with, everybody, expected, reader
 
 # The key
 
@@ -231,7 +231,7 @@ def test_when_nobody_listens_clerk_is_unavailable() -> None:
 def test_an_answer_without_end_is_not_read_to_its_end(
     api: ClerkApi, clerk: Clerk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clerk_supabase.clerk_http._LARGEST_BODY", 100_000)
+    monkeypatch.setattr("clerk_supabase.clerk.http._LARGEST_BODY", 100_000)
     with pytest.raises(ClerkUnavailable, match="larger than"):
         everybody(clerk)
     assert clerk.http.calls == 1

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.clerk import Clerk
-from clerk_supabase.clerk_walk import Window
+from clerk_supabase.clerk.api import Clerk
+from clerk_supabase.clerk.walk import Window
 from clerk_supabase.errors import (
     ClerkRefused,
     ContradictoryAnswer,
@@ -18,11 +18,11 @@ from clerk_supabase.errors import (
     GoneFromClerk,
     OrganizationsUnavailable,
 )
-from clerk_supabase.kinds import LIST_KINDS
-from clerk_supabase_cli.clerk_api.faults import Elements, Fault, firewall, ignoring_offset, without_every
-from clerk_supabase_cli.clerk_api.population import BEGINNING
-from clerk_supabase_cli.clerk_api.server import ClerkApi
-from tests.integration.clerk import Reader, api_with, everybody, expected, ids, reader
+from clerk_supabase.model.kinds import LIST_KINDS
+from clerk_supabase_cli.standin.backend_api import ClerkApi
+from clerk_supabase_cli.standin.faults import Elements, Fault, firewall, ignoring_offset, without_every
+from clerk_supabase_cli.standin.population import BEGINNING
+from tests.kit.clerk import Reader, api_with, everybody, expected, ids, reader
 
 SECOND = 1_000
 

@@ -12,14 +12,14 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.clerk_api.answers import Answers
-from clerk_supabase_cli.clerk_api.population import Population
-from clerk_supabase_cli.clerk_api.server import ClerkApi
 from clerk_supabase_cli.project import find_root
-from clerk_supabase_cli.samples import Json
-from clerk_supabase_cli.simulator.worlds import World
-from tests.clerk_schema import SCHEMA, faults
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend_api import ClerkApi
+from clerk_supabase_cli.standin.population import Population
+from clerk_supabase_cli.standin.samples import Json
+from clerk_supabase_cli.standin.worlds import World
+from tests.kit.clerk_schema import SCHEMA, faults
 
 AT: Final = 1_700_000_000_000
 TIMES: Final = {"created_at": AT, "updated_at": AT}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Final
 
-from tests.integration.databases import Database, rows
+from tests.kit.databases import Database, rows
 
 # Every other column always holds a value.
 NULLABLE: Final[dict[str, set[str]]] = {

@@ -12,17 +12,17 @@ from typing import LiteralString
 import psycopg
 import pytest
 
+from clerk_supabase.aws.secrets import Secret
 from clerk_supabase.errors import DatabaseNotReady, DatabaseUnavailable, Retryable, SetUpWrong
-from clerk_supabase.secrets import Secret
-from clerk_supabase.store import Store
-from clerk_supabase_cli.database import DatabaseFailed, open_database
-from clerk_supabase_cli.processes import free_port
-from tests.aws import Account
-from tests.clock import Clock
-from tests.integration.databases import WORKER, Connection, Database, Databases, Url, at_port, rows, value
-from tests.integration.histories import alone, upsert
-from tests.polling import eventually
-from tests.proxy import CountingProxy
+from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.local.processes import free_port
+from clerk_supabase_cli.operate.database import DatabaseFailed, open_database
+from tests.kit.aws import Account
+from tests.kit.clock import Clock
+from tests.kit.databases import WORKER, Connection, Database, Databases, Url, at_port, rows, value
+from tests.kit.histories import alone, upsert
+from tests.kit.polling import eventually
+from tests.kit.proxy import CountingProxy
 
 PATIENCE_SECONDS = 10
 

@@ -9,15 +9,15 @@ from typing import LiteralString
 
 import pytest
 
-from clerk_supabase.changes import Changes, Delete, Delivery, Reconciled, changes_of
-from clerk_supabase.events import parse_event
-from clerk_supabase.run_report import Report
-from clerk_supabase_cli.clerk_api.faults import Fault, answering
-from clerk_supabase_cli.simulator.worlds import World
-from tests.aws import Account
-from tests.integration.databases import Databases, acting_as, rows, value
-from tests.integration.histories import RECEIVED_AT, alone
-from tests.integration.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
+from clerk_supabase.model.changes import Changes, Delete, Delivery, Reconciled, changes_of
+from clerk_supabase.model.events import parse_event
+from clerk_supabase.reconcile.report import Report
+from clerk_supabase_cli.standin.faults import Fault, answering
+from clerk_supabase_cli.standin.worlds import World
+from tests.kit.aws import Account
+from tests.kit.databases import Databases, acting_as, rows, value
+from tests.kit.histories import RECEIVED_AT, alone
+from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
 
 USERS = 40
 MARGIN = 5 * MINUTE

@@ -9,10 +9,10 @@ from contextlib import closing
 import pytest
 
 from clerk_supabase.errors import ChangeRefused
-from clerk_supabase.store import Store
-from tests.integration.databases import WORKER, Connection, Database, Rows, Url, outcomes, rows, tables, value
-from tests.integration.histories import RECEIVED_AT, alone, delete, delivered, upsert
-from tests.polling import eventually
+from clerk_supabase.postgres.store import Store
+from tests.kit.databases import WORKER, Connection, Database, Rows, Url, outcomes, rows, tables, value
+from tests.kit.histories import RECEIVED_AT, alone, delete, delivered, upsert
+from tests.kit.polling import eventually
 
 LEDGER_REFUSES = """
     create function public.refuse() returns trigger language plpgsql as

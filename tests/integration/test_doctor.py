@@ -15,21 +15,21 @@ import pytest
 from click.testing import CliRunner
 from psycopg import sql
 
-from clerk_supabase.kinds import SYNCED_TYPES
-from clerk_supabase.store import Store
+from clerk_supabase.model.kinds import SYNCED_TYPES
+from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.doctor.examination import examine
 from clerk_supabase_cli.doctor.patient import Named, Patient
 from clerk_supabase_cli.doctor.registry import CHECKS
 from clerk_supabase_cli.doctor.verdicts import Check, Finding, Verdict, ok
-from clerk_supabase_cli.frontend_api import FrontendApi
+from clerk_supabase_cli.local.processes import free_port
 from clerk_supabase_cli.main import commands
-from clerk_supabase_cli.processes import free_port
-from clerk_supabase_cli.token_mint import Mint, SigningKey
-from tests.doctoring import Doctor
-from tests.integration.databases import SESSION, WORKER, Connection, Database, Databases, at_port, rows
-from tests.integration.parked import park
-from tests.integration.supabase import PROJECTS, Project, Supabase
-from tests.tls import Authority, TlsTerminator
+from clerk_supabase_cli.standin.frontend_api import FrontendApi
+from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
+from tests.kit.databases import SESSION, WORKER, Connection, Database, Databases, at_port, rows
+from tests.kit.doctoring import Doctor
+from tests.kit.parked import park
+from tests.kit.supabase import PROJECTS, Project, Supabase
+from tests.kit.tls import Authority, TlsTerminator
 
 KEY = SigningKey.generate()
 OF_THE_DATABASE = {

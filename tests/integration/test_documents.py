@@ -10,18 +10,18 @@ from typing import Any, LiteralString, cast
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
-from clerk_supabase import changes
-from clerk_supabase.changes import Delete
-from clerk_supabase.events import parse_event
-from clerk_supabase.kinds import Kind, Meaning
-from clerk_supabase.store import Store
-from clerk_supabase.tokens import SessionVerifier, keys_in_pem
-from clerk_supabase_cli.token_mint import Mint, SigningKey
-from tests.documents import all_blocks, commands
-from tests.integration.databases import Connection, Database, Url, acting_as, rows, value
-from tests.integration.histories import alone, upsert
-from tests.integration.reconciling import rig_with
-from tests.integration.webhooks import invitation, membership, organization, user
+from clerk_supabase.model import changes
+from clerk_supabase.model.changes import Delete
+from clerk_supabase.model.events import parse_event
+from clerk_supabase.model.kinds import Kind, Meaning
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.tokens.verifiers import SessionVerifier, keys_in_pem
+from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
+from tests.kit.databases import Connection, Database, Url, acting_as, rows, value
+from tests.kit.documents import all_blocks, commands
+from tests.kit.histories import alone, upsert
+from tests.kit.reconciling import rig_with
+from tests.kit.webhooks import invitation, membership, organization, user
 
 ADA = {"sub": "user_ada", "role": "authenticated"}
 EVE = {"sub": "user_eve", "role": "authenticated"}

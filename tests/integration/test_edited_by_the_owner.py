@@ -9,13 +9,13 @@ import pytest
 from psycopg import sql
 from psycopg.errors import RestrictViolation
 
-from clerk_supabase.store import Store
-from clerk_supabase_cli.simulator.worlds import World
-from tests.integration.databases import Connection, Database, Databases, rows, tables, value
-from tests.integration.histories import CREATED_AT
-from tests.integration.purging import let_time_pass, purge
-from tests.integration.reconciling import Rig, RigMaker, mirror
-from tests.integration.webhooks import deleted, domain, invitation, membership, user
+from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.standin.worlds import World
+from tests.kit.databases import Connection, Database, Databases, rows, tables, value
+from tests.kit.histories import CREATED_AT
+from tests.kit.purging import let_time_pass, purge
+from tests.kit.reconciling import Rig, RigMaker, mirror
+from tests.kit.webhooks import deleted, domain, invitation, membership, user
 
 KEYS = {
     "users": "clerk_id",

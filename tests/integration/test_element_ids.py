@@ -10,13 +10,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from clerk_supabase.changes import Delete
-from clerk_supabase.kinds import Kind
-from clerk_supabase.store import Store
-from clerk_supabase_cli import samples
-from tests.integration.databases import Connection, Database, rows, value
-from tests.integration.histories import CREATED_AT, alone
-from tests.integration.webhooks import domain, invitation, membership, organization, told, user
+from clerk_supabase.model.changes import Delete
+from clerk_supabase.model.kinds import Kind
+from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.standin import samples
+from tests.kit.databases import Connection, Database, rows, value
+from tests.kit.histories import CREATED_AT, alone
+from tests.kit.webhooks import domain, invitation, membership, organization, told, user
 
 ADA: dict[Kind, str] = {
     "user": "user_ada",

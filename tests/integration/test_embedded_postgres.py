@@ -12,15 +12,15 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from clerk_supabase_cli.postgres import VERSIONS, EmbeddedPostgres
-from clerk_supabase_cli.tools import ToolMissing
+from clerk_supabase_cli.local.postgres import VERSIONS, EmbeddedPostgres
+from clerk_supabase_cli.local.tools import ToolMissing
 
 PATIENCE_SECONDS = 20.0
 
 # Brings a server up, says where it is and waits for its end.
 PARENT = """
 import sys
-from clerk_supabase_cli.postgres import EmbeddedPostgres
+from clerk_supabase_cli.local.postgres import EmbeddedPostgres
 
 with EmbeddedPostgres() as postgres:
     print(postgres.process_id, postgres.log.parent, flush=True)

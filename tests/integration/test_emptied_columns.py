@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.drift import Brake
+from clerk_supabase.reconcile.drift import Brake
 from clerk_supabase.telemetry import metrics
-from clerk_supabase_cli.clerk_api.faults import Fault, with_null
-from clerk_supabase_cli.simulator.worlds import World
-from tests.aws import Account
-from tests.integration.databases import Databases, rows, value
-from tests.integration.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
+from clerk_supabase_cli.standin.faults import Fault, with_null
+from clerk_supabase_cli.standin.worlds import World
+from tests.kit.aws import Account
+from tests.kit.databases import Databases, rows, value
+from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
 
 EVERYBODY = 30
 # As many as the brake lets by.

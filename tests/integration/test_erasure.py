@@ -13,11 +13,11 @@ import pytest
 from psycopg import sql
 
 from clerk_supabase.housekeeping import Housekeeping
+from clerk_supabase.postgres.store import Store
 from clerk_supabase.settings import Keep
-from clerk_supabase.store import Store
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.person import find_person, forget
-from tests.integration.canaries import (
+from clerk_supabase_cli.operate.person import find_person, forget
+from clerk_supabase_cli.standin import samples
+from tests.kit.canaries import (
     ADA,
     ADDRESS,
     CANARIES,
@@ -31,14 +31,14 @@ from tests.integration.canaries import (
     places_with,
     rows_without,
 )
-from tests.integration.databases import Connection, Database, Url, rows, value
-from tests.integration.histories import CREATED_AT, Applied
-from tests.integration.meanwhile import started, waiting
-from tests.integration.parked import Command, park
-from tests.integration.purging import allow_at_once
-from tests.integration.road import Road
-from tests.integration.webhooks import deleted, domain, invitation, membership, user
-from tests.polling import eventually
+from tests.kit.databases import Connection, Database, Url, rows, value
+from tests.kit.histories import CREATED_AT, Applied
+from tests.kit.meanwhile import started, waiting
+from tests.kit.parked import Command, park
+from tests.kit.polling import eventually
+from tests.kit.purging import allow_at_once
+from tests.kit.road import Road
+from tests.kit.webhooks import deleted, domain, invitation, membership, user
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from clerk_supabase.kinds import SYNCED_TYPES
-from clerk_supabase.queue import messages_of
-from clerk_supabase.store import Store
+from clerk_supabase.aws.queue import messages_of
+from clerk_supabase.model.kinds import SYNCED_TYPES
+from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.project import find_root
-from tests.aws import Account
-from tests.integration.databases import Connection, Rows, empty, outcomes, rows, tables, value
-from tests.integration.road import Road
-from tests.integration.stored import tables_with
+from tests.kit.aws import Account
+from tests.kit.databases import Connection, Rows, empty, outcomes, rows, tables, value
+from tests.kit.road import Road
+from tests.kit.stored import tables_with
 
 FILES = sorted((find_root(Path(__file__).parent) / "events" / "clerk").glob("*.json"))
 RECEIVED_AT = 1_763_800_000_000

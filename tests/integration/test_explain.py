@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from clerk_supabase.changes import Changes, Delivery, Reconciled, changes_of
-from clerk_supabase.events import parse_event
-from clerk_supabase.store import Store
-from clerk_supabase_cli.explain import UnknownId, show, timeline
-from clerk_supabase_cli.sample_events import sample_event
+from clerk_supabase.model.changes import Changes, Delivery, Reconciled, changes_of
+from clerk_supabase.model.events import parse_event
+from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.operate.explain import UnknownId, show, timeline
+from clerk_supabase_cli.standin.sample_events import sample_event
 from clerk_supabase_cli.terminal import Terminal
-from tests.integration.databases import Connection, Database
-from tests.integration.histories import alone, delete, upsert
-from tests.integration.parked import created, park
+from tests.kit.databases import Connection, Database
+from tests.kit.histories import alone, delete, upsert
+from tests.kit.parked import created, park
 
 ADA = "user_2Sample000000000000000000A"
 

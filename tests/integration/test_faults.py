@@ -19,21 +19,21 @@ from typing import Any
 import pytest
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
-from clerk_supabase import aws
+from clerk_supabase.aws import clients as aws
+from clerk_supabase.aws.queue import messages_of
 from clerk_supabase.parking import Parking
-from clerk_supabase.queue import messages_of
+from clerk_supabase.postgres.store import Store
 from clerk_supabase.retry import MAX_ATTEMPTS
-from clerk_supabase.store import Store
 from clerk_supabase.sync import Sync
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, sign
 from clerk_supabase_cli.simulator.sqs import Handler, SimulatedQueue, SimulatedSqs, record
-from tests.aws import Account
-from tests.clock import Clock
-from tests.environments import environment_of
-from tests.integration.databases import WORKER, Connection, Database, Databases, Url, outcomes, rows, value
-from tests.integration.histories import CREATED_AT, RECEIVED_AT
-from tests.polling import eventually
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign
+from tests.kit.aws import Account
+from tests.kit.clock import Clock
+from tests.kit.databases import WORKER, Connection, Database, Databases, Url, outcomes, rows, value
+from tests.kit.environments import environment_of
+from tests.kit.histories import CREATED_AT, RECEIVED_AT
+from tests.kit.polling import eventually
 
 HOUR = 3600.0
 EVENTS = 60

@@ -8,12 +8,12 @@ import psycopg
 import pytest
 from psycopg.errors import InsufficientPrivilege, UniqueViolation
 
-from clerk_supabase.store import Store
-from tests.integration.databases import Connection, Database, acting_as, empty, rows, tables, value
-from tests.integration.histories import alone, delete, upsert
-from tests.integration.meanwhile import started, waiting
-from tests.integration.webhooks import deleted, membership
-from tests.polling import eventually
+from clerk_supabase.postgres.store import Store
+from tests.kit.databases import Connection, Database, acting_as, empty, rows, tables, value
+from tests.kit.histories import alone, delete, upsert
+from tests.kit.meanwhile import started, waiting
+from tests.kit.polling import eventually
+from tests.kit.webhooks import deleted, membership
 
 ADA = {"sub": "user_1", "role": "authenticated"}
 

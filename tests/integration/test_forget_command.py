@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from clerk_supabase.housekeeping import Housekeeping
+from clerk_supabase.postgres.store import Store
 from clerk_supabase.settings import Keep
-from clerk_supabase.store import Store
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.person import NotForgotten
-from tests.aws import Account
-from tests.integration.canaries import (
+from clerk_supabase_cli.operate.person import NotForgotten
+from clerk_supabase_cli.standin import samples
+from tests.kit.aws import Account
+from tests.kit.canaries import (
     ADA,
     ADDRESS,
     CANARIES,
@@ -30,14 +30,14 @@ from tests.integration.canaries import (
     places_with,
     posted,
 )
-from tests.integration.databases import Connection, Database, rows, value
-from tests.integration.histories import CREATED_AT
-from tests.integration.meanwhile import started, waiting
-from tests.integration.parked import Command
-from tests.integration.purging import allow_at_once
-from tests.integration.road import Road
-from tests.integration.webhooks import deleted, domain, invitation, membership, organization, user
-from tests.polling import eventually
+from tests.kit.databases import Connection, Database, rows, value
+from tests.kit.histories import CREATED_AT
+from tests.kit.meanwhile import started, waiting
+from tests.kit.parked import Command
+from tests.kit.polling import eventually
+from tests.kit.purging import allow_at_once
+from tests.kit.road import Road
+from tests.kit.webhooks import deleted, domain, invitation, membership, organization, user
 
 
 @pytest.fixture

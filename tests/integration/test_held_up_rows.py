@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from clerk_supabase.changes import Delete
-from clerk_supabase.run_report import Report
-from clerk_supabase.store import Store
-from clerk_supabase_cli.simulator.worlds import World
-from tests.integration.databases import Databases, Url, rows, value
-from tests.integration.histories import alone
-from tests.integration.reconciling import Rig, RigMaker, happening_after, mirror
-from tests.integration.webhooks import domain, invitation
+from clerk_supabase.model.changes import Delete
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.report import Report
+from clerk_supabase_cli.standin.worlds import World
+from tests.kit.databases import Databases, Url, rows, value
+from tests.kit.histories import alone
+from tests.kit.reconciling import Rig, RigMaker, happening_after, mirror
+from tests.kit.webhooks import domain, invitation
 
 HELD = f"user_{5:026}"
 HELD_UP = "rows held up by locks of other transactions: 1; the next run tries them again"
@@ -177,8 +177,8 @@ def test_a_delete_whose_row_is_locked_is_said_to_be_held_up_and_a_quick_run_make
 
 
 def test_quick_runs_look_at_all_rows_portion_by_portion(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clerk_supabase.reconcile._ROWS_AT_ONCE", 100)
-    monkeypatch.setattr("clerk_supabase.reconcile._ROWS_OF_QUICK_RUN", 310)
+    monkeypatch.setattr("clerk_supabase.reconcile.run._ROWS_AT_ONCE", 100)
+    monkeypatch.setattr("clerk_supabase.reconcile.run._ROWS_OF_QUICK_RUN", 310)
     show_deleted(rig)
     edited = f"user_{610:026}"
     rig.admin.execute("update public.users_public set first_name = 'By hand' where clerk_id = %s", [edited])

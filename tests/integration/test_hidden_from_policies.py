@@ -9,9 +9,9 @@ from typing import LiteralString
 import pytest
 from psycopg import sql
 
-from clerk_supabase.store import Store
-from tests.integration.databases import Connection, Database, Url, acting_as
-from tests.integration.webhooks import domain, invitation, membership
+from clerk_supabase.postgres.store import Store
+from tests.kit.databases import Connection, Database, Url, acting_as
+from tests.kit.webhooks import domain, invitation, membership
 
 KEYS: dict[str, str] = {
     "users": "clerk_id",

@@ -9,10 +9,10 @@ from typing import LiteralString
 import psycopg
 import pytest
 
-from clerk_supabase.store import Store
-from tests.integration.databases import Connection, Database, Rows, acting_as, rows, value
-from tests.integration.purging import let_time_pass, purge, undo
-from tests.integration.webhooks import deleted, membership, organization, user
+from clerk_supabase.postgres.store import Store
+from tests.kit.databases import Connection, Database, Rows, acting_as, rows, value
+from tests.kit.purging import let_time_pass, purge, undo
+from tests.kit.webhooks import deleted, membership, organization, user
 
 # In a time zone like this one, 30 days ago is 16 days of 24 hours ago.
 LONG_DAYS = "AAA167BBB-167,J{first}/0,J{last}/0"

@@ -16,27 +16,27 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from clerk_supabase.changes import MODELS
-from clerk_supabase.clerk_object import Lenient, Loss
-from clerk_supabase.kinds import Kind
-from clerk_supabase.reconcile import Reconcile
-from clerk_supabase.repairs import DirectRepairs
-from clerk_supabase.runs import Runs
-from clerk_supabase.store import Store
+from clerk_supabase.model.changes import MODELS
+from clerk_supabase.model.clerk_object import Lenient, Loss
+from clerk_supabase.model.kinds import Kind
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.repairs import DirectRepairs
+from clerk_supabase.reconcile.run import Reconcile
+from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.telemetry import metrics
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.clerk_api.server import ClerkApi
-from clerk_supabase_cli.explain import timeline
-from clerk_supabase_cli.frontend_api import FrontendApi
-from clerk_supabase_cli.samples import Json
-from tests.aws import Account
-from tests.hostile import LONG, TEXTS, VALUES, anything, lists, metadata, raw
-from tests.integration.clerk import api_with
-from tests.integration.databases import Connection, Database, Databases, Url, outcomes, rows, value
-from tests.integration.histories import CREATED_AT
-from tests.integration.reconciling import Queued, Rig, rig_with
-from tests.integration.road import Road
+from clerk_supabase_cli.operate.explain import timeline
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.backend_api import ClerkApi
+from clerk_supabase_cli.standin.frontend_api import FrontendApi
+from clerk_supabase_cli.standin.samples import Json
 from tests.integration.test_session import KEY, App, app_of
+from tests.kit.aws import Account
+from tests.kit.clerk import api_with
+from tests.kit.databases import Connection, Database, Databases, Url, outcomes, rows, value
+from tests.kit.histories import CREATED_AT
+from tests.kit.hostile import LONG, TEXTS, VALUES, anything, lists, metadata, raw
+from tests.kit.reconciling import Queued, Rig, rig_with
+from tests.kit.road import Road
 
 _numbers = count(1)
 TIMES = {"created_at": CREATED_AT, "updated_at": CREATED_AT + 1}

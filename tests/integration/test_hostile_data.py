@@ -17,12 +17,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from clerk_supabase.store import Store
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.samples import Json
-from tests.integration.databases import Connection, Database, Url, rows, value
-from tests.integration.histories import CREATED_AT
-from tests.integration.road import MAX_BODY_BYTES, Road
+from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.samples import Json
+from tests.kit.databases import Connection, Database, Url, rows, value
+from tests.kit.histories import CREATED_AT
+from tests.kit.road import MAX_BODY_BYTES, Road
 
 FIELDS: dict[str, dict[str, str]] = json.loads((Path(__file__).parents[1] / "clerk_fields.json").read_text())
 TIMES = {"created_at": CREATED_AT, "updated_at": CREATED_AT + 1}

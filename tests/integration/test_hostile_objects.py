@@ -13,13 +13,13 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from clerk_supabase.batch import element_of, provenance
-from clerk_supabase.changes import Delivery, changes_of_object
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.postgres import SUPERUSER
-from tests.integration.databases import SESSION, WORKER, Connection, Database, value
-from tests.integration.histories import CREATED_AT
-from tests.integration.hostile_objects import SHAPES, Attack, Shape, plant
+from clerk_supabase.model.changes import Delivery, changes_of_object
+from clerk_supabase.postgres.batch import element_of, provenance
+from clerk_supabase_cli.local.postgres import SUPERUSER
+from clerk_supabase_cli.standin import samples
+from tests.kit.databases import SESSION, WORKER, Connection, Database, value
+from tests.kit.histories import CREATED_AT
+from tests.kit.hostile_objects import SHAPES, Attack, Shape, plant
 
 # A role without any grant.
 STRANGER: Final = "clerk_sync_test_stranger"

@@ -20,14 +20,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from clerk_supabase.changes import Delivery, changes_of
-from clerk_supabase.events import parse_event
+from clerk_supabase.model.changes import Delivery, changes_of
+from clerk_supabase.model.events import parse_event
 from clerk_supabase.telemetry import logger
 from clerk_supabase_cli.main import commands, main
-from clerk_supabase_cli.reconcile_commands import _log_on_stderr
-from tests.integration.databases import Connection, Database, rows
-from tests.integration.parked import created, park
-from tests.integration.reconciling import Rig, rig_with
+from clerk_supabase_cli.operate.comparing import _log_on_stderr
+from tests.kit.databases import Connection, Database, rows
+from tests.kit.parked import created, park
+from tests.kit.reconciling import Rig, rig_with
 
 KEY: Final = "sk_live_standin"
 FORGED: Final = "FORGED: all is well"

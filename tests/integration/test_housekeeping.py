@@ -12,15 +12,15 @@ import pytest
 from psycopg import sql
 from psycopg.errors import InvalidParameterValue
 
-from clerk_supabase.envelope import Envelope, ParkedEvent
 from clerk_supabase.housekeeping import Housekeeping
+from clerk_supabase.model.envelope import Envelope, ParkedEvent
+from clerk_supabase.postgres.store import Store
 from clerk_supabase.settings import Keep
-from clerk_supabase.store import Store
-from clerk_supabase_cli import samples
-from tests.integration.databases import Connection, Database, Url, outcomes, rows, value
-from tests.integration.histories import CREATED_AT, RECEIVED_AT
-from tests.integration.purging import let_time_pass, purge
-from tests.integration.webhooks import deleted, domain, invitation, membership, organization, told, user
+from clerk_supabase_cli.standin import samples
+from tests.kit.databases import Connection, Database, Url, outcomes, rows, value
+from tests.kit.histories import CREATED_AT, RECEIVED_AT
+from tests.kit.purging import let_time_pass, purge
+from tests.kit.webhooks import deleted, domain, invitation, membership, organization, told, user
 
 
 def personal_data_of(admin: Connection, word: str) -> list[str]:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from clerk_supabase.errors import Refusal, TokenRefused
 from clerk_supabase.settings import SettingsError, issuers_in
-from clerk_supabase.tokens import IssuerChoice
-from clerk_supabase_cli.frontend_api import FrontendApi
+from clerk_supabase.tokens.verifiers import IssuerChoice
 from clerk_supabase_cli.main import commands
-from clerk_supabase_cli.token_mint import Mint, SigningKey
+from clerk_supabase_cli.standin.frontend_api import FrontendApi
+from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
 
 PATHS = ("", "/__clerk", "/clerk/proxy")
 ADA = "user_2Ada"

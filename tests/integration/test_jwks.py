@@ -13,14 +13,14 @@ import httpx
 import pytest
 
 from clerk_supabase.errors import KeysUnavailable, Refusal, TokenRefused
-from clerk_supabase.jwks import Jwks, KeySet
 from clerk_supabase.settings import SettingsError
-from clerk_supabase.tokens import SessionVerifier, keys_in_jwks
-from clerk_supabase_cli.frontend_api import FrontendApi, Mood
-from clerk_supabase_cli.token_mint import Mint, SigningKey
-from tests.clock import Clock
-from tests.polling import eventually
-from tests.tls import Authority, TlsTerminator
+from clerk_supabase.tokens.jwks import Jwks, KeySet
+from clerk_supabase.tokens.verifiers import SessionVerifier, keys_in_jwks
+from clerk_supabase_cli.standin.frontend_api import FrontendApi, Mood
+from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
+from tests.kit.clock import Clock
+from tests.kit.polling import eventually
+from tests.kit.tls import Authority, TlsTerminator
 
 ADA = "user_2Ada"
 OLD = SigningKey.generate("ins_2One")

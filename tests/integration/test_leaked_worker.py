@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from clerk_supabase.store import Store
-from tests.integration.databases import SESSION, WORKER, Connection, Database, rows, value
-from tests.integration.webhooks import deleted, user
+from clerk_supabase.postgres.store import Store
+from tests.kit.databases import SESSION, WORKER, Connection, Database, rows, value
+from tests.kit.webhooks import deleted, user
 
 NOW: Final = int(time.time() * 1000)
 DAYS: Final = {"hold_back_days": 30, "purge_by": "scrub", "deliveries_days": 100, "audit_days": 365, "runs_days": 90}

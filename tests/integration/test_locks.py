@@ -10,18 +10,18 @@ from typing import LiteralString
 
 import pytest
 
-from clerk_supabase.changes import Changes, Delete, Reconciled
-from clerk_supabase.clerk_walk import Window
-from clerk_supabase.reconcile import Request
-from clerk_supabase.runs import Runs
+from clerk_supabase.clerk.walk import Window
+from clerk_supabase.model.changes import Changes, Delete, Reconciled
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.run import Request
+from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.settings import Keep
-from clerk_supabase.store import Store
-from tests.integration.databases import Connection, Database, Rows, Url, rows, value
-from tests.integration.histories import CREATED_AT
-from tests.integration.meanwhile import started, waiting
-from tests.integration.purging import purge
-from tests.integration.webhooks import deleted, membership, organization, user
-from tests.polling import eventually
+from tests.kit.databases import Connection, Database, Rows, Url, rows, value
+from tests.kit.histories import CREATED_AT
+from tests.kit.meanwhile import started, waiting
+from tests.kit.polling import eventually
+from tests.kit.purging import purge
+from tests.kit.webhooks import deleted, membership, organization, user
 
 _GATE = 7
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clerk_supabase_cli.simulator.lost_events import explore_lost_events
-from tests.integration.databases import Database
+from tests.kit.databases import Database
 
 WORLDS = 12
 

@@ -12,12 +12,12 @@ from random import Random
 
 import pytest
 
-from clerk_supabase.store import Store
-from clerk_supabase_cli import samples
-from tests.integration.databases import WORKER, Connection, Database, Url, acting_as, empty, rows, tables, value
-from tests.integration.histories import CREATED_AT, Applied
-from tests.integration.webhooks import deleted, domain, invitation, membership, organization, told, user
-from tests.polling import eventually
+from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.standin import samples
+from tests.kit.databases import WORKER, Connection, Database, Url, acting_as, empty, rows, tables, value
+from tests.kit.histories import CREATED_AT, Applied
+from tests.kit.polling import eventually
+from tests.kit.webhooks import deleted, domain, invitation, membership, organization, told, user
 
 VISIBLE = "select clerk_membership_id from public.organization_memberships where deleted_at is null order by 1"
 

@@ -10,9 +10,9 @@ from typing import Any, LiteralString, cast
 import psycopg
 import pytest
 
-from clerk_supabase.store import Store
-from tests.integration.databases import Connection, Database, acting_as, rows, value
-from tests.integration.histories import alone, upsert
+from clerk_supabase.postgres.store import Store
+from tests.kit.databases import Connection, Database, acting_as, rows, value
+from tests.kit.histories import alone, upsert
 
 ADA, BOB, EVE = (f"00000000-0000-4000-8000-00000000000{number}" for number in (1, 2, 3))
 

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from clerk_supabase_cli.migrations import MigrationFailed, migrate, prepare_plain_postgres, read_migrations
-from tests.integration.databases import Connection, Database, rows, value
+from clerk_supabase_cli.operate.migrations import MigrationFailed, migrate, prepare_plain_postgres, read_migrations
+from tests.kit.databases import Connection, Database, rows, value
 
 APPLIED = "select name from clerk_sync.migrations order by applied_at, name"
 
@@ -82,7 +82,7 @@ def test_every_file_records_its_own_name_as_its_last_act(root: Path) -> None:
 
 def test_two_that_migrate_at_once_apply_every_file_once(plain: str, root: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from clerk_supabase_cli.migrations import migrate\n"
+        "import sys; from pathlib import Path; from clerk_supabase_cli.operate.migrations import migrate\n"
         "print(*migrate(sys.argv[1], Path(sys.argv[2])), sep='\\n')"
     )
     processes = [

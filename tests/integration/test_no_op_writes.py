@@ -7,9 +7,9 @@ from typing import Any, LiteralString
 import pytest
 from psycopg import sql
 
-from clerk_supabase.store import Store
-from tests.integration.databases import Connection, rows, value
-from tests.integration.histories import alone, delete, delivered, upsert
+from clerk_supabase.postgres.store import Store
+from tests.kit.databases import Connection, rows, value
+from tests.kit.histories import alone, delete, delivered, upsert
 
 SIGN_IN: dict[str, Any] = {"last_sign_in_at": 1_700_000_000_000, "last_active_at": 1_700_000_000_000}
 

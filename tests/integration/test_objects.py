@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from clerk_supabase_cli.main import commands
-from clerk_supabase_cli.migrations import (
+from clerk_supabase_cli.operate.migrations import (
     MigrationFailed,
     ObjectsDiffer,
     apply_missing,
@@ -24,12 +24,12 @@ from clerk_supabase_cli.migrations import (
     read_migrations,
     repair_database,
 )
-from clerk_supabase_cli.objects.manifest import read_manifest
-from clerk_supabase_cli.objects.repair import NotRepaired, repair
-from tests.doctoring import Doctor
-from tests.integration.databases import Connection, Database, rows, value
-from tests.integration.supabase import PROJECTS, Supabase
-from tests.objects import made_by_migrations
+from clerk_supabase_cli.operate.objects.manifest import read_manifest
+from clerk_supabase_cli.operate.objects.repair import NotRepaired, repair
+from tests.kit.databases import Connection, Database, rows, value
+from tests.kit.doctoring import Doctor
+from tests.kit.objects import made_by_migrations
+from tests.kit.supabase import PROJECTS, Supabase
 
 KINDS = ["user", "organization", "membership", "invitation", "domain", "private_metadata"]
 LIST = "select name, checksum from clerk_sync.migrations order by name"

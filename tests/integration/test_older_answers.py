@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from clerk_supabase_cli.samples import Json
-from clerk_supabase_cli.simulator.worlds import World
-from tests.integration.databases import Databases
-from tests.integration.histories import alone, upsert
-from tests.integration.reconciling import MINUTE, Rig, RigMaker, mirror
+from clerk_supabase_cli.standin.samples import Json
+from clerk_supabase_cli.standin.worlds import World
+from tests.kit.databases import Databases
+from tests.kit.histories import alone, upsert
+from tests.kit.reconciling import MINUTE, Rig, RigMaker, mirror
 
 CAUSE = "Clerk lists an older version than the one that was applied here"
 LATER = 6 * MINUTE

@@ -9,10 +9,10 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from clerk_supabase.changes import Change
-from clerk_supabase.store import Outcome, Store
-from tests.integration.databases import Connection, Database, Url, empty, outcomes, rows, tables, value
-from tests.integration.histories import RECEIVED_AT, Applied, alone, delete, delivered, upsert
+from clerk_supabase.model.changes import Change
+from clerk_supabase.postgres.store import Outcome, Store
+from tests.kit.databases import Connection, Database, Url, empty, outcomes, rows, tables, value
+from tests.kit.histories import RECEIVED_AT, Applied, alone, delete, delivered, upsert
 
 # A life: signed up, changed, signed in twice in one millisecond, tied with itself, deleted, deleted again.
 LIFE: list[Change] = [

@@ -10,9 +10,9 @@ import pytest
 from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
-from clerk_supabase.store import Store
-from tests.integration.databases import Connection, Database, Url, acting_as, rows, value
-from tests.integration.webhooks import deleted, domain, invitation, membership, organization, user
+from clerk_supabase.postgres.store import Store
+from tests.kit.databases import Connection, Database, Url, acting_as, rows, value
+from tests.kit.webhooks import deleted, domain, invitation, membership, organization, user
 
 ORGANIZATIONS: LiteralString = "select clerk_org_id from public.organizations order by 1"
 MEMBERSHIPS: LiteralString = "select clerk_membership_id from public.organization_memberships order by 1"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.store import Store
-from tests.integration.databases import Connection, empty, outcomes, rows, tables, value
-from tests.integration.histories import CREATED_AT, Applied
-from tests.integration.webhooks import deleted, domain, invitation, membership, organization, user
+from clerk_supabase.postgres.store import Store
+from tests.kit.databases import Connection, empty, outcomes, rows, tables, value
+from tests.kit.histories import CREATED_AT, Applied
+from tests.kit.webhooks import deleted, domain, invitation, membership, organization, user
 
 
 def apply_each(store: Store, *events: Applied) -> list[object]:

@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from clerk_supabase_cli.database import connect, open_database
 from clerk_supabase_cli.main import commands
-from tests.integration.databases import Connection, Database, rows, value
+from clerk_supabase_cli.operate.database import connect, open_database
+from tests.kit.databases import Connection, Database, rows, value
 
 OURS = "pg_catalog, pg_temp"
 # Each fits the arguments of a call of ours better than the function of Postgres with the same name.
@@ -62,7 +62,7 @@ def test_no_migration_calls_it(new_database: str) -> None:
 def test_every_connection_of_the_command_is_made_here_but_those_to_servers_that_it_started(root: Path) -> None:
     package = root / "cli" / "clerk_supabase_cli"
     with_own = {file.relative_to(package) for file in package.rglob("*.py") if "psycopg.connect(" in file.read_text()}
-    to_throw_away = {Path(name) for name in ("demo.py", "postgres.py", "simulation.py")}
+    to_throw_away = {Path(name) for name in ("local/demo.py", "local/postgres.py")}
     assert {file for file in with_own - to_throw_away if file.parts[0] != "simulator"} == set()
 
 

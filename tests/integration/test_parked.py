@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.changes import Delete
-from clerk_supabase.envelope import Envelope, ParkedEvent
+from clerk_supabase.aws.queue import Queue, messages_of
 from clerk_supabase.errors import SetUpWrong
-from clerk_supabase.queue import Queue, messages_of
-from clerk_supabase.store import Store
-from clerk_supabase_cli.database import DatabaseFailed, open_database
-from clerk_supabase_cli.parked import NoSuchEvent, NotPossible, Replayed, Selection, discard, find, replay
-from tests.aws import Account
-from tests.integration.databases import Connection, Database, rows, value
-from tests.integration.histories import CREATED_AT, RECEIVED_AT, alone
-from tests.integration.parked import Command, created, park
-from tests.integration.road import Road
+from clerk_supabase.model.changes import Delete
+from clerk_supabase.model.envelope import Envelope, ParkedEvent
+from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.operate.database import DatabaseFailed, open_database
+from clerk_supabase_cli.operate.parked import NoSuchEvent, NotPossible, Replayed, Selection, discard, find, replay
+from tests.kit.aws import Account
+from tests.kit.databases import Connection, Database, rows, value
+from tests.kit.histories import CREATED_AT, RECEIVED_AT, alone
+from tests.kit.parked import Command, created, park
+from tests.kit.road import Road
 
 REFUSE_ADA = "alter table public.users add constraint no_ada check (first_name <> 'Ada')"
 TAKE_ADA = "alter table public.users drop constraint no_ada"

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from clerk_supabase.changes import Delete
-from clerk_supabase.envelope import Envelope, ParkedEvent
-from clerk_supabase.events import Subject, subject_of
-from clerk_supabase.store import Store
-from clerk_supabase_cli import samples
-from tests.integration.databases import Connection, Database, Url, rows, value
-from tests.integration.histories import CREATED_AT, RECEIVED_AT, alone
-from tests.integration.stored import tables_with
-from tests.polling import eventually
+from clerk_supabase.model.changes import Delete
+from clerk_supabase.model.envelope import Envelope, ParkedEvent
+from clerk_supabase.model.events import Subject, subject_of
+from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.standin import samples
+from tests.kit.databases import Connection, Database, Url, rows, value
+from tests.kit.histories import CREATED_AT, RECEIVED_AT, alone
+from tests.kit.polling import eventually
+from tests.kit.stored import tables_with
 
 TIMES = {"created_at": CREATED_AT, "updated_at": CREATED_AT + 1}
 PRIVATE = "ada@private.example"

@@ -11,21 +11,21 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.envelope import Envelope
+from clerk_supabase.aws.queue import Message, Queue
+from clerk_supabase.model.envelope import Envelope
 from clerk_supabase.parking import Parking
-from clerk_supabase.queue import Message, Queue
+from clerk_supabase.postgres.store import Store
 from clerk_supabase.retry import MAX_ATTEMPTS, Retry
-from clerk_supabase.store import Store
 from clerk_supabase.sync import Sync
 from clerk_supabase.telemetry import metrics
-from clerk_supabase_cli import samples
 from clerk_supabase_cli.doctor.canary import canary
-from clerk_supabase_cli.processes import free_port
-from tests.aws import Account
-from tests.integration.databases import Connection, Database, outcomes, rows
-from tests.integration.histories import CREATED_AT
-from tests.integration.parked import created
-from tests.integration.road import Road
+from clerk_supabase_cli.local.processes import free_port
+from clerk_supabase_cli.standin import samples
+from tests.kit.aws import Account
+from tests.kit.databases import Connection, Database, outcomes, rows
+from tests.kit.histories import CREATED_AT
+from tests.kit.parked import created
+from tests.kit.road import Road
 
 NOWHERE = f"postgresql://clerk_sync_worker:secret@127.0.0.1:{free_port()}/postgres?sslmode=disable"
 

@@ -10,23 +10,23 @@ from typing import Any, LiteralString
 
 import pytest
 
-from clerk_supabase.envelope import Envelope, ParkedEvent
+from clerk_supabase.aws.queue import Message, Queue, messages_of
 from clerk_supabase.errors import ChangeRefused, DatabaseUnavailable, Retryable, RowUnavailable
+from clerk_supabase.model.envelope import Envelope, ParkedEvent
 from clerk_supabase.parking import Parking
-from clerk_supabase.queue import Message, Queue, messages_of
-from clerk_supabase.repairs import DirectRepairs, Repair
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.repairs import DirectRepairs, Repair
 from clerk_supabase.retry import MAX_ATTEMPTS, Retry
-from clerk_supabase.store import Store
 from clerk_supabase.sync import Sync
-from clerk_supabase_cli import reconcile_commands
+from clerk_supabase_cli.operate import comparing
 from clerk_supabase_cli.simulator.sqs import SimulatedQueue, SimulatedSqs, record
-from tests.clock import Clock
-from tests.integration.databases import Connection, Database, Url, outcomes, rows, value
-from tests.integration.histories import RECEIVED_AT, alone, delete, delivered, upsert
-from tests.integration.reconciling import rig_with
 from tests.integration.test_retry import body, dead
-from tests.integration.webhooks import deleted, membership, organization
-from tests.proxy import CountingProxy
+from tests.kit.clock import Clock
+from tests.kit.databases import Connection, Database, Url, outcomes, rows, value
+from tests.kit.histories import RECEIVED_AT, alone, delete, delivered, upsert
+from tests.kit.proxy import CountingProxy
+from tests.kit.reconciling import rig_with
+from tests.kit.webhooks import deleted, membership, organization
 
 PRIVATE = "ada@private.example"
 REFUSE: LiteralString = """
@@ -258,11 +258,11 @@ def test_a_locked_row_is_named_and_the_others_are_repaired(
 def test_a_command_of_the_owner_waits_for_no_lock_of_the_app_without_limit(
     store: Store, database: Database, admin: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reconcile_commands, "_LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(comparing, "_LOCK_SECONDS", 0.2)
     store.apply(alone(upsert("user_1"), upsert("user_2")))
     batch = alone(*[upsert(f"user_{number}", version=2, first_name="New") for number in (1, 2)])
     with (
-        reconcile_commands._runs(f"{database.url}?sslmode=disable&options=-c%20statement_timeout%3D8s") as runs,
+        comparing.open_runs(f"{database.url}?sslmode=disable&options=-c%20statement_timeout%3D8s") as runs,
         closing(runs.twin().store) as owner,
         locked(database, "select from public.users where clerk_id = 'user_1' for update"),
     ):

@@ -12,34 +12,28 @@ import msgspec
 import psycopg
 import pytest
 
-from clerk_supabase import (
-    clerk,
-    clerk_http,
-    drift,
-    organizations,
-    queue,
-    reconcile,
-    reconcile_deletes,
-    reconcile_emptied,
-    reconcile_slices,
-    reconcile_users,
-    resync,
-    runs,
-    storable,
-    store,
-    user_struct,
-)
-from clerk_supabase.clerk_pages import Page
-from clerk_supabase.clerk_walk import OVERLAP, PAGE_SIZE
+from clerk_supabase.aws import queue
+from clerk_supabase.clerk import api as clerk
+from clerk_supabase.clerk import http as clerk_http
+from clerk_supabase.clerk.pages import Page
+from clerk_supabase.clerk.walk import OVERLAP, PAGE_SIZE
 from clerk_supabase.errors import ClerkRefused, OrganizationsUnavailable, UnusableEvent
-from clerk_supabase.kinds import LIST_KINDS
-from clerk_supabase.reconcile_pages import ReconcileSettings
+from clerk_supabase.model import organizations, storable, user_struct
+from clerk_supabase.model.kinds import LIST_KINDS
+from clerk_supabase.postgres import store
+from clerk_supabase.reconcile import deletes as reconcile_deletes
+from clerk_supabase.reconcile import drift, resync, runs
+from clerk_supabase.reconcile import emptied as reconcile_emptied
+from clerk_supabase.reconcile import run as reconcile
+from clerk_supabase.reconcile import slices as reconcile_slices
+from clerk_supabase.reconcile import users as reconcile_users
+from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase_cli.simulator import stage
 from clerk_supabase_cli.simulator.episodes import describe_script, explore_episodes
 from clerk_supabase_cli.simulator.portions import Plan, Portion, Template, search_portions
 from clerk_supabase_cli.simulator.steps import GROUPS
-from tests.integration.databases import Database
-from tests.integration.planting import Plant, by_statement, in_function, in_python, together
+from tests.kit.databases import Database
+from tests.kit.planting import Plant, by_statement, in_function, in_python, together
 
 # Enough to find any of the faults; a search ends when it has.
 _EPISODES: Final = 60

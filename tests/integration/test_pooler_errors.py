@@ -8,11 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from clerk_supabase.errors import DatabaseUnavailable, Retryable, SetUpWrong
-from clerk_supabase.store import Store
+from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.main import commands
-from tests.doctoring import Doctor
-from tests.integration.databases import Url
-from tests.refusing_pooler import refusing
+from tests.kit.databases import Url
+from tests.kit.doctoring import Doctor
+from tests.kit.refusing_pooler import refusing
 
 STORE_ANEW = "store it anew"
 

@@ -12,14 +12,14 @@ import pytest
 from psycopg.errors import InsufficientPrivilege
 
 from clerk_supabase.errors import UnusableEvent
-from clerk_supabase.store import Store
-from clerk_supabase_cli import samples
+from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.simulator.sqs import record
-from tests.aws import Account
-from tests.integration.databases import Connection, Database, acting_as, outcomes, rows, value
-from tests.integration.histories import CREATED_AT, Applied
-from tests.integration.stored import tables_with
-from tests.integration.webhooks import told, user
+from clerk_supabase_cli.standin import samples
+from tests.kit.aws import Account
+from tests.kit.databases import Connection, Database, acting_as, outcomes, rows, value
+from tests.kit.histories import CREATED_AT, Applied
+from tests.kit.stored import tables_with
+from tests.kit.webhooks import told, user
 
 PRIVATE = "a very private value"
 TIMES: dict[str, Any] = {"created_at": CREATED_AT, "updated_at": CREATED_AT + 1}

@@ -8,18 +8,18 @@ from typing import Any, LiteralString
 
 import pytest
 
-from clerk_supabase.envelope import Envelope, ParkedEvent
 from clerk_supabase.housekeeping import Housekeeping
+from clerk_supabase.model.envelope import Envelope, ParkedEvent
+from clerk_supabase.postgres.store import Store
 from clerk_supabase.settings import Keep
-from clerk_supabase.store import Store
 from clerk_supabase.telemetry import metrics
-from clerk_supabase_cli import samples
-from tests.integration.databases import Connection, Database, Url, rows, value
-from tests.integration.histories import CREATED_AT, RECEIVED_AT
-from tests.integration.parked import Command
-from tests.integration.purging import allow_at_once, purge
+from clerk_supabase_cli.standin import samples
 from tests.integration.test_housekeeping import personal_data_of
-from tests.integration.webhooks import deleted, domain, invitation, membership, organization, user
+from tests.kit.databases import Connection, Database, Url, rows, value
+from tests.kit.histories import CREATED_AT, RECEIVED_AT
+from tests.kit.parked import Command
+from tests.kit.purging import allow_at_once, purge
+from tests.kit.webhooks import deleted, domain, invitation, membership, organization, user
 
 AT_ONCE = Keep(hold_back_days=0, deliveries_days=1)
 NAME = "Lovelace"

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from clerk_supabase.changes import Delete
-from clerk_supabase.envelope import Envelope, ParkedEvent
-from clerk_supabase.store import Store
-from clerk_supabase_cli import samples
-from tests.integration.databases import Connection, Database, Rows, rows, value
-from tests.integration.histories import CREATED_AT, RECEIVED_AT, Applied, alone
-from tests.integration.meanwhile import started, waiting
-from tests.integration.purging import let_time_pass, purge, undo
-from tests.integration.webhooks import deleted, domain, invitation, membership, organization, told, user
+from clerk_supabase.model.changes import Delete
+from clerk_supabase.model.envelope import Envelope, ParkedEvent
+from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.standin import samples
+from tests.kit.databases import Connection, Database, Rows, rows, value
+from tests.kit.histories import CREATED_AT, RECEIVED_AT, Applied, alone
+from tests.kit.meanwhile import started, waiting
+from tests.kit.purging import let_time_pass, purge, undo
+from tests.kit.webhooks import deleted, domain, invitation, membership, organization, told, user
 
 
 def delete_users(store: Store, *user_ids: str) -> None:

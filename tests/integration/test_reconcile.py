@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.changes import Delete, changes_of
 from clerk_supabase.errors import WrongInstance
-from clerk_supabase.events import parse_event
-from clerk_supabase.reconcile import Reconcile, Request
-from clerk_supabase.repairs import DirectRepairs
+from clerk_supabase.model.changes import Delete, changes_of
+from clerk_supabase.model.events import parse_event
+from clerk_supabase.reconcile.repairs import DirectRepairs
+from clerk_supabase.reconcile.run import Reconcile, Request
 from clerk_supabase.telemetry import metrics
-from clerk_supabase_cli.clerk_api.faults import Fault, with_null, without_every, without_field
-from clerk_supabase_cli.clerk_api.population import BEGINNING
-from tests.integration.databases import Database, Databases, rows, tables, value
-from tests.integration.histories import alone
-from tests.integration.reconciling import MINUTE, Rig, RigMaker, happening_after, mirror, rig_with
+from clerk_supabase_cli.standin.faults import Fault, with_null, without_every, without_field
+from clerk_supabase_cli.standin.population import BEGINNING
+from tests.kit.databases import Database, Databases, rows, tables, value
+from tests.kit.histories import alone
+from tests.kit.reconciling import MINUTE, Rig, RigMaker, happening_after, mirror, rig_with
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from clerk_supabase.queue import messages_of
-from clerk_supabase_cli.clerk_api.faults import answering, without_every
-from tests.aws import Account
-from tests.integration.databases import Database, rows
-from tests.integration.parked import Command
-from tests.integration.reconciling import MINUTE, Rig, rig_with
+from clerk_supabase.aws.queue import messages_of
+from clerk_supabase_cli.standin.faults import answering, without_every
+from tests.kit.aws import Account
+from tests.kit.databases import Database, rows
+from tests.kit.parked import Command
+from tests.kit.reconciling import MINUTE, Rig, rig_with
 
 # With the limits of a live instance nobody waits for their turn.
 KEY = "sk_live_standin"
@@ -259,7 +259,7 @@ def test_options_of_a_comparison_are_not_taken_by_a_command_that_compares_nothin
 def test_while_clerk_is_away_it_gives_up_and_the_next_run_goes_on(
     mirrored: Rig, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clerk_supabase.clerk_http._FIRST_BACKOFF_SECONDS", 0.001)
+    monkeypatch.setattr("clerk_supabase.clerk.http._FIRST_BACKOFF_SECONDS", 0.001)
     mirrored.forget(ADA)
     mirrored.api.faults.add(answering(503), path="/organization_memberships", times=6)
     assert "503" in str(command.run("reconcile", status=1).exception)

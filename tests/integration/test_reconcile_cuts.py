@@ -7,9 +7,9 @@ from random import Random
 
 import pytest
 
-from clerk_supabase.runs import Runs
-from clerk_supabase.store import Store
-from tests.integration.databases import Connection, value
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.runs import Runs
+from tests.kit.databases import Connection, value
 
 BEGINNING = 1_700_000_000_000
 EVERY = 50

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from clerk_supabase.changes import Delete
-from clerk_supabase.drift import Brake
-from clerk_supabase_cli.clerk_api.faults import (
+from clerk_supabase.model.changes import Delete
+from clerk_supabase.reconcile.drift import Brake
+from clerk_supabase_cli.standin.faults import (
     Fault,
     answering,
     called_deleted,
@@ -19,10 +19,10 @@ from clerk_supabase_cli.clerk_api.faults import (
     without_date,
     without_every,
 )
-from clerk_supabase_cli.simulator.worlds import World
-from tests.integration.databases import Databases, rows, tables, value
-from tests.integration.histories import alone
-from tests.integration.reconciling import MINUTE, Rig, RigMaker, mirror
+from clerk_supabase_cli.standin.worlds import World
+from tests.kit.databases import Databases, rows, tables, value
+from tests.kit.histories import alone
+from tests.kit.reconciling import MINUTE, Rig, RigMaker, mirror
 
 
 @pytest.fixture(scope="module")

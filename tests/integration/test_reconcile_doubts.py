@@ -12,20 +12,20 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.changes import Delete, changes_of
-from clerk_supabase.clerk_walk import OVERLAP
+from clerk_supabase.clerk.walk import OVERLAP
 from clerk_supabase.errors import Retryable, WrongInstance
-from clerk_supabase.events import parse_event
-from clerk_supabase.reconcile import Reconcile
-from clerk_supabase.repairs import DirectRepairs
-from clerk_supabase.runs import Runs
-from clerk_supabase.store import Store
-from clerk_supabase_cli.clerk_api.faults import Fault, answering
-from clerk_supabase_cli.simulator.worlds import World
-from tests.aws import Account
-from tests.integration.databases import Database, Databases, Url, rows, tables, value
-from tests.integration.histories import alone
-from tests.integration.reconciling import Queued, Rig, RigMaker, happening_after, mirror, rig_with
+from clerk_supabase.model.changes import Delete, changes_of
+from clerk_supabase.model.events import parse_event
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.repairs import DirectRepairs
+from clerk_supabase.reconcile.run import Reconcile
+from clerk_supabase.reconcile.runs import Runs
+from clerk_supabase_cli.standin.faults import Fault, answering
+from clerk_supabase_cli.standin.worlds import World
+from tests.kit.aws import Account
+from tests.kit.databases import Database, Databases, Url, rows, tables, value
+from tests.kit.histories import alone
+from tests.kit.reconciling import Queued, Rig, RigMaker, happening_after, mirror, rig_with
 
 
 @pytest.fixture(scope="module")

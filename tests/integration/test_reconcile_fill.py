@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.batch import as_json, element_of
-from clerk_supabase.changes import Changes, Delete, Delivery, changes_of_object
 from clerk_supabase.errors import ChangeRefused, RunTakenOver
-from clerk_supabase.repairs import DirectRepairs, Repair
-from clerk_supabase.runs import Runs
-from clerk_supabase.store import Store
-from clerk_supabase_cli import samples
-from tests.integration.databases import Connection, Database, Databases, Url, rows, tables, value
-from tests.integration.reconciling import rig_with
-from tests.polling import eventually
+from clerk_supabase.model.changes import Changes, Delete, Delivery, changes_of_object
+from clerk_supabase.postgres.batch import as_json, element_of
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.repairs import DirectRepairs, Repair
+from clerk_supabase.reconcile.runs import Runs
+from clerk_supabase_cli.standin import samples
+from tests.kit.databases import Connection, Database, Databases, Url, rows, tables, value
+from tests.kit.polling import eventually
+from tests.kit.reconciling import rig_with
 
 CREATED_AT = 1_700_000_000_000
 READ_AT = CREATED_AT + 60_000

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.changes import Delivery, changes_of
 from clerk_supabase.errors import ClerkKeyRefused, WrongInstance
-from clerk_supabase.events import parse_event
-from clerk_supabase_cli.clerk_api.faults import Fault, answering
-from tests.aws import Account
-from tests.environments import environment_of
-from tests.integration.databases import Database
-from tests.integration.reconciling import MINUTE, Queued, Rig, rig_with
+from clerk_supabase.model.changes import Delivery, changes_of
+from clerk_supabase.model.events import parse_event
+from clerk_supabase_cli.standin.faults import Fault, answering
+from tests.kit.aws import Account
+from tests.kit.databases import Database
+from tests.kit.environments import environment_of
+from tests.kit.reconciling import MINUTE, Queued, Rig, rig_with
 
 KEY = "sk_live_standin"
 ADA = f"user_{0:026}"

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.changes import Delivery, changes_of
-from clerk_supabase.events import parse_event
-from clerk_supabase_cli.clerk_api.faults import Fault, no_elements
-from clerk_supabase_cli.samples import Json
-from clerk_supabase_cli.simulator.worlds import World
-from tests.aws import Account
-from tests.integration.databases import Databases, rows, value
-from tests.integration.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
+from clerk_supabase.model.changes import Delivery, changes_of
+from clerk_supabase.model.events import parse_event
+from clerk_supabase_cli.standin.faults import Fault, no_elements
+from clerk_supabase_cli.standin.samples import Json
+from clerk_supabase_cli.standin.worlds import World
+from tests.kit.aws import Account
+from tests.kit.databases import Databases, rows, value
+from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
 
 DAY = 24 * 60 * MINUTE
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from clerk_supabase.errors import RunTakenOver
-from clerk_supabase.reconcile import Request
-from clerk_supabase.runs import Begun
-from clerk_supabase_cli.clerk_api.faults import Fault, answering
-from tests.integration.databases import Database, Databases, rows, tables, value
-from tests.integration.reconciling import Rig, RigMaker, mirror, rig_with
+from clerk_supabase.reconcile.run import Request
+from clerk_supabase.reconcile.runs import Begun
+from clerk_supabase_cli.standin.faults import Fault, answering
+from tests.kit.databases import Database, Databases, rows, tables, value
+from tests.kit.reconciling import Rig, RigMaker, mirror, rig_with
 
 
 @pytest.fixture(scope="module")

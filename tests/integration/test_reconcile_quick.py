@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from clerk_supabase.changes import Delete, Delivery, changes_of
-from clerk_supabase.events import parse_event
+from clerk_supabase.model.changes import Delete, Delivery, changes_of
+from clerk_supabase.model.events import parse_event
 from clerk_supabase.telemetry import metrics
-from clerk_supabase_cli.clerk_api.faults import (
+from clerk_supabase_cli.standin.faults import (
     Fault,
     answering,
     ignoring_offset,
@@ -18,10 +18,10 @@ from clerk_supabase_cli.clerk_api.faults import (
     without_date,
     without_every,
 )
-from tests.aws import Account
-from tests.integration.databases import Database, Databases, rows, value
-from tests.integration.histories import alone
-from tests.integration.reconciling import MINUTE, Queued, Rig, RigMaker, mirror, rig_with
+from tests.kit.aws import Account
+from tests.kit.databases import Database, Databases, rows, value
+from tests.kit.histories import alone
+from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror, rig_with
 
 
 @pytest.fixture(scope="module")

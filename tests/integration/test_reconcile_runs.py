@@ -11,20 +11,20 @@ from dataclasses import replace
 
 import pytest
 
-from clerk_supabase.changes import changes_of
+from clerk_supabase.aws.queue import Queue
 from clerk_supabase.errors import ContradictoryAnswer, DatabaseUnavailable, QueueUnavailable
-from clerk_supabase.events import parse_event
-from clerk_supabase.queue import Queue
-from clerk_supabase.reconcile import Reconcile, Request
-from clerk_supabase.repairs import DirectRepairs
-from clerk_supabase.runs import Runs
-from clerk_supabase.store import Store
-from clerk_supabase_cli.clerk_api.faults import Fault, answering, deleted_with_200, firewall
-from clerk_supabase_cli.parked import Selection, replay
-from clerk_supabase_cli.simulator.worlds import World
-from tests.aws import Account
-from tests.integration.databases import Database, Databases, Url, rows, value
-from tests.integration.reconciling import MINUTE, Queued, Rig, RigMaker, mirror, rig_with
+from clerk_supabase.model.changes import changes_of
+from clerk_supabase.model.events import parse_event
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.repairs import DirectRepairs
+from clerk_supabase.reconcile.run import Reconcile, Request
+from clerk_supabase.reconcile.runs import Runs
+from clerk_supabase_cli.operate.parked import Selection, replay
+from clerk_supabase_cli.standin.faults import Fault, answering, deleted_with_200, firewall
+from clerk_supabase_cli.standin.worlds import World
+from tests.kit.aws import Account
+from tests.kit.databases import Database, Databases, Url, rows, value
+from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror, rig_with
 
 STEPS = [
     ("plan_run", 0),

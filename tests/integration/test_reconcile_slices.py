@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.reconcile_pages import ReconcileSettings
-from clerk_supabase.run_report import Report
-from clerk_supabase_cli.clerk_api.faults import Fault, answering
-from clerk_supabase_cli.simulator.worlds import World
-from tests.integration.clerk import reader
-from tests.integration.databases import Databases, rows, value
-from tests.integration.reconciling import MINUTE, Rig, RigMaker, mirror
+from clerk_supabase.reconcile.pages import ReconcileSettings
+from clerk_supabase.reconcile.report import Report
+from clerk_supabase_cli.standin.faults import Fault, answering
+from clerk_supabase_cli.standin.worlds import World
+from tests.kit.clerk import reader
+from tests.kit.databases import Databases, rows, value
+from tests.kit.reconciling import MINUTE, Rig, RigMaker, mirror
 
 MEMBERS = 700
 BOUND = 120

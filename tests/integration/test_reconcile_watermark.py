@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.databases import Databases
-from tests.integration.reconciling import MINUTE, Rig, RigMaker, mirror
+from tests.kit.databases import Databases
+from tests.kit.reconciling import MINUTE, Rig, RigMaker, mirror
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from clerk_supabase.changes import Delete
-from clerk_supabase_cli.clerk_api.faults import Fault
-from clerk_supabase_cli.simulator.worlds import World
-from tests.aws import Account
-from tests.integration.databases import Databases, rows
-from tests.integration.histories import alone, delivered, upsert
-from tests.integration.parked import Command
-from tests.integration.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
+from clerk_supabase.model.changes import Delete
+from clerk_supabase_cli.standin.faults import Fault
+from clerk_supabase_cli.standin.worlds import World
+from tests.kit.aws import Account
+from tests.kit.databases import Databases, rows
+from tests.kit.histories import alone, delivered, upsert
+from tests.kit.parked import Command
+from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
 
 KEY = "sk_live_standin"
 ADA, BEN, CAL = (f"user_{number:026}" for number in range(3))

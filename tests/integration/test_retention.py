@@ -13,13 +13,13 @@ import pytest
 from psycopg.errors import InsufficientPrivilege
 
 from clerk_supabase.housekeeping import Housekeeping
+from clerk_supabase.postgres.store import Store
 from clerk_supabase.settings import Keep
-from clerk_supabase.store import Store
-from clerk_supabase_cli.retention import allowed, command_for, shortfalls
-from tests.integration.databases import Connection, Database, rows, value
-from tests.integration.parked import Command
-from tests.integration.purging import let_time_pass
-from tests.integration.webhooks import deleted, user
+from clerk_supabase_cli.operate.retention import allowed, command_for, shortfalls
+from tests.kit.databases import Connection, Database, rows, value
+from tests.kit.parked import Command
+from tests.kit.purging import let_time_pass
+from tests.kit.webhooks import deleted, user
 
 NOTHING_KEPT = Keep(hold_back_days=0, purge_by="delete", deliveries_days=0, audit_days=0, runs_days=0)
 

@@ -12,19 +12,19 @@ from typing import Any, LiteralString
 
 import pytest
 
-from clerk_supabase.envelope import Envelope, ParkedEvent
+from clerk_supabase.aws.queue import Message, Queue, messages_of
+from clerk_supabase.model.envelope import Envelope, ParkedEvent
 from clerk_supabase.parking import Parking
-from clerk_supabase.queue import Message, Queue, messages_of
+from clerk_supabase.postgres.store import Store
 from clerk_supabase.retry import MAX_ATTEMPTS, Retry
-from clerk_supabase.store import Store
 from clerk_supabase.sync import Sync
 from clerk_supabase.telemetry import metrics
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.processes import free_port
+from clerk_supabase_cli.local.processes import free_port
 from clerk_supabase_cli.simulator.sqs import SimulatedQueue, SimulatedSqs
-from tests.clock import Clock
-from tests.integration.databases import Connection, Database, Url, outcomes, rows, value
-from tests.integration.histories import CREATED_AT, RECEIVED_AT
+from clerk_supabase_cli.standin import samples
+from tests.kit.clock import Clock
+from tests.kit.databases import Connection, Database, Url, outcomes, rows, value
+from tests.kit.histories import CREATED_AT, RECEIVED_AT
 
 PRIVATE = "ada@private.example"
 NOWHERE = f"postgresql://clerk_sync_worker:secret@127.0.0.1:{free_port()}/postgres?sslmode=disable"

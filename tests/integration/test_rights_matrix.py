@@ -8,9 +8,9 @@ from typing import LiteralString
 
 import pytest
 
-from tests.documents import ROOT
-from tests.integration.databases import Connection, Database
-from tests.integration.rights_matrix import document, fill, forget_nobody
+from tests.kit.databases import Connection, Database
+from tests.kit.documents import ROOT
+from tests.kit.rights_matrix import document, fill, forget_nobody
 
 _DOCUMENT = ROOT / "docs" / "rights.md"
 

@@ -12,10 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 
-from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
-from clerk_supabase_cli.postgres import EmbeddedPostgres
-from clerk_supabase_cli.processes import LocalStackError
-from clerk_supabase_cli.role_urls import SESSION_ROLE, WORKER_ROLE, as_role, give_password, urls_of_roles
+from clerk_supabase_cli.local.postgres import EmbeddedPostgres
+from clerk_supabase_cli.operate.migrations import migrate, prepare_plain_postgres
+from clerk_supabase_cli.operate.role_urls import (
+    SESSION_ROLE,
+    WORKER_ROLE,
+    RolesUnusable,
+    as_role,
+    give_password,
+    urls_of_roles,
+)
 
 ROLES = {WORKER_ROLE, SESSION_ROLE}
 NOT_GIVEN = (None, None)
@@ -90,7 +96,7 @@ def test_no_password_reaches_the_log_of_the_server(owner: str, postgres: Embedde
 def test_a_role_that_has_a_password_keeps_it(owner: str, role: str) -> None:
     url = set_password(owner, role)
     with (
-        pytest.raises(LocalStackError, match="with which a deployed stack connects: set SYNC_DATABASE_URL"),
+        pytest.raises(RolesUnusable, match="with which a deployed stack connects: set SYNC_DATABASE_URL"),
         urls_of_roles(owner, NOT_GIVEN, reset=False),
     ):
         pass
@@ -105,7 +111,7 @@ def test_an_owner_who_cannot_know_whether_they_have_one_is_asked(owner: str, pos
             database.execute(f"grant {role} to plain_owner with admin option".encode())
     plain = f"{postgres.url(user='plain_owner', password='plain')}?sslmode=disable"
     with (
-        pytest.raises(LocalStackError, match="--reset-role-passwords"),
+        pytest.raises(RolesUnusable, match="--reset-role-passwords"),
         urls_of_roles(plain, NOT_GIVEN, reset=False),
     ):
         pass
@@ -147,7 +153,7 @@ def test_urls_that_were_given_are_used_as_they_are(owner: str) -> None:
 def test_one_url_without_the_other_is_refused(owner: str, missing: int) -> None:
     mine: list[str | None] = [set_password(owner, role) for role in (WORKER_ROLE, SESSION_ROLE)]
     mine[missing] = None
-    with pytest.raises(LocalStackError, match="set both or neither"), urls_of_roles(owner, mine, reset=False):
+    with pytest.raises(RolesUnusable, match="set both or neither"), urls_of_roles(owner, mine, reset=False):
         pass
 
 
@@ -158,7 +164,7 @@ def test_the_owner_and_the_wrong_role_are_refused(owner: str) -> None:
         ((worker, owner), "SESSION_DATABASE_URL"),
         ((session, worker), "SYNC_DATABASE_URL"),
     ):
-        with pytest.raises(LocalStackError, match=f"{variable} connects as another role"):
+        with pytest.raises(RolesUnusable, match=f"{variable} connects as another role"):
             urls_of_roles(owner, mine, reset=False).__enter__()
 
 
@@ -166,7 +172,7 @@ def test_urls_of_another_database_are_refused(owner: str, postgres: EmbeddedPost
     elsewhere = postgres.create_database("elsewhere")
     worker, session = (set_password(owner, role) for role in (WORKER_ROLE, SESSION_ROLE))
     with (
-        pytest.raises(LocalStackError, match="SYNC_DATABASE_URL is of another database than --database-url"),
+        pytest.raises(RolesUnusable, match="SYNC_DATABASE_URL is of another database than --database-url"),
         urls_of_roles(elsewhere, (worker, session), reset=False),
     ):
         pass

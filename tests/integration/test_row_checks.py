@@ -9,18 +9,18 @@ from typing import LiteralString
 import pytest
 from psycopg import sql
 
-from clerk_supabase.batch import as_json, element_of
-from clerk_supabase.changes import Delete
-from clerk_supabase.reconcile import Request
-from clerk_supabase.runs import Runs
-from clerk_supabase_cli.simulator.worlds import World
-from tests.aws import Account
-from tests.integration.databases import Databases, rows, value
-from tests.integration.histories import alone, upsert
-from tests.integration.meanwhile import started, waiting
-from tests.integration.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
-from tests.integration.webhooks import domain, invitation
-from tests.polling import eventually
+from clerk_supabase.model.changes import Delete
+from clerk_supabase.postgres.batch import as_json, element_of
+from clerk_supabase.reconcile.run import Request
+from clerk_supabase.reconcile.runs import Runs
+from clerk_supabase_cli.standin.worlds import World
+from tests.kit.aws import Account
+from tests.kit.databases import Databases, rows, value
+from tests.kit.histories import alone, upsert
+from tests.kit.meanwhile import started, waiting
+from tests.kit.polling import eventually
+from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
+from tests.kit.webhooks import domain, invitation
 
 BY_HAND = "somebody edited the row"
 TABLES = {
@@ -189,7 +189,7 @@ def test_a_row_that_a_trigger_of_the_app_keeps_visible_does_not_hold_up_the_othe
 def test_rows_are_checked_in_portions_and_a_run_that_was_cut_off_goes_on(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clerk_supabase.reconcile._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("clerk_supabase.reconcile.run._ROWS_AT_ONCE", 7)
     for number in (2, 9, 29):
         rig.world.remove_user(user(number))
         rig.store.apply(alone(Delete("user", user(number), rig.world.now)))
@@ -265,7 +265,7 @@ def test_a_profile_without_a_user_goes_and_a_user_without_a_profile_gets_one(rig
 def test_many_profiles_without_a_user_are_all_found_portion_by_portion(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clerk_supabase.reconcile._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("clerk_supabase.reconcile.run._ROWS_AT_ONCE", 7)
     rig.admin.execute(
         "insert into public.users_public (clerk_id) select p || n from generate_series(10, 40) as n, "
         "unnest('{a,user_0000000000000000000000001,z}'::text[]) as p on conflict do nothing"

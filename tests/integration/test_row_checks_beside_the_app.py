@@ -8,15 +8,15 @@ from typing import LiteralString
 
 import pytest
 
-from clerk_supabase.changes import Delete
-from clerk_supabase.run_report import Report
-from clerk_supabase.runs import Runs
-from clerk_supabase.store import Store
-from tests.integration.databases import Databases, Url, value
-from tests.integration.histories import alone
-from tests.integration.meanwhile import started, waiting
-from tests.integration.reconciling import Rig, RigMaker, mirror
-from tests.polling import eventually
+from clerk_supabase.model.changes import Delete
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.report import Report
+from clerk_supabase.reconcile.runs import Runs
+from tests.kit.databases import Databases, Url, value
+from tests.kit.histories import alone
+from tests.kit.meanwhile import started, waiting
+from tests.kit.polling import eventually
+from tests.kit.reconciling import Rig, RigMaker, mirror
 
 USERS = 40
 HELD, SHOWN, EDITED = (f"user_{number:026}" for number in (5, 6, 7))

@@ -9,9 +9,9 @@ import pytest
 from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
-from clerk_supabase.store import Store
-from tests.integration.databases import Connection, Database, Url, acting_as, rows, value
-from tests.integration.histories import alone, delete, upsert
+from clerk_supabase.postgres.store import Store
+from tests.kit.databases import Connection, Database, Url, acting_as, rows, value
+from tests.kit.histories import alone, delete, upsert
 
 ADA = {"sub": "user_ada", "role": "authenticated"}
 EVE = {"sub": "user_eve", "role": "authenticated"}

@@ -9,16 +9,16 @@ from contextlib import closing
 import pytest
 from psycopg import sql
 
-from clerk_supabase.reconcile import Reconcile
-from clerk_supabase.repairs import DirectRepairs
-from clerk_supabase.run_report import Report
-from clerk_supabase.runs import Runs
-from clerk_supabase.store import Store
-from clerk_supabase_cli.simulator.worlds import World
-from tests.integration.databases import Databases, Url, value
-from tests.integration.histories import CREATED_AT, Applied
-from tests.integration.reconciling import Rig, RigMaker, mirror
-from tests.integration.webhooks import deleted, domain, invitation, membership
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.repairs import DirectRepairs
+from clerk_supabase.reconcile.report import Report
+from clerk_supabase.reconcile.run import Reconcile
+from clerk_supabase.reconcile.runs import Runs
+from clerk_supabase_cli.standin.worlds import World
+from tests.kit.databases import Databases, Url, value
+from tests.kit.histories import CREATED_AT, Applied
+from tests.kit.reconciling import Rig, RigMaker, mirror
+from tests.kit.webhooks import deleted, domain, invitation, membership
 
 MEMBER, OTHER = (f"user_{number:026}" for number in (1, 2))
 CHILDREN: Mapping[str, Callable[[str, int], Applied]] = {

@@ -10,10 +10,10 @@ from typing import LiteralString
 import psycopg
 import pytest
 
-from tests.integration.databases import Connection, Database, acting_as, rows, value
-from tests.integration.meanwhile import started, waiting
-from tests.integration.parked import Command
-from tests.polling import eventually
+from tests.kit.databases import Connection, Database, acting_as, rows, value
+from tests.kit.meanwhile import started, waiting
+from tests.kit.parked import Command
+from tests.kit.polling import eventually
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from tests.integration.databases import Connection, Database, rows, value
-from tests.integration.meanwhile import started, waiting
+from tests.kit.databases import Connection, Database, rows, value
+from tests.kit.meanwhile import started, waiting
 
 
 def test_of_two_who_secure_a_table_at_once_the_policies_of_the_last_stay(database: Database, admin: Connection) -> None:

@@ -12,21 +12,21 @@ from typing import Any, Literal, LiteralString, get_args
 import pytest
 
 from clerk_supabase.answer import Answer
-from clerk_supabase.clerk_http import ClerkHttp
+from clerk_supabase.clerk.http import ClerkHttp
+from clerk_supabase.postgres.store import Store
 from clerk_supabase.session import CLERK_SECONDS, Session
 from clerk_supabase.settings import SessionSettings
-from clerk_supabase.store import Store
 from clerk_supabase.telemetry import metrics
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.clerk_api.faults import Fault, answering
-from clerk_supabase_cli.clerk_api.server import ClerkApi
-from clerk_supabase_cli.frontend_api import FrontendApi
-from clerk_supabase_cli.token_mint import Mint, SigningKey
-from tests.clock import Clock
-from tests.integration.clerk import FixedKey, PassingClock, api_with
-from tests.integration.databases import Connection, Database, Url, acting_as, rows, tables, value
-from tests.integration.histories import alone, delete, upsert
-from tests.integration.webhooks import membership
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.backend_api import ClerkApi
+from clerk_supabase_cli.standin.faults import Fault, answering
+from clerk_supabase_cli.standin.frontend_api import FrontendApi
+from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
+from tests.kit.clerk import FixedKey, PassingClock, api_with
+from tests.kit.clock import Clock
+from tests.kit.databases import Connection, Database, Url, acting_as, rows, tables, value
+from tests.kit.histories import alone, delete, upsert
+from tests.kit.webhooks import membership
 
 ORIGIN = "https://app.example.test"
 KEY = SigningKey.generate()

@@ -10,8 +10,8 @@ import pytest
 from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
-from tests.integration.databases import Connection, Database, rows, value
 from tests.integration.test_worker_rights import TABLES
+from tests.kit.databases import Connection, Database, rows, value
 
 
 @pytest.fixture

@@ -10,19 +10,19 @@ import pytest
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 from clerk_supabase import retry
-from clerk_supabase.changes import Changes, Delivery
-from clerk_supabase.envelope import ParkedEvent
+from clerk_supabase.aws.queue import Message
 from clerk_supabase.errors import ChangeRefused, Retryable
-from clerk_supabase.queue import Message
+from clerk_supabase.model.changes import Changes, Delivery
+from clerk_supabase.model.envelope import ParkedEvent
+from clerk_supabase.postgres.store import Outcome, Store
 from clerk_supabase.retry import Retry
-from clerk_supabase.store import Outcome, Store
 from clerk_supabase_cli.simulator import exploration, line, poison, schedules
 from clerk_supabase_cli.simulator.exploration import explore
 from clerk_supabase_cli.simulator.line import Job
 from clerk_supabase_cli.simulator.outages import Outage
 from clerk_supabase_cli.simulator.report import Report
 from clerk_supabase_cli.simulator.worker import Worker
-from tests.integration.databases import Database, Databases, value
+from tests.kit.databases import Database, Databases, value
 
 # Enough to find any fault; a search ends when it has.
 SCHEDULES = 1000

@@ -11,8 +11,8 @@ from contextlib import redirect_stdout
 
 import pytest
 
-from clerk_supabase_cli import simulation
-from clerk_supabase_cli.simulate_command import simulate_command
+from clerk_supabase_cli.commands.simulate import simulate_command
+from clerk_supabase_cli.simulator import simulation
 
 
 @pytest.fixture(autouse=True)

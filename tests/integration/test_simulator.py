@@ -9,14 +9,14 @@ from typing import LiteralString, cast
 
 import pytest
 
-from clerk_supabase.changes import changes_of
-from clerk_supabase.events import parse_event
-from clerk_supabase.store import Store
+from clerk_supabase.model.changes import changes_of
+from clerk_supabase.model.events import parse_event
+from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.simulator import exploration
 from clerk_supabase_cli.simulator.exploration import explore
 from clerk_supabase_cli.simulator.portions import Plan, Template, portions_of, search_portions
 from clerk_supabase_cli.simulator.schedules import Batch
-from tests.integration.databases import Database, Databases, Rows, Url, tables, value
+from tests.kit.databases import Database, Databases, Rows, Url, tables, value
 
 SCHEDULES = 500
 # Enough to find any fault; a search ends when it has.

@@ -8,12 +8,12 @@ from typing import LiteralString
 
 import pytest
 
-from clerk_supabase.reconcile import Request
-from clerk_supabase.runs import Runs
-from clerk_supabase.store import Store
-from tests.integration.databases import Connection, Database, Url, rows
-from tests.integration.histories import CREATED_AT
-from tests.integration.webhooks import deleted, invitation, organization, user
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.run import Request
+from clerk_supabase.reconcile.runs import Runs
+from tests.kit.databases import Connection, Database, Url, rows
+from tests.kit.histories import CREATED_AT
+from tests.kit.webhooks import deleted, invitation, organization, user
 
 
 @pytest.fixture

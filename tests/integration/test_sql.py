@@ -9,8 +9,8 @@ import psycopg
 import pytest
 
 from clerk_supabase_cli.project import find_root
-from tests.integration.databases import Connection, Database
-from tests.integration.supabase import PROJECTS, Project, Supabase
+from tests.kit.databases import Connection, Database
+from tests.kit.supabase import PROJECTS, Project, Supabase
 
 _TESTS = find_root(Path(__file__).parent) / "sql" / "tests"
 _SETUP = _TESTS / "setup.sql"

@@ -9,13 +9,13 @@ from typing import Any
 import boto3
 import pytest
 
-from clerk_supabase.store import Store
-from clerk_supabase_cli.processes import free_port
-from tests.aws import Account
-from tests.integration import webhooks
-from tests.integration.databases import Connection, Database
-from tests.integration.histories import delivered, upsert
-from tests.integration.parked import Command, park
+from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.local.processes import free_port
+from tests.kit import webhooks
+from tests.kit.aws import Account
+from tests.kit.databases import Connection, Database
+from tests.kit.histories import delivered, upsert
+from tests.kit.parked import Command, park
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from contextlib import closing
 from clerk_supabase_cli.simulator.episodes import play
 from clerk_supabase_cli.simulator.stage import Theatre
 from clerk_supabase_cli.simulator.steps import Step
-from tests.integration.databases import Database
+from tests.kit.databases import Database
 
 
 def test_housekeeping_may_happen_several_times_at_once(database: Database) -> None:

@@ -13,24 +13,24 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from clerk_supabase.envelope import Envelope
+from clerk_supabase.aws.queue import Message, Queue
+from clerk_supabase.aws.secrets import Secret
 from clerk_supabase.ingest import Ingest
+from clerk_supabase.model.envelope import Envelope
 from clerk_supabase.parking import Parking
-from clerk_supabase.queue import Message, Queue
-from clerk_supabase.secrets import Secret
+from clerk_supabase.postgres.store import Store
 from clerk_supabase.settings import IngestSettings
-from clerk_supabase.store import Store
 from clerk_supabase.sync import Sync
 from clerk_supabase.telemetry import metrics
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, sign_body
-from clerk_supabase_cli.processes import free_port
+from clerk_supabase_cli.local.processes import free_port
 from clerk_supabase_cli.simulator.sqs import record
-from tests.aws import Account
-from tests.environments import environment_of
-from tests.integration.databases import Connection, Database, Url, at_port, outcomes, rows, value
-from tests.integration.histories import CREATED_AT, RECEIVED_AT
-from tests.proxy import CountingProxy
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign_body
+from tests.kit.aws import Account
+from tests.kit.databases import Connection, Database, Url, at_port, outcomes, rows, value
+from tests.kit.environments import environment_of
+from tests.kit.histories import CREATED_AT, RECEIVED_AT
+from tests.kit.proxy import CountingProxy
 
 PRIVATE = "ada@private.example"
 

@@ -21,17 +21,17 @@ from typing import Any
 import pytest
 
 from clerk_supabase.telemetry import logger, metrics
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.clerk_api.faults import Fault, answering
-from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, sign, sign_body
-from clerk_supabase_cli.frontend_api import FrontendApi
-from clerk_supabase_cli.token_mint import Mint, SigningKey
-from tests.aws import Account, Region
-from tests.environments import environment_of
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign, sign_body
+from clerk_supabase_cli.standin.faults import Fault, answering
+from clerk_supabase_cli.standin.frontend_api import FrontendApi
+from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
 from tests.infrastructure.dashboard import watched
 from tests.infrastructure.template import Resource, Template
-from tests.integration.databases import Database, Databases
-from tests.integration.reconciling import MINUTE, Rig, rig_with
+from tests.kit.aws import Account, Region
+from tests.kit.databases import Database, Databases
+from tests.kit.environments import environment_of
+from tests.kit.reconciling import MINUTE, Rig, rig_with
 
 MARK = "Pers0nal"
 CLERK_KEY = f"sk_live_{MARK}Key"

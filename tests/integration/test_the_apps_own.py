@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from clerk_supabase.errors import ChangeRefused
-from clerk_supabase.store import Store
-from clerk_supabase_cli.migrations import migrate
-from tests.integration.databases import Connection, Database, rows, value
-from tests.integration.histories import alone, delete, upsert
+from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.operate.migrations import migrate
+from tests.kit.databases import Connection, Database, rows, value
+from tests.kit.histories import alone, delete, upsert
 
 
 def test_a_column_of_the_apps_keeps_its_value(store: Store, admin: Connection) -> None:

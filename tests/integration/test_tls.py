@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from clerk_supabase.errors import DatabaseUnavailable
-from clerk_supabase.store import Outcome, Store
-from tests.integration.databases import Database, Url, at_port
-from tests.integration.histories import alone, upsert
-from tests.tls import Authority, TlsTerminator
+from clerk_supabase.postgres.store import Outcome, Store
+from tests.kit.databases import Database, Url, at_port
+from tests.kit.histories import alone, upsert
+from tests.kit.tls import Authority, TlsTerminator
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from clerk_supabase.claims import session_claims
 from clerk_supabase.errors import TokenRefused
-from tests.integration.databases import Connection, Database, acting_as, rows
-from tests.permission_examples import EXAMPLES, Example
+from clerk_supabase.tokens.claims import session_claims
+from tests.kit.databases import Connection, Database, acting_as, rows
+from tests.kit.permission_examples import EXAMPLES, Example
 
 ADA = {"sub": "user_ada", "role": "authenticated"}
 NOBODY: tuple[Any, ...] = (None, None, None, [])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from clerk_supabase.claims import legacy_claims, session_claims
-from clerk_supabase.tokens import taken_apart
-from clerk_supabase_cli.token_mint import Mint, SigningKey, legacy_token
-from clerk_supabase_cli.token_report import sql
-from tests.integration.databases import Connection
+from clerk_supabase.tokens.claims import legacy_claims, session_claims
+from clerk_supabase.tokens.verifiers import taken_apart
+from clerk_supabase_cli.operate.token_report import sql
+from clerk_supabase_cli.standin.token_mint import Mint, SigningKey, legacy_token
+from tests.kit.databases import Connection
 
 MINT = Mint(SigningKey.generate())
 HOSTILE = "'; drop table public.users; -- \\' $$ \u2028 \x1b"

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.changes import Changes, Delete, Reconciled, SignedIn, Source, Upsert, Version
-from clerk_supabase.store import Store
-from tests.integration.databases import Connection, rows, tables, value
-from tests.integration.histories import CREATED_AT, delete, upsert
-from tests.integration.webhooks import deleted, domain, invitation, membership, organization
+from clerk_supabase.model.changes import Changes, Delete, Reconciled, SignedIn, Source, Upsert, Version
+from clerk_supabase.postgres.store import Store
+from tests.kit.databases import Connection, rows, tables, value
+from tests.kit.histories import CREATED_AT, delete, upsert
+from tests.kit.webhooks import deleted, domain, invitation, membership, organization
 
 Step = tuple[Changes, Source]
 RUNS = (7, 8, 9)

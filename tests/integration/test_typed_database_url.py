@@ -7,9 +7,9 @@ import pytest
 
 from clerk_supabase_cli.main import commands
 from clerk_supabase_cli.options import checked_database_url, given_database_url
-from tests.integration.databases import Database
-from tests.integration.parked import Command
 from tests.integration.test_broken_connection_strings import option_of, tree
+from tests.kit.databases import Database
+from tests.kit.parked import Command
 
 TAKING = {" ".join(path): option for path, command in tree(commands) if (option := option_of(command)) is not None}
 

@@ -12,18 +12,18 @@ from typing import TypeVar
 import psycopg
 import pytest
 
-from clerk_supabase.changes import Changes, Delete, Reconciled
+from clerk_supabase.aws.queue import messages_of
 from clerk_supabase.errors import RunTakenOver
-from clerk_supabase.queue import messages_of
-from clerk_supabase.run_report import Report
-from clerk_supabase.runs import Runs, Undone
-from clerk_supabase.store import Store
-from clerk_supabase_cli.simulator.worlds import World
-from tests.aws import Account
-from tests.integration.databases import Connection, Databases, Url, rows, value
-from tests.integration.histories import alone
-from tests.integration.meanwhile import waiting
-from tests.integration.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
+from clerk_supabase.model.changes import Changes, Delete, Reconciled
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.report import Report
+from clerk_supabase.reconcile.runs import Runs, Undone
+from clerk_supabase_cli.standin.worlds import World
+from tests.kit.aws import Account
+from tests.kit.databases import Connection, Databases, Url, rows, value
+from tests.kit.histories import alone
+from tests.kit.meanwhile import waiting
+from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
 
 T = TypeVar("T")
 USERS = 40

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from psycopg import sql
 from psycopg.errors import InsufficientPrivilege, RestrictViolation
 
-from clerk_supabase.store import Store
-from tests.integration.databases import Connection, Database, Rows, acting_as, rows
-from tests.integration.histories import alone, delete, upsert
-from tests.integration.meanwhile import started, waiting
-from tests.polling import eventually
+from clerk_supabase.postgres.store import Store
+from tests.kit.databases import Connection, Database, Rows, acting_as, rows
+from tests.kit.histories import alone, delete, upsert
+from tests.kit.meanwhile import started, waiting
+from tests.kit.polling import eventually
 
 DIFFERENCE = """
     with projection as (

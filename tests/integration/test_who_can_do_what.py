@@ -17,18 +17,18 @@ import pytest
 from psycopg import sql
 from psycopg.errors import AmbiguousFunction, InsufficientPrivilege
 
+from clerk_supabase.postgres.store import Store
 from clerk_supabase.settings import Keep
-from clerk_supabase.store import Store
-from clerk_supabase_cli import samples
-from tests.aws import Account
-from tests.integration.databases import Connection, Database, acting_as, outcomes, rows, value
-from tests.integration.histories import CREATED_AT, RECEIVED_AT
-from tests.integration.parked import created, park
-from tests.integration.purging import let_time_pass
-from tests.integration.reconciling import rig_with
-from tests.integration.road import Road
-from tests.integration.webhooks import deleted, membership, organization, user
-from tests.polling import eventually
+from clerk_supabase_cli.standin import samples
+from tests.kit.aws import Account
+from tests.kit.databases import Connection, Database, acting_as, outcomes, rows, value
+from tests.kit.histories import CREATED_AT, RECEIVED_AT
+from tests.kit.parked import created, park
+from tests.kit.polling import eventually
+from tests.kit.purging import let_time_pass
+from tests.kit.reconciling import rig_with
+from tests.kit.road import Road
+from tests.kit.webhooks import deleted, membership, organization, user
 
 ADA = {"sub": "user_ada", "role": "authenticated"}
 EARLIEST_PURGE = Keep(hold_back_days=0, purge_by="delete", deliveries_days=0, audit_days=0, runs_days=0)

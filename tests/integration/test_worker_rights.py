@@ -10,7 +10,7 @@ import pytest
 from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
-from tests.integration.databases import Connection, Database, acting_as, rows, value
+from tests.kit.databases import Connection, Database, acting_as, rows, value
 
 TABLES = [
     ("public", "users"),

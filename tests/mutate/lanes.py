@@ -21,10 +21,10 @@ import pytest
 from psycopg import sql
 
 from clerk_supabase_cli.failure import Failure
-from clerk_supabase_cli.objects.manifest import write_manifest
-from clerk_supabase_cli.postgres import EmbeddedPostgres
+from clerk_supabase_cli.local.postgres import EmbeddedPostgres
+from clerk_supabase_cli.operate.objects.manifest import write_manifest
+from tests.kit.objects import made_by_migrations
 from tests.mutate.mutants import Mutant
-from tests.objects import made_by_migrations
 
 Verdict = Literal["noticed", "survived", "not valid", "timeout", "too slow"]
 """Timeout: only with the mutant the tests do not end. Too slow: they take too long on this machine without it, too."""

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
-from clerk_supabase_cli.processes import Guard, free_port, last_lines
+from clerk_supabase_cli.local.processes import Guard, free_port, last_lines
+from tests.kit.polling import eventually
 from tests.outside.programs import installed
-from tests.polling import eventually
 
 _PREFIX = "/rest/v1"
 _PATIENCE_SECONDS = 30

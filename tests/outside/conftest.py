@@ -14,11 +14,11 @@ import pytest
 from jwt.utils import base64url_encode
 from psycopg import sql
 
-from clerk_supabase.claims import Organization
-from clerk_supabase.store import Store
-from clerk_supabase_cli.postgres import EmbeddedPostgres
-from clerk_supabase_cli.token_mint import LOCAL_JWT_SECRET, Mint, SigningKey, legacy_token
-from tests.integration.databases import Databases, Url
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.tokens.claims import Organization
+from clerk_supabase_cli.local.postgres import EmbeddedPostgres
+from clerk_supabase_cli.standin.token_mint import LOCAL_JWT_SECRET, Mint, SigningKey, legacy_token
+from tests.kit.databases import Databases, Url
 from tests.outside import api, callers
 from tests.outside.callers import Caller
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from clerk_supabase_cli.token_mint import Mint, SigningKey
-from tests.doctoring import Doctor
+from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
+from tests.kit.doctoring import Doctor
 from tests.outside.conftest import Project
 
 

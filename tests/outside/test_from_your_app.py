@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import all_blocks
+from tests.kit.documents import all_blocks
 from tests.outside.conftest import Project, TokenKind
 from tests.outside.programs import installed
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from clerk_supabase.claims import Organization
-from tests.integration import webhooks
+from clerk_supabase.tokens.claims import Organization
+from tests.kit import webhooks
 from tests.outside.callers import Caller, RequestRefused
 from tests.outside.conftest import Project, TokenKind
 from tests.outside.test_tasks import FORBIDDEN, KINDS

@@ -12,13 +12,13 @@ import psycopg
 import pytest
 
 from clerk_supabase.errors import ChangeRefused, DatabaseUnavailable, NotAllowed, Retryable, RowUnavailable
-from clerk_supabase.store import Queries, Store
-from tests.integration import webhooks
-from tests.integration.databases import SESSION, WORKER, Connection, Database, Databases, Url, rows, tables, value
-from tests.integration.histories import Applied, alone, upsert
-from tests.integration.signed_in import claims_of
-from tests.polling import eventually
-from tests.pooler import pooling
+from clerk_supabase.postgres.store import Queries, Store
+from tests.kit import webhooks
+from tests.kit.databases import SESSION, WORKER, Connection, Database, Databases, Url, rows, tables, value
+from tests.kit.histories import Applied, alone, upsert
+from tests.kit.polling import eventually
+from tests.kit.pooler import pooling
+from tests.kit.signed_in import claims_of
 
 ADA = claims_of("user_ada")
 EVE = claims_of("user_eve")

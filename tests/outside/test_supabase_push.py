@@ -12,9 +12,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from clerk_supabase_cli.migrations import applied, migrate, prepare_plain_postgres, read_migrations
-from clerk_supabase_cli.postgres import EmbeddedPostgres
-from tests.integration.databases import Databases, rows
+from clerk_supabase_cli.local.postgres import EmbeddedPostgres
+from clerk_supabase_cli.operate.migrations import applied, migrate, prepare_plain_postgres, read_migrations
+from tests.kit.databases import Databases, rows
 from tests.outside.programs import installed
 
 _PATIENCE_SECONDS = 60

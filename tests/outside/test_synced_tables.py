@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration import webhooks
+from tests.kit import webhooks
 from tests.outside.callers import Caller, RequestRefused
 from tests.outside.conftest import Project, TokenKind
 from tests.outside.test_tasks import FORBIDDEN, KINDS

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from clerk_supabase_cli.token_mint import Mint, SigningKey, legacy_token
+from clerk_supabase_cli.standin.token_mint import Mint, SigningKey, legacy_token
 from tests.outside.callers import Caller, RequestRefused
 from tests.outside.conftest import Project, TokenKind
 

@@ -14,10 +14,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from clerk_supabase_cli.dev_state import RunningStack, running_stack
-from clerk_supabase_cli.processes import Guard, last_lines
-from clerk_supabase_cli.tools import lambda_architecture
-from tests.polling import eventually
+from clerk_supabase_cli.local.processes import Guard, last_lines
+from clerk_supabase_cli.local.running import RunningStack, running_stack
+from clerk_supabase_cli.local.tools import lambda_architecture
+from tests.kit.polling import eventually
 from tests.sam_local.base_image import import_base_image
 from tests.sam_local.engine import NoEngine, container_engine
 

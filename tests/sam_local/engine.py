@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from clerk_supabase_cli.processes import Guard, last_lines
-from tests.polling import eventually
+from clerk_supabase_cli.local.processes import Guard, last_lines
+from tests.kit.polling import eventually
 
 _START_SECONDS: Final = 60.0
 # The right to mount and to make namespaces, without which no engine runs. See capabilities(7).

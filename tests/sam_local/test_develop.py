@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from clerk_supabase_cli.processes import Guard, last_lines
-from tests.polling import eventually
+from clerk_supabase_cli.local.processes import Guard, last_lines
+from tests.kit.polling import eventually
 from tests.sam_local.conftest import Terminal
 
 # The user that the document's commands name.

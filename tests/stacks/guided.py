@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import httpx
 import psycopg
 
-from clerk_supabase_cli.deliveries import SignedRequest, sign
-from clerk_supabase_cli.samples import new_user_id
-from clerk_supabase_cli.stack import LocalStack
-from clerk_supabase_cli.tools import Tools, lambda_architecture
-from tests.deployed.webhooks import created, now
+from clerk_supabase_cli.local.stack import LocalStack
+from clerk_supabase_cli.local.tools import Tools, lambda_architecture
+from clerk_supabase_cli.standin.deliveries import SignedRequest, sign
+from clerk_supabase_cli.standin.samples import new_user_id
+from tests.kit.deployed_webhooks import created, now
 
 NAME = "clerk-supabase-sync-guided"
 

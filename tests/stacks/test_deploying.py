@@ -14,10 +14,10 @@ import pytest
 from botocore.exceptions import ClientError
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
-from clerk_supabase_cli.deliveries import SignedRequest
-from clerk_supabase_cli.stack import LocalStack
-from tests.integration.parked import Command
-from tests.polling import eventually
+from clerk_supabase_cli.local.stack import LocalStack
+from clerk_supabase_cli.standin.deliveries import SignedRequest
+from tests.kit.parked import Command
+from tests.kit.polling import eventually
 from tests.stacks.guided import GuidedStack
 
 PRODUCTION = "clerk-supabase-sync"

@@ -19,13 +19,13 @@ import httpx
 import psycopg
 import pytest
 
-from clerk_supabase_cli.deliveries import sign
-from clerk_supabase_cli.dev_state import RunningStack, running_stack
-from clerk_supabase_cli.migrations import migrate, prepare_plain_postgres
-from clerk_supabase_cli.postgres import EmbeddedPostgres
-from clerk_supabase_cli.processes import Guard
-from clerk_supabase_cli.tools import TOOLS_VARIABLE, Tools
-from tests.polling import eventually
+from clerk_supabase_cli.local.postgres import EmbeddedPostgres
+from clerk_supabase_cli.local.processes import Guard
+from clerk_supabase_cli.local.running import RunningStack, running_stack
+from clerk_supabase_cli.local.tools import TOOLS_VARIABLE, Tools
+from clerk_supabase_cli.operate.migrations import migrate, prepare_plain_postgres
+from clerk_supabase_cli.standin.deliveries import sign
+from tests.kit.polling import eventually
 
 COMMAND = Path(sys.executable).with_name("clerk-supabase")
 SYNC = "layers/shared/clerk_supabase/sync.py"
@@ -99,7 +99,7 @@ def environments_of_functions(process: int) -> list[str]:
     shown = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,command="], capture_output=True, text=True, check=True)
     table = [line.split(None, 2) for line in shown.stdout.splitlines()]
     children = {pid: command for pid, parent, command in table if parent == str(process)}
-    [emulator] = [pid for pid, command in children.items() if "clerk_supabase_cli.emulator" in command]
+    [emulator] = [pid for pid, command in children.items() if "clerk_supabase_cli.local.emulator" in command]
     functions = [pid for pid, parent, _ in table if parent == emulator]
     return [
         subprocess.run(["ps", "eww", "-o", "command=", "-p", pid], capture_output=True, text=True, check=True).stdout

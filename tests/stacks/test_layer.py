@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
-from clerk_supabase_cli.tools import Tools
+from clerk_supabase_cli.local.tools import Tools
 from tests.supply.bill import write_bill
 from tests.supply.licenses import DOCUMENT, PINS, pinned
 

@@ -10,8 +10,8 @@ from typing import Final
 
 import click
 
+from clerk_supabase_cli.local.tools import Tools
 from clerk_supabase_cli.project import find_root
-from clerk_supabase_cli.tools import Tools
 
 BUILT: Final = Path(".aws-sam/build/SharedLayer")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from clerk_supabase_cli.clerk_api import faults
-from clerk_supabase_cli.clerk_api.faults import Fault
+from clerk_supabase_cli.standin import faults
+from clerk_supabase_cli.standin.faults import Fault
 
 LONG = b"9" * 5_000
 

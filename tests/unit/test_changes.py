@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clerk_supabase.changes import Change, Delete, Upsert, Version, changes_of
 from clerk_supabase.errors import UnusableEvent
-from clerk_supabase.events import parse_event
-from clerk_supabase.kinds import SYNCED_TYPES
-from clerk_supabase.user_struct import read_user
-from clerk_supabase_cli import samples
+from clerk_supabase.model.changes import Change, Delete, Upsert, Version, changes_of
+from clerk_supabase.model.events import parse_event
+from clerk_supabase.model.kinds import SYNCED_TYPES
+from clerk_supabase.model.user_struct import read_user
+from clerk_supabase_cli.standin import samples
 
 CREATED_AT = 1_600_000_000_000
 UPDATED_AT = 1_600_000_000_777

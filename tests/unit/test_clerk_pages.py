@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clerk_supabase.clerk_pages import (
+from clerk_supabase.clerk.pages import (
     Page,
     Unreadable,
     read_array,

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clerk_supabase.clerk_pages import Page, read_array
-from clerk_supabase.clerk_walk import Stretch, Window, by_creation, by_offset
+from clerk_supabase.clerk.pages import Page, read_array
+from clerk_supabase.clerk.walk import Stretch, Window, by_creation, by_offset
 from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused, ClerkUnavailable
 
 SIZE = 4

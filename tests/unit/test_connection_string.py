@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
-from clerk_supabase import connection_string
-from clerk_supabase.connection_failures import failure
-from clerk_supabase.connection_string import HOW_TO_ENCODE, ConnectionString, parse
 from clerk_supabase.errors import DatabaseUnavailable, Retryable, SetUpWrong
+from clerk_supabase.postgres import connection_string
+from clerk_supabase.postgres.connection_string import HOW_TO_ENCODE, ConnectionString, parse
+from clerk_supabase.postgres.failures import failure
 
 SUPABASE = "postgresql://clerk_sync_worker.abcd:S3cretPw@aws-0-eu-central-1.pooler.supabase.com:6543/postgres"
 WHERE = "secret arn:aws:secretsmanager:eu-central-1:1:secret:db"

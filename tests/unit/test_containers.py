@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from clerk_supabase_cli.containers import let_containers_in, relayed
-from clerk_supabase_cli.processes import LocalStackError
+from clerk_supabase_cli.local.containers import let_containers_in, relayed
+from clerk_supabase_cli.local.processes import LocalStackError
 
 # Another address of this machine stands for that on Docker's bridge.
 BRIDGE = "127.0.0.2"

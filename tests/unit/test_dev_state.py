@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from clerk_supabase_cli.dev_state import NotRunning, RunningStack, running_stack
-from clerk_supabase_cli.private_files import webhook_secret_of
-from clerk_supabase_cli.token_mint import SigningKey
+from clerk_supabase_cli.local.running import NotRunning, RunningStack, running_stack
+from clerk_supabase_cli.standin.deliveries import webhook_secret_of
+from clerk_supabase_cli.standin.token_mint import SigningKey
 
 STACK = RunningStack(
     process_id=os.getpid(),

@@ -14,21 +14,21 @@ from pathlib import Path
 import httpx
 import pytest
 
-from clerk_supabase.clerk_pages import Instance
-from clerk_supabase.connection_string import parse
+from clerk_supabase.aws.queue import Queue
+from clerk_supabase.aws.secrets import Secret
+from clerk_supabase.clerk.pages import Instance
 from clerk_supabase.ingest import Ingest
-from clerk_supabase.queue import Queue
-from clerk_supabase.secrets import Secret
+from clerk_supabase.postgres.connection_string import parse
 from clerk_supabase.settings import IngestSettings, SyncSettings
-from clerk_supabase_cli.deliveries import generate_secret
 from clerk_supabase_cli.doctor import flow_checks
 from clerk_supabase_cli.doctor.address import Resolve, address, tls
 from clerk_supabase_cli.doctor.canary import send
 from clerk_supabase_cli.doctor.clerk_checks import compare_instances, supabase
 from clerk_supabase_cli.doctor.patient import Functions, Named, NotLookedAt, Once, Patient
 from clerk_supabase_cli.doctor.verdicts import Verdict, worst
-from clerk_supabase_cli.secret_formats import webhook_secret_problem
-from tests.aws import Account
+from clerk_supabase_cli.operate.secret_formats import webhook_secret_problem
+from clerk_supabase_cli.standin.deliveries import generate_secret
+from tests.kit.aws import Account
 
 # Of the documentation of Svix.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clerk_supabase.clerk_walk import Window
-from clerk_supabase.drift import (
+from clerk_supabase.clerk.walk import Window
+from clerk_supabase.reconcile.drift import (
     Brake,
     Census,
     cuts_by_counts,

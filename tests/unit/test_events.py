@@ -10,13 +10,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from clerk_supabase.changes import changes_of, changes_of_object
-from clerk_supabase.clerk_object import parse_object
 from clerk_supabase.errors import UnusableEvent
-from clerk_supabase.events import parse_event
-from clerk_supabase.user_struct import read_user
-from clerk_supabase.users import User
-from clerk_supabase_cli import samples
+from clerk_supabase.model.changes import changes_of, changes_of_object
+from clerk_supabase.model.clerk_object import parse_object
+from clerk_supabase.model.events import parse_event
+from clerk_supabase.model.user_struct import read_user
+from clerk_supabase.model.users import User
+from clerk_supabase_cli.standin import samples
 
 MILLISECONDS = 1_716_883_200_000
 LISTS = ("email_addresses", "phone_numbers", "web3_wallets", "external_accounts")

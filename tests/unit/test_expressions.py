@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clerk_supabase_cli.objects.expressions import flat, without_qualifiers
+from clerk_supabase_cli.operate.objects.expressions import flat, without_qualifiers
 
 
 @pytest.mark.parametrize(

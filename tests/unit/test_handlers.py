@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from clerk_supabase.settings import SettingsError
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.deliveries import api_gateway_event, generate_secret, sign
-from tests.aws import Account
-from tests.environments import environment_of
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign
+from tests.kit.aws import Account
+from tests.kit.environments import environment_of
 
 Handler = Callable[[dict[str, Any], object], dict[str, Any]]
 

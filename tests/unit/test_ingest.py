@@ -15,17 +15,17 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from clerk_supabase.answer import Answer
-from clerk_supabase.envelope import ParkedEvent
+from clerk_supabase.aws.queue import Message, Queue, messages_of
+from clerk_supabase.aws.secrets import Secret
 from clerk_supabase.ingest import Ingest
-from clerk_supabase.kinds import SYNCED_TYPES
-from clerk_supabase.queue import Message, Queue, messages_of
-from clerk_supabase.secrets import Secret
+from clerk_supabase.model.envelope import ParkedEvent
+from clerk_supabase.model.kinds import SYNCED_TYPES
 from clerk_supabase.settings import IngestSettings
 from clerk_supabase.telemetry import metrics
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.deliveries import SignedRequest, api_gateway_event, generate_secret, sign, sign_body
-from tests.aws import Account
-from tests.clock import Clock
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.deliveries import SignedRequest, api_gateway_event, generate_secret, sign, sign_body
+from tests.kit.aws import Account
+from tests.kit.clock import Clock
 
 RECEIVED_AT = 1_700_000_000_123
 OWN_INSTANCE = "ins_2Own"

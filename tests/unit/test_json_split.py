@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clerk_supabase.json_split import elements, fields
+from clerk_supabase.model.json_split import elements, fields
 
 
 @pytest.mark.parametrize(

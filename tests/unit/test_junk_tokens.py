@@ -11,11 +11,11 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from clerk_supabase.claims import Claims
 from clerk_supabase.errors import TokenRefused
-from clerk_supabase.tokens import LegacyVerifier, SessionVerifier
-from clerk_supabase_cli.token_mint import Mint, legacy_token
-from tests.unit.tokens import (
+from clerk_supabase.tokens.claims import Claims
+from clerk_supabase.tokens.verifiers import LegacyVerifier, SessionVerifier
+from clerk_supabase_cli.standin.token_mint import Mint, legacy_token
+from tests.kit.tokens import (
     ACME,
     ADA,
     ISSUER,

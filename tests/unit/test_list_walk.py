@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clerk_supabase.clerk_pages import Item, Objects, Page
-from clerk_supabase.list_walk import Part, from_moment
+from clerk_supabase.clerk.list_walk import Part, from_moment
+from clerk_supabase.clerk.pages import Item, Objects, Page
 
 NO_ANSWER = Objects(b"[]", lambda _: [])
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from clerk_supabase_cli.clerk_api.members import Members
+from clerk_supabase_cli.standin.members import Members
 
 
 @pytest.fixture

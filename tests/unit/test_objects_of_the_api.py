@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.changes import Changes, Upsert, Version, changes_of, changes_of_object
 from clerk_supabase.errors import UnusableEvent
-from clerk_supabase.events import parse_event
-from clerk_supabase.kinds import ReadKind
-from clerk_supabase.repairs import Repair
-from clerk_supabase_cli import samples
+from clerk_supabase.model.changes import Changes, Upsert, Version, changes_of, changes_of_object
+from clerk_supabase.model.events import parse_event
+from clerk_supabase.model.kinds import ReadKind
+from clerk_supabase.reconcile.repairs import Repair
+from clerk_supabase_cli.standin import samples
 
 CREATED_AT, UPDATED_AT, OBSERVED_AT = 1_600_000_000_000, 1_600_000_000_777, 1_600_000_060_000
 TIMES = {"created_at": CREATED_AT, "updated_at": UPDATED_AT}

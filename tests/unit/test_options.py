@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.parked import Command
+from tests.kit.parked import Command
 
 
 @pytest.mark.parametrize(

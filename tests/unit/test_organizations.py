@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.changes import Change, Changes, Delete, Upsert, Version, changes_of, changes_of_object
 from clerk_supabase.errors import UnusableEvent
-from clerk_supabase.events import parse_event
-from clerk_supabase.reconcile_pages import ReconcileSettings
-from clerk_supabase.repairs import DirectRepairs, QueueRepairs
+from clerk_supabase.model.changes import Change, Changes, Delete, Upsert, Version, changes_of, changes_of_object
+from clerk_supabase.model.events import parse_event
+from clerk_supabase.reconcile.pages import ReconcileSettings
+from clerk_supabase.reconcile.repairs import DirectRepairs, QueueRepairs
 from clerk_supabase.sync import Sync
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.samples import Json
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.samples import Json
 
 BEGINNING = 1_600_000_000_000
 HAPPENED_AT = BEGINNING + 9

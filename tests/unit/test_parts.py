@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from clerk_supabase.errors import ChangeRefused, DatabaseUnavailable, Retryable, RowUnavailable
-from clerk_supabase.parts import in_parts
-from tests.clock import Clock
+from clerk_supabase.postgres.parts import in_parts
+from tests.kit.clock import Clock
 
 
 @dataclass

@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clerk_supabase.errors import Refusal, TokenRefused
-from clerk_supabase.permissions import granted, scoped
-from tests.permission_examples import EXAMPLES, Example
+from clerk_supabase.tokens.permissions import granted, scoped
+from tests.kit.permission_examples import EXAMPLES, Example
 
 BLANKS = " \t\n\u00a0\ufeff\x1c\x85"
 elements = st.lists(

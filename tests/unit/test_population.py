@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clerk_supabase.changes import Upsert, changes_of_object
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.clerk_api.population import BEGINNING, Entry, Population
+from clerk_supabase.model.changes import Upsert, changes_of_object
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.population import BEGINNING, Entry, Population
 
 FOREVER = 1 << 62
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clerk_supabase.publishable_key import frontend_api
 from clerk_supabase.settings import SettingsError
+from clerk_supabase.tokens.publishable_key import frontend_api
 
 
 def key_of(text: str, prefix: str = "pk_test_") -> str:

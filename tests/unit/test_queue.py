@@ -9,12 +9,12 @@ from botocore.stub import Stubber
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from clerk_supabase.envelope import Envelope, ParkedEvent, ReasonClass
+from clerk_supabase.aws.queue import LARGEST_BODY, Queue, messages_of
 from clerk_supabase.errors import EventTooLarge, QueueUnavailable
-from clerk_supabase.queue import LARGEST_BODY, Queue, messages_of
-from clerk_supabase_cli.processes import free_port
+from clerk_supabase.model.envelope import Envelope, ParkedEvent, ReasonClass
+from clerk_supabase_cli.local.processes import free_port
 from clerk_supabase_cli.simulator.sqs import record
-from tests.aws import Account
+from tests.kit.aws import Account
 
 bodies = st.one_of(
     st.binary(),

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clerk_supabase.rate_limit import TokenBucket
-from tests.clock import Clock
+from clerk_supabase.clerk.rate_limit import TokenBucket
+from tests.kit.clock import Clock
 
 
 def all_taken(bucket: TokenBucket, clock: Clock, seconds: float) -> list[float]:

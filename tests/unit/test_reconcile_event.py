@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.reconcile import Request
-from clerk_supabase.reconcile_event import request_of
+from clerk_supabase.reconcile.request import request_of
+from clerk_supabase.reconcile.run import Request
 
 
 def test_the_schedules_say_only_the_mode() -> None:

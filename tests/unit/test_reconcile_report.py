@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from clerk_supabase.run_report import Report
-from clerk_supabase.runs import Finding, RunDetails, RunSummary
-from clerk_supabase_cli.reconcile_report import findings_table, print_report, runs_table
+from clerk_supabase.reconcile.report import Report
+from clerk_supabase.reconcile.runs import Finding, RunDetails, RunSummary
+from clerk_supabase_cli.operate.reconcile_report import findings_table, print_report, runs_table
 from clerk_supabase_cli.terminal import Terminal
 
 ID = "orginv_2abcdefghijklmnopqrstuvwxyzA"

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from clerk_supabase.changes import Delete, Upsert, Version, changes_of
-from clerk_supabase.events import parse_event, subject_of
-from clerk_supabase.kinds import SYNCED_TYPES, ReadKind
-from clerk_supabase.repairs import Repair
-from clerk_supabase_cli import samples
+from clerk_supabase.model.changes import Delete, Upsert, Version, changes_of
+from clerk_supabase.model.events import parse_event, subject_of
+from clerk_supabase.model.kinds import SYNCED_TYPES, ReadKind
+from clerk_supabase.reconcile.repairs import Repair
+from clerk_supabase_cli.standin import samples
 
 NOW = 1_700_000_000_000
 ORGANIZATION = samples.organization("org_1", created_at=NOW, updated_at=NOW)

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.changes import Change, Delete, Upsert, changes_of
+from clerk_supabase.aws.queue import messages_of
 from clerk_supabase.errors import SignatureRefused, UnusableEvent
-from clerk_supabase.events import parse_event
 from clerk_supabase.ingest import Request
-from clerk_supabase.kinds import SYNCED_TYPES
-from clerk_supabase.queue import messages_of
+from clerk_supabase.model.changes import Change, Delete, Upsert, changes_of
+from clerk_supabase.model.events import parse_event
+from clerk_supabase.model.kinds import SYNCED_TYPES
 from clerk_supabase.signature import Verifier
-from clerk_supabase_cli.deliveries import SignedRequest, api_gateway_event, generate_secret
 from clerk_supabase_cli.project import find_root
-from clerk_supabase_cli.sample_events import NoSuchSample, UnusableId, sample_event, sample_names
+from clerk_supabase_cli.standin.deliveries import SignedRequest, api_gateway_event, generate_secret
+from clerk_supabase_cli.standin.sample_events import NoSuchSample, UnusableId, sample_event, sample_names
 
 EVENTS = find_root(Path(__file__).parent) / "events"
 BODIES = sorted((EVENTS / "clerk").glob("*.json"))

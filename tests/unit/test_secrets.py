@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from clerk_supabase.aws.secrets import RETRY_SECONDS, Secret
 from clerk_supabase.errors import SecretUnavailable
-from clerk_supabase.secrets import RETRY_SECONDS, Secret
-from tests.aws import Account
-from tests.clock import Clock
+from tests.kit.aws import Account
+from tests.kit.clock import Clock
 
 
 @pytest.fixture

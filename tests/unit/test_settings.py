@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from clerk_supabase.drift import Brake
-from clerk_supabase.reconcile_pages import ReconcileSettings
+from clerk_supabase.reconcile.drift import Brake
+from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase.settings import (
     IngestSettings,
     Keep,
@@ -14,7 +14,7 @@ from clerk_supabase.settings import (
     SettingsError,
     SyncSettings,
 )
-from tests.environments import environment_of
+from tests.kit.environments import environment_of
 
 INGEST = environment_of(
     "ingest",

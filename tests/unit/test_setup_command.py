@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from clerk_supabase_cli.frontend_api import FrontendApi, Mood
-from clerk_supabase_cli.setup_checks import Check, Instance, checks, config_toml
-from clerk_supabase_cli.setup_command import SECRETS
-from clerk_supabase_cli.token_mint import Mint, SigningKey
-from tests.integration.parked import Command
+from clerk_supabase_cli.commands.setup import SECRETS
+from clerk_supabase_cli.operate.setup_checks import Check, Instance, checks, config_toml
+from clerk_supabase_cli.standin.frontend_api import FrontendApi, Mood
+from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
+from tests.kit.parked import Command
 
 KEY = SigningKey.generate()
 

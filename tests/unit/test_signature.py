@@ -24,8 +24,8 @@ from svix.webhooks import Webhook, WebhookVerificationError
 from clerk_supabase.errors import SecretUnavailable, SignatureRefused
 from clerk_supabase.ingest import Request
 from clerk_supabase.signature import Verifier
-from clerk_supabase_cli.deliveries import SignedRequest, api_gateway_event, sign_body
-from tests.environments import environment_of
+from clerk_supabase_cli.standin.deliveries import SignedRequest, api_gateway_event, sign_body
+from tests.kit.environments import environment_of
 
 # Source: https://docs.svix.com/receiving/verifying-payloads/how-manual
 PUBLISHED_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -353,7 +353,7 @@ def test_a_function_starts_without_loading_the_svix_package(function: str, root:
 def test_ingest_starts_without_what_only_sync_needs(root: Path) -> None:
     loaded = modules_loaded_by("ingest", root)
     assert "clerk_supabase.ingest" in loaded
-    assert not loaded & {"psycopg", "clerk_supabase.store", "clerk_supabase.changes"}
+    assert not loaded & {"psycopg", "clerk_supabase.postgres.store", "clerk_supabase.model.changes"}
 
 
 def modules_loaded_by(function: str, root: Path) -> set[str]:

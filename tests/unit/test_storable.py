@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clerk_supabase.batch import as_json, element_of
-from clerk_supabase.changes import Changes, Upsert, changes_of, changes_of_object
-from clerk_supabase.clerk_object import DEEPEST, LONGEST_INDEXED
 from clerk_supabase.errors import UnusableEvent
-from clerk_supabase.events import LARGEST_ODD, parse_event, subject_of
-from clerk_supabase.json_split import fields
-from clerk_supabase.kinds import ReadKind
-from clerk_supabase.storable import UNREADABLE, read_parts
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.samples import Json
-from tests.hostile import ANYTHING, VALUES, raw
+from clerk_supabase.model.changes import Changes, Upsert, changes_of, changes_of_object
+from clerk_supabase.model.clerk_object import DEEPEST, LONGEST_INDEXED
+from clerk_supabase.model.events import LARGEST_ODD, parse_event, subject_of
+from clerk_supabase.model.json_split import fields
+from clerk_supabase.model.kinds import ReadKind
+from clerk_supabase.model.storable import UNREADABLE, read_parts
+from clerk_supabase.postgres.batch import as_json, element_of
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.samples import Json
+from tests.kit.hostile import ANYTHING, VALUES, raw
 
 AT = 1_700_000_000_000
 TIMES = {"created_at": AT, "updated_at": AT}

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clerk_supabase.clerk_walk import Window
-from clerk_supabase.sweep import Place, due, place_in, where_ranks_differ
+from clerk_supabase.clerk.sweep import Place, due, place_in, where_ranks_differ
+from clerk_supabase.clerk.walk import Window
 
 MINUTE = 60_000
 LAST = 253_402_300_799_999

@@ -10,12 +10,12 @@ from typing import Any, Final
 import pytest
 from click.testing import CliRunner, Result
 
-from clerk_supabase.claims import Organization
 from clerk_supabase.errors import KeysUnavailable, Refusal
-from clerk_supabase_cli.frontend_api import FrontendApi
+from clerk_supabase.tokens.claims import Organization
 from clerk_supabase_cli.main import commands
-from clerk_supabase_cli.token_mint import LOCAL_ISSUER, LOCAL_JWT_SECRET, Mint, SigningKey, legacy_token
-from clerk_supabase_cli.token_report import ADVICE
+from clerk_supabase_cli.operate.token_report import ADVICE
+from clerk_supabase_cli.standin.frontend_api import FrontendApi
+from clerk_supabase_cli.standin.token_mint import LOCAL_ISSUER, LOCAL_JWT_SECRET, Mint, SigningKey, legacy_token
 
 ADA: Final = "user_2Ada"
 KEY: Final = SigningKey.generate()

@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from clerk_supabase.errors import Refusal
-from clerk_supabase.jwks import FixedKeys, KeySet
 from clerk_supabase.settings import SettingsError
-from clerk_supabase.tokens import SessionVerifier, keys_in_jwks, keys_in_pem
-from clerk_supabase_cli.token_mint import SigningKey
-from tests.unit.tokens import ADA, ISSUER, KEY, MINT, NOW, OTHER_KEY, assembled, keys, refusal
+from clerk_supabase.tokens.jwks import FixedKeys, KeySet
+from clerk_supabase.tokens.verifiers import SessionVerifier, keys_in_jwks, keys_in_pem
+from clerk_supabase_cli.standin.token_mint import SigningKey
+from tests.kit.tokens import ADA, ISSUER, KEY, MINT, NOW, OTHER_KEY, assembled, keys, refusal
 
 
 def test_a_pem_needs_no_network_and_no_kid() -> None:

@@ -14,14 +14,13 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from clerk_supabase.claims import Actor, Claims, Organization
 from clerk_supabase.errors import Refusal, TokenRefused
 from clerk_supabase.settings import SettingsError
-from clerk_supabase.tokens import MAX_TOKEN_LENGTH, LegacyVerifier, SessionVerifier, keys_in_pem
-from clerk_supabase_cli.token_mint import Mint, SigningKey, legacy_token
-from tests.clock import Clock
-from tests.unit.test_signature import modules_loaded_by
-from tests.unit.tokens import (
+from clerk_supabase.tokens.claims import Actor, Claims, Organization
+from clerk_supabase.tokens.verifiers import MAX_TOKEN_LENGTH, LegacyVerifier, SessionVerifier, keys_in_pem
+from clerk_supabase_cli.standin.token_mint import Mint, SigningKey, legacy_token
+from tests.kit.clock import Clock
+from tests.kit.tokens import (
     ACME,
     ADA,
     ISSUER,
@@ -36,6 +35,7 @@ from tests.unit.tokens import (
     signed_by_key,
     verifier,
 )
+from tests.unit.test_signature import modules_loaded_by
 
 NAMELESS_KEY: Final = SigningKey(OTHER_KEY.private, "ins_2Somebody")
 
@@ -405,7 +405,7 @@ def test_the_clock_is_the_verifiers_own() -> None:
 
 def test_ingest_and_sync_start_without_what_only_tokens_need(root: Path) -> None:
     for function in ("ingest", "sync"):
-        assert not modules_loaded_by(function, root) & {"jwt", "cryptography", "clerk_supabase.tokens"}
+        assert not modules_loaded_by(function, root) & {"jwt", "cryptography", "clerk_supabase.tokens.verifiers"}
 
 
 def test_a_minted_token_is_good_now() -> None:

@@ -11,10 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from clerk_supabase.user_struct import UserStruct, read_user
-from clerk_supabase.users import User
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.clerk_api.population import Population
+from clerk_supabase.model.user_struct import UserStruct, read_user
+from clerk_supabase.model.users import User
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.population import Population
 
 USER = samples.user(
     "user_1",

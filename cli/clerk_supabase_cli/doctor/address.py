@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from clerk_supabase.connection_string import ConnectionString
+from clerk_supabase.postgres.connection_string import ConnectionString
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, skipped, warn
 
 Resolve = Callable[[str], set[int]]

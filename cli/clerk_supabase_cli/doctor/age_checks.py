@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from clerk_supabase.reconcile_pages import ReconcileSettings
+from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, ok, warn
+from clerk_supabase_cli.operate.status import read_compared
 from clerk_supabase_cli.printing import how_long
-from clerk_supabase_cli.status import read_compared
 
 # A multiple of ReconcileSweepMinutes: a single failed run delays a slice, which is no reason for an alarm.
 _FACTOR: Final = 2

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import httpx
 
-from clerk_supabase.kinds import CANARY_TYPE
-from clerk_supabase_cli.database import Connection
-from clerk_supabase_cli.deliveries import sign
+from clerk_supabase.model.kinds import CANARY_TYPE
+from clerk_supabase_cli.operate.database import Connection
+from clerk_supabase_cli.standin.deliveries import sign
 
 _TIMEOUT: Final = httpx.Timeout(20, connect=5)
 _LOOK_AGAIN_SECONDS: Final = 0.1

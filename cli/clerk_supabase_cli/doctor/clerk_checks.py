@@ -7,11 +7,11 @@ from typing import Final
 
 import httpx
 
-from clerk_supabase.clerk_pages import Instance as ClerkInstance
-from clerk_supabase_cli import setup_checks
+from clerk_supabase.clerk.pages import Instance as ClerkInstance
 from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, Verdict, fail, ok, warn
-from clerk_supabase_cli.setup_checks import FAILED, OK, SKIPPED, WARNING
+from clerk_supabase_cli.operate import setup_checks
+from clerk_supabase_cli.operate.setup_checks import FAILED, OK, SKIPPED, WARNING
 
 _VERDICTS: Final[Mapping[str, Verdict]] = {
     OK: Verdict.OK,

@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Final, LiteralString
 
-from clerk_supabase.claims import Claims, session_claims
-from clerk_supabase.connection_string import ConnectionString, parse
 from clerk_supabase.errors import ClerkSupabaseError, SetUpWrong
-from clerk_supabase.store import SESSION_PATIENCE_SECONDS, Store
-from clerk_supabase_cli.database import Connection
+from clerk_supabase.postgres.connection_string import ConnectionString, parse
+from clerk_supabase.postgres.store import SESSION_PATIENCE_SECONDS, Store
+from clerk_supabase.tokens.claims import Claims, session_claims
 from clerk_supabase_cli.doctor.address import address, tls
 from clerk_supabase_cli.doctor.patient import Constant, NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
-from clerk_supabase_cli.migrations import applied, has_objects, newer_than, read_migrations
-from clerk_supabase_cli.postgres import VERSIONS
-from clerk_supabase_cli.retention import PARAMETERS, command_for, shortfalls
-from clerk_supabase_cli.retention import allowed as allowed_retention
-from clerk_supabase_cli.role_urls import SESSION_ROLE, WORKER_ROLE
-from clerk_supabase_cli.status import purge_problems, read_not_purged
+from clerk_supabase_cli.local.postgres import VERSIONS
+from clerk_supabase_cli.operate.database import Connection
+from clerk_supabase_cli.operate.migrations import applied, has_objects, newer_than, read_migrations
+from clerk_supabase_cli.operate.retention import PARAMETERS, command_for, shortfalls
+from clerk_supabase_cli.operate.retention import allowed as allowed_retention
+from clerk_supabase_cli.operate.role_urls import SESSION_ROLE, WORKER_ROLE
+from clerk_supabase_cli.operate.status import purge_problems, read_not_purged
 
 _MIGRATE: Final = "clerk-supabase migrate"
 _REPAIR: Final = "clerk-supabase migrate --repair --dry-run, and without --dry-run"

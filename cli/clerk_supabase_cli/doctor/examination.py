@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 
 from clerk_supabase.errors import ClerkSupabaseError, ClerkUnavailable
 from clerk_supabase.settings import SettingsError
-from clerk_supabase_cli.database import DatabaseFailed
 from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Check, Finding, Result, fail, skipped
-from clerk_supabase_cli.queues import AwsUnreachable
+from clerk_supabase_cli.operate.database import DatabaseFailed
+from clerk_supabase_cli.operate.queues import AwsUnreachable
 
 
 def examine(patient: Patient, checks: Iterable[Check]) -> Iterator[Result]:

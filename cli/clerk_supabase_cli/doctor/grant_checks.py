@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-from clerk_supabase_cli.database import Connection
 from clerk_supabase_cli.doctor.patient import Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok
-from clerk_supabase_cli.migrations import applied, read_migrations
+from clerk_supabase_cli.operate.database import Connection
+from clerk_supabase_cli.operate.migrations import applied, read_migrations
 
 _API_ROLES: Final = {"anon", "authenticated", "service_role"}
 _GRANT: Final = re.compile(r"^grant\s+([^;]+?)\s+on\s+(function\s+)?([^;]+?)\s+to\s+([^;]+);", re.MULTILINE)

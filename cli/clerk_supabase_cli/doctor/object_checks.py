@@ -7,9 +7,9 @@ from typing import Final
 
 from clerk_supabase_cli.doctor.patient import Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
-from clerk_supabase_cli.migrations import differing_objects, has_objects
-from clerk_supabase_cli.objects.comparison import Difference
-from clerk_supabase_cli.objects.repair import statements
+from clerk_supabase_cli.operate.migrations import differing_objects, has_objects
+from clerk_supabase_cli.operate.objects.comparison import Difference
+from clerk_supabase_cli.operate.objects.repair import statements
 
 _REPAIR: Final = "clerk-supabase migrate --repair"
 # A database of another version differs in a hundred objects.

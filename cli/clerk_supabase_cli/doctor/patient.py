@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
-from clerk_supabase.clerk import Clerk
-from clerk_supabase.clerk_http import BASE_URL, ClerkHttp
-from clerk_supabase.publishable_key import frontend_api
-from clerk_supabase.reconcile_pages import ReconcileSettings
+from clerk_supabase.clerk.api import Clerk
+from clerk_supabase.clerk.http import BASE_URL, ClerkHttp
+from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase.settings import (
     IngestSettings,
     ReconcileFunctionSettings,
     SessionSettings,
     SyncSettings,
 )
-from clerk_supabase_cli.database import Connection, open_database
-from clerk_supabase_cli.ministack import execute_api_url
-from clerk_supabase_cli.queues import OUTPUTS, AwsUnreachable, Queues, client, errors_explained
-from clerk_supabase_cli.setup_checks import Instance
+from clerk_supabase.tokens.publishable_key import frontend_api
+from clerk_supabase_cli.local.ministack import execute_api_url
+from clerk_supabase_cli.operate.database import Connection, open_database
+from clerk_supabase_cli.operate.queues import OUTPUTS, AwsUnreachable, Queues, client, errors_explained
+from clerk_supabase_cli.operate.setup_checks import Instance
 
 HOW_TO_NAME_A_STACK: Final = "name the stack: --stack-name or CLERK_SUPABASE_STACK"
 HOW_TO_NAME_THE_DATABASE: Final = "name the database: --database-url or DATABASE_URL"

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from clerk_supabase_cli.database import Connection
 from clerk_supabase_cli.doctor.patient import Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
-from clerk_supabase_cli.migrations import read_migrations
+from clerk_supabase_cli.operate.database import Connection
+from clerk_supabase_cli.operate.migrations import read_migrations
 
 # Our tables, the tables protected by secure(), and the app's others in `public` or shown to the API.
 _TABLES: Final = r"""

@@ -9,7 +9,7 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from clerk_supabase_cli.database import Connection
+from clerk_supabase_cli.operate.database import Connection
 
 TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
     "user": ("users", "clerk_id", "first_name"),

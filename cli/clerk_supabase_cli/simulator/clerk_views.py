@@ -7,13 +7,13 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
-from clerk_supabase.clerk_walk import PAGE_SIZE
-from clerk_supabase_cli.clerk_api import faults
-from clerk_supabase_cli.clerk_api.answers import Alter, Answers
-from clerk_supabase_cli.clerk_api.faults import Fault, Request
-from clerk_supabase_cli.clerk_api.population import Population
-from clerk_supabase_cli.samples import Json
-from clerk_supabase_cli.simulator.worlds import World
+from clerk_supabase.clerk.walk import PAGE_SIZE
+from clerk_supabase_cli.standin import faults
+from clerk_supabase_cli.standin.answers import Alter, Answers
+from clerk_supabase_cli.standin.faults import Fault, Request
+from clerk_supabase_cli.standin.population import Population
+from clerk_supabase_cli.standin.samples import Json
+from clerk_supabase_cli.standin.worlds import World
 
 _LISTS: Final = ("/users", "/organizations", "/organization_memberships")
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from clerk_supabase.changes import Change, Changes, Delete, Delivery
-from clerk_supabase.clerk_object import Columns
-from clerk_supabase.kinds import Kind
+from clerk_supabase.model.changes import Change, Changes, Delete, Delivery
+from clerk_supabase.model.clerk_object import Columns
+from clerk_supabase.model.kinds import Kind
 
 Place = tuple[Kind, str]
 """An entity: its kind and id."""

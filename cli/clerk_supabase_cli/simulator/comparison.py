@@ -9,8 +9,8 @@ from typing import Any, Final, Self
 
 import psycopg
 
-from clerk_supabase.changes import Changes, Delivery
-from clerk_supabase.kinds import Kind
+from clerk_supabase.model.changes import Changes, Delivery
+from clerk_supabase.model.kinds import Kind
 from clerk_supabase_cli.simulator.clerks_clock import Place, Truth, truths_of
 from clerk_supabase_cli.simulator.schedules import Schedule
 

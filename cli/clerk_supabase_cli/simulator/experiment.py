@@ -12,10 +12,10 @@ from typing import Final, Self
 
 import psycopg
 
-from clerk_supabase.changes import Changes, Delivery, changes_of
-from clerk_supabase.envelope import Envelope
-from clerk_supabase.events import parse_event
-from clerk_supabase.store import Store
+from clerk_supabase.model.changes import Changes, Delivery, changes_of
+from clerk_supabase.model.envelope import Envelope
+from clerk_supabase.model.events import parse_event
+from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.simulator import oracle
 from clerk_supabase_cli.simulator.comparison import (
     Expected,

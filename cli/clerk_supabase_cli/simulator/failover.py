@@ -8,7 +8,7 @@ from typing import Final
 
 from psycopg import sql
 
-from clerk_supabase_cli.database import Connection
+from clerk_supabase_cli.operate.database import Connection
 
 _TABLES: Final = """
 select n.nspname, c.relname

@@ -20,18 +20,16 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from clerk_supabase.changes import Upsert, changes_of_object
-from clerk_supabase.clerk_http import ClerkHttp
+from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.errors import ClerkSupabaseError
-from clerk_supabase.kinds import ReadKind
-from clerk_supabase.reconcile import Reconcile, Request
-from clerk_supabase.reconcile_pages import ReconcileSettings
-from clerk_supabase.repairs import DirectRepairs
-from clerk_supabase.run_report import Report
-from clerk_supabase.runs import Mode, Runs
-from clerk_supabase.store import Store
-from clerk_supabase_cli.clerk_api.answers import Answers
-from clerk_supabase_cli.clerk_api.server import ClerkApi
+from clerk_supabase.model.changes import Upsert, changes_of_object
+from clerk_supabase.model.kinds import ReadKind
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.pages import ReconcileSettings
+from clerk_supabase.reconcile.repairs import DirectRepairs
+from clerk_supabase.reconcile.report import Report
+from clerk_supabase.reconcile.run import Reconcile, Request
+from clerk_supabase.reconcile.runs import Mode, Runs
 from clerk_supabase_cli.simulator.clerks_clock import mirrors
 from clerk_supabase_cli.simulator.databases import Database, FixedUrl
 from clerk_supabase_cli.simulator.line import Line
@@ -40,7 +38,9 @@ from clerk_supabase_cli.simulator.schedules import Schedule, schedule_of
 from clerk_supabase_cli.simulator.scissors import Scissors
 from clerk_supabase_cli.simulator.silence import silent_telemetry
 from clerk_supabase_cli.simulator.worker import Worker
-from clerk_supabase_cli.simulator.worlds import World
+from clerk_supabase_cli.standin.answers import Answers
+from clerk_supabase_cli.standin.backend_api import ClerkApi
+from clerk_supabase_cli.standin.worlds import World
 
 _WORKERS: Final = 3
 _CHAPTERS: Final = 3

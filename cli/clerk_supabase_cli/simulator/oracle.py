@@ -6,10 +6,10 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from clerk_supabase.clerk_object import Columns
-from clerk_supabase_cli.database import Connection
+from clerk_supabase.model.clerk_object import Columns
+from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.simulator.snapshots import Place, Snapshot, content_of
-from clerk_supabase_cli.simulator.worlds import World
+from clerk_supabase_cli.standin.worlds import World
 
 _PROFILES: Final = """
 select coalesce(u.clerk_id, p.clerk_id), to_jsonb(p), to_jsonb(u)

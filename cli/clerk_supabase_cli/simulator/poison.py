@@ -11,9 +11,9 @@ from typing import Final
 
 import psycopg
 
-from clerk_supabase.envelope import Envelope, ReasonClass
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.samples import Json
+from clerk_supabase.model.envelope import Envelope, ReasonClass
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.samples import Json
 
 _AT: Final = 1_700_000_000_000
 _RECEIVED_AT: Final = 1_750_000_000_000

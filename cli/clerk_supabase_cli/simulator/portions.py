@@ -22,7 +22,7 @@ from urllib.parse import quote, urlsplit
 import psycopg
 from psycopg import sql
 
-from clerk_supabase_cli.role_urls import WORKER_ROLE
+from clerk_supabase_cli.operate.role_urls import WORKER_ROLE
 from clerk_supabase_cli.simulator.episodes import EpisodesReport, explore_episodes
 from clerk_supabase_cli.simulator.exploration import AT_ONCE, explore
 from clerk_supabase_cli.simulator.lost_events import LostEventsReport, explore_lost_events

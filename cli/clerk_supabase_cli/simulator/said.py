@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from clerk_supabase.run_report import Report
-from clerk_supabase.runs import Finding, RunDetails
+from clerk_supabase.reconcile.report import Report
+from clerk_supabase.reconcile.runs import Finding, RunDetails
 from clerk_supabase_cli.simulator.snapshots import Place, Snapshot, not_as_clerk
 from clerk_supabase_cli.simulator.stage import BRAKE, MARGIN_MS, Stage
-from clerk_supabase_cli.simulator.worlds import World
+from clerk_supabase_cli.standin.worlds import World
 
 # Counts that claim that something was changed.
 _CLAIMS: Final = ("repaired", "deleted", "created", "changed", "updated", "restored")

@@ -10,11 +10,11 @@ from typing import Final
 
 import msgspec
 
-from clerk_supabase.envelope import Envelope
-from clerk_supabase.queue import Message
+from clerk_supabase.aws.queue import Message
+from clerk_supabase.model.envelope import Envelope
 from clerk_supabase_cli.simulator.outages import Outage, random_outages
 from clerk_supabase_cli.simulator.poison import Poison, random_poison
-from clerk_supabase_cli.simulator.worlds import World
+from clerk_supabase_cli.standin.worlds import World
 
 _RECEIVED_AT: Final = 1_750_000_000_000
 # Seldom enough that reconnecting does not become all there is to do.

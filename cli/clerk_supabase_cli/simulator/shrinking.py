@@ -7,10 +7,10 @@ from dataclasses import replace
 from itertools import count, groupby
 from random import Random
 
-from clerk_supabase.envelope import Envelope
-from clerk_supabase.queue import Message
+from clerk_supabase.aws.queue import Message
+from clerk_supabase.model.envelope import Envelope
 from clerk_supabase_cli.simulator.schedules import Batch, Schedule
-from clerk_supabase_cli.simulator.worlds import World
+from clerk_supabase_cli.standin.worlds import World
 
 StillWrong = Callable[[Sequence[Batch]], bool]
 

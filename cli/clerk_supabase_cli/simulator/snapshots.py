@@ -9,16 +9,16 @@ from typing import Final, Self, cast
 
 import msgspec
 
-from clerk_supabase.changes import Upsert, changes_of
-from clerk_supabase.clerk_object import Columns
-from clerk_supabase.events import parse_event
-from clerk_supabase.kinds import Kind
-from clerk_supabase_cli import samples
-from clerk_supabase_cli.database import Connection
-from clerk_supabase_cli.samples import Json
+from clerk_supabase.model.changes import Upsert, changes_of
+from clerk_supabase.model.clerk_object import Columns
+from clerk_supabase.model.events import parse_event
+from clerk_supabase.model.kinds import Kind
+from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.simulator.app_rules import TABLES
 from clerk_supabase_cli.simulator.clerks_clock import mirrors
-from clerk_supabase_cli.simulator.worlds import World
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.samples import Json
+from clerk_supabase_cli.standin.worlds import World
 
 Place = tuple[str, str]
 """Kind and id."""

@@ -17,23 +17,22 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from clerk_supabase.clerk_http import ClerkHttp
-from clerk_supabase.clerk_object import Columns
-from clerk_supabase.drift import Brake
-from clerk_supabase.envelope import Envelope
+from clerk_supabase.aws.queue import Queue, messages_of
+from clerk_supabase.clerk.http import ClerkHttp
+from clerk_supabase.model.clerk_object import Columns
+from clerk_supabase.model.envelope import Envelope
 from clerk_supabase.parking import Parking
-from clerk_supabase.queue import Queue, messages_of
-from clerk_supabase.reconcile import Reconcile
-from clerk_supabase.reconcile_pages import ReconcileSettings
-from clerk_supabase.repairs import DirectRepairs, QueueRepairs, Repairs
+from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.drift import Brake
+from clerk_supabase.reconcile.pages import ReconcileSettings
+from clerk_supabase.reconcile.repairs import DirectRepairs, QueueRepairs, Repairs
+from clerk_supabase.reconcile.run import Reconcile
+from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.retry import Retry
-from clerk_supabase.runs import Runs
-from clerk_supabase.store import Store
 from clerk_supabase.sync import Sync
-from clerk_supabase_cli import retention
-from clerk_supabase_cli.clerk_api.server import ClerkApi
-from clerk_supabase_cli.database import Connection
-from clerk_supabase_cli.role_urls import WORKER_ROLE
+from clerk_supabase_cli.operate import retention
+from clerk_supabase_cli.operate.database import Connection
+from clerk_supabase_cli.operate.role_urls import WORKER_ROLE
 from clerk_supabase_cli.simulator import app_rules
 from clerk_supabase_cli.simulator.app_rules import AppRules
 from clerk_supabase_cli.simulator.clerk_views import History, Views
@@ -48,7 +47,8 @@ from clerk_supabase_cli.simulator.line import (
 )
 from clerk_supabase_cli.simulator.snapshots import Snapshot
 from clerk_supabase_cli.simulator.sqs import SimulatedQueue, SimulatedSqs
-from clerk_supabase_cli.simulator.worlds import World
+from clerk_supabase_cli.standin.backend_api import ClerkApi
+from clerk_supabase_cli.standin.worlds import World
 
 MARGIN_MS: Final = 60_000
 """The API lags behind by less, and a delete needs two proofs that are so far apart."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
+from clerk_supabase.aws.queue import Message, Queue
 from clerk_supabase.parking import Parking
-from clerk_supabase.queue import Message, Queue
+from clerk_supabase.postgres.store import Store
 from clerk_supabase.retry import Retry
-from clerk_supabase.store import Store
 from clerk_supabase.sync import Sync
 from clerk_supabase_cli.simulator.line import Job, Killed, Line, QueueName
 from clerk_supabase_cli.simulator.schedules import Fate

@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import Any
 
 from clerk_supabase.errors import ClerkSupabaseError
+from clerk_supabase.postgres.store import Store
 from clerk_supabase.settings import Keep
-from clerk_supabase.store import Store
 from clerk_supabase.telemetry import count, logger
 
 _SECONDS = 60.0

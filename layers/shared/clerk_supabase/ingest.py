@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 
 from clerk_supabase.answer import Answer
-from clerk_supabase.envelope import Envelope, ParkedEvent
+from clerk_supabase.aws.queue import Queue
+from clerk_supabase.aws.secrets import Secret
 from clerk_supabase.errors import EventTooLarge, QueueUnavailable, SecretUnavailable, SignatureRefused
-from clerk_supabase.kinds import CANARY_TYPE, SYNCED_TYPES
-from clerk_supabase.queue import Queue
-from clerk_supabase.secrets import Secret
+from clerk_supabase.model.envelope import Envelope, ParkedEvent
+from clerk_supabase.model.kinds import CANARY_TYPE, SYNCED_TYPES
 from clerk_supabase.settings import IngestSettings
 from clerk_supabase.signature import Verifier
 from clerk_supabase.telemetry import count, count_by, logger
@@ -188,7 +188,7 @@ def _glance_at(body: bytes) -> tuple[_Glance, bool]:
 
 def _glance_at_parts(body: bytes) -> _Glance:
     """Reads a body with a part that no JSON parser takes: a user's own text must not stop an event."""
-    from clerk_supabase.json_split import fields  # noqa: PLC0415 - most environments never need it
+    from clerk_supabase.model.json_split import fields  # noqa: PLC0415 - most environments never need it
 
     try:
         event = fields(body)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from clerk_supabase.envelope import ParkedEvent
+from clerk_supabase.aws.queue import Queue
 from clerk_supabase.errors import ClerkSupabaseError, Retryable
-from clerk_supabase.queue import Queue
-from clerk_supabase.store import Store
+from clerk_supabase.model.envelope import ParkedEvent
+from clerk_supabase.postgres.store import Store
 from clerk_supabase.telemetry import count, logger
 
 _UNAVAILABLE: Final = Retryable("the table of parked events took nothing")

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from clerk_supabase.envelope import ParkedEvent
+from clerk_supabase.aws.queue import Message, Queue
 from clerk_supabase.errors import ClerkSupabaseError, DatabaseUnavailable, Retryable, RowUnavailable, SetUpWrong
+from clerk_supabase.model.envelope import ParkedEvent
 from clerk_supabase.parking import Parking
-from clerk_supabase.queue import Message, Queue
-from clerk_supabase.store import Store
+from clerk_supabase.postgres.store import Store
 from clerk_supabase.sync import Sync
 from clerk_supabase.telemetry import count, logger
 

@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 
 from clerk_supabase.answer import Answer
-from clerk_supabase.changes import SignedIn, changes_of_object
-from clerk_supabase.claims import Claims
-from clerk_supabase.clerk import Clerk
-from clerk_supabase.clerk_http import ClerkHttp
+from clerk_supabase.clerk.api import Clerk
+from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.errors import (
     ChangeRefused,
     ClerkRefused,
@@ -30,11 +28,13 @@ from clerk_supabase.errors import (
     UnusableEvent,
 )
 from clerk_supabase.forbidden_users import REMEMBERED_MS, UNKNOWN_TO_CLERK_MS, ForbiddenUsers
-from clerk_supabase.publishable_key import frontend_api
+from clerk_supabase.model.changes import SignedIn, changes_of_object
+from clerk_supabase.postgres.store import Queries, Store
 from clerk_supabase.settings import SessionSettings
-from clerk_supabase.store import Queries, Store
 from clerk_supabase.telemetry import count, logger
-from clerk_supabase.tokens import IssuerChoice, SessionVerifier
+from clerk_supabase.tokens.claims import Claims
+from clerk_supabase.tokens.publishable_key import frontend_api
+from clerk_supabase.tokens.verifiers import IssuerChoice, SessionVerifier
 
 # The user waits for the answer; after this time, the row comes with the webhook.
 CLERK_SECONDS: Final = 3.0

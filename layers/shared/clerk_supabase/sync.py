@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from clerk_supabase.changes import Changes, Delivery, Reconciled, Source, changes_of
-from clerk_supabase.envelope import ParkedEvent
+from clerk_supabase.aws.queue import Message
 from clerk_supabase.errors import ChangeRefused, ClerkSupabaseError, Retryable, SetUpWrong, UnusableEvent
-from clerk_supabase.events import Event, parse_event
-from clerk_supabase.kinds import CANARY_TYPE, REPAIR_PREFIX
+from clerk_supabase.model.changes import Changes, Delivery, Reconciled, Source, changes_of
+from clerk_supabase.model.envelope import ParkedEvent
+from clerk_supabase.model.events import Event, parse_event
+from clerk_supabase.model.kinds import CANARY_TYPE, REPAIR_PREFIX
 from clerk_supabase.parking import Parking
-from clerk_supabase.queue import Message
-from clerk_supabase.store import Store
+from clerk_supabase.postgres.store import Store
 from clerk_supabase.telemetry import count, logger, took
 
 # Outcomes that made a row newer. The age of a duplicate or of an outdated event is no lag of the tables.

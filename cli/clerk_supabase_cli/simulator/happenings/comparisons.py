@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Sequence
 from random import Random
 from typing import Any, Final
 
-from clerk_supabase import kinds as model
 from clerk_supabase.errors import ClerkSupabaseError
-from clerk_supabase.reconcile import Request
-from clerk_supabase.run_report import Report
-from clerk_supabase.runs import Mode, Runs
+from clerk_supabase.model import kinds as model
+from clerk_supabase.reconcile.report import Report
+from clerk_supabase.reconcile.run import Request
+from clerk_supabase.reconcile.runs import Mode, Runs
 from clerk_supabase_cli.simulator import said
 from clerk_supabase_cli.simulator.clerk_views import REFUSALS, REFUSED_PATHS, lagging, short_lists
 from clerk_supabase_cli.simulator.happenings.life import crowd

@@ -5,10 +5,10 @@ from __future__ import annotations
 from random import Random
 from typing import Any, Literal
 
-from clerk_supabase import kinds as model
-from clerk_supabase_cli import samples
+from clerk_supabase.model import kinds as model
 from clerk_supabase_cli.simulator.app_rules import TABLES
 from clerk_supabase_cli.simulator.stage import MARGIN_MS, Stage
+from clerk_supabase_cli.standin import samples
 
 
 def live(stage: Stage, chance: Random) -> None:

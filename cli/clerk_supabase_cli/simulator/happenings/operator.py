@@ -7,7 +7,7 @@ from random import Random
 
 from clerk_supabase.errors import ClerkSupabaseError, GoneFromClerk
 from clerk_supabase.housekeeping import Housekeeping
-from clerk_supabase.runs import Runs
+from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.settings import Keep
 from clerk_supabase_cli.simulator import oracle, said
 from clerk_supabase_cli.simulator.happenings.webhooks import rows_in_trouble

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
-from clerk_supabase.envelope import ParkedEvent
-from clerk_supabase.queue import Queue
-from clerk_supabase_cli import parked
+from clerk_supabase.aws.queue import Queue
+from clerk_supabase.model.envelope import ParkedEvent
+from clerk_supabase_cli.operate import parked
 from clerk_supabase_cli.simulator.stage import Stage
 
 

@@ -1,0 +1,20 @@
+"""`clerk-supabase demo`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from clerk_supabase_cli.local.demo import Demo
+from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.terminal import Terminal
+
+
+@click.command("demo")
+@click.option("--users", default=300, show_default=True, type=click.IntRange(1, 5000), help="How many sign up.")
+@click.option("--seed", default=None, type=int, help="Repeats the traffic of an earlier run.")
+def demo_command(users: int, seed: int | None) -> None:
+    """Deploy the template to an emulated AWS on this machine, send webhooks, show that Postgres agrees."""
+    if Demo(find_root(), users=users, seed=seed, console=Terminal()).run() != 0:
+        sys.exit(1)

@@ -1,0 +1,264 @@
+"""`clerk-supabase dev`: the whole bundle on this machine until Ctrl-C, with its events as they happen."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from clerk_supabase.errors import Retryable
+from clerk_supabase.postgres.connection_string import parse, with_parameter
+from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.local.processes import LocalStackError, last_lines
+from clerk_supabase_cli.local.reload import Fingerprints, Reloader, fingerprints, function_names
+from clerk_supabase_cli.local.running import RunningStack
+from clerk_supabase_cli.local.stack import LocalStack
+from clerk_supabase_cli.local.stream import Stream
+from clerk_supabase_cli.operate.database import DATABASE_URL, open_database
+from clerk_supabase_cli.operate.migrations import read_migrations
+from clerk_supabase_cli.operate.role_urls import (
+    SESSION_ROLE,
+    SESSION_VARIABLE,
+    WORKER_ROLE,
+    WORKER_VARIABLE,
+    RoleUrls,
+    urls_of_roles,
+)
+from clerk_supabase_cli.options import checked_database_url
+from clerk_supabase_cli.printing import say
+from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.standin.deliveries import webhook_secret_of
+from clerk_supabase_cli.standin.token_mint import SigningKey
+from clerk_supabase_cli.terminal import Terminal
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# The start of `make dev` in seconds since 1970, so that its installations count, too.
+STARTED_VARIABLE: Final = "CLERK_SUPABASE_STARTED"
+_LOOK_SECONDS: Final = 0.3
+
+
+def _port(option: str, default: int, what: str) -> Callable[[Command], Command]:
+    return click.option(
+        option, default=default, show_default=True, type=click.IntRange(0, 65535), help=f"Of {what}; 0: a free one."
+    )
+
+
+@click.command("dev")
+@_port("--port", 4566, "the emulated AWS")
+@_port("--clerk-port", 4567, "the stand-in for Clerk's Backend API")
+@_port("--frontend-port", 4568, "the stand-in for Clerk's Frontend API, which issues session tokens")
+@click.option(
+    "--database-url",
+    callback=checked_database_url,
+    help="Sync into this database, with the migrations applied, rather than into a new one of this machine. The URL is "
+    "the owner's, and functions never get it; its password may be in PGPASSWORD, and `-` reads it from standard input.",
+)
+@click.option(
+    "--sync-database-url",
+    envvar=WORKER_VARIABLE,
+    help=f"With --database-url: what functions connect with, as {WORKER_ROLE}.  [env: {WORKER_VARIABLE}]",
+)
+@click.option(
+    "--session-database-url",
+    envvar=SESSION_VARIABLE,
+    help=f"The same for POST /session, as {SESSION_ROLE}.  [env: {SESSION_VARIABLE}]",
+)
+@click.option(
+    "--reset-role-passwords",
+    is_flag=True,
+    help="With --database-url: give both roles new passwords until dev ends, and none afterwards. That locks out a "
+    "deployed stack which uses the former ones.",
+)
+@click.option(
+    "--webhook-secret",
+    envvar="CLERK_WEBHOOK_SIGNING_SECRET",
+    help="Signing secret of the webhooks that arrive; default one that this checkout keeps in .local."
+    "  [env: CLERK_WEBHOOK_SIGNING_SECRET]",
+)
+@click.option("--containers", is_flag=True, help="Let containers of this machine reach it too, such as `sam local`'s.")
+def dev_command(
+    *,
+    port: int,
+    clerk_port: int,
+    frontend_port: int,
+    database_url: str | None,
+    sync_database_url: str | None,
+    session_database_url: str | None,
+    reset_role_passwords: bool,
+    webhook_secret: str | None,
+    containers: bool,
+) -> None:
+    """Keep the whole stack running on this machine until Ctrl-C, and show its work.
+
+    Changed code is in use from the next event on, new migrations are applied. The schedules of reconcile are off here:
+    the stand-in for Clerk knows nothing of the webhooks you send.
+    """
+    started = float(os.environ.get(STARTED_VARIABLE) or time.time())
+    # Also for a shell that started `dev` in the background, with Ctrl-C ignored; and SIGTERM cleans up, too.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    root = find_root()
+    known = fingerprints(root)
+    with contextlib.ExitStack() as undo:
+        roles = None
+        if database_url is not None:
+            given = sync_database_url, session_database_url
+            database_url, roles = undo.enter_context(_opened(database_url, given, root, reset=reset_role_passwords))
+        stack = undo.enter_context(
+            LocalStack(
+                root,
+                worker_url=roles.worker if roles else None,
+                session_url=roles.session if roles else None,
+                port=port,
+                clerk_port=clerk_port,
+                frontend_port=frontend_port,
+                webhook_secret=webhook_secret or webhook_secret_of(root),
+                containers=containers,
+                signing_key=SigningKey.of_checkout(root),
+                progress=_say,
+            )
+        )
+        running = _described(stack, database_url or stack.database_url)
+        running.save(root)
+        try:
+            _introduce(stack, running, roles)
+            say(f"\nready, {time.time() - started:.0f} s after the start; Ctrl-C ends it\n")
+            _watch(root, stack, running, known=known, is_embedded=roles is None)
+        finally:
+            running.forget(root)
+
+
+def _watch(root: Path, stack: LocalStack, running: RunningStack, *, known: Fingerprints, is_embedded: bool) -> None:
+    console = Terminal()
+    stream = Stream(
+        stack,
+        running.database_url,
+        console,
+        {physical: name for name, physical in function_names(stack).items()},
+    )
+    reloader = Reloader(root, stack, console, known=known, database_url=running.database_url if is_embedded else None)
+    try:
+        while True:
+            reloader.look()
+            stream.show_what_is_new()
+            if not stack.ministack.running:
+                raise LocalStackError(f"the emulated AWS has ended:\n{last_lines(stack.ministack.log, 20)}")
+            time.sleep(_LOOK_SECONDS)
+    except KeyboardInterrupt:
+        say("\nending; this may take some seconds")
+
+
+def _described(stack: LocalStack, database_url: str) -> RunningStack:
+    return RunningStack(
+        process_id=os.getpid(),
+        webhook_url=stack.webhook_url,
+        session_url=stack.session_url,
+        webhook_secret=stack.webhook_secret,
+        database_url=database_url,
+        name=stack.name,
+        aws=stack.ministack.environment,
+        clerk_api_url=stack.clerk.url,
+        clerk_secret_key=stack.clerk.answers.key,
+        logs=str(stack.logs),
+    )
+
+
+def _introduce(stack: LocalStack, running: RunningStack, roles: RoleUrls | None) -> None:
+    # Nothing of the connection string of somebody's database is for a screen.
+    database = "the one that --database-url names" if roles else running.database_url
+    issuer = stack.frontend.issuer
+    if roles:
+        say(f"Functions connect as {WORKER_ROLE} and {SESSION_ROLE}, {roles.origin}.")
+    say(
+        f"""
+webhook URL     {running.webhook_url}
+session URL     {running.session_url}
+signing secret  {running.webhook_secret}
+database        {database}
+emulated AWS    {stack.ministack.endpoint}
+  access key    {running.aws["AWS_ACCESS_KEY_ID"]}, the only one it takes; secret {running.aws["AWS_SECRET_ACCESS_KEY"]}
+Clerk's API     {running.clerk_api_url}, a stand-in without users; its key is {running.clerk_secret_key}
+tokens of       {issuer}
+logs            {running.logs}
+
+In another terminal, `source .local/env` says all of the above to the commands, and puts them on the search path:
+  an event        clerk-supabase event user.created --send
+  a token         clerk-supabase token mint --user user_1 --issuer {issuer}
+  Clerk's events  clerk webhooks listen --forward-to {running.webhook_url}"""
+    )
+
+
+def _say(step: str, seconds: float | None) -> None:
+    if seconds is not None:
+        say(f"{step} ({seconds:.1f} s)")
+
+
+# A database of somebody else's
+
+
+@contextlib.contextmanager
+def _opened(url: str, given: Sequence[str | None], root: Path, *, reset: bool) -> Iterator[tuple[str, RoleUrls]]:
+    """The owner's URL, with the CA of the checkout, and the URLs of the functions.
+
+    Raises DatabaseFailed and LocalStackError unless the functions can work with the database.
+    """
+    _check_migrations(url, root)
+    owner_url, *given = (each and _with_certificate(each, root) for each in (url, *given))
+    with urls_of_roles(str(owner_url), given, reset=reset) as roles:
+        _check_that_functions_can_use(roles.worker)
+        yield str(owner_url), roles
+
+
+def _check_migrations(url: str, root: Path) -> None:
+    type_this = "clerk-supabase migrate --database-url ..."
+    with open_database(url) as database:
+        known = database.execute("select to_regclass('clerk_sync.migrations')").fetchone()
+        if known == (None,):
+            raise LocalStackError(f"this database has none of the migrations; type: {type_this}")
+        applied = {name for (name,) in database.execute("select name from clerk_sync.migrations")}
+    if missing := [migration.name for migration in read_migrations(root) if migration.name not in applied]:
+        raise LocalStackError(f"this database lacks {', '.join(missing)}; type: {type_this}")
+
+
+def _check_that_functions_can_use(url: str) -> None:
+    store = Store(_Fixed(url))
+    try:
+        store.check()
+    except Retryable as error:
+        raise LocalStackError(
+            f"the functions could not use this database: {error}; they check its certificate: put the database's CA "
+            "into layers/shared/ca, or add ?sslmode=require to the URL"
+        ) from error
+    finally:
+        store.close()
+
+
+class _Fixed:
+    """A constant connection string."""
+
+    source = DATABASE_URL
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def value(self) -> str:
+        return self._url
+
+    def changed(self) -> bool:
+        return False
+
+
+def _with_certificate(url: str, root: Path) -> str:
+    """The URL with the CA of layers/shared/ca, unless the URL itself says how to check the server."""
+    given = parse(url, DATABASE_URL).parameters
+    authorities = [file for file in (root / "layers" / "shared" / "ca").glob("*") if not file.name.startswith(".")]
+    if len(authorities) != 1 or "sslrootcert" in given or "sslmode" in given:
+        return url
+    return with_parameter(url, "sslrootcert", str(authorities[0]))

@@ -1,0 +1,77 @@
+"""`clerk-supabase event`: a sample event of Clerk's, signed now; printed, or sent."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+import httpx
+
+from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.local.running import NotRunning, running_stack
+from clerk_supabase_cli.operate.secret_formats import webhook_secret_problem
+from clerk_supabase_cli.printing import printable, say
+from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.standin.deliveries import SignedRequest, api_gateway_event, sign, webhook_secret_of
+from clerk_supabase_cli.standin.sample_events import sample_event
+
+# As long as Svix waits for an answer. https://docs.svix.com/receiving/introduction
+_ANSWER_SECONDS: Final = 15.0
+
+
+class NotSent(Failure):
+    """Nobody answered."""
+
+
+@click.command("event")
+@click.argument("name", metavar="TYPE")
+@click.option("--id", "object_id", help="Clerk id of the object it is about; default the sample's own.")
+@click.option("--send", is_flag=True, help="Post it to the stack that `dev` runs, and print what was answered.")
+@click.option("--url", help="Post it there instead, whatever listens.")
+@click.option(
+    "--secret",
+    envvar="CLERK_WEBHOOK_SIGNING_SECRET",
+    help="Signing secret, whsec_...; default that of `dev`.  [env: CLERK_WEBHOOK_SIGNING_SECRET]",
+)
+def event_command(name: str, object_id: str | None, *, send: bool, url: str | None, secret: str | None) -> None:
+    """Sign a sample event now, and print it as an API Gateway event for `sam local invoke`, or --send it.
+
+    TYPE is the name of a file in events/clerk, such as user.created. A signature is valid for five minutes, so a stored
+    event would be refused. Exit status of --send: 0 for an answer of 2xx, 1 for any other answer.
+    """
+    root = find_root()
+    secret = secret or _local_secret(root)
+    if problem := webhook_secret_problem(secret):
+        raise click.UsageError(f"the signing secret {problem}")
+    event = sample_event(root, name, object_id)
+    request = sign(event, secret)
+    if not send and not url:
+        say(json.dumps(api_gateway_event(request), indent=2))
+        return
+    url = url or running_stack(root).webhook_url
+    say(f"{name} of {event['data'].get('id', '')} as {request.headers['svix-id']} to {url}")
+    answer = _post(url, request)
+    # Whoever listens there may answer with anything.
+    say(f"{answer.status_code} {printable(answer.text[:200])}")
+    if not answer.is_success:
+        sys.exit(1)
+
+
+def _local_secret(root: Path) -> str:
+    """The signing secret of the running stack; without a stack, the secret of the next stack."""
+    try:
+        return running_stack(root).webhook_secret
+    except NotRunning:
+        return webhook_secret_of(root)
+
+
+def _post(url: str, request: SignedRequest) -> httpx.Response:
+    try:
+        # A proxy from the environment could not reach this machine's loopback.
+        with httpx.Client(timeout=_ANSWER_SECONDS, trust_env=False) as client:
+            return client.post(url, content=request.body, headers=dict(request.headers))
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise NotSent(f"nobody answered at {url}: {type(error).__name__} {error}") from error

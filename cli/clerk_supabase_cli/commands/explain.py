@@ -1,0 +1,17 @@
+"""`clerk-supabase explain`."""
+
+from __future__ import annotations
+
+import click
+
+from clerk_supabase_cli.operate.explain import show
+from clerk_supabase_cli.options import database_url_option
+from clerk_supabase_cli.terminal import Terminal
+
+
+@click.command("explain")
+@click.argument("clerk_id")
+@database_url_option
+def explain_command(clerk_id: str, database_url: str) -> None:
+    """Print the timeline of one Clerk id: what arrived, what became of it, what changed."""
+    show(database_url, clerk_id, Terminal())

@@ -1,0 +1,198 @@
+"""`clerk-supabase reconcile`: Clerk against Postgres, started by a person."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import click
+from click.core import ParameterSource
+
+from clerk_supabase.postgres.connection_string import parse
+from clerk_supabase.reconcile.pages import ReconcileSettings
+from clerk_supabase.reconcile.run import Request
+from clerk_supabase.reconcile.runs import Mode, Reset
+from clerk_supabase_cli.operate.comparing import details_of, exit_for, open_reconcile, open_runs
+from clerk_supabase_cli.operate.database import DATABASE_URL
+from clerk_supabase_cli.operate.reconcile_report import (
+    DIFFERENCES,
+    ON_A_PAGE,
+    findings_table,
+    print_report,
+    print_run,
+    progress_bar,
+    runs_table,
+)
+from clerk_supabase_cli.options import (
+    clerk_api_url_option,
+    database_url_option,
+    json_option,
+    named_queues,
+    optional_database_url_option,
+    private_metadata_option,
+    sync_queue_options,
+)
+from clerk_supabase_cli.printing import print_json, printable, say
+from clerk_supabase_cli.terminal import Terminal
+
+
+@click.group("reconcile", invoke_without_command=True)
+@click.option("--full", "mode", flag_value="full", help="Every object that Clerk lists.  [default]")
+@click.option("--quick", "mode", flag_value="quick", help="What changed or is new, counts, and a slice of the rest.")
+@click.option("--dry-run", is_flag=True, help="Only look: nothing is repaired and nothing deleted.")
+@click.option(
+    "--versions-only", is_flag=True, help="Do not compare columns, which finds no edits by hand, but is faster."
+)
+@click.option(
+    "--allow-deletes",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Delete up to N rows of a kind, instead of what the brake allows; each is confirmed by Clerk all the same.",
+)
+@click.option(
+    "--delete-margin",
+    type=click.IntRange(0, 3600),
+    default=ReconcileSettings().delete_margin_ms // 1000,
+    show_default=True,
+    metavar="SECONDS",
+    help="Delete nothing younger, and only what Clerk says twice, so far apart, to be gone; 0: both times in this run.",
+)
+@click.option(
+    "--allow-emptied",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Let a column lose its value in up to N rows of a kind, instead of what the brake allows.",
+)
+@private_metadata_option
+@sync_queue_options
+@clerk_api_url_option
+@optional_database_url_option
+@json_option
+@click.pass_context
+def reconcile_command(  # noqa: PLR0917 - click passes them by name
+    context: click.Context,
+    mode: Mode | None,
+    dry_run: bool,
+    versions_only: bool,
+    allow_deletes: int | None,
+    delete_margin: int,
+    allow_emptied: int | None,
+    keep_private_metadata: bool,
+    stack_name: str | None,
+    sync_queue_url: str | None,
+    clerk_api_url: str,
+    database_url: str | None,
+    as_json: bool,
+) -> None:
+    """Compare Clerk with Postgres, and repair what differs.
+
+    Reads Clerk's Backend API with the secret key in CLERK_SECRET_KEY, which is taken from nowhere else. Repairs go
+    through the sync queue, if it is named, else they are applied at once. Goes on with a run that was cut off.
+
+    Exit status 0: the run is complete. 1: it failed. 2: it was asked for wrongly. 3: not all could be compared, the
+    brake was pulled, or another process is at work; the reason is printed.
+    """
+    if context.invoked_subcommand is not None:
+        _refuse_options_before(context)
+        return
+    if not database_url:
+        raise click.UsageError("Say where the database is: --database-url, or DATABASE_URL.")
+    parse(database_url, DATABASE_URL)
+    request = Request(
+        mode or "full",
+        dry_run=dry_run,
+        versions_only=versions_only,
+        allow_deletes=allow_deletes,
+        allow_emptied=allow_emptied,
+    )
+    settings = ReconcileSettings(keep_private_metadata=keep_private_metadata, delete_margin_ms=delete_margin * 1000)
+    with open_reconcile(database_url, clerk_api_url, named_queues(stack_name, sync_queue_url), settings) as tools:
+        began = time.monotonic()
+        with progress_bar(quiet=as_json) as progress:
+            report = tools.reconcile.run(request, math.inf, progress)
+        assert report.run_id is not None  # noqa: S101 - run() always begins one; only resync() does not
+        details = details_of(tools.runs, report.run_id)
+        print_report(report, details, time.monotonic() - began, as_json=as_json)
+    exit_for(report)
+
+
+@reconcile_command.command("runs")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many at most.")
+@json_option
+@database_url_option
+def runs_command(limit: int, database_url: str, as_json: bool) -> None:
+    """List what was compared, newest first."""
+    with open_runs(database_url) as runs:
+        found = runs.list(limit)
+    if as_json:
+        print_json({"runs": found})
+    elif found:
+        Terminal().print(runs_table(found))
+    else:
+        say("nothing was compared yet; start with: clerk-supabase reconcile")
+
+
+@reconcile_command.command("show")
+@click.argument("run_id", metavar="RUN", type=int)
+@click.option("--difference", type=click.Choice(DIFFERENCES), help="Only objects that differed like this.")
+@click.option("--limit", type=click.IntRange(min=1), help=f"How many objects; default {ON_A_PAGE}, with --json all.")
+@json_option
+@database_url_option
+def show_command(run_id: int, difference: str | None, limit: int | None, database_url: str, as_json: bool) -> None:
+    """Show one comparison: how it went, and every object that differed, with the likely cause."""
+    with open_runs(database_url) as runs:
+        details = details_of(runs, run_id)
+    found = [each for each in details.findings if difference in (None, each.difference)]
+    if as_json:
+        print_json({"run": details.run, "windows": details.windows, "findings": found[:limit]})
+        return
+    print_run(details.run)
+    shown = found[: limit or ON_A_PAGE]
+    if shown:
+        Terminal().print(findings_table(shown))
+    if len(shown) < len(found):
+        say(f"{len(found)} differed, {len(shown)} of them shown; --limit shows more")
+
+
+@reconcile_command.command("reset")
+@click.option(
+    "--instance", is_flag=True, help="Forget which Clerk instance is mirrored, too: the next run records its own."
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@database_url_option
+def reset_command(*, instance: bool, yes: bool, as_json: bool, database_url: str) -> None:
+    """End runs that are at work, and let the next one compare everything, as after a leaked password.
+
+    Runs lose their lease, and nothing goes on from what earlier ones say was compared. What they found is kept.
+    """
+    with open_runs(database_url) as runs:
+        found = runs.reset(instance=instance, dry_run=True)
+        if not yes:
+            say(_reset_said(found, "would be"), err=True)
+            click.confirm("Reset the runs?", abort=True, err=True)
+        found = runs.reset(instance=instance, dry_run=False)
+    if as_json:
+        print_json({"running": found.running, "trusted": found.trusted, "instance_id": found.instance_id})
+    else:
+        say(_reset_said(found, "is"))
+
+
+def _reset_said(found: Reset, verb: str) -> str:
+    """Describe what a reset does, or did."""
+    ended = ", ".join(map(str, found.running)) or "none"
+    lines = [f"runs at work, ended: {ended}", f"finished runs that the next one does not build on: {found.trusted}"]
+    if found.instance_id is not None:
+        lines.append(f"Clerk instance that {verb} forgotten: {found.instance_id}")
+    return "\n".join(map(printable, lines))
+
+
+def _refuse_options_before(context: click.Context) -> None:
+    """Options of a comparison, before the name of a command that compares nothing, were meant for something else."""
+    given = [
+        each.opts[0]
+        for each in context.command.params
+        if each.name and context.get_parameter_source(each.name) is ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(f"{', '.join(given)}: put options after `{context.invoked_subcommand}`.")

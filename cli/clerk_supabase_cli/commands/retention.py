@@ -1,0 +1,58 @@
+"""`clerk-supabase retention`: the shortest times for which the database keeps records, against the stack's wishes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from clerk_supabase_cli.operate.database import open_database
+from clerk_supabase_cli.operate.retention import PARAMETERS, allow, allowed
+from clerk_supabase_cli.options import database_url_option, json_option
+from clerk_supabase_cli.printing import print_json, say
+
+_DAYS: Final = click.IntRange(0, 36_500)
+
+
+@click.command("retention")
+@click.option("--hold-back-days", type=_DAYS, help="Rows that were deleted in Clerk are hidden for at least so long.")
+@click.option(
+    "--purge-by",
+    type=click.Choice(["scrub", "delete"]),
+    help="delete: the stack may delete rows of users, with what your foreign keys cascade to; scrub: it may not.",
+)
+@click.option("--deliveries-days", type=_DAYS, help="Records of webhooks.")
+@click.option("--audit-days", type=_DAYS, help="The audit log.")
+@click.option("--runs-days", type=_DAYS, help="Runs of reconcile and what they found.")
+@database_url_option
+@json_option
+def retention_command(
+    *,
+    hold_back_days: int | None,
+    purge_by: str | None,
+    deliveries_days: int | None,
+    audit_days: int | None,
+    runs_days: int | None,
+    database_url: str,
+    as_json: bool,
+) -> None:
+    """Show or change the shortest times for which the database keeps records.
+
+    The parameters of the stack may ask for a longer time. A shorter time has no effect, because a thief of sync's
+    password could ask for any time.
+    """
+    given: dict[str, int | str | None] = {
+        "hold_back_days": hold_back_days,
+        "purge_by": purge_by,
+        "deliveries_days": deliveries_days,
+        "audit_days": audit_days,
+        "runs_days": runs_days,
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    with open_database(database_url) as connection:
+        values = allow(connection, changes) if changes else allowed(connection)
+    if as_json:
+        print_json(values)
+        return
+    for name, value in values.items():
+        say(f"{name.replace('_', '-'):<16} {value!s:>6}   {PARAMETERS.get(name, '')}".rstrip())

@@ -1,0 +1,45 @@
+"""`clerk-supabase simulate`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+import click
+
+from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.simulator.simulation import simulate
+from clerk_supabase_cli.simulator.steps import GROUPS
+from clerk_supabase_cli.terminal import Terminal
+
+
+@click.command("simulate")
+@click.option("--runs", default=1000, show_default=True, type=click.IntRange(min=1), help="How many schedules.")
+@click.option("--seed", default=None, type=int, help="Repeats the schedules of an earlier run.")
+@click.option("--first", default=0, show_default=True, help="Number of the first schedule.")
+@click.option(
+    "--jobs", default=os.cpu_count() or 1, type=click.IntRange(min=1), help="Processes; by default one for each core."
+)
+@click.option("--only", multiple=True, type=click.Choice(sorted(GROUPS)), help="Play only these troubles; repeatable.")
+def simulate_command(runs: int, seed: int | None, first: int, jobs: int, only: tuple[str, ...]) -> None:
+    """Try random schedules of webhooks against a Postgres of its own: do the tables always end the same?
+
+    Then it compares with a Clerk whose events get lost, and plays episodes: comparisons, undo, resync, housekeeping,
+    edits by hand, a failover, and a Clerk whose API lags, leaves out and refuses.
+
+    Ctrl-C ends it early: it says what it has explored by then, and exits with 130.
+    """
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Also in the background of a script, where SIGINT is ignored from the start.
+        signal.signal(number, lambda *_: ended.set())
+    console = Terminal()
+    is_right = simulate(
+        find_root(), runs=runs, seed=seed, first=first, jobs=jobs, only=only, console=console, is_ended=ended.is_set
+    )
+    if not is_right:
+        sys.exit(1)
+    if ended.is_set():
+        sys.exit(130)

@@ -1,0 +1,34 @@
+"""`clerk-supabase status`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from clerk_supabase_cli.operate import status
+from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES
+from clerk_supabase_cli.options import json_option, named_queues, optional_database_url_option, queue_options
+from clerk_supabase_cli.printing import print_json
+from clerk_supabase_cli.terminal import Terminal
+
+
+@click.command("status")
+@optional_database_url_option
+@queue_options
+@json_option
+def status_command(database_url: str | None, as_json: bool, **queues: str | None) -> None:
+    """Print what waits where, what is parked, how long events take, and until when each kind was compared.
+
+    Looks at what is named: the database, the queues, or both. Exit status 0: nothing is stuck. 1: something is, or
+    could not be looked at; 2: nothing was named.
+    """
+    if not database_url and not any(queues.values()):
+        raise click.UsageError(f"Name the database (--database-url), the queues ({HOW_TO_NAME_QUEUES}) or both.")
+    looked = status.look(database_url, lambda: named_queues(**queues))
+    if as_json:
+        print_json(looked.as_json())
+    else:
+        status.show(looked, Terminal())
+    if looked.problems:
+        sys.exit(1)

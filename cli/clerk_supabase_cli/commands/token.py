@@ -1,0 +1,249 @@
+"""`clerk-supabase token`: look at a token, and make one for this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from clerk_supabase.errors import TokenRefused
+from clerk_supabase.settings import SettingsError, issuers_in
+from clerk_supabase.tokens.claims import Claims, Organization, legacy_claims, session_claims
+from clerk_supabase.tokens.jwks import FixedKeys, KeySet, KeySource
+from clerk_supabase.tokens.publishable_key import frontend_api, jwks_url_of
+from clerk_supabase.tokens.verifiers import (
+    Compact,
+    IssuerChoice,
+    LegacyVerifier,
+    SessionVerifier,
+    jwks,
+    keys_in_pem,
+    taken_apart,
+)
+from clerk_supabase_cli.default_command import GroupWithDefault
+from clerk_supabase_cli.operate.token_report import Report
+from clerk_supabase_cli.printing import say
+from clerk_supabase_cli.project import ProjectNotFound, find_root
+from clerk_supabase_cli.standin.deliveries import session_event
+from clerk_supabase_cli.standin.token_mint import (
+    LOCAL_ISSUER,
+    LOCAL_JWT_SECRET,
+    SYSTEM_PERMISSION,
+    Mint,
+    SigningKey,
+    legacy_token,
+    public_key_file,
+)
+from clerk_supabase_cli.token_argument import token_of
+
+_WELL_KNOWN: Final = "/.well-known/jwks.json"
+
+
+@click.group("token", cls=GroupWithDefault)
+def token_command() -> None:
+    """Look at a token (`token TOKEN`), or make one for this machine (`token mint`)."""
+
+
+@token_command.command("verify")
+@click.argument("given", metavar="TOKEN")
+@click.option(
+    "--publishable-key",
+    envvar="CLERK_PUBLISHABLE_KEY",
+    help="Says where the keys are and who issues.  [env: CLERK_PUBLISHABLE_KEY]",
+)
+@click.option("--jwks-url", help="Where the keys are.")
+@click.option("--pem", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the public key.")
+@click.option(
+    "--issuer",
+    "issuers",
+    multiple=True,
+    help="What iss may be; default what the key or the address says. Several, each with keys of its own, may be named.",
+)
+@click.option(
+    "--secret",
+    envvar="SUPABASE_JWT_SECRET",
+    help="JWT secret of the Supabase project, for tokens of the former template.  [env: SUPABASE_JWT_SECRET]",
+)
+@click.option("--authorized-party", "parties", multiple=True, help="Origin that azp may be; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def verify_command(
+    *,
+    given: str,
+    publishable_key: str | None,
+    jwks_url: str | None,
+    pem: Path | None,
+    issuers: tuple[str, ...],
+    secret: str | None,
+    parties: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Check TOKEN, and print its claims and its faults; `-` reads the token from standard input.
+
+    A token signed by `token mint` in this checkout needs no option. Exit status 0 only for a checked signature without
+    a fault.
+    """
+    text = token_of(given)
+    try:
+        if len(issuers) > 1:
+            _refuse_shared_keys(jwks_url, pem)
+            report = _report(text, *_keys_of_chosen(text, issuers_in(",".join(issuers), "--issuer")), secret, parties)
+        else:
+            keys, issuer = _keys(publishable_key, jwks_url, pem)
+            if keys is None:
+                keys, issuer = _keys_of_checkout(text)
+            report = _report(text, keys, issuers[0] if issuers else issuer, secret, parties)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from error
+    if as_json:
+        say(report.as_json())
+    else:
+        for line in report.lines():
+            say(line)
+    if not report.is_good:
+        sys.exit(1)
+
+
+@token_command.command("mint")
+@click.option("--user", "user_id", required=True, metavar="ID", help="Clerk id of the user, user_...")
+@click.option("--org", "organization_id", metavar="ID", help="Organization that is active, org_...")
+@click.option("--role", default="org:member", show_default=True, help="The user's role in it.")
+@click.option(
+    "--permission", "permissions", multiple=True, metavar="org:FEATURE:NAME", help="Permission in it; may be repeated."
+)
+@click.option("--version", type=click.Choice(["1", "2", "legacy"]), default="2", show_default=True)
+@click.option("--lifetime", default=3600, show_default=True, type=click.IntRange(min=1), help="In seconds.")
+@click.option("--issuer", default=LOCAL_ISSUER, show_default=True)
+@click.option(
+    "--secret",
+    envvar="SUPABASE_JWT_SECRET",
+    default=LOCAL_JWT_SECRET,
+    help="For the version `legacy`; default that of `supabase start`.  [env: SUPABASE_JWT_SECRET]",
+)
+@click.option("--event", is_flag=True, help="Print an API Gateway event of POST /session with it, for sam local.")
+def mint_command(
+    *,
+    user_id: str,
+    organization_id: str | None,
+    role: str,
+    permissions: tuple[str, ...],
+    version: str,
+    lifetime: int,
+    issuer: str,
+    secret: str,
+    event: bool,
+) -> None:
+    """Make a token for tests on this machine, signed with this checkout's key in .local."""
+    if organization_id is None and permissions:
+        raise click.UsageError("permissions are given in an organization: name it with --org")
+    if not all(permission.count(":") >= 2 and permission.startswith("org:") for permission in permissions):
+        raise click.UsageError("a permission is spelled org:FEATURE:NAME")
+    if version == "2" and any(permission.startswith(SYSTEM_PERMISSION) for permission in permissions):
+        raise click.UsageError(f"Clerk puts no permission of its own ({SYSTEM_PERMISSION}...) into tokens of version 2")
+    organization = None if organization_id is None else Organization(organization_id, None, role, permissions)
+    if event and version == "legacy":
+        raise click.UsageError("POST /session takes session tokens only, of version 1 or 2")
+    if version == "legacy":
+        say(legacy_token(user_id, organization, secret=secret, issuer=issuer, lifetime=lifetime))
+        say("check it: clerk-supabase token --secret SECRET -", err=True)
+        return
+    root = find_root()
+    mint = Mint(SigningKey.of_checkout(root), issuer)
+    token = mint.session(user_id, organization, version=int(version), lifetime=lifetime)
+    if event:
+        say(json.dumps(session_event(token), indent=2))
+        return
+    say(token)
+    say(f"check it: clerk-supabase token --pem {public_key_file(root)} --issuer {issuer} -", err=True)
+
+
+def _refuse_shared_keys(jwks_url: str | None, pem: Path | None) -> None:
+    """Raises SettingsError when several issuers would share keys."""
+    if jwks_url or pem:
+        raise SettingsError("each of several issuers has keys of its own: give no --jwks-url and no --pem")
+
+
+def _keys_of_chosen(token: str, issuers: tuple[str, ...]) -> tuple[KeySource, str]:
+    """The keys of the issuer named in a token; for an unknown issuer, the keys of the first, which refuse the token."""
+    try:
+        issuer = IssuerChoice.of(issuers).chosen_for(token).issuer
+    except TokenRefused:
+        issuer = issuers[0]
+    return jwks(jwks_url_of(issuer)), issuer
+
+
+def _keys(publishable_key: str | None, jwks_url: str | None, pem: Path | None) -> tuple[KeySource | None, str]:
+    """The source of the keys, and the issuer if the source names it. Raises SettingsError."""
+    issuer = ""
+    keys: KeySource | None = None
+    if publishable_key:
+        instance = frontend_api(publishable_key)
+        issuer, keys = instance.issuer, jwks(instance.jwks_url)
+    if jwks_url:
+        keys = jwks(jwks_url)
+        if not issuer and jwks_url.endswith(_WELL_KNOWN):
+            issuer = jwks_url.removesuffix(_WELL_KNOWN)
+    if pem:
+        keys = keys_in_pem(pem.read_text(errors="replace"))
+    return keys, issuer
+
+
+def _keys_of_checkout(token: str) -> tuple[KeySource | None, str]:
+    """The checkout's own key and the issuer in the token, if that key signed the token."""
+    try:
+        file = public_key_file(find_root())
+        keys = keys_in_pem(file.read_text())
+        issuer = session_claims(taken_apart(token).payload).issuer or ""
+        SessionVerifier(issuer, keys).authenticate(token)
+    except (ProjectNotFound, OSError, SettingsError, TokenRefused):
+        return None, ""
+    return keys, issuer
+
+
+def _report(token: str, keys: KeySource | None, issuer: str, secret: str | None, parties: tuple[str, ...]) -> Report:
+    """Raises SettingsError and KeysUnavailable."""
+    try:
+        compact = taken_apart(token)
+    except TokenRefused as problem:
+        return Report(None, None, signature_checked=False, problems=[problem])
+    # Of the keys at hand; each verifier insists on its own algorithm.
+    is_legacy = compact.header.get("alg") == "HS256"
+    verifier: LegacyVerifier | SessionVerifier
+    if secret and (is_legacy or keys is None):
+        verifier = LegacyVerifier(secret, issuer=issuer)
+    elif keys is None:
+        return _unchecked(compact, issuer, parties, is_legacy=is_legacy)
+    elif not issuer:
+        raise SettingsError("say with --issuer who must have issued the token: https:// and the Frontend API's host")
+    else:
+        verifier = SessionVerifier(issuer, keys, authorized_parties=parties)
+    try:
+        claims = verifier.authenticate(token)
+    except TokenRefused as problem:
+        said = _said(compact, is_legacy=is_legacy)
+        shown = said if isinstance(said, Claims) else None
+        return Report(compact.header, shown, signature_checked=True, problems=[problem])
+    return Report(compact.header, claims, signature_checked=True, problems=list(verifier.problems(claims)))
+
+
+def _unchecked(compact: Compact, issuer: str, parties: tuple[str, ...], *, is_legacy: bool) -> Report:
+    said = _said(compact, is_legacy=is_legacy)
+    if isinstance(said, TokenRefused):
+        return Report(compact.header, None, signature_checked=False, problems=[said])
+    if is_legacy:
+        # Any secret will do: the claims are judged without the signature.
+        problems = LegacyVerifier(LOCAL_JWT_SECRET, issuer=issuer).problems(said)
+    else:
+        anybody = issuer or said.issuer or "unknown"
+        problems = SessionVerifier(anybody, FixedKeys(KeySet()), authorized_parties=parties).problems(said)
+    return Report(compact.header, said, signature_checked=False, problems=list(problems))
+
+
+def _said(compact: Compact, *, is_legacy: bool) -> Claims | TokenRefused:
+    """The claims of the token, proven or not."""
+    try:
+        return legacy_claims(compact.payload) if is_legacy else session_claims(compact.payload)
+    except TokenRefused as problem:
+        return problem

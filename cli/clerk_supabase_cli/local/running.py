@@ -1,0 +1,99 @@
+"""The addresses of the stack kept running by `dev`, for commands in other terminals."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.local.tools import Tools
+from clerk_supabase_cli.private_files import private_folder, write_privately
+
+_FILE: Final = "dev.json"
+_SHELL_FILE: Final = "env"
+
+
+class NotRunning(Failure):
+    """No stack of this checkout runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningStack:
+    """The facts about a running `dev`."""
+
+    process_id: int
+    webhook_url: str
+    session_url: str
+    webhook_secret: str
+    database_url: str
+    """The owner's URL: of the embedded Postgres, or from `dev --database-url`."""
+    name: str
+    """Of the stack in CloudFormation."""
+    aws: Mapping[str, str]
+    """The variables with which AWS tools use the emulated AWS, with its only valid key."""
+    clerk_api_url: str
+    clerk_secret_key: str
+    logs: str
+
+    def save(self, root: Path) -> None:
+        """Write the facts into the checkout at *root*, in files for this user only: for commands, and for a shell."""
+        folder = private_folder(root)
+        write_privately(folder / _SHELL_FILE, self._as_shell_variables(Tools.of(root).folder))
+        write_privately(folder / _FILE, json.dumps(asdict(self), indent=2))
+
+    def forget(self, root: Path) -> None:
+        """Remove the files, unless they belong to another stack by now."""
+        folder = private_folder(root)
+        file = folder / _FILE
+        if file.exists() and json.loads(file.read_text())["process_id"] == self.process_id:
+            file.unlink()
+            (folder / _SHELL_FILE).unlink(missing_ok=True)
+
+    def _as_shell_variables(self, tools: Path) -> str:
+        # SAM builds the layer with uv, found on the search path.
+        programs = (Path(sys.executable).parent, tools / "sam" / "bin", tools / "uv" / "bin")
+        variables = {
+            **self.aws,
+            "CLERK_API_URL": self.clerk_api_url,
+            "CLERK_SECRET_KEY": self.clerk_secret_key,
+            "CLERK_SUPABASE_STACK": self.name,
+            "DATABASE_URL": self.database_url,
+        }
+        lines = [
+            # These variables of another account would win over the key, or be sent with it.
+            "unset AWS_PROFILE AWS_SESSION_TOKEN",
+            # Last, so that the environment's `python` does not hide the user's own.
+            f'export PATH="$PATH":{":".join(shlex.quote(str(folder)) for folder in programs)}',
+            *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
+        ]
+        return "\n".join([*lines, ""])
+
+
+def running_stack(root: Path) -> RunningStack:
+    """The running stack. Raises NotRunning, also after a stack that was killed and left its files behind."""
+    try:
+        stack = RunningStack(**json.loads((private_folder(root) / _FILE).read_text()))
+    except (FileNotFoundError, ValueError, TypeError) as error:
+        raise NotRunning(_WHAT_TO_DO) from error
+    if not _is_alive(stack.process_id):
+        raise NotRunning(_WHAT_TO_DO)
+    return stack
+
+
+_WHAT_TO_DO: Final = "no stack of this checkout runs: start one in another terminal with `make dev`"
+
+
+def _is_alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -1,0 +1,177 @@
+"""The timeline of one Clerk id: what arrived, what became of it, what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from rich.text import Text
+
+from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.operate.database import open_database
+from clerk_supabase_cli.printing import printable
+from clerk_supabase_cli.terminal import Terminal
+
+_TIMELINE: Final = """
+select applied_at, 'webhook', event_type || ': ' || outcome, svix_id, extract(epoch from applied_at - occurred_at)
+from clerk_sync.deliveries
+where entity_id = %(id)s
+union all
+select
+    recorded_at,
+    kind || ' ' || operation,
+    case
+        when operation = 'update' and new_values -> 'deleted_at' = 'null' then concat_ws(
+            ', ', 'restored', nullif(array_to_string(array_remove(changed_columns, 'deleted_at'), ', '), '')
+        )
+        when operation = 'update' then array_to_string(changed_columns, ', ')
+        else entity_id
+    end || ' (' || cause || ')',
+    svix_id,
+    null
+from clerk_sync.audit_log
+where entity_id = %(id)s
+or (kind, entity_id) in (
+    select kind, entity_id from clerk_sync.audit_log
+    where new_values ->> 'clerk_user_id' = %(id)s
+    or new_values ->> 'clerk_org_id' = %(id)s
+)
+union all
+select
+    moment.at,
+    moment.what,
+    case moment.what
+        when 'parked' then concat_ws(': ', event_type, reason_class, first_reason)
+        when 'parked again' then concat_ws(': ', event_type, reason_class, reason)
+        when 'discarded' then concat_ws(' by ', event_type, discarded_by)
+        else event_type
+    end,
+    svix_id,
+    null
+from clerk_sync.parked_events
+cross join lateral (
+    values
+    (first_parked_at, 'parked'),
+    (nullif(last_parked_at, first_parked_at), 'parked again'),
+    (replayed_at, 'replayed'),
+    (discarded_at, 'discarded')
+) as moment (at, what)
+where entity_id = %(id)s and moment.at is not null
+union all
+select
+    recorded_at,
+    'left out',
+    kind || ': ' || array_to_string(fields, ', ') || ' (cannot be stored; the rest was applied)',
+    svix_id,
+    null
+from clerk_sync.dropped_fields
+where entity_id = %(id)s
+union all
+select
+    found_at,
+    'reconcile',
+    concat(kind, ' ', difference, ': ', cause, ', ' || nullif(array_to_string(fields, ', '), '')),
+    'run ' || run_id,
+    null
+from clerk_sync.reconcile_findings
+where entity_id = %(id)s
+union all
+select
+    erased_at,
+    'forgotten',
+    concat(
+        (select string_agg(concat_ws(' ', key, value), ', ' order by key) from jsonb_each_text(emptied)),
+        ' (' || erased_by || ')'
+    ),
+    null,
+    null
+from clerk_sync.erasures
+where %(id)s = any(user_ids)
+order by 1
+"""
+_ENTITY: Final = """
+select
+    kind,
+    to_timestamp((version).source_updated_at / 1000.0),
+    to_timestamp((version).observed_at / 1000.0),
+    to_timestamp(deleted_at / 1000.0),
+    delete_run,
+    delete_recorded_at,
+    purged_at
+from clerk_sync.entities
+where id = %(id)s
+order by kind
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """What is known of the id now. Times by Clerk's clock; before 1970-01-02 stands for "only heard of"."""
+
+    kind: str
+    updated_at: datetime
+    observed_at: datetime
+    deleted_at: datetime | None
+    delete_run: int | None
+    """The comparison that alone tells of the delete; 0: a resync. None: an event told of it."""
+    delete_recorded_at: datetime | None
+    """By the clock of the database. The hold-back counts from then."""
+    purged_at: datetime | None
+    """Moment, by the clock of the database, at which housekeeping or `forget` emptied the data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One line of the timeline."""
+
+    at: datetime
+    what: str
+    details: str | None
+    svix_id: str | None
+    """Or the run of reconcile."""
+    lag_seconds: float | None
+    """From Clerk's clock to the commit."""
+
+
+class UnknownId(Failure):
+    """Nothing ever arrived about this id."""
+
+
+def timeline(database_url: str, clerk_id: str) -> tuple[list[Entity], list[Moment]]:
+    """What is known of a user, organization, membership, invitation or domain, and how it came.
+
+    Raises UnknownId and DatabaseFailed.
+    """
+    with open_database(database_url) as connection:
+        entities = [Entity(*row) for row in connection.execute(_ENTITY, {"id": clerk_id})]
+        moments = [Moment(*row) for row in connection.execute(_TIMELINE, {"id": clerk_id})]
+    if not entities and not moments:
+        raise UnknownId(f"nothing ever arrived about {clerk_id}; is it of this Clerk instance, and spelled right?")
+    return entities, moments
+
+
+def show(database_url: str, clerk_id: str, console: Terminal) -> None:
+    """Prints the timeline. Raises UnknownId and DatabaseFailed."""
+    entities, moments = timeline(database_url, clerk_id)
+    for entity in entities:
+        console.print(printable(f"{entity.kind} {clerk_id}: {', '.join(_describe(entity))}"), soft_wrap=True)
+    for moment in moments:
+        lag = "" if moment.lag_seconds is None else f"{moment.lag_seconds:.1f} s after it happened"
+        at = f"{moment.at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
+        line = f"{at}  {moment.what:<20} {moment.details or ''}  {moment.svix_id or ''}  {lag}"
+        console.print(Text(printable(line.rstrip())), soft_wrap=True)
+
+
+def _describe(entity: Entity) -> Iterator[str]:
+    if entity.observed_at.year < 1971:
+        yield "known only from other objects"
+    else:
+        yield f"version {entity.updated_at:%Y-%m-%d %H:%M:%S.%f}"
+    by = {None: "", 0: " by a resync"}.get(entity.delete_run, f" by a comparison (run {entity.delete_run})")
+    yield "exists" if entity.deleted_at is None else f"deleted {entity.deleted_at:%Y-%m-%d %H:%M:%S}{by}"
+    if entity.delete_recorded_at is not None:
+        yield f"which was recorded here {entity.delete_recorded_at:%Y-%m-%d %H:%M:%S}"
+    if entity.purged_at is not None:
+        yield f"data erased {entity.purged_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,146 @@
+"""The queues of a deployed stack: their addresses, and the number and age of their messages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Literal
+
+import boto3
+import botocore.loaders
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
+
+from clerk_supabase_cli.failure import Failure
+
+Name = Literal["sync", "dead_letters", "parked"]
+
+HOW_TO_NAME_QUEUES: Final = "--stack-name NAME (or CLERK_SUPABASE_STACK=NAME)"
+"""The options that name the queues, as hints say them."""
+OUTPUTS: Final[Mapping[Name, str]] = {
+    "sync": "SyncQueueUrl",
+    "dead_letters": "SyncDeadLetterQueueUrl",
+    "parked": "ParkedQueueUrl",
+}
+"""The outputs of template.yaml with the addresses of the queues."""
+
+IN_WORDS: Final[Mapping[Name, str]] = {"sync": "sync", "dead_letters": "dead letters", "parked": "parked"}
+"""The names of the queues for people."""
+
+_CONFIG: Final = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard"}, max_pool_connections=20)
+# botocore's descriptions of the services: most of the cost of a client is to read them.
+_DESCRIPTIONS: Final[Any] = botocore.loaders.create_loader()
+# SQS reports to CloudWatch once a minute, and CloudWatch shows the report minutes later.
+_METRIC_WINDOW: Final = timedelta(minutes=15)
+
+
+class AwsUnreachable(Failure):
+    """AWS did not answer: about the addresses of the queues, their messages, or anything else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """The number of messages in a queue, by SQS's own estimate."""
+
+    waiting: int
+    in_flight: int
+    delayed: int
+    oldest_seconds: float | None
+    """Age of the oldest waiting message; None if unknown."""
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.waiting + self.in_flight + self.delayed
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """The addresses of the queues; queues without a given name are missing."""
+
+    urls: Mapping[Name, str]
+
+    @classmethod
+    def of_stack(cls, stack_name: str) -> Queues:
+        """The queues of a CloudFormation stack of this project. Raises AwsUnreachable."""
+        with errors_explained():
+            answer = client("cloudformation").describe_stacks(StackName=stack_name)
+        outputs = {each["OutputKey"]: each["OutputValue"] for each in answer["Stacks"][0].get("Outputs", [])}
+        urls = {name: outputs[key] for name, key in OUTPUTS.items() if key in outputs}
+        if not urls:
+            raise AwsUnreachable(f"the stack {stack_name} has none of the outputs {', '.join(OUTPUTS.values())}")
+        return cls(urls)
+
+    def depths(self) -> dict[Name, Depth]:
+        """The numbers of waiting messages, by queue. Raises AwsUnreachable."""
+        with errors_explained():
+            sqs = client("sqs")
+            counts = {name: _counts(sqs, url) for name, url in self.urls.items()}
+        ages = self._ages()
+        return {name: Depth(*numbers, ages.get(name) if any(numbers) else 0.0) for name, numbers in counts.items()}
+
+    def _ages(self) -> dict[Name, float]:
+        """Ages of the oldest messages in seconds, as far as CloudWatch knows them; SQS itself does not tell."""
+        now = datetime.now(UTC)
+        try:
+            answer = client("cloudwatch").get_metric_data(
+                MetricDataQueries=[_age_query(name, url) for name, url in self.urls.items()],
+                StartTime=now - _METRIC_WINDOW,
+                EndTime=now + timedelta(minutes=1),
+                ScanBy="TimestampDescending",
+            )
+        except (BotoCoreError, ClientError):
+            return {}
+        return {each["Id"]: each["Values"][0] for each in answer["MetricDataResults"] if each["Values"]}
+
+
+def client(service: str) -> Any:
+    """A client by the usual AWS environment: region, profile, credentials, AWS_ENDPOINT_URL. Raises AwsUnreachable."""
+    try:
+        with errors_explained():
+            return _client(service)
+    except ValueError as error:
+        raise AwsUnreachable("AWS cannot be reached: AWS_ENDPOINT_URL is no URL") from error
+
+
+def _client(service: str) -> Any:
+    core: Any = botocore.session.Session()
+    core.register_component("data_loader", _DESCRIPTIONS)
+    # boto3 itself does not read AWS_REGION, which every other AWS tool does.
+    session: Any = boto3.session.Session(botocore_session=core, region_name=os.environ.get("AWS_REGION") or None)
+    return session.client(service, config=_CONFIG)
+
+
+def _counts(sqs: Any, url: str) -> tuple[int, int, int]:
+    names = [f"ApproximateNumberOfMessages{suffix}" for suffix in ("", "NotVisible", "Delayed")]
+    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    waiting, in_flight, delayed = (int(attributes[name]) for name in names)
+    return waiting, in_flight, delayed
+
+
+def _age_query(name: Name, url: str) -> dict[str, Any]:
+    metric = {
+        "Namespace": "AWS/SQS",
+        "MetricName": "ApproximateAgeOfOldestMessage",
+        "Dimensions": [{"Name": "QueueName", "Value": url.rpartition("/")[2]}],
+    }
+    return {"Id": name, "MetricStat": {"Metric": metric, "Period": 60, "Stat": "Maximum"}}
+
+
+@contextmanager
+def errors_explained() -> Iterator[None]:
+    """Raises AwsUnreachable, with advice, for errors of AWS or its client inside the block."""
+    try:
+        yield
+    except NoCredentialsError as error:
+        raise AwsUnreachable("no AWS credentials: set AWS_PROFILE, or log in with the AWS CLI") from error
+    except NoRegionError as error:
+        raise AwsUnreachable("no AWS region: set AWS_REGION") from error
+    except ClientError as error:
+        raise AwsUnreachable(f"AWS refused: {error.response['Error']['Message']}") from error
+    except BotoCoreError as error:
+        raise AwsUnreachable(f"AWS cannot be reached: {error}") from error

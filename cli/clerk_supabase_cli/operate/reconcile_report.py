@@ -1,0 +1,187 @@
+"""What a comparison of Clerk with Postgres looks like on the screen, while it runs and afterwards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import rich.progress
+from rich.table import Table
+from rich.text import Text
+
+from clerk_supabase.model.kinds import KIND_NAMES
+from clerk_supabase.reconcile.pages import Progress
+from clerk_supabase.reconcile.report import Report
+from clerk_supabase.reconcile.runs import Finding, RunDetails, RunSummary
+from clerk_supabase_cli.printing import how_long, in_utc, print_json, printable, say
+from clerk_supabase_cli.terminal import Terminal, table
+
+DIFFERENCES: Final = ("missing", "stale", "different", "extra", "deleted here")
+ON_A_PAGE: Final = 100
+_COUNTED: Final = (
+    "listed", "compared", *DIFFERENCES, "older", "repaired", "repairs sent", "overtaken", "deleted", "deletes sent"
+)  # fmt: skip
+# How long Clerk says a list is: only the run itself has a use for it.
+_NOT_SHOWN: Final = {"told"}
+
+
+@contextmanager
+def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """A bar on stderr, where somebody looks at it."""
+    console = Terminal(stderr=True)
+    columns = (
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TimeElapsedColumn(),
+        rich.progress.TimeRemainingColumn(),
+    )
+    with rich.progress.Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bar:
+        tasks: dict[str, rich.progress.TaskID] = {}
+
+        def show(progress: Progress) -> None:
+            if progress.kind not in tasks:
+                tasks[progress.kind] = bar.add_task(f"{progress.kind}s", total=progress.expected)
+            bar.update(tasks[progress.kind], completed=progress.compared, total=progress.expected)
+
+        yield show
+
+
+def print_report(report: Report, details: RunDetails, seconds: float, *, as_json: bool) -> None:
+    """How a run went, and what it found."""
+    if as_json:
+        print_json({"report": report, "findings": details.findings})
+        return
+    if report.state == "busy":
+        say(printable(f"{report.reason}: two runs exclude each other"))
+        return
+    if details.findings:
+        Terminal().print(_groups_table(details.findings))
+    print_run(details.run)
+    if report.compared_until:
+        moments = (
+            f"{KIND_NAMES[kind]} {in_utc(datetime.fromtimestamp(until / 1_000, UTC))}"
+            for kind, until in report.compared_until.items()
+        )
+        say(f"every row was compared since (UTC): {', '.join(moments)}")
+    say(f"took {how_long(seconds)}")
+
+
+def print_run(run: RunSummary) -> None:
+    """What was counted, how the run ended, and how long it took."""
+    if numbers := _counts_table(run.counts):
+        Terminal().print(numbers)
+    how = f"{', versions only' if run.versions_only else ''}{', dry run' if run.is_dry_run else ''}"
+    what = f"run {run.run_id}, {run.mode}{how}: {run.state}"
+    say(printable(f"{what}{f'; {run.reason}' if run.reason else ''}"))
+    since = f"started {in_utc(run.started_at)} UTC"
+    until = f", finished {in_utc(run.finished_at)} UTC" if run.finished_at else ""
+    again = f", {run.invocations} invocations" if run.invocations > 1 else ""
+    say(f"{since}{until}{again}, {run.calls} requests to Clerk")
+    if run.undone_at:
+        say(f"undone {in_utc(run.undone_at)} UTC: its deletes count for nothing")
+
+
+def print_resync(object_id: str, report: Report) -> None:
+    """A line for each object that was not as in Clerk, with what was done about it; then the numbers."""
+    for each in report.objects:
+        if each.done != "left as it was" or each.why:
+            say(printable(f"{each.kind} {each.id}: {each.done}{f', {each.why}' if each.why else ''}"))
+    numbers = [
+        f"{number:,} {kind}{'s' if number > 1 else ''} {done}"
+        for kind, of_kind in report.counts.items()
+        for done, number in of_kind.items()
+    ]
+    said = ", ".join(filter(None, [report.state, *numbers]))
+    say(printable(f"{object_id}: {said}{f'; {report.reason}' if report.reason else ''}"))
+
+
+def _counts_table(counts: Mapping[str, Mapping[str, int]]) -> Table | None:
+    """A line for everything that was counted, a column for each kind; None where nothing was."""
+    counted = {name for each in counts.values() for name in each} - _NOT_SHOWN
+    if not counted:
+        return None
+    names = [name for name in _COUNTED if name in counted] + sorted(counted - set(_COUNTED))
+    numbers = table("count", *counts)
+    for column in numbers.columns[1:]:
+        column.justify = "right"
+        column.no_wrap = True
+    for name in names:
+        numbers.add_row(name.replace("_", " "), *(f"{of_kind.get(name, 0):,}" for of_kind in counts.values()))
+    return numbers
+
+
+def _groups_table(findings: Sequence[Finding]) -> Table:
+    """What differed in the same way on one line, the most frequent first."""
+    groups = Counter((each.kind, each.difference, each.cause, tuple(each.fields or ())) for each in findings)
+    examples: dict[tuple[Any, ...], str] = {}
+    for each in findings:
+        examples.setdefault((each.kind, each.difference, each.cause, tuple(each.fields or ())), each.entity_id)
+    grouped = table("difference, likely cause", "columns", "objects", "for example")
+    grouped.columns[2].justify = "right"
+    grouped.columns[2].no_wrap = grouped.columns[3].no_wrap = True
+    for group, number in groups.most_common(ON_A_PAGE):
+        kind, difference, cause, fields = group
+        what = _lines(f"{kind} {difference}", cause)
+        grouped.add_row(what, _lines(", ".join(fields)), f"{number:,}", _lines(examples[group]))
+    return grouped
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """A line for each object that differed."""
+    found = table("object", "difference, likely cause", "columns", "done")
+    # An id in two lines cannot be copied.
+    found.columns[0].no_wrap = True
+    for each in findings:
+        found.add_row(
+            _lines(each.kind, each.entity_id),
+            _lines(each.difference, each.cause),
+            _lines(", ".join(each.fields or ())),
+            _lines(_done(each)),
+        )
+    return found
+
+
+def _lines(*lines: str) -> Text:
+    return Text("\n".join(map(printable, lines)))
+
+
+def _done(finding: Finding) -> str:
+    if finding.outcome == "nothing":
+        return "nothing"
+    if finding.outcome.startswith("hidden "):
+        # The longer word does not fit into the column.
+        return finding.outcome.replace("organization", "org")
+    what = f"{finding.action} {finding.outcome}"
+    return f"{what}, {in_utc(finding.sent_at)}" if finding.sent_at else what
+
+
+def runs_table(runs: Sequence[RunSummary]) -> Table:
+    """A line for each run."""
+    listed = table("run", "mode", "started\n(UTC)", "took", "compared", "differed", "state")
+    listed.columns[2].no_wrap = True
+    for column in (listed.columns[0], *listed.columns[4:6]):
+        column.justify = "right"
+        column.no_wrap = True
+    for run in runs:
+        took = how_long((run.finished_at - run.started_at).total_seconds()) if run.finished_at else ""
+        compared = _sum(run, "compared")
+        # Not the findings: of a back-fill only the number is kept.
+        differed = sum(_sum(run, name) for name in DIFFERENCES)
+        listed.add_row(
+            str(run.run_id),
+            f"{run.mode}, dry run" if run.is_dry_run else run.mode,
+            in_utc(run.started_at).replace(" ", "\n"),
+            took,
+            f"{compared:,}",
+            f"{differed:,}",
+            Text(printable(f"{run.state}: {run.reason}" if run.reason else run.state)),
+        )
+    return listed
+
+
+def _sum(run: RunSummary, name: str) -> int:
+    return sum(of_kind.get(name, 0) for of_kind in run.counts.values())

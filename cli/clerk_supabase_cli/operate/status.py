@@ -1,0 +1,343 @@
+"""`clerk-supabase status`: does everything flow, and if not, where is it stuck?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, LiteralString
+
+from rich.table import Table
+from rich.text import Text
+
+from clerk_supabase.errors import SetUpWrong
+from clerk_supabase_cli.operate.database import Connection, DatabaseFailed, open_database
+from clerk_supabase_cli.operate.parked import EVENTS, STATES, State
+from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, IN_WORDS, AwsUnreachable, Depth, Name, Queues
+from clerk_supabase_cli.printing import counted, how_long, in_utc, printable
+from clerk_supabase_cli.terminal import Terminal, table
+
+# SyncBacklogAlarm of template.yaml waits as long.
+OLDEST_SECONDS: Final = 600.0
+# Longer than most events take through all attempts of sync and retry.
+_REPLAY_TAKES: Final = "3 hours"
+
+_STATES: Final[LiteralString] = f"""
+    select
+        state, count(*),
+        count(*) filter (where state = 'replayed' and replayed_at < now() - interval '{_REPLAY_TAKES}')
+    from ({EVENTS}) as event
+    group by state
+"""  # noqa: S608 - made of constants
+_REASONS: Final[LiteralString] = f"""
+    select reason_class, event_type, count(*), min(first_parked_at)
+    from ({EVENTS}) as event
+    where state = 'parked'
+    group by reason_class, event_type
+    order by count(*) desc, reason_class, event_type
+"""  # noqa: S608 - made of constants
+_LAST_DELIVERY: Final = "select max(applied_at) from clerk_sync.deliveries"
+_OUTCOMES: Final = """
+    select span, outcome, count(*)
+    from (values ('hour', interval '1 hour'), ('day', interval '1 day')) as recent (span, length)
+    inner join clerk_sync.deliveries on applied_at > now() - length
+    group by span, outcome
+    order by span, count(*) desc, outcome
+"""
+_LAGS: Final = """
+    select
+        span,
+        percentile_cont(array[0.5, 0.95, 0.99]) within group (order by extract(epoch from applied_at - received_at)),
+        percentile_cont(array[0.5, 0.95, 0.99]) within group (order by extract(epoch from applied_at - occurred_at))
+    from (values ('hour', interval '1 hour'), ('day', interval '1 day')) as recent (span, length)
+    inner join clerk_sync.deliveries on applied_at > now() - length
+    group by span
+"""
+_LEFT_OUT: Final = """
+    select count(distinct entity_id), (array_agg(entity_id order by recorded_at desc))[1]
+    from clerk_sync.dropped_fields
+    where recorded_at > now() - interval '1 day'
+"""
+_NOT_PURGED: Final = """
+    select kind, reason, count(*), min(first_tried_at)
+    from clerk_sync.not_purged
+    group by kind, reason
+    order by count(*) desc, kind, reason
+"""
+_COMPARED: Final = """
+    select
+        kind, to_timestamp(changed_until / 1000.0), to_timestamp(compared_until / 1000.0), is_switched_off,
+        extract(epoch from now() - to_timestamp(compared_until / 1000.0))::float
+    from clerk_sync.compared_until()
+"""
+_SPANS: Final = ("hour", "day")
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """Seconds between two moments, of all events of a time: half, 95 % and 99 % took at most this."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """What was applied within the last hour or day."""
+
+    outcomes: Mapping[str, int]
+    from_accepted: Lag | None
+    """From ingest's answer to the commit; None when nothing was applied."""
+    from_happened: Lag | None
+    """From Clerk's clock to the commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Parked events that have their kind of reason and their type in common."""
+
+    reason_class: str
+    event_type: str | None
+    count: int
+    oldest: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Objects that were applied within the last day without something that cannot be stored."""
+
+    objects: int
+    newest: str | None
+    """The id of the object that was applied last."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotPurged:
+    """Deleted rows of a kind that still hold personal data, because something of the app refuses to let them go."""
+
+    kind: str
+    reason: str
+    count: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Until when the rows of a kind are known to have been compared with Clerk."""
+
+    changed_until: datetime | None
+    """Whatever Clerk changed before was compared."""
+    compared_until: datetime | None
+    """Every row was compared since, so edits by hand from before were found, too. None: never all of them."""
+    is_switched_off: bool
+    """Clerk answers that its instance has none of this kind."""
+    age_seconds: float | None
+    """Seconds since `compared_until`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """What the tables say."""
+
+    events: Mapping[State, int]
+    """Events that were ever parked, by what became of them."""
+    overdue: int
+    """Replayed hours ago, and neither applied nor parked again."""
+    reasons: list[Reason]
+    last_delivery: datetime | None
+    recent: Mapping[str, Recent]
+    """By "hour" and "day"."""
+    left_out: LeftOut
+    not_purged: list[NotPurged]
+    compared: Mapping[str, Compared]
+    """By kind, of what Clerk's API lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything that was looked at, and what is wrong with it."""
+
+    database: Database | None
+    queues: Mapping[Name, Depth] | None
+    not_looked_at: Mapping[str, str]
+    """Why, for "database" and "queues"."""
+    failed: Mapping[str, str]
+    """The same for those that were named and could not be looked at."""
+
+    @property
+    def problems(self) -> list[str]:
+        """What a person should look at, a sentence each; empty when all is well."""
+        return [
+            *(f"{what}: {reason}" for what, reason in self.failed.items()),
+            *(database_problems(self.database) if self.database else ()),
+            *(purge_problems(self.database.not_purged) if self.database else ()),
+            *(queue_problems(self.queues) if self.queues else ()),
+        ]
+
+    def as_json(self) -> dict[str, object]:
+        """For machines; the names here are kept."""
+        problems = self.problems
+        return {
+            "healthy": not problems,
+            "problems": problems,
+            "queues": self.queues,
+            "database": self.database,
+            "not_looked_at": {**self.not_looked_at, **self.failed},
+        }
+
+
+def look(database_url: str | None, queues: Callable[[], Queues | None]) -> Status:
+    """Looks at what is named; what cannot be reached does not keep the rest from being told."""
+    not_looked_at: dict[str, str] = {}
+    failed: dict[str, str] = {}
+    database, depths = None, None
+    if database_url:
+        try:
+            database = read_database(database_url)
+        except (DatabaseFailed, SetUpWrong) as error:
+            failed["database"] = str(error)
+    else:
+        not_looked_at["database"] = "name it by --database-url or DATABASE_URL"
+    try:
+        named = queues()
+        if named is None:
+            not_looked_at["queues"] = f"name them by {HOW_TO_NAME_QUEUES}"
+        else:
+            depths = named.depths()
+    except AwsUnreachable as error:
+        failed["queues"] = str(error)
+    return Status(database, depths, not_looked_at, failed)
+
+
+def read_database(url: str) -> Database:
+    """Reads the tables. Raises DatabaseFailed and SetUpWrong."""
+    with open_database(url) as connection:
+        states = connection.execute(_STATES).fetchall()
+        return Database(
+            events={state: sum(number for name, number, _ in states if name == state) for state in STATES},
+            overdue=sum(late for _, _, late in states),
+            reasons=[Reason(*row) for row in connection.execute(_REASONS)],
+            last_delivery=connection.execute(_LAST_DELIVERY).fetchall()[0][0],
+            recent=_recent(connection),
+            left_out=LeftOut(*connection.execute(_LEFT_OUT).fetchall()[0]),
+            not_purged=read_not_purged(connection),
+            compared=read_compared(connection),
+        )
+
+
+def read_not_purged(connection: Connection) -> list[NotPurged]:
+    """Reads how many rows could not be purged although their time is over."""
+    return [NotPurged(*row) for row in connection.execute(_NOT_PURGED)]
+
+
+def read_compared(connection: Connection) -> dict[str, Compared]:
+    """Reads until when each kind is compared."""
+    return {kind: Compared(*row) for kind, *row in connection.execute(_COMPARED)}
+
+
+def _recent(connection: Connection) -> dict[str, Recent]:
+    outcomes: dict[str, dict[str, int]] = {span: {} for span in _SPANS}
+    for span, outcome, number in connection.execute(_OUTCOMES):
+        outcomes[span][outcome] = number
+    lags = {span: (Lag(*accepted), Lag(*happened)) for span, accepted, happened in connection.execute(_LAGS)}
+    return {span: Recent(outcomes[span], *lags.get(span, (None, None))) for span in _SPANS}
+
+
+def database_problems(database: Database) -> Iterator[str]:
+    """What is stuck in the tables, a sentence each."""
+    if waiting := database.events["parked"]:
+        yield f"{counted(waiting)} parked; see: clerk-supabase parked list"
+    if database.overdue:
+        yield (
+            f"{counted(database.overdue)} replayed more than {_REPLAY_TAKES} ago and not back; "
+            "see: clerk-supabase parked list --state replayed"
+        )
+
+
+def purge_problems(not_purged: Sequence[NotPurged]) -> Iterator[str]:
+    """A sentence for each kind and reason for which rows could not be purged although their time is over."""
+    for each in not_purged:
+        yield (
+            f"{each.count} deleted {each.kind} {'row' if each.count == 1 else 'rows'} could not be purged "
+            f"since {in_utc(each.since)} UTC: {each.reason}; see clerk_sync.not_purged"
+        )
+
+
+def queue_problems(queues: Mapping[Name, Depth]) -> Iterator[str]:
+    """What is stuck in the queues, a sentence each."""
+    if (dead := queues.get("dead_letters")) and dead.total:
+        yield f"{counted(dead.total)} among the dead letters, failed five times"
+    if (overflow := queues.get("parked")) and overflow.total:
+        yield f"{counted(overflow.total)} in the parked queue, waiting for the database"
+    sync = queues.get("sync")
+    if sync and sync.oldest_seconds is not None and sync.oldest_seconds > OLDEST_SECONDS:
+        yield f"the oldest event on the sync queue has waited {how_long(sync.oldest_seconds)}"
+
+
+def show(status: Status, console: Terminal) -> None:
+    """Prints it for people."""
+    if status.queues is not None:
+        console.print(_queue_table(status.queues))
+    if status.database is not None:
+        _show_database(status.database, console)
+    for what, reason in status.not_looked_at.items():
+        console.print(Text(f"{what}: not looked at; {printable(reason)}"), soft_wrap=True)
+    for problem in status.problems:
+        console.print(Text(f"stuck: {printable(problem)}", style="bold red"), soft_wrap=True)
+    if not status.problems:
+        console.print("nothing is stuck", style="bold green")
+
+
+def _show_database(database: Database, console: Terminal) -> None:
+    if database.reasons:
+        console.print(_reason_table(database.reasons))
+    counts = ", ".join(f"{number} {state}" for state, number in database.events.items() if number)
+    console.print(f"events ever parked: {counts or 'none'}", soft_wrap=True)
+    last = f"{in_utc(database.last_delivery)} UTC" if database.last_delivery else "none yet"
+    console.print(f"last delivery applied: {last}", soft_wrap=True)
+    console.print(_lag_table(database.recent))
+    for span, recent in database.recent.items():
+        outcomes = printable(", ".join(f"{number} {outcome}" for outcome, number in recent.outcomes.items()))
+        console.print(f"applied in the last {span}: {outcomes or 'nothing'}", soft_wrap=True)
+    console.print(_compared_table(database.compared))
+    if database.left_out.newest is not None:
+        said = f"objects applied in the last day without what cannot be stored of them: {database.left_out.objects}"
+        console.print(f"{said}; see: clerk-supabase explain {printable(database.left_out.newest)}", soft_wrap=True)
+
+
+def _queue_table(queues: Mapping[Name, Depth]) -> Table:
+    listed = table("queue", "waiting", "in flight", "delayed", "oldest")
+    for name, depth in queues.items():
+        oldest = "unknown" if depth.oldest_seconds is None else how_long(depth.oldest_seconds) if depth.total else ""
+        listed.add_row(IN_WORDS[name], str(depth.waiting), str(depth.in_flight), str(depth.delayed), oldest)
+    return listed
+
+
+def _reason_table(reasons: list[Reason]) -> Table:
+    listed = table("parked", "type", "count", "oldest (UTC)")
+    for each in reasons:
+        kind = Text(printable(each.event_type or ""))
+        listed.add_row(each.reason_class, kind, str(each.count), in_utc(each.oldest))
+    return listed
+
+
+def _lag_table(recent: Mapping[str, Recent]) -> Table:
+    listed = table("lag", "p50", "p95", "p99")
+    for span, each in recent.items():
+        for since, lag in (("accepted", each.from_accepted), ("it happened", each.from_happened)):
+            numbers = ["", "", ""] if lag is None else [how_long(number) for number in (lag.p50, lag.p95, lag.p99)]
+            listed.add_row(f"last {span}, since {since}", *numbers)
+    return listed
+
+
+def _compared_table(compared: Mapping[str, Compared]) -> Table:
+    listed = table("compared with Clerk", "changes in Clerk until (UTC)", "every row since (UTC)", "ago")
+    for kind, each in compared.items():
+        if each.is_switched_off:
+            listed.add_row(f"{kind}s", "switched off in Clerk", "", "")
+            continue
+        ago = "" if each.age_seconds is None else how_long(each.age_seconds)
+        changed, every = in_utc(each.changed_until) or "never", in_utc(each.compared_until) or "never"
+        listed.add_row(f"{kind}s", changed, every, ago)
+    return listed

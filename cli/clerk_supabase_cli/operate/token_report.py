@@ -1,0 +1,161 @@
+"""A report about a token in words: its claims, its faults and what to do; and SQL that acts as its user."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Final
+
+from clerk_supabase.errors import Refusal, TokenRefused
+from clerk_supabase.tokens.claims import Claims
+
+ADVICE: Final[Mapping[Refusal, str]] = MappingProxyType(
+    {
+        Refusal.TOO_LONG: "take things out of the customised session token: its cookie holds 4 kB",
+        Refusal.MALFORMED: "copy the whole value of `await session.getToken()`, or of the header after `Bearer `",
+        Refusal.ALGORITHM: "session tokens are checked with --publishable-key, --jwks-url or --pem (RS256), "
+        "those of the former Supabase template with --secret (HS256)",
+        Refusal.TYPE: "call `session.getToken()` without arguments; OAuth access tokens name no session",
+        Refusal.CRITICAL_HEADER: "Clerk sends no such tokens; find out who made this one",
+        Refusal.TEMPLATE: "call `session.getToken()` without `{ template: ... }`",
+        Refusal.MACHINE: "row-level security is about users; machines use a role of their own",
+        Refusal.CATEGORY: "call `session.getToken()` without arguments; Clerk signs other things with the same key",
+        Refusal.UNKNOWN_KEY: "token and key are of different Clerk instances (development and production?)",
+        Refusal.SIGNATURE: "the token was changed, or signed by another Clerk instance or with another secret",
+        Refusal.VERSION: "a newer version of this project may know it",
+        Refusal.CLAIM_MISSING: "a token without sid comes from a JWT template: "
+        "call `session.getToken()` without arguments",
+        Refusal.CLAIM_MALFORMED: "look at Sessions -> Customize session token in Clerk's dashboard: "
+        "it must not replace Clerk's own claims",
+        Refusal.EXPIRED: "session tokens live 60 seconds: get one per request, do not keep it",
+        Refusal.NOT_YET_VALID: "compare the clock of this machine with the true time",
+        Refusal.ISSUED_IN_FUTURE: "compare the clock of this machine with the true time",
+        Refusal.ISSUER: "token and publishable key are of different Clerk instances (development and production?)",
+        Refusal.AUTHORIZED_PARTY: "add the origin in azp to the authorized parties if the app is yours",
+        Refusal.AUTHORIZED_PARTY_MISSING: "native apps send no origin: accept missing ones if yours is one",
+        Refusal.SESSION_NOT_ACTIVE: "the user has a task left, such as choosing an organization",
+        Refusal.AUDIENCE: 'the JWT template must say "aud": "authenticated"',
+        Refusal.ROLE: 'the JWT template must say "role": "authenticated"',
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The findings about a token."""
+
+    header: Mapping[str, Any] | None
+    claims: Claims | None
+    signature_checked: bool
+    problems: Sequence[TokenRefused]
+
+    @property
+    def is_good(self) -> bool:
+        """Tells whether the token is valid."""
+        return self.signature_checked and self.claims is not None and not self.problems
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        if not self.signature_checked and self.claims is not None:
+            yield "SIGNATURE NOT CHECKED: anybody may have written this."
+            yield "Check it with --publishable-key, --jwks-url, --pem or, for the former template, --secret."
+        for problem in self.problems:
+            yield f"refused ({problem.reason}): {problem}"
+            yield f"    {ADVICE[problem.reason]}"
+        if self.is_good:
+            yield "good: signature and claims are as they must be"
+        if self.claims is not None:
+            yield ""
+            yield from (f"{name:<15}{value}" for name, value in _rows(self.claims))
+            for note in _notes(self.claims):
+                yield f"note: {note}"
+            yield ""
+            yield from sql(self.claims)
+
+    def as_json(self) -> str:
+        """For programs."""
+        claims = None
+        if self.claims is not None:
+            claims = dataclasses.asdict(self.claims) | {"payload": json.loads(self.claims.payload)}
+        return json.dumps(
+            {
+                "good": self.is_good,
+                "signature_checked": self.signature_checked,
+                "problems": [
+                    {"reason": problem.reason, "words": str(problem), "advice": ADVICE[problem.reason]}
+                    for problem in self.problems
+                ],
+                "header": self.header,
+                "claims": claims,
+                "sql": None if self.claims is None else "\n".join(sql(self.claims)),
+            },
+            indent=2,
+        )
+
+
+def sql(claims: Claims) -> Iterator[str]:
+    """Statements that show the rows which the API would show to the bearer of these claims."""
+    # Written anew: only ASCII reaches the terminal, whatever the token holds.
+    payload = json.dumps(json.loads(claims.payload)).replace("'", "''")
+    yield "begin;"
+    yield "set local role authenticated;"
+    yield f"select set_config('request.jwt.claims', '{payload}', true);"
+    yield "select requesting_user_id();"
+    yield "-- your queries"
+    yield "rollback;"
+
+
+def _rows(claims: Claims) -> Iterator[tuple[str, str]]:
+    yield "version", claims.version
+    yield "user", claims.user_id
+    if claims.session_id:
+        yield "session", _listed(claims.session_id, claims.session_status)
+    if claims.organization:
+        organization = claims.organization
+        yield "organization", _listed(organization.id, organization.slug)
+        yield "role", _listed(organization.role)
+        yield "permissions", _listed(*organization.permissions)
+    yield "Postgres role", _listed(claims.role)
+    yield "issuer", _listed(claims.issuer)
+    yield "origin (azp)", _listed(claims.authorized_party)
+    if claims.audience:
+        yield "audience", _listed(*claims.audience)
+    yield "issued", _moment(claims.issued_at)
+    yield "expires", _moment(claims.expires_at)
+    if claims.factor_ages:
+        yield "factors", ", ".join(map(_age, ("first", "second"), claims.factor_ages))
+    if claims.plans:
+        yield "plans", _listed(*claims.plans)
+    if claims.features:
+        yield "features", _listed(*claims.features)
+
+
+def _notes(claims: Claims) -> Iterator[str]:
+    if claims.actor:
+        yield f"{_listed(claims.actor.id)} acts as this user"
+    if claims.version == "v1":
+        yield "version 1 is deprecated; Clerk's dashboard changes it under Updates"
+    if claims.version == "legacy":
+        yield "Clerk and Supabase have deprecated this template: use Supabase's third-party auth"
+    if claims.role != "authenticated":
+        yield 'Supabase takes its bearer for `anon`, since the session token does not say "role": "authenticated"'
+
+
+def _age(name: str, minutes: int) -> str:
+    return f"{name} never verified" if minutes < 0 else f"{name} verified {minutes} min before"
+
+
+def _moment(seconds: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError, OSError):
+        return str(seconds)
+
+
+def _listed(*values: str | None) -> str:
+    """Values of a token, in which nothing can move a terminal's cursor."""
+    return ", ".join(value if value.isprintable() else json.dumps(value) for value in values if value) or "none"

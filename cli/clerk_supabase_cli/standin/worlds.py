@@ -1,0 +1,290 @@
+"""A small world of Clerk users and organizations, living at random: the events it sends, and how it is in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+from msgspec import Raw
+
+from clerk_supabase.model.kinds import Kind
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.population import BEGINNING, Population
+from clerk_supabase_cli.standin.samples import Json
+
+# Milliseconds between two happenings; 0 on purpose, for Clerk writes more than once in a millisecond.
+_STEPS: Final = (0, 0, 0, 1, 7, 1_000, 60_000)
+
+
+@dataclass(slots=True)
+class World:
+    """Users, organizations, memberships, invitations and domains, as Clerk knows them now, by id."""
+
+    chance: Random
+    name: str
+    """Part of every id, without an x, so that worlds in one database do not meet."""
+    users: Population = field(default_factory=Population)
+    organizations: dict[str, Json] = field(default_factory=dict)
+    memberships: MutableMapping[str, Json] = field(default_factory=dict)
+    invitations: dict[str, Json] = field(default_factory=dict)
+    domains: dict[str, Json] = field(default_factory=dict)
+    events: list[Json] = field(default_factory=list)
+    """Everything that was sent, oldest first."""
+    now: int = BEGINNING
+    """Clerk's clock, in milliseconds."""
+    odd_values: Sequence[Raw | str] = samples.UNSTORABLE
+    """Values that users write now and then into fields of their own."""
+    _made: int = 0
+
+    def live(self, happenings: int) -> None:
+        """Lets that many things happen."""
+        self.sign_up()
+        verbs = {
+            self.sign_up: 2,
+            self.sign_in: 3,
+            self.edit_user: 3,
+            self.found_organization: 2,
+            self.edit_organization: 2,
+            self.join: 5,
+            self.change_role: 3,
+            self.leave: 3,
+            self.invite: 1,
+            self.answer_invitation: 1,
+            self.add_domain: 1,
+            self.verify_domain: 1,
+            self.remove_domain: 1,
+            self.delete_user: 2,
+            self.delete_organization: 1,
+        }
+        for happening in self.chance.choices(list(verbs), list(verbs.values()), k=happenings):
+            happening()
+
+    def objects(self) -> dict[Kind, Mapping[str, Json]]:
+        """What exists now, by kind and id."""
+        return {
+            "user": self.users,
+            "organization": self.organizations,
+            "membership": self.memberships,
+            "invitation": self.invitations,
+            "domain": self.domains,
+        }
+
+    # Users
+
+    def create_user(self, fields: Json) -> Json:
+        """Somebody signs up, with these fields of Clerk's object."""
+        now = self._tick()
+        user = samples.user(self._new_id("user"), created_at=now, updated_at=now) | fields
+        self.users[user["id"]] = user
+        self._send("user.created", user)
+        return user
+
+    def update(self, kind: Kind, object_id: str, changes: Json) -> Json:
+        """Changes whole fields of an object, but for invitations, which are answered."""
+        objects, event_type = self._editable()[kind]
+        objects[object_id] = objects[object_id] | changes | {"updated_at": self._tick()}
+        self._send(event_type, objects[object_id])
+        return objects[object_id]
+
+    def remove_user(self, user_id: str) -> None:
+        """The user goes, and so do their memberships."""
+        del self.users[user_id]
+        self._tick()
+        self._send("user.deleted", samples.deleted("user", user_id))
+        self._drop_memberships({key for key, each in self.memberships.items() if _user_of(each) == user_id})
+
+    def sign_up(self) -> None:
+        now = self._tick()
+        # An e-mail address that was somebody's before may come back under a new id.
+        address = samples.email_address("idn_1", f"{self.chance.choice('abc')}@example.test", now)
+        user = samples.user(
+            self._new_id("user"),
+            created_at=now,
+            updated_at=now,
+            email_addresses=[address],
+            primary_email_address_id="idn_1",
+        )
+        self.users[user["id"]] = user
+        self._send("user.created", user)
+
+    def sign_in(self) -> None:
+        """Moves the user's clock and nothing else."""
+        self._edit(self.users, "user.updated", {"last_sign_in_at": self.now})
+
+    def edit_user(self) -> None:
+        changes: Json = self.chance.choice(
+            [
+                {"first_name": self.chance.choice("ABC"), "username": self.chance.choice(("ada", None))},
+                {"public_metadata": {"plan": self.chance.randrange(3)}, "private_metadata": {"note": "x"}},
+                {"email_addresses": [], "primary_email_address_id": None},
+                {self.chance.choice(("banned", "deprovisioned")): self.chance.random() < 0.5},
+                # What the user wrote must keep nothing out of what others decided.
+                {"banned": self.chance.random() < 0.5, "unsafe_metadata": {"x": self._odd()}},
+                {"banned": self.chance.random() < 0.5, "last_name": self._odd()},
+            ]
+        )
+        self._edit(self.users, "user.updated", changes)
+
+    def delete_user(self) -> None:
+        user_id = self._any(self.users)
+        if user_id is not None:
+            self.remove_user(user_id)
+
+    # Organizations
+
+    def create_organization(self, fields: Json) -> Json:
+        """An organization without members, with these fields of Clerk's object."""
+        now = self._tick()
+        organization = samples.organization(self._new_id("org"), created_at=now, updated_at=now) | fields
+        self.organizations[organization["id"]] = organization
+        self._send("organization.created", organization)
+        return organization
+
+    def remove_organization(self, org_id: str) -> None:
+        """The organization goes, and so does everything of it."""
+        del self.organizations[org_id]
+        self._tick()
+        self._send("organization.deleted", samples.deleted("organization", org_id))
+        self._drop_memberships({key for key, each in self.memberships.items() if _org_of(each) == org_id})
+        for objects in (self.invitations, self.domains):
+            for object_id in [key for key, each in objects.items() if each["organization_id"] == org_id]:
+                del objects[object_id]
+
+    def found_organization(self) -> None:
+        organization = self.create_organization({})
+        if self.users:
+            self.add_membership(organization["id"], self.chance.choice(list(self.users)), role="org:admin")
+
+    def edit_organization(self) -> None:
+        name = self.chance.choice((*"XYZ", self._odd()))
+        self._edit(self.organizations, "organization.updated", {"name": name})
+
+    def delete_organization(self) -> None:
+        org_id = self._any(self.organizations)
+        if org_id is not None:
+            self.remove_organization(org_id)
+
+    # Memberships
+
+    def add_membership(self, org_id: str, user_id: str, *, role: str) -> Json:
+        """The user becomes a member."""
+        now = self._tick()
+        membership = samples.membership(
+            self._new_id("orgmem"),
+            self.organizations[org_id],
+            self.users[user_id],
+            created_at=now,
+            updated_at=now,
+            role=role,
+        )
+        self.memberships[membership["id"]] = membership
+        self._send("organizationMembership.created", membership)
+        return membership
+
+    def remove_membership(self, membership_id: str) -> None:
+        """Clerk sends the whole object, with an `updated_at` from before."""
+        self._tick()
+        self._send("organizationMembership.deleted", self.memberships.pop(membership_id))
+
+    def join(self) -> None:
+        org_id, user_id = self._any(self.organizations), self._any(self.users)
+        taken = {(_org_of(each), _user_of(each)) for each in self.memberships.values()}
+        if org_id is not None and user_id is not None and (org_id, user_id) not in taken:
+            self.add_membership(org_id, user_id, role=self.chance.choice(("org:member", "org:editor", "basic_member")))
+
+    def change_role(self) -> None:
+        manages = {"role": "org:owner", "permissions": ["org:sys_memberships:manage", "org:sys_domains:read"]}
+        changes: Json = self.chance.choice([{"role": "admin"}, {"role": "org:x"}, manages])
+        self._edit(self.memberships, "organizationMembership.updated", changes)
+
+    def leave(self) -> None:
+        membership_id = self._any(self.memberships)
+        if membership_id is not None:
+            self.remove_membership(membership_id)
+
+    # Invitations and domains
+
+    def invite(self, org_id: str | None = None) -> None:
+        """Somebody is invited to this organization, or to any."""
+        org_id = org_id or self._any(self.organizations)
+        if org_id is not None:
+            now = self._tick()
+            invitation = samples.invitation(self._new_id("orginv"), org_id, created_at=now, updated_at=now)
+            self.invitations[invitation["id"]] = invitation
+            self._send("organizationInvitation.created", invitation)
+
+    def answer_invitation(self) -> None:
+        status = self.chance.choice(("accepted", "revoked"))
+        self._edit(self.invitations, f"organizationInvitation.{status}", {"status": status})
+
+    def add_domain(self) -> None:
+        org_id = self._any(self.organizations)
+        if org_id is not None:
+            now = self._tick()
+            domain = samples.domain(self._new_id("orgdmn"), org_id, created_at=now, updated_at=now)
+            self.domains[domain["id"]] = domain
+            self._send("organizationDomain.created", domain)
+
+    def verify_domain(self) -> None:
+        verification = samples.domain_verification(self.now)
+        self._edit(self.domains, "organizationDomain.updated", {"affiliation_verification": verification})
+
+    def remove_domain(self) -> None:
+        domain_id = self._any(self.domains)
+        if domain_id is not None:
+            del self.domains[domain_id]
+            self._tick()
+            self._send("organizationDomain.deleted", samples.deleted("organization_domain", domain_id))
+
+    # How it is told
+
+    def _editable(self) -> dict[Kind, tuple[MutableMapping[str, Json], str]]:
+        return {
+            "user": (self.users, "user.updated"),
+            "organization": (self.organizations, "organization.updated"),
+            "membership": (self.memberships, "organizationMembership.updated"),
+            "domain": (self.domains, "organizationDomain.updated"),
+        }
+
+    def _edit(self, objects: MutableMapping[str, Json], event_type: str, changes: Json) -> None:
+        object_id = self._any(objects)
+        if object_id is not None:
+            objects[object_id] = objects[object_id] | changes | {"updated_at": self._tick()}
+            self._send(event_type, objects[object_id])
+
+    def _drop_memberships(self, gone: set[str]) -> None:
+        """Nobody has written down whether Clerk sends an event for each: now it does, now it does not."""
+        told = self.chance.random() < 0.5
+        for membership_id in sorted(gone):
+            membership = self.memberships.pop(membership_id)
+            if told:
+                self._send("organizationMembership.deleted", membership)
+
+    def _send(self, event_type: str, data: Json) -> None:
+        # The envelope's clock: a little later than the object's, or in whole seconds.
+        timestamp = self.chance.choice((self.now, self.now, self.now + 3, self.now // 1_000))
+        self.events.append(samples.event(event_type, data, timestamp=timestamp))
+
+    def _odd(self) -> Raw | str:
+        return self.chance.choice(self.odd_values)
+
+    def _tick(self) -> int:
+        self.now += self.chance.choice(_STEPS)
+        return self.now
+
+    def _new_id(self, prefix: str) -> str:
+        self._made += 1
+        return f"{prefix}_{self.name}x{self._made}"
+
+    def _any(self, objects: Mapping[str, Json]) -> str | None:
+        return self.chance.choice(list(objects)) if objects else None
+
+
+def _org_of(membership: Json) -> str:
+    return str(membership["organization"]["id"])
+
+
+def _user_of(membership: Json) -> str:
+    return str(membership["public_user_data"]["user_id"])

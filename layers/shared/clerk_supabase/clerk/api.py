@@ -1,0 +1,201 @@
+"""Clerk's Backend API, as far as it is read here.
+
+Source: https://github.com/clerk/openapi-specs (bapi/2026-05-12).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+from urllib.parse import quote
+
+from clerk_supabase.clerk.http import ClerkHttp, Parameters
+from clerk_supabase.clerk.pages import (
+    Instance,
+    Item,
+    Look,
+    Page,
+    read_array,
+    read_count,
+    read_envelope,
+    read_instance,
+    read_object,
+)
+from clerk_supabase.clerk.walk import PAGE_SIZE, Stretch, Window, by_creation, by_offset
+from clerk_supabase.errors import ContradictoryAnswer, GoneFromClerk, WrongInstance
+from clerk_supabase.model.kinds import FACTS, ListKind
+
+MOST_IDS: Final = 100
+"""How many can be asked for by id at once."""
+
+Read = TypeVar("Read")
+
+
+@dataclass(frozen=True, slots=True)
+class Clerk:
+    """Reads one instance of Clerk. Cheap to make: the connections and the rate limit are those of `http`.
+
+    Besides what a method says itself, each raises OutOfTime at the deadline, ClerkUnavailable when Clerk cannot be
+    reached or understood, and a ClerkRefused when asking again does not help.
+    """
+
+    http: ClerkHttp
+    deadline: float = math.inf
+    """When to give up, by the monotonic clock."""
+
+    # Users
+
+    def users(self, window: Window) -> Iterator[Stretch]:
+        """Every user created in a window, oldest first, in stretches of about a page."""
+        return by_creation(self._users_created, window)
+
+    def users_newest_change_first(self) -> Iterator[Page]:
+        """Users by the time of their last change. Users come again, or are missed, when others change meanwhile.
+
+        Stop as early as possible: the further down, the slower Clerk answers.
+        """
+        return by_offset(lambda offset: self._users([*_page_at(offset), ("order_by", "-updated_at")]))
+
+    def users_by_id(self, ids: Sequence[str]) -> Page:
+        """Those of at most 100 users that exist, in any order. Raises ValueError for none or more."""
+        page = self._users([*_ids("user_id", ids), ("limit", len(ids))])
+        return _only(page, ids)
+
+    def user(self, user_id: str) -> Look[Item | None]:
+        """A user; None: gone."""
+        return self._one("/users", user_id)
+
+    def users_count(self, window: Window) -> Look[int]:
+        """How many users were created in a window.
+
+        Nobody has written down on which side Clerk counts users who were created exactly at its ends: choose ends at
+        which none was, nor a millisecond before.
+        """
+        return self._look("/users/count", _created_in(window), read_count)
+
+    # Lists of the whole instance
+
+    def oldest_first(self, kind: ListKind) -> Iterator[Page]:
+        """Every object of a kind."""
+        return self._list(FACTS[kind].list_path)
+
+    def newest_first(self, kind: ListKind) -> Iterator[Page]:
+        """Every object of a kind, the other way round. Stop as early as possible."""
+        order: Parameters = [("order_by", "-created_at")]
+        return by_offset(lambda offset: self._get(FACTS[kind].list_path, [*order, *_page_at(offset)], read_envelope))
+
+    def page_at(self, kind: ListKind, offset: int, size: int = PAGE_SIZE) -> Page:
+        """A page of the objects of a kind, oldest first."""
+        parameters: Parameters = [("order_by", "+created_at"), ("limit", size), ("offset", offset)]
+        return self._get(FACTS[kind].list_path, parameters, read_envelope)
+
+    # Organizations
+
+    def organizations_by_id(self, ids: Sequence[str]) -> Page:
+        """Those of at most 100 organizations that exist, in any order. Raises ValueError for none or more."""
+        page = self._get("/organizations", [*_ids("organization_id", ids), ("limit", len(ids))], read_envelope)
+        return _only(page, ids)
+
+    def organization(self, org_id: str) -> Look[Item | None]:
+        """An organization; None: gone."""
+        return self._one("/organizations", org_id)
+
+    # Memberships
+
+    def memberships_of_organization(self, org_id: str, user_ids: Sequence[str] = ()) -> Iterator[Page]:
+        """Those of an organization, or only those of some of its members, at most 100. Raises GoneFromClerk."""
+        filters = _ids("user_id", user_ids) if user_ids else []
+        return self._list(f"/organizations/{_in_path(org_id)}/memberships", filters)
+
+    def memberships_of_user(self, user_id: str) -> Iterator[Page]:
+        """Those of a user. Raises GoneFromClerk."""
+        path = f"/users/{_in_path(user_id)}/organization_memberships"
+        return by_offset(lambda offset: self._get(path, _page_at(offset), read_envelope))
+
+    # Invitations and domains
+
+    def invitation(self, org_id: str, invitation_id: str) -> Look[Item | None]:
+        """An invitation of an organization; None: one of the two is gone."""
+        return self._one(f"/organizations/{_in_path(org_id)}/invitations", invitation_id)
+
+    def domains_of_organization(self, org_id: str) -> Iterator[Page]:
+        """The domains of an organization."""
+        return self._list(FACTS["domain"].list_path, [("organization_id", org_id)])
+
+    # The instance
+
+    def instance(self) -> Look[Instance]:
+        """The instance the secret key belongs to."""
+        return self._look("/instance", (), read_instance)
+
+    def check_instance(self, expected: str) -> None:
+        """Raises WrongInstance when the secret key is not of the instance with this id."""
+        found = self.instance().value
+        if found.id != expected:
+            raise WrongInstance(
+                f"the secret key belongs to {found.id} ({found.environment_type}), the database mirrors {expected}: "
+                "put the secret key of that instance into the secret"
+            )
+
+    # How it is asked
+
+    def _users_created(self, window: Window, cursor: str | None) -> Page:
+        parameters = [*_created_in(window), ("order_by", "+created_at"), ("limit", PAGE_SIZE)]
+        return self._users(parameters if cursor is None else [*parameters, ("starting_after", cursor)])
+
+    def _users(self, parameters: Parameters) -> Page:
+        return self._get("/users", parameters, read_array)
+
+    def _list(self, path: str, filters: Parameters = ()) -> Iterator[Page]:
+        order = [*filters, ("order_by", "+created_at")]
+        return by_offset(lambda offset: self._get(path, [*order, *_page_at(offset)], read_envelope))
+
+    def _one(self, collection: str, object_id: str) -> Look[Item | None]:
+        try:
+            found = self._look(f"{collection}/{_in_path(object_id)}", (), read_object)
+        except GoneFromClerk as gone:
+            return Look(None, gone.observed_at)
+        if found.value.id != object_id:
+            raise ContradictoryAnswer("Clerk answered with another object than the one it was asked for")
+        return Look(found.value, found.observed_at)
+
+    def _look(self, path: str, parameters: Parameters, read: Callable[[bytes, int], Read]) -> Look[Read]:
+        return Look(*self.http.get(path, parameters, read=read, deadline=self.deadline))
+
+    def _get(self, path: str, parameters: Parameters, read: Callable[[bytes, int], Read]) -> Read:
+        return self._look(path, parameters, read).value
+
+
+def _page_at(offset: int) -> list[tuple[str, str | int]]:
+    return [("limit", PAGE_SIZE), ("offset", offset)]
+
+
+def _created_in(window: Window) -> list[tuple[str, str | int]]:
+    """With a margin of a millisecond, for nobody has written down whether these bounds belong to what they bound."""
+    bounds: list[tuple[str, str | int]] = []
+    if window.start > 0:
+        bounds.append(("created_at_after", window.start - 1))
+    if window.end is not None:
+        bounds.append(("created_at_before", window.end))
+    return bounds
+
+
+def _ids(name: str, ids: Sequence[str]) -> list[tuple[str, str | int]]:
+    if not 0 < len(ids) <= MOST_IDS:
+        raise ValueError(f"Clerk can be asked for 1 to {MOST_IDS} ids at once, not {len(ids)}")
+    return [(name, each) for each in ids]
+
+
+def _only(page: Page, ids: Sequence[str]) -> Page:
+    """Had Clerk overlooked the ids it was asked for, they would look gone; so would one that cannot be read."""
+    if page.odd or not {item.id for item in page.items} <= set(ids):
+        raise ContradictoryAnswer("Clerk answered with other objects than those it was asked for, or with odd ones")
+    return page
+
+
+def _in_path(object_id: str) -> str:
+    if not object_id.strip("."):
+        raise ValueError(f"not an id: {object_id!r}")
+    return quote(object_id, safe="")

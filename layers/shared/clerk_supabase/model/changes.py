@@ -1,0 +1,236 @@
+"""From what Clerk sends to the changes it means. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from clerk_supabase.errors import UnusableEvent
+from clerk_supabase.model.clerk_object import (
+    ClerkObject,
+    Columns,
+    Id,
+    Lenient,
+    Metadata,
+    may_hold_nul,
+    parse_object,
+)
+from clerk_supabase.model.events import Event
+from clerk_supabase.model.kinds import REPAIR_PREFIX, REPAIR_TYPES, SYNCED_TYPES, WITH_PRIVATE_METADATA, Kind, ReadKind
+from clerk_supabase.model.organizations import Domain, Invitation, Membership, Organization
+from clerk_supabase.model.users import User
+
+MODELS: Mapping[Kind, type[ClerkObject]] = MappingProxyType(
+    {model.kind: model for model in (User, Organization, Membership, Invitation, Domain)}
+)
+"""The models of objects that have a table, by kind."""
+
+# No clock is that wrong. A version from the far future would refuse every true one that follows.
+_DAY = 86_400_000
+
+
+class Version(NamedTuple):
+    """Decides which of two writes is newer: compared as a pair, both milliseconds of Clerk's clock."""
+
+    source_updated_at: int
+    observed_at: int
+
+
+class Upsert(NamedTuple):
+    """The entity looked like this: every mirrored column by its name in the table."""
+
+    kind: Kind
+    id: str
+    version: Version
+    content: Columns
+
+
+class Delete(NamedTuple):
+    """The entity is gone, for good: ids are never reused."""
+
+    kind: Kind
+    id: str
+    deleted_at: int
+    """Milliseconds, Clerk's clock."""
+
+
+Change = Upsert | Delete
+
+
+class Changes(NamedTuple):
+    """What one event or API object means: its own change, and those that come along."""
+
+    main: Change
+    companions: tuple[Change, ...] = ()
+    """Stubs of parents that may not have arrived yet, and private metadata when it is kept."""
+    dropped: tuple[str, ...] = ()
+    """Fields of which something was left out, because it cannot be stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The webhook a change came with; it is recorded in the transaction that applies the change."""
+
+    svix_id: str
+    event_type: str
+    received_at: int
+    """When ingest accepted it: milliseconds, our clock. For measuring lag, never for ordering."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """A change that no webhook brought, but a comparison with Clerk."""
+
+    name: str
+    """In the audit log in place of a webhook's id: the run and the object."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A change that no webhook brought, but its user's own first request."""
+
+    session_id: str
+
+
+Source = Delivery | Reconciled | SignedIn | None
+"""What brought a change; None: an operator."""
+
+
+def changes_of(event: Event, received_at: int, *, keep_private_metadata: bool = False) -> Changes:
+    """The changes an event means. `received_at`: when ingest accepted it, milliseconds.
+
+    Raises UnusableEvent when its object is unusable, of a type that is not synced, or from the future.
+    """
+    meaning = SYNCED_TYPES.get(event.type.removeprefix(REPAIR_PREFIX)) or REPAIR_TYPES.get(event.type)
+    if meaning is None:
+        raise UnusableEvent("event.type: not a type that is synced")
+    dropped: tuple[str, ...] = ()
+    if meaning.is_delete:
+        # What is left of a deleted object has no updated_at, or an old one: the envelope's clock is all there is.
+        gone = parse_object(DeletedObject, event.data)
+        version = Version(event.timestamp, event.timestamp)
+        main: Change = Delete(meaning.kind, gone.id, event.timestamp)
+        companions: list[Change] = []
+    else:
+        found, dropped = _read_data(MODELS[meaning.kind], event)
+        if event.type.startswith(REPAIR_PREFIX):
+            found, version = _told_by_api(found, event.timestamp)
+        else:
+            version = Version(found.updated_at, event.timestamp)
+        main = Upsert(found.kind, found.id, version, found.columns())
+        companions = [_stub(parent) for parent in found.parents()]
+    _refuse_the_future(version, received_at, "event")
+    if keep_private_metadata and meaning.kind in WITH_PRIVATE_METADATA:
+        if isinstance(main, Delete):
+            companions.append(Delete("private_metadata", main.id, main.deleted_at))
+        else:
+            private, dropped_too = _read_data(PrivateMetadata, event)
+            companions.append(_private(main, private))
+            dropped += dropped_too
+    return Changes(main, tuple(companions), dropped)
+
+
+def changes_of_object(
+    kind: ReadKind, json: bytes, observed_at: int, received_at: int, *, keep_private_metadata: bool = False
+) -> Changes:
+    """The changes an object of Clerk's Backend API means.
+
+    `observed_at`: when Clerk sent it, by Clerk's clock; 0: unknown, and it wins over older states of the object only.
+    `received_at`: when it came, by ours. Milliseconds. Raises UnusableEvent when it is unusable or from the future.
+    """
+    # Not above: sync reads no such objects, and would start a tenth later for msgspec.
+    from clerk_supabase.model.user_struct import read_user  # noqa: PLC0415 - only who reads such objects loads it
+
+    companions: list[Change] = []
+    dropped: tuple[str, ...] = ()
+    usual = read_user(json) if kind == "user" else None
+    if usual is not None:
+        version = Version(usual.updated_at, observed_at)
+        main = Upsert(kind, usual.id, version, usual.columns())
+    else:
+        found, dropped = _read_json(MODELS[kind], json)
+        found, version = _told_by_api(found, observed_at)
+        main = Upsert(kind, found.id, version, found.columns())
+        companions += [_stub(parent) for parent in found.parents()]
+    _refuse_the_future(version, received_at, kind)
+    if keep_private_metadata and kind in WITH_PRIVATE_METADATA:
+        private, dropped_too = _read_json(PrivateMetadata, json)
+        companions.append(_private(main, private))
+        dropped += dropped_too
+    return Changes(main, tuple(companions), dropped)
+
+
+Read = TypeVar("Read", bound=Lenient)
+
+
+def _read_data(model: type[Read], event: Event) -> tuple[Read, tuple[str, ...]]:
+    """The object of an event, and the fields of which something was left out. Raises UnusableEvent."""
+    if not event.is_odd:
+        try:
+            found = model.model_validate(event.data)
+        except ValidationError:
+            pass
+        else:
+            if found.has_usual_metadata():
+                return found, ()
+    if event.is_large:
+        raise UnusableEvent(f"{model.__name__}: a part of it cannot be stored, and it is too large to find out which")
+    from clerk_supabase.model.storable import read_storable  # noqa: PLC0415 - most environments never need it
+
+    return read_storable(model, event.data)
+
+
+def _read_json(model: type[Read], json: bytes) -> tuple[Read, tuple[str, ...]]:
+    """The object of its JSON, and the fields of which something was left out. Raises UnusableEvent."""
+    if not may_hold_nul(json):
+        try:
+            found = model.model_validate_json(json)
+        except ValidationError:
+            pass
+        else:
+            if found.has_usual_metadata():
+                return found, ()
+    from clerk_supabase.model.storable import read_parts, read_storable  # noqa: PLC0415 - as above
+
+    return read_storable(model, read_parts(json))
+
+
+def _told_by_api(found: ClerkObject, observed_at: int) -> tuple[ClerkObject, Version]:
+    """An object as the Backend API told it at that moment, and the version of what it told.
+
+    Of an accepted invitation the API does not say who accepted it: the webhook of the same state wins, whichever of the
+    two comes first.
+    """
+    if not isinstance(found, Invitation):
+        return found, Version(found.updated_at, observed_at)
+    return found.at(observed_at), Version(found.updated_at, 0 if found.status == "accepted" else observed_at)
+
+
+def _refuse_the_future(version: Version, received_at: int, what: str) -> None:
+    if max(version.source_updated_at, version.observed_at) > received_at + _DAY:
+        raise UnusableEvent(f"{what}: its clock is more than a day ahead of the one that received it")
+
+
+def _stub(parent: ClerkObject) -> Upsert:
+    """A parent as another object tells it: any event about the parent itself overrides it.
+
+    Among stubs the one that was seen later wins, and one of which only the id is known never does.
+    """
+    return Upsert(parent.kind, parent.id, Version(0, parent.updated_at), parent.columns())
+
+
+class DeletedObject(Lenient):
+    id: Id
+
+
+class PrivateMetadata(Lenient):
+    private_metadata: Metadata = {}
+
+
+def _private(main: Upsert, private: PrivateMetadata) -> Upsert:
+    """Private metadata is an entity of its own, so that it never shares a table with what users may read."""
+    return Upsert("private_metadata", main.id, main.version, {"entity_id": main.id} | private.model_dump())

@@ -1,0 +1,105 @@
+"""The envelope of Clerk's webhooks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, NamedTuple
+
+from pydantic import BeforeValidator, ValidationError
+from pydantic_core import from_json
+
+from clerk_supabase.errors import UnusableEvent
+from clerk_supabase.model.clerk_object import LONGEST_ID, Lenient, Milliseconds, may_hold_nul, what_is_wrong
+from clerk_supabase.model.kinds import REPAIR_PREFIX
+
+# Clerk's own examples show seconds where its deliveries carry milliseconds; 1e11 ms is 1973.
+_SECONDS_BELOW = 100_000_000_000
+LARGEST_ODD: Final = 256 * 1024
+"""Bytes of an event whose parts are looked at one by one. A megabyte of small parts would take longer than all the time
+that a batch has; and nobody makes an event that large by their own metadata, of which Clerk takes 8 kB."""
+# The envelope, the object, and the member's data in it; of a large event the envelope and the object.
+_LEVELS_OF_SUBJECT: Final = 3
+_LEVELS_OF_LARGE_SUBJECT: Final = 2
+
+
+def _to_milliseconds(timestamp: object) -> object:
+    if isinstance(timestamp, int | float) and timestamp < _SECONDS_BELOW:
+        return timestamp * 1000
+    return timestamp
+
+
+class _Envelope(Lenient):
+    type: str
+    timestamp: Annotated[Milliseconds, BeforeValidator(_to_milliseconds)]
+    data: dict[str, Any]
+
+
+class Event(NamedTuple):
+    """The envelope of a webhook."""
+
+    type: str
+    timestamp: int
+    """Moment at which the event happened, always in milliseconds."""
+    data: Mapping[str, Any]
+    """The object. A part of it that no parser takes is a value that no model takes either."""
+    is_odd: bool
+    """Tells whether something of the object may have to be left out; False for nearly every event."""
+    is_large: bool
+    """Tells whether it is too large to look for what has to be left out."""
+
+
+def parse_event(body: bytes) -> Event:
+    """The event in a webhook's body. Raises UnusableEvent with what is wrong, never with the data itself."""
+    try:
+        envelope, is_odd = _Envelope.model_validate_json(body), may_hold_nul(body)
+    except ValidationError as error:
+        envelope, is_odd = _envelope_of_parts(body, what_is_wrong(error, "event")), True
+    return Event(envelope.type, envelope.timestamp, envelope.data, is_odd, len(body) > LARGEST_ODD)
+
+
+def _envelope_of_parts(body: bytes, reason: str) -> _Envelope:
+    if len(body) > LARGEST_ODD:
+        raise UnusableEvent(reason)
+    from clerk_supabase.model.storable import LEVELS, read_parts  # noqa: PLC0415 - most environments never need it
+
+    try:
+        # One more than of the object alone, which Clerk's Backend API sends.
+        return _Envelope.model_validate(read_parts(body, LEVELS + 1))
+    except ValidationError:
+        raise UnusableEvent(reason) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a body is about, as far as it says so; None where it does not."""
+
+    event_type: str | None = None
+    object_id: str | None = None
+    user_id: str | None = None
+    """Whose personal data is in it."""
+
+
+def subject_of(body: bytes) -> Subject:
+    """Reads a body of which nothing is certain; never raises."""
+    try:
+        event = _object(from_json(body))
+    except ValueError:
+        from clerk_supabase.model.storable import read_parts  # noqa: PLC0415 - as above
+
+        levels = _LEVELS_OF_SUBJECT if len(body) <= LARGEST_ODD else _LEVELS_OF_LARGE_SUBJECT
+        event = _object(read_parts(body, levels, LARGEST_ODD))
+    data = _object(event.get("data"))
+    event_type, object_id = _short_text(event.get("type")), _short_text(data.get("id"))
+    if event_type is not None and event_type.removeprefix(REPAIR_PREFIX).startswith("user."):
+        return Subject(event_type, object_id, object_id)
+    member = _object(data.get("public_user_data")).get("user_id")
+    return Subject(event_type, object_id, _short_text(member) or _short_text(data.get("user_id")))
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _short_text(value: object) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= LONGEST_ID else None

@@ -1,0 +1,68 @@
+"""The user of users.py, read in less than half the time: for reconcile, which reads users by the thousand. Pure.
+
+The struct follows from the lenient model: it has the fields, limits, defaults and methods of User. It takes an object
+as Clerk usually sends it, and nothing else: a value that is missing, null or odd is left to the lenient model.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Iterable
+from types import FunctionType, GenericAlias, UnionType
+from typing import Annotated, Any, Final, Union, cast, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, Struct
+
+from clerk_supabase.model.clerk_object import Lenient, is_usual, may_hold_nul
+from clerk_supabase.model.users import User
+
+_LIMITS: Final = ("min_length", "max_length", "ge", "le")
+
+
+@functools.cache
+def _struct(model: type[Lenient]) -> type[Struct]:
+    """The struct of a model."""
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
+        (name, hint) if field.is_required() else (name, hint, field.default)
+        for name, field in model.model_fields.items()
+        for hint in [_strict(field.annotation, field.metadata)]
+    ]
+    methods = {
+        name: each
+        for base in reversed(model.__mro__[: model.__mro__.index(Lenient)])
+        for name, each in vars(base).items()
+        if isinstance(each, FunctionType | property) and not name.startswith("__")
+    }
+    return msgspec.defstruct(model.__name__, fields, namespace=methods, kw_only=True, gc=False)
+
+
+def _strict(hint: Any, metadata: Iterable[Any] = ()) -> Any:
+    """The type of msgspec for a field of a model: it has the limits of the model, and converts nothing."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return _strict(arguments[0], [one for each in arguments[1:] for one in getattr(each, "metadata", [each])])
+    if origin in (Union, UnionType):
+        return functools.reduce(operator.or_, map(_strict, arguments))
+    if origin is list:
+        return GenericAlias(list, (_strict(arguments[0]),))
+    if origin is None and issubclass(hint, Lenient):
+        return _struct(hint)
+    limits = {name: getattr(each, name) for each in metadata for name in _LIMITS if hasattr(each, name)}
+    return Annotated[hint, Meta(**limits)] if limits else hint
+
+
+UserStruct: Final = _struct(User)
+_DECODER: Final = msgspec.json.Decoder(UserStruct)
+
+
+def read_user(json: bytes) -> User | None:
+    """A user as Clerk usually sends it; None: the lenient model has to read it, or to say what is wrong."""
+    if may_hold_nul(json):
+        return None
+    try:
+        user = cast("User", _DECODER.decode(json))
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    return user if is_usual(user.public_metadata) and is_usual(user.unsafe_metadata) else None

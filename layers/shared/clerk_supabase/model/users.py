@@ -1,0 +1,179 @@
+"""Clerk's User, and how it maps to public.users.
+
+Webhooks and Clerk's Backend API send the same object.
+Source of the field names: https://github.com/clerk/openapi-specs (webhooks/2025-04-15, bapi/2026-05-12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Final, TypeVar
+
+from pydantic import Field
+
+from clerk_supabase.model.clerk_object import (
+    LONGEST_INDEXED,
+    ClerkObject,
+    ClientFlag,
+    ClientKey,
+    ClientMetadata,
+    ClientText,
+    Columns,
+    Lenient,
+    Loss,
+    Metadata,
+    Milliseconds,
+    Text,
+    Verdict,
+    Verification,
+    is_verified,
+    timestamp,
+)
+from clerk_supabase.model.kinds import Kind
+
+
+class _Identifier(Lenient):
+    id: Text = None
+    verification: Verification | None = None
+
+    @property
+    def verified(self) -> bool:
+        return is_verified(self.verification)
+
+
+class EmailAddress(_Identifier):
+    """One e-mail address of a user."""
+
+    email_address: Annotated[str, Field(max_length=LONGEST_INDEXED)]
+
+
+class PhoneNumber(_Identifier):
+    """One phone number of a user. Its backup codes are never read."""
+
+    phone_number: str
+
+
+class Web3Wallet(_Identifier):
+    """One wallet of a user."""
+
+    web3_wallet: str
+
+
+class ExternalAccount(_Identifier):
+    """One account at an OAuth provider."""
+
+    object: Text = None
+    # Clerk's API deletes an account by this id; `id` is that of the identification.
+    external_account_id: Text = None
+    provider: Text = None
+    provider_user_id: Text = None
+    google_id: Text = None
+    facebook_id: Text = None
+    email_address: Text = None
+    username: Text = None
+
+
+# Before 2025, accounts of these two had a shape of their own, which did not name the provider.
+_PROVIDERS: Final[Mapping[str | None, str]] = {"google_account": "oauth_google", "facebook_account": "oauth_facebook"}
+
+
+class User(ClerkObject):
+    """Clerk's User, as far as it is mirrored."""
+
+    kind: ClassVar[Kind] = "user"
+
+    external_id: Text = None
+    username: ClientKey = None
+    first_name: ClientText = None
+    last_name: ClientText = None
+    image_url: ClientText = None
+    has_image: ClientFlag = False
+    locale: ClientText = None
+    primary_email_address_id: ClientText = None
+    primary_phone_number_id: ClientText = None
+    # Clerk always sends these lists: without one, nobody knows what of the row is still true.
+    email_addresses: Annotated[list[EmailAddress], Loss.whole]
+    phone_numbers: Annotated[list[PhoneNumber], Loss.whole]
+    web3_wallets: Annotated[list[Web3Wallet], Loss.whole]
+    external_accounts: Annotated[list[ExternalAccount], Loss.whole]
+    public_metadata: Metadata = {}
+    unsafe_metadata: ClientMetadata = {}
+    password_enabled: ClientFlag = False
+    two_factor_enabled: ClientFlag = False
+    banned: Verdict = False
+    locked: Verdict = False
+    deprovisioned: Verdict = False
+    legal_accepted_at: Annotated[Milliseconds | None, Loss.whole] = None
+
+    @classmethod
+    def stub(cls, **known: Any) -> User:
+        """Make a user from what another object tells: without the lists, which only the user's own object has."""
+        return cls(email_addresses=[], phone_numbers=[], web3_wallets=[], external_accounts=[], **known)
+
+    def columns(self) -> Columns:
+        """The row of public.users.
+
+        Times of the last sign-in and of the last update stay out: they move at every sign-in, and would turn a write
+        that changes nothing into one that fires triggers and Realtime messages.
+        """
+        email = _with_id(self.email_addresses, self.primary_email_address_id)
+        phone = _with_id(self.phone_numbers, self.primary_phone_number_id)
+        return {
+            "clerk_id": self.id,
+            "external_id": self.external_id,
+            "username": self.username,
+            "first_name": self.first_name,
+            "last_name": self.last_name,
+            "email": email and email.email_address,
+            "email_verified": email is not None and email.verified,
+            "phone": phone and phone.phone_number,
+            "phone_verified": phone is not None and phone.verified,
+            "image_url": self.image_url,
+            "has_image": self.has_image,
+            "locale": self.locale,
+            "public_metadata": self.public_metadata,
+            "unsafe_metadata": self.unsafe_metadata,
+            "email_addresses": [
+                {"id": each.id, "email_address": each.email_address, "verified": each.verified}
+                for each in self.email_addresses
+            ],
+            "phone_numbers": [
+                {"id": each.id, "phone_number": each.phone_number, "verified": each.verified}
+                for each in self.phone_numbers
+            ],
+            "web3_wallets": [
+                {"id": each.id, "web3_wallet": each.web3_wallet, "verified": each.verified}
+                for each in self.web3_wallets
+            ],
+            "external_accounts": [
+                {
+                    "id": each.id,
+                    "external_account_id": each.external_account_id,
+                    "provider": each.provider or _PROVIDERS.get(each.object),
+                    "provider_user_id": each.provider_user_id or each.google_id or each.facebook_id,
+                    "email_address": each.email_address,
+                    "username": each.username,
+                    "verified": each.verified,
+                }
+                for each in self.external_accounts
+            ],
+            "password_enabled": self.password_enabled,
+            "two_factor_enabled": self.two_factor_enabled,
+            "banned": self.banned,
+            "locked": self.locked,
+            "deprovisioned": self.deprovisioned,
+            "legal_accepted_at": timestamp(self.legal_accepted_at),
+            "created_at": timestamp(self.created_at),
+        }
+
+
+Identifier = TypeVar("Identifier", EmailAddress, PhoneNumber)
+
+
+def _with_id(identifiers: Iterable[Identifier], wanted: str | None) -> Identifier | None:
+    """The primary identifier is the one Clerk names, not the first; there may be none."""
+    if wanted is not None:
+        for each in identifiers:
+            if each.id == wanted:
+                return each
+    return None

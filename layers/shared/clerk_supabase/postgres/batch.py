@@ -1,0 +1,106 @@
+"""Changes and parked events as JSON for the functions of clerk_sync. No input or output."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import assert_never
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from clerk_supabase.errors import ChangeRefused
+from clerk_supabase.model.changes import Change, Changes, Delete, Delivery, Reconciled, SignedIn, Source, Upsert
+from clerk_supabase.model.envelope import ParkedEvent, storable
+from clerk_supabase.model.events import subject_of
+from clerk_supabase.model.kinds import Kind
+
+# An index of Postgres takes at most 2,700 bytes; a character has up to four.
+_LONGEST_KEY = 255
+_LONGEST_REASON = 1000
+
+
+def as_json(value: object) -> str:
+    """Raises ChangeRefused for a change that cannot be written as JSON."""
+    try:
+        return to_json(value).decode()
+    except PydanticSerializationError as error:
+        raise ChangeRefused("cannot be written as JSON: half a surrogate pair, or nested too deep") from error
+
+
+def with_page(argument: str, page: Sequence[str]) -> str:
+    """Adds elements that are already JSON, as the field `page`, to a JSON object, which must not be empty."""
+    return f'{argument[:-1]},"page":[{",".join(page)}]}}'
+
+
+def element_of(change: Change) -> dict[str, object]:
+    """One element of the batch, by the field names of the type clerk_sync.change."""
+    match change:
+        case Upsert(kind, id, version, content):
+            return {
+                "kind": kind,
+                "id": id,
+                "source_updated_at": version.source_updated_at,
+                "observed_at": version.observed_at,
+                "content": content,
+            }
+        case Delete(kind, id, deleted_at):
+            return {"kind": kind, "id": id, "deleted_at": deleted_at}
+        case _:
+            assert_never(change)
+
+
+def elements_to_compare(changes: Changes) -> list[str]:
+    """JSON of an object and, where it is kept, of its private metadata."""
+    private = [each for each in changes.companions if each.kind == "private_metadata"]
+    return [as_json(element_of(change)) for change in (changes.main, *private)]
+
+
+def element_without_content(kind: Kind, object_id: str) -> str:
+    """JSON of an object of which only the id is known."""
+    return as_json({"kind": kind, "id": object_id})
+
+
+def provenance(source: Source, *, is_main: bool = True) -> dict[str, object]:
+    """The source of a change. Only a delivery's main change is recorded as the delivery."""
+    match source:
+        case None:
+            return {"cause": "operator"}
+        case Reconciled(name):
+            return {"cause": "reconcile", "svix_id": name}
+        case SignedIn(session_id):
+            return {"cause": "session", "svix_id": session_id}
+        case Delivery(svix_id, event_type, received_at):
+            cause: dict[str, object] = {"cause": "delivery", "svix_id": svix_id}
+            return cause | {"event_type": event_type, "received_at": received_at} if is_main else cause
+        case _:
+            assert_never(source)
+
+
+def rows_of(events: Iterable[ParkedEvent]) -> str:
+    """A batch of events to park."""
+    return to_json([_as_row(event) for event in events]).decode()
+
+
+def _as_row(event: ParkedEvent) -> dict[str, object]:
+    """One element of the batch, by the columns of clerk_sync.parked_events."""
+    envelope = event.envelope
+    subject = subject_of(envelope.body)
+    return {
+        "svix_id": _key(envelope.svix_id),
+        "event_type": subject.event_type and storable(subject.event_type, _LONGEST_KEY),
+        "entity_id": subject.object_id and storable(subject.object_id, _LONGEST_KEY),
+        "user_id": subject.user_id and storable(subject.user_id, _LONGEST_KEY),
+        "reason_class": event.reason_class,
+        "reason": storable(event.reason, _LONGEST_REASON),
+        "attempts": envelope.attempts,
+        "received_at": envelope.received_at,
+        "body": base64.b64encode(envelope.body).decode(),
+    }
+
+
+def _key(svix_id: str) -> str:
+    """Shorten an id, and keep different ids different: Svix's have some 30 characters, ids sent by hand any number."""
+    if len(svix_id) <= _LONGEST_KEY:
+        return storable(svix_id, _LONGEST_KEY)
+    return f"{storable(svix_id, 100)}:{hashlib.sha256(svix_id.encode(errors='surrogatepass')).hexdigest()}"

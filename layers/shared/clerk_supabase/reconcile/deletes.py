@@ -1,0 +1,239 @@
+"""Deletes: only of what Clerk says twice, about each one, to be gone, and only if the brake allows it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from clerk_supabase.clerk.api import MOST_IDS, Clerk
+from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused
+from clerk_supabase.model.kinds import KIND_NAMES, READ_KINDS, ReadKind
+from clerk_supabase.reconcile.lookups import child_gone_at
+from clerk_supabase.reconcile.pages import Work
+from clerk_supabase.reconcile.repairs import Repair, settled
+from clerk_supabase.reconcile.runs import Candidate
+
+_LOOK: Final = "look whether that can be, then allow so many deletes"
+
+
+@dataclass
+class _Gone:
+    """Objects that Clerk says to be gone."""
+
+    absent: dict[ReadKind, dict[str, int]] = field(default_factory=dict)
+    """By kind and id, the moment of the newest answer that said so."""
+    proven: dict[ReadKind, dict[str, int]] = field(default_factory=dict)
+    """The part of them that an answer had named before, at least the margin earlier."""
+
+    def has(self, object_id: str | None) -> bool:
+        return any(object_id in absent for absent in self.absent.values())
+
+    def forget(self, kind: ReadKind) -> None:
+        self.absent.pop(kind, None)
+        self.proven.pop(kind, None)
+
+    @property
+    def awaiting(self) -> int:
+        """Number of objects that Clerk has to be asked about again."""
+        return sum(len(absent) for absent in self.absent.values()) - sum(len(each) for each in self.proven.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Deletes:
+    """Results of the deletes of a run."""
+
+    stop: str | None = None
+    """Why the brake stopped all of them, if so."""
+    doubts: Sequence[str] = ()
+    """Contradictions between Clerk's answers by id and its list, and answers that do not say enough."""
+    doubtful: Sequence[ReadKind] = ()
+    """The kinds of these doubts."""
+    awaiting: Sequence[str] = ()
+    """Sentences for people: the number of objects that a later run has to look at again, and the reason."""
+
+
+@dataclass
+class _Answers:
+    """Clerk's answers about candidates, by their ids."""
+
+    present: list[str] = field(default_factory=list)
+    """Objects that Clerk has, or does not say to be gone."""
+    absent: dict[str, int] = field(default_factory=dict)
+    """Objects that Clerk said to be gone, and the moment of the answer."""
+    undated: int = 0
+    """Number of objects that Clerk said to be gone in an answer without a Date."""
+
+
+def delete_gone(work: Work, kinds: Collection[ReadKind]) -> Deletes:
+    """Delete what Clerk says twice to be gone, unless that is too much.
+
+    `kinds`: those of which the run knows which rows Clerk did not list where it looked. Clerk is also asked again about
+    what it said in an earlier run to be gone.
+    """
+    due, young = work.runs.prepare_deletes(work.run_id, [*kinds])
+    asked = {*kinds, *(kind for kind, _ in due)}
+    concerned = [kind for kind in READ_KINDS if kind in asked and work.runs.candidates(work.run_id, kind, "", 1)]
+    if not concerned:
+        return Deletes(awaiting=[*_awaiting(work, young, 0)])
+    existing = work.runs.count_rows()
+    limits = {kind: work.settings.brake.limit(rows, work.begun.run.allow_deletes) for kind, rows in existing.items()}
+    gone = _Gone()
+    by_kind: dict[ReadKind, Sequence[str]] = {}
+    for kind in concerned:
+        try:
+            by_kind[kind] = _confirm(work, kind, gone, limits[kind], due)
+        except ClerkKeyRefused:
+            raise
+        except ClerkRefused as error:
+            gone.forget(kind)
+            by_kind[kind] = [f"{error}: no {kind} is deleted"]
+    doubts = [doubt for of_kind in by_kind.values() for doubt in of_kind]
+    stops = [*_too_many(gone, existing, limits)] or [*_too_heavy(work, gone, existing, limits)]
+    if stops:
+        return Deletes("; ".join(stops), doubts, awaiting=[*_awaiting(work, young, 0)])
+    if not work.begun.run.is_dry_run:
+        for kind, moments in gone.proven.items():
+            _delete(work, kind, moments)
+    doubtful = [kind for kind, of_kind in by_kind.items() if of_kind]
+    return Deletes(doubts=doubts, doubtful=doubtful, awaiting=[*_awaiting(work, young, gone.awaiting)])
+
+
+def _confirm(work: Work, kind: ReadKind, gone: _Gone, limit: int, due: Collection[tuple[str, str]]) -> Sequence[str]:
+    """Ask Clerk for every candidate, until more than the limit are gone; return why Clerk cannot be relied on."""
+    answers = _asked(work, kind, gone, limit)
+    present = answers.present
+    if work.settings.delete_margin_ms == 0 and answers.absent and not work.begun.run.is_dry_run:
+        answers = _asked(work, kind, gone, limit)
+        present += answers.present
+    doubts: list[str] = []
+    # What only an earlier run missed is no contradiction to the list of this one.
+    if unlisted := sum((kind, object_id) not in due for object_id in present):
+        doubts.append(f"Clerk has {KIND_NAMES[kind]} that it did not list: {unlisted:,}")
+    if answers.undated:
+        doubts.append(f"Clerk did not say when {KIND_NAMES[kind]} were gone: {answers.undated:,}")
+    return doubts
+
+
+def _asked(work: Work, kind: ReadKind, gone: _Gone, limit: int) -> _Answers:
+    """Ask Clerk once for every candidate, until more than the limit are gone."""
+    answers = _Answers()
+    proven: dict[str, int] = {}
+    gone.absent[kind], gone.proven[kind] = answers.absent, proven
+    after = ""
+    while len(answers.absent) <= limit and (candidates := work.runs.candidates(work.run_id, kind, after, MOST_IDS)):
+        work.check()
+        after = candidates[-1][0]
+        found = _looked_up(work.clerk, kind, candidates, gone, room=limit - len(answers.absent))
+        work.runs.settle(work.run_id, kind, present=found.present, gone=found.absent)
+        answers.present += found.present
+        answers.absent |= found.absent
+        answers.undated += found.undated
+        for object_id, _, _, first in candidates:
+            moment = found.absent.get(object_id)
+            if moment is not None and first is not None and moment - first >= work.settings.delete_margin_ms:
+                proven[object_id] = moment
+    return answers
+
+
+def _looked_up(clerk: Clerk, kind: ReadKind, candidates: Sequence[Candidate], gone: _Gone, room: int) -> _Answers:
+    ids = [object_id for object_id, *_ in candidates]
+    answers = _Answers()
+    if kind not in ("user", "organization"):
+        for object_id, user_id, org_id, _ in candidates:
+            # Those of a user or an organization that goes are hidden with it.
+            if not gone.has(user_id) and not gone.has(org_id) and len(answers.absent) <= room:
+                moment = child_gone_at(clerk, kind, object_id, user_id, org_id)
+                if moment is None:
+                    answers.present.append(object_id)
+                else:
+                    answers.absent[object_id] = moment
+        return answers
+    by_id = clerk.users_by_id if kind == "user" else clerk.organizations_by_id
+    look = clerk.user if kind == "user" else clerk.organization
+    answers.present += [item.id for item in by_id(ids).items]
+    for object_id in sorted(set(ids) - set(answers.present)):
+        if len(answers.absent) > room:
+            break
+        # A list may have left somebody out; a 404 is about this one.
+        found = look(object_id)
+        if found.value is not None:
+            answers.present.append(object_id)
+        elif found.observed_at > 0:
+            answers.absent[object_id] = found.observed_at
+        else:
+            answers.undated += 1
+    return answers
+
+
+# The brake
+
+
+def _too_many(gone: _Gone, existing: Mapping[ReadKind, int], limits: Mapping[ReadKind, int]) -> Iterator[str]:
+    """Say of which kinds more objects are gone than may be."""
+    for kind, absent in gone.absent.items():
+        if len(absent) > limits[kind]:
+            yield f"more than {limits[kind]:,} of {existing[kind]:,} {KIND_NAMES[kind]} are gone from Clerk: {_LOOK}"
+
+
+def _too_heavy(
+    work: Work, gone: _Gone, existing: Mapping[ReadKind, int], limits: Mapping[ReadKind, int]
+) -> Iterator[str]:
+    """Say where so few objects would take too many rows with them: those of their kind, or of any one kind."""
+    if not any(gone.absent.values()):
+        return
+    weight = work.runs.weigh_deletes(work.run_id)
+    stopped = False
+    for kind, absent in gone.absent.items():
+        rows = weight.by_object.get(kind, {})
+        if sum(rows.values()) > limits[kind]:
+            stopped = True
+            parts = ", ".join(_number(number, each) for each, number in rows.items())
+            yield (
+                f"{_number(len(absent), kind)} gone from Clerk would hide {sum(rows.values()):,} rows ({parts}), "
+                f"and {limits[kind]:,} may go at once: {_LOOK}"
+            )
+    if stopped:
+        return
+    for kind, limit in limits.items():
+        if weight.hidden.get(kind, 0) > limit:
+            yield (
+                f"what is gone from Clerk would hide {weight.hidden[kind]:,} of {existing[kind]:,} {KIND_NAMES[kind]}, "
+                f"and {limit:,} may go at once: {_LOOK}"
+            )
+
+
+def _number(number: int, kind: str) -> str:
+    return f"{number:,} {kind}" if number == 1 else f"{number:,} {kind}s"
+
+
+# Deleting
+
+
+def _awaiting(work: Work, young: int, absent: int) -> Iterator[str]:
+    """Say how many objects the next runs have to look at again: young ones, and those that are absent for once."""
+    margin = work.settings.delete_margin_ms / 1000
+    if young:
+        yield (
+            f"Clerk does not list objects that were there within the last {margin:g} s: {young:,}; a later run asks "
+            "about them"
+        )
+    if absent and not work.begun.run.is_dry_run:
+        yield (
+            f"Clerk says for the first time that objects are gone: {absent:,}; a run that is at least {margin:g} s "
+            "later asks again, and deletes them"
+        )
+
+
+def _delete(work: Work, kind: ReadKind, moments: Mapping[str, int]) -> None:
+    for batch in _batches(moments):
+        repairs = [Repair(work.run_id, kind, object_id, moment, None) for object_id, moment in batch]
+        became = settled(repairs, work.repairs.send(work.runs.store, repairs, work.clock_ms()))
+        # What is held up stays an absence, too, about which the next run asks.
+        work.runs.settle(work.run_id, kind, sent=became.sent, refused=became.refused, held_up=became.held_up)
+
+
+def _batches(moments: Mapping[str, int]) -> Iterator[Sequence[tuple[str, int]]]:
+    items = list(moments.items())
+    for start in range(0, len(items), MOST_IDS):
+        yield items[start : start + MOST_IDS]

@@ -1,0 +1,84 @@
+"""A brake for mass changes: repairs that empty a column wait until their number is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from clerk_supabase.clerk.api import MOST_IDS
+from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused
+from clerk_supabase.model.kinds import KIND_NAMES, ReadKind
+from clerk_supabase.reconcile.drift import Brake
+from clerk_supabase.reconcile.lookups import read_again
+from clerk_supabase.reconcile.pages import Work
+from clerk_supabase.reconcile.repairs import Repair, settled
+
+_KINDS: Final[tuple[ReadKind, ...]] = ("user", "organization", "membership")
+
+# Not the brake of the settings: an operator who forbids deletes wants everything else repaired.
+_BRAKE: Final = Brake()
+
+
+@dataclass(frozen=True, slots=True)
+class Emptied:
+    """Results of the repairs held back."""
+
+    stop: str | None = None
+    """Reason why the brake stopped all of these repairs, if so."""
+    doubts: Sequence[str] = ()
+    """Reasons why some of these repairs were not made."""
+    doubtful: Sequence[ReadKind] = ()
+    """The kinds of these repairs."""
+
+
+def repair_held(work: Work) -> Emptied:
+    """Apply the repairs held back, unless a column would lose its value in too many rows."""
+    emptied = work.runs.emptied_columns(work.run_id)
+    if not emptied:
+        return Emptied()
+    if stops := list(_stops(work, emptied)):
+        return Emptied("; ".join(stops))
+    if work.begun.run.is_dry_run:
+        return Emptied()
+    doubts: list[str] = []
+    doubtful: list[ReadKind] = []
+    for kind in _KINDS:
+        try:
+            _repair_kind(work, kind)
+        except ClerkKeyRefused:
+            raise
+        except ClerkRefused as error:
+            doubts.append(f"not every {kind} that loses a value could be read again ({error})")
+            doubtful.append(kind)
+    return Emptied(doubts=doubts, doubtful=doubtful)
+
+
+def _stops(work: Work, emptied: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
+    existing: dict[str, int] = dict(work.runs.count_rows().items())
+    names: dict[str, str] = dict(KIND_NAMES.items())
+    for kind, columns in sorted(emptied.items()):
+        # Private metadata belongs to objects of any kind, and its rows are not counted.
+        rows = existing.get(kind, sum(existing.values()))
+        limit = _BRAKE.limit(rows, work.begun.run.allow_emptied)
+        for column, number in sorted(columns.items()):
+            if number > limit:
+                yield (
+                    f"{column} would lose its value in {number:,} of {rows:,} {names.get(kind, kind)}, and one run "
+                    f"may empty {limit:,}: look whether that can be, then allow it with --allow-emptied {number}"
+                )
+
+
+def _repair_kind(work: Work, kind: ReadKind) -> None:
+    after = ""
+    while held := work.runs.held_repairs(work.run_id, kind, after, MOST_IDS):
+        work.check()
+        after = held[-1][0]
+        # A value missing from a list by mistake may be in Clerk's answer about the single object.
+        items = list(read_again(work.clerk, kind, held))
+        repairs = [Repair(work.run_id, kind, item.id, item.observed_at, item.json()) for item in items]
+        road = work.road(len(repairs))
+        became = settled(repairs, road.send(work.runs.store, repairs, work.clock_ms()))
+        work.runs.settle(work.run_id, kind, held_up=became.held_up)
+        for of_kind in (kind, "private_metadata"):
+            work.runs.settle(work.run_id, of_kind, sent=became.sent, refused=became.refused)

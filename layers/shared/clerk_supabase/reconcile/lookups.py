@@ -1,0 +1,78 @@
+"""Single objects, read again from Clerk: there, gone, or not certain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from clerk_supabase.clerk.api import Clerk
+from clerk_supabase.clerk.pages import Item, Page
+from clerk_supabase.errors import GoneFromClerk
+from clerk_supabase.model.kinds import ReadKind
+from clerk_supabase.reconcile.runs import Held
+
+
+def read_again(clerk: Clerk, kind: ReadKind, held: Sequence[Held]) -> Iterator[Item]:
+    """Objects as they are in Clerk now, at most 100; without those that are gone, or of which nobody knows whose."""
+    ids = [object_id for object_id, _, _ in held]
+    if kind == "user":
+        yield from clerk.users_by_id(ids).items
+        return
+    if kind == "organization":
+        yield from clerk.organizations_by_id(ids).items
+        return
+    by_organization: dict[str, list[Held]] = {}
+    for each in held:
+        if each[2] is not None:
+            by_organization.setdefault(each[2], []).append(each)
+    for org_id, children in by_organization.items():
+        yield from (item for item in _children(clerk, kind, org_id, children) if item.id in ids)
+
+
+def _children(clerk: Clerk, kind: ReadKind, org_id: str, held: Sequence[Held]) -> Iterator[Item]:
+    if kind == "invitation":
+        found = (clerk.invitation(org_id, object_id).value for object_id, _, _ in held)
+        yield from (item for item in found if item is not None)
+        return
+    user_ids = [user_id for _, user_id, _ in held if user_id is not None]
+    is_membership = kind == "membership"
+    pages = (
+        clerk.memberships_of_organization(org_id, user_ids) if is_membership else clerk.domains_of_organization(org_id)
+    )
+    try:
+        for page in pages:
+            yield from page.items
+    except GoneFromClerk:
+        return
+
+
+def child_gone_at(clerk: Clerk, kind: ReadKind, object_id: str, user_id: str | None, org_id: str | None) -> int | None:
+    """The moment at which Clerk answered that there is no such object; None: Clerk has the object, or gave no answer.
+
+    Clerk answers about no single membership or domain, so the whole list of the user or organization is read.
+    """
+    parent_id = user_id if kind == "membership" else org_id
+    if parent_id is None:
+        return None
+    if kind == "invitation":
+        found = clerk.invitation(parent_id, object_id)
+        return found.observed_at or None if found.value is None else None
+    pages = clerk.memberships_of_user if kind == "membership" else clerk.domains_of_organization
+    return _absent_at(pages(parent_id), object_id)
+
+
+def _absent_at(pages: Iterator[Page], object_id: str) -> int | None:
+    """The moment at which Clerk listed everything there is, without this object."""
+    ids: set[str] = set()
+    told: list[int] = []
+    observed_at = 0
+    try:
+        for page in pages:
+            if page.odd or not (page.joins and page.is_new) or page.total_count is None:
+                return None
+            ids |= {item.id for item in page.items}
+            told.append(page.total_count)
+            observed_at = observed_at or page.observed_at
+    except GoneFromClerk as parent_gone:
+        return parent_gone.observed_at or None
+    is_complete = bool(told) and len(ids) >= max(told)
+    return observed_at or None if is_complete and object_id not in ids else None

@@ -1,0 +1,149 @@
+"""An AWS account in memory: the queues and secrets of the bundle, as strict as the real ones where moto is not."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from botocore.exceptions import ClientError
+from moto import mock_aws
+
+from clerk_supabase.aws import clients as aws
+from clerk_supabase_cli.simulator.sqs import record
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sqs import SQSClient
+
+LARGEST_MESSAGE = 1_048_576
+
+
+class Region:
+    """AWS in memory, with clients that are as dear to make as the real ones: shared by the tests of a module."""
+
+    def __init__(self) -> None:
+        self.sqs: SQSClient = aws.sqs()
+        self.secrets_manager: SecretsManagerClient = aws.secrets_manager()
+        self.secret_reads: list[str] = []
+        self.sqs.meta.events.register("before-parameter-build.sqs.SendMessage", _refuse_what_sqs_refuses)
+        self.sqs.meta.events.register("before-parameter-build.sqs.SendMessageBatch", _refuse_a_batch)
+        self.secrets_manager.meta.events.register(
+            "before-parameter-build.secretsmanager.GetSecretValue",
+            lambda params, **_: self.secret_reads.append(params["SecretId"]),
+        )
+        self._accounts = itertools.count(1)
+
+    @classmethod
+    @contextmanager
+    def in_memory(cls) -> Iterator[Self]:
+        """Exists only as long as the `with` block lasts."""
+        with mock_aws():
+            yield cls()
+
+    def account(self) -> Account:
+        """Two empty queues, and no secret yet."""
+        self.secret_reads.clear()
+        number = next(self._accounts)
+        urls = [self.sqs.create_queue(QueueName=f"{name}-{number}")["QueueUrl"] for name in ("sync", "parked")]
+        return Account(self.sqs, self.secrets_manager, self.secret_reads, number, *urls)
+
+
+@dataclass
+class Account:
+    """What a function of the bundle finds in its account."""
+
+    sqs: SQSClient
+    secrets_manager: SecretsManagerClient
+    secret_reads: list[str]
+    """The id of every secret that was asked for, whether it was given or not."""
+    number: int
+    sync_queue_url: str
+    parked_queue_url: str
+
+    def put_secret(self, name: str, value: str) -> str:
+        """Stores a secret, or a new value of it; returns its ARN."""
+        client = self.secrets_manager
+        identifier = self._secret_id(name)
+        try:
+            return client.create_secret(Name=identifier, SecretString=value)["ARN"]
+        except client.exceptions.ResourceExistsException:
+            return client.put_secret_value(SecretId=identifier, SecretString=value)["ARN"]
+
+    def take_secret_away(self, name: str) -> None:
+        """From now on Secrets Manager answers with an error when it is asked for it."""
+        self.secrets_manager.delete_secret(SecretId=self._secret_id(name))
+
+    def bring_secret_back(self, name: str) -> None:
+        """Undoes take_secret_away."""
+        self.secrets_manager.restore_secret(SecretId=self._secret_id(name))
+
+    def _secret_id(self, name: str) -> str:
+        return f"{name}-{self.number}"
+
+    def remove_queue(self, url: str) -> None:
+        """From now on SQS takes nothing for this queue."""
+        self.sqs.delete_queue(QueueUrl=url)
+
+    def received(self, queue_url: str) -> list[dict[str, Any]]:
+        """Takes all messages from a queue, as records of the event that Lambda makes of them."""
+        records: list[dict[str, Any]] = []
+        while messages := self.sqs.receive_message(
+            QueueUrl=queue_url,
+            MaxNumberOfMessages=10,
+            MessageAttributeNames=["All"],
+            MessageSystemAttributeNames=["All"],
+        ).get("Messages"):
+            self.sqs.delete_message_batch(
+                QueueUrl=queue_url,
+                Entries=[{"Id": each["MessageId"], "ReceiptHandle": each["ReceiptHandle"]} for each in messages],
+            )
+            records += map(_record, messages)
+        return records
+
+    def lambda_event(self, queue_url: str) -> dict[str, Any]:
+        """The event with which Lambda calls a function for all messages of a queue."""
+        return {"Records": self.received(queue_url)}
+
+
+def _record(message: Any) -> dict[str, Any]:
+    attributes = {name: value["StringValue"] for name, value in message.get("MessageAttributes", {}).items()}
+    made = record(message["MessageId"], message["Body"], **attributes)
+    return made | {"attributes": message["Attributes"]}
+
+
+def _refuse_what_sqs_refuses(params: dict[str, Any], **_: object) -> None:
+    """What moto lets through. Source: SendMessage and quotas in the API reference and guide of Amazon SQS."""
+    texts = [params["MessageBody"]]
+    texts += [value["StringValue"] for value in params.get("MessageAttributes", {}).values()]
+    if not all(texts):
+        raise _refusal("InvalidParameterValue", "a body or an attribute is empty")
+    if not _ALLOWED.fullmatch("".join(texts)):
+        raise _refusal("InvalidMessageContents", "a character outside the allowed set")
+    if _size(params) > LARGEST_MESSAGE:
+        raise _refusal("InvalidParameterValue", "larger than 1 MiB")
+
+
+def _size(params: dict[str, Any]) -> int:
+    texts = [params["MessageBody"], *params.get("MessageAttributes", {})]
+    for value in params.get("MessageAttributes", {}).values():
+        texts += [value["DataType"], value["StringValue"]]
+    return len("".join(texts).encode())
+
+
+def _refuse_a_batch(params: dict[str, Any], **_: object) -> None:
+    for entry in params["Entries"]:
+        _refuse_what_sqs_refuses(entry)
+    if sum(_size(entry) for entry in params["Entries"]) > LARGEST_MESSAGE:
+        raise _refusal("AWS.SimpleQueueService.BatchRequestTooLong", "larger than 1 MiB together")
+
+
+# The characters of XML 1.0.
+_ALLOWED = re.compile("[\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*")
+
+
+def _refusal(code: str, message: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": message}}, "SendMessage")

@@ -1,0 +1,266 @@
+"""Migrated databases for tests, and ways to look at them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, LiteralString
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+from clerk_supabase_cli.local.postgres import SUPERUSER, EmbeddedPostgres
+from clerk_supabase_cli.operate.migrations import migrate, prepare_plain_postgres
+
+WORKER = "clerk_sync_worker"
+SESSION = "clerk_sync_session"
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Rows = list[tuple[Any, ...]]
+
+
+_END_SESSIONS: Final = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s"
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database with all migrations applied, that no other test sees."""
+
+    server: EmbeddedPostgres
+    name: str
+    worker_password: str
+    pooler_port: int = 0
+    """Where workers connect to instead of the server, if there is a pooler."""
+
+    @property
+    def url(self) -> str:
+        """As superuser."""
+        return self.server.url(self.name)
+
+    @property
+    def worker_url(self) -> str:
+        """As the role the sync function logs in with. The embedded server speaks no TLS."""
+        return self._url_of(WORKER)
+
+    @property
+    def session_url(self) -> str:
+        """As the role the session function logs in with."""
+        return self._url_of(SESSION)
+
+    def connect(self) -> Connection:
+        """As superuser; every statement is a transaction of its own."""
+        return psycopg.connect(self.url, autocommit=True)
+
+    def worker_url_with(self, **settings: str) -> str:
+        """The worker's URL with server settings of its own, such as statement_timeout."""
+        options = "%20".join(f"-c%20{name}%3D{value}" for name, value in settings.items())
+        return f"{self.worker_url}&options={options}"
+
+    def _url_of(self, role: str) -> str:
+        url = f"{self.server.url(self.name, role, self.worker_password)}?sslmode=disable"
+        return at_port(url, self.pooler_port) if self.pooler_port else url
+
+
+class Databases:
+    """Migrated databases of one server.
+
+    Copying one costs more than most tests. So one that came back is emptied and used again, unless the test changed
+    more than rows: then it is thrown away.
+    """
+
+    def __init__(self, server: EmbeddedPostgres, root: Path) -> None:
+        self.server = server
+        self.worker_password = secrets.token_urlsafe(16)
+        self.pooler_port = 0
+        self._names = (f"test_{number}" for number in itertools.count(1))
+        self._free: list[Database] = []
+        self._caretakers: dict[str, Connection] = {}
+        self._set_password(SUPERUSER, server.password)
+        self._template = self.create()
+        url = server.url(self._template)
+        prepare_plain_postgres(url, root)
+        assert list(migrate(url, root))
+        self.set_worker_password(self.worker_password)
+        self._set_password(SESSION, self.worker_password)
+        with psycopg.connect(url) as connection:
+            self._as_migrated = _everything_but_rows(connection)
+
+    def take(self) -> Database:
+        """A migrated database without a row."""
+        if self._free:
+            return self._free.pop()
+        return Database(self.server, self.create(self._template), self.worker_password, self.pooler_port)
+
+    def give_back(self, database: Database) -> None:
+        """Ends the use of a database."""
+        if self._made_as_new(database):
+            self._free.append(database)
+        else:
+            self.drop(database.name)
+
+    def copy(self, original: Database) -> Database:
+        """One with the same rows, to be dropped. Ends the sessions of the original's."""
+        self._dismiss(original.name)
+        with psycopg.connect(self.server.url(), autocommit=True) as connection:
+            connection.execute(_END_SESSIONS, [original.name])
+        return replace(original, name=self.create(original.name))
+
+    def create(self, template: str = "template1") -> str:
+        """A new database's name."""
+        name = next(self._names)
+        # Copying files is cheaper than the default, which writes every page to the log.
+        self._execute(sql.SQL("create database {} template {} strategy file_copy"), name, template)
+        return name
+
+    def drop(self, name: str) -> None:
+        """Removes a database and ends its sessions."""
+        self._dismiss(name)
+        self._execute(sql.SQL("drop database {} with (force)"), name)
+
+    def set_worker_password(self, password: str) -> None:
+        """The worker's role belongs to the whole server, so this concerns every database."""
+        self._set_password(WORKER, password)
+
+    def _set_password(self, role: str, password: str) -> None:
+        with psycopg.connect(self.server.url(), autocommit=True) as connection:
+            statement = sql.SQL("alter role {} password {}")
+            connection.execute(statement.format(sql.Identifier(role), sql.Literal(password)))
+
+    def _execute(self, statement: sql.SQL, *names: str) -> None:
+        with psycopg.connect(self.server.url(), autocommit=True) as connection:
+            connection.execute(statement.format(*map(sql.Identifier, names)))
+
+    def close(self) -> None:
+        """Ends the sessions that are kept open."""
+        for name in list(self._caretakers):
+            self._dismiss(name)
+
+    def _dismiss(self, name: str) -> None:
+        if caretaker := self._caretakers.pop(name, None):
+            caretaker.close()
+
+    def _made_as_new(self, database: Database) -> bool:
+        try:
+            # A new session would read the catalogue anew, which is most of the work.
+            if database.name not in self._caretakers:
+                self._caretakers[database.name] = database.connect()
+            caretaker = self._caretakers[database.name]
+            empty(caretaker)
+            return _everything_but_rows(caretaker) == self._as_migrated
+        except psycopg.Error:
+            return False
+
+
+@dataclass
+class Url:
+    """Where the store finds its connection string, when it is not in Secrets Manager."""
+
+    current: str
+    newer: str = ""
+    """What a look for a newer value finds."""
+    source: str = "the test's URL"
+
+    def value(self) -> str:
+        return self.current
+
+    def changed(self) -> bool:
+        before = self.current
+        self.current = self.newer or self.current
+        return self.current != before
+
+
+def at_port(url: str, port: int) -> str:
+    """The same URL with another port, that of a proxy."""
+    parts = urlsplit(url)
+    credentials, _, _ = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{credentials}@127.0.0.1:{port}"))
+
+
+@contextmanager
+def acting_as(connection: Connection, role: str, claims: Mapping[str, Any] | str | None = None) -> Iterator[None]:
+    """Runs statements the way PostgREST does for a request: with the role and the claims of its token."""
+    text = claims if isinstance(claims, str) or claims is None else json.dumps(claims)
+    with connection.transaction():
+        connection.execute(sql.SQL("set local role {}").format(sql.Identifier(role)))
+        if text is not None:
+            connection.execute("select set_config('request.jwt.claims', %s, true)", [text])
+        yield
+
+
+def rows(connection: Connection, query: LiteralString, *parameters: object) -> Rows:
+    """What a query returns."""
+    return connection.execute(query, parameters or None).fetchall()
+
+
+def value(connection: Connection, query: LiteralString, *parameters: object) -> Any:
+    """The first column of the only row a query returns."""
+    [(only, *_)] = rows(connection, query, *parameters)
+    return only
+
+
+def tables(connection: Connection) -> dict[str, Rows]:
+    """All that must not depend on the order in which events arrived."""
+    return {
+        "users": rows(connection, "select * from public.users order by clerk_id"),
+        "users_public": rows(connection, "select * from public.users_public order by clerk_id"),
+        "organizations": rows(connection, "select * from public.organizations order by clerk_org_id"),
+        "memberships": rows(connection, "select * from public.organization_memberships order by clerk_membership_id"),
+        "invitations": rows(connection, "select * from public.organization_invitations order by clerk_invitation_id"),
+        "domains": rows(connection, "select * from public.organization_domains order by clerk_domain_id"),
+        "private_metadata": rows(connection, "select * from clerk_sync.private_metadata order by entity_id"),
+        "entities": rows(
+            connection,
+            """
+            select kind, id, version, deleted_at, purged_at, delete_run, shown_at
+            from clerk_sync.entities order by kind, id
+            """,
+        ),
+    }
+
+
+def outcomes(connection: Connection) -> dict[str, str]:
+    """What became of each delivery."""
+    return dict(rows(connection, "select svix_id, outcome from clerk_sync.deliveries"))
+
+
+def empty(connection: Connection) -> None:
+    """Forgets every event."""
+    tables = (
+        *("public.users", "public.organizations", "clerk_sync.private_metadata"),
+        *("clerk_sync.audit_log", "clerk_sync.entities", "clerk_sync.deliveries", "clerk_sync.parked_events"),
+        *("clerk_sync.reconcile_runs", "clerk_sync.instance", "clerk_sync.retention", "clerk_sync.hidden_by_hand"),
+        *("clerk_sync.erasures", "clerk_sync.dropped_fields", "clerk_sync.not_purged", "clerk_sync.sweeps"),
+    )
+    deletes = (sql.SQL("delete from {}").format(sql.Identifier(*table.split("."))) for table in tables)
+    # One message, because the way there and back, and a commit for each, would be half of what this costs.
+    connection.execute(sql.SQL(";").join(deletes), prepare=False)
+
+
+def _everything_but_rows(connection: Connection) -> Rows:
+    """A hash that changes when anything of a database changes but the rows of the tables that sync writes."""
+    first_own_oid = 16384
+    query: LiteralString = """
+        select count(*), sum(hashtextextended(concat_ws('/', kind, id, was), 0)) from (
+            select 'class' as kind, oid::bigint as id, xmin::text as was from pg_class where oid >= %(own)s
+            union all select 'attribute', attrelid, xmin::text from pg_attribute where attrelid >= %(own)s
+            union all select 'default', oid, xmin::text from pg_attrdef
+            union all select 'procedure', oid, xmin::text from pg_proc where oid >= %(own)s
+            union all select 'trigger', oid, xmin::text from pg_trigger
+            union all select 'constraint', oid, xmin::text from pg_constraint where oid >= %(own)s
+            union all select 'policy', oid, xmin::text from pg_policy
+            union all select 'type', oid, xmin::text from pg_type where oid >= %(own)s
+            union all select 'schema', oid, xmin::text from pg_namespace
+            union all select 'database', 0, datconnlimit::text from pg_database where datname = current_database()
+            union all select 'setting', setrole, setconfig::text from pg_db_role_setting
+            union all select 'default privilege', oid, xmin::text from pg_default_acl
+            union all select 'kind', hashtext(kind), xmin::text from clerk_sync.kinds
+            union all select 'migration', hashtext(name), xmin::text from clerk_sync.migrations
+        ) as things
+    """
+    return connection.execute(query, {"own": first_own_oid}).fetchall()

@@ -1,0 +1,25 @@
+"""Two who write at the same moment."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from tests.kit.databases import Connection, value
+
+
+def started(act: Callable[[], object]) -> threading.Thread:
+    """A thread that does it meanwhile."""
+    thread = threading.Thread(target=act)
+    thread.start()
+    return thread
+
+
+def waiting(admin: Connection) -> int:
+    """How many sessions of this database wait for a lock."""
+    return int(
+        value(
+            admin,
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
+        )
+    )

@@ -1,0 +1,29 @@
+"""`make objects`: writes sql/objects.json anew, from the migrations of this checkout in a new database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+
+from clerk_supabase_cli.local.postgres import EmbeddedPostgres
+from clerk_supabase_cli.operate.migrations import apply_missing, prepare_plain_postgres, read_migrations
+from clerk_supabase_cli.operate.objects.catalogue import Scope, read
+from clerk_supabase_cli.operate.objects.manifest import Manifest, write_manifest
+from clerk_supabase_cli.project import find_root
+
+
+def made_by_migrations(root: Path, url: str) -> Manifest:
+    """The manifest of the checkout at *root*; *url*: a database in which nothing was made yet."""
+    prepare_plain_postgres(url, root)
+    with psycopg.connect(url, autocommit=True) as connection:
+        migrations = read_migrations(root)
+        list(apply_missing(connection, migrations))
+        checksums = {migration.name: migration.checksum for migration in migrations}
+        return Manifest(checksums, read(connection, Scope.everything(connection)))
+
+
+if __name__ == "__main__":
+    checkout = find_root(Path(__file__).parent)
+    with EmbeddedPostgres() as server:
+        write_manifest(checkout, made_by_migrations(checkout, server.create_database("objects")))

@@ -1,0 +1,64 @@
+"""Events that were parked by the code that parks them, and the command that looks after them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from clerk_supabase.model.envelope import Envelope, ParkedEvent, ReasonClass
+from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.main import commands
+from clerk_supabase_cli.standin import samples
+from clerk_supabase_cli.standin.samples import Json
+from tests.kit.histories import CREATED_AT, RECEIVED_AT
+
+
+def created(user_id: str = "user_1", **fields: Any) -> Json:
+    """The event of a user who signed up."""
+    user = samples.user(user_id, created_at=CREATED_AT, updated_at=CREATED_AT, **fields)
+    return samples.event("user.created", user, timestamp=CREATED_AT)
+
+
+def park(
+    store: Store,
+    svix_id: str = "msg_1",
+    event: Json | bytes | None = None,
+    *,
+    reason_class: ReasonClass = "refused",
+    reason: str = "Postgres refuses the data",
+    attempts: int = 0,
+) -> None:
+    """Parks one event; without a body of its own, that of a user who signed up."""
+    body = event if isinstance(event, bytes) else json.dumps(event or created()).encode()
+    store.park([ParkedEvent(Envelope(svix_id, body, RECEIVED_AT, attempts), reason_class, reason)])
+
+
+@dataclass
+class Command:
+    """`clerk-supabase` with an environment of its own, and nothing of the caller's."""
+
+    environment: dict[str, str | None] = field(default_factory=dict)
+
+    def run(self, *arguments: str, answer: str = "", status: int = 0) -> Result:
+        """Runs it; `answer` is typed when it asks. Fails unless it ends with the status."""
+        unset = dict.fromkeys(("DATABASE_URL", "CLERK_SUPABASE_STACK", "AWS_PROFILE", "AWS_ENDPOINT_URL"))
+        result = CliRunner().invoke(commands, arguments, input=answer, env={**unset, **self.environment})
+        assert result.exit_code == status, result.output + repr(result.exception)
+        return result
+
+    def json(self, *arguments: str, status: int = 0) -> Any:
+        """What it prints with --json."""
+        return json.loads(self.run(*arguments, "--json", status=status).stdout)
+
+    def listed(self, *filters: str) -> list[str]:
+        """The svix ids of `parked list`, last parked first."""
+        return [event["svix_id"] for event in self.json("parked", "list", *filters)["events"]]
+
+    def states(self) -> dict[str, str]:
+        """The state of every event that was ever parked, by svix id."""
+        events: Sequence[Json] = self.json("parked", "list", "--state", "all")["events"]
+        return {event["svix_id"]: event["state"] for event in events}

@@ -1,0 +1,319 @@
+"""Finds out what each identity may do with each object of the database, by trying it.
+
+The objects are read from the catalogue; the words of a verdict are those of docs/rights.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, LiteralString
+
+import psycopg
+from psycopg import sql
+from psycopg.errors import InsufficientPrivilege
+
+from tests.kit.databases import Connection, acting_as, rows
+
+NOTHING: Final = "-"
+SCHEMAS: Final = ("public", "clerk_sync")
+_OTHER_RIGHTS: Final = ("truncate", "references", "trigger")
+_NOBODY: Final = "clerk_sync_test_nobody"
+_LABS: Final = "org_labs"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A role and, for a signed-in user, whose token it is. Every token claims to be of an admin of Labs."""
+
+    role: str
+    person: str = ""
+
+    @property
+    def claims(self) -> str | None:
+        """The claims of the token; None without one."""
+        if not self.person:
+            return None
+        return json.dumps({"sub": f"user_{self.person}", "role": self.role, "org_id": _LABS, "org_role": "org:admin"})
+
+
+IDENTITIES: Final[Mapping[str, Identity]] = {
+    "no role": Identity(_NOBODY),
+    "anon": Identity("anon"),
+    "owner": Identity("authenticated", "ada"),
+    "stranger": Identity("authenticated", "sam"),
+    "member": Identity("authenticated", "mia"),
+    "admin": Identity("authenticated", "ann"),
+    "banned": Identity("authenticated", "ben"),
+    "deprovisioned": Identity("authenticated", "dee"),
+    "service_role": Identity("service_role"),
+    "worker": Identity("clerk_sync_worker"),
+    "session": Identity("clerk_sync_session"),
+}
+
+_ROLES: Final = sorted({identity.role for identity in IDENTITIES.values()} - {_NOBODY})
+
+_PEOPLE: Final[Mapping[str, Mapping[str, object]]] = {
+    "ada": {},
+    "mia": {},
+    "ann": {},
+    "ben": {"banned": True},
+    "dee": {"deprovisioned": True},
+    "eve": {},
+    "gone": {"deleted_at": "2026-01-01"},
+}
+_ORGANIZATIONS: Final[Mapping[str, Mapping[str, object]]] = {
+    _LABS: {},
+    "org_eves": {},
+    "org_closed": {"deleted_at": "2026-01-01"},
+}
+_MEMBERS: Final = {
+    "mia": (_LABS, "org:member"),
+    "ann": (_LABS, "org:admin"),
+    "ben": (_LABS, "org:admin"),
+    "dee": (_LABS, "org:admin"),
+    "eve": ("org_eves", "org:admin"),
+    "gone": ("org_closed", "org:admin"),
+}
+
+
+def fill(owner: Connection) -> None:
+    """Puts people and organizations into an empty database, and creates the role that nobody knows.
+
+    Ada owns her row and belongs to no organization; of Sam, the stranger, nothing has arrived; Mia is a member of Labs;
+    Ann, Ben and Dee are its admins. Eve and her organization belong to none of them. Gone was deleted.
+    """
+    owner.execute(
+        sql.SQL("drop role if exists {0}; create role {0} nologin").format(sql.Identifier(_NOBODY)).as_string(owner)
+    )
+    for person, flags in _PEOPLE.items():
+        _insert(owner, "public.users", clerk_id=f"user_{person}", **flags)
+    for organization, flags in _ORGANIZATIONS.items():
+        here: dict[str, object] = {"clerk_org_id": organization, **flags}
+        _insert(owner, "public.organizations", **here)
+        _insert(
+            owner, "public.organization_invitations", clerk_invitation_id=f"inv_{organization}", role="org:a", **here
+        )
+        _insert(owner, "public.organization_domains", clerk_domain_id=f"dmn_{organization}", **here)
+    for person, (organization, role) in _MEMBERS.items():
+        _insert(
+            owner,
+            "public.organization_memberships",
+            clerk_membership_id=f"mem_{person}",
+            clerk_org_id=organization,
+            clerk_user_id=f"user_{person}",
+            role=role,
+            **_ORGANIZATIONS[organization],
+        )
+
+
+def forget_nobody(owner: Connection) -> None:
+    """Drops the role that fill() created: it belongs to the whole cluster."""
+    owner.execute(sql.SQL("drop role {}").format(sql.Identifier(_NOBODY)))
+
+
+def document(owner: Connection) -> dict[str, str]:
+    """The tables of docs/rights.md, by heading."""
+    return {heading: _table(found) for heading, found in verdicts(owner).items()}
+
+
+def _table(found: Mapping[str, Mapping[str, str]]) -> str:
+    """A table with a column for each identity. Objects that are nobody's but the owner's share one sentence."""
+    closed = [f"`{name}`" for name, of_each in found.items() if set(of_each.values()) == {NOTHING}]
+    lines = [
+        f"| `{name}` | {' | '.join(of_each.values())} |"
+        for name, of_each in found.items()
+        if set(of_each.values()) != {NOTHING}
+    ]
+    if lines:
+        lines = [f"| | {' | '.join(IDENTITIES)} |", f"| --- |{' --- |' * len(IDENTITIES)}", *lines]
+    if closed:
+        lines += ["", f"Only the owner of the database: {', '.join(closed)}."]
+    return "\n".join(lines).strip()
+
+
+def verdicts(owner: Connection) -> dict[str, dict[str, dict[str, str]]]:
+    """The verdict of each identity, by section of docs/rights.md and object."""
+    return {
+        "Schemas": _each(owner, _SCHEMAS, _on_schema),
+        "Tables and views": _each(owner, _RELATIONS, _on_relation),
+        "Sequences": _each(owner, _SEQUENCES, _on_sequence),
+        "Functions": _each(owner, _FUNCTIONS, _on_function),
+        "Types": _each(owner, _TYPES, _on_type),
+        "Roles": {
+            name: {who: _on_role(owner, identity, name) for who, identity in IDENTITIES.items()} for name in _ROLES
+        },
+    }
+
+
+_SCHEMAS: Final[LiteralString] = "select nspname::text from pg_namespace where nspname = any(%s)"
+_RELATIONS: Final[LiteralString] = """
+    select c.oid::regclass::text from pg_class as c
+    where c.relnamespace = any(%s::regnamespace[]) and c.relkind in ('r', 'p', 'v', 'm', 'f')
+"""
+_SEQUENCES: Final[LiteralString] = """
+    select c.oid::regclass::text from pg_class as c where c.relnamespace = any(%s::regnamespace[]) and c.relkind = 'S'
+"""
+_FUNCTIONS: Final[LiteralString] = """
+    select p.oid::regprocedure::text from pg_proc as p where p.pronamespace = any(%s::regnamespace[])
+"""
+# Neither the arrays nor the rows of tables and views, which follow those.
+_TYPES: Final[LiteralString] = """
+    select t.oid::regtype::text from pg_type as t left join pg_class as c on c.oid = t.typrelid
+    where t.typnamespace = any(%s::regnamespace[]) and t.typelem = 0 and coalesce(c.relkind, 'c') = 'c'
+"""
+
+
+def _each(owner: Connection, objects: LiteralString, verdict: Any) -> dict[str, dict[str, str]]:
+    # Without a search path every name is written out.
+    owner.execute("set search_path = ''")
+    names = sorted(name for (name,) in rows(owner, objects, list(SCHEMAS)))
+    return {name: {who: verdict(owner, identity, name) for who, identity in IDENTITIES.items()} for name in names}
+
+
+def _on_schema(owner: Connection, identity: Identity, schema: str) -> str:
+    return _held(owner, "has_schema_privilege(%s, %s, %s)", identity, schema, ("usage", "create")) or NOTHING
+
+
+def _on_sequence(owner: Connection, identity: Identity, sequence: str) -> str:
+    rights = ("usage", "select", "update")
+    return _held(owner, "has_sequence_privilege(%s, %s, %s)", identity, sequence, rights) or NOTHING
+
+
+def _on_function(owner: Connection, identity: Identity, function: str) -> str:
+    may_execute = _has(owner, "has_function_privilege(%s, %s, 'execute')", identity, function)
+    return _reached(owner, identity, function, "call") if may_execute else NOTHING
+
+
+def _on_type(owner: Connection, identity: Identity, name: str) -> str:
+    may_use = _has(owner, "has_type_privilege(%s, %s, 'usage')", identity, name)
+    return "use" if may_use and _reached(owner, identity, name, "use") == "use" else NOTHING
+
+
+def _on_role(owner: Connection, identity: Identity, role: str) -> str:
+    if role == identity.role:
+        return NOTHING
+    if _has(owner, "pg_has_role(%s, %s, 'usage')", identity, role):
+        return "inherit"
+    return "become" if _has(owner, "pg_has_role(%s, %s, 'member')", identity, role) else NOTHING
+
+
+def _reached(owner: Connection, identity: Identity, name: str, verb: str) -> str:
+    """The verb where the schema is open; elsewhere only a policy, a view or a default can lead to the object."""
+    open_to_all = _has(owner, "has_schema_privilege(%s, %s, 'usage')", identity, name.partition(".")[0])
+    return verb if open_to_all else "in policies"
+
+
+def _on_relation(owner: Connection, identity: Identity, relation: str) -> str:
+    tried = [
+        *_read(owner, identity, relation),
+        *_inserted(owner, identity, relation),
+        *_written(owner, identity, relation, "update"),
+        *_written(owner, identity, relation, "delete"),
+        _held(owner, "has_table_privilege(%s, %s, %s)", identity, relation, _OTHER_RIGHTS),
+    ]
+    return ", ".join(filter(None, tried)) or NOTHING
+
+
+def _read(owner: Connection, identity: Identity, relation: str) -> Iterator[str]:
+    if not _has(owner, "has_any_column_privilege(%s, %s, 'select')", identity, relation):
+        return
+    if _reached(owner, identity, relation, "read") != "read":
+        yield "read in policies"
+        return
+    key = _key(owner, relation)
+    query = sql.SQL("select {}::text from {}").format(sql.Identifier(key), _name(relation))
+    try:
+        with _undone(owner, identity):
+            found = {value for (value,) in owner.execute(query)}
+    except InsufficientPrivilege:
+        yield "read some columns"
+        return
+    yield f"read {_extent(owner, identity, relation, found)}"
+
+
+def _inserted(owner: Connection, identity: Identity, relation: str) -> Iterator[str]:
+    if not _has(owner, "has_any_column_privilege(%s, %s, 'insert')", identity, relation):
+        return
+    key = _key(owner, relation)
+    query = sql.SQL("insert into {} ({}) values (%s)").format(_name(relation), sql.Identifier(key))
+    allowed = []
+    for label, value in (("its own", f"user_{identity.person}"), ("any", "user_new")):
+        try:
+            with _undone(owner, identity):
+                owner.execute(query, [value])
+        except InsufficientPrivilege:
+            continue
+        except psycopg.IntegrityError:
+            pass  # Row-level security is asked before the constraints.
+        allowed.append(label)
+    if allowed:
+        with_columns = "" if _has(owner, "has_table_privilege(%s, %s, 'insert')", identity, relation) else " key"
+        yield f"insert {allowed[-1]}{with_columns}"
+
+
+def _written(owner: Connection, identity: Identity, relation: str, verb: str) -> Iterator[str]:
+    kind: LiteralString = "any_column" if verb == "update" else "table"
+    if not _has(owner, f"has_{kind}_privilege(%s, %s, %s)", identity, relation, verb):
+        return
+    key = sql.Identifier(_key(owner, relation))
+    change = sql.SQL("update {} set {} = {}") if verb == "update" else sql.SQL("delete from {}")
+    statement = change.format(_name(relation), key, key) + sql.SQL(" returning {}::text").format(key)
+    with _undone(owner, identity):
+        found = {value for (value,) in owner.execute(statement)}
+    yield f"{verb} {_extent(owner, identity, relation, found)}"
+
+
+def _extent(owner: Connection, identity: Identity, relation: str, found: set[Any]) -> str:
+    """The reach of a statement: whose rows, seen from the identity."""
+    key = _key(owner, relation)
+    everything = {
+        row[key]: row for (row,) in owner.execute(sql.SQL("select to_jsonb(t) from {} as t").format(_name(relation)))
+    }
+    shown = {key for key, row in everything.items() if row.get("deleted_at") is None}
+    me = f"user_{identity.person}"
+    own = {key for key in shown if me in {key, everything[key].get("clerk_user_id")}}
+    of_labs = {key for key in shown if everything[key].get("clerk_org_id") == _LABS}
+    extents = {"nothing": set(), "own": own, "organization's": of_labs, "everybody's": shown, "all": set(everything)}
+    for name, extent in extents.items():
+        if found == extent:
+            return name
+    return f"an unknown extent: {sorted(map(str, found))}"
+
+
+def _key(owner: Connection, relation: str) -> str:
+    """The first column: the key of all tables here."""
+    query: LiteralString = "select attname::text from pg_attribute where attrelid = %s::regclass and attnum = 1"
+    [(name,)] = rows(owner, query, relation)
+    return str(name)
+
+
+@contextmanager
+def _undone(owner: Connection, identity: Identity) -> Iterator[None]:
+    """Acts as the identity, and takes everything back."""
+    with owner.transaction(force_rollback=True), acting_as(owner, identity.role, identity.claims):
+        yield
+
+
+def _has(owner: Connection, question: LiteralString, identity: Identity, *arguments: str) -> bool:
+    [(answer,)] = rows(owner, f"select {question}", identity.role, *arguments)
+    return bool(answer)
+
+
+def _held(owner: Connection, question: LiteralString, identity: Identity, name: str, rights: tuple[str, ...]) -> str:
+    """The rights among these that the identity has."""
+    return ", ".join(right for right in rights if _has(owner, question, identity, name, right))
+
+
+def _name(relation: str) -> sql.Identifier:
+    return sql.Identifier(*relation.replace('"', "").split("."))
+
+
+def _insert(owner: Connection, table: LiteralString, **values: object) -> None:
+    columns = sql.SQL(", ").join(map(sql.Identifier, values))
+    statement = sql.SQL("insert into {} ({}) values ({})").format(
+        _name(table), columns, sql.SQL(", ").join(sql.Placeholder() * len(values))
+    )
+    owner.execute(statement, list(values.values()))

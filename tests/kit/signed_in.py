@@ -1,0 +1,16 @@
+"""Claims of somebody who signed in, as if their token had been verified."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from clerk_supabase.tokens.claims import Claims, Organization, session_claims
+from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
+
+_MINT = Mint(SigningKey.generate())
+
+
+def claims_of(user_id: str, organization: Organization | None = None, **changes: Any) -> Claims:
+    """Those of a session token; *changes* as in Mint.session()."""
+    return session_claims(json.dumps(_MINT.payload(user_id, organization, **changes)).encode())
