@@ -12,7 +12,7 @@ from typing import Final
 from clerk_supabase.errors import DatabaseUnavailable
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.simulator.databases import count_deadlocks, deadlocks_found_early
-from clerk_supabase_cli.simulator.experiment import WORKERS
+from clerk_supabase_cli.simulator.orders.experiment import WORKERS
 from tests.bench.crowd import hammer
 from tests.bench.databases import databases
 from tests.bench.results import Result, Target

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
-from clerk_supabase_cli.simulator.experiment import WORKERS
+from clerk_supabase_cli.simulator.orders.experiment import WORKERS
 from clerk_supabase_cli.simulator.portions import Plan, Search, portions_of, search_portions
 from clerk_supabase_cli.simulator.simulation import migrated_template
 from tests.bench.results import Result, Target

@@ -28,10 +28,10 @@ from clerk_supabase.reconcile import run as reconcile
 from clerk_supabase.reconcile import slices as reconcile_slices
 from clerk_supabase.reconcile import users as reconcile_users
 from clerk_supabase.reconcile.pages import ReconcileSettings
-from clerk_supabase_cli.simulator import stage
-from clerk_supabase_cli.simulator.episodes import describe_script, explore_episodes
+from clerk_supabase_cli.simulator.episodes import stage
+from clerk_supabase_cli.simulator.episodes.episode import describe_script, explore_episodes
+from clerk_supabase_cli.simulator.episodes.steps import GROUPS
 from clerk_supabase_cli.simulator.portions import Plan, Portion, Template, search_portions
-from clerk_supabase_cli.simulator.steps import GROUPS
 from tests.kit.databases import Database
 from tests.kit.planting import Plant, by_statement, in_function, in_python, together
 

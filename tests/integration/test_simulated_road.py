@@ -16,12 +16,13 @@ from clerk_supabase.model.changes import Changes, Delivery
 from clerk_supabase.model.envelope import ParkedEvent
 from clerk_supabase.postgres.store import Outcome, Store
 from clerk_supabase.retry import Retry
-from clerk_supabase_cli.simulator import exploration, line, poison, schedules
-from clerk_supabase_cli.simulator.exploration import explore
+from clerk_supabase_cli.simulator import line
 from clerk_supabase_cli.simulator.line import Job
+from clerk_supabase_cli.simulator.orders import exploration, poison, schedules
+from clerk_supabase_cli.simulator.orders.exploration import explore
+from clerk_supabase_cli.simulator.orders.worker import Worker
 from clerk_supabase_cli.simulator.outages import Outage
 from clerk_supabase_cli.simulator.report import Report
-from clerk_supabase_cli.simulator.worker import Worker
 from tests.kit.databases import Database, Databases, value
 
 # Enough to find any fault; a search ends when it has.

@@ -12,10 +12,10 @@ import pytest
 from clerk_supabase.model.changes import changes_of
 from clerk_supabase.model.events import parse_event
 from clerk_supabase.postgres.store import Store
-from clerk_supabase_cli.simulator import exploration
-from clerk_supabase_cli.simulator.exploration import explore
+from clerk_supabase_cli.simulator.orders import exploration
+from clerk_supabase_cli.simulator.orders.exploration import explore
+from clerk_supabase_cli.simulator.orders.schedules import Batch
 from clerk_supabase_cli.simulator.portions import Plan, Template, portions_of, search_portions
-from clerk_supabase_cli.simulator.schedules import Batch
 from tests.kit.databases import Database, Databases, Rows, Url, tables, value
 
 SCHEDULES = 500

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from clerk_supabase_cli.simulator.episodes import play
-from clerk_supabase_cli.simulator.stage import Theatre
-from clerk_supabase_cli.simulator.steps import Step
+from clerk_supabase_cli.simulator.episodes.episode import play
+from clerk_supabase_cli.simulator.episodes.stage import Theatre
+from clerk_supabase_cli.simulator.episodes.steps import Step
 from tests.kit.databases import Database
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from clerk_supabase_cli.simulator.schedules import Schedule, random_schedule
-from clerk_supabase_cli.simulator.shrinking import shrink
+from clerk_supabase_cli.simulator.orders.schedules import Schedule, random_schedule
+from clerk_supabase_cli.simulator.orders.shrinking import shrink
 
 
 def test_only_the_messages_that_are_needed_stay() -> None:

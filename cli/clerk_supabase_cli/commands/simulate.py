@@ -10,8 +10,8 @@ import threading
 import click
 
 from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.simulator.episodes.steps import GROUPS
 from clerk_supabase_cli.simulator.simulation import simulate
-from clerk_supabase_cli.simulator.steps import GROUPS
 from clerk_supabase_cli.terminal import Terminal
 
 

@@ -11,8 +11,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from clerk_supabase.aws.queue import Message, Queue, messages_of
+from clerk_supabase_cli.simulator.orders.schedules import Batch, Fate
 from clerk_supabase_cli.simulator.outages import DatabaseSwitch, Outage
-from clerk_supabase_cli.simulator.schedules import Batch, Fate
 from clerk_supabase_cli.simulator.sqs import SimulatedMessage, SimulatedQueue, SimulatedSqs
 
 if TYPE_CHECKING:

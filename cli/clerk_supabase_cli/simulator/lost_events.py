@@ -33,11 +33,11 @@ from clerk_supabase.reconcile.runs import Mode, Runs
 from clerk_supabase_cli.simulator.clerks_clock import mirrors
 from clerk_supabase_cli.simulator.databases import Database, FixedUrl
 from clerk_supabase_cli.simulator.line import Line
+from clerk_supabase_cli.simulator.orders.schedules import Schedule, schedule_of
+from clerk_supabase_cli.simulator.orders.scissors import Scissors
+from clerk_supabase_cli.simulator.orders.worker import Worker
 from clerk_supabase_cli.simulator.outages import DatabaseSwitch
-from clerk_supabase_cli.simulator.schedules import Schedule, schedule_of
-from clerk_supabase_cli.simulator.scissors import Scissors
 from clerk_supabase_cli.simulator.silence import silent_telemetry
-from clerk_supabase_cli.simulator.worker import Worker
 from clerk_supabase_cli.standin.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.worlds import World

@@ -23,9 +23,9 @@ import psycopg
 from psycopg import sql
 
 from clerk_supabase_cli.operate.role_urls import WORKER_ROLE
-from clerk_supabase_cli.simulator.episodes import EpisodesReport, explore_episodes
-from clerk_supabase_cli.simulator.exploration import AT_ONCE, explore
+from clerk_supabase_cli.simulator.episodes.episode import EpisodesReport, explore_episodes
 from clerk_supabase_cli.simulator.lost_events import LostEventsReport, explore_lost_events
+from clerk_supabase_cli.simulator.orders.exploration import AT_ONCE, explore
 from clerk_supabase_cli.simulator.report import Report
 
 Search = Literal["schedules", "worlds", "episodes"]

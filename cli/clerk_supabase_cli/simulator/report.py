@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from clerk_supabase_cli.simulator.schedules import Batch
+from clerk_supabase_cli.simulator.orders.schedules import Batch
 
 
 @dataclass(slots=True)

@@ -15,13 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
 from clerk_supabase_cli.operate.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.operate.role_urls import WORKER_ROLE
-from clerk_supabase_cli.simulator.episodes import EpisodesReport, describe_script
-from clerk_supabase_cli.simulator.experiment import WORKERS
-from clerk_supabase_cli.simulator.exploration import AT_ONCE
+from clerk_supabase_cli.simulator.episodes.episode import EpisodesReport, describe_script
 from clerk_supabase_cli.simulator.lost_events import LostEventsReport
+from clerk_supabase_cli.simulator.orders.experiment import WORKERS
+from clerk_supabase_cli.simulator.orders.exploration import AT_ONCE
+from clerk_supabase_cli.simulator.orders.shrinking import describe
 from clerk_supabase_cli.simulator.portions import Findings, Plan, Search, Template, portions_of, search_portions
 from clerk_supabase_cli.simulator.report import Report
-from clerk_supabase_cli.simulator.shrinking import describe
 from clerk_supabase_cli.terminal import Terminal
 
 _MOST_DIFFERENCES_SHOWN = 5

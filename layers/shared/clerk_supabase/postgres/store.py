@@ -352,7 +352,7 @@ class Store:
             except psycopg.OperationalError as error:
                 # The other end may have gone while the function was frozen; applying twice is harmless. A pooler that
                 # ended the statement for the time it took would do so again.
-                if not kept.closed or isinstance(failure(str(error)), RowUnavailable):
+                if isinstance(failure(str(error)), RowUnavailable) or not kept.closed:
                     raise
         self._connection = self._connect()
         return ask(self._connection, query, batch)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from clerk_supabase.clerk.api import MOST_IDS, Clerk
+from clerk_supabase.clerk.lookups import child_gone_at
 from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused
 from clerk_supabase.model.kinds import KIND_NAMES, READ_KINDS, ReadKind
-from clerk_supabase.reconcile.lookups import child_gone_at
 from clerk_supabase.reconcile.pages import Work
 from clerk_supabase.reconcile.repairs import Repair, settled
 from clerk_supabase.reconcile.runs import Candidate

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from clerk_supabase.clerk.api import MOST_IDS
+from clerk_supabase.clerk.lookups import read_again
 from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused
 from clerk_supabase.model.kinds import KIND_NAMES, ReadKind
 from clerk_supabase.reconcile.drift import Brake
-from clerk_supabase.reconcile.lookups import read_again
 from clerk_supabase.reconcile.pages import Work
 from clerk_supabase.reconcile.repairs import Repair, settled
 

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from clerk_supabase.clerk.api import MOST_IDS
+from clerk_supabase.clerk.lookups import Held, read_again
 from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused
 from clerk_supabase.model.kinds import READ_KINDS, ReadKind
-from clerk_supabase.reconcile.lookups import read_again
 from clerk_supabase.reconcile.pages import Work
 from clerk_supabase.reconcile.repairs import Repair, Settled, settled
-from clerk_supabase.reconcile.runs import Held
 from clerk_supabase.telemetry import logger
 
 # Of each kind: whoever holds locks on more rows than that holds them on most rows, and the next run comes soon.

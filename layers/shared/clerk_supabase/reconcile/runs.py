@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol, cast
 
+from clerk_supabase.clerk.lookups import Held
 from clerk_supabase.clerk.walk import Window
 from clerk_supabase.errors import RunTakenOver, WrongInstance
 from clerk_supabase.model.kinds import Kind, ReadKind
@@ -123,10 +124,6 @@ class PlannedWindow:
 
 Candidate = tuple[str, str | None, str | None, int | None]
 """Id; of a membership, the ids of its user and its organization; and when Clerk first said that the object is gone."""
-
-Held = tuple[str, str | None, str | None]
-"""Id of an object whose repair was not made and, of a membership, the ids of its user and its organization; of an
-invitation or a domain, the id of its organization comes last."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from clerk_supabase.errors import ClerkSupabaseError, GoneFromClerk
 from clerk_supabase.housekeeping import Housekeeping
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.settings import Keep
-from clerk_supabase_cli.simulator import oracle, said
-from clerk_supabase_cli.simulator.happenings.webhooks import rows_in_trouble
-from clerk_supabase_cli.simulator.stage import Stage
+from clerk_supabase_cli.simulator import oracle
+from clerk_supabase_cli.simulator.episodes import said
+from clerk_supabase_cli.simulator.episodes.happenings.webhooks import rows_in_trouble
+from clerk_supabase_cli.simulator.episodes.stage import Stage
 
 
 def undo(stage: Stage, chance: Random) -> None:

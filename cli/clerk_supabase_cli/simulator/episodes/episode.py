@@ -24,10 +24,10 @@ from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.operate import parked
 from clerk_supabase_cli.simulator import oracle
 from clerk_supabase_cli.simulator.databases import Database, count_deadlocks, deadlocks_found_early
+from clerk_supabase_cli.simulator.episodes.stage import MARGIN_MS, Stage, Theatre
+from clerk_supabase_cli.simulator.episodes.steps import KINDS, Step, random_script
 from clerk_supabase_cli.simulator.silence import silent_telemetry
 from clerk_supabase_cli.simulator.snapshots import Snapshot, not_as_clerk
-from clerk_supabase_cli.simulator.stage import MARGIN_MS, Stage, Theatre
-from clerk_supabase_cli.simulator.steps import KINDS, Step, random_script
 from clerk_supabase_cli.standin.worlds import World
 
 Script = Sequence[Step]

@@ -9,8 +9,8 @@ from random import Random
 from types import MappingProxyType
 from typing import Final
 
-from clerk_supabase_cli.simulator.happenings import app, by_hand, comparisons, life, operator, webhooks
-from clerk_supabase_cli.simulator.stage import Stage
+from clerk_supabase_cli.simulator.episodes.happenings import app, by_hand, comparisons, life, operator, webhooks
+from clerk_supabase_cli.simulator.episodes.stage import Stage
 
 Act = Callable[[Stage, Random], object]
 

@@ -11,8 +11,8 @@ from clerk_supabase.postgres.store import Store
 from clerk_supabase.retry import Retry
 from clerk_supabase.sync import Sync
 from clerk_supabase_cli.simulator.line import Job, Killed, Line, QueueName
-from clerk_supabase_cli.simulator.schedules import Fate
-from clerk_supabase_cli.simulator.scissors import Scissors
+from clerk_supabase_cli.simulator.orders.schedules import Fate
+from clerk_supabase_cli.simulator.orders.scissors import Scissors
 
 Function = Callable[[Sequence[Message]], Sequence[str]]
 """Returns the ids of the messages that stay in their queue."""

@@ -8,8 +8,8 @@ from typing import Any, Final, Self
 
 import psycopg
 
-from clerk_supabase_cli.simulator.poison import Poison
-from clerk_supabase_cli.simulator.schedules import Schedule
+from clerk_supabase_cli.simulator.orders.poison import Poison
+from clerk_supabase_cli.simulator.orders.schedules import Schedule
 
 _PARKED: Final = """
 select svix_id, reason_class, body, reason from clerk_sync.parked_events where svix_id = any(%s) order by parked_id

@@ -12,8 +12,8 @@ import msgspec
 
 from clerk_supabase.aws.queue import Message
 from clerk_supabase.model.envelope import Envelope
+from clerk_supabase_cli.simulator.orders.poison import Poison, random_poison
 from clerk_supabase_cli.simulator.outages import Outage, random_outages
-from clerk_supabase_cli.simulator.poison import Poison, random_poison
 from clerk_supabase_cli.standin.worlds import World
 
 _RECEIVED_AT: Final = 1_750_000_000_000

@@ -9,7 +9,7 @@ from random import Random
 
 from clerk_supabase.aws.queue import Message
 from clerk_supabase.model.envelope import Envelope
-from clerk_supabase_cli.simulator.schedules import Batch, Schedule
+from clerk_supabase_cli.simulator.orders.schedules import Batch, Schedule
 from clerk_supabase_cli.standin.worlds import World
 
 StillWrong = Callable[[Sequence[Batch]], bool]

@@ -8,7 +8,7 @@ from random import Random
 from clerk_supabase.aws.queue import Queue
 from clerk_supabase.model.envelope import ParkedEvent
 from clerk_supabase_cli.operate import parked
-from clerk_supabase_cli.simulator.stage import Stage
+from clerk_supabase_cli.simulator.episodes.stage import Stage
 
 
 def arrive(stage: Stage, chance: Random, *, lost: float = 0.0) -> None:

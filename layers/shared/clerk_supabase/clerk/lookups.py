@@ -8,7 +8,10 @@ from clerk_supabase.clerk.api import Clerk
 from clerk_supabase.clerk.pages import Item, Page
 from clerk_supabase.errors import GoneFromClerk
 from clerk_supabase.model.kinds import ReadKind
-from clerk_supabase.reconcile.runs import Held
+
+Held = tuple[str, str | None, str | None]
+"""Id of an object whose repair was not made and, of a membership, the ids of its user and its organization; of an
+invitation or a domain, the id of its organization comes last."""
 
 
 def read_again(clerk: Clerk, kind: ReadKind, held: Sequence[Held]) -> Iterator[Item]:

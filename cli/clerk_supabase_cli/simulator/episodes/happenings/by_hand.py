@@ -12,8 +12,8 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from clerk_supabase_cli.simulator.app_rules import TABLES
+from clerk_supabase_cli.simulator.episodes.stage import Stage
 from clerk_supabase_cli.simulator.snapshots import Place
-from clerk_supabase_cli.simulator.stage import Stage
 
 _FIRST_ROWS: Final = """
 select distinct on (kind, entity_id) kind, entity_id, new_values from clerk_sync.audit_log

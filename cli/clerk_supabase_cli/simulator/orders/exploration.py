@@ -16,10 +16,10 @@ from random import Random
 from typing import Final
 
 from clerk_supabase_cli.simulator.databases import Database, count_deadlocks, deadlocks_found_early
-from clerk_supabase_cli.simulator.experiment import Experiment, Round
+from clerk_supabase_cli.simulator.orders.experiment import Experiment, Round
+from clerk_supabase_cli.simulator.orders.schedules import Batch, Schedule, random_schedule
+from clerk_supabase_cli.simulator.orders.shrinking import shrink
 from clerk_supabase_cli.simulator.report import Report
-from clerk_supabase_cli.simulator.schedules import Batch, Schedule, random_schedule
-from clerk_supabase_cli.simulator.shrinking import shrink
 from clerk_supabase_cli.simulator.silence import silent_telemetry
 
 AT_ONCE: Final = 100

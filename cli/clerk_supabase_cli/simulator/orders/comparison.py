@@ -12,7 +12,7 @@ import psycopg
 from clerk_supabase.model.changes import Changes, Delivery
 from clerk_supabase.model.kinds import Kind
 from clerk_supabase_cli.simulator.clerks_clock import Place, Truth, truths_of
-from clerk_supabase_cli.simulator.schedules import Schedule
+from clerk_supabase_cli.simulator.orders.schedules import Schedule
 
 # Where the rows of each kind are, and what names them.
 _TABLES: Final[Mapping[Kind, tuple[str, str]]] = {

@@ -35,9 +35,9 @@ from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.operate.role_urls import WORKER_ROLE
 from clerk_supabase_cli.simulator import app_rules
 from clerk_supabase_cli.simulator.app_rules import AppRules
-from clerk_supabase_cli.simulator.clerk_views import History, Views
 from clerk_supabase_cli.simulator.databases import Database, FixedUrl
-from clerk_supabase_cli.simulator.failover import Replica
+from clerk_supabase_cli.simulator.episodes.clerk_views import History, Views
+from clerk_supabase_cli.simulator.episodes.failover import Replica
 from clerk_supabase_cli.simulator.line import (
     BATCH_SIZE,
     MAX_RECEIVES,

@@ -11,11 +11,11 @@ from clerk_supabase.model import kinds as model
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.run import Request
 from clerk_supabase.reconcile.runs import Mode, Runs
-from clerk_supabase_cli.simulator import said
-from clerk_supabase_cli.simulator.clerk_views import REFUSALS, REFUSED_PATHS, lagging, short_lists
-from clerk_supabase_cli.simulator.happenings.life import crowd
+from clerk_supabase_cli.simulator.episodes import said
+from clerk_supabase_cli.simulator.episodes.clerk_views import REFUSALS, REFUSED_PATHS, lagging, short_lists
+from clerk_supabase_cli.simulator.episodes.happenings.life import crowd
+from clerk_supabase_cli.simulator.episodes.stage import MARGIN_MS, Stage
 from clerk_supabase_cli.simulator.snapshots import Place, Snapshot
-from clerk_supabase_cli.simulator.stage import MARGIN_MS, Stage
 
 _LISTED: Final = ("user", "organization", "membership")
 _MOST_REQUESTS: Final = 100

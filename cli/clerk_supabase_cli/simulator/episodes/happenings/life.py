@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from clerk_supabase.model import kinds as model
 from clerk_supabase_cli.simulator.app_rules import TABLES
-from clerk_supabase_cli.simulator.stage import MARGIN_MS, Stage
+from clerk_supabase_cli.simulator.episodes.stage import MARGIN_MS, Stage
 from clerk_supabase_cli.standin import samples
 
 

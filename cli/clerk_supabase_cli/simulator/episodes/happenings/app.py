@@ -5,8 +5,8 @@ from __future__ import annotations
 from random import Random
 
 from clerk_supabase_cli.simulator.app_rules import OBSTACLES, REFUSALS
-from clerk_supabase_cli.simulator.happenings.by_hand import some_row
-from clerk_supabase_cli.simulator.stage import Stage
+from clerk_supabase_cli.simulator.episodes.happenings.by_hand import some_row
+from clerk_supabase_cli.simulator.episodes.stage import Stage
 
 
 def refuses(stage: Stage, chance: Random) -> None:

@@ -17,7 +17,9 @@ from clerk_supabase.model.envelope import Envelope
 from clerk_supabase.model.events import parse_event
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.simulator import oracle
-from clerk_supabase_cli.simulator.comparison import (
+from clerk_supabase_cli.simulator.databases import Database, FixedUrl
+from clerk_supabase_cli.simulator.line import Line
+from clerk_supabase_cli.simulator.orders.comparison import (
     Expected,
     History,
     Rows,
@@ -25,16 +27,14 @@ from clerk_supabase_cli.simulator.comparison import (
     different,
     not_as_in_the_worlds,
 )
-from clerk_supabase_cli.simulator.databases import Database, FixedUrl
-from clerk_supabase_cli.simulator.line import Line
+from clerk_supabase_cli.simulator.orders.parked import Parked
+from clerk_supabase_cli.simulator.orders.poison import cursed
+from clerk_supabase_cli.simulator.orders.schedules import Batch, Schedule, interleave
+from clerk_supabase_cli.simulator.orders.scissors import Scissors
+from clerk_supabase_cli.simulator.orders.worker import Worker
 from clerk_supabase_cli.simulator.outages import DatabaseSwitch
-from clerk_supabase_cli.simulator.parked import Parked
-from clerk_supabase_cli.simulator.poison import cursed
 from clerk_supabase_cli.simulator.report import Report
-from clerk_supabase_cli.simulator.schedules import Batch, Schedule, interleave
-from clerk_supabase_cli.simulator.scissors import Scissors
 from clerk_supabase_cli.simulator.snapshots import rows_of
-from clerk_supabase_cli.simulator.worker import Worker
 
 WORKERS: Final = 6
 
