@@ -520,4 +520,4 @@ $$;
 
 select clerk_sync.revoke_default_rights();
 
-insert into clerk_sync.migrations (name) values ('0013_create_erasure');
+insert into clerk_sync.migrations (name) values ('0023_create_erasure');

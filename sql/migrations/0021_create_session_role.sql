@@ -26,4 +26,4 @@ grant execute on function clerk_sync.record_dropped(jsonb) to clerk_sync_session
 -- every other sees nothing.
 grant authenticated to clerk_sync_session;
 
-insert into clerk_sync.migrations (name) values ('0011_create_session_role');
+insert into clerk_sync.migrations (name) values ('0021_create_session_role');

@@ -155,4 +155,4 @@ select clerk_sync.register(
 
 select clerk_sync.revoke_default_rights();
 
-insert into clerk_sync.migrations (name) values ('0005_create_organizations');
+insert into clerk_sync.migrations (name) values ('0006_create_organizations');

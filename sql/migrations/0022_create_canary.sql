@@ -27,4 +27,4 @@ $$;
 select clerk_sync.revoke_default_rights();
 grant execute on function clerk_sync.record_canary(jsonb) to clerk_sync_worker;
 
-insert into clerk_sync.migrations (name) values ('0012_create_canary');
+insert into clerk_sync.migrations (name) values ('0022_create_canary');

@@ -146,4 +146,4 @@ using (
 
 select clerk_sync.revoke_default_rights();
 
-insert into clerk_sync.migrations (name) values ('0009_protect_tables');
+insert into clerk_sync.migrations (name) values ('0018_protect_tables');

@@ -159,4 +159,4 @@ grant execute on function clerk_sync.park(jsonb) to clerk_sync_worker;
 grant execute on function clerk_sync.takes_writes() to clerk_sync_worker;
 grant execute on function clerk_sync.record_dropped(jsonb) to clerk_sync_worker;
 
-insert into clerk_sync.migrations (name) values ('0006_create_parked_events');
+insert into clerk_sync.migrations (name) values ('0007_create_parked_events');

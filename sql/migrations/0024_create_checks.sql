@@ -483,4 +483,4 @@ clerk_sync.held_repairs(jsonb),
 clerk_sync.emptied_columns(jsonb)
 to clerk_sync_worker;
 
-insert into clerk_sync.migrations (name) values ('0014_create_checks');
+insert into clerk_sync.migrations (name) values ('0024_create_checks');

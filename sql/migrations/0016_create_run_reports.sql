@@ -1,0 +1,156 @@
+-- What runs have found, in numbers and one by one.
+
+-- By kind, what the windows of a run counted and what became of the findings. A repair or a delete counts as done once
+-- the tables have it, until then as sent.
+create function clerk_sync.count_findings(run bigint)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with found as (
+        -- Private metadata counts with its object. An object counts once, in however many windows it was listed.
+        select
+            coalesce(w.kind, f.kind) as kind, f.entity_id, f.difference, f.action,
+            f.sent_at is not null and not f.is_refused as is_sent, f.sent_at, f.is_refused,
+            case
+                when f.action = 'delete' then e.deleted_at is not null
+                else f.window_number is null or (e.version).observed_at >= f.observed_at
+            end as is_done,
+            -- The windows count all other repairs.
+            f.action = 'delete' or f.emptied is not null or f.window_number is null as is_counted_here,
+            a.id is not null as is_absent
+        from clerk_sync.reconcile_findings as f
+        left join clerk_sync.reconcile_windows as w on f.run_id = w.run_id and f.window_number = w.number
+        left join clerk_sync.entities as e
+            on f.kind = e.kind and f.entity_id = e.id and (f.action = 'delete' or f.emptied is not null)
+        left join clerk_sync.absences as a on f.action = 'delete' and f.kind = a.kind and f.entity_id = a.id
+        where f.run_id = run
+    ),
+
+    counted as (
+        select w.kind, t.key as name, t.value::bigint as total
+        from clerk_sync.reconcile_windows as w cross join lateral jsonb_each_text(w.tally) as t
+        where w.run_id = run and t.key not in ('stale', 'different', 'older', 'deleted here', 'restored')
+        union all
+        select f.kind, named.name, count(distinct f.entity_id)
+        from found as f
+        cross join lateral (
+            values
+            (case when f.difference <> 'missing' then f.difference end),
+            (case when f.action = 'none' and f.difference in ('missing', 'different') then 'older' end),
+            (case when f.action = 'repair' and f.is_sent and f.is_counted_here
+                then case when f.is_done then 'repaired' else 'repairs sent' end
+            end),
+            (case when f.action = 'delete' and f.is_sent
+                then case when f.is_done then 'deleted' else 'deletes sent' end
+            end),
+            (case when f.is_absent and f.sent_at is null and not f.is_refused then 'awaiting' end),
+            (case when f.action = 'repair' and f.difference = 'deleted here' and f.sent_at is not null then 'restored' end)
+        ) as named (name)
+        where named.name is not null
+        group by f.kind, named.name
+    )
+
+    select coalesce(jsonb_object_agg(of_kind.kind, of_kind.counts), '{}')
+    from (
+        select summed.kind, jsonb_object_agg(summed.name, summed.total) as counts
+        from (
+            select c.kind, c.name, sum(c.total) as total from counted as c group by c.kind, c.name
+        ) as summed
+        group by summed.kind
+    ) as of_kind
+$$;
+
+-- {limit} -> [run, ...], newest first.
+create function clerk_sync.list_runs(request jsonb)
+returns jsonb
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(jsonb_agg(to_jsonb(newest) - 'lease' || jsonb_build_object(
+        'findings', (select count(*) from clerk_sync.reconcile_findings as f where f.run_id = newest.run_id)
+    ) order by newest.run_id desc), '[]')
+    from (
+        select r.* from clerk_sync.reconcile_runs as r
+        order by r.run_id desc limit clerk_sync.whole_number(request, 'limit', 1, 1000000)
+    ) as newest
+$$;
+
+-- {run, limit} -> {run, windows, findings, findings_count}, or null when there is no such run.
+create function clerk_sync.show_run(request jsonb)
+returns jsonb
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object(
+        'run', to_jsonb(r) - 'lease',
+        'windows', clerk_sync.windows_of_run(request),
+        'findings_count', (select count(*) from clerk_sync.reconcile_findings as f where f.run_id = r.run_id),
+        'findings', (
+            select coalesce(
+                jsonb_agg(
+                    to_jsonb(listed) - 'run_id' || jsonb_build_object('outcome', case
+                        when listed.action = 'none' then 'nothing'
+                        -- What check_rows() found, it sets right itself.
+                        when listed.action = 'repair' and listed.window_number is null and listed.sent_at is not null
+                            then 'settled'
+                        -- Whoever did it: the message, its replay, or something newer.
+                        when listed.difference = 'deleted here' and (e.deleted_at is null or e.delete_run is null)
+                            then 'settled'
+                        when listed.action = 'delete' and e.deleted_at is not null then 'settled'
+                        when listed.action = 'repair' and listed.difference <> 'deleted here'
+                            and e.deleted_at > listed.observed_at then 'settled'
+                        when listed.action = 'repair' and (e.version).observed_at >= nullif(listed.observed_at, 0)
+                            then 'settled'
+                        when listed.action = 'delete' and listed.sent_at is not null and r.undone_at is not null
+                            then 'undone'
+                        when listed.is_refused then 'refused'
+                        when p.discarded_at is not null then 'discarded'
+                        when p.parked_id is not null and p.replayed_at is null then 'parked'
+                        when listed.sent_at is not null then 'sent'
+                        when listed.emptied is not null and not r.is_dry_run then 'held back'
+                        else 'not sent'
+                    end)
+                    order by listed.kind, listed.entity_id
+                ),
+                '[]'
+            )
+            from (
+                select f.* from clerk_sync.reconcile_findings as f where f.run_id = r.run_id
+                order by f.kind, f.entity_id limit clerk_sync.whole_number(request, 'limit', 1, 1000000)
+            ) as listed
+            left join clerk_sync.entities as e on listed.kind = e.kind and listed.entity_id = e.id
+            left join clerk_sync.parked_events as p
+                on p.svix_id = format('reconcile-%s-%s', listed.run_id, listed.entity_id)
+        )
+    )
+    from clerk_sync.reconcile_runs as r
+    where r.run_id = clerk_sync.run_id(request)
+$$;
+
+-- {id} -> {instance_id, kinds: {kind: is deleted}}: the mirrored instance, and as what this id is known.
+create function clerk_sync.known_as(request jsonb)
+returns jsonb
+language sql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object(
+        'instance_id', (select i.instance_id from clerk_sync.instance as i),
+        'kinds', (
+            select coalesce(jsonb_object_agg(e.kind, e.deleted_at is not null), '{}')
+            from clerk_sync.entities as e
+            where e.kind in ('user', 'organization', 'membership') and e.id = request ->> 'id'
+        )
+    )
+$$;
+
+select clerk_sync.revoke_default_rights();
+
+insert into clerk_sync.migrations (name) values ('0016_create_run_reports');
