@@ -495,14 +495,6 @@ $$;
 select clerk_sync.revoke_default_rights();
 grant execute on function clerk_sync.apply(jsonb) to clerk_sync_worker;
 
-select clerk_sync.register(
-    'user', 1, 'public.users', 'clerk_id',
-    array[
-        'external_id', 'username', 'first_name', 'last_name', 'email', 'email_verified', 'phone', 'phone_verified',
-        'image_url', 'has_image', 'locale', 'public_metadata', 'unsafe_metadata', 'email_addresses', 'phone_numbers',
-        'web3_wallets', 'external_accounts', 'password_enabled', 'two_factor_enabled', 'banned', 'locked',
-        'deprovisioned', 'legal_accepted_at', 'created_at'
-    ]
-);
+select clerk_sync.register('user', 1, 'public.users', 'clerk_id');
 
 insert into clerk_sync.migrations (name) values ('0005_create_apply');

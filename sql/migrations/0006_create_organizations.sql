@@ -117,40 +117,21 @@ create table clerk_sync.private_metadata (
 
 alter table clerk_sync.private_metadata enable row level security;
 
-select clerk_sync.register(
-    'organization', 2, 'public.organizations', 'clerk_org_id',
-    array[
-        'name', 'slug', 'image_url', 'has_image', 'public_metadata', 'max_allowed_memberships', 'admin_delete_enabled',
-        'created_by', 'created_at'
-    ]
-);
-
+select clerk_sync.register('organization', 2, 'public.organizations', 'clerk_org_id');
 select clerk_sync.register(
     'membership', 3, 'public.organization_memberships', 'clerk_membership_id',
-    array['role', 'role_name', 'permissions', 'public_metadata', 'created_at'],
-    '{"clerk_org_id": "organization", "clerk_user_id": "user"}'
+    parents => '{"clerk_org_id": "organization", "clerk_user_id": "user"}'
 );
-
 select clerk_sync.register(
     'invitation', 4, 'public.organization_invitations', 'clerk_invitation_id',
-    array[
-        'email_address', 'role', 'role_name', 'status', 'inviter_id', 'accepted_by', 'public_metadata', 'expires_at',
-        'created_at'
-    ],
-    '{"clerk_org_id": "organization"}'
+    parents => '{"clerk_org_id": "organization"}'
 );
-
 select clerk_sync.register(
-    'domain', 5, 'public.organization_domains', 'clerk_domain_id',
-    array[
-        'name', 'enrollment_mode', 'affiliation_email_address', 'affiliation_verified', 'ownership_verified',
-        'created_at'
-    ],
-    '{"clerk_org_id": "organization"}'
+    'domain', 5, 'public.organization_domains', 'clerk_domain_id', parents => '{"clerk_org_id": "organization"}'
 );
-
 select clerk_sync.register(
-    'private_metadata', 6, 'clerk_sync.private_metadata', 'entity_id', array['private_metadata'], is_audited => false
+    'private_metadata', 6, 'clerk_sync.private_metadata', 'entity_id',
+    is_audited => false, accompanies => '{user,organization,membership}'
 );
 
 select clerk_sync.revoke_default_rights();

@@ -280,7 +280,6 @@ def older(root: Path, tmp_path: Path) -> Path:
         file.unlink()
     edit(folder / "0002_create_users.sql", "    locale text,\n", "")
     edit(folder / "0002_create_users.sql", "for each row when (old.clerk_id <> new.clerk_id)", "for each row")
-    edit(folder / "0005_create_apply.sql", "'image_url', 'has_image', 'locale',", "'image_url', 'has_image',")
     edit(folder / "0004_create_kinds.sql", "    fields text []", "    columns text []")
     edit(folder / "0007_create_parked_events.sql", "    -- Against a delete", "    perform 1;\n    -- Against a delete")
     edit(folder / "0018_protect_tables.sql", "deleted_at is null and clerk_id =", "clerk_id =")
