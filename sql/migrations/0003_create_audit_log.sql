@@ -189,6 +189,28 @@ begin
 end
 $$;
 
+-- Tells record_changes() the causes of the changes of this transaction, as {"entity id": [cause, svix id]}.
+create function clerk_sync.set_causes(causes jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform set_config('clerk_sync.causes', causes::text, true);
+end
+$$;
+
+-- Tells record_changes() one cause for all changes of this transaction.
+create function clerk_sync.set_cause(cause text, svix_id text default null)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform clerk_sync.set_causes(jsonb_build_object('', jsonb_build_array(cause, svix_id)));
+end
+$$;
+
 select clerk_sync.revoke_default_rights();
 
 insert into clerk_sync.migrations (name) values ('0003_create_audit_log');

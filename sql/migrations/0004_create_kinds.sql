@@ -219,7 +219,7 @@ as $$
 $$;
 
 -- row_<kind>: the type in which rows are compared. It has only the columns that sync writes, in the order of the table.
-create function clerk_sync.row_type_statement(of_kind clerk_sync.kinds)
+create function clerk_sync.definition_of_row(of_kind clerk_sync.kinds)
 returns text
 language sql
 stable
@@ -235,7 +235,7 @@ $$;
 
 -- write_<kind>: inserts and updates rows from content, and touches none that already says the same. The key of a row is
 -- the id of its element, and deleted_at comes from tombstones, whatever content says of either.
-create function clerk_sync.write_statement(of_kind clerk_sync.kinds)
+create function clerk_sync.definition_of_write(of_kind clerk_sync.kinds)
 returns text
 language sql
 stable
@@ -306,7 +306,7 @@ $function$;
 
 -- fill_<kind>: writes rows of entities that were never heard of. Only of a kind without parents. A new entity has no row
 -- that could be compared, except one that the app made. Null for a kind with parents.
-create function clerk_sync.fill_statement(of_kind clerk_sync.kinds)
+create function clerk_sync.definition_of_fill(of_kind clerk_sync.kinds)
 returns text
 language sql
 stable
@@ -346,7 +346,7 @@ $function$;
 
 -- differing_<kind>: finds the rows that do not say the same as content, or are not there. The comparison is that of
 -- write_<kind>; versions play no part in it.
-create function clerk_sync.differing_statement(of_kind clerk_sync.kinds)
+create function clerk_sync.definition_of_differing(of_kind clerk_sync.kinds)
 returns text
 language sql
 stable
@@ -408,7 +408,7 @@ $function$;
 -- hide_<kind>: sets deleted_at on rows whose own entity, or one of whose parents, was deleted. Two deletes may reach the
 -- same row by different parents, so rows are locked by key before any is written. Rows of the app may be made to point to
 -- a row that is locked in this way.
-create function clerk_sync.hide_statement(of_kind clerk_sync.kinds)
+create function clerk_sync.definition_of_hide(of_kind clerk_sync.kinds)
 returns text
 language sql
 stable
@@ -455,7 +455,7 @@ $function$;
 
 -- The triggers that record changes in the audit log. Whether clerk_sync.causes is believed is asked here, because
 -- record_changes() runs as the owner. A cascade runs as the owner, too: it is told by its depth.
-create function clerk_sync.audit_statement(of_kind clerk_sync.kinds)
+create function clerk_sync.definition_of_audit(of_kind clerk_sync.kinds)
 returns text
 language sql
 stable
@@ -483,7 +483,7 @@ $$;
 
 -- write_rows() and hide_rows(), for the kinds there are. They are written out, because a statement that is built at every
 -- call would be planned at every call.
-create function clerk_sync.write_rows_statement()
+create function clerk_sync.definition_of_write_rows()
 returns text
 language sql
 stable
@@ -509,7 +509,7 @@ as $function$
     from clerk_sync.kinds as k
 $function$;
 
-create function clerk_sync.hide_rows_statement()
+create function clerk_sync.definition_of_hide_rows()
 returns text
 language sql
 stable
@@ -569,14 +569,14 @@ begin
 
     execute format('drop type if exists clerk_sync.%I cascade', 'row_' || kind_name);
     foreach statement in array array_remove(array[
-        clerk_sync.row_type_statement(of_kind),
-        clerk_sync.write_statement(of_kind),
-        clerk_sync.fill_statement(of_kind),
-        clerk_sync.differing_statement(of_kind),
-        clerk_sync.hide_statement(of_kind),
-        case when is_audited then clerk_sync.audit_statement(of_kind) end,
-        clerk_sync.write_rows_statement(),
-        clerk_sync.hide_rows_statement()
+        clerk_sync.definition_of_row(of_kind),
+        clerk_sync.definition_of_write(of_kind),
+        clerk_sync.definition_of_fill(of_kind),
+        clerk_sync.definition_of_differing(of_kind),
+        clerk_sync.definition_of_hide(of_kind),
+        case when is_audited then clerk_sync.definition_of_audit(of_kind) end,
+        clerk_sync.definition_of_write_rows(),
+        clerk_sync.definition_of_hide_rows()
     ], null) loop
         execute statement;
     end loop;

@@ -216,38 +216,15 @@ begin
 end
 $$;
 
--- Applies a batch of changes in one statement, whatever order and however often they arrive. Returns one outcome per
--- element: those of clerk_sync.deliveries, or 'duplicate' for a delivery that was recorded before.
--- Locks never make a circle, because everybody who writes takes them in this order, also purge(), forget() and
--- undo_run(). Runs come first: where comparisons deleted something, and where a run writes about itself. Then new
--- entities, by kind and id: whoever waits there holds only entities that nobody else can see yet. Then those that
--- exist, by kind and id: of each row that will be written or deleted, also by a foreign key, and of the parents of rows
--- with content. Then rows, by the order of their kinds and by key: a delete of a parent reaches rows whose entities are
--- not locked. Then what belongs to rows: their profiles, their entries in the audit log. Last deliveries by id. Parked
--- events have no place of their own, as a delete of a new user reaches them between two steps: whoever has locked
--- entities waits for none of their rows, and park() waits for nothing else.
--- Who prunes leaves out what is locked, and waits for nobody.
--- Definer: the worker role may call this and nothing else.
-create function clerk_sync.apply(batch jsonb)
-returns table ("position" integer, outcome text)
+-- The elements of a batch as changes: in their order, with the version of each. Raises 42704 for a kind that nobody
+-- registered.
+create function clerk_sync.changes_of(batch jsonb)
+returns clerk_sync.change[]
 language plpgsql
-security definer
 set search_path = pg_catalog, pg_temp
-set plan_cache_mode = force_generic_plan
 as $$
 declare
     changes clerk_sync.change[];
-    candidates clerk_sync.change[];
-    winners clerk_sync.change[];
-    deletes clerk_sync.change[];
-    has_proofs boolean := false;
-    moved clerk_sync.change[];
-    -- No moment of Clerk's is later.
-    latest constant bigint := (extract(epoch from clock_timestamp()) * 1000)::bigint + 86400000;
-    contents clerk_sync.change[];
-    target text;
-    all_written clerk_sync.written[] := '{}';
-    refusal clerk_sync.refusal;
 begin
     changes := array(
         select row(
@@ -273,23 +250,23 @@ begin
             message = 'a change is of a kind that was never registered',
             hint = 'Apply the migrations that came with this code: clerk-supabase migrate';
     end if;
+    return changes;
+end
+$$;
 
-    deletes := array(select c from unnest(changes) as c where c.deleted_at is not null);
-    if cardinality(deletes) > 0 then
-        has_proofs := exists (select from unnest(deletes) as d where d.cause = 'reconcile');
-    end if;
-    if has_proofs then
-        -- Against undo: either it sees what this batch does, or this batch sees that the run was undone.
-        perform from clerk_sync.reconcile_runs as r
-        where r.run_id in (select clerk_sync.run_named(d.svix_id) from unnest(deletes) as d where d.cause = 'reconcile')
-        order by r.run_id
-        for key share;
-    end if;
-
-    -- One candidate per entity: its newest content, its earliest delete that Clerk told, when it was shown, and whether
-    -- its entity has to be locked: for a delete that a comparison proves, and for the parent of another change of the
-    -- batch (a stub, source_updated_at 0), which must not be deleted meanwhile.
-    candidates := array(
+-- One candidate for each entity of the changes: its newest content, its earliest delete that Clerk told, when it was
+-- shown, and whether its entity has to be locked: for a delete that a comparison proves, and for the parent of another
+-- change of the batch (a stub, source_updated_at 0), which must not be deleted meanwhile.
+create function clerk_sync.candidates_of(changes clerk_sync.change[])
+returns clerk_sync.change[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    -- No moment of Clerk's is later.
+    latest constant bigint := (extract(epoch from clock_timestamp()) * 1000)::bigint + 86400000;
+begin
+    return array(
         select row(
             newest."position", newest.kind, newest.id, newest.version, newest.earliest_delete, newest.cause,
             newest.svix_id, null, null, newest.is_held, newest.shown_at
@@ -313,29 +290,51 @@ begin
             order by c.kind, c.id, c.version desc
         ) as newest
     );
+end
+$$;
 
+-- Makes the entities of the candidates that are new. added: their candidates; known: all others.
+create function clerk_sync.add_entities(
+    candidates clerk_sync.change[], out added clerk_sync.change[], out known clerk_sync.change[]
+)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
     -- Look-ups are `lateral ... limit 1`: by the index on a table that was never analysed as on a large one.
-    with added as (
-        insert into clerk_sync.entities as known (kind, id, version, deleted_at, shown_at, delete_recorded_at)
+    with inserted as (
+        insert into clerk_sync.entities as e (kind, id, version, deleted_at, shown_at, delete_recorded_at)
         select
             c.kind, c.id, c.version, c.deleted_at, c.shown_at,
             case when c.deleted_at is not null then clock_timestamp() end
         from unnest(candidates) as c
         left join lateral (
-            select true as exists from clerk_sync.entities as e where e.kind = c.kind and e.id = c.id limit 1
+            select true as exists from clerk_sync.entities as k where k.kind = c.kind and k.id = c.id limit 1
         ) as seen on true
         where seen.exists is null
         order by c.kind, c.id
         on conflict do nothing
-        returning known.kind, known.id
+        returning e.kind, e.id
     )
 
     select
-        coalesce(array_agg(c) filter (where added.id is not null), '{}'),
-        coalesce(array_agg(c) filter (where added.id is null), '{}')
-    into winners, candidates
-    from unnest(candidates) as c left join added on c.kind = added.kind and c.id = added.id;
+        coalesce(array_agg(c) filter (where inserted.id is not null), '{}'),
+        coalesce(array_agg(c) filter (where inserted.id is null), '{}')
+    into added, known
+    from unnest(candidates) as c left join inserted on c.kind = inserted.kind and c.id = inserted.id;
+end
+$$;
 
+-- Advances the entities of the candidates that exist: their versions, their tombstones, and when they were shown.
+-- winners: the candidates whose content or delete counts from now on; moved: entities whose delete only a comparison told
+-- and that a read lifted or an event confirmed.
+create function clerk_sync.advance_entities(
+    candidates clerk_sync.change[], out winners clerk_sync.change[], out moved clerk_sync.change[]
+)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
     -- A stale change locks and writes nothing. The limit is no limit, but lets the planner expect few: it then goes
     -- through the candidates in their order, which is that of the locks, and takes each entity by the index.
     with advanced as (
@@ -370,7 +369,7 @@ begin
     )
 
     select
-        winners || coalesce(array_agg(row(
+        coalesce(array_agg(row(
             case when version = own_version and purged_at is null then a."position" end,
             kind, id, version, deleted_at, cause, svix_id, null, null, null, null
         )::clerk_sync.change) filter (where version = own_version or deleted_at = own_delete), '{}'),
@@ -379,23 +378,19 @@ begin
         ) filter (where delete_run is not null and (deleted_at is null or own_delete is not null)), '{}')
     into winners, moved
     from advanced as a;
+end
+$$;
 
-    if has_proofs or cardinality(moved) > 0 then
-        moved := clerk_sync.settle_tombstones(changes, moved);
-        winners := array(
-            select row(
-                w."position", w.kind, w.id, w.version, e.deleted_at, w.cause, w.svix_id, null, null, null, null
-            )::clerk_sync.change
-            from unnest(winners) as w
-            cross join lateral (
-                select k.deleted_at from clerk_sync.entities as k where k.kind = w.kind and k.id = w.id limit 1
-            ) as e
-        );
-    end if;
-
-    perform set_config(
-        'clerk_sync.causes',
-        coalesce(
+-- The causes of what moves rows: of a deleted entity the delete that counts, of any other its own change.
+create function clerk_sync.causes_of(moving clerk_sync.change[], deletes clerk_sync.change[])
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select coalesce(
             jsonb_object_agg(w.id, coalesce(
                 case when w.deleted_at is not null then (
                     select jsonb_build_array(d.cause, d.svix_id)
@@ -406,38 +401,19 @@ begin
                 jsonb_build_array(w.cause, w.svix_id)
             )),
             '{}'
-        )::text,
-        true
-    )
-    from unnest(winners || moved) as w;
+        )
+        from unnest(moving) as w
+    );
+end
+$$;
 
-    -- A block of its own costs a subtransaction, and nothing for each row.
-    begin
-        for target, contents in
-            select w.kind, array_agg(w)
-            from unnest(winners) as w inner join clerk_sync.kinds as k using (kind)
-            where w."position" is not null and (w.version).source_updated_at >= 0
-            group by w.kind, k.write_order
-            order by k.write_order
-        loop
-            all_written := all_written || array(select clerk_sync.write_rows(target, batch, contents));
-        end loop;
-        if cardinality(moved) > 0 then
-            -- Alone: two of these, one after the other, would lock rows out of order.
-            perform clerk_sync.follow_tombstones(
-                moved || array(select w from unnest(winners) as w where w.deleted_at is not null)
-            );
-        elsif cardinality(deletes) > 0 then
-            perform clerk_sync.hide_rows(array(select w from unnest(winners) as w where w.deleted_at is not null));
-        end if;
-    exception
-        when integrity_constraint_violation then
-            get stacked diagnostics
-                refusal.code = returned_sqlstate, refusal.message = message_text, refusal.table_name = table_name,
-                refusal.column_name = column_name, refusal.constraint_name = constraint_name;
-            perform clerk_sync.refuse(refusal);
-    end;
-
+-- Judges the changes of a batch, once they are applied, and records deliveries. Returns an outcome for each change.
+create function clerk_sync.record_outcomes(changes clerk_sync.change[], all_written clerk_sync.written[])
+returns table ("position" integer, outcome text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
     -- `in (select ...)` rather than joins: hashed whatever the plan expects, so a large batch costs what its rows cost.
     return query
     with judged as (
@@ -489,6 +465,100 @@ begin
         end
     from judged as j
     order by j."position";
+end
+$$;
+
+-- Applies a batch of changes in one statement, whatever order and however often they arrive. Returns one outcome per
+-- element: those of clerk_sync.deliveries, or 'duplicate' for a delivery that was recorded before.
+-- Locks never make a circle, because everybody who writes takes them in this order, also purge(), forget() and
+-- undo_run(). Runs come first: where comparisons deleted something, and where a run writes about itself. Then new
+-- entities, by kind and id: whoever waits there holds only entities that nobody else can see yet. Then those that
+-- exist, by kind and id: of each row that will be written or deleted, also by a foreign key, and of the parents of rows
+-- with content. Then rows, by the order of their kinds and by key: a delete of a parent reaches rows whose entities are
+-- not locked. Then what belongs to rows: their profiles, their entries in the audit log. Last deliveries by id. Parked
+-- events have no place of their own, as a delete of a new user reaches them between two steps: whoever has locked
+-- entities waits for none of their rows, and park() waits for nothing else.
+-- Who prunes leaves out what is locked, and waits for nobody.
+-- Definer: the worker role may call this and nothing else.
+create function clerk_sync.apply(batch jsonb)
+returns table ("position" integer, outcome text)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    changes constant clerk_sync.change[] := clerk_sync.changes_of(batch);
+    deletes constant clerk_sync.change[] := array(select c from unnest(changes) as c where c.deleted_at is not null);
+    has_proofs boolean := false;
+    entered record;
+    advanced record;
+    winners clerk_sync.change[];
+    moved clerk_sync.change[];
+    contents clerk_sync.change[];
+    target text;
+    all_written clerk_sync.written[] := '{}';
+    refusal clerk_sync.refusal;
+begin
+    if cardinality(deletes) > 0 then
+        has_proofs := exists (select from unnest(deletes) as d where d.cause = 'reconcile');
+    end if;
+    if has_proofs then
+        -- Against undo: either it sees what this batch does, or this batch sees that the run was undone.
+        perform from clerk_sync.reconcile_runs as r
+        where r.run_id in (select clerk_sync.run_named(d.svix_id) from unnest(deletes) as d where d.cause = 'reconcile')
+        order by r.run_id
+        for key share;
+    end if;
+
+    entered := clerk_sync.add_entities(clerk_sync.candidates_of(changes));
+    advanced := clerk_sync.advance_entities(entered.known);
+    winners := entered.added || advanced.winners;
+    moved := advanced.moved;
+
+    if has_proofs or cardinality(moved) > 0 then
+        moved := clerk_sync.settle_tombstones(changes, moved);
+        winners := array(
+            select row(
+                w."position", w.kind, w.id, w.version, e.deleted_at, w.cause, w.svix_id, null, null, null, null
+            )::clerk_sync.change
+            from unnest(winners) as w
+            cross join lateral (
+                select k.deleted_at from clerk_sync.entities as k where k.kind = w.kind and k.id = w.id limit 1
+            ) as e
+        );
+    end if;
+
+    perform clerk_sync.set_causes(clerk_sync.causes_of(winners || moved, deletes));
+
+    -- A block of its own costs a subtransaction, and nothing for each row.
+    begin
+        for target, contents in
+            select w.kind, array_agg(w)
+            from unnest(winners) as w inner join clerk_sync.kinds as k using (kind)
+            where w."position" is not null and (w.version).source_updated_at >= 0
+            group by w.kind, k.write_order
+            order by k.write_order
+        loop
+            all_written := all_written || array(select clerk_sync.write_rows(target, batch, contents));
+        end loop;
+        if cardinality(moved) > 0 then
+            -- Alone: two of these, one after the other, would lock rows out of order.
+            perform clerk_sync.follow_tombstones(
+                moved || array(select w from unnest(winners) as w where w.deleted_at is not null)
+            );
+        elsif cardinality(deletes) > 0 then
+            perform clerk_sync.hide_rows(array(select w from unnest(winners) as w where w.deleted_at is not null));
+        end if;
+    exception
+        when integrity_constraint_violation then
+            get stacked diagnostics
+                refusal.code = returned_sqlstate, refusal.message = message_text, refusal.table_name = table_name,
+                refusal.column_name = column_name, refusal.constraint_name = constraint_name;
+            perform clerk_sync.refuse(refusal);
+    end;
+
+    return query select o.* from clerk_sync.record_outcomes(changes, all_written) as o;
 end
 $$;
 

@@ -127,7 +127,10 @@ FAULTS: Final = (
         "a late update lifts a delete",
         (),
         "is there again, though",
-        in_function("clerk_sync.apply(jsonb)", {"least(known.deleted_at, c.deleted_at)": "c.deleted_at"}),
+        in_function(
+            "clerk_sync.advance_entities(clerk_sync.change[])",
+            {"least(known.deleted_at, c.deleted_at)": "c.deleted_at"},
+        ),
         first=2,
     ),
     PlantedFault(
@@ -233,7 +236,10 @@ FAULTS: Final = (
         ("lie", "run"),
         "Clerk never deleted it",
         together(
-            in_function("clerk_sync.apply(jsonb)", {"shown_at > known.deleted_at and": "shown_at is null and"}),
+            in_function(
+                "clerk_sync.advance_entities(clerk_sync.change[])",
+                {"shown_at > known.deleted_at and": "shown_at is null and"},
+            ),
             in_function("clerk_sync.compare(jsonb)", {"(e.delete_run is null or e.purged_at is not null)": "true"}),
         ),
         first=1,
