@@ -189,14 +189,14 @@ begin
 end
 $$;
 
--- Tells record_changes() the causes of the changes of this transaction, as {"entity id": [cause, svix id]}.
+-- Tells record_changes() the causes of the changes of this transaction, as {"entity id": [cause, svix id]}; null: none.
 create function clerk_sync.set_causes(causes jsonb)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform set_config('clerk_sync.causes', causes::text, true);
+    perform set_config('clerk_sync.causes', coalesce(causes::text, ''), true);
 end
 $$;
 

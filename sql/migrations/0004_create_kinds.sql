@@ -47,7 +47,8 @@ create table clerk_sync.kinds (
     key_column name not null,
     mirrored_columns name[] not null,
     parents jsonb not null,
-    accompanies text[] not null default '{}'
+    accompanies text[] not null default '{}',
+    is_read_by_id boolean not null default false
 );
 
 comment on column clerk_sync.kinds.write_order is 'Parents before children.';
@@ -55,6 +56,7 @@ comment on column clerk_sync.kinds.relation is 'Its table, spelled as in a state
 comment on column clerk_sync.kinds.parents is '{"column": "kind of the entity it names"}';
 comment on column clerk_sync.kinds.accompanies is
 'Kinds of which each object may have one of this kind, under its own id. Empty for a kind that has ids of its own.';
+comment on column clerk_sync.kinds.is_read_by_id is 'Clerk''s API reads an object of this kind by its id alone or with those of its parents.';
 
 alter table clerk_sync.kinds enable row level security;
 
@@ -537,7 +539,7 @@ $function$;
 -- Teaches apply() a kind: generates the functions above for its table, and has its changes audited. The table needs
 -- key_column as its primary key and a column deleted_at: always the earliest delete of the row's entity and its parents.
 -- Without mirrored_columns, all other columns of the table are mirrored; else a column that is neither key, parent nor
--- mirrored stays the app's own. parents, accompanies: as in clerk_sync.kinds.
+-- mirrored stays the app's own. parents, accompanies and is_read_by_id: as in clerk_sync.kinds.
 create function clerk_sync.register(
     kind_name text,
     kind_order integer,
@@ -546,14 +548,17 @@ create function clerk_sync.register(
     mirrored_columns name[] default null,
     parents jsonb default '{}',
     is_audited boolean default true,
-    accompanies text[] default '{}'
+    accompanies text[] default '{}',
+    is_read_by_id boolean default false
 )
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    of_kind clerk_sync.kinds := row(kind_name, kind_order, relation, key_column, mirrored_columns, parents, accompanies);
+    of_kind clerk_sync.kinds := row(
+        kind_name, kind_order, relation, key_column, mirrored_columns, parents, accompanies, is_read_by_id
+    );
     statement text;
 begin
     of_kind.mirrored_columns := coalesce(mirrored_columns, array(
@@ -565,7 +570,8 @@ begin
     insert into clerk_sync.kinds select of_kind.*
     on conflict on constraint kinds_pkey do update set
         write_order = excluded.write_order, relation = excluded.relation, key_column = excluded.key_column,
-        mirrored_columns = excluded.mirrored_columns, parents = excluded.parents, accompanies = excluded.accompanies;
+        mirrored_columns = excluded.mirrored_columns, parents = excluded.parents, accompanies = excluded.accompanies,
+        is_read_by_id = excluded.is_read_by_id;
 
     execute format('drop type if exists clerk_sync.%I cascade', 'row_' || kind_name);
     foreach statement in array array_remove(array[
@@ -602,7 +608,7 @@ begin
             select from pg_catalog.pg_trigger as t
             where t.tgrelid = of_kind.relation::regclass and t.tgname = 'audit_insert'
         ),
-        of_kind.accompanies
+        of_kind.accompanies, of_kind.is_read_by_id
     );
 end
 $$;

@@ -64,6 +64,16 @@ as $$
     select substring(svix_id from '^reconcile-([0-9]{1,18})-')::bigint
 $$;
 
+-- The svix id of the message by which a run repairs or deletes an entity; without an entity, its beginning.
+create function clerk_sync.message_of(run_id bigint, entity_id text default '')
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select concat('reconcile-', run_id, '-', entity_id)
+$$;
+
 -- Sets the tombstones that comparisons prove, ends the transition of those that apply() has just lifted or confirmed
 -- (delete_run still says by which run they were made), and returns every entity whose rows have to follow, with what
 -- moved it. The caller has locked the entities of the batch, and the runs it names.
@@ -121,10 +131,7 @@ begin
         and not exists (
             select from clerk_sync.entities as shown
             where shown.id = p.id and shown.shown_at > p.deleted_at
-            and shown.kind = any(case
-                when p.kind = 'private_metadata' then array[p.kind, 'user', 'organization', 'membership']
-                else array[p.kind]
-            end)
+            and shown.kind = any(p.kind || (select k.accompanies from clerk_sync.kinds as k where k.kind = p.kind))
         )
         returning e.kind, e.id, e.version, e.deleted_at, p.cause, p.svix_id
     )
@@ -156,10 +163,50 @@ begin
 end
 $$;
 
--- Gives the rows of these entities, and those of their children, the deleted_at that the tombstones say: the earliest
--- of the row's entity and its parents. For tombstones that were lifted or moved: hide_rows() only knows earlier ones.
--- Rows are locked by key before the tombstones are read: a delete of another parent that committed meanwhile is seen,
--- and one that has not waits for the row.
+-- A query of the rows of a kind with the keys $1: id; deleted_at, as the row says; due, as the tombstones say: the first
+-- delete of the row's entity or of one of its parents, null for none. By the index of the tombstones, which are few.
+create function clerk_sync.rows_with_tombstones(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select clerk_sync.statement_of(
+        $query$
+        select r.{key} as id, r.deleted_at, to_timestamp(least(own.deleted_at {parent_deletes}) / 1000.0) as due
+        from {table} as r
+        left join lateral (
+            select e.deleted_at from clerk_sync.entities as e
+            where e.kind = {kind} and e.id = r.{key} and e.deleted_at is not null limit 1
+        ) as own on true
+        {join_parents}
+        where r.{key} = any($1)
+        $query$,
+        clerk_sync.holes_of(of_kind) || jsonb_build_object('join_parents', clerk_sync.for_each_link(
+            'left join lateral (select e.deleted_at from clerk_sync.entities as e '
+            'where e.kind = %2$L and e.id = r.%1$I and e.deleted_at is not null limit 1) as %3$I on true',
+            of_kind.parents, ' '
+        ))
+    )
+$$;
+
+-- Whether the row of an entity was purged: then nothing writes the row again.
+create function clerk_sync.is_purged(of_kind text, entity_id text)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select from clerk_sync.entities as e where e.kind = of_kind and e.id = entity_id and e.purged_at is not null
+    );
+end
+$$;
+
+-- Gives the rows of these entities, and those of their children, the deleted_at that the tombstones say. For tombstones
+-- that were lifted or moved: hide_rows() only knows earlier ones. Rows are locked by key before the tombstones are read:
+-- a delete of another parent that committed meanwhile is seen, and one that has not waits for the row.
 create function clerk_sync.follow_tombstones(moved clerk_sync.change[])
 returns void
 language plpgsql
@@ -170,47 +217,20 @@ declare
     keys text[];
 begin
     for of_kind in select k.* from clerk_sync.kinds as k order by k.write_order loop
-        execute (
-            select format(
-                'select array(select named.%2$I::text from %1$s as named where %3$s '
-                || 'order by named.%2$I for no key update)',
-                of_kind.relation, of_kind.key_column,
-                string_agg(
-                    format(
-                        'named.%I = any(array(select m.id collate "default" from unnest($1) as m where m.kind = %L))',
-                        link.key, link.value
-                    ),
-                    ' or '
-                )
+        execute format(
+            'select array(select named.%2$I::text from %1$s as named where %3$s '
+            'order by named.%2$I for no key update)',
+            of_kind.relation, of_kind.key_column,
+            clerk_sync.for_each_link(
+                'named.%1$I = any(array(select m.id collate "default" from unnest($1) as m where m.kind = %2$L))',
+                clerk_sync.links_of(of_kind), ' or '
             )
-            from jsonb_each_text(of_kind.parents || jsonb_build_object(of_kind.key_column, of_kind.kind)) as link
         ) into keys using moved;
         continue when keys = '{}';
-        execute (
-            select format(
-                $statement$
-                update %1$s as kept set deleted_at = due.deleted_at
-                from (
-                    select named.%2$I, to_timestamp(least(own.deleted_at %3$s) / 1000.0) as deleted_at
-                    from %1$s as named
-                    left join clerk_sync.entities as own on own.kind = %4$L and own.id = named.%2$I
-                    %5$s
-                    where named.%2$I = any($1) and own.purged_at is null
-                ) as due
-                where kept.%2$I = due.%2$I and kept.deleted_at is distinct from due.deleted_at
-                $statement$,
-                of_kind.relation, of_kind.key_column,
-                string_agg(format(', %I.deleted_at', 'parent_' || link.key), ''),
-                of_kind.kind,
-                string_agg(
-                    format(
-                        'left join clerk_sync.entities as %1$I on %1$I.kind = %2$L and %1$I.id = named.%3$I',
-                        'parent_' || link.key, link.value, link.key
-                    ),
-                    ' '
-                )
-            )
-            from jsonb_each_text(of_kind.parents) as link
+        execute format(
+            'update %1$s as kept set deleted_at = r.due from (%3$s) as r '
+            'where kept.%2$I = r.id and kept.deleted_at is distinct from r.due and not clerk_sync.is_purged(%4$L, r.id)',
+            of_kind.relation, of_kind.key_column, clerk_sync.rows_with_tombstones(of_kind), of_kind.kind
         ) using keys;
     end loop;
 end
@@ -565,6 +585,6 @@ $$;
 select clerk_sync.revoke_default_rights();
 grant execute on function clerk_sync.apply(jsonb) to clerk_sync_worker;
 
-select clerk_sync.register('user', 1, 'public.users', 'clerk_id');
+select clerk_sync.register('user', 1, 'public.users', 'clerk_id', is_read_by_id => true);
 
 insert into clerk_sync.migrations (name) values ('0005_create_apply');

@@ -117,10 +117,10 @@ create table clerk_sync.private_metadata (
 
 alter table clerk_sync.private_metadata enable row level security;
 
-select clerk_sync.register('organization', 2, 'public.organizations', 'clerk_org_id');
+select clerk_sync.register('organization', 2, 'public.organizations', 'clerk_org_id', is_read_by_id => true);
 select clerk_sync.register(
     'membership', 3, 'public.organization_memberships', 'clerk_membership_id',
-    parents => '{"clerk_org_id": "organization", "clerk_user_id": "user"}'
+    parents => '{"clerk_org_id": "organization", "clerk_user_id": "user"}', is_read_by_id => true
 );
 select clerk_sync.register(
     'invitation', 4, 'public.organization_invitations', 'clerk_invitation_id',

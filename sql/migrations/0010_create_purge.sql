@@ -39,22 +39,22 @@ language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select format(
-        'select r.%1$I::text as id, least(own.delete_recorded_at%4$s) as recorded_at, by_hand.seen_at from %2$s as r '
-        || 'left join clerk_sync.entities as own on own.kind = %3$L and own.id = r.%1$I '
-        || 'left join clerk_sync.hidden_by_hand as by_hand on by_hand.kind = %3$L and by_hand.id = r.%1$I '
-        || '%5$s where r.deleted_at is not null and own.purged_at is null',
-        of_kind.key_column, of_kind.relation, of_kind.kind,
-        string_agg(format(', %I.delete_recorded_at', 'parent_' || link.key), ''),
-        string_agg(
-            format(
-                'left join clerk_sync.entities as %1$I on %1$I.kind = %2$L and %1$I.id = r.%3$I',
-                'parent_' || link.key, link.value, link.key
-            ),
-            ' '
+    select clerk_sync.statement_of(
+        $query$
+        select r.{key}::text as id, least(own.delete_recorded_at {parent_deletes}) as recorded_at, by_hand.seen_at
+        from {table} as r
+        left join clerk_sync.entities as own on own.kind = {kind} and own.id = r.{key}
+        left join clerk_sync.hidden_by_hand as by_hand on by_hand.kind = {kind} and by_hand.id = r.{key}
+        {join_parents}
+        where r.deleted_at is not null and own.purged_at is null
+        $query$,
+        clerk_sync.holes_of(of_kind) || jsonb_build_object(
+            'parent_deletes', clerk_sync.for_each_link(', %3$I.delete_recorded_at', of_kind.parents),
+            'join_parents', clerk_sync.for_each_link(
+                'left join clerk_sync.entities as %3$I on %3$I.kind = %2$L and %3$I.id = r.%1$I', of_kind.parents, ' '
+            )
         )
     )
-    from jsonb_each_text(of_kind.parents) as link
 $$;
 
 -- Writes down when rows that are hidden by hand were seen first. Two at once write in the same order.
@@ -84,7 +84,7 @@ declare
     of_kind clerk_sync.kinds;
     noted record;
 begin
-    for of_kind in select k.* from clerk_sync.kinds as k where k.kind <> 'private_metadata' loop
+    for of_kind in select k.* from clerk_sync.kinds as k where k.accompanies = '{}' loop
         for noted in
             select n.* from (
                 values ('hidden_by_hand', 'hidden.id is null or hidden.recorded_at is not null'),
@@ -249,6 +249,38 @@ as $$
         from (select * from clerk_sync.ids_in(ids_by_kind) except select * from clerk_sync.ids_in(others)) as e (kind, id)
         group by e.kind
     ) as of_kind
+$$;
+
+-- The entities that may accompany others, in the same form: private metadata of users, organizations and memberships, and
+-- not of an invitation that was given the id of a user.
+create function clerk_sync.companions_of(ids_by_kind jsonb)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(jsonb_object_agg(of_kind.kind, of_kind.ids), '{}')
+    from (
+        select k.kind, jsonb_agg(distinct e.id) as ids
+        from clerk_sync.kinds as k inner join clerk_sync.ids_in(ids_by_kind) as e on e.kind = any(k.accompanies)
+        group by k.kind
+    ) as of_kind
+$$;
+
+-- Deletes the rows of such entities.
+create function clerk_sync.delete_companions(ids_by_kind jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds;
+begin
+    for of_kind in select k.* from clerk_sync.kinds as k where k.accompanies <> '{}' and ids_by_kind ? k.kind loop
+        execute format('delete from %s where %I = any($1)', of_kind.relation, of_kind.key_column)
+        using array(select jsonb_array_elements_text(ids_by_kind -> of_kind.kind));
+    end loop;
+end
 $$;
 
 -- Lets keys of the app that would refuse at the commit refuse at once, where that is caught. Before Postgres 18 this
@@ -474,9 +506,9 @@ begin
     end if;
     perform clerk_sync.check_keys_at_once();
     -- What stands there is the word of whoever called.
-    perform set_config('clerk_sync.causes', '', true);
+    perform clerk_sync.set_causes(null);
     for of_kind in
-        select k.* from clerk_sync.kinds as k where k.kind <> 'private_metadata' order by k.write_order desc
+        select k.* from clerk_sync.kinds as k where k.accompanies = '{}' order by k.write_order desc
     loop
         perform clerk_sync.note_hidden_by_hand(of_kind);
         due := clerk_sync.due_rows(of_kind, clock_timestamp() - hold_back, at_most, chosen);
@@ -495,11 +527,7 @@ begin
 
     touched := clerk_sync.with_ids(clerk_sync.with_ids(touched, chosen), jsonb_build_object('domain', domains));
     perform clerk_sync.lock_entities(
-        touched || jsonb_build_object('private_metadata', (
-            -- Not of an invitation that was given the id of a user.
-            select coalesce(jsonb_agg(distinct t.id), '[]') from clerk_sync.ids_in(touched) as t
-            where t.kind in ('user', 'organization', 'membership')
-        ))
+        touched || clerk_sync.companions_of(touched)
     );
     lock table clerk_sync.parked_events in share update exclusive mode;
     parked_at := clerk_sync.lock_parked_events(words);
@@ -566,10 +594,9 @@ begin
         )));
     end loop;
 
-    due := array(select g.id from clerk_sync.ids_in(gone) as g where g.kind in ('user', 'organization', 'membership'));
-    delete from clerk_sync.private_metadata as p where p.entity_id = any(due);
+    perform clerk_sync.delete_companions(clerk_sync.companions_of(gone));
     update clerk_sync.entities as e set purged_at = now()
-    from (select g.kind, g.id from clerk_sync.ids_in(gone) as g union all select 'private_metadata', unnest(due)) as g
+    from clerk_sync.ids_in(clerk_sync.with_ids(gone, clerk_sync.companions_of(gone))) as g
     where e.kind = g.kind and e.id = g.id and e.purged_at is null;
     -- The log keeps that something changed, and forgets what.
     update clerk_sync.audit_log as a set old_values = null, new_values = null

@@ -155,7 +155,28 @@ as $$
     select clerk_sync.whole_number(request, 'run', 1, 9223372036854775807)
 $$;
 
--- The run of a request while it is at work; null columns once it is not, was undone, or if there is none.
+-- Whether a run goes on: it has no end and was not undone.
+create function clerk_sync.is_at_work(run clerk_sync.reconcile_runs)
+returns boolean
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select run.state = 'running' and run.undone_at is null
+$$;
+
+-- Whether a run goes on and is still that of the caller, who says its lease. After another process has taken the run over,
+-- it has another lease.
+create function clerk_sync.is_leased(run clerk_sync.reconcile_runs, request jsonb)
+returns boolean
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select clerk_sync.is_at_work(run) and run.lease = (request ->> 'lease')::uuid
+$$;
+
+-- The run of a request while it goes on; null columns once it does not, or if there is none.
 create function clerk_sync.running(request jsonb)
 returns clerk_sync.reconcile_runs
 language sql
@@ -163,11 +184,11 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
     select r.* from clerk_sync.reconcile_runs as r
-    where r.run_id = clerk_sync.run_id(request) and r.state = 'running' and r.undone_at is null
+    where r.run_id = clerk_sync.run_id(request) and clerk_sync.is_at_work(r)
 $$;
 
--- The same run, for those who write below it: whoever undoes or prunes it waits for them, or they for that. So they
--- lock it before anything else, as undo_run() does.
+-- The same run, for functions that write below it. They lock the run before anything else, as undo_run() does: whoever
+-- undoes or prunes the run waits for them, or they wait for the undo.
 create function clerk_sync.hold_run(request jsonb)
 returns clerk_sync.reconcile_runs
 language sql
@@ -175,8 +196,36 @@ volatile
 set search_path = pg_catalog, pg_temp
 as $$
     select r.* from clerk_sync.reconcile_runs as r
-    where r.run_id = clerk_sync.run_id(request) and r.state = 'running' and r.undone_at is null
+    where r.run_id = clerk_sync.run_id(request) and clerk_sync.is_at_work(r)
     for key share
+$$;
+
+-- The same run, locked in the same way, while it is that of the caller.
+create function clerk_sync.leased_run(request jsonb)
+returns clerk_sync.reconcile_runs
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select r.* from clerk_sync.reconcile_runs as r
+    where r.run_id = clerk_sync.run_id(request) and clerk_sync.is_leased(r, request)
+    for key share
+$$;
+
+-- Two expressions for a row r of a kind: the id of its user and that of its organization, as far as these are its
+-- parents; else null.
+create function clerk_sync.columns_of_parents(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select concat_ws(
+        ', ',
+        coalesce(min(format('r.%I', p.key)) filter (where p.value = 'user'), 'null::text'),
+        coalesce(min(format('r.%I', p.key)) filter (where p.value = 'organization'), 'null::text')
+    )
+    from jsonb_each_text(of_kind.parents) as p
 $$;
 
 -- Begins a run, or goes on with one whose process is gone.
@@ -285,7 +334,7 @@ declare
     leased_until constant timestamptz := clerk_sync.lease_end(request);
 begin
     update clerk_sync.reconcile_runs as r set lease_until = leased_until
-    where r.run_id = clerk_sync.run_id(request) and r.state = 'running' and r.lease = (request ->> 'lease')::uuid;
+    where r.run_id = clerk_sync.run_id(request) and clerk_sync.is_leased(r, request);
     return to_jsonb(found);
 end
 $$;
@@ -299,7 +348,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     update clerk_sync.reconcile_runs as r set expected = r.expected || clerk_sync.tally(request, 'expected')
-    where r.run_id = clerk_sync.run_id(request) and r.state = 'running' and r.lease = (request ->> 'lease')::uuid;
+    where r.run_id = clerk_sync.run_id(request) and clerk_sync.is_leased(r, request);
     if not found then
         return 'false';
     end if;
@@ -346,10 +395,8 @@ as $$
 declare
     of_window constant integer := clerk_sync.whole_number(request, 'number', 0, 2147483647);
     counted constant jsonb := clerk_sync.tally(request, 'tally');
-    run clerk_sync.reconcile_runs;
+    run constant clerk_sync.reconcile_runs := clerk_sync.leased_run(request);
 begin
-    select r.* into run from clerk_sync.reconcile_runs as r
-    where r.run_id = clerk_sync.run_id(request) and r.lease = (request ->> 'lease')::uuid and r.state = 'running';
     if run.run_id is null then
         return 'false';
     end if;
@@ -396,7 +443,7 @@ begin
             where f.run_id = r.run_id and f.action = 'repair' and f.emptied is not null
             and f.sent_at is null and not f.is_refused
         )
-    where r.run_id = clerk_sync.run_id(request) and r.state = 'running' and r.lease = (request ->> 'lease')::uuid
+    where r.run_id = clerk_sync.run_id(request) and clerk_sync.is_leased(r, request)
     returning r.* into run;
     if run.state <> 'running' then
         delete from clerk_sync.reconcile_seen as s where s.run_id = run.run_id;

@@ -60,8 +60,7 @@ begin
 end
 $$;
 
--- {before} -> {user, organization, membership, invitation, domain}: rows that everybody may see; of users those created
--- before, if given.
+-- {before} -> {kind: rows}: rows that everybody may see; of users those created before, if given.
 create function clerk_sync.count_rows(request jsonb)
 returns jsonb
 language plpgsql
@@ -71,17 +70,18 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     before constant timestamptz := to_timestamp(clerk_sync.moment(request, 'before', true) / 1000.0);
+    of_kind clerk_sync.kinds;
+    counted bigint;
+    counts jsonb := '{}';
 begin
-    return jsonb_build_object(
-        'user', (
-            select count(*) from public.users as u
-            where u.deleted_at is null and (before is null or u.created_at < before)
-        ),
-        'organization', (select count(*) from public.organizations as o where o.deleted_at is null),
-        'membership', (select count(*) from public.organization_memberships as m where m.deleted_at is null),
-        'invitation', (select count(*) from public.organization_invitations as i where i.deleted_at is null),
-        'domain', (select count(*) from public.organization_domains as d where d.deleted_at is null)
-    );
+    for of_kind in select k.* from clerk_sync.kinds as k where k.accompanies = '{}' loop
+        execute format(
+            'select count(*) from %s as r where r.deleted_at is null%s', of_kind.relation,
+            case when of_kind.kind = 'user' and before is not null then ' and r.created_at < $1' end
+        ) into counted using before;
+        counts := counts || jsonb_build_object(of_kind.kind, counted);
+    end loop;
+    return counts;
 end
 $$;
 
@@ -122,71 +122,146 @@ begin
 end
 $$;
 
--- Compares one page of Clerk's with the tables, and writes down what differs. {run, lease, number, kind, tally, since,
--- until, page, ids, versions, observed_at}: page is what apply() takes, of which elements without content are compared
--- by version, those without a version only count as present. ids and versions, a line for each, say that in less space.
--- since and until: everybody created then and in neither is extra. tally: what the window counts before this page.
--- -> null when the run is somebody else's by now, else {differences: [[kind, id, difference, action], ...], extra}.
--- action: that of the finding or, of a repair that takes values away, 'hold'.
-create function clerk_sync.compare(request jsonb)
-returns jsonb
+-- How an object that Clerk lists differs from what is known of it here: 'missing', 'stale', 'different', 'deleted here' or
+-- null. known: its entity, null if it never arrived; row_here: how its row differs, null if it does not; listed: the
+-- version that Clerk lists, listed_at when.
+create function clerk_sync.difference(
+    known clerk_sync.entities, row_here clerk_sync.difference, listed bigint, listed_at bigint, margin_ms bigint
+)
+returns text
 language plpgsql
-security definer
+immutable
 set search_path = pg_catalog, pg_temp
--- Planned once, and by the indexes: also on tables that were empty a moment ago.
-set plan_cache_mode = force_generic_plan
-set enable_seqscan = off
 as $$
 declare
-    -- Of a page most of which is missing, each one would be a row here for a row there.
-    most_missing constant integer := 100;
-    of_window constant integer := clerk_sync.whole_number(request, 'number', 0, 2147483647);
-    target constant text := clerk_sync.kind_of(request);
-    since constant bigint := clerk_sync.moment(request, 'since', true);
-    listed_ids constant text[] := coalesce(string_to_array(request ->> 'ids', E'\n'), '{}')
-    || array(select p.id from jsonb_to_recordset(request -> 'page') as p (id text));
-    until constant timestamptz := coalesce(to_timestamp(clerk_sync.moment(request, 'until', true) / 1000.0), 'infinity');
-    listed_at constant bigint := clerk_sync.moment(request, 'observed_at', true);
-    counted constant jsonb := clerk_sync.tally(request, 'tally');
-    run clerk_sync.reconcile_runs;
-    kind_of_page text;
+    version constant clerk_sync.version := known.version;
+begin
+    return case
+        when known.id is null then 'missing'
+        -- Clerk's lists may go on naming for a while what is gone.
+        when known.deleted_at is not null then case when known.deleted_at + margin_ms < listed_at then 'deleted here' end
+        -- A webhook was faster than this page; or Clerk's own clock went back, and the list is right.
+        when version.source_updated_at > listed then case
+            when row_here.id is null or version.observed_at + margin_ms >= listed_at then null
+            when row_here.fields is null then 'missing'
+            else 'different'
+        end
+        when row_here.id is not null and row_here.fields is null
+            and (version.source_updated_at < listed or version.observed_at < listed_at) then 'missing'
+        when version.source_updated_at < listed then 'stale'
+        when row_here.id is not null and version.observed_at < listed_at then 'different'
+    end;
+end
+$$;
+
+-- What is to be done about a difference: 'repair' or 'none'.
+create function clerk_sync.action_against(found text, known clerk_sync.entities, listed bigint)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    version constant clerk_sync.version := known.version;
+begin
+    return case
+        -- Only what a comparison alone deleted can be restored.
+        when found = 'deleted here' and (known.delete_run is null or known.purged_at is not null) then 'none'
+        when found <> 'deleted here' and version.source_updated_at > listed then 'none'
+        else 'repair'
+    end;
+end
+$$;
+
+-- In words, why an object differs. fields: the columns of its row that differ.
+create function clerk_sync.likely_cause(
+    found text, known clerk_sync.entities, object_kind text, object_id text, listed bigint, fields text[]
+)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    version constant clerk_sync.version := known.version;
+begin
+    return case
+        when found = 'deleted here' and known.delete_run is not null then 'a comparison deleted it here, and Clerk has it'
+        when found = 'deleted here' then 'it was deleted here, and Clerk has it'
+        when known.id is null then 'it never arrived'
+        when version.source_updated_at > listed then 'Clerk lists an older version than the one that was applied here'
+        when version.source_updated_at <= 0 then 'only other objects told of it'
+        when found = 'missing' then 'somebody removed the row'
+        when found = 'stale' then 'its last change did not arrive'
+        when exists (
+            select from clerk_sync.audit_log as a
+            where a.entity_id = object_id and a.kind = object_kind and a.cause like 'direct:%'
+            and a.changed_columns && fields
+        ) then 'somebody edited the row'
+        else 'Clerk changed it without a new version'
+    end;
+end
+$$;
+
+-- How the rows of the objects of a page differ from their content, of every kind that the page has.
+create function clerk_sync.find_differing(page jsonb)
+returns clerk_sync.difference[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    target text;
     more clerk_sync.difference[];
     differing clerk_sync.difference[] := '{}';
-    -- Objects that lose a value, and can be read again one by one. A stub has no value of its own.
-    held text[] := '{}';
-    found clerk_sync.reconcile_findings[];
-    extra clerk_sync.reconcile_findings[] := '{}';
 begin
-    select r.* into run from clerk_sync.reconcile_runs as r
-    where r.run_id = clerk_sync.run_id(request) and r.lease = (request ->> 'lease')::uuid and r.state = 'running'
-    for key share;
-    if run.run_id is null then
-        return null;
-    end if;
-    update clerk_sync.reconcile_windows as w
-    set reached = coalesce(since, w.reached), tally = counted
-    where w.run_id = run.run_id and w.number = of_window;
-
-    for kind_of_page in
-        select distinct g.kind from jsonb_to_recordset(request -> 'page') as g (kind text, content jsonb)
-        where g.content is not null
+    for target in
+        select distinct g.kind from jsonb_to_recordset(page) as g (kind text, content jsonb) where g.content is not null
     loop
-        execute format('select array_agg(d) from clerk_sync.%I($1) as d', 'differing_' || kind_of_page)
-        into more using request -> 'page';
+        execute format('select array_agg(d) from clerk_sync.%I($1) as d', 'differing_' || target) into more using page;
         differing := differing || coalesce(more, '{}');
     end loop;
-    if target in ('user', 'organization', 'membership') then
-        held := array(
-            select d.id from unnest(differing) as d
-            where cardinality(d.emptied) > 0 and not exists (
-                select from clerk_sync.entities as k
-                where k.kind = d.kind and k.id = d.id and (k.version).source_updated_at <= 0
-            )
-        );
-    end if;
+    return differing;
+end
+$$;
 
+-- Objects whose repair takes a value away from the row: it waits until everything is compared. Only objects of the kinds
+-- that can be read again one by one. A stub has no value of its own.
+create function clerk_sync.objects_to_hold(differing clerk_sync.difference[])
+returns text[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select d.id from unnest(differing) as d
+        where cardinality(d.emptied) > 0 and not exists (
+            select from clerk_sync.entities as k
+            where k.kind = d.kind and k.id = d.id and (k.version).source_updated_at <= 0
+        )
+    );
+end
+$$;
+
+-- The findings of a page. request, listed_ids: as in compare(); differing: what find_differing() found; held: objects
+-- whose repair is held back.
+create function clerk_sync.find_differences(
+    request jsonb, run clerk_sync.reconcile_runs, listed_ids text[], differing clerk_sync.difference[], held text[]
+)
+returns clerk_sync.reconcile_findings[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_window constant integer := clerk_sync.whole_number(request, 'number', 0, 2147483647);
+    target constant text := clerk_sync.kind_of(request);
+    listed_at constant bigint := clerk_sync.moment(request, 'observed_at', true);
+    companions constant text[] := array(select k.kind from clerk_sync.kinds as k where target = any(k.accompanies));
+begin
     -- Most are as they should be, and cost no more than one look at the index for all of them together.
-    found := array(
+    return array(
         with given as (
             select p.kind, p.id, p.source_updated_at, p.observed_at
             from jsonb_to_recordset(request -> 'page') as p (
@@ -203,97 +278,76 @@ begin
 
         select row(
             run.run_id, g.kind, g.id, verdict.difference,
-            case
-                -- Only what a comparison alone deleted can be restored.
-                when verdict.difference = 'deleted here' and (e.delete_run is null or e.purged_at is not null) then 'none'
-                when verdict.difference <> 'deleted here' and (e.version).source_updated_at > g.source_updated_at
-                    then 'none'
-                else 'repair'
-            end,
+            clerk_sync.action_against(verdict.difference, e.known, g.source_updated_at),
             d.fields,
-            case
-                when verdict.difference = 'deleted here' and e.delete_run is not null
-                    then 'a comparison deleted it here, and Clerk has it'
-                when verdict.difference = 'deleted here' then 'it was deleted here, and Clerk has it'
-                when e.id is null then 'it never arrived'
-                when (e.version).source_updated_at > g.source_updated_at
-                    then 'Clerk lists an older version than the one that was applied here'
-                when (e.version).source_updated_at <= 0 then 'only other objects told of it'
-                when verdict.difference = 'missing' then 'somebody removed the row'
-                when verdict.difference = 'stale' then 'its last change did not arrive'
-                when exists (
-                    select from clerk_sync.audit_log as a
-                    where a.entity_id = g.id and a.kind = g.kind and a.cause like 'direct:%'
-                    and a.changed_columns && d.fields
-                ) then 'somebody edited the row'
-                else 'Clerk changed it without a new version'
-            end,
+            clerk_sync.likely_cause(verdict.difference, e.known, g.kind, g.id, g.source_updated_at, d.fields),
             of_window, g.observed_at, clock_timestamp(), null, false,
             case when g.id = any(held) then coalesce(d.emptied, '{}') end
         )::clerk_sync.reconcile_findings
         from given as g
         left join lateral (
-            select k.id, k.version, k.deleted_at, k.delete_run, k.purged_at from clerk_sync.entities as k
-            where k.kind = g.kind and k.id = g.id limit 1
+            select k as known from clerk_sync.entities as k where k.kind = g.kind and k.id = g.id limit 1
         ) as e on true
         left join unnest(differing) as d on g.kind = d.kind and g.id = d.id
         cross join lateral (
-            select case
-                when e.id is null then 'missing'
-                -- Clerk's lists may go on naming for a while what is gone.
-                when e.deleted_at is not null
-                    then case when e.deleted_at + run.delete_margin_ms < g.observed_at then 'deleted here' end
-                -- A webhook was faster than this page; or Clerk's own clock went back, and the list is right.
-                when (e.version).source_updated_at > g.source_updated_at then case
-                    when d.id is null or (e.version).observed_at + run.delete_margin_ms >= g.observed_at then null
-                    when d.fields is null then 'missing'
-                    else 'different'
-                end
-                when d.id is not null and d.fields is null
-                    and ((e.version).source_updated_at < g.source_updated_at or (e.version).observed_at < g.observed_at)
-                    then 'missing'
-                when (e.version).source_updated_at < g.source_updated_at then 'stale'
-                when d.id is not null and (e.version).observed_at < g.observed_at then 'different'
-            end as difference
+            select clerk_sync.difference(
+                e.known, d, g.source_updated_at, g.observed_at, run.delete_margin_ms
+            ) as difference
+            offset 0
         ) as verdict
         where verdict.difference is not null
         and (
             (g.kind, g.id, g.source_updated_at) not in (
                 select k.kind, k.id, (k.version).source_updated_at from clerk_sync.entities as k
-                where k.kind in (target, 'private_metadata') and k.id = any(listed_ids) and k.deleted_at is null
+                where k.kind = any(companions || target) and k.id = any(listed_ids) and k.deleted_at is null
             )
             or (g.kind, g.id) in (select d.kind, d.id from unnest(differing) as d)
         )
     );
+end
+$$;
 
-    delete from clerk_sync.absences as a where a.kind = target and a.id = any(listed_ids);
-    if target = 'user' and since is not null then
-        extra := array(
-            select row(
-                run.run_id, 'user', u.clerk_id, 'extra', case when e.id is null then 'none' else 'delete' end, null,
-                case when e.id is null then 'the app made the row' else 'its delete did not arrive' end,
-                of_window, null, clock_timestamp(), null, false, null
-            )::clerk_sync.reconcile_findings
-            from public.users as u
-            left join lateral (
-                select k.id, k.version, k.deleted_at from clerk_sync.entities as k
-                where k.kind = 'user' and k.id = u.clerk_id limit 1
-            ) as e on true
-            where u.created_at >= to_timestamp(since / 1000.0) and u.created_at < until and u.deleted_at is null
-            and u.clerk_id not in (select unnest(listed_ids))
-            -- Its delete did arrive, and check_rows() hides the row again.
-            and e.deleted_at is null
-            -- Younger than the run: Clerk may have listed this stretch before.
-            and coalesce((e.version).observed_at < run.as_of, true)
-        );
-    elsif since is null then
-        insert into clerk_sync.reconcile_seen (run_id, kind, id)
-        select distinct run.run_id, target, listed.id
-        from unnest(listed_ids) as listed (id)
-        where target <> 'user'
-        on conflict do nothing;
-    end if;
+-- Findings of the users that were created from a moment on and before another, and that Clerk does not list.
+create function clerk_sync.find_extra_users(
+    run clerk_sync.reconcile_runs, of_window integer, since bigint, until timestamptz, listed_ids text[]
+)
+returns clerk_sync.reconcile_findings[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return array(
+        select row(
+            run.run_id, 'user', u.clerk_id, 'extra', case when e.id is null then 'none' else 'delete' end, null,
+            case when e.id is null then 'the app made the row' else 'its delete did not arrive' end,
+            of_window, null, clock_timestamp(), null, false, null
+        )::clerk_sync.reconcile_findings
+        from public.users as u
+        left join lateral (
+            select k.id, k.version, k.deleted_at from clerk_sync.entities as k
+            where k.kind = 'user' and k.id = u.clerk_id limit 1
+        ) as e on true
+        where u.created_at >= to_timestamp(since / 1000.0) and u.created_at < until and u.deleted_at is null
+        and u.clerk_id not in (select unnest(listed_ids))
+        -- Its delete did arrive, and check_rows() hides the row again.
+        and e.deleted_at is null
+        -- Younger than the run: Clerk may have listed this stretch before.
+        and coalesce((e.version).observed_at < run.as_of, true)
+    );
+end
+$$;
 
+-- Writes findings down. A page most of which is missing, as in a back-fill, would have a finding for each of its rows: of
+-- these only the number is kept, in the tally of the window.
+create function clerk_sync.record_findings(found clerk_sync.reconcile_findings[], extra clerk_sync.reconcile_findings[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    most_missing constant integer := 100;
+begin
     insert into clerk_sync.reconcile_findings as known
     select f.* from unnest(
         case
@@ -312,16 +366,70 @@ begin
         sent_at = case when excluded.emptied is null and excluded.difference <> 'extra' then known.sent_at end,
         is_refused = false
     where excluded.difference <> 'extra' or (known.window_number is null and known.action = 'repair');
+end
+$$;
 
-    return jsonb_build_object(
-        'differences', (
-            select coalesce(jsonb_agg(jsonb_build_array(
-                f.kind, f.entity_id, f.difference,
-                case when f.action = 'repair' and f.emptied is not null then 'hold' else f.action end
-            )), '[]')
-            from unnest(found) as f
-        ),
-        'extra', cardinality(extra)
+-- Compares one page of Clerk's with the tables, and writes down what differs. {run, lease, number, kind, tally, since,
+-- until, page, ids, versions, observed_at}: page is what apply() takes, of which elements without content are compared
+-- by version, those without a version only count as present. ids and versions, a line for each, say that in less space.
+-- since and until: everybody created then and in neither is extra. tally: what the window counts before this page.
+-- -> null when the run is somebody else's by now, else [[kind, id, difference, action], ...]. action: that of the finding
+-- or, of a repair that takes values away, 'hold'.
+create function clerk_sync.compare(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+-- Planned once, and by the indexes: also on tables that were empty a moment ago.
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+    of_window constant integer := clerk_sync.whole_number(request, 'number', 0, 2147483647);
+    target constant text := clerk_sync.kind_of(request);
+    since constant bigint := clerk_sync.moment(request, 'since', true);
+    until constant timestamptz := coalesce(to_timestamp(clerk_sync.moment(request, 'until', true) / 1000.0), 'infinity');
+    listed_ids constant text[] := coalesce(string_to_array(request ->> 'ids', E'\n'), '{}')
+    || array(select p.id from jsonb_to_recordset(request -> 'page') as p (id text));
+    counted constant jsonb := clerk_sync.tally(request, 'tally');
+    run clerk_sync.reconcile_runs;
+    differing clerk_sync.difference[];
+    held text[] := '{}';
+    found clerk_sync.reconcile_findings[];
+    extra clerk_sync.reconcile_findings[] := '{}';
+begin
+    run := clerk_sync.leased_run(request);
+    if run.run_id is null then
+        return null;
+    end if;
+    update clerk_sync.reconcile_windows as w
+    set reached = coalesce(since, w.reached), tally = counted
+    where w.run_id = run.run_id and w.number = of_window;
+
+    differing := clerk_sync.find_differing(request -> 'page');
+    if (select k.is_read_by_id from clerk_sync.kinds as k where k.kind = target) then
+        held := clerk_sync.objects_to_hold(differing);
+    end if;
+    found := clerk_sync.find_differences(request, run, listed_ids, differing, held);
+
+    delete from clerk_sync.absences as a where a.kind = target and a.id = any(listed_ids);
+    if target = 'user' and since is not null then
+        extra := clerk_sync.find_extra_users(run, of_window, since, until, listed_ids);
+    elsif since is null then
+        insert into clerk_sync.reconcile_seen (run_id, kind, id)
+        select distinct run.run_id, target, listed.id
+        from unnest(listed_ids) as listed (id)
+        where target <> 'user'
+        on conflict do nothing;
+    end if;
+    perform clerk_sync.record_findings(found, extra);
+
+    return (
+        select coalesce(jsonb_agg(jsonb_build_array(
+            f.kind, f.entity_id, f.difference,
+            case when f.action = 'repair' and f.emptied is not null then 'hold' else f.action end
+        )), '[]')
+        from unnest(found) as f
     );
 end
 $$;
@@ -391,11 +499,7 @@ begin
     into added, known
     from judged as j;
 
-    perform set_config(
-        'clerk_sync.causes',
-        jsonb_build_object('', jsonb_build_array('reconcile', format('reconcile-%s-', run.run_id)))::text,
-        true
-    );
+    perform clerk_sync.set_cause('reconcile', clerk_sync.message_of(run.run_id));
 
     for target in
         select k.kind from clerk_sync.kinds as k
@@ -496,25 +600,19 @@ as $$
 declare
     -- The rest is left to the next run.
     most_at_once constant integer := 1000;
-    run clerk_sync.reconcile_runs;
+    run constant clerk_sync.reconcile_runs := clerk_sync.leased_run(request);
     due text;
     context text;
     expired integer := 0;
     refused integer := 0;
 begin
-    select r.* into run from clerk_sync.reconcile_runs as r
-    where r.run_id = clerk_sync.run_id(request) and r.lease = (request ->> 'lease')::uuid and r.state = 'running';
     if run.run_id is null then
         return null;
     end if;
     if run.is_dry_run then
         return '{"expired": 0, "refused": 0}';
     end if;
-    perform set_config(
-        'clerk_sync.causes',
-        jsonb_build_object('', jsonb_build_array('reconcile', format('reconcile-%s-', run.run_id)))::text,
-        true
-    );
+    perform clerk_sync.set_cause('reconcile', clerk_sync.message_of(run.run_id));
     for due in
         select i.clerk_invitation_id from public.organization_invitations as i
         where i.status = 'pending' and i.deleted_at is null and i.expires_at <= to_timestamp(run.as_of / 1000.0)

@@ -98,7 +98,7 @@ begin
         raise invalid_parameter_value using message = 'end is not after start';
     end if;
     select r.* into run from clerk_sync.reconcile_runs as r
-    where r.run_id = clerk_sync.run_id(request) and r.lease = (request ->> 'lease')::uuid and r.state = 'running'
+    where r.run_id = clerk_sync.run_id(request) and clerk_sync.is_leased(r, request)
     for no key update;
     if run.run_id is null then
         return 'false';
@@ -158,7 +158,7 @@ as $$
             bool_or(p.is_switched_off) as is_off
         from clerk_sync.sweeps as p where p.kind = k.kind
     ) as s on true
-    where k.kind <> 'private_metadata'
+    where k.accompanies = '{}'
     order by k.write_order
 $$;
 
@@ -175,7 +175,7 @@ declare
     run clerk_sync.reconcile_runs;
 begin
     select r.* into run from clerk_sync.reconcile_runs as r
-    where r.run_id = clerk_sync.run_id(request) and r.lease = (request ->> 'lease')::uuid and r.state = 'running'
+    where r.run_id = clerk_sync.run_id(request) and clerk_sync.is_leased(r, request)
     for no key update;
     if run.run_id is null then
         return null;

@@ -62,7 +62,7 @@ begin
 
     for of_kind in
         select k.* from clerk_sync.kinds as k
-        where k.kind in (select jsonb_array_elements_text(request -> 'kinds')) and k.kind <> 'private_metadata'
+        where k.kind in (select jsonb_array_elements_text(request -> 'kinds')) and k.accompanies = '{}'
     loop
         execute format(
             $statement$
@@ -115,8 +115,8 @@ end
 $$;
 
 -- {run, kind, after, limit} -> [[id, user_id, org_id, first_gone_at], ...]: rows that Clerk may have deleted, in the
--- order of their ids; of a membership whose, of invitations and domains only org_id; when Clerk first said that it is
--- gone. null when the run is over.
+-- order of their ids; their parents, as columns_of_parents() says; and when Clerk first said that the object is gone. null
+-- when the run is over.
 create function clerk_sync.delete_candidates(request jsonb)
 returns jsonb
 language plpgsql
@@ -128,34 +128,30 @@ declare
     run constant bigint := (clerk_sync.running(request)).run_id;
     target constant text := clerk_sync.kind_of(request);
     at_most constant bigint := clerk_sync.whole_number(request, 'limit', 1, 10000);
+    of_kind clerk_sync.kinds;
+    candidates jsonb;
 begin
     if run is null then
         return null;
     end if;
-    return (
+    select k.* into of_kind from clerk_sync.kinds as k where k.kind = target;
+    execute format(
+        $statement$
         select coalesce(
-            jsonb_agg(
-                jsonb_build_array(
-                    f.entity_id, m.clerk_user_id, coalesce(m.clerk_org_id, i.clerk_org_id, d.clerk_org_id),
-                    a.first_gone_at
-                ) order by f.entity_id
-            ),
-            '[]'
+            jsonb_agg(jsonb_build_array(f.entity_id, %1$s, a.first_gone_at) order by f.entity_id), '[]'
         )
         from (
             select c.entity_id, c.kind from clerk_sync.reconcile_findings as c
-            where c.run_id = run and c.kind = target
-            and c.action = 'delete' and c.sent_at is null and c.entity_id > request ->> 'after'
-            order by c.entity_id limit at_most
+            where c.run_id = $1 and c.kind = $2
+            and c.action = 'delete' and c.sent_at is null and c.entity_id > $3
+            order by c.entity_id limit $4
         ) as f
-        left join public.organization_memberships as m
-            on f.kind = 'membership' and f.entity_id = m.clerk_membership_id
+        left join %2$s as r on r.%3$I = f.entity_id
         left join clerk_sync.absences as a on f.kind = a.kind and f.entity_id = a.id
-        left join public.organization_invitations as i
-            on f.kind = 'invitation' and f.entity_id = i.clerk_invitation_id
-        left join public.organization_domains as d
-            on f.kind = 'domain' and f.entity_id = d.clerk_domain_id
-    );
+        $statement$,
+        clerk_sync.columns_of_parents(of_kind), of_kind.relation, of_kind.key_column
+    ) into candidates using run, target, request ->> 'after', at_most;
+    return candidates;
 end
 $$;
 
@@ -180,35 +176,32 @@ begin
     if run is null then
         return null;
     end if;
-    for of_kind in select k.* from clerk_sync.kinds as k where k.kind <> 'private_metadata' order by k.write_order loop
-        execute (
-            select format(
-                $statement$
-                with gone as (
-                    select f.kind, f.entity_id collate "default" as id from clerk_sync.reconcile_findings as f
-                    where f.run_id = $1 and f.action = 'delete' and f.observed_at is not null
-                ),
+    for of_kind in select k.* from clerk_sync.kinds as k where k.accompanies = '{}' order by k.write_order loop
+        execute format(
+            $statement$
+            with gone as (
+                select f.kind, f.entity_id collate "default" as id from clerk_sync.reconcile_findings as f
+                where f.run_id = $1 and f.action = 'delete' and f.observed_at is not null
+            ),
 
-                found as (%1$s)
+            found as (%1$s)
 
-                select
-                    (select count(distinct found.id) from found),
-                    (
-                        select coalesce(jsonb_agg(jsonb_build_array(by_kind.kind, %2$L, by_kind.number)), '[]')
-                        from (select found.kind, count(*) as number from found group by found.kind) as by_kind
-                    )
-                $statement$,
-                string_agg(
-                    format(
-                        'select g.kind, r.%1$I::text as id from gone as g inner join %2$s as r on r.%3$I = g.id '
-                        || 'where g.kind = %4$L and r.deleted_at is null',
-                        of_kind.key_column, of_kind.relation, link.key, link.value
-                    ),
-                    ' union '
+            select
+                (select count(distinct found.id) from found),
+                (
+                    select coalesce(jsonb_agg(jsonb_build_array(by_kind.kind, %2$L, by_kind.number)), '[]')
+                    from (select found.kind, count(*) as number from found group by found.kind) as by_kind
+                )
+            $statement$,
+            clerk_sync.for_each_link(
+                format(
+                    'select g.kind, r.%1$I::text as id from gone as g inner join %2$s as r '
+                    'on r.%%1$I = g.id where g.kind = %%2$L and r.deleted_at is null',
+                    of_kind.key_column, of_kind.relation
                 ),
-                of_kind.kind
-            )
-            from jsonb_each_text(of_kind.parents || jsonb_build_object(of_kind.key_column, of_kind.kind)) as link
+                clerk_sync.links_of(of_kind), ' union '
+            ),
+            of_kind.kind
         ) into total, counted using run;
         hidden := hidden || jsonb_build_object(of_kind.kind, total);
         by_object := by_object || counted;
@@ -296,14 +289,16 @@ begin
         select distinct on (e.kind, e.id) e.kind, e.id, f.observed_at, f.run_id
         from clerk_sync.entities as e
         inner join clerk_sync.reconcile_findings as f
-            on e.id = f.entity_id and (e.kind = f.kind or e.kind = 'private_metadata')
+            on e.id = f.entity_id and (e.kind = f.kind or e.kind in (
+                select k.kind from clerk_sync.kinds as k where f.kind = any(k.accompanies)
+            ))
         inner join clerk_sync.reconcile_runs as r on f.run_id = r.run_id and r.undone_at is null
         where e.deleted_at is not null and e.delete_run = undone and f.action = 'delete' and f.sent_at is not null
         and f.observed_at >= coalesce(e.shown_at, -1)
         -- It was sent, but nobody could apply it.
         and not exists (
             select from clerk_sync.parked_events as p
-            where p.svix_id = format('reconcile-%s-%s', f.run_id, f.entity_id) and p.replayed_at is null
+            where p.svix_id = clerk_sync.message_of(f.run_id, f.entity_id) and p.replayed_at is null
         )
         order by e.kind, e.id, f.observed_at desc, f.run_id desc
     ),
@@ -324,14 +319,15 @@ begin
     into moved
     from released as r;
 
-    perform set_config('clerk_sync.causes', (
+    perform clerk_sync.set_causes((
         select coalesce(jsonb_object_agg(m.id, jsonb_build_array('operator', null)), '{}') from unnest(moved) as m
-    )::text, true);
+    ));
     perform clerk_sync.follow_tombstones(moved);
 
     return jsonb_build_object('waiting', waiting, 'restored', (
         select coalesce(jsonb_agg(jsonb_build_array(m.kind, m.id) order by m.kind, m.id), '[]')
-        from unnest(moved) as m where m.kind <> 'private_metadata' and m.deleted_at is null
+        from unnest(moved) as m inner join clerk_sync.kinds as k on m.kind = k.kind
+        where k.accompanies = '{}' and m.deleted_at is null
     ));
 end
 $$;

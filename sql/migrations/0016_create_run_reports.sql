@@ -126,7 +126,7 @@ as $$
             ) as listed
             left join clerk_sync.entities as e on listed.kind = e.kind and listed.entity_id = e.id
             left join clerk_sync.parked_events as p
-                on p.svix_id = format('reconcile-%s-%s', listed.run_id, listed.entity_id)
+                on p.svix_id = clerk_sync.message_of(listed.run_id, listed.entity_id)
         )
     )
     from clerk_sync.reconcile_runs as r
@@ -146,7 +146,7 @@ as $$
         'kinds', (
             select coalesce(jsonb_object_agg(e.kind, e.deleted_at is not null), '{}')
             from clerk_sync.entities as e
-            where e.kind in ('user', 'organization', 'membership') and e.id = request ->> 'id'
+            where e.kind in (select k.kind from clerk_sync.kinds as k where k.is_read_by_id) and e.id = request ->> 'id'
         )
     )
 $$;

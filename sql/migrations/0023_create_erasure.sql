@@ -110,10 +110,7 @@ begin
         select jsonb_array_elements_text(own -> 'invitation')
     );
     own := own || jsonb_build_object('invitation', ids);
-    return own || jsonb_build_object('private_metadata', array(
-        select distinct id from jsonb_each(own - 'invitation') as of_kind (kind, ids)
-        cross join lateral jsonb_array_elements_text(of_kind.ids) as id
-    ));
+    return own || clerk_sync.companions_of(own);
 end
 $$;
 
@@ -133,8 +130,7 @@ begin
     for of_kind in select k.* from clerk_sync.kinds as k order by k.write_order loop
         select c.* into expressions from clerk_sync.content_of(
             of_kind.relation::regclass,
-            of_kind.key_column || of_kind.mirrored_columns || array['deleted_at']::name[]
-            || array(select key::name from jsonb_each_text(of_kind.parents))
+            clerk_sync.own_columns(of_kind)
         ) as c;
         return query execute format(
             $statement$
@@ -358,6 +354,7 @@ declare
     || clerk_sync.identifiers_of(users);
     of_others constant jsonb := clerk_sync.words_of_others(users, known);
     words constant text[] := array(select distinct w from unnest(known) as w where not of_others ? w);
+    of_users constant jsonb := jsonb_build_object('user', users);
     found clerk_sync.held[];
     own jsonb;
     touched jsonb;
@@ -379,7 +376,7 @@ begin
             from (
                 select f.kind, f.id from unnest(found) as f where f.verdict = 'own'
                 union all
-                select k, u from unnest(array['user', 'private_metadata']) as k cross join unnest(users) as u
+                select i.kind, i.id from clerk_sync.ids_in(of_users || clerk_sync.companions_of(of_users)) as i
             ) as each (kind, id)
             group by each.kind
         ) as grouped
@@ -421,8 +418,8 @@ begin
             where f.place = of_kind.relation and f.kind = of_kind.kind and f.verdict = 'own' order by f.id
         );
         continue when due = '{}';
-        if of_kind.kind = 'private_metadata' then
-            delete from clerk_sync.private_metadata as p where p.entity_id = any(due);
+        if of_kind.accompanies <> '{}' then
+            perform clerk_sync.delete_companions(jsonb_build_object(of_kind.kind, due));
         else
             with emptied as (
                 select e.outcome, e.reason, count(*) as row_count

@@ -11,36 +11,14 @@ returns table (id text, due timestamptz)
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
--- By the indexes, however many rows there are; so is `limit 1`.
+-- By the indexes, however many rows there are.
 set enable_seqscan = off
 as $$
 begin
-    return query execute (
-        select format(
-            $statement$
-            select r.%1$I, tombstone.at
-            from %2$s as r
-            left join lateral (
-                select e.deleted_at, e.purged_at from clerk_sync.entities as e
-                where e.kind = %3$L and e.id = r.%1$I and e.deleted_at is not null limit 1
-            ) as own on true
-            %4$s
-            cross join lateral (select to_timestamp(least(own.deleted_at %5$s) / 1000.0) as at) as tombstone
-            where r.%1$I = any($1) and tombstone.at is not null
-            and (r.deleted_at is null or (r.deleted_at <> tombstone.at and own.purged_at is null))
-            $statement$,
-            of_kind.key_column, of_kind.relation, of_kind.kind,
-            string_agg(
-                format(
-                    'left join lateral (select e.deleted_at from clerk_sync.entities as e '
-                    || 'where e.kind = %2$L and e.id = r.%3$I and e.deleted_at is not null limit 1) as %1$I on true',
-                    'parent_' || link.key, link.value, link.key
-                ),
-                ' '
-            ),
-            string_agg(format(', %I.deleted_at', 'parent_' || link.key), '')
-        )
-        from jsonb_each_text(of_kind.parents) as link
+    return query execute format(
+        'select r.id, r.due from (%1$s) as r where r.due is not null '
+        'and (r.deleted_at is null or (r.deleted_at <> r.due and not clerk_sync.is_purged(%2$L, r.id)))',
+        clerk_sync.rows_with_tombstones(of_kind), of_kind.kind
     ) using keys;
 end
 $$;
@@ -159,7 +137,7 @@ begin
             case when not is_patient then 'nowait' end
         )
         from clerk_sync.kinds as k
-        cross join lateral jsonb_each_text(k.parents || jsonb_build_object(k.key_column, k.kind)) as link
+        cross join lateral jsonb_each_text(clerk_sync.links_of(k)) as link
         where keys_by_kind ? k.kind
     ) using keys_by_kind;
 end
@@ -260,7 +238,8 @@ declare
     target constant text := clerk_sync.kind_of(request);
     at_most constant integer := clerk_sync.whole_number(request, 'limit', 1, 10000);
     only_looks constant boolean := clerk_sync.flag(request, 'only_look');
-    run clerk_sync.reconcile_runs;
+    -- Locked before entities are, as in apply() and undo_run().
+    run constant clerk_sync.reconcile_runs := clerk_sync.leased_run(request);
     of_kind clerk_sync.kinds;
     progress jsonb;
     keys text[];
@@ -270,11 +249,6 @@ declare
     reached text;
     is_cut boolean := false;
 begin
-    select r.* into run from clerk_sync.reconcile_runs as r
-    where r.run_id = clerk_sync.run_id(request) and r.lease = (request ->> 'lease')::uuid and r.state = 'running'
-    and r.undone_at is null
-    -- Before entities are, as apply() and undo_run() do.
-    for key share;
     if run.run_id is null then
         return null;
     end if;
@@ -301,11 +275,7 @@ begin
     if only_looks and not run.is_dry_run then
         still_wrong := coalesce(wrong, '{}');
     elsif wrong is not null and not run.is_dry_run then
-        perform set_config(
-            'clerk_sync.causes',
-            jsonb_build_object('', jsonb_build_array('reconcile', format('reconcile-%s-', run.run_id)))::text,
-            true
-        );
+        perform clerk_sync.set_cause('reconcile', clerk_sync.message_of(run.run_id));
         repaired := clerk_sync.repair_rows(of_kind, wrong, coalesce((progress -> 'singly')::boolean, false));
         is_cut := repaired.reached is not null;
         if is_cut then
@@ -332,7 +302,7 @@ end
 $$;
 
 -- {run, kind, after, limit} -> [[id, user_id, org_id], ...]: objects whose repair is held back, in the order of their
--- ids; of a membership whose. null when the run is over.
+-- ids; their parents, as columns_of_parents() says. null when the run is over.
 create function clerk_sync.held_repairs(request jsonb)
 returns jsonb
 language plpgsql
@@ -344,23 +314,30 @@ declare
     run constant bigint := (clerk_sync.running(request)).run_id;
     target constant text := clerk_sync.kind_of(request);
     at_most constant bigint := clerk_sync.whole_number(request, 'limit', 1, 10000);
+    of_kind clerk_sync.kinds;
+    held jsonb;
 begin
     if run is null then
         return null;
     end if;
-    return (
-        select coalesce(jsonb_agg(jsonb_build_array(h.id, m.clerk_user_id, m.clerk_org_id) order by h.id), '[]')
+    select k.* into of_kind from clerk_sync.kinds as k where k.kind = target;
+    execute format(
+        $statement$
+        select coalesce(jsonb_agg(jsonb_build_array(h.id, %1$s) order by h.id), '[]')
         from (
             -- What is held back of its private metadata is found by the window.
             select distinct f.entity_id as id
             from clerk_sync.reconcile_findings as f
             inner join clerk_sync.reconcile_windows as w on f.run_id = w.run_id and f.window_number = w.number
-            where f.run_id = run and w.kind = target and f.action = 'repair' and f.emptied is not null
-            and f.sent_at is null and not f.is_refused and f.entity_id > request ->> 'after'
-            order by f.entity_id limit at_most
+            where f.run_id = $1 and w.kind = $2 and f.action = 'repair' and f.emptied is not null
+            and f.sent_at is null and not f.is_refused and f.entity_id > $3
+            order by f.entity_id limit $4
         ) as h
-        left join public.organization_memberships as m on target = 'membership' and h.id = m.clerk_membership_id
-    );
+        left join %2$s as r on r.%3$I = h.id
+        $statement$,
+        clerk_sync.columns_of_parents(of_kind), of_kind.relation, of_kind.key_column
+    ) into held using run, target, request ->> 'after', at_most;
+    return held;
 end
 $$;
 
@@ -405,18 +382,8 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    target text;
-    more clerk_sync.difference[];
-    differing clerk_sync.difference[] := '{}';
+    differing constant clerk_sync.difference[] := clerk_sync.find_differing(request -> 'page');
 begin
-    for target in
-        select distinct g.kind from jsonb_to_recordset(request -> 'page') as g (kind text, content jsonb)
-        where g.content is not null
-    loop
-        execute format('select array_agg(d) from clerk_sync.%I($1) as d', 'differing_' || target)
-        into more using request -> 'page';
-        differing := differing || coalesce(more, '{}');
-    end loop;
     return (
         select coalesce(jsonb_agg(jsonb_build_array(
             g.kind, g.id, (e.version).source_updated_at, (e.version).observed_at, e.deleted_at, e.delete_run,
@@ -457,7 +424,7 @@ declare
     still_wrong text[];
     found jsonb := '[]';
 begin
-    perform set_config('clerk_sync.causes', '{"": ["operator", null]}', true);
+    perform clerk_sync.set_cause('operator');
     perform clerk_sync.lock_entities_of_rows(request -> 'objects', true);
     for of_kind in select k.* from clerk_sync.kinds as k where request -> 'objects' ? k.kind order by k.write_order loop
         keys := array(select jsonb_array_elements_text(request -> 'objects' -> of_kind.kind));

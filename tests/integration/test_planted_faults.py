@@ -240,7 +240,10 @@ FAULTS: Final = (
                 "clerk_sync.advance_entities(clerk_sync.change[])",
                 {"shown_at > known.deleted_at and": "shown_at is null and"},
             ),
-            in_function("clerk_sync.compare(jsonb)", {"(e.delete_run is null or e.purged_at is not null)": "true"}),
+            in_function(
+                "clerk_sync.action_against(text, clerk_sync.entities, bigint)",
+                {"(known.delete_run is null or known.purged_at is not null)": "true"},
+            ),
         ),
         first=1,
     ),
@@ -298,8 +301,8 @@ FAULTS: Final = (
         ("clock", "run"),
         "Set back",
         in_function(
-            "clerk_sync.compare(jsonb)",
-            {"when d.id is null or (e.version).observed_at + run.delete_margin_ms >= g.observed_at": "when true"},
+            "clerk_sync.difference(clerk_sync.entities, clerk_sync.difference, bigint, bigint, bigint)",
+            {"when row_here.id is null or version.observed_at + margin_ms >= listed_at": "when true"},
         ),
     ),
     PlantedFault(

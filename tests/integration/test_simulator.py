@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import LiteralString, cast
+from typing import Final, LiteralString, cast
 
 import pytest
 
