@@ -470,6 +470,46 @@ as $$
     returning known.reason, known.tries = 1
 $$;
 
+-- Of each kind, rows whose time is over, at most so many that are to be tried now; as {kind: [id, ...]}.
+create function clerk_sync.choose_due(hold_back interval, at_most integer)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds;
+    chosen jsonb := '{}';
+begin
+    for of_kind in
+        select k.* from clerk_sync.kinds as k where k.accompanies = '{}' order by k.write_order desc
+    loop
+        perform clerk_sync.note_hidden_by_hand(of_kind);
+        chosen := clerk_sync.with_ids(chosen, jsonb_build_object(
+            of_kind.kind, clerk_sync.due_rows(of_kind, clock_timestamp() - hold_back, at_most, chosen)
+        ));
+    end loop;
+    return chosen;
+end
+$$;
+
+-- Forgets what else is known of entities whose rows went, given as {kind: [id, ...]}: what accompanied them, and what the
+-- audit log says. No event writes such a row again.
+create function clerk_sync.forget_rest_of(gone jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform clerk_sync.delete_companions(clerk_sync.companions_of(gone));
+    update clerk_sync.entities as e set purged_at = now()
+    from clerk_sync.ids_in(clerk_sync.with_ids(gone, clerk_sync.companions_of(gone))) as g
+    where e.kind = g.kind and e.id = g.id and e.purged_at is null;
+    -- The log keeps that something changed, and forgets what.
+    update clerk_sync.audit_log as a set old_values = null, new_values = null
+    from clerk_sync.ids_in(gone) as g where a.entity_id = g.id and a.kind = g.kind;
+end
+$$;
+
 -- Ends the hold-back of rows whose delete was recorded here longer ago than that, whenever it happened in Clerk. Users
 -- are scrubbed, which leaves their key for the app to point at, or deleted, which lets the app's foreign keys cascade;
 -- where one refuses, the row is scrubbed instead and the constraint is named ('refused'). All other rows are deleted.
@@ -488,8 +528,8 @@ declare
     until constant timestamptz := clock_timestamp() + interval '3 seconds';
     of_kind clerk_sync.kinds;
     due text[];
-    chosen jsonb := '{}';
-    touched jsonb := '{}';
+    chosen jsonb;
+    touched jsonb;
     free jsonb;
     parked_at tid[];
     users text[];
@@ -507,14 +547,7 @@ begin
     perform clerk_sync.check_keys_at_once();
     -- What stands there is the word of whoever called.
     perform clerk_sync.set_causes(null);
-    for of_kind in
-        select k.* from clerk_sync.kinds as k where k.accompanies = '{}' order by k.write_order desc
-    loop
-        perform clerk_sync.note_hidden_by_hand(of_kind);
-        due := clerk_sync.due_rows(of_kind, clock_timestamp() - hold_back, at_most, chosen);
-        chosen := clerk_sync.with_ids(chosen, jsonb_build_object(of_kind.kind, due));
-        touched := clerk_sync.with_ids(touched, clerk_sync.children_of(of_kind, due));
-    end loop;
+    chosen := clerk_sync.choose_due(hold_back, at_most);
     if chosen = '{}' then
         perform clerk_sync.forget_what_is_shown();
         return;
@@ -525,10 +558,13 @@ begin
     words := clerk_sync.words_to_empty(users, clerk_sync.identifiers_of(users));
     domains := clerk_sync.domains_with(words);
 
-    touched := clerk_sync.with_ids(clerk_sync.with_ids(touched, chosen), jsonb_build_object('domain', domains));
-    perform clerk_sync.lock_entities(
-        touched || clerk_sync.companions_of(touched)
-    );
+    touched := clerk_sync.with_ids(chosen, jsonb_build_object('domain', domains));
+    for of_kind in select k.* from clerk_sync.kinds as k where chosen ? k.kind loop
+        touched := clerk_sync.with_ids(touched, clerk_sync.children_of(
+            of_kind, array(select jsonb_array_elements_text(chosen -> of_kind.kind))
+        ));
+    end loop;
+    perform clerk_sync.lock_entities(touched || clerk_sync.companions_of(touched));
     lock table clerk_sync.parked_events in share update exclusive mode;
     parked_at := clerk_sync.lock_parked_events(words);
     free := clerk_sync.lock_rows_soon(touched);
@@ -594,13 +630,7 @@ begin
         )));
     end loop;
 
-    perform clerk_sync.delete_companions(clerk_sync.companions_of(gone));
-    update clerk_sync.entities as e set purged_at = now()
-    from clerk_sync.ids_in(clerk_sync.with_ids(gone, clerk_sync.companions_of(gone))) as g
-    where e.kind = g.kind and e.id = g.id and e.purged_at is null;
-    -- The log keeps that something changed, and forgets what.
-    update clerk_sync.audit_log as a set old_values = null, new_values = null
-    from clerk_sync.ids_in(gone) as g where a.entity_id = g.id and a.kind = g.kind;
+    perform clerk_sync.forget_rest_of(gone);
     perform clerk_sync.forget_what_is_shown();
 end
 $$;

@@ -1,5 +1,24 @@
 -- What runs have found, in numbers and one by one.
 
+-- Whether what a finding asks for is settled: the tables have it, or something newer, whoever brought it: the message of the
+-- run, its replay, or another event. entity: what is known of the object.
+create function clerk_sync.is_settled(finding clerk_sync.reconcile_findings, entity clerk_sync.entities)
+returns boolean
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return case
+        when finding.action = 'delete' then entity.deleted_at is not null
+        -- What check_rows() found, it sets right itself.
+        when finding.window_number is null then finding.sent_at is not null
+        when finding.difference = 'deleted here' then entity.deleted_at is null or entity.delete_run is null
+        else entity.deleted_at > finding.observed_at
+    end or (finding.action = 'repair' and (entity.version).observed_at >= nullif(finding.observed_at, 0));
+end
+$$;
+
 -- By kind, what the windows of a run counted and what became of the findings. A repair or a delete counts as done once
 -- the tables have it, until then as sent.
 create function clerk_sync.count_findings(run bigint)
@@ -13,10 +32,7 @@ as $$
         select
             coalesce(w.kind, f.kind) as kind, f.entity_id, f.difference, f.action,
             f.sent_at is not null and not f.is_refused as is_sent, f.sent_at, f.is_refused,
-            case
-                when f.action = 'delete' then e.deleted_at is not null
-                else f.window_number is null or (e.version).observed_at >= f.observed_at
-            end as is_done,
+            clerk_sync.is_settled(f, e) as is_done,
             -- The windows count all other repairs.
             f.action = 'delete' or f.emptied is not null or f.window_number is null as is_counted_here,
             a.id is not null as is_absent
@@ -96,17 +112,7 @@ as $$
                 jsonb_agg(
                     to_jsonb(listed) - 'run_id' || jsonb_build_object('outcome', case
                         when listed.action = 'none' then 'nothing'
-                        -- What check_rows() found, it sets right itself.
-                        when listed.action = 'repair' and listed.window_number is null and listed.sent_at is not null
-                            then 'settled'
-                        -- Whoever did it: the message, its replay, or something newer.
-                        when listed.difference = 'deleted here' and (e.deleted_at is null or e.delete_run is null)
-                            then 'settled'
-                        when listed.action = 'delete' and e.deleted_at is not null then 'settled'
-                        when listed.action = 'repair' and listed.difference <> 'deleted here'
-                            and e.deleted_at > listed.observed_at then 'settled'
-                        when listed.action = 'repair' and (e.version).observed_at >= nullif(listed.observed_at, 0)
-                            then 'settled'
+                        when clerk_sync.is_settled(row(listed.*)::clerk_sync.reconcile_findings, e) then 'settled'
                         when listed.action = 'delete' and listed.sent_at is not null and r.undone_at is not null
                             then 'undone'
                         when listed.is_refused then 'refused'

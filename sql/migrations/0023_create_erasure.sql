@@ -339,6 +339,52 @@ begin
 end
 $$;
 
+-- Empties the rows that are a person's own, and returns {constraint: rows} of those that could only be scrubbed. Raises
+-- 23001 if a row of them can be neither deleted nor emptied.
+create function clerk_sync.empty_own_rows(rows_found clerk_sync.held[], how text)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds;
+    due text[];
+    refused jsonb := '{}';
+    kept text;
+begin
+    for of_kind in select k.* from clerk_sync.kinds as k order by k.write_order desc loop
+        due := array(
+            select f.id from unnest(rows_found) as f
+            where f.place = of_kind.relation and f.kind = of_kind.kind and f.verdict = 'own' order by f.id
+        );
+        continue when due = '{}';
+        if of_kind.accompanies <> '{}' then
+            perform clerk_sync.delete_companions(jsonb_build_object(of_kind.kind, due));
+        else
+            with emptied as (
+                select e.outcome, e.reason, count(*) as row_count
+                from clerk_sync.empty_rows(of_kind, due, how, 'infinity') as e
+                group by e.outcome, e.reason
+            )
+
+            select
+                refused || coalesce(
+                    jsonb_object_agg(e.reason, e.row_count) filter (where e.outcome = 'refused'), '{}'
+                ),
+                min(e.reason) filter (where e.outcome = 'kept')
+            into refused, kept
+            from emptied as e;
+            if kept is not null then
+                raise restrict_violation using message = format(
+                    'a row of %s can be neither deleted nor emptied: %s', of_kind.relation, kept
+                );
+            end if;
+        end if;
+    end loop;
+    return refused;
+end
+$$;
+
 -- {users, words, purge_by, erased_by} -> {words, emptied: {table: rows}, refused: {constraint: rows}}. Empties what
 -- find_person() finds of a person whose users were all deleted in Clerk; all or nothing. words: those that were given,
 -- and those that the users' rows knew until now; call it with them until nothing is emptied.
@@ -360,10 +406,8 @@ declare
     touched jsonb;
     domains text[];
     emptied jsonb;
-    refused jsonb := '{}';
-    kept text;
+    refused jsonb;
     of_kind clerk_sync.kinds;
-    due text[];
 begin
     found := array(
         select row(f.place, f.row_at, f.kind, f.id, f.verdict, null)::clerk_sync.held
@@ -412,35 +456,7 @@ begin
         raise serialization_failure using message = 'an event told a new address of the user meanwhile: try again';
     end if;
 
-    for of_kind in select k.* from clerk_sync.kinds as k order by k.write_order desc loop
-        due := array(
-            select f.id from unnest(found) as f
-            where f.place = of_kind.relation and f.kind = of_kind.kind and f.verdict = 'own' order by f.id
-        );
-        continue when due = '{}';
-        if of_kind.accompanies <> '{}' then
-            perform clerk_sync.delete_companions(jsonb_build_object(of_kind.kind, due));
-        else
-            with emptied as (
-                select e.outcome, e.reason, count(*) as row_count
-                from clerk_sync.empty_rows(of_kind, due, request ->> 'purge_by', 'infinity') as e
-                group by e.outcome, e.reason
-            )
-
-            select
-                refused || coalesce(
-                    jsonb_object_agg(e.reason, e.row_count) filter (where e.outcome = 'refused'), '{}'
-                ),
-                min(e.reason) filter (where e.outcome = 'kept')
-            into refused, kept
-            from emptied as e;
-            if kept is not null then
-                raise restrict_violation using message = format(
-                    'a row of %s can be neither deleted nor emptied: %s', of_kind.relation, kept
-                );
-            end if;
-        end if;
-    end loop;
+    refused := clerk_sync.empty_own_rows(found, request ->> 'purge_by');
     update clerk_sync.entities as e set
         purged_at = coalesce(e.purged_at, now()),
         deleted_at = coalesce(e.deleted_at, floor(extract(epoch from now()) * 1000)::bigint),
