@@ -155,7 +155,7 @@ end
 $$;
 
 -- What is to be done about a difference: 'repair' or 'none'.
-create function clerk_sync.action_against(found text, known clerk_sync.entities, listed bigint)
+create function clerk_sync.action_against(difference text, known clerk_sync.entities, listed bigint)
 returns text
 language plpgsql
 immutable
@@ -166,8 +166,8 @@ declare
 begin
     return case
         -- Only what a comparison alone deleted can be restored.
-        when found = 'deleted here' and (known.delete_run is null or known.purged_at is not null) then 'none'
-        when found <> 'deleted here' and version.source_updated_at > listed then 'none'
+        when difference = 'deleted here' and (known.delete_run is null or known.purged_at is not null) then 'none'
+        when difference <> 'deleted here' and version.source_updated_at > listed then 'none'
         else 'repair'
     end;
 end
@@ -175,7 +175,7 @@ $$;
 
 -- In words, why an object differs. fields: the columns of its row that differ.
 create function clerk_sync.likely_cause(
-    found text, known clerk_sync.entities, object_kind text, object_id text, listed bigint, fields text[]
+    difference text, known clerk_sync.entities, object_kind text, object_id text, listed bigint, fields text[]
 )
 returns text
 language plpgsql
@@ -186,13 +186,13 @@ declare
     version constant clerk_sync.version := known.version;
 begin
     return case
-        when found = 'deleted here' and known.delete_run is not null then 'a comparison deleted it here, and Clerk has it'
-        when found = 'deleted here' then 'it was deleted here, and Clerk has it'
+        when difference = 'deleted here' and known.delete_run is not null then 'a comparison deleted it here, and Clerk has it'
+        when difference = 'deleted here' then 'it was deleted here, and Clerk has it'
         when known.id is null then 'it never arrived'
         when version.source_updated_at > listed then 'Clerk lists an older version than the one that was applied here'
         when version.source_updated_at <= 0 then 'only other objects told of it'
-        when found = 'missing' then 'somebody removed the row'
-        when found = 'stale' then 'its last change did not arrive'
+        when difference = 'missing' then 'somebody removed the row'
+        when difference = 'stale' then 'its last change did not arrive'
         when exists (
             select from clerk_sync.audit_log as a
             where a.entity_id = object_id and a.kind = object_kind and a.cause like 'direct:%'
@@ -340,7 +340,7 @@ $$;
 
 -- Writes findings down. A page most of which is missing, as in a back-fill, would have a finding for each of its rows: of
 -- these only the number is kept, in the tally of the window.
-create function clerk_sync.record_findings(found clerk_sync.reconcile_findings[], extra clerk_sync.reconcile_findings[])
+create function clerk_sync.record_findings(findings clerk_sync.reconcile_findings[], extra clerk_sync.reconcile_findings[])
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -351,11 +351,11 @@ begin
     insert into clerk_sync.reconcile_findings as known
     select f.* from unnest(
         case
-            when (select count(*) from unnest(found) as f where f.difference = 'missing') >= most_missing
+            when (select count(*) from unnest(findings) as f where f.difference = 'missing') >= most_missing
                 then array(
-                    select f from unnest(found) as f where f.difference <> 'missing' or f.emptied is not null
+                    select f from unnest(findings) as f where f.difference <> 'missing' or f.emptied is not null
                 )
-            else found
+            else findings
         end || extra
     ) as f
     -- Who was listed anywhere is not extra, wherever the row says it was created. What check_rows() said of a profile

@@ -178,7 +178,7 @@ def test_a_long_search_ends_soon_after_the_first_difference(databases: Databases
 
 
 def test_locks_in_no_fixed_order_are_found(database: Database, reference: Database, seed: str) -> None:
-    put_in(Fault("", {"order by u.kind, u.id limit": "order by random() limit"}), database)
+    put_in(Fault("", {"order by u.kind, u.id limit": "order by random() limit"}, _ADVANCE), database)
     slow_down(database)
     searches = (
         explore(database, reference, schedules=50, seed=seed, first=first).deadlocks
