@@ -1,8 +1,8 @@
 -- Kinds of objects that are synced: the versions of their entities, their tombstones, and the functions that
 -- clerk_sync.register() generates for the table of each kind.
 
--- Which write is newer is decided by Clerk's clock alone; a hash of the content breaks an exact tie the
--- same way on every road.
+-- Which write is newer is decided by Clerk's clock alone; a hash of the content breaks an exact tie in the same way for
+-- webhooks and for reads of the API.
 create type clerk_sync.version as (
     source_updated_at bigint,
     observed_at bigint,
@@ -21,21 +21,21 @@ create table clerk_sync.entities (
     delete_recorded_at timestamptz,
     purged_at timestamptz,
     primary key (kind, id),
-    -- What no timestamp holds would fail in every statement that reads it, long after it was written.
+    -- A number beyond the range of timestamps would fail in every statement that reads it, long after it was written.
     constraint entities_deleted_at_check check (deleted_at between 0 and 253402300799999)
 ) with (fillfactor = 85);
 
 comment on column clerk_sync.entities.deleted_at is
 'Tombstone, Clerk''s clock, milliseconds: the earliest event of the delete, or, with a delete_run, the newest proof.';
 comment on column clerk_sync.entities.delete_run is
-'The comparison that alone tells of the delete; 0: a resync. Null once an event told of it: then it is never lifted.';
+'The only comparison that proves the delete; 0: a resync. Null once an event told the delete: then it is never lifted.';
 comment on column clerk_sync.entities.shown_at is
-'When Clerk''s API last showed the object, of the reads that were applied, by Clerk''s clock, milliseconds. What a '
-'comparison deleted before that moment exists.';
+'When Clerk''s API last showed the object, of the reads that were applied, by Clerk''s clock, milliseconds. An object '
+'that a comparison deleted before that moment exists.';
 comment on column clerk_sync.entities.delete_recorded_at is
 'When this database first heard of the delete, by its own clock: the hold-back counts from here.';
 comment on column clerk_sync.entities.purged_at is
-'When the row of a deleted entity was purged. Whatever arrives later, for it or for its children, writes no row.';
+'When the row of a deleted entity was purged. No later event, of the entity or of its children, writes a row.';
 
 alter table clerk_sync.entities enable row level security;
 
@@ -56,7 +56,8 @@ comment on column clerk_sync.kinds.relation is 'Its table, spelled as in a state
 comment on column clerk_sync.kinds.parents is '{"column": "kind of the entity it names"}';
 comment on column clerk_sync.kinds.accompanies is
 'Kinds of which each object may have one of this kind, under its own id. Empty for a kind that has ids of its own.';
-comment on column clerk_sync.kinds.is_read_by_id is 'Clerk''s API reads an object of this kind by its id alone or with those of its parents.';
+comment on column clerk_sync.kinds.is_read_by_id is
+'Clerk''s API reads an object of this kind by its id, or by the ids of its parents.';
 
 alter table clerk_sync.kinds enable row level security;
 
@@ -78,15 +79,15 @@ create type clerk_sync.change as (
     shown_at bigint
 );
 
--- What became of one entity of a batch in its table.
+-- The outcome for one entity of a batch in its table.
 create type clerk_sync.written as (
     kind text collate "C",
     id text collate "C",
     outcome text
 );
 
--- A row that does not say what content says of its entity; fields: the columns that differ, null without a row;
--- emptied: those of them that have a value, which content would take away.
+-- A row that differs from the content of its entity. fields: the columns that differ, null without a row; emptied: the
+-- columns among these that have a value here and none in the content.
 create type clerk_sync.difference as (
     kind text collate "C",
     id text collate "C",
@@ -94,7 +95,7 @@ create type clerk_sync.difference as (
     emptied text []
 );
 
--- Whether a value says nothing. A flag says something only when it is set: a ban that is gone is one value less.
+-- Whether a value is empty. A flag that is not set counts as empty: a ban that was lifted is one value less.
 create function clerk_sync.is_empty(value jsonb)
 returns boolean
 language sql
@@ -235,8 +236,8 @@ as $$
     where a.attrelid = of_kind.relation::regclass and a.attname = any(clerk_sync.own_columns(of_kind))
 $$;
 
--- write_<kind>: inserts and updates rows from content, and touches none that already says the same. The key of a row is
--- the id of its element, and deleted_at comes from tombstones, whatever content says of either.
+-- write_<kind>: inserts and updates rows from content, and leaves equal rows untouched. The key of a row is the id of
+-- its element, and deleted_at comes from tombstones, whatever content says of either.
 create function clerk_sync.definition_of_write(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -306,8 +307,8 @@ as $function$
     )
 $function$;
 
--- fill_<kind>: writes rows of entities that were never heard of. Only of a kind without parents. A new entity has no row
--- that could be compared, except one that the app made. Null for a kind with parents.
+-- fill_<kind>: writes rows of entities that were never heard of. Only of a kind without parents. A new entity has no
+-- row that could be compared, except one that the app made. Null for a kind with parents.
 create function clerk_sync.definition_of_fill(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -346,8 +347,8 @@ as $function$
     end
 $function$;
 
--- differing_<kind>: finds the rows that do not say the same as content, or are not there. The comparison is that of
--- write_<kind>; versions play no part in it.
+-- differing_<kind>: finds the rows that differ from content, or are missing. The comparison is that of write_<kind>;
+-- versions play no part in it.
 create function clerk_sync.definition_of_differing(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -407,9 +408,9 @@ as $function$
     ) as named (if_it_differs, if_it_is_emptied)
 $function$;
 
--- hide_<kind>: sets deleted_at on rows whose own entity, or one of whose parents, was deleted. Two deletes may reach the
--- same row by different parents, so rows are locked by key before any is written. Rows of the app may be made to point to
--- a row that is locked in this way.
+-- hide_<kind>: sets deleted_at on rows whose own entity, or one of whose parents, was deleted. Two deletes may reach
+-- the same row by different parents, so rows are locked by key before any is written. Rows of the app may be made to
+-- point to a row that is locked in this way.
 create function clerk_sync.definition_of_hide(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -455,8 +456,9 @@ as $function$
     )
 $function$;
 
--- The triggers that record changes in the audit log. Whether clerk_sync.causes is believed is asked here, because
--- record_changes() runs as the owner. A cascade runs as the owner, too: it is told by its depth.
+-- The triggers that record changes in the audit log. The condition of the trigger asks whether clerk_sync.causes may be
+-- used, because record_changes() itself runs as the owner. A cascade runs as the owner, too: its depth tells it from
+-- other statements.
 create function clerk_sync.definition_of_audit(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -483,8 +485,8 @@ as $$
     cross join (values ('', ''), ('_by_others', 'not')) as writer (suffix, negation)
 $$;
 
--- write_rows() and hide_rows(), for the kinds there are. They are written out, because a statement that is built at every
--- call would be planned at every call.
+-- write_rows() and hide_rows(), for the kinds there are. They are written out, because a statement that is built at
+-- every call would be planned at every call.
 create function clerk_sync.definition_of_write_rows()
 returns text
 language sql
@@ -536,10 +538,10 @@ as $function$
     from clerk_sync.kinds as k
 $function$;
 
--- Teaches apply() a kind: generates the functions above for its table, and has its changes audited. The table needs
--- key_column as its primary key and a column deleted_at: always the earliest delete of the row's entity and its parents.
--- Without mirrored_columns, all other columns of the table are mirrored; else a column that is neither key, parent nor
--- mirrored stays the app's own. parents, accompanies and is_read_by_id: as in clerk_sync.kinds.
+-- Registers a kind with apply(): generates the functions above for its table, and has its changes audited. The table
+-- needs key_column as its primary key and a column deleted_at: always the earliest delete of the row's entity and its
+-- parents. Without mirrored_columns, all other columns of the table are mirrored; else a column that is neither key,
+-- parent nor mirrored stays the app's own. parents, accompanies and is_read_by_id: as in clerk_sync.kinds.
 create function clerk_sync.register(
     kind_name text,
     kind_order integer,

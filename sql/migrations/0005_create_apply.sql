@@ -2,7 +2,7 @@
 
 create type clerk_sync.outcome as enum ('created', 'updated', 'unchanged', 'stale', 'deleted', 'refused');
 
--- What has a fixed width comes first, where it needs no padding.
+-- Columns of fixed width come first, where they need no padding.
 create table clerk_sync.deliveries (
     occurred_at timestamptz not null,
     received_at timestamptz not null,
@@ -11,7 +11,7 @@ create table clerk_sync.deliveries (
     svix_id text collate "C" primary key,
     event_type text not null,
     entity_id text not null,
-    -- Python reads no others.
+    -- Python reads no other years.
     constraint deliveries_moments_check check (
         occurred_at between '1900-01-01+00' and '9999-12-31+00'
         and received_at between '1900-01-01+00' and '9999-12-31+00'
@@ -31,8 +31,8 @@ select brin_desummarize_range('clerk_sync.deliveries_applied_at_idx', 0);
 
 alter table clerk_sync.deliveries enable row level security;
 
--- An error about a constraint, without the row: Postgres quotes all of it, the columns of the app's own included, to
--- whoever called, and a caller who may read no table chose the content that breaks the constraint.
+-- An error about a constraint, without the row: Postgres quotes the whole row, the app's own columns included, to the
+-- caller, and a caller who may read no table can choose content that breaks the constraint.
 create type clerk_sync.refusal as (
     code text,
     message text,
@@ -41,7 +41,7 @@ create type clerk_sync.refusal as (
     constraint_name text
 );
 
--- Raises it.
+-- Raises such an error.
 create function clerk_sync.refuse(refusal clerk_sync.refusal)
 returns void
 language plpgsql
@@ -94,8 +94,8 @@ begin
     from unnest(moved) as m
     where e.kind = m.kind and e.id = m.id;
 
-    -- Private metadata follows its object, also where who read the object does not keep any. Whoever has it locked is
-    -- about to write it.
+    -- Private metadata follows its object, also where the reader of the object keeps no private metadata. A session
+    -- that has it locked is about to write it.
     private := array(
         select e.id from clerk_sync.entities as e
         where e.kind = 'private_metadata' and e.delete_run is not null and e.purged_at is null
@@ -143,7 +143,7 @@ begin
     from proven_gone as g;
 
     return proven || array(
-        -- A lift is told by the read that showed the object last.
+        -- The cause of a lift is the read that showed the object last.
         select row(
             null, m.kind, m.id, m.version, m.deleted_at, coalesce(shown.cause, m.cause),
             coalesce(shown.svix_id, m.svix_id), null, null, null, null
@@ -163,8 +163,9 @@ begin
 end
 $$;
 
--- A query of the rows of a kind with the keys $1: id; deleted_at, as the row says; due, as the tombstones say: the first
--- delete of the row's entity or of one of its parents, null for none. By the index of the tombstones, which are few.
+-- A query of the rows of a kind with the keys $1: id; deleted_at, as the row says; due, as the tombstones say: the
+-- first delete of the row's entity or of one of its parents, null for none. By the index of the tombstones, which are
+-- few.
 create function clerk_sync.rows_with_tombstones(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -205,8 +206,8 @@ end
 $$;
 
 -- Gives the rows of these entities, and those of their children, the deleted_at that the tombstones say. For tombstones
--- that were lifted or moved: hide_rows() only knows earlier ones. Rows are locked by key before the tombstones are read:
--- a delete of another parent that committed meanwhile is seen, and one that has not waits for the row.
+-- that were lifted or moved: hide_rows() only knows earlier ones. Rows are locked by key before the tombstones are
+-- read: a delete of another parent that committed meanwhile is seen, and one that has not waits for the row.
 create function clerk_sync.follow_tombstones(moved clerk_sync.change[])
 returns void
 language plpgsql
@@ -321,7 +322,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Look-ups are `lateral ... limit 1`: by the index on a table that was never analysed as on a large one.
+    -- Look-ups are `lateral ... limit 1`, so that a table that was never analysed is read by its index, too.
     with inserted as (
         insert into clerk_sync.entities as e (kind, id, version, deleted_at, shown_at, delete_recorded_at)
         select
@@ -346,8 +347,8 @@ end
 $$;
 
 -- Advances the entities of the candidates that exist: their versions, their tombstones, and when they were shown.
--- winners: the candidates whose content or delete counts from now on; moved: entities whose delete only a comparison told
--- and that a read lifted or an event confirmed.
+-- winners: the candidates whose content or delete counts from now on; moved: entities whose delete only a comparison
+-- told and that a read lifted or an event confirmed.
 create function clerk_sync.advance_entities(
     candidates clerk_sync.change[], out winners clerk_sync.change[], out moved clerk_sync.change[]
 )
@@ -361,14 +362,15 @@ begin
         update clerk_sync.entities as known set
             version = greatest(known.version, c.version),
             shown_at = greatest(known.shown_at, c.shown_at),
-            -- What only a comparison told, an event replaces, and a later read lifts. settle_tombstones() ends that.
+            -- An event replaces a delete that only a comparison proved, and a later read lifts it. settle_tombstones()
+            -- completes both.
             deleted_at = case
                 when known.delete_run is null then least(known.deleted_at, c.deleted_at)
                 when c.deleted_at is not null then c.deleted_at
                 when c.shown_at > known.deleted_at and known.purged_at is null then null
                 else known.deleted_at
             end,
-            -- Not now(): who holds a transaction open for days would have it begin the hold-back.
+            -- Not now(): in a transaction that was open for days, the hold-back would begin days ago.
             delete_recorded_at = coalesce(
                 known.delete_recorded_at, case when c.deleted_at is not null then clock_timestamp() end
             )
@@ -489,17 +491,16 @@ end
 $$;
 
 -- Applies a batch of changes in one statement, whatever order and however often they arrive. Returns one outcome per
--- element: those of clerk_sync.deliveries, or 'duplicate' for a delivery that was recorded before.
--- Locks never make a circle, because everybody who writes takes them in this order, also purge(), forget() and
--- undo_run(). Runs come first: where comparisons deleted something, and where a run writes about itself. Then new
--- entities, by kind and id: whoever waits there holds only entities that nobody else can see yet. Then those that
--- exist, by kind and id: of each row that will be written or deleted, also by a foreign key, and of the parents of rows
--- with content. Then rows, by the order of their kinds and by key: a delete of a parent reaches rows whose entities are
--- not locked. Then what belongs to rows: their profiles, their entries in the audit log. Last deliveries by id. Parked
--- events have no place of their own, as a delete of a new user reaches them between two steps: whoever has locked
--- entities waits for none of their rows, and park() waits for nothing else.
--- Who prunes leaves out what is locked, and waits for nobody.
--- Definer: the worker role may call this and nothing else.
+-- element: those of clerk_sync.deliveries, or 'duplicate' for a delivery that was recorded before. Locks never form a
+-- cycle, because every function that writes takes locks in this order, also purge(), forget() and undo_run(). Runs come
+-- first: where comparisons deleted something, and where a run writes about itself. Then new entities, by kind and id: a
+-- session that waits for one holds only entities that no other session can see yet. Then those that exist, by kind and
+-- id: of each row that will be written or deleted, also by a foreign key, and of the parents of rows with content. Then
+-- rows, by the order of their kinds and by key: a delete of a parent reaches rows whose entities are not locked. Then
+-- what belongs to rows: their profiles, their entries in the audit log. Last deliveries by id. Parked events have no
+-- place in this order, as a delete of a new user reaches them between two steps: a session that has locked entities
+-- waits for no row of parked events, and park() waits for nothing else. prune() leaves out locked rows, and waits for
+-- no session. Security definer: the worker role may call this function and read no table.
 create function clerk_sync.apply(batch jsonb)
 returns table ("position" integer, outcome text)
 language plpgsql

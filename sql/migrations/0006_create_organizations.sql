@@ -15,7 +15,7 @@ create table public.organizations (
 ) with (fillfactor = 85);
 
 comment on table public.organizations is 'One row per Clerk organization. Its members read it.';
-comment on column public.organizations.created_by is 'Clerk id of a user, who may be gone by now: no foreign key.';
+comment on column public.organizations.created_by is 'Clerk id of a user, who may have been deleted: no foreign key.';
 
 create index organizations_slug_idx on public.organizations (slug);
 create index organizations_created_at_idx on public.organizations (created_at);
@@ -65,9 +65,9 @@ comment on table public.organization_invitations is
 comment on column public.organization_invitations.status is
 'pending, accepted, revoked or expired. A comparison with Clerk sets expired when expires_at has passed.';
 comment on column public.organization_invitations.accepted_by is
-'Clerk id of the user. Only the webhook says who accepted; null when a comparison found that somebody did.';
+'Clerk id of the user. Only the webhook names the user; null when a comparison found the invitation accepted.';
 comment on column public.organization_invitations.inviter_id is
-'Clerk id of a user, who may be gone by now: no foreign key.';
+'Clerk id of a user, who may have been deleted: no foreign key.';
 
 create index organization_invitations_org_idx on public.organization_invitations (clerk_org_id);
 create index organization_invitations_created_idx
@@ -103,7 +103,7 @@ from public, anon, authenticated, service_role;
 grant select on
 public.organizations, public.organization_memberships, public.organization_invitations, public.organization_domains
 to authenticated;
--- No more, as with users.
+-- No other right, as with users.
 grant select, insert, update, delete on
 public.organizations, public.organization_memberships, public.organization_invitations, public.organization_domains
 to service_role;

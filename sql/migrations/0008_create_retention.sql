@@ -16,7 +16,8 @@ create table clerk_sync.retention (
 );
 
 comment on table clerk_sync.retention is
-'What the owner of the database allows: keep_house() keeps everything at least so long, whatever the stack asks for. '
+'Least times that the owner of the database allows: keep_house() keeps records at least so long, whatever the '
+'stack asks. '
 'Only the owner writes it: clerk-supabase retention.';
 comment on column clerk_sync.retention.purge_by is 'delete: the stack may choose between delete and scrub.';
 
@@ -38,8 +39,8 @@ begin
 end
 $$;
 
--- Forgets old records, at most so many of each sort, and returns how many: call it until nothing comes back. What
--- somebody else has locked is left for the next time, so it waits for nobody. Keep deliveries for longer than Svix can
+-- Deletes old records, at most so many of each sort, and returns how many: call it until it returns none. Locked rows
+-- are left for the next call, so this function waits for no other session. Keep deliveries for longer than Svix can
 -- replay them.
 create function clerk_sync.prune(keep_deliveries interval, keep_audit_log interval, at_most integer default 10000)
 returns table (deliveries bigint, audit_entries bigint, parked_events bigint)
@@ -50,7 +51,7 @@ as $$
 declare
     deliveries_until constant timestamptz := now() - keep_deliveries;
 begin
-    -- First those that only their delivery shows to be settled.
+    -- Parked events come first, because only their delivery shows that they are settled.
     delete from clerk_sync.parked_events as p where p.ctid = any(array(
         select old.ctid from clerk_sync.parked_events as old
         where old.discarded_at < deliveries_until

@@ -14,7 +14,7 @@ begin
     if strpos(plain, '\') > 0 then
         plain := regexp_replace(plain, '\\(u[0-9a-f]{4}|.)', ' ', 'g');
     end if;
-    -- What ends a sentence belongs to no word.
+    -- Punctuation at the end of a sentence belongs to no word.
     return array_remove(
         regexp_split_to_array(' ' || plain || ' ', '[.''!{}]*[\s"<>()\[\],;:]+[.''!{}]*') || array(
             select regexp_split_to_table(replace(link.parts[1], '%40', '@'), '[/=?&#]+')
@@ -93,8 +93,8 @@ as $$
 $$;
 
 -- The addresses, phone numbers and wallets that users have proven to be theirs: from their rows, from the audit log and
--- from the invitations that they accepted. Not those that nobody verified: anybody can enter those of somebody else.
--- Only those that are one word, and long enough to mean nobody else.
+-- from the invitations that they accepted. Unverified ones are left out: anybody can enter the address of another
+-- person. Only identifiers that are one word, and long enough to name no other person.
 create function clerk_sync.identifiers_of(user_ids text[])
 returns text[]
 language sql
@@ -117,9 +117,9 @@ as $$
     where identifier ~ '.@.|^\+[0-9]{7}|^.{20}' and clerk_sync.words_of(identifier) = array[identifier]
 $$;
 
--- Which of the words are addresses, phone numbers and wallets that users in Clerk have proven to be theirs, as
--- {word: user id}. users: those that do not count. No index leads there, so all users are read: by one pattern for all
--- words, and only users whose row has one of them are looked at value by value.
+-- Which of the words are addresses, phone numbers and wallets that users in Clerk have proven to be theirs, as {word:
+-- user id}. users: the users that do not count. No index has these values, so all users are read: by one pattern for
+-- all words, and only users whose row has one of the words are read value by value.
 create function clerk_sync.words_of_others(users text[], words text[])
 returns jsonb
 language plpgsql

@@ -1,6 +1,6 @@
--- Purges rows that were deleted longer ago than the hold-back: the personal data in them goes for good.
+-- Purges rows that were deleted longer ago than the hold-back: the personal data in them is deleted for ever.
 
--- A row that somebody hid by hand has no delete whose record could begin its hold-back.
+-- A row that was hidden by hand has no delete whose record could begin its hold-back.
 create table clerk_sync.hidden_by_hand (
     kind text collate "C" not null,
     id text collate "C" not null,
@@ -13,7 +13,7 @@ comment on table clerk_sync.hidden_by_hand is
 
 alter table clerk_sync.hidden_by_hand enable row level security;
 
--- Rows that could not be emptied. They are tried again, less and less often, and hold up no others.
+-- Rows that could not be emptied. purge() tries them again, less and less often, and they delay no other rows.
 create table clerk_sync.not_purged (
     kind text collate "C" not null,
     id text collate "C" not null,
@@ -25,7 +25,7 @@ create table clerk_sync.not_purged (
 );
 
 comment on table clerk_sync.not_purged is
-'Rows whose time is over and that still hold personal data, because something of the app refused to let them go.';
+'Rows whose hold-back is over and that still hold personal data, because something of the app refuses every change.';
 comment on column clerk_sync.not_purged.reason is
 'A constraint, or a SQLSTATE and the function of the app that raised it; never a value of the row.';
 
@@ -57,7 +57,7 @@ as $$
     )
 $$;
 
--- Writes down when rows that are hidden by hand were seen first. Two at once write in the same order.
+-- Records when rows that are hidden by hand were seen first. Two calls at once write in the same order.
 create function clerk_sync.note_hidden_by_hand(of_kind clerk_sync.kinds)
 returns void
 language plpgsql
@@ -73,8 +73,9 @@ begin
 end
 $$;
 
--- Forgets what was noted of rows that are not hidden any more. Two at once leave to each other what is being forgotten.
--- Last of all: whoever notes one of these rows again waits for this transaction, which then waits for nothing.
+-- Deletes the notes about rows that are not hidden any more. Of two calls at once, each leaves out the notes that the
+-- other deletes. It comes last: a call that notes one of these rows again waits for this transaction, which then waits
+-- for nothing.
 create function clerk_sync.forget_what_is_shown()
 returns void
 language plpgsql
@@ -118,8 +119,8 @@ as $$
     end
 $$;
 
--- Whether an error says that the time of the statement is over, or that somebody cancels it. Postgres says so once:
--- what the statement does afterwards has no limit. A trigger may raise the same code.
+-- Whether an error says that the time of the statement is over, or that it was cancelled. Postgres raises the error
+-- once: the rest of the statement has no limit. A trigger may raise the same code.
 create function clerk_sync.is_time_over(code text, context text)
 returns boolean
 language sql
@@ -129,15 +130,15 @@ as $$
     select code = '57014' and split_part(context, E'\n', 1) !~ ' at RAISE$'
 $$;
 
--- Empties rows of one kind for good, one by one, until a moment: no event writes them again. The caller has locked
--- them. Users are scrubbed, which leaves their key for the app to point at, or deleted; all other rows are deleted. A
--- row whose delete is refused is scrubbed. outcome: scrubbed; deleted; refused: scrubbed instead, for that reason;
--- kept: neither. A trigger may also refuse in silence, or bring the row back: so each row is looked at afterwards.
+-- Empties rows of one kind, one by one, until a moment: no event writes them again. The caller has locked them. Users
+-- are scrubbed, which leaves their key for the app to point at, or deleted; all other rows are deleted. A row whose
+-- delete is refused is scrubbed. outcome: scrubbed; deleted; refused: scrubbed instead, for that reason; kept: neither.
+-- A trigger may also skip the change without an error, or insert the row again: so each row is read afterwards.
 create function clerk_sync.empty_rows(of_kind clerk_sync.kinds, due text[], how text, until timestamptz)
 returns table (id text, outcome text, reason text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
--- What the app has locked is waited for a moment only.
+-- It waits only a moment for a row that the app has locked.
 set lock_timeout = '250ms'
 as $$
 declare
@@ -251,8 +252,8 @@ as $$
     ) as of_kind
 $$;
 
--- The entities that may accompany others, in the same form: private metadata of users, organizations and memberships, and
--- not of an invitation that was given the id of a user.
+-- The entities that may accompany others, in the same form: private metadata of users, organizations and memberships,
+-- and not of an invitation that was given the id of a user.
 create function clerk_sync.companions_of(ids_by_kind jsonb)
 returns jsonb
 language sql
@@ -283,10 +284,10 @@ begin
 end
 $$;
 
--- Lets keys of the app that would refuse at the commit refuse at once, where that is caught. Before Postgres 18 this
--- also runs the deferred triggers that wait in the transaction, with the rights of whoever asks for it: triggers of the
--- caller's own tables, as the owner. None waits where nothing was written yet; in any other transaction the keys refuse
--- at the commit, and nothing of it stays.
+-- Makes deferred keys of the app raise their errors at once, where an error is caught, and not at the commit. Before
+-- Postgres 18 this statement also runs the deferred triggers of the transaction, with the rights of this function:
+-- triggers of the caller's own tables would run as the owner. Before the first write of a transaction there are none;
+-- in any other transaction the keys raise their errors at the commit, which undoes all of it.
 create function clerk_sync.check_keys_at_once()
 returns void
 language plpgsql
@@ -327,7 +328,7 @@ end
 $$;
 
 -- Locks entities, given as {kind: [id, ...]}, in the order of apply(): new ones, then known ones by kind and id. A row
--- that somebody hid by hand, or an object of which only the audit log knows, may have had no entity.
+-- that was hidden by hand, or an object of which only the audit log knows, may have had no entity.
 create function clerk_sync.lock_entities(ids_by_kind jsonb)
 returns void
 language plpgsql
@@ -352,7 +353,7 @@ end
 $$;
 
 -- Locks rows, given as {kind: [id, ...]}, in the order of hide_rows(), and returns those that it locked in the same
--- form: all that are there or, if it leaves out what is locked, those that nobody else has locked.
+-- form: all that are there or, with leaves_out_locked, only those that no other session has locked.
 create function clerk_sync.lock_rows(ids_by_kind jsonb, leaves_out_locked boolean)
 returns jsonb
 language plpgsql
@@ -374,8 +375,8 @@ begin
 end
 $$;
 
--- Locks the parked events whose bodies hold one of the words, and returns where they are; null if somebody else has
--- locked one of them. It waits for none: a delete of a user may hold them, and wait for entities.
+-- Locks the parked events whose bodies hold one of the words, and returns where they are; null if another session has
+-- locked one of them. It waits for no lock: a delete of a user may have locked them, and wait for entities.
 create function clerk_sync.lock_parked_events(words text[])
 returns tid[]
 language plpgsql
@@ -414,9 +415,9 @@ exception
 end
 $$;
 
--- Of the rows of a kind whose time is over, at most so many that are to be tried now. chosen: those of the kinds below
--- it, as {kind: [id, ...]}. A parent waits for its children that are not among them: they are emptied like others, and
--- do not go by the foreign key.
+-- Of the rows of a kind whose time is over, at most so many that are to be tried now. chosen: the rows of the kinds
+-- below it, as {kind: [id, ...]}. A parent waits for its children that are not among them: they are emptied like
+-- others, and not deleted by the foreign key.
 create function clerk_sync.due_rows(
     of_kind clerk_sync.kinds, held_back_until timestamptz, at_most integer, chosen jsonb
 )
@@ -455,8 +456,8 @@ begin
 end
 $$;
 
--- Writes down which rows could not be emptied, as {id: reason}. Returns the reasons of those for which that is new, and
--- of the others.
+-- Records which rows could not be emptied, as {id: reason}. Returns the reasons of those for which that is new, and of
+-- the others.
 create function clerk_sync.note_not_purged(of_kind text, reasons jsonb)
 returns table (reason text, is_new boolean)
 language sql
@@ -492,8 +493,8 @@ begin
 end
 $$;
 
--- Forgets what else is known of entities whose rows went, given as {kind: [id, ...]}: what accompanied them, and what the
--- audit log says. No event writes such a row again.
+-- Deletes what else is known of entities whose rows were purged, given as {kind: [id, ...]}: the rows that accompanied
+-- them, and the values in the audit log. No event writes such a row again.
 create function clerk_sync.forget_rest_of(gone jsonb)
 returns void
 language plpgsql
@@ -504,7 +505,7 @@ begin
     update clerk_sync.entities as e set purged_at = now()
     from clerk_sync.ids_in(clerk_sync.with_ids(gone, clerk_sync.companions_of(gone))) as g
     where e.kind = g.kind and e.id = g.id and e.purged_at is null;
-    -- The log keeps that something changed, and forgets what.
+    -- The log still says which entity changed and when, without values.
     update clerk_sync.audit_log as a set old_values = null, new_values = null
     from clerk_sync.ids_in(gone) as g where a.entity_id = g.id and a.kind = g.kind;
 end
@@ -514,9 +515,9 @@ $$;
 -- are scrubbed, which leaves their key for the app to point at, or deleted, which lets the app's foreign keys cascade;
 -- where one refuses, the row is scrubbed instead and the constraint is named ('refused'). All other rows are deleted.
 -- No event writes such a row again. A row that can be neither deleted nor scrubbed is named ('kept', and from the
--- second time on 'still kept'), is tried again some other night, and holds up no others.
--- At most so many rows of each kind, for a few seconds: call it until nothing comes back.
--- Locks are those of apply(), in its order; for a row that is locked it waits a moment only.
+-- second time on 'still kept'), is tried again on a later night, and delays no other rows. At most so many rows of each
+-- kind, for a few seconds: call it until it returns nothing. Locks are those of apply(), in its order; for a row that
+-- is locked it waits a moment only.
 create function clerk_sync.purge(hold_back interval, how text, at_most integer default 1000)
 returns table (kind text, outcome text, constraint_name text, purged bigint)
 language plpgsql
@@ -524,7 +525,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    -- Workers wait longer than that for what is locked here.
+    -- Workers wait longer than that for locks.
     until constant timestamptz := clock_timestamp() + interval '3 seconds';
     of_kind clerk_sync.kinds;
     due text[];
@@ -545,7 +546,7 @@ begin
         raise invalid_parameter_value using message = 'users are purged by ''scrub'' or ''delete''';
     end if;
     perform clerk_sync.check_keys_at_once();
-    -- What stands there is the word of whoever called.
+    -- The caller may have set other causes.
     perform clerk_sync.set_causes(null);
     chosen := clerk_sync.choose_due(hold_back, at_most);
     if chosen = '{}' then
@@ -553,7 +554,7 @@ begin
         return;
     end if;
 
-    -- Only their rows lead to their addresses elsewhere. An address may be another user's by now.
+    -- Only the rows of these users lead to their addresses in other places. An address may be another user's by now.
     users := array(select jsonb_array_elements_text(chosen -> 'user'));
     words := clerk_sync.words_to_empty(users, clerk_sync.identifiers_of(users));
     domains := clerk_sync.domains_with(words);
@@ -569,9 +570,9 @@ begin
     parked_at := clerk_sync.lock_parked_events(words);
     free := clerk_sync.lock_rows_soon(touched);
 
-    -- Those that say whose they are went when the user was deleted.
+    -- The bodies of events that name their user were emptied when the user was deleted.
     update clerk_sync.parked_events as p set body = null where p.ctid = any(parked_at);
-    -- A user whose address stays somewhere is kept, too: nothing else leads there.
+    -- A user whose address stays in some place is kept, too: nothing else leads to that place.
     kept := clerk_sync.empty_domains_singly(
         domains, array(select d from unnest(domains) as d where free -> 'domain' ? d), words
     ) || case when parked_at is null then '{"": "locked by another transaction"}'::jsonb else '{}' end;
@@ -585,7 +586,7 @@ begin
     for of_kind in
         select k.* from clerk_sync.kinds as k where chosen ? k.kind order by k.write_order desc
     loop
-        -- Before the locks were there, somebody may have undone a delete, or purged the row.
+        -- Before the rows were locked, another session may have undone a delete, or purged the row.
         execute format(
             'select array(select h.id from (%s) as h where h.id = any($1) and coalesce(h.recorded_at, h.seen_at) <= $2)',
             clerk_sync.hidden_rows(of_kind)
@@ -594,7 +595,7 @@ begin
         using array(select jsonb_array_elements_text(chosen -> of_kind.kind)), clock_timestamp() - hold_back;
 
         children := clerk_sync.children_of(of_kind, due);
-        -- A parent whose child came before the locks were there waits for the next time.
+        -- A parent whose child came before the rows were locked waits for the next call.
         if clerk_sync.without_ids(children, touched) <> '{}' then
             due := array(
                 select d from unnest(due) as d
@@ -623,7 +624,7 @@ begin
         select of_kind.kind, case when n.is_new then 'kept' else 'still kept' end, n.reason, count(*)
         from clerk_sync.note_not_purged(of_kind.kind, kept) as n
         group by n.is_new, n.reason;
-        -- Rows of children that nobody had deleted, or that were scrubbed before, went with their parent.
+        -- Rows of children that were not deleted, or were scrubbed before, were deleted with their parent.
         gone := clerk_sync.with_ids(gone, clerk_sync.without_ids(children, clerk_sync.lock_rows(children, true)));
         gone := clerk_sync.with_ids(gone, jsonb_build_object(of_kind.kind, array(
             select e ->> 'id' from jsonb_array_elements(emptied) as e where e ->> 'outcome' <> 'kept'

@@ -1,7 +1,8 @@
 -- Reads the requests of the functions that take one JSON value.
 
--- What a request says is checked where it is read. Who has the worker's password may call with anything, and nothing
--- they say may outlast the password: no lease of years, no moment in the future, no count that cannot be added up.
+-- A request is checked where it is read. Whoever has the worker's password may call with any request, and no value may
+-- have an effect for longer than the password is valid: no lease of years, no moment in the future, no count that
+-- cannot be added up.
 
 -- A whole number of a request. Raises 22023 for anything else, and for one out of bounds; null only if it is optional.
 create function clerk_sync.whole_number(
@@ -40,8 +41,8 @@ as $$
     select clerk_sync.whole_number(request, field, 0, 253402300799999, is_optional)
 $$;
 
--- A moment that something is claimed to have happened at: a day ahead of our clock at most, as for an event. No clock
--- of Clerk's is that wrong.
+-- A moment at which something happened, as the request says: a day ahead of our clock at most, as for an event. Clerk's
+-- clock is never wrong by more.
 create function clerk_sync.past_moment(request jsonb, field text, is_optional boolean default false)
 returns bigint
 language sql

@@ -10,7 +10,7 @@ create table clerk_sync.instance (
 );
 
 comment on table clerk_sync.instance is
-'The Clerk instance this database mirrors, from the first run on. No row: none yet.';
+'The Clerk instance that this database mirrors, from the first run on. No row: no run yet.';
 
 alter table clerk_sync.instance enable row level security;
 
@@ -51,21 +51,21 @@ comment on column clerk_sync.reconcile_runs.reason is 'In words, why it is not c
 comment on column clerk_sync.reconcile_runs.as_of is
 'When it began, Clerk''s clock, milliseconds: everything that changed before was seen. 0: Clerk did not say.';
 comment on column clerk_sync.reconcile_runs.lease is
-'Of the process that works on it, until lease_until; then another may.';
+'Of the process that works on it, until lease_until; after that, another process may take the run over.';
 comment on column clerk_sync.reconcile_runs.expected is 'What Clerk counted before the first page was read.';
 comment on column clerk_sync.reconcile_runs.counts is
 'By kind: listed, compared, missing, stale, different, extra, ...';
 comment on column clerk_sync.reconcile_runs.was_reset is
-'An operator does not believe it any more: no other run goes on from it.';
+'An operator does not trust it any more: no later run builds on it.';
 comment on column clerk_sync.reconcile_runs.delete_margin_ms is
-'What is younger, before as_of, is no candidate for a delete; and Clerk has to say twice, so far apart, what is gone.';
+'An object created less than this before as_of is no candidate for a delete; two answers so far apart prove a delete.';
 comment on column clerk_sync.reconcile_runs.undone_at is
-'When an operator undid its deletes. Those that arrive later count for nothing.';
+'When an operator undid its deletes. Deletes of this run that arrive later have no effect.';
 
 comment on column clerk_sync.reconcile_runs.allow_emptied is
 'So many rows of a kind may lose the value of a column, whatever the brake says.';
 comment on column clerk_sync.reconcile_runs.rows_checked is
-'{"kind": {"after": key, "is_done": flag, "left": rows}}: how far check_rows() came, and what it could not set right.';
+'{"kind": {"after": key, "is_done": flag, "left": rows}}: how far check_rows() came, and what it could not repair.';
 
 comment on column clerk_sync.reconcile_runs.holds_back is
 'It ended with repairs that the brake held back: the next quick run looks at the same changes again.';
@@ -75,7 +75,8 @@ create unique index reconcile_runs_running_idx on clerk_sync.reconcile_runs (sta
 
 alter table clerk_sync.reconcile_runs enable row level security;
 
--- What there is to compare, and how far that got: who continues a run begins with those that are not done.
+-- The parts of a run that are to be compared, and how far each part is. A process that continues a run begins with the
+-- parts that are not done.
 create table clerk_sync.reconcile_windows (
     run_id bigint not null references clerk_sync.reconcile_runs (run_id) on delete cascade,
     number integer not null,
@@ -90,7 +91,7 @@ create table clerk_sync.reconcile_windows (
 
 comment on column clerk_sync.reconcile_windows.starts_at is
 'Of users the first moment of creation, in milliseconds; null for a list in another order. ends_at: the first beyond.';
-comment on column clerk_sync.reconcile_windows.reached is 'Everybody created before is compared.';
+comment on column clerk_sync.reconcile_windows.reached is 'Everything created before is compared.';
 
 alter table clerk_sync.reconcile_windows enable row level security;
 
@@ -118,25 +119,25 @@ create table clerk_sync.reconcile_findings (
 comment on table clerk_sync.reconcile_findings is
 'Where the tables differed from Clerk. Of a page that is missing as a whole, as in a back-fill, only the number.';
 comment on column clerk_sync.reconcile_findings.action is
-'delete: only once Clerk has confirmed by id that it is gone, and if the brake allows it.';
+'delete: only after Clerk has confirmed by id that it does not exist, and if the brake allows the delete.';
 comment on column clerk_sync.reconcile_findings.fields is 'Columns that differed; null where the row was not compared.';
 comment on column clerk_sync.reconcile_findings.observed_at is
-'Clerk''s clock, milliseconds: when it listed the object or, of an extra one, confirmed that it is gone.';
+'Clerk''s clock, milliseconds: when it listed the object or, of an extra one, confirmed that it does not exist.';
 comment on column clerk_sync.reconcile_findings.sent_at is
-'When the repair or the delete was sent or found to be needless.';
+'When the repair or the delete was sent, or found to be unnecessary.';
 
 comment on column clerk_sync.reconcile_findings.is_refused is
 'Postgres did not take the repair or the delete, and never will: the log says why.';
 
 comment on column clerk_sync.reconcile_findings.emptied is
-'Not null: the repair is held back until everything is compared, as columns would lose their value in it: these.';
+'Columns that would lose their value by the repair. Not null: it is held back until everything is compared.';
 
 create index reconcile_findings_entity_idx on clerk_sync.reconcile_findings (entity_id);
 
 alter table clerk_sync.reconcile_findings enable row level security;
 
--- The end of a lease that begins now: an hour at most, so that a run whose process is gone does not block others
--- for long.
+-- The end of a lease that begins now: an hour at most, so that a run whose process has ended does not block others for
+-- long.
 create function clerk_sync.lease_end(request jsonb)
 returns timestamptz
 language sql
@@ -165,8 +166,8 @@ as $$
     select run.state = 'running' and run.undone_at is null
 $$;
 
--- Whether a run goes on and is still that of the caller, who says its lease. After another process has taken the run over,
--- it has another lease.
+-- Whether a run goes on and is still that of the caller, who says its lease. After another process has taken the run
+-- over, it has another lease.
 create function clerk_sync.is_leased(run clerk_sync.reconcile_runs, request jsonb)
 returns boolean
 language sql
@@ -228,11 +229,10 @@ as $$
     from jsonb_each_text(of_kind.parents) as p
 $$;
 
--- Begins a run, or goes on with one whose process is gone.
--- {instance_id, mode, dry_run, versions_only, allow_deletes, allow_emptied, as_of, lease_seconds, delete_margin_ms} ->
--- {outcome, run, watermark, began, newest_delivery}; outcome: begun, resumed, busy (run: the other one), or
--- wrong_instance (with the instance_id that is mirrored).
--- watermark: everything that changed in Clerk before was compared; began: since when runs have been complete.
+-- Begins a run, or continues a run whose process has ended. {instance_id, mode, dry_run, versions_only, allow_deletes,
+-- allow_emptied, as_of, lease_seconds, delete_margin_ms} -> {outcome, run, watermark, began, newest_delivery}; outcome:
+-- begun, resumed, busy (run: the other one), or wrong_instance (with the instance_id that is mirrored). watermark:
+-- everything that changed in Clerk before was compared; began: since when runs have been complete.
 create function clerk_sync.begin_run(request jsonb)
 returns jsonb
 language plpgsql
@@ -245,12 +245,12 @@ declare
     is_versions_only constant boolean := clerk_sync.flag(request, 'versions_only');
     may_delete constant integer := clerk_sync.whole_number(request, 'allow_deletes', 0, 2147483647, true);
     may_empty constant integer := clerk_sync.whole_number(request, 'allow_emptied', 0, 2147483647, true);
-    -- By Clerk's clock, and never ahead of ours: what happens until then would be skipped by the next quick run. Behind
-    -- it costs no more than looking at some changes twice.
+    -- By Clerk's clock, and never ahead of ours: the next quick run would skip changes until then. A moment behind our
+    -- clock only makes it read some changes twice.
     begins_at constant bigint := least(
         clerk_sync.past_moment(request, 'as_of'), (extract(epoch from clock_timestamp()) * 1000)::bigint
     );
-    -- An hour at most: a longer one would keep every lost delete from being made up for.
+    -- An hour at most: a longer margin would delay the repair of every lost delete.
     margin constant bigint := coalesce(
         clerk_sync.whole_number(request, 'delete_margin_ms', 0, 3600000, true), 300000
     );
@@ -304,7 +304,7 @@ begin
             mode, is_dry_run, versions_only, allow_deletes, allow_emptied, as_of, lease, lease_until, delete_margin_ms
         )
         values (
-            -- What was never compared as a whole has no changes since.
+            -- A quick run needs an earlier run that compared everything.
             case when watermark is null then 'full' else wanted_mode end,
             is_dry, is_versions_only, may_delete, may_empty, begins_at, gen_random_uuid(), leased_until, margin
         )
@@ -316,14 +316,14 @@ begin
             -- The bound lets the index answer. Nothing was received after it was applied.
             select extract(epoch from max(least(d.received_at, d.applied_at))) * 1000 from clerk_sync.deliveries as d
             where d.applied_at > now() - interval '7 days'
-            -- Which is no sign of Clerk's.
+            -- A canary does not come from Clerk.
             and d.event_type <> 'clerk-supabase.canary'
         )
     );
 end
 $$;
 
--- {run, lease, lease_seconds} -> whether the run is still this process's.
+-- {run, lease, lease_seconds} -> whether the run is still that of this process.
 create function clerk_sync.renew_lease(request jsonb)
 returns jsonb
 language plpgsql
@@ -412,7 +412,7 @@ end
 $$;
 
 -- {run, lease, state, reason, calls, newest_change, newest_delivery, is_silent}: the end of a run, or of one of its
--- invocations: then state is running, and the lease ends now. -> the run, or null when it is somebody else's.
+-- invocations: then state is running, and the lease ends now. -> the run, or null when it is that of another process.
 create function clerk_sync.end_run(request jsonb)
 returns jsonb
 language plpgsql
@@ -453,8 +453,9 @@ end
 $$;
 
 -- {instance: whether to forget that, too; dry_run} -> {running: [run, ...], trusted, instance_id}: the runs at work,
--- which end, and lose their lease; how many finished runs no other goes on from any more, so that the next one compares
--- everything; and the Clerk instance that was recorded. For an operator, after the worker's password leaked.
+-- which end, and lose their lease; the number of finished runs that no later run builds on any more, so that the next
+-- run compares everything; and the Clerk instance that was recorded. For an operator, after the worker's password
+-- leaked.
 create function clerk_sync.reset_runs(request jsonb)
 returns jsonb
 language plpgsql
@@ -477,7 +478,7 @@ begin
     if clerk_sync.flag(request, 'dry_run') then
         return found;
     end if;
-    -- Their counts stay as they are: what somebody else wrote may not be added up.
+    -- Their counts stay as they are: findings that an attacker wrote are not added up.
     update clerk_sync.reconcile_runs as r set
         state = 'incomplete', finished_at = clock_timestamp(), lease = null, lease_until = null,
         reason = concat_ws('; ', r.reason, 'an operator reset the runs')

@@ -11,9 +11,9 @@ create table clerk_sync.reconcile_seen (
 alter table clerk_sync.reconcile_seen enable row level security;
 
 -- {every, before} -> [[moment, rows], ...]: moments in milliseconds that cut the users created before into parts of
--- about so many, and how many rows were created earlier. Nobody here was created at such a moment nor a millisecond
--- before, so it does not matter on which side of it Clerk counts.
--- From cut to cut along the index: of the rows in between nothing is read but their place in it.
+-- about so many, and how many rows were created earlier. No user here was created at such a moment nor a millisecond
+-- before, so it does not matter on which side of it Clerk counts. The function goes from cut to cut along the index: it
+-- reads no rows, only their place in the index.
 create function clerk_sync.cut_users(request jsonb)
 returns jsonb
 language plpgsql
@@ -28,7 +28,8 @@ declare
     every constant integer := clerk_sync.whole_number(request, 'every', 1, 1000000);
     before constant timestamptz := to_timestamp(clerk_sync.moment(request, 'before') / 1000.0);
     cuts jsonb[] := '{}';
-    -- Clerk has nobody from before; and whoever writes rows could say -infinity, from which nothing can be subtracted.
+    -- Clerk has no user from before 1970; a row that was written by hand could say -infinity, from which nothing can be
+    -- subtracted.
     cut timestamptz := to_timestamp(0);
     earlier bigint := 0;
     near timestamptz[];
@@ -52,7 +53,7 @@ begin
         elsif cardinality(near) < looked_at then
             exit;
         else
-            -- So many signed up one right after the other.
+            -- So many users signed up without a pause.
             looked_at := looked_at * 10;
         end if;
     end loop;
@@ -60,7 +61,7 @@ begin
 end
 $$;
 
--- {before} -> {kind: rows}: rows that everybody may see; of users those created before, if given.
+-- {before} -> {kind: rows}: rows that are not hidden; of users those created before, if given.
 create function clerk_sync.count_rows(request jsonb)
 returns jsonb
 language plpgsql
@@ -85,8 +86,8 @@ begin
 end
 $$;
 
--- {kind, moments: [ms, ...]} -> [rows, ...]: how many of the rows that everybody may see were created before each of
--- these moments.
+-- {kind, moments: [ms, ...]} -> [rows, ...]: how many of the rows that are not hidden were created before each of these
+-- moments.
 create function clerk_sync.rank_rows(request jsonb)
 returns jsonb
 language plpgsql
@@ -122,8 +123,8 @@ begin
 end
 $$;
 
--- How an object that Clerk lists differs from what is known of it here: 'missing', 'stale', 'different', 'deleted here' or
--- null. known: its entity, null if it never arrived; row_here: how its row differs, null if it does not; listed: the
+-- How an object that Clerk lists differs from what is known of it here: 'missing', 'stale', 'different', 'deleted here'
+-- or null. known: its entity, null if it never arrived; row_here: how its row differs, null if it does not; listed: the
 -- version that Clerk lists, listed_at when.
 create function clerk_sync.difference(
     known clerk_sync.entities, row_here clerk_sync.difference, listed bigint, listed_at bigint, margin_ms bigint
@@ -138,7 +139,7 @@ declare
 begin
     return case
         when known.id is null then 'missing'
-        -- Clerk's lists may go on naming for a while what is gone.
+        -- Clerk's lists may still name an object for a while after it was deleted.
         when known.deleted_at is not null then case when known.deleted_at + margin_ms < listed_at then 'deleted here' end
         -- A webhook was faster than this page; or Clerk's own clock went back, and the list is right.
         when version.source_updated_at > listed then case
@@ -225,8 +226,8 @@ begin
 end
 $$;
 
--- Objects whose repair takes a value away from the row: it waits until everything is compared. Only objects of the kinds
--- that can be read again one by one. A stub has no value of its own.
+-- Objects whose repair takes a value away from the row: it waits until everything is compared. Only objects of the
+-- kinds that can be read again one by one. A stub has no value of its own.
 create function clerk_sync.objects_to_hold(differing clerk_sync.difference[])
 returns text[]
 language plpgsql
@@ -330,15 +331,15 @@ begin
         ) as e on true
         where u.created_at >= to_timestamp(since / 1000.0) and u.created_at < until and u.deleted_at is null
         and u.clerk_id not in (select unnest(listed_ids))
-        -- Its delete did arrive, and check_rows() hides the row again.
+        -- The delete of such a user did arrive, and check_rows() hides the row again.
         and e.deleted_at is null
-        -- Younger than the run: Clerk may have listed this stretch before.
+        -- Of a user who is younger than the run: Clerk may have listed this window before.
         and coalesce((e.version).observed_at < run.as_of, true)
     );
 end
 $$;
 
--- Writes findings down. A page most of which is missing, as in a back-fill, would have a finding for each of its rows: of
+-- Records findings. A page most of which is missing, as in a back-fill, would have a finding for each of its rows: of
 -- these only the number is kept, in the tally of the window.
 create function clerk_sync.record_findings(findings clerk_sync.reconcile_findings[], extra clerk_sync.reconcile_findings[])
 returns void
@@ -358,8 +359,8 @@ begin
             else findings
         end || extra
     ) as f
-    -- Who was listed anywhere is not extra, wherever the row says it was created. What check_rows() said of a profile
-    -- hides no delete.
+    -- A user that any page listed is not extra, whatever moment of creation the row says. A finding of check_rows()
+    -- about a profile does not replace a delete.
     on conflict (run_id, kind, entity_id) do update set
         difference = excluded.difference, action = excluded.action, fields = excluded.fields, cause = excluded.cause,
         window_number = excluded.window_number, observed_at = excluded.observed_at, emptied = excluded.emptied,
@@ -369,12 +370,12 @@ begin
 end
 $$;
 
--- Compares one page of Clerk's with the tables, and writes down what differs. {run, lease, number, kind, tally, since,
--- until, page, ids, versions, observed_at}: page is what apply() takes, of which elements without content are compared
--- by version, those without a version only count as present. ids and versions, a line for each, say that in less space.
--- since and until: everybody created then and in neither is extra. tally: what the window counts before this page.
--- -> null when the run is somebody else's by now, else [[kind, id, difference, action], ...]. action: that of the finding
--- or, of a repair that takes values away, 'hold'.
+-- Compares one page of a list of Clerk's with the tables, and records what differs. {run, lease, number, kind, tally,
+-- since, until, page, ids, versions, observed_at}: page is what apply() takes, of which elements without content are
+-- compared by version, those without a version only count as present. ids and versions, a line for each, say that in
+-- less space. since and until: users created between these moments that the page does not list are extra. tally: what
+-- the window counts before this page. -> null when another process has taken the run over, else [[kind, id, difference,
+-- action], ...]. action: that of the finding or, of a repair that takes values away, 'hold'.
 create function clerk_sync.compare(request jsonb)
 returns jsonb
 language plpgsql
@@ -434,18 +435,17 @@ begin
 end
 $$;
 
--- Writes the objects of a page that were never heard of, as in a back-fill, and leaves the others alone. {run, page}:
+-- Writes the objects of a page whose entities are new, as in a back-fill, and leaves the others alone. {run, page}:
 -- page is what apply() takes, all of them upserts without parents. -> [[kind, id], ...]: the others; null when the run
--- is over.
--- What was never heard of has no older version to be compared with and no delete that came first, so this does without
--- most of apply(). Versions and locks are those of apply(): whoever brings the same entity at the same moment, such as
--- a webhook, is waited for, and then it is one of the others.
+-- is over. A new entity has no older version and no earlier delete, so this function does without most of apply().
+-- Versions and locks are those of apply(): it waits for a transaction that writes the same entity at the same moment,
+-- such as that of a webhook, and then the entity is one of the others.
 create function clerk_sync.fill(request jsonb)
 returns jsonb
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
--- As in compare(): a plan made for empty tables has to do for full ones.
+-- As in compare(): a plan made for empty tables has to serve for full ones.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
@@ -517,7 +517,7 @@ exception
 end
 $$;
 
--- {run, kind, since, until, ids} -> {seen, extra}, or null when the run is over: writes down the rows that Clerk's list
+-- {run, kind, since, until, ids} -> {seen, extra}, or null when the run is over: records the rows that Clerk's list
 -- lacks. Without since: the rows whose id no page of the whole list had; seen is how many ids came in. Of users only
 -- those whose row says no moment of creation that a window could hold. With since: the rows created from then on and
 -- before until, if given, whose id is not among ids; seen is how many ids there are.
@@ -570,7 +570,8 @@ begin
         case
             when target = 'user' and since is null
                 then '(r.created_at is null or r.created_at < to_timestamp(0) or r.created_at = ''infinity'')'
-            -- What was answered opens nothing, and nobody has written down whether Clerk lists it for ever.
+            -- An answered invitation grants nothing, and Clerk does not document whether it lists such an invitation
+            -- for ever.
             when target = 'invitation' then '(r.status is null or r.status = ''pending'')'
             else 'true'
         end
@@ -589,8 +590,8 @@ end
 $$;
 
 -- {run, lease} -> invitations: of those that Clerk's clock has passed, the status becomes expired, as in Clerk, which
--- sends no event. One at a time, so that a row that the app keeps as it is does not keep the others. null when the run
--- is somebody else's.
+-- sends no event. One at a time, so that a row that the app keeps as it is does not stop the others. null when another
+-- process has taken the run over.
 create function clerk_sync.expire_invitations(request jsonb)
 returns jsonb
 language plpgsql
@@ -616,7 +617,7 @@ begin
     for due in
         select i.clerk_invitation_id from public.organization_invitations as i
         where i.status = 'pending' and i.deleted_at is null and i.expires_at <= to_timestamp(run.as_of / 1000.0)
-        -- In any order: none that takes all the time comes first every time.
+        -- In random order: a row that takes all the time is not the first at every run.
         order by random() limit most_at_once
         for no key update skip locked
     loop
@@ -625,7 +626,7 @@ begin
             where i.clerk_invitation_id = due and i.status = 'pending';
             expired := expired + 1;
         exception
-            -- Whatever a trigger or a constraint of the app says.
+            -- Any error of a trigger or a constraint of the app.
             when others or query_canceled or assert_failure then
                 refused := refused + 1;
                 get stacked diagnostics context = pg_exception_context;

@@ -50,7 +50,7 @@ begin
     end if;
     return (
         with known as (
-            -- A visit in the future is none: a clock was wrong then.
+            -- A visit in the future does not count: a clock was wrong.
             select s.ends_at, case when s.visited_at <= run.as_of then s.visited_at else 0 end as visited_at
             from clerk_sync.sweeps as s where s.kind = target
             union all
@@ -164,7 +164,7 @@ $$;
 
 -- {run, lease, doubtful: [kind, ...]} -> {kind: moment}: what this run visited as a whole counts as compared from now
 -- on, except what is doubtful, and until when all of each kind is; kinds that were never compared as a whole, or are
--- switched off, are left out. null when the run is somebody else's.
+-- switched off, are left out. null when another process has taken the run over.
 create function clerk_sync.settle_sweeps(request jsonb)
 returns jsonb
 language plpgsql
@@ -187,7 +187,7 @@ begin
             else s.visited_at
         end
     where s.settling_run = run.run_id;
-    -- Neighbours that say the same are one part.
+    -- Neighbours with equal values become one part.
     delete from clerk_sync.sweeps as s
     using (
         select

@@ -1,6 +1,6 @@
 -- Deletes that a comparison proves: candidates, the answers of Clerk about each of them, and undo.
 
--- What Clerk said once to be gone. It may only have been slow to show it.
+-- Objects that Clerk once answered not to have. Its API may only have been slow to show them.
 create table clerk_sync.absences (
     kind text collate "C" not null,
     id text collate "C" not null,
@@ -10,18 +10,18 @@ create table clerk_sync.absences (
 );
 
 comment on table clerk_sync.absences is
-'Objects that Clerk said to be gone. The first run that asks again, at least the margin later, deletes them.';
+'Objects that Clerk did not have. The first run that gets the same answer, at least the margin later, deletes them.';
 comment on column clerk_sync.absences.first_gone_at is 'Of the first such answer, by Clerk''s clock, milliseconds.';
-comment on column clerk_sync.absences.run_id is 'The run that was answered so first.';
+comment on column clerk_sync.absences.run_id is 'The run that got this answer first.';
 
 create index absences_run_idx on clerk_sync.absences (run_id);
 
 alter table clerk_sync.absences enable row level security;
 
--- Gets the deletes of a run ready, before Clerk is asked about any. {run, kinds: [kind, ...]} ->
--- {due: [[kind, id], ...], spared}, or null when the run is over. due: what earlier runs were told to be gone, at least
--- the margin ago, and this run did not miss by itself: candidates now, whatever it compared. spared: how many
--- candidates were too young, and are none any more.
+-- Prepares the deletes of a run, before Clerk is asked about any object. {run, kinds: [kind, ...]} -> {due: [[kind,
+-- id], ...], spared}, or null when the run is over. due: objects that Clerk, asked by earlier runs at least the margin
+-- ago, did not have, and that this run did not miss by itself: candidates now, whatever the run compared. spared:
+-- number of candidates that were too young, and are none any more.
 create function clerk_sync.prepare_deletes(request jsonb)
 returns jsonb
 language plpgsql
@@ -43,8 +43,8 @@ begin
         return null;
     end if;
 
-    -- Forgotten: what is deleted by now, and what something newer told of. An event that changed nothing tells, too; it
-    -- was applied after it happened, give or take what two clocks differ.
+    -- An absence is deleted when its object is deleted by now, or when something newer named the object. An event that
+    -- changed nothing counts, too; it was applied after it happened, apart from the difference of two clocks.
     delete from clerk_sync.absences as a
     using clerk_sync.entities as e
     left join (
@@ -115,8 +115,8 @@ end
 $$;
 
 -- {run, kind, after, limit} -> [[id, user_id, org_id, first_gone_at], ...]: rows that Clerk may have deleted, in the
--- order of their ids; their parents, as columns_of_parents() says; and when Clerk first said that the object is gone. null
--- when the run is over.
+-- order of their ids; their parents, as columns_of_parents() says; and when Clerk first said that the object is gone.
+-- null when the run is over.
 create function clerk_sync.delete_candidates(request jsonb)
 returns jsonb
 language plpgsql
@@ -155,9 +155,9 @@ begin
 end
 $$;
 
--- {run} -> {by_object: [[kind, hidden kind, rows], ...], hidden: {kind: rows}}: how many rows would go out of sight
--- with what Clerk says to be gone, by the kind of the object that goes and of the row; and altogether, each row once.
--- null when the run is over.
+-- {run} -> {by_object: [[kind, hidden kind, rows], ...], hidden: {kind: rows}}: how many rows would be hidden with the
+-- objects that Clerk does not have, by the kind of the object and of the row; and altogether, each row once. null when
+-- the run is over.
 create function clerk_sync.weigh_deletes(request jsonb)
 returns jsonb
 language plpgsql
@@ -210,9 +210,9 @@ begin
 end
 $$;
 
--- {run, kind, present: [id, ...], gone: {id: moment}, sent: [id, ...], refused: [id, ...]}: what became of findings.
--- Who is there after all was none. Who is gone is remembered, and a later run asks again. -> whether the run is still
--- at work.
+-- {run, kind, present: [id, ...], gone: {id: moment}, sent: [id, ...], refused: [id, ...]}: the outcome of findings.
+-- The finding of an object that exists after all is deleted. An object that Clerk does not have is remembered, and a
+-- later run asks again. -> whether the run goes on.
 create function clerk_sync.settle_findings(request jsonb)
 returns jsonb
 language plpgsql
@@ -253,9 +253,10 @@ end
 $$;
 
 -- {run} -> {restored: [[kind, id], ...], waiting}: lifts the tombstones that this run alone set, and shows the rows
--- again unless a parent is deleted. What an event told, too, and what was purged meanwhile, stays as it is; what
--- another run proved, too, stays with the moment of that run. waiting: deletes of the run that were sent, and not
--- applied before the first undo; they count for nothing. Nor does what the run was the first to miss.
+-- again unless a parent is deleted. An entity that an event deleted, too, or that was purged meanwhile, stays as it is;
+-- one whose delete another run proved, too, stays deleted with the moment of that run. waiting: deletes of the run that
+-- were sent, and not applied before the first undo; they have no effect. Nor have the absences that the run was the
+-- first to find.
 create function clerk_sync.undo_run(request jsonb)
 returns jsonb
 language plpgsql
@@ -269,9 +270,9 @@ declare
     moved clerk_sync.change[];
 begin
     -- One undo after the other, because this one leaves a tombstone to another run that proved it, too. And no
-    -- begin_run(), which shuts out writers, between the two statements below.
+    -- begin_run(), which locks out writers, between the two statements below.
     lock table clerk_sync.reconcile_runs in share update exclusive mode;
-    -- What is just being applied is waited for; what comes later sees that the run was undone.
+    -- This statement waits for a delete that is just being applied; a later delete sees that the run was undone.
     select r.undone_at is null into is_first from clerk_sync.reconcile_runs as r where r.run_id = undone for update;
     update clerk_sync.reconcile_runs as r set undone_at = coalesce(r.undone_at, clock_timestamp())
     where r.run_id = undone;
@@ -295,7 +296,7 @@ begin
         inner join clerk_sync.reconcile_runs as r on f.run_id = r.run_id and r.undone_at is null
         where e.deleted_at is not null and e.delete_run = undone and f.action = 'delete' and f.sent_at is not null
         and f.observed_at >= coalesce(e.shown_at, -1)
-        -- It was sent, but nobody could apply it.
+        -- It was sent, but could not be applied.
         and not exists (
             select from clerk_sync.parked_events as p
             where p.svix_id = clerk_sync.message_of(f.run_id, f.entity_id) and p.replayed_at is null

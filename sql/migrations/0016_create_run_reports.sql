@@ -1,7 +1,7 @@
--- What runs have found, in numbers and one by one.
+-- Findings of runs, in numbers and one by one.
 
--- Whether what a finding asks for is settled: the tables have it, or something newer, whoever brought it: the message of the
--- run, its replay, or another event. entity: what is known of the object.
+-- Whether the repair or the delete of a finding is settled: the tables have it, or something newer, by the message of
+-- the run, by its replay or by another event. entity: what is known of the object.
 create function clerk_sync.is_settled(finding clerk_sync.reconcile_findings, entity clerk_sync.entities)
 returns boolean
 language plpgsql
@@ -11,7 +11,7 @@ as $$
 begin
     return case
         when finding.action = 'delete' then entity.deleted_at is not null
-        -- What check_rows() found, it sets right itself.
+        -- check_rows() itself repairs what it finds.
         when finding.window_number is null then finding.sent_at is not null
         when finding.difference = 'deleted here' then entity.deleted_at is null or entity.delete_run is null
         else entity.deleted_at > finding.observed_at

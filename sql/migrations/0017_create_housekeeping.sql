@@ -2,9 +2,9 @@
 
 -- {hold_back_days, purge_by, deliveries_days, audit_days, runs_days} -> {purged: [{kind, outcome, constraint, rows}],
 -- pruned: {deliveries, audit_entries, parked_events, runs}, not_followed: {field: {asked, allowed}}, failed: why the
--- purge as a whole could not be done, if so}. Keeps nothing shorter than clerk_sync.retention says, whatever is asked
--- for. Purges and prunes a portion: call it until it did neither.
--- purge() comes first, because it takes locks in the order of apply(); prune() waits for none.
+-- purge as a whole could not be done, if so}. Keeps every record at least as long as clerk_sync.retention says,
+-- whatever is asked. Purges and prunes a portion: call it until it did neither. purge() comes first, because it takes
+-- locks in the order of apply(); prune() waits for none.
 create function clerk_sync.keep_house(request jsonb)
 returns jsonb
 language plpgsql
@@ -15,7 +15,7 @@ declare
     how constant text := clerk_sync.word(request, 'purge_by', '{scrub,delete}');
     allowed jsonb;
     may_delete boolean;
-    -- Of 24 hours each: a day may be a week long in a time zone that the session makes up.
+    -- Of 24 hours each: a day may be a week long in a time zone that the session defines.
     days jsonb;
     not_followed jsonb;
     purged jsonb;
@@ -71,8 +71,8 @@ begin
         (days -> 'deliveries_days')::integer * interval '24 hours', (days -> 'audit_days')::integer * interval '24 hours'
     ) as p;
 
-    -- Never the newest that was finished: the next one goes on from there. One that is being undone is left to the next
-    -- night, because undo waits for entities while it has the run locked.
+    -- Never the newest finished run: the next run builds on it. A run that is being undone is left to the next night,
+    -- because undo waits for entities while it has the run locked.
     old_runs := array(
         select old.run_id from clerk_sync.reconcile_runs as old
         where old.finished_at < now() - (days -> 'runs_days')::integer * interval '24 hours'

@@ -1,5 +1,5 @@
--- Finds what leads around the policies of a table that clerk_sync.secure() protects: secure() refuses to end with it,
--- and `clerk-supabase doctor` looks for it later.
+-- Finds ways around the policies of a table that clerk_sync.secure() protects: secure() raises an error for them, and
+-- `clerk-supabase doctor` looks for them later.
 
 -- Whether a schema belongs to the app: not to Postgres, Supabase or this project.
 create function clerk_sync.is_schema_of_app(schema_name name)
@@ -245,7 +245,7 @@ as $$
     where c.oid = target and a.grantee <> c.relowner
 $$;
 
--- The statement that takes rights away. What another role than the owner granted, only that role can take back.
+-- The statement that revokes rights. Only the role that granted a right can revoke it, if that was not the owner.
 create function clerk_sync.revoke_statement(target regclass, grantor_name name, grantee_name name, rights text)
 returns text
 language sql
@@ -416,7 +416,7 @@ as $$
 
     union all
 
-    -- Postgres takes no right away from a role that has passed it on.
+    -- Postgres revokes no right from a role that has granted it to others.
     select
         'fail', true,
         format('%I granted %s on it to %s', g.grantor_name, g.rights, coalesce(quote_ident(g.grantee_name), 'public')),
@@ -673,7 +673,7 @@ as $$
     group by i.role_name, i.rolname
 $$;
 
--- All that opens a secured table, or might: for secure() and `clerk-supabase doctor`. The worst comes first.
+-- All that opens a secured table, or may open it: for secure() and `clerk-supabase doctor`. The worst comes first.
 create function clerk_sync.openings(target regclass)
 returns table (verdict text, is_refused boolean, found text, todo text)
 language sql

@@ -52,7 +52,7 @@ $$;
 --   owned_by 'organization': each row belongs to an organization; whoever has it active in their token and is a member
 --   reads it. write_roles insert and update, delete_roles delete: lists such as {org:admin,org:editor}, null for every
 --   member, empty for nobody; without delete_roles, write_roles do. Its column organization_id says which.
--- The column is added if it is missing. Rows that were there before belong to nobody, until somebody says to whom.
+-- The column is added if it is missing. Rows that were there before belong to no user, until the app sets the column.
 -- Policies of the app that are restrictive stay. Permissive ones would open what these close: the call is refused, or
 -- drops them if replace_policies says so. It also refuses a table whose rows something else shows, such as a view that
 -- reads as its owner, and says which statement ends that. What only a person can judge, such as a function, it says in
@@ -102,7 +102,7 @@ begin
     perform clerk_sync.refuse_to_secure(
         target, clerk_sync.obstacle_to_secure(target, owner_column, replace_policies)
     );
-    -- While this waits for the lock, everybody who comes after waits, too.
+    -- While this waits for the lock, every later session waits, too.
     if lock_timeout_before = '0' then
         perform set_config('lock_timeout', '5s', true);
     end if;

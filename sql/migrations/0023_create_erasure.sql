@@ -115,8 +115,8 @@ end
 $$;
 
 -- Rows of the mirrored tables that hold something about a person. own: see own_entities(). needles: the words and the
--- ids of the person's users, in lower case. To look for them is cheap and never misses, so only rows in which one of
--- them appears are looked at word by word: `offset 0` and `case` make the planner do it first, here and below.
+-- ids of the person's users, in lower case. A search for them is cheap and misses no row, so only rows in which one of
+-- them appears are read word by word: `offset 0` and `case` make the planner do it first, here and below.
 create function clerk_sync.find_in_mirrors(own jsonb, words text[], needles text[])
 returns setof clerk_sync.held
 language plpgsql
@@ -440,7 +440,7 @@ begin
         request ->> 'purge_by' = 'delete'
         and clerk_sync.without_ids(clerk_sync.children_of(of_kind, users), touched) <> '{}'
     then
-        -- It would go by the foreign key.
+        -- The foreign key would delete the membership.
         raise serialization_failure using message = 'a membership of the user came meanwhile: try again';
     end if;
     perform clerk_sync.lock_rows(touched, false);
@@ -484,7 +484,7 @@ end
 $$;
 
 -- Where the app holds something of these users: tables with a foreign key to users or users_public, tables of secure(),
--- and columns that the app added to a mirrored table. Nobody but the app knows what is in there.
+-- and columns that the app added to a mirrored table. Only the app knows their content.
 create function clerk_sync.apps_rows(users text[])
 returns table (place text, column_name text, row_count bigint)
 language plpgsql

@@ -1,11 +1,11 @@
 -- Comparing the tables with themselves: rows with tombstones, users_public with users; and looking at single objects
 -- before and after a repair.
 
--- The tombstones are few: whoever looks for them, as undo_run() does, need not look at all entities.
+-- Tombstones are few: a search for them, as in undo_run(), need not read all entities.
 create index entities_deleted_idx on clerk_sync.entities (kind, id) where deleted_at is not null;
 
--- Rows of a kind, of those with these keys, that do not say when they were deleted although a tombstone does, and when
--- that was: the first delete of the row's entity or of one of its parents.
+-- Rows of a kind, of those with these keys, whose deleted_at is not that of their tombstones, and when they were
+-- deleted: the first delete of the row's entity or of one of its parents.
 create function clerk_sync.rows_untombstoned(of_kind clerk_sync.kinds, keys text[])
 returns table (id text, due timestamptz)
 language plpgsql
@@ -59,7 +59,7 @@ as $$
     is distinct from (p.clerk_id, p.username, p.first_name, p.last_name, p.avatar_url, p.deleted_at)
 $$;
 
--- Rows of a kind, of those with these keys, that do not show what other tables here say of them, and their columns.
+-- Rows of a kind, of those with these keys, that differ from what other tables here say of them, and their columns.
 create function clerk_sync.rows_to_set_right(of_kind clerk_sync.kinds, keys text[])
 returns table (id text, fields text[])
 language sql
@@ -76,8 +76,8 @@ as $$
     group by wrong.id
 $$;
 
--- Sets rows right: deleted_at as their tombstones say, profiles as the rows of users say. A row that somebody else
--- holds a lock on is left as it is; a lock on what triggers write is hardly waited for. The caller has locked the
+-- Repairs rows: deleted_at as their tombstones say, profiles as the rows of users say. A row that another session has
+-- locked is left as it is; for a lock on rows that triggers write it waits only a moment. The caller has locked the
 -- entities.
 create function clerk_sync.set_rows_right(of_kind clerk_sync.kinds, keys text[])
 returns void
@@ -101,7 +101,7 @@ begin
     if of_kind.kind <> 'user' then
         return;
     end if;
-    -- With what the triggers have done about the update above.
+    -- After the triggers of the update above.
     delete from public.users_public as p
     where p.clerk_id in (
         select k.clerk_id from public.users_public as k
@@ -114,9 +114,9 @@ end
 $$;
 
 -- Locks the entities of rows, given as {kind: [key, ...]}, and those of their parents, as apply() does before it writes
--- rows: whatever apply() does to one of these rows is done, or begins afterwards. All at once: nobody who has rows of
--- one kind locked may wait for entities of the next. Raises 55P03 when somebody holds one of them for long; without
--- is_patient at once, and then whoever locks more of them, in whatever order, waits for nobody.
+-- rows: whatever apply() does to one of these rows is done, or begins afterwards. All at once: a session that has rows
+-- of one kind locked may not wait for entities of the next kind. Raises 55P03 when another session holds a lock for
+-- long; without is_patient at once, and then a session that locks more entities, in any order, waits for no other.
 create function clerk_sync.lock_entities_of_rows(keys_by_kind jsonb, is_patient boolean)
 returns void
 language plpgsql
@@ -143,10 +143,10 @@ begin
 end
 $$;
 
--- Sets rows right, all at once or, if a rule or a trigger of the app refuses one of them or somebody holds a lock, one
--- by one; singly: one by one from the beginning. refused: those that were; neither they nor the rows that somebody
--- holds are right afterwards. reached: up to which key the rows were tried, if the time was over before the last one;
--- empty: none was, because one of them takes all the time.
+-- Repairs rows, all at once or, if a rule or a trigger of the app refuses one of them or another session holds a lock,
+-- one by one; singly: one by one from the beginning. refused: the rows that were refused; neither these nor locked rows
+-- are repaired. reached: the key up to which rows were tried, if the time was over before the last row; empty: no row
+-- was tried, because one of them takes all the time.
 create function clerk_sync.repair_rows(
     of_kind clerk_sync.kinds, keys text[], singly boolean, out refused text[], out reached text
 )
@@ -224,10 +224,10 @@ begin
 end
 $$;
 
--- {run, lease, kind, limit, only_look} -> {is_done, left}, or null when the run is somebody else's by now: looks at so
--- many more rows of a kind, and sets right those that were made visible although they are deleted, or whose profile was
--- changed. left: those that could not be, since the beginning. Of a dry run, and with only_look, what it found is only
--- written down.
+-- {run, lease, kind, limit, only_look} -> {is_done, left}, or null when another process has taken the run over: reads
+-- so many more rows of a kind, and repairs those that were made visible although they are deleted, or whose profile was
+-- changed. left: number of rows that could not be repaired, since the beginning. A dry run, and a call with only_look,
+-- only records what it found.
 create function clerk_sync.check_rows(request jsonb)
 returns jsonb
 language plpgsql
@@ -279,7 +279,7 @@ begin
         repaired := clerk_sync.repair_rows(of_kind, wrong, coalesce((progress -> 'singly')::boolean, false));
         is_cut := repaired.reached is not null;
         if is_cut then
-            -- What was not tried is looked at again, one by one: only one row may be to blame.
+            -- Rows that were not tried are tried again, one by one: perhaps only one row takes the time.
             reached := coalesce(nullif(repaired.reached, ''), progress ->> 'after');
             wrong := array(select w from unnest(wrong) as w where w <= reached);
         end if;
@@ -411,7 +411,7 @@ as $$
 $$;
 
 -- {objects: {kind: [id, ...]}} -> [[kind, id, fields, is_right], ...]: the same as check_rows() does, of these objects
--- only, by an operator: which rows were wrong, and whether they are right now.
+-- only, by an operator: which rows were wrong, and whether they are repaired.
 create function clerk_sync.check_objects(request jsonb)
 returns jsonb
 language plpgsql
