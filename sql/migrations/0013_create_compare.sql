@@ -341,7 +341,9 @@ $$;
 
 -- Records findings. A page most of which is missing, as in a back-fill, would have a finding for each of its rows: of
 -- these only the number is kept, in the tally of the window.
-create function clerk_sync.record_findings(findings clerk_sync.reconcile_findings[], extra clerk_sync.reconcile_findings[])
+create function clerk_sync.record_findings(
+    findings clerk_sync.reconcile_findings[], extra clerk_sync.reconcile_findings[]
+)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
