@@ -14,7 +14,7 @@ from clerk_supabase_cli.project import find_root
 @database_url_option
 @click.option("--plain-postgres", is_flag=True, help="Not Supabase: first create the API's roles and auth.jwt().")
 @click.option("--repair", "repairs", is_flag=True, help="Make objects that differ what this version makes; keeps rows.")
-@click.option("--dry-run", is_flag=True, help="With --repair: print the statements, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would be applied or repaired, and change nothing.")
 def migrate_command(database_url: str, *, plain_postgres: bool, repairs: bool, dry_run: bool) -> None:
     """Apply the SQL migrations that are missing, in order, and compare what is there with what they make.
 
@@ -24,25 +24,34 @@ def migrate_command(database_url: str, *, plain_postgres: bool, repairs: bool, d
 
     --repair makes these objects anew in one transaction: functions, triggers, policies, rights, indexes, and columns
     and tables that are missing. It deletes no row, and says what only you can decide.
+
+    --dry-run does all this in one transaction that is rolled back in the end: what fails or differs there would do so
+    without it, too.
     """
-    if dry_run and not repairs:
-        raise click.UsageError("--dry-run belongs to --repair")
-    root = find_root()
+    if dry_run and plain_postgres:
+        raise click.UsageError("--plain-postgres changes the database, which --dry-run does not")
     if plain_postgres:
-        prepare_plain_postgres(database_url, root)
+        prepare_plain_postgres(database_url, find_root())
     if repairs:
         _repair(database_url, is_trial=dry_run)
-        return
+    else:
+        _apply(database_url, is_trial=dry_run)
+
+
+def _apply(database_url: str, *, is_trial: bool) -> None:
     applied = 0
     try:
-        for name in migrate(database_url, root):
-            say(f"applied {name}")
+        for name in migrate(database_url, find_root(), is_trial=is_trial):
+            say(f"{'would apply' if is_trial else 'applied'} {name}")
             applied += 1
     except ObjectsDiffer as error:
         for difference in error.found:
             say(printable(difference.words))
         raise
-    say("up to date" if applied == 0 else f"{applied} applied")
+    if applied == 0:
+        say("up to date")
+    else:
+        say(f"{applied} would be applied; nothing was changed" if is_trial else f"{applied} applied")
 
 
 def _repair(database_url: str, *, is_trial: bool) -> None:

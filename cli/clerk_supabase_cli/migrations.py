@@ -85,28 +85,37 @@ def prepare_plain_postgres(url: str, root: Path) -> None:
         connection.execute((root / "sql" / "plain_postgres.sql").read_bytes())
 
 
-def migrate(url: str, root: Path) -> Iterator[str]:
+def migrate(url: str, root: Path, *, is_trial: bool = False) -> Iterator[str]:
     """Applies what is missing, each file in a transaction of its own; yields the name of each one it applied.
 
-    Several at once are safe: they wait for each other. Raises MigrationFailed when a file fails, or when one that was
-    applied has changed since; nothing after it is applied then. Raises ObjectsDiffer when the objects are not those
-    that the migrations make, whatever tool applied them. Raises DatabaseFailed when nobody is let in.
+    *is_trial*: all files in one transaction, of which nothing stays. Several at once are safe: they wait for each
+    other. Raises MigrationFailed when a file fails, or when one that was applied has changed since; nothing after it is
+    applied then. Raises ObjectsDiffer when the objects are not those that the migrations make, whatever tool applied
+    them. Raises DatabaseFailed when nobody is let in.
     """
-    migrations = read_migrations(root)
     with open_database(url) as connection:
-        with connection.transaction():
-            # Another migrate may be at work: between two of its files the list and the objects fit.
-            connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
-            _refuse_other_versions(connection, root)
-        yield from apply_missing(connection, migrations)
-        if found := differing_objects(connection, root):
-            raise ObjectsDiffer(
-                f"{_objects(found)} not as the migrations of this checkout make them: {_REPAIR}",
-                found,
-            )
-        # Only now: psql or `supabase db push` may have applied another version of the files.
-        for migration in migrations:
-            connection.execute(_ADOPT, [migration.checksum, migration.name])
+        if not is_trial:
+            yield from _migrate(connection, root)
+            return
+        with connection.transaction(force_rollback=True):
+            yield from _migrate(connection, root)
+
+
+def _migrate(connection: psycopg.Connection, root: Path) -> Iterator[str]:
+    migrations = read_migrations(root)
+    with connection.transaction():
+        # Another migrate may be at work: between two of its files the list and the objects fit.
+        connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
+        _refuse_other_versions(connection, root)
+    yield from apply_missing(connection, migrations)
+    if found := differing_objects(connection, root):
+        raise ObjectsDiffer(
+            f"{_objects(found)} not as the migrations of this checkout make them: {_REPAIR}",
+            found,
+        )
+    # Only now: psql or `supabase db push` may have applied another version of the files.
+    for migration in migrations:
+        connection.execute(_ADOPT, [migration.checksum, migration.name])
 
 
 def newer_than(files: Collection[str], recorded: Iterable[str]) -> list[str]:

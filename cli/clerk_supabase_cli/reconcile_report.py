@@ -151,6 +151,9 @@ def _lines(*lines: str) -> Text:
 def _done(finding: Finding) -> str:
     if finding.outcome == "nothing":
         return "nothing"
+    if finding.outcome.startswith("hidden "):
+        # The longer word does not fit into the column.
+        return finding.outcome.replace("organization", "org")
     what = f"{finding.action} {finding.outcome}"
     return f"{what}, {in_utc(finding.sent_at)}" if finding.sent_at else what
 

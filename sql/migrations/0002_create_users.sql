@@ -491,7 +491,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    raise restrict_violation using message = 'clerk_id names the user for good: Clerk never changes it';
+    raise restrict_violation using message = 'the key names the object for good: Clerk never changes it';
 end
 $$;
 

@@ -490,6 +490,51 @@ begin
 end
 $$;
 
+-- The parents that other changes of a batch name (stubs), whose entity is known and whose row somebody removed by hand:
+-- as changes that write the rows again, which the next comparison fills; null if there are none. A parent that was
+-- purged gets no row, and its children get none either. The caller has locked the entities.
+create function clerk_sync.parents_without_row(changes clerk_sync.change[], winners clerk_sync.change[])
+returns clerk_sync.change[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds;
+    of_this_kind clerk_sync.change[];
+    parents clerk_sync.change[];
+begin
+    for of_kind in
+        select k.* from clerk_sync.kinds as k
+        where k.kind in (select c.kind from unnest(changes) as c where (c.version).source_updated_at = 0)
+    loop
+        execute clerk_sync.statement_of(
+            $query$
+            select array_agg(row(
+                s."position", s.kind, s.id, s.version, e.deleted_at, s.cause, s.svix_id, null, null, null, null
+            )::clerk_sync.change)
+            from (
+                select distinct on (c.id) c.* from unnest($1) as c
+                where c.kind = {kind} and (c.version).source_updated_at = 0
+                and (c.kind, c.id) not in (select w.kind, w.id from unnest($2) as w)
+                order by c.id, c.version desc
+            ) as s
+            inner join clerk_sync.entities as e on s.kind = e.kind and s.id = e.id and e.purged_at is null
+            where not exists (select from {table} as r where r.{key} = s.id collate "default")
+            $query$,
+            clerk_sync.holes_of(of_kind)
+        ) into of_this_kind using changes, winners;
+        parents := parents || of_this_kind;
+    end loop;
+    -- The audit log names the changes that brought the rows.
+    perform clerk_sync.set_causes(
+        current_setting('clerk_sync.causes')::jsonb
+        || jsonb_object_agg(p.id, jsonb_build_array(p.cause, p.svix_id))
+    )
+    from unnest(parents) as p having count(*) > 0;
+    return parents;
+end
+$$;
+
 -- Applies a batch of changes in one statement, whatever order and however often they arrive. Returns one outcome per
 -- element: those of clerk_sync.deliveries, or 'duplicate' for a delivery that was recorded before. Locks never form a
 -- cycle, because every function that writes takes locks in this order, also purge(), forget() and undo_run(). Runs come
@@ -518,8 +563,9 @@ declare
     moved clerk_sync.change[];
     contents clerk_sync.change[];
     target text;
-    all_written clerk_sync.written[] := '{}';
+    all_written clerk_sync.written[];
     refusal clerk_sync.refusal;
+    parents clerk_sync.change[];
 begin
     if cardinality(deletes) > 0 then
         has_proofs := exists (select from unnest(deletes) as d where d.cause = 'reconcile');
@@ -552,32 +598,43 @@ begin
 
     perform clerk_sync.set_causes(clerk_sync.causes_of(winners || moved, deletes));
 
-    -- A block of its own costs a subtransaction, and nothing for each row.
-    begin
-        for target, contents in
-            select w.kind, array_agg(w)
-            from unnest(winners) as w inner join clerk_sync.kinds as k using (kind)
-            where w."position" is not null and (w.version).source_updated_at >= 0
-            group by w.kind, k.write_order
-            order by k.write_order
-        loop
-            all_written := all_written || array(select clerk_sync.write_rows(target, batch, contents));
-        end loop;
-        if cardinality(moved) > 0 then
-            -- Alone: two of these, one after the other, would lock rows out of order.
-            perform clerk_sync.follow_tombstones(
-                moved || array(select w from unnest(winners) as w where w.deleted_at is not null)
-            );
-        elsif cardinality(deletes) > 0 then
-            perform clerk_sync.hide_rows(array(select w from unnest(winners) as w where w.deleted_at is not null));
-        end if;
-    exception
-        when integrity_constraint_violation then
-            get stacked diagnostics
-                refusal.code = returned_sqlstate, refusal.message = message_text, refusal.table_name = table_name,
-                refusal.column_name = column_name, refusal.constraint_name = constraint_name;
-            perform clerk_sync.refuse(refusal);
-    end;
+    -- A block of its own costs a subtransaction, and nothing for each row. It runs a second time after a foreign key
+    -- missed the row of a parent: a search for such parents before the first time would find none for nearly any batch.
+    loop
+        begin
+            all_written := '{}';
+            for target, contents in
+                select w.kind, array_agg(w)
+                from unnest(winners || parents) as w inner join clerk_sync.kinds as k using (kind)
+                where w."position" is not null and (w.version).source_updated_at >= 0
+                group by w.kind, k.write_order
+                order by k.write_order
+            loop
+                all_written := all_written || array(select clerk_sync.write_rows(target, batch, contents));
+            end loop;
+            if cardinality(moved) > 0 then
+                -- Alone: two of these, one after the other, would lock rows out of order.
+                perform clerk_sync.follow_tombstones(
+                    moved || array(select w from unnest(winners) as w where w.deleted_at is not null)
+                );
+            elsif cardinality(deletes) > 0 then
+                perform clerk_sync.hide_rows(array(select w from unnest(winners) as w where w.deleted_at is not null));
+            end if;
+            exit;
+        exception
+            when integrity_constraint_violation then
+                get stacked diagnostics
+                    refusal.code = returned_sqlstate, refusal.message = message_text, refusal.table_name = table_name,
+                    refusal.column_name = column_name, refusal.constraint_name = constraint_name;
+                parents := case
+                    when refusal.code = '23503' and parents is null
+                        then clerk_sync.parents_without_row(changes, winners)
+                end;
+                if parents is null then
+                    perform clerk_sync.refuse(refusal);
+                end if;
+        end;
+    end loop;
 
     return query select o.* from clerk_sync.record_outcomes(changes, all_written) as o;
 end

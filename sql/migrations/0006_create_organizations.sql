@@ -91,6 +91,24 @@ create index organization_domains_org_idx on public.organization_domains (clerk_
 create index organization_domains_created_idx
 on public.organization_domains (created_at) where deleted_at is null;
 
+-- A row with another key would be another object: a membership whose delete Clerk never tells, and without an entry in
+-- the audit log.
+create trigger organizations_keep_key before update on public.organizations
+for each row when (old.clerk_org_id <> new.clerk_org_id)
+execute function clerk_sync.refuse_new_key();
+
+create trigger organization_memberships_keep_key before update on public.organization_memberships
+for each row when (old.clerk_membership_id <> new.clerk_membership_id)
+execute function clerk_sync.refuse_new_key();
+
+create trigger organization_invitations_keep_key before update on public.organization_invitations
+for each row when (old.clerk_invitation_id <> new.clerk_invitation_id)
+execute function clerk_sync.refuse_new_key();
+
+create trigger organization_domains_keep_key before update on public.organization_domains
+for each row when (old.clerk_domain_id <> new.clerk_domain_id)
+execute function clerk_sync.refuse_new_key();
+
 alter table public.organizations enable row level security;
 alter table public.organization_memberships enable row level security;
 alter table public.organization_invitations enable row level security;

@@ -31,8 +31,32 @@ comment on column clerk_sync.not_purged.reason is
 
 alter table clerk_sync.not_purged enable row level security;
 
--- A query of the hidden rows of a kind that are not purged: id; recorded_at: when the first delete of the row's entity
--- or of a parent was recorded here; seen_at: when purge() first saw the row, which counts where nothing was recorded.
+-- A condition for rows r of a kind: they have a value that purge() empties.
+create function clerk_sync.is_full(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(
+        string_agg(
+            format(
+                '(r.%1$I is distinct from %2$s and not clerk_sync.is_empty(to_jsonb(r.%1$I)))',
+                c, coalesce(pg_get_expr(d.adbin, d.adrelid), 'null')
+            ),
+            ' or '
+        ),
+        'false'
+    )
+    from unnest(of_kind.mirrored_columns) as c
+    inner join pg_catalog.pg_attribute as a on a.attrelid = of_kind.relation::regclass and c = a.attname
+    left join pg_catalog.pg_attrdef as d on a.attrelid = d.adrelid and a.attnum = d.adnum
+    where a.atthasdef or not a.attnotnull
+$$;
+
+-- A query of the hidden rows of a kind that are not purged, or that were purged and have values again, as from a
+-- backup: id; recorded_at: when the first delete of the row's entity or of a parent was recorded here; seen_at: when
+-- purge() first saw the row, which counts where nothing was recorded.
 create function clerk_sync.hidden_rows(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -46,13 +70,14 @@ as $$
         left join clerk_sync.entities as own on own.kind = {kind} and own.id = r.{key}
         left join clerk_sync.hidden_by_hand as by_hand on by_hand.kind = {kind} and by_hand.id = r.{key}
         {join_parents}
-        where r.deleted_at is not null and own.purged_at is null
+        where r.deleted_at is not null and (own.purged_at is null or {is_full})
         $query$,
         clerk_sync.holes_of(of_kind) || jsonb_build_object(
             'parent_deletes', clerk_sync.for_each_link(', %3$I.delete_recorded_at', of_kind.parents),
             'join_parents', clerk_sync.for_each_link(
                 'left join clerk_sync.entities as %3$I on %3$I.kind = %2$L and %3$I.id = r.%1$I', of_kind.parents, ' '
-            )
+            ),
+            'is_full', clerk_sync.is_full(of_kind)
         )
     )
 $$;
@@ -155,21 +180,9 @@ declare
     is_there constant text := format(
         'select exists (select from %s where %I = $1)', of_kind.relation, of_kind.key_column
     );
-    is_full constant text := (
-        select format(
-            'select exists (select from %s where %I = $1 and (%s))', of_kind.relation, of_kind.key_column,
-            string_agg(
-                format(
-                    '(%1$I is distinct from %2$s and not clerk_sync.is_empty(to_jsonb(%1$I)))',
-                    c, coalesce(pg_get_expr(d.adbin, d.adrelid), 'null')
-                ),
-                ' or '
-            )
-        )
-        from unnest(of_kind.mirrored_columns) as c
-        inner join pg_catalog.pg_attribute as a on a.attrelid = of_kind.relation::regclass and c = a.attname
-        left join pg_catalog.pg_attrdef as d on a.attrelid = d.adrelid and a.attnum = d.adnum
-        where a.atthasdef or not a.attnotnull
+    is_full constant text := format(
+        'select exists (select from %s as r where r.%I = $1 and (%s))',
+        of_kind.relation, of_kind.key_column, clerk_sync.is_full(of_kind)
     );
     is_left boolean;
     is_cancelled boolean := false;

@@ -109,6 +109,7 @@ create table clerk_sync.reconcile_findings (
     sent_at timestamptz,
     is_refused boolean not null default false,
     emptied text[],
+    is_held_up boolean not null default false,
     primary key (run_id, kind, entity_id),
     constraint reconcile_findings_difference_check check (
         difference in ('missing', 'stale', 'different', 'extra', 'deleted here')
@@ -132,6 +133,12 @@ comment on column clerk_sync.reconcile_findings.is_refused is
 comment on column clerk_sync.reconcile_findings.emptied is
 'Columns that would lose their value by the repair. Not null: it is held back until everything is compared.';
 
+comment on column clerk_sync.reconcile_findings.is_held_up is
+'Another transaction held a lock on the row, so the repair was not made at once: this run tries it again at its end, '
+'and later runs do.';
+
+create index reconcile_findings_held_up_idx on clerk_sync.reconcile_findings (run_id)
+where is_held_up and sent_at is null;
 create index reconcile_findings_entity_idx on clerk_sync.reconcile_findings (entity_id);
 
 alter table clerk_sync.reconcile_findings enable row level security;
@@ -405,7 +412,7 @@ begin
     if not run.is_dry_run then
         update clerk_sync.reconcile_findings as f set sent_at = clock_timestamp()
         where f.run_id = run.run_id and f.window_number = of_window
-        and f.action = 'repair' and f.sent_at is null and not f.is_refused and f.emptied is null;
+        and f.action = 'repair' and f.sent_at is null and not f.is_refused and not f.is_held_up and f.emptied is null;
     end if;
     return 'true';
 end

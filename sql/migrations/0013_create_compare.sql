@@ -194,6 +194,12 @@ begin
         when version.source_updated_at <= 0 then 'only other objects told of it'
         when difference = 'missing' then 'somebody removed the row'
         when difference = 'stale' then 'its last change did not arrive'
+        -- An event about a child of the object brought a stub of the row.
+        when (
+            select a.operation from clerk_sync.audit_log as a
+            where a.entity_id = object_id and a.kind = object_kind and a.cause like 'direct:%'
+            order by a.audit_id desc limit 1
+        ) = 'delete' then 'somebody removed the row'
         when exists (
             select from clerk_sync.audit_log as a
             where a.entity_id = object_id and a.kind = object_kind and a.cause like 'direct:%'
@@ -283,7 +289,7 @@ begin
             d.fields,
             clerk_sync.likely_cause(verdict.difference, e.known, g.kind, g.id, g.source_updated_at, d.fields),
             of_window, g.observed_at, clock_timestamp(), null, false,
-            case when g.id = any(held) then coalesce(d.emptied, '{}') end
+            case when g.id = any(held) then coalesce(d.emptied, '{}') end, false
         )::clerk_sync.reconcile_findings
         from given as g
         left join lateral (
@@ -322,7 +328,7 @@ begin
         select row(
             run.run_id, 'user', u.clerk_id, 'extra', case when e.id is null then 'none' else 'delete' end, null,
             case when e.id is null then 'the app made the row' else 'its delete did not arrive' end,
-            of_window, null, clock_timestamp(), null, false, null
+            of_window, null, clock_timestamp(), null, false, null, false
         )::clerk_sync.reconcile_findings
         from public.users as u
         left join lateral (
@@ -367,7 +373,7 @@ begin
         difference = excluded.difference, action = excluded.action, fields = excluded.fields, cause = excluded.cause,
         window_number = excluded.window_number, observed_at = excluded.observed_at, emptied = excluded.emptied,
         sent_at = case when excluded.emptied is null and excluded.difference <> 'extra' then known.sent_at end,
-        is_refused = false
+        is_refused = false, is_held_up = false
     where excluded.difference <> 'extra' or (known.window_number is null and known.action = 'repair');
 end
 $$;

@@ -210,9 +210,10 @@ begin
 end
 $$;
 
--- {run, kind, present: [id, ...], gone: {id: moment}, sent: [id, ...], refused: [id, ...]}: the outcome of findings.
--- The finding of an object that exists after all is deleted. An object that Clerk does not have is remembered, and a
--- later run asks again. -> whether the run goes on.
+-- {run, kind, present: [id, ...], gone: {id: moment}, sent: [id, ...], refused: [id, ...], held_up: [id, ...]}: the
+-- outcome of findings. The finding of an object that exists after all is deleted. An object that Clerk does not have is
+-- remembered, and a later run asks again. An object whose repair a lock holds up gets a finding, although
+-- record_findings() records none for a page that is missing as a whole. -> whether the run goes on.
 create function clerk_sync.settle_findings(request jsonb)
 returns jsonb
 language plpgsql
@@ -223,6 +224,8 @@ declare
     at_work constant clerk_sync.reconcile_runs := clerk_sync.hold_run(request);
     run constant bigint := at_work.run_id;
     target constant text := clerk_sync.kind_of(request);
+    -- The number of no window.
+    of_no_window constant integer := -1;
 begin
     if run is null then
         return 'false';
@@ -248,6 +251,12 @@ begin
     update clerk_sync.reconcile_findings as f set is_refused = true
     where f.run_id = run and f.kind = target
     and f.entity_id in (select jsonb_array_elements_text(request -> 'refused'));
+    insert into clerk_sync.reconcile_findings (
+        run_id, kind, entity_id, difference, action, cause, window_number, is_held_up
+    )
+    select run, target, h.id, 'missing', 'repair', 'it never arrived', of_no_window, true
+    from jsonb_array_elements_text(coalesce(request -> 'held_up', '[]')) as h (id)
+    on conflict (run_id, kind, entity_id) do update set is_held_up = true;
     return 'true';
 end
 $$;

@@ -10,7 +10,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     return case
-        when finding.action = 'delete' then entity.deleted_at is not null
+        when finding.action = 'delete' then entity.deleted_at is not null or entity.purged_at is not null
         -- check_rows() itself repairs what it finds.
         when finding.window_number is null then finding.sent_at is not null
         when finding.difference = 'deleted here' then entity.deleted_at is null or entity.delete_run is null
@@ -32,14 +32,16 @@ as $$
         select
             coalesce(w.kind, f.kind) as kind, f.entity_id, f.difference, f.action,
             f.sent_at is not null and not f.is_refused as is_sent, f.sent_at, f.is_refused,
-            clerk_sync.is_settled(f, e) as is_done,
+            -- A repair without a moment was held up by a lock, and made at the end of the run.
+            clerk_sync.is_settled(f, e) or (f.is_held_up and f.observed_at is null) as is_done,
             -- The windows count all other repairs.
-            f.action = 'delete' or f.emptied is not null or f.window_number is null as is_counted_here,
+            f.action = 'delete' or f.emptied is not null or f.is_held_up or f.window_number is null as is_counted_here,
             a.id is not null as is_absent
         from clerk_sync.reconcile_findings as f
         left join clerk_sync.reconcile_windows as w on f.run_id = w.run_id and f.window_number = w.number
         left join clerk_sync.entities as e
-            on f.kind = e.kind and f.entity_id = e.id and (f.action = 'delete' or f.emptied is not null)
+            on f.kind = e.kind and f.entity_id = e.id
+            and (f.action = 'delete' or f.emptied is not null or f.is_held_up)
         left join clerk_sync.absences as a on f.action = 'delete' and f.kind = a.kind and f.entity_id = a.id
         where f.run_id = run
     ),
@@ -95,6 +97,34 @@ as $$
     ) as newest
 $$;
 
+-- The kind of the parent whose tombstone hides the row of an object; null if none does. An organization comes first.
+create function clerk_sync.hidden_with(kind_name text, object_id text)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds;
+    hidden_with text;
+begin
+    select k.* into of_kind from clerk_sync.kinds as k where k.kind = kind_name and k.parents <> '{}';
+    if of_kind.kind is null then
+        return null;
+    end if;
+    execute clerk_sync.statement_of(
+        'select case {branches} end from {table} as r {join_parents} where r.{key} = $1',
+        clerk_sync.holes_of(of_kind) || jsonb_build_object(
+            'branches', clerk_sync.for_each_link('when %3$I.deleted_at is not null then %2$L', of_kind.parents, ' '),
+            'join_parents', clerk_sync.for_each_link(
+                'left join clerk_sync.entities as %3$I on %3$I.kind = %2$L and %3$I.id = r.%1$I', of_kind.parents, ' '
+            )
+        )
+    ) into hidden_with using object_id;
+    return hidden_with;
+end
+$$;
+
 -- {run, limit} -> {run, windows, findings, findings_count}, or null when there is no such run.
 create function clerk_sync.show_run(request jsonb)
 returns jsonb
@@ -119,6 +149,9 @@ as $$
                         when p.discarded_at is not null then 'discarded'
                         when p.parked_id is not null and p.replayed_at is null then 'parked'
                         when listed.sent_at is not null then 'sent'
+                        when listed.action = 'delete' and hidden.with_kind is not null
+                            then 'hidden with its ' || hidden.with_kind
+                        when listed.is_held_up then 'held up'
                         when listed.emptied is not null and not r.is_dry_run then 'held back'
                         else 'not sent'
                     end)
@@ -133,6 +166,9 @@ as $$
             left join clerk_sync.entities as e on listed.kind = e.kind and listed.entity_id = e.id
             left join clerk_sync.parked_events as p
                 on p.svix_id = clerk_sync.message_of(listed.run_id, listed.entity_id)
+            left join lateral (
+                select clerk_sync.hidden_with(listed.kind, listed.entity_id) as with_kind
+            ) as hidden on listed.action = 'delete' and listed.sent_at is null
         )
     )
     from clerk_sync.reconcile_runs as r

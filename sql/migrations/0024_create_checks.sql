@@ -224,6 +224,39 @@ begin
 end
 $$;
 
+-- Where check_rows() begins in a quick run: after the rows that the run before it read last; null: with the first rows.
+create function clerk_sync.where_checks_ended(run clerk_sync.reconcile_runs, target text)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object('after', r.rows_checked -> target -> 'after', 'is_done', false, 'left', 0)
+    from (
+        select earlier.rows_checked from clerk_sync.reconcile_runs as earlier
+        where earlier.run_id < run.run_id and not earlier.is_dry_run and earlier.rows_checked ? target
+        order by earlier.run_id desc limit 1
+    ) as r
+    where r.rows_checked -> target -> 'is_done' = 'false'
+$$;
+
+-- Records in the findings of check_rows() about rows of a kind that repair_rows() tried which are repaired, which were
+-- refused, and which a lock holds up. still_wrong, refused: of these rows.
+create function clerk_sync.note_repairs(run bigint, target text, tried text[], still_wrong text[], refused text[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update clerk_sync.reconcile_findings as f set
+        sent_at = case when f.entity_id <> all(still_wrong) then clock_timestamp() end,
+        is_refused = f.entity_id = any(refused),
+        is_held_up = f.entity_id = any(still_wrong) and f.entity_id <> all(refused)
+    where f.run_id = run and f.kind = target and f.entity_id = any(tried)
+    and f.action = 'repair' and f.window_number is null;
+end
+$$;
+
 -- {run, lease, kind, limit, only_look} -> {is_done, left}, or null when another process has taken the run over: reads
 -- so many more rows of a kind, and repairs those that were made visible although they are deleted, or whose profile was
 -- changed. left: number of rows that could not be repaired, since the beginning. A dry run, and a call with only_look,
@@ -252,7 +285,11 @@ begin
     if run.run_id is null then
         return null;
     end if;
-    progress := coalesce(run.rows_checked -> target, '{"after": "", "is_done": false, "left": 0}');
+    progress := coalesce(
+        run.rows_checked -> target,
+        case when run.mode = 'quick' then clerk_sync.where_checks_ended(run, target) end,
+        '{"after": "", "is_done": false, "left": 0}'
+    );
     if (progress -> 'is_done')::boolean then
         return progress - 'after' - 'singly';
     end if;
@@ -274,6 +311,7 @@ begin
 
     if only_looks and not run.is_dry_run then
         still_wrong := coalesce(wrong, '{}');
+        perform clerk_sync.note_repairs(run.run_id, target, still_wrong, still_wrong, '{}');
     elsif wrong is not null and not run.is_dry_run then
         perform clerk_sync.set_cause('reconcile', clerk_sync.message_of(run.run_id));
         repaired := clerk_sync.repair_rows(of_kind, wrong, coalesce((progress -> 'singly')::boolean, false));
@@ -284,10 +322,7 @@ begin
             wrong := array(select w from unnest(wrong) as w where w <= reached);
         end if;
         still_wrong := array(select w.id from clerk_sync.rows_to_set_right(of_kind, wrong) as w);
-        update clerk_sync.reconcile_findings as f set
-            sent_at = case when f.entity_id <> all(still_wrong) then clock_timestamp() end,
-            is_refused = f.entity_id = any(repaired.refused)
-        where f.run_id = run.run_id and f.kind = target and f.entity_id = any(wrong) and f.window_number is null;
+        perform clerk_sync.note_repairs(run.run_id, target, wrong, still_wrong, repaired.refused);
     end if;
 
     progress := jsonb_build_object(
@@ -298,6 +333,151 @@ begin
     update clerk_sync.reconcile_runs as r set rows_checked = r.rows_checked || jsonb_build_object(target, progress)
     where r.run_id = run.run_id;
     return progress - 'after' - 'singly';
+end
+$$;
+
+-- Makes the repairs that a lock has held up in earlier runs, in the last 24 hours, findings of this run.
+create function clerk_sync.take_over_held_up(run bigint)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    -- The number of no window.
+    of_no_window constant integer := -1;
+begin
+    with earlier as (
+        update clerk_sync.reconcile_findings as f set is_held_up = false
+        where f.is_held_up and f.sent_at is null and f.run_id < run
+        returning f.*
+    )
+
+    insert into clerk_sync.reconcile_findings (
+        run_id, kind, entity_id, difference, action, fields, cause, window_number, observed_at, found_at, is_held_up
+    )
+    select distinct on (f.kind, f.entity_id)
+        run, f.kind, f.entity_id, f.difference, f.action, f.fields, f.cause,
+        case when f.window_number is not null then of_no_window end, f.observed_at, f.found_at, true
+    from earlier as f
+    left join clerk_sync.entities as e on f.kind = e.kind and f.entity_id = e.id
+    -- A delete is remembered as an absence.
+    where f.found_at > clock_timestamp() - interval '24 hours' and f.action = 'repair'
+    -- Something newer may have been applied meanwhile.
+    and (f.window_number is null or ((e.version).observed_at >= f.observed_at) is not true)
+    order by f.kind, f.entity_id, f.run_id desc
+    on conflict do nothing;
+end
+$$;
+
+-- Tries again, one by one, to repair rows that check_rows() found and that a lock holds up: at most so many of each
+-- kind.
+create function clerk_sync.retry_rows(run bigint, at_most integer)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds;
+    keys text[];
+    repaired record;
+begin
+    perform clerk_sync.set_cause('reconcile', clerk_sync.message_of(run));
+    for of_kind in select k.* from clerk_sync.kinds as k order by k.write_order loop
+        keys := array(
+            select f.entity_id from clerk_sync.reconcile_findings as f
+            where f.run_id = run and f.kind = of_kind.kind
+            and f.is_held_up and f.sent_at is null and f.action = 'repair' and f.window_number is null
+            order by f.entity_id limit at_most
+        );
+        continue when keys = '{}';
+        repaired := clerk_sync.repair_rows(of_kind, keys, true);
+        perform clerk_sync.note_repairs(
+            run, of_kind.kind, keys,
+            array(select w.id from clerk_sync.rows_to_set_right(of_kind, keys) as w), repaired.refused
+        );
+    end loop;
+end
+$$;
+
+-- Objects of a kind whose repair a lock holds up, at most so many: [[kind, id, user_id, org_id], ...], with their
+-- parents, as columns_of_parents() says.
+create function clerk_sync.objects_held_up(run bigint, of_kind clerk_sync.kinds, at_most integer)
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    objects jsonb;
+begin
+    execute clerk_sync.statement_of(
+        $query$
+        select coalesce(jsonb_agg(jsonb_build_array({kind}, h.id, {columns_of_parents}) order by h.id), '[]')
+        from (
+            select f.entity_id as id from clerk_sync.reconcile_findings as f
+            where f.run_id = $1 and f.kind = {kind} and f.is_held_up and f.sent_at is null
+            and f.action = 'repair' and f.window_number is not null
+            order by f.entity_id limit $2
+        ) as h
+        left join {table} as r on r.{key} = h.id
+        $query$,
+        clerk_sync.holes_of(of_kind) || jsonb_build_object(
+            'columns_of_parents', clerk_sync.columns_of_parents(of_kind)
+        )
+    ) into objects using run, at_most;
+    return objects;
+end
+$$;
+
+-- {run, lease, limit} -> {rows, refused, waiting, objects: [[kind, id, user_id, org_id], ...]}, or null when another
+-- process has taken the run over: tries again what a lock has held up in this run, or in an earlier run of the last 24
+-- hours. It tries at most so many rows of each kind that check_rows() could not repair. rows: number of such rows that
+-- are still held up; refused: number of rows of this run whose repair the app refuses. objects: at most so many of each
+-- kind whose repair was not made, so that the caller reads them again from Clerk; their parents, as
+-- columns_of_parents() says. waiting: number of all such objects, and of the deletes that a lock holds up.
+create function clerk_sync.retry_held_up(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    at_most constant integer := clerk_sync.whole_number(request, 'limit', 1, 1000);
+    run constant clerk_sync.reconcile_runs := clerk_sync.leased_run(request);
+    of_kind clerk_sync.kinds;
+    objects jsonb := '[]';
+begin
+    if run.run_id is null then
+        return null;
+    end if;
+    if run.is_dry_run then
+        return '{"rows": 0, "refused": 0, "waiting": 0, "objects": []}';
+    end if;
+    perform clerk_sync.take_over_held_up(run.run_id);
+    perform clerk_sync.retry_rows(run.run_id, at_most);
+    for of_kind in
+        select k.* from clerk_sync.kinds as k
+        where k.kind in (
+            select f.kind from clerk_sync.reconcile_findings as f
+            where f.run_id = run.run_id and f.is_held_up and f.sent_at is null and f.window_number is not null
+        )
+        order by k.kind
+    loop
+        objects := objects || clerk_sync.objects_held_up(run.run_id, of_kind, at_most);
+    end loop;
+    return (
+        select jsonb_build_object(
+            'rows', count(*) filter (where h.action = 'repair' and h.window_number is null),
+            'refused', (
+                select count(*) from clerk_sync.reconcile_findings as f
+                where f.run_id = run.run_id and f.window_number is null and f.is_refused
+            ),
+            'waiting', count(*) filter (where h.action = 'delete' or h.window_number is not null),
+            'objects', objects
+        )
+        from clerk_sync.reconcile_findings as h
+        where h.run_id = run.run_id and h.is_held_up and h.sent_at is null
+    );
 end
 $$;
 
@@ -446,6 +626,7 @@ select clerk_sync.revoke_default_rights();
 
 grant execute on function
 clerk_sync.check_rows(jsonb),
+clerk_sync.retry_held_up(jsonb),
 clerk_sync.held_repairs(jsonb),
 clerk_sync.emptied_columns(jsonb)
 to clerk_sync_worker;

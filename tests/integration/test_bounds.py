@@ -47,8 +47,9 @@ OF_A_RUN: Final[dict[str, dict[str, Any]]] = {
     "prepare_deletes": {"kinds": ["user"]},
     "delete_candidates": {"kind": "user", "after": "", "limit": 100},
     "weigh_deletes": {},
-    "settle_findings": {"kind": "user", "present": [], "gone": {}, "sent": [], "refused": []},
+    "settle_findings": {"kind": "user", "present": [], "gone": {}, "sent": [], "refused": [], "held_up": []},
     "check_rows": {"kind": "user", "limit": 100, "only_look": False},
+    "retry_held_up": {"limit": 100},
     "held_repairs": {"kind": "user", "after": "", "limit": 100},
     "emptied_columns": {},
     "end_run": {"state": "running", "reason": None, "calls": 1, "newest_change": 1, "newest_delivery": 1}
@@ -70,6 +71,7 @@ NUMBERS: Final = {
     "visit_slice": ["start", "end"],
     "delete_candidates": ["limit"],
     "check_rows": ["limit"],
+    "retry_held_up": ["limit"],
     "held_repairs": ["limit"],
     "end_run": ["calls", "newest_change", "newest_delivery"],
     "begin_run": ["lease_seconds", "as_of", "allow_deletes", "allow_emptied", "delete_margin_ms"],
@@ -173,7 +175,16 @@ def test_a_run_that_does_not_exist_is_nobodys(function: str, worker: Connection,
 
 @pytest.mark.parametrize(
     "function",
-    ["fill", "find_unseen", "delete_candidates", "settle_findings", "check_rows", "held_repairs", "emptied_columns"],
+    [
+        "fill",
+        "find_unseen",
+        "delete_candidates",
+        "settle_findings",
+        "check_rows",
+        "retry_held_up",
+        "held_repairs",
+        "emptied_columns",
+    ],
 )
 def test_what_a_finished_run_found_stays_as_it_is(function: str, worker: Connection) -> None:
     request = request_of(worker, function)

@@ -133,12 +133,14 @@ CALLS: Final[dict[str, list[Arguments]]] = {
     "clerk_sync.weigh_deletes(jsonb)": [of_run()],
     "clerk_sync.settle_findings(jsonb)": [
         of_run(kind="user", present=["user_1"], gone={"user_9": NOW}, sent=["user_1"], refused=["user_9"]),
+        of_run(kind="user", present=[], gone={}, sent=[], refused=[], held_up=["user_1"]),
     ],
     "clerk_sync.finish_window(jsonb)": [of_run(number=1, tally=TALLY)],
     "clerk_sync.check_rows(jsonb)": [
         of_run(kind=kind, limit=10, only_look=False)
         for kind in ("user", "organization", "membership", "invitation", "domain")
     ],
+    "clerk_sync.retry_held_up(jsonb)": [of_run(limit=10)],
     "clerk_sync.held_repairs(jsonb)": [of_run(kind="membership", after="", limit=10)],
     "clerk_sync.emptied_columns(jsonb)": [of_run()],
     "clerk_sync.keep_house(jsonb)": [lambda _: [DAYS]],

@@ -448,8 +448,27 @@ def test_whoever_is_not_the_owner_is_told_to_connect_as_the_owner(options: list[
     assert "connect as the owner of the tables" in str(refused.exception)
 
 
-def test_a_dry_run_without_a_repair_is_refused() -> None:
-    assert run("postgresql://nobody@127.0.0.1/none", "--dry-run").exit_code == 2
+def test_a_dry_run_names_the_migrations_that_are_missing_and_applies_none(plain: str) -> None:
+    tried = run(plain, "--dry-run")
+    assert tried.exit_code == 0, tried.output
+    applied = run(plain)
+    names = [line.removeprefix("applied ") for line in applied.stdout.splitlines()[:-1]]
+    assert tried.stdout.splitlines() == [
+        *(f"would apply {name}" for name in names),
+        f"{len(names)} would be applied; nothing was changed",
+    ]
+    assert run(plain, "--dry-run").stdout == "up to date\n"
+
+
+def test_a_dry_run_names_what_differs_and_ends_like_a_real_one(database: Database, admin: Connection) -> None:
+    admin.execute("drop index public.users_email_idx")
+    tried = run(database.url, "--dry-run")
+    assert (tried.exit_code, tried.stdout) == (1, "the index public.users_email_idx is missing\n")
+    assert str(tried.exception) == str(run(database.url).exception)
+
+
+def test_a_dry_run_that_would_have_to_change_the_roles_first_is_refused() -> None:
+    assert run("postgresql://nobody@127.0.0.1/none", "--dry-run", "--plain-postgres").exit_code == 2
 
 
 # Databases of other versions

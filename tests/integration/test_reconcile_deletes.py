@@ -223,6 +223,24 @@ def test_rows_that_go_with_several_objects_count_once_for_their_own_kind(rig: Ri
     assert rig.agrees()
 
 
+def test_members_hidden_along_with_their_organization_or_user_are_said_to_be(rig: Rig) -> None:
+    [_, member, with_user, *_] = list(rig.world.memberships)
+    organization = rig.world.memberships[member]["organization"]["id"]
+    in_it = {key for key, each in rig.world.memberships.items() if each["organization"]["id"] == organization}
+    assert with_user in in_it
+    other = next(key for key in rig.world.memberships if key not in in_it)
+    member_of_other = rig.world.memberships[other]["public_user_data"]["user_id"]
+    rig.world.remove_organization(organization)
+    rig.world.remove_user(member_of_other)
+    report = rig.run()
+    outcomes = {key: each.outcome for key, each in rig.findings(report).items()}
+    assert {outcomes[key] for key in in_it} == {"hidden with its organization"}
+    assert outcomes[other] == "hidden with its user"
+    assert outcomes[organization] == outcomes[member_of_other] == "settled"
+    rig.undo(report)
+    assert rig.findings(report)[member].outcome == "not sent"
+
+
 def test_who_left_and_joined_again_keeps_the_new_membership(rig: Rig) -> None:
     [old, *_] = list(rig.world.memberships)
     org_id, user_id = (rig.world.memberships[old][key] for key in ("organization", "public_user_data"))

@@ -180,18 +180,6 @@ def test_a_row_that_a_trigger_of_the_app_keeps_visible_does_not_hold_up_the_othe
     assert (user(5) in rig.shown(), user(6) in rig.shown()) == (True, False)
 
 
-def test_a_row_that_the_app_holds_a_lock_on_is_left_for_the_next_run_which_is_said(rig: Rig) -> None:
-    rig.world.remove_user(user(5))
-    rig.store.apply(alone(Delete("user", user(5), rig.world.now)))
-    show(rig, "users")
-    with rig.database.connect() as app, app.transaction():
-        app.execute("select from public.users where clerk_id = %s for update", [user(5)])
-        report = rig.run()
-    assert rig.findings(report)[user(5)].outcome == "not sent"
-    assert "1 objects could not be" in str(report.reason)
-    assert rig.run().counts["user"]["repaired"] == 1
-
-
 def test_rows_are_checked_in_portions_and_a_run_that_was_cut_off_goes_on(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

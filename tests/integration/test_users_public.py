@@ -152,7 +152,7 @@ def test_when_the_owner_empties_users_nobody_stays_public(connection: Connection
 def test_nobody_gives_a_user_another_id(connection: Connection) -> None:
     with connection.transaction(force_rollback=True):
         connection.execute("insert into public.users (clerk_id) values ('user_1')")
-        with pytest.raises(RestrictViolation, match="names the user for good"):
+        with pytest.raises(RestrictViolation, match="names the object for good"):
             connection.execute("update public.users set clerk_id = 'user_2'")
 
 

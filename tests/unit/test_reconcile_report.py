@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -76,6 +77,14 @@ def test_a_difference_shows_id_cause_columns_and_day_to_their_end(monkeypatch: p
     assert cells(text, 1) == f"different {CAUSE}"
     assert cells(text, 2).replace(" ", "") == ",".join(FIELDS)
     assert cells(text, 3) == "repair settled, 2026-11-28 15:53:18"
+
+
+def test_a_member_hidden_with_its_organization_is_not_called_a_delete_that_was_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hidden = replace(FINDING, difference="extra", action="delete", sent_at=None, outcome="hidden with its organization")
+    text = printed(lambda: findings_table([hidden]), monkeypatch)
+    assert cells(text, 3) == "hidden with its org"
 
 
 def test_what_differed_in_the_same_way_names_an_object_to_copy(monkeypatch: pytest.MonkeyPatch) -> None:

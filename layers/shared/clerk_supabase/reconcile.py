@@ -5,6 +5,7 @@ A run is a row with windows: whoever comes after a process that was cut off goes
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from clerk_supabase.errors import (
 from clerk_supabase.kinds import Kind
 from clerk_supabase.reconcile_deletes import Deletes, delete_gone
 from clerk_supabase.reconcile_emptied import repair_held
+from clerk_supabase.reconcile_held_up import StillWrong, retry_held_up
 from clerk_supabase.reconcile_lists import (
     LIST_KINDS,
     LISTS,
@@ -61,6 +63,8 @@ from clerk_supabase.telemetry import count, logger
 _SWITCHED_OFF = "organizations are switched off in Clerk: only users were compared"
 # A portion takes a tenth of a second.
 _ROWS_AT_ONCE = 5_000
+# Of each kind: half a second of a quick run, however many rows there are.
+_ROWS_OF_QUICK_RUN = 50_000
 _PORTIONS = 16
 _DOMAINS_SWITCHED_OFF = "verified domains are switched off in Clerk: domains were not compared"
 
@@ -174,7 +178,7 @@ class Reconcile:
     # The two modes
 
     def _full(self, work: Work) -> _Ended:
-        left = self._check_rows(work)
+        self._check_rows(work)
         windows = self._runs.windows(work.run_id)
         if not windows:
             planned = [*plan_all(work), *plan_lists(is_quick=False)]
@@ -187,26 +191,27 @@ class Reconcile:
         if doubts["user"] is None:
             self._runs.find_unseen(work.run_id, "user")
             note_visit(work, "user", Window())
-        return self._conclude(work, doubts, left=left, switched_off=switched_off)
+        return self._conclude(work, doubts, switched_off=switched_off)
 
-    def _check_rows(self, work: Work) -> int:
-        """Set right the rows that contradict other tables here; return how many of them could not be.
+    def _check_rows(self, work: Work, most: float = math.inf) -> None:
+        """Set right the rows that contradict other tables here, at most so many of each kind.
 
         First of all: a deleted row that somebody made visible is no candidate for a delete.
         """
-        return sum(self._check_rows_of(work, kind) for kind in get_args(Kind))
+        for kind in get_args(Kind):
+            self._check_rows_of(work, kind, most)
 
-    def _check_rows_of(self, work: Work, kind: Kind) -> int:
+    def _check_rows_of(self, work: Work, kind: Kind, most: float) -> None:
         """See _check_rows. A row that takes too long is found by smaller and smaller portions, and left alone."""
         at_once = _ROWS_AT_ONCE
         only_look = is_done = False
-        left = 0
-        while not is_done:
+        looked_at = 0
+        while not is_done and looked_at < most:
             work.check()
             if self._monotonic() >= work.clerk.deadline:
                 raise OutOfTime("the time for this work was up before every row was looked at")
             try:
-                is_done, left = self._runs.check_rows(work.run_id, work.begun.lease, kind, at_once, only_look=only_look)
+                is_done, _ = self._runs.check_rows(work.run_id, work.begun.lease, kind, at_once, only_look=only_look)
             except RowUnavailable as error:
                 if only_look:
                     raise
@@ -214,13 +219,14 @@ class Reconcile:
                 only_look = at_once == 1
                 at_once = max(1, at_once // _PORTIONS)
             else:
+                looked_at += at_once
                 only_look = False
                 at_once = min(_ROWS_AT_ONCE, at_once * _PORTIONS)
-        return left
 
     def _quick(self, work: Work, silent: _Silence) -> _Ended:
         watermark = work.begun.watermark
         assert watermark is not None  # noqa: S101 - without one begin_run makes it a full run
+        self._check_rows(work, _ROWS_OF_QUICK_RUN)
         planned = [(0, "user", None, None), *plan_lists(is_quick=True)]
         self._runs.plan(work.run_id, work.begun.lease, planned, {})
         changed = compare_changes(work, watermark)
@@ -307,21 +313,20 @@ class Reconcile:
         more_doubts: Sequence[str] = (),
         more_notes: Sequence[str] = (),
         *,
-        left: int = 0,
         switched_off: Sequence[str],
     ) -> _Ended:
         """Delete what is gone, but nothing of a kind about which there are doubts, and say how the run ends.
 
-        `left`: how many rows could not be set right. Answers that take away too much prove no delete either.
+        Answers that take away too much prove no delete either.
         """
         emptied = repair_held(work)
         sure = [kind for kind in READ_KINDS if kind in doubts and doubts[kind] is None]
         unsure = [f"{doubts[kind]}: no {kind} is deleted" for kind in READ_KINDS if doubts.get(kind) is not None]
         deletes = delete_gone(work, sure) if emptied.stop is None else Deletes()
         tallies = [window.tally for window in self._runs.windows(work.run_id)]
-        left_out, are_too_many = _left_out(work, tallies, left)
+        left, are_too_many = _left_out(work, tallies, retry_held_up(work))
         notes = [
-            left_out,
+            *left,
             *switched_off,
             *more_notes,
             *_deleted_here(work, tallies, are_repaired=emptied.stop is None and not emptied.doubts),
@@ -418,15 +423,17 @@ class _Silence:
     is_silent: bool | None = None
 
 
-def _left_out(work: Work, tallies: Sequence[Tally], left: int) -> tuple[str | None, bool]:
-    """Say how many objects no run can ever apply, and whether they are too many to be the fault of single objects.
+def _left_out(work: Work, tallies: Sequence[Tally], wrong: StillWrong) -> tuple[Sequence[str], bool]:
+    """Say how many objects could not be applied, and whether they are too many to be the fault of single objects.
 
-    `left`: rows that could not be set right. A few of them do not make every run incomplete for ever.
+    A few of them do not make every run incomplete for ever.
     """
-    left_out = left + sum(tally.get(name, 0) for tally in tallies for name in ("unusable", "refused"))
+    left_out = wrong.refused + sum(tally.get(name, 0) for tally in tallies for name in ("unusable", "refused"))
     compared = sum(tally.get("compared", 0) for tally in tallies)
-    reason = f"{left_out:,} objects could not be compared or applied, see the log" if left_out else None
-    return reason, left_out > work.settings.brake.limit(compared, None)
+    reasons = [f"{left_out:,} objects could not be compared or applied, see the log"] if left_out else []
+    if wrong.held_up:
+        reasons.append(f"rows held up by locks of other transactions: {wrong.held_up:,}; the next run tries them again")
+    return reasons, left_out + wrong.held_up > work.settings.brake.limit(compared, None)
 
 
 def _deleted_here(work: Work, tallies: Sequence[Tally], *, are_repaired: bool) -> Iterator[str]:

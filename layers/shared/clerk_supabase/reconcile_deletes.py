@@ -11,7 +11,7 @@ from clerk_supabase.clerk import MOST_IDS, Clerk
 from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused
 from clerk_supabase.reconcile_lookups import child_gone_at
 from clerk_supabase.reconcile_pages import KIND_NAMES, Work
-from clerk_supabase.repairs import Repair, refused_of
+from clerk_supabase.repairs import Repair, settled
 from clerk_supabase.runs import Candidate
 
 _LOOK: Final = "look whether that can be, then allow so many deletes"
@@ -228,9 +228,9 @@ def _awaiting(work: Work, young: int, absent: int) -> Iterator[str]:
 def _delete(work: Work, kind: ReadKind, moments: Mapping[str, int]) -> None:
     for batch in _batches(moments):
         repairs = [Repair(work.run_id, kind, object_id, moment, None) for object_id, moment in batch]
-        refused = refused_of(repairs, work.repairs.send(work.runs.store, repairs, work.clock_ms()))
-        sent = [repair.id for repair in repairs if repair.id not in refused]
-        work.runs.settle(work.run_id, kind, sent=sent, refused=refused)
+        became = settled(repairs, work.repairs.send(work.runs.store, repairs, work.clock_ms()))
+        # What is held up stays an absence, too, about which the next run asks.
+        work.runs.settle(work.run_id, kind, sent=became.sent, refused=became.refused, held_up=became.held_up)
 
 
 def _batches(moments: Mapping[str, int]) -> Iterator[Sequence[tuple[str, int]]]:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from clerk_supabase.changes import ReadKind
-from clerk_supabase.clerk import MOST_IDS, Clerk
-from clerk_supabase.clerk_pages import Item
+from clerk_supabase.clerk import MOST_IDS
 from clerk_supabase.drift import Brake
-from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused, GoneFromClerk
+from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused
+from clerk_supabase.reconcile_lookups import read_again
 from clerk_supabase.reconcile_pages import KIND_NAMES, Work
-from clerk_supabase.repairs import Repair, refused_of
-from clerk_supabase.runs import Held
+from clerk_supabase.repairs import Repair, settled
 
 _KINDS: Final[tuple[ReadKind, ...]] = ("user", "organization", "membership")
 
@@ -76,33 +75,10 @@ def _repair_kind(work: Work, kind: ReadKind) -> None:
         work.check()
         after = held[-1][0]
         # What a list lacks by mistake, the answers by id may have.
-        items = list(_read_again(work.clerk, kind, held))
+        items = list(read_again(work.clerk, kind, held))
         repairs = [Repair(work.run_id, kind, item.id, item.observed_at, item.json()) for item in items]
         road = work.road(len(repairs))
-        refused = refused_of(repairs, road.send(work.runs.store, repairs, work.clock_ms()))
-        sent = [repair.id for repair in repairs if repair.id not in refused]
+        became = settled(repairs, road.send(work.runs.store, repairs, work.clock_ms()))
+        work.runs.settle(work.run_id, kind, held_up=became.held_up)
         for of_kind in (kind, "private_metadata"):
-            work.runs.settle(work.run_id, of_kind, sent=sent, refused=refused)
-
-
-def _read_again(clerk: Clerk, kind: ReadKind, held: Sequence[Held]) -> Iterator[Item]:
-    ids = [object_id for object_id, _, _ in held]
-    if kind == "user":
-        yield from clerk.users_by_id(ids).items
-    elif kind == "organization":
-        yield from clerk.organizations_by_id(ids).items
-    else:
-        members: dict[str, list[str]] = {}
-        for _, user_id, org_id in held:
-            if user_id is not None and org_id is not None:
-                members.setdefault(org_id, []).append(user_id)
-        for org_id, user_ids in members.items():
-            yield from _memberships(clerk, org_id, user_ids, set(ids))
-
-
-def _memberships(clerk: Clerk, org_id: str, user_ids: Sequence[str], wanted: set[str]) -> Iterator[Item]:
-    try:
-        for page in clerk.memberships_of_organization(org_id, user_ids):
-            yield from (item for item in page.items if item.id in wanted)
-    except GoneFromClerk:
-        return
+            work.runs.settle(work.run_id, of_kind, sent=became.sent, refused=became.refused)

@@ -1,13 +1,48 @@
-"""Clerk's answers about single memberships, invitations and domains: there, gone, or not certain."""
+"""Single objects, read again from Clerk: there, gone, or not certain."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from clerk_supabase.changes import ReadKind
 from clerk_supabase.clerk import Clerk
-from clerk_supabase.clerk_pages import Page
+from clerk_supabase.clerk_pages import Item, Page
 from clerk_supabase.errors import GoneFromClerk
+from clerk_supabase.runs import Held
+
+
+def read_again(clerk: Clerk, kind: ReadKind, held: Sequence[Held]) -> Iterator[Item]:
+    """Objects as they are in Clerk now, at most 100; without those that are gone, or of which nobody knows whose."""
+    ids = [object_id for object_id, _, _ in held]
+    if kind == "user":
+        yield from clerk.users_by_id(ids).items
+        return
+    if kind == "organization":
+        yield from clerk.organizations_by_id(ids).items
+        return
+    by_organization: dict[str, list[Held]] = {}
+    for each in held:
+        if each[2] is not None:
+            by_organization.setdefault(each[2], []).append(each)
+    for org_id, children in by_organization.items():
+        yield from (item for item in _children(clerk, kind, org_id, children) if item.id in ids)
+
+
+def _children(clerk: Clerk, kind: ReadKind, org_id: str, held: Sequence[Held]) -> Iterator[Item]:
+    if kind == "invitation":
+        found = (clerk.invitation(org_id, object_id).value for object_id, _, _ in held)
+        yield from (item for item in found if item is not None)
+        return
+    user_ids = [user_id for _, user_id, _ in held if user_id is not None]
+    is_membership = kind == "membership"
+    pages = (
+        clerk.memberships_of_organization(org_id, user_ids) if is_membership else clerk.domains_of_organization(org_id)
+    )
+    try:
+        for page in pages:
+            yield from page.items
+    except GoneFromClerk:
+        return
 
 
 def child_gone_at(clerk: Clerk, kind: ReadKind, object_id: str, user_id: str | None, org_id: str | None) -> int | None:

@@ -17,7 +17,7 @@ from clerk_supabase.clerk import Clerk
 from clerk_supabase.clerk_pages import Item
 from clerk_supabase.drift import Brake, Tally
 from clerk_supabase.errors import ChangeRefused, RowUnavailable, RunTakenOver, UnusableEvent
-from clerk_supabase.repairs import ClockMs, DirectRepairs, Repair, Repairs, refused_of
+from clerk_supabase.repairs import ClockMs, DirectRepairs, Repair, Repairs, settled
 from clerk_supabase.runs import Begun, PlannedWindow, Runs
 from clerk_supabase.settings import ReconcileFunctionSettings
 from clerk_supabase.telemetry import logger
@@ -315,10 +315,10 @@ class Comparison:
         run_id, kind = self._work.run_id, self.window.kind
         repairs = [Repair(run_id, kind, item.id, item.observed_at, item.json()) for item in items]
         became = road.send(self._runs.store, repairs, self._work.clock_ms())
-        refused = refused_of(repairs, became)
-        if refused:
-            self._runs.settle(run_id, kind, refused=refused)
-        self._add("refused", len(refused))
+        ids = settled(repairs, became)
+        if ids.refused or ids.held_up:
+            self._runs.settle(run_id, kind, refused=ids.refused, held_up=ids.held_up)
+        self._add("refused", len(ids.refused))
         self._add("repaired", sum(outcome in _REPAIRED for outcome in became))
         self._add("repairs sent", sum(outcome == "sent" for outcome in became))
         # Something newer was applied since the page was compared.

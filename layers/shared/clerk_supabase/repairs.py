@@ -156,9 +156,24 @@ class QueueRepairs:
         return became
 
 
-def refused_of(repairs: Sequence[Repair], became: Sequence[Sent]) -> list[str]:
-    """Ids of the repairs that the tables did not take."""
-    return [repair.id for repair, outcome in zip(repairs, became, strict=True) if isinstance(outcome, Exception)]
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Ids of repairs, by what became of them."""
+
+    sent: Sequence[str]
+    refused: Sequence[str]
+    """The tables did not take them, and never will."""
+    held_up: Sequence[str]
+    """Somebody held a lock on the row, or its trigger took too long."""
+
+
+def settled(repairs: Sequence[Repair], became: Sequence[Sent]) -> Settled:
+    """Sorts repairs by what became of them."""
+    ids: tuple[list[str], list[str], list[str]] = ([], [], [])
+    for repair, outcome in zip(repairs, became, strict=True):
+        place = 2 if isinstance(outcome, Retryable) else int(isinstance(outcome, Exception))
+        ids[place].append(repair.id)
+    return Settled(*ids)
 
 
 ClockMs = Callable[[], int]

@@ -16,9 +16,24 @@ from clerk_supabase.store import Store
 
 Mode = Literal["full", "quick"]
 State = Literal["running", "complete", "incomplete", "stopped", "failed"]
-Outcome = Literal["nothing", "not sent", "held back", "refused", "sent", "parked", "discarded", "settled", "undone"]
+Outcome = Literal[
+    "nothing",
+    "not sent",
+    "held back",
+    "held up",
+    "refused",
+    "sent",
+    "parked",
+    "discarded",
+    "settled",
+    "undone",
+    "hidden with its organization",
+    "hidden with its user",
+]
 """What became of a repair or a delete. Settled: the tables have it, or something newer, by whatever road it came.
-Held back: the brake for columns that many rows would lose the value of."""
+Held back: the brake for columns that many rows would lose the value of. Held up: somebody held a lock on the row, and
+later runs try again. Hidden: no delete of its own was sent, because that of the organization or the user hides the row,
+too."""
 Counts = Mapping[str, Mapping[str, int]]
 """By kind and name: listed, compared, missing, stale, different, extra, repaired, deleted, ..."""
 
@@ -111,7 +126,22 @@ Candidate = tuple[str, str | None, str | None, int | None]
 """Id; of a membership, the ids of its user and its organization; and when Clerk first said that the object is gone."""
 
 Held = tuple[str, str | None, str | None]
-"""Id of an object whose repair is held back and, of a membership, the ids of its user and its organization."""
+"""Id of an object whose repair was not made and, of a membership, the ids of its user and its organization; of an
+invitation or a domain, the id of its organization comes last."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldUp:
+    """Rows that somebody holds a lock on, so that a run could not change them."""
+
+    rows: int
+    """Number of rows that contradict other tables here, and were tried again in vain."""
+    refused: int
+    """Number of such rows of this run that the app refuses to let be set right."""
+    waiting: int
+    """Number of objects whose repair was not made."""
+    objects: Mapping[ReadKind, Sequence[Held]]
+    """The first of these objects, by kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,9 +427,22 @@ class Runs:
         gone: Mapping[str, int] | None = None,
         sent: Sequence[str] = (),
         refused: Sequence[str] = (),
+        held_up: Sequence[str] = (),
     ) -> None:
-        """What became of findings: Clerk has them, Clerk had not at that moment, their deletes were sent, refused."""
-        asked = {"run": run_id, "kind": kind, "present": present, "gone": gone or {}, "sent": sent, "refused": refused}
+        """Write down what became of findings.
+
+        Clerk has the object; Clerk did not have it at that moment; its repair or delete was sent, was refused, or is
+        held up by a lock.
+        """
+        asked = {
+            "run": run_id,
+            "kind": kind,
+            "present": present,
+            "gone": gone or {},
+            "sent": sent,
+            "refused": refused,
+            "held_up": held_up,
+        }
         _own(self.store.call("settle_findings", asked))
 
     def check_rows(
@@ -413,6 +456,17 @@ class Runs:
         asked = {"run": run_id, "lease": lease, "kind": kind, "limit": limit, "only_look": only_look}
         answer = _unless_over(self.store.call("check_rows", asked))
         return answer["is_done"], answer["left"]
+
+    def retry_held_up(self, run_id: int, lease: str, limit: int) -> HeldUp:
+        """Try once more to set right the rows that somebody held a lock on, in this run or in one since yesterday.
+
+        At most so many of each kind. Returns what is held up still.
+        """
+        answer = _unless_over(self.store.call("retry_held_up", {"run": run_id, "lease": lease, "limit": limit}))
+        objects: dict[ReadKind, list[Held]] = {}
+        for kind, *held in answer["objects"]:
+            objects.setdefault(kind, []).append(cast("Held", tuple(held)))
+        return HeldUp(answer["rows"], answer["refused"], answer["waiting"], objects)
 
     def held_repairs(self, run_id: int, kind: ReadKind, after: str, limit: int) -> Sequence[Held]:
         """List objects whose repair is held back, by their ids."""

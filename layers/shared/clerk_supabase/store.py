@@ -67,6 +67,7 @@ Function = Literal[
     "weigh_deletes",
     "settle_findings",
     "check_rows",
+    "retry_held_up",
     "held_repairs",
     "emptied_columns",
     "end_run",

@@ -1,0 +1,54 @@
+"""Rows that somebody held a lock on are tried once more at the end of a run, and in later runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from clerk_supabase.changes import READ_KINDS, ReadKind
+from clerk_supabase.clerk import MOST_IDS
+from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused
+from clerk_supabase.reconcile_lookups import read_again
+from clerk_supabase.reconcile_pages import Work
+from clerk_supabase.repairs import Repair, Settled, settled
+from clerk_supabase.runs import Held
+from clerk_supabase.telemetry import logger
+
+# Of each kind: whoever holds locks on more rows than that holds them on most rows, and the next run comes soon.
+_MOST: Final = MOST_IDS
+
+
+class StillWrong(NamedTuple):
+    """Numbers of rows that a run could not change."""
+
+    held_up: int
+    """Somebody holds a lock on them."""
+    refused: int
+    """The app refuses to let them be set right, or Postgres the repair that was held up before."""
+
+
+def retry_held_up(work: Work) -> StillWrong:
+    """Try once more what was held up in this run, or in an earlier one since yesterday."""
+    held = work.runs.retry_held_up(work.run_id, work.begun.lease, _MOST)
+    held_up, refused = held.rows + held.waiting, held.refused
+    for kind in READ_KINDS:
+        if kind in held.objects:
+            work.check()
+            became = _repaired(work, kind, held.objects[kind])
+            held_up -= len(became.sent) + len(became.refused)
+            refused += len(became.refused)
+    return StillWrong(held_up, refused)
+
+
+def _repaired(work: Work, kind: ReadKind, held: Sequence[Held]) -> Settled:
+    try:
+        items = list(read_again(work.clerk, kind, held))
+    except ClerkKeyRefused:
+        raise
+    except ClerkRefused as error:
+        logger.warning("what was held up could not be read again", kind=kind, reason=str(error))
+        return settled([], [])
+    repairs = [Repair(work.run_id, kind, item.id, item.observed_at, item.json()) for item in items]
+    became = settled(repairs, work.repairs.send(work.runs.store, repairs, work.clock_ms()))
+    work.runs.settle(work.run_id, kind, sent=became.sent, refused=became.refused)
+    return became
