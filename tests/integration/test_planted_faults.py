@@ -175,7 +175,7 @@ FAULTS: Final = (
         ("housekeeping",),
         "the audit log tells of",
         in_function(
-            "clerk_sync.purge(interval, text, integer)",
+            "clerk_sync.forget_rest_of(jsonb)",
             {"where a.entity_id = g.id and a.kind = g.kind": "where a.entity_id = g.id and a.kind = g.kind and false"},
         ),
     ),
