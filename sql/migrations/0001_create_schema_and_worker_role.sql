@@ -18,7 +18,8 @@ comment on column clerk_sync.migrations.checksum is
 
 alter table clerk_sync.migrations enable row level security;
 
--- A tool that keeps a list of its own does not know what another one has applied, and begins here again.
+-- A tool that keeps its own list of migrations does not know what another tool has applied, and begins with this file
+-- again.
 do $$
 declare
     applied text;
@@ -36,9 +37,10 @@ begin
 end
 $$;
 
--- Takes the rights of PUBLIC and of the API's roles away, on everything in this schema except what policies need: the
--- functions requesting_...() and the views. Postgres lets everybody execute a new function and use a new type, and the
--- project's default privileges may give more. So every migration calls this at its end, and then grants by name.
+-- Revokes the rights of PUBLIC and of the API's roles on everything in this schema except what policies need: the
+-- functions requesting_...() and the views. Postgres lets every role execute a new function and use a new type, and the
+-- project's default privileges may grant more. So every migration ends with a call of this function, and then grants by
+-- name.
 create function clerk_sync.revoke_default_rights()
 returns void
 language plpgsql

@@ -1,15 +1,16 @@
 -- Clerk's users as the app sees them through Supabase's API.
 
 -- What a token says. A claim that is missing or malformed is null or empty, never an error, and never grants anything:
--- who signs the token decides, and guessing could only give more. Clerk's session tokens of version 1 and 2 and the
--- tokens of its former JWT template for Supabase are read alike; `v` says how.
--- Sources: https://clerk.com/docs/guides/sessions/session-tokens and https://github.com/clerk/javascript,
+-- only the signer of the token grants rights, and a guess could only add some. Clerk's session tokens of version 1 and
+-- 2 and the tokens of its former JWT template for Supabase are read alike; `v` says how. Sources:
+-- https://clerk.com/docs/guides/sessions/session-tokens and https://github.com/clerk/javascript,
 -- packages/shared/src/jwtPayloadParser.ts.
 
--- The functions that decide are in clerk_sync, where nobody but the owner can add an overload. The API's roles may
--- execute them and may not use the schema: policies, views, defaults and triggers call them; no caller can name them.
--- Each function takes what it decides by as an argument, whose default is a call of another one. Postgres looks up the
--- default when the function is made. A name inside the body would be looked up at each call, with the caller's rights.
+-- The functions that decide are in clerk_sync, where only the owner can add an overload. The API's roles may execute
+-- these functions and may not use the schema: policies, views, defaults and triggers call the functions; no caller can
+-- name them. The claims or the id by which a function decides are its argument, whose default is a call of another
+-- function. Postgres looks up the default when the function is made. A name inside the body would be looked up at each
+-- call, with the caller's rights.
 
 -- Before Postgres 17 a block with an exception handler cannot run in a parallel worker: restricted to the leader.
 create function clerk_sync.requesting_claims()
@@ -35,8 +36,8 @@ begin
 end
 $$;
 
--- Supabase Auth signs tokens of the same role, whose sub is a uuid: they are nobody here. A session with a task left to
--- do (sts: pending) is signed out, as in Clerk's own libraries.
+-- Tokens of Supabase Auth have the same role and a uuid as their sub: such a token names no user here. A session with a
+-- task left to do (sts: pending) is signed out, as in Clerk's own libraries.
 create function clerk_sync.requesting_user_id(claims jsonb default clerk_sync.requesting_claims())
 returns text
 language plpgsql
@@ -221,8 +222,8 @@ clerk_sync.requesting_permissions(jsonb, text),
 clerk_sync.requesting_user_has_permission(text, text[])
 to anon, authenticated, service_role;
 
--- The names that apps use, in their policies and queries. Nothing of ours calls these. Their bodies are no text but
--- parsed when the function is made: whatever else in this schema has such a name later, they call the same functions.
+-- The names that apps use, in their policies and queries. This project calls none of them. Their bodies are parsed when
+-- the function is made: another function of the same name, added to this schema later, is not called.
 create function public.requesting_claims()
 returns jsonb
 language sql
@@ -341,16 +342,16 @@ create table public.users (
 comment on table public.users is 'One row per Clerk user, written by clerk-supabase-sync. A user reads their own row.';
 comment on column public.users.unsafe_metadata is 'Writable by the user in the browser: never decide access by it.';
 comment on column public.users.deprovisioned is
-'Removed by the directory of their company (Directory Sync): sees as little as who is banned.';
+'Removed by the directory of their company (Directory Sync): sees as little as a banned user.';
 comment on column public.users.created_at is 'Clerk''s clock.';
 comment on column public.users.deleted_at is 'Clerk''s clock. A row with it is hidden by every policy.';
 
 -- No unique index on what Clerk may change or reuse: two rows may hold the same value for a moment.
 create index users_email_idx on public.users (email);
--- What most instances do not use takes no place.
+-- A column that most instances do not use takes no place in the index.
 create index users_username_idx on public.users (username) where username is not null;
 create index users_external_id_idx on public.users (external_id) where external_id is not null;
--- Of those who are there: so that they are counted, and cut into equal parts, without reading a row.
+-- The index of visible users counts them, and cuts them into equal parts, without reading a row.
 create index users_created_at_idx on public.users (created_at) where deleted_at is null;
 
 alter table public.users enable row level security;
@@ -358,7 +359,8 @@ alter table public.users enable row level security;
 -- Supabase may grant everything on new tables to the API's roles; start from nothing.
 revoke all on public.users from public, anon, authenticated, service_role;
 grant select, insert (clerk_id) on public.users to authenticated;
--- No more: a truncate would leave no trace in the audit log, and a trigger would run as whoever writes next.
+-- No other right: a truncate would leave no trace in the audit log, and a trigger would run with the rights of the next
+-- writer.
 grant select, insert, update, delete on public.users to service_role;
 
 -- No foreign key to users: it would look for each row's user, one by one, and only the triggers below write here.
@@ -381,8 +383,8 @@ alter table public.users_public enable row level security;
 revoke all on public.users_public from public, anon, authenticated, service_role;
 grant select on public.users_public to authenticated, service_role;
 
--- Makes profiles as their users are now: a trigger of the app may have changed users again before the outer statement
--- is projected, which runs last.
+-- Writes the profiles of users as their rows are now: a trigger of the app may have changed users again before this
+-- trigger, which runs last, projects the outer statement.
 create function clerk_sync.project_as_it_is(user_ids text[])
 returns void
 language plpgsql
@@ -413,7 +415,8 @@ begin
 end
 $$;
 
--- Definer: whoever changes a user, the public profile follows. Only a trigger can call it.
+-- Security definer: the public profile follows every change of a user, whichever role makes it. Only a trigger can call
+-- this function.
 create function clerk_sync.project_users_public()
 returns trigger
 language plpgsql
@@ -425,7 +428,7 @@ begin
         delete from public.users_public where true;
         return null;
     end if;
-    -- record_changes() says so, which runs before this.
+    -- record_changes() runs before this trigger, and sets the flag.
     if current_setting('clerk_sync.nested', true) = 'yes' then
         perform clerk_sync.project_as_it_is(array(select c.clerk_id from changed as c));
         return null;
@@ -446,8 +449,8 @@ begin
             case when c.deleted_at is null then c.image_url end as image_url
         from changed as c
     ) as u
-    -- Most changes of a user leave the profile as it is; a new one has none. By the index, whatever the planner thinks of
-    -- the tables' sizes.
+    -- Most changes of a user leave the profile as it is; a new user has no profile. `lateral ... limit 1` uses the
+    -- index, whatever the planner knows of the tables' sizes.
     left join lateral (
         select k.* from public.users_public as k where tg_op = 'UPDATE' and k.clerk_id = u.clerk_id limit 1
     ) as known on true

@@ -1,4 +1,4 @@
--- What really changed, when, and why.
+-- The audit log: which rows changed, in which columns, when and why.
 
 create table clerk_sync.audit_log (
     -- Room before each entry: see put_before_nested().
@@ -12,7 +12,7 @@ create table clerk_sync.audit_log (
     changed_columns text[] not null,
     cause text not null,
     svix_id text collate "C",
-    -- Who asks, asks for the history of one entity; an index of its own would cost every change another write.
+    -- Queries ask for the history of one entity; a second index would cost another write at every change.
     primary key (entity_id, audit_id),
     constraint audit_log_operation_check check (operation in ('insert', 'update', 'delete'))
 );
@@ -21,7 +21,7 @@ comment on column clerk_sync.audit_log.audit_id is 'The order in which changes r
 comment on column clerk_sync.audit_log.old_values is 'Of an update the changed columns; of a delete the row.';
 comment on column clerk_sync.audit_log.new_values is 'Of an update the changed columns; of an insert the row.';
 comment on column clerk_sync.audit_log.cause is
-'delivery, reconcile, session or operator; cascade: a parent was deleted; direct:<role>: somebody wrote to the table.';
+'delivery, reconcile, session or operator; cascade: a parent was deleted; direct:<role>: this role wrote to the table.';
 comment on column clerk_sync.audit_log.svix_id is 'The webhook that brought the change.';
 
 create index audit_log_recorded_at_idx on clerk_sync.audit_log using brin (recorded_at);
@@ -29,8 +29,8 @@ create index audit_log_recorded_at_idx on clerk_sync.audit_log using brin (recor
 alter table clerk_sync.audit_log enable row level security;
 
 -- A trigger of the app may change the rows of a statement again before the statement is recorded, which runs last. Then
--- the entries of the trigger's statements come first in the log, and this puts that of the outer statement before them.
--- states: {entity id: the row as the outer statement left it}, null where it deleted the row.
+-- the entries of the trigger's statements come first in the log, and this function moves the entry of the outer
+-- statement before them. states: {entity id: the row as the outer statement left it}, null where it deleted the row.
 create function clerk_sync.put_before_nested(
     kind_name text, relation regclass, key_column text, apps_own text[], states jsonb
 )
@@ -79,12 +79,11 @@ end
 $$;
 
 -- Records a statement's changes at once. Arguments: the kind, the column that names the entity, all columns that are
--- synced, and whether clerk_sync.causes is believed. What the app keeps in columns of its own is not recorded.
--- clerk_sync.apply() leaves {"entity id": [cause, svix id]} in clerk_sync.causes, for its own transaction only. What
--- stands under "" is of all others, and their own ids follow the svix id. Everybody may set it, so it is believed only
--- of a statement that runs as the owner of this schema.
--- Definer: nobody may write the log by hand. Without nested loops, because a plan made for one row must also do for
--- thousands.
+-- synced, and whether clerk_sync.causes is used. Columns of the app's own are not recorded. clerk_sync.apply() leaves
+-- {"entity id": [cause, svix id]} in clerk_sync.causes, for its own transaction only. The cause under "" is that of all
+-- other entities, and their ids are appended to its svix id. Every role may set clerk_sync.causes, so it is used only
+-- for a statement that runs as the owner of this schema. Security definer: no role may write the log by hand. Nested
+-- loops are off, because a plan made for one row must also serve for thousands.
 create function clerk_sync.record_changes()
 returns trigger
 language plpgsql
@@ -117,8 +116,8 @@ begin
             where a.attrelid = tg_relid and a.attnum > 0 and a.attname <> all(synced)
         );
     end if;
-    -- `offset 0` and `materialized`: a row becomes an object once, however often that is used. n.*: the app may have a
-    -- column called n.
+    -- `offset 0` and `materialized`: a row becomes an object once, however often the object is used. n.*: the app may
+    -- have a column called n.
     if tg_op = 'INSERT' then
         insert into clerk_sync.audit_log (kind, entity_id, operation, new_values, changed_columns, cause, svix_id)
         select
@@ -166,7 +165,7 @@ begin
         from (select to_jsonb(o.*) - apps_own as old_row from old_rows as o offset 0) as deleted;
     end if;
 
-    -- Whoever may set it can only have this look in vain.
+    -- A caller who sets this flag only causes a search that finds nothing.
     if current_setting('clerk_sync.nested', true) = 'yes' then
         if tg_op = 'INSERT' then
             states := (select jsonb_object_agg(to_jsonb(n.*) ->> tg_argv[1], to_jsonb(n.*) - apps_own) from new_rows as n);
@@ -186,6 +185,28 @@ begin
         );
     end if;
     return null;
+end
+$$;
+
+-- Tells record_changes() the causes of the changes of this transaction, as {"entity id": [cause, svix id]}; null: none.
+create function clerk_sync.set_causes(causes jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform set_config('clerk_sync.causes', coalesce(causes::text, ''), true);
+end
+$$;
+
+-- Tells record_changes() one cause for all changes of this transaction.
+create function clerk_sync.set_cause(cause text, svix_id text default null)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform clerk_sync.set_causes(jsonb_build_object('', jsonb_build_array(cause, svix_id)));
 end
 $$;
 

@@ -73,14 +73,14 @@ def test_every_check_has_a_name_of_its_own_and_says_what_it_looks_at() -> None:
 
 
 def test_for_people_it_prints_a_line_for_each_what_to_do_and_a_count(doctor: Doctor, admin: Connection) -> None:
-    admin.execute("delete from clerk_sync.migrations where name like '0012%'")
+    admin.execute("delete from clerk_sync.migrations where name like '0022%'")
     arguments = ["doctor", "--check", "database", "--check", "migrations"]
     result = CliRunner().invoke(commands, arguments, env=doctor.environment)
     assert result.exit_code == 1
     first, second, advice, _, count = result.stdout.splitlines()
     assert first.startswith("ok      database")
     assert second.startswith("fail    migrations")
-    assert "0012_create_canary" in second
+    assert "0022_create_canary" in second
     assert advice.strip() == "-> clerk-supabase migrate"
     assert count == "1 fail, 1 ok"
 
@@ -284,13 +284,13 @@ def test_what_a_role_has_become_or_lost_fails(doctor: Doctor, admin: Connection,
 
 
 def test_a_migration_that_is_missing_altered_or_unknown_is_named(doctor: Doctor, admin: Connection) -> None:
-    admin.execute("delete from clerk_sync.migrations where name like '0011%'")
+    admin.execute("delete from clerk_sync.migrations where name like '0021%'")
     admin.execute("update clerk_sync.migrations set checksum = 'another' where name like '0003%'")
     admin.execute("insert into clerk_sync.migrations (name) values ('9999_from_the_future')")
     verdict, words = doctor.verdict("migrations")
     assert verdict == "fail"
     missing, altered, unknown = words.splitlines()
-    assert "not applied: 0011_create_session_role" in missing
+    assert "not applied: 0021_create_session_role" in missing
     assert "changed after they were applied: 0003_create_audit_log" in altered
     assert "9999_from_the_future" in unknown
 

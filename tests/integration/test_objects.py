@@ -280,18 +280,17 @@ def older(root: Path, tmp_path: Path) -> Path:
         file.unlink()
     edit(folder / "0002_create_users.sql", "    locale text,\n", "")
     edit(folder / "0002_create_users.sql", "for each row when (old.clerk_id <> new.clerk_id)", "for each row")
-    edit(folder / "0004_create_apply.sql", "'image_url', 'has_image', 'locale',", "'image_url', 'has_image',")
-    edit(folder / "0004_create_apply.sql", "    fields text []", "    columns text []")
-    edit(folder / "0006_create_parked_events.sql", "    -- Against a delete", "    perform 1;\n    -- Against a delete")
-    edit(folder / "0009_protect_tables.sql", "deleted_at is null and clerk_id =", "clerk_id =")
-    edit(folder / "0009_protect_tables.sql", "organization_domains_read_by_permission", "organization_domains_read")
+    edit(folder / "0004_create_kinds.sql", "    fields text []", "    columns text []")
+    edit(folder / "0007_create_parked_events.sql", "    -- Against a delete", "    perform 1;\n    -- Against a delete")
+    edit(folder / "0018_protect_tables.sql", "deleted_at is null and clerk_id =", "clerk_id =")
+    edit(folder / "0018_protect_tables.sql", "organization_domains_read_by_permission", "organization_domains_read")
     edit(
-        folder / "0008_create_reconcile.sql",
+        folder / "0012_create_runs.sql",
         "create index reconcile_findings_entity_idx on clerk_sync.reconcile_findings (entity_id);",
         "",
     )
-    (folder / "0010_create_secure.sql").rename(folder / "0010_secure_tables.sql")
-    edit(folder / "0010_secure_tables.sql", "('0010_create_secure')", "('0010_secure_tables')")
+    (folder / "0020_create_secure.sql").rename(folder / "0020_secure_tables.sql")
+    edit(folder / "0020_secure_tables.sql", "('0020_create_secure')", "('0020_secure_tables')")
     return tmp_path
 
 
@@ -483,7 +482,7 @@ def test_a_database_of_an_older_version_is_recognised_and_repaired_whatever_tool
     with psycopg.connect(plain, autocommit=True) as connection:
         connection.execute("insert into public.users (clerk_id, email) values ('user_1', 'ada@example.com')")
         before = rows(connection, LIST)
-        with pytest.raises(ObjectsDiffer, match=r"0010_secure_tables.* was changed|, 0010_secure_tables") as refused:
+        with pytest.raises(ObjectsDiffer, match=r"0020_secure_tables.* was changed|, 0020_secure_tables") as refused:
             list(migrate(plain, root))
         said = [difference.words for difference in refused.value.found]
         assert "the column public.users.locale is missing" in said
@@ -505,7 +504,7 @@ def test_a_database_that_psql_filled_from_the_same_names_but_an_older_text_is_no
     plain: str, root: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(root / "sql", tmp_path / "sql")
-    edit(tmp_path / "sql/migrations/0006_create_parked_events.sql", "    -- Against a delete", "    perform 1;\n    --")
+    edit(tmp_path / "sql/migrations/0007_create_parked_events.sql", "    -- Against a delete", "    perform 1;\n    --")
     apply_like_psql(plain, tmp_path)
     with pytest.raises(ObjectsDiffer, match="1 object is not as the migrations"):
         list(migrate(plain, root))
@@ -588,7 +587,7 @@ def test_what_a_migration_of_the_app_makes_in_our_schema_is_no_difference_and_a_
 
 def test_a_manifest_of_other_files_is_said(plain: str, root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "sql", tmp_path / "sql")
-    edit(tmp_path / "sql/migrations/0012_create_canary.sql", "-- The canary:", "-- A canary:")
+    edit(tmp_path / "sql/migrations/0022_create_canary.sql", "-- The canary:", "-- A canary:")
     with pytest.raises(MigrationFailed, match="make objects"):
         list(migrate(plain, tmp_path))
 

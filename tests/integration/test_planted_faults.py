@@ -171,7 +171,10 @@ FAULTS: Final = (
         "a late update lifts a delete",
         (),
         "is there again, though",
-        in_function("clerk_sync.apply(jsonb)", {"least(known.deleted_at, c.deleted_at)": "c.deleted_at"}),
+        in_function(
+            "clerk_sync.advance_entities(clerk_sync.change[])",
+            {"least(known.deleted_at, c.deleted_at)": "c.deleted_at"},
+        ),
         first=2,
     ),
     PlantedFault(
@@ -216,7 +219,7 @@ FAULTS: Final = (
         ("housekeeping",),
         "the audit log tells of",
         in_function(
-            "clerk_sync.purge(interval, text, integer)",
+            "clerk_sync.forget_rest_of(jsonb)",
             {"where a.entity_id = g.id and a.kind = g.kind": "where a.entity_id = g.id and a.kind = g.kind and false"},
         ),
     ),
@@ -276,8 +279,14 @@ FAULTS: Final = (
         ("lie", "run"),
         "Clerk never deleted it",
         together(
-            in_function("clerk_sync.apply(jsonb)", {"shown_at > known.deleted_at and": "shown_at is null and"}),
-            in_function("clerk_sync.compare(jsonb)", {"(e.delete_run is null or e.purged_at is not null)": "true"}),
+            in_function(
+                "clerk_sync.advance_entities(clerk_sync.change[])",
+                {"shown_at > known.deleted_at and": "shown_at is null and"},
+            ),
+            in_function(
+                "clerk_sync.action_against(text, clerk_sync.entities, bigint)",
+                {"(known.delete_run is null or known.purged_at is not null)": "true"},
+            ),
         ),
         first=1,
     ),
@@ -330,8 +339,8 @@ FAULTS: Final = (
         ("clock", "run"),
         "Set back",
         in_function(
-            "clerk_sync.compare(jsonb)",
-            {"when d.id is null or (e.version).observed_at + run.delete_margin_ms >= g.observed_at": "when true"},
+            "clerk_sync.difference(clerk_sync.entities, clerk_sync.difference, bigint, bigint, bigint)",
+            {"when row_here.id is null or version.observed_at + margin_ms >= listed_at": "when true"},
         ),
     ),
     PlantedFault(

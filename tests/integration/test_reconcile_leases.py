@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import uuid
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
+from psycopg import sql
 
 from clerk_supabase.errors import RunTakenOver
 from clerk_supabase.reconcile.run import Request
 from clerk_supabase.reconcile.runs import Begun
 from clerk_supabase_cli.standin.faults import Fault, answering
-from tests.kit.databases import Database, Databases, rows, tables, value
+from tests.kit.databases import Connection, Database, Databases, rows, tables, value
 from tests.kit.reconciling import Rig, RigMaker, mirror, rig_with
 
 
@@ -54,6 +57,35 @@ def test_a_lease_never_runs_out_while_clerk_lets_wait(database: Database) -> Non
         rig.api.faults.add(Fault(happening=wait), path="/users/count")
         assert rig.run().state == "complete"
         assert has_lease == [True] * 40
+
+
+# Everything that a process asks about a run says its lease.
+OF_A_LEASE: Final = (
+    *("renew_lease", "plan_run", "compare", "finish_window", "visit_slice"),
+    *("settle_sweeps", "expire_invitations", "check_rows", "end_run"),
+)
+
+
+@pytest.mark.parametrize("loss", ["another lease", "an undo", "an end"])
+def test_a_run_that_was_taken_over_undone_or_ended_is_no_longer_that_of_its_process(
+    loss: str, admin: Connection
+) -> None:
+    begin = {"instance_id": "ins_1", "mode": "full", "dry_run": False, "versions_only": False, "as_of": 1}
+    run = value(admin, "select clerk_sync.begin_run(%s::jsonb)", json.dumps(begin | {"lease_seconds": 60}))["run"]
+    request = {"run": run["run_id"], "lease": run["lease"], "lease_seconds": 60, "number": 0, "kind": "user"}
+    request |= {"tally": {}, "expected": {}, "windows": [], "page": [], "start": 0, "limit": 1, "calls": 0}
+    request |= {"is_whole": True, "is_switched_off": False, "only_look": True, "state": "running"}
+    if loss == "another lease":
+        request["lease"] = str(uuid.uuid4())
+    elif loss == "an undo":
+        admin.execute("select clerk_sync.undo_run(%s::jsonb)", [json.dumps({"run": run["run_id"]})])
+    else:
+        admin.execute("select clerk_sync.end_run(%s::jsonb)", [json.dumps(request | {"state": "complete"})])
+
+    for ask in OF_A_LEASE:
+        call = sql.SQL("select clerk_sync.{}(%s::jsonb)").format(sql.Identifier(ask))
+        [(answer,)] = admin.execute(call, [json.dumps(request)]).fetchall()
+        assert answer in {None, False}, ask
 
 
 # A dry run and a real one

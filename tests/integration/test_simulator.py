@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import LiteralString, cast
+from typing import Final, LiteralString, cast
 
 import pytest
 
@@ -62,6 +62,10 @@ class Fault:
     function: str = "clerk_sync.apply(jsonb)"
 
 
+_CHANGES: Final = "clerk_sync.changes_of(jsonb)"
+_CANDIDATES: Final = "clerk_sync.candidates_of(clerk_sync.change[])"
+_ADVANCE: Final = "clerk_sync.advance_entities(clerk_sync.change[])"
+
 FAULTS = [
     Fault(
         "the last to arrive wins",
@@ -69,13 +73,15 @@ FAULTS = [
             "c.version > known.version": "c.version is not null",
             "greatest(known.version, c.version)": "c.version",
         },
+        _ADVANCE,
     ),
     Fault(
         "the first to arrive wins",
         {"c.version > known.version": "false"},
+        _ADVANCE,
     ),
-    Fault("the oldest of a batch wins", {"c.version desc": "c.version"}),
-    Fault("a tie is decided by arrival", {"jsonb_hash_extended(given.content, 0)": "0"}),
+    Fault("the oldest of a batch wins", {"c.version desc": "c.version"}, _CANDIDATES),
+    Fault("a tie is decided by arrival", {"jsonb_hash_extended(given.content, 0)": "0"}, _CHANGES),
     Fault(
         "only the envelope's clock counts",
         {
@@ -83,10 +89,13 @@ FAULTS = [
                 "coalesce(given.observed_at, -1), 0"
             )
         },
+        _CHANGES,
     ),
-    Fault("a late update lifts the tombstone", {"least(known.deleted_at, c.deleted_at)": "c.deleted_at"}),
+    Fault("a late update lifts the tombstone", {"least(known.deleted_at, c.deleted_at)": "c.deleted_at"}, _ADVANCE),
     Fault(
-        "the last delete wins", {"least(known.deleted_at, ": "greatest(known.deleted_at, ", "< coalesce": "> coalesce"}
+        "the last delete wins",
+        {"least(known.deleted_at, ": "greatest(known.deleted_at, ", "< coalesce": "> coalesce"},
+        _ADVANCE,
     ),
     Fault(
         "an update that loses is written all the same",
@@ -94,10 +103,12 @@ FAULTS = [
             "case when version = own_version and purged_at is null then": "case when true then",
             " filter (where version = own_version or deleted_at = own_delete)": "",
         },
+        _ADVANCE,
     ),
     Fault(
         "a stub overrides what is known",
         {"coalesce(given.source_updated_at, -1)": "coalesce(nullif(given.source_updated_at, 0), 1e13::bigint)"},
+        _CHANGES,
     ),
     Fault("what a delete hides stays visible", {"if cardinality(deletes) > 0": "if cardinality(deletes) < 0"}),
     Fault(
@@ -163,7 +174,7 @@ def test_a_long_search_ends_soon_after_the_first_difference(database: Database) 
 
 
 def test_locks_in_no_fixed_order_are_found(database: Database, reference: Database, seed: str) -> None:
-    put_in(Fault("", {"order by u.kind, u.id limit": "order by random() limit"}), database)
+    put_in(Fault("", {"order by u.kind, u.id limit": "order by random() limit"}, _ADVANCE), database)
     slow_down(database)
     searches = (
         explore(database, reference, schedules=50, seed=seed, first=first).deadlocks

@@ -61,7 +61,8 @@ _BRANCH: Final = re.compile(
 )
 _REGISTER: Final = (
     "select clerk_sync.register("
-    "k.kind, k.write_order, k.relation::regclass, k.key_column, k.mirrored_columns, k.parents"
+    "k.kind, k.write_order, k.relation::regclass, k.key_column, k.mirrored_columns, k.parents, "
+    "accompanies => k.accompanies, is_read_by_id => k.is_read_by_id"
     ") from clerk_sync.kinds as k where k.kind = 'user'"
 )
 # Facts that Postgres prints from a parsed definition.

@@ -340,8 +340,7 @@ class Runs:
         See the function `compare` in sql/migrations; `page`: elements as JSON. Raises ChangeRefused for content that
         Postgres does not take.
         """
-        answer = _unless_over(self.store.call("compare", request, page))
-        return [tuple(each) for each in answer["differences"]]
+        return [tuple(each) for each in _unless_over(self.store.call("compare", request, page))]
 
     def fill(self, run_id: int, page: Sequence[str]) -> set[tuple[str, str]]:
         """Writes objects that were never heard of, elements as JSON; returns kinds and ids of the others.

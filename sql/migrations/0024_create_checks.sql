@@ -1,46 +1,24 @@
 -- Comparing the tables with themselves: rows with tombstones, users_public with users; and looking at single objects
 -- before and after a repair.
 
--- The tombstones are few: whoever looks for them, as undo_run() does, need not look at all entities.
+-- Tombstones are few: a search for them, as in undo_run(), need not read all entities.
 create index entities_deleted_idx on clerk_sync.entities (kind, id) where deleted_at is not null;
 
--- Rows of a kind, of those with these keys, that do not say when they were deleted although a tombstone does, and when
--- that was: the first delete of the row's entity or of one of its parents.
+-- Rows of a kind, of those with these keys, whose deleted_at is not that of their tombstones, and when they were
+-- deleted: the first delete of the row's entity or of one of its parents.
 create function clerk_sync.rows_untombstoned(of_kind clerk_sync.kinds, keys text[])
 returns table (id text, due timestamptz)
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
--- By the indexes, however many rows there are; so is `limit 1`.
+-- By the indexes, however many rows there are.
 set enable_seqscan = off
 as $$
 begin
-    return query execute (
-        select format(
-            $statement$
-            select r.%1$I, tombstone.at
-            from %2$s as r
-            left join lateral (
-                select e.deleted_at, e.purged_at from clerk_sync.entities as e
-                where e.kind = %3$L and e.id = r.%1$I and e.deleted_at is not null limit 1
-            ) as own on true
-            %4$s
-            cross join lateral (select to_timestamp(least(own.deleted_at %5$s) / 1000.0) as at) as tombstone
-            where r.%1$I = any($1) and tombstone.at is not null
-            and (r.deleted_at is null or (r.deleted_at <> tombstone.at and own.purged_at is null))
-            $statement$,
-            of_kind.key_column, of_kind.relation, of_kind.kind,
-            string_agg(
-                format(
-                    'left join lateral (select e.deleted_at from clerk_sync.entities as e '
-                    || 'where e.kind = %2$L and e.id = r.%3$I and e.deleted_at is not null limit 1) as %1$I on true',
-                    'parent_' || link.key, link.value, link.key
-                ),
-                ' '
-            ),
-            string_agg(format(', %I.deleted_at', 'parent_' || link.key), '')
-        )
-        from jsonb_each_text(of_kind.parents) as link
+    return query execute format(
+        'select r.id, r.due from (%1$s) as r where r.due is not null '
+        'and (r.deleted_at is null or (r.deleted_at <> r.due and not clerk_sync.is_purged(%2$L, r.id)))',
+        clerk_sync.rows_with_tombstones(of_kind), of_kind.kind
     ) using keys;
 end
 $$;
@@ -81,7 +59,7 @@ as $$
     is distinct from (p.clerk_id, p.username, p.first_name, p.last_name, p.avatar_url, p.deleted_at)
 $$;
 
--- Rows of a kind, of those with these keys, that do not show what other tables here say of them, and their columns.
+-- Rows of a kind, of those with these keys, that differ from what other tables here say of them, and their columns.
 create function clerk_sync.rows_to_set_right(of_kind clerk_sync.kinds, keys text[])
 returns table (id text, fields text[])
 language sql
@@ -98,8 +76,8 @@ as $$
     group by wrong.id
 $$;
 
--- Sets rows right: deleted_at as their tombstones say, profiles as the rows of users say. A row that somebody else
--- holds a lock on is left as it is; a lock on what triggers write is hardly waited for. The caller has locked the
+-- Repairs rows: deleted_at as their tombstones say, profiles as the rows of users say. A row that another session has
+-- locked is left as it is; for a lock on rows that triggers write it waits only a moment. The caller has locked the
 -- entities.
 create function clerk_sync.set_rows_right(of_kind clerk_sync.kinds, keys text[])
 returns void
@@ -123,7 +101,7 @@ begin
     if of_kind.kind <> 'user' then
         return;
     end if;
-    -- With what the triggers have done about the update above.
+    -- After the triggers of the update above.
     delete from public.users_public as p
     where p.clerk_id in (
         select k.clerk_id from public.users_public as k
@@ -136,9 +114,9 @@ end
 $$;
 
 -- Locks the entities of rows, given as {kind: [key, ...]}, and those of their parents, as apply() does before it writes
--- rows: whatever apply() does to one of these rows is done, or begins afterwards. All at once: nobody who has rows of
--- one kind locked may wait for entities of the next. Raises 55P03 when somebody holds one of them for long; without
--- is_patient at once, and then whoever locks more of them, in whatever order, waits for nobody.
+-- rows: whatever apply() does to one of these rows is done, or begins afterwards. All at once: a session that has rows
+-- of one kind locked may not wait for entities of the next kind. Raises 55P03 when another session holds a lock for
+-- long; without is_patient at once, and then a session that locks more entities, in any order, waits for no other.
 create function clerk_sync.lock_entities_of_rows(keys_by_kind jsonb, is_patient boolean)
 returns void
 language plpgsql
@@ -159,16 +137,16 @@ begin
             case when not is_patient then 'nowait' end
         )
         from clerk_sync.kinds as k
-        cross join lateral jsonb_each_text(k.parents || jsonb_build_object(k.key_column, k.kind)) as link
+        cross join lateral jsonb_each_text(clerk_sync.links_of(k)) as link
         where keys_by_kind ? k.kind
     ) using keys_by_kind;
 end
 $$;
 
--- Sets rows right, all at once or, if a rule or a trigger of the app refuses one of them or somebody holds a lock, one
--- by one; singly: one by one from the beginning. refused: those that were; neither they nor the rows that somebody
--- holds are right afterwards. reached: up to which key the rows were tried, if the time was over before the last one;
--- empty: none was, because one of them takes all the time.
+-- Repairs rows, all at once or, if a rule or a trigger of the app refuses one of them or another session holds a lock,
+-- one by one; singly: one by one from the beginning. refused: the rows that were refused; neither these nor locked rows
+-- are repaired. reached: the key up to which rows were tried, if the time was over before the last row; empty: no row
+-- was tried, because one of them takes all the time.
 create function clerk_sync.repair_rows(
     of_kind clerk_sync.kinds, keys text[], singly boolean, out refused text[], out reached text
 )
@@ -246,8 +224,7 @@ begin
 end
 $$;
 
--- Where check_rows() goes on in a quick run: behind the rows that the run before it looked at last; null: it begins
--- with the first ones.
+-- Where check_rows() begins in a quick run: after the rows that the run before it read last; null: with the first rows.
 create function clerk_sync.where_checks_ended(run clerk_sync.reconcile_runs, target text)
 returns jsonb
 language sql
@@ -263,10 +240,27 @@ as $$
     where r.rows_checked -> target -> 'is_done' = 'false'
 $$;
 
--- {run, lease, kind, limit, only_look} -> {is_done, left}, or null when the run is somebody else's by now: looks at so
--- many more rows of a kind, and sets right those that were made visible although they are deleted, or whose profile was
--- changed. left: those that could not be, since the beginning. Of a dry run, and with only_look, what it found is only
--- written down.
+-- Records in the findings of check_rows() about rows of a kind that repair_rows() tried which are repaired, which were
+-- refused, and which a lock holds up. still_wrong, refused: of these rows.
+create function clerk_sync.note_repairs(run bigint, target text, tried text[], still_wrong text[], refused text[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update clerk_sync.reconcile_findings as f set
+        sent_at = case when f.entity_id <> all(still_wrong) then clock_timestamp() end,
+        is_refused = f.entity_id = any(refused),
+        is_held_up = f.entity_id = any(still_wrong) and f.entity_id <> all(refused)
+    where f.run_id = run and f.kind = target and f.entity_id = any(tried)
+    and f.action = 'repair' and f.window_number is null;
+end
+$$;
+
+-- {run, lease, kind, limit, only_look} -> {is_done, left}, or null when another process has taken the run over: reads
+-- so many more rows of a kind, and repairs those that were made visible although they are deleted, or whose profile was
+-- changed. left: number of rows that could not be repaired, since the beginning. A dry run, and a call with only_look,
+-- only records what it found.
 create function clerk_sync.check_rows(request jsonb)
 returns jsonb
 language plpgsql
@@ -277,7 +271,8 @@ declare
     target constant text := clerk_sync.kind_of(request);
     at_most constant integer := clerk_sync.whole_number(request, 'limit', 1, 10000);
     only_looks constant boolean := clerk_sync.flag(request, 'only_look');
-    run clerk_sync.reconcile_runs;
+    -- Locked before entities are, as in apply() and undo_run().
+    run constant clerk_sync.reconcile_runs := clerk_sync.leased_run(request);
     of_kind clerk_sync.kinds;
     progress jsonb;
     keys text[];
@@ -287,11 +282,6 @@ declare
     reached text;
     is_cut boolean := false;
 begin
-    select r.* into run from clerk_sync.reconcile_runs as r
-    where r.run_id = clerk_sync.run_id(request) and r.lease = (request ->> 'lease')::uuid and r.state = 'running'
-    and r.undone_at is null
-    -- Before entities are, as apply() and undo_run() do.
-    for key share;
     if run.run_id is null then
         return null;
     end if;
@@ -321,27 +311,18 @@ begin
 
     if only_looks and not run.is_dry_run then
         still_wrong := coalesce(wrong, '{}');
-        update clerk_sync.reconcile_findings as f set is_held_up = true
-        where f.run_id = run.run_id and f.kind = target and f.entity_id = any(wrong) and f.window_number is null;
+        perform clerk_sync.note_repairs(run.run_id, target, still_wrong, still_wrong, '{}');
     elsif wrong is not null and not run.is_dry_run then
-        perform set_config(
-            'clerk_sync.causes',
-            jsonb_build_object('', jsonb_build_array('reconcile', format('reconcile-%s-', run.run_id)))::text,
-            true
-        );
+        perform clerk_sync.set_cause('reconcile', clerk_sync.message_of(run.run_id));
         repaired := clerk_sync.repair_rows(of_kind, wrong, coalesce((progress -> 'singly')::boolean, false));
         is_cut := repaired.reached is not null;
         if is_cut then
-            -- What was not tried is looked at again, one by one: only one row may be to blame.
+            -- Rows that were not tried are tried again, one by one: perhaps only one row takes the time.
             reached := coalesce(nullif(repaired.reached, ''), progress ->> 'after');
             wrong := array(select w from unnest(wrong) as w where w <= reached);
         end if;
         still_wrong := array(select w.id from clerk_sync.rows_to_set_right(of_kind, wrong) as w);
-        update clerk_sync.reconcile_findings as f set
-            sent_at = case when f.entity_id <> all(still_wrong) then clock_timestamp() end,
-            is_refused = f.entity_id = any(repaired.refused),
-            is_held_up = f.entity_id = any(still_wrong) and f.entity_id <> all(repaired.refused)
-        where f.run_id = run.run_id and f.kind = target and f.entity_id = any(wrong) and f.window_number is null;
+        perform clerk_sync.note_repairs(run.run_id, target, wrong, still_wrong, repaired.refused);
     end if;
 
     progress := jsonb_build_object(
@@ -355,12 +336,105 @@ begin
 end
 $$;
 
--- {run, lease, limit} -> {rows, refused, waiting, objects: [[kind, id, user_id, org_id], ...]}, or null when the run is
--- somebody else's by now: what somebody held a lock on in this run, or in an earlier one since yesterday, is tried once
--- more. At most so many rows of a kind that check_rows() did not set right are tried one by one; rows: how many of them
--- are held up still; refused: how many rows of this run the app refused to let be set right. objects: at most so many
--- of a kind whose repair was not made, for which Clerk has to be asked again, and whose they are; waiting: how many
--- there are altogether, with the deletes that a lock held up.
+-- Makes the repairs that a lock has held up in earlier runs, in the last 24 hours, findings of this run.
+create function clerk_sync.take_over_held_up(run bigint)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    -- The number of no window.
+    of_no_window constant integer := -1;
+begin
+    with earlier as (
+        update clerk_sync.reconcile_findings as f set is_held_up = false
+        where f.is_held_up and f.sent_at is null and f.run_id < run
+        returning f.*
+    )
+
+    insert into clerk_sync.reconcile_findings (
+        run_id, kind, entity_id, difference, action, fields, cause, window_number, observed_at, found_at, is_held_up
+    )
+    select distinct on (f.kind, f.entity_id)
+        run, f.kind, f.entity_id, f.difference, f.action, f.fields, f.cause,
+        case when f.window_number is not null then of_no_window end, f.observed_at, f.found_at, true
+    from earlier as f
+    left join clerk_sync.entities as e on f.kind = e.kind and f.entity_id = e.id
+    -- A delete is remembered as an absence.
+    where f.found_at > clock_timestamp() - interval '24 hours' and f.action = 'repair'
+    -- Something newer may have been applied meanwhile.
+    and (f.window_number is null or ((e.version).observed_at >= f.observed_at) is not true)
+    order by f.kind, f.entity_id, f.run_id desc
+    on conflict do nothing;
+end
+$$;
+
+-- Tries again, one by one, to repair rows that check_rows() found and that a lock holds up: at most so many of each
+-- kind.
+create function clerk_sync.retry_rows(run bigint, at_most integer)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds;
+    keys text[];
+    repaired record;
+begin
+    perform clerk_sync.set_cause('reconcile', clerk_sync.message_of(run));
+    for of_kind in select k.* from clerk_sync.kinds as k order by k.write_order loop
+        keys := array(
+            select f.entity_id from clerk_sync.reconcile_findings as f
+            where f.run_id = run and f.kind = of_kind.kind
+            and f.is_held_up and f.sent_at is null and f.action = 'repair' and f.window_number is null
+            order by f.entity_id limit at_most
+        );
+        continue when keys = '{}';
+        repaired := clerk_sync.repair_rows(of_kind, keys, true);
+        perform clerk_sync.note_repairs(
+            run, of_kind.kind, keys,
+            array(select w.id from clerk_sync.rows_to_set_right(of_kind, keys) as w), repaired.refused
+        );
+    end loop;
+end
+$$;
+
+-- Objects of a kind whose repair a lock holds up, at most so many: [[kind, id, user_id, org_id], ...], with their
+-- parents, as columns_of_parents() says.
+create function clerk_sync.objects_held_up(run bigint, of_kind clerk_sync.kinds, at_most integer)
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    objects jsonb;
+begin
+    execute clerk_sync.statement_of(
+        $query$
+        select coalesce(jsonb_agg(jsonb_build_array({kind}, h.id, {columns_of_parents}) order by h.id), '[]')
+        from (
+            select f.entity_id as id from clerk_sync.reconcile_findings as f
+            where f.run_id = $1 and f.kind = {kind} and f.is_held_up and f.sent_at is null
+            and f.action = 'repair' and f.window_number is not null
+            order by f.entity_id limit $2
+        ) as h
+        left join {table} as r on r.{key} = h.id
+        $query$,
+        clerk_sync.holes_of(of_kind) || jsonb_build_object(
+            'columns_of_parents', clerk_sync.columns_of_parents(of_kind)
+        )
+    ) into objects using run, at_most;
+    return objects;
+end
+$$;
+
+-- {run, lease, limit} -> {rows, refused, waiting, objects: [[kind, id, user_id, org_id], ...]}, or null when another
+-- process has taken the run over: tries again what a lock has held up in this run, or in an earlier run of the last 24
+-- hours. It tries at most so many rows of each kind that check_rows() could not repair. rows: number of such rows that
+-- are still held up; refused: number of rows of this run whose repair the app refuses. objects: at most so many of each
+-- kind whose repair was not made, so that the caller reads them again from Clerk; their parents, as
+-- columns_of_parents() says. waiting: number of all such objects, and of the deletes that a lock holds up.
 create function clerk_sync.retry_held_up(request jsonb)
 returns jsonb
 language plpgsql
@@ -369,85 +443,29 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
     at_most constant integer := clerk_sync.whole_number(request, 'limit', 1, 1000);
-    run clerk_sync.reconcile_runs;
+    run constant clerk_sync.reconcile_runs := clerk_sync.leased_run(request);
     of_kind clerk_sync.kinds;
-    keys text[];
-    repaired record;
-    still_wrong text[];
+    objects jsonb := '[]';
 begin
-    select r.* into run from clerk_sync.reconcile_runs as r
-    where r.run_id = clerk_sync.run_id(request) and r.lease = (request ->> 'lease')::uuid and r.state = 'running'
-    and r.undone_at is null
-    for key share;
     if run.run_id is null then
         return null;
     end if;
     if run.is_dry_run then
         return '{"rows": 0, "refused": 0, "waiting": 0, "objects": []}';
     end if;
-
-    with earlier as (
-        update clerk_sync.reconcile_findings as f set is_held_up = false
-        where f.is_held_up and f.sent_at is null and f.run_id < run.run_id
-        returning f.*
-    )
-
-    insert into clerk_sync.reconcile_findings (
-        run_id, kind, entity_id, difference, action, fields, cause, window_number, observed_at, found_at, is_held_up
-    )
-    select distinct on (f.kind, f.entity_id)
-        run.run_id, f.kind, f.entity_id, f.difference, f.action, f.fields, f.cause,
-        case when f.window_number is not null then -1 end, f.observed_at, f.found_at, true
-    from earlier as f
-    left join clerk_sync.entities as e on f.kind = e.kind and f.entity_id = e.id
-    -- A delete is remembered as an absence.
-    where f.found_at > clock_timestamp() - interval '24 hours' and f.action = 'repair'
-    -- Something newer came meanwhile.
-    and (f.window_number is null or ((e.version).observed_at >= f.observed_at) is not true)
-    order by f.kind, f.entity_id, f.run_id desc
-    on conflict do nothing;
-
-    perform set_config(
-        'clerk_sync.causes',
-        jsonb_build_object('', jsonb_build_array('reconcile', format('reconcile-%s-', run.run_id)))::text,
-        true
-    );
+    perform clerk_sync.take_over_held_up(run.run_id);
+    perform clerk_sync.retry_rows(run.run_id, at_most);
     for of_kind in
         select k.* from clerk_sync.kinds as k
         where k.kind in (
             select f.kind from clerk_sync.reconcile_findings as f
-            where f.run_id = run.run_id and f.is_held_up and f.sent_at is null
-            and f.action = 'repair' and f.window_number is null
+            where f.run_id = run.run_id and f.is_held_up and f.sent_at is null and f.window_number is not null
         )
-        order by k.write_order
+        order by k.kind
     loop
-        keys := array(
-            select f.entity_id from clerk_sync.reconcile_findings as f
-            where f.run_id = run.run_id and f.kind = of_kind.kind
-            and f.is_held_up and f.sent_at is null and f.action = 'repair' and f.window_number is null
-            order by f.entity_id limit at_most
-        );
-        repaired := clerk_sync.repair_rows(of_kind, keys, true);
-        still_wrong := array(select w.id from clerk_sync.rows_to_set_right(of_kind, keys) as w);
-        update clerk_sync.reconcile_findings as f set
-            sent_at = case when f.entity_id <> all(still_wrong) then clock_timestamp() end,
-            is_refused = f.entity_id = any(repaired.refused),
-            is_held_up = f.entity_id <> all(repaired.refused)
-        where f.run_id = run.run_id and f.kind = of_kind.kind and f.entity_id = any(keys)
-        and f.action = 'repair' and f.window_number is null;
+        objects := objects || clerk_sync.objects_held_up(run.run_id, of_kind, at_most);
     end loop;
-
     return (
-        with held as (
-            select
-                f.kind, f.entity_id, f.action, f.window_number,
-                row_number() over (
-                    partition by f.kind, f.action, f.window_number is null order by f.entity_id
-                ) as place
-            from clerk_sync.reconcile_findings as f
-            where f.run_id = run.run_id and f.is_held_up and f.sent_at is null
-        )
-
         select jsonb_build_object(
             'rows', count(*) filter (where h.action = 'repair' and h.window_number is null),
             'refused', (
@@ -455,27 +473,16 @@ begin
                 where f.run_id = run.run_id and f.window_number is null and f.is_refused
             ),
             'waiting', count(*) filter (where h.action = 'delete' or h.window_number is not null),
-            'objects', coalesce(
-                jsonb_agg(jsonb_build_array(
-                    h.kind, h.entity_id, m.clerk_user_id, coalesce(m.clerk_org_id, i.clerk_org_id, d.clerk_org_id)
-                ) order by h.kind, h.entity_id) filter (
-                    where h.action = 'repair' and h.window_number is not null and h.place <= at_most
-                ),
-                '[]'
-            )
+            'objects', objects
         )
-        from held as h
-        left join public.organization_memberships as m
-            on h.kind = 'membership' and h.entity_id = m.clerk_membership_id
-        left join public.organization_invitations as i
-            on h.kind = 'invitation' and h.entity_id = i.clerk_invitation_id
-        left join public.organization_domains as d on h.kind = 'domain' and h.entity_id = d.clerk_domain_id
+        from clerk_sync.reconcile_findings as h
+        where h.run_id = run.run_id and h.is_held_up and h.sent_at is null
     );
 end
 $$;
 
 -- {run, kind, after, limit} -> [[id, user_id, org_id], ...]: objects whose repair is held back, in the order of their
--- ids; of a membership whose. null when the run is over.
+-- ids; their parents, as columns_of_parents() says. null when the run is over.
 create function clerk_sync.held_repairs(request jsonb)
 returns jsonb
 language plpgsql
@@ -487,23 +494,30 @@ declare
     run constant bigint := (clerk_sync.running(request)).run_id;
     target constant text := clerk_sync.kind_of(request);
     at_most constant bigint := clerk_sync.whole_number(request, 'limit', 1, 10000);
+    of_kind clerk_sync.kinds;
+    held jsonb;
 begin
     if run is null then
         return null;
     end if;
-    return (
-        select coalesce(jsonb_agg(jsonb_build_array(h.id, m.clerk_user_id, m.clerk_org_id) order by h.id), '[]')
+    select k.* into of_kind from clerk_sync.kinds as k where k.kind = target;
+    execute format(
+        $statement$
+        select coalesce(jsonb_agg(jsonb_build_array(h.id, %1$s) order by h.id), '[]')
         from (
             -- What is held back of its private metadata is found by the window.
             select distinct f.entity_id as id
             from clerk_sync.reconcile_findings as f
             inner join clerk_sync.reconcile_windows as w on f.run_id = w.run_id and f.window_number = w.number
-            where f.run_id = run and w.kind = target and f.action = 'repair' and f.emptied is not null
-            and f.sent_at is null and not f.is_refused and f.entity_id > request ->> 'after'
-            order by f.entity_id limit at_most
+            where f.run_id = $1 and w.kind = $2 and f.action = 'repair' and f.emptied is not null
+            and f.sent_at is null and not f.is_refused and f.entity_id > $3
+            order by f.entity_id limit $4
         ) as h
-        left join public.organization_memberships as m on target = 'membership' and h.id = m.clerk_membership_id
-    );
+        left join %2$s as r on r.%3$I = h.id
+        $statement$,
+        clerk_sync.columns_of_parents(of_kind), of_kind.relation, of_kind.key_column
+    ) into held using run, target, request ->> 'after', at_most;
+    return held;
 end
 $$;
 
@@ -548,18 +562,8 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    target text;
-    more clerk_sync.difference[];
-    differing clerk_sync.difference[] := '{}';
+    differing constant clerk_sync.difference[] := clerk_sync.find_differing(request -> 'page');
 begin
-    for target in
-        select distinct g.kind from jsonb_to_recordset(request -> 'page') as g (kind text, content jsonb)
-        where g.content is not null
-    loop
-        execute format('select array_agg(d) from clerk_sync.%I($1) as d', 'differing_' || target)
-        into more using request -> 'page';
-        differing := differing || coalesce(more, '{}');
-    end loop;
     return (
         select coalesce(jsonb_agg(jsonb_build_array(
             g.kind, g.id, (e.version).source_updated_at, (e.version).observed_at, e.deleted_at, e.delete_run,
@@ -587,7 +591,7 @@ as $$
 $$;
 
 -- {objects: {kind: [id, ...]}} -> [[kind, id, fields, is_right], ...]: the same as check_rows() does, of these objects
--- only, by an operator: which rows were wrong, and whether they are right now.
+-- only, by an operator: which rows were wrong, and whether they are repaired.
 create function clerk_sync.check_objects(request jsonb)
 returns jsonb
 language plpgsql
@@ -600,7 +604,7 @@ declare
     still_wrong text[];
     found jsonb := '[]';
 begin
-    perform set_config('clerk_sync.causes', '{"": ["operator", null]}', true);
+    perform clerk_sync.set_cause('operator');
     perform clerk_sync.lock_entities_of_rows(request -> 'objects', true);
     for of_kind in select k.* from clerk_sync.kinds as k where request -> 'objects' ? k.kind order by k.write_order loop
         keys := array(select jsonb_array_elements_text(request -> 'objects' -> of_kind.kind));
@@ -627,4 +631,4 @@ clerk_sync.held_repairs(jsonb),
 clerk_sync.emptied_columns(jsonb)
 to clerk_sync_worker;
 
-insert into clerk_sync.migrations (name) values ('0014_create_checks');
+insert into clerk_sync.migrations (name) values ('0024_create_checks');

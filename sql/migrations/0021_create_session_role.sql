@@ -1,6 +1,6 @@
--- The role the session function logs in with: it applies what it read of a user who signs in, and looks at the row
--- with that user's eyes. A role of its own, because whoever can take the role of the API's callers, and says which
--- claims they have, can act as any user: nobody who only drains a queue needs that.
+-- The role the session function logs in with: it applies what it read of a user who signs in, and reads the row as that
+-- user. It is a role of its own, because a role that can take the role of the API's callers, and sets their claims, can
+-- act as any user: sync, which only drains a queue, does not need that.
 
 do $$
 begin
@@ -13,7 +13,7 @@ exception
 end
 $$;
 
--- Somebody is waiting for the answer.
+-- A user is waiting for the answer.
 alter role clerk_sync_session set statement_timeout = '5s';
 alter role clerk_sync_session set lock_timeout = '3s';
 alter role clerk_sync_session set idle_in_transaction_session_timeout = '5s';
@@ -22,8 +22,8 @@ grant usage on schema clerk_sync to clerk_sync_session;
 grant execute on function clerk_sync.apply(jsonb) to clerk_sync_session;
 grant execute on function clerk_sync.record_dropped(jsonb) to clerk_sync_session;
 
--- It does not inherit what authenticated may do: only a transaction that takes the role is held by the policies, and
--- every other sees nothing.
+-- It does not inherit the rights of authenticated: a transaction that takes that role is subject to the policies, and
+-- any other transaction sees nothing.
 grant authenticated to clerk_sync_session;
 
-insert into clerk_sync.migrations (name) values ('0011_create_session_role');
+insert into clerk_sync.migrations (name) values ('0021_create_session_role');

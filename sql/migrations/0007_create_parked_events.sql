@@ -1,5 +1,5 @@
--- Events that nobody could apply as they are: a person looks, mends the cause, and replays or discards them. And what
--- could not be stored of an event that was applied.
+-- Events that could not be applied as they are: an operator looks at them, fixes the cause, and replays or discards
+-- them. And the fields that could not be stored of an event that was applied.
 
 create table clerk_sync.parked_events (
     parked_id bigint generated always as identity primary key,
@@ -18,7 +18,7 @@ create table clerk_sync.parked_events (
     discarded_at timestamptz,
     discarded_by text,
     body bytea,
-    -- Python reads no others.
+    -- Python reads no other years.
     constraint parked_events_received_at_check check (received_at between '1900-01-01+00' and '9999-12-31+00'),
     constraint parked_events_reason_class_check check (reason_class in ('unusable', 'refused', 'exhausted'))
 );
@@ -26,14 +26,15 @@ create table clerk_sync.parked_events (
 comment on column clerk_sync.parked_events.entity_id is 'Null where the body does not say, as with event_type.';
 comment on column clerk_sync.parked_events.user_id is 'Whose personal data is in the body, where it says so.';
 comment on column clerk_sync.parked_events.reason_class is
-'unusable: not an event we can read; refused: Postgres does not take the data; exhausted: failed too often to go on.';
+'unusable: not an event we can read; refused: Postgres does not take the data; exhausted: failed too often.';
 comment on column clerk_sync.parked_events.reason is 'The last error; first_reason is the first.';
-comment on column clerk_sync.parked_events.attempts is 'How often it had come back from the dead letters.';
+comment on column clerk_sync.parked_events.attempts is 'How often it had returned from the dead-letter queue.';
 comment on column clerk_sync.parked_events.received_at is 'When ingest accepted it.';
-comment on column clerk_sync.parked_events.replayed_at is 'When an operator sent it again; null again if it came back.';
+comment on column clerk_sync.parked_events.replayed_at is
+'When an operator sent it again; null again if it was parked again.';
 comment on column clerk_sync.parked_events.discarded_at is
-'When an operator gave it up; null again if it came back.';
-comment on column clerk_sync.parked_events.discarded_by is 'Who that was, by the name on their machine.';
+'When an operator discarded it; null again if it was parked again.';
+comment on column clerk_sync.parked_events.discarded_by is 'Name of that operator on their machine.';
 comment on column clerk_sync.parked_events.body is
 'As Clerk sent it, byte for byte; null once its user was deleted or it was discarded, or after 90 days.';
 
@@ -44,7 +45,8 @@ create index parked_events_age_idx on clerk_sync.parked_events (last_parked_at) 
 alter table clerk_sync.parked_events enable row level security;
 
 -- Parks a batch: objects with the columns' names, received_at in milliseconds, body in base64. Harmless to repeat: a
--- message that is parked again keeps its first reason. What is parked after its user was deleted keeps no body.
+-- message that is parked again keeps its first reason. An event that is parked after its user was deleted keeps no
+-- body.
 create function clerk_sync.park(batch jsonb)
 returns void
 language plpgsql
@@ -52,7 +54,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Against a delete of the user that is on its way: one of the two sees what the other did.
+    -- Against a delete of the user at the same moment: one of the two transactions sees what the other did.
     lock table clerk_sync.parked_events in share row exclusive mode;
 
     insert into clerk_sync.parked_events as kept (
@@ -80,10 +82,10 @@ begin
         replayed_at = null,
         discarded_at = null,
         discarded_by = null,
-        -- The same event has the same body: nobody puts another in its place.
+        -- The same event has the same body: a later message never replaces it.
         body = coalesce(kept.body, excluded.body);
 
-    -- Nobody may be named in a body that nothing can read, so none is kept for ever.
+    -- A body that cannot be read may name a person, so no body is kept for ever.
     update clerk_sync.parked_events as old set body = null
     where old.body is not null and old.last_parked_at < now() - interval '90 days';
 end
@@ -159,4 +161,4 @@ grant execute on function clerk_sync.park(jsonb) to clerk_sync_worker;
 grant execute on function clerk_sync.takes_writes() to clerk_sync_worker;
 grant execute on function clerk_sync.record_dropped(jsonb) to clerk_sync_worker;
 
-insert into clerk_sync.migrations (name) values ('0006_create_parked_events');
+insert into clerk_sync.migrations (name) values ('0007_create_parked_events');

@@ -1,9 +1,8 @@
--- The canary: an event of our own that takes the road of every other and changes nothing, so that an operator can see
--- it arrive.
+-- The canary: an event of our own that passes through every part like any other event and changes nothing, so that an
+-- operator can see it arrive.
 
--- {svix_id, occurred_at, received_at} (milliseconds) -> whether it is new. Nothing else of it is kept, so there is no
--- user, no tombstone and no version that a canary could leave behind.
--- Definer: the worker role reads and writes no table.
+-- {svix_id, occurred_at, received_at} (milliseconds) -> whether it is new. Nothing else is kept of a canary: no user,
+-- no tombstone and no version. Security definer: the worker role reads and writes no table.
 create function clerk_sync.record_canary(request jsonb)
 returns jsonb
 language sql
@@ -27,4 +26,4 @@ $$;
 select clerk_sync.revoke_default_rights();
 grant execute on function clerk_sync.record_canary(jsonb) to clerk_sync_worker;
 
-insert into clerk_sync.migrations (name) values ('0012_create_canary');
+insert into clerk_sync.migrations (name) values ('0022_create_canary');

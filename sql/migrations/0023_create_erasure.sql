@@ -110,16 +110,13 @@ begin
         select jsonb_array_elements_text(own -> 'invitation')
     );
     own := own || jsonb_build_object('invitation', ids);
-    return own || jsonb_build_object('private_metadata', array(
-        select distinct id from jsonb_each(own - 'invitation') as of_kind (kind, ids)
-        cross join lateral jsonb_array_elements_text(of_kind.ids) as id
-    ));
+    return own || clerk_sync.companions_of(own);
 end
 $$;
 
 -- Rows of the mirrored tables that hold something about a person. own: see own_entities(). needles: the words and the
--- ids of the person's users, in lower case. To look for them is cheap and never misses, so only rows in which one of
--- them appears are looked at word by word: `offset 0` and `case` make the planner do it first, here and below.
+-- ids of the person's users, in lower case. A search for them is cheap and misses no row, so only rows in which one of
+-- them appears are read word by word: `offset 0` and `case` make the planner do it first, here and below.
 create function clerk_sync.find_in_mirrors(own jsonb, words text[], needles text[])
 returns setof clerk_sync.held
 language plpgsql
@@ -133,8 +130,7 @@ begin
     for of_kind in select k.* from clerk_sync.kinds as k order by k.write_order loop
         select c.* into expressions from clerk_sync.content_of(
             of_kind.relation::regclass,
-            of_kind.key_column || of_kind.mirrored_columns || array['deleted_at']::name[]
-            || array(select key::name from jsonb_each_text(of_kind.parents))
+            clerk_sync.own_columns(of_kind)
         ) as c;
         return query execute format(
             $statement$
@@ -343,6 +339,52 @@ begin
 end
 $$;
 
+-- Empties the rows that are a person's own, and returns {constraint: rows} of those that could only be scrubbed. Raises
+-- 23001 if a row of them can be neither deleted nor emptied.
+create function clerk_sync.empty_own_rows(rows_found clerk_sync.held[], how text)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds;
+    due text[];
+    refused jsonb := '{}';
+    kept text;
+begin
+    for of_kind in select k.* from clerk_sync.kinds as k order by k.write_order desc loop
+        due := array(
+            select f.id from unnest(rows_found) as f
+            where f.place = of_kind.relation and f.kind = of_kind.kind and f.verdict = 'own' order by f.id
+        );
+        continue when due = '{}';
+        if of_kind.accompanies <> '{}' then
+            perform clerk_sync.delete_companions(jsonb_build_object(of_kind.kind, due));
+        else
+            with emptied as (
+                select e.outcome, e.reason, count(*) as row_count
+                from clerk_sync.empty_rows(of_kind, due, how, 'infinity') as e
+                group by e.outcome, e.reason
+            )
+
+            select
+                refused || coalesce(
+                    jsonb_object_agg(e.reason, e.row_count) filter (where e.outcome = 'refused'), '{}'
+                ),
+                min(e.reason) filter (where e.outcome = 'kept')
+            into refused, kept
+            from emptied as e;
+            if kept is not null then
+                raise restrict_violation using message = format(
+                    'a row of %s can be neither deleted nor emptied: %s', of_kind.relation, kept
+                );
+            end if;
+        end if;
+    end loop;
+    return refused;
+end
+$$;
+
 -- {users, words, purge_by, erased_by} -> {words, emptied: {table: rows}, refused: {constraint: rows}}. Empties what
 -- find_person() finds of a person whose users were all deleted in Clerk; all or nothing. words: those that were given,
 -- and those that the users' rows knew until now; call it with them until nothing is emptied.
@@ -358,15 +400,14 @@ declare
     || clerk_sync.identifiers_of(users);
     of_others constant jsonb := clerk_sync.words_of_others(users, known);
     words constant text[] := array(select distinct w from unnest(known) as w where not of_others ? w);
+    of_users constant jsonb := jsonb_build_object('user', users);
     found clerk_sync.held[];
     own jsonb;
     touched jsonb;
     domains text[];
     emptied jsonb;
-    refused jsonb := '{}';
-    kept text;
+    refused jsonb;
     of_kind clerk_sync.kinds;
-    due text[];
 begin
     found := array(
         select row(f.place, f.row_at, f.kind, f.id, f.verdict, null)::clerk_sync.held
@@ -379,7 +420,7 @@ begin
             from (
                 select f.kind, f.id from unnest(found) as f where f.verdict = 'own'
                 union all
-                select k, u from unnest(array['user', 'private_metadata']) as k cross join unnest(users) as u
+                select i.kind, i.id from clerk_sync.ids_in(of_users || clerk_sync.companions_of(of_users)) as i
             ) as each (kind, id)
             group by each.kind
         ) as grouped
@@ -399,7 +440,7 @@ begin
         request ->> 'purge_by' = 'delete'
         and clerk_sync.without_ids(clerk_sync.children_of(of_kind, users), touched) <> '{}'
     then
-        -- It would go by the foreign key.
+        -- The foreign key would delete the membership.
         raise serialization_failure using message = 'a membership of the user came meanwhile: try again';
     end if;
     perform clerk_sync.lock_rows(touched, false);
@@ -415,35 +456,7 @@ begin
         raise serialization_failure using message = 'an event told a new address of the user meanwhile: try again';
     end if;
 
-    for of_kind in select k.* from clerk_sync.kinds as k order by k.write_order desc loop
-        due := array(
-            select f.id from unnest(found) as f
-            where f.place = of_kind.relation and f.kind = of_kind.kind and f.verdict = 'own' order by f.id
-        );
-        continue when due = '{}';
-        if of_kind.kind = 'private_metadata' then
-            delete from clerk_sync.private_metadata as p where p.entity_id = any(due);
-        else
-            with emptied as (
-                select e.outcome, e.reason, count(*) as row_count
-                from clerk_sync.empty_rows(of_kind, due, request ->> 'purge_by', 'infinity') as e
-                group by e.outcome, e.reason
-            )
-
-            select
-                refused || coalesce(
-                    jsonb_object_agg(e.reason, e.row_count) filter (where e.outcome = 'refused'), '{}'
-                ),
-                min(e.reason) filter (where e.outcome = 'kept')
-            into refused, kept
-            from emptied as e;
-            if kept is not null then
-                raise restrict_violation using message = format(
-                    'a row of %s can be neither deleted nor emptied: %s', of_kind.relation, kept
-                );
-            end if;
-        end if;
-    end loop;
+    refused := clerk_sync.empty_own_rows(found, request ->> 'purge_by');
     update clerk_sync.entities as e set
         purged_at = coalesce(e.purged_at, now()),
         deleted_at = coalesce(e.deleted_at, floor(extract(epoch from now()) * 1000)::bigint),
@@ -471,7 +484,7 @@ end
 $$;
 
 -- Where the app holds something of these users: tables with a foreign key to users or users_public, tables of secure(),
--- and columns that the app added to a mirrored table. Nobody but the app knows what is in there.
+-- and columns that the app added to a mirrored table. Only the app knows their content.
 create function clerk_sync.apps_rows(users text[])
 returns table (place text, column_name text, row_count bigint)
 language plpgsql
@@ -520,4 +533,4 @@ $$;
 
 select clerk_sync.revoke_default_rights();
 
-insert into clerk_sync.migrations (name) values ('0013_create_erasure');
+insert into clerk_sync.migrations (name) values ('0023_create_erasure');

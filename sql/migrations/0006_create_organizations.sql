@@ -15,7 +15,7 @@ create table public.organizations (
 ) with (fillfactor = 85);
 
 comment on table public.organizations is 'One row per Clerk organization. Its members read it.';
-comment on column public.organizations.created_by is 'Clerk id of a user, who may be gone by now: no foreign key.';
+comment on column public.organizations.created_by is 'Clerk id of a user, who may have been deleted: no foreign key.';
 
 create index organizations_slug_idx on public.organizations (slug);
 create index organizations_created_at_idx on public.organizations (created_at);
@@ -65,9 +65,9 @@ comment on table public.organization_invitations is
 comment on column public.organization_invitations.status is
 'pending, accepted, revoked or expired. A comparison with Clerk sets expired when expires_at has passed.';
 comment on column public.organization_invitations.accepted_by is
-'Clerk id of the user. Only the webhook says who accepted; null when a comparison found that somebody did.';
+'Clerk id of the user. Only the webhook names the user; null when a comparison found the invitation accepted.';
 comment on column public.organization_invitations.inviter_id is
-'Clerk id of a user, who may be gone by now: no foreign key.';
+'Clerk id of a user, who may have been deleted: no foreign key.';
 
 create index organization_invitations_org_idx on public.organization_invitations (clerk_org_id);
 create index organization_invitations_created_idx
@@ -91,8 +91,8 @@ create index organization_domains_org_idx on public.organization_domains (clerk_
 create index organization_domains_created_idx
 on public.organization_domains (created_at) where deleted_at is null;
 
--- Another key would be another object: a membership of which no delete in Clerk ever tells, and without an entry in the
--- audit log.
+-- A row with another key would be another object: a membership whose delete Clerk never tells, and without an entry in
+-- the audit log.
 create trigger organizations_keep_key before update on public.organizations
 for each row when (old.clerk_org_id <> new.clerk_org_id)
 execute function clerk_sync.refuse_new_key();
@@ -121,7 +121,7 @@ from public, anon, authenticated, service_role;
 grant select on
 public.organizations, public.organization_memberships, public.organization_invitations, public.organization_domains
 to authenticated;
--- No more, as with users.
+-- No other right, as with users.
 grant select, insert, update, delete on
 public.organizations, public.organization_memberships, public.organization_invitations, public.organization_domains
 to service_role;
@@ -135,42 +135,23 @@ create table clerk_sync.private_metadata (
 
 alter table clerk_sync.private_metadata enable row level security;
 
-select clerk_sync.register(
-    'organization', 2, 'public.organizations', 'clerk_org_id',
-    array[
-        'name', 'slug', 'image_url', 'has_image', 'public_metadata', 'max_allowed_memberships', 'admin_delete_enabled',
-        'created_by', 'created_at'
-    ]
-);
-
+select clerk_sync.register('organization', 2, 'public.organizations', 'clerk_org_id', is_read_by_id => true);
 select clerk_sync.register(
     'membership', 3, 'public.organization_memberships', 'clerk_membership_id',
-    array['role', 'role_name', 'permissions', 'public_metadata', 'created_at'],
-    '{"clerk_org_id": "organization", "clerk_user_id": "user"}'
+    parents => '{"clerk_org_id": "organization", "clerk_user_id": "user"}', is_read_by_id => true
 );
-
 select clerk_sync.register(
     'invitation', 4, 'public.organization_invitations', 'clerk_invitation_id',
-    array[
-        'email_address', 'role', 'role_name', 'status', 'inviter_id', 'accepted_by', 'public_metadata', 'expires_at',
-        'created_at'
-    ],
-    '{"clerk_org_id": "organization"}'
+    parents => '{"clerk_org_id": "organization"}'
 );
-
 select clerk_sync.register(
-    'domain', 5, 'public.organization_domains', 'clerk_domain_id',
-    array[
-        'name', 'enrollment_mode', 'affiliation_email_address', 'affiliation_verified', 'ownership_verified',
-        'created_at'
-    ],
-    '{"clerk_org_id": "organization"}'
+    'domain', 5, 'public.organization_domains', 'clerk_domain_id', parents => '{"clerk_org_id": "organization"}'
 );
-
 select clerk_sync.register(
-    'private_metadata', 6, 'clerk_sync.private_metadata', 'entity_id', array['private_metadata'], is_audited => false
+    'private_metadata', 6, 'clerk_sync.private_metadata', 'entity_id',
+    is_audited => false, accompanies => '{user,organization,membership}'
 );
 
 select clerk_sync.revoke_default_rights();
 
-insert into clerk_sync.migrations (name) values ('0005_create_organizations');
+insert into clerk_sync.migrations (name) values ('0006_create_organizations');

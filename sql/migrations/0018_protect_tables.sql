@@ -1,13 +1,12 @@
--- Who sees and writes what through Supabase's API.
+-- Row-level security: which rows a caller of Supabase's API sees and writes.
 
 -- What policies ask. A policy on memberships that read memberships under its own rule would never end, so these views
--- read as their owner. They tell callers about themselves only, and only policies can ask them: the API's roles have no
--- right to use this schema. They are no security definer functions, because whoever a policy applies to would have to
--- be allowed to call those.
+-- read as their owner. The views tell callers about themselves only, and only policies can read them: the API's roles
+-- have no right to use this schema. Security definer functions would not do, because every caller to whom a policy
+-- applies would need the right to call them.
 
--- The caller, as long as they may see anything: nobody once the user was deleted, banned or deprovisioned, whatever the
--- token says.
--- Somebody whose row has not arrived yet is welcome.
+-- The caller, as long as they may see anything: no row once the user was deleted, banned or deprovisioned, whatever the
+-- token says. A user whose row has not arrived yet counts as a caller.
 create view clerk_sync.caller with (security_barrier) as
 select asked.clerk_id
 from clerk_sync.requesting_user_id() as asked (clerk_id)
@@ -63,9 +62,9 @@ create policy users_insert_own on public.users
 for insert to authenticated
 with check (clerk_id = (select c.clerk_id from clerk_sync.caller as c));
 
--- Gives the stub the version of a stub, the lowest, which every event overrides; and keeps a deleted user's row away,
--- even if the delete is applied at this very moment: both wait for each other at the entity.
--- Definer: nobody may write entities by hand. Only a trigger can call it.
+-- Gives the stub the version of a stub, the lowest, which every event overrides; and refuses the row of a deleted user,
+-- even if the delete is applied at this moment: one waits for the other at the entity. Security definer: no role may
+-- write entities by hand. Only a trigger can call this function.
 create function clerk_sync.enter_first_login()
 returns trigger
 language plpgsql
@@ -87,12 +86,12 @@ begin
 end
 $$;
 
--- Neither sync nor the owner, who write what they know; and not for the id of somebody else, which the policy refuses.
+-- Not for sync or the owner, who insert whole rows; and not for the id of another user, which the policy refuses.
 create trigger users_enter_first_login before insert on public.users
 for each row
 when (
     current_user = 'service_role'
-    -- Without claims there is nobody to be asked for, row by row. A null would not end the look.
+    -- Without claims no caller is looked up, row by row. A null would not end the evaluation of this condition.
     or (
         coalesce(current_setting('request.jwt.claims', true), '') <> ''
         and new.clerk_id = clerk_sync.requesting_user_id()
@@ -146,4 +145,4 @@ using (
 
 select clerk_sync.revoke_default_rights();
 
-insert into clerk_sync.migrations (name) values ('0009_protect_tables');
+insert into clerk_sync.migrations (name) values ('0018_protect_tables');

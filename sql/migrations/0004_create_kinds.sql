@@ -1,0 +1,620 @@
+-- Kinds of objects that are synced: the versions of their entities, their tombstones, and the functions that
+-- clerk_sync.register() generates for the table of each kind.
+
+-- Which write is newer is decided by Clerk's clock alone; a hash of the content breaks an exact tie in the same way for
+-- webhooks and for reads of the API.
+create type clerk_sync.version as (
+    source_updated_at bigint,
+    observed_at bigint,
+    tie_breaker bigint
+);
+
+-- The newest version seen of every entity, and its tombstone. It lives beside the tables the app sees, so that a write
+-- that changes nothing there (Clerk bumps updated_at at every sign-in) fires no trigger and no Realtime message.
+create table clerk_sync.entities (
+    kind text collate "C" not null,
+    id text collate "C" not null,
+    version clerk_sync.version not null,
+    deleted_at bigint,
+    delete_run bigint,
+    shown_at bigint,
+    delete_recorded_at timestamptz,
+    purged_at timestamptz,
+    primary key (kind, id),
+    -- A number beyond the range of timestamps would fail in every statement that reads it, long after it was written.
+    constraint entities_deleted_at_check check (deleted_at between 0 and 253402300799999)
+) with (fillfactor = 85);
+
+comment on column clerk_sync.entities.deleted_at is
+'Tombstone, Clerk''s clock, milliseconds: the earliest event of the delete, or, with a delete_run, the newest proof.';
+comment on column clerk_sync.entities.delete_run is
+'The only comparison that proves the delete; 0: a resync. Null once an event told the delete: then it is never lifted.';
+comment on column clerk_sync.entities.shown_at is
+'When Clerk''s API last showed the object, of the reads that were applied, by Clerk''s clock, milliseconds. An object '
+'that a comparison deleted before that moment exists.';
+comment on column clerk_sync.entities.delete_recorded_at is
+'When this database first heard of the delete, by its own clock: the hold-back counts from here.';
+comment on column clerk_sync.entities.purged_at is
+'When the row of a deleted entity was purged. No later event, of the entity or of its children, writes a row.';
+
+alter table clerk_sync.entities enable row level security;
+
+-- What can be synced: one row per kind, written by clerk_sync.register().
+create table clerk_sync.kinds (
+    kind text primary key,
+    write_order integer not null unique,
+    relation text not null,
+    key_column name not null,
+    mirrored_columns name[] not null,
+    parents jsonb not null,
+    accompanies text[] not null default '{}',
+    is_read_by_id boolean not null default false
+);
+
+comment on column clerk_sync.kinds.write_order is 'Parents before children.';
+comment on column clerk_sync.kinds.relation is 'Its table, spelled as in a statement.';
+comment on column clerk_sync.kinds.parents is '{"column": "kind of the entity it names"}';
+comment on column clerk_sync.kinds.accompanies is
+'Kinds of which each object may have one of this kind, under its own id. Empty for a kind that has ids of its own.';
+comment on column clerk_sync.kinds.is_read_by_id is
+'Clerk''s API reads an object of this kind by its id, or by the ids of its parents.';
+
+alter table clerk_sync.kinds enable row level security;
+
+-- One change of a batch, or all changes of one entity drawn together. Its content, every mirrored column, stays in the
+-- batch at "position". deleted_at (Clerk's clock, ms) makes it a delete, whose version is below every other. Only all
+-- changes of one entity say: is_held: the entity must be locked, whether or not the changes advance it; shown_at: when
+-- an API read among them showed the object.
+create type clerk_sync.change as (
+    "position" integer,
+    kind text collate "C",
+    id text collate "C",
+    version clerk_sync.version,
+    deleted_at bigint,
+    cause text,
+    svix_id text collate "C",
+    event_type text,
+    received_at bigint,
+    is_held boolean,
+    shown_at bigint
+);
+
+-- The outcome for one entity of a batch in its table.
+create type clerk_sync.written as (
+    kind text collate "C",
+    id text collate "C",
+    outcome text
+);
+
+-- A row that differs from the content of its entity. fields: the columns that differ, null without a row; emptied: the
+-- columns among these that have a value here and none in the content.
+create type clerk_sync.difference as (
+    kind text collate "C",
+    id text collate "C",
+    fields text [],
+    emptied text []
+);
+
+-- Whether a value is empty. A flag that is not set counts as empty: a ban that was lifted is one value less.
+create function clerk_sync.is_empty(value jsonb)
+returns boolean
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select value is null or value in ('null', '""', '[]', '{}', 'false')
+$$;
+
+-- The columns of a kind's table that name the row's parents.
+create function clerk_sync.parent_columns(of_kind clerk_sync.kinds)
+returns name[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select array(select p.key::name from jsonb_each_text(of_kind.parents) as p)
+$$;
+
+-- The columns of a kind's table that sync writes, the key first. Any other column of the table is the app's own.
+create function clerk_sync.own_columns(of_kind clerk_sync.kinds)
+returns name[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select of_kind.key_column || of_kind.mirrored_columns || array['deleted_at']::name[]
+    || clerk_sync.parent_columns(of_kind)
+$$;
+
+-- The columns by which a row is linked to entities, its own and its parents: {"column": "kind of the entity it names"}.
+create function clerk_sync.links_of(of_kind clerk_sync.kinds)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select of_kind.parents || jsonb_build_object(of_kind.key_column, of_kind.kind)
+$$;
+
+-- The pattern, as format() takes it, once for each name: of columns `%1$I`.
+create function clerk_sync.for_each(pattern text, names name[], separator text default ', ')
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(format(pattern, n.name), separator order by n.place)
+    from unnest(names) with ordinality as n (name, place)
+$$;
+
+-- The pattern once for each link of a row to an entity, {"column": "kind"}: %1$I is the column, %2$L the kind of the
+-- entity that it names, and %3$I a name for that entity in a statement. Empty without links.
+create function clerk_sync.for_each_link(pattern text, links jsonb, separator text default '')
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(string_agg(format(pattern, l.key, l.value, 'parent_' || l.key), separator), '')
+    from jsonb_each_text(links) as l
+$$;
+
+-- The template with its holes filled: {name} becomes the text under that name. It has no other braces.
+create function clerk_sync.statement_of(template text, holes jsonb)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    pieces constant text[] := string_to_array(template, '{');
+    filled text := pieces[1];
+    piece text;
+    hole text;
+begin
+    foreach piece in array pieces[2:] loop
+        hole := split_part(piece, '}', 1);
+        if holes ->> hole is null then
+            raise undefined_parameter using message = format('nothing fills the hole {%s}', hole);
+        end if;
+        filled := filled || (holes ->> hole) || substr(piece, length(hole) + 2);
+    end loop;
+    return filled;
+end
+$$;
+
+-- The holes that the statements below have in common. `said` is an element of a batch, `given` its content as a row of
+-- the kind's type, `kept` the row in the table, `earliest` the first delete of the row's entity and its parents.
+create function clerk_sync.holes_of(of_kind clerk_sync.kinds)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object(
+        'kind', quote_literal(of_kind.kind),
+        'table', of_kind.relation,
+        'key', quote_ident(of_kind.key_column),
+        'row_type', quote_ident('row_' || of_kind.kind),
+        'columns', clerk_sync.for_each('%1$I', c.columns),
+        'given_columns', clerk_sync.for_each('given.%1$I', c.columns),
+        'kept_columns', clerk_sync.for_each('kept.%1$I', c.columns),
+        'said_columns', concat_ws(
+            ', ', clerk_sync.for_each('given.%1$I', of_kind.mirrored_columns), 'earliest.deleted_at',
+            clerk_sync.for_each('given.%1$I', clerk_sync.parent_columns(of_kind))
+        ),
+        'set_given', clerk_sync.for_each('%1$I = given.%1$I', c.columns),
+        'set_excluded', clerk_sync.for_each('%1$I = excluded.%1$I', c.columns),
+        -- Of the parents that said.content names: their entities, when they were deleted, and that none is purged.
+        'join_parents', clerk_sync.for_each_link(
+            'left join lateral (select e.deleted_at, e.purged_at from clerk_sync.entities as e '
+            'where e.kind = %2$L and e.id = said.content ->> %1$L limit 1) as %3$I on true',
+            of_kind.parents, ' '
+        ),
+        'parent_deletes', clerk_sync.for_each_link(', %3$I.deleted_at', of_kind.parents),
+        -- A row that moved to a parent deleted long ago would be purged at once. Clerk never moves one.
+        'and_may_be_written', clerk_sync.for_each_link(
+            ' and %3$I.purged_at is null and (%3$I.deleted_at is not null and kept.%1$I <> given.%1$I) is not true',
+            of_kind.parents
+        )
+    )
+    from (select (clerk_sync.own_columns(of_kind))[2:] as columns) as c
+$$;
+
+-- row_<kind>: the type in which rows are compared. It has only the columns that sync writes, in the order of the table.
+create function clerk_sync.definition_of_row(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format(
+        'create type clerk_sync.%I as (%s)', 'row_' || of_kind.kind,
+        string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' order by a.attnum)
+    )
+    from pg_catalog.pg_attribute as a
+    where a.attrelid = of_kind.relation::regclass and a.attname = any(clerk_sync.own_columns(of_kind))
+$$;
+
+-- write_<kind>: inserts and updates rows from content, and leaves equal rows untouched. The key of a row is the id of
+-- its element, and deleted_at comes from tombstones, whatever content says of either.
+create function clerk_sync.definition_of_write(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $function$
+    select clerk_sync.statement_of(
+        $template$
+            create or replace function clerk_sync.{write_kind}(batch jsonb, winners clerk_sync.change[])
+            returns setof clerk_sync.written
+            language plpgsql
+            set search_path = pg_catalog, pg_temp
+            as $body$
+            #variable_conflict use_variable
+            declare
+                missing clerk_sync.{row_type}[];
+                changed clerk_sync.{row_type}[];
+            begin
+                select
+                    array_agg(row({row_said})::clerk_sync.{row_type}) filter (where kept.{key} is null),
+                    array_agg(row({row_said})::clerk_sync.{row_type}) filter (where kept.{key} is not null)
+                into missing, changed
+                from (select w.* from unnest(winners) as w order by w.id) as winner
+                cross join lateral (
+                    select winner.id collate "default" as id, batch -> winner."position" -> 'content' as content
+                ) as said
+                {join_parents}
+                cross join lateral (
+                    select to_timestamp(least(winner.deleted_at {parent_deletes}) / 1000.0) as deleted_at
+                ) as earliest
+                cross join lateral jsonb_populate_record(null::clerk_sync.{row_type}, said.content) as given
+                left join lateral (select k.* from {table} as k where k.{key} = said.id limit 1) as kept on true
+                where (kept.{key} is null or ({kept_columns}) is distinct from ({said_columns})) {and_may_be_written};
+
+                if changed is not null then
+                    return query update {table} as kept set {set_given}
+                    from (select g.* from unnest(changed) as g limit cardinality(changed)) as given
+                    where kept.{key} = given.{key}
+                    returning {kind}::text, kept.{key}, 'updated';
+                end if;
+                if missing is not null then
+                    -- The app may have made the row a moment ago.
+                    return query insert into {table} as kept ({key}, {columns})
+                    select given.{key}, {given_columns} from unnest(missing) as given
+                    on conflict ({key}) do update set {set_excluded}
+                    returning {kind}::text, kept.{key}, 'created';
+                end if;
+            end
+            $body$
+            $template$,
+        clerk_sync.holes_of(of_kind) || jsonb_build_object(
+            'write_kind', quote_ident('write_' || of_kind.kind),
+            -- The row as it has to be, with its columns in the order of the type.
+            'row_said', (
+                select string_agg(
+                    case a.attname
+                        when of_kind.key_column then 'said.id'
+                        when 'deleted_at' then 'earliest.deleted_at'
+                        else format('given.%I', a.attname)
+                    end,
+                    ', ' order by a.attnum
+                )
+                from pg_catalog.pg_attribute as a
+                where a.attrelid = of_kind.relation::regclass and a.attname = any(clerk_sync.own_columns(of_kind))
+            )
+        )
+    )
+$function$;
+
+-- fill_<kind>: writes rows of entities that were never heard of. Only of a kind without parents. A new entity has no
+-- row that could be compared, except one that the app made. Null for a kind with parents.
+create function clerk_sync.definition_of_fill(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $function$
+    select case
+        when of_kind.parents = '{}' then clerk_sync.statement_of(
+            $template$
+                create or replace function clerk_sync.{fill_kind}(page jsonb, added clerk_sync.change[])
+                returns void
+                language plpgsql
+                set search_path = pg_catalog, pg_temp
+                as $body$
+                #variable_conflict use_variable
+                begin
+                    insert into {table} as kept ({key}, {columns})
+                    select a.id, {given_columns}
+                    from unnest(added) as a
+                    cross join lateral jsonb_populate_record(
+                        null::clerk_sync.{row_type}, page -> a."position" -> 'content'
+                    ) as given
+                    where a.kind = {kind}
+                    order by a.id
+                    on conflict ({key}) do update set {set_excluded};
+                end
+                $body$
+                $template$,
+            clerk_sync.holes_of(of_kind) || jsonb_build_object(
+                'fill_kind', quote_ident('fill_' || of_kind.kind),
+                'columns', clerk_sync.for_each('%1$I', of_kind.mirrored_columns),
+                'given_columns', clerk_sync.for_each('given.%1$I', of_kind.mirrored_columns),
+                'set_excluded', clerk_sync.for_each('%1$I = excluded.%1$I', of_kind.mirrored_columns)
+            )
+        )
+    end
+$function$;
+
+-- differing_<kind>: finds the rows that differ from content, or are missing. The comparison is that of write_<kind>;
+-- versions play no part in it.
+create function clerk_sync.definition_of_differing(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $function$
+    select clerk_sync.statement_of(
+        $template$
+            create or replace function clerk_sync.{differing_kind}(objects jsonb)
+            returns setof clerk_sync.difference
+            language plpgsql
+            stable
+            set search_path = pg_catalog, pg_temp
+            as $body$
+            begin
+            return query
+            select
+                {kind}::text, said.id,
+                case when kept.{key} is not null then array_remove(array[{differing_columns}], null) end,
+                case when kept.{key} is not null then array_remove(array[{emptied_columns}]::text[], null) end
+            from jsonb_array_elements(objects) as object
+            cross join lateral (select object ->> 'id' as id, object -> 'content' as content) as said
+            left join lateral (
+                select e.deleted_at from clerk_sync.entities as e
+                where e.kind = {kind} and e.id = said.id limit 1
+            ) as entity on true
+            {join_parents}
+            cross join lateral (
+                select to_timestamp(least(entity.deleted_at {parent_deletes}) / 1000.0) as deleted_at
+            ) as earliest
+            cross join lateral jsonb_populate_record(null::clerk_sync.{row_type}, said.content) as given
+            left join lateral (select k.* from {table} as k where k.{key} = said.id limit 1) as kept on true
+            where object ->> 'kind' = {kind} and jsonb_typeof(object -> 'content') = 'object'
+            and (kept.{key} is null or ({kept_columns}) is distinct from ({said_columns})) {and_may_be_written};
+            end
+            $body$
+            $template$,
+        clerk_sync.holes_of(of_kind) || jsonb_build_object(
+            'differing_kind', quote_ident('differing_' || of_kind.kind),
+            'differing_columns', concat_ws(
+                ', ', clerk_sync.for_each(named.if_it_differs, of_kind.mirrored_columns),
+                'case when kept.deleted_at is distinct from earliest.deleted_at then ''deleted_at'' end',
+                clerk_sync.for_each(named.if_it_differs, clerk_sync.parent_columns(of_kind))
+            ),
+            -- Clerk's content says nothing of deleted_at.
+            'emptied_columns', clerk_sync.for_each(
+                named.if_it_is_emptied, of_kind.mirrored_columns || clerk_sync.parent_columns(of_kind)
+            )
+        )
+    )
+    from (
+        values (
+            'case when kept.%1$I is distinct from given.%1$I then %1$L end',
+            'case when kept.%1$I is distinct from given.%1$I and clerk_sync.is_empty(to_jsonb(given.%1$I)) '
+            'and not clerk_sync.is_empty(to_jsonb(kept.%1$I)) then %1$L end'
+        )
+    ) as named (if_it_differs, if_it_is_emptied)
+$function$;
+
+-- hide_<kind>: sets deleted_at on rows whose own entity, or one of whose parents, was deleted. Two deletes may reach
+-- the same row by different parents, so rows are locked by key before any is written. Rows of the app may be made to
+-- point to a row that is locked in this way.
+create function clerk_sync.definition_of_hide(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $function$
+    select clerk_sync.statement_of(
+        $template$
+            create or replace function clerk_sync.{hide_kind}(deleted clerk_sync.change[])
+            returns void
+            language plpgsql
+            set search_path = pg_catalog, pg_temp
+            as $body$
+            #variable_conflict use_variable
+            declare
+                keys text[];
+            begin
+                keys := array(select kept.{key} from {table} as kept where {is_named} order by kept.{key} for no key update);
+                if cardinality(keys) = 0 then
+                    return;
+                end if;
+                update {table} as kept set deleted_at = due.deleted_at
+                from (
+                    select named.{key}, to_timestamp(min(d.deleted_at) / 1000.0) as deleted_at
+                    from {table} as named inner join unnest(deleted) as d on {names_it}
+                    where named.{key} = any(keys)
+                    group by named.{key}
+                ) as due
+                where kept.{key} = due.{key} and due.deleted_at < coalesce(kept.deleted_at, 'infinity');
+            end
+            $body$
+            $template$,
+        clerk_sync.holes_of(of_kind) || jsonb_build_object(
+            'hide_kind', quote_ident('hide_' || of_kind.kind),
+            'is_named', clerk_sync.for_each_link(
+                'kept.%1$I = any(array(select d.id collate "default" from unnest(deleted) as d where d.kind = %2$L))',
+                clerk_sync.links_of(of_kind), ' or '
+            ),
+            'names_it', clerk_sync.for_each_link(
+                '(d.kind = %2$L and d.id collate "default" = named.%1$I)', clerk_sync.links_of(of_kind), ' or '
+            )
+        )
+    )
+$function$;
+
+-- The triggers that record changes in the audit log. The condition of the trigger asks whether clerk_sync.causes may be
+-- used, because record_changes() itself runs as the owner. A cascade runs as the owner, too: its depth tells it from
+-- other statements.
+create function clerk_sync.definition_of_audit(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(
+        format(
+            'create or replace trigger audit_%1$s%7$s after %1$s on %2$s referencing %3$s for each statement '
+            || 'when (%8$s (pg_catalog.pg_trigger_depth() = 0 '
+            || 'and pg_catalog.has_schema_privilege(''clerk_sync'', ''create''))) '
+            || 'execute function clerk_sync.record_changes(%4$L, %5$L, %6$L, %9$L)',
+            audited.operation, of_kind.relation, audited.tables, of_kind.kind, of_kind.key_column,
+            clerk_sync.own_columns(of_kind), writer.suffix, writer.negation, writer.suffix = ''
+        ),
+        ';'
+    )
+    from (
+        values
+        ('insert', 'new table as new_rows'),
+        ('update', 'old table as old_rows new table as new_rows'),
+        ('delete', 'old table as old_rows')
+    ) as audited (operation, tables)
+    cross join (values ('', ''), ('_by_others', 'not')) as writer (suffix, negation)
+$$;
+
+-- write_rows() and hide_rows(), for the kinds there are. They are written out, because a statement that is built at
+-- every call would be planned at every call.
+create function clerk_sync.definition_of_write_rows()
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $function$
+    select clerk_sync.statement_of(
+        $template$
+            create or replace function clerk_sync.write_rows(target text, batch jsonb, winners clerk_sync.change[])
+            returns setof clerk_sync.written
+            language plpgsql
+            set search_path = pg_catalog, pg_temp
+            as $body$
+            begin
+                case target {branches} end case;
+            end
+            $body$
+            $template$,
+        jsonb_build_object('branches', string_agg(
+            format('when %L then return query select * from clerk_sync.%I(batch, winners);', k.kind, 'write_' || k.kind),
+            ' ' order by k.write_order
+        ))
+    )
+    from clerk_sync.kinds as k
+$function$;
+
+create function clerk_sync.definition_of_hide_rows()
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $function$
+    select clerk_sync.statement_of(
+        $template$
+            create or replace function clerk_sync.hide_rows(deleted clerk_sync.change[])
+            returns void
+            language plpgsql
+            set search_path = pg_catalog, pg_temp
+            as $body$
+            begin
+                {calls}
+            end
+            $body$
+            $template$,
+        jsonb_build_object('calls', string_agg(
+            format('perform clerk_sync.%I(deleted);', 'hide_' || k.kind), ' ' order by k.write_order
+        ))
+    )
+    from clerk_sync.kinds as k
+$function$;
+
+-- Registers a kind with apply(): generates the functions above for its table, and has its changes audited. The table
+-- needs key_column as its primary key and a column deleted_at: always the earliest delete of the row's entity and its
+-- parents. Without mirrored_columns, all other columns of the table are mirrored; else a column that is neither key,
+-- parent nor mirrored stays the app's own. parents, accompanies and is_read_by_id: as in clerk_sync.kinds.
+create function clerk_sync.register(
+    kind_name text,
+    kind_order integer,
+    relation regclass,
+    key_column name,
+    mirrored_columns name[] default null,
+    parents jsonb default '{}',
+    is_audited boolean default true,
+    accompanies text[] default '{}',
+    is_read_by_id boolean default false
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds := row(
+        kind_name, kind_order, relation, key_column, mirrored_columns, parents, accompanies, is_read_by_id
+    );
+    statement text;
+begin
+    of_kind.mirrored_columns := coalesce(mirrored_columns, array(
+        select a.attname from pg_catalog.pg_attribute as a
+        where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
+        and a.attname not in (key_column, 'deleted_at') and not parents ? a.attname
+        order by a.attnum
+    ));
+    insert into clerk_sync.kinds select of_kind.*
+    on conflict on constraint kinds_pkey do update set
+        write_order = excluded.write_order, relation = excluded.relation, key_column = excluded.key_column,
+        mirrored_columns = excluded.mirrored_columns, parents = excluded.parents, accompanies = excluded.accompanies,
+        is_read_by_id = excluded.is_read_by_id;
+
+    execute format('drop type if exists clerk_sync.%I cascade', 'row_' || kind_name);
+    foreach statement in array array_remove(array[
+        clerk_sync.definition_of_row(of_kind),
+        clerk_sync.definition_of_write(of_kind),
+        clerk_sync.definition_of_fill(of_kind),
+        clerk_sync.definition_of_differing(of_kind),
+        clerk_sync.definition_of_hide(of_kind),
+        case when is_audited then clerk_sync.definition_of_audit(of_kind) end,
+        clerk_sync.definition_of_write_rows(),
+        clerk_sync.definition_of_hide_rows()
+    ], null) loop
+        execute statement;
+    end loop;
+    perform clerk_sync.revoke_default_rights();
+end
+$$;
+
+-- Adds a column to the table of a kind, and mirrors it: mirror_column('user', 'birthday', 'date').
+create function clerk_sync.mirror_column(kind_name text, new_column name, definition text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds;
+begin
+    select k.* into strict of_kind from clerk_sync.kinds as k where k.kind = kind_name;
+    execute format('alter table %s add column %I %s', of_kind.relation, new_column, definition);
+    perform clerk_sync.register(
+        of_kind.kind, of_kind.write_order, of_kind.relation::regclass, of_kind.key_column,
+        of_kind.mirrored_columns || new_column, of_kind.parents,
+        exists (
+            select from pg_catalog.pg_trigger as t
+            where t.tgrelid = of_kind.relation::regclass and t.tgname = 'audit_insert'
+        ),
+        of_kind.accompanies, of_kind.is_read_by_id
+    );
+end
+$$;
+
+select clerk_sync.revoke_default_rights();
+
+insert into clerk_sync.migrations (name) values ('0004_create_kinds');

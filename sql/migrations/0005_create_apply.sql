@@ -1,0 +1,648 @@
+-- Applies changes: one function that decides by versions and tombstones, writes rows, and records deliveries.
+
+create type clerk_sync.outcome as enum ('created', 'updated', 'unchanged', 'stale', 'deleted', 'refused');
+
+-- Columns of fixed width come first, where they need no padding.
+create table clerk_sync.deliveries (
+    occurred_at timestamptz not null,
+    received_at timestamptz not null,
+    applied_at timestamptz not null default clock_timestamp(),
+    outcome clerk_sync.outcome not null,
+    svix_id text collate "C" primary key,
+    event_type text not null,
+    entity_id text not null,
+    -- Python reads no other years.
+    constraint deliveries_moments_check check (
+        occurred_at between '1900-01-01+00' and '9999-12-31+00'
+        and received_at between '1900-01-01+00' and '9999-12-31+00'
+    )
+);
+
+comment on table clerk_sync.deliveries is
+'One row per webhook, written in the transaction that applied it; svix_id is the same on every retry and replay.';
+comment on column clerk_sync.deliveries.outcome is
+'created; updated; unchanged: nothing differs; stale: a newer version was there; deleted; refused: deleted before.';
+comment on column clerk_sync.deliveries.occurred_at is 'When it happened, by Clerk''s clock.';
+comment on column clerk_sync.deliveries.received_at is 'When ingest accepted it.';
+
+-- Built on an empty table, the index would hold a summary of its first pages that every insert there rewrites.
+create index deliveries_applied_at_idx on clerk_sync.deliveries using brin (applied_at);
+select brin_desummarize_range('clerk_sync.deliveries_applied_at_idx', 0);
+
+alter table clerk_sync.deliveries enable row level security;
+
+-- An error about a constraint, without the row: Postgres quotes the whole row, the app's own columns included, to the
+-- caller, and a caller who may read no table can choose content that breaks the constraint.
+create type clerk_sync.refusal as (
+    code text,
+    message text,
+    table_name text,
+    column_name text,
+    constraint_name text
+);
+
+-- Raises such an error.
+create function clerk_sync.refuse(refusal clerk_sync.refusal)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    raise exception using
+        errcode = refusal.code, message = refusal.message, table = coalesce(refusal.table_name, ''),
+        column = coalesce(refusal.column_name, ''), constraint = coalesce(refusal.constraint_name, '');
+end
+$$;
+
+-- The run that a change of cause 'reconcile' names: 0 for a resync, null for any other name.
+create function clerk_sync.run_named(svix_id text)
+returns bigint
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select substring(svix_id from '^reconcile-([0-9]{1,18})-')::bigint
+$$;
+
+-- The svix id of the message by which a run repairs or deletes an entity; without an entity, its beginning.
+create function clerk_sync.message_of(run_id bigint, entity_id text default '')
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select concat('reconcile-', run_id, '-', entity_id)
+$$;
+
+-- Sets the tombstones that comparisons prove, ends the transition of those that apply() has just lifted or confirmed
+-- (delete_run still says by which run they were made), and returns every entity whose rows have to follow, with what
+-- moved it. The caller has locked the entities of the batch, and the runs it names.
+-- A proof of a run that was undone counts for nothing; nor does one of a run that is forgotten, because nobody knows
+-- whether it was undone. Of several proofs the newest one counts, and it is judged by its own moment, whatever lifts an
+-- older one. So the end does not depend on the order in which they come.
+create function clerk_sync.settle_tombstones(changes clerk_sync.change[], moved clerk_sync.change[])
+returns clerk_sync.change[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    proven clerk_sync.change[];
+    private text[];
+begin
+    update clerk_sync.entities as e set
+        delete_run = null, delete_recorded_at = case when e.deleted_at is not null then e.delete_recorded_at end
+    from unnest(moved) as m
+    where e.kind = m.kind and e.id = m.id;
+
+    -- Private metadata follows its object, also where the reader of the object keeps no private metadata. A session
+    -- that has it locked is about to write it.
+    private := array(
+        select e.id from clerk_sync.entities as e
+        where e.kind = 'private_metadata' and e.delete_run is not null and e.purged_at is null
+        and e.id in (select m.id from unnest(moved) as m where m.deleted_at is null)
+        order by e.id
+        for update skip locked
+    );
+    update clerk_sync.entities as e set deleted_at = null, delete_run = null, delete_recorded_at = null
+    where e.kind = 'private_metadata' and e.id = any(private);
+
+    with proofs as (
+        select distinct on (c.kind, c.id) c.kind, c.id, c.deleted_at, named.run_id, c.cause, c.svix_id
+        from unnest(changes) as c
+        cross join lateral (select clerk_sync.run_named(c.svix_id) as run_id) as named
+        where c.cause = 'reconcile' and c.deleted_at is not null and (
+            named.run_id = 0 or exists (
+                select from clerk_sync.reconcile_runs as r where r.run_id = named.run_id and r.undone_at is null
+            )
+        )
+        order by c.kind, c.id, c.deleted_at desc, named.run_id desc
+    ),
+
+    proven_gone as (
+        update clerk_sync.entities as e set
+            deleted_at = p.deleted_at, delete_run = p.run_id,
+            delete_recorded_at = coalesce(e.delete_recorded_at, clock_timestamp())
+        from proofs as p
+        where e.kind = p.kind and e.id = p.id and e.purged_at is null
+        and (
+            e.deleted_at is null
+            or (e.delete_run is not null and (p.deleted_at, p.run_id) > (e.deleted_at, e.delete_run))
+        )
+        and not exists (
+            select from clerk_sync.entities as shown
+            where shown.id = p.id and shown.shown_at > p.deleted_at
+            and shown.kind = any(p.kind || (select k.accompanies from clerk_sync.kinds as k where k.kind = p.kind))
+        )
+        returning e.kind, e.id, e.version, e.deleted_at, p.cause, p.svix_id
+    )
+
+    select coalesce(array_agg(
+        row(null, g.kind, g.id, g.version, g.deleted_at, g.cause, g.svix_id, null, null, null, null)::clerk_sync.change
+    ), '{}')
+    into proven
+    from proven_gone as g;
+
+    return proven || array(
+        -- The cause of a lift is the read that showed the object last.
+        select row(
+            null, m.kind, m.id, m.version, m.deleted_at, coalesce(shown.cause, m.cause),
+            coalesce(shown.svix_id, m.svix_id), null, null, null, null
+        )::clerk_sync.change
+        from (
+            select u.* from unnest(moved) as u
+            union all
+            select null, 'private_metadata', p, null, null, null, null, null, null, null, null from unnest(private) as p
+        ) as m
+        left join lateral (
+            select c.cause, c.svix_id from unnest(changes) as c
+            where c.kind = m.kind and c.id = m.id and c.deleted_at is null and m.deleted_at is null
+            and c.cause in ('reconcile', 'session')
+            order by (c.version).observed_at desc limit 1
+        ) as shown on true
+    );
+end
+$$;
+
+-- A query of the rows of a kind with the keys $1: id; deleted_at, as the row says; due, as the tombstones say: the
+-- first delete of the row's entity or of one of its parents, null for none. By the index of the tombstones, which are
+-- few.
+create function clerk_sync.rows_with_tombstones(of_kind clerk_sync.kinds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select clerk_sync.statement_of(
+        $query$
+        select r.{key} as id, r.deleted_at, to_timestamp(least(own.deleted_at {parent_deletes}) / 1000.0) as due
+        from {table} as r
+        left join lateral (
+            select e.deleted_at from clerk_sync.entities as e
+            where e.kind = {kind} and e.id = r.{key} and e.deleted_at is not null limit 1
+        ) as own on true
+        {join_parents}
+        where r.{key} = any($1)
+        $query$,
+        clerk_sync.holes_of(of_kind) || jsonb_build_object('join_parents', clerk_sync.for_each_link(
+            'left join lateral (select e.deleted_at from clerk_sync.entities as e '
+            'where e.kind = %2$L and e.id = r.%1$I and e.deleted_at is not null limit 1) as %3$I on true',
+            of_kind.parents, ' '
+        ))
+    )
+$$;
+
+-- Whether the row of an entity was purged: then nothing writes the row again.
+create function clerk_sync.is_purged(of_kind text, entity_id text)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (
+        select from clerk_sync.entities as e where e.kind = of_kind and e.id = entity_id and e.purged_at is not null
+    );
+end
+$$;
+
+-- Gives the rows of these entities, and those of their children, the deleted_at that the tombstones say. For tombstones
+-- that were lifted or moved: hide_rows() only knows earlier ones. Rows are locked by key before the tombstones are
+-- read: a delete of another parent that committed meanwhile is seen, and one that has not waits for the row.
+create function clerk_sync.follow_tombstones(moved clerk_sync.change[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds;
+    keys text[];
+begin
+    for of_kind in select k.* from clerk_sync.kinds as k order by k.write_order loop
+        execute format(
+            'select array(select named.%2$I::text from %1$s as named where %3$s '
+            'order by named.%2$I for no key update)',
+            of_kind.relation, of_kind.key_column,
+            clerk_sync.for_each_link(
+                'named.%1$I = any(array(select m.id collate "default" from unnest($1) as m where m.kind = %2$L))',
+                clerk_sync.links_of(of_kind), ' or '
+            )
+        ) into keys using moved;
+        continue when keys = '{}';
+        execute format(
+            'update %1$s as kept set deleted_at = r.due from (%3$s) as r '
+            'where kept.%2$I = r.id and kept.deleted_at is distinct from r.due and not clerk_sync.is_purged(%4$L, r.id)',
+            of_kind.relation, of_kind.key_column, clerk_sync.rows_with_tombstones(of_kind), of_kind.kind
+        ) using keys;
+    end loop;
+end
+$$;
+
+-- The elements of a batch as changes: in their order, with the version of each. Raises 42704 for a kind that nobody
+-- registered.
+create function clerk_sync.changes_of(batch jsonb)
+returns clerk_sync.change[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    changes clerk_sync.change[];
+begin
+    changes := array(
+        select row(
+            given.ordinality - 1, given.kind, given.id,
+            row(
+                coalesce(given.source_updated_at, -1), coalesce(given.observed_at, -1),
+                jsonb_hash_extended(given.content, 0)
+            )::clerk_sync.version,
+            given.deleted_at, given.cause, given.svix_id, given.event_type, given.received_at, null, null
+        )::clerk_sync.change
+        from rows from (
+            jsonb_to_recordset(batch) as (
+                kind text, id text, source_updated_at bigint, observed_at bigint, deleted_at bigint, content jsonb,
+                cause text, svix_id text, event_type text, received_at bigint
+            )
+        ) with ordinality as given
+    );
+
+    if exists (
+        select from unnest(changes) as c where c.kind <> all(array(select k.kind from clerk_sync.kinds as k))
+    ) then
+        raise undefined_object using
+            message = 'a change is of a kind that was never registered',
+            hint = 'Apply the migrations that came with this code: clerk-supabase migrate';
+    end if;
+    return changes;
+end
+$$;
+
+-- One candidate for each entity of the changes: its newest content, its earliest delete that Clerk told, when it was
+-- shown, and whether its entity has to be locked: for a delete that a comparison proves, and for the parent of another
+-- change of the batch (a stub, source_updated_at 0), which must not be deleted meanwhile.
+create function clerk_sync.candidates_of(changes clerk_sync.change[])
+returns clerk_sync.change[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    -- No moment of Clerk's is later.
+    latest constant bigint := (extract(epoch from clock_timestamp()) * 1000)::bigint + 86400000;
+begin
+    return array(
+        select row(
+            newest."position", newest.kind, newest.id, newest.version, newest.earliest_delete, newest.cause,
+            newest.svix_id, null, null, newest.is_held, newest.shown_at
+        )::clerk_sync.change
+        from (
+            select distinct on (c.kind, c.id)
+                c."position", c.kind, c.id, c.version, c.cause, c.svix_id,
+                min(c.deleted_at) filter (where c.cause is distinct from 'reconcile') over entity as earliest_delete,
+                bool_or(
+                    (c.version).source_updated_at = 0 or (c.deleted_at is not null and c.cause = 'reconcile')
+                ) over entity as is_held,
+                max((c.version).observed_at) filter (
+                    where c.cause in ('reconcile', 'session') and (c.version).source_updated_at > 0
+                    and (c.version).observed_at <= latest
+                ) over entity as shown_at
+            from unnest(changes) as c
+            window entity as (
+                partition by c.kind, c.id order by c.version desc
+                range between unbounded preceding and unbounded following
+            )
+            order by c.kind, c.id, c.version desc
+        ) as newest
+    );
+end
+$$;
+
+-- Makes the entities of the candidates that are new. added: their candidates; known: all others.
+create function clerk_sync.add_entities(
+    candidates clerk_sync.change[], out added clerk_sync.change[], out known clerk_sync.change[]
+)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- Look-ups are `lateral ... limit 1`, so that a table that was never analysed is read by its index, too.
+    with inserted as (
+        insert into clerk_sync.entities as e (kind, id, version, deleted_at, shown_at, delete_recorded_at)
+        select
+            c.kind, c.id, c.version, c.deleted_at, c.shown_at,
+            case when c.deleted_at is not null then clock_timestamp() end
+        from unnest(candidates) as c
+        left join lateral (
+            select true as exists from clerk_sync.entities as k where k.kind = c.kind and k.id = c.id limit 1
+        ) as seen on true
+        where seen.exists is null
+        order by c.kind, c.id
+        on conflict do nothing
+        returning e.kind, e.id
+    )
+
+    select
+        coalesce(array_agg(c) filter (where inserted.id is not null), '{}'),
+        coalesce(array_agg(c) filter (where inserted.id is null), '{}')
+    into added, known
+    from unnest(candidates) as c left join inserted on c.kind = inserted.kind and c.id = inserted.id;
+end
+$$;
+
+-- Advances the entities of the candidates that exist: their versions, their tombstones, and when they were shown.
+-- winners: the candidates whose content or delete counts from now on; moved: entities whose delete only a comparison
+-- told and that a read lifted or an event confirmed.
+create function clerk_sync.advance_entities(
+    candidates clerk_sync.change[], out winners clerk_sync.change[], out moved clerk_sync.change[]
+)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- A stale change locks and writes nothing. The limit is no limit, but lets the planner expect few: it then goes
+    -- through the candidates in their order, which is that of the locks, and takes each entity by the index.
+    with advanced as (
+        update clerk_sync.entities as known set
+            version = greatest(known.version, c.version),
+            shown_at = greatest(known.shown_at, c.shown_at),
+            -- An event replaces a delete that only a comparison proved, and a later read lifts it. settle_tombstones()
+            -- completes both.
+            deleted_at = case
+                when known.delete_run is null then least(known.deleted_at, c.deleted_at)
+                when c.deleted_at is not null then c.deleted_at
+                when c.shown_at > known.deleted_at and known.purged_at is null then null
+                else known.deleted_at
+            end,
+            -- Not now(): in a transaction that was open for days, the hold-back would begin days ago.
+            delete_recorded_at = coalesce(
+                known.delete_recorded_at, case when c.deleted_at is not null then clock_timestamp() end
+            )
+        from (
+            select u.* from unnest(candidates) as u order by u.kind, u.id limit cardinality(candidates)
+        ) as c
+        where known.kind = c.kind and known.id = c.id
+        and (
+            c.version > known.version
+            or c.deleted_at < coalesce(known.deleted_at, 9223372036854775807)
+            or c.is_held
+            or c.shown_at > coalesce(known.shown_at, -1)
+            or (c.deleted_at is not null and known.delete_run is not null)
+        )
+        returning
+            known.kind, known.id, known.version, known.deleted_at, known.delete_run, known.purged_at,
+            c."position", c.version as own_version, c.deleted_at as own_delete, c.cause, c.svix_id
+    )
+
+    select
+        coalesce(array_agg(row(
+            case when version = own_version and purged_at is null then a."position" end,
+            kind, id, version, deleted_at, cause, svix_id, null, null, null, null
+        )::clerk_sync.change) filter (where version = own_version or deleted_at = own_delete), '{}'),
+        coalesce(array_agg(
+            row(null, kind, id, version, deleted_at, cause, svix_id, null, null, null, null)::clerk_sync.change
+        ) filter (where delete_run is not null and (deleted_at is null or own_delete is not null)), '{}')
+    into winners, moved
+    from advanced as a;
+end
+$$;
+
+-- The causes of what moves rows: of a deleted entity the delete that counts, of any other its own change.
+create function clerk_sync.causes_of(moving clerk_sync.change[], deletes clerk_sync.change[])
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (
+        select coalesce(
+            jsonb_object_agg(w.id, coalesce(
+                case when w.deleted_at is not null then (
+                    select jsonb_build_array(d.cause, d.svix_id)
+                    from unnest(deletes) as d
+                    where d.kind = w.kind and d.id = w.id and d.deleted_at = w.deleted_at
+                    limit 1
+                ) end,
+                jsonb_build_array(w.cause, w.svix_id)
+            )),
+            '{}'
+        )
+        from unnest(moving) as w
+    );
+end
+$$;
+
+-- Judges the changes of a batch, once they are applied, and records deliveries. Returns an outcome for each change.
+create function clerk_sync.record_outcomes(changes clerk_sync.change[], all_written clerk_sync.written[])
+returns table ("position" integer, outcome text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- `in (select ...)` rather than joins: hashed whatever the plan expects, so a large batch costs what its rows cost.
+    return query
+    with judged as (
+        select
+            c.*,
+            case
+                -- A comparison's proof may count for nothing: Clerk showed the object later, or its run was undone.
+                when c.deleted_at is not null and e.deleted_at is not null then 'deleted'
+                when c.deleted_at is not null then 'stale'
+                when e.deleted_at is not null then 'refused'
+                when c.version < e.version then 'stale'
+                when (c.kind, c.id, 'created') in (select w.kind, w.id, w.outcome from unnest(all_written) as w)
+                    then 'created'
+                when (c.kind, c.id) in (select w.kind, w.id from unnest(all_written) as w) then 'updated'
+                else 'unchanged'
+            end as verdict,
+            row_number() over (partition by c.svix_id, c.event_type is null order by c."position") = 1 as is_first
+        from unnest(changes) as c
+        cross join lateral (
+            select k.version, k.deleted_at
+            from clerk_sync.entities as k
+            where k.kind = c.kind and k.id = c.id
+            limit 1
+        ) as e
+    ),
+
+    -- Not `on conflict do nothing`, whose rows cost twice the log. Where another worker records the same delivery at
+    -- the same moment, the batch fails and is applied again.
+    recorded as (
+        insert into clerk_sync.deliveries (occurred_at, received_at, svix_id, event_type, entity_id, outcome)
+        select
+            to_timestamp(coalesce(j.deleted_at, (j.version).observed_at) / 1000.0),
+            to_timestamp(j.received_at / 1000.0), j.svix_id, j.event_type, j.id, j.verdict::clerk_sync.outcome
+        from judged as j
+        left join lateral (
+            select true as exists from clerk_sync.deliveries as d where d.svix_id = j.svix_id limit 1
+        ) as before on true
+        where j.event_type is not null and j.is_first and before.exists is null
+        order by j.svix_id
+        returning svix_id
+    )
+
+    select
+        j."position",
+        case
+            when j.event_type is null or (j.is_first and j.svix_id in (select r.svix_id from recorded as r))
+                then j.verdict
+            else 'duplicate'
+        end
+    from judged as j
+    order by j."position";
+end
+$$;
+
+-- The parents that other changes of a batch name (stubs), whose entity is known and whose row somebody removed by hand:
+-- as changes that write the rows again, which the next comparison fills; null if there are none. A parent that was
+-- purged gets no row, and its children get none either. The caller has locked the entities.
+create function clerk_sync.parents_without_row(changes clerk_sync.change[], winners clerk_sync.change[])
+returns clerk_sync.change[]
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds;
+    of_this_kind clerk_sync.change[];
+    parents clerk_sync.change[];
+begin
+    for of_kind in
+        select k.* from clerk_sync.kinds as k
+        where k.kind in (select c.kind from unnest(changes) as c where (c.version).source_updated_at = 0)
+    loop
+        execute clerk_sync.statement_of(
+            $query$
+            select array_agg(row(
+                s."position", s.kind, s.id, s.version, e.deleted_at, s.cause, s.svix_id, null, null, null, null
+            )::clerk_sync.change)
+            from (
+                select distinct on (c.id) c.* from unnest($1) as c
+                where c.kind = {kind} and (c.version).source_updated_at = 0
+                and (c.kind, c.id) not in (select w.kind, w.id from unnest($2) as w)
+                order by c.id, c.version desc
+            ) as s
+            inner join clerk_sync.entities as e on s.kind = e.kind and s.id = e.id and e.purged_at is null
+            where not exists (select from {table} as r where r.{key} = s.id collate "default")
+            $query$,
+            clerk_sync.holes_of(of_kind)
+        ) into of_this_kind using changes, winners;
+        parents := parents || of_this_kind;
+    end loop;
+    -- The audit log names the changes that brought the rows.
+    perform clerk_sync.set_causes(
+        current_setting('clerk_sync.causes')::jsonb
+        || jsonb_object_agg(p.id, jsonb_build_array(p.cause, p.svix_id))
+    )
+    from unnest(parents) as p having count(*) > 0;
+    return parents;
+end
+$$;
+
+-- Applies a batch of changes in one statement, whatever order and however often they arrive. Returns one outcome per
+-- element: those of clerk_sync.deliveries, or 'duplicate' for a delivery that was recorded before. Locks never form a
+-- cycle, because every function that writes takes locks in this order, also purge(), forget() and undo_run(). Runs come
+-- first: where comparisons deleted something, and where a run writes about itself. Then new entities, by kind and id: a
+-- session that waits for one holds only entities that no other session can see yet. Then those that exist, by kind and
+-- id: of each row that will be written or deleted, also by a foreign key, and of the parents of rows with content. Then
+-- rows, by the order of their kinds and by key: a delete of a parent reaches rows whose entities are not locked. Then
+-- what belongs to rows: their profiles, their entries in the audit log. Last deliveries by id. Parked events have no
+-- place in this order, as a delete of a new user reaches them between two steps: a session that has locked entities
+-- waits for no row of parked events, and park() waits for nothing else. prune() leaves out locked rows, and waits for
+-- no session. Security definer: the worker role may call this function and read no table.
+create function clerk_sync.apply(batch jsonb)
+returns table ("position" integer, outcome text)
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+    changes constant clerk_sync.change[] := clerk_sync.changes_of(batch);
+    deletes constant clerk_sync.change[] := array(select c from unnest(changes) as c where c.deleted_at is not null);
+    has_proofs boolean := false;
+    entered record;
+    advanced record;
+    winners clerk_sync.change[];
+    moved clerk_sync.change[];
+    contents clerk_sync.change[];
+    target text;
+    all_written clerk_sync.written[];
+    refusal clerk_sync.refusal;
+    parents clerk_sync.change[];
+begin
+    if cardinality(deletes) > 0 then
+        has_proofs := exists (select from unnest(deletes) as d where d.cause = 'reconcile');
+    end if;
+    if has_proofs then
+        -- Against undo: either it sees what this batch does, or this batch sees that the run was undone.
+        perform from clerk_sync.reconcile_runs as r
+        where r.run_id in (select clerk_sync.run_named(d.svix_id) from unnest(deletes) as d where d.cause = 'reconcile')
+        order by r.run_id
+        for key share;
+    end if;
+
+    entered := clerk_sync.add_entities(clerk_sync.candidates_of(changes));
+    advanced := clerk_sync.advance_entities(entered.known);
+    winners := entered.added || advanced.winners;
+    moved := advanced.moved;
+
+    if has_proofs or cardinality(moved) > 0 then
+        moved := clerk_sync.settle_tombstones(changes, moved);
+        winners := array(
+            select row(
+                w."position", w.kind, w.id, w.version, e.deleted_at, w.cause, w.svix_id, null, null, null, null
+            )::clerk_sync.change
+            from unnest(winners) as w
+            cross join lateral (
+                select k.deleted_at from clerk_sync.entities as k where k.kind = w.kind and k.id = w.id limit 1
+            ) as e
+        );
+    end if;
+
+    perform clerk_sync.set_causes(clerk_sync.causes_of(winners || moved, deletes));
+
+    -- A block of its own costs a subtransaction, and nothing for each row. It runs a second time after a foreign key
+    -- missed the row of a parent: a search for such parents before the first time would find none for nearly any batch.
+    loop
+        begin
+            all_written := '{}';
+            for target, contents in
+                select w.kind, array_agg(w)
+                from unnest(winners || parents) as w inner join clerk_sync.kinds as k using (kind)
+                where w."position" is not null and (w.version).source_updated_at >= 0
+                group by w.kind, k.write_order
+                order by k.write_order
+            loop
+                all_written := all_written || array(select clerk_sync.write_rows(target, batch, contents));
+            end loop;
+            if cardinality(moved) > 0 then
+                -- Alone: two of these, one after the other, would lock rows out of order.
+                perform clerk_sync.follow_tombstones(
+                    moved || array(select w from unnest(winners) as w where w.deleted_at is not null)
+                );
+            elsif cardinality(deletes) > 0 then
+                perform clerk_sync.hide_rows(array(select w from unnest(winners) as w where w.deleted_at is not null));
+            end if;
+            exit;
+        exception
+            when integrity_constraint_violation then
+                get stacked diagnostics
+                    refusal.code = returned_sqlstate, refusal.message = message_text, refusal.table_name = table_name,
+                    refusal.column_name = column_name, refusal.constraint_name = constraint_name;
+                parents := case
+                    when refusal.code = '23503' and parents is null
+                        then clerk_sync.parents_without_row(changes, winners)
+                end;
+                if parents is null then
+                    perform clerk_sync.refuse(refusal);
+                end if;
+        end;
+    end loop;
+
+    return query select o.* from clerk_sync.record_outcomes(changes, all_written) as o;
+end
+$$;
+
+select clerk_sync.revoke_default_rights();
+grant execute on function clerk_sync.apply(jsonb) to clerk_sync_worker;
+
+select clerk_sync.register('user', 1, 'public.users', 'clerk_id', is_read_by_id => true);
+
+insert into clerk_sync.migrations (name) values ('0005_create_apply');

@@ -1,0 +1,68 @@
+"""clerk_sync.register(): what it generates for the table of a kind, and what a column more needs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from clerk_supabase.store import Store
+from psycopg.errors import UndefinedParameter
+from tests.integration.databases import Connection, rows, value
+from tests.integration.histories import CREATED_AT
+from tests.integration.webhooks import user
+
+
+def test_a_column_that_a_later_migration_mirrors_is_written_audited_and_compared(
+    store: Store, admin: Connection
+) -> None:
+    admin.execute("select clerk_sync.mirror_column('user', 'birthday', 'date')")
+    store.apply([user("user_ada", at=1)])
+    content = value(admin, "select to_jsonb(u) from public.users as u") | {"birthday": "2000-02-29"}
+    newer = {"kind": "user", "id": "user_ada", "content": content, "cause": "operator"}
+    newer |= {"source_updated_at": CREATED_AT + 10_000, "observed_at": CREATED_AT + 10_000}
+
+    assert value(admin, "select outcome from clerk_sync.apply(%s::jsonb)", json.dumps([newer])) == "updated"
+
+    assert value(admin, "select birthday::text from public.users") == "2000-02-29"
+    [*_, (last,)] = rows(admin, "select changed_columns from clerk_sync.audit_log order by audit_id")
+    assert last == ["birthday"]
+    other = [newer | {"content": content | {"birthday": None}}]
+    differing = "select fields, emptied from clerk_sync.differing_user(%s::jsonb)"
+    assert admin.execute(differing, [json.dumps(other)]).fetchall() == [(["birthday"], ["birthday"])]
+
+
+def test_all_columns_of_a_synced_table_are_mirrored_but_its_key_its_parents_and_its_delete(admin: Connection) -> None:
+    left = rows(
+        admin,
+        """
+        select k.kind, a.attname::text from clerk_sync.kinds as k
+        inner join pg_attribute as a on a.attrelid = k.relation::regclass and a.attnum > 0
+        where a.attname <> all(k.mirrored_columns) order by k.write_order, a.attnum
+        """,
+    )
+    assert left == [
+        ("user", "clerk_id"),
+        ("user", "deleted_at"),
+        ("organization", "clerk_org_id"),
+        ("organization", "deleted_at"),
+        ("membership", "clerk_membership_id"),
+        ("membership", "clerk_org_id"),
+        ("membership", "clerk_user_id"),
+        ("membership", "deleted_at"),
+        ("invitation", "clerk_invitation_id"),
+        ("invitation", "clerk_org_id"),
+        ("invitation", "deleted_at"),
+        ("domain", "clerk_domain_id"),
+        ("domain", "clerk_org_id"),
+        ("domain", "deleted_at"),
+        ("private_metadata", "entity_id"),
+        ("private_metadata", "deleted_at"),
+    ]
+
+
+def test_a_statement_is_filled_once_and_never_with_a_hole_left(admin: Connection) -> None:
+    holes = json.dumps({"table": "{key}", "key": "id"})
+    filled = "select clerk_sync.statement_of('select {key} from {table}', %s::jsonb)"
+    assert value(admin, filled, holes) == "select id from {key}"
+    with pytest.raises(UndefinedParameter, match=r"nothing fills the hole \{key\}"):
+        admin.execute("select clerk_sync.statement_of('select {key}', '{}')")
