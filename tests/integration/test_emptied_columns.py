@@ -214,6 +214,16 @@ def test_a_run_that_dies_among_repairs_that_were_held_back_is_continued_and_make
     assert names(rig) == before - FEW
 
 
+def test_what_is_held_back_is_asked_for_by_its_kind_and_by_the_ids_that_are_left(rig: Rig) -> None:
+    change(rig, 3, first_name=None)
+    rig.die_at("held_repairs")
+    run = value(rig.admin, "select max(run_id) from clerk_sync.reconcile_runs")
+    assert [object_id for object_id, *_ in rig.runs.held_repairs(run, "user", "", 2)] == [user(0), user(1)]
+    assert [object_id for object_id, *_ in rig.runs.held_repairs(run, "user", user(1), 2)] == [user(2)]
+    assert rig.runs.held_repairs(run, "organization", "", 2) == []
+    assert rig.runs.held_repairs(run, "membership", "", 2) == []
+
+
 def test_through_the_queue_what_was_held_back_is_sent_and_not_called_repaired(rig: Rig, account: Account) -> None:
     before = names(rig)
     queued = Queued(account, rig.store)

@@ -38,22 +38,27 @@ _FOLDERS: Final = {
     "tests": "tests",
 }
 _IMPORT: Final = re.compile(r"^[ \t]*(?:from ([\w.]+) import (\([^)]*\)|[\w, ]+)|import ([\w.]+))", re.MULTILINE)
-# Migrations and the words in the names of the files that test them.
+# Words in the names of migrations, and those in the names of the files that test them.
 _OF_MIGRATION: Final = {
-    "0001": "migrations rights role_urls bounds",
-    "0002": "users_public session_rights row_level_security no_op_writes token_sql sync first_login organizations",
-    "0003": "audit forget erasure",
-    "0004": "tombstones undo parts order batches memberships deliveries apply apps_own migrations no_op hostile_data",
-    "0005": "organizations memberships organization_policies",
-    "0006": "parking parked retry",
-    "0007": "housekeeping purging retention erasure",
-    "0008": "reconcile undo delete_margin emptied older bounds retention housekeeping",
-    "0009": "first_login organization_policies row_level hidden_from users_public rights",
-    "0010": "secure row_level sql who_can",
-    "0011": "session_rights rights session migrations",
-    "0012": "canary bounds",
-    "0013": "erasure forget",
-    "0014": "row_checks resync older emptied",
+    "schema": "migrations rights role_urls bounds columns",
+    "users": "users_public session_rights row_level_security no_op_writes token_sql sync first_login organizations",
+    "audit": "audit forget erasure columns",
+    "apply": "tombstones undo parts order batches memberships deliveries apply apps_own migrations no_op hostile_data",
+    "organizations": "organizations memberships organization_policies columns",
+    "parked": "parking parked retry",
+    "housekeeping": "housekeeping purging purge_refusals retention erasure locks",
+    "reconcile": "reconcile undo delete_margin emptied older bounds retention housekeeping",
+    "runs": "reconcile_runs reconcile_leases undo bounds",
+    "compar": "reconcile emptied older delete_margin ages_of_comparisons",
+    "deletes": "reconcile_deletes delete_margin undo reconcile_invitations",
+    "slices": "reconcile_slices ages_of_comparisons",
+    "sweeps": "reconcile_slices ages_of_comparisons",
+    "protect": "first_login organization_policies row_level hidden_from users_public rights",
+    "secure": "secure row_level sql who_can",
+    "session": "session_rights rights session migrations",
+    "canary": "canary bounds",
+    "erasure": "erasure forget",
+    "checks": "row_checks resync older emptied",
 }
 # Modules and the words in the names of the files that test them, where the names differ.
 _OF_MODULE: Final = {
@@ -151,7 +156,7 @@ class Chooser:
     def _of_sql(self, path: Path, mutant: Mutant) -> int:
         if path.parent.name != "integration":
             return 0
-        words = _OF_MIGRATION.get(Path(mutant.file).name[:4], "").split()
+        words = " ".join(words for part, words in _OF_MIGRATION.items() if part in Path(mutant.file).stem).split()
         names = set(re.findall(r"\b(?:clerk_sync|public)\.(\w+)", mutant.old)) - {mutant.subject}
         score = 15 * self._mentions(path, mutant.subject) + sum(3 * self._mentions(path, each) for each in names)
         score += 40 * any(word in path.stem for word in words)
