@@ -66,6 +66,7 @@ def test_a_few_users_who_lose_a_value_are_read_again_and_repaired(rig: Rig, mode
     report = rig.run(mode)
     assert (report.state, report.reason) == ("complete", None)
     assert (report.counts["user"]["stale"], report.counts["user"]["repaired"]) == (FEW, FEW)
+    assert "older" not in report.counts["user"]
     assert names(rig) == before - FEW
     assert {each.outcome for each in rig.findings(report).values()} == {"settled"}
     # A page of the list, and one request for all of them.
@@ -100,6 +101,9 @@ def test_a_stopped_run_is_repeated_by_every_quick_run_until_somebody_allows_it(r
     assert (report.state, report.counts["user"]["repaired"]) == ("complete", FEW + 1)
     assert names(rig) == EVERYBODY - FEW - 1
     assert rig.run("quick").findings == 0
+    # Of each run by itself it is known whether it left something as it was.
+    holds_back = rows(rig.admin, "select holds_back from clerk_sync.reconcile_runs order by run_id desc limit 5")
+    assert [each for (each,) in holds_back] == [False, False, True, True, False]
 
 
 def test_the_alarm_of_the_brake_rings(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
