@@ -31,7 +31,7 @@ LISTED: Final = Path(__file__).with_name("equivalents.txt")
 _LIKELIEST: Final = 4
 _STAGES: Final = 3
 KINDS: Final[dict[str, tuple[tuple[str, ...], Callable[[str, str], list[Mutant]]]]] = {
-    "python": (("layers/shared/clerk_supabase/*.py", "functions/*/*.py"), python_mutants),
+    "python": (("layers/shared/clerk_supabase/**/*.py", "functions/*/*.py"), python_mutants),
     "sql": (("sql/migrations/*.sql",), sql_mutants),
     "template": (("template.yaml",), template_mutants),
 }

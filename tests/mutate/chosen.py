@@ -136,11 +136,13 @@ class Chooser:
         return score - 200 * any(word in path.stem for word in slow)
 
     def _of_python(self, path: Path, mutant: Mutant) -> int:
-        module = Path(mutant.file).stem
-        if module == "handler":
-            module = Path(mutant.file).parent.name
+        module = Path(mutant.file)
+        # A module of a folder may be tested under both of their names.
+        names = (
+            {module.parent.name} if module.stem == "handler" else {module.stem, f"{module.parent.name}_{module.stem}"}
+        )
         about = path.stem.removeprefix("test_")
-        is_named = about.startswith(module) or module in about or about in _OF_MODULE.get(module, "").split()
+        is_named = any(name in about or about in _OF_MODULE.get(name, "").split() for name in names)
         mentions = self._mentions(path, mutant.subject)
         if path.stem == "test_documents" or (path.parent.name == "infrastructure" and not is_named and not mentions):
             return 0
