@@ -660,7 +660,8 @@ select tap.is(
         tap.after_secure(
             'create view hidden.v as select hidden.of_the_app() as number; '
             || 'create view public.w as select hidden.of_the_app() as number; '
-            || 'revoke all on public.w from public, anon, authenticated; grant select on hidden.v to anon, authenticated; '
+            || 'revoke all on public.w from public, anon, authenticated; '
+            || 'grant select on hidden.v to anon, authenticated; '
             || 'grant execute on function hidden.of_the_app() to public; '
             || 'revoke execute on function public.calls_it(), public.gets_all() from public, anon, authenticated',
             '{warn}'

@@ -136,6 +136,20 @@ def test_every_function_of_the_worker_that_takes_a_request_is_tried_below(admin:
     assert {name for (name,) in taking} == OF_A_RUN.keys() | OTHERS.keys()
 
 
+def test_the_part_of_a_list_that_no_run_has_come_to_is_there_and_not_switched_off(
+    worker: Connection, admin: Connection
+) -> None:
+    assert call(worker, "visit_slice", request_of(worker, "visit_slice") | {"end": 1_000})
+    parts = "select ends_at = 1000, visited_at > 0, is_switched_off from clerk_sync.sweeps order by ends_at"
+    assert rows(admin, parts) == [(True, True, False), (False, False, False)]
+
+
+@pytest.mark.parametrize("days", [0, 36_500])
+def test_rows_and_records_may_be_kept_for_no_day_and_for_a_century(worker: Connection, days: int) -> None:
+    fields = ("hold_back_days", "deliveries_days", "audit_days", "runs_days")
+    assert call(worker, "keep_house", KEEP | dict.fromkeys(fields, days))["purged"] == []
+
+
 @pytest.mark.parametrize("function", [*OF_A_RUN, *OTHERS])
 def test_a_good_request_is_taken(function: str, worker: Connection) -> None:
     assert call(worker, function, request_of(worker, function)) not in (None, False)

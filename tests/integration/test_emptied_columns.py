@@ -66,6 +66,7 @@ def test_a_few_users_who_lose_a_value_are_read_again_and_repaired(rig: Rig, mode
     report = rig.run(mode)
     assert (report.state, report.reason) == ("complete", None)
     assert (report.counts["user"]["stale"], report.counts["user"]["repaired"]) == (FEW, FEW)
+    assert "older" not in report.counts["user"]
     assert names(rig) == before - FEW
     assert {each.outcome for each in rig.findings(report).values()} == {"settled"}
     # A page of the list, and one request for all of them.
@@ -100,6 +101,9 @@ def test_a_stopped_run_is_repeated_by_every_quick_run_until_somebody_allows_it(r
     assert (report.state, report.counts["user"]["repaired"]) == ("complete", FEW + 1)
     assert names(rig) == EVERYBODY - FEW - 1
     assert rig.run("quick").findings == 0
+    # Of each run by itself it is known whether it left something as it was.
+    holds_back = rows(rig.admin, "select holds_back from clerk_sync.reconcile_runs order by run_id desc limit 5")
+    assert [each for (each,) in holds_back] == [False, False, True, True, False]
 
 
 def test_the_alarm_of_the_brake_rings(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,6 +216,16 @@ def test_a_run_that_dies_among_repairs_that_were_held_back_is_continued_and_make
     assert (report.state, report.is_resumed) == ("complete", True)
     assert report.counts["user"]["repaired"] == FEW
     assert names(rig) == before - FEW
+
+
+def test_what_is_held_back_is_asked_for_by_its_kind_and_by_the_ids_that_are_left(rig: Rig) -> None:
+    change(rig, 3, first_name=None)
+    rig.die_at("held_repairs")
+    run = value(rig.admin, "select max(run_id) from clerk_sync.reconcile_runs")
+    assert [object_id for object_id, *_ in rig.runs.held_repairs(run, "user", "", 2)] == [user(0), user(1)]
+    assert [object_id for object_id, *_ in rig.runs.held_repairs(run, "user", user(1), 2)] == [user(2)]
+    assert rig.runs.held_repairs(run, "organization", "", 2) == []
+    assert rig.runs.held_repairs(run, "membership", "", 2) == []
 
 
 def test_through_the_queue_what_was_held_back_is_sent_and_not_called_repaired(rig: Rig, account: Account) -> None:

@@ -199,6 +199,17 @@ def test_a_user_who_is_deleted_while_an_event_is_being_parked_leaves_no_body(
     assert bodies(admin) == {"msg_1": None}
 
 
+def test_only_the_events_that_hold_a_word_are_taken_for_those_of_whoever_it_names(
+    store: Store, admin: Connection
+) -> None:
+    store.park([event(b'{"mail":"ada@example.test"}', "msg_ada"), event(b'{"mail":"eve@example.test"}', "msg_eve")])
+    found = (
+        "select array(select svix_id from clerk_sync.parked_events where ctid = any(clerk_sync.lock_parked_events(%s)))"
+    )
+    assert value(admin, found, ["ada@example.test"]) == ["msg_ada"]
+    assert value(admin, found, []) == []
+
+
 def test_workers_that_park_and_delete_at_once_never_lock_each_other_out(database: Database, admin: Connection) -> None:
     def work(number: int) -> None:
         with closing(Store(Url(database.worker_url))) as store:

@@ -143,6 +143,22 @@ def test_who_is_deleted_once_more_while_a_purge_waits_is_held_back_from_then_on(
     assert value(admin, "select clerk_id from public.users where first_name is not null") == "user_1"
 
 
+def test_what_another_purge_is_about_to_forget_is_not_waited_for(
+    database: Database, store: Store, admin: Connection
+) -> None:
+    store.apply([user("user_1", at=1)])
+    admin.execute(
+        "insert into clerk_sync.not_purged (kind, id, reason, try_again_at) values ('user', 'user_1', 'why', now())"
+    )
+    admin.execute("set lock_timeout = '100ms'")
+    with database.connect() as other, other.transaction():
+        other.execute("select from clerk_sync.not_purged for update")
+        admin.execute("select clerk_sync.forget_what_is_shown()")
+    assert value(admin, "select count(*) from clerk_sync.not_purged") == 1
+    admin.execute("select clerk_sync.forget_what_is_shown()")
+    assert value(admin, "select count(*) from clerk_sync.not_purged") == 0
+
+
 def test_a_parked_event_that_was_settled_lately_stays_for_as_long_as_its_delivery(
     store: Store, admin: Connection
 ) -> None:

@@ -153,6 +153,13 @@ def test_a_run_that_is_undone_while_it_is_at_work_goes_no_further(rig: Rig) -> N
     assert value(rig.admin, "select clerk_sync.undo_run(%s::jsonb)", json.dumps({"run": run}))["restored"]
     with pytest.raises(RunTakenOver):
         rig.runs.candidates(run, "user", "", 1)
+    lease = str(
+        value(
+            rig.admin, "select coalesce(lease, gen_random_uuid()) from clerk_sync.reconcile_runs where run_id = %s", run
+        )
+    )
+    with pytest.raises(RunTakenOver):
+        rig.runs.check_rows(run, lease, "user", 1)
     report = rig.run()
     assert (report.state, report.is_resumed, report.run_id) == ("complete", False, run + 1)
 

@@ -103,10 +103,20 @@ class Hunt:
     def hunt(self, mutants: Sequence[Mutant], jobs: int) -> None:
         """Run the tests that can notice each, the cheap ones of all mutants first; print what became of each mutant."""
         left = list(mutants)
+        for number in range(_STAGES):
+            survives = self._each(left, number, jobs)
+            left = [mutant for mutant, does in zip(left, survives, strict=True) if does]
+
+    def _each(self, mutants: Sequence[Mutant], number: int, jobs: int) -> list[bool]:
+        if jobs == 1:
+            return [self._survives(mutant, number) for mutant in mutants]
         with ThreadPoolExecutor(jobs) as pool:
-            for number in range(_STAGES):
-                survives = list(pool.map(lambda mutant, number=number: self._survives(mutant, number), left))
-                left = [mutant for mutant, does in zip(left, survives, strict=True) if does]
+            try:
+                return list(pool.map(lambda mutant: self._survives(mutant, number), mutants))
+            except BaseException:
+                # Who ends this process does not wait for those that have not begun.
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def _survives(self, mutant: Mutant, number: int) -> bool:
         """Run the tests of one stage; tell whether the mutant has to be tried with those of the next."""

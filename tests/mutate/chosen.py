@@ -38,32 +38,32 @@ _FOLDERS: Final = {
     "tests": "tests",
 }
 _IMPORT: Final = re.compile(r"^[ \t]*(?:from ([\w.]+) import (\([^)]*\)|[\w, ]+)|import ([\w.]+))", re.MULTILINE)
-# Migrations and the words in the names of the files that test them.
+# Words in the names of migrations, and those in the names of the files that test them.
 _OF_MIGRATION: Final = {
-    "0001": "migrations rights role_urls bounds",
-    "0002": "users_public session_rights row_level_security no_op_writes token_sql sync first_login organizations",
-    "0003": "audit forget erasure",
-    "0004": "tombstones parts order batches no_op hostile_data apps_own element_ids migrations",
-    "0005": "tombstones undo parts order batches memberships deliveries apply apps_own migrations no_op hostile_data",
-    "0006": "organizations memberships organization_policies",
-    "0007": "parking parked retry",
-    "0008": "retention housekeeping",
-    "0009": "erasure purging forget housekeeping",
-    "0010": "housekeeping purging purge retention erasure",
-    "0011": "bounds reconcile canary",
-    "0012": "reconcile leases runs undo bounds",
-    "0013": "reconcile emptied older fill invitations bounds",
-    "0014": "ages_of watermark slices quick bounds",
-    "0015": "deletes undo delete_margin reconcile bounds",
-    "0016": "reconcile report commands runs explain",
-    "0017": "housekeeping retention",
-    "0018": "first_login organization_policies row_level hidden_from users_public rights",
-    "0019": "secure row_level sql who_can",
-    "0020": "secure row_level sql who_can",
-    "0021": "session_rights rights session migrations",
-    "0022": "canary bounds",
-    "0023": "erasure forget",
-    "0024": "row_checks resync older emptied",
+    "schema": "migrations rights role_urls bounds columns",
+    "users": "users_public session_rights row_level_security no_op_writes token_sql sync first_login organizations",
+    "audit": "audit forget erasure columns",
+    "kinds": "tombstones parts order batches no_op hostile_data apps_own element_ids migrations register",
+    "apply": "tombstones undo parts order batches memberships deliveries apply apps_own migrations no_op hostile_data",
+    "organizations": "organizations memberships organization_policies columns",
+    "parked": "parking parked retry",
+    "retention": "retention housekeeping",
+    "identifiers": "erasure purging forget housekeeping",
+    "purge": "housekeeping purging purge_refusals retention erasure locks",
+    "requests": "bounds reconcile canary",
+    "runs": "reconcile_runs reconcile_leases undo bounds",
+    "compare": "reconcile emptied older fill invitations delete_margin ages_of_comparisons",
+    "sweeps": "reconcile_slices reconcile_watermark reconcile_quick ages_of_comparisons",
+    "deletes": "reconcile_deletes delete_margin undo reconcile_invitations held_up",
+    "run_reports": "reconcile_runs reconcile_commands reconcile_report explain",
+    "housekeeping": "housekeeping purging retention locks",
+    "protect": "first_login organization_policies row_level hidden_from users_public rights",
+    "openings": "secure row_level sql who_can",
+    "secure": "secure row_level sql who_can",
+    "session": "session_rights rights session migrations",
+    "canary": "canary bounds",
+    "erasure": "erasure forget",
+    "checks": "row_checks resync older emptied held_up",
 }
 # Modules and the words in the names of the files that test them, where the names differ.
 _OF_MODULE: Final = {
@@ -144,11 +144,13 @@ class Chooser:
         return score - 200 * any(word in path.stem for word in slow)
 
     def _of_python(self, path: Path, mutant: Mutant) -> int:
-        module = Path(mutant.file).stem
-        if module == "handler":
-            module = Path(mutant.file).parent.name
+        module = Path(mutant.file)
+        # A module of a folder may be tested under both of their names.
+        names = (
+            {module.parent.name} if module.stem == "handler" else {module.stem, f"{module.parent.name}_{module.stem}"}
+        )
         about = path.stem.removeprefix("test_")
-        is_named = about.startswith(module) or module in about or about in _OF_MODULE.get(module, "").split()
+        is_named = any(name in about or about in _OF_MODULE.get(name, "").split() for name in names)
         mentions = self._mentions(path, mutant.subject)
         if path.stem == "test_documents" or (path.parent.name == "infrastructure" and not is_named and not mentions):
             return 0
@@ -164,7 +166,7 @@ class Chooser:
     def _of_sql(self, path: Path, mutant: Mutant) -> int:
         if path.parent.name != "integration":
             return 0
-        words = _OF_MIGRATION.get(Path(mutant.file).name[:4], "").split()
+        words = " ".join(words for part, words in _OF_MIGRATION.items() if part in Path(mutant.file).stem).split()
         names = set(re.findall(r"\b(?:clerk_sync|public)\.(\w+)", mutant.old)) - {mutant.subject}
         score = 15 * self._mentions(path, mutant.subject) + sum(3 * self._mentions(path, each) for each in names)
         score += 40 * any(word in path.stem for word in words)

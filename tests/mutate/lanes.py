@@ -114,7 +114,9 @@ class Lane:
         if status == pytest.ExitCode.NO_TESTS_COLLECTED:
             raise RuntimeError(f"no test was found in {tests}")
         is_python = mutant is None or mutant.file.endswith(".py")
-        return Outcome("noticed" if is_python or not _NOT_VALID.search(said) else "not valid", by, took)
+        # Where no test is named, pytest itself failed; only Python can do that to it.
+        is_noticed = is_python or (by != "" and not _NOT_VALID.search(said))
+        return Outcome("noticed" if is_noticed else "not valid", by, took)
 
     @contextlib.contextmanager
     def changed(self, mutant: Mutant | None) -> Iterator[Path]:
