@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from clerk_supabase.store import Store
 from psycopg.errors import UndefinedParameter
-from tests.integration.databases import Connection, rows, value
-from tests.integration.histories import CREATED_AT
-from tests.integration.webhooks import user
+
+from clerk_supabase.postgres.store import Store
+from tests.kit.databases import Connection, rows, value
+from tests.kit.histories import CREATED_AT
+from tests.kit.webhooks import user
 
 
 def test_a_column_that_a_later_migration_mirrors_is_written_audited_and_compared(

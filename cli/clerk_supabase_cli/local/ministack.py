@@ -26,7 +26,7 @@ ACCOUNT: Final = "000000000000"
 _START_SECONDS: Final = 30.0
 _BACKLOG: Final = 128
 # Where the emulator's process finds the gate.
-_OUR_PACKAGES: Final = Path(__file__).parent.parent
+_OUR_PACKAGES: Final = Path(__file__).parents[2]
 # Our clients neither need nor read an AWS profile of the caller's.
 _NO_PROFILE: Final = {
     "profile": (None, None, None, None),
