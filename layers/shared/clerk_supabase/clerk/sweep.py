@@ -24,7 +24,7 @@ class Due:
 
     rows: int
     pages: int
-    """The largest number of objects within the rate limit."""
+    """The largest number of pages within the rate limit."""
     seconds_kept: float
     """The time that must be left to the run for another page."""
 
@@ -39,11 +39,11 @@ def due(
     requests_per_second: float,
     seconds_left: float,
 ) -> Due:
-    """The part of a list that is as large as the time since the last visit is a part of the bound, at any rate of runs.
+    """The part of a list to compare: the share of the bound that has passed since the last visit, at any rate of runs.
 
     Less than a page is left to a later run, unless the later run would come too late. `elapsed_ms`: time since the last
     visit of any part, None without a visit; `oldest_ms`: time since the visit of the part that waited longest;
-    `interval_ms`: time since the run before.
+    `interval_ms`: time since the run before; `bound_minutes`: the time for the whole list.
     """
     bound_ms = bound_minutes * 60_000
     elapsed = bound_ms * _FIRST_SHARE if elapsed_ms is None else min(max(elapsed_ms, 0), bound_ms)

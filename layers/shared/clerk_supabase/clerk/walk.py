@@ -92,7 +92,7 @@ class _Walk:
             raise _OutOfOrder("its users do not follow those of the page before")
 
     def restart(self, error: ClerkRefused | _OutOfOrder) -> None:
-        """Asks again without a cursor, from the last moment of which not all users are known."""
+        """Asks again without a cursor, from the end of the last stretch on. Raises after too many restarts."""
         self._restarts += 1
         if self.cursor is None or self._restarts > _MOST_RESTARTS:
             if isinstance(error, ClerkRefused):

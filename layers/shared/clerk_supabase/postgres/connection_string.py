@@ -59,14 +59,14 @@ _PARAMETERS: Final[Mapping[str, Callable[[str], bool]]] = MappingProxyType(
         "tcp_user_timeout": _is_number,
     }
 )
-"""Parameters after the `?`, each with the test of its values. libpq knows more: ways to another host, and to files."""
+"""Parameters after the `?`, each with the test of its values. Other parameters of libpq name other hosts, or files."""
 
 _OF_OTHER_PROGRAMS: Final = (
     *("pgbouncer", "connection_limit", "pool_timeout", "pool_size", "statement_cache_size", "schema", "supa"),
     *("prepareThreshold", "prepared_statements", "workaround", "currentSchema", "socket_timeout", "sslaccept", "ssl"),
     *("max_pool_size", "pool_mode", "search_path", "timezone"),
 )
-"""Parameters of Prisma, SQLAlchemy, asyncpg, JDBC, which may be named in an error, for they are not from the string."""
+"""Parameters of Prisma, SQLAlchemy, asyncpg, JDBC. An error may name them: the text is ours, not from the string."""
 
 _OF_THE_ADDRESS: Final = ("user", "password", "host", "hostaddr", "port", "dbname", "database", "service", "passfile")
 
@@ -124,7 +124,7 @@ _UNKNOWN_PARAMETER: Final = f"a parameter after the ? is none of {', '.join(_PAR
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ConnectionString:
-    """The decoded parts of a connection string. The repr shows none of them."""
+    """The decoded parts of a connection string. The repr shows no part."""
 
     user: str
     password: str | None
@@ -150,7 +150,7 @@ class ConnectionString:
 
 
 class _Flaw(Exception):
-    """A mistake in a connection string, as one of the texts above."""
+    """A mistake in a connection string; its text is a constant of this module."""
 
 
 def parse(text: str, source: str) -> ConnectionString:

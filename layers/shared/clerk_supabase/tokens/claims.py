@@ -1,4 +1,4 @@
-"""The claims of a token of any version, read but not trusted: tokens.py decides which tokens are genuine.
+"""The claims of a token of any version, read but not trusted: verifiers.py decides which tokens are genuine.
 
 Source: https://clerk.com/docs/guides/sessions/session-tokens.
 """

@@ -53,10 +53,10 @@ class KeySource(Protocol):
     """A source of the keys of a verifier."""
 
     def current(self) -> KeySet:
-        """The keys as far as known. Raises KeysUnavailable."""
+        """The known keys. Raises KeysUnavailable without a usable key."""
 
     def newer_than(self, known: KeySet) -> KeySet | None:
-        """Other keys than these, when there may be some: after a signature did not match any of them."""
+        """Other keys than the known keys, none of which matches a signature; None: there are no other keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +66,11 @@ class FixedKeys:
     keys: KeySet
 
     def current(self) -> KeySet:
-        """Always the same."""
+        """The configured keys."""
         return self.keys
 
     def newer_than(self, known: KeySet) -> None:
-        """There never are."""
+        """None: configured keys never change."""
 
 
 class Jwks:
@@ -113,7 +113,7 @@ class Jwks:
         return self._keys
 
     def newer_than(self, known: KeySet) -> KeySet | None:
-        """Looks again, once a minute at most; another thread's look counts."""
+        """Fetches the keys again, at most once a minute for all threads; None: the keys are unchanged."""
         with self._lock:
             now = self._clock()
             if self._keys is known and now >= self._recheck_after:
