@@ -61,8 +61,8 @@ class Sync:
     def process(self, messages: Sequence[Message]) -> list[Failure]:
         """Applies or parks every message; returns the messages to be delivered again.
 
-        A message that can never be applied is parked, a message that cannot be applied now is delivered again, and all
-        other messages are applied. While the database is unavailable, all readable messages are delivered again.
+        A message that can never be applied is parked; after a passing failure, a message is delivered again; all other
+        messages are applied. While the database is unavailable, all readable messages are delivered again.
         """
         readable: list[_Read] = []
         canaries: list[tuple[Message, Event]] = []
