@@ -13,7 +13,7 @@ from clerk_supabase.settings import Keep
 from clerk_supabase.telemetry import count, logger
 
 _SECONDS = 60.0
-# Rows that still hold their data. Such rows raise the alarm once, and are tried again on another night.
+# Rows that still hold their data. Such rows ring the alarm once, and the run of another night tries them again.
 _KEPT = ("kept", "still kept")
 
 

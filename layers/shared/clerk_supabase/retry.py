@@ -69,11 +69,11 @@ class Retry:
         try:
             self._store.check()
         except Retryable as error:
-            # As in sync.
+            # As in sync: a wrong set-up is no outage.
             if not isinstance(error, SetUpWrong):
                 count("RetryPostponed", len(messages))
             svix_ids = [message.envelope.svix_id for message in messages]
-            logger.warning("nothing is sent back, all stays as it is", reason=str(error), svix_ids=svix_ids)
+            logger.warning("nothing is sent back, all messages stay", reason=str(error), svix_ids=svix_ids)
             return [message.message_id for message in messages]
         parked = [message for message in messages if message.parked is not None]
         dead = [message for message in messages if message.parked is None]

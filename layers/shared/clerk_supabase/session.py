@@ -64,7 +64,7 @@ class Forbidden(Exception):
 
 
 class UnknownToClerk(Forbidden):
-    """Clerk's API does not know the user: deleted there, or made a moment ago."""
+    """Clerk's API does not know the user: deleted there, or created a moment ago."""
 
     remembered_ms = UNKNOWN_TO_CLERK_MS
 
@@ -130,7 +130,7 @@ class Session:
             logger.warning("user not let in", reason=str(error))
             return Answer(403, "forbidden")
         except Retryable as error:
-            # As in sync.
+            # As in sync: a wrong set-up is no outage.
             if not isinstance(error, SetUpWrong):
                 count("Unavailable")
             logger.error("nobody can be let in", reason=str(error))
@@ -180,7 +180,7 @@ class Session:
         finally:
             count("ClerkCalls", self._http.calls - calls_before)
         if found.value is None:
-            raise UnknownToClerk("unknown to Clerk: deleted there, or made a moment ago")
+            raise UnknownToClerk("unknown to Clerk: deleted there, or created a moment ago")
         changes = changes_of_object(
             "user",
             found.value.json(),

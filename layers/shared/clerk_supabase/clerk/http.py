@@ -245,10 +245,10 @@ class ClerkHttp:
         return response.status, response.headers, body
 
     def _body(self, response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
-        """Read the whole body, until the deadline even from a server that sends it in drops."""
+        """Read the whole body. The deadline also ends the body of a server that sends drop by drop."""
         parts: list[bytes] = []
         size = 0
-        # Not read(), which waits until all the bytes are there.
+        # Not read(), which waits for all bytes.
         while part := response.read1(_CHUNK, decode_content=True):
             parts.append(part)
             size += len(part)

@@ -9,11 +9,11 @@ from typing import Final
 
 from clerk_supabase.clerk.walk import OVERLAP, PAGE_SIZE, Window
 
-# A part of the requests in the share of the rate limit; the rest is for changed objects.
+# The part of the requests in the share of the rate limit that a comparison of slices may use; the rest is for changes.
 _SHARE_OF_REQUESTS: Final = 0.5
-# A part of the time left to the run.
+# The part of the run's remaining time that a comparison of slices may use.
 _SHARE_OF_TIME: Final = 0.5
-# As if a quarter of an hour had passed, of two hours: no visit is known to count from.
+# Without a known visit: as if a quarter of an hour had passed, of two hours.
 _FIRST_SHARE: Final = 1 / 8
 _ROWS_OF_A_PAGE: Final = PAGE_SIZE - OVERLAP
 

@@ -89,7 +89,7 @@ class _Walk:
         if self.cursor is None:
             return
         if (moments and moments[0] < self._newest) or any(item.id == self.cursor for item in page.items):
-            raise _OutOfOrder("its users do not follow those of the page before")
+            raise _OutOfOrder("its users do not follow the users of the page before")
 
     def restart(self, error: ClerkRefused | _OutOfOrder) -> None:
         """Asks again without a cursor, from the end of the last stretch on. Raises after too many restarts."""
@@ -105,7 +105,7 @@ class _Walk:
 
     def step(self, page: Page, *, is_last: bool) -> Stretch | None:
         """The stretch that is complete after this page, if any."""
-        # The question had a margin at both bounds: users before the first and after the last in the window are dropped.
+        # The request had a margin at both bounds: users created outside of the window are dropped.
         moments = [each.created_at for each in page.items if each.created_at is not None]
         items = page.items
         if moments and not (moments[0] in self.asked and moments[-1] in self.asked):

@@ -179,7 +179,7 @@ def _read_data(model: type[Read], event: Event) -> tuple[Read, tuple[str, ...]]:
             if found.has_usual_metadata():
                 return found, ()
     if event.is_large:
-        raise UnusableEvent(f"{model.__name__}: a part of it cannot be stored, and it is too large to find out which")
+        raise UnusableEvent(f"{model.__name__}: a part cannot be stored, and the event is too large to search for it")
     from clerk_supabase.model.storable import read_storable  # noqa: PLC0415 - most environments never need it
 
     return read_storable(model, event.data)

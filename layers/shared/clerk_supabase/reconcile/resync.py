@@ -185,7 +185,7 @@ class Resync:
         bare = element_without_content(read.kind, read.id)
         before = self._runs.look_at([bare]).get((read.kind, read.id), _NEVER_HEARD_OF)
         if before.deleted_at is None and (before.observed_at or 0) + self._settings.delete_margin_ms >= gone_at:
-            return Resynced(read.kind, read.id, "not changed", f"Clerk says that it is gone, but {self._too_young()}")
+            return Resynced(read.kind, read.id, "not changed", f"gone from Clerk, but {self._too_young()}")
         repair = Repair(0, read.kind, read.id, gone_at, None)
         [outcome] = self._repairs.send(self._runs.store, [repair], self._clock_ms())
         if outcome == "sent":
@@ -193,7 +193,7 @@ class Resync:
         if isinstance(outcome, Exception):
             return Resynced(read.kind, read.id, "not changed", str(outcome))
         if outcome == "stale":
-            why = "Clerk says that it is gone, but showed it later than that: try again"
+            why = "gone from Clerk, but a later event or answer of Clerk has the object: try again"
             return Resynced(read.kind, read.id, "not changed", why)
         deleted = Resynced(read.kind, read.id, "deleted", "gone from Clerk")
         if before.deleted_at is not None:
@@ -259,11 +259,11 @@ def _stays_deleted(known: Known, answered_at: int) -> str | None:
     if known.is_purged:
         return f"{_deleted(known)}, and purged since: no row is written for it any more"
     if known.delete_run is None:
-        return f"{_deleted(known)}: what an event of Clerk's deleted stays deleted"
+        return f"{_deleted(known)}: an object deleted by an event of Clerk's stays deleted"
     if answered_at == 0:
         return f"{_deleted(known)}: Clerk's answer has no believable Date, so it may be older than the delete"
     if answered_at <= known.deleted_at:
-        return f"{_deleted(known)}: Clerk's answer is not later than that, so try again"
+        return f"{_deleted(known)}: Clerk's answer is not later than the delete, so try again"
     return None
 
 

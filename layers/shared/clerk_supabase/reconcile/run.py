@@ -200,7 +200,7 @@ class Reconcile:
         while not is_done and looked_at < most:
             work.check()
             if self._monotonic() >= work.clerk.deadline:
-                raise OutOfTime("the time for this work was up before every row was looked at")
+                raise OutOfTime("the time for this work was up before every row was checked")
             try:
                 is_done, _ = self._runs.check_rows(work.run_id, work.begun.lease, kind, at_once, only_look=only_look)
             except RowUnavailable as error:

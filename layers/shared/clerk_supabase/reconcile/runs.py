@@ -232,7 +232,7 @@ class Runs:
         """Runs for another thread, with a connection of their own."""
         return Runs(self.store.twin())
 
-    # For people
+    # For operators
 
     def list(self, limit: int = 20) -> Sequence[RunSummary]:
         """The newest runs, newest first."""
@@ -453,8 +453,9 @@ class Runs:
     ) -> tuple[bool, int]:
         """Checks the next `limit` rows of a kind against their tombstones, and users_public against users.
 
-        Corrects wrong rows; with `only_look`, only stores a finding for each row. Returns whether every row was checked,
-        and the number of rows that could not be corrected until now. Raises RowUnavailable when a row takes too long.
+        Corrects wrong rows; with `only_look`, only stores findings about wrong rows. Returns whether every row was
+        checked, and the number of rows that could not be corrected until now. Raises RowUnavailable when a row takes
+        too long.
         """
         asked = {"run": run_id, "lease": lease, "kind": kind, "limit": limit, "only_look": only_look}
         answer = _unless_over(self.store.call("check_rows", asked))

@@ -101,7 +101,7 @@ class Jwks:
         """
         now = self._clock()
         if now >= self._refresh_after:
-            # One thread fetches. The others go on with the keys at hand, or wait without any.
+            # One thread fetches. The other threads use the keys at hand or, without keys, wait.
             if self._lock.acquire(blocking=now >= self._usable_until):
                 try:
                     self._refresh()
@@ -148,12 +148,12 @@ class Jwks:
             if response.status != 200:
                 raise ValueError(f"status {response.status}")
             document = b""
-            # Piece by piece: neither size nor time is for the other side to decide.
+            # Piece by piece, with limits: the server must decide neither the size nor the time.
             while piece := response.read1(MAX_DOCUMENT_BYTES):
                 document += piece
                 if len(document) > MAX_DOCUMENT_BYTES or time.monotonic() > deadline:
                     raise ValueError("too large or too slow")
             return document
         finally:
-            # Never back into the pool half-read; the next fetch is minutes away anyway.
+            # A half-read connection must not go back into the pool; the next fetch is minutes away anyway.
             response.close()
