@@ -110,7 +110,7 @@ def _confirm(work: Work, kind: ReadKind, gone: _Gone, limit: int, due: Collectio
         answers = _asked(work, kind, gone, limit)
         present += answers.present
     doubts: list[str] = []
-    # An object that only an earlier run missed is no contradiction to the list of this run.
+    # An object that only an earlier run found missing does not contradict the list of this run.
     if unlisted := sum((kind, object_id) not in due for object_id in present):
         doubts.append(f"Clerk has {KIND_NAMES[kind]} that it did not list: {unlisted:,}")
     if answers.undated:
@@ -232,7 +232,7 @@ def _delete(work: Work, kind: ReadKind, moments: Mapping[str, int]) -> None:
     for batch in _batches(moments):
         repairs = [Repair(work.run_id, kind, object_id, moment, None) for object_id, moment in batch]
         became = settled(repairs, work.repairs.send(work.runs.store, repairs, work.clock_ms()))
-        # A delete held up by a lock stays an absence, too, and the next run asks Clerk about the object.
+        # After a delete held up by a lock, the object stays absent, and the next run asks Clerk about it again.
         work.runs.settle(work.run_id, kind, sent=became.sent, refused=became.refused, held_up=became.held_up)
 
 

@@ -1,4 +1,4 @@
-"""Retry of rows held by a lock: at the end of a run, and in later runs."""
+"""Retries of rows held by a lock: at the end of a run, and in later runs."""
 
 from __future__ import annotations
 

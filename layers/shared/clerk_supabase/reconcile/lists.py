@@ -1,4 +1,4 @@
-"""Lists by offset only, read from one end to the other: the lists of all kinds but users."""
+"""Lists that Clerk pages by offset only, read from one end to the other: the lists of all kinds but users."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def compare_page(comparison: Comparison, page: Page, *, since: int | None = None
 
 
 def note_visit(work: Work, kind: ReadKind, window: Window, *, is_whole: bool = True) -> None:
-    """Stores that the run has read all objects created in a window. False for `is_whole`: objects may be missing."""
+    """Stores that the run has read the objects created in a window. `is_whole`: no object can be missing."""
     if work.begun.run.as_of > 0:
         work.runs.visit_slice(work.run_id, work.begun.lease, kind, window, is_whole=is_whole)
 

@@ -233,7 +233,7 @@ class Reconcile:
         return self._conclude(work, doubts, [*of_users, *more.more], more.notes, switched_off=switched_off)
 
     def _compare_lists(self, work: Work) -> tuple[dict[ReadKind, str | None], Sequence[str]]:
-        """Return, by kind, the reason why a list may be incomplete, if any; and a sentence if Clerk lacks lists."""
+        """Return, by kind, the reason why a list may be incomplete, if any; and a sentence about lists switched off."""
         doubts: dict[ReadKind, str | None] = {}
 
         def compare(kind: ListKind) -> None:
@@ -247,7 +247,7 @@ class Reconcile:
     def _compare_lists_quickly(
         self, work: Work, watermark: int
     ) -> tuple[dict[ReadKind, str | None], ListDoubts, Sequence[str]]:
-        """Return, by kind, doubts that forbid deletes; all other doubts; and a sentence if Clerk lacks lists."""
+        """Return, by kind, doubts that forbid deletes; all other doubts; and a sentence about lists switched off."""
         doubts: dict[ReadKind, str | None] = {}
         of_all = ListDoubts()
         windows = {window.number: window for window in self._runs.windows(work.run_id)}
@@ -341,7 +341,7 @@ class Reconcile:
 
     @contextmanager
     def _lease(self, work: Work) -> Iterator[None]:
-        """Renews the lease of the run meanwhile, so that no other process takes the run over."""
+        """Renews the lease of the run inside the block, so that no other process takes over the run."""
         ended = threading.Event()
 
         def renew() -> None:

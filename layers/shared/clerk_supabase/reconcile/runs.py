@@ -38,7 +38,7 @@ Counts = Mapping[str, Mapping[str, int]]
 
 
 class Asked(Protocol):
-    """The options of a run, as its caller chose them."""
+    """The options that the caller of a run chose."""
 
     @property
     def mode(self) -> Mode: ...
@@ -122,8 +122,8 @@ class PlannedWindow:
 
 
 Candidate = tuple[str, str | None, str | None, int | None]
-"""Id; id of the user and of the organization, where the object has them; moment of Clerk's first answer that the object
-is gone."""
+"""Id; id of the user, for a membership; id of the organization, for any child of an organization; moment of Clerk's
+first answer that the object is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,7 +390,7 @@ class Runs:
         is_whole: bool,
         is_switched_off: bool = False,
     ) -> None:
-        """Stores that this run has read a part of a list. False for `is_whole`: objects may be missing in the part."""
+        """Stores that this run has read a part of a list. `is_whole`: no object of the part can be missing."""
         asked = {
             "run": run_id,
             "lease": lease,

@@ -178,7 +178,10 @@ def compare_changes(work: Work, watermark: int) -> Changed:
 
 
 def silence(work: Work, newest: int | None) -> bool:
-    """Tells whether Clerk has a change later than all webhooks, although its webhook must have arrived by now."""
+    """Tells whether Clerk has a change later than all webhooks, although its webhook must have arrived by now.
+
+    Only a change after the beginning of the first complete run counts.
+    """
     since = work.begun.began
     return newest is not None and since is not None and newest > since and is_silent(newest, work.begun.newest_delivery)
 
