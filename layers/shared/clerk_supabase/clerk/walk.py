@@ -31,7 +31,7 @@ class Window:
 class Stretch:
     """All listed users of one window of creation; two stretches never share a moment.
 
-    So a stretch can be compared with the rows of the same window, and a stopped run goes on at the end of a stretch.
+    So a stretch can be compared with the rows of the same window, and a stopped run continues at the end of a stretch.
     """
 
     window: Window
