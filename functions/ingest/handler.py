@@ -1,4 +1,4 @@
-"""Answers Clerk's webhook: verifies it, puts it on the sync queue, and says so."""
+"""Answers Clerk's webhooks: verifies each event and puts the event on the sync queue before the answer."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Compares Clerk with Postgres and repairs what differs, as far as the time reaches."""
+"""Compares Clerk with Postgres and repairs differences, for as long as the function may run."""
 
 import os
 import time
@@ -35,7 +35,7 @@ reconcile = Reconcile(clerk_http, Runs(store), repairs, rules)
 
 
 class RunFailed(Exception):
-    """So that Lambda tries once more, and then reports it."""
+    """The run failed. With this error, Lambda tries once more, and then reports the failure."""
 
 
 @measured
@@ -46,7 +46,7 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     try:
         report = reconcile.run(request, deadline)
     except ClerkSupabaseError as error:
-        logger.error("no run, or not to its end", reason=str(error))
+        logger.error("the run did not begin, or did not end", reason=str(error))
         raise
     if report.state == "failed":
         raise RunFailed(report.reason)

@@ -1,4 +1,4 @@
-"""Brings dead letters back to the sync queue, and parks those that failed too often."""
+"""Sends dead letters back to the sync queue, and parks an event after too many failures."""
 
 import os
 from typing import Any

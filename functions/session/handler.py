@@ -1,4 +1,4 @@
-"""Answers whoever signs in with their own row, and has it written first if it is not there yet."""
+"""Answers a signed-in user with the user's own row, and writes a missing row first."""
 
 import os
 import time

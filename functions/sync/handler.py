@@ -1,4 +1,4 @@
-"""Drains the sync queue into Postgres, a batch at a time."""
+"""Applies the events on the sync queue to Postgres, a batch at a time."""
 
 import os
 from typing import Any

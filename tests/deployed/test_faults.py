@@ -138,9 +138,9 @@ def outage(stack: LocalStack) -> Outage:
                 lambda: depth(stack, "SyncDeadLetterQueueUrl"), lambda found: found == 5, seconds=PATIENCE_SECONDS
             )
             # The retry function gets them again and again, and leaves them where they are.
-            before = retry_said(stack, "nothing is sent back, all stays as it is")
+            before = retry_said(stack, "nothing is sent back, all messages stay")
             eventually(
-                lambda: retry_said(stack, "nothing is sent back, all stays as it is"),
+                lambda: retry_said(stack, "nothing is sent back, all messages stay"),
                 lambda passes: passes >= before + 2,
                 seconds=PATIENCE_SECONDS,
             )

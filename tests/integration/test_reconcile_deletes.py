@@ -115,7 +115,7 @@ def test_more_deletes_than_the_brake_allows_are_not_begun(rig: Rig) -> None:
     report = rig.run()
     assert report.state == "stopped"
     assert report.reason == (
-        "more than 12 of 1,201 users are gone from Clerk: look whether that can be, then allow so many deletes"
+        "more than 12 of 1,201 users are gone from Clerk: check whether that is right, then allow so many deletes"
     )
     assert tables(rig.admin) == before
     allowed = rig.run(allow_deletes=13)
@@ -186,7 +186,7 @@ def test_one_false_404_of_an_organization_with_sixty_members_hides_none_of_them(
     assert report.state == "stopped"
     assert report.reason == (
         "1 organization gone from Clerk would hide 61 rows (1 organization, 60 memberships), and 10 may go at once: "
-        "look whether that can be, then allow so many deletes"
+        "check whether that is right, then allow so many deletes"
     )
     assert tables(rig.admin) == before
     allowed = rig.run(allow_deletes=61)

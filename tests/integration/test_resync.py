@@ -84,7 +84,7 @@ def test_a_row_edited_by_hand_is_changed_back(rig: Rig, command: Command) -> Non
 def test_an_edited_profile_is_set_right(rig: Rig, command: Command) -> None:
     rig.admin.execute("update public.users_public set first_name = 'Mallory' where clerk_id = %s", [CAL])
     printed = command.run("resync", CAL).stdout
-    assert f"user {CAL}: changed, its row contradicted its tombstone or users_public, and was set right\n" in printed
+    assert f"user {CAL}: changed, its row contradicted its tombstone or users_public, and was corrected\n" in printed
     assert rows(rig.admin, "select from public.users_public where first_name = 'Mallory'") == []
 
 

@@ -88,7 +88,7 @@ def test_an_answer_that_is_not_later_than_the_comparison_says_so_and_not_that_an
     delete_by(rig, run, CAL)
     [(done, why)] = result(command, CAL, status=3).values()
     assert done == "not changed"
-    assert f"by the comparison of run {run}: Clerk's answer is not later than that" in why
+    assert f"by the comparison of run {run}: Clerk's answer is not later than the delete" in why
 
 
 def test_an_answer_without_a_date_restores_nobody_and_the_reason_says_so(rig: Rig, command: Command) -> None:
@@ -112,7 +112,7 @@ def test_whom_an_event_deleted_after_the_comparison_stays_deleted(rig: Rig, comm
     rig.store.apply([delivered(Delete("user", CAL, rig.world.now), "msg_1")])
     rig.world.now += MINUTE
     [(done, why)] = result(command, CAL, status=3).values()
-    assert (done, "what an event of Clerk's deleted stays deleted" in why) == ("not changed", True)
+    assert (done, "an object deleted by an event of Clerk's stays deleted" in why) == ("not changed", True)
 
 
 def test_whom_clerks_api_does_not_show_yet_is_not_deleted(rig: Rig, command: Command) -> None:
@@ -130,6 +130,6 @@ def test_a_404_that_is_older_than_another_answer_is_not_called_a_delete(rig: Rig
     rig.api.faults.add(answering(404, code="resource_not_found"), path=f"/users/{CAL}")
     assert result(command, CAL, status=3)[CAL] == (
         "not changed",
-        "Clerk says that it is gone, but showed it later than that: try again",
+        "gone from Clerk, but a later event or answer of Clerk has the object: try again",
     )
     assert CAL in rig.shown()

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, headers and body that the sender of a request gets."""
+    """Status, headers and body of the answer to a request."""
 
     status: int
     message: str

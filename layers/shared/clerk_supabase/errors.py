@@ -3,25 +3,25 @@
 ClerkSupabaseError
 ├── Retryable              leave the message in the queue
 │   ├── DatabaseUnavailable
-│   │   └── RowUnavailable  for a reason in a single row, perhaps: the other rows can be tried alone
-│   ├── DatabaseNotReady   reached, but not set up for this code
-│   ├── SetUpWrong         a connection string or password that somebody has to correct; no outage
-│   ├── KeysUnavailable    nobody's token can be checked
+│   │   └── RowUnavailable  a single row may be the reason: the other rows can be tried alone
+│   ├── DatabaseNotReady   Postgres answers, but is not set up for this code
+│   ├── SetUpWrong         no outage: a person has to correct the connection string or the password
+│   ├── KeysUnavailable    no token can be checked
 │   ├── QueueUnavailable
 │   ├── SecretUnavailable
-│   ├── RunTakenOver       another process works on the run of reconcile by now
+│   ├── RunTakenOver       another process works on the run of reconcile by now, or the run is over
 │   └── ClerkUnavailable
 │       ├── OutOfTime
 │       └── TooLongToWait  Clerk asks for a longer pause than a run may make
-└── Permanent              no code of ours can use it: park it with its reason
+└── Permanent              the same message can never succeed: park the message with the reason
     ├── SignatureRefused
     ├── UnusableEvent
     ├── EventTooLarge
     ├── TokenRefused       the sender learns no reason
     ├── ChangeRefused      Postgres refuses the data
-    │   └── ValueRefused   for a single value of it
-    ├── NotAllowed         the policies, or a tombstone, forbid it
-    └── ClerkRefused       Clerk's Backend API does not do what it is asked
+    │   └── ValueRefused   Postgres refuses a single value of the data
+    ├── NotAllowed         a policy, a missing right or a tombstone forbids the statement
+    └── ClerkRefused       Clerk's Backend API refuses the request
         ├── ClerkKeyRefused
         ├── WrongInstance
         ├── OrganizationsUnavailable
@@ -50,7 +50,7 @@ class DatabaseUnavailable(Retryable):
 
 
 class RowUnavailable(DatabaseUnavailable):
-    """Postgres gave up for a reason in a single row, perhaps: a lock on the row, or a trigger of the app."""
+    """Postgres gave up, perhaps because of a single row: a lock on the row, or a trigger of the app."""
 
 
 class DatabaseNotReady(Retryable):
@@ -58,7 +58,7 @@ class DatabaseNotReady(Retryable):
 
 
 class SetUpWrong(Retryable):
-    """The access to the database is set up wrongly, until somebody corrects the setting named in the message."""
+    """The access to the database is set up wrongly, until a person corrects the setting named in the message."""
 
 
 class KeysUnavailable(Retryable):
@@ -74,7 +74,7 @@ class SecretUnavailable(Retryable):
 
 
 class RunTakenOver(Retryable):
-    """Another process works on this comparison by now."""
+    """Another process works on this run by now, or the run is over."""
 
 
 class Permanent(ClerkSupabaseError):
@@ -99,7 +99,7 @@ class UnusableEvent(Permanent):
 
 
 class EventTooLarge(Permanent):
-    """Larger than a message of SQS."""
+    """The event is larger than a message of SQS."""
 
 
 class Refusal(StrEnum):
@@ -130,7 +130,7 @@ class Refusal(StrEnum):
 
 
 class TokenRefused(Permanent):
-    """The token proves nothing. The operator learns the reason; the client learns only that it is unauthorized."""
+    """The token proves nothing. The operator learns the reason; the client gets no more than `unauthorized`."""
 
     def __init__(self, reason: Refusal, words: str) -> None:
         """*words* quote no part of an unsigned token."""
@@ -143,11 +143,11 @@ class ChangeRefused(Permanent):
 
 
 class ValueRefused(ChangeRefused):
-    """Postgres cannot take a value of this change: too long for an index, or not of the column's type."""
+    """Postgres refuses a value of this change: too long for an index, or not of the column's type."""
 
 
 class NotAllowed(Permanent):
-    """Row-level security, or a missing right, forbids this to the user."""
+    """Row-level security, a missing right or a tombstone forbids the user's statement."""
 
 
 # Clerk's Backend API
@@ -193,6 +193,6 @@ class GoneFromClerk(ClerkRefused):
     """Clerk says there is no object with this id."""
 
     def __init__(self, message: str, observed_at: int) -> None:
-        """`observed_at`: when Clerk said so, milliseconds of its clock; 0 if unknown."""
+        """`observed_at`: the moment of Clerk's answer, in milliseconds of Clerk's clock; 0 if unknown."""
         super().__init__(message)
         self.observed_at = observed_at

@@ -10,7 +10,7 @@ REMEMBERED_MS: Final = 60_000
 UNKNOWN_TO_CLERK_MS: Final = 5_000
 """The time for a user unknown to Clerk's API, which may lag behind a sign-up."""
 MOST_USERS: Final = 10_000
-"""The oldest is forgotten first: nobody fills the memory of the function."""
+"""The oldest entry is forgotten first, so no flood of users fills the memory of the function."""
 
 
 class ForbiddenUsers:
@@ -32,5 +32,5 @@ class ForbiddenUsers:
     def __contains__(self, user_id: str) -> bool:
         """Tells whether the user is still remembered. The question does not prolong the time."""
         added_at, for_ms = self._added.get(user_id, (0, 0))
-        # A clock set back must not lock anybody out for longer.
+        # A clock set back must not lock a user out for longer.
         return 0 <= self._clock_ms() - added_at < for_ms

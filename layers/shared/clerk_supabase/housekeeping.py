@@ -1,4 +1,4 @@
-"""Removal of old data: the data of deleted objects, for good, and records that are no longer needed."""
+"""Removal of old data: the data of deleted objects, for good, and records without further use."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from clerk_supabase.settings import Keep
 from clerk_supabase.telemetry import count, logger
 
 _SECONDS = 60.0
-# Rows that still hold their data. Such rows raise the alarm once, and are tried again on another night.
+# Rows that still hold their data. Such rows ring the alarm once, and the run of another night tries them again.
 _KEPT = ("kept", "still kept")
 
 
 class Housekeeping:
-    """Purges and prunes. Harmless to repeat, to cut off, and to run twice at once."""
+    """Purges and prunes. Harmless to repeat, to interrupt, and to run twice at once."""
 
     def __init__(self, store: Store, keep: Keep) -> None:
         self._store = store
         self._keep = keep
 
     def run(self, seconds: float = _SECONDS, monotonic: Callable[[], float] = time.monotonic) -> int:
-        """Purge rows, and return their number. Rows that are left at the end of the time wait for the next run."""
+        """Purge rows, and return their number. Rows left at the end of the time wait for the next run."""
         total = 0
         deadline = monotonic() + seconds
         is_told = False
@@ -57,7 +57,7 @@ class Housekeeping:
         return total
 
     def _tell_not_followed(self, not_followed: Mapping[str, Mapping[str, object]]) -> None:
-        """Log the parameters of the stack that ask for a shorter time than the owner of the database allows."""
+        """Log each parameter of the stack with a shorter time than the owner of the database allows."""
         told: dict[str, Any] = {
             name: f"{each['asked']} asked for, {each['allowed']} allowed" for name, each in not_followed.items()
         }

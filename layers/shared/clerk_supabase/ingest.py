@@ -1,4 +1,4 @@
-"""Answers to webhooks: verify, look at four fields, enqueue. The answer never waits for Postgres."""
+"""Answers to webhooks: verify, read the instance, the type and the id, enqueue. The answer never waits for Postgres."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from clerk_supabase.signature import Verifier
 from clerk_supabase.telemetry import count, count_by, logger
 
 _UNAUTHORIZED = "unauthorized"
-# Tells Svix not to send this message again; others still come.
+# Tells Svix not to send this message again; other messages still come.
 # https://docs.svix.com/receiving/delivery-control
 _ABORT = MappingProxyType({"webhook-delivery": "abort-message"})
 
@@ -38,7 +38,7 @@ class Request:
 
     @classmethod
     def from_api_gateway(cls, event: Mapping[str, Any]) -> Request:
-        """Reads a proxy event of a REST API. Raises SignatureRefused for a body that is wrongly called base64."""
+        """Reads a proxy event of a REST API. Raises SignatureRefused for a body wrongly called base64."""
         headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
         text = event.get("body") or ""
         if not event.get("isBase64Encoded"):
@@ -55,7 +55,7 @@ class _Data(msgspec.Struct):
 
 
 class _Glance(msgspec.Struct):
-    """The fields ingest decides by; empty where the body lacks them or has another type there."""
+    """The fields by which ingest decides; a field is empty if the body lacks the field or has another type there."""
 
     type: str = ""
     instance_id: str = ""
@@ -81,7 +81,7 @@ class Ingest:
         self._verifier: tuple[str, Verifier] | None = None
 
     def answer(self, api_gateway_event: Mapping[str, Any]) -> Answer:
-        """The answer to one request. No sender or neighbour can make the method raise."""
+        """The answer to one request. Neither the sender nor an unavailable service can make the method raise."""
         try:
             return self._answer(Request.from_api_gateway(api_gateway_event))
         except SignatureRefused as refusal:
@@ -153,19 +153,19 @@ class Ingest:
         return Answer(202, "parked")
 
 
-# Whoever forges a request can write anything there.
+# A forged request can hold any text there.
 _SVIX_ID = re.compile(r"msg_[A-Za-z0-9]{1,64}")
 
 
 def _claimed_id(api_gateway_event: Mapping[str, Any]) -> str | None:
-    """The unproven id of a request, for the log: so a refusal seen in Clerk's dashboard is found there."""
+    """The unproven id of a request, for the log: by this id, a refusal in Clerk's dashboard is found there."""
     headers = api_gateway_event.get("headers") or {}
     claimed = next((value for name, value in headers.items() if name.lower() in ("svix-id", "webhook-id")), "")
     return claimed if _SVIX_ID.fullmatch(claimed or "") else None
 
 
 def _too_large(envelope: Envelope, reason: str) -> Answer:
-    """The answer to an event that is too large: a retry would be as large, so none is asked for."""
+    """The answer to an event that is too large. The answer asks for no retry, which would be as large."""
     count("TooLarge")
     logger.error("event too large", svix_id=envelope.svix_id, reason=reason, bytes=len(envelope.body))
     return Answer(413, reason, _ABORT)

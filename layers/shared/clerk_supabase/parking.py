@@ -25,7 +25,7 @@ class Parking:
     def park(self, events: Sequence[ParkedEvent], *, table_is_away: bool = False) -> list[ClerkSupabaseError | None]:
         """An answer for each event, in their order: None, or the reason why neither table nor queue took the event.
 
-        `table_is_away`: somebody has just tried, so do not wait for the database once more.
+        `table_is_away`: the caller has just found the database unavailable, so do not wait for the table once more.
         """
         if not events:
             return []

@@ -1,4 +1,7 @@
-"""Empties the dead-letter queue: sends messages back once the database is available, parks messages that fail often."""
+"""Empties the dead-letter queue: sends messages back once the database is available, or parks them after many failures.
+
+The function also empties the parked queue, into the table of parked events.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from clerk_supabase.telemetry import count, logger
 # Lambda stops a loop of functions and queues after about 16 passes through one function; each attempt is one pass.
 # https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
 MAX_ATTEMPTS = 8
-# Short, because the queue itself keeps a crowd away from the database: so many workers at once, and no more.
+# Short, because the queue itself protects the database: its number of workers has a limit.
 _FIRST_CEILING_SECONDS = 5
 # Of the 60 s of RetryFunction: a message begun before may take twice the limit of a statement, and then be parked.
 _SECONDS_TO_TRY = 12.0
@@ -31,7 +34,7 @@ Draw = Callable[[float, float], float]
 def delay_seconds(attempt: int, draw: Draw = random.uniform) -> int:
     """A random delay before the attempt, counted from 1, up to a ceiling that doubles with each attempt.
 
-    Full jitter, so that the events of one outage do not come back all at once, nor in the same batches:
+    Full jitter: the events of one outage return neither all at once nor in the same batches.
     https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
     ceiling = min(_LONGEST_DELAY_SECONDS, _FIRST_CEILING_SECONDS * 2 ** (attempt - 1))
@@ -49,7 +52,7 @@ class Retry:
         draw: Draw = random.uniform,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`sync` makes the last attempt itself, to learn the reason. `draw` makes the delays."""
+        """`sync` makes the last attempt, whose error is the reason for parking. `draw` draws the delays."""
         self._store = store
         self._sync = sync
         self._sync_queue = sync_queue
@@ -58,19 +61,19 @@ class Retry:
         self._monotonic = monotonic
 
     def process(self, messages: Sequence[Message]) -> list[str]:
-        """Returns the ids of the messages that stay in their queue.
+        """Returns the ids of the messages to leave in their queue.
 
-        While the database is unavailable, all messages stay, and no attempt is counted. A message is deleted after it
-        was sent back: a crash in between leaves two copies, which is harmless, and never loses the message.
+        While the database is unavailable, all messages stay, and no attempt is counted. SQS deletes a message after
+        its copy was sent: a crash in between leaves two copies, which is harmless, and never loses the message.
         """
         try:
             self._store.check()
         except Retryable as error:
-            # As in sync.
+            # As in sync: a wrong set-up is no outage.
             if not isinstance(error, SetUpWrong):
                 count("RetryPostponed", len(messages))
             svix_ids = [message.envelope.svix_id for message in messages]
-            logger.warning("nothing is sent back, all stays as it is", reason=str(error), svix_ids=svix_ids)
+            logger.warning("nothing is sent back, all messages stay", reason=str(error), svix_ids=svix_ids)
             return [message.message_id for message in messages]
         parked = [message for message in messages if message.parked is not None]
         dead = [message for message in messages if message.parked is None]
@@ -115,7 +118,7 @@ class Retry:
         return staying
 
     def _try_once_more(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """Try each message alone, with the time of a whole statement; return the messages that stay."""
+        """Try each message alone, with the time of a whole statement; return the messages to leave in the queue."""
         began = self._monotonic()
         for position, message in enumerate(messages):
             if self._monotonic() - began > _SECONDS_TO_TRY:
@@ -126,7 +129,7 @@ class Retry:
         return []
 
     def _is_settled(self, message: Message) -> bool:
-        """Apply a message, or park a message that fails although the database is available; False: it stays."""
+        """Apply a message, or park it if it fails although the database is available; False: the message stays."""
         error = self._tried(message)
         if isinstance(error, DatabaseUnavailable) and not isinstance(error, RowUnavailable):
             # An outage may have ended this try, and be over: only a second try shows that the message is the reason.
@@ -138,7 +141,7 @@ class Retry:
         return self._parking.park([ParkedEvent(message.envelope, "exhausted", str(error))]) == [None]
 
     def _tried(self, message: Message) -> ClerkSupabaseError | None:
-        """Try one message; return the error that keeps it in the queue, if any."""
+        """Try one message; return the error, if the message has to stay in the queue."""
         failures = self._sync.process([message])
         return failures[0].error if failures else None
 

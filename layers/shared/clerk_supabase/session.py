@@ -1,9 +1,9 @@
 """The answer to `POST /session`: the row of the user who signs in, before the webhook arrives.
 
-The answer is the user's own view of `public.users`, or the reason for an empty view; it reveals no more than Supabase's
-API does. An existing row costs one query. Clerk is only asked about a user whose own event has not arrived, or whom the
-policies hide; and about a user who is refused, at most once a minute, or once in five seconds while Clerk does not know
-the user.
+The answer is the user's own view of `public.users`, or the reason for an empty view, and reveals no more than
+Supabase's API does. An existing row costs one query. The function asks Clerk only about a user whose own event has not
+arrived, or whom the policies hide. After the answer 403 it asks about the same user at most once a minute, or once in
+five seconds while Clerk does not know the user.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ _PREFLIGHT: Final = {
 
 
 class Forbidden(Exception):
-    """The token is good, and its user is nobody any more: deleted, banned, deprovisioned, or gone from Clerk."""
+    """The token is valid, but its user has no access: deleted, banned, deprovisioned, or gone from Clerk."""
 
     remembered_ms = REMEMBERED_MS
 
 
 class UnknownToClerk(Forbidden):
-    """Clerk's API does not know the user: deleted there, or made a moment ago."""
+    """Clerk's API does not know the user: deleted there, or created a moment ago."""
 
     remembered_ms = UNKNOWN_TO_CLERK_MS
 
@@ -79,7 +79,7 @@ class Row:
 
 
 class Session:
-    """Answers users who sign in."""
+    """Answers the requests of users at their sign-in."""
 
     def __init__(
         self,
@@ -102,7 +102,10 @@ class Session:
         self._forbidden = ForbiddenUsers(clock_ms)
 
     def answer(self, event: Mapping[str, Any]) -> Answer:
-        """The answer to one proxy event of a REST API. No sender or neighbour can make the method raise."""
+        """The answer to one proxy event of a REST API.
+
+        Neither the sender nor an unavailable service can make the method raise.
+        """
         headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
         cors = self._cors(headers.get("origin", ""))
         if event.get("httpMethod") == "OPTIONS":
@@ -127,7 +130,7 @@ class Session:
             logger.warning("user not let in", reason=str(error))
             return Answer(403, "forbidden")
         except Retryable as error:
-            # As in sync.
+            # As in sync: a wrong set-up is no outage.
             if not isinstance(error, SetUpWrong):
                 count("Unavailable")
             logger.error("nobody can be let in", reason=str(error))
@@ -143,7 +146,7 @@ class Session:
         if row is not None and row.is_complete:
             return _answered("Known", 200, claims, row)
         if claims.user_id in self._forbidden:
-            raise Forbidden("not let in a moment ago either")
+            raise Forbidden("answered 403 a moment ago, too")
         try:
             return self._answer_by_asking(claims, row)
         except Forbidden as error:
@@ -158,7 +161,7 @@ class Session:
         try:
             self._fetch(claims)
         except (ClerkUnavailable, ClerkRefused, SecretUnavailable, UnusableEvent) as error:
-            logger.error("Clerk was not there to be asked", object_id=claims.user_id, reason=str(error))
+            logger.error("Clerk could not be asked", object_id=claims.user_id, reason=str(error))
             return _answered("Stubs", 202, claims, row or self._stub(claims))
         with self._store.as_user(claims) as queries:
             row = _row(queries, claims)
@@ -167,7 +170,7 @@ class Session:
         return _answered("Fetched", 200, claims, row)
 
     def _fetch(self, claims: Claims) -> None:
-        """Applies Clerk's answer about the user. Raises UnknownToClerk, and Forbidden for a user who was deleted here.
+        """Applies Clerk's answer about the user. Raises UnknownToClerk, and Forbidden for a user deleted here.
 
         UnknownToClerk is no proof of a delete: Clerk's API may lag behind the sign-up of a new user.
         """
@@ -177,7 +180,7 @@ class Session:
         finally:
             count("ClerkCalls", self._http.calls - calls_before)
         if found.value is None:
-            raise UnknownToClerk("unknown to Clerk: deleted there, or made a moment ago")
+            raise UnknownToClerk("unknown to Clerk: deleted there, or created a moment ago")
         changes = changes_of_object(
             "user",
             found.value.json(),
@@ -192,7 +195,7 @@ class Session:
             raise Forbidden("deleted here")
 
     def _stub(self, claims: Claims) -> Row:
-        """A row of which only the id is known, which every event overrides. Raises NotAllowed for the deleted."""
+        """Inserts a row with only the user's id, which any event overwrites. Raises NotAllowed for a deleted user."""
         with self._store.as_user(claims) as queries:
             queries.rows(_INSERT_STUB, claims.user_id)
             row = _row(queries, claims)

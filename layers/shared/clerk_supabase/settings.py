@@ -13,7 +13,8 @@ from typing import Annotated, Any, Final, Literal, Self, get_type_hints
 
 Environment = Mapping[str, str]
 
-# Of a page or an app: scheme, host and port, spelled as browsers do. The schemes left out have no origin of their own.
+# The origin of a page or an app: scheme, host and port, spelled as browsers spell an origin. The excluded schemes have
+# no origin of their own.
 ORIGIN: Final = re.compile(
     r"(?!(about|blob|data|file|filesystem|javascript|vbscript):)"
     r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?"
@@ -50,7 +51,7 @@ def variable(name: str, read: Callable[[Environment, str], object]) -> Callable[
 
 
 def issuers_in(text: str, source: str) -> tuple[str, ...]:
-    """Issuers that are separated by commas. *source*: what named them. Raises SettingsError."""
+    """Issuers separated by commas. *source*: the name of the list, for the error. Raises SettingsError."""
     issuers = _separated(text)
     for issuer in issuers:
         if not ISSUER.fullmatch(issuer):
@@ -59,7 +60,7 @@ def issuers_in(text: str, source: str) -> tuple[str, ...]:
 
 
 def text(environment: Environment, name: str) -> str:
-    """A variable that may be empty or missing."""
+    """The value of a variable; empty for a missing variable."""
     return environment.get(name, "")
 
 
@@ -81,7 +82,7 @@ def whole(environment: Environment, name: str) -> int:
 
 
 def milliseconds(environment: Environment, name: str) -> int:
-    """Milliseconds of a variable that holds seconds."""
+    """The milliseconds of a variable in seconds."""
     return int(number(environment, name) * 1000)
 
 
@@ -152,7 +153,7 @@ class SyncSettings(Settings):
     database_secret_arn: Required
     parked_queue_url: Required
     database_ca_file: Text
-    """Certificate authority that signs the database's certificate; empty: libpq's own default."""
+    """Path of a PEM file: the authority that signs the database's certificate. Empty: libpq's own default."""
     keep_private_metadata: Flag
 
 
@@ -172,14 +173,15 @@ class Keep(Settings):
     """Days for which data is kept."""
 
     hold_back_days: Whole = 30
-    """A row that was deleted in Clerk is hidden for so long, and can be brought back. 0: it goes at once."""
+    """Days for which a row deleted in Clerk is hidden and can be restored, before its purge. 0: purge at once."""
     purge_by: Annotated[PurgeBy, _purge_by] = "scrub"
-    """Then a user's row loses all personal data, or goes as a whole; other rows always go."""
+    """The purge of a user: `scrub` removes all personal data from the row, `delete` removes the row. A purge of any
+    other object removes the row."""
     deliveries_days: Positive = 100
     """Longer than Svix can replay a message."""
     audit_days: Positive = 365
     runs_days: int = 90
-    """Runs of reconcile and what they found."""
+    """For the runs of reconcile and their findings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +190,9 @@ class ReconcileFunctionSettings(Settings):
 
     clerk_secret_key_arn: Required
     clerk_api_url: Text
-    """Empty: Clerk's own."""
+    """Address of the Backend API; empty: Clerk's own address."""
     rate_limit_share: Number
-    """How much of Clerk's rate limit may be used, above 0, at most 1."""
+    """The part of Clerk's rate limit for this function, above 0, at most 1."""
     database_secret_arn: Required
     sync_queue_url: Required
     database_ca_file: Text
@@ -204,15 +206,15 @@ class SessionSettings(Settings):
 
     clerk_publishable_key: Required
     clerk_frontend_api_urls: Annotated[tuple[str, ...], variable("CLERK_FRONTEND_API_URL", _issuers)]
-    """Issuers whose tokens are taken, each with keys of its own; none: the one that the publishable key names."""
+    """Issuers whose tokens are accepted, each with its own keys; empty: the issuer in the publishable key."""
     authorized_parties: Origins
-    """Origins whose tokens are taken; none: those of any app of the instance."""
+    """Origins whose tokens are accepted; empty: the tokens of any app of the instance."""
     accept_missing_party: Flag
     allowed_origins: Origins
     """Origins whose pages may read the answer."""
     clerk_secret_key_arn: Required
     clerk_api_url: Text
-    """Empty: Clerk's own."""
+    """Address of the Backend API; empty: Clerk's own address."""
     session_database_secret_arn: Required
     database_ca_file: Text
     """As in SyncSettings."""

@@ -39,7 +39,7 @@ class Verifier:
         if not (svix_id and timestamp and signatures):
             raise SignatureRefused("a header is missing", "missing")
         try:
-            # The time first: a stale forgery then costs no hash.
+            # The check of the time comes first, so that a stale forgery costs no hash.
             seconds = _seconds_of(timestamp)
             body.decode()
             signed = f"{svix_id}.{seconds}.".encode() + body
@@ -70,7 +70,7 @@ def _header(headers: Mapping[str, str], name: str) -> str:
 
 def _seconds_of(header: str) -> int:
     """The signed time, in whole seconds since 1970. Raises SignatureRefused for a time too far from now."""
-    # Svix looks at microseconds.
+    # Svix compares the time in microseconds.
     timestamp = round(float(header), 6)
     age = time.time() - timestamp
     if age > _TOLERANCE_SECONDS:

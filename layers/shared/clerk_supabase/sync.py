@@ -16,7 +16,7 @@ from clerk_supabase.parking import Parking
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.telemetry import count, logger, took
 
-# Outcomes that made a row newer. The age of a duplicate or of an outdated event is no lag of the tables.
+# Outcomes of events newer than the row. The age of a duplicate or of an outdated event is no lag of the tables.
 _NEW = frozenset({"created", "updated", "unchanged", "deleted"})
 
 
@@ -61,8 +61,8 @@ class Sync:
     def process(self, messages: Sequence[Message]) -> list[Failure]:
         """Applies or parks every message; returns the messages to be delivered again.
 
-        A message that can never be applied is parked, a message that cannot be applied now is delivered again, and the
-        other messages are applied all the same. While the database is unavailable, all messages are delivered again.
+        A message that can never be applied is parked; after a passing failure, a message is delivered again; all other
+        messages are applied. While the database is unavailable, all readable messages are delivered again.
         """
         readable: list[_Read] = []
         canaries: list[tuple[Message, Event]] = []
@@ -104,7 +104,7 @@ class Sync:
         return self._record(canaries) + self._park(hopeless) + postponed
 
     def _record(self, canaries: Sequence[tuple[Message, Event]]) -> list[Failure]:
-        """Apply canaries on their own, so that no canary can ever delay an event of Clerk's."""
+        """Record each canary in a call of its own, so that no canary can ever delay an event of Clerk's."""
         failures: list[Failure] = []
         for message, event in canaries:
             envelope = message.envelope
@@ -138,7 +138,7 @@ class Sync:
 
 
 def _postponed(read: _Read, error: Retryable) -> Failure:
-    """A message to be delivered again although its neighbours were applied; counted and logged."""
+    """Count and log a message to be delivered again although the other messages of its batch were applied."""
     count("Postponed")
     logger.error("not applied, SQS delivers again", reason=str(error), svix_ids=[read.message.envelope.svix_id])
     return Failure(read.message.message_id, error)

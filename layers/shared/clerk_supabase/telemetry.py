@@ -53,7 +53,7 @@ def took(name: str, milliseconds: int) -> None:
 
 
 def measured(handler: Callable[[Event, Context], dict[str, Any]]) -> Callable[[Event, Context], dict[str, Any]]:
-    """Writes the counters whenever the handler ends, well or not. Commands never write counters."""
+    """Writes the counters whenever the handler ends, with or without an error. Commands never write counters."""
 
     @wraps(handler)
     def writing(event: Event, context: Context) -> dict[str, Any]:

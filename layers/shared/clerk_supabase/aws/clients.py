@@ -1,4 +1,4 @@
-"""AWS clients that give up before the caller of the function does."""
+"""AWS clients with shorter timeouts than the caller of the function."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 # Svix waits 15 s for an answer, and ingest may take 14 s: two services that hang, each asked twice with a pause of at
-# most a second between, leave room to say 503. AWS checks the parameters, and mypy has: once more takes a fifth of
-# the processor time of a request.
+# most a second between, leave time to answer 503. AWS checks the parameters, and mypy has checked their types: a check
+# by boto3, too, would take a fifth of the processor time of a request.
 _CONFIG = Config(
     connect_timeout=1,
     read_timeout=2,

@@ -59,7 +59,7 @@ class Queue:
     def send(self, envelope: Envelope, *, delay_seconds: int = 0, is_json: bool = False) -> None:
         """Returns once SQS holds the message. Raises QueueUnavailable, and EventTooLarge for a message that never fits.
 
-        `delay_seconds`: 0 to 900, the time before anybody receives the message. `is_json`: the body was parsed, so its
+        `delay_seconds`: 0 to 900, the time before SQS delivers the message. `is_json`: the body was parsed, so its
         bytes are UTF-8 without control characters.
         """
         self._send(envelope, {}, delay_seconds=delay_seconds, is_json=is_json)
@@ -134,7 +134,7 @@ def _batches(
     batch: list[SendMessageBatchRequestEntryTypeDef] = []
     size = 0
     for entry in entries:
-        # Of attributes names, types and values count.
+        # Names, types and values of attributes count, too.
         texts = [entry["MessageBody"], *entry.get("MessageAttributes", {})]
         for attribute in entry.get("MessageAttributes", {}).values():
             texts += [attribute["DataType"], attribute.get("StringValue", "")]
@@ -163,7 +163,7 @@ def _to_message(envelope: Envelope, *, is_json: bool) -> tuple[str, dict[str, Me
     body = envelope.body
     if not _is_fit_for_sqs(body, is_json=is_json):
         attributes["encoding"] = _text("base64")
-        # SQS refuses an empty message too; padding alone decodes to nothing.
+        # SQS refuses an empty message, too; padding alone decodes to nothing.
         body = base64.b64encode(body) or b"="
     if len(body) > LARGEST_BODY:
         raise EventTooLarge(f"{len(body)} bytes on the queue, which takes {LARGEST_BODY}")

@@ -35,7 +35,7 @@ class Secret:
 
     @property
     def source(self) -> str:
-        """Its name, for errors about its value."""
+        """The name of the secret, for errors about its value."""
         return f"secret {self._arn}"
 
     def value(self) -> str:
@@ -50,7 +50,7 @@ class Secret:
         return self._value
 
     def changed(self) -> bool:
-        """Looks for a newer value after the present value failed, at most once a minute. True: there is one."""
+        """Fetches the secret again after its value failed, at most once a minute. True: the value is another."""
         if self._clock() < self._recheck_after:
             return False
         self._recheck_after = self._clock() + RECHECK_SECONDS
@@ -59,7 +59,7 @@ class Secret:
         return self._value != before
 
     def _fetch_first(self) -> str:
-        # Any sender can cause a look for an unreadable secret: forged requests share a single look.
+        # Any sender can make the function read an unreadable secret: forged requests share a single attempt.
         if self._failure is not None and self._clock() < self._retry_after:
             raise self._failure
         try:
@@ -89,5 +89,5 @@ class Secret:
         return value
 
     def _empty(self) -> SecretUnavailable:
-        """The stack makes its secrets without a value."""
+        """The error for a secret without a value: the stack creates its secrets empty."""
         return SecretUnavailable(f"{self.source} is not filled yet: run clerk-supabase setup --store-secrets STACK")

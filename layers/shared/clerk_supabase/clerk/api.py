@@ -1,4 +1,4 @@
-"""Clerk's Backend API, as far as it is read here.
+"""The part of Clerk's Backend API that reconcile, session and the command read.
 
 Source: https://github.com/clerk/openapi-specs (bapi/2026-05-12).
 """
@@ -28,22 +28,22 @@ from clerk_supabase.errors import ContradictoryAnswer, GoneFromClerk, WrongInsta
 from clerk_supabase.model.kinds import FACTS, ListKind
 
 MOST_IDS: Final = 100
-"""How many can be asked for by id at once."""
+"""The largest number of ids in one request."""
 
 Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True)
 class Clerk:
-    """Reads one instance of Clerk. Cheap to make: the connections and the rate limit are those of `http`.
+    """Reads one instance of Clerk. Cheap to make: the connections and the rate limit belong to `http`.
 
-    Besides what a method says itself, each raises OutOfTime at the deadline, ClerkUnavailable when Clerk cannot be
-    reached or understood, and a ClerkRefused when asking again does not help.
+    Each method raises OutOfTime at the deadline, ClerkUnavailable when Clerk cannot be reached or understood, and a
+    ClerkRefused when a retry does not help, in addition to the errors in its own docstring.
     """
 
     http: ClerkHttp
     deadline: float = math.inf
-    """When to give up, by the monotonic clock."""
+    """The moment to give up, by the monotonic clock."""
 
     # Users
 
@@ -52,37 +52,40 @@ class Clerk:
         return by_creation(self._users_created, window)
 
     def users_newest_change_first(self) -> Iterator[Page]:
-        """Users by the time of their last change. Users come again, or are missed, when others change meanwhile.
+        """Users by the time of their last change. Changes during the walk make the list repeat or miss users.
 
-        Stop as early as possible: the further down, the slower Clerk answers.
+        Stop as early as possible: Clerk's answers get slower with the offset.
         """
         return by_offset(lambda offset: self._users([*_page_at(offset), ("order_by", "-updated_at")]))
 
     def users_by_id(self, ids: Sequence[str]) -> Page:
-        """Those of at most 100 users that exist, in any order. Raises ValueError for none or more."""
+        """The existing users among 1 to 100 ids, in any order. Raises ValueError for another number of ids.
+
+        Raises ContradictoryAnswer for an answer with other or unreadable objects.
+        """
         page = self._users([*_ids("user_id", ids), ("limit", len(ids))])
         return _only(page, ids)
 
     def user(self, user_id: str) -> Look[Item | None]:
-        """A user; None: gone."""
+        """A user; None: Clerk says that there is no such user."""
         return self._one("/users", user_id)
 
     def users_count(self, window: Window) -> Look[int]:
-        """How many users were created in a window.
+        """The number of users created in a window.
 
-        Nobody has written down on which side Clerk counts users who were created exactly at its ends: choose ends at
-        which none was, nor a millisecond before.
+        Clerk does not document on which side it counts a user created exactly at an end of the window: choose ends
+        without a user created at the same millisecond or at the millisecond before.
         """
         return self._look("/users/count", _created_in(window), read_count)
 
     # Lists of the whole instance
 
     def oldest_first(self, kind: ListKind) -> Iterator[Page]:
-        """Every object of a kind."""
+        """Every object of a kind, oldest first, in overlapping pages."""
         return self._list(FACTS[kind].list_path)
 
     def newest_first(self, kind: ListKind) -> Iterator[Page]:
-        """Every object of a kind, the other way round. Stop as early as possible."""
+        """Every object of a kind, newest first, in overlapping pages. Stop as early as possible."""
         order: Parameters = [("order_by", "-created_at")]
         return by_offset(lambda offset: self._get(FACTS[kind].list_path, [*order, *_page_at(offset)], read_envelope))
 
@@ -94,30 +97,30 @@ class Clerk:
     # Organizations
 
     def organizations_by_id(self, ids: Sequence[str]) -> Page:
-        """Those of at most 100 organizations that exist, in any order. Raises ValueError for none or more."""
+        """The existing organizations among 1 to 100 ids. Raises the errors of `users_by_id`."""
         page = self._get("/organizations", [*_ids("organization_id", ids), ("limit", len(ids))], read_envelope)
         return _only(page, ids)
 
     def organization(self, org_id: str) -> Look[Item | None]:
-        """An organization; None: gone."""
+        """An organization; None: Clerk says that there is no such organization."""
         return self._one("/organizations", org_id)
 
     # Memberships
 
     def memberships_of_organization(self, org_id: str, user_ids: Sequence[str] = ()) -> Iterator[Page]:
-        """Those of an organization, or only those of some of its members, at most 100. Raises GoneFromClerk."""
+        """The memberships of an organization, or of 1 to 100 of its members. Raises GoneFromClerk."""
         filters = _ids("user_id", user_ids) if user_ids else []
         return self._list(f"/organizations/{_in_path(org_id)}/memberships", filters)
 
     def memberships_of_user(self, user_id: str) -> Iterator[Page]:
-        """Those of a user. Raises GoneFromClerk."""
+        """The memberships of a user. Raises GoneFromClerk."""
         path = f"/users/{_in_path(user_id)}/organization_memberships"
         return by_offset(lambda offset: self._get(path, _page_at(offset), read_envelope))
 
     # Invitations and domains
 
     def invitation(self, org_id: str, invitation_id: str) -> Look[Item | None]:
-        """An invitation of an organization; None: one of the two is gone."""
+        """An invitation of an organization; None: Clerk says that the invitation or the organization is gone."""
         return self._one(f"/organizations/{_in_path(org_id)}/invitations", invitation_id)
 
     def domains_of_organization(self, org_id: str) -> Iterator[Page]:
@@ -127,11 +130,11 @@ class Clerk:
     # The instance
 
     def instance(self) -> Look[Instance]:
-        """The instance the secret key belongs to."""
+        """The instance of the secret key."""
         return self._look("/instance", (), read_instance)
 
     def check_instance(self, expected: str) -> None:
-        """Raises WrongInstance when the secret key is not of the instance with this id."""
+        """Raises WrongInstance for a secret key of another instance than the expected id."""
         found = self.instance().value
         if found.id != expected:
             raise WrongInstance(
@@ -139,7 +142,7 @@ class Clerk:
                 "put the secret key of that instance into the secret"
             )
 
-    # How it is asked
+    # Requests
 
     def _users_created(self, window: Window, cursor: str | None) -> Page:
         parameters = [*_created_in(window), ("order_by", "+created_at"), ("limit", PAGE_SIZE)]
@@ -158,7 +161,7 @@ class Clerk:
         except GoneFromClerk as gone:
             return Look(None, gone.observed_at)
         if found.value.id != object_id:
-            raise ContradictoryAnswer("Clerk answered with another object than the one it was asked for")
+            raise ContradictoryAnswer("Clerk answered with another object than the request named")
         return Look(found.value, found.observed_at)
 
     def _look(self, path: str, parameters: Parameters, read: Callable[[bytes, int], Read]) -> Look[Read]:
@@ -173,7 +176,7 @@ def _page_at(offset: int) -> list[tuple[str, str | int]]:
 
 
 def _created_in(window: Window) -> list[tuple[str, str | int]]:
-    """With a margin of a millisecond, for nobody has written down whether these bounds belong to what they bound."""
+    """The parameters of a window, with a margin: Clerk does not document whether its bounds are part of the window."""
     bounds: list[tuple[str, str | int]] = []
     if window.start > 0:
         bounds.append(("created_at_after", window.start - 1))
@@ -189,9 +192,9 @@ def _ids(name: str, ids: Sequence[str]) -> list[tuple[str, str | int]]:
 
 
 def _only(page: Page, ids: Sequence[str]) -> Page:
-    """Had Clerk overlooked the ids it was asked for, they would look gone; so would one that cannot be read."""
+    """Refuses an answer with other or unreadable objects: with such an answer, existing objects would look gone."""
     if page.odd or not {item.id for item in page.items} <= set(ids):
-        raise ContradictoryAnswer("Clerk answered with other objects than those it was asked for, or with odd ones")
+        raise ContradictoryAnswer("Clerk answered with other objects than the request named, or with odd objects")
     return page
 
 

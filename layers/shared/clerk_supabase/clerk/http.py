@@ -47,7 +47,7 @@ _LONGEST_WAIT_SECONDS: Final = 900.0
 _CONNECT_SECONDS: Final = 5.0
 # For one read. Clerk needs seconds for a page of 500 in a large instance.
 _READ_SECONDS: Final = 30.0
-# More than the threads of a run need: a connection is opened when a thread needs it, and kept.
+# More than the threads of a run need: a connection is opened when a thread needs one, and kept.
 _CONNECTIONS: Final = 32
 _CHUNK: Final = 1 << 18
 # 500 users with the largest metadata that Clerk allows are some 15 MB.
@@ -112,7 +112,7 @@ class ClerkHttp:
         return self._share * _LIMITS[self._current_key()[:8]] / _WINDOW_SECONDS
 
     def close(self) -> None:
-        """Closes its connections; using it again opens new ones."""
+        """Closes all connections; the next request opens a new connection."""
         self._pool.close()
 
     def get(
@@ -185,7 +185,7 @@ class ClerkHttp:
         return self._once(path, parameters, newer, read, deadline)
 
     def _newer_key(self, refused: str) -> str | None:
-        """Looks at most once for all threads whose requests were refused together."""
+        """A newer key than the refused key, if any. Looks at most once for all threads with the same refused key."""
         with self._key_lock:
             if _checked_key(self._key.value()) == refused:
                 self._key.changed()
@@ -229,7 +229,7 @@ class ClerkHttp:
                     "authorization": f"Bearer {key}",
                     "clerk-api-version": API_VERSION,
                     "accept": "application/json",
-                    # Unpacking a page takes longer than looking through it.
+                    # To unpack a page takes longer than to parse the page.
                     "accept-encoding": "identity",
                     "user-agent": "clerk-supabase-sync",
                 },
@@ -245,10 +245,10 @@ class ClerkHttp:
         return response.status, response.headers, body
 
     def _body(self, response: urllib3.BaseHTTPResponse, deadline: float) -> bytes:
-        """Read the whole body, until the deadline even from a server that sends it in drops."""
+        """Read the whole body. The deadline also ends the body of a server that sends drop by drop."""
         parts: list[bytes] = []
         size = 0
-        # Not read(), which waits until all the bytes are there.
+        # Not read(), which waits for all bytes.
         while part := response.read1(_CHUNK, decode_content=True):
             parts.append(part)
             size += len(part)

@@ -66,7 +66,7 @@ def from_moment(read_page: ReadPage, start: int, offset: int) -> Iterator[Part]:
 
 
 def _beginning(read_page: ReadPage, start: int, offset: int) -> tuple[int, Page]:
-    """The offset of a page that begins before `start`, found in a few steps rather than exactly."""
+    """A page that begins before `start`, with its offset; found in a few steps rather than exactly."""
     step = PAGE_SIZE - OVERLAP
     low, high = 0, None
     while True:
@@ -86,7 +86,7 @@ def _beginning(read_page: ReadPage, start: int, offset: int) -> tuple[int, Page]
 
 
 def _next(read_page: ReadPage, offset: int, before: set[str], told: int) -> tuple[int, Page, bool]:
-    """The page after the page at `offset`, and whether no object can be missing between the two."""
+    """The next page after the page at `offset`, with its offset; False: objects between the two may be missing."""
     offset += PAGE_SIZE - OVERLAP
     for _ in range(_MOST_STEPS_BACK):
         page = read_page(offset)

@@ -1,4 +1,4 @@
-"""Single objects, read again from Clerk: there, gone, or not certain."""
+"""Single objects, read again from Clerk: present, gone, or unknown."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from clerk_supabase.errors import GoneFromClerk
 from clerk_supabase.model.kinds import ReadKind
 
 Held = tuple[str, str | None, str | None]
-"""Id of an object whose repair was not made and, of a membership, the ids of its user and its organization; of an
-invitation or a domain, the id of its organization comes last."""
+"""Id of an object whose repair was not made; id of the user, for a membership; id of the organization, for a
+membership, an invitation or a domain."""
 
 
 def read_again(clerk: Clerk, kind: ReadKind, held: Sequence[Held]) -> Iterator[Item]:
-    """Objects as they are in Clerk now, at most 100; without those that are gone, or of which nobody knows whose."""
+    """The present state of 1 to 100 objects in Clerk, without gone objects and children of an unknown organization."""
     ids = [object_id for object_id, _, _ in held]
     if kind == "user":
         yield from clerk.users_by_id(ids).items
@@ -49,9 +49,9 @@ def _children(clerk: Clerk, kind: ReadKind, org_id: str, held: Sequence[Held]) -
 
 
 def child_gone_at(clerk: Clerk, kind: ReadKind, object_id: str, user_id: str | None, org_id: str | None) -> int | None:
-    """The moment at which Clerk answered that there is no such object; None: Clerk has the object, or gave no answer.
+    """The moment at which Clerk answered that there is no such object; None: Clerk has the object, or nobody knows.
 
-    Clerk answers about no single membership or domain, so the whole list of the user or organization is read.
+    Clerk has no request for a single membership or domain, so the whole list of the user or organization is read.
     """
     parent_id = user_id if kind == "membership" else org_id
     if parent_id is None:
@@ -64,7 +64,10 @@ def child_gone_at(clerk: Clerk, kind: ReadKind, object_id: str, user_id: str | N
 
 
 def _absent_at(pages: Iterator[Page], object_id: str) -> int | None:
-    """The moment at which Clerk listed everything there is, without this object."""
+    """The moment of a complete list without this object; None: the list is incomplete or has the object.
+
+    If the parent is gone from Clerk, the moment of that answer.
+    """
     ids: set[str] = set()
     told: list[int] = []
     observed_at = 0

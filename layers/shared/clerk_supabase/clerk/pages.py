@@ -70,7 +70,7 @@ class Page:
     joins: bool = True
     """False: no object of the page before was repeated, so objects between the two pages may be missing."""
     is_new: bool = True
-    """False: the walk ended with a full page whose ids were all on the page before."""
+    """False: the walk ended with a full page whose ids were all on the page before, or behind the end of the list."""
 
 
 Value = TypeVar("Value")
@@ -86,7 +86,7 @@ class Look(Generic[Value]):
 
 
 class Instance(Struct, frozen=True):
-    """An instance of Clerk, as its key's owner."""
+    """The instance of Clerk that a secret key belongs to."""
 
     id: str
     environment_type: str | None = None
@@ -187,7 +187,7 @@ def _page(glances: list[_Glance], answer: Objects, total_count: int | None, obse
 
 
 def _page_taken_apart(array: bytes, total_count: int | None, observed_at: int) -> Page:
-    """The items of a page, read one by one, so that an odd element leaves the others alone."""
+    """The items of a page, each read alone, so that an odd element does not spoil the other elements."""
     try:
         raws = [Raw(element) for element in elements(array)]
     except ValueError as error:

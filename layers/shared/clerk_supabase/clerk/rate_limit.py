@@ -1,4 +1,4 @@
-"""A share of somebody's rate limit, for all threads together."""
+"""A share of the rate limit of an API, for all threads together."""
 
 from __future__ import annotations
 

@@ -9,11 +9,11 @@ from typing import Final
 
 from clerk_supabase.clerk.walk import OVERLAP, PAGE_SIZE, Window
 
-# A part of the requests in the share of the rate limit; the rest is for changed objects.
+# The part of the requests in the share of the rate limit that a comparison of slices may use; the rest is for changes.
 _SHARE_OF_REQUESTS: Final = 0.5
-# A part of the time left to the run.
+# The part of the run's remaining time that a comparison of slices may use.
 _SHARE_OF_TIME: Final = 0.5
-# As if a quarter of an hour had passed, of two hours: no visit is known to count from.
+# Without a known visit: as if a quarter of an hour had passed, of two hours.
 _FIRST_SHARE: Final = 1 / 8
 _ROWS_OF_A_PAGE: Final = PAGE_SIZE - OVERLAP
 
@@ -24,7 +24,7 @@ class Due:
 
     rows: int
     pages: int
-    """The largest number of objects within the rate limit."""
+    """The largest number of pages within the rate limit."""
     seconds_kept: float
     """The time that must be left to the run for another page."""
 
@@ -39,11 +39,11 @@ def due(
     requests_per_second: float,
     seconds_left: float,
 ) -> Due:
-    """The part of a list that is as large as the time since the last visit is a part of the bound, at any rate of runs.
+    """The part of a list to compare: the share of the bound that has passed since the last visit, at any rate of runs.
 
     Less than a page is left to a later run, unless the later run would come too late. `elapsed_ms`: time since the last
     visit of any part, None without a visit; `oldest_ms`: time since the visit of the part that waited longest;
-    `interval_ms`: time since the run before.
+    `interval_ms`: time since the run before; `bound_minutes`: the time for the whole list.
     """
     bound_ms = bound_minutes * 60_000
     elapsed = bound_ms * _FIRST_SHARE if elapsed_ms is None else min(max(elapsed_ms, 0), bound_ms)

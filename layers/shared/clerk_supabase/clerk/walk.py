@@ -31,7 +31,7 @@ class Window:
 class Stretch:
     """All listed users of one window of creation; two stretches never share a moment.
 
-    So a stretch can be compared with the rows of the same window, and a stopped run goes on at the end of a stretch.
+    So a stretch can be compared with the rows of the same window, and a stopped run continues at the end of a stretch.
     """
 
     window: Window
@@ -89,10 +89,10 @@ class _Walk:
         if self.cursor is None:
             return
         if (moments and moments[0] < self._newest) or any(item.id == self.cursor for item in page.items):
-            raise _OutOfOrder("its users do not follow those of the page before")
+            raise _OutOfOrder("its users do not follow the users of the page before")
 
     def restart(self, error: ClerkRefused | _OutOfOrder) -> None:
-        """Asks again without a cursor, from the last moment of which not all users are known."""
+        """Asks again without a cursor, from the end of the last stretch on. Raises after too many restarts."""
         self._restarts += 1
         if self.cursor is None or self._restarts > _MOST_RESTARTS:
             if isinstance(error, ClerkRefused):
@@ -105,7 +105,7 @@ class _Walk:
 
     def step(self, page: Page, *, is_last: bool) -> Stretch | None:
         """The stretch that is complete after this page, if any."""
-        # The question had a margin at both bounds: users before the first and after the last in the window are dropped.
+        # The request had a margin at both bounds: users created outside of the window are dropped.
         moments = [each.created_at for each in page.items if each.created_at is not None]
         items = page.items
         if moments and not (moments[0] in self.asked and moments[-1] in self.asked):

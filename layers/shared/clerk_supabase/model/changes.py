@@ -1,4 +1,4 @@
-"""From what Clerk sends to the changes it means. Pure."""
+"""The changes of the tables that an event or an object of Clerk's Backend API calls for. No input or output."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ MODELS: Mapping[Kind, type[ClerkObject]] = MappingProxyType(
 )
 """The models of objects that have a table, by kind."""
 
-# No clock is that wrong. A version from the far future would refuse every true one that follows.
+# No clock is wrong by more than a day. A version from the far future would win over every true version.
 _DAY = 86_400_000
 
 
 class Version(NamedTuple):
-    """Decides which of two writes is newer: compared as a pair, both milliseconds of Clerk's clock."""
+    """Decides which of two writes is newer: versions are compared as pairs, both parts in ms of Clerk's clock."""
 
     source_updated_at: int
     observed_at: int
 
 
 class Upsert(NamedTuple):
-    """The entity looked like this: every mirrored column by its name in the table."""
+    """The state of an entity as of a version: every mirrored column by its name in the table."""
 
     kind: Kind
     id: str
@@ -50,7 +50,7 @@ class Upsert(NamedTuple):
 
 
 class Delete(NamedTuple):
-    """The entity is gone, for good: ids are never reused."""
+    """The end of an entity, for good: ids are never reused."""
 
     kind: Kind
     id: str
@@ -62,55 +62,55 @@ Change = Upsert | Delete
 
 
 class Changes(NamedTuple):
-    """What one event or API object means: its own change, and those that come along."""
+    """The changes of one event or API object: the main change and its companions."""
 
     main: Change
     companions: tuple[Change, ...] = ()
     """Stubs of parents that may not have arrived yet, and private metadata when it is kept."""
     dropped: tuple[str, ...] = ()
-    """Fields of which something was left out, because it cannot be stored."""
+    """Fields that lost a part, because the part cannot be stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """The webhook a change came with; it is recorded in the transaction that applies the change."""
+    """The webhook of a change; the transaction that applies the change records the webhook, too."""
 
     svix_id: str
     event_type: str
     received_at: int
-    """When ingest accepted it: milliseconds, our clock. For measuring lag, never for ordering."""
+    """Moment at which ingest accepted the webhook: milliseconds, our clock. For measuring lag, never for ordering."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """A change that no webhook brought, but a comparison with Clerk."""
+    """The comparison with Clerk as the source of a change."""
 
     name: str
-    """In the audit log in place of a webhook's id: the run and the object."""
+    """The run and the object, for the audit log, which has the id of a webhook in the same place."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """A change that no webhook brought, but its user's own first request."""
+    """The first request of a user as the source of a change."""
 
     session_id: str
 
 
 Source = Delivery | Reconciled | SignedIn | None
-"""What brought a change; None: an operator."""
+"""The source of a change; None: an operator."""
 
 
 def changes_of(event: Event, received_at: int, *, keep_private_metadata: bool = False) -> Changes:
-    """The changes an event means. `received_at`: when ingest accepted it, milliseconds.
+    """The changes of an event. `received_at`: the moment at which ingest accepted the event, in milliseconds.
 
-    Raises UnusableEvent when its object is unusable, of a type that is not synced, or from the future.
+    Raises UnusableEvent for an object that is unusable or from the future, and for a type that is not synced.
     """
     meaning = SYNCED_TYPES.get(event.type.removeprefix(REPAIR_PREFIX)) or REPAIR_TYPES.get(event.type)
     if meaning is None:
         raise UnusableEvent("event.type: not a type that is synced")
     dropped: tuple[str, ...] = ()
     if meaning.is_delete:
-        # What is left of a deleted object has no updated_at, or an old one: the envelope's clock is all there is.
+        # The rest of a deleted object has no updated_at, or an old one: only the envelope has the moment.
         gone = parse_object(DeletedObject, event.data)
         version = Version(event.timestamp, event.timestamp)
         main: Change = Delete(meaning.kind, gone.id, event.timestamp)
@@ -137,13 +137,14 @@ def changes_of(event: Event, received_at: int, *, keep_private_metadata: bool = 
 def changes_of_object(
     kind: ReadKind, json: bytes, observed_at: int, received_at: int, *, keep_private_metadata: bool = False
 ) -> Changes:
-    """The changes an object of Clerk's Backend API means.
+    """The changes of an object of Clerk's Backend API.
 
-    `observed_at`: when Clerk sent it, by Clerk's clock; 0: unknown, and it wins over older states of the object only.
-    `received_at`: when it came, by ours. Milliseconds. Raises UnusableEvent when it is unusable or from the future.
+    `observed_at`: the moment of Clerk's answer, by Clerk's clock; with 0, unknown, the object wins only over its own
+    older states. `received_at`: the moment of its arrival, by our clock. Both in milliseconds. Raises UnusableEvent for
+    an object that is unusable or from the future.
     """
-    # Not above: sync reads no such objects, and would start a tenth later for msgspec.
-    from clerk_supabase.model.user_struct import read_user  # noqa: PLC0415 - only who reads such objects loads it
+    # Not at the top: sync reads no such objects, and msgspec would make its cold start a tenth longer.
+    from clerk_supabase.model.user_struct import read_user  # noqa: PLC0415 - for readers of such objects only
 
     companions: list[Change] = []
     dropped: tuple[str, ...] = ()
@@ -168,7 +169,7 @@ Read = TypeVar("Read", bound=Lenient)
 
 
 def _read_data(model: type[Read], event: Event) -> tuple[Read, tuple[str, ...]]:
-    """The object of an event, and the fields of which something was left out. Raises UnusableEvent."""
+    """The object of an event, and the fields that lost a part. Raises UnusableEvent."""
     if not event.is_odd:
         try:
             found = model.model_validate(event.data)
@@ -178,14 +179,14 @@ def _read_data(model: type[Read], event: Event) -> tuple[Read, tuple[str, ...]]:
             if found.has_usual_metadata():
                 return found, ()
     if event.is_large:
-        raise UnusableEvent(f"{model.__name__}: a part of it cannot be stored, and it is too large to find out which")
+        raise UnusableEvent(f"{model.__name__}: a part cannot be stored, and the event is too large to search for it")
     from clerk_supabase.model.storable import read_storable  # noqa: PLC0415 - most environments never need it
 
     return read_storable(model, event.data)
 
 
 def _read_json(model: type[Read], json: bytes) -> tuple[Read, tuple[str, ...]]:
-    """The object of its JSON, and the fields of which something was left out. Raises UnusableEvent."""
+    """The object in a JSON text, and the fields that lost a part. Raises UnusableEvent."""
     if not may_hold_nul(json):
         try:
             found = model.model_validate_json(json)
@@ -200,10 +201,10 @@ def _read_json(model: type[Read], json: bytes) -> tuple[Read, tuple[str, ...]]:
 
 
 def _told_by_api(found: ClerkObject, observed_at: int) -> tuple[ClerkObject, Version]:
-    """An object as the Backend API told it at that moment, and the version of what it told.
+    """An object as of the moment of the Backend API's answer, and the version of the answer.
 
-    Of an accepted invitation the API does not say who accepted it: the webhook of the same state wins, whichever of the
-    two comes first.
+    The API does not name the user who accepted an invitation. So the webhook of the same state wins, in any order of
+    arrival.
     """
     if not isinstance(found, Invitation):
         return found, Version(found.updated_at, observed_at)
@@ -212,13 +213,13 @@ def _told_by_api(found: ClerkObject, observed_at: int) -> tuple[ClerkObject, Ver
 
 def _refuse_the_future(version: Version, received_at: int, what: str) -> None:
     if max(version.source_updated_at, version.observed_at) > received_at + _DAY:
-        raise UnusableEvent(f"{what}: its clock is more than a day ahead of the one that received it")
+        raise UnusableEvent(f"{what}: its clock is more than a day ahead of ours")
 
 
 def _stub(parent: ClerkObject) -> Upsert:
-    """A parent as another object tells it: any event about the parent itself overrides it.
+    """A parent, with the fields that another object names: any event about the parent itself overwrites this stub.
 
-    Among stubs the one that was seen later wins, and one of which only the id is known never does.
+    The later of two stubs wins; a stub with nothing but an id never replaces another stub.
     """
     return Upsert(parent.kind, parent.id, Version(0, parent.updated_at), parent.columns())
 
@@ -232,5 +233,5 @@ class PrivateMetadata(Lenient):
 
 
 def _private(main: Upsert, private: PrivateMetadata) -> Upsert:
-    """Private metadata is an entity of its own, so that it never shares a table with what users may read."""
+    """Private metadata as an entity of its own, so it never shares a table with columns that users may read."""
     return Upsert("private_metadata", main.id, main.version, {"entity_id": main.id} | private.model_dump())

@@ -26,7 +26,7 @@ LAST_MILLISECOND = 253_402_300_799_999
 LONGEST_ID = 255
 # The same limit for texts that clients choose and that are indexed: a character has up to four bytes.
 LONGEST_INDEXED = 650
-# Of a member of metadata. All parsers and Postgres take more, but each has a limit of its own.
+# The deepest nesting of a member of metadata. All parsers and Postgres take more, but each has a limit of its own.
 DEEPEST = 128
 
 
@@ -46,9 +46,9 @@ def _null_is(empty: Callable[[], Any]) -> BeforeValidator:
 Text = str | None
 Flag = Annotated[bool, _null_is(bool)]
 Metadata = Annotated[dict[str, Any], _null_is(dict), Loss.members]
-# Garbage never lifts a ban.
+# An unreadable value never lifts a ban: without a Loss, the event is parked.
 Verdict = Annotated[bool, Strict()]
-# Written by clients.
+# Fields that clients write.
 ClientText = Annotated[str | None, Loss.whole]
 ClientKey = Annotated[Annotated[str, Field(max_length=LONGEST_INDEXED)] | None, Loss.whole]
 ClientFlag = Annotated[bool, _null_is(bool), Loss.whole]
@@ -68,7 +68,7 @@ def may_hold_nul(json: bytes) -> bool:
 
 
 def is_usual(metadata: Mapping[str, Any]) -> bool:
-    """Tells whether metadata can certainly be stored, without NUL; False: each of its values has to be checked.
+    """Tells whether metadata can certainly be stored, if no text in it has NUL; False: each value has to be checked.
 
     The check reads the JSON text, which is faster than a check of the values.
     """
@@ -119,7 +119,7 @@ class ClerkObject(Lenient):
     updated_at: Milliseconds
 
     def columns(self) -> Columns:
-        """Every mirrored column of its row, by the names of the table."""
+        """Every mirrored column of the object's row, by the names of the table."""
         raise NotImplementedError  # each kind has columns of its own, and no object is of this base class alone
 
     def parents(self) -> tuple[ClerkObject, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 ReasonClass = Literal["unusable", "refused", "exhausted"]
-"""Why an event is parked: nobody can read it, Postgres does not take it, or it failed too often."""
+"""Class of the reason for parking: the event is unusable, Postgres refuses it, or all attempts to apply it failed."""
 
 REASON_CLASSES: tuple[ReasonClass, ...] = get_args(ReasonClass)
 
@@ -23,14 +23,14 @@ class Envelope:
     svix_id: str
     body: bytes
     received_at: int
-    """The moment at which ingest accepted the body, in milliseconds since 1970 by our clock. It measures lag only."""
+    """The moment at which ingest accepted the body, in milliseconds since 1970 by our clock: for measuring lag only."""
     attempts: int = 0
     """The number of times retry sent the event back from the dead-letter queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParkedEvent:
-    """An event that waits for a person, and the reason."""
+    """An event put aside for a person, and the reason."""
 
     envelope: Envelope
     reason_class: ReasonClass
@@ -38,5 +38,5 @@ class ParkedEvent:
 
 
 def storable(text: str, limit: int) -> str:
-    """The first *limit* characters of a text, without characters that SQS or Postgres refuse."""
+    """The first *limit* characters of a text; U+FFFD replaces each character that SQS or Postgres refuses."""
     return _NOT_STORABLE.sub("\ufffd", text[:limit])

@@ -13,12 +13,12 @@ from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.model.clerk_object import LONGEST_ID, Lenient, Milliseconds, may_hold_nul, what_is_wrong
 from clerk_supabase.model.kinds import REPAIR_PREFIX
 
-# Clerk's own examples show seconds where its deliveries carry milliseconds; 1e11 ms is 1973.
+# Clerk's documented examples have seconds, its deliveries have milliseconds; 1e11 ms is in 1973.
 _SECONDS_BELOW = 100_000_000_000
 LARGEST_ODD: Final = 256 * 1024
-"""Bytes of an event whose parts are looked at one by one. A megabyte of small parts would take longer than all the time
-that a batch has; and nobody makes an event that large by their own metadata, of which Clerk takes 8 kB."""
-# The envelope, the object, and the member's data in it; of a large event the envelope and the object.
+"""Bytes of the largest event whose parts are read one by one. A megabyte of small parts would take longer than the time
+of a whole batch. No user can make an event so large by metadata, of which Clerk takes 8 kB."""
+# The envelope, the object, and the member's data in the object; for a large event, the envelope and the object.
 _LEVELS_OF_SUBJECT: Final = 3
 _LEVELS_OF_LARGE_SUBJECT: Final = 2
 
@@ -42,15 +42,15 @@ class Event(NamedTuple):
     timestamp: int
     """Moment at which the event happened, always in milliseconds."""
     data: Mapping[str, Any]
-    """The object. A part of it that no parser takes is a value that no model takes either."""
+    """The object. A placeholder that every model refuses stands for each part that no parser takes."""
     is_odd: bool
-    """Tells whether something of the object may have to be left out; False for nearly every event."""
+    """Tells whether a part of the object may have to be left out; False for nearly every event."""
     is_large: bool
-    """Tells whether it is too large to look for what has to be left out."""
+    """Tells whether the event is too large to search for the parts to leave out."""
 
 
 def parse_event(body: bytes) -> Event:
-    """The event in a webhook's body. Raises UnusableEvent with what is wrong, never with the data itself."""
+    """The event in a webhook's body. Raises UnusableEvent, which names the fault and never quotes the data."""
     try:
         envelope, is_odd = _Envelope.model_validate_json(body), may_hold_nul(body)
     except ValidationError as error:
@@ -64,7 +64,7 @@ def _envelope_of_parts(body: bytes, reason: str) -> _Envelope:
     from clerk_supabase.model.storable import LEVELS, read_parts  # noqa: PLC0415 - most environments never need it
 
     try:
-        # One more than of the object alone, which Clerk's Backend API sends.
+        # One level more than for the object alone, which Clerk's Backend API sends.
         return _Envelope.model_validate(read_parts(body, LEVELS + 1))
     except ValidationError:
         raise UnusableEvent(reason) from None
@@ -72,16 +72,16 @@ def _envelope_of_parts(body: bytes, reason: str) -> _Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a body is about, as far as it says so; None where it does not."""
+    """Type, object and user named in a body; None for each that is missing."""
 
     event_type: str | None = None
     object_id: str | None = None
     user_id: str | None = None
-    """Whose personal data is in it."""
+    """The user whose personal data is in the body."""
 
 
 def subject_of(body: bytes) -> Subject:
-    """Reads a body of which nothing is certain; never raises."""
+    """Reads the subject of any body, even of a body that is no event; never raises."""
     try:
         event = _object(from_json(body))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Kinds of Clerk's objects, and the facts about each. Light on purpose: ingest loads it at every cold start."""
+"""Kinds of Clerk's objects, and the facts about each. Light on purpose: ingest loads this module at each cold start."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import Final, Literal, get_args
 
 ListKind = Literal["organization", "membership", "invitation", "domain"]
-"""Kinds that Clerk lists by creation only: its list of them cannot say what changed, nor be cut by time."""
+"""Kinds that Clerk lists by creation only: neither the latest changes nor a window of time can be asked for."""
 ReadKind = Literal["user", ListKind]
-"""Kinds that are read from Clerk's Backend API."""
+"""Kinds that reconcile reads from Clerk's Backend API."""
 Kind = Literal[ReadKind, "private_metadata"]
 
 LIST_KINDS: Final[tuple[ListKind, ...]] = get_args(ListKind)
@@ -20,18 +20,18 @@ READ_KINDS: Final[tuple[ReadKind, ...]] = get_args(ReadKind)
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Facts about a kind, besides its columns, which are those of its model."""
+    """Facts about a kind, besides its columns: the model of the kind has the columns."""
 
     plural: str
-    """Name of its objects in reports."""
+    """Name of the objects in reports."""
     event: str
-    """Type of its events, without the verb."""
+    """Type of the events, without the verb."""
     verbs: tuple[str, ...] = ("created", "updated", "deleted")
-    """Verbs of its events, as Clerk sends them."""
+    """Verbs of Clerk's events about the kind."""
     list_path: str = ""
-    """Path of Clerk's Backend API that lists the objects of all users by creation; empty: there is no such list."""
+    """Path of Clerk's Backend API that lists all objects of the instance by creation; empty: there is no such list."""
     keeps_private_metadata: bool = False
-    """Whether its private metadata is kept, when it is asked for."""
+    """Whether the stack keeps private metadata of the kind, if its parameter says so."""
 
 
 FACTS: Final[Mapping[Kind, Facts]] = MappingProxyType(
@@ -81,11 +81,11 @@ class Meaning:
 
 
 REPAIR_PREFIX: Final = "reconcile."
-"""Before the type of an event that reconcile made out of what it read from Clerk. No webhook has it."""
+"""Prefix of the type of an event that reconcile made of an object read from Clerk. No webhook has this prefix."""
 _REPAIR_VERBS: Final = ("updated", "deleted")
 
 CANARY_TYPE: Final = "clerk-supabase.canary"
-"""Type of an event that `clerk-supabase doctor` signs and sends: it is recorded as a delivery and changes nothing."""
+"""Type of an event that `clerk-supabase doctor` signs and sends: sync records the delivery and changes no row."""
 
 SYNCED_TYPES: Mapping[str, Meaning] = MappingProxyType(
     {
@@ -104,4 +104,4 @@ REPAIR_TYPES: Mapping[str, Meaning] = MappingProxyType(
         if verb not in facts.verbs
     }
 )
-"""Types of repairs to which no webhook corresponds."""
+"""Meanings of the types of repairs that correspond to no webhook."""

@@ -1,4 +1,4 @@
-"""Clerk's organizations, memberships, invitations and domains, and how they map to their tables.
+"""Clerk's organizations, memberships, invitations and domains, and the rows of their tables.
 
 Webhooks and Clerk's Backend API send the same objects.
 Source of the field names: https://github.com/clerk/openapi-specs (webhooks/2025-04-15, bapi/2026-05-12).
@@ -31,7 +31,7 @@ from clerk_supabase.model.clerk_object import (
 from clerk_supabase.model.kinds import Kind
 from clerk_supabase.model.users import User
 
-# Names from before custom roles, which old deliveries still carry.
+# Names of roles from before custom roles; old deliveries still carry these names.
 _OLD_ROLES = {"admin": "org:admin", "basic_member": "org:member"}
 
 
@@ -45,7 +45,7 @@ Role = Annotated[str, BeforeValidator(_spell_role)]
 
 
 class Organization(ClerkObject):
-    """Clerk's Organization, as far as it is mirrored. Counts of members move without an event and stay out."""
+    """Clerk's Organization: the fields with a column. The counts of members change without an event and stay out."""
 
     kind: ClassVar[Kind] = "organization"
 
@@ -81,7 +81,7 @@ class _EmbeddedOrganization(Organization):
 
 
 class PublicUserData(Lenient):
-    """What a membership says of its user."""
+    """The fields of the user in a membership."""
 
     user_id: Id
     username: ClientKey = None
@@ -94,7 +94,7 @@ class PublicUserData(Lenient):
 
 
 class Membership(ClerkObject):
-    """Clerk's OrganizationMembership. Its own id is its identity: who joins again gets a new one."""
+    """Clerk's OrganizationMembership. Its own id is its identity: a user who joins again gets another id."""
 
     kind: ClassVar[Kind] = "membership"
 
@@ -119,7 +119,7 @@ class Membership(ClerkObject):
         }
 
     def parents(self) -> tuple[ClerkObject, ...]:
-        """The organization, and the user without what a membership does not say, such as e-mail addresses."""
+        """The organization, and the user without the fields that a membership lacks, such as e-mail addresses."""
         known = self.public_user_data
         user = User.stub(
             id=known.user_id,
@@ -142,7 +142,7 @@ class PublicInviterData(Lenient):
 
 
 class Invitation(ClerkObject):
-    """Clerk's OrganizationInvitation, without its `url`: whoever has that link may join."""
+    """Clerk's OrganizationInvitation, without its `url`: anybody with the link may join."""
 
     kind: ClassVar[Kind] = "invitation"
 
@@ -166,7 +166,7 @@ class Invitation(ClerkObject):
             "role": self.role,
             "role_name": self.role_name,
             "status": self.status,
-            # Not every answer of Clerk's has both.
+            # Not every answer of Clerk has both fields.
             "inviter_id": self.inviter_id or (self.public_inviter_data and self.public_inviter_data.user_id),
             "accepted_by": self.user_id,
             "public_metadata": self.public_metadata,
@@ -175,7 +175,7 @@ class Invitation(ClerkObject):
         }
 
     def at(self, moment: int) -> Invitation:
-        """The invitation as it is at that moment: one that waits beyond `expires_at` has expired."""
+        """The invitation as of a moment: a pending invitation has expired from `expires_at` on."""
         if self.status == "pending" and self.expires_at is not None and self.expires_at <= moment:
             return self.model_copy(update={"status": "expired"})
         return self

@@ -42,7 +42,8 @@ _NOT_STORABLE: Final = re.compile("[\0\ud800-\udfff]")
 def read_parts(json: bytes, levels: int = LEVELS, largest: int | None = None) -> Any:
     """Parse JSON. A part that cannot be parsed becomes UNREADABLE, and its neighbours stay.
 
-    *largest*: the most bytes for a single call of the parser. A longer part is split, at the last level UNREADABLE.
+    *largest*: the most bytes for a single call of the parser. A longer part is split; at the last level such a part is
+    UNREADABLE.
     """
     if largest is None or len(json) <= largest:
         try:
@@ -107,7 +108,10 @@ def _is_of_another_shape(error: ErrorDetails) -> bool:
 
 
 def _part_to_leave_out(model: type[Lenient], place: Place) -> Place | None:
-    """The smallest part to leave out because of a wrong value: an element of a list, or a field."""
+    """The smallest part to leave out because of a wrong value: an element of a list, or a field.
+
+    None: the model keeps every part of such a field.
+    """
     if not place:
         return None
     name, *rest = place
@@ -164,7 +168,7 @@ def _without(value: Any, places: Iterable[Place]) -> Any:
     return value
 
 
-# Which may be left out
+# Fields that may lose a part
 
 
 def _loss(model: type[Lenient], name: str | int) -> Loss | None:
@@ -189,9 +193,9 @@ def _field_of(model: type[Lenient], place: Place) -> str | None:
     return None if _loss(model, name) is None else str(name)
 
 
-# For values that Postgres could store, but refuses
+# Values that Postgres could store, but refuses
 
-# Columns made from a field.
+# Columns derived from a field.
 _FOLLOWING: Final[Mapping[str, Columns]] = {
     "email_addresses": {"email": None, "email_verified": False},
     "phone_numbers": {"phone": None, "phone_verified": False},

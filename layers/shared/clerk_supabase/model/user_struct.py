@@ -1,7 +1,8 @@
-"""The user of users.py, read in less than half the time: for reconcile, which reads users by the thousand. Pure.
+"""The user of users.py, read in less than half the time: for reconcile, which reads users by the thousand.
 
-The struct follows from the lenient model: it has the fields, limits, defaults and methods of User. It takes an object
-as Clerk usually sends it, and nothing else: a value that is missing, null or odd is left to the lenient model.
+The struct is derived from the lenient model, with the fields, limits, defaults and methods of User. The struct reads
+only an object in the usual form; an object with a missing, null or odd value is left to the lenient model. No input or
+output.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _LIMITS: Final = ("min_length", "max_length", "ge", "le")
 
 @functools.cache
 def _struct(model: type[Lenient]) -> type[Struct]:
-    """The struct of a model."""
+    """The struct with the fields and methods of a model."""
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
         (name, hint) if field.is_required() else (name, hint, field.default)
         for name, field in model.model_fields.items()
@@ -39,7 +40,7 @@ def _struct(model: type[Lenient]) -> type[Struct]:
 
 
 def _strict(hint: Any, metadata: Iterable[Any] = ()) -> Any:
-    """The type of msgspec for a field of a model: it has the limits of the model, and converts nothing."""
+    """The type of msgspec for a field of a model, with the limits of the model and without any conversion."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         return _strict(arguments[0], [one for each in arguments[1:] for one in getattr(each, "metadata", [each])])
@@ -58,7 +59,7 @@ _DECODER: Final = msgspec.json.Decoder(UserStruct)
 
 
 def read_user(json: bytes) -> User | None:
-    """A user as Clerk usually sends it; None: the lenient model has to read it, or to say what is wrong."""
+    """A user in the usual form; None: the lenient model has to read the user, or to name the fault."""
     if may_hold_nul(json):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Clerk's User, and how it maps to public.users.
+"""Clerk's User, and its row of public.users.
 
 Webhooks and Clerk's Backend API send the same object.
 Source of the field names: https://github.com/clerk/openapi-specs (webhooks/2025-04-15, bapi/2026-05-12).
@@ -63,7 +63,7 @@ class ExternalAccount(_Identifier):
     """One account at an OAuth provider."""
 
     object: Text = None
-    # Clerk's API deletes an account by this id; `id` is that of the identification.
+    # Clerk's API deletes an account by this id; `id` belongs to the identification.
     external_account_id: Text = None
     provider: Text = None
     provider_user_id: Text = None
@@ -73,12 +73,12 @@ class ExternalAccount(_Identifier):
     username: Text = None
 
 
-# Before 2025, accounts of these two had a shape of their own, which did not name the provider.
+# Before 2025, accounts of these two providers had a shape of their own, which did not name the provider.
 _PROVIDERS: Final[Mapping[str | None, str]] = {"google_account": "oauth_google", "facebook_account": "oauth_facebook"}
 
 
 class User(ClerkObject):
-    """Clerk's User, as far as it is mirrored."""
+    """Clerk's User: the fields with a column in public.users."""
 
     kind: ClassVar[Kind] = "user"
 
@@ -91,7 +91,7 @@ class User(ClerkObject):
     locale: ClientText = None
     primary_email_address_id: ClientText = None
     primary_phone_number_id: ClientText = None
-    # Clerk always sends these lists: without one, nobody knows what of the row is still true.
+    # Clerk always sends these lists: without a list, part of the row would be unknown.
     email_addresses: Annotated[list[EmailAddress], Loss.whole]
     phone_numbers: Annotated[list[PhoneNumber], Loss.whole]
     web3_wallets: Annotated[list[Web3Wallet], Loss.whole]
@@ -107,14 +107,14 @@ class User(ClerkObject):
 
     @classmethod
     def stub(cls, **known: Any) -> User:
-        """Make a user from what another object tells: without the lists, which only the user's own object has."""
+        """Make a user from the fields in another object, with empty lists: only the user's own object has the lists."""
         return cls(email_addresses=[], phone_numbers=[], web3_wallets=[], external_accounts=[], **known)
 
     def columns(self) -> Columns:
         """The row of public.users.
 
-        Times of the last sign-in and of the last update stay out: they move at every sign-in, and would turn a write
-        that changes nothing into one that fires triggers and Realtime messages.
+        The row has no time of the last sign-in or of the last update: both change at every sign-in, so a write without
+        any other change would fire triggers and send Realtime messages.
         """
         email = _with_id(self.email_addresses, self.primary_email_address_id)
         phone = _with_id(self.phone_numbers, self.primary_phone_number_id)
@@ -171,7 +171,7 @@ Identifier = TypeVar("Identifier", EmailAddress, PhoneNumber)
 
 
 def _with_id(identifiers: Iterable[Identifier], wanted: str | None) -> Identifier | None:
-    """The primary identifier is the one Clerk names, not the first; there may be none."""
+    """The primary identifier, named by Clerk by its id: not simply the first; None for a user without it."""
     if wanted is not None:
         for each in identifiers:
             if each.id == wanted:

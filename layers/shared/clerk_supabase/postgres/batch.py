@@ -21,7 +21,7 @@ _LONGEST_REASON = 1000
 
 
 def as_json(value: object) -> str:
-    """Raises ChangeRefused for a change that cannot be written as JSON."""
+    """The JSON text of a value. Raises ChangeRefused for a value that cannot be written as JSON."""
     try:
         return to_json(value).decode()
     except PydanticSerializationError as error:
@@ -29,7 +29,7 @@ def as_json(value: object) -> str:
 
 
 def with_page(argument: str, page: Sequence[str]) -> str:
-    """Adds elements that are already JSON, as the field `page`, to a JSON object, which must not be empty."""
+    """Adds the field `page` to the text of a JSON object with at least one field. *page*: elements as JSON texts."""
     return f'{argument[:-1]},"page":[{",".join(page)}]}}'
 
 
@@ -57,7 +57,7 @@ def elements_to_compare(changes: Changes) -> list[str]:
 
 
 def element_without_content(kind: Kind, object_id: str) -> str:
-    """JSON of an object of which only the id is known."""
+    """JSON of an object with nothing but its kind and id."""
     return as_json({"kind": kind, "id": object_id})
 
 
@@ -100,7 +100,7 @@ def _as_row(event: ParkedEvent) -> dict[str, object]:
 
 
 def _key(svix_id: str) -> str:
-    """Shorten an id, and keep different ids different: Svix's have some 30 characters, ids sent by hand any number."""
+    """Shorten an id, but keep different ids different. Svix's ids have some 30 characters, others any number."""
     if len(svix_id) <= _LONGEST_KEY:
         return storable(svix_id, _LONGEST_KEY)
     return f"{storable(svix_id, 100)}:{hashlib.sha256(svix_id.encode(errors='surrogatepass')).hexdigest()}"

@@ -25,7 +25,7 @@ _SCHEMES: Final = ("postgresql://", "postgres://")
 _LONGEST: Final = 4096
 _DEFAULT_PORT: Final = "5432"
 
-# Sets and no patterns: each cold start compiles patterns anew, which took ten times as long as the rest of this module.
+# Sets and no patterns: each cold start would compile the patterns, in ten times the time of the rest of this module.
 _DIGITS: Final = frozenset("0123456789")
 _HEXADECIMAL: Final = _DIGITS | frozenset("abcdefABCDEF")
 _OF_A_HOST: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-") | _DIGITS
@@ -59,14 +59,14 @@ _PARAMETERS: Final[Mapping[str, Callable[[str], bool]]] = MappingProxyType(
         "tcp_user_timeout": _is_number,
     }
 )
-"""Parameters after the `?`, each with the test of its values. libpq knows more: ways to another host, and to files."""
+"""Parameters after the `?`, each with the test of its values. Other parameters of libpq name other hosts, or files."""
 
 _OF_OTHER_PROGRAMS: Final = (
     *("pgbouncer", "connection_limit", "pool_timeout", "pool_size", "statement_cache_size", "schema", "supa"),
     *("prepareThreshold", "prepared_statements", "workaround", "currentSchema", "socket_timeout", "sslaccept", "ssl"),
     *("max_pool_size", "pool_mode", "search_path", "timezone"),
 )
-"""Parameters of Prisma, SQLAlchemy, asyncpg, JDBC, which may be named in an error, for they are not from the string."""
+"""Parameters of Prisma, SQLAlchemy, asyncpg, JDBC. An error may name them: the text is ours, not from the string."""
 
 _OF_THE_ADDRESS: Final = ("user", "password", "host", "hostaddr", "port", "dbname", "database", "service", "passfile")
 
@@ -83,9 +83,9 @@ _NO_SCHEME: Final = f"it does not begin with postgresql://: write {FORM}"
 _HAS_CONTROL: Final = "it contains a line break, a tab or another control character: write it on one line"
 _NOT_ASCII: Final = (
     "it contains a character that is not ASCII, perhaps a quotation mark or a blank from a document: "
-    f"leave it out, or, if it is of the password, {HOW_TO_ENCODE}"
+    f"leave it out, or, if it belongs to the password, {HOW_TO_ENCODE}"
 )
-_HAS_BLANK: Final = "it contains a blank: leave it out, or write %20 if it is of the password"
+_HAS_BLANK: Final = "it contains a blank: leave it out, or write %20 if it belongs to the password"
 _HAS_PLACEHOLDER: Final = (
     "it contains a bracket or a placeholder such as [YOUR-PASSWORD] or <project>: put the value in, without brackets; "
     "in the password write %5B for [, %5D for ], %3C for <, %3E for >, %24 for $"
@@ -95,8 +95,8 @@ _NO_AT: Final = f"it has no @ between the password and the host: write {FORM}"
 _DELIMITERS: Final[Mapping[str, str]] = MappingProxyType(
     {
         character: (
-            f"there is a {character} before the @: if it is of the password, write {code}, or {HOW_TO_ENCODE}; "
-            f"else user, password or host are missing: write {FORM}"
+            f"there is a {character} before the @: if it belongs to the password, write {code}, or {HOW_TO_ENCODE}; "
+            f"otherwise user, password or host are missing: write {FORM}"
         )
         for character, code in (("/", "%2F"), ("?", "%3F"), ("#", "%23"))
     }
@@ -105,26 +105,28 @@ _MANY_AT: Final = (
     f"it contains an @ that is not encoded: write %40 for each @ but the one before the host, or {HOW_TO_ENCODE}"
 )
 _NO_USER: Final = "it names no user before the password"
-_NO_PASSWORD: Final = "its password is empty"  # noqa: S105 - words about one
+_NO_PASSWORD: Final = "its password is empty"  # noqa: S105 - a message, not a password
 _NO_HOST: Final = "it names no host: a socket of this machine cannot be used, write 127.0.0.1 or localhost"
 _MANY_HOSTS: Final = "it names several hosts: name one"
-_BAD_HOST: Final = "its host is none: letters, digits, dots and hyphens, or an IPv6 address in brackets"
-_BAD_PORT: Final = "its port is no number from 1 to 65535; Supabase's pooler has 6543 (transaction) and 5432 (session)"
+_BAD_HOST: Final = "its host is not a name of letters, digits, dots and hyphens, nor an IPv6 address in brackets"
+_BAD_PORT: Final = (
+    "its port is not a number from 1 to 65535; Supabase's pooler has 6543 (transaction) and 5432 (session)"
+)
 _NO_DATABASE: Final = "it names no database: at Supabase it ends with /postgres"
 _BAD_DATABASE: Final = "there is a / or : after the name of the database: write %2F and %3A in a name or a password"
 _FRAGMENT: Final = "there is a # after the host: write %23, also in the password, or leave it out"
 _ESCAPED: Final = (
-    "an escape in it stands for a control character or for no UTF-8 (a line break at the end is %0A): encode it anew, "
-    f"{HOW_TO_ENCODE}"
+    "an escape in it stands for a control character or for no UTF-8 (a line break at the end is %0A): "
+    f"encode the password again, {HOW_TO_ENCODE}"
 )
 _BAD_PARAMETERS: Final = "what follows the ? is not name=value&name=value, each name once"
 _ADDRESS_BELOW: Final = f"user, password, host, port or database stand after the ?: write {FORM}"
-_UNKNOWN_PARAMETER: Final = f"a parameter after the ? is none of {', '.join(_PARAMETERS)}: remove it"
+_UNKNOWN_PARAMETER: Final = f"a parameter after the ? is unknown: remove it; known are {', '.join(_PARAMETERS)}"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ConnectionString:
-    """The decoded parts of a connection string. The repr shows none of them."""
+    """The decoded parts of a connection string. The repr shows no part."""
 
     user: str
     password: str | None
@@ -150,7 +152,7 @@ class ConnectionString:
 
 
 class _Flaw(Exception):
-    """A mistake in a connection string, as one of the texts above."""
+    """A mistake in a connection string; its text is a constant of this module."""
 
 
 def parse(text: str, source: str) -> ConnectionString:
@@ -163,7 +165,7 @@ def parse(text: str, source: str) -> ConnectionString:
         return _parsed(text.strip())
     except _Flaw as flaw:
         words = str(flaw)
-    # Out here the error has no context.
+    # Raised outside of the except block, the error has no context.
     raise SetUpWrong(f"the connection string in {source} cannot be used: {words}")
 
 

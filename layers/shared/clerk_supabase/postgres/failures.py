@@ -24,7 +24,7 @@ _NO_TENANT: Final = "the pooler knows no such project and user: the user must be
 _FULL: Final = "too many connections"
 _STARTING: Final = "the server starts, stops or recovers"
 
-# Words of the message in lower case, our words, and the error. The first match counts.
+# Words of the message in lower case, our words, and the error. The first match decides.
 _KNOWN: Final[tuple[tuple[str, str, type[DatabaseUnavailable | SetUpWrong]], ...]] = (
     ("password authentication failed", _NOT_LET_IN, SetUpWrong),
     ("sasl authentication failed", _NOT_LET_IN, SetUpWrong),

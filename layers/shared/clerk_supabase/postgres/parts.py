@@ -1,4 +1,4 @@
-"""Going on in parts: after a failure that may be the fault of one element, the others are tried without it."""
+"""Work in parts: after a failure with a single element as its possible cause, the other elements are tried alone."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from clerk_supabase.errors import ChangeRefused, DatabaseUnavailable, Retryable,
 Element = TypeVar("Element")
 Answer = TypeVar("Answer")
 
-# From the beginning of the first attempt, which may take 15 s, to that of the last part: SyncFunction has 30 s, and
+# From the start of the first attempt, which may take 15 s, to the start of the last part: SyncFunction has 30 s, and
 # may have to park some of the messages afterwards.
 _SECONDS: Final = 20.0
-# What fails sooner has cost no time that the others need.
+# A failure within this time has cost the other elements no time.
 _AT_ONCE_SECONDS: Final = 1.0
-# Each part may take this share of the time that is left, so that some is always left for the next one.
+# A part may take the remaining time divided by this, so some time always remains for the next part.
 _SHARE: Final = 4
 _SHORTEST_SECONDS: Final = 0.1
-_NOT_TRIED: Final = "not tried alone: changes beside this one took all the time"
+_NOT_TRIED: Final = "not tried alone: other changes of the batch took all the time"
 
 
 def in_parts(
@@ -27,11 +27,12 @@ def in_parts(
     together: Callable[[Sequence[Element], float | None], Sequence[Answer]],
     monotonic: Callable[[], float] = time.monotonic,
 ) -> list[Answer | ChangeRefused | Retryable]:
-    """One answer for each element, in their order: what *together* answers, or why the element failed.
+    """The answers of *together*, in the order of the elements; for an element that failed alone, its error.
 
-    *together* does all or nothing for some elements, within so many seconds; None: as long as the server allows. What
-    fails by ChangeRefused or RowUnavailable is halved until the element is alone. Any other Retryable means that the
-    database is unavailable: it is raised when the first attempt says so, and afterwards ends the attempts.
+    *together* does all or nothing for some elements, within a number of seconds (None: as long as the server allows).
+    After ChangeRefused or RowUnavailable, the elements are halved until the faulty element is alone. Any other
+    Retryable means an unavailable database: the function raises the error of the first attempt; after a later attempt,
+    the error is the answer for all remaining elements.
     """
     answers: dict[int, Answer | ChangeRefused | Retryable] = {}
     waiting = [range(len(elements))]

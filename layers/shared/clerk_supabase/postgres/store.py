@@ -1,4 +1,4 @@
-"""Supabase's Postgres: the only module that knows psycopg."""
+"""Access to Supabase's Postgres. No other module knows psycopg."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ _NOT_SET_UP = {
 
 
 class DatabaseUrl(Protocol):
-    """Where the connection string comes from, and whether a newer one is there after it failed."""
+    """A source of the connection string, which can be asked for a newer string after the present string failed."""
 
     @property
     def source(self) -> str:
@@ -156,19 +156,19 @@ class DatabaseUrl(Protocol):
 
 
 class Queries(Protocol):
-    """What can be asked while acting as a user."""
+    """Queries that act as a user."""
 
     def rows(self, query: LiteralString, *parameters: object) -> list[tuple[Any, ...]]:
-        """What one statement returns; none for one that returns nothing.
+        """The rows of one statement; an empty list if the statement returns no rows.
 
-        Raises NotAllowed for what the policies forbid, Retryable, and ChangeRefused for everything else. Whatever was
-        raised, the transaction is over: nothing of it stays.
+        Raises NotAllowed for a statement that the policies or a missing right forbid, Retryable, and ChangeRefused for
+        all other errors of Postgres. After any error, the transaction is over and rolled back.
         """
         ...
 
 
 class Store:
-    """Applies changes to Postgres. Keeps one connection for as long as the function's environment lives."""
+    """Applies changes to Postgres over a single connection, kept while the function's environment lives."""
 
     def __init__(
         self,
@@ -180,10 +180,10 @@ class Store:
     ) -> None:
         """`url`: see connection_string; TLS with `verify-full` unless the string names another `sslmode`.
 
-        `ca_file`: path of the certificate authority's PEM file. `patience_seconds`: the longest that an answer may
-        take; None: as long as the server says. A limit of the server's own ends no wait for the server.
-        `lock_seconds`: the longest wait for a lock, for a role whose own settings limit none; each statement then is a
-        transaction of a few, as a pooler may hand the session on.
+        `ca_file`: path of the certificate authority's PEM file. `patience_seconds`: the longest wait for an answer;
+        None: as long as the server takes. A limit of the server ends no wait for an unavailable server. `lock_seconds`:
+        the longest wait for a lock, for a role without a limit of its own; each call then is a transaction of a few
+        statements, because a pooler may give the session to another client.
         """
         self._url = url
         self._ca_file = ca_file
@@ -197,7 +197,7 @@ class Store:
         return Store(self._url, self._ca_file, self._patience_seconds, lock_seconds=self._lock_seconds)
 
     def call(self, function: Function, argument: Mapping[str, object], page: Sequence[str] = ()) -> Any:
-        """What a function of clerk_sync answers, as JSON. `page`: elements of the argument that are JSON already.
+        """The JSON answer of a function of clerk_sync. `page`: elements of the argument, already written as JSON.
 
         Raises Retryable and ChangeRefused.
         """
@@ -207,24 +207,24 @@ class Store:
         return answer
 
     def apply(self, batch: Sequence[tuple[Changes, Source]]) -> list[Outcome | ChangeRefused | Retryable]:
-        """Applies the changes in one transaction and one round trip; one answer for each, in their order.
+        """Applies the changes in one transaction and one round trip; returns an answer for each, in their order.
 
-        A change that Postgres refuses, or cannot apply now because of its row, is answered with the error and does not
-        stop the others: see in_parts(). If Postgres refuses a value of a change, a field that clients write is emptied
-        where that helps, so that such a field never keeps the rest out. Raises Retryable when the database is
-        unavailable and nothing could be applied; applying again is harmless.
+        The answer is the error for a change that Postgres refuses, or cannot apply now because of its row; all other
+        changes are applied: see in_parts(). If Postgres refuses a value, the store empties fields that clients write
+        where this helps, so no such field can stop the rest of an object. Raises Retryable when the database is
+        unavailable and nothing could be applied. A second call with the same changes is harmless.
         """
         return in_parts(batch, self._apply_together) if batch else []
 
     def park(self, events: Sequence[ParkedEvent]) -> list[ChangeRefused | Retryable | None]:
-        """Writes events to clerk_sync.parked_events; one answer for each: None, or why it is not written.
+        """Writes events to clerk_sync.parked_events; returns an answer for each: None, or the error for its row.
 
-        Parking again is harmless. Raises Retryable when the database is unavailable.
+        A second call with the same events is harmless. Raises Retryable when the database is unavailable.
         """
         return in_parts(events, self._park_together) if events else []
 
     def check(self) -> None:
-        """Raises Retryable unless the database is there, takes writes and has the functions that sync calls."""
+        """Raises Retryable unless the database is available, takes writes and has the function that applies changes."""
         with _errors_translated():
             [(takes_writes, _)] = self._execute("[]", _CHECK)
         if not takes_writes:
@@ -232,11 +232,11 @@ class Store:
 
     @contextmanager
     def as_user(self, claims: Claims) -> Iterator[Queries]:
-        """Runs queries in one transaction as the user with these claims, held by the policies like their browser.
+        """Runs queries in one transaction as the user with these claims, under the same policies as the user's browser.
 
-        The claims must have been verified. The login role must be a member of `authenticated`; that of sync is not.
-        What was written stays when the block ends well, and nothing of it when it raises. Inside, the store does
-        nothing else: neither another user nor apply(). Raises what Queries.rows() does.
+        The claims must have been verified. The login role must be a member of `authenticated`; the role of sync is not.
+        The transaction is committed at the end of the block, and rolled back when the block raises. Inside the block,
+        the store refuses all other calls: as another user, apply() and the rest. Raises the errors of Queries.rows().
         """
         with _errors_translated():
             connection = self._begin_as(claims)
@@ -251,13 +251,16 @@ class Store:
             self._end_transaction(connection)
 
     def close(self) -> None:
-        """Closes the connection; the next call opens a new one."""
+        """Closes the connection; the next call opens a new connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def _apply_together(self, batch: Sequence[tuple[Changes, Source]], seconds: float | None = None) -> list[Outcome]:
-        """Apply all changes or none, or a single one as far as Postgres takes it, within so many seconds."""
+        """Apply all changes or no change within a number of seconds. A single change may be applied in part.
+
+        See _apply_with_less().
+        """
         try:
             return self._apply_as_it_is(batch, seconds)
         except ValueRefused:
@@ -291,7 +294,7 @@ class Store:
         return outcomes
 
     def _apply_with_less(self, changes: Changes, source: Source, seconds: float | None) -> Outcome | None:
-        """Apply a change of which Postgres refuses a value without that value, if it is one that clients write."""
+        """Apply a change without the value refused by Postgres, if clients write the field; None: not applied."""
         from clerk_supabase.model.storable import with_less  # noqa: PLC0415 - most environments never need it
 
         for less in with_less(changes):
@@ -306,7 +309,7 @@ class Store:
         return [None] * len(events)
 
     def _begin_as(self, claims: Claims) -> psycopg.Connection:
-        """A connection with a transaction in which nobody but the user acts."""
+        """A connection with a transaction that acts as the user."""
         self._refuse_to_mix()
         kept = self._connection
         if kept is not None and not kept.closed:
@@ -325,7 +328,7 @@ class Store:
             raise
 
     def _end_transaction(self, connection: psycopg.Connection) -> None:
-        """Undoes what was not committed. A connection that cannot even do that is not used again."""
+        """Rolls back an open transaction. If the rollback fails, closes the connection."""
         if connection.info.transaction_status == pq.TransactionStatus.IDLE:
             return
         try:
@@ -341,7 +344,7 @@ class Store:
     def _execute(
         self, batch: str, query: LiteralString = _APPLY, seconds: float | None = None
     ) -> list[tuple[Any, ...]]:
-        """Ask in one statement; with a limit in seconds, in a transaction of a few."""
+        """The rows of a single statement; with a limit in seconds, the statement runs in a transaction of a few."""
         self._refuse_to_mix()
         is_limited = seconds is not None or self._lock_seconds is not None
         ask = partial(self._ask_within, seconds) if is_limited else self._ask
@@ -380,7 +383,7 @@ class Store:
         return rows
 
     def _connect(self) -> _Connection:
-        """Raises DatabaseUnavailable and SetUpWrong."""
+        """Open a connection with the newest connection string. Raises DatabaseUnavailable and SetUpWrong."""
         try:
             return self._connect_with_newest()
         except SetUpWrong:
@@ -416,12 +419,12 @@ def _milliseconds(seconds: float | None) -> int | None:
 
 
 class _Connection(psycopg.Connection[TupleRow]):
-    """One that waits no longer than its owner can: a pooler takes a query, and holds it while the server is away."""
+    """A connection with a limit for each wait: a pooler takes a query and holds it while the server is unavailable."""
 
     patience_seconds: float | None = None
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        """What every query waits in. Raises DatabaseUnavailable; then the connection is closed."""
+        """Wait for the answer to a query. Raises DatabaseUnavailable at the limit, after closing the connection."""
         patience = self.patience_seconds if timeout is None else timeout
         began = time.monotonic()
         try:
@@ -462,7 +465,7 @@ def _require_transaction(connection: psycopg.Connection) -> None:
 
 
 def _of_user(error: psycopg.Error) -> NotAllowed | None:
-    """What a statement of the user's must not do: no fault of the database's."""
+    """The error for a statement that the user has no right to: no fault of the database. None: another error."""
     return NotAllowed(_what_is_refused(error)) if error.sqlstate == _INSUFFICIENT_PRIVILEGE else None
 
 
@@ -496,7 +499,7 @@ def _translated(error: psycopg.Error) -> ClerkSupabaseError:
 
 
 def _may_be_one_row(error: psycopg.Error) -> bool:
-    """Tells whether the other rows of the statement can be tried without the one that failed."""
+    """Tells whether a single row may be the reason, so that the other rows of the statement can be tried alone."""
     sqlstate = error.sqlstate or ""
     if sqlstate[:2] in _PASSES_FOR_OTHER_ROWS or sqlstate == _CANCELLED or _is_raised_by_the_app(error):
         return True
@@ -504,7 +507,7 @@ def _may_be_one_row(error: psycopg.Error) -> bool:
 
 
 def _is_the_apps_own(error: psycopg.Error) -> bool:
-    """Whether it came out of a function that is not of this project: a trigger of the app."""
+    """Tells whether the error came from a function outside of this project, such as a trigger of the app."""
     innermost = re.search(r"function (\S+)", error.diag.context or "")
     return innermost is not None and not innermost[1].startswith("clerk_sync.")
 
@@ -515,7 +518,7 @@ def _is_raised_by_the_app(error: psycopg.Error) -> bool:
 
 
 def _tell_dropped(changes: Changes, source: Source) -> None:
-    """Count and log that something of an object was left out: by the names of its fields, never by a value."""
+    """Count and log the fields of an object that lost a part: the names of the fields, never a value."""
     count("FieldsDropped", len(changes.dropped))
     where = provenance(source)
     logger.warning(
@@ -528,7 +531,7 @@ def _tell_dropped(changes: Changes, source: Source) -> None:
 
 
 def _what_is_refused(error: psycopg.Error) -> str:
-    """Names the rule, never the data: Postgres puts values into its messages."""
+    """A message that names the rule, never the data: Postgres puts values into its own messages."""
     where = [
         f"{name} {value}"
         for name, value in (

@@ -1,4 +1,4 @@
-"""Deletes: only of what Clerk says twice, about each one, to be gone, and only if the brake allows it."""
+"""Deletes of objects gone from Clerk: after two answers about each object, and within the brake's limit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clerk_supabase.reconcile.pages import Work
 from clerk_supabase.reconcile.repairs import Repair, settled
 from clerk_supabase.reconcile.runs import Candidate
 
-_LOOK: Final = "look whether that can be, then allow so many deletes"
+_LOOK: Final = "check whether that is right, then allow so many deletes"
 
 
 @dataclass
@@ -22,9 +22,9 @@ class _Gone:
     """Objects that Clerk says to be gone."""
 
     absent: dict[ReadKind, dict[str, int]] = field(default_factory=dict)
-    """By kind and id, the moment of the newest answer that said so."""
+    """By kind and id, the moment of the newest answer that the object is gone."""
     proven: dict[ReadKind, dict[str, int]] = field(default_factory=dict)
-    """The part of them that an answer had named before, at least the margin earlier."""
+    """The objects among these with an earlier such answer, older by the margin at least."""
 
     def has(self, object_id: str | None) -> bool:
         return any(object_id in absent for absent in self.absent.values())
@@ -35,7 +35,7 @@ class _Gone:
 
     @property
     def awaiting(self) -> int:
-        """Number of objects that Clerk has to be asked about again."""
+        """Number of objects about which a later run has to ask Clerk again."""
         return sum(len(absent) for absent in self.absent.values()) - sum(len(each) for each in self.proven.values())
 
 
@@ -44,9 +44,9 @@ class Deletes:
     """Results of the deletes of a run."""
 
     stop: str | None = None
-    """Why the brake stopped all of them, if so."""
+    """The reason why the brake stopped all deletes, if so."""
     doubts: Sequence[str] = ()
-    """Contradictions between Clerk's answers by id and its list, and answers that do not say enough."""
+    """Contradictions between Clerk's answers by id and its list, and answers without a Date."""
     doubtful: Sequence[ReadKind] = ()
     """The kinds of these doubts."""
     awaiting: Sequence[str] = ()
@@ -58,7 +58,7 @@ class _Answers:
     """Clerk's answers about candidates, by their ids."""
 
     present: list[str] = field(default_factory=list)
-    """Objects that Clerk has, or does not say to be gone."""
+    """Objects that Clerk has, or whose absence is not proven."""
     absent: dict[str, int] = field(default_factory=dict)
     """Objects that Clerk said to be gone, and the moment of the answer."""
     undated: int = 0
@@ -66,10 +66,10 @@ class _Answers:
 
 
 def delete_gone(work: Work, kinds: Collection[ReadKind]) -> Deletes:
-    """Delete what Clerk says twice to be gone, unless that is too much.
+    """Delete the objects that two answers of Clerk call gone, unless the deletes exceed the brake's limit.
 
-    `kinds`: those of which the run knows which rows Clerk did not list where it looked. Clerk is also asked again about
-    what it said in an earlier run to be gone.
+    `kinds`: the kinds with trusted lists, so a row missing from a list is a candidate. The function also asks Clerk
+    again about objects gone in an earlier run.
     """
     due, young = work.runs.prepare_deletes(work.run_id, [*kinds])
     asked = {*kinds, *(kind for kind, _ in due)}
@@ -100,14 +100,17 @@ def delete_gone(work: Work, kinds: Collection[ReadKind]) -> Deletes:
 
 
 def _confirm(work: Work, kind: ReadKind, gone: _Gone, limit: int, due: Collection[tuple[str, str]]) -> Sequence[str]:
-    """Ask Clerk for every candidate, until more than the limit are gone; return why Clerk cannot be relied on."""
+    """Ask Clerk for every candidate, until more than the limit are gone; return doubts about Clerk's answers.
+
+    Without a margin, ask a second time at once.
+    """
     answers = _asked(work, kind, gone, limit)
     present = answers.present
     if work.settings.delete_margin_ms == 0 and answers.absent and not work.begun.run.is_dry_run:
         answers = _asked(work, kind, gone, limit)
         present += answers.present
     doubts: list[str] = []
-    # What only an earlier run missed is no contradiction to the list of this one.
+    # An object that only an earlier run found missing does not contradict the list of this run.
     if unlisted := sum((kind, object_id) not in due for object_id in present):
         doubts.append(f"Clerk has {KIND_NAMES[kind]} that it did not list: {unlisted:,}")
     if answers.undated:
@@ -141,7 +144,7 @@ def _looked_up(clerk: Clerk, kind: ReadKind, candidates: Sequence[Candidate], go
     answers = _Answers()
     if kind not in ("user", "organization"):
         for object_id, user_id, org_id, _ in candidates:
-            # Those of a user or an organization that goes are hidden with it.
+            # The children of a user or an organization that is gone are hidden together with the parent.
             if not gone.has(user_id) and not gone.has(org_id) and len(answers.absent) <= room:
                 moment = child_gone_at(clerk, kind, object_id, user_id, org_id)
                 if moment is None:
@@ -155,7 +158,7 @@ def _looked_up(clerk: Clerk, kind: ReadKind, candidates: Sequence[Candidate], go
     for object_id in sorted(set(ids) - set(answers.present)):
         if len(answers.absent) > room:
             break
-        # A list may have left somebody out; a 404 is about this one.
+        # A list may have left an object out; a 404 is about this single object.
         found = look(object_id)
         if found.value is not None:
             answers.present.append(object_id)
@@ -170,7 +173,7 @@ def _looked_up(clerk: Clerk, kind: ReadKind, candidates: Sequence[Candidate], go
 
 
 def _too_many(gone: _Gone, existing: Mapping[ReadKind, int], limits: Mapping[ReadKind, int]) -> Iterator[str]:
-    """Say of which kinds more objects are gone than may be."""
+    """A sentence for each kind with more gone objects than the limit."""
     for kind, absent in gone.absent.items():
         if len(absent) > limits[kind]:
             yield f"more than {limits[kind]:,} of {existing[kind]:,} {KIND_NAMES[kind]} are gone from Clerk: {_LOOK}"
@@ -179,7 +182,7 @@ def _too_many(gone: _Gone, existing: Mapping[ReadKind, int], limits: Mapping[Rea
 def _too_heavy(
     work: Work, gone: _Gone, existing: Mapping[ReadKind, int], limits: Mapping[ReadKind, int]
 ) -> Iterator[str]:
-    """Say where so few objects would take too many rows with them: those of their kind, or of any one kind."""
+    """Sentences about deletes that would hide too many rows: with the objects of a kind, or of rows of a kind."""
     if not any(gone.absent.values()):
         return
     weight = work.runs.weigh_deletes(work.run_id)
@@ -198,8 +201,8 @@ def _too_heavy(
     for kind, limit in limits.items():
         if weight.hidden.get(kind, 0) > limit:
             yield (
-                f"what is gone from Clerk would hide {weight.hidden[kind]:,} of {existing[kind]:,} {KIND_NAMES[kind]}, "
-                f"and {limit:,} may go at once: {_LOOK}"
+                f"the objects gone from Clerk would hide {weight.hidden[kind]:,} of {existing[kind]:,} "
+                f"{KIND_NAMES[kind]}, and {limit:,} may go at once: {_LOOK}"
             )
 
 
@@ -211,7 +214,7 @@ def _number(number: int, kind: str) -> str:
 
 
 def _awaiting(work: Work, young: int, absent: int) -> Iterator[str]:
-    """Say how many objects the next runs have to look at again: young ones, and those that are absent for once."""
+    """Sentences about objects that a later run has to check: young objects, and objects absent for the first time."""
     margin = work.settings.delete_margin_ms / 1000
     if young:
         yield (
@@ -229,7 +232,7 @@ def _delete(work: Work, kind: ReadKind, moments: Mapping[str, int]) -> None:
     for batch in _batches(moments):
         repairs = [Repair(work.run_id, kind, object_id, moment, None) for object_id, moment in batch]
         became = settled(repairs, work.repairs.send(work.runs.store, repairs, work.clock_ms()))
-        # What is held up stays an absence, too, about which the next run asks.
+        # After a delete held up by a lock, the object stays absent, and the next run asks Clerk about it again.
         work.runs.settle(work.run_id, kind, sent=became.sent, refused=became.refused, held_up=became.held_up)
 
 

@@ -86,7 +86,10 @@ def doubts_about_end(listed: int | None, counted: int) -> str | None:
 
 
 def doubts_about_list(tally: Mapping[str, int], seen: int, what: str) -> str | None:
-    """The same reason for a list with a length of its own, whose end grows while the list is read."""
+    """The reason why a list cannot have been complete, if any.
+
+    `seen`: the number of objects seen in the list. `tally["told"]`: the list's own length, which may grow meanwhile.
+    """
     if doubts := doubts_about_pages(tally, what):
         return doubts
     if tally.get("gaps", 0) > 0:
@@ -97,7 +100,7 @@ def doubts_about_list(tally: Mapping[str, int], seen: int, what: str) -> str | N
 
 
 def is_silent(change_at: int | None, newest_delivery: int | None) -> bool:
-    """Tells whether no webhook has arrived since a change in Clerk, for longer than webhooks may take."""
+    """Tells whether no webhook has arrived since a change in Clerk. The caller passes a change that is old enough."""
     return change_at is not None and (newest_delivery is None or newest_delivery < change_at)
 
 
@@ -111,7 +114,7 @@ class Census:
     """The number of rows created before each window."""
 
     def count(self, first: int, last: int) -> int:
-        """In the windows from number `first` on and before `last`."""
+        """The number of our rows in the windows from number `first` on and before `last`."""
         return self.created_before[last - 1] - (self.created_before[first - 1] if first else 0)
 
     def window(self, first: int, last: int) -> Window:
@@ -119,7 +122,7 @@ class Census:
         return Window(self.moments[first - 1] if first else 0, self.moments[last - 1])
 
     def with_rows(self, created: Sequence[int]) -> Census:
-        """The same numbers plus rows that are on their way."""
+        """The same numbers plus rows on their way. `created`: their moments of creation."""
         ordered = sorted(created)
         return Census(
             self.moments,

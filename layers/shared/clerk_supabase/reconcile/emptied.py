@@ -65,7 +65,7 @@ def _stops(work: Work, emptied: Mapping[str, Mapping[str, int]]) -> Iterator[str
             if number > limit:
                 yield (
                     f"{column} would lose its value in {number:,} of {rows:,} {names.get(kind, kind)}, and one run "
-                    f"may empty {limit:,}: look whether that can be, then allow it with --allow-emptied {number}"
+                    f"may empty {limit:,}: check whether that is right, then allow it with --allow-emptied {number}"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Rows that somebody held a lock on are tried once more at the end of a run, and in later runs."""
+"""Retries of rows held by a lock: at the end of a run, and in later runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clerk_supabase.reconcile.pages import Work
 from clerk_supabase.reconcile.repairs import Repair, Settled, settled
 from clerk_supabase.telemetry import logger
 
-# Of each kind: whoever holds locks on more rows than that holds them on most rows, and the next run comes soon.
+# Of each kind: with locks on more rows, most rows are locked, and the next run comes soon.
 _MOST: Final = MOST_IDS
 
 
@@ -21,13 +21,13 @@ class StillWrong(NamedTuple):
     """Numbers of rows that a run could not change."""
 
     held_up: int
-    """Somebody holds a lock on them."""
+    """Rows held by a lock of another transaction."""
     refused: int
-    """The app refuses to let them be set right, or Postgres the repair that was held up before."""
+    """Rows whose correction the app refuses, or whose repair Postgres refuses after the lock has ended."""
 
 
 def retry_held_up(work: Work) -> StillWrong:
-    """Try once more what was held up in this run, or in an earlier one since yesterday."""
+    """Retry the rows held up by locks in this run, and in earlier runs since yesterday."""
     held = work.runs.retry_held_up(work.run_id, work.begun.lease, _MOST)
     held_up, refused = held.rows + held.waiting, held.refused
     for kind in READ_KINDS:
@@ -45,7 +45,7 @@ def _repaired(work: Work, kind: ReadKind, held: Sequence[Held]) -> Settled:
     except ClerkKeyRefused:
         raise
     except ClerkRefused as error:
-        logger.warning("what was held up could not be read again", kind=kind, reason=str(error))
+        logger.warning("objects held up by locks could not be read again", kind=kind, reason=str(error))
         return settled([], [])
     repairs = [Repair(work.run_id, kind, item.id, item.observed_at, item.json()) for item in items]
     became = settled(repairs, work.repairs.send(work.runs.store, repairs, work.clock_ms()))

@@ -1,4 +1,4 @@
-"""Lists that can only be read from one end to the other, by offset: all but that of users."""
+"""Lists that Clerk pages by offset only, read from one end to the other: the lists of all kinds but users."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clerk_supabase.reconcile.drift import Tally, doubts_about_list
 from clerk_supabase.reconcile.pages import Comparison, Work
 from clerk_supabase.reconcile.runs import PlannedWindow
 
-# Beyond those of users. A quick run has two windows for each list: of what is new, and of the rest.
+# Above the numbers of the windows of users. A quick run has two windows for each list: new objects, and the rest.
 LISTS: Final[Mapping[ListKind, int]] = MappingProxyType(
     {kind: number for number, kind in enumerate(LIST_KINDS, 1_000_001)}
 )
@@ -23,7 +23,7 @@ SLICES: Final[Mapping[ListKind, int]] = MappingProxyType(
 
 
 def plan_lists(*, is_quick: bool) -> list[tuple[int, ReadKind, int | None, int | None]]:
-    """A window for each list and, of a quick run, one for its slices."""
+    """A window for each list and, for a quick run, a second window for its slices."""
     numbers = [*LISTS.items(), *(SLICES.items() if is_quick else ())]
     return [(number, kind, None, None) for kind, number in numbers]
 
@@ -42,7 +42,7 @@ def compare_list(work: Work, kind: ListKind, window: PlannedWindow) -> None:
 
 
 def find_extra(work: Work, kind: ListKind, tally: Tally) -> str | None:
-    """Writes down which rows were not listed; returns why the list may not have been complete, if so."""
+    """Stores a finding for each row that Clerk did not list; returns a reason to doubt the list, if any."""
     seen = work.runs.find_unseen(work.run_id, kind)
     doubts = doubts_about_list(tally, seen, KIND_NAMES[kind])
     if doubts is None:
@@ -51,7 +51,7 @@ def find_extra(work: Work, kind: ListKind, tally: Tally) -> str | None:
 
 
 def compare_page(comparison: Comparison, page: Page, *, since: int | None = None) -> None:
-    """Compares a page and counts what is odd about its place in the list. `since`: see Comparison.page."""
+    """Compares a page and counts gaps and repetitions in the list. `since`: see Comparison.page."""
     comparison.page(page.items, page.odd, since=since)
     if not page.is_new:
         comparison.tally["repeated"] = 1
@@ -60,11 +60,11 @@ def compare_page(comparison: Comparison, page: Page, *, since: int | None = None
 
 
 def note_visit(work: Work, kind: ReadKind, window: Window, *, is_whole: bool = True) -> None:
-    """Writes down that the run has read what was created in a window. `is_whole`: no row can have been missed there."""
+    """Stores that the run has read the objects created in a window. `is_whole`: no object can be missing."""
     if work.begun.run.as_of > 0:
         work.runs.visit_slice(work.run_id, work.begun.lease, kind, window, is_whole=is_whole)
 
 
 def note_switched_off(work: Work, kind: ListKind) -> None:
-    """Writes down that this instance has no list of that kind."""
+    """Stores that this instance of Clerk has no list of the kind."""
     work.runs.visit_slice(work.run_id, work.begun.lease, kind, Window(), is_whole=False, is_switched_off=True)

@@ -1,4 +1,4 @@
-"""One page of Clerk's after the other: compared with the tables, and repaired."""
+"""Pages of Clerk's lists: each is compared with the tables, and its differences are repaired."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from clerk_supabase.reconcile.runs import Begun, PlannedWindow, Runs
 from clerk_supabase.settings import Flag, Positive, Settings, milliseconds, text, variable
 from clerk_supabase.telemetry import logger
 
-# Of a page of 500. Repairing them one message after the other would take longer than applying the whole page at once.
+# Of a page of 500: to send more repairs in single messages would take longer than to apply the whole page at once.
 _MOST_MESSAGES: Final = 100
 _ACTIONS: Final = ("none", "repair", "hold")
 _REPAIRED: Final = frozenset({"created", "updated", "unchanged"})
@@ -30,41 +30,42 @@ _REPAIRED: Final = frozenset({"created", "updated", "unchanged"})
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is."""
+    """The progress of a run."""
 
     kind: ReadKind
     compared: int
-    """Objects of this kind until now."""
+    """Number of objects of this kind compared until now."""
     expected: int | None
-    """How many there are to compare, where Clerk said so."""
+    """Number of objects to compare, where Clerk gave it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReconcileSettings(Settings):
-    """Rules of a run, of which the parameters of the stack set some."""
+    """Rules of a run; parameters of the stack set some of the rules."""
 
     brake: Brake = field(default_factory=Brake)
     keep_private_metadata: Flag = False
     instance_id: Annotated[str, variable("CLERK_INSTANCE_ID", text)] = ""
-    """The only instance of Clerk to compare with; empty: the one that is mirrored."""
+    """The only instance of Clerk to compare with; empty: the mirrored instance."""
     threads: int = 8
     """Windows that are read at once, each with a connection to the database."""
     users_per_window: int = 4_900
-    """A little less than ten pages: the last one of a window is not full, so none is asked for after it."""
+    """A little less than ten pages: the last page of a window is not full, so the run asks for no page after it."""
     silence_minutes: Positive = 30
+    """The longest time that the webhook of a change may take."""
     lease_seconds: float = 120.0
-    """After that without a sign of life another process may go on with a run."""
+    """Another process may continue a run whose lease was not renewed for so long."""
     overlap_ms: int = 300_000
-    """A quick run looks so far back before the last one: changes become visible out of order."""
+    """A quick run goes back so far beyond the watermark, because changes become visible out of order."""
     delete_margin_ms: Annotated[int, variable("DELETE_MARGIN_SECONDS", milliseconds)] = 300_000
-    """Clerk's API may lag: what is younger is not deleted, and Clerk has to say twice, so far apart, what is gone."""
+    """Clerk's API may lag: no younger row is deleted, and two answers that an object is gone must be so far apart."""
     sweep_minutes: Positive = 120
-    """Quick runs compare a list that does not tell what changed as a whole within so many minutes, slice by slice."""
+    """Within so many minutes, quick runs compare, slice by slice, every list that Clerk cannot sort by last change."""
 
 
 @dataclass
 class Work:
-    """What everybody who works on a run needs."""
+    """The objects that all parts of a run share."""
 
     begun: Begun
     clerk: Clerk
@@ -77,9 +78,9 @@ class Work:
     is_bulk: bool = False
     """Most users are expected to be missing."""
     seconds_left: Callable[[], float] = lambda: math.inf
-    """Until the deadline."""
+    """Seconds until the deadline."""
     stopped: threading.Event = field(default_factory=threading.Event)
-    """Set when something went wrong elsewhere, or the run is somebody else's by now."""
+    """Set after an error in any thread, and when another process works on the run."""
     _compared: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -88,18 +89,18 @@ class Work:
         return self.begun.run.run_id
 
     def road(self, number: int) -> Repairs:
-        """The way of so many repairs at once: more than a few are applied directly."""
+        """The way to apply a number of repairs of one page: many repairs are applied directly."""
         if number < _MOST_MESSAGES:
             return self.repairs
         return DirectRepairs(keep_private_metadata=self.settings.keep_private_metadata)
 
     def check(self) -> None:
-        """Raises RunTakenOver when there is no point in going on."""
+        """Raises RunTakenOver if the run was stopped."""
         if self.stopped.is_set():
             raise RunTakenOver
 
     def note(self, kind: ReadKind, compared: int) -> None:
-        """Tells how far it is."""
+        """Adds to the compared objects of a kind, and reports the progress."""
         with self._lock:
             self._compared[kind] = self._compared.get(kind, 0) + compared
             self.tell(Progress(kind, self._compared[kind], self.expected.get(kind)))
@@ -114,43 +115,47 @@ class _Found(NamedTuple):
 
 
 class _Read(Struct, frozen=True, gc=False):
-    """An object of a page as the database takes it."""
+    """An object of a page, in the form for the functions of the database."""
 
     id: str
     elements: tuple[str, ...]
     """JSON: the object and, where it is kept, its private metadata."""
     is_whole: bool = True
-    """False: it cannot be read, or something of it cannot be stored."""
+    """False: the object cannot be read, or a part of it cannot be stored."""
 
 
 class Comparison:
     """Compares the pages of one window."""
 
     def __init__(self, work: Work, runs: Runs, window: PlannedWindow) -> None:
-        """`runs`: of the thread that calls."""
+        """`runs`: the runs of the calling thread."""
         self._work = work
         self._runs = runs
         self.window = window
-        # Only users: what has parents may need stubs of them.
+        # Only users: an object with parents may need their stubs.
         self._can_fill = window.kind == "user" and not work.begun.run.is_dry_run
         self._is_bulk = work.is_bulk
         # A list without windows is read again from its beginning.
         self.tally: Tally = dict(window.tally) if window.start is not None else {}
         self.missing_created: list[int] = []
-        """When those were created that are missing and not repaired yet."""
+        """The moments of creation of the objects that are missing until their repairs are applied."""
 
     def page(
         self, items: Sequence[Item], odd: Sequence[str], *, since: int | None = None, until: int | None = None
     ) -> None:
-        """Compares a page and sends its repairs. `since` and `until`: all created then are on it."""
+        """Compares a page and sends its repairs.
+
+        The page has all users created from `since` on and before `until`: other rows of the time are extra. Of another
+        kind, a page with `since` is no part of a whole list.
+        """
         self._work.check()
         if odd:
-            logger.error("Clerk listed what has no usable id", reasons=odd[:3], elements=len(odd))
-        # What becomes of the page is counted when the next one is there: then its repairs are sent.
+            logger.error("Clerk listed objects without a usable id", reasons=odd[:3], elements=len(odd))
+        # The counts of a page are stored with the next page: by then, the repairs of the page are sent.
         request = self._request(since, until)
         if self._work.begun.run.versions_only:
             differences = self._by_version(items, request)
-            # Their versions do not say whether they would lose a value.
+            # Versions do not show whether a repair would empty a column.
             stale = [item for item in items if item.id in differences and differences[item.id].difference == "stale"]
             if stale:
                 unbounded = {**request, "since": None, "until": None}
@@ -171,7 +176,7 @@ class Comparison:
         self._work.note(self.window.kind, len(items))
 
     def finish(self) -> None:
-        """The window is compared as a whole."""
+        """Marks the window as done: every page is compared."""
         self._runs.finish_window(self._work.run_id, self._work.begun.lease, self.window.number, self.tally)
 
     # Comparing
@@ -198,7 +203,7 @@ class Comparison:
     def _by_content(
         self, items: Sequence[Item], page: Sequence[_Read], filled: set[str], request: Mapping[str, object]
     ) -> dict[str, _Found]:
-        """Users that _fill() has just written only count as present."""
+        """Compare objects by content. Users that _fill() has just inserted are only noted as present."""
         present = {"ids": _lines(filled)} if filled else {}
         rest = [read for read in page if read.id not in filled]
         try:
@@ -208,7 +213,10 @@ class Comparison:
         return {**self._by_version(items, request), **differences}
 
     def _one_by_one(self, request: Mapping[str, object], page: Sequence[_Read]) -> dict[str, _Found]:
-        """What Postgres refuses is found by halving, and compared by its version only; its neighbours as they are."""
+        """Compare a page by content without the objects that Postgres refuses, which are found by halving the page.
+
+        The caller compares the refused objects by version.
+        """
         try:
             return self._asked(request, page)
         except ChangeRefused as refusal:
@@ -219,7 +227,7 @@ class Comparison:
         return {**self._one_by_one(request, page[:middle]), **self._one_by_one(request, page[middle:])}
 
     def _asked(self, request: Mapping[str, object], page: Sequence[_Read] = ()) -> dict[str, _Found]:
-        """What differs, by id."""
+        """The differences of a page, by id."""
         differences = self._runs.compare(request, [element for read in page for element in read.elements])
         found: dict[str, _Found] = {}
         for kind, object_id, difference, action in differences:
@@ -233,7 +241,7 @@ class Comparison:
 
     def _read(self, item: Item) -> _Read:
         """The object with its content, or its id alone when it cannot be read."""
-        # Written at once: dicts by the thousand would be looked through by Python's collector again and again.
+        # JSON at once: Python's garbage collector would search thousands of dicts again and again.
         changes = self._changes(item)
         if changes is None:
             return _Read(item.id, (element_without_content(self.window.kind, item.id),), is_whole=False)
@@ -259,14 +267,14 @@ class Comparison:
     # Repairing
 
     def _fill(self, page: Sequence[_Read]) -> set[str]:
-        """Writes whoever was never heard of, and returns their ids. A repair brings those that are not whole."""
+        """Inserts users without any earlier event, and returns their ids. Users that are not whole need a repair."""
         whole = [read for read in page if read.is_whole]
         if not whole:
             return set()
         try:
             known = self._runs.fill(self._work.run_id, [element for read in whole for element in read.elements])
         except (ChangeRefused, RowUnavailable):
-            # Then they are compared and repaired, where one row does not hold up the others.
+            # These users are compared and repaired instead: there, a single row does not stop the others.
             return set()
         filled = {read.id for read in whole} - {object_id for _, object_id in known}
         self._add("missing", len(filled))
@@ -280,7 +288,7 @@ class Comparison:
         self._is_bulk = filled + len(missing) >= _MOST_MESSAGES
         if self._work.begun.run.is_dry_run:
             return
-        # Those that are held back, too: _conclude() says of them what becomes of all that are.
+        # Repairs held back count, too: _conclude() reports whether they were made.
         restored = (found.action != "none" for found in differences.values() if found.difference == "deleted here")
         self._add("restored", sum(restored))
         if not to_repair:
@@ -300,7 +308,7 @@ class Comparison:
         self._add("refused", len(ids.refused))
         self._add("repaired", sum(outcome in _REPAIRED for outcome in became))
         self._add("repairs sent", sum(outcome == "sent" for outcome in became))
-        # Something newer was applied since the page was compared.
+        # A newer version was applied after the comparison of the page.
         self._add("overtaken", sum(outcome in {"stale", "refused"} for outcome in became))
 
     # Counting
@@ -316,5 +324,5 @@ class Comparison:
 
 
 def _lines(values: Iterable[str]) -> str:
-    """A value on each line: neither an id nor a version has a line break in it."""
+    """The values, each on a line of its own: neither an id nor a version has a line break."""
     return "\n".join(values)

@@ -46,7 +46,7 @@ class Repair:
         return Envelope(self.name, body, received_at)
 
     def changes(self, received_at: int, *, keep_private_metadata: bool) -> Changes:
-        """Raises UnusableEvent."""
+        """The changes of the tables for this repair. Raises UnusableEvent."""
         if self.json is not None:
             changes = changes_of_object(
                 self.kind, self.json, self.observed_at, received_at, keep_private_metadata=keep_private_metadata
@@ -77,7 +77,7 @@ class Repairs(Protocol):
 
     @property
     def are_done_at_once(self) -> bool:
-        """Whether the tables have them when `send` returns."""
+        """Tells whether the tables have the repairs when `send` returns."""
         ...
 
     def send(self, store: Store, repairs: Sequence[Repair], received_at: int) -> Sequence[Sent]:

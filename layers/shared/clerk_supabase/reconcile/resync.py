@@ -35,7 +35,7 @@ _NEVER_HEARD_OF: Final = Known(None, None, None, None, is_purged=False, differs=
 
 @dataclass(frozen=True, slots=True)
 class Resynced:
-    """Result for one object."""
+    """The result for one object."""
 
     kind: str
     id: str
@@ -45,11 +45,11 @@ class Resynced:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Results for an object and its memberships."""
+    """The results for an object and its memberships."""
 
     objects: Sequence[Resynced]
     doubts: str | None
-    """Reason why there may be more memberships, if so."""
+    """The reason why not every membership may have been compared, if any."""
 
 
 @dataclass
@@ -62,7 +62,7 @@ class _Read:
     gone_at: int | None = None
     doubts: str | None = None
     is_whole: bool = False
-    """Every membership is among the items."""
+    """True: every membership is among the items."""
 
 
 class Resync:
@@ -89,7 +89,10 @@ class Resync:
         self._repairs = direct if force else repairs
 
     def run(self, clerk: Clerk, known_as: Mapping[str, bool]) -> Outcome:
-        """Raises GoneFromClerk for an id unknown to Clerk and to the tables, and errors of Clerk and the store."""
+        """Makes the rows equal to Clerk's answer. `known_as`: the kinds of the entities with this id in the tables.
+
+        Raises GoneFromClerk for an id unknown to Clerk and to the tables, and errors of Clerk and the store.
+        """
         read = _read(clerk, self._id)
         if read.gone_at is None:
             objects = [*self._apply(read), *self._not_listed(read)]
@@ -124,7 +127,7 @@ class Resync:
                 yield _with_row(Resynced(kind, item.id, done, why), is_right=set_right.get((kind, item.id)))
 
     def _counts_as(self, item: Item, known: Known) -> int:
-        """Return the version needed by a forced answer, if no event about the object is younger; else 0."""
+        """Return the version that makes a forced answer win. 0: not forced, not older, or an event may be younger."""
         is_older = self._force and self._is_older(item, known)
         return known.source_updated_at or 0 if is_older and not self._may_lag(item, known) else 0
 
@@ -167,7 +170,7 @@ class Resync:
         return f"an event about it was applied in the last {minutes:g} minutes: try again later"
 
     def _not_listed(self, read: _Read) -> Iterator[Resynced]:
-        """Name memberships that are shown here, although Clerk's complete list lacks them."""
+        """The visible memberships that Clerk's complete list lacks."""
         if not read.is_whole:
             return
         listed = {item.id for kind, item in read.items if kind == "membership"}
@@ -182,7 +185,7 @@ class Resync:
         bare = element_without_content(read.kind, read.id)
         before = self._runs.look_at([bare]).get((read.kind, read.id), _NEVER_HEARD_OF)
         if before.deleted_at is None and (before.observed_at or 0) + self._settings.delete_margin_ms >= gone_at:
-            return Resynced(read.kind, read.id, "not changed", f"Clerk says that it is gone, but {self._too_young()}")
+            return Resynced(read.kind, read.id, "not changed", f"gone from Clerk, but {self._too_young()}")
         repair = Repair(0, read.kind, read.id, gone_at, None)
         [outcome] = self._repairs.send(self._runs.store, [repair], self._clock_ms())
         if outcome == "sent":
@@ -190,7 +193,7 @@ class Resync:
         if isinstance(outcome, Exception):
             return Resynced(read.kind, read.id, "not changed", str(outcome))
         if outcome == "stale":
-            why = "Clerk says that it is gone, but showed it later than that: try again"
+            why = "gone from Clerk, but a later event or answer of Clerk has the object: try again"
             return Resynced(read.kind, read.id, "not changed", why)
         deleted = Resynced(read.kind, read.id, "deleted", "gone from Clerk")
         if before.deleted_at is not None:
@@ -233,7 +236,7 @@ class Resync:
 
 
 def _together(found: Mapping[tuple[str, str], Known], key: tuple[str, str]) -> Known:
-    """Return the state of an object and of its private metadata, which has a version of its own."""
+    """Return the state of an object together with its private metadata, which has a version of its own."""
     own = found.get(key, _NEVER_HEARD_OF)
     private = found.get(("private_metadata", key[1]))
     if private is None:
@@ -256,11 +259,11 @@ def _stays_deleted(known: Known, answered_at: int) -> str | None:
     if known.is_purged:
         return f"{_deleted(known)}, and purged since: no row is written for it any more"
     if known.delete_run is None:
-        return f"{_deleted(known)}: what an event of Clerk's deleted stays deleted"
+        return f"{_deleted(known)}: an object deleted by an event of Clerk's stays deleted"
     if answered_at == 0:
-        return f"{_deleted(known)}: Clerk's answer has no believable Date, and does not say that it is later"
+        return f"{_deleted(known)}: Clerk's answer has no believable Date, so it may be older than the delete"
     if answered_at <= known.deleted_at:
-        return f"{_deleted(known)}: Clerk's answer is not later than that, so try again"
+        return f"{_deleted(known)}: Clerk's answer is not later than the delete, so try again"
     return None
 
 
@@ -280,9 +283,9 @@ def _with_row(resynced: Resynced, *, is_right: bool | None) -> Resynced:
     if is_right is None:
         return resynced
     done = resynced.done if is_right else "not changed"
-    what = "its row contradicted its tombstone or users_public, and was set right"
+    what = "its row contradicted its tombstone or users_public, and was corrected"
     if not is_right:
-        what = "its row contradicts its tombstone or users_public, and could not be set right"
+        what = "its row contradicts its tombstone or users_public, and could not be corrected"
     return Resynced(
         resynced.kind,
         resynced.id,

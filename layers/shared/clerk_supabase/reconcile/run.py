@@ -1,6 +1,6 @@
-"""Compares Clerk with the tables, repairs what differs, and deletes nothing without proof.
+"""Compares Clerk with the tables, repairs differences, and deletes nothing without proof.
 
-A run is a row with windows: whoever comes after a process that was cut off goes on where that stopped.
+A run is a row with windows: after a process was cut off, the next process continues at the same place.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ from clerk_supabase.reconcile.users import (
 from clerk_supabase.telemetry import count, logger
 
 _SWITCHED_OFF = "organizations are switched off in Clerk: only users were compared"
-# A portion takes a tenth of a second.
+# A check of so many rows takes a tenth of a second.
 _ROWS_AT_ONCE = 5_000
-# Of each kind: half a second of a quick run, however many rows there are.
+# Of each kind: half a second of a quick run, for any number of rows.
 _ROWS_OF_QUICK_RUN = 50_000
 _PORTIONS = 16
 _DOMAINS_SWITCHED_OFF = "verified domains are switched off in Clerk: domains were not compared"
@@ -62,17 +62,17 @@ _DOMAINS_SWITCHED_OFF = "verified domains are switched off in Clerk: domains wer
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is wanted of a run."""
+    """The options of a run."""
 
     mode: Mode
     dry_run: bool = False
     """Report, and repair nothing."""
     versions_only: bool = False
-    """Trust Clerk's updated_at: what was edited here by hand is not found."""
+    """Trust Clerk's updated_at: a row edited by hand is not found."""
     allow_deletes: int | None = None
-    """So many of a kind, whatever the brake says."""
+    """The most deletes of a kind, in place of the brake's limit."""
     allow_emptied: int | None = None
-    """In so many rows of a kind a column may lose its value, whatever the brake says."""
+    """The most rows of a kind in which a column may lose its value, in place of the brake's limit."""
 
 
 class Reconcile:
@@ -88,7 +88,7 @@ class Reconcile:
         clock_ms: ClockMs = lambda: time.time_ns() // 1_000_000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock_ms`: our own, never for ordering; `monotonic`: that of deadlines."""
+        """`clock_ms`: our own clock, never for ordering; `monotonic`: the clock of deadlines."""
         self._http = clerk_http
         self._runs = runs
         self._repairs = repairs
@@ -97,10 +97,10 @@ class Reconcile:
         self._monotonic = monotonic
 
     def run(self, request: Request, deadline: float, progress: Callable[[Progress], None] = lambda _: None) -> Report:
-        """Begins a run or goes on with one that was cut off, until its end or the deadline, by the monotonic clock.
+        """Begins a run, or continues a run that was cut off, until its end or the deadline, by the monotonic clock.
 
-        Raises Retryable when something is away: the run goes on the next time. Raises WrongInstance and ClerkRefused
-        before there is a run.
+        Raises Retryable while Clerk, Postgres or SQS is unavailable: the next call continues the run. Raises
+        WrongInstance and ClerkRefused before a run has begun.
         """
         calls_before = self._http.calls
         clerk = Clerk(self._http, deadline)
@@ -144,10 +144,10 @@ class Reconcile:
         return self._end(work, state, reason, calls_before, silent, compared_until=compared_until)
 
     def resync(self, object_id: str, deadline: float, *, force: bool = False) -> Report:
-        """Makes the row of one user or organization, and those of its memberships, as they are in Clerk now.
+        """Makes the rows of a user or organization and of its memberships equal to the present state in Clerk.
 
-        `force`: Clerk's answer counts even if it calls itself older than what was applied here. Raises GoneFromClerk
-        for an id that is known neither there nor here, and what `run` raises.
+        `force`: applies Clerk's answer even if its version is older than the row's. Raises GoneFromClerk for an id
+        unknown to Clerk and to the tables, and the errors of `run`.
         """
         calls_before = self._http.calls
         clerk = Clerk(self._http, deadline)
@@ -185,28 +185,28 @@ class Reconcile:
         return self._conclude(work, doubts, switched_off=switched_off)
 
     def _check_rows(self, work: Work, most: float = math.inf) -> None:
-        """Set right the rows that contradict other tables here, at most so many of each kind.
+        """Correct rows that contradict other tables here, after a check of at most `most` rows of each kind.
 
-        First of all: a deleted row that somebody made visible is no candidate for a delete.
+        The first step of a run: a deleted row that was made visible by hand is no candidate for a delete.
         """
         for kind in get_args(Kind):
             self._check_rows_of(work, kind, most)
 
     def _check_rows_of(self, work: Work, kind: Kind, most: float) -> None:
-        """See _check_rows. A row that takes too long is found by smaller and smaller portions, and left alone."""
+        """See _check_rows. Smaller and smaller portions find a row that takes too long; the row stays unchanged."""
         at_once = _ROWS_AT_ONCE
         only_look = is_done = False
         looked_at = 0
         while not is_done and looked_at < most:
             work.check()
             if self._monotonic() >= work.clerk.deadline:
-                raise OutOfTime("the time for this work was up before every row was looked at")
+                raise OutOfTime("the time for this work was up before every row was checked")
             try:
                 is_done, _ = self._runs.check_rows(work.run_id, work.begun.lease, kind, at_once, only_look=only_look)
             except RowUnavailable as error:
                 if only_look:
                     raise
-                logger.warning("rows were not set right", kind=kind, rows=at_once, reason=str(error))
+                logger.warning("rows were not corrected", kind=kind, rows=at_once, reason=str(error))
                 only_look = at_once == 1
                 at_once = max(1, at_once // _PORTIONS)
             else:
@@ -233,11 +233,11 @@ class Reconcile:
         return self._conclude(work, doubts, [*of_users, *more.more], more.notes, switched_off=switched_off)
 
     def _compare_lists(self, work: Work) -> tuple[dict[ReadKind, str | None], Sequence[str]]:
-        """Return by kind why a list may not have been complete, if so; and what Clerk has switched off."""
+        """Return, by kind, the reason why a list may be incomplete, if any; and a sentence about lists switched off."""
         doubts: dict[ReadKind, str | None] = {}
 
         def compare(kind: ListKind) -> None:
-            # Looked up each time: what a page counted is in its window.
+            # Read each time: the window has the counts of its pages.
             if not self._window(work, kind).is_done:
                 compare_list(work, kind, self._window(work, kind))
             doubts[kind] = find_extra(work, kind, self._window(work, kind).tally)
@@ -247,7 +247,7 @@ class Reconcile:
     def _compare_lists_quickly(
         self, work: Work, watermark: int
     ) -> tuple[dict[ReadKind, str | None], ListDoubts, Sequence[str]]:
-        """Return, of a quick run, doubts by kind, doubts beside deletes, and the parts that Clerk has switched off."""
+        """Return, by kind, doubts that forbid deletes; all other doubts; and a sentence about lists switched off."""
         doubts: dict[ReadKind, str | None] = {}
         of_all = ListDoubts()
         windows = {window.number: window for window in self._runs.windows(work.run_id)}
@@ -264,7 +264,7 @@ class Reconcile:
     def _each_list(
         work: Work, compare: Callable[[ListKind], None], doubts: dict[ReadKind, str | None]
     ) -> Sequence[str]:
-        """Compare each list that Clerk has; return what is switched off, a sentence each."""
+        """Compare each list that Clerk has; return a sentence if organizations or domains are switched off."""
         for kind in LIST_KINDS:
             try:
                 compare(kind)
@@ -288,9 +288,10 @@ class Reconcile:
         return next(each for each in self._runs.windows(work.run_id) if each.number == LISTS[kind])
 
     def _settle(self, work: Work, doubtful: Sequence[ReadKind]) -> Mapping[ReadKind, int]:
-        """Mark invitations that expired, and what was compared as compared; return until when each kind is.
+        """Mark expired invitations, and mark the visited parts of lists as compared.
 
-        `doubtful`: kinds whose rows may still differ from what this run was told of them.
+        Returns, by kind, the moment up to which all objects are compared. `doubtful`: kinds whose rows may still differ
+        from Clerk's answers to this run.
         """
         _, refused = self._runs.expire_invitations(work.run_id, work.begun.lease)
         if refused:
@@ -306,9 +307,9 @@ class Reconcile:
         *,
         switched_off: Sequence[str],
     ) -> _Ended:
-        """Delete what is gone, but nothing of a kind about which there are doubts, and say how the run ends.
+        """Delete objects gone from Clerk, except of kinds with doubts, and return the end of the run.
 
-        Answers that take away too much prove no delete either.
+        Answers that would empty too many columns prove no delete, either.
         """
         emptied = repair_held(work)
         sure = [kind for kind in READ_KINDS if kind in doubts and doubts[kind] is None]
@@ -340,7 +341,7 @@ class Reconcile:
 
     @contextmanager
     def _lease(self, work: Work) -> Iterator[None]:
-        """Keeps other processes away while this one lives."""
+        """Renews the lease of the run inside the block, so that no other process takes over the run."""
         ended = threading.Event()
 
         def renew() -> None:
@@ -398,26 +399,26 @@ class Reconcile:
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """The end of a run that came to it."""
+    """The state of a run that was not cut off."""
 
     state: State
     reason: str | None
     doubtful: Sequence[ReadKind]
-    """Kinds of which rows may differ as before: repairs or deletes were not made, or nobody knows which are due."""
+    """Kinds whose rows may still differ: repairs or deletes were not made, or a list is in doubt."""
 
 
 @dataclass
 class _Silence:
-    """What a quick run learned about webhooks; None: it did not get that far."""
+    """The findings of a quick run about webhooks; None: the run has not come to this step."""
 
     newest_change: int | None = None
     is_silent: bool | None = None
 
 
 def _left_out(work: Work, tallies: Sequence[Tally], wrong: StillWrong) -> tuple[Sequence[str], bool]:
-    """Say how many objects could not be applied, and whether they are too many to be the fault of single objects.
+    """Sentences about objects that could not be applied, and whether their number exceeds the brake's limit.
 
-    A few of them do not make every run incomplete for ever.
+    A few such objects leave a run complete: otherwise every run would be incomplete.
     """
     left_out = wrong.refused + sum(tally.get(name, 0) for tally in tallies for name in ("unusable", "refused"))
     compared = sum(tally.get("compared", 0) for tally in tallies)
@@ -428,9 +429,9 @@ def _left_out(work: Work, tallies: Sequence[Tally], wrong: StillWrong) -> tuple[
 
 
 def _deleted_here(work: Work, tallies: Sequence[Tally], *, are_repaired: bool) -> Iterator[str]:
-    """Say what Clerk has that was deleted here, and what of it was restored.
+    """Sentences about objects that Clerk has and that were deleted here, and about restored objects.
 
-    `are_repaired`: no repair is held back any more.
+    `are_repaired`: all repairs held back were made.
     """
     found = sum(tally.get("deleted here", 0) for tally in tallies)
     restored = sum(tally.get("restored", 0) for tally in tallies) if are_repaired else 0
@@ -445,7 +446,7 @@ def _older(work: Work, tallies: Sequence[Tally]) -> str | None:
     if not any(tally.get("older") for tally in tallies):
         return None
     return (
-        "Clerk lists older versions of objects than were applied here, and no run repairs those: "
+        "Clerk lists older versions of objects than were applied here, and no run repairs such objects: "
         f"clerk-supabase reconcile show {work.run_id} names them, clerk-supabase resync ID --force (of a membership: "
         "the id of its user) applies them"
     )

@@ -1,4 +1,4 @@
-"""The runs of reconcile as rows: begun, continued, ended, looked at, undone."""
+"""The runs of reconcile as rows: to begin, continue, end, read and undo a run."""
 
 from __future__ import annotations
 
@@ -30,16 +30,15 @@ Outcome = Literal[
     "hidden with its organization",
     "hidden with its user",
 ]
-"""What became of a repair or a delete. Settled: the tables have it, or something newer, by whatever road it came.
-Held back: the brake for columns that many rows would lose the value of. Held up: somebody held a lock on the row, and
-later runs try again. Hidden: no delete of its own was sent, because that of the organization or the user hides the row,
-too."""
+"""The outcome of a repair or a delete. Settled: the tables have the same or a newer state, whatever brought it. Held
+back: the repair empties columns, and waits for the brake. Held up: another transaction held a lock on the row; later
+runs retry. Hidden: the run sent no delete, because the delete of the organization or the user hides the row, too."""
 Counts = Mapping[str, Mapping[str, int]]
 """By kind and name: listed, compared, missing, stale, different, extra, repaired, deleted, ..."""
 
 
 class Asked(Protocol):
-    """What somebody wants of a run."""
+    """The options that the caller of a run chose."""
 
     @property
     def mode(self) -> Mode: ...
@@ -55,7 +54,7 @@ class Asked(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run, as its row tells it."""
+    """The row of a run."""
 
     run_id: int
     mode: Mode
@@ -65,14 +64,14 @@ class RunSummary:
     state: State
     reason: str | None
     as_of: int
-    """When it began, Clerk's clock, milliseconds; 0: Clerk did not say."""
+    """The moment at which the run began: Clerk's clock, milliseconds; 0: unknown."""
     started_at: datetime
     finished_at: datetime | None
     invocations: int
     calls: int
     """Requests to Clerk, the repeated ones included."""
     expected: Mapping[str, int]
-    """What Clerk counted before the first page was read."""
+    """Clerk's counts from before the first page, by kind."""
     counts: Counts
     newest_change: int | None
     newest_delivery: datetime | None
@@ -80,7 +79,7 @@ class RunSummary:
     findings: int | None = None
     allow_emptied: int | None = None
     undone_at: datetime | None = None
-    """When an operator restored what the run alone had deleted; None: never."""
+    """The moment at which an operator undid the deletes that only this run had made; None: never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +100,18 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class RunDetails:
-    """A run and what it found."""
+    """A run, its windows and its findings."""
 
     run: RunSummary
     windows: Sequence[PlannedWindow]
     findings: Sequence[Finding]
-    """The first of them, by kind and id."""
+    """The first findings, by kind and id."""
     findings_count: int
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedWindow:
-    """A part of a run. `start` None: a list in another order than that of creation. Milliseconds, Clerk's clock."""
+    """A part of a run. None as `start`: a list without windows of creation. Milliseconds, Clerk's clock."""
 
     number: int
     kind: ReadKind
@@ -123,26 +122,27 @@ class PlannedWindow:
 
 
 Candidate = tuple[str, str | None, str | None, int | None]
-"""Id; of a membership, the ids of its user and its organization; and when Clerk first said that the object is gone."""
+"""Id; id of the user, for a membership; id of the organization, for any child of an organization; moment of Clerk's
+first answer that the object is gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeldUp:
-    """Rows that somebody holds a lock on, so that a run could not change them."""
+    """Rows that a run could not change because of locks of other transactions."""
 
     rows: int
-    """Number of rows that contradict other tables here, and were tried again in vain."""
+    """Number of rows that contradict other tables here, and are still held by a lock after a retry."""
     refused: int
-    """Number of such rows of this run that the app refuses to let be set right."""
+    """Number of such rows of this run whose correction the app refuses."""
     waiting: int
-    """Number of objects whose repair was not made."""
+    """Number of objects whose repair or delete a lock has stopped."""
     objects: Mapping[ReadKind, Sequence[Held]]
-    """The first of these objects, by kind."""
+    """The first objects whose repair a lock has stopped, by kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """Numbers of rows that deletes would hide, those of memberships, invitations and domains included."""
+    """Numbers of rows that deletes would hide, with the memberships, invitations and domains of deleted objects."""
 
     by_object: Mapping[str, Mapping[str, int]]
     """By the kind of the deleted objects and the kind of the rows."""
@@ -155,9 +155,9 @@ class Undone:
     """The result of an undo."""
 
     restored: Sequence[tuple[str, str]]
-    """Kinds and ids of the objects that are shown again."""
+    """Kinds and ids of the restored objects."""
     waiting: int
-    """Number of deletes of the run that were sent, and not applied before the first undo: they never will be."""
+    """Number of deletes of the run that were sent, but not applied before the first undo, and so never will be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,30 +167,30 @@ class Slice:
     start: int | None
     """The first moment of creation; None: the run has visited every part."""
     visited_at: int
-    """When an earlier run last visited this part; 0: none ever did."""
+    """The last visit of this part by an earlier run; 0: no run has visited this part."""
     newest_visit: int | None
-    """When an earlier run last visited any part; None: none ever did."""
+    """The last visit of any part by an earlier run; None: no run has visited any part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A run this process may work on, or, `is_busy`, one that another process works on."""
+    """A run for this process to work on or, with `is_busy`, a run of another process."""
 
     run: RunSummary
     lease: str
     is_resumed: bool
     is_busy: bool
     watermark: int | None
-    """Everything that changed before, by Clerk's clock, was compared."""
+    """A moment of Clerk's clock: all earlier changes were compared."""
     began: int | None
-    """When the first complete run began."""
+    """The moment at which the first complete run began."""
     newest_delivery: int | None
-    """When the newest webhook of this week was received, milliseconds."""
+    """The moment at which the newest webhook of this week was received, in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """State in which this database knows an object of Clerk's."""
+    """The state of an object of Clerk in this database."""
 
     source_updated_at: int | None
     """Version of the newest event about the object, by Clerk's clock; None: there was no event."""
@@ -198,45 +198,48 @@ class Known:
     deleted_at: int | None
     """Moment of the object's delete, by Clerk's clock."""
     delete_run: int | None
-    """The comparison that alone told of the delete; 0: an earlier resync; None: an event told of the delete."""
+    """The comparison that alone proved the delete; 0: an earlier resync proved it; None: an event reported it."""
     is_purged: bool
-    """No row is written any more, whatever arrives."""
+    """True: no later event or repair writes a row."""
     differs: bool
-    """The row does not say what Clerk says, or is missing."""
+    """True: the row differs from Clerk's object, or is missing."""
     fields: Sequence[str] | None
     """Columns that differ; None without a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """The runs that a reset ends or no longer believes."""
+    """The runs that a reset ends or no longer trusts."""
 
     running: Sequence[int]
-    """Numbers of the runs that were at work."""
+    """Ids of the runs in progress, which end."""
     trusted: int
-    """Number of finished runs that a later run would have gone on from."""
+    """Number of finished runs on which a later run would have built."""
     instance_id: str | None
-    """The Clerk instance that is forgotten, if that was asked for and one was recorded."""
+    """The recorded Clerk instance, now forgotten; None: nobody asked for that, or no instance was recorded."""
 
 
 class Runs:
-    """Reads and writes the rows of runs. Methods raise Retryable, and RunTakenOver where the run is somebody else's."""
+    """Reads and writes the rows of runs.
+
+    Methods raise Retryable, and RunTakenOver if the run is over or another process works on it.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
 
     def twin(self) -> Runs:
-        """For another thread."""
+        """Runs for another thread, with a connection of their own."""
         return Runs(self.store.twin())
 
-    # For people
+    # For operators
 
     def list(self, limit: int = 20) -> Sequence[RunSummary]:
         """The newest runs, newest first."""
         return [_summary(row) for row in self.store.call("list_runs", {"limit": limit})]
 
     def show(self, run_id: int, limit: int = 1000) -> RunDetails | None:
-        """A run with at most so many of its findings; None: there is no such run."""
+        """A run with its first findings, at most `limit`; None: there is no such run."""
         found = self.store.call("show_run", {"run": run_id, "limit": limit})
         if found is None:
             return None
@@ -245,25 +248,26 @@ class Runs:
         return RunDetails(_summary(found["run"]), windows, findings, found["findings_count"])
 
     def undo(self, run_id: int) -> Undone:
-        """Restore what the run alone deleted. Not what was purged since, or what an event or another run deleted, too.
+        """Restore the objects that only this run deleted, except purged objects.
 
-        Deletes of the run that arrive later are not applied. Whoever calls needs the rights of the owner of the schema.
+        An object that an event or another run deleted, too, stays deleted. Deletes of the run that arrive later are not
+        applied. The login role needs the rights of the owner of the schema.
         """
         answer = self.store.call("undo_run", {"run": run_id})
         return Undone([(kind, object_id) for kind, object_id in answer["restored"]], answer["waiting"])
 
     def reset(self, *, instance: bool, dry_run: bool) -> Reset:
-        """Ends runs at work, and has the next one compare everything; `instance`: forgets the mirrored one, too.
+        """Ends all runs in progress, so that the next run compares everything. The login role needs the owner's rights.
 
-        Whoever calls needs the rights of the owner of the schema.
+        `instance`: forgets the mirrored instance of Clerk, too. `dry_run`: only returns the result.
         """
         answer = self.store.call("reset_runs", {"instance": instance, "dry_run": dry_run})
         return Reset(answer["running"], answer["trusted"], answer["instance_id"])
 
-    # For the process that works on a run
+    # For the process of a run
 
     def begin(self, asked: Asked, instance_id: str, as_of: int, lease_seconds: float, delete_margin_ms: int) -> Begun:
-        """Begins a run, or goes on with one that was cut off. Raises WrongInstance."""
+        """Begins a run, or continues a run whose process was cut off. Raises WrongInstance."""
         answer = self.store.call(
             "begin_run",
             {
@@ -295,39 +299,40 @@ class Runs:
         )
 
     def renew(self, run_id: int, lease: str, lease_seconds: float) -> bool:
-        """Whether the run is still this process's, for so many more seconds."""
+        """Extends the lease; False: another process works on the run, or the run is over."""
         asked = {"run": run_id, "lease": lease, "lease_seconds": lease_seconds}
         return bool(self.store.call("renew_lease", asked))
 
     def plan(
         self, run_id: int, lease: str, windows: Iterable[tuple[int, ReadKind, int | None, int | None]], expected: Tally
     ) -> None:
-        """Writes down what there is to compare, each window as number, kind, start and end; and what Clerk counted."""
+        """Stores the windows to compare, each as number, kind, start and end, and Clerk's counts."""
         rows = [{"number": number, "kind": kind, "start": start, "end": end} for number, kind, start, end in windows]
         _own(self.store.call("plan_run", {"run": run_id, "lease": lease, "windows": rows, "expected": expected}))
 
     def windows(self, run_id: int) -> Sequence[PlannedWindow]:
-        """What is planned, each from where it has to go on."""
+        """The planned windows, each with the moment from which to continue."""
         return [_window(each) for each in self.store.call("windows_of_run", {"run": run_id})]
 
     def cuts(self, every: int, before: int) -> Sequence[tuple[int, int]]:
-        """Moments that cut our rows of users into parts of about so many, and how many were created earlier."""
+        """Moments that cut our users into parts of about `every` rows, each with the number of earlier rows."""
         return [(moment, rows) for moment, rows in self.store.call("cut_users", {"every": every, "before": before})]
 
     def count_rows(self, before: int | None = None) -> Mapping[ReadKind, int]:
-        """How many rows of each kind everybody may see; of users those created before that moment, if given."""
+        """The number of rows of each kind that are not hidden. `before`: only users created before this moment."""
         return cast("Mapping[ReadKind, int]", self.store.call("count_rows", {"before": before}))
 
     def prepare_deletes(self, run_id: int, kinds: Sequence[str]) -> tuple[Collection[tuple[str, str]], int]:
-        """Leave out candidates that are too young, and add objects of these kinds that Clerk said earlier to be gone.
+        """Remove candidates that are too young, and add objects that Clerk called gone in earlier runs.
 
-        Returns kinds and ids of the added ones, which this run did not miss by itself, and how many were left out.
+        Returns kind and id of each added object, which this run did not miss by itself, and the number of removed
+        candidates. `kinds`: the kinds with trusted lists.
         """
         answer = _unless_over(self.store.call("prepare_deletes", {"run": run_id, "kinds": kinds}))
         return {(kind, object_id) for kind, object_id in answer["due"]}, answer["spared"]
 
     def weigh_deletes(self, run_id: int) -> Weight:
-        """Counts the rows that would be hidden with the objects that Clerk says to be gone."""
+        """Counts the rows that would be hidden by the deletes of the objects gone from Clerk."""
         answer = _unless_over(self.store.call("weigh_deletes", {"run": run_id}))
         by_object: dict[str, dict[str, int]] = {}
         for kind, hidden_kind, number in answer["by_object"]:
@@ -335,42 +340,42 @@ class Runs:
         return Weight(by_object, answer["hidden"])
 
     def compare(self, request: Mapping[str, object], page: Sequence[str] = ()) -> Sequence[tuple[str, str, str, str]]:
-        """Differences of a page, as kind, id, difference and action.
+        """The differences of a page, as kind, id, difference and action.
 
         See the function `compare` in sql/migrations; `page`: elements as JSON. Raises ChangeRefused for content that
-        Postgres does not take.
+        Postgres refuses.
         """
         return [tuple(each) for each in _unless_over(self.store.call("compare", request, page))]
 
     def fill(self, run_id: int, page: Sequence[str]) -> set[tuple[str, str]]:
-        """Writes objects that were never heard of, elements as JSON; returns kinds and ids of the others.
+        """Inserts the objects of a page that are unknown here; returns kind and id of the known objects.
 
-        Raises ChangeRefused and RowUnavailable when it wrote none.
+        `page`: elements as JSON. Raises ChangeRefused and RowUnavailable; then no object was inserted.
         """
         answer = _unless_over(self.store.call("fill", {"run": run_id}, page))
         return {(kind, object_id) for kind, object_id in answer}
 
     def finish_window(self, run_id: int, lease: str, number: int, tally: Tally) -> None:
-        """Every page of the window is compared, and its repairs are sent."""
+        """Marks a window as done: every page is compared, and its repairs are sent."""
         _own(self.store.call("finish_window", {"run": run_id, "lease": lease, "number": number, "tally": tally}))
 
     def rank_rows(self, kind: ReadKind, moments: Sequence[int]) -> Sequence[int]:
-        """Counts, for each of these moments, the rows of a kind that were created before and are not hidden."""
+        """The number of rows of a kind created before each moment, without hidden rows."""
         return cast("Sequence[int]", self.store.call("rank_rows", {"kind": kind, "moments": moments}))
 
     def find_unseen(self, run_id: int, kind: ReadKind) -> int:
-        """Writes down the rows that were not listed; returns how many objects were."""
+        """Stores a finding for each row that Clerk did not list; returns the number of objects that Clerk listed."""
         return int(_unless_over(self.store.call("find_unseen", {"run": run_id, "kind": kind}))["seen"])
 
     def find_unseen_among(self, run_id: int, kind: ReadKind, window: Window, ids: Sequence[str]) -> None:
-        """Writes down the rows that were created in a window and whose ids Clerk did not list there."""
+        """Stores a finding for each row created in a window whose id Clerk did not list there."""
         asked = {"run": run_id, "kind": kind, "since": window.start, "until": window.end, "ids": ids}
         _unless_over(self.store.call("find_unseen", asked))
 
-    # When what was compared
+    # Visits of parts of lists
 
     def next_slice(self, run_id: int, kind: ReadKind) -> Slice:
-        """The part of a list that waited longest, of those that this run has not visited."""
+        """The part of a list that has waited longest, among the parts that this run has not visited."""
         answer = _unless_over(self.store.call("next_slice", {"run": run_id, "kind": kind}))
         return Slice(answer["start"], answer["visited_at"] or 0, answer["newest_visit"])
 
@@ -384,7 +389,7 @@ class Runs:
         is_whole: bool,
         is_switched_off: bool = False,
     ) -> None:
-        """Writes down that this run has read a part of a list. `is_whole`: no row can have been missed there."""
+        """Stores that this run has read a part of a list. `is_whole`: no object of the part can be missing."""
         asked = {
             "run": run_id,
             "lease": lease,
@@ -397,20 +402,21 @@ class Runs:
         _own(self.store.call("visit_slice", asked))
 
     def settle_sweeps(self, run_id: int, lease: str, doubtful: Sequence[ReadKind] = ()) -> Mapping[ReadKind, int]:
-        """Count as compared what this run visited, but nothing of the doubtful kinds.
+        """Count the parts visited by this run as compared, except parts of the doubtful kinds.
 
-        Returns until when all of each kind is compared, by Clerk's clock.
+        Returns, by kind, the moment of Clerk's clock up to which all objects are compared. A kind that was never
+        compared as a whole, or is switched off, is missing.
         """
         answer = self.store.call("settle_sweeps", {"run": run_id, "lease": lease, "doubtful": doubtful})
         return cast("Mapping[ReadKind, int]", _unless_over(answer))
 
     def expire_invitations(self, run_id: int, lease: str) -> tuple[int, int]:
-        """Marks the invitations that have expired since; returns how many, and how many rows refused it."""
+        """Marks invitations that have expired. Returns the number of marked rows and the number of refused rows."""
         answer = _unless_over(self.store.call("expire_invitations", {"run": run_id, "lease": lease}))
         return answer["expired"], answer["refused"]
 
     def candidates(self, run_id: int, kind: ReadKind, after: str, limit: int) -> Sequence[Candidate]:
-        """Objects that Clerk may have deleted, by their ids."""
+        """Objects that Clerk may have deleted: the first `limit` ids above `after`."""
         asked = {"run": run_id, "kind": kind, "after": after, "limit": limit}
         return [tuple(each) for each in _unless_over(self.store.call("delete_candidates", asked))]
 
@@ -425,10 +431,10 @@ class Runs:
         refused: Sequence[str] = (),
         held_up: Sequence[str] = (),
     ) -> None:
-        """Write down what became of findings.
+        """Store the outcomes of findings, by id.
 
-        Clerk has the object; Clerk did not have it at that moment; its repair or delete was sent, was refused, or is
-        held up by a lock.
+        `present`: Clerk has the object. `gone`: Clerk did not have the object at that moment. `sent`, `refused` and
+        `held_up`: the repair or delete was sent, was refused for good, or is held up by a lock.
         """
         asked = {
             "run": run_id,
@@ -444,19 +450,20 @@ class Runs:
     def check_rows(
         self, run_id: int, lease: str, kind: Kind, limit: int, *, only_look: bool = False
     ) -> tuple[bool, int]:
-        """Sets right so many more rows of a kind that contradict their tombstones, and profiles that contradict users.
+        """Checks the next `limit` rows of a kind against their tombstones, and users_public against users.
 
-        `only_look`: writes down which rows are wrong, and sets none right. Returns whether every row was looked at, and
-        how many could not be set right until now. Raises RowUnavailable when one of these rows takes too long.
+        Corrects wrong rows; with `only_look`, only stores findings about wrong rows. Returns whether every row was
+        checked, and the number of rows that could not be corrected until now. Raises RowUnavailable when a row takes
+        too long.
         """
         asked = {"run": run_id, "lease": lease, "kind": kind, "limit": limit, "only_look": only_look}
         answer = _unless_over(self.store.call("check_rows", asked))
         return answer["is_done"], answer["left"]
 
     def retry_held_up(self, run_id: int, lease: str, limit: int) -> HeldUp:
-        """Try once more to set right the rows that somebody held a lock on, in this run or in one since yesterday.
+        """Retry the correction of rows held by a lock, in this run or in an earlier run since yesterday.
 
-        At most so many of each kind. Returns what is held up still.
+        `limit`: the most rows of each kind. Returns the rows and objects that are still held up.
         """
         answer = _unless_over(self.store.call("retry_held_up", {"run": run_id, "lease": lease, "limit": limit}))
         objects: dict[ReadKind, list[Held]] = {}
@@ -465,12 +472,12 @@ class Runs:
         return HeldUp(answer["rows"], answer["refused"], answer["waiting"], objects)
 
     def held_repairs(self, run_id: int, kind: ReadKind, after: str, limit: int) -> Sequence[Held]:
-        """List objects whose repair is held back, by their ids."""
+        """List objects whose repair is held back: the first `limit` ids above `after`."""
         asked = {"run": run_id, "kind": kind, "after": after, "limit": limit}
         return [tuple(each) for each in _unless_over(self.store.call("held_repairs", asked))]
 
     def emptied_columns(self, run_id: int) -> Mapping[str, Mapping[str, int]]:
-        """Count by kind and column the rows that lose their value by the repairs that are or were held back."""
+        """Count, by kind and column, the rows that lose a value by repairs that are or were held back."""
         answer = _unless_over(self.store.call("emptied_columns", {"run": run_id}))
         return cast("Mapping[str, Mapping[str, int]]", answer)
 
@@ -486,7 +493,7 @@ class Runs:
         newest_delivery: int | None = None,
         is_silent: bool | None = None,
     ) -> RunSummary:
-        """Ends the run or, `running`, this process's work on it."""
+        """Ends the run or, with the state `running`, only this process's work on the run."""
         row = self.store.call(
             "end_run",
             {
@@ -503,29 +510,32 @@ class Runs:
         return _summary(_unless_over(row))
 
     def look_at(self, page: Sequence[str]) -> Mapping[tuple[str, str], Known]:
-        """Return what is known of each object of a page, elements as JSON, by kind and id.
+        """Return the state of each object of a page, by kind and id. `page`: elements as JSON. Raises ChangeRefused.
 
-        Whoever calls needs the rights of the owner of the schema; so for `check_objects`. Raises ChangeRefused.
+        The login role needs the rights of the owner of the schema; so does `check_objects`.
         """
         answer = self.store.call("look_at_objects", {"of": "page"}, page) if page else []
         return {(kind, object_id): Known(*rest) for kind, object_id, *rest in answer}
 
     def check_objects(self, objects: Mapping[str, Sequence[str]]) -> Sequence[tuple[str, str, Sequence[str], bool]]:
-        """Set right the rows of some objects like `check_rows`: kind, id, columns, and whether each is right now."""
+        """Correct the rows of some objects as `check_rows` does.
+
+        Returns, for each wrong row, kind, id, columns, and whether the row is correct now.
+        """
         return [tuple(each) for each in self.store.call("check_objects", {"objects": objects})]
 
     def memberships_of(self, kind: ReadKind, object_id: str) -> Sequence[str]:
-        """Ids of the memberships of a user or an organization that are shown."""
+        """Ids of the memberships of a user or an organization, without hidden memberships."""
         return [str(each) for each in self.store.call("memberships_of", {"kind": kind, "id": object_id})]
 
     def known_as(self, object_id: str) -> tuple[str | None, Mapping[str, bool]]:
-        """The instance that is mirrored, if any, and as which kinds this id is known, and whether deleted."""
+        """The mirrored instance, if any; and the kinds of the entities with this id, by kind whether one is deleted."""
         answer = self.store.call("known_as", {"id": object_id})
         return answer["instance_id"], answer["kinds"]
 
 
 def _unless_over(answer: Any) -> Any:
-    """The answer of a function; None means that the run is over, or taken over by another process."""
+    """The answer of a function. Raises RunTakenOver for None: the run is over, or taken over by another process."""
     if answer is None:
         raise RunTakenOver
     return answer

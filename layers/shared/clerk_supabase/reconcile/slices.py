@@ -1,6 +1,6 @@
-"""Lists in quick runs: what is new, where the numbers differ, and a slice of the rest that waited longest.
+"""Lists in quick runs: new objects, places where the numbers differ, and the slice that has waited longest.
 
-A change of what is neither new nor in the slice is found when its slice comes: `settings.sweep_minutes` later at most.
+The change of any other object is found with its slice, after at most `settings.sweep_minutes`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from clerk_supabase.reconcile.lists import LISTS, SLICES, compare_page, find_ext
 from clerk_supabase.reconcile.pages import Comparison, Work
 from clerk_supabase.reconcile.runs import PlannedWindow, Slice
 
-# Each costs about a dozen requests. Where more differ, the next runs and the slices compare the rest.
+# Each place costs about a dozen requests. If more places differ, the next runs and the slices compare the rest.
 _MOST_PLACES: Final = 16
-# Of what is new, and of one place: a quick run that has to read more than that is none.
+# Of new objects, and of one place: a quick run reads no more pages.
 _MOST_PAGES: Final = 200
 
 
@@ -31,15 +31,15 @@ class ListDoubts:
     """Reasons why a quick run cannot be sure about the rows of a kind, in words."""
 
     deletes: str | None = None
-    """Why nothing of the kind may be deleted, if so."""
+    """The reason why no object of the kind may be deleted, if any."""
     more: list[str] = field(default_factory=list)
-    """Reasons why the run is incomplete: parts that it should have compared and did not."""
+    """Reasons why the run is incomplete: due parts that were not compared."""
     notes: list[str] = field(default_factory=list)
     """Facts that people should know about a run that is complete."""
 
 
 def compare_quickly(work: Work, kind: ListKind, windows: Mapping[int, PlannedWindow], watermark: int) -> ListDoubts:
-    """Compares what is new since the watermark, where the numbers differ, and the slice that is due.
+    """Compares the objects created since the watermark, the places where the numbers differ, and the due slice.
 
     A list of a single page is compared as a whole. Raises OrganizationsUnavailable and DomainsUnavailable.
     """
@@ -60,7 +60,7 @@ def compare_quickly(work: Work, kind: ListKind, windows: Mapping[int, PlannedWin
 
 
 def _compare_new(work: Work, kind: ListKind, new: Comparison, until: int, doubts: ListDoubts) -> tuple[int, bool]:
-    """Compares what was created from `until` on; returns how long the list is, and whether that was all of it."""
+    """Compares the objects created from `until` on; returns the length of the list, and True for a list of one page."""
     total = 0
     for number, page in enumerate(work.clerk.newest_first(kind), 1):
         if number == 1:
@@ -91,7 +91,7 @@ class _Rest:
         self._pages = 0
 
     def compare_where_numbers_differ(self, total: int, coming: Sequence[int]) -> None:
-        """`coming`: the moments of creation of those whose rows will be there soon."""
+        """Compare places with another number of objects in Clerk. `coming`: moments of creation of expected rows."""
 
         def rank(moment: int) -> int:
             return self._rank(moment) + sum(created < moment for created in coming)
@@ -115,7 +115,7 @@ class _Rest:
                     break
 
     def compare_slices(self, total: int) -> None:
-        """As many rows as are due, of the parts that waited longest. Says so when there is not time for all of them."""
+        """Compare the due number of rows, in the parts that have waited longest. Without enough time, add a note."""
         work = self._work
         if work.begun.run.as_of == 0:
             return
@@ -151,7 +151,7 @@ class _Rest:
             )
 
     def _compared(self, start: int, offset: int) -> Iterator[Part]:
-        """Compares what was created from `start` on, part after part. `offset`: about where that is in Clerk's list."""
+        """Compares the objects created from `start` on, part after part. `offset`: their approximate place."""
         work, kind = self._work, self._kind
         for part in from_moment(self._read, start, offset):
             self.comparison.page(part.items, part.odd, since=part.window.start)

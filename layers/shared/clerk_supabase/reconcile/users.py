@@ -1,4 +1,4 @@
-"""Users: all of them in windows of created_at, side by side, or only what changed and where the numbers differ."""
+"""Users: all users in windows of created_at, several at once, or only changed users and windows of differing counts."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from clerk_supabase.reconcile.pages import Comparison, Work
 from clerk_supabase.reconcile.runs import PlannedWindow
 
 _MOST_WINDOWS: Final = 500
-# Where each cut costs a request: a few for each thread, so that none waits long for the last one.
+# Where each cut costs a request: a few windows for each thread, so that no thread waits long for the last window.
 _MOST_WINDOWS_BY_COUNTS: Final = 32
-# A quick run that has to read more than that is none; the next full run finds the rest.
+# A quick run reads no more pages; the next full run finds the rest.
 _MOST_PAGES_OF_CHANGES: Final = 200
-# So a window in which the numbers differ is a page, with a little room for who is missing here.
+# So a window in which the numbers differ is a page, with a little room for users who are missing here.
 _USERS_PER_COUNT: Final = 490
 
 CHANGES: Final = 0
-"""Number of the window of what changed last."""
+"""Number of the window for the users who changed last."""
 
 _UNDATED: Final = "Clerk's answers have no believable Date, so nothing can be said about deletes"
 
 Planned = tuple[int, ReadKind, int | None, int | None]
 
 
-# All of them
+# All users
 
 
 def plan_all(work: Work) -> list[Planned]:
-    """Windows of about equally many users; notes how many there are."""
+    """Windows with about equal numbers of users. Notes Clerk's count, and whether most users are missing here."""
     as_of = work.begun.run.as_of
     there = work.clerk.users_count(Window(0, as_of or None)).value
     work.expected["user"] = there
@@ -60,7 +60,7 @@ def plan_all(work: Work) -> list[Planned]:
 
 
 def _cuts_of_an_unknown_instance(work: Work, there: int, per_window: int) -> list[int]:
-    """Where our own table does not say how users are spread in time."""
+    """Cuts by Clerk's counts: a table with few rows does not show how users are spread in time."""
     if there <= per_window:
         return []
     first = next((item.created_at for item in next(work.clerk.users(Window())).items if item.created_at), None)
@@ -75,7 +75,7 @@ def _count(work: Work, window: Window) -> int:
 
 
 def compare_windows(work: Work, windows: Iterable[PlannedWindow]) -> None:
-    """Compares windows that are not done, several at once. Raises what the first of them raises."""
+    """Compares windows that are not done, several at once. Raises the error that stopped the threads, if any."""
     waiting: queue.SimpleQueue[PlannedWindow] = queue.SimpleQueue()
     todo = [window for window in windows if not window.is_done]
     for window in todo:
@@ -100,12 +100,12 @@ def compare_windows(work: Work, windows: Iterable[PlannedWindow]) -> None:
         try:
             wait(tasks)
         except BaseException:
-            # Ctrl-C: the others end with the page they are at.
+            # Ctrl-C: the threads end after their present page.
             work.stopped.set()
             raise
     errors = [error for error in (task.exception() for task in tasks) if error is not None]
     if errors:
-        # Those that were stopped have less to say than the one that stopped them.
+        # Report the error that stopped the run, not the RunTakenOver of the threads it stopped.
         raise next((error for error in errors if not isinstance(error, RunTakenOver)), errors[0])
     work.check()
 
@@ -118,7 +118,7 @@ def _compare_window(work: Work, comparison: Comparison) -> None:
 
 
 def doubts_about_all(work: Work, windows: Sequence[PlannedWindow]) -> str | None:
-    """Why not every user may have been listed, if so."""
+    """The reason why Clerk may not have listed every user, if any."""
     as_of = work.begun.run.as_of
     if as_of == 0:
         return _UNDATED
@@ -130,7 +130,7 @@ def doubts_about_all(work: Work, windows: Sequence[PlannedWindow]) -> str | None
     return doubts_about_users(work.expected["user"], listed, after)
 
 
-# What changed
+# Changed users
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +138,17 @@ class Changed:
     """The result of reading the list of the users who changed."""
 
     doubts: str | None
-    """Why some of them may have been missed, if so."""
+    """The reason why users may have been missed, if any."""
     missing_created: Sequence[int]
-    """When those users were created who are missing here and being repaired."""
+    """The moments of creation of the users who are missing here until their repairs are applied."""
     newest: int | None
-    """The newest change that webhooks must have told by now."""
+    """The newest change whose webhook must have arrived by now."""
     listed: int | None
-    """Number of listed users older than the run, if the list ended before the watermark; None: reading stopped."""
+    """Number of listed users created before the run, if the list ended before the watermark; None: it did not."""
 
 
 def compare_changes(work: Work, watermark: int) -> Changed:
-    """Compare users by their last change, down to the watermark."""
+    """Compare users by their last change, newest first, down to the watermark."""
     comparison = Comparison(work, work.runs, PlannedWindow(CHANGES, "user", None, None, is_done=False, tally={}))
     until = watermark - work.settings.overlap_ms
     in_time = work.begun.run.as_of - work.settings.silence_minutes * 60_000
@@ -178,13 +178,19 @@ def compare_changes(work: Work, watermark: int) -> Changed:
 
 
 def silence(work: Work, newest: int | None) -> bool:
-    """Whether Clerk has changes that no webhook can have told."""
+    """Tells whether Clerk has a change later than all webhooks, although its webhook must have arrived by now.
+
+    Only a change after the beginning of the first complete run counts.
+    """
     since = work.begun.began
     return newest is not None and since is not None and newest > since and is_silent(newest, work.begun.newest_delivery)
 
 
 def plan_where_counts_differ(work: Work, missing_created: Sequence[int]) -> tuple[list[Planned], dict[int, int]]:
-    """Windows of a page each in which Clerk has another number of users than we; and its numbers."""
+    """Windows, of about a page each, in which Clerk has another number of users than we; and Clerk's numbers by window.
+
+    `missing_created`: moments of creation of users whose repairs are on their way.
+    """
     as_of = work.begun.run.as_of
     there = work.clerk.users_count(Window(0, as_of)).value
     work.expected["user"] = there
@@ -203,7 +209,7 @@ def plan_where_counts_differ(work: Work, missing_created: Sequence[int]) -> tupl
 
 
 def doubts_about_windows(windows: Iterable[PlannedWindow], counted: dict[int, int]) -> str | None:
-    """The same as doubts_about_all, of the windows in which the numbers differed."""
+    """The reason why Clerk may not have listed every user of the windows in which the numbers differed, if any."""
     for window in windows:
         theirs = counted.get(window.number)
         listed = window.tally.get("listed", 0)

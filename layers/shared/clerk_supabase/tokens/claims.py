@@ -1,4 +1,4 @@
-"""The claims of a token of any version, read but not trusted: tokens.py decides which tokens are genuine.
+"""The claims of a token of any version, read but not trusted: verifiers.py decides which tokens are genuine.
 
 Source: https://clerk.com/docs/guides/sessions/session-tokens.
 """
@@ -20,7 +20,7 @@ _USER: Final = "user_"
 _SESSION: Final = "sess_"
 _MACHINE: Final = "mch_"
 _LONGEST_ID: Final = 255
-# Beyond it, a JSON number is not exact.
+# Beyond this limit, a JSON number is not exact.
 _LATEST_TIME: Final = 2**53
 
 

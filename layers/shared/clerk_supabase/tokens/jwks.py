@@ -53,10 +53,10 @@ class KeySource(Protocol):
     """A source of the keys of a verifier."""
 
     def current(self) -> KeySet:
-        """The keys as far as known. Raises KeysUnavailable."""
+        """The known keys. Raises KeysUnavailable without a usable key."""
 
     def newer_than(self, known: KeySet) -> KeySet | None:
-        """Other keys than these, when there may be some: after a signature did not match any of them."""
+        """Other keys than the known keys, none of which matches a signature; None: there are no other keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +66,11 @@ class FixedKeys:
     keys: KeySet
 
     def current(self) -> KeySet:
-        """Always the same."""
+        """The configured keys."""
         return self.keys
 
     def newer_than(self, known: KeySet) -> None:
-        """There never are."""
+        """None: configured keys never change."""
 
 
 class Jwks:
@@ -101,7 +101,7 @@ class Jwks:
         """
         now = self._clock()
         if now >= self._refresh_after:
-            # One thread fetches. The others go on with the keys at hand, or wait without any.
+            # One thread fetches. The other threads use the keys at hand or, without keys, wait.
             if self._lock.acquire(blocking=now >= self._usable_until):
                 try:
                     self._refresh()
@@ -113,7 +113,7 @@ class Jwks:
         return self._keys
 
     def newer_than(self, known: KeySet) -> KeySet | None:
-        """Looks again, once a minute at most; another thread's look counts."""
+        """Fetches the keys again, at most once a minute for all threads; None: the keys are unchanged."""
         with self._lock:
             now = self._clock()
             if self._keys is known and now >= self._recheck_after:
@@ -148,12 +148,12 @@ class Jwks:
             if response.status != 200:
                 raise ValueError(f"status {response.status}")
             document = b""
-            # Piece by piece: neither size nor time is for the other side to decide.
+            # Piece by piece, with limits: the server must decide neither the size nor the time.
             while piece := response.read1(MAX_DOCUMENT_BYTES):
                 document += piece
                 if len(document) > MAX_DOCUMENT_BYTES or time.monotonic() > deadline:
                     raise ValueError("too large or too slow")
             return document
         finally:
-            # Never back into the pool half-read; the next fetch is minutes away anyway.
+            # A half-read connection must not go back into the pool; the next fetch is minutes away anyway.
             response.close()

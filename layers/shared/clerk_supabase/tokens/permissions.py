@@ -12,7 +12,7 @@ from typing import Final
 
 from clerk_supabase.errors import Refusal, TokenRefused
 
-# What JavaScript's trim() removes. Python's strip() removes other characters, and "\x1c3" must not become a 3.
+# The characters that JavaScript's trim() removes. Python's strip() removes others, and "\x1c3" must not become a 3.
 _JAVASCRIPT_BLANKS: Final = (
     "\t\n\v\f\r \u00a0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + ("\u2028\u2029\u202f\u205f\u3000\ufeff")
 )

@@ -37,8 +37,8 @@ _HS256: Final = HMACAlgorithm(HMACAlgorithm.SHA256)
 _RSA_BITS: Final = range(2048, 8193)
 _SHORTEST_SECRET: Final = 32
 _MOST_KEYS: Final = 16
-# Values of the header `cat`, by which Clerk tells apart what it signs with one key. Instances that do not tell their
-# tokens apart mark each with the second; tokens from before the categories have no `cat`.
+# Values of the header `cat`, by which Clerk tells apart the tokens that it signs with the same key. Instances that do
+# not tell their tokens apart use the second value for all; tokens from before the categories have no `cat`.
 # https://github.com/clerk/javascript, packages/backend/src/tokens/jwtCategories.ts
 _SESSION_CATEGORIES: Final = ("cl_B7d4PD111AAA", "cl_I7d4PD111III")
 _TEMPLATE_CATEGORY: Final = "cl_B7d4PD222AAA"
@@ -103,7 +103,7 @@ class SessionVerifier:
         return session_claims(compact.payload)
 
     def problems(self, claims: Claims) -> Iterator[TokenRefused]:
-        """All that speaks against using these claims now and here."""
+        """Every reason against the use of these claims now and here."""
         yield from _problems_of_time(claims, self._clock())
         if claims.issuer != self._issuer:
             yield TokenRefused(Refusal.ISSUER, f"the token was not issued by {self._issuer}")
@@ -204,7 +204,7 @@ class LegacyVerifier:
         return legacy_claims(compact.payload)
 
     def problems(self, claims: Claims) -> Iterator[TokenRefused]:
-        """All that speaks against using these claims now and here."""
+        """Every reason against the use of these claims now and here."""
         yield from _problems_of_time(claims, self._clock())
         if self._issuer and claims.issuer != self._issuer:
             yield TokenRefused(Refusal.ISSUER, f"the token was not issued by {self._issuer}")
@@ -276,7 +276,7 @@ def _rsa_key(jwk: dict[str, Any]) -> RSAPublicKey | None:
         key = RSAAlgorithm.from_jwk(jwk)
     except (InvalidKeyError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, AttributeError):
         return None
-    # A public private key proves nothing.
+    # A private key that is published proves nothing.
     return key if isinstance(key, RSAPublicKey) and key.key_size in _RSA_BITS else None
 
 
