@@ -17,12 +17,12 @@ import click
 
 
 def printable(text: str) -> str:
-    """A line in which all characters are escaped that a terminal would obey or hide."""
+    """A line with an escape for every character that a terminal would obey or hide."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def shown(text: str) -> str:
-    """Lines of our own, escaped but for their ends. Foreign text goes through `printable()` before."""
+    """Lines of our own, escaped except for the ends of lines. Foreign text goes through `printable()` before."""
     return "\n".join(map(printable, text.split("\n")))
 
 
@@ -46,7 +46,7 @@ def in_utc(moment: datetime | None) -> str:
 
 
 def how_long(seconds: float) -> str:
-    """In the unit a person would take."""
+    """A duration in the unit of a person's choice: `5.0 s`, `3 min`."""
     if seconds < 0:
         return f"-{how_long(-seconds)}"
     if seconds < 1:

@@ -17,7 +17,7 @@ from clerk_supabase.postgres.connection_string import ConnectionString
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, skipped, warn
 
 Resolve = Callable[[str], set[int]]
-"""The address families of a host. Raises OSError when it has none."""
+"""The address families of a host. Raises OSError for a host without an address."""
 
 _DIRECT: Final = re.compile(r"db\.[a-z0-9]+\.supabase\.co")
 _POOLER: Final = re.compile(r"[a-z0-9-]+\.pooler\.supabase\.com")
@@ -34,7 +34,7 @@ def families(host: str) -> set[int]:
 
 
 def is_of_this_machine(given: ConnectionString) -> bool:
-    """Tells whether the database is where this command runs."""
+    """Tells whether the database is on this machine."""
     if given.host == "localhost":
         return True
     try:
@@ -44,7 +44,7 @@ def is_of_this_machine(given: ConnectionString) -> bool:
 
 
 def address(given: ConnectionString, role: str, resolve: Resolve = families) -> Iterator[Finding]:
-    """Tells whether a Lambda function can get there, and as whom."""
+    """Checks that a Lambda function can reach the host, and logs in as the right role with a password."""
     if given.role != role:
         yield fail(f"it logs in as another role, not as {role}", f"store the connection string of {role}")
     if given.password is None:

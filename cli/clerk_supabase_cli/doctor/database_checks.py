@@ -105,7 +105,7 @@ _MEMBER_OF: Final = {WORKER_ROLE: [], SESSION_ROLE: ["authenticated"]}
 
 
 def database(patient: Patient) -> Iterator[Finding]:
-    """Reached as the tables' owner, and takes writes."""
+    """Checks that the tables' owner can reach the database, and that the database accepts writes."""
     with patient.database() as connection:
         [(version, takes_writes)] = connection.execute(_SERVER).fetchall()
     if takes_writes:
@@ -124,7 +124,7 @@ def worker_address(patient: Patient) -> Iterator[Finding]:
 
 
 def session_address(patient: Patient) -> Iterator[Finding]:
-    """The same for the session function's."""
+    """Pooler, IP and user of the session function's connection string."""
     yield from _of_url(patient.session_url(), lambda given: address(given, SESSION_ROLE))
 
 
@@ -144,23 +144,25 @@ def session_login(patient: Patient) -> Iterator[Finding]:
 
 
 def worker_rights(patient: Patient) -> Iterator[Finding]:
-    """Checks that each role has the rights granted by the migrations, and no others."""
+    """Checks that the worker's role has the rights granted by the migrations, and no others."""
     yield from _rights(patient, WORKER_ROLE)
 
 
 def session_rights(patient: Patient) -> Iterator[Finding]:
-    """The same for the session function's role."""
+    """Checks the rights of the session function's role in the same way."""
     yield from _rights(patient, SESSION_ROLE)
 
 
 def migrations(patient: Patient) -> Iterator[Finding]:
-    """Checks that all migrations of this checkout are applied, unchanged."""
+    """Checks that the list of applied migrations equals the migrations of this checkout."""
     with patient.database() as connection:
         recorded = applied(connection)
         is_without_list = not recorded and has_objects(connection)
     files = {migration.name: migration.checksum for migration in read_migrations(patient.named.root)}
     if is_without_list:
-        yield fail("objects are there, and no list of the migrations that made them (restored without rows?)", _REPAIR)
+        yield fail(
+            "the database has objects, but no list of the migrations that made them (restored without rows?)", _REPAIR
+        )
         return
     if missing := [name for name in files if name not in recorded]:
         yield fail(f"not applied: {', '.join(missing)}", _MIGRATE)

@@ -12,7 +12,7 @@ from clerk_supabase_cli.operate.queues import Queues, client, errors_explained
 from clerk_supabase_cli.operate.status import database_problems, queue_problems, read_database
 from clerk_supabase_cli.printing import how_long, printable
 
-# CloudWatch judges a new alarm within minutes.
+# CloudWatch decides about a new alarm within minutes.
 _UNDECIDED: Final = timedelta(hours=2)
 _RUNBOOK: Final = "docs/runbook.md#"
 _RUNS: Final = """
@@ -40,7 +40,7 @@ _DELETED_HERE: Final = """
 
 
 def stack(patient: Patient) -> Iterator[Finding]:
-    """There, with functions whose settings can be read."""
+    """Checks that the stack exists, and that the settings of its functions can be read."""
     found, functions = patient.stack(), patient.functions()
     yield ok(f"{found.name} is deployed{' to an emulated AWS' if found.is_emulated else ''}")
     if functions.reconcile is None:
@@ -83,7 +83,7 @@ def _failed_runs(found: Stack) -> int:
 
 
 def alarms(patient: Patient) -> Iterator[Finding]:
-    """Every alarm of the stack is armed, tells somebody, and is silent."""
+    """Checks that every alarm of the stack exists, is armed, has a subscriber, and does not ring."""
     found = patient.stack()
     by_name = _alarm_names(found)
     with errors_explained():
@@ -175,7 +175,7 @@ def reconcile(patient: Patient) -> Iterator[Finding]:
 
 
 def _limit(parameters: Mapping[str, str], mode: str, unit: str, seconds: int) -> float | None:
-    """Seconds after which a run is overdue; None without a schedule, or when nobody knows."""
+    """Seconds after which a run is overdue; None without a schedule, or without a named stack."""
     overdue = parameters.get(f"{mode}ReconcileOverdue{unit}", "")
     is_on = parameters.get(f"{mode}ReconcileState") == "ENABLED"
     return float(overdue) * seconds if is_on and overdue else None

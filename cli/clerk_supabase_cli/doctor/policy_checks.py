@@ -1,4 +1,4 @@
-"""Checks of row-level security: on for every table that needs it, and no way around it."""
+"""Checks of row-level security: policies protect every table, and no way leads around the policies."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ _OPENINGS: Final = """
     from unnest(%s::oid[]) as t (id) cross join clerk_sync.openings(t.id::regclass) as o
     where o.verdict <> 'note'
 """
-# Not clerk_sync.detours(), which also reads every function for detours that a person has to judge: no failures.
-# Too many functions mention `users` for a warning about each: Supabase has such a table, too.
+# Not clerk_sync.detours(): its search of all functions finds only possible detours, for a person to judge.
+# A warning about each function with the word `users` would be too many: Supabase has such a table, too.
 _DETOURS_TO_OURS: Final = """
     select t.id, d.verdict, d.found, d.todo
     from unnest(%s::oid[]) as t (id)
@@ -79,12 +79,12 @@ class _Table:
     name: str
     is_ours: bool
     is_secured: bool
-    """A table of the app protected by clerk_sync.secure()."""
+    """Whether clerk_sync.secure() protects the table, which is the app's."""
     has_security: bool
     policies: list[str]
     """Names of its permissive policies."""
     open_policies: list[str]
-    """Checks for policies that are true for every row."""
+    """Names of its permissive policies without a condition."""
 
 
 def row_level_security(patient: Patient) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Do webhooks get in, and through?"""
+"""Checks of the webhooks: the signing secret, the round trip of a test event, and the types that arrived."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def webhook_secret(patient: Patient) -> Iterator[Finding]:
 
 
 def round_trip(patient: Patient) -> Iterator[Finding]:
-    """A signed canary through the public URL, to its row."""
+    """Sends a signed canary to the public URL, and waits for its row."""
     secret = patient.webhook_secret()
     if webhook_secret_problem(secret):
         raise NotLookedAt("there is no secret to sign with, as said above")
@@ -84,7 +84,7 @@ def _arrival(sent: Sent, arrived: Arrived | None, seconds: float) -> Finding:
 
 
 def event_types(patient: Patient) -> Iterator[Finding]:
-    """Names the synced types of events that never arrived."""
+    """Names the synced types of events without an arrival."""
     with patient.database() as connection:
         arrived = {name for (name,) in connection.execute(_ARRIVED_TYPES)}
     missing = [name for name in SYNCED_TYPES if name not in arrived]

@@ -66,7 +66,7 @@ def config_toml(instance: Instance) -> str:
 
 
 def keys(instance: Instance) -> Check:
-    """Whether Clerk's public keys can be fetched."""
+    """Checks that Clerk's public keys can be fetched."""
     url = jwks_url_of(instance.issuer)
     try:
         found = jwks(url).current()
@@ -90,7 +90,7 @@ def discovery(instance: Instance) -> Check:
 
 
 def domain(instance: Instance) -> Check:
-    """Whether Supabase takes the domain."""
+    """Checks that Supabase takes the domain."""
     if _DEVELOPMENT.fullmatch(instance.host) or _PRODUCTION.fullmatch(instance.host):
         return Check("domain", OK, f"the Supabase CLI takes {instance.host}")
     words = (

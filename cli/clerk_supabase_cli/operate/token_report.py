@@ -46,7 +46,7 @@ ADVICE: Final[Mapping[Refusal, str]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The findings about a token."""
+    """The claims and the faults of a token."""
 
     header: Mapping[str, Any] | None
     claims: Claims | None
@@ -67,7 +67,7 @@ class Report:
             yield f"refused ({problem.reason}): {problem}"
             yield f"    {ADVICE[problem.reason]}"
         if self.is_good:
-            yield "good: signature and claims are as they must be"
+            yield "good: signature and claims are right"
         if self.claims is not None:
             yield ""
             yield from (f"{name:<15}{value}" for name, value in _rows(self.claims))
@@ -98,8 +98,8 @@ class Report:
 
 
 def sql(claims: Claims) -> Iterator[str]:
-    """Statements that show the rows which the API would show to the bearer of these claims."""
-    # Written anew: only ASCII reaches the terminal, whatever the token holds.
+    """Statements for reading with the rights of the bearer of these claims, as through the API."""
+    # Encoded again: only ASCII reaches the terminal, whatever the token holds.
     payload = json.dumps(json.loads(claims.payload)).replace("'", "''")
     yield "begin;"
     yield "set local role authenticated;"
@@ -157,5 +157,5 @@ def _moment(seconds: int) -> str:
 
 
 def _listed(*values: str | None) -> str:
-    """Values of a token, in which nothing can move a terminal's cursor."""
+    """Values of a token, without characters that could move the cursor of a terminal."""
     return ", ".join(value if value.isprintable() else json.dumps(value) for value in values if value) or "none"

@@ -98,7 +98,7 @@ class Line:
                     return None
 
     def acknowledge(self, job: Job, staying: Collection[str]) -> None:
-        """Deletes the messages of an answered job, except *staying*. Raises Killed if the function dies before its answer."""
+        """Deletes the messages of an answered job, except *staying*. Raises Killed if the function dies first."""
         with self._changed:
             done = [
                 (entry, message)
