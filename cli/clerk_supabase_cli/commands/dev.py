@@ -78,8 +78,8 @@ def _port(option: str, default: int, what: str) -> Callable[[Command], Command]:
 @click.option(
     "--reset-role-passwords",
     is_flag=True,
-    help="With --database-url: give both roles new passwords until dev ends, and none afterwards. This locks out a "
-    "deployed stack with the former passwords.",
+    help="With --database-url: give both roles new passwords until dev ends, and no passwords afterwards. This locks out "
+    "a deployed stack with the former passwords.",
 )
 @click.option(
     "--webhook-secret",
@@ -250,7 +250,7 @@ def _check_that_functions_can_use(url: str) -> None:
 
 
 class _Fixed:
-    """A constant connection string."""
+    """A constant connection string, in the form expected by the store."""
 
     source = DATABASE_URL
 

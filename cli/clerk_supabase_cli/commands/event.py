@@ -74,4 +74,4 @@ def _post(url: str, request: SignedRequest) -> httpx.Response:
         with httpx.Client(timeout=_ANSWER_SECONDS, trust_env=False) as client:
             return client.post(url, content=request.body, headers=dict(request.headers))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise NotSent(f"nobody answered at {url}: {type(error).__name__} {error}") from error
+        raise NotSent(f"no server answered at {url}: {type(error).__name__} {error}") from error

@@ -41,7 +41,7 @@ from clerk_supabase_cli.printing import print_json, printable, say
 _LOOKED_INTO: Final[tuple[Name, ...]] = ("dead_letters", "parked")
 
 _ELSEWHERE: Final = {
-    "queues": "events on their way can bring an address back: run the command again once status shows empty queues",
+    "queues": "events on their way can restore an address: run the command again once status shows empty queues",
     "logs": "ids only, until LogRetentionDays are over",
     "Clerk": "open invitations, and domains verified with an address: data sent again is stored again",
     "Svix": "sent messages, until Svix deletes them",

@@ -48,7 +48,7 @@ class NotSecured(Failure):
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A way around the policies to the table's rows, certain or possible, and what to do about it."""
+    """A way around the policies to the table's rows, certain or possible, with advice."""
 
     verdict: Literal["warn", "note"]
     """Never `fail`: secure() refuses the table then."""

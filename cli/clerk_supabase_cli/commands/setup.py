@@ -95,7 +95,7 @@ class Stored:
     parameter: str
     name: str
     status: str
-    """created, filled, updated, unchanged, missing (nobody gave a value) or failed."""
+    """created, filled, updated, unchanged, missing (no value was given) or failed."""
     arn: str | None = None
     """The ARN for the parameter; None if the stack has it already."""
     reason: str = ""

@@ -222,7 +222,7 @@ def _report(token: str, keys: KeySource | None, issuer: str, secret: str | None,
     elif keys is None:
         return _unchecked(compact, issuer, parties, is_legacy=is_legacy)
     elif not issuer:
-        raise SettingsError("say with --issuer who must have issued the token: https:// and the Frontend API's host")
+        raise SettingsError("name the issuer of the token with --issuer: https:// and the Frontend API's host")
     else:
         verifier = SessionVerifier(issuer, keys, authorized_parties=parties)
     try:

@@ -65,9 +65,7 @@ def tls(given: ConnectionString, ca_file: str) -> Iterator[Finding]:
     if is_of_this_machine(given):
         yield skipped(f"sslmode={mode}: nothing leaves this machine")
     elif mode in _WITHOUT_PROOF:
-        yield fail(
-            f"sslmode={mode}: anybody on the way can read and change what is sent", "take sslmode out of the secret"
-        )
+        yield fail(f"sslmode={mode}: anybody on the way can read and change the data", "take sslmode out of the secret")
     elif mode in _WITHOUT_NAME:
         yield warn(f"sslmode={mode}: another server could take the database's place", "take sslmode out of the secret")
     elif not (ca_file or "sslrootcert" in given.parameters):
@@ -81,7 +79,7 @@ def tls(given: ConnectionString, ca_file: str) -> Iterator[Finding]:
 
 def _of_pooler(given: ConnectionString) -> Iterator[Finding]:
     if "." not in given.user:
-        yield fail("the pooler does not know whose database it is: the user names no project", _USE_THE_POOLER)
+        yield fail("the pooler cannot find the database: the user names no project", _USE_THE_POOLER)
     if given.port == _TRANSACTION_PORT:
         yield ok("transaction pooler, port 6543, reachable by IPv4")
     else:

@@ -25,10 +25,13 @@ from clerk_supabase_cli.operate.status import purge_problems, read_not_purged
 
 _MIGRATE: Final = "clerk-supabase migrate"
 _REPAIR: Final = "clerk-supabase migrate --repair --dry-run, and without --dry-run"
-_STORE_ANEW: Final = "store it anew: clerk-supabase setup --store-secrets PREFIX"
+_STORE_ANEW: Final = "store the secret again: clerk-supabase setup --store-secrets PREFIX"
 _STRING_IS_RIGHT: Final = "leave the connection string as it is, and look again in some minutes"
 _ADVICE: Final = (
-    ("certificate verify failed", "the file in layers/shared/ca/ is not the authority of this database: fetch it anew"),
+    (
+        "certificate verify failed",
+        "the file in layers/shared/ca/ is not the authority of this database: fetch the file again",
+    ),
     (
         "does not match host name",
         "the certificate is for another host: take the host of the connection string as it is",
@@ -199,15 +202,14 @@ def role_settings(patient: Patient) -> Iterator[Finding]:
         restore.append(f"alter role {role} set {name} = '{wanted[role, name]}';")
         yield warn(
             f"{role}: {name} is {value or 'not set'}, the migrations set {wanted[role, name]}",
-            f"{' '.join(restore)} (who lifted it? the role itself may: see docs/security.md, After a leak)",
+            f"{' '.join(restore)} (the role itself may change it: see docs/security.md, After a leak)",
         )
     added = [(role, name, of_database) for role, name, _, of_database in found if (role, name) not in wanted]
     for role, name, of_database in added:
         place = f" in database {of_database}" if of_database else ""
         yield warn(
             f"{role}: {name} is set, which no migration does",
-            f"alter role {role}{place} reset {name}; "
-            "(who set it? the role itself may: see docs/security.md, After a leak)",
+            f"alter role {role}{place} reset {name}; (the role itself may set it: see docs/security.md, After a leak)",
         )
     if not altered and not added:
         yield ok("statements, locks and idle transactions of both roles end in time, and nothing else is set for them")
@@ -291,7 +293,7 @@ def _rights(patient: Patient, role: str) -> Iterator[Finding]:
         todo = "grant it again as sql/migrations do; without it, events wait in the queues"
         yield fail("; ".join(too_little), todo)
     if too_much:
-        todo = "revoke it, also from public: whoever learns the role's password could use it"
+        todo = "revoke it, also from public: a thief of the role's password could use it"
         yield fail(f"{role} {', '.join(too_much)}", todo)
     if not (too_little or too_much):
         yield ok(f"{role} may call {_counted(granted)}, use no table, and become {_named(_MEMBER_OF[role])}")

@@ -26,7 +26,9 @@ def examine(patient: Patient, checks: Iterable[Check]) -> Iterator[Result]:
         thread.join(seconds)
         findings = list(found)
         if thread.is_alive():
-            findings.append(fail(f"no answer within {seconds:.0f} s", "is what it looks at reachable from here?"))
+            findings.append(
+                fail(f"no answer within {seconds:.0f} s", "can this machine reach the subject of the check?")
+            )
         yield Result(check.name, check.looks_at, findings, time.monotonic() - began)
 
 

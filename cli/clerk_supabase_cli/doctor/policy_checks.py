@@ -118,7 +118,7 @@ def _policies(patient: Patient) -> dict[str, set[str]]:
 
 def _problems_of_ours(tables: Sequence[_Table], policies: Mapping[str, set[str]]) -> Iterator[Finding]:
     for name in sorted(policies.keys() - {table.name for table in tables}):
-        yield fail(f"there is no table {name}", "clerk-supabase migrate; if it was dropped, it is in a backup")
+        yield fail(f"there is no table {name}", "clerk-supabase migrate; the rows of a dropped table are in a backup")
     for table in tables:
         if not table.is_ours:
             continue
@@ -130,7 +130,7 @@ def _problems_of_ours(tables: Sequence[_Table], policies: Mapping[str, set[str]]
         if missing := policies.get(table.name, set()) - set(table.policies):
             yield fail(
                 f"{table.name} lacks the policies {', '.join(sorted(missing))}",
-                "without them nobody sees a row: run their `create policy` of sql/migrations again",
+                "without these policies no user sees a row: run their `create policy` of sql/migrations again",
             )
         if table.open_policies:
             yield warn(

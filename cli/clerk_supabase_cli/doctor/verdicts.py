@@ -24,7 +24,7 @@ _SEVERITY: Final = list(Verdict)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An observation, and what to do about it. Neither text quotes a secret or personal data."""
+    """An observation, and advice. Neither text quotes a secret or personal data."""
 
     verdict: Verdict
     words: str

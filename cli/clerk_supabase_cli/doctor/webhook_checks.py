@@ -63,7 +63,7 @@ def round_trip(patient: Patient) -> Iterator[Finding]:
         yield fail(f"{url} answered {sent.status} to a signed event, not 202", todo)
         return
     if not patient.named.database_url:
-        yield warn("the API took a signed event, and nobody looked whether it arrived", HOW_TO_NAME_THE_DATABASE)
+        yield warn("the API took a signed event; its arrival was not checked", HOW_TO_NAME_THE_DATABASE)
         return
     with patient.database() as connection:
         yield _arrival(sent, wait_for(sent, connection, patient.named.canary_seconds), patient.named.canary_seconds)
@@ -98,7 +98,7 @@ def event_types(patient: Patient) -> Iterator[Finding]:
         yield warn(
             f"{len(missing)} of {len(SYNCED_TYPES)} types never arrived: {', '.join(missing)}",
             "see that they are ticked: Clerk's dashboard, Webhooks, the endpoint, Subscribed events; "
-            "some are rare, and without organizations there are none of theirs",
+            "some are rare, and an instance without organizations sends no events about them",
         )
     else:
         yield ok(f"all {len(SYNCED_TYPES)} types that are synced have arrived")

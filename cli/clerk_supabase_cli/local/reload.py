@@ -96,7 +96,7 @@ class Reloader:
         try:
             if problems := self._problems(functions):
                 for name, text in problems.items():
-                    self._say(f"{name} would not load, the code before goes on:\n{text.rstrip()}", "red")
+                    self._say(f"{name} would not load; the previous code stays in use:\n{text.rstrip()}", "red")
                 return
             if in_layer:
                 self._publish_layer()

@@ -89,7 +89,7 @@ class AppsRows:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """Numbers of emptied rows by table, and of rows that could not be deleted, by the constraint that prevented it."""
+    """Numbers of emptied rows, by table, and of rows that could not be deleted, by the refusing constraint."""
 
     emptied: Mapping[str, int]
     refused: Mapping[str, int]

@@ -103,7 +103,7 @@ def domain(instance: Instance) -> Check:
 def role(instances: Sequence[Instance], token: str) -> Check:
     """Checks that a session token makes its bearer `authenticated` at Supabase, and names the token's version."""
     if not token:
-        return Check("role", SKIPPED, "no token was given (--token -), so nobody looked for role: authenticated")
+        return Check("role", SKIPPED, "no token was given (--token -), so role: authenticated was not checked")
     try:
         claims = IssuerChoice.of(instance.issuer for instance in instances).verify(token)
     except (TokenRefused, KeysUnavailable) as error:

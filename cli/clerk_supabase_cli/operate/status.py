@@ -302,7 +302,7 @@ def _show_database(database: Database, console: Terminal) -> None:
         console.print(f"applied in the last {span}: {outcomes or 'nothing'}", soft_wrap=True)
     console.print(_compared_table(database.compared))
     if database.left_out.newest is not None:
-        said = f"objects applied in the last day without what cannot be stored of them: {database.left_out.objects}"
+        said = f"objects applied in the last day without values that cannot be stored: {database.left_out.objects}"
         console.print(f"{said}; see: clerk-supabase explain {printable(database.left_out.newest)}", soft_wrap=True)
 
 

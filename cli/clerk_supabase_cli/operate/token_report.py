@@ -1,4 +1,4 @@
-"""A report about a token in words: its claims, its faults and what to do; and SQL that acts as its user."""
+"""A report about a token in words: its claims, its faults with advice, and SQL to act as its user."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ ADVICE: Final[Mapping[Refusal, str]] = MappingProxyType(
         Refusal.TOO_LONG: "take things out of the customised session token: its cookie holds 4 kB",
         Refusal.MALFORMED: "copy the whole value of `await session.getToken()`, or of the header after `Bearer `",
         Refusal.ALGORITHM: "session tokens are checked with --publishable-key, --jwks-url or --pem (RS256), "
-        "those of the former Supabase template with --secret (HS256)",
+        "tokens of the former Supabase template with --secret (HS256)",
         Refusal.TYPE: "call `session.getToken()` without arguments; OAuth access tokens name no session",
-        Refusal.CRITICAL_HEADER: "Clerk sends no such tokens; find out who made this one",
+        Refusal.CRITICAL_HEADER: "Clerk sends no such tokens; find out who made this token",
         Refusal.TEMPLATE: "call `session.getToken()` without `{ template: ... }`",
         Refusal.MACHINE: "row-level security is about users; machines use a role of their own",
         Refusal.CATEGORY: "call `session.getToken()` without arguments; Clerk signs other things with the same key",

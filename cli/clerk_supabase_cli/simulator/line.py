@@ -143,7 +143,7 @@ class Line:
             self.send_message(QueueUrl=given["QueueUrl"], **entry)
         return {"Successful": [{"Id": entry["Id"]} for entry in given["Entries"]], "Failed": []}
 
-    # What is next
+    # The next job
 
     def _next(self) -> Job | None:
         self._end_outages()

@@ -1,4 +1,4 @@
-"""`python -m clerk_supabase_cli.local.emulator SOCKET`: MiniStack behind the gate, on a socket that it inherits.
+"""`python -m clerk_supabase_cli.local.emulator SOCKET`: MiniStack behind the gate, on an inherited socket.
 
 MiniStack's own Python runs this module. Gate and emulator are a single process with a single socket, so no way leads
 around the gate.
