@@ -78,8 +78,8 @@ def _port(option: str, default: int, what: str) -> Callable[[Command], Command]:
 @click.option(
     "--reset-role-passwords",
     is_flag=True,
-    help="With --database-url: give both roles new passwords until dev ends, and no passwords afterwards. This locks out "
-    "a deployed stack with the former passwords.",
+    help="With --database-url: give both roles new passwords until dev ends, and no password afterwards. This locks "
+    "out a deployed stack with the former passwords.",
 )
 @click.option(
     "--webhook-secret",
