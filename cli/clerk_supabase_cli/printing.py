@@ -46,7 +46,7 @@ def in_utc(moment: datetime | None) -> str:
 
 
 def how_long(seconds: float) -> str:
-    """A duration in the unit of a person's choice: `5.0 s`, `3 min`."""
+    """A duration in the unit that a person would choose: `5.0 s`, `3 min`."""
     if seconds < 0:
         return f"-{how_long(-seconds)}"
     if seconds < 1:

@@ -22,7 +22,7 @@ def migrate_command(database_url: str, *, plain_postgres: bool, repairs: bool, d
     own additions (columns, triggers, policies, indexes, rights of other roles) are no differences.
 
     --repair creates these objects again in a single transaction: functions, triggers, policies, rights, indexes, and
-    missing columns and tables. No row is deleted, and each decision for you is printed.
+    missing columns and tables. No row is deleted, and each decision left to you is printed.
 
     --dry-run does all this in a single transaction, which is rolled back in the end: an error or difference in a dry
     run would occur without --dry-run, too.

@@ -20,8 +20,8 @@ def undo_command(run_id: int, database_url: str, as_json: bool) -> None:
     """Restore the objects deleted by this comparison alone.
 
     An object that an event or another comparison deleted, too, stays deleted. Deletes of this comparison that still
-    wait in a queue are never applied. The next comparison finds the same objects again if Clerk still
-    lacks them; so let no comparison run until Clerk has them again.
+    wait in a queue are never applied. The next comparison finds the same objects again if Clerk still lacks them; so
+    let no comparison run until Clerk has them again.
     """
     with open_runs(database_url) as runs:
         details_of(runs, run_id)

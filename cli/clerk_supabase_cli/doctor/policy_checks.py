@@ -79,12 +79,12 @@ class _Table:
     name: str
     is_ours: bool
     is_secured: bool
-    """Whether clerk_sync.secure() protects the table, which is the app's."""
+    """Whether the table is the app's, protected by clerk_sync.secure()."""
     has_security: bool
     policies: list[str]
     """Names of its permissive policies."""
     open_policies: list[str]
-    """Names of its permissive policies without a condition."""
+    """Names of its permissive policies with `true` as their condition."""
 
 
 def row_level_security(patient: Patient) -> Iterator[Finding]:

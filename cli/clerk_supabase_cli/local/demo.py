@@ -127,9 +127,9 @@ class Demo:
             "deleted": outcomes["deleted"],
             "refused (the user was deleted before)": outcomes["refused"],
             "lost for good": traffic.lost,
-            "users missing in Postgres before reconcile": before.missing,
-            "users with an old state in Postgres before": before.different,
-            "deleted users still in Postgres before": before.extra,
+            "before reconcile: users missing in Postgres": before.missing,
+            "before reconcile: users with an old state": before.different,
+            "before reconcile: users deleted in Clerk": before.extra,
             "rows in Postgres after reconcile": difference.found,
             "users in Clerk": len(traffic.users),
         }

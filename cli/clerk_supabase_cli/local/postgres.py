@@ -37,7 +37,7 @@ _FIRST_WITH_A_BUILTIN_LOCALE: Final = 17
 _BUILTIN_LOCALE: Final = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
 _LOCALE_OF_THE_SYSTEM: Final = ("--locale-provider=libc", "--locale=C.UTF-8")
 
-# Only a crash of the machine can lose data then. Without synchronous_commit, a crash of Postgres could, too.
+# Only a crash of the machine can lose data then. With synchronous_commit off, a crash of Postgres could, too.
 _THROW_AWAY: Final = {"fsync": "off", "full_page_writes": "off"}
 
 

@@ -108,7 +108,7 @@ order by kind
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """The present state of an object, with times by Clerk's clock; a time before 1970-01-02: known only by its id."""
+    """The present state of an object. Times by Clerk's clock; before 1970-01-02: known only from other objects."""
 
     kind: str
     updated_at: datetime
@@ -117,7 +117,7 @@ class Entity:
     delete_run: int | None
     """The comparison that found the delete, without an event; 0: a resync. None: an event reported the delete."""
     delete_recorded_at: datetime | None
-    """The beginning of the hold-back, by the clock of the database."""
+    """The time at which the delete was recorded, by the clock of the database; the hold-back begins then."""
     purged_at: datetime | None
     """The time, by the clock of the database, at which housekeeping or `forget` emptied the data."""
 

@@ -25,7 +25,7 @@ class Truth:
     id: str
     version: tuple[int, int]
     contents: tuple[Columns, ...]
-    """The contents of the newest version; if several events have this version, each content is right."""
+    """The contents of the newest version; if several events have this version, any of their contents is right."""
     deleted_at: int | None
 
     @classmethod

@@ -16,7 +16,7 @@ class NoSuchSample(Failure):
 
 
 class UnusableId(Failure):
-    """The id has not the form of Clerk's ids for the object of a sample."""
+    """The id does not have the form of Clerk's ids for the object of a sample."""
 
 
 def sample_names(root: Path) -> list[str]:

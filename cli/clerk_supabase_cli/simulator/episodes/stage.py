@@ -51,12 +51,12 @@ from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.worlds import World
 
 MARGIN_MS: Final = 60_000
-"""The time between the two proofs of a delete; the lag of the API is shorter."""
+"""The least time between the two proofs of a delete; the lag of the API is shorter."""
 BRAKE: Final = Brake(rows=2)
 
 _KEY: Final = "sk_live_simulated"
 _STORES: Final = 6
-# The app keeps its lock for steps on end, so no session may wait long for it. The worker's role has its own limit.
+# The app keeps its lock for several steps, so no session may wait long for it. The worker's role has its own limit.
 _WAIT: Final = """
 alter database {database} set lock_timeout = '60ms';
 alter role {worker} in database {database} set lock_timeout = '60ms';

@@ -19,7 +19,7 @@ _AT: Final = 1_700_000_000_000
 _RECEIVED_AT: Final = 1_750_000_000_000
 _NEVER: Final = "never"
 _FORBIDDEN: Final = "forbidden"
-# The share falls with the cost: an event with a temporary failure is tried some fifty times.
+# Expensive classes get small shares: an event with a temporary failure is tried some fifty times.
 _KINDS: Final[dict[ReasonClass, int]] = {"unusable": 60, "refused": 38, "exhausted": 2}
 
 _CURSE: Final = f"""
@@ -64,7 +64,7 @@ def _what_is_wrong(reason_class: ReasonClass) -> Json:
 
 @contextmanager
 def cursed(connection: psycopg.Connection[tuple[object, ...]]) -> Iterator[None]:
-    """For the `with` block, a trigger fails temporarily for a name, and a constraint refuses another name."""
+    """Lets a trigger fail temporarily for a name, and a constraint refuse another name, for the `with` block."""
     connection.execute(_CURSE)
     yield
     connection.execute(_LIFT_THE_CURSE)

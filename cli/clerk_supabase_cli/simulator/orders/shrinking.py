@@ -20,8 +20,8 @@ def shrink(
 ) -> tuple[Batch, ...]:
     """The fewest messages and accidents with a wrong end; empty if the schedule ends right without other schedules.
 
-    Tries first each message in its own batch, without accidents. *struck*: variants of the batches, with accidents
-    caused by other schedules.
+    Tries first each message in its own batch, without accidents. *struck*: variants of the batches, with the
+    outages of the whole round.
     """
     tries = count(1)
 
