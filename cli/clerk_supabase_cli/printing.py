@@ -58,7 +58,7 @@ def how_long(seconds: float) -> str:
 
 
 def counted(number: int) -> str:
-    """`1 event`, `2 events`."""
+    """A number of events in words: `1 event`, `2 events`."""
     return "1 event" if number == 1 else f"{number} events"
 
 

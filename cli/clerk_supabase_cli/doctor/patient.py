@@ -194,7 +194,7 @@ class Patient:
 
     @property
     def has_stack(self) -> bool:
-        """Whether a stack was named."""
+        """Tells whether a stack was named."""
         return bool(self.named.stack_name)
 
     @contextmanager

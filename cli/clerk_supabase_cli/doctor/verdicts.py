@@ -81,7 +81,7 @@ class Result:
         return worst(finding.verdict for finding in self.findings)
 
     def as_json(self) -> dict[str, object]:
-        """For machines; the names here are kept."""
+        """The result as JSON for machines, with names that stay the same."""
         return {
             "name": self.name,
             "looks_at": self.looks_at,

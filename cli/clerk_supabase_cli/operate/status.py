@@ -176,7 +176,7 @@ class Status:
         ]
 
     def as_json(self) -> dict[str, object]:
-        """For machines; the names here are kept."""
+        """The state as JSON for machines, with names that stay the same."""
         problems = self.problems
         return {
             "healthy": not problems,

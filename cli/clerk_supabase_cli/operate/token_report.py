@@ -59,7 +59,7 @@ class Report:
         return self.signature_checked and self.claims is not None and not self.problems
 
     def lines(self) -> Iterator[str]:
-        """For people."""
+        """The report as lines, for people."""
         if not self.signature_checked and self.claims is not None:
             yield "SIGNATURE NOT CHECKED: anybody may have written this."
             yield "Check it with --publishable-key, --jwks-url, --pem or, for the former template, --secret."
@@ -77,7 +77,7 @@ class Report:
             yield from sql(self.claims)
 
     def as_json(self) -> str:
-        """For programs."""
+        """The report as JSON, for programs."""
         claims = None
         if self.claims is not None:
             claims = dataclasses.asdict(self.claims) | {"payload": json.loads(self.claims.payload)}

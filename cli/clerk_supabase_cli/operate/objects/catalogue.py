@@ -86,7 +86,7 @@ class Thing:
 
     @property
     def key(self) -> str:
-        """Kind and name."""
+        """The kind and the name."""
         return f"{self.kind} {self.name}"
 
 

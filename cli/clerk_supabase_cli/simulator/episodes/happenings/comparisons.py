@@ -190,7 +190,7 @@ def _seeing(stage: Stage, act: Callable[[], object], view: Any) -> None:
 
 
 def lie(stage: Stage, chance: Random) -> None:
-    """From now on, some objects of Clerk and their children are missing in every answer."""
+    """Some objects of Clerk and their children are missing in every answer from now on."""
     everything = sorted(key for objects in stage.world.objects().values() for key in objects)
     if stage.world.organizations and chance.random() < 0.5:
         everything = sorted(stage.world.organizations)
@@ -206,7 +206,7 @@ def lie(stage: Stage, chance: Random) -> None:
 
 
 def lose_crowd(stage: Stage, chance: Random) -> None:
-    """From now on, an organization with many members is missing in every answer; two runs prove its delete."""
+    """An organization with many members is missing in every answer from now on; two runs prove its delete."""
     crowd(stage, chance)
     org_id = list(stage.world.organizations)[-1]
     members = {key for key, each in stage.world.memberships.items() if each["organization"]["id"] == org_id}
