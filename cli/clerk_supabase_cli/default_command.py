@@ -8,7 +8,7 @@ import click
 
 
 class GroupWithDefault(click.Group):
-    """Gives its arguments to the default command, unless the first argument is the name of a command."""
+    """A group that passes its arguments to the default command, unless the first names a command."""
 
     default: Final = "verify"
 

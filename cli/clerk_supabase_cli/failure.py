@@ -1,4 +1,4 @@
-"""The error of commands whose message is enough, without a traceback."""
+"""The error of commands with a message instead of a traceback."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import ClassVar
 
 
 class Failure(Exception):
-    """An error shown as one line, without a traceback: the fault, and what to do."""
+    """An error shown as a line with the fault and advice, without a traceback."""
 
     has_lines: ClassVar[bool] = False
-    """Tells whether its message ends with lines of a log of this machine."""
+    """Whether the message ends with lines of a log of this machine."""

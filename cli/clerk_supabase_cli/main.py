@@ -25,16 +25,16 @@ _DATABASE_OPTIONS: Final = ("--database-url", "--sync-database-url", "--session-
 
 
 class _Commands(click.Group):
-    """Loads a command on demand: the load of all commands takes longer than most commands work."""
+    """Loads a command on demand: to load all commands takes longer than the work of most commands."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuses arguments that must not be repeated in an error of click's or of a command's."""
+        """Refuses arguments that no error, of click's or of a command's, may repeat."""
         _refuse_what_cannot_be_seen(args, ctx)
         _refuse_misplaced_connection_strings(args, ctx)
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click hands it over
-        """The names of all commands, which are those of the files in `commands`."""
+        """The names of all commands, equal to the names of the files in `commands`."""
         return sorted(module.name for module in pkgutil.iter_modules(commands_package.__path__))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -67,11 +67,11 @@ def _refuse_misplaced_connection_strings(arguments: Sequence[str], context: clic
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def commands() -> None:
-    """Keeps a Supabase Postgres true to Clerk: developer's and operator's commands."""
+    """Keeps a Supabase Postgres true to Clerk: commands for developers and operators."""
 
 
 def main() -> None:
-    """Runs the command; a failure with a known cause is one line, not a traceback."""
+    """Runs the command; a failure with a known cause is shown as a line, not as a traceback."""
     try:
         commands(prog_name="clerk-supabase")
     except Failure as error:
@@ -81,6 +81,6 @@ def main() -> None:
     except ClerkSupabaseError as error:
         say(f"clerk-supabase: {printable(str(error))}", err=True)
         sys.exit(1)
-    except Exception:  # noqa: BLE001 - a mistake of ours, whose message may repeat what others wrote
+    except Exception:  # noqa: BLE001 - a mistake of ours, whose message may repeat foreign text
         say(traceback.format_exc(), err=True)
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""The name of the operator, as it is recorded beside what the operator did."""
+"""The name of the operator, recorded with each of the operator's actions."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class OrVariable(click.Option):
     """An option whose errors also name its environment variable."""
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
-        """Option and variable, as an error names them."""
+        """The names of the option and the variable, for an error."""
         return f"{super().get_error_hint(ctx)} or the environment variable {self.envvar}"
 
 
@@ -62,28 +62,30 @@ database_url_option = click.option(
     help=_DATABASE_HELP,
     callback=checked_database_url,
 )
-# Commands that look at more than the database report a bad URL among their other findings.
+# Commands with more sources than the database report a bad URL among their other findings.
 optional_database_url_option = click.option(
     "--database-url", envvar="DATABASE_URL", help=_DATABASE_HELP, callback=given_database_url
 )
 
-json_option = click.option("--json", "as_json", is_flag=True, help="For machines.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
 
 def queue_options(command: Command) -> Command:
     """Adds the options with the addresses of the queues, for `named_queues`."""
-    command = click.option("--parked-queue-url", help="The same for the parked queue.")(command)
-    command = click.option("--dead-letter-queue-url", help="The same for the dead letters.")(command)
+    command = click.option("--parked-queue-url", help="Address of the parked queue, instead of the stack's.")(command)
+    command = click.option("--dead-letter-queue-url", help="Address of the dead-letter queue, instead of the stack's.")(
+        command
+    )
     return sync_queue_options(command)
 
 
 def sync_queue_options(command: Command) -> Command:
     """Adds the options with the address of the sync queue."""
-    command = click.option("--sync-queue-url", help="Instead of what the stack says.")(command)
+    command = click.option("--sync-queue-url", help="Address of the sync queue, instead of the stack's.")(command)
     return click.option(
         "--stack-name",
         envvar="CLERK_SUPABASE_STACK",
-        help="Deployed stack, whose outputs say where its queues are; region and credentials as for any AWS tool."
+        help="Deployed stack, whose outputs name its queues; region and credentials as for any AWS tool."
         "  [env: CLERK_SUPABASE_STACK]",
     )(command)
 
@@ -129,22 +131,26 @@ class Address(click.ParamType[str]):
             self.fail("one address, such as ada@example.test", param, ctx)
         # In small letters, the address would be another person's.
         if not unicodedata.is_normalized("NFC", value):
-            self.fail("it has a character that only looks like a common one: type it anew", param, ctx)
+            self.fail(
+                "it has an unusual character that looks like a common character: type the address again", param, ctx
+            )
         return str(value)
 
 
 def person_options(command: Command) -> Command:
     """Adds the user and the addresses that name a person; `require_person` refuses a call without both."""
     command = click.option(
-        "--email", "addresses", type=Address(), multiple=True, help="Address of the person; may be given several times."
+        "--email", "addresses", type=Address(), multiple=True, help="Address of the person; repeatable."
     )(command)
     return click.argument("user_id", type=UserId(), required=False)(command)
 
 
 def require_person(user_id: str | None, addresses: Sequence[str]) -> None:
-    """Raises UsageError when nobody is named."""
+    """Raises UsageError if no person is named."""
     if user_id is None and not addresses:
-        raise click.UsageError("Say who: a user (user_...), or --email ADDRESS for somebody who was only invited.")
+        raise click.UsageError(
+            "Name the person: a user (user_...), or --email ADDRESS for an invited person without a user."
+        )
 
 
 private_metadata_option = click.option(
@@ -159,7 +165,7 @@ clerk_api_url_option = click.option(
     envvar="CLERK_API_URL",
     default=BASE_URL,
     show_default=True,
-    help="Address of Clerk's Backend API; another one only for tests.  [env: CLERK_API_URL]",
+    help="Address of Clerk's Backend API, to change for tests only.  [env: CLERK_API_URL]",
 )
 
 
@@ -182,7 +188,7 @@ class Moment(click.ParamType[datetime]):
 
 
 class ClerkId(click.ParamType[str]):
-    """The id of a user or an organization, of which a path of Clerk's API can be made."""
+    """The id of a user or an organization, safe in a path of Clerk's API."""
 
     name = "id"
 

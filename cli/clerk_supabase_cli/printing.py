@@ -17,12 +17,12 @@ import click
 
 
 def printable(text: str) -> str:
-    """A line in which all characters are escaped that a terminal would obey or hide."""
+    """A line with an escape for every character that a terminal would obey or hide."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def shown(text: str) -> str:
-    """Lines of our own, escaped but for their ends. Foreign text goes through `printable()` before."""
+    """Lines of our own, escaped except for the ends of lines. Foreign text goes through `printable()` before."""
     return "\n".join(map(printable, text.split("\n")))
 
 
@@ -46,7 +46,7 @@ def in_utc(moment: datetime | None) -> str:
 
 
 def how_long(seconds: float) -> str:
-    """In the unit a person would take."""
+    """A duration in the unit that a person would choose: `5.0 s`, `3 min`."""
     if seconds < 0:
         return f"-{how_long(-seconds)}"
     if seconds < 1:
@@ -58,7 +58,7 @@ def how_long(seconds: float) -> str:
 
 
 def counted(number: int) -> str:
-    """`1 event`, `2 events`."""
+    """A number of events in words: `1 event`, `2 events`."""
     return "1 event" if number == 1 else f"{number} events"
 
 

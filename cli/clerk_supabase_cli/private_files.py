@@ -1,4 +1,4 @@
-"""The folder `.local` of a checkout: keys and secrets for this machine, which nobody but the developer can read."""
+"""The folder `.local` of a checkout: keys and secrets for this machine, readable by the developer only."""
 
 from __future__ import annotations
 

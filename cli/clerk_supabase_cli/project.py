@@ -1,4 +1,4 @@
-"""The checkout the command works in."""
+"""The checkout in which the command works."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from clerk_supabase_cli.failure import Failure
 
 
 class ProjectNotFound(Failure):
-    """No folder from here upwards holds a template.yaml beside sql/migrations: run this inside a checkout."""
+    """Neither this folder nor a folder above is a checkout, with template.yaml and sql/migrations."""
 
     def __init__(self, start: Path) -> None:
         super().__init__(
@@ -18,7 +18,7 @@ class ProjectNotFound(Failure):
 
 
 def find_root(start: Path | None = None) -> Path:
-    """The nearest folder that is a checkout, from *start* (default: the current one) upwards.
+    """The nearest checkout: *start* (by default the current folder) or a folder above.
 
     Raises ProjectNotFound.
     """

@@ -16,7 +16,7 @@ class Terminal(Console):
     """Prints text as text: no markup such as `[red]`, no `:emoji:`, and no escape sequence but its own."""
 
     def __init__(self, *, stderr: bool = False, file: IO[str] | None = None, width: int | None = None) -> None:
-        """*stderr*: print on standard error. *file*, *width*: instead of the real terminal, and of its width."""
+        """*stderr*: print on standard error. *file*, *width*: replace the real terminal and its width."""
         super().__init__(stderr=stderr, file=file, width=width, markup=False, emoji=False)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:

@@ -69,7 +69,7 @@ class Stack:
                 len([one for one in each.get("Metrics", [{"MetricStat": {}}]) if "MetricStat" in one])
                 for each in _of_type(template, "AWS::CloudWatch::Alarm").values()
             ),
-            own_metrics=len(_own_metrics(code, text)),
+            own_metrics=len(_own_metrics(code, text, list(_metrics_of(template)))),
             dashboards=len(_of_type(template, "AWS::CloudWatch::Dashboard")),
             secrets=len([name for name in template["Parameters"] if re.search("SecretArn$|KeyArn$", name)]),
             full_runs=30,
@@ -77,15 +77,26 @@ class Stack:
         )
 
 
-def _own_metrics(code: str, template: str) -> set[tuple[str, str]]:
+def _own_metrics(code: str, text: str, watched: Iterable[str]) -> set[tuple[str, str]]:
     """Names of metrics, each with the value of a dimension or none; CloudWatch charges for each.
 
-    The dashboard shows those whose names or dimensions the code makes up.
+    The dashboard, read as *text*, shows the metrics whose names or dimensions the code makes up. *watched*: names of the
+    metrics of alarms.
     """
     counted = re.findall(r'\b(?:count|count_by|took)\(\s*"(\w+)"', code)
-    counted += re.findall(r"Namespace: ClerkSupabaseSync\n\s+MetricName: (\w+)", template)
-    shown = re.findall(r'"ClerkSupabaseSync", "(\w+)", "service", "[^"]+"(?:, "\w+", "(\w+)")?', template)
-    return {(name, "") for name in counted} | set(shown)
+    shown = re.findall(r'"ClerkSupabaseSync", "(\w+)", "service", "[^"]+"(?:, "\w+", "(\w+)")?', text)
+    return {(name, "") for name in (*counted, *watched)} | set(shown)
+
+
+def _metrics_of(template: Mapping[str, Any]) -> Iterator[str]:
+    """The names of our own metrics that alarms watch."""
+    for alarm in _of_type(template, "AWS::CloudWatch::Alarm").values():
+        for metric in (
+            alarm,
+            *(each["MetricStat"]["Metric"] for each in alarm.get("Metrics", ()) if "MetricStat" in each),
+        ):
+            if metric.get("Namespace") == "ClerkSupabaseSync":
+                yield metric["MetricName"]
 
 
 def _of_type(template: Mapping[str, Any], kind: str) -> dict[str, Any]:

@@ -237,7 +237,7 @@ def test_an_alarm_without_a_listener_is_a_warning(stack: LocalStack, doctor: Doc
             TopicArn=stack.alarm_topic_arn, Protocol=subscription["Protocol"], Endpoint=subscription["Endpoint"]
         )
     assert verdict == "warn"
-    assert "nobody has subscribed" in words
+    assert "has no confirmed subscription" in words
 
 
 def test_an_alarm_that_somebody_deleted_or_made_mute_is_found(stack: LocalStack, doctor: Doctor) -> None:
@@ -254,7 +254,7 @@ def test_an_alarm_that_somebody_deleted_or_made_mute_is_found(stack: LocalStack,
     finally:
         cloudwatch.put_metric_alarm(**settings)
     assert mute[0] == "warn"
-    assert "these tell nobody: WrongInstanceAlarm" in mute[1]
+    assert "without a topic: WrongInstanceAlarm" in mute[1]
     assert gone[0] == "fail"
     assert "gone from CloudWatch: WrongInstanceAlarm" in gone[1]
 
@@ -271,6 +271,6 @@ def test_dead_letters_and_failed_comparisons_are_found(stack: LocalStack, doctor
     for queue in (dead, failed):
         sqs.purge_queue(QueueUrl=queue)
     assert failed_run[0] == "warn"
-    assert "failed comparisons that wait to be looked at: 1" in failed_run[1]
+    assert "failed comparisons for a person to look at: 1" in failed_run[1]
     assert dead_letter[0] == "fail"
     assert "1 event among the dead letters" in dead_letter[1]

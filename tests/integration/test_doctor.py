@@ -518,9 +518,9 @@ def test_a_parked_event_fails(doctor: Doctor, store: Store) -> None:
     ("run", "verdict", "said"),
     [
         (("full", "complete"), "ok", "is complete"),
-        (("full", "stopped"), "fail", "pulled the brake: for a reason"),
+        (("full", "stopped"), "fail", "was stopped by the brake: for a reason"),
         (("full", "failed"), "fail", "failed: for a reason"),
-        (("full", "incomplete"), "warn", "did not get to its end"),
+        (("full", "incomplete"), "warn", "did not finish"),
         (("quick", "failed"), "fail", "failed: for a reason"),
     ],
 )
@@ -571,7 +571,7 @@ def test_a_run_that_nobody_goes_on_with_is_a_warning(doctor: Doctor, compared: C
     admin.execute("update clerk_sync.reconcile_runs set started_at = now() - interval '2 days' where mode = 'full'")
     verdict, words = doctor.verdict("reconcile")
     assert verdict == "warn"
-    assert "did not get to its end" in words
+    assert "did not finish" in words
 
 
 @pytest.mark.parametrize(

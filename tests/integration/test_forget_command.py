@@ -116,7 +116,7 @@ def test_who_entered_an_address_of_somebody_else_takes_nothing_of_them_along(
     store.apply([user("user_eve", at=1, **with_address(verified=False)), deleted("user", "user_eve", at=2)])
     store.apply([invitation(at=1, email_address=ADDRESS), domain(at=1, affiliation_email_address=ADDRESS)])
     said = command.run("forget", "user_eve", "--yes").stdout
-    assert f"not looked for: {ADDRESS.lower()}, which nobody has verified; add it by --email if it is theirs" in said
+    assert f"not looked for: {ADDRESS.lower()}, which is unverified; add it by --email if it is the person's" in said
     assert rows(admin, "select email_address, deleted_at from public.organization_invitations") == [(ADDRESS, None)]
     assert rows(admin, "select affiliation_email_address from public.organization_domains") == [(ADDRESS,)]
     assert value(admin, "select email from public.users where clerk_id = 'user_eve'") is None

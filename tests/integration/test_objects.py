@@ -388,7 +388,7 @@ def test_what_only_a_person_can_decide_is_named_and_nothing_is_changed(undone: C
     """)
     with pytest.raises(NotRepaired) as refused:
         list(repair(undone, read_manifest(root)))
-    assert "public.organization_memberships.role is missing: the rows that are there need a value" in str(refused.value)
+    assert "public.organization_memberships.role is missing: the existing rows need a value" in str(refused.value)
     assert "alter table clerk_sync.reconcile_runs alter column calls type integer" in str(refused.value)
     assert value(undone, "select to_regprocedure('clerk_sync.begin_run(jsonb)')") is None
 
@@ -567,7 +567,7 @@ def test_a_file_that_was_applied_in_part_is_recognised_and_repaired(plain: str, 
 
 
 def test_there_is_nothing_to_repair_in_an_empty_database(plain: str, root: Path) -> None:
-    with pytest.raises(MigrationFailed, match="nothing is there: clerk-supabase migrate"):
+    with pytest.raises(MigrationFailed, match="nothing of this project exists: clerk-supabase migrate"):
         repair_database(plain, root, is_trial=False)
     assert Doctor({"DATABASE_URL": plain}).verdict("objects")[0] == "fail"
 

@@ -14,7 +14,7 @@ from tests.kit.databases import Url
 from tests.kit.doctoring import Doctor
 from tests.kit.refusing_pooler import refusing
 
-STORE_ANEW = "store it anew"
+STORE_ANEW = "store the secret again"
 
 REFUSALS = [
     ("(ENOTFOUND) tenant/user S3cret.abcd not found", SetUpWrong, "ROLE.PROJECT", "compare the project"),

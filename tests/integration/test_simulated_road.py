@@ -146,7 +146,7 @@ def test_retry_that_counts_attempts_during_an_outage_parks_what_could_be_applied
     monkeypatch.setattr(Store, "check", lambda _: None)
     monkeypatch.setattr(Retry, "_try_once_more", park_at_once)
     report = search()
-    assert says(["not left while away", "parked though it could be applied"], report)
+    assert says(["not left in the queue during the outage", "parked though it could be applied"], report)
     assert says([PARKED_FOR_NOTHING], report)
 
 

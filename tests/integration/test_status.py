@@ -105,7 +105,7 @@ def test_parked_events_are_counted_by_reason_and_type(command: Command, store: S
 
 
 def test_what_was_left_out_is_told_and_is_no_problem(command: Command, store: Store) -> None:
-    told = "without what cannot be stored of them: 2; see: clerk-supabase explain user_2"
+    told = "without values that cannot be stored: 2; see: clerk-supabase explain user_2"
     assert "cannot be stored" not in command.run("status").stdout
     for user_id in ("user_1", "user_2"):
         store.apply([webhooks.user(user_id, at=1, svix_id=f"msg_{user_id}", first_name="\x00")])

@@ -255,14 +255,14 @@ def test_an_event_can_be_sent_to_any_address(developer: Developer) -> None:
 
     unanswered = developer.types("event", "user.created", "--url", "http://127.0.0.1:9/webhooks/clerk")
     assert unanswered.returncode == 1
-    assert "nobody answered at http://127.0.0.1:9/webhooks/clerk" in unanswered.stderr
+    assert "no server answered at http://127.0.0.1:9/webhooks/clerk" in unanswered.stderr
 
 
 def test_code_that_does_not_load_is_shown_and_what_mends_it_runs_from_the_next_event_on(developer: Developer) -> None:
     before = (developer.checkout / SYNC).read_text()
 
     developer.edits(SYNC, lambda text: f"{text}\ndef broken(:\n")
-    developer.sees("reload .*would not load, the code before goes on:")
+    developer.sees("reload .*would not load; the previous code stays in use:")
     assert developer.sees("SyntaxError: ")
     sent = developer.types("event", "user.created", "--send")
     assert sent.returncode == 0
@@ -307,7 +307,7 @@ def test_ctrl_c_ends_all_that_it_started(developer: Developer) -> None:
     sent = developer.types("event", "user.created", "--send")
     assert sent.returncode == 1
     assert "no stack of this checkout runs: start one in another terminal with `make dev`" in sent.stderr
-    assert "nobody answered" in developer.types("event", "user.created", "--url", endpoint).stderr
+    assert "no server answered" in developer.types("event", "user.created", "--url", endpoint).stderr
 
 
 def test_the_roles_of_the_functions_have_no_password_once_dev_has_ended(postgres: EmbeddedPostgres) -> None:

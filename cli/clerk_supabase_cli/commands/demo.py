@@ -1,4 +1,4 @@
-"""`clerk-supabase demo`."""
+"""`clerk-supabase demo`: the main job, end to end, on this machine."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from clerk_supabase_cli.terminal import Terminal
 
 
 @click.command("demo")
-@click.option("--users", default=300, show_default=True, type=click.IntRange(1, 5000), help="How many sign up.")
+@click.option(
+    "--users", default=300, show_default=True, type=click.IntRange(1, 5000), help="Number of users who sign up."
+)
 @click.option("--seed", default=None, type=int, help="Repeats the traffic of an earlier run.")
 def demo_command(users: int, seed: int | None) -> None:
-    """Deploy the template to an emulated AWS on this machine, send webhooks, show that Postgres agrees."""
+    """Deploy the template to an emulated AWS on this machine, send webhooks, and compare Postgres with Clerk."""
     if Demo(find_root(), users=users, seed=seed, console=Terminal()).run() != 0:
         sys.exit(1)

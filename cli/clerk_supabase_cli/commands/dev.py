@@ -46,7 +46,11 @@ _LOOK_SECONDS: Final = 0.3
 
 def _port(option: str, default: int, what: str) -> Callable[[Command], Command]:
     return click.option(
-        option, default=default, show_default=True, type=click.IntRange(0, 65535), help=f"Of {what}; 0: a free one."
+        option,
+        default=default,
+        show_default=True,
+        type=click.IntRange(0, 65535),
+        help=f"Port of {what}; 0: a free port.",
     )
 
 
@@ -57,13 +61,14 @@ def _port(option: str, default: int, what: str) -> Callable[[Command], Command]:
 @click.option(
     "--database-url",
     callback=checked_database_url,
-    help="Sync into this database, with the migrations applied, rather than into a new one of this machine. The URL is "
-    "the owner's, and functions never get it; its password may be in PGPASSWORD, and `-` reads it from standard input.",
+    help="Sync into this database, with the migrations applied, instead of a new database on this machine. The URL is "
+    "the owner's, and no function gets the URL; the password may be in PGPASSWORD, and `-` reads the URL from standard "
+    "input.",
 )
 @click.option(
     "--sync-database-url",
     envvar=WORKER_VARIABLE,
-    help=f"With --database-url: what functions connect with, as {WORKER_ROLE}.  [env: {WORKER_VARIABLE}]",
+    help=f"With --database-url: the URL for the functions, as {WORKER_ROLE}.  [env: {WORKER_VARIABLE}]",
 )
 @click.option(
     "--session-database-url",
@@ -73,16 +78,20 @@ def _port(option: str, default: int, what: str) -> Callable[[Command], Command]:
 @click.option(
     "--reset-role-passwords",
     is_flag=True,
-    help="With --database-url: give both roles new passwords until dev ends, and none afterwards. That locks out a "
-    "deployed stack which uses the former ones.",
+    help="With --database-url: give both roles new passwords until dev ends, and no password afterwards. This locks "
+    "out a deployed stack with the former passwords.",
 )
 @click.option(
     "--webhook-secret",
     envvar="CLERK_WEBHOOK_SIGNING_SECRET",
-    help="Signing secret of the webhooks that arrive; default one that this checkout keeps in .local."
+    help="Signing secret of the webhooks; by default the checkout's own secret in .local."
     "  [env: CLERK_WEBHOOK_SIGNING_SECRET]",
 )
-@click.option("--containers", is_flag=True, help="Let containers of this machine reach it too, such as `sam local`'s.")
+@click.option(
+    "--containers",
+    is_flag=True,
+    help="Let containers of this machine reach the stack, too, such as the containers of `sam local`.",
+)
 def dev_command(
     *,
     port: int,
@@ -171,7 +180,7 @@ def _described(stack: LocalStack, database_url: str) -> RunningStack:
 
 
 def _introduce(stack: LocalStack, running: RunningStack, roles: RoleUrls | None) -> None:
-    # Nothing of the connection string of somebody's database is for a screen.
+    # The connection string of the developer's own database is not printed.
     database = "the one that --database-url names" if roles else running.database_url
     issuer = stack.frontend.issuer
     if roles:
@@ -188,7 +197,7 @@ Clerk's API     {running.clerk_api_url}, a stand-in without users; its key is {r
 tokens of       {issuer}
 logs            {running.logs}
 
-In another terminal, `source .local/env` says all of the above to the commands, and puts them on the search path:
+In another terminal, `source .local/env` sets all this for the commands, and puts them on the search path:
   an event        clerk-supabase event user.created --send
   a token         clerk-supabase token mint --user user_1 --issuer {issuer}
   Clerk's events  clerk webhooks listen --forward-to {running.webhook_url}"""
@@ -200,7 +209,7 @@ def _say(step: str, seconds: float | None) -> None:
         say(f"{step} ({seconds:.1f} s)")
 
 
-# A database of somebody else's
+# A database of the developer's
 
 
 @contextlib.contextmanager
@@ -241,7 +250,7 @@ def _check_that_functions_can_use(url: str) -> None:
 
 
 class _Fixed:
-    """A constant connection string."""
+    """A constant connection string, in the form expected by the store."""
 
     source = DATABASE_URL
 

@@ -1,4 +1,4 @@
-"""`clerk-supabase doctor`: faults of a deployment, and what to do about each."""
+"""`clerk-supabase doctor`: the faults of a deployment, with advice for each."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WIDTH: Final = max(len(check.name) for check in CHECKS)
 
 
 class _Seconds(click.FloatRange):
-    """Seconds within a range. `nan`, which no comparison calls out of range, is refused."""
+    """Seconds within a range. Refuses `nan`, which no comparison finds out of range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The seconds."""
@@ -56,7 +56,7 @@ class _Seconds(click.FloatRange):
     default="",
     help="pk_live_... or pk_test_..., for a stack without POST /session.  [env: CLERK_PUBLISHABLE_KEY]",
 )
-@click.option("--token", default="", help="A session token, to see what Clerk puts into it; `-` reads standard input.")
+@click.option("--token", default="", help="A session token of Clerk's, to check its claims; `-` reads standard input.")
 @click.option(
     "--supabase-url", envvar="SUPABASE_URL", default="", help="https://<project>.supabase.co  [env: SUPABASE_URL]"
 )
@@ -65,14 +65,14 @@ class _Seconds(click.FloatRange):
     "names",
     multiple=True,
     type=click.Choice([check.name for check in CHECKS]),
-    help="Only this; repeatable.",
+    help="Only this check; repeatable.",
 )
 @click.option(
     "--wait",
     default=30.0,
     show_default=True,
     type=_Seconds(0, 300),
-    help="Seconds that a test event may take to the database.",
+    help="Longest time of a test event to the database, in seconds.",
 )
 @click.option("--clerk-api-url", envvar="CLERK_API_URL", default="", hidden=True, help="Only for tests.")
 @click.option("--frontend-api-url", default="", help="Issuers, separated by commas, instead of the stack's.")
@@ -92,10 +92,10 @@ def doctor_command(
     ca_file: str,
     as_json: bool,
 ) -> None:
-    """Find the faults of a deployment, and say what to do about each.
+    """Find the faults of a deployment, and print advice for each.
 
-    Checks the stack, the database and the publishable key, as far as they are named; other checks are skipped, and say
-    so. Doctor changes nothing, but sends a signed test event, which is recorded as a delivery without a user.
+    Checks the stack, the database and the publishable key, if named; other checks are printed as skipped. Doctor
+    changes nothing, but sends a signed test event, which is recorded as a delivery without a user.
 
     Secrets come from the stack; without a stack, from CLERK_SECRET_KEY, SYNC_DATABASE_URL and SESSION_DATABASE_URL.
     CLERK_WEBHOOK_SIGNING_SECRET, as Clerk shows it, signs the test event and is compared with the stack's.
@@ -129,7 +129,7 @@ def doctor_command(
 
 
 def _secret(variable: str) -> str:
-    """No option: options can be read by everybody on this machine."""
+    """The value of a variable; there is no option, because everybody on this machine can read options."""
     return os.environ.get(variable, "").strip()
 
 
@@ -140,7 +140,7 @@ def _print_json(results: Sequence[Result]) -> Verdict:
 
 
 def _print(results: Iterable[Result], console: Terminal) -> Verdict:
-    """Print a line or more for each verdict, as soon as it is known."""
+    """Prints each verdict as soon as the check has ended; returns the worst verdict."""
     verdicts: list[Verdict] = []
     for result in results:
         verdicts.append(result.verdict)

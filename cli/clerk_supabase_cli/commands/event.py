@@ -1,4 +1,4 @@
-"""`clerk-supabase event`: a sample event of Clerk's, signed now; printed, or sent."""
+"""`clerk-supabase event`: prints or sends a sample event of Clerk's, signed now."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.standin.deliveries import SignedRequest, api_gateway_event, sign, webhook_secret_of
 from clerk_supabase_cli.standin.sample_events import sample_event
 
-# As long as Svix waits for an answer. https://docs.svix.com/receiving/introduction
+# Svix's limit for an answer. https://docs.svix.com/receiving/introduction
 _ANSWER_SECONDS: Final = 15.0
 
 
 class NotSent(Failure):
-    """Nobody answered."""
+    """No server answered."""
 
 
 @click.command("event")
 @click.argument("name", metavar="TYPE")
-@click.option("--id", "object_id", help="Clerk id of the object it is about; default the sample's own.")
-@click.option("--send", is_flag=True, help="Post it to the stack that `dev` runs, and print what was answered.")
-@click.option("--url", help="Post it there instead, whatever listens.")
+@click.option("--id", "object_id", help="Clerk id of the event's object; by default the sample's own.")
+@click.option("--send", is_flag=True, help="Post the event to the stack run by `dev`, and print the answer.")
+@click.option("--url", help="Post the event to this URL instead.")
 @click.option(
     "--secret",
     envvar="CLERK_WEBHOOK_SIGNING_SECRET",
-    help="Signing secret, whsec_...; default that of `dev`.  [env: CLERK_WEBHOOK_SIGNING_SECRET]",
+    help="Signing secret, whsec_...; by default the secret of `dev`.  [env: CLERK_WEBHOOK_SIGNING_SECRET]",
 )
 def event_command(name: str, object_id: str | None, *, send: bool, url: str | None, secret: str | None) -> None:
     """Sign a sample event now, and print it as an API Gateway event for `sam local invoke`, or --send it.
@@ -54,7 +54,7 @@ def event_command(name: str, object_id: str | None, *, send: bool, url: str | No
     url = url or running_stack(root).webhook_url
     say(f"{name} of {event['data'].get('id', '')} as {request.headers['svix-id']} to {url}")
     answer = _post(url, request)
-    # Whoever listens there may answer with anything.
+    # The answer is foreign text: any server may listen there.
     say(f"{answer.status_code} {printable(answer.text[:200])}")
     if not answer.is_success:
         sys.exit(1)
@@ -74,4 +74,4 @@ def _post(url: str, request: SignedRequest) -> httpx.Response:
         with httpx.Client(timeout=_ANSWER_SECONDS, trust_env=False) as client:
             return client.post(url, content=request.body, headers=dict(request.headers))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise NotSent(f"nobody answered at {url}: {type(error).__name__} {error}") from error
+        raise NotSent(f"no server answered at {url}: {type(error).__name__} {error}") from error

@@ -1,4 +1,4 @@
-"""`clerk-supabase explain`."""
+"""`clerk-supabase explain`: the timeline of a Clerk id."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ from clerk_supabase_cli.terminal import Terminal
 @click.argument("clerk_id")
 @database_url_option
 def explain_command(clerk_id: str, database_url: str) -> None:
-    """Print the timeline of one Clerk id: what arrived, what became of it, what changed."""
+    """Print the timeline of a Clerk id: arrived events, their outcomes, and changes of rows."""
     show(database_url, clerk_id, Terminal())

@@ -41,10 +41,10 @@ from clerk_supabase_cli.printing import print_json, printable, say
 _LOOKED_INTO: Final[tuple[Name, ...]] = ("dead_letters", "parked")
 
 _ELSEWHERE: Final = {
-    "queues": "events on their way can bring an address back: run the command again once status shows empty queues",
+    "queues": "events on their way can restore an address: run the command again once status shows empty queues",
     "logs": "ids only, until LogRetentionDays are over",
-    "Clerk": "open invitations, and domains verified with an address: what it sends again is stored again",
-    "Svix": "the messages it sent, as long as it keeps them",
+    "Clerk": "open invitations, and domains verified with an address: data sent again is stored again",
+    "Svix": "sent messages, until Svix deletes them",
     "Supabase": "backups, until they expire",
 }
 
@@ -74,10 +74,10 @@ class _Report:
     type=click.Choice(get_args(PurgeBy)),
     default="scrub",
     show_default=True,
-    help="scrub: the user's row keeps its key; delete: it goes, and the app's foreign keys cascade or refuse.",
+    help="scrub: the user's row keeps its key; delete: no row is left, and the app's foreign keys cascade or refuse.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be emptied.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Only print the number of rows to empty.")
+@click.option("--yes", is_flag=True, help="Do not ask for a confirmation.")
 @database_url_option
 @queue_options
 @json_option
@@ -196,7 +196,7 @@ def _print(report: _Report) -> None:
     for word, owner in report.not_looked_for.items():
         say(printable(f"not looked for: {word}, which {owner} has in Clerk"))
     for address in report.unverified:
-        say(printable(f"not looked for: {address}, which nobody has verified; add it by --email if it is theirs"))
+        say(printable(f"not looked for: {address}, which is unverified; add it by --email if it is the person's"))
     _print_emptied(report)
     for name, each in report.queues.items():
         say(
@@ -206,9 +206,9 @@ def _print(report: _Report) -> None:
     for place, number in report.kept_ids.items():
         say(f"kept, ids and times only: {place}, {number}")
     for other in report.of_others:
-        say(printable(f"kept, because it is somebody else's: {other['place']}, {other['id']}"))
+        say(printable(f"kept, because the row is another person's: {other['place']}, {other['id']}"))
     for row in report.of_the_app:
-        say(printable(f"kept, because it is your app's: {row.place}, {row.row_count} by {row.column_name}"))
+        say(printable(f"kept, because the rows are your app's: {row.place}, {row.row_count} by {row.column_name}"))
     say("not in these tables:")
     for where, what in report.elsewhere.items():
         say(f"  {where}: {what}")

@@ -1,4 +1,4 @@
-"""`clerk-supabase migrate`."""
+"""`clerk-supabase migrate`: applies the migrations, and compares and repairs the objects of the database."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ from clerk_supabase_cli.project import find_root
 
 @click.command("migrate")
 @database_url_option
-@click.option("--plain-postgres", is_flag=True, help="Not Supabase: first create the API's roles and auth.jwt().")
-@click.option("--repair", "repairs", is_flag=True, help="Make objects that differ what this version makes; keeps rows.")
-@click.option("--dry-run", is_flag=True, help="Say what would be applied or repaired, and change nothing.")
+@click.option("--plain-postgres", is_flag=True, help="Without Supabase: first create the API's roles and auth.jwt().")
+@click.option("--repair", "repairs", is_flag=True, help="Repair missing and different objects; keeps rows.")
+@click.option("--dry-run", is_flag=True, help="Print the migrations or repairs, and change nothing.")
 def migrate_command(database_url: str, *, plain_postgres: bool, repairs: bool, dry_run: bool) -> None:
-    """Apply the SQL migrations that are missing, in order, and compare what is there with what they make.
+    """Apply the missing SQL migrations in order, and compare the objects of the database with this version.
 
-    Whatever tool applied them: each object that is missing, or is another than this version makes, is named, and the
-    exit status is 1. What you have added yourself (columns, triggers, policies, indexes, rights of other roles) is no
-    difference.
+    Each missing or different object is printed, whatever tool applied the migrations, and the exit status is 1. Your
+    own additions (columns, triggers, policies, indexes, rights of other roles) are no differences.
 
-    --repair makes these objects anew in one transaction: functions, triggers, policies, rights, indexes, and columns
-    and tables that are missing. It deletes no row, and says what only you can decide.
+    --repair creates these objects again in a single transaction: functions, triggers, policies, rights, indexes, and
+    missing columns and tables. No row is deleted, and each decision left to you is printed.
 
-    --dry-run does all this in one transaction that is rolled back in the end: what fails or differs there would do so
-    without it, too.
+    --dry-run does all this in a single transaction, which is rolled back in the end: an error or difference in a dry
+    run would occur without --dry-run, too.
     """
     if dry_run and plain_postgres:
-        raise click.UsageError("--plain-postgres changes the database, which --dry-run does not")
+        raise click.UsageError("--plain-postgres changes the database, and --dry-run must not")
     if plain_postgres:
         prepare_plain_postgres(database_url, find_root())
     if repairs:

@@ -57,9 +57,9 @@ def _filter_options(command: Command) -> Command:
     for option in (
         click.option("--before", type=Moment(), help="Parked before that time; see --since."),
         click.option("--since", type=Moment(), help="Parked at or after 2026-01-31T12:00 (UTC), or within 2h, 3d."),
-        click.option("--entity", "entity_id", help="Clerk id of the object it is about, such as user_..."),
+        click.option("--entity", "entity_id", help="Clerk id of the event's object, such as user_..."),
         click.option("--reason", help="Part of the reason."),
-        click.option("--class", "reason_class", type=click.Choice(REASON_CLASSES), help="Kind of reason."),
+        click.option("--class", "reason_class", type=click.Choice(REASON_CLASSES), help="Class of the reason."),
         click.option("--type", "event_type", help="Clerk's type, such as user.updated; * stands for anything."),
     ):
         command = option(command)
@@ -68,15 +68,17 @@ def _filter_options(command: Command) -> Command:
 
 @parked_command.command("list")
 @_filter_options
-@click.option("--scrubbed", is_flag=True, help="Only those whose body is gone.")
+@click.option("--scrubbed", is_flag=True, help="Only events without a body.")
 @click.option(
     "--state",
     type=click.Choice(list(_LISTED_STATES)),
     default="open",
     show_default=True,
-    help="open: parked, or replayed and not back yet; settled: applied after all.",
+    help="open: parked, or replayed without a result yet; settled: applied after all.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help=f"How many at most; default {_ON_A_PAGE}, with --json all.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), help=f"Largest number of events; by default {_ON_A_PAGE}, with --json all."
+)
 @json_option
 @database_url_option
 @queue_options
@@ -115,14 +117,14 @@ def show_command(svix_id: str, database_url: str, as_json: bool) -> None:
         return
     for name, value in _fields(event):
         say(f"{name:<14} {printable(value)}")
-    say(f"\n{_body_as_text(body)}" if body is not None else "\nThe body is gone.")
+    say(f"\n{_body_as_text(body)}" if body is not None else "\nThe body was deleted.")
 
 
 @parked_command.command("replay")
 @click.argument("svix_ids", metavar="[SVIX_ID]...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All that is parked.")
+@click.option("--all", "everything", is_flag=True, help="All parked events.")
 @_filter_options
-@click.option("--again", is_flag=True, help="Also those that were replayed before and have not come back.")
+@click.option("--again", is_flag=True, help="Also events replayed before, without a result yet.")
 @json_option
 @database_url_option
 @queue_options
@@ -156,7 +158,7 @@ def replay_command(
     else:
         say(f"{result.sent} replayed, through {url}")
         if scrubbed:
-            say(f"{scrubbed} cannot be, as their bodies are gone: clerk-supabase parked list --scrubbed")
+            say(f"{scrubbed} cannot be replayed without a body; see: clerk-supabase parked list --scrubbed")
     if result.too_large:
         say(f"clerk-supabase: too large for a queue: {printable(', '.join(result.too_large))}", err=True)
     if result.stopped_by:
@@ -167,10 +169,10 @@ def replay_command(
 
 @parked_command.command("discard")
 @click.argument("svix_ids", metavar="[SVIX_ID]...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All that is parked.")
+@click.option("--all", "everything", is_flag=True, help="All parked events.")
 @_filter_options
-@click.option("--scrubbed", is_flag=True, help="Only those whose body is gone.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--scrubbed", is_flag=True, help="Only events without a body.")
+@click.option("--yes", is_flag=True, help="Do not ask for a confirmation.")
 @json_option
 @database_url_option
 def discard_command(

@@ -1,4 +1,4 @@
-"""`clerk-supabase reconcile`: Clerk against Postgres, started by a person."""
+"""`clerk-supabase reconcile`: a comparison of Clerk with Postgres, started by a person."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ from clerk_supabase_cli.terminal import Terminal
 
 
 @click.group("reconcile", invoke_without_command=True)
-@click.option("--full", "mode", flag_value="full", help="Every object that Clerk lists.  [default]")
-@click.option("--quick", "mode", flag_value="quick", help="What changed or is new, counts, and a slice of the rest.")
-@click.option("--dry-run", is_flag=True, help="Only look: nothing is repaired and nothing deleted.")
+@click.option("--full", "mode", flag_value="full", help="Compare every object in Clerk's lists.  [default]")
 @click.option(
-    "--versions-only", is_flag=True, help="Do not compare columns, which finds no edits by hand, but is faster."
+    "--quick", "mode", flag_value="quick", help="Compare changed and new objects, counts, and a slice of the rest."
 )
+@click.option("--dry-run", is_flag=True, help="Only compare: repair and delete nothing.")
+@click.option("--versions-only", is_flag=True, help="Do not compare columns: faster, but finds no edits by hand.")
 @click.option(
     "--allow-deletes",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Delete up to N rows of a kind, instead of what the brake allows; each is confirmed by Clerk all the same.",
+    help="Delete up to N rows of a kind, instead of the brake's limit; Clerk must still confirm each delete.",
 )
 @click.option(
     "--delete-margin",
@@ -55,13 +55,13 @@ from clerk_supabase_cli.terminal import Terminal
     default=ReconcileSettings().delete_margin_ms // 1000,
     show_default=True,
     metavar="SECONDS",
-    help="Delete nothing younger, and only what Clerk says twice, so far apart, to be gone; 0: both times in this run.",
+    help="Least age of a row to delete, and least time between the two proofs of a delete; 0: both in this run.",
 )
 @click.option(
     "--allow-emptied",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Let a column lose its value in up to N rows of a kind, instead of what the brake allows.",
+    help="Let a column lose its value in up to N rows of a kind, instead of the brake's limit.",
 )
 @private_metadata_option
 @sync_queue_options
@@ -84,13 +84,14 @@ def reconcile_command(  # noqa: PLR0917 - click passes them by name
     database_url: str | None,
     as_json: bool,
 ) -> None:
-    """Compare Clerk with Postgres, and repair what differs.
+    """Compare Clerk with Postgres, and repair the differences.
 
-    Reads Clerk's Backend API with the secret key in CLERK_SECRET_KEY, which is taken from nowhere else. Repairs go
-    through the sync queue, if it is named, else they are applied at once. Goes on with a run that was cut off.
+    Reads Clerk's Backend API with the secret key in CLERK_SECRET_KEY; there is no option for the key. Repairs go
+    through the sync queue, if you name the queue; otherwise the command applies them at once. Continues a run that was
+    cut off.
 
-    Exit status 0: the run is complete. 1: it failed. 2: it was asked for wrongly. 3: not all could be compared, the
-    brake was pulled, or another process is at work; the reason is printed.
+    Exit status 0: the run is complete. 1: the run failed. 2: the options are wrong. 3: some objects could not be
+    compared, the brake stopped the run, or another run is at work; the reason is printed.
     """
     if context.invoked_subcommand is not None:
         _refuse_options_before(context)
@@ -117,11 +118,11 @@ def reconcile_command(  # noqa: PLR0917 - click passes them by name
 
 
 @reconcile_command.command("runs")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many at most.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Largest number of runs.")
 @json_option
 @database_url_option
 def runs_command(limit: int, database_url: str, as_json: bool) -> None:
-    """List what was compared, newest first."""
+    """List the comparisons, newest first."""
     with open_runs(database_url) as runs:
         found = runs.list(limit)
     if as_json:
@@ -134,12 +135,14 @@ def runs_command(limit: int, database_url: str, as_json: bool) -> None:
 
 @reconcile_command.command("show")
 @click.argument("run_id", metavar="RUN", type=int)
-@click.option("--difference", type=click.Choice(DIFFERENCES), help="Only objects that differed like this.")
-@click.option("--limit", type=click.IntRange(min=1), help=f"How many objects; default {ON_A_PAGE}, with --json all.")
+@click.option("--difference", type=click.Choice(DIFFERENCES), help="Only objects with this difference.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), help=f"Largest number of objects; by default {ON_A_PAGE}, with --json all."
+)
 @json_option
 @database_url_option
 def show_command(run_id: int, difference: str | None, limit: int | None, database_url: str, as_json: bool) -> None:
-    """Show one comparison: how it went, and every object that differed, with the likely cause."""
+    """Show a comparison: its result, and every different object with the likely cause."""
     with open_runs(database_url) as runs:
         details = details_of(runs, run_id)
     found = [each for each in details.findings if difference in (None, each.difference)]
@@ -155,16 +158,14 @@ def show_command(run_id: int, difference: str | None, limit: int | None, databas
 
 
 @reconcile_command.command("reset")
-@click.option(
-    "--instance", is_flag=True, help="Forget which Clerk instance is mirrored, too: the next run records its own."
-)
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--instance", is_flag=True, help="Forget the mirrored Clerk instance, too: the next run records its own.")
+@click.option("--yes", is_flag=True, help="Do not ask for a confirmation.")
 @json_option
 @database_url_option
 def reset_command(*, instance: bool, yes: bool, as_json: bool, database_url: str) -> None:
-    """End runs that are at work, and let the next one compare everything, as after a leaked password.
+    """End the runs at work, and let the next run compare everything, as after a leaked password.
 
-    Runs lose their lease, and nothing goes on from what earlier ones say was compared. What they found is kept.
+    Runs lose their lease, and no run continues from the results of earlier runs. Their findings are kept.
     """
     with open_runs(database_url) as runs:
         found = runs.reset(instance=instance, dry_run=True)
@@ -179,7 +180,7 @@ def reset_command(*, instance: bool, yes: bool, as_json: bool, database_url: str
 
 
 def _reset_said(found: Reset, verb: str) -> str:
-    """Describe what a reset does, or did."""
+    """Describes the effect of a reset, before or after the reset."""
     ended = ", ".join(map(str, found.running)) or "none"
     lines = [f"runs at work, ended: {ended}", f"finished runs that the next one does not build on: {found.trusted}"]
     if found.instance_id is not None:
@@ -188,7 +189,7 @@ def _reset_said(found: Reset, verb: str) -> str:
 
 
 def _refuse_options_before(context: click.Context) -> None:
-    """Options of a comparison, before the name of a command that compares nothing, were meant for something else."""
+    """Raises UsageError for options of a comparison before the name of a subcommand, which compares nothing."""
     given = [
         each.opts[0]
         for each in context.command.params

@@ -1,4 +1,4 @@
-"""`clerk-supabase resync`: one user or organization, read from Clerk and applied."""
+"""`clerk-supabase resync`: reads a user or organization from Clerk, and applies the answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from clerk_supabase_cli.printing import print_json
 @click.option(
     "--force",
     is_flag=True,
-    help="Apply what Clerk says even if it calls itself older than the row. At once, not through the queue.",
+    help="Apply Clerk's answer even if its version is older than the row; at once, not through the queue.",
 )
 @private_metadata_option
 @sync_queue_options
@@ -45,14 +45,14 @@ def resync_command(  # noqa: PLR0917 - click passes them by name
     database_url: str,
     as_json: bool,
 ) -> None:
-    """Read one user (user_...) or organization (org_...) and its memberships from Clerk, and apply them.
+    """Read a user (user_...) or organization (org_...) and its memberships from Clerk, and apply them.
 
-    What Clerk says is gone is deleted, unless an event told of it in the last five minutes: the API may lag. What only
-    a comparison had deleted is restored when Clerk has it; what an event of Clerk's deleted stays so, and a newer event
-    stays newer, also with --force. Each object that was not as in Clerk is printed, with what was done about it.
+    Objects missing in Clerk are deleted, except objects with an event in the last five minutes, because the API may
+    lag. An object of Clerk's is restored if only a comparison deleted the object; an object deleted by an event stays
+    deleted, and a newer event stays newer, also with --force. Each different object is printed, with its repair.
 
-    The secret key is taken as for `reconcile`. Exit status 0: all is as in Clerk, or sent to the queue. 1: it failed.
-    2: it was asked for wrongly. 3: not all could be changed or read; the reason is printed.
+    The secret key comes from CLERK_SECRET_KEY. Exit status 0: all objects are as in Clerk, or sent to the queue. 1: the
+    resync failed. 2: the options are wrong. 3: some objects could not be changed or read; the reason is printed.
     """
     settings = ReconcileSettings(keep_private_metadata=keep_private_metadata)
     with open_reconcile(database_url, clerk_api_url, named_queues(stack_name, sync_queue_url), settings) as tools:

@@ -1,4 +1,4 @@
-"""`clerk-supabase retention`: the shortest times for which the database keeps records, against the stack's wishes."""
+"""`clerk-supabase retention`: the shortest times for which the database keeps records."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _DAYS: Final = click.IntRange(0, 36_500)
 
 
 @click.command("retention")
-@click.option("--hold-back-days", type=_DAYS, help="Rows that were deleted in Clerk are hidden for at least so long.")
+@click.option("--hold-back-days", type=_DAYS, help="Days between the delete in Clerk and the purge of a row, at least.")
 @click.option(
     "--purge-by",
     type=click.Choice(["scrub", "delete"]),
-    help="delete: the stack may delete rows of users, with what your foreign keys cascade to; scrub: it may not.",
+    help="delete: the stack may delete rows of users, and your foreign keys cascade; scrub: the stack may not.",
 )
-@click.option("--deliveries-days", type=_DAYS, help="Records of webhooks.")
-@click.option("--audit-days", type=_DAYS, help="The audit log.")
-@click.option("--runs-days", type=_DAYS, help="Runs of reconcile and what they found.")
+@click.option("--deliveries-days", type=_DAYS, help="Days for the records of webhooks, at least.")
+@click.option("--audit-days", type=_DAYS, help="Days for the audit log, at least.")
+@click.option("--runs-days", type=_DAYS, help="Days for the runs of reconcile and their findings, at least.")
 @database_url_option
 @json_option
 def retention_command(

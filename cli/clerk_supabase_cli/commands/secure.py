@@ -30,7 +30,7 @@ from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace where 
 _OPENINGS: Final = """
 select verdict, found, todo from clerk_sync.openings(%(table)s::regclass)
 """
-# A name as people type it: without SQL's quotes around upper case and blanks.
+# A name as typed by a person: without SQL's quotes around upper case and blanks.
 _MEANT: Final = """
 select format('%%I.%%I', n.nspname, c.relname)
 from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
@@ -48,7 +48,7 @@ class NotSecured(Failure):
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A way around the policies to the table's rows, certain or possible, and what to do about it."""
+    """A way around the policies to the table's rows, certain or possible, with advice."""
 
     verdict: Literal["warn", "note"]
     """Never `fail`: secure() refuses the table then."""
@@ -68,12 +68,22 @@ class Secured:
 @click.command("secure")
 @click.argument("table")
 @click.argument("owner", type=click.Choice(["user", "organization"]))
-@click.option("--write-role", "write_roles", multiple=True, metavar="org:ROLE", help="Who writes; default all members.")
 @click.option(
-    "--delete-role", "delete_roles", multiple=True, metavar="org:ROLE", help="Who deletes; default who writes."
+    "--write-role",
+    "write_roles",
+    multiple=True,
+    metavar="org:ROLE",
+    help="Role that may write; by default all members may.",
 )
-@click.option("--read-only", is_flag=True, help="No member may write; only your servers do.")
-@click.option("--replace-policies", is_flag=True, help="Drop policies that are there and would allow more.")
+@click.option(
+    "--delete-role",
+    "delete_roles",
+    multiple=True,
+    metavar="org:ROLE",
+    help="Role that may delete; by default the roles that may write.",
+)
+@click.option("--read-only", is_flag=True, help="No member may write, only your servers.")
+@click.option("--replace-policies", is_flag=True, help="Drop existing policies that would allow more.")
 @click.option("--dry-run", is_flag=True, help="Only print the SQL and the findings; locks the table for that moment.")
 @click.option(
     "--lock-timeout",
@@ -82,7 +92,7 @@ class Secured:
     default=2.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long to keep others waiting for the table; tries again a few times.",
+    help="Longest time to block other sessions; retried a few times.",
 )
 @database_url_option
 @json_option
@@ -99,7 +109,7 @@ def secure_command(
     database_url: str,
     as_json: bool,
 ) -> None:
-    """Protect TABLE: each row belongs to a single user, who alone sees and writes the row, or to an organization.
+    """Protect TABLE: each row belongs to an organization, or to a user, and only this user sees and writes the row.
 
     A missing column user_id or organization_id is added, and Postgres fills the column when a signed-in user inserts.
     Existing rows have no owner until you set one. Safe to run twice.

@@ -36,9 +36,9 @@ class Kept:
     """A secret of the stack."""
 
     parameter: str
-    """Of template.yaml, which takes its ARN."""
+    """The parameter of template.yaml for its ARN."""
     name: str
-    """Below the prefix."""
+    """The name of the secret, below the prefix."""
     variable: str
     prefixes: tuple[str, ...]
     what: str
@@ -95,7 +95,7 @@ class Stored:
     parameter: str
     name: str
     status: str
-    """created, filled, updated, unchanged, missing (nobody gave a value) or failed."""
+    """created, filled, updated, unchanged, missing (no value was given) or failed."""
     arn: str | None = None
     """The ARN for the parameter; None if the stack has it already."""
     reason: str = ""
@@ -109,12 +109,14 @@ class Stored:
     required=True,
     help="pk_live_... or pk_test_..., from Clerk's API keys.  [env: CLERK_PUBLISHABLE_KEY]",
 )
-@click.option("--token", help="A session token, to see what Clerk puts into it; `-` reads it from standard input.")
+@click.option(
+    "--token", help="A session token of Clerk's, to check its claims; `-` reads the token from standard input."
+)
 @click.option(
     "--store-secrets",
     "prefix",
     metavar="STACK",
-    help="Fill the secrets of this stack; before it is deployed, keep them in Secrets Manager below this name.",
+    help="Fill the secrets of this stack; before its deployment, keep them in Secrets Manager below this name.",
 )
 @click.option(
     "--frontend-api-url", default="", help="ClerkFrontendApiUrl, if you set it: issuers, separated by commas."
@@ -123,7 +125,7 @@ class Stored:
 def setup_command(
     *, publishable_key: str, token: str | None, prefix: str | None, frontend_api_url: str, as_json: bool
 ) -> None:
-    """Check the Clerk instance, print what to set in Clerk and Supabase, and store the stack's secrets.
+    """Check the Clerk instance, print the settings for Clerk and Supabase, and store the stack's secrets.
 
     Values of secrets come from CLERK_WEBHOOK_SIGNING_SECRET, CLERK_SECRET_KEY, SYNC_DATABASE_URL and
     SESSION_DATABASE_URL, or are asked for; never from the command line. Safe to run twice: an equal value stays.
@@ -166,7 +168,7 @@ def _store(prefix: str) -> Iterator[Stored]:
         return
     for kept in SECRETS:
         if deployed and kept.parameter not in deployed:
-            continue  # the stack does without it
+            continue  # the stack has no such secret
         name = deployed.get(kept.parameter) or f"{prefix.rstrip('/')}/{kept.name}"
         value = _value_of(kept)
         problem = kept.problem_with(value) if value else ""
@@ -189,7 +191,7 @@ def _value_of(kept: Kept) -> str:
 
 
 def _filled(store: Any, kept: Kept, identifier: str, value: str) -> Stored:
-    """Read a secret named by the stack; a secret made by the stack has no value at first."""
+    """Fills a secret named by the stack; a secret made by the stack has no value at first."""
     try:
         there = store.get_secret_value(SecretId=identifier).get("SecretString", "")
     except store.exceptions.ResourceNotFoundException:

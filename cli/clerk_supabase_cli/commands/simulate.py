@@ -1,4 +1,4 @@
-"""`clerk-supabase simulate`."""
+"""`clerk-supabase simulate`: random schedules, worlds and episodes against a throw-away Postgres."""
 
 from __future__ import annotations
 
@@ -16,20 +16,25 @@ from clerk_supabase_cli.terminal import Terminal
 
 
 @click.command("simulate")
-@click.option("--runs", default=1000, show_default=True, type=click.IntRange(min=1), help="How many schedules.")
+@click.option("--runs", default=1000, show_default=True, type=click.IntRange(min=1), help="Number of schedules.")
 @click.option("--seed", default=None, type=int, help="Repeats the schedules of an earlier run.")
 @click.option("--first", default=0, show_default=True, help="Number of the first schedule.")
 @click.option(
-    "--jobs", default=os.cpu_count() or 1, type=click.IntRange(min=1), help="Processes; by default one for each core."
+    "--jobs",
+    default=os.cpu_count() or 1,
+    type=click.IntRange(min=1),
+    help="Number of processes; by default the number of cores.",
 )
-@click.option("--only", multiple=True, type=click.Choice(sorted(GROUPS)), help="Play only these troubles; repeatable.")
+@click.option(
+    "--only", multiple=True, type=click.Choice(sorted(GROUPS)), help="Play only this group of steps; repeatable."
+)
 def simulate_command(runs: int, seed: int | None, first: int, jobs: int, only: tuple[str, ...]) -> None:
-    """Try random schedules of webhooks against a Postgres of its own: do the tables always end the same?
+    """Try random schedules of webhooks against a throw-away Postgres: the tables must always end the same.
 
-    Then it compares with a Clerk whose events get lost, and plays episodes: comparisons, undo, resync, housekeeping,
-    edits by hand, a failover, and a Clerk whose API lags, leaves out and refuses.
+    Then compare with a Clerk whose events get lost, and play episodes: comparisons, undo, resync, housekeeping, edits
+    by hand, a failover, and an API of Clerk's with lags, gaps and refusals.
 
-    Ctrl-C ends it early: it says what it has explored by then, and exits with 130.
+    Ctrl-C ends the search early: the results so far are printed, and the exit status is 130.
     """
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

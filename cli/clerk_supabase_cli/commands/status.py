@@ -1,4 +1,4 @@
-"""`clerk-supabase status`."""
+"""`clerk-supabase status`: the waiting, parked and stuck events of a deployment."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from clerk_supabase_cli.terminal import Terminal
 @queue_options
 @json_option
 def status_command(database_url: str | None, as_json: bool, **queues: str | None) -> None:
-    """Print what waits where, what is parked, how long events take, and until when each kind was compared.
+    """Print waiting and parked events, the lag of events, and the time of the last comparison of each kind.
 
-    Looks at what is named: the database, the queues, or both. Exit status 0: nothing is stuck. 1: something is, or
-    could not be looked at; 2: nothing was named.
+    Reads the named parts: the database, the queues, or both. Exit status 0: nothing is stuck. 1: something is stuck, or
+    a named part could not be read. 2: nothing was named.
     """
     if not database_url and not any(queues.values()):
         raise click.UsageError(f"Name the database (--database-url), the queues ({HOW_TO_NAME_QUEUES}) or both.")

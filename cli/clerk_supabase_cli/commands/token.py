@@ -1,4 +1,4 @@
-"""`clerk-supabase token`: look at a token, and make one for this machine."""
+"""`clerk-supabase token`: checks a token, and makes tokens for this machine."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _WELL_KNOWN: Final = "/.well-known/jwks.json"
 
 @click.group("token", cls=GroupWithDefault)
 def token_command() -> None:
-    """Look at a token (`token TOKEN`), or make one for this machine (`token mint`)."""
+    """Check a token (`token TOKEN`), or make a token for this machine (`token mint`)."""
 
 
 @token_command.command("verify")
@@ -52,23 +52,23 @@ def token_command() -> None:
 @click.option(
     "--publishable-key",
     envvar="CLERK_PUBLISHABLE_KEY",
-    help="Says where the keys are and who issues.  [env: CLERK_PUBLISHABLE_KEY]",
+    help="Names the issuer and the address of the keys.  [env: CLERK_PUBLISHABLE_KEY]",
 )
-@click.option("--jwks-url", help="Where the keys are.")
+@click.option("--jwks-url", help="Address of the keys.")
 @click.option("--pem", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the public key.")
 @click.option(
     "--issuer",
     "issuers",
     multiple=True,
-    help="What iss may be; default what the key or the address says. Several, each with keys of its own, may be named.",
+    help="Allowed iss; by default taken from the key or the address. Repeatable: each issuer has its own keys.",
 )
 @click.option(
     "--secret",
     envvar="SUPABASE_JWT_SECRET",
     help="JWT secret of the Supabase project, for tokens of the former template.  [env: SUPABASE_JWT_SECRET]",
 )
-@click.option("--authorized-party", "parties", multiple=True, help="Origin that azp may be; may be repeated.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--authorized-party", "parties", multiple=True, help="Allowed origin in azp; repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def verify_command(
     *,
     given: str,
@@ -108,21 +108,27 @@ def verify_command(
 
 @token_command.command("mint")
 @click.option("--user", "user_id", required=True, metavar="ID", help="Clerk id of the user, user_...")
-@click.option("--org", "organization_id", metavar="ID", help="Organization that is active, org_...")
-@click.option("--role", default="org:member", show_default=True, help="The user's role in it.")
+@click.option("--org", "organization_id", metavar="ID", help="Active organization, org_...")
+@click.option("--role", default="org:member", show_default=True, help="The user's role in the organization.")
 @click.option(
-    "--permission", "permissions", multiple=True, metavar="org:FEATURE:NAME", help="Permission in it; may be repeated."
+    "--permission",
+    "permissions",
+    multiple=True,
+    metavar="org:FEATURE:NAME",
+    help="Permission in the organization; repeatable.",
 )
 @click.option("--version", type=click.Choice(["1", "2", "legacy"]), default="2", show_default=True)
-@click.option("--lifetime", default=3600, show_default=True, type=click.IntRange(min=1), help="In seconds.")
+@click.option("--lifetime", default=3600, show_default=True, type=click.IntRange(min=1), help="Lifetime in seconds.")
 @click.option("--issuer", default=LOCAL_ISSUER, show_default=True)
 @click.option(
     "--secret",
     envvar="SUPABASE_JWT_SECRET",
     default=LOCAL_JWT_SECRET,
-    help="For the version `legacy`; default that of `supabase start`.  [env: SUPABASE_JWT_SECRET]",
+    help="For the version `legacy`; by default the secret of `supabase start`.  [env: SUPABASE_JWT_SECRET]",
 )
-@click.option("--event", is_flag=True, help="Print an API Gateway event of POST /session with it, for sam local.")
+@click.option(
+    "--event", is_flag=True, help="Print an API Gateway event of POST /session with the token, for sam local."
+)
 def mint_command(
     *,
     user_id: str,
@@ -162,7 +168,7 @@ def mint_command(
 def _refuse_shared_keys(jwks_url: str | None, pem: Path | None) -> None:
     """Raises SettingsError when several issuers would share keys."""
     if jwks_url or pem:
-        raise SettingsError("each of several issuers has keys of its own: give no --jwks-url and no --pem")
+        raise SettingsError("each of several issuers has its own keys: give no --jwks-url and no --pem")
 
 
 def _keys_of_chosen(token: str, issuers: tuple[str, ...]) -> tuple[KeySource, str]:
@@ -208,7 +214,7 @@ def _report(token: str, keys: KeySource | None, issuer: str, secret: str | None,
         compact = taken_apart(token)
     except TokenRefused as problem:
         return Report(None, None, signature_checked=False, problems=[problem])
-    # Of the keys at hand; each verifier insists on its own algorithm.
+    # Chooses among the given keys; each verifier accepts only its own algorithm.
     is_legacy = compact.header.get("alg") == "HS256"
     verifier: LegacyVerifier | SessionVerifier
     if secret and (is_legacy or keys is None):
@@ -216,7 +222,7 @@ def _report(token: str, keys: KeySource | None, issuer: str, secret: str | None,
     elif keys is None:
         return _unchecked(compact, issuer, parties, is_legacy=is_legacy)
     elif not issuer:
-        raise SettingsError("say with --issuer who must have issued the token: https:// and the Frontend API's host")
+        raise SettingsError("name the issuer of the token with --issuer: https:// and the Frontend API's host")
     else:
         verifier = SessionVerifier(issuer, keys, authorized_parties=parties)
     try:

@@ -1,4 +1,4 @@
-"""`clerk-supabase undo`: restores what one comparison deleted."""
+"""`clerk-supabase undo`: restores the objects deleted by a comparison."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from clerk_supabase_cli.printing import print_json, printable, say
 @database_url_option
 @json_option
 def undo_command(run_id: int, database_url: str, as_json: bool) -> None:
-    """Restore what one comparison alone deleted.
+    """Restore the objects deleted by this comparison alone.
 
-    What an event or another comparison deleted, too, stays deleted. Deletes of the comparison that are still on their
-    way are not applied when they arrive. What is gone in Clerk is found again by the next comparison; so let none run
-    until Clerk has it again.
+    An object that an event or another comparison deleted, too, stays deleted. Deletes of this comparison that still
+    wait in a queue are never applied. The next comparison finds the same objects again if Clerk still lacks them; so
+    let no comparison run until Clerk has them again.
     """
     with open_runs(database_url) as runs:
         details_of(runs, run_id)

@@ -17,7 +17,7 @@ from clerk_supabase.postgres.connection_string import ConnectionString
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, skipped, warn
 
 Resolve = Callable[[str], set[int]]
-"""The address families of a host. Raises OSError when it has none."""
+"""The address families of a host. Raises OSError for a host without an address."""
 
 _DIRECT: Final = re.compile(r"db\.[a-z0-9]+\.supabase\.co")
 _POOLER: Final = re.compile(r"[a-z0-9-]+\.pooler\.supabase\.com")
@@ -34,7 +34,7 @@ def families(host: str) -> set[int]:
 
 
 def is_of_this_machine(given: ConnectionString) -> bool:
-    """Tells whether the database is where this command runs."""
+    """Tells whether the database is on this machine."""
     if given.host == "localhost":
         return True
     try:
@@ -44,7 +44,7 @@ def is_of_this_machine(given: ConnectionString) -> bool:
 
 
 def address(given: ConnectionString, role: str, resolve: Resolve = families) -> Iterator[Finding]:
-    """Tells whether a Lambda function can get there, and as whom."""
+    """Checks that a Lambda function can reach the host, and logs in as the right role with a password."""
     if given.role != role:
         yield fail(f"it logs in as another role, not as {role}", f"store the connection string of {role}")
     if given.password is None:
@@ -65,9 +65,7 @@ def tls(given: ConnectionString, ca_file: str) -> Iterator[Finding]:
     if is_of_this_machine(given):
         yield skipped(f"sslmode={mode}: nothing leaves this machine")
     elif mode in _WITHOUT_PROOF:
-        yield fail(
-            f"sslmode={mode}: anybody on the way can read and change what is sent", "take sslmode out of the secret"
-        )
+        yield fail(f"sslmode={mode}: anybody on the way can read and change the data", "take sslmode out of the secret")
     elif mode in _WITHOUT_NAME:
         yield warn(f"sslmode={mode}: another server could take the database's place", "take sslmode out of the secret")
     elif not (ca_file or "sslrootcert" in given.parameters):
@@ -81,7 +79,7 @@ def tls(given: ConnectionString, ca_file: str) -> Iterator[Finding]:
 
 def _of_pooler(given: ConnectionString) -> Iterator[Finding]:
     if "." not in given.user:
-        yield fail("the pooler does not know whose database it is: the user names no project", _USE_THE_POOLER)
+        yield fail("the pooler cannot find the database: the user names no project", _USE_THE_POOLER)
     if given.port == _TRANSACTION_PORT:
         yield ok("transaction pooler, port 6543, reachable by IPv4")
     else:

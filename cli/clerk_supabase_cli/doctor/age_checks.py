@@ -15,7 +15,9 @@ from clerk_supabase_cli.printing import how_long
 _FACTOR: Final = 2
 # Every user is compared by the full run only, once a day by default.
 _OLDEST_USERS_SECONDS: Final = 49 * 3_600
-_ADVICE: Final = "clerk-supabase reconcile compares all; clerk-supabase reconcile runs says what had no time, or failed"
+_ADVICE: Final = (
+    "clerk-supabase reconcile compares all; clerk-supabase reconcile runs shows the runs that ended early or failed"
+)
 
 
 def compared(patient: Patient) -> Iterator[Finding]:

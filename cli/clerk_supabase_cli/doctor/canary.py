@@ -41,7 +41,7 @@ class Sent:
     status: int
     """The answer of the API."""
     sent_at: float
-    """By the monotonic clock, as all below."""
+    """By the monotonic clock, like `answered_at`."""
     answered_at: float
 
 
@@ -50,7 +50,7 @@ class Arrived:
     """A canary recorded as a delivery."""
 
     total_seconds: float
-    """From the first byte sent to the row being seen, this machine's clock."""
+    """From the first sent byte to the sight of the row, by this machine's clock."""
     queue_seconds: float
     """From ingest's answer to the commit, by their own clocks."""
 
@@ -68,7 +68,7 @@ def send(url: str, secret: str, instance_id: str = "") -> Sent:
 
 
 def wait_for(sent: Sent, connection: Connection, seconds: float) -> Arrived | None:
-    """The moment at which the canary was recorded; None if it was not recorded within the given seconds."""
+    """The record of the canary; None if the canary was not recorded within the given seconds."""
     while True:
         found = connection.execute(_APPLIED, [sent.svix_id]).fetchone()
         if found is not None:

@@ -1,4 +1,4 @@
-"""Is it the right Clerk instance, and does Supabase believe its tokens?"""
+"""Checks of the Clerk instance, and of its tokens at Supabase."""
 
 from __future__ import annotations
 
@@ -43,8 +43,10 @@ def instance(patient: Patient) -> Iterator[Finding]:
 
 
 def compare_instances(of_key: ClerkInstance, of_webhooks: str, of_database: str, stage: str) -> Iterator[Finding]:
-    """*of_webhooks*: the parameter ClerkInstanceId; *of_database*: recorded by the first comparison; each may be
-    empty."""
+    """Compares the instance of the secret key with the others; an empty name is not compared.
+
+    *of_webhooks*: the parameter ClerkInstanceId; *of_database*: recorded by the first comparison.
+    """
     key = f"the secret key is of {of_key.id} ({of_key.environment_type or 'unknown'})"
     others = {"the stack takes webhooks of": of_webhooks, "the database mirrors": of_database}
     wrong = [f"{what} {other}" for what, other in others.items() if other and other != of_key.id]
@@ -78,7 +80,7 @@ discovery = _of_setup(setup_checks.discovery)
 
 
 def domain(patient: Patient) -> Iterator[Finding]:
-    """Tells whether Supabase takes the domain, which is the same for every issuer of the instance."""
+    """Checks that Supabase takes the domain, which is the same for every issuer of the instance."""
     found = setup_checks.domain(patient.instances()[0])
     yield Finding(_VERDICTS[found.status], found.words)
 
@@ -90,7 +92,7 @@ def token(patient: Patient) -> Iterator[Finding]:
 
 
 def supabase(patient: Patient) -> Iterator[Finding]:
-    """Whether Supabase's API takes the session token: its third-party auth, seen from outside."""
+    """Checks that Supabase's API takes the session token, by a request from outside."""
     named = patient.named
     if not (named.supabase_url and named.supabase_key and named.token):
         raise NotLookedAt(

@@ -25,10 +25,13 @@ from clerk_supabase_cli.operate.status import purge_problems, read_not_purged
 
 _MIGRATE: Final = "clerk-supabase migrate"
 _REPAIR: Final = "clerk-supabase migrate --repair --dry-run, and without --dry-run"
-_STORE_ANEW: Final = "store it anew: clerk-supabase setup --store-secrets PREFIX"
+_STORE_ANEW: Final = "store the secret again: clerk-supabase setup --store-secrets PREFIX"
 _STRING_IS_RIGHT: Final = "leave the connection string as it is, and look again in some minutes"
 _ADVICE: Final = (
-    ("certificate verify failed", "the file in layers/shared/ca/ is not the authority of this database: fetch it anew"),
+    (
+        "certificate verify failed",
+        "the file in layers/shared/ca/ is not the authority of this database: fetch the file again",
+    ),
     (
         "does not match host name",
         "the certificate is for another host: take the host of the connection string as it is",
@@ -105,7 +108,7 @@ _MEMBER_OF: Final = {WORKER_ROLE: [], SESSION_ROLE: ["authenticated"]}
 
 
 def database(patient: Patient) -> Iterator[Finding]:
-    """Reached as the tables' owner, and takes writes."""
+    """Checks that the tables' owner can reach the database, and that the database accepts writes."""
     with patient.database() as connection:
         [(version, takes_writes)] = connection.execute(_SERVER).fetchall()
     if takes_writes:
@@ -124,7 +127,7 @@ def worker_address(patient: Patient) -> Iterator[Finding]:
 
 
 def session_address(patient: Patient) -> Iterator[Finding]:
-    """The same for the session function's."""
+    """Pooler, IP and user of the session function's connection string."""
     yield from _of_url(patient.session_url(), lambda given: address(given, SESSION_ROLE))
 
 
@@ -144,23 +147,25 @@ def session_login(patient: Patient) -> Iterator[Finding]:
 
 
 def worker_rights(patient: Patient) -> Iterator[Finding]:
-    """Checks that each role has the rights granted by the migrations, and no others."""
+    """Checks that the worker's role has the rights granted by the migrations, and no others."""
     yield from _rights(patient, WORKER_ROLE)
 
 
 def session_rights(patient: Patient) -> Iterator[Finding]:
-    """The same for the session function's role."""
+    """Checks the rights of the session function's role in the same way."""
     yield from _rights(patient, SESSION_ROLE)
 
 
 def migrations(patient: Patient) -> Iterator[Finding]:
-    """Checks that all migrations of this checkout are applied, unchanged."""
+    """Checks that the list of applied migrations equals the migrations of this checkout."""
     with patient.database() as connection:
         recorded = applied(connection)
         is_without_list = not recorded and has_objects(connection)
     files = {migration.name: migration.checksum for migration in read_migrations(patient.named.root)}
     if is_without_list:
-        yield fail("objects are there, and no list of the migrations that made them (restored without rows?)", _REPAIR)
+        yield fail(
+            "the database has objects, but no list of the migrations that made them (restored without rows?)", _REPAIR
+        )
         return
     if missing := [name for name in files if name not in recorded]:
         yield fail(f"not applied: {', '.join(missing)}", _MIGRATE)
@@ -197,15 +202,14 @@ def role_settings(patient: Patient) -> Iterator[Finding]:
         restore.append(f"alter role {role} set {name} = '{wanted[role, name]}';")
         yield warn(
             f"{role}: {name} is {value or 'not set'}, the migrations set {wanted[role, name]}",
-            f"{' '.join(restore)} (who lifted it? the role itself may: see docs/security.md, After a leak)",
+            f"{' '.join(restore)} (the role itself may change it: see docs/security.md, After a leak)",
         )
     added = [(role, name, of_database) for role, name, _, of_database in found if (role, name) not in wanted]
     for role, name, of_database in added:
         place = f" in database {of_database}" if of_database else ""
         yield warn(
             f"{role}: {name} is set, which no migration does",
-            f"alter role {role}{place} reset {name}; "
-            "(who set it? the role itself may: see docs/security.md, After a leak)",
+            f"alter role {role}{place} reset {name}; (the role itself may set it: see docs/security.md, After a leak)",
         )
     if not altered and not added:
         yield ok("statements, locks and idle transactions of both roles end in time, and nothing else is set for them")
@@ -289,7 +293,7 @@ def _rights(patient: Patient, role: str) -> Iterator[Finding]:
         todo = "grant it again as sql/migrations do; without it, events wait in the queues"
         yield fail("; ".join(too_little), todo)
     if too_much:
-        todo = "revoke it, also from public: whoever learns the role's password could use it"
+        todo = "revoke it, also from public: a thief of the role's password could use it"
         yield fail(f"{role} {', '.join(too_much)}", todo)
     if not (too_little or too_much):
         yield ok(f"{role} may call {_counted(granted)}, use no table, and become {_named(_MEMBER_OF[role])}")

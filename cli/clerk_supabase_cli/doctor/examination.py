@@ -1,4 +1,4 @@
-"""Runs checks, each within its time, so that no check can stop another."""
+"""Runs checks, each with a time limit, so that no check can stop another."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clerk_supabase_cli.operate.queues import AwsUnreachable
 
 
 def examine(patient: Patient, checks: Iterable[Check]) -> Iterator[Result]:
-    """Run the checks one after the other, and yield each verdict. No failure of a check makes the function raise."""
+    """Runs the checks in order, and yields each result. No failure of a check makes the function raise."""
     for check in checks:
         began = time.monotonic()
         found: list[Finding] = []
@@ -26,19 +26,21 @@ def examine(patient: Patient, checks: Iterable[Check]) -> Iterator[Result]:
         thread.join(seconds)
         findings = list(found)
         if thread.is_alive():
-            findings.append(fail(f"no answer within {seconds:.0f} s", "is what it looks at reachable from here?"))
+            findings.append(
+                fail(f"no answer within {seconds:.0f} s", "can this machine reach the subject of the check?")
+            )
         yield Result(check.name, check.looks_at, findings, time.monotonic() - began)
 
 
 def _look(patient: Patient, check: Check, found: list[Finding]) -> None:
     try:
         for finding in check.look(patient):
-            found.append(finding)  # noqa: PERF402 - one by one: what a check finds before it breaks counts
+            found.append(finding)  # noqa: PERF402 - one by one: the findings before a failure count
     except NotLookedAt as reason:
         found.append(skipped(str(reason)))
     except (AwsUnreachable, DatabaseFailed, ClerkSupabaseError, SettingsError) as error:
         found.append(fail(str(error), _todo(error)))
-    except Exception as error:  # noqa: BLE001 - one check that breaks must not take the others with it
+    except Exception as error:  # noqa: BLE001 - a broken check must not stop the others
         # Only the type: an unknown message may repeat a secret.
         found.append(fail(f"the check itself broke: {type(error).__name__}", "please report it"))
 

@@ -12,7 +12,7 @@ from clerk_supabase_cli.operate.queues import Queues, client, errors_explained
 from clerk_supabase_cli.operate.status import database_problems, queue_problems, read_database
 from clerk_supabase_cli.printing import how_long, printable
 
-# CloudWatch judges a new alarm within minutes.
+# CloudWatch decides about a new alarm within minutes.
 _UNDECIDED: Final = timedelta(hours=2)
 _RUNBOOK: Final = "docs/runbook.md#"
 _RUNS: Final = """
@@ -40,7 +40,7 @@ _DELETED_HERE: Final = """
 
 
 def stack(patient: Patient) -> Iterator[Finding]:
-    """There, with functions whose settings can be read."""
+    """Checks that the stack exists, and that the settings of its functions can be read."""
     found, functions = patient.stack(), patient.functions()
     yield ok(f"{found.name} is deployed{' to an emulated AWS' if found.is_emulated else ''}")
     if functions.reconcile is None:
@@ -59,7 +59,7 @@ def queues(patient: Patient) -> Iterator[Finding]:
         yield fail(problem, "clerk-supabase status, and the log of sync: aws logs tail /aws/lambda/<stack>-sync")
     failed_runs = _failed_runs(found)
     if failed_runs:
-        yield warn(f"failed comparisons that wait to be looked at: {failed_runs}", f"{_RUNBOOK}failedrunsalarm")
+        yield warn(f"failed comparisons for a person to look at: {failed_runs}", f"{_RUNBOOK}failedrunsalarm")
     if not problems and not failed_runs:
         waiting = sum(depth.total for depth in depths.values())
         yield ok(f"{waiting} events on their way, no dead letters")
@@ -83,7 +83,7 @@ def _failed_runs(found: Stack) -> int:
 
 
 def alarms(patient: Patient) -> Iterator[Finding]:
-    """Every alarm of the stack is armed, tells somebody, and is silent."""
+    """Checks that every alarm of the stack exists, is armed, has a subscriber, and does not ring."""
     found = patient.stack()
     by_name = _alarm_names(found)
     with errors_explained():
@@ -92,7 +92,7 @@ def alarms(patient: Patient) -> Iterator[Finding]:
     named = {by_name[each["AlarmName"]]: each for each in there}
     problems = [*_ringing(named), *_unarmed(named), *_nobody_hears(named)]
     if lost := sorted(set(by_name.values()) - set(named)):
-        problems.append(fail(f"gone from CloudWatch: {', '.join(lost)}", "somebody deleted them: sam deploy"))
+        problems.append(fail(f"gone from CloudWatch: {', '.join(lost)}", "they were deleted by hand: sam deploy"))
     yield from problems
     if not problems:
         yield ok(f"all {len(named)} are armed, and none rings")
@@ -129,8 +129,8 @@ def _unarmed(alarms: Mapping[str, Any]) -> Iterator[Finding]:
     if off := _where(alarms, lambda alarm: not alarm["ActionsEnabled"]):
         yield fail(f"switched off: {', '.join(off)}", "aws cloudwatch enable-alarm-actions --alarm-names ...")
     if mute := _where(alarms, lambda alarm: not alarm["AlarmActions"]):
-        which = "no alarm tells anybody" if len(mute) == len(alarms) else f"these tell nobody: {', '.join(mute)}"
-        yield warn(which, "set AlarmTopicArn to an SNS topic that somebody has subscribed to")
+        which = "no alarm has a topic" if len(mute) == len(alarms) else f"without a topic: {', '.join(mute)}"
+        yield warn(which, "set AlarmTopicArn to an SNS topic with a subscription")
 
 
 def _nobody_hears(alarms: Mapping[str, Any]) -> Iterator[Finding]:
@@ -140,7 +140,7 @@ def _nobody_hears(alarms: Mapping[str, Any]) -> Iterator[Finding]:
             found = client("sns").list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
             if not any(each["SubscriptionArn"].startswith("arn:") for each in found):
                 yield warn(
-                    f"nobody has subscribed to the topic {topic.rpartition(':')[2]}, or confirmed it",
+                    f"the topic {topic.rpartition(':')[2]} has no confirmed subscription",
                     "aws sns subscribe --topic-arn ... --protocol email --notification-endpoint ...",
                 )
 
@@ -156,7 +156,7 @@ def reconcile(patient: Patient) -> Iterator[Finding]:
         [(deleted_here_by, deleted_here)] = connection.execute(_DELETED_HERE)
     if "full" not in runs:
         yield warn(
-            "Clerk and Postgres were never compared", "clerk-supabase reconcile; it also brings who signed up before"
+            "Clerk and Postgres were never compared", "clerk-supabase reconcile; it also adds the users from before"
         )
         return
     if deleted_here:
@@ -175,7 +175,7 @@ def reconcile(patient: Patient) -> Iterator[Finding]:
 
 
 def _limit(parameters: Mapping[str, str], mode: str, unit: str, seconds: int) -> float | None:
-    """Seconds after which a run is overdue; None without a schedule, or when nobody knows."""
+    """Seconds after which a run is overdue; None without a schedule, or without a named stack."""
     overdue = parameters.get(f"{mode}ReconcileOverdue{unit}", "")
     is_on = parameters.get(f"{mode}ReconcileState") == "ENABLED"
     return float(overdue) * seconds if is_on and overdue else None
@@ -188,13 +188,13 @@ def _of_mode(mode: str, run: Sequence[Any], limit: float | None) -> Iterator[Fin
     age = None if last_complete is None else (datetime.now(UTC) - last_complete).total_seconds()
     if state == "stopped":
         yield fail(
-            f"{mode}: run {run_id} pulled the brake{because}",
+            f"{mode}: run {run_id} was stopped by the brake{because}",
             f"{show}; then reconcile --allow-deletes N, if Clerk is right; {_RUNBOOK}brakealarm",
         )
     elif state == "failed":
         yield fail(f"{mode}: run {run_id} failed{because}", show)
     elif state == "incomplete" or is_cut_off:
-        yield warn(f"{mode}: run {run_id} did not get to its end{because}", f"{show}; the next one makes up for it")
+        yield warn(f"{mode}: run {run_id} did not finish{because}", f"{show}; the next run compares the rest")
     else:
         ago = "" if age is None else f"; the last that was complete ended {how_long(age)} ago"
         yield ok(f"{mode}: run {run_id} is {state}{ago}{because}")

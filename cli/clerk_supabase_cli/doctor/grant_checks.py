@@ -1,4 +1,4 @@
-"""Grants to the API's roles: does every grant of the migrations still hold?"""
+"""Checks of the grants to the API's roles by the migrations."""
 
 from __future__ import annotations
 

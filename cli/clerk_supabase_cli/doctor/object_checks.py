@@ -12,20 +12,20 @@ from clerk_supabase_cli.operate.objects.comparison import Difference
 from clerk_supabase_cli.operate.objects.repair import statements
 
 _REPAIR: Final = "clerk-supabase migrate --repair"
-# A database of another version differs in a hundred objects.
+# A database of another version may differ in a hundred objects.
 _MOST_NAMED: Final = 20
 _LONGEST: Final = 200
 
 
 def objects(patient: Patient) -> Iterator[Finding]:
-    """Compares functions, tables, triggers, policies, rights and the rest with the objects made by the migrations."""
+    """Compares functions, tables, triggers, policies, rights and all other objects with the migrations."""
     with patient.database() as connection:
         if not has_objects(connection):
             yield fail("nothing of this project is in the database", "clerk-supabase migrate")
             return
         found = differing_objects(connection, patient.named.root)
     for difference in found[:_MOST_NAMED]:
-        # Without an index everything works, and takes longer.
+        # Without an index everything works, but more slowly.
         judge = warn if difference.thing.kind == "index" else fail
         yield judge(difference.words, _todo(difference))
     if len(found) > _MOST_NAMED:
@@ -35,7 +35,7 @@ def objects(patient: Patient) -> Iterator[Finding]:
 
 
 def _todo(difference: Difference) -> str:
-    """Advice: the statement that removes the difference, if it fits a line, and the command that removes all."""
+    """Advice: the statements against a difference, if they fit a line, and the command for all differences."""
     settling = "; ".join(statements(difference))
     if not settling or len(settling) > _LONGEST or "\n" in settling:
         return _REPAIR

@@ -41,7 +41,7 @@ class NotLookedAt(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """The names given by the operator; each is empty if not given."""
+    """The names and secrets given by the operator; each is empty if not given."""
 
     root: Path
     """The checkout."""
@@ -63,7 +63,7 @@ class Named:
 
 
 class Once(Generic[Value]):
-    """Reads a value on the first request. Only the first check learns the reason if the value cannot be read."""
+    """A value, read at the first call. Only the first check gets the reason if the value cannot be read."""
 
     def __init__(self, what: str, read: Callable[[], Value]) -> None:
         self._what = what
@@ -72,14 +72,14 @@ class Once(Generic[Value]):
         self._has_failed = False
 
     def __call__(self) -> Value:
-        """Raises the error of the first reading; NotLookedAt afterwards."""
+        """The value. Raises the error of the first reading; NotLookedAt afterwards."""
         if self._has_failed:
             raise NotLookedAt(f"{self._what} could not be read, as said above")
         if not self._values:
             try:
                 self._values.append(self._read())
             except NotLookedAt:
-                # Nothing was read, and nothing failed: each check says what to name.
+                # Nothing was read, and nothing failed: each check repeats the missing name.
                 raise
             except Exception:  # raised again for the first check; the others only learn that there was an error
                 self._has_failed = True
@@ -119,7 +119,7 @@ class Stack:
 
     @property
     def queues(self) -> Queues:
-        """Its queues on the road of an event."""
+        """Its queues on the way of an event."""
         return Queues({name: self.outputs[key] for name, key in OUTPUTS.items() if key in self.outputs})
 
     def environment_of(self, output: str) -> Mapping[str, str] | None:
@@ -138,14 +138,14 @@ class Stack:
 
 @dataclass(frozen=True, slots=True)
 class Functions:
-    """The settings the deployed functions run with."""
+    """The settings of the deployed functions."""
 
     ingest: IngestSettings
     sync: SyncSettings
     reconcile: ReconcileFunctionSettings | None
     session: SessionSettings | None
     rules: ReconcileSettings = field(default_factory=ReconcileSettings)
-    """Rules of the comparison; the usual ones in a stack that compares nothing."""
+    """Rules of the comparison; the defaults for a stack without comparisons."""
 
     @classmethod
     def of(cls, stack: Stack) -> Functions:
@@ -194,7 +194,7 @@ class Patient:
 
     @property
     def has_stack(self) -> bool:
-        """Whether a stack was named."""
+        """Tells whether a stack was named."""
         return bool(self.named.stack_name)
 
     @contextmanager

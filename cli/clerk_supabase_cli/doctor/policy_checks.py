@@ -1,4 +1,4 @@
-"""Checks of row-level security: on for every table that needs it, and no way around it."""
+"""Checks of row-level security: policies protect every table, and no way leads around the policies."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ _OPENINGS: Final = """
     from unnest(%s::oid[]) as t (id) cross join clerk_sync.openings(t.id::regclass) as o
     where o.verdict <> 'note'
 """
-# Not clerk_sync.detours(), which also reads every function for detours that a person has to judge: no failures.
-# Too many functions mention `users` for a warning about each: Supabase has such a table, too.
+# Not clerk_sync.detours(): its search of all functions finds only possible detours, for a person to judge.
+# A warning about each function with the word `users` would be too many: Supabase has such a table, too.
 _DETOURS_TO_OURS: Final = """
     select t.id, d.verdict, d.found, d.todo
     from unnest(%s::oid[]) as t (id)
@@ -79,12 +79,12 @@ class _Table:
     name: str
     is_ours: bool
     is_secured: bool
-    """A table of the app protected by clerk_sync.secure()."""
+    """Whether the table is the app's, protected by clerk_sync.secure()."""
     has_security: bool
     policies: list[str]
     """Names of its permissive policies."""
     open_policies: list[str]
-    """Checks for policies that are true for every row."""
+    """Names of its permissive policies with `true` as their condition."""
 
 
 def row_level_security(patient: Patient) -> Iterator[Finding]:
@@ -118,7 +118,7 @@ def _policies(patient: Patient) -> dict[str, set[str]]:
 
 def _problems_of_ours(tables: Sequence[_Table], policies: Mapping[str, set[str]]) -> Iterator[Finding]:
     for name in sorted(policies.keys() - {table.name for table in tables}):
-        yield fail(f"there is no table {name}", "clerk-supabase migrate; if it was dropped, it is in a backup")
+        yield fail(f"there is no table {name}", "clerk-supabase migrate; the rows of a dropped table are in a backup")
     for table in tables:
         if not table.is_ours:
             continue
@@ -130,7 +130,7 @@ def _problems_of_ours(tables: Sequence[_Table], policies: Mapping[str, set[str]]
         if missing := policies.get(table.name, set()) - set(table.policies):
             yield fail(
                 f"{table.name} lacks the policies {', '.join(sorted(missing))}",
-                "without them nobody sees a row: run their `create policy` of sql/migrations again",
+                "without these policies no user sees a row: run their `create policy` of sql/migrations again",
             )
         if table.open_policies:
             yield warn(

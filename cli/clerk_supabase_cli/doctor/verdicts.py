@@ -1,4 +1,4 @@
-"""Verdicts of checks."""
+"""The verdicts of checks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from clerk_supabase_cli.doctor.patient import Patient
 
 
 class Verdict(StrEnum):
-    """The worst comes last."""
+    """The verdicts, the worst last."""
 
     SKIPPED = "skipped"
     OK = "ok"
@@ -24,7 +24,7 @@ _SEVERITY: Final = list(Verdict)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """An observation, and what to do about it. Neither text quotes a secret or personal data."""
+    """An observation, and advice. Neither text quotes a secret or personal data."""
 
     verdict: Verdict
     words: str
@@ -37,7 +37,7 @@ def ok(words: str) -> Finding:
 
 
 def warn(words: str, todo: str) -> Finding:
-    """The deployment works, but somebody should look."""
+    """The deployment works, but a person should look."""
     return Finding(Verdict.WARN, words, todo)
 
 
@@ -47,7 +47,7 @@ def fail(words: str, todo: str) -> Finding:
 
 
 def skipped(words: str) -> Finding:
-    """Nobody looked, and why."""
+    """The check did not run, for the reason in *words*."""
     return Finding(Verdict.SKIPPED, words)
 
 
@@ -68,7 +68,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The findings of a check; the worst finding decides."""
+    """The findings of a check; the worst finding decides the verdict."""
 
     name: str
     looks_at: str
@@ -77,11 +77,11 @@ class Result:
 
     @property
     def verdict(self) -> Verdict:
-        """The status of the worst finding."""
+        """The verdict of the worst finding."""
         return worst(finding.verdict for finding in self.findings)
 
     def as_json(self) -> dict[str, object]:
-        """For machines; the names here are kept."""
+        """The result as JSON for machines, with names that stay the same."""
         return {
             "name": self.name,
             "looks_at": self.looks_at,
@@ -92,5 +92,5 @@ class Result:
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """The worst status; `skipped` without any."""
+    """The worst verdict; `skipped` without any."""
     return max(verdicts, key=_SEVERITY.index, default=Verdict.SKIPPED)

@@ -1,4 +1,4 @@
-"""Do webhooks get in, and through?"""
+"""Checks of the webhooks: the signing secret, the round trip of a test event, and the types that arrived."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def webhook_secret(patient: Patient) -> Iterator[Finding]:
 
 
 def round_trip(patient: Patient) -> Iterator[Finding]:
-    """A signed canary through the public URL, to its row."""
+    """Sends a signed canary to the public URL, and waits for its row."""
     secret = patient.webhook_secret()
     if webhook_secret_problem(secret):
         raise NotLookedAt("there is no secret to sign with, as said above")
@@ -63,7 +63,7 @@ def round_trip(patient: Patient) -> Iterator[Finding]:
         yield fail(f"{url} answered {sent.status} to a signed event, not 202", todo)
         return
     if not patient.named.database_url:
-        yield warn("the API took a signed event, and nobody looked whether it arrived", HOW_TO_NAME_THE_DATABASE)
+        yield warn("the API took a signed event; its arrival was not checked", HOW_TO_NAME_THE_DATABASE)
         return
     with patient.database() as connection:
         yield _arrival(sent, wait_for(sent, connection, patient.named.canary_seconds), patient.named.canary_seconds)
@@ -84,7 +84,7 @@ def _arrival(sent: Sent, arrived: Arrived | None, seconds: float) -> Finding:
 
 
 def event_types(patient: Patient) -> Iterator[Finding]:
-    """Names the synced types of events that never arrived."""
+    """Names the synced types of events without an arrival."""
     with patient.database() as connection:
         arrived = {name for (name,) in connection.execute(_ARRIVED_TYPES)}
     missing = [name for name in SYNCED_TYPES if name not in arrived]
@@ -98,7 +98,7 @@ def event_types(patient: Patient) -> Iterator[Finding]:
         yield warn(
             f"{len(missing)} of {len(SYNCED_TYPES)} types never arrived: {', '.join(missing)}",
             "see that they are ticked: Clerk's dashboard, Webhooks, the endpoint, Subscribed events; "
-            "some are rare, and without organizations there are none of theirs",
+            "some are rare, and an instance without organizations sends no events about them",
         )
     else:
         yield ok(f"all {len(SYNCED_TYPES)} types that are synced have arrived")

@@ -1,4 +1,4 @@
-"""The stand-in in a process of its own, so that its costs are not mistaken for the costs of its client."""
+"""The stand-in in its own process, so that a measurement of its client does not include its costs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RunningApi:
 
 @contextmanager
 def running(guard: Guard, *options: str) -> Iterator[RunningApi]:
-    """Run the stand-in during the `with` block; `options`: the options of `python -m clerk_supabase_cli.standin`.
+    """Runs the stand-in during the `with` block; `options`: the options of `python -m clerk_supabase_cli.standin`.
 
     Change its world through POST, PATCH and DELETE /users. Raises LocalStackError if the process does not start.
     """

@@ -81,7 +81,7 @@ async def _listen(address: str, network: IPv4Network, ports: Sequence[int]) -> l
             servers.append(await asyncio.start_server(_passed_on(port, network), address, port))
         except OSError as error:
             if error.errno == errno.EADDRNOTAVAIL:
-                # The bridge is not on this machine but on Docker's own, which needs no relay.
+                # The bridge is on Docker's own virtual machine, which needs no relay.
                 return servers
             await _close(servers)
             raise LocalStackError(f"containers cannot be let in at {address}:{port}: {error}") from error
@@ -104,8 +104,8 @@ def _passed_on(port: int, network: IPv4Network) -> Relay:
         running.add(asyncio.current_task())
         with contextlib.suppress(OSError, asyncio.CancelledError):
             try:
-                # The bridge's address can be reached from outside by whoever routes to it; those there cannot pose as
-                # a container, for the answers would go to the bridge.
+                # Another machine with a route can reach the bridge's address, but cannot pose as a container: the
+                # answers would go to the bridge.
                 if ip_address(writer.get_extra_info("peername")[0]) not in network:
                     return
                 inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)

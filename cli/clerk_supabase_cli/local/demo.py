@@ -60,7 +60,7 @@ class Demo:
         self._traffic = make_traffic(users, random.Random(self._seed), start=hour_ago)  # noqa: S311 - to be repeated, not to be secret
 
     def run(self) -> int:
-        """Run the demo and print the result. Returns the number of users that differ between Clerk and Postgres."""
+        """Runs the demo and prints the result. Returns the number of users that differ between Clerk and Postgres."""
         with self._progress() as progress:
             stack = LocalStack(self._root, progress=_Steps(progress))
             with stack, psycopg.connect(stack.database_url, autocommit=True) as database:
@@ -105,7 +105,7 @@ class Demo:
         progress.update(task, completed=done)
 
     def _reconcile(self, stack: LocalStack, database: psycopg.Connection, progress: Progress) -> None:
-        """Lets the deployed function compare everything, as on every night, and waits for its repairs."""
+        """Lets the deployed function compare everything, as every night, and waits for its repairs."""
         task = progress.add_task("Reconcile with Clerk's API", total=1)
         stack.reconcile("full")
         deadline = time.monotonic() + _DRAIN_SECONDS
@@ -127,9 +127,9 @@ class Demo:
             "deleted": outcomes["deleted"],
             "refused (the user was deleted before)": outcomes["refused"],
             "lost for good": traffic.lost,
-            "users whom Postgres therefore lacked": before.missing,
-            "users of whom it knew an old state": before.different,
-            "users whom Clerk no longer had": before.extra,
+            "before reconcile: users missing in Postgres": before.missing,
+            "before reconcile: users with an old state": before.different,
+            "before reconcile: users deleted in Clerk": before.extra,
             "rows in Postgres after reconcile": difference.found,
             "users in Clerk": len(traffic.users),
         }
@@ -160,7 +160,7 @@ class _Steps:
 
 
 def _deliver(client: httpx.Client, stack: LocalStack, message: Message) -> None:
-    """Delivers like Svix: signs each attempt anew, and tries again unless the answer is a 2xx."""
+    """Delivers like Svix: signs each attempt, and retries unless the answer is a 2xx."""
     for seconds in _SECONDS_BEFORE_ATTEMPT:
         time.sleep(seconds)
         request = sign(message.event, stack.webhook_secret, svix_id=message.svix_id)

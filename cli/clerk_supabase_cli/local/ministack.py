@@ -1,4 +1,4 @@
-"""The AWS emulator on loopback: MiniStack behind our gate (see emulator), a process with an environment of its own."""
+"""The AWS emulator on loopback: MiniStack behind our gate (see emulator), in its own process and environment."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REGION: Final = "us-east-1"
 ACCOUNT: Final = "000000000000"
 _START_SECONDS: Final = 30.0
 _BACKLOG: Final = 128
-# Where the emulator's process finds the gate.
+# The folder from which the emulator's process imports the gate.
 _OUR_PACKAGES: Final = Path(__file__).parents[2]
 # Our clients neither need nor read an AWS profile of the caller's.
 _NO_PROFILE: Final = {
@@ -97,12 +97,12 @@ class MiniStack:
 
     @property
     def running(self) -> bool:
-        """Whether the emulator's process is there."""
+        """Tells whether the emulator's process runs."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def process_id(self) -> int:
-        """The emulator's process id. Raises LocalStackError if it is not running."""
+        """The emulator's process id. Raises LocalStackError if no emulator is running."""
         if self._process is None:
             raise LocalStackError("MiniStack is not running")
         return self._process.pid
@@ -122,7 +122,7 @@ class MiniStack:
         }
 
     def client(self, service: str) -> Any:
-        """A client of *service*, as boto3 makes them, with the root user's credentials."""
+        """A client of *service*, like boto3's, with the root user's credentials."""
         return self._session.create_client(
             service,
             region_name=REGION,
@@ -139,11 +139,11 @@ class MiniStack:
         return [event["message"] for page in events for event in page["events"]]
 
     def mend_event_sources(self) -> None:
-        """Give event source mappings their numbers back, to be called after every deployment.
+        """Corrects the numbers in event source mappings; to be called after every deployment.
 
         CloudFormation parameters of type Number arrive in MiniStack as text. MiniStack compares a mapping's
-        MaximumConcurrency with a number, so its poller would fail for ever. A client reads the value as a number, so
-        it is enough to write the read value back.
+        MaximumConcurrency with a number, so its poller would fail for ever. A client reads the value as a number, and
+        writes the number back.
         """
         functions = self.client("lambda")
         for mapping in functions.list_event_source_mappings()["EventSourceMappings"]:
@@ -151,7 +151,7 @@ class MiniStack:
                 functions.update_event_source_mapping(UUID=mapping["UUID"], ScalingConfig=scaling)
 
     def _start(self, guard: Guard) -> None:
-        # The socket is ours from the first moment: nobody else can listen there and be told the secrets.
+        # The socket is ours from the first moment: no other process can listen there and receive the secrets.
         with _listening(self._wanted_port) as listening:
             self.port = listening.getsockname()[1]
             descriptor = listening.fileno()
@@ -165,7 +165,7 @@ class MiniStack:
         self._wait_until_it_answers()
 
     def _server_environment(self) -> dict[str, str]:
-        """Nothing of the caller's: the emulator hands its whole environment on to every function."""
+        """The environment without the caller's variables: the emulator passes all of its own to every function."""
         folder = str(self._folder)
         return {
             "PATH": os.defpath,
@@ -184,7 +184,7 @@ class MiniStack:
             # Services that would listen on every address, at their own ports.
             "SFTP_ENABLED": "0",
             "IOT_MTLS_ENABLED": "0",
-            # MiniStack removes containers that look like its own leftovers; ours never makes containers.
+            # MiniStack would remove containers that look like its own; this MiniStack makes no containers.
             "DOCKER_HOST": f"unix://{folder}/no-docker",
         }
 
@@ -199,7 +199,7 @@ class MiniStack:
         try:
             _WITHOUT_PROXY.open(self.endpoint, timeout=5).close()
         except urllib.error.HTTPError:
-            # Whoever names no key is refused.
+            # The emulator refuses a request without a key, and so has answered.
             return True
         except OSError:
             return False
@@ -212,4 +212,4 @@ def _listening(port: int) -> socket.socket:
     if not (port and is_taken(port)):
         with contextlib.suppress(OSError):
             return socket.create_server(("127.0.0.1", port), backlog=_BACKLOG)
-    raise MiniStackFailed(f"port {port} of 127.0.0.1 is taken: choose another one")
+    raise MiniStackFailed(f"port {port} of 127.0.0.1 is taken: choose another port")

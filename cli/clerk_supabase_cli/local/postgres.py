@@ -37,7 +37,7 @@ _FIRST_WITH_A_BUILTIN_LOCALE: Final = 17
 _BUILTIN_LOCALE: Final = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C")
 _LOCALE_OF_THE_SYSTEM: Final = ("--locale-provider=libc", "--locale=C.UTF-8")
 
-# Only a crash of the machine can lose data then; with synchronous_commit off, a crash of Postgres could, too.
+# Only a crash of the machine can lose data then. With synchronous_commit off, a crash of Postgres could, too.
 _THROW_AWAY: Final = {"fsync": "off", "full_page_writes": "off"}
 
 
@@ -101,7 +101,7 @@ class EmbeddedPostgres:
         return f"postgresql://{credentials}@127.0.0.1:{self.port}/{quote(database, '')}"
 
     def create_database(self, name: str, template: str | None = None) -> str:
-        """Create database *name*, a copy of *template* if given, and return its superuser URL."""
+        """Creates database *name*, a copy of *template* if given, and returns its superuser URL."""
         statement = sql.SQL("create database {}").format(sql.Identifier(name))
         if template is not None:
             statement += sql.SQL(" template {} strategy file_copy").format(sql.Identifier(template))
@@ -110,18 +110,18 @@ class EmbeddedPostgres:
         return self.url(name)
 
     def drop_database(self, name: str) -> None:
-        """Remove database *name* and end its sessions."""
+        """Removes database *name* and ends its sessions."""
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
     @property
     def running(self) -> bool:
-        """Whether the server process is there."""
+        """Tells whether the server process runs."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def process_id(self) -> int:
-        """The server process's id. Raises LocalStackError if it is not running."""
+        """The server process's id. Raises LocalStackError if no server is running."""
         if self._process is None:
             raise LocalStackError("the embedded Postgres is not running")
         return self._process.pid
@@ -137,17 +137,17 @@ class EmbeddedPostgres:
         return (self._logs or self._folder) / "postgres.log"
 
     def start(self) -> None:
-        """Start the server again after `stop` or `kill`, same data, same port. Raises PostgresFailed."""
+        """Starts the server again after `stop` or `kill`, same data, same port. Raises PostgresFailed."""
         if not self.running:
             self._spawn()
             self._wait_until_ready()
 
     def stop(self) -> None:
-        """Stop in order: sessions are ended, data is written."""
+        """Stops in order: ends the sessions, writes the data."""
         self._end(self._running_guard(), signal.SIGINT)
 
     def kill(self) -> None:
-        """Stop at once, as in a crash; the next `start` recovers."""
+        """Stops at once, as in a crash; the next `start` recovers."""
         self._end(self._running_guard(), signal.SIGQUIT)
 
     # Preparing the data folder
@@ -202,7 +202,7 @@ class EmbeddedPostgres:
                 self._spawn()
                 self._wait_until_ready()
             except PostgresFailed:
-                # Somebody may have taken the port between our look and the server's bind.
+                # Another process may have taken the port since our check.
                 if not attempts_left or "could not bind" not in last_lines(self.log, 50):
                     raise
             else:
@@ -237,7 +237,7 @@ class EmbeddedPostgres:
             time.sleep(0.02)
 
     def _ready(self) -> bool:
-        """The state read by `pg_ctl --wait`: the eighth line of postmaster.pid, if the file belongs to this process."""
+        """Tells whether the server is ready, as `pg_ctl --wait` does: by the eighth line of its postmaster.pid."""
         try:
             lines = (self._data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
@@ -264,7 +264,7 @@ class EmbeddedPostgres:
 
 def _find_binaries(version: int) -> Path:
     """The `bin` folder of Postgres *version* in the wheel. Raises ToolMissing."""
-    # Only located, never imported: the wheel's Python side loads much that is useless here.
+    # Only located, never imported: the Python part of the wheel would load many useless modules.
     spec = importlib.util.find_spec(_WHEEL)
     folders = [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
     found = dict(_installations(folders))
@@ -288,7 +288,7 @@ def _major_version(program: Path) -> int:
 
 
 def _copy_wheel(binaries: Path, target: Path) -> Path:
-    """Copy the Postgres with *binaries*, and its libraries, which it expects beside its package."""
+    """Copies the Postgres with *binaries*, and its libraries to their place beside the package."""
     installation = binaries.parent
     package = installation.parent
     copy = target / _WHEEL / installation.name

@@ -119,7 +119,7 @@ class Guard:
         self.close()
 
     def close(self) -> None:
-        """End the running processes, remove the folders. May be called twice."""
+        """Ends the running processes, and removes the folders. May be called twice."""
         for child in list(self._children.values()):
             self.end(child, signal.SIGKILL)
         for folder in self._folders:
@@ -128,7 +128,7 @@ class Guard:
         self._process.wait()
 
     def folder(self, prefix: str, inside: Path | None = None) -> Path:
-        """Make a scratch folder, readable by this user only, and removed in the end.
+        """Makes a scratch folder, readable by this user only, and removed in the end.
 
         *inside*: the parent folder, by default the system's folder for temporary files.
         """
@@ -138,7 +138,7 @@ class Guard:
         return folder
 
     def keep(self, folder: Path) -> None:
-        """Leave *folder* on the disk, for a person to read."""
+        """Leaves *folder* on the disk, for a person to read."""
         self._folders.remove(folder)
         self._tell(f"keep {folder}")
 
@@ -153,7 +153,7 @@ class Guard:
         last_signal: signal.Signals = signal.SIGKILL,
         descriptors: Sequence[int] = (),
     ) -> subprocess.Popen[bytes]:
-        """Start *command* with its output appended to *log*, as the user *account* if given.
+        """Starts *command* with its output appended to *log*, as the user *account* if given.
 
         The guard ends the command with *last_signal* if this process disappears. The command inherits *descriptors*.
         """
@@ -176,7 +176,7 @@ class Guard:
         return child
 
     def end(self, child: subprocess.Popen[bytes], number: signal.Signals, *, grace: float = 10.0) -> None:
-        """Send *number* to the child's process group, wait *grace* seconds, then kill the rest of the group."""
+        """Sends *number* to the child's process group, waits *grace* seconds, then kills the rest of the group."""
         if child.poll() is None:
             _signal_group(child.pid, number)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -187,11 +187,11 @@ class Guard:
             self._tell(f"release {child.pid}")
 
     def run(self, command: Sequence[str], *, log: Path, env: Mapping[str, str] | None = None) -> None:
-        """Run *command* to its end. Raises CommandFailed."""
+        """Runs *command* to its end. Raises CommandFailed."""
         self.finish(self.start(command, log=log, env=env), log=log)
 
     def finish(self, child: subprocess.Popen[bytes], *, log: Path) -> None:
-        """Wait for a command begun by `start`. Raises CommandFailed."""
+        """Waits for a command begun by `start`. Raises CommandFailed."""
         status = child.wait()
         self.end(child, signal.SIGKILL)
         if status != 0:
@@ -211,13 +211,13 @@ def free_port() -> int:
 
 
 def is_taken(port: int) -> bool:
-    """Whether somebody listens on this TCP port of 127.0.0.1."""
+    """Tells whether a server listens on this TCP port of 127.0.0.1."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def last_lines(log: Path, count: int) -> str:
-    """The last *count* lines of a log, empty if there is no such file."""
+    """The last *count* lines of a log; empty without the file."""
     try:
         with log.open(encoding="utf-8", errors="replace") as lines:
             return "".join(deque(lines, maxlen=count)).rstrip()

@@ -1,4 +1,4 @@
-"""Brings changed files into a running stack: code with the next event, migrations at once."""
+"""Updates a running stack after a change of files: code with the next event, migrations at once."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Reloader:
         self, root: Path, stack: LocalStack, console: Terminal, *, known: Fingerprints, database_url: str | None
     ) -> None:
         """*known*: `fingerprints` from before the build of the stack. *database_url*: the database for new migrations;
-        None: only say that new migrations wait."""
+        None: only print a hint about new migrations."""
         self._root = root
         self._stack = stack
         self._console = console
@@ -66,14 +66,14 @@ class Reloader:
         self._known = known
         self._lambda = stack.ministack.client("lambda")
         self._names = function_names(stack)
-        # Layers are laid over each other: the new layer hides the package of the deployed layer.
+        # A later layer hides the files of an earlier layer: the new layer replaces the package of the deployed layer.
         self._code_layer = ""
         self._outdated: dict[str, str] = {}
         # Functions that could not be loaded are still to be updated once their code loads.
         self._pending: set[Path] = set()
 
     def look(self) -> None:
-        """Brings in the changes since the last look; says so, or gives the reason why not."""
+        """Applies the changes since the last look; prints the result, or the reason for a failure."""
         now = fingerprints(self._root)
         changed = {path for path in self._known.keys() | now.keys() if self._known.get(path) != now.get(path)}
         self._known = now
@@ -96,14 +96,14 @@ class Reloader:
         try:
             if problems := self._problems(functions):
                 for name, text in problems.items():
-                    self._say(f"{name} would not load, the code before goes on:\n{text.rstrip()}", "red")
+                    self._say(f"{name} would not load; the previous code stays in use:\n{text.rstrip()}", "red")
                 return
             if in_layer:
                 self._publish_layer()
             for name in functions:
                 self._replace(name, new_layer=in_layer)
         except (BotoCoreError, ClientError, OSError) as error:
-            # Perhaps a file was removed again: the rest comes with the next change.
+            # Perhaps a file was removed again: the rest follows with the next change.
             self._say(f"not reloaded: {error}", "red")
             return
         self._pending = set()
@@ -207,7 +207,7 @@ def printable_lines(text: str) -> list[str]:
 
 
 def _grouped(failures: Mapping[str, str]) -> dict[str, str]:
-    """Join equal errors of several functions: a fault in the layer fails in each function."""
+    """Joins equal errors of several functions: a fault in the layer fails in each function."""
     by_reason: dict[str, list[str]] = {}
     texts: dict[str, str] = {}
     for name, text in failures.items():

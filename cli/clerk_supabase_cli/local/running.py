@@ -34,7 +34,7 @@ class RunningStack:
     database_url: str
     """The owner's URL: of the embedded Postgres, or from `dev --database-url`."""
     name: str
-    """Of the stack in CloudFormation."""
+    """The name of the stack in CloudFormation."""
     aws: Mapping[str, str]
     """The variables with which AWS tools use the emulated AWS, with its only valid key."""
     clerk_api_url: str
@@ -42,13 +42,13 @@ class RunningStack:
     logs: str
 
     def save(self, root: Path) -> None:
-        """Write the facts into the checkout at *root*, in files for this user only: for commands, and for a shell."""
+        """Writes the facts into the checkout at *root*, in files for this user only: for commands, and for a shell."""
         folder = private_folder(root)
         write_privately(folder / _SHELL_FILE, self._as_shell_variables(Tools.of(root).folder))
         write_privately(folder / _FILE, json.dumps(asdict(self), indent=2))
 
     def forget(self, root: Path) -> None:
-        """Remove the files, unless they belong to another stack by now."""
+        """Removes the files, unless another stack has replaced them."""
         folder = private_folder(root)
         file = folder / _FILE
         if file.exists() and json.loads(file.read_text())["process_id"] == self.process_id:

@@ -35,7 +35,7 @@ from clerk_supabase_cli.standin.worlds import World
 
 # The origin of the app's pages.
 APP_ORIGIN: Final = "http://localhost:3000"
-# Names clerk.local.test; tokens and keys come from the stand-in.
+# The key names clerk.local.test; tokens and keys come from the stand-in.
 _PUBLISHABLE_KEY: Final = "pk_test_Y2xlcmsubG9jYWwudGVzdCQ="
 _ARTIFACTS_BUCKET: Final = "artifacts"
 _BUILD_STEP: Final = "Build with sam build"
@@ -60,7 +60,7 @@ class Progress(Protocol):
 
 
 def _silent(step: str, seconds: float | None) -> None:
-    """No progress."""
+    """Shows no progress."""
 
 
 class LocalStack:
@@ -86,7 +86,7 @@ class LocalStack:
         tools: Tools | None = None,
         progress: Progress = _silent,
     ) -> None:
-        """Describe a stack of the checkout at *root*.
+        """Describes a stack of the checkout at *root*.
 
         With *worker_url*, the URL of a migrated database as its worker role, no Postgres is started; *session_url* is
         the URL for the session function, which is not deployed without it.
@@ -165,7 +165,7 @@ class LocalStack:
         return execute_api_url(url, self.ministack.endpoint)
 
     def deploy(self, parameters: Mapping[str, str] | None = None) -> None:
-        """Deploy the build with *parameters* besides the stack's, again if need be.
+        """Deploys the build, with *parameters* added to the stack's. May be called again.
 
         Raises CommandFailed.
         """
@@ -177,7 +177,7 @@ class LocalStack:
             self.outputs = self._read_outputs()
 
     def physical_id(self, logical_id: str) -> str:
-        """The physical name or id of a resource of the template. Raises botocore's ClientError for an unknown one."""
+        """The physical name or id of a resource of the template. Raises botocore's ClientError for an unknown id."""
         stack = self.ministack.client("cloudformation")
         answer = stack.describe_stack_resource(StackName=self.name, LogicalResourceId=logical_id)
         return str(answer["StackResourceDetail"]["PhysicalResourceId"])
@@ -235,13 +235,13 @@ class LocalStack:
 
     def _clerk_api(self) -> ClerkApi:
         if self._clerk_port and is_taken(self._clerk_port):
-            raise LocalStackError(f"port {self._clerk_port} of 127.0.0.1 is taken: choose another one")
-        world = World(random.Random(), "", now=time.time_ns() // 1_000_000)  # noqa: S311 - makes up a world, and no secret
+            raise LocalStackError(f"port {self._clerk_port} of 127.0.0.1 is taken: choose another port")
+        world = World(random.Random(), "", now=time.time_ns() // 1_000_000)  # noqa: S311 - for a made-up world, not for a secret
         return ClerkApi(Answers(world, f"sk_live_{secrets.token_hex(16)}"), port=self._clerk_port)
 
     def _frontend_api(self) -> FrontendApi:
         if self._frontend_port and is_taken(self._frontend_port):
-            raise LocalStackError(f"port {self._frontend_port} of 127.0.0.1 is taken: choose another one")
+            raise LocalStackError(f"port {self._frontend_port} of 127.0.0.1 is taken: choose another port")
         return FrontendApi(self._signing_key or SigningKey.generate(), port=self._frontend_port)
 
     def _bring_up_database(self, undo: contextlib.ExitStack) -> str:
@@ -373,7 +373,7 @@ class LocalStack:
         ]
         no_proxy = ",".join(filter(None, [os.environ.get("no_proxy", os.environ.get("NO_PROXY")), "127.0.0.1"]))
         return inherited | {
-            # SAM does not tidy up after itself; this folder goes with the stack's.
+            # SAM leaves files behind; this folder is removed with the stack's.
             "TMPDIR": str(self._temporary_folder),
             "PATH": os.pathsep.join(map(str, search_path)),
             "NO_PROXY": no_proxy,
@@ -390,7 +390,7 @@ class LocalStack:
 
 
 def _let_in(postgres: EmbeddedPostgres, role: str) -> str:
-    """Give a role a password, which the migrations do not set; return its URL."""
+    """Gives a role a password, which the migrations do not set; returns its URL."""
     with open_database(postgres.url()) as database:
         password = give_password(database, role)
     # The embedded server speaks no TLS, and nothing leaves this machine.

@@ -46,7 +46,7 @@ class Applied:
     """The record of a delivery in Postgres."""
 
     lag_seconds: float
-    """From Clerk's clock to the commit."""
+    """Seconds from the change, by Clerk's clock, to the commit."""
     columns: tuple[str, ...]
     """The changed columns of a row that existed before."""
 
@@ -65,7 +65,7 @@ class Stream:
         self._why_no_details = ""
 
     def show_what_is_new(self) -> None:
-        """Print a line for each record. Print nothing for an emulator that does not answer."""
+        """Prints a line for each new record; nothing if the emulator does not answer."""
         try:
             new = [(function, message) for function in self._names for message in self._unseen(function)]
         except (BotoCoreError, ClientError):
@@ -155,7 +155,7 @@ def _line(function: str, record: Mapping[str, Any], applied: Mapping[str, Applie
 
 
 def _clock(logged: object = None) -> str:
-    """The time of day here, of a record or now."""
+    """The local time of day, of a record or now."""
     try:
         moment = datetime.strptime(str(logged), "%Y-%m-%d %H:%M:%S,%f%z")
     except ValueError:

@@ -1,4 +1,4 @@
-"""The tool environments the local stack runs: uv, SAM CLI and MiniStack, each on its own."""
+"""The tools of the local stack: uv, SAM CLI and MiniStack, each in its own environment."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ TOOLS_VARIABLE = "CLERK_SUPABASE_TOOLS"
 
 
 class ToolMissing(LocalStackError):
-    """A tool the local stack needs is not installed."""
+    """A tool of the local stack is not installed."""
 
 
 @dataclass(frozen=True)
 class Tools:
-    """The folder with an environment per tool: `.tools`, unless CLERK_SUPABASE_TOOLS names another."""
+    """The folder with an environment for each tool: `.tools`, unless CLERK_SUPABASE_TOOLS names another folder."""
 
     folder: Path
 
@@ -32,7 +32,7 @@ class Tools:
 
     @property
     def uv(self) -> Path:
-        """The uv executable. Raises ToolMissing, like the others."""
+        """The uv executable. Raises ToolMissing, like the properties below."""
         return self._executable("uv", "uv")
 
     @property

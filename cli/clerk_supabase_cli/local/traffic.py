@@ -48,7 +48,7 @@ def make_traffic(user_count: int, rng: random.Random, *, start: int) -> Traffic:
         history, survivor = _life_of_a_user(number, rng, start)
         traffic.messages += len(history)
         if survivor is None and rng.random() < 0.5:
-            # The last thing before the delete comes when everything else is over.
+            # The last change before the delete arrives after all other webhooks.
             late.append(history.pop(-2))
         else:
             traffic.users |= {survivor["id"]: survivor} if survivor else {}
@@ -73,7 +73,7 @@ def _lost(messages: list[Message], rng: random.Random) -> set[str]:
 
 
 def _life_of_a_user(number: int, rng: random.Random, start: int) -> tuple[list[Message], Json | None]:
-    """The messages about a user in the order of the changes, and the user in the end, unless deleted."""
+    """The messages about a user in the order of the changes, and the final user; None for a deleted user."""
     user_id = new_user_id()
     now = start + number * 1000
     state = user(user_id, created_at=now, updated_at=now, first_name=rng.choice(_FIRST_NAMES))

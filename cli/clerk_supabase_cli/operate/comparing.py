@@ -1,4 +1,4 @@
-"""Run a comparison on the operator's machine: the database, Clerk's API and the queue, opened and closed."""
+"""A comparison on the operator's machine: opens and closes the database, Clerk's API and the queue."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from clerk_supabase_cli.operate.queues import Queues, client
 from clerk_supabase_cli.printing import StandardError
 
 _KEY_VARIABLE: Final = "CLERK_SECRET_KEY"
-# More are counted by the run, and not worth a table.
+# The run counts more findings, but a table of more is of no use.
 _MOST_GROUPED: Final = 100_000
-# As long as the role of the worker waits. The owner's role has no limit, and the app may keep a lock for hours.
+# The limit of the worker's role. The owner's role has no limit, and the app may keep a lock for hours.
 _LOCK_SECONDS: Final = 5.0
 _NOT_COMPLETE: Final = 3
 
 
 class NoSuchRun(Failure):
-    """No comparison has this number."""
+    """The number belongs to no comparison."""
 
 
 class _DatabaseUrl:
-    """The owner's connection string: TLS if the server has it, unless the string says more."""
+    """The owner's connection string: with TLS if the server offers TLS, unless the string has an `sslmode`."""
 
     source = DATABASE_URL
 
@@ -56,14 +56,14 @@ class _DatabaseUrl:
 
 
 class _SecretKey:
-    """The key in the environment."""
+    """The secret key in the environment."""
 
     def __init__(self) -> None:
         self._value = os.environ.get(_KEY_VARIABLE, "")
         if not self._value:
             raise click.UsageError(
                 f"Put the secret key of Clerk's Backend API (sk_live_... or sk_test_...) into {_KEY_VARIABLE}. "
-                "It is no option, because options can be read by everybody on this machine."
+                "There is no option for the key, because everybody on this machine can read options."
             )
 
     def value(self) -> str:
@@ -75,7 +75,7 @@ class _SecretKey:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """A comparison and the record of earlier ones."""
+    """A comparison, and the record of earlier comparisons."""
 
     reconcile: Reconcile
     runs: Runs
@@ -95,7 +95,7 @@ def open_reconcile(
     queues: Queues | None,
     settings: ReconcileSettings,
 ) -> Iterator[Tools]:
-    """A comparison whose repairs go through the sync queue of *queues*, or without one are applied at once.
+    """A comparison; its repairs go through the sync queue of *queues*, or without a queue are applied at once.
 
     Takes the secret key from the environment. Raises UsageError.
     """
@@ -115,7 +115,7 @@ def open_reconcile(
 
 @contextmanager
 def _log_on_stderr() -> Iterator[None]:
-    """Warnings only: what the functions log for CloudWatch would be in the way of what is printed."""
+    """Logs only warnings, on stderr: the log for CloudWatch would mix with the output of the command."""
     handler, level = logger.registered_handler, logger.log_level
     before = handler.setStream(StandardError()) if isinstance(handler, logging.StreamHandler) else None
     logger.setLevel(logging.WARNING)
@@ -128,7 +128,7 @@ def _log_on_stderr() -> Iterator[None]:
 
 
 def details_of(runs: Runs, run_id: int) -> RunDetails:
-    """One comparison with all it found. Raises NoSuchRun."""
+    """A comparison with all its findings. Raises NoSuchRun."""
     details = runs.show(run_id, limit=_MOST_GROUPED)
     if details is None:
         raise NoSuchRun(f"there is no run {run_id}; try: clerk-supabase reconcile runs")
@@ -136,7 +136,7 @@ def details_of(runs: Runs, run_id: int) -> RunDetails:
 
 
 def exit_for(report: Report) -> None:
-    """Ends the command with the status that the state of the comparison has."""
+    """Ends the command with the exit status for the state of the comparison."""
     if report.state == "failed":
         sys.exit(1)
     if report.state != "complete":

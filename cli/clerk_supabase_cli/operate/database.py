@@ -1,4 +1,4 @@
-"""The operator's connection to Postgres, with errors that say what to do."""
+"""The operator's connection to Postgres, with advice in its errors."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class OwnersConnection(psycopg.Connection[Row]):
 
 @contextmanager
 def open_database(url: str) -> Iterator[Connection]:
-    """A connection on which every statement is a transaction of its own, also through a pooler.
+    """A connection with a transaction for every statement, also through a pooler.
 
     Raises SetUpWrong for the URL, and DatabaseFailed, for a statement inside the block too.
     """

@@ -1,4 +1,4 @@
-"""The timeline of one Clerk id: what arrived, what became of it, what changed."""
+"""The timeline of a Clerk id: arrived events, their outcomes, and changes of rows."""
 
 from __future__ import annotations
 
@@ -108,39 +108,39 @@ order by kind
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """What is known of the id now. Times by Clerk's clock; before 1970-01-02 stands for "only heard of"."""
+    """The present state of an object. Times by Clerk's clock; before 1970-01-02: known only from other objects."""
 
     kind: str
     updated_at: datetime
     observed_at: datetime
     deleted_at: datetime | None
     delete_run: int | None
-    """The comparison that alone tells of the delete; 0: a resync. None: an event told of it."""
+    """The comparison that found the delete, without an event; 0: a resync. None: an event reported the delete."""
     delete_recorded_at: datetime | None
-    """By the clock of the database. The hold-back counts from then."""
+    """The time at which the delete was recorded, by the clock of the database; the hold-back begins then."""
     purged_at: datetime | None
-    """Moment, by the clock of the database, at which housekeeping or `forget` emptied the data."""
+    """The time, by the clock of the database, at which housekeeping or `forget` emptied the data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """One line of the timeline."""
+    """A line of the timeline."""
 
     at: datetime
     what: str
     details: str | None
     svix_id: str | None
-    """Or the run of reconcile."""
+    """The svix id of the event, or the run of reconcile."""
     lag_seconds: float | None
-    """From Clerk's clock to the commit."""
+    """Seconds from the change, by Clerk's clock, to the commit."""
 
 
 class UnknownId(Failure):
-    """Nothing ever arrived about this id."""
+    """No event or comparison ever mentioned this id."""
 
 
 def timeline(database_url: str, clerk_id: str) -> tuple[list[Entity], list[Moment]]:
-    """What is known of a user, organization, membership, invitation or domain, and how it came.
+    """The states and the timeline of a user, organization, membership, invitation or domain.
 
     Raises UnknownId and DatabaseFailed.
     """

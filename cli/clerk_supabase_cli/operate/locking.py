@@ -1,4 +1,4 @@
-"""Statements with strong locks, tried in turns so that no session queues behind them for long."""
+"""Statements with strong locks, in several short attempts, so that other sessions never wait for long."""
 
 from __future__ import annotations
 
@@ -122,6 +122,6 @@ def in_turns(
             report(f"blocked by {blocked_by}; trying again in {how_long(lock_seconds * attempt)}")
             time.sleep(lock_seconds * attempt)
     raise LockedByOthers(
-        f"nothing was changed: a lock was not to be had within {how_long(lock_seconds)}, {_ATTEMPTS} times; "
+        f"nothing was changed: a lock was not free within {how_long(lock_seconds)}, {_ATTEMPTS} times; "
         f"blocked by {blocked_by}; try again when that has ended, or end it with select pg_terminate_backend(PID)"
     )

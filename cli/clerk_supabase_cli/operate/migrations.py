@@ -1,4 +1,4 @@
-"""Applies the SQL files of sql/migrations, once each and in order."""
+"""Applies the SQL files of sql/migrations, each once and in order."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from clerk_supabase_cli.operate.objects.comparison import Difference, difference
 from clerk_supabase_cli.operate.objects.manifest import Manifest, read_manifest
 from clerk_supabase_cli.operate.objects.repair import repair
 
-# Any number will do, as long as every version of this command takes the same.
+# An arbitrary number, the same in every version of this command.
 _LOCK: Final = 6_338_025_110_772_912
-# Not to_regclass(): it remembers that there was no such schema, while this session waits for another that makes it.
+# Not to_regclass(): its cache still lacks the schema while another session, for which this one waits, creates it.
 _HAS_LIST: Final = """
     select exists (
         select from pg_catalog.pg_class as c inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
@@ -28,7 +28,7 @@ _HAS_LIST: Final = """
     )
 """
 _ADOPT: Final = "update clerk_sync.migrations set checksum = %s where name = %s and checksum is null"
-# Objects of ours beside the list itself, which the first migration makes before anything else.
+# Objects of ours besides the list of migrations, which the first migration creates first.
 _HAS_OBJECTS: Final = """
     select exists (select from pg_catalog.pg_proc as p where p.pronamespace = to_regnamespace('clerk_sync'))
     or exists (
@@ -36,7 +36,7 @@ _HAS_OBJECTS: Final = """
         where c.relnamespace = to_regnamespace('clerk_sync') and c.relkind in ('r', 'v') and c.relname <> 'migrations'
     )
 """
-_REPAIR: Final = "clerk-supabase migrate --repair --dry-run says what would make it so, and --repair does it"
+_REPAIR: Final = "clerk-supabase migrate --repair --dry-run prints the statements of a repair, and --repair runs them"
 _IS_THERE: Final = (
     psycopg.errors.DuplicateTable,
     psycopg.errors.DuplicateFunction,
@@ -47,11 +47,11 @@ _IS_THERE: Final = (
 
 
 class MigrationFailed(Failure):
-    """A migration could not be applied; the database is as it was before that file."""
+    """A migration could not be applied; its file changed nothing."""
 
 
 class ObjectsDiffer(MigrationFailed):
-    """The objects of the database are not those that the migrations make."""
+    """The objects of the database differ from the objects made by the migrations."""
 
     def __init__(self, reason: str, found: Sequence[Difference]) -> None:
         super().__init__(reason)
@@ -60,7 +60,7 @@ class ObjectsDiffer(MigrationFailed):
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file of sql/migrations. It writes its own name into clerk_sync.migrations, so psql can apply it too."""
+    """A file of sql/migrations. Psql can apply the file, too: its last statement records its name in the database."""
 
     name: str
     text: str
@@ -72,12 +72,12 @@ class Migration:
 
 
 def read_migrations(root: Path) -> list[Migration]:
-    """The migrations of the checkout at *root*, in the order they apply."""
+    """The migrations of the checkout at *root*, in order."""
     return [Migration(file.stem, file.read_text()) for file in sorted((root / "sql" / "migrations").glob("*.sql"))]
 
 
 def prepare_plain_postgres(url: str, root: Path) -> None:
-    """Brings what Supabase has and a plain Postgres lacks: the API's roles and auth.jwt(). Harmless to repeat.
+    """Adds the parts of Supabase missing in a plain Postgres: the API's roles and auth.jwt(). Harmless to repeat.
 
     Raises DatabaseFailed.
     """
@@ -86,12 +86,12 @@ def prepare_plain_postgres(url: str, root: Path) -> None:
 
 
 def migrate(url: str, root: Path, *, is_trial: bool = False) -> Iterator[str]:
-    """Applies what is missing, each file in a transaction of its own; yields the name of each one it applied.
+    """Applies the missing migrations, each file in its own transaction; yields the name of each applied file.
 
-    *is_trial*: all files in one transaction, of which nothing stays. Several at once are safe: they wait for each
-    other. Raises MigrationFailed when a file fails, or when one that was applied has changed since; nothing after it is
-    applied then. Raises ObjectsDiffer when the objects are not those that the migrations make, whatever tool applied
-    them. Raises DatabaseFailed when nobody is let in.
+    *is_trial*: a single transaction for all files, rolled back in the end. Several calls at once are safe: each waits
+    for the others. Raises MigrationFailed when a file fails, after which no file is applied; and before any file when
+    an applied file has changed since. Raises ObjectsDiffer when the objects differ from the objects made by the
+    migrations, whatever tool applied the files. Raises DatabaseFailed without a connection.
     """
     with open_database(url) as connection:
         if not is_trial:
@@ -104,7 +104,7 @@ def migrate(url: str, root: Path, *, is_trial: bool = False) -> Iterator[str]:
 def _migrate(connection: psycopg.Connection, root: Path) -> Iterator[str]:
     migrations = read_migrations(root)
     with connection.transaction():
-        # Another migrate may be at work: between two of its files the list and the objects fit.
+        # Another migrate may be running: between two of its files, the list and the objects agree.
         connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
         _refuse_other_versions(connection, root)
     yield from apply_missing(connection, migrations)
@@ -113,26 +113,26 @@ def _migrate(connection: psycopg.Connection, root: Path) -> Iterator[str]:
             f"{_objects(found)} not as the migrations of this checkout make them: {_REPAIR}",
             found,
         )
-    # Only now: psql or `supabase db push` may have applied another version of the files.
+    # Only after the comparison: psql or `supabase db push` may have applied another version of the files.
     for migration in migrations:
         connection.execute(_ADOPT, [migration.checksum, migration.name])
 
 
 def newer_than(files: Collection[str], recorded: Iterable[str]) -> list[str]:
-    """Names in the list of a database that no file has, and whose numbers are higher than those of the files."""
+    """The recorded names without a file, and with a higher number than every file."""
     return sorted(name for name in recorded if name not in files and name > max(files))
 
 
 def has_objects(connection: psycopg.Connection) -> bool:
-    """Tells whether anything of this project is in the database, beside the list of migrations."""
+    """Tells whether the database has objects of this project besides the list of migrations."""
     [(has_objects,)] = connection.execute(_HAS_OBJECTS).fetchall()
     return bool(has_objects)
 
 
 def differing_objects(connection: psycopg.Connection, root: Path) -> list[Difference]:
-    """The objects of a database that are not as the migrations of the checkout make them.
+    """The differences between the objects of a database and the migrations of the checkout.
 
-    Raises MigrationFailed when the checkout's own list of objects is out of date.
+    Raises MigrationFailed when sql/objects.json is out of date.
     """
     return differences(connection, _current_manifest(root))
 
@@ -141,14 +141,14 @@ def _current_manifest(root: Path) -> Manifest:
     manifest = read_manifest(root)
     checksums = {migration.name: migration.checksum for migration in read_migrations(root)}
     if manifest.migrations.items() - checksums.items():
-        raise MigrationFailed("sql/objects.json was made from other files than sql/migrations has: run `make objects`")
+        raise MigrationFailed("sql/objects.json was made from other files than sql/migrations: run `make objects`")
     return manifest
 
 
 def repair_database(url: str, root: Path, *, is_trial: bool) -> list[str]:
-    """Makes the objects what the migrations of the checkout make, and writes the list anew; returns the statements.
+    """Repairs the objects by the migrations of the checkout, and corrects the list; returns the statements.
 
-    All of it or nothing; *is_trial*: nothing, in the end. Raises NotRepaired, MigrationFailed and DatabaseFailed.
+    All or nothing; *is_trial*: nothing stays. Raises NotRepaired, MigrationFailed and DatabaseFailed.
     """
     manifest = _current_manifest(root)
     files = [migration.name for migration in read_migrations(root)]
@@ -157,13 +157,15 @@ def repair_database(url: str, root: Path, *, is_trial: bool) -> list[str]:
         if newer := newer_than(files, applied(connection)):
             raise MigrationFailed(_of_newer_version(newer))
         if not has_objects(connection):
-            raise MigrationFailed("there is nothing to repair, because nothing is there: clerk-supabase migrate")
+            raise MigrationFailed(
+                "there is nothing to repair, because nothing of this project exists: clerk-supabase migrate"
+            )
         statements = list(repair(connection, manifest))
         return statements + _write_list(connection, root, manifest)
 
 
 def _write_list(connection: psycopg.Connection, root: Path, manifest: Manifest) -> list[str]:
-    """Lists the migrations that made the objects, and no other version's; what the app has added to the list stays."""
+    """Corrects the list: records the migrations of this version, and removes names without a file."""
     recorded = applied(connection)
     files = {migration.name for migration in read_migrations(root)}
     statements = [
@@ -184,14 +186,14 @@ def _write_list(connection: psycopg.Connection, root: Path, manifest: Manifest) 
 
 
 def _refuse_other_versions(connection: psycopg.Connection, root: Path) -> None:
-    """Raises MigrationFailed for a database that no file can be applied to, and says where it comes from."""
+    """Raises MigrationFailed, with the reason, for a database of another version or without a list of migrations."""
     recorded = applied(connection)
     files = {migration.name: migration.checksum for migration in read_migrations(root)}
     if newer := newer_than(files, recorded):
         raise MigrationFailed(_of_newer_version(newer))
     if not recorded and has_objects(connection):
         found = differences(connection, read_manifest(root))
-        what = f"{_objects(found)} not as this checkout makes them" if found else "all objects are as they must be"
+        what = f"{_objects(found)} not as this checkout makes them" if found else "all objects are as expected"
         raise ObjectsDiffer(
             "the database has objects of clerk_sync, and no list of the migrations that made them "
             f"(restored without rows?); {what}: {_REPAIR}",
@@ -200,11 +202,11 @@ def _refuse_other_versions(connection: psycopg.Connection, root: Path) -> None:
     changed = [name for name, checksum in recorded.items() if checksum and files.get(name, checksum) != checksum]
     if others := sorted({*changed, *(recorded.keys() - files)}):
         found = differences(connection, read_manifest(root))
-        what = f"{_objects(found)} not as it makes them now" if found else "all objects are as it makes them now"
+        what = f"{_objects(found)} not as expected" if found else "all objects are as expected"
         raise ObjectsDiffer(
-            f"{', '.join(others)} was changed after it had been applied, or is of another version; {what}. Whoever "
-            "changed a file puts it back as it was, and writes the change as a new migration. For a database of an "
-            f"older version: {_REPAIR}",
+            f"{', '.join(others)} was changed after it had been applied, or is of another version; {what}. If you "
+            "changed a file, put it back, and write the change as a new migration. If the database is of an older "
+            f"version: {_REPAIR}",
             found,
         )
 
@@ -218,7 +220,7 @@ def _objects(found: Sequence[Difference]) -> str:
 
 
 def apply_missing(connection: psycopg.Connection, migrations: Sequence[Migration]) -> Iterator[str]:
-    """Applies the migrations that the list of the database lacks; yields the name of each one it applied.
+    """Applies the migrations missing in the list of the database; yields the name of each applied migration.
 
     Raises MigrationFailed.
     """
@@ -230,7 +232,7 @@ def apply_missing(connection: psycopg.Connection, migrations: Sequence[Migration
 def _apply(connection: psycopg.Connection, migration: Migration) -> bool:
     try:
         with connection.transaction():
-            # Bound to the transaction, so that it also works, and is given back, through a transaction pooler.
+            # Bound to the transaction, so that the lock works, and is released, through a transaction pooler, too.
             connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
             if _is_applied(connection, migration):
                 return False
@@ -242,7 +244,7 @@ def _apply(connection: psycopg.Connection, migration: Migration) -> bool:
 
 
 def applied(connection: psycopg.Connection) -> dict[str, str | None]:
-    """The checksum of every migration this database has, by name; None where another tool applied it."""
+    """The checksum of every recorded migration, by name; None for a migration applied by another tool."""
     [(has_list,)] = connection.execute(_HAS_LIST).fetchall()
     if not has_list:
         return {}

@@ -1,4 +1,4 @@
-"""Parked events, as an operator handles them: find, look at, send again, give up."""
+"""Parked events, for an operator: find, read, send again, discard."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ State = Literal["parked", "replayed", "settled", "discarded"]
 STATES: Final[tuple[State, ...]] = get_args(State)
 
 OPEN_STATES: Final[tuple[State, ...]] = ("parked", "replayed")
-"""The condition for an event that is still open."""
+"""The states of an open event."""
 
 # Bodies of at most 1 MB each are in memory at once.
 _BATCH: Final = 50
@@ -60,7 +60,7 @@ _SELECTED: Final[LiteralString] = f"""
 """
 _COUNT: Final[LiteralString] = f"select count(*) {_SELECTED}"
 _NEWEST: Final[LiteralString] = f"select * {_SELECTED} order by last_parked_at desc, parked_id desc limit %(limit)s"
-# By key, not by offset: an event that comes back during the replay is not read again.
+# By key, not by offset: an event parked again during the replay is not read again.
 _NEXT: Final[LiteralString] = f"""
     select event.svix_id, event.last_parked_at, event.received_at, kept.body, kept.parked_id
     from (select * {_SELECTED} and parked_id > %(after)s and parked_id <= %(last)s order by parked_id limit %(limit)s)
@@ -68,7 +68,7 @@ _NEXT: Final[LiteralString] = f"""
     inner join clerk_sync.parked_events as kept on kept.parked_id = event.parked_id
     order by kept.parked_id
 """  # noqa: S608 - put together from constants of this file
-# An event that came back since the read is parked again, and stays parked.
+# An event parked again since the read stays parked.
 _MARK_REPLAYED: Final = """
     update clerk_sync.parked_events as p set replayed_at = clock_timestamp()
     from unnest(%s::text[], %s::timestamptz[]) as sent (svix_id, last_parked_at)
@@ -83,7 +83,7 @@ _DISCARD: Final = """
 
 
 class NoSuchEvent(Failure):
-    """No event of this svix id was ever parked."""
+    """No event with this svix id was ever parked."""
 
 
 class NotPossible(Failure):
@@ -127,13 +127,13 @@ class Selection:
     """Part of the last reason, in any case."""
     entity_id: str | None = None
     since: datetime | None = None
-    """The moment of the last parking, as for `before`."""
+    """The earliest time of the last parking; `before`: the end of the period."""
     before: datetime | None = None
     has_body: bool | None = None
     states: tuple[State, ...] = OPEN_STATES
 
     def parameters(self) -> dict[str, object]:
-        """As the statements of this module name them."""
+        """The parameters of the statements in this module."""
         return {
             "svix_ids": list(self.svix_ids) or None,
             "event_type": None if self.event_type is None else _as_like(self.event_type),
@@ -213,7 +213,7 @@ def replay(
 
 
 def discard(connection: Connection, events: Sequence[ParkedEvent], by: str) -> int:
-    """Discards the events in the state that was seen, with their bodies. Returns their number.
+    """Discards the events in the state just read, and their bodies. Returns their number.
 
     An event that was parked again meanwhile, or discarded by another operator, is left alone.
     """

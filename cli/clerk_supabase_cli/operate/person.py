@@ -89,7 +89,7 @@ class AppsRows:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """Numbers of emptied rows by table, and of rows that could not be deleted, by the constraint that prevented it."""
+    """Numbers of emptied rows, by table, and of rows that could not be deleted, by the refusing constraint."""
 
     emptied: Mapping[str, int]
     refused: Mapping[str, int]
@@ -114,7 +114,7 @@ def held(connection: Connection, person: Person) -> list[Held]:
 
 
 def apps_rows(connection: Connection, person: Person) -> list[AppsRows]:
-    """Count the app's rows that point to the person's users."""
+    """Counts the app's rows that point to the person's users."""
     with _patient(connection), connection.cursor(row_factory=class_row(AppsRows)) as cursor:
         return cursor.execute(_APPS_ROWS, [list(person.users)]).fetchall()
 
@@ -174,7 +174,7 @@ def mentions(connection: Connection, person: Person, body: bytes) -> bool:
 
 
 def _forget_once(connection: Connection, request: str) -> dict[str, Any]:
-    """Run a round in a single transaction; retry after a lock of another transaction."""
+    """Runs a round in a single transaction; retries after a conflict with another transaction."""
     for attempts_left in reversed(range(_MOST_ATTEMPTS)):
         try:
             with _patient(connection):

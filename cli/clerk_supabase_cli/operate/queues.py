@@ -20,7 +20,7 @@ from clerk_supabase_cli.failure import Failure
 Name = Literal["sync", "dead_letters", "parked"]
 
 HOW_TO_NAME_QUEUES: Final = "--stack-name NAME (or CLERK_SUPABASE_STACK=NAME)"
-"""The options that name the queues, as hints say them."""
+"""The options that name the queues, for hints."""
 OUTPUTS: Final[Mapping[Name, str]] = {
     "sync": "SyncQueueUrl",
     "dead_letters": "SyncDeadLetterQueueUrl",
@@ -32,14 +32,14 @@ IN_WORDS: Final[Mapping[Name, str]] = {"sync": "sync", "dead_letters": "dead let
 """The names of the queues for people."""
 
 _CONFIG: Final = Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard"}, max_pool_connections=20)
-# botocore's descriptions of the services: most of the cost of a client is to read them.
+# botocore's descriptions of the services, shared because their reading is most of the cost of a client.
 _DESCRIPTIONS: Final[Any] = botocore.loaders.create_loader()
 # SQS reports to CloudWatch once a minute, and CloudWatch shows the report minutes later.
 _METRIC_WINDOW: Final = timedelta(minutes=15)
 
 
 class AwsUnreachable(Failure):
-    """AWS did not answer: about the addresses of the queues, their messages, or anything else."""
+    """AWS could not be reached, or refused a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Depth:
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The number of all messages."""
         return self.waiting + self.in_flight + self.delayed
 
 
@@ -110,7 +110,7 @@ def client(service: str) -> Any:
 def _client(service: str) -> Any:
     core: Any = botocore.session.Session()
     core.register_component("data_loader", _DESCRIPTIONS)
-    # boto3 itself does not read AWS_REGION, which every other AWS tool does.
+    # boto3 itself does not read AWS_REGION, unlike every other AWS tool.
     session: Any = boto3.session.Session(botocore_session=core, region_name=os.environ.get("AWS_REGION") or None)
     return session.client(service, config=_CONFIG)
 

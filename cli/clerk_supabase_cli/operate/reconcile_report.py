@@ -1,4 +1,4 @@
-"""What a comparison of Clerk with Postgres looks like on the screen, while it runs and afterwards."""
+"""The output of a comparison of Clerk with Postgres, during the run and afterwards."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ON_A_PAGE: Final = 100
 _COUNTED: Final = (
     "listed", "compared", *DIFFERENCES, "older", "repaired", "repairs sent", "overtaken", "deleted", "deletes sent"
 )  # fmt: skip
-# How long Clerk says a list is: only the run itself has a use for it.
+# The length of a list by Clerk's count: of use only to the run itself.
 _NOT_SHOWN: Final = {"told"}
 
 
 @contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """A bar on stderr, where somebody looks at it."""
+    """Shows a progress bar on stderr, if stderr is a terminal."""
     console = Terminal(stderr=True)
     columns = (
         rich.progress.TextColumn("{task.description}"),
@@ -51,7 +51,7 @@ def progress_bar(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
 
 
 def print_report(report: Report, details: RunDetails, seconds: float, *, as_json: bool) -> None:
-    """How a run went, and what it found."""
+    """Prints the result and the findings of a run."""
     if as_json:
         print_json({"report": report, "findings": details.findings})
         return
@@ -71,7 +71,7 @@ def print_report(report: Report, details: RunDetails, seconds: float, *, as_json
 
 
 def print_run(run: RunSummary) -> None:
-    """What was counted, how the run ended, and how long it took."""
+    """Prints the counts, the end and the times of a run."""
     if numbers := _counts_table(run.counts):
         Terminal().print(numbers)
     how = f"{', versions only' if run.versions_only else ''}{', dry run' if run.is_dry_run else ''}"
@@ -86,7 +86,7 @@ def print_run(run: RunSummary) -> None:
 
 
 def print_resync(object_id: str, report: Report) -> None:
-    """A line for each object that was not as in Clerk, with what was done about it; then the numbers."""
+    """Prints a line for each object that differed from Clerk, with its repair; then the numbers."""
     for each in report.objects:
         if each.done != "left as it was" or each.why:
             say(printable(f"{each.kind} {each.id}: {each.done}{f', {each.why}' if each.why else ''}"))
@@ -100,7 +100,7 @@ def print_resync(object_id: str, report: Report) -> None:
 
 
 def _counts_table(counts: Mapping[str, Mapping[str, int]]) -> Table | None:
-    """A line for everything that was counted, a column for each kind; None where nothing was."""
+    """A table with a line for each count and a column for each kind; None without counts."""
     counted = {name for each in counts.values() for name in each} - _NOT_SHOWN
     if not counted:
         return None
@@ -115,7 +115,7 @@ def _counts_table(counts: Mapping[str, Mapping[str, int]]) -> Table | None:
 
 
 def _groups_table(findings: Sequence[Finding]) -> Table:
-    """What differed in the same way on one line, the most frequent first."""
+    """A table with a line for all objects that differed in the same way, the most frequent difference first."""
     groups = Counter((each.kind, each.difference, each.cause, tuple(each.fields or ())) for each in findings)
     examples: dict[tuple[Any, ...], str] = {}
     for each in findings:
@@ -131,7 +131,7 @@ def _groups_table(findings: Sequence[Finding]) -> Table:
 
 
 def findings_table(findings: Sequence[Finding]) -> Table:
-    """A line for each object that differed."""
+    """A table with a line for each different object."""
     found = table("object", "difference, likely cause", "columns", "done")
     # An id in two lines cannot be copied.
     found.columns[0].no_wrap = True
@@ -160,7 +160,7 @@ def _done(finding: Finding) -> str:
 
 
 def runs_table(runs: Sequence[RunSummary]) -> Table:
-    """A line for each run."""
+    """A table with a line for each run."""
     listed = table("run", "mode", "started\n(UTC)", "took", "compared", "differed", "state")
     listed.columns[2].no_wrap = True
     for column in (listed.columns[0], *listed.columns[4:6]):
@@ -169,7 +169,7 @@ def runs_table(runs: Sequence[RunSummary]) -> Table:
     for run in runs:
         took = how_long((run.finished_at - run.started_at).total_seconds()) if run.finished_at else ""
         compared = _sum(run, "compared")
-        # Not the findings: of a back-fill only the number is kept.
+        # Not the findings: a back-fill keeps only their number.
         differed = sum(_sum(run, name) for name in DIFFERENCES)
         listed.add_row(
             str(run.run_id),

@@ -1,4 +1,4 @@
-"""The shortest times that the database keeps records: its owner sets them; stack and worker cannot shorten them."""
+"""The shortest times for keeping records, set by the database's owner; stack and worker cannot shorten a time."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ PARAMETERS: Final[Mapping[str, str]] = MappingProxyType(
         "audit_days": "AuditDays",
     }
 )
-"""Parameters of template.yaml by the columns of clerk_sync.retention. The stack has none for runs of reconcile."""
+"""Parameters of template.yaml by the columns of clerk_sync.retention. Runs of reconcile have no parameter."""
 
 _READ: Final = "select to_jsonb(clerk_sync.allowed_retention()) - 'is_only'"
 _SET: Final = sql.SQL("update clerk_sync.retention set {} where true")
 
 
 def allowed(connection: Connection) -> dict[str, Any]:
-    """Read the owner's shortest times, by the columns of clerk_sync.retention."""
+    """Reads the owner's shortest times, by the columns of clerk_sync.retention."""
     [(found,)] = connection.execute(_READ).fetchall()
     return {each.name: found[each.name] for each in fields(Keep)}
 
 
 def allow(connection: Connection, changes: Mapping[str, int | str]) -> dict[str, Any]:
-    """Change the owner's shortest times; return all of them."""
+    """Changes the owner's shortest times; returns all times."""
     with connection.transaction():
         allowed(connection)
         assignments = [sql.SQL("{} = {}").format(sql.Identifier(name), value) for name, value in changes.items()]
@@ -43,7 +43,7 @@ def allow(connection: Connection, changes: Mapping[str, int | str]) -> dict[str,
 
 
 def shortfalls(keep: Keep, allows: Mapping[str, Any]) -> dict[str, tuple[int | str, int | str]]:
-    """Find times that the stack asks for and the database does not allow: both times, by column."""
+    """The times asked for by the stack that the database does not allow: both times, by column."""
     pairs = {name: (getattr(keep, name), allows[name]) for name in PARAMETERS}
     return {name: pair for name, pair in pairs.items() if _falls_short(*pair)}
 
@@ -55,6 +55,6 @@ def _falls_short(asked: int | str, allows: int | str) -> bool:
 
 
 def command_for(changes: Mapping[str, int | str]) -> str:
-    """The command that would allow these times."""
+    """The command for allowing these times."""
     options = [f"--{name.replace('_', '-')} {value}" for name, value in changes.items()]
     return " ".join(["clerk-supabase retention", *options])

@@ -1,4 +1,4 @@
-"""The connection strings of the functions' two roles, made from the owner's, for a database of the developer's.
+"""The connection strings of the functions' two roles for the developer's database, made from the owner's.
 
 A deployed stack may use the passwords of these roles. So a password is set only for a role without a password, or if
 the developer asks for it.
@@ -30,7 +30,7 @@ _WITHOUT_PASSWORD: Final = "select count(*) from pg_catalog.pg_authid where roln
 
 
 class RolesUnusable(Failure):
-    """The functions' roles cannot log in with what was given, or their passwords may be in use."""
+    """The functions' roles cannot log in with the given URLs, or their passwords may be in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def urls_of_roles(owner_url: str, given: Sequence[str | None], *, reset: bool) -
 
 
 def give_password(database: Connection, role: str) -> str:
-    """Set a new password and return it. The server, and so its log, sees only the verifier."""
+    """Sets and returns a new password. The server, and so its log, sees only the verifier."""
     password = secrets.token_urlsafe(24)
     verifier = database.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
     database.execute(sql.SQL("alter role {} password {}").format(sql.Identifier(role), sql.Literal(verifier)))

@@ -46,4 +46,4 @@ def role_warning(value: str, role: str) -> str:
     if given == role:
         return ""
     whose = "the owner of the database" if given == _OWNER else "another role"
-    return f"warning: it logs in as {whose}, not as {role}, which may do only what the function needs"
+    return f"warning: it logs in as {whose}, not as {role}, the role with only the rights of the function"

@@ -66,7 +66,7 @@ def config_toml(instance: Instance) -> str:
 
 
 def keys(instance: Instance) -> Check:
-    """Whether Clerk's public keys can be fetched."""
+    """Checks that Clerk's public keys can be fetched."""
     url = jwks_url_of(instance.issuer)
     try:
         found = jwks(url).current()
@@ -90,7 +90,7 @@ def discovery(instance: Instance) -> Check:
 
 
 def domain(instance: Instance) -> Check:
-    """Whether Supabase takes the domain."""
+    """Checks that Supabase takes the domain."""
     if _DEVELOPMENT.fullmatch(instance.host) or _PRODUCTION.fullmatch(instance.host):
         return Check("domain", OK, f"the Supabase CLI takes {instance.host}")
     words = (
@@ -103,7 +103,7 @@ def domain(instance: Instance) -> Check:
 def role(instances: Sequence[Instance], token: str) -> Check:
     """Checks that a session token makes its bearer `authenticated` at Supabase, and names the token's version."""
     if not token:
-        return Check("role", SKIPPED, "no token was given (--token -), so nobody looked for role: authenticated")
+        return Check("role", SKIPPED, "no token was given (--token -), so role: authenticated was not checked")
     try:
         claims = IssuerChoice.of(instance.issuer for instance in instances).verify(token)
     except (TokenRefused, KeysUnavailable) as error:

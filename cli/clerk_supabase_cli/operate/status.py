@@ -1,4 +1,4 @@
-"""`clerk-supabase status`: does everything flow, and if not, where is it stuck?"""
+"""`clerk-supabase status`: the flow of events through the queues and tables, and everything that is stuck."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, IN_WORDS, AwsU
 from clerk_supabase_cli.printing import counted, how_long, in_utc, printable
 from clerk_supabase_cli.terminal import Terminal, table
 
-# SyncBacklogAlarm of template.yaml waits as long.
+# The limit of SyncBacklogAlarm in template.yaml.
 OLDEST_SECONDS: Final = 600.0
-# Longer than most events take through all attempts of sync and retry.
+# Longer than the time of most events through all attempts of sync and retry.
 _REPLAY_TAKES: Final = "3 hours"
 
 _STATES: Final[LiteralString] = f"""
@@ -75,7 +75,7 @@ _SPANS: Final = ("hour", "day")
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """Seconds between two moments, of all events of a time: half, 95 % and 99 % took at most this."""
+    """The seconds between two moments, for the events of a period: half, 95 % and 99 % took at most this time."""
 
     p50: float
     p95: float
@@ -84,18 +84,18 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """What was applied within the last hour or day."""
+    """The events applied within the last hour or day."""
 
     outcomes: Mapping[str, int]
     from_accepted: Lag | None
-    """From ingest's answer to the commit; None when nothing was applied."""
+    """From ingest's answer to the commit; None without an applied event."""
     from_happened: Lag | None
     """From Clerk's clock to the commit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Parked events that have their kind of reason and their type in common."""
+    """Parked events of the same type, with the same class of reason."""
 
     reason_class: str
     event_type: str | None
@@ -105,16 +105,16 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Objects that were applied within the last day without something that cannot be stored."""
+    """Objects applied within the last day without values that Postgres cannot store."""
 
     objects: int
     newest: str | None
-    """The id of the object that was applied last."""
+    """The id of the object applied last."""
 
 
 @dataclass(frozen=True, slots=True)
 class NotPurged:
-    """Deleted rows of a kind that still hold personal data, because something of the app refuses to let them go."""
+    """Deleted rows of a kind with personal data, because the app's constraints or triggers refuse the purge."""
 
     kind: str
     reason: str
@@ -124,26 +124,26 @@ class NotPurged:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Until when the rows of a kind are known to have been compared with Clerk."""
+    """The times until which the rows of a kind were compared with Clerk."""
 
     changed_until: datetime | None
-    """Whatever Clerk changed before was compared."""
+    """All changes in Clerk before this time were compared."""
     compared_until: datetime | None
-    """Every row was compared since, so edits by hand from before were found, too. None: never all of them."""
+    """Every row was compared after this time, so older edits by hand were found, too. None: never all rows."""
     is_switched_off: bool
-    """Clerk answers that its instance has none of this kind."""
+    """Whether the instance has this kind switched off, by Clerk's answer."""
     age_seconds: float | None
     """Seconds since `compared_until`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """What the tables say."""
+    """The state of the tables."""
 
     events: Mapping[State, int]
-    """Events that were ever parked, by what became of them."""
+    """The number of all events ever parked, by their present state."""
     overdue: int
-    """Replayed hours ago, and neither applied nor parked again."""
+    """The number of events replayed hours ago, and neither applied nor parked again."""
     reasons: list[Reason]
     last_delivery: datetime | None
     recent: Mapping[str, Recent]
@@ -151,23 +151,23 @@ class Database:
     left_out: LeftOut
     not_purged: list[NotPurged]
     compared: Mapping[str, Compared]
-    """By kind, of what Clerk's API lists."""
+    """By kind, for the kinds in lists of Clerk's API."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything that was looked at, and what is wrong with it."""
+    """The state of the database and the queues, and its problems."""
 
     database: Database | None
     queues: Mapping[Name, Depth] | None
     not_looked_at: Mapping[str, str]
-    """Why, for "database" and "queues"."""
+    """The reason, for "database" or "queues" without a name."""
     failed: Mapping[str, str]
-    """The same for those that were named and could not be looked at."""
+    """The reason, for "database" or "queues" with a name and an error."""
 
     @property
     def problems(self) -> list[str]:
-        """What a person should look at, a sentence each; empty when all is well."""
+        """Problems for a person to look at, each in a sentence; empty without problems."""
         return [
             *(f"{what}: {reason}" for what, reason in self.failed.items()),
             *(database_problems(self.database) if self.database else ()),
@@ -176,7 +176,7 @@ class Status:
         ]
 
     def as_json(self) -> dict[str, object]:
-        """For machines; the names here are kept."""
+        """The state as JSON for machines, with names that stay the same."""
         problems = self.problems
         return {
             "healthy": not problems,
@@ -188,7 +188,7 @@ class Status:
 
 
 def look(database_url: str | None, queues: Callable[[], Queues | None]) -> Status:
-    """Looks at what is named; what cannot be reached does not keep the rest from being told."""
+    """Reads the named parts; an error of the database does not hide the queues, nor the other way round."""
     not_looked_at: dict[str, str] = {}
     failed: dict[str, str] = {}
     database, depths = None, None
@@ -227,12 +227,12 @@ def read_database(url: str) -> Database:
 
 
 def read_not_purged(connection: Connection) -> list[NotPurged]:
-    """Reads how many rows could not be purged although their time is over."""
+    """Reads the number of rows whose purge failed, by kind and reason."""
     return [NotPurged(*row) for row in connection.execute(_NOT_PURGED)]
 
 
 def read_compared(connection: Connection) -> dict[str, Compared]:
-    """Reads until when each kind is compared."""
+    """Reads the times until which each kind was compared."""
     return {kind: Compared(*row) for kind, *row in connection.execute(_COMPARED)}
 
 
@@ -245,7 +245,7 @@ def _recent(connection: Connection) -> dict[str, Recent]:
 
 
 def database_problems(database: Database) -> Iterator[str]:
-    """What is stuck in the tables, a sentence each."""
+    """Problems in the tables, each in a sentence."""
     if waiting := database.events["parked"]:
         yield f"{counted(waiting)} parked; see: clerk-supabase parked list"
     if database.overdue:
@@ -256,7 +256,7 @@ def database_problems(database: Database) -> Iterator[str]:
 
 
 def purge_problems(not_purged: Sequence[NotPurged]) -> Iterator[str]:
-    """A sentence for each kind and reason for which rows could not be purged although their time is over."""
+    """A sentence for each kind and reason of failed purges."""
     for each in not_purged:
         yield (
             f"{each.count} deleted {each.kind} {'row' if each.count == 1 else 'rows'} could not be purged "
@@ -265,7 +265,7 @@ def purge_problems(not_purged: Sequence[NotPurged]) -> Iterator[str]:
 
 
 def queue_problems(queues: Mapping[Name, Depth]) -> Iterator[str]:
-    """What is stuck in the queues, a sentence each."""
+    """Problems in the queues, each in a sentence."""
     if (dead := queues.get("dead_letters")) and dead.total:
         yield f"{counted(dead.total)} among the dead letters, failed five times"
     if (overflow := queues.get("parked")) and overflow.total:
@@ -276,7 +276,7 @@ def queue_problems(queues: Mapping[Name, Depth]) -> Iterator[str]:
 
 
 def show(status: Status, console: Terminal) -> None:
-    """Prints it for people."""
+    """Prints the state for people."""
     if status.queues is not None:
         console.print(_queue_table(status.queues))
     if status.database is not None:
@@ -302,7 +302,7 @@ def _show_database(database: Database, console: Terminal) -> None:
         console.print(f"applied in the last {span}: {outcomes or 'nothing'}", soft_wrap=True)
     console.print(_compared_table(database.compared))
     if database.left_out.newest is not None:
-        said = f"objects applied in the last day without what cannot be stored of them: {database.left_out.objects}"
+        said = f"objects applied in the last day without values that cannot be stored: {database.left_out.objects}"
         console.print(f"{said}; see: clerk-supabase explain {printable(database.left_out.newest)}", soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""A report about a token in words: its claims, its faults and what to do; and SQL that acts as its user."""
+"""A report about a token in words: its claims, its faults with advice, and SQL to act as its user."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ ADVICE: Final[Mapping[Refusal, str]] = MappingProxyType(
         Refusal.TOO_LONG: "take things out of the customised session token: its cookie holds 4 kB",
         Refusal.MALFORMED: "copy the whole value of `await session.getToken()`, or of the header after `Bearer `",
         Refusal.ALGORITHM: "session tokens are checked with --publishable-key, --jwks-url or --pem (RS256), "
-        "those of the former Supabase template with --secret (HS256)",
+        "tokens of the former Supabase template with --secret (HS256)",
         Refusal.TYPE: "call `session.getToken()` without arguments; OAuth access tokens name no session",
-        Refusal.CRITICAL_HEADER: "Clerk sends no such tokens; find out who made this one",
+        Refusal.CRITICAL_HEADER: "Clerk sends no such tokens; find out who made this token",
         Refusal.TEMPLATE: "call `session.getToken()` without `{ template: ... }`",
         Refusal.MACHINE: "row-level security is about users; machines use a role of their own",
         Refusal.CATEGORY: "call `session.getToken()` without arguments; Clerk signs other things with the same key",
@@ -46,7 +46,7 @@ ADVICE: Final[Mapping[Refusal, str]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The findings about a token."""
+    """The claims and the faults of a token."""
 
     header: Mapping[str, Any] | None
     claims: Claims | None
@@ -59,7 +59,7 @@ class Report:
         return self.signature_checked and self.claims is not None and not self.problems
 
     def lines(self) -> Iterator[str]:
-        """For people."""
+        """The report as lines, for people."""
         if not self.signature_checked and self.claims is not None:
             yield "SIGNATURE NOT CHECKED: anybody may have written this."
             yield "Check it with --publishable-key, --jwks-url, --pem or, for the former template, --secret."
@@ -67,7 +67,7 @@ class Report:
             yield f"refused ({problem.reason}): {problem}"
             yield f"    {ADVICE[problem.reason]}"
         if self.is_good:
-            yield "good: signature and claims are as they must be"
+            yield "good: signature and claims are right"
         if self.claims is not None:
             yield ""
             yield from (f"{name:<15}{value}" for name, value in _rows(self.claims))
@@ -77,7 +77,7 @@ class Report:
             yield from sql(self.claims)
 
     def as_json(self) -> str:
-        """For programs."""
+        """The report as JSON, for programs."""
         claims = None
         if self.claims is not None:
             claims = dataclasses.asdict(self.claims) | {"payload": json.loads(self.claims.payload)}
@@ -98,8 +98,8 @@ class Report:
 
 
 def sql(claims: Claims) -> Iterator[str]:
-    """Statements that show the rows which the API would show to the bearer of these claims."""
-    # Written anew: only ASCII reaches the terminal, whatever the token holds.
+    """Statements for reading with the rights of the bearer of these claims, as through the API."""
+    # Encoded again: only ASCII reaches the terminal, whatever the token holds.
     payload = json.dumps(json.loads(claims.payload)).replace("'", "''")
     yield "begin;"
     yield "set local role authenticated;"
@@ -157,5 +157,5 @@ def _moment(seconds: int) -> str:
 
 
 def _listed(*values: str | None) -> str:
-    """Values of a token, in which nothing can move a terminal's cursor."""
+    """Values of a token, without characters that could move the cursor of a terminal."""
     return ", ".join(value if value.isprintable() else json.dumps(value) for value in values if value) or "none"

@@ -1,4 +1,4 @@
-"""Messages about a person that wait in a queue: counted, and removed."""
+"""Counts, and removes, the messages about a person in a queue."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_SECONDS: Final = 30.0
 class Waiting:
     """Numbers of messages in a queue: `seen` were read, `about` of these name the person, `removed` were deleted.
 
-    `unseen`: by SQS's estimate, messages that were held by another reader or not reached in time.
+    `unseen`: by SQS's estimate, messages held by another reader or not reached in time.
     """
 
     seen: int
@@ -35,7 +35,7 @@ class Waiting:
 def look(sqs: Any, url: str, mentions: Mentions, *, remove: bool) -> Waiting:
     """Reads the messages in a queue, and with `remove` deletes the messages that name the person.
 
-    All other messages are released at the end, so that no message is read twice. Raises AwsUnreachable.
+    All other messages are released at the end, not earlier, so that no message is read twice. Raises AwsUnreachable.
     """
     held: list[str] = []
     seen: set[str] = set()

@@ -1,4 +1,4 @@
-"""The app that owns the database: its triggers refuse, rewrite or delay single rows, and it locks rows for a while."""
+"""The app in the same database: its triggers refuse, rewrite or delay single rows, and its transactions lock rows."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
     "invitation": ("organization_invitations", "clerk_invitation_id", "role_name"),
     "domain": ("organization_domains", "clerk_domain_id", "name"),
 }
-"""By kind: table, key, and a mirrored column that holds text."""
+"""By kind: table, key, and a mirrored column of text."""
 
 REFUSALS: Final = ("23514", "23503", "P0001", "AP001")
-"""Errors that say: never."""
+"""SQLSTATEs of a permanent refusal: the event can never be applied."""
 OBSTACLES: Final = ("40001", "57014", "55P03")
-"""Errors that an outage has, too."""
+"""SQLSTATEs of a temporary failure, as in an outage."""
 
-# One table of rules, and triggers that look into it: a rule comes and goes without a change of the schema.
+# The triggers read the rules from a table, so a rule is added or removed without a change of the schema.
 _MAKE: Final = """
 create table public.app_rules (id text, rule text, primary key (id, rule));
 grant select on public.app_rules to public;
@@ -73,7 +73,7 @@ drop table if exists public.app_rules;
 
 @contextmanager
 def installed(connection: Connection) -> Iterator[None]:
-    """The triggers of the app, without a rule yet, as long as the `with` block lasts."""
+    """Installs the triggers of the app for the `with` block; there is no rule yet."""
     connection.execute(_MAKE)
     for table, key, column in TABLES.values():
         connection.execute(
@@ -84,7 +84,7 @@ def installed(connection: Connection) -> Iterator[None]:
 
 
 class AppRules:
-    """The rules that hold now, and the row that the app has locked."""
+    """The rules in force, and the row locked by the app."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -92,16 +92,16 @@ class AppRules:
         self._lock: Connection | None = None
         self._locked = ""
         self.has_ever_refused = False
-        """A rule or a lock may have had an event parked."""
+        """Whether there was ever a rule or a lock, because of which an event may be parked."""
 
     def begin(self, connection: Connection, object_id: str, rule: str) -> None:
-        """From now on the row has this rule."""
+        """Adds a rule to a row."""
         connection.execute("insert into public.app_rules values (%s, %s) on conflict do nothing", [object_id, rule])
         self._rules.setdefault(object_id, set()).add(rule)
         self.has_ever_refused = True
 
     def lock(self, kind: str, object_id: str) -> None:
-        """Locks a row until `unlock`, in a transaction that stays open."""
+        """Locks a row until `unlock`, in a transaction left open."""
         self.unlock()
         table, key, _ = TABLES[kind]
         self._lock = psycopg.connect(self._url)
@@ -111,18 +111,18 @@ class AppRules:
         self.has_ever_refused = True
 
     def unlock(self) -> None:
-        """Ends the transaction of the app."""
+        """Ends the transaction with the lock."""
         if self._lock is not None:
             self._lock.close()
         self._lock, self._locked = None, ""
 
     def lift(self, connection: Connection) -> None:
-        """The app has no rules any more, and no lock."""
+        """Removes all rules and the lock."""
         self.unlock()
         connection.execute("delete from public.app_rules")
         self._rules.clear()
 
     def ids(self, *rules: str) -> set[str]:
-        """Objects whose row has one of these rules, or any, if none is given; the locked one is among them."""
+        """Ids of the objects under any of these rules; without arguments, under any rule or the lock."""
         found = {object_id for object_id, those in self._rules.items() if not rules or those & set(rules)}
         return found | ({self._locked} - {""} if not rules else set())

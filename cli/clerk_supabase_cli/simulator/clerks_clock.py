@@ -1,4 +1,4 @@
-"""What must be known of every entity in the end, by Clerk's clock alone: worked out without any database."""
+"""The expected final state of every entity, computed from Clerk's clock alone, without any database."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from clerk_supabase.model.clerk_object import Columns
 from clerk_supabase.model.kinds import Kind
 
 Place = tuple[Kind, str]
-"""An entity: its kind and id."""
+"""The kind and id of an entity."""
 
-# The columns of a row that name its parents.
+# The columns of a row with the ids of its parents.
 _PARENTS: Final[Mapping[str, Kind]] = {"clerk_org_id": "organization", "clerk_user_id": "user"}
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What must be known of an entity in the end: the newest content by Clerk's clock, and the earliest delete."""
+    """The expected final state of an entity: the newest content by Clerk's clock, and the earliest delete."""
 
     id: str
     version: tuple[int, int]
     contents: tuple[Columns, ...]
-    """Those of the newest version; any of them, when there are several."""
+    """The contents of the newest version; if several events have this version, any of their contents is right."""
     deleted_at: int | None
 
     @classmethod
     def of(cls, changes: Sequence[Change]) -> Self:
-        """The truth about the one entity these changes are about."""
+        """Computes the truth from all changes of an entity."""
         deletes = [change.deleted_at for change in changes if isinstance(change, Delete)]
         upserts = [change for change in changes if not isinstance(change, Delete)]
         versions = [(change.version.source_updated_at, change.version.observed_at) for change in upserts]
@@ -39,7 +39,7 @@ class Truth:
         return cls(changes[0].id, newest, contents, min(deletes, default=None))
 
     def agrees(self, state: Sequence[Any], truths: Mapping[Place, Truth]) -> bool:
-        """Whether this is what the database holds: the entity's version and delete, and the row."""
+        """Tells whether the state in a database agrees: the entity's version and delete, and the row."""
         source_updated_at, observed_at, deleted_at, row = state
         if (source_updated_at, observed_at) != self.version or deleted_at != self.deleted_at:
             return False
@@ -49,14 +49,14 @@ class Truth:
         return hidden == self._is_hidden(row, truths) and any(mirrors(row, content) for content in self.contents)
 
     def _is_hidden(self, row: Columns, truths: Mapping[Place, Truth]) -> bool:
-        """A row is hidden by its own delete and by those of its parents."""
+        """Tells whether the row is hidden, by its own delete or the delete of a parent."""
         named = [(kind, row.get(column)) for column, kind in _PARENTS.items()]
         parents = [truths[kind, parent_id] for kind, parent_id in named if parent_id not in (None, self.id)]
         return any(truth.deleted_at is not None for truth in (self, *parents))
 
 
 def truths_of(history: Iterable[tuple[Changes, Delivery]]) -> dict[Place, Truth]:
-    """The truth about every entity these events are about, or bring along."""
+    """The truth about every entity changed by these events, companions included."""
     by_place: defaultdict[Place, list[Change]] = defaultdict(list)
     for changes, _ in history:
         for change in (changes.main, *changes.companions):
@@ -65,6 +65,6 @@ def truths_of(history: Iterable[tuple[Changes, Delivery]]) -> dict[Place, Truth]
 
 
 def mirrors(row: Columns, content: Columns) -> bool:
-    """Whether the row says what the content says."""
-    # Times are spelled differently by Postgres; the reference's rows have been compared with them included.
+    """Tells whether the row has the values of the content."""
+    # Postgres writes times in another form. The comparison with the reference database includes the times.
     return all(row[name] == value for name, value in content.items() if not name.endswith("_at"))

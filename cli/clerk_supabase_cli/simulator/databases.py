@@ -1,4 +1,4 @@
-"""The databases a search needs, and what Postgres says about the sessions in them."""
+"""The databases of a search, and Postgres's statistics about their sessions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DEADLOCKS: Final = "select deadlocks from pg_stat_database where datname = curr
 
 
 class Database(Protocol):
-    """A migrated database: the superuser's way in, and that of the role which may only apply changes."""
+    """A migrated database, with the URLs of the superuser and of the worker's role, which may only apply changes."""
 
     @property
     def url(self) -> str: ...
@@ -28,7 +28,7 @@ class Database(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FixedUrl:
-    """A connection string that never changes, as the store asks for it."""
+    """A constant connection string or key, in the form expected by the store and the HTTP client."""
 
     url: str
     source: str = "the embedded database's URL"
@@ -42,7 +42,7 @@ class FixedUrl:
 
 @contextmanager
 def deadlocks_found_early(database: Database) -> Iterator[None]:
-    """Sessions that lock each other out wait for a second by default, which would only slow a search down."""
+    """Detects deadlocks after 20 ms during the `with` block; the default, a second, would slow a search down."""
     with psycopg.connect(database.url, autocommit=True) as connection:
         alter = sql.SQL("alter database {}").format(sql.Identifier(connection.info.dbname))
         connection.execute(alter + sql.SQL(" set deadlock_timeout = '20ms'"))
@@ -51,7 +51,7 @@ def deadlocks_found_early(database: Database) -> Iterator[None]:
 
 
 def count_deadlocks(database: Database) -> int:
-    """How many there have ever been, once every worker has closed its connection."""
+    """The number of all deadlocks so far, read after every worker has closed its connection."""
     wait_for_workers(database)
     with psycopg.connect(database.url) as connection:
         [(deadlocks,)] = connection.execute(_DEADLOCKS).fetchall()
@@ -59,7 +59,7 @@ def count_deadlocks(database: Database) -> int:
 
 
 def wait_for_workers(database: Database) -> None:
-    """Until all their sessions are over: a session reports its statistics at its end."""
+    """Waits for the end of all sessions of workers, at which a session reports its statistics. Raises TimeoutError."""
     deadline = time.monotonic() + 10
     with psycopg.connect(database.url, autocommit=True) as connection:
         while connection.execute(_SESSIONS, [WORKER_ROLE]).fetchall():

@@ -1,4 +1,4 @@
-"""The road between ingest and the tables: the queues, their clock, and what is away at which time."""
+"""The path from ingest to the tables: the queues, their clock, and the outages of the database and of SQS."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ RETRY_VISIBILITY_SECONDS: Final = 360
 MAX_RECEIVES: Final = 5
 BATCH_SIZE: Final = 10
 
-# Nothing needs as long: an outage takes four hours, and so do eight attempts.
+# No message needs as long: an outage lasts up to four hours, and eight attempts take four hours, too.
 _LONGEST_SECONDS: Final = 2 * 86_400
-# Clerk does not wait for the database: so many batches more come while it is away.
+# Clerk does not wait for the database: this number of batches arrives during an outage of the database.
 _ARRIVE_WHILE_AWAY: Final = 3
 
 
 class Killed(Exception):
-    """Nothing that the function was about to do happens any more."""
+    """The function is killed: its remaining steps do not happen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a function gets at once."""
+    """The messages of a single call of a function."""
 
     queue: QueueName
     entries: Sequence[SimulatedMessage]
     messages: Sequence[Message]
     fate: Fate
     outage: Outage | None
-    """That of the database, if it is away."""
+    """The present outage of the database; None while the database is available."""
 
 
 class Line:
-    """What waits for a function. Work takes no time; when there is none, the time passes until there is."""
+    """The waiting messages, and a clock. Work takes no time; without work, the clock goes on to the next due moment."""
 
     def __init__(self, batches: Iterable[Batch], chance: Random, database: DatabaseSwitch) -> None:
         self._arriving = deque(batches)
@@ -71,20 +71,20 @@ class Line:
         self._busy = 0
         self._planned: list[tuple[float, Outage]] = []
         self._outages: list[tuple[float, Outage]] = []
-        """Those that there are now, and when they end."""
+        """The present outages, each with the time of its end."""
         self._arrive_while_away = 0
         self._is_changing = False
         self._sends_before_death: int | None = None
-        """How often the retry function still sends before it is killed."""
+        """The number of sends left before the retry function is killed; None: no kill is planned."""
         self.batches = self.deliveries = self.redelivered_batches = 0
         self.outages = self.sent_back = self.retries_killed = 0
         self.wrong: list[str] = []
-        """What may not happen on the way."""
+        """Violations seen on the way."""
 
     # For workers
 
     def take(self) -> Job | None:
-        """The next thing to do, until all is done."""
+        """The next job; None after the last. Waits while another worker may still cause a job."""
         with self._changed:
             while True:
                 if self._is_changing:
@@ -98,7 +98,7 @@ class Line:
                     return None
 
     def acknowledge(self, job: Job, staying: Collection[str]) -> None:
-        """The function has answered, and named the messages that stay. Raises Killed if it did not live to."""
+        """Deletes the messages of an answered job, except *staying*. Raises Killed if the function dies first."""
         with self._changed:
             done = [
                 (entry, message)
@@ -107,24 +107,26 @@ class Line:
             ]
             if job.queue != "sync" and done:
                 if job.outage is not None and job.outage is self._database_outage:
-                    self.wrong += [f"{message.envelope.svix_id}: not left while away" for _, message in done]
+                    self.wrong += [
+                        f"{message.envelope.svix_id}: not left in the queue during the outage" for _, message in done
+                    ]
                 if self._sends_before_death == 0:
                     self._die()
             self._queues[job.queue].delete({entry for entry, _ in done})
 
     def end(self) -> None:
-        """Whoever took a job is free again, whatever became of it."""
+        """Ends a job, with any result: its worker is free again."""
         with self._changed:
             self._busy -= 1
             self._changed.notify_all()
 
     @property
     def client(self) -> SQSClient:
-        """For the queues of the functions."""
+        """The client for the queues of the functions."""
         return cast("SQSClient", self)
 
     def send_message(self, **given: Any) -> None:
-        """As boto3 has it, for one function at a time."""
+        """Sends as boto3 does, for a single function at a time. Raises Killed."""
         with self._changed:
             is_sent_back = given["QueueUrl"] == "sync"
             if is_sent_back and self._sends_before_death == 0:
@@ -136,12 +138,12 @@ class Line:
                     self._sends_before_death -= 1
 
     def send_message_batch(self, **given: Any) -> dict[str, Any]:
-        """As boto3 has it. Whoever is killed meanwhile may have sent only some."""
+        """Sends as boto3 does. A function killed meanwhile has sent only some of its messages. Raises Killed."""
         for entry in given["Entries"]:
             self.send_message(QueueUrl=given["QueueUrl"], **entry)
         return {"Successful": [{"Id": entry["Id"]} for entry in given["Entries"]], "Failed": []}
 
-    # What is next
+    # The next job
 
     def _next(self) -> Job | None:
         self._end_outages()
@@ -161,7 +163,7 @@ class Line:
         return Job(name, entries, messages, fate, self._database_outage)
 
     def _arrive(self, batch: Batch) -> Job:
-        """Ingest sends the batch, and it is received as one."""
+        """Sends a batch through ingest, and receives all of its messages in a single job."""
         self._now += self._seconds_between_batches
         queue = self._queues["sync"]
         entries = []
@@ -170,7 +172,7 @@ class Line:
             entries.append(queue.messages[-1])
         for entry in entries:
             entry.receives = 1
-            # Two workers have it, when the time is over before the first is ready.
+            # Already visible again: a second worker receives the message while the first is at work.
             entry.visible_at += 0 if batch.fate is Fate.received_twice else SYNC_VISIBILITY_SECONDS
         if batch.retry_sends is not None:
             self._sends_before_death = batch.retry_sends
@@ -189,7 +191,7 @@ class Line:
     # The clock
 
     def _let_time_pass(self) -> bool:
-        """Until something happens; False when nothing will. Nobody is at work."""
+        """Moves the clock to the next due moment, while no worker is at work; False if nothing is left to happen."""
         if not self._arriving and not any(queue.messages for queue in self._queues.values()):
             self._end_outages(all_of_them=True)
             return False
@@ -229,7 +231,7 @@ class Line:
         self._tell_sqs()
 
     def _take_database_away(self, outage: Outage) -> None:
-        """Cuts off who is at work. When this returns, nobody is, and nobody is connected."""
+        """Makes the database unavailable and cuts off its workers; on return, no worker is at work or connected."""
         self._database.take_away(outage.what)
         with self._nobody_at_work():
             self._database.end_sessions()
@@ -237,7 +239,7 @@ class Line:
 
     @contextmanager
     def _nobody_at_work(self) -> Iterator[None]:
-        """So that no connection is made while what connections get is changed."""
+        """Stops all workers for the `with` block: no connection begins while the settings of connections change."""
         self._is_changing = True
         while self._busy:
             self._changed.wait()

@@ -1,7 +1,7 @@
-"""Events lost for good, and reconcile at work while the others arrive: does one clean run make the tables as Clerk?
+"""A search with events lost for good: in the end, a clean run of reconcile must make the tables equal to Clerk.
 
-Each world lives in a stand-in for Clerk's Backend API while workers apply its events, and runs of reconcile compare it,
-some of them cut off in between.
+Each world lives in a stand-in for Clerk's Backend API. While workers apply the events that arrive, runs of reconcile
+compare the world with the tables; some runs are cut off.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _WORKERS: Final = 3
 _CHAPTERS: Final = 3
 _RECEIVED_AT: Final = 1_900_000_000_000
 _KEY: Final = "sk_live_simulated"
-# What reconcile looks after, and where that is.
+# The kinds compared by reconcile, with table and key.
 _TABLES: Final[Mapping[ReadKind, tuple[str, str]]] = {
     "user": ("users", "clerk_id"),
     "organization": ("organizations", "clerk_org_id"),
@@ -61,7 +61,7 @@ clerk_sync.instance cascade
 
 @dataclass(slots=True)
 class LostEventsReport:
-    """What was tried, and where the tables were not as Clerk in the end."""
+    """The numbers of a search, and its differences: between the tables and Clerk, at the end of each world."""
 
     worlds: int = 0
     events: int = 0
@@ -73,7 +73,7 @@ class LostEventsReport:
     failed_world: int | None = None
 
     def add(self, other: LostEventsReport) -> None:
-        """Count the findings of another search, but not its time: the two may have searched at once."""
+        """Adds the findings of another search, but not its time: both may have run at once."""
         self.worlds += other.worlds
         self.events += other.events
         self.lost += other.lost
@@ -93,10 +93,9 @@ def explore_lost_events(
     progress: Callable[[LostEventsReport], object] = lambda _: None,
     is_ended: Callable[[], bool] = lambda: False,
 ) -> LostEventsReport:
-    """Tries the worlds from number `first` on, one after the other. Stops at the first that ends wrong.
+    """Tries the worlds from number `first` on, in order. Stops after the first world with a difference.
 
-    Stops before the next one, too, once `is_ended` says so.
-    Whatever is in the database is deleted.
+    Stops before the next world, too, once `is_ended` returns True. Deletes all rows of the database.
     """
     report = LostEventsReport()
     started = time.monotonic()
@@ -115,7 +114,7 @@ def explore_lost_events(
 
 
 class _Experiment:
-    """One world, from its beginning to the comparison."""
+    """A world, from its beginning to the last comparison."""
 
     def __init__(self, database: Database, chance: Random, number: int, report: LostEventsReport) -> None:
         self._database = database
@@ -162,7 +161,7 @@ class _Experiment:
         return Reconcile(http, Runs(store), DirectRepairs(), windows, clock_ms=lambda: _RECEIVED_AT)
 
     def _chapters(self, api: ClerkApi, switch: DatabaseSwitch) -> Iterator[Line]:
-        """What arrives after each part of the world's life; the rest is lost."""
+        """The events that arrive after each part of the world's life; the rest is lost."""
         told = 0
         lost = self._chance.choice((0.0, 0.1, 0.5, 1.0))
         for _ in range(_CHAPTERS):
@@ -175,18 +174,18 @@ class _Experiment:
             yield Line(schedule.batches, self._chance, switch)
 
     def _keep_reconciling(self, reconcile: Reconcile, chance: Random) -> None:
-        """Run after run, while events arrive; some have so little time that another has to go on."""
+        """Starts run after run while events arrive; some runs get so little time that the next run must continue."""
         while not self._ended.is_set():
             mode: Mode = chance.choice(("full", "quick"))
             seconds = chance.choice((0.01, 0.05, math.inf, math.inf))
             try:
                 self._count(reconcile.run(Request(mode, allow_deletes=1_000), time.monotonic() + seconds))
             except ClerkSupabaseError:
-                # No time at all, or its connection was cut: the next one goes on.
+                # The run had no time at all, or its connection was cut: the next run continues.
                 continue
 
     def _clean_run(self, reconcile: Reconcile) -> None:
-        """Nothing happens any more; a run that was cut off is ended first."""
+        """Compares after the last event; if this run continued an earlier run, compares once more."""
         for _ in range(2):
             self._world.now += 10_000
             report = reconcile.run(Request("full", allow_deletes=1_000), math.inf)
@@ -213,10 +212,10 @@ class _Experiment:
                 if not mirrors(shown[object_id], cast("Upsert", main).content):
                     yield f"{kind} {object_id}: {shown[object_id]}, not {json.decode()}"
                 if kind == "user" and shown[object_id]["banned"] is not objects[kind][object_id]["banned"]:
-                    yield f"user {object_id}: banned is {shown[object_id]['banned']}, which it is not in Clerk"
+                    yield f"user {object_id}: banned is {shown[object_id]['banned']}, unlike in Clerk"
 
 
 def _parked(admin: psycopg.Connection[tuple[Any, ...]]) -> Iterator[str]:
-    """Nothing of these worlds may ever be parked."""
+    """Parked events; no event of these worlds may ever be parked."""
     for svix_id, reason in admin.execute("select svix_id, reason from clerk_sync.parked_events"):
         yield f"{svix_id}: parked: {reason}"

@@ -1,4 +1,4 @@
-"""Conditions that a database must meet at any moment, and more that it must meet at rest."""
+"""Conditions on a database: some hold at any moment, others only at rest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ or (p.username, p.first_name, p.last_name, p.avatar_url, p.deleted_at) is distin
     u.deleted_at
 )
 """
-# What a webhook told to be deleted.
+# Objects without a tombstone, although a webhook reported their delete.
 _TOLD: Final = """
 select e.kind, e.id, d.svix_id
 from clerk_sync.deliveries as d
@@ -31,7 +31,7 @@ inner join clerk_sync.entities as e on e.id = d.entity_id and e.kind = case spli
 end
 where d.event_type like '%.deleted' and d.event_type not like 'reconcile%' and e.deleted_at is null
 """
-# A delete of a run that was undone, and that no webhook told.
+# Tombstones of a run that was undone, for deletes without a webhook.
 _UNDONE: Final = """
 select e.kind, e.id, f.run_id
 from clerk_sync.reconcile_findings as f
@@ -41,7 +41,7 @@ where f.run_id = any(%s) and f.action = 'delete' and e.purged_at is null and not
     where d.entity_id = e.id and d.event_type like '%%.deleted' and d.event_type not like 'reconcile%%'
 )
 """
-# The log keeps that a purged row changed, and forgets what.
+# After a purge, the audit log keeps the fact of each change without its values.
 _REMEMBERED: Final = """
 select a.kind, a.entity_id from clerk_sync.audit_log as a
 inner join clerk_sync.entities as e on e.kind = a.kind and e.id = a.entity_id and e.purged_at is not null
@@ -72,19 +72,19 @@ union all select 'domain', clerk_domain_id from public.organization_domains
 
 
 def profiles_wrong(connection: Connection) -> Iterator[str]:
-    """Public profiles that are not the projection of their user."""
+    """Public profiles that differ from the projection of their user."""
     for user_id, profile, user in connection.execute(_PROFILES):
         yield f"users_public of {user_id} is {profile}, and the user is {user}"
 
 
 def deletes_lifted(connection: Connection) -> Iterator[str]:
-    """Deletes of Clerk's that were applied and do not hold."""
+    """Deletes of Clerk's that were applied and are no longer in force."""
     for kind, object_id, svix_id in connection.execute(_TOLD):
         yield f"{kind} {object_id} is there again, though {svix_id} told its delete"
 
 
 def undone_deletes(connection: Connection, runs: Collection[int]) -> Iterator[str]:
-    """Deletes that hold although the run that found them was undone."""
+    """Deletes still in force although their run was undone."""
     for kind, object_id, run_id in connection.execute(_UNDONE, [list(runs)]) if runs else ():
         yield f"{kind} {object_id} is deleted by run {run_id}, which was undone"
 
@@ -97,9 +97,9 @@ def audit_wrong(
     truncated: Collection[str] = (),
     rekeyed: Collection[str] = (),
 ) -> Iterator[str]:
-    """Find rows that the audit log, replayed from the insert on, does not end in.
+    """Finds rows that differ from the end of the audit log, replayed from the insert on.
 
-    `truncated`: kinds whose rows may be gone without a trace; `rekeyed`: ids that rows had before or after a change of
+    `truncated`: kinds whose rows may be missing without a trace; `rekeyed`: ids of rows before or after a change of
     their key.
     """
     replayed: dict[Place, Columns | None] = {}
@@ -121,13 +121,13 @@ def audit_wrong(
 
 
 def remembered(connection: Connection) -> Iterator[str]:
-    """Purged objects of which the audit log still tells the values."""
+    """Purged objects whose values are still in the audit log."""
     for kind, object_id in connection.execute(_REMEMBERED):
         yield f"the audit log tells of {kind} {object_id}, which was purged"
 
 
 def remembered_of_organizations(connection: Connection) -> Sequence[Place]:
-    """Find objects whose values the audit log still tells, although their organization was purged a moment ago."""
+    """Objects whose values are still in the audit log, although their organization was just purged."""
     return connection.execute(_REMEMBERED_OF_ORGANIZATIONS).fetchall()
 
 
@@ -135,7 +135,7 @@ def remembered_of_organizations(connection: Connection) -> Sequence[Place]:
 
 
 def tombstones_wrong(snapshot: Snapshot, world: World, told: Collection[str]) -> Iterator[str]:
-    """Tombstones of objects that Clerk never deleted. `told`: those of which a webhook said so all the same."""
+    """Tombstones of objects never deleted in Clerk. `told`: objects whose delete a webhook reported all the same."""
     objects: Mapping[Any, Mapping[str, Any]] = world.objects()
     for (kind, object_id), entity in snapshot.entities.items():
         if entity.deleted_at is not None and object_id not in told and object_id in objects.get(kind, {}):
@@ -143,7 +143,7 @@ def tombstones_wrong(snapshot: Snapshot, world: World, told: Collection[str]) ->
 
 
 def seen_wrong(connection: Connection, world: World, user_ids: Iterable[str]) -> Iterator[str]:
-    """Users who see through the policies what Clerk would not show them, or not all that it would."""
+    """Users for whom the policies show more, or less, than the user may see by the state of Clerk."""
     for user_id in user_ids:
         with connection.transaction():
             connection.execute(_ACT, [json.dumps({"sub": user_id, "role": "authenticated"})])
@@ -154,10 +154,10 @@ def seen_wrong(connection: Connection, world: World, user_ids: Iterable[str]) ->
 
 
 def to_be_seen(world: World, user_id: str) -> set[Place]:
-    """Objects that Clerk lets this user see."""
+    """Objects visible to this user, by the state of Clerk."""
     user = world.users.get(user_id)
     if user is None or user["banned"] or user["deprovisioned"]:
-        # Whom nobody knows yet is welcome, and sees the others. Here everybody was known once.
+        # A user still unknown to the database sees the others, but every user here was known once.
         return set()
     own = [each for each in world.memberships.values() if each["public_user_data"]["user_id"] == user_id]
     orgs = {each["organization"]["id"] for each in own}

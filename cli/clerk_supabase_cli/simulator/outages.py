@@ -1,4 +1,4 @@
-"""Times at which the database or SQS is away, and the switch that takes a database away."""
+"""Outages of the database and of SQS, and a switch for the availability of a database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clerk_supabase_cli.operate.role_urls import WORKER_ROLE
 
 What = Literal["the database refuses connections", "the database is read-only", "SQS refuses"]
 
-# What is changed for a database concerns new sessions; the connection that changes it is older and superuser's.
+# A setting of a database affects new sessions; the switch has an older session, as superuser.
 _AWAY: Final = {
     "the database refuses connections": "connection limit 0",
     "the database is read-only": "set default_transaction_read_only = on",
@@ -32,17 +32,17 @@ _MOST_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A time at which something takes nothing. Times in seconds of the line's clock."""
+    """An outage of the database or of SQS. Times in seconds of the line's clock."""
 
     what: What
     seconds: int
     after: int = 0
-    """How long after its batch was handed to a worker."""
+    """The time from the delivery of its batch to a worker until its beginning."""
 
 
 def random_outages(chance: Random) -> Iterator[Outage]:
-    """The database, from a moment in which its sessions end; SQS, too, now and then, during that time or after it."""
-    # Four hours: what counts attempts in an outage has counted all of them by then.
+    """Draws an outage of the database, and often an outage of SQS, during the first outage or afterwards."""
+    # Four hours: code that counts attempts during an outage has counted all attempts by then.
     seconds = chance.choice((600, 3_600, 3_600, 4 * 3_600))
     yield Outage(chance.choice(("the database refuses connections", "the database is read-only")), seconds)
     if chance.random() < 0.5:
@@ -50,7 +50,7 @@ def random_outages(chance: Random) -> Iterator[Outage]:
 
 
 class DatabaseSwitch:
-    """Takes a database away from its workers, and brings it back."""
+    """Makes a database unavailable to its workers, and available again."""
 
     def __init__(self, url: str) -> None:
         self._connection = psycopg.connect(url, autocommit=True)
@@ -58,22 +58,22 @@ class DatabaseSwitch:
         self._away: set[What] = set()
 
     def take_away(self, what: What) -> None:
-        """From now on; whoever is at work is cut off."""
+        """Begins an outage, and cuts off the workers."""
         self._away.add(what)
         self._connection.execute(self._alter + sql.SQL(_AWAY[what]))
         self.end_sessions()
 
     def end_sessions(self) -> None:
-        """Of the workers, until there is none."""
+        """Ends the sessions of workers until no session is left. Raises TimeoutError."""
         deadline = time.monotonic() + _MOST_SECONDS
-        # pg_terminate_backend could wait by itself, for a tenth of a second each.
+        # pg_terminate_backend could wait itself, but takes at least a tenth of a second for each session.
         while self._connection.execute(_END_SESSIONS, [WORKER_ROLE]).fetchall():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{WORKER_ROLE} is still connected")
             time.sleep(0.001)
 
     def bring_back(self) -> None:
-        """To what it was."""
+        """Ends the outage: restores the settings of the database."""
         for what in self._away:
             self._connection.execute(self._alter + sql.SQL(_BACK[what]))
         if self._away:
@@ -81,6 +81,6 @@ class DatabaseSwitch:
         self._away.clear()
 
     def close(self) -> None:
-        """Brings it back, and disconnects."""
+        """Ends the outage, and disconnects."""
         self.bring_back()
         self._connection.close()

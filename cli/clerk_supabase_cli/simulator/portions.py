@@ -1,7 +1,7 @@
-"""Portions of a long search, each tried by one of several processes, which share a server and no database.
+"""Portions of a long search for several processes, which share a server, but no database.
 
-A schedule, a world and an episode depend on the seed and on their number only: so the number of processes changes how
-long a search takes, and nothing that it finds.
+A schedule, a world and an episode depend only on the seed and their number: so the number of processes changes the
+duration of a search, and not its findings.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from clerk_supabase_cli.simulator.report import Report
 Search = Literal["schedules", "worlds", "episodes"]
 AnyReport = Report | LostEventsReport | EpisodesReport
 
-# A world with reconcile takes as long as some hundred schedules, an episode as long as some ten.
+# A world with reconcile takes about as long as 100 schedules, an episode as long as 50.
 _SCHEDULES_PER_WORLD: Final = 100
 _SCHEDULES_PER_EPISODE: Final = 50
-# Tables stay small, so the last of a portion is as fast as the first, and no process waits long for the others.
+# In a short portion, tables stay small and fast to the end, and no process waits long for the others.
 _MOST: Final[dict[Search, int]] = {"schedules": 10 * AT_ONCE, "worlds": 10, "episodes": 20}
 _NOTHING: Final[dict[Search, Callable[[], AnyReport]]] = {
     "schedules": Report,
@@ -46,7 +46,7 @@ _SECONDS_BETWEEN_LOOKS: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """Numbers of schedules, worlds or episodes that one process tries."""
+    """Numbers of schedules, worlds or episodes for a single process."""
 
     search: Search
     numbers: range
@@ -54,16 +54,16 @@ class Portion:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A migrated database without a row, which every portion copies."""
+    """A migrated database without rows, to be copied for every portion."""
 
     server_url: str
-    """The superuser's, of any other database of the server."""
+    """The superuser's URL of another database of the server."""
     name: str
     worker_password: str
 
     @contextmanager
     def copied(self, name: str) -> Iterator[Copy]:
-        """Copy the database, as long as the `with` block lasts."""
+        """Copies the database for the `with` block."""
         create = sql.SQL("create database {} template {} strategy file_copy")
         self._execute(create.format(sql.Identifier(name), sql.Identifier(self.name)))
         try:
@@ -84,7 +84,7 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A database of one portion."""
+    """The database of a portion."""
 
     url: str
     worker_url: str
@@ -92,7 +92,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that decides what a search tries, but for the numbers."""
+    """The settings of a search, without the numbers to try."""
 
     template: Template
     seed: int | str
@@ -102,7 +102,7 @@ class Plan:
 
 @dataclass(slots=True)
 class Findings:
-    """Reports of all portions of each search."""
+    """The sums of the reports of all portions, for each search."""
 
     schedules: Report = field(default_factory=Report)
     worlds: LostEventsReport = field(default_factory=LostEventsReport)
@@ -110,7 +110,7 @@ class Findings:
     _began: dict[type[AnyReport], float] = field(default_factory=dict)
 
     def add(self, report: AnyReport) -> None:
-        """Add a portion that has ended now."""
+        """Adds the report of a portion that has just ended."""
         now = time.monotonic()
         began = self._began.setdefault(type(report), now - report.seconds)
         match report:
@@ -145,7 +145,7 @@ class _Told(Protocol):
 
 
 def portions_of(schedules: int, first: int) -> dict[Search, Sequence[Portion]]:
-    """So many schedules, and worlds and episodes that take about as long, each from that number on."""
+    """Divides the schedules, and worlds and episodes that take about as long, each from number *first* on."""
     numbers: dict[Search, int] = {
         "schedules": schedules,
         "worlds": ceil(schedules / _SCHEDULES_PER_WORLD),
@@ -168,10 +168,10 @@ def search_portions(
     progress: Callable[[Search, int], object] = lambda _, __: None,
     is_ended: Callable[[], bool] = lambda: False,
 ) -> Findings:
-    """Search the portions in so many processes, in this one if it is one.
+    """Searches the portions in *jobs* processes; with 1, in this process.
 
-    Soon after the first difference, or once `is_ended` says so, nothing new begins. `progress` gets the number of
-    schedules, worlds or episodes that are done.
+    Soon after the first difference, or once `is_ended` returns True, nothing new begins. `progress` gets the number of
+    finished schedules, worlds or episodes.
     """
     findings = Findings()
     done: dict[Portion, int] = {}
@@ -190,7 +190,7 @@ def search_portions(
                     stopped.set()
                     pending = {task for task in pending if not task.cancel()}
         finally:
-            # Whatever went wrong: then the others end with what they are at.
+            # After an error, too, the other processes end with their present schedules, world or episode.
             stopped.set()
     return findings
 
@@ -200,13 +200,13 @@ def search_portions(
 
 @dataclass(slots=True)
 class _Process:
-    """The ways from and to the process that began the search."""
+    """The channels from and to the process that began the search."""
 
     told: _Told = field(default_factory=queue.SimpleQueue[tuple[Portion, int]])
     stopped: _Flag = field(default_factory=threading.Event)
 
 
-# Neither of its fields can be handed to a process with its work.
+# Neither field can be passed to a process together with its work.
 _process: Final = _Process()
 
 
@@ -219,7 +219,7 @@ def _pool(jobs: int) -> Iterator[tuple[Executor, _Told, _Flag]]:
         with ThreadPoolExecutor(1) as thread:
             yield thread, told, stopped
         return
-    # A process that is forked would share the connections and locks of this one.
+    # A forked process would share the connections and locks of this process.
     context = multiprocessing.get_context("spawn")
     told, stopped = context.SimpleQueue(), context.Event()
     with ProcessPoolExecutor(jobs, context, _begin_process, (told, stopped)) as processes:
@@ -231,14 +231,14 @@ def _begin(told: _Told, stopped: _Flag) -> None:
 
 
 def _begin_process(told: _Told, stopped: _Flag) -> None:
-    # Ctrl-C reaches every process of a terminal; the first one says what becomes of the others.
+    # Ctrl-C reaches every process of a terminal; the first process decides for the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _begin(told, stopped)
 
 
 def _search(plan: Plan, portion: Portion) -> AnyReport:
     search, numbers = portion.search, portion.numbers
-    # A process has more work at hand than it is at, which cannot be cancelled any more.
+    # A process has already taken its next portion, too late to be cancelled.
     if _process.stopped.is_set():
         return _NOTHING[search]()
 

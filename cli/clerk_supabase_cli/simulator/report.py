@@ -1,4 +1,4 @@
-"""What a search has tried and found."""
+"""The numbers and findings of a search."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from clerk_supabase_cli.simulator.orders.schedules import Batch
 
 @dataclass(slots=True)
 class Report:
-    """What was tried, and what did not end as it should."""
+    """The numbers of a search of schedules, and its differences."""
 
     schedules: int = 0
     batches: int = 0
@@ -17,21 +17,21 @@ class Report:
     redelivered_batches: int = 0
     connections_cut: int = 0
     outages: int = 0
-    """Of the database and of SQS."""
+    """Outages of the database and of SQS."""
     sent_back: int = 0
-    """Dead letters that the retry function sent back."""
+    """Dead letters sent back by the retry function."""
     retries_killed: int = 0
     parked: int = 0
     deadlocks: int = 0
     seconds: float = 0.0
     differences: list[str] = field(default_factory=list)
     failed_from: int | None = None
-    """Number of the first schedule of the round that differed."""
+    """Number of the first schedule in the round with a difference."""
     smallest: tuple[Batch, ...] = ()
-    """The fewest messages and accidents of a schedule that differ by themselves, with one worker."""
+    """The smallest part of a schedule with a difference of its own: messages and accidents, for a single worker."""
 
     def add(self, other: Report) -> None:
-        """Count the findings of another search, but not its time: the two may have searched at once."""
+        """Adds the findings of another search, but not its time: both may have run at once."""
         self.schedules += other.schedules
         self.batches += other.batches
         self.deliveries += other.deliveries

@@ -1,4 +1,4 @@
-"""Thousands of events at once, of which nobody wants to read a log line each."""
+"""Telemetry without output: a search handles thousands of events, each worth a log line in Lambda."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clerk_supabase.telemetry import logger, metrics
 
 @contextmanager
 def silent_telemetry() -> Iterator[None]:
-    """Nothing is logged or counted while the `with` block lasts."""
+    """Switches off logs and metrics for the `with` block."""
     level, provider = logger.log_level, metrics.provider
     logger.setLevel("CRITICAL")
     metrics.provider = _NoCounters()
@@ -24,7 +24,7 @@ def silent_telemetry() -> Iterator[None]:
 
 
 class _NoCounters(AmazonCloudWatchEMFProvider):
-    """Counters belong to a process, which in Lambda has one thread."""
+    """Counts nothing: the real counters belong to a process, and are made for Lambda's single thread."""
 
     def add_metric(self, name: str, *_: object, **__: object) -> None:
         pass

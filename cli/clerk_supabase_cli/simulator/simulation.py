@@ -41,15 +41,15 @@ def simulate(
     only: Collection[str] = (),
     is_ended: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Tries `runs` schedules from number `first` on, prints what came of it; True when nothing ever differed.
+    """Tries `runs` schedules from number `first` on, and prints the results; True without a difference or deadlock.
 
-    `jobs`: processes; `only`: see `explore_episodes`. Once `is_ended` says so it begins nothing new, and prints what
-    came of the rest.
+    `jobs`: the number of processes; `only`: see `explore_episodes`. Once `is_ended` returns True, the search begins
+    nothing new, and prints the results so far.
     """
     seed = SystemRandom().randrange(2**32) if seed is None else seed
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     portions = portions_of(runs, first)
-    # Workers reconnect often, and hashing passwords would be most of it.
+    # Workers reconnect often, and the hashing of passwords would take most of the time.
     with (
         EmbeddedPostgres(settings={"scram_iterations": "1"}) as server,
         Progress(*columns, console=console, disable=not console.is_terminal) as progress,
@@ -69,7 +69,7 @@ def simulate(
 
 
 def _counter(progress: Progress, console: Terminal, what: str, total: int) -> Callable[[int], None]:
-    """Shows how many are done: with a bar where there is a terminal, by a line a minute in a log."""
+    """Shows the number of finished items: as a bar on a terminal, as a line a minute in a log."""
     task = progress.add_task(what, total=total)
     next_line = time.monotonic() + _SECONDS_BETWEEN_LINES
 
@@ -84,8 +84,8 @@ def _counter(progress: Progress, console: Terminal, what: str, total: int) -> Ca
 
 
 def migrated_template(server: EmbeddedPostgres, root: Path) -> Template:
-    """Make a database with all migrations applied, to be copied."""
-    # The role belongs to the whole server.
+    """Makes a database with all migrations applied, to be copied."""
+    # The worker's role belongs to the whole server.
     worker_password = secrets.token_urlsafe(16)
     url = server.create_database(_TEMPLATE)
     prepare_plain_postgres(url, root)
@@ -98,7 +98,7 @@ def migrated_template(server: EmbeddedPostgres, root: Path) -> Template:
 
 
 def _print_all(findings: Findings, seed: int, jobs: int, console: Terminal) -> bool:
-    """Prints what came of all searches; True when nothing ever differed."""
+    """Prints the results of all searches; True without a difference or deadlock."""
     _print_lost_events(findings.worlds, seed, console)
     _print_episodes(findings.episodes, seed, console)
     _print(findings.schedules, seed, jobs, console)

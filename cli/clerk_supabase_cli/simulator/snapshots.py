@@ -1,4 +1,4 @@
-"""The rows of the mirrored tables at one moment, and what Clerk's objects say they must be."""
+"""The rows of the mirrored tables at a moment, and the rows expected by Clerk's objects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from clerk_supabase_cli.standin.samples import Json
 from clerk_supabase_cli.standin.worlds import World
 
 Place = tuple[str, str]
-"""Kind and id."""
+"""The kind and id of an object."""
 
 _EVENTS: Final[Mapping[Kind, str]] = {
     "user": "user.updated",
@@ -43,7 +43,7 @@ _PROFILES: Final = "select clerk_id, to_jsonb(p) from public.users_public as p"
 
 @dataclass(frozen=True, slots=True)
 class Entity:
-    """State of an object in clerk_sync.entities."""
+    """The state of an object in clerk_sync.entities."""
 
     version: str
     deleted_at: int | None
@@ -51,7 +51,7 @@ class Entity:
 
     @property
     def newest(self) -> int:
-        """The last moment that its version names, by Clerk's clock, milliseconds."""
+        """The later time in its version, by Clerk's clock, in milliseconds."""
         source_updated_at, observed_at, _ = (int(each) for each in self.version.strip("()").split(","))
         return max(source_updated_at, observed_at)
 
@@ -66,7 +66,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, connection: Connection) -> Self:
-        """As they are now."""
+        """Reads the present rows, entities and profiles."""
         return cls(
             rows_of(connection),
             {(kind, object_id): Entity(*rest) for kind, object_id, *rest in connection.execute(_ENTITIES)},
@@ -74,12 +74,12 @@ class Snapshot:
         )
 
     def shows(self, place: Place) -> bool:
-        """Tell whether there is a row that is not hidden."""
+        """Tells whether the object has a visible row."""
         row = self.rows.get(place)
         return row is not None and row["deleted_at"] is None
 
     def is_changed(self, before: Snapshot, place: Place) -> bool:
-        """Tell whether the row of an object, or the public profile of a user, differs from an earlier snapshot."""
+        """Tells whether the row of an object, or the public profile of a user, differs from an earlier snapshot."""
         ours, theirs = (
             [_told(each.rows.get(place)), _told(each.profiles.get(place[1]) if place[0] == "user" else None)]
             for each in (self, before)
@@ -87,33 +87,33 @@ class Snapshot:
         return ours != theirs
 
     def hidden_since(self, before: Snapshot) -> set[Place]:
-        """Rows that were shown before and are not any more."""
+        """Rows that were visible before, and are hidden or missing now."""
         return {place for place in before.rows if before.shows(place) and not self.shows(place)}
 
     def changed_since(self, before: Snapshot) -> set[Place]:
-        """Objects whose row is not what it was."""
+        """Objects whose row, or the public profile of a user, has changed."""
         return {place for place in self.rows.keys() | before.rows.keys() if self.is_changed(before, place)}
 
 
 def _told(row: Columns | None) -> Columns | None:
-    """The row as an app sees it: a hidden one is hidden since whenever."""
+    """The row as an app sees it: hidden or not, at any time."""
     return row and {**row, "deleted_at": row["deleted_at"] is not None}
 
 
 def rows_of(connection: Connection, ids: Collection[str] | None = None) -> dict[Place, Columns]:
-    """The rows of these objects, or of all."""
+    """The rows of the objects with these ids, or of all objects."""
     rows = connection.execute(_ROWS_OF, {"ids": None if ids is None else list(ids)})
     return {(kind, object_id): row for kind, object_id, row in rows}
 
 
 def content_of(kind: Kind, found: Json) -> Columns:
-    """The columns that an object of Clerk's must have."""
+    """The columns expected in the row of an object of Clerk's."""
     body = msgspec.json.encode(samples.event(_EVENTS[kind], found, timestamp=int(found["updated_at"])))
     return cast("Upsert", changes_of(parse_event(body), int(found["updated_at"])).main).content
 
 
 def not_as_clerk(snapshot: Snapshot, world: World) -> Iterator[tuple[Place, str]]:
-    """Objects whose row is not as in Clerk, and why not."""
+    """Objects whose row differs from Clerk, each with the difference in words."""
     objects = world.objects()
     for kind, of_kind in objects.items():
         for object_id, found in of_kind.items():
@@ -130,7 +130,7 @@ def not_as_clerk(snapshot: Snapshot, world: World) -> Iterator[tuple[Place, str]
 
 
 def as_of(now: int, found: Json) -> Json:
-    """Return an object as it is at a moment: of an invitation that ran out Clerk sends no event."""
+    """The object at a moment: for the end of an invitation, Clerk sends no event."""
     has_run_out = found.get("status") == "pending" and found.get("expires_at", now + 1) <= now
     return found | {"status": "expired"} if has_run_out else found
 

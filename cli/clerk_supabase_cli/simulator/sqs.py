@@ -1,6 +1,6 @@
-"""SQS and its hand-over to functions on a clock that its owner moves: an hour passes when somebody says so.
+"""A simulation of SQS and of its delivery to functions, on a clock moved by the caller.
 
-Visibility, delays, redrive and batches that fail in part are those of the developer guides of SQS and Lambda.
+Visibility, delays, redrive and partial failures of a batch follow the developer guides of SQS and Lambda.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Handler = Callable[[dict[str, Any], object], dict[str, Any]]
 
 
 def record(message_id: str, body: str, **attributes: str) -> dict[str, Any]:
-    """A message as Lambda hands it to a function."""
+    """A message in the form that Lambda passes to a function."""
     return {
         "messageId": message_id,
         "receiptHandle": f"handle of {message_id}",
@@ -36,7 +36,7 @@ def record(message_id: str, body: str, **attributes: str) -> dict[str, Any]:
 
 @dataclass(eq=False)
 class SimulatedMessage:
-    """A message in a queue. Two are the same only if they are one."""
+    """A message in a queue, equal only to itself."""
 
     record: dict[str, Any]
     visible_at: float
@@ -46,22 +46,22 @@ class SimulatedMessage:
 
 @dataclass(eq=False)
 class SimulatedQueue:
-    """One standard queue."""
+    """A standard queue."""
 
     visibility_timeout: float
     dead_letters: SimulatedQueue | None = None
     max_receives: int = 0
     messages: list[SimulatedMessage] = field(default_factory=list)
     is_refusing: bool = False
-    """Whether SQS answers with an error when something is sent."""
+    """Whether SQS answers each send with an error."""
 
     def take_all(self) -> list[dict[str, Any]]:
-        """Removes every message, even those nobody could receive yet, and says how long each was to wait."""
+        """Removes and returns every message, visible or not, each with its delay."""
         taken, self.messages = self.messages, []
         return [{**each.record, "delaySeconds": each.delay_seconds} for each in taken]
 
     def receive(self, now: float, batch_size: int = 10) -> list[SimulatedMessage]:
-        """What can be received; a message that was received too often goes to the dead letters instead."""
+        """Receives visible messages; a message received too often moves to the dead-letter queue instead."""
         batch: list[SimulatedMessage] = []
         for message in self.messages.copy():
             if len(batch) == batch_size:
@@ -79,32 +79,32 @@ class SimulatedQueue:
         return batch
 
     def delete(self, messages: Collection[SimulatedMessage]) -> None:
-        """Removes messages, if they are still there."""
+        """Removes messages; a missing message is no error."""
         for message in messages:
             with contextlib.suppress(ValueError):
                 self.messages.remove(message)
 
     def next_due(self) -> float:
-        """When the next message can be received; infinity when there is none."""
+        """The time at which the next message becomes visible; infinity without a message."""
         return min((each.visible_at for each in self.messages), default=float("inf"))
 
 
 class SimulatedSqs:
-    """As much of SQS as functions use, and of Lambda as polls queues for them."""
+    """The parts of SQS used by the functions, and the part of Lambda that polls queues."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """`clock`: seconds."""
+        """`clock`: returns seconds."""
         self._clock = clock
         self.queues: dict[str, SimulatedQueue] = {}
         self._ids = (f"message-{number}" for number in itertools.count(1))
 
     @property
     def client(self) -> SQSClient:
-        """For Queue."""
+        """The client for Queue."""
         return cast("SQSClient", self)
 
     def send_message(self, **given: Any) -> None:
-        """As boto3 has it; the URL is the queue's name."""
+        """Sends as boto3 does; the URL is the queue's name."""
         queue = self.queues[given["QueueUrl"]]
         if queue.is_refusing:
             raise EndpointConnectionError(endpoint_url=given["QueueUrl"])
@@ -116,7 +116,7 @@ class SimulatedSqs:
         queue.messages.append(SimulatedMessage(sent, self._clock() + delay_seconds, delay_seconds))
 
     def send_message_batch(self, **given: Any) -> dict[str, Any]:
-        """As boto3 has it."""
+        """Sends as boto3 does."""
         if not 0 < len(given["Entries"]) <= 10:
             raise ValueError(f"SQS takes no {len(given['Entries'])} messages at once")
         for entry in given["Entries"]:
@@ -124,10 +124,10 @@ class SimulatedSqs:
         return {"Successful": [{"Id": entry["Id"]} for entry in given["Entries"]], "Failed": []}
 
     def hand_over(self, name: str, handler: Handler, *, batch_size: int = 10, forget: bool = False) -> int:
-        """Calls the function with what can be received now, a batch at a time; returns how many messages there were.
+        """Calls the function with the visible messages, a batch at a time; returns the number of messages.
 
-        A message is deleted unless its function names it. `forget`: the function is killed before its answer arrives,
-        so nothing is deleted.
+        A message is deleted unless the function reports its failure. `forget`: the function is killed before its answer
+        arrives, so nothing is deleted.
         """
         queue = self.queues[name]
         handed_over = 0
@@ -140,5 +140,5 @@ class SimulatedSqs:
         return handed_over
 
     def next_due(self) -> float:
-        """When the next message can be received; infinity when there is none."""
+        """The time at which the next message becomes visible; infinity without a message."""
         return min((queue.next_due() for queue in self.queues.values()), default=float("inf"))

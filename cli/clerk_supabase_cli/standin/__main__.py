@@ -14,14 +14,14 @@ from clerk_supabase_cli.standin.worlds import World
 
 @click.command()
 @click.option("--port", type=int, required=True)
-@click.option("--key", default="sk_test_standin", help="The secret key it accepts.")
-@click.option("--users", type=int, default=0, help="How many there are.")
+@click.option("--key", default="sk_test_standin", help="The accepted secret key.")
+@click.option("--users", type=int, default=0, help="Number of users.")
 @click.option("--step", type=int, default=1_000, help="Milliseconds between two sign-ups.")
-@click.option("--same-moment", type=int, default=1, help="How many signed up at once each time.")
-@click.option("--delete", "deletes", type=int, default=0, help="Afterwards, that many were deleted.")
-@click.option("--delete-among", type=int, help="These are some of the so many who signed up last.")
-@click.option("--change", "changes", type=int, default=0, help="And that many changed.")
-@click.option("--seed", default="0", help="Decides who.")
+@click.option("--same-moment", type=int, default=1, help="Number of users with the same time of sign-up.")
+@click.option("--delete", "deletes", type=int, default=0, help="Number of users deleted afterwards.")
+@click.option("--delete-among", type=int, help="Delete only among this number of newest users.")
+@click.option("--change", "changes", type=int, default=0, help="Number of users changed afterwards.")
+@click.option("--seed", default="0", help="Seed for the choice of these users.")
 @click.option("--rate-limit/--no-rate-limit", default=False)
 def main(  # noqa: PLR0917 - click passes them by name
     port: int,

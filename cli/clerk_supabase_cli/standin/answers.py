@@ -56,7 +56,7 @@ class Answers:
     """Status and code of the answer when the instance has no verified domains, such as 403
     organization_domains_not_enabled."""
     made_by_domains: set[str] = field(default_factory=set)
-    """Ids of the invitations made by a domain: the list of one organization omits them."""
+    """Ids of the invitations made by a domain: the list of a single organization omits these."""
     tells_expiry: bool = True
     """Whether lists call an unanswered invitation after its `expires_at` expired; False: pending."""
     inclusive: bool = False
@@ -64,7 +64,7 @@ class Answers:
     lost_cursor: user_list.LostCursor = "not_found"
 
     def body(self, request: Request, alter: Alter | None = None) -> bytes:
-        """The body of a good answer. Raises Refusal for any other."""
+        """The body of a successful answer. Raises Refusal instead of any other answer."""
         self._check_key(request)
         self._check_version(request)
         for (method, pattern), (handler, parameters) in _ROUTES.items():
@@ -223,7 +223,7 @@ class Answers:
         return _envelope(found, request, alter, ("created_at", "email_address"))
 
     def _told(self, invitation: Json) -> Json:
-        """An invitation in Clerk's present form."""
+        """An invitation as Clerk's lists show it: expired, after its time."""
         expires_at = invitation.get("expires_at")
         has_expired = invitation["status"] == "pending" and isinstance(expires_at, int) and expires_at <= self.world.now
         return invitation | {"status": "expired"} if self.tells_expiry and has_expired else invitation

@@ -55,7 +55,7 @@ class ClerkApi:
         self.answers = answers
         self.faults = Faults()
         self.requests: deque[Request] = deque(maxlen=_MOST_REMEMBERED)
-        """The latest requests, oldest first, whatever was answered."""
+        """The latest requests, oldest first, with any answer."""
         self.counts: Counter[str] = Counter()
         """Requests by endpoint, such as `GET /users/{id}`; `offset > 0` counts requests with an offset."""
         self.clock = clock
@@ -74,7 +74,7 @@ class ClerkApi:
 
     @contextmanager
     def writing(self) -> Iterator[World]:
-        """Nobody is answered meanwhile."""
+        """Lends the world for a change; requests wait meanwhile."""
         with self.answers.lock:
             yield self.world
 

@@ -1,4 +1,4 @@
-"""Signs events the way Svix does for Clerk, and wraps them the way API Gateway hands them to a function."""
+"""Signs events as Svix does for Clerk, and makes the event of API Gateway for a function."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from clerk_supabase_cli.private_files import private_folder, write_privately
 
 
 def generate_secret() -> str:
-    """A signing secret as Svix makes them: `whsec_` and the base64 of 24 random bytes."""
+    """A signing secret in Svix's form: `whsec_` and the base64 of 24 random bytes."""
     return f"whsec_{base64.b64encode(secrets.token_bytes(24)).decode()}"
 
 
@@ -67,7 +67,7 @@ def sign_body(body: str, secret: str, *, svix_id: str = "", at: float | None = N
 
 
 def api_gateway_event(request: SignedRequest, *, base64_encoded: bool = False) -> dict[str, Any]:
-    """The request in the form in which a REST API's proxy integration gives it to the ingest function."""
+    """The request as an event of a REST API's proxy integration, for the ingest function."""
     body = base64.b64encode(request.body) if base64_encoded else request.body
     return _proxy_event("/webhooks/clerk", request.headers, body.decode(), base64_encoded=base64_encoded)
 

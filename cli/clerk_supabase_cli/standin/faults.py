@@ -44,16 +44,16 @@ class Fault:
     """A fault done to a request instead of, or besides, a good answer."""
 
     happening: Callable[[], object] | None = None
-    """Called before the answer is made: others write to Clerk between two pages."""
+    """Called before the answer is made, for a write to Clerk between two pages."""
     status: int = 0
-    """Answer with this instead."""
+    """The status of an error instead of the answer; 0: no error."""
     code: str = "internal_clerk_error"
     headers: Mapping[str, str | None] = field(default_factory=dict)
     """Headers of the answer to set, or, if None, to leave out."""
     body: bytes | None = None
-    """Send this as the body."""
+    """The body to send instead."""
     request: Callable[[Request], Request] | None = None
-    """The verdict on the request."""
+    """A change of the request before its answer."""
     alter: Callable[[Elements], Elements] | None = None
     """A change of the objects of an answer."""
     wire: Literal["", "hang", "cut", "cut_chunked", "drip", "reset"] = ""
@@ -72,7 +72,7 @@ def without_every(nth: int) -> Fault:
 
 
 def firewall(status: int = 403) -> Fault:
-    """The page of a firewall that answers in Clerk's place."""
+    """The page of a firewall in Clerk's place."""
     page = b"<!DOCTYPE html><title>Access denied</title><h1>Error 1020</h1>"
     return Fault(status=status, body=page, headers={"Content-Type": "text/html; charset=UTF-8"})
 
@@ -157,7 +157,7 @@ class Faults:
         times: int = 1,
         method: str = "",
     ) -> None:
-        """Apply `fault` to the next `times` requests of this path, with and without these parameters, after `skip`."""
+        """Applies *fault* to *times* requests after *skip*, with the parameter *having* and not *without*."""
 
         def applies(request: Request) -> bool:
             return (
@@ -171,12 +171,12 @@ class Faults:
             self._set.append(_Set(fault, applies, skip, times))
 
     def clear(self) -> None:
-        """From now on everything is well."""
+        """Removes all faults."""
         with self._lock:
             self._set.clear()
 
     def take(self, request: Request) -> Sequence[Fault]:
-        """The fault for this request, if any."""
+        """The faults for this request; each counts as applied once."""
         taken: list[Fault] = []
         with self._lock:
             for each in self._set:

@@ -40,12 +40,12 @@ class FrontendApi:
 
     @property
     def port(self) -> int:
-        """The address of the server."""
+        """The port of the server."""
         return self._server.server_port
 
     @property
     def issuer(self) -> str:
-        """Its address."""
+        """The issuer of its tokens: its address."""
         return f"http://127.0.0.1:{self.port}{self._path}"
 
     @property
@@ -66,7 +66,7 @@ class FrontendApi:
         self._server.server_close()
 
     def jwks(self) -> dict[str, Any]:
-        """The document with its keys."""
+        """The document with the present keys."""
         return {"keys": [dict(key.jwk) for key in self.keys]}
 
     def discovery(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Memberships by the million: number i is computed from i, and only changed or removed memberships are stored."""
+"""Millions of memberships: number i is computed from i, and only changes and removals are stored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CREATED: Final = 1_111_111_111_111
 
 
 class Members(MutableMapping[str, Json]):
-    """Memberships by id, in order of creation: user number i is a member of one organization of many."""
+    """Memberships by id, in order of creation: user number i is a member of a single organization."""
 
     def __init__(self, size: int, *, organizations: int, start: int, step: int) -> None:
         """A membership every `step` milliseconds from `start` on; added memberships must be newer than all these."""

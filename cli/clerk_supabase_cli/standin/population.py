@@ -1,4 +1,4 @@
-"""Users by the million without a million objects: number i is computed from i, and only changed users are stored."""
+"""Millions of users without millions of objects: user number i is computed from i; only changed users are stored."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Population(MutableMapping[str, Json]):
     def __setitem__(self, user_id: str, user: Json) -> None:
         moment = user.get("created_at")
         if not isinstance(moment, int):
-            # Clerk knows the moment of a user's creation even if its answer has another.
+            # Clerk knows the time of a user's creation even if an answer has none, or a wrong one.
             moment = self._moment(user_id)
         self._forget(user_id)
         self._moments[user_id] = moment
@@ -80,7 +80,7 @@ class Population(MutableMapping[str, Json]):
     # As Clerk lists them
 
     def json(self, user_id: str) -> bytes:
-        """The user as Clerk sends it."""
+        """The user in the form sent by Clerk. Raises KeyError."""
         user = self._others.get(user_id)
         if user is not None:
             return msgspec.json.encode(user)
@@ -120,7 +120,7 @@ class Population(MutableMapping[str, Json]):
         return merge(self._entries(numbers), others)
 
     def newest_first(self, start: int, end: int, after: Entry | None = None) -> Iterator[Entry]:
-        """The other way round."""
+        """The users created from `start` on and before `end` who come before a place, newest first."""
         numbers, stop = self._range(start, end), bisect_left(self._order, Entry(end, ""))
         if after is not None:
             numbers = range(numbers.start, min(numbers.stop, self._first_not_before(after)))
@@ -130,7 +130,7 @@ class Population(MutableMapping[str, Json]):
         return merge(self._entries(numbers[::-1]), others, reverse=True)
 
     def latest_change_first(self) -> Iterator[Entry]:
-        """Everybody, by the time of the last change, latest first."""
+        """All users, by the time of the last change, latest first."""
         if self._by_change is None:
             self._by_change = sorted(
                 (Entry(_updated_at(user), key) for key, user in self._others.items()), reverse=True
@@ -144,7 +144,7 @@ class Population(MutableMapping[str, Json]):
     # Numbers
 
     def id(self, number: int) -> str:
-        """The id of the user with that number."""
+        """The id of the user with this number."""
         return f"user_{number:0{_DIGITS}}"
 
     def _number(self, user_id: object) -> int | None:
@@ -195,7 +195,7 @@ class Population(MutableMapping[str, Json]):
         return (Entry(self._created_at(number), self.id(number)) for number in self._numbers(numbers))
 
     def _forget(self, user_id: str) -> None:
-        """Takes the user out of every order."""
+        """Removes the user from every order."""
         self._by_change = None
         number = self._made_up(user_id)
         if number is not None:

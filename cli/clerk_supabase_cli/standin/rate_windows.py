@@ -24,10 +24,10 @@ class RateWindows:
         self._count = 0
         self._blocked: dict[str, float] = {}
         self.most = 0
-        """The largest number of allowed requests in one window."""
+        """The largest number of allowed requests in a window."""
 
     def retry_after(self, endpoint: str) -> int:
-        """0: the request may pass. Otherwise the seconds until this endpoint answers again."""
+        """The seconds until this endpoint answers again; 0 if the request may pass."""
         with self._lock:
             now = self._clock()
             if now >= self._began_at + WINDOW_SECONDS:

@@ -32,12 +32,12 @@ class Refusal(Exception):
 
 
 def not_found() -> Refusal:
-    """No object has this id."""
+    """The error for an unknown id."""
     return Refusal(404, "resource_not_found", "not found")
 
 
 def unprocessable(parameter: str, message: str) -> Refusal:
-    """A parameter cannot be."""
+    """The value of a parameter is invalid."""
     return Refusal(422, "form_param_value_invalid", message, parameter)
 
 
@@ -49,7 +49,7 @@ def check_parameters(request: Request, known: Collection[str]) -> None:
 
 
 def limit_of(request: Request) -> int:
-    """The largest number of objects on a page."""
+    """The requested number of objects on a page. Raises Refusal."""
     return integer(request, "limit", DEFAULT_LIMIT, least=1, most=LARGEST_LIMIT)
 
 
@@ -58,7 +58,7 @@ def integer(request: Request, name: str, default: int, *, least: int, most: int 
 @overload
 def integer(request: Request, name: str, default: None, *, least: int, most: int = ...) -> int | None: ...
 def integer(request: Request, name: str, default: int | None, *, least: int, most: int = 1 << 62) -> int | None:
-    """Read a parameter with a whole number. Raises Refusal."""
+    """Reads a parameter with a whole number. Raises Refusal."""
     text = request.value(name)
     if not text:
         return default

@@ -16,7 +16,7 @@ class NoSuchSample(Failure):
 
 
 class UnusableId(Failure):
-    """Clerk makes no such id for the object of a sample."""
+    """The id does not have the form of Clerk's ids for the object of a sample."""
 
 
 def sample_names(root: Path) -> list[str]:
@@ -29,7 +29,7 @@ def sample_event(root: Path, name: str, object_id: str | None = None) -> Json:
 
     Another user has another username and other e-mail addresses. Raises NoSuchSample and UnusableId.
     """
-    # The name is in the list, and so no way out of the folder.
+    # A name in the list cannot lead out of the folder.
     if name not in sample_names(root):
         raise NoSuchSample(f"no sample is called {name!r}; there are: {', '.join(sample_names(root))}")
     event: Json = json.loads((root / "events" / "clerk" / f"{name}.json").read_text())
@@ -44,7 +44,7 @@ def sample_event(root: Path, name: str, object_id: str | None = None) -> Json:
 
 
 def _rename(data: Json, name: str) -> None:
-    """Give an object another person's addresses and username, because no two users of Clerk share any of these."""
+    """Gives an object another person's addresses and username, because no two users of Clerk share any of these."""
     for each in (*data.get("email_addresses", ()), *data.get("external_accounts", ())):
         each["email_address"] = f"{name}.{each['email_address']}"
     if data.get("username"):

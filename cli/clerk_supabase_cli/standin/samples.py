@@ -1,4 +1,4 @@
-"""Synthetic Clerk objects and events, with every field Clerk sends. All people, addresses and numbers are made up.
+"""Synthetic Clerk objects and events, with every field of Clerk's. All people, addresses and numbers are made up.
 
 Source of the field names: https://github.com/clerk/openapi-specs (webhooks/2025-04-15).
 """
@@ -14,11 +14,11 @@ Json = dict[str, Any]
 
 INSTANCE_ID = "ins_2Local00000000000000000001"
 
-# For `msgspec.json.encode`. Nobody knows which of these Clerk stores.
+# For `msgspec.json.encode`. Perhaps Clerk stores only some of these values.
 UNSTORABLE: Final = tuple(
     map(Raw, (b"1e400", b"9" * 5_000, rb'"\u0000"', rb'"\ud800"', b"[" * 250 + b"]" * 250, b"NaN"))
 )
-"""Values of JSON refused by parsers or by Postgres; any user can write such values."""
+"""JSON values refused by parsers or by Postgres; any user can write such values."""
 
 
 def user(user_id: str, *, created_at: int, updated_at: int, **changes: Any) -> Json:
@@ -149,7 +149,7 @@ def google_account(number: int, address: str, created_at: int) -> Json:
 
 
 def google_account_before_2025(number: int, address: str, created_at: int) -> Json:
-    """Return the account of google_account() in Clerk's shape before 2025."""
+    """The account of google_account() in Clerk's form before 2025."""
     today = google_account(number, address, created_at)
     kept = ("id", "object", "approved_scopes", "email_address", "username", "public_metadata", "label", "verification")
     return {name: today[name] for name in kept} | {
@@ -306,5 +306,5 @@ def deleted(kind: Literal["user", "organization", "organization_domain"], object
 
 
 def new_user_id() -> str:
-    """An id as Clerk makes them, new each time."""
+    """A new user id in Clerk's form."""
     return f"user_{secrets.token_hex(13)}"

@@ -1,4 +1,4 @@
-"""Makes tokens as Clerk does, for this machine: session tokens of both versions, and the former JWT template's."""
+"""Makes tokens for this machine in Clerk's form: session tokens of both versions, and tokens of the former template."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class SigningKey:
         return {"use": "sig", "kty": "RSA", "kid": self.kid, "alg": "RS256", "n": numbers["n"], "e": numbers["e"]}
 
     def sign(self, payload: Mapping[str, Any] | bytes, **headers: Any) -> str:
-        """Sign any claims, true or not, or any bytes.
+        """Signs any claims, true or not, or any bytes.
 
         *headers* adds to the headers of a session token, replaces headers, or removes them with `None`.
         """
@@ -101,7 +101,7 @@ class Mint:
     def session(
         self, user_id: str, organization: Organization | None = None, *, version: int = 2, **changes: Any
     ) -> str:
-        """A session token; *changes* adds claims, replaces them, or removes them with `None`."""
+        """A session token; *changes* adds or replaces claims, or removes claims with `None`."""
         return self.key.sign(self.payload(user_id, organization, version=version, **changes))
 
     def payload(

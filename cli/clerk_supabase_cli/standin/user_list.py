@@ -150,7 +150,7 @@ def _sorted(users: Population, entries: Iterable[Entry], order: str, *, descendi
 
 
 def _filter(request: Request, members_of: IdsOfMembers) -> Callable[[Json], bool] | None:
-    """None: nothing but, perhaps, the time of creation is asked about."""
+    """A test of users by the filters except the time of creation; None without such filters."""
     tests: list[Callable[[Json], bool]] = []
     for name, values_of in _VALUES.items():
         if asked := request.values(name):

@@ -1,4 +1,4 @@
-"""A small world of Clerk users and organizations, living at random: the events it sends, and how it is in the end."""
+"""A small world of Clerk users and organizations with random changes: its events, and its present state."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.population import BEGINNING, Population
 from clerk_supabase_cli.standin.samples import Json
 
-# Milliseconds between two happenings; 0 on purpose, for Clerk writes more than once in a millisecond.
+# Milliseconds between two changes; 0 on purpose: Clerk may write twice within a millisecond.
 _STEPS: Final = (0, 0, 0, 1, 7, 1_000, 60_000)
 
 
 @dataclass(slots=True)
 class World:
-    """Users, organizations, memberships, invitations and domains, as Clerk knows them now, by id."""
+    """The present users, organizations, memberships, invitations and domains of Clerk, by id."""
 
     chance: Random
     name: str
-    """Part of every id, without an x, so that worlds in one database do not meet."""
+    """Part of every id, without an x, so that worlds in the same database share no object."""
     users: Population = field(default_factory=Population)
     organizations: dict[str, Json] = field(default_factory=dict)
     memberships: MutableMapping[str, Json] = field(default_factory=dict)
     invitations: dict[str, Json] = field(default_factory=dict)
     domains: dict[str, Json] = field(default_factory=dict)
     events: list[Json] = field(default_factory=list)
-    """Everything that was sent, oldest first."""
+    """All events so far, oldest first."""
     now: int = BEGINNING
     """Clerk's clock, in milliseconds."""
     odd_values: Sequence[Raw | str] = samples.UNSTORABLE
-    """Values that users write now and then into fields of their own."""
+    """Values that users sometimes write into their own fields."""
     _made: int = 0
 
     def live(self, happenings: int) -> None:
-        """Lets that many things happen."""
+        """Signs up a user, then makes random changes."""
         self.sign_up()
         verbs = {
             self.sign_up: 2,
@@ -62,7 +62,7 @@ class World:
             happening()
 
     def objects(self) -> dict[Kind, Mapping[str, Json]]:
-        """What exists now, by kind and id."""
+        """The present objects, by kind and id."""
         return {
             "user": self.users,
             "organization": self.organizations,
@@ -74,7 +74,7 @@ class World:
     # Users
 
     def create_user(self, fields: Json) -> Json:
-        """Somebody signs up, with these fields of Clerk's object."""
+        """Signs up a user with these fields of Clerk's object."""
         now = self._tick()
         user = samples.user(self._new_id("user"), created_at=now, updated_at=now) | fields
         self.users[user["id"]] = user
@@ -82,14 +82,14 @@ class World:
         return user
 
     def update(self, kind: Kind, object_id: str, changes: Json) -> Json:
-        """Changes whole fields of an object, but for invitations, which are answered."""
+        """Changes whole fields of an object of any kind except invitations."""
         objects, event_type = self._editable()[kind]
         objects[object_id] = objects[object_id] | changes | {"updated_at": self._tick()}
         self._send(event_type, objects[object_id])
         return objects[object_id]
 
     def remove_user(self, user_id: str) -> None:
-        """The user goes, and so do their memberships."""
+        """Deletes a user with all memberships."""
         del self.users[user_id]
         self._tick()
         self._send("user.deleted", samples.deleted("user", user_id))
@@ -97,7 +97,7 @@ class World:
 
     def sign_up(self) -> None:
         now = self._tick()
-        # An e-mail address that was somebody's before may come back under a new id.
+        # The e-mail address of a former user may return with a new user id.
         address = samples.email_address("idn_1", f"{self.chance.choice('abc')}@example.test", now)
         user = samples.user(
             self._new_id("user"),
@@ -110,7 +110,7 @@ class World:
         self._send("user.created", user)
 
     def sign_in(self) -> None:
-        """Moves the user's clock and nothing else."""
+        """Signs in a user: only times of the user change."""
         self._edit(self.users, "user.updated", {"last_sign_in_at": self.now})
 
     def edit_user(self) -> None:
@@ -120,7 +120,7 @@ class World:
                 {"public_metadata": {"plan": self.chance.randrange(3)}, "private_metadata": {"note": "x"}},
                 {"email_addresses": [], "primary_email_address_id": None},
                 {self.chance.choice(("banned", "deprovisioned")): self.chance.random() < 0.5},
-                # What the user wrote must keep nothing out of what others decided.
+                # An odd value of the user must not prevent the ban.
                 {"banned": self.chance.random() < 0.5, "unsafe_metadata": {"x": self._odd()}},
                 {"banned": self.chance.random() < 0.5, "last_name": self._odd()},
             ]
@@ -135,7 +135,7 @@ class World:
     # Organizations
 
     def create_organization(self, fields: Json) -> Json:
-        """An organization without members, with these fields of Clerk's object."""
+        """Creates an organization without members, with these fields of Clerk's object."""
         now = self._tick()
         organization = samples.organization(self._new_id("org"), created_at=now, updated_at=now) | fields
         self.organizations[organization["id"]] = organization
@@ -143,7 +143,7 @@ class World:
         return organization
 
     def remove_organization(self, org_id: str) -> None:
-        """The organization goes, and so does everything of it."""
+        """Deletes an organization with its memberships, invitations and domains."""
         del self.organizations[org_id]
         self._tick()
         self._send("organization.deleted", samples.deleted("organization", org_id))
@@ -169,7 +169,7 @@ class World:
     # Memberships
 
     def add_membership(self, org_id: str, user_id: str, *, role: str) -> Json:
-        """The user becomes a member."""
+        """Makes the user a member of the organization."""
         now = self._tick()
         membership = samples.membership(
             self._new_id("orgmem"),
@@ -184,7 +184,7 @@ class World:
         return membership
 
     def remove_membership(self, membership_id: str) -> None:
-        """Clerk sends the whole object, with an `updated_at` from before."""
+        """Removes a membership; Clerk sends the whole object, with the old `updated_at`."""
         self._tick()
         self._send("organizationMembership.deleted", self.memberships.pop(membership_id))
 
@@ -207,7 +207,7 @@ class World:
     # Invitations and domains
 
     def invite(self, org_id: str | None = None) -> None:
-        """Somebody is invited to this organization, or to any."""
+        """Invites a person to this organization, or to a random organization."""
         org_id = org_id or self._any(self.organizations)
         if org_id is not None:
             now = self._tick()
@@ -238,7 +238,7 @@ class World:
             self._tick()
             self._send("organizationDomain.deleted", samples.deleted("organization_domain", domain_id))
 
-    # How it is told
+    # Events
 
     def _editable(self) -> dict[Kind, tuple[MutableMapping[str, Json], str]]:
         return {
@@ -255,7 +255,7 @@ class World:
             self._send(event_type, objects[object_id])
 
     def _drop_memberships(self, gone: set[str]) -> None:
-        """Nobody has written down whether Clerk sends an event for each: now it does, now it does not."""
+        """Removes memberships, at random with or without an event for each: Clerk's behaviour is not documented."""
         told = self.chance.random() < 0.5
         for membership_id in sorted(gone):
             membership = self.memberships.pop(membership_id)

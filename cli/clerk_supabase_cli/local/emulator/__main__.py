@@ -1,6 +1,6 @@
-"""`python -m clerk_supabase_cli.local.emulator SOCKET`: MiniStack behind the gate, on a socket that it inherits.
+"""`python -m clerk_supabase_cli.local.emulator SOCKET`: MiniStack behind the gate, on an inherited socket.
 
-MiniStack's own Python runs this module. Gate and emulator are a single process with a single socket, so there is no way
+MiniStack's own Python runs this module. Gate and emulator are a single process with a single socket, so no way leads
 around the gate.
 """
 
@@ -24,7 +24,7 @@ from clerk_supabase_cli.local.emulator.gate import Gate
 
 def main() -> None:
     """Serves until the process is ended."""
-    # The emulator hands its environment on to every function; this was for finding the gate.
+    # The emulator passes its environment to every function, but only the import of the gate needs this variable.
     del os.environ["PYTHONPATH"]
     _believe_only(os.environ["AWS_ACCESS_KEY_ID"])
     _draw_the_keys_of_functions()
@@ -45,18 +45,18 @@ def _is_known(access_key: str, account: str) -> bool:
 
 
 def _believe_only(root: str) -> None:
-    """Accept a single key of the root user, and only with its signature.
+    """Accepts a single key of the root user, and only with its signature.
 
     MiniStack itself also accepts `test`, any twelve digits, or no key at all, as the root user, and never checks a
     signature.
     """
     _replace(iam_evaluator, "is_root_access_key", lambda key: hmac.compare_digest(key.encode(), root.encode()))
-    # Only asked in order to skip the check of the signature.
+    # MiniStack asks only in order to skip the check of the signature.
     _replace(iam_evaluator, "_is_root_key", lambda _: False)
 
 
 def _draw_the_keys_of_functions() -> None:
-    """Let nobody compute the credentials of functions, which MiniStack derives from the names of function and role."""
+    """Makes the credentials of functions secret: MiniStack alone derives them from the names of function and role."""
     salt = secrets.token_hex(16)
     derive = lambda_runtime.execution_credentials
 
@@ -68,7 +68,7 @@ def _draw_the_keys_of_functions() -> None:
 
 
 def _speak_only_http_1() -> None:
-    """Let no request come with the pseudo-headers of HTTP/2, which name hosts of their own."""
+    """Refuses HTTP/2, whose pseudo-headers could name another host."""
 
     async def stay(*_: Any) -> None:
         """Does nothing."""

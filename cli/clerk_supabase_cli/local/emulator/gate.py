@@ -23,7 +23,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # Stage and resources are plain words: a path that two parsers could read differently is refused.
 _DEPLOYED_API: Final = re.compile(r"/_aws/execute-api/[a-z0-9]+(/[A-Za-z0-9_-]+){2,}", re.ASCII)
-# Reset, configuration, messages and code of the emulator: without credentials, for whoever asks.
+# Reset, configuration, messages and code of the emulator: open to anybody, without credentials.
 _ADMINISTRATION: Final = ("/_ministack", "/_localstack")
 _CREDENTIAL: Final = re.compile(r"AWS4-HMAC-SHA256 .*?\bCredential=([^/,\s]+)/", re.ASCII)
 # https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html: the payload of a request.
@@ -73,7 +73,7 @@ class Gate:
         target = scope["raw_path"].decode("latin-1")
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         if not is_for_this_machine(target, headers):
-            raise Refused(403, "AccessDenied", "this is the local stack of another host than the one that was named")
+            raise Refused(403, "AccessDenied", "the request names another host than this local stack")
         if _DEPLOYED_API.fullmatch(target):
             return True
         if is_from_a_browser(headers):

@@ -50,7 +50,7 @@ _PART: Final = b"""
 """
 _QUERIES: Final = Path(__file__).parent / "queries"
 
-# register() writes these two anew for each kind, and each kind of the app adds a branch.
+# register() writes these two functions again for each kind, and each kind of the app adds a branch.
 DISPATCHERS: Final = (
     f"{SCHEMA}.write_rows(text,jsonb,{SCHEMA}.change[])",
     f"{SCHEMA}.hide_rows({SCHEMA}.change[])",
@@ -87,7 +87,7 @@ class Thing:
 
     @property
     def key(self) -> str:
-        """Kind and name."""
+        """The kind and the name."""
         return f"{self.kind} {self.name}"
 
 
@@ -109,7 +109,7 @@ class Scope:
 
     @classmethod
     def everything(cls, connection: Connection) -> Scope:
-        """All names: of a database in which nothing was made but by the migrations."""
+        """All names in a database where only the migrations made objects."""
         with connection.transaction():
             connection.execute(_SETTINGS)
             [(relations, functions)] = connection.execute(_EVERYTHING_IN_PUBLIC).fetchall()

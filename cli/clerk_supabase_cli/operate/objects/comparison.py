@@ -119,7 +119,7 @@ def _is_left_over(thing: Thing, apps_kinds: set[str], expected: Mapping[str, Thi
 
 
 def _has_only_our_columns(constraint: Thing, expected: Mapping[str, Thing]) -> bool:
-    """False for a foreign key on a column of the app's."""
+    """Tells whether a constraint is no foreign key on a column of the app's."""
     table = constraint.part_of.partition(" ")[2]
     key = _FOREIGN_KEY.match(constraint.facts["definition"])
     return key is None or all(f"column {table}.{column}" in expected for column in key[1].split(", "))

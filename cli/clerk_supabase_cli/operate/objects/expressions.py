@@ -38,7 +38,7 @@ def flat(definition: str) -> str:
 
 
 def _chained(parts: list[_Part]) -> list[_Part]:
-    """The parts of a group, in which a member that is a chain of the same kind is replaced by its own parts."""
+    """The parts of a group; a member that is a chain with the same operator is replaced by its own parts."""
     joint = _joint(parts)
     if not joint:
         return parts

@@ -29,7 +29,7 @@ class Manifest:
         return Scope.of(self.things)
 
     def text(self) -> str:
-        """The content of the file: a line for each line of a statement, so that a diff can be read."""
+        """The content of the file, with a line for each line of a statement, for readable diffs."""
         things = ",\n".join(map(_written, self.things))
         return f'{{"migrations": {json.dumps(dict(self.migrations), indent=1)},\n"objects": [\n{things}\n]}}\n'
 

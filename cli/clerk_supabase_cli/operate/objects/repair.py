@@ -15,7 +15,7 @@ from clerk_supabase_cli.operate.objects.catalogue import KINDS, SCHEMA, Thing
 from clerk_supabase_cli.operate.objects.comparison import Difference, differences, missing_api_roles
 from clerk_supabase_cli.operate.objects.manifest import Manifest
 
-# A new function has the default rights, which only the next round sees.
+# A new function has the default rights, visible only to the next round.
 _ROUNDS: Final = 4
 _PREPARE: Final = """
     select
@@ -76,7 +76,7 @@ def repair(connection: Connection, manifest: Manifest) -> Iterator[str]:
     left = differences(connection, manifest)
     if left:
         raise NotRepaired(
-            "nothing was changed, because statements that ran did not help: "
+            "nothing was changed, because the statements of the repair had no effect: "
             + "; ".join(difference.words for difference in left)
             + " (was the right granted by another role than the owner of clerk_sync?)"
         )
@@ -180,7 +180,7 @@ def _reason(connection: Connection, difference: Difference) -> str:
             sql.SQL(_HAS_ROWS).format(sql.Identifier(*table.replace('"', "").split(".")))
         ).fetchall()
         if has_rows:
-            return "the rows that are there need a value: add the column, fill it, and set it not null"
+            return "the existing rows need a value: add the column, fill it, and set it not null"
     return ""
 
 
@@ -192,7 +192,7 @@ def _cannot_be_filled(column: Thing) -> bool:
 
 
 def _in_order(found: Sequence[Difference], manifest: Manifest) -> Iterator[tuple[Difference, str]]:
-    """Sort differences: obstacles first, then missing and changed objects by kind; leftover functions go last."""
+    """Sorts differences: leftover objects first, but leftover functions last; between these, the rest by kind."""
     places = {kind: place for place, kind in enumerate(KINDS)}
     is_left_over = {difference.thing.key: difference.expected is None for difference in found}
 
@@ -204,7 +204,7 @@ def _in_order(found: Sequence[Difference], manifest: Manifest) -> Iterator[tuple
     misses_tables = any(each.thing.kind == "table" and each.found is None for each in found)
     for difference in sorted(found, key=place):
         if misses_tables and _points(difference):
-            continue  # The next round has made the key of the other table.
+            continue  # In the next round, the other table has its key.
         if difference.thing.kind == "type" and difference.expected and difference.found:
             yield from _drops_of_users(difference, found, manifest)
         for statement in statements(difference):

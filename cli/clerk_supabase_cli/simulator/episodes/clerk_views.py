@@ -19,46 +19,46 @@ _LISTS: Final = ("/users", "/organizations", "/organization_memberships")
 
 
 class Views(Answers):
-    """Answers each request out of one of several views of the same world."""
+    """Answers each request from a chosen view of the same world."""
 
     def __init__(self, world: World, key: str) -> None:
         super().__init__(world, key)
         self.view_for: Callable[[Request], World] = lambda _: world
-        """Chooses the view that a request is answered from."""
+        """Chooses the view for a request."""
 
     def body(self, request: Request, alter: Alter | None = None) -> bytes:
-        """The body of a good answer. Raises Refusal for any other."""
+        """The body of a successful answer. Raises Refusal instead of any other answer."""
         with self.lock:
             self.world = self.view_for(request)
             return super().body(request, alter)
 
 
 class History:
-    """The states of a world, so that a server can lag behind."""
+    """The states of a world, for servers that lag behind."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._states: list[World] = []
         self.hidden: set[str] = set()
-        """Objects that no answer mentions, although Clerk has them."""
+        """Objects of Clerk left out of every answer."""
         self.note()
 
     def note(self) -> None:
-        """Remembers how the world is now."""
+        """Records the present state of the world."""
         self._states.append(copy_of(self._world))
 
     def now(self) -> World:
-        """The world as Clerk's newest server has it."""
+        """The world as seen by Clerk's newest server."""
         return copy_of(self._world, self.hidden)
 
     def at(self, moment: int) -> World:
-        """The world as it was then; the oldest state that is known, if it did not exist yet."""
+        """The world at a moment; the oldest recorded state, if the moment is even older."""
         past = [state for state in self._states if state.now <= moment]
         return copy_of((past or self._states)[-1 if past else 0], self.hidden)
 
 
 def copy_of(world: World, without: Collection[str] = ()) -> World:
-    """Copy the objects of a world as they are at this moment, but for some, into another world."""
+    """Copies the present objects of a world, except some, into another world."""
     copied = World(world.chance, world.name, now=world.now)
     copied.users = _population((key, user) for key, user in world.users.items() if key not in without)
     for ours, theirs in (
@@ -79,14 +79,14 @@ def _population(users: Iterable[tuple[str, Json]]) -> Population:
 
 
 def lagging(history: History, now: Callable[[], int], most_ms: int, chance: Random) -> Callable[[Request], World]:
-    """Answers of several servers, each some time behind, up to so many milliseconds."""
+    """Views of several servers, each behind by up to *most_ms*."""
     return lambda _: history.at(now() - chance.choice((0, chance.randint(0, most_ms), most_ms)))
 
 
 def short_lists(history: History, chance: Random, *, is_counted: bool) -> tuple[Callable[[Request], World], set[str]]:
-    """Lists that leave objects out. By id nothing is missing; counts agree with the lists, unless `is_counted`.
+    """A view whose lists leave objects out, and the ids of these objects.
 
-    Returns the ids that are left out, too.
+    A request by id finds every object; counts agree with the lists, unless `is_counted`.
     """
     world = history.now()
     ids = [object_id for objects in world.objects().values() for object_id in objects]
@@ -100,7 +100,7 @@ def short_lists(history: History, chance: Random, *, is_counted: bool) -> tuple[
     return view, left_out
 
 
-# Answers that say nothing about objects. A run that gets one and calls itself complete has not compared everything.
+# Answers without information about objects. A run with such an answer has not compared everything.
 REFUSALS: Final[dict[str, Callable[[], Fault]]] = {
     "402": lambda: faults.answering(402, code="unsupported_subscription_plan_features"),
     "403": lambda: faults.answering(403, code="authorization_invalid"),
@@ -122,5 +122,5 @@ def _from_the_start(request: Request) -> Request:
 
 
 def _a_full_page(elements: faults.Elements) -> faults.Elements:
-    """Return the same elements again and again, as many as a page has: where there is always a next page."""
+    """Repeats the elements until a page is full, so that there always seems to be a next page."""
     return (elements * PAGE_SIZE)[:PAGE_SIZE]

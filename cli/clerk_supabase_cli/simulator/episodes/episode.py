@@ -1,9 +1,9 @@
-"""Everything at any moment: does it end as in Clerk, and does everybody tell the truth about it?
+"""Random episodes with all kinds of faults: the tables must end as in Clerk, and each run must report the truth.
 
-An episode is a world and a script: what happens in Clerk and on the way, runs against an API that lags, leaves out and
-refuses, rows changed by hand, an app that stands in the way, an operator who undoes and replays, a failover. Steps
-happen one at a time, and what came of each is judged at once; or some of them side by side. In the end the app relents,
-everything waiting arrives, runs compare a healthy API with the tables, and the tables must be as Clerk.
+An episode is a world and a script: changes in Clerk and faults on the way, runs against an API with lags, gaps and
+refusals, rows changed by hand, an app with obstacles, undo and replay by an operator, a failover. Steps happen one at a
+time, each with an immediate check of its result; or some steps happen side by side. In the end the app lifts its
+obstacles, all waiting events arrive, runs compare a healthy API with the tables, and the tables must equal Clerk.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from clerk_supabase_cli.standin.worlds import World
 
 Script = Sequence[Step]
 
-# A delete that needs two proofs has them after two runs, what came back by a run is judged by the next.
+# A delete with two proofs needs two runs; objects restored by a run are compared by the next.
 _MOST_RUNS_TO_REST: Final = 6
 _MOST_ROUNDS_OF_QUEUES: Final = 100
 _MOST_BESIDE: Final = 4
@@ -41,7 +41,7 @@ _MOST_SHRUNK_TRIES: Final = 200
 
 @dataclass(slots=True)
 class EpisodesReport:
-    """Numbers of a search, and the differences that it found."""
+    """The numbers of a search of episodes, and its differences."""
 
     episodes: int = 0
     happened: Counter[str] = field(default_factory=Counter)
@@ -50,10 +50,10 @@ class EpisodesReport:
     differences: list[str] = field(default_factory=list)
     failed_episode: int | None = None
     smallest: Script = ()
-    """The fewest steps of the episode that still go wrong."""
+    """The fewest steps of the episode with a difference."""
 
     def add(self, other: EpisodesReport) -> None:
-        """Count the findings of another search, but not its time: the two may have searched at once."""
+        """Adds the findings of another search, but not its time: both may have run at once."""
         self.episodes += other.episodes
         self.happened += other.happened
         self.deadlocks += other.deadlocks
@@ -75,11 +75,10 @@ def explore_episodes(
     is_ended: Callable[[], bool] = lambda: False,
     shrinks: bool = True,
 ) -> EpisodesReport:
-    """Tries the episodes from number `first` on. Stops at the first that goes wrong, or once `is_ended` says so.
+    """Tries the episodes from number `first` on. Stops after the first difference, or once `is_ended` returns True.
 
-    `only`: the groups of steps that may happen, as in `steps.KINDS`; `beside` lets steps happen side by side.
-    `sought`: part of the only differences that count.
-    Whatever is in the database is deleted.
+    `only`: the allowed groups of steps, as in `steps.KINDS`; `beside` lets steps happen side by side. `sought`: only
+    differences with this text count. Deletes all rows of the database.
     """
     report = EpisodesReport()
     started = time.monotonic()
@@ -106,12 +105,12 @@ def explore_episodes(
 
 
 def script_of(seed: int | str, number: int, only: Collection[str] = ()) -> Script:
-    """The script of that number."""
+    """Draws the script of the episode with this number."""
     return random_script(_chance(seed, number, "script"), only)
 
 
 def play(theatre: Theatre, seed: int | str, number: int, script: Script) -> Stage:
-    """Plays an episode with this script; the stage knows what happened, and what was wrong."""
+    """Plays an episode with this script; the stage has the counts and the differences."""
     stage = Stage(theatre, World(_chance(seed, number, "world"), f"{number:07}"))
     stage.is_alone = not any(step.is_beside for step in script)
     try:
@@ -135,7 +134,7 @@ def _chance(seed: int | str, number: int, what: str) -> Random:
 
 
 def _together(script: Script) -> Iterator[list[Step]]:
-    """The steps that happen at the same time."""
+    """Groups of steps to happen at the same time."""
     together: list[Step] = []
     for step in script:
         if not step.is_beside or len(together) == _MOST_BESIDE:
@@ -161,7 +160,7 @@ def _do(stage: Stage, steps: Sequence[Step]) -> None:
 
 
 def _wrong_now(stage: Stage) -> Iterator[str]:
-    """Violations of what must be true at any moment."""
+    """Violations of the conditions for any moment."""
     if not stage.are_profiles_edited:
         yield from oracle.profiles_wrong(stage.admin)
     yield from oracle.deletes_lifted(stage.admin)
@@ -185,7 +184,7 @@ def _parked_for_nothing(stage: Stage) -> Iterator[str]:
 
 
 def _come_to_rest(stage: Stage) -> None:
-    """Nothing stands in the way any more, whatever waits arrives, and a healthy API is compared."""
+    """Lifts all obstacles, delivers all waiting events, and compares a healthy API with the tables."""
     stage.rules.lift(stage.admin)
     stage.history.hidden.clear()
     stage.send([*stage.untold(), *stage.late, *stage.delayed])
@@ -194,7 +193,7 @@ def _come_to_rest(stage: Stage) -> None:
     report = _last_runs(stage)
     if report is None:
         return
-    # A row that was removed by hand is there again, to which others point.
+    # A row removed by hand may be restored now, and with it the target of foreign keys.
     _replay_parked(stage)
     if stage.is_alone:
         stage.wrong += _wrong_at_rest_of_queues(stage)
@@ -225,7 +224,7 @@ def _wrong_at_rest_of_queues(stage: Stage) -> Iterator[str]:
 
 
 def _last_runs(stage: Stage) -> Report | None:
-    """Full runs, until one is complete after every proof was given twice."""
+    """Does full runs until a run is complete after every delete had two proofs; None without such a run."""
     for number in range(_MOST_RUNS_TO_REST):
         stage.pass_time(MARGIN_MS / 1000 + 60)
         stage.undone.clear()
@@ -266,7 +265,7 @@ def _wrong_at_rest(stage: Stage, report: Report) -> Iterator[str]:
 
 
 def _smallest(theatre: Theatre, seed: int | str, number: int, script: Script, sought: str) -> Script:
-    """The fewest steps that still go wrong, one at a time if that will do."""
+    """The fewest steps with a difference; one at a time, if the difference remains."""
     tries = 0
 
     def still_wrong(steps: Script) -> bool:
@@ -289,6 +288,6 @@ def _smallest(theatre: Theatre, seed: int | str, number: int, script: Script, so
 
 
 def describe_script(script: Script) -> Iterator[str]:
-    """One line a step."""
+    """A line for each step."""
     for number, step in enumerate(script, 1):
         yield f"{number}. {'at the same time: ' if step.is_beside else ''}{step.what}"

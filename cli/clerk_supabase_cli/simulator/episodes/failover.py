@@ -1,4 +1,4 @@
-"""A failover to a replica that lacks the last commits: the tables are again as they were when it was saved."""
+"""A failover to a replica without the last commits: the tables return to the state of the last save."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ order by 1, 2
 
 
 class Replica:
-    """A copy of every table at one moment. Sequences stay ahead, as they do on a replica."""
+    """A copy of every table at a moment. Sequences stay ahead, as on a real replica."""
 
     def __init__(self, connection: Connection) -> None:
         connection.execute("create schema replica")
@@ -34,19 +34,19 @@ class Replica:
         self.has_rows = False
 
     def save(self) -> None:
-        """Copies every commit until now."""
+        """Copies the present rows of every table."""
         self.forget()
         self._both(sql.SQL("insert into {copy} select * from {table}"))
         self.has_rows = True
 
     def empty_tables(self) -> None:
-        """Deletes every row of every table but the copies, which is faster than truncate where there are few."""
+        """Deletes every row except the copies; for few rows, this is faster than truncate."""
         delete = sql.SQL(";").join(sql.SQL("delete from {}").format(table) for table, _ in self._tables)
         with self._without_triggers():
             self._connection.execute(delete)
 
     def take_over(self) -> None:
-        """Loses every commit since the copy was saved."""
+        """Restores the copy, so that every commit since the save is lost."""
         truncate = sql.SQL("truncate {} cascade").format(sql.SQL(", ").join(table for table, _ in self._tables))
         # A replica gets rows, not statements.
         with self._without_triggers():
@@ -55,13 +55,13 @@ class Replica:
 
     @contextmanager
     def _without_triggers(self) -> Iterator[None]:
-        """A transaction in which neither triggers nor foreign keys act."""
+        """A transaction without triggers and foreign keys."""
         with self._connection.transaction():
             self._connection.execute("set local session_replication_role = replica")
             yield
 
     def forget(self) -> None:
-        """Leaves no replica to fail over to."""
+        """Empties the copy: no failover is possible until the next save."""
         if self.has_rows:
             copies = sql.SQL(", ").join(copy for _, copy in self._tables)
             self._connection.execute(sql.SQL("truncate {}").format(copies))

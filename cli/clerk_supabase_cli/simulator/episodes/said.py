@@ -1,4 +1,4 @@
-"""Does what a run, a resync or an undo says of itself agree with what the database says it did?"""
+"""Compares the reports of runs and resyncs with their effect on the database."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from clerk_supabase_cli.simulator.episodes.stage import BRAKE, MARGIN_MS, Stage
 from clerk_supabase_cli.simulator.snapshots import Place, Snapshot, not_as_clerk
 from clerk_supabase_cli.standin.worlds import World
 
-# Counts that claim that something was changed.
+# Counts that claim a change.
 _CLAIMS: Final = ("repaired", "deleted", "created", "changed", "updated", "restored")
-# What the brake allows of each kind, together.
+# The number of kinds: the brake has a limit for each kind.
 _KINDS: Final = 5
 
 
 def run_untrue(
     stage: Stage, before: Snapshot, details: RunDetails, report: Report, *, is_direct: bool
 ) -> Iterator[str]:
-    """Differences between what a run says and what it did, if nothing else happened meanwhile."""
+    """Differences between the report of a run and its effect, if nothing else happened meanwhile."""
     after = stage.snapshot()
     what = f"run {report.run_id} ({report.mode}, {report.state}: {report.reason})"
     found = {(each.kind, each.entity_id): each for each in details.findings}
@@ -42,7 +42,7 @@ def run_untrue(
 
 
 def look_untrue(stage: Stage, before: Snapshot, report: Report) -> Iterator[str]:
-    """Changes by a run that was to repair nothing."""
+    """Changes made by a dry run."""
     for place in sorted(stage.snapshot().changed_since(before)):
         yield f"run {report.run_id} was to repair nothing, and changed {' '.join(place)}"
 
@@ -65,7 +65,7 @@ def _findings_untrue(
 
 
 def _emptied(before: Snapshot, after: Snapshot) -> set[str]:
-    """The users of whom the run took the e-mail address."""
+    """Users whose e-mail address was removed by the run."""
     return {
         place[1]
         for place, row in after.rows.items()
@@ -77,9 +77,9 @@ def _emptied(before: Snapshot, after: Snapshot) -> set[str]:
 
 
 def complete_untrue(stage: Stage, details: RunDetails, report: Report, world: World) -> Iterator[str]:
-    """Rows that are not as in Clerk after a full run that calls itself complete, and gives no reason.
+    """Rows that differ from Clerk, without an excuse, after a full run with the state `complete`.
 
-    It saw `world`, and its repairs are done.
+    `world`: the state of Clerk during the run. The repairs of the run are done.
     """
     if (report.mode, report.state, report.dry_run) != ("full", "complete", False):
         return
@@ -88,7 +88,7 @@ def complete_untrue(stage: Stage, details: RunDetails, report: Report, world: Wo
     after = stage.snapshot()
     for place, why in not_as_clerk(after, world):
         row = after.rows.get(place, {})
-        # What belongs to an object follows it.
+        # The children of a named object are excused, too.
         if report.reason is not None and named & {place[1], row.get("clerk_org_id"), row.get("clerk_user_id")}:
             continue
         if place[1] in misled and (report.reason is not None or _has_young_delete(stage, after)):
@@ -101,27 +101,27 @@ def complete_untrue(stage: Stage, details: RunDetails, report: Report, world: Wo
 
 
 def _is_young(stage: Stage, snapshot: Snapshot, place: Place, world: World) -> bool:
-    """Tell whether an object is so new that Clerk's answer may lag behind: no run acts on it yet."""
+    """Tells whether an object is so new that Clerk's answer may lag behind: no run acts on the object yet."""
     entity = snapshot.entities.get(place)
     is_there = any(place[1] in objects for objects in world.objects().values())
     if entity is None:
         return False
-    # A run knows the moment at which it began to the second.
+    # A run knows the time of its beginning to the second.
     began = world.now // 1_000 * 1_000
     if is_there and place[1] not in stage.setbacks:
-        # What changed later is for the next run: of two changes in a millisecond, Clerk's Date does not tell the order.
+        # A later change is left to the next run: Clerk's Date does not order changes and answers within a second.
         return entity.newest > began
     return entity.newest >= began - MARGIN_MS
 
 
 def _has_young_delete(stage: Stage, snapshot: Snapshot) -> bool:
-    """Tell whether the delete of an object that Clerk has was told so late that its lists may not show it yet."""
+    """Tells whether a webhook with a wrong delete is so recent that Clerk's lists might still lag behind."""
     deletes = [entity.deleted_at for place, entity in snapshot.entities.items() if place[1] in stage.misled]
     return any(moment is not None and moment > stage.world.now - MARGIN_MS for moment in deletes)
 
 
 def resync_untrue(stage: Stage, object_id: str, before: Snapshot, report: Report) -> Iterator[str]:
-    """Differences between what a resync says and what it did, and rows that it left as they are not in Clerk."""
+    """Differences between the report of a resync and its effect; and the object's row, if different from Clerk."""
     after = stage.snapshot()
     changed = after.changed_since(before)
     claimed = sum(of_kind.get(name, 0) for of_kind in report.counts.values() for name in _CLAIMS)

@@ -51,12 +51,12 @@ from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.worlds import World
 
 MARGIN_MS: Final = 60_000
-"""The API lags behind by less, and a delete needs two proofs that are so far apart."""
+"""The least time between the two proofs of a delete; the lag of the API is shorter."""
 BRAKE: Final = Brake(rows=2)
 
 _KEY: Final = "sk_live_simulated"
 _STORES: Final = 6
-# Whoever waits for the app's lock waits for it as long as that is held. The worker's role has a limit of its own.
+# The app keeps its lock for several steps, so no session may wait long for it. The worker's role has its own limit.
 _WAIT: Final = """
 alter database {database} set lock_timeout = '60ms';
 alter role {worker} in database {database} set lock_timeout = '60ms';
@@ -69,7 +69,7 @@ alter role {worker} in database {database} reset lock_timeout;
 
 
 class Theatre:
-    """Connections, threads and servers that one episode after the other uses."""
+    """Connections, threads and servers, used by all episodes in turn."""
 
     def __init__(self, database: Database) -> None:
         with ExitStack() as closed_at_the_end:
@@ -96,15 +96,15 @@ class Theatre:
             self._close = closed_at_the_end.pop_all().close
 
     def close(self) -> None:
-        """Disconnects, and leaves the schema as it was."""
+        """Disconnects, and restores the schema."""
         self._close()
 
     def _now(self) -> int:
-        # Each episode has a clock of its own.
+        # Each episode has its own clock.
         return self.clock()
 
     def monotonic(self) -> float:
-        """The clock of whoever reads from Clerk, who sleeps without waiting."""
+        """The clock for requests to Clerk, whose sleeps move the clock without waiting."""
         return time.monotonic() + self._slept
 
     def _sleep(self, seconds: float) -> None:
@@ -112,7 +112,7 @@ class Theatre:
 
     @contextmanager
     def store(self, *, is_owner: bool = False) -> Iterator[Store]:
-        """A store that nobody else uses meanwhile: the worker's, or that of the owner of the database."""
+        """Lends a store for the `with` block: the worker's, or the database owner's."""
         stores = self.owners if is_owner else self.stores
         store = stores.get()
         try:
@@ -131,41 +131,41 @@ def _short_waits(admin: Connection) -> Iterator[None]:
 
 @dataclass
 class Stage:
-    """One episode."""
+    """The state of an episode."""
 
     theatre: Theatre
     world: World
     counts: Counter[str] = field(default_factory=Counter)
-    """Number of times that each kind of happening happened."""
+    """The number of times that each kind of step happened."""
     wrong: list[str] = field(default_factory=list)
-    """Broken guarantees that were seen on the way."""
+    """Broken guarantees seen so far."""
     told: int = 0
-    """So many events of the world were sent, or lost."""
+    """The number of events of the world already sent, or lost."""
     undone: set[int] = field(default_factory=set)
-    """Runs that were undone, and after which no other run began."""
+    """Runs undone since the last run began."""
     setbacks: set[str] = field(default_factory=set)
-    """Objects whose `updated_at` went backwards: no version allows to write what they say now."""
+    """Objects whose `updated_at` went backwards: their old version does not allow a write of the present content."""
     misled: set[str] = field(default_factory=set)
-    """Objects that Clerk has, although one of its webhooks told their delete."""
+    """Objects that exist in Clerk, although a webhook reported their delete."""
     are_profiles_edited: bool = False
     truncated: set[str] = field(default_factory=set)
-    """Kinds whose table was emptied by a statement that the audit log does not see."""
+    """Kinds whose table lost rows by a statement invisible to the audit log."""
     rekeyed: set[str] = field(default_factory=set)
-    """Ids before and after a change of a primary key, of which the audit log says nothing."""
+    """Ids before and after a change of a primary key, which the audit log does not record."""
     copies: dict[str, list[Columns]] = field(default_factory=dict)
-    """By kind: rows of a table that somebody kept."""
+    """By kind: the rows in the owner's copy of a table."""
     is_alone: bool = True
-    """One step happens at a time, so that its consequences can be told from those of others."""
+    """Whether steps happen one at a time, so that each effect has a known step as its cause."""
     has_lied: bool = False
     late: list[Envelope] = field(default_factory=list)
-    """Webhooks that come with the next ones."""
+    """Webhooks to arrive with the next webhooks."""
     delayed: list[Envelope] = field(default_factory=list)
-    """Webhooks that come some time, perhaps after several runs."""
+    """Webhooks to arrive at any later time, perhaps after several runs."""
     _last_second: int = 0
 
     def __post_init__(self) -> None:
         self.replica.empty_tables()
-        # Here, as steps happen side by side on one connection, where a transaction of one would hold those of others.
+        # Not in a step: steps side by side share this connection, and the transaction would include their statements.
         retention.allow(self.admin, {"hold_back_days": 0, "purge_by": "delete"})
         self.replica.forget()
         self.history = History(self.world)
@@ -188,7 +188,7 @@ class Stage:
 
     @property
     def admin(self) -> Connection:
-        """The superuser's connection, used by one step at a time."""
+        """The superuser's connection."""
         return self.theatre.admin
 
     @property
@@ -196,18 +196,18 @@ class Stage:
         return self.theatre.replica
 
     def snapshot(self) -> Snapshot:
-        """The tables as they are now."""
+        """The present tables."""
         return Snapshot.of(self.admin)
 
     # Clerk and its webhooks
 
     def lets(self, happening: Callable[[], object]) -> None:
-        """Something happens in Clerk, whose history remembers it."""
+        """Makes a change in Clerk, and records the new state in the history."""
         happening()
         self.history.note()
 
     def untold(self) -> Sequence[Envelope]:
-        """The events that happened since the last call."""
+        """The events since the last call."""
         first, self.told = self.told, len(self.world.events)
         return [
             Envelope(f"msg_{self.world.name}_{number}", msgspec.json.encode(event), self.world.now)
@@ -215,24 +215,24 @@ class Stage:
         ]
 
     def pass_time(self, seconds: float) -> None:
-        """Nothing happens in Clerk meanwhile."""
+        """Moves the clock; nothing happens in Clerk meanwhile."""
         self.world.now += int(seconds * 1000)
 
     def next_second(self) -> None:
-        """`Date` tells seconds: two comparisons in one would be taken for the same."""
+        """Moves the clock to a new second: by `Date`, two comparisons within a second would look the same."""
         second = self.world.now // 1000
         if second <= self._last_second:
             self.world.now = (self._last_second + 1) * 1000
         self._last_second = self.world.now // 1000
 
     def give_up(self, what: str, error: Exception) -> None:
-        """Something ended with an error, which the app or a neighbour may have caused."""
+        """Records an error: a broken guarantee, unless the app or a simultaneous step may be the cause."""
         self.counts["given up"] += 1
         if self.is_alone and not self.rules.ids():
             self.wrong.append(f"{what} failed: {error}")
 
     def misled_with_children(self) -> set[str]:
-        """The objects of which a webhook told a delete that never was, and what belongs to them."""
+        """The objects whose delete was reported wrongly, and their children."""
         found = set(self.misled)
         if not found:
             return found
@@ -246,14 +246,14 @@ class Stage:
     # Queues
 
     def send(self, envelopes: Iterable[Envelope]) -> None:
-        """Into the sync queue."""
+        """Sends envelopes to the sync queue."""
         for envelope in envelopes:
             self.sync_queue.send(envelope)
 
     def work_off(self, *, forgets: bool = False) -> list[tuple[Envelope, str]]:
-        """The functions take what can be received now. Returns the messages that come again, and why.
+        """Lets the functions process all visible messages. Returns the failures of sync: each message with its error.
 
-        `forgets`: each batch is handled, and comes again all the same.
+        `forgets`: no message is deleted, so that each processed batch is delivered again.
         """
         staying: list[tuple[Envelope, str]] = []
         with self.theatre.store() as store:
@@ -286,7 +286,7 @@ class Stage:
 
     @property
     def waiting(self) -> int:
-        """Number of messages in the queues."""
+        """The number of messages in the queues."""
         return sum(len(each.messages) for each in self.queues.values())
 
     # Reconcile
@@ -300,18 +300,18 @@ class Stage:
         return Reconcile(self.theatre.http, Runs(store), repairs, settings, clock_ms=lambda: self.world.now)
 
     def deadline(self, seconds: float = math.inf) -> float:
-        """So far away, by the clock that a run looks at."""
+        """A deadline in *seconds*, by the clock of a run."""
         return self.theatre.monotonic() + seconds
 
 
 class _Sqs(SimulatedSqs):
-    """SQS, for several threads."""
+    """A simulated SQS for several threads."""
 
     def __init__(self, clock: Callable[[], float], lock: threading.RLock) -> None:
         super().__init__(clock)
         self._lock = lock
 
     def send_message(self, **given: Any) -> None:
-        """As boto3 has it."""
+        """Sends as boto3 does, for a single thread at a time."""
         with self._lock:
             super().send_message(**given)

@@ -14,18 +14,18 @@ from clerk_supabase_cli.simulator.episodes.stage import Stage
 
 Act = Callable[[Stage, Random], object]
 
-# What was asked for by name happens so much more often.
+# The factor for steps of a group asked for by name.
 _WANTED: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something that happens. What it draws depends on its seed and on how things are then."""
+    """A step of a script. Its random choices depend on its seed and on the state of the stage."""
 
     what: str
     seed: int
     is_beside: bool = False
-    """The step happens at the same time as the one before."""
+    """Whether the step happens at the same time as the step before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class Kind:
     act: Act
     weight: int
     group: str
-    """Name under which steps are switched on or off together."""
+    """The name for switching steps on or off together."""
     may_be_beside: bool = False
 
 
 def random_script(chance: Random, only: Collection[str] = ()) -> tuple[Step, ...]:
-    """Steps drawn at random, of some groups if any are named; what Clerk and its webhooks do is always among them."""
+    """Draws steps at random, from all groups or from the named groups; Clerk and its webhooks always take part."""
     kinds = {name: kind for name, kind in KINDS.items() if not only or kind.group in {*only, "life"}}
     weights = [kind.weight * (_WANTED if kind.group in only else 1) for kind in kinds.values()]
     names = chance.choices(list(kinds), weights, k=chance.choice((6, 10, 16)))
@@ -103,4 +103,4 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
     }
 )
 GROUPS: Final = frozenset({kind.group for kind in KINDS.values()} | {"beside"})
-"""What a search can be restricted to. `beside`: steps may happen side by side."""
+"""The groups to which a search can be restricted. `beside`: steps may happen side by side."""

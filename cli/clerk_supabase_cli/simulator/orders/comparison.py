@@ -1,4 +1,4 @@
-"""Do the tables say what they must? Compared with those of another database, with Clerk's clock, with the worlds."""
+"""Compares the tables with the tables of another database, with Clerk's clock, and with the worlds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clerk_supabase.model.kinds import Kind
 from clerk_supabase_cli.simulator.clerks_clock import Place, Truth, truths_of
 from clerk_supabase_cli.simulator.orders.schedules import Schedule
 
-# Where the rows of each kind are, and what names them.
+# The table of each kind, and its key.
 _TABLES: Final[Mapping[Kind, tuple[str, str]]] = {
     "user": ("public.users", "clerk_id"),
     "organization": ("public.organizations", "clerk_org_id"),
@@ -31,7 +31,7 @@ _STATE: Final = "\nunion all\n".join(
     """  # noqa: S608 - names from _TABLES
     for kind, (table, key) in _TABLES.items()
 )
-# Everything but what must differ: the outcome of a delivery and our own clock tell how it went, not how it ended.
+# Without the outcome of a delivery and times of our own clock, which depend on the order of arrival.
 _ROWS: Final = "\nunion all\n".join(
     [
         """
@@ -71,22 +71,22 @@ Rows = Mapping[tuple[str, str], str]
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What some events, each applied at least once, must have left behind."""
+    """The expected result of some events, each applied at least once."""
 
     truths: Mapping[Place, Truth]
     svix_ids: Sequence[str]
 
     @classmethod
     def of(cls, history: History) -> Self:
-        """After these events."""
+        """Computes the result expected after these events."""
         return cls(truths_of(history), [delivery.svix_id for _, delivery in history])
 
     def rows(self, connection: Connection) -> Rows:
-        """What a database has of them."""
+        """The rows of a database about these events."""
         return {row[:2]: row[2] for row in connection.execute(_ROWS, self._keys)}
 
     def untrue(self, connection: Connection) -> Iterator[str]:
-        """Where a database disagrees with Clerk's clock."""
+        """Entities for which a database disagrees with Clerk's clock."""
         states = {row[:2]: row[2:] for row in connection.execute(_STATE, self._keys)}
         for place, truth in self.truths.items():
             state = states.get(place)
@@ -95,7 +95,7 @@ class Expected:
 
     @property
     def ids(self) -> list[str]:
-        """The objects these events are about, or bring along."""
+        """Ids of the objects changed by these events, companions included."""
         return [truth.id for truth in self.truths.values()]
 
     @property
@@ -104,14 +104,14 @@ class Expected:
 
 
 def different(found: Rows, wanted: Rows) -> Iterator[str]:
-    """Where the rows of two databases differ."""
+    """Differences between the rows of two databases."""
     for place in sorted(found.keys() | wanted.keys()):
         if found.get(place) != wanted.get(place):
             yield f"{' '.join(place)}: {found.get(place)}, but applied in order: {wanted.get(place)}"
 
 
 def not_as_in_the_worlds(connection: Connection, schedules: Iterable[Schedule]) -> Iterator[str]:
-    """Where the tables do not show what exists in worlds all of whose events arrived."""
+    """Differences between the visible rows and the objects of each world without lost events."""
     worlds = {schedule.world.name: schedule.world for schedule in schedules if schedule.is_complete}
     shown: dict[tuple[str, str], set[str]] = {}
     for kind, name, id_ in connection.execute(_SHOWN, {"worlds": list(worlds)}):
@@ -124,7 +124,7 @@ def not_as_in_the_worlds(connection: Connection, schedules: Iterable[Schedule]) 
 
 
 def bans_not_arrived(connection: Connection, schedules: Iterable[Schedule]) -> Iterator[str]:
-    """Finds users whose row differs from their newest event in the ban. No code of the layer reads the events here."""
+    """Users whose row differs from their newest event in the ban. No code of the layer reads the events here."""
     newest: dict[str, tuple[tuple[int, int], set[bool]]] = {}
     for event in (_read(envelope.body) for schedule in schedules for envelope in schedule.delivered):
         user = event["data"]
@@ -142,7 +142,7 @@ def bans_not_arrived(connection: Connection, schedules: Iterable[Schedule]) -> I
 
 
 def _read(body: bytes) -> Any:
-    # Other numbers than versions may have more digits than Python converts.
+    # Numbers other than versions may have more digits than Python converts.
     return json.loads(body, parse_int=str)
 
 

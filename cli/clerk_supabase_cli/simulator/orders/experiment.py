@@ -1,4 +1,4 @@
-"""Applies a round of schedules with several workers at once, and once more in order, and compares how that ended."""
+"""Applies a round of schedules with several workers at once, and once more in order, and compares both results."""
 
 from __future__ import annotations
 
@@ -41,31 +41,31 @@ WORKERS: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Schedules that run at the same time."""
+    """Schedules to run at the same time."""
 
     schedules: Sequence[Schedule]
     batches: Sequence[Batch]
-    """Theirs, in one line."""
+    """The batches of all schedules, in the order of arrival."""
     workers: int
     keep_private_metadata: bool
     chance: Random
 
     @classmethod
     def of(cls, schedules: Sequence[Schedule], chance: Random) -> Self:
-        """These schedules, mixed at random."""
+        """Mixes the batches of these schedules at random."""
         keep_private_metadata = chance.random() < 0.5
         batches = interleave(chance, schedules)
         workers = chance.choice((1, 2, 4, WORKERS, WORKERS, WORKERS))
         return cls(schedules, batches, workers, keep_private_metadata, chance)
 
     def only(self, schedule: Schedule) -> Round:
-        """This schedule in their place, one worker, one batch after the other."""
+        """A round of a single schedule, with a single worker and the batches in order."""
         alone = Random(0)  # noqa: S311 - to be repeated, not to be secret
         return Round([schedule], schedule.batches, 1, self.keep_private_metadata, alone)
 
 
 class Experiment:
-    """Two databases, and the connections and threads to work on them."""
+    """Two databases, with connections and threads."""
 
     def __init__(self, tried: Database, reference: Database) -> None:
         with ExitStack() as closed_at_the_end:
@@ -85,7 +85,7 @@ class Experiment:
         self._close()
 
     def run(self, round_: Round) -> Report:
-        """What became of the round."""
+        """Runs a round, and reports its numbers and differences."""
         histories = [
             [_read(envelope, round_.keep_private_metadata) for envelope in schedule.delivered]
             for schedule in round_.schedules
@@ -95,7 +95,7 @@ class Experiment:
         line = Line(round_.batches, round_.chance, self._switch)
         for task in [self._threads.submit(worker.work_off) for worker in self._workers(round_, line)]:
             task.result()
-        # Before anybody looks at the tables, and before the next round: that one's connections are not meant.
+        # Ends all cuts before the tables are read, and before the next round opens its connections.
         connections_cut = self._scissors.settle()
         parked = Parked.of(round_.schedules, self._tried)
         return Report(

@@ -1,9 +1,9 @@
-"""Whatever order, however often, however many at once, with crashes in between: do the tables end the same?
+"""The tables must end the same in any order of events, with repetitions, parallel workers and crashes.
 
-Many random schedules run at the same time in one database, each with users of its own, and several workers take turns
-at their batches. Afterwards every row must equal that of a second database, which got each event once, alone and in
-the order in which things happened; and what Clerk's clock says is newest must have won. What can never be applied must
-be parked, and nothing else: neither for an outage of the database or of SQS nor for its neighbours.
+Many random schedules run at the same time in a database, each with its own users, and several workers take turns at
+their batches. Afterwards every row must equal the row in a second database, which got each event once, alone and in
+its original order; and the newest content by Clerk's clock must have won. Each event that can never be applied must be
+parked. No other event may be parked: neither for an outage of the database or of SQS nor for its neighbours.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from clerk_supabase_cli.simulator.report import Report
 from clerk_supabase_cli.simulator.silence import silent_telemetry
 
 AT_ONCE: Final = 100
-"""Schedules in a round. A round is repeated by its seed and the number of its first schedule."""
-# An outage concerns most schedules of a round, and each try of each takes its time.
+"""Schedules in a round. The seed and the number of its first schedule repeat a round."""
+# An outage affects most schedules of a round, and each try to shrink a schedule takes its time.
 _MOST_SHRUNK: Final = 10
 
 Progress = Callable[[Report], object]
 Pair = tuple[Database, Database]
-"""The database that is tried, and the reference."""
+"""The database under test, and the reference."""
 
 
 def explore(
@@ -45,7 +45,7 @@ def explore(
     """Runs the random schedules from number *first* on against *tried*, and each event once, in order, against
     *reference*.
 
-    Stops after the round that shows the first difference, or once `is_ended` says so. Neither database may know the
+    Stops after the first round with a difference, or once `is_ended` returns True. Neither database may have the
     schedules' users yet.
     """
     total = Report()
@@ -59,7 +59,7 @@ def explore(
 
 
 def _rounds(pair: Pair, numbers: range, seed: int | str, is_over: Callable[[], bool]) -> Iterator[Report]:
-    """A report for every round, up to the first that differs; then one about the deadlocks of all."""
+    """A report for every round, up to the first with a difference; then a report with the number of deadlocks."""
     tried, reference = pair
     deadlocks_before = count_deadlocks(tried)
     with deadlocks_found_early(tried), closing(Experiment(tried, reference)) as experiment:
@@ -82,9 +82,9 @@ def _parts(numbers: range, size: int) -> Iterator[range]:
 
 
 def _smallest(experiment: Experiment, round_: Round, differences: Sequence[str]) -> tuple[Batch, ...]:
-    """Out of a round, the first schedule that ends wrong by itself, shrunk; nothing if all need company."""
+    """The first schedule of a round with a wrong end of its own, shrunk; empty if no schedule is wrong alone."""
     for schedule in islice(_named(round_.schedules, differences), _MOST_SHRUNK):
-        # It may have gone wrong in an outage that another schedule brought, or that it brought to another batch.
+        # The cause may be an outage of another schedule, or an outage of its own that struck another batch.
         struck = schedule.in_outages_of(round_.schedules)
         if batches := shrink(schedule, lambda each: bool(experiment.run(round_.only(each)).differences), struck):
             return batches

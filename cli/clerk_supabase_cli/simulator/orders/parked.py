@@ -1,4 +1,4 @@
-"""Is what can never be applied parked, once, as what it is, and nothing else?"""
+"""Checks parked events: each poisonous event is parked once, with the right class and body, and no other event."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _APPLIED: Final = "select svix_id from clerk_sync.deliveries where svix_id = any
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """What is parked of some schedules, and which of their poison was applied all the same."""
+    """The parked events of some schedules, and the poisonous events recorded as applied."""
 
     poison: dict[str, Poison]
     rows: list[tuple[Any, ...]]
@@ -27,14 +27,14 @@ class Parked:
 
     @classmethod
     def of(cls, schedules: Iterable[Schedule], connection: psycopg.Connection[tuple[Any, ...]]) -> Self:
-        """As a database has it now."""
+        """Reads the present state of a database."""
         poison = {each.envelope.svix_id: each for schedule in schedules for each in schedule.poison}
         svix_ids = [*poison, *(envelope.svix_id for schedule in schedules for envelope in schedule.delivered)]
         parked = connection.execute(_PARKED, [svix_ids]).fetchall()
         return cls(poison, parked, connection.execute(_APPLIED, [list(poison)]).fetchall())
 
     def wrong(self) -> Iterator[str]:
-        """What may not be parked, what is missing, and what is there as something else or twice."""
+        """Events parked without need, twice, or with another class or body; missing events; and applied poison."""
         missing = dict(self.poison)
         for svix_id, reason_class, body, reason in self.rows:
             poison = missing.pop(svix_id, None)

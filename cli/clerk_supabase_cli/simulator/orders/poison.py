@@ -1,4 +1,4 @@
-"""Events that can never be applied: what must become of them is known beforehand."""
+"""Events that can never be applied, each with its expected class of parking."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _AT: Final = 1_700_000_000_000
 _RECEIVED_AT: Final = 1_750_000_000_000
 _NEVER: Final = "never"
 _FORBIDDEN: Final = "forbidden"
-# As dear as they are seldom: what fails as if it might work later is tried some fifty times.
+# Expensive classes get small shares: an event with a temporary failure is tried some fifty times.
 _KINDS: Final[dict[ReasonClass, int]] = {"unusable": 60, "refused": 38, "exhausted": 2}
 
 _CURSE: Final = f"""
@@ -37,14 +37,14 @@ alter table if exists public.users drop constraint if exists forbidden;
 
 @dataclass(frozen=True, slots=True)
 class Poison:
-    """An event that must be parked once, and as what."""
+    """An event to be parked once, and the expected class."""
 
     envelope: Envelope
     reason_class: ReasonClass
 
 
 def random_poison(chance: Random, world: str, number: int) -> Poison:
-    """One of a world, about a user that nothing else is about."""
+    """A poisonous event of a world, about a user without other events."""
     [reason_class] = chance.choices(list(_KINDS), list(_KINDS.values()))
     user = samples.user(f"user_{world}xp{number}", created_at=_AT, updated_at=_AT) | _what_is_wrong(reason_class)
     event = samples.event("user.updated", user, timestamp=_AT)
@@ -64,7 +64,7 @@ def _what_is_wrong(reason_class: ReasonClass) -> Json:
 
 @contextmanager
 def cursed(connection: psycopg.Connection[tuple[object, ...]]) -> Iterator[None]:
-    """A trigger of the app makes one name fail as if it might work the next time; a rule of the app refuses another."""
+    """Lets a trigger fail temporarily for a name, and a constraint refuse another name, for the `with` block."""
     connection.execute(_CURSE)
     yield
     connection.execute(_LIFT_THE_CURSE)

@@ -1,4 +1,4 @@
-"""Random ways for webhooks to reach the sync function: in which order, how often, in which batches, which accidents."""
+"""Random ways for webhooks to reach the sync function: order, repetitions, batches and accidents."""
 
 from __future__ import annotations
 
@@ -17,65 +17,65 @@ from clerk_supabase_cli.simulator.outages import Outage, random_outages
 from clerk_supabase_cli.standin.worlds import World
 
 _RECEIVED_AT: Final = 1_750_000_000_000
-# Seldom enough that reconnecting does not become all there is to do.
+# Cut connections are rare, so that workers do not spend their time on reconnecting.
 _FATES: Final = {"acknowledged": 84, "received_twice": 3, "forgotten": 12, "cut_off": 1}
-# Of schedules. An outage concerns all that run at the same time, so every third round has one.
+# Shares of schedules. An outage affects all schedules of its round; about every third round has an outage.
 _POISONED: Final = 0.06
 _OUT: Final = 1 / 250
-# How often the retry function still sends before it is killed, if it is.
+# The number of sends before the retry function is killed; None: no kill.
 _RETRY_SENDS: Final = (None, 0, 1, 3)
 
 
 class Fate(Enum):
-    """What happens to a batch when it is handed to a worker for the first time."""
+    """The fate of a batch at its first delivery to a worker."""
 
     acknowledged = auto()
     received_twice = auto()
-    """A second worker receives it while the first is at work."""
+    """A second worker receives the batch while the first is at work."""
     forgotten = auto()
-    """The worker dies after it applied the batch, before it said so: SQS delivers the batch again."""
+    """The worker dies between its commit and its answer: SQS delivers the batch again."""
     cut_off = auto()
-    """A connection to Postgres is cut while it works."""
+    """A connection to Postgres is cut while the worker is at work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a worker gets at once."""
+    """The messages of a single delivery to a worker, and their accidents."""
 
     messages: tuple[Message, ...]
     fate: Fate = Fate.acknowledged
     outages: tuple[Outage, ...] = ()
-    """What goes away when it is handed over, or later."""
+    """Outages that begin at the delivery, or later."""
     retry_sends: int | None = None
-    """After that many sends from now on, the retry function is killed before it does anything else."""
+    """The number of sends after the delivery before the retry function is killed; None: no kill."""
 
     @property
     def has_accidents(self) -> bool:
-        """Whether more happens than that it is applied."""
+        """Tells whether anything happens besides the delivery."""
         return self != Batch(self.messages)
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The events of a small world, and one way for them to arrive. Number and seed say all of it again."""
+    """The events of a small world, and a way for them to arrive. Seed and number repeat a schedule."""
 
     number: int
     world: World
     delivered: tuple[Envelope, ...]
-    """What arrives at least once, in the order in which things happened."""
+    """The events that arrive at least once, in their original order."""
     batches: tuple[Batch, ...]
     poison: tuple[Poison, ...] = ()
-    """What arrives among them, and must be parked."""
+    """Events that arrive among the others, and must be parked."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing was lost on the way."""
+        """Tells whether no event was lost on the way."""
         return len(self.delivered) == len(self.world.events)
 
     def in_outages_of(self, schedules: Iterable[Schedule]) -> Iterator[tuple[Batch, ...]]:
-        """Its batches, one of them struck by an outage of the schedules: for each outage and each batch.
+        """Variants of its batches: for each outage of the schedules and each batch, the outage strikes this batch.
 
-        Its own outages are among them, for with several workers they strike more than the batch that brings them.
+        Its own outages are included: with several workers, an outage strikes more than its own batch.
         """
         calm = [replace(batch, outages=(), retry_sends=None) for batch in self.batches]
         for striking in (batch for schedule in schedules for batch in schedule.batches if batch.outages):
@@ -85,7 +85,7 @@ class Schedule:
 
 
 def random_schedule(seed: object, number: int) -> Schedule:
-    """The schedule of that number; its users and organizations are its own."""
+    """Draws the schedule with this number; no other schedule shares its users and organizations."""
     chance = Random(f"{seed} {number}")  # noqa: S311 - to be repeated, not to be secret
     world = World(chance, f"{number:07}")
     world.live(chance.choice((3, 10, 10, 30)))
@@ -104,7 +104,7 @@ def random_schedule(seed: object, number: int) -> Schedule:
 def schedule_of(
     chance: Random, world: World, first: int = 0, lost: float = 0.0, received_at: int = _RECEIVED_AT, *, number: int = 0
 ) -> Schedule:
-    """A way for the events of a world from number `first` on to arrive, of which so large a part is lost for good."""
+    """Draws a way for the events of a world to arrive, from number `first` on; the share `lost` is lost for good."""
     envelopes = list(_envelopes(world, received_at))[first:]
     delivered = tuple(envelope for envelope in envelopes if chance.random() >= lost)
     batches = tuple(_batches(chance, list(_arrivals(chance, delivered))))
@@ -112,8 +112,11 @@ def schedule_of(
 
 
 def interleave(chance: Random, schedules: Iterable[Schedule]) -> list[Batch]:
-    """One line of batches out of those of all schedules. Those of one schedule stay near each other, so that several
-    workers are busy with the same users; some that meet are joined, so that a batch spans several schedules."""
+    """Mixes the batches of all schedules into an order of arrival.
+
+    Batches of the same schedule stay near each other, so that several workers are busy with the same users. Some
+    neighbours are joined, so that a batch spans several schedules.
+    """
     line = [
         (start + chance.uniform(0, spread), batch)
         for start, schedule in enumerate(schedules)
@@ -130,7 +133,7 @@ def _envelopes(world: World, received_at: int) -> Iterator[Envelope]:
 
 
 def _arrivals(chance: Random, envelopes: Iterable[Envelope]) -> Iterator[Message]:
-    """Every envelope, once or more often, by and large in order, or the other way round, or in none at all."""
+    """Every envelope, once or more often: roughly in order, roughly in reverse, or shuffled."""
     disorder = chance.choice((0.0, 3.0, 1000.0, 1000.0))
     direction = chance.choice((1, 1, -1))
     copies = [
@@ -159,7 +162,7 @@ def _poison(chance: Random, world: World) -> Iterator[Poison]:
 
 
 def _mix_in(chance: Random, poison: Iterable[Poison], batches: list[Batch]) -> None:
-    """At any position of any batch, once or more often."""
+    """Inserts each poisonous event at random positions of random batches, once or more often."""
     for each in poison:
         for copy in range(chance.choice((1, 1, 2))):
             if not batches:

@@ -17,7 +17,7 @@ order by random() limit 1
 
 
 class Scissors:
-    """Cuts the connection of a worker that is just waiting for Postgres."""
+    """Cuts the connection of a random worker in the middle of its statement."""
 
     def __init__(self, url: str) -> None:
         self._connection = psycopg.connect(url, autocommit=True)
@@ -25,16 +25,16 @@ class Scissors:
         self._wanted: list[Future[int]] = []
 
     def cut(self) -> None:
-        """One connection, in a moment: while the worker that asked goes on."""
+        """Cuts a connection in a moment, while the calling worker goes on."""
         self._wanted.append(self._thread.submit(self._cut_one_off))
 
     def settle(self) -> int:
-        """How many were cut since the last look. From here on none is, until the next wish."""
+        """Waits for all requested cuts; returns the number of connections cut since the last call."""
         wanted, self._wanted = self._wanted, []
         return sum(each.result() for each in wanted)
 
     def close(self) -> None:
-        """Cuts what is still to be cut, and disconnects."""
+        """Waits for all requested cuts, and disconnects."""
         self._thread.shutdown()
         self._connection.close()
 

@@ -1,4 +1,4 @@
-"""Makes a schedule that ends wrong as small as it gets, so that a person can read it."""
+"""Shrinks a schedule with a wrong end, so that a person can read the rest."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ StillWrong = Callable[[Sequence[Batch]], bool]
 def shrink(
     schedule: Schedule, ends_wrong: Callable[[Schedule], bool], struck: Iterable[Sequence[Batch]] = ()
 ) -> tuple[Batch, ...]:
-    """The fewest messages and accidents of the schedule that still end wrong, one message a batch and without an
-    accident if that will do; nothing if they need company to do so.
+    """The fewest messages and accidents with a wrong end; empty if the schedule ends right without other schedules.
 
-    *struck*: its batches with accidents that it had in company.
+    Tries first each message in its own batch, without accidents. *struck*: variants of the batches, with the
+    outages of the whole round.
     """
     tries = count(1)
 
     def still_wrong(batches: Sequence[Batch]) -> bool:
-        # A database remembers every entity, so each try of each schedule is about a world that no other ever was about:
-        # otherwise it might end wrong because of what an earlier one left behind.
+        # A database remembers every entity, so each try gets a world with a new name: rows of an earlier try could
+        # cause a wrong end, too.
         return ends_wrong(_renamed(schedule, batches, f"{schedule.world.name}try{next(tries)}"))
 
     alone = [Batch((message,)) for batch in schedule.batches for message in batch.messages]
@@ -38,7 +38,7 @@ def shrink(
 
 
 def describe(batches: Sequence[Batch]) -> Iterator[str]:
-    """One line a message, in the order of arrival; and what happens to its batch."""
+    """A line for each message, in the order of arrival, and a line for the accidents of its batch."""
     for number, batch in enumerate(batches, start=1):
         for message in batch.messages:
             yield f"{number}. {message.envelope.svix_id}: {message.envelope.body.decode()}"
@@ -91,6 +91,6 @@ def _renamed(schedule: Schedule, batches: Sequence[Batch], name: str) -> Schedul
     poison = tuple(
         replace(each, envelope=rename(each.envelope)) for each in schedule.poison if each.envelope.svix_id in kept
     )
-    # An empty world: what exists in the end is only known of a schedule as a whole.
+    # An empty world: the objects in the end are known only for a whole schedule.
     nothing = World(Random(0), name)  # noqa: S311 - nothing is drawn from it: the world stays empty
     return Schedule(schedule.number, nothing, delivered, tuple(map(rename_all, batches)), poison)

@@ -1,4 +1,4 @@
-"""One worker, which is the sync function or the retry function, as the line has it, and has accidents."""
+"""A worker with accidents: runs the sync function or the retry function, as each job of the line demands."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from clerk_supabase_cli.simulator.orders.schedules import Fate
 from clerk_supabase_cli.simulator.orders.scissors import Scissors
 
 Function = Callable[[Sequence[Message]], Sequence[str]]
-"""Returns the ids of the messages that stay in their queue."""
+"""Returns the ids of the messages to keep in their queue."""
 
 
 class Worker:
-    """The real functions, with a store of their own; what may befall them is said by the batch and the line."""
+    """The real functions, with their own store; the batch and the line decide about accidents."""
 
     def __init__(self, store: Store, line: Line, scissors: Scissors, *, keep_private_metadata: bool) -> None:
         sync = Sync(store, Parking(store, Queue(line.client, "parked")), keep_private_metadata=keep_private_metadata)
@@ -34,7 +34,7 @@ class Worker:
         self._scissors = scissors
 
     def work_off(self) -> None:
-        """Until the line is empty."""
+        """Does jobs until the line is empty."""
         while job := self._line.take():
             try:
                 with suppress(Killed):

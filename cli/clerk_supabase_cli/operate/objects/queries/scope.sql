@@ -1,6 +1,6 @@
--- The relations and functions that are looked at: all in clerk_sync, and in public those that the migrations make.
--- Each of the other files follows on this one. It returns for each object its name, the object that it is a part of, its
--- facts, the statement that makes it, and perhaps whether the object is ours where the migrations make none such.
+-- The compared relations and functions: all in clerk_sync, and in public the objects made by the migrations.
+-- Each of the other files continues this file, and returns for each object its name, the object to which it belongs, its
+-- facts, the statement to create it, and whether an object unknown to the migrations is ours (or the app's).
 with relations as materialized (
     select c.oid, c.relkind, c.relnamespace, c.relrowsecurity, c.relforcerowsecurity, c.relpersistence, c.relowner,
         c.reloptions, c.relacl, c.reltype, n.nspname || '.' || quote_ident(c.relname) as name, n.nspname
@@ -37,7 +37,7 @@ columns as materialized (
     where a.attnum > 0 and not a.attisdropped
 ),
 
--- What a column is called and made of, in a statement.
+-- The definition of a column in a statement.
 definitions as (
     select
         c.attrelid, c.attnum,
@@ -46,7 +46,7 @@ definitions as (
     from columns as c
 ),
 
--- All objects belong to the role that owns the schema, whatever its name.
+-- All objects belong to the owner of the schema, whatever its name.
 owners as (
     select
         r.oid,

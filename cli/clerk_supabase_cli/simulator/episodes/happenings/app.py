@@ -10,13 +10,13 @@ from clerk_supabase_cli.simulator.episodes.stage import Stage
 
 
 def refuses(stage: Stage, chance: Random) -> None:
-    """The app refuses whatever is written to a row, or its delete."""
+    """The app refuses each write to a row, or its delete."""
     rule = chance.choice((*REFUSALS, *(f"delete {code}" for code in REFUSALS)))
     _rule(stage, chance, rule)
 
 
 def keeps(stage: Stage, chance: Random) -> None:
-    """The app refuses whatever housekeeping does to one of the rows that were just deleted."""
+    """The app refuses each change of a row that was just deleted, and so its purge by housekeeping."""
 
     def happen() -> None:
         for _ in range(3):
@@ -38,12 +38,12 @@ def is_in_the_way(stage: Stage, chance: Random) -> None:
 
 
 def rewrites(stage: Stage, chance: Random) -> None:
-    """A trigger of the app writes something else into a mirrored column."""
+    """A trigger of the app writes another value into a mirrored column."""
     _rule(stage, chance, "rewrite")
 
 
 def is_slow(stage: Stage, chance: Random) -> None:
-    """A trigger of the app takes its time."""
+    """A trigger of the app is slow for some rows."""
     for _ in range(3):
         _rule(stage, chance, "slow")
 
@@ -54,18 +54,18 @@ def _rule(stage: Stage, chance: Random, rule: str) -> None:
 
 
 def locks(stage: Stage, chance: Random) -> None:
-    """A transaction of the app locks a row, until it relents."""
+    """A transaction of the app locks a row, until the app relents."""
     if found := some_row(stage, chance):
         stage.rules.lock(*found[0])
 
 
 def relents(stage: Stage, _: Random) -> None:
-    """The app has neither rules nor locks any more."""
+    """The app removes its rules and its lock."""
     stage.rules.lift(stage.admin)
 
 
 def replicate(stage: Stage, _: Random) -> None:
-    """The replica has every commit until now."""
+    """The replica receives every commit until now."""
     stage.replica.save()
 
 

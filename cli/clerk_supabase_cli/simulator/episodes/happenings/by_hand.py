@@ -1,4 +1,4 @@
-"""Steps of an owner of the database who edits tables by hand. What the app refuses does not happen."""
+"""Steps of the database's owner, with edits by hand. A statement refused by the app has no effect."""
 
 from __future__ import annotations
 
@@ -39,38 +39,38 @@ def some_row(stage: Stage, chance: Random, *, is_hidden: bool | None = None) -> 
 
 
 def _by_hand(stage: Stage, place: Place, statement: LiteralString, *parameters: object) -> None:
-    """Runs a statement about a row, in which {table}, {key} and {text} are the names of its table."""
+    """Runs a statement about a row; {table}, {key} and {text} are the names of its table and columns."""
     names = dict(zip(("table", "key", "text"), map(sql.Identifier, TABLES[place[0]]), strict=True))
     with suppress(psycopg.Error):
         stage.admin.execute(sql.SQL(statement).format(**names), [*parameters, place[1]])
 
 
 def edit(stage: Stage, chance: Random) -> None:
-    """Somebody writes into a mirrored column."""
+    """The owner writes into a mirrored column."""
     if found := some_row(stage, chance, is_hidden=False):
         _by_hand(stage, found[0], "update public.{table} set {text} = 'by hand' where {key} = %s")
 
 
 def hide(stage: Stage, chance: Random) -> None:
-    """Somebody hides a row."""
+    """The owner hides a row."""
     if found := some_row(stage, chance, is_hidden=False):
         _by_hand(stage, found[0], "update public.{table} set deleted_at = now() where {key} = %s")
 
 
 def show(stage: Stage, chance: Random) -> None:
-    """Somebody shows a row that was hidden."""
+    """The owner makes a hidden row visible."""
     if found := some_row(stage, chance, is_hidden=True):
         _by_hand(stage, found[0], "update public.{table} set deleted_at = null where {key} = %s")
 
 
 def remove(stage: Stage, chance: Random) -> None:
-    """Somebody deletes a row."""
+    """The owner deletes a row."""
     if found := some_row(stage, chance):
         _by_hand(stage, found[0], "delete from public.{table} where {key} = %s")
 
 
 def remove_organization(stage: Stage, chance: Random) -> None:
-    """Somebody deletes the row of an organization, with or without its children; Clerk goes on to use it."""
+    """The owner deletes the row of an organization, with or without its children; Clerk keeps the organization."""
     org_ids = sorted(place[1] for place in stage.snapshot().rows if place[0] == "organization")
     if not org_ids:
         return
@@ -78,7 +78,7 @@ def remove_organization(stage: Stage, chance: Random) -> None:
     is_cascade = chance.random() < 0.5
     with suppress(psycopg.Error), stage.admin.transaction():
         if not is_cascade:
-            # Neither triggers nor foreign keys act, so the audit log does not see it.
+            # Neither triggers nor foreign keys act, so the audit log does not see the delete.
             stage.admin.execute("set local session_replication_role = replica")
             stage.truncated.add("organization")
         stage.admin.execute("delete from public.organizations where clerk_org_id = %s", [org_id])
@@ -93,7 +93,7 @@ def remove_organization(stage: Stage, chance: Random) -> None:
 
 
 def restore(stage: Stage, chance: Random) -> None:
-    """Somebody puts a row back as it was first, out of a backup."""
+    """The owner restores the first state of a row, from a backup."""
     inserts = stage.admin.execute(_FIRST_ROWS).fetchall()
     if inserts:
         kind, object_id, row = chance.choice(inserts)
@@ -103,14 +103,14 @@ def restore(stage: Stage, chance: Random) -> None:
 
 
 def change_key(stage: Stage, chance: Random) -> None:
-    """Somebody changes the primary key of a row."""
+    """The owner changes the primary key of a row."""
     if found := some_row(stage, chance):
         _by_hand(stage, found[0], "update public.{table} set {key} = {key} || 'y' where {key} = %s")
         stage.rekeyed |= {found[0][1], f"{found[0][1]}y"}
 
 
 def truncate(stage: Stage, chance: Random) -> None:
-    """Somebody empties a table, and the tables that point to it."""
+    """The owner truncates a table, and the tables with foreign keys to its rows."""
     kind = chance.choice(list(TABLES))
     with suppress(psycopg.Error):
         stage.admin.execute(sql.SQL("truncate public.{} cascade").format(sql.Identifier(TABLES[kind][0])))
@@ -118,13 +118,13 @@ def truncate(stage: Stage, chance: Random) -> None:
 
 
 def save_table(stage: Stage, chance: Random) -> None:
-    """Somebody keeps a copy of a table as it is now."""
+    """The owner copies the present rows of a table."""
     kind = chance.choice(list(TABLES))
     stage.copies[kind] = [row for (of_kind, _), row in sorted(stage.snapshot().rows.items()) if of_kind == kind]
 
 
 def restore_table(stage: Stage, chance: Random) -> None:
-    """Somebody empties a table by deletes, with whatever points to its rows, and fills it from an older copy."""
+    """The owner deletes the rows of a table, with their children, and inserts the rows of an older copy."""
     if not stage.copies:
         return
     kind = chance.choice(sorted(stage.copies))
@@ -136,7 +136,7 @@ def restore_table(stage: Stage, chance: Random) -> None:
 
 
 def edit_profile(stage: Stage, chance: Random) -> None:
-    """The owner of the database writes into the public profiles."""
+    """The owner writes into a public profile."""
     user_ids = sorted(stage.snapshot().profiles)
     if user_ids:
         update = "update public.users_public set username = 'by hand' where clerk_id = %s"

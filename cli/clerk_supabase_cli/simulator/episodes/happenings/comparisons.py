@@ -1,4 +1,4 @@
-"""Steps of reconcile: a run against a Clerk that is healthy, lags, leaves out, empties or refuses."""
+"""Steps of reconcile: runs against Clerk's API, healthy or with a lag, gaps, empty fields or refusals."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from clerk_supabase_cli.simulator.snapshots import Place, Snapshot
 
 _LISTED: Final = ("user", "organization", "membership")
 _MOST_REQUESTS: Final = 100
-"""More than any run needs to compare so few objects."""
+"""More requests than any run needs to compare so few objects."""
 
 
 def delete_told_late(stage: Stage, chance: Random) -> None:
-    """Clerk deletes something, of which a run hears before any webhook does."""
+    """Clerk deletes an object, and runs notice the delete before its webhook arrives."""
     world = stage.world
     delete = chance.choice((world.delete_user, world.delete_user, world.leave, world.delete_organization))
     world.now += 7
@@ -45,10 +45,10 @@ def run(
     is_fresh: bool = True,
     modes: Sequence[Mode] = ("full", "full", "quick"),
 ) -> None:
-    """A comparison with Clerk.
+    """Runs a comparison with Clerk, and checks its report.
 
-    `refused`: what Clerk answers instead, with which no run is complete unless it `may_be_complete`; `left_out`: rows
-    that no list names.
+    `refused`: the wrong answer of Clerk, with which the run must not be complete, unless `may_be_complete`. `left_out`:
+    ids of rows missing in all lists.
     """
     is_direct = chance.random() < 0.5
     request = Request(
@@ -58,7 +58,7 @@ def run(
     )
     seconds = chance.choice((float("inf"), float("inf"), 0.02)) if not stage.is_alone else float("inf")
     if stage.is_alone:
-        # What an earlier run missed may be old enough by now to be deleted.
+        # An object not found by an earlier run may now be old enough for its delete.
         stage.pass_time(chance.choice((0, 2 * MARGIN_MS / 1000)))
     stage.next_second()
     world = stage.history.now()
@@ -107,7 +107,7 @@ def short_run(stage: Stage, chance: Random) -> None:
     view, ids = short_lists(stage.history, chance, is_counted=chance.random() < 0.5)
     stage.next_second()
     snapshot = stage.snapshot()
-    # Of an object that has no row, nobody can know that it is left out; nor of one that is younger than the run.
+    # A run cannot notice the gap for an object without a row, nor for an object younger than the run.
     shown = {
         place[1]
         for place in snapshot.rows
@@ -125,7 +125,7 @@ def _is_younger(stage: Stage, snapshot: Snapshot, place: Place) -> bool:
 
 
 def emptying_run(stage: Stage, chance: Random) -> None:
-    """Clerk says of every user that there is no e-mail address."""
+    """Clerk answers every user without e-mail addresses."""
     world = stage.history.now()
     for user_id in list(world.users):
         world.users[user_id] = world.users[user_id] | {"email_addresses": [], "primary_email_address_id": None}
@@ -133,13 +133,13 @@ def emptying_run(stage: Stage, chance: Random) -> None:
 
 
 def quick_run_refused(stage: Stage, chance: Random) -> None:
-    """A quick run, possible after a full run, learns nothing from Clerk's list of the users who changed."""
+    """A quick run, possible after a full run, learns nothing from Clerk's list of changed users."""
     run(stage, chance, modes=("full",))
     _refused(stage, chance, chance.choice(("no elements", "no Date", "the same page")), "/users", modes=("quick",))
 
 
 def refused_run(stage: Stage, chance: Random) -> None:
-    """Clerk answers one kind of request with something that says nothing."""
+    """Clerk answers a kind of request without information."""
     _refused(stage, chance, chance.choice(list(REFUSALS)), chance.choice(REFUSED_PATHS))
 
 
@@ -147,14 +147,14 @@ def _refused(
     stage: Stage, chance: Random, name: str, path: str, modes: Sequence[Mode] = ("full", "full", "quick")
 ) -> None:
     faults = stage.theatre.api.faults
-    # Without an end to the faults, a walk that never ends would not let the search go on.
+    # With endless faults, a walk without an end would never let the search continue.
     paths = [path]
     if name == "no Date":
-        # Of any request; or of the list and of the answer that a run takes its beginning from.
+        # For all requests; or for the list, and the answer from which a run takes the time of its beginning.
         paths = chance.choice(([""], [path, "/instance"]))
     for each in paths:
         faults.add(REFUSALS[name](), path=each, times=_MOST_REQUESTS + 20)
-    # A quick run need not walk to the end of every list.
+    # A quick run may end before the end of a list.
     may_be_complete = name == "the same page"
     refused = f"{name} at {path}" if may_be_complete or _matters(stage, name, path) else ""
     try:
@@ -164,7 +164,7 @@ def _refused(
 
 
 def _matters(stage: Stage, name: str, path: str) -> bool:
-    """Tell whether a run that meets the answer misses something. Of an empty list nothing can be left out."""
+    """Tells whether a run misses objects because of the answer; an empty list leaves nothing out."""
     kinds: dict[str, model.Kind] = {
         "/users": "user",
         "/organizations": "organization",
@@ -175,7 +175,7 @@ def _matters(stage: Stage, name: str, path: str) -> bool:
         return False
     has_any = bool(stage.world.objects()[kind])
     if name in {"no e-mail addresses", "no required fields", "no Date"}:
-        # Single objects that nobody can read are named in the reason, and not every kind has such fields.
+        # The reason names single unreadable objects, and not every kind has such fields.
         return has_any and kind == "user"
     return has_any or name in {"402", "403", "404", "HTML"}
 
@@ -190,7 +190,7 @@ def _seeing(stage: Stage, act: Callable[[], object], view: Any) -> None:
 
 
 def lie(stage: Stage, chance: Random) -> None:
-    """From now on no answer mentions some objects that Clerk has, nor what belongs to them."""
+    """Some objects of Clerk and their children are missing in every answer from now on."""
     everything = sorted(key for objects in stage.world.objects().values() for key in objects)
     if stage.world.organizations and chance.random() < 0.5:
         everything = sorted(stage.world.organizations)
@@ -206,7 +206,7 @@ def lie(stage: Stage, chance: Random) -> None:
 
 
 def lose_crowd(stage: Stage, chance: Random) -> None:
-    """From now on no answer mentions an organization with many members; what that proves is proven twice."""
+    """An organization with many members is missing in every answer from now on; two runs prove its delete."""
     crowd(stage, chance)
     org_id = list(stage.world.organizations)[-1]
     members = {key for key, each in stage.world.memberships.items() if each["organization"]["id"] == org_id}

@@ -1,4 +1,4 @@
-"""Steps in Clerk: users and organizations live, a clock is set back, a webhook tells the wrong thing."""
+"""Steps in Clerk: changes of users and organizations, a clock set back, a webhook with a wrong delete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def live(stage: Stage, chance: Random) -> None:
     def happen() -> None:
         world = stage.world
         world.live(chance.choice((1, 3, 6)))
-        # What a world of users seldom does.
+        # Changes that are rare in a world of users.
         for seldom in (world.invite, world.add_domain, world.remove_domain, world.leave, world.delete_user):
             if chance.random() < 0.25:
                 seldom()
@@ -24,7 +24,7 @@ def live(stage: Stage, chance: Random) -> None:
 
 
 def crowd(stage: Stage, _: Random) -> None:
-    """An organization that so many users join that nobody would hide them all at once."""
+    """Many users join an organization, more than a run may hide at once without a person."""
 
     def happen() -> None:
         world = stage.world
@@ -40,7 +40,7 @@ def crowd(stage: Stage, _: Random) -> None:
 
 
 def invite_many(stage: Stage, chance: Random) -> None:
-    """An organization with more invitations than others is deleted."""
+    """An organization with many invitations is deleted."""
 
     def happen() -> None:
         world = stage.world
@@ -53,7 +53,7 @@ def invite_many(stage: Stage, chance: Random) -> None:
 
 
 def set_back(stage: Stage, chance: Random) -> None:
-    """Another server of Clerk's, whose clock is some milliseconds behind, writes the next change."""
+    """Another server of Clerk's, with a clock 10 ms behind, writes the next change."""
     kinds: tuple[model.Kind, ...] = ("user", "organization", "membership", "domain")
     kind = chance.choice(kinds)
     objects: Any = stage.world.objects()[kind]
@@ -73,7 +73,7 @@ def set_back(stage: Stage, chance: Random) -> None:
 
 
 def run_out(stage: Stage, chance: Random) -> None:
-    """Somebody is invited for a short while. Of the end of that Clerk sends no event, and its API may not tell it."""
+    """A short invitation begins. At its end Clerk sends no event, and the API may not show the end."""
 
     def happen() -> None:
         world = stage.world
@@ -81,7 +81,7 @@ def run_out(stage: Stage, chance: Random) -> None:
             world.create_organization({})
         world.invite()
         invitation_id = list(world.invitations)[-1]
-        # Runs know Clerk's moment to the second.
+        # Runs know Clerk's time to the second.
         until = (world.now // 1_000 + chance.choice((1, 60))) * 1_000
         world.invitations[invitation_id] = world.invitations[invitation_id] | {"expires_at": until}
         world.events[-1]["data"] = world.invitations[invitation_id]
@@ -91,7 +91,7 @@ def run_out(stage: Stage, chance: Random) -> None:
 
 
 def mislead(stage: Stage, chance: Random) -> None:
-    """A webhook tells the delete of an object that Clerk goes on to have."""
+    """A webhook reports the delete of an object that still exists in Clerk."""
     world = stage.world
     kind: Literal["user", "organization"] = chance.choice(("user", "organization"))
     objects = world.objects()[kind]

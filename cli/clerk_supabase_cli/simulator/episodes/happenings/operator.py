@@ -16,7 +16,7 @@ from clerk_supabase_cli.simulator.episodes.stage import Stage
 
 
 def undo(stage: Stage, chance: Random) -> None:
-    """The operator takes back what one of the last runs deleted."""
+    """The operator undoes the deletes of a recent run."""
     with stage.theatre.store(is_owner=True) as store:
         runs = [run for run in Runs(store).list(4) if run.state != "running"]
         if not runs:
@@ -42,7 +42,7 @@ def undo(stage: Stage, chance: Random) -> None:
 
 
 def resync(stage: Stage, chance: Random) -> None:
-    """The operator asks for one user or organization anew."""
+    """The operator resyncs a user or an organization."""
     ids = sorted({*stage.world.users, *stage.world.organizations, *_known_ids(stage)})
     if not ids:
         return
@@ -67,7 +67,7 @@ def _known_ids(stage: Stage) -> Collection[str]:
 
 
 def housekeeping(stage: Stage, chance: Random) -> None:
-    """Housekeeping purges every deleted row at once, unless that would lose what another fault has hidden."""
+    """Housekeeping purges every deleted row at once, unless a row hidden by another fault would be lost."""
     is_safe = not stage.has_lied and not any(
         place[1] in objects
         for place, row in stage.snapshot().rows.items()

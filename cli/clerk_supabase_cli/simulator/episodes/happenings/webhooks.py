@@ -1,4 +1,4 @@
-"""Steps on the way from Clerk to the tables: webhooks arrive, get lost, come late, and are moved by an operator."""
+"""Steps on the way from Clerk to the tables: webhooks arrive, late or never, and an operator moves messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clerk_supabase_cli.simulator.episodes.stage import Stage
 
 
 def arrive(stage: Stage, chance: Random, *, lost: float = 0.0) -> None:
-    """Webhooks that were not sent yet arrive in any order, some twice, some late, and so many never."""
+    """Waiting webhooks arrive in any order, some twice, some late; the share `lost` never arrives."""
     late = chance.choice((0.0, 0.0, 0.5))
     due, stage.late = [*stage.untold(), *stage.late], []
     if stage.delayed and chance.random() < 0.4:
@@ -26,7 +26,7 @@ def arrive(stage: Stage, chance: Random, *, lost: float = 0.0) -> None:
 
 
 def redeliveries(stage: Stage, chance: Random) -> None:
-    """Time passes, and whatever is in the queues comes again."""
+    """Time passes, and SQS delivers the messages in the queues again."""
     stage.pass_time(chance.choice((180, 180, 900)))
     _drain(stage, chance.random() < 0.15)
 
@@ -42,7 +42,7 @@ def _drain(stage: Stage, forgets: bool) -> None:
 
 
 def rows_in_trouble(stage: Stage) -> set[str]:
-    """The rows in trouble, and those that a change of theirs touches, too."""
+    """Ids of the rows under a rule or lock, and of their parents and children."""
     troubled = stage.rules.ids()
     found = set(troubled)
     for place, row in stage.snapshot().rows.items():
@@ -54,7 +54,7 @@ def rows_in_trouble(stage: Stage) -> set[str]:
 
 
 def moved_by_hand(stage: Stage, chance: Random) -> None:
-    """An operator moves a message into the queue of parked ones, and types its attributes."""
+    """The operator moves a message into the parked queue, and types its attributes."""
     due, stage.late = [*stage.untold(), *stage.late], []
     if due:
         moved = due.pop(chance.randrange(len(due)))
@@ -66,7 +66,7 @@ def moved_by_hand(stage: Stage, chance: Random) -> None:
 
 
 def no_webhooks(stage: Stage, _: Random) -> None:
-    """The endpoint is switched off: what happened is never told."""
+    """The endpoint is switched off: the waiting webhooks are lost."""
     stage.untold()
     stage.late = []
 
