@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -80,8 +80,8 @@ class Stack:
 def _own_metrics(code: str, text: str, watched: Iterable[str]) -> set[tuple[str, str]]:
     """Names of metrics, each with the value of a dimension or none; CloudWatch charges for each.
 
-    The dashboard, read as *text*, shows the metrics whose names or dimensions the code makes up. *watched*: names of the
-    metrics of alarms.
+    The dashboard, read as *text*, shows the metrics whose names or dimensions the code makes up. *watched*: the names of
+    metrics in alarms.
     """
     counted = re.findall(r'\b(?:count|count_by|took)\(\s*"(\w+)"', code)
     shown = re.findall(r'"ClerkSupabaseSync", "(\w+)", "service", "[^"]+"(?:, "\w+", "(\w+)")?', text)
@@ -91,10 +91,8 @@ def _own_metrics(code: str, text: str, watched: Iterable[str]) -> set[tuple[str,
 def _metrics_of(template: Mapping[str, Any]) -> Iterator[str]:
     """The names of our own metrics that alarms watch."""
     for alarm in _of_type(template, "AWS::CloudWatch::Alarm").values():
-        for metric in (
-            alarm,
-            *(each["MetricStat"]["Metric"] for each in alarm.get("Metrics", ()) if "MetricStat" in each),
-        ):
+        of_several = [each["MetricStat"]["Metric"] for each in alarm.get("Metrics", ()) if "MetricStat" in each]
+        for metric in (alarm, *of_several):
             if metric.get("Namespace") == "ClerkSupabaseSync":
                 yield metric["MetricName"]
 
