@@ -80,8 +80,8 @@ class Stack:
 def _own_metrics(code: str, text: str, watched: Iterable[str]) -> set[tuple[str, str]]:
     """Names of metrics, each with the value of a dimension or none; CloudWatch charges for each.
 
-    The dashboard, read as *text*, shows the metrics whose names or dimensions the code makes up. *watched*: the names of
-    metrics in alarms.
+    The dashboard, read as *text*, shows the metrics whose names or dimensions the code makes up. *watched*: names of
+    the metrics in alarms.
     """
     counted = re.findall(r'\b(?:count|count_by|took)\(\s*"(\w+)"', code)
     shown = re.findall(r'"ClerkSupabaseSync", "(\w+)", "service", "[^"]+"(?:, "\w+", "(\w+)")?', text)
