@@ -132,13 +132,16 @@ mutate: $(DEV) $(LOCAL_STACK) ## Change the code at random, see whether a test n
 cost: $(DEV) ## Compute what AWS charges, from what was measured (ARGS=--write: anew in docs/cost.md)
 	@.venv/bin/python -m tests.bench.cost $(ARGS)
 
-.PHONY: check style types imports template sql licenses pins
+.PHONY: check style language types imports template sql licenses pins
 # Early what waits for the network: in CI, what runs beside it computes meanwhile.
-check: style pins types imports template sql licenses ## Run the linters and the type checker
+check: style language pins types imports template sql licenses ## Run the linters and the type checker
 
 style: $(DEV)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+
+language: $(DEV)
+	.venv/bin/pytest -q tests/infrastructure/test_language.py
 
 types: $(DEV)
 	.venv/bin/mypy
