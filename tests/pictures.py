@@ -140,7 +140,7 @@ def _text(middle: Point, text: str, *, title: bool = False) -> str:
 
 
 def pictures() -> list[tuple[Path, Path]]:
-    """Each source with the picture that belongs to it."""
+    """Each source with its picture."""
     return [(source, source.with_suffix(".svg")) for source in sorted(FOLDER.glob("*.toml"))]
 
 

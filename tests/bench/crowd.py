@@ -53,7 +53,7 @@ class Crowd:
         return f"{prefix}_{self.generation - chance.randrange(2)}x{chance.randrange(_OBJECTS)}"
 
     def keep_on(self, act: Callable[[Random], object], seed: int) -> None:
-        """Does it again and again, and goes on after an error, which is noted."""
+        """Repeats an action, and goes on after an error, which is noted."""
         chance = Random(seed)
         while time.monotonic() < self.until:
             try:

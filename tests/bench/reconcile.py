@@ -44,7 +44,7 @@ _RECEIVED_AT: Final = 1_900_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a run took."""
+    """Time and requests of a run."""
 
     state: str
     reason: str | None
@@ -163,7 +163,7 @@ def _quick(database: Database, guard: Guard, users: int) -> Iterator[Result]:
 
 
 def _deletes_found(database: Database, guard: Guard, users: int, *, deletes: int, among: int, where: str) -> Result:
-    """Dry runs, so that each finds what the others do."""
+    """Measures dry runs, so that each run finds the same deletes."""
     _set_watermark(database, users)
     full = math.ceil(users / PAGE_SIZE)
     with running(guard, "--users", str(users), "--delete", str(deletes), "--delete-among", str(among)) as api:

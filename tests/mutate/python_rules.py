@@ -65,7 +65,7 @@ class _Reader:
         self._is_ascii = text.isascii()
 
     def changes(self) -> Iterator[tuple[Change, str]]:
-        """Each change, and the name of the function that it is in."""
+        """Each change, and the name of its function."""
         yield from self._below(ast.parse(self._text), "")
 
     def _below(self, node: ast.AST, subject: str) -> Iterator[tuple[Change, str]]:
@@ -115,7 +115,7 @@ class _Reader:
         return self._text[start:end]
 
     def _between(self, left: ast.AST, right: ast.AST, old: str, new: str) -> Iterator[Change]:
-        """An operator that stands between two operands, and perhaps brackets and ends of lines."""
+        """An operator that stands between two operands, perhaps with brackets and ends of lines."""
         start, end = self._span(left)[1], self._span(right)[0]
         place = self._text.find(old, start, end)
         if place >= 0:

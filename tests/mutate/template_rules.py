@@ -37,7 +37,7 @@ _SAID: Final = re.compile(
 
 
 def template_mutants(file: str, text: str) -> list[Mutant]:
-    """Every mutant of a template; not each of them is one that CloudFormation takes."""
+    """Every mutant of a template; CloudFormation does not accept all of them."""
     found = []
     resource = section = ""
     start = 0

@@ -12,7 +12,7 @@ from tests.outside.test_tasks import FORBIDDEN, KINDS
 
 
 def joined(project: Project, user_id: str, org_id: str, role: str) -> None:
-    """Sync has heard that somebody is a member."""
+    """Makes a user a member, by an event that sync applies."""
     project.store.apply(
         [
             webhooks.user(user_id, at=1),
@@ -22,7 +22,7 @@ def joined(project: Project, user_id: str, org_id: str, role: str) -> None:
 
 
 def active(org_id: str, role: str) -> Organization:
-    """What a token says of the organization."""
+    """The claims of a token about the organization."""
     return Organization(org_id, "acme", role, ())
 
 

@@ -1,4 +1,4 @@
-"""The tables that sync fills, and the first login, through Supabase's API and with its own clients."""
+"""The tables filled by sync, and the first login, through Supabase's API and with its own clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`clerk-supabase dev`: what a developer types and sees, with a database that was there and code that changes."""
+"""`clerk-supabase dev`, as a developer types and sees it, with an existing database and code that changes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ADA = "user_2Sample000000000000000000A"
 
 @dataclass(frozen=True)
 class Developer:
-    """Somebody at two terminals: `dev` runs in one, they type into the other."""
+    """A developer with two terminals: `dev` runs in the first, and the second takes commands."""
 
     checkout: Path
     process: subprocess.Popen[bytes]
@@ -43,7 +43,7 @@ class Developer:
     database_url: str
 
     def sees(self, wanted: str) -> str:
-        """Waits until a line matches; returns it."""
+        """Waits until a line matches; returns the line."""
 
         def line() -> str:
             return next((line for line in self.screen.read_text().splitlines() if re.search(wanted, line)), "")
@@ -118,7 +118,7 @@ def passwords_of_roles(postgres: EmbeddedPostgres) -> dict[str, str | None]:
 
 @pytest.fixture(scope="module")
 def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what `dev` deploys and watches, so that a test may edit it."""
+    """A copy of the files that `dev` deploys and watches, which a test may edit."""
     copy = tmp_path_factory.mktemp("checkout")
     for folder in ("functions", "layers", "sql", "events"):
         shutil.copytree(root / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
