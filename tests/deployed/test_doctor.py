@@ -1,4 +1,4 @@
-"""`clerk-supabase doctor` on the deployed stack: all is well, and each fault that is planted is found."""
+"""`clerk-supabase doctor` on the deployed stack: a healthy stack passes, and each planted fault is found."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _in_use(stack: LocalStack, root: Path) -> None:
 
 
 def send_one_of_each_type(stack: LocalStack, root: Path, database: psycopg.Connection) -> None:
-    """One after the other: for several at once the emulator would start several workers, which takes longer."""
+    """Sends one event after the other: for several at once the emulator would start several workers, which is slower."""
     samples = [json.loads(file.read_text()) for file in sorted((root / "events" / "clerk").glob("*.json"))]
     for sample in {sample["type"]: sample for sample in samples if sample["type"] in SYNCED_TYPES}.values():
         request = sign(sample, stack.webhook_secret)
@@ -117,7 +117,7 @@ def test_a_stack_that_does_not_exist_fails_once(doctor: Doctor) -> None:
 
 @contextmanager
 def stored(stack: LocalStack, arn: str, value: str) -> Iterator[None]:
-    """While the `with` block lasts, the secret is another one. The functions keep theirs for minutes."""
+    """Replaces the secret as long as the `with` block lasts. The functions keep the old value for minutes."""
     manager = stack.ministack.client("secretsmanager")
     before = manager.get_secret_value(SecretId=arn)["SecretString"]
     manager.put_secret_value(SecretId=arn, SecretString=value)

@@ -152,7 +152,7 @@ def test_no_request_of_a_browser_reaches_the_aws_api_even_without_an_origin(
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a"])
 def test_what_a_page_sends_without_asking_first_changes_nothing(stack: LocalStack, kind: str) -> None:
-    """An old browser says neither its origin nor where it fetches from, and sends such a request at once."""
+    """An old browser names neither its origin nor the site of the request, and sends such a request at once."""
     before = secrets(stack)
     for body in (b"Action=CreateQueue&QueueName=of-a-page", b'{"Name": "of-a-page", "SecretString": "x"}'):
         for target in ("/", "/?Action=CreateQueue&QueueName=of-a-page", f"/{ACCOUNT}/queue"):
@@ -371,7 +371,7 @@ def test_the_stand_in_for_clerk_takes_no_key_that_others_know(stack: LocalStack,
 
 
 def test_the_stand_in_for_clerks_keys_shows_pages_nothing_and_nobody_a_secret(stack: LocalStack) -> None:
-    """What it answers, Clerk publishes: the public halves of the keys."""
+    """The answers are public at Clerk, too: the public halves of the keys."""
     for target in ("/.well-known/jwks.json", "/.well-known/openid-configuration"):
         answer = send(stack.frontend.port, target, method="GET", headers=[("Origin", EVIL)])
         assert answer.status == 200

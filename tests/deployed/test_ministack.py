@@ -133,12 +133,12 @@ def deploy_witness(ministack: MiniStack) -> None:
 
 
 def question_witness(ministack: MiniStack) -> Any:
-    """What that function answers."""
+    """The answer of the witness function."""
     return json.load(ministack.client("lambda").invoke(FunctionName="witness")["Payload"])
 
 
 def zipped(handler: str) -> bytes:
-    """A function's code as Lambda takes it."""
+    """The code of a function as a zip, as Lambda takes it."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("handler.py", handler)

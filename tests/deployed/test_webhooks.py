@@ -39,7 +39,7 @@ def outcome(stack: LocalStack, svix_id: str) -> str | None:
 
 
 def parked(stack: LocalStack, contains: str) -> list[tuple[str, str]]:
-    """Body and reason of what is parked and contains the text."""
+    """Body and reason of the parked event that contains the text."""
     with psycopg.connect(stack.database_url) as database:
         return database.execute(
             """

@@ -139,7 +139,7 @@ def test_an_operator_hears_of_what_goes_wrong(namespace: str, metric: str, about
 
 
 def watched_by(alarm: Resource) -> list[Resource]:
-    """The metrics an alarm looks at: one, or those of an expression."""
+    """The metrics of an alarm: a single metric, or the metrics of an expression."""
     if "Metrics" not in alarm:
         return [alarm]
     return [each["MetricStat"]["Metric"] for each in alarm["Metrics"] if "MetricStat" in each]

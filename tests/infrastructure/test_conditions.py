@@ -1,4 +1,4 @@
-"""What parameters of template.yaml leave out, nothing else looks for."""
+"""Parameters of template.yaml leave resources out, and no other resource refers to them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_nothing_looks_for_what_the_parameters_leave_out(given: dict[str, str], 
 
 
 def without_anything_that_looks_for_what_is_left_out(template: Template, given: Mapping[str, str]) -> set[str]:
-    """The logical ids of what is created with these parameters, nothing of which names anything that is not."""
+    """The logical ids of the resources created with these parameters; each name used by them exists."""
     exists = names_that_exist(template, given)
     left_out = set(template.transformed["Resources"]) - exists
     kept = [template.transformed["Resources"][name] for name in exists]

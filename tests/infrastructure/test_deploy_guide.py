@@ -1,4 +1,4 @@
-"""docs/deploy.md: what it calls a parameter or an output is one. That its commands exist is in test_documents.py."""
+"""docs/deploy.md: each parameter and each output in the text exists. test_documents.py checks its commands."""
 
 from __future__ import annotations
 

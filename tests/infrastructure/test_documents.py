@@ -1,4 +1,4 @@
-"""The documents: no command that does not exist, no block that nobody runs, no link that leads nowhere."""
+"""The documents: every command exists, every block is run by a test, every link leads somewhere."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_a_command_of_ours_exists_with_these_options(command: Command, monkeypat
 
 
 def resolved(arguments: tuple[str, ...]) -> tuple[click.Command, tuple[str, ...]]:
-    """The sub-command that is meant, and what is left for it."""
+    """The sub-command of a line, and the arguments left for it."""
     command: click.Command = our_commands
     rest = arguments
     while isinstance(command, click.Group) and rest:
@@ -226,7 +226,7 @@ def test_a_command_of_aws_exists_with_these_options(command: Command) -> None:
 
 @functools.cache
 def options_of_sam(*command: str) -> set[str]:
-    """What the source of the installed SAM CLI declares for a command; asking its help takes ten times as long."""
+    """The options in the source of the installed SAM CLI for a command; its help takes ten times as long."""
     [package] = (ROOT / ".tools" / "sam").glob("lib/python3*/site-packages/samcli")
     sources = [package / "commands" / "_utils" / "options.py", *(package / "commands").joinpath(*command).glob("*.py")]
     sources += [package / "cli" / "cli_config_file.py", package / "commands" / "local" / "cli_common" / "options.py"]
@@ -326,5 +326,5 @@ def test_every_link_within_the_documents_leads_somewhere() -> None:
 
 
 def anchor_of(heading: str) -> str:
-    """As GitHub makes it."""
+    """The anchor of a heading, as GitHub makes it."""
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")

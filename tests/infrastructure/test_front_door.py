@@ -1,4 +1,4 @@
-"""The API of template.yaml: what it lets in, what it turns away, and how soon it answers."""
+"""The API of template.yaml: accepted requests, refused requests, and the time until an answer."""
 
 from __future__ import annotations
 

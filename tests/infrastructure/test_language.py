@@ -1,4 +1,4 @@
-"""The documents can be read by a colleague from another country: few pronouns that leave open what they stand for."""
+"""A colleague from another country can read the documents: few pronouns are vague."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What template.yaml asks for, and what it answers."""
+"""Parameters and outputs of template.yaml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queues of template.yaml: who empties them, for how long they keep, and that nothing goes in circles."""
+"""The queues of template.yaml: their readers, the days that they keep messages, and no circle of queues."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_no_queue_is_a_fifo_queue(template: Template) -> None:
 
 
 def mapping_of(template: Template, queue: str) -> Resource:
-    """What hands the messages of a queue to its function."""
+    """The event source mapping from a queue to its function."""
     mappings = [properties(each) for each in template.of_type("AWS::Lambda::EventSourceMapping").values()]
     [mapping] = [each for each in mappings if each["EventSourceArn"] == arn(queue)]
     return mapping

@@ -1,4 +1,4 @@
-"""What template.yaml lets each function do, and nobody else."""
+"""The rights of each function in template.yaml, and of nobody else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/security.md: whatever it says is done is done in a file that exists, and proven by a test that exists."""
+"""docs/security.md: each measure names a file that exists, and each claim a test that exists."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ IDENTITIES = (
 
 
 def identities() -> list[str]:
-    """Everybody of whom the document says what they can and cannot do."""
+    """Every identity whose powers and limits the document names."""
     section = re.split(r"^## ", TEXT.partition(f"\n## {WHO_CAN}\n")[2], flags=re.MULTILINE)[0]
     return [heading for heading in headings(section) if heading != NOBODYS]
 

@@ -28,7 +28,7 @@ def variables(template: Template, function: str) -> dict[str, Any]:
 
 
 class Watched(dict[str, str]):
-    """An environment that remembers what was asked of it."""
+    """An environment that records the variables that are read."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         super().__init__(values)

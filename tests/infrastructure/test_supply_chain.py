@@ -1,4 +1,4 @@
-"""What is pinned: under which licences it is, and whether a vulnerability of it goes unnoticed."""
+"""The pinned packages: their licences, and the search for known vulnerabilities."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.supply.marked import differs, written
 
 
 def package(folder: Path, name: str, *metadata: str) -> Distribution:
-    """An installed package that says this of itself."""
+    """An installed package with this metadata."""
     information = folder / f"{name}-1.0.dist-info"
     information.mkdir()
     lines = ["Metadata-Version: 2.4", f"Name: {name}", "Version: 1.0", *metadata, ""]
@@ -112,7 +112,7 @@ VULNERABLE = f"urllib3==1.26.4 \\\n    --hash=sha256:{'0' * 64}\n"
 
 
 class Osv(BaseHTTPRequestHandler):
-    """OSV's API as far as it is asked here: one package in one version, and one advisory to know."""
+    """OSV's API, as far as it is used here: one package in one version, and one advisory."""
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -131,7 +131,7 @@ class Osv(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def osv() -> Iterator[str]:
-    """Where it answers."""
+    """The address of the API."""
     with pytest.MonkeyPatch.context() as environment, ThreadingHTTPServer(("127.0.0.1", 0), Osv) as server:
         environment.setenv("NO_PROXY", "127.0.0.1")
         Thread(target=server.serve_forever, daemon=True).start()

@@ -39,7 +39,7 @@ def changed_all(at: int) -> list[Applied]:
 
 
 def add_columns(admin: Connection, *definitions: LiteralString) -> None:
-    """Adds these columns to every table that is synced."""
+    """Adds these columns to every synced table."""
     for table in TABLES:
         for definition in definitions:
             statement = sql.SQL("alter table {} add column {}")
@@ -140,7 +140,7 @@ def test_columns_of_the_apps_may_have_any_name(store: Store, admin: Connection) 
 
 @pytest.fixture
 def fired(admin: Connection) -> Connection:
-    """Every trigger the app can have, on every synced table, writes down that it fired."""
+    """A table in which every possible trigger of the app, on every synced table, records each call."""
     admin.execute("create table public.fired (what text)")
     admin.execute(
         """
@@ -294,7 +294,7 @@ REFUSING = {"at once": "", "at the end": "deferrable initially deferred"}
 
 
 def insist_on_names(admin: Connection, when: LiteralString = "") -> None:
-    """Makes a table of the app whose rows keep the name of their author as it is."""
+    """A table of the app that refuses a change of its authors' names."""
     admin.execute("create unique index authors on public.users_public (clerk_id, first_name)")
     admin.execute(
         "create table public.posts (author text not null, name text not null, constraint every_post_has_an_author "

@@ -1,4 +1,4 @@
-"""Python code that acts as a user is held by the policies, and the next one on its connection is not that user."""
+"""The policies hold for Python code that acts as a user, and the next user of its connection is another one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVE = claims_of("user_eve")
 
 @pytest.fixture
 def users(database: Database, store: Store) -> Iterator[Store]:
-    """A store that may act as a user; Ada and Eve are there."""
+    """A store that may act as a user; Ada and Eve have rows."""
     store.apply(alone(upsert("user_ada"), upsert("user_eve")))
     users = Store(Url(database.session_url))
     yield users
@@ -32,7 +32,7 @@ def seen(queries: Queries) -> list[str]:
 
 
 def nobody_is_left_on(store: Store) -> bool:
-    """Whether the kept connection is that of nobody, outside of any transaction."""
+    """Whether the kept connection belongs to no user, outside of any transaction."""
     connection = store._connection
     assert connection is not None
     left = connection.execute(

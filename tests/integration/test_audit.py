@@ -1,4 +1,4 @@
-"""The audit log: every real change, with what was before, what is now, and why; and nothing that is not a change."""
+"""The audit log: every real change, with the values before and after and the cause; and no entry without a change."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ TABLES: dict[str, tuple[str, str]] = {
 
 
 def replayed(admin: Connection) -> dict[tuple[str, str], Any]:
-    """The rows that the log leads to, each change applied to what the one before it left."""
+    """The rows computed from the log, each change applied to the result of the one before."""
     state: dict[tuple[str, str], Any] = {}
     query: LiteralString = """
         select kind, entity_id, operation, old_values, new_values from clerk_sync.audit_log order by audit_id
@@ -60,7 +60,7 @@ def agrees(admin: Connection) -> bool:
 
 
 def let_a_trigger(admin: Connection, table: str, action: str, when: str) -> None:
-    """An AFTER trigger of the app; those of a name like this run before and after ours."""
+    """An AFTER trigger of the app; triggers with names like this one run before and after ours."""
     admin.execute(
         f"create function public.again() returns trigger language plpgsql as $$ begin {action}; return null; end $$; "
         f"create trigger a after {when} execute function public.again()".replace("TABLE", table)
@@ -77,7 +77,7 @@ REWRITES = {
 
 
 def history(store: Store) -> None:
-    """Something of everything, first in one batch, then one event after the other."""
+    """Changes of every sort, first in one batch, then one event after the other."""
     events = [
         [user("user_1", at=1, first_name="Ada"), user("user_2", at=1, first_name="Eve"), membership(at=1)],
         [user("user_1", at=2, first_name="Bob"), organization(at=2, name="New"), membership(at=2, role_name="x")],

@@ -1,4 +1,4 @@
-"""Whoever calls the functions of a run with the worker's password: no number, moment, count or run outlasts it."""
+"""The functions of a run bound each number, moment, count and lease from a caller with the worker's password."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def call(worker: Connection, function: str, request: dict[str, Any]) -> Any:
 
 
 def request_of(worker: Connection, function: str) -> dict[str, Any]:
-    """A request that the function takes; of a run that was just begun, if it is about one."""
+    """A valid request for the function; with the id of a new run, if the request is about a run."""
     if function in OTHERS:
         return OTHERS[function]
     run = call(worker, "begin_run", BEGIN)["run"]
@@ -345,7 +345,7 @@ def complete(worker: Connection, asked: dict[str, Any]) -> None:
 
 
 def everything(admin: Connection) -> list[Any]:
-    """Read everything that runs write."""
+    """Reads all data that runs write."""
     return [
         rows(admin, "select * from clerk_sync.reconcile_runs order by 1"),
         rows(admin, "select * from clerk_sync.reconcile_windows order by 1, 2"),

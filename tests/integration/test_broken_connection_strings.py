@@ -54,7 +54,7 @@ def found_in(text: str) -> set[str]:
 
 
 def all_said(error: BaseException | None) -> Iterator[str]:
-    """Its traceback as anybody prints it, and every error behind it, also those that no traceback shows."""
+    """The traceback as anybody prints it, and every error behind it, also errors that no traceback shows."""
     if error is not None:
         yield from traceback.format_exception(error)
         for behind in (error.__cause__, error.__context__):
@@ -133,7 +133,7 @@ mutations = st.lists(
 
 @st.composite
 def broken_strings(draw: st.DrawFn) -> str:
-    """With `{port}` for that of a real server."""
+    """Broken strings, with `{port}` for the port of a real server."""
     password = CANARY
     for insertion in draw(insertions):
         password = insertion.of(password)
@@ -146,7 +146,7 @@ def broken_strings(draw: st.DrawFn) -> str:
 
 @pytest.fixture(scope="module")
 def world(region: Region, databases: Databases, root: Path) -> Iterator[World]:
-    """The environment that functions need, and nothing beyond this machine."""
+    """The environment that functions need, without access beyond this machine."""
     real = socket.getaddrinfo
 
     def only_here(host: Any, *arguments: Any, **options: Any) -> Any:
@@ -191,7 +191,7 @@ def event_for(function: str, world: World) -> Any:
 
 
 def said_by(function: str, text: str, world: World) -> str:
-    """Everything that a function writes somewhere when its secret holds this text."""
+    """Everything that a function writes anywhere when its secret holds this text."""
     arn = world.account.put_secret("connection", text or " ")
     environment = world.environment(
         DATABASE_SECRET_ARN=arn,
@@ -250,7 +250,7 @@ def option_of(command: click.Command) -> click.Parameter | None:
 
 
 def takes_a_connection_string(command: click.Command) -> bool:
-    """By its option, or by a variable that is spoken of where the command is written."""
+    """Whether the command takes a connection string, by its option or by a variable named in its source."""
     module = sys.modules[command.callback.__module__] if command.callback else None
     source = Path(str(module.__file__)).read_text(encoding="utf-8") if module else ""
     return option_of(command) is not None or "_DATABASE_URL" in source
@@ -291,7 +291,7 @@ def empty_aws() -> Iterator[dict[str, str]]:
 
 
 def typed(name: str, command: click.Command, world: World) -> list[str]:
-    """The command with all it cannot do without."""
+    """The command with all its required arguments."""
     line = name.split()
     for parameter in command.params:
         if isinstance(parameter, click.Argument):

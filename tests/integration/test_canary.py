@@ -94,7 +94,7 @@ def test_a_canary_is_no_sign_of_life_of_clerk(road: Road, admin: Connection, sto
 
 
 def begun(store: Store, admin: Connection) -> Any:
-    """What a comparison learns at its beginning; its lease is over at once."""
+    """The state that a comparison reads at its beginning; its lease is over at once."""
     admin.execute("update clerk_sync.reconcile_runs set lease_until = now()")
     return store.call(
         "begin_run",

@@ -1,4 +1,4 @@
-"""The stand-in for Clerk's Backend API keeps to what is known of Clerk's."""
+"""The stand-in for Clerk's Backend API behaves like Clerk's, as far as Clerk's is known."""
 
 from __future__ import annotations
 
@@ -328,7 +328,7 @@ def test_from_its_last_version_on_metadata_has_a_way_of_its_own(api: ClerkApi, c
 
 
 def as_written(document: bytes) -> Any:
-    """JSON with its numbers as texts: users write some that no parser takes."""
+    """JSON with its numbers as texts: users write numbers that no parser takes."""
     return json.loads(document, parse_int=str, parse_float=str, parse_constant=str)
 
 

@@ -1,4 +1,4 @@
-"""Requests to Clerk's Backend API, over real HTTP to the stand-in: every fault, and what comes of it."""
+"""Requests to Clerk's Backend API, over real HTTP to the stand-in: every fault, and its result."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def test_the_made_up_users_of_a_large_instance_are_as_clerk_describes_them() -> 
 
 
 def lived() -> World:
-    """A world in which everything has happened that can, and nobody wrote what cannot be stored."""
+    """A world after every possible change, in which users wrote only storable text."""
     world = World(Random(1), "1", odd_values=("odd",))
     world.live(600)
     return world
@@ -106,7 +106,7 @@ def test_every_event_of_the_simulator_is_as_clerk_describes_it() -> None:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    """Reads the API of an instance that has everything."""
+    """A reader of the API of an instance with objects of every kind."""
     answers = Answers(lived())
     with ExitStack() as undo:
         api = undo.enter_context(ClerkApi(answers))

@@ -1,4 +1,4 @@
-"""The connection is kept, and opened again when it is gone; what passes is told apart from what does not."""
+"""The connection is kept, and opened again after its loss; failures that pass differ from failures that stay."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def workers(admin: Connection) -> list[int]:
 
 @pytest.fixture
 def open_store(store: Store) -> Store:
-    """A store that has worked before."""
+    """A store after its first successful statement."""
     store.apply(alone(upsert("user_0")))
     return store
 
@@ -130,7 +130,7 @@ def test_a_connection_that_breaks_after_the_commit_applies_the_batch_once(databa
 
 @pytest.fixture
 def new_password(databases: Databases) -> Iterator[str]:
-    """The worker's password was rotated; afterwards it is again what other tests know."""
+    """Rotates the worker's password; afterwards the password of all other tests is set again."""
     password = secrets.token_urlsafe(16)
     databases.set_worker_password(password)
     yield password
@@ -292,7 +292,7 @@ def test_once_the_migrations_are_there_the_same_store_works(
 
 
 def blocked(database: Database, **settings: str) -> str:
-    """What the store says when another session holds the row it needs."""
+    """The error of the store when another session holds a lock on the row."""
     with (
         closing(Store(Url(database.worker_url_with(**settings)))) as store,
         database.connect() as other,

@@ -1,4 +1,4 @@
-"""An API that lags behind its webhooks deletes nobody, and what a comparison deleted wrongly comes back."""
+"""An API that lags behind its webhooks causes no delete, and a row that a comparison deleted by mistake is restored."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def lag(rig: Rig, user_id: str) -> None:
 
 
 def deliver_last(rig: Rig) -> None:
-    """Hand the newest event of the world to the tables, as the webhook it is."""
+    """Applies the newest event of the world to the tables, like a webhook."""
     event = parse_event(json.dumps(rig.world.events[-1]).encode())
     delivery = Delivery(f"msg_{len(rig.world.events)}", event.type, RECEIVED_AT)
     rig.store.apply([(changes_of(event, RECEIVED_AT * 2), delivery)])
@@ -69,7 +69,7 @@ def absences(rig: Rig) -> list[str]:
 
 
 def later(rig: Rig, milliseconds: int = MARGIN, mode: str = "quick") -> Report:
-    """A run that begins so much later; a minute of it passes anyway."""
+    """A run that begins this time later; one minute of the time passes anyway."""
     rig.world.now += milliseconds - MINUTE
     return rig.run(mode)
 

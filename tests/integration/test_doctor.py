@@ -150,7 +150,7 @@ Compared = Callable[[str, str], None]
 
 @pytest.fixture
 def compared(admin: Connection) -> Compared:
-    """Enters a comparison of a mode that ended in a state."""
+    """Inserts a comparison of a mode that ended in a state."""
     statement: LiteralString = """
         insert into clerk_sync.reconcile_runs (mode, is_dry_run, versions_only, state, reason, as_of, finished_at)
         values (%s, false, false, %s, 'for a reason', 1, now())
@@ -242,7 +242,7 @@ def test_more_or_fewer_rights_than_the_migrations_grant_fail(
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is wrong with a role, and how it is made good again: roles are those of all tests' databases."""
+    """A fault of a role, and the statement that repairs the role: all databases of the tests share the roles."""
 
     check: str
     statement: LiteralString

@@ -1,4 +1,4 @@
-"""What the owner of an app does to whole tables by hand: another key, a truncate, a backup of last week."""
+"""Changes of whole tables by the owner of an app: another key, a truncate, the restore of a week-old backup."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def rig(mirrored: RigMaker) -> Iterator[Rig]:
 
 @contextmanager
 def restored(admin: Connection, table: str) -> Iterator[None]:
-    """A table as it is now is restored at the end of the block, like `pg_restore --data-only --disable-triggers`."""
+    """Restores a table as it is now at the end of the block, like `pg_restore --data-only --disable-triggers`."""
     name = sql.Identifier(table)
     admin.execute(sql.SQL("create table public.backup as table public.{}").format(name))
     yield

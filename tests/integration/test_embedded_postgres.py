@@ -1,4 +1,4 @@
-"""The embedded Postgres: what it is, what it survives, and that it leaves nothing behind."""
+"""The embedded Postgres: its settings, the failures that it survives, and its complete removal."""
 
 import contextlib
 import os

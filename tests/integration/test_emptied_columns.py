@@ -49,7 +49,7 @@ def rig(mirrored: RigMaker) -> Iterator[Rig]:
 
 
 def change(rig: Rig, number: int, **fields: Any) -> None:
-    """That many users change in Clerk, and no webhook tells of it."""
+    """Changes this number of users in Clerk, without a webhook."""
     for each in range(number):
         rig.world.update("user", user(each), fields)
 

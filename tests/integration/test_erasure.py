@@ -1,4 +1,4 @@
-"""A person who is forgotten, in every table: found by the catalogue, also when killed, and beside others."""
+"""Erasure of a person in every table of the catalogue, also after a kill, and beside other people."""
 
 from __future__ import annotations
 
@@ -178,14 +178,14 @@ def test_what_arrives_while_a_person_is_forgotten_is_forgotten_too(
 
 @dataclass
 class Crowd:
-    """People about whom events go on arriving while they are forgotten one after the other."""
+    """People about whom events go on arriving while one person after the other is erased."""
 
     database: Database
     addresses: dict[str, str]
     is_over: threading.Event = field(default_factory=threading.Event)
 
     def events(self, user_id: str, at: int) -> list[Applied]:
-        """One of everything that names a person, and an event about somebody else; sometimes a parent is deleted."""
+        """One event of each sort that names a person, and one about somebody else; sometimes a parent is deleted."""
         address, org = self.addresses[user_id], f"org_{at % 3}"
         emails = [samples.email_address("idn_1", address, CREATED_AT)]
         return [
@@ -203,7 +203,7 @@ class Crowd:
         return [event for user_id in turn for event in self.events(user_id, at)]
 
     def arrive(self, first: int) -> None:
-        """Events arrive and are parked, as those of a worker; no two workers begin with the same person."""
+        """Applies and parks events, as a worker does; no two workers begin with the same person."""
         with closing(Store(Url(self.database.worker_url))) as store:
             for at in itertools.count(3):
                 if self.is_over.is_set():

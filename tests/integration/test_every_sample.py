@@ -38,7 +38,7 @@ def is_synced(file: Path) -> bool:
 
 
 def send(road: Road, admin: Connection, files: Sequence[Path], *, batch: int = 10, repeat: int = 1) -> None:
-    """Delivers these files in this order, in batches of that size; nothing may be parked or come again."""
+    """Delivers these files in this order, in batches of this size; no event may be parked or come again."""
     for start in range(0, len(files), batch):
         for file in files[start : start + batch]:
             for _ in range(repeat):

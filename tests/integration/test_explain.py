@@ -1,4 +1,4 @@
-"""`clerk-supabase explain`: what arrived about one id, what became of it, what changed."""
+"""`clerk-supabase explain`: the events about one id, their outcomes, and the changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The row that somebody makes of themselves at first login, before the webhook arrives: a stub, whatever comes when."""
+"""The row that a user makes at first login, before the webhook arrives: a stub that every later event completes."""
 
 from __future__ import annotations
 

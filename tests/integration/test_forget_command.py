@@ -1,4 +1,4 @@
-"""`clerk-supabase forget` and `export`: who is forgotten, what is left, and what is said."""
+"""`clerk-supabase forget` and `export`: the people erased, the data left, and the output."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_an_address_that_somebody_else_has_by_now_stays_theirs(
 
 
 def with_address(verified: bool) -> dict[str, Any]:
-    """Fields of somebody who has entered Ada's address, at an address and at an account of a provider."""
+    """Fields of another user with Ada's address: as an e-mail address, and in an account of a provider."""
     status = "verified" if verified else "unverified"
     account = {"id": "eac_1", "provider": "oauth_custom", "email_address": ADDRESS, "username": ADDRESS}
     return {

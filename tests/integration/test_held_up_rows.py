@@ -1,4 +1,4 @@
-"""Rows that an app holds a lock on while they should be repaired: the run comes back to them, and so do later runs."""
+"""Rows locked by the app when they should be repaired: the run tries them again at its end, and so do later runs."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def show_deleted(rig: Rig) -> None:
 
 
 def edit(rig: Rig) -> None:
-    """An edit by hand of a user who changed longer ago than the page of users that a quick run reads."""
+    """An edit by hand of a user who changed before the page of users that a quick run reads."""
     rig.admin.execute("update public.users set last_name = 'By hand' where clerk_id = %s", [HELD])
 
 

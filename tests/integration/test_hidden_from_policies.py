@@ -1,4 +1,4 @@
-"""A row whose deleted_at is set is seen by nobody, however it came to be set and whatever else is still shown."""
+"""No user sees a row whose deleted_at is set, whatever set the column, and whatever other rows are visible."""
 
 from __future__ import annotations
 

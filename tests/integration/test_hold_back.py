@@ -1,4 +1,4 @@
-"""The hold-back begins when a delete was recorded here, and nobody who writes changes can begin it earlier."""
+"""The hold-back begins when a delete was recorded in this database; no writer of changes can date it back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEEP = {"hold_back_days": 30, "purge_by": "scrub", "deliveries_days": 100, "audi
 
 
 def due(database: Database, after_days: int, how: str = "scrub") -> Rows:
-    """Kinds and outcomes of the rows that a purge takes, so many days after every delete was recorded."""
+    """Kinds and outcomes of the rows that a purge takes, this number of days after every delete was recorded."""
     with database.connect() as admin:
         let_time_pass(admin, after_days)
     taken = sorted((kind, outcome) for kind, outcome, _, _ in purge(database, how))
@@ -130,7 +130,7 @@ SHOW: LiteralString = "update public.users set deleted_at = null where clerk_id 
 
 
 def seen_earlier(admin: Connection, days: int) -> None:
-    """Date back, by so many days, when housekeeping first saw the rows that are hidden by hand."""
+    """Moves the time at which housekeeping first saw the rows hidden by hand back by a number of days."""
     admin.execute("update clerk_sync.hidden_by_hand set seen_at = seen_at - %s", [timedelta(days=days)])
 
 

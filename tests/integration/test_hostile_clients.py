@@ -1,4 +1,4 @@
-"""Whatever clients write, what others decide arrives: by webhook, repair, back-fill, quick run, resync, session."""
+"""Values of clients keep no decision of others out: by webhook, repair, back-fill, quick run, resync or session."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def with_fields(data: Json, fields: Mapping[str, object]) -> Json:
 
 @st.composite
 def hostile(draw: st.DrawFn, kind: Kind) -> Json:
-    """Fields of an object: what others decide, and beside it what clients wrote."""
+    """Fields of an object: decisions of others, beside values of clients."""
     fields = dict(DECIDED[kind])
     for name in draw(st.lists(st.sampled_from(sorted(BY_CLIENTS[kind])), min_size=1, max_size=4, unique=True)):
         fields[name] = draw(BY_CLIENTS[kind][name])
@@ -157,7 +157,7 @@ def row(admin: Connection, kind: Kind, object_id: str) -> Json:
 
 
 def has_arrived(admin: Connection, kind: Kind, object_id: str) -> None:
-    """Asserts that what others decided is there, and nothing is parked."""
+    """Asserts that the decisions of others are stored, and nothing is parked."""
     found = row(admin, kind, object_id)
     assert {name: found[name] for name in DECIDED[kind]} == DECIDED[kind]
     if kind != "domain":
@@ -197,7 +197,7 @@ def admin(shared_database: Database) -> Iterator[Connection]:
 
 
 def deliver(road: Road, *bodies: str, svix_id: str = "") -> str:
-    """Sends these as one batch; returns the id of the last delivery."""
+    """Sends the events as one batch; returns the id of the last delivery."""
     svix_ids = [f"msg_h{next(_numbers)}" for _ in bodies[1:]] + [svix_id or f"msg_h{next(_numbers)}"]
     for text, each in zip(bodies, svix_ids, strict=True):
         assert road.post(text, each).status == 202
@@ -322,7 +322,7 @@ def test_it_is_logged_once_counted_and_said_by_name_only(road: Road, log: String
 
 @pytest.fixture(scope="module")
 def rig(databases: Databases) -> Iterator[Rig]:
-    """An instance with a few users, who are mirrored."""
+    """An instance with a few users, all of them mirrored."""
     database = databases.take()
     with rig_with(database, 3, keep_private_metadata=True) as rig:
         assert rig.run().state == "complete"
@@ -390,7 +390,7 @@ def encoded(event: Json) -> str:
 
 
 def created(rig: Rig, kind: Kind) -> str:
-    """A good object in Clerk, and what belongs to it: three events."""
+    """Creates a user, an organization and a membership in Clerk; returns the id of the object of this kind."""
     user = rig.world.create_user({})
     organization = rig.world.create_organization({})
     membership = rig.world.add_membership(organization["id"], user["id"], role="org:admin")

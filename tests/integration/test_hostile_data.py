@@ -1,6 +1,6 @@
-"""Whatever is sent, signed, ends applied or parked with a reason, alone: no crash, no blocked batch, no 5xx.
+"""Every signed body ends applied or parked with a reason, alone: no crash, no blocked batch, no 5xx.
 
-`clerk_fields.json` has the names and types of the fields of the objects that are synced, from Clerk's own description:
+`clerk_fields.json` has the names and types of the fields of all synced objects, from Clerk's own description:
 https://github.com/clerk/openapi-specs (webhooks/2025-04-15).
 """
 
@@ -48,7 +48,7 @@ def admin(shared_database: Database) -> Iterator[Connection]:
 
 
 def good(kind: str) -> Json:
-    """A good event about an object that no other event is about."""
+    """A valid event about an object of its own."""
     number = next(_numbers)
     org = samples.organization(f"org_{number}", **TIMES)
     member = samples.user(f"user_{number}", **TIMES)
@@ -90,7 +90,7 @@ Place = tuple[str | int, ...]
 
 
 def places(object_name: str, path: Place = ()) -> Iterator[tuple[Place, str]]:
-    """Every field of an object and of those inside it: where it is, and the type it should have."""
+    """Every field of an object and of the objects inside it: its path, and its type."""
     for name, type_name in FIELDS[object_name].items():
         here = (*path, name)
         yield here, type_name
@@ -104,7 +104,7 @@ PLACES += [("User", path, type_name) for path, type_name in places("Event")]
 
 
 def put(inside: Any, path: Place, sent: object) -> Any:
-    """The same with another value at a place; as it is, if it has no such place."""
+    """The object with another value at a path; unchanged, if the path does not exist."""
     if not path:
         return sent
     step, *rest = path
@@ -143,16 +143,17 @@ HOSTILE: list[Any] = [
 
 
 def wrong_for(type_name: str) -> list[Any]:
-    """Values of other types than the one a field should have."""
+    """Values of other types than the type of a field."""
     if type_name.endswith("[]"):
         return WRONG["array"]
     return WRONG.get(type_name, WRONG["object"])
 
 
 def travel(road: Road, bodies: dict[str, str], admin: Connection) -> dict[str, str]:
-    """Sends these as one batch between good ones; returns `applied`, `ignored` or why it was parked, by delivery.
+    """Sends the events as one batch between valid ones; returns `applied`, `ignored` or the reason for parking, by
+    delivery.
 
-    Whatever must never happen is asserted here.
+    Also asserts the conditions that must always hold.
     """
     neighbours = {f"msg_good_{next(_numbers)}": json.dumps(good(kind)) for kind in ("User", "OrganizationMembership")}
     first, last = neighbours.items()

@@ -233,7 +233,7 @@ def attacking(database: Database, role: str, shape: Shape) -> Iterator[tuple[Con
 
 
 def attack_everything(owner: Connection, attack: Attack, role: str) -> None:
-    """Calls every function, fires every trigger and reads every table that the role has the right to."""
+    """Calls every function, fires every trigger and reads every table for which the role has the right."""
     sign_in(attack, ADMIN)
     callable_by_role = {name for (name,) in owner.execute(_CALLABLE, {"role": role})}
     run: Json = {}

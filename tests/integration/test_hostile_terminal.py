@@ -1,4 +1,4 @@
-"""Whatever an operator pastes, and whatever others wrote: the command answers in words, and commands no terminal."""
+"""The command answers every argument and stored text in words, and sends no control characters to the terminal."""
 
 from __future__ import annotations
 
@@ -106,13 +106,13 @@ def hostile_url() -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Ended:
-    """The end of a command, and all that it printed."""
+    """The end of a command, and all its output."""
 
     status: int
     printed: str
 
     def is_in_words(self) -> bool:
-        """Whether it says what is wrong, if anything is, and nothing that a terminal would obey."""
+        """Whether the output names the fault, if there is one, and holds nothing that a terminal would obey."""
         lines = self.printed.split("\n")
         return (
             self.status in {0, 1, 2, 3}
@@ -126,13 +126,13 @@ class Ended:
 
 @dataclass
 class Operator:
-    """Somebody who types `clerk-supabase ...` in a checkout of their own."""
+    """An operator who types `clerk-supabase ...` in a checkout of their own."""
 
     environment: dict[str, str]
     capture: pytest.CaptureFixture[str]
 
     def types(self, *arguments: str, stdin: str = "", **environment: str) -> Ended:
-        """Runs the command as the shell would. Fails unless it ends in words."""
+        """Runs the command as the shell would. Fails unless the command ends in words."""
         with pytest.MonkeyPatch.context() as patch:
             for name, value in {**self.environment, **environment}.items():
                 # What a shell cannot put into the environment.
@@ -179,7 +179,7 @@ def operator(checkout: None, rig: Rig, hostile_url: str, capsys: pytest.CaptureF
 
 
 def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command that does something, and the words that name it."""
+    """Every command without sub-commands, and the words that name it."""
     if isinstance(command, click.Group):
         context = click.Context(command)
         for name in command.list_commands(context):
@@ -194,7 +194,7 @@ LEAVES: Final = dict(leaves(commands))
 
 
 def typed(command: click.Command, values: Sequence[str], chance: random.Random) -> Iterator[str]:
-    """Arguments for a command: all it must have, some of what it may have, each with one of these values."""
+    """Arguments for a command: all required ones, some of the optional ones, each with one of these values."""
     arguments = []
     for parameter in command.params:
         value = chance.choice(values)
@@ -305,7 +305,7 @@ def overwrite(admin: Connection, *, but: Sequence[str]) -> int:
 
 
 def seed(rig: Rig, operator: Operator) -> None:
-    """A user, a delivery, a run with findings and two parked events, as they come about."""
+    """Stores a user, a delivery, a run with findings and two parked events, in the usual way."""
     park(rig.store, "msg_1", created("user_1"), reason="because")
     park(rig.store, "msg_2", b"no JSON", reason_class="unusable")
     event = parse_event(json.dumps(created("user_1")).encode())

@@ -1,4 +1,4 @@
-"""What goes after a time: old records, and the personal data of the deleted, for good."""
+"""Removal of old records, and of the personal data of deleted users, for good."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stolen password of the worker or of the session function does not open, although it may run any SQL."""
+"""The limits of a stolen password of the worker or of the session function, with which any SQL may run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def element(user_id: str, **content: object) -> Json:
 
 
 def call(connection: Connection, function: str, argument: object) -> Any:
-    """What a function of clerk_sync answers."""
+    """The answer of a function of clerk_sync."""
     statement = sql.SQL("select clerk_sync.{}(%s::jsonb)").format(sql.Identifier(function))
     return connection.execute(statement, [json.dumps(argument)]).fetchall()
 

@@ -1,4 +1,4 @@
-"""Two who write at once take locks in one order, whoever they are: each circle that was found once, step by step."""
+"""Any two writers take locks in one order: each deadlock found once is played step by step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _GATE = 7
 
 @contextmanager
 def held_at(admin: Connection, database: Database, event: LiteralString) -> Iterator[None]:
-    """Whoever does this to a table stops there until the block ends; lock timeouts do not end the wait."""
+    """Stops every session at this action on a table until the block ends; lock timeouts do not end the wait."""
     admin.execute(
         "create function public.gate() returns trigger language plpgsql as $$ begin "
         "while not pg_try_advisory_xact_lock_shared(7) loop perform pg_sleep(0.01); end loop; "
@@ -157,7 +157,7 @@ UNDO: LiteralString = "select clerk_sync.undo_run(%s::jsonb)"
 
 @dataclass
 class Run:
-    """A run at work that has found users who are gone, and was told so once."""
+    """A run at work that has found deleted users, and has one answer of Clerk about them."""
 
     runs: Runs
     run_id: int

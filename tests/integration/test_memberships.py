@@ -1,4 +1,4 @@
-"""Memberships: who belongs where, whatever arrives first, and however many workers are at it."""
+"""Memberships of users in organizations, in every order of events, and with any number of workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VISIBLE = "select clerk_membership_id from public.organization_memberships where
 
 
 def apply_each(store: Store, events: Sequence[Applied]) -> None:
-    """One after the other, as a worker that gets them one by one."""
+    """Applies the events one by one, as a worker that receives them one by one."""
     for event in events:
         store.apply([event])
 
@@ -65,7 +65,7 @@ def test_who_is_known_only_from_a_membership_is_deprovisioned_if_that_says_so(st
 
 
 def told_of_member(*, at: int, deprovisioned: bool) -> Applied:
-    """A membership of user_1 that says whether its user is deprovisioned."""
+    """A membership of user_1, with the field that tells whether its user is deprovisioned."""
     member = samples.user("user_1", created_at=CREATED_AT, updated_at=CREATED_AT, deprovisioned=deprovisioned)
     org = samples.organization("org_1", created_at=CREATED_AT, updated_at=CREATED_AT)
     data = samples.membership("orgmem_1", org, member, created_at=CREATED_AT, updated_at=CREATED_AT + at)
@@ -73,7 +73,7 @@ def told_of_member(*, at: int, deprovisioned: bool) -> Applied:
 
 
 def rows_seen_by_member(admin: Connection) -> int:
-    """Count the organizations that user_1 sees."""
+    """Counts the organizations that user_1 sees."""
     with acting_as(admin, "authenticated", {"sub": "user_1"}):
         return len(rows(admin, "select clerk_org_id from public.organizations"))
 
@@ -239,7 +239,7 @@ def test_a_late_update_does_not_bring_back_a_membership_that_ended(store: Store,
 
 
 def at_once(database: Database, tasks: Sequence[Callable[[Store], object]]) -> None:
-    """Runs each task in a thread with a store of its own; all start together. Raises what a task raises."""
+    """Runs each task in a thread with a store of its own; all start together. Raises an error of a task."""
     start = threading.Barrier(len(tasks))
 
     def run(store: Store, task: Callable[[Store], object]) -> object:
@@ -255,7 +255,7 @@ def at_once(database: Database, tasks: Sequence[Callable[[Store], object]]) -> N
 
 
 def deadlocks(database: Database) -> int:
-    """How many Postgres has counted; sessions report theirs when they end, which is waited for."""
+    """The number of deadlocks counted by Postgres; sessions report theirs at their end, so this waits for them."""
     with database.connect() as admin:
         sessions = "select pid from pg_stat_activity where datname = current_database() and usename = %s"
         eventually(lambda: rows(admin, sessions, WORKER), lambda found: found == [], seconds=10)

@@ -1,4 +1,4 @@
-"""docs/migrate-from-supabase-auth.md: its SQL, run as it stands there, on a database with users of Supabase Auth."""
+"""docs/migrate-from-supabase-auth.md: its SQL, run unchanged, on a database with users of Supabase Auth."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ APPLIED = "select name from clerk_sync.migrations order by applied_at, name"
 
 @pytest.fixture
 def plain(new_database: str, root: Path) -> str:
-    """A database with what Supabase has, and none of our migrations."""
+    """A database with Supabase's own objects, and none of our migrations."""
     prepare_plain_postgres(new_database, root)
     return new_database
 

@@ -1,4 +1,4 @@
-"""A mutant of a migration: Postgres takes it, and the list of objects fits it, so that tests can run against it."""
+"""A mutant of a migration: Postgres accepts it, and the list of objects fits it, so that tests can run against it."""
 
 from __future__ import annotations
 

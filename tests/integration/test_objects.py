@@ -1,4 +1,4 @@
-"""`migrate` and `doctor` know each object of the database, name what differs, and `--repair` makes it right."""
+"""`migrate` and `doctor` know each object of the database, name the differences, and `--repair` repairs them."""
 
 from __future__ import annotations
 
@@ -252,28 +252,28 @@ OF_THE_APP: list[LiteralString] = [
 
 @pytest.fixture(scope="module")
 def looked_at(shared_database: Database) -> Iterator[Connection]:
-    """A superuser's connection to one database, in which each test is undone."""
+    """A superuser's connection to one database, in which the changes of each test are rolled back."""
     with shared_database.connect() as connection:
         yield connection
 
 
 @pytest.fixture
 def undone(looked_at: Connection) -> Iterator[Connection]:
-    """The same, in a transaction that is rolled back."""
+    """The connection, in a transaction that is rolled back."""
     with looked_at.transaction(force_rollback=True):
         yield looked_at
 
 
 @pytest.fixture
 def plain(new_database: str, root: Path) -> str:
-    """A database with what Supabase has, and none of our migrations."""
+    """A database with Supabase's own objects, and none of our migrations."""
     prepare_plain_postgres(new_database, root)
     return new_database
 
 
 @pytest.fixture
 def older(root: Path, tmp_path: Path) -> Path:
-    """A checkout of an older version: of each kind of object one is another, and three files are not written."""
+    """A checkout of an older version: of each kind of object one differs, and three files do not exist yet."""
     shutil.copytree(root / "sql", tmp_path / "sql")
     folder = tmp_path / "sql" / "migrations"
     for file in sorted(folder.glob("*.sql"))[-3:]:
@@ -309,7 +309,7 @@ def apply_like_psql(url: str, checkout: Path) -> None:
 
 
 def apply_like_migrate(url: str, checkout: Path) -> None:
-    """All files of a checkout, as that checkout's own `migrate` did."""
+    """Applies all files of a checkout, as the `migrate` of that version did."""
     with psycopg.connect(url, autocommit=True) as connection:
         list(apply_missing(connection, read_migrations(checkout)))
 

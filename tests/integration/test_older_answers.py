@@ -1,4 +1,4 @@
-"""Clerk's clock goes back: a run finds the row that a version keeps wrong, and says which command settles it."""
+"""Clerk's clock goes back: a run finds the row that a version keeps wrong, and names the command that repairs it."""
 
 from __future__ import annotations
 

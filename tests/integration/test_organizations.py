@@ -14,7 +14,7 @@ from tests.kit.webhooks import deleted, domain, invitation, membership, organiza
 
 
 def apply_each(store: Store, *events: Applied) -> list[object]:
-    """One after the other, as a worker that gets them one by one."""
+    """Applies the events one by one, as a worker that receives them one by one."""
     return [answer for event in events for answer in store.apply([event])]
 
 

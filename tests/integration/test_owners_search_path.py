@@ -1,4 +1,4 @@
-"""Commands that the owner runs call nothing that somebody has planted in a schema of the app."""
+"""Commands of the owner call no function that somebody has planted in a schema of the app."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LEFT_OUT = """
 
 @pytest.fixture
 def planted(admin: Connection) -> Connection:
-    """A database whose app has functions that fit better than those of Postgres."""
+    """A database whose app has functions that match better than the functions of Postgres."""
     admin.execute(PLANTED)
     admin.execute(LEFT_OUT)
     return admin

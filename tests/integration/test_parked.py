@@ -1,4 +1,4 @@
-"""`clerk-supabase parked`: what an operator does with events that could not be applied."""
+"""`clerk-supabase parked`: the work of an operator on events that could not be applied."""
 
 from __future__ import annotations
 

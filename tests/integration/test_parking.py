@@ -1,4 +1,4 @@
-"""The table of parked events: what it keeps, and when it forgets."""
+"""The table of parked events: the data kept, and the time of its removal."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_a_body_is_forgotten_ninety_days_after_it_was_parked(store: Store, admin
 
 @contextmanager
 def blocked_until_the_end(admin: Connection) -> Iterator[None]:
-    """What another session begins in here must be waiting when the block ends."""
+    """Asserts that the statement of another session, begun in the block, is still waiting when the block ends."""
     yield
     eventually(lambda: rows(admin, "select 1 from pg_locks where not granted"), bool, seconds=10)
 

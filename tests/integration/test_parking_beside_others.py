@@ -1,4 +1,4 @@
-"""What Postgres refuses concerns one event only, and a database that is not there is asked once."""
+"""A refusal of Postgres concerns one event only, and a database that is unavailable is asked once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def road(account: Account, store: Store) -> Road:
 
 
 def message(number: int, body: bytes | None = None, **envelope: Any) -> Message:
-    """The event of a user of that number, or another body."""
+    """The event of the user with this number, or another body."""
     return Message(
         f"message-{number}", Envelope(f"msg_{number}", body or updated(f"user_{number}"), CREATED_AT, **envelope)
     )
@@ -80,7 +80,7 @@ def test_a_canary_that_postgres_refuses_is_parked_and_the_events_beside_it_are_a
 
 @dataclass
 class Looked:
-    """A connection string, and how often somebody was about to connect with it."""
+    """A connection string, and the number of attempts to connect with it."""
 
     url: str
     connections: int = 0

@@ -1,4 +1,4 @@
-"""One row that cannot be written now never holds up the others: in a batch, at a last try, in a run, when parked."""
+"""A row that cannot be written now never delays other rows: in a batch, at a last try, in a run, while parking."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Supavisor says instead of letting somebody in is told apart: an outage that passes, or a string to correct."""
+"""Refused logins of Supavisor are told apart: an outage that passes, or a connection string to correct."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the app refuses to let go holds up nobody else: it is named once, and all other rows are purged and pruned."""
+"""A row that the app refuses to delete delays no other row: it is named once, and all others are purged and pruned."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAME = "Lovelace"
 
 @pytest.fixture
 def due(store: Store, admin: Connection) -> Store:
-    """Five deleted users whose hold-back is over, one of them called Lovelace, and a delivery whose time is over."""
+    """Five deleted users after their hold-back, one of them called Lovelace, and a delivery after its time."""
     allow_at_once(admin)
     admin.execute("update clerk_sync.retention set deliveries_days = 0")
     names = {2: NAME}

@@ -1,4 +1,4 @@
-"""Purging goes on: a row that is purged, or that the app holds on to, keeps nobody else from being purged."""
+"""Purging goes on: a purged row, or a row that the app keeps, prevents no other purge."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_what_a_trigger_of_the_app_refuses_to_delete_is_named_and_the_others_are
 
 @contextmanager
 def purging_meanwhile(database: Database, admin: Connection) -> Iterator[tuple[Connection, list[Rows]]]:
-    """What somebody does in a transaction for which a purge waits, and what that purges after it."""
+    """A transaction for which a purge waits, and the outcomes of that purge after the transaction."""
     purged: list[Rows] = []
     with database.connect() as other, other.transaction():
         yield other, purged

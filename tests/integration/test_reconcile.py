@@ -1,4 +1,4 @@
-"""Reconcile: whatever got lost or was changed by hand, after one run the tables are as Clerk."""
+"""Reconcile: after one run the tables are as Clerk, whatever was lost or changed by hand."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_who_is_gone_from_clerk_is_deleted_after_clerk_said_so_by_id(rig: Rig) -
 
 
 def leaving_out(user_id: str) -> Fault:
-    """A good answer that does not have this user."""
+    """A valid answer without this user."""
     return Fault(alter=lambda elements: [each for each in elements if user_id.encode() not in each])
 
 

@@ -1,4 +1,4 @@
-"""Filling a page of users nobody has heard of: as apply() would, and never over what is known."""
+"""The fill of a page of unknown users: with the same rows as apply(), and never over existing data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RUN = 7
 
 
 def begin(admin: Connection) -> None:
-    """Insert the run at work that the pages are of."""
+    """Insert the run at work to which the pages belong."""
     admin.execute(
         "insert into clerk_sync.reconcile_runs (run_id, mode, is_dry_run, versions_only, as_of) "
         "overriding system value values (%s, 'full', false, false, 1)",

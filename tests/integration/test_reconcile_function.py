@@ -1,4 +1,4 @@
-"""The reconcile function as Lambda runs it: its events, its time, and what it answers when something is wrong."""
+"""The reconcile function as Lambda runs it: its events, its time, and its answers to faults."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Invoke = Callable[..., dict[str, Any]]
 
 @dataclass(frozen=True)
 class Context:
-    """What Lambda hands over, as far as it is looked at."""
+    """The context of Lambda, as far as the function reads it."""
 
     seconds: float
 
@@ -60,7 +60,7 @@ with_the_margin_of_a_stack = pytest.mark.parametrize("margin_seconds", [MARGIN_S
 
 @pytest.fixture
 def environment(rig: Rig, account: Account, margin_seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the template gives the function."""
+    """The environment that the template gives the function."""
     variables = environment_of(
         "reconcile",
         CLERK_SECRET_KEY_ARN=account.put_secret("clerk", KEY),
@@ -98,7 +98,7 @@ def mirrored(rig: Rig, invoke: Invoke, account: Account) -> Rig:
 
 
 def metrics(printed: str) -> dict[str, float]:
-    """What CloudWatch makes of the lines that were printed."""
+    """The metrics that CloudWatch reads from the printed lines."""
     lines = [json.loads(line) for line in printed.splitlines() if '"_aws"' in line]
     return {name: value[0] for line in lines for name, value in line.items() if isinstance(value, list)}
 

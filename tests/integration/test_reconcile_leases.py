@@ -1,4 +1,4 @@
-"""Whose run it is: a process works on a run only while its lease lasts, and no run goes on as another kind of run."""
+"""Leases of runs: a process works on a run only while its lease lasts, and no run continues as another kind of run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def user(number: int) -> str:
 
 
 def differ(rig: Rig) -> None:
-    """One user is missing here, one is stale, and one is gone from Clerk."""
+    """Makes three differences: a user missing here, a stale user, and a user deleted in Clerk."""
     rig.world.now += 5_000
     rig.forget(user(3))
     rig.world.update("user", user(700), {"last_name": "Newer"})
@@ -88,7 +88,7 @@ def begin(rig: Rig, **request: Any) -> Begun:
 
 @pytest.fixture
 def lost(database: Database) -> Iterator[tuple[Rig, Begun, Begun]]:
-    """A run whose process lost it, and the same run in the hands of the process that goes on with it."""
+    """A run whose process lost its lease, and the same run in the process that continues it."""
     with rig_with(database, 10) as rig:
         first = begin(rig)
         rig.lose_lease()

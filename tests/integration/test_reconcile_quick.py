@@ -1,4 +1,4 @@
-"""Quick runs: what changed, and where the numbers differ; and the silence of webhooks."""
+"""Quick runs: recent changes, and differences of counts; and the alarm when webhooks stop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quick runs and the lists that do not tell what changed: found within the bound, whatever happens meanwhile."""
+"""Quick runs and the lists that do not show changes: differences are found within the bound, in every case."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def rig(mirrored: RigMaker) -> Iterator[Rig]:
 
 
 def quick(rig: Rig, every: int = EVERY, **request: Any) -> Report:
-    """A quick run, so many minutes after what was before."""
+    """A quick run, this number of minutes after the step before."""
     rig.world.now += (every - 1) * MINUTE
     return rig.run("quick", **request)
 
 
 def minutes_until(rig: Rig, is_found: Callable[[], bool], every: int = EVERY) -> int:
-    """How long it takes quick runs to find something."""
+    """The minutes until quick runs find a difference."""
     minutes = 0
     while not is_found():
         assert minutes <= 2 * BOUND, "not found"
@@ -83,7 +83,7 @@ def ages(rig: Rig) -> dict[str, int | None]:
 
 
 def compared_until(rig: Rig) -> Any:
-    """When all memberships are known to have been compared, Clerk's clock."""
+    """The time by Clerk's clock before which all memberships have been compared."""
     return value(rig.admin, "select compared_until from clerk_sync.compared_until() where kind = 'membership'")
 
 

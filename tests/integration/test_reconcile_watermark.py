@@ -1,6 +1,6 @@
-"""The moment from which a quick run goes on: nothing that changed before it may have been left out.
+"""The watermark, from which a quick run continues: no change before it was left out.
 
-More changes than a page holds lie between it and the change that must not get lost: a page is read whatever it is.
+More changes than a page holds lie between it and the change that must not be lost: a page is always read.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def change(rig: Rig, *user_ids: str) -> None:
 
 
 def lose_changes(rig: Rig) -> None:
-    """One user changes, and a minute later more than a page of others."""
+    """Changes one user, and a minute later more users than a page holds."""
     rig.world.now += MINUTE
     change(rig, LOST)
     rig.world.now += MINUTE

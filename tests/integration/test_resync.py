@@ -1,4 +1,4 @@
-"""`resync` says of each object what was done, and ends with an error when something could not be."""
+"""`resync` names the outcome of each object, and ends with an error when an object could not be synced."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def command(rig: Rig) -> Command:
 
 
 def done(command: Command, *arguments: str, status: int = 0) -> dict[str, str]:
-    """What the command says that it did, by id."""
+    """The outcomes in the output of the command, by id."""
     report = command.json("resync", *arguments, status=status)
     assert report["state"] == ("complete" if status == 0 else "incomplete")
     return {each["id"]: each["done"] for each in report["objects"]}

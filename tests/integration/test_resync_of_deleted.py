@@ -1,4 +1,4 @@
-"""`resync` of what is deleted here: what it restores, what it leaves, and that the reason it gives is the true one."""
+"""`resync` of objects deleted here: the restored ones, the ones that stay deleted, and the true reason for each."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def command(rig: Rig) -> Command:
 
 
 def delete_by(rig: Rig, run: int, user_id: str) -> None:
-    """A delete that a comparison made falsely; run 0: that a resync made."""
+    """A false delete, made by a comparison; run 0: by a resync."""
     proof = (Changes(Delete("user", user_id, rig.world.now)), Reconciled(f"reconcile-{run}-{user_id}"))
     assert rig.store.apply([proof]) == ["deleted"]
 
@@ -57,7 +57,7 @@ def first_run(rig: Rig) -> int:
 
 
 def result(command: Command, *arguments: str, status: int = 0) -> dict[str, tuple[Any, Any]]:
-    """What the command says that it did about each object, and why."""
+    """The outcome of each object in the output of the command, and the reason."""
     report = command.json("resync", *arguments, status=status)
     return {each["id"]: (each["done"], each["why"]) for each in report["objects"]}
 

@@ -1,4 +1,4 @@
-"""How long the database keeps what is its owner's decision: sync's password can make it longer, never shorter."""
+"""The owner decides how long the database keeps records: sync's password can lengthen the times, never shorten them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def keep_house(database: Database, keep: Keep = NOTHING_KEPT) -> Any:
 
 @pytest.fixture
 def evidence(store: Store, admin: Connection) -> None:
-    """A forged delete of a user whom a row of the app belongs to, and what shows that it was made."""
+    """A forged delete of a user to whom a row of the app belongs, and the records that prove it."""
     admin.execute("create table public.notes (author text references public.users (clerk_id) on delete cascade)")
     store.apply([user(at=1, svix_id="msg_1")])
     admin.execute("insert into public.notes values ('user_1')")
@@ -46,7 +46,7 @@ def evidence(store: Store, admin: Connection) -> None:
 
 
 def left(admin: Connection) -> list[int]:
-    """Count what is left of each thing that housekeeping takes away."""
+    """Counts the remaining rows of each kind that housekeeping removes."""
     counted: list[LiteralString] = [
         "select count(*) from public.users where first_name is not null",
         "select count(*) from public.notes",

@@ -1,4 +1,4 @@
-"""The retry function: what becomes of a dead letter, and of a parked event that waits for its table."""
+"""The retry function: the outcome of a dead letter, and of a parked event that waits for its table."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def retry(made: Made, store: Store) -> Retry:
 
 @pytest.fixture
 def away(made: Made) -> Iterator[Retry]:
-    """There is no database where it looks for one."""
+    """A connection string without a database behind it."""
     with closing(Store(Url(NOWHERE))) as store:
         yield made(store)
 
@@ -224,7 +224,7 @@ def test_while_a_table_is_missing_a_last_try_parks_nothing(retry: Retry, admin: 
 
 @dataclass
 class OnlyOnce:
-    """A database that is there for one connection, and then no more."""
+    """A database that is available for one connection, and then unavailable."""
 
     url: str
     connections: int = 0

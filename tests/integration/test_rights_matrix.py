@@ -1,4 +1,4 @@
-"""docs/rights.md says what each identity may do with each object of the database: neither more nor less is true."""
+"""docs/rights.md lists the rights of each identity on each object of the database: no more and no fewer exist."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_right_that_is_not_written_down_is_found(owner: Connection, statement:
 
 
 def _differences(owner: Connection) -> Iterator[str]:
-    """Lines that only the document (-) or only the database (+) has."""
+    """Lines of the document alone (-) or of the database alone (+)."""
     written = _DOCUMENT.read_text(encoding="utf-8")
     for heading, table in document(owner).items():
         _, _, below = written.partition(f"\n## {heading}\n")

@@ -1,4 +1,4 @@
-"""What functions connect with when `dev` is given a database: their own roles, and passwords that nobody loses."""
+"""The connections of functions when `dev` is given a database: their own roles, and passwords that stay known."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_an_owner_who_cannot_know_whether_they_have_one_is_asked(owner: str, pos
 def test_behind_the_pooler_of_supabase_the_roles_are_named_with_the_project(
     owner: str, postgres: EmbeddedPostgres
 ) -> None:
-    """Logged in by that name, one is `postgres`, as with the pooler."""
+    """After a login by that name, the user is `postgres`, as with the pooler."""
     with psycopg.connect(owner) as database:
         database.execute("create role \"postgres.abcd\" superuser login password 'of the owner'")
         database.execute('alter role "postgres.abcd" set role postgres')

@@ -1,4 +1,4 @@
-"""A full run compares what the app sees: rows with their tombstones, and profiles with users."""
+"""A full run compares the rows that the app sees: rows with their tombstones, and profiles with users."""
 
 from __future__ import annotations
 

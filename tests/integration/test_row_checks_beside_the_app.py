@@ -1,4 +1,4 @@
-"""Checking rows beside an app that holds locks, or whose triggers take long: nobody is held up, and the run goes on."""
+"""Checks of rows beside an app that holds locks, or whose triggers take long: no delay, and the run continues."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def mirrored(databases: Databases) -> Iterator[RigMaker]:
 
 @pytest.fixture
 def rig(mirrored: RigMaker) -> Iterator[Rig]:
-    """40 users, two of whom are deleted and made visible by hand; and a profile that somebody edited."""
+    """40 users, two of them deleted and made visible by hand; and an edited profile."""
     with mirrored() as rig:
         for user_id in (HELD, SHOWN):
             rig.world.remove_user(user_id)

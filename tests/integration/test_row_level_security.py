@@ -30,7 +30,7 @@ def people(shared_database: Database) -> Iterator[Connection]:
 
 
 def seen(people: Connection, table: str, claims: Any, role: str = "authenticated") -> list[str]:
-    """The ids that somebody with these claims sees in a table."""
+    """The ids that a user with these claims sees in a table."""
     with acting_as(people, role, claims):
         query = sql.SQL("select clerk_id from {} order by 1").format(sql.Identifier(*table.split(".")))
         return [clerk_id for (clerk_id,) in people.execute(query)]

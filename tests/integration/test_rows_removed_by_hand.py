@@ -1,4 +1,4 @@
-"""Rows that somebody removed by hand: events about what belongs to them are applied, and comparisons restore them."""
+"""Rows removed by hand: events about objects below them are applied, and comparisons restore them."""
 
 from __future__ import annotations
 

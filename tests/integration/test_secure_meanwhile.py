@@ -1,4 +1,4 @@
-"""Securing a table beside somebody else who does, and with an index that cannot be used."""
+"""Securing a table beside another session that does the same, and with an unusable index."""
 
 from __future__ import annotations
 

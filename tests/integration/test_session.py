@@ -1,4 +1,4 @@
-"""`POST /session`: the row is there before the webhook, and nobody gets in who is not let in."""
+"""`POST /session`: the row exists before the webhook, and only users who may enter get an answer with a row."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ROW = "select first_name, email from public.users where clerk_id = 'user_ada'"
 
 @dataclass
 class App:
-    """An app whose users sign in, and all that is behind it."""
+    """An app whose users sign in, and everything behind the app."""
 
     session: Session
     frontend: FrontendApi
@@ -49,7 +49,7 @@ class App:
     """Seconds by which the function's clock is ahead of everybody else's."""
 
     def post(self, user_id: str = "user_ada", *, token: str | None = None, **headers: str) -> Answer:
-        """What the browser of a user is answered."""
+        """The answer to the browser of a user."""
         bearer = token or Mint(KEY, self.frontend.issuer).session(user_id, azp=ORIGIN)
         return self.ask("POST", {"authorization": f"Bearer {bearer}", "origin": ORIGIN} | headers)
 
@@ -77,7 +77,7 @@ class App:
 
     @property
     def calls(self) -> int:
-        """How often Clerk was asked for a user."""
+        """The number of requests to Clerk for a user."""
         return self.clerk.counts["GET /users/{id}"]
 
 
@@ -352,7 +352,7 @@ def test_who_is_no_longer_banned_gets_in_before_the_webhook(app: App, store: Sto
 
 
 def forbid(how: How, app: App, store: Store, user_id: str = "user_ada") -> None:
-    """Makes a user one who is not let in."""
+    """Makes a user forbidden: banned, deprovisioned or deleted."""
     if how == "deleted":
         store.apply(alone(upsert(user_id), delete(user_id, at=time.time_ns() // 1_000_000 - 60_000)))
     if how != "unknown to Clerk":

@@ -35,7 +35,7 @@ PARKED_FOR_NOTHING = "parked though it could be applied"
 
 @pytest.fixture(scope="module")
 def reference(databases: Databases) -> Iterator[Database]:
-    """Where each event is applied once, alone and in order."""
+    """A database in which each event is applied once, alone and in order."""
     database = databases.take()
     yield database
     databases.give_back(database)

@@ -41,7 +41,7 @@ def test_a_run_says_what_it_explored_and_how_to_repeat_it() -> None:
 
 
 class _Impatient(io.StringIO):
-    """Somebody who ends a run as soon as they hear of it."""
+    """A listener that ends a run at its first report."""
 
     def write(self, text: str) -> int:
         if text.startswith("Schedules:"):

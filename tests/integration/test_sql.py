@@ -106,7 +106,7 @@ def _lint(connection: Connection, folder: Path, planted: str, words: str) -> str
 
 
 def output(connection: Connection, file: Path) -> list[str]:
-    """What psql would print. Fails with the line of the statement that Postgres refuses."""
+    """The output of psql. Fails with the line of the statement that Postgres refuses."""
     setup, test = _SETUP.read_text(), file.read_text()
     lines = []
     try:

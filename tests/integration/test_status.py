@@ -1,4 +1,4 @@
-"""`clerk-supabase status`: what is stuck, and where."""
+"""`clerk-supabase status`: stuck events, and the place where they are stuck."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def to_queues(account: Account, dead_letter_queue_url: str) -> list[str]:
 
 
 def deliver(admin: Connection, number: int, *, outcome: str, applied: str, accepted: float, happened: float) -> None:
-    """A delivery applied some time ago, that many seconds after it was accepted and after it happened."""
+    """A delivery applied some time ago, this number of seconds after it was accepted and after its event happened."""
     admin.execute(
         """
         insert into clerk_sync.deliveries (
@@ -60,7 +60,7 @@ def deliver(admin: Connection, number: int, *, outcome: str, applied: str, accep
 
 
 def age(account: Account, url: str, seconds: float, *, minutes_ago: float = 1) -> None:
-    """What SQS tells CloudWatch about the oldest message of a queue."""
+    """The age of the oldest message of a queue, as SQS reports it to CloudWatch."""
     cloudwatch: Any = boto3.client("cloudwatch")
     cloudwatch.put_metric_data(
         Namespace="AWS/SQS",

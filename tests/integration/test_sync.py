@@ -1,4 +1,4 @@
-"""The sync function: from messages of the queue to rows, and what it says about each message."""
+"""The sync function: from messages of the queue to rows, and its answer for each message."""
 
 from __future__ import annotations
 
@@ -344,7 +344,7 @@ def test_a_log_line_names_the_delivery_and_the_user(sync: Sync, log: StringIO) -
 
 @pytest.fixture
 def road(account: Account, database: Database, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The sync function's handler, as a cold start leaves it."""
+    """The sync function's handler after a cold start."""
     arn = account.put_secret("database", database.worker_url)
     environment = environment_of("sync", DATABASE_SECRET_ARN=arn, PARKED_QUEUE_URL=account.parked_queue_url)
     for name, given in environment.items():

@@ -1,4 +1,4 @@
-"""Sync speaks only to the database it was told to speak to, and nobody on the way can listen."""
+"""Sync talks only to the configured database, and nobody between the two can listen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the SQL helpers read from a token: what the layer reads, and nothing from a token that the layer refuses."""
+"""The claims that the SQL helpers read from a token: the same as in the layer, and none of a token refused there."""
 
 from __future__ import annotations
 

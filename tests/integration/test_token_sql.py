@@ -1,4 +1,4 @@
-"""The SQL that `clerk-supabase token` prints acts as the bearer of the token."""
+"""The SQL printed by `clerk-supabase token` acts as the bearer of the token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deletes of comparisons: which of them stand, in whatever order they and everything else arrive."""
+"""Deletes of comparisons: the ones that hold, in every order of their arrival and of all other events."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def update(version: int | tuple[int, int], **fields: Any) -> Step:
 
 
 def read(version: tuple[int, int], run: int = 7, **fields: Any) -> Step:
-    """An answer of Clerk's API that shows the user: when the user changed, and when it was answered."""
+    """An answer of Clerk's API with the user: the time of the user's change, and the time of the answer."""
     change = upsert(version=version, **fields)
     return Changes(change), Reconciled(f"reconcile-{run}-{change.id}")
 
 
 def gone(at: int, run: int, kind: Any = "user", object_id: str = "user_1") -> Step:
-    """The delete of a comparison: Clerk's API said so at that moment."""
+    """The delete of a comparison: Clerk's API reported it at that moment."""
     return Changes(Delete(kind, object_id, at)), Reconciled(f"reconcile-{run}-{object_id}")
 
 
@@ -68,7 +68,7 @@ def tombstone(admin: Connection, object_id: str = "user_1") -> tuple[int | None,
 
 
 def expected(steps: Sequence[Step]) -> tuple[int | None, int | None]:
-    """The tombstone that the rules ask for, by what arrived alone."""
+    """The tombstone that the rules ask for, from the events alone."""
     told, shown, proofs = [], -1, []
     for changes, source in steps:
         match changes.main, source:

@@ -1,4 +1,4 @@
-"""The owner's connection string on standard input, where no list of processes shows it."""
+"""The owner's connection string on standard input, invisible in lists of processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Undo: a run's deletes, and nobody else's, whenever they arrive and whatever happens at the same moment."""
+"""Undo: it restores a run's deletes alone, whenever they arrive, and beside other work at the same moment."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def rig(mirrored: RigMaker) -> Iterator[Rig]:
 
 @pytest.fixture
 def queued(rig: Rig, account: Account) -> Queued:
-    """The queue that repairs and deletes take."""
+    """The queue that takes repairs and deletes."""
     return Queued(account, rig.store)
 
 
@@ -161,7 +161,7 @@ def test_a_run_that_is_undone_while_it_is_at_work_goes_no_further(rig: Rig) -> N
 
 
 def meanwhile(admin: Connection, act: Callable[[], T]) -> Callable[[], T]:
-    """Begin to do something that has to wait for a lock; return what waits for its end."""
+    """Begin an action that has to wait for a lock; return a function that waits for its end."""
     threads = ThreadPoolExecutor(1)
     doing = threads.submit(act)
     threads.shutdown(wait=False)

@@ -74,7 +74,7 @@ REFUSALS: dict[str, Refusals] = {"truncate": (InsufficientPrivilege,)}
 
 @st.composite
 def writes(draw: st.DrawFn) -> tuple[str, str, list[Any]]:
-    """One statement of somebody with the service role: its kind, a column and its parameters."""
+    """One statement of the service role: its kind, a column and its parameters."""
     kind = draw(st.sampled_from(sorted(WRITES)))
     strategies: dict[str, list[st.SearchStrategy[str | None]]] = {
         "insert": [ids, texts, deleted],

@@ -1,4 +1,4 @@
-"""Sentences of docs/security.md about who can do what that no other test proves."""
+"""Sentences of docs/security.md about powers and limits that no other test proves."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ class Chooser:
         return {path: self._reached_from(path) for path in self._tests}
 
     def _reached_from(self, path: Path) -> dict[Path, int]:
-        """The number of imports from a file to each module; modules of fixtures are further away than those of the test."""
+        """The number of imports from a file to each module; modules of fixtures count as further away."""
         return dict(self._by_fixtures[path.parent]) | self._steps_from({path: 0})
 
     @cached_property

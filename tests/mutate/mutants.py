@@ -38,7 +38,7 @@ class Mutant:
 
     @property
     def name(self) -> tuple[str, str, str]:
-        """A key that survives a move of the code to another file: the file counts only for changes without a subject."""
+        """A key that survives a move of the code to another file: the file counts only without a subject."""
         return self.subject or Path(self.file).stem, self.old, self.new
 
 

@@ -1,4 +1,4 @@
-"""From an event to a change: versions, and what of a user is mirrored."""
+"""From an event to a change: versions, and the mirrored fields of a user."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_everything_an_app_shows_of_a_user_is_mirrored() -> None:
 
 
 def account(**changes: Any) -> Any:
-    """The mirrored account of an event, which is that of Clerk's list of users, too."""
+    """The mirrored account of an event; the same as in Clerk's list of users."""
     fast = read_user(json.dumps(user(external_accounts=[changes])).encode())
     assert fast is not None
     [mirrored] = content(external_accounts=[changes])["external_accounts"]

@@ -1,4 +1,4 @@
-"""What Clerk answers is read leniently: one odd object never costs the page, and never goes unnoticed."""
+"""Clerk's answers are read leniently: one odd object never costs the page, and is always reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Walking a list while others write to it: what is told is told whole, and only once."""
+"""A walk through a list while others write to it: each object is reported complete, and only once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def page_of(users: list[tuple[int, str]]) -> Page:
 
 
 class Users:
-    """Clerk's list of users, as (created_at, id), and what is done to it before the next page."""
+    """Clerk's list of users, as (created_at, id), and the changes made to it before the next page."""
 
     def __init__(self, moments: list[int], *, inclusive: bool = False) -> None:
         self.all = sorted((at, f"user_{number:03}") for number, at in enumerate(moments))

@@ -1,4 +1,4 @@
-"""Connection strings are taken apart before libpq sees them; what is wrong is said in words that quote nothing."""
+"""Connection strings are parsed before libpq sees them; messages name the fault and quote nothing."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux answ
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """Where something listens on 127.0.0.1 that answers once, with what it was told."""
+    """The port of a server on 127.0.0.1 that answers one connection, with its input in capitals."""
 
     def answer() -> None:
         # Closed in the end, whether anybody came or not.

@@ -1,4 +1,4 @@
-"""docs/cost.md says what follows from the figures, the template and the prices, and the arithmetic is right."""
+"""docs/cost.md follows from the measured figures, the template and the prices, and the arithmetic is right."""
 
 from __future__ import annotations
 

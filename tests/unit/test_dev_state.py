@@ -1,4 +1,6 @@
-"""Where other terminals find the stack of `dev`, and that they are not sent to one that is gone."""
+"""The record of a running `dev`, by which other terminals find its stack; a record of a stack that has ended is
+ignored.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,7 @@ STACK = RunningStack(
 
 @pytest.fixture
 def of_the_dead() -> RunningStack:
-    """What `dev` left behind when it was killed."""
+    """The record that `dev` left behind when it was killed."""
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     return replace(STACK, process_id=process.pid)

@@ -1,4 +1,4 @@
-"""What the doctor makes of secrets, addresses, instances and answers."""
+"""Verdicts of the doctor on secrets, addresses, instances and answers."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_what_is_no_signing_secret_is_said_without_repeating_it(secret: str, pro
 
 
 def resolver(*families: int) -> Resolve:
-    """DNS that knows every host by these addresses; without any, none."""
+    """DNS that knows every host by these addresses; without addresses, no host."""
 
     def resolve(host: str) -> set[int]:
         if not families:

@@ -1,4 +1,4 @@
-"""What a comparison decides: where to cut, whether to believe a listing, when to brake."""
+"""Decisions of a comparison: where to cut, whether to trust a listing, when to brake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading what Clerk sends: lenient with what it may leave out, clear about what it may not."""
+"""Clerk's events are read leniently where a field may be missing, and strictly where the field is needed."""
 
 from __future__ import annotations
 

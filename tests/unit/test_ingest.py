@@ -1,4 +1,4 @@
-"""What ingest answers, row by row of its table, with queues and secrets of an account in memory."""
+"""Answers of ingest, row by row of its table, with queues and secrets of an account in memory."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ class Endpoint:
         return self.post(sign_body(body, self.secret))
 
     def accepted(self) -> list[Message]:
-        """What waits on the sync queue."""
+        """The messages on the sync queue."""
         return messages_of(self.account.lambda_event(self.account.sync_queue_url))
 
     def parked(self) -> list[dict[str, Any]]:
-        """What waits on the parked queue, with its reason."""
+        """The messages on the parked queue, with their reasons."""
         return self.account.received(self.account.parked_queue_url)
 
     def stored_nothing(self) -> bool:
@@ -89,7 +89,7 @@ def endpoint(account: Account) -> Endpoint:
 
 
 def counted(name: str) -> int:
-    """How often something was counted for the metric of this name."""
+    """The count of the metric of this name."""
     return int(sum(metrics.metric_set.get(name, {"Value": []})["Value"]))
 
 

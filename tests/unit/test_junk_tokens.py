@@ -123,7 +123,7 @@ def test_a_category_that_is_not_of_session_tokens_is_refused(category: object) -
 
 
 def clerks_library_accepts(said: dict[str, Any]) -> bool:
-    """What @clerk/backend 3.25.0 says of claims at NOW, for an app that allows one origin.
+    """The verdict of @clerk/backend 3.25.0 on claims at NOW, for an app that allows one origin.
 
     https://github.com/clerk/javascript, packages/backend/src/jwt/assertions.ts: there, null is not the same as missing.
     """

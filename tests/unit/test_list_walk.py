@@ -1,4 +1,4 @@
-"""A list is walked from a moment of creation on, while it shifts: nobody is missed in a part that is called whole."""
+"""A walk through a list that shifts, from a moment of creation on: a part reported as complete misses nobody."""
 
 from __future__ import annotations
 

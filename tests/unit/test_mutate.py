@@ -1,4 +1,4 @@
-"""The tool that changes the code at random: every rule makes a change, and what no test notices is reported."""
+"""The tool that changes the code at random: each rule makes a change, and unnoticed changes are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read from Clerk's Backend API means the same as what its webhooks bring."""
+"""An object read from Clerk's Backend API means the same as the object in a webhook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Organizations, memberships, invitations and domains: what of them is mirrored, and what they say of each other."""
+"""Organizations, memberships, invitations and domains: their mirrored fields, and their references to each other."""
 
 from __future__ import annotations
 
@@ -292,7 +292,7 @@ def test_a_delete_is_dated_by_its_event_and_brings_nothing_along(event_type: str
 
 
 def stubs(event_type: str, data: Json) -> dict[str, Json]:
-    """What comes along, by its kind; all of it must be older than anything Clerk sends."""
+    """The companions of a change, by kind; all of them must be older than any object of Clerk."""
     found = changes(event_type, data).companions
     assert all(isinstance(each, Upsert) and each.version.source_updated_at == 0 for each in found)
     return {each.kind: content(each) for each in found}

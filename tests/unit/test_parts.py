@@ -1,4 +1,4 @@
-"""How long a batch is tried in parts, and what becomes of elements for which there was no time."""
+"""The time for a batch tried in parts, and the outcome of elements for which no time was left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.kit.clock import Clock
 
 @dataclass
 class Slow:
-    """Takes elements, and as much time as it may for a part with one that fails."""
+    """A function that takes elements, and uses up the time limit of a part with an element that fails."""
 
     failing: dict[int, Exception]
     first_takes: float = 15.0

@@ -1,4 +1,4 @@
-"""Printing of times, numbers, and what others wrote."""
+"""Times, numbers and foreign text in print."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_an_age_counts_back_from_now(text: str, ago: timedelta) -> None:
 
 
 def obeyed(printed: str) -> set[str]:
-    """The characters that a terminal would not simply show."""
+    """The characters that a terminal would obey instead of showing them."""
     return {each for each in printed if not each.isprintable() and each != "\n"}
 
 

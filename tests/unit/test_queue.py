@@ -1,4 +1,4 @@
-"""The envelope on SQS: what goes in comes out."""
+"""The envelope on SQS: an envelope leaves the queue unchanged."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tests.kit.clock import Clock
 
 
 def all_taken(bucket: TokenBucket, clock: Clock, seconds: float) -> list[float]:
-    """When tokens were given to somebody who asks as early as the bucket says, for that long."""
+    """The times at which a caller got tokens who asks as early as the bucket allows, for this number of seconds."""
     end = clock.now + seconds
     taken: list[float] = []
     while clock.now < end:

@@ -1,4 +1,4 @@
-"""What the reconcile function can be told, and what it refuses to guess."""
+"""The fields of the reconcile function's event, and the values that it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Repairs as messages: events like Clerk's, that every part of the road can read."""
+"""Repairs as messages: events like Clerk's, readable for every function on the way."""
 
 from __future__ import annotations
 

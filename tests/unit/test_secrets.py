@@ -1,4 +1,4 @@
-"""Secrets: read seldom, never stale for long, and better old than none."""
+"""Secrets: read seldom, never stale for long, and an old value is better than none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: what is wrong is named by its variable."""
+"""Settings: an error names the variable."""
 
 from __future__ import annotations
 

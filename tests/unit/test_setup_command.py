@@ -1,4 +1,4 @@
-"""`clerk-supabase setup`: what it looks at and what it prints. What it does with secrets is in tests/deployed."""
+"""`clerk-supabase setup`: its checks and its output. The tests of stored secrets are in tests/deployed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cannot be read or stored of an object is left out, the same on every road; whatever can is kept."""
+"""Parts of an object that cannot be read or stored are left out, alike in every function; all others are kept."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ MANY: dict[str, tuple[str, str, str]] = {
 
 
 def body_of(name: str, size: int) -> bytes:
-    """An event of about that size, most of which is one field of many parts."""
+    """An event of about this size, mostly one field of many parts."""
     field, around, part = MANY[name]
     parts = part * (size // len(part)) if part != "[" else "[" * (size // 2) + "]" * (size // 2)
     data = USER | {field: raw(around.replace("HERE", parts))}

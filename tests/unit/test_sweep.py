@@ -1,4 +1,4 @@
-"""How much a quick run compares of a list, and where the numbers of rows differ."""
+"""The part of a list that a quick run compares, and the windows where the numbers of rows differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`clerk-supabase token`: says in words what a token is, and makes tokens for this machine."""
+"""`clerk-supabase token`: describes a token in words, and makes tokens for this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys that check tokens: which are taken from a PEM or a JWKS, and when newer ones are looked for."""
+"""Keys that check tokens: the ones taken from a PEM or a JWKS, and the times of the look for newer ones."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_two_keys_may_share_a_name_while_one_replaces_the_other() -> None:
 
 @dataclass
 class CountingKeys:
-    """Keys that say how often they are asked for, and give newer ones when there are."""
+    """Keys that count the requests for them, and change when newer ones exist."""
 
     known: KeySet
     newer: KeySet | None = None

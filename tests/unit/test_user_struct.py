@@ -1,4 +1,4 @@
-"""The fast way to read a user takes what is usual, and makes the same of it as the lenient one."""
+"""The fast reader of a user accepts the usual form, and returns the same as the lenient reader."""
 
 from __future__ import annotations
 
