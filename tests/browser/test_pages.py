@@ -53,7 +53,7 @@ def test_a_page_reads_and_changes_nothing(stack: LocalStack, browse: Browse, pag
     assert everything(stack) == before
 
 
-def test_that_page_would_have_read_what_a_server_lets_it_read(browse: Browse) -> None:
+def test_the_same_page_reads_the_answers_of_a_server_that_allows_it(browse: Browse) -> None:
     """Else the page above would prove nothing."""
     lets_everybody = {
         "access-control-allow-origin": "*",

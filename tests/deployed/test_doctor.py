@@ -45,7 +45,7 @@ def _in_use(stack: LocalStack, root: Path) -> None:
 
 
 def send_one_of_each_type(stack: LocalStack, root: Path, database: psycopg.Connection) -> None:
-    """Sends one event after the other: for several at once the emulator would start several workers, which is slower."""
+    """Sends one event after the other: for several at once the emulator would start several slow workers."""
     samples = [json.loads(file.read_text()) for file in sorted((root / "events" / "clerk").glob("*.json"))]
     for sample in {sample["type"]: sample for sample in samples if sample["type"] in SYNCED_TYPES}.values():
         request = sign(sample, stack.webhook_secret)
@@ -76,7 +76,7 @@ def passwords(stack: LocalStack) -> list[str]:
     return [str(password) for password in found]
 
 
-def test_the_canary_leaves_nobody_behind(stack: LocalStack, doctor: Doctor) -> None:
+def test_the_canary_leaves_no_user_behind(stack: LocalStack, doctor: Doctor) -> None:
     with psycopg.connect(stack.database_url, autocommit=True) as database:
         query = """
             select

@@ -151,7 +151,7 @@ def outage(stack: LocalStack) -> Outage:
     return Outage(sent, user_id, left_while_away, left_without_the_right)
 
 
-def test_while_postgres_is_away_dead_letters_wait(outage: Outage) -> None:
+def test_while_postgres_is_unavailable_dead_letters_wait(outage: Outage) -> None:
     assert outage.left_while_away == 5
 
 
@@ -217,7 +217,7 @@ def test_while_the_database_takes_nothing_events_wait(begin: str, end: str, stac
     sent.all_end_well()
 
 
-def test_dead_letters_of_an_outage_come_back_by_themselves_and_nothing_is_lost(
+def test_dead_letters_of_an_outage_are_sent_back_without_an_operator_and_nothing_is_lost(
     stack: LocalStack, outage: Outage
 ) -> None:
     outage.sent.all_end_well()

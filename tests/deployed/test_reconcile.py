@@ -69,7 +69,7 @@ def mirror(stack: LocalStack, users: int) -> list[str]:
     return ids
 
 
-def test_what_the_nightly_schedule_sends_repairs_a_lost_sign_up_through_the_sync_queue(stack: LocalStack) -> None:
+def test_the_event_of_the_nightly_schedule_repairs_a_lost_sign_up_through_the_sync_queue(stack: LocalStack) -> None:
     others = mirror(stack, 3)
     [user_id] = sign_up(stack)
 
@@ -84,7 +84,7 @@ def test_what_the_nightly_schedule_sends_repairs_a_lost_sign_up_through_the_sync
     assert (again["state"], again["findings"]) == ("complete", 0)
 
 
-def test_what_the_quick_schedule_sends_repairs_what_changed(stack: LocalStack) -> None:
+def test_the_event_of_the_quick_schedule_repairs_changed_users(stack: LocalStack) -> None:
     [user_id] = mirror(stack, 1)
     with stack.clerk.writing() as clerk:
         now = time.time_ns() // 1_000_000
@@ -96,7 +96,7 @@ def test_what_the_quick_schedule_sends_repairs_what_changed(stack: LocalStack) -
     eventually(lambda: answer(stack, "reconcile", "--dry-run")["report"]["findings"], lambda found: found == 0)
 
 
-def test_a_lost_delete_is_made_up_for_and_can_be_undone(stack: LocalStack) -> None:
+def test_a_lost_delete_is_repeated_by_a_run_and_can_be_undone(stack: LocalStack) -> None:
     ids = mirror(stack, 3)
     leave(stack, ids[:1])
 

@@ -127,7 +127,7 @@ def test_an_alarm_without_data_is_quiet_unless_it_waits_for_something(template: 
         ("ClerkSupabaseSync", "Stubs", "-session"),
     ],
 )
-def test_an_operator_hears_of_what_goes_wrong(namespace: str, metric: str, about: str, template: Template) -> None:
+def test_each_of_these_failures_has_one_alarm(namespace: str, metric: str, about: str, template: Template) -> None:
     watching = [
         watched
         for alarm in alarms(template).values()

@@ -30,7 +30,7 @@ def post(template: Template) -> Resource:
     return method
 
 
-def test_who_signs_in_finds_a_method_and_a_preflight_only_where_there_is_a_function(template: Template) -> None:
+def test_the_api_has_a_method_and_a_preflight_for_sessions_only_with_the_function(template: Template) -> None:
     path = template.only("AWS::ApiGateway::RestApi")["Body"]["paths"]["/session"]
     condition, methods, otherwise = path["Fn::If"]
     assert (condition, otherwise) == ("HasSession", {"Ref": "AWS::NoValue"})
@@ -58,7 +58,9 @@ def test_a_request_without_one_of_svix_headers_is_refused_before_the_function_is
     assert validator == {"validateRequestParameters": True, "validateRequestBody": False}
 
 
-def test_it_is_refused_with_the_answer_of_a_forged_request(template: Template, account: Account) -> None:
+def test_a_request_without_one_of_svix_headers_gets_the_answer_of_a_forged_request(
+    template: Template, account: Account
+) -> None:
     responses = template.only("AWS::ApiGateway::RestApi")["Body"]["x-amazon-apigateway-gateway-responses"]
     refused = responses["BAD_REQUEST_PARAMETERS"]
     queue = Queue(account.sqs, account.sync_queue_url)
@@ -235,7 +237,7 @@ def test_a_function_has_longer_than_the_database_may_take_to_connect_and_answer(
     assert template["SessionFunction"]["Timeout"] > CONNECT_SECONDS + SESSION_PATIENCE_SECONDS + CLERK_ANSWERS_WITHIN
 
 
-def test_who_signs_in_gets_an_answer_of_ours_before_the_api_gives_up(template: Template) -> None:
+def test_the_session_function_answers_before_the_api_gives_up(template: Template) -> None:
     # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html
     assert template["SessionFunction"]["Timeout"] < 29
 

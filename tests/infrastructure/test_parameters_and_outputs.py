@@ -133,7 +133,7 @@ def test_a_text_is_no_longer_than_what_it_is_put_into(name: str, most: int, temp
     assert parameters(template)[name]["MaxLength"] == most
 
 
-def test_nothing_has_to_be_given(template: Template) -> None:
+def test_every_parameter_has_a_default(template: Template) -> None:
     assert not [name for name, parameter in parameters(template).items() if "Default" not in parameter]
 
 

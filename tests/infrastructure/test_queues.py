@@ -90,7 +90,7 @@ def test_an_event_that_waits_for_its_next_attempt_never_outlives_its_queue(templ
     assert one_round < template["SyncQueue"]["MessageRetentionPeriod"] / 10
 
 
-def test_what_fails_five_times_goes_to_the_dead_letters(template: Template) -> None:
+def test_a_message_that_fails_five_times_becomes_a_dead_letter(template: Template) -> None:
     redrive = template["SyncQueue"]["RedrivePolicy"]
     assert redrive["deadLetterTargetArn"] == arn("SyncDeadLetterQueue")
     assert redrive["maxReceiveCount"] >= 5

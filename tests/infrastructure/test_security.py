@@ -55,12 +55,12 @@ def test_the_checklist_has_all_that_was_asked_for(words: str) -> None:
 
 
 @pytest.mark.parametrize("words", IDENTITIES)
-def test_it_is_said_what_each_of_these_can_and_cannot_do(words: str) -> None:
+def test_the_document_says_what_each_identity_can_and_cannot_do(words: str) -> None:
     [who] = [each for each in identities() if words in each]
     assert {verdict for verdict, *_ in claims(who)} == {"can", "cannot"}
 
 
-def test_nobody_else_is_spoken_of() -> None:
+def test_the_document_names_no_other_identity() -> None:
     assert len(identities()) == len(IDENTITIES)
 
 
@@ -68,7 +68,7 @@ def test_nobody_else_is_spoken_of() -> None:
     ("who", "claim"),
     [pytest.param(who, claim, id=f"{who} {claim[0]} {claim[1][:60]}") for who in identities() for claim in claims(who)],
 )
-def test_who_can_do_what_is_proven_by_tests_that_exist(who: str, claim: list[str]) -> None:
+def test_each_claim_about_an_identity_names_tests_that_exist(who: str, claim: list[str]) -> None:
     verdict, what, proof = claim
     assert verdict in ("can", "cannot")
     assert what
@@ -95,7 +95,7 @@ def test_the_days_that_are_said_are_those_of_the_template() -> None:
         assert re.search(rf"^  {name}:\n(?:    .*\n)*?    Default: {days}$", template, re.MULTILINE), name
 
 
-def test_whoever_finds_a_vulnerability_is_told_by_the_readme_how_to_report_it() -> None:
+def test_the_readme_says_how_to_report_a_vulnerability() -> None:
     assert "(SECURITY.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
     policy = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
     assert headings(policy)[1:] == [

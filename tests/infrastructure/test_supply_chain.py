@@ -84,7 +84,7 @@ def test_all_that_ships_has_a_licence_that_is_wanted_and_the_document_lists_it(r
     assert not differs((root / licenses.DOCUMENT).read_text(encoding="utf-8"), licenses.NAME, licenses.table(found))
 
 
-def test_a_part_of_a_document_is_found_to_be_behind_and_written_anew() -> None:
+def test_an_outdated_part_of_a_document_is_found_and_rewritten() -> None:
     document = "before\n<!-- begin list -->\nold\n<!-- end list -->\nafter"
     assert differs(document, "list", "new")
     mended = written(document, "list", "new")
@@ -143,12 +143,12 @@ def audited(*arguments: str) -> Result:
     return CliRunner().invoke(audit.main, arguments)
 
 
-def test_what_is_pinned_is_asked_about_and_passes_when_nothing_is_known(osv: str, root: Path) -> None:
+def test_every_pinned_package_is_looked_up_and_passes_without_a_known_vulnerability(osv: str, root: Path) -> None:
     result = audited("--osv-url", f"{osv}/v1/query", str(root / licenses.PINS))
     assert (result.exit_code, result.output) == (0, "no known vulnerability in 20 packages\n")
 
 
-def test_a_pin_with_a_known_vulnerability_fails_and_says_which_version_mends_it(osv: str, tmp_path: Path) -> None:
+def test_a_pin_with_a_known_vulnerability_fails_and_names_the_version_that_fixes_it(osv: str, tmp_path: Path) -> None:
     pins = tmp_path / "requirements.txt"
     pins.write_text(VULNERABLE, encoding="utf-8")
     result = audited("--osv-url", f"{osv}/v1/query", str(pins))
@@ -165,13 +165,13 @@ def test_without_a_network_it_says_loudly_that_nothing_was_checked() -> None:
     assert audited("--osv-url", url, "--strict").exit_code == 2
 
 
-def test_a_door_that_lets_nobody_through_is_not_taken_for_the_database(osv: str) -> None:
+def test_a_proxy_that_answers_403_is_not_mistaken_for_the_vulnerability_database(osv: str) -> None:
     result = audited("--osv-url", f"{osv}/elsewhere")
     assert "NOT CHECKED" in result.output
     assert "it answered 403" in result.output
 
 
-def test_pins_that_cannot_be_read_are_no_clean_bill(osv: str, tmp_path: Path) -> None:
+def test_pins_that_cannot_be_read_do_not_pass(osv: str, tmp_path: Path) -> None:
     pins = tmp_path / "requirements.txt"
     pins.write_text("urllib3>=1\n", encoding="utf-8")
     result = audited("--osv-url", f"{osv}/v1/query", str(pins))

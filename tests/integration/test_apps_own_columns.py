@@ -164,7 +164,9 @@ def fired(admin: Connection) -> Connection:
     return admin
 
 
-def test_what_changes_nothing_fires_no_trigger_of_the_app_on_any_table(store: Store, fired: Connection) -> None:
+def test_an_event_that_changes_nothing_fires_no_trigger_of_the_app_on_any_table(
+    store: Store, fired: Connection
+) -> None:
     store.apply(one_of_each(at=1))
     fired.execute("truncate public.fired")
     moved = {"last_active_at": 5, "members_count": 9, "identifier": "other"}
@@ -182,7 +184,7 @@ def test_a_membership_of_known_parents_fires_no_trigger_of_the_app_on_the_parent
     assert {what.split()[0] for (what,) in rows(fired, "select what from public.fired")} == {"organization_memberships"}
 
 
-def test_what_a_trigger_of_the_app_does_commits_with_the_membership(store: Store, admin: Connection) -> None:
+def test_the_work_of_a_trigger_of_the_app_commits_with_the_membership(store: Store, admin: Connection) -> None:
     admin.execute(
         """
         create table public.seats (org text primary key references public.organizations, taken int not null default 0);

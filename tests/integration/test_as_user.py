@@ -47,7 +47,7 @@ def test_queries_see_what_the_user_sees(users: Store) -> None:
         assert queries.rows("select current_user::text, public.requesting_user_id()") == [("authenticated", "user_ada")]
 
 
-def test_each_acts_as_themselves_one_after_the_other(users: Store) -> None:
+def test_users_act_as_themselves_one_after_the_other(users: Store) -> None:
     for claims in (ADA, EVE, ADA):
         with users.as_user(claims) as queries:
             assert seen(queries) == [claims.user_id]
@@ -66,7 +66,7 @@ def test_nothing_in_a_claim_is_read_as_sql(name: str, users: Store) -> None:
         assert queries.rows("select auth.jwt() ->> 'nickname'") == [(name,)]
 
 
-def test_what_was_written_stays_when_the_block_ends_well(users: Store, admin: Connection) -> None:
+def test_writes_stay_when_the_block_ends_without_an_error(users: Store, admin: Connection) -> None:
     with users.as_user(claims_of("user_new")) as queries:
         assert queries.rows("insert into public.users (clerk_id) values (%s)", "user_new") == []
     assert rows(admin, "select 1 from public.users where clerk_id = 'user_new'") == [(1,)]
@@ -80,7 +80,7 @@ def test_nothing_stays_when_the_block_raises(users: Store, admin: Connection) ->
     assert rows(admin, "select 1 from public.users where clerk_id = 'user_new'") == []
 
 
-def test_what_the_policies_forbid_is_not_allowed_and_ends_the_transaction(users: Store, admin: Connection) -> None:
+def test_a_statement_that_the_policies_forbid_fails_and_ends_the_transaction(users: Store, admin: Connection) -> None:
     with pytest.raises(NotAllowed), users.as_user(ADA) as queries:
         queries.rows("insert into public.users (clerk_id) values ('user_other')")
     assert nobody_is_left_on(users)
@@ -175,7 +175,7 @@ def test_the_role_of_sync_cannot_act_as_anybody(store: Store) -> None:
     assert store.apply(alone(upsert("user_1"))) == ["created"]
 
 
-def test_who_is_pending_or_a_machine_is_nobody(users: Store) -> None:
+def test_a_pending_session_and_a_machine_act_as_no_user(users: Store) -> None:
     pending: Claims = claims_of("user_ada", sts="pending")
     with users.as_user(pending) as queries:
         assert seen(queries) == []

@@ -86,7 +86,7 @@ def test_parents_that_a_membership_makes_are_logged_with_its_delivery(store: Sto
     ]
 
 
-def test_what_goes_with_a_deleted_organization_is_logged_as_a_cascade(store: Store, admin: Connection) -> None:
+def test_rows_deleted_with_their_organization_are_logged_as_a_cascade(store: Store, admin: Connection) -> None:
     store.apply([membership(at=1), invitation(at=1), domain(at=1)])
     forget(admin)
     store.apply([deleted("organization", "org_1", at=2, svix_id="msg_2")])
@@ -198,7 +198,9 @@ FORGED = '{"": ["delivery", "msg_forged"], "new": ["delivery", "msg_forged"]}'
 
 @pytest.mark.parametrize("table", AUDITED)
 @pytest.mark.parametrize("operation", ["insert", "update", "delete", "merge"])
-def test_who_writes_a_table_cannot_forge_the_cause(operation: str, table: str, store: Store, admin: Connection) -> None:
+def test_a_writer_of_a_table_cannot_forge_the_cause(
+    operation: str, table: str, store: Store, admin: Connection
+) -> None:
     store.apply([user(at=1), organization(at=1), membership(at=1), invitation(at=1), domain(at=1)])
     forget(admin)
     key, insert = AUDITED[table]
@@ -251,7 +253,7 @@ def test_a_function_of_the_app_cannot_forge_the_cause(security: LiteralString, s
 # Nothing that is not a change
 
 
-def test_what_changes_nothing_is_not_logged(store: Store, admin: Connection) -> None:
+def test_a_write_that_changes_nothing_is_not_logged(store: Store, admin: Connection) -> None:
     store.apply([membership(at=5), user(at=5), organization(at=5), invitation(at=5), domain(at=5)])
     store.apply([deleted("organizationDomain", "orgdmn_1", at=6)])
     forget(admin)
@@ -287,7 +289,7 @@ def test_a_statement_that_changes_no_row_is_not_logged(
     assert logged(admin) == []
 
 
-def test_what_the_app_keeps_in_a_column_of_its_own_is_not_logged(store: Store, admin: Connection) -> None:
+def test_values_in_columns_of_the_apps_are_not_logged(store: Store, admin: Connection) -> None:
     admin.execute("alter table public.users add column last_seen timestamptz")
     store.apply([user(at=1)])
     admin.execute("update public.users set last_seen = now()")
@@ -299,7 +301,7 @@ def test_what_the_app_keeps_in_a_column_of_its_own_is_not_logged(store: Store, a
     assert edit["changed_columns"] == ["first_name"]
 
 
-def test_what_is_refused_is_not_logged(store: Store, admin: Connection) -> None:
+def test_a_refused_write_is_not_logged(store: Store, admin: Connection) -> None:
     admin.execute("alter table public.users add constraint no_robots check (first_name <> 'Robot')")
     created, refused = store.apply([user(at=1), user("user_2", at=1, first_name="Robot")])
     assert created == "created"

@@ -126,7 +126,7 @@ def test_triggers_within_triggers_come_one_after_the_other(store: Store, admin: 
     ],
     ids=["a new row is deleted", "a changed row is deleted", "a deleted row comes back", "a change is taken back"],
 )
-def test_whatever_a_trigger_does_to_the_row_the_log_tells_it_in_order(
+def test_the_log_holds_the_changes_of_a_trigger_to_the_row_in_order(
     action: str, when: str, store: Store, admin: Connection
 ) -> None:
     let_a_trigger(admin, "public.users", action, when)

@@ -228,7 +228,7 @@ def test_two_fields_that_postgres_refuses_leave_the_rest(store: Store, admin: Co
     assert rows(admin, query) == [(True, None, None, None, False)]
 
 
-def test_a_stub_that_postgres_refuses_keeps_no_membership_out(store: Store, admin: Connection) -> None:
+def test_a_stub_that_postgres_refuses_prevents_no_membership(store: Store, admin: Connection) -> None:
     admin.execute("create index on public.users (first_name)")
     known = {"user_id": "user_1", "first_name": LONG, "last_name": "Kept"}
     assert store.apply([membership(at=1, role="org:admin", public_user_data=known)]) == ["created"]
@@ -237,7 +237,7 @@ def test_a_stub_that_postgres_refuses_keeps_no_membership_out(store: Store, admi
     assert rows(admin, "select fields from clerk_sync.dropped_fields") == [(["user.first_name"],)]
 
 
-def test_a_value_that_others_decide_is_never_emptied(store: Store, admin: Connection) -> None:
+def test_a_value_decided_by_others_is_never_emptied(store: Store, admin: Connection) -> None:
     admin.execute("create index on public.users ((public_metadata ->> 'role'))")
     [refused] = store.apply(alone(upsert(public_metadata={"role": LONG})))
     assert isinstance(refused, ValueRefused)

@@ -142,7 +142,7 @@ def test_a_good_request_is_taken(function: str, worker: Connection) -> None:
 
 
 @pytest.mark.parametrize(("function", "field"), [(name, field) for name, fields in NUMBERS.items() for field in fields])
-def test_what_is_no_number_within_bounds_is_refused_by_name(
+def test_a_value_that_is_no_number_within_bounds_is_refused_by_name(
     function: str, field: str, worker: Connection, admin: Connection
 ) -> None:
     request = request_of(worker, function)
@@ -160,13 +160,13 @@ def test_what_is_no_number_within_bounds_is_refused_by_name(
 
 @pytest.mark.parametrize("function", OF_A_RUN)
 @pytest.mark.parametrize("run", [None, "NaN", "1", -1, 0, 1.5, 1e300, [], {}])
-def test_what_is_no_run_is_refused(function: str, run: Any, worker: Connection) -> None:
+def test_a_value_that_is_no_run_is_refused(function: str, run: Any, worker: Connection) -> None:
     with pytest.raises(InvalidParameterValue, match="run is no whole number"):
         call(worker, function, request_of(worker, function) | {"run": run})
 
 
 @pytest.mark.parametrize("function", OF_A_RUN)
-def test_a_run_that_does_not_exist_is_nobodys(function: str, worker: Connection, admin: Connection) -> None:
+def test_a_run_that_does_not_exist_belongs_to_no_process(function: str, worker: Connection, admin: Connection) -> None:
     request = request_of(worker, function) | {"run": 4711}
     before = everything(admin)
     assert call(worker, function, request) in (None, False, [])
@@ -186,7 +186,7 @@ def test_a_run_that_does_not_exist_is_nobodys(function: str, worker: Connection,
         "emptied_columns",
     ],
 )
-def test_what_a_finished_run_found_stays_as_it_is(function: str, worker: Connection) -> None:
+def test_the_findings_of_a_finished_run_cannot_be_changed(function: str, worker: Connection) -> None:
     request = request_of(worker, function)
     call(worker, "end_run", OF_A_RUN["end_run"] | request | {"state": "complete"})
     assert call(worker, function, request) in (None, False)
@@ -228,7 +228,7 @@ def test_what_a_finished_run_found_stays_as_it_is(function: str, worker: Connect
         *(("settle_findings", "gone", {"user_1": each}) for each in ("NaN", -1, 1e300, None)),
     ],
 )
-def test_what_means_nothing_is_refused(
+def test_a_meaningless_value_is_refused(
     function: str, field: str, wrong: Any, worker: Connection, admin: Connection
 ) -> None:
     request = request_of(worker, function)
@@ -263,7 +263,7 @@ def test_the_watermark_never_lies_in_the_future(worker: Connection) -> None:
         call(worker, "begin_run", BEGIN | {"as_of": now + DAY + 60_000})
 
 
-def test_what_was_compared_never_lies_in_the_future_and_an_operator_can_forget_it(
+def test_the_time_of_a_comparison_never_lies_in_the_future_and_an_operator_can_reset_it(
     worker: Connection, admin: Connection
 ) -> None:
     run = call(worker, "begin_run", BEGIN | {"as_of": time.time_ns() // 1_000_000 + DAY - 60_000})["run"]
@@ -291,7 +291,7 @@ def test_a_delivery_from_the_future_does_not_silence_the_alarm_about_silence(
 
 
 @pytest.mark.parametrize("moment", [10**14, 253_402_300_799_999])
-def test_nothing_happened_in_the_future(moment: int, worker: Connection) -> None:
+def test_no_event_has_a_time_in_the_future(moment: int, worker: Connection) -> None:
     request = request_of(worker, "end_run")
     for field in ("newest_change", "newest_delivery"):
         with pytest.raises(InvalidParameterValue, match=field):
@@ -301,7 +301,7 @@ def test_nothing_happened_in_the_future(moment: int, worker: Connection) -> None
             call(worker, "record_canary", OTHERS["record_canary"] | {field: moment})
 
 
-def test_a_forged_instance_shuts_the_true_one_out_until_an_operator_resets_it(
+def test_a_forged_instance_blocks_the_true_one_until_an_operator_resets_it(
     worker: Connection, admin: Connection
 ) -> None:
     complete(worker, BEGIN | {"instance_id": "ins_forged"})

@@ -371,7 +371,7 @@ def test_a_connection_string_in_the_wrong_place_is_not_repeated(name: str, place
     assert not found_in(said)
 
 
-def test_what_main_prints_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_main_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["clerk-supabase", "migrate"])
     monkeypatch.setenv("DATABASE_URL", f"postgresql://postgres:{CANARY}%Pw@localhost/postgres")
     with pytest.raises(SystemExit):
@@ -387,7 +387,7 @@ def test_what_main_prints_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 @pytest.mark.parametrize("shape", ["postgresql://u:{}%Pw@h/d", "postgresql://u:x@{}/d?hostaddr=127.0.0.1&port=x"])
-def test_the_search_would_find_what_libpq_says(shape: str) -> None:
+def test_the_search_finds_text_of_libpq(shape: str) -> None:
     with pytest.raises(psycopg.Error) as caught:
         psycopg.connect(shape.format(CANARY))
     assert found_in("".join(all_said(caught.value))) or "port" in str(caught.value)

@@ -36,7 +36,7 @@ from tests.kit.clerk import FixedKey, PassingClock, Reader, api_with, everybody,
 # The key
 
 
-def test_a_wrong_key_is_an_error_that_says_what_to_do_and_is_not_told(api: ClerkApi) -> None:
+def test_a_wrong_key_is_an_error_that_says_what_to_do_and_does_not_repeat_the_key(api: ClerkApi) -> None:
     theirs = reader(api.url, FixedKey("sk_test_nobody"))
     with pytest.raises(ClerkKeyRefused, match=r"401 \(clerk_key_invalid\): put the instance's") as refused:
         theirs.clerk().instance()
@@ -66,7 +66,7 @@ def test_threads_whose_key_is_refused_together_all_go_on_with_the_newer_one(api:
 
 
 @pytest.mark.parametrize("key", ["", "whsec_abc", "pk_test_abc", "sk_test_a\nb", "sk_test_é", "sk_prod_abc"])
-def test_what_is_no_secret_key_of_clerk_is_never_sent(api: ClerkApi, key: str) -> None:
+def test_a_text_that_is_no_secret_key_of_clerk_is_never_sent(api: ClerkApi, key: str) -> None:
     with pytest.raises(ClerkKeyRefused, match="does not hold a secret key") as refused:
         reader(api.url, FixedKey(key)).clerk().instance()
     assert key == "" or key not in str(refused.value)
@@ -94,7 +94,7 @@ def test_no_more_than_its_share_of_clerks_limit_is_used(key: str, limit: int, sh
         assert sum(theirs.clock.slept[: int(limit * share)]) >= 8
 
 
-def test_with_the_whole_limit_clerk_never_has_to_say_no() -> None:
+def test_with_the_whole_limit_clerk_never_answers_429() -> None:
     clock = PassingClock()
     with api_with(has_rate_limit=True, monotonic=clock) as api:
         theirs = reader(api.url, clock=clock, share=1.0)
@@ -184,7 +184,7 @@ def test_a_broken_answer_is_asked_for_again_and_nobody_is_missed(api: ClerkApi, 
 
 
 @pytest.mark.parametrize("fault", [answering(503), *BROKEN.values()], ids=["503", *BROKEN.keys()])
-def test_what_does_not_pass_is_given_up(api: ClerkApi, ours: Reader, fault: Fault) -> None:
+def test_a_fault_that_does_not_pass_ends_the_retries(api: ClerkApi, ours: Reader, fault: Fault) -> None:
     api.faults.add(fault, times=100)
     with pytest.raises(ClerkUnavailable, match=r"GET /users: .* \(6 times\)"):
         everybody(ours.clerk())
@@ -257,7 +257,7 @@ def test_a_refusal_is_permanent_and_names_its_code(api: ClerkApi, clerk: Clerk, 
     assert clerk.http.calls == 1
 
 
-def test_what_clerk_says_for_people_is_not_repeated_for_it_may_tell_personal_data(api: ClerkApi, clerk: Clerk) -> None:
+def test_messages_of_clerk_are_not_repeated_because_they_may_hold_personal_data(api: ClerkApi, clerk: Clerk) -> None:
     body = {"errors": [{"code": "x", "message": "ada@example.test", "meta": {"param_name": "email_address"}}, 7]}
     for errors in (body, {"errors": body["errors"][:1]}):
         api.faults.add(Fault(status=422, body=json.dumps(errors).encode()))

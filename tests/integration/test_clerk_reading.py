@@ -45,7 +45,7 @@ def test_every_request_names_the_api_version_and_asks_for_ascending_order(api: C
 
 
 @pytest.mark.parametrize("inclusive", [False, True])
-def test_windows_read_in_parallel_tell_everybody_once_whatever_clerks_bounds_mean(
+def test_windows_read_in_parallel_report_everybody_once_whatever_clerks_bounds_mean(
     api: ClerkApi, clerk: Clerk, inclusive: bool
 ) -> None:
     api.answers.inclusive = inclusive
@@ -57,7 +57,7 @@ def test_windows_read_in_parallel_tell_everybody_once_whatever_clerks_bounds_mea
     assert list(chain.from_iterable(found)) == expected(api)
 
 
-def test_two_users_of_one_moment_on_both_sides_of_a_page_are_told_together() -> None:
+def test_two_users_of_one_moment_on_both_sides_of_a_page_are_reported_together() -> None:
     with api_with(1_003, same_moment=3) as api:
         stretches = list(reader(api.url).clerk().users(Window()))
         assert ids(stretches) == expected(api)
@@ -235,9 +235,7 @@ def test_domains_that_are_switched_off_are_told_apart(api: ClerkApi, clerk: Cler
     assert not isinstance(refused.value, DomainsUnavailable)
 
 
-def test_a_firewall_that_answers_for_clerk_does_not_say_that_organizations_are_switched_off(
-    api: ClerkApi, clerk: Clerk
-) -> None:
+def test_an_answer_of_a_firewall_is_not_read_as_organizations_switched_off(api: ClerkApi, clerk: Clerk) -> None:
     api.faults.add(firewall())
     with pytest.raises(ClerkRefused, match="not in Clerk's words") as refused:
         next(clerk.oldest_first("organization"))

@@ -133,7 +133,7 @@ def test_an_object_that_the_api_tells_by_its_id_is_as_clerk_describes_it(client:
     assert list(faults(answer, LISTS[path])) == []
 
 
-def test_what_an_object_lacks_is_found_at_any_depth() -> None:
+def test_missing_fields_of_an_object_are_found_at_any_depth() -> None:
     user = samples.user("user_1", **TIMES, phone_numbers=[samples.phone_number("idn_1", "+15550100", AT)])
     del user["phone_numbers"][0]["linked_to"]
     user["phone_numbers"][0]["reserved"] = None

@@ -57,7 +57,7 @@ def test_a_store_that_was_closed_works_again(open_store: Store) -> None:
     assert open_store.apply(alone(upsert())) == ["created"]
 
 
-def test_the_operator_can_tell_whose_connection_it_is(open_store: Store, admin: Connection) -> None:
+def test_connections_show_their_function_to_the_operator(open_store: Store, admin: Connection) -> None:
     query = "select application_name from pg_stat_activity where usename = %s and datname = current_database()"
     assert value(admin, query, WORKER) == "clerk-supabase-sync"
 
@@ -171,7 +171,7 @@ def test_with_a_wrong_password_the_messages_stay_in_the_queue(database: Database
 # The database is away, or not ready
 
 
-def test_a_database_that_is_away_is_unavailable() -> None:
+def test_a_server_that_does_not_answer_is_unavailable() -> None:
     nowhere = f"postgresql://{WORKER}:a-secret-password@127.0.0.1:{free_port()}/postgres?sslmode=disable"
     with closing(Store(Url(nowhere))) as store, pytest.raises(DatabaseUnavailable) as caught:
         store.apply(alone(upsert()))
@@ -212,7 +212,7 @@ def test_once_the_connection_string_is_corrected_the_same_store_works(database: 
         ("nothing", "", "names no password"),
     ],
 )
-def test_what_the_server_says_of_a_login_is_passed_on_in_words_of_our_own(
+def test_the_reason_of_a_refused_login_is_passed_on_in_words_of_our_own(
     part: str, instead: str, said: str, database: Database
 ) -> None:
     password = "" if part == "nothing" else f":{instead if part == 'password' else database.worker_password}"
@@ -363,7 +363,7 @@ def test_errors_of_the_driver_never_leave_the_store(database: Database) -> None:
         assert isinstance(caught.value.__cause__, psycopg.Error)
 
 
-def test_an_answer_that_does_not_come_is_not_waited_for_and_not_taken_for_the_next(
+def test_an_answer_that_does_not_come_is_not_waited_for_and_not_mistaken_for_the_next(
     database: Database, admin: Connection
 ) -> None:
     with closing(Store(Url(database.worker_url), patience_seconds=0.3)) as store:

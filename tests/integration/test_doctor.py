@@ -60,7 +60,7 @@ def test_a_migrated_database_is_well_and_what_nobody_named_is_skipped(doctor: Do
     assert "--token" in report.words("supabase-auth")
 
 
-def test_what_is_printed_for_machines_keeps_its_shape(doctor: Doctor) -> None:
+def test_the_output_for_machines_keeps_its_shape(doctor: Doctor) -> None:
     report = doctor.examine("migrations", "queues")
     assert [sorted(check) for check in report.checks] == [["findings", "looks_at", "name", "seconds", "verdict"]] * 2
     assert [sorted(check["findings"][0]) for check in report.checks] == [["todo", "verdict", "words"]] * 2
@@ -138,7 +138,7 @@ def test_a_database_that_cannot_be_reached_fails_once_and_the_rest_goes_on(docto
     assert "hunter2" not in report.text
 
 
-def test_what_is_no_connection_string_is_not_repeated(doctor: Doctor) -> None:
+def test_a_text_that_is_no_connection_string_is_not_repeated(doctor: Doctor) -> None:
     report = doctor.examine(DATABASE_URL="hunter2 at home", SYNC_DATABASE_URL="hunter2=1")
     failed = {name for name, verdict in report.verdicts.items() if verdict == "fail"}
     assert failed == {"database", "worker-address", "database-tls", "worker-login"}
@@ -269,7 +269,7 @@ ROLE_FAULTS = [
 
 
 @pytest.mark.parametrize("fault", ROLE_FAULTS, ids=lambda fault: fault.said)
-def test_what_a_role_has_become_or_lost_fails(doctor: Doctor, admin: Connection, fault: Fault) -> None:
+def test_a_role_with_a_changed_attribute_or_membership_fails(doctor: Doctor, admin: Connection, fault: Fault) -> None:
     names = {"worker": sql.Identifier(WORKER), "session": sql.Identifier(SESSION)}
     admin.execute(sql.SQL(fault.statement).format(**names))
     try:
@@ -333,7 +333,7 @@ def test_a_database_without_migrations_says_what_to_type(doctor: Doctor, new_dat
         ),
     ],
 )
-def test_a_hole_in_row_level_security_is_named(
+def test_a_gap_in_row_level_security_is_named(
     doctor: Doctor, admin: Connection, fault: LiteralString, verdict: str, said: str
 ) -> None:
     admin.execute(fault)
@@ -524,7 +524,7 @@ def test_a_parked_event_fails(doctor: Doctor, store: Store) -> None:
         (("quick", "failed"), "fail", "failed: for a reason"),
     ],
 )
-def test_how_the_last_comparisons_ended_is_said(
+def test_the_doctor_says_how_the_last_comparisons_ended(
     doctor: Doctor, compared: Compared, run: tuple[str, str], verdict: str, said: str
 ) -> None:
     assert "never compared" in doctor.verdict("reconcile")[1]
@@ -545,7 +545,7 @@ def test_silence_of_clerk_fails(doctor: Doctor, compared: Compared, admin: Conne
     assert "Clerk has newer changes" in words
 
 
-def test_what_was_deleted_here_and_is_in_clerk_fails_until_a_full_run_no_longer_meets_it(
+def test_an_object_deleted_only_here_fails_until_a_full_run_no_longer_finds_it(
     doctor: Doctor, compared: Compared, admin: Connection
 ) -> None:
     compared("full", "complete")

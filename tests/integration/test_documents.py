@@ -131,7 +131,7 @@ def test_another_type_is_synced_in_the_four_steps(
         assert rows(admin, query) == []
 
 
-def test_what_was_forged_is_mended_as_the_document_says(database: Database, admin: Connection) -> None:
+def test_forged_rows_are_corrected_as_the_document_says(database: Database, admin: Connection) -> None:
     look, forget, lift = texts("docs/security.md", "sql")
     with rig_with(database, 30) as rig:
         ada, eve = list(rig.world.users)[:2]

@@ -104,7 +104,7 @@ def test_a_backup_of_last_week_is_brought_up_to_date_by_a_comparison(rig: Rig) -
 
 @pytest.mark.parametrize("how", ["scrub", "delete"])
 @pytest.mark.parametrize("backup_is_of", ["before the delete", "during the hold-back"])
-def test_what_a_backup_brings_back_of_the_purged_is_purged_again(
+def test_purged_rows_that_a_backup_restores_are_purged_again(
     how: str, backup_is_of: str, database: Database, store: Store, admin: Connection
 ) -> None:
     store.apply([user(at=1, first_name="Ada")])

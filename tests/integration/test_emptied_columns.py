@@ -118,7 +118,7 @@ def test_a_list_that_lacks_a_field_by_mistake_empties_nothing_and_the_next_good_
     assert rig.run().findings == 0
 
 
-def test_a_few_users_whom_a_list_shows_empty_are_believed_only_after_they_were_read_again(rig: Rig) -> None:
+def test_a_few_values_emptied_in_a_list_are_stored_only_after_the_users_were_read_again(rig: Rig) -> None:
     change(rig, FEW, last_name="Newer")
 
     def emptied(elements: list[bytes]) -> list[bytes]:
@@ -151,7 +151,7 @@ def test_a_value_is_lost_to_null_an_empty_text_list_or_object_and_a_flag_that_is
     assert f"{column} would lose its value in " in str(report.reason)
 
 
-def test_many_who_are_banned_or_get_another_value_pull_no_brake(rig: Rig) -> None:
+def test_many_banned_or_changed_users_do_not_pull_the_brake(rig: Rig) -> None:
     change(rig, EVERYBODY, banned=True, first_name="Other")
     assert rig.run().state == "complete"
     assert value(rig.admin, "select count(*) from public.users where banned and first_name = 'Other'") == EVERYBODY
@@ -204,7 +204,7 @@ def test_a_run_by_versions_only_has_the_same_brake(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("function", ["emptied_columns", "held_repairs", "settle_findings", "end_run"])
-def test_a_run_that_dies_among_repairs_that_were_held_back_is_continued_and_makes_them(rig: Rig, function: str) -> None:
+def test_a_run_killed_among_repairs_that_were_held_back_is_continued_and_makes_them(rig: Rig, function: str) -> None:
     before = names(rig)
     change(rig, FEW, first_name=None)
     rig.die_at(function)
@@ -226,7 +226,7 @@ def test_through_the_queue_what_was_held_back_is_sent_and_not_called_repaired(ri
     assert names(rig) == before - FEW
 
 
-def test_private_metadata_pulls_the_brake_and_goes_with_its_user(databases: Databases) -> None:
+def test_emptied_private_metadata_pulls_the_brake_and_is_deleted_with_its_user(databases: Databases) -> None:
     def with_secrets(world: World) -> None:
         for number in range(EVERYBODY):
             world.update("user", user(number), {"private_metadata": {"plan": "pro"}})

@@ -159,7 +159,7 @@ def test_a_command_that_is_killed_halfway_has_changed_nothing_and_the_next_one_d
     assert places_with(admin, *CANARIES) == []
 
 
-def test_what_arrives_while_a_person_is_forgotten_is_forgotten_too(
+def test_events_that_arrive_during_an_erasure_are_erased_too(
     store: Store, database: Database, admin: Connection
 ) -> None:
     store.apply([user(ADA, at=1), deleted("user", ADA, at=2)])
@@ -227,7 +227,7 @@ class Crowd:
             connection.execute("select clerk_sync.forget(%s::jsonb)", [json.dumps(request)])
 
 
-def test_people_are_forgotten_beside_webhooks_parking_and_housekeeping_and_nobody_is_locked_out(
+def test_people_are_erased_beside_webhooks_parking_and_housekeeping_without_a_deadlock(
     database: Database, store: Store, admin: Connection, command: Command
 ) -> None:
     allow_at_once(admin)

@@ -58,7 +58,7 @@ def test_the_timeline_is_one_line_a_moment(store: Store, database: Database, roo
     assert "user.created: created  msg_user.created" in moments[1]
 
 
-def test_of_who_is_deleted_it_says_when_that_was_recorded_here(store: Store, database: Database, root: Path) -> None:
+def test_explain_says_when_the_delete_of_a_user_was_recorded_here(store: Store, database: Database, root: Path) -> None:
     apply(store, root, "user.deleted")
     printed = io.StringIO()
     show(database.url, ADA, Terminal(file=printed, width=40))
@@ -91,7 +91,7 @@ def test_an_id_nobody_ever_heard_of_is_said_to_be_unknown(database: Database) ->
         timeline(database.url, "user_nobody")
 
 
-def test_it_says_which_comparison_deleted_somebody_and_that_they_were_restored(
+def test_explain_names_the_comparison_that_deleted_a_user_and_the_restore(
     store: Store, database: Database, admin: Connection
 ) -> None:
     admin.execute(

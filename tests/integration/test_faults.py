@@ -246,7 +246,7 @@ def forget_failures(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("fault", [postgres_is_stopped, all_migrations_are_missing], ids=lambda fault: fault.__name__)
-def test_an_outage_burns_no_attempt_however_long_it_lasts(fault: Fault, bundle: Bundle, around: Surroundings) -> None:
+def test_an_outage_counts_no_attempt_however_long_it_lasts(fault: Fault, bundle: Bundle, around: Surroundings) -> None:
     bundle.post(1)
     with contextmanager(fault)(around):
         bundle.work(24 * HOUR)

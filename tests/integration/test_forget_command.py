@@ -48,7 +48,7 @@ def command(database: Database) -> Command:
 # Who is forgotten
 
 
-def test_who_was_not_deleted_in_clerk_is_not_forgotten_and_it_is_said_what_to_do(
+def test_a_person_who_was_not_deleted_in_clerk_is_not_erased_and_the_command_says_what_to_do(
     store: Store, admin: Connection, command: Command
 ) -> None:
     store.apply([user(ADA, at=1)])
@@ -110,7 +110,7 @@ def with_address(verified: bool) -> dict[str, Any]:
     }
 
 
-def test_who_entered_an_address_of_somebody_else_takes_nothing_of_them_along(
+def test_an_erasure_of_a_user_who_entered_a_foreign_address_spares_its_owner(
     store: Store, admin: Connection, command: Command
 ) -> None:
     store.apply([user("user_eve", at=1, **with_address(verified=False)), deleted("user", "user_eve", at=2)])
@@ -134,7 +134,7 @@ def test_housekeeping_takes_nothing_of_somebody_else_along_either(store: Store, 
     assert rows(admin, "select affiliation_email_address from public.organization_domains") == [(ADDRESS,)]
 
 
-def test_who_entered_an_address_of_somebody_else_keeps_none_of_it_from_being_forgotten(
+def test_a_user_who_entered_a_foreign_address_does_not_hinder_the_erasure_of_its_owner(
     store: Store, admin: Connection, command: Command
 ) -> None:
     store.apply([user("user_eve", at=1, **with_address(verified=False))])
@@ -145,7 +145,7 @@ def test_who_entered_an_address_of_somebody_else_keeps_none_of_it_from_being_for
     assert value(admin, "select email from public.users where clerk_id = 'user_eve'") == ADDRESS
 
 
-def test_what_other_objects_say_of_a_person_is_named_and_left_as_clerk_has_it(
+def test_data_about_a_person_in_other_objects_is_named_and_left_as_clerk_has_it(
     store: Store, admin: Connection, command: Command
 ) -> None:
     store.apply([organization(at=1, public_metadata={"owner": ADDRESS}), invitation(at=1, email_address=ADDRESS)])
@@ -163,12 +163,12 @@ def test_what_other_objects_say_of_a_person_is_named_and_left_as_clerk_has_it(
         ["--email", "\u212aim@example.test"],
     ],
 )
-def test_it_must_be_said_who(arguments: list[str], command: Command) -> None:
+def test_forget_and_export_need_the_name_of_a_person(arguments: list[str], command: Command) -> None:
     assert "Usage" in command.run("forget", *arguments, "--yes", status=2).stderr
     assert "Usage" in command.run("export", *arguments, status=2).stderr
 
 
-def test_who_was_only_invited_is_forgotten_by_their_address_in_thousands_of_invitations(
+def test_a_person_who_was_only_invited_is_erased_by_their_address_in_thousands_of_invitations(
     store: Store, admin: Connection, command: Command
 ) -> None:
     many = 2_500
@@ -206,7 +206,7 @@ def test_thousands_of_audit_entries_are_emptied(store: Store, admin: Connection,
     assert rows(admin, kept) == [("user_other",)]
 
 
-def test_who_never_had_a_row_is_forgotten_and_gets_none_later(
+def test_a_person_without_a_row_is_erased_and_gets_no_row_later(
     store: Store, admin: Connection, command: Command
 ) -> None:
     store.apply([deleted("user", ADA, at=2)])
@@ -218,7 +218,7 @@ def test_who_never_had_a_row_is_forgotten_and_gets_none_later(
 
 
 @pytest.mark.parametrize("how", ["scrub", "delete"])
-def test_no_late_event_brings_anything_back(how: str, road: Road, admin: Connection, command: Command) -> None:
+def test_no_late_event_restores_anything(how: str, road: Road, admin: Connection, command: Command) -> None:
     fill_with_canaries(road, admin)
     delete_ada(road)
     command.run("forget", ADA, "--purge-by", how, "--yes")
@@ -250,7 +250,7 @@ def test_a_foreign_key_of_the_app_that_refuses_is_named_and_the_row_is_scrubbed(
     assert rows(admin, "select count(*) from public.invoices") == [(2,)]
 
 
-def test_what_the_app_holds_is_counted_and_left(store: Store, admin: Connection, command: Command) -> None:
+def test_rows_and_columns_of_the_app_are_counted_and_left(store: Store, admin: Connection, command: Command) -> None:
     admin.execute("alter table public.users add column nickname text")
     admin.execute("create table public.tasks (id int primary key, title text)")
     admin.execute("select clerk_sync.secure('public.tasks', 'user')")
@@ -269,7 +269,7 @@ def test_what_the_app_holds_is_counted_and_left(store: Store, admin: Connection,
 # Asking, looking, telling
 
 
-def test_it_asks_first_and_a_dry_run_only_looks(road: Road, admin: Connection, command: Command) -> None:
+def test_forget_asks_first_and_a_dry_run_changes_nothing(road: Road, admin: Connection, command: Command) -> None:
     fill_with_canaries(road, admin)
     delete_ada(road)
     before = dump(admin)

@@ -126,7 +126,7 @@ def test_a_demotion_that_a_lock_holds_up_is_made_by_the_next_run(rig: Rig) -> No
     assert value(rig.admin, query, member) == "org:member"
 
 
-def test_what_was_held_up_is_settled_by_the_end_of_the_run_if_the_lock_is_gone(rig: Rig) -> None:
+def test_a_repair_held_up_by_a_lock_is_made_at_the_end_of_the_run_if_the_lock_is_gone(rig: Rig) -> None:
     rig.world.update("user", HELD, {"last_name": "Newer"})
     with rig.database.connect() as app:
         app.execute("begin")
@@ -150,7 +150,7 @@ def test_a_missing_membership_whose_organization_is_locked_is_found_again_by_the
     assert rig.agrees()
 
 
-def test_what_is_held_up_is_given_up_after_a_day_to_the_full_run_that_compares_it_anyway(rig: Rig) -> None:
+def test_a_repair_held_up_for_a_day_is_left_to_the_full_run(rig: Rig) -> None:
     edit(rig)
     with locked(rig, "users", "clerk_id", HELD):
         run_hastily(rig)

@@ -52,7 +52,7 @@ def test_a_second_older_delete_does_not_begin_the_hold_back_earlier(
     assert due(database, 29) == []
 
 
-def test_a_delete_that_comes_again_does_not_begin_the_hold_back_anew(database: Database, store: Store) -> None:
+def test_a_delete_that_comes_again_does_not_restart_the_hold_back(database: Database, store: Store) -> None:
     store.apply([user(at=1), deleted("user", "user_1", at=2)])
     with database.connect() as admin:
         let_time_pass(admin, 31)
@@ -157,7 +157,7 @@ def test_with_no_hold_back_a_row_hidden_by_hand_goes_at_once(
     assert purge(database, hold_back="0") == [("user", "scrubbed", None, 1)]
 
 
-def test_a_row_that_was_shown_again_and_is_hidden_anew_begins_anew(
+def test_a_row_shown_and_hidden_again_restarts_its_hold_back(
     database: Database, store: Store, admin: Connection
 ) -> None:
     store.apply([user(at=1)])

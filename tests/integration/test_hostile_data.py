@@ -339,12 +339,12 @@ PARKED = {
 
 
 @pytest.mark.parametrize("body", APPLIED.values(), ids=APPLIED)
-def test_what_is_only_strange_is_applied(body: str, road: Road, admin: Connection) -> None:
+def test_a_strange_but_valid_event_is_applied(body: str, road: Road, admin: Connection) -> None:
     assert travel(road, {f"msg_{next(_numbers)}": body}, admin).popitem()[1] == "applied"
 
 
 @pytest.mark.parametrize("body", WITHOUT_A_PART.values(), ids=WITHOUT_A_PART)
-def test_what_cannot_be_stored_of_an_object_is_left_out_and_the_rest_is_applied(
+def test_fields_that_cannot_be_stored_are_left_out_and_the_rest_is_applied(
     body: str, road: Road, admin: Connection
 ) -> None:
     svix_id = f"msg_{next(_numbers)}"
@@ -353,7 +353,7 @@ def test_what_cannot_be_stored_of_an_object_is_left_out_and_the_rest_is_applied(
 
 
 @pytest.mark.parametrize("body", PARKED.values(), ids=PARKED)
-def test_what_cannot_be_stored_is_parked_with_its_reason(body: str, road: Road, admin: Connection) -> None:
+def test_an_event_that_cannot_be_stored_is_parked_with_its_reason(body: str, road: Road, admin: Connection) -> None:
     assert travel(road, {f"msg_{next(_numbers)}": body}, admin).popitem()[1].startswith("parked: ")
 
 

@@ -356,7 +356,9 @@ NEW_TRIGGER: LiteralString = """
     [(NEW_FUNCTION, "clerk_sync.new"), (NEW_TRIGGER, "insert public.new")],
     ids=["function", "trigger"],
 )
-def test_what_nobody_knows_how_to_call_or_fire_is_said(planted: LiteralString, said: str, database: Database) -> None:
+def test_a_function_or_trigger_that_the_attack_cannot_call_is_reported(
+    planted: LiteralString, said: str, database: Database
+) -> None:
     with database.connect() as admin:
         admin.execute(planted)
     with attacking(database, WORKER, "domains and tables") as (owner, attack):

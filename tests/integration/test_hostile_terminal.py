@@ -228,7 +228,7 @@ def test_every_odd_argument_is_answered_in_words(path: tuple[str, ...], operator
 
 
 @pytest.mark.parametrize("name", sorted(STARTS_A_STACK))
-def test_what_starts_a_stack_refuses_odd_arguments_before_it_starts(name: str, operator: Operator) -> None:
+def test_commands_that_start_a_stack_refuse_odd_arguments_first(name: str, operator: Operator) -> None:
     option = {"demo": "--users", "dev": "--port", "simulate": "--runs"}[name]
     for value in SEEN:
         assert operator.types(name, option, f"x{value}").status == 2
@@ -267,7 +267,7 @@ def test_no_answer_of_aws_or_clerk_commands_the_terminal(
         assert operator.types(*path, "user.created", *options).status == 1
 
 
-def test_what_is_no_command_is_refused(operator: Operator) -> None:
+def test_an_unknown_command_is_refused(operator: Operator) -> None:
     for value in SEEN:
         assert operator.types(f"x{value}").status == 2
 
@@ -275,7 +275,9 @@ def test_what_is_no_command_is_refused(operator: Operator) -> None:
 @pytest.mark.parametrize(
     "object_id", ["user_../../x", "user_..", "..", "org_a/b", "org_%2e%2e", "user_", "usr_1", "user_é"]
 )
-def test_what_is_no_id_is_not_put_into_a_path_of_clerks_api(object_id: str, operator: Operator, rig: Rig) -> None:
+def test_a_text_that_is_no_id_is_not_put_into_a_path_of_clerks_api(
+    object_id: str, operator: Operator, rig: Rig
+) -> None:
     ended = operator.types("resync", object_id)
     assert ended.status == 2
     assert "is no id of a user (user_...) or an organization (org_...)" in " ".join(ended.printed.split())

@@ -104,7 +104,7 @@ def test_a_foreign_key_of_the_app_that_refuses_is_named_once_and_the_row_is_scru
     assert rows(admin, "select payer from public.invoices") == [("user_1",)]
 
 
-def test_what_belonged_to_a_deleted_organization_goes_with_it(
+def test_rows_of_a_deleted_organization_are_removed_with_it(
     database: Database, store: Store, admin: Connection
 ) -> None:
     store.apply([organization(at=1), membership(at=1), invitation(at=1), domain(at=1)])
@@ -120,9 +120,7 @@ def test_what_belonged_to_a_deleted_organization_goes_with_it(
 
 
 @pytest.mark.parametrize("how", ["scrub", "delete"])
-def test_nothing_that_arrives_late_brings_purged_data_back(
-    how: str, database: Database, store: Store, admin: Connection
-) -> None:
+def test_no_late_event_restores_purged_data(how: str, database: Database, store: Store, admin: Connection) -> None:
     store.apply([user(at=1), membership(at=1), deleted("user", "user_1", at=2)])
     let_time_pass(admin)
     purge(database, how)
@@ -171,7 +169,7 @@ def test_an_unknown_way_to_purge_is_refused(database: Database) -> None:
         purge(database, "burn")
 
 
-def test_what_was_left_out_is_remembered_as_long_as_deliveries(store: Store, admin: Connection) -> None:
+def test_records_of_left_out_fields_are_kept_as_long_as_deliveries(store: Store, admin: Connection) -> None:
     for number in (1, 2):
         store.apply([user(f"user_{number}", at=1, svix_id=f"msg_{number}", first_name="\x00")])
     admin.execute(

@@ -133,7 +133,7 @@ def test_an_error_of_housekeeping_does_not_quote_what_the_app_keeps_in_a_row(
 # What would outlast the password
 
 
-def test_a_back_fill_without_a_version_does_not_keep_every_event_out(
+def test_a_back_fill_without_a_version_does_not_outdate_later_events(
     worker: Connection, store: Store, admin: Connection
 ) -> None:
     forged = element("user_1", first_name="Forged") | {"source_updated_at": None, "observed_at": None}
@@ -200,7 +200,7 @@ def test_a_parked_event_loses_its_body_to_no_forged_user(worker: Connection, sto
     assert value(admin, "select body from clerk_sync.parked_events") == b"{}"
 
 
-def test_who_asks_for_housekeeping_does_not_say_the_cause_of_what_it_empties(
+def test_the_caller_of_housekeeping_cannot_choose_the_cause_of_its_changes(
     worker: Connection, store: Store, admin: Connection
 ) -> None:
     store.apply([user(at=1, svix_id="msg_1"), deleted("user", "user_1", at=2, svix_id="msg_2")])

@@ -108,7 +108,7 @@ def test_a_second_delete_writes_nothing_but_its_delivery(store: Store, admin: Co
     assert (place(admin), place(admin, "clerk_sync.entities")) == before
 
 
-def test_a_user_edited_by_hand_is_put_right_by_the_next_event(store: Store, admin: Connection) -> None:
+def test_a_user_edited_by_hand_is_repaired_by_the_next_event(store: Store, admin: Connection) -> None:
     store.apply(alone(upsert(version=1)))
     admin.execute("update public.users set first_name = 'Edited'")
     assert store.apply(alone(upsert(version=2))) == ["updated"]

@@ -339,7 +339,7 @@ def test_each_damage_is_named_and_repaired(undone: Connection, root: Path, damag
     assert list(repair(undone, read_manifest(root)))
 
 
-def test_what_the_app_adds_is_no_difference_and_a_repair_leaves_it(undone: Connection, root: Path) -> None:
+def test_objects_added_by_the_app_are_no_difference_and_a_repair_leaves_them(undone: Connection, root: Path) -> None:
     for addition in OF_THE_APP:
         undone.execute(addition)
     assert words(undone, root) == []
@@ -377,7 +377,9 @@ def test_a_kind_that_the_app_registered_is_still_written_after_a_repair(undone: 
     assert "when 'session' then" in body
 
 
-def test_what_only_a_person_can_decide_is_named_and_nothing_is_changed(undone: Connection, root: Path) -> None:
+def test_a_difference_that_only_a_person_can_decide_about_is_named_and_nothing_is_changed(
+    undone: Connection, root: Path
+) -> None:
     undone.execute("""
         insert into public.users (clerk_id) values ('user_1');
         insert into public.organizations (clerk_org_id) values ('org_1');
@@ -394,7 +396,7 @@ def test_what_only_a_person_can_decide_is_named_and_nothing_is_changed(undone: C
     assert value(undone, "select to_regprocedure('clerk_sync.begin_run(jsonb)')") is None
 
 
-def test_what_postgres_refuses_is_named_with_its_reason(undone: Connection, root: Path) -> None:
+def test_a_repair_that_postgres_refuses_is_named_with_its_reason(undone: Connection, root: Path) -> None:
     undone.execute("""
         alter table clerk_sync.audit_log drop constraint audit_log_operation_check;
         insert into clerk_sync.audit_log (kind, entity_id, operation, changed_columns, cause)
@@ -443,7 +445,7 @@ def test_migrate_and_doctor_name_the_same_and_repair_makes_both_content(database
 
 
 @pytest.mark.parametrize("options", [[], ["--repair"]])
-def test_whoever_is_not_the_owner_is_told_to_connect_as_the_owner(options: list[str], database: Database) -> None:
+def test_a_role_that_is_not_the_owner_is_told_to_connect_as_the_owner(options: list[str], database: Database) -> None:
     refused = run(database.worker_url, *options)
     assert refused.exit_code == 1
     assert "connect as the owner of the tables" in str(refused.exception)
@@ -573,7 +575,7 @@ def test_there_is_nothing_to_repair_in_an_empty_database(plain: str, root: Path)
     assert Doctor({"DATABASE_URL": plain}).verdict("objects")[0] == "fail"
 
 
-def test_what_a_migration_of_the_app_makes_in_our_schema_is_no_difference_and_a_repair_leaves_it(
+def test_objects_of_a_migration_of_the_app_in_our_schema_are_no_difference_and_a_repair_leaves_them(
     database: Database, root: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(root / "sql", tmp_path / "sql")

@@ -44,14 +44,14 @@ def test_a_connection_of_anybody_else_would_call_what_is_planted(planted: Connec
 
 
 @pytest.mark.parametrize("arguments", [["explain", "user_1"], ["doctor"]], ids=" ".join)
-def test_no_command_calls_it(arguments: list[str], planted: Connection, database: Database) -> None:
+def test_no_command_calls_a_planted_function(arguments: list[str], planted: Connection, database: Database) -> None:
     result = CliRunner().invoke(commands, arguments, env={"DATABASE_URL": database.url})
     assert result.exit_code in {0, 1}, result.output
     assert "planted" not in result.output
     assert rows(planted, CALLED) == []
 
 
-def test_no_migration_calls_it(new_database: str) -> None:
+def test_no_migration_calls_a_planted_function(new_database: str) -> None:
     with psycopg.connect(new_database, autocommit=True) as connection:
         connection.execute(PLANTED)
         result = CliRunner().invoke(commands, ["migrate", "--plain-postgres"], env={"DATABASE_URL": new_database})

@@ -120,7 +120,7 @@ def test_long_ids_that_begin_the_same_stay_apart(store: Store, admin: Connection
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_a_body_is_about_is_read_as_far_as_it_says_so(body: bytes, subject: Subject) -> None:
+def test_type_object_and_user_of_a_body_are_read_as_far_as_they_are_named(body: bytes, subject: Subject) -> None:
     assert subject_of(body) == subject
 
 
@@ -136,7 +136,7 @@ def test_the_bodies_about_a_user_are_forgotten_when_the_user_is_deleted(store: S
     assert value(admin, "select count(*) from clerk_sync.parked_events where reason is not null") == 3
 
 
-def test_what_is_parked_after_its_user_was_deleted_keeps_no_body(store: Store, admin: Connection) -> None:
+def test_an_event_parked_after_its_user_was_deleted_keeps_no_body(store: Store, admin: Connection) -> None:
     store.apply(alone(Delete("user", "user_1", CREATED_AT + 2)))
     store.park([event(of_user(), "msg_1"), event(of_member(), "msg_2"), event(of_user("user_2"), "msg_3")])
     assert bodies(admin) == {"msg_1": None, "msg_2": None, "msg_3": of_user("user_2")}
@@ -199,7 +199,7 @@ def test_a_user_who_is_deleted_while_an_event_is_being_parked_leaves_no_body(
     assert bodies(admin) == {"msg_1": None}
 
 
-def test_workers_that_park_and_delete_at_once_never_lock_each_other_out(database: Database, admin: Connection) -> None:
+def test_workers_that_park_and_delete_at_once_never_deadlock(database: Database, admin: Connection) -> None:
     def work(number: int) -> None:
         with closing(Store(Url(database.worker_url))) as store:
             for turn in range(20):

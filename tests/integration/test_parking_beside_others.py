@@ -103,7 +103,7 @@ def nowhere() -> Iterator[tuple[Store, Looked]]:
         yield store, looked
 
 
-def test_in_an_outage_a_batch_waits_for_the_database_no_longer_because_something_is_to_be_parked(
+def test_during_an_outage_an_event_to_park_does_not_lengthen_the_wait_for_the_database(
     nowhere: tuple[Store, Looked], account: Account
 ) -> None:
     store, looked = nowhere
@@ -115,7 +115,7 @@ def test_in_an_outage_a_batch_waits_for_the_database_no_longer_because_something
     assert len(account.received(account.parked_queue_url)) == 1
 
 
-def test_what_a_last_try_has_applied_does_not_stay_among_the_dead_letters(
+def test_a_message_applied_by_a_last_try_does_not_stay_a_dead_letter(
     database: Database, admin: Connection, account: Account
 ) -> None:
     admin.execute(

@@ -141,7 +141,9 @@ def test_private_metadata_that_are_none_are_refused_with_their_event() -> None:
         kept(at=1, private_metadata="none")
 
 
-def test_what_was_kept_stays_as_it_is_when_it_is_switched_off(store: Store, admin: Connection) -> None:
+def test_stored_private_metadata_stays_unchanged_after_the_setting_is_switched_off(
+    store: Store, admin: Connection
+) -> None:
     store.apply([kept(at=1, note="kept")])
     store.apply([told("user.updated", samples.user("user_1", **TIMES, private_metadata={"note": "new"}), at=2)])
     assert notes(admin) == ["kept"]

@@ -149,7 +149,7 @@ def test_a_user_for_whom_a_trigger_takes_longer_than_a_statement_may_holds_up_no
     assert personal_data_of(admin, "Smith") == []
 
 
-def test_a_row_that_goes_on_refusing_is_tried_less_and_less_often(
+def test_a_row_that_keeps_refusing_is_tried_less_and_less_often(
     due: Store, database: Database, admin: Connection
 ) -> None:
     let_a_trigger_refuse(admin, "raise exception 'no'")
@@ -163,7 +163,7 @@ def test_a_row_that_goes_on_refusing_is_tried_less_and_less_often(
     assert hours == [12, 24, 48, 96, 192, 384, 768, 768, 768]
 
 
-def test_what_is_refused_night_after_night_does_not_use_up_the_portion(
+def test_rows_that_refuse_night_after_night_do_not_use_up_the_portion(
     due: Store, database: Database, admin: Connection
 ) -> None:
     admin.execute("alter table public.users add check (last_name = 'Smith' or last_name = 'Lovelace') not valid")
@@ -252,9 +252,7 @@ def test_an_organization_with_more_invitations_than_a_portion_leaves_none_of_the
     assert value(admin, query) == len(ids)
 
 
-def test_what_somebody_made_visible_by_hand_goes_with_its_organization_and_is_forgotten(
-    store: Store, admin: Connection
-) -> None:
+def test_rows_made_visible_by_hand_are_purged_with_their_organization(store: Store, admin: Connection) -> None:
     store.apply([invitation(f"orginv_{n}", at=1, email_address=f"{n}@{NAME}.test") for n in range(3)])
     store.apply([deleted("organization", "org_1", at=2)])
     admin.execute("update public.organization_invitations set deleted_at = null")

@@ -149,7 +149,7 @@ def test_a_dry_run_reports_the_same_and_repairs_nothing(rig: Rig) -> None:
     assert rig.run().findings == 3
 
 
-def test_what_was_deleted_here_and_is_in_clerk_is_reported_and_never_revived(rig: Rig) -> None:
+def test_an_object_deleted_only_here_is_reported_and_never_restored(rig: Rig) -> None:
     rig.store.apply(alone(Delete("user", user(8), rig.world.now)))
     rig.world.now += MINUTE
     report = rig.run()
@@ -368,7 +368,7 @@ def test_private_metadata_is_compared_where_it_is_kept(database: Database) -> No
         assert rows(rig.admin, query) == kept
 
 
-def test_what_a_run_found_is_counted_for_the_alarms_once_and_without_personal_data(
+def test_the_findings_of_a_run_are_counted_for_the_alarms_once_and_without_personal_data(
     rig: Rig, log: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rig.forget(user(3))

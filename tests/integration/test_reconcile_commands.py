@@ -79,7 +79,7 @@ def test_a_run_that_counted_nothing_prints_no_empty_table(rig: Rig, command: Com
     assert re.match(r"run \d+, full: complete\n", command.run("reconcile").stdout)
 
 
-def test_what_differs_is_repaired_at_once_without_a_queue(mirrored: Rig, command: Command) -> None:
+def test_without_a_queue_differences_are_repaired_at_once(mirrored: Rig, command: Command) -> None:
     mirrored.forget(ADA)
     mirrored.world.remove_user(BEN)
     mirrored.world.now += MINUTE
@@ -87,7 +87,7 @@ def test_what_differs_is_repaired_at_once_without_a_queue(mirrored: Rig, command
     assert mirrored.agrees()
 
 
-def test_with_a_queue_repairs_take_the_road_of_every_event(mirrored: Rig, command: Command, account: Account) -> None:
+def test_with_a_queue_repairs_are_applied_like_events(mirrored: Rig, command: Command, account: Account) -> None:
     mirrored.forget(ADA)
     command.run("reconcile", "--sync-queue-url", account.sync_queue_url)
     assert ADA not in mirrored.shown()
@@ -105,7 +105,7 @@ def test_a_quick_run_finds_what_changed(mirrored: Rig, command: Command) -> None
     assert mirrored.column(BEN, "first_name") == "Benedict"
 
 
-def test_the_brake_ends_with_three_until_somebody_allows_the_deletes_and_undo_brings_them_back(
+def test_the_brake_ends_with_status_3_until_an_operator_allows_the_deletes_and_undo_restores_them(
     mirrored: Rig, command: Command
 ) -> None:
     everybody = mirrored.shown()
@@ -256,7 +256,7 @@ def test_options_of_a_comparison_are_not_taken_by_a_command_that_compares_nothin
     assert "--json" in command.run("reconcile", "--json", "show", "1", status=2).stderr
 
 
-def test_while_clerk_is_away_it_gives_up_and_the_next_run_goes_on(
+def test_while_clerk_is_unavailable_a_run_gives_up_and_the_next_one_continues(
     mirrored: Rig, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clerk_supabase.clerk.http._FIRST_BACKOFF_SECONDS", 0.001)

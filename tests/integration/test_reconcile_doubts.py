@@ -218,7 +218,7 @@ def test_undo_shows_no_row_that_was_purged_on_its_own(rig: Rig) -> None:
 # Failures
 
 
-def test_when_clerk_is_away_for_one_window_that_is_what_the_run_says(rig: Rig) -> None:
+def test_when_clerk_is_unavailable_for_one_window_the_run_gives_that_reason(rig: Rig) -> None:
     """The run does not report that it was taken over, the error of the threads stopped by the first error."""
     rig.settings = replace(rig.settings, threads=2)
 

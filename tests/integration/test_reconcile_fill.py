@@ -65,7 +65,7 @@ def audited(admin: Connection) -> list[tuple[Any, ...]]:
     return rows(admin, query)
 
 
-def test_what_is_filled_is_what_repairs_would_have_made(databases: Databases) -> None:
+def test_filled_rows_equal_repaired_rows(databases: Databases) -> None:
     filled, repaired = databases.take(), databases.take()
     ends = []
     for database in (filled, repaired):
@@ -85,7 +85,7 @@ def test_what_is_filled_is_what_repairs_would_have_made(databases: Databases) ->
     assert len(ends[0][0]["users"]) == 3
 
 
-def test_whoever_is_known_is_named_and_left_alone(store: Store, admin: Connection) -> None:
+def test_the_fill_names_known_users_and_leaves_their_rows_unchanged(store: Store, admin: Connection) -> None:
     webhook(store, user(1, first_name="Newer"), READ_AT + 1)
     store.apply([(Changes(Delete("user", "user_2", READ_AT)), None)])
     before = tables(admin)

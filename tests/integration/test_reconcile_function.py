@@ -103,7 +103,7 @@ def metrics(printed: str) -> dict[str, float]:
     return {name: value[0] for line in lines for name, value in line.items() if isinstance(value, list)}
 
 
-def test_what_the_schedule_sends_repairs_a_lost_sign_up_through_the_sync_queue(
+def test_the_event_of_the_schedule_repairs_a_lost_sign_up_through_the_sync_queue(
     mirrored: Rig, invoke: Invoke, account: Account
 ) -> None:
     mirrored.forget(ADA)
@@ -126,7 +126,7 @@ def test_a_key_of_another_instance_than_the_parameter_names_is_refused(
 
 
 @with_the_margin_of_a_stack
-def test_a_lost_delete_is_made_up_for_by_the_first_quick_run_after_the_margin(
+def test_a_lost_delete_is_repeated_by_the_first_quick_run_after_the_margin(
     mirrored: Rig, invoke: Invoke, account: Account, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Whom Clerk's API showed a moment ago is young.
@@ -178,7 +178,7 @@ def test_a_dry_run_sends_nothing(mirrored: Rig, invoke: Invoke, account: Account
     assert account.received(account.sync_queue_url) == []
 
 
-def test_the_alarms_hear_of_a_run_that_is_complete(
+def test_a_complete_run_is_counted_for_the_alarms(
     mirrored: Rig, invoke: Invoke, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mirrored.forget(ADA)

@@ -99,7 +99,7 @@ def run_row(rig: Rig) -> list[tuple[Any, ...]]:
     return rows(rig.admin, "select * from clerk_sync.reconcile_runs")
 
 
-def test_who_takes_over_a_run_has_another_lease_for_the_same_run(lost: tuple[Rig, Begun, Begun]) -> None:
+def test_a_process_that_takes_over_a_run_gets_another_lease_for_the_same_run(lost: tuple[Rig, Begun, Begun]) -> None:
     _, first, second = lost
     assert (second.is_resumed, second.run.run_id) == (True, first.run.run_id)
     assert second.lease != first.lease

@@ -54,7 +54,7 @@ def test_when_nothing_happened_it_takes_seven_requests(rig: Rig) -> None:
     assert report.calls == 7
 
 
-def test_what_changed_since_the_last_run_is_found_and_repaired(rig: Rig) -> None:
+def test_changes_since_the_last_run_are_found_and_repaired(rig: Rig) -> None:
     rig.world.now += MINUTE
     rig.world.update("user", user(4_000), {"last_name": "Newer"})
     created = rig.world.create_user({})["id"]
@@ -68,7 +68,7 @@ def test_what_changed_since_the_last_run_is_found_and_repaired(rig: Rig) -> None
     assert report.calls <= 9
 
 
-def test_what_got_lost_before_the_last_run_is_left_to_the_full_one(rig: Rig) -> None:
+def test_changes_lost_before_the_last_run_are_left_to_the_full_run(rig: Rig) -> None:
     for _ in range(3):
         rig.world.now += 60 * MINUTE
         assert rig.run("quick").state == "complete"
@@ -212,7 +212,7 @@ def test_a_pause_longer_than_the_function_may_run_ends_the_run_with_its_reason(r
     assert rig.run(mode).state == "complete"
 
 
-def test_who_was_deleted_here_and_is_in_clerk_is_counted_once(rig: Rig) -> None:
+def test_a_user_deleted_only_here_is_counted_once(rig: Rig) -> None:
     rig.world.now += MINUTE
     rig.world.update("user", user(4_000), {"last_name": "Newer"})
     rig.store.apply(alone(Delete("user", user(4_000), rig.world.now)))

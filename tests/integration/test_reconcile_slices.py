@@ -116,7 +116,7 @@ def test_demotions_are_found_within_the_bound_again_and_again(rig: Rig) -> None:
         assert minutes_until(rig, partial(is_demoted, rig, demoted), every=40) <= BOUND
 
 
-def test_one_who_left_while_another_joined_is_found_by_the_next_quick_run(rig: Rig) -> None:
+def test_one_deleted_user_beside_one_new_user_is_found_by_the_next_quick_run(rig: Rig) -> None:
     gone = list(rig.world.memberships)[100]
     rig.world.remove_membership(gone)
     organization = next(iter(rig.world.organizations))
@@ -127,7 +127,7 @@ def test_one_who_left_while_another_joined_is_found_by_the_next_quick_run(rig: R
     assert rig.agrees()
 
 
-def test_many_who_left_in_different_places_are_found_by_their_number(rig: Rig) -> None:
+def test_many_deleted_users_in_different_places_are_found_by_their_number(rig: Rig) -> None:
     for membership_id in list(rig.world.memberships)[50:700:100]:
         rig.world.remove_membership(membership_id)
     report = quick(rig)
@@ -206,7 +206,7 @@ def test_a_quick_run_says_by_kind_until_when_everything_is_compared(rig: Rig) ->
     assert report.compared_until["organization"] == report.compared_until["domain"] == began + EVERY * MINUTE
 
 
-def test_what_is_compared_is_never_older_than_the_bound(rig: Rig) -> None:
+def test_no_comparison_of_a_row_is_older_than_the_bound(rig: Rig) -> None:
     for _ in range(9):
         quick(rig)
         assert ages(rig) == {"user": ages(rig)["user"], "organization": 0, "invitation": 0, "domain": 0} | {
@@ -289,7 +289,7 @@ def test_a_run_that_was_taken_over_no_longer_writes_what_it_visited(rig: Rig) ->
         "update clerk_sync.sweeps set visited_at = 0, compared_at = null",
     ],
 )
-def test_whatever_is_written_about_earlier_slices_a_lost_demotion_is_found_within_the_bound(
+def test_a_lost_demotion_is_found_within_the_bound_whatever_is_recorded_about_earlier_slices(
     rig: Rig, damage: str
 ) -> None:
     rig.admin.execute(damage)

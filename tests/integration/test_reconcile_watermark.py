@@ -56,7 +56,7 @@ def all_changes_are_here(rig: Rig) -> bool:
     return {rig.column(user_id, "last_name") for user_id in changed} == {"Newer"}
 
 
-def test_what_changed_before_a_quick_run_that_was_cut_off_is_found_by_the_next(rig: Rig) -> None:
+def test_changes_before_a_quick_run_that_was_cut_off_are_found_by_the_next(rig: Rig) -> None:
     lose_changes(rig)
     rig.world.now += 60 * MINUTE
     rig.die_at("compare", mode="quick")
@@ -65,7 +65,7 @@ def test_what_changed_before_a_quick_run_that_was_cut_off_is_found_by_the_next(r
     assert all_changes_are_here(rig)
 
 
-def test_what_changed_before_a_quick_run_that_was_incomplete_is_found_by_the_next(rig: Rig) -> None:
+def test_changes_before_an_incomplete_quick_run_are_found_by_the_next(rig: Rig) -> None:
     lose_changes(rig)
     rig.world.now += 60 * MINUTE
     rig.die_at("compare", mode="quick")
@@ -74,7 +74,7 @@ def test_what_changed_before_a_quick_run_that_was_incomplete_is_found_by_the_nex
     assert all_changes_are_here(rig)
 
 
-def test_what_only_a_dry_run_saw_is_repaired_by_the_next_quick_run(rig: Rig) -> None:
+def test_differences_found_by_a_dry_run_alone_are_repaired_by_the_next_quick_run(rig: Rig) -> None:
     lose_changes(rig)
     rig.world.now += 60 * MINUTE
     assert rig.run("quick", dry_run=True).findings == len(OTHERS) + 1

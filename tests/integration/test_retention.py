@@ -82,7 +82,7 @@ def test_the_worker_cannot_have_rows_of_users_deleted_unless_the_owner_allows_it
 
 
 @pytest.mark.usefixtures("evidence")
-def test_what_the_owner_allows_is_followed(database: Database, admin: Connection) -> None:
+def test_the_database_follows_the_times_that_the_owner_allows(database: Database, admin: Connection) -> None:
     assert Command({"DATABASE_URL": database.url}).json(
         *("retention", "--hold-back-days", "0", "--purge-by", "delete", "--deliveries-days", "0"),
         *("--audit-days", "0", "--runs-days", "0"),
@@ -125,7 +125,9 @@ def test_the_database_allows_what_a_stack_asks_for_that_nobody_changed(admin: Co
     ],
 )
 @pytest.mark.parametrize("role", ["worker", "session"])
-def test_there_is_no_way_round(role: str, statement: LiteralString, database: Database) -> None:
+def test_the_worker_and_the_session_role_cannot_change_the_shortest_times(
+    role: str, statement: LiteralString, database: Database
+) -> None:
     url = database.worker_url if role == "worker" else database.session_url
     with psycopg.connect(url, autocommit=True) as connection, pytest.raises(InsufficientPrivilege):
         connection.execute(statement)
@@ -173,7 +175,7 @@ def test_days_that_cannot_be_are_refused(database: Database) -> None:
     Command({"DATABASE_URL": database.url}).run("retention", "--purge-by", "burn", status=2)
 
 
-def test_what_the_doctor_says_to_type_allows_what_the_stack_asks_for(database: Database) -> None:
+def test_the_command_advised_by_the_doctor_allows_the_times_that_the_stack_asks_for(database: Database) -> None:
     keep = Keep(hold_back_days=7, purge_by="delete", deliveries_days=120, audit_days=30)
     command = Command({"DATABASE_URL": database.url})
     found = shortfalls(keep, command.json("retention"))

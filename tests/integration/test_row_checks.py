@@ -147,7 +147,7 @@ def test_a_deleted_row_that_is_visible_is_never_called_deleted_by_a_run(rig: Rig
     assert not any(of_kind.get("extra") or of_kind.get("deleted") for of_kind in report.counts.values())
 
 
-def test_a_row_hidden_by_hand_whose_object_lives_is_shown_again(rig: Rig) -> None:
+def test_a_row_hidden_by_hand_whose_object_exists_in_clerk_is_shown_again(rig: Rig) -> None:
     for table, _ in list(TABLES.values())[:3]:
         as_service_role(rig, sql.SQL("update public.{} set deleted_at = now()").format(sql.Identifier(table)))
     report = rig.run()
@@ -218,9 +218,7 @@ def test_through_the_queue_repairs_and_deletes_count_as_sent(rig: Rig, account: 
 
 
 @pytest.mark.parametrize("column", ["username", "first_name", "last_name", "avatar_url", "deleted_at"])
-def test_a_profile_that_the_owner_edited_is_found_by_the_name_of_its_column_and_set_right(
-    rig: Rig, column: str
-) -> None:
+def test_a_profile_that_the_owner_edited_is_found_by_the_name_of_its_column_and_repaired(rig: Rig, column: str) -> None:
     before = rows(rig.admin, PROFILE, user(3))
     edited = sql.SQL("update public.users_public set {} = '2020-01-01' where clerk_id = %s")
     rig.admin.execute(edited.format(sql.Identifier(column)), [user(3)])

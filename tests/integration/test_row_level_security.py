@@ -72,7 +72,7 @@ def test_a_deleted_user_is_seen_by_nobody(people: Connection) -> None:
     assert "user_gone" not in seen(people, "public.users_public", ADA)
 
 
-def test_somebody_whose_row_has_not_arrived_yet_sees_no_row_of_others(people: Connection) -> None:
+def test_a_user_without_a_row_sees_no_row_of_others(people: Connection) -> None:
     assert seen(people, "public.users", {"sub": "user_new"}) == []
 
 

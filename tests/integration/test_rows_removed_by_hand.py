@@ -91,7 +91,7 @@ def test_an_event_of_an_organization_whose_row_somebody_removed_gets_a_stub_of_i
 
 
 @pytest.mark.parametrize("mode", ["full", "quick"])
-def test_the_next_comparison_fills_the_stub_of_an_organization_and_brings_its_members_back(rig: Rig, mode: str) -> None:
+def test_the_next_comparison_fills_the_stub_of_an_organization_and_restores_its_members(rig: Rig, mode: str) -> None:
     org_id = remove_organization(rig)
     rig.store.apply([CHILDREN["organization_domains"](org_id, now(rig))])
     assert value(rig.admin, "select name from public.organizations") is None
@@ -135,7 +135,7 @@ def test_a_membership_of_a_user_whose_row_somebody_removed_gets_a_stub_of_the_us
 
 
 @pytest.mark.parametrize("mode", ["full", "quick"])
-def test_a_comparison_brings_a_removed_user_and_their_memberships_back(rig: Rig, mode: str) -> None:
+def test_a_comparison_restores_a_removed_user_and_their_memberships(rig: Rig, mode: str) -> None:
     remove(rig, "users", "clerk_id", MEMBER)
     report = rig.run(mode)
     assert (report.state, rig.agrees()) == ("complete", True)
@@ -162,14 +162,14 @@ def resync(rig: Rig, object_id: str) -> Report:
         return Reconcile(rig.ours.http, Runs(operator), direct, rig.settings).resync(object_id, math.inf)
 
 
-def test_a_resync_brings_a_removed_user_and_their_memberships_back(rig: Rig) -> None:
+def test_a_resync_restores_a_removed_user_and_their_memberships(rig: Rig) -> None:
     remove(rig, "users", "clerk_id", MEMBER)
     report = resync(rig, MEMBER)
     assert (report.state, {each.done for each in report.objects}) == ("complete", {"created"})
     assert rig.agrees()
 
 
-def test_a_resync_brings_a_removed_organization_and_its_memberships_back(rig: Rig) -> None:
+def test_a_resync_restores_a_removed_organization_and_its_memberships(rig: Rig) -> None:
     org_id = remove_organization(rig)
     report = resync(rig, org_id)
     assert (report.state, {each.done for each in report.objects}) == ("complete", {"created"})

@@ -180,7 +180,7 @@ def test_a_second_request_changes_nothing(app: App, admin: Connection) -> None:
     assert tables(admin) == before
 
 
-def test_what_a_membership_told_of_a_user_is_completed(app: App, store: Store) -> None:
+def test_a_user_known_from_a_membership_alone_is_completed(app: App, store: Store) -> None:
     store.apply([membership(at=1, user_id="user_ada")])
     app.signs_up()
     answer = app.post()
@@ -265,7 +265,7 @@ def test_nobody_waits_for_a_clerk_that_does_not_answer(
         assert time.monotonic() - began < CLERK_SECONDS + 3
 
 
-def test_a_stub_is_answered_again_and_completed_as_soon_as_clerk_is_back(app: App) -> None:
+def test_a_stub_is_answered_again_and_completed_as_soon_as_clerk_is_available(app: App) -> None:
     app.signs_up()
     app.clerk.faults.add(answering(500), times=99)
     assert [app.post().status, app.post().status] == [202, 202]
@@ -290,7 +290,7 @@ def test_a_secret_key_that_is_refused_is_an_operators_matter_and_not_the_users(
     assert "sk_test_wrong" not in log.getvalue()
 
 
-def test_what_clerk_sends_and_nobody_can_use_makes_a_stub(app: App) -> None:
+def test_an_unusable_answer_of_clerk_makes_a_stub(app: App) -> None:
     app.signs_up(public_metadata="none")
     assert app.post().status == 202
 
@@ -298,7 +298,7 @@ def test_what_clerk_sends_and_nobody_can_use_makes_a_stub(app: App) -> None:
 # Who is not let in
 
 
-def test_whom_clerk_does_not_know_is_not_let_in_and_gets_no_row(app: App, admin: Connection) -> None:
+def test_a_user_whom_clerk_does_not_know_is_forbidden_and_gets_no_row(app: App, admin: Connection) -> None:
     before = tables(admin)
     answer = app.post()
     assert (answer.status, answer.message) == (403, "forbidden")
@@ -307,7 +307,7 @@ def test_whom_clerk_does_not_know_is_not_let_in_and_gets_no_row(app: App, admin:
 
 @pytest.mark.parametrize("clerk_says", ["gone", "still there", "nothing"])
 @pytest.mark.parametrize("kept", ["row", "tombstone"])
-def test_a_deleted_user_is_never_brought_back(
+def test_a_deleted_user_is_never_restored(
     kept: Literal["row", "tombstone"],
     clerk_says: Literal["gone", "still there", "nothing"],
     app: App,
@@ -329,7 +329,7 @@ def test_a_deleted_user_is_never_brought_back(
 
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("flag", ["banned", "deprovisioned"])
-def test_a_banned_or_deprovisioned_user_is_not_let_in(
+def test_a_banned_or_deprovisioned_user_is_forbidden(
     flag: str, known: bool, app: App, store: Store, admin: Connection
 ) -> None:
     fields: dict[str, Any] = {flag: True}
@@ -342,7 +342,7 @@ def test_a_banned_or_deprovisioned_user_is_not_let_in(
     assert app.post().status == 403
 
 
-def test_who_is_no_longer_banned_gets_in_before_the_webhook(app: App, store: Store) -> None:
+def test_a_user_whose_ban_was_lifted_signs_in_before_the_webhook(app: App, store: Store) -> None:
     store.apply(alone(upsert("user_ada", banned=True)))
     app.signs_up()
     assert app.post().status == 200
@@ -360,7 +360,7 @@ def forbid(how: How, app: App, store: Store, user_id: str = "user_ada") -> None:
 
 
 @pytest.mark.parametrize("how", FORBIDDEN)
-def test_many_tokens_of_a_user_who_is_not_let_in_cost_one_request_to_clerk(how: How, app: App, store: Store) -> None:
+def test_many_tokens_of_a_forbidden_user_cost_one_request_to_clerk(how: How, app: App, store: Store) -> None:
     forbid(how, app, store)
     answers = [app.post() for _ in range(20)]
     assert answers == [answers[0]] * 20
@@ -368,7 +368,7 @@ def test_many_tokens_of_a_user_who_is_not_let_in_cost_one_request_to_clerk(how: 
 
 
 @pytest.mark.parametrize("how", FORBIDDEN)
-def test_many_users_who_are_not_let_in_cost_one_request_to_clerk_each(how: How, app: App, store: Store) -> None:
+def test_many_forbidden_users_cost_one_request_to_clerk_each(how: How, app: App, store: Store) -> None:
     users = [f"user_{number}" for number in range(10)]
     for user_id in users:
         forbid(how, app, store, user_id)
@@ -378,7 +378,7 @@ def test_many_users_who_are_not_let_in_cost_one_request_to_clerk_each(how: How, 
 
 
 @pytest.mark.parametrize("how", FORBIDDEN)
-def test_one_user_who_is_not_let_in_keeps_nobody_else_out(how: How, app: App, store: Store) -> None:
+def test_one_forbidden_user_does_not_keep_others_from_signing_in(how: How, app: App, store: Store) -> None:
     forbid(how, app, store, "user_eve")
     app.signs_up("user_ada")
     assert [app.post("user_eve").status, app.post("user_ada").status, app.post("user_eve").status] == [403, 200, 403]
@@ -425,13 +425,13 @@ def test_a_user_who_is_deleted_here_waits_a_minute_although_clerk_still_knows_th
     assert app.calls == 2
 
 
-def test_a_user_of_whom_clerk_hears_late_is_let_in_as_soon_as_the_webhook_arrives(app: App, store: Store) -> None:
+def test_a_user_whom_the_api_shows_late_signs_in_as_soon_as_the_webhook_arrives(app: App, store: Store) -> None:
     assert app.post().status == 403
     store.apply(alone(upsert("user_ada")))
     assert app.post().status == 200
 
 
-def test_a_user_who_is_not_let_in_costs_a_broken_clerk_one_request_too(app: App, store: Store) -> None:
+def test_a_forbidden_user_costs_a_failing_clerk_one_request_too(app: App, store: Store) -> None:
     store.apply(alone(upsert("user_ada", banned=True)))
     app.clerk.faults.add(answering(500), times=99)
     assert app.post().status == 403
@@ -474,7 +474,7 @@ def test_a_clerk_that_was_unavailable_is_not_remembered_against_the_user(fault: 
 
 
 @pytest.mark.parametrize("how", FORBIDDEN)
-def test_the_answer_does_not_say_why_a_user_is_not_let_in(how: How, app: App, store: Store) -> None:
+def test_the_answer_does_not_say_why_a_user_is_forbidden(how: How, app: App, store: Store) -> None:
     forbid(how, app, store)
     # And after a minute as at first.
     for app.later.now in (0, 1, 61):
@@ -525,7 +525,7 @@ def test_headers_are_read_whatever_their_case(app: App, store: Store) -> None:
 # What is away
 
 
-def test_without_keys_nobody_is_let_in_and_nobody_refused(app: App) -> None:
+def test_while_the_keys_are_unavailable_the_answer_is_503(app: App) -> None:
     app.signs_up()
     app.frontend.mood = "failing"
     answer = app.post()

@@ -245,7 +245,9 @@ def test_without_the_table_of_parked_events_the_queue_holds_them(
     assert counted("Parked") == 2
 
 
-def test_what_neither_table_nor_queue_takes_comes_again(sync: Sync, account: Account, admin: Connection) -> None:
+def test_a_message_that_neither_table_nor_queue_takes_comes_again(
+    sync: Sync, account: Account, admin: Connection
+) -> None:
     admin.execute("drop table clerk_sync.parked_events cascade")
     account.remove_queue(account.parked_queue_url)
     batch = [message("{}", 1), message(body("user_2"), 2), message(body(external_id="\x00"), 3)]
@@ -257,7 +259,7 @@ def test_what_neither_table_nor_queue_takes_comes_again(sync: Sync, account: Acc
 # The database is away
 
 
-def test_when_the_database_is_away_all_messages_come_again_and_none_is_parked(
+def test_when_the_database_is_unavailable_all_messages_come_again_and_none_is_parked(
     sync_without_database: Sync, account: Account
 ) -> None:
     batch = [message(body(f"user_{number}"), number) for number in range(3)]
@@ -266,7 +268,7 @@ def test_when_the_database_is_away_all_messages_come_again_and_none_is_parked(
     assert counted("Postponed") == 3
 
 
-def test_when_the_database_is_away_an_unusable_event_is_parked_all_the_same(
+def test_when_the_database_is_unavailable_an_unusable_event_is_still_parked(
     sync_without_database: Sync, account: Account
 ) -> None:
     assert must_come_again(sync_without_database, [message("{}", 1), message(body(), 2)]) == ["message-2"]

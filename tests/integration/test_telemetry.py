@@ -405,7 +405,7 @@ def test_nothing_personal_and_no_secret_is_in_any_line(world: World) -> None:
     assert not [text for text in world.forbidden if text in printed]
 
 
-def test_the_search_would_find_what_a_library_logs_at_debug(world: World) -> None:
+def test_the_search_finds_text_that_a_library_logs_at_debug(world: World) -> None:
     output = Output()
     with output.of("ingest"):
         logging.getLogger("some.library").debug("sent %s", MARK)
@@ -449,7 +449,7 @@ def test_units_and_dimensions_are_few(world: World) -> None:
     assert len({(name, *sorted(dimensions.items())) for dimensions, name, _ in world.output.measured()}) <= 70
 
 
-def test_whatever_the_dashboard_and_the_alarms_show_is_measured(world: World, root: Path) -> None:
+def test_every_metric_of_the_dashboard_and_the_alarms_is_measured(world: World, root: Path) -> None:
     measured = [({**dimensions}, name) for dimensions, name, _ in world.output.measured()]
     shown = [each for each in watched(Template(root)) if each[0] == "ClerkSupabaseSync"]
     assert len(shown) > 40

@@ -100,7 +100,7 @@ def expected(steps: Sequence[Step]) -> tuple[int | None, int | None]:
     ],
     ids=range(1, 11),
 )
-def test_the_end_is_the_same_whatever_the_order_and_whatever_comes_twice(
+def test_the_tables_end_the_same_in_any_order_and_with_any_duplicates(
     steps: list[Step], store: Store, runs: Connection
 ) -> None:
     seen = []
@@ -116,7 +116,7 @@ def test_the_end_is_the_same_whatever_the_order_and_whatever_comes_twice(
     assert tables(runs) == seen[0]
 
 
-def test_what_is_below_a_restored_organization_comes_back_except_what_was_deleted_otherwise(
+def test_objects_of_a_restored_organization_are_restored_except_those_deleted_otherwise(
     store: Store, runs: Connection
 ) -> None:
     store.apply(
@@ -162,7 +162,7 @@ def test_a_sign_in_restores_the_user_whom_a_comparison_deleted(store: Store, run
     assert value(runs, "select cause from clerk_sync.audit_log order by audit_id desc limit 1") == "session"
 
 
-def test_private_metadata_goes_and_comes_back_with_its_user(store: Store, runs: Connection) -> None:
+def test_private_metadata_is_deleted_and_restored_with_its_user(store: Store, runs: Connection) -> None:
     private = Upsert("private_metadata", "user_1", Version(20, 20), {"entity_id": "user_1", "private_metadata": {}})
     ends = Changes(Delete("user", "user_1", 30), (Delete("private_metadata", "user_1", 30),))
     store.apply([(Changes(upsert(version=20), (private,)), None), (ends, Reconciled("reconcile-7-user_1"))])
@@ -174,7 +174,7 @@ def test_private_metadata_goes_and_comes_back_with_its_user(store: Store, runs: 
     assert value(runs, "select deleted_at is null from clerk_sync.private_metadata")
 
 
-def test_what_was_purged_stays_purged(store: Store, runs: Connection) -> None:
+def test_purged_data_stays_purged(store: Store, runs: Connection) -> None:
     store.apply([update(20), gone(30, 7)])
     runs.execute("select clerk_sync.purge('0', 'scrub')")
     assert store.apply([read((20, 40))]) == ["refused"]

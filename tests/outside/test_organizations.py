@@ -79,7 +79,7 @@ def test_a_token_alone_does_not_make_a_member_nor_an_admin(
         assert caller.ask("select", table, token=stranger) == []
 
 
-def test_a_removed_member_is_out_before_their_token_expires(
+def test_a_removed_member_loses_access_before_their_token_expires(
     caller: Caller, project: Project, ada: str, acme: str
 ) -> None:
     joined(project, ada, acme, "org:admin")

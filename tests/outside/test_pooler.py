@@ -134,7 +134,7 @@ def test_a_batch_is_applied_although_the_server_ended_the_poolers_connection(sto
     assert store.apply(alone(upsert())) == ["created"]
 
 
-def test_while_the_server_is_away_the_messages_stay_in_the_queue(store: Store, database: Database) -> None:
+def test_while_the_server_is_unavailable_the_messages_stay_in_the_queue(store: Store, database: Database) -> None:
     store.apply(alone(upsert("user_0")))
     database.server.stop()
     try:
@@ -153,7 +153,7 @@ def test_while_the_server_is_away_the_messages_stay_in_the_queue(store: Store, d
     assert eventually(applied, bool) == ["created"]
 
 
-def test_a_pooler_that_holds_a_query_while_the_server_is_away_is_not_waited_for(database: Database) -> None:
+def test_a_pooler_that_holds_a_query_while_the_server_is_unavailable_is_not_waited_for(database: Database) -> None:
     """The pooler would hold a query for longer than a function may take, and no limit of the role can end the wait."""
     with closing(Store(Url(database.worker_url), patience_seconds=0.5)) as impatient:
         impatient.check()
@@ -182,7 +182,7 @@ def test_with_a_wrong_password_the_messages_stay_in_the_queue(database: Database
     assert "a-secret-password" not in str(caught.value)
 
 
-def test_a_pooler_that_is_away_keeps_the_messages_in_the_queue_and_is_found_again(direct: Database) -> None:
+def test_while_the_pooler_is_unavailable_the_messages_stay_in_the_queue_and_are_later_applied(direct: Database) -> None:
     passwords = {WORKER: direct.worker_password}
     with pooling(direct.server.port, passwords, connections=1) as port:
         url = Url(replace(direct, pooler_port=port).worker_url)

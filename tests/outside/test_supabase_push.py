@@ -129,7 +129,9 @@ def test_a_push_that_is_cut_off_is_finished_by_the_next_and_brings_an_older_data
     assert list(migrate(plain, root)) == []
 
 
-def test_after_migrate_supabase_is_told_what_is_applied(plain: str, supabase: Supabase, root: Path) -> None:
+def test_supabases_repair_command_marks_the_migrations_of_migrate_as_applied(
+    plain: str, supabase: Supabase, root: Path
+) -> None:
     list(migrate(plain, root))
     supabase.copy_migrations(root)
     refused = supabase.run("db push", plain, status=1)

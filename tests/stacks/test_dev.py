@@ -151,7 +151,7 @@ def developer(
         yield developer
 
 
-def test_it_says_where_everything_is_and_how_long_it_took(developer: Developer) -> None:
+def test_dev_prints_all_addresses_and_the_time_of_its_start(developer: Developer) -> None:
     assert re.fullmatch(r"ready, \d+ s after the start; Ctrl-C ends it", developer.sees("^ready, "))
     assert developer.sees("^webhook URL ").endswith("/webhooks/clerk")
     assert developer.sees("^signing secret ").split()[-1].startswith("whsec_")
@@ -258,7 +258,7 @@ def test_an_event_can_be_sent_to_any_address(developer: Developer) -> None:
     assert "nobody answered at http://127.0.0.1:9/webhooks/clerk" in unanswered.stderr
 
 
-def test_code_that_does_not_load_is_shown_and_what_mends_it_runs_from_the_next_event_on(developer: Developer) -> None:
+def test_code_that_does_not_load_is_shown_and_corrected_code_runs_from_the_next_event_on(developer: Developer) -> None:
     before = (developer.checkout / SYNC).read_text()
 
     developer.edits(SYNC, lambda text: f"{text}\ndef broken(:\n")
@@ -288,7 +288,7 @@ def test_a_new_migration_for_a_database_that_was_given_is_left_to_the_developer(
     assert "clerk-supabase migrate --database-url" in developer.sees(r"reload +0999_of_a_test\.sql")
 
 
-def test_what_only_a_deployment_brings_in_is_said(developer: Developer) -> None:
+def test_dev_names_a_change_that_needs_a_deployment(developer: Developer) -> None:
     developer.edits("template.yaml", lambda text: f"{text}\n# edited")
 
     assert "start it again" in developer.sees(r"reload +template\.yaml changed")
@@ -332,7 +332,7 @@ def test_passwords_that_a_deployed_stack_may_use_are_left_alone(
         database.execute("alter role clerk_sync_worker password null")
 
 
-def test_the_owner_is_not_taken_for_the_role_of_the_functions(
+def test_the_owner_is_not_mistaken_for_the_role_of_the_functions(
     developer: Developer, postgres: EmbeddedPostgres, root: Path
 ) -> None:
     owner = developer.database_url

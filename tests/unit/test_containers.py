@@ -44,12 +44,12 @@ def ask(port: int, question: bytes) -> bytes:
         return connection.makefile("rb").read()
 
 
-def test_what_a_container_sends_arrives_and_is_answered(port: int) -> None:
+def test_a_request_from_a_container_arrives_and_is_answered(port: int) -> None:
     with relayed(BRIDGE, IPv4Network("127.0.0.0/8"), [port]):
         assert ask(port, b"who is there" * 10_000) == b"WHO IS THERE" * 10_000
 
 
-def test_who_is_not_on_the_bridge_is_not_let_through(port: int) -> None:
+def test_a_client_outside_the_bridge_is_refused(port: int) -> None:
     with relayed(BRIDGE, IPv4Network("172.17.0.0/16"), [port]):
         try:
             assert ask(port, b"who is there") == b""

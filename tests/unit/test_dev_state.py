@@ -58,7 +58,7 @@ def test_a_stack_that_starts_after_one_was_killed_is_found(tmp_path: Path, of_th
 
 
 @pytest.mark.parametrize("left", ["", "{", "[]", '{"process_id": 1}'], ids=["empty", "half", "a list", "of old"])
-def test_a_file_that_says_nothing_usable_is_as_good_as_none(tmp_path: Path, left: str) -> None:
+def test_a_file_without_a_usable_value_counts_as_missing(tmp_path: Path, left: str) -> None:
     (tmp_path / ".local").mkdir()
     (tmp_path / ".local" / "dev.json").write_text(left)
     with pytest.raises(NotRunning, match="`make dev`"):
@@ -142,7 +142,7 @@ def test_a_shell_finds_the_sam_that_was_installed_here_and_the_uv_that_it_needs(
     assert found.stdout.splitlines() == [str(tmp_path / ".tools" / name / "bin" / name) for name in ("sam", "uv")]
 
 
-def test_what_a_shell_reads_goes_with_the_stack(tmp_path: Path) -> None:
+def test_the_file_for_shells_is_removed_with_the_stack(tmp_path: Path) -> None:
     STACK.save(tmp_path)
     STACK.forget(tmp_path)
     assert not list((tmp_path / ".local").iterdir())

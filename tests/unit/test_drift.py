@@ -52,7 +52,7 @@ def test_a_listing_of_users_lies_between_the_counts_before_and_after(
     assert (doubts_about_users(before, listed, after) is None) == is_believed
 
 
-def test_a_list_is_believed_when_its_pages_join_and_it_is_as_long_as_it_says() -> None:
+def test_a_list_is_trusted_when_its_pages_join_and_its_length_is_as_announced() -> None:
     assert doubts_about_list({"told": 5}, 5, "organizations") is None
     assert doubts_about_list({"told": 5}, 6, "organizations") is None
     assert doubts_about_list({"told": 5}, 4, "organizations") == "Clerk listed 4 organizations, but says there are 5"

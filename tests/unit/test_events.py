@@ -140,7 +140,7 @@ def test_a_user_with_a_list_of_what_clerk_never_sends_is_unusable_and_never_lose
 
 
 @pytest.mark.parametrize("body", ["[]", "null", "7", '"user_1"', "{", '{"\\ud800":}'])
-def test_what_is_listed_among_users_and_is_no_object_is_unusable(body: str) -> None:
+def test_an_element_among_users_that_is_no_object_is_unusable(body: str) -> None:
     with pytest.raises(UnusableEvent, match=r"^User"):
         changes_of_object("user", body.encode(), MILLISECONDS, MILLISECONDS)
 

@@ -30,7 +30,7 @@ def test_a_user_is_remembered_for_a_minute_and_not_longer_however_often_somebody
     assert "user_ada" not in users
 
 
-def test_a_clock_that_is_set_back_locks_nobody_out() -> None:
+def test_a_clock_that_is_set_back_forbids_no_user() -> None:
     clock = Milliseconds()
     users = ForbiddenUsers(clock)
     users.add("user_eve", REMEMBERED_MS)
@@ -52,7 +52,7 @@ DURATIONS = st.sampled_from([0, UNKNOWN_TO_CLERK_MS, REMEMBERED_MS])
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, REMEMBERED_MS), DURATIONS), max_size=30))
-def test_whoever_is_remembered_was_added_last_for_at_least_so_long(steps: list[tuple[str, int, int]]) -> None:
+def test_a_user_is_remembered_for_the_time_of_the_latest_addition(steps: list[tuple[str, int, int]]) -> None:
     clock = Milliseconds()
     users = ForbiddenUsers(clock)
     until: dict[str, int] = {}

@@ -166,7 +166,7 @@ def test_claims_as_clerk_makes_them_are_accepted_here_and_by_clerks_own_library(
 
 
 @given(st.sampled_from([GOOD[:-1], GOOD + "=", GOOD.replace(".", "..", 1)]) | st.text(CHARACTERS, max_size=60))
-def test_what_is_accepted_is_accepted_by_the_library_too(token: str) -> None:
+def test_a_token_accepted_here_is_accepted_by_the_library_too(token: str) -> None:
     assert library_accepts(token) or not is_accepted(everything[0].verify, token)
 
 

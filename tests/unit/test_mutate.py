@@ -197,7 +197,7 @@ def test_a_seed_draws_the_same_mutants_when_others_come_or_go(shipped: dict[str,
     assert in_order(some[::2], 7) == [each for each in drawn if each in some[::2]]
 
 
-def test_what_a_run_printed_can_be_run_again(shipped: dict[str, list[Mutant]]) -> None:
+def test_mutants_in_the_output_of_a_run_can_be_run_again(shipped: dict[str, list[Mutant]]) -> None:
     one, other = shipped["sql"][0], shipped["python"][0]
     printed = "".join(
         f"   1/2 survived  12.0 s  {each.file}:{each.line}  \n{equivalents.as_text(each.name)}\n\n"

@@ -181,7 +181,7 @@ def test_counts_that_move_without_an_event_change_no_content() -> None:
 
 
 @pytest.mark.parametrize(("event_type", "data"), EVERY_KIND)
-def test_what_is_secret_is_never_mirrored(event_type: str, data: Json) -> None:
+def test_secret_fields_are_never_mirrored(event_type: str, data: Json) -> None:
     secret = {"note": SECRET}
     sent = data | {"url": f"https://clerk.example.test/{SECRET}", "private_metadata": secret}
     sent |= {"public_inviter_data": secret, "public_organization_data": secret, "ticket": SECRET}
@@ -225,7 +225,7 @@ NEEDED = {
 
 
 @pytest.mark.parametrize(("event_type", "data"), EVERY_KIND)
-def test_what_is_not_needed_may_be_missing_or_null(event_type: str, data: Json) -> None:
+def test_fields_that_are_not_needed_may_be_missing_or_null(event_type: str, data: Json) -> None:
     optional = data.keys() - NEEDED[event_type]
     missing = {name: data[name] for name in data.keys() - optional}
     assert row(event_type, missing) == row(event_type, missing | dict.fromkeys(optional))

@@ -71,7 +71,7 @@ def obeyed(printed: str) -> set[str]:
 
 
 @pytest.mark.parametrize("character", COMMANDS_OF_TERMINALS, ids=ascii)
-def test_what_a_terminal_would_obey_is_shown_escaped(character: str) -> None:
+def test_characters_that_a_terminal_would_obey_are_shown_escaped(character: str) -> None:
     assert printable(f"a{character}b").isprintable()
     assert printable(f"a{character}b").startswith("a\\")
 

@@ -17,7 +17,7 @@ def test_the_schedules_say_only_the_mode() -> None:
     assert request_of({"mode": "quick"}) == Request("quick")
 
 
-def test_everything_else_can_be_said_too() -> None:
+def test_the_event_may_hold_every_other_option_of_a_run() -> None:
     event = {"mode": "full", "dry_run": True, "versions_only": True, "allow_deletes": 12}
     assert request_of(event) == Request("full", dry_run=True, versions_only=True, allow_deletes=12)
 

@@ -87,7 +87,7 @@ def test_a_member_hidden_with_its_organization_is_not_called_a_delete_that_was_n
     assert cells(text, 3) == "hidden with its org"
 
 
-def test_what_differed_in_the_same_way_names_an_object_to_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_about_several_alike_differences_names_an_object_to_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     report = Report(RUN.run_id, RUN.mode, RUN.state, RUN.reason, COUNTS, findings=1, calls=RUN.calls)
     text = printed(lambda: print_report(report, RunDetails(RUN, [], [FINDING], 1), 1.0, as_json=False), monkeypatch)
     assert f"│ {ID} │" in text

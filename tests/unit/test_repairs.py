@@ -38,7 +38,7 @@ def test_a_repair_means_the_same_through_the_queue_as_at_once(kind: ReadKind, ke
 
 @pytest.mark.parametrize("kind", OBJECTS)
 @pytest.mark.parametrize("keep", [False, True])
-def test_so_does_a_delete(kind: ReadKind, keep: bool) -> None:
+def test_a_delete_means_the_same_through_the_queue_as_at_once(kind: ReadKind, keep: bool) -> None:
     repair = Repair(7, kind, OBJECTS[kind]["id"], NOW + 5_000, None)
     changes = repair.changes(NOW, keep_private_metadata=keep)
     assert changes == changes_of(parse_event(repair.envelope(NOW).body), NOW, keep_private_metadata=keep)

@@ -150,7 +150,7 @@ def test_a_limit_that_is_no_number_above_zero_is_named(value: str) -> None:
         IngestSettings.from_environment(INGEST | {"MAX_BODY_BYTES": value})
 
 
-def test_what_may_be_left_out_may_be_left_out() -> None:
+def test_optional_settings_may_be_missing() -> None:
     needed = {name: value for name, value in INGEST.items() if name != "CLERK_INSTANCE_ID"}
     assert IngestSettings.from_environment(needed).clerk_instance_id == ""
     needed = {name: value for name, value in SYNC.items() if name != "DATABASE_CA_FILE"}

@@ -20,7 +20,7 @@ def test_nothing_is_left_of_a_schedule_that_ends_well_by_itself() -> None:
     assert shrink(long_schedule(1), lambda _: False) == ()
 
 
-def test_no_try_meets_what_another_left_in_the_database() -> None:
+def test_no_try_finds_data_of_another_try_in_the_database() -> None:
     worlds: list[str] = []
     for number in (1, 2):
         schedule = long_schedule(number)

@@ -119,7 +119,7 @@ def test_a_token_is_read_from_standard_input_as_people_paste_it(given: str) -> N
 
 
 @pytest.mark.usefixtures("checkout")
-def test_what_is_no_text_is_no_token_and_no_key() -> None:
+def test_bytes_that_are_no_text_are_no_token_and_no_key() -> None:
     done = CliRunner().invoke(commands, ["token", "-"], input=b"\xff\x00\x80")
     assert (done.exit_code, "refused (malformed)" in done.stdout) == (1, True)
     Path("binary").write_bytes(b"-----BEGIN \xff\x00")
@@ -127,7 +127,7 @@ def test_what_is_no_text_is_no_token_and_no_key() -> None:
     assert (done.exit_code, "not a public RSA key" in done.stderr) == (2, True)
 
 
-def test_what_is_no_token_is_refused_with_advice() -> None:
+def test_a_text_that_is_no_token_is_refused_with_advice() -> None:
     done = run("pk_test_whatever")
     assert done.exit_code == 1
     assert "refused (malformed)" in done.stdout
@@ -249,5 +249,5 @@ def test_the_checkouts_key_is_made_once_and_readable_by_its_owner_only(checkout:
     ],
 )
 @pytest.mark.usefixtures("checkout")
-def test_what_cannot_be_minted_is_a_usage_error(arguments: tuple[str, ...]) -> None:
+def test_a_token_that_cannot_be_minted_is_a_usage_error(arguments: tuple[str, ...]) -> None:
     assert run("mint", *arguments).exit_code == 2

@@ -128,7 +128,7 @@ def test_a_rotated_key_is_found_whether_it_keeps_its_name_or_not(kid: str) -> No
     assert checker.verify(rotated.sign(MINT.payload(ADA))).user_id == ADA
 
 
-def test_what_is_refused_before_the_signature_makes_nobody_look_for_newer_keys() -> None:
+def test_a_token_refused_before_its_signature_causes_no_look_for_newer_keys() -> None:
     source = CountingKeys(keys(KEY).keys)
     checker = SessionVerifier(ISSUER, source)
     for token in ("junk", assembled({"alg": "none"}, b"x"), KEY.sign({}, typ="at+jwt"), KEY.sign({}, crit=["x"])):
