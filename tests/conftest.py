@@ -22,7 +22,7 @@ from tests.kit.aws import Account, Region
 # In Lambda, template.yaml sets it.
 metrics.namespace = "Tests"
 
-# How long an example takes depends on the machine: no deadline.
+# The time of an example depends on the machine: no deadline.
 hypothesis.settings.register_profile("here", deadline=None, print_blob=True, database=None)
 hypothesis.settings.load_profile("here")
 

@@ -145,7 +145,7 @@ def pictures() -> list[tuple[Path, Path]]:
 
 
 def main() -> None:
-    """Draw every picture anew."""
+    """Draw every picture again."""
     for source, picture in pictures():
         picture.write_text(svg_of(source.read_text(encoding="utf-8")), encoding="utf-8")
         click.echo(picture.relative_to(ROOT))

@@ -26,7 +26,7 @@ _SETTINGS: Final = environment_of(
     PARKED_QUEUE_URL="https://sqs.example.test/parked",
     DATABASE_SECRET_ARN="arn:aws:secretsmanager:eu-central-1:123456789012:secret:database",
 )
-# Leaves as soon as the function could answer: what an interpreter does at its end is nobody's wait.
+# Ends as soon as the function could answer: nobody waits for the work of an interpreter at its end.
 _START: Final = "import sys, os, importlib; importlib.import_module(sys.argv[1]); os._exit(0)"
 
 

@@ -140,7 +140,7 @@ def _traced(per_second: float) -> float:
 
 
 def per_month(stack: Stack) -> dict[str, float]:
-    """Dollars a month, whatever the traffic."""
+    """Dollars a month that do not depend on the traffic."""
     polls = stack.queues_polled * ASSUMED["pollers"].value * 3 * _SECONDS_A_MONTH / 60
     # Ingest reads one secret, sync and retry one, reconcile two, session two.
     reads = 7 * ASSUMED["environments"].value * _SECONDS_A_MONTH / 300

@@ -31,7 +31,7 @@ _KEEP: Final = json.dumps(asdict(Keep(hold_back_days=0, purge_by="delete", deliv
 
 @dataclass
 class Crowd:
-    """Ids are used again after a while, under a new generation, because whoever was purged never comes back."""
+    """Ids are used again after a while, under a new generation, because a purged user never returns."""
 
     database: Database
     until: float

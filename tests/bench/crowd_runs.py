@@ -113,7 +113,7 @@ def undo(owner: psycopg.Connection) -> _Act:
     """Undoes the run at work, or one of the last."""
 
     def act(chance: Random) -> None:
-        # Not those of Crowd.undo(), which sets what they deleted as nobody else does.
+        # Not the runs of Crowd.undo(), which alone sets the objects deleted by them.
         query = "select run_id from clerk_sync.reconcile_runs where as_of > 1 order by run_id desc limit 1 offset %s"
         for (run_id,) in owner.execute(query, [chance.randrange(3)]).fetchall():
             owner.execute("select clerk_sync.undo_run(%s::jsonb)", [json.dumps({"run": run_id})])

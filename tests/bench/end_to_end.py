@@ -28,7 +28,7 @@ from tests.kit.polling import eventually
 
 _TURNS: Final = 4
 _CONNECTIONS: Final = 4
-"""As many as the demo has: each is one more worker process of the emulator."""
+"""The number of the demo: each is one more worker process of the emulator."""
 _PATIENCE_SECONDS: Final = 300.0
 _FLOOR: Final = "floor"
 _APPLIED: Final = (
@@ -42,7 +42,7 @@ class _Road:
 
     url: str
     lags: Callable[[list[str]], list[float]]
-    """Of those of these ids that arrived, seconds from acceptance."""
+    """Seconds from acceptance to arrival, for each of these ids that arrived."""
     seconds: float = 0.0
     accepted: int = 0
     all_lags: list[float] = field(default_factory=list)

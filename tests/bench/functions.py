@@ -43,7 +43,7 @@ class Function:
     """One function: the source of its messages, and the processes that run the function."""
 
     queue: str
-    """The URL of the queue; empty for one that is called by nobody but us."""
+    """The URL of the queue; empty for a function without a queue."""
     idle: list[Connection] = field(default_factory=list)
 
 

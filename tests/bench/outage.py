@@ -34,7 +34,7 @@ _LONGEST_BACKOFF: Final = 5.0
 """Of a first attempt, in seconds."""
 _SYNC, _DEAD, _PARKED = (f"https://sqs.example.test/{name}" for name in ("sync", "dead", "parked"))
 _MAXIMUM_CONCURRENCY: Final = {"ingest": 2, "sync": 5, "retry": 2}
-"""As template.yaml has it by default; ingest has none, two are enough."""
+"""The defaults of template.yaml; ingest has no limit there, and two processes are enough."""
 
 
 @dataclass
@@ -105,7 +105,7 @@ class _Bundle:
     clock: Clock
     secret: str
     longest_wait: float
-    """Of a message that was received and not deleted, in seconds."""
+    """Seconds until a message that was received and not deleted is received again."""
     posted: int = 0
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 

@@ -56,7 +56,7 @@ class Measured:
     cpu_seconds: float
     """Of our process: decoding, comparing, talking to Postgres. Not of Postgres, nor of getting the pages over HTTP."""
     http_cpu_seconds: float
-    """What our process needed to get the pages over HTTP."""
+    """Seconds of our process to get the pages over HTTP."""
     peak_bytes: int
     postgres_seconds: float = 0
     """CPU of Postgres meanwhile, all its processes together."""

@@ -74,7 +74,7 @@ def measure(root: Path, size: int) -> Iterator[Result]:
 def _requests(mirror: _Mirror, size: int) -> Result:
     now = mirror.world.now
     for number in Random(1).sample(range(size), size // 100):
-        # The world's clock goes on with every change: of so many it would make a day.
+        # The world's clock moves with every change: with this number it would move by a day.
         mirror.world.now = now
         mirror.world.update("user", mirror.world.users.id(number), {"last_name": "Changed"})
     started = time.perf_counter()

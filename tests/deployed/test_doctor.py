@@ -36,7 +36,7 @@ def _in_use(stack: LocalStack, root: Path) -> None:
     redeliver_quickly(stack)
     with psycopg.connect(stack.database_url, autocommit=True) as database:
         send_one_of_each_type(stack, root, database)
-        # The stand-in for Clerk knows nobody of them.
+        # The stand-in for Clerk knows none of these users.
         database.execute("truncate public.users, public.users_public, public.organizations cascade")
         database.execute("truncate clerk_sync.entities, clerk_sync.parked_events cascade")
         database.execute("truncate clerk_sync.reconcile_runs, clerk_sync.instance cascade")
@@ -105,7 +105,7 @@ def test_a_database_that_keeps_more_than_the_stack_asks_for_says_how_to_allow_it
     assert "-> clerk-supabase retention --audit-days 365" in words
 
 
-# The road
+# The way of an event
 
 
 def test_a_stack_that_does_not_exist_fails_once(doctor: Doctor) -> None:
@@ -206,7 +206,7 @@ def test_a_broken_connection_string_in_a_secret_fails_its_checks_and_is_not_quot
     assert "hunter2" not in report.text
 
 
-# What rings
+# Alarms
 
 
 def test_an_alarm_that_is_switched_off_rings_or_tells_nobody_is_named(stack: LocalStack, doctor: Doctor) -> None:

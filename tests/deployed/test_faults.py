@@ -115,7 +115,7 @@ class Outage:
 
     sent: Sent
     unusable: str
-    """The id in an event that nobody can read."""
+    """The id in an unreadable event."""
     left_while_away: int
     """Dead letters after the retry function had them several times."""
     left_without_the_right: int

@@ -253,7 +253,7 @@ def test_the_right_key_id_alone_reads_nothing(stack: LocalStack) -> None:
     assert b"SecretList" not in answer.body
 
 
-# What MiniStack gives without credentials
+# Answers of MiniStack without credentials
 
 ADMINISTRATION = [
     ("POST", "/_ministack/reset"),

@@ -57,7 +57,7 @@ def test_only_this_machine_can_reach_it(ministack: MiniStack) -> None:
             # Sends nothing: it only asks which address a packet to a documentation network would leave from.
             probe.connect(("192.0.2.1", 9))
         except OSError:
-            # Without another address nobody else could reach it by one.
+            # Without another address no other machine could reach the stack.
             pytest.skip("this machine has no other address")
         address = probe.getsockname()[0]
 

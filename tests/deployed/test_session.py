@@ -1,4 +1,4 @@
-"""`POST /session` on the deployed template: the row is there for whoever signs in, before any webhook."""
+"""`POST /session` on the deployed template: the row of a user who signs in exists before any webhook."""
 
 from __future__ import annotations
 

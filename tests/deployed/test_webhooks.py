@@ -1,4 +1,4 @@
-"""The main job on the deployed template: a signed webhook becomes a row, whatever fails on the way."""
+"""The main job on the deployed template: a signed webhook becomes a row, in spite of failures on the way."""
 
 from __future__ import annotations
 

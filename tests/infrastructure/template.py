@@ -17,8 +17,8 @@ Resource = dict[str, Any]
 FUNCTIONS = ["IngestFunction", "ReconcileFunction", "RetryFunction", "SessionFunction", "SyncFunction"]
 # Which function empties which queue. That of failed runs is an operator's to empty.
 CONSUMERS = {"SyncQueue": "SyncFunction", "SyncDeadLetterQueue": "RetryFunction", "ParkedQueue": "RetryFunction"}
-# What is too long for the description of a version, which has room for 256 characters: it goes live with the next
-# version, and docs/deploy.md says to give a Revision with it.
+# Parameters too long for the description of a version, which has room for 256 characters: they go live with the next
+# version, and docs/deploy.md says to give a Revision with them.
 WITH_A_REVISION = {
     "WebhookSecretArn",
     "DatabaseSecretArn",

@@ -36,11 +36,11 @@ PLAIN = {"cp", "git", "mkdir"}
 PROGRAMS = {OURS, "aws", "make", "psql", "python3", "sam", "supabase", "uv"}
 COMMANDS = commands(PROGRAMS)
 
-# What the AWS CLI adds to the services' own operations and options.
+# Operations and options of the AWS CLI that the services do not have.
 # https://docs.aws.amazon.com/cli/latest/reference/logs/tail.html
 AWS_GLOBAL_OPTIONS = {"--query", "--output", "--region", "--profile", "--cli-binary-format"}
 AWS_LOGS_TAIL_OPTIONS = {"--since", "--filter-pattern", "--follow", "--format"}
-# What is typed of two programs that are not installed for every test. tests/outside runs Supabase's own.
+# Options of two programs that are not installed for every test. tests/outside runs Supabase's command.
 # https://www.postgresql.org/docs/current/app-psql.html, https://supabase.com/docs/reference/cli
 PSQL_OPTIONS = {"-1", "-c", "-f"}
 SUPABASE = {("db", "push"), ("migration", "repair", "--status", "applied")}
@@ -99,7 +99,7 @@ DONE_FOR_REAL = {
     "supabase db": "test_supabase_db_push_makes_what_migrate_makes",
     "supabase migration": "test_supabases_repair_command_marks_the_migrations_of_migrate_as_applied",
 }
-# What nobody runs, but is held to what the program takes, and why.
+# Commands that no test runs, but whose options are checked, and the reason.
 ONLY_HELD = {
     "aws": "an account is needed; held to the services' own models",
     "make bench": "measures for a quarter of an hour; CI must not depend on how fast it is",
@@ -109,7 +109,7 @@ ONLY_HELD = {
     "uv": "may download a Python; the command exists",
 }
 _MOVED = "test_afterwards_each_user_has_their_own_rows_by_their_clerk_id"
-# Who runs the blocks that are no shell text, by document and heading. A block without a language is what is printed.
+# The test of each block that is no shell text, by document and heading. A block without a language is output.
 BLOCKS_RUN = {
     (
         "README.md",

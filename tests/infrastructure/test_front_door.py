@@ -79,8 +79,8 @@ def test_a_browser_can_read_what_the_api_answers_by_itself_such_as_a_throttled_4
             "responseParameters": {"gatewayresponse.header.Access-Control-Allow-Origin": "'*'"},
             "responseTemplates": {"application/json": text},
         }
-    # Every origin may read these answers, also on the path of the webhooks: that is safe while no cookie is let in, and
-    # while no answer repeats what a request said.
+    # Every origin may read these answers, also on the path of the webhooks: that is safe while no cookie counts, and
+    # while no answer repeats a text of the request.
     assert "Allow-Credentials" not in json.dumps(responses)
     assert "$" not in json.dumps(responses)
     assert set(responses) == {"BAD_REQUEST_PARAMETERS", "DEFAULT_4XX", "DEFAULT_5XX"}
@@ -102,7 +102,7 @@ def test_every_stage_is_throttled(template: Template) -> None:
 
 
 def test_the_throttle_counts_all_senders_together(template: Template) -> None:
-    # Counting each apart takes a plan and a key, and Svix sends none: whoever sends too much slows Clerk down, too.
+    # A count per sender needs a plan and a key, and Svix sends no key: a flood from others slows Clerk down, too.
     for kind in ("UsagePlan", "UsagePlanKey", "ApiKey"):
         assert template.of_type(f"AWS::ApiGateway::{kind}") == {}
 
@@ -202,7 +202,7 @@ def test_requests_are_logged_only_when_it_is_asked_for_since_that_needs_a_role_o
 ) -> None:
     assert access_log(template, {}) == {"Ref": "AWS::NoValue"}
     assert "AccessLogGroup" not in names_that_exist(template, {})
-    # The role is the account's: no stack may set it, nor take it away from others when it is deleted.
+    # The role belongs to the account: a stack must not set the role, nor remove it from other stacks when deleted.
     assert template.of_type("AWS::ApiGateway::Account") == {}
     assert access_log(template, {"AccessLogs": "true"})["DestinationArn"] == arn("AccessLogGroup")
     assert "AccessLogGroup" in names_that_exist(template, {"AccessLogs": "true"})

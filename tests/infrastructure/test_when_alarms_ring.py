@@ -42,7 +42,7 @@ OTHERS = {
         without_data="breaching",
     ),
 }
-"""The alarms that do not ring at the first one of what they count within a minute."""
+"""The alarms that do not ring at the first count within a minute."""
 
 
 def rules_of(alarm: Resource) -> list[Rule]:

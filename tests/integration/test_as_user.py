@@ -110,7 +110,7 @@ def test_after_an_error_nothing_else_is_asked(users: Store) -> None:
 def test_a_statement_that_ends_the_transaction_is_found_out(ending: LiteralString, users: Store) -> None:
     with pytest.raises((RuntimeError, ChangeRefused, NotAllowed)), users.as_user(ADA) as queries:  # noqa: PT012 - the whole block is tried
         queries.rows(ending)
-        # Whoever comes that far acts as nobody, and may do nothing.
+        # A statement after that acts as no user, and has no rights.
         queries.rows("select * from public.users")
     assert nobody_is_left_on(users)
 

@@ -163,7 +163,7 @@ def test_an_edit_by_hand_names_the_role_that_made_it(
 
 
 def test_an_edit_through_the_api_names_the_role_of_the_request(store: Store, admin: Connection) -> None:
-    # The API itself logs in as somebody who has no right to anything.
+    # The API itself logs in as a role without any right.
     store.apply([user(at=1)])
     forget(admin)
     with acting_as(admin, "service_role", {"role": "service_role"}):
@@ -221,7 +221,7 @@ def test_a_writer_of_a_table_cannot_forge_the_cause(
         admin.execute("select set_config('clerk_sync.causes', %s, false)", [FORGED])
         admin.execute(statements[operation], [FORGED] if operation == "update" else None)
     causes = {(entry["cause"], entry["svix_id"]) for entry in logged(admin)}
-    # What a foreign key deletes along is deleted by the owner of the table, on behalf of whoever deleted the parent.
+    # A cascade of a foreign key runs as the owner of the table, on behalf of the role that deleted the parent.
     assert causes == {("direct:service_role", None)}
 
 

@@ -1,4 +1,4 @@
-"""The audit log replays to the row, and profiles agree with users, whatever triggers of the app do meanwhile."""
+"""The audit log replays to the row, and profiles agree with users, beside triggers of the app."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ def test_a_user_that_a_trigger_of_the_app_refuses_fails_alone(
     assert "example.test" not in str(refused)
 
 
-# What a client writes
+# Values of clients
 
 
 STUMBLES: dict[str, LiteralString] = {

@@ -244,7 +244,7 @@ def test_a_meaningless_value_is_refused(
     assert everything(admin) == before
 
 
-# What outlasts a password
+# Nothing outlasts the password
 
 
 def test_a_lease_ends_within_the_hour(worker: Connection, admin: Connection) -> None:
@@ -356,13 +356,13 @@ def everything(admin: Connection) -> list[Any]:
     ]
 
 
-# What the worker learns
+# Data that the worker can read
 
 
 def test_the_worker_learns_ids_and_who_belongs_where_and_no_more(
     worker: Connection, store: Store, admin: Connection
 ) -> None:
-    # Whoever can compare can ask which rows Clerk does not list: the ids of all rows, and whose memberships they are.
+    # A comparison asks for rows that Clerk does not list: the ids of all rows, and the two sides of memberships.
     store.apply([user(at=1, last_name="Lovelace"), membership(at=1)])
     run = call(worker, "begin_run", BEGIN | {"as_of": CREATED_AT + DAY})["run"]
     told = []

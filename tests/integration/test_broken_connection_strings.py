@@ -45,7 +45,7 @@ PUBLISHABLE_KEY = "pk_test_Y2xlcmsubG9jYWwudGVzdCQ="
 FUNCTIONS = ("sync", "retry", "reconcile", "session")
 VARIABLES = ("DATABASE_URL", "SYNC_DATABASE_URL", "SESSION_DATABASE_URL")
 
-# What each example costs is mostly the loading of a handler.
+# Most of the time of an example is the load of a handler.
 thorough = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 

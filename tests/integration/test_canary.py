@@ -1,4 +1,4 @@
-"""The canary takes the road of every event, is recorded, and changes nothing."""
+"""The canary takes the same way as every event, is recorded, and changes nothing."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def code(answer: Answer) -> tuple[int, str]:
     return answer.status_code, error["code"]
 
 
-# Who may ask, and how
+# Keys, versions and limits
 
 
 @pytest.mark.parametrize("value", ["", "Bearer", f"Basic {KEY}", KEY])

@@ -154,7 +154,7 @@ def test_a_longer_pause_than_the_function_may_run_is_an_error_and_silences_nobod
     assert ours.clock.now - before < 1
 
 
-# What passes
+# Faults that pass
 
 
 @pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 520])
@@ -246,7 +246,7 @@ def test_connections_are_kept(api: ClerkApi, clerk: Clerk) -> None:
     assert clerk.http._pool.num_connections == 1
 
 
-# What does not pass
+# Faults that do not pass
 
 
 @pytest.mark.parametrize("status", [400, 409, 422, 403])
@@ -283,7 +283,7 @@ def test_every_error_says_whether_the_same_may_work_later() -> None:
         assert issubclass(permanent, Permanent)
 
 
-# Where it talks to
+# The address of the API
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Reading from Clerk's Backend API, over real HTTP from the stand-in: everybody, once, whoever writes meanwhile."""
+"""Reading from Clerk's Backend API, over real HTTP from the stand-in: every user, once, beside changes."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ FAMILIES: Final[Mapping[str, str]] = {
     "subscription": "SubscriptionEventPayload",
     "subscriptionItem": "BillingSubscriptionItemEventPayload",
 }
-"""The objects that events are about, by the first word of an event's type."""
+"""The objects of events, by the first word of an event's type."""
 LISTS: Final[Mapping[str, str]] = {
     "/users": "User",
     "/organizations": "Organization",

@@ -168,7 +168,7 @@ def test_with_a_wrong_password_the_messages_stay_in_the_queue(database: Database
     assert database.worker_password not in str(caught.value)
 
 
-# The database is away, or not ready
+# The database is unavailable, or not ready
 
 
 def test_a_server_that_does_not_answer_is_unavailable() -> None:
@@ -372,5 +372,5 @@ def test_an_answer_that_does_not_come_is_not_waited_for_and_not_mistaken_for_the
             admin.execute("lock table public.users in access exclusive mode")
             with pytest.raises(DatabaseUnavailable, match=r"did not answer within 0\.3 s"):
                 store.apply(alone(upsert()))
-        # The one that nobody waited for may have got the lock, and be done by now.
+        # The statement whose answer was not awaited may have got the lock, and may have ended by now.
         assert store.apply(alone(upsert(version=9))) in (["created"], ["unchanged"])

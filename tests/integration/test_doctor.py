@@ -1,4 +1,4 @@
-"""`clerk-supabase doctor` on a database, without a stack: each check turns red when its fault is there."""
+"""`clerk-supabase doctor` on a database, without a stack: each check fails when its fault is present."""
 
 from __future__ import annotations
 
@@ -480,7 +480,7 @@ def test_the_rights_that_are_looked_at_are_all_that_the_roles_of_the_api_have(
     assert f"all {granted} rights" in doctor.verdict("grants")[1]
 
 
-# What flowed
+# The flow of events
 
 
 def test_types_that_never_arrived_are_listed(doctor: Doctor, admin: Connection) -> None:
@@ -649,7 +649,7 @@ def test_no_secret_is_printed_whatever_is_wrong(doctor: Doctor, database: Databa
         "SUPABASE_ANON_KEY": "notasecret",
     }
     with FrontendApi(KEY) as nobody:
-        # Answers 404 to whatever it is asked for here.
+        # Answers 404 to every request here.
         arguments = ("--token", "notasecret", "--clerk-api-url", nobody.issuer, "--supabase-url", nobody.issuer)
         report = doctor.examine(arguments=arguments, **secrets)
     failed = {name for name, verdict in report.verdicts.items() if verdict == "fail"}
@@ -658,7 +658,7 @@ def test_no_secret_is_printed_whatever_is_wrong(doctor: Doctor, database: Databa
     assert json.loads(report.text)["verdict"] == "fail"
 
 
-# What a role can change by itself
+# Settings that a role can change by itself
 
 
 @pytest.mark.parametrize("role", [WORKER, SESSION])

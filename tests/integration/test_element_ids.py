@@ -1,4 +1,4 @@
-"""An element writes the row of its id, and of no other, whatever key stands in its content."""
+"""An element writes the row of its id, and of no other, whatever key its content holds."""
 
 from __future__ import annotations
 

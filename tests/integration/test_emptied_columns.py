@@ -86,7 +86,7 @@ def test_a_column_that_too_many_rows_would_lose_stops_the_run_before_the_first(r
     assert names(rig) == before
     held = {key: each.outcome for key, each in rig.findings(report).items() if each.outcome == "held back"}
     assert len(held) == FEW + 1
-    # What takes nothing away is repaired; and whose answers are in doubt prove no delete.
+    # A repair that empties nothing is made; and an answer in doubt proves no delete.
     assert rig.column(user(29), "last_name") == "Newer"
     assert user(28) in rig.shown()
 

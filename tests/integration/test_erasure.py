@@ -258,7 +258,7 @@ def test_housekeeping_forgets_the_addresses_of_a_purged_user_where_no_id_leads(r
     others = rows_without(admin, *CANARIES, "ada", "orgdmn_1", "\\u0040")
     allow_at_once(admin)
     Housekeeping(road.store, Keep(hold_back_days=0)).run()
-    # An invitation is its organization's, until somebody asks to be forgotten.
+    # An invitation belongs to its organization, until the invited person asks for erasure.
     assert {table for table, _ in places_with(admin, *CANARIES)} <= {
         "organization_invitations",
         "clerk_sync.audit_log",

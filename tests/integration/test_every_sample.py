@@ -1,4 +1,4 @@
-"""Every event of events/clerk on its whole road: applied when its type is synced, ignored otherwise."""
+"""Every event of events/clerk on its whole way: applied when its type is synced, ignored otherwise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILES = sorted((find_root(Path(__file__).parent) / "events" / "clerk").glob("*.j
 RECEIVED_AT = 1_763_800_000_000
 """The day after the samples."""
 
-# Codes, links and texts that let somebody in; each is put into every sample that can hold it.
+# Codes, links and texts that give access; each is put into every sample that can hold it.
 SECRETS = {
     "otp_code": "424242-otp",
     "body": "Your code is 424242-otp",
@@ -103,7 +103,7 @@ def test_no_code_no_link_and_no_text_of_a_message_is_stored_anywhere(road: Road,
         answer = road.post(json.dumps(event), f"msg_{number}")
         assert answer.status in (200, 202)
     waiting = messages_of(road.account.lambda_event(road.account.sync_queue_url))
-    # What is not synced reached no queue; e-mails and texts are among it.
+    # Events of other types reached no queue; e-mails and text messages are among them.
     assert len(waiting) == sum(map(is_synced, FILES))
     assert road.sync.process(waiting) == []
     assert road.parked(admin) == {}

@@ -45,7 +45,7 @@ def command(database: Database) -> Command:
     return Command({"DATABASE_URL": database.url})
 
 
-# Who is forgotten
+# The erased people
 
 
 def test_a_person_who_was_not_deleted_in_clerk_is_not_erased_and_the_command_says_what_to_do(

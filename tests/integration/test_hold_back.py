@@ -193,7 +193,7 @@ def test_content_cannot_hide_a_row(store: Store, database: Database, admin: Conn
     assert value(admin, "select deleted_at from public.users") is None
 
 
-# What is purged
+# Purged rows
 
 
 def test_a_deferred_key_of_the_app_is_named_too_and_does_not_stop_the_others(

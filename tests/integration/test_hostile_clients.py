@@ -42,7 +42,7 @@ _numbers = count(1)
 TIMES = {"created_at": CREATED_AT, "updated_at": CREATED_AT + 1}
 SOON = CREATED_AT + 60_000
 
-# Who writes what. A dot: inside another object.
+# The writer of each field. A dot: inside another object.
 
 BY_CLIENTS: Final[Mapping[Kind, Mapping[str, st.SearchStrategy[object]]]] = {
     "user": {
@@ -319,7 +319,7 @@ def test_a_left_out_field_is_logged_once_and_by_name_only_and_counted(road: Road
     assert counted("FieldsDropped") == 2
 
 
-# By every road
+# In every way
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def admin(shared_database: Database) -> Iterator[Connection]:
         yield connection
 
 
-# What Clerk would send, one object of every kind, with every field and one of everything in every list
+# Valid objects, one of every kind, with every field and one of everything in every list
 
 
 def good(kind: str) -> Json:
@@ -115,7 +115,7 @@ def put(inside: Any, path: Place, sent: object) -> Any:
     return inside
 
 
-# What nobody should send
+# Invalid bodies
 
 WRONG: dict[str, list[Any]] = {
     "string": [7, True, [PRIVATE], {PRIVATE: PRIVATE}, 1.5, 98765432109876543210],

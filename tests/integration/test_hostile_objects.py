@@ -26,7 +26,7 @@ STRANGER: Final = "clerk_sync_test_stranger"
 ROLES: Final = (STRANGER, "anon", "authenticated", "service_role", WORKER, SESSION)
 NOW: Final = int(time.time() * 1000)
 
-# An admin of an organization, and somebody who has just signed up.
+# An admin of an organization, and a new user.
 ADMIN: Final = {
     "sub": "user_1",
     "v": 2,

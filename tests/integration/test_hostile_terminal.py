@@ -61,7 +61,7 @@ SEEN: Final = [
         "user.created",
     ),
 ]
-# Those that start a stack, or explore for minutes; they are tried with what they refuse.
+# Commands that start a stack, or explore for minutes; they are tried with refused arguments.
 STARTS_A_STACK: Final = {"demo", "dev", "simulate"}
 
 
@@ -135,7 +135,7 @@ class Operator:
         """Runs the command as the shell would. Fails unless the command ends in words."""
         with pytest.MonkeyPatch.context() as patch:
             for name, value in {**self.environment, **environment}.items():
-                # What a shell cannot put into the environment.
+                # Characters that a shell cannot put into the environment.
                 patch.setenv(name, value.replace("\x00", ""))
             patch.setattr(sys, "argv", ["clerk-supabase", *arguments])
             patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode(errors="surrogateescape"))))
@@ -201,7 +201,7 @@ def typed(command: click.Command, values: Sequence[str], chance: random.Random) 
         if isinstance(parameter, click.Argument):
             arguments.append(value)
         elif parameter.opts[0] == "--database-url":
-            # What is wrong with a connection string is another matter.
+            # Faults of connection strings are the subject of another test.
             continue
         elif parameter.required or chance.random() < 0.3:
             is_flag = isinstance(parameter, click.Option) and parameter.is_flag
@@ -299,7 +299,7 @@ def overwrite(admin: Connection, *, but: Sequence[str]) -> int:
     for table, column, kind in rows(admin, _TEXTS, list(but)):
         name = sql.Identifier("clerk_sync", table)
         value = [HOSTILE_TEXT] if kind == "text[]" else HOSTILE_TEXT
-        # What a check, a key or a trigger refuses, nobody can have written.
+        # A value that a check, a key or a trigger refuses cannot be in the database.
         with suppress(psycopg.DatabaseError):
             changed = admin.execute(sql.SQL("update {} set {} = %s").format(name, sql.Identifier(column)), [value])
             taken += changed.rowcount > 0

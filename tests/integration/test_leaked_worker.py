@@ -61,7 +61,7 @@ def begin_run(worker: Connection) -> Json:
 
 
 def test_housekeeping_runs_no_trigger_that_its_caller_left_waiting(worker: Connection) -> None:
-    # Before Postgres 18 such a trigger runs as whoever asks for it: as the owner.
+    # Before Postgres 18 such a trigger runs as the role that fires it: the owner.
     ran: list[str] = []
     worker.add_notice_handler(lambda notice: ran.append(notice.message_primary or ""))
     worker.execute(
@@ -130,7 +130,7 @@ def test_an_error_of_housekeeping_does_not_quote_what_the_app_keeps_in_a_row(
     assert "of the app" not in str(rows(admin, "select n from clerk_sync.not_purged as n"))
 
 
-# What would outlast the password
+# Nothing outlasts the password
 
 
 def test_a_back_fill_without_a_version_does_not_outdate_later_events(

@@ -1,4 +1,4 @@
-"""The migrations: once, in order, whoever applies them, and loud when something is wrong."""
+"""The migrations: applied once and in order by any tool, with an error for every fault."""
 
 from __future__ import annotations
 

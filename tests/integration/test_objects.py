@@ -93,7 +93,7 @@ DAMAGES: list[tuple[LiteralString, str]] = [
         "create function clerk_sync.apply(batch jsonb, mode text) returns void language sql as ''",
         "the function clerk_sync.apply(jsonb,text) is none of this version",
     ),
-    # What other tables point to
+    # Objects to which other tables refer
     ("drop table clerk_sync.reconcile_runs cascade", "the table clerk_sync.reconcile_runs is missing"),
     # Triggers
     (

@@ -182,7 +182,7 @@ def test_a_child_and_its_organization_end_the_same_in_both_orders(
 def test_an_organization_of_which_only_the_id_is_known_takes_nothing_from_what_is_known(
     child: Applied, store: Store, admin: Connection
 ) -> None:
-    # What a membership told is known, too: an exact tie would be decided by chance.
+    # Data of a membership counts as known, too: chance would decide an exact tie.
     for first in (organization(at=1), membership(at=1)):
         empty(admin)
         apply_each(store, first, child)

@@ -48,7 +48,7 @@ def bodies(admin: Connection) -> dict[str, bytes | None]:
     return dict(rows(admin, "select svix_id, body from clerk_sync.parked_events"))
 
 
-# What it keeps
+# Data that is kept
 
 
 def test_an_event_that_is_parked_again_keeps_its_first_reason_and_counts_as_not_replayed(
@@ -124,7 +124,7 @@ def test_type_object_and_user_of_a_body_are_read_as_far_as_they_are_named(body: 
     assert subject_of(body) == subject
 
 
-# When it forgets
+# The end of the time to keep
 
 
 def test_the_bodies_about_a_user_are_forgotten_when_the_user_is_deleted(store: Store, admin: Connection) -> None:

@@ -48,7 +48,7 @@ def updated(user_id: str, *, at: int = 1, version: int = 1) -> bytes:
     return json.dumps(samples.event("user.updated", user, timestamp=CREATED_AT + at)).encode()
 
 
-# What Postgres refuses
+# Refusals of Postgres
 
 
 def test_an_event_that_the_table_of_parked_events_refuses_goes_to_the_parked_queue_alone(
@@ -86,7 +86,7 @@ class Looked:
     connections: int = 0
     source: str = "the test's URL"
     only: int = 0
-    """After so many connections there is no database any more; 0: there never was one."""
+    """The number of connections after which the database is unavailable; 0: from the beginning."""
 
     def value(self) -> str:
         self.connections += 1

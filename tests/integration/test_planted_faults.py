@@ -78,7 +78,7 @@ def _nothing(*_: Any, **__: Any) -> Iterator[Any]:
 
 
 def _always_changed(*_: Any) -> tuple[str, None]:
-    """As if whatever Clerk answers became the row."""
+    """Reports every answer of Clerk as a change of the row."""
     return "changed", None
 
 
@@ -159,11 +159,11 @@ class PlantedFault:
 
     name: str
     happenings: tuple[str, ...]
-    """Groups of happenings among which it shows."""
+    """Groups of steps among which the fault shows."""
     says: str
     plant: Plant
     first: int = 0
-    """Number of the episode that the search begins with, so that it need not be long."""
+    """Number of the first episode of the search, so that the search is short."""
 
 
 FAULTS: Final = (
@@ -181,7 +181,7 @@ FAULTS: Final = (
         by_statement(
             "create or replace view clerk_sync.caller with (security_barrier) as "
             "select asked.clerk_id from clerk_sync.requesting_user_id() as asked (clerk_id)",
-            # The database is thrown away.
+            # The database is dropped afterwards.
             "select",
         ),
         first=1,
@@ -506,7 +506,7 @@ FAULTS: Final = (
             "alter policy organization_invitations_read_by_permission on public.organization_invitations using ("
             "deleted_at is null and clerk_org_id = any(array("
             "select m.clerk_org_id from clerk_sync.memberships_of_caller as m where m.role = 'org:admin')))",
-            # The database is thrown away.
+            # The database is dropped afterwards.
             "select",
         ),
     ),

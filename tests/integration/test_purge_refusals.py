@@ -87,7 +87,7 @@ def test_a_user_whom_a_trigger_of_the_app_holds_on_to_is_named_once_and_the_othe
 BROUGHT_BACK = (
     "insert into public.users (clerk_id, last_name, deleted_at) values (old.clerk_id, old.last_name, old.deleted_at)"
 )
-# What the trigger does, when, and how users have to be purged for it to keep one of them.
+# The action of the trigger, its time, and the ways of purging in which it keeps a user.
 IN_SILENCE: dict[str, tuple[str, LiteralString, set[str]]] = {
     "skips the statement": ("return null", "before update or delete", {"scrub", "delete"}),
     "puts the old values back": ("return old", "before update or delete", {"scrub"}),

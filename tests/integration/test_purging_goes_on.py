@@ -32,7 +32,7 @@ def purge_some(admin: Connection, at_most: int) -> Rows:
 def test_purged_users_take_no_place_of_users_who_are_due(store: Store, admin: Connection) -> None:
     delete_users(store, "user_1", "user_2")
     assert purge_some(admin, 2) == [("user", 2)]
-    # So that whatever is read from the table comes in the order of the names.
+    # So that rows are read from the table in the order of the names.
     delete_users(store, "user_3", "user_4")
     admin.execute("create index sorted on public.users (clerk_id)")
     admin.execute("cluster public.users using sorted")

@@ -87,7 +87,7 @@ def test_a_key_of_another_instance_than_the_parameter_names_is_refused_also_by_t
     assert value(rig.admin, "select count(*) from clerk_sync.instance") == 0
 
 
-# What differs
+# Differences
 
 
 def test_missing_stale_different_and_extra_rows_are_told_apart_and_repaired(rig: Rig) -> None:
@@ -330,9 +330,9 @@ def test_content_that_cannot_be_read_or_stored_costs_nobody_else(rig: Rig) -> No
     report = rig.run()
     assert (report.state, report.counts["user"]["unusable"], report.counts["user"]["refused"]) == ("complete", 2, 1)
     assert "could not be compared or applied, see the log" in str(report.reason)
-    # What could not be stored would have emptied the name, so that user was read again by id.
+    # The value that cannot be stored would have emptied the name, so the user was read again by id.
     assert [rig.column(user(number), "first_name") for number in (5, 7)] == ["New", "New"]
-    # What was refused was not sent, and says so.
+    # A refused repair was not sent, and its finding says so.
     assert {key: (each.outcome, each.sent_at is None) for key, each in rig.findings(report).items()} == {
         user(5): ("settled", False),
         user(7): ("settled", False),

@@ -14,7 +14,7 @@ from tests.kit.databases import Database, rows
 from tests.kit.parked import Command
 from tests.kit.reconciling import MINUTE, Rig, rig_with
 
-# With the limits of a live instance nobody waits for their turn.
+# With the limits of a live instance no request waits.
 KEY = "sk_live_standin"
 ADA, BEN, CAL = (f"user_{number:026}" for number in range(3))
 
@@ -202,7 +202,7 @@ def test_one_user_is_read_again_by_id(mirrored: Rig, command: Command) -> None:
     assert rows(mirrored.admin, "select count(*) from clerk_sync.reconcile_runs") == [(1,)]
 
 
-# What goes wrong
+# Failures
 
 
 @pytest.mark.parametrize("arguments", [("reconcile",), ("resync", ADA)])

@@ -420,7 +420,7 @@ def test_undo_does_not_restore_purged_data(rig: Rig) -> None:
     assert user(6) not in rig.shown()
 
 
-# When something goes wrong in between
+# Failures during a run
 
 
 @pytest.mark.parametrize("function", ["settle_findings", "delete_candidates", "find_unseen", "end_run"])

@@ -193,7 +193,7 @@ def arrives(rig: Rig) -> None:
     rig.store.apply([(changes_of(event, rig.world.now), None)])
 
 
-# What was deleted here
+# Objects deleted here
 
 
 def test_memberships_of_an_organization_that_was_deleted_here_are_no_findings_of_their_own(rig: Rig) -> None:

@@ -185,7 +185,7 @@ def test_more_deletes_of_domains_than_the_brake_allows_are_not_done(databases: D
         assert len(shown(rig)[1]) == 12
 
 
-# What only webhooks say
+# Data of webhooks alone
 
 
 @pytest.mark.parametrize("is_webhook_first", [True, False])

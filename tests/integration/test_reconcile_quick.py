@@ -153,7 +153,7 @@ def test_new_organizations_and_memberships_are_found_by_their_number(rig: Rig) -
     assert calls == 7
 
 
-# What is not told whole
+# Lists that are not complete
 
 
 def test_a_first_page_without_anybody_where_clerk_counts_users_is_no_complete_run(rig: Rig) -> None:

@@ -158,7 +158,7 @@ def test_many_memberships_of_one_moment_are_compared(databases: Databases) -> No
         assert minutes_until(rig, rig.agrees) == EVERY
 
 
-# What it costs
+# Costs
 
 
 def test_slices_cost_about_as_much_whether_runs_come_often_or_rarely(mirrored: RigMaker) -> None:
@@ -194,7 +194,7 @@ def test_a_run_says_when_the_rate_limit_does_not_let_it_keep_the_bound(rig: Rig)
     assert "ReconcileSweepMinutes" in str(report.reason)
 
 
-# What a run says
+# The report of a run
 
 
 def test_a_quick_run_says_by_kind_until_when_everything_is_compared(rig: Rig) -> None:
@@ -231,7 +231,7 @@ def test_a_list_that_may_be_incomplete_does_not_count_as_compared(rig: Rig) -> N
     assert compared_until(rig) == before
 
 
-# What happens meanwhile
+# Changes during a run
 
 
 @pytest.mark.parametrize("leaving", [5, 30, 300])

@@ -158,14 +158,14 @@ def test_one_event_that_is_always_too_slow_does_not_park_its_neighbours(retry: R
     admin.execute(TOO_SLOW)
     batch = [dead(number, attempts=MAX_ATTEMPTS) for number in range(5)]
     retry._monotonic = itertools.count(0, 6).__next__
-    # What comes long after the first one waits for the next pass, so that the function ends in time.
+    # Messages long after the first one wait for the next pass, so that the function ends in time.
     assert retry.process(batch) == ["message-2", "message-3", "message-4"]
     assert retry.process(batch[2:4]) == []
     assert [row[0] for row in parked(admin)] == ["msg_1"]
     assert sorted(outcomes(admin)) == ["msg_0", "msg_2", "msg_3"]
 
 
-# The database is away
+# The database is unavailable
 
 
 def test_while_the_database_is_unavailable_all_messages_stay_and_no_attempt_is_counted(
@@ -335,7 +335,7 @@ def test_killed_between_sending_and_deleting_leaves_a_duplicate_that_changes_not
     assert value(admin, "select count(*) from clerk_sync.audit_log where kind = 'user'") == 1
 
 
-# What is said
+# Log and metrics
 
 
 def test_no_log_line_holds_personal_data(retry: Retry, admin: Connection, log: StringIO) -> None:

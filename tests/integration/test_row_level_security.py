@@ -20,7 +20,7 @@ GONE = {"sub": "user_gone", "role": "authenticated"}
 
 @pytest.fixture(scope="module")
 def people(shared_database: Database) -> Iterator[Connection]:
-    """Ada and Eve are there, Gone was deleted."""
+    """Ada and Eve have rows, Gone was deleted."""
     store = Store(Url(shared_database.worker_url))
     store.apply(alone(upsert("user_ada"), upsert("user_eve"), upsert("user_gone")))
     store.apply(alone(delete("user_gone", at=2)))

@@ -98,7 +98,7 @@ def test_policies_that_allow_more_are_named_and_dropped_only_when_told(command: 
     assert "open_to_all" not in policies(admin)
 
 
-# What else leads to the rows
+# Other ways to the rows
 
 
 def test_a_view_that_shows_the_rows_is_refused_with_the_statement_that_ends_it(

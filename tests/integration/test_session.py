@@ -46,7 +46,7 @@ class App:
     database: Url
     """The source of the function's connection string."""
     later: Clock
-    """Seconds by which the function's clock is ahead of everybody else's."""
+    """Seconds by which the function's clock is ahead of all other clocks."""
 
     def post(self, user_id: str = "user_ada", *, token: str | None = None, **headers: str) -> Answer:
         """The answer to the browser of a user."""
@@ -214,7 +214,7 @@ def test_private_metadata_is_kept_only_where_it_is_wanted(
     assert len(rows(admin, "select * from clerk_sync.private_metadata")) == keep
 
 
-# Clerk is away
+# Clerk is unavailable
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_an_unusable_answer_of_clerk_makes_a_stub(app: App) -> None:
     assert app.post().status == 202
 
 
-# Who is not let in
+# Forbidden users
 
 
 def test_a_user_whom_clerk_does_not_know_is_forbidden_and_gets_no_row(app: App, admin: Connection) -> None:
@@ -348,7 +348,7 @@ def test_a_user_whose_ban_was_lifted_signs_in_before_the_webhook(app: App, store
     assert app.post().status == 200
 
 
-# Whoever is not let in costs Clerk nothing for a minute
+# A forbidden user costs no request to Clerk for a minute
 
 
 def forbid(how: How, app: App, store: Store, user_id: str = "user_ada") -> None:
@@ -522,7 +522,7 @@ def test_headers_are_read_whatever_their_case(app: App, store: Store) -> None:
     assert app.ask("POST", {"AUTHORIZATION": f"bearer {token}"}).status == 200
 
 
-# What is away
+# A neighbour is unavailable
 
 
 def test_while_the_keys_are_unavailable_the_answer_is_503(app: App) -> None:
@@ -622,7 +622,7 @@ def hostile_tokens(issuer: str) -> Iterator[str]:
             for claim in (*claims, text):
                 for said in (text, [text], {text: text}, {"id": text, "rol": text, "per": text, "fpm": text}):
                     yield key.sign(claims | {"o": None, "act": None, claim: said})
-        # What a user may have written into metadata that the app puts into the token: JSON that Postgres does not take.
+        # Metadata of a user, which the app puts into the token: JSON that Postgres does not take.
         for odd in (f'"\\u0000{text}"', f'{{"{CANARY}": 1e400}}', f'"\\ud800{CANARY}"', "[" * 300 + "]" * 300):
             said = json.dumps(mint.payload("user_ada", azp=ORIGIN))
             yield KEY.sign(f'{said[:-1]}, "note": {odd}}}'.encode())

@@ -176,7 +176,7 @@ Answers = Sequence[Outcome | ChangeRefused | Retryable]
     ("becomes_of_neighbours", "found"),
     [
         ("refused", [PARKED_FOR_NOTHING]),
-        # Where the poison is not the first of the batch, it is the one that is forgotten.
+        # If the poison is not the first of the batch, the poison is forgotten.
         ("forgotten", [LOST, POISON_LOST]),
     ],
     ids=["refused", "forgotten"],

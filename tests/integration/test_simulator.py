@@ -58,7 +58,7 @@ class Fault:
 
     name: str
     edits: dict[str, str]
-    """Text of the function, and what is put in its place."""
+    """Text of the function, and the replacement."""
     function: str = "clerk_sync.apply(jsonb)"
 
 

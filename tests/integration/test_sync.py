@@ -256,7 +256,7 @@ def test_a_message_that_neither_table_nor_queue_takes_comes_again(
     assert counted("Parked") == 0
 
 
-# The database is away
+# The database is unavailable
 
 
 def test_when_the_database_is_unavailable_all_messages_come_again_and_none_is_parked(
@@ -304,7 +304,7 @@ def test_after_the_outage_the_same_messages_are_applied(sync: Sync, database: Da
         assert sorted(outcomes(admin).values()) == ["created"] * 3
 
 
-# What is said
+# Log and metrics
 
 
 def test_no_log_line_holds_personal_data(sync: Sync, admin: Connection, log: StringIO) -> None:
@@ -341,7 +341,7 @@ def test_a_log_line_names_the_delivery_and_the_user(sync: Sync, log: StringIO) -
     assert (line["message"], line["svix_id"], line["object_id"]) == ("created", "msg_1", "user_1")
 
 
-# The whole road, without a deployment
+# The whole way of an event, without a deployment
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ CLERK_KEY = f"sk_live_{MARK}Key"
 ORIGIN = "https://app.example.test"
 SIGNING_KEY = SigningKey.generate()
 FUNCTIONS = ("ingest", "sync", "retry", "reconcile", "session")
-# On the road from ingest to the row.
+# On the way from ingest to the row.
 ROAD = ("ingest", "sync", "retry")
 
 # Words of Clerk's that are the same for everybody.
@@ -316,7 +316,7 @@ def with_attempts(record: Json, attempts: str) -> Json:
 def clerk_is_compared(world: World) -> None:
     rig = world.rig
     for raw in list(rig.world.users.values()):
-        # Those made in numbers have a part of their id for a name.
+        # Objects made in great numbers have a part of their id for a name.
         world.forbidden.update(text for text in personal(raw) if text not in raw["id"])
 
     def run(mode: str, fault: Fault | None = None, path: str = "/users") -> Json:

@@ -167,7 +167,7 @@ def test_private_metadata_is_deleted_and_restored_with_its_user(store: Store, ru
     ends = Changes(Delete("user", "user_1", 30), (Delete("private_metadata", "user_1", 30),))
     store.apply([(Changes(upsert(version=20), (private,)), None), (ends, Reconciled("reconcile-7-user_1"))])
     assert value(runs, "select deleted_at is not null from clerk_sync.private_metadata")
-    # Who reads the user may keep no private metadata.
+    # The reader of the user may keep no private metadata.
     store.apply([read((20, 40))])
     assert value(runs, "select deleted_at is null from clerk_sync.private_metadata")
     store.apply([(ends, Reconciled("reconcile-7-user_1"))])
@@ -183,13 +183,13 @@ def test_purged_data_stays_purged(store: Store, runs: Connection) -> None:
 
 
 def test_a_moment_beyond_every_clock_shields_nobody_from_deletes(store: Store, runs: Connection) -> None:
-    # Who has the worker's password may say any moment, and it must not outlast the password.
+    # With the worker's password any moment can be given, and the moment must not outlast the password.
     store.apply([read((20, 9_000_000_000_000)), gone(30, 7)])
     assert tombstone(runs) == (30, 7)
 
 
 def test_a_comparison_of_which_nothing_is_known_any_more_deletes_nothing(store: Store, runs: Connection) -> None:
-    # Parked, and replayed when the run that sent it was pruned: nobody knows whether it was undone.
+    # Parked, and replayed after its run was pruned: whether the run was undone is unknown.
     store.apply([update(20)])
     runs.execute("delete from clerk_sync.reconcile_runs where run_id = 7")
     assert store.apply([gone(30, 7)]) == ["stale"]

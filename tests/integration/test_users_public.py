@@ -1,4 +1,4 @@
-"""users_public is always the projection of users, whoever writes users: of the deleted only the key is left."""
+"""users_public is always the projection of users, whoever writes users; of a deleted user only the key is left."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_the_public_side_follows_every_write_of_the_service_role_to_users(
         connection.execute("set local role service_role")
         for kind, column, parameters in history:
             statement = sql.SQL(WRITES[kind]).format(sql.Identifier(column))
-            # What is refused is refused as a whole, so there is nothing to follow.
+            # A refused statement changes nothing at all, so the projection stays.
             with suppress(*REFUSALS.get(kind, USUAL_REFUSALS)), connection.transaction():
                 connection.execute(statement, parameters)
             assert difference(connection) == []

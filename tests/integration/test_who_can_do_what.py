@@ -240,7 +240,7 @@ def test_clerks_secret_key_is_only_used_for_reading(database: Database) -> None:
         assert {each.method for each in rig.api.requests} == {"GET"}
 
 
-# Whoever is out
+# Users without access
 
 
 @pytest.mark.parametrize("how", ["banned", "deprovisioned", "deleted"])

@@ -59,7 +59,7 @@ class Account:
     sqs: SQSClient
     secrets_manager: SecretsManagerClient
     secret_reads: list[str]
-    """The id of every secret that was asked for, whether it was given or not."""
+    """The id of every requested secret, after a success or a failure."""
     number: int
     sync_queue_url: str
     parked_queue_url: str

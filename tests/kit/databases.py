@@ -147,7 +147,7 @@ class Databases:
 
     def _made_as_new(self, database: Database) -> bool:
         try:
-            # A new session would read the catalogue anew, which is most of the work.
+            # A new session would read the catalogue again, which is most of the work.
             if database.name not in self._caretakers:
                 self._caretakers[database.name] = database.connect()
             caretaker = self._caretakers[database.name]
@@ -163,7 +163,7 @@ class Url:
 
     current: str
     newer: str = ""
-    """What a look for a newer value finds."""
+    """The result of a look for a newer value."""
     source: str = "the test's URL"
 
     def value(self) -> str:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from clerk_supabase_cli.main import commands
 
-# What would tell it more than a test means to.
+# Variables of the caller, from which the doctor would learn more than the test says.
 _VARIABLES = (
     *("DATABASE_URL", "CLERK_SUPABASE_STACK", "AWS_PROFILE", "AWS_ENDPOINT_URL", "CLERK_API_URL"),
     *("CLERK_WEBHOOK_SIGNING_SECRET", "CLERK_SECRET_KEY", "CLERK_PUBLISHABLE_KEY"),
@@ -25,7 +25,7 @@ class Report:
 
     checks: list[Mapping[str, Any]]
     text: str
-    """The same as it was printed."""
+    """The same report as printed text."""
 
     @property
     def verdicts(self) -> dict[str, str]:

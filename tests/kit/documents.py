@@ -18,7 +18,7 @@ _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 # A table whose first heading is our command lists what may follow it.
 _OF_OURS = re.compile(rf"^\| `(?:\.venv/bin/)?{OURS}` \|.*\n\|[ -|]+\n((?:\|.*\n)+)", re.MULTILINE)
-# What stands for a value of the reader's own, and an example of it.
+# Placeholders for values of the reader, each with an example.
 _STANDS_FOR = {"RUN": "42", "TABLE": "public.tasks", "TOKEN": "-", "TYPE": "user.created", "ID": "user_2abc", "N": "7"}
 _ENDS_A_COMMAND = {"&&", "||", "|", ";", "&"}
 

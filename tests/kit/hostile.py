@@ -28,7 +28,7 @@ VALUES: Final = {
     "nested 10,000 deep": "[" * 10_000 + "]" * 10_000,
     "several of them": r'[1e400,{"\u0000":"\ud800"},NaN]',
 }
-"""Values that no field can hold, by what is wrong with them."""
+"""Values that no field can hold, by their fault."""
 
 LONG: Final = hashlib.shake_256(b"no name").hexdigest(5_000)
 """A text of 10,000 characters that cannot be compressed: more than an index of Postgres takes."""

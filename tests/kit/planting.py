@@ -10,7 +10,7 @@ from unittest import mock
 from tests.kit.databases import Database, value
 
 Plant = Callable[[Database], AbstractContextManager[None]]
-"""Puts a fault into a database, or into our code, and takes it out."""
+"""Puts a fault into a database or into our code, and removes the fault."""
 
 
 def in_function(function: str, edits: Mapping[str, str]) -> Plant:

@@ -101,7 +101,7 @@ class CountingProxy:
             turns = _Turns(self._count)
             there = asyncio.create_task(self._pass_on(client, to_server, turns.client_spoke))
             back = asyncio.create_task(self._pass_on(server, to_client, turns.server_spoke))
-            # When one end hangs up, the other is told at once.
+            # When one end closes, the other is closed at once.
             _, waiting = await asyncio.wait({there, back}, return_when=asyncio.FIRST_COMPLETED)
             for task in waiting:
                 task.cancel()

@@ -106,7 +106,7 @@ class Rig:
         self.lose_lease()
 
     def lose_lease(self) -> None:
-        """Time passes without a sign of life of whoever works on a run."""
+        """Lets the lease of a run end, as if its process had stopped."""
         self.admin.execute("update clerk_sync.reconcile_runs set lease_until = now() where state = 'running'")
 
     def agrees(self) -> bool:

@@ -34,7 +34,7 @@ class Authority:
             x509.BasicConstraints(ca=True, path_length=None), critical=True
         )
         self.file = folder / f"{name}.pem"
-        """What a client has to trust."""
+        """The certificate that a client has to trust."""
         self.file.write_bytes(_pem(certificate.sign(self._key, hashes.SHA256())))
 
     def server(self, address: str) -> ssl.SSLContext:

@@ -21,7 +21,7 @@ LIST_SECRETS: Headers = (
     ("X-Amz-Target", "secretsmanager.ListSecrets"),
     ("Content-Type", "application/x-amz-json-1.1"),
 )
-"""A request for something that nobody but the developer may read."""
+"""A request for data that only the developer may read."""
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ class Chooser:
         score += 30 * (path.stem in _RIGHTS and bool(re.search(r"grant|revoke|security|search_path", mutant.old)))
         return score - 60 * (path.stem in _LAST)
 
-    # What imports what
+    # Imports
 
     @cached_property
     def _distances(self) -> dict[Path, dict[Path, int]]:

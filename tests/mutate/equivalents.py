@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.mutate.mutants import Mutant
 
 Name = tuple[str, str, str]
-"""What is changed (a function, class, table or resource; a file where there is none), the lines before, and after."""
+"""The changed function, class, table or resource (else the file), the lines before, and the lines after."""
 
 
 class ListIsWrong(Exception):

@@ -27,7 +27,7 @@ from tests.kit.objects import made_by_migrations
 from tests.mutate.mutants import Mutant
 
 Verdict = Literal["noticed", "survived", "not valid", "timeout", "too slow"]
-"""Timeout: only with the mutant the tests do not end. Too slow: they take too long on this machine without it, too."""
+"""Timeout: the tests do not end with the mutant alone. Too slow: on this machine the tests always take too long."""
 
 _OURS: Final = ("tests", "clerk_supabase", "clerk_supabase_cli", "functions")
 # Loaded once; each test process begins as a copy of this one. No plugin of pytest's: it wants to load those itself.
@@ -46,7 +46,7 @@ _LEFT_OUT: Final = (
     ".pytest_cache",
     "node_modules",
 )
-# Where the template is read: what fails there is no template.
+# The lines that read the template: a mutant that fails there is no template.
 _NOT_VALID: Final = re.compile(r"transform\(packaged|yaml_parse\(\(root")
 
 
@@ -56,7 +56,7 @@ class Outcome:
 
     verdict: Verdict
     by: str
-    """The test that noticed it."""
+    """The test that noticed the mutant."""
     seconds: float
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Change = tuple[int, int, str]
-"""From which place to which, and what stands there instead."""
+"""The first and the last place of the old text, and the new text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Mutant:
     new: str
     """The same lines after the change."""
     subject: str = ""
-    """Name of the function, table or resource that is changed."""
+    """Name of the changed function, table or resource."""
 
     def applied(self, text: str) -> str:
         """The whole text of the file with the change."""

@@ -34,9 +34,9 @@ _ARITHMETIC: Final[dict[type[ast.operator], tuple[str, str]]] = {
 _OTHER_FUNCTIONS: Final = {"min": "max", "max": "min", "any": "all", "all": "any", "sorted": "list"}
 # Of any two arguments that change places the result is the same.
 _SYMMETRIC: Final = ("min", "max")
-# What a keyword says to the garbage collector, or asserts, or calls a thread, changes nothing that the code does.
+# Keywords for the garbage collector, for assertions and for names of threads do not change the work of the code.
 _KEYWORDS_LEFT_ALONE: Final = (None, "thread_name_prefix", "gc", "strict")
-# What is said to people and what is only there for the type checker is held by no test, and need not be.
+# Texts for people and code for the type checker alone need no test.
 _NOT_MUTATED: Final = ("logger", "warnings", "TypeVar", "cast", "dataclass", "Field", "ConfigDict", "NewType")
 
 

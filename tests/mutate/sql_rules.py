@@ -72,7 +72,7 @@ class Token:
     text: str
     start: int
     depth: int
-    """How many brackets it is in."""
+    """The number of brackets around the token."""
 
     @property
     def word(self) -> str:
@@ -208,7 +208,7 @@ def _end_of_condition(tokens: list[Token], first: int) -> int:
         elif token.text == "," or (
             _ENDS_OF_CONDITION.fullmatch(token.word)
             and place > first
-            # `is not distinct from` goes on.
+            # `is not distinct from` continues.
             and tokens[place - 1].word not in ("not", "distinct")
         ):
             return place

@@ -29,7 +29,7 @@ _OTHER_WORDS: Final = {
 }
 _WORDS: Final = re.compile(r"(?<![\w-])(" + "|".join(map(re.escape, _OTHER_WORDS)) + r")(?![\w-])")
 _CHOICE: Final = re.compile(r"!If \[(\w+), ((?:[^\[\],]|\[[^\]]*\])+), ((?:[^\[\],]|\[[^\]]*\])+)\]")
-# What is only said.
+# Texts for people.
 _SAID: Final = re.compile(
     r"\s*(?:AlarmDescription|Description|ConstraintDescription|Metadata|LicenseUrl|SemanticVersion|AWSTemplate\w+"
     r"|ParameterGroups|ParameterLabels|default|Label|Type|Transform|Sid)\b"

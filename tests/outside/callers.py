@@ -34,7 +34,7 @@ class Caller:
     answers: IO[str]
     url: str
     key: str
-    """What an app shows at every request: the role of nobody."""
+    """The key of an app at every request: the role without a user."""
 
     def ask(
         self,

@@ -22,7 +22,7 @@ from tests.kit.databases import Databases, Url
 from tests.outside import api, callers
 from tests.outside.callers import Caller
 
-# What PostgREST logs in as: it may do nothing but become one of the API's roles.
+# The login role of PostgREST, whose only right is to become one of the API's roles.
 _AUTHENTICATOR = "authenticator"
 _HOUR = 3600
 
@@ -35,9 +35,9 @@ class Project:
 
     url: str
     mint: Mint
-    """The instance of Clerk that it trusts."""
+    """The trusted instance of Clerk."""
     store: Store
-    """Sync, at work on it."""
+    """The store of sync for the database."""
 
     def token(self, user_id: str, organization: Organization | None = None, kind: TokenKind = "v2") -> str:
         """The token in the browser of a user."""

@@ -13,7 +13,7 @@ from tests.kit.documents import all_blocks
 from tests.outside.conftest import Project, TokenKind
 from tests.outside.programs import installed
 
-# What a page does around the two blocks.
+# The code of a page around the two blocks.
 _PAGE = """
 import {{ supabaseFor }} from './client.mts'
 const supabase = supabaseFor(async () => process.env.TOKEN)

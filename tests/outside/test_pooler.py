@@ -123,7 +123,7 @@ def test_nothing_is_left_in_the_session(store: Store) -> None:
     assert rows(store._connection, session) == [("application_name",)]
 
 
-# What is behind it goes away
+# The server behind the pooler becomes unavailable
 
 
 def test_a_batch_is_applied_although_the_server_ended_the_poolers_connection(store: Store, admin: Connection) -> None:

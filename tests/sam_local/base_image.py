@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-# What SAM's recipe runs in the image (`mv`, `chmod`, `cp`, `rm` in a shell), and what starts the runtime (`env`).
+# Commands of SAM's recipe in the image (`mv`, `chmod`, `cp`, `rm` in a shell), and of the runtime's start (`env`).
 _COMMANDS: Final = ("sh", "mv", "chmod", "cp", "rm", "env")
-# Those of glibc and the compiler that nothing above needs and wheels may.
+# Libraries of glibc and the compiler that wheels may need, and no command above.
 _LIBRARIES: Final = (
     *(
         "libpthread.so.0",

@@ -23,7 +23,7 @@ from tests.sam_local.engine import NoEngine, container_engine
 
 IMAGE = f"public.ecr.aws/lambda/python:3.13-{lambda_architecture()}"
 IS_INTEL = lambda_architecture() == "x86_64"
-# Whatever AWS account or SAM settings the caller has.
+# Settings of the caller for AWS and SAM.
 FOREIGN = ("AWS_", "SAM_", "LAYER_", "DATABASE_URL", "CLERK_")
 
 

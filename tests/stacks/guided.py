@@ -31,7 +31,7 @@ class GuidedStack:
         self._folder = folder
         self._sam = str(Tools.of(root).sam)
         self.build = stack._build_folder / "template.yaml"
-        # What makes it run here, and nothing that somebody would set on AWS.
+        # Parameters for this machine, and none that an operator would set on AWS.
         self._here = {
             "AwsEndpointUrl": stack.ministack.endpoint,
             "ClerkApiUrl": stack.clerk.url,

@@ -23,9 +23,9 @@ NAME: Final = "licenses"
 
 # SPDX identifiers (https://spdx.org/licenses) that ask for no more than to pass on their text.
 WANTED: Final = {"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "PSF-2.0"}
-# Those that ask for more and are taken all the same; docs/licenses.md says what follows.
+# Licences with further conditions, accepted all the same; docs/licenses.md names the consequences.
 TAKEN: Final = {"psycopg": "LGPL-3.0-only", "psycopg-binary": "LGPL-3.0-only"}
-# What stood in the field before it had to be an SPDX expression (PEP 639), where it is not one by chance.
+# Texts of the field from before PEP 639, which demands an SPDX expression.
 _SPELLINGS: Final[Mapping[tuple[str, str], str]] = {
     ("python-dateutil", "Dual License"): "Apache-2.0 OR BSD-3-Clause",
     ("s3transfer", "Apache License 2.0"): "Apache-2.0",

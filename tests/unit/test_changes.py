@@ -122,7 +122,7 @@ def test_the_primary_phone_number_is_the_one_clerk_names() -> None:
     assert result["phone_verified"] is False
 
 
-# What is mirrored
+# Mirrored fields
 
 
 def test_times_are_written_with_their_milliseconds_in_utc() -> None:

@@ -200,7 +200,7 @@ def test_every_parameter_that_is_taken_is_one_of_libpqs() -> None:
     assert not set(connection_string._OF_OTHER_PROGRAMS) & known
 
 
-# What libpq, poolers and servers say when nobody is let in
+# Messages of libpq, poolers and servers about a refused login
 
 
 @pytest.mark.parametrize(

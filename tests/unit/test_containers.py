@@ -27,7 +27,7 @@ def port() -> Iterator[int]:
     """The port of a server on 127.0.0.1 that answers one connection, with its input in capitals."""
 
     def answer() -> None:
-        # Closed in the end, whether anybody came or not.
+        # Closed in the end, with or without a client.
         with contextlib.suppress(OSError), server.accept()[0] as connection:
             while chunk := connection.recv(1024):
                 connection.sendall(chunk.upper())
@@ -54,7 +54,7 @@ def test_a_client_outside_the_bridge_is_refused(port: int) -> None:
         try:
             assert ask(port, b"who is there") == b""
         except OSError as error:
-            # How early the other end has hung up decides which.
+            # The error depends on how early the other end has closed.
             assert error.errno in {errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN}  # noqa: PT017 - it may also be answered, without an error
 
 

@@ -200,7 +200,7 @@ def test_a_url_without_an_answer_is_an_error() -> None:
         send("http://127.0.0.1:1/webhooks/clerk", generate_secret())
 
 
-# What PostgREST answers: https://docs.postgrest.org/en/stable/references/errors.html
+# Answers of PostgREST: https://docs.postgrest.org/en/stable/references/errors.html
 @pytest.mark.parametrize(
     ("status", "body", "verdict", "said"),
     [
@@ -240,7 +240,7 @@ def test_without_a_token_nobody_asks_supabase() -> None:
         list(supabase(Patient(Named(Path(), supabase_url="https://project.supabase.co", supabase_key="key"))))
 
 
-# What is overdue
+# Overdue comparisons
 
 
 def moments_ago(**ago: float) -> datetime:

@@ -162,7 +162,7 @@ def test_an_address_without_a_verification_is_not_verified() -> None:
 
 
 def test_a_verification_without_its_object_is_read_by_its_status() -> None:
-    # Older deliveries lack `object`; the SDK throws the whole page away for it.
+    # Older deliveries lack `object`; the SDK then refuses the whole page.
     parsed = user(
         email_addresses=[
             {"email_address": "a@example.test", "verification": {"status": "verified", "strategy": "anything"}},

@@ -1,4 +1,4 @@
-"""The memory of users who were not let in: short, and bounded."""
+"""The memory of forbidden users: short, and bounded."""
 
 from __future__ import annotations
 

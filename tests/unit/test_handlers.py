@@ -23,7 +23,7 @@ CREATED = samples.event("user.created", samples.user("user_1", created_at=1, upd
 
 
 def load(root: Path, function: str, **given: str) -> Handler:
-    """Runs the module anew, as a cold start does, with the variables of the template and the *given* ones."""
+    """Runs the module again, as a cold start does, with the variables of the template and the *given* ones."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment_of(function, **given).items():
             patch.setenv(name, value)

@@ -162,7 +162,7 @@ def test_characters_that_sqs_refuses_arrive_unharmed(endpoint: Endpoint, charact
     assert json.loads(message.envelope.body)["data"]["first_name"] == character
 
 
-# What SQS refuses travels as base64, which is a third larger.
+# Characters that SQS refuses are sent as base64, which is a third larger.
 @pytest.mark.parametrize(("first_name", "limit"), [("Ada", LIMIT), ("Zoë 😀", LIMIT), ("\ufffe", 780_000)])
 def test_the_largest_body_allowed_fits_into_the_queue(first_name: str, limit: int, endpoint: Endpoint) -> None:
     request = of_size(limit, endpoint, first_name)
@@ -474,7 +474,7 @@ def test_the_limit_is_for_the_bytes_of_the_body_not_for_its_characters(account: 
     assert endpoint.post_body(at_the_limit + " ").status == 413
 
 
-# A neighbour is away
+# A neighbour is unavailable
 
 
 def test_when_sqs_is_unavailable_the_answer_is_503_so_that_svix_sends_again(endpoint: Endpoint) -> None:
@@ -568,7 +568,7 @@ def test_a_forged_request_is_still_answered_401_during_an_outage_of_secrets_mana
     assert endpoint.post(sign(CREATED, generate_secret())).status == 401
 
 
-# What is said
+# Log and metrics
 
 
 def test_neither_answers_nor_log_lines_hold_personal_data_or_secrets(endpoint: Endpoint, log: StringIO) -> None:

@@ -14,7 +14,7 @@ from clerk_supabase.model.json_split import elements, fields
         (" [ ] ", []),
         ("[1]", ["1"]),
         ('[ {"a":[1,2]} , "x,]y" ]', ['{"a":[1,2]}', '"x,]y"']),
-        # What is not there is no JSON either, and whoever reads the parts finds that out.
+        # An empty part is no JSON either, and the reader of the parts finds that out.
         ("[,]", ["", ""]),
         ("[1,]", ["1", ""]),
         ("[,1]", ["", "1"]),

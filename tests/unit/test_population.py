@@ -22,7 +22,7 @@ def user(user_id: str, moment: int) -> dict[str, Any]:
     return samples.user(user_id, created_at=moment, updated_at=moment)
 
 
-# What is done to a population of ten: (what, number, when).
+# Actions on a population of ten: (action, number, time).
 deeds = st.lists(st.tuples(st.sampled_from("wad"), st.integers(0, 12), st.integers(-2, 14)), max_size=25)
 
 

@@ -72,7 +72,7 @@ def test_a_webhook_and_a_read_leave_the_same_of_any_object(kind: ReadKind, data:
     fields = data.draw(
         st.dictionaries(st.sampled_from([*sorted(good.keys() - {"id", "updated_at"}), "field_of_tomorrow"]), anything)
     )
-    # What stands beside an object must make no difference, either.
+    # Members beside an object must make no difference, either.
     envelope = data.draw(st.dictionaries(st.sampled_from(["event_attributes", "more"]), anything))
     try:
         read = by_the_api(kind, good | fields)
@@ -171,7 +171,7 @@ def test_a_text_that_is_no_json_is_unreadable(text: str) -> None:
     assert read_parts(text.encode(errors="surrogatepass")) is UNREADABLE
 
 
-# How long it takes
+# Time
 
 MANY: dict[str, tuple[str, str, str]] = {
     "brackets": ("unsafe_metadata", '{"a":HERE}', "["),

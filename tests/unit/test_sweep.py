@@ -52,7 +52,7 @@ def test_less_than_a_page_waits_until_the_next_run_would_come_too_late() -> None
 
 @given(total=st.integers(1, 200_000), every=st.integers(1, 120))
 def test_every_row_is_compared_again_within_the_bound_however_often_runs_come(total: int, every: int) -> None:
-    # When rows were compared, in the order in which they come again.
+    # Times of comparison of rows, in the order of the next comparison.
     compared_at = [(0, total)]
     newest = 0
     for now in range(every, 600, every):
@@ -97,7 +97,7 @@ def test_the_limits_are_those_of_the_rate_limit_and_of_the_time_that_is_left() -
     )
 
 
-# Where the numbers differ
+# Differences of the numbers of rows
 
 
 def windows(theirs: list[int], ours: list[int], page: int = 20) -> list[tuple[int, int | None]]:
