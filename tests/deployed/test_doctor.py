@@ -57,7 +57,7 @@ def is_recorded(database: psycopg.Connection, svix_id: str) -> bool:
     return database.execute("select from clerk_sync.deliveries where svix_id = %s", [svix_id]).rowcount == 1
 
 
-def test_a_stack_that_is_in_use_is_well(stack: LocalStack, doctor: Doctor) -> None:
+def test_a_stack_in_use_is_healthy(stack: LocalStack, doctor: Doctor) -> None:
     report = doctor.examine(arguments=("--token", stack.mint.session(new_user_id())))
     assert {name for name, verdict in report.verdicts.items() if verdict == "skipped"} == NOT_ON_A_LAPTOP
     wrong = {name: report.words(name) for name, verdict in report.verdicts.items() if verdict in {"warn", "fail"}}
@@ -209,7 +209,7 @@ def test_a_broken_connection_string_in_a_secret_fails_its_checks_and_is_not_quot
 # Alarms
 
 
-def test_an_alarm_that_is_switched_off_rings_or_tells_nobody_is_named(stack: LocalStack, doctor: Doctor) -> None:
+def test_an_alarm_that_is_switched_off_rings_or_has_no_receiver_is_named(stack: LocalStack, doctor: Doctor) -> None:
     cloudwatch = stack.ministack.client("cloudwatch")
     off, rings = stack.physical_id("SyncBacklogAlarm"), stack.physical_id("BrakeAlarm")
     cloudwatch.disable_alarm_actions(AlarmNames=[off])
@@ -240,7 +240,7 @@ def test_an_alarm_without_a_listener_is_a_warning(stack: LocalStack, doctor: Doc
     assert "nobody has subscribed" in words
 
 
-def test_an_alarm_that_somebody_deleted_or_made_mute_is_found(stack: LocalStack, doctor: Doctor) -> None:
+def test_a_deleted_or_muted_alarm_is_found(stack: LocalStack, doctor: Doctor) -> None:
     cloudwatch = stack.ministack.client("cloudwatch")
     name = stack.physical_id("WrongInstanceAlarm")
     [alarm] = cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]

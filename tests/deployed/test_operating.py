@@ -85,7 +85,7 @@ def test_the_status_finds_the_queues_by_the_name_of_the_stack(stack: LocalStack)
     assert report["database"]["events"]
 
 
-def test_a_stack_that_does_not_exist_is_said_to_be_missing(stack: LocalStack) -> None:
+def test_a_stack_that_does_not_exist_is_reported(stack: LocalStack) -> None:
     refused = typed(stack, "parked", "replay", "--all", stack_name="no-such-stack")
     assert refused.returncode == 1
     assert "no-such-stack" in refused.stderr

@@ -37,7 +37,7 @@ def test_the_api_is_measured(template: Template) -> None:
     assert [each["MetricsEnabled"] for each in settings] == [True, True]
 
 
-def test_every_alarm_says_what_happened_and_tells_the_topic(template: Template) -> None:
+def test_every_alarm_describes_the_failure_and_notifies_the_topic(template: Template) -> None:
     assert alarms(template)
     for name, alarm in alarms(template).items():
         assert len(alarm["AlarmDescription"].split()) > 4, name
@@ -73,7 +73,7 @@ OF_SESSION = {"SessionErrorsAlarm", "SessionThrottlesAlarm", "SessionStubsAlarm"
         (SESSION, WITHOUT_CLERKS_API | OF_RUNS | OVERDUE | OF_SESSION),
     ],
 )
-def test_there_is_an_alarm_for_all_that_is_there_and_for_nothing_else(
+def test_there_is_an_alarm_for_each_part_of_the_stack_and_no_other(
     given: dict[str, str], there: set[str], template: Template
 ) -> None:
     assert names_that_exist(template, given) & alarms(template).keys() == there

@@ -49,7 +49,7 @@ SUPABASE = {("db", "push"), ("migration", "repair", "--status", "applied")}
 # is here or in ONLY_HELD.
 DONE_FOR_REAL = {
     "python3 -c": "test_the_command_that_encodes_a_password_works_and_is_that_of_the_guide",
-    "clerk-supabase doctor": "test_a_stack_that_is_in_use_is_well",
+    "clerk-supabase doctor": "test_a_stack_in_use_is_healthy",
     "clerk-supabase reconcile reset": "test_a_reset_says_what_it_does_asks_and_lets_the_next_run_compare_everything",
     "clerk-supabase retention": "test_the_command_shows_what_is_allowed_and_changes_what_it_is_told",
     "clerk-supabase event": "test_a_freshly_signed_event_is_accepted_by_the_ingest_function",
@@ -296,7 +296,7 @@ def test_the_tests_that_run_documented_commands_exist() -> None:
     assert {*DONE_FOR_REAL.values(), *BLOCKS_RUN.values()} <= known
 
 
-def test_ci_runs_what_it_is_said_to_run() -> None:
+def test_ci_runs_the_commands_that_the_list_assigns_to_it() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     made = re.findall(r"^(?:begin|make|together)((?: [a-z-]+)+)", script, re.MULTILINE)
     assert {command for command, where in DONE_FOR_REAL.items() if where == ".ci/run"} <= {

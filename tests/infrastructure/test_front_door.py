@@ -107,7 +107,7 @@ def test_the_throttle_counts_all_senders_together(template: Template) -> None:
         assert template.of_type(f"AWS::ApiGateway::{kind}") == {}
 
 
-def test_no_second_stage_lets_requests_in_past_the_throttle(template: Template) -> None:
+def test_no_second_stage_accepts_requests_without_the_throttle(template: Template) -> None:
     # Without OpenApiVersion, SAM's deployment makes a public stage of its own, named "Stage".
     for deployment in template.of_type("AWS::ApiGateway::Deployment").values():
         assert "StageName" not in properties(deployment)

@@ -87,7 +87,7 @@ def test_every_secret_of_the_stack_has_its_way_to_be_rotated(variable: str) -> N
     assert "setup --store-secrets" in after.partition("###")[0]
 
 
-def test_the_days_that_are_said_are_those_of_the_template() -> None:
+def test_the_days_in_the_document_are_those_of_the_template() -> None:
     template = (ROOT / "template.yaml").read_text(encoding="utf-8")
     said = dict(re.findall(r"`(\w+Days)` \((\d+)\)", TEXT))
     assert said.keys() == {"HoldBackDays", "AuditDays", "DeliveriesDays", "LogRetentionDays"}

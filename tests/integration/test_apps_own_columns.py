@@ -335,7 +335,7 @@ def test_a_foreign_key_of_the_app_that_refuses_a_delete_is_named_and_stops_nobod
     assert rows(admin, "select id from clerk_sync.entities where deleted_at is null") == [("user_2",)]
 
 
-def test_once_the_app_lets_go_the_same_delete_is_applied(store: Store, admin: Connection) -> None:
+def test_once_the_app_allows_it_the_same_delete_is_applied(store: Store, admin: Connection) -> None:
     insist_on_names(admin)
     store.apply([user(at=1)])
     admin.execute("insert into public.posts values ('user_1', 'Ada')")

@@ -151,9 +151,7 @@ def test_a_connection_that_was_cut_while_idle_is_replaced(users: Store, admin: C
         assert seen(queries) == ["user_ada"]
 
 
-def test_a_connection_that_is_cut_within_the_block_ends_it_and_the_next_one_is_well(
-    users: Store, admin: Connection
-) -> None:
+def test_a_connection_cut_within_the_block_ends_it_and_the_next_one_works(users: Store, admin: Connection) -> None:
     with pytest.raises(DatabaseUnavailable), users.as_user(ADA) as queries:  # noqa: PT012 - the whole block is tried
         [(process,)] = queries.rows("select pg_backend_pid()")
         admin.execute("select pg_terminate_backend(%s, 5000)", [process])

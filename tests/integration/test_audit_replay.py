@@ -136,7 +136,7 @@ def test_the_log_holds_the_changes_of_a_trigger_to_the_row_in_order(
     assert agrees(admin)
 
 
-def test_the_apps_own_transaction_is_told_in_order_too(store: Store, admin: Connection) -> None:
+def test_the_log_holds_a_transaction_of_the_app_in_order_too(store: Store, admin: Connection) -> None:
     let_a_trigger(admin, "public.users", REWRITES["public.users"], "insert or update on public.users for each row")
     admin.execute(
         "create table public.orders (id int); create function public.greet() returns trigger language plpgsql as "

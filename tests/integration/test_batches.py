@@ -202,7 +202,7 @@ LONG = hashlib.shake_256(b"name").hexdigest(5_000)
 
 @pytest.mark.parametrize("position", [0, 3, 6])
 @pytest.mark.parametrize("statement", STUMBLES.values(), ids=STUMBLES)
-def test_where_the_app_makes_postgres_stumble_over_what_a_client_writes_the_rest_is_applied(
+def test_when_an_object_of_the_app_refuses_a_value_of_a_client_the_rest_is_applied(
     statement: LiteralString, position: int, store: Store, admin: Connection
 ) -> None:
     admin.execute(statement)

@@ -214,7 +214,7 @@ def said_by(function: str, text: str, world: World) -> str:
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_no_function_lets_a_part_of_its_connection_string_out(function: str, world: World) -> None:
+def test_no_function_reveals_a_part_of_its_connection_string(function: str, world: World) -> None:
     @thorough
     @example(f"postgresql://clerk_sync_worker:{CANARY}%Pw@localhost:PORT/postgres")
     @example(f"postgresql://clerk_sync_worker:x@{CANARY}@localhost:PORT/postgres")
@@ -323,7 +323,7 @@ def test_the_commands_that_take_a_connection_string_are_found_by_themselves() ->
 
 
 @pytest.mark.parametrize("name", TAKING)
-def test_no_command_lets_a_part_of_a_connection_string_out(name: str, world: World, empty_aws: dict[str, str]) -> None:
+def test_no_command_prints_a_part_of_a_connection_string(name: str, world: World, empty_aws: dict[str, str]) -> None:
     command = TAKING[name]
     option = option_of(command)
     is_option_only = option is not None and not option.envvar

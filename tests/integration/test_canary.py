@@ -64,7 +64,7 @@ def test_a_canary_that_nobody_signed_is_refused(road: Road) -> None:
     assert road.drain() == []
 
 
-def test_a_canary_that_cannot_be_recorded_comes_again_and_keeps_nobody_back(
+def test_a_canary_that_cannot_be_recorded_comes_again_and_delays_no_event(
     road: Road, admin: Connection, database: Database
 ) -> None:
     admin.execute("revoke execute on function clerk_sync.record_canary(jsonb) from clerk_sync_worker")

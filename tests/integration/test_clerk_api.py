@@ -172,7 +172,7 @@ def test_phone_numbers_invitations_and_verified_domains_have_every_field_that_cl
     assert 0 < domain["affiliation_verification"]["verified_at"] <= domain["updated_at"]
 
 
-def test_invitations_are_listed_by_instance_and_organization_and_told_one_by_one(
+def test_invitations_are_listed_by_instance_and_organization_and_read_one_by_one(
     api: ClerkApi, client: httpx.Client
 ) -> None:
     for _ in range(4):
@@ -346,7 +346,7 @@ def test_the_stand_in_serves_the_world_of_the_simulator(client: httpx.Client) ->
 # Limits, and how it is to be talked to
 
 
-def test_beyond_the_limit_an_endpoint_is_blocked_for_the_seconds_that_are_said() -> None:
+def test_beyond_the_limit_an_endpoint_is_blocked_for_the_announced_seconds() -> None:
     clock = Clock()
     with api_with(1, has_rate_limit=True, monotonic=clock) as api:
         headers = {"authorization": f"Bearer {KEY}"}

@@ -267,7 +267,7 @@ def test_messages_of_clerk_are_not_repeated_because_they_may_hold_personal_data(
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirect_is_not_followed_and_the_key_goes_nowhere_else(api: ClerkApi, clerk: Clerk, status: int) -> None:
+def test_a_redirect_is_not_followed_and_no_other_host_gets_the_key(api: ClerkApi, clerk: Clerk, status: int) -> None:
     with api_with() as elsewhere:
         api.faults.add(Fault(status=status, body=b"", headers={"Location": f"{elsewhere.url}/instance"}))
         with pytest.raises(ClerkRefused, match="address of its Backend API"):

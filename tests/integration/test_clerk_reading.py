@@ -144,7 +144,7 @@ def test_one_user_is_read_and_one_who_is_gone_is_not_an_error(api: ClerkApi, cle
     assert (gone.value, gone.observed_at) == (None, 1_700_000_123_000)
 
 
-def test_a_404_in_somebody_elses_words_does_not_make_a_user_gone(api: ClerkApi, clerk: Clerk) -> None:
+def test_a_404_that_is_not_from_clerk_does_not_delete_a_user(api: ClerkApi, clerk: Clerk) -> None:
     api.faults.add(Fault(status=404, body=b"<html>404 page not found</html>"))
     with pytest.raises(ClerkRefused, match="address of its Backend API") as refused:
         clerk.user(expected(api)[0])
@@ -267,7 +267,7 @@ def test_a_list_ends_when_the_server_shows_two_pages_in_turn(
 
 
 @pytest.mark.parametrize("answer", ["not_found", "unprocessable", "ignored"])
-def test_a_cursor_whose_user_is_gone_costs_nobody_else(api: ClerkApi, clerk: Clerk, answer: Any) -> None:
+def test_a_cursor_whose_user_was_deleted_skips_no_other_user(api: ClerkApi, clerk: Clerk, answer: Any) -> None:
     api.answers.lost_cursor = answer
     at_the_cursor = expected(api)[499]
     api.faults.add(Fault(happening=lambda: api.world.remove_user(at_the_cursor)), having="starting_after")
@@ -275,7 +275,7 @@ def test_a_cursor_whose_user_is_gone_costs_nobody_else(api: ClerkApi, clerk: Cle
     assert api.counts["offset > 0"] == 0
 
 
-def test_a_cursor_whose_user_is_gone_may_end_the_list_early_and_then_the_count_tells(
+def test_a_cursor_whose_user_was_deleted_may_end_the_list_early_and_the_count_shows_it(
     api: ClerkApi, clerk: Clerk
 ) -> None:
     api.answers.lost_cursor = "empty"
@@ -301,7 +301,7 @@ def test_users_created_changed_and_deleted_between_two_pages(api: ClerkApi, cler
     assert len(told) == len(set(told))
 
 
-def test_half_the_users_missing_from_a_good_answer_ends_the_list_early_and_the_count_tells(
+def test_half_the_users_missing_from_a_valid_answer_end_the_list_early_and_the_count_shows_it(
     api: ClerkApi, clerk: Clerk
 ) -> None:
     api.faults.add(without_every(2))

@@ -127,7 +127,7 @@ def test_every_object_that_the_api_lists_is_as_clerk_describes_it(client: httpx.
 
 
 @pytest.mark.parametrize("path", ["/users", "/organizations"])
-def test_an_object_that_the_api_tells_by_its_id_is_as_clerk_describes_it(client: httpx.Client, path: str) -> None:
+def test_an_object_that_the_api_answers_by_id_is_as_clerk_describes_it(client: httpx.Client, path: str) -> None:
     [first, *_] = listed(client, path)
     answer = client.get(f"{path}/{first['id']}").raise_for_status().json()
     assert list(faults(answer, LISTS[path])) == []

@@ -288,7 +288,7 @@ def test_a_user_restored_without_a_value_is_called_restored_and_not_only_deleted
     assert (rig.agrees(), rig.column(user(2), "first_name")) == (True, None)
 
 
-def test_a_delete_that_a_webhook_tells_between_the_two_looks_is_the_webhooks(rig: Rig) -> None:
+def test_a_delete_whose_webhook_arrives_between_the_two_answers_belongs_to_the_webhook(rig: Rig) -> None:
     rig.world.remove_user(user(6))
     run = rig.run()
     assert absences(rig) == [user(6)]
@@ -330,7 +330,7 @@ def test_a_user_who_signs_up_again_under_another_id_is_another_user(rig: Rig) ->
 
 
 @pytest.mark.parametrize("second", ["quick", "full"])
-def test_a_run_that_was_cut_off_and_goes_on_after_the_margin_asks_for_the_second_time(rig: Rig, second: str) -> None:
+def test_a_run_continued_after_the_margin_asks_clerk_for_the_second_answer(rig: Rig, second: str) -> None:
     rig.world.remove_user(user(6))
     rig.die_at("weigh_deletes")
     assert absences(rig) == [user(6)]

@@ -49,7 +49,7 @@ def doctor(database: Database) -> Doctor:
     )
 
 
-def test_a_migrated_database_is_well_and_what_nobody_named_is_skipped(doctor: Doctor) -> None:
+def test_a_migrated_database_passes_and_checks_of_unnamed_parts_are_skipped(doctor: Doctor) -> None:
     report = doctor.examine()
     assert {name for name, verdict in report.verdicts.items() if verdict == "ok"} == OF_THE_DATABASE
     assert {name for name, verdict in report.verdicts.items() if verdict == "warn"} == {
@@ -127,7 +127,7 @@ def test_a_check_that_breaks_fails_alone_and_repeats_nothing_it_met(patient: Pat
     assert "hunter2" not in repr(first)
 
 
-def test_a_database_that_cannot_be_reached_fails_once_and_the_rest_goes_on(doctor: Doctor) -> None:
+def test_a_database_that_cannot_be_reached_fails_once_and_the_other_checks_run(doctor: Doctor) -> None:
     nowhere = f"postgresql://postgres:hunter2@127.0.0.1:{free_port()}/postgres"
     report = doctor.examine(DATABASE_URL=nowhere)
     assert [name for name, verdict in report.verdicts.items() if verdict == "fail"] == ["database"]
@@ -215,7 +215,7 @@ def test_a_database_that_takes_no_writes_fails(doctor: Doctor, admin: Connection
     assert "read-only" in report.words("database")
 
 
-def test_the_versions_of_postgres_that_the_tests_run_on_are_said(doctor: Doctor) -> None:
+def test_the_document_names_the_versions_of_postgres_that_the_tests_run_on(doctor: Doctor) -> None:
     assert "the tests of this bundle run on 16 and 18" in doctor.examine("database").words("database")
 
 
@@ -295,7 +295,7 @@ def test_a_migration_that_is_missing_altered_or_unknown_is_named(doctor: Doctor,
     assert "9999_from_the_future" in unknown
 
 
-def test_migrations_that_another_tool_applied_are_well(doctor: Doctor, admin: Connection) -> None:
+def test_migrations_that_another_tool_applied_pass(doctor: Doctor, admin: Connection) -> None:
     admin.execute("update clerk_sync.migrations set checksum = null")
     assert doctor.verdict("migrations")[0] == "ok"
 
@@ -456,9 +456,7 @@ def test_a_function_of_the_apps_names_that_was_dropped_is_missed(doctor: Doctor,
     assert "there is no public.requesting_permissions()" in words
 
 
-def test_the_rights_that_are_looked_at_are_all_that_the_roles_of_the_api_have(
-    doctor: Doctor, admin: Connection
-) -> None:
+def test_the_checked_rights_are_all_rights_of_the_roles_of_the_api(doctor: Doctor, admin: Connection) -> None:
     [(granted,)] = rows(
         admin,
         """
@@ -564,7 +562,7 @@ def test_an_object_deleted_only_here_fails_until_a_full_run_no_longer_finds_it(
     assert doctor.verdict("reconcile")[0] == "ok"
 
 
-def test_a_run_that_nobody_goes_on_with_is_a_warning(doctor: Doctor, compared: Compared, admin: Connection) -> None:
+def test_a_run_that_no_process_continues_is_a_warning(doctor: Doctor, compared: Compared, admin: Connection) -> None:
     compared("quick", "complete")
     compared("full", "running")
     assert "is running" in doctor.verdict("reconcile")[1]
@@ -619,7 +617,7 @@ def test_a_kind_that_is_switched_off_in_clerk_is_no_warning(doctor: Doctor, admi
 # Tokens
 
 
-def test_a_good_token_is_well_an_old_version_warns_and_a_missing_role_fails(doctor: Doctor) -> None:
+def test_a_valid_token_passes_an_old_version_warns_and_a_missing_role_fails(doctor: Doctor) -> None:
     with FrontendApi(KEY) as api:
         named = ("--publishable-key", "pk_test_Y2xlcmsubG9jYWwudGVzdCQ=", "--frontend-api-url", api.issuer)
 

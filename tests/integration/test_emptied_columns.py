@@ -91,7 +91,7 @@ def test_a_column_that_too_many_rows_would_lose_stops_the_run_before_the_first(r
     assert user(28) in rig.shown()
 
 
-def test_a_stopped_run_is_repeated_by_every_quick_run_until_somebody_allows_it(rig: Rig) -> None:
+def test_a_stopped_run_is_repeated_by_every_quick_run_until_an_operator_allows_it(rig: Rig) -> None:
     change(rig, FEW + 1, first_name=None)
     assert rig.run("quick").state == "stopped"
     rig.world.now += 60 * MINUTE
@@ -172,7 +172,7 @@ def test_permissions_of_memberships_pull_the_brake_too_and_few_of_them_are_read_
     assert value(rig.admin, lost) == FEW
 
 
-def test_rows_that_are_missing_or_that_only_other_objects_told_of_are_filled_as_ever(rig: Rig) -> None:
+def test_missing_rows_and_rows_known_from_other_objects_alone_are_filled_as_usual(rig: Rig) -> None:
     change(rig, EVERYBODY, first_name=None)
     rig.forget(*(user(number) for number in range(20)))
     rig.admin.execute(

@@ -82,9 +82,7 @@ def test_all_samples_end_in_the_same_tables_in_any_order_and_however_often_they_
         assert outcomes(admin).keys() == delivered
 
 
-def test_the_samples_tell_of_a_user_and_an_organization_that_are_both_gone_in_the_end(
-    road: Road, admin: Connection
-) -> None:
+def test_after_all_samples_the_user_and_the_organization_are_deleted(road: Road, admin: Connection) -> None:
     send(road, admin, FILES)
     sample_organization: Rows = rows(admin, "select name, deleted_at is null from public.organizations")
     assert sample_organization == [("Example Labs Ltd", False)]

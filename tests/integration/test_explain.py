@@ -27,7 +27,7 @@ def apply(store: Store, root: Path, name: str) -> None:
     store.apply([(changes_of(event, event.timestamp), Delivery(f"msg_{name}", event.type, event.timestamp))])
 
 
-def test_the_timeline_tells_what_arrived_and_what_it_changed(store: Store, database: Database, root: Path) -> None:
+def test_the_timeline_shows_the_events_and_their_changes(store: Store, database: Database, root: Path) -> None:
     for name in ("user.created", "organizationMembership.created", "user.deleted"):
         apply(store, root, name)
 
@@ -65,7 +65,7 @@ def test_explain_says_when_the_delete_of_a_user_was_recorded_here(store: Store, 
     assert f"which was recorded here {datetime.now(UTC):%Y-%m-%d}" in printed.getvalue()
 
 
-def test_the_timeline_tells_what_was_parked_replayed_and_discarded(
+def test_the_timeline_shows_parked_replayed_and_discarded_events(
     store: Store, database: Database, admin: Connection
 ) -> None:
     park(store, "msg_1", created(ADA), reason="first")
@@ -86,7 +86,7 @@ def test_the_timeline_tells_what_was_parked_replayed_and_discarded(
     }
 
 
-def test_an_id_nobody_ever_heard_of_is_said_to_be_unknown(database: Database) -> None:
+def test_an_unknown_id_is_called_unknown(database: Database) -> None:
     with pytest.raises(UnknownId, match="nothing ever arrived about user_nobody"):
         timeline(database.url, "user_nobody")
 

@@ -85,7 +85,7 @@ def test_a_deleted_user_is_refused_even_when_only_the_tombstone_is_left(
     assert rows(admin, "select clerk_id from public.users") == []
 
 
-def test_an_id_of_somebody_else_leaves_no_trace(admin: Connection, store: Store) -> None:
+def test_a_row_with_the_id_of_another_user_is_refused_without_a_trace(admin: Connection, store: Store) -> None:
     store.apply(alone(delete("user_1", at=2)))
     before = tables(admin)
     with pytest.raises(InsufficientPrivilege, match="row-level security"):

@@ -79,7 +79,7 @@ def test_the_address_of_a_deleted_user_leads_to_the_user(store: Store, command: 
     assert str(refused.exception) == f"a deleted user has this address: clerk-supabase forget {ADA}"
 
 
-def test_an_address_that_somebody_else_has_by_now_stays_theirs(
+def test_an_address_that_belongs_to_another_user_by_now_stays_with_that_user(
     store: Store, admin: Connection, command: Command
 ) -> None:
     emails = [samples.email_address("idn_1", ADDRESS, CREATED_AT)]
@@ -125,7 +125,7 @@ def test_an_erasure_of_a_user_who_entered_a_foreign_address_spares_its_owner(
     assert places_with(admin, ADDRESS.lower()) == []
 
 
-def test_housekeeping_takes_nothing_of_somebody_else_along_either(store: Store, admin: Connection) -> None:
+def test_housekeeping_removes_no_data_of_other_people_either(store: Store, admin: Connection) -> None:
     allow_at_once(admin)
     store.apply([user("user_eve", at=1, **with_address(verified=False)), deleted("user", "user_eve", at=2)])
     store.apply([invitation(at=1, email_address=ADDRESS), domain(at=1, affiliation_email_address=ADDRESS)])
@@ -395,7 +395,7 @@ def test_messages_are_removed_before_the_rows_that_tell_how_to_find_them(
     assert places_with(admin, *CANARIES) == []
 
 
-def test_a_queue_that_cannot_be_looked_into_stops_nothing_and_is_said(
+def test_an_unreadable_queue_stops_nothing_and_is_reported(
     road: Road, account: Account, admin: Connection, command: Command
 ) -> None:
     fill_with_canaries(road, admin)

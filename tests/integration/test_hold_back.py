@@ -149,7 +149,7 @@ def test_a_row_hidden_by_hand_counts_from_when_housekeeping_saw_it(
     assert rows(admin, "select * from clerk_sync.hidden_by_hand") == []
 
 
-def test_with_no_hold_back_a_row_hidden_by_hand_goes_at_once(
+def test_with_no_hold_back_a_row_hidden_by_hand_is_purged_at_once(
     database: Database, store: Store, admin: Connection
 ) -> None:
     store.apply([user(at=1)])

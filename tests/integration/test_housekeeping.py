@@ -139,7 +139,7 @@ def test_no_late_event_restores_purged_data(how: str, database: Database, store:
     assert purge(database, how) == []
 
 
-def test_with_no_hold_back_a_deleted_user_goes_at_once(database: Database, store: Store) -> None:
+def test_with_no_hold_back_a_deleted_user_is_purged_at_once(database: Database, store: Store) -> None:
     store.apply([user(at=1), deleted("user", "user_1", at=2)])
     assert purge(database, hold_back="0") == [("user", "scrubbed", None, 1)]
 
@@ -190,7 +190,7 @@ def test_old_records_go_and_young_ones_stay(database: Database, store: Store, ad
     assert rows(admin, "select entity_id from clerk_sync.audit_log") == [("user_2",)]
 
 
-def test_a_parked_event_that_was_settled_goes_with_the_record_that_shows_it(
+def test_a_settled_parked_event_is_removed_with_the_record_that_settled_it(
     database: Database, store: Store, admin: Connection
 ) -> None:
     envelopes = [Envelope(svix_id, b"{}", RECEIVED_AT) for svix_id in ("msg_settled", "msg_open", "msg_discarded")]
@@ -219,7 +219,7 @@ def test_the_nightly_round_purges_all_that_is_due_portion_by_portion_and_says_so
     assert "user_1" not in log.getvalue()
 
 
-def test_a_row_that_the_app_holds_on_to_is_reported_with_the_constraint(
+def test_a_row_that_a_constraint_of_the_app_keeps_is_reported_with_the_constraint(
     store: Store, admin: Connection, log: io.StringIO
 ) -> None:
     admin.execute("create table public.invoices (id int, payer text references public.users (clerk_id))")

@@ -104,7 +104,7 @@ def test_an_erasure_and_a_delete_of_a_new_user_do_not_deadlock(
     assert value(admin, "select deadlocks from pg_stat_database where datname = current_database()") == 0
 
 
-def test_a_child_that_comes_while_its_parent_is_purged_waits_and_goes_later(
+def test_a_child_that_arrives_while_its_parent_is_purged_is_purged_later(
     database: Database, store: Store, admin: Connection
 ) -> None:
     store.apply([membership("orgmem_1", at=1), deleted("organization", "org_1", at=2)])

@@ -167,7 +167,7 @@ def test_migrations_applied_by_psql_are_adopted_and_compared_from_then_on(plain:
         list(migrate(plain, checkout))
 
 
-def test_migrate_goes_on_where_psql_stopped(plain: str, root: Path) -> None:
+def test_migrate_continues_where_psql_stopped(plain: str, root: Path) -> None:
     first = names(root)[0]
     apply_like_psql(plain, root / "sql" / "migrations" / f"{first}.sql")
     assert list(migrate(plain, root)) == names(root)[1:]

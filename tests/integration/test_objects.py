@@ -588,14 +588,14 @@ def test_objects_of_a_migration_of_the_app_in_our_schema_are_no_difference_and_a
     assert repair_database(database.url, tmp_path, is_trial=False) == []
 
 
-def test_a_manifest_of_other_files_is_said(plain: str, root: Path, tmp_path: Path) -> None:
+def test_a_manifest_of_other_files_is_reported(plain: str, root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "sql", tmp_path / "sql")
     edit(tmp_path / "sql/migrations/0012_create_canary.sql", "-- The canary:", "-- A canary:")
     with pytest.raises(MigrationFailed, match="make objects"):
         list(migrate(plain, tmp_path))
 
 
-def test_another_session_that_keeps_a_lock_is_said(database: Database, admin: Connection, root: Path) -> None:
+def test_another_session_that_keeps_a_lock_is_named(database: Database, admin: Connection, root: Path) -> None:
     admin.execute("alter table public.users disable trigger users_keep_key")
     with admin.transaction():
         admin.execute("lock table public.users in row exclusive mode")

@@ -96,7 +96,7 @@ def test_every_statement_has_our_search_path_and_the_session_keeps_its_own(
         assert answer.get_value(0, 0) == b'"$user", public'
 
 
-def test_a_statement_that_fails_leaves_a_connection_that_goes_on(database: Database) -> None:
+def test_a_failed_statement_leaves_a_usable_connection(database: Database) -> None:
     with connect(database.url, autocommit=True) as connection:
         with pytest.raises(psycopg.errors.UndefinedTable):
             connection.execute("select * from users")

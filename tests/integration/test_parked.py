@@ -419,7 +419,9 @@ def test_a_database_without_the_migrations_says_what_to_run(new_database: str, a
     assert str(failed.exception).endswith("run: clerk-supabase migrate")
 
 
-def test_the_workers_role_is_told_to_make_way_for_the_owner(database: Database, account: Account) -> None:
+def test_the_role_of_the_worker_is_refused_with_the_advice_to_connect_as_the_owner(
+    database: Database, account: Account
+) -> None:
     failed = Command({"DATABASE_URL": database.worker_url}).run("parked", "list", status=1)
     assert "connect as the owner" in str(failed.exception)
 

@@ -138,7 +138,7 @@ def test_a_message_applied_by_a_last_try_does_not_stay_a_dead_letter(
 # Lag
 
 
-def test_only_what_made_a_row_newer_tells_how_late_the_tables_are(store: Store) -> None:
+def test_only_events_that_made_a_row_newer_count_for_the_lag(store: Store) -> None:
     sync = Sync(store, Parking(store), clock_ms=lambda: CREATED_AT + 1_000)
     first = message(1, updated("user_1", at=100, version=100))
     sync.process([first])

@@ -62,7 +62,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("how", ["scrub", "delete"])
 @pytest.mark.parametrize("statement", REFUSALS.values(), ids=REFUSALS)
-def test_a_user_whom_a_trigger_of_the_app_holds_on_to_is_named_once_and_the_others_are_purged(
+def test_a_user_kept_by_a_trigger_of_the_app_is_named_once_and_the_others_are_purged(
     how: Any, statement: str, due: Store, admin: Connection, log: io.StringIO
 ) -> None:
     admin.execute("update clerk_sync.retention set purge_by = 'delete'")
@@ -113,7 +113,7 @@ def test_no_row_that_a_trigger_of_the_app_keeps_in_silence_counts_as_purged(
     assert (left, named, value(admin, of_user)) == (kept if how in keeps else ([], [], True))
 
 
-def test_a_check_of_the_app_that_refuses_the_scrubbed_row_holds_up_nobody_else(due: Store, admin: Connection) -> None:
+def test_a_check_of_the_app_that_refuses_the_scrubbed_row_delays_no_other_row(due: Store, admin: Connection) -> None:
     admin.execute(
         "alter table public.users add constraint ada_has_a_name check (clerk_id <> 'user_2' or last_name is not null)"
     )
@@ -121,7 +121,7 @@ def test_a_check_of_the_app_that_refuses_the_scrubbed_row_holds_up_nobody_else(d
     assert rows(admin, "select id, reason from clerk_sync.not_purged") == [("user_2", "ada_has_a_name")]
 
 
-def test_a_user_whom_the_app_holds_locked_is_named_once_and_goes_later(
+def test_a_user_locked_by_the_app_is_named_once_and_purged_later(
     due: Store, database: Database, admin: Connection, log: io.StringIO
 ) -> None:
     with database.connect() as app, app.transaction():
@@ -136,7 +136,7 @@ def test_a_user_whom_the_app_holds_locked_is_named_once_and_goes_later(
     assert rows(admin, "select * from clerk_sync.not_purged") == []
 
 
-def test_a_user_for_whom_a_trigger_takes_longer_than_a_statement_may_holds_up_nobody_for_long(
+def test_a_user_whose_trigger_takes_longer_than_a_statement_may_delays_others_only_briefly(
     due: Store, database: Database, admin: Connection
 ) -> None:
     let_a_trigger_refuse(admin, "perform pg_sleep(60)")

@@ -208,7 +208,7 @@ def test_a_row_that_the_app_made_is_never_deleted(rig: Rig) -> None:
     assert {"user_of_the_app", "user_without_time"} <= rig.shown()
 
 
-def test_a_stub_that_only_a_membership_told_of_is_completed(rig: Rig) -> None:
+def test_a_stub_known_from_a_membership_alone_is_completed(rig: Rig) -> None:
     rig.forget(user(9))
     organization = rig.world.create_organization({})
     rig.world.add_membership(organization["id"], user(9), role="org:member")
@@ -221,7 +221,7 @@ def test_a_stub_that_only_a_membership_told_of_is_completed(rig: Rig) -> None:
     assert rig.agrees()
 
 
-def test_a_stub_of_somebody_who_is_gone_is_deleted_once_clerk_confirms_it(rig: Rig) -> None:
+def test_a_stub_of_a_deleted_user_is_deleted_once_clerk_confirms_it(rig: Rig) -> None:
     organization = rig.world.create_organization({})
     rig.world.add_membership(organization["id"], user(9), role="org:member")
     told = rig.world.events[-1]
@@ -291,7 +291,7 @@ def test_two_users_of_one_moment_on_both_sides_of_a_page_are_neither_missing_nor
 
 
 @pytest.mark.parametrize("answer", ["not_found", "unprocessable", "ignored", "empty"])
-def test_a_cursor_whose_user_is_gone_deletes_nobody_else(rig: Rig, answer: Any) -> None:
+def test_a_cursor_whose_user_was_deleted_causes_no_other_delete(rig: Rig, answer: Any) -> None:
     rig.api.answers.lost_cursor = answer
     rig.api.faults.add(Fault(happening=lambda: rig.world.remove_user(user(499))), having="starting_after")
     report = rig.run()
@@ -313,7 +313,7 @@ def test_one_odd_user_never_costs_the_page_and_nobody_is_deleted_then(rig: Rig) 
     assert user(1) in rig.shown()
 
 
-def test_content_that_cannot_be_read_or_stored_costs_nobody_else(rig: Rig) -> None:
+def test_content_that_cannot_be_read_or_stored_affects_no_other_object(rig: Rig) -> None:
     rig.admin.execute("alter table public.users add constraint no_robots check (last_name <> 'Robot')")
     rig.world.now += 5_000
     for number in (4, 5, 6, 7):

@@ -206,7 +206,7 @@ def test_one_user_is_read_again_by_id(mirrored: Rig, command: Command) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("reconcile",), ("resync", ADA)])
-def test_a_key_that_clerk_refuses_is_said_in_one_line_that_does_not_repeat_it(
+def test_a_key_that_clerk_refuses_is_reported_in_one_line_that_does_not_repeat_it(
     arguments: tuple[str, ...], mirrored: Rig, command: Command
 ) -> None:
     mirrored.api.answers.key = "sk_live_rotated"
@@ -229,11 +229,11 @@ def test_a_listing_that_cannot_be_complete_ends_with_three_and_deletes_nobody(mi
     assert mirrored.shown() == everybody
 
 
-def test_an_object_that_nobody_knows_is_said_to_be_unknown(mirrored: Rig, command: Command) -> None:
+def test_an_unknown_object_is_called_unknown(mirrored: Rig, command: Command) -> None:
     assert "user_unknown" in str(command.run("resync", "user_unknown", status=1).exception)
 
 
-def test_a_run_that_does_not_exist_is_said_not_to(mirrored: Rig, command: Command) -> None:
+def test_a_run_that_does_not_exist_is_reported(mirrored: Rig, command: Command) -> None:
     for arguments in (("reconcile", "show", "7777"), ("undo", "7777")):
         assert "there is no run 7777" in str(command.run(*arguments, status=1).exception)
 

@@ -223,7 +223,7 @@ def test_rows_that_go_with_several_objects_count_once_for_their_own_kind(rig: Ri
     assert rig.agrees()
 
 
-def test_members_hidden_along_with_their_organization_or_user_are_said_to_be(rig: Rig) -> None:
+def test_members_hidden_with_their_organization_or_user_are_reported_as_such(rig: Rig) -> None:
     [_, member, with_user, *_] = list(rig.world.memberships)
     organization = rig.world.memberships[member]["organization"]["id"]
     in_it = {key for key, each in rig.world.memberships.items() if each["organization"]["id"] == organization}
@@ -282,7 +282,7 @@ def test_an_instance_without_organizations_is_compared_all_the_same(rig: Rig) ->
         (answering(404, code="not_found"), "404 (not_found)"),
     ],
 )
-def test_any_other_refusal_of_organizations_is_told_and_users_are_compared_all_the_same(
+def test_any_other_refusal_of_organizations_is_reported_and_users_are_still_compared(
     rig: Rig, mode: str, fault: Fault, said: str
 ) -> None:
     rig.world.remove_user(user(6))

@@ -209,7 +209,7 @@ def test_a_pulled_brake_is_no_error_but_an_alarm(
     assert mirrored.agrees()
 
 
-def test_a_run_stops_before_its_time_is_up_and_the_next_one_goes_on(mirrored: Rig, invoke: Invoke) -> None:
+def test_a_run_stops_before_its_time_is_over_and_the_next_one_continues(mirrored: Rig, invoke: Invoke) -> None:
     mirrored.api.faults.add(Fault(wire="hang"), path="/organization_memberships")
     first = invoke({"mode": "full"}, seconds=RESERVE_SECONDS + 2)
     assert first["state"] == "running"

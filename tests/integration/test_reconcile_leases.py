@@ -41,7 +41,7 @@ def differ(rig: Rig) -> None:
     rig.world.remove_user(user(900))
 
 
-def test_a_lease_never_runs_out_while_clerk_lets_wait(database: Database) -> None:
+def test_a_lease_does_not_end_while_the_run_waits_for_clerk(database: Database) -> None:
     with rig_with(database, 10, lease_seconds=1) as rig:
         has_lease: list[bool] = []
 

@@ -183,7 +183,7 @@ def test_a_dry_run_compares_slices_and_leaves_no_trace(rig: Rig) -> None:
     assert rows(rig.admin, "select * from clerk_sync.sweeps order by 1, 2") == before
 
 
-def test_a_run_says_when_the_rate_limit_does_not_let_it_keep_the_bound(rig: Rig) -> None:
+def test_a_run_reports_a_rate_limit_too_low_for_the_bound(rig: Rig) -> None:
     slow = reader(rig.api.url, share=0.001)
     with closing(slow.http):
         rig.ours = slow
@@ -254,7 +254,7 @@ def test_a_list_that_shifts_while_a_slice_is_read_hides_nobody_and_deletes_nobod
     assert rig.agrees()
 
 
-def test_a_sweep_that_was_cut_off_goes_on_and_does_not_count_what_was_not_settled(rig: Rig) -> None:
+def test_an_interrupted_sweep_continues_and_does_not_count_unsettled_rows(rig: Rig) -> None:
     rig.settings = ReconcileSettings(threads=3, sweep_minutes=1)
     demoted = demote(rig, 10)
     before = compared_until(rig)
@@ -297,7 +297,7 @@ def test_a_lost_demotion_is_found_within_the_bound_whatever_is_recorded_about_ea
     assert minutes_until(rig, lambda: role(rig, demoted) == "org:member") <= BOUND
 
 
-def test_one_moment_that_clerk_cannot_tell_does_not_stop_the_sweep(rig: Rig) -> None:
+def test_one_missing_time_of_clerk_does_not_stop_the_sweep(rig: Rig) -> None:
     rig.world.memberships[list(rig.world.memberships)[100]]["created_at"] = None
     rig.settings = ReconcileSettings(threads=3, sweep_minutes=1)
     demoted = demote(rig, 650)
@@ -318,7 +318,7 @@ def test_a_list_that_is_refused_makes_the_run_incomplete_and_hides_nothing(rig: 
 
 
 @pytest.mark.parametrize("mode", ["full", "quick"])
-def test_organizations_that_are_switched_off_are_said_to_be_and_not_called_compared(rig: Rig, mode: str) -> None:
+def test_organizations_that_are_switched_off_are_reported_as_such_and_not_as_compared(rig: Rig, mode: str) -> None:
     rig.api.answers.no_organizations = (403, "organization_not_enabled_in_instance")
     report = rig.run(mode)
     assert report.state == "complete"

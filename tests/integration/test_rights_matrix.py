@@ -23,7 +23,7 @@ def owner(database: Database) -> Iterator[Connection]:
         forget_nobody(connection)
 
 
-def test_each_identity_may_do_what_is_written_down_and_nothing_else(owner: Connection) -> None:
+def test_each_identity_has_the_documented_rights_and_no_others(owner: Connection) -> None:
     if differing := list(_differences(owner)):
         pytest.fail("\n".join(["docs/rights.md and the database differ:", *differing]), pytrace=False)
 
@@ -64,7 +64,7 @@ def test_an_object_without_a_row_is_found(owner: Connection, statement: LiteralS
         "drop policy users_read_own on public.users",
     ],
 )
-def test_a_right_that_is_not_written_down_is_found(owner: Connection, statement: LiteralString) -> None:
+def test_an_undocumented_right_is_found(owner: Connection, statement: LiteralString) -> None:
     before = list(_differences(owner))
     with owner.transaction(force_rollback=True):
         owner.execute(statement)

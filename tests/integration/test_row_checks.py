@@ -186,7 +186,7 @@ def test_a_row_that_a_trigger_of_the_app_keeps_visible_does_not_hold_up_the_othe
     assert (user(5) in rig.shown(), user(6) in rig.shown()) == (True, False)
 
 
-def test_rows_are_checked_in_portions_and_a_run_that_was_cut_off_goes_on(
+def test_rows_are_checked_in_portions_and_an_interrupted_run_continues(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clerk_supabase.reconcile.run._ROWS_AT_ONCE", 7)
@@ -231,7 +231,7 @@ def test_a_profile_that_the_owner_edited_is_found_by_the_name_of_its_column_and_
     assert rig.run().findings == 0
 
 
-def test_a_user_whose_delete_was_lost_is_deleted_whatever_somebody_did_to_the_profile(rig: Rig) -> None:
+def test_a_user_whose_delete_was_lost_is_deleted_in_spite_of_edits_of_the_profile(rig: Rig) -> None:
     rig.world.now += 10 * MINUTE
     rig.world.remove_user(user(5))
     edited = [user(5), user(6)]
@@ -245,7 +245,7 @@ def test_a_user_whose_delete_was_lost_is_deleted_whatever_somebody_did_to_the_pr
     assert (report.counts["user"]["deleted"], report.counts["user"]["repaired"]) == (1, 1)
 
 
-def test_a_profile_without_a_user_goes_and_a_user_without_a_profile_gets_one(rig: Rig) -> None:
+def test_a_profile_without_a_user_is_removed_and_a_user_without_a_profile_gets_one(rig: Rig) -> None:
     before = rows(rig.admin, PROFILE, user(3))
     rig.admin.execute("delete from public.users_public where clerk_id = %s", [user(3)])
     # Before, between and behind the keys of users.

@@ -66,9 +66,7 @@ def remove_organization(rig: Rig) -> str:
 
 @pytest.mark.parametrize("table", CHILDREN)
 @pytest.mark.parametrize("state", ["known", "deleted", "restored"])
-def test_an_event_of_an_organization_whose_row_somebody_removed_gets_a_stub_of_it(
-    rig: Rig, table: str, state: str
-) -> None:
+def test_an_event_of_an_organization_with_a_removed_row_makes_a_stub_of_it(rig: Rig, table: str, state: str) -> None:
     org_id = next(iter(rig.world.organizations))
     if state == "deleted":
         rig.store.apply([deleted("organization", org_id, at=now(rig))])
@@ -126,7 +124,7 @@ def test_events_of_one_batch_that_belong_to_the_same_removed_row_share_its_stub(
 # A user
 
 
-def test_a_membership_of_a_user_whose_row_somebody_removed_gets_a_stub_of_the_user(rig: Rig) -> None:
+def test_a_membership_of_a_user_with_a_removed_row_makes_a_stub_of_the_user(rig: Rig) -> None:
     org_id = next(iter(rig.world.organizations))
     remove(rig, "users", "clerk_id", OTHER)
     [answer] = rig.store.apply([membership("orgmem_new", at=now(rig), org_id=org_id, user_id=OTHER)])

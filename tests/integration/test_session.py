@@ -384,7 +384,7 @@ def test_one_forbidden_user_does_not_keep_others_from_signing_in(how: How, app: 
     assert [app.post("user_eve").status, app.post("user_ada").status, app.post("user_eve").status] == [403, 200, 403]
 
 
-def test_a_lifted_ban_is_noticed_within_a_minute_without_a_webhook(app: App) -> None:
+def test_a_lifted_ban_is_noticed_within_a_minute_without_its_webhook(app: App) -> None:
     app.signs_up(banned=True)
     assert app.post().status == 403
     app.signs_up(banned=False)
@@ -395,7 +395,7 @@ def test_a_lifted_ban_is_noticed_within_a_minute_without_a_webhook(app: App) -> 
     assert app.calls == 2
 
 
-def test_a_lifted_ban_is_noticed_at_once_when_the_webhook_tells_of_it(app: App, store: Store) -> None:
+def test_a_lifted_ban_is_noticed_at_once_when_the_webhook_arrives(app: App, store: Store) -> None:
     app.signs_up(banned=True)
     assert app.post().status == 403
     store.apply(alone(upsert("user_ada", version=time.time_ns() // 1_000_000 + 60_000)))
@@ -576,7 +576,9 @@ def test_a_preflight_is_answered_without_a_token(app: App) -> None:
     assert app.ask("OPTIONS", {"Origin": "https://evil.example.test"}) == Answer(204, "")
 
 
-def test_without_origins_nothing_is_said_about_them(frontend: FrontendApi, clerk: ClerkApi, database: Database) -> None:
+def test_without_origins_the_report_does_not_mention_them(
+    frontend: FrontendApi, clerk: ClerkApi, database: Database
+) -> None:
     for app in app_of(frontend, clerk, database.session_url, allowed_origins=()):
         app.signs_up()
         assert not [name for name in app.post().headers if name.startswith("access-control")]

@@ -201,12 +201,12 @@ def test_the_age_of_the_oldest_event_comes_from_cloudwatch(
     ]
 
 
-def test_with_the_database_alone_it_says_that_the_queues_were_not_looked_at(command: Command) -> None:
+def test_with_the_database_alone_the_status_says_that_the_queues_were_not_read(command: Command) -> None:
     assert "queues: not looked at; name them by --stack-name" in command.run("status").stdout
     assert list(command.json("status")["not_looked_at"]) == ["queues"]
 
 
-def test_with_the_queues_alone_it_says_that_the_database_was_not_looked_at(
+def test_with_the_queues_alone_the_status_says_that_the_database_was_not_read(
     account: Account, to_queues: list[str]
 ) -> None:
     alone = Command()
@@ -233,7 +233,7 @@ def test_while_the_database_is_unavailable_the_status_shows_the_queues_and_is_st
         ({"AWS_REGION": "eu-central-1"}, "no AWS credentials: set AWS_PROFILE"),
     ],
 )
-def test_queues_that_were_named_and_cannot_be_reached_are_a_problem_and_the_rest_is_told(
+def test_named_queues_that_cannot_be_reached_are_a_problem_and_the_rest_is_shown(
     environment: dict[str, str | None], reason: str, database: Database
 ) -> None:
     nobody = {

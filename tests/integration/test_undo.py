@@ -146,7 +146,7 @@ def test_a_later_run_repeats_a_delete_that_was_undone(rig: Rig) -> None:
     assert ADA not in rig.shown()
 
 
-def test_a_run_that_is_undone_while_it_is_at_work_goes_no_further(rig: Rig) -> None:
+def test_a_run_that_is_undone_while_at_work_stops(rig: Rig) -> None:
     rig.world.remove_user(ADA)
     rig.die_at("end_run")
     run = value(rig.admin, "select max(run_id) from clerk_sync.reconcile_runs")

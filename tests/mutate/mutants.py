@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Change = tuple[int, int, str]
-"""The first and the last place of the old text, and the new text."""
+"""The start and the end of the old text, and the new text."""
 
 
 @dataclass(frozen=True, slots=True)

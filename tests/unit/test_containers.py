@@ -65,7 +65,7 @@ def test_nothing_is_left_listening(port: int) -> None:
         ask(port, b"who is there")
 
 
-def test_without_docker_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_docker_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LocalStackError, match="install Docker, or leave out --containers"), let_containers_in([1]):
         pass

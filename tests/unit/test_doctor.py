@@ -115,7 +115,7 @@ def test_an_address_that_lambda_cannot_reach_is_found(
         ("127.0.0.1", "?sslmode=disable", "", "skipped"),
     ],
 )
-def test_a_connection_that_somebody_could_listen_to_is_found(
+def test_a_connection_without_encryption_or_verification_is_found(
     host: str, options: str, ca_file: str, verdict: str
 ) -> None:
     [finding] = tls(parse(f"postgresql://{WORKER}:p@{host}/postgres{options}", "here"), ca_file)

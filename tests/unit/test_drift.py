@@ -24,9 +24,7 @@ from clerk_supabase.reconcile.drift import (
 @pytest.mark.parametrize(
     ("existing", "allowed", "limit"), [(0, None, 10), (900, None, 10), (5_000, None, 50), (5_000, 3, 3), (5, 7, 7)]
 )
-def test_the_brake_is_ten_rows_or_one_percent_unless_somebody_says_otherwise(
-    existing: int, allowed: int | None, limit: int
-) -> None:
+def test_the_brake_is_ten_rows_or_one_percent_by_default(existing: int, allowed: int | None, limit: int) -> None:
     assert Brake().limit(existing, allowed) == limit
 
 

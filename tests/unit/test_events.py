@@ -174,7 +174,7 @@ def test_a_verification_without_its_object_is_read_by_its_status() -> None:
 
 
 @pytest.mark.parametrize("object_name", ["user", "User", None, 5])
-def test_the_name_of_the_object_is_not_looked_at(object_name: object) -> None:
+def test_the_field_with_the_type_of_an_object_is_not_read(object_name: object) -> None:
     assert user(object=object_name).id == "user_1"
 
 

@@ -18,7 +18,7 @@ class Milliseconds:
         return self.now
 
 
-def test_a_user_is_remembered_for_a_minute_and_not_longer_however_often_somebody_asks() -> None:
+def test_a_forbidden_user_is_remembered_for_a_minute_however_often_they_sign_in() -> None:
     clock = Milliseconds()
     users = ForbiddenUsers(clock)
     users.add("user_eve", REMEMBERED_MS)

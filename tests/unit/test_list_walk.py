@@ -71,7 +71,7 @@ def test_a_user_who_stays_is_reported_or_the_part_is_not_called_complete(leaving
     assert parts[-1].window.end is None
 
 
-def test_a_moment_that_clerk_does_not_tell_makes_its_part_not_whole_and_no_other() -> None:
+def test_a_missing_time_of_clerk_makes_its_part_incomplete_and_no_other() -> None:
     moments: list[int | None] = list(range(1_500))
     moments[700] = None
     parts = list(from_moment(List(moments).read, 0, 0))

@@ -142,7 +142,7 @@ def test_everything_an_app_shows_of_a_domain_is_mirrored() -> None:
     }
 
 
-def test_nothing_is_said_of_an_object_that_clerk_did_not_say() -> None:
+def test_fields_that_clerk_did_not_send_stay_unknown() -> None:
     least: Json = {
         "id": "orgmem_1",
         "updated_at": BEGINNING,
@@ -374,7 +374,7 @@ def test_private_metadata_comes_along_only_when_it_is_to_be_kept(event_type: str
     assert SECRET not in json.dumps(content(kept.main))
 
 
-def test_private_metadata_goes_with_what_it_belongs_to() -> None:
+def test_private_metadata_is_deleted_with_its_object() -> None:
     gone = changes("organization.deleted", {"id": "org_1", "deleted": True}, keep_private_metadata=True)
     assert gone.companions == (Delete("private_metadata", "org_1", HAPPENED_AT),)
 
@@ -403,5 +403,5 @@ def test_an_object_from_the_year_2999_is_unusable_so_that_true_events_still_win(
 
 
 @pytest.mark.parametrize("road", [changes_of, changes_of_object, Sync, DirectRepairs, QueueRepairs, ReconcileSettings])
-def test_private_metadata_is_kept_nowhere_unless_somebody_says_so(road: Callable[..., object]) -> None:
+def test_private_metadata_is_kept_nowhere_without_the_setting(road: Callable[..., object]) -> None:
     assert signature(road).parameters["keep_private_metadata"].default is False

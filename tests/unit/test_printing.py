@@ -84,7 +84,7 @@ def test_a_text_is_printed_on_one_line_and_stays_as_it_is_if_it_can_be_seen(text
 
 
 @given(anything, st.booleans())
-def test_nothing_that_is_said_commands_the_terminal(text: str, err: bool) -> None:
+def test_no_output_commands_the_terminal(text: str, err: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
         out = io.StringIO()
         patch.setattr("sys.stderr" if err else "sys.stdout", out)

@@ -114,7 +114,7 @@ def test_messages_keep_their_order_and_their_ids() -> None:
     ]
 
 
-def test_a_message_that_an_operator_sent_by_hand_is_read_as_well_as_can_be() -> None:
+def test_a_message_sent_by_hand_is_read_as_far_as_possible() -> None:
     [message] = messages_of({"Records": [record("message-1", '{"type":"user.created"}')]})
     assert message.envelope == Envelope("message-1", b'{"type":"user.created"}', 1_700_000_000_123)
 

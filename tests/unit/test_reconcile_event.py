@@ -33,9 +33,7 @@ def test_the_event_may_hold_every_other_option_of_a_run() -> None:
         ({"source": "aws.scheduler", "mode": "full"}, "source"),
     ],
 )
-def test_a_slip_is_refused_and_named_instead_of_repairing_what_was_meant_to_be_looked_at(
-    event: dict[str, Any], said: str
-) -> None:
+def test_a_mistyped_option_is_refused_instead_of_starting_a_real_run(event: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         request_of(event)
 

@@ -76,7 +76,7 @@ def test_a_token_that_was_minted_in_this_checkout_is_checked_without_any_option(
 
 
 @pytest.mark.usefixtures("checkout")
-def test_a_token_of_somebody_else_is_not_called_good_for_the_key_of_this_checkout() -> None:
+def test_a_foreign_token_is_not_called_valid_for_the_key_of_this_checkout() -> None:
     run("mint", "--user", ADA)
     done = run("-", stdin=MINT.session(ADA))
     assert done.exit_code == 1
