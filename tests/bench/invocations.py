@@ -81,9 +81,7 @@ def _of_sync(name: str, invocations: _Invocations) -> Iterator[Result]:
 
 
 def _bodies(secret: str) -> Iterator[dict[str, Any]]:
-    """Bodies: a quarter are sign-ups, the others sign-ins or edits, by turns; signed now, as API Gateway passes them
-    on.
-    """
+    """Bodies, signed now: a quarter are sign-ups, the others are by turns sign-ins or edits."""
     chance, users = Random(1), itertools.count()
     known: list[str] = []
     for number in itertools.count():

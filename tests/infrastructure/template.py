@@ -41,9 +41,7 @@ class Template:
     def __init__(
         self, root: Path, parameters: Mapping[str, str] | None = None, built: Mapping[str, str] | None = None
     ) -> None:
-        """Reads the template. *built*: the hash of the upload for a resource, for resources with another hash than the
-        rest.
-        """
+        """*built*: hashes of uploads, for resources whose code differs from the usual code."""
         self.source: dict[str, Any] = yaml_parse((root / "template.yaml").read_text(encoding="utf-8"))
         packaged = copy.deepcopy(self.source)
         for name, resource in packaged["Resources"].items():

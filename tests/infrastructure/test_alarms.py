@@ -11,7 +11,7 @@ from tests.infrastructure.template import FUNCTIONS, Resource, Template, alarms,
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_function_has_a_log_group_that_forgets(function: str, template: Template) -> None:
+def test_the_log_group_of_a_function_has_a_retention(function: str, template: Template) -> None:
     name = template[function]["FunctionName"]["Fn::Sub"]
     groups = [properties(each) for each in template.of_type("AWS::Logs::LogGroup").values()]
     [group] = [each for each in groups if each["LogGroupName"] == {"Fn::Sub": f"/aws/lambda/{name}"}]

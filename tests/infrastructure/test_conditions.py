@@ -22,9 +22,7 @@ FULL = {
 
 
 @pytest.mark.parametrize("gradual", ["true", "false"])
-def test_without_clerks_api_there_is_nothing_of_reconcile_and_nothing_that_looks_for_it(
-    gradual: str, root: Path
-) -> None:
+def test_without_clerks_api_no_part_of_the_reconcile_function_exists(gradual: str, root: Path) -> None:
     template = Template(root, {"GradualDeployment": gradual})
     everything = set(template.transformed["Resources"])
     assert names_that_exist(template, FULL) == everything
@@ -36,7 +34,7 @@ def test_without_clerks_api_there_is_nothing_of_reconcile_and_nothing_that_looks
 
 @pytest.mark.parametrize("gradual", ["true", "false"])
 @pytest.mark.parametrize("without", [{"UseClerkApi": "false"}, {"ClerkPublishableKey": ""}])
-def test_without_all_it_needs_there_is_nothing_of_session_and_nothing_that_looks_for_it(
+def test_without_all_its_parameters_no_part_of_the_session_function_exists(
     gradual: str, without: dict[str, str], root: Path
 ) -> None:
     template = Template(root, {"GradualDeployment": gradual})

@@ -55,7 +55,7 @@ DONE_FOR_REAL = {
     "clerk-supabase event": "test_a_freshly_signed_event_is_accepted_by_the_ingest_function",
     "clerk-supabase explain": "test_an_event_is_parked_listed_replayed_applied_and_settled",
     "clerk-supabase export": "test_the_export_prints_every_place_that_holds_something",
-    "clerk-supabase forget": "test_a_person_is_forgotten_in_every_column_of_every_table",
+    "clerk-supabase forget": "test_a_person_is_erased_in_every_column_of_every_table",
     "clerk-supabase migrate": "test_supabases_repair_command_marks_the_migrations_of_migrate_as_applied",
     "clerk-supabase parked discard": "test_discarding_asks_first_and_leaves_a_trace",
     "clerk-supabase parked list": "test_an_event_is_parked_listed_replayed_applied_and_settled",
@@ -257,7 +257,7 @@ def test_uv_has_this_command(command: Command) -> None:
 
 
 @pytest.mark.parametrize("command", parameters("psql"))
-def test_psql_is_given_options_it_has(command: Command) -> None:
+def test_every_documented_option_of_psql_exists(command: Command) -> None:
     assert {each for each in command.arguments if each.startswith("-")} <= PSQL_OPTIONS
 
 

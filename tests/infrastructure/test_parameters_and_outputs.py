@@ -87,7 +87,7 @@ NUMBERS: Final[dict[str, tuple[float, float | None, float | None]]] = {
 }
 
 
-def test_a_number_is_bounded_where_what_it_is_for_ends(template: Template) -> None:
+def test_each_number_has_the_bound_of_its_purpose(template: Template) -> None:
     numbers = {name: each for name, each in parameters(template).items() if each["Type"] == "Number"}
     assert numbers.pop("LogRetentionDays").keys() >= {"AllowedValues"}
     assert {

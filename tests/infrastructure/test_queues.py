@@ -41,7 +41,7 @@ def test_a_message_stays_invisible_for_six_times_as_long_as_the_function_may_run
     assert template[queue]["VisibilityTimeout"] >= 6 * timeout + window
 
 
-def test_a_message_is_kept_longer_the_further_it_has_come(template: Template) -> None:
+def test_the_last_two_queues_keep_messages_longer_than_the_sync_queue(template: Template) -> None:
     main, dead, parked = (
         template[name]["MessageRetentionPeriod"] for name in ("SyncQueue", "SyncDeadLetterQueue", "ParkedQueue")
     )

@@ -156,7 +156,7 @@ def test_a_pin_with_a_known_vulnerability_fails_and_names_the_version_that_fixes
     assert "urllib3 1.26.4: CVE-2021-33503 GHSA-q2q7-5pp4-w6pg, fixed in 1.26.5" in result.output
 
 
-def test_without_a_network_it_says_loudly_that_nothing_was_checked() -> None:
+def test_without_a_network_the_audit_says_loudly_that_nothing_was_checked() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as unused:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
     result = audited("--osv-url", url)

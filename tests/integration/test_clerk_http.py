@@ -191,7 +191,7 @@ def test_a_fault_that_does_not_pass_ends_the_retries(api: ClerkApi, ours: Reader
     assert ours.http.calls == 6
 
 
-def test_a_503_is_not_asked_again_before_it_says(api: ClerkApi, ours: Reader) -> None:
+def test_after_a_503_the_next_request_waits_for_the_announced_seconds(api: ClerkApi, ours: Reader) -> None:
     api.faults.add(answering(503, retry_after="30"))
     ours.clerk().instance()
     assert ours.clock.slept == [30]

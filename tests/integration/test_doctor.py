@@ -72,7 +72,9 @@ def test_every_check_has_a_name_of_its_own_and_says_what_it_looks_at() -> None:
     assert all(check.looks_at for check in CHECKS)
 
 
-def test_for_people_it_prints_a_line_for_each_what_to_do_and_a_count(doctor: Doctor, admin: Connection) -> None:
+def test_for_people_the_doctor_prints_a_line_for_each_check_with_advice_and_a_count(
+    doctor: Doctor, admin: Connection
+) -> None:
     admin.execute("delete from clerk_sync.migrations where name like '0012%'")
     arguments = ["doctor", "--check", "database", "--check", "migrations"]
     result = CliRunner().invoke(commands, arguments, env=doctor.environment)

@@ -49,7 +49,7 @@ def command(database: Database) -> Command:
 # All of it
 
 
-def test_a_person_is_forgotten_in_every_column_of_every_table(road: Road, admin: Connection, command: Command) -> None:
+def test_a_person_is_erased_in_every_column_of_every_table(road: Road, admin: Connection, command: Command) -> None:
     bystanders(road)
     fill_with_canaries(road, admin)
     admin.execute(
@@ -251,7 +251,7 @@ def test_people_are_erased_beside_webhooks_parking_and_housekeeping_without_a_de
 # Housekeeping
 
 
-def test_housekeeping_forgets_the_addresses_of_a_purged_user_where_no_id_leads(road: Road, admin: Connection) -> None:
+def test_housekeeping_erases_the_addresses_of_a_purged_user_where_no_id_leads(road: Road, admin: Connection) -> None:
     bystanders(road)
     fill_with_canaries(road, admin)
     delete_ada(road)

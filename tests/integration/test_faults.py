@@ -219,7 +219,7 @@ def around(databases: Databases, database: Database, account: Account) -> Iterat
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_an_hour_of_it_loses_nothing_and_parks_nothing(fault: Fault, bundle: Bundle, around: Surroundings) -> None:
+def test_an_hour_of_a_fault_loses_and_parks_no_event(fault: Fault, bundle: Bundle, around: Surroundings) -> None:
     bundle.post(0)
     bundle.work(1)
     with contextmanager(fault)(around):

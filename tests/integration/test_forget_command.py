@@ -61,9 +61,7 @@ def test_a_person_who_was_not_deleted_in_clerk_is_not_erased_and_the_command_say
     assert dump(admin) == before
 
 
-def test_the_address_of_a_user_who_is_in_clerk_is_not_forgotten(
-    store: Store, admin: Connection, command: Command
-) -> None:
+def test_the_address_of_a_user_who_is_in_clerk_is_not_erased(store: Store, admin: Connection, command: Command) -> None:
     emails = [samples.email_address(f"idn_{each}", each, CREATED_AT) for each in (ADDRESS, SECOND)]
     store.apply([user(ADA, at=1, email_addresses=emails), invitation(at=1, email_address=SECOND)])
     before = dump(admin)
@@ -294,7 +292,7 @@ def test_a_second_time_finds_nothing_and_says_so(road: Road, admin: Connection, 
     assert dump(admin) == before
 
 
-def test_explain_says_that_and_when_a_person_was_forgotten(store: Store, admin: Connection, command: Command) -> None:
+def test_explain_says_when_a_person_was_erased(store: Store, admin: Connection, command: Command) -> None:
     store.apply([user(ADA, at=1), invitation(at=1, email_address="ada@example.test"), deleted("user", ADA, at=2)])
     command.run("forget", ADA, "--yes")
     year = value(admin, "select to_char(now() at time zone 'utc', 'YYYY-MM-DD')")

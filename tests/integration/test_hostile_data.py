@@ -150,8 +150,7 @@ def wrong_for(type_name: str) -> list[Any]:
 
 
 def travel(road: Road, bodies: dict[str, str], admin: Connection) -> dict[str, str]:
-    """Sends the events as one batch between valid ones; returns `applied`, `ignored` or the reason for parking, by
-    delivery.
+    """Sends the events as one batch between valid ones; returns `applied`, `ignored` or the reason for parking.
 
     Also asserts the conditions that must always hold.
     """

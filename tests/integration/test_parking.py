@@ -127,7 +127,7 @@ def test_type_object_and_user_of_a_body_are_read_as_far_as_they_are_named(body: 
 # The end of the time to keep
 
 
-def test_the_bodies_about_a_user_are_forgotten_when_the_user_is_deleted(store: Store, admin: Connection) -> None:
+def test_the_bodies_about_a_user_are_erased_when_the_user_is_deleted(store: Store, admin: Connection) -> None:
     store.park([event(of_user(), "msg_1"), event(of_member(), "msg_2"), event(of_user("user_2"), "msg_3")])
     store.apply(alone(Delete("user", "user_1", CREATED_AT + 2)))
     assert bodies(admin) == {"msg_1": None, "msg_2": None, "msg_3": of_user("user_2")}
@@ -142,13 +142,13 @@ def test_an_event_parked_after_its_user_was_deleted_keeps_no_body(store: Store, 
     assert bodies(admin) == {"msg_1": None, "msg_2": None, "msg_3": of_user("user_2")}
 
 
-def test_the_end_of_an_organization_forgets_no_body_of_a_user(store: Store, admin: Connection) -> None:
+def test_the_end_of_an_organization_erases_no_body_of_a_user(store: Store, admin: Connection) -> None:
     store.park([event(of_user())])
     store.apply(alone(Delete("organization", "user_1", CREATED_AT + 2)))
     assert bodies(admin) == {"msg_1": of_user()}
 
 
-def test_a_body_is_forgotten_ninety_days_after_it_was_parked(store: Store, admin: Connection) -> None:
+def test_a_body_is_erased_ninety_days_after_it_was_parked(store: Store, admin: Connection) -> None:
     store.park([event(b"old", "msg_1"), event(b"young", "msg_2")])
     admin.execute(
         """

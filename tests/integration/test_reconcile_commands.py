@@ -238,7 +238,7 @@ def test_a_run_that_does_not_exist_is_reported(mirrored: Rig, command: Command) 
         assert "there is no run 7777" in str(command.run(*arguments, status=1).exception)
 
 
-def test_without_a_key_or_a_database_it_says_where_they_are_taken_from(command: Command) -> None:
+def test_without_a_key_or_a_database_the_command_names_their_sources(command: Command) -> None:
     without_key = Command(command.environment | {"CLERK_SECRET_KEY": None})
     assert "CLERK_SECRET_KEY" in without_key.run("reconcile", status=2).stderr
     without_database = Command(command.environment | {"DATABASE_URL": None})

@@ -145,7 +145,7 @@ def test_housekeeping_says_once_what_the_database_did_not_follow(
     ]
 
 
-def test_deliveries_and_the_log_are_forgotten_after_days_of_24_hours(
+def test_deliveries_and_the_log_are_pruned_after_days_of_24_hours(
     database: Database, store: Store, admin: Connection
 ) -> None:
     store.apply([user(at=1, svix_id="msg_1")])

@@ -234,7 +234,7 @@ def test_secure_continues_once_the_blocking_sessions_have_ended(
     assert len(policies(admin)) == 4
 
 
-def test_while_it_waits_readers_wait_no_longer_than_its_lock_timeout(
+def test_during_the_wait_of_secure_readers_wait_no_longer_than_its_lock_timeout(
     command: Command, database: Database, other: Connection
 ) -> None:
     other.execute("select from public.notes")

@@ -27,7 +27,7 @@ def superuser(shared_database: Database) -> Iterator[Connection]:
 
 
 @pytest.mark.parametrize("table", TABLES, ids=".".join)
-def test_as_itself_it_can_do_nothing_with_a_table(session: Connection, table: tuple[str, str]) -> None:
+def test_the_session_role_by_itself_can_do_nothing_with_a_table(session: Connection, table: tuple[str, str]) -> None:
     statements: list[LiteralString] = ["select 1 from {}", "insert into {} default values", "delete from {}"]
     for statement in statements:
         with pytest.raises(InsufficientPrivilege), session.transaction():

@@ -254,7 +254,7 @@ def test_named_queues_that_cannot_be_reached_are_a_problem_and_the_rest_is_shown
     assert reason in problem
 
 
-def test_with_nothing_named_it_says_what_to_name() -> None:
+def test_with_nothing_named_the_command_says_what_to_name() -> None:
     refused = Command().run("status", status=2).stderr
     assert "--database-url" in refused
     assert "--stack-name" in refused

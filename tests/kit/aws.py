@@ -116,8 +116,9 @@ def _record(message: Any) -> dict[str, Any]:
 
 
 def _refuse_what_sqs_refuses(params: dict[str, Any], **_: object) -> None:
-    """Refuses requests that SQS refuses and moto accepts. Source: SendMessage and quotas in the API reference and guide
-    of Amazon SQS.
+    """Refuses requests that SQS refuses and moto accepts.
+
+    Source: SendMessage and quotas in the API reference and guide of Amazon SQS.
     """
     texts = [params["MessageBody"]]
     texts += [value["StringValue"] for value in params.get("MessageAttributes", {}).values()]

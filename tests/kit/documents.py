@@ -79,9 +79,7 @@ def all_blocks() -> list[Block]:
 
 
 def commands(programs: set[str]) -> list[Command]:
-    """Every command of every document: all commands of the shell blocks, and commands of the text with one of
-    *programs*.
-    """
+    """All commands of the shell blocks of every document, and commands of its text with one of *programs*."""
     found: dict[Command, None] = {}
     for document in documents():
         name = name_of(document)

@@ -101,9 +101,7 @@ class Hunt:
         self.by_file: dict[str, Score] = {}
 
     def hunt(self, mutants: Sequence[Mutant], jobs: int) -> None:
-        """Run the tests that can notice each mutant, the fast tests of all mutants first; print the outcome of each
-        mutant.
-        """
+        """Run the tests that can notice each mutant, the fast tests first; print the outcome of each mutant."""
         left = list(mutants)
         with ThreadPoolExecutor(jobs) as pool:
             for number in range(_STAGES):

@@ -133,8 +133,7 @@ class Lane:
                 self._write(each, text)
 
     def list_objects(self) -> bool:
-        """Write the list of the migrations' objects, as `make objects` does; false when Postgres refuses the
-        migrations.
+        """Write the list of objects, as `make objects` does; false when Postgres refuses the migrations.
 
         Without the list `migrate` would refuse every changed migration, and no test would run.
         """

@@ -1,5 +1,4 @@
-"""A stand-in for AWS's base image of Lambda for Python, made of files of this machine: not every machine can pull
-images.
+"""A stand-in for AWS's base image of Lambda for Python, made of files of this machine, without a pull of an image.
 
 The image has everything that `sam local` and Lambda need: a shell with a few commands, Python, and the runtime client
 (awslambdaric) that AWS's own image starts. The runtime interface emulator comes from the SAM CLI, the layer from `sam

@@ -1,6 +1,4 @@
-"""The record of a running `dev`, by which other terminals find its stack; a record of a stack that has ended is
-ignored.
-"""
+"""The record of a running `dev`, by which other terminals find its stack, and which counts only while `dev` runs."""
 
 from __future__ import annotations
 
@@ -90,7 +88,7 @@ def test_each_checkout_signs_webhooks_with_a_secret_of_its_own(tmp_path: Path) -
 HOSTILE = '\'; touch harmed; echo $(touch harmed) `touch harmed` "$HOME" \\ \n%'
 
 
-def test_a_shell_reads_what_it_says_and_runs_none_of_it(tmp_path: Path) -> None:
+def test_a_shell_reads_the_values_of_the_file_and_runs_none_of_them(tmp_path: Path) -> None:
     replace(STACK, database_url=HOSTILE).save(tmp_path)
     read = [sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))"]
     shell = subprocess.run(

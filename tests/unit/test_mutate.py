@@ -153,7 +153,7 @@ Resources:
 """
 
 
-def test_a_template_is_changed_and_what_it_says_is_not() -> None:
+def test_a_template_is_mutated_and_its_descriptions_are_not() -> None:
     found = {each.new for each in template_mutants("template.yaml", TEMPLATE)}
     assert "Threshold: 51" in found
     assert "ComparisonOperator: LessThanThreshold" in found
@@ -162,7 +162,7 @@ def test_a_template_is_changed_and_what_it_says_is_not() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_there_are_many_mutants_of_what_ships_and_each_changes_the_line_it_names(
+def test_there_are_many_mutants_of_the_shipped_code_and_each_changes_the_line_it_names(
     kind: str, shipped: dict[str, list[Mutant]]
 ) -> None:
     mutants = shipped[kind]

@@ -70,7 +70,7 @@ def test_no_webhook_can_pass_for_a_repair(kind: ReadKind, is_there: bool) -> Non
     assert event.type not in SYNCED_TYPES
 
 
-def test_a_parked_repair_is_forgotten_with_its_user_like_any_event() -> None:
+def test_a_parked_repair_is_erased_with_its_user_like_any_event() -> None:
     body = Repair(7, "user", "user_1", NOW, json.dumps(USER).encode()).envelope(NOW).body
     assert subject_of(body).user_id == "user_1"
     membership = Repair(7, "membership", "orgmem_1", NOW, json.dumps(OBJECTS["membership"]).encode())

@@ -158,7 +158,7 @@ def test_optional_settings_may_be_missing() -> None:
 
 
 @pytest.mark.parametrize(("value", "kept"), [("true", True), ("false", False), ("", False), ("yes", False)])
-def test_private_metadata_is_kept_only_when_that_is_what_it_says(value: str, kept: bool) -> None:
+def test_private_metadata_is_kept_only_with_the_value_true(value: str, kept: bool) -> None:
     assert SyncSettings.from_environment(SYNC | {"KEEP_PRIVATE_METADATA": value}).keep_private_metadata is kept
 
 

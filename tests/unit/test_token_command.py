@@ -60,7 +60,7 @@ def test_a_good_token_is_called_good_and_ends_with_success() -> None:
     assert f"user           {ADA}" in done.stdout
 
 
-def test_without_a_key_it_says_loudly_that_nothing_is_proven() -> None:
+def test_without_a_key_the_command_says_loudly_that_nothing_is_proven() -> None:
     done = run(MINT.session(ADA))
     assert done.exit_code == 1
     assert done.stdout.startswith("SIGNATURE NOT CHECKED")
@@ -83,7 +83,7 @@ def test_a_foreign_token_is_not_called_valid_for_the_key_of_this_checkout() -> N
     assert done.stdout.startswith("SIGNATURE NOT CHECKED")
 
 
-def test_without_a_key_it_still_says_what_is_wrong() -> None:
+def test_without_a_key_the_command_still_names_the_faults() -> None:
     assert reasons(report(MINT.session(ADA, exp=1))) == [Refusal.EXPIRED]
     assert reasons(report(legacy_token(ADA, role="anon", exp=1))) == [Refusal.EXPIRED, Refusal.ROLE]
     assert reasons(report(MINT.session(ADA, sid=None))) == [Refusal.CLAIM_MISSING]
