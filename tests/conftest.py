@@ -1,4 +1,4 @@
-"""What every test relies on: the checkout, a printed seed, an AWS account in memory and what was logged."""
+"""The base of every test: the checkout, a printed seed, an AWS account in memory, and the log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.kit.aws import Account, Region
 # In Lambda, template.yaml sets it.
 metrics.namespace = "Tests"
 
-# How long an example takes depends on the machine: no deadline.
+# The time of an example depends on the machine: no deadline.
 hypothesis.settings.register_profile("here", deadline=None, print_blob=True, database=None)
 hypothesis.settings.load_profile("here")
 
@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Tests of a file run in one process, one after the other, and so do all that share the deployed stack."""
+    """Runs the tests of a file in one process, one after the other, and so all tests that share the deployed stack."""
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, _ = nodeid.partition("::")
@@ -59,7 +59,7 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """How `make test` shares the tests out."""
+    """Distributes the tests of `make test` over processes."""
     return ByFile(config, log)
 
 
@@ -87,7 +87,7 @@ def region() -> Iterator[Region]:
 
 @pytest.fixture
 def account(region: Region) -> Account:
-    """An account of one test in it."""
+    """An account for one test, in the shared region."""
     return region.account()
 
 
@@ -104,6 +104,6 @@ def log() -> Iterator[io.StringIO]:
 
 @pytest.fixture(autouse=True)
 def _forget_counts() -> Iterator[None]:
-    """Counters are summed up until a handler ends; here each test begins with none."""
+    """Resets the counters, which normally grow until a handler ends, so that each test begins without counts."""
     yield
     forget()

@@ -36,7 +36,7 @@ _SENTENCE = re.compile(r"(?<=[.!?:;])\s+")
 
 @dataclass(frozen=True)
 class Passage:
-    """One docstring, comment, paragraph or row of a table, and the place it is in."""
+    """One docstring, comment, paragraph or row of a table, and its place."""
 
     file: Path
     line: int

@@ -140,12 +140,12 @@ def _text(middle: Point, text: str, *, title: bool = False) -> str:
 
 
 def pictures() -> list[tuple[Path, Path]]:
-    """Each source with the picture that belongs to it."""
+    """Each source with its picture."""
     return [(source, source.with_suffix(".svg")) for source in sorted(FOLDER.glob("*.toml"))]
 
 
 def main() -> None:
-    """Draw every picture anew."""
+    """Draw every picture again."""
     for source, picture in pictures():
         picture.write_text(svg_of(source.read_text(encoding="utf-8")), encoding="utf-8")
         click.echo(picture.relative_to(ROOT))

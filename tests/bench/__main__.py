@@ -67,7 +67,7 @@ def main(  # noqa: PLR0917 - click passes them by name
     deployed_events: int,
     file: Path | None,
 ) -> None:
-    """Missing a target is no error; not being able to measure is one."""
+    """Measures everything and prints the table. A missed target is no error; a failed measurement is an error."""
     root = find_root(Path(__file__).parent)
     console = Console(width=None if sys.stdout.isatty() else 160)
     with console.status("") as status:

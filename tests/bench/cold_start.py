@@ -1,4 +1,4 @@
-"""From nothing to a function that can answer: interpreter, imports, clients."""
+"""Seconds from the start of a process to the first answer of a function: interpreter, imports, clients."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SETTINGS: Final = environment_of(
     PARKED_QUEUE_URL="https://sqs.example.test/parked",
     DATABASE_SECRET_ARN="arn:aws:secretsmanager:eu-central-1:123456789012:secret:database",
 )
-# Leaves as soon as the function could answer: what an interpreter does at its end is nobody's wait.
+# Ends as soon as the function could answer: nobody waits for the work of an interpreter at its end.
 _START: Final = "import sys, os, importlib; importlib.import_module(sys.argv[1]); os._exit(0)"
 
 
@@ -61,7 +61,7 @@ def measure(root: Path) -> Iterator[Result]:
 
 
 def _start(handler: str, *places: Path) -> float:
-    """Seconds until it could answer."""
+    """Seconds until the first answer."""
     environment = _SETTINGS | {"PYTHONPATH": os.pathsep.join(map(str, places)), "PYTHONDONTWRITEBYTECODE": "1"}
     started = time.perf_counter()
     # Without `site`, so that nothing is found but what the function brings.
@@ -70,7 +70,7 @@ def _start(handler: str, *places: Path) -> float:
 
 
 def _build_layer(root: Path, folder: Path) -> Path:
-    """The layer as `sam build` makes it, for the interpreter that runs this."""
+    """Builds the layer as `sam build` does, for the interpreter of this process."""
     source = shutil.copytree(root / "layers" / "shared", folder / "source")
     settings = [f"ARTIFACTS_DIR={folder / 'layer'}", f"LAYER_PYTHON={sys.executable}", "LAYER_PLATFORM=native"]
     _run(root, ["make", "--silent", "--directory", str(source), "build-SharedLayer", *settings])
@@ -78,7 +78,7 @@ def _build_layer(root: Path, folder: Path) -> Path:
 
 
 def _add_svix(root: Path, layer: Path, folder: Path) -> Path:
-    """A copy of the layer that has svix too, in the version of the tests, compiled in the same way."""
+    """A copy of the layer with svix added, in the version of the tests, compiled in the same way."""
     site = shutil.copytree(layer, folder / "everything")
     pins = root / "requirements" / "dev.txt"
     where = ["--target", str(site), "--python", sys.executable]

@@ -1,4 +1,4 @@
-"""Workers that are all after the same few users, each in an order of its own; and everybody who writes at once."""
+"""Workers with events about the same few users, each worker in an order of its own; and many writers at once."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _crowd(root: Path) -> Iterator[Result]:
 
 
 def _apply(database: Database, batches: Sequence[Batch]) -> int:
-    """How many could not be applied."""
+    """Applies the changes; returns the number of failures."""
     given_up = 0
     with closing(Store(Url(database.worker_url))) as store:
         for batch in batches:

@@ -1,4 +1,4 @@
-"""Random schedules, each of which must end in the one right state."""
+"""Random schedules, which must all end in the one correct state."""
 
 from __future__ import annotations
 

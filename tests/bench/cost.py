@@ -1,6 +1,6 @@
-"""`make cost`: what AWS charges, from measured.json, the template and a table of prices; docs/cost.md shows it.
+"""`make cost`: the charges of AWS, from measured.json, the template and a table of prices, for docs/cost.md.
 
-Nobody's bill: free tiers are left out, the waits of AWS are assumed, and every assumption is printed with the result.
+No real bill: free tiers are left out, the waits of AWS are assumed, and every assumption is printed with the result.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Stack:
 
     @classmethod
     def of(cls, root: Path) -> Stack:
-        """With everything that is optional."""
+        """The stack of the template with all its options."""
         text = (root / "template.yaml").read_text(encoding="utf-8")
         template = yaml_parse(text)
         usual = template["Globals"]["Function"]["MemorySize"]
@@ -116,7 +116,7 @@ def _cost(price: str, amount: float) -> float:
 
 
 def per_million_events(stack: Stack, measured: Measured, batch: int, rate: float) -> dict[str, float]:
-    """Dollars, by what they are for; *rate*: events a second."""
+    """Dollars by purpose; *rate*: events a second."""
     invocations = 1 + 1 / batch
     ingest = billed_ms(stack, "IngestFunction", measured["ingest, CPU"], ASSUMED["send"].value)
     sync = billed_ms(
@@ -144,12 +144,12 @@ def per_million_events(stack: Stack, measured: Measured, batch: int, rate: float
 
 
 def _traced(per_second: float) -> float:
-    """The share that X-Ray records: the first of each second, and 5 % of the rest."""
+    """The share of requests recorded by X-Ray: the first of each second, and 5 % of the rest."""
     return min(1.0, (1 + 0.05 * max(0.0, per_second - 1)) / per_second)
 
 
 def per_month(stack: Stack) -> dict[str, float]:
-    """Dollars a month, whatever the traffic."""
+    """Dollars a month that do not depend on the traffic."""
     polls = stack.queues_polled * ASSUMED["pollers"].value * 3 * _SECONDS_A_MONTH / 60
     # Ingest reads one secret, sync and retry one, reconcile two, session two.
     reads = 7 * ASSUMED["environments"].value * _SECONDS_A_MONTH / 300
@@ -207,7 +207,7 @@ def tables(root: Path) -> dict[str, str]:
 
 
 def _side_by_side(slow: Mapping[str, float], busy: Mapping[str, float]) -> Rows:
-    """What differs within the brackets of a name is named twice."""
+    """The costs of two rates side by side: a name has both texts where the brackets of the names differ."""
     names = [
         one if one == other else f"{one.removesuffix(')')}, {other.partition('(')[2]}"
         for one, other in zip(slow, busy, strict=True)
@@ -229,7 +229,7 @@ def _table(head: tuple[str, ...], rows: Rows) -> str:
 
 
 def document_with(root: Path) -> Iterator[str]:
-    """docs/cost.md as it is, and as it should be."""
+    """The present text of docs/cost.md, and the text that it should have."""
     text = (root / DOCUMENT).read_text(encoding="utf-8")
     yield text
     for name, table in tables(root).items():

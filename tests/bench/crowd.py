@@ -31,7 +31,7 @@ _KEEP: Final = json.dumps(asdict(Keep(hold_back_days=0, purge_by="delete", deliv
 
 @dataclass
 class Crowd:
-    """Ids are used again after a while, under a new generation, because whoever was purged never comes back."""
+    """Ids are used again after a while, under a new generation, because a purged user never returns."""
 
     database: Database
     until: float
@@ -53,7 +53,7 @@ class Crowd:
         return f"{prefix}_{self.generation - chance.randrange(2)}x{chance.randrange(_OBJECTS)}"
 
     def keep_on(self, act: Callable[[Random], object], seed: int) -> None:
-        """Does it again and again, and goes on after an error, which is noted."""
+        """Repeats an action, and goes on after an error, which is noted."""
         chance = Random(seed)
         while time.monotonic() < self.until:
             try:

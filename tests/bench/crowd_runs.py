@@ -1,4 +1,4 @@
-"""What compares, restores and sets right beside the rest of the crowd: runs, undo, resync, edits by hand."""
+"""The part of the crowd that compares, restores and repairs: runs, undo, resync, edits by hand."""
 
 from __future__ import annotations
 
@@ -110,10 +110,10 @@ def _delete(run: _Run, kind: ReadKind, chance: Random) -> None:
 
 
 def undo(owner: psycopg.Connection) -> _Act:
-    """The run at work, or one of the last."""
+    """Undoes the run at work, or one of the last."""
 
     def act(chance: Random) -> None:
-        # Not those of Crowd.undo(), which sets what they deleted as nobody else does.
+        # Not the runs of Crowd.undo(), which alone sets the objects deleted by them.
         query = "select run_id from clerk_sync.reconcile_runs where as_of > 1 order by run_id desc limit 1 offset %s"
         for (run_id,) in owner.execute(query, [chance.randrange(3)]).fetchall():
             owner.execute("select clerk_sync.undo_run(%s::jsonb)", [json.dumps({"run": run_id})])
@@ -133,7 +133,7 @@ def resync(crowd: Crowd, owner: psycopg.Connection) -> _Act:
 
 
 def edit(crowd: Crowd, owner: psycopg.Connection) -> _Act:
-    """Shows by hand what was deleted, and changes profiles."""
+    """Shows deleted rows by hand, and changes profiles."""
 
     def act(chance: Random) -> None:
         for number, statement in enumerate(_HIDDEN):
@@ -143,7 +143,7 @@ def edit(crowd: Crowd, owner: psycopg.Connection) -> _Act:
 
 
 def secure(owner: psycopg.Connection) -> _Act:
-    """Protects a table of the app that goes with users."""
+    """Protects a table of the app whose rows go with users."""
     owner.execute(
         "create table if not exists public.tasks "
         "(id bigint generated always as identity, user_id text references public.users on delete cascade)"

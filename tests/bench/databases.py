@@ -14,7 +14,7 @@ from tests.kit.databases import Databases
 def databases(root: Path) -> Iterator[Databases]:
     """Migrated databases, as long as the `with` block lasts.
 
-    The server does not flush to disk. That flatters nobody but the baselines: they commit after every event.
+    The server does not flush to disk. Only the baselines gain from that: they commit after every event.
     """
     with EmbeddedPostgres() as server:
         yield Databases(server, root)

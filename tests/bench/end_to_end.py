@@ -1,7 +1,7 @@
-"""The deployed template on the emulated AWS, beside a road that does nothing but pass on what it gets.
+"""The deployed template on the emulated AWS, beside a floor: two empty functions that only pass events on.
 
-The emulator and the functions share this machine, so the rates say little of AWS. The floor is what the emulator,
-boto3 and two empty functions take for the same: what is above it is ours.
+The emulator and the functions share this machine, so the rates say little about AWS. The floor shows the time of the
+emulator, of boto3 and of two empty functions; the time above the floor is ours.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.kit.polling import eventually
 
 _TURNS: Final = 4
 _CONNECTIONS: Final = 4
-"""As many as the demo has: each is one more worker process of the emulator."""
+"""The number of the demo: each is one more worker process of the emulator."""
 _PATIENCE_SECONDS: Final = 300.0
 _FLOOR: Final = "floor"
 _APPLIED: Final = (
@@ -42,7 +42,7 @@ class _Road:
 
     url: str
     lags: Callable[[list[str]], list[float]]
-    """Of those of these ids that arrived, seconds from acceptance."""
+    """Seconds from acceptance to arrival, for each of these ids that arrived."""
     seconds: float = 0.0
     accepted: int = 0
     all_lags: list[float] = field(default_factory=list)
@@ -66,7 +66,7 @@ class _Road:
 
 
 def measure(root: Path, events: int) -> Iterator[Result]:
-    """Events accepted per second, the lag until they are rows, and an outage."""
+    """Measures events accepted per second, the lag until they are rows, and an outage."""
     with LocalStack(root) as stack, httpx.Client(timeout=60, trust_env=False) as client:
         requests = _requests(stack)
         ours, floor = _Road(stack.webhook_url, _lags(stack)), _deploy_floor(stack.ministack)
@@ -83,7 +83,7 @@ def measure(root: Path, events: int) -> Iterator[Result]:
 
 
 def post(client: httpx.Client, url: str, requests: list[SignedRequest]) -> None:
-    """As Clerk does, over several connections; every one has to be accepted."""
+    """Posts as Clerk does, over several connections; every event has to be accepted."""
 
     def answer(request: SignedRequest) -> int:
         return client.post(url, content=request.body, headers=dict(request.headers)).status_code
@@ -120,7 +120,7 @@ def _compared(ours: _Road, floor: _Road) -> Iterator[Result]:
 
 
 def _through_an_outage(stack: LocalStack, client: httpx.Client, requests: list[SignedRequest]) -> Result:
-    """Postgres is stopped while they are posted; SQS delivers again after two seconds instead of minutes."""
+    """Stops Postgres while events are posted; SQS delivers again after two seconds instead of minutes."""
     redeliver_quickly(stack)
     ids = [request.headers["svix-id"] for request in requests]
     stack.postgres.stop()
@@ -144,7 +144,7 @@ def _through_an_outage(stack: LocalStack, client: httpx.Client, requests: list[S
 
 
 def _requests(stack: LocalStack) -> Iterator[SignedRequest]:
-    """Sign-ups, a user each, signed when they are needed."""
+    """Sign-ups, a user each, signed at the moment of use."""
     for number in itertools.count():
         now = time.time_ns() // 1_000_000
         user = samples.user(f"user_{number:027}", created_at=now, updated_at=now)

@@ -1,6 +1,7 @@
-"""The baseline: the same job with the libraries that most examples reach for, and all of them at the top.
+"""The baseline: the same job with the libraries of most examples, all of them imported at the top.
 
-Tracer is left out, because it wants the X-Ray SDK, which is in maintenance: the real thing would start later still.
+Tracer is left out, because Tracer needs the X-Ray SDK, which is in maintenance: with Tracer, the start would take even
+longer.
 """
 
 from __future__ import annotations

@@ -23,9 +23,9 @@ _PATIENCE_SECONDS: Final = 30
 
 
 def measure(root: Path) -> Iterator[Result]:
-    """On the emulated AWS, in one run and by turns. The first of each, with its cold start, does not count.
+    """Measures on the emulated AWS, in one run and by turns. The first of each, with its cold start, does not count.
 
-    The webhook is posted at the moment of the sign-up: what Clerk and Svix take before that comes on top.
+    The webhook is posted at the moment of the sign-up: the time of Clerk and Svix before the post comes on top.
     """
     with LocalStack(root) as stack, httpx.Client(timeout=60, trust_env=False) as http:
         store = Store(Url(f"{stack.database_url}?sslmode=disable"))
@@ -50,7 +50,7 @@ Act = Callable[[str, str], object]
 
 
 def _seconds_until_seen(store: Store, stack: LocalStack, act: Act) -> float:
-    """*act*: what the app or Clerk does for a user with this id and this token."""
+    """Seconds until the row is seen. *act*: the step of the app or of Clerk for a user with this id and this token."""
     user_id = new_user_id()
     token = stack.mint.session(user_id)
     claims = session_claims(taken_apart(token).payload)

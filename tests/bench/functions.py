@@ -40,15 +40,15 @@ ACCOUNT: Final = {
 
 @dataclass
 class Function:
-    """One function: where its messages come from, and the processes that run it."""
+    """One function: the source of its messages, and the processes that run the function."""
 
     queue: str
-    """The URL of the queue; empty for one that is called by nobody but us."""
+    """The URL of the queue; empty for a function without a queue."""
     idle: list[Connection] = field(default_factory=list)
 
 
 class Functions:
-    """Lambda: hands what is in the queues to the functions, a batch to each process that has nothing to do."""
+    """Lambda: gives the messages of the queues to the functions, a batch to each idle process."""
 
     def __init__(self, sqs: SimulatedSqs, clock: Clock, functions: Mapping[str, Function]) -> None:
         self._sqs = sqs
@@ -56,7 +56,7 @@ class Functions:
         self._functions = functions
 
     def call(self, name: str, events: Sequence[Event]) -> list[Answer]:
-        """What a function answers to each event, in no order."""
+        """The answers of a function to all events, in no order."""
         answers: list[Answer] = []
         waiting = iter(events)
         idle = self._functions[name].idle
@@ -73,11 +73,10 @@ class Functions:
                 idle.append(process)
 
     def work(self, seconds: float, names: Collection[str] = ()) -> None:
-        """Lets the time of the queues pass: whenever a message can be received, its function gets it. *names*: only
-        these functions do.
+        """Lets the time of the queues pass: whenever a message can be received, its function gets it.
 
-        The clock is that of the wall while a function works, and jumps to the next message when none does. Ends early
-        when the queues are empty.
+        *names*: only these functions receive messages. The clock is the real clock while a function works, and jumps to
+        the next message when none does. Ends early when the queues are empty.
         """
         end = self._clock.now + seconds
         busy: dict[Connection, tuple[Function, list[SimulatedMessage]]] = {}
@@ -110,7 +109,7 @@ class Functions:
         return self._sqs.queues[function.queue].receive(self._clock.now) if function.queue else []
 
     def _answer(self, process: Connection) -> Answer:
-        """Queues get what the function sent before its answer counts, as in life."""
+        """Sends the messages of a function before its answer counts, as on AWS."""
         answer, sent = process.recv()
         for message in sent:
             self._sqs.send_message(**message)
@@ -156,7 +155,7 @@ def running(
 
 
 def _serve(parent: Connection, handler: Path, secrets: Mapping[str, str], settings: Mapping[str, str]) -> None:
-    """One process: says when it is ready, then answers events until its parent hangs up."""
+    """Runs one process: reports that the process is ready, then answers events until its parent closes the pipe."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
     os.environ |= ACCOUNT | dict(settings)
@@ -178,7 +177,7 @@ def _serve(parent: Connection, handler: Path, secrets: Mapping[str, str], settin
 
 
 def stand_in_for_aws(secrets: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Answers this process's requests to SQS and Secrets Manager; what is sent to SQS comes into the list."""
+    """Answers this process's requests to SQS and Secrets Manager; messages sent to SQS are added to the list."""
     sent: list[dict[str, Any]] = []
 
     def to_sqs(request: AWSPreparedRequest, **_: object) -> AWSResponse:
@@ -207,7 +206,7 @@ def _json(request: AWSPreparedRequest) -> dict[str, Any]:
 
 
 class _Body:
-    """What botocore reads an answer from."""
+    """The body of an answer, as botocore reads it."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content

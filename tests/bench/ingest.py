@@ -34,7 +34,7 @@ _TURNS: Final = 200
 
 
 class _Aws:
-    """Stands where the clients do: SQS takes everything at once, Secrets Manager knows one secret."""
+    """A stand-in for the clients: SQS takes everything at once, Secrets Manager knows one secret."""
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
@@ -47,7 +47,7 @@ class _Aws:
 
 
 def measure(root: Path) -> Iterator[Result]:
-    """Against what nobody can leave out: a hash over the body, and a look whether it is text."""
+    """Compares with the smallest possible job: a hash over the body, and a check that the body is text."""
     secret = generate_secret()
     body, event = _signed_event(secret)
     ingest = _ingest(secret)

@@ -1,6 +1,6 @@
-"""What Lambda would bill for, of the real handlers: processor time, time spent waiting for Postgres, the log.
+"""The billed parts of the real handlers on Lambda: processor time, time waiting for Postgres, the log.
 
-Everything is there but the network: AWS is answered inside the process, and Postgres runs on this machine.
+Only the network is missing: AWS is answered inside the process, and Postgres runs on this machine.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _QUEUES: Final = {
 
 @dataclass(frozen=True)
 class _Invocations:
-    """Of many: the times that a tenth of them keep to, and the mean length of the log.
+    """Figures of many invocations: the times of the fastest tenth, and the mean length of the log.
 
-    Whatever else the machine does meanwhile makes times longer, and only longer.
+    Other work of the machine makes times longer, never shorter.
     """
 
     cpu_ms: float
@@ -81,7 +81,7 @@ def _of_sync(name: str, invocations: _Invocations) -> Iterator[Result]:
 
 
 def _bodies(secret: str) -> Iterator[dict[str, Any]]:
-    """A quarter signs up, the others sign in or edit, by turns. Signed now, as API Gateway hands it over."""
+    """Bodies, signed now: a quarter are sign-ups, the others are by turns sign-ins or edits."""
     chance, users = Random(1), itertools.count()
     known: list[str] = []
     for number in itertools.count():

@@ -21,7 +21,7 @@ _WARM = 20
 @click.argument("handler", type=click.Path(exists=True))
 @click.argument("folder", type=click.Path(exists=True, path_type=Path))
 def main(handler: str, folder: Path) -> None:
-    """Reads events.json and the value of every secret from the folder, writes told.json into it."""
+    """Reads events.json and the value of every secret from the folder, writes told.json into the folder."""
     value = (folder / "secret").read_text(encoding="utf-8")
     events = json.loads((folder / "events.json").read_text(encoding="utf-8"))
     sent = stand_in_for_aws(defaultdict(lambda: value))

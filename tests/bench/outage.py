@@ -1,8 +1,8 @@
-"""Events that arrive while Postgres is away for an hour: are all of them applied, and how fast once it is back?
+"""Events that arrive while Postgres is unavailable for an hour: are all of them applied, and how fast afterwards?
 
-The real handlers and a real Postgres that is really stopped; queues as SQS has them, on a clock that skips every wait.
-So the rate is that of the work: what an outage adds to it is that every event passes the retry function as well.
-All are there to be received when the drain begins, as they are without an outage.
+The handlers are the real ones, and a real Postgres is stopped; the queues behave like SQS, on a clock that skips every
+wait. So the rate is the rate of the work: an outage adds the retry function, which every event passes as well. All
+events can be received when the drain begins, as without an outage.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _LONGEST_BACKOFF: Final = 5.0
 """Of a first attempt, in seconds."""
 _SYNC, _DEAD, _PARKED = (f"https://sqs.example.test/{name}" for name in ("sync", "dead", "parked"))
 _MAXIMUM_CONCURRENCY: Final = {"ingest": 2, "sync": 5, "retry": 2}
-"""As template.yaml has it by default; ingest has none, two are enough."""
+"""The defaults of template.yaml; ingest has no limit there, and two processes are enough."""
 
 
 @dataclass
 class _Drain:
-    """One turn."""
+    """The result of one turn."""
 
     retry: float
     """Seconds by the clock of the wall, without waits, until no dead letter is left."""
@@ -50,12 +50,12 @@ class _Drain:
 
     @property
     def seconds(self) -> float:
-        """On Lambda each function has processors of its own, so they work side by side, and the slower one decides."""
+        """The time of the slower function: on Lambda both have processors of their own and work side by side."""
         return max(self.retry, self.sync)
 
 
 def measure(root: Path, events: int) -> Iterator[Result]:
-    """As many events without an outage and through one, in turns, by the same workers."""
+    """Measures the same number of events without an outage and through an outage, in turns, by the same workers."""
     with ExitStack() as undo:
         made = undo.enter_context(databases(root))
         database = made.take()
@@ -105,12 +105,12 @@ class _Bundle:
     clock: Clock
     secret: str
     longest_wait: float
-    """Of a message that was received and not deleted, in seconds."""
+    """Seconds until a message that was received and not deleted is received again."""
     posted: int = 0
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def post(self, many: int) -> None:
-        """Sign-ups, a user each; every one is accepted."""
+        """Posts sign-ups, a user each; every event is accepted."""
         answers = self.functions.call("ingest", [self._request() for _ in range(many)])
         assert [answer["statusCode"] for answer in answers] == [202] * many
         self.posted += many
@@ -121,7 +121,7 @@ class _Bundle:
         return self.drain()
 
     def through_an_outage(self, events: int) -> _Drain:
-        """They arrive evenly, within an hour without Postgres."""
+        """Posts the events evenly, within an hour without Postgres."""
         server = self.database.server
         server.stop()
         try:

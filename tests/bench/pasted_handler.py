@@ -1,4 +1,4 @@
-"""The baseline: the webhook handler one finds in guides, made correct. A transaction for every event."""
+"""The baseline: the webhook handler of many guides, made correct. Every event has a transaction of its own."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class PastedHandler:
         self._connection.close()
 
     def apply(self, changes: Sequence[Applied]) -> None:
-        """Applies one after the other."""
+        """Applies one event after the other."""
         for applied, delivery in changes:
             assert delivery is not None
             change = applied.main

@@ -1,4 +1,4 @@
-"""What AWS asks for, and what was assumed where nothing could be measured."""
+"""Prices of AWS, and the assumptions where no measurement was possible."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Price:
-    """Dollars for so many of a unit, in us-east-1, in the first tier; and who says so."""
+    """Dollars for a number of units, in us-east-1, in the first tier; and the source of the price."""
 
     name: str
     dollars: float
@@ -19,7 +19,7 @@ class Price:
 
 @dataclass(frozen=True)
 class Assumed:
-    """What was not measured."""
+    """An assumed value, with the reason."""
 
     value: float
     text: str

@@ -44,7 +44,7 @@ _RECEIVED_AT: Final = 1_900_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a run took."""
+    """Time and requests of a run."""
 
     state: str
     reason: str | None
@@ -56,7 +56,7 @@ class Measured:
     cpu_seconds: float
     """Of our process: decoding, comparing, talking to Postgres. Not of Postgres, nor of getting the pages over HTTP."""
     http_cpu_seconds: float
-    """What our process needed to get the pages over HTTP."""
+    """Seconds of our process to get the pages over HTTP."""
     peak_bytes: int
     postgres_seconds: float = 0
     """CPU of Postgres meanwhile, all its processes together."""
@@ -163,7 +163,7 @@ def _quick(database: Database, guard: Guard, users: int) -> Iterator[Result]:
 
 
 def _deletes_found(database: Database, guard: Guard, users: int, *, deletes: int, among: int, where: str) -> Result:
-    """Dry runs, so that each finds what the others do."""
+    """Measures dry runs, so that each run finds the same deletes."""
     _set_watermark(database, users)
     full = math.ceil(users / PAGE_SIZE)
     with running(guard, "--users", str(users), "--delete", str(deletes), "--delete-among", str(among)) as api:

@@ -1,4 +1,4 @@
-"""`python -m tests.bench.reconcile_child`: one run in a process of its own, and what it took, as JSON."""
+"""`python -m tests.bench.reconcile_child`: one run in a process of its own; prints its cost as JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from clerk_supabase_cli.simulator.silence import silent_telemetry
 
 
 class _TimedHttp(ClerkHttp):
-    """Knows how long it waited for Clerk, and leaves the rate limit to those whom it concerns."""
+    """An HTTP client that records its time of waiting for Clerk, and has no rate limit."""
 
     waited = 0.0
     cpu_waited = 0.0

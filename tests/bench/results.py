@@ -1,4 +1,4 @@
-"""What was measured, and how it looks on the screen."""
+"""Results of measurements, and their form on the screen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a number should be: at most that, or at least."""
+    """The aim for a number: at most, or at least, this value."""
 
     limit: float
     at_least: bool = False
@@ -27,7 +27,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One line: what it is compared with, what this project does, and the number the target speaks of."""
+    """One line: the baseline, this project's figure, and the number of the target."""
 
     name: str
     baseline: str
@@ -40,7 +40,7 @@ class Result:
 
     @property
     def verdict(self) -> str:
-        """Said, never enforced: what a shared machine measures must not fail anybody's build."""
+        """The verdict is printed, never enforced: a measurement on a shared machine must not fail a build."""
         if self.target is None:
             return ""
         return "[green]ok[/]" if self.target.met_by(self.value) else "[bold red]MISSED[/]"
@@ -49,7 +49,7 @@ class Result:
 def cost(
     name: str, baseline: str, baseline_seconds: float, our_seconds: float, *, at_most: float | None = None
 ) -> Result:
-    """How many times as long as the baseline, which does less."""
+    """The time as a multiple of the baseline, which does less."""
     return Result(
         name,
         f"{baseline}: {duration(baseline_seconds)}",
@@ -61,7 +61,7 @@ def cost(
 
 
 def gain(name: str, baseline: str, baseline_seconds: float, our_seconds: float, *, at_least: float) -> Result:
-    """How many times as fast as the baseline, which does the same."""
+    """The speed as a multiple of the baseline, which does the same."""
     return Result(
         name,
         f"{baseline}: {duration(baseline_seconds)}",

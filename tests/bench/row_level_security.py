@@ -1,4 +1,4 @@
-"""What row-level security costs on tables of a million rows, as Postgres and the client see it."""
+"""The cost of row-level security on tables of a million rows, measured in Postgres and at the client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CLAIMS: Final = {"sub": "user_7", "role": "authenticated", "org_id": "org_7", "
 
 @dataclass(frozen=True)
 class _Policy:
-    """A query, and the condition that its policy comes to for user 7, an admin of organization 7."""
+    """A query, and the condition to which its policy comes for user 7, an admin of organization 7."""
 
     name: str
     query: LiteralString
@@ -61,7 +61,7 @@ _POLICIES: Final = (
 
 
 def measure(root: Path, *, rows: int, organizations: int) -> Iterator[Result]:
-    """Each policy against the query it comes to, without row-level security; and membership, against the usual form."""
+    """Compares each policy with its condition without row-level security; and membership, with the usual form."""
     with databases(root) as made:
         database = made.take()
         with database.connect() as owner:

@@ -1,4 +1,4 @@
-"""Quick runs at a million users and a million memberships: what they ask Clerk, and when they find a lost demotion."""
+"""Quick runs with a million users and a million memberships: their requests, and the time to find a lost demotion."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class _Mirror:
         return self.api.world
 
     def quick(self) -> Report:
-        """A quick run, a quarter of an hour after what was before."""
+        """Does a quick run, a quarter of an hour after the step before."""
         self.world.now += _EVERY_MINUTES * _MINUTE
         report = self.reconcile.run(Request("quick"), math.inf)
         if report.state != "complete":
@@ -74,7 +74,7 @@ def measure(root: Path, size: int) -> Iterator[Result]:
 def _requests(mirror: _Mirror, size: int) -> Result:
     now = mirror.world.now
     for number in Random(1).sample(range(size), size // 100):
-        # The world's clock goes on with every change: of so many it would make a day.
+        # The world's clock moves with every change: with this number it would move by a day.
         mirror.world.now = now
         mirror.world.update("user", mirror.world.users.id(number), {"last_name": "Changed"})
     started = time.perf_counter()
@@ -93,7 +93,7 @@ def _requests(mirror: _Mirror, size: int) -> Result:
 
 
 def _found(mirror: _Mirror, admin: Connection, size: int) -> Result:
-    """The demotion that waits longest: of a membership that has just been compared."""
+    """Finds the demotion that waits longest: of a membership that has just been compared."""
     bound = ReconcileSettings().sweep_minutes
     visited_at = "select min(ends_at) from clerk_sync.sweeps where kind = 'membership' and visited_at = %s"
     [(compared_before,)] = admin.execute(visited_at, [mirror.world.now // 1_000 * 1_000])
@@ -138,7 +138,7 @@ def _mirror(database: Database, size: int) -> Iterator[_Mirror]:
 
 
 def _fill(admin: Connection, size: int, now: int) -> None:
-    """As a full run leaves the tables, but for what the first quick run repairs: the names of organizations."""
+    """Fills the tables as a full run does, but for the names of organizations, which the first quick run repairs."""
     admin.execute("set session_replication_role = replica")
     values = {"size": size, "now": now, "start": BEGINNING, "step": _STEP, "organizations": _ORGANIZATIONS}
     admin.execute(

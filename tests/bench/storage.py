@@ -1,4 +1,4 @@
-"""What updates cost on disk."""
+"""The cost of updates on disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NO_OPS: Final = 200
 
 
 def measure(root: Path) -> Iterator[Result]:
-    """The share of updates that leave the indexes alone, and the log of one that changes nothing."""
+    """Measures the share of updates that leave the indexes unchanged, and the log of an update that changes nothing."""
     with databases(root) as made:
         yield from _hot_updates(made.take())
         yield from _log_of_a_no_op(made.take())
@@ -51,8 +51,10 @@ def _hot_updates(database: Database) -> Iterator[Result]:
 
 
 def _log_of_a_no_op(database: Database) -> Iterator[Result]:
-    """The median of many: now and then the server logs for itself. In a batch a commit is shared, and a page that was
-    written before is tidied up once."""
+    """The median of many: sometimes the server writes log records of its own.
+
+    In a batch a commit is shared, and a page written before is cleaned up once.
+    """
     traffic = Traffic()
     with closing(Store(Url(database.worker_url))) as store, database.connect() as admin:
         store.apply([traffic.sign_up() for _ in range(_USERS)])

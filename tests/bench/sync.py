@@ -29,7 +29,7 @@ order by clerk_id
 
 
 def measure(root: Path) -> Iterator[Result]:
-    """Round trips, time over a link, time without one."""
+    """Measures round trips, time over a link, time without a link."""
     with databases(root) as made:
         yield _round_trips(made)
         yield from _over_a_link(made)
@@ -105,7 +105,7 @@ def _all_kinds(made: Databases) -> Result:
 
 
 def _all_kinds_in_time(made: Databases) -> Iterator[Result]:
-    """A batch that mixes them all against one of users only."""
+    """Compares a batch of all kinds with a batch of users only."""
     ours = made.take()
     traffic = Traffic()
     with closing(Store(Url(ours.worker_url))) as store:
@@ -120,7 +120,7 @@ def _all_kinds_in_time(made: Databases) -> Iterator[Result]:
 
 
 def _poison(made: Databases) -> Result:
-    """One event that Postgres refuses among a hundred, against the same hundred without it."""
+    """Compares a hundred events, of which Postgres refuses one, with a hundred without it."""
     clean, poisoned = made.take(), made.take()
     traffic = Traffic()
     with closing(Store(Url(clean.worker_url))) as store, closing(Store(Url(poisoned.worker_url))) as other:

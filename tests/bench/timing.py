@@ -1,4 +1,4 @@
-"""The shortest of many: what else the machine did at the time only ever makes things longer."""
+"""The shortest of many times: other work of the machine only makes times longer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Clock = Callable[[], float]
 
 
 def shortest(act: Callable[[Any], object], things: Iterable[Any], clock: Clock = time.perf_counter) -> float:
-    """Does it with one thing after the other; the seconds of the fastest turn."""
+    """Does the action with each thing in turn; returns the seconds of the fastest turn."""
     return min(_timed(act, thing, clock) for thing in things)
 
 
@@ -20,7 +20,7 @@ def shortest_in_turns(
     things: Iterable[Any],
     clock: Clock = time.perf_counter,
 ) -> tuple[float, float]:
-    """The same for two that take turns, so that both see the same weather."""
+    """Measures two actions in turns, so that both meet the same load of the machine."""
     times = [(_timed(one, thing, clock), _timed(other, thing, clock)) for thing in things]
     return min(first for first, _ in times), min(second for _, second in times)
 

@@ -1,4 +1,4 @@
-"""The processor time of checking one session token, with its keys at hand."""
+"""The processor time of the check of one session token, with its keys in memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ORGANIZATION: Final = Organization(
 
 
 def measure(root: Path) -> Iterator[Result]:
-    """Against what nobody can leave out, the RSA signature; and against PyJWT's client made anew for each request."""
+    """Compares with the smallest possible job, the RSA signature; and with PyJWT's client, new for each request."""
     key = SigningKey.generate()
     with FrontendApi(key) as api:
         token = Mint(key, api.issuer).session("user_2bGk0oWcXHq1vYtNnRz5pLmA7Qe", _ORGANIZATION, lifetime=3600)

@@ -1,4 +1,4 @@
-"""Events as a busy instance sends them, already read: what sync hands to the store."""
+"""Events as a busy instance sends them, read and ready for the store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Batch = Sequence[Applied]
 
 @dataclass
 class Traffic:
-    """A population of users and what they do. Times are Clerk's, a millisecond for every event."""
+    """A population of users and their actions. Times are Clerk's, a millisecond for every event."""
 
     chance: Random = field(default_factory=lambda: Random(1))
     revisions: list[int] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Traffic:
         return self._upsert(len(self.revisions) - 1, self._tick())
 
     def sign_in(self, user: int | None = None) -> Applied:
-        """A user's `updated_at` moves, and nothing that is mirrored."""
+        """Moves a user's `updated_at`, and nothing that is mirrored."""
         return self._upsert(self._someone() if user is None else user, self._tick())
 
     def edit(self) -> Applied:
@@ -97,7 +97,7 @@ class Traffic:
 
 
 def world(name: str, happenings: int) -> list[Applied]:
-    """The events of a small world with organizations, in which users write what can be stored."""
+    """The events of a small world with organizations, whose users write only storable text."""
     life = World(Random(name), name, odd_values=("odd",))
     life.live(happenings)
     read: list[Applied] = []

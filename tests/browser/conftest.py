@@ -1,4 +1,4 @@
-"""The deployed bundle, and a browser that may be told where names are."""
+"""The deployed bundle, and a browser with addresses of hosts given by the test."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def program() -> str:
 
 @pytest.fixture
 def browse(program: str, tmp_path: Path) -> Browse:
-    """Opens a page and returns what it looks like when all of it has happened, as HTML."""
+    """Opens a page and returns the HTML of the page after all its scripts."""
 
     def open_page(url: str, names: Mapping[str, str]) -> str:
-        """*names*: where the browser finds the hosts it would ask a name server for."""
+        """Opens a page. *names*: addresses for hosts that the browser would ask a name server for."""
         rules = ",".join(f"MAP {name} {place}" for name, place in names.items())
         command = [
             program,
@@ -65,7 +65,7 @@ def browse(program: str, tmp_path: Path) -> Browse:
 
 
 class PageServer:
-    """A web server of somebody on this machine: answers every request with the same page, and remembers it."""
+    """A foreign web server on this machine: answers every request with the same page, and records the request."""
 
     def __init__(self, page: str, headers: Mapping[str, str] | None = None) -> None:
         self.page = page.encode()

@@ -1,4 +1,4 @@
-"""A page in a real browser, written by somebody else: it reads nothing of the local stack, and changes nothing."""
+"""A foreign page in a real browser: the page reads nothing of the local stack, and changes nothing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def attack(browse: Browse, page_host: str, targets: Sequence[str]) -> list[str]:
 
 
 def everything(stack: LocalStack) -> list[Any]:
-    """The state that a page could change."""
+    """All state that a page could change."""
     aws = stack.ministack.client
     return [
         sorted(each["ARN"] for each in aws("secretsmanager").list_secrets()["SecretList"]),
@@ -53,7 +53,7 @@ def test_a_page_reads_and_changes_nothing(stack: LocalStack, browse: Browse, pag
     assert everything(stack) == before
 
 
-def test_that_page_would_have_read_what_a_server_lets_it_read(browse: Browse) -> None:
+def test_the_same_page_reads_the_answers_of_a_server_that_allows_it(browse: Browse) -> None:
     """Else the page above would prove nothing."""
     lets_everybody = {
         "access-control-allow-origin": "*",
@@ -73,7 +73,7 @@ def test_that_page_would_have_read_what_a_server_lets_it_read(browse: Browse) ->
 def test_a_page_whose_name_was_bound_to_this_machine_reads_nothing(
     stack: LocalStack, browse: Browse, path: str
 ) -> None:
-    """To the browser, the stack is then a part of that page: it may read all that the stack answers."""
+    """To the browser, the stack is then a part of the page: the page may read every answer of the stack."""
     before = everything(stack)
     for port in (stack.ministack.port, stack.clerk.port):
         seen = browse(f"http://evil.test:{port}{path}", {"evil.test": "127.0.0.1"})

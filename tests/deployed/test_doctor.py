@@ -1,4 +1,4 @@
-"""`clerk-supabase doctor` on the deployed stack: all is well, and each fault that is planted is found."""
+"""`clerk-supabase doctor` on the deployed stack: a healthy stack passes, and each planted fault is found."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _in_use(stack: LocalStack, root: Path) -> None:
     redeliver_quickly(stack)
     with psycopg.connect(stack.database_url, autocommit=True) as database:
         send_one_of_each_type(stack, root, database)
-        # The stand-in for Clerk knows nobody of them.
+        # The stand-in for Clerk knows none of these users.
         database.execute("truncate public.users, public.users_public, public.organizations cascade")
         database.execute("truncate clerk_sync.entities, clerk_sync.parked_events cascade")
         database.execute("truncate clerk_sync.reconcile_runs, clerk_sync.instance cascade")
@@ -45,7 +45,7 @@ def _in_use(stack: LocalStack, root: Path) -> None:
 
 
 def send_one_of_each_type(stack: LocalStack, root: Path, database: psycopg.Connection) -> None:
-    """One after the other: for several at once the emulator would start several workers, which takes longer."""
+    """Sends one event after the other: for several at once the emulator would start several slow workers."""
     samples = [json.loads(file.read_text()) for file in sorted((root / "events" / "clerk").glob("*.json"))]
     for sample in {sample["type"]: sample for sample in samples if sample["type"] in SYNCED_TYPES}.values():
         request = sign(sample, stack.webhook_secret)
@@ -57,7 +57,7 @@ def is_recorded(database: psycopg.Connection, svix_id: str) -> bool:
     return database.execute("select from clerk_sync.deliveries where svix_id = %s", [svix_id]).rowcount == 1
 
 
-def test_a_stack_that_is_in_use_is_well(stack: LocalStack, doctor: Doctor) -> None:
+def test_a_stack_in_use_is_healthy(stack: LocalStack, doctor: Doctor) -> None:
     report = doctor.examine(arguments=("--token", stack.mint.session(new_user_id())))
     assert {name for name, verdict in report.verdicts.items() if verdict == "skipped"} == NOT_ON_A_LAPTOP
     wrong = {name: report.words(name) for name, verdict in report.verdicts.items() if verdict in {"warn", "fail"}}
@@ -76,7 +76,7 @@ def passwords(stack: LocalStack) -> list[str]:
     return [str(password) for password in found]
 
 
-def test_the_canary_leaves_nobody_behind(stack: LocalStack, doctor: Doctor) -> None:
+def test_the_canary_leaves_no_user_behind(stack: LocalStack, doctor: Doctor) -> None:
     with psycopg.connect(stack.database_url, autocommit=True) as database:
         query = """
             select
@@ -105,7 +105,7 @@ def test_a_database_that_keeps_more_than_the_stack_asks_for_says_how_to_allow_it
     assert "-> clerk-supabase retention --audit-days 365" in words
 
 
-# The road
+# The way of an event
 
 
 def test_a_stack_that_does_not_exist_fails_once(doctor: Doctor) -> None:
@@ -117,7 +117,7 @@ def test_a_stack_that_does_not_exist_fails_once(doctor: Doctor) -> None:
 
 @contextmanager
 def stored(stack: LocalStack, arn: str, value: str) -> Iterator[None]:
-    """While the `with` block lasts, the secret is another one. The functions keep theirs for minutes."""
+    """Replaces the secret as long as the `with` block lasts. The functions keep the old value for minutes."""
     manager = stack.ministack.client("secretsmanager")
     before = manager.get_secret_value(SecretId=arn)["SecretString"]
     manager.put_secret_value(SecretId=arn, SecretString=value)
@@ -206,10 +206,10 @@ def test_a_broken_connection_string_in_a_secret_fails_its_checks_and_is_not_quot
     assert "hunter2" not in report.text
 
 
-# What rings
+# Alarms
 
 
-def test_an_alarm_that_is_switched_off_rings_or_tells_nobody_is_named(stack: LocalStack, doctor: Doctor) -> None:
+def test_an_alarm_that_is_switched_off_rings_or_has_no_receiver_is_named(stack: LocalStack, doctor: Doctor) -> None:
     cloudwatch = stack.ministack.client("cloudwatch")
     off, rings = stack.physical_id("SyncBacklogAlarm"), stack.physical_id("BrakeAlarm")
     cloudwatch.disable_alarm_actions(AlarmNames=[off])
@@ -240,7 +240,7 @@ def test_an_alarm_without_a_listener_is_a_warning(stack: LocalStack, doctor: Doc
     assert "has no confirmed subscription" in words
 
 
-def test_an_alarm_that_somebody_deleted_or_made_mute_is_found(stack: LocalStack, doctor: Doctor) -> None:
+def test_a_deleted_or_muted_alarm_is_found(stack: LocalStack, doctor: Doctor) -> None:
     cloudwatch = stack.ministack.client("cloudwatch")
     name = stack.physical_id("WrongInstanceAlarm")
     [alarm] = cloudwatch.describe_alarms(AlarmNames=[name])["MetricAlarms"]

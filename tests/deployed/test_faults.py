@@ -1,4 +1,4 @@
-"""Failures on the deployed template: what Clerk and the user see, and that every event ends applied or parked, once."""
+"""Failures on the deployed template: the answers to Clerk and the user, and the one outcome of every event."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _redeliver_quickly(stack: LocalStack) -> None:
 
 
 class Sent:
-    """Events that were accepted, and what became of them."""
+    """Accepted events, and their outcomes."""
 
     def __init__(self, stack: LocalStack) -> None:
         self._stack = stack
@@ -36,7 +36,7 @@ class Sent:
         self.healthy: list[str] = []
 
     def send(self, count: int = 10, *, poison_every: int = 0) -> None:
-        """Clerk sends events about users of their own, and every one is accepted."""
+        """Lets Clerk send events about users of their own, and checks that every event is accepted."""
         for number in range(count):
             is_poison = poison_every and number % poison_every == 0
             fields: dict[str, Any] = {"external_id": secrets.token_hex(5_000)} if is_poison else {}
@@ -45,7 +45,7 @@ class Sent:
             (self.poison if is_poison else self.healthy).append(request.headers["svix-id"])
 
     def ends(self) -> dict[str, list[str]]:
-        """Where each of them is: `insert` once for each row it made, `parked` once for each time it is parked."""
+        """The outcomes of each event: `insert` for each row made, `parked` for each time the event is parked."""
         ids = [*self.healthy, *self.poison]
         with psycopg.connect(self._stack.database_url) as database:
             found = database.execute(
@@ -61,7 +61,7 @@ class Sent:
         return ends
 
     def all_end_well(self) -> None:
-        """Every healthy one is applied once, every other parked once."""
+        """Waits until every healthy event is applied once, and every other event is parked once."""
         wanted = {svix_id: ["insert"] for svix_id in self.healthy} | {svix_id: ["parked"] for svix_id in self.poison}
         assert eventually(self.ends, lambda ends: ends == wanted, seconds=PATIENCE_SECONDS) == wanted
 
@@ -72,14 +72,14 @@ def sent(stack: LocalStack) -> Sent:
 
 
 def depth(stack: LocalStack, queue: str) -> int:
-    """Messages in a queue, whether they can be received now or not."""
+    """The number of messages in a queue, receivable now or later."""
     names = [f"ApproximateNumberOfMessages{which}" for which in ("", "NotVisible", "Delayed")]
     answer = stack.ministack.client("sqs").get_queue_attributes(QueueUrl=stack.outputs[queue], AttributeNames=names)
     return sum(int(answer["Attributes"][name]) for name in names)
 
 
 def run(stack: LocalStack, *statements: str) -> None:
-    """As superuser. What concerns a role takes effect with its next session, so its sessions are ended."""
+    """Runs a statement as superuser, and ends the role's sessions: a change takes effect with the next session."""
     with psycopg.connect(stack.database_url, autocommit=True) as database:
         for statement in statements:
             database.execute(statement.encode())
@@ -87,7 +87,7 @@ def run(stack: LocalStack, *statements: str) -> None:
 
 
 def retry_said(stack: LocalStack, what: str) -> int:
-    """How many lines of the retry function's log say so."""
+    """The number of matching lines in the log of the retry function."""
     return sum(f'"{what}' in line for line in stack.function_log("RetryFunction"))
 
 
@@ -111,11 +111,11 @@ def postgres_away(stack: LocalStack) -> Iterator[None]:
 
 @dataclass
 class Outage:
-    """One, long enough for dead letters, and what was seen in it."""
+    """An outage long enough for dead letters, and observations during it."""
 
     sent: Sent
     unusable: str
-    """The id in an event that nobody can read."""
+    """The id in an unreadable event."""
     left_while_away: int
     """Dead letters after the retry function had them several times."""
     left_without_the_right: int
@@ -124,7 +124,7 @@ class Outage:
 
 @pytest.fixture(scope="module")
 def outage(stack: LocalStack) -> Outage:
-    """Over, and its dead letters on their way back: they wait for up to half a minute, while other tests run."""
+    """An outage that is over; its dead letters wait for up to half a minute, while other tests run."""
     sent, user_id = Sent(stack), new_user_id()
     sent.send(2)
     sent.all_end_well()
@@ -151,7 +151,7 @@ def outage(stack: LocalStack) -> Outage:
     return Outage(sent, user_id, left_while_away, left_without_the_right)
 
 
-def test_while_postgres_is_away_dead_letters_wait(outage: Outage) -> None:
+def test_while_postgres_is_unavailable_dead_letters_wait(outage: Outage) -> None:
     assert outage.left_while_away == 5
 
 
@@ -217,7 +217,7 @@ def test_while_the_database_takes_nothing_events_wait(begin: str, end: str, stac
     sent.all_end_well()
 
 
-def test_dead_letters_of_an_outage_come_back_by_themselves_and_nothing_is_lost(
+def test_dead_letters_of_an_outage_are_sent_back_without_an_operator_and_nothing_is_lost(
     stack: LocalStack, outage: Outage
 ) -> None:
     outage.sent.all_end_well()

@@ -151,8 +151,8 @@ def test_no_request_of_a_browser_reaches_the_aws_api_even_without_an_origin(
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a"])
-def test_what_a_page_sends_without_asking_first_changes_nothing(stack: LocalStack, kind: str) -> None:
-    """An old browser says neither its origin nor where it fetches from, and sends such a request at once."""
+def test_a_request_of_a_page_without_a_preflight_changes_nothing(stack: LocalStack, kind: str) -> None:
+    """An old browser names neither its origin nor the site of the request, and sends such a request at once."""
     before = secrets(stack)
     for body in (b"Action=CreateQueue&QueueName=of-a-page", b'{"Name": "of-a-page", "SecretString": "x"}'):
         for target in ("/", "/?Action=CreateQueue&QueueName=of-a-page", f"/{ACCOUNT}/queue"):
@@ -164,7 +164,7 @@ def test_what_a_page_sends_without_asking_first_changes_nothing(stack: LocalStac
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH"])
-def test_a_page_that_asks_first_is_told_no(stack: LocalStack, method: str) -> None:
+def test_a_preflight_of_a_foreign_page_is_refused(stack: LocalStack, method: str) -> None:
     asks = [
         ("Origin", EVIL),
         ("Access-Control-Request-Method", method),
@@ -253,7 +253,7 @@ def test_the_right_key_id_alone_reads_nothing(stack: LocalStack) -> None:
     assert b"SecretList" not in answer.body
 
 
-# What MiniStack gives without credentials
+# Answers of MiniStack without credentials
 
 ADMINISTRATION = [
     ("POST", "/_ministack/reset"),
@@ -295,7 +295,7 @@ def test_nobody_administers_the_emulator_not_even_with_the_key(stack: LocalStack
         "/_aws/lambda-url/a/",
     ],
 )
-def test_no_other_door_of_the_emulator_is_open(stack: LocalStack, target: str) -> None:
+def test_no_other_address_of_the_emulator_answers(stack: LocalStack, target: str) -> None:
     for method in ("GET", "POST"):
         assert is_refused(send(stack.ministack.port, target, method=method))
 
@@ -371,7 +371,7 @@ def test_the_stand_in_for_clerk_takes_no_key_that_others_know(stack: LocalStack,
 
 
 def test_the_stand_in_for_clerks_keys_shows_pages_nothing_and_nobody_a_secret(stack: LocalStack) -> None:
-    """What it answers, Clerk publishes: the public halves of the keys."""
+    """The answers are public at Clerk, too: the public halves of the keys."""
     for target in ("/.well-known/jwks.json", "/.well-known/openid-configuration"):
         answer = send(stack.frontend.port, target, method="GET", headers=[("Origin", EVIL)])
         assert answer.status == 200

@@ -1,4 +1,4 @@
-"""What `sam local invoke` does with the files in `events`, with this machine's Python in place of the container."""
+"""`sam local invoke` with the files in `events`, with this machine's Python in place of the container."""
 
 from __future__ import annotations
 

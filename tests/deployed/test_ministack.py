@@ -57,7 +57,7 @@ def test_only_this_machine_can_reach_it(ministack: MiniStack) -> None:
             # Sends nothing: it only asks which address a packet to a documentation network would leave from.
             probe.connect(("192.0.2.1", 9))
         except OSError:
-            # Without another address nobody else could reach it by one.
+            # Without another address no other machine could reach the stack.
             pytest.skip("this machine has no other address")
         address = probe.getsockname()[0]
 
@@ -133,12 +133,12 @@ def deploy_witness(ministack: MiniStack) -> None:
 
 
 def question_witness(ministack: MiniStack) -> Any:
-    """What that function answers."""
+    """The answer of the witness function."""
     return json.load(ministack.client("lambda").invoke(FunctionName="witness")["Payload"])
 
 
 def zipped(handler: str) -> bytes:
-    """A function's code as Lambda takes it."""
+    """The code of a function as a zip, as Lambda takes it."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("handler.py", handler)

@@ -1,4 +1,4 @@
-"""What an operator types against the deployed stack: `clerk-supabase`, with nothing but its environment."""
+"""The commands of an operator against the deployed stack: `clerk-supabase`, with nothing but its environment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.kit.polling import eventually
 
 
 def typed(stack: LocalStack, *arguments: str, stack_name: str = "") -> subprocess.CompletedProcess[str]:
-    """What the command answers."""
+    """The answer of the command."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return subprocess.run(
         [str(Path(sys.executable).with_name("clerk-supabase")), *arguments],
@@ -42,7 +42,7 @@ def answer(stack: LocalStack, *arguments: str) -> Any:
 
 
 def states(stack: LocalStack, user_id: str) -> list[tuple[str, str | None]]:
-    """State and outcome of what was parked about a user."""
+    """State and outcome of the parked events about a user."""
     found = answer(stack, "parked", "list", "--state", "all", "--entity", user_id)
     return [(each["state"], each["outcome"]) for each in found["events"]]
 
@@ -85,7 +85,7 @@ def test_the_status_finds_the_queues_by_the_name_of_the_stack(stack: LocalStack)
     assert report["database"]["events"]
 
 
-def test_a_stack_that_does_not_exist_is_said_to_be_missing(stack: LocalStack) -> None:
+def test_a_stack_that_does_not_exist_is_reported(stack: LocalStack) -> None:
     refused = typed(stack, "parked", "replay", "--all", stack_name="no-such-stack")
     assert refused.returncode == 1
     assert "no-such-stack" in refused.stderr

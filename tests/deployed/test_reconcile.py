@@ -1,4 +1,4 @@
-"""Reconcile on the deployed template: what the schedules send, against the stand-in for Clerk's API."""
+"""Reconcile on the deployed template: the events of the schedules, against the stand-in for Clerk's API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.kit.polling import eventually
 
 @pytest.fixture(autouse=True)
 def _nothing_to_compare(stack: LocalStack) -> Iterator[None]:
-    """Clerk and the tables begin empty: what other tests sent as webhooks, the stand-in for Clerk never heard of."""
+    """Empties Clerk and the tables: the stand-in for Clerk does not know the users of other tests' webhooks."""
     with psycopg.connect(stack.database_url, autocommit=True) as database:
         database.execute("truncate public.users, public.users_public, public.organizations cascade")
         database.execute("truncate clerk_sync.entities, clerk_sync.reconcile_runs, clerk_sync.instance cascade")
@@ -30,7 +30,7 @@ def _nothing_to_compare(stack: LocalStack) -> Iterator[None]:
 
 
 def sign_up(stack: LocalStack, users: int = 1) -> list[str]:
-    """So many sign up an hour ago, and no webhook tells of it."""
+    """Signs up this number of users, an hour ago and without a webhook."""
     at = time.time_ns() // 1_000_000 - 3_600_000
     made: dict[str, Json] = {}
     for number in range(users):
@@ -42,23 +42,24 @@ def sign_up(stack: LocalStack, users: int = 1) -> list[str]:
 
 
 def leave(stack: LocalStack, user_ids: list[str]) -> None:
-    """They are deleted in Clerk, and no webhook tells of it."""
+    """Deletes these users in Clerk, without a webhook."""
     with stack.clerk.writing() as clerk:
         for user_id in user_ids:
             del clerk.users[user_id]
 
 
 def shown(stack: LocalStack) -> set[str]:
-    """Who is in the table and not deleted."""
+    """The users in the table that are not deleted."""
     with psycopg.connect(stack.database_url) as database:
         rows = database.execute("select clerk_id from public.users where deleted_at is null").fetchall()
     return {user_id for (user_id,) in rows}
 
 
 def mirror(stack: LocalStack, users: int) -> list[str]:
-    """So many are in Clerk and in the table, since before the present second.
+    """Puts this number of users into Clerk and into the table, with a time before the present second.
 
-    Clerk's clock, the Date of its answers, has no finer moments, and a run deletes nobody seen in the second it began.
+    Clerk's clock, the Date of its answers, counts whole seconds, and a run deletes no user seen in the second in which
+    the run began.
     """
     ids = sign_up(stack, users)
     stack.reconcile()
@@ -68,7 +69,7 @@ def mirror(stack: LocalStack, users: int) -> list[str]:
     return ids
 
 
-def test_what_the_nightly_schedule_sends_repairs_a_lost_sign_up_through_the_sync_queue(stack: LocalStack) -> None:
+def test_the_event_of_the_nightly_schedule_repairs_a_lost_sign_up_through_the_sync_queue(stack: LocalStack) -> None:
     others = mirror(stack, 3)
     [user_id] = sign_up(stack)
 
@@ -83,7 +84,7 @@ def test_what_the_nightly_schedule_sends_repairs_a_lost_sign_up_through_the_sync
     assert (again["state"], again["findings"]) == ("complete", 0)
 
 
-def test_what_the_quick_schedule_sends_repairs_what_changed(stack: LocalStack) -> None:
+def test_the_event_of_the_quick_schedule_repairs_changed_users(stack: LocalStack) -> None:
     [user_id] = mirror(stack, 1)
     with stack.clerk.writing() as clerk:
         now = time.time_ns() // 1_000_000
@@ -95,7 +96,7 @@ def test_what_the_quick_schedule_sends_repairs_what_changed(stack: LocalStack) -
     eventually(lambda: answer(stack, "reconcile", "--dry-run")["report"]["findings"], lambda found: found == 0)
 
 
-def test_a_lost_delete_is_made_up_for_and_can_be_undone(stack: LocalStack) -> None:
+def test_a_lost_delete_is_repeated_by_a_run_and_can_be_undone(stack: LocalStack) -> None:
     ids = mirror(stack, 3)
     leave(stack, ids[:1])
 
@@ -140,7 +141,10 @@ def test_a_refused_key_is_one_clear_line_in_the_log_and_a_failed_run_in_its_queu
 
 
 def invoke_as_the_schedule_does(stack: LocalStack) -> None:
-    """Without waiting. What fails again goes where the alias says, which the emulator forgets: so not by the alias."""
+    """Invokes the function itself, without a wait.
+
+    The emulator ignores the alias's destination for failures: so the function gets the same destination.
+    """
     functions = stack.ministack.client("lambda")
     name = stack.physical_id("ReconcileFunction")
     deployed = functions.get_function_event_invoke_config(FunctionName=name, Qualifier="live")

@@ -1,4 +1,4 @@
-"""What `dev` does about files that change, with the stack that these tests share."""
+"""The reaction of `dev` to changed files, with the stack that these tests share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIGRATION = "create table public.of_a_test (); insert into clerk_sync.migrations
 
 @pytest.fixture
 def url(stack: LocalStack, root: Path) -> Iterator[str]:
-    """A migrated database that nothing else uses."""
+    """A migrated database of this test alone."""
     url = stack.postgres.create_database("growing")
     prepare_plain_postgres(url, root)
     assert list(migrate(url, root))

@@ -1,4 +1,4 @@
-"""`POST /session` on the deployed template: the row is there for whoever signs in, before any webhook."""
+"""`POST /session` on the deployed template: the row of a user who signs in exists before any webhook."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def causes(stack: LocalStack, user_id: str) -> list[str]:
         return [cause for (cause,) in database.execute(query, [user_id])]
 
 
-def test_who_signs_in_has_a_row_before_the_webhook_arrives(stack: LocalStack) -> None:
+def test_a_user_who_signs_in_has_a_row_before_the_webhook_arrives(stack: LocalStack) -> None:
     user_id = new_user_id()
     sign_up(stack, user_id)
     answer = sign_in(stack, user_id)
@@ -53,7 +53,7 @@ def test_the_row_that_a_webhook_brought_is_answered_too(stack: LocalStack) -> No
     assert sign_in(stack, user_id).json()["first_name"] == "Augusta"
 
 
-def test_with_clerk_away_the_answer_is_a_stub(stack: LocalStack) -> None:
+def test_while_clerk_is_unavailable_the_answer_is_a_stub(stack: LocalStack) -> None:
     user_id = new_user_id()
     stack.clerk.faults.add(answering(500), path=f"/users/{user_id}", times=99)
     try:
@@ -63,7 +63,7 @@ def test_with_clerk_away_the_answer_is_a_stub(stack: LocalStack) -> None:
     assert (answer.status_code, answer.json()["clerk_id"], answer.json()["created_at"]) == (202, user_id, None)
 
 
-def test_without_a_good_token_nobody_learns_anything(stack: LocalStack) -> None:
+def test_without_a_valid_token_the_answer_reveals_nothing(stack: LocalStack) -> None:
     user_id = new_user_id()
     sign_up(stack, user_id)
     for answer in (post(stack, {}), sign_in(stack, user_id, exp=1), sign_in(stack, user_id, azp="https://evil.test")):
@@ -71,7 +71,7 @@ def test_without_a_good_token_nobody_learns_anything(stack: LocalStack) -> None:
     assert causes(stack, user_id) == []
 
 
-def test_the_browser_may_ask_first(stack: LocalStack) -> None:
+def test_the_browser_may_send_a_preflight(stack: LocalStack) -> None:
     headers = {"Origin": APP_ORIGIN, "Access-Control-Request-Method": "POST"}
     answer = httpx.options(stack.session_url, headers=headers, timeout=60, trust_env=False)
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (204, APP_ORIGIN)

@@ -1,4 +1,4 @@
-"""`clerk-supabase setup --store-secrets` before there is a stack; tests/stacks has what it does with one."""
+"""`clerk-supabase setup --store-secrets` without a stack; tests/stacks has the tests with a stack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main job on the deployed template: a signed webhook becomes a row, whatever fails on the way."""
+"""The main job on the deployed template: a signed webhook becomes a row, in spite of failures on the way."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def outcome(stack: LocalStack, svix_id: str) -> str | None:
 
 
 def parked(stack: LocalStack, contains: str) -> list[tuple[str, str]]:
-    """Body and reason of what is parked and contains the text."""
+    """Body and reason of the parked event that contains the text."""
     with psycopg.connect(stack.database_url) as database:
         return database.execute(
             """
@@ -84,7 +84,7 @@ def test_a_signed_webhook_becomes_a_row_and_a_public_profile(stack: LocalStack) 
     assert profile == ("Grace",)
 
 
-def test_a_late_update_does_not_bring_back_a_deleted_user(stack: LocalStack) -> None:
+def test_a_late_update_does_not_restore_a_deleted_user(stack: LocalStack) -> None:
     user_id, at = new_user_id(), now()
     gone = sign(event("user.deleted", deleted("user", user_id), timestamp=at + 1000), stack.webhook_secret)
     late = sign(created(user_id, at), stack.webhook_secret)
@@ -97,7 +97,7 @@ def test_a_late_update_does_not_bring_back_a_deleted_user(stack: LocalStack) -> 
     assert row(stack, user_id) == ("Ada", True)
 
 
-def test_a_webhook_that_is_not_signed_by_clerk_is_refused_and_told_nothing(stack: LocalStack) -> None:
+def test_a_webhook_that_is_not_signed_by_clerk_is_refused_without_a_reason(stack: LocalStack) -> None:
     happening = created(new_user_id(), now())
     forged = post(stack, sign(happening, generate_secret()))
     stale = post(stack, sign(happening, stack.webhook_secret, at=time.time() - 600))
@@ -139,7 +139,7 @@ def test_an_event_that_postgres_refuses_is_parked_and_the_others_are_applied(sta
     assert row(stack, poison) is None
 
 
-def test_what_a_user_writes_does_not_keep_their_own_ban_out(stack: LocalStack) -> None:
+def test_a_ban_is_applied_whatever_the_user_has_written(stack: LocalStack) -> None:
     user_id = new_user_id()
 
     for value in ("a\u0000b", float("inf")):
@@ -165,7 +165,7 @@ def test_without_the_right_to_send_ingest_answers_503_and_nothing_is_lost(stack:
     assert eventually(lambda: row(stack, user_id), bool) == ("Ada", False)
 
 
-def test_while_postgres_is_away_events_are_accepted_and_applied_when_it_is_back(stack: LocalStack) -> None:
+def test_while_postgres_is_unavailable_events_are_accepted_and_afterwards_applied(stack: LocalStack) -> None:
     ids = [new_user_id() for _ in range(5)]
     stack.postgres.stop()
     try:

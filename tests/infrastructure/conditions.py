@@ -1,4 +1,4 @@
-"""What a stack has, and says, with some parameters: the choices that template.yaml leaves to CloudFormation."""
+"""Resources and outputs of a stack with some parameters: the choices that template.yaml leaves to CloudFormation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECRETS = {
 
 
 def secret_of(parameter: str) -> dict[str, Any]:
-    """How the template says a secret that a parameter names, or else the stack makes."""
+    """The reference in the template to a secret, named by a parameter or else made by the stack."""
     logical_id, _ = SECRETS[parameter]
     condition = (
         f"Makes{logical_id}" if parameter in ("WebhookSecretArn", "DatabaseSecretArn") else f"NamesNo{logical_id}"
@@ -31,7 +31,7 @@ def secret_of(parameter: str) -> dict[str, Any]:
 
 
 def names_that_exist(template: Template, given: Mapping[str, str]) -> set[str]:
-    """The logical ids of what CloudFormation creates with these parameters."""
+    """The logical ids of the resources that CloudFormation creates with these parameters."""
     resources = template.transformed["Resources"]
     return {name for name, each in resources.items() if holds(template, each.get("Condition"), given)}
 
@@ -57,7 +57,7 @@ def holds(template: Template, condition: Any, given: Mapping[str, str]) -> bool:
 
 
 def chosen(template: Template, value: Any, given: Mapping[str, str]) -> Any:
-    """A part of a template, with the side of each choice that these parameters take."""
+    """A part of a template, with the branch of each choice for these parameters."""
     match value:
         case list():
             return [chosen(template, each, given) for each in value]
@@ -70,7 +70,7 @@ def chosen(template: Template, value: Any, given: Mapping[str, str]) -> Any:
 
 
 def mentioned(value: Any) -> Iterator[str]:
-    """Everything that a part of a template refers to."""
+    """Every name to which a part of a template refers."""
     if isinstance(value, list):
         for each in value:
             yield from mentioned(each)

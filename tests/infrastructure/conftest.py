@@ -1,4 +1,4 @@
-"""template.yaml with the values it has by itself."""
+"""template.yaml with the default values of its parameters."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from tests.infrastructure.template import Template
 
 @pytest.fixture(scope="session")
 def template(root: Path) -> Template:
-    """Transformed once in each process; who reads it changes nothing in it."""
+    """The template, transformed once in each process; readers must not change it."""
     return Template(root)

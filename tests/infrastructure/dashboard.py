@@ -1,4 +1,4 @@
-"""What the dashboard and the alarms of template.yaml show, in a stack named `stack`."""
+"""The metrics on the dashboard and in the alarms of template.yaml, in a stack named `stack`."""
 
 from __future__ import annotations
 

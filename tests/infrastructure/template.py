@@ -17,8 +17,8 @@ Resource = dict[str, Any]
 FUNCTIONS = ["IngestFunction", "ReconcileFunction", "RetryFunction", "SessionFunction", "SyncFunction"]
 # Which function empties which queue. That of failed runs is an operator's to empty.
 CONSUMERS = {"SyncQueue": "SyncFunction", "SyncDeadLetterQueue": "RetryFunction", "ParkedQueue": "RetryFunction"}
-# What is too long for the description of a version, which has room for 256 characters: it goes live with the next
-# version, and docs/deploy.md says to give a Revision with it.
+# Parameters too long for the description of a version, which has room for 256 characters: they go live with the next
+# version, and docs/deploy.md says to give a Revision with them.
 WITH_A_REVISION = {
     "WebhookSecretArn",
     "DatabaseSecretArn",
@@ -36,12 +36,12 @@ DAY_SECONDS = 86_400
 
 
 class Template:
-    """What CloudFormation would create."""
+    """The resources that CloudFormation would create."""
 
     def __init__(
         self, root: Path, parameters: Mapping[str, str] | None = None, built: Mapping[str, str] | None = None
     ) -> None:
-        """*built*: the hash of what was uploaded for a resource, for those that differ from the rest."""
+        """*built*: hashes of uploads, for resources whose code differs from the usual code."""
         self.source: dict[str, Any] = yaml_parse((root / "template.yaml").read_text(encoding="utf-8"))
         packaged = copy.deepcopy(self.source)
         for name, resource in packaged["Resources"].items():
@@ -67,7 +67,7 @@ class Template:
         return properties(self.transformed["Resources"][logical_id])
 
     def statements(self, function: str) -> list[tuple[set[str], list[Any]]]:
-        """What a function may do: actions, and on which resources."""
+        """The rights of a function: actions, and their resources."""
         policies = self[self._role(function)]["Policies"]
         statements = [each for policy in policies for each in _listed(policy["PolicyDocument"]["Statement"])]
         for statement in statements:
@@ -93,12 +93,12 @@ def properties(resource: Resource) -> Resource:
 
 
 def arn(logical_id: str) -> dict[str, list[str]]:
-    """How a template says the ARN of a resource."""
+    """The expression of the template for the ARN of a resource."""
     return {"Fn::GetAtt": [logical_id, "Arn"]}
 
 
 def schedules(template: Template) -> dict[str, Resource]:
-    """The schedules, by the mode they ask for."""
+    """The schedules, by the mode in their event."""
     found = [properties(each) for each in template.of_type("AWS::Scheduler::Schedule").values()]
     return {json.loads(each["Target"]["Input"])["mode"]: each for each in found}
 
@@ -109,7 +109,7 @@ def alarms(template: Template) -> dict[str, Resource]:
 
 
 def parameters(template: Template) -> dict[str, Resource]:
-    """What may be given to the template, by its name."""
+    """The parameters of the template, by name."""
     found: dict[str, Resource] = template.source["Parameters"]
     return found
 

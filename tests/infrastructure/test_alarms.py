@@ -11,7 +11,7 @@ from tests.infrastructure.template import FUNCTIONS, Resource, Template, alarms,
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_function_has_a_log_group_that_forgets(function: str, template: Template) -> None:
+def test_the_log_group_of_a_function_has_a_retention(function: str, template: Template) -> None:
     name = template[function]["FunctionName"]["Fn::Sub"]
     groups = [properties(each) for each in template.of_type("AWS::Logs::LogGroup").values()]
     [group] = [each for each in groups if each["LogGroupName"] == {"Fn::Sub": f"/aws/lambda/{name}"}]
@@ -37,7 +37,7 @@ def test_the_api_is_measured(template: Template) -> None:
     assert [each["MetricsEnabled"] for each in settings] == [True, True]
 
 
-def test_every_alarm_says_what_happened_and_tells_the_topic(template: Template) -> None:
+def test_every_alarm_describes_the_failure_and_notifies_the_topic(template: Template) -> None:
     assert alarms(template)
     for name, alarm in alarms(template).items():
         assert len(alarm["AlarmDescription"].split()) > 4, name
@@ -73,7 +73,7 @@ OF_SESSION = {"SessionErrorsAlarm", "SessionThrottlesAlarm", "SessionStubsAlarm"
         (SESSION, WITHOUT_CLERKS_API | OF_RUNS | OVERDUE | OF_SESSION),
     ],
 )
-def test_there_is_an_alarm_for_all_that_is_there_and_for_nothing_else(
+def test_there_is_an_alarm_for_each_part_of_the_stack_and_no_other(
     given: dict[str, str], there: set[str], template: Template
 ) -> None:
     assert names_that_exist(template, given) & alarms(template).keys() == there
@@ -127,7 +127,7 @@ def test_an_alarm_without_data_is_quiet_unless_it_waits_for_something(template: 
         ("ClerkSupabaseSync", "Stubs", "-session"),
     ],
 )
-def test_an_operator_hears_of_what_goes_wrong(namespace: str, metric: str, about: str, template: Template) -> None:
+def test_each_of_these_failures_has_one_alarm(namespace: str, metric: str, about: str, template: Template) -> None:
     watching = [
         watched
         for alarm in alarms(template).values()
@@ -139,7 +139,7 @@ def test_an_operator_hears_of_what_goes_wrong(namespace: str, metric: str, about
 
 
 def watched_by(alarm: Resource) -> list[Resource]:
-    """The metrics an alarm looks at: one, or those of an expression."""
+    """The metrics of an alarm: a single metric, or the metrics of an expression."""
     if "Metrics" not in alarm:
         return [alarm]
     return [each["MetricStat"]["Metric"] for each in alarm["Metrics"] if "MetricStat" in each]

@@ -1,4 +1,4 @@
-"""What parameters of template.yaml leave out, nothing else looks for."""
+"""Parameters of template.yaml leave resources out, and no other resource refers to them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ FULL = {
 
 
 @pytest.mark.parametrize("gradual", ["true", "false"])
-def test_without_clerks_api_there_is_nothing_of_reconcile_and_nothing_that_looks_for_it(
-    gradual: str, root: Path
-) -> None:
+def test_without_clerks_api_no_part_of_the_reconcile_function_exists(gradual: str, root: Path) -> None:
     template = Template(root, {"GradualDeployment": gradual})
     everything = set(template.transformed["Resources"])
     assert names_that_exist(template, FULL) == everything
@@ -36,7 +34,7 @@ def test_without_clerks_api_there_is_nothing_of_reconcile_and_nothing_that_looks
 
 @pytest.mark.parametrize("gradual", ["true", "false"])
 @pytest.mark.parametrize("without", [{"UseClerkApi": "false"}, {"ClerkPublishableKey": ""}])
-def test_without_all_it_needs_there_is_nothing_of_session_and_nothing_that_looks_for_it(
+def test_without_all_its_parameters_no_part_of_the_session_function_exists(
     gradual: str, without: dict[str, str], root: Path
 ) -> None:
     template = Template(root, {"GradualDeployment": gradual})
@@ -52,7 +50,7 @@ def test_nothing_looks_for_what_the_parameters_leave_out(given: dict[str, str], 
 
 
 def without_anything_that_looks_for_what_is_left_out(template: Template, given: Mapping[str, str]) -> set[str]:
-    """The logical ids of what is created with these parameters, nothing of which names anything that is not."""
+    """The logical ids of the resources created with these parameters; each name used by them exists."""
     exists = names_that_exist(template, given)
     left_out = set(template.transformed["Resources"]) - exists
     kept = [template.transformed["Resources"][name] for name in exists]

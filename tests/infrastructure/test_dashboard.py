@@ -1,4 +1,4 @@
-"""The dashboard of template.yaml. That our own metrics on it are measured is in tests/integration/test_telemetry.py."""
+"""The dashboard of template.yaml. tests/integration/test_telemetry.py shows that our own metrics are measured."""
 
 from __future__ import annotations
 

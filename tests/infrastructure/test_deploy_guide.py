@@ -1,4 +1,4 @@
-"""docs/deploy.md: what it calls a parameter or an output is one. That its commands exist is in test_documents.py."""
+"""docs/deploy.md: each parameter and each output in the text exists. test_documents.py checks its commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.kit.documents import ROOT, commands
 GUIDE = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 
 
-def test_what_the_guide_calls_a_parameter_or_an_output_is_one(template: Template) -> None:
+def test_every_parameter_and_output_in_the_guide_exists(template: Template) -> None:
     known = template.source["Parameters"].keys() | template.transformed["Outputs"].keys()
     named = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)+)`", GUIDE))
     assert {"DatabaseCaFile", "AlarmEmail", "WebhookUrl", "DashboardUrl", "WebhookSecretArn"} <= named

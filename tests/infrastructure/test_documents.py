@@ -1,4 +1,4 @@
-"""The documents: no command that does not exist, no block that nobody runs, no link that leads nowhere."""
+"""The documents: every command exists, every block is run by a test, every link leads somewhere."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ PLAIN = {"cp", "git", "mkdir"}
 PROGRAMS = {OURS, "aws", "make", "psql", "python3", "sam", "supabase", "uv"}
 COMMANDS = commands(PROGRAMS)
 
-# What the AWS CLI adds to the services' own operations and options.
+# Operations and options of the AWS CLI that the services do not have.
 # https://docs.aws.amazon.com/cli/latest/reference/logs/tail.html
 AWS_GLOBAL_OPTIONS = {"--query", "--output", "--region", "--profile", "--cli-binary-format"}
 AWS_LOGS_TAIL_OPTIONS = {"--since", "--filter-pattern", "--follow", "--format"}
-# What is typed of two programs that are not installed for every test. tests/outside runs Supabase's own.
+# Options of two programs that are not installed for every test. tests/outside runs Supabase's command.
 # https://www.postgresql.org/docs/current/app-psql.html, https://supabase.com/docs/reference/cli
 PSQL_OPTIONS = {"-1", "-c", "-f"}
 SUPABASE = {("db", "push"), ("migration", "repair", "--status", "applied")}
@@ -49,14 +49,14 @@ SUPABASE = {("db", "push"), ("migration", "repair", "--status", "applied")}
 # is here or in ONLY_HELD.
 DONE_FOR_REAL = {
     "python3 -c": "test_the_command_that_encodes_a_password_works_and_is_that_of_the_guide",
-    "clerk-supabase doctor": "test_a_stack_that_is_in_use_is_well",
+    "clerk-supabase doctor": "test_a_stack_in_use_is_healthy",
     "clerk-supabase reconcile reset": "test_a_reset_says_what_it_does_asks_and_lets_the_next_run_compare_everything",
     "clerk-supabase retention": "test_the_command_shows_what_is_allowed_and_changes_what_it_is_told",
     "clerk-supabase event": "test_a_freshly_signed_event_is_accepted_by_the_ingest_function",
     "clerk-supabase explain": "test_an_event_is_parked_listed_replayed_applied_and_settled",
     "clerk-supabase export": "test_the_export_prints_every_place_that_holds_something",
-    "clerk-supabase forget": "test_a_person_is_forgotten_in_every_column_of_every_table",
-    "clerk-supabase migrate": "test_after_migrate_supabase_is_told_what_is_applied",
+    "clerk-supabase forget": "test_a_person_is_erased_in_every_column_of_every_table",
+    "clerk-supabase migrate": "test_supabases_repair_command_marks_the_migrations_of_migrate_as_applied",
     "clerk-supabase parked discard": "test_discarding_asks_first_and_leaves_a_trace",
     "clerk-supabase parked list": "test_an_event_is_parked_listed_replayed_applied_and_settled",
     "clerk-supabase parked replay": "test_an_event_is_parked_listed_replayed_applied_and_settled",
@@ -70,14 +70,14 @@ DONE_FOR_REAL = {
     "clerk-supabase status": "test_the_status_finds_the_queues_by_the_name_of_the_stack",
     "clerk-supabase token": "test_a_token_is_read_from_standard_input_as_people_paste_it",
     "clerk-supabase token mint": "test_the_command_prints_the_event_of_a_token_that_this_checkout_signs",
-    "clerk-supabase undo": "test_a_lost_delete_is_made_up_for_and_can_be_undone",
+    "clerk-supabase undo": "test_a_lost_delete_is_repeated_by_a_run_and_can_be_undone",
     "clerk-supabase simulate": "test_a_run_says_what_it_explored_and_how_to_repeat_it",
     "make audit": ".ci/run",
     "make browser": ".ci/run",
     "make check": ".ci/run",
     "make cost": "test_the_document_says_what_follows_from_the_figures",
     "make demo": ".ci/run",
-    "make dev": "test_it_says_where_everything_is_and_how_long_it_took",
+    "make dev": "test_dev_prints_all_addresses_and_the_time_of_its_start",
     "make licenses": "test_all_that_ships_has_a_licence_that_is_wanted_and_the_document_lists_it",
     "make objects": "test_the_list_of_objects_is_that_of_the_migrations",
     "make outside": ".ci/run",
@@ -87,7 +87,7 @@ DONE_FOR_REAL = {
     "make setup": "stack",
     "make stacks": ".ci/run",
     "make test": ".ci/run",
-    "psql -1 -f": "test_what_psql_applied_is_adopted_and_watched_from_then_on",
+    "psql -1 -f": "test_migrations_applied_by_psql_are_adopted_and_compared_from_then_on",
     "psql -c": "test_a_query_that_is_typed_into_psql_runs",
     "sam build": "stack",
     "sam delete": "test_a_stack_that_is_deleted_keeps_the_events_it_had_accepted",
@@ -97,9 +97,9 @@ DONE_FOR_REAL = {
     ),
     "sam local": "test_a_sample_event_goes_through_ingest_in_a_container_and_becomes_a_row",
     "supabase db": "test_supabase_db_push_makes_what_migrate_makes",
-    "supabase migration": "test_after_migrate_supabase_is_told_what_is_applied",
+    "supabase migration": "test_supabases_repair_command_marks_the_migrations_of_migrate_as_applied",
 }
-# What nobody runs, but is held to what the program takes, and why.
+# Commands that no test runs, but whose options are checked, and the reason.
 ONLY_HELD = {
     "aws": "an account is needed; held to the services' own models",
     "make bench": "measures for a quarter of an hour; CI must not depend on how fast it is",
@@ -109,7 +109,7 @@ ONLY_HELD = {
     "uv": "may download a Python; the command exists",
 }
 _MOVED = "test_afterwards_each_user_has_their_own_rows_by_their_clerk_id"
-# Who runs the blocks that are no shell text, by document and heading. A block without a language is what is printed.
+# The test of each block that is no shell text, by document and heading. A block without a language is output.
 BLOCKS_RUN = {
     (
         "README.md",
@@ -122,7 +122,7 @@ BLOCKS_RUN = {
     (
         "docs/first-login.md",
         "Ask `POST /session`",
-    ): "test_who_signs_in_has_a_row_before_the_webhook_arrives",
+    ): "test_a_user_who_signs_in_has_a_row_before_the_webhook_arrives",
     (
         "docs/first-login.md",
         "Or insert your own id",
@@ -134,7 +134,7 @@ BLOCKS_RUN = {
     ("docs/deploy.md", "Delete"): "test_a_new_stack_takes_up_the_events_that_a_deleted_one_kept",
     ("docs/from-your-app.md", "A role of the whole app"): "test_a_role_of_the_whole_app_decides_who_writes",
     ("docs/from-your-app.md", "The client"): "test_the_client_of_the_document_writes_and_reads_the_tasks_of_its_user",
-    ("docs/security.md", "Repair forged data"): "test_what_was_forged_is_mended_as_the_document_says",
+    ("docs/security.md", "Repair forged data"): "test_forged_rows_are_corrected_as_the_document_says",
     (
         "docs/sync-another-type.md",
         "Sync another type",
@@ -142,7 +142,7 @@ BLOCKS_RUN = {
 } | {
     ("docs/migrate-from-supabase-auth.md", heading): test
     for heading, test in {
-        "1. Look": "test_the_look_finds_the_foreign_key_the_policy_and_the_default",
+        "1. Look": "test_the_queries_find_the_foreign_key_the_policy_and_the_default",
         "2. Bring the users to Clerk": "test_only_verified_users_are_exported_and_nobody_writes_their_own_role",
         "3. Who is who": "test_two_users_of_clerk_with_one_old_id_are_found_out",
         "4. Turn uuids into Clerk ids, table by table": _MOVED,
@@ -170,7 +170,7 @@ def test_a_command_of_ours_exists_with_these_options(command: Command, monkeypat
 
 
 def resolved(arguments: tuple[str, ...]) -> tuple[click.Command, tuple[str, ...]]:
-    """The sub-command that is meant, and what is left for it."""
+    """The sub-command of a line, and the arguments left for it."""
     command: click.Command = our_commands
     rest = arguments
     while isinstance(command, click.Group) and rest:
@@ -226,7 +226,7 @@ def test_a_command_of_aws_exists_with_these_options(command: Command) -> None:
 
 @functools.cache
 def options_of_sam(*command: str) -> set[str]:
-    """What the source of the installed SAM CLI declares for a command; asking its help takes ten times as long."""
+    """The options in the source of the installed SAM CLI for a command; its help takes ten times as long."""
     [package] = (ROOT / ".tools" / "sam").glob("lib/python3*/site-packages/samcli")
     sources = [package / "commands" / "_utils" / "options.py", *(package / "commands").joinpath(*command).glob("*.py")]
     sources += [package / "cli" / "cli_config_file.py", package / "commands" / "local" / "cli_common" / "options.py"]
@@ -257,7 +257,7 @@ def test_uv_has_this_command(command: Command) -> None:
 
 
 @pytest.mark.parametrize("command", parameters("psql"))
-def test_psql_is_given_options_it_has(command: Command) -> None:
+def test_every_documented_option_of_psql_exists(command: Command) -> None:
     assert {each for each in command.arguments if each.startswith("-")} <= PSQL_OPTIONS
 
 
@@ -269,7 +269,7 @@ def test_supabases_command_is_one_that_is_tried(command: Command) -> None:
 @pytest.mark.parametrize(
     "command", [each for each in COMMANDS if each.program not in PLAIN | {"export", "source"}], ids=str
 )
-def test_what_is_typed_is_done_for_real_somewhere_or_said_not_to_be(command: Command) -> None:
+def test_every_documented_command_runs_in_a_test_or_has_a_reason_not_to(command: Command) -> None:
     names = spoken_of(command)
     assert set(names) & (DONE_FOR_REAL.keys() | ONLY_HELD.keys()), (
         f"add {names[0]!r} to DONE_FOR_REAL with the test that does it, or to ONLY_HELD with the reason why none does"
@@ -291,12 +291,12 @@ def test_nothing_is_listed_that_no_document_speaks_of_any_more() -> None:
     assert set(BLOCKS_RUN) <= {(block.document, block.heading) for block in all_blocks()}
 
 
-def test_who_is_said_to_do_it_exists() -> None:
+def test_the_tests_that_run_documented_commands_exist() -> None:
     known = {".ci/run", "stack"} | names_of_tests().keys()
     assert {*DONE_FOR_REAL.values(), *BLOCKS_RUN.values()} <= known
 
 
-def test_ci_runs_what_it_is_said_to_run() -> None:
+def test_ci_runs_the_commands_that_the_list_assigns_to_it() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     made = re.findall(r"^(?:begin|make|together)((?: [a-z-]+)+)", script, re.MULTILINE)
     assert {command for command, where in DONE_FOR_REAL.items() if where == ".ci/run"} <= {
@@ -326,5 +326,5 @@ def test_every_link_within_the_documents_leads_somewhere() -> None:
 
 
 def anchor_of(heading: str) -> str:
-    """As GitHub makes it."""
+    """The anchor of a heading, as GitHub makes it."""
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")

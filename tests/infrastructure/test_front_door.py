@@ -1,4 +1,4 @@
-"""The API of template.yaml: what it lets in, what it turns away, and how soon it answers."""
+"""The API of template.yaml: accepted requests, refused requests, and the time until an answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def post(template: Template) -> Resource:
     return method
 
 
-def test_who_signs_in_finds_a_method_and_a_preflight_only_where_there_is_a_function(template: Template) -> None:
+def test_the_api_has_a_method_and_a_preflight_for_sessions_only_with_the_function(template: Template) -> None:
     path = template.only("AWS::ApiGateway::RestApi")["Body"]["paths"]["/session"]
     condition, methods, otherwise = path["Fn::If"]
     assert (condition, otherwise) == ("HasSession", {"Ref": "AWS::NoValue"})
@@ -58,7 +58,9 @@ def test_a_request_without_one_of_svix_headers_is_refused_before_the_function_is
     assert validator == {"validateRequestParameters": True, "validateRequestBody": False}
 
 
-def test_it_is_refused_with_the_answer_of_a_forged_request(template: Template, account: Account) -> None:
+def test_a_request_without_one_of_svix_headers_gets_the_answer_of_a_forged_request(
+    template: Template, account: Account
+) -> None:
     responses = template.only("AWS::ApiGateway::RestApi")["Body"]["x-amazon-apigateway-gateway-responses"]
     refused = responses["BAD_REQUEST_PARAMETERS"]
     queue = Queue(account.sqs, account.sync_queue_url)
@@ -77,8 +79,8 @@ def test_a_browser_can_read_what_the_api_answers_by_itself_such_as_a_throttled_4
             "responseParameters": {"gatewayresponse.header.Access-Control-Allow-Origin": "'*'"},
             "responseTemplates": {"application/json": text},
         }
-    # Every origin may read these answers, also on the path of the webhooks: that is safe while no cookie is let in, and
-    # while no answer repeats what a request said.
+    # Every origin may read these answers, also on the path of the webhooks: that is safe while no cookie counts, and
+    # while no answer repeats a text of the request.
     assert "Allow-Credentials" not in json.dumps(responses)
     assert "$" not in json.dumps(responses)
     assert set(responses) == {"BAD_REQUEST_PARAMETERS", "DEFAULT_4XX", "DEFAULT_5XX"}
@@ -100,12 +102,12 @@ def test_every_stage_is_throttled(template: Template) -> None:
 
 
 def test_the_throttle_counts_all_senders_together(template: Template) -> None:
-    # Counting each apart takes a plan and a key, and Svix sends none: whoever sends too much slows Clerk down, too.
+    # A count per sender needs a plan and a key, and Svix sends no key: a flood from others slows Clerk down, too.
     for kind in ("UsagePlan", "UsagePlanKey", "ApiKey"):
         assert template.of_type(f"AWS::ApiGateway::{kind}") == {}
 
 
-def test_no_second_stage_lets_requests_in_past_the_throttle(template: Template) -> None:
+def test_no_second_stage_accepts_requests_without_the_throttle(template: Template) -> None:
     # Without OpenApiVersion, SAM's deployment makes a public stage of its own, named "Stage".
     for deployment in template.of_type("AWS::ApiGateway::Deployment").values():
         assert "StageName" not in properties(deployment)
@@ -200,7 +202,7 @@ def test_requests_are_logged_only_when_it_is_asked_for_since_that_needs_a_role_o
 ) -> None:
     assert access_log(template, {}) == {"Ref": "AWS::NoValue"}
     assert "AccessLogGroup" not in names_that_exist(template, {})
-    # The role is the account's: no stack may set it, nor take it away from others when it is deleted.
+    # The role belongs to the account: a stack must not set the role, nor remove it from other stacks when deleted.
     assert template.of_type("AWS::ApiGateway::Account") == {}
     assert access_log(template, {"AccessLogs": "true"})["DestinationArn"] == arn("AccessLogGroup")
     assert "AccessLogGroup" in names_that_exist(template, {"AccessLogs": "true"})
@@ -235,7 +237,7 @@ def test_a_function_has_longer_than_the_database_may_take_to_connect_and_answer(
     assert template["SessionFunction"]["Timeout"] > CONNECT_SECONDS + SESSION_PATIENCE_SECONDS + CLERK_ANSWERS_WITHIN
 
 
-def test_who_signs_in_gets_an_answer_of_ours_before_the_api_gives_up(template: Template) -> None:
+def test_the_session_function_answers_before_the_api_gives_up(template: Template) -> None:
     # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-execution-service-limits-table.html
     assert template["SessionFunction"]["Timeout"] < 29
 

@@ -1,4 +1,4 @@
-"""The functions and the layer they share, as template.yaml has CloudFormation create them."""
+"""The functions and their shared layer, as CloudFormation creates them from template.yaml."""
 
 from __future__ import annotations
 

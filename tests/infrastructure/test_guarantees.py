@@ -1,4 +1,4 @@
-"""docs/guarantees.md: every guarantee of the README, and for each the tests that prove it."""
+"""docs/guarantees.md: every guarantee of the README, with tests that prove it."""
 
 from __future__ import annotations
 

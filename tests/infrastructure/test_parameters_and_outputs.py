@@ -1,4 +1,4 @@
-"""What template.yaml asks for, and what it answers."""
+"""Parameters and outputs of template.yaml."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ NUMBERS: Final[dict[str, tuple[float, float | None, float | None]]] = {
 }
 
 
-def test_a_number_is_bounded_where_what_it_is_for_ends(template: Template) -> None:
+def test_each_number_has_the_bound_of_its_purpose(template: Template) -> None:
     numbers = {name: each for name, each in parameters(template).items() if each["Type"] == "Number"}
     assert numbers.pop("LogRetentionDays").keys() >= {"AllowedValues"}
     assert {
@@ -133,7 +133,7 @@ def test_a_text_is_no_longer_than_what_it_is_put_into(name: str, most: int, temp
     assert parameters(template)[name]["MaxLength"] == most
 
 
-def test_nothing_has_to_be_given(template: Template) -> None:
+def test_every_parameter_has_a_default(template: Template) -> None:
     assert not [name for name, parameter in parameters(template).items() if "Default" not in parameter]
 
 

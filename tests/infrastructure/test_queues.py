@@ -1,4 +1,4 @@
-"""The queues of template.yaml: who empties them, for how long they keep, and that nothing goes in circles."""
+"""The queues of template.yaml: their readers, the days that they keep messages, and no circle of queues."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_no_queue_is_a_fifo_queue(template: Template) -> None:
 
 
 def mapping_of(template: Template, queue: str) -> Resource:
-    """What hands the messages of a queue to its function."""
+    """The event source mapping from a queue to its function."""
     mappings = [properties(each) for each in template.of_type("AWS::Lambda::EventSourceMapping").values()]
     [mapping] = [each for each in mappings if each["EventSourceArn"] == arn(queue)]
     return mapping
@@ -41,7 +41,7 @@ def test_a_message_stays_invisible_for_six_times_as_long_as_the_function_may_run
     assert template[queue]["VisibilityTimeout"] >= 6 * timeout + window
 
 
-def test_a_message_is_kept_longer_the_further_it_has_come(template: Template) -> None:
+def test_the_last_two_queues_keep_messages_longer_than_the_sync_queue(template: Template) -> None:
     main, dead, parked = (
         template[name]["MessageRetentionPeriod"] for name in ("SyncQueue", "SyncDeadLetterQueue", "ParkedQueue")
     )
@@ -90,7 +90,7 @@ def test_an_event_that_waits_for_its_next_attempt_never_outlives_its_queue(templ
     assert one_round < template["SyncQueue"]["MessageRetentionPeriod"] / 10
 
 
-def test_what_fails_five_times_goes_to_the_dead_letters(template: Template) -> None:
+def test_a_message_that_fails_five_times_becomes_a_dead_letter(template: Template) -> None:
     redrive = template["SyncQueue"]["RedrivePolicy"]
     assert redrive["deadLetterTargetArn"] == arn("SyncDeadLetterQueue")
     assert redrive["maxReceiveCount"] >= 5

@@ -1,4 +1,4 @@
-"""What template.yaml lets each function do, and nobody else."""
+"""The rights of each function in template.yaml, and of nobody else."""
 
 from __future__ import annotations
 
@@ -82,5 +82,5 @@ def test_every_function_has_a_role_of_its_own_that_only_lambda_can_take(template
         assert statement["Principal"] == {"Service": "lambda.amazonaws.com"}
 
 
-def test_nobody_else_is_let_into_a_queue(template: Template) -> None:
+def test_no_other_principal_has_rights_on_a_queue(template: Template) -> None:
     assert template.of_type("AWS::SQS::QueuePolicy") == {}

@@ -1,4 +1,4 @@
-"""docs/runbook.md: an entry for every alarm, and in each what an operator needs."""
+"""docs/runbook.md: an entry for every alarm, with four parts for the operator."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def text() -> str:
 
 
 def entries() -> dict[str, str]:
-    """What is said under each heading."""
+    """The text under each heading."""
     _, *parts = re.split(r"^## (.+)$", text(), flags=re.MULTILINE)
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
@@ -41,7 +41,7 @@ def test_an_entry_says_what_it_means_what_to_look_at_what_to_type_and_when_it_is
 
 
 def texts_of_the_layer() -> Iterator[str]:
-    """Every text in the code that functions and commands share; of one with holes the parts between them."""
+    """Every text in the code of functions and commands; of a text with holes the parts between the holes."""
     for file in (ROOT / "layers/shared/clerk_supabase").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):

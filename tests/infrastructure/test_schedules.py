@@ -1,4 +1,4 @@
-"""When template.yaml has reconcile run, and what comes of a run that fails or is missing."""
+"""The schedules of reconcile in template.yaml, and the alarms for a run that fails or is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/security.md: whatever it says is done is done in a file that exists, and proven by a test that exists."""
+"""docs/security.md: each measure names a file that exists, and each claim a test that exists."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ IDENTITIES = (
 
 
 def identities() -> list[str]:
-    """Everybody of whom the document says what they can and cannot do."""
+    """Every identity whose powers and limits the document names."""
     section = re.split(r"^## ", TEXT.partition(f"\n## {WHO_CAN}\n")[2], flags=re.MULTILINE)[0]
     return [heading for heading in headings(section) if heading != NOBODYS]
 
@@ -55,12 +55,12 @@ def test_the_checklist_has_all_that_was_asked_for(words: str) -> None:
 
 
 @pytest.mark.parametrize("words", IDENTITIES)
-def test_it_is_said_what_each_of_these_can_and_cannot_do(words: str) -> None:
+def test_the_document_says_what_each_identity_can_and_cannot_do(words: str) -> None:
     [who] = [each for each in identities() if words in each]
     assert {verdict for verdict, *_ in claims(who)} == {"can", "cannot"}
 
 
-def test_nobody_else_is_spoken_of() -> None:
+def test_the_document_names_no_other_identity() -> None:
     assert len(identities()) == len(IDENTITIES)
 
 
@@ -68,7 +68,7 @@ def test_nobody_else_is_spoken_of() -> None:
     ("who", "claim"),
     [pytest.param(who, claim, id=f"{who} {claim[0]} {claim[1][:60]}") for who in identities() for claim in claims(who)],
 )
-def test_who_can_do_what_is_proven_by_tests_that_exist(who: str, claim: list[str]) -> None:
+def test_each_claim_about_an_identity_names_tests_that_exist(who: str, claim: list[str]) -> None:
     verdict, what, proof = claim
     assert verdict in ("can", "cannot")
     assert what
@@ -87,7 +87,7 @@ def test_every_secret_of_the_stack_has_its_way_to_be_rotated(variable: str) -> N
     assert "setup --store-secrets" in after.partition("###")[0]
 
 
-def test_the_days_that_are_said_are_those_of_the_template() -> None:
+def test_the_days_in_the_document_are_those_of_the_template() -> None:
     template = (ROOT / "template.yaml").read_text(encoding="utf-8")
     said = dict(re.findall(r"`(\w+Days)` \((\d+)\)", TEXT))
     assert said.keys() == {"HoldBackDays", "AuditDays", "DeliveriesDays", "LogRetentionDays"}
@@ -95,7 +95,7 @@ def test_the_days_that_are_said_are_those_of_the_template() -> None:
         assert re.search(rf"^  {name}:\n(?:    .*\n)*?    Default: {days}$", template, re.MULTILINE), name
 
 
-def test_whoever_finds_a_vulnerability_is_told_by_the_readme_how_to_report_it() -> None:
+def test_the_readme_says_how_to_report_a_vulnerability() -> None:
     assert "(SECURITY.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
     policy = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
     assert headings(policy)[1:] == [

@@ -28,7 +28,7 @@ def variables(template: Template, function: str) -> dict[str, Any]:
 
 
 class Watched(dict[str, str]):
-    """An environment that remembers what was asked of it."""
+    """An environment that records the variables that are read."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         super().__init__(values)
@@ -88,7 +88,7 @@ def test_an_update_of_the_stack_can_never_write_over_the_value_of_a_secret(templ
         assert properties(secret).keys() == {"Description"}
 
 
-def test_what_clerk_was_told_is_accepted_outlives_the_stack_and_the_secrets_do_not(template: Template) -> None:
+def test_accepted_events_outlive_the_stack_and_the_secrets_do_not(template: Template) -> None:
     for queue in CONSUMERS:
         kept = template.transformed["Resources"][queue]
         # A first deployment that fails leaves nothing behind that the second one would fall over.

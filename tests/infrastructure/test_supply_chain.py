@@ -1,4 +1,4 @@
-"""What is pinned: under which licences it is, and whether a vulnerability of it goes unnoticed."""
+"""The pinned packages: their licences, and the search for known vulnerabilities."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.supply.marked import differs, written
 
 
 def package(folder: Path, name: str, *metadata: str) -> Distribution:
-    """An installed package that says this of itself."""
+    """An installed package with this metadata."""
     information = folder / f"{name}-1.0.dist-info"
     information.mkdir()
     lines = ["Metadata-Version: 2.4", f"Name: {name}", "Version: 1.0", *metadata, ""]
@@ -84,7 +84,7 @@ def test_all_that_ships_has_a_licence_that_is_wanted_and_the_document_lists_it(r
     assert not differs((root / licenses.DOCUMENT).read_text(encoding="utf-8"), licenses.NAME, licenses.table(found))
 
 
-def test_a_part_of_a_document_is_found_to_be_behind_and_written_anew() -> None:
+def test_an_outdated_part_of_a_document_is_found_and_rewritten() -> None:
     document = "before\n<!-- begin list -->\nold\n<!-- end list -->\nafter"
     assert differs(document, "list", "new")
     mended = written(document, "list", "new")
@@ -112,7 +112,7 @@ VULNERABLE = f"urllib3==1.26.4 \\\n    --hash=sha256:{'0' * 64}\n"
 
 
 class Osv(BaseHTTPRequestHandler):
-    """OSV's API as far as it is asked here: one package in one version, and one advisory to know."""
+    """OSV's API, as far as it is used here: one package in one version, and one advisory."""
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -131,7 +131,7 @@ class Osv(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def osv() -> Iterator[str]:
-    """Where it answers."""
+    """The address of the API."""
     with pytest.MonkeyPatch.context() as environment, ThreadingHTTPServer(("127.0.0.1", 0), Osv) as server:
         environment.setenv("NO_PROXY", "127.0.0.1")
         Thread(target=server.serve_forever, daemon=True).start()
@@ -143,12 +143,12 @@ def audited(*arguments: str) -> Result:
     return CliRunner().invoke(audit.main, arguments)
 
 
-def test_what_is_pinned_is_asked_about_and_passes_when_nothing_is_known(osv: str, root: Path) -> None:
+def test_every_pinned_package_is_looked_up_and_passes_without_a_known_vulnerability(osv: str, root: Path) -> None:
     result = audited("--osv-url", f"{osv}/v1/query", str(root / licenses.PINS))
     assert (result.exit_code, result.output) == (0, "no known vulnerability in 20 packages\n")
 
 
-def test_a_pin_with_a_known_vulnerability_fails_and_says_which_version_mends_it(osv: str, tmp_path: Path) -> None:
+def test_a_pin_with_a_known_vulnerability_fails_and_names_the_version_that_fixes_it(osv: str, tmp_path: Path) -> None:
     pins = tmp_path / "requirements.txt"
     pins.write_text(VULNERABLE, encoding="utf-8")
     result = audited("--osv-url", f"{osv}/v1/query", str(pins))
@@ -156,7 +156,7 @@ def test_a_pin_with_a_known_vulnerability_fails_and_says_which_version_mends_it(
     assert "urllib3 1.26.4: CVE-2021-33503 GHSA-q2q7-5pp4-w6pg, fixed in 1.26.5" in result.output
 
 
-def test_without_a_network_it_says_loudly_that_nothing_was_checked() -> None:
+def test_without_a_network_the_audit_says_loudly_that_nothing_was_checked() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as unused:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
     result = audited("--osv-url", url)
@@ -165,13 +165,13 @@ def test_without_a_network_it_says_loudly_that_nothing_was_checked() -> None:
     assert audited("--osv-url", url, "--strict").exit_code == 2
 
 
-def test_a_door_that_lets_nobody_through_is_not_taken_for_the_database(osv: str) -> None:
+def test_a_proxy_that_answers_403_is_not_mistaken_for_the_vulnerability_database(osv: str) -> None:
     result = audited("--osv-url", f"{osv}/elsewhere")
     assert "NOT CHECKED" in result.output
     assert "it answered 403" in result.output
 
 
-def test_pins_that_cannot_be_read_are_no_clean_bill(osv: str, tmp_path: Path) -> None:
+def test_pins_that_cannot_be_read_do_not_pass(osv: str, tmp_path: Path) -> None:
     pins = tmp_path / "requirements.txt"
     pins.write_text("urllib3>=1\n", encoding="utf-8")
     result = audited("--osv-url", f"{osv}/v1/query", str(pins))

@@ -22,7 +22,7 @@ from tests.infrastructure.template import (
 
 @pytest.fixture(scope="module")
 def gradual(root: Path) -> Template:
-    """With the canary that samconfig.toml asks for in prod."""
+    """The template with the canary that samconfig.toml asks for in prod."""
     return Template(root, {"GradualDeployment": "true"})
 
 
@@ -48,7 +48,7 @@ def test_without_a_change_no_version_is_published(template: Template, root: Path
 
 
 def version_of(template: Template, function: str) -> str:
-    """The logical id of the version that the alias points to."""
+    """The logical id of the version to which the alias points."""
     return str(template[f"{function}Aliaslive"]["FunctionVersion"]["Fn::GetAtt"][0])
 
 
@@ -74,7 +74,7 @@ def test_another_value_of_a_parameter_goes_live(function: str, template: Templat
 
 
 def longest_value(parameter: Resource) -> int:
-    """How many characters a value of a parameter may have; numbers of a sensible size."""
+    """The greatest length of a parameter's value; numbers of a sensible size."""
     if "AllowedValues" in parameter:
         return max(map(len, parameter["AllowedValues"]))
     if parameter["Type"] != "Number":

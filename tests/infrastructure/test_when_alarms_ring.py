@@ -1,4 +1,4 @@
-"""When each alarm of template.yaml rings: what is counted over how long, and how much is too much."""
+"""The condition of each alarm in template.yaml: the metric, the period and the limit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.infrastructure.template import Resource, Template, alarms
 
 
 class Rule(NamedTuple):
-    """When an alarm rings."""
+    """The condition under which an alarm rings."""
 
     statistic: str = "Sum"
     period: int = 60
@@ -42,11 +42,11 @@ OTHERS = {
         without_data="breaching",
     ),
 }
-"""The alarms that do not ring at the first one of what they count within a minute."""
+"""The alarms that do not ring at the first count within a minute."""
 
 
 def rules_of(alarm: Resource) -> list[Rule]:
-    """The rule of an alarm, once for each metric that it looks at."""
+    """The condition of an alarm, once for each of its metrics."""
     measured = [each["MetricStat"] for each in alarm.get("Metrics", ()) if "MetricStat" in each]
     counted = [(each["Stat"], each["Period"]) for each in measured] or [(alarm["Statistic"], alarm["Period"])]
     rest = [alarm[name] for name in ("EvaluationPeriods", "Threshold", "ComparisonOperator", "TreatMissingData")]

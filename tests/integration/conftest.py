@@ -1,4 +1,4 @@
-"""A real Postgres for all tests, and in it a migrated database for each; and a stand-in for Clerk's Backend API."""
+"""A real Postgres for all tests, with a migrated database for each; and a stand-in for Clerk's Backend API."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.kit.supabase import Supabase
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests about what is in the database run once on each version of Postgres."""
+    """Tests about the content of the database run once on each version of Postgres."""
     module = metafunc.module.__name__.rpartition(".")[2]
     on_one = metafunc.config.getoption("postgres") is not None or module not in ON_EVERY_VERSION
     if "postgres_version" in metafunc.fixturenames and not on_one:
@@ -53,7 +53,7 @@ def postgres(servers: Mapping[int, Server], postgres_version: int) -> EmbeddedPo
 
 @pytest.fixture(scope="session")
 def databases(servers: Mapping[int, Server], postgres_version: int) -> Databases:
-    """Where tests get their databases from."""
+    """The source of databases for tests."""
     return servers[postgres_version].databases
 
 
@@ -67,7 +67,7 @@ def database(databases: Databases) -> Iterator[Database]:
 
 @pytest.fixture(scope="module")
 def shared_database(databases: Databases) -> Iterator[Database]:
-    """One for all tests of a module, which change nothing in it."""
+    """One database for all tests of a module, which change nothing in it."""
     database = databases.take()
     yield database
     databases.give_back(database)
@@ -117,7 +117,7 @@ def api() -> Iterator[ClerkApi]:
 
 @pytest.fixture
 def ours(api: ClerkApi) -> Iterator[Reader]:
-    """A client of it that never waits in earnest."""
+    """A client of the instance that never waits in real time."""
     found = reader(api.url)
     yield found
     found.http.close()
@@ -125,5 +125,5 @@ def ours(api: ClerkApi) -> Iterator[Reader]:
 
 @pytest.fixture
 def clerk(ours: Reader) -> Clerk:
-    """What reads with it, for at most an hour."""
+    """A reader of the instance, for at most an hour."""
     return ours.clerk(seconds=3_600)

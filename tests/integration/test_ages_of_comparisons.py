@@ -1,4 +1,4 @@
-"""When rows count as compared with Clerk: only after a run that did about them what it found."""
+"""Rows count as compared with Clerk only after a run that did all its work on them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def told(rig: Rig) -> dict[str, tuple[int, int]]:
 
 
 def moved(before: dict[str, tuple[int, int]], rig: Rig) -> set[str]:
-    """The kinds that are called compared since."""
+    """The kinds whose time of comparison has moved since."""
     return {kind for kind, moments in told(rig).items() if moments[1] != before[kind][1]}
 
 

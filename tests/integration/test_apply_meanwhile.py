@@ -1,4 +1,4 @@
-"""Applying beside the app and beside other workers: who waits for whom, and what stands in the tables afterwards."""
+"""Applying beside the app and beside other workers: the waits for locks, and the rows afterwards."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def changed_all(at: int) -> list[Applied]:
 
 
 def add_columns(admin: Connection, *definitions: LiteralString) -> None:
-    """Adds these columns to every table that is synced."""
+    """Adds these columns to every synced table."""
     for table in TABLES:
         for definition in definitions:
             statement = sql.SQL("alter table {} add column {}")
@@ -140,7 +140,7 @@ def test_columns_of_the_apps_may_have_any_name(store: Store, admin: Connection) 
 
 @pytest.fixture
 def fired(admin: Connection) -> Connection:
-    """Every trigger the app can have, on every synced table, writes down that it fired."""
+    """A table in which every possible trigger of the app, on every synced table, records each call."""
     admin.execute("create table public.fired (what text)")
     admin.execute(
         """
@@ -164,7 +164,9 @@ def fired(admin: Connection) -> Connection:
     return admin
 
 
-def test_what_changes_nothing_fires_no_trigger_of_the_app_on_any_table(store: Store, fired: Connection) -> None:
+def test_an_event_that_changes_nothing_fires_no_trigger_of_the_app_on_any_table(
+    store: Store, fired: Connection
+) -> None:
     store.apply(one_of_each(at=1))
     fired.execute("truncate public.fired")
     moved = {"last_active_at": 5, "members_count": 9, "identifier": "other"}
@@ -182,7 +184,7 @@ def test_a_membership_of_known_parents_fires_no_trigger_of_the_app_on_the_parent
     assert {what.split()[0] for (what,) in rows(fired, "select what from public.fired")} == {"organization_memberships"}
 
 
-def test_what_a_trigger_of_the_app_does_commits_with_the_membership(store: Store, admin: Connection) -> None:
+def test_the_work_of_a_trigger_of_the_app_commits_with_the_membership(store: Store, admin: Connection) -> None:
     admin.execute(
         """
         create table public.seats (org text primary key references public.organizations, taken int not null default 0);
@@ -294,7 +296,7 @@ REFUSING = {"at once": "", "at the end": "deferrable initially deferred"}
 
 
 def insist_on_names(admin: Connection, when: LiteralString = "") -> None:
-    """Makes a table of the app whose rows keep the name of their author as it is."""
+    """A table of the app that refuses a change of its authors' names."""
     admin.execute("create unique index authors on public.users_public (clerk_id, first_name)")
     admin.execute(
         "create table public.posts (author text not null, name text not null, constraint every_post_has_an_author "
@@ -333,7 +335,7 @@ def test_a_foreign_key_of_the_app_that_refuses_a_delete_is_named_and_stops_nobod
     assert rows(admin, "select id from clerk_sync.entities where deleted_at is null") == [("user_2",)]
 
 
-def test_once_the_app_lets_go_the_same_delete_is_applied(store: Store, admin: Connection) -> None:
+def test_once_the_app_allows_it_the_same_delete_is_applied(store: Store, admin: Connection) -> None:
     insist_on_names(admin)
     store.apply([user(at=1)])
     admin.execute("insert into public.posts values ('user_1', 'Ada')")

@@ -1,4 +1,4 @@
-"""Python code that acts as a user is held by the policies, and the next one on its connection is not that user."""
+"""The policies hold for Python code that acts as a user, and the next user of its connection is another one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVE = claims_of("user_eve")
 
 @pytest.fixture
 def users(database: Database, store: Store) -> Iterator[Store]:
-    """A store that may act as a user; Ada and Eve are there."""
+    """A store that may act as a user; Ada and Eve have rows."""
     store.apply(alone(upsert("user_ada"), upsert("user_eve")))
     users = Store(Url(database.session_url))
     yield users
@@ -32,7 +32,7 @@ def seen(queries: Queries) -> list[str]:
 
 
 def nobody_is_left_on(store: Store) -> bool:
-    """Whether the kept connection is that of nobody, outside of any transaction."""
+    """Whether the kept connection belongs to no user, outside of any transaction."""
     connection = store._connection
     assert connection is not None
     left = connection.execute(
@@ -47,7 +47,7 @@ def test_queries_see_what_the_user_sees(users: Store) -> None:
         assert queries.rows("select current_user::text, public.requesting_user_id()") == [("authenticated", "user_ada")]
 
 
-def test_each_acts_as_themselves_one_after_the_other(users: Store) -> None:
+def test_users_act_as_themselves_one_after_the_other(users: Store) -> None:
     for claims in (ADA, EVE, ADA):
         with users.as_user(claims) as queries:
             assert seen(queries) == [claims.user_id]
@@ -66,7 +66,7 @@ def test_nothing_in_a_claim_is_read_as_sql(name: str, users: Store) -> None:
         assert queries.rows("select auth.jwt() ->> 'nickname'") == [(name,)]
 
 
-def test_what_was_written_stays_when_the_block_ends_well(users: Store, admin: Connection) -> None:
+def test_writes_stay_when_the_block_ends_without_an_error(users: Store, admin: Connection) -> None:
     with users.as_user(claims_of("user_new")) as queries:
         assert queries.rows("insert into public.users (clerk_id) values (%s)", "user_new") == []
     assert rows(admin, "select 1 from public.users where clerk_id = 'user_new'") == [(1,)]
@@ -80,7 +80,7 @@ def test_nothing_stays_when_the_block_raises(users: Store, admin: Connection) ->
     assert rows(admin, "select 1 from public.users where clerk_id = 'user_new'") == []
 
 
-def test_what_the_policies_forbid_is_not_allowed_and_ends_the_transaction(users: Store, admin: Connection) -> None:
+def test_a_statement_that_the_policies_forbid_fails_and_ends_the_transaction(users: Store, admin: Connection) -> None:
     with pytest.raises(NotAllowed), users.as_user(ADA) as queries:
         queries.rows("insert into public.users (clerk_id) values ('user_other')")
     assert nobody_is_left_on(users)
@@ -110,7 +110,7 @@ def test_after_an_error_nothing_else_is_asked(users: Store) -> None:
 def test_a_statement_that_ends_the_transaction_is_found_out(ending: LiteralString, users: Store) -> None:
     with pytest.raises((RuntimeError, ChangeRefused, NotAllowed)), users.as_user(ADA) as queries:  # noqa: PT012 - the whole block is tried
         queries.rows(ending)
-        # Whoever comes that far acts as nobody, and may do nothing.
+        # A statement after that acts as no user, and has no rights.
         queries.rows("select * from public.users")
     assert nobody_is_left_on(users)
 
@@ -151,9 +151,7 @@ def test_a_connection_that_was_cut_while_idle_is_replaced(users: Store, admin: C
         assert seen(queries) == ["user_ada"]
 
 
-def test_a_connection_that_is_cut_within_the_block_ends_it_and_the_next_one_is_well(
-    users: Store, admin: Connection
-) -> None:
+def test_a_connection_cut_within_the_block_ends_it_and_the_next_one_works(users: Store, admin: Connection) -> None:
     with pytest.raises(DatabaseUnavailable), users.as_user(ADA) as queries:  # noqa: PT012 - the whole block is tried
         [(process,)] = queries.rows("select pg_backend_pid()")
         admin.execute("select pg_terminate_backend(%s, 5000)", [process])
@@ -175,7 +173,7 @@ def test_the_role_of_sync_cannot_act_as_anybody(store: Store) -> None:
     assert store.apply(alone(upsert("user_1"))) == ["created"]
 
 
-def test_who_is_pending_or_a_machine_is_nobody(users: Store) -> None:
+def test_a_pending_session_and_a_machine_act_as_no_user(users: Store) -> None:
     pending: Claims = claims_of("user_ada", sts="pending")
     with users.as_user(pending) as queries:
         assert seen(queries) == []

@@ -1,4 +1,4 @@
-"""The audit log: every real change, with what was before, what is now, and why; and nothing that is not a change."""
+"""The audit log: every real change, with the values before and after and the cause; and no entry without a change."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_parents_that_a_membership_makes_are_logged_with_its_delivery(store: Sto
     ]
 
 
-def test_what_goes_with_a_deleted_organization_is_logged_as_a_cascade(store: Store, admin: Connection) -> None:
+def test_rows_deleted_with_their_organization_are_logged_as_a_cascade(store: Store, admin: Connection) -> None:
     store.apply([membership(at=1), invitation(at=1), domain(at=1)])
     forget(admin)
     store.apply([deleted("organization", "org_1", at=2, svix_id="msg_2")])
@@ -163,7 +163,7 @@ def test_an_edit_by_hand_names_the_role_that_made_it(
 
 
 def test_an_edit_through_the_api_names_the_role_of_the_request(store: Store, admin: Connection) -> None:
-    # The API itself logs in as somebody who has no right to anything.
+    # The API itself logs in as a role without any right.
     store.apply([user(at=1)])
     forget(admin)
     with acting_as(admin, "service_role", {"role": "service_role"}):
@@ -198,7 +198,9 @@ FORGED = '{"": ["delivery", "msg_forged"], "new": ["delivery", "msg_forged"]}'
 
 @pytest.mark.parametrize("table", AUDITED)
 @pytest.mark.parametrize("operation", ["insert", "update", "delete", "merge"])
-def test_who_writes_a_table_cannot_forge_the_cause(operation: str, table: str, store: Store, admin: Connection) -> None:
+def test_a_writer_of_a_table_cannot_forge_the_cause(
+    operation: str, table: str, store: Store, admin: Connection
+) -> None:
     store.apply([user(at=1), organization(at=1), membership(at=1), invitation(at=1), domain(at=1)])
     forget(admin)
     key, insert = AUDITED[table]
@@ -219,7 +221,7 @@ def test_who_writes_a_table_cannot_forge_the_cause(operation: str, table: str, s
         admin.execute("select set_config('clerk_sync.causes', %s, false)", [FORGED])
         admin.execute(statements[operation], [FORGED] if operation == "update" else None)
     causes = {(entry["cause"], entry["svix_id"]) for entry in logged(admin)}
-    # What a foreign key deletes along is deleted by the owner of the table, on behalf of whoever deleted the parent.
+    # A cascade of a foreign key runs as the owner of the table, on behalf of the role that deleted the parent.
     assert causes == {("direct:service_role", None)}
 
 
@@ -251,7 +253,7 @@ def test_a_function_of_the_app_cannot_forge_the_cause(security: LiteralString, s
 # Nothing that is not a change
 
 
-def test_what_changes_nothing_is_not_logged(store: Store, admin: Connection) -> None:
+def test_a_write_that_changes_nothing_is_not_logged(store: Store, admin: Connection) -> None:
     store.apply([membership(at=5), user(at=5), organization(at=5), invitation(at=5), domain(at=5)])
     store.apply([deleted("organizationDomain", "orgdmn_1", at=6)])
     forget(admin)
@@ -287,7 +289,7 @@ def test_a_statement_that_changes_no_row_is_not_logged(
     assert logged(admin) == []
 
 
-def test_what_the_app_keeps_in_a_column_of_its_own_is_not_logged(store: Store, admin: Connection) -> None:
+def test_values_in_columns_of_the_apps_are_not_logged(store: Store, admin: Connection) -> None:
     admin.execute("alter table public.users add column last_seen timestamptz")
     store.apply([user(at=1)])
     admin.execute("update public.users set last_seen = now()")
@@ -299,7 +301,7 @@ def test_what_the_app_keeps_in_a_column_of_its_own_is_not_logged(store: Store, a
     assert edit["changed_columns"] == ["first_name"]
 
 
-def test_what_is_refused_is_not_logged(store: Store, admin: Connection) -> None:
+def test_a_refused_write_is_not_logged(store: Store, admin: Connection) -> None:
     admin.execute("alter table public.users add constraint no_robots check (first_name <> 'Robot')")
     created, refused = store.apply([user(at=1), user("user_2", at=1, first_name="Robot")])
     assert created == "created"

@@ -1,4 +1,4 @@
-"""The audit log replays to the row, and profiles agree with users, whatever triggers of the app do meanwhile."""
+"""The audit log replays to the row, and profiles agree with users, beside triggers of the app."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TABLES: dict[str, tuple[str, str]] = {
 
 
 def replayed(admin: Connection) -> dict[tuple[str, str], Any]:
-    """The rows that the log leads to, each change applied to what the one before it left."""
+    """The rows computed from the log, each change applied to the result of the one before."""
     state: dict[tuple[str, str], Any] = {}
     query: LiteralString = """
         select kind, entity_id, operation, old_values, new_values from clerk_sync.audit_log order by audit_id
@@ -60,7 +60,7 @@ def agrees(admin: Connection) -> bool:
 
 
 def let_a_trigger(admin: Connection, table: str, action: str, when: str) -> None:
-    """An AFTER trigger of the app; those of a name like this run before and after ours."""
+    """An AFTER trigger of the app; triggers with names like this one run before and after ours."""
     admin.execute(
         f"create function public.again() returns trigger language plpgsql as $$ begin {action}; return null; end $$; "
         f"create trigger a after {when} execute function public.again()".replace("TABLE", table)
@@ -77,7 +77,7 @@ REWRITES = {
 
 
 def history(store: Store) -> None:
-    """Something of everything, first in one batch, then one event after the other."""
+    """Changes of every sort, first in one batch, then one event after the other."""
     events = [
         [user("user_1", at=1, first_name="Ada"), user("user_2", at=1, first_name="Eve"), membership(at=1)],
         [user("user_1", at=2, first_name="Bob"), organization(at=2, name="New"), membership(at=2, role_name="x")],
@@ -126,7 +126,7 @@ def test_triggers_within_triggers_come_one_after_the_other(store: Store, admin: 
     ],
     ids=["a new row is deleted", "a changed row is deleted", "a deleted row comes back", "a change is taken back"],
 )
-def test_whatever_a_trigger_does_to_the_row_the_log_tells_it_in_order(
+def test_the_log_holds_the_changes_of_a_trigger_to_the_row_in_order(
     action: str, when: str, store: Store, admin: Connection
 ) -> None:
     let_a_trigger(admin, "public.users", action, when)
@@ -136,7 +136,7 @@ def test_whatever_a_trigger_does_to_the_row_the_log_tells_it_in_order(
     assert agrees(admin)
 
 
-def test_the_apps_own_transaction_is_told_in_order_too(store: Store, admin: Connection) -> None:
+def test_the_log_holds_a_transaction_of_the_app_in_order_too(store: Store, admin: Connection) -> None:
     let_a_trigger(admin, "public.users", REWRITES["public.users"], "insert or update on public.users for each row")
     admin.execute(
         "create table public.orders (id int); create function public.greet() returns trigger language plpgsql as "

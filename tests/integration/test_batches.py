@@ -184,7 +184,7 @@ def test_a_user_that_a_trigger_of_the_app_refuses_fails_alone(
     assert "example.test" not in str(refused)
 
 
-# What a client writes
+# Values of clients
 
 
 STUMBLES: dict[str, LiteralString] = {
@@ -202,7 +202,7 @@ LONG = hashlib.shake_256(b"name").hexdigest(5_000)
 
 @pytest.mark.parametrize("position", [0, 3, 6])
 @pytest.mark.parametrize("statement", STUMBLES.values(), ids=STUMBLES)
-def test_where_the_app_makes_postgres_stumble_over_what_a_client_writes_the_rest_is_applied(
+def test_when_an_object_of_the_app_refuses_a_value_of_a_client_the_rest_is_applied(
     statement: LiteralString, position: int, store: Store, admin: Connection
 ) -> None:
     admin.execute(statement)
@@ -228,7 +228,7 @@ def test_two_fields_that_postgres_refuses_leave_the_rest(store: Store, admin: Co
     assert rows(admin, query) == [(True, None, None, None, False)]
 
 
-def test_a_stub_that_postgres_refuses_keeps_no_membership_out(store: Store, admin: Connection) -> None:
+def test_a_stub_that_postgres_refuses_prevents_no_membership(store: Store, admin: Connection) -> None:
     admin.execute("create index on public.users (first_name)")
     known = {"user_id": "user_1", "first_name": LONG, "last_name": "Kept"}
     assert store.apply([membership(at=1, role="org:admin", public_user_data=known)]) == ["created"]
@@ -237,7 +237,7 @@ def test_a_stub_that_postgres_refuses_keeps_no_membership_out(store: Store, admi
     assert rows(admin, "select fields from clerk_sync.dropped_fields") == [(["user.first_name"],)]
 
 
-def test_a_value_that_others_decide_is_never_emptied(store: Store, admin: Connection) -> None:
+def test_a_value_decided_by_others_is_never_emptied(store: Store, admin: Connection) -> None:
     admin.execute("create index on public.users ((public_metadata ->> 'role'))")
     [refused] = store.apply(alone(upsert(public_metadata={"role": LONG})))
     assert isinstance(refused, ValueRefused)

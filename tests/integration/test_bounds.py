@@ -1,4 +1,4 @@
-"""Whoever calls the functions of a run with the worker's password: no number, moment, count or run outlasts it."""
+"""The functions of a run bound each number, moment, count and lease from a caller with the worker's password."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def call(worker: Connection, function: str, request: dict[str, Any]) -> Any:
 
 
 def request_of(worker: Connection, function: str) -> dict[str, Any]:
-    """A request that the function takes; of a run that was just begun, if it is about one."""
+    """A valid request for the function; with the id of a new run, if the request is about a run."""
     if function in OTHERS:
         return OTHERS[function]
     run = call(worker, "begin_run", BEGIN)["run"]
@@ -156,7 +156,7 @@ def test_a_good_request_is_taken(function: str, worker: Connection) -> None:
 
 
 @pytest.mark.parametrize(("function", "field"), [(name, field) for name, fields in NUMBERS.items() for field in fields])
-def test_what_is_no_number_within_bounds_is_refused_by_name(
+def test_a_value_that_is_no_number_within_bounds_is_refused_by_name(
     function: str, field: str, worker: Connection, admin: Connection
 ) -> None:
     request = request_of(worker, function)
@@ -174,13 +174,13 @@ def test_what_is_no_number_within_bounds_is_refused_by_name(
 
 @pytest.mark.parametrize("function", OF_A_RUN)
 @pytest.mark.parametrize("run", [None, "NaN", "1", -1, 0, 1.5, 1e300, [], {}])
-def test_what_is_no_run_is_refused(function: str, run: Any, worker: Connection) -> None:
+def test_a_value_that_is_no_run_is_refused(function: str, run: Any, worker: Connection) -> None:
     with pytest.raises(InvalidParameterValue, match="run is no whole number"):
         call(worker, function, request_of(worker, function) | {"run": run})
 
 
 @pytest.mark.parametrize("function", OF_A_RUN)
-def test_a_run_that_does_not_exist_is_nobodys(function: str, worker: Connection, admin: Connection) -> None:
+def test_a_run_that_does_not_exist_belongs_to_no_process(function: str, worker: Connection, admin: Connection) -> None:
     request = request_of(worker, function) | {"run": 4711}
     before = everything(admin)
     assert call(worker, function, request) in (None, False, [])
@@ -200,7 +200,7 @@ def test_a_run_that_does_not_exist_is_nobodys(function: str, worker: Connection,
         "emptied_columns",
     ],
 )
-def test_what_a_finished_run_found_stays_as_it_is(function: str, worker: Connection) -> None:
+def test_the_findings_of_a_finished_run_cannot_be_changed(function: str, worker: Connection) -> None:
     request = request_of(worker, function)
     call(worker, "end_run", OF_A_RUN["end_run"] | request | {"state": "complete"})
     assert call(worker, function, request) in (None, False)
@@ -242,7 +242,7 @@ def test_what_a_finished_run_found_stays_as_it_is(function: str, worker: Connect
         *(("settle_findings", "gone", {"user_1": each}) for each in ("NaN", -1, 1e300, None)),
     ],
 )
-def test_what_means_nothing_is_refused(
+def test_a_meaningless_value_is_refused(
     function: str, field: str, wrong: Any, worker: Connection, admin: Connection
 ) -> None:
     request = request_of(worker, function)
@@ -258,7 +258,7 @@ def test_what_means_nothing_is_refused(
     assert everything(admin) == before
 
 
-# What outlasts a password
+# Nothing outlasts the password
 
 
 def test_a_lease_ends_within_the_hour(worker: Connection, admin: Connection) -> None:
@@ -277,7 +277,7 @@ def test_the_watermark_never_lies_in_the_future(worker: Connection) -> None:
         call(worker, "begin_run", BEGIN | {"as_of": now + DAY + 60_000})
 
 
-def test_what_was_compared_never_lies_in_the_future_and_an_operator_can_forget_it(
+def test_the_time_of_a_comparison_never_lies_in_the_future_and_an_operator_can_reset_it(
     worker: Connection, admin: Connection
 ) -> None:
     run = call(worker, "begin_run", BEGIN | {"as_of": time.time_ns() // 1_000_000 + DAY - 60_000})["run"]
@@ -305,7 +305,7 @@ def test_a_delivery_from_the_future_does_not_silence_the_alarm_about_silence(
 
 
 @pytest.mark.parametrize("moment", [10**14, 253_402_300_799_999])
-def test_nothing_happened_in_the_future(moment: int, worker: Connection) -> None:
+def test_no_event_has_a_time_in_the_future(moment: int, worker: Connection) -> None:
     request = request_of(worker, "end_run")
     for field in ("newest_change", "newest_delivery"):
         with pytest.raises(InvalidParameterValue, match=field):
@@ -315,7 +315,7 @@ def test_nothing_happened_in_the_future(moment: int, worker: Connection) -> None
             call(worker, "record_canary", OTHERS["record_canary"] | {field: moment})
 
 
-def test_a_forged_instance_shuts_the_true_one_out_until_an_operator_resets_it(
+def test_a_forged_instance_blocks_the_true_one_until_an_operator_resets_it(
     worker: Connection, admin: Connection
 ) -> None:
     complete(worker, BEGIN | {"instance_id": "ins_forged"})
@@ -359,7 +359,7 @@ def complete(worker: Connection, asked: dict[str, Any]) -> None:
 
 
 def everything(admin: Connection) -> list[Any]:
-    """Read everything that runs write."""
+    """Reads all data that runs write."""
     return [
         rows(admin, "select * from clerk_sync.reconcile_runs order by 1"),
         rows(admin, "select * from clerk_sync.reconcile_windows order by 1, 2"),
@@ -370,13 +370,13 @@ def everything(admin: Connection) -> list[Any]:
     ]
 
 
-# What the worker learns
+# Data that the worker can read
 
 
 def test_the_worker_learns_ids_and_who_belongs_where_and_no_more(
     worker: Connection, store: Store, admin: Connection
 ) -> None:
-    # Whoever can compare can ask which rows Clerk does not list: the ids of all rows, and whose memberships they are.
+    # A comparison asks for rows that Clerk does not list: the ids of all rows, and the two sides of memberships.
     store.apply([user(at=1, last_name="Lovelace"), membership(at=1)])
     run = call(worker, "begin_run", BEGIN | {"as_of": CREATED_AT + DAY})["run"]
     told = []

@@ -45,7 +45,7 @@ PUBLISHABLE_KEY = "pk_test_Y2xlcmsubG9jYWwudGVzdCQ="
 FUNCTIONS = ("sync", "retry", "reconcile", "session")
 VARIABLES = ("DATABASE_URL", "SYNC_DATABASE_URL", "SESSION_DATABASE_URL")
 
-# What each example costs is mostly the loading of a handler.
+# Most of the time of an example is the load of a handler.
 thorough = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 
@@ -54,7 +54,7 @@ def found_in(text: str) -> set[str]:
 
 
 def all_said(error: BaseException | None) -> Iterator[str]:
-    """Its traceback as anybody prints it, and every error behind it, also those that no traceback shows."""
+    """The traceback as anybody prints it, and every error behind it, also errors that no traceback shows."""
     if error is not None:
         yield from traceback.format_exception(error)
         for behind in (error.__cause__, error.__context__):
@@ -133,7 +133,7 @@ mutations = st.lists(
 
 @st.composite
 def broken_strings(draw: st.DrawFn) -> str:
-    """With `{port}` for that of a real server."""
+    """Broken strings, with `{port}` for the port of a real server."""
     password = CANARY
     for insertion in draw(insertions):
         password = insertion.of(password)
@@ -146,7 +146,7 @@ def broken_strings(draw: st.DrawFn) -> str:
 
 @pytest.fixture(scope="module")
 def world(region: Region, databases: Databases, root: Path) -> Iterator[World]:
-    """The environment that functions need, and nothing beyond this machine."""
+    """The environment that functions need, without access beyond this machine."""
     real = socket.getaddrinfo
 
     def only_here(host: Any, *arguments: Any, **options: Any) -> Any:
@@ -191,7 +191,7 @@ def event_for(function: str, world: World) -> Any:
 
 
 def said_by(function: str, text: str, world: World) -> str:
-    """Everything that a function writes somewhere when its secret holds this text."""
+    """Everything that a function writes anywhere when its secret holds this text."""
     arn = world.account.put_secret("connection", text or " ")
     environment = world.environment(
         DATABASE_SECRET_ARN=arn,
@@ -214,7 +214,7 @@ def said_by(function: str, text: str, world: World) -> str:
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_no_function_lets_a_part_of_its_connection_string_out(function: str, world: World) -> None:
+def test_no_function_reveals_a_part_of_its_connection_string(function: str, world: World) -> None:
     @thorough
     @example(f"postgresql://clerk_sync_worker:{CANARY}%Pw@localhost:PORT/postgres")
     @example(f"postgresql://clerk_sync_worker:x@{CANARY}@localhost:PORT/postgres")
@@ -250,7 +250,7 @@ def option_of(command: click.Command) -> click.Parameter | None:
 
 
 def takes_a_connection_string(command: click.Command) -> bool:
-    """By its option, or by a variable that is spoken of where the command is written."""
+    """Whether the command takes a connection string, by its option or by a variable named in its source."""
     module = sys.modules[command.callback.__module__] if command.callback else None
     source = Path(str(module.__file__)).read_text(encoding="utf-8") if module else ""
     return option_of(command) is not None or "_DATABASE_URL" in source
@@ -291,7 +291,7 @@ def empty_aws() -> Iterator[dict[str, str]]:
 
 
 def typed(name: str, command: click.Command, world: World) -> list[str]:
-    """The command with all it cannot do without."""
+    """The command with all its required arguments."""
     line = name.split()
     for parameter in command.params:
         if isinstance(parameter, click.Argument):
@@ -323,7 +323,7 @@ def test_the_commands_that_take_a_connection_string_are_found_by_themselves() ->
 
 
 @pytest.mark.parametrize("name", TAKING)
-def test_no_command_lets_a_part_of_a_connection_string_out(name: str, world: World, empty_aws: dict[str, str]) -> None:
+def test_no_command_prints_a_part_of_a_connection_string(name: str, world: World, empty_aws: dict[str, str]) -> None:
     command = TAKING[name]
     option = option_of(command)
     is_option_only = option is not None and not option.envvar
@@ -371,7 +371,7 @@ def test_a_connection_string_in_the_wrong_place_is_not_repeated(name: str, place
     assert not found_in(said)
 
 
-def test_what_main_prints_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_main_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["clerk-supabase", "migrate"])
     monkeypatch.setenv("DATABASE_URL", f"postgresql://postgres:{CANARY}%Pw@localhost/postgres")
     with pytest.raises(SystemExit):
@@ -387,7 +387,7 @@ def test_what_main_prints_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 @pytest.mark.parametrize("shape", ["postgresql://u:{}%Pw@h/d", "postgresql://u:x@{}/d?hostaddr=127.0.0.1&port=x"])
-def test_the_search_would_find_what_libpq_says(shape: str) -> None:
+def test_the_search_finds_text_of_libpq(shape: str) -> None:
     with pytest.raises(psycopg.Error) as caught:
         psycopg.connect(shape.format(CANARY))
     assert found_in("".join(all_said(caught.value))) or "port" in str(caught.value)

@@ -1,4 +1,4 @@
-"""The canary takes the road of every event, is recorded, and changes nothing."""
+"""The canary takes the same way as every event, is recorded, and changes nothing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_canary_that_comes_twice_is_recorded_once(road: Road, admin: Connectio
 @pytest.mark.parametrize(
     "more", [{"id": "user_1", "deleted": True}, {"id": "x" * 400}, {"id": "user_1", "updated_at": 2**60}]
 )
-def test_whatever_a_canary_carries_touches_no_user(road: Road, admin: Connection, more: dict[str, Any]) -> None:
+def test_a_canary_changes_no_user_whatever_its_content(road: Road, admin: Connection, more: dict[str, Any]) -> None:
     road.post(json.dumps(created("user_1")), "msg_1")
     assert road.drain() == []
     before = tables(admin)
@@ -64,7 +64,7 @@ def test_a_canary_that_nobody_signed_is_refused(road: Road) -> None:
     assert road.drain() == []
 
 
-def test_a_canary_that_cannot_be_recorded_comes_again_and_keeps_nobody_back(
+def test_a_canary_that_cannot_be_recorded_comes_again_and_delays_no_event(
     road: Road, admin: Connection, database: Database
 ) -> None:
     admin.execute("revoke execute on function clerk_sync.record_canary(jsonb) from clerk_sync_worker")
@@ -82,7 +82,7 @@ def test_a_canary_of_a_time_that_cannot_be_is_parked(road: Road, admin: Connecti
     assert outcomes(admin) == {}
 
 
-def test_a_canary_is_no_sign_of_life_of_clerk(road: Road, admin: Connection, store: Store) -> None:
+def test_a_canary_does_not_count_as_a_webhook_of_clerk(road: Road, admin: Connection, store: Store) -> None:
     road.post(json.dumps(canary()), "msg_canary")
     road.drain()
     assert outcomes(admin) == {"msg_canary": "unchanged"}
@@ -94,7 +94,7 @@ def test_a_canary_is_no_sign_of_life_of_clerk(road: Road, admin: Connection, sto
 
 
 def begun(store: Store, admin: Connection) -> Any:
-    """What a comparison learns at its beginning; its lease is over at once."""
+    """The state that a comparison reads at its beginning; its lease is over at once."""
     admin.execute("update clerk_sync.reconcile_runs set lease_until = now()")
     return store.call(
         "begin_run",

@@ -1,4 +1,4 @@
-"""The stand-in for Clerk's Backend API keeps to what is known of Clerk's."""
+"""The stand-in for Clerk's Backend API behaves like Clerk's, as far as Clerk's is known."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def code(answer: Answer) -> tuple[int, str]:
     return answer.status_code, error["code"]
 
 
-# Who may ask, and how
+# Keys, versions and limits
 
 
 @pytest.mark.parametrize("value", ["", "Bearer", f"Basic {KEY}", KEY])
@@ -172,7 +172,7 @@ def test_phone_numbers_invitations_and_verified_domains_have_every_field_that_cl
     assert 0 < domain["affiliation_verification"]["verified_at"] <= domain["updated_at"]
 
 
-def test_invitations_are_listed_by_instance_and_organization_and_told_one_by_one(
+def test_invitations_are_listed_by_instance_and_organization_and_read_one_by_one(
     api: ClerkApi, client: httpx.Client
 ) -> None:
     for _ in range(4):
@@ -263,7 +263,7 @@ def test_users_come_by_their_last_change_and_by_name(api: ClerkApi, client: http
 # Organizations
 
 
-def test_everything_else_comes_with_its_total(api: ClerkApi, client: httpx.Client) -> None:
+def test_every_other_list_comes_with_its_total(api: ClerkApi, client: httpx.Client) -> None:
     org_id, other = api.world.organizations
     members = f"/organizations/{org_id}/memberships"
     first_member = min(api.world.users)
@@ -302,7 +302,7 @@ def test_an_instance_knows_its_name_and_kind(client: httpx.Client) -> None:
 # Writing, and what is told of it
 
 
-def test_what_is_written_through_the_api_becomes_webhooks(api: ClerkApi, client: httpx.Client) -> None:
+def test_changes_through_the_api_become_webhooks(api: ClerkApi, client: httpx.Client) -> None:
     before = len(api.world.events)
     created = client.post("/users", json={"email_address": ["ada@example.test"], "external_id": "42"}).json()
     assert created["email_addresses"][0]["email_address"] == "ada@example.test"
@@ -328,11 +328,11 @@ def test_from_its_last_version_on_metadata_has_a_way_of_its_own(api: ClerkApi, c
 
 
 def as_written(document: bytes) -> Any:
-    """JSON with its numbers as texts: users write some that no parser takes."""
+    """JSON with its numbers as texts: users write numbers that no parser takes."""
     return json.loads(document, parse_int=str, parse_float=str, parse_constant=str)
 
 
-def test_it_serves_the_world_of_the_simulator(client: httpx.Client) -> None:
+def test_the_stand_in_serves_the_world_of_the_simulator(client: httpx.Client) -> None:
     world = World(Random(3), "sim")
     world.live(200)
     with ClerkApi(Answers(world, KEY)) as api:
@@ -346,7 +346,7 @@ def test_it_serves_the_world_of_the_simulator(client: httpx.Client) -> None:
 # Limits, and how it is to be talked to
 
 
-def test_beyond_the_limit_an_endpoint_is_blocked_for_the_seconds_that_are_said() -> None:
+def test_beyond_the_limit_an_endpoint_is_blocked_for_the_announced_seconds() -> None:
     clock = Clock()
     with api_with(1, has_rate_limit=True, monotonic=clock) as api:
         headers = {"authorization": f"Bearer {KEY}"}
@@ -401,7 +401,7 @@ def test_no_web_page_reads_or_changes_anything(api: ClerkApi, client: httpx.Clie
     assert not api.requests
 
 
-def test_a_page_that_asks_first_is_told_no(client: httpx.Client) -> None:
+def test_a_preflight_of_a_foreign_page_is_refused(client: httpx.Client) -> None:
     asks = {"origin": "https://evil.test", "access-control-request-method": "DELETE"}
     answer = client.request("OPTIONS", "/users/user_1", headers=asks)
     assert answer.status_code == 501
@@ -415,7 +415,7 @@ def test_requests_are_counted_by_endpoint(api: ClerkApi, client: httpx.Client) -
     assert [each.path for each in api.requests][-2:] == ["/users/count", "/x"]
 
 
-def test_it_ends_although_somebody_keeps_a_connection_or_waits_for_an_answer() -> None:
+def test_the_stand_in_ends_although_a_client_keeps_a_connection_or_waits_for_an_answer() -> None:
     started = time.monotonic()
     with api_with() as api:
         api.faults.add(Fault(wire="hang"), path="/hang")

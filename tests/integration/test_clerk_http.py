@@ -1,4 +1,4 @@
-"""Requests to Clerk's Backend API, over real HTTP to the stand-in: every fault, and what comes of it."""
+"""Requests to Clerk's Backend API, over real HTTP to the stand-in: every fault, and its result."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.kit.clerk import FixedKey, PassingClock, Reader, api_with, everybody,
 # The key
 
 
-def test_a_wrong_key_is_an_error_that_says_what_to_do_and_is_not_told(api: ClerkApi) -> None:
+def test_a_wrong_key_is_an_error_that_says_what_to_do_and_does_not_repeat_the_key(api: ClerkApi) -> None:
     theirs = reader(api.url, FixedKey("sk_test_nobody"))
     with pytest.raises(ClerkKeyRefused, match=r"401 \(clerk_key_invalid\): put the instance's") as refused:
         theirs.clerk().instance()
@@ -66,7 +66,7 @@ def test_threads_whose_key_is_refused_together_all_go_on_with_the_newer_one(api:
 
 
 @pytest.mark.parametrize("key", ["", "whsec_abc", "pk_test_abc", "sk_test_a\nb", "sk_test_é", "sk_prod_abc"])
-def test_what_is_no_secret_key_of_clerk_is_never_sent(api: ClerkApi, key: str) -> None:
+def test_a_text_that_is_no_secret_key_of_clerk_is_never_sent(api: ClerkApi, key: str) -> None:
     with pytest.raises(ClerkKeyRefused, match="does not hold a secret key") as refused:
         reader(api.url, FixedKey(key)).clerk().instance()
     assert key == "" or key not in str(refused.value)
@@ -94,7 +94,7 @@ def test_no_more_than_its_share_of_clerks_limit_is_used(key: str, limit: int, sh
         assert sum(theirs.clock.slept[: int(limit * share)]) >= 8
 
 
-def test_with_the_whole_limit_clerk_never_has_to_say_no() -> None:
+def test_with_the_whole_limit_clerk_never_answers_429() -> None:
     clock = PassingClock()
     with api_with(has_rate_limit=True, monotonic=clock) as api:
         theirs = reader(api.url, clock=clock, share=1.0)
@@ -154,7 +154,7 @@ def test_a_longer_pause_than_the_function_may_run_is_an_error_and_silences_nobod
     assert ours.clock.now - before < 1
 
 
-# What passes
+# Faults that pass
 
 
 @pytest.mark.parametrize("status", [408, 500, 502, 503, 504, 520])
@@ -184,14 +184,14 @@ def test_a_broken_answer_is_asked_for_again_and_nobody_is_missed(api: ClerkApi, 
 
 
 @pytest.mark.parametrize("fault", [answering(503), *BROKEN.values()], ids=["503", *BROKEN.keys()])
-def test_what_does_not_pass_is_given_up(api: ClerkApi, ours: Reader, fault: Fault) -> None:
+def test_a_fault_that_does_not_pass_ends_the_retries(api: ClerkApi, ours: Reader, fault: Fault) -> None:
     api.faults.add(fault, times=100)
     with pytest.raises(ClerkUnavailable, match=r"GET /users: .* \(6 times\)"):
         everybody(ours.clerk())
     assert ours.http.calls == 6
 
 
-def test_a_503_is_not_asked_again_before_it_says(api: ClerkApi, ours: Reader) -> None:
+def test_after_a_503_the_next_request_waits_for_the_announced_seconds(api: ClerkApi, ours: Reader) -> None:
     api.faults.add(answering(503, retry_after="30"))
     ours.clerk().instance()
     assert ours.clock.slept == [30]
@@ -246,7 +246,7 @@ def test_connections_are_kept(api: ClerkApi, clerk: Clerk) -> None:
     assert clerk.http._pool.num_connections == 1
 
 
-# What does not pass
+# Faults that do not pass
 
 
 @pytest.mark.parametrize("status", [400, 409, 422, 403])
@@ -257,7 +257,7 @@ def test_a_refusal_is_permanent_and_names_its_code(api: ClerkApi, clerk: Clerk, 
     assert clerk.http.calls == 1
 
 
-def test_what_clerk_says_for_people_is_not_repeated_for_it_may_tell_personal_data(api: ClerkApi, clerk: Clerk) -> None:
+def test_messages_of_clerk_are_not_repeated_because_they_may_hold_personal_data(api: ClerkApi, clerk: Clerk) -> None:
     body = {"errors": [{"code": "x", "message": "ada@example.test", "meta": {"param_name": "email_address"}}, 7]}
     for errors in (body, {"errors": body["errors"][:1]}):
         api.faults.add(Fault(status=422, body=json.dumps(errors).encode()))
@@ -267,7 +267,7 @@ def test_what_clerk_says_for_people_is_not_repeated_for_it_may_tell_personal_dat
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirect_is_not_followed_and_the_key_goes_nowhere_else(api: ClerkApi, clerk: Clerk, status: int) -> None:
+def test_a_redirect_is_not_followed_and_no_other_host_gets_the_key(api: ClerkApi, clerk: Clerk, status: int) -> None:
     with api_with() as elsewhere:
         api.faults.add(Fault(status=status, body=b"", headers={"Location": f"{elsewhere.url}/instance"}))
         with pytest.raises(ClerkRefused, match="address of its Backend API"):
@@ -283,7 +283,7 @@ def test_every_error_says_whether_the_same_may_work_later() -> None:
         assert issubclass(permanent, Permanent)
 
 
-# Where it talks to
+# The address of the API
 
 
 @pytest.mark.parametrize(

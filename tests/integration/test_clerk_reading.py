@@ -1,4 +1,4 @@
-"""Reading from Clerk's Backend API, over real HTTP from the stand-in: everybody, once, whoever writes meanwhile."""
+"""Reading from Clerk's Backend API, over real HTTP from the stand-in: every user, once, beside changes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_every_request_names_the_api_version_and_asks_for_ascending_order(api: C
 
 
 @pytest.mark.parametrize("inclusive", [False, True])
-def test_windows_read_in_parallel_tell_everybody_once_whatever_clerks_bounds_mean(
+def test_windows_read_in_parallel_report_everybody_once_whatever_clerks_bounds_mean(
     api: ClerkApi, clerk: Clerk, inclusive: bool
 ) -> None:
     api.answers.inclusive = inclusive
@@ -57,7 +57,7 @@ def test_windows_read_in_parallel_tell_everybody_once_whatever_clerks_bounds_mea
     assert list(chain.from_iterable(found)) == expected(api)
 
 
-def test_two_users_of_one_moment_on_both_sides_of_a_page_are_told_together() -> None:
+def test_two_users_of_one_moment_on_both_sides_of_a_page_are_reported_together() -> None:
     with api_with(1_003, same_moment=3) as api:
         stretches = list(reader(api.url).clerk().users(Window()))
         assert ids(stretches) == expected(api)
@@ -144,7 +144,7 @@ def test_one_user_is_read_and_one_who_is_gone_is_not_an_error(api: ClerkApi, cle
     assert (gone.value, gone.observed_at) == (None, 1_700_000_123_000)
 
 
-def test_a_404_in_somebody_elses_words_does_not_make_a_user_gone(api: ClerkApi, clerk: Clerk) -> None:
+def test_a_404_that_is_not_from_clerk_does_not_delete_a_user(api: ClerkApi, clerk: Clerk) -> None:
     api.faults.add(Fault(status=404, body=b"<html>404 page not found</html>"))
     with pytest.raises(ClerkRefused, match="address of its Backend API") as refused:
         clerk.user(expected(api)[0])
@@ -235,9 +235,7 @@ def test_domains_that_are_switched_off_are_told_apart(api: ClerkApi, clerk: Cler
     assert not isinstance(refused.value, DomainsUnavailable)
 
 
-def test_a_firewall_that_answers_for_clerk_does_not_say_that_organizations_are_switched_off(
-    api: ClerkApi, clerk: Clerk
-) -> None:
+def test_an_answer_of_a_firewall_is_not_read_as_organizations_switched_off(api: ClerkApi, clerk: Clerk) -> None:
     api.faults.add(firewall())
     with pytest.raises(ClerkRefused, match="not in Clerk's words") as refused:
         next(clerk.oldest_first("organization"))
@@ -269,7 +267,7 @@ def test_a_list_ends_when_the_server_shows_two_pages_in_turn(
 
 
 @pytest.mark.parametrize("answer", ["not_found", "unprocessable", "ignored"])
-def test_a_cursor_whose_user_is_gone_costs_nobody_else(api: ClerkApi, clerk: Clerk, answer: Any) -> None:
+def test_a_cursor_whose_user_was_deleted_skips_no_other_user(api: ClerkApi, clerk: Clerk, answer: Any) -> None:
     api.answers.lost_cursor = answer
     at_the_cursor = expected(api)[499]
     api.faults.add(Fault(happening=lambda: api.world.remove_user(at_the_cursor)), having="starting_after")
@@ -277,7 +275,7 @@ def test_a_cursor_whose_user_is_gone_costs_nobody_else(api: ClerkApi, clerk: Cle
     assert api.counts["offset > 0"] == 0
 
 
-def test_a_cursor_whose_user_is_gone_may_end_the_list_early_and_then_the_count_tells(
+def test_a_cursor_whose_user_was_deleted_may_end_the_list_early_and_the_count_shows_it(
     api: ClerkApi, clerk: Clerk
 ) -> None:
     api.answers.lost_cursor = "empty"
@@ -303,7 +301,7 @@ def test_users_created_changed_and_deleted_between_two_pages(api: ClerkApi, cler
     assert len(told) == len(set(told))
 
 
-def test_half_the_users_missing_from_a_good_answer_ends_the_list_early_and_the_count_tells(
+def test_half_the_users_missing_from_a_valid_answer_end_the_list_early_and_the_count_shows_it(
     api: ClerkApi, clerk: Clerk
 ) -> None:
     api.faults.add(without_every(2))

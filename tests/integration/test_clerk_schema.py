@@ -39,7 +39,7 @@ FAMILIES: Final[Mapping[str, str]] = {
     "subscription": "SubscriptionEventPayload",
     "subscriptionItem": "BillingSubscriptionItemEventPayload",
 }
-"""The objects that events are about, by the first word of an event's type."""
+"""The objects of events, by the first word of an event's type."""
 LISTS: Final[Mapping[str, str]] = {
     "/users": "User",
     "/organizations": "Organization",
@@ -91,7 +91,7 @@ def test_the_made_up_users_of_a_large_instance_are_as_clerk_describes_them() -> 
 
 
 def lived() -> World:
-    """A world in which everything has happened that can, and nobody wrote what cannot be stored."""
+    """A world after every possible change, in which users wrote only storable text."""
     world = World(Random(1), "1", odd_values=("odd",))
     world.live(600)
     return world
@@ -106,7 +106,7 @@ def test_every_event_of_the_simulator_is_as_clerk_describes_it() -> None:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    """Reads the API of an instance that has everything."""
+    """A reader of the API of an instance with objects of every kind."""
     answers = Answers(lived())
     with ExitStack() as undo:
         api = undo.enter_context(ClerkApi(answers))
@@ -127,13 +127,13 @@ def test_every_object_that_the_api_lists_is_as_clerk_describes_it(client: httpx.
 
 
 @pytest.mark.parametrize("path", ["/users", "/organizations"])
-def test_an_object_that_the_api_tells_by_its_id_is_as_clerk_describes_it(client: httpx.Client, path: str) -> None:
+def test_an_object_that_the_api_answers_by_id_is_as_clerk_describes_it(client: httpx.Client, path: str) -> None:
     [first, *_] = listed(client, path)
     answer = client.get(f"{path}/{first['id']}").raise_for_status().json()
     assert list(faults(answer, LISTS[path])) == []
 
 
-def test_what_an_object_lacks_is_found_at_any_depth() -> None:
+def test_missing_fields_of_an_object_are_found_at_any_depth() -> None:
     user = samples.user("user_1", **TIMES, phone_numbers=[samples.phone_number("idn_1", "+15550100", AT)])
     del user["phone_numbers"][0]["linked_to"]
     user["phone_numbers"][0]["reserved"] = None

@@ -9,7 +9,7 @@ from tests.kit.databases import Database, rows
 
 # Every other column always holds a value.
 NULLABLE: Final[dict[str, set[str]]] = {
-    # What Clerk leaves out, what a stub does not know yet, and what was not deleted.
+    # Fields that Clerk leaves out, fields unknown in a stub, and the time of a delete.
     "users": {
         *("created_at", "deleted_at", "email", "external_id", "first_name", "image_url", "last_name"),
         *("legal_accepted_at", "locale", "phone", "username"),
@@ -25,17 +25,17 @@ NULLABLE: Final[dict[str, set[str]]] = {
     },
     "organization_domains": {"affiliation_email_address", "created_at", "deleted_at", "enrollment_mode", "name"},
     "clerk_sync.private_metadata": {"deleted_at"},
-    # What has not happened to an object.
+    # Times of events that have not happened to an object.
     "clerk_sync.entities": {"delete_recorded_at", "delete_run", "deleted_at", "purged_at", "shown_at"},
     # An operator's change has no webhook; an insert has no old values, and a delete no new ones.
     "clerk_sync.audit_log": {"new_values", "old_values", "svix_id"},
     # psql applies a migration without a checksum.
     "clerk_sync.migrations": {"checksum"},
-    # A body that nobody could read names nothing, and one whose user was deleted is gone.
+    # An unreadable body names nothing, and the body of a deleted user is removed.
     "clerk_sync.parked_events": {
         *("body", "discarded_at", "discarded_by", "entity_id", "event_type", "replayed_at", "user_id"),
     },
-    # What a run has not come to, and was not told.
+    # Results of steps that a run has not done, and options that were not given.
     "clerk_sync.reconcile_runs": {
         *("allow_deletes", "allow_emptied", "finished_at", "is_silent", "lease", "lease_until", "newest_change"),
         *("newest_delivery", "reason", "undone_at"),

@@ -1,4 +1,4 @@
-"""The connection is kept, and opened again when it is gone; what passes is told apart from what does not."""
+"""The connection is kept, and opened again after its loss; failures that pass differ from failures that stay."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def workers(admin: Connection) -> list[int]:
 
 @pytest.fixture
 def open_store(store: Store) -> Store:
-    """A store that has worked before."""
+    """A store after its first successful statement."""
     store.apply(alone(upsert("user_0")))
     return store
 
@@ -57,7 +57,7 @@ def test_a_store_that_was_closed_works_again(open_store: Store) -> None:
     assert open_store.apply(alone(upsert())) == ["created"]
 
 
-def test_the_operator_can_tell_whose_connection_it_is(open_store: Store, admin: Connection) -> None:
+def test_connections_show_their_function_to_the_operator(open_store: Store, admin: Connection) -> None:
     query = "select application_name from pg_stat_activity where usename = %s and datname = current_database()"
     assert value(admin, query, WORKER) == "clerk-supabase-sync"
 
@@ -130,7 +130,7 @@ def test_a_connection_that_breaks_after_the_commit_applies_the_batch_once(databa
 
 @pytest.fixture
 def new_password(databases: Databases) -> Iterator[str]:
-    """The worker's password was rotated; afterwards it is again what other tests know."""
+    """Rotates the worker's password; afterwards the password of all other tests is set again."""
     password = secrets.token_urlsafe(16)
     databases.set_worker_password(password)
     yield password
@@ -168,10 +168,10 @@ def test_with_a_wrong_password_the_messages_stay_in_the_queue(database: Database
     assert database.worker_password not in str(caught.value)
 
 
-# The database is away, or not ready
+# The database is unavailable, or not ready
 
 
-def test_a_database_that_is_away_is_unavailable() -> None:
+def test_a_server_that_does_not_answer_is_unavailable() -> None:
     nowhere = f"postgresql://{WORKER}:a-secret-password@127.0.0.1:{free_port()}/postgres?sslmode=disable"
     with closing(Store(Url(nowhere))) as store, pytest.raises(DatabaseUnavailable) as caught:
         store.apply(alone(upsert()))
@@ -212,7 +212,7 @@ def test_once_the_connection_string_is_corrected_the_same_store_works(database: 
         ("nothing", "", "names no password"),
     ],
 )
-def test_what_the_server_says_of_a_login_is_passed_on_in_words_of_our_own(
+def test_the_reason_of_a_refused_login_is_passed_on_in_words_of_our_own(
     part: str, instead: str, said: str, database: Database
 ) -> None:
     password = "" if part == "nothing" else f":{instead if part == 'password' else database.worker_password}"
@@ -292,7 +292,7 @@ def test_once_the_migrations_are_there_the_same_store_works(
 
 
 def blocked(database: Database, **settings: str) -> str:
-    """What the store says when another session holds the row it needs."""
+    """The error of the store when another session holds a lock on the row."""
     with (
         closing(Store(Url(database.worker_url_with(**settings)))) as store,
         database.connect() as other,
@@ -363,7 +363,7 @@ def test_errors_of_the_driver_never_leave_the_store(database: Database) -> None:
         assert isinstance(caught.value.__cause__, psycopg.Error)
 
 
-def test_an_answer_that_does_not_come_is_not_waited_for_and_not_taken_for_the_next(
+def test_an_answer_that_does_not_come_is_not_waited_for_and_not_mistaken_for_the_next(
     database: Database, admin: Connection
 ) -> None:
     with closing(Store(Url(database.worker_url), patience_seconds=0.3)) as store:
@@ -372,5 +372,5 @@ def test_an_answer_that_does_not_come_is_not_waited_for_and_not_taken_for_the_ne
             admin.execute("lock table public.users in access exclusive mode")
             with pytest.raises(DatabaseUnavailable, match=r"did not answer within 0\.3 s"):
                 store.apply(alone(upsert()))
-        # The one that nobody waited for may have got the lock, and be done by now.
+        # The statement whose answer was not awaited may have got the lock, and may have ended by now.
         assert store.apply(alone(upsert(version=9))) in (["created"], ["unchanged"])

@@ -1,4 +1,4 @@
-"""An API that lags behind its webhooks deletes nobody, and what a comparison deleted wrongly comes back."""
+"""An API that lags behind its webhooks causes no delete, and a row that a comparison deleted by mistake is restored."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def lag(rig: Rig, user_id: str) -> None:
 
 
 def deliver_last(rig: Rig) -> None:
-    """Hand the newest event of the world to the tables, as the webhook it is."""
+    """Applies the newest event of the world to the tables, like a webhook."""
     event = parse_event(json.dumps(rig.world.events[-1]).encode())
     delivery = Delivery(f"msg_{len(rig.world.events)}", event.type, RECEIVED_AT)
     rig.store.apply([(changes_of(event, RECEIVED_AT * 2), delivery)])
@@ -69,13 +69,13 @@ def absences(rig: Rig) -> list[str]:
 
 
 def later(rig: Rig, milliseconds: int = MARGIN, mode: str = "quick") -> Report:
-    """A run that begins so much later; a minute of it passes anyway."""
+    """A run that begins this time later; one minute of the time passes anyway."""
     rig.world.now += milliseconds - MINUTE
     return rig.run(mode)
 
 
 @pytest.mark.parametrize("mode", ["quick", "full"])
-def test_who_signed_up_a_moment_before_a_run_is_never_deleted_while_the_api_lags(rig: Rig, mode: str) -> None:
+def test_a_user_who_signed_up_a_moment_before_a_run_is_never_deleted_while_the_api_lags(rig: Rig, mode: str) -> None:
     rig.world.now += MINUTE
     created = rig.world.create_user({})["id"]
     deliver_last(rig)
@@ -94,7 +94,7 @@ def test_who_signed_up_a_moment_before_a_run_is_never_deleted_while_the_api_lags
 
 
 @pytest.mark.parametrize("mode", ["quick", "full"])
-def test_a_lost_delete_is_made_up_for_by_the_first_run_after_the_margin(rig: Rig, mode: str) -> None:
+def test_a_lost_delete_is_repeated_by_the_first_run_after_the_margin(rig: Rig, mode: str) -> None:
     rig.world.remove_user(user(6))
     report = rig.run(mode)
     assert (report.state, report.counts["user"]["awaiting"]) == ("complete", 1)
@@ -137,7 +137,7 @@ def test_an_organization_is_asked_about_twice_too(rig: Rig) -> None:
     assert rig.agrees()
 
 
-def test_whom_clerk_shows_again_was_never_gone(rig: Rig) -> None:
+def test_a_user_whom_clerk_shows_again_needs_two_new_answers_before_a_delete(rig: Rig) -> None:
     lag(rig, user(6))
     rig.run()
     assert absences(rig) == [user(6)]
@@ -151,7 +151,7 @@ def test_whom_clerk_shows_again_was_never_gone(rig: Rig) -> None:
     assert user(6) in rig.shown()
 
 
-def test_whom_a_list_shows_in_between_is_asked_about_from_the_beginning(rig: Rig) -> None:
+def test_after_a_list_that_shows_a_user_again_the_second_answer_counts_as_the_first(rig: Rig) -> None:
     lag(rig, user(6))
     rig.run()
     rig.api.faults.clear()
@@ -198,7 +198,7 @@ def test_a_row_that_only_the_app_or_other_objects_made_is_young_by_our_own_clock
     ],
     ids=["created", "newest version", "shown", "newest delivery"],
 )
-def test_each_sign_that_somebody_was_there_within_the_margin_is_enough(rig: Rig, statement: LiteralString) -> None:
+def test_each_sign_of_a_user_within_the_margin_prevents_a_delete(rig: Rig, statement: LiteralString) -> None:
     lag(rig, user(6))
     # Clerk says its time in whole seconds.
     margin_ago = (rig.world.now + MINUTE) // 1_000 * 1_000 - MARGIN
@@ -229,7 +229,7 @@ def test_the_brake_is_pulled_at_the_first_answer_already(rig: Rig) -> None:
     assert rig.agrees()
 
 
-def test_what_an_undone_run_was_the_first_to_miss_is_asked_about_from_the_beginning(rig: Rig) -> None:
+def test_after_an_undo_a_second_answer_of_clerk_counts_as_the_first(rig: Rig) -> None:
     rig.world.remove_user(user(6))
     rig.undo(rig.run())
     assert absences(rig) == []
@@ -248,7 +248,9 @@ def delete_falsely(rig: Rig, user_id: str) -> None:
 
 
 @pytest.mark.parametrize("versions_only", [False, True])
-def test_whom_a_comparison_deleted_is_restored_when_clerk_shows_them_again(rig: Rig, versions_only: bool) -> None:
+def test_a_user_whom_a_comparison_deleted_is_restored_when_clerk_shows_them_again(
+    rig: Rig, versions_only: bool
+) -> None:
     delete_falsely(rig, user(2))
     assert not rig.agrees()
     rig.world.now += MARGIN
@@ -262,7 +264,7 @@ def test_whom_a_comparison_deleted_is_restored_when_clerk_shows_them_again(rig: 
     assert rig.run().reason is None
 
 
-def test_whom_an_event_deleted_stays_deleted_and_the_run_says_that_clerk_has_them(rig: Rig) -> None:
+def test_a_user_whom_an_event_deleted_stays_deleted_and_the_run_says_that_clerk_has_them(rig: Rig) -> None:
     rig.store.apply(alone(Delete("user", user(2), rig.world.now)))
     # Its lists may lag, too.
     assert rig.run().findings == 0
@@ -275,7 +277,7 @@ def test_whom_an_event_deleted_stays_deleted_and_the_run_says_that_clerk_has_the
     assert user(2) not in rig.shown()
 
 
-def test_who_comes_back_without_a_value_is_called_restored_and_not_only_deleted_here(rig: Rig) -> None:
+def test_a_user_restored_without_a_value_is_called_restored_and_not_only_deleted_here(rig: Rig) -> None:
     rig.world.update("user", user(2), {"first_name": None})
     delete_falsely(rig, user(2))
     rig.world.now += MARGIN
@@ -286,7 +288,7 @@ def test_who_comes_back_without_a_value_is_called_restored_and_not_only_deleted_
     assert (rig.agrees(), rig.column(user(2), "first_name")) == (True, None)
 
 
-def test_a_delete_that_a_webhook_tells_between_the_two_looks_is_the_webhooks(rig: Rig) -> None:
+def test_a_delete_whose_webhook_arrives_between_the_two_answers_belongs_to_the_webhook(rig: Rig) -> None:
     rig.world.remove_user(user(6))
     run = rig.run()
     assert absences(rig) == [user(6)]
@@ -316,7 +318,7 @@ def test_a_proof_that_waits_in_the_queue_while_a_webhook_comes_ends_the_same_and
     assert rig.column(user(6), "last_name") == "Newer"
 
 
-def test_who_signs_up_again_under_another_id_is_another_user(rig: Rig) -> None:
+def test_a_user_who_signs_up_again_under_another_id_is_another_user(rig: Rig) -> None:
     address = rig.column(user(6), "email")
     rig.world.remove_user(user(6))
     created = rig.world.create_user({})
@@ -328,7 +330,7 @@ def test_who_signs_up_again_under_another_id_is_another_user(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("second", ["quick", "full"])
-def test_a_run_that_was_cut_off_and_goes_on_after_the_margin_asks_for_the_second_time(rig: Rig, second: str) -> None:
+def test_a_run_continued_after_the_margin_asks_clerk_for_the_second_answer(rig: Rig, second: str) -> None:
     rig.world.remove_user(user(6))
     rig.die_at("weigh_deletes")
     assert absences(rig) == [user(6)]

@@ -111,7 +111,7 @@ def test_nobody_sees_a_change_before_its_delivery_is_recorded(
     assert outcomes(admin) == {"msg_1": "created"}
 
 
-def test_a_worker_that_dies_between_the_change_and_its_record_leaves_nothing(
+def test_a_worker_killed_between_the_change_and_its_record_leaves_nothing(
     database: Database, store: Store, admin: Connection
 ) -> None:
     store.apply(alone(upsert("user_0")))

@@ -1,4 +1,4 @@
-"""`clerk-supabase doctor` on a database, without a stack: each check turns red when its fault is there."""
+"""`clerk-supabase doctor` on a database, without a stack: each check fails when its fault is present."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def doctor(database: Database) -> Doctor:
     )
 
 
-def test_a_migrated_database_is_well_and_what_nobody_named_is_skipped(doctor: Doctor) -> None:
+def test_a_migrated_database_passes_and_checks_of_unnamed_parts_are_skipped(doctor: Doctor) -> None:
     report = doctor.examine()
     assert {name for name, verdict in report.verdicts.items() if verdict == "ok"} == OF_THE_DATABASE
     assert {name for name, verdict in report.verdicts.items() if verdict == "warn"} == {
@@ -60,7 +60,7 @@ def test_a_migrated_database_is_well_and_what_nobody_named_is_skipped(doctor: Do
     assert "--token" in report.words("supabase-auth")
 
 
-def test_what_is_printed_for_machines_keeps_its_shape(doctor: Doctor) -> None:
+def test_the_output_for_machines_keeps_its_shape(doctor: Doctor) -> None:
     report = doctor.examine("migrations", "queues")
     assert [sorted(check) for check in report.checks] == [["findings", "looks_at", "name", "seconds", "verdict"]] * 2
     assert [sorted(check["findings"][0]) for check in report.checks] == [["todo", "verdict", "words"]] * 2
@@ -72,7 +72,9 @@ def test_every_check_has_a_name_of_its_own_and_says_what_it_looks_at() -> None:
     assert all(check.looks_at for check in CHECKS)
 
 
-def test_for_people_it_prints_a_line_for_each_what_to_do_and_a_count(doctor: Doctor, admin: Connection) -> None:
+def test_for_people_the_doctor_prints_a_line_for_each_check_with_advice_and_a_count(
+    doctor: Doctor, admin: Connection
+) -> None:
     admin.execute("delete from clerk_sync.migrations where name like '0022%'")
     arguments = ["doctor", "--check", "database", "--check", "migrations"]
     result = CliRunner().invoke(commands, arguments, env=doctor.environment)
@@ -127,7 +129,7 @@ def test_a_check_that_breaks_fails_alone_and_repeats_nothing_it_met(patient: Pat
     assert "hunter2" not in repr(first)
 
 
-def test_a_database_that_cannot_be_reached_fails_once_and_the_rest_goes_on(doctor: Doctor) -> None:
+def test_a_database_that_cannot_be_reached_fails_once_and_the_other_checks_run(doctor: Doctor) -> None:
     nowhere = f"postgresql://postgres:hunter2@127.0.0.1:{free_port()}/postgres"
     report = doctor.examine(DATABASE_URL=nowhere)
     assert [name for name, verdict in report.verdicts.items() if verdict == "fail"] == ["database"]
@@ -138,7 +140,7 @@ def test_a_database_that_cannot_be_reached_fails_once_and_the_rest_goes_on(docto
     assert "hunter2" not in report.text
 
 
-def test_what_is_no_connection_string_is_not_repeated(doctor: Doctor) -> None:
+def test_a_text_that_is_no_connection_string_is_not_repeated(doctor: Doctor) -> None:
     report = doctor.examine(DATABASE_URL="hunter2 at home", SYNC_DATABASE_URL="hunter2=1")
     failed = {name for name, verdict in report.verdicts.items() if verdict == "fail"}
     assert failed == {"database", "worker-address", "database-tls", "worker-login"}
@@ -150,7 +152,7 @@ Compared = Callable[[str, str], None]
 
 @pytest.fixture
 def compared(admin: Connection) -> Compared:
-    """Enters a comparison of a mode that ended in a state."""
+    """Inserts a comparison of a mode that ended in a state."""
     statement: LiteralString = """
         insert into clerk_sync.reconcile_runs (mode, is_dry_run, versions_only, state, reason, as_of, finished_at)
         values (%s, false, false, %s, 'for a reason', 1, now())
@@ -215,7 +217,7 @@ def test_a_database_that_takes_no_writes_fails(doctor: Doctor, admin: Connection
     assert "read-only" in report.words("database")
 
 
-def test_the_versions_of_postgres_that_the_tests_run_on_are_said(doctor: Doctor) -> None:
+def test_the_document_names_the_versions_of_postgres_that_the_tests_run_on(doctor: Doctor) -> None:
     assert "the tests of this bundle run on 16 and 18" in doctor.examine("database").words("database")
 
 
@@ -242,7 +244,7 @@ def test_more_or_fewer_rights_than_the_migrations_grant_fail(
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is wrong with a role, and how it is made good again: roles are those of all tests' databases."""
+    """A fault of a role, and the statement that repairs the role: all databases of the tests share the roles."""
 
     check: str
     statement: LiteralString
@@ -269,7 +271,7 @@ ROLE_FAULTS = [
 
 
 @pytest.mark.parametrize("fault", ROLE_FAULTS, ids=lambda fault: fault.said)
-def test_what_a_role_has_become_or_lost_fails(doctor: Doctor, admin: Connection, fault: Fault) -> None:
+def test_a_role_with_a_changed_attribute_or_membership_fails(doctor: Doctor, admin: Connection, fault: Fault) -> None:
     names = {"worker": sql.Identifier(WORKER), "session": sql.Identifier(SESSION)}
     admin.execute(sql.SQL(fault.statement).format(**names))
     try:
@@ -295,7 +297,7 @@ def test_a_migration_that_is_missing_altered_or_unknown_is_named(doctor: Doctor,
     assert "9999_from_the_future" in unknown
 
 
-def test_migrations_that_another_tool_applied_are_well(doctor: Doctor, admin: Connection) -> None:
+def test_migrations_that_another_tool_applied_pass(doctor: Doctor, admin: Connection) -> None:
     admin.execute("update clerk_sync.migrations set checksum = null")
     assert doctor.verdict("migrations")[0] == "ok"
 
@@ -333,7 +335,7 @@ def test_a_database_without_migrations_says_what_to_type(doctor: Doctor, new_dat
         ),
     ],
 )
-def test_a_hole_in_row_level_security_is_named(
+def test_a_gap_in_row_level_security_is_named(
     doctor: Doctor, admin: Connection, fault: LiteralString, verdict: str, said: str
 ) -> None:
     admin.execute(fault)
@@ -456,9 +458,7 @@ def test_a_function_of_the_apps_names_that_was_dropped_is_missed(doctor: Doctor,
     assert "there is no public.requesting_permissions()" in words
 
 
-def test_the_rights_that_are_looked_at_are_all_that_the_roles_of_the_api_have(
-    doctor: Doctor, admin: Connection
-) -> None:
+def test_the_checked_rights_are_all_rights_of_the_roles_of_the_api(doctor: Doctor, admin: Connection) -> None:
     [(granted,)] = rows(
         admin,
         """
@@ -480,7 +480,7 @@ def test_the_rights_that_are_looked_at_are_all_that_the_roles_of_the_api_have(
     assert f"all {granted} rights" in doctor.verdict("grants")[1]
 
 
-# What flowed
+# The flow of events
 
 
 def test_types_that_never_arrived_are_listed(doctor: Doctor, admin: Connection) -> None:
@@ -524,7 +524,7 @@ def test_a_parked_event_fails(doctor: Doctor, store: Store) -> None:
         (("quick", "failed"), "fail", "failed: for a reason"),
     ],
 )
-def test_how_the_last_comparisons_ended_is_said(
+def test_the_doctor_says_how_the_last_comparisons_ended(
     doctor: Doctor, compared: Compared, run: tuple[str, str], verdict: str, said: str
 ) -> None:
     assert "never compared" in doctor.verdict("reconcile")[1]
@@ -545,7 +545,7 @@ def test_silence_of_clerk_fails(doctor: Doctor, compared: Compared, admin: Conne
     assert "Clerk has newer changes" in words
 
 
-def test_what_was_deleted_here_and_is_in_clerk_fails_until_a_full_run_no_longer_meets_it(
+def test_an_object_deleted_only_here_fails_until_a_full_run_no_longer_finds_it(
     doctor: Doctor, compared: Compared, admin: Connection
 ) -> None:
     compared("full", "complete")
@@ -564,7 +564,7 @@ def test_what_was_deleted_here_and_is_in_clerk_fails_until_a_full_run_no_longer_
     assert doctor.verdict("reconcile")[0] == "ok"
 
 
-def test_a_run_that_nobody_goes_on_with_is_a_warning(doctor: Doctor, compared: Compared, admin: Connection) -> None:
+def test_a_run_that_no_process_continues_is_a_warning(doctor: Doctor, compared: Compared, admin: Connection) -> None:
     compared("quick", "complete")
     compared("full", "running")
     assert "is running" in doctor.verdict("reconcile")[1]
@@ -619,7 +619,7 @@ def test_a_kind_that_is_switched_off_in_clerk_is_no_warning(doctor: Doctor, admi
 # Tokens
 
 
-def test_a_good_token_is_well_an_old_version_warns_and_a_missing_role_fails(doctor: Doctor) -> None:
+def test_a_valid_token_passes_an_old_version_warns_and_a_missing_role_fails(doctor: Doctor) -> None:
     with FrontendApi(KEY) as api:
         named = ("--publishable-key", "pk_test_Y2xlcmsubG9jYWwudGVzdCQ=", "--frontend-api-url", api.issuer)
 
@@ -649,7 +649,7 @@ def test_no_secret_is_printed_whatever_is_wrong(doctor: Doctor, database: Databa
         "SUPABASE_ANON_KEY": "notasecret",
     }
     with FrontendApi(KEY) as nobody:
-        # Answers 404 to whatever it is asked for here.
+        # Answers 404 to every request here.
         arguments = ("--token", "notasecret", "--clerk-api-url", nobody.issuer, "--supabase-url", nobody.issuer)
         report = doctor.examine(arguments=arguments, **secrets)
     failed = {name for name, verdict in report.verdicts.items() if verdict == "fail"}
@@ -658,7 +658,7 @@ def test_no_secret_is_printed_whatever_is_wrong(doctor: Doctor, database: Databa
     assert json.loads(report.text)["verdict"] == "fail"
 
 
-# What a role can change by itself
+# Settings that a role can change by itself
 
 
 @pytest.mark.parametrize("role", [WORKER, SESSION])

@@ -35,7 +35,7 @@ def texts(document: str, language: str) -> list[str]:
 
 
 def executed(text: str, known: dict[str, Any]) -> dict[str, Any]:
-    """What a Python block defines, given what its reader has imported and made."""
+    """The names defined by a Python block, with the imports and objects of its reader."""
     module = ModuleType("a_readers_module")
     vars(module).update(known)
     # Without this module's `from __future__ import annotations`, which would hide its types from pydantic.
@@ -131,7 +131,7 @@ def test_another_type_is_synced_in_the_four_steps(
         assert rows(admin, query) == []
 
 
-def test_what_was_forged_is_mended_as_the_document_says(database: Database, admin: Connection) -> None:
+def test_forged_rows_are_corrected_as_the_document_says(database: Database, admin: Connection) -> None:
     look, forget, lift = texts("docs/security.md", "sql")
     with rig_with(database, 30) as rig:
         ada, eve = list(rig.world.users)[:2]
@@ -176,7 +176,7 @@ def test_a_query_that_is_typed_into_psql_runs(query: str, admin: Connection) -> 
 def test_a_forged_membership_opens_what_asks_the_rows_alone_and_no_table_of_secure(
     store: Store, admin: Connection
 ) -> None:
-    """What docs/security.md says of who has the webhook secret."""
+    """The claims of docs/security.md about somebody with the webhook secret."""
     [tables] = texts("README.md", "sql")
     admin.execute(tables)
     admin.execute("insert into documents (title, organization_id) values ('minutes', 'org_labs')")

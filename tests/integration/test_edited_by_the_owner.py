@@ -1,4 +1,4 @@
-"""What the owner of an app does to whole tables by hand: another key, a truncate, a backup of last week."""
+"""Changes of whole tables by the owner of an app: another key, a truncate, the restore of a week-old backup."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def rig(mirrored: RigMaker) -> Iterator[Rig]:
 
 @contextmanager
 def restored(admin: Connection, table: str) -> Iterator[None]:
-    """A table as it is now is restored at the end of the block, like `pg_restore --data-only --disable-triggers`."""
+    """Restores a table as it is now at the end of the block, like `pg_restore --data-only --disable-triggers`."""
     name = sql.Identifier(table)
     admin.execute(sql.SQL("create table public.backup as table public.{}").format(name))
     yield
@@ -104,7 +104,7 @@ def test_a_backup_of_last_week_is_brought_up_to_date_by_a_comparison(rig: Rig) -
 
 @pytest.mark.parametrize("how", ["scrub", "delete"])
 @pytest.mark.parametrize("backup_is_of", ["before the delete", "during the hold-back"])
-def test_what_a_backup_brings_back_of_the_purged_is_purged_again(
+def test_purged_rows_that_a_backup_restores_are_purged_again(
     how: str, backup_is_of: str, database: Database, store: Store, admin: Connection
 ) -> None:
     store.apply([user(at=1, first_name="Ada")])

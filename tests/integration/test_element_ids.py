@@ -1,4 +1,4 @@
-"""An element writes the row of its id, and of no other, whatever key stands in its content."""
+"""An element writes the row of its id, and of no other, whatever key its content holds."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def content(store: Store, admin: Connection) -> dict[str, dict[str, Any]]:
 
 
 def row(admin: Connection, kind: str, object_id: str) -> Any:
-    """The row of an object as JSON, and where it lies; None without one."""
+    """The row of an object as JSON, and its physical place; None without a row."""
     [(relation, key)] = rows(admin, "select relation, key_column::text from clerk_sync.kinds where kind = %s", kind)
     query = sql.SQL("select to_jsonb(r), r.ctid::text from {} as r where {} = %s").format(
         sql.Identifier(*relation.split(".")), sql.Identifier(key)
@@ -69,7 +69,7 @@ def row(admin: Connection, kind: str, object_id: str) -> Any:
 
 
 def element(kind: str, content: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """An object that was never heard of, with a content that names Ada's."""
+    """An unknown object, with a content that names Ada's."""
     return {"kind": kind, "id": "fresh", "source_updated_at": 10**13, "observed_at": 10**13, "content": content[kind]}
 
 
@@ -116,7 +116,7 @@ def test_compare_looks_at_the_row_of_the_id(
 
 
 def begin(worker: Connection) -> Any:
-    """A run that is at work."""
+    """Begins a run that is at work."""
     asked = {"instance_id": "ins_1", "mode": "full", "dry_run": False, "versions_only": False, "allow_deletes": None}
     request = json.dumps(asked | {"as_of": 1, "lease_seconds": 60})
     return value(worker, "select clerk_sync.begin_run(%s::jsonb)", request)["run"]

@@ -1,4 +1,4 @@
-"""The embedded Postgres: what it is, what it survives, and that it leaves nothing behind."""
+"""The embedded Postgres: its settings, the failures that it survives, and its complete removal."""
 
 import contextlib
 import os
@@ -87,7 +87,7 @@ def test_a_new_database_starts_as_a_copy_of_its_template(postgres: EmbeddedPostg
         assert connection.execute("select name from users").fetchall() == [("ada",)]
 
 
-def test_settings_can_be_given() -> None:
+def test_the_embedded_postgres_takes_settings() -> None:
     with (
         EmbeddedPostgres(settings={"max_connections": "17"}) as server,
         psycopg.connect(server.url()) as connection,
@@ -96,7 +96,7 @@ def test_settings_can_be_given() -> None:
 
 
 @pytest.mark.parametrize("durable", [True, False])
-def test_it_flushes_to_disk_only_when_asked_to(durable: bool) -> None:
+def test_the_embedded_postgres_flushes_to_disk_only_when_asked_to(durable: bool) -> None:
     with EmbeddedPostgres(durable=durable) as server, psycopg.connect(server.url()) as connection:
         assert connection.execute("show fsync").fetchone() == ("on" if durable else "off",)
 
@@ -194,7 +194,7 @@ def test_missing_binaries_are_named_with_what_to_do(tmp_path: Path, monkeypatch:
 
 
 def is_gone(process: int, folder: Path) -> bool:
-    """Whether neither the process (a zombie has ended too) nor the folder is there."""
+    """Whether both the process (a zombie has ended, too) and the folder are gone."""
     state = subprocess.run(
         ["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False
     ).stdout.strip()

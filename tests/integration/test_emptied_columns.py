@@ -49,7 +49,7 @@ def rig(mirrored: RigMaker) -> Iterator[Rig]:
 
 
 def change(rig: Rig, number: int, **fields: Any) -> None:
-    """That many users change in Clerk, and no webhook tells of it."""
+    """Changes this number of users in Clerk, without a webhook."""
     for each in range(number):
         rig.world.update("user", user(each), fields)
 
@@ -87,12 +87,12 @@ def test_a_column_that_too_many_rows_would_lose_stops_the_run_before_the_first(r
     assert names(rig) == before
     held = {key: each.outcome for key, each in rig.findings(report).items() if each.outcome == "held back"}
     assert len(held) == FEW + 1
-    # What takes nothing away is repaired; and whose answers are in doubt prove no delete.
+    # A repair that empties nothing is made; and an answer in doubt proves no delete.
     assert rig.column(user(29), "last_name") == "Newer"
     assert user(28) in rig.shown()
 
 
-def test_a_stopped_run_is_repeated_by_every_quick_run_until_somebody_allows_it(rig: Rig) -> None:
+def test_a_stopped_run_is_repeated_by_every_quick_run_until_an_operator_allows_it(rig: Rig) -> None:
     change(rig, FEW + 1, first_name=None)
     assert rig.run("quick").state == "stopped"
     rig.world.now += 60 * MINUTE
@@ -122,7 +122,7 @@ def test_a_list_that_lacks_a_field_by_mistake_empties_nothing_and_the_next_good_
     assert rig.run().findings == 0
 
 
-def test_a_few_users_whom_a_list_shows_empty_are_believed_only_after_they_were_read_again(rig: Rig) -> None:
+def test_a_few_values_emptied_in_a_list_are_stored_only_after_the_users_were_read_again(rig: Rig) -> None:
     change(rig, FEW, last_name="Newer")
 
     def emptied(elements: list[bytes]) -> list[bytes]:
@@ -155,7 +155,7 @@ def test_a_value_is_lost_to_null_an_empty_text_list_or_object_and_a_flag_that_is
     assert f"{column} would lose its value in " in str(report.reason)
 
 
-def test_many_who_are_banned_or_get_another_value_pull_no_brake(rig: Rig) -> None:
+def test_many_banned_or_changed_users_do_not_pull_the_brake(rig: Rig) -> None:
     change(rig, EVERYBODY, banned=True, first_name="Other")
     assert rig.run().state == "complete"
     assert value(rig.admin, "select count(*) from public.users where banned and first_name = 'Other'") == EVERYBODY
@@ -176,7 +176,7 @@ def test_permissions_of_memberships_pull_the_brake_too_and_few_of_them_are_read_
     assert value(rig.admin, lost) == FEW
 
 
-def test_rows_that_are_missing_or_that_only_other_objects_told_of_are_filled_as_ever(rig: Rig) -> None:
+def test_missing_rows_and_rows_known_from_other_objects_alone_are_filled_as_usual(rig: Rig) -> None:
     change(rig, EVERYBODY, first_name=None)
     rig.forget(*(user(number) for number in range(20)))
     rig.admin.execute(
@@ -208,7 +208,7 @@ def test_a_run_by_versions_only_has_the_same_brake(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("function", ["emptied_columns", "held_repairs", "settle_findings", "end_run"])
-def test_a_run_that_dies_among_repairs_that_were_held_back_is_continued_and_makes_them(rig: Rig, function: str) -> None:
+def test_a_run_killed_among_repairs_that_were_held_back_is_continued_and_makes_them(rig: Rig, function: str) -> None:
     before = names(rig)
     change(rig, FEW, first_name=None)
     rig.die_at(function)
@@ -240,7 +240,7 @@ def test_through_the_queue_what_was_held_back_is_sent_and_not_called_repaired(ri
     assert names(rig) == before - FEW
 
 
-def test_private_metadata_pulls_the_brake_and_goes_with_its_user(databases: Databases) -> None:
+def test_emptied_private_metadata_pulls_the_brake_and_is_deleted_with_its_user(databases: Databases) -> None:
     def with_secrets(world: World) -> None:
         for number in range(EVERYBODY):
             world.update("user", user(number), {"private_metadata": {"plan": "pro"}})

@@ -1,4 +1,4 @@
-"""A person who is forgotten, in every table: found by the catalogue, also when killed, and beside others."""
+"""Erasure of a person in every table of the catalogue, also after a kill, and beside other people."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def command(database: Database) -> Command:
 # All of it
 
 
-def test_a_person_is_forgotten_in_every_column_of_every_table(road: Road, admin: Connection, command: Command) -> None:
+def test_a_person_is_erased_in_every_column_of_every_table(road: Road, admin: Connection, command: Command) -> None:
     bystanders(road)
     fill_with_canaries(road, admin)
     admin.execute(
@@ -159,7 +159,7 @@ def test_a_command_that_is_killed_halfway_has_changed_nothing_and_the_next_one_d
     assert places_with(admin, *CANARIES) == []
 
 
-def test_what_arrives_while_a_person_is_forgotten_is_forgotten_too(
+def test_events_that_arrive_during_an_erasure_are_erased_too(
     store: Store, database: Database, admin: Connection
 ) -> None:
     store.apply([user(ADA, at=1), deleted("user", ADA, at=2)])
@@ -178,14 +178,14 @@ def test_what_arrives_while_a_person_is_forgotten_is_forgotten_too(
 
 @dataclass
 class Crowd:
-    """People about whom events go on arriving while they are forgotten one after the other."""
+    """People about whom events go on arriving while one person after the other is erased."""
 
     database: Database
     addresses: dict[str, str]
     is_over: threading.Event = field(default_factory=threading.Event)
 
     def events(self, user_id: str, at: int) -> list[Applied]:
-        """One of everything that names a person, and an event about somebody else; sometimes a parent is deleted."""
+        """One event of each sort that names a person, and one about somebody else; sometimes a parent is deleted."""
         address, org = self.addresses[user_id], f"org_{at % 3}"
         emails = [samples.email_address("idn_1", address, CREATED_AT)]
         return [
@@ -203,7 +203,7 @@ class Crowd:
         return [event for user_id in turn for event in self.events(user_id, at)]
 
     def arrive(self, first: int) -> None:
-        """Events arrive and are parked, as those of a worker; no two workers begin with the same person."""
+        """Applies and parks events, as a worker does; no two workers begin with the same person."""
         with closing(Store(Url(self.database.worker_url))) as store:
             for at in itertools.count(3):
                 if self.is_over.is_set():
@@ -227,7 +227,7 @@ class Crowd:
             connection.execute("select clerk_sync.forget(%s::jsonb)", [json.dumps(request)])
 
 
-def test_people_are_forgotten_beside_webhooks_parking_and_housekeeping_and_nobody_is_locked_out(
+def test_people_are_erased_beside_webhooks_parking_and_housekeeping_without_a_deadlock(
     database: Database, store: Store, admin: Connection, command: Command
 ) -> None:
     allow_at_once(admin)
@@ -251,14 +251,14 @@ def test_people_are_forgotten_beside_webhooks_parking_and_housekeeping_and_nobod
 # Housekeeping
 
 
-def test_housekeeping_forgets_the_addresses_of_a_purged_user_where_no_id_leads(road: Road, admin: Connection) -> None:
+def test_housekeeping_erases_the_addresses_of_a_purged_user_where_no_id_leads(road: Road, admin: Connection) -> None:
     bystanders(road)
     fill_with_canaries(road, admin)
     delete_ada(road)
     others = rows_without(admin, *CANARIES, "ada", "orgdmn_1", "\\u0040")
     allow_at_once(admin)
     Housekeeping(road.store, Keep(hold_back_days=0)).run()
-    # An invitation is its organization's, until somebody asks to be forgotten.
+    # An invitation belongs to its organization, until the invited person asks for erasure.
     assert {table for table, _ in places_with(admin, *CANARIES)} <= {
         "organization_invitations",
         "clerk_sync.audit_log",

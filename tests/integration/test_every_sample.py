@@ -1,4 +1,4 @@
-"""Every event of events/clerk on its whole road: applied when its type is synced, ignored otherwise."""
+"""Every event of events/clerk on its whole way: applied when its type is synced, ignored otherwise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILES = sorted((find_root(Path(__file__).parent) / "events" / "clerk").glob("*.j
 RECEIVED_AT = 1_763_800_000_000
 """The day after the samples."""
 
-# Codes, links and texts that let somebody in; each is put into every sample that can hold it.
+# Codes, links and texts that give access; each is put into every sample that can hold it.
 SECRETS = {
     "otp_code": "424242-otp",
     "body": "Your code is 424242-otp",
@@ -38,7 +38,7 @@ def is_synced(file: Path) -> bool:
 
 
 def send(road: Road, admin: Connection, files: Sequence[Path], *, batch: int = 10, repeat: int = 1) -> None:
-    """Delivers these files in this order, in batches of that size; nothing may be parked or come again."""
+    """Delivers these files in this order, in batches of this size; no event may be parked or come again."""
     for start in range(0, len(files), batch):
         for file in files[start : start + batch]:
             for _ in range(repeat):
@@ -82,9 +82,7 @@ def test_all_samples_end_in_the_same_tables_in_any_order_and_however_often_they_
         assert outcomes(admin).keys() == delivered
 
 
-def test_the_samples_tell_of_a_user_and_an_organization_that_are_both_gone_in_the_end(
-    road: Road, admin: Connection
-) -> None:
+def test_after_all_samples_the_user_and_the_organization_are_deleted(road: Road, admin: Connection) -> None:
     send(road, admin, FILES)
     sample_organization: Rows = rows(admin, "select name, deleted_at is null from public.organizations")
     assert sample_organization == [("Example Labs Ltd", False)]
@@ -103,7 +101,7 @@ def test_no_code_no_link_and_no_text_of_a_message_is_stored_anywhere(road: Road,
         answer = road.post(json.dumps(event), f"msg_{number}")
         assert answer.status in (200, 202)
     waiting = messages_of(road.account.lambda_event(road.account.sync_queue_url))
-    # What is not synced reached no queue; e-mails and texts are among it.
+    # Events of other types reached no queue; e-mails and text messages are among them.
     assert len(waiting) == sum(map(is_synced, FILES))
     assert road.sync.process(waiting) == []
     assert road.parked(admin) == {}

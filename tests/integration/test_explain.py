@@ -1,4 +1,4 @@
-"""`clerk-supabase explain`: what arrived about one id, what became of it, what changed."""
+"""`clerk-supabase explain`: the events about one id, their outcomes, and the changes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def apply(store: Store, root: Path, name: str) -> None:
     store.apply([(changes_of(event, event.timestamp), Delivery(f"msg_{name}", event.type, event.timestamp))])
 
 
-def test_the_timeline_tells_what_arrived_and_what_it_changed(store: Store, database: Database, root: Path) -> None:
+def test_the_timeline_shows_the_events_and_their_changes(store: Store, database: Database, root: Path) -> None:
     for name in ("user.created", "organizationMembership.created", "user.deleted"):
         apply(store, root, name)
 
@@ -58,14 +58,14 @@ def test_the_timeline_is_one_line_a_moment(store: Store, database: Database, roo
     assert "user.created: created  msg_user.created" in moments[1]
 
 
-def test_of_who_is_deleted_it_says_when_that_was_recorded_here(store: Store, database: Database, root: Path) -> None:
+def test_explain_says_when_the_delete_of_a_user_was_recorded_here(store: Store, database: Database, root: Path) -> None:
     apply(store, root, "user.deleted")
     printed = io.StringIO()
     show(database.url, ADA, Terminal(file=printed, width=40))
     assert f"which was recorded here {datetime.now(UTC):%Y-%m-%d}" in printed.getvalue()
 
 
-def test_the_timeline_tells_what_was_parked_replayed_and_discarded(
+def test_the_timeline_shows_parked_replayed_and_discarded_events(
     store: Store, database: Database, admin: Connection
 ) -> None:
     park(store, "msg_1", created(ADA), reason="first")
@@ -86,12 +86,12 @@ def test_the_timeline_tells_what_was_parked_replayed_and_discarded(
     }
 
 
-def test_an_id_nobody_ever_heard_of_is_said_to_be_unknown(database: Database) -> None:
+def test_an_unknown_id_is_called_unknown(database: Database) -> None:
     with pytest.raises(UnknownId, match="nothing ever arrived about user_nobody"):
         timeline(database.url, "user_nobody")
 
 
-def test_it_says_which_comparison_deleted_somebody_and_that_they_were_restored(
+def test_explain_names_the_comparison_that_deleted_a_user_and_the_restore(
     store: Store, database: Database, admin: Connection
 ) -> None:
     admin.execute(

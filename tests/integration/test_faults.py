@@ -1,6 +1,6 @@
-"""What fails around the functions, for an hour: every event sent ends applied, once, and none is parked.
+"""Failures around the functions, for an hour: every event is applied once in the end, and none is parked.
 
-The real handlers, a real Postgres, and queues on a clock that tests move. What else may fail is in test_sync,
+The handlers and Postgres are real; the queues have a clock that tests move. Other failures are in test_sync,
 test_retry, test_connections and tests/deployed.
 """
 
@@ -79,7 +79,7 @@ class Bundle:
         return handler
 
     def post(self, number: int) -> None:
-        """Clerk sends an event about a user of its own, and hears that it was accepted."""
+        """Posts an event about a new user as Clerk does; the event must be accepted."""
         data = samples.user(f"user_{number}", created_at=CREATED_AT, updated_at=CREATED_AT + 1)
         event = samples.event("user.created", data, timestamp=CREATED_AT + 1)
         request = sign(event, self.secret, svix_id=f"msg_{number}")
@@ -99,7 +99,7 @@ class Bundle:
             self.clock.now = max(due, self.clock.now)
 
     def attempts(self) -> list[int]:
-        """How often each event that still waits was sent back."""
+        """The number of times that each waiting event was sent back."""
         waiting = [each.record for queue in self.sqs.queues.values() for each in queue.messages]
         return [message.envelope.attempts for message in messages_of({"Records": waiting})]
 
@@ -114,7 +114,7 @@ def bundle(root: Path, account: Account, database: Database, monkeypatch: pytest
 
 @dataclass
 class Surroundings:
-    """What a fault can touch."""
+    """The parts of the surroundings that a fault can change."""
 
     databases: Databases
     database: Database
@@ -125,7 +125,7 @@ class Surroundings:
             connection.execute(statement)
 
     def end_sessions(self) -> None:
-        """What is changed for a database concerns new sessions only."""
+        """Ends the sessions, because a change of a database concerns new sessions only."""
         self.run(f"select pg_terminate_backend(pid) from pg_stat_activity where usename = '{WORKER}'")  # noqa: S608 - a constant
 
 
@@ -219,7 +219,7 @@ def around(databases: Databases, database: Database, account: Account) -> Iterat
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_an_hour_of_it_loses_nothing_and_parks_nothing(fault: Fault, bundle: Bundle, around: Surroundings) -> None:
+def test_an_hour_of_a_fault_loses_and_parks_no_event(fault: Fault, bundle: Bundle, around: Surroundings) -> None:
     bundle.post(0)
     bundle.work(1)
     with contextmanager(fault)(around):
@@ -246,7 +246,7 @@ def forget_failures(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("fault", [postgres_is_stopped, all_migrations_are_missing], ids=lambda fault: fault.__name__)
-def test_an_outage_burns_no_attempt_however_long_it_lasts(fault: Fault, bundle: Bundle, around: Surroundings) -> None:
+def test_an_outage_counts_no_attempt_however_long_it_lasts(fault: Fault, bundle: Bundle, around: Surroundings) -> None:
     bundle.post(1)
     with contextmanager(fault)(around):
         bundle.work(24 * HOUR)

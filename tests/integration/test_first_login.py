@@ -1,4 +1,4 @@
-"""The row that somebody makes of themselves at first login, before the webhook arrives: a stub, whatever comes when."""
+"""The row that a user makes at first login, before the webhook arrives: a stub that every later event completes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_every_event_overrides_it_also_the_oldest(admin: Connection, store: Stor
     assert tables(admin) == after_a_stub
 
 
-def test_it_ends_the_same_whichever_comes_first_the_login_or_a_membership(admin: Connection, store: Store) -> None:
+def test_a_login_and_a_membership_end_the_same_in_both_orders(admin: Connection, store: Store) -> None:
     sign_in(admin)
     store.apply([membership(at=1)])
     login_first = tables(admin)
@@ -65,7 +65,7 @@ def test_a_second_login_changes_nothing(admin: Connection, store: Store) -> None
 
 
 @pytest.mark.parametrize("role", ["authenticated", "service_role"])
-def test_a_late_login_does_not_bring_back_a_deleted_user(role: str, admin: Connection, store: Store) -> None:
+def test_a_late_login_does_not_restore_a_deleted_user(role: str, admin: Connection, store: Store) -> None:
     store.apply(alone(delete("user_1", at=2)))
     before = tables(admin)
     with pytest.raises(InsufficientPrivilege, match="deleted"):
@@ -74,7 +74,9 @@ def test_a_late_login_does_not_bring_back_a_deleted_user(role: str, admin: Conne
 
 
 @pytest.mark.parametrize("role", ["authenticated", "service_role"])
-def test_not_even_when_nothing_is_left_but_the_tombstone(role: str, admin: Connection, store: Store) -> None:
+def test_a_deleted_user_is_refused_even_when_only_the_tombstone_is_left(
+    role: str, admin: Connection, store: Store
+) -> None:
     store.apply(alone(upsert("user_1", version=1)))
     store.apply(alone(delete("user_1", at=2)))
     admin.execute("delete from public.users")
@@ -83,7 +85,7 @@ def test_not_even_when_nothing_is_left_but_the_tombstone(role: str, admin: Conne
     assert rows(admin, "select clerk_id from public.users") == []
 
 
-def test_an_id_of_somebody_else_leaves_no_trace(admin: Connection, store: Store) -> None:
+def test_a_row_with_the_id_of_another_user_is_refused_without_a_trace(admin: Connection, store: Store) -> None:
     store.apply(alone(delete("user_1", at=2)))
     before = tables(admin)
     with pytest.raises(InsufficientPrivilege, match="row-level security"):

@@ -1,4 +1,4 @@
-"""`clerk-supabase forget` and `export`: who is forgotten, what is left, and what is said."""
+"""`clerk-supabase forget` and `export`: the people erased, the data left, and the output."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def command(database: Database) -> Command:
     return Command({"DATABASE_URL": database.url})
 
 
-# Who is forgotten
+# The erased people
 
 
-def test_who_was_not_deleted_in_clerk_is_not_forgotten_and_it_is_said_what_to_do(
+def test_a_person_who_was_not_deleted_in_clerk_is_not_erased_and_the_command_says_what_to_do(
     store: Store, admin: Connection, command: Command
 ) -> None:
     store.apply([user(ADA, at=1)])
@@ -61,9 +61,7 @@ def test_who_was_not_deleted_in_clerk_is_not_forgotten_and_it_is_said_what_to_do
     assert dump(admin) == before
 
 
-def test_the_address_of_a_user_who_is_in_clerk_is_not_forgotten(
-    store: Store, admin: Connection, command: Command
-) -> None:
+def test_the_address_of_a_user_who_is_in_clerk_is_not_erased(store: Store, admin: Connection, command: Command) -> None:
     emails = [samples.email_address(f"idn_{each}", each, CREATED_AT) for each in (ADDRESS, SECOND)]
     store.apply([user(ADA, at=1, email_addresses=emails), invitation(at=1, email_address=SECOND)])
     before = dump(admin)
@@ -79,7 +77,7 @@ def test_the_address_of_a_deleted_user_leads_to_the_user(store: Store, command: 
     assert str(refused.exception) == f"a deleted user has this address: clerk-supabase forget {ADA}"
 
 
-def test_an_address_that_somebody_else_has_by_now_stays_theirs(
+def test_an_address_that_belongs_to_another_user_by_now_stays_with_that_user(
     store: Store, admin: Connection, command: Command
 ) -> None:
     emails = [samples.email_address("idn_1", ADDRESS, CREATED_AT)]
@@ -99,7 +97,7 @@ def test_an_address_that_somebody_else_has_by_now_stays_theirs(
 
 
 def with_address(verified: bool) -> dict[str, Any]:
-    """Fields of somebody who has entered Ada's address, at an address and at an account of a provider."""
+    """Fields of another user with Ada's address: as an e-mail address, and in an account of a provider."""
     status = "verified" if verified else "unverified"
     account = {"id": "eac_1", "provider": "oauth_custom", "email_address": ADDRESS, "username": ADDRESS}
     return {
@@ -110,7 +108,7 @@ def with_address(verified: bool) -> dict[str, Any]:
     }
 
 
-def test_who_entered_an_address_of_somebody_else_takes_nothing_of_them_along(
+def test_an_erasure_of_a_user_who_entered_a_foreign_address_spares_its_owner(
     store: Store, admin: Connection, command: Command
 ) -> None:
     store.apply([user("user_eve", at=1, **with_address(verified=False)), deleted("user", "user_eve", at=2)])
@@ -125,7 +123,7 @@ def test_who_entered_an_address_of_somebody_else_takes_nothing_of_them_along(
     assert places_with(admin, ADDRESS.lower()) == []
 
 
-def test_housekeeping_takes_nothing_of_somebody_else_along_either(store: Store, admin: Connection) -> None:
+def test_housekeeping_removes_no_data_of_other_people_either(store: Store, admin: Connection) -> None:
     allow_at_once(admin)
     store.apply([user("user_eve", at=1, **with_address(verified=False)), deleted("user", "user_eve", at=2)])
     store.apply([invitation(at=1, email_address=ADDRESS), domain(at=1, affiliation_email_address=ADDRESS)])
@@ -134,7 +132,7 @@ def test_housekeeping_takes_nothing_of_somebody_else_along_either(store: Store, 
     assert rows(admin, "select affiliation_email_address from public.organization_domains") == [(ADDRESS,)]
 
 
-def test_who_entered_an_address_of_somebody_else_keeps_none_of_it_from_being_forgotten(
+def test_a_user_who_entered_a_foreign_address_does_not_hinder_the_erasure_of_its_owner(
     store: Store, admin: Connection, command: Command
 ) -> None:
     store.apply([user("user_eve", at=1, **with_address(verified=False))])
@@ -145,7 +143,7 @@ def test_who_entered_an_address_of_somebody_else_keeps_none_of_it_from_being_for
     assert value(admin, "select email from public.users where clerk_id = 'user_eve'") == ADDRESS
 
 
-def test_what_other_objects_say_of_a_person_is_named_and_left_as_clerk_has_it(
+def test_data_about_a_person_in_other_objects_is_named_and_left_as_clerk_has_it(
     store: Store, admin: Connection, command: Command
 ) -> None:
     store.apply([organization(at=1, public_metadata={"owner": ADDRESS}), invitation(at=1, email_address=ADDRESS)])
@@ -163,12 +161,12 @@ def test_what_other_objects_say_of_a_person_is_named_and_left_as_clerk_has_it(
         ["--email", "\u212aim@example.test"],
     ],
 )
-def test_it_must_be_said_who(arguments: list[str], command: Command) -> None:
+def test_forget_and_export_need_the_name_of_a_person(arguments: list[str], command: Command) -> None:
     assert "Usage" in command.run("forget", *arguments, "--yes", status=2).stderr
     assert "Usage" in command.run("export", *arguments, status=2).stderr
 
 
-def test_who_was_only_invited_is_forgotten_by_their_address_in_thousands_of_invitations(
+def test_a_person_who_was_only_invited_is_erased_by_their_address_in_thousands_of_invitations(
     store: Store, admin: Connection, command: Command
 ) -> None:
     many = 2_500
@@ -206,7 +204,7 @@ def test_thousands_of_audit_entries_are_emptied(store: Store, admin: Connection,
     assert rows(admin, kept) == [("user_other",)]
 
 
-def test_who_never_had_a_row_is_forgotten_and_gets_none_later(
+def test_a_person_without_a_row_is_erased_and_gets_no_row_later(
     store: Store, admin: Connection, command: Command
 ) -> None:
     store.apply([deleted("user", ADA, at=2)])
@@ -218,7 +216,7 @@ def test_who_never_had_a_row_is_forgotten_and_gets_none_later(
 
 
 @pytest.mark.parametrize("how", ["scrub", "delete"])
-def test_no_late_event_brings_anything_back(how: str, road: Road, admin: Connection, command: Command) -> None:
+def test_no_late_event_restores_anything(how: str, road: Road, admin: Connection, command: Command) -> None:
     fill_with_canaries(road, admin)
     delete_ada(road)
     command.run("forget", ADA, "--purge-by", how, "--yes")
@@ -250,7 +248,7 @@ def test_a_foreign_key_of_the_app_that_refuses_is_named_and_the_row_is_scrubbed(
     assert rows(admin, "select count(*) from public.invoices") == [(2,)]
 
 
-def test_what_the_app_holds_is_counted_and_left(store: Store, admin: Connection, command: Command) -> None:
+def test_rows_and_columns_of_the_app_are_counted_and_left(store: Store, admin: Connection, command: Command) -> None:
     admin.execute("alter table public.users add column nickname text")
     admin.execute("create table public.tasks (id int primary key, title text)")
     admin.execute("select clerk_sync.secure('public.tasks', 'user')")
@@ -269,7 +267,7 @@ def test_what_the_app_holds_is_counted_and_left(store: Store, admin: Connection,
 # Asking, looking, telling
 
 
-def test_it_asks_first_and_a_dry_run_only_looks(road: Road, admin: Connection, command: Command) -> None:
+def test_forget_asks_first_and_a_dry_run_changes_nothing(road: Road, admin: Connection, command: Command) -> None:
     fill_with_canaries(road, admin)
     delete_ada(road)
     before = dump(admin)
@@ -294,7 +292,7 @@ def test_a_second_time_finds_nothing_and_says_so(road: Road, admin: Connection, 
     assert dump(admin) == before
 
 
-def test_explain_says_that_and_when_a_person_was_forgotten(store: Store, admin: Connection, command: Command) -> None:
+def test_explain_says_when_a_person_was_erased(store: Store, admin: Connection, command: Command) -> None:
     store.apply([user(ADA, at=1), invitation(at=1, email_address="ada@example.test"), deleted("user", ADA, at=2)])
     command.run("forget", ADA, "--yes")
     year = value(admin, "select to_char(now() at time zone 'utc', 'YYYY-MM-DD')")
@@ -395,7 +393,7 @@ def test_messages_are_removed_before_the_rows_that_tell_how_to_find_them(
     assert places_with(admin, *CANARIES) == []
 
 
-def test_a_queue_that_cannot_be_looked_into_stops_nothing_and_is_said(
+def test_an_unreadable_queue_stops_nothing_and_is_reported(
     road: Road, account: Account, admin: Connection, command: Command
 ) -> None:
     fill_with_canaries(road, admin)

@@ -1,4 +1,4 @@
-"""Rows that an app holds a lock on while they should be repaired: the run comes back to them, and so do later runs."""
+"""Rows locked by the app when they should be repaired: the run tries them again at its end, and so do later runs."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def show_deleted(rig: Rig) -> None:
 
 
 def edit(rig: Rig) -> None:
-    """An edit by hand of a user who changed longer ago than the page of users that a quick run reads."""
+    """An edit by hand of a user who changed before the page of users that a quick run reads."""
     rig.admin.execute("update public.users set last_name = 'By hand' where clerk_id = %s", [HELD])
 
 
@@ -87,7 +87,7 @@ def test_a_run_comes_back_at_its_end_to_a_row_that_was_locked_when_it_was_checke
     assert HELD not in rig.shown()
 
 
-def test_a_row_that_is_locked_to_the_end_is_said_to_be_held_up_and_a_quick_run_takes_it_up(rig: Rig) -> None:
+def test_a_row_locked_to_the_end_is_reported_as_held_up_and_repaired_by_a_quick_run(rig: Rig) -> None:
     show_deleted(rig)
     with locked(rig, "users", "clerk_id", HELD):
         report = rig.run()
@@ -101,7 +101,7 @@ def test_a_row_that_is_locked_to_the_end_is_said_to_be_held_up_and_a_quick_run_t
 # Rows that differ from Clerk
 
 
-def test_a_repair_whose_row_is_locked_is_held_up_and_a_quick_run_makes_it(rig: Rig) -> None:
+def test_a_repair_of_a_locked_row_is_held_up_and_made_by_a_quick_run(rig: Rig) -> None:
     edit(rig)
     with locked(rig, "users", "clerk_id", HELD):
         report = run_hastily(rig)
@@ -116,7 +116,7 @@ def test_a_repair_whose_row_is_locked_is_held_up_and_a_quick_run_makes_it(rig: R
     assert (rig.findings(report)[HELD].outcome, rig.findings(quick)[HELD].outcome) == ("settled", "settled")
 
 
-def test_a_demotion_that_a_lock_holds_up_is_made_by_the_next_run(rig: Rig) -> None:
+def test_a_demotion_delayed_by_a_lock_is_made_by_the_next_run(rig: Rig) -> None:
     member = next(iter(rig.world.memberships))
     rig.world.update("membership", member, {"role": "org:member"})
     with locked(rig, "organization_memberships", "clerk_membership_id", member):
@@ -126,7 +126,7 @@ def test_a_demotion_that_a_lock_holds_up_is_made_by_the_next_run(rig: Rig) -> No
     assert value(rig.admin, query, member) == "org:member"
 
 
-def test_what_was_held_up_is_settled_by_the_end_of_the_run_if_the_lock_is_gone(rig: Rig) -> None:
+def test_a_repair_held_up_by_a_lock_is_made_at_the_end_of_the_run_if_the_lock_is_gone(rig: Rig) -> None:
     rig.world.update("user", HELD, {"last_name": "Newer"})
     with rig.database.connect() as app:
         app.execute("begin")
@@ -150,7 +150,7 @@ def test_a_missing_membership_whose_organization_is_locked_is_found_again_by_the
     assert rig.agrees()
 
 
-def test_what_is_held_up_is_given_up_after_a_day_to_the_full_run_that_compares_it_anyway(rig: Rig) -> None:
+def test_a_repair_held_up_for_a_day_is_left_to_the_full_run(rig: Rig) -> None:
     edit(rig)
     with locked(rig, "users", "clerk_id", HELD):
         run_hastily(rig)
@@ -162,7 +162,7 @@ def test_what_is_held_up_is_given_up_after_a_day_to_the_full_run_that_compares_i
     assert rig.column(HELD, "last_name") != "By hand"
 
 
-def test_a_delete_whose_row_is_locked_is_said_to_be_held_up_and_a_quick_run_makes_it(rig: Rig) -> None:
+def test_a_delete_of_a_locked_row_is_reported_as_held_up_and_made_by_a_quick_run(rig: Rig) -> None:
     rig.world.remove_user(HELD)
     with locked(rig, "users", "clerk_id", HELD):
         report = run_hastily(rig)

@@ -1,4 +1,4 @@
-"""A row whose deleted_at is set is seen by nobody, however it came to be set and whatever else is still shown."""
+"""No user sees a row whose deleted_at is set, whatever set the column, and whatever other rows are visible."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_row_that_is_hidden_alone_is_seen_by_nobody(table: str, labs: Connecti
         "update clerk_sync.entities set deleted_at = 1 where kind = 'user'",
     ],
 )
-def test_who_is_hidden_banned_or_deprovisioned_sees_nothing_at_all(statement: LiteralString, labs: Connection) -> None:
+def test_a_hidden_banned_or_deprovisioned_user_sees_nothing_at_all(statement: LiteralString, labs: Connection) -> None:
     with labs.transaction(force_rollback=True):
         labs.execute(statement)
         seen = what_ada_sees(labs)
@@ -70,7 +70,7 @@ def test_who_is_hidden_banned_or_deprovisioned_sees_nothing_at_all(statement: Li
         assert set(seen.values()) == {0}
 
 
-def test_whose_membership_is_hidden_sees_themselves_only(labs: Connection) -> None:
+def test_a_user_whose_membership_is_hidden_sees_only_their_own_rows(labs: Connection) -> None:
     with labs.transaction(force_rollback=True):
         labs.execute("update public.organization_memberships set deleted_at = now()")
         assert {table for table, count in what_ada_sees(labs).items() if count} == {"users", "users_public"}

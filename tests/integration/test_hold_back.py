@@ -1,4 +1,4 @@
-"""The hold-back begins when a delete was recorded here, and nobody who writes changes can begin it earlier."""
+"""The hold-back begins when a delete was recorded in this database; no writer of changes can date it back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEEP = {"hold_back_days": 30, "purge_by": "scrub", "deliveries_days": 100, "audi
 
 
 def due(database: Database, after_days: int, how: str = "scrub") -> Rows:
-    """Kinds and outcomes of the rows that a purge takes, so many days after every delete was recorded."""
+    """Kinds and outcomes of the rows that a purge takes, this number of days after every delete was recorded."""
     with database.connect() as admin:
         let_time_pass(admin, after_days)
     taken = sorted((kind, outcome) for kind, outcome, _, _ in purge(database, how))
@@ -52,7 +52,7 @@ def test_a_second_older_delete_does_not_begin_the_hold_back_earlier(
     assert due(database, 29) == []
 
 
-def test_a_delete_that_comes_again_does_not_begin_the_hold_back_anew(database: Database, store: Store) -> None:
+def test_a_delete_that_comes_again_does_not_restart_the_hold_back(database: Database, store: Store) -> None:
     store.apply([user(at=1), deleted("user", "user_1", at=2)])
     with database.connect() as admin:
         let_time_pass(admin, 31)
@@ -130,7 +130,7 @@ SHOW: LiteralString = "update public.users set deleted_at = null where clerk_id 
 
 
 def seen_earlier(admin: Connection, days: int) -> None:
-    """Date back, by so many days, when housekeeping first saw the rows that are hidden by hand."""
+    """Moves the time at which housekeeping first saw the rows hidden by hand back by a number of days."""
     admin.execute("update clerk_sync.hidden_by_hand set seen_at = seen_at - %s", [timedelta(days=days)])
 
 
@@ -149,7 +149,7 @@ def test_a_row_hidden_by_hand_counts_from_when_housekeeping_saw_it(
     assert rows(admin, "select * from clerk_sync.hidden_by_hand") == []
 
 
-def test_with_no_hold_back_a_row_hidden_by_hand_goes_at_once(
+def test_with_no_hold_back_a_row_hidden_by_hand_is_purged_at_once(
     database: Database, store: Store, admin: Connection
 ) -> None:
     store.apply([user(at=1)])
@@ -157,7 +157,7 @@ def test_with_no_hold_back_a_row_hidden_by_hand_goes_at_once(
     assert purge(database, hold_back="0") == [("user", "scrubbed", None, 1)]
 
 
-def test_a_row_that_was_shown_again_and_is_hidden_anew_begins_anew(
+def test_a_row_shown_and_hidden_again_restarts_its_hold_back(
     database: Database, store: Store, admin: Connection
 ) -> None:
     store.apply([user(at=1)])
@@ -193,7 +193,7 @@ def test_content_cannot_hide_a_row(store: Store, database: Database, admin: Conn
     assert value(admin, "select deleted_at from public.users") is None
 
 
-# What is purged
+# Purged rows
 
 
 def test_a_deferred_key_of_the_app_is_named_too_and_does_not_stop_the_others(

@@ -1,4 +1,4 @@
-"""Whatever clients write, what others decide arrives: by webhook, repair, back-fill, quick run, resync, session."""
+"""Values of clients keep no decision of others out: by webhook, repair, back-fill, quick run, resync or session."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _numbers = count(1)
 TIMES = {"created_at": CREATED_AT, "updated_at": CREATED_AT + 1}
 SOON = CREATED_AT + 60_000
 
-# Who writes what. A dot: inside another object.
+# The writer of each field. A dot: inside another object.
 
 BY_CLIENTS: Final[Mapping[Kind, Mapping[str, st.SearchStrategy[object]]]] = {
     "user": {
@@ -139,7 +139,7 @@ def with_fields(data: Json, fields: Mapping[str, object]) -> Json:
 
 @st.composite
 def hostile(draw: st.DrawFn, kind: Kind) -> Json:
-    """Fields of an object: what others decide, and beside it what clients wrote."""
+    """Fields of an object: decisions of others, beside values of clients."""
     fields = dict(DECIDED[kind])
     for name in draw(st.lists(st.sampled_from(sorted(BY_CLIENTS[kind])), min_size=1, max_size=4, unique=True)):
         fields[name] = draw(BY_CLIENTS[kind][name])
@@ -157,7 +157,7 @@ def row(admin: Connection, kind: Kind, object_id: str) -> Json:
 
 
 def has_arrived(admin: Connection, kind: Kind, object_id: str) -> None:
-    """Asserts that what others decided is there, and nothing is parked."""
+    """Asserts that the decisions of others are stored, and nothing is parked."""
     found = row(admin, kind, object_id)
     assert {name: found[name] for name in DECIDED[kind]} == DECIDED[kind]
     if kind != "domain":
@@ -197,7 +197,7 @@ def admin(shared_database: Database) -> Iterator[Connection]:
 
 
 def deliver(road: Road, *bodies: str, svix_id: str = "") -> str:
-    """Sends these as one batch; returns the id of the last delivery."""
+    """Sends the events as one batch; returns the id of the last delivery."""
     svix_ids = [f"msg_h{next(_numbers)}" for _ in bodies[1:]] + [svix_id or f"msg_h{next(_numbers)}"]
     for text, each in zip(bodies, svix_ids, strict=True):
         assert road.post(text, each).status == 202
@@ -208,7 +208,7 @@ def deliver(road: Road, *bodies: str, svix_id: str = "") -> str:
 @pytest.mark.parametrize("kind", list(BY_CLIENTS))
 @repeated(8)
 @given(data=st.data())
-def test_what_others_decide_arrives_by_webhook_whatever_clients_wrote(
+def test_decisions_of_others_arrive_by_webhook_whatever_clients_wrote(
     kind: Kind, data: st.DataObject, road: Road, admin: Connection
 ) -> None:
     before = new(kind)
@@ -227,7 +227,7 @@ def test_what_others_decide_arrives_by_webhook_whatever_clients_wrote(
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-def test_nobody_keeps_their_own_ban_and_demotion_out(
+def test_no_value_of_a_user_prevents_their_ban_or_demotion(
     text: str, road: Road, admin: Connection, shared_database: Database
 ) -> None:
     member = new("user") | {"public_metadata": {"role": "admin"}, "unsafe_metadata": {"theme": "dark"}}
@@ -250,7 +250,9 @@ def test_nobody_keeps_their_own_ban_and_demotion_out(
 
 @pytest.mark.parametrize("text", VALUES.values(), ids=VALUES)
 @pytest.mark.parametrize("name", ["organization.name", "public_user_data.first_name", "role_name"])
-def test_nobody_keeps_the_demotion_of_a_member_out(name: str, text: str, road: Road, admin: Connection) -> None:
+def test_no_value_of_a_user_prevents_the_demotion_of_a_member(
+    name: str, text: str, road: Road, admin: Connection
+) -> None:
     member = new("membership") | {"role": "org:admin", "permissions": ["org:everything"]}
     deliver(road, body("membership", member, CREATED_AT + 1))
     demoted = {"role": "org:member", "permissions": [], "updated_at": CREATED_AT + 2}
@@ -273,7 +275,7 @@ def test_a_delete_arrives_whatever_stands_beside_it(text: str, road: Road, admin
     assert row(admin, "user", user_id)["deleted_at"] is not None
 
 
-def test_what_others_decided_is_never_read_out_of_garbage(road: Road, admin: Connection) -> None:
+def test_a_decision_of_others_is_never_read_from_an_invalid_value(road: Road, admin: Connection) -> None:
     banned = new("user") | {"banned": True, "locked": True, "public_metadata": {"role": "member"}}
     deliver(road, body("user", banned, CREATED_AT + 1))
     for number, (name, text) in enumerate(
@@ -304,7 +306,7 @@ def test_a_user_without_a_list_that_clerk_always_sends_is_parked_and_keeps_the_r
     assert row(admin, "user", member["id"]) == kept
 
 
-def test_it_is_logged_once_counted_and_said_by_name_only(road: Road, log: StringIO) -> None:
+def test_a_left_out_field_is_logged_once_and_by_name_only_and_counted(road: Road, log: StringIO) -> None:
     member = new("user") | {"unsafe_metadata": raw(r'{"secret":"a\u0000"}'), "first_name": raw(r'"secret\ud800"')}
     svix_id = deliver(road, body("user", member, CREATED_AT + 1))
     deliver(road, body("user", member, CREATED_AT + 1), svix_id=svix_id)
@@ -317,12 +319,12 @@ def test_it_is_logged_once_counted_and_said_by_name_only(road: Road, log: String
     assert counted("FieldsDropped") == 2
 
 
-# By every road
+# In every way
 
 
 @pytest.fixture(scope="module")
 def rig(databases: Databases) -> Iterator[Rig]:
-    """An instance with a few users, who are mirrored."""
+    """An instance with a few users, all of them mirrored."""
     database = databases.take()
     with rig_with(database, 3, keep_private_metadata=True) as rig:
         assert rig.run().state == "complete"
@@ -344,7 +346,7 @@ def findings(rig: Rig) -> int:
 @pytest.mark.parametrize("kind", ["user", "organization", "membership"])
 @repeated(4)
 @given(data=st.data())
-def test_what_others_decide_arrives_by_every_road_and_each_leaves_the_same_row(
+def test_decisions_of_others_arrive_in_every_way_with_the_same_row(
     kind: Kind, data: st.DataObject, road_of_rig: Road, rig: Rig
 ) -> None:
     object_id = created(rig, kind)
@@ -390,7 +392,7 @@ def encoded(event: Json) -> str:
 
 
 def created(rig: Rig, kind: Kind) -> str:
-    """A good object in Clerk, and what belongs to it: three events."""
+    """Creates a user, an organization and a membership in Clerk; returns the id of the object of this kind."""
     user = rig.world.create_user({})
     organization = rig.world.create_organization({})
     membership = rig.world.add_membership(organization["id"], user["id"], role="org:admin")
@@ -398,7 +400,9 @@ def created(rig: Rig, kind: Kind) -> str:
 
 
 @pytest.mark.parametrize("kind", ["user", "organization", "membership"])
-def test_a_back_fill_brings_them_and_the_next_run_finds_nothing(kind: Kind, databases: Databases) -> None:
+def test_a_back_fill_stores_the_decisions_of_others_and_the_next_run_finds_nothing(
+    kind: Kind, databases: Databases
+) -> None:
     database = databases.take()
     with rig_with(database, 300) as rig:
         ids = [created(rig, kind) for _ in VALUES]
@@ -417,7 +421,7 @@ def test_a_back_fill_brings_them_and_the_next_run_finds_nothing(kind: Kind, data
     databases.give_back(database)
 
 
-def test_an_index_of_the_app_keeps_no_ban_out_and_each_run_says_that_the_row_differs(databases: Databases) -> None:
+def test_an_index_of_the_app_prevents_no_ban_and_each_run_says_that_the_row_differs(databases: Databases) -> None:
     database = databases.take()
     with rig_with(database, 3) as rig:
         assert rig.run().state == "complete"
@@ -448,7 +452,7 @@ def app(clerk: ClerkApi, database: Database) -> Iterator[App]:
 
 
 @pytest.mark.parametrize("text", VALUES.values(), ids=VALUES)
-def test_who_signs_in_is_let_in_or_kept_out_whatever_they_wrote(text: str, app: App, database: Database) -> None:
+def test_a_user_is_accepted_or_forbidden_whatever_they_wrote(text: str, app: App, database: Database) -> None:
     written: Json = {"unsafe_metadata": raw(f'{{"theme":"dark","x":{text}}}'), "last_name": raw(text)}
     app.signs_up(public_metadata={"role": "member"}, **written)
     app.signs_up("user_eve", banned=True, **written)

@@ -1,6 +1,6 @@
-"""Whatever is sent, signed, ends applied or parked with a reason, alone: no crash, no blocked batch, no 5xx.
+"""Every signed body ends applied or parked with a reason, alone: no crash, no blocked batch, no 5xx.
 
-`clerk_fields.json` has the names and types of the fields of the objects that are synced, from Clerk's own description:
+`clerk_fields.json` has the names and types of the fields of all synced objects, from Clerk's own description:
 https://github.com/clerk/openapi-specs (webhooks/2025-04-15).
 """
 
@@ -44,11 +44,11 @@ def admin(shared_database: Database) -> Iterator[Connection]:
         yield connection
 
 
-# What Clerk would send, one object of every kind, with every field and one of everything in every list
+# Valid objects, one of every kind, with every field and one of everything in every list
 
 
 def good(kind: str) -> Json:
-    """A good event about an object that no other event is about."""
+    """A valid event about an object of its own."""
     number = next(_numbers)
     org = samples.organization(f"org_{number}", **TIMES)
     member = samples.user(f"user_{number}", **TIMES)
@@ -90,7 +90,7 @@ Place = tuple[str | int, ...]
 
 
 def places(object_name: str, path: Place = ()) -> Iterator[tuple[Place, str]]:
-    """Every field of an object and of those inside it: where it is, and the type it should have."""
+    """Every field of an object and of the objects inside it: its path, and its type."""
     for name, type_name in FIELDS[object_name].items():
         here = (*path, name)
         yield here, type_name
@@ -104,7 +104,7 @@ PLACES += [("User", path, type_name) for path, type_name in places("Event")]
 
 
 def put(inside: Any, path: Place, sent: object) -> Any:
-    """The same with another value at a place; as it is, if it has no such place."""
+    """The object with another value at a path; unchanged, if the path does not exist."""
     if not path:
         return sent
     step, *rest = path
@@ -115,7 +115,7 @@ def put(inside: Any, path: Place, sent: object) -> Any:
     return inside
 
 
-# What nobody should send
+# Invalid bodies
 
 WRONG: dict[str, list[Any]] = {
     "string": [7, True, [PRIVATE], {PRIVATE: PRIVATE}, 1.5, 98765432109876543210],
@@ -143,16 +143,16 @@ HOSTILE: list[Any] = [
 
 
 def wrong_for(type_name: str) -> list[Any]:
-    """Values of other types than the one a field should have."""
+    """Values of other types than the type of a field."""
     if type_name.endswith("[]"):
         return WRONG["array"]
     return WRONG.get(type_name, WRONG["object"])
 
 
 def travel(road: Road, bodies: dict[str, str], admin: Connection) -> dict[str, str]:
-    """Sends these as one batch between good ones; returns `applied`, `ignored` or why it was parked, by delivery.
+    """Sends the events as one batch between valid ones; returns `applied`, `ignored` or the reason for parking.
 
-    Whatever must never happen is asserted here.
+    Also asserts the conditions that must always hold.
     """
     neighbours = {f"msg_good_{next(_numbers)}": json.dumps(good(kind)) for kind in ("User", "OrganizationMembership")}
     first, last = neighbours.items()
@@ -338,12 +338,12 @@ PARKED = {
 
 
 @pytest.mark.parametrize("body", APPLIED.values(), ids=APPLIED)
-def test_what_is_only_strange_is_applied(body: str, road: Road, admin: Connection) -> None:
+def test_a_strange_but_valid_event_is_applied(body: str, road: Road, admin: Connection) -> None:
     assert travel(road, {f"msg_{next(_numbers)}": body}, admin).popitem()[1] == "applied"
 
 
 @pytest.mark.parametrize("body", WITHOUT_A_PART.values(), ids=WITHOUT_A_PART)
-def test_what_cannot_be_stored_of_an_object_is_left_out_and_the_rest_is_applied(
+def test_fields_that_cannot_be_stored_are_left_out_and_the_rest_is_applied(
     body: str, road: Road, admin: Connection
 ) -> None:
     svix_id = f"msg_{next(_numbers)}"
@@ -352,7 +352,7 @@ def test_what_cannot_be_stored_of_an_object_is_left_out_and_the_rest_is_applied(
 
 
 @pytest.mark.parametrize("body", PARKED.values(), ids=PARKED)
-def test_what_cannot_be_stored_is_parked_with_its_reason(body: str, road: Road, admin: Connection) -> None:
+def test_an_event_that_cannot_be_stored_is_parked_with_its_reason(body: str, road: Road, admin: Connection) -> None:
     assert travel(road, {f"msg_{next(_numbers)}": body}, admin).popitem()[1].startswith("parked: ")
 
 

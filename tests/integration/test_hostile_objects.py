@@ -26,7 +26,7 @@ STRANGER: Final = "clerk_sync_test_stranger"
 ROLES: Final = (STRANGER, "anon", "authenticated", "service_role", WORKER, SESSION)
 NOW: Final = int(time.time() * 1000)
 
-# An admin of an organization, and somebody who has just signed up.
+# An admin of an organization, and a new user.
 ADMIN: Final = {
     "sub": "user_1",
     "v": 2,
@@ -233,7 +233,7 @@ def attacking(database: Database, role: str, shape: Shape) -> Iterator[tuple[Con
 
 
 def attack_everything(owner: Connection, attack: Attack, role: str) -> None:
-    """Calls every function, fires every trigger and reads every table that the role has the right to."""
+    """Calls every function, fires every trigger and reads every table for which the role has the right."""
     sign_in(attack, ADMIN)
     callable_by_role = {name for (name,) in owner.execute(_CALLABLE, {"role": role})}
     run: Json = {}
@@ -356,7 +356,9 @@ NEW_TRIGGER: LiteralString = """
     [(NEW_FUNCTION, "clerk_sync.new"), (NEW_TRIGGER, "insert public.new")],
     ids=["function", "trigger"],
 )
-def test_what_nobody_knows_how_to_call_or_fire_is_said(planted: LiteralString, said: str, database: Database) -> None:
+def test_a_function_or_trigger_that_the_attack_cannot_call_is_reported(
+    planted: LiteralString, said: str, database: Database
+) -> None:
     with database.connect() as admin:
         admin.execute(planted)
     with attacking(database, WORKER, "domains and tables") as (owner, attack):

@@ -1,4 +1,4 @@
-"""Whatever an operator pastes, and whatever others wrote: the command answers in words, and commands no terminal."""
+"""The command answers every argument and stored text in words, and sends no control characters to the terminal."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ SEEN: Final = [
         "user.created",
     ),
 ]
-# Those that start a stack, or explore for minutes; they are tried with what they refuse.
+# Commands that start a stack, or explore for minutes; they are tried with refused arguments.
 STARTS_A_STACK: Final = {"demo", "dev", "simulate"}
 
 
@@ -106,13 +106,13 @@ def hostile_url() -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Ended:
-    """The end of a command, and all that it printed."""
+    """The end of a command, and all its output."""
 
     status: int
     printed: str
 
     def is_in_words(self) -> bool:
-        """Whether it says what is wrong, if anything is, and nothing that a terminal would obey."""
+        """Whether the output names the fault, if there is one, and holds nothing that a terminal would obey."""
         lines = self.printed.split("\n")
         return (
             self.status in {0, 1, 2, 3}
@@ -126,16 +126,16 @@ class Ended:
 
 @dataclass
 class Operator:
-    """Somebody who types `clerk-supabase ...` in a checkout of their own."""
+    """An operator who types `clerk-supabase ...` in a checkout of their own."""
 
     environment: dict[str, str]
     capture: pytest.CaptureFixture[str]
 
     def types(self, *arguments: str, stdin: str = "", **environment: str) -> Ended:
-        """Runs the command as the shell would. Fails unless it ends in words."""
+        """Runs the command as the shell would. Fails unless the command ends in words."""
         with pytest.MonkeyPatch.context() as patch:
             for name, value in {**self.environment, **environment}.items():
-                # What a shell cannot put into the environment.
+                # Characters that a shell cannot put into the environment.
                 patch.setenv(name, value.replace("\x00", ""))
             patch.setattr(sys, "argv", ["clerk-supabase", *arguments])
             patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode(errors="surrogateescape"))))
@@ -179,7 +179,7 @@ def operator(checkout: None, rig: Rig, hostile_url: str, capsys: pytest.CaptureF
 
 
 def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    """Every command that does something, and the words that name it."""
+    """Every command without sub-commands, and the words that name it."""
     if isinstance(command, click.Group):
         context = click.Context(command)
         for name in command.list_commands(context):
@@ -194,14 +194,14 @@ LEAVES: Final = dict(leaves(commands))
 
 
 def typed(command: click.Command, values: Sequence[str], chance: random.Random) -> Iterator[str]:
-    """Arguments for a command: all it must have, some of what it may have, each with one of these values."""
+    """Arguments for a command: all required ones, some of the optional ones, each with one of these values."""
     arguments = []
     for parameter in command.params:
         value = chance.choice(values)
         if isinstance(parameter, click.Argument):
             arguments.append(value)
         elif parameter.opts[0] == "--database-url":
-            # What is wrong with a connection string is another matter.
+            # Faults of connection strings are the subject of another test.
             continue
         elif parameter.required or chance.random() < 0.3:
             is_flag = isinstance(parameter, click.Option) and parameter.is_flag
@@ -228,7 +228,7 @@ def test_every_odd_argument_is_answered_in_words(path: tuple[str, ...], operator
 
 
 @pytest.mark.parametrize("name", sorted(STARTS_A_STACK))
-def test_what_starts_a_stack_refuses_odd_arguments_before_it_starts(name: str, operator: Operator) -> None:
+def test_commands_that_start_a_stack_refuse_odd_arguments_first(name: str, operator: Operator) -> None:
     option = {"demo": "--users", "dev": "--port", "simulate": "--runs"}[name]
     for value in SEEN:
         assert operator.types(name, option, f"x{value}").status == 2
@@ -267,7 +267,7 @@ def test_no_answer_of_aws_or_clerk_commands_the_terminal(
         assert operator.types(*path, "user.created", *options).status == 1
 
 
-def test_what_is_no_command_is_refused(operator: Operator) -> None:
+def test_an_unknown_command_is_refused(operator: Operator) -> None:
     for value in SEEN:
         assert operator.types(f"x{value}").status == 2
 
@@ -275,7 +275,9 @@ def test_what_is_no_command_is_refused(operator: Operator) -> None:
 @pytest.mark.parametrize(
     "object_id", ["user_../../x", "user_..", "..", "org_a/b", "org_%2e%2e", "user_", "usr_1", "user_é"]
 )
-def test_what_is_no_id_is_not_put_into_a_path_of_clerks_api(object_id: str, operator: Operator, rig: Rig) -> None:
+def test_a_text_that_is_no_id_is_not_put_into_a_path_of_clerks_api(
+    object_id: str, operator: Operator, rig: Rig
+) -> None:
     ended = operator.types("resync", object_id)
     assert ended.status == 2
     assert "is no id of a user (user_...) or an organization (org_...)" in " ".join(ended.printed.split())
@@ -297,7 +299,7 @@ def overwrite(admin: Connection, *, but: Sequence[str]) -> int:
     for table, column, kind in rows(admin, _TEXTS, list(but)):
         name = sql.Identifier("clerk_sync", table)
         value = [HOSTILE_TEXT] if kind == "text[]" else HOSTILE_TEXT
-        # What a check, a key or a trigger refuses, nobody can have written.
+        # A value that a check, a key or a trigger refuses cannot be in the database.
         with suppress(psycopg.DatabaseError):
             changed = admin.execute(sql.SQL("update {} set {} = %s").format(name, sql.Identifier(column)), [value])
             taken += changed.rowcount > 0
@@ -305,7 +307,7 @@ def overwrite(admin: Connection, *, but: Sequence[str]) -> int:
 
 
 def seed(rig: Rig, operator: Operator) -> None:
-    """A user, a delivery, a run with findings and two parked events, as they come about."""
+    """Stores a user, a delivery, a run with findings and two parked events, in the usual way."""
     park(rig.store, "msg_1", created("user_1"), reason="because")
     park(rig.store, "msg_2", b"no JSON", reason_class="unusable")
     event = parse_event(json.dumps(created("user_1")).encode())

@@ -1,4 +1,4 @@
-"""What goes after a time: old records, and the personal data of the deleted, for good."""
+"""Removal of old records, and of the personal data of deleted users, for good."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_foreign_key_of_the_app_that_refuses_is_named_once_and_the_row_is_scru
     assert rows(admin, "select payer from public.invoices") == [("user_1",)]
 
 
-def test_what_belonged_to_a_deleted_organization_goes_with_it(
+def test_rows_of_a_deleted_organization_are_removed_with_it(
     database: Database, store: Store, admin: Connection
 ) -> None:
     store.apply([organization(at=1), membership(at=1), invitation(at=1), domain(at=1)])
@@ -120,9 +120,7 @@ def test_what_belonged_to_a_deleted_organization_goes_with_it(
 
 
 @pytest.mark.parametrize("how", ["scrub", "delete"])
-def test_nothing_that_arrives_late_brings_purged_data_back(
-    how: str, database: Database, store: Store, admin: Connection
-) -> None:
+def test_no_late_event_restores_purged_data(how: str, database: Database, store: Store, admin: Connection) -> None:
     store.apply([user(at=1), membership(at=1), deleted("user", "user_1", at=2)])
     let_time_pass(admin)
     purge(database, how)
@@ -141,7 +139,7 @@ def test_nothing_that_arrives_late_brings_purged_data_back(
     assert purge(database, how) == []
 
 
-def test_with_no_hold_back_a_deleted_user_goes_at_once(database: Database, store: Store) -> None:
+def test_with_no_hold_back_a_deleted_user_is_purged_at_once(database: Database, store: Store) -> None:
     store.apply([user(at=1), deleted("user", "user_1", at=2)])
     assert purge(database, hold_back="0") == [("user", "scrubbed", None, 1)]
 
@@ -171,7 +169,7 @@ def test_an_unknown_way_to_purge_is_refused(database: Database) -> None:
         purge(database, "burn")
 
 
-def test_what_was_left_out_is_remembered_as_long_as_deliveries(store: Store, admin: Connection) -> None:
+def test_records_of_left_out_fields_are_kept_as_long_as_deliveries(store: Store, admin: Connection) -> None:
     for number in (1, 2):
         store.apply([user(f"user_{number}", at=1, svix_id=f"msg_{number}", first_name="\x00")])
     admin.execute(
@@ -192,7 +190,7 @@ def test_old_records_go_and_young_ones_stay(database: Database, store: Store, ad
     assert rows(admin, "select entity_id from clerk_sync.audit_log") == [("user_2",)]
 
 
-def test_a_parked_event_that_was_settled_goes_with_the_record_that_shows_it(
+def test_a_settled_parked_event_is_removed_with_the_record_that_settled_it(
     database: Database, store: Store, admin: Connection
 ) -> None:
     envelopes = [Envelope(svix_id, b"{}", RECEIVED_AT) for svix_id in ("msg_settled", "msg_open", "msg_discarded")]
@@ -221,7 +219,7 @@ def test_the_nightly_round_purges_all_that_is_due_portion_by_portion_and_says_so
     assert "user_1" not in log.getvalue()
 
 
-def test_a_row_that_the_app_holds_on_to_is_reported_with_the_constraint(
+def test_a_row_that_a_constraint_of_the_app_keeps_is_reported_with_the_constraint(
     store: Store, admin: Connection, log: io.StringIO
 ) -> None:
     admin.execute("create table public.invoices (id int, payer text references public.users (clerk_id))")

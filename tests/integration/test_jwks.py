@@ -98,7 +98,7 @@ def test_a_key_that_was_withdrawn_is_refused_after_five_minutes(
 
 
 @pytest.mark.parametrize("forger", [NEW, SAME_NAME], ids=["unknown key", "bad signature"])
-def test_forgers_make_us_fetch_once_a_minute_at_most(
+def test_forged_tokens_cause_one_fetch_a_minute_at_most(
     api: FrontendApi, verifier: SessionVerifier, clock: Clock, forger: SigningKey
 ) -> None:
     assert accepts(verifier, api, OLD)
@@ -113,7 +113,7 @@ def test_forgers_make_us_fetch_once_a_minute_at_most(
     assert api.requests == 3
 
 
-def test_an_outage_does_not_take_the_keys_away_for_an_hour(
+def test_during_an_outage_known_keys_stay_valid_for_an_hour(
     api: FrontendApi, verifier: SessionVerifier, clock: Clock
 ) -> None:
     assert accepts(verifier, api, OLD)
@@ -150,7 +150,7 @@ def test_after_an_outage_the_new_keys_are_found(api: FrontendApi, verifier: Sess
     assert accepts(verifier, api, OLD)
 
 
-def test_who_never_had_keys_says_so_and_asks_seldom(api: FrontendApi, verifier: SessionVerifier) -> None:
+def test_a_verifier_that_never_had_keys_says_so_and_asks_seldom(api: FrontendApi, verifier: SessionVerifier) -> None:
     api.mood = "failing"
     for _ in range(20):
         with pytest.raises(KeysUnavailable):
@@ -214,7 +214,7 @@ def test_nobody_waits_while_another_thread_refreshes(api: FrontendApi, jwks: Jwk
         assert refreshing.result() is first
 
 
-def test_a_look_of_another_thread_counts_for_all(api: FrontendApi, verifier: SessionVerifier) -> None:
+def test_a_look_up_by_one_thread_counts_for_all_threads(api: FrontendApi, verifier: SessionVerifier) -> None:
     assert accepts(verifier, api, OLD)
     api.keys = [NEW]
     together = threading.Barrier(8)
@@ -256,7 +256,7 @@ def test_keys_come_over_tls_or_from_this_machine(url: str) -> None:
         Jwks(url, keys_in_jwks)
 
 
-def test_a_server_that_cannot_prove_who_it_is_is_not_believed(api: FrontendApi, clock: Clock, tmp_path: Path) -> None:
+def test_a_server_without_a_valid_certificate_is_refused(api: FrontendApi, clock: Clock, tmp_path: Path) -> None:
     port = int(api.issuer.rpartition(":")[2])
     with TlsTerminator(port, Authority(tmp_path).server("127.0.0.1")) as terminator:
         jwks = Jwks(f"https://127.0.0.1:{terminator.port}/.well-known/jwks.json", keys_in_jwks, clock)

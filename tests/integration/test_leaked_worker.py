@@ -1,4 +1,4 @@
-"""What a stolen password of the worker or of the session function does not open, although it may run any SQL."""
+"""The limits of a stolen password of the worker or of the session function, with which any SQL may run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def element(user_id: str, **content: object) -> Json:
 
 
 def call(connection: Connection, function: str, argument: object) -> Any:
-    """What a function of clerk_sync answers."""
+    """The answer of a function of clerk_sync."""
     statement = sql.SQL("select clerk_sync.{}(%s::jsonb)").format(sql.Identifier(function))
     return connection.execute(statement, [json.dumps(argument)]).fetchall()
 
@@ -61,7 +61,7 @@ def begin_run(worker: Connection) -> Json:
 
 
 def test_housekeeping_runs_no_trigger_that_its_caller_left_waiting(worker: Connection) -> None:
-    # Before Postgres 18 such a trigger runs as whoever asks for it: as the owner.
+    # Before Postgres 18 such a trigger runs as the role that fires it: the owner.
     ran: list[str] = []
     worker.add_notice_handler(lambda notice: ran.append(notice.message_primary or ""))
     worker.execute(
@@ -130,10 +130,10 @@ def test_an_error_of_housekeeping_does_not_quote_what_the_app_keeps_in_a_row(
     assert "of the app" not in str(rows(admin, "select n from clerk_sync.not_purged as n"))
 
 
-# What would outlast the password
+# Nothing outlasts the password
 
 
-def test_a_back_fill_without_a_version_does_not_keep_every_event_out(
+def test_a_back_fill_without_a_version_does_not_outdate_later_events(
     worker: Connection, store: Store, admin: Connection
 ) -> None:
     forged = element("user_1", first_name="Forged") | {"source_updated_at": None, "observed_at": None}
@@ -200,7 +200,7 @@ def test_a_parked_event_loses_its_body_to_no_forged_user(worker: Connection, sto
     assert value(admin, "select body from clerk_sync.parked_events") == b"{}"
 
 
-def test_who_asks_for_housekeeping_does_not_say_the_cause_of_what_it_empties(
+def test_the_caller_of_housekeeping_cannot_choose_the_cause_of_its_changes(
     worker: Connection, store: Store, admin: Connection
 ) -> None:
     store.apply([user(at=1, svix_id="msg_1"), deleted("user", "user_1", at=2, svix_id="msg_2")])

@@ -1,4 +1,4 @@
-"""Two who write at once take locks in one order, whoever they are: each circle that was found once, step by step."""
+"""Any two writers take locks in one order: each deadlock found once is played step by step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _GATE = 7
 
 @contextmanager
 def held_at(admin: Connection, database: Database, event: LiteralString) -> Iterator[None]:
-    """Whoever does this to a table stops there until the block ends; lock timeouts do not end the wait."""
+    """Stops every session at this action on a table until the block ends; lock timeouts do not end the wait."""
     admin.execute(
         "create function public.gate() returns trigger language plpgsql as $$ begin "
         "while not pg_try_advisory_xact_lock_shared(7) loop perform pg_sleep(0.01); end loop; "
@@ -45,7 +45,7 @@ def is_at_the_gate(admin: Connection) -> int:
 
 
 @pytest.mark.parametrize("is_due", [True, False], ids=["rows in another order", "rows that go with their parent"])
-def test_a_purge_and_a_delete_that_reach_the_same_memberships_do_not_lock_each_other_out(
+def test_a_purge_and_a_delete_of_the_same_memberships_do_not_deadlock(
     is_due: bool, database: Database, store: Store, admin: Connection
 ) -> None:
     admin.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")
@@ -74,7 +74,7 @@ def test_a_purge_and_a_delete_that_reach_the_same_memberships_do_not_lock_each_o
     assert rows(admin, "select * from public.organization_memberships") == []
 
 
-def test_an_erasure_and_a_delete_of_a_new_user_do_not_lock_each_other_out(
+def test_an_erasure_and_a_delete_of_a_new_user_do_not_deadlock(
     database: Database, store: Store, admin: Connection
 ) -> None:
     admin.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")
@@ -104,7 +104,7 @@ def test_an_erasure_and_a_delete_of_a_new_user_do_not_lock_each_other_out(
     assert value(admin, "select deadlocks from pg_stat_database where datname = current_database()") == 0
 
 
-def test_a_child_that_comes_while_its_parent_is_purged_waits_and_goes_later(
+def test_a_child_that_arrives_while_its_parent_is_purged_is_purged_later(
     database: Database, store: Store, admin: Connection
 ) -> None:
     store.apply([membership("orgmem_1", at=1), deleted("organization", "org_1", at=2)])
@@ -157,7 +157,7 @@ UNDO: LiteralString = "select clerk_sync.undo_run(%s::jsonb)"
 
 @dataclass
 class Run:
-    """A run at work that has found users who are gone, and was told so once."""
+    """A run at work that has found deleted users, and has one answer of Clerk about them."""
 
     runs: Runs
     run_id: int
@@ -178,7 +178,7 @@ def run(store: Store) -> Run:
     return Run(runs, begun.run.run_id, begun.lease)
 
 
-def test_what_becomes_of_findings_is_written_down_before_their_run_is_undone_or_not_at_all(
+def test_the_outcomes_of_findings_are_recorded_before_their_run_is_undone_or_not_at_all(
     run: Run, database: Database, store: Store, admin: Connection
 ) -> None:
     admin.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")
@@ -204,7 +204,7 @@ def test_what_becomes_of_findings_is_written_down_before_their_run_is_undone_or_
     assert rows(admin, "select * from clerk_sync.absences") == []
 
 
-def test_rows_of_a_run_are_set_right_before_the_run_is_undone_or_not_at_all(
+def test_rows_of_a_run_are_repaired_before_the_run_is_undone_or_not_at_all(
     run: Run, database: Database, store: Store, admin: Connection
 ) -> None:
     admin.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")
@@ -297,7 +297,7 @@ def test_of_two_runs_that_are_undone_at_once_none_keeps_what_both_deleted(
     assert rows(admin, "select delete_run, deleted_at from clerk_sync.entities where kind = 'user'") == [(None, None)]
 
 
-def test_two_purges_that_note_and_forget_the_same_row_do_not_lock_each_other_out(
+def test_two_purges_that_note_and_forget_the_same_row_do_not_deadlock(
     database: Database, store: Store, admin: Connection
 ) -> None:
     admin.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")

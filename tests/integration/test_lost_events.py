@@ -1,4 +1,4 @@
-"""Events lost for good, connections and runs cut off: after one clean run of reconcile all is as in Clerk."""
+"""Events lost for good, connections and runs cut off: after one clean run of reconcile the tables are as Clerk."""
 
 from __future__ import annotations
 

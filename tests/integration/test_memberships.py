@@ -1,4 +1,4 @@
-"""Memberships: who belongs where, whatever arrives first, and however many workers are at it."""
+"""Memberships of users in organizations, in every order of events, and with any number of workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VISIBLE = "select clerk_membership_id from public.organization_memberships where
 
 
 def apply_each(store: Store, events: Sequence[Applied]) -> None:
-    """One after the other, as a worker that gets them one by one."""
+    """Applies the events one by one, as a worker that receives them one by one."""
     for event in events:
         store.apply([event])
 
@@ -47,14 +47,18 @@ def ends_the_same(orders: Sequence[Sequence[Applied]], store: Store, admin: Conn
 
 
 @pytest.mark.parametrize("order", [1, -1], ids=["the user first", "the membership first"])
-def test_a_membership_does_not_let_a_deprovisioned_user_in_again(order: int, store: Store, admin: Connection) -> None:
+def test_a_membership_does_not_restore_the_access_of_a_deprovisioned_user(
+    order: int, store: Store, admin: Connection
+) -> None:
     for event in [user(at=1, deprovisioned=True), told_of_member(at=9, deprovisioned=False)][::order]:
         store.apply([event])
     assert value(admin, "select deprovisioned from public.users")
     assert rows_seen_by_member(admin) == 0
 
 
-def test_who_is_known_only_from_a_membership_is_deprovisioned_if_that_says_so(store: Store, admin: Connection) -> None:
+def test_a_user_known_from_a_membership_alone_is_deprovisioned_if_the_membership_says_so(
+    store: Store, admin: Connection
+) -> None:
     store.apply([told_of_member(at=1, deprovisioned=True)])
     assert rows_seen_by_member(admin) == 0
     # Once Clerk has said it of the user, a membership no longer counts.
@@ -65,7 +69,7 @@ def test_who_is_known_only_from_a_membership_is_deprovisioned_if_that_says_so(st
 
 
 def told_of_member(*, at: int, deprovisioned: bool) -> Applied:
-    """A membership of user_1 that says whether its user is deprovisioned."""
+    """A membership of user_1, with the field that tells whether its user is deprovisioned."""
     member = samples.user("user_1", created_at=CREATED_AT, updated_at=CREATED_AT, deprovisioned=deprovisioned)
     org = samples.organization("org_1", created_at=CREATED_AT, updated_at=CREATED_AT)
     data = samples.membership("orgmem_1", org, member, created_at=CREATED_AT, updated_at=CREATED_AT + at)
@@ -73,7 +77,7 @@ def told_of_member(*, at: int, deprovisioned: bool) -> Applied:
 
 
 def rows_seen_by_member(admin: Connection) -> int:
-    """Count the organizations that user_1 sees."""
+    """Counts the organizations that user_1 sees."""
     with acting_as(admin, "authenticated", {"sub": "user_1"}):
         return len(rows(admin, "select clerk_org_id from public.organizations"))
 
@@ -119,9 +123,7 @@ def test_a_membership_takes_nothing_from_what_is_known_of_its_parents(store: Sto
     ]
 
 
-def test_of_two_memberships_that_tell_of_an_unknown_user_the_later_knows_better(
-    store: Store, admin: Connection
-) -> None:
+def test_of_two_memberships_of_an_unknown_user_the_later_one_wins(store: Store, admin: Connection) -> None:
     def telling(name: str, membership_id: str, at: int) -> Applied:
         org = samples.organization("org_1", created_at=CREATED_AT, updated_at=CREATED_AT + at, name=name)
         member = samples.user("user_1", created_at=CREATED_AT, updated_at=CREATED_AT, last_name=name)
@@ -145,9 +147,7 @@ def test_a_parent_that_a_membership_made_can_be_deleted_like_any_other(store: St
 
 
 @pytest.mark.parametrize("parent", [("user", "user_1"), ("organization", "org_1")], ids=["user", "organization"])
-def test_a_membership_never_brings_back_a_deleted_parent(
-    parent: tuple[str, str], store: Store, admin: Connection
-) -> None:
+def test_a_membership_never_restores_a_deleted_parent(parent: tuple[str, str], store: Store, admin: Connection) -> None:
     kind, parent_id = parent
     for known_before in (True, False):
         empty(admin)
@@ -211,13 +211,15 @@ def test_deleting_a_user_leaves_the_organization_and_the_other_members(store: St
 # Leaving and coming back
 
 
-def test_who_left_and_came_back_is_in_although_the_old_delete_arrives_last(store: Store, admin: Connection) -> None:
+def test_a_member_who_left_and_returned_is_a_member_although_the_old_delete_arrives_last(
+    store: Store, admin: Connection
+) -> None:
     apply_each(store, [membership("orgmem_old", at=1), membership("orgmem_new", at=3)])
     assert store.apply([deleted("organizationMembership", "orgmem_old", at=2)]) == ["deleted"]
     assert visible(admin) == ["orgmem_new"]
 
 
-def test_leaving_and_coming_back_ends_the_same_in_every_order(store: Store, admin: Connection) -> None:
+def test_leaving_and_joining_again_ends_the_same_in_every_order(store: Store, admin: Connection) -> None:
     life = [
         membership("orgmem_old", at=1),
         deleted("organizationMembership", "orgmem_old", at=2),
@@ -229,7 +231,7 @@ def test_leaving_and_coming_back_ends_the_same_in_every_order(store: Store, admi
     assert value(admin, "select role from public.organization_memberships where deleted_at is null") == "org:admin"
 
 
-def test_a_late_update_does_not_bring_back_a_membership_that_ended(store: Store, admin: Connection) -> None:
+def test_a_late_update_does_not_restore_a_membership_that_ended(store: Store, admin: Connection) -> None:
     store.apply([membership(at=1), deleted("organizationMembership", "orgmem_1", at=2)])
     assert store.apply([membership(at=99, role="org:admin")]) == ["refused"]
     assert visible(admin) == []
@@ -239,7 +241,7 @@ def test_a_late_update_does_not_bring_back_a_membership_that_ended(store: Store,
 
 
 def at_once(database: Database, tasks: Sequence[Callable[[Store], object]]) -> None:
-    """Runs each task in a thread with a store of its own; all start together. Raises what a task raises."""
+    """Runs each task in a thread with a store of its own; all start together. Raises an error of a task."""
     start = threading.Barrier(len(tasks))
 
     def run(store: Store, task: Callable[[Store], object]) -> object:
@@ -255,7 +257,7 @@ def at_once(database: Database, tasks: Sequence[Callable[[Store], object]]) -> N
 
 
 def deadlocks(database: Database) -> int:
-    """How many Postgres has counted; sessions report theirs when they end, which is waited for."""
+    """The number of deadlocks counted by Postgres; sessions report theirs at their end, so this waits for them."""
     with database.connect() as admin:
         sessions = "select pid from pg_stat_activity where datname = current_database() and usename = %s"
         eventually(lambda: rows(admin, sessions, WORKER), lambda found: found == [], seconds=10)
@@ -318,7 +320,7 @@ def test_memberships_are_locked_in_one_order_whichever_parent_is_deleted(
     assert visible(admin) == []
 
 
-def test_workers_that_delete_users_and_organizations_with_common_members_never_lock_each_other_out(
+def test_workers_that_delete_users_and_organizations_with_common_members_never_deadlock(
     database: Database,
 ) -> None:
     size, rounds = 16, 10

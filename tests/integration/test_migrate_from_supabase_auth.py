@@ -1,4 +1,4 @@
-"""docs/migrate-from-supabase-auth.md: its SQL, run as it stands there, on a database with users of Supabase Auth."""
+"""docs/migrate-from-supabase-auth.md: its SQL, run unchanged, on a database with users of Supabase Auth."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def run(connection: Connection, blocks: list[LiteralString]) -> None:
         connection.execute(block)
 
 
-def test_the_look_finds_the_foreign_key_the_policy_and_the_default(
+def test_the_queries_find_the_foreign_key_the_policy_and_the_default(
     old: Connection, blocks: dict[str, list[LiteralString]]
 ) -> None:
     keys, callers = blocks["Look"]
@@ -101,7 +101,7 @@ def test_the_look_finds_the_foreign_key_the_policy_and_the_default(
     ]
 
 
-def test_the_trap_is_real_a_clerk_id_fails_in_auth_uid(old: Connection) -> None:
+def test_auth_uid_fails_for_a_clerk_id(old: Connection) -> None:
     with pytest.raises(psycopg.errors.InvalidTextRepresentation), acting_as(old, "authenticated", {"sub": "user_ada"}):
         old.execute("select * from public.projects")
 
@@ -179,7 +179,7 @@ def test_two_users_of_clerk_with_one_old_id_are_found_out(
     old.execute("drop schema if exists clerk_migration cascade")
 
 
-def test_the_pairs_are_nobodys_to_read(
+def test_no_role_of_the_api_reads_the_pairs_of_old_and_new_ids(
     old: Connection, store: Store, blocks: dict[str, list[LiteralString]], database: Database
 ) -> None:
     run(old, blocks["Who is who"])

@@ -1,4 +1,4 @@
-"""The migrations: once, in order, whoever applies them, and loud when something is wrong."""
+"""The migrations: applied once and in order by any tool, with an error for every fault."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ APPLIED = "select name from clerk_sync.migrations order by applied_at, name"
 
 @pytest.fixture
 def plain(new_database: str, root: Path) -> str:
-    """A database with what Supabase has, and none of our migrations."""
+    """A database with Supabase's own objects, and none of our migrations."""
     prepare_plain_postgres(new_database, root)
     return new_database
 
@@ -80,7 +80,7 @@ def test_every_file_records_its_own_name_as_its_last_act(root: Path) -> None:
         assert migration.text.endswith("\n" + records(migration.name))
 
 
-def test_two_that_migrate_at_once_apply_every_file_once(plain: str, root: Path) -> None:
+def test_two_runs_of_migrate_at_once_apply_every_file_once(plain: str, root: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from clerk_supabase_cli.operate.migrations import migrate\n"
         "print(*migrate(sys.argv[1], Path(sys.argv[2])), sep='\\n')"
@@ -136,7 +136,7 @@ def test_nothing_is_applied_after_a_file_that_failed(plain: str, checkout: Path)
         assert value(connection, "select to_regclass('public.later')") is None
 
 
-def test_the_failed_file_is_applied_once_it_is_mended(plain: str, checkout: Path) -> None:
+def test_the_failed_file_is_applied_once_it_is_corrected(plain: str, checkout: Path) -> None:
     list(migrate(plain, checkout))
     add(checkout, "9999_bad", "select 1 / 0;\n" + records("9999_bad"))
     with pytest.raises(MigrationFailed):
@@ -153,7 +153,7 @@ def test_a_file_that_does_not_record_itself_is_refused(plain: str, checkout: Pat
         assert value(connection, "select to_regclass('public.silent')") is None
 
 
-def test_what_psql_applied_is_adopted_and_watched_from_then_on(plain: str, checkout: Path) -> None:
+def test_migrations_applied_by_psql_are_adopted_and_compared_from_then_on(plain: str, checkout: Path) -> None:
     for file in sorted((checkout / "sql" / "migrations").glob("*.sql")):
         apply_like_psql(plain, file)
 
@@ -167,7 +167,7 @@ def test_what_psql_applied_is_adopted_and_watched_from_then_on(plain: str, check
         list(migrate(plain, checkout))
 
 
-def test_migrate_goes_on_where_psql_stopped(plain: str, root: Path) -> None:
+def test_migrate_continues_where_psql_stopped(plain: str, root: Path) -> None:
     first = names(root)[0]
     apply_like_psql(plain, root / "sql" / "migrations" / f"{first}.sql")
     assert list(migrate(plain, root)) == names(root)[1:]

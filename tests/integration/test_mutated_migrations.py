@@ -1,4 +1,4 @@
-"""A mutant of a migration: Postgres takes it, and the list of objects fits it, so that tests can run against it."""
+"""A mutant of a migration: Postgres accepts it, and the list of objects fits it, so that tests can run against it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def own_server() -> Iterator[EmbeddedPostgres]:
     ("old", "new", "is_sql"),
     [("create table", "create no table", False), ("not null default false", "not null default true", True)],
 )
-def test_a_mutant_that_is_sql_is_migrated_to_and_any_other_is_told_apart(
+def test_a_mutant_that_is_valid_sql_is_migrated_and_an_invalid_one_is_recognised(
     old: str, new: str, is_sql: bool, root: Path, own_server: EmbeddedPostgres
 ) -> None:
     with lane(root, own_server) as one, one.changed(of_a_migration(root, old, new)) as folder:

@@ -1,4 +1,4 @@
-"""Clerk bumps a user's version at every sign-in: a write that changes nothing the app sees touches nothing it sees."""
+"""Clerk bumps a user's version at every sign-in: such a write touches no data that the app sees."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SIGN_IN: dict[str, Any] = {"last_sign_in_at": 1_700_000_000_000, "last_active_at
 
 
 def place(admin: Connection, table: LiteralString = "public.users") -> object:
-    """Where a row is stored, and which transaction wrote it: both change with every write."""
+    """The physical place of a row, and the transaction that wrote it: both change with every write."""
     statement = sql.SQL("select (ctid, xmin)::text from {}").format(sql.Identifier(*table.split(".")))
     return admin.execute(statement).fetchone()
 
 
 @pytest.fixture
 def fired(admin: Connection) -> Connection:
-    """A table in which triggers of the app on public.users write down that they fired."""
+    """A table in which triggers of the app on public.users record each call."""
     admin.execute("create table public.fired (what text)")
     admin.execute(
         """
@@ -108,7 +108,7 @@ def test_a_second_delete_writes_nothing_but_its_delivery(store: Store, admin: Co
     assert (place(admin), place(admin, "clerk_sync.entities")) == before
 
 
-def test_a_user_edited_by_hand_is_put_right_by_the_next_event(store: Store, admin: Connection) -> None:
+def test_a_user_edited_by_hand_is_repaired_by_the_next_event(store: Store, admin: Connection) -> None:
     store.apply(alone(upsert(version=1)))
     admin.execute("update public.users set first_name = 'Edited'")
     assert store.apply(alone(upsert(version=2))) == ["updated"]

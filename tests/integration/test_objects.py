@@ -1,4 +1,4 @@
-"""`migrate` and `doctor` know each object of the database, name what differs, and `--repair` makes it right."""
+"""`migrate` and `doctor` know each object of the database, name the differences, and `--repair` repairs them."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ DAMAGES: list[tuple[LiteralString, str]] = [
         "create function clerk_sync.apply(batch jsonb, mode text) returns void language sql as ''",
         "the function clerk_sync.apply(jsonb,text) is none of this version",
     ),
-    # What other tables point to
+    # Objects to which other tables refer
     ("drop table clerk_sync.reconcile_runs cascade", "the table clerk_sync.reconcile_runs is missing"),
     # Triggers
     (
@@ -252,28 +252,28 @@ OF_THE_APP: list[LiteralString] = [
 
 @pytest.fixture(scope="module")
 def looked_at(shared_database: Database) -> Iterator[Connection]:
-    """A superuser's connection to one database, in which each test is undone."""
+    """A superuser's connection to one database, in which the changes of each test are rolled back."""
     with shared_database.connect() as connection:
         yield connection
 
 
 @pytest.fixture
 def undone(looked_at: Connection) -> Iterator[Connection]:
-    """The same, in a transaction that is rolled back."""
+    """The connection, in a transaction that is rolled back."""
     with looked_at.transaction(force_rollback=True):
         yield looked_at
 
 
 @pytest.fixture
 def plain(new_database: str, root: Path) -> str:
-    """A database with what Supabase has, and none of our migrations."""
+    """A database with Supabase's own objects, and none of our migrations."""
     prepare_plain_postgres(new_database, root)
     return new_database
 
 
 @pytest.fixture
 def older(root: Path, tmp_path: Path) -> Path:
-    """A checkout of an older version: of each kind of object one is another, and three files are not written."""
+    """A checkout of an older version: of each kind of object one differs, and three files do not exist yet."""
     shutil.copytree(root / "sql", tmp_path / "sql")
     folder = tmp_path / "sql" / "migrations"
     for file in sorted(folder.glob("*.sql"))[-3:]:
@@ -308,7 +308,7 @@ def apply_like_psql(url: str, checkout: Path) -> None:
 
 
 def apply_like_migrate(url: str, checkout: Path) -> None:
-    """All files of a checkout, as that checkout's own `migrate` did."""
+    """Applies all files of a checkout, as the `migrate` of that version did."""
     with psycopg.connect(url, autocommit=True) as connection:
         list(apply_missing(connection, read_migrations(checkout)))
 
@@ -338,7 +338,7 @@ def test_each_damage_is_named_and_repaired(undone: Connection, root: Path, damag
     assert list(repair(undone, read_manifest(root)))
 
 
-def test_what_the_app_adds_is_no_difference_and_a_repair_leaves_it(undone: Connection, root: Path) -> None:
+def test_objects_added_by_the_app_are_no_difference_and_a_repair_leaves_them(undone: Connection, root: Path) -> None:
     for addition in OF_THE_APP:
         undone.execute(addition)
     assert words(undone, root) == []
@@ -376,7 +376,9 @@ def test_a_kind_that_the_app_registered_is_still_written_after_a_repair(undone: 
     assert "when 'session' then" in body
 
 
-def test_what_only_a_person_can_decide_is_named_and_nothing_is_changed(undone: Connection, root: Path) -> None:
+def test_a_difference_that_only_a_person_can_decide_about_is_named_and_nothing_is_changed(
+    undone: Connection, root: Path
+) -> None:
     undone.execute("""
         insert into public.users (clerk_id) values ('user_1');
         insert into public.organizations (clerk_org_id) values ('org_1');
@@ -393,7 +395,7 @@ def test_what_only_a_person_can_decide_is_named_and_nothing_is_changed(undone: C
     assert value(undone, "select to_regprocedure('clerk_sync.begin_run(jsonb)')") is None
 
 
-def test_what_postgres_refuses_is_named_with_its_reason(undone: Connection, root: Path) -> None:
+def test_a_repair_that_postgres_refuses_is_named_with_its_reason(undone: Connection, root: Path) -> None:
     undone.execute("""
         alter table clerk_sync.audit_log drop constraint audit_log_operation_check;
         insert into clerk_sync.audit_log (kind, entity_id, operation, changed_columns, cause)
@@ -442,7 +444,7 @@ def test_migrate_and_doctor_name_the_same_and_repair_makes_both_content(database
 
 
 @pytest.mark.parametrize("options", [[], ["--repair"]])
-def test_whoever_is_not_the_owner_is_told_to_connect_as_the_owner(options: list[str], database: Database) -> None:
+def test_a_role_that_is_not_the_owner_is_told_to_connect_as_the_owner(options: list[str], database: Database) -> None:
     refused = run(database.worker_url, *options)
     assert refused.exit_code == 1
     assert "connect as the owner of the tables" in str(refused.exception)
@@ -572,7 +574,7 @@ def test_there_is_nothing_to_repair_in_an_empty_database(plain: str, root: Path)
     assert Doctor({"DATABASE_URL": plain}).verdict("objects")[0] == "fail"
 
 
-def test_what_a_migration_of_the_app_makes_in_our_schema_is_no_difference_and_a_repair_leaves_it(
+def test_objects_of_a_migration_of_the_app_in_our_schema_are_no_difference_and_a_repair_leaves_them(
     database: Database, root: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(root / "sql", tmp_path / "sql")
@@ -585,14 +587,14 @@ def test_what_a_migration_of_the_app_makes_in_our_schema_is_no_difference_and_a_
     assert repair_database(database.url, tmp_path, is_trial=False) == []
 
 
-def test_a_manifest_of_other_files_is_said(plain: str, root: Path, tmp_path: Path) -> None:
+def test_a_manifest_of_other_files_is_reported(plain: str, root: Path, tmp_path: Path) -> None:
     shutil.copytree(root / "sql", tmp_path / "sql")
     edit(tmp_path / "sql/migrations/0022_create_canary.sql", "-- The canary:", "-- A canary:")
     with pytest.raises(MigrationFailed, match="make objects"):
         list(migrate(plain, tmp_path))
 
 
-def test_another_session_that_keeps_a_lock_is_said(database: Database, admin: Connection, root: Path) -> None:
+def test_another_session_that_keeps_a_lock_is_named(database: Database, admin: Connection, root: Path) -> None:
     admin.execute("alter table public.users disable trigger users_keep_key")
     with admin.transaction():
         admin.execute("lock table public.users in row exclusive mode")

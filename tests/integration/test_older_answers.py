@@ -1,4 +1,4 @@
-"""Clerk's clock goes back: a run finds the row that a version keeps wrong, and says which command settles it."""
+"""Clerk's clock goes back: a run finds the row that a version keeps wrong, and names the command that repairs it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_row_that_an_older_version_cannot_repair_is_found_and_the_run_says_wha
     assert rig.column(user(3), "banned") is False
 
 
-def test_a_removed_row_that_an_older_version_cannot_bring_back_is_found_too(rig: Rig) -> None:
+def test_a_removed_row_that_an_older_version_cannot_restore_is_found_too(rig: Rig) -> None:
     put_back(rig.world.users, user(3))
     rig.admin.execute("delete from public.users where clerk_id = %s", [user(3)])
     rig.world.now += LATER

@@ -72,7 +72,7 @@ def splits(events: list[Applied]) -> Iterator[list[list[Applied]]]:
         yield batches
 
 
-def test_it_does_not_matter_how_events_are_cut_into_batches(store: Store, admin: Connection) -> None:
+def test_the_result_does_not_depend_on_how_events_are_cut_into_batches(store: Store, admin: Connection) -> None:
     events = deliveries_of(LIFE)
     seen = []
     for batches in [*splits(events), *splits(events[::-1])]:
@@ -111,7 +111,7 @@ def visible_users(admin: Connection) -> list[str]:
     return [clerk_id for (clerk_id,) in rows(admin, "select clerk_id from public.users where deleted_at is null")]
 
 
-def test_a_late_update_does_not_bring_back_a_deleted_user(store: Store, admin: Connection) -> None:
+def test_a_late_update_does_not_restore_a_deleted_user(store: Store, admin: Connection) -> None:
     store.apply(alone(upsert(version=1)))
     assert store.apply(alone(delete(at=10))) == ["deleted"]
     assert store.apply(alone(upsert(version=5, first_name="Late"))) == ["refused"]

@@ -1,4 +1,4 @@
-"""Who sees what of an organization, tried as each role that Supabase's API can take."""
+"""Visible rows of an organization, tried as each role that Supabase's API can take."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def people(shared_database: Database) -> Iterator[Connection]:
 
 
 def seen(people: Connection, query: LiteralString, name: str, **claims: Any) -> list[str]:
-    """The ids that somebody sees."""
+    """The ids that a user sees."""
     with acting_as(people, "authenticated", {"sub": f"user_{name}", "role": "authenticated"} | claims):
         return [key for (key,) in rows(people, query)]
 

@@ -14,7 +14,7 @@ from tests.kit.webhooks import deleted, domain, invitation, membership, organiza
 
 
 def apply_each(store: Store, *events: Applied) -> list[object]:
-    """One after the other, as a worker that gets them one by one."""
+    """Applies the events one by one, as a worker that receives them one by one."""
     return [answer for event in events for answer in store.apply([event])]
 
 
@@ -182,7 +182,7 @@ def test_a_child_and_its_organization_end_the_same_in_both_orders(
 def test_an_organization_of_which_only_the_id_is_known_takes_nothing_from_what_is_known(
     child: Applied, store: Store, admin: Connection
 ) -> None:
-    # What a membership told is known, too: an exact tie would be decided by chance.
+    # Data of a membership counts as known, too: chance would decide an exact tie.
     for first in (organization(at=1), membership(at=1)):
         empty(admin)
         apply_each(store, first, child)
@@ -228,7 +228,7 @@ def test_deleting_an_organization_in_the_batch_that_makes_its_family_hides_all_o
         assert tables(admin) == one_by_one
 
 
-def test_what_belongs_to_another_organization_stays(store: Store, admin: Connection) -> None:
+def test_rows_of_another_organization_stay(store: Store, admin: Connection) -> None:
     store.apply([*FAMILY, organization("org_2", at=1), membership("orgmem_2", at=1, org_id="org_2")])
     store.apply([invitation("orginv_2", at=1, org_id="org_2"), domain("orgdmn_2", at=1, org_id="org_2")])
     store.apply([deleted("organization", "org_1", at=9)])
@@ -236,7 +236,7 @@ def test_what_belongs_to_another_organization_stays(store: Store, admin: Connect
     assert sorted(left) == ["org_2", "orgdmn_2", "orginv_2", "orgmem_2"]
 
 
-def test_a_late_event_about_a_child_does_not_bring_it_back(store: Store, admin: Connection) -> None:
+def test_a_late_event_about_a_child_does_not_restore_it(store: Store, admin: Connection) -> None:
     store.apply([*FAMILY, deleted("organization", "org_1", at=9)])
     store.apply([membership(at=99, role="org:admin"), invitation(at=99, status="revoked"), domain(at=99, name="new")])
     store.apply([organization(at=99, name="Still there?"), membership("orgmem_2", at=99)])

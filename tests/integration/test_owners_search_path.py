@@ -1,4 +1,4 @@
-"""Commands that the owner runs call nothing that somebody has planted in a schema of the app."""
+"""Commands of the owner call no function that somebody has planted in a schema of the app."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LEFT_OUT = """
 
 @pytest.fixture
 def planted(admin: Connection) -> Connection:
-    """A database whose app has functions that fit better than those of Postgres."""
+    """A database whose app has functions that match better than the functions of Postgres."""
     admin.execute(PLANTED)
     admin.execute(LEFT_OUT)
     return admin
@@ -44,14 +44,14 @@ def test_a_connection_of_anybody_else_would_call_what_is_planted(planted: Connec
 
 
 @pytest.mark.parametrize("arguments", [["explain", "user_1"], ["doctor"]], ids=" ".join)
-def test_no_command_calls_it(arguments: list[str], planted: Connection, database: Database) -> None:
+def test_no_command_calls_a_planted_function(arguments: list[str], planted: Connection, database: Database) -> None:
     result = CliRunner().invoke(commands, arguments, env={"DATABASE_URL": database.url})
     assert result.exit_code in {0, 1}, result.output
     assert "planted" not in result.output
     assert rows(planted, CALLED) == []
 
 
-def test_no_migration_calls_it(new_database: str) -> None:
+def test_no_migration_calls_a_planted_function(new_database: str) -> None:
     with psycopg.connect(new_database, autocommit=True) as connection:
         connection.execute(PLANTED)
         result = CliRunner().invoke(commands, ["migrate", "--plain-postgres"], env={"DATABASE_URL": new_database})
@@ -96,7 +96,7 @@ def test_every_statement_has_our_search_path_and_the_session_keeps_its_own(
         assert answer.get_value(0, 0) == b'"$user", public'
 
 
-def test_a_statement_that_fails_leaves_a_connection_that_goes_on(database: Database) -> None:
+def test_a_failed_statement_leaves_a_usable_connection(database: Database) -> None:
     with connect(database.url, autocommit=True) as connection:
         with pytest.raises(psycopg.errors.UndefinedTable):
             connection.execute("select * from users")

@@ -1,4 +1,4 @@
-"""`clerk-supabase parked`: what an operator does with events that could not be applied."""
+"""`clerk-supabase parked`: the work of an operator on events that could not be applied."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_parked_event_is_listed_replayed_applied_and_settled(
     assert value(admin, "select first_name from public.users") == "Ada"
 
 
-def test_an_event_that_comes_back_is_parked_again(
+def test_a_replayed_event_that_fails_again_is_parked_again(
     road: Road, admin: Connection, command: Command, to_queues: list[str]
 ) -> None:
     admin.execute(REFUSE_ADA)
@@ -157,7 +157,7 @@ def test_an_event_that_is_back_before_it_is_marked_stays_parked(
     assert command.states() == {"msg_1": "parked"}
 
 
-def test_a_replay_that_dies_after_sending_leaves_a_duplicate_which_is_harmless(
+def test_a_replay_killed_after_sending_leaves_a_duplicate_which_is_harmless(
     road: Road, database: Database, admin: Connection, command: Command, to_queues: list[str]
 ) -> None:
     account = road.account
@@ -213,7 +213,7 @@ def test_an_event_whose_user_was_deleted_cannot_be_replayed_and_says_so(
     assert command.states() == {"msg_1": "parked", "msg_2": "replayed"}
 
 
-def test_what_is_settled_or_unknown_is_not_replayed(
+def test_a_settled_or_unknown_event_is_not_replayed(
     road: Road, store: Store, command: Command, to_queues: list[str]
 ) -> None:
     park(store, "msg_1")
@@ -228,7 +228,7 @@ def test_what_is_settled_or_unknown_is_not_replayed(
     assert "msg_2" in str(unknown.exception)
 
 
-def test_one_that_was_replayed_before_is_sent_again_only_when_asked_for(
+def test_an_event_replayed_before_is_sent_again_only_on_request(
     store: Store, command: Command, to_queues: list[str]
 ) -> None:
     park(store, "msg_1")
@@ -243,7 +243,9 @@ def test_one_that_was_replayed_before_is_sent_again_only_when_asked_for(
 @pytest.mark.parametrize(
     "which", [[], ["msg_1", "--all"], ["--all", "--type", "user.*"], ["msg_1", "--class", "refused"]]
 )
-def test_it_must_be_said_which_events_are_meant(which: list[str], verb: str, store: Store, command: Command) -> None:
+def test_replay_and_discard_need_a_choice_of_events(
+    which: list[str], verb: str, store: Store, command: Command
+) -> None:
     park(store, "msg_1")
     assert "Say which events" in command.run("parked", verb, *which, status=2).stderr
     assert command.states() == {"msg_1": "parked"}
@@ -328,7 +330,7 @@ def test_a_body_that_is_no_text_is_shown_in_base64_to_machines(store: Store, com
 @pytest.mark.parametrize(
     "hostile", ["\x1b[2J", "\x9b2J", "\x1b]0;title\x07", "\u202eevil", "\r", "[bold]markup[/bold]", "\ud800"]
 )
-def test_what_others_wrote_cannot_command_the_terminal(hostile: str, store: Store, command: Command) -> None:
+def test_foreign_text_cannot_command_the_terminal(hostile: str, store: Store, command: Command) -> None:
     text = json.dumps({"type": f"user.{hostile}", "data": {"id": f"user_{hostile}"}, "timestamp": 1})
     raw = f"not json {hostile}".encode(errors="surrogatepass")
     park(store, "msg_1", text.encode(), reason=f"because {hostile}")
@@ -385,7 +387,7 @@ def test_without_an_answer_nothing_is_discarded(store: Store, command: Command) 
     assert command.states() == {"msg_1": "parked"}
 
 
-def test_what_was_discarded_cannot_be_replayed_but_comes_back_when_clerk_sends_it_again(
+def test_a_discarded_event_cannot_be_replayed_but_is_applied_when_clerk_sends_it_again(
     store: Store, command: Command, to_queues: list[str]
 ) -> None:
     park(store, "msg_1")
@@ -398,7 +400,7 @@ def test_what_was_discarded_cannot_be_replayed_but_comes_back_when_clerk_sends_i
     assert command.json("parked", "replay", "msg_1", *to_queues)["replayed"] == 1
 
 
-def test_what_came_back_while_the_operator_thought_is_not_discarded(
+def test_an_event_parked_again_while_the_operator_thought_is_not_discarded(
     store: Store, database: Database, command: Command
 ) -> None:
     park(store, "msg_1")
@@ -417,7 +419,9 @@ def test_a_database_without_the_migrations_says_what_to_run(new_database: str, a
     assert str(failed.exception).endswith("run: clerk-supabase migrate")
 
 
-def test_the_workers_role_is_told_to_make_way_for_the_owner(database: Database, account: Account) -> None:
+def test_the_role_of_the_worker_is_refused_with_the_advice_to_connect_as_the_owner(
+    database: Database, account: Account
+) -> None:
     failed = Command({"DATABASE_URL": database.worker_url}).run("parked", "list", status=1)
     assert "connect as the owner" in str(failed.exception)
 

@@ -1,4 +1,4 @@
-"""The table of parked events: what it keeps, and when it forgets."""
+"""The table of parked events: the data kept, and the time of its removal."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def bodies(admin: Connection) -> dict[str, bytes | None]:
     return dict(rows(admin, "select svix_id, body from clerk_sync.parked_events"))
 
 
-# What it keeps
+# Data that is kept
 
 
 def test_an_event_that_is_parked_again_keeps_its_first_reason_and_counts_as_not_replayed(
@@ -120,14 +120,14 @@ def test_long_ids_that_begin_the_same_stay_apart(store: Store, admin: Connection
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_a_body_is_about_is_read_as_far_as_it_says_so(body: bytes, subject: Subject) -> None:
+def test_type_object_and_user_of_a_body_are_read_as_far_as_they_are_named(body: bytes, subject: Subject) -> None:
     assert subject_of(body) == subject
 
 
-# When it forgets
+# The end of the time to keep
 
 
-def test_the_bodies_about_a_user_are_forgotten_when_the_user_is_deleted(store: Store, admin: Connection) -> None:
+def test_the_bodies_about_a_user_are_erased_when_the_user_is_deleted(store: Store, admin: Connection) -> None:
     store.park([event(of_user(), "msg_1"), event(of_member(), "msg_2"), event(of_user("user_2"), "msg_3")])
     store.apply(alone(Delete("user", "user_1", CREATED_AT + 2)))
     assert bodies(admin) == {"msg_1": None, "msg_2": None, "msg_3": of_user("user_2")}
@@ -136,19 +136,19 @@ def test_the_bodies_about_a_user_are_forgotten_when_the_user_is_deleted(store: S
     assert value(admin, "select count(*) from clerk_sync.parked_events where reason is not null") == 3
 
 
-def test_what_is_parked_after_its_user_was_deleted_keeps_no_body(store: Store, admin: Connection) -> None:
+def test_an_event_parked_after_its_user_was_deleted_keeps_no_body(store: Store, admin: Connection) -> None:
     store.apply(alone(Delete("user", "user_1", CREATED_AT + 2)))
     store.park([event(of_user(), "msg_1"), event(of_member(), "msg_2"), event(of_user("user_2"), "msg_3")])
     assert bodies(admin) == {"msg_1": None, "msg_2": None, "msg_3": of_user("user_2")}
 
 
-def test_the_end_of_an_organization_forgets_no_body_of_a_user(store: Store, admin: Connection) -> None:
+def test_the_end_of_an_organization_erases_no_body_of_a_user(store: Store, admin: Connection) -> None:
     store.park([event(of_user())])
     store.apply(alone(Delete("organization", "user_1", CREATED_AT + 2)))
     assert bodies(admin) == {"msg_1": of_user()}
 
 
-def test_a_body_is_forgotten_ninety_days_after_it_was_parked(store: Store, admin: Connection) -> None:
+def test_a_body_is_erased_ninety_days_after_it_was_parked(store: Store, admin: Connection) -> None:
     store.park([event(b"old", "msg_1"), event(b"young", "msg_2")])
     admin.execute(
         """
@@ -162,7 +162,7 @@ def test_a_body_is_forgotten_ninety_days_after_it_was_parked(store: Store, admin
 
 @contextmanager
 def blocked_until_the_end(admin: Connection) -> Iterator[None]:
-    """What another session begins in here must be waiting when the block ends."""
+    """Asserts that the statement of another session, begun in the block, is still waiting when the block ends."""
     yield
     eventually(lambda: rows(admin, "select 1 from pg_locks where not granted"), bool, seconds=10)
 
@@ -199,9 +199,7 @@ def test_a_user_who_is_deleted_while_an_event_is_being_parked_leaves_no_body(
     assert bodies(admin) == {"msg_1": None}
 
 
-def test_only_the_events_that_hold_a_word_are_taken_for_those_of_whoever_it_names(
-    store: Store, admin: Connection
-) -> None:
+def test_only_the_events_with_a_word_are_found_by_it(store: Store, admin: Connection) -> None:
     store.park([event(b'{"mail":"ada@example.test"}', "msg_ada"), event(b'{"mail":"eve@example.test"}', "msg_eve")])
     found = (
         "select array(select svix_id from clerk_sync.parked_events where ctid = any(clerk_sync.lock_parked_events(%s)))"
@@ -210,7 +208,7 @@ def test_only_the_events_that_hold_a_word_are_taken_for_those_of_whoever_it_name
     assert value(admin, found, []) == []
 
 
-def test_workers_that_park_and_delete_at_once_never_lock_each_other_out(database: Database, admin: Connection) -> None:
+def test_workers_that_park_and_delete_at_once_never_deadlock(database: Database, admin: Connection) -> None:
     def work(number: int) -> None:
         with closing(Store(Url(database.worker_url))) as store:
             for turn in range(20):

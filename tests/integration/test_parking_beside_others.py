@@ -1,4 +1,4 @@
-"""What Postgres refuses concerns one event only, and a database that is not there is asked once."""
+"""A refusal of Postgres concerns one event only, and a database that is unavailable is asked once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def road(account: Account, store: Store) -> Road:
 
 
 def message(number: int, body: bytes | None = None, **envelope: Any) -> Message:
-    """The event of a user of that number, or another body."""
+    """The event of the user with this number, or another body."""
     return Message(
         f"message-{number}", Envelope(f"msg_{number}", body or updated(f"user_{number}"), CREATED_AT, **envelope)
     )
@@ -48,7 +48,7 @@ def updated(user_id: str, *, at: int = 1, version: int = 1) -> bytes:
     return json.dumps(samples.event("user.updated", user, timestamp=CREATED_AT + at)).encode()
 
 
-# What Postgres refuses
+# Refusals of Postgres
 
 
 def test_an_event_that_the_table_of_parked_events_refuses_goes_to_the_parked_queue_alone(
@@ -80,13 +80,13 @@ def test_a_canary_that_postgres_refuses_is_parked_and_the_events_beside_it_are_a
 
 @dataclass
 class Looked:
-    """A connection string, and how often somebody was about to connect with it."""
+    """A connection string, and the number of attempts to connect with it."""
 
     url: str
     connections: int = 0
     source: str = "the test's URL"
     only: int = 0
-    """After so many connections there is no database any more; 0: there never was one."""
+    """The number of connections after which the database is unavailable; 0: from the beginning."""
 
     def value(self) -> str:
         self.connections += 1
@@ -103,7 +103,7 @@ def nowhere() -> Iterator[tuple[Store, Looked]]:
         yield store, looked
 
 
-def test_in_an_outage_a_batch_waits_for_the_database_no_longer_because_something_is_to_be_parked(
+def test_during_an_outage_an_event_to_park_does_not_lengthen_the_wait_for_the_database(
     nowhere: tuple[Store, Looked], account: Account
 ) -> None:
     store, looked = nowhere
@@ -115,7 +115,7 @@ def test_in_an_outage_a_batch_waits_for_the_database_no_longer_because_something
     assert len(account.received(account.parked_queue_url)) == 1
 
 
-def test_what_a_last_try_has_applied_does_not_stay_among_the_dead_letters(
+def test_a_message_applied_by_a_last_try_does_not_stay_a_dead_letter(
     database: Database, admin: Connection, account: Account
 ) -> None:
     admin.execute(
@@ -138,7 +138,7 @@ def test_what_a_last_try_has_applied_does_not_stay_among_the_dead_letters(
 # Lag
 
 
-def test_only_what_made_a_row_newer_tells_how_late_the_tables_are(store: Store) -> None:
+def test_only_events_that_made_a_row_newer_count_for_the_lag(store: Store) -> None:
     sync = Sync(store, Parking(store), clock_ms=lambda: CREATED_AT + 1_000)
     first = message(1, updated("user_1", at=100, version=100))
     sync.process([first])

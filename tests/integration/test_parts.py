@@ -1,4 +1,4 @@
-"""One row that cannot be written now never holds up the others: in a batch, at a last try, in a run, when parked."""
+"""A row that cannot be written now never delays other rows: in a batch, at a last try, in a run, while parking."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def test_a_number_that_no_column_holds_keeps_neither_its_message_nor_its_neighbo
     assert value(admin, "select count(*) from clerk_sync.parked_events") == 3
 
 
-def test_what_the_table_of_parked_events_refuses_stays_alone(store: Store, admin: Connection) -> None:
+def test_an_event_that_the_table_of_parked_events_refuses_stays_alone(store: Store, admin: Connection) -> None:
     admin.execute("alter table clerk_sync.parked_events add constraint no_2 check (svix_id <> 'msg_2')")
     events = [ParkedEvent(Envelope(f"msg_{number}", b"{}", RECEIVED_AT), "refused", "why") for number in range(5)]
     answers = store.park(events)

@@ -1,4 +1,4 @@
-"""The simulator finds each of the faults that broke a guarantee before, when it is planted again."""
+"""The simulator finds each of the faults that broke a guarantee before, when the fault is planted again."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ _looked_up: Final = reconcile_deletes._looked_up
 
 
 def _any_refusal_of_organizations(status: int, path: str, body: bytes, observed_at: int) -> ClerkRefused:
-    """As if Clerk said with every refusal that organizations are switched off."""
+    """Treats every refusal of Clerk as the message that organizations are switched off."""
     if "organization" in path and status in {402, 403}:
         return OrganizationsUnavailable("switched off")
     return _refusal(status, path, body, observed_at)
 
 
 def _believing_the_list(clerk: Any, kind: Any, candidates: Any, gone: Any, room: int) -> Any:
-    """As if each object that is not listed were gone, whatever Clerk answers by id."""
+    """Treats each object that is not listed as deleted, whatever Clerk answers by id."""
     answers = _looked_up(clerk, kind, candidates, gone, room)
     moment = max(answers.absent.values(), default=clerk.instance().observed_at)
     answers.absent.update(dict.fromkeys(answers.present, moment))
@@ -73,22 +73,22 @@ def _without_margin(**given: Any) -> ReconcileSettings:
 
 
 def _nothing(*_: Any, **__: Any) -> Iterator[Any]:
-    """Stand in for a function that found something."""
+    """Replaces a function that found something."""
     return iter(())
 
 
 def _always_changed(*_: Any) -> tuple[str, None]:
-    """As if whatever Clerk answers became the row."""
+    """Reports every answer of Clerk as a change of the row."""
     return "changed", None
 
 
 def _blaming_no_trigger(error: psycopg.Error) -> bool:
-    """As if errors of a trigger were those of an outage."""
+    """Treats errors of a trigger as errors of an outage."""
     return not store._is_raised_by_the_app(error) and _may_be_one_row(error)
 
 
 def _blaming_no_lock(error: psycopg.Error) -> bool:
-    """As if a lock that is not available were an outage."""
+    """Treats a lock that is not available as an outage."""
     return error.sqlstate != "55P03" and _may_be_one_row(error)
 
 
@@ -107,7 +107,7 @@ _USER_WITHOUT_ADDRESSES = msgspec.defstruct(
 
 
 def _ignoring_refusals(_: Any, compare: Callable[[Any], None], __: Any) -> list[str]:
-    """Compare the lists that Clerk does not refuse, and say nothing of the others."""
+    """Compares the lists that Clerk does not refuse, and does not report the others."""
     for kind in LIST_KINDS:
         with suppress(ClerkRefused):
             compare(kind)
@@ -133,7 +133,7 @@ def _never_ending(
 
 
 def _taking_any_date(tally: Mapping[str, int], what: str) -> str | None:
-    """Find no fault with answers that do not say when they were made."""
+    """Accepts answers without a date."""
     return _doubts_about_pages({**tally, "undated": 0}, what)
 
 
@@ -146,7 +146,7 @@ def _as_it_was(invitation: Any, _: int) -> Any:
 
 
 def _no_doubt(*_: Any) -> None:
-    """Find no fault with a list, wherever it ends."""
+    """Accepts every list, wherever it ends."""
 
 
 def _none_expired(*_: Any) -> tuple[int, int]:
@@ -155,15 +155,15 @@ def _none_expired(*_: Any) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class PlantedFault:
-    """A fault, and what the simulator says of it."""
+    """A fault, and the message of the simulator about it."""
 
     name: str
     happenings: tuple[str, ...]
-    """Groups of happenings among which it shows."""
+    """Groups of steps among which the fault shows."""
     says: str
     plant: Plant
     first: int = 0
-    """Number of the episode that the search begins with, so that it need not be long."""
+    """Number of the first episode of the search, so that the search is short."""
 
 
 FAULTS: Final = (
@@ -184,7 +184,7 @@ FAULTS: Final = (
         by_statement(
             "create or replace view clerk_sync.caller with (security_barrier) as "
             "select asked.clerk_id from clerk_sync.requesting_user_id() as asked (clerk_id)",
-            # The database is thrown away.
+            # The database is dropped afterwards.
             "select",
         ),
         first=1,
@@ -515,7 +515,7 @@ FAULTS: Final = (
             "alter policy organization_invitations_read_by_permission on public.organization_invitations using ("
             "deleted_at is null and clerk_org_id = any(array("
             "select m.clerk_org_id from clerk_sync.memberships_of_caller as m where m.role = 'org:admin')))",
-            # The database is thrown away.
+            # The database is dropped afterwards.
             "select",
         ),
     ),

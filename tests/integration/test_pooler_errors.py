@@ -1,4 +1,4 @@
-"""What Supavisor says instead of letting somebody in is told apart: an outage that passes, or a string to correct."""
+"""Refused logins of Supavisor are told apart: an outage that passes, or a connection string to correct."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def url(port: int) -> str:
 
 
 @pytest.mark.parametrize(("message", "error", "said", "todo"), REFUSALS)
-def test_a_function_tells_an_outage_of_the_pooler_from_a_string_that_is_wrong(
+def test_a_function_distinguishes_an_outage_of_the_pooler_from_a_wrong_connection_string(
     message: str, error: type[Retryable], said: str, todo: str
 ) -> None:
     with refusing(message) as port, closing(Store(Url(url(port)))) as store, pytest.raises(error, match=said) as caught:

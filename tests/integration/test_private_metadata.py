@@ -1,4 +1,4 @@
-"""Private metadata: nowhere unless it is asked for, and then where no user can read it."""
+"""Private metadata is stored only with the setting for it, and only where no user can read it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def notes(admin: Connection) -> list[str]:
 def handle_all(
     account: Account, database: Database, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str | None], None]:
-    """Runs the sync function, as a cold start leaves it with that setting, on an event of every kind."""
+    """Runs the sync function after a cold start with this setting, on an event of every kind."""
 
     def handle(setting: str | None) -> None:
         monkeypatch.setenv("DATABASE_SECRET_ARN", account.put_secret("database", database.worker_url))
@@ -141,7 +141,9 @@ def test_private_metadata_that_are_none_are_refused_with_their_event() -> None:
         kept(at=1, private_metadata="none")
 
 
-def test_what_was_kept_stays_as_it_is_when_it_is_switched_off(store: Store, admin: Connection) -> None:
+def test_stored_private_metadata_stays_unchanged_after_the_setting_is_switched_off(
+    store: Store, admin: Connection
+) -> None:
     store.apply([kept(at=1, note="kept")])
     store.apply([told("user.updated", samples.user("user_1", **TIMES, private_metadata={"note": "new"}), at=2)])
     assert notes(admin) == ["kept"]

@@ -1,4 +1,4 @@
-"""What the app refuses to let go holds up nobody else: it is named once, and all other rows are purged and pruned."""
+"""A row that the app refuses to delete delays no other row: it is named once, and all others are purged and pruned."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAME = "Lovelace"
 
 @pytest.fixture
 def due(store: Store, admin: Connection) -> Store:
-    """Five deleted users whose hold-back is over, one of them called Lovelace, and a delivery whose time is over."""
+    """Five deleted users after their hold-back, one of them called Lovelace, and a delivery after its time."""
     allow_at_once(admin)
     admin.execute("update clerk_sync.retention set deliveries_days = 0")
     names = {2: NAME}
@@ -62,7 +62,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("how", ["scrub", "delete"])
 @pytest.mark.parametrize("statement", REFUSALS.values(), ids=REFUSALS)
-def test_a_user_whom_a_trigger_of_the_app_holds_on_to_is_named_once_and_the_others_are_purged(
+def test_a_user_kept_by_a_trigger_of_the_app_is_named_once_and_the_others_are_purged(
     how: Any, statement: str, due: Store, admin: Connection, log: io.StringIO
 ) -> None:
     admin.execute("update clerk_sync.retention set purge_by = 'delete'")
@@ -87,7 +87,7 @@ def test_a_user_whom_a_trigger_of_the_app_holds_on_to_is_named_once_and_the_othe
 BROUGHT_BACK = (
     "insert into public.users (clerk_id, last_name, deleted_at) values (old.clerk_id, old.last_name, old.deleted_at)"
 )
-# What the trigger does, when, and how users have to be purged for it to keep one of them.
+# The action of the trigger, its time, and the ways of purging in which it keeps a user.
 IN_SILENCE: dict[str, tuple[str, LiteralString, set[str]]] = {
     "skips the statement": ("return null", "before update or delete", {"scrub", "delete"}),
     "puts the old values back": ("return old", "before update or delete", {"scrub"}),
@@ -113,7 +113,7 @@ def test_no_row_that_a_trigger_of_the_app_keeps_in_silence_counts_as_purged(
     assert (left, named, value(admin, of_user)) == (kept if how in keeps else ([], [], True))
 
 
-def test_a_check_of_the_app_that_refuses_the_scrubbed_row_holds_up_nobody_else(due: Store, admin: Connection) -> None:
+def test_a_check_of_the_app_that_refuses_the_scrubbed_row_delays_no_other_row(due: Store, admin: Connection) -> None:
     admin.execute(
         "alter table public.users add constraint ada_has_a_name check (clerk_id <> 'user_2' or last_name is not null)"
     )
@@ -121,7 +121,7 @@ def test_a_check_of_the_app_that_refuses_the_scrubbed_row_holds_up_nobody_else(d
     assert rows(admin, "select id, reason from clerk_sync.not_purged") == [("user_2", "ada_has_a_name")]
 
 
-def test_a_user_whom_the_app_holds_locked_is_named_once_and_goes_later(
+def test_a_user_locked_by_the_app_is_named_once_and_purged_later(
     due: Store, database: Database, admin: Connection, log: io.StringIO
 ) -> None:
     with database.connect() as app, app.transaction():
@@ -136,7 +136,7 @@ def test_a_user_whom_the_app_holds_locked_is_named_once_and_goes_later(
     assert rows(admin, "select * from clerk_sync.not_purged") == []
 
 
-def test_a_user_for_whom_a_trigger_takes_longer_than_a_statement_may_holds_up_nobody_for_long(
+def test_a_user_whose_trigger_takes_longer_than_a_statement_may_delays_others_only_briefly(
     due: Store, database: Database, admin: Connection
 ) -> None:
     let_a_trigger_refuse(admin, "perform pg_sleep(60)")
@@ -149,7 +149,7 @@ def test_a_user_for_whom_a_trigger_takes_longer_than_a_statement_may_holds_up_no
     assert personal_data_of(admin, "Smith") == []
 
 
-def test_a_row_that_goes_on_refusing_is_tried_less_and_less_often(
+def test_a_row_that_keeps_refusing_is_tried_less_and_less_often(
     due: Store, database: Database, admin: Connection
 ) -> None:
     let_a_trigger_refuse(admin, "raise exception 'no'")
@@ -163,7 +163,7 @@ def test_a_row_that_goes_on_refusing_is_tried_less_and_less_often(
     assert hours == [12, 24, 48, 96, 192, 384, 768, 768, 768]
 
 
-def test_what_is_refused_night_after_night_does_not_use_up_the_portion(
+def test_rows_that_refuse_night_after_night_do_not_use_up_the_portion(
     due: Store, database: Database, admin: Connection
 ) -> None:
     admin.execute("alter table public.users add check (last_name = 'Smith' or last_name = 'Lovelace') not valid")
@@ -252,9 +252,7 @@ def test_an_organization_with_more_invitations_than_a_portion_leaves_none_of_the
     assert value(admin, query) == len(ids)
 
 
-def test_what_somebody_made_visible_by_hand_goes_with_its_organization_and_is_forgotten(
-    store: Store, admin: Connection
-) -> None:
+def test_rows_made_visible_by_hand_are_purged_with_their_organization(store: Store, admin: Connection) -> None:
     store.apply([invitation(f"orginv_{n}", at=1, email_address=f"{n}@{NAME}.test") for n in range(3)])
     store.apply([deleted("organization", "org_1", at=2)])
     admin.execute("update public.organization_invitations set deleted_at = null")

@@ -1,4 +1,4 @@
-"""Purging goes on: a row that is purged, or that the app holds on to, keeps nobody else from being purged."""
+"""Purging goes on: a purged row, or a row that the app keeps, prevents no other purge."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def purge_some(admin: Connection, at_most: int) -> Rows:
     return rows(admin, "select kind, purged from clerk_sync.purge('0', 'scrub', %s)", at_most)
 
 
-def test_who_was_purged_takes_no_place_of_those_who_are_due(store: Store, admin: Connection) -> None:
+def test_purged_users_take_no_place_of_users_who_are_due(store: Store, admin: Connection) -> None:
     delete_users(store, "user_1", "user_2")
     assert purge_some(admin, 2) == [("user", 2)]
-    # So that whatever is read from the table comes in the order of the names.
+    # So that rows are read from the table in the order of the names.
     delete_users(store, "user_3", "user_4")
     admin.execute("create index sorted on public.users (clerk_id)")
     admin.execute("cluster public.users using sorted")
@@ -63,7 +63,7 @@ def test_private_metadata_of_a_purged_user_is_not_written_again_by_what_arrives_
 @pytest.mark.parametrize(
     "event", [membership(at=1), invitation(at=1), domain(at=1)], ids=lambda each: each[0].main.kind
 )
-def test_what_a_key_of_the_app_holds_on_to_is_named_and_the_others_are_purged(
+def test_a_row_kept_by_a_foreign_key_of_the_app_is_named_and_the_others_are_purged(
     event: Applied, database: Database, store: Store, admin: Connection
 ) -> None:
     kept = event[0].main
@@ -80,7 +80,7 @@ def test_what_a_key_of_the_app_holds_on_to_is_named_and_the_others_are_purged(
     assert value(admin, "select count(*) from public.kept") == 1
 
 
-def test_what_a_trigger_of_the_app_refuses_to_delete_is_named_and_the_others_are_purged(
+def test_a_row_kept_by_a_trigger_of_the_app_is_named_and_the_others_are_purged(
     database: Database, store: Store, admin: Connection
 ) -> None:
     admin.execute(
@@ -107,7 +107,7 @@ def test_what_a_trigger_of_the_app_refuses_to_delete_is_named_and_the_others_are
 
 @contextmanager
 def purging_meanwhile(database: Database, admin: Connection) -> Iterator[tuple[Connection, list[Rows]]]:
-    """What somebody does in a transaction for which a purge waits, and what that purges after it."""
+    """A transaction for which a purge waits, and the outcomes of that purge after the transaction."""
     purged: list[Rows] = []
     with database.connect() as other, other.transaction():
         yield other, purged
@@ -132,7 +132,7 @@ def test_a_delete_that_is_undone_while_a_purge_waits_is_not_purged(
     assert value(admin, "select count(*) from public.users where first_name is not null and deleted_at is null") == 2
 
 
-def test_who_is_deleted_once_more_while_a_purge_waits_is_held_back_from_then_on(
+def test_a_user_deleted_again_while_a_purge_waits_is_held_back_from_then_on(
     database: Database, store: Store, admin: Connection
 ) -> None:
     delete_users(store, "user_1", "user_2")

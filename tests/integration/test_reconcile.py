@@ -1,4 +1,4 @@
-"""Reconcile: whatever got lost or was changed by hand, after one run the tables are as Clerk."""
+"""Reconcile: after one run the tables are as Clerk, whatever was lost or changed by hand."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_key_of_another_instance_than_the_parameter_names_is_refused_also_by_t
     assert value(rig.admin, "select count(*) from clerk_sync.instance") == 0
 
 
-# What differs
+# Differences
 
 
 def test_missing_stale_different_and_extra_rows_are_told_apart_and_repaired(rig: Rig) -> None:
@@ -149,7 +149,7 @@ def test_a_dry_run_reports_the_same_and_repairs_nothing(rig: Rig) -> None:
     assert rig.run().findings == 3
 
 
-def test_what_was_deleted_here_and_is_in_clerk_is_reported_and_never_revived(rig: Rig) -> None:
+def test_an_object_deleted_only_here_is_reported_and_never_restored(rig: Rig) -> None:
     rig.store.apply(alone(Delete("user", user(8), rig.world.now)))
     rig.world.now += MINUTE
     report = rig.run()
@@ -208,7 +208,7 @@ def test_a_row_that_the_app_made_is_never_deleted(rig: Rig) -> None:
     assert {"user_of_the_app", "user_without_time"} <= rig.shown()
 
 
-def test_a_stub_that_only_a_membership_told_of_is_completed(rig: Rig) -> None:
+def test_a_stub_known_from_a_membership_alone_is_completed(rig: Rig) -> None:
     rig.forget(user(9))
     organization = rig.world.create_organization({})
     rig.world.add_membership(organization["id"], user(9), role="org:member")
@@ -221,7 +221,7 @@ def test_a_stub_that_only_a_membership_told_of_is_completed(rig: Rig) -> None:
     assert rig.agrees()
 
 
-def test_a_stub_of_somebody_who_is_gone_is_deleted_once_clerk_confirms_it(rig: Rig) -> None:
+def test_a_stub_of_a_deleted_user_is_deleted_once_clerk_confirms_it(rig: Rig) -> None:
     organization = rig.world.create_organization({})
     rig.world.add_membership(organization["id"], user(9), role="org:member")
     told = rig.world.events[-1]
@@ -291,7 +291,7 @@ def test_two_users_of_one_moment_on_both_sides_of_a_page_are_neither_missing_nor
 
 
 @pytest.mark.parametrize("answer", ["not_found", "unprocessable", "ignored", "empty"])
-def test_a_cursor_whose_user_is_gone_deletes_nobody_else(rig: Rig, answer: Any) -> None:
+def test_a_cursor_whose_user_was_deleted_causes_no_other_delete(rig: Rig, answer: Any) -> None:
     rig.api.answers.lost_cursor = answer
     rig.api.faults.add(Fault(happening=lambda: rig.world.remove_user(user(499))), having="starting_after")
     report = rig.run()
@@ -313,7 +313,7 @@ def test_one_odd_user_never_costs_the_page_and_nobody_is_deleted_then(rig: Rig) 
     assert user(1) in rig.shown()
 
 
-def test_content_that_cannot_be_read_or_stored_costs_nobody_else(rig: Rig) -> None:
+def test_content_that_cannot_be_read_or_stored_affects_no_other_object(rig: Rig) -> None:
     rig.admin.execute("alter table public.users add constraint no_robots check (last_name <> 'Robot')")
     rig.world.now += 5_000
     for number in (4, 5, 6, 7):
@@ -330,9 +330,9 @@ def test_content_that_cannot_be_read_or_stored_costs_nobody_else(rig: Rig) -> No
     report = rig.run()
     assert (report.state, report.counts["user"]["unusable"], report.counts["user"]["refused"]) == ("complete", 2, 1)
     assert "could not be compared or applied, see the log" in str(report.reason)
-    # What could not be stored would have emptied the name, so that user was read again by id.
+    # The value that cannot be stored would have emptied the name, so the user was read again by id.
     assert [rig.column(user(number), "first_name") for number in (5, 7)] == ["New", "New"]
-    # What was refused was not sent, and says so.
+    # A refused repair was not sent, and its finding says so.
     assert {key: (each.outcome, each.sent_at is None) for key, each in rig.findings(report).items()} == {
         user(5): ("settled", False),
         user(7): ("settled", False),
@@ -368,7 +368,7 @@ def test_private_metadata_is_compared_where_it_is_kept(database: Database) -> No
         assert rows(rig.admin, query) == kept
 
 
-def test_what_a_run_found_is_counted_for_the_alarms_once_and_without_personal_data(
+def test_the_findings_of_a_run_are_counted_for_the_alarms_once_and_without_personal_data(
     rig: Rig, log: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rig.forget(user(3))

@@ -14,7 +14,7 @@ from tests.kit.databases import Database, rows
 from tests.kit.parked import Command
 from tests.kit.reconciling import MINUTE, Rig, rig_with
 
-# With the limits of a live instance nobody waits for their turn.
+# With the limits of a live instance no request waits.
 KEY = "sk_live_standin"
 ADA, BEN, CAL = (f"user_{number:026}" for number in range(3))
 
@@ -79,7 +79,7 @@ def test_a_run_that_counted_nothing_prints_no_empty_table(rig: Rig, command: Com
     assert re.match(r"run \d+, full: complete\n", command.run("reconcile").stdout)
 
 
-def test_what_differs_is_repaired_at_once_without_a_queue(mirrored: Rig, command: Command) -> None:
+def test_without_a_queue_differences_are_repaired_at_once(mirrored: Rig, command: Command) -> None:
     mirrored.forget(ADA)
     mirrored.world.remove_user(BEN)
     mirrored.world.now += MINUTE
@@ -87,7 +87,7 @@ def test_what_differs_is_repaired_at_once_without_a_queue(mirrored: Rig, command
     assert mirrored.agrees()
 
 
-def test_with_a_queue_repairs_take_the_road_of_every_event(mirrored: Rig, command: Command, account: Account) -> None:
+def test_with_a_queue_repairs_are_applied_like_events(mirrored: Rig, command: Command, account: Account) -> None:
     mirrored.forget(ADA)
     command.run("reconcile", "--sync-queue-url", account.sync_queue_url)
     assert ADA not in mirrored.shown()
@@ -105,7 +105,7 @@ def test_a_quick_run_finds_what_changed(mirrored: Rig, command: Command) -> None
     assert mirrored.column(BEN, "first_name") == "Benedict"
 
 
-def test_the_brake_ends_with_three_until_somebody_allows_the_deletes_and_undo_brings_them_back(
+def test_the_brake_ends_with_status_3_until_an_operator_allows_the_deletes_and_undo_restores_them(
     mirrored: Rig, command: Command
 ) -> None:
     everybody = mirrored.shown()
@@ -202,11 +202,11 @@ def test_one_user_is_read_again_by_id(mirrored: Rig, command: Command) -> None:
     assert rows(mirrored.admin, "select count(*) from clerk_sync.reconcile_runs") == [(1,)]
 
 
-# What goes wrong
+# Failures
 
 
 @pytest.mark.parametrize("arguments", [("reconcile",), ("resync", ADA)])
-def test_a_key_that_clerk_refuses_is_said_in_one_line_that_does_not_repeat_it(
+def test_a_key_that_clerk_refuses_is_reported_in_one_line_that_does_not_repeat_it(
     arguments: tuple[str, ...], mirrored: Rig, command: Command
 ) -> None:
     mirrored.api.answers.key = "sk_live_rotated"
@@ -229,16 +229,16 @@ def test_a_listing_that_cannot_be_complete_ends_with_three_and_deletes_nobody(mi
     assert mirrored.shown() == everybody
 
 
-def test_an_object_that_nobody_knows_is_said_to_be_unknown(mirrored: Rig, command: Command) -> None:
+def test_an_unknown_object_is_called_unknown(mirrored: Rig, command: Command) -> None:
     assert "user_unknown" in str(command.run("resync", "user_unknown", status=1).exception)
 
 
-def test_a_run_that_does_not_exist_is_said_not_to(mirrored: Rig, command: Command) -> None:
+def test_a_run_that_does_not_exist_is_reported(mirrored: Rig, command: Command) -> None:
     for arguments in (("reconcile", "show", "7777"), ("undo", "7777")):
         assert "there is no run 7777" in str(command.run(*arguments, status=1).exception)
 
 
-def test_without_a_key_or_a_database_it_says_where_they_are_taken_from(command: Command) -> None:
+def test_without_a_key_or_a_database_the_command_names_their_sources(command: Command) -> None:
     without_key = Command(command.environment | {"CLERK_SECRET_KEY": None})
     assert "CLERK_SECRET_KEY" in without_key.run("reconcile", status=2).stderr
     without_database = Command(command.environment | {"DATABASE_URL": None})
@@ -256,7 +256,7 @@ def test_options_of_a_comparison_are_not_taken_by_a_command_that_compares_nothin
     assert "--json" in command.run("reconcile", "--json", "show", "1", status=2).stderr
 
 
-def test_while_clerk_is_away_it_gives_up_and_the_next_run_goes_on(
+def test_while_clerk_is_unavailable_a_run_gives_up_and_the_next_one_continues(
     mirrored: Rig, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clerk_supabase.clerk.http._FIRST_BACKOFF_SECONDS", 0.001)

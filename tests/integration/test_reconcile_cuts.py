@@ -68,7 +68,7 @@ def test_cuts_are_found_by_the_index_alone(store: Store, admin: Connection) -> N
         "from generate_series(1, 20000) as n"
     )
     admin.execute("vacuum analyze public.users")
-    # What the insert read, for its foreign key, is counted when the server gets round to it.
+    # The reads of the insert, for its foreign key, are counted at some later time.
     admin.execute("select pg_stat_force_next_flush()")
     admin.execute("select pg_stat_reset()")
     assert len(Runs(store).cuts(1_000, BEGINNING * 2)) == 19

@@ -49,7 +49,7 @@ def user(number: int) -> str:
     return f"user_{number:026}"
 
 
-def test_who_is_gone_from_clerk_is_deleted_after_clerk_said_so_by_id(rig: Rig) -> None:
+def test_a_user_is_deleted_after_clerk_said_by_id_that_the_user_is_gone(rig: Rig) -> None:
     rig.world.remove_user(user(6))
     rig.api.requests.clear()
     report = rig.run()
@@ -61,11 +61,11 @@ def test_who_is_gone_from_clerk_is_deleted_after_clerk_said_so_by_id(rig: Rig) -
 
 
 def leaving_out(user_id: str) -> Fault:
-    """A good answer that does not have this user."""
+    """A valid answer without this user."""
     return Fault(alter=lambda elements: [each for each in elements if user_id.encode() not in each])
 
 
-def test_whoever_a_list_leaves_out_is_kept_because_clerk_has_them_by_id(rig: Rig) -> None:
+def test_a_user_missing_from_a_list_is_kept_because_clerk_has_them_by_id(rig: Rig) -> None:
     # Of the last page, so that the list does not end there; and the counts agree with it.
     rig.api.faults.add(leaving_out(user(1_100)), path="/users", skip=2)
     rig.api.faults.add(Fault(body=b'{"object":"total_count","total_count":1200}'), path="/users/count", times=2)
@@ -84,7 +84,7 @@ def test_a_list_by_id_that_is_too_short_deletes_nobody(rig: Rig) -> None:
     assert rig.agrees()
 
 
-def test_who_came_after_the_run_began_is_no_candidate(rig: Rig) -> None:
+def test_a_user_created_after_the_start_of_a_run_is_no_candidate_for_a_delete(rig: Rig) -> None:
     def live() -> None:
         rig.world.now += 5_000
         rig.world.create_user({})
@@ -223,7 +223,7 @@ def test_rows_that_go_with_several_objects_count_once_for_their_own_kind(rig: Ri
     assert rig.agrees()
 
 
-def test_members_hidden_along_with_their_organization_or_user_are_said_to_be(rig: Rig) -> None:
+def test_members_hidden_with_their_organization_or_user_are_reported_as_such(rig: Rig) -> None:
     [_, member, with_user, *_] = list(rig.world.memberships)
     organization = rig.world.memberships[member]["organization"]["id"]
     in_it = {key for key, each in rig.world.memberships.items() if each["organization"]["id"] == organization}
@@ -241,7 +241,7 @@ def test_members_hidden_along_with_their_organization_or_user_are_said_to_be(rig
     assert rig.findings(report)[member].outcome == "not sent"
 
 
-def test_who_left_and_joined_again_keeps_the_new_membership(rig: Rig) -> None:
+def test_a_member_who_left_and_joined_again_keeps_the_new_membership(rig: Rig) -> None:
     [old, *_] = list(rig.world.memberships)
     org_id, user_id = (rig.world.memberships[old][key] for key in ("organization", "public_user_data"))
     rig.world.remove_membership(old)
@@ -282,7 +282,7 @@ def test_an_instance_without_organizations_is_compared_all_the_same(rig: Rig) ->
         (answering(404, code="not_found"), "404 (not_found)"),
     ],
 )
-def test_any_other_refusal_of_organizations_is_told_and_users_are_compared_all_the_same(
+def test_any_other_refusal_of_organizations_is_reported_and_users_are_still_compared(
     rig: Rig, mode: str, fault: Fault, said: str
 ) -> None:
     rig.world.remove_user(user(6))
@@ -356,7 +356,7 @@ def test_a_404_without_a_date_deletes_nobody_and_the_run_says_so(rig: Rig) -> No
 # Undo
 
 
-def test_undo_brings_back_what_a_run_deleted_with_everything_that_was_hidden_with_it(rig: Rig) -> None:
+def test_undo_restores_the_deletes_of_a_run_with_everything_that_was_hidden_with_them(rig: Rig) -> None:
     before = tables(rig.admin)
     rig.world.remove_user(user(1))
     rig.world.remove_organization(next(iter(rig.world.organizations)))
@@ -385,7 +385,7 @@ def test_after_an_undo_the_next_run_deletes_again_unless_deletes_are_forbidden(r
     assert user(7) not in rig.shown()
 
 
-def test_undo_leaves_what_somebody_else_deleted_too(rig: Rig) -> None:
+def test_undo_leaves_deletes_of_others(rig: Rig) -> None:
     rig.world.remove_user(user(1))
     rig.world.remove_user(user(5))
     deleted_at = rig.world.now
@@ -412,7 +412,7 @@ def test_undo_shows_no_row_of_which_a_parent_is_still_deleted(rig: Rig) -> None:
     assert (organization,) not in shown
 
 
-def test_undo_does_not_bring_back_what_was_purged(rig: Rig) -> None:
+def test_undo_does_not_restore_purged_data(rig: Rig) -> None:
     rig.world.remove_user(user(6))
     report = rig.run()
     rig.admin.execute("update clerk_sync.entities set purged_at = now() where id = %s", [user(6)])
@@ -420,11 +420,11 @@ def test_undo_does_not_bring_back_what_was_purged(rig: Rig) -> None:
     assert user(6) not in rig.shown()
 
 
-# When something goes wrong in between
+# Failures during a run
 
 
 @pytest.mark.parametrize("function", ["settle_findings", "delete_candidates", "find_unseen", "end_run"])
-def test_a_run_that_dies_among_its_deletes_is_continued_and_deletes_them(rig: Rig, function: str) -> None:
+def test_a_run_killed_among_its_deletes_is_continued_and_deletes_the_rest(rig: Rig, function: str) -> None:
     rig.world.remove_user(user(6))
     rig.world.remove_user(user(7))
     rig.die_at(function)

@@ -1,4 +1,4 @@
-"""Lists that shift, odd elements, the brake of each kind, and newcomers: what a run makes of them."""
+"""Lists that shift, odd elements, the brake of each kind, and new users: the decisions of a run about them."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_a_user_who_signs_up_during_a_run_is_neither_extra_nor_asked_for(rig: Ri
 
 
 def after_the_last_window(rig: Rig, happening: Callable[[], object]) -> None:
-    """Something happens when the last of five windows was listed, and before it is compared."""
+    """Calls a function after the last of five windows was listed, and before it is compared."""
     rig.settings = replace(rig.settings, threads=1)
     get = rig.ours.http.get
     listed: list[str] = []
@@ -193,7 +193,7 @@ def arrives(rig: Rig) -> None:
     rig.store.apply([(changes_of(event, rig.world.now), None)])
 
 
-# What was deleted here
+# Objects deleted here
 
 
 def test_memberships_of_an_organization_that_was_deleted_here_are_no_findings_of_their_own(rig: Rig) -> None:
@@ -218,8 +218,8 @@ def test_undo_shows_no_row_that_was_purged_on_its_own(rig: Rig) -> None:
 # Failures
 
 
-def test_when_clerk_is_away_for_one_window_that_is_what_the_run_says(rig: Rig) -> None:
-    """Not that it was taken over, which only the threads learn that were stopped for it."""
+def test_when_clerk_is_unavailable_for_one_window_the_run_gives_that_reason(rig: Rig) -> None:
+    """The run does not report that it was taken over, the error of the threads stopped by the first error."""
     rig.settings = replace(rig.settings, threads=2)
 
     def late() -> None:

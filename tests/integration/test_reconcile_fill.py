@@ -1,4 +1,4 @@
-"""Filling a page of users nobody has heard of: as apply() would, and never over what is known."""
+"""The fill of a page of unknown users: with the same rows as apply(), and never over existing data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RUN = 7
 
 
 def begin(admin: Connection) -> None:
-    """Insert the run at work that the pages are of."""
+    """Insert the run at work to which the pages belong."""
     admin.execute(
         "insert into clerk_sync.reconcile_runs (run_id, mode, is_dry_run, versions_only, as_of) "
         "overriding system value values (%s, 'full', false, false, 1)",
@@ -65,7 +65,7 @@ def audited(admin: Connection) -> list[tuple[Any, ...]]:
     return rows(admin, query)
 
 
-def test_what_is_filled_is_what_repairs_would_have_made(databases: Databases) -> None:
+def test_filled_rows_equal_repaired_rows(databases: Databases) -> None:
     filled, repaired = databases.take(), databases.take()
     ends = []
     for database in (filled, repaired):
@@ -85,7 +85,7 @@ def test_what_is_filled_is_what_repairs_would_have_made(databases: Databases) ->
     assert len(ends[0][0]["users"]) == 3
 
 
-def test_whoever_is_known_is_named_and_left_alone(store: Store, admin: Connection) -> None:
+def test_the_fill_names_known_users_and_leaves_their_rows_unchanged(store: Store, admin: Connection) -> None:
     webhook(store, user(1, first_name="Newer"), READ_AT + 1)
     store.apply([(Changes(Delete("user", "user_2", READ_AT)), None)])
     before = tables(admin)

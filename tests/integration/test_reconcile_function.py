@@ -1,4 +1,4 @@
-"""The reconcile function as Lambda runs it: its events, its time, and what it answers when something is wrong."""
+"""The reconcile function as Lambda runs it: its events, its time, and its answers to faults."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ADA = f"user_{0:026}"
 RESERVE_SECONDS = 30
 MARGIN_SECONDS = 300
 
-# What is refused before a run begins leaves nothing to count.
+# A refusal before the begin of a run leaves nothing to count.
 pytestmark = pytest.mark.filterwarnings("ignore:No application metrics")
 
 Invoke = Callable[..., dict[str, Any]]
@@ -35,7 +35,7 @@ Invoke = Callable[..., dict[str, Any]]
 
 @dataclass(frozen=True)
 class Context:
-    """What Lambda hands over, as far as it is looked at."""
+    """The context of Lambda, as far as the function reads it."""
 
     seconds: float
 
@@ -60,7 +60,7 @@ with_the_margin_of_a_stack = pytest.mark.parametrize("margin_seconds", [MARGIN_S
 
 @pytest.fixture
 def environment(rig: Rig, account: Account, margin_seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the template gives the function."""
+    """The environment that the template gives the function."""
     variables = environment_of(
         "reconcile",
         CLERK_SECRET_KEY_ARN=account.put_secret("clerk", KEY),
@@ -98,12 +98,12 @@ def mirrored(rig: Rig, invoke: Invoke, account: Account) -> Rig:
 
 
 def metrics(printed: str) -> dict[str, float]:
-    """What CloudWatch makes of the lines that were printed."""
+    """The metrics that CloudWatch reads from the printed lines."""
     lines = [json.loads(line) for line in printed.splitlines() if '"_aws"' in line]
     return {name: value[0] for line in lines for name, value in line.items() if isinstance(value, list)}
 
 
-def test_what_the_schedule_sends_repairs_a_lost_sign_up_through_the_sync_queue(
+def test_the_event_of_the_schedule_repairs_a_lost_sign_up_through_the_sync_queue(
     mirrored: Rig, invoke: Invoke, account: Account
 ) -> None:
     mirrored.forget(ADA)
@@ -126,7 +126,7 @@ def test_a_key_of_another_instance_than_the_parameter_names_is_refused(
 
 
 @with_the_margin_of_a_stack
-def test_a_lost_delete_is_made_up_for_by_the_first_quick_run_after_the_margin(
+def test_a_lost_delete_is_repeated_by_the_first_quick_run_after_the_margin(
     mirrored: Rig, invoke: Invoke, account: Account, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Whom Clerk's API showed a moment ago is young.
@@ -178,7 +178,7 @@ def test_a_dry_run_sends_nothing(mirrored: Rig, invoke: Invoke, account: Account
     assert account.received(account.sync_queue_url) == []
 
 
-def test_the_alarms_hear_of_a_run_that_is_complete(
+def test_a_complete_run_is_counted_for_the_alarms(
     mirrored: Rig, invoke: Invoke, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mirrored.forget(ADA)
@@ -209,7 +209,7 @@ def test_a_pulled_brake_is_no_error_but_an_alarm(
     assert mirrored.agrees()
 
 
-def test_a_run_stops_before_its_time_is_up_and_the_next_one_goes_on(mirrored: Rig, invoke: Invoke) -> None:
+def test_a_run_stops_before_its_time_is_over_and_the_next_one_continues(mirrored: Rig, invoke: Invoke) -> None:
     mirrored.api.faults.add(Fault(wire="hang"), path="/organization_memberships")
     first = invoke({"mode": "full"}, seconds=RESERVE_SECONDS + 2)
     assert first["state"] == "running"

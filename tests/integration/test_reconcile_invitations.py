@@ -82,7 +82,7 @@ def test_the_first_run_fills_invitations_and_domains(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("mode", ["full", "quick"])
-def test_lost_events_about_invitations_and_domains_are_made_up_for(rig: Rig, mode: str) -> None:
+def test_lost_events_about_invitations_and_domains_are_repaired(rig: Rig, mode: str) -> None:
     revoked = answer(rig, "revoked")
     rig.world.invite()
     rig.world.add_domain()
@@ -185,11 +185,13 @@ def test_more_deletes_of_domains_than_the_brake_allows_are_not_done(databases: D
         assert len(shown(rig)[1]) == 12
 
 
-# What only webhooks say
+# Data of webhooks alone
 
 
 @pytest.mark.parametrize("is_webhook_first", [True, False])
-def test_who_accepted_is_kept_whichever_of_webhook_and_comparison_comes_first(rig: Rig, is_webhook_first: bool) -> None:
+def test_the_user_who_accepted_an_invitation_is_kept_in_both_orders_of_webhook_and_comparison(
+    rig: Rig, is_webhook_first: bool
+) -> None:
     accepted = answer(rig, "accepted")
     told = {
         **rig.world.events[-1],

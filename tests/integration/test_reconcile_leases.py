@@ -1,4 +1,4 @@
-"""Whose run it is: a process works on a run only while its lease lasts, and no run goes on as another kind of run."""
+"""Leases of runs: a process works on a run only while its lease lasts, and no run continues as another kind of run."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def user(number: int) -> str:
 
 
 def differ(rig: Rig) -> None:
-    """One user is missing here, one is stale, and one is gone from Clerk."""
+    """Makes three differences: a user missing here, a stale user, and a user deleted in Clerk."""
     rig.world.now += 5_000
     rig.forget(user(3))
     rig.world.update("user", user(700), {"last_name": "Newer"})
     rig.world.remove_user(user(900))
 
 
-def test_a_lease_never_runs_out_while_clerk_lets_wait(database: Database) -> None:
+def test_a_lease_does_not_end_while_the_run_waits_for_clerk(database: Database) -> None:
     with rig_with(database, 10, lease_seconds=1) as rig:
         has_lease: list[bool] = []
 
@@ -120,7 +120,7 @@ def begin(rig: Rig, **request: Any) -> Begun:
 
 @pytest.fixture
 def lost(database: Database) -> Iterator[tuple[Rig, Begun, Begun]]:
-    """A run whose process lost it, and the same run in the hands of the process that goes on with it."""
+    """A run whose process lost its lease, and the same run in the process that continues it."""
     with rig_with(database, 10) as rig:
         first = begin(rig)
         rig.lose_lease()
@@ -131,7 +131,7 @@ def run_row(rig: Rig) -> list[tuple[Any, ...]]:
     return rows(rig.admin, "select * from clerk_sync.reconcile_runs")
 
 
-def test_who_takes_over_a_run_has_another_lease_for_the_same_run(lost: tuple[Rig, Begun, Begun]) -> None:
+def test_a_process_that_takes_over_a_run_gets_another_lease_for_the_same_run(lost: tuple[Rig, Begun, Begun]) -> None:
     _, first, second = lost
     assert (second.is_resumed, second.run.run_id) == (True, first.run.run_id)
     assert second.lease != first.lease

@@ -1,4 +1,4 @@
-"""Quick runs: what changed, and where the numbers differ; and the silence of webhooks."""
+"""Quick runs: recent changes, and differences of counts; and the alarm when webhooks stop."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_when_nothing_happened_it_takes_seven_requests(rig: Rig) -> None:
     assert report.calls == 7
 
 
-def test_what_changed_since_the_last_run_is_found_and_repaired(rig: Rig) -> None:
+def test_changes_since_the_last_run_are_found_and_repaired(rig: Rig) -> None:
     rig.world.now += MINUTE
     rig.world.update("user", user(4_000), {"last_name": "Newer"})
     created = rig.world.create_user({})["id"]
@@ -68,7 +68,7 @@ def test_what_changed_since_the_last_run_is_found_and_repaired(rig: Rig) -> None
     assert report.calls <= 9
 
 
-def test_what_got_lost_before_the_last_run_is_left_to_the_full_one(rig: Rig) -> None:
+def test_changes_lost_before_the_last_run_are_left_to_the_full_run(rig: Rig) -> None:
     for _ in range(3):
         rig.world.now += 60 * MINUTE
         assert rig.run("quick").state == "complete"
@@ -153,7 +153,7 @@ def test_new_organizations_and_memberships_are_found_by_their_number(rig: Rig) -
     assert calls == 7
 
 
-# What is not told whole
+# Lists that are not complete
 
 
 def test_a_first_page_without_anybody_where_clerk_counts_users_is_no_complete_run(rig: Rig) -> None:
@@ -212,7 +212,7 @@ def test_a_pause_longer_than_the_function_may_run_ends_the_run_with_its_reason(r
     assert rig.run(mode).state == "complete"
 
 
-def test_who_was_deleted_here_and_is_in_clerk_is_counted_once(rig: Rig) -> None:
+def test_a_user_deleted_only_here_is_counted_once(rig: Rig) -> None:
     rig.world.now += MINUTE
     rig.world.update("user", user(4_000), {"last_name": "Newer"})
     rig.store.apply(alone(Delete("user", user(4_000), rig.world.now)))

@@ -131,7 +131,7 @@ def test_a_back_fill_of_an_instance_that_grew_within_an_hour_is_read_side_by_sid
 LISTED_IN_WINDOWS = "select tally from clerk_sync.reconcile_windows where kind = 'user' and tally ? 'listed'"
 
 
-def test_what_is_compared_is_not_read_again(rig: Rig) -> None:
+def test_compared_pages_are_not_read_again(rig: Rig) -> None:
     rig.settings = replace(rig.settings, threads=1)
     rig.run()
     rig.die_at("finish_window", skip=3)
@@ -155,7 +155,7 @@ def test_when_the_time_is_up_the_run_waits_for_the_next_and_says_so(rig: Rig) ->
     assert (calls, invocations) == (report.calls + quick.calls, 2)
 
 
-def test_when_clerk_is_away_the_run_fails_and_goes_on_when_it_is_back(rig: Rig) -> None:
+def test_when_clerk_is_unavailable_the_run_fails_and_later_continues(rig: Rig) -> None:
     rig.api.faults.add(answering(503), times=6, path="/users/count", skip=1)
     with pytest.raises(Exception, match="Clerk answered 503"):
         rig.run()
@@ -164,7 +164,9 @@ def test_when_clerk_is_away_the_run_fails_and_goes_on_when_it_is_back(rig: Rig) 
     assert rig.agrees()
 
 
-def test_when_the_database_goes_away_in_between_the_run_goes_on_later(rig: Rig, database: Database) -> None:
+def test_when_the_database_becomes_unavailable_during_a_run_the_run_continues_later(
+    rig: Rig, database: Database
+) -> None:
     def cut() -> None:
         rig.admin.execute("alter role clerk_sync_worker connection limit 0")
         rig.admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'clerk_sync_worker'")
@@ -208,7 +210,7 @@ def test_two_runs_at_once_exclude_each_other(rig: Rig) -> None:
     assert value(rig.admin, "select count(*) from clerk_sync.reconcile_runs") == 1
 
 
-def test_whose_lease_was_lost_stops_and_changes_nothing_more(rig: Rig) -> None:
+def test_a_run_that_lost_its_lease_stops_and_changes_nothing_more(rig: Rig) -> None:
     def take_over() -> None:
         rig.admin.execute("update clerk_sync.reconcile_runs set lease = gen_random_uuid()")
 
@@ -249,7 +251,7 @@ def test_a_webhook_that_overtakes_a_repair_in_the_queue_wins(mirrored_rig: Rig, 
     assert mirrored_rig.column(user(700), "last_name") == "Newest"
 
 
-def test_when_the_queue_is_away_the_run_goes_on_when_it_is_back(mirrored_rig: Rig, account: Account) -> None:
+def test_when_the_queue_is_unavailable_the_run_later_continues(mirrored_rig: Rig, account: Account) -> None:
     differ(mirrored_rig)
     queued = Queued(account, mirrored_rig.store)
     repairs = queued.repairs

@@ -1,4 +1,4 @@
-"""Quick runs and the lists that do not tell what changed: found within the bound, whatever happens meanwhile."""
+"""Quick runs and the lists that do not show changes: differences are found within the bound, in every case."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def rig(mirrored: RigMaker) -> Iterator[Rig]:
 
 
 def quick(rig: Rig, every: int = EVERY, **request: Any) -> Report:
-    """A quick run, so many minutes after what was before."""
+    """A quick run, this number of minutes after the step before."""
     rig.world.now += (every - 1) * MINUTE
     return rig.run("quick", **request)
 
 
 def minutes_until(rig: Rig, is_found: Callable[[], bool], every: int = EVERY) -> int:
-    """How long it takes quick runs to find something."""
+    """The minutes until quick runs find a difference."""
     minutes = 0
     while not is_found():
         assert minutes <= 2 * BOUND, "not found"
@@ -83,7 +83,7 @@ def ages(rig: Rig) -> dict[str, int | None]:
 
 
 def compared_until(rig: Rig) -> Any:
-    """When all memberships are known to have been compared, Clerk's clock."""
+    """The time by Clerk's clock before which all memberships have been compared."""
     return value(rig.admin, "select compared_until from clerk_sync.compared_until() where kind = 'membership'")
 
 
@@ -116,7 +116,7 @@ def test_demotions_are_found_within_the_bound_again_and_again(rig: Rig) -> None:
         assert minutes_until(rig, partial(is_demoted, rig, demoted), every=40) <= BOUND
 
 
-def test_one_who_left_while_another_joined_is_found_by_the_next_quick_run(rig: Rig) -> None:
+def test_one_deleted_user_beside_one_new_user_is_found_by_the_next_quick_run(rig: Rig) -> None:
     gone = list(rig.world.memberships)[100]
     rig.world.remove_membership(gone)
     organization = next(iter(rig.world.organizations))
@@ -127,7 +127,7 @@ def test_one_who_left_while_another_joined_is_found_by_the_next_quick_run(rig: R
     assert rig.agrees()
 
 
-def test_many_who_left_in_different_places_are_found_by_their_number(rig: Rig) -> None:
+def test_many_deleted_users_in_different_places_are_found_by_their_number(rig: Rig) -> None:
     for membership_id in list(rig.world.memberships)[50:700:100]:
         rig.world.remove_membership(membership_id)
     report = quick(rig)
@@ -158,7 +158,7 @@ def test_many_memberships_of_one_moment_are_compared(databases: Databases) -> No
         assert minutes_until(rig, rig.agrees) == EVERY
 
 
-# What it costs
+# Costs
 
 
 def test_slices_cost_about_as_much_whether_runs_come_often_or_rarely(mirrored: RigMaker) -> None:
@@ -183,7 +183,7 @@ def test_a_dry_run_compares_slices_and_leaves_no_trace(rig: Rig) -> None:
     assert rows(rig.admin, "select * from clerk_sync.sweeps order by 1, 2") == before
 
 
-def test_a_run_says_when_the_rate_limit_does_not_let_it_keep_the_bound(rig: Rig) -> None:
+def test_a_run_reports_a_rate_limit_too_low_for_the_bound(rig: Rig) -> None:
     slow = reader(rig.api.url, share=0.001)
     with closing(slow.http):
         rig.ours = slow
@@ -194,7 +194,7 @@ def test_a_run_says_when_the_rate_limit_does_not_let_it_keep_the_bound(rig: Rig)
     assert "ReconcileSweepMinutes" in str(report.reason)
 
 
-# What a run says
+# The report of a run
 
 
 def test_a_quick_run_says_by_kind_until_when_everything_is_compared(rig: Rig) -> None:
@@ -206,7 +206,7 @@ def test_a_quick_run_says_by_kind_until_when_everything_is_compared(rig: Rig) ->
     assert report.compared_until["organization"] == report.compared_until["domain"] == began + EVERY * MINUTE
 
 
-def test_what_is_compared_is_never_older_than_the_bound(rig: Rig) -> None:
+def test_no_comparison_of_a_row_is_older_than_the_bound(rig: Rig) -> None:
     for _ in range(9):
         quick(rig)
         assert ages(rig) == {"user": ages(rig)["user"], "organization": 0, "invitation": 0, "domain": 0} | {
@@ -231,7 +231,7 @@ def test_a_list_that_may_be_incomplete_does_not_count_as_compared(rig: Rig) -> N
     assert compared_until(rig) == before
 
 
-# What happens meanwhile
+# Changes during a run
 
 
 @pytest.mark.parametrize("leaving", [5, 30, 300])
@@ -254,7 +254,7 @@ def test_a_list_that_shifts_while_a_slice_is_read_hides_nobody_and_deletes_nobod
     assert rig.agrees()
 
 
-def test_a_sweep_that_was_cut_off_goes_on_and_does_not_count_what_was_not_settled(rig: Rig) -> None:
+def test_an_interrupted_sweep_continues_and_does_not_count_unsettled_rows(rig: Rig) -> None:
     rig.settings = ReconcileSettings(threads=3, sweep_minutes=1)
     demoted = demote(rig, 10)
     before = compared_until(rig)
@@ -289,7 +289,7 @@ def test_a_run_that_was_taken_over_no_longer_writes_what_it_visited(rig: Rig) ->
         "update clerk_sync.sweeps set visited_at = 0, compared_at = null",
     ],
 )
-def test_whatever_is_written_about_earlier_slices_a_lost_demotion_is_found_within_the_bound(
+def test_a_lost_demotion_is_found_within_the_bound_whatever_is_recorded_about_earlier_slices(
     rig: Rig, damage: str
 ) -> None:
     rig.admin.execute(damage)
@@ -297,7 +297,7 @@ def test_whatever_is_written_about_earlier_slices_a_lost_demotion_is_found_withi
     assert minutes_until(rig, lambda: role(rig, demoted) == "org:member") <= BOUND
 
 
-def test_one_moment_that_clerk_cannot_tell_does_not_stop_the_sweep(rig: Rig) -> None:
+def test_one_missing_time_of_clerk_does_not_stop_the_sweep(rig: Rig) -> None:
     rig.world.memberships[list(rig.world.memberships)[100]]["created_at"] = None
     rig.settings = ReconcileSettings(threads=3, sweep_minutes=1)
     demoted = demote(rig, 650)
@@ -318,7 +318,7 @@ def test_a_list_that_is_refused_makes_the_run_incomplete_and_hides_nothing(rig: 
 
 
 @pytest.mark.parametrize("mode", ["full", "quick"])
-def test_organizations_that_are_switched_off_are_said_to_be_and_not_called_compared(rig: Rig, mode: str) -> None:
+def test_organizations_that_are_switched_off_are_reported_as_such_and_not_as_compared(rig: Rig, mode: str) -> None:
     rig.api.answers.no_organizations = (403, "organization_not_enabled_in_instance")
     report = rig.run(mode)
     assert report.state == "complete"

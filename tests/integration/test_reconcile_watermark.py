@@ -1,6 +1,6 @@
-"""The moment from which a quick run goes on: nothing that changed before it may have been left out.
+"""The watermark, from which a quick run continues: no change before it was left out.
 
-More changes than a page holds lie between it and the change that must not get lost: a page is read whatever it is.
+More changes than a page holds lie between it and the change that must not be lost: a page is always read.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def change(rig: Rig, *user_ids: str) -> None:
 
 
 def lose_changes(rig: Rig) -> None:
-    """One user changes, and a minute later more than a page of others."""
+    """Changes one user, and a minute later more users than a page holds."""
     rig.world.now += MINUTE
     change(rig, LOST)
     rig.world.now += MINUTE
@@ -56,7 +56,7 @@ def all_changes_are_here(rig: Rig) -> bool:
     return {rig.column(user_id, "last_name") for user_id in changed} == {"Newer"}
 
 
-def test_what_changed_before_a_quick_run_that_was_cut_off_is_found_by_the_next(rig: Rig) -> None:
+def test_changes_before_a_quick_run_that_was_cut_off_are_found_by_the_next(rig: Rig) -> None:
     lose_changes(rig)
     rig.world.now += 60 * MINUTE
     rig.die_at("compare", mode="quick")
@@ -65,7 +65,7 @@ def test_what_changed_before_a_quick_run_that_was_cut_off_is_found_by_the_next(r
     assert all_changes_are_here(rig)
 
 
-def test_what_changed_before_a_quick_run_that_was_incomplete_is_found_by_the_next(rig: Rig) -> None:
+def test_changes_before_an_incomplete_quick_run_are_found_by_the_next(rig: Rig) -> None:
     lose_changes(rig)
     rig.world.now += 60 * MINUTE
     rig.die_at("compare", mode="quick")
@@ -74,7 +74,7 @@ def test_what_changed_before_a_quick_run_that_was_incomplete_is_found_by_the_nex
     assert all_changes_are_here(rig)
 
 
-def test_what_only_a_dry_run_saw_is_repaired_by_the_next_quick_run(rig: Rig) -> None:
+def test_differences_found_by_a_dry_run_alone_are_repaired_by_the_next_quick_run(rig: Rig) -> None:
     lose_changes(rig)
     rig.world.now += 60 * MINUTE
     assert rig.run("quick", dry_run=True).findings == len(OTHERS) + 1

@@ -1,4 +1,4 @@
-"""`resync` says of each object what was done, and ends with an error when something could not be."""
+"""`resync` names the outcome of each object, and ends with an error when an object could not be synced."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def command(rig: Rig) -> Command:
 
 
 def done(command: Command, *arguments: str, status: int = 0) -> dict[str, str]:
-    """What the command says that it did, by id."""
+    """The outcomes in the output of the command, by id."""
     report = command.json("resync", *arguments, status=status)
     assert report["state"] == ("complete" if status == 0 else "incomplete")
     return {each["id"]: each["done"] for each in report["objects"]}
@@ -65,7 +65,7 @@ def put_back(rig: Rig, user_id: str, **fields: object) -> None:
     rig.world.users[user_id] |= {"updated_at": before - 10}
 
 
-def test_what_was_created_changed_and_left_is_told_apart(rig: Rig, command: Command) -> None:
+def test_created_changed_and_unchanged_objects_are_told_apart(rig: Rig, command: Command) -> None:
     rig.world.update("user", ADA, {"first_name": "Augusta"})
     rig.forget(BEN)
     rig.world.now += LATER
@@ -81,7 +81,7 @@ def test_a_row_edited_by_hand_is_changed_back(rig: Rig, command: Command) -> Non
     assert rig.column(CAL, "first_name") != "Mallory"
 
 
-def test_an_edited_profile_is_set_right(rig: Rig, command: Command) -> None:
+def test_an_edited_profile_is_repaired(rig: Rig, command: Command) -> None:
     rig.admin.execute("update public.users_public set first_name = 'Mallory' where clerk_id = %s", [CAL])
     printed = command.run("resync", CAL).stdout
     assert f"user {CAL}: changed, its row contradicted its tombstone or users_public, and was corrected\n" in printed
@@ -151,7 +151,7 @@ def test_a_webhook_between_the_answer_and_its_repair_wins_over_force(rig: Rig, c
     assert rig.column(CAL, "first_name") == "Newest"
 
 
-def test_what_the_database_refuses_is_named_with_the_rule(rig: Rig, command: Command) -> None:
+def test_an_object_that_the_database_refuses_is_named_with_the_rule(rig: Rig, command: Command) -> None:
     rig.admin.execute("alter table public.users add constraint no_robots check (last_name <> 'Robot')")
     rig.world.update("user", CAL, {"last_name": "Robot"})
     assert done(command, CAL, status=3) == {CAL: "not changed"}

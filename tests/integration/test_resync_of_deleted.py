@@ -1,4 +1,4 @@
-"""`resync` of what is deleted here: what it restores, what it leaves, and that the reason it gives is the true one."""
+"""`resync` of objects deleted here: the restored ones, the ones that stay deleted, and the true reason for each."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def command(rig: Rig) -> Command:
 
 
 def delete_by(rig: Rig, run: int, user_id: str) -> None:
-    """A delete that a comparison made falsely; run 0: that a resync made."""
+    """A false delete, made by a comparison; run 0: by a resync."""
     proof = (Changes(Delete("user", user_id, rig.world.now)), Reconciled(f"reconcile-{run}-{user_id}"))
     assert rig.store.apply([proof]) == ["deleted"]
 
@@ -57,13 +57,15 @@ def first_run(rig: Rig) -> int:
 
 
 def result(command: Command, *arguments: str, status: int = 0) -> dict[str, tuple[Any, Any]]:
-    """What the command says that it did about each object, and why."""
+    """The outcome of each object in the output of the command, and the reason."""
     report = command.json("resync", *arguments, status=status)
     return {each["id"]: (each["done"], each["why"]) for each in report["objects"]}
 
 
 @pytest.mark.parametrize("is_by_resync", [False, True])
-def test_whom_only_a_comparison_or_a_resync_deleted_is_restored(rig: Rig, command: Command, is_by_resync: bool) -> None:
+def test_a_user_deleted_by_a_comparison_or_a_resync_alone_is_restored(
+    rig: Rig, command: Command, is_by_resync: bool
+) -> None:
     delete_by(rig, 0 if is_by_resync else first_run(rig), ADA)
     rig.world.now += MINUTE
     assert ADA not in rig.shown()
@@ -99,7 +101,7 @@ def test_an_answer_without_a_date_restores_nobody_and_the_reason_says_so(rig: Ri
     assert (done, "by an earlier resync: Clerk's answer has no believable Date" in why) == ("not changed", True)
 
 
-def test_whom_a_comparison_deleted_and_housekeeping_purged_stays_so_for_that_reason(rig: Rig, command: Command) -> None:
+def test_a_user_deleted_by_a_comparison_and_purged_stays_deleted_for_that_reason(rig: Rig, command: Command) -> None:
     delete_by(rig, first_run(rig), CAL)
     rig.admin.execute("select clerk_sync.purge('0', 'scrub')")
     rig.world.now += MINUTE
@@ -107,7 +109,7 @@ def test_whom_a_comparison_deleted_and_housekeeping_purged_stays_so_for_that_rea
     assert (done, "purged since: no row is written" in why, "event" in why) == ("not changed", True, False)
 
 
-def test_whom_an_event_deleted_after_the_comparison_stays_deleted(rig: Rig, command: Command) -> None:
+def test_a_user_deleted_by_an_event_after_the_comparison_stays_deleted(rig: Rig, command: Command) -> None:
     delete_by(rig, first_run(rig), CAL)
     rig.store.apply([delivered(Delete("user", CAL, rig.world.now), "msg_1")])
     rig.world.now += MINUTE
@@ -115,7 +117,7 @@ def test_whom_an_event_deleted_after_the_comparison_stays_deleted(rig: Rig, comm
     assert (done, "an object deleted by an event of Clerk's stays deleted" in why) == ("not changed", True)
 
 
-def test_whom_clerks_api_does_not_show_yet_is_not_deleted(rig: Rig, command: Command) -> None:
+def test_a_user_whom_clerks_api_does_not_show_yet_is_not_deleted(rig: Rig, command: Command) -> None:
     # The webhook of the sign-up was faster than the API.
     rig.store.apply(alone(upsert("user_new", version=rig.world.now)))
     rig.world.now += 2_000

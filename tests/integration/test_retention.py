@@ -1,4 +1,4 @@
-"""How long the database keeps what is its owner's decision: sync's password can make it longer, never shorter."""
+"""The owner decides how long the database keeps records: sync's password can lengthen the times, never shorten them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def keep_house(database: Database, keep: Keep = NOTHING_KEPT) -> Any:
 
 @pytest.fixture
 def evidence(store: Store, admin: Connection) -> None:
-    """A forged delete of a user whom a row of the app belongs to, and what shows that it was made."""
+    """A forged delete of a user to whom a row of the app belongs, and the records that prove it."""
     admin.execute("create table public.notes (author text references public.users (clerk_id) on delete cascade)")
     store.apply([user(at=1, svix_id="msg_1")])
     admin.execute("insert into public.notes values ('user_1')")
@@ -46,7 +46,7 @@ def evidence(store: Store, admin: Connection) -> None:
 
 
 def left(admin: Connection) -> list[int]:
-    """Count what is left of each thing that housekeeping takes away."""
+    """Counts the remaining rows of each kind that housekeeping removes."""
     counted: list[LiteralString] = [
         "select count(*) from public.users where first_name is not null",
         "select count(*) from public.notes",
@@ -82,7 +82,7 @@ def test_the_worker_cannot_have_rows_of_users_deleted_unless_the_owner_allows_it
 
 
 @pytest.mark.usefixtures("evidence")
-def test_what_the_owner_allows_is_followed(database: Database, admin: Connection) -> None:
+def test_the_database_follows_the_times_that_the_owner_allows(database: Database, admin: Connection) -> None:
     assert Command({"DATABASE_URL": database.url}).json(
         *("retention", "--hold-back-days", "0", "--purge-by", "delete", "--deliveries-days", "0"),
         *("--audit-days", "0", "--runs-days", "0"),
@@ -125,7 +125,9 @@ def test_the_database_allows_what_a_stack_asks_for_that_nobody_changed(admin: Co
     ],
 )
 @pytest.mark.parametrize("role", ["worker", "session"])
-def test_there_is_no_way_round(role: str, statement: LiteralString, database: Database) -> None:
+def test_the_worker_and_the_session_role_cannot_change_the_shortest_times(
+    role: str, statement: LiteralString, database: Database
+) -> None:
     url = database.worker_url if role == "worker" else database.session_url
     with psycopg.connect(url, autocommit=True) as connection, pytest.raises(InsufficientPrivilege):
         connection.execute(statement)
@@ -143,7 +145,7 @@ def test_housekeeping_says_once_what_the_database_did_not_follow(
     ]
 
 
-def test_deliveries_and_the_log_are_forgotten_after_days_of_24_hours(
+def test_deliveries_and_the_log_are_pruned_after_days_of_24_hours(
     database: Database, store: Store, admin: Connection
 ) -> None:
     store.apply([user(at=1, svix_id="msg_1")])
@@ -173,7 +175,7 @@ def test_days_that_cannot_be_are_refused(database: Database) -> None:
     Command({"DATABASE_URL": database.url}).run("retention", "--purge-by", "burn", status=2)
 
 
-def test_what_the_doctor_says_to_type_allows_what_the_stack_asks_for(database: Database) -> None:
+def test_the_command_advised_by_the_doctor_allows_the_times_that_the_stack_asks_for(database: Database) -> None:
     keep = Keep(hold_back_days=7, purge_by="delete", deliveries_days=120, audit_days=30)
     command = Command({"DATABASE_URL": database.url})
     found = shortfalls(keep, command.json("retention"))

@@ -1,4 +1,4 @@
-"""The retry function: what becomes of a dead letter, and of a parked event that waits for its table."""
+"""The retry function: the outcome of a dead letter, and of a parked event that waits for its table."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def retry(made: Made, store: Store) -> Retry:
 
 @pytest.fixture
 def away(made: Made) -> Iterator[Retry]:
-    """There is no database where it looks for one."""
+    """A connection string without a database behind it."""
     with closing(Store(Url(NOWHERE))) as store:
         yield made(store)
 
@@ -101,7 +101,7 @@ def test_a_dead_letter_goes_back_to_the_sync_queue_as_it_was_with_one_more_attem
     assert counted("Retried") == 1
 
 
-def test_what_is_sent_back_waits_a_while(retry: Retry, sync_queue: SimulatedQueue) -> None:
+def test_a_message_sent_back_is_delayed(retry: Retry, sync_queue: SimulatedQueue) -> None:
     retry.process([dead(number, attempts=7) for number in range(20)])
     delays = [each["delaySeconds"] for each in sync_queue.take_all()]
     assert max(delays) > 0
@@ -158,17 +158,19 @@ def test_one_event_that_is_always_too_slow_does_not_park_its_neighbours(retry: R
     admin.execute(TOO_SLOW)
     batch = [dead(number, attempts=MAX_ATTEMPTS) for number in range(5)]
     retry._monotonic = itertools.count(0, 6).__next__
-    # What comes long after the first one waits for the next pass, so that the function ends in time.
+    # Messages long after the first one wait for the next pass, so that the function ends in time.
     assert retry.process(batch) == ["message-2", "message-3", "message-4"]
     assert retry.process(batch[2:4]) == []
     assert [row[0] for row in parked(admin)] == ["msg_1"]
     assert sorted(outcomes(admin)) == ["msg_0", "msg_2", "msg_3"]
 
 
-# The database is away
+# The database is unavailable
 
 
-def test_while_the_database_is_away_all_stays_and_no_attempt_is_burnt(away: Retry, sync_queue: SimulatedQueue) -> None:
+def test_while_the_database_is_unavailable_all_messages_stay_and_no_attempt_is_counted(
+    away: Retry, sync_queue: SimulatedQueue
+) -> None:
     batch = [dead(1), dead(2, attempts=MAX_ATTEMPTS), waiting(3)]
     assert away.process(batch) == ["message-1", "message-2", "message-3"]
     assert sync_queue.take_all() == []
@@ -176,7 +178,7 @@ def test_while_the_database_is_away_all_stays_and_no_attempt_is_burnt(away: Retr
     assert counted("Parked") == 0
 
 
-def test_with_a_broken_connection_string_all_stays_and_no_attempt_is_burnt(made: Made) -> None:
+def test_with_a_broken_connection_string_all_messages_stay_and_no_attempt_is_counted(made: Made) -> None:
     with closing(Store(Url("postgresql://clerk_sync_worker:S3cret%Pw@host/postgres"))) as store:
         assert made(store).process([dead(1), dead(2, attempts=MAX_ATTEMPTS)]) == ["message-1", "message-2"]
     assert (counted("SetUpWrong"), counted("RetryPostponed"), counted("Parked")) == (1, 0, 0)
@@ -191,7 +193,7 @@ def test_with_a_broken_connection_string_all_stays_and_no_attempt_is_burnt(made:
         "drop schema clerk_sync cascade",
     ],
 )
-def test_while_a_migration_or_a_right_is_missing_all_stays(
+def test_while_a_migration_or_a_right_is_missing_all_messages_stay(
     statement: LiteralString, retry: Retry, sync_queue: SimulatedQueue, admin: Connection
 ) -> None:
     admin.execute(statement)
@@ -200,7 +202,7 @@ def test_while_a_migration_or_a_right_is_missing_all_stays(
     assert sync_queue.take_all() == []
 
 
-def test_after_a_failover_to_a_read_only_server_all_stays(
+def test_after_a_failover_to_a_read_only_server_all_messages_stay(
     made: Made, database: Database, sync_queue: SimulatedQueue
 ) -> None:
     with closing(Store(Url(database.worker_url_with(default_transaction_read_only="on")))) as store:
@@ -208,7 +210,7 @@ def test_after_a_failover_to_a_read_only_server_all_stays(
     assert sync_queue.take_all() == []
 
 
-def test_with_all_connections_taken_all_stays(
+def test_with_all_connections_taken_all_messages_stay(
     retry: Retry, database: Database, sync_queue: SimulatedQueue, admin: Connection
 ) -> None:
     admin.execute(f"alter database {database.name} connection limit 0")
@@ -224,7 +226,7 @@ def test_while_a_table_is_missing_a_last_try_parks_nothing(retry: Retry, admin: 
 
 @dataclass
 class OnlyOnce:
-    """A database that is there for one connection, and then no more."""
+    """A database that is available for one connection, and then unavailable."""
 
     url: str
     connections: int = 0
@@ -238,7 +240,7 @@ class OnlyOnce:
         return False
 
 
-def test_when_the_database_goes_away_during_the_last_try_nothing_is_parked(
+def test_when_the_database_becomes_unavailable_during_the_last_try_nothing_is_parked(
     made: Made, admin: Connection, database: Database
 ) -> None:
     admin.execute(
@@ -303,7 +305,7 @@ def test_a_parked_event_that_moves_twice_is_there_once(retry: Retry, admin: Conn
     assert len(parked(admin)) == 1
 
 
-def test_what_the_table_does_not_take_stays_in_the_parked_queue(retry: Retry, admin: Connection) -> None:
+def test_an_event_that_the_table_refuses_stays_in_the_parked_queue(retry: Retry, admin: Connection) -> None:
     admin.execute("drop table clerk_sync.parked_events cascade")
     assert retry.process([waiting(1), waiting(2)]) == ["message-1", "message-2"]
 
@@ -311,7 +313,9 @@ def test_what_the_table_does_not_take_stays_in_the_parked_queue(retry: Retry, ad
 # Between sending and deleting
 
 
-def test_what_sqs_does_not_take_back_stays_and_keeps_its_attempts(retry: Retry, sync_queue: SimulatedQueue) -> None:
+def test_a_message_that_sqs_does_not_take_back_stays_and_keeps_its_attempts(
+    retry: Retry, sync_queue: SimulatedQueue
+) -> None:
     sync_queue.is_refusing = True
     batch = [dead(1), dead(2), waiting(3)]
     assert retry.process(batch) == ["message-1", "message-2"]
@@ -331,7 +335,7 @@ def test_killed_between_sending_and_deleting_leaves_a_duplicate_that_changes_not
     assert value(admin, "select count(*) from clerk_sync.audit_log where kind = 'user'") == 1
 
 
-# What is said
+# Log and metrics
 
 
 def test_no_log_line_holds_personal_data(retry: Retry, admin: Connection, log: StringIO) -> None:

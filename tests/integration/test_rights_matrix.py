@@ -1,4 +1,4 @@
-"""docs/rights.md says what each identity may do with each object of the database: neither more nor less is true."""
+"""docs/rights.md lists the rights of each identity on each object of the database: no more and no fewer exist."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def owner(database: Database) -> Iterator[Connection]:
         forget_nobody(connection)
 
 
-def test_each_identity_may_do_what_is_written_down_and_nothing_else(owner: Connection) -> None:
+def test_each_identity_has_the_documented_rights_and_no_others(owner: Connection) -> None:
     if differing := list(_differences(owner)):
         pytest.fail("\n".join(["docs/rights.md and the database differ:", *differing]), pytrace=False)
 
@@ -64,7 +64,7 @@ def test_an_object_without_a_row_is_found(owner: Connection, statement: LiteralS
         "drop policy users_read_own on public.users",
     ],
 )
-def test_a_right_that_is_not_written_down_is_found(owner: Connection, statement: LiteralString) -> None:
+def test_an_undocumented_right_is_found(owner: Connection, statement: LiteralString) -> None:
     before = list(_differences(owner))
     with owner.transaction(force_rollback=True):
         owner.execute(statement)
@@ -72,7 +72,7 @@ def test_a_right_that_is_not_written_down_is_found(owner: Connection, statement:
 
 
 def _differences(owner: Connection) -> Iterator[str]:
-    """Lines that only the document (-) or only the database (+) has."""
+    """Lines of the document alone (-) or of the database alone (+)."""
     written = _DOCUMENT.read_text(encoding="utf-8")
     for heading, table in document(owner).items():
         _, _, below = written.partition(f"\n## {heading}\n")

@@ -1,4 +1,4 @@
-"""What functions connect with when `dev` is given a database: their own roles, and passwords that nobody loses."""
+"""The connections of functions when `dev` is given a database: their own roles, and passwords that stay known."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_roles_without_a_password_get_one_for_as_long_as_it_is_needed(owner: str
             user_of(url)
 
 
-def test_they_lose_it_also_when_something_fails(owner: str) -> None:
+def test_the_roles_lose_their_passwords_also_after_a_failure(owner: str) -> None:
     with pytest.raises(KeyboardInterrupt), urls_of_roles(owner, NOT_GIVEN, reset=False):
         raise KeyboardInterrupt
     assert passwords(owner) == dict.fromkeys(ROLES)
@@ -123,7 +123,7 @@ def test_an_owner_who_cannot_know_whether_they_have_one_is_asked(owner: str, pos
 def test_behind_the_pooler_of_supabase_the_roles_are_named_with_the_project(
     owner: str, postgres: EmbeddedPostgres
 ) -> None:
-    """Logged in by that name, one is `postgres`, as with the pooler."""
+    """After a login by that name, the user is `postgres`, as with the pooler."""
     with psycopg.connect(owner) as database:
         database.execute("create role \"postgres.abcd\" superuser login password 'of the owner'")
         database.execute('alter role "postgres.abcd" set role postgres')
@@ -133,7 +133,7 @@ def test_behind_the_pooler_of_supabase_the_roles_are_named_with_the_project(
         assert users == [f"{WORKER_ROLE}.abcd", f"{SESSION_ROLE}.abcd"]
 
 
-def test_who_says_so_gets_new_passwords(owner: str) -> None:
+def test_the_option_to_reset_sets_new_passwords(owner: str) -> None:
     former = set_password(owner, WORKER_ROLE)
     with urls_of_roles(owner, NOT_GIVEN, reset=True) as urls:
         assert user_of(urls.worker) == WORKER_ROLE
@@ -184,7 +184,7 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min
 
 
 @given(WORDS, WORDS, WORDS, st.sampled_from(["db.test", "[::1]"]))
-def test_whatever_the_owner_is_called_nothing_of_the_owner_is_left(
+def test_the_url_of_a_role_holds_neither_name_nor_password_of_the_owner(
     owner: str, password: str, database: str, host: str
 ) -> None:
     place = f"@{host}:6543/{quote(database, '')}?sslmode=require"

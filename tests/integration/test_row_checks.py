@@ -1,4 +1,4 @@
-"""A full run compares what the app sees: rows with their tombstones, and profiles with users."""
+"""A full run compares the rows that the app sees: rows with their tombstones, and profiles with users."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_deleted_row_that_is_visible_is_never_called_deleted_by_a_run(rig: Rig
     assert not any(of_kind.get("extra") or of_kind.get("deleted") for of_kind in report.counts.values())
 
 
-def test_a_row_hidden_by_hand_whose_object_lives_is_shown_again(rig: Rig) -> None:
+def test_a_row_hidden_by_hand_whose_object_exists_in_clerk_is_shown_again(rig: Rig) -> None:
     for table, _ in list(TABLES.values())[:3]:
         as_service_role(rig, sql.SQL("update public.{} set deleted_at = now()").format(sql.Identifier(table)))
     report = rig.run()
@@ -188,7 +188,7 @@ def test_a_row_that_a_trigger_of_the_app_keeps_visible_does_not_hold_up_the_othe
     assert (user(5) in rig.shown(), user(6) in rig.shown()) == (True, False)
 
 
-def test_rows_are_checked_in_portions_and_a_run_that_was_cut_off_goes_on(
+def test_rows_are_checked_in_portions_and_an_interrupted_run_continues(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clerk_supabase.reconcile.run._ROWS_AT_ONCE", 7)
@@ -220,9 +220,7 @@ def test_through_the_queue_repairs_and_deletes_count_as_sent(rig: Rig, account: 
 
 
 @pytest.mark.parametrize("column", ["username", "first_name", "last_name", "avatar_url", "deleted_at"])
-def test_a_profile_that_the_owner_edited_is_found_by_the_name_of_its_column_and_set_right(
-    rig: Rig, column: str
-) -> None:
+def test_a_profile_that_the_owner_edited_is_found_by_the_name_of_its_column_and_repaired(rig: Rig, column: str) -> None:
     before = rows(rig.admin, PROFILE, user(3))
     edited = sql.SQL("update public.users_public set {} = '2020-01-01' where clerk_id = %s")
     rig.admin.execute(edited.format(sql.Identifier(column)), [user(3)])
@@ -235,7 +233,7 @@ def test_a_profile_that_the_owner_edited_is_found_by_the_name_of_its_column_and_
     assert rig.run().findings == 0
 
 
-def test_a_user_whose_delete_was_lost_is_deleted_whatever_somebody_did_to_the_profile(rig: Rig) -> None:
+def test_a_user_whose_delete_was_lost_is_deleted_in_spite_of_edits_of_the_profile(rig: Rig) -> None:
     rig.world.now += 10 * MINUTE
     rig.world.remove_user(user(5))
     edited = [user(5), user(6)]
@@ -249,7 +247,7 @@ def test_a_user_whose_delete_was_lost_is_deleted_whatever_somebody_did_to_the_pr
     assert (report.counts["user"]["deleted"], report.counts["user"]["repaired"]) == (1, 1)
 
 
-def test_a_profile_without_a_user_goes_and_a_user_without_a_profile_gets_one(rig: Rig) -> None:
+def test_a_profile_without_a_user_is_removed_and_a_user_without_a_profile_gets_one(rig: Rig) -> None:
     before = rows(rig.admin, PROFILE, user(3))
     rig.admin.execute("delete from public.users_public where clerk_id = %s", [user(3)])
     # Before, between and behind the keys of users.

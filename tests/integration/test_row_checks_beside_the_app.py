@@ -1,4 +1,4 @@
-"""Checking rows beside an app that holds locks, or whose triggers take long: nobody is held up, and the run goes on."""
+"""Checks of rows beside an app that holds locks, or whose triggers take long: no delay, and the run continues."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def mirrored(databases: Databases) -> Iterator[RigMaker]:
 
 @pytest.fixture
 def rig(mirrored: RigMaker) -> Iterator[Rig]:
-    """40 users, two of whom are deleted and made visible by hand; and a profile that somebody edited."""
+    """40 users, two of them deleted and made visible by hand; and an edited profile."""
     with mirrored() as rig:
         for user_id in (HELD, SHOWN):
             rig.world.remove_user(user_id)
@@ -69,7 +69,7 @@ def all_but_the_held_one_are_right(rig: Rig, report: Report, held: str = "held u
     ],
     ids=["entity", "row", "profile"],
 )
-def test_a_row_that_somebody_holds_is_left_and_the_others_are_set_right(rig: Rig, lock: LiteralString) -> None:
+def test_a_locked_row_is_skipped_and_the_others_are_repaired(rig: Rig, lock: LiteralString) -> None:
     with rig.database.connect() as app, app.transaction():
         app.execute(lock, [HELD])
         report = run_hastily(rig)
@@ -78,7 +78,7 @@ def test_a_row_that_somebody_holds_is_left_and_the_others_are_set_right(rig: Rig
     assert HELD not in rig.shown()
 
 
-def test_a_row_whose_trigger_takes_longer_than_a_statement_may_is_left_and_the_others_are_set_right(rig: Rig) -> None:
+def test_a_row_whose_trigger_takes_longer_than_a_statement_may_is_skipped_and_the_others_are_repaired(rig: Rig) -> None:
     rig.admin.execute(
         """
         create function public.slow() returns trigger language plpgsql as $$
@@ -92,7 +92,7 @@ def test_a_row_whose_trigger_takes_longer_than_a_statement_may_is_left_and_the_o
     assert all_but_the_held_one_are_right(rig, run_hastily(rig), "refused")
 
 
-def test_an_undo_and_a_check_of_the_same_rows_do_not_wait_for_each_other_in_a_circle(rig: Rig) -> None:
+def test_an_undo_and_a_check_of_the_same_rows_do_not_deadlock(rig: Rig) -> None:
     run_id, lease = rig.admin.execute(
         """
         insert into clerk_sync.reconcile_runs (mode, is_dry_run, versions_only, as_of, lease)

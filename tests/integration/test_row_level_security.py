@@ -20,7 +20,7 @@ GONE = {"sub": "user_gone", "role": "authenticated"}
 
 @pytest.fixture(scope="module")
 def people(shared_database: Database) -> Iterator[Connection]:
-    """Ada and Eve are there, Gone was deleted."""
+    """Ada and Eve have rows, Gone was deleted."""
     store = Store(Url(shared_database.worker_url))
     store.apply(alone(upsert("user_ada"), upsert("user_eve"), upsert("user_gone")))
     store.apply(alone(delete("user_gone", at=2)))
@@ -30,7 +30,7 @@ def people(shared_database: Database) -> Iterator[Connection]:
 
 
 def seen(people: Connection, table: str, claims: Any, role: str = "authenticated") -> list[str]:
-    """The ids that somebody with these claims sees in a table."""
+    """The ids that a user with these claims sees in a table."""
     with acting_as(people, role, claims):
         query = sql.SQL("select clerk_id from {} order by 1").format(sql.Identifier(*table.split(".")))
         return [clerk_id for (clerk_id,) in people.execute(query)]
@@ -72,7 +72,7 @@ def test_a_deleted_user_is_seen_by_nobody(people: Connection) -> None:
     assert "user_gone" not in seen(people, "public.users_public", ADA)
 
 
-def test_somebody_whose_row_has_not_arrived_yet_sees_no_row_of_others(people: Connection) -> None:
+def test_a_user_without_a_row_sees_no_row_of_others(people: Connection) -> None:
     assert seen(people, "public.users", {"sub": "user_new"}) == []
 
 

@@ -1,4 +1,4 @@
-"""Rows that somebody removed by hand: events about what belongs to them are applied, and comparisons restore them."""
+"""Rows removed by hand: events about objects below them are applied, and comparisons restore them."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ def remove_organization(rig: Rig) -> str:
 
 @pytest.mark.parametrize("table", CHILDREN)
 @pytest.mark.parametrize("state", ["known", "deleted", "restored"])
-def test_an_event_of_an_organization_whose_row_somebody_removed_gets_a_stub_of_it(
-    rig: Rig, table: str, state: str
-) -> None:
+def test_an_event_of_an_organization_with_a_removed_row_makes_a_stub_of_it(rig: Rig, table: str, state: str) -> None:
     org_id = next(iter(rig.world.organizations))
     if state == "deleted":
         rig.store.apply([deleted("organization", org_id, at=now(rig))])
@@ -91,7 +89,7 @@ def test_an_event_of_an_organization_whose_row_somebody_removed_gets_a_stub_of_i
 
 
 @pytest.mark.parametrize("mode", ["full", "quick"])
-def test_the_next_comparison_fills_the_stub_of_an_organization_and_brings_its_members_back(rig: Rig, mode: str) -> None:
+def test_the_next_comparison_fills_the_stub_of_an_organization_and_restores_its_members(rig: Rig, mode: str) -> None:
     org_id = remove_organization(rig)
     rig.store.apply([CHILDREN["organization_domains"](org_id, now(rig))])
     assert value(rig.admin, "select name from public.organizations") is None
@@ -126,7 +124,7 @@ def test_events_of_one_batch_that_belong_to_the_same_removed_row_share_its_stub(
 # A user
 
 
-def test_a_membership_of_a_user_whose_row_somebody_removed_gets_a_stub_of_the_user(rig: Rig) -> None:
+def test_a_membership_of_a_user_with_a_removed_row_makes_a_stub_of_the_user(rig: Rig) -> None:
     org_id = next(iter(rig.world.organizations))
     remove(rig, "users", "clerk_id", OTHER)
     [answer] = rig.store.apply([membership("orgmem_new", at=now(rig), org_id=org_id, user_id=OTHER)])
@@ -135,7 +133,7 @@ def test_a_membership_of_a_user_whose_row_somebody_removed_gets_a_stub_of_the_us
 
 
 @pytest.mark.parametrize("mode", ["full", "quick"])
-def test_a_comparison_brings_a_removed_user_and_their_memberships_back(rig: Rig, mode: str) -> None:
+def test_a_comparison_restores_a_removed_user_and_their_memberships(rig: Rig, mode: str) -> None:
     remove(rig, "users", "clerk_id", MEMBER)
     report = rig.run(mode)
     assert (report.state, rig.agrees()) == ("complete", True)
@@ -162,14 +160,14 @@ def resync(rig: Rig, object_id: str) -> Report:
         return Reconcile(rig.ours.http, Runs(operator), direct, rig.settings).resync(object_id, math.inf)
 
 
-def test_a_resync_brings_a_removed_user_and_their_memberships_back(rig: Rig) -> None:
+def test_a_resync_restores_a_removed_user_and_their_memberships(rig: Rig) -> None:
     remove(rig, "users", "clerk_id", MEMBER)
     report = resync(rig, MEMBER)
     assert (report.state, {each.done for each in report.objects}) == ("complete", {"created"})
     assert rig.agrees()
 
 
-def test_a_resync_brings_a_removed_organization_and_its_memberships_back(rig: Rig) -> None:
+def test_a_resync_restores_a_removed_organization_and_its_memberships(rig: Rig) -> None:
     org_id = remove_organization(rig)
     report = resync(rig, org_id)
     assert (report.state, {each.done for each in report.objects}) == ("complete", {"created"})

@@ -46,7 +46,7 @@ def test_a_dry_run_prints_the_same_and_changes_nothing(command: Command, admin: 
     assert len(policies(admin)) == 4
 
 
-def test_it_is_safe_to_run_twice(command: Command, admin: Connection) -> None:
+def test_secure_can_run_twice(command: Command, admin: Connection) -> None:
     command.run("secure", "public.notes", "user")
     before = policies(admin)
     command.run("secure", "public.notes", "user")
@@ -74,7 +74,9 @@ def test_a_table_can_be_read_only_for_its_members(command: Command, admin: Conne
         (["public.notes", "organization", "--write-role", "admin"], "a role is spelled org:<role>"),
     ],
 )
-def test_what_cannot_be_is_one_line_that_says_why(arguments: list[str], said: str, command: Command) -> None:
+def test_an_impossible_request_to_secure_is_answered_with_one_line_and_the_reason(
+    arguments: list[str], said: str, command: Command
+) -> None:
     failed = command.run("secure", *arguments, status=1)
     assert said in str(failed.exception)
 
@@ -96,7 +98,7 @@ def test_policies_that_allow_more_are_named_and_dropped_only_when_told(command: 
     assert "open_to_all" not in policies(admin)
 
 
-# What else leads to the rows
+# Other ways to the rows
 
 
 def test_a_view_that_shows_the_rows_is_refused_with_the_statement_that_ends_it(
@@ -163,7 +165,9 @@ def test_functions_that_mention_the_table_are_listed_and_what_is_printed_is_sql(
         ),
     ],
 )
-def test_what_only_a_superuser_can_do_to_a_table_is_refused(plant: LiteralString, said: str, admin: Connection) -> None:
+def test_a_table_that_only_a_superuser_can_secure_is_refused(
+    plant: LiteralString, said: str, admin: Connection
+) -> None:
     admin.execute("create table public.notes (id bigint)")
     # Roles belong to the whole server, so that all of it is taken back.
     with admin.transaction(force_rollback=True):
@@ -206,7 +210,7 @@ def other(database: Database) -> Iterator[Connection]:
         yield connection
 
 
-def test_who_blocks_it_is_named_without_their_query_and_nothing_is_changed(
+def test_a_session_that_blocks_secure_is_named_without_its_query_and_nothing_is_changed(
     command: Command, admin: Connection, other: Connection
 ) -> None:
     other.execute("select 'ada@example.test' from public.notes")
@@ -218,7 +222,7 @@ def test_who_blocks_it_is_named_without_their_query_and_nothing_is_changed(
     assert policies(admin) == []
 
 
-def test_it_goes_on_by_itself_once_the_others_have_ended(
+def test_secure_continues_once_the_blocking_sessions_have_ended(
     command: Command, admin: Connection, other: Connection
 ) -> None:
     other.execute("select from public.notes")
@@ -230,7 +234,7 @@ def test_it_goes_on_by_itself_once_the_others_have_ended(
     assert len(policies(admin)) == 4
 
 
-def test_while_it_waits_readers_wait_no_longer_than_its_lock_timeout(
+def test_during_the_wait_of_secure_readers_wait_no_longer_than_its_lock_timeout(
     command: Command, database: Database, other: Connection
 ) -> None:
     other.execute("select from public.notes")
@@ -321,7 +325,7 @@ def test_secure_in_a_migration_waits_for_a_lock_no_longer_than_five_seconds(admi
         ("create policy mine on public.notes for select using (true)", "it has policies that would allow more (mine)"),
     ],
 )
-def test_what_others_made_while_it_waited_for_the_lock_counts(
+def test_changes_of_others_during_the_wait_for_the_lock_count(
     made: LiteralString, said: str, command: Command, admin: Connection, other: Connection
 ) -> None:
     other.execute(made)

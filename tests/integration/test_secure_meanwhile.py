@@ -1,4 +1,4 @@
-"""Securing a table beside somebody else who does, and with an index that cannot be used."""
+"""Securing a table beside another session that does the same, and with an unusable index."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from tests.kit.databases import Connection, Database, rows, value
 from tests.kit.meanwhile import started, waiting
 
 
-def test_of_two_who_secure_a_table_at_once_the_policies_of_the_last_stay(database: Database, admin: Connection) -> None:
+def test_of_two_sessions_that_secure_a_table_at_once_the_policies_of_the_last_stay(
+    database: Database, admin: Connection
+) -> None:
     admin.execute("create table public.tasks (id int)")
     with database.connect() as first, database.connect() as second:
         with first.transaction():

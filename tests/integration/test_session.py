@@ -1,4 +1,4 @@
-"""`POST /session`: the row is there before the webhook, and nobody gets in who is not let in."""
+"""`POST /session`: the row exists before the webhook, and only users who may enter get an answer with a row."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ROW = "select first_name, email from public.users where clerk_id = 'user_ada'"
 
 @dataclass
 class App:
-    """An app whose users sign in, and all that is behind it."""
+    """An app whose users sign in, and everything behind the app."""
 
     session: Session
     frontend: FrontendApi
@@ -46,10 +46,10 @@ class App:
     database: Url
     """The source of the function's connection string."""
     later: Clock
-    """Seconds by which the function's clock is ahead of everybody else's."""
+    """Seconds by which the function's clock is ahead of all other clocks."""
 
     def post(self, user_id: str = "user_ada", *, token: str | None = None, **headers: str) -> Answer:
-        """What the browser of a user is answered."""
+        """The answer to the browser of a user."""
         bearer = token or Mint(KEY, self.frontend.issuer).session(user_id, azp=ORIGIN)
         return self.ask("POST", {"authorization": f"Bearer {bearer}", "origin": ORIGIN} | headers)
 
@@ -77,7 +77,7 @@ class App:
 
     @property
     def calls(self) -> int:
-        """How often Clerk was asked for a user."""
+        """The number of requests to Clerk for a user."""
         return self.clerk.counts["GET /users/{id}"]
 
 
@@ -180,7 +180,7 @@ def test_a_second_request_changes_nothing(app: App, admin: Connection) -> None:
     assert tables(admin) == before
 
 
-def test_what_a_membership_told_of_a_user_is_completed(app: App, store: Store) -> None:
+def test_a_user_known_from_a_membership_alone_is_completed(app: App, store: Store) -> None:
     store.apply([membership(at=1, user_id="user_ada")])
     app.signs_up()
     answer = app.post()
@@ -214,7 +214,7 @@ def test_private_metadata_is_kept_only_where_it_is_wanted(
     assert len(rows(admin, "select * from clerk_sync.private_metadata")) == keep
 
 
-# Clerk is away
+# Clerk is unavailable
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_nobody_waits_for_a_clerk_that_does_not_answer(
         assert time.monotonic() - began < CLERK_SECONDS + 3
 
 
-def test_a_stub_is_answered_again_and_completed_as_soon_as_clerk_is_back(app: App) -> None:
+def test_a_stub_is_answered_again_and_completed_as_soon_as_clerk_is_available(app: App) -> None:
     app.signs_up()
     app.clerk.faults.add(answering(500), times=99)
     assert [app.post().status, app.post().status] == [202, 202]
@@ -290,15 +290,15 @@ def test_a_secret_key_that_is_refused_is_an_operators_matter_and_not_the_users(
     assert "sk_test_wrong" not in log.getvalue()
 
 
-def test_what_clerk_sends_and_nobody_can_use_makes_a_stub(app: App) -> None:
+def test_an_unusable_answer_of_clerk_makes_a_stub(app: App) -> None:
     app.signs_up(public_metadata="none")
     assert app.post().status == 202
 
 
-# Who is not let in
+# Forbidden users
 
 
-def test_whom_clerk_does_not_know_is_not_let_in_and_gets_no_row(app: App, admin: Connection) -> None:
+def test_a_user_whom_clerk_does_not_know_is_forbidden_and_gets_no_row(app: App, admin: Connection) -> None:
     before = tables(admin)
     answer = app.post()
     assert (answer.status, answer.message) == (403, "forbidden")
@@ -307,7 +307,7 @@ def test_whom_clerk_does_not_know_is_not_let_in_and_gets_no_row(app: App, admin:
 
 @pytest.mark.parametrize("clerk_says", ["gone", "still there", "nothing"])
 @pytest.mark.parametrize("kept", ["row", "tombstone"])
-def test_a_deleted_user_is_never_brought_back(
+def test_a_deleted_user_is_never_restored(
     kept: Literal["row", "tombstone"],
     clerk_says: Literal["gone", "still there", "nothing"],
     app: App,
@@ -329,7 +329,7 @@ def test_a_deleted_user_is_never_brought_back(
 
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("flag", ["banned", "deprovisioned"])
-def test_a_banned_or_deprovisioned_user_is_not_let_in(
+def test_a_banned_or_deprovisioned_user_is_forbidden(
     flag: str, known: bool, app: App, store: Store, admin: Connection
 ) -> None:
     fields: dict[str, Any] = {flag: True}
@@ -342,17 +342,17 @@ def test_a_banned_or_deprovisioned_user_is_not_let_in(
     assert app.post().status == 403
 
 
-def test_who_is_no_longer_banned_gets_in_before_the_webhook(app: App, store: Store) -> None:
+def test_a_user_whose_ban_was_lifted_signs_in_before_the_webhook(app: App, store: Store) -> None:
     store.apply(alone(upsert("user_ada", banned=True)))
     app.signs_up()
     assert app.post().status == 200
 
 
-# Whoever is not let in costs Clerk nothing for a minute
+# A forbidden user costs no request to Clerk for a minute
 
 
 def forbid(how: How, app: App, store: Store, user_id: str = "user_ada") -> None:
-    """Makes a user one who is not let in."""
+    """Makes a user forbidden: banned, deprovisioned or deleted."""
     if how == "deleted":
         store.apply(alone(upsert(user_id), delete(user_id, at=time.time_ns() // 1_000_000 - 60_000)))
     if how != "unknown to Clerk":
@@ -360,7 +360,7 @@ def forbid(how: How, app: App, store: Store, user_id: str = "user_ada") -> None:
 
 
 @pytest.mark.parametrize("how", FORBIDDEN)
-def test_many_tokens_of_a_user_who_is_not_let_in_cost_one_request_to_clerk(how: How, app: App, store: Store) -> None:
+def test_many_tokens_of_a_forbidden_user_cost_one_request_to_clerk(how: How, app: App, store: Store) -> None:
     forbid(how, app, store)
     answers = [app.post() for _ in range(20)]
     assert answers == [answers[0]] * 20
@@ -368,7 +368,7 @@ def test_many_tokens_of_a_user_who_is_not_let_in_cost_one_request_to_clerk(how: 
 
 
 @pytest.mark.parametrize("how", FORBIDDEN)
-def test_many_users_who_are_not_let_in_cost_one_request_to_clerk_each(how: How, app: App, store: Store) -> None:
+def test_many_forbidden_users_cost_one_request_to_clerk_each(how: How, app: App, store: Store) -> None:
     users = [f"user_{number}" for number in range(10)]
     for user_id in users:
         forbid(how, app, store, user_id)
@@ -378,13 +378,13 @@ def test_many_users_who_are_not_let_in_cost_one_request_to_clerk_each(how: How, 
 
 
 @pytest.mark.parametrize("how", FORBIDDEN)
-def test_one_user_who_is_not_let_in_keeps_nobody_else_out(how: How, app: App, store: Store) -> None:
+def test_one_forbidden_user_does_not_keep_others_from_signing_in(how: How, app: App, store: Store) -> None:
     forbid(how, app, store, "user_eve")
     app.signs_up("user_ada")
     assert [app.post("user_eve").status, app.post("user_ada").status, app.post("user_eve").status] == [403, 200, 403]
 
 
-def test_a_lifted_ban_is_noticed_within_a_minute_without_a_webhook(app: App) -> None:
+def test_a_lifted_ban_is_noticed_within_a_minute_without_its_webhook(app: App) -> None:
     app.signs_up(banned=True)
     assert app.post().status == 403
     app.signs_up(banned=False)
@@ -395,7 +395,7 @@ def test_a_lifted_ban_is_noticed_within_a_minute_without_a_webhook(app: App) -> 
     assert app.calls == 2
 
 
-def test_a_lifted_ban_is_noticed_at_once_when_the_webhook_tells_of_it(app: App, store: Store) -> None:
+def test_a_lifted_ban_is_noticed_at_once_when_the_webhook_arrives(app: App, store: Store) -> None:
     app.signs_up(banned=True)
     assert app.post().status == 403
     store.apply(alone(upsert("user_ada", version=time.time_ns() // 1_000_000 + 60_000)))
@@ -425,13 +425,13 @@ def test_a_user_who_is_deleted_here_waits_a_minute_although_clerk_still_knows_th
     assert app.calls == 2
 
 
-def test_a_user_of_whom_clerk_hears_late_is_let_in_as_soon_as_the_webhook_arrives(app: App, store: Store) -> None:
+def test_a_user_whom_the_api_shows_late_signs_in_as_soon_as_the_webhook_arrives(app: App, store: Store) -> None:
     assert app.post().status == 403
     store.apply(alone(upsert("user_ada")))
     assert app.post().status == 200
 
 
-def test_a_user_who_is_not_let_in_costs_a_broken_clerk_one_request_too(app: App, store: Store) -> None:
+def test_a_forbidden_user_costs_a_failing_clerk_one_request_too(app: App, store: Store) -> None:
     store.apply(alone(upsert("user_ada", banned=True)))
     app.clerk.faults.add(answering(500), times=99)
     assert app.post().status == 403
@@ -474,7 +474,7 @@ def test_a_clerk_that_was_unavailable_is_not_remembered_against_the_user(fault: 
 
 
 @pytest.mark.parametrize("how", FORBIDDEN)
-def test_the_answer_does_not_say_why_a_user_is_not_let_in(how: How, app: App, store: Store) -> None:
+def test_the_answer_does_not_say_why_a_user_is_forbidden(how: How, app: App, store: Store) -> None:
     forbid(how, app, store)
     # And after a minute as at first.
     for app.later.now in (0, 1, 61):
@@ -522,10 +522,10 @@ def test_headers_are_read_whatever_their_case(app: App, store: Store) -> None:
     assert app.ask("POST", {"AUTHORIZATION": f"bearer {token}"}).status == 200
 
 
-# What is away
+# A neighbour is unavailable
 
 
-def test_without_keys_nobody_is_let_in_and_nobody_refused(app: App) -> None:
+def test_while_the_keys_are_unavailable_the_answer_is_503(app: App) -> None:
     app.signs_up()
     app.frontend.mood = "failing"
     answer = app.post()
@@ -576,7 +576,9 @@ def test_a_preflight_is_answered_without_a_token(app: App) -> None:
     assert app.ask("OPTIONS", {"Origin": "https://evil.example.test"}) == Answer(204, "")
 
 
-def test_without_origins_nothing_is_said_about_them(frontend: FrontendApi, clerk: ClerkApi, database: Database) -> None:
+def test_without_origins_the_report_does_not_mention_them(
+    frontend: FrontendApi, clerk: ClerkApi, database: Database
+) -> None:
     for app in app_of(frontend, clerk, database.session_url, allowed_origins=()):
         app.signs_up()
         assert not [name for name in app.post().headers if name.startswith("access-control")]
@@ -622,7 +624,7 @@ def hostile_tokens(issuer: str) -> Iterator[str]:
             for claim in (*claims, text):
                 for said in (text, [text], {text: text}, {"id": text, "rol": text, "per": text, "fpm": text}):
                     yield key.sign(claims | {"o": None, "act": None, claim: said})
-        # What a user may have written into metadata that the app puts into the token: JSON that Postgres does not take.
+        # Metadata of a user, which the app puts into the token: JSON that Postgres does not take.
         for odd in (f'"\\u0000{text}"', f'{{"{CANARY}": 1e400}}', f'"\\ud800{CANARY}"', "[" * 300 + "]" * 300):
             said = json.dumps(mint.payload("user_ada", azp=ORIGIN))
             yield KEY.sign(f'{said[:-1]}, "note": {odd}}}'.encode())

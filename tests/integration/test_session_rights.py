@@ -27,14 +27,16 @@ def superuser(shared_database: Database) -> Iterator[Connection]:
 
 
 @pytest.mark.parametrize("table", TABLES, ids=".".join)
-def test_as_itself_it_can_do_nothing_with_a_table(session: Connection, table: tuple[str, str]) -> None:
+def test_the_session_role_by_itself_can_do_nothing_with_a_table(session: Connection, table: tuple[str, str]) -> None:
     statements: list[LiteralString] = ["select 1 from {}", "insert into {} default values", "delete from {}"]
     for statement in statements:
         with pytest.raises(InsufficientPrivilege), session.transaction():
             session.execute(sql.SQL(statement).format(sql.Identifier(*table)))
 
 
-def test_it_can_apply_record_what_was_left_out_and_call_no_other_function_of_the_schema(superuser: Connection) -> None:
+def test_the_session_role_can_apply_record_left_out_fields_and_call_no_other_function_of_the_schema(
+    superuser: Connection,
+) -> None:
     query: LiteralString = """
         select p.oid::regprocedure::text from pg_proc as p inner join pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'clerk_sync' and has_function_privilege('clerk_sync_session', p.oid, 'execute')
@@ -42,7 +44,9 @@ def test_it_can_apply_record_what_was_left_out_and_call_no_other_function_of_the
     assert sorted(rows(superuser, query)) == [("clerk_sync.apply(jsonb)",), ("clerk_sync.record_dropped(jsonb)",)]
 
 
-def test_it_can_become_a_user_of_the_api_and_nobody_else(session: Connection, superuser: Connection) -> None:
+def test_the_session_role_can_become_a_user_of_the_api_and_nobody_else(
+    session: Connection, superuser: Connection
+) -> None:
     with session.transaction():
         session.execute("set local role authenticated")
         assert value(session, "select current_user::text") == "authenticated"
@@ -55,12 +59,12 @@ def test_it_can_become_a_user_of_the_api_and_nobody_else(session: Connection, su
     assert rows(superuser, memberships) == [("authenticated",)]
 
 
-def test_it_cannot_hand_on_what_it_may_do(session: Connection) -> None:
+def test_the_session_role_cannot_grant_its_rights_to_others(session: Connection) -> None:
     with pytest.raises(InsufficientPrivilege):
         session.execute("grant authenticated to clerk_sync_worker")
 
 
-def test_it_has_no_right_that_passes_row_level_security(superuser: Connection) -> None:
+def test_the_session_role_has_no_right_that_bypasses_row_level_security(superuser: Connection) -> None:
     query: LiteralString = """
         select rolsuper, rolbypassrls, rolcreaterole, rolcreatedb, rolreplication, rolinherit, rolcanlogin
         from pg_roles where rolname = 'clerk_sync_session'

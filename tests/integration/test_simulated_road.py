@@ -35,7 +35,7 @@ PARKED_FOR_NOTHING = "parked though it could be applied"
 
 @pytest.fixture(scope="module")
 def reference(databases: Databases) -> Iterator[Database]:
-    """Where each event is applied once, alone and in order."""
+    """A database in which each event is applied once, alone and in order."""
     database = databases.take()
     yield database
     databases.give_back(database)
@@ -63,7 +63,7 @@ def search(
     return lambda: explore(database, reference, schedules=SCHEDULES, seed=seed, first=first)
 
 
-def test_what_can_be_applied_is_applied_and_the_rest_is_parked_whatever_is_away(
+def test_valid_events_are_applied_and_the_others_parked_during_any_outage(
     search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(poison._KINDS, "exhausted", 10)
@@ -91,7 +91,7 @@ def test_the_queues_are_those_of_the_template(root: Path) -> None:
 # Faults that must be found
 
 
-def test_retry_that_deletes_before_it_sends_loses_what_it_had_when_it_is_killed(
+def test_a_retry_function_that_deletes_before_it_sends_loses_its_messages_when_killed(
     search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     do = Worker._do
@@ -117,7 +117,7 @@ def test_retry_that_deletes_before_it_sends_loses_what_it_had_when_it_is_killed(
     assert (len(batch.messages), batch.outages, batch.retry_sends) == (1, (hour,), 0)
 
 
-def test_sync_that_acknowledges_before_it_applied_loses_what_an_outage_or_a_crash_stops(
+def test_a_sync_function_that_acknowledges_before_it_applies_loses_events_in_an_outage_or_crash(
     search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     do = Worker._do
@@ -131,7 +131,7 @@ def test_sync_that_acknowledges_before_it_applied_loses_what_an_outage_or_a_cras
     assert says([LOST, POISON_LOST], search())
 
 
-def test_retry_that_counts_attempts_during_an_outage_parks_what_could_be_applied(
+def test_a_retry_function_that_counts_attempts_during_an_outage_parks_valid_events(
     search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def park_at_once(retry: Retry, messages: Sequence[Message]) -> Sequence[Message]:
@@ -176,12 +176,12 @@ Answers = Sequence[Outcome | ChangeRefused | Retryable]
     ("becomes_of_neighbours", "found"),
     [
         ("refused", [PARKED_FOR_NOTHING]),
-        # Where the poison is not the first of the batch, it is the one that is forgotten.
+        # If the poison is not the first of the batch, the poison is forgotten.
         ("forgotten", [LOST, POISON_LOST]),
     ],
     ids=["refused", "forgotten"],
 )
-def test_poison_that_takes_its_neighbours_along_is_found(
+def test_events_lost_or_parked_beside_an_invalid_event_are_found(
     becomes_of_neighbours: str, found: list[str], search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply = Store.apply

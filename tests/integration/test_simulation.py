@@ -41,7 +41,7 @@ def test_a_run_says_what_it_explored_and_how_to_repeat_it() -> None:
 
 
 class _Impatient(io.StringIO):
-    """Somebody who ends a run as soon as they hear of it."""
+    """A listener that ends a run at its first report."""
 
     def write(self, text: str) -> int:
         if text.startswith("Schedules:"):
@@ -49,7 +49,7 @@ class _Impatient(io.StringIO):
         return super().write(text)
 
 
-def test_ended_early_it_says_what_it_explored_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_ended_early_reports_its_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(simulation, "_SECONDS_BETWEEN_LINES", 0)
     assert simulate(["--runs", "1000000", "--seed", "7", "--jobs", "1"], printed := _Impatient()) == 130
     assert "of 1,000,000" in printed.getvalue()

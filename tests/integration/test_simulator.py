@@ -1,4 +1,4 @@
-"""Any order, duplicates, batches, crashes and company: random schedules end in one state, and would not otherwise."""
+"""Any order, duplicates, batches, crashes and other workers: random schedules end in one state; faults change that."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PER_FAULT = 1000
 
 @pytest.fixture(scope="module")
 def reference(databases: Databases) -> Iterator[Database]:
-    """Where each event is applied once, alone and in order."""
+    """A database in which each event is applied once, alone and in order."""
     database = databases.take()
     yield database
     databases.give_back(database)
@@ -58,7 +58,7 @@ class Fault:
 
     name: str
     edits: dict[str, str]
-    """Text of the function, and what is put in its place."""
+    """Text of the function, and the replacement."""
     function: str = "clerk_sync.apply(jsonb)"
 
 
@@ -190,7 +190,7 @@ def test_profiles_that_do_not_follow_are_found(database: Database, reference: Da
 
 
 def after(batches: Sequence[Batch], database: Database) -> dict[str, Rows]:
-    """The tables, once these batches' messages have arrived, one by one."""
+    """The tables after the arrival of these batches' messages, one by one."""
     with closing(Store(Url(database.worker_url))) as store, database.connect() as admin:
         for message in (message for batch in batches for message in batch.messages):
             store.apply([(changes_of(parse_event(message.envelope.body), message.envelope.received_at), None)])
@@ -207,7 +207,7 @@ def put_in(fault: Fault, database: Database) -> None:
 
 
 def slow_down(database: Database) -> None:
-    """Between two locks a worker waits, so that others come in between."""
+    """Makes a worker wait between two locks, so that others come in between."""
     with database.connect() as admin:
         admin.execute("""
             create function clerk_sync.wait_a_moment() returns trigger language plpgsql

@@ -38,7 +38,7 @@ def begin(store: Store) -> tuple[Runs, int, str]:
     return runs, begun.run.run_id, begun.lease
 
 
-def test_all_other_rows_are_set_right_and_that_row_is_named(hasty: Store, admin: Connection) -> None:
+def test_all_other_rows_are_repaired_and_the_slow_row_is_named(hasty: Store, admin: Connection) -> None:
     numbers = range(1, 6)
     hasty.apply([user(f"user_{number}", at=1) for number in numbers])
     hasty.apply([deleted("user", f"user_{number}", at=2) for number in numbers])

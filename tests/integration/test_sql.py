@@ -41,7 +41,7 @@ def test_every_claim_made_in_sql_holds(file: Path, with_examples: Connection) ->
     assert claims
 
 
-def test_a_claim_that_does_not_hold_is_said(with_examples: Connection, tmp_path: Path) -> None:
+def test_a_false_claim_is_reported(with_examples: Connection, tmp_path: Path) -> None:
     file = tmp_path / "failing.sql"
     file.write_text(
         "select tap.is('1', '2', 'one is two'); select tap.ok(null, 'unknown'); select tap.finish(); rollback;"
@@ -106,7 +106,7 @@ def _lint(connection: Connection, folder: Path, planted: str, words: str) -> str
 
 
 def output(connection: Connection, file: Path) -> list[str]:
-    """What psql would print. Fails with the line of the statement that Postgres refuses."""
+    """The output of psql. Fails with the line of the statement that Postgres refuses."""
     setup, test = _SETUP.read_text(), file.read_text()
     lines = []
     try:

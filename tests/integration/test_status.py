@@ -1,4 +1,4 @@
-"""`clerk-supabase status`: what is stuck, and where."""
+"""`clerk-supabase status`: stuck events, and the place where they are stuck."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def to_queues(account: Account, dead_letter_queue_url: str) -> list[str]:
 
 
 def deliver(admin: Connection, number: int, *, outcome: str, applied: str, accepted: float, happened: float) -> None:
-    """A delivery applied some time ago, that many seconds after it was accepted and after it happened."""
+    """A delivery applied some time ago, this number of seconds after it was accepted and after its event happened."""
     admin.execute(
         """
         insert into clerk_sync.deliveries (
@@ -60,7 +60,7 @@ def deliver(admin: Connection, number: int, *, outcome: str, applied: str, accep
 
 
 def age(account: Account, url: str, seconds: float, *, minutes_ago: float = 1) -> None:
-    """What SQS tells CloudWatch about the oldest message of a queue."""
+    """The age of the oldest message of a queue, as SQS reports it to CloudWatch."""
     cloudwatch: Any = boto3.client("cloudwatch")
     cloudwatch.put_metric_data(
         Namespace="AWS/SQS",
@@ -104,7 +104,7 @@ def test_parked_events_are_counted_by_reason_and_type(command: Command, store: S
     assert sorted(reasons, key=str) == [("refused", "user.created", 1), ("unusable", None, 1)]
 
 
-def test_what_was_left_out_is_told_and_is_no_problem(command: Command, store: Store) -> None:
+def test_fields_that_were_left_out_are_reported_and_are_no_problem(command: Command, store: Store) -> None:
     told = "without values that cannot be stored: 2; see: clerk-supabase explain user_2"
     assert "cannot be stored" not in command.run("status").stdout
     for user_id in ("user_1", "user_2"):
@@ -131,9 +131,7 @@ def test_the_status_says_by_kind_until_when_everything_was_compared(command: Com
     assert "switched off in Clerk" in printed
 
 
-def test_events_that_were_replayed_and_never_came_back_are_stuck(
-    command: Command, store: Store, admin: Connection
-) -> None:
+def test_replayed_events_without_a_result_are_stuck(command: Command, store: Store, admin: Connection) -> None:
     park(store, "msg_1")
     admin.execute("update clerk_sync.parked_events set replayed_at = now()")
     assert command.json("status")["problems"] == []
@@ -143,7 +141,7 @@ def test_events_that_were_replayed_and_never_came_back_are_stuck(
     assert "1 event replayed" in problem
 
 
-def test_lag_is_told_for_the_last_hour_and_the_last_day(command: Command, admin: Connection) -> None:
+def test_the_status_shows_the_lag_of_the_last_hour_and_the_last_day(command: Command, admin: Connection) -> None:
     for number in range(1, 101):
         deliver(admin, number, outcome="updated", applied="5 minutes", accepted=number / 10, happened=number)
     deliver(admin, 200, outcome="stale", applied="5 hours", accepted=1000, happened=2000)
@@ -168,7 +166,7 @@ def test_before_the_first_event_there_is_no_lag(command: Command) -> None:
     assert "none yet" in command.run("status").stdout
 
 
-def test_the_depths_of_the_queues_are_told(
+def test_the_status_shows_the_depths_of_the_queues(
     command: Command, account: Account, to_queues: list[str], dead_letter_queue_url: str
 ) -> None:
     account.sqs.send_message(QueueUrl=account.sync_queue_url, MessageBody="waits")
@@ -203,12 +201,12 @@ def test_the_age_of_the_oldest_event_comes_from_cloudwatch(
     ]
 
 
-def test_with_the_database_alone_it_says_that_the_queues_were_not_looked_at(command: Command) -> None:
+def test_with_the_database_alone_the_status_says_that_the_queues_were_not_read(command: Command) -> None:
     assert "queues: not looked at; name them by --stack-name" in command.run("status").stdout
     assert list(command.json("status")["not_looked_at"]) == ["queues"]
 
 
-def test_with_the_queues_alone_it_says_that_the_database_was_not_looked_at(
+def test_with_the_queues_alone_the_status_says_that_the_database_was_not_read(
     account: Account, to_queues: list[str]
 ) -> None:
     alone = Command()
@@ -216,7 +214,7 @@ def test_with_the_queues_alone_it_says_that_the_database_was_not_looked_at(
     assert alone.json("status", *to_queues)["database"] is None
 
 
-def test_while_the_database_is_away_the_queues_are_told_and_the_database_is_stuck(
+def test_while_the_database_is_unavailable_the_status_shows_the_queues_and_is_stuck(
     account: Account, to_queues: list[str]
 ) -> None:
     away = Command({"DATABASE_URL": f"postgresql://nobody@127.0.0.1:{free_port()}/x"})
@@ -235,7 +233,7 @@ def test_while_the_database_is_away_the_queues_are_told_and_the_database_is_stuc
         ({"AWS_REGION": "eu-central-1"}, "no AWS credentials: set AWS_PROFILE"),
     ],
 )
-def test_queues_that_were_named_and_cannot_be_reached_are_a_problem_and_the_rest_is_told(
+def test_named_queues_that_cannot_be_reached_are_a_problem_and_the_rest_is_shown(
     environment: dict[str, str | None], reason: str, database: Database
 ) -> None:
     nobody = {
@@ -256,7 +254,7 @@ def test_queues_that_were_named_and_cannot_be_reached_are_a_problem_and_the_rest
     assert reason in problem
 
 
-def test_with_nothing_named_it_says_what_to_name() -> None:
+def test_with_nothing_named_the_command_says_what_to_name() -> None:
     refused = Command().run("status", status=2).stderr
     assert "--database-url" in refused
     assert "--stack-name" in refused

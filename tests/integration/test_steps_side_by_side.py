@@ -1,4 +1,4 @@
-"""Steps of an episode that happen at the same moment share one connection, and do not get in each other's way."""
+"""Steps of an episode at the same moment share one connection, and do not disturb each other."""
 
 from __future__ import annotations
 

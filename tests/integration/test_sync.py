@@ -1,4 +1,4 @@
-"""The sync function: from messages of the queue to rows, and what it says about each message."""
+"""The sync function: from messages of the queue to rows, and its answer for each message."""
 
 from __future__ import annotations
 
@@ -245,7 +245,9 @@ def test_without_the_table_of_parked_events_the_queue_holds_them(
     assert counted("Parked") == 2
 
 
-def test_what_neither_table_nor_queue_takes_comes_again(sync: Sync, account: Account, admin: Connection) -> None:
+def test_a_message_that_neither_table_nor_queue_takes_comes_again(
+    sync: Sync, account: Account, admin: Connection
+) -> None:
     admin.execute("drop table clerk_sync.parked_events cascade")
     account.remove_queue(account.parked_queue_url)
     batch = [message("{}", 1), message(body("user_2"), 2), message(body(external_id="\x00"), 3)]
@@ -254,10 +256,10 @@ def test_what_neither_table_nor_queue_takes_comes_again(sync: Sync, account: Acc
     assert counted("Parked") == 0
 
 
-# The database is away
+# The database is unavailable
 
 
-def test_when_the_database_is_away_all_messages_come_again_and_none_is_parked(
+def test_when_the_database_is_unavailable_all_messages_come_again_and_none_is_parked(
     sync_without_database: Sync, account: Account
 ) -> None:
     batch = [message(body(f"user_{number}"), number) for number in range(3)]
@@ -266,7 +268,7 @@ def test_when_the_database_is_away_all_messages_come_again_and_none_is_parked(
     assert counted("Postponed") == 3
 
 
-def test_when_the_database_is_away_an_unusable_event_is_parked_all_the_same(
+def test_when_the_database_is_unavailable_an_unusable_event_is_still_parked(
     sync_without_database: Sync, account: Account
 ) -> None:
     assert must_come_again(sync_without_database, [message("{}", 1), message(body(), 2)]) == ["message-2"]
@@ -302,7 +304,7 @@ def test_after_the_outage_the_same_messages_are_applied(sync: Sync, database: Da
         assert sorted(outcomes(admin).values()) == ["created"] * 3
 
 
-# What is said
+# Log and metrics
 
 
 def test_no_log_line_holds_personal_data(sync: Sync, admin: Connection, log: StringIO) -> None:
@@ -339,12 +341,12 @@ def test_a_log_line_names_the_delivery_and_the_user(sync: Sync, log: StringIO) -
     assert (line["message"], line["svix_id"], line["object_id"]) == ("created", "msg_1", "user_1")
 
 
-# The whole road, without a deployment
+# The whole way of an event, without a deployment
 
 
 @pytest.fixture
 def road(account: Account, database: Database, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The sync function's handler, as a cold start leaves it."""
+    """The sync function's handler after a cold start."""
     arn = account.put_secret("database", database.worker_url)
     environment = environment_of("sync", DATABASE_SECRET_ARN=arn, PARKED_QUEUE_URL=account.parked_queue_url)
     for name, given in environment.items():

@@ -1,6 +1,6 @@
-"""What all functions log and measure, on good ways and bad ones: enough for an operator, and nothing about anybody.
+"""Logs and metrics of all functions, with and without faults: enough for an operator, and without personal data.
 
-Everything is at DEBUG, with the libraries' loggers let in, as in Lambda when somebody looks for a fault.
+The level is DEBUG, and the libraries' loggers are on, as in Lambda when somebody looks for a fault.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CLERK_KEY = f"sk_live_{MARK}Key"
 ORIGIN = "https://app.example.test"
 SIGNING_KEY = SigningKey.generate()
 FUNCTIONS = ("ingest", "sync", "retry", "reconcile", "session")
-# On the road from ingest to the row.
+# On the way from ingest to the row.
 ROAD = ("ingest", "sync", "retry")
 
 # Words of Clerk's that are the same for everybody.
@@ -52,7 +52,7 @@ Json = Any
 
 
 def personal(value: Json, key: str = "") -> Iterator[str]:
-    """Every text in an object of Clerk's that may be about somebody, or let somebody in."""
+    """Every text in an object of Clerk's that may be personal data or a secret."""
     if isinstance(value, dict):
         for name, each in value.items():
             yield from personal(each, name)
@@ -64,7 +64,7 @@ def personal(value: Json, key: str = "") -> Iterator[str]:
 
 
 def marked(value: Json, key: str = "") -> Json:
-    """The same object with a mark in every such text, and one where there was none."""
+    """The same object with a mark in every such text, also in texts that were missing."""
     if isinstance(value, dict):
         return {name: marked(each, name) for name, each in value.items()}
     if isinstance(value, list):
@@ -76,14 +76,14 @@ def marked(value: Json, key: str = "") -> Json:
 
 @dataclass
 class Output:
-    """What was printed while a function ran: its own log, its metrics, and what libraries log."""
+    """The output while a function ran: its own log, its metrics, and the logs of libraries."""
 
     lines: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in FUNCTIONS})
     libraries: io.StringIO = field(default_factory=io.StringIO)
 
     @contextmanager
     def of(self, function: str) -> Iterator[None]:
-        """Whatever is written in this block is the function's."""
+        """The output of the function, written in this block."""
         handler = logger.registered_handler
         assert isinstance(handler, logging.StreamHandler)
         printed = io.StringIO()
@@ -109,7 +109,7 @@ class Output:
         return [line for line in map(json.loads, self.lines[function]) if "level" in line]
 
     def measured(self) -> list[tuple[dict[str, str], str, str]]:
-        """What CloudWatch makes of it: dimensions, name and unit."""
+        """The metrics that CloudWatch reads from the output: dimensions, name and unit."""
         found = []
         for line in [json.loads(line) for lines in self.lines.values() for line in lines if '"_aws"' in line]:
             for directive in line["_aws"]["CloudWatchMetrics"]:
@@ -125,7 +125,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Context:
-    """What Lambda hands over, as far as it is looked at."""
+    """The context of Lambda, as far as the functions read it."""
 
     def get_remaining_time_in_millis(self) -> int:
         return 900_000
@@ -133,7 +133,7 @@ class Context:
 
 @dataclass
 class World:
-    """All functions with all that is around them, what they printed, and what must not be in it."""
+    """All functions with their surroundings, their output, and the texts that must not be in it."""
 
     root: Path
     account: Account
@@ -145,7 +145,7 @@ class World:
     forbidden: set[str] = field(default_factory=lambda: {MARK, CLERK_KEY})
 
     def environment(self, **other: str) -> dict[str, str]:
-        """That of all functions at once, with these variables in place of those of the template."""
+        """The environment of all functions together, with these variables in place of the template's."""
         ours = {
             "WEBHOOK_SECRET_ARN": self.account.put_secret("webhook", self.secret),
             "DATABASE_SECRET_ARN": self.account.put_secret("database", self.database.worker_url),
@@ -192,7 +192,7 @@ class World:
                 each.close()
 
     def bodies(self) -> Iterator[Json]:
-        """Every sample as it is and with marks, of the stack's own instance."""
+        """Every sample unchanged and with marks, of the stack's own instance."""
         for file in sorted((self.root / "events" / "clerk").glob("*.json")):
             sample = json.loads(file.read_bytes()) | {"instance_id": "ins_own"}
             self.forbidden.update(personal(sample["data"]))
@@ -316,7 +316,7 @@ def with_attempts(record: Json, attempts: str) -> Json:
 def clerk_is_compared(world: World) -> None:
     rig = world.rig
     for raw in list(rig.world.users.values()):
-        # Those made in numbers have a part of their id for a name.
+        # Objects made in great numbers have a part of their id for a name.
         world.forbidden.update(text for text in personal(raw) if text not in raw["id"])
 
     def run(mode: str, fault: Fault | None = None, path: str = "/users") -> Json:
@@ -405,7 +405,7 @@ def test_nothing_personal_and_no_secret_is_in_any_line(world: World) -> None:
     assert not [text for text in world.forbidden if text in printed]
 
 
-def test_the_search_would_find_what_a_library_logs_at_debug(world: World) -> None:
+def test_the_search_finds_text_that_a_library_logs_at_debug(world: World) -> None:
     output = Output()
     with output.of("ingest"):
         logging.getLogger("some.library").debug("sent %s", MARK)
@@ -449,7 +449,7 @@ def test_units_and_dimensions_are_few(world: World) -> None:
     assert len({(name, *sorted(dimensions.items())) for dimensions, name, _ in world.output.measured()}) <= 70
 
 
-def test_whatever_the_dashboard_and_the_alarms_show_is_measured(world: World, root: Path) -> None:
+def test_every_metric_of_the_dashboard_and_the_alarms_is_measured(world: World, root: Path) -> None:
     measured = [({**dimensions}, name) for dimensions, name, _ in world.output.measured()]
     shown = [each for each in watched(Template(root)) if each[0] == "ClerkSupabaseSync"]
     assert len(shown) > 40

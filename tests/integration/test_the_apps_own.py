@@ -43,7 +43,7 @@ def test_a_computed_column_of_the_apps_follows(store: Store, admin: Connection) 
     assert value(admin, "select full_name from public.users") == "Ada Lovelace"
 
 
-def test_what_a_trigger_of_the_app_does_commits_with_the_user(store: Store, admin: Connection) -> None:
+def test_the_work_of_a_trigger_of_the_app_commits_with_the_user(store: Store, admin: Connection) -> None:
     admin.execute(
         """
         create table public.profiles (user_id text primary key references public.users (clerk_id) on delete cascade);

@@ -1,4 +1,4 @@
-"""Sync speaks only to the database it was told to speak to, and nobody on the way can listen."""
+"""Sync talks only to the configured database, and nobody between the two can listen."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_certificate_for_another_address_is_refused(database: Database, author
         apply_over_tls(database, authority, authority.file, address="127.0.0.2")
 
 
-def test_a_ca_file_that_does_not_exist_is_said_and_not_named(
+def test_a_missing_ca_file_is_reported_without_its_path(
     database: Database, authority: Authority, tmp_path: Path
 ) -> None:
     with pytest.raises(DatabaseUnavailable, match="root certificate file is not there"):

@@ -1,4 +1,4 @@
-"""What the SQL helpers read from a token: what the layer reads, and nothing from a token that the layer refuses."""
+"""The claims that the SQL helpers read from a token: the same as in the layer, and none of a token refused there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ADA = {"sub": "user_ada", "role": "authenticated"}
 NOBODY: tuple[Any, ...] = (None, None, None, [])
 BLANKS = " \t\n\u00a0\ufeff\x1c\x85"
 
-# Postgres has no NUL in its text: a token with one names nobody, see below.
+# Text in Postgres holds no NUL: a token with a NUL names no user, see below.
 texts = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\x00"), max_size=3)
 junk = st.one_of(
     st.none(),

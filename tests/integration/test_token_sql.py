@@ -1,4 +1,4 @@
-"""The SQL that `clerk-supabase token` prints acts as the bearer of the token."""
+"""The SQL printed by `clerk-supabase token` acts as the bearer of the token."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_the_printed_sql_runs_as_the_user_of_the_token(admin: Connection, versio
     assert (statements[0], rollback) == ("begin;", "rollback;")
     admin.execute("insert into public.users (clerk_id) values ('user_2Ada'), ('user_2Bob')")
     for statement in statements:
-        # Read from a terminal, as somebody pastes it.
+        # Read from a terminal, as pasted.
         admin.execute(statement.encode())
     assert admin.execute("select clerk_id from public.users").fetchall() == [("user_2Ada",)]
     [(name,)] = admin.execute("select auth.jwt() ->> 'name'").fetchall()

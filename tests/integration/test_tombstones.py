@@ -1,4 +1,4 @@
-"""Deletes of comparisons: which of them stand, in whatever order they and everything else arrive."""
+"""Deletes of comparisons: the ones that hold, in every order of their arrival and of all other events."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def update(version: int | tuple[int, int], **fields: Any) -> Step:
 
 
 def read(version: tuple[int, int], run: int = 7, **fields: Any) -> Step:
-    """An answer of Clerk's API that shows the user: when the user changed, and when it was answered."""
+    """An answer of Clerk's API with the user: the time of the user's change, and the time of the answer."""
     change = upsert(version=version, **fields)
     return Changes(change), Reconciled(f"reconcile-{run}-{change.id}")
 
 
 def gone(at: int, run: int, kind: Any = "user", object_id: str = "user_1") -> Step:
-    """The delete of a comparison: Clerk's API said so at that moment."""
+    """The delete of a comparison: Clerk's API reported it at that moment."""
     return Changes(Delete(kind, object_id, at)), Reconciled(f"reconcile-{run}-{object_id}")
 
 
@@ -68,7 +68,7 @@ def tombstone(admin: Connection, object_id: str = "user_1") -> tuple[int | None,
 
 
 def expected(steps: Sequence[Step]) -> tuple[int | None, int | None]:
-    """The tombstone that the rules ask for, by what arrived alone."""
+    """The tombstone that the rules ask for, from the events alone."""
     told, shown, proofs = [], -1, []
     for changes, source in steps:
         match changes.main, source:
@@ -100,7 +100,7 @@ def expected(steps: Sequence[Step]) -> tuple[int | None, int | None]:
     ],
     ids=range(1, 11),
 )
-def test_the_end_is_the_same_whatever_the_order_and_whatever_comes_twice(
+def test_the_tables_end_the_same_in_any_order_and_with_any_duplicates(
     steps: list[Step], store: Store, runs: Connection
 ) -> None:
     seen = []
@@ -116,7 +116,7 @@ def test_the_end_is_the_same_whatever_the_order_and_whatever_comes_twice(
     assert tables(runs) == seen[0]
 
 
-def test_what_is_below_a_restored_organization_comes_back_except_what_was_deleted_otherwise(
+def test_objects_of_a_restored_organization_are_restored_except_those_deleted_otherwise(
     store: Store, runs: Connection
 ) -> None:
     store.apply(
@@ -162,19 +162,19 @@ def test_a_sign_in_restores_the_user_whom_a_comparison_deleted(store: Store, run
     assert value(runs, "select cause from clerk_sync.audit_log order by audit_id desc limit 1") == "session"
 
 
-def test_private_metadata_goes_and_comes_back_with_its_user(store: Store, runs: Connection) -> None:
+def test_private_metadata_is_deleted_and_restored_with_its_user(store: Store, runs: Connection) -> None:
     private = Upsert("private_metadata", "user_1", Version(20, 20), {"entity_id": "user_1", "private_metadata": {}})
     ends = Changes(Delete("user", "user_1", 30), (Delete("private_metadata", "user_1", 30),))
     store.apply([(Changes(upsert(version=20), (private,)), None), (ends, Reconciled("reconcile-7-user_1"))])
     assert value(runs, "select deleted_at is not null from clerk_sync.private_metadata")
-    # Who reads the user may keep no private metadata.
+    # The reader of the user may keep no private metadata.
     store.apply([read((20, 40))])
     assert value(runs, "select deleted_at is null from clerk_sync.private_metadata")
     store.apply([(ends, Reconciled("reconcile-7-user_1"))])
     assert value(runs, "select deleted_at is null from clerk_sync.private_metadata")
 
 
-def test_what_was_purged_stays_purged(store: Store, runs: Connection) -> None:
+def test_purged_data_stays_purged(store: Store, runs: Connection) -> None:
     store.apply([update(20), gone(30, 7)])
     runs.execute("select clerk_sync.purge('0', 'scrub')")
     assert store.apply([read((20, 40))]) == ["refused"]
@@ -183,13 +183,13 @@ def test_what_was_purged_stays_purged(store: Store, runs: Connection) -> None:
 
 
 def test_a_moment_beyond_every_clock_shields_nobody_from_deletes(store: Store, runs: Connection) -> None:
-    # Who has the worker's password may say any moment, and it must not outlast the password.
+    # With the worker's password any moment can be given, and the moment must not outlast the password.
     store.apply([read((20, 9_000_000_000_000)), gone(30, 7)])
     assert tombstone(runs) == (30, 7)
 
 
 def test_a_comparison_of_which_nothing_is_known_any_more_deletes_nothing(store: Store, runs: Connection) -> None:
-    # Parked, and replayed when the run that sent it was pruned: nobody knows whether it was undone.
+    # Parked, and replayed after its run was pruned: whether the run was undone is unknown.
     store.apply([update(20)])
     runs.execute("delete from clerk_sync.reconcile_runs where run_id = 7")
     assert store.apply([gone(30, 7)]) == ["stale"]

@@ -1,4 +1,4 @@
-"""The owner's connection string on standard input, where no list of processes shows it."""
+"""The owner's connection string on standard input, invisible in lists of processes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_every_command_with_the_option_reads_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("line", ["", "\n", "postgresql://u:S3cret%Pw@host/postgres\n"])
-def test_what_is_no_connection_string_is_refused_and_not_quoted(line: str) -> None:
+def test_a_text_that_is_no_connection_string_is_refused_and_not_quoted(line: str) -> None:
     done = Command({}).run("explain", "user_1", "--database-url", "-", answer=line, status=1)
     assert "the connection string in --database-url or DATABASE_URL cannot be used" in str(done.exception)
     assert "S3cret" not in done.output + repr(done.exception)

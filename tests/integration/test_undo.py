@@ -1,4 +1,4 @@
-"""Undo: a run's deletes, and nobody else's, whenever they arrive and whatever happens at the same moment."""
+"""Undo: it restores a run's deletes alone, whenever they arrive, and beside other work at the same moment."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def rig(mirrored: RigMaker) -> Iterator[Rig]:
 
 @pytest.fixture
 def queued(rig: Rig, account: Account) -> Queued:
-    """The queue that repairs and deletes take."""
+    """The queue that takes repairs and deletes."""
     return Queued(account, rig.store)
 
 
@@ -68,7 +68,7 @@ def moment_of(rig: Rig, report: Report, object_id: str) -> int:
 
 @pytest.mark.parametrize("milliseconds", [-MINUTE, 0, MINUTE])
 @pytest.mark.parametrize("is_event_first", [True, False])
-def test_what_an_event_deleted_too_stays_deleted_whatever_its_moment(
+def test_an_undo_restores_no_object_that_an_event_deleted_too(
     rig: Rig, queued: Queued, milliseconds: int, is_event_first: bool
 ) -> None:
     rig.world.remove_user(ADA)
@@ -90,7 +90,7 @@ def test_what_an_event_deleted_too_stays_deleted_whatever_its_moment(
     assert value(rig.admin, shown, ADA) == told_at
 
 
-def test_what_another_run_proved_too_stays_deleted_with_the_moment_of_that_run(rig: Rig, queued: Queued) -> None:
+def test_an_undo_restores_no_object_that_another_run_deleted_too(rig: Rig, queued: Queued) -> None:
     rig.world.remove_user(ADA)
     first = rig.run(repairs=queued.repairs)
     second = rig.run(repairs=queued.repairs)
@@ -138,7 +138,7 @@ def test_an_undo_of_a_user_leaves_what_was_deleted_of_the_private_metadata_alone
     assert rows(rig.admin, tombstones, ADA) == [("private_metadata", 7), ("user", None)]
 
 
-def test_what_was_undone_is_deleted_by_a_later_run_again(rig: Rig) -> None:
+def test_a_later_run_repeats_a_delete_that_was_undone(rig: Rig) -> None:
     rig.world.remove_user(ADA)
     undo(rig, rig.run())
     assert ADA in rig.shown()
@@ -146,7 +146,7 @@ def test_what_was_undone_is_deleted_by_a_later_run_again(rig: Rig) -> None:
     assert ADA not in rig.shown()
 
 
-def test_a_run_that_is_undone_while_it_is_at_work_goes_no_further(rig: Rig) -> None:
+def test_a_run_that_is_undone_while_at_work_stops(rig: Rig) -> None:
     rig.world.remove_user(ADA)
     rig.die_at("end_run")
     run = value(rig.admin, "select max(run_id) from clerk_sync.reconcile_runs")
@@ -168,7 +168,7 @@ def test_a_run_that_is_undone_while_it_is_at_work_goes_no_further(rig: Rig) -> N
 
 
 def meanwhile(admin: Connection, act: Callable[[], T]) -> Callable[[], T]:
-    """Begin to do something that has to wait for a lock; return what waits for its end."""
+    """Begin an action that has to wait for a lock; return a function that waits for its end."""
     threads = ThreadPoolExecutor(1)
     doing = threads.submit(act)
     threads.shutdown(wait=False)

@@ -1,4 +1,4 @@
-"""users_public is always the projection of users, whoever writes users: of the deleted only the key is left."""
+"""users_public is always the projection of users, whoever writes users; of a deleted user only the key is left."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ REFUSALS: dict[str, Refusals] = {"truncate": (InsufficientPrivilege,)}
 
 @st.composite
 def writes(draw: st.DrawFn) -> tuple[str, str, list[Any]]:
-    """One statement of somebody with the service role: its kind, a column and its parameters."""
+    """One statement of the service role: its kind, a column and its parameters."""
     kind = draw(st.sampled_from(sorted(WRITES)))
     strategies: dict[str, list[st.SearchStrategy[str | None]]] = {
         "insert": [ids, texts, deleted],
@@ -93,14 +93,14 @@ def writes(draw: st.DrawFn) -> tuple[str, str, list[Any]]:
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(history=st.lists(writes(), min_size=1, max_size=8))
-def test_whatever_the_service_role_writes_to_users_the_public_side_follows(
+def test_the_public_side_follows_every_write_of_the_service_role_to_users(
     connection: Connection, history: list[tuple[str, str, list[Any]]]
 ) -> None:
     with connection.transaction(force_rollback=True):
         connection.execute("set local role service_role")
         for kind, column, parameters in history:
             statement = sql.SQL(WRITES[kind]).format(sql.Identifier(column))
-            # What is refused is refused as a whole, so there is nothing to follow.
+            # A refused statement changes nothing at all, so the projection stays.
             with suppress(*REFUSALS.get(kind, USUAL_REFUSALS)), connection.transaction():
                 connection.execute(statement, parameters)
             assert difference(connection) == []
@@ -119,7 +119,7 @@ def test_whatever_the_service_role_writes_to_users_the_public_side_follows(
     ],
 )
 @pytest.mark.parametrize("deleted_at", [None, "2020-01-01"], ids=["there", "hidden"])
-def test_two_who_write_at_the_same_moment_leave_the_projection(
+def test_two_writers_at_the_same_moment_leave_the_projection_correct(
     first: LiteralString, second: LiteralString, deleted_at: str | None, database: Database, admin: Connection
 ) -> None:
     admin.execute("insert into public.users (clerk_id, deleted_at) values ('user_1', %s)", [deleted_at])
@@ -156,7 +156,7 @@ def test_nobody_gives_a_user_another_id(connection: Connection) -> None:
             connection.execute("update public.users set clerk_id = 'user_2'")
 
 
-def test_what_sync_applies_shows_on_the_public_side(store: Store, admin: Connection) -> None:
+def test_changes_that_sync_applies_reach_the_public_side(store: Store, admin: Connection) -> None:
     store.apply(alone(upsert("user_1", username="ada"), upsert("user_2"), upsert("user_3")))
     store.apply(alone(upsert("user_1", version=2, username="augusta"), delete("user_3", at=9)))
     assert difference(admin) == []

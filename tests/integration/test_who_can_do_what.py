@@ -1,4 +1,4 @@
-"""Sentences of docs/security.md about who can do what that no other test proves."""
+"""Sentences of docs/security.md about powers and limits that no other test proves."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_signed_delete_of_years_ago_erases_nothing_before_the_hold_back_is_ove
     assert kept_after(2) is None
 
 
-def test_a_signed_event_brings_no_deleted_user_back_whatever_date_it_bears(
+def test_a_signed_event_restores_no_deleted_user_whatever_its_date(
     account: Account, store: Store, admin: Connection
 ) -> None:
     road = Road(account, store, RECEIVED_AT)
@@ -143,7 +143,7 @@ def test_the_worker_can_ask_whether_a_guess_of_a_whole_row_is_right(
     ],
     ids=["newest", "said not to be deleted", "deleted later", "as a stub"],
 )
-def test_the_worker_brings_no_deleted_user_back(
+def test_the_worker_cannot_restore_a_deleted_user(
     change: dict[str, Any], worker: Connection, store: Store, admin: Connection
 ) -> None:
     store.apply([user("user_ada", at=1), deleted("user", "user_ada", at=2)])
@@ -189,7 +189,9 @@ def test_roles_that_read_everything_read_clerk_sync_and_hashes_of_passwords_and_
         admin.execute("drop role supabase_read_only_user")
 
 
-def test_whom_the_service_role_shows_again_stays_out_if_clerk_deleted_them(store: Store, admin: Connection) -> None:
+def test_a_user_deleted_by_clerk_and_shown_by_the_service_role_still_has_no_access(
+    store: Store, admin: Connection
+) -> None:
     store.apply([user("user_ada", at=1), deleted("user", "user_ada", at=2)])
     with acting_as(admin, "service_role"):
         admin.execute("update public.users set deleted_at = null")
@@ -197,7 +199,7 @@ def test_whom_the_service_role_shows_again_stays_out_if_clerk_deleted_them(store
         assert rows(admin, "select 1 from public.users") == []
 
 
-def test_whoever_changes_rows_by_hand_can_lift_a_ban_until_the_next_comparison(database: Database) -> None:
+def test_an_edit_by_hand_can_lift_a_ban_until_the_next_comparison(database: Database) -> None:
     with rig_with(database, 3) as rig:
         ada = next(iter(rig.world.users))
         rig.world.users[ada] = rig.world.users[ada] | {"banned": True}
@@ -213,13 +215,13 @@ def test_whoever_changes_rows_by_hand_can_lift_a_ban_until_the_next_comparison(d
 # The right to create in the schema public
 
 
-def test_what_is_created_in_public_gets_in_the_way_of_queries_that_name_it(admin: Connection) -> None:
+def test_an_object_created_in_public_changes_queries_that_name_it(admin: Connection) -> None:
     admin.execute("create function public.requesting_user_id(x int default 0) returns text language sql return 'eve'")
     with pytest.raises(AmbiguousFunction), acting_as(admin, "authenticated", ADA):
         admin.execute("select requesting_user_id()")
 
 
-def test_what_is_created_in_public_is_called_by_sql_that_others_type(admin: Connection) -> None:
+def test_a_function_created_in_public_is_called_by_sql_that_others_type(admin: Connection) -> None:
     admin.execute("create function public.upper(planted varchar) returns text language sql return current_user")
     assert value(admin, "select upper('a'::varchar)") == value(admin, "select current_user")
 
@@ -227,7 +229,7 @@ def test_what_is_created_in_public_is_called_by_sql_that_others_type(admin: Conn
 # Clerk's secret key
 
 
-def test_with_clerks_secret_key_nothing_is_ever_written(database: Database) -> None:
+def test_clerks_secret_key_is_only_used_for_reading(database: Database) -> None:
     with rig_with(database, 5) as rig:
         ada = next(iter(rig.world.users))
         rig.run()
@@ -238,11 +240,11 @@ def test_with_clerks_secret_key_nothing_is_ever_written(database: Database) -> N
         assert {each.method for each in rig.api.requests} == {"GET"}
 
 
-# Whoever is out
+# Users without access
 
 
 @pytest.mark.parametrize("how", ["banned", "deprovisioned", "deleted"])
-def test_from_the_event_on_somebody_who_is_out_neither_reads_nor_writes(
+def test_from_the_event_on_a_banned_deprovisioned_or_deleted_user_neither_reads_nor_writes(
     how: str, store: Store, admin: Connection
 ) -> None:
     admin.execute("""
@@ -278,7 +280,7 @@ def test_from_the_event_on_somebody_who_is_out_neither_reads_nor_writes(
         assert rows(admin, "update tasks set name = 'changed' returning 1") == []
 
 
-def test_what_is_out_stays_visible_to_others_as_long_as_it_is_not_deleted(store: Store, admin: Connection) -> None:
+def test_a_banned_user_stays_visible_to_others_until_deleted(store: Store, admin: Connection) -> None:
     store.apply([user("user_ada", at=1), user("user_eve", at=1, banned=True)])
     with acting_as(admin, "authenticated", ADA):
         assert rows(admin, "select clerk_id from public.users_public order by 1") == [("user_ada",), ("user_eve",)]

@@ -148,7 +148,7 @@ def test_the_worker_can_call_no_other_function_of_the_schema(worker: Connection,
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated", "service_role"])
-def test_nobody_from_the_api_can_call_a_function_of_the_schema(role: str, superuser: Connection) -> None:
+def test_no_role_of_the_api_can_call_a_function_of_the_schema(role: str, superuser: Connection) -> None:
     executable = rows(
         superuser,
         """
@@ -226,7 +226,7 @@ def test_the_worker_has_no_right_that_passes_row_level_security(superuser: Conne
         "[null]",
     ],
 )
-def test_what_the_worker_passes_by_mistake_is_refused_whole(
+def test_a_batch_with_a_mistake_of_the_worker_is_refused_whole(
     batch: str, worker: Connection, superuser: Connection
 ) -> None:
     with pytest.raises(psycopg.Error) as refused:

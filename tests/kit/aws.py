@@ -23,7 +23,7 @@ LARGEST_MESSAGE = 1_048_576
 
 
 class Region:
-    """AWS in memory, with clients that are as dear to make as the real ones: shared by the tests of a module."""
+    """AWS in memory, whose clients are as slow to make as real clients: shared by the tests of a module."""
 
     def __init__(self) -> None:
         self.sqs: SQSClient = aws.sqs()
@@ -54,18 +54,18 @@ class Region:
 
 @dataclass
 class Account:
-    """What a function of the bundle finds in its account."""
+    """The queues and secrets that a function of the bundle finds in its account."""
 
     sqs: SQSClient
     secrets_manager: SecretsManagerClient
     secret_reads: list[str]
-    """The id of every secret that was asked for, whether it was given or not."""
+    """The id of every requested secret, after a success or a failure."""
     number: int
     sync_queue_url: str
     parked_queue_url: str
 
     def put_secret(self, name: str, value: str) -> str:
-        """Stores a secret, or a new value of it; returns its ARN."""
+        """Stores a secret, or a new value for the secret; returns its ARN."""
         client = self.secrets_manager
         identifier = self._secret_id(name)
         try:
@@ -74,7 +74,7 @@ class Account:
             return client.put_secret_value(SecretId=identifier, SecretString=value)["ARN"]
 
     def take_secret_away(self, name: str) -> None:
-        """From now on Secrets Manager answers with an error when it is asked for it."""
+        """Makes Secrets Manager answer with an error to requests for a secret, from now on."""
         self.secrets_manager.delete_secret(SecretId=self._secret_id(name))
 
     def bring_secret_back(self, name: str) -> None:
@@ -89,7 +89,7 @@ class Account:
         self.sqs.delete_queue(QueueUrl=url)
 
     def received(self, queue_url: str) -> list[dict[str, Any]]:
-        """Takes all messages from a queue, as records of the event that Lambda makes of them."""
+        """Takes all messages from a queue, as records of Lambda's event."""
         records: list[dict[str, Any]] = []
         while messages := self.sqs.receive_message(
             QueueUrl=queue_url,
@@ -116,7 +116,10 @@ def _record(message: Any) -> dict[str, Any]:
 
 
 def _refuse_what_sqs_refuses(params: dict[str, Any], **_: object) -> None:
-    """What moto lets through. Source: SendMessage and quotas in the API reference and guide of Amazon SQS."""
+    """Refuses requests that SQS refuses and moto accepts.
+
+    Source: SendMessage and quotas in the API reference and guide of Amazon SQS.
+    """
     texts = [params["MessageBody"]]
     texts += [value["StringValue"] for value in params.get("MessageAttributes", {}).values()]
     if not all(texts):

@@ -1,4 +1,4 @@
-"""A person with a canary in everything that Clerk can tell about them, put into every place that can hold it."""
+"""A person with a canary in every field that Clerk knows, put into every place that can hold such data."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def delete_ada(road: Road, *, at: int = 50) -> None:
 
 
 def columns_of_everybody(admin: Connection) -> Rows:
-    """Every column of every table there is: its table, its name and whether it holds bytes."""
+    """Every column of every table: its table, its name and whether it holds bytes."""
     return rows(
         admin,
         """
@@ -72,7 +72,7 @@ def columns_of_everybody(admin: Connection) -> Rows:
 
 
 def as_text(column: str, *, is_bytes: bool) -> sql.Composed:
-    """A column's value as text; bytes as the text that they are."""
+    """A column's value as text; bytes as the text that they encode."""
     return sql.SQL("encode({}, 'escape')" if is_bytes else "{}::text").format(sql.Identifier(column))
 
 
@@ -87,7 +87,7 @@ def dump(admin: Connection) -> dict[tuple[str, str], list[str]]:
 
 
 def places_with(admin: Connection, *words: str) -> list[tuple[str, str]]:
-    """The columns in which one of the words, which are in lower case, is found anywhere."""
+    """The columns that hold one of the words, given in lower case, anywhere."""
     found = []
     for place, texts in dump(admin).items():
         plain = [text.lower().replace("\\u0040", "@").replace("\\@", "@") for text in texts]
@@ -99,7 +99,7 @@ def places_with(admin: Connection, *words: str) -> list[tuple[str, str]]:
 
 
 def rows_without(admin: Connection, *words: str) -> dict[str, set[str]]:
-    """All rows that name none of the words, table by table, byte for byte."""
+    """All rows without any of the words, table by table, byte for byte."""
     columns: dict[str, list[sql.Composed]] = {}
     for table, column, is_bytes in columns_of_everybody(admin):
         columns.setdefault(table, []).append(as_text(column, is_bytes=is_bytes))
@@ -111,7 +111,7 @@ def rows_without(admin: Connection, *words: str) -> dict[str, set[str]]:
 
 
 def bystanders(road: Road) -> None:
-    """Others, who share an organization with Ada and whose addresses nearly are hers."""
+    """Other people: some share an organization with Ada, some have addresses nearly like hers."""
     org = samples.organization("org_labs", **TIMES)
     posted(road, "organization.created", org)
     for number, address in enumerate(NEARLY):
@@ -133,7 +133,7 @@ def bystanders(road: Road) -> None:
 
 
 def fill_with_canaries(road: Road, admin: Connection) -> None:
-    """All that Clerk can tell about Ada, and every way in which it can end up here."""
+    """Stores all data of Clerk about Ada, in every way that brings data here."""
     org = samples.organization("org_labs", **TIMES)
     posted(road, "user.created", ada())
     posted(road, "user.updated", ada(first_name=f"{NAME}2", updated_at=CREATED_AT + 2), at=2)
@@ -177,7 +177,7 @@ def fill_with_canaries(road: Road, admin: Connection) -> None:
 
 
 def fill_every_column(admin: Connection) -> list[tuple[str, str]]:
-    """Writes a canary into every column that can take one, of a row of every table of this schema that is no mirror.
+    """Writes a canary into each possible column of a row of every table of this schema that is no mirror.
 
     Returns the columns that were filled.
     """

@@ -1,4 +1,4 @@
-"""A client of Clerk's Backend API and the stand-in it talks to, over real HTTP."""
+"""A client of Clerk's Backend API and the stand-in that answers it, over real HTTP."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEY = "sk_test_standin"
 
 @dataclass
 class FixedKey:
-    """A secret key, and the newer ones that are found one after the other when it was refused."""
+    """A secret key, and newer keys, found one after the other when a key was refused."""
 
     current: str = KEY
     newer: list[str] = field(default_factory=list)
@@ -52,7 +52,7 @@ class PassingClock(Clock):
 
 
 def api_with(users: int = 0, *, same_moment: int = 1, key: str = KEY, **options: Any) -> ClerkApi:
-    """A stand-in that is not started yet, with that many users who signed up a second apart."""
+    """A stand-in that is not started yet, with a number of users who signed up a second apart."""
     world = World(Random(1), "a", users=Population(users, same_moment=same_moment))
     world.now += 10_000_000_000
     return ClerkApi(Answers(world, key), **options)
@@ -60,18 +60,18 @@ def api_with(users: int = 0, *, same_moment: int = 1, key: str = KEY, **options:
 
 @dataclass
 class Reader:
-    """A client, and the clock it waits by."""
+    """A client, and the clock that measures its waits."""
 
     http: ClerkHttp
     clock: PassingClock
 
     def clerk(self, seconds: float = math.inf) -> Clerk:
-        """Reads for at most that long."""
+        """Reads for at most this time."""
         return Clerk(self.http, self.clock.now + seconds)
 
 
 def reader(url: str, key: SecretKey | None = None, clock: PassingClock | None = None, **options: Any) -> Reader:
-    """A client that never waits in earnest."""
+    """A client that never waits in real time."""
     clock = clock or PassingClock()
     http = ClerkHttp(key or FixedKey(), url, clock=clock, sleep=clock.sleep, chance=lambda: 0.5, **options)
     return Reader(http, clock)

@@ -1,4 +1,4 @@
-"""Clerk's own description of its objects, and what an object of ours lacks by it.
+"""Clerk's own description of its objects, and a list of the faults of an object by this description.
 
 `clerk_schema.json` has the names and types of all fields: `optional` may be missing. Its source:
 https://github.com/clerk/openapi-specs (webhooks/2025-04-15, bapi/2026-05-12).
@@ -16,7 +16,7 @@ _TYPES: Final[Mapping[str, type]] = {"string": str, "boolean": bool, "integer": 
 
 
 def faults(sent: object, name: str, place: str = "") -> Iterator[str]:
-    """Fields of an object that are missing, null or of another type than Clerk describes: where, and what is wrong."""
+    """Fields of an object that are missing, null or of another type than Clerk describes: the place and the fault."""
     if not isinstance(sent, dict):
         yield f"{place}: no {name}"
         return

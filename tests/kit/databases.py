@@ -30,7 +30,7 @@ _END_SESSIONS: Final = "select pg_terminate_backend(pid) from pg_stat_activity w
 
 @dataclass(frozen=True)
 class Database:
-    """A database with all migrations applied, that no other test sees."""
+    """A database with all migrations applied, for one test alone."""
 
     server: EmbeddedPostgres
     name: str
@@ -70,8 +70,8 @@ class Database:
 class Databases:
     """Migrated databases of one server.
 
-    Copying one costs more than most tests. So one that came back is emptied and used again, unless the test changed
-    more than rows: then it is thrown away.
+    A copy takes longer than most tests. So a returned database is emptied and used again, unless the test changed more
+    than rows: then the database is dropped.
     """
 
     def __init__(self, server: EmbeddedPostgres, root: Path) -> None:
@@ -105,7 +105,7 @@ class Databases:
             self.drop(database.name)
 
     def copy(self, original: Database) -> Database:
-        """One with the same rows, to be dropped. Ends the sessions of the original's."""
+        """A database with the same rows, to be dropped. Ends the sessions of the original."""
         self._dismiss(original.name)
         with psycopg.connect(self.server.url(), autocommit=True) as connection:
             connection.execute(_END_SESSIONS, [original.name])
@@ -147,7 +147,7 @@ class Databases:
 
     def _made_as_new(self, database: Database) -> bool:
         try:
-            # A new session would read the catalogue anew, which is most of the work.
+            # A new session would read the catalogue again, which is most of the work.
             if database.name not in self._caretakers:
                 self._caretakers[database.name] = database.connect()
             caretaker = self._caretakers[database.name]
@@ -159,11 +159,11 @@ class Databases:
 
 @dataclass
 class Url:
-    """Where the store finds its connection string, when it is not in Secrets Manager."""
+    """The connection string for the store, in place of a secret of Secrets Manager."""
 
     current: str
     newer: str = ""
-    """What a look for a newer value finds."""
+    """The result of a look for a newer value."""
     source: str = "the test's URL"
 
     def value(self) -> str:
@@ -176,7 +176,7 @@ class Url:
 
 
 def at_port(url: str, port: int) -> str:
-    """The same URL with another port, that of a proxy."""
+    """The same URL with another port, for a proxy."""
     parts = urlsplit(url)
     credentials, _, _ = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{credentials}@127.0.0.1:{port}"))
@@ -194,7 +194,7 @@ def acting_as(connection: Connection, role: str, claims: Mapping[str, Any] | str
 
 
 def rows(connection: Connection, query: LiteralString, *parameters: object) -> Rows:
-    """What a query returns."""
+    """The rows of a query."""
     return connection.execute(query, parameters or None).fetchall()
 
 
@@ -205,7 +205,7 @@ def value(connection: Connection, query: LiteralString, *parameters: object) -> 
 
 
 def tables(connection: Connection) -> dict[str, Rows]:
-    """All that must not depend on the order in which events arrived."""
+    """All data that must not depend on the order in which events arrived."""
     return {
         "users": rows(connection, "select * from public.users order by clerk_id"),
         "users_public": rows(connection, "select * from public.users_public order by clerk_id"),
@@ -225,7 +225,7 @@ def tables(connection: Connection) -> dict[str, Rows]:
 
 
 def outcomes(connection: Connection) -> dict[str, str]:
-    """What became of each delivery."""
+    """The outcome of each delivery."""
     return dict(rows(connection, "select svix_id, outcome from clerk_sync.deliveries"))
 
 
@@ -243,7 +243,7 @@ def empty(connection: Connection) -> None:
 
 
 def _everything_but_rows(connection: Connection) -> Rows:
-    """A hash that changes when anything of a database changes but the rows of the tables that sync writes."""
+    """A hash that changes with everything in a database except the rows of the tables that sync writes."""
     first_own_oid = 16384
     query: LiteralString = """
         select count(*), sum(hashtextextended(concat_ws('/', kind, id, was), 0)) from (

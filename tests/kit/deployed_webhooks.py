@@ -1,4 +1,4 @@
-"""Webhooks as Clerk sends them to the deployed stack, and what tests change about it."""
+"""Webhooks as Clerk sends them to the deployed stack, and changes of the stack for tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from clerk_supabase_cli.standin.samples import Json, event, user
 
 
 def redeliver_quickly(stack: LocalStack) -> None:
-    """SQS waits minutes before it delivers again; the tests do not."""
+    """Lets SQS deliver again after seconds instead of minutes."""
     for queue in ("SyncQueueUrl", "SyncDeadLetterQueueUrl", "ParkedQueueUrl"):
         stack.ministack.client("sqs").set_queue_attributes(
             QueueUrl=stack.outputs[queue], Attributes={"VisibilityTimeout": "2"}
@@ -43,7 +43,7 @@ def created(user_id: str, at: int, **fields: Any) -> Json:
 
 @contextmanager
 def policy_taken_away(stack: LocalStack, *, role: str, policy: str) -> Iterator[None]:
-    """While the `with` block lasts, the role may not do what this policy of it allows."""
+    """Removes a policy of a role, with all that the policy allows, as long as the `with` block lasts."""
     iam = stack.ministack.client("iam")
     name = stack.physical_id(role)
     document = iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"]

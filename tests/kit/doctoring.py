@@ -1,4 +1,4 @@
-"""What `clerk-supabase doctor` says, for tests."""
+"""Reports of `clerk-supabase doctor`, for tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from clerk_supabase_cli.main import commands
 
-# What would tell it more than a test means to.
+# Variables of the caller, from which the doctor would learn more than the test says.
 _VARIABLES = (
     *("DATABASE_URL", "CLERK_SUPABASE_STACK", "AWS_PROFILE", "AWS_ENDPOINT_URL", "CLERK_API_URL"),
     *("CLERK_WEBHOOK_SIGNING_SECRET", "CLERK_SECRET_KEY", "CLERK_PUBLISHABLE_KEY"),
@@ -21,11 +21,11 @@ _VARIABLES = (
 
 @dataclass(frozen=True)
 class Report:
-    """What it said."""
+    """The report of the command, read from its JSON."""
 
     checks: list[Mapping[str, Any]]
     text: str
-    """The same as it was printed."""
+    """The same report as printed text."""
 
     @property
     def verdicts(self) -> dict[str, str]:
@@ -33,7 +33,7 @@ class Report:
         return {check["name"]: check["verdict"] for check in self.checks}
 
     def words(self, name: str) -> str:
-        """Everything a check said, with what to do."""
+        """All text of a check, with its advice."""
         [check] = [each for each in self.checks if each["name"] == name]
         return "\n".join(f"{each['words']} -> {each['todo']}" for each in check["findings"])
 
@@ -45,7 +45,7 @@ class Doctor:
     environment: dict[str, str]
 
     def examine(self, *checks: str, arguments: tuple[str, ...] = (), **more: str) -> Report:
-        """Looks at these things, or at all; *more* of an environment. Its exit status must fit what it said."""
+        """Runs these checks, or all; *more* is added to the environment. Its exit status must fit the report."""
         chosen = [part for check in checks for part in ("--check", check)]
         unset: dict[str, str | None] = dict.fromkeys(_VARIABLES)
         result = CliRunner().invoke(
@@ -57,6 +57,6 @@ class Doctor:
         return Report(printed["checks"], result.output)
 
     def verdict(self, check: str, **more: str) -> tuple[str, str]:
-        """Of one check, and everything it said."""
+        """The verdict of one check, and all its text."""
         report = self.examine(check, arguments=(), **more)
         return report.verdicts[check], report.words(check)

@@ -1,4 +1,4 @@
-"""What a reader of README.md and docs copies from them: blocks, commands, links."""
+"""The parts of README.md and docs that a reader copies: blocks, commands, links."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 # A table whose first heading is our command lists what may follow it.
 _OF_OURS = re.compile(rf"^\| `(?:\.venv/bin/)?{OURS}` \|.*\n\|[ -|]+\n((?:\|.*\n)+)", re.MULTILINE)
-# What stands for a value of the reader's own, and an example of it.
+# Placeholders for values of the reader, each with an example.
 _STANDS_FOR = {"RUN": "42", "TABLE": "public.tasks", "TOKEN": "-", "TYPE": "user.created", "ID": "user_2abc", "N": "7"}
 _ENDS_A_COMMAND = {"&&", "||", "|", ";", "&"}
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block, and the heading it stands under."""
+    """A fenced block, and the heading above it."""
 
     document: str
     heading: str
@@ -35,7 +35,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Command:
-    """A program and its arguments, as they are typed."""
+    """A program and its arguments, as typed."""
 
     document: str
     program: str
@@ -60,7 +60,7 @@ def text_of(document: Path) -> str:
 
 
 def headings(text: str) -> list[str]:
-    """Those of a document, without what looks like one inside a block."""
+    """The headings of a document, without lines of a block that look like headings."""
     return _HEADING.findall(_FENCE.sub("", text))
 
 
@@ -79,7 +79,7 @@ def all_blocks() -> list[Block]:
 
 
 def commands(programs: set[str]) -> list[Command]:
-    """Every command of every document: all of the shell blocks, and those of the text that name one of *programs*."""
+    """All commands of the shell blocks of every document, and commands of its text with one of *programs*."""
     found: dict[Command, None] = {}
     for document in documents():
         name = name_of(document)
@@ -107,7 +107,7 @@ def table_of(document: Path, heading: str) -> list[list[str]]:
 
 
 def names_of_tests() -> dict[str, Path]:
-    """Every test there is, and the file it is in."""
+    """The name of every test, and its file."""
     return {
         name: file
         for file in sorted((ROOT / "tests").rglob("test_*.py"))
@@ -121,7 +121,7 @@ def _is_typed(span: str, programs: set[str]) -> bool:
 
 
 def _typed(document: str, text: str) -> list[Command]:
-    """The commands of a shell text, with those whose output it puts into an argument."""
+    """The commands of a shell text, and the commands whose output becomes an argument."""
     found: list[Command] = []
     for line in text.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)

@@ -12,9 +12,9 @@ _ROOT = Path(__file__).parents[2]
 
 
 def environment_of(*functions: str, **given: str) -> dict[str, str]:
-    """The variables of these functions with the default values of the parameters, and the *given* ones.
+    """The variables of these functions with the default values of the parameters, and the *given* variables.
 
-    A variable that a stack takes from its resources, such as the address of a queue, is missing unless it is *given*.
+    A variable from the resources of a stack, such as the address of a queue, is missing unless it is *given*.
     """
     found = dict(given)
     for function in functions:

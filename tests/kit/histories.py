@@ -16,7 +16,7 @@ Applied = tuple[Changes, Delivery | None]
 
 
 def upsert(user_id: str = "user_1", *, version: int | tuple[int, int] = 1, **fields: Any) -> Upsert:
-    """A user as seen at a version; *fields* are those of Clerk's User."""
+    """A user as seen at a version; *fields* are fields of Clerk's User."""
     updated_at, observed_at = version if isinstance(version, tuple) else (version, version)
     sent = samples.user(user_id, created_at=CREATED_AT, updated_at=updated_at) | fields
     return Upsert("user", user_id, Version(updated_at, observed_at), parse_object(User, sent).columns())
@@ -28,11 +28,11 @@ def delete(user_id: str = "user_1", *, at: int) -> Delete:
 
 
 def delivered(change: Change, svix_id: str, *, received_at: int = RECEIVED_AT) -> Applied:
-    """A change with the webhook that brought it."""
+    """A change with its webhook."""
     event_type = "user.deleted" if isinstance(change, Delete) else "user.updated"
     return Changes(change), Delivery(svix_id, event_type, received_at)
 
 
 def alone(*changes: Change) -> list[Applied]:
-    """Changes that no webhook brought."""
+    """Changes without a webhook."""
     return [(Changes(change), None) for change in changes]

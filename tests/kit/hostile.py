@@ -1,6 +1,6 @@
-"""Values of clients that neither our parsers nor Postgres take, as JSON.
+"""Values of clients that our parsers or Postgres refuse, as JSON.
 
-Nobody knows which of them Clerk stores.
+It is unknown which of these values Clerk stores.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ VALUES: Final = {
     "nested 10,000 deep": "[" * 10_000 + "]" * 10_000,
     "several of them": r'[1e400,{"\u0000":"\ud800"},NaN]',
 }
-"""Values that no field can hold, by what is wrong with them."""
+"""Values that no field can hold, by their fault."""
 
 LONG: Final = hashlib.shake_256(b"no name").hexdigest(5_000)
 """A text of 10,000 characters that cannot be compressed: more than an index of Postgres takes."""
@@ -50,7 +50,7 @@ ANYTHING: Final = [
 
 
 def raw(json_text: str) -> Raw:
-    """For `msgspec.json.encode`: this text, as it is."""
+    """This text unchanged, for `msgspec.json.encode`."""
     return Raw(json_text.encode())
 
 
@@ -58,7 +58,7 @@ values = st.sampled_from(list(VALUES.values()))
 
 
 def metadata(**kept: object) -> st.SearchStrategy[Raw]:
-    """Metadata with these members, and among them one that cannot be stored."""
+    """Metadata with these members, and among the members a value that cannot be stored."""
     members = [f"{json.dumps(name)}:{json.dumps(value)}" for name, value in kept.items()]
     places = st.integers(0, len(members))
     return st.builds(
@@ -69,9 +69,9 @@ def metadata(**kept: object) -> st.SearchStrategy[Raw]:
 
 
 def lists(element: str) -> st.SearchStrategy[Raw]:
-    """A list of that element twice, in one of which HERE is something else; or an empty list.
+    """A list with the element twice, once with another value at HERE; or an empty list.
 
-    Clients write what is in the elements: that the field holds a list of such objects is decided by Clerk.
+    Clients write the content of the elements; Clerk decides that the field holds a list of such objects.
     """
     good = element.replace("HERE", '"here"')
     return st.just(raw("[]")) | st.builds(

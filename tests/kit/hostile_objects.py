@@ -1,4 +1,4 @@
-"""Objects that an attacker makes, named like everything the bodies of our functions use.
+"""Database objects of an attacker, named like everything that the bodies of our functions use.
 
 The code in these objects raises a notice with the user it runs as.
 """
@@ -93,7 +93,7 @@ class Attack:
     errors: list[str] = field(default_factory=list)
 
     def call(self, statement: str, *parameters: object) -> Any:
-        """The first value that a statement returns. An error is kept in `errors`, and the statement changes nothing."""
+        """The first value of a statement. An error is added to `errors`, and the statement changes nothing."""
         try:
             cursor = self.connection.execute(statement, parameters)
         except psycopg.Error as error:

@@ -1,4 +1,4 @@
-"""Two who write at the same moment."""
+"""Two writers at the same moment."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tests.kit.databases import Connection, value
 
 
 def started(act: Callable[[], object]) -> threading.Thread:
-    """A thread that does it meanwhile."""
+    """A thread that runs the function at the same time."""
     thread = threading.Thread(target=act)
     thread.start()
     return thread
 
 
 def waiting(admin: Connection) -> int:
-    """How many sessions of this database wait for a lock."""
+    """The number of sessions of this database that wait for a lock."""
     return int(
         value(
             admin,

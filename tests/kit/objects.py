@@ -1,4 +1,4 @@
-"""`make objects`: writes sql/objects.json anew, from the migrations of this checkout in a new database."""
+"""`make objects`: writes sql/objects.json, from the migrations of this checkout in a new database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events that were parked by the code that parks them, and the command that looks after them."""
+"""Events, parked by the real code, and the command for parked events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.kit.histories import CREATED_AT, RECEIVED_AT
 
 
 def created(user_id: str = "user_1", **fields: Any) -> Json:
-    """The event of a user who signed up."""
+    """The event of a new user."""
     user = samples.user(user_id, created_at=CREATED_AT, updated_at=CREATED_AT, **fields)
     return samples.event("user.created", user, timestamp=CREATED_AT)
 
@@ -32,7 +32,7 @@ def park(
     reason: str = "Postgres refuses the data",
     attempts: int = 0,
 ) -> None:
-    """Parks one event; without a body of its own, that of a user who signed up."""
+    """Parks one event; without a body, the event of a new user."""
     body = event if isinstance(event, bytes) else json.dumps(event or created()).encode()
     store.park([ParkedEvent(Envelope(svix_id, body, RECEIVED_AT, attempts), reason_class, reason)])
 
@@ -44,14 +44,14 @@ class Command:
     environment: dict[str, str | None] = field(default_factory=dict)
 
     def run(self, *arguments: str, answer: str = "", status: int = 0) -> Result:
-        """Runs it; `answer` is typed when it asks. Fails unless it ends with the status."""
+        """Runs the command; `answer` is typed at its question. Fails unless the command ends with the status."""
         unset = dict.fromkeys(("DATABASE_URL", "CLERK_SUPABASE_STACK", "AWS_PROFILE", "AWS_ENDPOINT_URL"))
         result = CliRunner().invoke(commands, arguments, input=answer, env={**unset, **self.environment})
         assert result.exit_code == status, result.output + repr(result.exception)
         return result
 
     def json(self, *arguments: str, status: int = 0) -> Any:
-        """What it prints with --json."""
+        """The output of the command with --json."""
         return json.loads(self.run(*arguments, "--json", status=status).stdout)
 
     def listed(self, *filters: str) -> list[str]:
@@ -59,6 +59,6 @@ class Command:
         return [event["svix_id"] for event in self.json("parked", "list", *filters)["events"]]
 
     def states(self) -> dict[str, str]:
-        """The state of every event that was ever parked, by svix id."""
+        """The state of every parked event, past or present, by svix id."""
         events: Sequence[Json] = self.json("parked", "list", "--state", "all")["events"]
         return {event["svix_id"]: event["state"] for event in events}

@@ -1,4 +1,4 @@
-"""What `fea`, `per` and `fpm` of a version 2 session token grant: in whatever language they are read, the same."""
+"""Permissions granted by `fea`, `per` and `fpm` of a version 2 session token: the same in every language."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Example:
-    """The claims, `None` where one is missing, and the permissions that follow."""
+    """The claims, `None` for a missing claim, and the permissions that follow."""
 
     title: str
     fea: str | None

@@ -10,7 +10,7 @@ from unittest import mock
 from tests.kit.databases import Database, value
 
 Plant = Callable[[Database], AbstractContextManager[None]]
-"""Puts a fault into a database, or into our code, and takes it out."""
+"""Puts a fault into a database or into our code, and removes the fault."""
 
 
 def in_function(function: str, edits: Mapping[str, str]) -> Plant:
@@ -35,7 +35,7 @@ def in_function(function: str, edits: Mapping[str, str]) -> Plant:
 
 
 def by_statement(wrong: LiteralString, right: LiteralString) -> Plant:
-    """A statement that brings the fault, and one that takes it away."""
+    """A statement that brings the fault, and a statement that removes it."""
 
     @contextmanager
     def plant(database: Database) -> Iterator[None]:
@@ -50,7 +50,7 @@ def by_statement(wrong: LiteralString, right: LiteralString) -> Plant:
 
 
 def in_python(owner: object, name: str, replacement: object) -> Plant:
-    """Something else under a name of a module or a class, which must have that name."""
+    """Another value under a name of a module or a class; the name must exist."""
 
     @contextmanager
     def plant(_: Database) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Waiting without sleeping blindly: look until it is so, and say what was seen when it never is."""
+"""Waits without blind sleeps: looks until a condition holds, and fails with the last value seen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 
 
 def eventually(look: Callable[[], Value], wanted: Callable[[Value], object], *, seconds: float = 45) -> Value:
-    """What `look` returns, as soon as `wanted` is true of it. Fails with the last value after `seconds`."""
+    """The value of `look`, as soon as `wanted` accepts it. Fails with the last value after `seconds`."""
     deadline = time.monotonic() + seconds
     while not wanted(value := look()):
         assert time.monotonic() < deadline, f"not within {seconds} s; last seen: {value!r}"

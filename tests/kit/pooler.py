@@ -1,4 +1,4 @@
-"""pgbouncer in transaction mode: it stands in for the pooler that Supabase has in front of every database."""
+"""pgbouncer in transaction mode, a stand-in for the pooler in front of every database of Supabase."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _PATIENCE_SECONDS = 20
 
 
 class PoolerMissing(Exception):
-    """There is no pgbouncer, and a test that needs it must not pass for one that ran."""
+    """pgbouncer is missing, and a test that needs pgbouncer must not pass without it."""
 
 
 @contextmanager
 def pooling(
     postgres_port: int, passwords: Mapping[str, str], *, connections: int, query_timeout: int = 0
 ) -> Iterator[int]:
-    """The port of a pooler for each database of a server, for the roles whose passwords it is given.
+    """The port of a pooler for each database of a server, for the roles whose passwords are given.
 
-    *connections*: how many it keeps for each role and database. Whoever comes next gets that of the last.
-    *query_timeout*: seconds after which it ends a statement; 0: never.
+    *connections*: the number kept for each role and database. The next client gets the connection of the last.
+    *query_timeout*: seconds after which a statement is ended; 0: never.
     """
     port = free_port()
     account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None

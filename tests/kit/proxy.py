@@ -1,4 +1,4 @@
-"""A TCP proxy for Postgres that counts round trips, can make them longer, and can drop connections."""
+"""A TCP proxy for Postgres that counts round trips, and can delay or drop connections."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ T = TypeVar("T")
 class CountingProxy:
     """Passes everything on to the Postgres on *target_port* of 127.0.0.1 while the `with` block lasts.
 
-    A round trip begins when a client speaks first, and again when it speaks after an answer: however much it sends
-    without waiting is one.
+    A round trip begins when a client speaks first, and again when the client speaks after an answer, whatever the
+    number of messages sent without a wait.
     """
 
     def __init__(self, target_port: int, delay_seconds: float = 0.0) -> None:
-        """*delay_seconds*: by how much every round trip gets longer, half of it on the way there."""
+        """Makes a proxy. *delay_seconds*: the delay of every round trip, half of it on the way to the server."""
         self._target_port = target_port
         self._one_way = delay_seconds / 2
         # select() waits with microseconds, epoll with milliseconds.
@@ -101,7 +101,7 @@ class CountingProxy:
             turns = _Turns(self._count)
             there = asyncio.create_task(self._pass_on(client, to_server, turns.client_spoke))
             back = asyncio.create_task(self._pass_on(server, to_client, turns.server_spoke))
-            # When one end hangs up, the other is told at once.
+            # When one end closes, the other is closed at once.
             _, waiting = await asyncio.wait({there, back}, return_when=asyncio.FIRST_COMPLETED)
             for task in waiting:
                 task.cancel()
@@ -140,7 +140,7 @@ class CountingProxy:
 
 
 class _Turns:
-    """Whose turn it is on one connection."""
+    """The turn of each side on one connection."""
 
     def __init__(self, count: Callable[[], None]) -> None:
         self._count = count

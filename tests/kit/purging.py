@@ -12,7 +12,7 @@ HELD_BACK: LiteralString = "30 days"
 
 
 def purge(database: Database, how: str = "scrub", hold_back: str = HELD_BACK) -> Rows:
-    """Purge; return what became of the rows that were due, kind by kind."""
+    """Purges; returns the outcomes of the due rows, kind by kind."""
     with database.connect() as admin:
         return rows(
             admin,

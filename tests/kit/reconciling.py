@@ -66,7 +66,7 @@ class Rig:
         return self.reconcile(repairs).run(Request(mode, **request), deadline, self.told.append)
 
     def findings(self, report: Report) -> dict[str, Finding]:
-        """What a run found, by id."""
+        """The findings of a run, by id."""
         assert report.run_id is not None
         with closing(Store(Url(f"{self.database.url}?sslmode=disable"))) as operator:
             details = Runs(operator).show(report.run_id)
@@ -95,7 +95,7 @@ class Rig:
         self.admin.execute("delete from clerk_sync.audit_log where entity_id = any(%s)", [list(user_ids)])
 
     def die_at(self, function: str, *, skip: int = 0, mode: Any = "full") -> None:
-        """A run whose process is killed as it is about to call a function of the database, and its lease is over."""
+        """Runs until its process is killed at a call of a function of the database; afterwards, the lease is over."""
         mortal = _MortalStore(Url(self.database.worker_url), function, skip)
         direct = DirectRepairs(keep_private_metadata=self.settings.keep_private_metadata)
         self.world.now += MINUTE
@@ -106,11 +106,11 @@ class Rig:
         self.lose_lease()
 
     def lose_lease(self) -> None:
-        """Time passes without a sign of life of whoever works on a run."""
+        """Lets the lease of a run end, as if its process had stopped."""
         self.admin.execute("update clerk_sync.reconcile_runs set lease_until = now() where state = 'running'")
 
     def agrees(self) -> bool:
-        """Whether the tables show who is in Clerk, and nobody else."""
+        """Whether the tables show exactly the users of Clerk."""
         return (
             self.shown() == set(self.world.users)
             and self.shown("organizations", "clerk_org_id") == set(self.world.organizations)
@@ -120,7 +120,7 @@ class Rig:
 
 @contextmanager
 def rig_with(database: Database, users: int = 0, *, same_moment: int = 1, **settings: Any) -> Iterator[Rig]:
-    """An instance with that many users who signed up a second apart, and an empty database."""
+    """An instance with a number of users who signed up a second apart, and an empty database."""
     world = World(Random(1), "a", users=Population(users, same_moment=same_moment))
     world.now = BEGINNING + users * 1_000 + 60 * MINUTE
     store = Store(Url(database.worker_url))
@@ -143,7 +143,7 @@ RigMaker = Callable[[], AbstractContextManager[Rig]]
 def mirror(
     databases: Databases, users: int, populate: Callable[[World], object] = lambda _: None, **settings: Any
 ) -> Iterator[RigMaker]:
-    """Makes rigs that begin as a first run left them; it is made once and copied. `populate`: what else is in Clerk."""
+    """Makes rigs in the state after a first run, which is made once and copied. `populate`: more objects for Clerk."""
     original = databases.take()
     with rig_with(original, users, **settings) as first:
         populate(first.world)
@@ -189,7 +189,7 @@ class _MortalStore(Store):
 
 @dataclass
 class Queued:
-    """Repairs that wait in SQS, and the sync function that applies them when a test says so."""
+    """Repairs that wait in SQS, and the sync function, which applies them on demand."""
 
     account: Account
     store: Store
@@ -199,7 +199,7 @@ class Queued:
         return QueueRepairs(Queue(self.account.sqs, self.account.sync_queue_url))
 
     def drain(self) -> int:
-        """Hands all that waits to sync; returns how many messages that were."""
+        """Gives all waiting messages to sync; returns their number."""
         messages = messages_of(self.account.lambda_event(self.account.sync_queue_url))
         parking = Parking(self.store, Queue(self.account.sqs, self.account.parked_queue_url))
         assert Sync(self.store, parking).process(messages) == []

@@ -1,4 +1,4 @@
-"""A pooler that lets nobody in: it answers every client with one error, as Supavisor does."""
+"""A pooler that refuses every login: each client gets the same error, as Supavisor writes it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Finds out what each identity may do with each object of the database, by trying it.
+"""Finds the rights of each identity on each object of the database, by trying.
 
-The objects are read from the catalogue; the words of a verdict are those of docs/rights.md.
+The objects are read from the catalogue; the words of a verdict are the words of docs/rights.md.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _LABS: Final = "org_labs"
 
 @dataclass(frozen=True)
 class Identity:
-    """A role and, for a signed-in user, whose token it is. Every token claims to be of an admin of Labs."""
+    """A role and, for a signed-in user, the owner of the token. Every token claims to be of an admin of Labs."""
 
     role: str
     person: str = ""
 
     @property
     def claims(self) -> str | None:
-        """The claims of the token; None without one."""
+        """The claims of the token; None without a token."""
         if not self.person:
             return None
         return json.dumps({"sub": f"user_{self.person}", "role": self.role, "org_id": _LABS, "org_role": "org:admin"})
@@ -80,7 +80,7 @@ _MEMBERS: Final = {
 
 
 def fill(owner: Connection) -> None:
-    """Puts people and organizations into an empty database, and creates the role that nobody knows.
+    """Puts people and organizations into an empty database, and creates a role without any right.
 
     Ada owns her row and belongs to no organization; of Sam, the stranger, nothing has arrived; Mia is a member of Labs;
     Ann, Ben and Dee are its admins. Eve and her organization belong to none of them. Gone was deleted.
@@ -110,7 +110,7 @@ def fill(owner: Connection) -> None:
 
 
 def forget_nobody(owner: Connection) -> None:
-    """Drops the role that fill() created: it belongs to the whole cluster."""
+    """Drops the role made by fill(), which belongs to the whole cluster."""
     owner.execute(sql.SQL("drop role {}").format(sql.Identifier(_NOBODY)))
 
 
@@ -120,7 +120,7 @@ def document(owner: Connection) -> dict[str, str]:
 
 
 def _table(found: Mapping[str, Mapping[str, str]]) -> str:
-    """A table with a column for each identity. Objects that are nobody's but the owner's share one sentence."""
+    """A table with a column for each identity. Objects of the owner alone share one sentence."""
     closed = [f"`{name}`" for name, of_each in found.items() if set(of_each.values()) == {NOTHING}]
     lines = [
         f"| `{name}` | {' | '.join(of_each.values())} |"

@@ -1,4 +1,4 @@
-"""The road of an event without a deployment: the real ingest, queues in memory, the real sync, a real Postgres."""
+"""The way of an event without a deployment: the real ingest, queues in memory, the real sync, a real Postgres."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_BODY_BYTES = 1_040_000
 
 @dataclass
 class Road:
-    """What Clerk posts is answered by ingest; what ingest queues is handed to sync when a test says so."""
+    """The way of an event: ingest answers a post of Clerk, and a test decides when sync gets the queued messages."""
 
     account: Account
     store: Store
@@ -46,11 +46,11 @@ class Road:
         )
 
     def post(self, body: str, svix_id: str) -> Answer:
-        """What Clerk is answered."""
+        """The answer to Clerk."""
         return self.ingest.answer(api_gateway_event(sign_body(body, self.secret, svix_id=svix_id)))
 
     def drain(self) -> list[str]:
-        """Hands all that waits to sync, as one batch; returns the messages that must come again."""
+        """Gives all waiting messages to sync, as one batch; returns the messages that sync wants again."""
         messages = messages_of(self.account.lambda_event(self.account.sync_queue_url))
         return [failure.message_id for failure in self.sync.process(messages)]
 

@@ -1,4 +1,4 @@
-"""Postgres servers for tests, one of each major version, started when the first test asks for it."""
+"""Postgres servers for tests, one of each major version, started for the first test that needs the server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Server:
     """A Postgres of one major version, and the databases of the tests in it."""
 
     def __init__(self, version: int, root: Path, undo: ExitStack, *, through_pooler: bool) -> None:
-        """*undo*: what ends the server."""
+        """Makes a server. *undo*: the function that ends the server."""
         self._version = version
         self._root = root
         self._undo = undo
@@ -45,7 +45,7 @@ class Server:
 
     @cached_property
     def databases(self) -> Databases:
-        """Migrated databases of the server, behind a pooler if the tests are to use one."""
+        """Migrated databases of the server, behind a pooler if the tests use one."""
         databases = Databases(self.postgres, self._root)
         self._undo.callback(databases.close)
         if self._through_pooler:
@@ -67,7 +67,7 @@ class Server:
 def _memory() -> Path | None:
     """The folder for shared memory, if it has room: there a database is copied in a third of the time.
 
-    A container may have one of 64 MB.
+    In a container this folder may have only 64 MB.
     """
     folder = Path("/dev/shm")  # noqa: S108 - the data gets a folder of its own in it
     has_room = os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > _ROOM_FOR_DATA

@@ -1,4 +1,4 @@
-"""Claims of somebody who signed in, as if their token had been verified."""
+"""Claims of a signed-in user, as if the token had been verified."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ _MINT = Mint(SigningKey.generate())
 
 
 def claims_of(user_id: str, organization: Organization | None = None, **changes: Any) -> Claims:
-    """Those of a session token; *changes* as in Mint.session()."""
+    """The claims of a session token; *changes* as in Mint.session()."""
     return session_claims(json.dumps(_MINT.payload(user_id, organization, **changes)).encode())

@@ -1,4 +1,4 @@
-"""What a database holds, in any table of anybody's."""
+"""The content of a database, in all tables of all owners."""
 
 from __future__ import annotations
 

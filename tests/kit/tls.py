@@ -1,4 +1,4 @@
-"""A Postgres that speaks TLS, with certificates of an authority that exists only in a test."""
+"""A Postgres that speaks TLS, with certificates of an authority made for one test."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Authority:
             x509.BasicConstraints(ca=True, path_length=None), critical=True
         )
         self.file = folder / f"{name}.pem"
-        """What a client has to trust."""
+        """The certificate that a client has to trust."""
         self.file.write_bytes(_pem(certificate.sign(self._key, hashes.SHA256())))
 
     def server(self, address: str) -> ssl.SSLContext:
-        """What a server at this address needs to prove who it is."""
+        """Key and certificate with which a server at this address proves its identity."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address)])
         certificate = self._certificate(name, key.public_key()).add_extension(
@@ -73,7 +73,7 @@ def _pem(certificate: x509.Certificate) -> bytes:
 class TlsTerminator:
     """Speaks TLS with Postgres's clients and plain text with the server on *target_port*, while the `with` block lasts.
 
-    The embedded server cannot do it itself. One client at a time is enough here.
+    The embedded server has no TLS of its own. One client at a time is enough here.
     """
 
     def __init__(self, target_port: int, context: ssl.SSLContext) -> None:

@@ -1,4 +1,4 @@
-"""Tokens, who signs them and who checks them, at a moment that stands still."""
+"""Tokens, their signers and their verifiers, at a moment that stands still."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def verifier(**settings: Any) -> SessionVerifier:
 
 
 def refusal(verify: Verify, token: str) -> Refusal:
-    """Why a token is refused; fails when it is not."""
+    """The reason why a token is refused; fails when the token is accepted."""
     with pytest.raises(TokenRefused) as caught:
         verify(token)
     return caught.value.reason

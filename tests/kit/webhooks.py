@@ -14,7 +14,7 @@ from tests.kit.histories import CREATED_AT, RECEIVED_AT, Applied
 def told(
     event_type: str, data: dict[str, Any], *, at: int, svix_id: str = "", keep_private_metadata: bool = False
 ) -> Applied:
-    """An event of Clerk; with an svix id, the delivery that brought it is recorded."""
+    """An event of Clerk; with an svix id, its delivery is recorded."""
     event = parse_event(json.dumps(samples.event(event_type, data, timestamp=CREATED_AT + at)).encode())
     changes = changes_of(event, RECEIVED_AT, keep_private_metadata=keep_private_metadata)
     return changes, Delivery(svix_id, event_type, RECEIVED_AT) if svix_id else None

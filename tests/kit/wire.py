@@ -1,4 +1,4 @@
-"""Requests to the deployed stack as they go over the wire, which no client library would send, and signed ones."""
+"""Requests to the deployed stack byte by byte, as no client library would send them, and signed requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIST_SECRETS: Headers = (
     ("X-Amz-Target", "secretsmanager.ListSecrets"),
     ("Content-Type", "application/x-amz-json-1.1"),
 )
-"""A request for something that nobody but the developer may read."""
+"""A request for data that only the developer may read."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Answer:
 
     @property
     def can_be_read_by_pages(self) -> bool:
-        """Whether a browser would show the answer to a page of another origin, or send what the page asked about."""
+        """Whether a browser would show the answer to a foreign page, or send the request after this preflight."""
         return any(name.startswith("access-control-") for name in self.headers)
 
 
@@ -46,7 +46,7 @@ def send(
     hosts: Sequence[str] | None = None,
     version: str = "1.1",
 ) -> Answer:
-    """Sends these very bytes; *hosts* replaces the one `Host` header, with any number of them."""
+    """Sends exactly these bytes; *hosts* replaces the `Host` header by any number of them."""
     named = [f"127.0.0.1:{port}"] if hosts is None else hosts
     lines = [
         f"{method} {target} HTTP/{version}",

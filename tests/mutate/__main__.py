@@ -1,4 +1,4 @@
-"""Changes the code at random, one small change at a time, and says which changes no test notices."""
+"""Changes the code at random, one small change at a time, and lists the changes that no test notices."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def in_order(mutants: Sequence[Mutant], seed: int) -> list[Mutant]:
 
 
 def is_code(mutant: Mutant) -> bool:
-    """Whether it can be run at all, as far as that is known without Postgres or CloudFormation."""
+    """Whether the mutant can run, as far as this can be known without Postgres or CloudFormation."""
     text = (ROOT / mutant.file).read_text(encoding="utf-8")
     return not mutant.file.endswith(".py") or is_python(mutant.applied(text))
 
@@ -66,7 +66,7 @@ def in_stages(files: Sequence[str]) -> tuple[Sequence[str], ...]:
 
 @dataclass
 class Score:
-    """What became of the mutants of one file, or of all."""
+    """The numbers of outcomes for the mutants of one file, or of all."""
 
     noticed: int = 0
     left_out: int = 0
@@ -101,7 +101,7 @@ class Hunt:
         self.by_file: dict[str, Score] = {}
 
     def hunt(self, mutants: Sequence[Mutant], jobs: int) -> None:
-        """Run the tests that can notice each, the cheap ones of all mutants first; print what became of each mutant."""
+        """Run the tests that can notice each mutant, the fast tests first; print the outcome of each mutant."""
         left = list(mutants)
         for number in range(_STAGES):
             survives = self._each(left, number, jobs)
@@ -119,7 +119,7 @@ class Hunt:
                 raise
 
     def _survives(self, mutant: Mutant, number: int) -> bool:
-        """Run the tests of one stage; tell whether the mutant has to be tried with those of the next."""
+        """Run the tests of one stage; tell whether the mutant has to be tried with the tests of the next."""
         files = in_stages(self._chooser.files(mutant))[number]
         with self._lock:
             one = self._free.pop()

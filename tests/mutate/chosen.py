@@ -1,4 +1,4 @@
-"""Which test files can notice a mutant, the likeliest first."""
+"""Chooses test files that can notice a mutant, the likeliest first."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Chooser:
         )
 
     def files(self, mutant: Mutant) -> list[str]:
-        """Paths below the root, at most MOST_FILES; for the template all that read it."""
+        """Paths below the root, at most MOST_FILES; for the template all files that read it."""
         score = self._of_python if mutant.file.endswith(".py") else self._of_sql
         if mutant.file == "template.yaml":
             score = self._of_template
@@ -173,14 +173,14 @@ class Chooser:
         score += 30 * (path.stem in _RIGHTS and bool(re.search(r"grant|revoke|security|search_path", mutant.old)))
         return score - 60 * (path.stem in _LAST)
 
-    # What imports what
+    # Imports
 
     @cached_property
     def _distances(self) -> dict[Path, dict[Path, int]]:
         return {path: self._reached_from(path) for path in self._tests}
 
     def _reached_from(self, path: Path) -> dict[Path, int]:
-        """How many imports away each module is. What only a fixture imports is further away than what the test does."""
+        """The number of imports from a file to each module; modules of fixtures count as further away."""
         return dict(self._by_fixtures[path.parent]) | self._steps_from({path: 0})
 
     @cached_property
@@ -211,7 +211,7 @@ class Chooser:
         return {}
 
     def _conftests_of(self, path: Path) -> Iterator[Path]:
-        """Where the fixtures of a test are, except those that nearly every test has."""
+        """The files with the fixtures of a test, without the fixtures of nearly every test."""
         conftest = path.with_name("conftest.py")
         if path in self._texts and conftest.is_file():
             yield conftest

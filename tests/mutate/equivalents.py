@@ -1,4 +1,4 @@
-"""Mutants that change nothing anybody could notice: each is listed with its reason."""
+"""Mutants without a noticeable effect: each is listed with its reason."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.mutate.mutants import Mutant
 
 Name = tuple[str, str, str]
-"""What is changed (a function, class, table or resource; a file where there is none), the lines before, and after."""
+"""The changed function, class, table or resource (else the file), the lines before, and the lines after."""
 
 
 class ListIsWrong(Exception):
@@ -26,7 +26,7 @@ class Equivalent:
 
 
 def read(path: Path) -> list[Equivalent]:
-    """Read the list: paragraphs of what is changed, `- before`, `+ after` and `= reason`."""
+    """Read the list: paragraphs of the changed name, `- before`, `+ after` and `= reason`."""
     found = []
     for paragraph in path.read_text(encoding="utf-8").split("\n\n"):
         lines = [line for line in paragraph.splitlines() if line and not line.startswith("#")]
@@ -42,12 +42,12 @@ def read(path: Path) -> list[Equivalent]:
 
 
 def names_in(report: str) -> Iterator[Name]:
-    """The mutants in a report of survivors, among whatever else it says."""
+    """The mutants named in a report of survivors; all other text is ignored."""
     yield from re.findall(r"^(\S+)\n- (.*)\n\+ (.*)$", report, re.MULTILINE)
 
 
 def check(listed: Iterable[Equivalent], there: Collection[Name]) -> None:
-    """Raise ListIsWrong for what is listed and no longer there."""
+    """Raise ListIsWrong for a listed mutant that no longer exists."""
     gone = [each.name for each in listed if each.name not in there]
     if gone:
         said = "\n\n".join(as_text(name) for name in gone)

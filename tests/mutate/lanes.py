@@ -27,7 +27,7 @@ from tests.kit.objects import made_by_migrations
 from tests.mutate.mutants import Mutant
 
 Verdict = Literal["noticed", "survived", "not valid", "timeout", "too slow"]
-"""Timeout: only with the mutant the tests do not end. Too slow: they take too long on this machine without it, too."""
+"""Timeout: the tests do not end with the mutant alone. Too slow: on this machine the tests always take too long."""
 
 _OURS: Final = ("tests", "clerk_supabase", "clerk_supabase_cli", "functions")
 # Loaded once; each test process begins as a copy of this one. No plugin of pytest's: it wants to load those itself.
@@ -46,33 +46,33 @@ _LEFT_OUT: Final = (
     ".pytest_cache",
     "node_modules",
 )
-# Where the template is read: what fails there is no template.
+# The lines that read the template: a mutant that fails there is no template.
 _NOT_VALID: Final = re.compile(r"transform\(packaged|yaml_parse\(\(root")
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a mutant."""
+    """The outcome of a mutant."""
 
     verdict: Verdict
     by: str
-    """The test that noticed it."""
+    """The test that noticed the mutant."""
     seconds: float
 
 
 def preload() -> None:
-    """Load what every test process would load."""
+    """Load the modules that every test process would load."""
     for name in _PRELOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
 
 
 class _FirstExample:
-    """A plugin that has property tests stop at the first example that fails: a smaller one notices nothing more."""
+    """A plugin that stops property tests at the first failing example: a smaller example notices nothing more."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self) -> None:
-        """Come after conftest.py, which sets what else is to be known, and before any test is read."""
+        """Run after conftest.py, with its settings, and before any test is read."""
         # No sooner: pytest wants to load it by itself.
         from hypothesis import Phase, settings  # noqa: PLC0415
 
@@ -84,7 +84,7 @@ class Lane:
     """One copy, and at most one process that runs tests in it."""
 
     def __init__(self, root: Path, folder: Path, postgres: EmbeddedPostgres | None = None) -> None:
-        """*postgres*: a server in which migrations are tried; only mutants of migrations need one."""
+        """Make a lane. *postgres*: a server in which migrations are tried; only mutants of migrations need a server."""
         self._root = root
         self._folder = folder
         self._postgres = postgres
@@ -135,9 +135,9 @@ class Lane:
                 self._write(each, text)
 
     def list_objects(self) -> bool:
-        """Write the list of what the migrations make, as `make objects` does; false when Postgres does not take them.
+        """Write the list of objects, as `make objects` does; false when Postgres refuses the migrations.
 
-        Without it `migrate` would refuse every changed migration, and no test would run.
+        Without the list `migrate` would refuse every changed migration, and no test would run.
         """
         assert self._postgres is not None
         name = f"objects_{self._folder.parent.name.replace('-', '_')}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Change = tuple[int, int, str]
-"""From which place to which, and what stands there instead."""
+"""The start and the end of the old text, and the new text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Mutant:
     new: str
     """The same lines after the change."""
     subject: str = ""
-    """Name of the function, table or resource that is changed."""
+    """Name of the changed function, table or resource."""
 
     def applied(self, text: str) -> str:
         """The whole text of the file with the change."""
@@ -33,17 +33,17 @@ class Mutant:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What stays the same when lines are added above."""
+        """A key that stays the same when lines are added above."""
         return self.file, self.old, self.new
 
     @property
     def name(self) -> tuple[str, str, str]:
-        """What stays the same when the code moves to another file, too: the file only counts where nothing is named."""
+        """A key that survives a move of the code to another file: the file counts only without a subject."""
         return self.subject or Path(self.file).stem, self.old, self.new
 
 
 def mutant(file: str, text: str, change: Change, subject: str = "") -> Mutant | None:
-    """The mutant of a file with this text; None for one that changes nothing but blanks."""
+    """The mutant of a file with this text; None for a change of blanks alone."""
     start, end, after = change
     first = text.rfind("\n", 0, start) + 1
     last = text.find("\n", end)

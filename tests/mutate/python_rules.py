@@ -34,9 +34,9 @@ _ARITHMETIC: Final[dict[type[ast.operator], tuple[str, str]]] = {
 _OTHER_FUNCTIONS: Final = {"min": "max", "max": "min", "any": "all", "all": "any", "sorted": "list"}
 # Of any two arguments that change places the result is the same.
 _SYMMETRIC: Final = ("min", "max")
-# What a keyword says to the garbage collector, or asserts, or calls a thread, changes nothing that the code does.
+# Keywords for the garbage collector, for assertions and for names of threads do not change the work of the code.
 _KEYWORDS_LEFT_ALONE: Final = (None, "thread_name_prefix", "gc", "strict")
-# What is said to people and what is only there for the type checker is held by no test, and need not be.
+# Texts for people and code for the type checker alone need no test.
 _NOT_MUTATED: Final = ("logger", "warnings", "TypeVar", "cast", "dataclass", "Field", "ConfigDict", "NewType")
 
 
@@ -65,7 +65,7 @@ class _Reader:
         self._is_ascii = text.isascii()
 
     def changes(self) -> Iterator[tuple[Change, str]]:
-        """Each change, and the name of the function that it is in."""
+        """Each change, and the name of its function."""
         yield from self._below(ast.parse(self._text), "")
 
     def _below(self, node: ast.AST, subject: str) -> Iterator[tuple[Change, str]]:
@@ -115,7 +115,7 @@ class _Reader:
         return self._text[start:end]
 
     def _between(self, left: ast.AST, right: ast.AST, old: str, new: str) -> Iterator[Change]:
-        """An operator that stands between two operands, and perhaps brackets and ends of lines."""
+        """An operator that stands between two operands, perhaps with brackets and ends of lines."""
         start, end = self._span(left)[1], self._span(right)[0]
         place = self._text.find(old, start, end)
         if place >= 0:

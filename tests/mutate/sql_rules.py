@@ -72,7 +72,7 @@ class Token:
     text: str
     start: int
     depth: int
-    """How many brackets it is in."""
+    """The number of brackets around the token."""
 
     @property
     def word(self) -> str:
@@ -127,7 +127,7 @@ def _is_said(before: list[Token]) -> bool:
 
 
 def _statements(text: str) -> Iterator[tuple[int, int]]:
-    """The statements of a file, without the semicolons; the body of a function is in one of them."""
+    """The statements of a file, without the semicolons; the body of a function is part of its statement."""
     start: int | None = None
     quote = ""
     for match in _TOKEN.finditer(text):
@@ -144,7 +144,7 @@ def _statements(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _subject(statement: str) -> str | None:
-    """The name that a statement is about; None for one that only talks."""
+    """The name of the object in a statement; None for comments and for the records at the end of a migration."""
     if re.match(r"comment |select clerk_sync\.revoke_default|insert into clerk_sync\.migrations", statement):
         return None
     named = re.match(
@@ -192,7 +192,7 @@ def _of_token(tokens: list[Token], place: int) -> Iterator[Change]:
 
 
 def _end_of_condition(tokens: list[Token], first: int) -> int:
-    """The number of the token that ends the condition that begins there."""
+    """The number of the first token after the condition that begins at the token *first*."""
     depth = tokens[first].depth
     has_between = False
     for place in range(first, len(tokens)):
@@ -208,7 +208,7 @@ def _end_of_condition(tokens: list[Token], first: int) -> int:
         elif token.text == "," or (
             _ENDS_OF_CONDITION.fullmatch(token.word)
             and place > first
-            # `is not distinct from` goes on.
+            # `is not distinct from` continues.
             and tokens[place - 1].word not in ("not", "distinct")
         ):
             return place
@@ -216,7 +216,7 @@ def _end_of_condition(tokens: list[Token], first: int) -> int:
 
 
 def _without_condition(tokens: list[Token], place: int) -> Iterator[Change]:
-    """Leave out what comes after `and` or `or`; after `where`, up to the first `and`."""
+    """Leave out the part after `and` or `or`; after `where`, up to the first `and`."""
     if place + 1 >= len(tokens):
         return
     end = _end_of_condition(tokens, place + 1)

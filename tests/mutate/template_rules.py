@@ -29,7 +29,7 @@ _OTHER_WORDS: Final = {
 }
 _WORDS: Final = re.compile(r"(?<![\w-])(" + "|".join(map(re.escape, _OTHER_WORDS)) + r")(?![\w-])")
 _CHOICE: Final = re.compile(r"!If \[(\w+), ((?:[^\[\],]|\[[^\]]*\])+), ((?:[^\[\],]|\[[^\]]*\])+)\]")
-# What is only said.
+# Texts for people.
 _SAID: Final = re.compile(
     r"\s*(?:AlarmDescription|Description|ConstraintDescription|Metadata|LicenseUrl|SemanticVersion|AWSTemplate\w+"
     r"|ParameterGroups|ParameterLabels|default|Label|Type|Transform|Sid)\b"
@@ -37,7 +37,7 @@ _SAID: Final = re.compile(
 
 
 def template_mutants(file: str, text: str) -> list[Mutant]:
-    """Every mutant of a template; not each of them is one that CloudFormation takes."""
+    """Every mutant of a template; CloudFormation does not accept all of them."""
     found = []
     resource = section = ""
     start = 0

@@ -24,7 +24,7 @@ _PER_HOP = {"connection", "keep-alive", "transfer-encoding", "host", "content-le
 
 @contextmanager
 def serving(root: Path, database_url: str, keys: list[Mapping[str, Any]]) -> Iterator[str]:
-    """The URL of an API that believes tokens signed with any of these keys (JWK), as Supabase configures it."""
+    """The URL of an API that accepts tokens signed with any of these keys (JWK), as Supabase configures it."""
     with ExitStack() as stack:
         port = stack.enter_context(_postgrest(root, database_url, json.dumps({"keys": keys})))
         gateway = stack.enter_context(_Gateway(port))
@@ -68,7 +68,7 @@ def _postgrest(root: Path, database_url: str, jwks: str) -> Iterator[int]:
 
 
 class _Gateway(ThreadingHTTPServer):
-    """Passes on what is meant for PostgREST, which knows nothing of the path that Supabase gives it."""
+    """Passes requests on to PostgREST, which does not know the path that Supabase puts in front."""
 
     def __init__(self, postgrest_port: int) -> None:
         super().__init__(("127.0.0.1", 0), _Passage)
@@ -105,4 +105,4 @@ class _Passage(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PATCH = do_DELETE = _pass  # noqa: N815 - the names that http.server looks for
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class calls it so
-        """Nothing: pytest shows what went wrong."""
+        """Logs nothing: pytest shows the failures."""

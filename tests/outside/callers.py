@@ -28,13 +28,13 @@ class RequestRefused(Exception):
 
 @dataclass(frozen=True)
 class Caller:
-    """One of the clients, on its way to one API."""
+    """One of the clients, connected to one API."""
 
     requests: IO[str]
     answers: IO[str]
     url: str
     key: str
-    """What an app shows at every request: the role of nobody."""
+    """The key of an app at every request: the role without a user."""
 
     def ask(
         self,
@@ -49,7 +49,7 @@ class Caller:
     ) -> list[Row]:
         """The rows that were read or written. Raises RequestRefused.
 
-        *key* replaces the app's; *key_column* is the one in which an insert meets the row that is there.
+        *key* replaces the app's key; *key_column* is the column in which an insert meets the existing row.
         """
         request = {
             "url": self.url,
@@ -73,7 +73,7 @@ class Caller:
 
 
 def command(name: str, root: Path) -> tuple[list[str], dict[str, str]]:
-    """How to start a client, and what is in its environment."""
+    """The command that starts a client, and its environment."""
     if name == "python":
         return [str(installed(root, "outside/bin/python")), "-I", str(_CLIENTS / "python_client.py")], {}
     modules = installed(root, "npm/node_modules/@supabase/supabase-js").parents[1]
@@ -83,7 +83,7 @@ def command(name: str, root: Path) -> tuple[list[str], dict[str, str]]:
 
 @contextmanager
 def started(name: str, root: Path, url: str, key: str) -> Iterator[Caller]:
-    """A client that runs. It ends when nobody can ask it any more."""
+    """A client that runs until the block ends and closes its input."""
     words, environment = command(name, root)
     with subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True, encoding="utf-8"

@@ -1,4 +1,4 @@
-"""What Supabase puts around a database: its API, which believes the tokens of an instance of Clerk, and its clients."""
+"""The surroundings of a database on Supabase: its API, which accepts tokens of a Clerk instance, and its clients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.kit.databases import Databases, Url
 from tests.outside import api, callers
 from tests.outside.callers import Caller
 
-# What PostgREST logs in as: it may do nothing but become one of the API's roles.
+# The login role of PostgREST, whose only right is to become one of the API's roles.
 _AUTHENTICATOR = "authenticator"
 _HOUR = 3600
 
@@ -35,18 +35,18 @@ class Project:
 
     url: str
     mint: Mint
-    """The instance of Clerk that it trusts."""
+    """The trusted instance of Clerk."""
     store: Store
-    """Sync, at work on it."""
+    """The store of sync for the database."""
 
     def token(self, user_id: str, organization: Organization | None = None, kind: TokenKind = "v2") -> str:
-        """What the browser of a user shows."""
+        """The token in the browser of a user."""
         if kind == "legacy":
             return legacy_token(user_id, organization)
         return self.mint.session(user_id, organization, version=2 if kind == "v2" else 1)
 
     def key(self, role: str) -> str:
-        """One of the two keys every project has: that of `anon`, which is public, and that of `service_role`."""
+        """One of the two keys of every project: `anon`, which is public, or `service_role`."""
         return legacy_token("", role=role, sub=None, aud=None, lifetime=_HOUR)
 
 
@@ -59,7 +59,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture(scope="session")
 def databases(postgres: EmbeddedPostgres, root: Path) -> Iterator[Databases]:
-    """Where tests get their databases from."""
+    """The source of databases for tests."""
     with closing(Databases(postgres, root)) as databases:
         yield databases
 
@@ -74,7 +74,7 @@ def new_database(databases: Databases) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def project(databases: Databases, root: Path) -> Iterator[Project]:
-    """One for all tests: each brings users of its own."""
+    """One project for all tests: each test brings users of its own."""
     database = databases.take()
     password = secrets.token_urlsafe(16)
     with database.connect() as admin:
@@ -116,7 +116,7 @@ def ada() -> str:
 
 @pytest.fixture
 def eve() -> str:
-    """Another one."""
+    """Another user."""
     return f"user_eve{secrets.token_hex(6)}"
 
 

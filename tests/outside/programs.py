@@ -1,4 +1,4 @@
-"""Where the programs are that these tests run and this project does not hold."""
+"""Paths of programs that these tests run and this project does not contain."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 class ProgramMissing(Exception):
-    """A program is not installed. These tests say what the outside world does, so none of them is skipped."""
+    """A program is not installed. These tests check the outside world, so none of them is skipped."""
 
 
 def installed(root: Path, path: str) -> Path:

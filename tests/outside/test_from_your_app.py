@@ -1,4 +1,4 @@
-"""docs/from-your-app.md: its client, run as it stands there by Node.js, against Supabase's API."""
+"""docs/from-your-app.md: its client, run unchanged by Node.js, against Supabase's API."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.kit.documents import all_blocks
 from tests.outside.conftest import Project, TokenKind
 from tests.outside.programs import installed
 
-# What a page does around the two blocks.
+# The code of a page around the two blocks.
 _PAGE = """
 import {{ supabaseFor }} from './client.mts'
 const supabase = supabaseFor(async () => process.env.TOKEN)
@@ -23,7 +23,7 @@ console.log(JSON.stringify({{ error, tasks }}))
 
 
 def used_by(user_id: str, project: Project, kind: TokenKind, root: Path, folder: Path) -> dict[str, object]:
-    """What the blocks find as somebody."""
+    """The output of the blocks for one user."""
     blocks = [block for block in all_blocks() if block.document == "docs/from-your-app.md"]
     client, typed = [block.text for block in blocks if block.language == "ts"]
     (folder / "client.mts").write_text(client, encoding="utf-8")

@@ -12,7 +12,7 @@ from tests.outside.test_tasks import FORBIDDEN, KINDS
 
 
 def joined(project: Project, user_id: str, org_id: str, role: str) -> None:
-    """Sync has heard that somebody is a member."""
+    """Makes a user a member, by an event that sync applies."""
     project.store.apply(
         [
             webhooks.user(user_id, at=1),
@@ -22,7 +22,7 @@ def joined(project: Project, user_id: str, org_id: str, role: str) -> None:
 
 
 def active(org_id: str, role: str) -> Organization:
-    """What a token says of the organization."""
+    """The claims of a token about the organization."""
     return Organization(org_id, "acme", role, ())
 
 
@@ -79,7 +79,7 @@ def test_a_token_alone_does_not_make_a_member_nor_an_admin(
         assert caller.ask("select", table, token=stranger) == []
 
 
-def test_a_removed_member_is_out_before_their_token_expires(
+def test_a_removed_member_loses_access_before_their_token_expires(
     caller: Caller, project: Project, ada: str, acme: str
 ) -> None:
     joined(project, ada, acme, "org:admin")

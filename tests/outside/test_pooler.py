@@ -30,7 +30,7 @@ BATCH = 10
 
 @pytest.fixture
 def direct(databases: Databases) -> Iterator[Database]:
-    """A migrated database without a row, as it is without a pooler."""
+    """A migrated database without a row and without a pooler."""
     database = databases.take()
     yield database
     databases.give_back(database)
@@ -65,7 +65,7 @@ def workers(admin: Connection) -> list[int]:
 
 
 def life(number: int) -> list[Applied]:
-    """What Clerk sends about one user, some of whom leave."""
+    """Clerk's events about one user; some users leave."""
     user_id, prefix = f"user_{number}", f"msg_{number}"
     events = [
         webhooks.user(user_id, at=1, svix_id=f"{prefix}a"),
@@ -77,7 +77,7 @@ def life(number: int) -> list[Applied]:
 
 
 def apply_each(url: str, batches: list[list[Applied]]) -> None:
-    """What one worker does."""
+    """Applies the events of one worker."""
     with closing(Store(Url(url))) as store:
         for batch in batches:
             store.apply(batch)
@@ -123,7 +123,7 @@ def test_nothing_is_left_in_the_session(store: Store) -> None:
     assert rows(store._connection, session) == [("application_name",)]
 
 
-# What is behind it goes away
+# The server behind the pooler becomes unavailable
 
 
 def test_a_batch_is_applied_although_the_server_ended_the_poolers_connection(store: Store, admin: Connection) -> None:
@@ -134,7 +134,7 @@ def test_a_batch_is_applied_although_the_server_ended_the_poolers_connection(sto
     assert store.apply(alone(upsert())) == ["created"]
 
 
-def test_while_the_server_is_away_the_messages_stay_in_the_queue(store: Store, database: Database) -> None:
+def test_while_the_server_is_unavailable_the_messages_stay_in_the_queue(store: Store, database: Database) -> None:
     store.apply(alone(upsert("user_0")))
     database.server.stop()
     try:
@@ -153,8 +153,8 @@ def test_while_the_server_is_away_the_messages_stay_in_the_queue(store: Store, d
     assert eventually(applied, bool) == ["created"]
 
 
-def test_a_pooler_that_holds_a_query_while_the_server_is_away_is_not_waited_for(database: Database) -> None:
-    """It would hold it for longer than a function may take, and no limit of the role can end that."""
+def test_a_pooler_that_holds_a_query_while_the_server_is_unavailable_is_not_waited_for(database: Database) -> None:
+    """The pooler would hold a query for longer than a function may take, and no limit of the role can end the wait."""
     with closing(Store(Url(database.worker_url), patience_seconds=0.5)) as impatient:
         impatient.check()
         database.server.stop()
@@ -182,7 +182,7 @@ def test_with_a_wrong_password_the_messages_stay_in_the_queue(database: Database
     assert "a-secret-password" not in str(caught.value)
 
 
-def test_a_pooler_that_is_away_keeps_the_messages_in_the_queue_and_is_found_again(direct: Database) -> None:
+def test_while_the_pooler_is_unavailable_the_messages_stay_in_the_queue_and_are_later_applied(direct: Database) -> None:
     passwords = {WORKER: direct.worker_password}
     with pooling(direct.server.port, passwords, connections=1) as port:
         url = Url(replace(direct, pooler_port=port).worker_url)
@@ -229,7 +229,7 @@ def seen(queries: Queries) -> list[str]:
 
 
 def left_behind(url: str) -> tuple[object, ...] | None:
-    """What whoever comes next finds: their role, the claims, the server's process."""
+    """The state that the next client finds: its role, the claims, the server's process."""
     with psycopg.connect(url, autocommit=True, prepare_threshold=None) as anybody:
         return anybody.execute(
             "select current_user::text, coalesce(current_setting('request.jwt.claims', true), ''), pg_backend_pid()"

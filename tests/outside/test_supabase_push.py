@@ -1,4 +1,4 @@
-"""The migrations also go through Supabase's own command, and neither tool stumbles over what the other has applied."""
+"""The migrations also go through Supabase's own command, and both tools recognise each other's migrations."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Supabase:
         self.migrations.mkdir(parents=True)
 
     def copy_migrations(self, root: Path, number: int | None = None) -> None:
-        """What the README says: the files as they are. *number*: only so many, the first ones."""
+        """Copies the files unchanged, as the README says. *number*: only the first files."""
         for file in sorted((root / "sql" / "migrations").glob("*.sql"))[:number]:
             shutil.copy(file, self.migrations)
 
     def run(self, command: str, url: str, *, status: int = 0) -> str:
-        """What it prints; it must end with this status."""
+        """The output of the command; the command must end with this status."""
         where = ["--db-url", f"{url}?sslmode=disable", "--workdir", str(self._folder), "--yes"]
         done = subprocess.run(
             [str(self._program), *command.split(), *where],
@@ -59,7 +59,7 @@ def supabase(root: Path, tmp_path: Path) -> Supabase:
 
 @pytest.fixture
 def plain(new_database: str, root: Path) -> str:
-    """A database with what Supabase has, and none of our migrations."""
+    """A database with Supabase's own objects, and none of our migrations."""
     prepare_plain_postgres(new_database, root)
     return new_database
 
@@ -69,7 +69,7 @@ def names(root: Path) -> list[str]:
 
 
 def schema(server: EmbeddedPostgres, url: str) -> str:
-    """Everything in a database but rows and what Supabase's command keeps for itself."""
+    """Everything in a database but rows, and the records of Supabase's command."""
     command = [str(server.binaries / "pg_dump"), "--schema-only", "--exclude-schema=supabase_migrations", url]
     dump = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "create policy" in dump.lower()
@@ -78,7 +78,7 @@ def schema(server: EmbeddedPostgres, url: str) -> str:
 
 
 def kinds(url: str) -> list[tuple[object, ...]]:
-    """What the migrations write into a table."""
+    """The rows that the migrations write into a table."""
     with psycopg.connect(url) as connection:
         return rows(connection, "select k::text from clerk_sync.kinds as k order by kind")
 
@@ -129,7 +129,9 @@ def test_a_push_that_is_cut_off_is_finished_by_the_next_and_brings_an_older_data
     assert list(migrate(plain, root)) == []
 
 
-def test_after_migrate_supabase_is_told_what_is_applied(plain: str, supabase: Supabase, root: Path) -> None:
+def test_supabases_repair_command_marks_the_migrations_of_migrate_as_applied(
+    plain: str, supabase: Supabase, root: Path
+) -> None:
     list(migrate(plain, root))
     supabase.copy_migrations(root)
     refused = supabase.run("db push", plain, status=1)

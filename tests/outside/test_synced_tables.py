@@ -1,4 +1,4 @@
-"""The tables that sync fills, and the first login, through Supabase's API and with its own clients."""
+"""The tables filled by sync, and the first login, through Supabase's API and with its own clients."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_nobody_makes_the_row_of_another_or_says_more_than_their_id(
     assert users(caller, project.token(ada)) == []
 
 
-def test_a_deleted_user_is_out_although_their_token_is_good(caller: Caller, project: Project, ada: str) -> None:
+def test_a_deleted_user_has_no_access_although_their_token_is_good(caller: Caller, project: Project, ada: str) -> None:
     token = project.token(ada)
     project.store.apply([webhooks.user(ada, at=1)])
     caller.ask("insert", "tasks", {"name": "left behind"}, token=token)
@@ -94,7 +94,7 @@ def test_a_deleted_user_is_out_although_their_token_is_good(caller: Caller, proj
         caller.ask("insert", "tasks", {"name": "one more"}, token=token)
 
 
-def test_a_banned_user_is_out_although_their_token_is_good(caller: Caller, project: Project, ada: str) -> None:
+def test_a_banned_user_has_no_access_although_their_token_is_good(caller: Caller, project: Project, ada: str) -> None:
     project.store.apply([webhooks.user(ada, at=1, banned=True)])
     assert users(caller, project.token(ada)) == []
     with pytest.raises(RequestRefused, match=FORBIDDEN):

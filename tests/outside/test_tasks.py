@@ -81,7 +81,7 @@ def test_claims_of_one_request_are_gone_in_the_next(caller: Caller, project: Pro
         caller.ask("select", "tasks")
 
 
-# Tokens that say who somebody is, and must not be believed.
+# Tokens that name a user, and must be refused.
 BAD_TOKENS: dict[str, Callable[[Mint, str], str]] = {
     "expired": lambda mint, user_id: mint.session(user_id, lifetime=-60),
     "not valid yet": lambda mint, user_id: mint.session(user_id, nbf=int(mint.clock()) + 120),

@@ -1,8 +1,8 @@
-"""A stand-in for AWS's base image of Lambda for Python, of files of this machine: no image can be pulled everywhere.
+"""A stand-in for AWS's base image of Lambda for Python, made of files of this machine, without a pull of an image.
 
-It has what `sam local` and Lambda rely on: a shell with a few commands, Python, and the runtime client (awslambdaric)
-that AWS's own image starts. The runtime interface emulator comes from the SAM CLI, the layer from `sam build`. It
-differs from the real one in its Python, which is this machine's, and in its system libraries.
+The image has everything that `sam local` and Lambda need: a shell with a few commands, Python, and the runtime client
+(awslambdaric) that AWS's own image starts. The runtime interface emulator comes from the SAM CLI, the layer from `sam
+build`. The stand-in differs from the real image in its Python, which is this machine's, and in its system libraries.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-# What SAM's recipe runs in the image (`mv`, `chmod`, `cp`, `rm` in a shell), and what starts the runtime (`env`).
+# Commands of SAM's recipe in the image (`mv`, `chmod`, `cp`, `rm` in a shell), and of the runtime's start (`env`).
 _COMMANDS: Final = ("sh", "mv", "chmod", "cp", "rm", "env")
-# Those of glibc and the compiler that nothing above needs and wheels may.
+# Libraries of glibc and the compiler that wheels may need, and no command above.
 _LIBRARIES: Final = (
     *(
         "libpthread.so.0",
@@ -54,7 +54,7 @@ _FILES: Final = {
 
 @dataclass(frozen=True)
 class Interpreter:
-    """The Python of an environment, and where it lives."""
+    """The Python of an environment, and its path."""
 
     executable: Path
     """The file itself, not a link to it."""
@@ -64,7 +64,7 @@ class Interpreter:
 
     @classmethod
     def of(cls, environment: Path) -> Interpreter:
-        """That of a virtual environment."""
+        """The Python of a virtual environment."""
         ask = "import json, sys, sysconfig as s; p = s.get_path; print(json.dumps([p('stdlib'), p('purelib')]))"
         executable = environment / "bin" / "python"
         answer = subprocess.run([executable, "-I", "-c", ask], capture_output=True, check=True, text=True)
@@ -73,7 +73,7 @@ class Interpreter:
 
 
 def import_base_image(environment: Path, name: str, docker_host: str) -> None:
-    """Gives the engine the image under *name*; *environment* is the one that holds awslambdaric."""
+    """Gives the engine the image under *name*; *environment* is the environment that holds awslambdaric."""
     interpreter = Interpreter.of(environment)
     with tempfile.TemporaryFile() as file:
         with tarfile.open(fileobj=file, mode="w") as image:

@@ -23,20 +23,20 @@ from tests.sam_local.engine import NoEngine, container_engine
 
 IMAGE = f"public.ecr.aws/lambda/python:3.13-{lambda_architecture()}"
 IS_INTEL = lambda_architecture() == "x86_64"
-# Whatever AWS account or SAM settings the caller has.
+# Settings of the caller for AWS and SAM.
 FOREIGN = ("AWS_", "SAM_", "LAYER_", "DATABASE_URL", "CLERK_")
 
 
 @dataclass(frozen=True)
 class Terminal:
-    """Where the commands of docs/develop.md are typed."""
+    """A terminal for the commands of docs/develop.md."""
 
     folder: Path
     environment: Mapping[str, str]
     document: str
 
     def command(self, part: str) -> str:
-        """The document's command that has *part* in it, as it is typed on this machine."""
+        """The document's command that contains *part*, as typed on this machine."""
         block = next(
             each for each in re.findall(r"```sh\n(.*?)```", self.document, re.DOTALL) if "sam local invoke" in each
         )
@@ -76,7 +76,7 @@ class Terminal:
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[str]:
-    """An engine's address. Where none can be had, nothing of this tier is run, and that is said."""
+    """An engine's address. On a machine without an engine no test of this tier runs, and the output says so."""
     try:
         with container_engine() as host:
             yield host

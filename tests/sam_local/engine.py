@@ -1,4 +1,4 @@
-"""A container engine: the one of this machine, or one of our own as long as the tests last."""
+"""A container engine: the engine of this machine, or one of our own as long as the tests last."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _CAP_SYS_ADMIN: Final = 1 << 21
 
 
 class NoEngine(Exception):
-    """No container engine can be had on this machine, whatever one does."""
+    """No container engine is possible on this machine."""
 
 
 class EngineFailed(Exception):
-    """There could be an engine, and something is wrong with it."""
+    """An engine is possible, and has a fault."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What docs/develop.md says about `sam local`, typed as it stands there, with every function in a container."""
+"""The text of docs/develop.md about `sam local`: its commands, typed unchanged, with every function in a container."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DELIVERED = "select svix_id from clerk_sync.deliveries where svix_id like %s ord
 
 
 def answer(typed: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """What the function returned; `sam local invoke` prints it last."""
+    """The answer of the function; `sam local invoke` prints it last."""
     assert typed.returncode == 0, typed.stderr[-3000:]
     returned = json.loads(typed.stdout.splitlines()[-1])
     assert isinstance(returned, dict)

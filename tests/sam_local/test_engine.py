@@ -1,4 +1,4 @@
-"""What the tier says on a machine where no container engine can be had."""
+"""The message of the tier on a machine without a container engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stack to begin with: what happens to whole stacks is tried beside it, in the same emulated AWS."""
+"""A first stack: tests of whole stacks run beside it, in the same emulated AWS."""
 
 from collections.abc import Iterator
 from pathlib import Path

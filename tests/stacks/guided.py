@@ -21,7 +21,7 @@ NAME = "clerk-supabase-sync-guided"
 
 
 class GuidedStack:
-    """What an operator does with SAM alone. It shares the database of the stack that all tests share."""
+    """A stack deployed by an operator with SAM alone. It shares the database of the stack of all tests."""
 
     def __init__(self, stack: LocalStack, root: Path, folder: Path) -> None:
         self.shared = stack
@@ -31,7 +31,7 @@ class GuidedStack:
         self._folder = folder
         self._sam = str(Tools.of(root).sam)
         self.build = stack._build_folder / "template.yaml"
-        # What makes it run here, and nothing that somebody would set on AWS.
+        # Parameters for this machine, and none that an operator would set on AWS.
         self._here = {
             "AwsEndpointUrl": stack.ministack.endpoint,
             "ClerkApiUrl": stack.clerk.url,
@@ -41,7 +41,7 @@ class GuidedStack:
         }
 
     def sam(self, *arguments: str, answers: str = "", status: int = 0) -> str:
-        """What SAM prints, in a folder of its own, where it also saves its configuration."""
+        """The output of SAM, in a folder of its own, where SAM also saves its configuration."""
         done = subprocess.run(
             [self._sam, *arguments],
             input=answers,
@@ -68,7 +68,7 @@ class GuidedStack:
         return said
 
     def update(self, parameters: Mapping[str, str], *, template: Path | None = None, status: int = 0) -> str:
-        """Deploys again, with what the guided deployment saved and these parameters."""
+        """Deploys again, with the saved answers of the guided deployment and these parameters."""
         said = self.sam(
             "deploy",
             f"--template={template or self.build}",
@@ -91,13 +91,13 @@ class GuidedStack:
 
     @property
     def outputs(self) -> dict[str, str]:
-        """What the stack says about itself."""
+        """The outputs of the stack."""
         [found] = self.client("cloudformation").describe_stacks(StackName=self.name)["Stacks"]
         return {each["OutputKey"]: each["OutputValue"] for each in found["Outputs"]}
 
     @property
     def status(self) -> str:
-        """What CloudFormation says about the stack."""
+        """The status of the stack in CloudFormation."""
         [found] = self.client("cloudformation").describe_stacks(StackName=self.name)["Stacks"]
         return str(found["StackStatus"])
 
@@ -106,14 +106,14 @@ class GuidedStack:
         return sign(created(new_user_id(), now()), self.shared.webhook_secret)
 
     def post(self, request: SignedRequest) -> httpx.Response:
-        """What the stack's webhook URL answers."""
+        """The answer of the stack's webhook URL."""
         address = urlsplit(self.outputs["WebhookUrl"])
         api, _, _ = address.netloc.partition(".")
         url = f"{self.shared.ministack.endpoint}/_aws/execute-api/{api}{address.path}"
         return httpx.post(url, content=request.body, headers=dict(request.headers), timeout=60, trust_env=False)
 
     def applied(self, requests: Iterable[SignedRequest]) -> set[str]:
-        """Those of these events that made a row, by svix id."""
+        """The svix ids of the events that made a row."""
         ids = [request.headers["svix-id"] for request in requests]
         with psycopg.connect(self.shared.database_url) as database:
             found = database.execute(

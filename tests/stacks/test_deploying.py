@@ -48,7 +48,7 @@ def setup(guided: GuidedStack) -> Command:
 
 
 def fill(guided: GuidedStack) -> dict[str, str]:
-    """Fills the secrets; what became of each, by the parameter that may name it."""
+    """Fills the secrets; returns the outcome of each, by the parameter that may name it."""
     arguments = ["--frontend-api-url", guided.shared.frontend.issuer, "--store-secrets", guided.name]
     stored = setup(guided).json("setup", *arguments)["secrets"]
     return {each["parameter"]: each["status"] for each in stored}
@@ -56,7 +56,7 @@ def fill(guided: GuidedStack) -> dict[str, str]:
 
 @contextmanager
 def events_flowing(guided: GuidedStack) -> Iterator[list[SignedRequest]]:
-    """Clerk sends events as long as the block lasts, each again until it is accepted, as Svix does."""
+    """Lets Clerk send events as long as the block lasts, each again until it is accepted, as Svix does."""
     sent: list[SignedRequest] = []
     over = threading.Event()
 

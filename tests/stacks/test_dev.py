@@ -1,4 +1,4 @@
-"""`clerk-supabase dev`: what a developer types and sees, with a database that was there and code that changes."""
+"""`clerk-supabase dev`, as a developer types and sees it, with an existing database and code that changes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ADA = "user_2Sample000000000000000000A"
 
 @dataclass(frozen=True)
 class Developer:
-    """Somebody at two terminals: `dev` runs in one, they type into the other."""
+    """A developer with two terminals: `dev` runs in the first, and the second takes commands."""
 
     checkout: Path
     process: subprocess.Popen[bytes]
@@ -43,7 +43,7 @@ class Developer:
     database_url: str
 
     def sees(self, wanted: str) -> str:
-        """Waits until a line matches; returns it."""
+        """Waits until a line matches; returns the line."""
 
         def line() -> str:
             return next((line for line in self.screen.read_text().splitlines() if re.search(wanted, line)), "")
@@ -118,7 +118,7 @@ def passwords_of_roles(postgres: EmbeddedPostgres) -> dict[str, str | None]:
 
 @pytest.fixture(scope="module")
 def checkout(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what `dev` deploys and watches, so that a test may edit it."""
+    """A copy of the files that `dev` deploys and watches, which a test may edit."""
     copy = tmp_path_factory.mktemp("checkout")
     for folder in ("functions", "layers", "sql", "events"):
         shutil.copytree(root / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -151,7 +151,7 @@ def developer(
         yield developer
 
 
-def test_it_says_where_everything_is_and_how_long_it_took(developer: Developer) -> None:
+def test_dev_prints_all_addresses_and_the_time_of_its_start(developer: Developer) -> None:
     assert re.fullmatch(r"ready, \d+ s after the start; Ctrl-C ends it", developer.sees("^ready, "))
     assert developer.sees("^webhook URL ").endswith("/webhooks/clerk")
     assert developer.sees("^signing secret ").split()[-1].startswith("whsec_")
@@ -258,7 +258,7 @@ def test_an_event_can_be_sent_to_any_address(developer: Developer) -> None:
     assert "no server answered at http://127.0.0.1:9/webhooks/clerk" in unanswered.stderr
 
 
-def test_code_that_does_not_load_is_shown_and_what_mends_it_runs_from_the_next_event_on(developer: Developer) -> None:
+def test_code_that_does_not_load_is_shown_and_corrected_code_runs_from_the_next_event_on(developer: Developer) -> None:
     before = (developer.checkout / SYNC).read_text()
 
     developer.edits(SYNC, lambda text: f"{text}\ndef broken(:\n")
@@ -288,7 +288,7 @@ def test_a_new_migration_for_a_database_that_was_given_is_left_to_the_developer(
     assert "clerk-supabase migrate --database-url" in developer.sees(r"reload +0999_of_a_test\.sql")
 
 
-def test_what_only_a_deployment_brings_in_is_said(developer: Developer) -> None:
+def test_dev_names_a_change_that_needs_a_deployment(developer: Developer) -> None:
     developer.edits("template.yaml", lambda text: f"{text}\n# edited")
 
     assert "start it again" in developer.sees(r"reload +template\.yaml changed")
@@ -332,7 +332,7 @@ def test_passwords_that_a_deployed_stack_may_use_are_left_alone(
         database.execute("alter role clerk_sync_worker password null")
 
 
-def test_the_owner_is_not_taken_for_the_role_of_the_functions(
+def test_the_owner_is_not_mistaken_for_the_role_of_the_functions(
     developer: Developer, postgres: EmbeddedPostgres, root: Path
 ) -> None:
     owner = developer.database_url

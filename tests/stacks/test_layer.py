@@ -1,4 +1,4 @@
-"""The layer as `sam build` makes it: the same bytes every time, for the machine it is meant for, and small."""
+"""The layer as `sam build` makes it: the same bytes every time, for the right machine, and small."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LIMIT_BYTES = 60_000_000
 
 
 def build(root: Path, folder: Path, platform: str) -> Path:
-    """Builds from a scratch copy, as SAM does; returns what Lambda would mount at /opt."""
+    """Builds from a scratch copy, as SAM does; returns the folder that Lambda would mount at /opt."""
     folder.mkdir(exist_ok=True)
     source, layer = folder / "source", folder / "layer"
     shutil.copytree(root / "layers" / "shared", source)
@@ -58,7 +58,7 @@ def test_two_builds_give_the_same_bytes(root: Path, for_arm: Path, tmp_path: Pat
 
 
 def test_libraries_are_for_the_platform_that_was_asked_for(for_arm: Path) -> None:
-    """For another than this machine's; on this one's the deployed stack runs."""
+    """For another platform than this machine's; the deployed stack runs with this machine's."""
     libraries = [file for file in for_arm.rglob("*.so*") if file.read_bytes()[:4] == b"\x7fELF"]
     assert {int.from_bytes(library.read_bytes()[18:20], "little") for library in libraries} == {AARCH64}
 

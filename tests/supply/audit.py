@@ -1,7 +1,7 @@
-"""`make audit`: asks OSV whether a pinned package has a known vulnerability.
+"""`make audit`: asks OSV for known vulnerabilities of the pinned packages.
 
-What ships (the layer) and what an operator runs (the command) is asked about. OSV takes a name and a version, and gets
-to know nothing else. https://google.github.io/osv.dev/post-v1-query/
+The packages are those of the layer, which ships, and of the command, which an operator runs. OSV gets a name and a
+version, and nothing else. https://google.github.io/osv.dev/post-v1-query/
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def why_unreachable(url: str) -> str:
 
 
 def report(root: Path, url: str, pins: Sequence[Path]) -> dict[str, Any]:
-    """What pip-audit found. Raises ClickException when it could not finish."""
+    """The findings of pip-audit. Raises ClickException when pip-audit could not finish."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, "report.json")
         ran = subprocess.run(
@@ -66,7 +66,7 @@ def report(root: Path, url: str, pins: Sequence[Path]) -> dict[str, Any]:
 @click.option("--strict", is_flag=True, help="Fail when the database cannot be reached, too.")
 @click.argument("pins", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def main(osv_url: str, strict: bool, pins: tuple[Path, ...]) -> None:
-    """Fails when something vulnerable is pinned. Without a network it says loudly that nobody was asked."""
+    """Fails for a vulnerable pin. Without a network, a loud message says that no question was possible."""
     root = find_root(Path(__file__).parent)
     if why := why_unreachable(osv_url):
         click.echo(f"NOT CHECKED: the database of vulnerabilities at {osv_url} could not be reached: {why}", err=True)

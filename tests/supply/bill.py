@@ -1,4 +1,4 @@
-"""`make sbom`: the bill of materials of the layer that `sam build` made, as CycloneDX JSON."""
+"""`make sbom`: the bill of materials of the layer made by `sam build`, as CycloneDX JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BUILT: Final = Path(".aws-sam/build/SharedLayer")
 
 
 def write_bill(root: Path, layer: Path, bill: Path) -> None:
-    """Of what lies in the layer, not of what was meant to. The same layer gives the same bytes."""
+    """The content of the layer, as built and not as planned. The same layer gives the same bytes."""
     with tempfile.TemporaryDirectory() as folder:
         # An environment that holds nothing but the layer: the tool must not load what it looks at, which is for
         # another processor.
@@ -44,7 +44,7 @@ def _run(command: list[str]) -> None:
 @click.option("--layer", type=click.Path(file_okay=False, path_type=Path), help=f"Default {BUILT}.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Default beside the layer.")
 def main(layer: Path | None, output: Path | None) -> None:
-    """Writes it beside the layer; the next `sam build` takes it away, with what it speaks of."""
+    """Writes the bill beside the layer; the next `sam build` removes both."""
     root = find_root(Path(__file__).parent)
     layer = layer or root / BUILT
     if not (layer / "python").is_dir():

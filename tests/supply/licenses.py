@@ -1,4 +1,4 @@
-"""`make licenses`: what ships in the layer has licences that are known and wanted, and docs/licenses.md lists them."""
+"""`make licenses`: the licences of all shipped packages are known and accepted, and docs/licenses.md lists them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ NAME: Final = "licenses"
 
 # SPDX identifiers (https://spdx.org/licenses) that ask for no more than to pass on their text.
 WANTED: Final = {"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MIT-0", "PSF-2.0"}
-# Those that ask for more and are taken all the same; docs/licenses.md says what follows.
+# Licences with further conditions, accepted all the same; docs/licenses.md names the consequences.
 TAKEN: Final = {"psycopg": "LGPL-3.0-only", "psycopg-binary": "LGPL-3.0-only"}
-# What stood in the field before it had to be an SPDX expression (PEP 639), where it is not one by chance.
+# Texts of the field from before PEP 639, which demands an SPDX expression.
 _SPELLINGS: Final[Mapping[tuple[str, str], str]] = {
     ("python-dateutil", "Dual License"): "Apache-2.0 OR BSD-3-Clause",
     ("s3transfer", "Apache License 2.0"): "Apache-2.0",
@@ -34,7 +34,7 @@ _SPELLINGS: Final[Mapping[tuple[str, str], str]] = {
 
 @dataclass(frozen=True)
 class Package:
-    """What is shipped, in which version, under which licence; an empty one is unknown."""
+    """A shipped package, its version, its licence; an empty licence is unknown."""
 
     name: str
     version: str
@@ -42,7 +42,7 @@ class Package:
 
     @property
     def problem(self) -> str:
-        """Why it must not be shipped, or nothing."""
+        """The reason why the package must not be shipped, or an empty text."""
         if not self.license:
             return f"{self.name} {self.version}: does not say its licence in a way that is known here; look it up"
         if self.license == TAKEN.get(self.name) or _is_wanted(self.license):
@@ -51,12 +51,12 @@ class Package:
 
 
 def _is_wanted(expression: str) -> bool:
-    """One of several alternatives is enough; of what comes together all have to be."""
+    """Of alternatives, a single accepted licence is enough; of licences that hold together, all have to be accepted."""
     return any(set(each.split(" AND ")) <= WANTED for each in expression.split(" OR "))
 
 
 def pinned(text: str) -> Iterator[Requirement]:
-    """The packages of a pins file that get installed here."""
+    """The packages of a pins file that are installed on this platform."""
     for line in re.findall(r"^[a-zA-Z0-9].*", text, re.MULTILINE):
         requirement = Requirement(line.rstrip("\\ "))
         if requirement.marker is None or requirement.marker.evaluate():
@@ -64,7 +64,7 @@ def pinned(text: str) -> Iterator[Requirement]:
 
 
 def packages(pins: str, installed: Sequence[Distribution]) -> list[Package]:
-    """Every pinned package, with what its own metadata says."""
+    """Every pinned package, with the data of its own metadata."""
     by_name = {canonicalize_name(each.metadata["Name"]): each for each in installed}
     found: list[Package] = []
     for requirement in pinned(pins):
@@ -81,7 +81,7 @@ def _license(name: str, metadata: PackageMetadata) -> str:
 
 
 def table(found: Sequence[Package]) -> str:
-    """As docs/licenses.md has it."""
+    """The table of docs/licenses.md."""
     rows = [f"| {each.name} | {each.version} | {each.license} |" for each in found]
     return "\n".join(["| package | version | licence |", "| --- | --- | --- |", *rows])
 

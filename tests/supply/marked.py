@@ -6,7 +6,7 @@ import re
 
 
 def written(document: str, name: str, text: str) -> str:
-    """The document with its part of that name replaced. Raises ValueError when it has none."""
+    """The document with the part of this name replaced. Raises ValueError for a document without such a part."""
     begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
     result, count = re.subn(
         f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}\n\n{text}\n\n{end}", document, flags=re.DOTALL

@@ -1,4 +1,4 @@
-"""From an event to a change: versions, and what of a user is mirrored."""
+"""From an event to a change: versions, and the mirrored fields of a user."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_the_primary_phone_number_is_the_one_clerk_names() -> None:
     assert result["phone_verified"] is False
 
 
-# What is mirrored
+# Mirrored fields
 
 
 def test_times_are_written_with_their_milliseconds_in_utc() -> None:
@@ -227,7 +227,7 @@ def test_everything_an_app_shows_of_a_user_is_mirrored() -> None:
 
 
 def account(**changes: Any) -> Any:
-    """The mirrored account of an event, which is that of Clerk's list of users, too."""
+    """The mirrored account of an event; the same as in Clerk's list of users."""
     fast = read_user(json.dumps(user(external_accounts=[changes])).encode())
     assert fast is not None
     [mirrored] = content(external_accounts=[changes])["external_accounts"]

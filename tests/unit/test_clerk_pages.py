@@ -1,4 +1,4 @@
-"""What Clerk answers is read leniently: one odd object never costs the page, and never goes unnoticed."""
+"""Clerk's answers are read leniently: one odd object never costs the page, and is always reported."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
-def test_what_a_user_writes_into_their_metadata_hides_neither_them_nor_their_neighbours(text: bytes) -> None:
+def test_no_metadata_of_a_user_hides_that_user_or_others(text: bytes) -> None:
     objects = b'{"id":"user_1"} , {"unsafe_metadata": {"x":%s}, "id" : "user_2","created_at":5 },{"id":"user_3"}' % text
     for found in (
         read_array(b" [%s] " % objects, OBSERVED_AT),
@@ -89,7 +89,7 @@ def test_what_a_user_writes_into_their_metadata_hides_neither_them_nor_their_nei
 
 
 @given(cut=st.integers(1, 120))
-def test_a_page_that_is_cut_off_anywhere_is_never_taken_for_a_whole_one(cut: int) -> None:
+def test_a_page_that_is_cut_off_anywhere_is_never_mistaken_for_a_complete_one(cut: int) -> None:
     body = b'[{"id":"user_1","bio":"}]"},{"id":"user_2","bio":"\\ud800 }]}]","x":[{},"]"]}]'
     if cut < len(body):
         with pytest.raises(Unreadable):
@@ -97,7 +97,7 @@ def test_a_page_that_is_cut_off_anywhere_is_never_taken_for_a_whole_one(cut: int
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[{}", b'[{"id":"user_1"}', b"{}", b"null", b'{"data":[]}', b"[]]"])
-def test_what_is_cut_off_or_not_a_list_is_not_taken_for_a_short_page(body: bytes) -> None:
+def test_an_answer_that_is_cut_off_or_no_list_is_not_mistaken_for_a_short_page(body: bytes) -> None:
     with pytest.raises(Unreadable):
         read_array(body, OBSERVED_AT)
 
@@ -128,7 +128,7 @@ def test_an_object_without_an_id_is_unreadable(body: bytes) -> None:
         read_object(body, OBSERVED_AT)
 
 
-def test_an_instance_is_read_with_what_nobody_knows_yet() -> None:
+def test_an_instance_with_unknown_fields_is_read() -> None:
     found = read_instance(b'{"id":"ins_1","environment_type":"production","new":1}', OBSERVED_AT)
     assert (found.id, found.environment_type) == ("ins_1", "production")
 
@@ -138,6 +138,6 @@ anything = st.recursive(simple, lambda each: st.lists(each) | st.dictionaries(st
 
 
 @given(elements=st.lists(anything | st.fixed_dictionaries({"id": anything, "created_at": anything})))
-def test_whatever_a_page_holds_every_element_is_read_or_reported(elements: list[Any]) -> None:
+def test_every_element_of_a_page_is_read_or_reported(elements: list[Any]) -> None:
     found = page(*elements)
     assert found.size == len(elements) == len(found.items) + len(found.odd)

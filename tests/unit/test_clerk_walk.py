@@ -1,4 +1,4 @@
-"""Walking a list while others write to it: what is told is told whole, and only once."""
+"""A walk through a list while others write to it: each object is reported complete, and only once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def page_of(users: list[tuple[int, str]]) -> Page:
 
 
 class Users:
-    """Clerk's list of users, as (created_at, id), and what is done to it before the next page."""
+    """Clerk's list of users, as (created_at, id), and the changes made to it before the next page."""
 
     def __init__(self, moments: list[int], *, inclusive: bool = False) -> None:
         self.all = sorted((at, f"user_{number:03}") for number, at in enumerate(moments))
@@ -59,7 +59,7 @@ moments = st.lists(st.integers(1, 12), max_size=20)
 
 
 @given(moments=moments, start=st.integers(0, 6), length=st.none() | st.integers(0, 8), inclusive=st.booleans())
-def test_a_walk_tells_everybody_in_its_window_once_whatever_the_bounds_of_clerk_mean(
+def test_a_walk_reports_everybody_in_its_window_once_whatever_the_bounds_of_clerk_mean(
     moments: list[int], start: int, length: int | None, inclusive: bool
 ) -> None:
     window = Window(start, None if length is None else start + length)
@@ -133,12 +133,12 @@ def test_a_list_that_ignores_the_cursor_is_not_walked_in_circles() -> None:
         list(by_creation(lambda *_: users.read(Window(), None), Window(), SIZE))
 
 
-def test_a_list_in_another_order_is_not_believed() -> None:
+def test_a_list_in_another_order_is_not_trusted() -> None:
     with pytest.raises(ClerkUnavailable, match="not in order"):
         list(by_creation(lambda *_: page_of([(2, "user_b"), (1, "user_a")]), Window(), SIZE))
 
 
-def test_a_refused_key_is_not_taken_for_a_lost_cursor() -> None:
+def test_a_refused_key_is_not_mistaken_for_a_lost_cursor() -> None:
     users = Users(list(range(1, 10)))
 
     def read(window: Window, cursor: str | None) -> Page:
@@ -151,7 +151,7 @@ def test_a_refused_key_is_not_taken_for_a_lost_cursor() -> None:
     assert users.pages == 1
 
 
-def test_a_user_without_a_time_of_creation_is_told_with_the_page_it_came_on() -> None:
+def test_a_user_without_a_time_of_creation_is_reported_with_its_page() -> None:
     odd = read_array(b'[{"id":"user_a","created_at":1},{"id":"user_odd"},{"created_at":2}]', 1)
     [stretch] = by_creation(lambda *_: odd, Window(), SIZE)
     assert [item.id for item in stretch.items] == ["user_a", "user_odd"]

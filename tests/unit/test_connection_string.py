@@ -1,4 +1,4 @@
-"""Connection strings are taken apart before libpq sees them; what is wrong is said in words that quote nothing."""
+"""Connection strings are parsed before libpq sees them; messages name the fault and quote nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def refused(text: str) -> str:
     return str(caught.value)
 
 
-def test_what_supabase_shows_is_taken_apart() -> None:
+def test_connection_strings_as_supabase_shows_them_are_split_into_parts() -> None:
     found = parse(SUPABASE, WHERE)
     assert found == ConnectionString(
         "clerk_sync_worker.abcd", "S3cretPw", "aws-0-eu-central-1.pooler.supabase.com", "6543", "postgres"
@@ -64,7 +64,7 @@ def test_a_connection_string_shows_none_of_its_parts_when_it_is_printed() -> Non
         "postgresql://u@h/d",
     ],
 )
-def test_what_libpq_reads_as_it_is_meant_is_read_as_libpq_reads_it(good: str) -> None:
+def test_strings_that_libpq_reads_as_meant_are_read_like_libpq(good: str) -> None:
     assert {"port": "5432"} | conninfo_to_dict(good) == parse(good, WHERE).keywords()
 
 
@@ -160,7 +160,7 @@ def test_a_password_of_any_characters_arrives_when_it_is_encoded(password: str) 
         (f"postgresql://u:{'S3cret' * 1000}@h/d", "longer than"),
     ],
 )
-def test_what_is_wrong_is_said_and_nothing_is_quoted(broken: str, said: str) -> None:
+def test_the_fault_of_a_connection_string_is_named_and_nothing_is_quoted(broken: str, said: str) -> None:
     assert said in refused(broken)
 
 
@@ -200,7 +200,7 @@ def test_every_parameter_that_is_taken_is_one_of_libpqs() -> None:
     assert not set(connection_string._OF_OTHER_PROGRAMS) & known
 
 
-# What libpq, poolers and servers say when nobody is let in
+# Messages of libpq, poolers and servers about a refused login
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_every_parameter_that_is_taken_is_one_of_libpqs() -> None:
         ("S3cret, in the language of the server", DatabaseUnavailable, "not repeated"),
     ],
 )
-def test_of_what_libpq_and_servers_say_no_word_is_passed_on(message: str, error: type[Retryable], said: str) -> None:
+def test_no_word_of_libpq_or_a_server_is_passed_on(message: str, error: type[Retryable], said: str) -> None:
     failed = failure(message)
     assert type(failed) is error
     assert said in str(failed)

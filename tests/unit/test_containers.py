@@ -24,10 +24,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux answ
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """Where something listens on 127.0.0.1 that answers once, with what it was told."""
+    """The port of a server on 127.0.0.1 that answers one connection, with its input in capitals."""
 
     def answer() -> None:
-        # Closed in the end, whether anybody came or not.
+        # Closed in the end, with or without a client.
         with contextlib.suppress(OSError), server.accept()[0] as connection:
             while chunk := connection.recv(1024):
                 connection.sendall(chunk.upper())
@@ -44,17 +44,17 @@ def ask(port: int, question: bytes) -> bytes:
         return connection.makefile("rb").read()
 
 
-def test_what_a_container_sends_arrives_and_is_answered(port: int) -> None:
+def test_a_request_from_a_container_arrives_and_is_answered(port: int) -> None:
     with relayed(BRIDGE, IPv4Network("127.0.0.0/8"), [port]):
         assert ask(port, b"who is there" * 10_000) == b"WHO IS THERE" * 10_000
 
 
-def test_who_is_not_on_the_bridge_is_not_let_through(port: int) -> None:
+def test_a_client_outside_the_bridge_is_refused(port: int) -> None:
     with relayed(BRIDGE, IPv4Network("172.17.0.0/16"), [port]):
         try:
             assert ask(port, b"who is there") == b""
         except OSError as error:
-            # How early the other end has hung up decides which.
+            # The error depends on how early the other end has closed.
             assert error.errno in {errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN}  # noqa: PT017 - it may also be answered, without an error
 
 
@@ -65,7 +65,7 @@ def test_nothing_is_left_listening(port: int) -> None:
         ask(port, b"who is there")
 
 
-def test_without_docker_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_docker_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LocalStackError, match="install Docker, or leave out --containers"), let_containers_in([1]):
         pass

@@ -1,4 +1,4 @@
-"""docs/cost.md says what follows from the figures, the template and the prices, and the arithmetic is right."""
+"""docs/cost.md follows from the measured figures, the template and the prices, and the arithmetic is right."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_every_price_and_every_assumption_is_printed(root: Path) -> None:
         assert assumed.text in text
 
 
-def test_what_bench_measured_is_written_for_programs(tmp_path: Path) -> None:
+def test_the_figures_of_bench_are_written_for_programs(tmp_path: Path) -> None:
     file = tmp_path / "results.json"
     write([Result("event, size", "", "", 4123.96, "bytes")], file)
     assert json.loads(file.read_text(encoding="utf-8")) == {"event, size": {"value": 4124.0, "unit": "bytes"}}

@@ -1,4 +1,4 @@
-"""Where other terminals find the stack of `dev`, and that they are not sent to one that is gone."""
+"""The record of a running `dev`, by which other terminals find its stack, and which counts only while `dev` runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STACK = RunningStack(
 
 @pytest.fixture
 def of_the_dead() -> RunningStack:
-    """What `dev` left behind when it was killed."""
+    """The record that `dev` left behind when it was killed."""
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     return replace(STACK, process_id=process.pid)
@@ -56,7 +56,7 @@ def test_a_stack_that_starts_after_one_was_killed_is_found(tmp_path: Path, of_th
 
 
 @pytest.mark.parametrize("left", ["", "{", "[]", '{"process_id": 1}'], ids=["empty", "half", "a list", "of old"])
-def test_a_file_that_says_nothing_usable_is_as_good_as_none(tmp_path: Path, left: str) -> None:
+def test_a_file_without_a_usable_value_counts_as_missing(tmp_path: Path, left: str) -> None:
     (tmp_path / ".local").mkdir()
     (tmp_path / ".local" / "dev.json").write_text(left)
     with pytest.raises(NotRunning, match="`make dev`"):
@@ -88,7 +88,7 @@ def test_each_checkout_signs_webhooks_with_a_secret_of_its_own(tmp_path: Path) -
 HOSTILE = '\'; touch harmed; echo $(touch harmed) `touch harmed` "$HOME" \\ \n%'
 
 
-def test_a_shell_reads_what_it_says_and_runs_none_of_it(tmp_path: Path) -> None:
+def test_a_shell_reads_the_values_of_the_file_and_runs_none_of_them(tmp_path: Path) -> None:
     replace(STACK, database_url=HOSTILE).save(tmp_path)
     read = [sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))"]
     shell = subprocess.run(
@@ -140,7 +140,7 @@ def test_a_shell_finds_the_sam_that_was_installed_here_and_the_uv_that_it_needs(
     assert found.stdout.splitlines() == [str(tmp_path / ".tools" / name / "bin" / name) for name in ("sam", "uv")]
 
 
-def test_what_a_shell_reads_goes_with_the_stack(tmp_path: Path) -> None:
+def test_the_file_for_shells_is_removed_with_the_stack(tmp_path: Path) -> None:
     STACK.save(tmp_path)
     STACK.forget(tmp_path)
     assert not list((tmp_path / ".local").iterdir())

@@ -1,4 +1,4 @@
-"""What the doctor makes of secrets, addresses, instances and answers."""
+"""Verdicts of the doctor on secrets, addresses, instances and answers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ DEVELOPMENT = Instance("ins_2Development", "development")
         ('{"secret": "whsec_abc"}', "is not whsec_ and base64"),
     ],
 )
-def test_what_is_no_signing_secret_is_said_without_repeating_it(secret: str, problem: str) -> None:
+def test_a_text_that_is_no_signing_secret_is_reported_and_not_repeated(secret: str, problem: str) -> None:
     said = webhook_secret_problem(secret)
     assert said.startswith(problem)
     assert bool(said) == bool(problem)
@@ -70,7 +70,7 @@ def test_what_is_no_signing_secret_is_said_without_repeating_it(secret: str, pro
 
 
 def resolver(*families: int) -> Resolve:
-    """DNS that knows every host by these addresses; without any, none."""
+    """DNS that knows every host by these addresses; without addresses, no host."""
 
     def resolve(host: str) -> set[int]:
         if not families:
@@ -95,7 +95,9 @@ def resolver(*families: int) -> Resolve:
         (f"{WORKER}:p@127.0.0.1:5432", (), "skipped", "of this machine"),
     ],
 )
-def test_a_road_that_lambda_cannot_take_is_found(url: str, families: tuple[int, ...], verdict: str, said: str) -> None:
+def test_an_address_that_lambda_cannot_reach_is_found(
+    url: str, families: tuple[int, ...], verdict: str, said: str
+) -> None:
     findings = list(address(parse(f"postgresql://{url}/postgres", "here"), WORKER, resolver(*families)))
     assert worst(finding.verdict for finding in findings) == verdict
     assert said in " ".join(finding.words for finding in findings)
@@ -113,7 +115,7 @@ def test_a_road_that_lambda_cannot_take_is_found(url: str, families: tuple[int, 
         ("127.0.0.1", "?sslmode=disable", "", "skipped"),
     ],
 )
-def test_a_connection_that_somebody_could_listen_to_is_found(
+def test_a_connection_without_encryption_or_verification_is_found(
     host: str, options: str, ca_file: str, verdict: str
 ) -> None:
     [finding] = tls(parse(f"postgresql://{WORKER}:p@{host}/postgres{options}", "here"), ca_file)
@@ -193,12 +195,12 @@ def ingest_with(account: Account, secret: str) -> Ingest:
     )
 
 
-def test_a_url_where_nobody_answers_is_an_error_that_is_told() -> None:
+def test_a_url_without_an_answer_is_an_error() -> None:
     with pytest.raises(httpx.HTTPError):
         send("http://127.0.0.1:1/webhooks/clerk", generate_secret())
 
 
-# What PostgREST answers: https://docs.postgrest.org/en/stable/references/errors.html
+# Answers of PostgREST: https://docs.postgrest.org/en/stable/references/errors.html
 @pytest.mark.parametrize(
     ("status", "body", "verdict", "said"),
     [
@@ -210,7 +212,7 @@ def test_a_url_where_nobody_answers_is_an_error_that_is_told() -> None:
         (502, "<html>", Verdict.FAIL, "answered 502"),
     ],
 )
-def test_what_supabase_says_to_a_session_token_is_put_into_words(
+def test_the_answer_of_supabase_to_a_session_token_is_explained_in_words(
     status: int, body: object, verdict: Verdict, said: str
 ) -> None:
     asked: list[tuple[str, str | None, str | None]] = []
@@ -238,7 +240,7 @@ def test_without_a_token_nobody_asks_supabase() -> None:
         list(supabase(Patient(Named(Path(), supabase_url="https://project.supabase.co", supabase_key="key"))))
 
 
-# What is overdue
+# Overdue comparisons
 
 
 def moments_ago(**ago: float) -> datetime:
@@ -291,7 +293,7 @@ def test_the_ca_file_of_the_layer_is_looked_for_in_the_checkout(tmp_path: Path) 
     assert patient.ca_file() == str(file)
 
 
-def test_what_cannot_be_read_is_told_once_and_then_only_pointed_to() -> None:
+def test_a_failed_read_is_explained_once_and_then_only_referred_to() -> None:
     def read() -> str:
         raise ValueError("the reason")
 

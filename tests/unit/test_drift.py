@@ -1,4 +1,4 @@
-"""What a comparison decides: where to cut, whether to believe a listing, when to brake."""
+"""Decisions of a comparison: where to cut, whether to trust a listing, when to brake."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ from clerk_supabase.reconcile.drift import (
 @pytest.mark.parametrize(
     ("existing", "allowed", "limit"), [(0, None, 10), (900, None, 10), (5_000, None, 50), (5_000, 3, 3), (5, 7, 7)]
 )
-def test_the_brake_is_ten_rows_or_one_percent_unless_somebody_says_otherwise(
-    existing: int, allowed: int | None, limit: int
-) -> None:
+def test_the_brake_is_ten_rows_or_one_percent_by_default(existing: int, allowed: int | None, limit: int) -> None:
     assert Brake().limit(existing, allowed) == limit
 
 
@@ -52,7 +50,7 @@ def test_a_listing_of_users_lies_between_the_counts_before_and_after(
     assert (doubts_about_users(before, listed, after) is None) == is_believed
 
 
-def test_a_list_is_believed_when_its_pages_join_and_it_is_as_long_as_it_says() -> None:
+def test_a_list_is_trusted_when_its_pages_join_and_its_length_is_as_announced() -> None:
     assert doubts_about_list({"told": 5}, 5, "organizations") is None
     assert doubts_about_list({"told": 5}, 6, "organizations") is None
     assert doubts_about_list({"told": 5}, 4, "organizations") == "Clerk listed 4 organizations, but says there are 5"

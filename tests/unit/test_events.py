@@ -1,4 +1,4 @@
-"""Reading what Clerk sends: lenient with what it may leave out, clear about what it may not."""
+"""Clerk's events are read leniently where a field may be missing, and strictly where the field is needed."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_a_user_with_a_list_of_what_clerk_never_sends_is_unusable_and_never_lose
 
 
 @pytest.mark.parametrize("body", ["[]", "null", "7", '"user_1"', "{", '{"\\ud800":}'])
-def test_what_is_listed_among_users_and_is_no_object_is_unusable(body: str) -> None:
+def test_an_element_among_users_that_is_no_object_is_unusable(body: str) -> None:
     with pytest.raises(UnusableEvent, match=r"^User"):
         changes_of_object("user", body.encode(), MILLISECONDS, MILLISECONDS)
 
@@ -162,7 +162,7 @@ def test_an_address_without_a_verification_is_not_verified() -> None:
 
 
 def test_a_verification_without_its_object_is_read_by_its_status() -> None:
-    # Older deliveries lack `object`; the SDK throws the whole page away for it.
+    # Older deliveries lack `object`; the SDK then refuses the whole page.
     parsed = user(
         email_addresses=[
             {"email_address": "a@example.test", "verification": {"status": "verified", "strategy": "anything"}},
@@ -174,7 +174,7 @@ def test_a_verification_without_its_object_is_read_by_its_status() -> None:
 
 
 @pytest.mark.parametrize("object_name", ["user", "User", None, 5])
-def test_the_name_of_the_object_is_not_looked_at(object_name: object) -> None:
+def test_the_field_with_the_type_of_an_object_is_not_read(object_name: object) -> None:
     assert user(object=object_name).id == "user_1"
 
 

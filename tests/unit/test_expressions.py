@@ -48,5 +48,5 @@ def test_parentheses_inside_a_chain_do_not_matter(one: str, other: str) -> None:
         ("(a = 'x  y')", "(a = 'x y')"),
     ],
 )
-def test_everything_else_does(one: str, other: str) -> None:
+def test_expressions_with_another_meaning_differ(one: str, other: str) -> None:
     assert flat(one) != flat(other)

@@ -1,4 +1,4 @@
-"""The memory of users who were not let in: short, and bounded."""
+"""The memory of forbidden users: short, and bounded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Milliseconds:
         return self.now
 
 
-def test_a_user_is_remembered_for_a_minute_and_not_longer_however_often_somebody_asks() -> None:
+def test_a_forbidden_user_is_remembered_for_a_minute_however_often_they_sign_in() -> None:
     clock = Milliseconds()
     users = ForbiddenUsers(clock)
     users.add("user_eve", REMEMBERED_MS)
@@ -30,7 +30,7 @@ def test_a_user_is_remembered_for_a_minute_and_not_longer_however_often_somebody
     assert "user_ada" not in users
 
 
-def test_a_clock_that_is_set_back_locks_nobody_out() -> None:
+def test_a_clock_that_is_set_back_forbids_no_user() -> None:
     clock = Milliseconds()
     users = ForbiddenUsers(clock)
     users.add("user_eve", REMEMBERED_MS)
@@ -52,7 +52,7 @@ DURATIONS = st.sampled_from([0, UNKNOWN_TO_CLERK_MS, REMEMBERED_MS])
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, REMEMBERED_MS), DURATIONS), max_size=30))
-def test_whoever_is_remembered_was_added_last_for_at_least_so_long(steps: list[tuple[str, int, int]]) -> None:
+def test_a_user_is_remembered_for_the_time_of_the_latest_addition(steps: list[tuple[str, int, int]]) -> None:
     clock = Milliseconds()
     users = ForbiddenUsers(clock)
     until: dict[str, int] = {}

@@ -23,7 +23,7 @@ CREATED = samples.event("user.created", samples.user("user_1", created_at=1, upd
 
 
 def load(root: Path, function: str, **given: str) -> Handler:
-    """Runs the module anew, as a cold start does, with the variables of the template and the *given* ones."""
+    """Runs the module again, as a cold start does, with the variables of the template and the *given* ones."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment_of(function, **given).items():
             patch.setenv(name, value)
@@ -92,6 +92,6 @@ def test_a_function_without_its_settings_does_not_start(function: str, account: 
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_handler_is_a_doorway_of_at_most_sixty_lines(function: str, root: Path) -> None:
+def test_a_handler_has_at_most_sixty_lines(function: str, root: Path) -> None:
     lines = (root / "functions" / function / "handler.py").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 60

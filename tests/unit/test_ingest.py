@@ -1,4 +1,4 @@
-"""What ingest answers, row by row of its table, with queues and secrets of an account in memory."""
+"""Answers of ingest, row by row of its table, with queues and secrets of an account in memory."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ class Endpoint:
         return self.post(sign_body(body, self.secret))
 
     def accepted(self) -> list[Message]:
-        """What waits on the sync queue."""
+        """The messages on the sync queue."""
         return messages_of(self.account.lambda_event(self.account.sync_queue_url))
 
     def parked(self) -> list[dict[str, Any]]:
-        """What waits on the parked queue, with its reason."""
+        """The messages on the parked queue, with their reasons."""
         return self.account.received(self.account.parked_queue_url)
 
     def stored_nothing(self) -> bool:
@@ -89,7 +89,7 @@ def endpoint(account: Account) -> Endpoint:
 
 
 def counted(name: str) -> int:
-    """How often something was counted for the metric of this name."""
+    """The count of the metric of this name."""
     return int(sum(metrics.metric_set.get(name, {"Value": []})["Value"]))
 
 
@@ -162,7 +162,7 @@ def test_characters_that_sqs_refuses_arrive_unharmed(endpoint: Endpoint, charact
     assert json.loads(message.envelope.body)["data"]["first_name"] == character
 
 
-# What SQS refuses travels as base64, which is a third larger.
+# Characters that SQS refuses are sent as base64, which is a third larger.
 @pytest.mark.parametrize(("first_name", "limit"), [("Ada", LIMIT), ("Zoë 😀", LIMIT), ("\ufffe", 780_000)])
 def test_the_largest_body_allowed_fits_into_the_queue(first_name: str, limit: int, endpoint: Endpoint) -> None:
     request = of_size(limit, endpoint, first_name)
@@ -183,7 +183,7 @@ def test_a_larger_body_is_refused_for_good_because_it_never_gets_smaller(
     assert "msg_xxx" in log.getvalue()
 
 
-def test_what_ingest_took_still_fits_when_it_is_sent_back_and_parked(endpoint: Endpoint) -> None:
+def test_an_accepted_event_still_fits_when_it_is_sent_back_and_parked(endpoint: Endpoint) -> None:
     endpoint.post(of_size(LIMIT, endpoint, "Ada"))
     [message] = endpoint.accepted()
     queue = Queue(endpoint.account.sqs, endpoint.account.parked_queue_url)
@@ -200,7 +200,7 @@ def of_size(size: int, endpoint: Endpoint, first_name: str) -> SignedRequest:
     return request
 
 
-def test_a_stranger_cannot_make_svix_stop(endpoint: Endpoint) -> None:
+def test_no_foreign_request_makes_svix_stop_its_deliveries(endpoint: Endpoint) -> None:
     answer = endpoint.post(sign_body(" " * (LIMIT + 1), generate_secret()))
     assert answer == Answer(401, "unauthorized")
     assert not counted("TooLarge")
@@ -277,7 +277,7 @@ def test_an_event_of_another_instance_is_refused_whatever_its_type(endpoint: End
     ],
     ids=lambda text: text[:20],
 )
-def test_what_a_user_writes_does_not_keep_an_event_from_the_queue(endpoint: Endpoint, text: str) -> None:
+def test_no_value_of_a_user_keeps_an_event_from_the_queue(endpoint: Endpoint, text: str) -> None:
     for written in (text, f'[{text},{{"id":"user_2"}}]'):
         body = '{"data":{"unsafe_metadata":{"id":"user_2","x":X},"id":"user_1"},"type":"user.updated"}'
         body = body.replace("X", written)
@@ -447,7 +447,7 @@ def test_a_request_without_headers_or_body_is_answered_401(endpoint: Endpoint, e
     body=st.binary(),
 )
 @example(headers={}, body=b"")
-def test_whatever_a_stranger_sends_the_answer_is_the_same_401_and_echoes_nothing(
+def test_every_request_of_a_stranger_gets_the_same_401_which_echoes_nothing(
     endpoint: Endpoint, headers: dict[str, str], body: bytes
 ) -> None:
     answer = endpoint.post(SignedRequest(headers, body), base64_encoded=True)
@@ -474,22 +474,22 @@ def test_the_limit_is_for_the_bytes_of_the_body_not_for_its_characters(account: 
     assert endpoint.post_body(at_the_limit + " ").status == 413
 
 
-# A neighbour is away
+# A neighbour is unavailable
 
 
-def test_when_sqs_is_away_the_answer_is_503_so_that_svix_sends_again(endpoint: Endpoint) -> None:
+def test_when_sqs_is_unavailable_the_answer_is_503_so_that_svix_sends_again(endpoint: Endpoint) -> None:
     endpoint.account.remove_queue(endpoint.account.sync_queue_url)
     assert endpoint.post_event(CREATED).status == 503
     assert counted("Unavailable") == 1
     assert not counted("Accepted")
 
 
-def test_when_the_parked_queue_is_away_an_unusable_event_is_answered_503(endpoint: Endpoint) -> None:
+def test_when_the_parked_queue_is_unavailable_an_unusable_event_is_answered_503(endpoint: Endpoint) -> None:
     endpoint.account.remove_queue(endpoint.account.parked_queue_url)
     assert endpoint.post_body("{}").status == 503
 
 
-def test_when_the_secret_is_away_the_answer_is_503(endpoint: Endpoint) -> None:
+def test_when_the_secret_is_unavailable_the_answer_is_503(endpoint: Endpoint) -> None:
     endpoint.account.take_secret_away("webhook")
     assert endpoint.post_event(CREATED).status == 503
     assert endpoint.stored_nothing()
@@ -503,7 +503,7 @@ def test_events_are_accepted_again_within_a_minute_of_the_secret_coming_back(end
     assert endpoint.post_event(CREATED).status == 202
 
 
-def test_a_request_asks_once_for_a_secret_that_is_away(endpoint: Endpoint) -> None:
+def test_a_request_asks_once_for_an_unavailable_secret(endpoint: Endpoint) -> None:
     # Svix waits 15 s and the function may take 14 s; each look takes up to 5 s when Secrets Manager hangs.
     endpoint.account.take_secret_away("webhook")
     endpoint.post_event(CREATED)
@@ -516,7 +516,7 @@ def test_when_the_secret_is_not_a_signing_secret_the_answer_is_503(endpoint: End
     assert endpoint.post_event(CREATED).status == 503
 
 
-def test_a_secret_that_was_garbage_works_once_it_is_mended(endpoint: Endpoint) -> None:
+def test_an_invalid_secret_works_once_it_is_corrected(endpoint: Endpoint) -> None:
     endpoint.account.put_secret("webhook", "hello")
     assert endpoint.post_event(CREATED).status == 503
     endpoint.account.put_secret("webhook", endpoint.secret)
@@ -568,7 +568,7 @@ def test_a_forged_request_is_still_answered_401_during_an_outage_of_secrets_mana
     assert endpoint.post(sign(CREATED, generate_secret())).status == 401
 
 
-# What is said
+# Log and metrics
 
 
 def test_neither_answers_nor_log_lines_hold_personal_data_or_secrets(endpoint: Endpoint, log: StringIO) -> None:

@@ -14,7 +14,7 @@ from clerk_supabase.model.json_split import elements, fields
         (" [ ] ", []),
         ("[1]", ["1"]),
         ('[ {"a":[1,2]} , "x,]y" ]', ['{"a":[1,2]}', '"x,]y"']),
-        # What is not there is no JSON either, and whoever reads the parts finds that out.
+        # An empty part is no JSON either, and the reader of the parts finds that out.
         ("[,]", ["", ""]),
         ("[1,]", ["1", ""]),
         ("[,1]", ["", "1"]),
@@ -25,7 +25,7 @@ def test_an_array_is_as_many_parts_as_it_has_commas(array: str, parts: list[str]
 
 
 @pytest.mark.parametrize("text", ["", "[", "]", "{}", "[[]", "[]]", '["]', "[1]2]", "[{]}[", "1"])
-def test_what_is_no_array_or_not_all_of_one_is_refused(text: str) -> None:
+def test_a_text_that_is_no_complete_array_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"brackets|begin|string"):
         elements(text.encode())
 
@@ -36,6 +36,6 @@ def test_an_object_is_its_fields_by_their_quoted_names() -> None:
 
 
 @pytest.mark.parametrize("text", ["{1}", "{a:1}", "{,}", '{"a":1,}', "[]", "{"])
-def test_what_is_no_object_is_refused(text: str) -> None:
+def test_a_text_that_is_no_object_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"without a name|brackets|begin"):
         fields(text.encode())

@@ -123,7 +123,7 @@ def test_a_category_that_is_not_of_session_tokens_is_refused(category: object) -
 
 
 def clerks_library_accepts(said: dict[str, Any]) -> bool:
-    """What @clerk/backend 3.25.0 says of claims at NOW, for an app that allows one origin.
+    """The verdict of @clerk/backend 3.25.0 on claims at NOW, for an app that allows one origin.
 
     https://github.com/clerk/javascript, packages/backend/src/jwt/assertions.ts: there, null is not the same as missing.
     """
@@ -166,7 +166,7 @@ def test_claims_as_clerk_makes_them_are_accepted_here_and_by_clerks_own_library(
 
 
 @given(st.sampled_from([GOOD[:-1], GOOD + "=", GOOD.replace(".", "..", 1)]) | st.text(CHARACTERS, max_size=60))
-def test_what_is_accepted_is_accepted_by_the_library_too(token: str) -> None:
+def test_a_token_accepted_here_is_accepted_by_the_library_too(token: str) -> None:
     assert library_accepts(token) or not is_accepted(everything[0].verify, token)
 
 

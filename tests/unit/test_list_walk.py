@@ -1,4 +1,4 @@
-"""A list is walked from a moment of creation on, while it shifts: nobody is missed in a part that is called whole."""
+"""A walk through a list that shifts, from a moment of creation on: a part reported as complete misses nobody."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ids(parts: list[Part]) -> list[str]:
     start=st.integers(0, 3_000),
     offset=st.integers(0, 3_000),
 )
-def test_from_any_moment_and_any_offset_all_later_ones_are_told_once(
+def test_from_any_moment_and_any_offset_all_later_elements_are_reported_once(
     size: int, same_moment: int, start: int, offset: int
 ) -> None:
     clerk = List([number // same_moment for number in range(size)])
@@ -55,7 +55,7 @@ def test_from_any_moment_and_any_offset_all_later_ones_are_told_once(
 
 
 @pytest.mark.parametrize("leaving", [1, 19, 21, 300, 600, 900])
-def test_whoever_stays_is_told_or_the_part_is_not_called_whole(leaving: int) -> None:
+def test_a_user_who_stays_is_reported_or_the_part_is_not_called_complete(leaving: int) -> None:
     clerk = List(list(range(3_000)))
 
     def leave() -> None:
@@ -71,7 +71,7 @@ def test_whoever_stays_is_told_or_the_part_is_not_called_whole(leaving: int) -> 
     assert parts[-1].window.end is None
 
 
-def test_a_moment_that_clerk_does_not_tell_makes_its_part_not_whole_and_no_other() -> None:
+def test_a_missing_time_of_clerk_makes_its_part_incomplete_and_no_other() -> None:
     moments: list[int | None] = list(range(1_500))
     moments[700] = None
     parts = list(from_moment(List(moments).read, 0, 0))

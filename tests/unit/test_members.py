@@ -1,4 +1,4 @@
-"""Memberships that are computed: in order, with what was changed, added and removed."""
+"""Memberships that are computed: in order, with all changed, added and removed ones."""
 
 from __future__ import annotations
 

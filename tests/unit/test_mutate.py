@@ -1,4 +1,4 @@
-"""The tool that changes the code at random: every rule makes a change, and what no test notices is reported."""
+"""The tool that changes the code at random: each rule makes a change, and unnoticed changes are reported."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ Resources:
 """
 
 
-def test_a_template_is_changed_and_what_it_says_is_not() -> None:
+def test_a_template_is_mutated_and_its_descriptions_are_not() -> None:
     found = {each.new for each in template_mutants("template.yaml", TEMPLATE)}
     assert "Threshold: 51" in found
     assert "ComparisonOperator: LessThanThreshold" in found
@@ -162,7 +162,7 @@ def test_a_template_is_changed_and_what_it_says_is_not() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_there_are_many_mutants_of_what_ships_and_each_changes_the_line_it_names(
+def test_there_are_many_mutants_of_the_shipped_code_and_each_changes_the_line_it_names(
     kind: str, shipped: dict[str, list[Mutant]]
 ) -> None:
     mutants = shipped[kind]
@@ -197,7 +197,7 @@ def test_a_seed_draws_the_same_mutants_when_others_come_or_go(shipped: dict[str,
     assert in_order(some[::2], 7) == [each for each in drawn if each in some[::2]]
 
 
-def test_what_a_run_printed_can_be_run_again(shipped: dict[str, list[Mutant]]) -> None:
+def test_mutants_in_the_output_of_a_run_can_be_run_again(shipped: dict[str, list[Mutant]]) -> None:
     one, other = shipped["sql"][0], shipped["python"][0]
     printed = "".join(
         f"   1/2 survived  12.0 s  {each.file}:{each.line}  \n{equivalents.as_text(each.name)}\n\n"

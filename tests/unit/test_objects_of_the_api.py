@@ -1,4 +1,4 @@
-"""What is read from Clerk's Backend API means the same as what its webhooks bring."""
+"""An object read from Clerk's Backend API means the same as the object in a webhook."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_read_of_an_accepted_invitation_yields_to_the_webhook_that_says_who_ac
     assert invitation(OBSERVED_AT, status="revoked").version > webhook.version
 
 
-def test_who_invited_is_read_from_either_field() -> None:
+def test_the_inviting_user_is_read_from_either_field() -> None:
     inviter = {"user_id": "user_9"}
     assert invitation(OBSERVED_AT, inviter_id=None, public_inviter_data=inviter).content["inviter_id"] == "user_9"
     assert invitation(OBSERVED_AT, public_inviter_data=None).content["inviter_id"] == "user_founder"
@@ -107,7 +107,7 @@ def test_an_unusable_object_is_refused_without_telling_its_data(data: Any) -> No
     assert "??" not in str(refused.value)
 
 
-def test_a_verification_nobody_has_heard_of_and_one_without_object_are_read() -> None:
+def test_an_unknown_verification_and_one_without_an_object_are_read() -> None:
     odd = [{"id": "idn_1", "email_address": "a@example.test", "verification": each} for each in ({}, {"object": "new"})]
     main = read("user", USER | {"email_addresses": odd, "new_field": 1}).main
     assert isinstance(main, Upsert)

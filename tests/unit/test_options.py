@@ -1,4 +1,4 @@
-"""What a command says when somebody has not said where the database is, or another thing that it cannot do without."""
+"""Messages of a command without the address of the database, or without another necessary option."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Organizations, memberships, invitations and domains: what of them is mirrored, and what they say of each other."""
+"""Organizations, memberships, invitations and domains: their mirrored fields, and their references to each other."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_everything_an_app_shows_of_a_domain_is_mirrored() -> None:
     }
 
 
-def test_nothing_is_said_of_an_object_that_clerk_did_not_say() -> None:
+def test_fields_that_clerk_did_not_send_stay_unknown() -> None:
     least: Json = {
         "id": "orgmem_1",
         "updated_at": BEGINNING,
@@ -181,7 +181,7 @@ def test_counts_that_move_without_an_event_change_no_content() -> None:
 
 
 @pytest.mark.parametrize(("event_type", "data"), EVERY_KIND)
-def test_what_is_secret_is_never_mirrored(event_type: str, data: Json) -> None:
+def test_secret_fields_are_never_mirrored(event_type: str, data: Json) -> None:
     secret = {"note": SECRET}
     sent = data | {"url": f"https://clerk.example.test/{SECRET}", "private_metadata": secret}
     sent |= {"public_inviter_data": secret, "public_organization_data": secret, "ticket": SECRET}
@@ -225,7 +225,7 @@ NEEDED = {
 
 
 @pytest.mark.parametrize(("event_type", "data"), EVERY_KIND)
-def test_what_is_not_needed_may_be_missing_or_null(event_type: str, data: Json) -> None:
+def test_fields_that_are_not_needed_may_be_missing_or_null(event_type: str, data: Json) -> None:
     optional = data.keys() - NEEDED[event_type]
     missing = {name: data[name] for name in data.keys() - optional}
     assert row(event_type, missing) == row(event_type, missing | dict.fromkeys(optional))
@@ -292,7 +292,7 @@ def test_a_delete_is_dated_by_its_event_and_brings_nothing_along(event_type: str
 
 
 def stubs(event_type: str, data: Json) -> dict[str, Json]:
-    """What comes along, by its kind; all of it must be older than anything Clerk sends."""
+    """The companions of a change, by kind; all of them must be older than any object of Clerk."""
     found = changes(event_type, data).companions
     assert all(isinstance(each, Upsert) and each.version.source_updated_at == 0 for each in found)
     return {each.kind: content(each) for each in found}
@@ -374,7 +374,7 @@ def test_private_metadata_comes_along_only_when_it_is_to_be_kept(event_type: str
     assert SECRET not in json.dumps(content(kept.main))
 
 
-def test_private_metadata_goes_with_what_it_belongs_to() -> None:
+def test_private_metadata_is_deleted_with_its_object() -> None:
     gone = changes("organization.deleted", {"id": "org_1", "deleted": True}, keep_private_metadata=True)
     assert gone.companions == (Delete("private_metadata", "org_1", HAPPENED_AT),)
 
@@ -403,5 +403,5 @@ def test_an_object_from_the_year_2999_is_unusable_so_that_true_events_still_win(
 
 
 @pytest.mark.parametrize("road", [changes_of, changes_of_object, Sync, DirectRepairs, QueueRepairs, ReconcileSettings])
-def test_private_metadata_is_kept_nowhere_unless_somebody_says_so(road: Callable[..., object]) -> None:
+def test_private_metadata_is_kept_nowhere_without_the_setting(road: Callable[..., object]) -> None:
     assert signature(road).parameters["keep_private_metadata"].default is False

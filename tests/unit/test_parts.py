@@ -1,4 +1,4 @@
-"""How long a batch is tried in parts, and what becomes of elements for which there was no time."""
+"""The time for a batch tried in parts, and the outcome of elements for which no time was left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.kit.clock import Clock
 
 @dataclass
 class Slow:
-    """Takes elements, and as much time as it may for a part with one that fails."""
+    """A function that takes elements, and uses up the time limit of a part with an element that fails."""
 
     failing: dict[int, Exception]
     first_takes: float = 15.0
@@ -55,7 +55,7 @@ def test_when_the_time_is_over_the_rest_is_not_tried_and_says_so() -> None:
     assert min(limit for limit in slow.limits if limit is not None) >= 0.1
 
 
-def test_the_database_that_goes_away_between_two_parts_is_not_asked_again() -> None:
+def test_a_database_that_becomes_unavailable_between_two_parts_is_not_asked_again() -> None:
     gone = DatabaseUnavailable("gone")
     slow = Slow({2: ChangeRefused("refused"), 7: gone})
     answers = tried(slow)
@@ -65,7 +65,7 @@ def test_the_database_that_goes_away_between_two_parts_is_not_asked_again() -> N
     assert answers[5:] == [gone] * 5
 
 
-def test_a_database_that_is_away_from_the_beginning_is_asked_once() -> None:
+def test_a_database_that_is_unavailable_from_the_beginning_is_asked_once() -> None:
     slow = Slow({0: DatabaseUnavailable("away")})
     with pytest.raises(DatabaseUnavailable, match="away"):
         tried(slow)

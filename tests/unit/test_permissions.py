@@ -1,4 +1,4 @@
-"""Permissions in version 2 session tokens: what Clerk's JavaScript SDK reads, and never more."""
+"""Permissions in version 2 session tokens: those that Clerk's JavaScript SDK reads, and never more."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_an_absurdly_long_number_grants_nothing() -> None:
 
 
 def javascript_permissions(fea: str, per: str, fpm: str) -> list[str] | None:
-    """The rules of the SDK, one after the other, digit by digit; `None` where it throws."""
+    """The rules of the SDK, one after the other, digit by digit; `None` where the SDK throws."""
     organization = []
     for part in fea.split(",") if fea else []:
         trimmed = javascript_trim(part)

@@ -22,12 +22,12 @@ def user(user_id: str, moment: int) -> dict[str, Any]:
     return samples.user(user_id, created_at=moment, updated_at=moment)
 
 
-# What is done to a population of ten: (what, number, when).
+# Actions on a population of ten: (action, number, time).
 deeds = st.lists(st.tuples(st.sampled_from("wad"), st.integers(0, 12), st.integers(-2, 14)), max_size=25)
 
 
 @given(deeds=deeds, same_moment=st.integers(1, 4), low=st.integers(-3, 14), length=st.integers(0, 16))
-def test_it_behaves_like_a_dict_that_is_sorted_at_every_request(
+def test_a_population_behaves_like_a_dict_that_is_sorted_at_every_request(
     deeds: list[tuple[str, int, int]], same_moment: int, low: int, length: int
 ) -> None:
     population = Population(10, start=100, step=1, same_moment=same_moment)
@@ -53,7 +53,7 @@ def test_it_behaves_like_a_dict_that_is_sorted_at_every_request(
     assert list(population.latest_change_first()) == changes
 
 
-def test_what_it_sends_is_what_it_holds_and_a_user_of_clerks() -> None:
+def test_the_json_of_a_population_is_its_content_and_a_user_of_clerks() -> None:
     population = Population(30)
     for user_id in population:
         assert json.loads(population.json(user_id)) == population[user_id]
@@ -70,7 +70,7 @@ def test_users_differ_in_what_matters_to_a_mirror() -> None:
 
 
 @pytest.mark.parametrize("user_id", ["", "user_", "user_1", "user_" + "0" * 25 + "9", "user_" + "0" * 25 + "x", 7])
-def test_nobody_else_is_in_it(user_id: Any) -> None:
+def test_a_population_holds_no_other_ids(user_id: Any) -> None:
     assert user_id not in Population(9)
     with pytest.raises(KeyError):
         Population(9)[user_id]

@@ -1,4 +1,4 @@
-"""Printing of times, numbers, and what others wrote."""
+"""Times, numbers and foreign text in print."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ def test_an_age_counts_back_from_now(text: str, ago: timedelta) -> None:
 
 
 def obeyed(printed: str) -> set[str]:
-    """The characters that a terminal would not simply show."""
+    """The characters that a terminal would obey instead of showing them."""
     return {each for each in printed if not each.isprintable() and each != "\n"}
 
 
 @pytest.mark.parametrize("character", COMMANDS_OF_TERMINALS, ids=ascii)
-def test_what_a_terminal_would_obey_is_shown_escaped(character: str) -> None:
+def test_characters_that_a_terminal_would_obey_are_shown_escaped(character: str) -> None:
     assert printable(f"a{character}b").isprintable()
     assert printable(f"a{character}b").startswith("a\\")
 
@@ -84,7 +84,7 @@ def test_a_text_is_printed_on_one_line_and_stays_as_it_is_if_it_can_be_seen(text
 
 
 @given(anything, st.booleans())
-def test_nothing_that_is_said_commands_the_terminal(text: str, err: bool) -> None:
+def test_no_output_commands_the_terminal(text: str, err: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
         out = io.StringIO()
         patch.setattr("sys.stderr" if err else "sys.stdout", out)

@@ -66,7 +66,7 @@ def test_a_publishable_key_names_issuer_and_keys(key: str, host: str) -> None:
         "pk_test_Y2xlcmsuZXhhbXBsZS5jb20l",
     ],
 )
-def test_what_is_no_publishable_key_is_refused(key: str) -> None:
+def test_a_text_that_is_no_publishable_key_is_refused(key: str) -> None:
     with pytest.raises(SettingsError) as caught:
         frontend_api(key)
     assert len(key) < 12 or key not in str(caught.value)

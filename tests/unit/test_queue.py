@@ -1,4 +1,4 @@
-"""The envelope on SQS: what goes in comes out."""
+"""The envelope on SQS: an envelope leaves the queue unchanged."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_messages_keep_their_order_and_their_ids() -> None:
     ]
 
 
-def test_a_message_that_an_operator_sent_by_hand_is_read_as_well_as_can_be() -> None:
+def test_a_message_sent_by_hand_is_read_as_far_as_possible() -> None:
     [message] = messages_of({"Records": [record("message-1", '{"type":"user.created"}')]})
     assert message.envelope == Envelope("message-1", b'{"type":"user.created"}', 1_700_000_000_123)
 
@@ -187,7 +187,7 @@ def test_one_envelope_that_no_queue_takes_does_not_keep_the_others_back(account:
     assert len(account.received(account.sync_queue_url)) == 2
 
 
-def test_what_sqs_takes_only_in_part_is_said_one_by_one(account: Account, queue: Queue) -> None:
+def test_when_sqs_takes_only_some_messages_each_failure_is_reported(account: Account, queue: Queue) -> None:
     with Stubber(account.sqs) as stub:
         failed = {"Id": "1", "Code": "InternalError", "SenderFault": False}
         taken = {"Id": "0", "MessageId": "message", "MD5OfMessageBody": ""}
@@ -199,7 +199,7 @@ def test_what_sqs_takes_only_in_part_is_said_one_by_one(account: Account, queue:
     assert isinstance(second, QueueUnavailable)
 
 
-def test_an_sqs_that_is_away_is_asked_once_for_many(account: Account) -> None:
+def test_an_unavailable_sqs_is_asked_once_for_many_messages(account: Account) -> None:
     with Stubber(account.sqs) as stub:
         stub.add_client_error("send_message_batch", "ServiceUnavailable")
         answers = Queue(account.sqs, account.sync_queue_url).send_all(

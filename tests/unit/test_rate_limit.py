@@ -14,7 +14,7 @@ from tests.kit.clock import Clock
 
 
 def all_taken(bucket: TokenBucket, clock: Clock, seconds: float) -> list[float]:
-    """When tokens were given to somebody who asks as early as the bucket says, for that long."""
+    """The times at which a caller got tokens who asks as early as the bucket allows, for this number of seconds."""
     end = clock.now + seconds
     taken: list[float] = []
     while clock.now < end:
@@ -42,7 +42,7 @@ def test_nearly_all_tokens_of_a_long_time_are_given_out(tokens: int) -> None:
     assert len(all_taken(TokenBucket(tokens, 10, clock), clock, 100)) > 0.88 * tokens * 10
 
 
-def test_a_tiny_share_still_lets_something_through() -> None:
+def test_a_tiny_share_still_allows_a_request() -> None:
     clock = Clock()
     assert len(all_taken(TokenBucket(0.1, 10, clock), clock, 100)) >= 10
 

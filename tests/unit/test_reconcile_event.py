@@ -1,4 +1,4 @@
-"""What the reconcile function can be told, and what it refuses to guess."""
+"""The fields of the reconcile function's event, and the values that it refuses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_the_schedules_say_only_the_mode() -> None:
     assert request_of({"mode": "quick"}) == Request("quick")
 
 
-def test_everything_else_can_be_said_too() -> None:
+def test_the_event_may_hold_every_other_option_of_a_run() -> None:
     event = {"mode": "full", "dry_run": True, "versions_only": True, "allow_deletes": 12}
     assert request_of(event) == Request("full", dry_run=True, versions_only=True, allow_deletes=12)
 
@@ -33,9 +33,7 @@ def test_everything_else_can_be_said_too() -> None:
         ({"source": "aws.scheduler", "mode": "full"}, "source"),
     ],
 )
-def test_a_slip_is_refused_and_named_instead_of_repairing_what_was_meant_to_be_looked_at(
-    event: dict[str, Any], said: str
-) -> None:
+def test_a_mistyped_option_is_refused_instead_of_starting_a_real_run(event: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         request_of(event)
 

@@ -1,4 +1,4 @@
-"""What a comparison looks like on a terminal of 80 columns: nothing that somebody reads or copies is cut."""
+"""A comparison on a terminal of 80 columns: no text that a person reads or copies is cut."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ RUN = RunSummary(
 
 
 def printed(what: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> str:
-    """What reaches a terminal of 80 columns, and that it fits into it."""
+    """The output on a terminal of 80 columns; fails for a line that is too long."""
     out = io.StringIO()
     monkeypatch.setenv("COLUMNS", "80")
     with contextlib.redirect_stdout(out):
@@ -59,7 +59,7 @@ def printed(what: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def cells(text: str, column: int) -> str:
-    """What stands in a column, from top to bottom."""
+    """The cells of a column, from top to bottom."""
     lines = [line.split("│")[1:-1] for line in text.splitlines() if line.startswith("│")]
     return " ".join(" ".join(line[column] for line in lines).split())
 
@@ -87,7 +87,7 @@ def test_a_member_hidden_with_its_organization_is_not_called_a_delete_that_was_n
     assert cells(text, 3) == "hidden with its org"
 
 
-def test_what_differed_in_the_same_way_names_an_object_to_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_about_several_alike_differences_names_an_object_to_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     report = Report(RUN.run_id, RUN.mode, RUN.state, RUN.reason, COUNTS, findings=1, calls=RUN.calls)
     text = printed(lambda: print_report(report, RunDetails(RUN, [], [FINDING], 1), 1.0, as_json=False), monkeypatch)
     assert f"│ {ID} │" in text

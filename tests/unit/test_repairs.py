@@ -1,4 +1,4 @@
-"""Repairs as messages: events like Clerk's, that every part of the road can read."""
+"""Repairs as messages: events like Clerk's, readable for every function on the way."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_repair_means_the_same_through_the_queue_as_at_once(kind: ReadKind, ke
 
 @pytest.mark.parametrize("kind", OBJECTS)
 @pytest.mark.parametrize("keep", [False, True])
-def test_so_does_a_delete(kind: ReadKind, keep: bool) -> None:
+def test_a_delete_means_the_same_through_the_queue_as_at_once(kind: ReadKind, keep: bool) -> None:
     repair = Repair(7, kind, OBJECTS[kind]["id"], NOW + 5_000, None)
     changes = repair.changes(NOW, keep_private_metadata=keep)
     assert changes == changes_of(parse_event(repair.envelope(NOW).body), NOW, keep_private_metadata=keep)
@@ -70,7 +70,7 @@ def test_no_webhook_can_pass_for_a_repair(kind: ReadKind, is_there: bool) -> Non
     assert event.type not in SYNCED_TYPES
 
 
-def test_a_parked_repair_is_forgotten_with_its_user_like_any_event() -> None:
+def test_a_parked_repair_is_erased_with_its_user_like_any_event() -> None:
     body = Repair(7, "user", "user_1", NOW, json.dumps(USER).encode()).envelope(NOW).body
     assert subject_of(body).user_id == "user_1"
     membership = Repair(7, "membership", "orgmem_1", NOW, json.dumps(OBJECTS["membership"]).encode())

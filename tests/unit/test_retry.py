@@ -1,4 +1,4 @@
-"""How long an attempt waits."""
+"""Waiting times between attempts."""
 
 from __future__ import annotations
 

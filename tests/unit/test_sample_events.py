@@ -1,4 +1,4 @@
-"""The events of events/: what a reader tries first must work as they read it."""
+"""The events of the folder `events`: the first trials of a reader must work as the documents say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets: read seldom, never stale for long, and better old than none."""
+"""Secrets: read seldom, never stale for long, and an old value is better than none."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_value_that_failed_but_is_still_the_same_is_not_called_changed(secret:
     assert not secret.changed()
 
 
-def test_nobody_makes_us_look_more_than_once_a_minute(account: Account, secret: Secret, clock: Clock) -> None:
+def test_no_client_causes_more_than_one_look_up_a_minute(account: Account, secret: Secret, clock: Clock) -> None:
     secret.value()
     for _ in range(50):
         secret.changed()
@@ -80,7 +80,7 @@ def test_during_an_outage_secrets_manager_is_asked_at_most_once_a_minute(
     assert len(account.secret_reads) == 2
 
 
-def test_a_secret_that_could_never_be_read_is_asked_for_at_most_once_a_minute_by_forgers(
+def test_a_secret_that_was_never_read_is_requested_at_most_once_a_minute_during_forged_requests(
     account: Account, secret: Secret
 ) -> None:
     # Anybody can make ingest look for its secret before it has one.
@@ -102,7 +102,9 @@ def test_the_new_value_is_found_after_the_outage(account: Account, secret: Secre
     assert secret.value() == "second"
 
 
-def test_a_secret_that_was_never_read_and_is_away_is_unavailable(account: Account, secret: Secret) -> None:
+def test_a_secret_that_was_never_read_is_unavailable_when_secrets_manager_fails(
+    account: Account, secret: Secret
+) -> None:
     account.take_secret_away("database")
     with pytest.raises(SecretUnavailable, match="could not be read"):
         secret.value()

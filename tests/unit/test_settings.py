@@ -1,4 +1,4 @@
-"""Settings: what is wrong is named by its variable."""
+"""Settings: an error names the variable."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_a_limit_that_is_no_number_above_zero_is_named(value: str) -> None:
         IngestSettings.from_environment(INGEST | {"MAX_BODY_BYTES": value})
 
 
-def test_what_may_be_left_out_may_be_left_out() -> None:
+def test_optional_settings_may_be_missing() -> None:
     needed = {name: value for name, value in INGEST.items() if name != "CLERK_INSTANCE_ID"}
     assert IngestSettings.from_environment(needed).clerk_instance_id == ""
     needed = {name: value for name, value in SYNC.items() if name != "DATABASE_CA_FILE"}
@@ -158,7 +158,7 @@ def test_what_may_be_left_out_may_be_left_out() -> None:
 
 
 @pytest.mark.parametrize(("value", "kept"), [("true", True), ("false", False), ("", False), ("yes", False)])
-def test_private_metadata_is_kept_only_when_that_is_what_it_says(value: str, kept: bool) -> None:
+def test_private_metadata_is_kept_only_with_the_value_true(value: str, kept: bool) -> None:
     assert SyncSettings.from_environment(SYNC | {"KEEP_PRIVATE_METADATA": value}).keep_private_metadata is kept
 
 

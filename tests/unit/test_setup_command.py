@@ -1,4 +1,4 @@
-"""`clerk-supabase setup`: what it looks at and what it prints. What it does with secrets is in tests/deployed."""
+"""`clerk-supabase setup`: its checks and its output. The tests of stored secrets are in tests/deployed."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_token_without_the_role_says_where_to_switch_it_on(api: FrontendApi) -
     assert "dashboard.clerk.com/setup/supabase" in check.words
 
 
-def test_a_token_of_somebody_else_is_not_believed(api: FrontendApi) -> None:
+def test_a_token_signed_by_somebody_else_is_refused(api: FrontendApi) -> None:
     check = looked(api, Mint(SigningKey.generate(), api.issuer).session("user_ada"))["role"]
     assert check.status == "failed"
 

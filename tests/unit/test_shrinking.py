@@ -1,4 +1,4 @@
-"""A schedule that ends wrong is made small without its tries getting into each other's way."""
+"""A schedule that fails is made small, and its tries do not disturb each other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_nothing_is_left_of_a_schedule_that_ends_well_by_itself() -> None:
     assert shrink(long_schedule(1), lambda _: False) == ()
 
 
-def test_no_try_meets_what_another_left_in_the_database() -> None:
+def test_no_try_finds_data_of_another_try_in_the_database() -> None:
     worlds: list[str] = []
     for number in (1, 2):
         schedule = long_schedule(number)
@@ -36,14 +36,14 @@ def test_no_try_meets_what_another_left_in_the_database() -> None:
 
 
 def long_schedule(number: int) -> Schedule:
-    """One with many messages, the first and last of which are not copies of each other."""
+    """A schedule with many messages, the first and last of which are not copies of each other."""
     numbers = range(number * 1_000, number * 1_000 + 1_000)
     schedules = (random_schedule("long", each) for each in numbers)
     return next(each for each in schedules if len(set(arrivals(each))) > 10 and arrivals(each)[0] != arrivals(each)[-1])
 
 
 def arrivals(schedule: Schedule) -> list[str]:
-    """What arrives, in order."""
+    """The svix ids of the messages, in the order of arrival."""
     return [message.envelope.svix_id for batch in schedule.batches for message in batch.messages]
 
 

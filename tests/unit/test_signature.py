@@ -168,7 +168,7 @@ separators = st.sampled_from(["  ", ",", "\t", ""])
 
 @st.composite
 def attempts(draw: st.DrawFn) -> Attempt:
-    """A genuine request of which a few parts were replaced, so that both verdicts are common."""
+    """A genuine request with a few parts replaced, so that both verdicts are common."""
     parts = ["id", "timestamp", "signatures", "separator", "names", "more"]
     replaced = draw(st.sets(st.sampled_from(parts), max_size=3))
 
@@ -199,7 +199,7 @@ def _one_accepts(secret: str, request: SignedRequest) -> bool:
 
 
 def we_accept(secrets: Sequence[str], request: SignedRequest, *, base64_encoded: bool = True) -> bool:
-    """Through the door that a request from API Gateway takes."""
+    """Our verdict, on a request as API Gateway passes it on."""
     received = Request.from_api_gateway(api_gateway_event(request, base64_encoded=base64_encoded))
     try:
         Verifier(secrets).verify(received.body, received.headers)

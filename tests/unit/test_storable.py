@@ -1,4 +1,4 @@
-"""What cannot be read or stored of an object is left out, the same on every road; whatever can is kept."""
+"""Parts of an object that cannot be read or stored are left out, alike in every function; all others are kept."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_webhook_and_a_read_leave_the_same_of_any_object(kind: ReadKind, data:
     fields = data.draw(
         st.dictionaries(st.sampled_from([*sorted(good.keys() - {"id", "updated_at"}), "field_of_tomorrow"]), anything)
     )
-    # What stands beside an object must make no difference, either.
+    # Members beside an object must make no difference, either.
     envelope = data.draw(st.dictionaries(st.sampled_from(["event_attributes", "more"]), anything))
     try:
         read = by_the_api(kind, good | fields)
@@ -116,7 +116,7 @@ def test_a_primary_address_that_is_left_out_is_neither_there_nor_verified() -> N
 
 
 @pytest.mark.parametrize("text", VALUES.values(), ids=VALUES)
-def test_what_is_not_mirrored_is_not_looked_at(text: str) -> None:
+def test_fields_that_are_not_mirrored_are_not_read(text: str) -> None:
     inside = raw(f'[{{"id":"eac_1","provider":"oauth_google","label":{text},"public_metadata":{{"x":{text}}}}}]')
     found, dropped = content(passkeys=raw(text), scim=raw(text), field_of_tomorrow=raw(text), external_accounts=inside)
     assert [each["id"] for each in found["external_accounts"]] == ["eac_1"]
@@ -152,7 +152,7 @@ def test_a_name_that_an_index_cannot_hold_is_left_out() -> None:
         assert (found["username"] is None) is (dropped == ("username",)) is (length > LONGEST_INDEXED)
 
 
-def test_the_last_of_two_fields_of_one_name_counts_on_every_road() -> None:
+def test_of_two_fields_with_one_name_the_last_counts_in_every_function() -> None:
     twice = msgspec.json.encode(USER | {"banned": True})[:-1] + b',"ban\\u006eed":false,"x":"\\ud800"}'
     read = changes_of_object("user", twice, AT, AT).main
     assert isinstance(read, Upsert)
@@ -167,11 +167,11 @@ def test_the_subject_of_an_event_is_known_though_a_part_of_it_is_unreadable() ->
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1,", '{"a"}', "\ud800", '"', "nonsense"])
-def test_what_is_no_json_at_all_is_unreadable(text: str) -> None:
+def test_a_text_that_is_no_json_is_unreadable(text: str) -> None:
     assert read_parts(text.encode(errors="surrogatepass")) is UNREADABLE
 
 
-# How long it takes
+# Time
 
 MANY: dict[str, tuple[str, str, str]] = {
     "brackets": ("unsafe_metadata", '{"a":HERE}', "["),
@@ -183,7 +183,7 @@ MANY: dict[str, tuple[str, str, str]] = {
 
 
 def body_of(name: str, size: int) -> bytes:
-    """An event of about that size, most of which is one field of many parts."""
+    """An event of about this size, mostly one field of many parts."""
     field, around, part = MANY[name]
     parts = part * (size // len(part)) if part != "[" else "[" * (size // 2) + "]" * (size // 2)
     data = USER | {field: raw(around.replace("HERE", parts))}
@@ -229,7 +229,7 @@ def test_the_member_that_an_event_is_about_is_looked_for_up_to_that_size() -> No
 
 
 @pytest.mark.parametrize("name", MANY)
-def test_what_a_user_can_write_is_left_out_of_an_event_as_large_as_clerk_makes_them(name: str) -> None:
+def test_values_of_users_are_left_out_of_the_largest_events_of_clerk(name: str) -> None:
     body = body_of(name, LARGEST_ODD - 10_000)
     changes = changes_of(parse_event(body), AT)
     assert (changes.main.id, changes.dropped) == ("user_1", (MANY[name][0],))

@@ -1,4 +1,4 @@
-"""How much a quick run compares of a list, and where the numbers of rows differ."""
+"""The part of a list that a quick run compares, and the windows where the numbers of rows differ."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def test_less_than_a_page_waits_until_the_next_run_would_come_too_late() -> None
 
 
 @given(total=st.integers(1, 200_000), every=st.integers(1, 120))
-def test_however_often_runs_come_every_row_is_compared_again_within_the_bound(total: int, every: int) -> None:
-    # When rows were compared, in the order in which they come again.
+def test_every_row_is_compared_again_within_the_bound_however_often_runs_come(total: int, every: int) -> None:
+    # Times of comparison of rows, in the order of the next comparison.
     compared_at = [(0, total)]
     newest = 0
     for now in range(every, 600, every):
@@ -97,7 +97,7 @@ def test_the_limits_are_those_of_the_rate_limit_and_of_the_time_that_is_left() -
     )
 
 
-# Where the numbers differ
+# Differences of the numbers of rows
 
 
 def windows(theirs: list[int], ours: list[int], page: int = 20) -> list[tuple[int, int | None]]:
@@ -131,7 +131,7 @@ def test_a_stretch_of_a_page_is_compared_without_another_question_and_a_longer_o
     assert (found, asked) == ([(Window(1_241, None), 241)], [241])
 
 
-def test_one_object_too_many_in_a_long_list_is_told_in_a_window_of_about_a_page() -> None:
+def test_one_extra_object_in_a_long_list_is_located_within_a_window_of_about_a_page() -> None:
     ours = list(range(5_000))
     [(start, end)] = windows([each for each in ours if each != 3_210], ours)
     assert start <= 3_210
@@ -144,7 +144,7 @@ def test_one_object_too_many_in_a_long_list_is_told_in_a_window_of_about_a_page(
     missing=st.sets(st.integers(0, 4_999), max_size=5),
     same_moment=st.integers(1, 30),
 )
-def test_whoever_is_gone_or_missing_is_in_a_window_unless_the_numbers_agree(
+def test_every_deleted_or_missing_user_is_in_a_window_unless_the_numbers_agree(
     gone: set[int], missing: set[int], same_moment: int
 ) -> None:
     everybody = [number // same_moment for number in range(5_000)]

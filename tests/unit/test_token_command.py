@@ -1,4 +1,4 @@
-"""`clerk-supabase token`: says in words what a token is, and makes tokens for this machine."""
+"""`clerk-supabase token`: describes a token in words, and makes tokens for this machine."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_good_token_is_called_good_and_ends_with_success() -> None:
     assert f"user           {ADA}" in done.stdout
 
 
-def test_without_a_key_it_says_loudly_that_nothing_is_proven() -> None:
+def test_without_a_key_the_command_says_loudly_that_nothing_is_proven() -> None:
     done = run(MINT.session(ADA))
     assert done.exit_code == 1
     assert done.stdout.startswith("SIGNATURE NOT CHECKED")
@@ -76,14 +76,14 @@ def test_a_token_that_was_minted_in_this_checkout_is_checked_without_any_option(
 
 
 @pytest.mark.usefixtures("checkout")
-def test_a_token_of_somebody_else_is_not_called_good_for_the_key_of_this_checkout() -> None:
+def test_a_foreign_token_is_not_called_valid_for_the_key_of_this_checkout() -> None:
     run("mint", "--user", ADA)
     done = run("-", stdin=MINT.session(ADA))
     assert done.exit_code == 1
     assert done.stdout.startswith("SIGNATURE NOT CHECKED")
 
 
-def test_without_a_key_it_still_says_what_is_wrong() -> None:
+def test_without_a_key_the_command_still_names_the_faults() -> None:
     assert reasons(report(MINT.session(ADA, exp=1))) == [Refusal.EXPIRED]
     assert reasons(report(legacy_token(ADA, role="anon", exp=1))) == [Refusal.EXPIRED, Refusal.ROLE]
     assert reasons(report(MINT.session(ADA, sid=None))) == [Refusal.CLAIM_MISSING]
@@ -119,7 +119,7 @@ def test_a_token_is_read_from_standard_input_as_people_paste_it(given: str) -> N
 
 
 @pytest.mark.usefixtures("checkout")
-def test_what_is_no_text_is_no_token_and_no_key() -> None:
+def test_bytes_that_are_no_text_are_no_token_and_no_key() -> None:
     done = CliRunner().invoke(commands, ["token", "-"], input=b"\xff\x00\x80")
     assert (done.exit_code, "refused (malformed)" in done.stdout) == (1, True)
     Path("binary").write_bytes(b"-----BEGIN \xff\x00")
@@ -127,7 +127,7 @@ def test_what_is_no_text_is_no_token_and_no_key() -> None:
     assert (done.exit_code, "not a public RSA key" in done.stderr) == (2, True)
 
 
-def test_what_is_no_token_is_refused_with_advice() -> None:
+def test_a_text_that_is_no_token_is_refused_with_advice() -> None:
     done = run("pk_test_whatever")
     assert done.exit_code == 1
     assert "refused (malformed)" in done.stdout
@@ -249,5 +249,5 @@ def test_the_checkouts_key_is_made_once_and_readable_by_its_owner_only(checkout:
     ],
 )
 @pytest.mark.usefixtures("checkout")
-def test_what_cannot_be_minted_is_a_usage_error(arguments: tuple[str, ...]) -> None:
+def test_a_token_that_cannot_be_minted_is_a_usage_error(arguments: tuple[str, ...]) -> None:
     assert run("mint", *arguments).exit_code == 2

@@ -1,4 +1,4 @@
-"""Keys that check tokens: which are taken from a PEM or a JWKS, and when newer ones are looked for."""
+"""Keys that check tokens: the ones taken from a PEM or a JWKS, and the times of the look for newer ones."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_two_keys_may_share_a_name_while_one_replaces_the_other() -> None:
 
 @dataclass
 class CountingKeys:
-    """Keys that say how often they are asked for, and give newer ones when there are."""
+    """Keys that count the requests for them, and change when newer ones exist."""
 
     known: KeySet
     newer: KeySet | None = None
@@ -128,7 +128,7 @@ def test_a_rotated_key_is_found_whether_it_keeps_its_name_or_not(kid: str) -> No
     assert checker.verify(rotated.sign(MINT.payload(ADA))).user_id == ADA
 
 
-def test_what_is_refused_before_the_signature_makes_nobody_look_for_newer_keys() -> None:
+def test_a_token_refused_before_its_signature_causes_no_look_for_newer_keys() -> None:
     source = CountingKeys(keys(KEY).keys)
     checker = SessionVerifier(ISSUER, source)
     for token in ("junk", assembled({"alg": "none"}, b"x"), KEY.sign({}, typ="at+jwt"), KEY.sign({}, crit=["x"])):

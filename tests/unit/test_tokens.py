@@ -1,4 +1,4 @@
-"""Tokens: who is believed, and every reason why somebody is not."""
+"""Tokens: the accepted ones, and every reason for a refusal."""
 
 from __future__ import annotations
 

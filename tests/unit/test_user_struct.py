@@ -1,4 +1,4 @@
-"""The fast way to read a user takes what is usual, and makes the same of it as the lenient one."""
+"""The fast reader of a user accepts the usual form, and returns the same as the lenient reader."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_users_as_clerk_sends_them_are_read_the_fast_way(number: int) -> None:
 @example({"public_metadata": {"large": 2**70, "tiny": -(2**70), "float": 1e400, "zero": -0.0}})
 @example({"email_addresses": [{"id": "idn_1", "email_address": "a\ud800"}]})
 @example({"created_at": 1e12, "banned": 1})
-def test_what_is_read_the_fast_way_is_what_the_lenient_model_reads(changes: dict[str, Any]) -> None:
+def test_the_fast_reader_returns_the_same_as_the_lenient_model(changes: dict[str, Any]) -> None:
     body = json.dumps(USER | changes).encode()
     fast = read_user(body)
     if fast is not None:
@@ -100,5 +100,5 @@ def test_what_is_read_the_fast_way_is_what_the_lenient_model_reads(changes: dict
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"[" * 100_000, b'{"id":"\xff"}', b'{"id":"user_1"}'])
-def test_what_is_no_user_is_left_to_the_lenient_model(body: bytes) -> None:
+def test_an_object_that_is_no_user_is_left_to_the_lenient_model(body: bytes) -> None:
     assert read_user(body) is None

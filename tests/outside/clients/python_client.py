@@ -1,4 +1,4 @@
-"""Does with Supabase's Python client what each line of standard input says, and answers with a line."""
+"""Executes each line of standard input with Supabase's Python client, and answers with a line."""
 
 from __future__ import annotations
 
