@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from clerk_supabase.clerk.api import Clerk
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.local.postgres import NEWEST, VERSIONS, EmbeddedPostgres
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from tests.kit.aws import Account
 from tests.kit.clerk import Reader, api_with, reader
-from tests.kit.databases import Connection, Database, Databases, Url
+from tests.kit.databases import Connection, Database, Databases
 from tests.kit.histories import RECEIVED_AT
 from tests.kit.road import Road
 from tests.kit.servers import ON_EVERY_VERSION, Server
@@ -97,7 +98,7 @@ def admin(database: Database) -> Iterator[Connection]:
 @pytest.fixture
 def store(database: Database) -> Iterator[Store]:
     """A worker."""
-    store = Store(Url(database.worker_url))
+    store = Store(Fixed(database.worker_url))
     yield store
     store.close()
 

@@ -13,6 +13,7 @@ import pytest
 
 from clerk_supabase.answer import Answer
 from clerk_supabase.clerk.http import ClerkHttp
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.session import CLERK_SECONDS, Session
 from clerk_supabase.settings import SessionSettings
@@ -22,9 +23,10 @@ from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.faults import Fault, answering
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
 from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
-from tests.kit.clerk import FixedKey, PassingClock, api_with
+from tests.kit.clerk import PassingClock, api_with
 from tests.kit.clock import Clock
-from tests.kit.databases import Connection, Database, Url, acting_as, rows, tables, value
+from tests.kit.credentials import Changing
+from tests.kit.databases import Connection, Database, acting_as, rows, tables, value
 from tests.kit.histories import alone, delete, upsert
 from tests.kit.webhooks import membership
 
@@ -43,7 +45,7 @@ class App:
     session: Session
     frontend: FrontendApi
     clerk: ClerkApi
-    database: Url
+    database: Changing
     """The source of the function's connection string."""
     later: Clock
     """Seconds by which the function's clock is ahead of everybody else's."""
@@ -102,11 +104,11 @@ def app_of(
         "database_ca_file": "",
         "keep_private_metadata": False,
     }
-    database = Url(url)
+    database = Changing(url)
     store = Store(database)
     passing = PassingClock()
     clock, sleep = (time.monotonic, time.sleep) if waits else (passing, passing.sleep)
-    http = ClerkHttp(FixedKey(key), clerk.url, clock=clock, sleep=sleep)
+    http = ClerkHttp(Fixed(key), clerk.url, clock=clock, sleep=sleep)
     later = Clock(0)
     session = Session(
         SessionSettings(**(given | settings)),

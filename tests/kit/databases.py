@@ -157,24 +157,6 @@ class Databases:
             return False
 
 
-@dataclass
-class Url:
-    """Where the store finds its connection string, when it is not in Secrets Manager."""
-
-    current: str
-    newer: str = ""
-    """What a look for a newer value finds."""
-    source: str = "the test's URL"
-
-    def value(self) -> str:
-        return self.current
-
-    def changed(self) -> bool:
-        before = self.current
-        self.current = self.newer or self.current
-        return self.current != before
-
-
 def at_port(url: str, port: int) -> str:
     """The same URL with another port, that of a proxy."""
     parts = urlsplit(url)

@@ -14,6 +14,7 @@ import click
 
 from clerk_supabase.aws.queue import Queue
 from clerk_supabase.clerk.http import ClerkHttp
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.connection_string import parse, with_parameter
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.pages import ReconcileSettings
@@ -39,40 +40,6 @@ class NoSuchRun(Failure):
     """No comparison has this number."""
 
 
-class _DatabaseUrl:
-    """The owner's connection string: TLS if the server has it, unless the string says more."""
-
-    source = DATABASE_URL
-
-    def __init__(self, url: str) -> None:
-        says_how = "sslmode" in parse(url, self.source).parameters
-        self._value = url if says_how else with_parameter(url, "sslmode", "prefer")
-
-    def value(self) -> str:
-        return self._value
-
-    def changed(self) -> bool:
-        return False
-
-
-class _SecretKey:
-    """The key in the environment."""
-
-    def __init__(self) -> None:
-        self._value = os.environ.get(_KEY_VARIABLE, "")
-        if not self._value:
-            raise click.UsageError(
-                f"Put the secret key of Clerk's Backend API (sk_live_... or sk_test_...) into {_KEY_VARIABLE}. "
-                "It is no option, because options can be read by everybody on this machine."
-            )
-
-    def value(self) -> str:
-        return self._value
-
-    def changed(self) -> bool:
-        return False
-
-
 @dataclass(frozen=True, slots=True)
 class Tools:
     """A comparison and the record of earlier ones."""
@@ -84,7 +51,7 @@ class Tools:
 @contextmanager
 def open_runs(database_url: str) -> Iterator[Runs]:
     """The record of comparisons in the database."""
-    with closing(Store(_DatabaseUrl(database_url), lock_seconds=_LOCK_SECONDS)) as store:
+    with closing(Store(_owners(database_url), lock_seconds=_LOCK_SECONDS)) as store:
         yield Runs(store)
 
 
@@ -100,7 +67,7 @@ def open_reconcile(
     Takes the secret key from the environment. Raises UsageError.
     """
     try:
-        http = ClerkHttp(_SecretKey(), clerk_api_url)
+        http = ClerkHttp(_secret_key(), clerk_api_url)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     url = queues.urls.get("sync") if queues else None
@@ -111,6 +78,23 @@ def open_reconcile(
     )
     with closing(http), open_runs(database_url) as runs, _log_on_stderr():
         yield Tools(Reconcile(http, runs, repairs, settings), runs)
+
+
+def _owners(database_url: str) -> Fixed:
+    """The connection string of the owner: TLS if the server has it, unless the string says more."""
+    says_how = "sslmode" in parse(database_url, DATABASE_URL).parameters
+    return Fixed(database_url if says_how else with_parameter(database_url, "sslmode", "prefer"), DATABASE_URL)
+
+
+def _secret_key() -> Fixed:
+    """The key in the environment. Raises UsageError."""
+    key = os.environ.get(_KEY_VARIABLE, "")
+    if not key:
+        raise click.UsageError(
+            f"Put the secret key of Clerk's Backend API (sk_live_... or sk_test_...) into {_KEY_VARIABLE}. "
+            "It is no option, because options can be read by everybody on this machine."
+        )
+    return Fixed(key, _KEY_VARIABLE)
 
 
 @contextmanager

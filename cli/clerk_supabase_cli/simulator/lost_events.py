@@ -21,6 +21,7 @@ import psycopg
 from psycopg import sql
 
 from clerk_supabase.clerk.http import ClerkHttp
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase.model.changes import Upsert, changes_of_object
 from clerk_supabase.model.kinds import ReadKind
@@ -31,7 +32,7 @@ from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.run import Reconcile, Request
 from clerk_supabase.reconcile.runs import Mode, Runs
 from clerk_supabase_cli.simulator.clerks_clock import mirrors
-from clerk_supabase_cli.simulator.databases import Database, FixedUrl
+from clerk_supabase_cli.simulator.databases import Database
 from clerk_supabase_cli.simulator.line import Line
 from clerk_supabase_cli.simulator.orders.schedules import Schedule, schedule_of
 from clerk_supabase_cli.simulator.orders.scissors import Scissors
@@ -130,10 +131,10 @@ class _Experiment:
             admin = opened(psycopg.connect(self._database.url, autocommit=True))
             admin.execute(_EMPTY)
             api = opened(ClerkApi(Answers(self._world, _KEY), clock=lambda: self._world.now))
-            http = opened(closing(ClerkHttp(FixedUrl(_KEY), api.url)))
+            http = opened(closing(ClerkHttp(Fixed(_KEY), api.url)))
             scissors = opened(closing(Scissors(self._database.url)))
             switch = opened(closing(DatabaseSwitch(self._database.url)))
-            stores = [opened(closing(Store(FixedUrl(self._database.worker_url)))) for _ in range(_WORKERS + 1)]
+            stores = [opened(closing(Store(Fixed(self._database.worker_url)))) for _ in range(_WORKERS + 1)]
             threads = opened(ThreadPoolExecutor(_WORKERS + 1))
             reconcile = self._reconcile(http, stores[-1])
             beside = threads.submit(self._keep_reconciling, reconcile, Random(self._chance.random()))  # noqa: S311 - to be repeated, not to be secret
