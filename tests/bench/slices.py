@@ -18,7 +18,8 @@ from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase.reconcile.repairs import DirectRepairs
 from clerk_supabase.reconcile.report import Report
-from clerk_supabase.reconcile.run import Reconcile, Request
+from clerk_supabase.reconcile.request import Request
+from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.simulator.silence import silent_telemetry
 from clerk_supabase_cli.standin import samples

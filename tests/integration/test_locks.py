@@ -14,7 +14,7 @@ from clerk_supabase.clerk.walk import Window
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.model.changes import Changes, Delete, Reconciled
 from clerk_supabase.postgres.store import Store
-from clerk_supabase.reconcile.run import Request
+from clerk_supabase.reconcile.request import Request
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.settings import Keep
 from tests.kit.databases import Connection, Database, Rows, rows, value

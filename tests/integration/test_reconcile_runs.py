@@ -18,7 +18,8 @@ from clerk_supabase.model.changes import changes_of
 from clerk_supabase.model.events import parse_event
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.repairs import DirectRepairs
-from clerk_supabase.reconcile.run import Reconcile, Request
+from clerk_supabase.reconcile.request import Request
+from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.operate.parked import Selection, replay
 from clerk_supabase_cli.standin.faults import Fault, answering, deleted_with_200, firewall

@@ -10,7 +10,7 @@ import pytest
 
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
-from clerk_supabase.reconcile.run import Request
+from clerk_supabase.reconcile.request import Request
 from clerk_supabase.reconcile.runs import Runs
 from tests.kit.databases import Connection, Database, rows
 from tests.kit.histories import CREATED_AT

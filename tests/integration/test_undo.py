@@ -17,8 +17,9 @@ from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import RunTakenOver
 from clerk_supabase.model.changes import Changes, Delete, Reconciled
 from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.records import Undone
 from clerk_supabase.reconcile.report import Report
-from clerk_supabase.reconcile.runs import Runs, Undone
+from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account
 from tests.kit.databases import Connection, Databases, rows, value

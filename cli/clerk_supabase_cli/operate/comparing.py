@@ -18,10 +18,11 @@ from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.connection_string import parse, with_parameter
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.pages import ReconcileSettings
+from clerk_supabase.reconcile.records import RunDetails
 from clerk_supabase.reconcile.repairs import DirectRepairs, QueueRepairs
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.run import Reconcile
-from clerk_supabase.reconcile.runs import RunDetails, Runs
+from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.telemetry import logger
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import DATABASE_URL

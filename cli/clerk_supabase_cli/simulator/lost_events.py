@@ -29,8 +29,9 @@ from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase.reconcile.repairs import DirectRepairs
 from clerk_supabase.reconcile.report import Report
-from clerk_supabase.reconcile.run import Reconcile, Request
-from clerk_supabase.reconcile.runs import Mode, Runs
+from clerk_supabase.reconcile.request import Mode, Request
+from clerk_supabase.reconcile.run import Reconcile
+from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.simulator.clerks_clock import mirrors
 from clerk_supabase_cli.simulator.databases import Database
 from clerk_supabase_cli.simulator.line import Line

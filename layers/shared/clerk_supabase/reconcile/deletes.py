@@ -11,8 +11,8 @@ from clerk_supabase.clerk.lookups import child_gone_at
 from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused
 from clerk_supabase.model.kinds import KIND_NAMES, READ_KINDS, ReadKind
 from clerk_supabase.reconcile.pages import Work
+from clerk_supabase.reconcile.records import Candidate
 from clerk_supabase.reconcile.repairs import Repair, settled
-from clerk_supabase.reconcile.runs import Candidate
 
 _LOOK: Final = "look whether that can be, then allow so many deletes"
 

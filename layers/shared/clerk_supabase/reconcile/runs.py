@@ -1,11 +1,9 @@
-"""The runs of reconcile as rows: begun, continued, ended, looked at, undone."""
+"""The functions of clerk_sync that begin, continue, end, show and undo the runs of reconcile."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal, Protocol, cast
+from typing import Any, cast
 
 from clerk_supabase.clerk.lookups import Held
 from clerk_supabase.clerk.walk import Window
@@ -13,210 +11,24 @@ from clerk_supabase.errors import RunTakenOver, WrongInstance
 from clerk_supabase.model.kinds import Kind, ReadKind
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.drift import Tally
-
-Mode = Literal["full", "quick"]
-State = Literal["running", "complete", "incomplete", "stopped", "failed"]
-Outcome = Literal[
-    "nothing",
-    "not sent",
-    "held back",
-    "held up",
-    "refused",
-    "sent",
-    "parked",
-    "discarded",
-    "settled",
-    "undone",
-    "hidden with its organization",
-    "hidden with its user",
-]
-"""What became of a repair or a delete. Settled: the tables have it, or something newer, by whatever road it came.
-Held back: the brake for columns that many rows would lose the value of. Held up: somebody held a lock on the row, and
-later runs try again. Hidden: no delete of its own was sent, because that of the organization or the user hides the row,
-too."""
-Counts = Mapping[str, Mapping[str, int]]
-"""By kind and name: listed, compared, missing, stale, different, extra, repaired, deleted, ..."""
-
-
-class Asked(Protocol):
-    """What somebody wants of a run."""
-
-    @property
-    def mode(self) -> Mode: ...
-    @property
-    def dry_run(self) -> bool: ...
-    @property
-    def versions_only(self) -> bool: ...
-    @property
-    def allow_deletes(self) -> int | None: ...
-    @property
-    def allow_emptied(self) -> int | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class RunSummary:
-    """A run, as its row tells it."""
-
-    run_id: int
-    mode: Mode
-    is_dry_run: bool
-    versions_only: bool
-    allow_deletes: int | None
-    state: State
-    reason: str | None
-    as_of: int
-    """When it began, Clerk's clock, milliseconds; 0: Clerk did not say."""
-    started_at: datetime
-    finished_at: datetime | None
-    invocations: int
-    calls: int
-    """Requests to Clerk, the repeated ones included."""
-    expected: Mapping[str, int]
-    """What Clerk counted before the first page was read."""
-    counts: Counts
-    newest_change: int | None
-    newest_delivery: datetime | None
-    is_silent: bool | None
-    findings: int | None = None
-    allow_emptied: int | None = None
-    undone_at: datetime | None = None
-    """When an operator restored what the run alone had deleted; None: never."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One difference between Clerk and the tables."""
-
-    kind: str
-    entity_id: str
-    difference: Literal["missing", "stale", "different", "extra", "deleted here"]
-    action: Literal["repair", "delete", "none"]
-    fields: Sequence[str] | None
-    cause: str
-    observed_at: int | None
-    found_at: datetime
-    sent_at: datetime | None
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class RunDetails:
-    """A run and what it found."""
-
-    run: RunSummary
-    windows: Sequence[PlannedWindow]
-    findings: Sequence[Finding]
-    """The first of them, by kind and id."""
-    findings_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedWindow:
-    """A part of a run. `start` None: a list in another order than that of creation. Milliseconds, Clerk's clock."""
-
-    number: int
-    kind: ReadKind
-    start: int | None
-    end: int | None
-    is_done: bool
-    tally: Tally
-
-
-Candidate = tuple[str, str | None, str | None, int | None]
-"""Id; of a membership, the ids of its user and its organization; and when Clerk first said that the object is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeldUp:
-    """Rows that somebody holds a lock on, so that a run could not change them."""
-
-    rows: int
-    """Number of rows that contradict other tables here, and were tried again in vain."""
-    refused: int
-    """Number of such rows of this run that the app refuses to let be set right."""
-    waiting: int
-    """Number of objects whose repair was not made."""
-    objects: Mapping[ReadKind, Sequence[Held]]
-    """The first of these objects, by kind."""
-
-
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """Numbers of rows that deletes would hide, those of memberships, invitations and domains included."""
-
-    by_object: Mapping[str, Mapping[str, int]]
-    """By the kind of the deleted objects and the kind of the rows."""
-    hidden: Mapping[str, int]
-    """By the kind of the rows; each row counts once, whichever deletes hide it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Undone:
-    """The result of an undo."""
-
-    restored: Sequence[tuple[str, str]]
-    """Kinds and ids of the objects that are shown again."""
-    waiting: int
-    """Number of deletes of the run that were sent, and not applied before the first undo: they never will be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """A part of a list that is due to be compared. Milliseconds, Clerk's clock."""
-
-    start: int | None
-    """The first moment of creation; None: the run has visited every part."""
-    visited_at: int
-    """When an earlier run last visited this part; 0: none ever did."""
-    newest_visit: int | None
-    """When an earlier run last visited any part; None: none ever did."""
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A run this process may work on, or, `is_busy`, one that another process works on."""
-
-    run: RunSummary
-    lease: str
-    is_resumed: bool
-    is_busy: bool
-    watermark: int | None
-    """Everything that changed before, by Clerk's clock, was compared."""
-    began: int | None
-    """When the first complete run began."""
-    newest_delivery: int | None
-    """When the newest webhook of this week was received, milliseconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """State in which this database knows an object of Clerk's."""
-
-    source_updated_at: int | None
-    """Version of the newest event about the object, by Clerk's clock; None: there was no event."""
-    observed_at: int | None
-    deleted_at: int | None
-    """Moment of the object's delete, by Clerk's clock."""
-    delete_run: int | None
-    """The comparison that alone told of the delete; 0: an earlier resync; None: an event told of the delete."""
-    is_purged: bool
-    """No row is written any more, whatever arrives."""
-    differs: bool
-    """The row does not say what Clerk says, or is missing."""
-    fields: Sequence[str] | None
-    """Columns that differ; None without a row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reset:
-    """The runs that a reset ends or no longer believes."""
-
-    running: Sequence[int]
-    """Numbers of the runs that were at work."""
-    trusted: int
-    """Number of finished runs that a later run would have gone on from."""
-    instance_id: str | None
-    """The Clerk instance that is forgotten, if that was asked for and one was recorded."""
+from clerk_supabase.reconcile.records import (
+    Begun,
+    Candidate,
+    HeldUp,
+    Known,
+    PlannedWindow,
+    Reset,
+    RunDetails,
+    RunSummary,
+    Slice,
+    State,
+    Undone,
+    Weight,
+    finding_of,
+    summary_of,
+    window_of,
+)
+from clerk_supabase.reconcile.request import Request
 
 
 class Runs:
@@ -233,16 +45,16 @@ class Runs:
 
     def list(self, limit: int = 20) -> Sequence[RunSummary]:
         """The newest runs, newest first."""
-        return [_summary(row) for row in self.store.call("list_runs", {"limit": limit})]
+        return [summary_of(row) for row in self.store.call("list_runs", {"limit": limit})]
 
     def show(self, run_id: int, limit: int = 1000) -> RunDetails | None:
         """A run with at most so many of its findings; None: there is no such run."""
         found = self.store.call("show_run", {"run": run_id, "limit": limit})
         if found is None:
             return None
-        findings = [_finding(each) for each in found["findings"]]
-        windows = [_window(each) for each in found["windows"]]
-        return RunDetails(_summary(found["run"]), windows, findings, found["findings_count"])
+        findings = [finding_of(each) for each in found["findings"]]
+        windows = [window_of(each) for each in found["windows"]]
+        return RunDetails(summary_of(found["run"]), windows, findings, found["findings_count"])
 
     def undo(self, run_id: int) -> Undone:
         """Restore what the run alone deleted. Not what was purged since, or what an event or another run deleted, too.
@@ -262,7 +74,7 @@ class Runs:
 
     # For the process that works on a run
 
-    def begin(self, asked: Asked, instance_id: str, as_of: int, lease_seconds: float, delete_margin_ms: int) -> Begun:
+    def begin(self, asked: Request, instance_id: str, as_of: int, lease_seconds: float, delete_margin_ms: int) -> Begun:
         """Begins a run, or goes on with one that was cut off. Raises WrongInstance."""
         answer = self.store.call(
             "begin_run",
@@ -285,7 +97,7 @@ class Runs:
             )
         newest_delivery = answer.get("newest_delivery")
         return Begun(
-            run=_summary(answer["run"]),
+            run=summary_of(answer["run"]),
             lease=answer["run"]["lease"],
             is_resumed=answer["outcome"] == "resumed",
             is_busy=answer["outcome"] == "busy",
@@ -308,7 +120,7 @@ class Runs:
 
     def windows(self, run_id: int) -> Sequence[PlannedWindow]:
         """What is planned, each from where it has to go on."""
-        return [_window(each) for each in self.store.call("windows_of_run", {"run": run_id})]
+        return [window_of(each) for each in self.store.call("windows_of_run", {"run": run_id})]
 
     def cuts(self, every: int, before: int) -> Sequence[tuple[int, int]]:
         """Moments that cut our rows of users into parts of about so many, and how many were created earlier."""
@@ -501,7 +313,7 @@ class Runs:
                 "is_silent": is_silent,
             },
         )
-        return _summary(_unless_over(row))
+        return summary_of(_unless_over(row))
 
     def look_at(self, page: Sequence[str]) -> Mapping[tuple[str, str], Known]:
         """Return what is known of each object of a page, elements as JSON, by kind and id.
@@ -535,51 +347,3 @@ def _unless_over(answer: Any) -> Any:
 def _own(is_ours: object) -> None:
     if not is_ours:
         raise RunTakenOver
-
-
-def _summary(row: Mapping[str, Any]) -> RunSummary:
-    return RunSummary(
-        run_id=row["run_id"],
-        mode=row["mode"],
-        is_dry_run=row["is_dry_run"],
-        versions_only=row["versions_only"],
-        allow_deletes=row["allow_deletes"],
-        state=row["state"],
-        reason=row["reason"],
-        as_of=row["as_of"],
-        started_at=datetime.fromisoformat(row["started_at"]),
-        finished_at=_moment(row["finished_at"]),
-        invocations=row["invocations"],
-        calls=row["calls"],
-        expected=row["expected"],
-        counts=row["counts"],
-        newest_change=row["newest_change"],
-        newest_delivery=_moment(row["newest_delivery"]),
-        is_silent=row["is_silent"],
-        findings=row.get("findings"),
-        allow_emptied=row["allow_emptied"],
-        undone_at=_moment(row["undone_at"]),
-    )
-
-
-def _finding(row: Mapping[str, Any]) -> Finding:
-    return Finding(
-        kind=row["kind"],
-        entity_id=row["entity_id"],
-        difference=row["difference"],
-        action=row["action"],
-        fields=row["fields"],
-        cause=row["cause"],
-        observed_at=row["observed_at"],
-        found_at=datetime.fromisoformat(row["found_at"]),
-        sent_at=_moment(row["sent_at"]),
-        outcome=row["outcome"],
-    )
-
-
-def _window(row: Mapping[str, Any]) -> PlannedWindow:
-    return PlannedWindow(row["number"], row["kind"], row["start"], row["end"], row["is_done"], row["tally"])
-
-
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)

@@ -9,8 +9,8 @@ from typing import Any, Final
 from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase.model import kinds as model
 from clerk_supabase.reconcile.report import Report
-from clerk_supabase.reconcile.run import Request
-from clerk_supabase.reconcile.runs import Mode, Runs
+from clerk_supabase.reconcile.request import Mode, Request
+from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.simulator.episodes import said
 from clerk_supabase_cli.simulator.episodes.clerk_views import REFUSALS, REFUSED_PATHS, lagging, short_lists
 from clerk_supabase_cli.simulator.episodes.happenings.life import crowd
