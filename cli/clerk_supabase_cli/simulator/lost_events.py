@@ -24,7 +24,7 @@ from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase.model.changes import Upsert, changes_of_object
-from clerk_supabase.model.kinds import ReadKind
+from clerk_supabase.model.kinds import FACTS, READ_KINDS, ReadKind
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase.reconcile.repairs import DirectRepairs
@@ -50,9 +50,7 @@ _RECEIVED_AT: Final = 1_900_000_000_000
 _KEY: Final = "sk_live_simulated"
 # What reconcile looks after, and where that is.
 _TABLES: Final[Mapping[ReadKind, tuple[str, str]]] = {
-    "user": ("users", "clerk_id"),
-    "organization": ("organizations", "clerk_org_id"),
-    "membership": ("organization_memberships", "clerk_membership_id"),
+    kind: (FACTS[kind].table, FACTS[kind].key) for kind in READ_KINDS if FACTS[kind].is_read_by_id
 }
 _EMPTY: Final = """
 truncate public.users, public.organizations, clerk_sync.private_metadata, clerk_sync.entities, clerk_sync.deliveries,
@@ -205,8 +203,8 @@ class _Experiment:
     def _not_as_clerk(self, admin: psycopg.Connection[tuple[Any, ...]]) -> Iterator[str]:
         objects = self._world.objects()
         for kind, (table, key) in _TABLES.items():
-            query = sql.SQL("select {}, to_jsonb(mirror) from public.{} as mirror where deleted_at is null")
-            shown = dict(admin.execute(query.format(sql.Identifier(key), sql.Identifier(table))).fetchall())
+            query = sql.SQL("select {}, to_jsonb(mirror) from {} as mirror where deleted_at is null")
+            shown = dict(admin.execute(query.format(sql.Identifier(key), sql.Identifier(*table.split(".")))).fetchall())
             if shown.keys() != set(objects[kind]):
                 yield f"{table} shows {sorted(shown)}, not {sorted(objects[kind])}"
             for object_id in shown.keys() & set(objects[kind]):
