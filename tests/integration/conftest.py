@@ -16,6 +16,7 @@ from clerk_supabase_cli.standin.backend_api import ClerkApi
 from tests.kit.aws import Account
 from tests.kit.clerk import Reader, api_with, reader
 from tests.kit.databases import Connection, Database, Databases
+from tests.kit.doctoring import Doctor
 from tests.kit.histories import RECEIVED_AT
 from tests.kit.road import Road
 from tests.kit.servers import ON_EVERY_VERSION, Server
@@ -128,3 +129,15 @@ def ours(api: ClerkApi) -> Iterator[Reader]:
 def clerk(ours: Reader) -> Clerk:
     """What reads with it, for at most an hour."""
     return ours.clerk(seconds=3_600)
+
+
+@pytest.fixture
+def doctor(database: Database) -> Doctor:
+    """`clerk-supabase doctor` with the connection strings of a database, and no stack."""
+    return Doctor(
+        {
+            "DATABASE_URL": database.url,
+            "SYNC_DATABASE_URL": database.worker_url,
+            "SESSION_DATABASE_URL": database.session_url,
+        }
+    )

@@ -30,7 +30,6 @@ from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
 from clerk_supabase_cli.standin.samples import Json
-from tests.integration.test_session import KEY, App, app_of
 from tests.kit.aws import Account
 from tests.kit.clerk import api_with
 from tests.kit.databases import Connection, Database, Databases, outcomes, rows, value
@@ -38,6 +37,7 @@ from tests.kit.histories import CREATED_AT
 from tests.kit.hostile import LONG, TEXTS, VALUES, anything, lists, metadata, raw
 from tests.kit.reconciling import Queued, Rig, rig_with
 from tests.kit.road import Road
+from tests.kit.sessions import KEY, App, app_of
 
 _numbers = count(1)
 TIMES = {"created_at": CREATED_AT, "updated_at": CREATED_AT + 1}
