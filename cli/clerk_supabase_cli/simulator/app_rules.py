@@ -9,12 +9,12 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from clerk_supabase.model.kinds import FACTS, Kind
+from clerk_supabase.model.kinds import FACTS, READ_KINDS, Kind
 from clerk_supabase_cli.operate.database import Connection
 
 _TEXTS: Final[Mapping[Kind, str]] = {"user": "first_name", "membership": "role_name", "invitation": "role_name"}
 TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
-    kind: (facts.table.removeprefix("public."), facts.key, _TEXTS.get(kind, "name")) for kind, facts in FACTS.items()
+    kind: (FACTS[kind].table.removeprefix("public."), FACTS[kind].key, _TEXTS.get(kind, "name")) for kind in READ_KINDS
 }
 """By kind: table, key, and a mirrored column that holds text."""
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from clerk_supabase.model.clerk_object import Columns
-from clerk_supabase.model.kinds import FACTS
+from clerk_supabase.model.kinds import FACTS, READ_KINDS
 from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.simulator.snapshots import Place, Snapshot, content_of
 from clerk_supabase_cli.standin.worlds import World
@@ -62,7 +62,7 @@ _ACT: Final = "select set_config('role', 'authenticated', true), set_config('req
 _SEEN: Final = "\nunion all ".join(
     [
         "select 'profile', clerk_id from public.users_public where clerk_id = any(%(users)s)",
-        *(f"select '{kind}', {facts.key} from {facts.table}" for kind, facts in FACTS.items()),  # noqa: S608 - names of FACTS
+        *(f"select '{kind}', {FACTS[kind].key} from {FACTS[kind].table}" for kind in READ_KINDS),  # noqa: S608 - names of FACTS
     ]
 )
 

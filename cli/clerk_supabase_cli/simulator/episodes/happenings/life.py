@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any, Literal
 
-from clerk_supabase.model.kinds import FACTS
+from clerk_supabase.model.kinds import FACTS, READ_KINDS
 from clerk_supabase_cli.simulator.app_rules import TABLES
 from clerk_supabase_cli.simulator.episodes.stage import MARGIN_MS, Stage
 from clerk_supabase_cli.standin import samples
@@ -54,7 +54,7 @@ def invite_many(stage: Stage, chance: Random) -> None:
 
 def set_back(stage: Stage, chance: Random) -> None:
     """Another server of Clerk's, whose clock is some milliseconds behind, writes the next change."""
-    kind = chance.choice([kind for kind, facts in FACTS.items() if "updated" in facts.verbs])
+    kind = chance.choice([kind for kind in READ_KINDS if "updated" in FACTS[kind].verbs])
     objects: Any = stage.world.objects()[kind]
     if not objects:
         return
