@@ -1,4 +1,4 @@
-"""Credentials that change, or whose database is unavailable for a while."""
+"""Credentials with several values, or of a database with outages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOWHERE: Final = f"postgresql://clerk_sync_worker:secret@127.0.0.1:{free_port()}
 
 @dataclass
 class Changing:
-    """A credential that a test changes while it is in use."""
+    """A credential that a test changes while a store uses the credential."""
 
     current: str
     newer: str = ""
@@ -27,7 +27,7 @@ class Changing:
         return self.current
 
     def changed(self) -> bool:
-        """Takes the newer value, if there is one."""
+        """Takes the newer value, if any."""
         before = self.current
         self.current = self.newer or self.current
         return self.current != before

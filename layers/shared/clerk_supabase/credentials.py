@@ -1,4 +1,4 @@
-"""Credentials: the connection strings and keys that this package is given, and the question for a newer one."""
+"""Credentials: connection strings and keys, and the question for a newer value."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ invitation or a domain, the id of its organization comes last."""
 
 
 def read_again(clerk: Clerk, kind: ReadKind, held: Sequence[Held]) -> Iterator[Item]:
-    """Objects as they are in Clerk now, at most 100; without those that are gone, or of which nobody knows whose."""
+    """The present state of objects in Clerk, at most 100; without objects that are gone or have an unknown parent."""
     ids = [object_id for object_id, _, _ in held]
     if kind == "user":
         yield from clerk.users_by_id(ids).items

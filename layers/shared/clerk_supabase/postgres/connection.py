@@ -1,4 +1,4 @@
-"""The connection to Supabase's Postgres: its defaults, its limits of time, and the errors that psycopg raises on it."""
+"""The connection to Supabase's Postgres: defaults, limits of time, and the errors of psycopg."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _ACT_AS_USER = "select set_config('role', 'authenticated', true), set_config('re
 
 
 class Connection(psycopg.Connection[TupleRow]):
-    """A connection that waits no longer than its owner can: a pooler holds a query while the server is unavailable."""
+    """A connection with a limit to each wait: a pooler holds a query while the server is unavailable."""
 
     patience_seconds: float | None = None
 
@@ -86,7 +86,7 @@ class Connection(psycopg.Connection[TupleRow]):
             raise RuntimeError("the transaction of this user is over: ended by an error, or by a statement of its own")
 
     def end_transaction(self) -> None:
-        """Undoes what was not committed. A connection that cannot even do that is closed."""
+        """Rolls back, unless the transaction is over. Closes the connection when the rollback fails."""
         if self.info.transaction_status == pq.TransactionStatus.IDLE:
             return
         try:
@@ -96,7 +96,7 @@ class Connection(psycopg.Connection[TupleRow]):
 
 
 class KeptConnection:
-    """A connection that is kept between statements, and opened again after it broke."""
+    """A connection that stays open between statements, and is opened again after a failure."""
 
     def __init__(
         self, url: Credential, ca_file: str, patience_seconds: float | None, lock_seconds: float | None
@@ -116,7 +116,7 @@ class KeptConnection:
     def execute(
         self, query: LiteralString, argument: str, seconds: float | None = None, *, again_after: str | None = None
     ) -> Rows:
-        """Ask in one statement; with a limit in seconds, in a transaction of a few.
+        """Executes a query as one statement; with a limit in seconds, in a transaction of a few statements.
 
         `again_after`: name of the unique constraint after whose violation the statement is executed once more.
         """

@@ -27,17 +27,16 @@ Outcome = Literal[
     "hidden with its organization",
     "hidden with its user",
 ]
-"""What became of a repair or a delete. Settled: the tables have it, or something newer, by whatever road it came.
-Held back: the brake for columns that many rows would lose the value of. Held up: somebody held a lock on the row, and
-later runs try again. Hidden: no delete of its own was sent, because that of the organization or the user hides the row,
-too."""
+"""Outcome of a repair or a delete. Settled: the tables have the repaired state or a newer state, whatever wrote it.
+Held back: by the brake for columns whose value many rows would lose. Held up: by a lock on the row; later runs retry.
+Hidden: no delete of the object was sent, because the delete of its organization or user hides the row, too."""
 Counts = Mapping[str, Mapping[str, int]]
 """By kind and name: listed, compared, missing, stale, different, extra, repaired, deleted, ..."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run, as its row tells it."""
+    """A run, read from its row."""
 
     run_id: int
     mode: Mode
@@ -47,14 +46,14 @@ class RunSummary:
     state: State
     reason: str | None
     as_of: int
-    """When it began, Clerk's clock, milliseconds; 0: Clerk did not say."""
+    """Moment of its beginning, Clerk's clock, milliseconds; 0: Clerk did not say."""
     started_at: datetime
     finished_at: datetime | None
     invocations: int
     calls: int
     """Requests to Clerk, the repeated ones included."""
     expected: Mapping[str, int]
-    """What Clerk counted before the first page was read."""
+    """Objects that Clerk counted before the first page was read."""
     counts: Counts
     newest_change: int | None
     newest_delivery: datetime | None
@@ -62,12 +61,12 @@ class RunSummary:
     findings: int | None = None
     allow_emptied: int | None = None
     undone_at: datetime | None = None
-    """When an operator restored what the run alone had deleted; None: never."""
+    """Moment at which an operator restored the rows that the run alone had deleted; None: never."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One difference between Clerk and the tables."""
+    """A difference between Clerk and the tables."""
 
     kind: str
     entity_id: str
@@ -83,18 +82,18 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class RunDetails:
-    """A run and what it found."""
+    """A run and its findings."""
 
     run: RunSummary
     windows: Sequence[PlannedWindow]
     findings: Sequence[Finding]
-    """The first of them, by kind and id."""
+    """The first findings, by kind and id."""
     findings_count: int
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedWindow:
-    """A part of a run. `start` None: a list in another order than that of creation. Milliseconds, Clerk's clock."""
+    """A part of a run. `start` None: a list in another order than creation. Milliseconds, Clerk's clock."""
 
     number: int
     kind: ReadKind
@@ -110,12 +109,12 @@ Candidate = tuple[str, str | None, str | None, int | None]
 
 @dataclass(frozen=True, slots=True)
 class HeldUp:
-    """Rows that somebody holds a lock on, so that a run could not change them."""
+    """Rows that a run could not change because of locks."""
 
     rows: int
-    """Number of rows that contradict other tables here, and were tried again in vain."""
+    """Number of rows that contradict other tables of this database, and were retried in vain."""
     refused: int
-    """Number of such rows of this run that the app refuses to let be set right."""
+    """Number of such rows of this run whose correction the app refuses."""
     waiting: int
     """Number of objects whose repair was not made."""
     objects: Mapping[ReadKind, Sequence[Held]]
@@ -124,7 +123,7 @@ class HeldUp:
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """Numbers of rows that deletes would hide, those of memberships, invitations and domains included."""
+    """Numbers of rows that deletes would hide, including memberships, invitations and domains."""
 
     by_object: Mapping[str, Mapping[str, int]]
     """By the kind of the deleted objects and the kind of the rows."""
@@ -139,7 +138,7 @@ class Undone:
     restored: Sequence[tuple[str, str]]
     """Kinds and ids of the objects that are shown again."""
     waiting: int
-    """Number of deletes of the run that were sent, and not applied before the first undo: they never will be."""
+    """Number of deletes of the run that were sent, and not applied before the first undo: none is ever applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +148,14 @@ class Slice:
     start: int | None
     """The first moment of creation; None: the run has visited every part."""
     visited_at: int
-    """When an earlier run last visited this part; 0: none ever did."""
+    """Moment at which an earlier run last visited this part; 0: no run did."""
     newest_visit: int | None
-    """When an earlier run last visited any part; None: none ever did."""
+    """Moment at which an earlier run last visited any part; None: no run did."""
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A run this process may work on, or, `is_busy`, one that another process works on."""
+    """A run for this process or, `is_busy`, the run of another process."""
 
     run: RunSummary
     lease: str
@@ -165,9 +164,9 @@ class Begun:
     watermark: int | None
     """Everything that changed before, by Clerk's clock, was compared."""
     began: int | None
-    """When the first complete run began."""
+    """Moment at which the first complete run began."""
     newest_delivery: int | None
-    """When the newest webhook of this week was received, milliseconds."""
+    """Moment at which the newest webhook of this week was received, milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +183,14 @@ class Known:
     is_purged: bool
     """No row is written any more, whatever arrives."""
     differs: bool
-    """The row does not say what Clerk says, or is missing."""
+    """The row differs from Clerk's object, or is missing."""
     fields: Sequence[str] | None
     """Columns that differ; None without a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """The runs that a reset ends or no longer believes."""
+    """The runs that a reset ends or distrusts."""
 
     running: Sequence[int]
     """Numbers of the runs that were at work."""

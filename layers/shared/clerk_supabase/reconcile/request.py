@@ -13,7 +13,7 @@ Mode = Literal["full", "quick"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is wanted of a run."""
+    """A request for a run."""
 
     mode: Mode
     dry_run: bool = False
