@@ -7,7 +7,8 @@ from clerk_supabase.aws import clients as aws
 from clerk_supabase.aws.queue import Queue, messages_of
 from clerk_supabase.aws.secrets import Secret
 from clerk_supabase.parking import Parking
-from clerk_supabase.postgres.store import WORKER_PATIENCE_SECONDS, Store
+from clerk_supabase.postgres.connection import WORKER_PATIENCE_SECONDS
+from clerk_supabase.postgres.store import Store
 from clerk_supabase.settings import SyncSettings
 from clerk_supabase.sync import Sync
 from clerk_supabase.telemetry import measured

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import DatabaseUnavailable
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.simulator.databases import count_deadlocks, deadlocks_found_early
@@ -17,7 +18,7 @@ from tests.bench.crowd import hammer
 from tests.bench.databases import databases
 from tests.bench.results import Result, Target
 from tests.bench.traffic import Batch, Traffic
-from tests.kit.databases import Database, Url
+from tests.kit.databases import Database
 
 _USERS: Final = 40
 _BATCHES: Final = 150
@@ -32,7 +33,7 @@ def measure(root: Path) -> Iterator[Result]:
     work = [[[traffic.edit() for _ in range(_BATCH_SIZE)] for _ in range(_BATCHES)] for _ in range(WORKERS)]
     with databases(root) as made:
         database = made.take()
-        with closing(Store(Url(database.worker_url))) as store:
+        with closing(Store(Fixed(database.worker_url))) as store:
             store.apply(sign_ups)
         with deadlocks_found_early(database), ThreadPoolExecutor(WORKERS) as workers:
             started = time.perf_counter()
@@ -69,7 +70,7 @@ def _crowd(root: Path) -> Iterator[Result]:
 def _apply(database: Database, batches: Sequence[Batch]) -> int:
     """Applies the changes; returns the number of failures."""
     given_up = 0
-    with closing(Store(Url(database.worker_url))) as store:
+    with closing(Store(Fixed(database.worker_url))) as store:
         for batch in batches:
             try:
                 given_up += any(isinstance(answer, DatabaseUnavailable) for answer in store.apply(batch))

@@ -14,13 +14,14 @@ from typing import Final
 
 import psycopg
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase.model.envelope import Envelope, ParkedEvent
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.settings import Keep
 from clerk_supabase_cli.standin import samples
 from tests.bench import crowd_runs
-from tests.kit.databases import Database, Url, acting_as
+from tests.kit.databases import Database, acting_as
 from tests.kit.histories import CREATED_AT, RECEIVED_AT, Applied
 from tests.kit.purging import allow_at_once, undo
 from tests.kit.webhooks import deleted, domain, invitation, membership, organization, user
@@ -137,7 +138,7 @@ def hammer(database: Database, seconds: float) -> Crowd:
         admin.execute("update clerk_sync.retention set purge_by = 'delete', deliveries_days = 0, audit_days = 0")
     crowd = Crowd(database, time.monotonic() + seconds)
     with ExitStack() as opened:
-        stores = [opened.enter_context(closing(Store(Url(database.worker_url)))) for _ in range(7)]
+        stores = [opened.enter_context(closing(Store(Fixed(database.worker_url)))) for _ in range(7)]
         admins = [opened.enter_context(database.connect()) for _ in range(10)]
         _have_at_work(crowd, stores, admins)
     return crowd

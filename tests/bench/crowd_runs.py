@@ -17,7 +17,7 @@ from clerk_supabase.model.changes import Changes, Delete, Reconciled
 from clerk_supabase.model.kinds import Kind, ReadKind
 from clerk_supabase.postgres.batch import as_json, element_of
 from clerk_supabase.postgres.store import Store
-from clerk_supabase.reconcile.run import Request
+from clerk_supabase.reconcile.request import Request
 from clerk_supabase.reconcile.runs import Runs
 from tests.kit.histories import CREATED_AT
 from tests.kit.webhooks import membership, organization, user

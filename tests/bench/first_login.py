@@ -9,6 +9,7 @@ from typing import Final
 
 import httpx
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.tokens.claims import Claims, session_claims
 from clerk_supabase.tokens.verifiers import taken_apart
@@ -16,7 +17,6 @@ from clerk_supabase_cli.local.stack import APP_ORIGIN, LocalStack
 from clerk_supabase_cli.standin.deliveries import sign
 from clerk_supabase_cli.standin.samples import event, new_user_id, user
 from tests.bench.results import Result, duration
-from tests.kit.databases import Url
 
 _TURNS: Final = 20
 _PATIENCE_SECONDS: Final = 30
@@ -28,7 +28,7 @@ def measure(root: Path) -> Iterator[Result]:
     The webhook is posted at the moment of the sign-up: the time of Clerk and Svix before the post comes on top.
     """
     with LocalStack(root) as stack, httpx.Client(timeout=60, trust_env=False) as http:
-        store = Store(Url(f"{stack.database_url}?sslmode=disable"))
+        store = Store(Fixed(f"{stack.database_url}?sslmode=disable"))
         by_session: list[float] = []
         by_webhook: list[float] = []
         for _ in range(_TURNS + 1):

@@ -21,6 +21,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from clerk_supabase.clerk.walk import PAGE_SIZE
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.model.changes import Changes, changes_of_object
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.pages import ReconcileSettings
@@ -29,7 +30,7 @@ from clerk_supabase_cli.local.processes import Guard
 from clerk_supabase_cli.standin.population import BEGINNING
 from tests.bench.databases import databases
 from tests.bench.results import Result, Target, duration
-from tests.kit.databases import Database, Databases, Url, at_port
+from tests.kit.databases import Database, Databases, at_port
 from tests.kit.proxy import CountingProxy
 
 _FEW: Final = 10_000
@@ -218,7 +219,7 @@ def _back_fill(made: Databases, guard: Guard, users: int) -> Iterator[Result]:
 
 def _one_by_one(api: RunningApi, database_url: str) -> float:
     """Seconds per user of a loop that gets each user and applies it."""
-    with closing(Store(Url(database_url))) as store:
+    with closing(Store(Fixed(database_url))) as store:
         store.apply([])
         started = time.perf_counter()
         for number in range(_ONE_BY_ONE):

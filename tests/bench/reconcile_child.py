@@ -13,13 +13,14 @@ from typing import Any
 import click
 
 from clerk_supabase.clerk.http import ClerkHttp
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase.reconcile.repairs import DirectRepairs
-from clerk_supabase.reconcile.run import Reconcile, Request
-from clerk_supabase.reconcile.runs import Mode, Runs
+from clerk_supabase.reconcile.request import Mode, Request
+from clerk_supabase.reconcile.run import Reconcile
+from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.local.clerk_process import KEY
-from clerk_supabase_cli.simulator.databases import FixedUrl
 from clerk_supabase_cli.simulator.silence import silent_telemetry
 
 
@@ -47,8 +48,8 @@ class _TimedHttp(ClerkHttp):
 @click.option("--threads", default=1, help="With one, what is waited for Clerk can be taken off.")
 def main(*, clerk: str, database: str, mode: Mode, versions_only: bool, dry_run: bool, threads: int) -> None:
     """Runs, and prints a tests.bench.reconcile.Measured."""
-    http = _TimedHttp(FixedUrl(KEY), clerk, sleep=lambda _: None, clock=_hurried)
-    with closing(Store(FixedUrl(database))) as store, silent_telemetry():
+    http = _TimedHttp(Fixed(KEY), clerk, sleep=lambda _: None, clock=_hurried)
+    with closing(Store(Fixed(database))) as store, silent_telemetry():
         runs = Runs(store)
         runs.count_rows()
         settings = ReconcileSettings(threads=threads, delete_margin_ms=0)

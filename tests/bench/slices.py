@@ -13,13 +13,14 @@ from typing import Final
 
 from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.clerk.walk import PAGE_SIZE
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase.reconcile.repairs import DirectRepairs
 from clerk_supabase.reconcile.report import Report
-from clerk_supabase.reconcile.run import Reconcile, Request
+from clerk_supabase.reconcile.request import Request
+from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs
-from clerk_supabase_cli.simulator.databases import FixedUrl
 from clerk_supabase_cli.simulator.silence import silent_telemetry
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.answers import Answers
@@ -29,7 +30,7 @@ from clerk_supabase_cli.standin.population import BEGINNING, Population
 from clerk_supabase_cli.standin.worlds import World
 from tests.bench.databases import databases
 from tests.bench.results import Result, Target, duration
-from tests.kit.databases import Connection, Database, Url
+from tests.kit.databases import Connection, Database
 
 _KEY: Final = "sk_live_standin"
 _STEP: Final = 1_000
@@ -131,8 +132,8 @@ def _mirror(database: Database, size: int) -> Iterator[_Mirror]:
         _fill(admin, size, world.now)
     with (
         ClerkApi(Answers(world, _KEY), clock=lambda: world.now) as api,
-        closing(Store(Url(database.worker_url))) as store,
-        closing(ClerkHttp(FixedUrl(_KEY), api.url, sleep=lambda _: None, clock=_hurried)) as http,
+        closing(Store(Fixed(database.worker_url))) as store,
+        closing(ClerkHttp(Fixed(_KEY), api.url, sleep=lambda _: None, clock=_hurried)) as http,
     ):
         yield _Mirror(api, Reconcile(http, Runs(store), DirectRepairs(), ReconcileSettings(), monotonic=_hurried))
 

@@ -7,12 +7,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.simulator.databases import wait_for_workers
 from tests.bench.databases import databases
 from tests.bench.results import Result, Target
 from tests.bench.traffic import Traffic
-from tests.kit.databases import Database, Url, value
+from tests.kit.databases import Database, value
 
 _TABLES: Final = {"public.users": "users", "clerk_sync.entities": "entities"}
 _USERS: Final = 2_000
@@ -28,7 +29,7 @@ def measure(root: Path) -> Iterator[Result]:
 
 def _hot_updates(database: Database) -> Iterator[Result]:
     traffic = Traffic()
-    with closing(Store(Url(database.worker_url))) as store, database.connect() as admin:
+    with closing(Store(Fixed(database.worker_url))) as store, database.connect() as admin:
         store.apply([traffic.sign_up() for _ in range(_USERS)])
         # Sign-ups do not count.
         admin.execute("select pg_stat_reset()")
@@ -56,7 +57,7 @@ def _log_of_a_no_op(database: Database) -> Iterator[Result]:
     In a batch a commit is shared, and a page written before is cleaned up once.
     """
     traffic = Traffic()
-    with closing(Store(Url(database.worker_url))) as store, database.connect() as admin:
+    with closing(Store(Fixed(database.worker_url))) as store, database.connect() as admin:
         store.apply([traffic.sign_up() for _ in range(_USERS)])
         assert value(admin, "show full_page_writes") == "off"
         for size, target in ((10, Target(350)), (1, None)):

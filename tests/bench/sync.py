@@ -9,13 +9,14 @@ from typing import Final
 
 import psycopg
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
 from tests.bench.databases import databases
 from tests.bench.pasted_handler import PastedHandler
 from tests.bench.results import Result, Target, cost, gain
 from tests.bench.timing import shortest, shortest_in_turns
 from tests.bench.traffic import Batch, Traffic, world
-from tests.kit.databases import Database, Databases, Url, at_port
+from tests.kit.databases import Database, Databases, at_port
 from tests.kit.proxy import CountingProxy
 
 _ROUND_TRIP_SECONDS: Final = 0.005
@@ -44,7 +45,7 @@ def _round_trips(made: Databases) -> Result:
     with (
         CountingProxy(made.server.port) as proxy,
         PastedHandler(at_port(theirs.url, proxy.port)) as pasted,
-        closing(Store(Url(at_port(ours.worker_url, proxy.port)))) as store,
+        closing(Store(Fixed(at_port(ours.worker_url, proxy.port)))) as store,
     ):
         traffic = Traffic()
         store.apply(traffic.batch(1))
@@ -68,7 +69,7 @@ def _over_a_link(made: Databases) -> Iterator[Result]:
         CountingProxy(made.server.port, _ROUND_TRIP_SECONDS) as proxy,
         psycopg.connect(at_port(ours.url, proxy.port), autocommit=True) as connection,
         PastedHandler(at_port(theirs.url, proxy.port)) as pasted,
-        closing(Store(Url(at_port(ours.worker_url, proxy.port)))) as store,
+        closing(Store(Fixed(at_port(ours.worker_url, proxy.port)))) as store,
     ):
         for _ in range(10):
             store.apply(traffic.batch(100))
@@ -83,7 +84,7 @@ def _over_a_link(made: Databases) -> Iterator[Result]:
 def _without_a_link(made: Databases) -> Result:
     theirs, ours = made.take(), made.take()
     traffic = Traffic()
-    with PastedHandler(theirs.url) as pasted, closing(Store(Url(ours.worker_url))) as store:
+    with PastedHandler(theirs.url) as pasted, closing(Store(Fixed(ours.worker_url))) as store:
         batches = [traffic.batch(1000) for _ in range(8)]
         each, together = shortest_in_turns(pasted.apply, store.apply, batches)
     assert _state(theirs) == _state(ours), "the baseline does not do the same work"
@@ -95,7 +96,7 @@ def _all_kinds(made: Databases) -> Result:
     ours = made.take()
     with (
         CountingProxy(made.server.port) as proxy,
-        closing(Store(Url(at_port(ours.worker_url, proxy.port)))) as store,
+        closing(Store(Fixed(at_port(ours.worker_url, proxy.port)))) as store,
     ):
         store.apply(world("a", 100))
         counted = [_count(proxy, store.apply, world(name, size)) for name, size in (("b", 10), ("c", 100), ("d", 1000))]
@@ -108,7 +109,7 @@ def _all_kinds_in_time(made: Databases) -> Iterator[Result]:
     """Compares a batch of all kinds with a batch of users only."""
     ours = made.take()
     traffic = Traffic()
-    with closing(Store(Url(ours.worker_url))) as store:
+    with closing(Store(Fixed(ours.worker_url))) as store:
         for _ in range(5):
             store.apply(traffic.batch(100))
         for size, many in ((10, 40), (100, 20)):
@@ -123,7 +124,7 @@ def _poison(made: Databases) -> Result:
     """Compares a hundred events, of which Postgres refuses one, with a hundred without it."""
     clean, poisoned = made.take(), made.take()
     traffic = Traffic()
-    with closing(Store(Url(clean.worker_url))) as store, closing(Store(Url(poisoned.worker_url))) as other:
+    with closing(Store(Fixed(clean.worker_url))) as store, closing(Store(Fixed(poisoned.worker_url))) as other:
         batches = [traffic.batch(100) for _ in range(30)]
 
         def with_poison(batch: Batch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from clerk_supabase.aws.queue import LARGEST_BODY, Queue
 from clerk_supabase.aws.secrets import Secret
 from clerk_supabase.ingest import Ingest
-from clerk_supabase.postgres.store import CONNECT_SECONDS, SESSION_PATIENCE_SECONDS, WORKER_PATIENCE_SECONDS
+from clerk_supabase.postgres.connection import CONNECT_SECONDS, SESSION_PATIENCE_SECONDS, WORKER_PATIENCE_SECONDS
 from clerk_supabase.settings import IngestSettings
 from clerk_supabase_cli.standin.deliveries import generate_secret
 from tests.infrastructure.conditions import SESSION, chosen, names_that_exist

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from clerk_supabase.clerk.api import Clerk
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.local.postgres import NEWEST, VERSIONS, EmbeddedPostgres
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from tests.kit.aws import Account
 from tests.kit.clerk import Reader, api_with, reader
-from tests.kit.databases import Connection, Database, Databases, Url
+from tests.kit.databases import Connection, Database, Databases
+from tests.kit.doctoring import Doctor
 from tests.kit.histories import RECEIVED_AT
 from tests.kit.road import Road
 from tests.kit.servers import ON_EVERY_VERSION, Server
@@ -97,7 +99,7 @@ def admin(database: Database) -> Iterator[Connection]:
 @pytest.fixture
 def store(database: Database) -> Iterator[Store]:
     """A worker."""
-    store = Store(Url(database.worker_url))
+    store = Store(Fixed(database.worker_url))
     yield store
     store.close()
 
@@ -127,3 +129,15 @@ def ours(api: ClerkApi) -> Iterator[Reader]:
 def clerk(ours: Reader) -> Clerk:
     """A reader of the instance, for at most an hour."""
     return ours.clerk(seconds=3_600)
+
+
+@pytest.fixture
+def doctor(database: Database) -> Doctor:
+    """`clerk-supabase doctor` with the connection strings of a database, and no stack."""
+    return Doctor(
+        {
+            "DATABASE_URL": database.url,
+            "SYNC_DATABASE_URL": database.worker_url,
+            "SESSION_DATABASE_URL": database.session_url,
+        }
+    )

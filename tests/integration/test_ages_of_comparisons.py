@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from clerk_supabase.model.kinds import LIST_KINDS, READ_KINDS
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase_cli.standin.faults import answering
 from clerk_supabase_cli.standin.worlds import World
@@ -51,8 +52,8 @@ def moved(before: dict[str, tuple[int, int]], rig: Rig) -> set[str]:
     return {kind for kind, moments in told(rig).items() if moments[1] != before[kind][1]}
 
 
-ALL = {"user", "organization", "membership", "invitation", "domain"}
-LISTS = ALL - {"user"}
+ALL = set(READ_KINDS)
+LISTS = set(LIST_KINDS)
 
 
 def test_a_complete_run_counts_for_every_kind(rig: Rig) -> None:

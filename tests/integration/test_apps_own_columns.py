@@ -9,6 +9,7 @@ import pytest
 from psycopg import sql
 
 from clerk_supabase.errors import ChangeRefused
+from clerk_supabase.model.kinds import FACTS
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.standin import samples
 from tests.kit.aws import Account
@@ -18,7 +19,7 @@ from tests.kit.purging import let_time_pass, purge, undo
 from tests.kit.road import Road
 from tests.kit.webhooks import deleted, domain, invitation, membership, organization, user
 
-TABLES = ["users", "organizations", "organization_memberships", "organization_invitations", "organization_domains"]
+TABLES = [facts.table.removeprefix("public.") for facts in FACTS.values()]
 PRIVATE = "ada@private.example"
 
 

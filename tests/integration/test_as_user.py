@@ -7,10 +7,11 @@ from typing import LiteralString
 
 import pytest
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import ChangeRefused, DatabaseNotReady, DatabaseUnavailable, NotAllowed
 from clerk_supabase.postgres.store import Queries, Store
 from clerk_supabase.tokens.claims import Claims
-from tests.kit.databases import Connection, Database, Url, rows
+from tests.kit.databases import Connection, Database, rows
 from tests.kit.histories import alone, delete, upsert
 from tests.kit.signed_in import claims_of
 
@@ -22,7 +23,7 @@ EVE = claims_of("user_eve")
 def users(database: Database, store: Store) -> Iterator[Store]:
     """A store that may act as a user; Ada and Eve have rows."""
     store.apply(alone(upsert("user_ada"), upsert("user_eve")))
-    users = Store(Url(database.session_url))
+    users = Store(Fixed(database.session_url))
     yield users
     users.close()
 
@@ -33,7 +34,7 @@ def seen(queries: Queries) -> list[str]:
 
 def nobody_is_left_on(store: Store) -> bool:
     """Whether the kept connection belongs to no user, outside of any transaction."""
-    connection = store._connection
+    connection = store._kept.connection
     assert connection is not None
     left = connection.execute(
         "select current_user = session_user, coalesce(current_setting('request.jwt.claims', true), '')"
@@ -161,7 +162,7 @@ def test_a_connection_cut_within_the_block_ends_it_and_the_next_one_works(users:
 
 
 def test_without_a_database_the_block_is_not_entered() -> None:
-    store = Store(Url("postgresql://clerk_sync_session:x@127.0.0.1:1/postgres?sslmode=disable"))
+    store = Store(Fixed("postgresql://clerk_sync_session:x@127.0.0.1:1/postgres?sslmode=disable"))
     with pytest.raises(DatabaseUnavailable), store.as_user(ADA):
         pytest.fail("nobody acts without a database")
 

@@ -10,10 +10,11 @@ from typing import Any, LiteralString
 import pytest
 from psycopg import sql
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import ChangeRefused, ValueRefused
 from clerk_supabase.model.changes import Change, Delete, Upsert
 from clerk_supabase.postgres.store import Outcome, Store
-from tests.kit.databases import Connection, Database, Url, at_port, outcomes, rows, value
+from tests.kit.databases import Connection, Database, at_port, outcomes, rows, value
 from tests.kit.histories import Applied, alone, delete, delivered, upsert
 from tests.kit.proxy import CountingProxy
 from tests.kit.webhooks import membership
@@ -30,7 +31,7 @@ def proxy(database: Database) -> Iterator[CountingProxy]:
 @pytest.fixture
 def distant_store(database: Database, proxy: CountingProxy) -> Iterator[Store]:
     """A store behind the proxy, its connection already open."""
-    with closing(Store(Url(at_port(database.worker_url, proxy.port)))) as store:
+    with closing(Store(Fixed(at_port(database.worker_url, proxy.port)))) as store:
         store.apply(alone(upsert("user_0")))
         yield store
 
@@ -60,7 +61,7 @@ def test_a_batch_of_everything_that_can_happen_is_one_round_trip(distant_store: 
 
 
 def test_an_empty_batch_needs_no_database(proxy: CountingProxy, database: Database) -> None:
-    with closing(Store(Url(at_port(database.worker_url, proxy.port)))) as store:
+    with closing(Store(Fixed(at_port(database.worker_url, proxy.port)))) as store:
         assert store.apply([]) == []
     assert proxy.round_trips == 0
 
@@ -68,15 +69,15 @@ def test_an_empty_batch_needs_no_database(proxy: CountingProxy, database: Databa
 def test_nothing_is_prepared_so_that_a_transaction_pooler_may_stand_between(store: Store) -> None:
     for version in range(20):
         store.apply(alone(upsert(version=version)))
-    assert store._connection is not None
-    assert rows(store._connection, "select * from pg_prepared_statements") == []
+    assert store._kept.connection is not None
+    assert rows(store._kept.connection, "select * from pg_prepared_statements") == []
 
 
 def test_no_transaction_and_no_setting_outlives_a_batch(store: Store, database: Database) -> None:
     store.apply(alone(upsert()))
-    assert store._connection is not None
+    assert store._kept.connection is not None
     session = "select name, setting from pg_settings where source = 'session'"
-    assert rows(store._connection, session) == []
+    assert rows(store._kept.connection, session) == []
     with database.connect() as admin:
         state = "select distinct state from pg_stat_activity where datname = current_database() and usename = %s"
         assert rows(admin, state, "clerk_sync_worker") == [("idle",)]

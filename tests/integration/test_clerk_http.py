@@ -14,6 +14,7 @@ from clerk_supabase.aws.secrets import Secret
 from clerk_supabase.clerk.api import Clerk
 from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.clerk.walk import Window
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import (
     ClerkKeyRefused,
     ClerkRefused,
@@ -31,13 +32,13 @@ from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.faults import Fault, answering
 from tests.kit.aws import Account
-from tests.kit.clerk import FixedKey, PassingClock, Reader, api_with, everybody, expected, reader
+from tests.kit.clerk import KEY, PassingClock, Reader, api_with, everybody, expected, reader
 
 # The key
 
 
 def test_a_wrong_key_is_an_error_that_says_what_to_do_and_does_not_repeat_the_key(api: ClerkApi) -> None:
-    theirs = reader(api.url, FixedKey("sk_test_nobody"))
+    theirs = reader(api.url, Fixed("sk_test_nobody"))
     with pytest.raises(ClerkKeyRefused, match=r"401 \(clerk_key_invalid\): put the instance's") as refused:
         theirs.clerk().instance()
     assert "sk_test_nobody" not in str(refused.value)
@@ -68,7 +69,7 @@ def test_threads_whose_key_is_refused_together_all_go_on_with_the_newer_one(api:
 @pytest.mark.parametrize("key", ["", "whsec_abc", "pk_test_abc", "sk_test_a\nb", "sk_test_é", "sk_prod_abc"])
 def test_a_text_that_is_no_secret_key_of_clerk_is_never_sent(api: ClerkApi, key: str) -> None:
     with pytest.raises(ClerkKeyRefused, match="does not hold a secret key") as refused:
-        reader(api.url, FixedKey(key)).clerk().instance()
+        reader(api.url, Fixed(key)).clerk().instance()
     assert key == "" or key not in str(refused.value)
     assert api.counts.total() == 0
 
@@ -86,7 +87,7 @@ def test_a_key_of_another_instance_is_refused_before_anything_is_read(clerk: Cle
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_no_more_than_its_share_of_clerks_limit_is_used(key: str, limit: int, share: float) -> None:
     with api_with(key=key) as api:
-        theirs = reader(api.url, FixedKey(key), share=share)
+        theirs = reader(api.url, Fixed(key), share=share)
         started = theirs.clock.now
         for _ in range(limit):
             theirs.clerk().instance()
@@ -214,7 +215,7 @@ def test_past_the_deadline_nothing_is_sent(ours: Reader) -> None:
 @pytest.mark.parametrize("wire", ["hang", "drip"])
 def test_clerk_keeping_silent_or_dripping_keeps_us_no_longer_than_the_deadline(api: ClerkApi, wire: Any) -> None:
     api.faults.add(Fault(wire=wire), times=100)
-    http = ClerkHttp(FixedKey(), api.url)
+    http = ClerkHttp(Fixed(KEY), api.url)
     started = time.monotonic()
     with pytest.raises(OutOfTime):
         Clerk(http, deadline=started + 0.5).instance()
@@ -292,17 +293,17 @@ def test_every_error_says_whether_the_same_may_work_later() -> None:
 )
 def test_the_key_is_only_ever_sent_encrypted_unless_it_stays_on_this_machine(url: str) -> None:
     with pytest.raises(ValueError, match="must begin with https"):
-        ClerkHttp(FixedKey(), url)
+        ClerkHttp(Fixed(KEY), url)
 
 
 @pytest.mark.parametrize("share", [0, -1, 1.1])
 def test_a_share_of_the_limit_that_cannot_be_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match="share"):
-        ClerkHttp(FixedKey(), share=share)
+        ClerkHttp(Fixed(KEY), share=share)
 
 
 def test_the_key_is_in_no_error_and_no_log(api: ClerkApi, log: io.StringIO) -> None:
-    theirs = reader(api.url, FixedKey("sk_test_top_secret"))
+    theirs = reader(api.url, Fixed("sk_test_top_secret"))
     with pytest.raises(ClerkKeyRefused) as refused:
         theirs.clerk().instance()
     assert "top_secret" not in log.getvalue() + repr(refused.value) + repr(theirs.http) + repr(theirs.clerk())

@@ -13,13 +13,15 @@ import psycopg
 import pytest
 
 from clerk_supabase.aws.secrets import Secret
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import DatabaseNotReady, DatabaseUnavailable, Retryable, SetUpWrong
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.local.processes import free_port
 from clerk_supabase_cli.operate.database import DatabaseFailed, open_database
 from tests.kit.aws import Account
 from tests.kit.clock import Clock
-from tests.kit.databases import WORKER, Connection, Database, Databases, Url, at_port, rows, value
+from tests.kit.credentials import Changing
+from tests.kit.databases import WORKER, Connection, Database, Databases, at_port, rows, value
 from tests.kit.histories import alone, upsert
 from tests.kit.polling import eventually
 from tests.kit.proxy import CountingProxy
@@ -48,7 +50,7 @@ def test_one_connection_serves_all_batches(open_store: Store, admin: Connection)
 
 
 def test_a_store_connects_when_it_is_first_needed(database: Database, admin: Connection) -> None:
-    with closing(Store(Url(database.worker_url))):
+    with closing(Store(Fixed(database.worker_url))):
         assert workers(admin) == []
 
 
@@ -75,7 +77,7 @@ def test_a_batch_is_applied_although_the_server_ended_the_connection(open_store:
 def test_a_batch_is_applied_although_the_network_dropped_the_connection(database: Database) -> None:
     with (
         CountingProxy(database.server.port) as proxy,
-        closing(Store(Url(at_port(database.worker_url, proxy.port)))) as store,
+        closing(Store(Fixed(at_port(database.worker_url, proxy.port)))) as store,
     ):
         store.apply(alone(upsert("user_0")))
         proxy.cut()
@@ -103,7 +105,7 @@ def test_a_connection_that_breaks_after_the_commit_applies_the_batch_once(databa
     with (
         database.connect() as admin,
         CountingProxy(database.server.port) as proxy,
-        closing(Store(Url(at_port(database.worker_url, proxy.port)))) as store,
+        closing(Store(Fixed(at_port(database.worker_url, proxy.port)))) as store,
         ThreadPoolExecutor(1) as pool,
         database.connect() as blocker,
     ):
@@ -146,7 +148,7 @@ def test_a_connection_that_is_open_survives_the_rotation_of_the_password(open_st
 
 
 def test_after_a_rotation_the_new_password_is_found_without_a_deploy(database: Database, new_password: str) -> None:
-    with closing(Store(Url(database.worker_url, newer=rotated(database, new_password)))) as store:
+    with closing(Store(Changing(database.worker_url, newer=rotated(database, new_password)))) as store:
         assert store.apply(alone(upsert())) == ["created"]
 
 
@@ -163,7 +165,7 @@ def test_after_a_rotation_the_new_password_comes_from_secrets_manager(
 
 
 def test_with_a_wrong_password_the_messages_stay_in_the_queue(database: Database, new_password: str) -> None:
-    with closing(Store(Url(database.worker_url))) as store, pytest.raises(Retryable) as caught:
+    with closing(Store(Fixed(database.worker_url))) as store, pytest.raises(Retryable) as caught:
         store.apply(alone(upsert()))
     assert database.worker_password not in str(caught.value)
 
@@ -173,14 +175,14 @@ def test_with_a_wrong_password_the_messages_stay_in_the_queue(database: Database
 
 def test_a_server_that_does_not_answer_is_unavailable() -> None:
     nowhere = f"postgresql://{WORKER}:a-secret-password@127.0.0.1:{free_port()}/postgres?sslmode=disable"
-    with closing(Store(Url(nowhere))) as store, pytest.raises(DatabaseUnavailable) as caught:
+    with closing(Store(Fixed(nowhere))) as store, pytest.raises(DatabaseUnavailable) as caught:
         store.apply(alone(upsert()))
     assert "a-secret-password" not in str(caught.value)
 
 
 def test_a_host_that_does_not_exist_is_unavailable() -> None:
     nowhere = f"postgresql://{WORKER}:secret@db.invalid/postgres?sslmode=disable"
-    with closing(Store(Url(nowhere))) as store, pytest.raises(DatabaseUnavailable):
+    with closing(Store(Fixed(nowhere))) as store, pytest.raises(DatabaseUnavailable):
         store.apply(alone(upsert()))
 
 
@@ -192,13 +194,13 @@ def test_a_host_that_does_not_exist_is_unavailable() -> None:
     ],
 )
 def test_a_broken_connection_string_is_a_wrong_set_up_and_keeps_the_messages_in_the_queue(garbage: str) -> None:
-    with closing(Store(Url(garbage))) as store, pytest.raises(SetUpWrong, match="the test's URL") as caught:
+    with closing(Store(Fixed(garbage))) as store, pytest.raises(SetUpWrong, match="a fixed credential") as caught:
         store.apply(alone(upsert()))
     assert "s3cret" not in str(caught.value)
 
 
 def test_once_the_connection_string_is_corrected_the_same_store_works(database: Database) -> None:
-    with closing(Store(Url("postgresql://a:s3cret%Pw@host/db", newer=database.worker_url))) as store:
+    with closing(Store(Changing("postgresql://a:s3cret%Pw@host/db", newer=database.worker_url))) as store:
         assert store.apply(alone(upsert())) == ["created"]
 
 
@@ -219,7 +221,7 @@ def test_the_reason_of_a_refused_login_is_passed_on_in_words_of_our_own(
     user, name = instead if part == "user" else WORKER, instead if part == "database" else database.name
     host = instead if part == "host" else f"127.0.0.1:{database.server.port}"
     url = f"postgresql://{user}{password}@{host}/{name}?sslmode=disable"
-    with closing(Store(Url(url))) as store, pytest.raises(Retryable, match=said) as caught:
+    with closing(Store(Fixed(url))) as store, pytest.raises(Retryable, match=said) as caught:
         store.apply(alone(upsert()))
     assert "a-secret-password" not in "".join(traceback.format_exception(caught.value))
     assert caught.value.__context__ is None
@@ -274,7 +276,7 @@ def test_a_database_without_the_migrations_is_not_ready(
 
 def test_a_database_that_does_not_exist_keeps_the_messages_in_the_queue(database: Database) -> None:
     url = f"{database.server.url('no_such_database', WORKER, database.worker_password)}?sslmode=disable"
-    with closing(Store(Url(url))) as store, pytest.raises(Retryable):
+    with closing(Store(Fixed(url))) as store, pytest.raises(Retryable):
         store.apply(alone(upsert()))
 
 
@@ -294,7 +296,7 @@ def test_once_the_migrations_are_there_the_same_store_works(
 def blocked(database: Database, **settings: str) -> str:
     """The error of the store when another session holds a lock on the row."""
     with (
-        closing(Store(Url(database.worker_url_with(**settings)))) as store,
+        closing(Store(Fixed(database.worker_url_with(**settings)))) as store,
         database.connect() as other,
         other.transaction(),
     ):
@@ -314,7 +316,7 @@ def test_a_statement_that_takes_too_long_passes(database: Database) -> None:
 
 def test_a_database_that_is_read_only_passes(database: Database) -> None:
     url = database.worker_url_with(default_transaction_read_only="on")
-    with closing(Store(Url(url))) as store, pytest.raises(DatabaseUnavailable, match="read-only"):
+    with closing(Store(Fixed(url))) as store, pytest.raises(DatabaseUnavailable, match="read-only"):
         store.apply(alone(upsert()))
 
 
@@ -327,7 +329,7 @@ def test_a_database_with_too_many_connections_passes(database: Database, store: 
 
 
 def test_after_a_timeout_the_connection_is_still_good(database: Database, admin: Connection) -> None:
-    with closing(Store(Url(database.worker_url_with(lock_timeout="20")))) as store:
+    with closing(Store(Fixed(database.worker_url_with(lock_timeout="20")))) as store:
         store.apply(alone(upsert("user_0")))
         [worker] = workers(admin)
         with database.connect() as other, other.transaction():
@@ -340,10 +342,10 @@ def test_after_a_timeout_the_connection_is_still_good(database: Database, admin:
 
 def test_the_worker_never_waits_longer_than_the_function_may_run(store: Store) -> None:
     store.apply(alone(upsert()))
-    assert store._connection is not None
+    assert store._kept.connection is not None
     limits: dict[str, int] = dict(
         rows(
-            store._connection,
+            store._kept.connection,
             "select name, setting::int / 1000 from pg_settings where name in ('lock_timeout', 'statement_timeout')",
         )
     )
@@ -352,12 +354,12 @@ def test_the_worker_never_waits_longer_than_the_function_may_run(store: Store) -
 
 def test_without_tls_the_server_is_refused_unless_the_url_allows_it(database: Database) -> None:
     url = database.worker_url.removesuffix("?sslmode=disable")
-    with closing(Store(Url(url))) as store, pytest.raises(DatabaseUnavailable, match="SSL"):
+    with closing(Store(Fixed(url))) as store, pytest.raises(DatabaseUnavailable, match="SSL"):
         store.apply(alone(upsert()))
 
 
 def test_errors_of_the_driver_never_leave_the_store(database: Database) -> None:
-    with closing(Store(Url(database.worker_url_with(default_transaction_read_only="on")))) as store:
+    with closing(Store(Fixed(database.worker_url_with(default_transaction_read_only="on")))) as store:
         with pytest.raises(Retryable) as caught:
             store.apply(alone(upsert()))
         assert isinstance(caught.value.__cause__, psycopg.Error)
@@ -366,7 +368,7 @@ def test_errors_of_the_driver_never_leave_the_store(database: Database) -> None:
 def test_an_answer_that_does_not_come_is_not_waited_for_and_not_mistaken_for_the_next(
     database: Database, admin: Connection
 ) -> None:
-    with closing(Store(Url(database.worker_url), patience_seconds=0.3)) as store:
+    with closing(Store(Fixed(database.worker_url), patience_seconds=0.3)) as store:
         store.apply(alone(upsert("user_0")))
         with admin.transaction():
             admin.execute("lock table public.users in access exclusive mode")

@@ -8,9 +8,10 @@ from contextlib import closing
 
 import pytest
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import ChangeRefused
 from clerk_supabase.postgres.store import Store
-from tests.kit.databases import WORKER, Connection, Database, Rows, Url, outcomes, rows, tables, value
+from tests.kit.databases import WORKER, Connection, Database, Rows, outcomes, rows, tables, value
 from tests.kit.histories import RECEIVED_AT, alone, delete, delivered, upsert
 from tests.kit.polling import eventually
 
@@ -140,8 +141,8 @@ def test_two_workers_with_one_delivery_record_it_once(database: Database, admin:
 
     with (
         ThreadPoolExecutor(2) as pool,
-        closing(Store(Url(database.worker_url))) as one,
-        closing(Store(Url(database.worker_url))) as other,
+        closing(Store(Fixed(database.worker_url))) as one,
+        closing(Store(Fixed(database.worker_url))) as other,
     ):
         answers = sorted(str(answer) for [answer] in pool.map(work, [one, other]))
     assert answers == ["created", "duplicate"]

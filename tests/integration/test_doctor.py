@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import LiteralString
 
-import psycopg
 import pytest
 from click.testing import CliRunner
-from psycopg import sql
 
 from clerk_supabase.model.kinds import SYNCED_TYPES
 from clerk_supabase.postgres.store import Store
@@ -25,28 +21,15 @@ from clerk_supabase_cli.local.processes import free_port
 from clerk_supabase_cli.main import commands
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
 from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
-from tests.kit.databases import SESSION, WORKER, Connection, Database, Databases, at_port, rows
+from tests.kit.databases import Connection, Database
 from tests.kit.doctoring import Doctor
 from tests.kit.parked import park
-from tests.kit.supabase import PROJECTS, Project, Supabase
-from tests.kit.tls import Authority, TlsTerminator
 
 KEY = SigningKey.generate()
 OF_THE_DATABASE = {
     *("database", "worker-login", "session-login", "worker-rights", "session-rights", "role-settings"),
     *("migrations", "objects", "row-level-security", "grants", "parked"),
 }
-
-
-@pytest.fixture
-def doctor(database: Database) -> Doctor:
-    return Doctor(
-        {
-            "DATABASE_URL": database.url,
-            "SYNC_DATABASE_URL": database.worker_url,
-            "SESSION_DATABASE_URL": database.session_url,
-        }
-    )
 
 
 def test_a_migrated_database_passes_and_checks_of_unnamed_parts_are_skipped(doctor: Doctor) -> None:
@@ -164,124 +147,6 @@ def compared(admin: Connection) -> Compared:
     return enter
 
 
-# Roads into the database
-
-
-def test_a_wrong_password_of_the_worker_fails_its_login(doctor: Doctor, database: Database) -> None:
-    wrong = database.worker_url.replace(database.worker_password, "not-its-password")
-    verdict, words = doctor.verdict("worker-login", SYNC_DATABASE_URL=wrong)
-    assert verdict == "fail"
-    assert "password authentication failed" in words
-    assert "not-its-password" not in words
-
-
-def test_a_function_that_the_worker_may_not_call_any_more_fails_login_and_rights(
-    doctor: Doctor, admin: Connection
-) -> None:
-    admin.execute("revoke execute on function clerk_sync.apply(jsonb) from clerk_sync_worker")
-    report = doctor.examine("worker-login", "worker-rights", "session-login")
-    assert report.verdicts == {"worker-login": "fail", "worker-rights": "fail", "session-login": "ok"}
-    assert "clerk_sync_worker may not call clerk_sync.apply" in report.words("worker-rights")
-
-
-def test_a_certificate_that_the_ca_file_vouches_for_is_good(doctor: Doctor, database: Database, tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
-    with TlsTerminator(database.server.port, authority.server("127.0.0.1")) as server:
-        url = at_port(database.worker_url, server.port).removesuffix("?sslmode=disable")
-        trusted = doctor.examine("worker-login", arguments=("--ca-file", str(authority.file)), SYNC_DATABASE_URL=url)
-        stranger = doctor.examine(
-            "worker-login",
-            arguments=("--ca-file", str(Authority(tmp_path, "Stranger").file)),
-            SYNC_DATABASE_URL=url,
-        )
-    assert trusted.verdicts == {"worker-login": "ok"}
-    assert "the certificate is good" in trusted.words("worker-login")
-    assert stranger.verdicts == {"worker-login": "fail"}
-    assert "not the authority of this database" in stranger.words("worker-login")
-
-
-def test_a_certificate_for_another_host_fails_the_login(doctor: Doctor, database: Database, tmp_path: Path) -> None:
-    authority = Authority(tmp_path)
-    with TlsTerminator(database.server.port, authority.server("127.0.0.2")) as server:
-        url = at_port(database.worker_url, server.port).removesuffix("?sslmode=disable")
-        report = doctor.examine("worker-login", arguments=("--ca-file", str(authority.file)), SYNC_DATABASE_URL=url)
-    assert report.verdicts == {"worker-login": "fail"}
-    assert "another host" in report.words("worker-login")
-
-
-def test_a_database_that_takes_no_writes_fails(doctor: Doctor, admin: Connection, database: Database) -> None:
-    statement = sql.SQL("alter database {} set default_transaction_read_only = on")
-    admin.execute(statement.format(sql.Identifier(database.name)))
-    report = doctor.examine("database", "worker-login")
-    assert report.verdicts == {"database": "fail", "worker-login": "fail"}
-    assert "read-only" in report.words("database")
-
-
-def test_the_document_names_the_versions_of_postgres_that_the_tests_run_on(doctor: Doctor) -> None:
-    assert "the tests of this bundle run on 16 and 18" in doctor.examine("database").words("database")
-
-
-# Rights
-
-
-@pytest.mark.parametrize(
-    ("statement", "said"),
-    [
-        ("grant select on public.users to clerk_sync_worker", "may use the table public.users"),
-        ("grant update (email) on public.users to public", "may use the table public.users"),
-        ("grant execute on function clerk_sync.undo_run(jsonb) to public", "may call clerk_sync.undo_run"),
-        ("revoke usage on schema clerk_sync from clerk_sync_worker", "may not use the schema clerk_sync"),
-    ],
-)
-def test_more_or_fewer_rights_than_the_migrations_grant_fail(
-    doctor: Doctor, admin: Connection, statement: LiteralString, said: str
-) -> None:
-    admin.execute(statement)
-    verdict, words = doctor.verdict("worker-rights")
-    assert verdict == "fail"
-    assert said in words
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A fault of a role, and the statement that repairs the role: all databases of the tests share the roles."""
-
-    check: str
-    statement: LiteralString
-    cure: LiteralString
-    said: str
-
-
-ROLE_FAULTS = [
-    Fault(
-        "worker-rights",
-        "grant service_role to {worker}",
-        "revoke service_role from {worker}",
-        "can become service_role",
-    ),
-    Fault("worker-rights", "alter role {worker} bypassrls", "alter role {worker} nobypassrls", "is bypassrls"),
-    Fault("worker-rights", "alter role {worker} nologin", "alter role {worker} login", "may not log in"),
-    Fault(
-        "session-rights",
-        "revoke authenticated from {session}",
-        "grant authenticated to {session}",
-        "cannot become authenticated",
-    ),
-]
-
-
-@pytest.mark.parametrize("fault", ROLE_FAULTS, ids=lambda fault: fault.said)
-def test_a_role_with_a_changed_attribute_or_membership_fails(doctor: Doctor, admin: Connection, fault: Fault) -> None:
-    names = {"worker": sql.Identifier(WORKER), "session": sql.Identifier(SESSION)}
-    admin.execute(sql.SQL(fault.statement).format(**names))
-    try:
-        verdict, words = doctor.verdict(fault.check)
-    finally:
-        admin.execute(sql.SQL(fault.cure).format(**names))
-    assert verdict == "fail"
-    assert fault.said in words
-
-
 # Migrations
 
 
@@ -307,177 +172,6 @@ def test_a_database_without_migrations_says_what_to_type(doctor: Doctor, new_dat
     assert set(report.verdicts.values()) == {"fail"}
     for name in report.verdicts:
         assert "clerk-supabase migrate" in report.words(name)
-
-
-# Policies
-
-
-@pytest.mark.parametrize(
-    ("fault", "verdict", "said"),
-    [
-        ("alter table public.users disable row level security", "fail", "off for public.users"),
-        ("drop table public.organization_domains", "fail", "no table public.organization_domains"),
-        ("alter table clerk_sync.entities disable row level security", "fail", "off for clerk_sync.entities"),
-        ("drop policy users_read_own on public.users", "fail", "public.users lacks the policies users_read_own"),
-        ("create policy mine on public.users for select using (true)", "warn", "allow more: mine"),
-        ("grant usage on schema clerk_sync to authenticated", "fail", "authenticated may use the schema"),
-        ("create table public.notes (id int primary key)", "warn", "off for public.notes"),
-        (
-            """create schema shown; create table shown.notes (id int primary key);
-            grant usage on schema shown to anon; grant select on shown.notes to anon""",
-            "warn",
-            "off for shown.notes",
-        ),
-        (
-            "create view public.people as select * from public.users; grant select on public.people to anon",
-            "fail",
-            "public.users: the view public.people shows its rows to anon, without its policies",
-        ),
-    ],
-)
-def test_a_gap_in_row_level_security_is_named(
-    doctor: Doctor, admin: Connection, fault: LiteralString, verdict: str, said: str
-) -> None:
-    admin.execute(fault)
-    found, words = doctor.verdict("row-level-security")
-    assert (found, said in words) == (verdict, True), words
-
-
-FAULTS_OF_A_SECURED_TABLE = [
-    ("select", "ok", "on for all"),
-    ("alter table {table} disable row level security", "fail", "its row-level security is off"),
-    ("drop policy clerk_sync_delete on {table}", "fail", "it lacks the policies clerk_sync_delete"),
-    ("alter policy clerk_sync_select on {table} using (id > 0)", "fail", "no longer asks who the caller is"),
-    ("create policy mine on {table} for select using (id > 0)", "warn", "its policy mine allows more"),
-    ("create view {schema}.v as select * from {table}; grant select on {schema}.v to anon", "fail", "shows its rows"),
-    (
-        "create materialized view {schema}.m as select * from {table}; grant select on {schema}.m to authenticated",
-        "fail",
-        "shows its rows to authenticated",
-    ),
-    ("create view {schema}.v as select * from {table}; revoke all on {schema}.v from anon", "ok", "on for all"),
-    ("create rule r as on insert to {table} do also notify inserted", "fail", "the rule r on"),
-    (
-        "create table {schema}.child () inherits ({table}); alter table {schema}.child enable row level security",
-        "fail",
-        "child",
-    ),
-    ("grant truncate on {table} to anon", "fail", "anon has the right to truncate"),
-    ("grant all on {table} to service_role", "warn", "service_role has the right to"),
-    ("alter table {table} owner to service_role", "fail", "its owner service_role passes its policies"),
-    (
-        """create function {schema}.f() returns bigint language sql security definer as 'select count(*) from {table}';
-        grant execute on function {schema}.f() to anon""",
-        "warn",
-        "f() mentions it, and anon",
-    ),
-    ("create publication mine for table {table}", "ok", "on for all"),
-]
-
-
-@pytest.mark.parametrize(("fault", "verdict", "said"), FAULTS_OF_A_SECURED_TABLE)
-def test_a_table_that_was_secured_must_stay_so_whatever_its_schema(
-    doctor: Doctor, admin: Connection, fault: LiteralString, verdict: str, said: str
-) -> None:
-    names = {"schema": sql.Identifier("Of the app"), "table": sql.Identifier("Of the app", "notes")}
-    create: LiteralString = """
-        create schema {schema};
-        grant usage on schema {schema} to anon, authenticated;
-        create table {table} (id int primary key);
-        select clerk_sync.secure('"Of the app".notes', 'user');
-    """
-    admin.execute(sql.SQL(create).format(**names))
-    admin.execute(sql.SQL(fault).format(**names))
-    found, words = doctor.verdict("row-level-security")
-    assert (found, said in words) == (verdict, True), words
-    assert verdict == "ok" or '"Of the app".notes' in words
-
-
-def test_a_cause_that_several_tables_share_is_named_once(doctor: Doctor, admin: Connection) -> None:
-    admin.execute("""
-        create table public.notes (id int primary key);
-        create table public.lists (id int primary key);
-        select clerk_sync.secure('public.notes', 'user'), clerk_sync.secure('public.lists', 'user');
-        create view public.pairs as select n.id from public.notes as n cross join public.lists as l;
-        grant select on public.pairs to anon;
-    """)
-    words = doctor.verdict("row-level-security")[1]
-    assert words == (
-        "public.lists, public.notes: the view public.pairs shows its rows to anon, without its policies"
-        " -> alter view public.pairs set (security_invoker = on)"
-    )
-
-
-GUIDE: LiteralString = "revoke execute on all functions in schema public from public, anon, authenticated"
-
-
-@pytest.mark.parametrize(
-    ("fault", "said"),
-    [
-        (GUIDE, "anon may not execute public.requesting_claims(), public.requesting_user_id(), "),
-        (GUIDE, "authenticated may not execute public.requesting_claims(), public.requesting_user_id(), "),
-        ("revoke select on clerk_sync.caller from authenticated", "select (clerk_id) of clerk_sync.caller"),
-        (
-            "revoke select (role) on clerk_sync.memberships_of_caller from authenticated",
-            "authenticated may not select (clerk_org_id, role, permissions) of clerk_sync.memberships_of_caller",
-        ),
-        (
-            "revoke execute on function clerk_sync.requesting_user_id(jsonb) from authenticated",
-            "authenticated may not execute clerk_sync.requesting_user_id(jsonb)",
-        ),
-        ("revoke insert (clerk_id) on public.users from authenticated", "insert (clerk_id) of public.users"),
-        ("revoke select on public.organizations from authenticated", "may not select public.organizations"),
-        ("revoke delete on public.users from service_role", "service_role may not delete public.users"),
-    ],
-)
-def test_a_right_that_policies_or_apps_need_is_missed_and_given_back_by_the_advice(
-    doctor: Doctor, admin: Connection, fault: LiteralString, said: str
-) -> None:
-    admin.execute(fault)
-    verdict, words = doctor.verdict("grants")
-    assert (verdict, said in words) == ("fail", True), words
-    for advice in re.findall(r"in SQL, as the owner: (.*;)", words):
-        admin.execute(advice)
-    assert doctor.verdict("grants")[0] == "ok"
-
-
-@pytest.mark.parametrize("project", PROJECTS, ids=lambda project: project.name)
-def test_on_a_project_of_supabases_only_rights_that_were_revoked_afterwards_are_missed(
-    project: Project, supabase: Supabase
-) -> None:
-    checks = ("database", "worker-rights", "session-rights", "migrations", "grants")
-    report = Doctor({"DATABASE_URL": supabase.url(project)}).examine(*checks)
-    bad = [name for name, verdict in report.verdicts.items() if verdict != "ok"]
-    assert bad == (["grants"] if project.after_migrations else []), report.text
-
-
-def test_a_function_of_the_apps_names_that_was_dropped_is_missed(doctor: Doctor, admin: Connection) -> None:
-    admin.execute("drop function public.requesting_permissions()")
-    verdict, words = doctor.verdict("grants")
-    assert verdict == "fail"
-    assert "there is no public.requesting_permissions()" in words
-
-
-def test_the_checked_rights_are_all_rights_of_the_roles_of_the_api(doctor: Doctor, admin: Connection) -> None:
-    [(granted,)] = rows(
-        admin,
-        """
-        select count(*) from (
-            select a.grantee, a.privilege_type, c.oid, 0 as place
-            from pg_class as c cross join aclexplode(c.relacl) as a
-            where c.relnamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
-            union all
-            select distinct a.grantee, a.privilege_type, t.attrelid, 1
-            from pg_attribute as t inner join pg_class as c on c.oid = t.attrelid cross join aclexplode(t.attacl) as a
-            where c.relnamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
-            union all
-            select a.grantee, a.privilege_type, p.oid, 2
-            from pg_proc as p cross join aclexplode(p.proacl) as a
-            where p.pronamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
-        ) as every where grantee in ('anon'::regrole, 'authenticated'::regrole, 'service_role'::regrole)
-        """,
-    )
-    assert f"all {granted} rights" in doctor.verdict("grants")[1]
 
 
 # The flow of events
@@ -656,77 +350,3 @@ def test_no_secret_is_printed_whatever_is_wrong(doctor: Doctor, database: Databa
     assert {"webhook-secret", "instance", "supabase-auth", "worker-address", "worker-login", "session-login"} <= failed
     assert "notasecret" not in report.text
     assert json.loads(report.text)["verdict"] == "fail"
-
-
-# Settings that a role can change by itself
-
-
-@pytest.mark.parametrize("role", [WORKER, SESSION])
-@pytest.mark.parametrize("of_database", [False, True], ids=["everywhere", "in this database"])
-@pytest.mark.parametrize("setting", ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"])
-def test_a_limit_that_a_role_lifted_for_itself_is_found_and_what_is_printed_restores_it(
-    setting: str, of_database: bool, role: str, database: Database, doctor: Doctor
-) -> None:
-    assert doctor.verdict("role-settings")[0] == "ok"
-    where = sql.SQL("in database {}").format(sql.Identifier(database.name)) if of_database else sql.SQL("")
-    url = database.worker_url if role == WORKER else database.session_url
-    with psycopg.connect(url, autocommit=True) as itself:
-        names = (sql.Identifier(role), where, sql.Identifier(setting))
-        itself.execute(sql.SQL("alter role {} {} set {} = 0").format(*names))
-    try:
-        verdict, words = doctor.verdict("role-settings")
-        assert verdict == "warn"
-        assert f"{role}: {setting} is 0" in words
-    finally:
-        with database.connect() as admin:
-            for statement in re.findall(r"alter role [^;]*;", words):
-                admin.execute(statement)
-    assert doctor.verdict("role-settings")[0] == "ok"
-
-
-@pytest.mark.parametrize("of_database", [False, True], ids=["everywhere", "in this database"])
-@pytest.mark.parametrize(
-    ("role", "setting"),
-    [
-        (WORKER, "default_transaction_read_only = on"),
-        (SESSION, "role = authenticated"),
-        (SESSION, "search_path = attackers"),
-    ],
-)
-def test_any_other_setting_that_a_role_made_for_itself_is_found_and_what_is_printed_ends_it(
-    role: str, setting: LiteralString, of_database: bool, database: Database, doctor: Doctor
-) -> None:
-    name = setting.partition(" ")[0]
-    where = sql.SQL("in database {}").format(sql.Identifier(database.name)) if of_database else sql.SQL("")
-    url = database.worker_url if role == WORKER else database.session_url
-    with psycopg.connect(url, autocommit=True) as itself:
-        itself.execute(sql.SQL("alter role {} {} set {}").format(sql.Identifier(role), where, sql.SQL(setting)))
-    try:
-        verdict, words = doctor.verdict("role-settings")
-        assert verdict == "warn"
-        assert f"{role}: {name} is set" in words
-    finally:
-        with database.connect() as admin:
-            for statement in re.findall(r"alter role [^;]*;", words):
-                admin.execute(statement)
-    assert doctor.verdict("role-settings")[0] == "ok"
-
-
-@pytest.mark.parametrize("role", [WORKER, SESSION])
-def test_a_role_can_change_its_own_password_so_it_is_changed_after_a_leak(
-    role: str, database: Database, databases: Databases
-) -> None:
-    url = database.worker_url if role == WORKER else database.session_url
-    try:
-        with psycopg.connect(url, autocommit=True) as itself:
-            itself.execute(sql.SQL("alter role {} password 'the thief knows'").format(sql.Identifier(role)))
-        with pytest.raises(psycopg.OperationalError):
-            psycopg.connect(url)
-    finally:
-        with database.connect() as admin:
-            admin.execute(
-                sql.SQL("alter role {} password {}").format(
-                    sql.Identifier(role), sql.Literal(databases.worker_password)
-                )
-            )
-    psycopg.connect(url).close()

@@ -10,6 +10,7 @@ from typing import Any, LiteralString, cast
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.model import changes
 from clerk_supabase.model.changes import Delete
 from clerk_supabase.model.events import parse_event
@@ -17,7 +18,7 @@ from clerk_supabase.model.kinds import Kind, Meaning
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.tokens.verifiers import SessionVerifier, keys_in_pem
 from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
-from tests.kit.databases import Connection, Database, Url, acting_as, rows, value
+from tests.kit.databases import Connection, Database, acting_as, rows, value
 from tests.kit.documents import all_blocks, commands
 from tests.kit.histories import alone, upsert
 from tests.kit.reconciling import rig_with
@@ -103,7 +104,7 @@ def test_python_queries_as_the_user_of_a_token(store: Store, database: Database,
     admin.execute("insert into tasks (name, user_id) values ('of ada', 'user_ada'), ('of eve', 'user_eve')")
     mint = Mint(SigningKey.generate())
     verifier = SessionVerifier(mint.issuer, keys_in_pem(mint.key.public_pem))
-    with closing(Store(Url(database.session_url))) as users:
+    with closing(Store(Fixed(database.session_url))) as users:
         known = {"verifier": verifier, "store": users, "token": mint.session("user_ada")}
         assert executed(text, known)["tasks"] == [("of ada",)]
 

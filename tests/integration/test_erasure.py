@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 import pytest
 from psycopg import sql
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.housekeeping import Housekeeping
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.settings import Keep
@@ -31,7 +32,7 @@ from tests.kit.canaries import (
     places_with,
     rows_without,
 )
-from tests.kit.databases import Connection, Database, Url, rows, value
+from tests.kit.databases import Connection, Database, rows, value
 from tests.kit.histories import CREATED_AT, Applied
 from tests.kit.meanwhile import started, waiting
 from tests.kit.parked import Command, park
@@ -204,7 +205,7 @@ class Crowd:
 
     def arrive(self, first: int) -> None:
         """Applies and parks events, as a worker does; no two workers begin with the same person."""
-        with closing(Store(Url(self.database.worker_url))) as store:
+        with closing(Store(Fixed(self.database.worker_url))) as store:
             for at in itertools.count(3):
                 if self.is_over.is_set():
                     return

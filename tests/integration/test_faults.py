@@ -21,6 +21,7 @@ from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
 from clerk_supabase.aws import clients as aws
 from clerk_supabase.aws.queue import messages_of
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.parking import Parking
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.retry import MAX_ATTEMPTS
@@ -30,7 +31,7 @@ from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign
 from tests.kit.aws import Account
 from tests.kit.clock import Clock
-from tests.kit.databases import WORKER, Connection, Database, Databases, Url, outcomes, rows, value
+from tests.kit.databases import WORKER, Connection, Database, Databases, outcomes, rows, value
 from tests.kit.environments import environment_of
 from tests.kit.histories import CREATED_AT, RECEIVED_AT
 from tests.kit.polling import eventually
@@ -357,7 +358,7 @@ def test_a_message_that_two_workers_received_is_applied_once(database: Database,
     twice = messages_of({"Records": [record("message-1", event, svix_id="msg_1", received_at=str(RECEIVED_AT))]})
 
     def work(_: int) -> list[Any]:
-        with closing(Store(Url(database.worker_url))) as store:
+        with closing(Store(Fixed(database.worker_url))) as store:
             return list(Sync(store, Parking(store)).process(twice))
 
     with ThreadPoolExecutor(6) as pool:

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from psycopg import sql
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.model.changes import Delete
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase_cli.standin.worlds import World
-from tests.kit.databases import Databases, Url, rows, value
+from tests.kit.databases import Databases, rows, value
 from tests.kit.histories import alone
 from tests.kit.reconciling import Rig, RigMaker, happening_after, mirror
 from tests.kit.webhooks import domain, invitation
@@ -53,7 +54,7 @@ def locked(rig: Rig, table: str, key: str, row_id: str) -> Iterator[None]:
 def run_hastily(rig: Rig, mode: str = "full", **request: Any) -> Report:
     """A run of a worker that waits for no lock longer than a test does."""
     url = rig.database.worker_url_with(lock_timeout="200ms")
-    with closing(Store(Url(url))) as hasty:
+    with closing(Store(Fixed(url))) as hasty:
         before, rig.store = rig.store, hasty
         try:
             return rig.run(mode, **request)

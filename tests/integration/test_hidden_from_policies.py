@@ -9,8 +9,9 @@ from typing import LiteralString
 import pytest
 from psycopg import sql
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
-from tests.kit.databases import Connection, Database, Url, acting_as
+from tests.kit.databases import Connection, Database, acting_as
 from tests.kit.webhooks import domain, invitation, membership
 
 KEYS: dict[str, str] = {
@@ -26,7 +27,7 @@ KEYS: dict[str, str] = {
 @pytest.fixture(scope="module")
 def labs(shared_database: Database) -> Iterator[Connection]:
     """An organization with an admin, an invitation and a domain."""
-    with closing(Store(Url(shared_database.worker_url))) as store:
+    with closing(Store(Fixed(shared_database.worker_url))) as store:
         store.apply([membership(user_id="user_ada", role="org:admin", at=1), invitation(at=1), domain(at=1)])
     with shared_database.connect() as connection:
         yield connection

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.model.changes import MODELS
 from clerk_supabase.model.clerk_object import Lenient, Loss
 from clerk_supabase.model.kinds import Kind
@@ -29,14 +30,14 @@ from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
 from clerk_supabase_cli.standin.samples import Json
-from tests.integration.test_session import KEY, App, app_of
 from tests.kit.aws import Account
 from tests.kit.clerk import api_with
-from tests.kit.databases import Connection, Database, Databases, Url, outcomes, rows, value
+from tests.kit.databases import Connection, Database, Databases, outcomes, rows, value
 from tests.kit.histories import CREATED_AT
 from tests.kit.hostile import LONG, TEXTS, VALUES, anything, lists, metadata, raw
 from tests.kit.reconciling import Queued, Rig, rig_with
 from tests.kit.road import Road
+from tests.kit.sessions import KEY, App, app_of
 
 _numbers = count(1)
 TIMES = {"created_at": CREATED_AT, "updated_at": CREATED_AT + 1}
@@ -186,7 +187,7 @@ def repeated(examples: int) -> settings:
 
 @pytest.fixture(scope="module")
 def store(shared_database: Database) -> Iterator[Store]:
-    with closing(Store(Url(shared_database.worker_url))) as store:
+    with closing(Store(Fixed(shared_database.worker_url))) as store:
         yield store
 
 
@@ -382,7 +383,7 @@ def test_decisions_of_others_arrive_in_every_way_with_the_same_row(
 def resync(rig: Rig, object_id: str) -> None:
     """A resync by an operator, with the rights of the owner."""
     direct = DirectRepairs(keep_private_metadata=True)
-    with closing(Store(Url(f"{rig.database.url}?sslmode=disable"))) as operator:
+    with closing(Store(Fixed(f"{rig.database.url}?sslmode=disable"))) as operator:
         ours = Reconcile(rig.ours.http, Runs(operator), direct, rig.settings, monotonic=rig.ours.clock)
         assert ours.resync(object_id, math.inf).state == "complete"
 

@@ -17,10 +17,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.samples import Json
-from tests.kit.databases import Connection, Database, Url, rows, value
+from tests.kit.databases import Connection, Database, rows, value
 from tests.kit.histories import CREATED_AT
 from tests.kit.road import MAX_BODY_BYTES, Road
 
@@ -34,7 +35,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def store(shared_database: Database) -> Iterator[Store]:
-    with closing(Store(Url(shared_database.worker_url))) as store:
+    with closing(Store(Fixed(shared_database.worker_url))) as store:
         yield store
 
 

@@ -14,6 +14,7 @@ import pytest
 from psycopg import sql
 
 from clerk_supabase.model.changes import Delivery, changes_of_object
+from clerk_supabase.model.kinds import READ_KINDS
 from clerk_supabase.postgres.batch import element_of, provenance
 from clerk_supabase_cli.local.postgres import SUPERUSER
 from clerk_supabase_cli.standin import samples
@@ -136,10 +137,7 @@ CALLS: Final[dict[str, list[Arguments]]] = {
         of_run(kind="user", present=[], gone={}, sent=[], refused=[], held_up=["user_1"]),
     ],
     "clerk_sync.finish_window(jsonb)": [of_run(number=1, tally=TALLY)],
-    "clerk_sync.check_rows(jsonb)": [
-        of_run(kind=kind, limit=10, only_look=False)
-        for kind in ("user", "organization", "membership", "invitation", "domain")
-    ],
+    "clerk_sync.check_rows(jsonb)": [of_run(kind=kind, limit=10, only_look=False) for kind in READ_KINDS],
     "clerk_sync.retry_held_up(jsonb)": [of_run(limit=10)],
     "clerk_sync.held_repairs(jsonb)": [of_run(kind="membership", after="", limit=10)],
     "clerk_sync.emptied_columns(jsonb)": [of_run()],

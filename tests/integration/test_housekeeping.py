@@ -12,12 +12,13 @@ import pytest
 from psycopg import sql
 from psycopg.errors import InvalidParameterValue
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.housekeeping import Housekeeping
 from clerk_supabase.model.envelope import Envelope, ParkedEvent
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.settings import Keep
 from clerk_supabase_cli.standin import samples
-from tests.kit.databases import Connection, Database, Url, outcomes, rows, value
+from tests.kit.databases import Connection, Database, outcomes, rows, value
 from tests.kit.histories import CREATED_AT, RECEIVED_AT
 from tests.kit.purging import let_time_pass, purge
 from tests.kit.webhooks import deleted, domain, invitation, membership, organization, told, user
@@ -238,7 +239,7 @@ def test_two_rounds_at_once_beside_late_events_purge_each_user_once(database: Da
     many = 400
     admin.execute("insert into clerk_sync.retention (hold_back_days) values (0)")
     with ExitStack() as closed_at_the_end:
-        stores = [closed_at_the_end.enter_context(closing(Store(Url(database.worker_url)))) for _ in range(3)]
+        stores = [closed_at_the_end.enter_context(closing(Store(Fixed(database.worker_url)))) for _ in range(3)]
         ids = [f"user_{number}" for number in range(many)]
         stores[0].apply([each for user_id in ids for each in (user(user_id, at=1), deleted("user", user_id, at=2))])
         late = [
@@ -265,7 +266,7 @@ def test_two_rounds_at_once_beside_late_events_purge_each_user_once(database: Da
 
 
 def test_a_round_that_fails_is_logged_and_fails_nothing_else(database: Database, log: io.StringIO) -> None:
-    with closing(Store(Url("postgresql://nobody@127.0.0.1:1/nowhere"))) as store:
+    with closing(Store(Fixed("postgresql://nobody@127.0.0.1:1/nowhere"))) as store:
         assert Housekeeping(store, Keep()).run() == 0
     assert "nothing purged or pruned" in log.getvalue()
 

@@ -11,12 +11,13 @@ from typing import LiteralString
 import pytest
 
 from clerk_supabase.clerk.walk import Window
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.model.changes import Changes, Delete, Reconciled
 from clerk_supabase.postgres.store import Store
-from clerk_supabase.reconcile.run import Request
+from clerk_supabase.reconcile.request import Request
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.settings import Keep
-from tests.kit.databases import Connection, Database, Rows, Url, rows, value
+from tests.kit.databases import Connection, Database, Rows, rows, value
 from tests.kit.histories import CREATED_AT
 from tests.kit.meanwhile import started, waiting
 from tests.kit.polling import eventually
@@ -60,7 +61,7 @@ def test_a_purge_and_a_delete_of_the_same_memberships_do_not_deadlock(
         admin.execute("update public.organization_memberships set deleted_at = null")
         other = [deleted("organizationMembership", f"orgmem_{n}", at=3) for n in (1, 2)]
     found: list[object] = []
-    with closing(Store(Url(database.worker_url))) as worker:
+    with closing(Store(Fixed(database.worker_url))) as worker:
         with held_at(admin, database, "delete on public.organization_memberships"):
             purging = started(lambda: found.append(purge(database, hold_back="0")))
             eventually(lambda: is_at_the_gate(admin), bool, seconds=10)
@@ -82,7 +83,7 @@ def test_an_erasure_and_a_delete_of_a_new_user_do_not_deadlock(
     request = json.dumps({"users": ["user_1"], "words": [], "purge_by": "scrub", "erased_by": "ops"})
     found: list[object] = []
     with (
-        closing(Store(Url(database.worker_url))) as worker,
+        closing(Store(Fixed(database.worker_url))) as worker,
         database.connect() as other,
         database.connect() as operator,
     ):
@@ -134,7 +135,7 @@ def test_a_resync_waits_for_no_entity_once_it_has_rows_locked(
     admin.execute("update public.organization_memberships set deleted_at = null")
     objects = json.dumps({"objects": {"user": ["user_1"], "membership": ["orgmem_1"]}})
     found: list[object] = []
-    with closing(Store(Url(database.worker_url))) as worker, database.connect() as operator:
+    with closing(Store(Fixed(database.worker_url))) as worker, database.connect() as operator:
         with held_at(admin, database, "update on public.users"):
             resyncing = started(
                 lambda: found.append(
@@ -231,7 +232,7 @@ def test_no_run_begins_between_two_steps_of_an_undo(
 ) -> None:
     found: list[object] = []
     with (
-        closing(Store(Url(database.worker_url))) as worker,
+        closing(Store(Fixed(database.worker_url))) as worker,
         database.connect() as other,
         database.connect() as operator,
     ):

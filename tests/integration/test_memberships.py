@@ -12,9 +12,10 @@ from random import Random
 
 import pytest
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.standin import samples
-from tests.kit.databases import WORKER, Connection, Database, Url, acting_as, empty, rows, tables, value
+from tests.kit.databases import WORKER, Connection, Database, acting_as, empty, rows, tables, value
 from tests.kit.histories import CREATED_AT, Applied
 from tests.kit.polling import eventually
 from tests.kit.webhooks import deleted, domain, invitation, membership, organization, told, user
@@ -250,7 +251,7 @@ def at_once(database: Database, tasks: Sequence[Callable[[Store], object]]) -> N
         return task(store)
 
     with ExitStack() as stack:
-        stores = [stack.enter_context(closing(Store(Url(database.worker_url)))) for _ in tasks]
+        stores = [stack.enter_context(closing(Store(Fixed(database.worker_url)))) for _ in tasks]
         pool = stack.enter_context(ThreadPoolExecutor(len(tasks)))
         for done in [pool.submit(run, store, task) for store, task in zip(stores, tasks, strict=True)]:
             done.result(60)
@@ -339,7 +340,7 @@ def test_workers_that_delete_users_and_organizations_with_common_members_never_d
             meeting.wait(20)
             store.apply(events)
 
-    with closing(Store(Url(database.worker_url))) as store:
+    with closing(Store(Fixed(database.worker_url))) as store:
         for turn in range(rounds):
             pairs = itertools.product(ids("org", turn), ids("user", turn))
             store.apply([membership(f"mem_{org}_{user}", org_id=org, user_id=user, at=1) for org, user in pairs])

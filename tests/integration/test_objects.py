@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import LiteralString
 
@@ -13,6 +12,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
+from clerk_supabase.model.kinds import KINDS
 from clerk_supabase_cli.main import commands
 from clerk_supabase_cli.operate.migrations import (
     MigrationFailed,
@@ -25,243 +25,12 @@ from clerk_supabase_cli.operate.migrations import (
     repair_database,
 )
 from clerk_supabase_cli.operate.objects.manifest import read_manifest
-from clerk_supabase_cli.operate.objects.repair import NotRepaired, repair
-from tests.kit.databases import Connection, Database, rows, value
+from clerk_supabase_cli.operate.objects.repair import NotRepaired
+from tests.kit.databases import Connection, Database, rows
 from tests.kit.doctoring import Doctor
 from tests.kit.objects import made_by_migrations
-from tests.kit.supabase import PROJECTS, Supabase
 
-KINDS = ["user", "organization", "membership", "invitation", "domain", "private_metadata"]
 LIST = "select name, checksum from clerk_sync.migrations order by name"
-
-DAMAGES: list[tuple[LiteralString, str]] = [
-    # Functions
-    ("drop function clerk_sync.begin_run(jsonb)", "the function clerk_sync.begin_run(jsonb) is missing"),
-    (
-        (
-            "create or replace function clerk_sync.takes_writes() returns boolean language sql "
-            "set search_path = pg_catalog, pg_temp as 'select true'"
-        ),
-        "the function clerk_sync.takes_writes(): its body is another",
-    ),
-    (
-        (
-            "create or replace function public.requesting_user_id() returns text language sql stable "
-            "parallel restricted set search_path = pg_catalog, pg_temp return 'user_eve'"
-        ),
-        "the function public.requesting_user_id(): its body is another",
-    ),
-    (
-        (
-            "create or replace function clerk_sync.write_user(batch jsonb, winners clerk_sync.change[]) "
-            "returns setof clerk_sync.written language plpgsql set search_path = pg_catalog, pg_temp as 'begin end'"
-        ),
-        "the function clerk_sync.write_user(jsonb,clerk_sync.change[]): its body is another",
-    ),
-    (
-        (
-            "create or replace function clerk_sync.hide_rows(deleted clerk_sync.change[]) returns void language plpgsql"
-            " set search_path = pg_catalog, pg_temp as 'begin perform clerk_sync.hide_user(deleted); end'"
-        ),
-        "the function clerk_sync.hide_rows(clerk_sync.change[]): its body is another",
-    ),
-    (
-        (
-            "drop function clerk_sync.takes_writes(); create function clerk_sync.takes_writes() returns text "
-            "language sql set search_path = pg_catalog, pg_temp as $$select 'yes'$$"
-        ),
-        "the function clerk_sync.takes_writes(): its body is another, result is text, the migrations make it boolean",
-    ),
-    (
-        "alter function clerk_sync.apply(jsonb) security invoker",
-        "the function clerk_sync.apply(jsonb): runs as is the caller, the migrations make it its owner",
-    ),
-    (
-        "alter function clerk_sync.hide_rows(clerk_sync.change[]) security definer",
-        "the function clerk_sync.hide_rows(clerk_sync.change[]): runs as is its owner",
-    ),
-    (
-        "alter function clerk_sync.apply(jsonb) set search_path = public",
-        "the function clerk_sync.apply(jsonb): its settings is another",
-    ),
-    (
-        "alter function clerk_sync.apply(jsonb) owner to service_role",
-        "owner is service_role, the migrations make it the owner of clerk_sync",
-    ),
-    ("alter function clerk_sync.requesting_claims() volatile", "volatility is volatile, the migrations make it stable"),
-    (
-        "create function clerk_sync.apply(batch jsonb, mode text) returns void language sql as ''",
-        "the function clerk_sync.apply(jsonb,text) is none of this version",
-    ),
-    # Objects to which other tables refer
-    ("drop table clerk_sync.reconcile_runs cascade", "the table clerk_sync.reconcile_runs is missing"),
-    # Triggers
-    (
-        "alter table public.users disable trigger users_project_on_update",
-        "the trigger users_project_on_update on public.users: enabled is no, the migrations make it yes",
-    ),
-    (
-        "alter table public.users enable replica trigger users_keep_key",
-        "the trigger users_keep_key on public.users: enabled is no, the migrations make it yes",
-    ),
-    ("drop trigger audit_update on public.users", "the trigger audit_update on public.users is missing"),
-    (
-        (
-            "create or replace trigger users_keep_key before update on public.users "
-            "for each row when (false) execute function clerk_sync.refuse_new_key()"
-        ),
-        "the trigger users_keep_key on public.users: its definition is another",
-    ),
-    (
-        "create trigger of_old after insert on public.users for each row execute function clerk_sync.refuse_new_key()",
-        "the trigger of_old on public.users is none of this version",
-    ),
-    # Policies and row-level security
-    ("drop policy users_read_own on public.users", "the policy users_read_own on public.users is missing"),
-    (
-        "alter policy users_read_own on public.users using (true)",
-        "the policy users_read_own on public.users: its using is another",
-    ),
-    (
-        "alter policy users_read_own on public.users to anon",
-        "roles is anon, the migrations make it authenticated",
-    ),
-    (
-        (
-            "create policy of_old on public.users for select to authenticated "
-            "using (clerk_id = (select c.clerk_id from clerk_sync.caller as c))"
-        ),
-        "the policy of_old on public.users is none of this version",
-    ),
-    (
-        "alter table public.users disable row level security",
-        "the table public.users: row-level security is off, the migrations make it on",
-    ),
-    (
-        "alter table public.users force row level security",
-        "the table public.users: row-level security for the owner is on, the migrations make it off",
-    ),
-    # Tables, columns, constraints, indexes, types, views, rows
-    ("drop table clerk_sync.audit_log", "the table clerk_sync.audit_log is missing"),
-    ("alter table public.users drop column locale", "the column public.users.locale is missing"),
-    ("alter table public.users alter column banned drop default", "default is none, the migrations make it false"),
-    ("alter table public.users alter column banned set default true", "default is true, the migrations make it false"),
-    ("alter table public.users alter column banned drop not null", "not null is no, the migrations make it yes"),
-    ("alter table public.users alter column locale set not null", "not null is yes, the migrations make it no"),
-    ("alter table clerk_sync.deliveries add column extra text not null", "the column clerk_sync.deliveries.extra is"),
-    ("alter table clerk_sync.deliveries set unlogged", "the table clerk_sync.deliveries: written to the log is no"),
-    (
-        "alter table clerk_sync.audit_log drop constraint audit_log_operation_check",
-        "the constraint audit_log_operation_check of clerk_sync.audit_log is missing",
-    ),
-    (
-        "alter table clerk_sync.audit_log add constraint old_check check (kind <> 'domain')",
-        "the constraint old_check of clerk_sync.audit_log is none of this version",
-    ),
-    (
-        "alter table public.users_public add constraint old_key foreign key (clerk_id) references public.users",
-        "the constraint old_key of public.users_public is none of this version",
-    ),
-    (
-        "alter table public.organization_domains disable trigger all",
-        "organization_domains_clerk_org_id_fkey of public.organization_domains: enforced is no",
-    ),
-    ("drop index public.users_email_idx", "the index public.users_email_idx is missing"),
-    (
-        "drop index public.users_email_idx; create index users_email_idx on public.users (phone)",
-        "the index public.users_email_idx: its definition is another",
-    ),
-    (
-        "update pg_index set indisvalid = false where indexrelid = 'public.users_email_idx'::regclass",
-        "the index public.users_email_idx: valid is no, the migrations make it yes",
-    ),
-    (
-        "drop type clerk_sync.held cascade; create type clerk_sync.held as (place text)",
-        "the type clerk_sync.held: its parts is another",
-    ),
-    (
-        (
-            "create or replace view clerk_sync.memberships_of_caller with (security_barrier) as "
-            "select m.clerk_org_id, m.role, m.permissions from public.organization_memberships as m"
-        ),
-        "the view clerk_sync.memberships_of_caller: its definition is another",
-    ),
-    (
-        "alter view clerk_sync.caller set (security_invoker = on)",
-        "the view clerk_sync.caller: options is security_barrier=true, security_invoker=on",
-    ),
-    ("delete from clerk_sync.kinds where kind = 'domain'", "the row kind domain is missing"),
-    # Rights
-    (
-        "revoke execute on function clerk_sync.apply(jsonb) from clerk_sync_worker",
-        "clerk_sync_worker lacks the right to execute on the function clerk_sync.apply(jsonb)",
-    ),
-    (
-        "grant select, update (email) on public.users to anon",
-        "anon has the right to select, update (email) on the table public.users, which no migration grants",
-    ),
-    (
-        "grant execute on function clerk_sync.undo_run(jsonb) to public",
-        "public has the right to execute on the function clerk_sync.undo_run(jsonb), which no migration grants",
-    ),
-    ("grant usage on schema clerk_sync to authenticated", "authenticated has the right to usage on the schema"),
-    ("revoke select on public.users from authenticated", "authenticated lacks the right to select on the table"),
-    (
-        "revoke select (clerk_id) on clerk_sync.caller from authenticated",
-        "authenticated lacks the right to select (clerk_id) on the table clerk_sync.caller",
-    ),
-    (
-        "grant usage on sequence clerk_sync.audit_log_audit_id_seq to service_role",
-        "service_role has the right to usage on the sequence clerk_sync.audit_log_audit_id_seq",
-    ),
-    (
-        "grant usage on type clerk_sync.version to public",
-        "public has the right to usage on the type clerk_sync.version",
-    ),
-    (
-        "grant select on public.users to authenticated with grant option",
-        "authenticated has the right to select on the table public.users",
-    ),
-]
-
-OF_THE_APP: list[LiteralString] = [
-    "alter table public.users add column nickname text not null default '', add column points int",
-    "alter table public.users add column motto text; grant update (motto) on public.users to authenticated",
-    "create index mine_idx on public.users (first_name)",
-    "alter table public.users add constraint mine2 check (email <> '')",
-    "alter table public.organizations add column owner text references public.users (clerk_id)",
-    (
-        "create policy mine on public.users for select to authenticated "
-        "using (clerk_id = (select public.requesting_user_id()))"
-    ),
-    "create policy mine on public.organizations for select to service_role using (true)",
-    """create function public.mine() returns trigger language plpgsql as 'begin return null; end';
-    create trigger mine after insert on public.users for each row execute function public.mine()""",
-    "create view public.mine with (security_invoker) as select * from public.users",
-    "create function public.requesting_user_id(text) returns text language sql return 'user_1'",
-    "create table public.apply (id int primary key)",
-    "create role mine; grant select on public.users to mine",
-    "alter table public.users replica identity full, set (fillfactor = 70)",
-    """create table public.sessions (id text primary key, user_id text references public.users, deleted_at timestamptz);
-    select clerk_sync.register(
-        'session', 7, 'public.sessions', 'id', array[]::name[] || 'id'::name, '{"user_id": "user"}', false
-    )""",
-    "create table public.tasks (id int primary key); select clerk_sync.secure('public.tasks', 'user')",
-]
-
-
-@pytest.fixture(scope="module")
-def looked_at(shared_database: Database) -> Iterator[Connection]:
-    """A superuser's connection to one database, in which the changes of each test are rolled back."""
-    with shared_database.connect() as connection:
-        yield connection
-
-
-@pytest.fixture
-def undone(looked_at: Connection) -> Iterator[Connection]:
-    """The connection, in a transaction that is rolled back."""
-    with looked_at.transaction(force_rollback=True):
-        yield looked_at
 
 
 @pytest.fixture
@@ -323,88 +92,6 @@ def run(url: str, *arguments: str) -> Result:
 
 def test_the_list_of_objects_is_that_of_the_migrations(new_database: str, root: Path) -> None:
     assert read_manifest(root).text() == made_by_migrations(root, new_database).text(), "run `make objects`"
-
-
-def test_nothing_differs_after_migrate(looked_at: Connection, root: Path) -> None:
-    assert words(looked_at, root) == []
-
-
-@pytest.mark.parametrize(("damage", "said"), DAMAGES, ids=[said for _, said in DAMAGES])
-def test_each_damage_is_named_and_repaired(undone: Connection, root: Path, damage: LiteralString, said: str) -> None:
-    undone.execute(damage)
-    found = words(undone, root)
-    assert [each for each in found if said in each], found
-    # It looks again after its statements, and ends when nothing differs.
-    assert list(repair(undone, read_manifest(root)))
-
-
-def test_objects_added_by_the_app_are_no_difference_and_a_repair_leaves_them(undone: Connection, root: Path) -> None:
-    for addition in OF_THE_APP:
-        undone.execute(addition)
-    assert words(undone, root) == []
-    undone.execute("drop function clerk_sync.begin_run(jsonb); drop trigger audit_update on public.users")
-    undone.execute("drop policy users_insert_own on public.users; grant all on public.users to anon")
-    undone.execute("drop function clerk_sync.hide_rows(clerk_sync.change[])")
-    before = everything_of_the_app(undone)
-    list(repair(undone, read_manifest(root)))
-    assert words(undone, root) == []
-    assert everything_of_the_app(undone) == before
-
-
-def everything_of_the_app(connection: Connection) -> list[tuple[object, ...]]:
-    return rows(
-        connection,
-        """
-        select 'column', attrelid::regclass::text, attname, attacl::text from pg_attribute
-        where attrelid::regclass::text in ('users', 'organizations', 'sessions') and attnum > 0
-        union all select 'policy', polrelid::regclass::text, polname, null from pg_policy where polname = 'mine'
-        union all select 'trigger', tgrelid::regclass::text, tgname, null from pg_trigger where tgname = 'mine'
-        union all select 'relation', oid::regclass::text, null, relacl::text from pg_class
-        where relname in ('mine', 'apply', 'sessions', 'tasks')
-        union all select 'function', proname, null, null from pg_proc where proname like '%\\_session'
-        union all select 'kind', kind, null, null from clerk_sync.kinds
-        order by 1, 2, 3, 4
-        """,
-    )
-
-
-def test_a_kind_that_the_app_registered_is_still_written_after_a_repair(undone: Connection, root: Path) -> None:
-    undone.execute(OF_THE_APP[-2])
-    undone.execute("drop function clerk_sync.write_rows(text, jsonb, clerk_sync.change[])")
-    list(repair(undone, read_manifest(root)))
-    body = value(undone, "select prosrc from pg_proc where proname = 'write_rows'")
-    assert "when 'session' then" in body
-
-
-def test_a_difference_that_only_a_person_can_decide_about_is_named_and_nothing_is_changed(
-    undone: Connection, root: Path
-) -> None:
-    undone.execute("""
-        insert into public.users (clerk_id) values ('user_1');
-        insert into public.organizations (clerk_org_id) values ('org_1');
-        insert into public.organization_memberships (clerk_membership_id, clerk_org_id, clerk_user_id, role)
-        values ('orgmem_1', 'org_1', 'user_1', 'org:member');
-        alter table public.organization_memberships drop column role cascade;
-        alter table clerk_sync.reconcile_runs alter column calls type bigint;
-        drop function clerk_sync.begin_run(jsonb);
-    """)
-    with pytest.raises(NotRepaired) as refused:
-        list(repair(undone, read_manifest(root)))
-    assert "public.organization_memberships.role is missing: the existing rows need a value" in str(refused.value)
-    assert "alter table clerk_sync.reconcile_runs alter column calls type integer" in str(refused.value)
-    assert value(undone, "select to_regprocedure('clerk_sync.begin_run(jsonb)')") is None
-
-
-def test_a_repair_that_postgres_refuses_is_named_with_its_reason(undone: Connection, root: Path) -> None:
-    undone.execute("""
-        alter table clerk_sync.audit_log drop constraint audit_log_operation_check;
-        insert into clerk_sync.audit_log (kind, entity_id, operation, changed_columns, cause)
-        values ('user', 'user_1', 'merge', '{}', 'operator');
-    """)
-    with pytest.raises(
-        NotRepaired, match=r"audit_log_operation_check of clerk_sync.audit_log is missing; check constr"
-    ):
-        list(repair(undone, read_manifest(root)))
 
 
 # Both commands
@@ -600,28 +287,3 @@ def test_another_session_that_keeps_a_lock_is_named(database: Database, admin: C
         admin.execute("lock table public.users in row exclusive mode")
         with pytest.raises(NotRepaired, match=r"another session keeps a lock .* try again"):
             repair_database(database.url, root, is_trial=False)
-
-
-def test_an_owner_who_is_no_superuser_sees_and_repairs_the_same(supabase: Supabase, root: Path) -> None:
-    url = supabase.url(PROJECTS[0])
-    with psycopg.connect(url, autocommit=True) as owner, owner.transaction(force_rollback=True):
-        assert words(owner, root) == []
-        owner.execute("drop table clerk_sync.audit_log; drop function clerk_sync.apply(jsonb)")
-        owner.execute("drop policy users_read_own on public.users; drop table public.organization_domains cascade")
-        assert len(words(owner, root)) == 4
-        list(repair(owner, read_manifest(root)))
-        assert words(owner, root) == []
-
-
-def test_the_comparison_takes_no_longer_with_a_thousand_tables_of_the_app(undone: Connection, root: Path) -> None:
-    def seconds() -> float:
-        began = time.perf_counter()
-        assert words(undone, root) == []
-        return time.perf_counter() - began
-
-    undone.execute("""
-        do $$ begin for n in 1..1000 loop
-            execute format('create table public.app_%s (id int)', n);
-        end loop; end $$
-    """)
-    assert seconds() < 2

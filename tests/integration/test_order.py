@@ -9,9 +9,10 @@ from contextlib import ExitStack, closing
 
 import pytest
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.model.changes import Change
 from clerk_supabase.postgres.store import Outcome, Store
-from tests.kit.databases import Connection, Database, Url, empty, outcomes, rows, tables, value
+from tests.kit.databases import Connection, Database, empty, outcomes, rows, tables, value
 from tests.kit.histories import RECEIVED_AT, Applied, alone, delete, delivered, upsert
 
 # A life: signed up, changed, signed in twice in one millisecond, tied with itself, deleted, deleted again.
@@ -96,10 +97,10 @@ def test_duplicates_change_nothing(store: Store, admin: Connection) -> None:
 def test_a_crash_before_the_acknowledgement_changes_nothing(database: Database, admin: Connection) -> None:
     # The batch was applied, the worker died before SQS heard of it, another worker gets the batch again.
     events = deliveries_of(LIFE)
-    with closing(Store(Url(database.worker_url))) as first:
+    with closing(Store(Fixed(database.worker_url))) as first:
         first.apply(events)
     once = tables(admin), outcomes(admin)
-    with closing(Store(Url(database.worker_url))) as second:
+    with closing(Store(Fixed(database.worker_url))) as second:
         assert second.apply(events) == ["duplicate"] * len(events)
     assert (tables(admin), outcomes(admin)) == once
 
@@ -240,7 +241,7 @@ def test_workers_that_meet_in_opposite_order_neither_deadlock_nor_differ(databas
 
     with ExitStack() as stores:
         threads = [
-            threading.Thread(target=work, args=(stores.enter_context(closing(Store(Url(database.worker_url)))), turn))
+            threading.Thread(target=work, args=(stores.enter_context(closing(Store(Fixed(database.worker_url)))), turn))
             for turn in range(4)
         ]
         for thread in threads:

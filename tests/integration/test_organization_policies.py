@@ -10,8 +10,9 @@ import pytest
 from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
-from tests.kit.databases import Connection, Database, Url, acting_as, rows, value
+from tests.kit.databases import Connection, Database, acting_as, rows, value
 from tests.kit.webhooks import deleted, domain, invitation, membership, organization, user
 
 ORGANIZATIONS: LiteralString = "select clerk_org_id from public.organizations order by 1"
@@ -28,7 +29,7 @@ def people(shared_database: Database) -> Iterator[Connection]:
 
     Closed was deleted, with Ada as its admin.
     """
-    with closing(Store(Url(shared_database.worker_url))) as store:
+    with closing(Store(Fixed(shared_database.worker_url))) as store:
         store.apply([organization(each, at=1) for each in ("org_labs", "org_eves", "org_closed")])
         store.apply([user(f"user_{name}", at=1) for name in ("ada", "bob", "eve", "carl", "dora", "frank")])
         store.apply(

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.model.changes import Delete
 from clerk_supabase.model.envelope import Envelope, ParkedEvent
 from clerk_supabase.model.events import Subject, subject_of
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.standin import samples
-from tests.kit.databases import Connection, Database, Url, rows, value
+from tests.kit.databases import Connection, Database, rows, value
 from tests.kit.histories import CREATED_AT, RECEIVED_AT, alone
 from tests.kit.polling import eventually
 from tests.kit.stored import tables_with
@@ -210,7 +211,7 @@ def test_only_the_events_with_a_word_are_found_by_it(store: Store, admin: Connec
 
 def test_workers_that_park_and_delete_at_once_never_deadlock(database: Database, admin: Connection) -> None:
     def work(number: int) -> None:
-        with closing(Store(Url(database.worker_url))) as store:
+        with closing(Store(Fixed(database.worker_url))) as store:
             for turn in range(20):
                 users = [f"user_{turn}_{each}" for each in range(4)]
                 if number % 2:

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -19,15 +18,13 @@ from clerk_supabase.retry import MAX_ATTEMPTS, Retry
 from clerk_supabase.sync import Sync
 from clerk_supabase.telemetry import metrics
 from clerk_supabase_cli.doctor.canary import canary
-from clerk_supabase_cli.local.processes import free_port
 from clerk_supabase_cli.standin import samples
 from tests.kit.aws import Account
+from tests.kit.credentials import NOWHERE, Sometimes
 from tests.kit.databases import Connection, Database, outcomes, rows
 from tests.kit.histories import CREATED_AT
 from tests.kit.parked import created
 from tests.kit.road import Road
-
-NOWHERE = f"postgresql://clerk_sync_worker:secret@127.0.0.1:{free_port()}/postgres?sslmode=disable"
 
 
 @pytest.fixture
@@ -78,33 +75,15 @@ def test_a_canary_that_postgres_refuses_is_parked_and_the_events_beside_it_are_a
 # A database that is not there
 
 
-@dataclass
-class Looked:
-    """A connection string, and the number of attempts to connect with it."""
-
-    url: str
-    connections: int = 0
-    source: str = "the test's URL"
-    only: int = 0
-    """The number of connections after which the database is unavailable; 0: from the beginning."""
-
-    def value(self) -> str:
-        self.connections += 1
-        return self.url if self.connections <= self.only else NOWHERE
-
-    def changed(self) -> bool:
-        return False
-
-
 @pytest.fixture
-def nowhere() -> Iterator[tuple[Store, Looked]]:
-    looked = Looked(NOWHERE)
+def nowhere() -> Iterator[tuple[Store, Sometimes]]:
+    looked = Sometimes(NOWHERE, lambda _: False)
     with closing(Store(looked)) as store:
         yield store, looked
 
 
 def test_during_an_outage_an_event_to_park_does_not_lengthen_the_wait_for_the_database(
-    nowhere: tuple[Store, Looked], account: Account
+    nowhere: tuple[Store, Sometimes], account: Account
 ) -> None:
     store, looked = nowhere
     sync = Sync(store, Parking(store, Queue(account.sqs, account.parked_queue_url)))
@@ -126,7 +105,7 @@ def test_a_message_applied_by_a_last_try_does_not_stay_a_dead_letter(
         when (new.clerk_id = 'user_2') execute function public.crash();
         """
     )
-    looked = Looked(database.worker_url, only=1)
+    looked = Sometimes(database.worker_url, lambda connection: connection == 1)
     with closing(Store(looked)) as store:
         retry = Retry(store, Sync(store, Parking(store)), Queue(account.sqs, account.sync_queue_url))
         old = [message(number, attempts=MAX_ATTEMPTS) for number in (1, 2, 3)]

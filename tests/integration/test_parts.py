@@ -11,6 +11,7 @@ from typing import Any, LiteralString
 import pytest
 
 from clerk_supabase.aws.queue import Message, Queue, messages_of
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import ChangeRefused, DatabaseUnavailable, Retryable, RowUnavailable
 from clerk_supabase.model.envelope import Envelope, ParkedEvent
 from clerk_supabase.parking import Parking
@@ -22,7 +23,7 @@ from clerk_supabase_cli.operate import comparing
 from clerk_supabase_cli.simulator.sqs import SimulatedQueue, SimulatedSqs, record
 from tests.integration.test_retry import body, dead
 from tests.kit.clock import Clock
-from tests.kit.databases import Connection, Database, Url, outcomes, rows, value
+from tests.kit.databases import Connection, Database, outcomes, rows, value
 from tests.kit.histories import RECEIVED_AT, alone, delete, delivered, upsert
 from tests.kit.proxy import CountingProxy
 from tests.kit.reconciling import rig_with
@@ -50,7 +51,7 @@ def let_a_trigger_raise(admin: Connection, sqlstate: LiteralString) -> None:
 @pytest.fixture
 def hasty(database: Database) -> Iterator[Store]:
     """A worker that waits for no lock longer than the tests do."""
-    with closing(Store(Url(database.worker_url_with(lock_timeout="300ms")))) as store:
+    with closing(Store(Fixed(database.worker_url_with(lock_timeout="300ms")))) as store:
         yield store
 
 
@@ -102,7 +103,7 @@ def test_a_row_for_which_a_trigger_takes_too_long_comes_again_alone(database: Da
         create trigger a before insert on public.users for each row execute function public.dawdle();
         """
     )
-    with closing(Store(Url(database.worker_url_with(statement_timeout="400ms")))) as store:
+    with closing(Store(Fixed(database.worker_url_with(statement_timeout="400ms")))) as store:
         *_, slow = answers = store.apply(
             alone(upsert("user_1"), upsert("user_2"), upsert("user_3", first_name="Robot"))
         )
@@ -141,7 +142,7 @@ def test_an_outage_is_not_tried_in_parts(database: Database, admin: Connection) 
     admin.execute(f"alter database {database.name} set default_transaction_read_only = on")
     with CountingProxy(database.server.port) as proxy:
         url = database.worker_url.replace(f":{database.server.port}/", f":{proxy.port}/")
-        with closing(Store(Url(url))) as store:
+        with closing(Store(Fixed(url))) as store:
             with pytest.raises(DatabaseUnavailable):
                 store.apply(alone(upsert("user_0")))
             before = proxy.round_trips
@@ -154,10 +155,10 @@ def test_an_outage_is_not_tried_in_parts(database: Database, admin: Connection) 
 def test_the_limits_of_a_part_end_with_it(store: Store, admin: Connection) -> None:
     let_a_trigger_raise(admin, "40001")
     store.apply(alone(upsert("user_1"), upsert("user_2", first_name="Robot")))
-    assert store._connection is not None
+    assert store._kept.connection is not None
     limits: LiteralString = "select setting from pg_settings where name in ('lock_timeout', 'statement_timeout')"
-    assert rows(store._connection, limits) == [("5000",), ("15000",)]
-    assert store._connection.info.transaction_status.name == "IDLE"
+    assert rows(store._kept.connection, limits) == [("5000",), ("15000",)]
+    assert store._kept.connection.info.transaction_status.name == "IDLE"
 
 
 # Sync and retry

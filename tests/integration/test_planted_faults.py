@@ -20,7 +20,7 @@ from clerk_supabase.clerk.walk import OVERLAP, PAGE_SIZE
 from clerk_supabase.errors import ClerkRefused, OrganizationsUnavailable, UnusableEvent
 from clerk_supabase.model import organizations, storable, user_struct
 from clerk_supabase.model.kinds import LIST_KINDS
-from clerk_supabase.postgres import store
+from clerk_supabase.postgres import failures
 from clerk_supabase.reconcile import deletes as reconcile_deletes
 from clerk_supabase.reconcile import drift, resync, runs
 from clerk_supabase.reconcile import emptied as reconcile_emptied
@@ -84,7 +84,7 @@ def _always_changed(*_: Any) -> tuple[str, None]:
 
 def _blaming_no_trigger(error: psycopg.Error) -> bool:
     """Treats errors of a trigger as errors of an outage."""
-    return not store._is_raised_by_the_app(error) and _may_be_one_row(error)
+    return not failures._is_raised_by_the_app(error) and _may_be_one_row(error)
 
 
 def _blaming_no_lock(error: psycopg.Error) -> bool:
@@ -118,7 +118,7 @@ def _refusing_all_of_it(*_: Any) -> None:
     raise UnusableEvent("holds what Postgres cannot store")
 
 
-_may_be_one_row: Final = store._may_be_one_row
+_may_be_one_row: Final = failures._may_be_one_row
 
 
 def _never_ending(
@@ -353,14 +353,14 @@ FAULTS: Final = (
         "a trigger that fails for one row holds up others",
         ("obstacle",),
         "is held up by",
-        in_python(store, "_may_be_one_row", _blaming_no_trigger),
+        in_python(failures, "_may_be_one_row", _blaming_no_trigger),
         first=5,
     ),
     PlantedFault(
         "a lock on one row holds up others",
         ("lock",),
         "is held up by",
-        in_python(store, "_may_be_one_row", _blaming_no_lock),
+        in_python(failures, "_may_be_one_row", _blaming_no_lock),
         first=5,
     ),
     PlantedFault(

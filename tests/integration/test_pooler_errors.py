@@ -7,10 +7,10 @@ from contextlib import closing
 import pytest
 from click.testing import CliRunner
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import DatabaseUnavailable, Retryable, SetUpWrong
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.main import commands
-from tests.kit.databases import Url
 from tests.kit.doctoring import Doctor
 from tests.kit.refusing_pooler import refusing
 
@@ -33,7 +33,11 @@ def url(port: int) -> str:
 def test_a_function_distinguishes_an_outage_of_the_pooler_from_a_wrong_connection_string(
     message: str, error: type[Retryable], said: str, todo: str
 ) -> None:
-    with refusing(message) as port, closing(Store(Url(url(port)))) as store, pytest.raises(error, match=said) as caught:
+    with (
+        refusing(message) as port,
+        closing(Store(Fixed(url(port)))) as store,
+        pytest.raises(error, match=said) as caught,
+    ):
         store.check()
     assert "S3cret" not in str(caught.value)
 

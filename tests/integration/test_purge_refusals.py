@@ -8,6 +8,7 @@ from typing import Any, LiteralString
 
 import pytest
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.housekeeping import Housekeeping
 from clerk_supabase.model.envelope import Envelope, ParkedEvent
 from clerk_supabase.postgres.store import Store
@@ -15,7 +16,7 @@ from clerk_supabase.settings import Keep
 from clerk_supabase.telemetry import metrics
 from clerk_supabase_cli.standin import samples
 from tests.integration.test_housekeeping import personal_data_of
-from tests.kit.databases import Connection, Database, Url, rows, value
+from tests.kit.databases import Connection, Database, rows, value
 from tests.kit.histories import CREATED_AT, RECEIVED_AT
 from tests.kit.parked import Command
 from tests.kit.purging import allow_at_once, purge
@@ -140,7 +141,7 @@ def test_a_user_whose_trigger_takes_longer_than_a_statement_may_delays_others_on
     due: Store, database: Database, admin: Connection
 ) -> None:
     let_a_trigger_refuse(admin, "perform pg_sleep(60)")
-    with closing(Store(Url(database.worker_url_with(statement_timeout="700ms")))) as store:
+    with closing(Store(Fixed(database.worker_url_with(statement_timeout="700ms")))) as store:
         assert Housekeeping(store, AT_ONCE).run() == 4
     admin.execute("drop trigger hold on public.users")
     assert rows(admin, "select id, reason from clerk_sync.not_purged") == [

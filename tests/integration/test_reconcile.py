@@ -17,7 +17,8 @@ from clerk_supabase.errors import WrongInstance
 from clerk_supabase.model.changes import Delete, changes_of
 from clerk_supabase.model.events import parse_event
 from clerk_supabase.reconcile.repairs import DirectRepairs
-from clerk_supabase.reconcile.run import Reconcile, Request
+from clerk_supabase.reconcile.request import Request
+from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.telemetry import metrics
 from clerk_supabase_cli.standin.faults import Fault, with_null, without_every, without_field
 from clerk_supabase_cli.standin.population import BEGINNING

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from clerk_supabase.clerk.walk import OVERLAP
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import Retryable, WrongInstance
 from clerk_supabase.model.changes import Delete, changes_of
 from clerk_supabase.model.events import parse_event
@@ -23,7 +24,7 @@ from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.standin.faults import Fault, answering
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account
-from tests.kit.databases import Database, Databases, Url, rows, tables, value
+from tests.kit.databases import Database, Databases, rows, tables, value
 from tests.kit.histories import alone
 from tests.kit.reconciling import Queued, Rig, RigMaker, happening_after, mirror, rig_with
 
@@ -236,7 +237,7 @@ def test_an_object_is_not_synced_again_from_another_instance(rig: Rig) -> None:
     rig.world.remove_user(user(900))
     rig.admin.execute("update clerk_sync.instance set instance_id = 'ins_of_somebody_else'")
     before = tables(rig.admin)
-    with closing(Store(Url(f"{rig.database.url}?sslmode=disable"))) as operator:
+    with closing(Store(Fixed(f"{rig.database.url}?sslmode=disable"))) as operator:
         reconcile = Reconcile(rig.ours.http, Runs(operator), DirectRepairs(), rig.settings, monotonic=rig.ours.clock)
         for user_id in (user(700), user(900)):
             with pytest.raises(WrongInstance):

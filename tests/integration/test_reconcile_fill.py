@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import ChangeRefused, RunTakenOver
 from clerk_supabase.model.changes import Changes, Delete, Delivery, changes_of_object
 from clerk_supabase.postgres.batch import as_json, element_of
@@ -15,7 +16,7 @@ from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.repairs import DirectRepairs, Repair
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.standin import samples
-from tests.kit.databases import Connection, Database, Databases, Url, rows, tables, value
+from tests.kit.databases import Connection, Database, Databases, rows, tables, value
 from tests.kit.polling import eventually
 from tests.kit.reconciling import rig_with
 
@@ -69,7 +70,7 @@ def test_filled_rows_equal_repaired_rows(databases: Databases) -> None:
     filled, repaired = databases.take(), databases.take()
     ends = []
     for database in (filled, repaired):
-        store = Store(Url(database.worker_url))
+        store = Store(Fixed(database.worker_url))
         if database is filled:
             with database.connect() as admin:
                 begin(admin)

@@ -12,8 +12,8 @@ import pytest
 from psycopg import sql
 
 from clerk_supabase.errors import RunTakenOver
-from clerk_supabase.reconcile.run import Request
-from clerk_supabase.reconcile.runs import Begun
+from clerk_supabase.reconcile.records import Begun
+from clerk_supabase.reconcile.request import Request
 from clerk_supabase_cli.standin.faults import Fault, answering
 from tests.kit.databases import Connection, Database, Databases, rows, tables, value
 from tests.kit.reconciling import Rig, RigMaker, mirror, rig_with

@@ -12,18 +12,20 @@ from dataclasses import replace
 import pytest
 
 from clerk_supabase.aws.queue import Queue
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import ContradictoryAnswer, DatabaseUnavailable, QueueUnavailable
 from clerk_supabase.model.changes import changes_of
 from clerk_supabase.model.events import parse_event
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.repairs import DirectRepairs
-from clerk_supabase.reconcile.run import Reconcile, Request
+from clerk_supabase.reconcile.request import Request
+from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.operate.parked import Selection, replay
 from clerk_supabase_cli.standin.faults import Fault, answering, deleted_with_200, firewall
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account
-from tests.kit.databases import Database, Databases, Url, rows, value
+from tests.kit.databases import Database, Databases, rows, value
 from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror, rig_with
 
 STEPS = [
@@ -198,7 +200,7 @@ def test_two_runs_at_once_exclude_each_other(rig: Rig) -> None:
     others: list[str] = []
 
     def other_run() -> None:
-        with closing(Store(Url(rig.database.worker_url))) as store:
+        with closing(Store(Fixed(rig.database.worker_url))) as store:
             other = Reconcile(rig.ours.http, Runs(store), DirectRepairs(), rig.settings, monotonic=rig.ours.clock)
             others.append(other.run(Request("quick"), math.inf).state)
 
@@ -294,7 +296,7 @@ def test_a_page_that_is_missing_as_a_whole_is_no_five_hundred_messages(rig: Rig,
 
 def test_one_user_or_organization_can_be_synced_again(mirrored_rig: Rig) -> None:
     differ(mirrored_rig)
-    with closing(Store(Url(f"{mirrored_rig.database.url}?sslmode=disable"))) as operator:
+    with closing(Store(Fixed(f"{mirrored_rig.database.url}?sslmode=disable"))) as operator:
         reconcile = Reconcile(
             mirrored_rig.ours.http,
             Runs(operator),
@@ -320,7 +322,7 @@ def test_one_user_or_organization_can_be_synced_again(mirrored_rig: Rig) -> None
 
 @contextmanager
 def resyncing(rig: Rig) -> Iterator[Reconcile]:
-    with closing(Store(Url(f"{rig.database.url}?sslmode=disable"))) as operator:
+    with closing(Store(Fixed(f"{rig.database.url}?sslmode=disable"))) as operator:
         yield Reconcile(rig.ours.http, Runs(operator), DirectRepairs(), rig.settings, monotonic=rig.ours.clock)
 
 

@@ -6,28 +6,28 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import StringIO
 from typing import Any, LiteralString
 
 import pytest
 
 from clerk_supabase.aws.queue import Message, Queue, messages_of
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.model.envelope import Envelope, ParkedEvent
 from clerk_supabase.parking import Parking
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.retry import MAX_ATTEMPTS, Retry
 from clerk_supabase.sync import Sync
 from clerk_supabase.telemetry import metrics
-from clerk_supabase_cli.local.processes import free_port
 from clerk_supabase_cli.simulator.sqs import SimulatedQueue, SimulatedSqs
 from clerk_supabase_cli.standin import samples
 from tests.kit.clock import Clock
-from tests.kit.databases import Connection, Database, Url, outcomes, rows, value
+from tests.kit.credentials import NOWHERE, Sometimes
+from tests.kit.databases import Connection, Database, outcomes, rows, value
 from tests.kit.histories import CREATED_AT, RECEIVED_AT
 
 PRIVATE = "ada@private.example"
-NOWHERE = f"postgresql://clerk_sync_worker:secret@127.0.0.1:{free_port()}/postgres?sslmode=disable"
 
 
 def body(user_id: str, **fields: Any) -> bytes:
@@ -76,7 +76,7 @@ def retry(made: Made, store: Store) -> Retry:
 @pytest.fixture
 def away(made: Made) -> Iterator[Retry]:
     """A connection string without a database behind it."""
-    with closing(Store(Url(NOWHERE))) as store:
+    with closing(Store(Fixed(NOWHERE))) as store:
         yield made(store)
 
 
@@ -179,7 +179,7 @@ def test_while_the_database_is_unavailable_all_messages_stay_and_no_attempt_is_c
 
 
 def test_with_a_broken_connection_string_all_messages_stay_and_no_attempt_is_counted(made: Made) -> None:
-    with closing(Store(Url("postgresql://clerk_sync_worker:S3cret%Pw@host/postgres"))) as store:
+    with closing(Store(Fixed("postgresql://clerk_sync_worker:S3cret%Pw@host/postgres"))) as store:
         assert made(store).process([dead(1), dead(2, attempts=MAX_ATTEMPTS)]) == ["message-1", "message-2"]
     assert (counted("SetUpWrong"), counted("RetryPostponed"), counted("Parked")) == (1, 0, 0)
 
@@ -205,7 +205,7 @@ def test_while_a_migration_or_a_right_is_missing_all_messages_stay(
 def test_after_a_failover_to_a_read_only_server_all_messages_stay(
     made: Made, database: Database, sync_queue: SimulatedQueue
 ) -> None:
-    with closing(Store(Url(database.worker_url_with(default_transaction_read_only="on")))) as store:
+    with closing(Store(Fixed(database.worker_url_with(default_transaction_read_only="on")))) as store:
         assert len(made(store).process([dead(1), dead(2, attempts=MAX_ATTEMPTS), waiting(3)])) == 3
     assert sync_queue.take_all() == []
 
@@ -224,22 +224,6 @@ def test_while_a_table_is_missing_a_last_try_parks_nothing(retry: Retry, admin: 
     assert parked(admin) == []
 
 
-@dataclass
-class OnlyOnce:
-    """A database that is available for one connection, and then unavailable."""
-
-    url: str
-    connections: int = 0
-    source: str = "the test's URL"
-
-    def value(self) -> str:
-        self.connections += 1
-        return self.url if self.connections == 1 else NOWHERE
-
-    def changed(self) -> bool:
-        return False
-
-
 def test_when_the_database_becomes_unavailable_during_the_last_try_nothing_is_parked(
     made: Made, admin: Connection, database: Database
 ) -> None:
@@ -250,7 +234,7 @@ def test_when_the_database_becomes_unavailable_during_the_last_try_nothing_is_pa
         create trigger crash before insert on public.users for each row execute function public.crash();
         """
     )
-    url = OnlyOnce(database.worker_url)
+    url = Sometimes(database.worker_url, lambda connection: connection == 1)
     with closing(Store(url)) as store:
         assert made(store).process([dead(1, attempts=MAX_ATTEMPTS), dead(2, attempts=MAX_ATTEMPTS)]) == [
             "message-1",
@@ -258,15 +242,6 @@ def test_when_the_database_becomes_unavailable_during_the_last_try_nothing_is_pa
         ]
     assert url.connections > 1
     assert parked(admin) == []
-
-
-@dataclass
-class Interrupted(OnlyOnce):
-    """There is no database for the second connection."""
-
-    def value(self) -> str:
-        self.connections += 1
-        return NOWHERE if self.connections == 2 else self.url
 
 
 def test_a_last_try_that_only_met_an_outage_is_made_again_and_nothing_is_parked(
@@ -281,7 +256,7 @@ def test_a_last_try_that_only_met_an_outage_is_made_again_and_nothing_is_parked(
         create trigger crash before insert on public.users for each row execute function public.crash_once();
         """
     )
-    url = Interrupted(database.worker_url)
+    url = Sometimes(database.worker_url, lambda connection: connection != 2)
     with closing(Store(url)) as store:
         assert made(store).process([dead(1, attempts=MAX_ATTEMPTS), dead(2, attempts=MAX_ATTEMPTS)]) == []
     assert url.connections == 3

@@ -11,7 +11,7 @@ from psycopg import sql
 
 from clerk_supabase.model.changes import Delete
 from clerk_supabase.postgres.batch import as_json, element_of
-from clerk_supabase.reconcile.run import Request
+from clerk_supabase.reconcile.request import Request
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account

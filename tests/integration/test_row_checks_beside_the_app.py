@@ -8,11 +8,12 @@ from typing import LiteralString
 
 import pytest
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.model.changes import Delete
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.runs import Runs
-from tests.kit.databases import Databases, Url, value
+from tests.kit.databases import Databases, value
 from tests.kit.histories import alone
 from tests.kit.meanwhile import started, waiting
 from tests.kit.polling import eventually
@@ -43,7 +44,7 @@ def rig(mirrored: RigMaker) -> Iterator[Rig]:
 def run_hastily(rig: Rig) -> Report:
     """A run of a worker that waits for nothing longer than a test does."""
     url = rig.database.worker_url_with(lock_timeout="300ms", statement_timeout="900ms")
-    with closing(Store(Url(url))) as hasty:
+    with closing(Store(Fixed(url))) as hasty:
         before, rig.store = rig.store, hasty
         try:
             return rig.run()

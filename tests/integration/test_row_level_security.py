@@ -9,8 +9,9 @@ import pytest
 from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
-from tests.kit.databases import Connection, Database, Url, acting_as, rows, value
+from tests.kit.databases import Connection, Database, acting_as, rows, value
 from tests.kit.histories import alone, delete, upsert
 
 ADA = {"sub": "user_ada", "role": "authenticated"}
@@ -21,7 +22,7 @@ GONE = {"sub": "user_gone", "role": "authenticated"}
 @pytest.fixture(scope="module")
 def people(shared_database: Database) -> Iterator[Connection]:
     """Ada and Eve have rows, Gone was deleted."""
-    store = Store(Url(shared_database.worker_url))
+    store = Store(Fixed(shared_database.worker_url))
     store.apply(alone(upsert("user_ada"), upsert("user_eve"), upsert("user_gone")))
     store.apply(alone(delete("user_gone", at=2)))
     store.close()

@@ -9,13 +9,14 @@ from contextlib import closing
 import pytest
 from psycopg import sql
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.repairs import DirectRepairs
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.standin.worlds import World
-from tests.kit.databases import Databases, Url, value
+from tests.kit.databases import Databases, value
 from tests.kit.histories import CREATED_AT, Applied
 from tests.kit.reconciling import Rig, RigMaker, mirror
 from tests.kit.webhooks import deleted, domain, invitation, membership
@@ -155,7 +156,7 @@ def test_a_comparison_fills_the_stub_of_a_removed_user(rig: Rig, mode: str) -> N
 def resync(rig: Rig, object_id: str) -> Report:
     """With the rights of the owner, as an operator has them."""
     rig.world.now += 1_000
-    with closing(Store(Url(f"{rig.database.url}?sslmode=disable"))) as operator:
+    with closing(Store(Fixed(f"{rig.database.url}?sslmode=disable"))) as operator:
         direct = DirectRepairs()
         return Reconcile(rig.ours.http, Runs(operator), direct, rig.settings).resync(object_id, math.inf)
 

@@ -9,6 +9,7 @@ from typing import Final, LiteralString, cast
 
 import pytest
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.model.changes import changes_of
 from clerk_supabase.model.events import parse_event
 from clerk_supabase.postgres.store import Store
@@ -16,7 +17,7 @@ from clerk_supabase_cli.simulator.orders import exploration
 from clerk_supabase_cli.simulator.orders.exploration import explore
 from clerk_supabase_cli.simulator.orders.schedules import Batch
 from clerk_supabase_cli.simulator.portions import Plan, Template, portions_of, search_portions
-from tests.kit.databases import Database, Databases, Rows, Url, tables, value
+from tests.kit.databases import Database, Databases, Rows, tables, value
 
 SCHEDULES = 500
 # Enough to find any fault; a search ends when it has.
@@ -191,7 +192,7 @@ def test_profiles_that_do_not_follow_are_found(database: Database, reference: Da
 
 def after(batches: Sequence[Batch], database: Database) -> dict[str, Rows]:
     """The tables after the arrival of these batches' messages, one by one."""
-    with closing(Store(Url(database.worker_url))) as store, database.connect() as admin:
+    with closing(Store(Fixed(database.worker_url))) as store, database.connect() as admin:
         for message in (message for batch in batches for message in batch.messages):
             store.apply([(changes_of(parse_event(message.envelope.body), message.envelope.received_at), None)])
         return tables(admin)

@@ -8,10 +8,11 @@ from typing import LiteralString
 
 import pytest
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
-from clerk_supabase.reconcile.run import Request
+from clerk_supabase.reconcile.request import Request
 from clerk_supabase.reconcile.runs import Runs
-from tests.kit.databases import Connection, Database, Url, rows
+from tests.kit.databases import Connection, Database, rows
 from tests.kit.histories import CREATED_AT
 from tests.kit.webhooks import deleted, invitation, organization, user
 
@@ -19,7 +20,7 @@ from tests.kit.webhooks import deleted, invitation, organization, user
 @pytest.fixture
 def hasty(database: Database) -> Iterator[Store]:
     """A worker whose statements may take no longer than the tests do."""
-    with closing(Store(Url(database.worker_url_with(statement_timeout="700ms")))) as store:
+    with closing(Store(Fixed(database.worker_url_with(statement_timeout="700ms")))) as store:
         yield store
 
 

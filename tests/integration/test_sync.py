@@ -15,6 +15,7 @@ from psycopg import sql
 
 from clerk_supabase.aws.queue import Message, Queue
 from clerk_supabase.aws.secrets import Secret
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.ingest import Ingest
 from clerk_supabase.model.envelope import Envelope
 from clerk_supabase.parking import Parking
@@ -27,7 +28,7 @@ from clerk_supabase_cli.simulator.sqs import record
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign_body
 from tests.kit.aws import Account
-from tests.kit.databases import Connection, Database, Url, at_port, outcomes, rows, value
+from tests.kit.databases import Connection, Database, at_port, outcomes, rows, value
 from tests.kit.environments import environment_of
 from tests.kit.histories import CREATED_AT, RECEIVED_AT
 from tests.kit.proxy import CountingProxy
@@ -53,7 +54,7 @@ def sync(store: Store, account: Account) -> Sync:
 @pytest.fixture
 def sync_without_database(account: Account) -> Iterator[Sync]:
     nowhere = f"postgresql://clerk_sync_worker:secret@127.0.0.1:{free_port()}/postgres?sslmode=disable"
-    with closing(Store(Url(nowhere))) as store:
+    with closing(Store(Fixed(nowhere))) as store:
         yield Sync(store, Parking(store, Queue(account.sqs, account.parked_queue_url)))
 
 
@@ -215,7 +216,7 @@ def test_a_batch_in_which_everything_is_unusable_raises_nothing(sync: Sync, admi
 def test_all_that_a_batch_parks_is_one_round_trip(database: Database, account: Account) -> None:
     with (
         CountingProxy(database.server.port) as proxy,
-        closing(Store(Url(at_port(database.worker_url, proxy.port)))) as store,
+        closing(Store(Fixed(at_port(database.worker_url, proxy.port)))) as store,
     ):
         sync = Sync(store, Parking(store, Queue(account.sqs, account.parked_queue_url)))
         sync.process([message(body("user_0"))])
@@ -276,7 +277,7 @@ def test_when_the_database_is_unavailable_an_unusable_event_is_still_parked(
 
 
 def test_a_broken_connection_string_is_no_outage_all_messages_come_again_and_none_is_parked(account: Account) -> None:
-    with closing(Store(Url("postgresql://clerk_sync_worker:S3cret%Pw@host/postgres"))) as store:
+    with closing(Store(Fixed("postgresql://clerk_sync_worker:S3cret%Pw@host/postgres"))) as store:
         sync = Sync(store, Parking(store, Queue(account.sqs, account.parked_queue_url)))
         assert must_come_again(sync, [message(body())]) == ["message-1"]
     assert overflowed(account) == {}

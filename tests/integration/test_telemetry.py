@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from clerk_supabase.model.kinds import READ_KINDS
 from clerk_supabase.telemetry import logger, metrics
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign, sign_body
@@ -443,7 +444,7 @@ def test_units_and_dimensions_are_few(world: World) -> None:
     assert values == {
         "service": {f"stack-{name}" for name in FUNCTIONS},
         "reason": {"missing", "malformed", "timestamp", "signature"},
-        "kind": {"user", "organization", "membership", "invitation", "domain"},
+        "kind": set(READ_KINDS),
     }
     # Each costs money.
     assert len({(name, *sorted(dimensions.items())) for dimensions, name, _ in world.output.measured()}) <= 70

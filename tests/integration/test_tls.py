@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import DatabaseUnavailable
 from clerk_supabase.postgres.store import Outcome, Store
-from tests.kit.databases import Database, Url, at_port
+from tests.kit.databases import Database, at_port
 from tests.kit.histories import alone, upsert
 from tests.kit.tls import Authority, TlsTerminator
 
@@ -25,7 +26,7 @@ def apply_over_tls(
     """Applies a change through a server with a certificate for *address*; the URL says nothing about TLS."""
     with TlsTerminator(database.server.port, authority.server(address)) as server:
         url = at_port(database.worker_url, server.port).removesuffix("?sslmode=disable")
-        with closing(Store(Url(url + options), str(ca_file))) as store:
+        with closing(Store(Fixed(url + options), str(ca_file))) as store:
             [answer] = store.apply(alone(upsert()))
     assert isinstance(answer, str)
     return [answer]

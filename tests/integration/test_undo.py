@@ -13,14 +13,16 @@ import psycopg
 import pytest
 
 from clerk_supabase.aws.queue import messages_of
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import RunTakenOver
 from clerk_supabase.model.changes import Changes, Delete, Reconciled
 from clerk_supabase.postgres.store import Store
+from clerk_supabase.reconcile.records import Undone
 from clerk_supabase.reconcile.report import Report
-from clerk_supabase.reconcile.runs import Runs, Undone
+from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account
-from tests.kit.databases import Connection, Databases, Url, rows, value
+from tests.kit.databases import Connection, Databases, rows, value
 from tests.kit.histories import alone
 from tests.kit.meanwhile import waiting
 from tests.kit.reconciling import MINUTE, Queued, Rig, RigMaker, mirror
@@ -56,7 +58,7 @@ def queued(rig: Rig, account: Account) -> Queued:
 
 
 def undo(rig: Rig, report: Report) -> Undone:
-    with closing(Store(Url(f"{rig.database.url}?sslmode=disable"))) as operator:
+    with closing(Store(Fixed(f"{rig.database.url}?sslmode=disable"))) as operator:
         return Runs(operator).undo(report.run_id or 0)
 
 

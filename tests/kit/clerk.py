@@ -9,9 +9,10 @@ from random import Random
 from typing import Any
 
 from clerk_supabase.clerk.api import Clerk
-from clerk_supabase.clerk.http import ClerkHttp, SecretKey
+from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.clerk.pages import Page
 from clerk_supabase.clerk.walk import Stretch, Window
+from clerk_supabase.credentials import Credential, Fixed
 from clerk_supabase_cli.standin.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.population import Population
@@ -19,25 +20,6 @@ from clerk_supabase_cli.standin.worlds import World
 from tests.kit.clock import Clock
 
 KEY = "sk_test_standin"
-
-
-@dataclass
-class FixedKey:
-    """A secret key, and newer keys, found one after the other when a key was refused."""
-
-    current: str = KEY
-    newer: list[str] = field(default_factory=list)
-    looks: int = 0
-
-    def value(self) -> str:
-        return self.current
-
-    def changed(self) -> bool:
-        self.looks += 1
-        if self.newer:
-            self.current = self.newer.pop(0)
-            return True
-        return False
 
 
 @dataclass
@@ -70,10 +52,10 @@ class Reader:
         return Clerk(self.http, self.clock.now + seconds)
 
 
-def reader(url: str, key: SecretKey | None = None, clock: PassingClock | None = None, **options: Any) -> Reader:
+def reader(url: str, key: Credential | None = None, clock: PassingClock | None = None, **options: Any) -> Reader:
     """A client that never waits in real time."""
     clock = clock or PassingClock()
-    http = ClerkHttp(key or FixedKey(), url, clock=clock, sleep=clock.sleep, chance=lambda: 0.5, **options)
+    http = ClerkHttp(key or Fixed(KEY), url, clock=clock, sleep=clock.sleep, chance=lambda: 0.5, **options)
     return Reader(http, clock)
 
 

@@ -157,24 +157,6 @@ class Databases:
             return False
 
 
-@dataclass
-class Url:
-    """The connection string for the store, in place of a secret of Secrets Manager."""
-
-    current: str
-    newer: str = ""
-    """The result of a look for a newer value."""
-    source: str = "the test's URL"
-
-    def value(self) -> str:
-        return self.current
-
-    def changed(self) -> bool:
-        before = self.current
-        self.current = self.newer or self.current
-        return self.current != before
-
-
 def at_port(url: str, port: int) -> str:
     """The same URL with another port, for a proxy."""
     parts = urlsplit(url)

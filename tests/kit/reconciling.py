@@ -7,19 +7,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from psycopg import sql
 
 from clerk_supabase.aws.queue import Queue, messages_of
+from clerk_supabase.credentials import Credential, Fixed
 from clerk_supabase.parking import Parking
 from clerk_supabase.postgres.store import Function, Store
 from clerk_supabase.reconcile.pages import Progress, ReconcileSettings
+from clerk_supabase.reconcile.records import Finding
 from clerk_supabase.reconcile.repairs import DirectRepairs, QueueRepairs, Repairs
 from clerk_supabase.reconcile.report import Report
-from clerk_supabase.reconcile.run import Reconcile, Request
-from clerk_supabase.reconcile.runs import Finding, Runs
+from clerk_supabase.reconcile.request import Request
+from clerk_supabase.reconcile.run import Reconcile
+from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.sync import Sync
 from clerk_supabase_cli.standin.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
@@ -27,7 +30,7 @@ from clerk_supabase_cli.standin.population import BEGINNING, Population
 from clerk_supabase_cli.standin.worlds import World
 from tests.kit.aws import Account
 from tests.kit.clerk import Reader, reader
-from tests.kit.databases import Connection, Database, Databases, Url
+from tests.kit.databases import Connection, Database, Databases
 
 MINUTE = 60_000
 
@@ -68,14 +71,14 @@ class Rig:
     def findings(self, report: Report) -> dict[str, Finding]:
         """The findings of a run, by id."""
         assert report.run_id is not None
-        with closing(Store(Url(f"{self.database.url}?sslmode=disable"))) as operator:
+        with closing(Store(Fixed(f"{self.database.url}?sslmode=disable"))) as operator:
             details = Runs(operator).show(report.run_id)
         assert details is not None
         return {each.entity_id: each for each in details.findings}
 
     def undo(self, report: Report) -> Sequence[tuple[str, str]]:
         assert report.run_id is not None
-        with closing(Store(Url(f"{self.database.url}?sslmode=disable"))) as operator:
+        with closing(Store(Fixed(f"{self.database.url}?sslmode=disable"))) as operator:
             return Runs(operator).undo(report.run_id).restored
 
     def shown(self, table: str = "users", key: str = "clerk_id") -> set[str]:
@@ -96,7 +99,7 @@ class Rig:
 
     def die_at(self, function: str, *, skip: int = 0, mode: Any = "full") -> None:
         """Runs until its process is killed at a call of a function of the database; afterwards, the lease is over."""
-        mortal = _MortalStore(Url(self.database.worker_url), function, skip)
+        mortal = _MortalStore(Fixed(self.database.worker_url), function, skip)
         direct = DirectRepairs(keep_private_metadata=self.settings.keep_private_metadata)
         self.world.now += MINUTE
         with closing(mortal), pytest.raises(Killed):
@@ -123,7 +126,7 @@ def rig_with(database: Database, users: int = 0, *, same_moment: int = 1, **sett
     """An instance with a number of users who signed up a second apart, and an empty database."""
     world = World(Random(1), "a", users=Population(users, same_moment=same_moment))
     world.now = BEGINNING + users * 1_000 + 60 * MINUTE
-    store = Store(Url(database.worker_url))
+    store = Store(Fixed(database.worker_url))
     with (
         ClerkApi(Answers(world), clock=lambda: world.now) as api,
         database.connect() as admin,
@@ -169,13 +172,14 @@ class Killed(BaseException):
 
 
 class _MortalStore(Store):
-    def __init__(self, url: Url, function: str, skip: int) -> None:
+    def __init__(self, url: Credential, function: str, skip: int) -> None:
         super().__init__(url)
+        self._url = url
         self._function = function
         self._left = [skip]
 
     def twin(self) -> Store:
-        twin = _MortalStore(cast("Url", self._url), self._function, 0)
+        twin = _MortalStore(self._url, self._function, 0)
         twin._left = self._left
         return twin
 

@@ -14,11 +14,12 @@ import pytest
 from jwt.utils import base64url_encode
 from psycopg import sql
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.tokens.claims import Organization
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
 from clerk_supabase_cli.standin.token_mint import LOCAL_JWT_SECRET, Mint, SigningKey, legacy_token
-from tests.kit.databases import Databases, Url
+from tests.kit.databases import Databases
 from tests.outside import api, callers
 from tests.outside.callers import Caller
 
@@ -86,7 +87,7 @@ def project(databases: Databases, root: Path) -> Iterator[Project]:
     # Supabase too gives PostgREST one set of keys: those of the trusted issuers, and the project's secret.
     project_secret = {"kty": "oct", "alg": "HS256", "k": base64url_encode(LOCAL_JWT_SECRET.encode()).decode()}
     with (
-        closing(Store(Url(database.worker_url))) as store,
+        closing(Store(Fixed(database.worker_url))) as store,
         api.serving(root, url, [mint.key.jwk, project_secret]) as address,
     ):
         yield Project(address, mint, store)

@@ -11,10 +11,12 @@ from dataclasses import replace
 import psycopg
 import pytest
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import ChangeRefused, DatabaseUnavailable, NotAllowed, Retryable, RowUnavailable
 from clerk_supabase.postgres.store import Queries, Store
 from tests.kit import webhooks
-from tests.kit.databases import SESSION, WORKER, Connection, Database, Databases, Url, rows, tables, value
+from tests.kit.credentials import Changing
+from tests.kit.databases import SESSION, WORKER, Connection, Database, Databases, rows, tables, value
 from tests.kit.histories import Applied, alone, upsert
 from tests.kit.polling import eventually
 from tests.kit.pooler import pooling
@@ -54,7 +56,7 @@ def admin(direct: Database) -> Iterator[Connection]:
 @pytest.fixture
 def store(database: Database) -> Iterator[Store]:
     """A worker."""
-    with closing(Store(Url(database.worker_url))) as store:
+    with closing(Store(Fixed(database.worker_url))) as store:
         yield store
 
 
@@ -78,7 +80,7 @@ def life(number: int) -> list[Applied]:
 
 def apply_each(url: str, batches: list[list[Applied]]) -> None:
     """Applies the events of one worker."""
-    with closing(Store(Url(url))) as store:
+    with closing(Store(Fixed(url))) as store:
         for batch in batches:
             store.apply(batch)
 
@@ -107,20 +109,20 @@ def test_workers_that_share_a_connection_end_in_the_same_state(
 
 def test_the_limits_of_the_role_hold(store: Store) -> None:
     store.check()
-    assert store._connection is not None
-    assert value(store._connection, "select current_setting('statement_timeout')") == "15s"
-    assert value(store._connection, "select current_setting('lock_timeout')") == "5s"
+    assert store._kept.connection is not None
+    assert value(store._kept.connection, "select current_setting('statement_timeout')") == "15s"
+    assert value(store._kept.connection, "select current_setting('lock_timeout')") == "5s"
 
 
 def test_nothing_is_left_in_the_session(store: Store) -> None:
     for version in range(8):
         store.apply(alone(upsert(version=version)))
-    assert store._connection is not None
-    assert rows(store._connection, "select statement from pg_prepared_statements") == []
-    assert rows(store._connection, "select * from pg_locks where locktype = 'advisory'") == []
+    assert store._kept.connection is not None
+    assert rows(store._kept.connection, "select statement from pg_prepared_statements") == []
+    assert rows(store._kept.connection, "select * from pg_locks where locktype = 'advisory'") == []
     # The pooler's own.
     session = "select name from pg_settings where source = 'session'"
-    assert rows(store._connection, session) == [("application_name",)]
+    assert rows(store._kept.connection, session) == [("application_name",)]
 
 
 # The server behind the pooler becomes unavailable
@@ -155,7 +157,7 @@ def test_while_the_server_is_unavailable_the_messages_stay_in_the_queue(store: S
 
 def test_a_pooler_that_holds_a_query_while_the_server_is_unavailable_is_not_waited_for(database: Database) -> None:
     """The pooler would hold a query for longer than a function may take, and no limit of the role can end the wait."""
-    with closing(Store(Url(database.worker_url), patience_seconds=0.5)) as impatient:
+    with closing(Store(Fixed(database.worker_url), patience_seconds=0.5)) as impatient:
         impatient.check()
         database.server.stop()
         try:
@@ -177,7 +179,7 @@ def test_a_pooler_that_holds_a_query_while_the_server_is_unavailable_is_not_wait
 
 def test_with_a_wrong_password_the_messages_stay_in_the_queue(database: Database) -> None:
     wrong = database.worker_url.replace(database.worker_password, "a-secret-password")
-    with closing(Store(Url(wrong))) as store, pytest.raises(Retryable) as caught:
+    with closing(Store(Fixed(wrong))) as store, pytest.raises(Retryable) as caught:
         store.apply(alone(upsert()))
     assert "a-secret-password" not in str(caught.value)
 
@@ -185,7 +187,7 @@ def test_with_a_wrong_password_the_messages_stay_in_the_queue(database: Database
 def test_while_the_pooler_is_unavailable_the_messages_stay_in_the_queue_and_are_later_applied(direct: Database) -> None:
     passwords = {WORKER: direct.worker_password}
     with pooling(direct.server.port, passwords, connections=1) as port:
-        url = Url(replace(direct, pooler_port=port).worker_url)
+        url = Changing(replace(direct, pooler_port=port).worker_url)
         store = Store(url)
         store.apply(alone(upsert("user_0")))
     with pytest.raises(DatabaseUnavailable):
@@ -211,7 +213,7 @@ def test_a_row_that_takes_longer_than_the_pooler_allows_is_no_outage_and_not_tri
     )
     with (
         pooling(direct.server.port, {WORKER: direct.worker_password}, connections=1, query_timeout=1) as port,
-        closing(Store(Url(replace(direct, pooler_port=port).worker_url))) as store,
+        closing(Store(Fixed(replace(direct, pooler_port=port).worker_url))) as store,
     ):
         store.apply(alone(upsert("user_0")))
         [slow] = store.apply(alone(upsert("user_1", first_name="Robot")))
@@ -239,7 +241,7 @@ def left_behind(url: str) -> tuple[object, ...] | None:
 def test_nothing_of_a_user_is_left_for_the_next_on_the_same_connection(store: Store, database: Database) -> None:
     store.apply(alone(upsert("user_ada"), upsert("user_eve")))
     processes = set()
-    with closing(Store(Url(database.session_url))) as first, closing(Store(Url(database.session_url))) as second:
+    with closing(Store(Fixed(database.session_url))) as first, closing(Store(Fixed(database.session_url))) as second:
         for users, claims in ((first, ADA), (second, EVE), (first, EVE), (second, ADA)):
             with users.as_user(claims) as queries:
                 assert seen(queries) == [claims.user_id]
@@ -259,7 +261,7 @@ def test_users_at_the_same_time_see_each_their_own(store: Store, database: Datab
     store.apply(alone(*map(upsert, names)))
 
     def look(name: str) -> list[list[str]]:
-        with closing(Store(Url(database.session_url))) as users:
+        with closing(Store(Fixed(database.session_url))) as users:
             answers = []
             for _ in range(20):
                 with users.as_user(claims_of(name)) as queries:

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.reconcile.request import request_of
-from clerk_supabase.reconcile.run import Request
+from clerk_supabase.reconcile.request import Request, request_of
 
 
 def test_the_schedules_say_only_the_mode() -> None:

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from clerk_supabase.reconcile.records import Finding, RunDetails, RunSummary
 from clerk_supabase.reconcile.report import Report
-from clerk_supabase.reconcile.runs import Finding, RunDetails, RunSummary
 from clerk_supabase_cli.operate.reconcile_report import findings_table, print_report, runs_table
 from clerk_supabase_cli.terminal import Terminal
 

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import Retryable
 from clerk_supabase.postgres.connection_string import parse, with_parameter
 from clerk_supabase.postgres.store import Store
@@ -237,7 +238,7 @@ def _check_migrations(url: str, root: Path) -> None:
 
 
 def _check_that_functions_can_use(url: str) -> None:
-    store = Store(_Fixed(url))
+    store = Store(Fixed(url, DATABASE_URL))
     try:
         store.check()
     except Retryable as error:
@@ -247,21 +248,6 @@ def _check_that_functions_can_use(url: str) -> None:
         ) from error
     finally:
         store.close()
-
-
-class _Fixed:
-    """A constant connection string, in the form expected by the store."""
-
-    source = DATABASE_URL
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def value(self) -> str:
-        return self._url
-
-    def changed(self) -> bool:
-        return False
 
 
 def _with_certificate(url: str, root: Path) -> str:

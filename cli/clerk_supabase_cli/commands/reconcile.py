@@ -10,8 +10,8 @@ from click.core import ParameterSource
 
 from clerk_supabase.postgres.connection_string import parse
 from clerk_supabase.reconcile.pages import ReconcileSettings
-from clerk_supabase.reconcile.run import Request
-from clerk_supabase.reconcile.runs import Mode, Reset
+from clerk_supabase.reconcile.records import Reset
+from clerk_supabase.reconcile.request import Mode, Request
 from clerk_supabase_cli.operate.comparing import details_of, exit_for, open_reconcile, open_runs
 from clerk_supabase_cli.operate.database import DATABASE_URL
 from clerk_supabase_cli.operate.reconcile_report import (

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Final, LiteralString
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import ClerkSupabaseError, SetUpWrong
+from clerk_supabase.postgres.connection import SESSION_PATIENCE_SECONDS
 from clerk_supabase.postgres.connection_string import ConnectionString, parse
-from clerk_supabase.postgres.store import SESSION_PATIENCE_SECONDS, Store
+from clerk_supabase.postgres.store import Store
 from clerk_supabase.tokens.claims import Claims, session_claims
 from clerk_supabase_cli.doctor.address import address, tls
-from clerk_supabase_cli.doctor.patient import Constant, NotLookedAt, Patient
+from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
 from clerk_supabase_cli.local.postgres import VERSIONS
 from clerk_supabase_cli.operate.database import Connection
@@ -234,7 +236,7 @@ def retention(patient: Patient) -> Iterator[Finding]:
         yield ok("the database keeps nothing longer than the stack asks for")
 
 
-def _of_url(url: Constant, judge: Callable[[ConnectionString], Iterator[Finding]]) -> Iterator[Finding]:
+def _of_url(url: Fixed, judge: Callable[[ConnectionString], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         given = parse(url.value(), url.source)
     except SetUpWrong as error:
@@ -243,7 +245,7 @@ def _of_url(url: Constant, judge: Callable[[ConnectionString], Iterator[Finding]
         yield from judge(given)
 
 
-def _log_in(patient: Patient, url: Constant, check: Callable[[Store], None]) -> Iterator[Finding]:
+def _log_in(patient: Patient, url: Fixed, check: Callable[[Store], None]) -> Iterator[Finding]:
     with closing(Store(url, patient.ca_file(), SESSION_PATIENCE_SECONDS)) as store:
         try:
             check(store)

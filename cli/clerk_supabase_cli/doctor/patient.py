@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from clerk_supabase.clerk.api import Clerk
 from clerk_supabase.clerk.http import BASE_URL, ClerkHttp
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase.settings import (
     IngestSettings,
@@ -163,23 +164,6 @@ class Functions:
         )
 
 
-class Constant:
-    """A known secret, in the form that the functions' code takes."""
-
-    def __init__(self, value: str, source: str) -> None:
-        """*source*: the variable or secret with the value."""
-        self._value = value
-        self.source = source
-
-    def value(self) -> str:
-        """The secret."""
-        return self._value
-
-    def changed(self) -> bool:
-        """False: a constant has no newer value."""
-        return False
-
-
 class Patient:
     """Reads the values for the checks, each at most once. Methods raise NotLookedAt if their source was not named."""
 
@@ -213,16 +197,16 @@ class Patient:
         stored = self.named.webhook_secret or self.stored_webhook_secret()
         return stored.split()[-1] if stored.split() else ""
 
-    def worker_url(self) -> Constant:
+    def worker_url(self) -> Fixed:
         """The connection string of sync. Raises AwsUnreachable."""
         if self.named.worker_url and not self.has_stack:
-            return Constant(self.named.worker_url, "SYNC_DATABASE_URL")
+            return Fixed(self.named.worker_url, "SYNC_DATABASE_URL")
         return self._stored(self.functions().sync.database_secret_arn)
 
-    def session_url(self) -> Constant:
+    def session_url(self) -> Fixed:
         """The connection string of the session function. Raises AwsUnreachable."""
         if self.named.session_url and not self.has_stack:
-            return Constant(self.named.session_url, "SESSION_DATABASE_URL")
+            return Fixed(self.named.session_url, "SESSION_DATABASE_URL")
         if (session := self._session()) is None:
             raise NotLookedAt("this stack has no POST /session")
         return self._stored(session.session_database_secret_arn)
@@ -248,7 +232,7 @@ class Patient:
             if reconcile is None:
                 raise NotLookedAt("this stack has no secret key of Clerk (UseClerkApi=false)")
             key, url = self._secret(reconcile.clerk_secret_key_arn), url or reconcile.clerk_api_url
-        http = ClerkHttp(Constant(key.strip(), "CLERK_SECRET_KEY"), url or BASE_URL)
+        http = ClerkHttp(Fixed(key.strip(), "CLERK_SECRET_KEY"), url or BASE_URL)
         try:
             yield Clerk(http, deadline=time.monotonic() + _CLERK_SECONDS)
         finally:
@@ -278,8 +262,8 @@ class Patient:
         with open_database(self.named.database_url):
             pass
 
-    def _stored(self, arn: str) -> Constant:
-        return Constant(self._secret(arn), f"the secret {_name_of(arn)}")
+    def _stored(self, arn: str) -> Fixed:
+        return Fixed(self._secret(arn), f"the secret {_name_of(arn)}")
 
     def _secret(self, arn: str) -> str:
         return self._secrets.setdefault(arn, Once(f"the secret {_name_of(arn)}", lambda: _secret_value(arn)))()

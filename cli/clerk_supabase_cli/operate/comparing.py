@@ -14,13 +14,15 @@ import click
 
 from clerk_supabase.aws.queue import Queue
 from clerk_supabase.clerk.http import ClerkHttp
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.connection_string import parse, with_parameter
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.pages import ReconcileSettings
+from clerk_supabase.reconcile.records import RunDetails
 from clerk_supabase.reconcile.repairs import DirectRepairs, QueueRepairs
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.run import Reconcile
-from clerk_supabase.reconcile.runs import RunDetails, Runs
+from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.telemetry import logger
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import DATABASE_URL
@@ -39,40 +41,6 @@ class NoSuchRun(Failure):
     """The number belongs to no comparison."""
 
 
-class _DatabaseUrl:
-    """The owner's connection string: with TLS if the server offers TLS, unless the string has an `sslmode`."""
-
-    source = DATABASE_URL
-
-    def __init__(self, url: str) -> None:
-        says_how = "sslmode" in parse(url, self.source).parameters
-        self._value = url if says_how else with_parameter(url, "sslmode", "prefer")
-
-    def value(self) -> str:
-        return self._value
-
-    def changed(self) -> bool:
-        return False
-
-
-class _SecretKey:
-    """The secret key in the environment."""
-
-    def __init__(self) -> None:
-        self._value = os.environ.get(_KEY_VARIABLE, "")
-        if not self._value:
-            raise click.UsageError(
-                f"Put the secret key of Clerk's Backend API (sk_live_... or sk_test_...) into {_KEY_VARIABLE}. "
-                "There is no option for the key, because everybody on this machine can read options."
-            )
-
-    def value(self) -> str:
-        return self._value
-
-    def changed(self) -> bool:
-        return False
-
-
 @dataclass(frozen=True, slots=True)
 class Tools:
     """A comparison, and the record of earlier comparisons."""
@@ -84,7 +52,7 @@ class Tools:
 @contextmanager
 def open_runs(database_url: str) -> Iterator[Runs]:
     """The record of comparisons in the database."""
-    with closing(Store(_DatabaseUrl(database_url), lock_seconds=_LOCK_SECONDS)) as store:
+    with closing(Store(_owners(database_url), lock_seconds=_LOCK_SECONDS)) as store:
         yield Runs(store)
 
 
@@ -100,7 +68,7 @@ def open_reconcile(
     Takes the secret key from the environment. Raises UsageError.
     """
     try:
-        http = ClerkHttp(_SecretKey(), clerk_api_url)
+        http = ClerkHttp(_secret_key(), clerk_api_url)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     url = queues.urls.get("sync") if queues else None
@@ -111,6 +79,23 @@ def open_reconcile(
     )
     with closing(http), open_runs(database_url) as runs, _log_on_stderr():
         yield Tools(Reconcile(http, runs, repairs, settings), runs)
+
+
+def _owners(database_url: str) -> Fixed:
+    """The connection string of the owner: TLS if the server has it, unless the string says more."""
+    says_how = "sslmode" in parse(database_url, DATABASE_URL).parameters
+    return Fixed(database_url if says_how else with_parameter(database_url, "sslmode", "prefer"), DATABASE_URL)
+
+
+def _secret_key() -> Fixed:
+    """The key in the environment. Raises UsageError."""
+    key = os.environ.get(_KEY_VARIABLE, "")
+    if not key:
+        raise click.UsageError(
+            f"Put the secret key of Clerk's Backend API (sk_live_... or sk_test_...) into {_KEY_VARIABLE}. "
+            "It is no option, because options can be read by everybody on this machine."
+        )
+    return Fixed(key, _KEY_VARIABLE)
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from clerk_supabase.model.kinds import KIND_NAMES
 from clerk_supabase.reconcile.pages import Progress
+from clerk_supabase.reconcile.records import Finding, RunDetails, RunSummary
 from clerk_supabase.reconcile.report import Report
-from clerk_supabase.reconcile.runs import Finding, RunDetails, RunSummary
 from clerk_supabase_cli.printing import how_long, in_utc, print_json, printable, say
 from clerk_supabase_cli.terminal import Terminal, table
 

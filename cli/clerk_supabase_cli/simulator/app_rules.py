@@ -9,14 +9,12 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
+from clerk_supabase.model.kinds import FACTS, READ_KINDS, Kind
 from clerk_supabase_cli.operate.database import Connection
 
+_TEXTS: Final[Mapping[Kind, str]] = {"user": "first_name", "membership": "role_name", "invitation": "role_name"}
 TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
-    "user": ("users", "clerk_id", "first_name"),
-    "organization": ("organizations", "clerk_org_id", "name"),
-    "membership": ("organization_memberships", "clerk_membership_id", "role_name"),
-    "invitation": ("organization_invitations", "clerk_invitation_id", "role_name"),
-    "domain": ("organization_domains", "clerk_domain_id", "name"),
+    kind: (FACTS[kind].table.removeprefix("public."), FACTS[kind].key, _TEXTS.get(kind, "name")) for kind in READ_KINDS
 }
 """By kind: table, key, and a mirrored column of text."""
 

@@ -9,13 +9,15 @@ from typing import Any, Final, Self
 
 from clerk_supabase.model.changes import Change, Changes, Delete, Delivery
 from clerk_supabase.model.clerk_object import Columns
-from clerk_supabase.model.kinds import Kind
+from clerk_supabase.model.kinds import FACTS, Kind
 
 Place = tuple[Kind, str]
 """The kind and id of an entity."""
 
 # The columns of a row with the ids of its parents.
-_PARENTS: Final[Mapping[str, Kind]] = {"clerk_org_id": "organization", "clerk_user_id": "user"}
+_PARENTS: Final[Mapping[str, Kind]] = {
+    column: parent for facts in FACTS.values() for column, parent in facts.parents.items()
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import psycopg
@@ -24,20 +23,6 @@ class Database(Protocol):
     def url(self) -> str: ...
     @property
     def worker_url(self) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class FixedUrl:
-    """A constant connection string or key, in the form expected by the store and the HTTP client."""
-
-    url: str
-    source: str = "the embedded database's URL"
-
-    def value(self) -> str:
-        return self.url
-
-    def changed(self) -> bool:
-        return False
 
 
 @contextmanager

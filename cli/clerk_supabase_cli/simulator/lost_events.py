@@ -21,17 +21,19 @@ import psycopg
 from psycopg import sql
 
 from clerk_supabase.clerk.http import ClerkHttp
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase.model.changes import Upsert, changes_of_object
-from clerk_supabase.model.kinds import ReadKind
+from clerk_supabase.model.kinds import FACTS, READ_KINDS, ReadKind
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase.reconcile.repairs import DirectRepairs
 from clerk_supabase.reconcile.report import Report
-from clerk_supabase.reconcile.run import Reconcile, Request
-from clerk_supabase.reconcile.runs import Mode, Runs
+from clerk_supabase.reconcile.request import Mode, Request
+from clerk_supabase.reconcile.run import Reconcile
+from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.simulator.clerks_clock import mirrors
-from clerk_supabase_cli.simulator.databases import Database, FixedUrl
+from clerk_supabase_cli.simulator.databases import Database
 from clerk_supabase_cli.simulator.line import Line
 from clerk_supabase_cli.simulator.orders.schedules import Schedule, schedule_of
 from clerk_supabase_cli.simulator.orders.scissors import Scissors
@@ -48,9 +50,7 @@ _RECEIVED_AT: Final = 1_900_000_000_000
 _KEY: Final = "sk_live_simulated"
 # The kinds compared by reconcile, with table and key.
 _TABLES: Final[Mapping[ReadKind, tuple[str, str]]] = {
-    "user": ("users", "clerk_id"),
-    "organization": ("organizations", "clerk_org_id"),
-    "membership": ("organization_memberships", "clerk_membership_id"),
+    kind: (FACTS[kind].table, FACTS[kind].key) for kind in READ_KINDS if FACTS[kind].is_read_by_id
 }
 _EMPTY: Final = """
 truncate public.users, public.organizations, clerk_sync.private_metadata, clerk_sync.entities, clerk_sync.deliveries,
@@ -129,10 +129,10 @@ class _Experiment:
             admin = opened(psycopg.connect(self._database.url, autocommit=True))
             admin.execute(_EMPTY)
             api = opened(ClerkApi(Answers(self._world, _KEY), clock=lambda: self._world.now))
-            http = opened(closing(ClerkHttp(FixedUrl(_KEY), api.url)))
+            http = opened(closing(ClerkHttp(Fixed(_KEY), api.url)))
             scissors = opened(closing(Scissors(self._database.url)))
             switch = opened(closing(DatabaseSwitch(self._database.url)))
-            stores = [opened(closing(Store(FixedUrl(self._database.worker_url)))) for _ in range(_WORKERS + 1)]
+            stores = [opened(closing(Store(Fixed(self._database.worker_url)))) for _ in range(_WORKERS + 1)]
             threads = opened(ThreadPoolExecutor(_WORKERS + 1))
             reconcile = self._reconcile(http, stores[-1])
             beside = threads.submit(self._keep_reconciling, reconcile, Random(self._chance.random()))  # noqa: S311 - to be repeated, not to be secret
@@ -202,8 +202,8 @@ class _Experiment:
     def _not_as_clerk(self, admin: psycopg.Connection[tuple[Any, ...]]) -> Iterator[str]:
         objects = self._world.objects()
         for kind, (table, key) in _TABLES.items():
-            query = sql.SQL("select {}, to_jsonb(mirror) from public.{} as mirror where deleted_at is null")
-            shown = dict(admin.execute(query.format(sql.Identifier(key), sql.Identifier(table))).fetchall())
+            query = sql.SQL("select {}, to_jsonb(mirror) from {} as mirror where deleted_at is null")
+            shown = dict(admin.execute(query.format(sql.Identifier(key), sql.Identifier(*table.split(".")))).fetchall())
             if shown.keys() != set(objects[kind]):
                 yield f"{table} shows {sorted(shown)}, not {sorted(objects[kind])}"
             for object_id in shown.keys() & set(objects[kind]):

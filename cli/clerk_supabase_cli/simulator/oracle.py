@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from clerk_supabase.model.clerk_object import Columns
+from clerk_supabase.model.kinds import FACTS, READ_KINDS
 from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.simulator.snapshots import Place, Snapshot, content_of
 from clerk_supabase_cli.standin.worlds import World
@@ -22,15 +23,14 @@ or (p.username, p.first_name, p.last_name, p.avatar_url, p.deleted_at) is distin
 )
 """
 # Objects without a tombstone, although a webhook reported their delete.
-_TOLD: Final = """
+_TOLD: Final = f"""
 select e.kind, e.id, d.svix_id
 from clerk_sync.deliveries as d
 inner join clerk_sync.entities as e on e.id = d.entity_id and e.kind = case split_part(d.event_type, '.', 1)
-    when 'organizationMembership' then 'membership' when 'organizationDomain' then 'domain'
-    when 'organizationInvitation' then 'invitation' else split_part(d.event_type, '.', 1)
+    {" ".join(f"when '{facts.event}' then '{kind}'" for kind, facts in FACTS.items())}
 end
 where d.event_type like '%.deleted' and d.event_type not like 'reconcile%' and e.deleted_at is null
-"""
+"""  # noqa: S608 - names of FACTS
 # Tombstones of a run that was undone, for deletes without a webhook.
 _UNDONE: Final = """
 select e.kind, e.id, f.run_id
@@ -59,14 +59,12 @@ select kind, entity_id, operation, new_values, old_values is null and new_values
 from clerk_sync.audit_log where %(ids)s::text[] is null or entity_id = any(%(ids)s) order by audit_id
 """
 _ACT: Final = "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true)"
-_SEEN: Final = """
-select 'user', clerk_id from public.users
-union all select 'profile', clerk_id from public.users_public where clerk_id = any(%(users)s)
-union all select 'organization', clerk_org_id from public.organizations
-union all select 'membership', clerk_membership_id from public.organization_memberships
-union all select 'invitation', clerk_invitation_id from public.organization_invitations
-union all select 'domain', clerk_domain_id from public.organization_domains
-"""
+_SEEN: Final = "\nunion all ".join(
+    [
+        "select 'profile', clerk_id from public.users_public where clerk_id = any(%(users)s)",
+        *(f"select '{kind}', {FACTS[kind].key} from {FACTS[kind].table}" for kind in READ_KINDS),  # noqa: S608 - names of FACTS
+    ]
+)
 
 # At any moment
 

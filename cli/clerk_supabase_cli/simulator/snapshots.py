@@ -12,7 +12,7 @@ import msgspec
 from clerk_supabase.model.changes import Upsert, changes_of
 from clerk_supabase.model.clerk_object import Columns
 from clerk_supabase.model.events import parse_event
-from clerk_supabase.model.kinds import Kind
+from clerk_supabase.model.kinds import FACTS, Kind
 from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.simulator.app_rules import TABLES
 from clerk_supabase_cli.simulator.clerks_clock import mirrors
@@ -23,13 +23,6 @@ from clerk_supabase_cli.standin.worlds import World
 Place = tuple[str, str]
 """The kind and id of an object."""
 
-_EVENTS: Final[Mapping[Kind, str]] = {
-    "user": "user.updated",
-    "organization": "organization.updated",
-    "membership": "organizationMembership.updated",
-    "invitation": "organizationInvitation.created",
-    "domain": "organizationDomain.updated",
-}
 _ROWS_OF: Final = "\nunion all\n".join(
     f"""
     select '{kind}', {key}, to_jsonb(mirror) from public.{table} as mirror
@@ -108,7 +101,7 @@ def rows_of(connection: Connection, ids: Collection[str] | None = None) -> dict[
 
 def content_of(kind: Kind, found: Json) -> Columns:
     """The columns expected in the row of an object of Clerk's."""
-    body = msgspec.json.encode(samples.event(_EVENTS[kind], found, timestamp=int(found["updated_at"])))
+    body = msgspec.json.encode(samples.event(FACTS[kind].whole, found, timestamp=int(found["updated_at"])))
     return cast("Upsert", changes_of(parse_event(body), int(found["updated_at"])).main).content
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec import Raw
 
-from clerk_supabase.model.kinds import Kind
+from clerk_supabase.model.kinds import FACTS, Kind
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.population import BEGINNING, Population
 from clerk_supabase_cli.standin.samples import Json
@@ -83,7 +83,7 @@ class World:
 
     def update(self, kind: Kind, object_id: str, changes: Json) -> Json:
         """Changes whole fields of an object of any kind except invitations."""
-        objects, event_type = self._editable()[kind]
+        objects, event_type = self._editable()[kind], FACTS[kind].whole
         objects[object_id] = objects[object_id] | changes | {"updated_at": self._tick()}
         self._send(event_type, objects[object_id])
         return objects[object_id]
@@ -240,12 +240,12 @@ class World:
 
     # Events
 
-    def _editable(self) -> dict[Kind, tuple[MutableMapping[str, Json], str]]:
+    def _editable(self) -> dict[Kind, MutableMapping[str, Json]]:
         return {
-            "user": (self.users, "user.updated"),
-            "organization": (self.organizations, "organization.updated"),
-            "membership": (self.memberships, "organizationMembership.updated"),
-            "domain": (self.domains, "organizationDomain.updated"),
+            "user": self.users,
+            "organization": self.organizations,
+            "membership": self.memberships,
+            "domain": self.domains,
         }
 
     def _edit(self, objects: MutableMapping[str, Json], event_type: str, changes: Json) -> None:

@@ -8,6 +8,7 @@ from random import Random
 from typing import Final
 
 from clerk_supabase.clerk.walk import PAGE_SIZE
+from clerk_supabase.model.kinds import FACTS, LIST_KINDS, READ_KINDS
 from clerk_supabase_cli.standin import faults
 from clerk_supabase_cli.standin.answers import Alter, Answers
 from clerk_supabase_cli.standin.faults import Fault, Request
@@ -15,7 +16,7 @@ from clerk_supabase_cli.standin.population import Population
 from clerk_supabase_cli.standin.samples import Json
 from clerk_supabase_cli.standin.worlds import World
 
-_LISTS: Final = ("/users", "/organizations", "/organization_memberships")
+_LISTS: Final = tuple(FACTS[kind].list_path or "/users" for kind in READ_KINDS if FACTS[kind].is_read_by_id)
 
 
 class Views(Answers):
@@ -113,7 +114,7 @@ REFUSALS: Final[dict[str, Callable[[], Fault]]] = {
     "no e-mail addresses": lambda: faults.without_field("email_addresses"),
     "no required fields": lambda: faults.without_field("email_addresses", "banned", "role", "name", "updated_at"),
 }
-REFUSED_PATHS: Final = (*_LISTS, "/organization_invitations", "/organization_domains")
+REFUSED_PATHS: Final = ("/users", *(FACTS[kind].list_path for kind in LIST_KINDS))
 
 
 def _from_the_start(request: Request) -> Request:

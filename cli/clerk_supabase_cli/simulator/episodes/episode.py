@@ -19,7 +19,7 @@ from typing import Final
 
 from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase.reconcile.report import Report
-from clerk_supabase.reconcile.run import Request
+from clerk_supabase.reconcile.request import Request
 from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.operate import parked
 from clerk_supabase_cli.simulator import oracle

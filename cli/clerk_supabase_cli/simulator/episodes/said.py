@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from clerk_supabase.reconcile.records import Finding, RunDetails
 from clerk_supabase.reconcile.report import Report
-from clerk_supabase.reconcile.runs import Finding, RunDetails
 from clerk_supabase_cli.simulator.episodes.stage import BRAKE, MARGIN_MS, Stage
 from clerk_supabase_cli.simulator.snapshots import Place, Snapshot, not_as_clerk
 from clerk_supabase_cli.standin.worlds import World

@@ -19,6 +19,7 @@ from psycopg import sql
 
 from clerk_supabase.aws.queue import Queue, messages_of
 from clerk_supabase.clerk.http import ClerkHttp
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.model.clerk_object import Columns
 from clerk_supabase.model.envelope import Envelope
 from clerk_supabase.parking import Parking
@@ -35,7 +36,7 @@ from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.operate.role_urls import WORKER_ROLE
 from clerk_supabase_cli.simulator import app_rules
 from clerk_supabase_cli.simulator.app_rules import AppRules
-from clerk_supabase_cli.simulator.databases import Database, FixedUrl
+from clerk_supabase_cli.simulator.databases import Database
 from clerk_supabase_cli.simulator.episodes.clerk_views import History, Views
 from clerk_supabase_cli.simulator.episodes.failover import Replica
 from clerk_supabase_cli.simulator.line import (
@@ -81,17 +82,15 @@ class Theatre:
             closed_at_the_end.callback(self.replica.drop)
             self.stores: queue.SimpleQueue[Store] = queue.SimpleQueue()
             for _ in range(_STORES):
-                self.stores.put(opened(closing(Store(FixedUrl(database.worker_url)))))
+                self.stores.put(opened(closing(Store(Fixed(database.worker_url)))))
             self.owners: queue.SimpleQueue[Store] = queue.SimpleQueue()
             for _ in range(_STORES):
-                self.owners.put(opened(closing(Store(FixedUrl(f"{database.url}?sslmode=disable")))))
+                self.owners.put(opened(closing(Store(Fixed(f"{database.url}?sslmode=disable")))))
             self.views = Views(World(Random(0), "0"), _KEY)  # noqa: S311 - nothing is drawn from it
             self.clock: Callable[[], int] = lambda: self.views.world.now
             self.api = opened(ClerkApi(self.views, clock=self._now))
             self._slept = 0.0
-            self.http = opened(
-                closing(ClerkHttp(FixedUrl(_KEY), self.api.url, clock=self.monotonic, sleep=self._sleep))
-            )
+            self.http = opened(closing(ClerkHttp(Fixed(_KEY), self.api.url, clock=self.monotonic, sleep=self._sleep)))
             self.url = database.url
             self._close = closed_at_the_end.pop_all().close
 

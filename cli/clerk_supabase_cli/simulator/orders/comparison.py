@@ -10,17 +10,13 @@ from typing import Any, Final, Self
 import psycopg
 
 from clerk_supabase.model.changes import Changes, Delivery
-from clerk_supabase.model.kinds import Kind
+from clerk_supabase.model.kinds import FACTS, Kind
 from clerk_supabase_cli.simulator.clerks_clock import Place, Truth, truths_of
 from clerk_supabase_cli.simulator.orders.schedules import Schedule
 
 # The table of each kind, and its key.
 _TABLES: Final[Mapping[Kind, tuple[str, str]]] = {
-    "user": ("public.users", "clerk_id"),
-    "organization": ("public.organizations", "clerk_org_id"),
-    "membership": ("public.organization_memberships", "clerk_membership_id"),
-    "invitation": ("public.organization_invitations", "clerk_invitation_id"),
-    "domain": ("public.organization_domains", "clerk_domain_id"),
+    **{kind: (facts.table, facts.key) for kind, facts in FACTS.items()},
     "private_metadata": ("clerk_sync.private_metadata", "entity_id"),
 }
 _STATE: Final = "\nunion all\n".join(

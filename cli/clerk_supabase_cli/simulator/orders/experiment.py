@@ -12,12 +12,13 @@ from typing import Final, Self
 
 import psycopg
 
+from clerk_supabase.credentials import Fixed
 from clerk_supabase.model.changes import Changes, Delivery, changes_of
 from clerk_supabase.model.envelope import Envelope
 from clerk_supabase.model.events import parse_event
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.simulator import oracle
-from clerk_supabase_cli.simulator.databases import Database, FixedUrl
+from clerk_supabase_cli.simulator.databases import Database
 from clerk_supabase_cli.simulator.line import Line
 from clerk_supabase_cli.simulator.orders.comparison import (
     Expected,
@@ -72,8 +73,8 @@ class Experiment:
             opened = closed_at_the_end.enter_context
             self._tried = opened(psycopg.connect(tried.url, autocommit=True))
             self._reference = opened(psycopg.connect(reference.url, autocommit=True))
-            self._reference_store = opened(closing(Store(FixedUrl(reference.worker_url))))
-            self._stores = [opened(closing(Store(FixedUrl(tried.worker_url)))) for _ in range(WORKERS)]
+            self._reference_store = opened(closing(Store(Fixed(reference.worker_url))))
+            self._stores = [opened(closing(Store(Fixed(tried.worker_url)))) for _ in range(WORKERS)]
             opened(cursed(self._tried))
             self._scissors = opened(closing(Scissors(tried.url)))
             self._switch = opened(closing(DatabaseSwitch(tried.url)))

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -31,6 +31,9 @@ from clerk_supabase.errors import (
     OutOfTime,
     TooLongToWait,
 )
+
+if TYPE_CHECKING:
+    from clerk_supabase.credentials import Credential
 
 BASE_URL: Final = "https://api.clerk.com/v1"
 API_VERSION: Final = "2026-05-12"
@@ -62,19 +65,12 @@ Parameters = Sequence[tuple[str, str | int]]
 Read = TypeVar("Read")
 
 
-class SecretKey(Protocol):
-    """A source of the secret key, which can be asked for a newer key after Clerk has refused the present key."""
-
-    def value(self) -> str: ...
-    def changed(self) -> bool: ...
-
-
 class ClerkHttp:
     """Requests to one Clerk instance. Thread-safe: all threads share its connections and its part of the rate limit."""
 
     def __init__(
         self,
-        key: SecretKey,
+        key: Credential,
         base_url: str = BASE_URL,
         *,
         share: float = _DEFAULT_SHARE,

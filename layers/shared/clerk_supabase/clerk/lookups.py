@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 from clerk_supabase.clerk.api import Clerk
 from clerk_supabase.clerk.pages import Item, Page
@@ -15,7 +18,7 @@ membership, an invitation or a domain."""
 
 
 def read_again(clerk: Clerk, kind: ReadKind, held: Sequence[Held]) -> Iterator[Item]:
-    """The present state of 1 to 100 objects in Clerk, without gone objects and children of an unknown organization."""
+    """The present state of objects in Clerk, at most 100; without objects that are gone or have an unknown parent."""
     ids = [object_id for object_id, _, _ in held]
     if kind == "user":
         yield from clerk.users_by_id(ids).items
@@ -32,18 +35,8 @@ def read_again(clerk: Clerk, kind: ReadKind, held: Sequence[Held]) -> Iterator[I
 
 
 def _children(clerk: Clerk, kind: ReadKind, org_id: str, held: Sequence[Held]) -> Iterator[Item]:
-    if kind == "invitation":
-        found = (clerk.invitation(org_id, object_id).value for object_id, _, _ in held)
-        yield from (item for item in found if item is not None)
-        return
-    user_ids = [user_id for _, user_id, _ in held if user_id is not None]
-    is_membership = kind == "membership"
-    pages = (
-        clerk.memberships_of_organization(org_id, user_ids) if is_membership else clerk.domains_of_organization(org_id)
-    )
     try:
-        for page in pages:
-            yield from page.items
+        yield from _CHILDREN[kind].of_organization(clerk, org_id, held)
     except GoneFromClerk:
         return
 
@@ -53,14 +46,40 @@ def child_gone_at(clerk: Clerk, kind: ReadKind, object_id: str, user_id: str | N
 
     Clerk has no request for a single membership or domain, so the whole list of the user or organization is read.
     """
-    parent_id = user_id if kind == "membership" else org_id
-    if parent_id is None:
-        return None
-    if kind == "invitation":
-        found = clerk.invitation(parent_id, object_id)
-        return found.observed_at or None if found.value is None else None
-    pages = clerk.memberships_of_user if kind == "membership" else clerk.domains_of_organization
-    return _absent_at(pages(parent_id), object_id)
+    child = _CHILDREN[kind]
+    parent_id = user_id if child.is_listed_by_user else org_id
+    return None if parent_id is None else child.gone_at(clerk, parent_id, object_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """The questions to Clerk about the objects of a kind that has parents."""
+
+    of_organization: Callable[[Clerk, str, Sequence[Held]], Iterable[Item]]
+    """Reads some objects of an organization again. Raises GoneFromClerk."""
+    gone_at: Callable[[Clerk, str, str], int | None]
+    """See child_gone_at: the id of the parent, then that of the object."""
+    is_listed_by_user: bool = False
+    """Whether `gone_at` takes the id of the user rather than that of the organization."""
+
+
+def _memberships(clerk: Clerk, org_id: str, held: Sequence[Held]) -> Iterator[Item]:
+    user_ids = [user_id for _, user_id, _ in held if user_id is not None]
+    return _items(clerk.memberships_of_organization(org_id, user_ids))
+
+
+def _invitations(clerk: Clerk, org_id: str, held: Sequence[Held]) -> Iterator[Item]:
+    found = (clerk.invitation(org_id, object_id).value for object_id, _, _ in held)
+    return (item for item in found if item is not None)
+
+
+def _invitation_gone_at(clerk: Clerk, org_id: str, invitation_id: str) -> int | None:
+    found = clerk.invitation(org_id, invitation_id)
+    return found.observed_at or None if found.value is None else None
+
+
+def _items(pages: Iterator[Page]) -> Iterator[Item]:
+    return (item for page in pages for item in page.items)
 
 
 def _absent_at(pages: Iterator[Page], object_id: str) -> int | None:
@@ -82,3 +101,19 @@ def _absent_at(pages: Iterator[Page], object_id: str) -> int | None:
         return parent_gone.observed_at or None
     is_complete = bool(told) and len(ids) >= max(told)
     return observed_at or None if is_complete and object_id not in ids else None
+
+
+_CHILDREN: Final[Mapping[ReadKind, _Child]] = MappingProxyType(
+    {
+        "membership": _Child(
+            _memberships,
+            lambda clerk, user_id, object_id: _absent_at(clerk.memberships_of_user(user_id), object_id),
+            is_listed_by_user=True,
+        ),
+        "invitation": _Child(_invitations, _invitation_gone_at),
+        "domain": _Child(
+            lambda clerk, org_id, _: _items(clerk.domains_of_organization(org_id)),
+            lambda clerk, org_id, object_id: _absent_at(clerk.domains_of_organization(org_id), object_id),
+        ),
+    }
+)

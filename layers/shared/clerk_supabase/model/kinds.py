@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Literal, get_args
 
@@ -12,6 +12,7 @@ ListKind = Literal["organization", "membership", "invitation", "domain"]
 ReadKind = Literal["user", ListKind]
 """Kinds that reconcile reads from Clerk's Backend API."""
 Kind = Literal[ReadKind, "private_metadata"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 LIST_KINDS: Final[tuple[ListKind, ...]] = get_args(ListKind)
 READ_KINDS: Final[tuple[ReadKind, ...]] = get_args(ReadKind)
@@ -24,45 +25,74 @@ class Facts:
 
     plural: str
     """Name of the objects in reports."""
+    table: str
+    """Table of its rows, with the schema."""
+    key: str
+    """Column of the table with the id of the object."""
     event: str
     """Type of the events, without the verb."""
     verbs: tuple[str, ...] = ("created", "updated", "deleted")
     """Verbs of Clerk's events about the kind."""
     list_path: str = ""
     """Path of Clerk's Backend API that lists all objects of the instance by creation; empty: there is no such list."""
+    parents: Mapping[str, Kind] = field(default_factory=dict)
+    """Kinds of its parents, by the columns that name the parents."""
+    is_read_by_id: bool = False
+    """Whether Clerk's Backend API reads an object by its id, or by the ids of its parents."""
     keeps_private_metadata: bool = False
     """Whether the stack keeps private metadata of the kind, if its parameter says so."""
+
+    @property
+    def whole(self) -> str:
+        """Type of an event that carries the whole object, whatever has changed."""
+        return f"{self.event}.{'updated' if 'updated' in self.verbs else 'created'}"
 
 
 FACTS: Final[Mapping[Kind, Facts]] = MappingProxyType(
     {
         "user": Facts(
             plural="users",
+            table="public.users",
+            key="clerk_id",
             event="user",
+            is_read_by_id=True,
             keeps_private_metadata=True,
         ),
         "organization": Facts(
             plural="organizations",
+            table="public.organizations",
+            key="clerk_org_id",
             event="organization",
             list_path="/organizations",
+            is_read_by_id=True,
             keeps_private_metadata=True,
         ),
         "membership": Facts(
             plural="memberships",
+            table="public.organization_memberships",
+            key="clerk_membership_id",
             event="organizationMembership",
             list_path="/organization_memberships",
+            parents={"clerk_org_id": "organization", "clerk_user_id": "user"},
+            is_read_by_id=True,
             keeps_private_metadata=True,
         ),
         "invitation": Facts(
             plural="invitations",
+            table="public.organization_invitations",
+            key="clerk_invitation_id",
             event="organizationInvitation",
             verbs=("created", "accepted", "revoked"),
             list_path="/organization_invitations",
+            parents={"clerk_org_id": "organization"},
         ),
         "domain": Facts(
             plural="domains",
+            table="public.organization_domains",
+            key="clerk_domain_id",
             event="organizationDomain",
             list_path="/organization_domains",
+            parents={"clerk_org_id": "organization"},
         ),
     }
 )

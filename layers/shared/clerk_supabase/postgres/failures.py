@@ -1,15 +1,27 @@
-"""Reasons for a failed connection, in fixed words.
+"""Errors of Postgres, of poolers and of libpq, translated into the errors of this package.
 
-libpq, poolers and the server put user, database, host and settings into their messages, and each of these may be a part
-of a password that was pasted into the wrong place. So a message is searched for signs, and never printed.
+A failed connection is described in fixed words: libpq, poolers and the server put user, database, host and settings
+into their messages, and each of these may be a part of a password that was pasted into the wrong place. So the message
+is searched for signs, and never printed. The error of a statement is translated by its SQLSTATE.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from clerk_supabase.errors import DatabaseUnavailable, RowUnavailable, SetUpWrong
+from clerk_supabase.errors import (
+    ChangeRefused,
+    ClerkSupabaseError,
+    DatabaseNotReady,
+    DatabaseUnavailable,
+    RowUnavailable,
+    SetUpWrong,
+    ValueRefused,
+)
+
+if TYPE_CHECKING:
+    import psycopg
 
 # Classes of SQLSTATE. https://www.postgresql.org/docs/current/errcodes-appendix.html
 _ABOUT_THE_CONNECTION: Final = (
@@ -17,6 +29,29 @@ _ABOUT_THE_CONNECTION: Final = (
     "28",  # role unknown or password wrong
     "3D",  # database does not exist
 )
+_PASSES = {
+    "08",  # connection
+    "25",  # transaction state: the server is read-only, as after a failover
+    "40",  # deadlock, serialization failure
+    "53",  # out of connections, memory or disk
+    "55",  # lock not available
+    "57",  # cancelled, shutting down
+    "58",  # the server's own files
+    "XX",  # the server's own bugs
+}
+_PASSES_FOR_OTHER_ROWS = {"40", "55", "XX"}
+_CANCELLED = "57014"
+# What a trigger of the app asks for elsewhere, such as by dblink or from a file.
+_OUTSIDE_OF_THE_SERVER = {"08", "58"}
+_OF_A_VALUE = {
+    "22",  # of no such type, or out of its range
+    "54",  # longer than an index takes, nested deeper than a function can follow
+}
+INSUFFICIENT_PRIVILEGE = "42501"
+_NOT_SET_UP = {
+    "3F",  # schema does not exist
+    "42",  # function or column missing, or no right to use it
+}
 _NOT_LET_IN: Final = (
     "password authentication failed: the role has another password, or a character of it is not percent-encoded"
 )
@@ -121,3 +156,52 @@ def failure(message: str) -> DatabaseUnavailable | SetUpWrong:
         if sign in lower:
             return error(words)
     return DatabaseUnavailable(_UNKNOWN)
+
+
+def translated(error: psycopg.Error) -> ClerkSupabaseError:
+    sqlstate = error.sqlstate or ""
+    # Without a SQLSTATE it is the connection that broke; the message names no data.
+    reason = error.diag.message_primary or str(error).strip()
+    if _is_raised_by_the_app(error):
+        reason = f"{type(error).__name__} raised by a trigger of the app"  # whose words may quote the row
+    if sqlstate[:2] in _NOT_SET_UP and not is_the_apps_own(error):
+        return DatabaseNotReady(f"{reason} ({sqlstate}); run: clerk-supabase migrate")
+    if not sqlstate or (sqlstate[:2] in _PASSES and not (sqlstate == "XX000" and is_the_apps_own(error))):
+        unavailable = RowUnavailable if _may_be_one_row(error) else DatabaseUnavailable
+        return unavailable(f"{reason} ({sqlstate or 'no answer'})")
+    # Whatever is left is about the data: constraints, limits, and triggers of the app with a code of their own.
+    refused = ValueRefused if sqlstate[:2] in _OF_A_VALUE and not _is_raised_by_the_app(error) else ChangeRefused
+    return refused(what_is_refused(error))
+
+
+def _may_be_one_row(error: psycopg.Error) -> bool:
+    """Tells whether a single row may be the reason, so that the other rows of the statement can be tried alone."""
+    sqlstate = error.sqlstate or ""
+    if sqlstate[:2] in _PASSES_FOR_OTHER_ROWS or sqlstate == _CANCELLED or _is_raised_by_the_app(error):
+        return True
+    return sqlstate[:2] in _OUTSIDE_OF_THE_SERVER and is_the_apps_own(error)
+
+
+def is_the_apps_own(error: psycopg.Error) -> bool:
+    """Whether the error came out of a function that is not of this project: a trigger of the app."""
+    innermost = re.search(r"function (\S+)", error.diag.context or "")
+    return innermost is not None and not innermost[1].startswith("clerk_sync.")
+
+
+def _is_raised_by_the_app(error: psycopg.Error) -> bool:
+    """Tells whether a function of the app refuses on purpose, in words of its own."""
+    return is_the_apps_own(error) and " at RAISE" in (error.diag.context or "").partition("\n")[0]
+
+
+def what_is_refused(error: psycopg.Error) -> str:
+    """A message that names the rule, never the data: Postgres puts values into its own messages."""
+    where = [
+        f"{name} {value}"
+        for name, value in (
+            ("table", error.diag.table_name),
+            ("column", error.diag.column_name),
+            ("constraint", error.diag.constraint_name),
+        )
+        if value
+    ]
+    return ", ".join([f"Postgres refuses the data: {type(error).__name__} ({error.sqlstate})", *where])

@@ -9,10 +9,10 @@ from typing import Final
 from clerk_supabase.clerk.api import MOST_IDS, Clerk
 from clerk_supabase.clerk.lookups import child_gone_at
 from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused
-from clerk_supabase.model.kinds import KIND_NAMES, READ_KINDS, ReadKind
+from clerk_supabase.model.kinds import FACTS, KIND_NAMES, READ_KINDS, ReadKind
 from clerk_supabase.reconcile.pages import Work
+from clerk_supabase.reconcile.records import Candidate
 from clerk_supabase.reconcile.repairs import Repair, settled
-from clerk_supabase.reconcile.runs import Candidate
 
 _LOOK: Final = "check whether that is right, then allow so many deletes"
 
@@ -142,7 +142,7 @@ def _asked(work: Work, kind: ReadKind, gone: _Gone, limit: int) -> _Answers:
 def _looked_up(clerk: Clerk, kind: ReadKind, candidates: Sequence[Candidate], gone: _Gone, room: int) -> _Answers:
     ids = [object_id for object_id, *_ in candidates]
     answers = _Answers()
-    if kind not in ("user", "organization"):
+    if FACTS[kind].parents:
         for object_id, user_id, org_id, _ in candidates:
             # The children of a user or an organization that is gone are hidden together with the parent.
             if not gone.has(user_id) and not gone.has(org_id) and len(answers.absent) <= room:

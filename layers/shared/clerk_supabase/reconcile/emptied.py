@@ -9,12 +9,10 @@ from typing import Final
 from clerk_supabase.clerk.api import MOST_IDS
 from clerk_supabase.clerk.lookups import read_again
 from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused
-from clerk_supabase.model.kinds import KIND_NAMES, ReadKind
+from clerk_supabase.model.kinds import FACTS, KIND_NAMES, READ_KINDS, ReadKind
 from clerk_supabase.reconcile.drift import Brake
 from clerk_supabase.reconcile.pages import Work
 from clerk_supabase.reconcile.repairs import Repair, settled
-
-_KINDS: Final[tuple[ReadKind, ...]] = ("user", "organization", "membership")
 
 # Not the brake of the settings: an operator who forbids deletes wants everything else repaired.
 _BRAKE: Final = Brake()
@@ -43,7 +41,9 @@ def repair_held(work: Work) -> Emptied:
         return Emptied()
     doubts: list[str] = []
     doubtful: list[ReadKind] = []
-    for kind in _KINDS:
+    for kind in READ_KINDS:
+        if not FACTS[kind].is_read_by_id:
+            continue
         try:
             _repair_kind(work, kind)
         except ClerkKeyRefused:

@@ -11,7 +11,7 @@ from clerk_supabase.clerk.walk import Window
 from clerk_supabase.model.kinds import KIND_NAMES, LIST_KINDS, ListKind, ReadKind
 from clerk_supabase.reconcile.drift import Tally, doubts_about_list
 from clerk_supabase.reconcile.pages import Comparison, Work
-from clerk_supabase.reconcile.runs import PlannedWindow
+from clerk_supabase.reconcile.records import PlannedWindow
 
 # Above the numbers of the windows of users. A quick run has two windows for each list: new objects, and the rest.
 LISTS: Final[Mapping[ListKind, int]] = MappingProxyType(

@@ -17,8 +17,9 @@ from clerk_supabase.model.changes import Changes, changes_of_object
 from clerk_supabase.model.kinds import ReadKind
 from clerk_supabase.postgres.batch import element_without_content, elements_to_compare
 from clerk_supabase.reconcile.drift import Brake, Tally
+from clerk_supabase.reconcile.records import Begun, PlannedWindow
 from clerk_supabase.reconcile.repairs import ClockMs, DirectRepairs, Repair, Repairs, settled
-from clerk_supabase.reconcile.runs import Begun, PlannedWindow, Runs
+from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.settings import Flag, Positive, Settings, milliseconds, text, variable
 from clerk_supabase.telemetry import logger
 

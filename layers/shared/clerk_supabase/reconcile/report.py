@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from clerk_supabase.model.kinds import READ_KINDS, ReadKind
+from clerk_supabase.reconcile.records import Counts, RunSummary, State
+from clerk_supabase.reconcile.request import Mode
 from clerk_supabase.reconcile.resync import Outcome, Resynced
-from clerk_supabase.reconcile.runs import Counts, Mode, RunSummary, State
 from clerk_supabase.telemetry import count, count_by, logger
 
 _COUNTED: Final = ("missing", "stale", "different", "extra", "deleted here")

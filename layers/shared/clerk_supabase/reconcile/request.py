@@ -1,14 +1,29 @@
-"""The event of the reconcile function: {"mode": "full" | "quick", "dry_run": false, ...}."""
+"""The request for a run, and the event of the reconcile function: {"mode": "full" | "quick", "dry_run": false, ...}."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import msgspec
 
-from clerk_supabase.reconcile.run import Request
+Mode = Literal["full", "quick"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request for a run."""
+
+    mode: Mode
+    dry_run: bool = False
+    """Report, and repair nothing."""
+    versions_only: bool = False
+    """Trust Clerk's updated_at: a row edited by hand is not found."""
+    allow_deletes: int | None = None
+    """The most deletes of a kind, in place of the brake's limit."""
+    allow_emptied: int | None = None
+    """The most rows of a kind in which a column may lose its value, in place of the brake's limit."""
 
 
 def request_of(event: Mapping[str, Any]) -> Request:

@@ -35,10 +35,12 @@ from clerk_supabase.reconcile.emptied import repair_held
 from clerk_supabase.reconcile.held_up import StillWrong, retry_held_up
 from clerk_supabase.reconcile.lists import LISTS, compare_list, find_extra, note_switched_off, note_visit, plan_lists
 from clerk_supabase.reconcile.pages import Progress, ReconcileSettings, Work
+from clerk_supabase.reconcile.records import PlannedWindow, State
 from clerk_supabase.reconcile.repairs import ClockMs, Repairs
 from clerk_supabase.reconcile.report import Report, report_of, report_of_resync, tell, tell_ages
+from clerk_supabase.reconcile.request import Request
 from clerk_supabase.reconcile.resync import Resync
-from clerk_supabase.reconcile.runs import Mode, PlannedWindow, Runs, State
+from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase.reconcile.slices import ListDoubts, compare_quickly
 from clerk_supabase.reconcile.users import (
     compare_changes,
@@ -58,21 +60,6 @@ _ROWS_AT_ONCE = 5_000
 _ROWS_OF_QUICK_RUN = 50_000
 _PORTIONS = 16
 _DOMAINS_SWITCHED_OFF = "verified domains are switched off in Clerk: domains were not compared"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The options of a run."""
-
-    mode: Mode
-    dry_run: bool = False
-    """Report, and repair nothing."""
-    versions_only: bool = False
-    """Trust Clerk's updated_at: a row edited by hand is not found."""
-    allow_deletes: int | None = None
-    """The most deletes of a kind, in place of the brake's limit."""
-    allow_emptied: int | None = None
-    """The most rows of a kind in which a column may lose its value, in place of the brake's limit."""
 
 
 class Reconcile:

@@ -1,11 +1,9 @@
-"""The runs of reconcile as rows: to begin, continue, end, read and undo a run."""
+"""The functions of clerk_sync that begin, continue, end, show and undo the runs of reconcile."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal, Protocol, cast
+from typing import Any, cast
 
 from clerk_supabase.clerk.lookups import Held
 from clerk_supabase.clerk.walk import Window
@@ -13,210 +11,24 @@ from clerk_supabase.errors import RunTakenOver, WrongInstance
 from clerk_supabase.model.kinds import Kind, ReadKind
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.drift import Tally
-
-Mode = Literal["full", "quick"]
-State = Literal["running", "complete", "incomplete", "stopped", "failed"]
-Outcome = Literal[
-    "nothing",
-    "not sent",
-    "held back",
-    "held up",
-    "refused",
-    "sent",
-    "parked",
-    "discarded",
-    "settled",
-    "undone",
-    "hidden with its organization",
-    "hidden with its user",
-]
-"""The outcome of a repair or a delete. Settled: the tables have the same or a newer state, whatever brought it. Held
-back: the repair empties columns, and waits for the brake. Held up: another transaction held a lock on the row; later
-runs retry. Hidden: the run sent no delete, because the delete of the organization or the user hides the row, too."""
-Counts = Mapping[str, Mapping[str, int]]
-"""By kind and name: listed, compared, missing, stale, different, extra, repaired, deleted, ..."""
-
-
-class Asked(Protocol):
-    """The options that the caller of a run chose."""
-
-    @property
-    def mode(self) -> Mode: ...
-    @property
-    def dry_run(self) -> bool: ...
-    @property
-    def versions_only(self) -> bool: ...
-    @property
-    def allow_deletes(self) -> int | None: ...
-    @property
-    def allow_emptied(self) -> int | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class RunSummary:
-    """The row of a run."""
-
-    run_id: int
-    mode: Mode
-    is_dry_run: bool
-    versions_only: bool
-    allow_deletes: int | None
-    state: State
-    reason: str | None
-    as_of: int
-    """The moment at which the run began: Clerk's clock, milliseconds; 0: unknown."""
-    started_at: datetime
-    finished_at: datetime | None
-    invocations: int
-    calls: int
-    """Requests to Clerk, the repeated ones included."""
-    expected: Mapping[str, int]
-    """Clerk's counts from before the first page, by kind."""
-    counts: Counts
-    newest_change: int | None
-    newest_delivery: datetime | None
-    is_silent: bool | None
-    findings: int | None = None
-    allow_emptied: int | None = None
-    undone_at: datetime | None = None
-    """The moment at which an operator undid the deletes that only this run had made; None: never."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One difference between Clerk and the tables."""
-
-    kind: str
-    entity_id: str
-    difference: Literal["missing", "stale", "different", "extra", "deleted here"]
-    action: Literal["repair", "delete", "none"]
-    fields: Sequence[str] | None
-    cause: str
-    observed_at: int | None
-    found_at: datetime
-    sent_at: datetime | None
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class RunDetails:
-    """A run, its windows and its findings."""
-
-    run: RunSummary
-    windows: Sequence[PlannedWindow]
-    findings: Sequence[Finding]
-    """The first findings, by kind and id."""
-    findings_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedWindow:
-    """A part of a run. None as `start`: a list without windows of creation. Milliseconds, Clerk's clock."""
-
-    number: int
-    kind: ReadKind
-    start: int | None
-    end: int | None
-    is_done: bool
-    tally: Tally
-
-
-Candidate = tuple[str, str | None, str | None, int | None]
-"""Id; id of the user, for a membership; id of the organization, for any child of an organization; moment of Clerk's
-first answer that the object is gone."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeldUp:
-    """Rows that a run could not change because of locks of other transactions."""
-
-    rows: int
-    """Number of rows that contradict other tables here, and are still held by a lock after a retry."""
-    refused: int
-    """Number of such rows of this run whose correction the app refuses."""
-    waiting: int
-    """Number of objects whose repair or delete a lock has stopped."""
-    objects: Mapping[ReadKind, Sequence[Held]]
-    """The first objects whose repair a lock has stopped, by kind."""
-
-
-@dataclass(frozen=True, slots=True)
-class Weight:
-    """Numbers of rows that deletes would hide, with the memberships, invitations and domains of deleted objects."""
-
-    by_object: Mapping[str, Mapping[str, int]]
-    """By the kind of the deleted objects and the kind of the rows."""
-    hidden: Mapping[str, int]
-    """By the kind of the rows; each row counts once, whichever deletes hide it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Undone:
-    """The result of an undo."""
-
-    restored: Sequence[tuple[str, str]]
-    """Kinds and ids of the restored objects."""
-    waiting: int
-    """Number of deletes of the run that were sent, but not applied before the first undo, and so never will be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """A part of a list that is due to be compared. Milliseconds, Clerk's clock."""
-
-    start: int | None
-    """The first moment of creation; None: the run has visited every part."""
-    visited_at: int
-    """The last visit of this part by an earlier run; 0: no run has visited this part."""
-    newest_visit: int | None
-    """The last visit of any part by an earlier run; None: no run has visited any part."""
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A run for this process to work on or, with `is_busy`, a run of another process."""
-
-    run: RunSummary
-    lease: str
-    is_resumed: bool
-    is_busy: bool
-    watermark: int | None
-    """A moment of Clerk's clock: all earlier changes were compared."""
-    began: int | None
-    """The moment at which the first complete run began."""
-    newest_delivery: int | None
-    """The moment at which the newest webhook of this week was received, in milliseconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """The state of an object of Clerk in this database."""
-
-    source_updated_at: int | None
-    """Version of the newest event about the object, by Clerk's clock; None: there was no event."""
-    observed_at: int | None
-    deleted_at: int | None
-    """Moment of the object's delete, by Clerk's clock."""
-    delete_run: int | None
-    """The comparison that alone proved the delete; 0: an earlier resync proved it; None: an event reported it."""
-    is_purged: bool
-    """True: no later event or repair writes a row."""
-    differs: bool
-    """True: the row differs from Clerk's object, or is missing."""
-    fields: Sequence[str] | None
-    """Columns that differ; None without a row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reset:
-    """The runs that a reset ends or no longer trusts."""
-
-    running: Sequence[int]
-    """Ids of the runs in progress, which end."""
-    trusted: int
-    """Number of finished runs on which a later run would have built."""
-    instance_id: str | None
-    """The recorded Clerk instance, now forgotten; None: nobody asked for that, or no instance was recorded."""
+from clerk_supabase.reconcile.records import (
+    Begun,
+    Candidate,
+    HeldUp,
+    Known,
+    PlannedWindow,
+    Reset,
+    RunDetails,
+    RunSummary,
+    Slice,
+    State,
+    Undone,
+    Weight,
+    finding_of,
+    summary_of,
+    window_of,
+)
+from clerk_supabase.reconcile.request import Request
 
 
 class Runs:
@@ -236,16 +48,16 @@ class Runs:
 
     def list(self, limit: int = 20) -> Sequence[RunSummary]:
         """The newest runs, newest first."""
-        return [_summary(row) for row in self.store.call("list_runs", {"limit": limit})]
+        return [summary_of(row) for row in self.store.call("list_runs", {"limit": limit})]
 
     def show(self, run_id: int, limit: int = 1000) -> RunDetails | None:
         """A run with its first findings, at most `limit`; None: there is no such run."""
         found = self.store.call("show_run", {"run": run_id, "limit": limit})
         if found is None:
             return None
-        findings = [_finding(each) for each in found["findings"]]
-        windows = [_window(each) for each in found["windows"]]
-        return RunDetails(_summary(found["run"]), windows, findings, found["findings_count"])
+        findings = [finding_of(each) for each in found["findings"]]
+        windows = [window_of(each) for each in found["windows"]]
+        return RunDetails(summary_of(found["run"]), windows, findings, found["findings_count"])
 
     def undo(self, run_id: int) -> Undone:
         """Restore the objects that only this run deleted, except purged objects.
@@ -266,7 +78,7 @@ class Runs:
 
     # For the process of a run
 
-    def begin(self, asked: Asked, instance_id: str, as_of: int, lease_seconds: float, delete_margin_ms: int) -> Begun:
+    def begin(self, asked: Request, instance_id: str, as_of: int, lease_seconds: float, delete_margin_ms: int) -> Begun:
         """Begins a run, or continues a run whose process was cut off. Raises WrongInstance."""
         answer = self.store.call(
             "begin_run",
@@ -289,7 +101,7 @@ class Runs:
             )
         newest_delivery = answer.get("newest_delivery")
         return Begun(
-            run=_summary(answer["run"]),
+            run=summary_of(answer["run"]),
             lease=answer["run"]["lease"],
             is_resumed=answer["outcome"] == "resumed",
             is_busy=answer["outcome"] == "busy",
@@ -312,7 +124,7 @@ class Runs:
 
     def windows(self, run_id: int) -> Sequence[PlannedWindow]:
         """The planned windows, each with the moment from which to continue."""
-        return [_window(each) for each in self.store.call("windows_of_run", {"run": run_id})]
+        return [window_of(each) for each in self.store.call("windows_of_run", {"run": run_id})]
 
     def cuts(self, every: int, before: int) -> Sequence[tuple[int, int]]:
         """Moments that cut our users into parts of about `every` rows, each with the number of earlier rows."""
@@ -507,7 +319,7 @@ class Runs:
                 "is_silent": is_silent,
             },
         )
-        return _summary(_unless_over(row))
+        return summary_of(_unless_over(row))
 
     def look_at(self, page: Sequence[str]) -> Mapping[tuple[str, str], Known]:
         """Return the state of each object of a page, by kind and id. `page`: elements as JSON. Raises ChangeRefused.
@@ -544,51 +356,3 @@ def _unless_over(answer: Any) -> Any:
 def _own(is_ours: object) -> None:
     if not is_ours:
         raise RunTakenOver
-
-
-def _summary(row: Mapping[str, Any]) -> RunSummary:
-    return RunSummary(
-        run_id=row["run_id"],
-        mode=row["mode"],
-        is_dry_run=row["is_dry_run"],
-        versions_only=row["versions_only"],
-        allow_deletes=row["allow_deletes"],
-        state=row["state"],
-        reason=row["reason"],
-        as_of=row["as_of"],
-        started_at=datetime.fromisoformat(row["started_at"]),
-        finished_at=_moment(row["finished_at"]),
-        invocations=row["invocations"],
-        calls=row["calls"],
-        expected=row["expected"],
-        counts=row["counts"],
-        newest_change=row["newest_change"],
-        newest_delivery=_moment(row["newest_delivery"]),
-        is_silent=row["is_silent"],
-        findings=row.get("findings"),
-        allow_emptied=row["allow_emptied"],
-        undone_at=_moment(row["undone_at"]),
-    )
-
-
-def _finding(row: Mapping[str, Any]) -> Finding:
-    return Finding(
-        kind=row["kind"],
-        entity_id=row["entity_id"],
-        difference=row["difference"],
-        action=row["action"],
-        fields=row["fields"],
-        cause=row["cause"],
-        observed_at=row["observed_at"],
-        found_at=datetime.fromisoformat(row["found_at"]),
-        sent_at=_moment(row["sent_at"]),
-        outcome=row["outcome"],
-    )
-
-
-def _window(row: Mapping[str, Any]) -> PlannedWindow:
-    return PlannedWindow(row["number"], row["kind"], row["start"], row["end"], row["is_done"], row["tally"])
-
-
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)

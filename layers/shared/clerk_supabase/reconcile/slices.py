@@ -18,7 +18,7 @@ from clerk_supabase.model.kinds import KIND_NAMES, ListKind
 from clerk_supabase.reconcile.drift import doubts_about_pages
 from clerk_supabase.reconcile.lists import LISTS, SLICES, compare_page, find_extra, note_visit
 from clerk_supabase.reconcile.pages import Comparison, Work
-from clerk_supabase.reconcile.runs import PlannedWindow, Slice
+from clerk_supabase.reconcile.records import PlannedWindow, Slice
 
 # Each place costs about a dozen requests. If more places differ, the next runs and the slices compare the rest.
 _MOST_PLACES: Final = 16

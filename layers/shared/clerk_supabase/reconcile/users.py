@@ -23,7 +23,7 @@ from clerk_supabase.reconcile.drift import (
     windows_between,
 )
 from clerk_supabase.reconcile.pages import Comparison, Work
-from clerk_supabase.reconcile.runs import PlannedWindow
+from clerk_supabase.reconcile.records import PlannedWindow
 
 _MOST_WINDOWS: Final = 500
 # Where each cut costs a request: a few windows for each thread, so that no thread waits long for the last window.

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from clerk_supabase.model.kinds import FACTS
 from clerk_supabase_cli.simulator.app_rules import TABLES
 from clerk_supabase_cli.simulator.episodes.stage import Stage
 from clerk_supabase_cli.simulator.snapshots import Place
@@ -21,8 +22,7 @@ where operation = 'insert' and new_values is not null order by kind, entity_id, 
 """
 _PUT_BACK: Final = "insert into public.{table} select (jsonb_populate_record(null::public.{table}, %s)).*"
 _POINTING: Final[Mapping[str, frozenset[str]]] = {
-    "user": frozenset({"membership"}),
-    "organization": frozenset({"membership", "invitation", "domain"}),
+    parent: frozenset(kind for kind, facts in FACTS.items() if parent in facts.parents.values()) for parent in FACTS
 }
 """By kind: the kinds whose rows point to its rows."""
 

@@ -7,17 +7,17 @@ from random import Random
 from typing import Any, Final
 
 from clerk_supabase.errors import ClerkSupabaseError
-from clerk_supabase.model import kinds as model
+from clerk_supabase.model.kinds import FACTS, READ_KINDS
 from clerk_supabase.reconcile.report import Report
-from clerk_supabase.reconcile.run import Request
-from clerk_supabase.reconcile.runs import Mode, Runs
+from clerk_supabase.reconcile.request import Mode, Request
+from clerk_supabase.reconcile.runs import Runs
 from clerk_supabase_cli.simulator.episodes import said
 from clerk_supabase_cli.simulator.episodes.clerk_views import REFUSALS, REFUSED_PATHS, lagging, short_lists
 from clerk_supabase_cli.simulator.episodes.happenings.life import crowd
 from clerk_supabase_cli.simulator.episodes.stage import MARGIN_MS, Stage
 from clerk_supabase_cli.simulator.snapshots import Place, Snapshot
 
-_LISTED: Final = ("user", "organization", "membership")
+_LISTED: Final = tuple(kind for kind in READ_KINDS if FACTS[kind].is_read_by_id)
 _MOST_REQUESTS: Final = 100
 """More requests than any run needs to compare so few objects."""
 
@@ -165,12 +165,7 @@ def _refused(
 
 def _matters(stage: Stage, name: str, path: str) -> bool:
     """Tells whether a run misses objects because of the answer; an empty list leaves nothing out."""
-    kinds: dict[str, model.Kind] = {
-        "/users": "user",
-        "/organizations": "organization",
-        "/organization_memberships": "membership",
-    }
-    kind = kinds.get(path)
+    kind = {FACTS[kind].list_path or "/users": kind for kind in _LISTED}.get(path)
     if kind is None:
         return False
     has_any = bool(stage.world.objects()[kind])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any, Literal
 
-from clerk_supabase.model import kinds as model
+from clerk_supabase.model.kinds import FACTS, READ_KINDS
 from clerk_supabase_cli.simulator.app_rules import TABLES
 from clerk_supabase_cli.simulator.episodes.stage import MARGIN_MS, Stage
 from clerk_supabase_cli.standin import samples
@@ -54,8 +54,7 @@ def invite_many(stage: Stage, chance: Random) -> None:
 
 def set_back(stage: Stage, chance: Random) -> None:
     """Another server of Clerk's, with a clock 10 ms behind, writes the next change."""
-    kinds: tuple[model.Kind, ...] = ("user", "organization", "membership", "domain")
-    kind = chance.choice(kinds)
+    kind = chance.choice([kind for kind in READ_KINDS if "updated" in FACTS[kind].verbs])
     objects: Any = stage.world.objects()[kind]
     if not objects:
         return

@@ -1,0 +1,181 @@
+"""`clerk-supabase doctor` on the tables of a database: row-level security, and the rights of the API's roles."""
+
+from __future__ import annotations
+
+import re
+from typing import LiteralString
+
+import pytest
+from psycopg import sql
+
+from tests.kit.databases import Connection, rows
+from tests.kit.doctoring import Doctor
+from tests.kit.supabase import PROJECTS, Project, Supabase
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict", "said"),
+    [
+        ("alter table public.users disable row level security", "fail", "off for public.users"),
+        ("drop table public.organization_domains", "fail", "no table public.organization_domains"),
+        ("alter table clerk_sync.entities disable row level security", "fail", "off for clerk_sync.entities"),
+        ("drop policy users_read_own on public.users", "fail", "public.users lacks the policies users_read_own"),
+        ("create policy mine on public.users for select using (true)", "warn", "allow more: mine"),
+        ("grant usage on schema clerk_sync to authenticated", "fail", "authenticated may use the schema"),
+        ("create table public.notes (id int primary key)", "warn", "off for public.notes"),
+        (
+            """create schema shown; create table shown.notes (id int primary key);
+            grant usage on schema shown to anon; grant select on shown.notes to anon""",
+            "warn",
+            "off for shown.notes",
+        ),
+        (
+            "create view public.people as select * from public.users; grant select on public.people to anon",
+            "fail",
+            "public.users: the view public.people shows its rows to anon, without its policies",
+        ),
+    ],
+)
+def test_a_gap_in_row_level_security_is_named(
+    doctor: Doctor, admin: Connection, fault: LiteralString, verdict: str, said: str
+) -> None:
+    admin.execute(fault)
+    found, words = doctor.verdict("row-level-security")
+    assert (found, said in words) == (verdict, True), words
+
+
+FAULTS_OF_A_SECURED_TABLE = [
+    ("select", "ok", "on for all"),
+    ("alter table {table} disable row level security", "fail", "its row-level security is off"),
+    ("drop policy clerk_sync_delete on {table}", "fail", "it lacks the policies clerk_sync_delete"),
+    ("alter policy clerk_sync_select on {table} using (id > 0)", "fail", "no longer asks who the caller is"),
+    ("create policy mine on {table} for select using (id > 0)", "warn", "its policy mine allows more"),
+    ("create view {schema}.v as select * from {table}; grant select on {schema}.v to anon", "fail", "shows its rows"),
+    (
+        "create materialized view {schema}.m as select * from {table}; grant select on {schema}.m to authenticated",
+        "fail",
+        "shows its rows to authenticated",
+    ),
+    ("create view {schema}.v as select * from {table}; revoke all on {schema}.v from anon", "ok", "on for all"),
+    ("create rule r as on insert to {table} do also notify inserted", "fail", "the rule r on"),
+    (
+        "create table {schema}.child () inherits ({table}); alter table {schema}.child enable row level security",
+        "fail",
+        "child",
+    ),
+    ("grant truncate on {table} to anon", "fail", "anon has the right to truncate"),
+    ("grant all on {table} to service_role", "warn", "service_role has the right to"),
+    ("alter table {table} owner to service_role", "fail", "its owner service_role passes its policies"),
+    (
+        """create function {schema}.f() returns bigint language sql security definer as 'select count(*) from {table}';
+        grant execute on function {schema}.f() to anon""",
+        "warn",
+        "f() mentions it, and anon",
+    ),
+    ("create publication mine for table {table}", "ok", "on for all"),
+]
+
+
+@pytest.mark.parametrize(("fault", "verdict", "said"), FAULTS_OF_A_SECURED_TABLE)
+def test_a_table_that_was_secured_must_stay_so_whatever_its_schema(
+    doctor: Doctor, admin: Connection, fault: LiteralString, verdict: str, said: str
+) -> None:
+    names = {"schema": sql.Identifier("Of the app"), "table": sql.Identifier("Of the app", "notes")}
+    create: LiteralString = """
+        create schema {schema};
+        grant usage on schema {schema} to anon, authenticated;
+        create table {table} (id int primary key);
+        select clerk_sync.secure('"Of the app".notes', 'user');
+    """
+    admin.execute(sql.SQL(create).format(**names))
+    admin.execute(sql.SQL(fault).format(**names))
+    found, words = doctor.verdict("row-level-security")
+    assert (found, said in words) == (verdict, True), words
+    assert verdict == "ok" or '"Of the app".notes' in words
+
+
+def test_a_cause_that_several_tables_share_is_named_once(doctor: Doctor, admin: Connection) -> None:
+    admin.execute("""
+        create table public.notes (id int primary key);
+        create table public.lists (id int primary key);
+        select clerk_sync.secure('public.notes', 'user'), clerk_sync.secure('public.lists', 'user');
+        create view public.pairs as select n.id from public.notes as n cross join public.lists as l;
+        grant select on public.pairs to anon;
+    """)
+    words = doctor.verdict("row-level-security")[1]
+    assert words == (
+        "public.lists, public.notes: the view public.pairs shows its rows to anon, without its policies"
+        " -> alter view public.pairs set (security_invoker = on)"
+    )
+
+
+GUIDE: LiteralString = "revoke execute on all functions in schema public from public, anon, authenticated"
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (GUIDE, "anon may not execute public.requesting_claims(), public.requesting_user_id(), "),
+        (GUIDE, "authenticated may not execute public.requesting_claims(), public.requesting_user_id(), "),
+        ("revoke select on clerk_sync.caller from authenticated", "select (clerk_id) of clerk_sync.caller"),
+        (
+            "revoke select (role) on clerk_sync.memberships_of_caller from authenticated",
+            "authenticated may not select (clerk_org_id, role, permissions) of clerk_sync.memberships_of_caller",
+        ),
+        (
+            "revoke execute on function clerk_sync.requesting_user_id(jsonb) from authenticated",
+            "authenticated may not execute clerk_sync.requesting_user_id(jsonb)",
+        ),
+        ("revoke insert (clerk_id) on public.users from authenticated", "insert (clerk_id) of public.users"),
+        ("revoke select on public.organizations from authenticated", "may not select public.organizations"),
+        ("revoke delete on public.users from service_role", "service_role may not delete public.users"),
+    ],
+)
+def test_a_right_that_policies_or_apps_need_is_missed_and_given_back_by_the_advice(
+    doctor: Doctor, admin: Connection, fault: LiteralString, said: str
+) -> None:
+    admin.execute(fault)
+    verdict, words = doctor.verdict("grants")
+    assert (verdict, said in words) == ("fail", True), words
+    for advice in re.findall(r"in SQL, as the owner: (.*;)", words):
+        admin.execute(advice)
+    assert doctor.verdict("grants")[0] == "ok"
+
+
+@pytest.mark.parametrize("project", PROJECTS, ids=lambda project: project.name)
+def test_on_a_project_of_supabases_only_rights_that_were_revoked_afterwards_are_missed(
+    project: Project, supabase: Supabase
+) -> None:
+    checks = ("database", "worker-rights", "session-rights", "migrations", "grants")
+    report = Doctor({"DATABASE_URL": supabase.url(project)}).examine(*checks)
+    bad = [name for name, verdict in report.verdicts.items() if verdict != "ok"]
+    assert bad == (["grants"] if project.after_migrations else []), report.text
+
+
+def test_a_function_of_the_apps_names_that_was_dropped_is_missed(doctor: Doctor, admin: Connection) -> None:
+    admin.execute("drop function public.requesting_permissions()")
+    verdict, words = doctor.verdict("grants")
+    assert verdict == "fail"
+    assert "there is no public.requesting_permissions()" in words
+
+
+def test_the_checked_rights_are_all_rights_of_the_roles_of_the_api(doctor: Doctor, admin: Connection) -> None:
+    [(granted,)] = rows(
+        admin,
+        """
+        select count(*) from (
+            select a.grantee, a.privilege_type, c.oid, 0 as place
+            from pg_class as c cross join aclexplode(c.relacl) as a
+            where c.relnamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+            union all
+            select distinct a.grantee, a.privilege_type, t.attrelid, 1
+            from pg_attribute as t inner join pg_class as c on c.oid = t.attrelid cross join aclexplode(t.attacl) as a
+            where c.relnamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+            union all
+            select a.grantee, a.privilege_type, p.oid, 2
+            from pg_proc as p cross join aclexplode(p.proacl) as a
+            where p.pronamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+        ) as every where grantee in ('anon'::regrole, 'authenticated'::regrole, 'service_role'::regrole)
+        """,
+    )
+    assert f"all {granted} rights" in doctor.verdict("grants")[1]
