@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
@@ -130,13 +131,15 @@ def test_nothing_is_left_after_the_block() -> None:
     assert is_gone(process, folder)
 
 
-def test_the_data_lies_in_the_folder_that_was_named_and_is_removed_from_there(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+def test_the_data_lies_in_the_folder_that_was_named_and_is_removed_from_there() -> None:
+    # Not tmp_path, whose parents a server of another user may not enter.
+    with TemporaryDirectory() as name:
+        folder = Path(name)
         folder.chmod(0o755)
-    with EmbeddedPostgres(data_in=tmp_path) as server, psycopg.connect(server.url()) as connection:
-        [(data,)] = connection.execute("show data_directory").fetchall()
-        assert Path(data).parent == tmp_path
-    assert list(tmp_path.iterdir()) == []
+        with EmbeddedPostgres(data_in=folder) as server, psycopg.connect(server.url()) as connection:
+            [(data,)] = connection.execute("show data_directory").fetchall()
+            assert Path(data).parent == folder
+        assert list(folder.iterdir()) == []
 
 
 def test_nothing_is_left_after_an_exception() -> None:

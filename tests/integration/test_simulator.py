@@ -164,14 +164,17 @@ def test_a_schedule_that_fails_is_shrunk_to_what_fails_in_new_databases_too(
     databases.give_back(wrong)
 
 
-def test_a_long_search_ends_soon_after_the_first_difference(database: Database) -> None:
-    put_in(FAULTS[0], database)
-    template = Template(database.server.url(), database.name, database.worker_password)
+def test_a_long_search_ends_soon_after_the_first_difference(databases: Databases, database: Database) -> None:
+    # A copy, because Postgres copies a database only without sessions.
+    wrong = databases.copy(database)
+    put_in(FAULTS[0], wrong)
+    template = Template(wrong.server.url(), wrong.name, wrong.worker_password)
     portions = portions_of(100 * PER_FAULT, 0)["schedules"]
     report = search_portions(Plan(template, "always the same"), portions, jobs=1).schedules
     assert report.failed_from is not None
     assert len(report.smallest) == 2
     assert report.schedules < PER_FAULT
+    databases.drop(wrong.name)
 
 
 def test_locks_in_no_fixed_order_are_found(database: Database, reference: Database, seed: str) -> None:
