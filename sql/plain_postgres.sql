@@ -1,5 +1,5 @@
--- What Supabase brings and a plain Postgres lacks: the API's roles and `auth.jwt()`.
--- Run it before the migrations, only where the database is not Supabase. Safe to run twice.
+-- The parts of Supabase that a plain Postgres lacks: the API's roles and `auth.jwt()`.
+-- Run this file before the migrations, only where the database is not Supabase. Safe to run twice.
 
 do $$
 declare

@@ -1,5 +1,5 @@
--- Profiles that their owners may publish: everybody reads the public ones, also without signing in, and only the owner
--- reads a private one. Only the owner writes theirs.
+-- Profiles with an owner, public or private: everybody reads the public profiles, also without signing in, and only the
+-- owner reads a private profile. Only the owner writes a profile.
 
 create table if not exists public.profiles (
     user_id text primary key,
@@ -10,12 +10,12 @@ create table if not exists public.profiles (
 
 create index if not exists profiles_public_idx on public.profiles (display_name) where is_public;
 
--- Again, should the lines below have been run before: secure() refuses a table with policies that allow more.
+-- Drops the policy of an earlier run of this file: secure() refuses a table with policies that allow more.
 drop policy if exists profiles_read_public on public.profiles;
 
 select clerk_sync.secure('public.profiles', 'user');
 
--- Wider than secure() makes it: one policy for each role, as several would all be asked.
+-- Wider than the policy of secure(), in the same policy: Postgres would check each of several policies for a role.
 alter policy clerk_sync_select on public.profiles
 using (is_public or user_id = (select c.clerk_id from clerk_sync.caller as c));
 
@@ -25,6 +25,6 @@ using (is_public);
 
 grant select on public.profiles to anon;
 
--- The owner may change everything but whose profile it is.
+-- The owner may change every column except the owner of the profile.
 revoke update on public.profiles from authenticated;
 grant update (display_name, about, is_public) on public.profiles to authenticated;

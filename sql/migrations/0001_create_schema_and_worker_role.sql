@@ -18,8 +18,8 @@ comment on column clerk_sync.migrations.checksum is
 
 alter table clerk_sync.migrations enable row level security;
 
--- A tool that keeps its own list of migrations does not know what another tool has applied, and begins with this file
--- again.
+-- A tool with its own list of migrations does not know the migrations applied by another tool, and begins with this
+-- file again.
 do $$
 declare
     applied text;
@@ -85,12 +85,12 @@ begin
         create role clerk_sync_worker login noinherit;
     end if;
 exception
-    -- Roles belong to the whole cluster: another database may have created it a moment ago.
+    -- Roles belong to the whole cluster: another database may have created this role a moment ago.
     when duplicate_object or unique_violation then null;
 end
 $$;
 
--- Limits belong to the role, not to the session: they hold through a transaction pooler too.
+-- Limits belong to the role, not to the session: the limits hold through a transaction pooler too.
 alter role clerk_sync_worker set statement_timeout = '15s';
 alter role clerk_sync_worker set lock_timeout = '5s';
 alter role clerk_sync_worker set idle_in_transaction_session_timeout = '15s';

@@ -1,8 +1,8 @@
 -- Clerk's users as the app sees them through Supabase's API.
 
--- What a token says. A claim that is missing or malformed is null or empty, never an error, and never grants anything:
--- only the signer of the token grants rights, and a guess could only add some. Clerk's session tokens of version 1 and
--- 2 and the tokens of its former JWT template for Supabase are read alike; `v` says how. Sources:
+-- The claims of a token. A missing or malformed claim is null or empty, never an error, and never grants anything: only
+-- the signer of the token grants rights, and a guess could only add some. Clerk's session tokens of version 1 and 2 and
+-- the tokens of its former JWT template for Supabase are read alike; `v` says how. Sources:
 -- https://clerk.com/docs/guides/sessions/session-tokens and https://github.com/clerk/javascript,
 -- packages/shared/src/jwtPayloadParser.ts.
 
@@ -222,8 +222,8 @@ clerk_sync.requesting_permissions(jsonb, text),
 clerk_sync.requesting_user_has_permission(text, text[])
 to anon, authenticated, service_role;
 
--- The names that apps use, in their policies and queries. This project calls none of them. Their bodies are parsed when
--- the function is made: another function of the same name, added to this schema later, is not called.
+-- The names that apps use, in their policies and queries. This project does not call these functions. Their bodies are
+-- parsed when the function is made: another function of the same name, added to this schema later, is not called.
 create function public.requesting_claims()
 returns jsonb
 language sql
@@ -309,7 +309,7 @@ public.requesting_permissions(),
 public.requesting_user_has_permission(text)
 to anon, authenticated, service_role;
 
--- Room on each page lets an update stay on it (HOT) and leave the indexes alone.
+-- Free space on each page lets an update stay on the same page (HOT) and leave the indexes unchanged.
 create table public.users (
     clerk_id text primary key,
     external_id text,
@@ -340,13 +340,14 @@ create table public.users (
 ) with (fillfactor = 85);
 
 comment on table public.users is 'One row per Clerk user, written by clerk-supabase-sync. A user reads their own row.';
-comment on column public.users.unsafe_metadata is 'Writable by the user in the browser: never decide access by it.';
+comment on column public.users.unsafe_metadata is
+'Writable by the user in the browser: never decide access by this value.';
 comment on column public.users.deprovisioned is
 'Removed by the directory of their company (Directory Sync): sees as little as a banned user.';
 comment on column public.users.created_at is 'Clerk''s clock.';
-comment on column public.users.deleted_at is 'Clerk''s clock. A row with it is hidden by every policy.';
+comment on column public.users.deleted_at is 'Clerk''s clock. Every policy hides a row with this value.';
 
--- No unique index on what Clerk may change or reuse: two rows may hold the same value for a moment.
+-- No unique index on values that Clerk may change or reuse: two rows may hold the same value for a moment.
 create index users_email_idx on public.users (email);
 -- A column that most instances do not use takes no place in the index.
 create index users_username_idx on public.users (username) where username is not null;
@@ -363,7 +364,8 @@ grant select, insert (clerk_id) on public.users to authenticated;
 -- writer.
 grant select, insert, update, delete on public.users to service_role;
 
--- No foreign key to users: it would look for each row's user, one by one, and only the triggers below write here.
+-- No foreign key to users: the foreign key would look up the user of each row, row by row, and only the triggers below
+-- write here.
 create table public.users_public (
     clerk_id text primary key,
     username text,
@@ -374,9 +376,9 @@ create table public.users_public (
 ) with (fillfactor = 85);
 
 comment on table public.users_public is
-'What every signed-in user may see of the others: always the projection of users.';
+'The part of each user visible to every signed-in user: always the projection of users.';
 comment on column public.users_public.deleted_at is
-'As in users. Of a row with it only the key is left, for foreign keys of the app, and every policy hides it.';
+'As in users. In a row with this value only the key is left, for foreign keys of the app; policies hide the row.';
 
 alter table public.users_public enable row level security;
 

@@ -22,7 +22,7 @@ comment on column clerk_sync.audit_log.old_values is 'Of an update the changed c
 comment on column clerk_sync.audit_log.new_values is 'Of an update the changed columns; of an insert the row.';
 comment on column clerk_sync.audit_log.cause is
 'delivery, reconcile, session or operator; cascade: a parent was deleted; direct:<role>: this role wrote to the table.';
-comment on column clerk_sync.audit_log.svix_id is 'The webhook that brought the change.';
+comment on column clerk_sync.audit_log.svix_id is 'Id of the webhook with the change.';
 
 create index audit_log_recorded_at_idx on clerk_sync.audit_log using brin (recorded_at);
 
@@ -30,7 +30,8 @@ alter table clerk_sync.audit_log enable row level security;
 
 -- A trigger of the app may change the rows of a statement again before the statement is recorded, which runs last. Then
 -- the entries of the trigger's statements come first in the log, and this function moves the entry of the outer
--- statement before them. states: {entity id: the row as the outer statement left it}, null where it deleted the row.
+-- statement before them. states: {entity id: the row as the outer statement left it}, null where the statement deleted
+-- the row.
 create function clerk_sync.put_before_nested(
     kind_name text, relation regclass, key_column text, apps_own text[], states jsonb
 )
@@ -54,7 +55,7 @@ begin
         select s.key as id, nullif(s.value, 'null') as as_left from jsonb_each(states) as s
         where nullif(s.value, 'null') is distinct from rows_now -> s.key
     loop
-        -- From the row as it is now back, change by change, to what the outer statement left.
+        -- From the row as it is now back, change by change, to the state after the outer statement.
         state := rows_now -> changed.id;
         own_place := null;
         for entry in
@@ -78,12 +79,12 @@ begin
 end
 $$;
 
--- Records a statement's changes at once. Arguments: the kind, the column that names the entity, all columns that are
--- synced, and whether clerk_sync.causes is used. Columns of the app's own are not recorded. clerk_sync.apply() leaves
--- {"entity id": [cause, svix id]} in clerk_sync.causes, for its own transaction only. The cause under "" is that of all
--- other entities, and their ids are appended to its svix id. Every role may set clerk_sync.causes, so it is used only
--- for a statement that runs as the owner of this schema. Security definer: no role may write the log by hand. Nested
--- loops are off, because a plan made for one row must also serve for thousands.
+-- Records a statement's changes at once. Arguments: the kind, the column with the id of the entity, all synced columns,
+-- and whether clerk_sync.causes is used. Columns of the app's own are not recorded. clerk_sync.apply() leaves {"entity
+-- id": [cause, svix id]} in clerk_sync.causes, for its own transaction only. The cause under "" counts for all other
+-- entities, and their ids are appended to its svix id. Every role may set clerk_sync.causes, so this function uses the
+-- setting only for a statement that runs as the owner of this schema. Security definer: no role may write the log by
+-- hand. Nested loops are off, because a plan made for a single row must also serve for thousands.
 create function clerk_sync.record_changes()
 returns trigger
 language plpgsql
@@ -96,7 +97,7 @@ declare
     causes constant jsonb := case
         when tg_argv[3]::boolean then nullif(current_setting('clerk_sync.causes', true), '')::jsonb
     end;
-    -- The API logs in with a role of its own and sets that of the request.
+    -- The API logs in with a role of its own and sets the role of the request.
     caller constant text := coalesce(nullif(current_setting('role', true), 'none'), session_user);
     default_cause constant text := case
         when causes is null then 'direct:' || caller
@@ -165,7 +166,7 @@ begin
         from (select to_jsonb(o.*) - apps_own as old_row from old_rows as o offset 0) as deleted;
     end if;
 
-    -- A caller who sets this flag only causes a search that finds nothing.
+    -- A caller with this flag set only causes a search without a result.
     if current_setting('clerk_sync.nested', true) = 'yes' then
         if tg_op = 'INSERT' then
             states := (select jsonb_object_agg(to_jsonb(n.*) ->> tg_argv[1], to_jsonb(n.*) - apps_own) from new_rows as n);

@@ -1,4 +1,4 @@
--- Kinds of objects that are synced: the versions of their entities, their tombstones, and the functions that
+-- The kinds of synced objects: the versions of their entities, their tombstones, and the functions that
 -- clerk_sync.register() generates for the table of each kind.
 
 -- Which write is newer is decided by Clerk's clock alone; a hash of the content breaks an exact tie in the same way for
@@ -9,8 +9,9 @@ create type clerk_sync.version as (
     tie_breaker bigint
 );
 
--- The newest version seen of every entity, and its tombstone. It lives beside the tables the app sees, so that a write
--- that changes nothing there (Clerk bumps updated_at at every sign-in) fires no trigger and no Realtime message.
+-- The newest version seen of every entity, and its tombstone. This table is separate from the tables of the app: a
+-- write without a change of content (Clerk bumps updated_at at every sign-in) fires no trigger and no Realtime message
+-- there.
 create table clerk_sync.entities (
     kind text collate "C" not null,
     id text collate "C" not null,
@@ -21,14 +22,14 @@ create table clerk_sync.entities (
     delete_recorded_at timestamptz,
     purged_at timestamptz,
     primary key (kind, id),
-    -- A number beyond the range of timestamps would fail in every statement that reads it, long after it was written.
+    -- A number beyond the range of timestamps would make every later statement that reads the row fail.
     constraint entities_deleted_at_check check (deleted_at between 0 and 253402300799999)
 ) with (fillfactor = 85);
 
 comment on column clerk_sync.entities.deleted_at is
 'Tombstone, Clerk''s clock, milliseconds: the earliest event of the delete, or, with a delete_run, the newest proof.';
 comment on column clerk_sync.entities.delete_run is
-'The only comparison that proves the delete; 0: a resync. Null once an event told the delete: then it is never lifted.';
+'The only comparison that proves the delete; 0: a resync. Null after an event told the delete: then never lifted.';
 comment on column clerk_sync.entities.shown_at is
 'When Clerk''s API last showed the object, of the reads that were applied, by Clerk''s clock, milliseconds. An object '
 'that a comparison deleted before that moment exists.';
@@ -39,7 +40,7 @@ comment on column clerk_sync.entities.purged_at is
 
 alter table clerk_sync.entities enable row level security;
 
--- What can be synced: one row per kind, written by clerk_sync.register().
+-- The kinds that can be synced: one row per kind, written by clerk_sync.register().
 create table clerk_sync.kinds (
     kind text primary key,
     write_order integer not null unique,
@@ -53,7 +54,7 @@ create table clerk_sync.kinds (
 
 comment on column clerk_sync.kinds.write_order is 'Parents before children.';
 comment on column clerk_sync.kinds.relation is 'Its table, spelled as in a statement.';
-comment on column clerk_sync.kinds.parents is '{"column": "kind of the entity it names"}';
+comment on column clerk_sync.kinds.parents is '{"column": "kind of the named entity"}';
 comment on column clerk_sync.kinds.accompanies is
 'Kinds of which each object may have one of this kind, under its own id. Empty for a kind that has ids of its own.';
 comment on column clerk_sync.kinds.is_read_by_id is
@@ -62,9 +63,9 @@ comment on column clerk_sync.kinds.is_read_by_id is
 alter table clerk_sync.kinds enable row level security;
 
 -- One change of a batch, or all changes of one entity drawn together. Its content, every mirrored column, stays in the
--- batch at "position". deleted_at (Clerk's clock, ms) makes it a delete, whose version is below every other. Only all
--- changes of one entity say: is_held: the entity must be locked, whether or not the changes advance it; shown_at: when
--- an API read among them showed the object.
+-- batch at "position". deleted_at (Clerk's clock, ms) makes it a delete, whose version is below every other. Only set
+-- for all changes of one entity: is_held: the entity must be locked, whether or not the changes advance the entity;
+-- shown_at: when an API read among the changes showed the object.
 create type clerk_sync.change as (
     "position" integer,
     kind text collate "C",
@@ -87,7 +88,7 @@ create type clerk_sync.written as (
 );
 
 -- A row that differs from the content of its entity. fields: the columns that differ, null without a row; emptied: the
--- columns among these that have a value here and none in the content.
+-- columns among these with a value here and no value in the content.
 create type clerk_sync.difference as (
     kind text collate "C",
     id text collate "C",
@@ -95,7 +96,7 @@ create type clerk_sync.difference as (
     emptied text []
 );
 
--- Whether a value is empty. A flag that is not set counts as empty: a ban that was lifted is one value less.
+-- Whether a value is empty. A flag that is not set counts as empty: a ban lifted in Clerk is a value lost by the row.
 create function clerk_sync.is_empty(value jsonb)
 returns boolean
 language sql
@@ -126,7 +127,7 @@ as $$
     || clerk_sync.parent_columns(of_kind)
 $$;
 
--- The columns by which a row is linked to entities, its own and its parents: {"column": "kind of the entity it names"}.
+-- The columns by which a row is linked to entities, its own and its parents: {"column": "kind of the named entity"}.
 create function clerk_sync.links_of(of_kind clerk_sync.kinds)
 returns jsonb
 language sql
@@ -148,7 +149,7 @@ as $$
 $$;
 
 -- The pattern once for each link of a row to an entity, {"column": "kind"}: %1$I is the column, %2$L the kind of the
--- entity that it names, and %3$I a name for that entity in a statement. Empty without links.
+-- entity in this column, and %3$I a name for that entity in a statement. Empty without links.
 create function clerk_sync.for_each_link(pattern text, links jsonb, separator text default '')
 returns text
 language sql
@@ -159,7 +160,7 @@ as $$
     from jsonb_each_text(links) as l
 $$;
 
--- The template with its holes filled: {name} becomes the text under that name. It has no other braces.
+-- The template with its holes filled: {name} becomes the text under this name. The template has no other braces.
 create function clerk_sync.statement_of(template text, holes jsonb)
 returns text
 language plpgsql
@@ -205,14 +206,15 @@ as $$
         ),
         'set_given', clerk_sync.for_each('%1$I = given.%1$I', c.columns),
         'set_excluded', clerk_sync.for_each('%1$I = excluded.%1$I', c.columns),
-        -- Of the parents that said.content names: their entities, when they were deleted, and that none is purged.
+        -- Of the parents that said.content names: their entities, the times of their deletes, and the condition that no
+        -- parent is purged.
         'join_parents', clerk_sync.for_each_link(
             'left join lateral (select e.deleted_at, e.purged_at from clerk_sync.entities as e '
             'where e.kind = %2$L and e.id = said.content ->> %1$L limit 1) as %3$I on true',
             of_kind.parents, ' '
         ),
         'parent_deletes', clerk_sync.for_each_link(', %3$I.deleted_at', of_kind.parents),
-        -- A row that moved to a parent deleted long ago would be purged at once. Clerk never moves one.
+        -- A row that moved to a parent deleted long ago would be purged at once. Clerk never moves a row.
         'and_may_be_written', clerk_sync.for_each_link(
             ' and %3$I.purged_at is null and (%3$I.deleted_at is not null and kept.%1$I <> given.%1$I) is not true',
             of_kind.parents
@@ -221,7 +223,8 @@ as $$
     from (select (clerk_sync.own_columns(of_kind))[2:] as columns) as c
 $$;
 
--- row_<kind>: the type in which rows are compared. It has only the columns that sync writes, in the order of the table.
+-- row_<kind>: the type in which rows are compared. The type has only the columns that sync writes, in the order of the
+-- table.
 create function clerk_sync.definition_of_row(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -290,7 +293,7 @@ as $function$
             $template$,
         clerk_sync.holes_of(of_kind) || jsonb_build_object(
             'write_kind', quote_ident('write_' || of_kind.kind),
-            -- The row as it has to be, with its columns in the order of the type.
+            -- The row of the content, with its columns in the order of the type.
             'row_said', (
                 select string_agg(
                     case a.attname
@@ -307,8 +310,8 @@ as $function$
     )
 $function$;
 
--- fill_<kind>: writes rows of entities that were never heard of. Only of a kind without parents. A new entity has no
--- row that could be compared, except one that the app made. Null for a kind with parents.
+-- fill_<kind>: writes rows of entities that are new. Only for a kind without parents. A new entity has no row to
+-- compare, unless the app made a row. Null for a kind with parents.
 create function clerk_sync.definition_of_fill(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -347,8 +350,8 @@ as $function$
     end
 $function$;
 
--- differing_<kind>: finds the rows that differ from content, or are missing. The comparison is that of write_<kind>;
--- versions play no part in it.
+-- differing_<kind>: finds the rows that are missing or differ from the content. Compares as write_<kind> does, and
+-- ignores versions.
 create function clerk_sync.definition_of_differing(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -408,9 +411,9 @@ as $function$
     ) as named (if_it_differs, if_it_is_emptied)
 $function$;
 
--- hide_<kind>: sets deleted_at on rows whose own entity, or one of whose parents, was deleted. Two deletes may reach
--- the same row by different parents, so rows are locked by key before any is written. Rows of the app may be made to
--- point to a row that is locked in this way.
+-- hide_<kind>: sets deleted_at on rows whose own entity, or the entity of a parent, was deleted. Two deletes may reach
+-- the same row by different parents, so rows are locked by key before the first write. This lock lets the app insert
+-- rows with a foreign key to a locked row.
 create function clerk_sync.definition_of_hide(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -457,8 +460,8 @@ as $function$
 $function$;
 
 -- The triggers that record changes in the audit log. The condition of the trigger asks whether clerk_sync.causes may be
--- used, because record_changes() itself runs as the owner. A cascade runs as the owner, too: its depth tells it from
--- other statements.
+-- used, because record_changes() itself runs as the owner. A cascade runs as the owner, too: its depth distinguishes a
+-- cascade from other statements.
 create function clerk_sync.definition_of_audit(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -485,8 +488,8 @@ as $$
     cross join (values ('', ''), ('_by_others', 'not')) as writer (suffix, negation)
 $$;
 
--- write_rows() and hide_rows(), for the kinds there are. They are written out, because a statement that is built at
--- every call would be planned at every call.
+-- write_rows() and hide_rows(), for the kinds there are. Each kind has a statement in the body, because Postgres would
+-- plan a dynamic statement at every call.
 create function clerk_sync.definition_of_write_rows()
 returns text
 language sql
@@ -540,8 +543,8 @@ $function$;
 
 -- Registers a kind with apply(): generates the functions above for its table, and has its changes audited. The table
 -- needs key_column as its primary key and a column deleted_at: always the earliest delete of the row's entity and its
--- parents. Without mirrored_columns, all other columns of the table are mirrored; else a column that is neither key,
--- parent nor mirrored stays the app's own. parents, accompanies and is_read_by_id: as in clerk_sync.kinds.
+-- parents. Without mirrored_columns, all other columns of the table are mirrored; else a column stays the app's own
+-- unless it is key, parent or mirrored. parents, accompanies and is_read_by_id: as in clerk_sync.kinds.
 create function clerk_sync.register(
     kind_name text,
     kind_order integer,
@@ -592,7 +595,7 @@ begin
 end
 $$;
 
--- Adds a column to the table of a kind, and mirrors it: mirror_column('user', 'birthday', 'date').
+-- Adds a column to the table of a kind, and mirrors the column: mirror_column('user', 'birthday', 'date').
 create function clerk_sync.mirror_column(kind_name text, new_column name, definition text)
 returns void
 language plpgsql

@@ -2,7 +2,7 @@
 
 create type clerk_sync.outcome as enum ('created', 'updated', 'unchanged', 'stale', 'deleted', 'refused');
 
--- Columns of fixed width come first, where they need no padding.
+-- Columns of fixed width come first, so that no padding is needed.
 create table clerk_sync.deliveries (
     occurred_at timestamptz not null,
     received_at timestamptz not null,
@@ -19,20 +19,21 @@ create table clerk_sync.deliveries (
 );
 
 comment on table clerk_sync.deliveries is
-'One row per webhook, written in the transaction that applied it; svix_id is the same on every retry and replay.';
+'One row per webhook, written in the transaction of its changes; svix_id is the same on every retry and replay.';
 comment on column clerk_sync.deliveries.outcome is
 'created; updated; unchanged: nothing differs; stale: a newer version was there; deleted; refused: deleted before.';
-comment on column clerk_sync.deliveries.occurred_at is 'When it happened, by Clerk''s clock.';
-comment on column clerk_sync.deliveries.received_at is 'When ingest accepted it.';
+comment on column clerk_sync.deliveries.occurred_at is 'When the event happened, by Clerk''s clock.';
+comment on column clerk_sync.deliveries.received_at is 'When ingest accepted the event.';
 
--- Built on an empty table, the index would hold a summary of its first pages that every insert there rewrites.
+-- Built on an empty table, the index would hold a summary of its first pages, which every insert into these pages
+-- rewrites.
 create index deliveries_applied_at_idx on clerk_sync.deliveries using brin (applied_at);
 select brin_desummarize_range('clerk_sync.deliveries_applied_at_idx', 0);
 
 alter table clerk_sync.deliveries enable row level security;
 
 -- An error about a constraint, without the row: Postgres quotes the whole row, the app's own columns included, to the
--- caller, and a caller who may read no table can choose content that breaks the constraint.
+-- caller, and a caller without the right to read a table can choose content that breaks the constraint.
 create type clerk_sync.refusal as (
     code text,
     message text,
@@ -74,12 +75,12 @@ as $$
     select concat('reconcile-', run_id, '-', entity_id)
 $$;
 
--- Sets the tombstones that comparisons prove, ends the transition of those that apply() has just lifted or confirmed
--- (delete_run still says by which run they were made), and returns every entity whose rows have to follow, with what
--- moved it. The caller has locked the entities of the batch, and the runs it names.
--- A proof of a run that was undone counts for nothing; nor does one of a run that is forgotten, because nobody knows
--- whether it was undone. Of several proofs the newest one counts, and it is judged by its own moment, whatever lifts an
--- older one. So the end does not depend on the order in which they come.
+-- Sets the tombstones that comparisons prove; completes the tombstones that apply() has just lifted or confirmed
+-- (delete_run still names the run that set the tombstone); and returns every entity whose rows have to follow, with the
+-- change that moved the entity. The caller has locked the entities and the runs of the batch.
+-- A proof of an undone run has no effect; nor has a proof of a pruned run, because nobody knows whether an operator
+-- undid the run. Of several proofs the newest counts, and is judged by its own moment, even if a read lifts an older
+-- proof. So the result does not depend on the order of the proofs.
 create function clerk_sync.settle_tombstones(changes clerk_sync.change[], moved clerk_sync.change[])
 returns clerk_sync.change[]
 language plpgsql
@@ -95,7 +96,7 @@ begin
     where e.kind = m.kind and e.id = m.id;
 
     -- Private metadata follows its object, also where the reader of the object keeps no private metadata. A session
-    -- that has it locked is about to write it.
+    -- with a lock on private metadata is about to write the row.
     private := array(
         select e.id from clerk_sync.entities as e
         where e.kind = 'private_metadata' and e.delete_run is not null and e.purged_at is null
@@ -143,7 +144,7 @@ begin
     from proven_gone as g;
 
     return proven || array(
-        -- The cause of a lift is the read that showed the object last.
+        -- The cause of a lift is the last read that showed the object.
         select row(
             null, m.kind, m.id, m.version, m.deleted_at, coalesce(shown.cause, m.cause),
             coalesce(shown.svix_id, m.svix_id), null, null, null, null
@@ -164,8 +165,8 @@ end
 $$;
 
 -- A query of the rows of a kind with the keys $1: id; deleted_at, as the row says; due, as the tombstones say: the
--- first delete of the row's entity or of one of its parents, null for none. By the index of the tombstones, which are
--- few.
+-- first delete of the row's entity or of one of its parents, null without any. Uses the index of the tombstones, which
+-- are few.
 create function clerk_sync.rows_with_tombstones(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -205,9 +206,9 @@ begin
 end
 $$;
 
--- Gives the rows of these entities, and those of their children, the deleted_at that the tombstones say. For tombstones
--- that were lifted or moved: hide_rows() only knows earlier ones. Rows are locked by key before the tombstones are
--- read: a delete of another parent that committed meanwhile is seen, and one that has not waits for the row.
+-- Gives the rows of these entities, and the rows of their children, the deleted_at of the tombstones. For lifted or
+-- moved tombstones: hide_rows() only knows earlier tombstones. Rows are locked by key before the tombstones are read: a
+-- delete of another parent is seen if committed meanwhile, and waits for the row if not.
 create function clerk_sync.follow_tombstones(moved clerk_sync.change[])
 returns void
 language plpgsql
@@ -237,8 +238,7 @@ begin
 end
 $$;
 
--- The elements of a batch as changes: in their order, with the version of each. Raises 42704 for a kind that nobody
--- registered.
+-- The elements of a batch as changes: in their order, with the version of each. Raises 42704 for an unregistered kind.
 create function clerk_sync.changes_of(batch jsonb)
 returns clerk_sync.change[]
 language plpgsql
@@ -275,9 +275,9 @@ begin
 end
 $$;
 
--- One candidate for each entity of the changes: its newest content, its earliest delete that Clerk told, when it was
--- shown, and whether its entity has to be locked: for a delete that a comparison proves, and for the parent of another
--- change of the batch (a stub, source_updated_at 0), which must not be deleted meanwhile.
+-- One candidate for each entity of the changes: its newest content, its earliest delete told by Clerk, the time of the
+-- read that showed the object, and whether its entity has to be locked: for a delete proven by a comparison, and for
+-- the parent of another change of the batch (a stub, source_updated_at 0), which must not be deleted meanwhile.
 create function clerk_sync.candidates_of(changes clerk_sync.change[])
 returns clerk_sync.change[]
 language plpgsql
@@ -314,7 +314,7 @@ begin
 end
 $$;
 
--- Makes the entities of the candidates that are new. added: their candidates; known: all others.
+-- Makes the entities of new candidates. added: their candidates; known: all others.
 create function clerk_sync.add_entities(
     candidates clerk_sync.change[], out added clerk_sync.change[], out known clerk_sync.change[]
 )
@@ -322,7 +322,8 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Look-ups are `lateral ... limit 1`, so that a table that was never analysed is read by its index, too.
+    -- Look-ups are `lateral ... limit 1`, so that Postgres reads a table by its index even if the table was never
+    -- analysed.
     with inserted as (
         insert into clerk_sync.entities as e (kind, id, version, deleted_at, shown_at, delete_recorded_at)
         select
@@ -346,9 +347,9 @@ begin
 end
 $$;
 
--- Advances the entities of the candidates that exist: their versions, their tombstones, and when they were shown.
--- winners: the candidates whose content or delete counts from now on; moved: entities whose delete only a comparison
--- told and that a read lifted or an event confirmed.
+-- Advances the existing entities of the candidates: their versions, their tombstones, and when reads showed the
+-- objects. winners: the candidates whose content or delete counts from now on; moved: entities whose delete was told
+-- only by a comparison, and then lifted by a read or confirmed by an event.
 create function clerk_sync.advance_entities(
     candidates clerk_sync.change[], out winners clerk_sync.change[], out moved clerk_sync.change[]
 )
@@ -356,21 +357,21 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- A stale change locks and writes nothing. The limit is no limit, but lets the planner expect few: it then goes
-    -- through the candidates in their order, which is that of the locks, and takes each entity by the index.
+    -- A stale change locks and writes nothing. The limit is no limit, but lets the planner expect few: the planner then
+    -- goes through the candidates in their order, the order of the locks, and takes each entity by the index.
     with advanced as (
         update clerk_sync.entities as known set
             version = greatest(known.version, c.version),
             shown_at = greatest(known.shown_at, c.shown_at),
-            -- An event replaces a delete that only a comparison proved, and a later read lifts it. settle_tombstones()
-            -- completes both.
+            -- An event replaces a delete that only a comparison proved, and a later read lifts such a delete.
+            -- settle_tombstones() completes both.
             deleted_at = case
                 when known.delete_run is null then least(known.deleted_at, c.deleted_at)
                 when c.deleted_at is not null then c.deleted_at
                 when c.shown_at > known.deleted_at and known.purged_at is null then null
                 else known.deleted_at
             end,
-            -- Not now(): in a transaction that was open for days, the hold-back would begin days ago.
+            -- Not now(): in a transaction open for days, the hold-back would begin days ago.
             delete_recorded_at = coalesce(
                 known.delete_recorded_at, case when c.deleted_at is not null then clock_timestamp() end
             )
@@ -403,7 +404,7 @@ begin
 end
 $$;
 
--- The causes of what moves rows: of a deleted entity the delete that counts, of any other its own change.
+-- The causes of changes of rows: for a deleted entity the delete that counts, for any other entity its own change.
 create function clerk_sync.causes_of(moving clerk_sync.change[], deletes clerk_sync.change[])
 returns jsonb
 language plpgsql
@@ -429,7 +430,7 @@ begin
 end
 $$;
 
--- Judges the changes of a batch, once they are applied, and records deliveries. Returns an outcome for each change.
+-- Judges the changes of an applied batch, and records deliveries. Returns an outcome for each change.
 create function clerk_sync.record_outcomes(changes clerk_sync.change[], all_written clerk_sync.written[])
 returns table ("position" integer, outcome text)
 language plpgsql
@@ -490,9 +491,9 @@ begin
 end
 $$;
 
--- The parents that other changes of a batch name (stubs), whose entity is known and whose row somebody removed by hand:
--- as changes that write the rows again, which the next comparison fills; null if there are none. A parent that was
--- purged gets no row, and its children get none either. The caller has locked the entities.
+-- Parents named by other changes of a batch (stubs), whose entity is known and whose row somebody removed by hand: as
+-- changes that write the rows again, which the next comparison fills; null without such parents. A purged parent gets
+-- no row, nor do its children. The caller has locked the entities.
 create function clerk_sync.parents_without_row(changes clerk_sync.change[], winners clerk_sync.change[])
 returns clerk_sync.change[]
 language plpgsql
@@ -525,7 +526,7 @@ begin
         ) into of_this_kind using changes, winners;
         parents := parents || of_this_kind;
     end loop;
-    -- The audit log names the changes that brought the rows.
+    -- In the audit log, the cause of such a row is the change that named the parent.
     perform clerk_sync.set_causes(
         current_setting('clerk_sync.causes')::jsonb
         || jsonb_object_agg(p.id, jsonb_build_array(p.cause, p.svix_id))
@@ -535,15 +536,15 @@ begin
 end
 $$;
 
--- Applies a batch of changes in one statement, whatever order and however often they arrive. Returns one outcome per
--- element: those of clerk_sync.deliveries, or 'duplicate' for a delivery that was recorded before. Locks never form a
--- cycle, because every function that writes takes locks in this order, also purge(), forget() and undo_run(). Runs come
--- first: where comparisons deleted something, and where a run writes about itself. Then new entities, by kind and id: a
--- session that waits for one holds only entities that no other session can see yet. Then those that exist, by kind and
--- id: of each row that will be written or deleted, also by a foreign key, and of the parents of rows with content. Then
--- rows, by the order of their kinds and by key: a delete of a parent reaches rows whose entities are not locked. Then
--- what belongs to rows: their profiles, their entries in the audit log. Last deliveries by id. Parked events have no
--- place in this order, as a delete of a new user reaches them between two steps: a session that has locked entities
+-- Applies a batch of changes in one statement, in any order, and however often a change arrives. Returns one outcome
+-- per element, as in clerk_sync.deliveries, or 'duplicate' for a delivery recorded before. Locks never form a cycle,
+-- because every writing function takes locks in this order, also purge(), forget() and undo_run(). Runs come first:
+-- where comparisons deleted something, and where a run writes about itself. Then new entities, by kind and id: a
+-- session that waits for a new entity holds only entities invisible to all other sessions. Then existing entities, by
+-- kind and id: of each row to be written or deleted, also by a foreign key, and of the parents of rows with content.
+-- Then rows, by the order of their kinds and by key: a delete of a parent reaches rows whose entities are not locked.
+-- Then the belongings of rows: their profiles, their entries in the audit log. Last deliveries by id. Parked events
+-- have no place in this order, as a delete of a new user reaches them between two steps: a session with locked entities
 -- waits for no row of parked events, and park() waits for nothing else. prune() leaves out locked rows, and waits for
 -- no session. Security definer: the worker role may call this function and read no table.
 create function clerk_sync.apply(batch jsonb)
@@ -571,7 +572,7 @@ begin
         has_proofs := exists (select from unnest(deletes) as d where d.cause = 'reconcile');
     end if;
     if has_proofs then
-        -- Against undo: either it sees what this batch does, or this batch sees that the run was undone.
+        -- Against undo: either undo_run() sees the changes of this batch, or this batch sees the undone run.
         perform from clerk_sync.reconcile_runs as r
         where r.run_id in (select clerk_sync.run_named(d.svix_id) from unnest(deletes) as d where d.cause = 'reconcile')
         order by r.run_id
@@ -598,8 +599,9 @@ begin
 
     perform clerk_sync.set_causes(clerk_sync.causes_of(winners || moved, deletes));
 
-    -- A block of its own costs a subtransaction, and nothing for each row. It runs a second time after a foreign key
-    -- missed the row of a parent: a search for such parents before the first time would find none for nearly any batch.
+    -- A block of its own costs a subtransaction, and nothing for each row. The block runs a second time after a foreign
+    -- key missed the row of a parent: a search for such parents before the first time would be useless for nearly any
+    -- batch.
     loop
         begin
             all_written := '{}';

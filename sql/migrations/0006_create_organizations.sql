@@ -1,4 +1,4 @@
--- Clerk's organizations, who belongs to them, who is invited, and which domains they own.
+-- Clerk's organizations, with memberships, invitations and domains.
 
 create table public.organizations (
     clerk_org_id text primary key,
@@ -33,9 +33,10 @@ create table public.organization_memberships (
 ) with (fillfactor = 85);
 
 comment on table public.organization_memberships is
-'One row per membership. Who leaves and joins again has a new one, so never look a member up by two rows.';
+'One row per membership. A user who leaves and joins again has a new row, so never look a member up by two rows.';
 comment on column public.organization_memberships.role is 'Always spelled org:<role>.';
-comment on column public.organization_memberships.role_name is 'What people call it. Never decide access by it.';
+comment on column public.organization_memberships.role_name is
+'Display name of the role. Never decide access by this name.';
 comment on column public.organization_memberships.deleted_at is
 'Clerk''s clock: when the membership, its organization or its user was deleted, whichever came first.';
 
@@ -126,7 +127,7 @@ grant select, insert, update, delete on
 public.organizations, public.organization_memberships, public.organization_invitations, public.organization_domains
 to service_role;
 
--- Off by default: sync sends private metadata only when it is told to keep it, and only this schema ever holds it.
+-- Off by default: sync sends private metadata only when configured to, and no other schema ever holds private metadata.
 create table clerk_sync.private_metadata (
     entity_id text collate "C" primary key,
     private_metadata jsonb not null,

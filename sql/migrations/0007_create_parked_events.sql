@@ -1,5 +1,5 @@
--- Events that could not be applied as they are: an operator looks at them, fixes the cause, and replays or discards
--- them. And the fields that could not be stored of an event that was applied.
+-- Events that could not be applied: an operator looks at an event, fixes the cause, and replays or discards the event.
+-- And the fields of applied events that could not be stored.
 
 create table clerk_sync.parked_events (
     parked_id bigint generated always as identity primary key,
@@ -24,19 +24,20 @@ create table clerk_sync.parked_events (
 );
 
 comment on column clerk_sync.parked_events.entity_id is 'Null where the body does not say, as with event_type.';
-comment on column clerk_sync.parked_events.user_id is 'Whose personal data is in the body, where it says so.';
+comment on column clerk_sync.parked_events.user_id is
+'The user whose personal data is in the body, if the body names one.';
 comment on column clerk_sync.parked_events.reason_class is
 'unusable: not an event we can read; refused: Postgres does not take the data; exhausted: failed too often.';
 comment on column clerk_sync.parked_events.reason is 'The last error; first_reason is the first.';
-comment on column clerk_sync.parked_events.attempts is 'How often it had returned from the dead-letter queue.';
-comment on column clerk_sync.parked_events.received_at is 'When ingest accepted it.';
+comment on column clerk_sync.parked_events.attempts is 'How often the event had returned from the dead-letter queue.';
+comment on column clerk_sync.parked_events.received_at is 'When ingest accepted the event.';
 comment on column clerk_sync.parked_events.replayed_at is
-'When an operator sent it again; null again if it was parked again.';
+'When an operator sent the event again; null again if parked again.';
 comment on column clerk_sync.parked_events.discarded_at is
-'When an operator discarded it; null again if it was parked again.';
-comment on column clerk_sync.parked_events.discarded_by is 'Name of that operator on their machine.';
+'When an operator discarded the event; null again if parked again.';
+comment on column clerk_sync.parked_events.discarded_by is 'Name of the operator on their machine.';
 comment on column clerk_sync.parked_events.body is
-'As Clerk sent it, byte for byte; null once its user was deleted or it was discarded, or after 90 days.';
+'As Clerk sent it, byte for byte; null after a delete of its user or a discard, or after 90 days.';
 
 create index parked_events_entity_idx on clerk_sync.parked_events (entity_id);
 create index parked_events_user_idx on clerk_sync.parked_events (user_id) where body is not null;
@@ -45,8 +46,7 @@ create index parked_events_age_idx on clerk_sync.parked_events (last_parked_at) 
 alter table clerk_sync.parked_events enable row level security;
 
 -- Parks a batch: objects with the columns' names, received_at in milliseconds, body in base64. Harmless to repeat: a
--- message that is parked again keeps its first reason. An event that is parked after its user was deleted keeps no
--- body.
+-- message parked again keeps its first reason. An event parked after the delete of its user keeps no body.
 create function clerk_sync.park(batch jsonb)
 returns void
 language plpgsql
@@ -54,7 +54,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- Against a delete of the user at the same moment: one of the two transactions sees what the other did.
+    -- Against a delete of the user at the same moment: the second transaction sees the changes of the first.
     lock table clerk_sync.parked_events in share row exclusive mode;
 
     insert into clerk_sync.parked_events as kept (
@@ -82,16 +82,16 @@ begin
         replayed_at = null,
         discarded_at = null,
         discarded_by = null,
-        -- The same event has the same body: a later message never replaces it.
+        -- The same event has the same body: a later message never replaces the body.
         body = coalesce(kept.body, excluded.body);
 
-    -- A body that cannot be read may name a person, so no body is kept for ever.
+    -- An unreadable body may name a person, so no body is kept for ever.
     update clerk_sync.parked_events as old set body = null
     where old.body is not null and old.last_parked_at < now() - interval '90 days';
 end
 $$;
 
--- Forgets the bodies of parked events about a user that was just deleted. By the tombstone, because a user whose events
+-- Forgets the bodies of parked events about a user just deleted. Runs at the tombstone, because a user whose events
 -- were all parked has no row.
 create function clerk_sync.scrub_parked_events()
 returns trigger
@@ -121,14 +121,14 @@ create table clerk_sync.dropped_fields (
 );
 
 comment on table clerk_sync.dropped_fields is
-'Fields of which something was left out, because neither our parsers nor Postgres take it; the rest was applied.';
+'Fields with parts left out that our parsers or Postgres do not accept; the rest was applied.';
 comment on column clerk_sync.dropped_fields.svix_id is
-'What brought the change, as in the audit log; empty for an operator.';
+'The svix_id of the change, as in the audit log; empty for an operator.';
 comment on column clerk_sync.dropped_fields.fields is 'By their names in Clerk, never with a value.';
 
 alter table clerk_sync.dropped_fields enable row level security;
 
--- Records what was left out of the changes of a batch, by the elements that say so in "dropped", and returns the batch:
+-- Records the fields left out of the changes of a batch, as listed in "dropped" of its elements, and returns the batch:
 -- apply(record_dropped(batch)) does both or nothing. Harmless to repeat.
 create function clerk_sync.record_dropped(batch jsonb)
 returns jsonb

@@ -1,4 +1,4 @@
--- How long records are kept, and the deletion of records that are older.
+-- The retention of records: how long each sort is kept, and the deletion of older records.
 
 create table clerk_sync.retention (
     is_only boolean primary key default true,
@@ -23,8 +23,7 @@ comment on column clerk_sync.retention.purge_by is 'delete: the stack may choose
 
 alter table clerk_sync.retention enable row level security;
 
--- The only row of clerk_sync.retention, made with its defaults where it is missing: a schema may be restored without
--- rows.
+-- The only row of clerk_sync.retention, made with its defaults if missing: a schema may be restored without rows.
 create function clerk_sync.allowed_retention()
 returns clerk_sync.retention
 language plpgsql
@@ -39,9 +38,9 @@ begin
 end
 $$;
 
--- Deletes old records, at most so many of each sort, and returns how many: call it until it returns none. Locked rows
--- are left for the next call, so this function waits for no other session. Keep deliveries for longer than Svix can
--- replay them.
+-- Deletes old records, at most so many of each sort, and returns their numbers: to be called until all are 0. Locked
+-- rows are left for the next call, so this function waits for no other session. Keep deliveries for longer than Svix
+-- can replay them.
 create function clerk_sync.prune(keep_deliveries interval, keep_audit_log interval, at_most integer default 10000)
 returns table (deliveries bigint, audit_entries bigint, parked_events bigint)
 language plpgsql
@@ -51,7 +50,7 @@ as $$
 declare
     deliveries_until constant timestamptz := now() - keep_deliveries;
 begin
-    -- Parked events come first, because only their delivery shows that they are settled.
+    -- Parked events come first, because only the delivery of a parked event shows whether the event is settled.
     delete from clerk_sync.parked_events as p where p.ctid = any(array(
         select old.ctid from clerk_sync.parked_events as old
         where old.discarded_at < deliveries_until

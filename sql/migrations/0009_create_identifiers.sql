@@ -1,7 +1,7 @@
 -- Addresses, phone numbers and wallets of users: finds them in rows, in the audit log and in bodies, and removes them.
 
--- The words of a text, in lower case, cut at blanks, quotes, brackets and the escapes of JSON; a link that holds an
--- address is cut into its parts, too. An address, a phone number and an id are one word each.
+-- The words of a text, in lower case, cut at blanks, quotes, brackets and the escapes of JSON; a link with an address
+-- is cut into its parts, too. An address, a phone number and an id are a word each.
 create function clerk_sync.words_of(content text)
 returns text[]
 language plpgsql
@@ -25,7 +25,7 @@ begin
 end
 $$;
 
--- The JSON in the body of an event; of a body that is not JSON, or JSON that jsonb does not take, its text.
+-- The JSON in the body of an event; of any other body, also of JSON that jsonb does not take, its text.
 create function clerk_sync.readable(body bytea)
 returns jsonb
 language plpgsql
@@ -46,7 +46,7 @@ begin
 end
 $$;
 
--- The same JSON without the values that hold one of the words.
+-- The same JSON without the values that hold any of the words.
 create function clerk_sync.without_words(content jsonb, words text[])
 returns jsonb
 language plpgsql
@@ -72,7 +72,7 @@ begin
 end
 $$;
 
--- The addresses, phone numbers and wallets that a user's row calls verified, in lower case.
+-- The verified addresses, phone numbers and wallets in a user's row, in lower case.
 create function clerk_sync.verified_in(user_row jsonb)
 returns setof text
 language sql
@@ -92,9 +92,9 @@ as $$
     cross join lateral jsonb_path_query(user_row, place) as value
 $$;
 
--- The addresses, phone numbers and wallets that users have proven to be theirs: from their rows, from the audit log and
--- from the invitations that they accepted. Unverified ones are left out: anybody can enter the address of another
--- person. Only identifiers that are one word, and long enough to name no other person.
+-- Proven addresses, phone numbers and wallets of users: from their rows, from the audit log and from accepted
+-- invitations. Unverified identifiers are left out: anybody can enter the address of another person. Only identifiers
+-- of a single word, and long enough to name no other person.
 create function clerk_sync.identifiers_of(user_ids text[])
 returns text[]
 language sql
@@ -117,10 +117,9 @@ as $$
     where identifier ~ '.@.|^\+[0-9]{7}|^.{20}' and clerk_sync.words_of(identifier) = array[identifier]
 $$;
 
--- Which of the words, in lower case, are addresses, phone numbers and wallets that users in Clerk have proven to be
--- theirs, as {word: user id}. users: the users that do not count. No index has these values, because it would make each
--- write of a user slower. So all users are read, value by value, which costs a third of a search by one pattern in the
--- text of the row.
+-- The words, in lower case, that are proven addresses, phone numbers and wallets of users in Clerk, as {word: user id}.
+-- users: the users to ignore. No index has these values, because such an index would make each write of a user slower.
+-- So all users are read, value by value, which costs a third of a search by one pattern in the text of the row.
 create function clerk_sync.words_of_others(users text[], words text[])
 returns jsonb
 language sql
@@ -155,7 +154,7 @@ $$;
 -- Few entries are about domains, and the functions below search these for addresses.
 create index audit_log_domains_idx on clerk_sync.audit_log (entity_id) where kind = 'domain';
 
--- The domains that were verified with one of these addresses, now or before.
+-- The domains verified with any of these addresses, now or before.
 create function clerk_sync.domains_with(words text[])
 returns text[]
 language sql
@@ -178,7 +177,7 @@ as $$
     )
 $$;
 
--- Forgets addresses that domains were verified with. The caller has locked the entities of the domains.
+-- Deletes the addresses with which domains were verified. The caller has locked the entities of the domains.
 create function clerk_sync.empty_domains(domains text[], words text[])
 returns void
 language plpgsql
@@ -187,7 +186,7 @@ as $$
 begin
     update public.organization_domains as d set affiliation_email_address = null
     where d.clerk_domain_id = any(domains) and lower(d.affiliation_email_address) = any(words);
-    -- With the entry that the update above has just made.
+    -- Also in the audit entry of the update above.
     update clerk_sync.audit_log as a set
         old_values = clerk_sync.without_words(a.old_values, words),
         new_values = clerk_sync.without_words(a.new_values, words)
@@ -230,8 +229,8 @@ begin
 end
 $$;
 
--- Forgets the addresses that domains were verified with, one domain after the other, and returns {id: reason} of those
--- that refuse it. free: those that the caller could lock.
+-- Deletes the addresses with which domains were verified, domain after domain, and returns {id: reason} of the domains
+-- that could not be changed. free: the domains that the caller could lock.
 create function clerk_sync.empty_domains_singly(domains text[], free text[], words text[])
 returns jsonb
 language plpgsql

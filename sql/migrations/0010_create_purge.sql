@@ -1,6 +1,6 @@
--- Purges rows that were deleted longer ago than the hold-back: the personal data in them is deleted for ever.
+-- Purges rows deleted longer ago than the hold-back: their personal data is deleted for ever.
 
--- A row that was hidden by hand has no delete whose record could begin its hold-back.
+-- A row hidden by hand has no delete whose record could begin its hold-back.
 create table clerk_sync.hidden_by_hand (
     kind text collate "C" not null,
     id text collate "C" not null,
@@ -13,7 +13,7 @@ comment on table clerk_sync.hidden_by_hand is
 
 alter table clerk_sync.hidden_by_hand enable row level security;
 
--- Rows that could not be emptied. purge() tries them again, less and less often, and they delay no other rows.
+-- Rows that could not be emptied. purge() tries these rows again, less and less often, and other rows do not wait.
 create table clerk_sync.not_purged (
     kind text collate "C" not null,
     id text collate "C" not null,
@@ -31,7 +31,7 @@ comment on column clerk_sync.not_purged.reason is
 
 alter table clerk_sync.not_purged enable row level security;
 
--- A condition for rows r of a kind: they have a value that purge() empties.
+-- A condition for rows r of a kind: true for a row with a value that purge() empties.
 create function clerk_sync.is_full(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -54,9 +54,9 @@ as $$
     where a.atthasdef or not a.attnotnull
 $$;
 
--- A query of the hidden rows of a kind that are not purged, or that were purged and have values again, as from a
--- backup: id; recorded_at: when the first delete of the row's entity or of a parent was recorded here; seen_at: when
--- purge() first saw the row, which counts where nothing was recorded.
+-- A query of the hidden rows of a kind that are not purged, or were purged and have values again, as from a backup: id;
+-- recorded_at: when the first delete of the row's entity or of a parent was recorded here; seen_at: when purge() first
+-- saw the row, which counts where nothing was recorded.
 create function clerk_sync.hidden_rows(of_kind clerk_sync.kinds)
 returns text
 language sql
@@ -82,7 +82,7 @@ as $$
     )
 $$;
 
--- Records when rows that are hidden by hand were seen first. Two calls at once write in the same order.
+-- Records when rows hidden by hand were seen first. Two calls at once write in the same order.
 create function clerk_sync.note_hidden_by_hand(of_kind clerk_sync.kinds)
 returns void
 language plpgsql
@@ -98,9 +98,9 @@ begin
 end
 $$;
 
--- Deletes the notes about rows that are not hidden any more. Of two calls at once, each leaves out the notes that the
--- other deletes. It comes last: a call that notes one of these rows again waits for this transaction, which then waits
--- for nothing.
+-- Deletes the notes about rows no longer hidden. Of two calls at once, each leaves out the notes that the other
+-- deletes. Called last: a call that notes any of these rows again waits for this transaction, which then waits for
+-- nothing.
 create function clerk_sync.forget_what_is_shown()
 returns void
 language plpgsql
@@ -144,8 +144,8 @@ as $$
     end
 $$;
 
--- Whether an error says that the time of the statement is over, or that it was cancelled. Postgres raises the error
--- once: the rest of the statement has no limit. A trigger may raise the same code.
+-- Whether an error means a timeout or a cancel of the statement. Postgres raises the error once: the rest of the
+-- statement has no limit. A trigger may raise the same code.
 create function clerk_sync.is_time_over(code text, context text)
 returns boolean
 language sql
@@ -155,15 +155,16 @@ as $$
     select code = '57014' and split_part(context, E'\n', 1) !~ ' at RAISE$'
 $$;
 
--- Empties rows of one kind, one by one, until a moment: no event writes them again. The caller has locked them. Users
--- are scrubbed, which leaves their key for the app to point at, or deleted; all other rows are deleted. A row whose
--- delete is refused is scrubbed. outcome: scrubbed; deleted; refused: scrubbed instead, for that reason; kept: neither.
--- A trigger may also skip the change without an error, or insert the row again: so each row is read afterwards.
+-- Empties rows of one kind, one by one, until a moment: no event writes an emptied row again. The caller has locked the
+-- rows. Users are scrubbed, which leaves their key for the app to point at, or deleted; all other rows are deleted. A
+-- row whose delete is refused is scrubbed. outcome: scrubbed; deleted; refused: scrubbed instead, for the reason; kept:
+-- neither. A trigger may also skip the change without an error, or insert the row again: so each row is read
+-- afterwards.
 create function clerk_sync.empty_rows(of_kind clerk_sync.kinds, due text[], how text, until timestamptz)
 returns table (id text, outcome text, reason text)
 language plpgsql
 set search_path = pg_catalog, pg_temp
--- It waits only a moment for a row that the app has locked.
+-- A short wait for a row that the app has locked.
 set lock_timeout = '250ms'
 as $$
 declare
@@ -226,7 +227,7 @@ begin
 end
 $$;
 
--- Ids by kind, {kind: [id, ...]}: as rows, both together, and those of the first that are not in the second.
+-- Ids by kind, {kind: [id, ...]}: as rows, the union of two, and the ids of the first without the ids of the second.
 create function clerk_sync.ids_in(ids_by_kind jsonb)
 returns table (kind text, id text)
 language sql
@@ -266,7 +267,7 @@ as $$
 $$;
 
 -- The entities that may accompany others, in the same form: private metadata of users, organizations and memberships,
--- and not of an invitation that was given the id of a user.
+-- and not of an invitation whose id equals the id of a user.
 create function clerk_sync.companions_of(ids_by_kind jsonb)
 returns jsonb
 language sql
@@ -299,8 +300,8 @@ $$;
 
 -- Makes deferred keys of the app raise their errors at once, where an error is caught, and not at the commit. Before
 -- Postgres 18 this statement also runs the deferred triggers of the transaction, with the rights of this function:
--- triggers of the caller's own tables would run as the owner. Before the first write of a transaction there are none;
--- in any other transaction the keys raise their errors at the commit, which undoes all of it.
+-- triggers of the caller's own tables would run as the owner. Before the first write of a transaction there are no such
+-- triggers; in any other transaction the keys raise their errors at the commit, which undoes the whole transaction.
 create function clerk_sync.check_keys_at_once()
 returns void
 language plpgsql
@@ -313,7 +314,7 @@ begin
 end
 $$;
 
--- The rows below others of one kind, which go with them by the foreign keys, as {kind: [id, ...]}.
+-- The child rows of rows of a kind, which foreign keys delete together with their parents, as {kind: [id, ...]}.
 create function clerk_sync.children_of(of_kind clerk_sync.kinds, parent_ids text[])
 returns jsonb
 language plpgsql
@@ -340,8 +341,8 @@ begin
 end
 $$;
 
--- Locks entities, given as {kind: [id, ...]}, in the order of apply(): new ones, then known ones by kind and id. A row
--- that was hidden by hand, or an object of which only the audit log knows, may have had no entity.
+-- Locks entities, given as {kind: [id, ...]}, in the order of apply(): new entities, then known entities by kind and
+-- id. A row hidden by hand, or an object known only from the audit log, may have had no entity.
 create function clerk_sync.lock_entities(ids_by_kind jsonb)
 returns void
 language plpgsql
@@ -365,8 +366,8 @@ begin
 end
 $$;
 
--- Locks rows, given as {kind: [id, ...]}, in the order of hide_rows(), and returns those that it locked in the same
--- form: all that are there or, with leaves_out_locked, only those that no other session has locked.
+-- Locks rows, given as {kind: [id, ...]}, in the order of hide_rows(), and returns the locked rows in the same form:
+-- all existing rows or, with leaves_out_locked, only the rows without a lock of another session.
 create function clerk_sync.lock_rows(ids_by_kind jsonb, leaves_out_locked boolean)
 returns jsonb
 language plpgsql
@@ -388,8 +389,9 @@ begin
 end
 $$;
 
--- Locks the parked events whose bodies hold one of the words, and returns where they are; null if another session has
--- locked one of them. It waits for no lock: a delete of a user may have locked them, and wait for entities.
+-- Locks the parked events whose bodies hold any of the words, and returns their places (ctid); null if another session
+-- has locked any of these events. Waits for no lock: a delete of a user may have locked parked events, and wait for
+-- entities.
 create function clerk_sync.lock_parked_events(words text[])
 returns tid[]
 language plpgsql
@@ -413,7 +415,7 @@ begin
 end
 $$;
 
--- The same as lock_rows(), waiting for each row a moment at most; then without those that are locked.
+-- The same as lock_rows(), waiting for each row a moment at most; then without the locked rows.
 create function clerk_sync.lock_rows_soon(ids_by_kind jsonb)
 returns jsonb
 language plpgsql
@@ -428,9 +430,9 @@ exception
 end
 $$;
 
--- Of the rows of a kind whose time is over, at most so many that are to be tried now. chosen: the rows of the kinds
--- below it, as {kind: [id, ...]}. A parent waits for its children that are not among them: they are emptied like
--- others, and not deleted by the foreign key.
+-- Rows of a kind whose hold-back is over and that are to be tried now: at most so many. chosen: the rows of the child
+-- kinds, as {kind: [id, ...]}. A parent waits for its children outside chosen: such children are emptied like other
+-- rows, and not deleted by the foreign key.
 create function clerk_sync.due_rows(
     of_kind clerk_sync.kinds, held_back_until timestamptz, at_most integer, chosen jsonb
 )
@@ -469,8 +471,8 @@ begin
 end
 $$;
 
--- Records which rows could not be emptied, as {id: reason}. Returns the reasons of those for which that is new, and of
--- the others.
+-- Records which rows could not be emptied, as {id: reason}. Returns the reasons of rows noted for the first time, and
+-- of rows noted before.
 create function clerk_sync.note_not_purged(of_kind text, reasons jsonb)
 returns table (reason text, is_new boolean)
 language sql
@@ -484,7 +486,7 @@ as $$
     returning known.reason, known.tries = 1
 $$;
 
--- Of each kind, rows whose time is over, at most so many that are to be tried now; as {kind: [id, ...]}.
+-- Of each kind, rows whose hold-back is over and that are to be tried now: at most so many, as {kind: [id, ...]}.
 create function clerk_sync.choose_due(hold_back interval, at_most integer)
 returns jsonb
 language plpgsql
@@ -506,8 +508,8 @@ begin
 end
 $$;
 
--- Deletes what else is known of entities whose rows were purged, given as {kind: [id, ...]}: the rows that accompanied
--- them, and the values in the audit log. No event writes such a row again.
+-- Deletes the other data about entities whose rows were purged, given as {kind: [id, ...]}: the rows that accompanied
+-- the purged rows, and the values in the audit log. No event writes such a row again.
 create function clerk_sync.forget_rest_of(gone jsonb)
 returns void
 language plpgsql
@@ -524,13 +526,13 @@ begin
 end
 $$;
 
--- Ends the hold-back of rows whose delete was recorded here longer ago than that, whenever it happened in Clerk. Users
--- are scrubbed, which leaves their key for the app to point at, or deleted, which lets the app's foreign keys cascade;
--- where one refuses, the row is scrubbed instead and the constraint is named ('refused'). All other rows are deleted.
--- No event writes such a row again. A row that can be neither deleted nor scrubbed is named ('kept', and from the
--- second time on 'still kept'), is tried again on a later night, and delays no other rows. At most so many rows of each
--- kind, for a few seconds: call it until it returns nothing. Locks are those of apply(), in its order; for a row that
--- is locked it waits a moment only.
+-- Purges rows whose delete was recorded here longer ago than the hold-back, whenever the delete happened in Clerk.
+-- Users are scrubbed, which leaves their key for the app to point at, or deleted, which lets the app's foreign keys
+-- cascade; where a foreign key refuses, the row is scrubbed instead and the constraint is named ('refused'). All other
+-- rows are deleted. No event writes such a row again. A row is named if neither delete nor scrub is possible ('kept',
+-- and from the second time on 'still kept'), is tried again on a later night, and delays no other rows. At most so many
+-- rows of each kind, for a few seconds: to be called until the result is empty. Takes the locks of apply(), in its
+-- order, and waits only a moment for a locked row.
 create function clerk_sync.purge(hold_back interval, how text, at_most integer default 1000)
 returns table (kind text, outcome text, constraint_name text, purged bigint)
 language plpgsql
@@ -538,7 +540,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    -- Workers wait longer than that for locks.
+    -- Workers wait longer than 3 seconds for locks.
     until constant timestamptz := clock_timestamp() + interval '3 seconds';
     of_kind clerk_sync.kinds;
     due text[];
@@ -585,7 +587,7 @@ begin
 
     -- The bodies of events that name their user were emptied when the user was deleted.
     update clerk_sync.parked_events as p set body = null where p.ctid = any(parked_at);
-    -- A user whose address stays in some place is kept, too: nothing else leads to that place.
+    -- A user whose address stays somewhere is kept, too: only the user's row leads to the place of the address.
     kept := clerk_sync.empty_domains_singly(
         domains, array(select d from unnest(domains) as d where free -> 'domain' ? d), words
     ) || case when parked_at is null then '{"": "locked by another transaction"}'::jsonb else '{}' end;
@@ -637,7 +639,7 @@ begin
         select of_kind.kind, case when n.is_new then 'kept' else 'still kept' end, n.reason, count(*)
         from clerk_sync.note_not_purged(of_kind.kind, kept) as n
         group by n.is_new, n.reason;
-        -- Rows of children that were not deleted, or were scrubbed before, were deleted with their parent.
+        -- Child rows that were not deleted, or were scrubbed before, were deleted with their parent.
         gone := clerk_sync.with_ids(gone, clerk_sync.without_ids(children, clerk_sync.lock_rows(children, true)));
         gone := clerk_sync.with_ids(gone, jsonb_build_object(of_kind.kind, array(
             select e ->> 'id' from jsonb_array_elements(emptied) as e where e ->> 'outcome' <> 'kept'

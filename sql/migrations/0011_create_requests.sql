@@ -1,10 +1,10 @@
--- Reads the requests of the functions that take one JSON value.
+-- Reads the requests of functions with a single JSON argument.
 
--- A request is checked where it is read. Whoever has the worker's password may call with any request, and no value may
--- have an effect for longer than the password is valid: no lease of years, no moment in the future, no count that
--- cannot be added up.
+-- A request is checked where a function reads the request. A caller with the worker's password may send any request,
+-- and no value may have an effect for longer than the password is valid: no lease of years, no moment in the future, no
+-- count too large to add up.
 
--- A whole number of a request. Raises 22023 for anything else, and for one out of bounds; null only if it is optional.
+-- A whole number of a request. Raises 22023 for anything else, and for a number out of bounds; null only if optional.
 create function clerk_sync.whole_number(
     request jsonb, field text, lowest bigint, highest bigint, is_optional boolean default false
 )
@@ -31,7 +31,7 @@ begin
 end
 $$;
 
--- A moment of a request in milliseconds, up to the last one that Postgres and Python can both tell.
+-- A moment of a request in milliseconds, up to the last moment that both Postgres and Python can express.
 create function clerk_sync.moment(request jsonb, field text, is_optional boolean default false)
 returns bigint
 language sql
@@ -68,7 +68,7 @@ begin
 end
 $$;
 
--- One of the words that a field of a request may be.
+-- A field of a request whose value has to be in a list of words.
 create function clerk_sync.word(request jsonb, field text, words text[])
 returns text
 language plpgsql
@@ -93,7 +93,7 @@ as $$
     select clerk_sync.word(request, 'kind', array(select k.kind from clerk_sync.kinds as k order by k.write_order))
 $$;
 
--- Counts by name, as a window or a run has them: nothing that count_findings() could not add up.
+-- Counts by name, as in a window or a run: only counts that count_findings() can add up.
 create function clerk_sync.tally(request jsonb, field text)
 returns jsonb
 language plpgsql

@@ -1,6 +1,5 @@
--- Runs of the comparison of Clerk with the tables. A run survives its process: another one continues it.
--- Every function takes and returns one JSON value. The worker role may call the functions that a run needs, and read no
--- table.
+-- Runs of the comparison of Clerk with the tables. A run survives its process: another process continues the run. Every
+-- function takes and returns a JSON value. The worker role may call the functions that a run needs, and read no table.
 
 create table clerk_sync.instance (
     is_only boolean primary key default true,
@@ -47,16 +46,16 @@ create table clerk_sync.reconcile_runs (
 comment on table clerk_sync.reconcile_runs is 'One row per comparison of Clerk with the tables.';
 comment on column clerk_sync.reconcile_runs.state is
 'running, also between two invocations; complete; incomplete: not all could be compared; stopped: the brake; failed.';
-comment on column clerk_sync.reconcile_runs.reason is 'In words, why it is not complete.';
+comment on column clerk_sync.reconcile_runs.reason is 'In words, why the run is not complete.';
 comment on column clerk_sync.reconcile_runs.as_of is
-'When it began, Clerk''s clock, milliseconds: everything that changed before was seen. 0: Clerk did not say.';
+'Begin of the run, Clerk''s clock, milliseconds: the run saw every change before. 0: Clerk did not say.';
 comment on column clerk_sync.reconcile_runs.lease is
-'Of the process that works on it, until lease_until; after that, another process may take the run over.';
-comment on column clerk_sync.reconcile_runs.expected is 'What Clerk counted before the first page was read.';
+'Of the process at work on the run, until lease_until; then another process may take over.';
+comment on column clerk_sync.reconcile_runs.expected is 'Clerk''s own counts before the first page was read.';
 comment on column clerk_sync.reconcile_runs.counts is
 'By kind: listed, compared, missing, stale, different, extra, ...';
 comment on column clerk_sync.reconcile_runs.was_reset is
-'An operator does not trust it any more: no later run builds on it.';
+'An operator no longer trusts the run: no later run builds on this run.';
 comment on column clerk_sync.reconcile_runs.delete_margin_ms is
 'An object created less than this before as_of is no candidate for a delete; two answers so far apart prove a delete.';
 comment on column clerk_sync.reconcile_runs.undone_at is
@@ -65,18 +64,18 @@ comment on column clerk_sync.reconcile_runs.undone_at is
 comment on column clerk_sync.reconcile_runs.allow_emptied is
 'So many rows of a kind may lose the value of a column, whatever the brake says.';
 comment on column clerk_sync.reconcile_runs.rows_checked is
-'{"kind": {"after": key, "is_done": flag, "left": rows}}: how far check_rows() came, and what it could not repair.';
+'{"kind": {"after": key, "is_done": flag, "left": rows}}: the progress of check_rows(), and the rows not repaired.';
 
 comment on column clerk_sync.reconcile_runs.holds_back is
-'It ended with repairs that the brake held back: the next quick run looks at the same changes again.';
+'The run ended with repairs held back by the brake: the next quick run reads the same changes again.';
 
 -- Two runs exclude each other.
 create unique index reconcile_runs_running_idx on clerk_sync.reconcile_runs (state) where state = 'running';
 
 alter table clerk_sync.reconcile_runs enable row level security;
 
--- The parts of a run that are to be compared, and how far each part is. A process that continues a run begins with the
--- parts that are not done.
+-- The parts of a run to compare, and the progress of each part. A process that continues a run begins with the
+-- unfinished parts.
 create table clerk_sync.reconcile_windows (
     run_id bigint not null references clerk_sync.reconcile_runs (run_id) on delete cascade,
     number integer not null,
@@ -120,10 +119,10 @@ create table clerk_sync.reconcile_findings (
 comment on table clerk_sync.reconcile_findings is
 'Where the tables differed from Clerk. Of a page that is missing as a whole, as in a back-fill, only the number.';
 comment on column clerk_sync.reconcile_findings.action is
-'delete: only after Clerk has confirmed by id that it does not exist, and if the brake allows the delete.';
+'delete: only after Clerk has confirmed by id that the object does not exist, and if the brake allows the delete.';
 comment on column clerk_sync.reconcile_findings.fields is 'Columns that differed; null where the row was not compared.';
 comment on column clerk_sync.reconcile_findings.observed_at is
-'Clerk''s clock, milliseconds: when it listed the object or, of an extra one, confirmed that it does not exist.';
+'Clerk''s clock, milliseconds: when Clerk listed the object or confirmed that an extra object does not exist.';
 comment on column clerk_sync.reconcile_findings.sent_at is
 'When the repair or the delete was sent, or found to be unnecessary.';
 
@@ -131,7 +130,7 @@ comment on column clerk_sync.reconcile_findings.is_refused is
 'Postgres did not take the repair or the delete, and never will: the log says why.';
 
 comment on column clerk_sync.reconcile_findings.emptied is
-'Columns that would lose their value by the repair. Not null: it is held back until everything is compared.';
+'Columns that would lose their value by the repair. Not null: held back until everything is compared.';
 
 comment on column clerk_sync.reconcile_findings.is_held_up is
 'Another transaction held a lock on the row, so the repair was not made at once: this run tries it again at its end, '
@@ -143,7 +142,7 @@ create index reconcile_findings_entity_idx on clerk_sync.reconcile_findings (ent
 
 alter table clerk_sync.reconcile_findings enable row level security;
 
--- The end of a lease that begins now: an hour at most, so that a run whose process has ended does not block others for
+-- The end of a lease from now on: an hour at most, so that a run whose process has ended does not block others for
 -- long.
 create function clerk_sync.lease_end(request jsonb)
 returns timestamptz
@@ -163,7 +162,7 @@ as $$
     select clerk_sync.whole_number(request, 'run', 1, 9223372036854775807)
 $$;
 
--- Whether a run goes on: it has no end and was not undone.
+-- Whether a run goes on: true for a run without an end that was not undone.
 create function clerk_sync.is_at_work(run clerk_sync.reconcile_runs)
 returns boolean
 language sql
@@ -173,8 +172,8 @@ as $$
     select run.state = 'running' and run.undone_at is null
 $$;
 
--- Whether a run goes on and is still that of the caller, who says its lease. After another process has taken the run
--- over, it has another lease.
+-- Whether a run goes on and still belongs to the caller: the lease in the request is the lease of the run. After a
+-- takeover by another process the run has another lease.
 create function clerk_sync.is_leased(run clerk_sync.reconcile_runs, request jsonb)
 returns boolean
 language sql
@@ -184,7 +183,7 @@ as $$
     select clerk_sync.is_at_work(run) and run.lease = (request ->> 'lease')::uuid
 $$;
 
--- The run of a request while it goes on; null columns once it does not, or if there is none.
+-- The run of a request while it goes on; null columns without such a run, or after its end.
 create function clerk_sync.running(request jsonb)
 returns clerk_sync.reconcile_runs
 language sql
@@ -195,8 +194,8 @@ as $$
     where r.run_id = clerk_sync.run_id(request) and clerk_sync.is_at_work(r)
 $$;
 
--- The same run, for functions that write below it. They lock the run before anything else, as undo_run() does: whoever
--- undoes or prunes the run waits for them, or they wait for the undo.
+-- The same run, for functions that write rows of the run. Such a function locks the run before anything else, as
+-- undo_run() does: an undo or a prune of the run waits for the function, or the function waits for the undo.
 create function clerk_sync.hold_run(request jsonb)
 returns clerk_sync.reconcile_runs
 language sql
@@ -208,7 +207,7 @@ as $$
     for key share
 $$;
 
--- The same run, locked in the same way, while it is that of the caller.
+-- The same run, locked in the same way, while the run belongs to the caller.
 create function clerk_sync.leased_run(request jsonb)
 returns clerk_sync.reconcile_runs
 language sql
@@ -220,7 +219,7 @@ as $$
     for key share
 $$;
 
--- Two expressions for a row r of a kind: the id of its user and that of its organization, as far as these are its
+-- Two expressions for a row r of a kind: the id of its user and the id of its organization, as far as these are its
 -- parents; else null.
 create function clerk_sync.columns_of_parents(of_kind clerk_sync.kinds)
 returns text
@@ -238,8 +237,8 @@ $$;
 
 -- Begins a run, or continues a run whose process has ended. {instance_id, mode, dry_run, versions_only, allow_deletes,
 -- allow_emptied, as_of, lease_seconds, delete_margin_ms} -> {outcome, run, watermark, began, newest_delivery}; outcome:
--- begun, resumed, busy (run: the other one), or wrong_instance (with the instance_id that is mirrored). watermark:
--- everything that changed in Clerk before was compared; began: since when runs have been complete.
+-- begun, resumed, busy (run: the other run), or wrong_instance (with the mirrored instance_id). watermark: everything
+-- that changed in Clerk before the watermark was compared; began: since when runs have been complete.
 create function clerk_sync.begin_run(request jsonb)
 returns jsonb
 language plpgsql
@@ -253,7 +252,7 @@ declare
     may_delete constant integer := clerk_sync.whole_number(request, 'allow_deletes', 0, 2147483647, true);
     may_empty constant integer := clerk_sync.whole_number(request, 'allow_emptied', 0, 2147483647, true);
     -- By Clerk's clock, and never ahead of ours: the next quick run would skip changes until then. A moment behind our
-    -- clock only makes it read some changes twice.
+    -- clock only makes the next quick run read some changes twice.
     begins_at constant bigint := least(
         clerk_sync.past_moment(request, 'as_of'), (extract(epoch from clock_timestamp()) * 1000)::bigint
     );
@@ -320,7 +319,7 @@ begin
     return jsonb_build_object(
         'outcome', outcome, 'run', to_jsonb(run), 'watermark', watermark, 'began', began,
         'newest_delivery', (
-            -- The bound lets the index answer. Nothing was received after it was applied.
+            -- The bound lets the index answer. Every delivery was received before its changes were applied.
             select extract(epoch from max(least(d.received_at, d.applied_at))) * 1000 from clerk_sync.deliveries as d
             where d.applied_at > now() - interval '7 days'
             -- A canary does not come from Clerk.
@@ -330,7 +329,7 @@ begin
 end
 $$;
 
--- {run, lease, lease_seconds} -> whether the run is still that of this process.
+-- {run, lease, lease_seconds} -> whether the run still belongs to this process.
 create function clerk_sync.renew_lease(request jsonb)
 returns jsonb
 language plpgsql
@@ -346,7 +345,7 @@ begin
 end
 $$;
 
--- {run, lease, expected, windows: [{number, kind, start, end}]}: what there is to compare.
+-- {run, lease, expected, windows: [{number, kind, start, end}]}: stores the plan of the comparison.
 create function clerk_sync.plan_run(request jsonb)
 returns jsonb
 language plpgsql
@@ -369,7 +368,7 @@ begin
 end
 $$;
 
--- {run} -> [{number, kind, start, end, is_done, tally}]: what is planned, from where it has to go on.
+-- {run} -> [{number, kind, start, end, is_done, tally}]: the windows of the plan, each with the place to continue from.
 create function clerk_sync.windows_of_run(request jsonb)
 returns jsonb
 language sql
@@ -418,8 +417,8 @@ begin
 end
 $$;
 
--- {run, lease, state, reason, calls, newest_change, newest_delivery, is_silent}: the end of a run, or of one of its
--- invocations: then state is running, and the lease ends now. -> the run, or null when it is that of another process.
+-- {run, lease, state, reason, calls, newest_change, newest_delivery, is_silent}: ends a run, or an invocation of the
+-- run: then state is running, and the lease ends now. -> the run, or null when the run belongs to another process.
 create function clerk_sync.end_run(request jsonb)
 returns jsonb
 language plpgsql
@@ -459,10 +458,9 @@ begin
 end
 $$;
 
--- {instance: whether to forget that, too; dry_run} -> {running: [run, ...], trusted, instance_id}: the runs at work,
--- which end, and lose their lease; the number of finished runs that no later run builds on any more, so that the next
--- run compares everything; and the Clerk instance that was recorded. For an operator, after the worker's password
--- leaked.
+-- {instance: whether to forget the instance, too; dry_run} -> {running: [run, ...], trusted, instance_id}: the runs at
+-- work, which end, and lose their lease; the number of finished runs that lose trust, so that the next run compares
+-- everything; and the recorded Clerk instance. For an operator, after the worker's password leaked.
 create function clerk_sync.reset_runs(request jsonb)
 returns jsonb
 language plpgsql
@@ -485,7 +483,7 @@ begin
     if clerk_sync.flag(request, 'dry_run') then
         return found;
     end if;
-    -- Their counts stay as they are: findings that an attacker wrote are not added up.
+    -- Their counts stay unchanged: findings written by an attacker are not added up.
     update clerk_sync.reconcile_runs as r set
         state = 'incomplete', finished_at = clock_timestamp(), lease = null, lease_until = null,
         reason = concat_ws('; ', r.reason, 'an operator reset the runs')

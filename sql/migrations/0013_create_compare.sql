@@ -1,6 +1,6 @@
 -- Compares pages of Clerk's lists with the tables.
 
--- The ids of a list that cannot be cut into windows, as long as it is read.
+-- The ids of a list that cannot be cut into windows, kept while a run reads the list.
 create table clerk_sync.reconcile_seen (
     run_id bigint not null references clerk_sync.reconcile_runs (run_id) on delete cascade,
     kind text collate "C" not null,
@@ -11,9 +11,9 @@ create table clerk_sync.reconcile_seen (
 alter table clerk_sync.reconcile_seen enable row level security;
 
 -- {every, before} -> [[moment, rows], ...]: moments in milliseconds that cut the users created before into parts of
--- about so many, and how many rows were created earlier. No user here was created at such a moment nor a millisecond
--- before, so it does not matter on which side of it Clerk counts. The function goes from cut to cut along the index: it
--- reads no rows, only their place in the index.
+-- about so many rows, with the number of rows created earlier than each moment. No user here was created at such a
+-- moment nor a millisecond before, so the side of the cut on which Clerk counts a user does not matter. The function
+-- goes from cut to cut along the index, and reads no rows, only their place in the index.
 create function clerk_sync.cut_users(request jsonb)
 returns jsonb
 language plpgsql
@@ -28,7 +28,7 @@ declare
     every constant integer := clerk_sync.whole_number(request, 'every', 1, 1000000);
     before constant timestamptz := to_timestamp(clerk_sync.moment(request, 'before') / 1000.0);
     cuts jsonb[] := '{}';
-    -- Clerk has no user from before 1970; a row that was written by hand could say -infinity, from which nothing can be
+    -- Clerk has no user from before 1970; a row written by hand could say -infinity, from which nothing can be
     -- subtracted.
     cut timestamptz := to_timestamp(0);
     earlier bigint := 0;
@@ -61,7 +61,7 @@ begin
 end
 $$;
 
--- {before} -> {kind: rows}: rows that are not hidden; of users those created before, if given.
+-- {before} -> {kind: rows}: number of visible rows; of users only rows created before, if given.
 create function clerk_sync.count_rows(request jsonb)
 returns jsonb
 language plpgsql
@@ -86,8 +86,7 @@ begin
 end
 $$;
 
--- {kind, moments: [ms, ...]} -> [rows, ...]: how many of the rows that are not hidden were created before each of these
--- moments.
+-- {kind, moments: [ms, ...]} -> [rows, ...]: number of visible rows created before each of these moments.
 create function clerk_sync.rank_rows(request jsonb)
 returns jsonb
 language plpgsql
@@ -123,9 +122,9 @@ begin
 end
 $$;
 
--- How an object that Clerk lists differs from what is known of it here: 'missing', 'stale', 'different', 'deleted here'
--- or null. known: its entity, null if it never arrived; row_here: how its row differs, null if it does not; listed: the
--- version that Clerk lists, listed_at when.
+-- How an object in a list of Clerk differs from its entity and its row here: 'missing', 'stale', 'different', 'deleted
+-- here' or null. known: its entity, null if the object never arrived; row_here: how its row differs, null without a
+-- difference; listed: the version in Clerk's list, listed_at the moment of the list.
 create function clerk_sync.difference(
     known clerk_sync.entities, row_here clerk_sync.difference, listed bigint, listed_at bigint, margin_ms bigint
 )
@@ -139,7 +138,7 @@ declare
 begin
     return case
         when known.id is null then 'missing'
-        -- Clerk's lists may still name an object for a while after it was deleted.
+        -- Clerk's lists may still name an object for a while after the delete.
         when known.deleted_at is not null then case when known.deleted_at + margin_ms < listed_at then 'deleted here' end
         -- A webhook was faster than this page; or Clerk's own clock went back, and the list is right.
         when version.source_updated_at > listed then case
@@ -155,7 +154,7 @@ begin
 end
 $$;
 
--- What is to be done about a difference: 'repair' or 'none'.
+-- The action against a difference: 'repair' or 'none'.
 create function clerk_sync.action_against(difference text, known clerk_sync.entities, listed bigint)
 returns text
 language plpgsql
@@ -166,7 +165,7 @@ declare
     version constant clerk_sync.version := known.version;
 begin
     return case
-        -- Only what a comparison alone deleted can be restored.
+        -- Only an object deleted by a comparison alone can be restored.
         when difference = 'deleted here' and (known.delete_run is null or known.purged_at is not null) then 'none'
         when difference <> 'deleted here' and version.source_updated_at > listed then 'none'
         else 'repair'
@@ -174,7 +173,7 @@ begin
 end
 $$;
 
--- In words, why an object differs. fields: the columns of its row that differ.
+-- The likely cause of a difference, in words. fields: the differing columns of its row.
 create function clerk_sync.likely_cause(
     difference text, known clerk_sync.entities, object_kind text, object_id text, listed bigint, fields text[]
 )
@@ -210,7 +209,7 @@ begin
 end
 $$;
 
--- How the rows of the objects of a page differ from their content, of every kind that the page has.
+-- How the rows of the objects of a page differ from their content, for every kind in the page.
 create function clerk_sync.find_differing(page jsonb)
 returns clerk_sync.difference[]
 language plpgsql
@@ -232,8 +231,8 @@ begin
 end
 $$;
 
--- Objects whose repair takes a value away from the row: it waits until everything is compared. Only objects of the
--- kinds that can be read again one by one. A stub has no value of its own.
+-- Objects whose repair takes a value away from the row: such a repair waits until everything is compared. Only objects
+-- of kinds that can be read again by id. A stub has no value of its own.
 create function clerk_sync.objects_to_hold(differing clerk_sync.difference[])
 returns text[]
 language plpgsql
@@ -251,8 +250,8 @@ begin
 end
 $$;
 
--- The findings of a page. request, listed_ids: as in compare(); differing: what find_differing() found; held: objects
--- whose repair is held back.
+-- The findings of a page. request, listed_ids: as in compare(); differing: the result of find_differing(); held:
+-- objects whose repair is held back.
 create function clerk_sync.find_differences(
     request jsonb, run clerk_sync.reconcile_runs, listed_ids text[], differing clerk_sync.difference[], held text[]
 )
@@ -267,7 +266,7 @@ declare
     listed_at constant bigint := clerk_sync.moment(request, 'observed_at', true);
     companions constant text[] := array(select k.kind from clerk_sync.kinds as k where target = any(k.accompanies));
 begin
-    -- Most are as they should be, and cost no more than one look at the index for all of them together.
+    -- Most objects have no difference, and cost no more than a single index scan for all objects together.
     return array(
         with given as (
             select p.kind, p.id, p.source_updated_at, p.observed_at
@@ -314,7 +313,7 @@ begin
 end
 $$;
 
--- Findings of the users that were created from a moment on and before another, and that Clerk does not list.
+-- Findings of users created from a moment on and before another moment, and missing from Clerk's list.
 create function clerk_sync.find_extra_users(
     run clerk_sync.reconcile_runs, of_window integer, since bigint, until timestamptz, listed_ids text[]
 )
@@ -339,7 +338,7 @@ begin
         and u.clerk_id not in (select unnest(listed_ids))
         -- The delete of such a user did arrive, and check_rows() hides the row again.
         and e.deleted_at is null
-        -- Of a user who is younger than the run: Clerk may have listed this window before.
+        -- Of a user younger than the run: Clerk may have listed this window before.
         and coalesce((e.version).observed_at < run.as_of, true)
     );
 end
@@ -367,8 +366,8 @@ begin
             else findings
         end || extra
     ) as f
-    -- A user that any page listed is not extra, whatever moment of creation the row says. A finding of check_rows()
-    -- about a profile does not replace a delete.
+    -- A user listed in any page is not extra, whatever moment of creation the row says. A finding of check_rows() about
+    -- a profile does not replace a delete.
     on conflict (run_id, kind, entity_id) do update set
         difference = excluded.difference, action = excluded.action, fields = excluded.fields, cause = excluded.cause,
         window_number = excluded.window_number, observed_at = excluded.observed_at, emptied = excluded.emptied,
@@ -378,18 +377,19 @@ begin
 end
 $$;
 
--- Compares one page of a list of Clerk's with the tables, and records what differs. {run, lease, number, kind, tally,
--- since, until, page, ids, versions, observed_at}: page is what apply() takes, of which elements without content are
--- compared by version, those without a version only count as present. ids and versions, a line for each, say that in
--- less space. since and until: users created between these moments that the page does not list are extra. tally: what
--- the window counts before this page. -> null when another process has taken the run over, else [[kind, id, difference,
--- action], ...]. action: that of the finding or, of a repair that takes values away, 'hold'.
+-- Compares one page of a list of Clerk's with the tables, and records the differences. {run, lease, number, kind,
+-- tally, since, until, page, ids, versions, observed_at}: page is a batch for apply(); elements without content are
+-- compared by version, elements without a version only count as present. ids and versions, a line for each, are a
+-- shorter form of such elements. since and until: users created between these moments and missing from the page are
+-- extra. tally: the counts of the window before this page. -> null when another process has taken the run over, else
+-- [[kind, id, difference, action], ...]. action: the action of the finding or, for a repair that takes values away,
+-- 'hold'.
 create function clerk_sync.compare(request jsonb)
 returns jsonb
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
--- Planned once, and by the indexes: also on tables that were empty a moment ago.
+-- Planned once, and by the indexes: also on tables empty a moment ago.
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
@@ -444,10 +444,10 @@ end
 $$;
 
 -- Writes the objects of a page whose entities are new, as in a back-fill, and leaves the others alone. {run, page}:
--- page is what apply() takes, all of them upserts without parents. -> [[kind, id], ...]: the others; null when the run
+-- page is a batch for apply(), only upserts without parents. -> [[kind, id], ...]: the other objects; null when the run
 -- is over. A new entity has no older version and no earlier delete, so this function does without most of apply().
--- Versions and locks are those of apply(): it waits for a transaction that writes the same entity at the same moment,
--- such as that of a webhook, and then the entity is one of the others.
+-- Versions and locks are those of apply(): the function waits for a transaction that writes the same entity at the same
+-- moment, such as the transaction of a webhook, and then leaves this entity alone.
 create function clerk_sync.fill(request jsonb)
 returns jsonb
 language plpgsql
@@ -526,9 +526,9 @@ end
 $$;
 
 -- {run, kind, since, until, ids} -> {seen, extra}, or null when the run is over: records the rows that Clerk's list
--- lacks. Without since: the rows whose id no page of the whole list had; seen is how many ids came in. Of users only
--- those whose row says no moment of creation that a window could hold. With since: the rows created from then on and
--- before until, if given, whose id is not among ids; seen is how many ids there are.
+-- lacks. Without since: the rows whose id no page of the whole list had; seen is the number of ids received. Of users
+-- only the rows without a moment of creation that a window could hold. With since: the rows created from since on and
+-- before until, if given, whose id is not among ids; seen is the number of ids.
 create function clerk_sync.find_unseen(request jsonb)
 returns jsonb
 language plpgsql
@@ -597,9 +597,9 @@ begin
 end
 $$;
 
--- {run, lease} -> invitations: of those that Clerk's clock has passed, the status becomes expired, as in Clerk, which
--- sends no event. One at a time, so that a row that the app keeps as it is does not stop the others. null when another
--- process has taken the run over.
+-- {run, lease} -> invitations: when Clerk's clock has passed the expiry of an invitation, the status becomes expired,
+-- as in Clerk, which sends no event. Row by row, so that a row whose change the app refuses does not stop the other
+-- rows. null when another process has taken the run over.
 create function clerk_sync.expire_invitations(request jsonb)
 returns jsonb
 language plpgsql
@@ -625,7 +625,7 @@ begin
     for due in
         select i.clerk_invitation_id from public.organization_invitations as i
         where i.status = 'pending' and i.deleted_at is null and i.expires_at <= to_timestamp(run.as_of / 1000.0)
-        -- In random order: a row that takes all the time is not the first at every run.
+        -- In random order: a row that takes all the time does not come first in every run.
         order by random() limit most_at_once
         for no key update skip locked
     loop

@@ -1,8 +1,8 @@
--- Chooses the part of a list that a quick run compares, and records when each part was compared.
+-- Chooses the part of a list for a quick run, and records when each part was compared.
 
 -- When each part of Clerk's lists was compared. Clerk lists only users by their last change: organizations,
--- memberships, invitations and domains are read part after part, in the order of creation, the part that waited longest
--- first.
+-- memberships, invitations and domains are read part after part, in the order of creation, beginning with the part with
+-- the longest wait.
 create table clerk_sync.sweeps (
     kind text collate "C" not null,
     ends_at bigint not null,
@@ -21,18 +21,18 @@ create table clerk_sync.sweeps (
 comment on table clerk_sync.sweeps is
 'One row per part of a list: the objects created from the end of the part before it until ends_at.';
 comment on column clerk_sync.sweeps.ends_at is
-'The first moment of creation beyond the part, milliseconds; that of the last part is 253402300799999.';
+'The first moment of creation beyond the part, milliseconds; 253402300799999 for the last part.';
 comment on column clerk_sync.sweeps.visited_at is
-'When the last run that read this part began, Clerk''s clock, milliseconds. 0: none has.';
+'When the last run that read this part began, Clerk''s clock, milliseconds. 0: no run has.';
 comment on column clerk_sync.sweeps.compared_at is
-'When the last run began that compared all of this part and came to its end, Clerk''s clock. Null: none has.';
-comment on column clerk_sync.sweeps.settling_run is 'The run that has compared this part and has not come to its end.';
-comment on column clerk_sync.sweeps.is_switched_off is 'Clerk answers that this instance has none of this kind.';
+'When the last run began that compared all of this part and finished, Clerk''s clock. Null: no run has.';
+comment on column clerk_sync.sweeps.settling_run is 'The run that has compared this part and has not finished.';
+comment on column clerk_sync.sweeps.is_switched_off is 'Clerk answers that this instance has no objects of this kind.';
 
 alter table clerk_sync.sweeps enable row level security;
 
--- {run, kind} -> {start, visited_at, newest_visit}: the part of a list that waited longest, of those that this run has
--- not visited; start is null when it has visited all. newest_visit: when a run last visited any part; null: never.
+-- {run, kind} -> {start, visited_at, newest_visit}: the part of a list with the longest wait among the parts not
+-- visited by this run; start is null when no part is left. newest_visit: when a run last visited any part; null: never.
 -- null when the run is over.
 create function clerk_sync.next_slice(request jsonb)
 returns jsonb
@@ -132,7 +132,8 @@ end
 $$;
 
 -- When everything of each kind is known to have been compared, Clerk's clock: a row per kind that Clerk lists. Of
--- users, changed_until: whatever Clerk changed until then was compared, as Clerk lists users by their last change.
+-- users, changed_until: every change in Clerk until this moment was compared, as Clerk lists users by their last
+-- change.
 create function clerk_sync.compared_until()
 returns table (kind text, changed_until bigint, compared_until bigint, is_switched_off boolean)
 language sql
@@ -162,9 +163,9 @@ as $$
     order by k.write_order
 $$;
 
--- {run, lease, doubtful: [kind, ...]} -> {kind: moment}: what this run visited as a whole counts as compared from now
--- on, except what is doubtful, and until when all of each kind is; kinds that were never compared as a whole, or are
--- switched off, are left out. null when another process has taken the run over.
+-- {run, lease, doubtful: [kind, ...]} -> {kind: moment}: the parts that this run visited as a whole count as compared
+-- from now on, except parts of doubtful kinds; returns until when all of each kind was compared, without kinds never
+-- compared as a whole or switched off. null when another process has taken the run over.
 create function clerk_sync.settle_sweeps(request jsonb)
 returns jsonb
 language plpgsql

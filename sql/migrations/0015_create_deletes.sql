@@ -1,6 +1,6 @@
 -- Deletes that a comparison proves: candidates, the answers of Clerk about each of them, and undo.
 
--- Objects that Clerk once answered not to have. Its API may only have been slow to show them.
+-- Objects missing from Clerk in an answer of its API, which may only have been slow to show a new object.
 create table clerk_sync.absences (
     kind text collate "C" not null,
     id text collate "C" not null,
@@ -10,7 +10,7 @@ create table clerk_sync.absences (
 );
 
 comment on table clerk_sync.absences is
-'Objects that Clerk did not have. The first run that gets the same answer, at least the margin later, deletes them.';
+'Objects missing from Clerk. The first run with the same answer, at least the margin later, deletes the objects.';
 comment on column clerk_sync.absences.first_gone_at is 'Of the first such answer, by Clerk''s clock, milliseconds.';
 comment on column clerk_sync.absences.run_id is 'The run that got this answer first.';
 
@@ -19,9 +19,9 @@ create index absences_run_idx on clerk_sync.absences (run_id);
 alter table clerk_sync.absences enable row level security;
 
 -- Prepares the deletes of a run, before Clerk is asked about any object. {run, kinds: [kind, ...]} -> {due: [[kind,
--- id], ...], spared}, or null when the run is over. due: objects that Clerk, asked by earlier runs at least the margin
--- ago, did not have, and that this run did not miss by itself: candidates now, whatever the run compared. spared:
--- number of candidates that were too young, and are none any more.
+-- id], ...], spared}, or null when the run is over. due: objects missing from Clerk when earlier runs asked at least
+-- the margin ago, and not found missing by this run itself: candidates now, whatever the run compared. spared: number
+-- of findings deleted again, because their objects are too young.
 create function clerk_sync.prepare_deletes(request jsonb)
 returns jsonb
 language plpgsql
@@ -43,14 +43,15 @@ begin
         return null;
     end if;
 
-    -- Deletes that this run made before it was cut off, and could not record.
+    -- Deletes that this run made and could not record before an interruption.
     update clerk_sync.reconcile_findings as f set sent_at = clock_timestamp()
     from clerk_sync.entities as e
     where f.run_id = run.run_id and f.action = 'delete' and f.sent_at is null
     and f.kind = e.kind and f.entity_id = e.id and e.deleted_at is not null and e.delete_run = run.run_id;
 
-    -- An absence is deleted when its object is deleted by now, or when something newer named the object. An event that
-    -- changed nothing counts, too; it was applied after it happened, apart from the difference of two clocks.
+    -- An absence is deleted when its object is deleted by now, or when a newer event or read named the object. An event
+    -- without changes counts, too. Events are applied after their time in Clerk, apart from the difference of two
+    -- clocks.
     delete from clerk_sync.absences as a
     using clerk_sync.entities as e
     left join (
@@ -84,13 +85,13 @@ begin
             select coalesce(jsonb_agg(jsonb_build_array(added.kind, added.entity_id)), '[]') from added
             $statement$,
             of_kind.relation, of_kind.key_column,
-            -- As in find_unseen(). Nothing newer tells of one that expired meanwhile.
+            -- As in find_unseen(). Clerk sends no event when an invitation expires.
             case when of_kind.kind = 'invitation' then '(r.status is null or r.status = ''pending'')' else 'true' end
         ) into more using run.run_id, of_kind.kind, young_from;
         due := due || more;
 
-        -- created_at: of a row that only other objects told of it is unknown, as is Clerk's moment of everything else;
-        -- then our own clock says when the row came.
+        -- created_at and all other moments of Clerk's are unknown for a row known only from other objects (a stub);
+        -- then our own clock dates the insert of the row.
         execute format(
             $statement$
             delete from clerk_sync.reconcile_findings as f
@@ -121,8 +122,8 @@ end
 $$;
 
 -- {run, kind, after, limit} -> [[id, user_id, org_id, first_gone_at], ...]: rows that Clerk may have deleted, in the
--- order of their ids; their parents, as columns_of_parents() says; and when Clerk first said that the object is gone.
--- null when the run is over.
+-- order of their ids; their parents, as columns_of_parents() says; and when Clerk first answered that the object does
+-- not exist. null when the run is over.
 create function clerk_sync.delete_candidates(request jsonb)
 returns jsonb
 language plpgsql
@@ -169,8 +170,8 @@ end
 $$;
 
 -- {run} -> {by_object: [[kind, hidden kind, rows], ...], hidden: {kind: rows}}: how many rows would be hidden with the
--- objects that Clerk does not have, by the kind of the object and of the row; and altogether, each row once. null when
--- the run is over.
+-- objects missing from Clerk, by the kind of the object and of the row; and altogether, each row once. null when the
+-- run is over.
 create function clerk_sync.weigh_deletes(request jsonb)
 returns jsonb
 language plpgsql
@@ -223,10 +224,10 @@ begin
 end
 $$;
 
--- {run, kind, present: [id, ...], gone: {id: moment}, sent: [id, ...], refused: [id, ...], held_up: [id, ...]}: the
--- outcome of findings. The finding of an object that exists after all is deleted. An object that Clerk does not have is
--- remembered, and a later run asks again. An object whose repair a lock holds up gets a finding, although
--- record_findings() records none for a page that is missing as a whole. -> whether the run goes on.
+-- {run, kind, present: [id, ...], gone: {id: moment}, sent: [id, ...], refused: [id, ...], held_up: [id, ...]}: records
+-- the outcome of findings. The finding of a present object is deleted. An object missing from Clerk is recorded as an
+-- absence, and a later run asks again. An object whose repair a lock holds up gets a finding, although
+-- record_findings() records no finding for a page missing as a whole. -> whether the run goes on.
 create function clerk_sync.settle_findings(request jsonb)
 returns jsonb
 language plpgsql
@@ -275,10 +276,10 @@ end
 $$;
 
 -- {run} -> {restored: [[kind, id], ...], waiting}: lifts the tombstones that this run alone set, and shows the rows
--- again unless a parent is deleted. An entity that an event deleted, too, or that was purged meanwhile, stays as it is;
--- one whose delete another run proved, too, stays deleted with the moment of that run. waiting: deletes of the run that
--- were sent, and not applied before the first undo; they have no effect. Nor have the absences that the run was the
--- first to find.
+-- again unless a parent is deleted. An entity also deleted by an event, or purged meanwhile, stays unchanged; an entity
+-- whose delete another run proved, too, stays deleted with the moment of the other run. waiting: deletes of the run
+-- sent, but not applied before the first undo; such deletes have no effect. Nor have the absences first found by the
+-- run.
 create function clerk_sync.undo_run(request jsonb)
 returns jsonb
 language plpgsql
@@ -291,10 +292,10 @@ declare
     waiting integer;
     moved clerk_sync.change[];
 begin
-    -- One undo after the other, because this one leaves a tombstone to another run that proved it, too. And no
+    -- One undo after the other, because an undo leaves a tombstone to another run that proved the same delete. And no
     -- begin_run(), which locks out writers, between the two statements below.
     lock table clerk_sync.reconcile_runs in share update exclusive mode;
-    -- This statement waits for a delete that is just being applied; a later delete sees that the run was undone.
+    -- This statement waits for a delete in the middle of apply(); a later delete sees the undone run.
     select r.undone_at is null into is_first from clerk_sync.reconcile_runs as r where r.run_id = undone for update;
     update clerk_sync.reconcile_runs as r set undone_at = coalesce(r.undone_at, clock_timestamp())
     where r.run_id = undone;
@@ -318,7 +319,7 @@ begin
         inner join clerk_sync.reconcile_runs as r on f.run_id = r.run_id and r.undone_at is null
         where e.deleted_at is not null and e.delete_run = undone and f.action = 'delete' and f.sent_at is not null
         and f.observed_at >= coalesce(e.shown_at, -1)
-        -- It was sent, but could not be applied.
+        -- A parked delete was sent, but could not be applied.
         and not exists (
             select from clerk_sync.parked_events as p
             where p.svix_id = clerk_sync.message_of(f.run_id, f.entity_id) and p.replayed_at is null

@@ -1,7 +1,7 @@
--- Findings of runs, in numbers and one by one.
+-- Findings of runs, in numbers and singly.
 
--- Whether the repair or the delete of a finding is settled: the tables have it, or something newer, by the message of
--- the run, by its replay or by another event. entity: what is known of the object.
+-- Whether the repair or the delete of a finding is settled: the tables have its result or a newer state, by the message
+-- of the run, by its replay or by another event. entity: the row of the object in clerk_sync.entities.
 create function clerk_sync.is_settled(finding clerk_sync.reconcile_findings, entity clerk_sync.entities)
 returns boolean
 language plpgsql
@@ -11,7 +11,7 @@ as $$
 begin
     return case
         when finding.action = 'delete' then entity.deleted_at is not null or entity.purged_at is not null
-        -- check_rows() itself repairs what it finds.
+        -- check_rows() itself repairs its findings.
         when finding.window_number is null then finding.sent_at is not null
         when finding.difference = 'deleted here' then entity.deleted_at is null or entity.delete_run is null
         else entity.deleted_at > finding.observed_at
@@ -19,8 +19,8 @@ begin
 end
 $$;
 
--- By kind, what the windows of a run counted and what became of the findings. A repair or a delete counts as done once
--- the tables have it, until then as sent.
+-- By kind, the counts of the windows of a run and the outcomes of its findings. A repair or a delete counts as done
+-- when the tables have its result, until then as sent.
 create function clerk_sync.count_findings(run bigint)
 returns jsonb
 language sql
@@ -28,7 +28,8 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
     with found as (
-        -- Private metadata counts with its object. An object counts once, in however many windows it was listed.
+        -- Private metadata counts with its object. An object counts once, in however many windows Clerk listed the
+        -- object.
         select
             coalesce(w.kind, f.kind) as kind, f.entity_id, f.difference, f.action,
             f.sent_at is not null and not f.is_refused as is_sent, f.sent_at, f.is_refused,
@@ -97,7 +98,8 @@ as $$
     ) as newest
 $$;
 
--- The kind of the parent whose tombstone hides the row of an object; null if none does. An organization comes first.
+-- The kind of the parent whose tombstone hides the row of an object; null without such a parent. An organization comes
+-- first.
 create function clerk_sync.hidden_with(kind_name text, object_id text)
 returns text
 language plpgsql
@@ -175,7 +177,7 @@ as $$
     where r.run_id = clerk_sync.run_id(request)
 $$;
 
--- {id} -> {instance_id, kinds: {kind: is deleted}}: the mirrored instance, and as what this id is known.
+-- {id} -> {instance_id, kinds: {kind: is deleted}}: the mirrored instance, and the kinds of the entities with this id.
 create function clerk_sync.known_as(request jsonb)
 returns jsonb
 language sql

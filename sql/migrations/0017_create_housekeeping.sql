@@ -2,9 +2,9 @@
 
 -- {hold_back_days, purge_by, deliveries_days, audit_days, runs_days} -> {purged: [{kind, outcome, constraint, rows}],
 -- pruned: {deliveries, audit_entries, parked_events, runs}, not_followed: {field: {asked, allowed}}, failed: why the
--- purge as a whole could not be done, if so}. Keeps every record at least as long as clerk_sync.retention says,
--- whatever is asked. Purges and prunes a portion: call it until it did neither. purge() comes first, because it takes
--- locks in the order of apply(); prune() waits for none.
+-- purge as a whole failed; null if not}. Keeps every record at least as long as clerk_sync.retention says, whatever the
+-- request asks. Purges and prunes a portion: to be called until a call does neither. purge() comes first, because
+-- purge() takes locks in the order of apply(); prune() waits for no lock.
 create function clerk_sync.keep_house(request jsonb)
 returns jsonb
 language plpgsql
@@ -15,7 +15,7 @@ declare
     how constant text := clerk_sync.word(request, 'purge_by', '{scrub,delete}');
     allowed jsonb;
     may_delete boolean;
-    -- Of 24 hours each: a day may be a week long in a time zone that the session defines.
+    -- Of 24 hours each: a day may be a week long in a time zone defined by the session.
     days jsonb;
     not_followed jsonb;
     purged jsonb;
@@ -71,8 +71,8 @@ begin
         (days -> 'deliveries_days')::integer * interval '24 hours', (days -> 'audit_days')::integer * interval '24 hours'
     ) as p;
 
-    -- Never the newest finished run: the next run builds on it. A run that is being undone is left to the next night,
-    -- because undo waits for entities while it has the run locked.
+    -- Never the newest finished run: the next run builds on the newest run. A run in the middle of an undo is left to
+    -- the next night, because undo_run() waits for entities while holding a lock on the run.
     old_runs := array(
         select old.run_id from clerk_sync.reconcile_runs as old
         where old.finished_at < now() - (days -> 'runs_days')::integer * interval '24 hours'
@@ -82,7 +82,7 @@ begin
         )
         limit 1000 for update of old skip locked
     );
-    -- A run at work writes to the absences of others, too; the foreign key would wait for it.
+    -- A run at work writes to the absences of other runs, too; the foreign key would wait for this run.
     if old_runs <> '{}' then
         delete from clerk_sync.absences as a where a.ctid = any(array(
             select old.ctid from clerk_sync.absences as old where old.run_id = any(old_runs) for update skip locked

@@ -1,11 +1,11 @@
 -- Row-level security: which rows a caller of Supabase's API sees and writes.
 
--- What policies ask. A policy on memberships that read memberships under its own rule would never end, so these views
--- read as their owner. The views tell callers about themselves only, and only policies can read them: the API's roles
--- have no right to use this schema. Security definer functions would not do, because every caller to whom a policy
--- applies would need the right to call them.
+-- The views that policies query. A policy on memberships would recurse without end if its own query of memberships were
+-- subject to the policy, so these views read as their owner. The views tell callers about themselves only, and only
+-- policies can read them: the API's roles have no right to use this schema. Security definer functions would not do,
+-- because every caller to whom a policy applies would need the right to call them.
 
--- The caller, as long as they may see anything: no row once the user was deleted, banned or deprovisioned, whatever the
+-- The caller, while allowed to see anything: no row after the user was deleted, banned or deprovisioned, whatever the
 -- token says. A user whose row has not arrived yet counts as a caller.
 create view clerk_sync.caller with (security_barrier) as
 select asked.clerk_id
@@ -22,7 +22,7 @@ where
     );
 
 -- The role org:admin holds all of Clerk's own permissions unless its row names some of them: the row can be older than
--- its column, or list only the permissions that the app defined. Any other role holds what its row names.
+-- its column, or list only the permissions defined by the app. Any other role holds what its row names.
 create view clerk_sync.memberships_of_caller with (security_barrier) as
 select
     m.clerk_org_id,
@@ -35,7 +35,7 @@ select
 from public.organization_memberships as m
 where m.clerk_user_id = (select c.clerk_id from clerk_sync.caller as c) and m.deleted_at is null;
 
--- The token says which organization is active, the synced row says whether the caller belongs to it, and as what.
+-- The token says which organization is active; the synced row says whether the caller is a member, and with which role.
 create view clerk_sync.active_membership_of_caller with (security_barrier) as
 select
     m.clerk_org_id,
@@ -56,15 +56,15 @@ create policy users_read_own on public.users
 for select to authenticated
 using (deleted_at is null and clerk_id = (select c.clerk_id from clerk_sync.caller as c));
 
--- At first login the app need not wait for the webhook. Only clerk_id can be given: the row is the stub that sync makes
--- for a parent it knows nothing about, so that it does not matter which of the two comes first.
+-- At first login the app need not wait for the webhook. Only clerk_id can be given: the row is the same stub as sync
+-- makes for an unknown parent, so the order of the two does not matter.
 create policy users_insert_own on public.users
 for insert to authenticated
 with check (clerk_id = (select c.clerk_id from clerk_sync.caller as c));
 
 -- Gives the stub the version of a stub, the lowest, which every event overrides; and refuses the row of a deleted user,
--- even if the delete is applied at this moment: one waits for the other at the entity. Security definer: no role may
--- write entities by hand. Only a trigger can call this function.
+-- even if the delete is applied at this moment: insert and delete wait for each other at the entity. Security definer:
+-- no role may write entities by hand. Only a trigger can call this function.
 create function clerk_sync.enter_first_login()
 returns trigger
 language plpgsql
@@ -86,7 +86,8 @@ begin
 end
 $$;
 
--- Not for sync or the owner, who insert whole rows; and not for the id of another user, which the policy refuses.
+-- Not for sync or the owner, because both insert whole rows; and not for the id of another user, which the policy
+-- refuses.
 create trigger users_enter_first_login before insert on public.users
 for each row
 when (
@@ -117,8 +118,8 @@ using (
     and clerk_org_id = any(array(select m.clerk_org_id from clerk_sync.memberships_of_caller as m))
 );
 
--- By permission, as in Clerk's own components, for a custom role may hold it. No token is asked: Clerk puts none of its
--- own permissions (org:sys_...) into one.
+-- By permission, as in Clerk's own components, because a custom role may hold the permission. Tokens do not count:
+-- Clerk puts none of its own permissions (org:sys_...) into a token.
 create policy organization_invitations_read_by_permission on public.organization_invitations
 for select to authenticated
 using (

@@ -1,5 +1,5 @@
--- Finds ways around the policies of a table that clerk_sync.secure() protects: secure() raises an error for them, and
--- `clerk-supabase doctor` looks for them later.
+-- Finds ways around the policies of a table that clerk_sync.secure() protects: secure() raises an error for such ways,
+-- and `clerk-supabase doctor` looks for new openings later.
 
 -- Whether a schema belongs to the app: not to Postgres, Supabase or this project.
 create function clerk_sync.is_schema_of_app(schema_name name)
@@ -24,7 +24,7 @@ as $$
     select r.oid from pg_catalog.pg_roles as r where pg_has_role(member_name, r.oid, 'member')
 $$;
 
--- The roles among anon and authenticated that may use a schema, as an array.
+-- The roles out of anon and authenticated with the right to use a schema, as an array.
 create function clerk_sync.schema_open_to(schema_id oid)
 returns name[]
 language sql
@@ -40,8 +40,8 @@ as $$
     )
 $$;
 
--- The roles among anon and authenticated that may read or write a relation. A view that names the relation needs this
--- right of them, but no right to use its schema.
+-- The roles out of anon and authenticated with the right to read or write a relation. For a query by a view with
+-- security_invoker a role needs this right, but no right to use the schema of the relation.
 create function clerk_sync.relation_open_to(relation oid)
 returns name[]
 language sql
@@ -59,7 +59,8 @@ as $$
     )
 $$;
 
--- The roles among anon and authenticated that can name a relation and read or write it; null for none.
+-- The roles out of anon and authenticated that can name a relation and read or write its rows; null without such a
+-- role.
 create function clerk_sync.relation_shown_to(relation oid)
 returns text
 language sql
@@ -72,7 +73,7 @@ as $$
     where c.oid = relation and api.role_name = any(clerk_sync.schema_open_to(c.relnamespace))
 $$;
 
--- Whether a view asks the tables it reads as the caller, not as its owner.
+-- Whether a view reads its tables as the caller, not as its owner.
 create function clerk_sync.is_security_invoker(relation oid)
 returns boolean
 language sql
@@ -86,10 +87,10 @@ as $$
     )
 $$;
 
--- The views and materialized views that read a table, directly or through others. passes_policies: whoever may use the
--- view gets rows that the table's policies hide. A materialized view holds what its owner saw. A view with
--- security_invoker asks as the caller, also from inside another view; it shows more only by a view that the caller may
--- use, too.
+-- The views and materialized views that read a table, directly or through other views. passes_policies: every role with
+-- rights on the view gets rows that the table's policies hide. A materialized view holds the rows that its owner saw. A
+-- view with security_invoker reads as the caller, also from inside another view; such a view shows more only through a
+-- view that the caller may use, too.
 create function clerk_sync.readers(target regclass)
 returns table (relation oid, passes_policies boolean)
 language sql
@@ -118,8 +119,8 @@ as $$
     select f.relation, bool_or(f.passes_policies) from found as f where not f.is_target group by f.relation
 $$;
 
--- The roles among anon and authenticated that can call a function; null for none. A view calls it for whoever may use
--- the view, who needs no right to use the function's schema.
+-- The roles out of anon and authenticated that can call a function; null without such a role. A view calls the function
+-- for every role with rights on the view, also without a right to use the function's schema.
 create function clerk_sync.function_shown_to(called oid)
 returns text
 language sql
@@ -168,8 +169,8 @@ as $$
     select '(^|[^[:alnum:]_$])' || regexp_replace(replace(name_of_object, '"', '""'), '([^[:alnum:]_])', '\\\1', 'g')
 $$;
 
--- The functions of the app that mention a table or a view of it, and those that call such functions. A name that is
--- put together at run time is not found, and a comment counts: the list is for a person to look through.
+-- The functions of the app that mention a table or a view of the table, and their callers. A name built at run time is
+-- not found, and a comment counts: the list is for a person to look through.
 create function clerk_sync.functions_about(target regclass)
 returns setof oid
 language sql
@@ -194,7 +195,7 @@ as $$
             )
     ),
 
-    -- A body that was parsed when the function was made has no text, but depends on what it names.
+    -- A body parsed when the function was made has no text, but depends on the objects in the body.
     uses as (
         select d.objid as id, d.refclassid as used_class, d.refobjid as used_id
         from pg_catalog.pg_depend as d
@@ -218,7 +219,7 @@ as $$
     select a.id from about as a
 $$;
 
--- The rights that were granted on a table and on its columns, but for the owner's own. grantee_name: null for PUBLIC.
+-- The rights granted on a table and on its columns, without the owner's own. grantee_name: null for PUBLIC.
 create function clerk_sync.grants_on(target regclass)
 returns table (grantor_name name, grantee_name name, privilege text, words text, is_grantable boolean)
 language sql
@@ -245,7 +246,7 @@ as $$
     where c.oid = target and a.grantee <> c.relowner
 $$;
 
--- The statement that revokes rights. Only the role that granted a right can revoke it, if that was not the owner.
+-- The statement that revokes rights. Only its grantor can revoke a right that was not granted by the owner.
 create function clerk_sync.revoke_statement(target regclass, grantor_name name, grantee_name name, rights text)
 returns text
 language sql
@@ -268,7 +269,7 @@ as $$
     where c.oid = target
 $$;
 
--- The views, rules and tables that lead to a table's rows without its policies, as detours() says it.
+-- The views, rules and tables that lead to a table's rows without its policies, in the form of detours().
 create function clerk_sync.detours_by_relations(target regclass)
 returns table (verdict text, is_refused boolean, found text, todo text)
 language sql
@@ -376,7 +377,7 @@ as $$
     ) as other
 $$;
 
--- The roles that pass a table's policies, or grant rights on it to others, as detours() says it.
+-- The roles that pass a table's policies, or may grant rights on the table to other roles, in the form of detours().
 create function clerk_sync.detours_by_roles(target regclass)
 returns table (verdict text, is_refused boolean, found text, todo text)
 language sql
@@ -416,7 +417,7 @@ as $$
 
     union all
 
-    -- Postgres revokes no right from a role that has granted it to others.
+    -- Postgres revokes no right from a role after the role has granted the right to others.
     select
         'fail', true,
         format('%I granted %s on it to %s', g.grantor_name, g.rights, coalesce(quote_ident(g.grantee_name), 'public')),
@@ -431,8 +432,8 @@ as $$
     ) as g
 $$;
 
--- The functions, triggers and publications that get a table's rows, as detours() says it. Only a person can tell what
--- these do with the rows.
+-- The functions, triggers and publications that get a table's rows, in the form of detours(). Only a person can judge
+-- their use of the rows.
 create function clerk_sync.detours_to_judge(target regclass)
 returns table (verdict text, is_refused boolean, found text, todo text)
 language sql
@@ -475,7 +476,7 @@ as $$
 
     union all
 
-    -- It calls the function as its owner, and keeps what that returned.
+    -- A materialized view calls the function as its owner, and keeps the result.
     select distinct
         'warn', false,
         format(
@@ -513,10 +514,10 @@ as $$
     where c.oid = target
 $$;
 
--- What leads to a table's rows without its policies, other than rights on the table itself. Each finding says
---   verdict: fail, the rows are open; warn, a person must say whether they are; note, good to know.
---   is_refused: whether secure() refuses the table because of it.
---   found, todo: what was found, in words that follow the table's name, and the statement or the step that ends it.
+-- The ways to a table's rows without its policies, other than rights on the table itself. Each finding says
+--   verdict: fail, the rows are open; warn, a person must judge whether the rows are open; note, good to know.
+--   is_refused: whether secure() refuses the table because of the finding.
+--   found, todo: the finding, in words that follow the table's name, and the statement or the step against the finding.
 create function clerk_sync.detours(target regclass)
 returns table (verdict text, is_refused boolean, found text, todo text)
 language sql
@@ -530,7 +531,7 @@ as $$
     select j.* from clerk_sync.detours_to_judge(target) as j
 $$;
 
--- What differs from the policies that secure() made, as detours() says it.
+-- The differences from the policies made by secure(), in the form of detours().
 create function clerk_sync.altered_policies(target regclass)
 returns table (verdict text, is_refused boolean, found text, todo text)
 language sql
@@ -570,7 +571,7 @@ as $$
 
     union all
 
-    -- Each condition asks one of these views, whatever the app adds to it.
+    -- Each condition queries any of these views, whatever the app adds to the condition.
     select
         'fail', true,
         format('its policy %I no longer asks who the caller is', p.polname),
@@ -591,8 +592,8 @@ as $$
     where p.polpermissive and not p.is_made
 $$;
 
--- The rights of the API's roles on a table beyond those that secure() grants, as detours() says it. However they got
--- them: granted by whomever, to them, to a role they are a member of or to PUBLIC, on the table or on a column.
+-- The rights of the API's roles on a table beyond the grants of secure(), in the form of detours(). From any grantor,
+-- granted to the role itself, to a role whose member the role is or to PUBLIC, on the table or on a column.
 create function clerk_sync.excess_rights(target regclass)
 returns table (verdict text, is_refused boolean, found text, todo text)
 language sql
@@ -617,7 +618,7 @@ as $$
         where g.grantee_name is null
     ),
 
-    -- Predefined roles such as pg_read_all_data have rights that nobody granted.
+    -- Predefined roles such as pg_read_all_data have rights without a grant.
     inherent as (
         select api.role_name, r.rolname, p.privilege
         from api
@@ -677,7 +678,8 @@ as $$
     group by i.role_name, i.rolname
 $$;
 
--- All that opens a secured table, or may open it: for secure() and `clerk-supabase doctor`. The worst comes first.
+-- All findings that open a secured table, or may open the table: for secure() and `clerk-supabase doctor`. The worst
+-- comes first.
 create function clerk_sync.openings(target regclass)
 returns table (verdict text, is_refused boolean, found text, todo text)
 language sql

@@ -1,6 +1,7 @@
 -- clerk_sync.secure(): protects tables of the app.
 
--- Why a table cannot be secured; null when it can. owner_column is the one it has, or would get.
+-- Why a table cannot be secured; null without an obstacle. owner_column: the owner column of the table, or the column
+-- to add.
 create function clerk_sync.obstacle_to_secure(target regclass, owner_column name, replace_policies boolean)
 returns text
 language sql
@@ -47,16 +48,16 @@ as $$
     where c.oid = target
 $$;
 
--- Protects a table of the app; run again, it does the same again, and the rights it grants are those below.
---   owned_by 'user': each row belongs to a user, who alone reads and writes it; its column user_id says whom.
---   owned_by 'organization': each row belongs to an organization; whoever has it active in their token and is a member
---   reads it. write_roles insert and update, delete_roles delete: lists such as {org:admin,org:editor}, null for every
---   member, empty for nobody; without delete_roles, write_roles do. Its column organization_id says which.
--- The column is added if it is missing. Rows that were there before belong to no user, until the app sets the column.
--- Policies of the app that are restrictive stay. Permissive ones would open what these close: the call is refused, or
--- drops them if replace_policies says so. It also refuses a table whose rows something else shows, such as a view that
--- reads as its owner, and says which statement ends that. What only a person can judge, such as a function, it says in
--- a notice. Returns the statements it has run.
+-- Protects a table of the app. A second call has the same result, and leaves exactly these rights:
+--   owned_by 'user': each row belongs to the user in its column user_id, and only this user reads and writes the row.
+--   owned_by 'organization': each row belongs to the organization in its column organization_id; members with this
+--   organization active in their token read the row. write_roles insert and update, delete_roles delete: lists such as
+--   {org:admin,org:editor}, null for every member, empty for nobody; without delete_roles, write_roles delete.
+-- The column is added if missing. Existing rows belong to no user, until the app sets the column. Restrictive policies
+-- of the app stay. A permissive policy of the app would open rows that the new policies close: secure() refuses the
+-- table, or with replace_policies drops such policies. secure() also refuses a table whose rows are shown in another
+-- way, for example by a view that reads as its owner, and names the statement to end this. Findings that only a person
+-- can judge, such as a function, are raised as notices. Returns the executed statements.
 create function clerk_sync.secure(
     target regclass,
     owned_by text,
@@ -107,7 +108,7 @@ begin
         perform set_config('lock_timeout', '5s', true);
     end if;
     execute format('lock table %s in access exclusive mode', target);
-    -- Others may have secured the table, or made a view of it, while this waited.
+    -- Another session may have secured the table, or made a view of the table, during the wait for the lock.
     perform clerk_sync.refuse_to_secure(
         target, clerk_sync.obstacle_to_secure(target, owner_column, replace_policies)
     );
@@ -147,7 +148,7 @@ begin
 end
 $$;
 
--- A column that says whom a row belongs to, and an index for it.
+-- The owner column of a table, and an index on this column.
 create function clerk_sync.column_statements(target regclass, owner_column name)
 returns text[]
 language sql
@@ -156,7 +157,7 @@ set search_path = pg_catalog, pg_temp
 as $$
     select array_remove(array[
         case when a.attnum is null then format('alter table %s add column %I text', target, owner_column) end,
-        -- Apart from the column, so that rows that are there do not become the operator's.
+        -- In a statement of its own, so that existing rows do not get the operator as their owner.
         format(
             'alter table %s alter column %I set default clerk_sync.%I()', target, owner_column,
             'requesting_' || owner_column
@@ -201,7 +202,7 @@ begin
 end
 $$;
 
--- When a row is the caller's, or their organization's. roles: those that count; null for all.
+-- The condition for rows of the caller, or of the caller's organization. roles: the roles that count; null for all.
 create function clerk_sync.owner_condition(owner_column name, roles text[])
 returns text
 language sql
@@ -218,7 +219,7 @@ as $$
 $$;
 
 -- Supabase's older default privileges grant everything on a new table and its sequences to the API's roles, and the
--- newer ones still the right to truncate: it starts from nothing.
+-- newer default privileges still grant the right to truncate: so the statements first revoke everything.
 create function clerk_sync.grant_statements(target regclass)
 returns text[]
 language sql
@@ -241,7 +242,7 @@ as $$
         from sequences as s
         order by s.its_name::text
     )
-    -- Those of serial columns; identity columns need no grant.
+    -- Only sequences of serial columns; identity columns need no grant.
     || array(
         select format('grant usage on sequence %s to authenticated, service_role', s.its_name)
         from sequences as s

@@ -1,6 +1,6 @@
--- The role the session function logs in with: it applies what it read of a user who signs in, and reads the row as that
--- user. It is a role of its own, because a role that can take the role of the API's callers, and sets their claims, can
--- act as any user: sync, which only drains a queue, does not need that.
+-- The role of the session function, which applies a read of a user at sign-in, and reads the row as this user. A
+-- separate role, because a role with the right to take the role of the API's callers, and to set their claims, can act
+-- as any user: sync, which only drains a queue, does not need this right.
 
 do $$
 begin
@@ -8,7 +8,7 @@ begin
         create role clerk_sync_session login noinherit;
     end if;
 exception
-    -- Roles belong to the whole cluster: another database may have created it a moment ago.
+    -- Roles belong to the whole cluster: another database may have created this role a moment ago.
     when duplicate_object or unique_violation then null;
 end
 $$;
@@ -22,8 +22,8 @@ grant usage on schema clerk_sync to clerk_sync_session;
 grant execute on function clerk_sync.apply(jsonb) to clerk_sync_session;
 grant execute on function clerk_sync.record_dropped(jsonb) to clerk_sync_session;
 
--- It does not inherit the rights of authenticated: a transaction that takes that role is subject to the policies, and
--- any other transaction sees nothing.
+-- Does not inherit the rights of authenticated: a transaction with the role authenticated is subject to the policies,
+-- and any other transaction sees nothing.
 grant authenticated to clerk_sync_session;
 
 insert into clerk_sync.migrations (name) values ('0021_create_session_role');

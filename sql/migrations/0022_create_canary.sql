@@ -1,8 +1,8 @@
 -- The canary: an event of our own that passes through every part like any other event and changes nothing, so that an
--- operator can see it arrive.
+-- operator can see its arrival.
 
--- {svix_id, occurred_at, received_at} (milliseconds) -> whether it is new. Nothing else is kept of a canary: no user,
--- no tombstone and no version. Security definer: the worker role reads and writes no table.
+-- {svix_id, occurred_at, received_at} (milliseconds) -> whether the canary is new. Nothing else is kept of a canary: no
+-- user, no tombstone and no version. Security definer: the worker role reads and writes no table.
 create function clerk_sync.record_canary(request jsonb)
 returns jsonb
 language sql

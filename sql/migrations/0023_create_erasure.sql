@@ -1,5 +1,5 @@
--- Erasure and export of one person: finds all that is held about them in the tables of this schema and in those that it
--- mirrors, read from the catalogue, and empties it. Only the owner may call these functions.
+-- Erasure and export of one person: finds all values about the person in the mirrored tables and in the tables of this
+-- schema, as listed in the catalogue, and empties these values. Only the owner may call these functions.
 
 create table clerk_sync.erasures (
     erasure_id bigint generated always as identity primary key,
@@ -10,18 +10,18 @@ create table clerk_sync.erasures (
 );
 
 comment on table clerk_sync.erasures is 'One row per erasure that emptied something. Addresses are not kept.';
-comment on column clerk_sync.erasures.user_ids is 'Empty for a person who was only invited.';
+comment on column clerk_sync.erasures.user_ids is 'Empty for a person without a user, only invited.';
 comment on column clerk_sync.erasures.erased_by is 'Name of the operator on their machine.';
 comment on column clerk_sync.erasures.emptied is '{"table": number of rows}';
 
 alter table clerk_sync.erasures enable row level security;
 
--- A row that holds something about a person. row_at: where the row lies in its table, until it is written again. kind
--- and id: the entity that the row is about; null where it is about none. verdict:
+-- A row with data about a person. row_at: the place of the row in its table (ctid), until the next update. kind and id:
+-- the entity of the row; null without an entity. verdict:
 --   own: the whole row is the person's;
---   part: some values in it are;
---   ids: it holds ids and times only, which stay;
---   others: the row is somebody else's, and Clerk holds it too.
+--   part: some values in the row are the person's;
+--   ids: the row holds only ids and times, which stay;
+--   others: the row is another person's, and in Clerk, too.
 create type clerk_sync.held as (
     place text,
     row_at tid,
@@ -54,7 +54,7 @@ as $$
     where a.attrelid = relation and a.attnum > 0 and not a.attisdropped
 $$;
 
--- The tables that are looked through in the same way: those of this schema that are neither a mirror nor the audit log.
+-- The tables of this schema that are searched in the same way: all except mirrors and the audit log.
 create function clerk_sync.other_tables()
 returns setof regclass
 language sql
@@ -69,8 +69,8 @@ as $$
     order by c.relname
 $$;
 
--- The entities that are the person's own, as {kind: [id, ...]}: users, what names one of them as its parent, private
--- metadata of both, and invitations to an address or accepted by a user; also those of which only the audit log knows.
+-- The person's own entities, as {kind: [id, ...]}: users, children of these users, private metadata of both, and
+-- invitations to an address or accepted by a user; also entities known only from the audit log.
 create function clerk_sync.own_entities(users text[], words text[])
 returns jsonb
 language plpgsql
@@ -114,9 +114,9 @@ begin
 end
 $$;
 
--- Rows of the mirrored tables that hold something about a person. own: see own_entities(). needles: the words and the
--- ids of the person's users, in lower case. A search for them is cheap and misses no row, so only rows in which one of
--- them appears are read word by word: `offset 0` and `case` make the planner do it first, here and below.
+-- Rows of the mirrored tables with data about a person. own: see own_entities(). needles: the words and the ids of the
+-- person's users, in lower case. A search for them is cheap and misses no row, so only rows that contain a needle are
+-- read word by word: `offset 0` and `case` make the planner do this search first, here and below.
 create function clerk_sync.find_in_mirrors(own jsonb, words text[], needles text[])
 returns setof clerk_sync.held
 language plpgsql
@@ -166,7 +166,7 @@ begin
 end
 $$;
 
--- Entries of the audit log that hold something about a person; arguments as above.
+-- Entries of the audit log with data about a person; arguments as above.
 create function clerk_sync.find_in_audit_log(own jsonb, words text[], needles text[])
 returns setof clerk_sync.held
 language sql
@@ -179,7 +179,7 @@ as $$
             when is_own.of_person and a.old_values is null and a.new_values is null then 'ids'
             when is_own.of_person then 'own'
             when not of_values.said && words then 'ids'
-            -- Another user has the address, or had it.
+            -- Another user has or had the address.
             when k.kind = 'user' or jsonb_path_exists(k.parents, '$.* ? (@ == "user")') then 'others'
             else 'part'
         end,
@@ -199,7 +199,7 @@ as $$
     where is_own.of_person or of_values.said && needles
 $$;
 
--- Rows of the other tables that hold something about a person; arguments as above.
+-- Rows of the other tables with data about a person; arguments as above.
 create function clerk_sync.find_in_other_tables(words text[], needles text[])
 returns setof clerk_sync.held
 language plpgsql
@@ -243,8 +243,8 @@ begin
 end
 $$;
 
--- All rows that hold something about a person. words: addresses, phone numbers and the like, in lower case. Reads every
--- table once.
+-- All rows with data about a person. words: addresses, phone numbers and the like, in lower case. Reads every table
+-- once.
 create function clerk_sync.find_person(users text[], words text[])
 returns setof clerk_sync.held
 language plpgsql
@@ -271,8 +271,8 @@ begin
 end
 $$;
 
--- Empties rows of one of the other tables where they hold one of the words: texts say that they were forgotten, JSON
--- loses the values, and bodies go as a whole, also those that hold one of the ids. Keys stay.
+-- Empties values that contain any of the words, in rows of another table: a text becomes "forgotten", JSON loses the
+-- values, and a body is deleted as a whole, also a body with any of the ids. Keys stay.
 create function clerk_sync.empty_other_rows(target regclass, rows_at tid[], words text[], ids text[])
 returns void
 language plpgsql
@@ -311,7 +311,7 @@ begin
 end
 $$;
 
--- Empties values of a person in rows that are not the person's own: in the audit log and in the other tables.
+-- Empties values of a person in rows of others: in the audit log and in the other tables.
 create function clerk_sync.empty_parts(rows_found clerk_sync.held[], users text[], words text[])
 returns void
 language plpgsql
@@ -339,8 +339,8 @@ begin
 end
 $$;
 
--- Empties the rows that are a person's own, and returns {constraint: rows} of those that could only be scrubbed. Raises
--- 23001 if a row of them can be neither deleted nor emptied.
+-- Empties the person's own rows, and returns {constraint: rows} of rows that could only be scrubbed. Raises 23001 if a
+-- row can be neither deleted nor emptied.
 create function clerk_sync.empty_own_rows(rows_found clerk_sync.held[], how text)
 returns jsonb
 language plpgsql
@@ -385,9 +385,9 @@ begin
 end
 $$;
 
--- {users, words, purge_by, erased_by} -> {words, emptied: {table: rows}, refused: {constraint: rows}}. Empties what
--- find_person() finds of a person whose users were all deleted in Clerk; all or nothing. words: those that were given,
--- and those that the users' rows knew until now; call it with them until nothing is emptied.
+-- {users, words, purge_by, erased_by} -> {words, emptied: {table: rows}, refused: {constraint: rows}}. Empties the data
+-- that find_person() finds about a person whose users were all deleted in Clerk; all or nothing. words: the given words
+-- and the identifiers in the users' rows until now; to be called with these words again until nothing is emptied.
 -- Takes the locks of apply() in its order.
 create function clerk_sync.forget(request jsonb)
 returns jsonb
@@ -466,7 +466,7 @@ begin
     update public.users_public as p set username = null, first_name = null, last_name = null, avatar_url = null
     where p.clerk_id = any(users);
 
-    -- With the entries that the statements above have just made.
+    -- Also in the audit entries of the statements above.
     update clerk_sync.audit_log as a set old_values = null, new_values = null
     from jsonb_each(own) as o (kind, ids)
     where a.entity_id = any(array(select jsonb_array_elements_text(o.ids))) and a.kind = o.kind
@@ -483,8 +483,8 @@ begin
 end
 $$;
 
--- Where the app holds something of these users: tables with a foreign key to users or users_public, tables of secure(),
--- and columns that the app added to a mirrored table. Only the app knows their content.
+-- Places of the app with data about these users: tables with a foreign key to users or users_public, tables of
+-- secure(), and columns added by the app to a mirrored table. Only the app knows their content.
 create function clerk_sync.apps_rows(users text[])
 returns table (place text, column_name text, row_count bigint)
 language plpgsql

@@ -4,8 +4,8 @@
 -- Tombstones are few: a search for them, as in undo_run(), need not read all entities.
 create index entities_deleted_idx on clerk_sync.entities (kind, id) where deleted_at is not null;
 
--- Rows of a kind, of those with these keys, whose deleted_at is not that of their tombstones, and when they were
--- deleted: the first delete of the row's entity or of one of its parents.
+-- Rows of a kind with these keys, whose deleted_at differs from their tombstones, with the moment of the first delete
+-- of the row's entity or of a parent.
 create function clerk_sync.rows_untombstoned(of_kind clerk_sync.kinds, keys text[])
 returns table (id text, due timestamptz)
 language plpgsql
@@ -59,7 +59,7 @@ as $$
     is distinct from (p.clerk_id, p.username, p.first_name, p.last_name, p.avatar_url, p.deleted_at)
 $$;
 
--- Rows of a kind, of those with these keys, that differ from what other tables here say of them, and their columns.
+-- Rows of a kind with these keys that differ from the other tables here, and the differing columns.
 create function clerk_sync.rows_to_set_right(of_kind clerk_sync.kinds, keys text[])
 returns table (id text, fields text[])
 language sql
@@ -76,9 +76,8 @@ as $$
     group by wrong.id
 $$;
 
--- Repairs rows: deleted_at as their tombstones say, profiles as the rows of users say. A row that another session has
--- locked is left as it is; for a lock on rows that triggers write it waits only a moment. The caller has locked the
--- entities.
+-- Repairs rows: deleted_at as their tombstones say, profiles as the rows of users say. A row locked by another session
+-- stays unchanged; the wait for a lock on rows written by triggers is short. The caller has locked the entities.
 create function clerk_sync.set_rows_right(of_kind clerk_sync.kinds, keys text[])
 returns void
 language plpgsql
@@ -113,10 +112,11 @@ begin
 end
 $$;
 
--- Locks the entities of rows, given as {kind: [key, ...]}, and those of their parents, as apply() does before it writes
--- rows: whatever apply() does to one of these rows is done, or begins afterwards. All at once: a session that has rows
--- of one kind locked may not wait for entities of the next kind. Raises 55P03 when another session holds a lock for
--- long; without is_patient at once, and then a session that locks more entities, in any order, waits for no other.
+-- Locks the entities of rows, given as {kind: [key, ...]}, and the entities of their parents, as apply() does before
+-- its writes: a write of apply() to these rows is complete by then, or begins afterwards. All at once: a session with
+-- locked rows of one kind may not wait for entities of the next kind. Raises 55P03 when another session holds a lock
+-- for long, or without is_patient at any lock: a session that goes on to lock more entities, in any order, then waits
+-- for no other session.
 create function clerk_sync.lock_entities_of_rows(keys_by_kind jsonb, is_patient boolean)
 returns void
 language plpgsql
@@ -143,10 +143,10 @@ begin
 end
 $$;
 
--- Repairs rows, all at once or, if a rule or a trigger of the app refuses one of them or another session holds a lock,
--- one by one; singly: one by one from the beginning. refused: the rows that were refused; neither these nor locked rows
--- are repaired. reached: the key up to which rows were tried, if the time was over before the last row; empty: no row
--- was tried, because one of them takes all the time.
+-- Repairs rows, all at once or, if a rule or a trigger of the app refuses a row or another session holds a lock, row by
+-- row; singly: row by row from the beginning. refused: the refused rows; neither these nor locked rows are repaired.
+-- reached: the key up to which rows were tried, if the time was over before the last row; empty: the attempt with all
+-- rows at once took all the time.
 create function clerk_sync.repair_rows(
     of_kind clerk_sync.kinds, keys text[], singly boolean, out refused text[], out reached text
 )
@@ -191,7 +191,7 @@ begin
 end
 $$;
 
--- The next keys of a kind, in their order. Those of users include profiles without a user.
+-- The next keys of a kind, in their order. The keys of users include profiles without a user.
 create function clerk_sync.next_keys(of_kind clerk_sync.kinds, after text, at_most integer)
 returns text[]
 language plpgsql
@@ -224,7 +224,7 @@ begin
 end
 $$;
 
--- Where check_rows() begins in a quick run: after the rows that the run before it read last; null: with the first rows.
+-- Where check_rows() begins in a quick run: after the last rows read by the run before; null: with the first rows.
 create function clerk_sync.where_checks_ended(run clerk_sync.reconcile_runs, target text)
 returns jsonb
 language sql
@@ -240,8 +240,8 @@ as $$
     where r.rows_checked -> target -> 'is_done' = 'false'
 $$;
 
--- Records in the findings of check_rows() about rows of a kind that repair_rows() tried which are repaired, which were
--- refused, and which a lock holds up. still_wrong, refused: of these rows.
+-- Records the result of repair_rows() for rows of a kind in the findings of check_rows(): repaired, refused or held up
+-- by a lock. still_wrong, refused: among the tried rows.
 create function clerk_sync.note_repairs(run bigint, target text, tried text[], still_wrong text[], refused text[])
 returns void
 language plpgsql
@@ -258,9 +258,9 @@ end
 $$;
 
 -- {run, lease, kind, limit, only_look} -> {is_done, left}, or null when another process has taken the run over: reads
--- so many more rows of a kind, and repairs those that were made visible although they are deleted, or whose profile was
--- changed. left: number of rows that could not be repaired, since the beginning. A dry run, and a call with only_look,
--- only records what it found.
+-- so many more rows of a kind, and repairs rows made visible although deleted, and rows whose profile was changed.
+-- left: number of rows that could not be repaired, since the beginning. A dry run, and a call with only_look, only
+-- records findings.
 create function clerk_sync.check_rows(request jsonb)
 returns jsonb
 language plpgsql
@@ -317,7 +317,7 @@ begin
         repaired := clerk_sync.repair_rows(of_kind, wrong, coalesce((progress -> 'singly')::boolean, false));
         is_cut := repaired.reached is not null;
         if is_cut then
-            -- Rows that were not tried are tried again, one by one: perhaps only one row takes the time.
+            -- The remaining rows are tried again, row by row: perhaps only a single row takes the time.
             reached := coalesce(nullif(repaired.reached, ''), progress ->> 'after');
             wrong := array(select w from unnest(wrong) as w where w <= reached);
         end if;
@@ -336,7 +336,7 @@ begin
 end
 $$;
 
--- Makes the repairs that a lock has held up in earlier runs, in the last 24 hours, findings of this run.
+-- Moves the repairs held up by a lock in earlier runs of the last 24 hours to the findings of this run.
 create function clerk_sync.take_over_held_up(run bigint)
 returns void
 language plpgsql
@@ -369,8 +369,7 @@ begin
 end
 $$;
 
--- Tries again, one by one, to repair rows that check_rows() found and that a lock holds up: at most so many of each
--- kind.
+-- Tries again, row by row, to repair rows found by check_rows() and held up by a lock: at most so many of each kind.
 create function clerk_sync.retry_rows(run bigint, at_most integer)
 returns void
 language plpgsql
@@ -430,11 +429,11 @@ end
 $$;
 
 -- {run, lease, limit} -> {rows, refused, waiting, objects: [[kind, id, user_id, org_id], ...]}, or null when another
--- process has taken the run over: tries again what a lock has held up in this run, or in an earlier run of the last 24
--- hours. It tries at most so many rows of each kind that check_rows() could not repair. rows: number of such rows that
--- are still held up; refused: number of rows of this run whose repair the app refuses. objects: at most so many of each
--- kind whose repair was not made, so that the caller reads them again from Clerk; their parents, as
--- columns_of_parents() says. waiting: number of all such objects, and of the deletes that a lock holds up.
+-- process has taken the run over: tries again the repairs held up by a lock in this run, or in an earlier run of the
+-- last 24 hours: at most so many rows of each kind that check_rows() could not repair. rows: number of such rows still
+-- held up; refused: number of rows of this run whose repair the app refuses. objects: at most so many of each kind
+-- whose repair was not made, so that the caller reads these objects again from Clerk; their parents, as
+-- columns_of_parents() says. waiting: number of all such objects, and of deletes held up by a lock.
 create function clerk_sync.retry_held_up(request jsonb)
 returns jsonb
 language plpgsql
@@ -505,7 +504,7 @@ begin
         $statement$
         select coalesce(jsonb_agg(jsonb_build_array(h.id, %1$s) order by h.id), '[]')
         from (
-            -- What is held back of its private metadata is found by the window.
+            -- A held-back repair of the object's private metadata is found by the window.
             select distinct f.entity_id as id
             from clerk_sync.reconcile_findings as f
             inner join clerk_sync.reconcile_windows as w on f.run_id = w.run_id and f.window_number = w.number
@@ -521,8 +520,8 @@ begin
 end
 $$;
 
--- {run} -> {kind: {column: rows}}: how many rows lose the value of each column by the repairs that are or were held
--- back; null when the run is over.
+-- {run} -> {kind: {column: rows}}: how many rows lose the value of each column by repairs held back now or before; null
+-- when the run is over.
 create function clerk_sync.emptied_columns(request jsonb)
 returns jsonb
 language plpgsql
@@ -552,9 +551,9 @@ begin
 end
 $$;
 
--- {page} -> [[kind, id, source_updated_at, observed_at, deleted_at, delete_run, is_purged, differs, fields], ...]: what
--- is known here of each object of a page, as apply() takes it, and whether its row says the same; fields: the columns
--- that differ, null without a row. For the owner, before and after a repair.
+-- {page} -> [[kind, id, source_updated_at, observed_at, deleted_at, delete_run, is_purged, differs, fields], ...]: the
+-- entity of each object of a page, which is a batch for apply(), and whether its row differs; fields: the columns that
+-- differ, null without a row. For the owner, before and after a repair.
 create function clerk_sync.look_at_objects(request jsonb)
 returns jsonb
 language plpgsql
@@ -576,7 +575,7 @@ begin
 end
 $$;
 
--- {kind, id} -> [id, ...]: the memberships of a user or an organization that are shown. For the owner.
+-- {kind, id} -> [id, ...]: the visible memberships of a user or an organization. For the owner.
 create function clerk_sync.memberships_of(request jsonb)
 returns jsonb
 language sql
@@ -590,8 +589,8 @@ as $$
     end = request ->> 'id'
 $$;
 
--- {objects: {kind: [id, ...]}} -> [[kind, id, fields, is_right], ...]: the same as check_rows() does, of these objects
--- only, by an operator: which rows were wrong, and whether they are repaired.
+-- {objects: {kind: [id, ...]}} -> [[kind, id, fields, is_right], ...]: the check of check_rows() for these objects
+-- only, by an operator: the rows that were wrong, and whether each is repaired.
 create function clerk_sync.check_objects(request jsonb)
 returns jsonb
 language plpgsql

@@ -7,7 +7,7 @@ values
 
 create table tap.expected (caller text, reads text, writes text, inserts text, deletes text);
 
--- Their tokens say admin, all of them. What counts is the row.
+-- All tokens of the callers say admin. Only the row of the membership counts.
 insert into tap.expected (caller, reads, writes, inserts, deletes)
 values
 ('ada', '2', '2', '1', '2'),
@@ -41,7 +41,8 @@ cross join lateral (
     ('truncate public.documents', 'denied')
 ) as a (statement, outcome);
 
--- The token says which organization: another one, none or a strange one shows nothing, and opens nothing.
+-- The token selects the organization: with another organization, an unknown organization or without any, a caller sees
+-- and writes nothing.
 select tap.is(tap.attempt('authenticated', t.claims, a.statement), a.outcome, a.statement || ' with ' || t.claims)
 from (
     select tap.token(kind.version, 'ada', active.organization, 'admin') as claims
@@ -70,7 +71,7 @@ cross join (
     ('insert into public.documents (title, organization_id) values (''new'', ''org_labs'')', 'denied')
 ) as a (statement, outcome);
 
--- What the token says of the role makes no difference, neither more nor less.
+-- The role in the token makes no difference, neither a higher nor a lower role.
 select
     tap.is(
         tap.attempt(

@@ -1,4 +1,4 @@
--- What Supabase's linter finds errors and warnings in, and some of what it only mentions. The examples are linted too.
+-- The errors and warnings of Supabase's linter, and some of its notes. The examples are linted too.
 -- https://supabase.com/docs/guides/database/database-advisors
 
 create view tap.policies as
@@ -106,7 +106,7 @@ select tap.none(
     $$,
     'those that policies ask cannot be named by a caller'
 );
--- Exactly this path: with an empty one, a type or table of the caller's in pg_temp comes first. The other functions in
+-- Exactly this path: with an empty path, a type or table of the caller's in pg_temp comes first. The other functions in
 -- public are the app's, or an extension's.
 select tap.none(
     $$
@@ -180,7 +180,7 @@ select tap.none(
 );
 
 -- The extension safeupdate, which Supabase loads for the roles of the API, refuses a statement without WHERE also
--- inside a function that is called by one of them.
+-- inside a function called by these roles.
 create view tap.statements_without_where as
 select
     p.oid::regprocedure as of_function,

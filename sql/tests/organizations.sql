@@ -1,4 +1,4 @@
--- Organizations, memberships, invitations and domains: who reads them. Nobody writes them through the API.
+-- Organizations, memberships, invitations and domains: their readers. Nobody writes these tables through the API.
 
 create table tap.expected (caller text, organizations text, memberships text, invitations text, domains text);
 
@@ -32,7 +32,7 @@ cross join lateral (
     ('select clerk_domain_id from public.organization_domains', e.domains)
 ) as queried (query, sees);
 
--- Which organization is active, if any, makes no difference here: an app lists them so that one can be chosen.
+-- The active organization makes no difference here: an app lists all organizations of a user for a choice.
 select
     tap.is(
         tap.seen(

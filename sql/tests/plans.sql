@@ -83,7 +83,7 @@ select
     )
 from tap.plans as p;
 
--- Inserts look at no row of their table; a page of profiles reads as many rows as it shows.
+-- Inserts look at no row of their table; a page of profiles reads only as many rows as the page shows.
 select tap.ok(i.plan ~ 'InitPlan' and i.plan !~ 'SubPlan|Seq Scan', i.plan)
 from (
     select tap.plan('authenticated', tap.token('v2', 'ada', 'org_labs', 'admin'), s.statement) as plan

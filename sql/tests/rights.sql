@@ -1,6 +1,7 @@
--- What is granted by name, whatever Postgres and the project grant by default; and that nothing else is needed.
+-- The rights granted by name, whatever Postgres and the project grant by default; no other right is needed.
 
--- Everything of ours with the rights that others than the owner have: on tables, columns, sequences, functions, types.
+-- Every object of the project with the rights of all roles except the owner: on tables, columns, sequences, functions,
+-- types.
 create view tap.rights as
 with things as (
     select
@@ -59,7 +60,7 @@ select tap.none('select * from tap.rights where grantee = ''public''', 'nothing 
 select tap.none(
     $$
     select * from tap.rights where grantee = 'anon' and not (kind = 'function' and name like '%requesting\_%')
-    -- An example that is meant so.
+    -- An example with more rights on purpose.
     and name !~ 'profiles'
     $$,
     'nothing but the functions that read a token is granted to anon'
@@ -116,7 +117,7 @@ select
     )
 from (values ('anon'), ('authenticated'), ('service_role')) as caller (role_name);
 
--- What service_role could leave behind, or do without a trace.
+-- Objects that service_role could leave behind, and actions without a trace.
 create function tap.refuse()
 returns trigger
 language plpgsql
@@ -140,7 +141,7 @@ cross join (
 ) as a (statement)
 where k.kind <> 'private_metadata';
 
--- Whoever may create in public can give a function another form of its name, and can keep nobody out by that.
+-- A role with the right to create in public can overload a function, but cannot keep users out by an overload.
 create function public.requesting_claims(x int default 0)
 returns jsonb
 language sql

@@ -1,4 +1,4 @@
--- clerk_sync.secure(): what it makes, what it keeps, what it refuses.
+-- clerk_sync.secure(): the statements that secure() runs, the objects that stay, and the tables that secure() refuses.
 
 create function tap.refusal(statement text)
 returns text
@@ -24,7 +24,7 @@ begin
 end
 $$;
 
--- Tables that nobody would call so.
+-- Tables with unusual names.
 create schema "the app";
 create table "the app"."my ""table""; drop table x; --" (id serial primary key, "select" text);
 grant usage on schema "the app" to anon, authenticated, service_role;
@@ -52,7 +52,7 @@ from (
     ('service_role', 'insert into', '("select") values (''x'')', '1')
 ) as a (role_name, statement, rest, outcome);
 
--- A table that has everything already.
+-- A table that already has columns, default and key.
 create table public.noted (user_id varchar(300) not null, org text default 'x', note text, primary key (user_id, note));
 alter table public.noted enable row level security;
 create policy only_short on public.noted as restrictive for insert to authenticated with check (length(note) < 10);
@@ -150,7 +150,7 @@ select tap.is(
 select from clerk_sync.secure('public.noted', 'user', replace_policies => true);
 select tap.is(tap.number_of('pg_policies where tablename = ''noted'''), '5', 'it is when asked');
 
--- Rows that were there before belong to nobody, not to whoever happened to be signed in as secure() ran.
+-- Existing rows belong to nobody, not to the user whose claims were set while secure() ran.
 create table public.older (id int primary key);
 insert into public.older (id) values (1);
 do $$
@@ -171,7 +171,8 @@ create table public.a_parent (id int);
 create table public.a_child () inherits (public.a_parent);
 create temporary table a_temporary_table (id int);
 create sequence public.a_sequence;
--- Only a superuser can make these two; an owner who is none goes without. Not every build has such a collation.
+-- Only a superuser can make these two; the test leaves both out for any other owner. Not every build has such a
+-- collation.
 do $$
 begin
     create foreign data wrapper nowhere;
@@ -250,9 +251,9 @@ select tap.is(
     'what is refused stays as it was'
 );
 
--- What leads to the rows without the policies. Each of these is done to a table before secure(), which refuses it, and
--- after secure(), where openings() finds it, for doctor. The probe shows that it is no false alarm: the role, with the
--- token of a stranger, does with Ada's row what the table itself denies.
+-- Ways to the rows without the policies. The test plants each of them before secure(), which refuses the table, and
+-- after secure(), when openings() finds the way, for doctor. The probe shows that the finding is no false alarm: the
+-- role, with the token of a stranger, does to Ada's row something that the table itself denies.
 -- Some of Supabase's default privileges would open the views by themselves.
 alter default privileges in schema public revoke all on tables from public, anon, authenticated, service_role;
 create table public.held (id int primary key, note text, user_id text);
@@ -287,7 +288,7 @@ begin
 end
 $$;
 
--- words: what openings() says of these verdicts. outcome: that of the probe.
+-- words: the findings of openings() with these verdicts. outcome: the outcome of the probe.
 create function tap.after_secure(
     plant text,
     verdicts text[] default '{fail,warn}',
@@ -304,7 +305,7 @@ begin
     select coalesce(string_agg(format('%s: %s (%s)', o.verdict, o.found, o.todo), '; ' order by o.found), 'nothing')
     into words
     from clerk_sync.openings('public.held') as o
-    -- These functions mention it as well.
+    -- The functions of the test mention the table as well.
     where o.verdict = any(verdicts) and o.found not like '%the function tap.%';
     outcome := tap.attempt(as_role, tap.token('v2', 'eve'), probe);
     raise exception using errcode = 'TAP00';
@@ -517,7 +518,7 @@ select tap.ok(
     'two views are named together'
 );
 
--- What opens nothing is taken.
+-- secure() accepts statements that open nothing.
 select tap.is(tap.told_by_secure(harmless.plant), 'accepted', harmless.plant)
 from (
     values
@@ -564,7 +565,7 @@ from (
 ) as harmless (plant, probe, outcome)
 cross join tap.after_secure(harmless.plant, as_role => 'anon', probe => harmless.probe) as a;
 
--- What was made of the table's own protection afterwards.
+-- Later changes of the table's own protection.
 select tap.ok(told.words like planted.wanted, 'after secure(), ' || planted.plant || ': ' || told.words)
 from (
     values
@@ -699,7 +700,7 @@ select tap.is(
     'the rest is noted'
 );
 
--- What secure() grants, whoever had what before.
+-- The grants of secure(), whatever rights existed before.
 grant all on public.held to public, anon, authenticated, service_role;
 select from clerk_sync.secure('public.held', 'user');
 select tap.is(
@@ -731,14 +732,14 @@ select tap.is(
     'policies, which lock tables of Supabase, come last'
 );
 
--- A lock that is not to be had is given up.
+-- secure() waits for a lock only for a while, and leaves lock_timeout unchanged.
 select tap.is(current_setting('lock_timeout'), '0', 'the time to wait for a lock is as it was');
 set local lock_timeout = '777ms';
 select from clerk_sync.secure('public.held', 'user');
 select tap.is(current_setting('lock_timeout'), '777ms', 'that of the caller counts');
 set local lock_timeout = 0;
 
--- Only who owns the table, and is let into the schema.
+-- Only the owner of the table, with a right to use the schema.
 select
     tap.is(
         tap.attempt(caller.role_name, tap.token('v2', 'ada'), $$select clerk_sync.secure('public.tasks', 'user')$$),

@@ -1,11 +1,11 @@
--- What the tests share: a little of the Test Anything Protocol, and people. Each test is one transaction that begins
--- here and is rolled back at its end, on a migrated database with the examples installed:
+-- The common part of the tests: a little of the Test Anything Protocol, and people. Each test is a transaction that
+-- begins here and is rolled back at its end, on a migrated database with the examples installed:
 --   cat sql/tests/setup.sql sql/tests/users.sql | psql -XqAt "$DATABASE_URL"
 -- prints a line for each claim, `ok` or `not ok`, and their number at the end.
 
 begin;
 
--- Claims are tried as these roles. The owner made them, which lets them grant the roles and not yet take one.
+-- Claims are tried as these roles. The owner made these roles, and so may grant them but not yet take any of them.
 do $$
 begin
     if not pg_has_role(current_user, 'clerk_sync_worker', 'member') then
@@ -53,8 +53,8 @@ returns text
 language sql
 return '1..' || coalesce(pg_sequence_last_value('tap.claims_made'), 0);
 
--- Runs a statement the way PostgREST does for a request, with the role and the claims of its token, and takes it back.
--- Returns how many rows it touched, `denied`, or the SQLSTATE of another error.
+-- Runs a statement the way PostgREST does for a request, with the role and the claims of its token, and undoes the
+-- statement. Returns the number of rows touched, `denied`, or the SQLSTATE of another error.
 create function tap.attempt(as_role text, claims text, statement text)
 returns text
 language plpgsql
@@ -78,7 +78,7 @@ begin
 end
 $$;
 
--- The same, and returns what a query finds in its first column, sorted.
+-- The same, and returns the first column of a query, sorted.
 create function tap.seen(as_role text, claims text, query text)
 returns text
 language plpgsql
@@ -102,7 +102,7 @@ begin
 end
 $$;
 
--- The same, and returns how Postgres means to run it.
+-- The same, and returns the plan of Postgres.
 create function tap.plan(as_role text, claims text, statement text)
 returns text
 language plpgsql
@@ -122,9 +122,9 @@ begin
 end
 $$;
 
--- Labs: Ada is its admin, Ed an editor, Bob a member. Eves: Eve is its admin. Carl was an admin of Labs until he was
--- removed; Dan was one until he was deleted; Bea is one, and banned; Gus is one, and deprovisioned; Pam was one, and
--- nothing is left of her but the tombstone. Ned has just signed up. Closed was deleted, with Ada as its admin.
+-- Labs: Ada is its admin, Ed an editor, Bob a member. Eves: Eve is its admin. Carl was an admin of Labs until his
+-- removal; Dan was an admin until he was deleted; Bea is an admin, and banned; Gus is an admin, and deprovisioned; Pam
+-- was an admin, and only her tombstone is left. Ned has just signed up. Closed was deleted, with Ada as its admin.
 insert into public.users (clerk_id, username, banned, deprovisioned, deleted_at)
 values
 ('user_ada', 'ada', false, false, null),
@@ -175,7 +175,7 @@ values
 ('dmn_eves', 'org_eves', 'eves.example', null),
 ('dmn_labs', 'org_labs', 'labs.example', null);
 
--- The kinds of token that Clerk makes: session tokens of either version, and those of the old template for Supabase.
+-- The kinds of token that Clerk makes: session tokens of either version, and tokens of the old template for Supabase.
 create table tap.versions (version text);
 
 insert into tap.versions (version) values ('v1'), ('v2'), ('legacy');
@@ -223,8 +223,8 @@ return jsonb_strip_nulls(
     end
 )::text;
 
--- Everybody, with each kind of token. Their tokens say that they are admins of the organization they are in, were in,
--- or would like to be in: a token is a minute behind.
+-- Everybody, with each kind of token. Each token says that its user is an admin of an organization, which the user is
+-- in, was in, or would like to be in: a token can be a minute old.
 create table tap.callers (caller text, version text, claims text);
 
 insert into tap.callers (caller, version, claims)

@@ -1,11 +1,11 @@
--- sql/examples/tasks.sql: rows that belong to users.
+-- sql/examples/tasks.sql: rows of users.
 
 insert into public.tasks (name, user_id)
 values
 ('of ada', 'user_ada'), ('of ada, too', 'user_ada'), ('of bea', 'user_bea'), ('of dan', 'user_dan'),
 ('of eve', 'user_eve'), ('of gus', 'user_gus'), ('of ned', 'user_ned'), ('of nobody', null), ('of pam', 'user_pam');
 
--- own: how many tasks are theirs. Somebody whose row has not arrived yet is as good as anybody.
+-- own: the number of the caller's tasks. A user whose row has not arrived yet has the same rights as any other user.
 create table tap.expected (caller text, own text, may_insert boolean);
 
 insert into tap.expected (caller, own, may_insert)

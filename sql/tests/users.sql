@@ -1,4 +1,4 @@
--- public.users and public.users_public: who reads, inserts, updates and deletes what.
+-- public.users and public.users_public: the rows that each caller reads, inserts, updates and deletes.
 
 select
     tap.is(
@@ -32,7 +32,7 @@ select
 from tap.callers as c
 inner join e on c.caller = e.caller;
 
--- Their own row, as a stub, while there is none; nobody's else.
+-- Callers insert their own row, as a stub, while no such row exists; nobody inserts the row of another user.
 select
     tap.is(
         tap.attempt(

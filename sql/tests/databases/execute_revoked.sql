@@ -1,5 +1,5 @@
--- The statement that Supabase's guide on functions ends with, for who wants to grant by name. It takes grants by name
--- away, too. Run it as the owner, after the migrations.
+-- The last statement of Supabase's guide on functions, for an owner who wants to grant by name. The statement also
+-- revokes grants by name. Run this file as the owner, after the migrations.
 -- https://supabase.com/docs/guides/database/functions
 
 revoke execute on all functions in schema public from public, anon, authenticated;

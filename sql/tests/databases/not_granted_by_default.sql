@@ -1,5 +1,5 @@
--- Supabase's default privileges since 30 October 2026: as before, but without what reads, writes or executes.
--- Run it as the owner, before the migrations.
+-- Supabase's default privileges since 30 October 2026: as before, but without rights to read, write or execute.
+-- Run this file as the owner, before the migrations.
 
 alter default privileges in schema public grant all on tables to anon, authenticated, service_role;
 alter default privileges in schema public revoke select, insert, update, delete on tables

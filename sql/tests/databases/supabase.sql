@@ -1,8 +1,9 @@
--- What else of Supabase matters here, for tests on a plain Postgres: roles with their attributes and memberships, the
--- schemas with the tables and functions that policies meet, and an owner of the database who is no superuser.
--- Run it as superuser after plain_postgres.sql, in a new database. The owner is called project_owner, because in an
--- embedded Postgres the superuser is called postgres. Supabase's extension supautils, which forbids some statements and
--- allows others, is missing.
+-- The other parts of Supabase that matter here, for tests on a plain Postgres: roles with their attributes and
+-- memberships, the schemas with the tables and functions used by policies, and an owner of the database without
+-- superuser rights.
+-- Run this file as superuser after plain_postgres.sql, in a new database. The owner is called project_owner, because in
+-- an embedded Postgres the superuser is called postgres. Supabase's extension supautils, which forbids some statements
+-- and allows others, is missing.
 
 do $$
 declare
@@ -24,7 +25,7 @@ begin
             execute format('create role %I %s', role_name, attributes);
         end if;
     end loop;
-    -- Who inherits what follows from the attributes.
+    -- The inheritance of rights follows from the attributes.
     grant anon, authenticated, service_role, authenticator to project_owner with admin option;
     grant pg_monitor, pg_read_all_data, pg_signal_backend to project_owner with admin option;
     grant anon, authenticated, service_role to authenticator, supabase_realtime_admin;
@@ -53,7 +54,7 @@ grant create, usage on schema auth to supabase_auth_admin;
 grant create, usage on schema storage to supabase_storage_admin;
 grant create, usage on schema realtime, public to supabase_realtime_admin;
 
--- Those of auth run as the caller, have no search_path, and are everybody's.
+-- The functions of auth run as the caller, have no search_path, and may be executed by everybody.
 create or replace function auth.jwt()
 returns jsonb
 language sql
