@@ -26,6 +26,9 @@ Rows = list[tuple[Any, ...]]
 
 
 _END_SESSIONS: Final = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s"
+_END_OTHER_SESSIONS: Final = (
+    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+)
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,9 @@ class Databases:
             if database.name not in self._caretakers:
                 self._caretakers[database.name] = database.connect()
             caretaker = self._caretakers[database.name]
+            # A worker that the test cut off may still hold locks: beside it, this could end in a deadlock, which the
+            # next test would count as its own.
+            caretaker.execute(_END_OTHER_SESSIONS)
             empty(caretaker)
             return _everything_but_rows(caretaker) == self._as_migrated
         except psycopg.Error:
