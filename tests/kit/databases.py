@@ -27,7 +27,8 @@ Rows = list[tuple[Any, ...]]
 
 _END_SESSIONS: Final = "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s"
 _END_OTHER_SESSIONS: Final = (
-    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+    "select pg_terminate_backend(pid) from pg_stat_activity "
+    "where datname = current_database() and pid <> pg_backend_pid()"
 )
 
 
