@@ -243,7 +243,7 @@ def test_an_hour_of_a_fault_loses_and_parks_no_event(fault: Fault, bundle: Bundl
 def forget_failures(bundle: Bundle) -> None:
     """A function looks for a newer secret at most once a minute of real time."""
     for name in ("sync", "retry"):
-        bundle._modules[name]["store"]._url._recheck_after = 0
+        bundle._modules[name]["store"]._kept._url._recheck_after = 0
 
 
 @pytest.mark.parametrize("fault", [postgres_is_stopped, all_migrations_are_missing], ids=lambda fault: fault.__name__)
