@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ VAGUE: Final = {"who", "what", "that", "those", "one", "none", "it", "they"}
 # A docstring opens with a noun or a verb, not with one of these.
 OPENERS: Final = {
     *("what", "whatever", "who", "whoever", "whom", "whose", "which", "whichever"),
-    *("that", "those", "how", "where", "wherever", "when", "whenever", "why"),
+    *("that", "those", "how", "where", "wherever", "when", "whenever", "why", "whether"),
 }
 
 _WORD = re.compile(r"[^\W\d_]\w*(?:[-'’]\w+)*")
@@ -54,7 +55,7 @@ class Passage:
 
     @property
     def opens_badly(self) -> bool:
-        """Whether the first word of a docstring is a relative pronoun."""
+        """Tells whether the first word of a docstring is a relative pronoun."""
         return self.file.suffix == ".py" and bool(self.words) and self.words[0].lower() in OPENERS
 
     def sentences(self) -> list[Passage]:
@@ -101,11 +102,14 @@ def passages(file: Path) -> list[Passage]:
 
 
 def _docstrings(source: str) -> Iterator[tuple[int, str]]:
+    """The docstrings of modules, classes and functions, and the texts below the fields and constants they describe."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            text = ast.get_docstring(node)
-            if text:
-                yield node.body[0].lineno, _CODE.sub("code", text)
+            for statement in node.body:
+                if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+                    text = statement.value.value
+                    if isinstance(text, str):
+                        yield statement.lineno, _CODE.sub("code", inspect.cleandoc(text))
 
 
 def _comments(source: str) -> Iterator[tuple[int, str]]:

@@ -9,4 +9,4 @@ class Failure(Exception):
     """An error shown as a line with the fault and advice, without a traceback."""
 
     has_lines: ClassVar[bool] = False
-    """Whether the message ends with lines of a log of this machine."""
+    """True: the message ends with lines of a log of this machine."""

@@ -46,7 +46,7 @@ class _Drain:
     sync: float
     """Then until no message is left at all."""
     dead: int
-    """How many were dead letters."""
+    """Number of dead letters."""
 
     @property
     def seconds(self) -> float:

@@ -57,8 +57,8 @@ def test_only_this_machine_can_reach_it(ministack: MiniStack) -> None:
             # Sends nothing: it only asks which address a packet to a documentation network would leave from.
             probe.connect(("192.0.2.1", 9))
         except OSError:
-            # Without another address no other machine could reach the stack.
-            pytest.skip("this machine has no other address")
+            # A machine without another address cannot be reached from outside, so there is nothing to try.
+            pytest.skip("this machine has no other address, so no other machine could reach it")
         address = probe.getsockname()[0]
 
     with pytest.raises(ConnectionRefusedError):
@@ -146,6 +146,6 @@ def zipped(handler: str) -> bytes:
 
 
 def is_running(process: str) -> bool:
-    """Whether there is such a process; a zombie has ended."""
+    """Tells whether there is such a process; a zombie has ended."""
     answer = subprocess.run(["ps", "-o", "stat=", "-p", process], capture_output=True, text=True, check=False)
     return answer.stdout.strip()[:1] not in ("", "Z")

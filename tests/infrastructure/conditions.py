@@ -37,7 +37,7 @@ def names_that_exist(template: Template, given: Mapping[str, str]) -> set[str]:
 
 
 def holds(template: Template, condition: Any, given: Mapping[str, str]) -> bool:
-    """Whether a condition is true; None always is."""
+    """Tells whether a condition is true; None always is."""
     match condition:
         case None:
             return True

@@ -24,13 +24,13 @@ def docstrings(folder: str) -> list[Passage]:
     return [each for file in files(ROOT / folder) if file.suffix == ".py" for each in passages(file)]
 
 
-@pytest.mark.parametrize("folder", PROGRAM)
+@pytest.mark.parametrize("folder", [*PROGRAM, "tests"])
 def test_no_docstring_opens_with_a_relative_pronoun(folder: str) -> None:
     opening = [f"{each.file}:{each.line}: {each.text[:60]}" for each in docstrings(folder) if each.opens_badly]
     assert opening == []
 
 
-@pytest.mark.parametrize("folder", PROGRAM)
+@pytest.mark.parametrize("folder", [*PROGRAM, "tests"])
 def test_the_docstrings_have_few_vague_pronouns(folder: str) -> None:
     count = Count.of(folder, docstrings(folder))
     assert count.per_hundred <= DOCSTRINGS_PER_HUNDRED, f"run `python -m tests.language {folder}`"

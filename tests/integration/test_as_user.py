@@ -33,7 +33,7 @@ def seen(queries: Queries) -> list[str]:
 
 
 def nobody_is_left_on(store: Store) -> bool:
-    """Whether the kept connection belongs to no user, outside of any transaction."""
+    """Tells whether the kept connection belongs to no user, outside of any transaction."""
     connection = store._kept.connection
     assert connection is not None
     left = connection.execute(

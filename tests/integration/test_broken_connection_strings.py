@@ -250,7 +250,7 @@ def option_of(command: click.Command) -> click.Parameter | None:
 
 
 def takes_a_connection_string(command: click.Command) -> bool:
-    """Whether the command takes a connection string, by its option or by a variable named in its source."""
+    """Tells whether the command takes a connection string, by its option or by a variable named in its source."""
     module = sys.modules[command.callback.__module__] if command.callback else None
     source = Path(str(module.__file__)).read_text(encoding="utf-8") if module else ""
     return option_of(command) is not None or "_DATABASE_URL" in source

@@ -197,7 +197,7 @@ def test_missing_binaries_are_named_with_what_to_do(tmp_path: Path, monkeypatch:
 
 
 def is_gone(process: int, folder: Path) -> bool:
-    """Whether both the process (a zombie has ended, too) and the folder are gone."""
+    """Tells whether both the process (a zombie has ended, too) and the folder are gone."""
     state = subprocess.run(
         ["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False
     ).stdout.strip()

@@ -112,7 +112,7 @@ class Ended:
     printed: str
 
     def is_in_words(self) -> bool:
-        """Whether the output names the fault, if there is one, and holds nothing that a terminal would obey."""
+        """Tells whether the output names the fault, if there is one, and holds nothing that a terminal would obey."""
         lines = self.printed.split("\n")
         return (
             self.status in {0, 1, 2, 3}

@@ -40,7 +40,7 @@ class Database:
     name: str
     worker_password: str
     pooler_port: int = 0
-    """Where workers connect to instead of the server, if there is a pooler."""
+    """The port of a pooler between workers and the server; 0: there is no pooler."""
 
     @property
     def url(self) -> str:

@@ -39,7 +39,7 @@ class CountingProxy:
         self._connections: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self.round_trips = 0
-        """How many there were until now, over all connections."""
+        """Number of round trips until now, over all connections."""
         self.port = 0
 
     def __enter__(self) -> Self:

@@ -113,7 +113,7 @@ class Rig:
         self.admin.execute("update clerk_sync.reconcile_runs set lease_until = now() where state = 'running'")
 
     def agrees(self) -> bool:
-        """Whether the tables show exactly the users of Clerk."""
+        """Tells whether the tables show exactly the users of Clerk."""
         return (
             self.shown() == set(self.world.users)
             and self.shown("organizations", "clerk_org_id") == set(self.world.organizations)

@@ -32,7 +32,7 @@ class Answer:
 
     @property
     def can_be_read_by_pages(self) -> bool:
-        """Whether a browser would show the answer to a foreign page, or send the request after this preflight."""
+        """Tells whether a browser would show the answer to a foreign page, or send the request after this preflight."""
         return any(name.startswith("access-control-") for name in self.headers)
 
 

@@ -52,7 +52,7 @@ def in_order(mutants: Sequence[Mutant], seed: int) -> list[Mutant]:
 
 
 def is_code(mutant: Mutant) -> bool:
-    """Whether the mutant can run, as far as this can be known without Postgres or CloudFormation."""
+    """Tells whether the mutant can run, as far as this can be known without Postgres or CloudFormation."""
     text = (ROOT / mutant.file).read_text(encoding="utf-8")
     return not mutant.file.endswith(".py") or is_python(mutant.applied(text))
 

@@ -47,7 +47,7 @@ def python_mutants(file: str, text: str) -> list[Mutant]:
 
 
 def is_python(text: str) -> bool:
-    """Whether a module can be parsed."""
+    """Tells whether a module can be parsed."""
     try:
         ast.parse(text)
     except (SyntaxError, ValueError):

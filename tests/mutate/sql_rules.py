@@ -121,7 +121,7 @@ def tokens_of(text: str, start: int, end: int) -> list[Token]:
 
 
 def _is_said(before: list[Token]) -> bool:
-    """Whether a string is a message to people."""
+    """Tells whether a string is a message to people."""
     words = [each.word for each in before[-4:]]
     return bool({"message", "hint", "is", "detail"} & set(words[-3:]))
 

@@ -17,5 +17,5 @@ def written(document: str, name: str, text: str) -> str:
 
 
 def differs(document: str, name: str, text: str) -> bool:
-    """Whether the part says something else."""
+    """Tells whether the part says something else."""
     return written(document, name, text) != document

@@ -79,7 +79,7 @@ class _Table:
     name: str
     is_ours: bool
     is_secured: bool
-    """Whether the table is the app's, protected by clerk_sync.secure()."""
+    """True: the table is the app's, protected by clerk_sync.secure()."""
     has_security: bool
     policies: list[str]
     """Names of its permissive policies."""

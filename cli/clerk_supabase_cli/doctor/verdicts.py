@@ -63,7 +63,7 @@ class Check:
     seconds: float = 30.0
     """Seconds after which the check has failed."""
     waits_for_canary: bool = False
-    """Whether the time of a canary is added to the limit."""
+    """True: the time of a canary is added to the limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,7 +131,7 @@ class Compared:
     compared_until: datetime | None
     """Every row was compared after this time, so older edits by hand were found, too. None: never all rows."""
     is_switched_off: bool
-    """Whether the instance has this kind switched off, by Clerk's answer."""
+    """True: the instance has this kind switched off, by Clerk's answer."""
     age_seconds: float | None
     """Seconds since `compared_until`."""
 

@@ -90,7 +90,7 @@ class AppRules:
         self._lock: Connection | None = None
         self._locked = ""
         self.has_ever_refused = False
-        """Whether there was ever a rule or a lock, because of which an event may be parked."""
+        """Tells whether there was ever a rule or a lock, because of which an event may be parked."""
 
     def begin(self, connection: Connection, object_id: str, rule: str) -> None:
         """Adds a rule to a row."""

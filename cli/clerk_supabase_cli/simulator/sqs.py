@@ -53,7 +53,7 @@ class SimulatedQueue:
     max_receives: int = 0
     messages: list[SimulatedMessage] = field(default_factory=list)
     is_refusing: bool = False
-    """Whether SQS answers each send with an error."""
+    """True: SQS answers each send with an error."""
 
     def take_all(self) -> list[dict[str, Any]]:
         """Removes and returns every message, visible or not, each with its delay."""

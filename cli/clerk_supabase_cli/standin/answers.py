@@ -58,9 +58,9 @@ class Answers:
     made_by_domains: set[str] = field(default_factory=set)
     """Ids of the invitations made by a domain: the list of a single organization omits these."""
     tells_expiry: bool = True
-    """Whether lists call an unanswered invitation after its `expires_at` expired; False: pending."""
+    """True: lists call an unanswered invitation after its `expires_at` expired; False: pending."""
     inclusive: bool = False
-    """Whether `created_at_after` and `created_at_before` include users created exactly at that moment."""
+    """True: `created_at_after` and `created_at_before` include users created exactly at that moment."""
     lost_cursor: user_list.LostCursor = "not_found"
 
     def body(self, request: Request, alter: Alter | None = None) -> bytes:

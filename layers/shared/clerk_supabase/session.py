@@ -75,7 +75,7 @@ class Row:
 
     json: str
     is_complete: bool
-    """Whether the row is filled: a stub lacks the moment at which Clerk created the user."""
+    """True: the row is filled; a stub lacks the moment at which Clerk created the user."""
 
 
 class Session:

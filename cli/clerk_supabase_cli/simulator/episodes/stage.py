@@ -154,7 +154,7 @@ class Stage:
     copies: dict[str, list[Columns]] = field(default_factory=dict)
     """By kind: the rows in the owner's copy of a table."""
     is_alone: bool = True
-    """Whether steps happen one at a time, so that each effect has a known step as its cause."""
+    """True: steps happen one at a time, so that each effect has a known step as its cause."""
     has_lied: bool = False
     late: list[Envelope] = field(default_factory=list)
     """Webhooks to arrive with the next webhooks."""

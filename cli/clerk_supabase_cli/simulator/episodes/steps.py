@@ -25,7 +25,7 @@ class Step:
     what: str
     seed: int
     is_beside: bool = False
-    """Whether the step happens at the same time as the step before."""
+    """True: the step happens at the same time as the step before."""
 
 
 @dataclass(frozen=True, slots=True)

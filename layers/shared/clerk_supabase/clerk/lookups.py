@@ -60,7 +60,7 @@ class _Child:
     gone_at: Callable[[Clerk, str, str], int | None]
     """See child_gone_at: the id of the parent, then that of the object."""
     is_listed_by_user: bool = False
-    """Whether `gone_at` takes the id of the user rather than that of the organization."""
+    """True: `gone_at` takes the id of the user rather than that of the organization."""
 
 
 def _memberships(clerk: Clerk, org_id: str, held: Sequence[Held]) -> Iterator[Item]:

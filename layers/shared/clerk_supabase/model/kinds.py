@@ -38,9 +38,9 @@ class Facts:
     parents: Mapping[str, Kind] = field(default_factory=dict)
     """Kinds of its parents, by the columns that name the parents."""
     is_read_by_id: bool = False
-    """Whether Clerk's Backend API reads an object by its id, or by the ids of its parents."""
+    """True: Clerk's Backend API reads an object by its id, or by the ids of its parents."""
     keeps_private_metadata: bool = False
-    """Whether the stack keeps private metadata of the kind, if its parameter says so."""
+    """True: the stack keeps private metadata of the kind, if its parameter says so."""
 
     @property
     def whole(self) -> str:

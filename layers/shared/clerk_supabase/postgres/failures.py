@@ -183,7 +183,7 @@ def _may_be_one_row(error: psycopg.Error) -> bool:
 
 
 def is_the_apps_own(error: psycopg.Error) -> bool:
-    """Whether the error came out of a function that is not of this project: a trigger of the app."""
+    """Tells whether the error came from a function outside of this project, such as a trigger of the app."""
     innermost = re.search(r"function (\S+)", error.diag.context or "")
     return innermost is not None and not innermost[1].startswith("clerk_sync.")
 
