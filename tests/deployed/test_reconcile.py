@@ -102,7 +102,9 @@ def test_a_lost_delete_is_repeated_by_a_run_and_can_be_undone(stack: LocalStack)
 
     report = stack.reconcile("full")
 
-    assert (report["state"], report["counts"]["user"]["deletes sent"]) == ("complete", 1)
+    users = report["counts"]["user"]
+    # A delete that the sync function applied before the end of the run counts as done.
+    assert (report["state"], users.get("deletes sent", 0) + users.get("deleted", 0)) == ("complete", 1)
     eventually(lambda: shown(stack), lambda found: found == set(ids[1:]))
     undone = typed(stack, "undo", str(report["run_id"]))
     assert undone.returncode == 0, undone.stderr
