@@ -1,4 +1,4 @@
--- The private schema, the list of applied migrations, and the role the sync function logs in with.
+-- The two schemas, the list of applied migrations, and the role the sync function logs in with.
 
 create schema if not exists clerk_sync;
 
@@ -37,7 +37,15 @@ begin
 end
 $$;
 
--- Revokes the rights of PUBLIC and of the API's roles on everything in this schema except what policies need: the
+-- The tables and functions for the app. No object of this project depends on a name in another schema of the app.
+create schema clerk;
+
+comment on schema clerk is 'clerk-supabase-sync: Clerk''s users and organizations, kept true. Read-only for the app.';
+
+revoke all on schema clerk from public, anon, authenticated, service_role;
+grant usage on schema clerk to anon, authenticated, service_role;
+
+-- Revokes the rights of PUBLIC and of the API's roles on everything in clerk_sync except what policies need: the
 -- functions requesting_...() and the views. Postgres lets every role execute a new function and use a new type, and the
 -- project's default privileges may grant more. So every migration ends with a call of this function, and then grants by
 -- name.

@@ -224,7 +224,7 @@ to anon, authenticated, service_role;
 
 -- The names that apps use, in their policies and queries. This project does not call these functions. Their bodies are
 -- parsed when the function is made: another function of the same name, added to this schema later, is not called.
-create function public.requesting_claims()
+create function clerk.requesting_claims()
 returns jsonb
 language sql
 stable
@@ -232,10 +232,10 @@ parallel restricted
 set search_path = pg_catalog, pg_temp
 return clerk_sync.requesting_claims();
 
-comment on function public.requesting_claims() is
+comment on function clerk.requesting_claims() is
 'Claims of the caller''s token, as PostgREST leaves them in the transaction''s settings; {} when there are none.';
 
-create function public.requesting_user_id()
+create function clerk.requesting_user_id()
 returns text
 language sql
 stable
@@ -243,10 +243,10 @@ parallel restricted
 set search_path = pg_catalog, pg_temp
 return clerk_sync.requesting_user_id();
 
-comment on function public.requesting_user_id() is
+comment on function clerk.requesting_user_id() is
 'Clerk user id from the token. In policies write (select requesting_user_id()): once per statement, not per row.';
 
-create function public.requesting_organization_id()
+create function clerk.requesting_organization_id()
 returns text
 language sql
 stable
@@ -254,11 +254,11 @@ parallel restricted
 set search_path = pg_catalog, pg_temp
 return clerk_sync.requesting_organization_id();
 
-comment on function public.requesting_organization_id() is
+comment on function clerk.requesting_organization_id() is
 'Clerk id of the organization that is active in the token''s session. Whether the caller still belongs to it, only '
 'organization_memberships knows.';
 
-create function public.requesting_organization_role()
+create function clerk.requesting_organization_role()
 returns text
 language sql
 stable
@@ -266,10 +266,10 @@ parallel restricted
 set search_path = pg_catalog, pg_temp
 return clerk_sync.requesting_organization_role();
 
-comment on function public.requesting_organization_role() is
+comment on function clerk.requesting_organization_role() is
 'Role in the active organization, as the token says: up to a minute old. Always spelled org:<role>.';
 
-create function public.requesting_permissions()
+create function clerk.requesting_permissions()
 returns text[]
 language sql
 stable
@@ -277,11 +277,11 @@ parallel restricted
 set search_path = pg_catalog, pg_temp
 return clerk_sync.requesting_permissions();
 
-comment on function public.requesting_permissions() is
+comment on function clerk.requesting_permissions() is
 'Permissions in the active organization, as the token says: up to a minute old, and in version 2 without Clerk''s own '
 '(org:sys_...). Spelled org:<feature>:<permission>.';
 
-create function public.requesting_user_has_permission(permission text)
+create function clerk.requesting_user_has_permission(permission text)
 returns boolean
 language sql
 stable
@@ -289,28 +289,28 @@ parallel restricted
 set search_path = pg_catalog, pg_temp
 return clerk_sync.requesting_user_has_permission(permission);
 
-comment on function public.requesting_user_has_permission(text) is
+comment on function clerk.requesting_user_has_permission(text) is
 'Whether the token grants org:<feature>:<permission>. In policies write (select requesting_user_has_permission(...)).';
 
 revoke all on function
-public.requesting_claims(),
-public.requesting_user_id(),
-public.requesting_organization_id(),
-public.requesting_organization_role(),
-public.requesting_permissions(),
-public.requesting_user_has_permission(text)
+clerk.requesting_claims(),
+clerk.requesting_user_id(),
+clerk.requesting_organization_id(),
+clerk.requesting_organization_role(),
+clerk.requesting_permissions(),
+clerk.requesting_user_has_permission(text)
 from public, anon, authenticated, service_role;
 grant execute on function
-public.requesting_claims(),
-public.requesting_user_id(),
-public.requesting_organization_id(),
-public.requesting_organization_role(),
-public.requesting_permissions(),
-public.requesting_user_has_permission(text)
+clerk.requesting_claims(),
+clerk.requesting_user_id(),
+clerk.requesting_organization_id(),
+clerk.requesting_organization_role(),
+clerk.requesting_permissions(),
+clerk.requesting_user_has_permission(text)
 to anon, authenticated, service_role;
 
 -- Free space on each page lets an update stay on the same page (HOT) and leave the indexes unchanged.
-create table public.users (
+create table clerk.users (
     clerk_id text primary key,
     external_id text,
     username text,
@@ -339,34 +339,34 @@ create table public.users (
     deleted_at timestamptz
 ) with (fillfactor = 85);
 
-comment on table public.users is 'One row per Clerk user, written by clerk-supabase-sync. A user reads their own row.';
-comment on column public.users.unsafe_metadata is
+comment on table clerk.users is 'One row per Clerk user, written by clerk-supabase-sync. A user reads their own row.';
+comment on column clerk.users.unsafe_metadata is
 'Writable by the user in the browser: never decide access by this value.';
-comment on column public.users.deprovisioned is
+comment on column clerk.users.deprovisioned is
 'Removed by the directory of their company (Directory Sync): sees as little as a banned user.';
-comment on column public.users.created_at is 'Clerk''s clock.';
-comment on column public.users.deleted_at is 'Clerk''s clock. Every policy hides a row with this value.';
+comment on column clerk.users.created_at is 'Clerk''s clock.';
+comment on column clerk.users.deleted_at is 'Clerk''s clock. Every policy hides a row with this value.';
 
 -- No unique index on values that Clerk may change or reuse: two rows may hold the same value for a moment.
-create index users_email_idx on public.users (email);
+create index users_email_idx on clerk.users (email);
 -- A column that most instances do not use takes no place in the index.
-create index users_username_idx on public.users (username) where username is not null;
-create index users_external_id_idx on public.users (external_id) where external_id is not null;
+create index users_username_idx on clerk.users (username) where username is not null;
+create index users_external_id_idx on clerk.users (external_id) where external_id is not null;
 -- The index of visible users counts them, and cuts them into equal parts, without reading a row.
-create index users_created_at_idx on public.users (created_at) where deleted_at is null;
+create index users_created_at_idx on clerk.users (created_at) where deleted_at is null;
 
-alter table public.users enable row level security;
+alter table clerk.users enable row level security;
 
 -- Supabase may grant everything on new tables to the API's roles; start from nothing.
-revoke all on public.users from public, anon, authenticated, service_role;
-grant select, insert (clerk_id) on public.users to authenticated;
+revoke all on clerk.users from public, anon, authenticated, service_role;
+grant select, insert (clerk_id) on clerk.users to authenticated;
 -- No other right: a truncate would leave no trace in the audit log, and a trigger would run with the rights of the next
 -- writer.
-grant select, insert, update, delete on public.users to service_role;
+grant select, insert, update, delete on clerk.users to service_role;
 
 -- No foreign key to users: the foreign key would look up the user of each row, row by row, and only the triggers below
 -- write here.
-create table public.users_public (
+create table clerk.users_public (
     clerk_id text primary key,
     username text,
     first_name text,
@@ -375,15 +375,15 @@ create table public.users_public (
     deleted_at timestamptz
 ) with (fillfactor = 85);
 
-comment on table public.users_public is
+comment on table clerk.users_public is
 'The part of each user visible to every signed-in user: always the projection of users.';
-comment on column public.users_public.deleted_at is
+comment on column clerk.users_public.deleted_at is
 'As in users. In a row with this value only the key is left, for foreign keys of the app; policies hide the row.';
 
-alter table public.users_public enable row level security;
+alter table clerk.users_public enable row level security;
 
-revoke all on public.users_public from public, anon, authenticated, service_role;
-grant select on public.users_public to authenticated, service_role;
+revoke all on clerk.users_public from public, anon, authenticated, service_role;
+grant select on clerk.users_public to authenticated, service_role;
 
 -- Writes the profiles of users as their rows are now: a trigger of the app may have changed users again before this
 -- trigger, which runs last, projects the outer statement.
@@ -393,9 +393,9 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    delete from public.users_public as p
-    where p.clerk_id = any(user_ids) and not exists (select from public.users as u where u.clerk_id = p.clerk_id);
-    insert into public.users_public as p (clerk_id, username, first_name, last_name, avatar_url, deleted_at)
+    delete from clerk.users_public as p
+    where p.clerk_id = any(user_ids) and not exists (select from clerk.users as u where u.clerk_id = p.clerk_id);
+    insert into clerk.users_public as p (clerk_id, username, first_name, last_name, avatar_url, deleted_at)
     select
         u.clerk_id,
         case when u.deleted_at is null then u.username end,
@@ -403,7 +403,7 @@ begin
         case when u.deleted_at is null then u.last_name end,
         case when u.deleted_at is null then u.image_url end,
         u.deleted_at
-    from public.users as u
+    from clerk.users as u
     where u.clerk_id = any(user_ids)
     order by u.clerk_id
     on conflict (clerk_id) do update set
@@ -427,7 +427,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
     if tg_op = 'TRUNCATE' then
-        delete from public.users_public where true;
+        delete from clerk.users_public where true;
         return null;
     end if;
     -- record_changes() runs before this trigger, and sets the flag.
@@ -436,11 +436,11 @@ begin
         return null;
     end if;
     if tg_op = 'DELETE' then
-        delete from public.users_public as p using changed as u where p.clerk_id = u.clerk_id;
+        delete from clerk.users_public as p using changed as u where p.clerk_id = u.clerk_id;
         return null;
     end if;
 
-    insert into public.users_public as p (clerk_id, username, first_name, last_name, avatar_url, deleted_at)
+    insert into clerk.users_public as p (clerk_id, username, first_name, last_name, avatar_url, deleted_at)
     select u.clerk_id, u.username, u.first_name, u.last_name, u.image_url, u.deleted_at
     from (
         select
@@ -454,7 +454,7 @@ begin
     -- Most changes of a user leave the profile as it is; a new user has no profile. `lateral ... limit 1` uses the
     -- index, whatever the planner knows of the tables' sizes.
     left join lateral (
-        select k.* from public.users_public as k where tg_op = 'UPDATE' and k.clerk_id = u.clerk_id limit 1
+        select k.* from clerk.users_public as k where tg_op = 'UPDATE' and k.clerk_id = u.clerk_id limit 1
     ) as known on true
     where (known.clerk_id, known.username, known.first_name, known.last_name, known.avatar_url, known.deleted_at)
     is distinct from (u.clerk_id, u.username, u.first_name, u.last_name, u.image_url, u.deleted_at)
@@ -472,19 +472,19 @@ begin
 end
 $$;
 
-create trigger users_project_on_insert after insert on public.users
+create trigger users_project_on_insert after insert on clerk.users
 referencing new table as changed
 for each statement execute function clerk_sync.project_users_public();
 
-create trigger users_project_on_update after update on public.users
+create trigger users_project_on_update after update on clerk.users
 referencing new table as changed
 for each statement execute function clerk_sync.project_users_public();
 
-create trigger users_project_on_delete after delete on public.users
+create trigger users_project_on_delete after delete on clerk.users
 referencing old table as changed
 for each statement execute function clerk_sync.project_users_public();
 
-create trigger users_project_on_truncate after truncate on public.users
+create trigger users_project_on_truncate after truncate on clerk.users
 for each statement execute function clerk_sync.project_users_public();
 
 create function clerk_sync.refuse_new_key()
@@ -497,7 +497,7 @@ begin
 end
 $$;
 
-create trigger users_keep_key before update on public.users
+create trigger users_keep_key before update on clerk.users
 for each row when (old.clerk_id <> new.clerk_id)
 execute function clerk_sync.refuse_new_key();
 

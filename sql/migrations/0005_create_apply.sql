@@ -645,6 +645,6 @@ $$;
 select clerk_sync.revoke_default_rights();
 grant execute on function clerk_sync.apply(jsonb) to clerk_sync_worker;
 
-select clerk_sync.register('user', 1, 'public.users', 'clerk_id', is_read_by_id => true);
+select clerk_sync.register('user', 1, 'clerk.users', 'clerk_id', is_read_by_id => true);
 
 insert into clerk_sync.migrations (name) values ('0005_create_apply');

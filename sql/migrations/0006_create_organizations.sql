@@ -1,6 +1,6 @@
 -- Clerk's organizations, with memberships, invitations and domains.
 
-create table public.organizations (
+create table clerk.organizations (
     clerk_org_id text primary key,
     name text,
     slug text,
@@ -14,16 +14,16 @@ create table public.organizations (
     deleted_at timestamptz
 ) with (fillfactor = 85);
 
-comment on table public.organizations is 'One row per Clerk organization. Its members read it.';
-comment on column public.organizations.created_by is 'Clerk id of a user, who may have been deleted: no foreign key.';
+comment on table clerk.organizations is 'One row per Clerk organization. Its members read it.';
+comment on column clerk.organizations.created_by is 'Clerk id of a user, who may have been deleted: no foreign key.';
 
-create index organizations_slug_idx on public.organizations (slug);
-create index organizations_created_at_idx on public.organizations (created_at);
+create index organizations_slug_idx on clerk.organizations (slug);
+create index organizations_created_at_idx on clerk.organizations (created_at);
 
-create table public.organization_memberships (
+create table clerk.organization_memberships (
     clerk_membership_id text primary key,
-    clerk_org_id text not null references public.organizations (clerk_org_id) on delete cascade,
-    clerk_user_id text not null references public.users (clerk_id) on delete cascade,
+    clerk_org_id text not null references clerk.organizations (clerk_org_id) on delete cascade,
+    clerk_user_id text not null references clerk.users (clerk_id) on delete cascade,
     role text not null,
     role_name text,
     permissions text[] not null default '{}',
@@ -32,23 +32,23 @@ create table public.organization_memberships (
     deleted_at timestamptz
 ) with (fillfactor = 85);
 
-comment on table public.organization_memberships is
+comment on table clerk.organization_memberships is
 'One row per membership. A user who leaves and joins again has a new row, so never look a member up by two rows.';
-comment on column public.organization_memberships.role is 'Always spelled org:<role>.';
-comment on column public.organization_memberships.role_name is
+comment on column clerk.organization_memberships.role is 'Always spelled org:<role>.';
+comment on column clerk.organization_memberships.role_name is
 'Display name of the role. Never decide access by this name.';
-comment on column public.organization_memberships.deleted_at is
+comment on column clerk.organization_memberships.deleted_at is
 'Clerk''s clock: when the membership, its organization or its user was deleted, whichever came first.';
 
-create index organization_memberships_org_idx on public.organization_memberships (clerk_org_id);
-create index organization_memberships_user_idx on public.organization_memberships (clerk_user_id);
+create index organization_memberships_org_idx on clerk.organization_memberships (clerk_org_id);
+create index organization_memberships_user_idx on clerk.organization_memberships (clerk_user_id);
 -- Comparisons with Clerk walk its lists in the order of creation.
 create index organization_memberships_created_idx
-on public.organization_memberships (created_at) where deleted_at is null;
+on clerk.organization_memberships (created_at) where deleted_at is null;
 
-create table public.organization_invitations (
+create table clerk.organization_invitations (
     clerk_invitation_id text primary key,
-    clerk_org_id text not null references public.organizations (clerk_org_id) on delete cascade,
+    clerk_org_id text not null references clerk.organizations (clerk_org_id) on delete cascade,
     email_address text,
     role text not null,
     role_name text,
@@ -61,22 +61,22 @@ create table public.organization_invitations (
     deleted_at timestamptz
 ) with (fillfactor = 85);
 
-comment on table public.organization_invitations is
+comment on table clerk.organization_invitations is
 'One row per invitation, without its secret link. Admins of the organization read it.';
-comment on column public.organization_invitations.status is
+comment on column clerk.organization_invitations.status is
 'pending, accepted, revoked or expired. A comparison with Clerk sets expired when expires_at has passed.';
-comment on column public.organization_invitations.accepted_by is
+comment on column clerk.organization_invitations.accepted_by is
 'Clerk id of the user. Only the webhook names the user; null when a comparison found the invitation accepted.';
-comment on column public.organization_invitations.inviter_id is
+comment on column clerk.organization_invitations.inviter_id is
 'Clerk id of a user, who may have been deleted: no foreign key.';
 
-create index organization_invitations_org_idx on public.organization_invitations (clerk_org_id);
+create index organization_invitations_org_idx on clerk.organization_invitations (clerk_org_id);
 create index organization_invitations_created_idx
-on public.organization_invitations (created_at) where deleted_at is null;
+on clerk.organization_invitations (created_at) where deleted_at is null;
 
-create table public.organization_domains (
+create table clerk.organization_domains (
     clerk_domain_id text primary key,
-    clerk_org_id text not null references public.organizations (clerk_org_id) on delete cascade,
+    clerk_org_id text not null references clerk.organizations (clerk_org_id) on delete cascade,
     name text,
     enrollment_mode text,
     affiliation_email_address text,
@@ -86,45 +86,45 @@ create table public.organization_domains (
     deleted_at timestamptz
 ) with (fillfactor = 85);
 
-comment on table public.organization_domains is 'One row per domain. Admins of the organization read it.';
+comment on table clerk.organization_domains is 'One row per domain. Admins of the organization read it.';
 
-create index organization_domains_org_idx on public.organization_domains (clerk_org_id);
+create index organization_domains_org_idx on clerk.organization_domains (clerk_org_id);
 create index organization_domains_created_idx
-on public.organization_domains (created_at) where deleted_at is null;
+on clerk.organization_domains (created_at) where deleted_at is null;
 
 -- A row with another key would be another object: a membership whose delete Clerk never tells, and without an entry in
 -- the audit log.
-create trigger organizations_keep_key before update on public.organizations
+create trigger organizations_keep_key before update on clerk.organizations
 for each row when (old.clerk_org_id <> new.clerk_org_id)
 execute function clerk_sync.refuse_new_key();
 
-create trigger organization_memberships_keep_key before update on public.organization_memberships
+create trigger organization_memberships_keep_key before update on clerk.organization_memberships
 for each row when (old.clerk_membership_id <> new.clerk_membership_id)
 execute function clerk_sync.refuse_new_key();
 
-create trigger organization_invitations_keep_key before update on public.organization_invitations
+create trigger organization_invitations_keep_key before update on clerk.organization_invitations
 for each row when (old.clerk_invitation_id <> new.clerk_invitation_id)
 execute function clerk_sync.refuse_new_key();
 
-create trigger organization_domains_keep_key before update on public.organization_domains
+create trigger organization_domains_keep_key before update on clerk.organization_domains
 for each row when (old.clerk_domain_id <> new.clerk_domain_id)
 execute function clerk_sync.refuse_new_key();
 
-alter table public.organizations enable row level security;
-alter table public.organization_memberships enable row level security;
-alter table public.organization_invitations enable row level security;
-alter table public.organization_domains enable row level security;
+alter table clerk.organizations enable row level security;
+alter table clerk.organization_memberships enable row level security;
+alter table clerk.organization_invitations enable row level security;
+alter table clerk.organization_domains enable row level security;
 
 -- Supabase may grant everything on new tables to the API's roles; start from nothing.
 revoke all on
-public.organizations, public.organization_memberships, public.organization_invitations, public.organization_domains
+clerk.organizations, clerk.organization_memberships, clerk.organization_invitations, clerk.organization_domains
 from public, anon, authenticated, service_role;
 grant select on
-public.organizations, public.organization_memberships, public.organization_invitations, public.organization_domains
+clerk.organizations, clerk.organization_memberships, clerk.organization_invitations, clerk.organization_domains
 to authenticated;
 -- No other right, as with users.
 grant select, insert, update, delete on
-public.organizations, public.organization_memberships, public.organization_invitations, public.organization_domains
+clerk.organizations, clerk.organization_memberships, clerk.organization_invitations, clerk.organization_domains
 to service_role;
 
 -- Off by default: sync sends private metadata only when configured to, and no other schema ever holds private metadata.
@@ -136,17 +136,17 @@ create table clerk_sync.private_metadata (
 
 alter table clerk_sync.private_metadata enable row level security;
 
-select clerk_sync.register('organization', 2, 'public.organizations', 'clerk_org_id', is_read_by_id => true);
+select clerk_sync.register('organization', 2, 'clerk.organizations', 'clerk_org_id', is_read_by_id => true);
 select clerk_sync.register(
-    'membership', 3, 'public.organization_memberships', 'clerk_membership_id',
+    'membership', 3, 'clerk.organization_memberships', 'clerk_membership_id',
     parents => '{"clerk_org_id": "organization", "clerk_user_id": "user"}', is_read_by_id => true
 );
 select clerk_sync.register(
-    'invitation', 4, 'public.organization_invitations', 'clerk_invitation_id',
+    'invitation', 4, 'clerk.organization_invitations', 'clerk_invitation_id',
     parents => '{"clerk_org_id": "organization"}'
 );
 select clerk_sync.register(
-    'domain', 5, 'public.organization_domains', 'clerk_domain_id', parents => '{"clerk_org_id": "organization"}'
+    'domain', 5, 'clerk.organization_domains', 'clerk_domain_id', parents => '{"clerk_org_id": "organization"}'
 );
 select clerk_sync.register(
     'private_metadata', 6, 'clerk_sync.private_metadata', 'entity_id',

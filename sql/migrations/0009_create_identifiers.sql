@@ -103,7 +103,7 @@ set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(array_agg(distinct identifier), '{}')
     from (
-        select to_jsonb(u) as content from public.users as u where u.clerk_id = any(user_ids)
+        select to_jsonb(u) as content from clerk.users as u where u.clerk_id = any(user_ids)
         union all
         select of_entry.content
         from clerk_sync.audit_log as a
@@ -111,7 +111,7 @@ as $$
         where a.entity_id = any(user_ids) and a.kind = 'user'
         union all
         select jsonb_build_object('email', i.email_address, 'email_verified', true)
-        from public.organization_invitations as i where i.accepted_by = any(user_ids)
+        from clerk.organization_invitations as i where i.accepted_by = any(user_ids)
     ) as said
     cross join lateral clerk_sync.verified_in(said.content) as identifier
     where identifier ~ '.@.|^\+[0-9]{7}|^.{20}' and clerk_sync.words_of(identifier) = array[identifier]
@@ -128,7 +128,7 @@ set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(jsonb_object_agg(v.word, near.clerk_id), '{}')
     from (
-        select u.* from public.users as u
+        select u.* from clerk.users as u
         where words <> '{}' and u.deleted_at is null and u.clerk_id <> all(users)
         and (
             lower(u.email) = any(words)
@@ -164,7 +164,7 @@ as $$
     -- `in (select ...)`: hashed, however many there are.
     select array(
         select d.clerk_domain_id
-        from public.organization_domains as d
+        from clerk.organization_domains as d
         where words <> '{}' and (
             lower(d.affiliation_email_address) in (select w from unnest(words) as w)
             or exists (
@@ -184,7 +184,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-    update public.organization_domains as d set affiliation_email_address = null
+    update clerk.organization_domains as d set affiliation_email_address = null
     where d.clerk_domain_id = any(domains) and lower(d.affiliation_email_address) = any(words);
     -- Also in the audit entry of the update above.
     update clerk_sync.audit_log as a set
@@ -208,7 +208,7 @@ declare
 begin
     -- `in (select ...)`: hashed, however many there are.
     used := array(
-        select lower(d.affiliation_email_address) from public.organization_domains as d
+        select lower(d.affiliation_email_address) from clerk.organization_domains as d
         where lower(d.affiliation_email_address) in (select w from unnest(words) as w)
         union
         select lower(of_entry.content ->> 'affiliation_email_address')

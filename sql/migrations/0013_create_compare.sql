@@ -38,7 +38,7 @@ declare
 begin
     loop
         near := array(
-            select u.created_at from public.users as u
+            select u.created_at from clerk.users as u
             where u.deleted_at is null and u.created_at >= cut and u.created_at < before
             order by u.created_at
             offset every - 1 limit looked_at
@@ -329,7 +329,7 @@ begin
             case when e.id is null then 'the app made the row' else 'its delete did not arrive' end,
             of_window, null, clock_timestamp(), null, false, null, false
         )::clerk_sync.reconcile_findings
-        from public.users as u
+        from clerk.users as u
         left join lateral (
             select k.id, k.version, k.deleted_at from clerk_sync.entities as k
             where k.kind = 'user' and k.id = u.clerk_id limit 1
@@ -623,14 +623,14 @@ begin
     end if;
     perform clerk_sync.set_cause('reconcile', clerk_sync.message_of(run.run_id));
     for due in
-        select i.clerk_invitation_id from public.organization_invitations as i
+        select i.clerk_invitation_id from clerk.organization_invitations as i
         where i.status = 'pending' and i.deleted_at is null and i.expires_at <= to_timestamp(run.as_of / 1000.0)
         -- In random order: a row that takes all the time does not come first in every run.
         order by random() limit most_at_once
         for no key update skip locked
     loop
         begin
-            update public.organization_invitations as i set status = 'expired'
+            update clerk.organization_invitations as i set status = 'expired'
             where i.clerk_invitation_id = due and i.status = 'pending';
             expired := expired + 1;
         exception

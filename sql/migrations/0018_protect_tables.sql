@@ -17,7 +17,7 @@ where
         where e.kind = 'user' and e.id = asked.clerk_id and e.deleted_at is not null
     )
     and not exists (
-        select from public.users as u
+        select from clerk.users as u
         where u.clerk_id = asked.clerk_id and (u.banned or u.deprovisioned or u.deleted_at is not null)
     );
 
@@ -32,7 +32,7 @@ select
             then m.permissions || array['org:sys_memberships:manage', 'org:sys_domains:manage']
         else m.permissions
     end as permissions
-from public.organization_memberships as m
+from clerk.organization_memberships as m
 where m.clerk_user_id = (select c.clerk_id from clerk_sync.caller as c) and m.deleted_at is null;
 
 -- The token says which organization is active; the synced row says whether the caller is a member, and with which role.
@@ -40,7 +40,7 @@ create view clerk_sync.active_membership_of_caller with (security_barrier) as
 select
     m.clerk_org_id,
     m.role
-from public.organization_memberships as m
+from clerk.organization_memberships as m
 where
     m.clerk_user_id = (select c.clerk_id from clerk_sync.caller as c)
     and m.clerk_org_id = (select clerk_sync.requesting_organization_id())
@@ -52,13 +52,13 @@ grant select (clerk_id) on clerk_sync.caller to authenticated;
 grant select (clerk_org_id, role, permissions) on clerk_sync.memberships_of_caller to authenticated;
 grant select (clerk_org_id, role) on clerk_sync.active_membership_of_caller to authenticated;
 
-create policy users_read_own on public.users
+create policy users_read_own on clerk.users
 for select to authenticated
 using (deleted_at is null and clerk_id = (select c.clerk_id from clerk_sync.caller as c));
 
 -- At first login the app need not wait for the webhook. Only clerk_id can be given: the row is the same stub as sync
 -- makes for an unknown parent, so the order of the two does not matter.
-create policy users_insert_own on public.users
+create policy users_insert_own on clerk.users
 for insert to authenticated
 with check (clerk_id = (select c.clerk_id from clerk_sync.caller as c));
 
@@ -88,7 +88,7 @@ $$;
 
 -- Not for sync or the owner, because both insert whole rows; and not for the id of another user, which the policy
 -- refuses.
-create trigger users_enter_first_login before insert on public.users
+create trigger users_enter_first_login before insert on clerk.users
 for each row
 when (
     current_user = 'service_role'
@@ -100,18 +100,18 @@ when (
 )
 execute function clerk_sync.enter_first_login();
 
-create policy users_public_read_signed_in on public.users_public
+create policy users_public_read_signed_in on clerk.users_public
 for select to authenticated
 using (deleted_at is null and (select c.clerk_id from clerk_sync.caller as c) is not null);
 
-create policy organizations_read_as_member on public.organizations
+create policy organizations_read_as_member on clerk.organizations
 for select to authenticated
 using (
     deleted_at is null
     and clerk_org_id = any(array(select m.clerk_org_id from clerk_sync.memberships_of_caller as m))
 );
 
-create policy organization_memberships_read_as_member on public.organization_memberships
+create policy organization_memberships_read_as_member on clerk.organization_memberships
 for select to authenticated
 using (
     deleted_at is null
@@ -120,7 +120,7 @@ using (
 
 -- By permission, as in Clerk's own components, because a custom role may hold the permission. Tokens do not count:
 -- Clerk puts none of its own permissions (org:sys_...) into a token.
-create policy organization_invitations_read_by_permission on public.organization_invitations
+create policy organization_invitations_read_by_permission on clerk.organization_invitations
 for select to authenticated
 using (
     deleted_at is null
@@ -132,7 +132,7 @@ using (
     )
 );
 
-create policy organization_domains_read_by_permission on public.organization_domains
+create policy organization_domains_read_by_permission on clerk.organization_domains
 for select to authenticated
 using (
     deleted_at is null

@@ -100,7 +100,7 @@ begin
         own := own || jsonb_build_object(link.kind, ids);
     end loop;
     ids := array(
-        select i.clerk_invitation_id from public.organization_invitations as i
+        select i.clerk_invitation_id from clerk.organization_invitations as i
         where lower(i.email_address) = any(words)
         union
         select a.entity_id from clerk_sync.audit_log as a
@@ -260,10 +260,10 @@ begin
     -- Always the projection of users, which its trigger empties; the key may stay for the app to point at.
     return query
     select
-        'public.users_public', p.ctid, 'user', p.clerk_id,
+        'clerk.users_public', p.ctid, 'user', p.clerk_id,
         case when jsonb_strip_nulls(to_jsonb(p) - '{clerk_id,deleted_at}'::text[]) = '{}' then 'ids' else 'own' end,
         to_jsonb(p)
-    from public.users_public as p
+    from clerk.users_public as p
     where p.clerk_id = any(users);
 
     return query select f.* from clerk_sync.find_in_audit_log(own, words, needles) as f;
@@ -463,7 +463,7 @@ begin
         delete_recorded_at = coalesce(e.delete_recorded_at, now())
     from jsonb_each(own) as o (kind, ids)
     where e.kind = o.kind and o.ids ? e.id and (e.purged_at is null or e.deleted_at is null);
-    update public.users_public as p set username = null, first_name = null, last_name = null, avatar_url = null
+    update clerk.users_public as p set username = null, first_name = null, last_name = null, avatar_url = null
     where p.clerk_id = any(users);
 
     -- Also in the audit entries of the statements above.
@@ -500,9 +500,9 @@ begin
         cross join lateral unnest(c.conkey) as key (attnum)
         inner join pg_catalog.pg_attribute as a on c.conrelid = a.attrelid and key.attnum = a.attnum
         where c.contype = 'f' and cardinality(c.conkey) = 1
-        and c.confrelid in ('public.users'::regclass, 'public.users_public'::regclass)
+        and c.confrelid in ('clerk.users'::regclass, 'clerk.users_public'::regclass)
         and c.conrelid not in (select k.relation::regclass from clerk_sync.kinds as k)
-        and c.conrelid <> 'public.users_public'::regclass
+        and c.conrelid <> 'clerk.users_public'::regclass
         union
         select p.polrelid::regclass, a.attname
         from pg_catalog.pg_policy as p

@@ -49,11 +49,11 @@ as $$
             case when k.deleted_at is null then k.first_name end as first_name,
             case when k.deleted_at is null then k.last_name end as last_name,
             case when k.deleted_at is null then k.image_url end as image_url
-        from public.users as k where k.clerk_id = any(keys)
+        from clerk.users as k where k.clerk_id = any(keys)
     ) as u
     full join (
         select k.clerk_id, k.username, k.first_name, k.last_name, k.avatar_url, k.deleted_at
-        from public.users_public as k where k.clerk_id = any(keys)
+        from clerk.users_public as k where k.clerk_id = any(keys)
     ) as p on u.clerk_id = p.clerk_id
     where (u.clerk_id, u.username, u.first_name, u.last_name, u.image_url, u.deleted_at)
     is distinct from (p.clerk_id, p.username, p.first_name, p.last_name, p.avatar_url, p.deleted_at)
@@ -101,10 +101,10 @@ begin
         return;
     end if;
     -- After the triggers of the update above.
-    delete from public.users_public as p
+    delete from clerk.users_public as p
     where p.clerk_id in (
-        select k.clerk_id from public.users_public as k
-        where k.clerk_id = any(keys) and not exists (select from public.users as u where u.clerk_id = k.clerk_id)
+        select k.clerk_id from clerk.users_public as k
+        where k.clerk_id = any(keys) and not exists (select from clerk.users as u where u.clerk_id = k.clerk_id)
         order by k.clerk_id
         for update skip locked
     );
@@ -213,7 +213,7 @@ begin
                 select unnest(keys) as key
                 union
                 select p.clerk_id from (
-                    select q.clerk_id from public.users_public as q where q.clerk_id > after
+                    select q.clerk_id from clerk.users_public as q where q.clerk_id > after
                     order by q.clerk_id limit at_most
                 ) as p
             ) as k
@@ -583,7 +583,7 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(jsonb_agg(m.clerk_membership_id order by m.clerk_membership_id), '[]')
-    from public.organization_memberships as m
+    from clerk.organization_memberships as m
     where m.deleted_at is null and case request ->> 'kind'
         when 'user' then m.clerk_user_id when 'organization' then m.clerk_org_id
     end = request ->> 'id'

@@ -9,7 +9,7 @@ select
     pg_get_expr(p.polwithcheck, p.polrelid) as check_condition
 from pg_policy as p
 inner join pg_class as c on p.polrelid = c.oid
-where c.relnamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace);
+where c.relnamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace);
 
 select tap.is(
     (
@@ -26,7 +26,7 @@ select tap.is(
 select tap.none(
     $$
     select c.conrelid::regclass, c.conname from pg_constraint as c
-    where c.contype = 'f' and c.connamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace) and not exists (
+    where c.contype = 'f' and c.connamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace) and not exists (
         select from pg_index as i
         where i.indrelid = c.conrelid and i.indisvalid
         -- An index that begins with its columns will do.
@@ -53,7 +53,7 @@ select tap.none(
 select tap.none(
     $$
     select c.oid::regclass from pg_class as c
-    where c.relkind = 'r' and c.relnamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+    where c.relkind = 'r' and c.relnamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace)
     and not exists (select from pg_index as i where i.indrelid = c.oid and i.indisprimary)
     $$,
     '0004 every table has a primary key'
@@ -77,14 +77,14 @@ select tap.none(
 select tap.none(
     $$
     select c.oid::regclass from pg_class as c
-    where c.relkind = 'r' and c.relrowsecurity and c.relnamespace = 'public'::regnamespace
+    where c.relkind = 'r' and c.relrowsecurity and c.relnamespace = 'clerk'::regnamespace
     and not exists (select from pg_policy as p where p.polrelid = c.oid)
     $$,
     '0008 where they are enabled, there are policies'
 );
 select tap.none(
     $$
-    select i.tablename, array_agg(i.indexname) from pg_indexes as i where i.schemaname in ('public', 'clerk_sync')
+    select i.tablename, array_agg(i.indexname) from pg_indexes as i where i.schemaname in ('clerk', 'clerk_sync')
     group by i.tablename, replace(i.indexdef, i.indexname, '') having count(*) > 1
     $$,
     '0009 no index is there twice'
@@ -92,7 +92,7 @@ select tap.none(
 select tap.none(
     $$
     select c.oid::regclass from pg_class as c
-    where c.relkind in ('v', 'm') and c.relnamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+    where c.relkind in ('v', 'm') and c.relnamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace)
     and (has_table_privilege('anon', c.oid, 'select') or has_table_privilege('authenticated', c.oid, 'select'))
     $$,
     '0010, 0016 no view is open to the API'
@@ -113,7 +113,7 @@ select tap.none(
     select p.oid::regprocedure from pg_proc as p
     where (
         p.pronamespace = 'clerk_sync'::regnamespace
-        or p.pronamespace = 'public'::regnamespace and p.proname in (
+        or p.pronamespace = 'clerk'::regnamespace and p.proname in (
             select o.proname from pg_proc as o
             where o.pronamespace = 'clerk_sync'::regnamespace and o.proname like 'requesting\_%'
         )
@@ -126,7 +126,7 @@ select tap.none(
     $$
     select c.oid::regclass from pg_class as c
     where c.relkind in ('r', 'p') and not c.relrowsecurity
-    and c.relnamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+    and c.relnamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace)
     $$,
     '0013 every table is protected'
 );
@@ -154,7 +154,7 @@ select tap.none(
     select p.oid::regprocedure, r.role_name from pg_proc as p
     cross join (values ('anon'), ('authenticated')) as r (role_name)
     where p.prosecdef and has_function_privilege(r.role_name, p.oid, 'execute')
-    and p.pronamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+    and p.pronamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace)
     $$,
     '0028, 0029 nobody from the API may call a function that acts as its owner'
 );
@@ -173,7 +173,7 @@ select tap.none(
 select tap.none(
     $$
     select c.oid::regclass, a.privilege_type from pg_class as c, aclexplode(c.relacl) as a
-    where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'
+    where c.relnamespace = 'clerk'::regnamespace and c.relkind = 'r'
     and a.grantee in (0, 'anon'::regrole) and not (c.relname = 'profiles' and a.privilege_type = 'SELECT')
     $$,
     'nothing is granted to everybody'
@@ -199,12 +199,12 @@ returns void
 language plpgsql
 as $$
 begin
-    delete from public.users;
-    update public.users as u set locale = null;
-    with changed as (update public.users set locale = 'en' returning clerk_id)
-    delete from public.users where clerk_id = any(array(select c.clerk_id from changed as c));
-    insert into public.users (clerk_id) values ('user_1') on conflict (clerk_id) do update set locale = 'en';
-    delete from public.users
+    delete from clerk.users;
+    update clerk.users as u set locale = null;
+    with changed as (update clerk.users set locale = 'en' returning clerk_id)
+    delete from clerk.users where clerk_id = any(array(select c.clerk_id from changed as c));
+    insert into clerk.users (clerk_id) values ('user_1') on conflict (clerk_id) do update set locale = 'en';
+    delete from clerk.users
     where true;
 end
 $$;
@@ -220,7 +220,7 @@ select tap.is(
 select tap.none(
     $$
     select s.of_function, s.statement from tap.statements_without_where as s
-    where s.of_schema in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+    where s.of_schema in ('clerk'::regnamespace, 'clerk_sync'::regnamespace)
     $$,
     'no function deletes or updates without a condition'
 );

@@ -26,10 +26,10 @@ from tap.callers as c
 inner join tap.expected as e on c.caller = e.caller
 cross join lateral (
     values
-    ('select clerk_org_id from public.organizations', e.organizations),
-    ('select clerk_membership_id from public.organization_memberships', e.memberships),
-    ('select clerk_invitation_id from public.organization_invitations', e.invitations),
-    ('select clerk_domain_id from public.organization_domains', e.domains)
+    ('select clerk_org_id from clerk.organizations', e.organizations),
+    ('select clerk_membership_id from clerk.organization_memberships', e.memberships),
+    ('select clerk_invitation_id from clerk.organization_invitations', e.invitations),
+    ('select clerk_domain_id from clerk.organization_domains', e.domains)
 ) as queried (query, sees);
 
 -- The active organization makes no difference here: an app lists all organizations of a user for a choice.
@@ -38,7 +38,7 @@ select
         tap.seen(
             'authenticated',
             tap.token(kind.version, 'ada', active.organization, 'member'),
-            'select clerk_org_id from public.organizations'
+            'select clerk_org_id from clerk.organizations'
         ),
         'org_labs',
         'with ' || coalesce(active.organization, 'none') || ' active ' || kind.version

@@ -1,14 +1,14 @@
 -- Every policy asks once per statement (an InitPlan), and finds the rows by an index.
 
-insert into public.users (clerk_id) select 'user_' || n from generate_series(1, 5000) as n;
+insert into clerk.users (clerk_id) select 'user_' || n from generate_series(1, 5000) as n;
 insert into clerk_sync.entities (kind, id, version)
 select
     'user',
     'user_' || n,
     row(1, 1, 1)::clerk_sync.version
 from generate_series(1, 5000) as n;
-insert into public.organizations (clerk_org_id) select 'org_' || n from generate_series(1, 2000) as n;
-insert into public.organization_memberships (clerk_membership_id, clerk_org_id, clerk_user_id, role)
+insert into clerk.organizations (clerk_org_id) select 'org_' || n from generate_series(1, 2000) as n;
+insert into clerk.organization_memberships (clerk_membership_id, clerk_org_id, clerk_user_id, role)
 select
     'mem_' || n,
     'org_' || n % 2000,
@@ -16,14 +16,14 @@ select
     'org:admin'
 from generate_series(1, 5000) as n
 where n % 2000 <> 0;
-insert into public.organization_invitations (clerk_invitation_id, clerk_org_id, email_address, role)
+insert into clerk.organization_invitations (clerk_invitation_id, clerk_org_id, email_address, role)
 select
     'inv_' || n,
     'org_' || 1 + n % 1999,
     'zoe@example.com',
     'org:member'
 from generate_series(1, 5000) as n;
-insert into public.organization_domains (clerk_domain_id, clerk_org_id)
+insert into clerk.organization_domains (clerk_domain_id, clerk_org_id)
 select
     'dmn_' || n,
     'org_' || 1 + n % 1999
@@ -41,8 +41,8 @@ insert into public.profiles (user_id, display_name) select
     'user_' || n,
     'name'
 from generate_series(1, 5000) as n;
-analyze public.users, clerk_sync.entities, public.organizations, public.organization_memberships,
-public.organization_invitations, public.organization_domains, public.tasks, public.documents, public.profiles;
+analyze clerk.users, clerk_sync.entities, clerk.organizations, clerk.organization_memberships,
+clerk.organization_invitations, clerk.organization_domains, public.tasks, public.documents, public.profiles;
 
 create table tap.plans as
 select
@@ -53,11 +53,11 @@ select
 from tap.versions as kind
 cross join (
     values
-    ('select * from public.users', 'users', 'users_pkey'),
-    ('select * from public.organizations', 'organizations', 'organizations_pkey'),
-    ('select * from public.organization_memberships', 'organization_memberships', 'organization_memberships_org_idx'),
-    ('select * from public.organization_invitations', 'organization_invitations', 'organization_invitations_org_idx'),
-    ('select * from public.organization_domains', 'organization_domains', 'organization_domains_org_idx'),
+    ('select * from clerk.users', 'users', 'users_pkey'),
+    ('select * from clerk.organizations', 'organizations', 'organizations_pkey'),
+    ('select * from clerk.organization_memberships', 'organization_memberships', 'organization_memberships_org_idx'),
+    ('select * from clerk.organization_invitations', 'organization_invitations', 'organization_invitations_org_idx'),
+    ('select * from clerk.organization_domains', 'organization_domains', 'organization_domains_org_idx'),
     ('select * from public.tasks', 'tasks', 'tasks_user_id_idx'),
     ('update public.tasks set is_done = true', 'tasks', 'tasks_user_id_idx'),
     ('delete from public.tasks', 'tasks', 'tasks_user_id_idx'),
@@ -89,7 +89,7 @@ from (
     select tap.plan('authenticated', tap.token('v2', 'ada', 'org_labs', 'admin'), s.statement) as plan
     from (
         values
-        ('insert into public.users (clerk_id) values (''user_new'')'),
+        ('insert into clerk.users (clerk_id) values (''user_new'')'),
         ('insert into public.tasks (name) values (''new'')'),
         ('insert into public.documents (title) values (''new'')'),
         ('insert into public.profiles (display_name) values (''new'')')
@@ -106,7 +106,7 @@ select tap.ok(found.plan ~ ('Index [^\n]*' || found.index_name), found.plan)
 from (
     select
         'users_' || c || '_idx' as index_name,
-        tap.plan('service_role', '', format('select * from public.users where %I = ''x''', c)) as plan
+        tap.plan('service_role', '', format('select * from clerk.users where %I = ''x''', c)) as plan
     from unnest(array['email', 'username', 'external_id']) as c
 ) as found;
 

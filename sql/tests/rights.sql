@@ -15,7 +15,7 @@ with things as (
     from pg_class as c
     where
         c.relnamespace = 'clerk_sync'::regnamespace and c.relkind in ('r', 'v', 'S')
-        or c.oid = 'public.users_public'::regclass
+        or c.oid = 'clerk.users_public'::regclass
         or c.oid in (select k.relation::regclass from clerk_sync.kinds as k)
     union all
     select
@@ -25,7 +25,7 @@ with things as (
         a.attacl as acl
     from pg_attribute as a
     inner join pg_class as c on a.attrelid = c.oid
-    where c.relnamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace) and a.attacl is not null
+    where c.relnamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace) and a.attacl is not null
     union all
     select
         p.oid::regprocedure::text as name,
@@ -35,7 +35,7 @@ with things as (
     from pg_proc as p
     where
         p.pronamespace = 'clerk_sync'::regnamespace
-        or p.pronamespace = 'public'::regnamespace and p.proname like 'requesting\_%'
+        or p.pronamespace = 'clerk'::regnamespace and p.proname like 'requesting\_%'
     union all
     select
         t.oid::regtype::text as name,
@@ -142,22 +142,22 @@ cross join (
 where k.kind <> 'private_metadata';
 
 -- A role with the right to create in public can overload a function, but cannot keep users out by an overload.
-create function public.requesting_claims(x int default 0)
+create function clerk.requesting_claims(x int default 0)
 returns jsonb
 language sql
 return '{}'::jsonb;
 
-create function public.requesting_user_id(x int default 0)
+create function clerk.requesting_user_id(x int default 0)
 returns text
 language sql
 return 'user_eve';
 
-create function public.requesting_user_id(x text default '')
+create function clerk.requesting_user_id(x text default '')
 returns text
 language sql
 return 'user_eve';
 
-create function public.requesting_organization_id(x int default 0)
+create function clerk.requesting_organization_id(x int default 0)
 returns text
 language sql
 return null::text;
@@ -170,9 +170,9 @@ select
     )
 from (
     values
-    ('ada', 'select * from public.users where clerk_id = ''user_ada'''),
-    ('ned', 'insert into public.users (clerk_id) values (''user_ned'') returning *'),
-    ('ada', 'select * from public.organizations'),
+    ('ada', 'select * from clerk.users where clerk_id = ''user_ada'''),
+    ('ned', 'insert into clerk.users (clerk_id) values (''user_ned'') returning *'),
+    ('ada', 'select * from clerk.organizations'),
     ('ada', 'insert into public.tasks (name) values (''new'') returning *'),
     ('ada', 'insert into public.documents (title) values (''new'') returning *')
 ) as a (person, statement);

@@ -125,7 +125,7 @@ $$;
 -- Labs: Ada is its admin, Ed an editor, Bob a member. Eves: Eve is its admin. Carl was an admin of Labs until his
 -- removal; Dan was an admin until he was deleted; Bea is an admin, and banned; Gus is an admin, and deprovisioned; Pam
 -- was an admin, and only her tombstone is left. Ned has just signed up. Closed was deleted, with Ada as its admin.
-insert into public.users (clerk_id, username, banned, deprovisioned, deleted_at)
+insert into clerk.users (clerk_id, username, banned, deprovisioned, deleted_at)
 values
 ('user_ada', 'ada', false, false, null),
 ('user_bea', 'bea', true, false, null),
@@ -141,13 +141,13 @@ values
 ('user', 'user_dan', row(1, 1, 1), 1),
 ('user', 'user_pam', row(1, 1, 1), 1);
 
-insert into public.organizations (clerk_org_id, name, deleted_at)
+insert into clerk.organizations (clerk_org_id, name, deleted_at)
 values
 ('org_labs', 'Labs', null),
 ('org_eves', 'Eves', null),
 ('org_closed', 'Closed', '2026-01-01');
 
-insert into public.organization_memberships (clerk_membership_id, clerk_org_id, clerk_user_id, role, deleted_at)
+insert into clerk.organization_memberships (clerk_membership_id, clerk_org_id, clerk_user_id, role, deleted_at)
 values
 ('mem_ada', 'org_labs', 'user_ada', 'org:admin', null),
 ('mem_bea', 'org_labs', 'user_bea', 'org:admin', null),
@@ -160,16 +160,16 @@ values
 ('mem_gus', 'org_labs', 'user_gus', 'org:admin', null);
 
 -- Ed's role is a custom one.
-update public.organization_memberships set permissions = array['org:sys_domains:read', 'org:docs:edit']
+update clerk.organization_memberships set permissions = array['org:sys_domains:read', 'org:docs:edit']
 where clerk_membership_id = 'mem_ed';
 
-insert into public.organization_invitations (clerk_invitation_id, clerk_org_id, email_address, role, deleted_at)
+insert into clerk.organization_invitations (clerk_invitation_id, clerk_org_id, email_address, role, deleted_at)
 values
 ('inv_closed', 'org_closed', 'zoe@example.com', 'org:member', '2026-01-01'),
 ('inv_eves', 'org_eves', 'zoe@example.com', 'org:member', null),
 ('inv_labs', 'org_labs', 'zoe@example.com', 'org:member', null);
 
-insert into public.organization_domains (clerk_domain_id, clerk_org_id, name, deleted_at)
+insert into clerk.organization_domains (clerk_domain_id, clerk_org_id, name, deleted_at)
 values
 ('dmn_closed', 'org_closed', 'closed.example', '2026-01-01'),
 ('dmn_eves', 'org_eves', 'eves.example', null),

@@ -1,8 +1,8 @@
--- public.users and public.users_public: the rows that each caller reads, inserts, updates and deletes.
+-- clerk.users and clerk.users_public: the rows that each caller reads, inserts, updates and deletes.
 
 select
     tap.is(
-        tap.seen('authenticated', c.claims, 'select clerk_id from public.users'),
+        tap.seen('authenticated', c.claims, 'select clerk_id from clerk.users'),
         e.sees,
         'users seen by ' || c.caller || ' ' || c.version
     )
@@ -25,7 +25,7 @@ with e as (
 
 select
     tap.is(
-        tap.seen('authenticated', c.claims, 'select clerk_id from public.users_public'),
+        tap.seen('authenticated', c.claims, 'select clerk_id from clerk.users_public'),
         e.sees,
         'users_public seen by ' || c.caller || ' ' || c.version
     )
@@ -36,7 +36,7 @@ inner join e on c.caller = e.caller;
 select
     tap.is(
         tap.attempt(
-            'authenticated', c.claims, format('insert into public.users (clerk_id) values (%L)', 'user_' || c.caller)
+            'authenticated', c.claims, format('insert into clerk.users (clerk_id) values (%L)', 'user_' || c.caller)
         ),
         case c.caller
             when 'ned' then '1'
@@ -54,7 +54,7 @@ from tap.callers as c;
 select
     tap.is(
         tap.attempt(
-            'authenticated', c.claims, format('insert into public.users (clerk_id) values (%L)', attempted.clerk_id)
+            'authenticated', c.claims, format('insert into clerk.users (clerk_id) values (%L)', attempted.clerk_id)
         ),
         'denied',
         coalesce(attempted.clerk_id, 'null') || ' inserted by ' || c.caller || ' ' || c.version
@@ -69,27 +69,27 @@ select
     )
 from (
     values
-    ('insert into public.users (clerk_id) values (''user_ned'') on conflict (clerk_id) do nothing', '1'),
-    ('insert into public.users (clerk_id) values (''user_ned'') returning *', '1'),
-    ('insert into public.users (clerk_id) values (''user_ned''), (''user_zoe'')', 'denied'),
-    ('insert into public.users (clerk_id, email) values (''user_ned'', ''ada@example.com'')', 'denied'),
-    ('insert into public.users (clerk_id, username) values (''user_ned'', ''ada'')', 'denied'),
-    ('insert into public.users (clerk_id, public_metadata) values (''user_ned'', ''{"admin": true}'')', 'denied'),
-    ('insert into public.users (clerk_id, deleted_at) values (''user_ned'', null)', 'denied'),
-    ('insert into public.users default values', 'denied'),
+    ('insert into clerk.users (clerk_id) values (''user_ned'') on conflict (clerk_id) do nothing', '1'),
+    ('insert into clerk.users (clerk_id) values (''user_ned'') returning *', '1'),
+    ('insert into clerk.users (clerk_id) values (''user_ned''), (''user_zoe'')', 'denied'),
+    ('insert into clerk.users (clerk_id, email) values (''user_ned'', ''ada@example.com'')', 'denied'),
+    ('insert into clerk.users (clerk_id, username) values (''user_ned'', ''ada'')', 'denied'),
+    ('insert into clerk.users (clerk_id, public_metadata) values (''user_ned'', ''{"admin": true}'')', 'denied'),
+    ('insert into clerk.users (clerk_id, deleted_at) values (''user_ned'', null)', 'denied'),
+    ('insert into clerk.users default values', 'denied'),
     (
-        'insert into public.users (clerk_id) values (''user_ned'') '
+        'insert into clerk.users (clerk_id) values (''user_ned'') '
         || 'on conflict (clerk_id) do update set clerk_id = ''user_ned''',
         'denied'
     ),
-    ('insert into public.users (clerk_id) select u.clerk_id from public.users_public as u', 'denied')
+    ('insert into clerk.users (clerk_id) select u.clerk_id from clerk.users_public as u', 'denied')
 ) as e (statement, outcome);
 
 select tap.is(
     tap.attempt(
         'authenticated',
         tap.token('v2', 'ada'),
-        'insert into public.users (clerk_id) values (''user_ada'') on conflict (clerk_id) do nothing'
+        'insert into clerk.users (clerk_id) values (''user_ada'') on conflict (clerk_id) do nothing'
     ),
     '0',
     'a second first login changes nothing'
@@ -98,7 +98,7 @@ select tap.is(
 select
     tap.is(
         tap.attempt(
-            'service_role', null, format('insert into public.users (clerk_id) values (%L)', attempted.clerk_id)
+            'service_role', null, format('insert into clerk.users (clerk_id) values (%L)', attempted.clerk_id)
         ),
         attempted.outcome,
         attempted.clerk_id || ' inserted by the service role'
@@ -116,46 +116,46 @@ select
 from tap.callers as c
 cross join (
     values
-    ('update public.users set username = ''root'''),
-    ('update public.users set clerk_id = ''user_zoe'' where clerk_id = ''user_ada'''),
-    ('delete from public.users'),
-    ('truncate public.users cascade'),
-    ('select 1 from public.users for update'),
-    ('insert into public.users_public (clerk_id) values (''user_zoe'')'),
-    ('update public.users_public set username = ''root'''),
-    ('delete from public.users_public'),
-    ('truncate public.users_public')
+    ('update clerk.users set username = ''root'''),
+    ('update clerk.users set clerk_id = ''user_zoe'' where clerk_id = ''user_ada'''),
+    ('delete from clerk.users'),
+    ('truncate clerk.users cascade'),
+    ('select 1 from clerk.users for update'),
+    ('insert into clerk.users_public (clerk_id) values (''user_zoe'')'),
+    ('update clerk.users_public set username = ''root'''),
+    ('delete from clerk.users_public'),
+    ('truncate clerk.users_public')
 ) as forbidden (statement)
 where c.version in ('v2', '{}');
 
 select tap.is(tap.attempt('anon', tap.token('v2', 'ada'), statement), 'denied', statement || ' by anon')
 from (
     values
-    ('select 1 from public.users'),
-    ('select 1 from public.users_public'),
-    ('insert into public.users (clerk_id) values (''user_ada'')'),
-    ('insert into public.users (clerk_id) values (''user_zoe'')'),
-    ('update public.users set username = ''root'''),
-    ('delete from public.users'),
-    ('update public.users_public set username = ''root'''),
-    ('delete from public.users_public')
+    ('select 1 from clerk.users'),
+    ('select 1 from clerk.users_public'),
+    ('insert into clerk.users (clerk_id) values (''user_ada'')'),
+    ('insert into clerk.users (clerk_id) values (''user_zoe'')'),
+    ('update clerk.users set username = ''root'''),
+    ('delete from clerk.users'),
+    ('update clerk.users_public set username = ''root'''),
+    ('delete from clerk.users_public')
 ) as forbidden (statement);
 
 -- As the service role, everything.
-select tap.is(tap.attempt('service_role', null, 'select 1 from public.users'), '8', 'users seen by the service role');
+select tap.is(tap.attempt('service_role', null, 'select 1 from clerk.users'), '8', 'users seen by the service role');
 select
     tap.is(
-        tap.attempt('service_role', null, 'update public.users set locale = ''en'''), '8', 'updated by the service role'
+        tap.attempt('service_role', null, 'update clerk.users set locale = ''en'''), '8', 'updated by the service role'
     );
 select
     tap.is(
-        tap.attempt('service_role', null, 'select 1 from public.users_public'),
+        tap.attempt('service_role', null, 'select 1 from clerk.users_public'),
         '8',
         'users_public seen by the service role'
     );
 select
     tap.is(
-        tap.attempt('service_role', null, 'delete from public.users_public'),
+        tap.attempt('service_role', null, 'delete from clerk.users_public'),
         'denied',
         'a projection is not written by hand'
     );

@@ -109,7 +109,7 @@ class Crowd:
         def act(chance: Random) -> None:
             user_id = self.name(chance, "user")
             with acting_as(admin, "authenticated", {"sub": user_id, "role": "authenticated"}):
-                admin.execute("insert into public.users (clerk_id) values (%s) on conflict do nothing", [user_id])
+                admin.execute("insert into clerk.users (clerk_id) values (%s) on conflict do nothing", [user_id])
 
         return act
 

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 _Act = Callable[[Random], object]
 
 _HIDDEN: Final[tuple[LiteralString, ...]] = (
-    "update public.users set deleted_at = null, first_name = 'Eve' where clerk_id = %s",
-    "update public.organizations set deleted_at = null where clerk_org_id = %s",
-    "update public.users_public set username = 'eve' where clerk_id = %s",
+    "update clerk.users set deleted_at = null, first_name = 'Eve' where clerk_id = %s",
+    "update clerk.organizations set deleted_at = null where clerk_org_id = %s",
+    "update clerk.users_public set username = 'eve' where clerk_id = %s",
     """
-    update public.organization_invitations set status = 'pending', expires_at = 'epoch' where clerk_invitation_id =
-    (select min(i.clerk_invitation_id) from public.organization_invitations as i where i.clerk_org_id = %s)
+    update clerk.organization_invitations set status = 'pending', expires_at = 'epoch' where clerk_invitation_id =
+    (select min(i.clerk_invitation_id) from clerk.organization_invitations as i where i.clerk_org_id = %s)
     """,
 )
 
@@ -146,13 +146,13 @@ def secure(owner: psycopg.Connection) -> _Act:
     """Protects a table of the app whose rows go with users."""
     owner.execute(
         "create table if not exists public.tasks "
-        "(id bigint generated always as identity, user_id text references public.users on delete cascade)"
+        "(id bigint generated always as identity, user_id text references clerk.users on delete cascade)"
     )
 
     def act(chance: Random) -> None:
         owner.execute(
             "insert into public.tasks (user_id) "
-            "select clerk_id from public.users order by random() limit 2 for key share skip locked"
+            "select clerk_id from clerk.users order by random() limit 2 for key share skip locked"
         )
         if chance.random() < 0.2:
             owner.execute("select clerk_sync.secure('public.tasks', 'user')")

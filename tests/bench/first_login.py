@@ -64,7 +64,7 @@ def _seconds_until_seen(store: Store, stack: LocalStack, act: Act) -> float:
 
 def _is_seen(store: Store, claims: Claims) -> bool:
     with store.as_user(claims) as queries:
-        return bool(queries.rows("select 1 from public.users where created_at is not null"))
+        return bool(queries.rows("select 1 from clerk.users where created_at is not null"))
 
 
 def _post_session(stack: LocalStack, http: httpx.Client, user_id: str, token: str) -> None:

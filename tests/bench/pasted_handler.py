@@ -15,14 +15,14 @@ from tests.bench.traffic import Applied
 
 # It keeps versions where such handlers do: in the table itself. A column for them costs less than a table.
 _VERSIONS: Final = """
-alter table public.users
+alter table clerk.users
     add column if not exists source_updated_at bigint,
     add column if not exists observed_at bigint
 """
 _KNOWN: Final = """
-select source_updated_at, observed_at, deleted_at from public.users where clerk_id = %s for update
+select source_updated_at, observed_at, deleted_at from clerk.users where clerk_id = %s for update
 """
-_DELETE: Final = "update public.users set deleted_at = to_timestamp(%s / 1000.0) where clerk_id = %s"
+_DELETE: Final = "update clerk.users set deleted_at = to_timestamp(%s / 1000.0) where clerk_id = %s"
 _RECORD: Final = """
 insert into clerk_sync.deliveries (svix_id, event_type, entity_id, outcome, occurred_at, received_at)
 values (%s, %s, %s, 'updated', to_timestamp(%s / 1000.0), to_timestamp(%s / 1000.0))
@@ -88,7 +88,7 @@ def _is_newer(change: Upsert, known: tuple[Any, ...] | None) -> bool:
 
 def _upsert_of(row: Mapping[str, Any]) -> sql.Composed:
     columns = [sql.Identifier(name) for name in row]
-    return sql.SQL("insert into public.users ({}) values ({}) on conflict (clerk_id) do update set {}").format(
+    return sql.SQL("insert into clerk.users ({}) values ({}) on conflict (clerk_id) do update set {}").format(
         sql.SQL(", ").join(columns),
         sql.SQL(", ").join([sql.Placeholder()] * len(columns)),
         sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(column) for column in columns[1:]),

@@ -315,7 +315,7 @@ def _naive(database: Database, pages: Sequence[bytes]) -> float:
         for _ in range(_TURNS):
             started = time.perf_counter()
             there = {user["id"]: user for page in pages for user in json.loads(page)}
-            query = "select * from public.users order by created_at limit %s"
+            query = "select * from clerk.users order by created_at limit %s"
             here = {row["clerk_id"]: row for row in connection.execute(query, [users])}
             differing = [
                 key

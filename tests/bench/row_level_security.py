@@ -33,30 +33,30 @@ class _Policy:
 
 _MEMBERS: Final = _Policy(
     "members of one's organizations",
-    "select * from public.organization_memberships",
+    "select * from clerk.organization_memberships",
     "clerk_org_id = 'org_7' and deleted_at is null",
 )
 _POLICIES: Final = (
-    _Policy("one's own row", "select * from public.users", "clerk_id = 'user_7' and deleted_at is null"),
+    _Policy("one's own row", "select * from clerk.users", "clerk_id = 'user_7' and deleted_at is null"),
     _Policy("one's own tasks", "select * from public.tasks", "user_id = 'user_7'"),
     _Policy("documents of the organization", "select * from public.documents", "organization_id = 'org_7'"),
     _Policy(
         "one's organizations",
-        "select * from public.organizations",
+        "select * from clerk.organizations",
         "clerk_org_id = 'org_7' and deleted_at is null",
     ),
     _MEMBERS,
     _Policy(
         "invitations as an admin",
-        "select * from public.organization_invitations",
+        "select * from clerk.organization_invitations",
         "clerk_org_id = 'org_7' and deleted_at is null",
     ),
     _Policy(
         "domains as an admin",
-        "select * from public.organization_domains",
+        "select * from clerk.organization_domains",
         "clerk_org_id = 'org_7' and deleted_at is null",
     ),
-    _Policy("a page of profiles", "select * from (select * from public.users_public limit 100) as page", "true"),
+    _Policy("a page of profiles", "select * from (select * from clerk.users_public limit 100) as page", "true"),
 )
 
 
@@ -94,7 +94,7 @@ def _beside_a_literal(owner: Connection, caller: Connection, policy: _Policy) ->
 
 
 def _beside_in_select(owner: Connection, caller: Connection) -> Result:
-    count: LiteralString = "select count(*) from public.organization_memberships"
+    count: LiteralString = "select count(*) from clerk.organization_memberships"
 
     def seconds(turns: int) -> float:
         return shortest(lambda _: caller.execute(count).fetchall(), range(turns))
@@ -102,7 +102,7 @@ def _beside_in_select(owner: Connection, caller: Connection) -> Result:
     ours, seen = seconds(_TURNS), value(caller, count)
     owner.execute(
         """
-        alter policy organization_memberships_read_as_member on public.organization_memberships using (
+        alter policy organization_memberships_read_as_member on clerk.organization_memberships using (
             deleted_at is null
             and clerk_org_id in (select m.clerk_org_id from clerk_sync.memberships_of_caller as m)
         )
@@ -116,20 +116,20 @@ def _fill(owner: Connection, rows: int, organizations: int) -> None:
     # Triggers and foreign keys would take most of the time.
     owner.execute("set session_replication_role = replica")
     statements: tuple[LiteralString, ...] = (
-        "insert into public.users (clerk_id, email) select 'user_' || n, n || '@example.com' from series",
-        "insert into public.users_public (clerk_id, username) select 'user_' || n, 'name ' || n from series",
+        "insert into clerk.users (clerk_id, email) select 'user_' || n, n || '@example.com' from series",
+        "insert into clerk.users_public (clerk_id, username) select 'user_' || n, 'name ' || n from series",
         "insert into clerk_sync.entities (kind, id, version) select 'user', 'user_' || n, stub from series",
-        "insert into public.organizations (clerk_org_id, name) select 'org_' || n, 'name' from series where n <= parts",
+        "insert into clerk.organizations (clerk_org_id, name) select 'org_' || n, 'name' from series where n <= parts",
         """
-        insert into public.organization_memberships (clerk_membership_id, clerk_org_id, clerk_user_id, role)
+        insert into clerk.organization_memberships (clerk_membership_id, clerk_org_id, clerk_user_id, role)
         select 'orgmem_' || n, 'org_' || 1 + (n - 1) % parts, 'user_' || n, 'org:admin' from series
         """,
         """
-        insert into public.organization_invitations (clerk_invitation_id, clerk_org_id, email_address, role)
+        insert into clerk.organization_invitations (clerk_invitation_id, clerk_org_id, email_address, role)
         select 'orginv_' || n, 'org_' || 1 + (n - 1) % parts, 'zoe@example.com', 'org:member' from series
         """,
         """
-        insert into public.organization_domains (clerk_domain_id, clerk_org_id, name)
+        insert into clerk.organization_domains (clerk_domain_id, clerk_org_id, name)
         select 'orgdmn_' || n, 'org_' || 1 + (n - 1) % parts, 'example.com' from series
         """,
         "insert into public.tasks (name, user_id) select 'task', 'user_' || 1 + (n - 1) % (rows / 100) from series",

@@ -101,7 +101,7 @@ def _found(mirror: _Mirror, admin: Connection, size: int) -> Result:
     number = (compared_before - BEGINNING) // _STEP - 2
     demoted = Members.id(number)
     mirror.world.update("membership", demoted, {"role": "org:demoted"})
-    role = "select role from public.organization_memberships where clerk_membership_id = %s"
+    role = "select role from clerk.organization_memberships where clerk_membership_id = %s"
     minutes = calls = 0
     while admin.execute(role, [demoted]).fetchall() != [("org:demoted",)]:
         if minutes > 2 * bound:
@@ -144,7 +144,7 @@ def _fill(admin: Connection, size: int, now: int) -> None:
     values = {"size": size, "now": now, "start": BEGINNING, "step": _STEP, "organizations": _ORGANIZATIONS}
     admin.execute(
         """
-        insert into public.users (clerk_id, created_at)
+        insert into clerk.users (clerk_id, created_at)
         select 'user_' || lpad(n::text, 26, '0'), to_timestamp((%(start)s + n * %(step)s) / 1000.0)
         from generate_series(0, %(size)s - 1) as n
         """,
@@ -152,14 +152,14 @@ def _fill(admin: Connection, size: int, now: int) -> None:
     )
     admin.execute(
         """
-        insert into public.organizations (clerk_org_id)
+        insert into clerk.organizations (clerk_org_id)
         select 'org_' || lpad(n::text, 26, '0') from generate_series(0, %(organizations)s - 1) as n
         """,
         values,
     )
     admin.execute(
         """
-        insert into public.organization_memberships (
+        insert into clerk.organization_memberships (
             clerk_membership_id, clerk_org_id, clerk_user_id, role, role_name, permissions, created_at
         )
         select

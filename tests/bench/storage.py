@@ -15,7 +15,7 @@ from tests.bench.results import Result, Target
 from tests.bench.traffic import Traffic
 from tests.kit.databases import Database, value
 
-_TABLES: Final = {"public.users": "users", "clerk_sync.entities": "entities"}
+_TABLES: Final = {"clerk.users": "users", "clerk_sync.entities": "entities"}
 _USERS: Final = 2_000
 _NO_OPS: Final = 200
 

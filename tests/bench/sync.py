@@ -24,7 +24,7 @@ _PER_EVENT: Final = "a transaction per event"
 _SIZES: Final = (1, 10, 100, 1000)
 _STATE: Final = """
 select clerk_id, users.first_name, email, public_metadata, users.deleted_at, users_public.first_name
-from public.users left join public.users_public using (clerk_id)
+from clerk.users left join clerk.users_public using (clerk_id)
 order by clerk_id
 """
 

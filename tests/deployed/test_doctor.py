@@ -37,7 +37,7 @@ def _in_use(stack: LocalStack, root: Path) -> None:
     with psycopg.connect(stack.database_url, autocommit=True) as database:
         send_one_of_each_type(stack, root, database)
         # The stand-in for Clerk knows none of these users.
-        database.execute("truncate public.users, public.users_public, public.organizations cascade")
+        database.execute("truncate clerk.users, clerk.users_public, clerk.organizations cascade")
         database.execute("truncate clerk_sync.entities, clerk_sync.parked_events cascade")
         database.execute("truncate clerk_sync.reconcile_runs, clerk_sync.instance cascade")
     stack.reconcile("full")
@@ -80,7 +80,7 @@ def test_the_canary_leaves_no_user_behind(stack: LocalStack, doctor: Doctor) -> 
     with psycopg.connect(stack.database_url, autocommit=True) as database:
         query = """
             select
-                (select count(*) from public.users), (select count(*) from clerk_sync.entities),
+                (select count(*) from clerk.users), (select count(*) from clerk_sync.entities),
                 (select count(*) from clerk_sync.audit_log),
                 (select count(*) from clerk_sync.deliveries where event_type = 'clerk-supabase.canary')
         """

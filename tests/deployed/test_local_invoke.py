@@ -150,7 +150,7 @@ def test_an_unknown_sample_is_named_with_those_there_are() -> None:
 
 def _names(stack: LocalStack, user_id: str) -> list[tuple[Any, ...]]:
     with psycopg.connect(stack.database_url) as database:
-        return database.execute("select first_name from public.users where clerk_id = %s", [user_id]).fetchall()
+        return database.execute("select first_name from clerk.users where clerk_id = %s", [user_id]).fetchall()
 
 
 def test_the_event_for_the_reconcile_function_compares_and_changes_nothing(stack: LocalStack, root: Path) -> None:
@@ -165,4 +165,4 @@ def test_the_event_for_the_reconcile_function_compares_and_changes_nothing(stack
     assert answer["dry_run"]
     assert answer["counts"]["user"]["missing"] == 1
     with psycopg.connect(stack.database_url) as database:
-        assert not database.execute("select from public.users where clerk_id = %s", [user_id]).fetchall()
+        assert not database.execute("select from clerk.users where clerk_id = %s", [user_id]).fetchall()

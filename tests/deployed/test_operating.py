@@ -55,7 +55,7 @@ def test_an_event_is_parked_listed_replayed_applied_and_settled(stack: LocalStac
     request = sign(happening, stack.webhook_secret)
     svix_id = request.headers["svix-id"]
     with psycopg.connect(stack.database_url, autocommit=True) as database:
-        database.execute("alter table public.users add constraint not_taken check (username <> 'taken')")
+        database.execute("alter table clerk.users add constraint not_taken check (username <> 'taken')")
         try:
             posted = httpx.post(
                 stack.webhook_url, content=request.body, headers=dict(request.headers), timeout=60, trust_env=False
@@ -65,7 +65,7 @@ def test_an_event_is_parked_listed_replayed_applied_and_settled(stack: LocalStac
             assert "not_taken" in typed(stack, "parked", "list", "--entity", user_id).stdout
             assert typed(stack, "status").returncode == 1
         finally:
-            database.execute("alter table public.users drop constraint not_taken")
+            database.execute("alter table clerk.users drop constraint not_taken")
 
         replayed = typed(stack, "parked", "replay", svix_id)
 
@@ -73,7 +73,7 @@ def test_an_event_is_parked_listed_replayed_applied_and_settled(stack: LocalStac
         assert "1 replayed" in replayed.stdout
         eventually(lambda: states(stack, user_id), lambda found: found == [("settled", "created")])
         assert answer(stack, "parked", "list", "--entity", user_id)["events"] == []
-        [(name,)] = database.execute("select username from public.users where clerk_id = %s", [user_id]).fetchall()
+        [(name,)] = database.execute("select username from clerk.users where clerk_id = %s", [user_id]).fetchall()
     assert name == "taken"
     assert "parked" in typed(stack, "explain", user_id).stdout
 

@@ -20,7 +20,7 @@ from tests.kit.polling import eventually
 def _nothing_to_compare(stack: LocalStack) -> Iterator[None]:
     """Empties Clerk and the tables: the stand-in for Clerk does not know the users of other tests' webhooks."""
     with psycopg.connect(stack.database_url, autocommit=True) as database:
-        database.execute("truncate public.users, public.users_public, public.organizations cascade")
+        database.execute("truncate clerk.users, clerk.users_public, clerk.organizations cascade")
         database.execute("truncate clerk_sync.entities, clerk_sync.reconcile_runs, clerk_sync.instance cascade")
     with stack.clerk.writing() as clerk:
         clerk.users.clear()
@@ -51,7 +51,7 @@ def leave(stack: LocalStack, user_ids: list[str]) -> None:
 def shown(stack: LocalStack) -> set[str]:
     """The users in the table that are not deleted."""
     with psycopg.connect(stack.database_url) as database:
-        rows = database.execute("select clerk_id from public.users where deleted_at is null").fetchall()
+        rows = database.execute("select clerk_id from clerk.users where deleted_at is null").fetchall()
     return {user_id for (user_id,) in rows}
 
 

@@ -28,7 +28,7 @@ def _redeliver_quickly(stack: LocalStack) -> None:
 def row(stack: LocalStack, user_id: str) -> tuple[Any, ...] | None:
     with psycopg.connect(stack.database_url) as database:
         return database.execute(
-            "select first_name, deleted_at is not null from public.users where clerk_id = %s", [user_id]
+            "select first_name, deleted_at is not null from clerk.users where clerk_id = %s", [user_id]
         ).fetchone()
 
 
@@ -79,7 +79,7 @@ def test_a_signed_webhook_becomes_a_row_and_a_public_profile(stack: LocalStack) 
     assert eventually(lambda: row(stack, user_id), bool) == ("Grace", False)
     with psycopg.connect(stack.database_url) as database:
         profile = database.execute(
-            "select first_name from public.users_public where clerk_id = %s", [user_id]
+            "select first_name from clerk.users_public where clerk_id = %s", [user_id]
         ).fetchone()
     assert profile == ("Grace",)
 
@@ -147,7 +147,7 @@ def test_a_ban_is_applied_whatever_the_user_has_written(stack: LocalStack) -> No
 
     assert eventually(lambda: row(stack, user_id), bool) == ("Eve", False)
     with psycopg.connect(stack.database_url) as database:
-        query = "select banned, unsafe_metadata from public.users where clerk_id = %s"
+        query = "select banned, unsafe_metadata from clerk.users where clerk_id = %s"
         assert database.execute(query, [user_id]).fetchall() == [(True, {})]
     assert parked(stack, user_id) == []
 

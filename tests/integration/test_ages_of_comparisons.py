@@ -105,7 +105,7 @@ def test_a_kind_whose_emptied_objects_cannot_be_read_again_does_not_count(rig: R
 
 
 def test_too_many_rows_that_the_tables_refuse_count_for_no_kind(rig: Rig) -> None:
-    rig.admin.execute("alter table public.users add constraint no_robots check (last_name <> 'Robot')")
+    rig.admin.execute("alter table clerk.users add constraint no_robots check (last_name <> 'Robot')")
     for number in range(12):
         rig.world.update("user", user(number), {"last_name": "Robot"})
     before = told(rig)

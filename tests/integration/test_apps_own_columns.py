@@ -19,7 +19,7 @@ from tests.kit.purging import let_time_pass, purge, undo
 from tests.kit.road import Road
 from tests.kit.webhooks import deleted, domain, invitation, membership, organization, user
 
-TABLES = [facts.table.removeprefix("public.") for facts in FACTS.values()]
+TABLES = [facts.table.removeprefix("clerk.") for facts in FACTS.values()]
 PRIVATE = "ada@private.example"
 
 
@@ -44,7 +44,7 @@ def add_columns(admin: Connection, *definitions: LiteralString) -> None:
     for table in TABLES:
         for definition in definitions:
             statement = sql.SQL("alter table {} add column {}")
-            admin.execute(statement.format(sql.Identifier("public", table), sql.SQL(definition)))
+            admin.execute(statement.format(sql.Identifier("clerk", table), sql.SQL(definition)))
 
 
 def own(admin: Connection, column: LiteralString) -> set[Any]:
@@ -55,7 +55,7 @@ def own(admin: Connection, column: LiteralString) -> set[Any]:
 
 
 def _select(table: str, column: LiteralString) -> sql.Composed:
-    return sql.SQL("select {} from {}").format(sql.Identifier(column), sql.Identifier("public", table))
+    return sql.SQL("select {} from {}").format(sql.Identifier(column), sql.Identifier("clerk", table))
 
 
 # Columns
@@ -65,7 +65,7 @@ def test_a_column_of_the_apps_keeps_its_value_through_updates_and_deletes(store:
     store.apply(one_of_each(at=1))
     add_columns(admin, "favourite text")
     for table in TABLES:
-        admin.execute(sql.SQL("update {} set favourite = 'tea'").format(sql.Identifier("public", table)))
+        admin.execute(sql.SQL("update {} set favourite = 'tea'").format(sql.Identifier("clerk", table)))
 
     assert store.apply(changed_all(at=2)) == ["updated"] * 5
     assert own(admin, "favourite") == {"tea"}
@@ -121,17 +121,17 @@ def test_columns_of_the_apps_may_have_any_name(store: Store, admin: Connection) 
     for table in [*TABLES, "users_public"]:
         for name in NAMES:
             statement = sql.SQL("alter table {} add column {} text default 'mine'")
-            admin.execute(statement.format(sql.Identifier("public", table), sql.Identifier(name)))
+            admin.execute(statement.format(sql.Identifier("clerk", table), sql.Identifier(name)))
 
     assert store.apply(one_of_each(at=1)) == ["created"] * 5
     assert store.apply(changed_all(at=2)) == ["updated"] * 5
-    admin.execute("update public.users set n = 'edited'")
+    admin.execute("update clerk.users set n = 'edited'")
     assert store.apply([deleted("user", "user_1", at=3), deleted("organization", "org_1", at=3)]) == ["deleted"] * 2
     assert [own(admin, name) for name in NAMES if name != "n"] == [{"mine"}] * (len(NAMES) - 1)
     logged = rows(admin, "select distinct entity_id, operation from clerk_sync.audit_log order by 1, 2")
     ids = ["org_1", "orgdmn_1", "orginv_1", "orgmem_1", "user_1"]
     assert logged == [(each, operation) for each in ids for operation in ("insert", "update")]
-    admin.execute("delete from public.users")
+    admin.execute("delete from clerk.users")
     gone = rows(admin, "select entity_id from clerk_sync.audit_log where operation = 'delete' order by 1")
     assert gone == [("orgmem_1",), ("user_1",)]
 
@@ -159,7 +159,7 @@ def fired(admin: Connection) -> Connection:
                 name = f"app_{when}_{level}"
                 admin.execute(
                     sql.SQL(statement).format(
-                        sql.Identifier(name), sql.SQL(when), sql.Identifier("public", table), sql.SQL(level)
+                        sql.Identifier(name), sql.SQL(when), sql.Identifier("clerk", table), sql.SQL(level)
                     )
                 )
     return admin
@@ -188,14 +188,14 @@ def test_a_membership_of_known_parents_fires_no_trigger_of_the_app_on_the_parent
 def test_the_work_of_a_trigger_of_the_app_commits_with_the_membership(store: Store, admin: Connection) -> None:
     admin.execute(
         """
-        create table public.seats (org text primary key references public.organizations, taken int not null default 0);
+        create table public.seats (org text primary key references clerk.organizations, taken int not null default 0);
         create function public.take_a_seat() returns trigger language plpgsql as $$
         begin
             insert into public.seats values (new.clerk_org_id, 1)
             on conflict (org) do update set taken = seats.taken + 1;
             return new;
         end $$;
-        create trigger take_a_seat after insert on public.organization_memberships
+        create trigger take_a_seat after insert on clerk.organization_memberships
         for each row execute function public.take_a_seat();
         """
     )
@@ -210,13 +210,13 @@ def test_a_trigger_of_the_app_may_fill_its_own_column(store: Store, admin: Conne
         """
         create function public.touch() returns trigger language plpgsql as
         $$ begin new.touched := new.touched + 1; return new; end $$;
-        create trigger touch before update on public.organizations for each row execute function public.touch();
+        create trigger touch before update on clerk.organizations for each row execute function public.touch();
         """
     )
     store.apply([organization(at=1)])
     store.apply([organization(at=2, name="New")])
     store.apply([organization(at=3, name="New", members_count=3)])
-    assert value(admin, "select touched from public.organizations") == 1
+    assert value(admin, "select touched from clerk.organizations") == 1
 
 
 def test_a_membership_that_a_trigger_of_the_app_refuses_fails_alone(store: Store, admin: Connection) -> None:
@@ -227,7 +227,7 @@ def test_a_membership_that_a_trigger_of_the_app_refuses_fails_alone(store: Store
             if new.role = 'org:robot' then raise exception 'no robots: %', new; end if;
             return new;
         end $$;
-        create trigger no_robots before insert on public.organization_memberships
+        create trigger no_robots before insert on clerk.organization_memberships
         for each row execute function public.no_robots();
         """
     )
@@ -242,7 +242,7 @@ def test_a_membership_that_a_trigger_of_the_app_refuses_fails_alone(store: Store
     assert isinstance(refused, ChangeRefused)
     assert PRIVATE not in str(refused)
     # Its user did not stay behind.
-    assert rows(admin, "select clerk_id from public.users order by 1") == [("user_1",), ("user_3",)]
+    assert rows(admin, "select clerk_id from clerk.users order by 1") == [("user_1",), ("user_3",)]
 
 
 # Foreign keys
@@ -252,11 +252,11 @@ def test_rows_of_the_app_that_point_to_any_table_survive_the_delete_in_clerk(sto
     admin.execute(
         """
         create table public.tasks (
-            owner text not null references public.users,
-            team text not null references public.organizations,
-            assignee text not null references public.organization_memberships,
-            invited text not null references public.organization_invitations,
-            site text not null references public.organization_domains
+            owner text not null references clerk.users,
+            team text not null references clerk.organizations,
+            assignee text not null references clerk.organization_memberships,
+            invited text not null references clerk.organization_invitations,
+            site text not null references clerk.organization_domains
         )
         """
     )
@@ -278,9 +278,9 @@ def test_a_transaction_of_the_app_that_points_to_rows_does_not_hold_sync_up(
     admin.execute(
         """
         create table public.tasks (
-            owner text references public.users,
-            team text references public.organizations,
-            assignee text references public.organization_memberships
+            owner text references clerk.users,
+            team text references clerk.organizations,
+            assignee text references clerk.organization_memberships
         )
         """
     )
@@ -298,10 +298,10 @@ REFUSING = {"at once": "", "at the end": "deferrable initially deferred"}
 
 def insist_on_names(admin: Connection, when: LiteralString = "") -> None:
     """A table of the app that refuses a change of its authors' names."""
-    admin.execute("create unique index authors on public.users_public (clerk_id, first_name)")
+    admin.execute("create unique index authors on clerk.users_public (clerk_id, first_name)")
     admin.execute(
         "create table public.posts (author text not null, name text not null, constraint every_post_has_an_author "
-        "foreign key (author, name) references public.users_public (clerk_id, first_name) " + when + ")"
+        "foreign key (author, name) references clerk.users_public (clerk_id, first_name) " + when + ")"
     )
 
 
@@ -332,7 +332,7 @@ def test_a_foreign_key_of_the_app_that_refuses_a_delete_is_named_and_stops_nobod
         **{f"msg_gone_{number}": "deleted" for number in (1, 3)},
     }
     # Refused as a whole: neither hidden nor marked.
-    assert rows(admin, "select clerk_id from public.users where deleted_at is null") == [("user_2",)]
+    assert rows(admin, "select clerk_id from clerk.users where deleted_at is null") == [("user_2",)]
     assert rows(admin, "select id from clerk_sync.entities where deleted_at is null") == [("user_2",)]
 
 
@@ -360,7 +360,7 @@ def key(request: pytest.FixtureRequest, store: Store, admin: Connection) -> str:
     """Key of the app on profiles, by its name in KEYS; the author of its only row was deleted since."""
     admin.execute(
         "create table public.posts (author text not null constraint every_post_has_an_author "
-        "references public.users_public (clerk_id) " + KEYS[request.param] + ")"
+        "references clerk.users_public (clerk_id) " + KEYS[request.param] + ")"
     )
     store.apply([user(at=1, last_name=PRIVATE, username="ada"), user("user_2", at=1)])
     admin.execute("insert into public.posts values ('user_1')")
@@ -371,7 +371,7 @@ def key(request: pytest.FixtureRequest, store: Store, admin: Connection) -> str:
 
 def profile(admin: Connection) -> tuple[object, ...]:
     """The profile of the author."""
-    [found] = rows(admin, "select username, last_name, deleted_at from public.users_public where clerk_id = 'user_1'")
+    [found] = rows(admin, "select username, last_name, deleted_at from clerk.users_public where clerk_id = 'user_1'")
     return found
 
 
@@ -383,7 +383,7 @@ def test_a_key_on_profiles_does_not_stop_a_delete_and_nobody_sees_the_emptied_pr
     assert rows(admin, "select author from public.posts") == [("user_1",)]
     for reader in ("user_1", "user_2"):
         with acting_as(admin, "authenticated", {"sub": reader}):
-            seen = rows(admin, "select clerk_id from public.users_public")
+            seen = rows(admin, "select clerk_id from clerk.users_public")
         assert seen == ([("user_2",)] if reader == "user_2" else [])
 
 
@@ -399,11 +399,11 @@ def test_a_key_on_profiles_cascades_or_refuses_as_one_on_users_when_the_user_is_
     let_time_pass(admin)
     [(kind, outcome, constraint, number)] = purge(database, how)
     assert (kind, number) == ("user", 1)
-    left = rows(admin, "select clerk_id, last_name from public.users where deleted_at is not null")
+    left = rows(admin, "select clerk_id, last_name from clerk.users where deleted_at is not null")
     if how == "delete" and key == "cascade":
         assert (outcome, constraint, left) == ("deleted", None, [])
         assert rows(admin, "select author from public.posts") == []
-        assert rows(admin, "select clerk_id from public.users_public") == [("user_2",)]
+        assert rows(admin, "select clerk_id from clerk.users_public") == [("user_2",)]
         return
     refused = ("refused", "every_post_has_an_author")
     assert (outcome, constraint) == (refused if how == "delete" else ("scrubbed", None))
@@ -417,7 +417,7 @@ def test_a_foreign_key_of_the_app_on_a_synced_column_refuses_by_name(store: Stor
         """
         create table public.roles (role text primary key);
         insert into public.roles values ('org:member');
-        alter table public.organization_memberships add constraint a_known_role foreign key (role)
+        alter table clerk.organization_memberships add constraint a_known_role foreign key (role)
         references public.roles;
         """
     )
@@ -429,7 +429,7 @@ def test_a_foreign_key_of_the_app_on_a_synced_column_refuses_by_name(store: Stor
 
 
 def test_a_unique_index_of_the_app_refuses_by_name_and_alone(store: Store, admin: Connection) -> None:
-    admin.execute("create unique index one_slug on public.organizations (slug)")
+    admin.execute("create unique index one_slug on clerk.organizations (slug)")
     answers = store.apply([organization(f"org_{number}", at=1, slug="same") for number in (1, 2)] + [invitation(at=1)])
     assert [answers[0], answers[2]] == ["created", "created"]
     assert "one_slug" in str(answers[1])

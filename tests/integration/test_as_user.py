@@ -29,7 +29,7 @@ def users(database: Database, store: Store) -> Iterator[Store]:
 
 
 def seen(queries: Queries) -> list[str]:
-    return [clerk_id for (clerk_id,) in queries.rows("select clerk_id from public.users order by 1")]
+    return [clerk_id for (clerk_id,) in queries.rows("select clerk_id from clerk.users order by 1")]
 
 
 def nobody_is_left_on(store: Store) -> bool:
@@ -45,7 +45,7 @@ def nobody_is_left_on(store: Store) -> bool:
 def test_queries_see_what_the_user_sees(users: Store) -> None:
     with users.as_user(ADA) as queries:
         assert seen(queries) == ["user_ada"]
-        assert queries.rows("select current_user::text, public.requesting_user_id()") == [("authenticated", "user_ada")]
+        assert queries.rows("select current_user::text, clerk.requesting_user_id()") == [("authenticated", "user_ada")]
 
 
 def test_users_act_as_themselves_one_after_the_other(users: Store) -> None:
@@ -69,35 +69,35 @@ def test_nothing_in_a_claim_is_read_as_sql(name: str, users: Store) -> None:
 
 def test_writes_stay_when_the_block_ends_without_an_error(users: Store, admin: Connection) -> None:
     with users.as_user(claims_of("user_new")) as queries:
-        assert queries.rows("insert into public.users (clerk_id) values (%s)", "user_new") == []
-    assert rows(admin, "select 1 from public.users where clerk_id = 'user_new'") == [(1,)]
+        assert queries.rows("insert into clerk.users (clerk_id) values (%s)", "user_new") == []
+    assert rows(admin, "select 1 from clerk.users where clerk_id = 'user_new'") == [(1,)]
 
 
 def test_nothing_stays_when_the_block_raises(users: Store, admin: Connection) -> None:
     with pytest.raises(KeyError), users.as_user(claims_of("user_new")) as queries:  # noqa: PT012 - the whole block is tried
-        queries.rows("insert into public.users (clerk_id) values ('user_new')")
+        queries.rows("insert into clerk.users (clerk_id) values ('user_new')")
         raise KeyError
     assert nobody_is_left_on(users)
-    assert rows(admin, "select 1 from public.users where clerk_id = 'user_new'") == []
+    assert rows(admin, "select 1 from clerk.users where clerk_id = 'user_new'") == []
 
 
 def test_a_statement_that_the_policies_forbid_fails_and_ends_the_transaction(users: Store, admin: Connection) -> None:
     with pytest.raises(NotAllowed), users.as_user(ADA) as queries:
-        queries.rows("insert into public.users (clerk_id) values ('user_other')")
+        queries.rows("insert into clerk.users (clerk_id) values ('user_other')")
     assert nobody_is_left_on(users)
     with pytest.raises(NotAllowed), users.as_user(ADA) as queries:
-        queries.rows("update public.users set banned = true")
+        queries.rows("update clerk.users set banned = true")
     with pytest.raises(NotAllowed), users.as_user(ADA) as queries:
         queries.rows("select * from clerk_sync.entities")
 
 
 def test_an_error_that_is_swallowed_does_not_pass_for_success(users: Store, admin: Connection) -> None:
     with pytest.raises(RuntimeError, match="is over"), users.as_user(claims_of("user_new")) as queries:  # noqa: PT012 - the whole block is tried
-        queries.rows("insert into public.users (clerk_id) values ('user_new')")
+        queries.rows("insert into clerk.users (clerk_id) values ('user_new')")
         with pytest.raises(ChangeRefused):
             queries.rows("select 1 / 0")
     assert nobody_is_left_on(users)
-    assert rows(admin, "select 1 from public.users where clerk_id = 'user_new'") == []
+    assert rows(admin, "select 1 from clerk.users where clerk_id = 'user_new'") == []
 
 
 def test_after_an_error_nothing_else_is_asked(users: Store) -> None:
@@ -112,13 +112,13 @@ def test_a_statement_that_ends_the_transaction_is_found_out(ending: LiteralStrin
     with pytest.raises((RuntimeError, ChangeRefused, NotAllowed)), users.as_user(ADA) as queries:  # noqa: PT012 - the whole block is tried
         queries.rows(ending)
         # A statement after that acts as no user, and has no rights.
-        queries.rows("select * from public.users")
+        queries.rows("select * from clerk.users")
     assert nobody_is_left_on(users)
 
 
 def test_one_call_is_one_statement(users: Store) -> None:
     with pytest.raises(DatabaseNotReady, match="multiple commands"), users.as_user(ADA) as queries:
-        queries.rows("reset role; select clerk_id from public.users")
+        queries.rows("reset role; select clerk_id from clerk.users")
     assert nobody_is_left_on(users)
 
 

@@ -32,7 +32,7 @@ def test_a_new_row_is_logged_as_it_is(store: Store, admin: Connection) -> None:
     assert (entry["cause"], entry["svix_id"]) == ("delivery", "msg_1")
     assert entry["old_values"] is None
     assert entry["changed_columns"] == []
-    assert entry["new_values"] == value(admin, "select to_jsonb(u) from public.users as u")
+    assert entry["new_values"] == value(admin, "select to_jsonb(u) from clerk.users as u")
     assert value(admin, "select recorded_at between now() - interval '1 minute' and now() from clerk_sync.audit_log")
 
 
@@ -146,9 +146,9 @@ def test_a_delete_is_the_cause_although_an_update_is_in_the_same_batch(
 @pytest.mark.parametrize(
     ("statement", "operation", "changed"),
     [
-        ("update public.users set first_name = 'Edited', locked = true", "update", ["first_name", "locked"]),
-        ("delete from public.users", "delete", []),
-        ("insert into public.users (clerk_id) values ('user_2')", "insert", []),
+        ("update clerk.users set first_name = 'Edited', locked = true", "update", ["first_name", "locked"]),
+        ("delete from clerk.users", "delete", []),
+        ("insert into clerk.users (clerk_id) values ('user_2')", "insert", []),
     ],
 )
 def test_an_edit_by_hand_names_the_role_that_made_it(
@@ -167,31 +167,31 @@ def test_an_edit_through_the_api_names_the_role_of_the_request(store: Store, adm
     store.apply([user(at=1)])
     forget(admin)
     with acting_as(admin, "service_role", {"role": "service_role"}):
-        admin.execute("update public.users set first_name = 'Edited'")
+        admin.execute("update clerk.users set first_name = 'Edited'")
     assert [entry["cause"] for entry in logged(admin)] == ["direct:service_role"]
 
 
 def test_the_cause_of_a_batch_does_not_stick_to_the_session(store: Store, admin: Connection) -> None:
     batch = '[{"kind": "user", "id": "user_1", "deleted_at": 5, "cause": "reconcile", "svix_id": "reconcile-0-user_1"}]'
-    admin.execute("insert into public.users (clerk_id) values ('user_1')")
+    admin.execute("insert into clerk.users (clerk_id) values ('user_1')")
     forget(admin)
     admin.execute("select clerk_sync.apply(%s::jsonb)", [batch])
-    admin.execute("update public.users set first_name = 'Edited'")
+    admin.execute("update clerk.users set first_name = 'Edited'")
     assert [entry["cause"] for entry in logged(admin)] == ["reconcile", "direct:postgres"]
 
 
 AUDITED: dict[str, tuple[LiteralString, LiteralString]] = {
-    "users": ("clerk_id", "insert into public.users (clerk_id) values ('new')"),
-    "organizations": ("clerk_org_id", "insert into public.organizations (clerk_org_id) values ('new')"),
+    "users": ("clerk_id", "insert into clerk.users (clerk_id) values ('new')"),
+    "organizations": ("clerk_org_id", "insert into clerk.organizations (clerk_org_id) values ('new')"),
     "organization_memberships": (
         "clerk_membership_id",
-        "insert into public.organization_memberships values ('new', 'org_1', 'user_1', 'org:member')",
+        "insert into clerk.organization_memberships values ('new', 'org_1', 'user_1', 'org:member')",
     ),
     "organization_invitations": (
         "clerk_invitation_id",
-        "insert into public.organization_invitations values ('new', 'org_1', 'guest@example.test', 'org:member')",
+        "insert into clerk.organization_invitations values ('new', 'org_1', 'guest@example.test', 'org:member')",
     ),
-    "organization_domains": ("clerk_domain_id", "insert into public.organization_domains values ('new', 'org_1')"),
+    "organization_domains": ("clerk_domain_id", "insert into clerk.organization_domains values ('new', 'org_1')"),
 }
 FORGED = '{"": ["delivery", "msg_forged"], "new": ["delivery", "msg_forged"]}'
 
@@ -204,7 +204,7 @@ def test_a_writer_of_a_table_cannot_forge_the_cause(
     store.apply([user(at=1), organization(at=1), membership(at=1), invitation(at=1), domain(at=1)])
     forget(admin)
     key, insert = AUDITED[table]
-    names = {"table": sql.Identifier("public", table), "key": sql.Identifier(key)}
+    names = {"table": sql.Identifier("clerk", table), "key": sql.Identifier(key)}
     statements: dict[str, sql.SQL | sql.Composed] = {
         "insert": sql.SQL(insert),
         # Also what is set while the statement runs is not believed.
@@ -230,14 +230,14 @@ def test_a_function_of_the_app_cannot_forge_the_cause(security: LiteralString, s
     store.apply([user(at=1)])
     forget(admin)
     with admin.transaction(force_rollback=True):
-        admin.execute("create role app_writer; grant select, update on public.users to app_writer")
+        admin.execute("create role app_writer; grant select, update on clerk.users to app_writer")
         admin.execute(
             sql.SQL(
                 """
-                create policy app_writes on public.users to app_writer using (true);
+                create policy app_writes on clerk.users to app_writer using (true);
                 create function public.edit() returns void language plpgsql security {} as $$ begin
                     perform set_config('clerk_sync.causes', '{{"user_1": ["delivery", "msg_forged"]}}', true);
-                    update public.users set first_name = 'Edited';
+                    update clerk.users set first_name = 'Edited';
                 end $$;
                 grant create on schema public to app_writer;
                 alter function public.edit() owner to app_writer
@@ -274,10 +274,10 @@ def test_a_write_that_changes_nothing_is_not_logged(store: Store, admin: Connect
 @pytest.mark.parametrize(
     "statement",
     [
-        "update public.users set first_name = first_name",
-        "update public.users set first_name = 'Nobody' where false",
-        "insert into public.users select * from public.users on conflict do nothing",
-        "delete from public.users where false",
+        "update clerk.users set first_name = first_name",
+        "update clerk.users set first_name = 'Nobody' where false",
+        "insert into clerk.users select * from clerk.users on conflict do nothing",
+        "delete from clerk.users where false",
     ],
 )
 def test_a_statement_that_changes_no_row_is_not_logged(
@@ -290,19 +290,19 @@ def test_a_statement_that_changes_no_row_is_not_logged(
 
 
 def test_values_in_columns_of_the_apps_are_not_logged(store: Store, admin: Connection) -> None:
-    admin.execute("alter table public.users add column last_seen timestamptz")
+    admin.execute("alter table clerk.users add column last_seen timestamptz")
     store.apply([user(at=1)])
-    admin.execute("update public.users set last_seen = now()")
+    admin.execute("update clerk.users set last_seen = now()")
     [sign_up] = logged(admin)
     assert "last_seen" not in sign_up["new_values"]
     forget(admin)
-    admin.execute("update public.users set last_seen = now(), first_name = 'Edited'")
+    admin.execute("update clerk.users set last_seen = now(), first_name = 'Edited'")
     [edit] = logged(admin)
     assert edit["changed_columns"] == ["first_name"]
 
 
 def test_a_refused_write_is_not_logged(store: Store, admin: Connection) -> None:
-    admin.execute("alter table public.users add constraint no_robots check (first_name <> 'Robot')")
+    admin.execute("alter table clerk.users add constraint no_robots check (first_name <> 'Robot')")
     created, refused = store.apply([user(at=1), user("user_2", at=1, first_name="Robot")])
     assert created == "created"
     assert isinstance(refused, ChangeRefused)
@@ -335,7 +335,7 @@ def test_many_rows_of_a_statement_are_logged_by_one(store: Store, statements: Co
     assert len(logged(statements)) == 50
     assert value(statements, "select count(*) from public.statements") == 1
 
-    statements.execute("update public.users set locale = 'de'")
+    statements.execute("update clerk.users set locale = 'de'")
     assert len(logged(statements)) == 100
     assert value(statements, "select count(*) from public.statements") == 2
 
@@ -371,6 +371,6 @@ def test_the_log_follows_a_change_that_is_rolled_back(store: Store, admin: Conne
     store.apply([user(at=1)])
     forget(admin)
     with admin.transaction(force_rollback=True):
-        admin.execute("update public.users set first_name = 'Edited'")
+        admin.execute("update clerk.users set first_name = 'Edited'")
         assert len(logged(admin)) == 1
     assert logged(admin) == []

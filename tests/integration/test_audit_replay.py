@@ -11,9 +11,9 @@ from tests.kit.databases import Connection, rows
 from tests.kit.webhooks import deleted, membership, organization, user
 
 TABLES: dict[str, tuple[str, str]] = {
-    "user": ("public.users", "clerk_id"),
-    "organization": ("public.organizations", "clerk_org_id"),
-    "membership": ("public.organization_memberships", "clerk_membership_id"),
+    "user": ("clerk.users", "clerk_id"),
+    "organization": ("clerk.organizations", "clerk_org_id"),
+    "membership": ("clerk.organization_memberships", "clerk_membership_id"),
 }
 
 
@@ -48,14 +48,14 @@ def agrees(admin: Connection) -> bool:
     profiles: LiteralString = """
         select
             clerk_id, username, first_name, last_name, avatar_url, deleted_at
-        from public.users_public
+        from clerk.users_public
         except
         select
             clerk_id, case when deleted_at is null then username end, case when deleted_at is null then first_name end,
             case when deleted_at is null then last_name end, case when deleted_at is null then image_url end, deleted_at
-        from public.users
+        from clerk.users
     """
-    counts: LiteralString = "select (select count(*) from public.users) = (select count(*) from public.users_public)"
+    counts: LiteralString = "select (select count(*) from clerk.users) = (select count(*) from clerk.users_public)"
     return replayed(admin) == as_it_is(admin) and rows(admin, profiles) == [] and rows(admin, counts) == [(True,)]
 
 
@@ -68,10 +68,10 @@ def let_a_trigger(admin: Connection, table: str, action: str, when: str) -> None
 
 
 REWRITES = {
-    "public.users": "update public.users set first_name = upper(first_name) where first_name <> upper(first_name)",
-    "public.organizations": "update public.organizations set name = upper(name) where name <> upper(name)",
-    "public.organization_memberships": (
-        "update public.organization_memberships set role_name = upper(role_name) where role_name <> upper(role_name)"
+    "clerk.users": "update clerk.users set first_name = upper(first_name) where first_name <> upper(first_name)",
+    "clerk.organizations": "update clerk.organizations set name = upper(name) where name <> upper(name)",
+    "clerk.organization_memberships": (
+        "update clerk.organization_memberships set role_name = upper(role_name) where role_name <> upper(role_name)"
     ),
 }
 
@@ -101,27 +101,27 @@ def test_a_trigger_of_the_app_that_rewrites_a_column_comes_after_what_it_rewrite
 
 def test_triggers_within_triggers_come_one_after_the_other(store: Store, admin: Connection) -> None:
     action = """
-        update public.users set first_name = first_name || 'x'
+        update clerk.users set first_name = first_name || 'x'
         where clerk_id = new.clerk_id and length(first_name) < 8
     """
-    let_a_trigger(admin, "public.users", action, "insert or update on public.users for each row")
+    let_a_trigger(admin, "clerk.users", action, "insert or update on clerk.users for each row")
     history(store)
     assert agrees(admin)
-    assert rows(admin, "select distinct length(first_name) from public.users where first_name is not null") == [(8,)]
+    assert rows(admin, "select distinct length(first_name) from clerk.users where first_name is not null") == [(8,)]
 
 
 @pytest.mark.parametrize(
     ("action", "when"),
     [
-        ("delete from public.users where clerk_id = new.clerk_id", "insert on public.users for each row"),
+        ("delete from clerk.users where clerk_id = new.clerk_id", "insert on clerk.users for each row"),
         (
-            "delete from public.users where clerk_id = new.clerk_id and new.first_name = 'Bob'",
-            "update on public.users for each row",
+            "delete from clerk.users where clerk_id = new.clerk_id and new.first_name = 'Bob'",
+            "update on clerk.users for each row",
         ),
-        ("insert into public.users (clerk_id) values (old.clerk_id)", "delete on public.users for each row"),
+        ("insert into clerk.users (clerk_id) values (old.clerk_id)", "delete on clerk.users for each row"),
         (
-            "update public.users set first_name = 'Ada' where clerk_id = new.clerk_id and new.first_name <> 'Ada'",
-            "update on public.users for each row",
+            "update clerk.users set first_name = 'Ada' where clerk_id = new.clerk_id and new.first_name <> 'Ada'",
+            "update on clerk.users for each row",
         ),
     ],
     ids=["a new row is deleted", "a changed row is deleted", "a deleted row comes back", "a change is taken back"],
@@ -129,25 +129,25 @@ def test_triggers_within_triggers_come_one_after_the_other(store: Store, admin: 
 def test_the_log_holds_the_changes_of_a_trigger_to_the_row_in_order(
     action: str, when: str, store: Store, admin: Connection
 ) -> None:
-    let_a_trigger(admin, "public.users", action, when)
+    let_a_trigger(admin, "clerk.users", action, when)
     for at, name in enumerate(["Ada", "Bob", "Cyd"], start=1):
         store.apply([user("user_1", at=at, first_name=name), user("user_2", at=at, first_name=name)])
-    admin.execute("delete from public.users where clerk_id = 'user_2'")
+    admin.execute("delete from clerk.users where clerk_id = 'user_2'")
     assert agrees(admin)
 
 
 def test_the_log_holds_a_transaction_of_the_app_in_order_too(store: Store, admin: Connection) -> None:
-    let_a_trigger(admin, "public.users", REWRITES["public.users"], "insert or update on public.users for each row")
+    let_a_trigger(admin, "clerk.users", REWRITES["clerk.users"], "insert or update on clerk.users for each row")
     admin.execute(
         "create table public.orders (id int); create function public.greet() returns trigger language plpgsql as "
-        "$$ begin update public.users set first_name = 'greeted'; return null; end $$; "
+        "$$ begin update clerk.users set first_name = 'greeted'; return null; end $$; "
         "create trigger a after insert on public.orders for each row execute function public.greet()"
     )
     store.apply([user("user_1", at=1), user("user_2", at=1)])
     with admin.transaction():
         admin.execute("insert into public.orders values (1)")
-        admin.execute("update public.users set first_name = 'b' where clerk_id = 'user_1'")
-        admin.execute("update public.users set first_name = 'c'")
+        admin.execute("update clerk.users set first_name = 'b' where clerk_id = 'user_1'")
+        admin.execute("update clerk.users set first_name = 'c'")
         admin.execute("insert into public.orders values (2)")
-        admin.execute("update public.users set last_name = 'd'")
+        admin.execute("update clerk.users set last_name = 'd'")
     assert agrees(admin)

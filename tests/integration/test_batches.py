@@ -126,7 +126,7 @@ def test_several_poisons_fail_each_alone(store: Store, admin: Connection) -> Non
     ]
     answers = store.apply(batch)
     assert [isinstance(answer, ChangeRefused) for answer in answers] == [number % 4 == 0 for number in range(16)]
-    assert value(admin, "select count(*) from public.users") == 12
+    assert value(admin, "select count(*) from clerk.users") == 12
 
 
 def test_a_batch_of_nothing_but_poison_raises_nothing(store: Store, admin: Connection) -> None:
@@ -138,7 +138,7 @@ def test_a_batch_of_nothing_but_poison_raises_nothing(store: Store, admin: Conne
 def test_one_poison_costs_a_few_round_trips_not_one_per_change(
     distant_store: Store, proxy: CountingProxy, admin: Connection
 ) -> None:
-    admin.execute("alter table public.users add constraint no_robots check (first_name <> 'Robot')")
+    admin.execute("alter table clerk.users add constraint no_robots check (first_name <> 'Robot')")
     batch = alone(*[upsert(f"user_{number}") for number in range(1, 100)], upsert("user_bad", first_name="Robot"))
     before = proxy.round_trips
     distant_store.apply(batch)
@@ -147,7 +147,7 @@ def test_one_poison_costs_a_few_round_trips_not_one_per_change(
 
 
 def test_the_refusal_names_the_rule_that_was_broken(store: Store, admin: Connection) -> None:
-    admin.execute("alter table public.users add constraint no_robots check (first_name <> 'Robot')")
+    admin.execute("alter table clerk.users add constraint no_robots check (first_name <> 'Robot')")
     [refused] = store.apply(alone(upsert(first_name="Robot", last_name=PRIVATE)))
     assert isinstance(refused, ChangeRefused)
     assert "no_robots" in str(refused)
@@ -174,7 +174,7 @@ def test_a_user_that_a_trigger_of_the_app_refuses_fails_alone(
         "create function public.no_robots() returns trigger language plpgsql as $$ "
         "begin if new.first_name = 'Robot' then " + statement + "; end if; return new; end $$"
     )
-    admin.execute("create trigger a before insert on public.users for each row execute function public.no_robots()")
+    admin.execute("create trigger a before insert on clerk.users for each row execute function public.no_robots()")
     batch = alone(upsert("user_1"), upsert("user_bad", first_name="Robot", last_name=PRIVATE), upsert("user_2"))
 
     first, refused, last = store.apply(batch)
@@ -189,13 +189,13 @@ def test_a_user_that_a_trigger_of_the_app_refuses_fails_alone(
 
 
 STUMBLES: dict[str, LiteralString] = {
-    "over a type": "alter table public.users alter column first_name type varchar(10)",
-    "over an index": "create index on public.users (first_name)",
-    "over an index of a number": "create index on public.users (((unsafe_metadata ->> 'age')::integer))",
+    "over a type": "alter table clerk.users alter column first_name type varchar(10)",
+    "over an index": "create index on clerk.users (first_name)",
+    "over an index of a number": "create index on clerk.users (((unsafe_metadata ->> 'age')::integer))",
     "over a trigger that divides by zero": """
         create function public.stumble() returns trigger language plpgsql as
         $$ begin perform 1 / (length(new.first_name) - 10000); return new; end $$;
-        create trigger a before insert on public.users for each row execute function public.stumble();
+        create trigger a before insert on clerk.users for each row execute function public.stumble();
     """,
 }
 LONG = hashlib.shake_256(b"name").hexdigest(5_000)
@@ -214,7 +214,7 @@ def test_when_an_object_of_the_app_refuses_a_value_of_a_client_the_rest_is_appli
     assert store.apply(batch) == ["created"] * 7
     assert store.apply(batch) == ["duplicate"] * 7
 
-    query: LiteralString = "select banned, last_name, email is not null from public.users where clerk_id = 'user_bad'"
+    query: LiteralString = "select banned, last_name, email is not null from clerk.users where clerk_id = 'user_bad'"
     assert rows(admin, query) == [(True, "Kept", True)]
     [(entity_id, svix_id, fields)] = rows(admin, "select entity_id, svix_id, fields from clerk_sync.dropped_fields")
     assert (entity_id, svix_id) == ("user_bad", "msg_bad")
@@ -223,26 +223,26 @@ def test_when_an_object_of_the_app_refuses_a_value_of_a_client_the_rest_is_appli
 
 def test_two_fields_that_postgres_refuses_leave_the_rest(store: Store, admin: Connection) -> None:
     for name in ("first_name", "last_name"):
-        admin.execute(sql.SQL("create index on public.users ({})").format(sql.Identifier(name)))
+        admin.execute(sql.SQL("create index on clerk.users ({})").format(sql.Identifier(name)))
     assert store.apply(alone(upsert(first_name=LONG, last_name=LONG, banned=True))) == ["created"]
-    query: LiteralString = "select banned, first_name, last_name, email, email_verified from public.users"
+    query: LiteralString = "select banned, first_name, last_name, email, email_verified from clerk.users"
     assert rows(admin, query) == [(True, None, None, None, False)]
 
 
 def test_a_stub_that_postgres_refuses_prevents_no_membership(store: Store, admin: Connection) -> None:
-    admin.execute("create index on public.users (first_name)")
+    admin.execute("create index on clerk.users (first_name)")
     known = {"user_id": "user_1", "first_name": LONG, "last_name": "Kept"}
     assert store.apply([membership(at=1, role="org:admin", public_user_data=known)]) == ["created"]
-    assert rows(admin, "select role from public.organization_memberships") == [("org:admin",)]
-    assert rows(admin, "select first_name, last_name from public.users") == [(None, "Kept")]
+    assert rows(admin, "select role from clerk.organization_memberships") == [("org:admin",)]
+    assert rows(admin, "select first_name, last_name from clerk.users") == [(None, "Kept")]
     assert rows(admin, "select fields from clerk_sync.dropped_fields") == [(["user.first_name"],)]
 
 
 def test_a_value_decided_by_others_is_never_emptied(store: Store, admin: Connection) -> None:
-    admin.execute("create index on public.users ((public_metadata ->> 'role'))")
+    admin.execute("create index on clerk.users ((public_metadata ->> 'role'))")
     [refused] = store.apply(alone(upsert(public_metadata={"role": LONG})))
     assert isinstance(refused, ValueRefused)
-    assert rows(admin, "select * from public.users") == []
+    assert rows(admin, "select * from clerk.users") == []
 
 
 def test_a_user_with_metadata_as_large_as_clerk_allows_is_applied(store: Store) -> None:
@@ -253,6 +253,6 @@ def test_a_user_with_metadata_as_large_as_clerk_allows_is_applied(store: Store) 
 def test_text_of_any_language_arrives_as_it_was_sent(store: Store, admin: Connection) -> None:
     name = "Zoë 😀 \u202e مرحبا \\u0000 '; drop table users; -- \"\t\n\x7f"
     store.apply(alone(upsert(first_name=name, public_metadata={"note": name, "n": 10**30})))
-    assert value(admin, "select first_name from public.users") == name
-    assert value(admin, "select public_metadata ->> 'note' from public.users") == name
-    assert value(admin, "select public_metadata ->> 'n' from public.users") == str(10**30)
+    assert value(admin, "select first_name from clerk.users") == name
+    assert value(admin, "select public_metadata ->> 'note' from clerk.users") == name
+    assert value(admin, "select public_metadata ->> 'n' from clerk.users") == str(10**30)

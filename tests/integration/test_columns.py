@@ -54,7 +54,7 @@ def test_a_column_holds_nothing_only_where_something_may_be_unknown(shared_datab
             """
             select c.oid::regclass::text, a.attname
             from pg_class as c inner join pg_attribute as a on a.attrelid = c.oid
-            where c.relkind in ('r', 'p') and c.relnamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+            where c.relkind in ('r', 'p') and c.relnamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace)
             and a.attnum > 0 and not a.attisdropped and not a.attnotnull
             """,
         ):

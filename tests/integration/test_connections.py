@@ -124,7 +124,7 @@ def test_a_connection_that_breaks_after_the_commit_applies_the_batch_once(databa
                 seconds=PATIENCE_SECONDS,
             )
         assert applied.result(PATIENCE_SECONDS) in (["created"], ["unchanged"])
-        assert rows(admin, "select clerk_id from public.users order by clerk_id") == [("user_0",), ("user_1",)]
+        assert rows(admin, "select clerk_id from clerk.users order by clerk_id") == [("user_0",), ("user_1",)]
 
 
 # The password changed
@@ -261,8 +261,8 @@ def test_a_pooler_that_cannot_log_in_at_the_server_is_not_quoted_to_the_operator
         "revoke execute on function clerk_sync.apply(jsonb) from clerk_sync_worker",
         "revoke usage on schema clerk_sync from clerk_sync_worker",
         "drop schema clerk_sync cascade",
-        "drop table public.users cascade",
-        "alter table public.users drop column username",
+        "drop table clerk.users cascade",
+        "alter table clerk.users drop column username",
         "delete from clerk_sync.kinds",
     ],
 )
@@ -300,7 +300,7 @@ def blocked(database: Database, **settings: str) -> str:
         database.connect() as other,
         other.transaction(),
     ):
-        other.execute("lock table public.users in exclusive mode")
+        other.execute("lock table clerk.users in exclusive mode")
         [answer] = store.apply(alone(upsert()))
     assert isinstance(answer, DatabaseUnavailable)
     return str(answer)
@@ -333,7 +333,7 @@ def test_after_a_timeout_the_connection_is_still_good(database: Database, admin:
         store.apply(alone(upsert("user_0")))
         [worker] = workers(admin)
         with database.connect() as other, other.transaction():
-            other.execute("lock table public.users in exclusive mode")
+            other.execute("lock table clerk.users in exclusive mode")
             [answer] = store.apply(alone(upsert()))
         assert isinstance(answer, DatabaseUnavailable)
         assert store.apply(alone(upsert())) == ["created"]
@@ -371,7 +371,7 @@ def test_an_answer_that_does_not_come_is_not_waited_for_and_not_mistaken_for_the
     with closing(Store(Fixed(database.worker_url), patience_seconds=0.3)) as store:
         store.apply(alone(upsert("user_0")))
         with admin.transaction():
-            admin.execute("lock table public.users in access exclusive mode")
+            admin.execute("lock table clerk.users in access exclusive mode")
             with pytest.raises(DatabaseUnavailable, match=r"did not answer within 0\.3 s"):
                 store.apply(alone(upsert()))
         # The statement whose answer was not awaited may have got the lock, and may have ended by now.

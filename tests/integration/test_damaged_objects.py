@@ -30,10 +30,10 @@ DAMAGES: list[tuple[LiteralString, str]] = [
     ),
     (
         (
-            "create or replace function public.requesting_user_id() returns text language sql stable "
+            "create or replace function clerk.requesting_user_id() returns text language sql stable "
             "parallel restricted set search_path = pg_catalog, pg_temp return 'user_eve'"
         ),
-        "the function public.requesting_user_id(): its body is another",
+        "the function clerk.requesting_user_id(): its body is another",
     ),
     (
         (
@@ -81,57 +81,57 @@ DAMAGES: list[tuple[LiteralString, str]] = [
     ("drop table clerk_sync.reconcile_runs cascade", "the table clerk_sync.reconcile_runs is missing"),
     # Triggers
     (
-        "alter table public.users disable trigger users_project_on_update",
-        "the trigger users_project_on_update on public.users: enabled is no, the migrations make it yes",
+        "alter table clerk.users disable trigger users_project_on_update",
+        "the trigger users_project_on_update on clerk.users: enabled is no, the migrations make it yes",
     ),
     (
-        "alter table public.users enable replica trigger users_keep_key",
-        "the trigger users_keep_key on public.users: enabled is no, the migrations make it yes",
+        "alter table clerk.users enable replica trigger users_keep_key",
+        "the trigger users_keep_key on clerk.users: enabled is no, the migrations make it yes",
     ),
-    ("drop trigger audit_update on public.users", "the trigger audit_update on public.users is missing"),
+    ("drop trigger audit_update on clerk.users", "the trigger audit_update on clerk.users is missing"),
     (
         (
-            "create or replace trigger users_keep_key before update on public.users "
+            "create or replace trigger users_keep_key before update on clerk.users "
             "for each row when (false) execute function clerk_sync.refuse_new_key()"
         ),
-        "the trigger users_keep_key on public.users: its definition is another",
+        "the trigger users_keep_key on clerk.users: its definition is another",
     ),
     (
-        "create trigger of_old after insert on public.users for each row execute function clerk_sync.refuse_new_key()",
-        "the trigger of_old on public.users is none of this version",
+        "create trigger of_old after insert on clerk.users for each row execute function clerk_sync.refuse_new_key()",
+        "the trigger of_old on clerk.users is none of this version",
     ),
     # Policies and row-level security
-    ("drop policy users_read_own on public.users", "the policy users_read_own on public.users is missing"),
+    ("drop policy users_read_own on clerk.users", "the policy users_read_own on clerk.users is missing"),
     (
-        "alter policy users_read_own on public.users using (true)",
-        "the policy users_read_own on public.users: its using is another",
+        "alter policy users_read_own on clerk.users using (true)",
+        "the policy users_read_own on clerk.users: its using is another",
     ),
     (
-        "alter policy users_read_own on public.users to anon",
+        "alter policy users_read_own on clerk.users to anon",
         "roles is anon, the migrations make it authenticated",
     ),
     (
         (
-            "create policy of_old on public.users for select to authenticated "
+            "create policy of_old on clerk.users for select to authenticated "
             "using (clerk_id = (select c.clerk_id from clerk_sync.caller as c))"
         ),
-        "the policy of_old on public.users is none of this version",
+        "the policy of_old on clerk.users is none of this version",
     ),
     (
-        "alter table public.users disable row level security",
-        "the table public.users: row-level security is off, the migrations make it on",
+        "alter table clerk.users disable row level security",
+        "the table clerk.users: row-level security is off, the migrations make it on",
     ),
     (
-        "alter table public.users force row level security",
-        "the table public.users: row-level security for the owner is on, the migrations make it off",
+        "alter table clerk.users force row level security",
+        "the table clerk.users: row-level security for the owner is on, the migrations make it off",
     ),
     # Tables, columns, constraints, indexes, types, views, rows
     ("drop table clerk_sync.audit_log", "the table clerk_sync.audit_log is missing"),
-    ("alter table public.users drop column locale", "the column public.users.locale is missing"),
-    ("alter table public.users alter column banned drop default", "default is none, the migrations make it false"),
-    ("alter table public.users alter column banned set default true", "default is true, the migrations make it false"),
-    ("alter table public.users alter column banned drop not null", "not null is no, the migrations make it yes"),
-    ("alter table public.users alter column locale set not null", "not null is yes, the migrations make it no"),
+    ("alter table clerk.users drop column locale", "the column clerk.users.locale is missing"),
+    ("alter table clerk.users alter column banned drop default", "default is none, the migrations make it false"),
+    ("alter table clerk.users alter column banned set default true", "default is true, the migrations make it false"),
+    ("alter table clerk.users alter column banned drop not null", "not null is no, the migrations make it yes"),
+    ("alter table clerk.users alter column locale set not null", "not null is yes, the migrations make it no"),
     ("alter table clerk_sync.deliveries add column extra text not null", "the column clerk_sync.deliveries.extra is"),
     ("alter table clerk_sync.deliveries set unlogged", "the table clerk_sync.deliveries: written to the log is no"),
     (
@@ -143,16 +143,16 @@ DAMAGES: list[tuple[LiteralString, str]] = [
         "the constraint old_check of clerk_sync.audit_log is none of this version",
     ),
     (
-        "alter table public.users_public add constraint old_key foreign key (clerk_id) references public.users",
-        "the constraint old_key of public.users_public is none of this version",
+        "alter table clerk.users_public add constraint old_key foreign key (clerk_id) references clerk.users",
+        "the constraint old_key of clerk.users_public is none of this version",
     ),
     (
-        "alter table public.organization_domains disable trigger all",
-        "organization_domains_clerk_org_id_fkey of public.organization_domains: enforced is no",
+        "alter table clerk.organization_domains disable trigger all",
+        "organization_domains_clerk_org_id_fkey of clerk.organization_domains: enforced is no",
     ),
     ("drop index public.users_email_idx", "the index public.users_email_idx is missing"),
     (
-        "drop index public.users_email_idx; create index users_email_idx on public.users (phone)",
+        "drop index public.users_email_idx; create index users_email_idx on clerk.users (phone)",
         "the index public.users_email_idx: its definition is another",
     ),
     (
@@ -166,7 +166,7 @@ DAMAGES: list[tuple[LiteralString, str]] = [
     (
         (
             "create or replace view clerk_sync.memberships_of_caller with (security_barrier) as "
-            "select m.clerk_org_id, m.role, m.permissions from public.organization_memberships as m"
+            "select m.clerk_org_id, m.role, m.permissions from clerk.organization_memberships as m"
         ),
         "the view clerk_sync.memberships_of_caller: its definition is another",
     ),
@@ -181,15 +181,15 @@ DAMAGES: list[tuple[LiteralString, str]] = [
         "clerk_sync_worker lacks the right to execute on the function clerk_sync.apply(jsonb)",
     ),
     (
-        "grant select, update (email) on public.users to anon",
-        "anon has the right to select, update (email) on the table public.users, which no migration grants",
+        "grant select, update (email) on clerk.users to anon",
+        "anon has the right to select, update (email) on the table clerk.users, which no migration grants",
     ),
     (
         "grant execute on function clerk_sync.undo_run(jsonb) to public",
         "public has the right to execute on the function clerk_sync.undo_run(jsonb), which no migration grants",
     ),
     ("grant usage on schema clerk_sync to authenticated", "authenticated has the right to usage on the schema"),
-    ("revoke select on public.users from authenticated", "authenticated lacks the right to select on the table"),
+    ("revoke select on clerk.users from authenticated", "authenticated lacks the right to select on the table"),
     (
         "revoke select (clerk_id) on clerk_sync.caller from authenticated",
         "authenticated lacks the right to select (clerk_id) on the table clerk_sync.caller",
@@ -203,30 +203,30 @@ DAMAGES: list[tuple[LiteralString, str]] = [
         "public has the right to usage on the type clerk_sync.version",
     ),
     (
-        "grant select on public.users to authenticated with grant option",
-        "authenticated has the right to select on the table public.users",
+        "grant select on clerk.users to authenticated with grant option",
+        "authenticated has the right to select on the table clerk.users",
     ),
 ]
 
 OF_THE_APP: list[LiteralString] = [
-    "alter table public.users add column nickname text not null default '', add column points int",
-    "alter table public.users add column motto text; grant update (motto) on public.users to authenticated",
-    "create index mine_idx on public.users (first_name)",
-    "alter table public.users add constraint mine2 check (email <> '')",
-    "alter table public.organizations add column owner text references public.users (clerk_id)",
+    "alter table clerk.users add column nickname text not null default '', add column points int",
+    "alter table clerk.users add column motto text; grant update (motto) on clerk.users to authenticated",
+    "create index mine_idx on clerk.users (first_name)",
+    "alter table clerk.users add constraint mine2 check (email <> '')",
+    "alter table clerk.organizations add column owner text references clerk.users (clerk_id)",
     (
-        "create policy mine on public.users for select to authenticated "
-        "using (clerk_id = (select public.requesting_user_id()))"
+        "create policy mine on clerk.users for select to authenticated "
+        "using (clerk_id = (select clerk.requesting_user_id()))"
     ),
-    "create policy mine on public.organizations for select to service_role using (true)",
+    "create policy mine on clerk.organizations for select to service_role using (true)",
     """create function public.mine() returns trigger language plpgsql as 'begin return null; end';
-    create trigger mine after insert on public.users for each row execute function public.mine()""",
-    "create view public.mine with (security_invoker) as select * from public.users",
-    "create function public.requesting_user_id(text) returns text language sql return 'user_1'",
+    create trigger mine after insert on clerk.users for each row execute function public.mine()""",
+    "create view public.mine with (security_invoker) as select * from clerk.users",
+    "create function clerk.requesting_user_id(text) returns text language sql return 'user_1'",
     "create table public.apply (id int primary key)",
-    "create role mine; grant select on public.users to mine",
-    "alter table public.users replica identity full, set (fillfactor = 70)",
-    """create table public.sessions (id text primary key, user_id text references public.users, deleted_at timestamptz);
+    "create role mine; grant select on clerk.users to mine",
+    "alter table clerk.users replica identity full, set (fillfactor = 70)",
+    """create table public.sessions (id text primary key, user_id text references clerk.users, deleted_at timestamptz);
     select clerk_sync.register(
         'session', 7, 'public.sessions', 'id', array[]::name[] || 'id'::name, '{"user_id": "user"}', false
     )""",
@@ -269,8 +269,8 @@ def test_objects_added_by_the_app_are_no_difference_and_a_repair_leaves_them(und
     for addition in OF_THE_APP:
         undone.execute(addition)
     assert words(undone, root) == []
-    undone.execute("drop function clerk_sync.begin_run(jsonb); drop trigger audit_update on public.users")
-    undone.execute("drop policy users_insert_own on public.users; grant all on public.users to anon")
+    undone.execute("drop function clerk_sync.begin_run(jsonb); drop trigger audit_update on clerk.users")
+    undone.execute("drop policy users_insert_own on clerk.users; grant all on clerk.users to anon")
     undone.execute("drop function clerk_sync.hide_rows(clerk_sync.change[])")
     before = everything_of_the_app(undone)
     list(repair(undone, read_manifest(root)))
@@ -307,17 +307,17 @@ def test_a_difference_that_only_a_person_can_decide_about_is_named_and_nothing_i
     undone: Connection, root: Path
 ) -> None:
     undone.execute("""
-        insert into public.users (clerk_id) values ('user_1');
-        insert into public.organizations (clerk_org_id) values ('org_1');
-        insert into public.organization_memberships (clerk_membership_id, clerk_org_id, clerk_user_id, role)
+        insert into clerk.users (clerk_id) values ('user_1');
+        insert into clerk.organizations (clerk_org_id) values ('org_1');
+        insert into clerk.organization_memberships (clerk_membership_id, clerk_org_id, clerk_user_id, role)
         values ('orgmem_1', 'org_1', 'user_1', 'org:member');
-        alter table public.organization_memberships drop column role cascade;
+        alter table clerk.organization_memberships drop column role cascade;
         alter table clerk_sync.reconcile_runs alter column calls type bigint;
         drop function clerk_sync.begin_run(jsonb);
     """)
     with pytest.raises(NotRepaired) as refused:
         list(repair(undone, read_manifest(root)))
-    assert "public.organization_memberships.role is missing: the existing rows need a value" in str(refused.value)
+    assert "clerk.organization_memberships.role is missing: the existing rows need a value" in str(refused.value)
     assert "alter table clerk_sync.reconcile_runs alter column calls type integer" in str(refused.value)
     assert value(undone, "select to_regprocedure('clerk_sync.begin_run(jsonb)')") is None
 
@@ -339,7 +339,7 @@ def test_an_owner_who_is_no_superuser_sees_and_repairs_the_same(supabase: Supaba
     with psycopg.connect(url, autocommit=True) as owner, owner.transaction(force_rollback=True):
         assert words(owner, root) == []
         owner.execute("drop table clerk_sync.audit_log; drop function clerk_sync.apply(jsonb)")
-        owner.execute("drop policy users_read_own on public.users; drop table public.organization_domains cascade")
+        owner.execute("drop policy users_read_own on clerk.users; drop table clerk.organization_domains cascade")
         assert len(words(owner, root)) == 4
         list(repair(owner, read_manifest(root)))
         assert words(owner, root) == []

@@ -177,7 +177,7 @@ def test_an_event_that_is_newer_than_clerks_first_answer_takes_it_back(rig: Rig,
 def test_a_row_that_only_the_app_or_other_objects_made_is_young_by_our_own_clock(rig: Rig) -> None:
     # Nobody knows when this user was created in Clerk: the first login was faster than the webhook.
     with acting_as(rig.admin, "authenticated", {"sub": "user_new", "iss": "https://clerk.example.com"}):
-        rig.admin.execute("insert into public.users (clerk_id) values ('user_new')")
+        rig.admin.execute("insert into clerk.users (clerk_id) values ('user_new')")
     report = rig.run()
     assert (report.state, report.findings, absences(rig)) == ("complete", 0, [])
     rig.admin.execute("update clerk_sync.audit_log set recorded_at = recorded_at - interval '301 s'")
@@ -188,7 +188,7 @@ def test_a_row_that_only_the_app_or_other_objects_made_is_young_by_our_own_clock
 @pytest.mark.parametrize(
     "statement",
     [
-        "update public.users set created_at = %s where clerk_id = %s",
+        "update clerk.users set created_at = %s where clerk_id = %s",
         "update clerk_sync.entities set version.observed_at = extract(epoch from %s) * 1000 where id = %s",
         "update clerk_sync.entities set shown_at = extract(epoch from %s) * 1000 where id = %s",
         """
@@ -323,7 +323,7 @@ def test_a_user_who_signs_up_again_under_another_id_is_another_user(rig: Rig) ->
     rig.world.remove_user(user(6))
     created = rig.world.create_user({})
     deliver_last(rig)
-    rig.admin.execute("update public.users set email = %s where clerk_id = %s", [address, created["id"]])
+    rig.admin.execute("update clerk.users set email = %s where clerk_id = %s", [address, created["id"]])
     rig.run()
     later(rig)
     assert (user(6) in rig.shown(), created["id"] in rig.shown()) == (False, True)

@@ -106,9 +106,9 @@ def test_nobody_sees_a_change_before_its_delivery_is_recorded(
             applied = pool.submit(store.apply, [delivered(upsert(version=1), "msg_1")])
             eventually(lambda: waiting_workers(admin), len, seconds=10)
             # The row is written, and waits with the record for one commit.
-            assert rows(admin, "select clerk_id from public.users") == []
+            assert rows(admin, "select clerk_id from clerk.users") == []
         assert applied.result(10) == ["created"]
-    assert rows(admin, "select clerk_id from public.users") == [("user_1",)]
+    assert rows(admin, "select clerk_id from clerk.users") == [("user_1",)]
     assert outcomes(admin) == {"msg_1": "created"}
 
 
@@ -125,10 +125,10 @@ def test_a_worker_killed_between_the_change_and_its_record_leaves_nothing(
             admin.execute("select pg_terminate_backend(%s)", [worker])
             # The store opens another connection and applies the batch again, which waits in its turn.
             eventually(lambda: waiting_workers(admin), lambda found: found not in ([], [(worker,)]), seconds=10)
-            seen_between.append(rows(admin, "select clerk_id from public.users"))
+            seen_between.append(rows(admin, "select clerk_id from clerk.users"))
         assert applied.result(10) == ["created"]
     assert seen_between == [[("user_0",)]]
-    assert sorted(rows(admin, "select clerk_id from public.users")) == [("user_0",), ("user_1",)]
+    assert sorted(rows(admin, "select clerk_id from clerk.users")) == [("user_0",), ("user_1",)]
     assert outcomes(admin) == {"msg_1": "created"}
 
 

@@ -16,11 +16,11 @@ from tests.kit.supabase import PROJECTS, Project, Supabase
 @pytest.mark.parametrize(
     ("fault", "verdict", "said"),
     [
-        ("alter table public.users disable row level security", "fail", "off for public.users"),
-        ("drop table public.organization_domains", "fail", "no table public.organization_domains"),
+        ("alter table clerk.users disable row level security", "fail", "off for clerk.users"),
+        ("drop table clerk.organization_domains", "fail", "no table clerk.organization_domains"),
         ("alter table clerk_sync.entities disable row level security", "fail", "off for clerk_sync.entities"),
-        ("drop policy users_read_own on public.users", "fail", "public.users lacks the policies users_read_own"),
-        ("create policy mine on public.users for select using (true)", "warn", "allow more: mine"),
+        ("drop policy users_read_own on clerk.users", "fail", "clerk.users lacks the policies users_read_own"),
+        ("create policy mine on clerk.users for select using (true)", "warn", "allow more: mine"),
         ("grant usage on schema clerk_sync to authenticated", "fail", "authenticated may use the schema"),
         ("create table public.notes (id int primary key)", "warn", "off for public.notes"),
         (
@@ -30,9 +30,9 @@ from tests.kit.supabase import PROJECTS, Project, Supabase
             "off for shown.notes",
         ),
         (
-            "create view public.people as select * from public.users; grant select on public.people to anon",
+            "create view public.people as select * from clerk.users; grant select on public.people to anon",
             "fail",
-            "public.users: the view public.people shows its rows to anon, without its policies",
+            "clerk.users: the view public.people shows its rows to anon, without its policies",
         ),
     ],
 )
@@ -115,8 +115,8 @@ GUIDE: LiteralString = "revoke execute on all functions in schema public from pu
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        (GUIDE, "anon may not execute public.requesting_claims(), public.requesting_user_id(), "),
-        (GUIDE, "authenticated may not execute public.requesting_claims(), public.requesting_user_id(), "),
+        (GUIDE, "anon may not execute clerk.requesting_claims(), clerk.requesting_user_id(), "),
+        (GUIDE, "authenticated may not execute clerk.requesting_claims(), clerk.requesting_user_id(), "),
         ("revoke select on clerk_sync.caller from authenticated", "select (clerk_id) of clerk_sync.caller"),
         (
             "revoke select (role) on clerk_sync.memberships_of_caller from authenticated",
@@ -126,9 +126,9 @@ GUIDE: LiteralString = "revoke execute on all functions in schema public from pu
             "revoke execute on function clerk_sync.requesting_user_id(jsonb) from authenticated",
             "authenticated may not execute clerk_sync.requesting_user_id(jsonb)",
         ),
-        ("revoke insert (clerk_id) on public.users from authenticated", "insert (clerk_id) of public.users"),
-        ("revoke select on public.organizations from authenticated", "may not select public.organizations"),
-        ("revoke delete on public.users from service_role", "service_role may not delete public.users"),
+        ("revoke insert (clerk_id) on clerk.users from authenticated", "insert (clerk_id) of clerk.users"),
+        ("revoke select on clerk.organizations from authenticated", "may not select clerk.organizations"),
+        ("revoke delete on clerk.users from service_role", "service_role may not delete clerk.users"),
     ],
 )
 def test_a_right_that_policies_or_apps_need_is_missed_and_given_back_by_the_advice(
@@ -153,10 +153,10 @@ def test_on_a_project_of_supabases_only_rights_that_were_revoked_afterwards_are_
 
 
 def test_a_function_of_the_apps_names_that_was_dropped_is_missed(doctor: Doctor, admin: Connection) -> None:
-    admin.execute("drop function public.requesting_permissions()")
+    admin.execute("drop function clerk.requesting_permissions()")
     verdict, words = doctor.verdict("grants")
     assert verdict == "fail"
-    assert "there is no public.requesting_permissions()" in words
+    assert "there is no clerk.requesting_permissions()" in words
 
 
 def test_the_checked_rights_are_all_rights_of_the_roles_of_the_api(doctor: Doctor, admin: Connection) -> None:
@@ -166,15 +166,15 @@ def test_the_checked_rights_are_all_rights_of_the_roles_of_the_api(doctor: Docto
         select count(*) from (
             select a.grantee, a.privilege_type, c.oid, 0 as place
             from pg_class as c cross join aclexplode(c.relacl) as a
-            where c.relnamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+            where c.relnamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace)
             union all
             select distinct a.grantee, a.privilege_type, t.attrelid, 1
             from pg_attribute as t inner join pg_class as c on c.oid = t.attrelid cross join aclexplode(t.attacl) as a
-            where c.relnamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+            where c.relnamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace)
             union all
             select a.grantee, a.privilege_type, p.oid, 2
             from pg_proc as p cross join aclexplode(p.proacl) as a
-            where p.pronamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+            where p.pronamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace)
         ) as every where grantee in ('anon'::regrole, 'authenticated'::regrole, 'service_role'::regrole)
         """,
     )

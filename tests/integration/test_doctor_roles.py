@@ -78,8 +78,8 @@ def test_the_document_names_the_versions_of_postgres_that_the_tests_run_on(docto
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
-        ("grant select on public.users to clerk_sync_worker", "may use the table public.users"),
-        ("grant update (email) on public.users to public", "may use the table public.users"),
+        ("grant select on clerk.users to clerk_sync_worker", "may use the table clerk.users"),
+        ("grant update (email) on clerk.users to public", "may use the table clerk.users"),
         ("grant execute on function clerk_sync.undo_run(jsonb) to public", "may call clerk_sync.undo_run"),
         ("revoke usage on schema clerk_sync from clerk_sync_worker", "may not use the schema clerk_sync"),
     ],

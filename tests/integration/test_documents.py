@@ -185,5 +185,5 @@ def test_a_forged_membership_opens_what_asks_the_rows_alone_and_no_table_of_secu
     store.apply([membership("mem_forged", org_id="org_labs", user_id="user_eve", role="org:admin", at=1)])
     store.apply([invitation("inv_1", org_id="org_labs", at=1)])
     with acting_as(admin, "authenticated", EVE):
-        assert rows(admin, "select 1 from public.organization_invitations") == [(1,)]
+        assert rows(admin, "select 1 from clerk.organization_invitations") == [(1,)]
         assert rows(admin, "select 1 from documents") == []

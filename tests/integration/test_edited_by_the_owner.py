@@ -47,11 +47,11 @@ def rig(mirrored: RigMaker) -> Iterator[Rig]:
 def restored(admin: Connection, table: str) -> Iterator[None]:
     """Restores a table as it is now at the end of the block, like `pg_restore --data-only --disable-triggers`."""
     name = sql.Identifier(table)
-    admin.execute(sql.SQL("create table public.backup as table public.{}").format(name))
+    admin.execute(sql.SQL("create table public.backup as table clerk.{}").format(name))
     yield
     admin.execute("set session_replication_role = replica")
-    admin.execute(sql.SQL("delete from public.{}").format(name))
-    admin.execute(sql.SQL("insert into public.{} table public.backup").format(name))
+    admin.execute(sql.SQL("delete from clerk.{}").format(name))
+    admin.execute(sql.SQL("insert into clerk.{} table public.backup").format(name))
     admin.execute("reset session_replication_role; drop table public.backup")
 
 
@@ -61,8 +61,8 @@ def test_nobody_gives_an_object_another_id(store: Store, admin: Connection, tabl
     store.apply([invitation(at=1), domain(at=1)])
     if table in ("users", "organizations"):
         # Rows that point to it keep its key anyway.
-        admin.execute("truncate public.organization_memberships, public.organization_invitations, organization_domains")
-    another = sql.SQL("update public.{} set {} = 'another'").format(sql.Identifier(table), sql.Identifier(KEYS[table]))
+        admin.execute("truncate clerk.organization_memberships, clerk.organization_invitations, organization_domains")
+    another = sql.SQL("update clerk.{} set {} = 'another'").format(sql.Identifier(table), sql.Identifier(KEYS[table]))
     with admin.transaction(force_rollback=True):
         admin.execute("set local role service_role")
         with pytest.raises(RestrictViolation, match="names the object for good"):
@@ -72,16 +72,16 @@ def test_nobody_gives_an_object_another_id(store: Store, admin: Connection, tabl
 @pytest.mark.parametrize("truncated", ["users", "organizations"])
 def test_after_a_truncate_events_are_applied_and_a_comparison_restores_every_row(rig: Rig, truncated: str) -> None:
     org_id = next(iter(rig.world.organizations))
-    rig.admin.execute(sql.SQL("truncate public.{} cascade").format(sql.Identifier(truncated)))
+    rig.admin.execute(sql.SQL("truncate clerk.{} cascade").format(sql.Identifier(truncated)))
     now = rig.world.now - CREATED_AT
     new = [membership("orgmem_new", at=now, org_id=org_id, user_id=f"user_{2:026}"), domain(at=now, org_id=org_id)]
     assert rig.store.apply(new) == ["created", "created"]
-    rig.admin.execute("delete from public.organization_memberships where clerk_membership_id = 'orgmem_new'")
+    rig.admin.execute("delete from clerk.organization_memberships where clerk_membership_id = 'orgmem_new'")
     rig.admin.execute("delete from clerk_sync.entities where id = 'orgmem_new'")
     assert rig.run().state == "complete"
     assert rig.agrees()
-    assert value(rig.admin, "select name from public.organizations") == "Acme"
-    assert value(rig.admin, "select count(created_at) from public.users") == 120
+    assert value(rig.admin, "select name from clerk.organizations") == "Acme"
+    assert value(rig.admin, "select count(created_at) from clerk.users") == 120
 
 
 def test_a_backup_of_last_week_is_brought_up_to_date_by_a_comparison(rig: Rig) -> None:
@@ -114,9 +114,9 @@ def test_purged_rows_that_a_backup_restores_are_purged_again(
         store.apply([deleted("user", "user_1", at=2)])
         let_time_pass(admin)
         assert [kind for kind, *_ in purge(database, how)] == ["user"]
-    assert rows(admin, "select first_name from public.users") == [("Ada",)]
+    assert rows(admin, "select first_name from clerk.users") == [("Ada",)]
     # A comparison hides what is visible.
-    admin.execute("update public.users set deleted_at = now() where deleted_at is null")
+    admin.execute("update clerk.users set deleted_at = now() where deleted_at is null")
     assert [kind for kind, *_ in purge(database, how)] == ["user"]
-    assert rows(admin, "select first_name from public.users where first_name is not null") == []
+    assert rows(admin, "select first_name from clerk.users where first_name is not null") == []
     assert purge(database, how) == []

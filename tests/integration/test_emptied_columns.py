@@ -55,7 +55,7 @@ def change(rig: Rig, number: int, **fields: Any) -> None:
 
 
 def names(rig: Rig) -> int:
-    return int(value(rig.admin, "select count(*) from public.users where first_name is not null"))
+    return int(value(rig.admin, "select count(*) from clerk.users where first_name is not null"))
 
 
 @pytest.mark.parametrize("mode", ["full", "quick"])
@@ -115,10 +115,10 @@ def test_the_alarm_of_the_brake_rings(rig: Rig, capsys: pytest.CaptureFixture[st
 
 
 def test_a_list_that_lacks_a_field_by_mistake_empties_nothing_and_the_next_good_one_is_complete(rig: Rig) -> None:
-    before = rows(rig.admin, "select clerk_id, username, first_name from public.users order by 1")
+    before = rows(rig.admin, "select clerk_id, username, first_name from clerk.users order by 1")
     rig.api.faults.add(with_null("first_name"), path="/users")
     assert rig.run().state == "stopped"
-    assert rows(rig.admin, "select clerk_id, username, first_name from public.users order by 1") == before
+    assert rows(rig.admin, "select clerk_id, username, first_name from clerk.users order by 1") == before
     assert rig.run().findings == 0
 
 
@@ -132,7 +132,7 @@ def test_a_few_values_emptied_in_a_list_are_stored_only_after_the_users_were_rea
 
     rig.api.faults.add(Fault(alter=emptied), path="/users")
     assert rig.run().state == "complete"
-    assert value(rig.admin, "select count(*) from public.users where last_name = 'Newer'") == FEW
+    assert value(rig.admin, "select count(*) from clerk.users where last_name = 'Newer'") == FEW
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_value_is_lost_to_null_an_empty_text_list_or_object_and_a_flag_that_is
     rig: Rig, column: str, field: str, nothing: Any
 ) -> None:
     if column == "public_metadata":
-        rig.admin.execute("update public.users set public_metadata = '[1]'")
+        rig.admin.execute("update clerk.users set public_metadata = '[1]'")
     change(rig, EVERYBODY, **{field: nothing})
     report = rig.run()
     assert report.state == "stopped"
@@ -158,13 +158,13 @@ def test_a_value_is_lost_to_null_an_empty_text_list_or_object_and_a_flag_that_is
 def test_many_banned_or_changed_users_do_not_pull_the_brake(rig: Rig) -> None:
     change(rig, EVERYBODY, banned=True, first_name="Other")
     assert rig.run().state == "complete"
-    assert value(rig.admin, "select count(*) from public.users where banned and first_name = 'Other'") == EVERYBODY
+    assert value(rig.admin, "select count(*) from clerk.users where banned and first_name = 'Other'") == EVERYBODY
 
 
 def test_permissions_of_memberships_pull_the_brake_too_and_few_of_them_are_read_again_by_their_members(
     rig: Rig,
 ) -> None:
-    lost = "select count(*) from public.organization_memberships where permissions = '{}'"
+    lost = "select count(*) from clerk.organization_memberships where permissions = '{}'"
     members = list(rig.world.memberships)
     for each in members[: FEW + 1]:
         rig.world.update("membership", each, {"permissions": []})
@@ -249,6 +249,6 @@ def test_emptied_private_metadata_pulls_the_brake_and_is_deleted_with_its_user(d
         change(rig, FEW + 1, private_metadata={}, last_name="New")
         report = rig.run()
         assert "private_metadata would lose its value in 11" in str(report.reason)
-        assert value(rig.admin, "select count(*) from public.users where last_name = 'New'") == 0
+        assert value(rig.admin, "select count(*) from clerk.users where last_name = 'New'") == 0
         assert rig.run(allow_emptied=FEW + 1).counts["user"]["repaired"] == FEW + 1
-        assert value(rig.admin, "select count(*) from public.users where last_name = 'New'") == FEW + 1
+        assert value(rig.admin, "select count(*) from clerk.users where last_name = 'New'") == FEW + 1

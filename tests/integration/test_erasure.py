@@ -87,7 +87,7 @@ def test_a_person_is_erased_in_every_column_of_every_table(road: Road, admin: Co
     after = rows_without(admin)
     assert {table: gone for table, kept in others.items() if (gone := kept - after[table])} == {}
     assert answer["of_others"] == []
-    assert answer["emptied"].keys() >= {"public.users", "clerk_sync.audit_log", "clerk_sync.parked_events"}
+    assert answer["emptied"].keys() >= {"clerk.users", "clerk_sync.audit_log", "clerk_sync.parked_events"}
 
 
 def test_the_addresses_that_only_look_like_it_are_kept(road: Road, admin: Connection, command: Command) -> None:
@@ -109,7 +109,7 @@ def test_every_table_is_looked_through_and_a_new_one_too(
         admin,
         """
         select c.oid::regclass::text from pg_class as c
-        where c.relkind in ('r', 'p') and c.relnamespace in ('public'::regnamespace, 'clerk_sync'::regnamespace)
+        where c.relkind in ('r', 'p') and c.relnamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace)
         """,
     )
     looked_through = rows(

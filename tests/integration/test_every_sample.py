@@ -84,13 +84,13 @@ def test_all_samples_end_in_the_same_tables_in_any_order_and_however_often_they_
 
 def test_after_all_samples_the_user_and_the_organization_are_deleted(road: Road, admin: Connection) -> None:
     send(road, admin, FILES)
-    sample_organization: Rows = rows(admin, "select name, deleted_at is null from public.organizations")
+    sample_organization: Rows = rows(admin, "select name, deleted_at is null from clerk.organizations")
     assert sample_organization == [("Example Labs Ltd", False)]
     for table in ("memberships", "invitations", "domains"):
         assert tables(admin)[table]
-    assert value(admin, "select count(*) from public.organization_memberships where deleted_at is null") == 0
-    assert value(admin, "select count(*) from public.organization_invitations where deleted_at is null") == 0
-    assert value(admin, "select count(*) from public.organization_domains where deleted_at is null") == 0
+    assert value(admin, "select count(*) from clerk.organization_memberships where deleted_at is null") == 0
+    assert value(admin, "select count(*) from clerk.organization_invitations where deleted_at is null") == 0
+    assert value(admin, "select count(*) from clerk.organization_domains where deleted_at is null") == 0
 
 
 def test_no_code_no_link_and_no_text_of_a_message_is_stored_anywhere(road: Road, admin: Connection) -> None:

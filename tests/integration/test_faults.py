@@ -185,16 +185,16 @@ def all_migrations_are_missing(around: Surroundings) -> Iterator[None]:
 
 def the_migration_of_a_column_is_missing(around: Surroundings) -> Iterator[None]:
     # Nothing but a real event finds out.
-    around.run("alter table public.users rename column username to username_later")
+    around.run("alter table clerk.users rename column username to username_later")
     yield
-    around.run("alter table public.users rename column username_later to username")
+    around.run("alter table clerk.users rename column username_later to username")
 
 
 def statements_take_too_long(around: Surroundings) -> Iterator[None]:
     around.run(f"alter role {WORKER} in database {around.database.name} set statement_timeout = '10ms'")
     around.end_sessions()
     with around.database.connect() as other, other.transaction():
-        other.execute("lock table public.users in exclusive mode")
+        other.execute("lock table clerk.users in exclusive mode")
         yield
     around.run(f"alter role {WORKER} in database {around.database.name} reset statement_timeout")
     around.end_sessions()
@@ -336,7 +336,7 @@ def test_postgres_killed_in_the_middle_of_a_batch_applies_all_of_it_or_nothing(
         bundle.post(number)
     with closing(database.connect()) as blocker, ThreadPoolExecutor(1) as pool:
         blocker.execute("begin")
-        blocker.execute("lock table public.users in exclusive mode")
+        blocker.execute("lock table clerk.users in exclusive mode")
         at_work = pool.submit(bundle.sqs.hand_over, "sync", bundle.handler("sync"))
         with database.connect() as admin:
             eventually(lambda: rows(admin, "select 1 from pg_locks where not granted"), bool, seconds=10)

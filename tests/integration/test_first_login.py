@@ -20,14 +20,14 @@ ADA = {"sub": "user_1", "role": "authenticated"}
 
 def sign_in(connection: Connection, claims: Any = ADA, role: str = "authenticated") -> None:
     with acting_as(connection, role, claims):
-        connection.execute("insert into public.users (clerk_id) values ('user_1')")
+        connection.execute("insert into clerk.users (clerk_id) values ('user_1')")
 
 
 def test_the_row_is_there_at_once_and_its_owner_sees_it(admin: Connection) -> None:
     sign_in(admin)
     with acting_as(admin, "authenticated", ADA):
-        assert rows(admin, "select clerk_id, email, banned from public.users") == [("user_1", None, False)]
-    assert rows(admin, "select clerk_id from public.users_public") == [("user_1",)]
+        assert rows(admin, "select clerk_id, email, banned from clerk.users") == [("user_1", None, False)]
+    assert rows(admin, "select clerk_id from clerk.users_public") == [("user_1",)]
     # Below the version of every event, and of the stub that sync makes of a parent.
     assert value(admin, "select version::text from clerk_sync.entities") == f"(0,0,{-(2**63)})"
     assert rows(admin, "select cause from clerk_sync.audit_log") == [("direct:authenticated",)]
@@ -60,7 +60,7 @@ def test_a_second_login_changes_nothing(admin: Connection, store: Store) -> None
     store.apply(alone(upsert("user_1", version=5)))
     before = tables(admin)
     with acting_as(admin, "authenticated", ADA):
-        admin.execute("insert into public.users (clerk_id) values ('user_1') on conflict do nothing")
+        admin.execute("insert into clerk.users (clerk_id) values ('user_1') on conflict do nothing")
     assert tables(admin) == before
 
 
@@ -79,10 +79,10 @@ def test_a_deleted_user_is_refused_even_when_only_the_tombstone_is_left(
 ) -> None:
     store.apply(alone(upsert("user_1", version=1)))
     store.apply(alone(delete("user_1", at=2)))
-    admin.execute("delete from public.users")
+    admin.execute("delete from clerk.users")
     with pytest.raises(InsufficientPrivilege, match="deleted"):
         sign_in(admin, role=role)
-    assert rows(admin, "select clerk_id from public.users") == []
+    assert rows(admin, "select clerk_id from clerk.users") == []
 
 
 def test_a_row_with_the_id_of_another_user_is_refused_without_a_trace(admin: Connection, store: Store) -> None:
@@ -98,12 +98,12 @@ def test_a_delete_that_arrives_during_the_login_waits_and_hides_the_row(
 ) -> None:
     with database.connect() as browser:
         with acting_as(browser, "authenticated", ADA):
-            browser.execute("insert into public.users (clerk_id) values ('user_1')")
+            browser.execute("insert into clerk.users (clerk_id) values ('user_1')")
             deleting = started(lambda: store.apply([deleted("user", "user_1", at=2)]))
             eventually(lambda: waiting(admin), lambda number: number == 1)
         deleting.join(timeout=20)
-    assert value(admin, "select deleted_at is not null from public.users")
-    assert rows(admin, "select clerk_id from public.users_public where deleted_at is null") == []
+    assert value(admin, "select deleted_at is not null from clerk.users")
+    assert rows(admin, "select clerk_id from clerk.users_public where deleted_at is null") == []
 
 
 def test_a_login_that_arrives_during_the_delete_waits_and_is_refused(admin: Connection, database: Database) -> None:
@@ -123,7 +123,7 @@ def test_a_login_that_arrives_during_the_delete_waits_and_is_refused(admin: Conn
         eventually(lambda: waiting(admin), lambda number: number == 1)
     login.join(timeout=20)
     assert refused == ["this user was deleted in Clerk"]
-    assert rows(admin, "select * from public.users") == []
+    assert rows(admin, "select * from clerk.users") == []
 
 
 def test_a_login_and_the_first_webhook_at_the_same_moment_make_one_row(
@@ -131,17 +131,17 @@ def test_a_login_and_the_first_webhook_at_the_same_moment_make_one_row(
 ) -> None:
     with database.connect() as browser:
         with acting_as(browser, "authenticated", ADA):
-            browser.execute("insert into public.users (clerk_id) values ('user_1')")
+            browser.execute("insert into clerk.users (clerk_id) values ('user_1')")
             applying = started(lambda: store.apply(alone(upsert("user_1", version=3, first_name="Ada"))))
             eventually(lambda: waiting(admin), lambda number: number == 1)
         applying.join(timeout=20)
-    assert rows(admin, "select clerk_id, first_name from public.users") == [("user_1", "Ada")]
+    assert rows(admin, "select clerk_id, first_name from clerk.users") == [("user_1", "Ada")]
     assert value(admin, "select (version).source_updated_at from clerk_sync.entities") == 3
 
 
 def test_rows_for_which_nobody_signed_in_are_not_asked_about_one_by_one(admin: Connection) -> None:
     with admin.transaction():
         admin.execute("set local track_functions = 'all'")
-        admin.execute("insert into public.users (clerk_id) select 'user_' || n from generate_series(1, 3) as n")
+        admin.execute("insert into clerk.users (clerk_id) select 'user_' || n from generate_series(1, 3) as n")
         asked = rows(admin, "select funcname from pg_stat_xact_user_functions where funcname like 'requesting%'")
     assert asked == []

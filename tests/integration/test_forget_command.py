@@ -84,16 +84,16 @@ def test_an_address_that_belongs_to_another_user_by_now_stays_with_that_user(
     store.apply([user(ADA, at=1, email_addresses=emails), deleted("user", ADA, at=2)])
     store.apply([user("user_heir", at=3, email_addresses=emails), invitation(at=3, email_address=ADDRESS)])
     store.apply([domain(at=3, affiliation_email_address=ADDRESS)])
-    heirs = rows(admin, "select * from public.users where clerk_id = 'user_heir'")
+    heirs = rows(admin, "select * from clerk.users where clerk_id = 'user_heir'")
     said = command.run("forget", ADA, "--yes").stdout
     assert f"not looked for: {ADDRESS.lower()}, which user_heir has in Clerk" in said
-    assert rows(admin, "select * from public.users where clerk_id = 'user_heir'") == heirs
+    assert rows(admin, "select * from clerk.users where clerk_id = 'user_heir'") == heirs
     assert rows(admin, "select new_values is not null from clerk_sync.audit_log where entity_id = 'user_heir'") == [
         (True,)
     ]
-    assert rows(admin, "select email_address from public.organization_invitations") == [(ADDRESS,)]
-    assert rows(admin, "select affiliation_email_address from public.organization_domains") == [(ADDRESS,)]
-    assert value(admin, "select email from public.users where clerk_id = 'user_ada'") is None
+    assert rows(admin, "select email_address from clerk.organization_invitations") == [(ADDRESS,)]
+    assert rows(admin, "select affiliation_email_address from clerk.organization_domains") == [(ADDRESS,)]
+    assert value(admin, "select email from clerk.users where clerk_id = 'user_ada'") is None
 
 
 def with_address(verified: bool) -> dict[str, Any]:
@@ -115,9 +115,9 @@ def test_an_erasure_of_a_user_who_entered_a_foreign_address_spares_its_owner(
     store.apply([invitation(at=1, email_address=ADDRESS), domain(at=1, affiliation_email_address=ADDRESS)])
     said = command.run("forget", "user_eve", "--yes").stdout
     assert f"not looked for: {ADDRESS.lower()}, which is unverified; add it by --email if it is the person's" in said
-    assert rows(admin, "select email_address, deleted_at from public.organization_invitations") == [(ADDRESS, None)]
-    assert rows(admin, "select affiliation_email_address from public.organization_domains") == [(ADDRESS,)]
-    assert value(admin, "select email from public.users where clerk_id = 'user_eve'") is None
+    assert rows(admin, "select email_address, deleted_at from clerk.organization_invitations") == [(ADDRESS, None)]
+    assert rows(admin, "select affiliation_email_address from clerk.organization_domains") == [(ADDRESS,)]
+    assert value(admin, "select email from clerk.users where clerk_id = 'user_eve'") is None
 
     command.run("forget", "user_eve", "--email", ADDRESS, "--yes")
     assert places_with(admin, ADDRESS.lower()) == []
@@ -128,8 +128,8 @@ def test_housekeeping_removes_no_data_of_other_people_either(store: Store, admin
     store.apply([user("user_eve", at=1, **with_address(verified=False)), deleted("user", "user_eve", at=2)])
     store.apply([invitation(at=1, email_address=ADDRESS), domain(at=1, affiliation_email_address=ADDRESS)])
     Housekeeping(store, Keep(hold_back_days=0)).run()
-    assert value(admin, "select email from public.users where clerk_id = 'user_eve'") is None
-    assert rows(admin, "select affiliation_email_address from public.organization_domains") == [(ADDRESS,)]
+    assert value(admin, "select email from clerk.users where clerk_id = 'user_eve'") is None
+    assert rows(admin, "select affiliation_email_address from clerk.organization_domains") == [(ADDRESS,)]
 
 
 def test_a_user_who_entered_a_foreign_address_does_not_hinder_the_erasure_of_its_owner(
@@ -139,8 +139,8 @@ def test_a_user_who_entered_a_foreign_address_does_not_hinder_the_erasure_of_its
     store.apply([user(ADA, at=1, **with_address(verified=True)), deleted("user", ADA, at=2)])
     store.apply([invitation(at=1, email_address=ADDRESS)])
     assert "not looked for" not in command.run("forget", ADA, "--yes").stdout
-    assert rows(admin, "select * from public.organization_invitations") == []
-    assert value(admin, "select email from public.users where clerk_id = 'user_eve'") == ADDRESS
+    assert rows(admin, "select * from clerk.organization_invitations") == []
+    assert value(admin, "select email from clerk.users where clerk_id = 'user_eve'") == ADDRESS
 
 
 def test_data_about_a_person_in_other_objects_is_named_and_left_as_clerk_has_it(
@@ -148,8 +148,8 @@ def test_data_about_a_person_in_other_objects_is_named_and_left_as_clerk_has_it(
 ) -> None:
     store.apply([organization(at=1, public_metadata={"owner": ADDRESS}), invitation(at=1, email_address=ADDRESS)])
     answer = command.json("forget", "--email", ADDRESS, "--yes")
-    assert answer["of_others"] == [{"place": "public.organizations", "id": "org_1"}]
-    assert value(admin, "select public_metadata ->> 'owner' from public.organizations") == ADDRESS
+    assert answer["of_others"] == [{"place": "clerk.organizations", "id": "org_1"}]
+    assert value(admin, "select public_metadata ->> 'owner' from clerk.organizations") == ADDRESS
     assert {table for table, _ in places_with(admin, ADDRESS.lower())} == {"organizations"}
 
 
@@ -179,9 +179,9 @@ def test_a_person_who_was_only_invited_is_erased_by_their_address_in_thousands_o
         )
     store.apply([invitation("orginv_other", at=1, email_address=NEARLY[0])])
     answer = command.json("forget", "--email", ADDRESS, "--yes")
-    assert answer["emptied"]["public.organization_invitations"] == many
+    assert answer["emptied"]["clerk.organization_invitations"] == many
     assert places_with(admin, ADDRESS.lower()) == []
-    assert rows(admin, "select clerk_invitation_id from public.organization_invitations") == [("orginv_other",)]
+    assert rows(admin, "select clerk_invitation_id from clerk.organization_invitations") == [("orginv_other",)]
 
 
 def test_thousands_of_audit_entries_are_emptied(store: Store, admin: Connection, command: Command) -> None:
@@ -238,7 +238,7 @@ def test_no_late_event_restores_anything(how: str, road: Road, admin: Connection
 def test_a_foreign_key_of_the_app_that_refuses_is_named_and_the_row_is_scrubbed(
     store: Store, admin: Connection, command: Command
 ) -> None:
-    admin.execute("create table public.invoices (id int, payer text references public.users (clerk_id))")
+    admin.execute("create table public.invoices (id int, payer text references clerk.users (clerk_id))")
     store.apply([user(ADA, at=1, last_name=NAME), deleted("user", ADA, at=2)])
     admin.execute("insert into public.invoices values (1, 'user_ada'), (2, 'user_ada')")
     answer = command.json("forget", ADA, "--purge-by", "delete", "--yes")
@@ -249,18 +249,18 @@ def test_a_foreign_key_of_the_app_that_refuses_is_named_and_the_row_is_scrubbed(
 
 
 def test_rows_and_columns_of_the_app_are_counted_and_left(store: Store, admin: Connection, command: Command) -> None:
-    admin.execute("alter table public.users add column nickname text")
+    admin.execute("alter table clerk.users add column nickname text")
     admin.execute("create table public.tasks (id int primary key, title text)")
     admin.execute("select clerk_sync.secure('public.tasks', 'user')")
     store.apply([user(ADA, at=1)])
-    admin.execute("update public.users set nickname = 'ada'")
+    admin.execute("update clerk.users set nickname = 'ada'")
     admin.execute("insert into public.tasks values (1, %s, 'user_ada'), (2, 'x', 'user_other')", [ADDRESS])
     store.apply([deleted("user", ADA, at=2)])
     assert command.json("forget", ADA, "--yes")["of_the_app"] == [
         {"place": "public.tasks", "column_name": "user_id", "row_count": 1},
-        {"place": "public.users", "column_name": "nickname", "row_count": 1},
+        {"place": "clerk.users", "column_name": "nickname", "row_count": 1},
     ]
-    assert rows(admin, "select nickname from public.users") == [("ada",)]
+    assert rows(admin, "select nickname from clerk.users") == [("ada",)]
     assert rows(admin, "select title from public.tasks where id = 1") == [(ADDRESS,)]
 
 
@@ -272,7 +272,7 @@ def test_forget_asks_first_and_a_dry_run_changes_nothing(road: Road, admin: Conn
     delete_ada(road)
     before = dump(admin)
     looked = command.json("forget", ADA, "--dry-run")
-    assert looked["emptied"]["public.users"] == 1
+    assert looked["emptied"]["clerk.users"] == 1
     assert looked["dry_run"]
     assert "Forget this person for good?" in command.run("forget", ADA, answer="n\n", status=1).stderr
     command.run("forget", ADA, "--json", status=1)
@@ -299,20 +299,20 @@ def test_explain_says_when_a_person_was_erased(store: Store, admin: Connection, 
     told = command.run("explain", ADA).stdout
     assert f"data erased {year}" in told
     assert "forgotten" in told
-    assert "public.users 1" in told
+    assert "clerk.users 1" in told
     assert f"data erased {year}" in command.run("explain", "orginv_1").stdout
 
 
 def test_the_export_prints_every_place_that_holds_something(road: Road, admin: Connection, command: Command) -> None:
     bystanders(road)
     fill_with_canaries(road, admin)
-    everywhere = {table.removeprefix("public.") for table, _ in places_with(admin, *CANARIES)}
+    everywhere = {table.removeprefix("clerk.") for table, _ in places_with(admin, *CANARIES)}
     exported = json.loads(command.run("export", ADA).stdout)
-    assert {table.removeprefix("public.") for table in exported["tables"]} >= everywhere | {
+    assert {table.removeprefix("clerk.") for table in exported["tables"]} >= everywhere | {
         "clerk_sync.deliveries",
         "clerk_sync.entities",
     }
-    [row] = exported["tables"]["public.users"]
+    [row] = exported["tables"]["clerk.users"]
     assert row["content"]["email"] == ADDRESS
     bodies = [each["content"]["body"] for each in exported["tables"]["clerk_sync.parked_events"]]
     assert {"id": "orginv_x", "email_address": ADDRESS, "note": NAME} in [

@@ -45,7 +45,7 @@ def rig(mirrored: RigMaker) -> Iterator[Rig]:
 @contextmanager
 def locked(rig: Rig, table: str, key: str, row_id: str) -> Iterator[None]:
     """An app that holds a lock on a row."""
-    query = sql.SQL("select from public.{} where {} = %s for update").format(sql.Identifier(table), sql.Identifier(key))
+    query = sql.SQL("select from clerk.{} where {} = %s for update").format(sql.Identifier(table), sql.Identifier(key))
     with rig.database.connect() as app, app.transaction():
         app.execute(query, [row_id])
         yield
@@ -65,12 +65,12 @@ def run_hastily(rig: Rig, mode: str = "full", **request: Any) -> Report:
 def show_deleted(rig: Rig) -> None:
     rig.world.remove_user(HELD)
     rig.store.apply(alone(Delete("user", HELD, rig.world.now)))
-    rig.admin.execute("update public.users set deleted_at = null where clerk_id = %s", [HELD])
+    rig.admin.execute("update clerk.users set deleted_at = null where clerk_id = %s", [HELD])
 
 
 def edit(rig: Rig) -> None:
     """An edit by hand of a user who changed before the page of users that a quick run reads."""
-    rig.admin.execute("update public.users set last_name = 'By hand' where clerk_id = %s", [HELD])
+    rig.admin.execute("update clerk.users set last_name = 'By hand' where clerk_id = %s", [HELD])
 
 
 # Rows that contradict their tombstones
@@ -80,7 +80,7 @@ def test_a_run_comes_back_at_its_end_to_a_row_that_was_locked_when_it_was_checke
     show_deleted(rig)
     with rig.database.connect() as app:
         app.execute("begin")
-        app.execute("select from public.users where clerk_id = %s for update", [HELD])
+        app.execute("select from clerk.users where clerk_id = %s for update", [HELD])
         rig.ours.http.get = happening_after(rig.ours.http.get, "/users", app.rollback)  # type: ignore[method-assign]
         report = rig.run()
     assert (report.state, report.reason) == ("complete", None)
@@ -123,7 +123,7 @@ def test_a_demotion_delayed_by_a_lock_is_made_by_the_next_run(rig: Rig) -> None:
     with locked(rig, "organization_memberships", "clerk_membership_id", member):
         assert run_hastily(rig).reason == HELD_UP
     rig.run("quick")
-    query = "select role from public.organization_memberships where clerk_membership_id = %s"
+    query = "select role from clerk.organization_memberships where clerk_membership_id = %s"
     assert value(rig.admin, query, member) == "org:member"
 
 
@@ -131,7 +131,7 @@ def test_a_repair_held_up_by_a_lock_is_made_at_the_end_of_the_run_if_the_lock_is
     rig.world.update("user", HELD, {"last_name": "Newer"})
     with rig.database.connect() as app:
         app.execute("begin")
-        app.execute("select from public.users where clerk_id = %s for update", [HELD])
+        app.execute("select from clerk.users where clerk_id = %s for update", [HELD])
         get = rig.ours.http.get
         rig.ours.http.get = happening_after(get, "/organization_memberships", app.rollback)  # type: ignore[method-assign]
         report = run_hastily(rig)
@@ -142,8 +142,8 @@ def test_a_repair_held_up_by_a_lock_is_made_at_the_end_of_the_run_if_the_lock_is
 
 def test_a_missing_membership_whose_organization_is_locked_is_found_again_by_the_next_quick_run(rig: Rig) -> None:
     member = next(iter(rig.world.memberships))
-    [(org_id,)] = rows(rig.admin, "select clerk_org_id from public.organizations")
-    rig.admin.execute("delete from public.organization_memberships where clerk_membership_id = %s", [member])
+    [(org_id,)] = rows(rig.admin, "select clerk_org_id from clerk.organizations")
+    rig.admin.execute("delete from clerk.organization_memberships where clerk_membership_id = %s", [member])
     with locked(rig, "organizations", "clerk_org_id", org_id):
         report = run_hastily(rig)
     assert HELD_UP in str(report.reason)
@@ -182,7 +182,7 @@ def test_quick_runs_look_at_all_rows_portion_by_portion(rig: Rig, monkeypatch: p
     monkeypatch.setattr("clerk_supabase.reconcile.run._ROWS_OF_QUICK_RUN", 310)
     show_deleted(rig)
     edited = f"user_{610:026}"
-    rig.admin.execute("update public.users_public set first_name = 'By hand' where clerk_id = %s", [edited])
+    rig.admin.execute("update clerk.users_public set first_name = 'By hand' where clerk_id = %s", [edited])
     checked = "select rows_checked -> 'user' ->> 'after' from clerk_sync.reconcile_runs order by run_id desc limit 1"
     found: list[tuple[set[str], str]] = []
     for _ in range(4):
@@ -201,7 +201,7 @@ def test_a_quick_run_hides_deleted_rows_of_small_tables_each_time(rig: Rig, tabl
     rig.store.apply(alone(Delete("organization", org_id, rig.world.now)))
     name = sql.Identifier(table)
     for _ in range(2):
-        rig.admin.execute(sql.SQL("update public.{} set deleted_at = null").format(name))
+        rig.admin.execute(sql.SQL("update clerk.{} set deleted_at = null").format(name))
         rig.run("quick")
-        shown = rig.admin.execute(sql.SQL("select from public.{} where deleted_at is null").format(name))
+        shown = rig.admin.execute(sql.SQL("select from clerk.{} where deleted_at is null").format(name))
         assert shown.fetchall() == []

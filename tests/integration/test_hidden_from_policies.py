@@ -37,7 +37,7 @@ def what_ada_sees(labs: Connection) -> dict[str, int]:
     """The number of rows of each table."""
     with acting_as(labs, "authenticated", {"sub": "user_ada", "role": "authenticated"}):
         return {
-            table: len(labs.execute(sql.SQL("select from public.{}").format(sql.Identifier(table))).fetchall())
+            table: len(labs.execute(sql.SQL("select from clerk.{}").format(sql.Identifier(table))).fetchall())
             for table in KEYS
         }
 
@@ -49,16 +49,16 @@ def test_an_admin_sees_one_row_of_each_table(labs: Connection) -> None:
 @pytest.mark.parametrize("table", [*KEYS])
 def test_a_row_that_is_hidden_alone_is_seen_by_nobody(table: str, labs: Connection) -> None:
     with labs.transaction(force_rollback=True):
-        labs.execute(sql.SQL("update public.{} set deleted_at = now()").format(sql.Identifier(table)))
+        labs.execute(sql.SQL("update clerk.{} set deleted_at = now()").format(sql.Identifier(table)))
         assert what_ada_sees(labs)[table] == 0
 
 
 @pytest.mark.parametrize(
     "statement",
     [
-        "update public.users set deleted_at = now()",
-        "update public.users set banned = true",
-        "update public.users set deprovisioned = true",
+        "update clerk.users set deleted_at = now()",
+        "update clerk.users set banned = true",
+        "update clerk.users set deprovisioned = true",
         "update clerk_sync.entities set deleted_at = 1 where kind = 'user'",
     ],
 )
@@ -73,5 +73,5 @@ def test_a_hidden_banned_or_deprovisioned_user_sees_nothing_at_all(statement: Li
 
 def test_a_user_whose_membership_is_hidden_sees_only_their_own_rows(labs: Connection) -> None:
     with labs.transaction(force_rollback=True):
-        labs.execute("update public.organization_memberships set deleted_at = now()")
+        labs.execute("update clerk.organization_memberships set deleted_at = now()")
         assert {table for table, count in what_ada_sees(labs).items() if count} == {"users", "users_public"}

@@ -36,9 +36,9 @@ def test_a_delete_dated_years_ago_is_held_back_from_the_day_it_was_recorded(
 ) -> None:
     store.apply([user(at=1, first_name="Ada")])
     assert store.apply([deleted("user", "user_1", at=2)]) == ["deleted"]
-    assert value(admin, "select deleted_at < now() - interval '5 years' from public.users")
+    assert value(admin, "select deleted_at < now() - interval '5 years' from clerk.users")
     assert due(database, 29, how) == []
-    assert value(admin, "select first_name from public.users") == "Ada"
+    assert value(admin, "select first_name from clerk.users") == "Ada"
     assert due(database, 31, how) == [("user", {"scrub": "scrubbed", "delete": "deleted"}[how])]
 
 
@@ -86,7 +86,7 @@ def test_a_membership_does_not_move_to_an_organization_that_was_deleted_long_ago
         let_time_pass(owner, 31)
     store.apply([membership(at=9, org_id="org_bait")])
     purge(database)
-    assert rows(admin, "select clerk_org_id, deleted_at from public.organization_memberships") == [("org_1", None)]
+    assert rows(admin, "select clerk_org_id, deleted_at from clerk.organization_memberships") == [("org_1", None)]
 
 
 def test_a_transaction_that_was_left_open_does_not_begin_the_hold_back_earlier(
@@ -125,8 +125,8 @@ def test_undo_forgets_when_the_delete_was_recorded(store: Store, admin: Connecti
 
 # Hidden by hand
 
-HIDE: LiteralString = "update public.users set deleted_at = '2017-07-14' where clerk_id = 'user_1'"
-SHOW: LiteralString = "update public.users set deleted_at = null where clerk_id = 'user_1'"
+HIDE: LiteralString = "update clerk.users set deleted_at = '2017-07-14' where clerk_id = 'user_1'"
+SHOW: LiteralString = "update clerk.users set deleted_at = null where clerk_id = 'user_1'"
 
 
 def seen_earlier(admin: Connection, days: int) -> None:
@@ -185,12 +185,12 @@ def test_a_delete_of_clerks_counts_also_for_a_row_that_was_hidden_by_hand(
 def test_content_cannot_hide_a_row(store: Store, database: Database, admin: Connection) -> None:
     store.apply([user(at=1)])
     element = value(
-        admin, "select to_jsonb(u) || jsonb_build_object('deleted_at', '2017-07-14') from public.users as u"
+        admin, "select to_jsonb(u) || jsonb_build_object('deleted_at', '2017-07-14') from clerk.users as u"
     )
     batch = [{"kind": "user", "id": "user_1", "source_updated_at": 10**14, "observed_at": 10**14, "content": element}]
     with psycopg.connect(database.worker_url, autocommit=True) as worker:
         worker.execute("select * from clerk_sync.apply(%s::jsonb)", [json.dumps(batch)])
-    assert value(admin, "select deleted_at from public.users") is None
+    assert value(admin, "select deleted_at from clerk.users") is None
 
 
 # Purged rows
@@ -201,7 +201,7 @@ def test_a_deferred_key_of_the_app_is_named_too_and_does_not_stop_the_others(
 ) -> None:
     admin.execute(
         "create table public.invoices (payer text constraint every_invoice_has_a_payer "
-        "references public.users (clerk_id) deferrable initially deferred)"
+        "references clerk.users (clerk_id) deferrable initially deferred)"
     )
     store.apply([user(at=1), user("user_2", at=1)])
     admin.execute("insert into public.invoices values ('user_1')")

@@ -152,7 +152,7 @@ def hostile(draw: st.DrawFn, kind: Kind) -> Json:
 
 def row(admin: Connection, kind: Kind, object_id: str) -> Json:
     table, key = TABLES[kind]
-    query = sql.SQL("select to_jsonb(t) from public.{} as t where {} = %s")
+    query = sql.SQL("select to_jsonb(t) from clerk.{} as t where {} = %s")
     [(found,)] = admin.execute(query.format(sql.Identifier(table), sql.Identifier(key)), [object_id])
     return dict(found)
 
@@ -426,7 +426,7 @@ def test_an_index_of_the_app_prevents_no_ban_and_each_run_says_that_the_row_diff
     database = databases.take()
     with rig_with(database, 3) as rig:
         assert rig.run().state == "complete"
-        rig.admin.execute("create index on public.users (first_name)")
+        rig.admin.execute("create index on clerk.users (first_name)")
         user_id = next(iter(rig.world.users))
         rig.world.update("user", user_id, {"first_name": LONG, "banned": True})
         for _ in range(2):

@@ -139,7 +139,7 @@ HOSTILE: list[Any] = [
     ),
     *({PRIVATE: {"\x00": 1}}, {PRIVATE: [float("nan")]}, {f"{PRIVATE}\ud800": 1}, [f"{PRIVATE}\x00"]),
     *(2**31, 2**63, 2**64, -(2**63), 10**400, 0, -1, 32_503_680_000_000, 253_402_300_799_999, 253_402_300_800_000),
-    *(PRIVATE * 400, f"'; drop table public.users; -- {PRIVATE}", f"{PRIVATE}\u202e\ufffe\n", {}, []),
+    *(PRIVATE * 400, f"'; drop table clerk.users; -- {PRIVATE}", f"{PRIVATE}\u202e\ufffe\n", {}, []),
 ]
 
 
@@ -285,7 +285,7 @@ APPLIED = {
     "nested a hundred deep": nested(100),
     "a name with every odd character but NUL": json.dumps(user_with(first_name="\u202e\ufffe\uffff\x7f\x01\t\n 😀")),
     "metadata of 700 kB": json.dumps(user_with(unsafe_metadata={"note": "é" * 120_000})),
-    "an id that is SQL": json.dumps(user_with(id="'; drop table public.users; --")),
+    "an id that is SQL": json.dumps(user_with(id="'; drop table clerk.users; --")),
     "an id of odd characters": json.dumps(user_with(id=" \n\t😀%_\\")),
     "the longest id": json.dumps(user_with(id="😀" * 255)),
     "created in 1970": json.dumps(user_with(created_at=0)),
@@ -366,9 +366,9 @@ def test_at_the_limits_of_nesting_of_all_parsers_the_rest_is_applied(depth: int,
 def test_an_id_that_is_sql_is_stored_as_it_is(road: Road, admin: Connection) -> None:
     sql = "user_'); delete from clerk_sync.entities; --"
     travel(road, sent(user_with(id=sql)), admin)
-    assert value(admin, "select clerk_id from public.users where clerk_id = %s", sql) == sql
+    assert value(admin, "select clerk_id from clerk.users where clerk_id = %s", sql) == sql
     travel(road, sent(samples.event("user.deleted", {"id": sql}, timestamp=CREATED_AT + 9)), admin)
-    assert value(admin, "select deleted_at is not null from public.users where clerk_id = %s", sql)
+    assert value(admin, "select deleted_at is not null from clerk.users where clerk_id = %s", sql)
 
 
 def test_ten_thousand_addresses_are_stored_and_the_primary_one_is_found_among_them(
@@ -379,7 +379,7 @@ def test_ten_thousand_addresses_are_stored_and_the_primary_one_is_found_among_th
     assert len(json.dumps(event)) < MAX_BODY_BYTES
     assert travel(road, {"msg_many": json.dumps(event)}, admin) == {"msg_many": "applied"}
     stored = rows(
-        admin, "select email, jsonb_array_length(email_addresses) from public.users where clerk_id = 'user_many'"
+        admin, "select email, jsonb_array_length(email_addresses) from clerk.users where clerk_id = 'user_many'"
     )
     assert stored == [("9999@example.test", 10_000)]
 
@@ -392,7 +392,7 @@ def test_a_megabyte_of_metadata_is_applied(road: Road, admin: Connection) -> Non
     event = user_with(id="user_large", public_metadata={"note": "x" * 1_000_000})
     assert travel(road, {"msg_large": json.dumps(event)}, admin) == {"msg_large": "applied"}
     assert (
-        value(admin, "select length(public_metadata ->> 'note') from public.users where clerk_id = 'user_large'")
+        value(admin, "select length(public_metadata ->> 'note') from clerk.users where clerk_id = 'user_large'")
         == 10**6
     )
 

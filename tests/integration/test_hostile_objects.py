@@ -146,12 +146,12 @@ CALLS: Final[dict[str, list[Arguments]]] = {
     "clerk_sync.end_run(jsonb)": [
         of_run(state="complete", calls=1, newest_change=NOW, newest_delivery=NOW, is_silent=False)
     ],
-    "public.requesting_claims()": [lambda _: []],
-    "public.requesting_user_id()": [lambda _: []],
-    "public.requesting_organization_id()": [lambda _: []],
-    "public.requesting_organization_role()": [lambda _: []],
-    "public.requesting_permissions()": [lambda _: []],
-    "public.requesting_user_has_permission(text)": [lambda _: ["org:docs:read"]],
+    "clerk.requesting_claims()": [lambda _: []],
+    "clerk.requesting_user_id()": [lambda _: []],
+    "clerk.requesting_organization_id()": [lambda _: []],
+    "clerk.requesting_organization_role()": [lambda _: []],
+    "clerk.requesting_permissions()": [lambda _: []],
+    "clerk.requesting_user_has_permission(text)": [lambda _: ["org:docs:read"]],
 }
 BEGIN_RUN: Final = "clerk_sync.begin_run(jsonb)"
 RUN: Final = {
@@ -165,37 +165,37 @@ RUN: Final = {
 }
 # Raw SQL by which a role fires triggers, by the table.
 WRITES: Final[dict[str, list[str]]] = {
-    "public.users": [
-        "insert into public.users (clerk_id) values ('user_4')",
-        "insert into public.users (clerk_id) values ('user_4') on conflict (clerk_id) do nothing",
-        "update public.users set locale = 'en'",
-        "delete from public.users",
+    "clerk.users": [
+        "insert into clerk.users (clerk_id) values ('user_4')",
+        "insert into clerk.users (clerk_id) values ('user_4') on conflict (clerk_id) do nothing",
+        "update clerk.users set locale = 'en'",
+        "delete from clerk.users",
     ],
-    "public.organizations": [
-        "insert into public.organizations (clerk_org_id) values ('org_4')",
-        "update public.organizations set name = 'new'",
-        "delete from public.organizations",
+    "clerk.organizations": [
+        "insert into clerk.organizations (clerk_org_id) values ('org_4')",
+        "update clerk.organizations set name = 'new'",
+        "delete from clerk.organizations",
     ],
-    "public.organization_memberships": [
-        "insert into public.organization_memberships values ('orgmem_4', 'org_1', 'user_1', 'org:admin')",
-        "update public.organization_memberships set role = 'org:owner'",
-        "delete from public.organization_memberships",
+    "clerk.organization_memberships": [
+        "insert into clerk.organization_memberships values ('orgmem_4', 'org_1', 'user_1', 'org:admin')",
+        "update clerk.organization_memberships set role = 'org:owner'",
+        "delete from clerk.organization_memberships",
     ],
-    "public.organization_invitations": [
-        "insert into public.organization_invitations values ('orginv_4', 'org_1', 'zoe@example.com', 'org:admin')",
-        "update public.organization_invitations set role = 'org:owner'",
-        "delete from public.organization_invitations",
+    "clerk.organization_invitations": [
+        "insert into clerk.organization_invitations values ('orginv_4', 'org_1', 'zoe@example.com', 'org:admin')",
+        "update clerk.organization_invitations set role = 'org:owner'",
+        "delete from clerk.organization_invitations",
     ],
-    "public.organization_domains": [
-        "insert into public.organization_domains values ('orgdmn_4', 'org_1', 'example.com')",
-        "update public.organization_domains set name = 'example.org'",
-        "delete from public.organization_domains",
+    "clerk.organization_domains": [
+        "insert into clerk.organization_domains values ('orgdmn_4', 'org_1', 'example.com')",
+        "update clerk.organization_domains set name = 'example.org'",
+        "delete from clerk.organization_domains",
     ],
 }
 
 _CALLABLE: LiteralString = """
     select p.oid::regprocedure::text from pg_proc as p
-    where p.pronamespace in ('clerk_sync'::regnamespace, 'public'::regnamespace)
+    where p.pronamespace in ('clerk_sync'::regnamespace, 'clerk'::regnamespace)
     and has_schema_privilege(%(role)s, p.pronamespace, 'usage') and has_function_privilege(%(role)s, p.oid, 'execute')
 """
 # The tables with triggers, with each statement that fires one and that the role may run.
@@ -204,7 +204,7 @@ _FIRED: LiteralString = """
     from pg_trigger as t inner join pg_class as c on c.oid = t.tgrelid
     inner join (values (4, 'insert'), (8, 'delete'), (16, 'update'), (32, 'truncate')) as e (bit, event)
     on t.tgtype & e.bit > 0
-    where c.relnamespace in ('clerk_sync'::regnamespace, 'public'::regnamespace)
+    where c.relnamespace in ('clerk_sync'::regnamespace, 'clerk'::regnamespace)
     and has_schema_privilege(%(role)s, c.relnamespace, 'usage')
     and (
         has_table_privilege(%(role)s, c.oid, e.event)
@@ -214,7 +214,7 @@ _FIRED: LiteralString = """
 """
 _READABLE: LiteralString = """
     select c.oid::regclass::text from pg_class as c
-    where c.relkind in ('r', 'v') and c.relnamespace in ('clerk_sync'::regnamespace, 'public'::regnamespace)
+    where c.relkind in ('r', 'v') and c.relnamespace in ('clerk_sync'::regnamespace, 'clerk'::regnamespace)
     and has_schema_privilege(%(role)s, c.relnamespace, 'usage') and has_any_column_privilege(%(role)s, c.oid, 'select')
 """
 
@@ -279,7 +279,7 @@ def test_tables_of_the_workers_own_do_not_get_in_the_way_of_ours(database: Datab
         call(attack, "clerk_sync.apply", [of_every_kind("5")])
         assert attack.errors == []
         found = (
-            "select count(*) from public.organization_memberships where clerk_user_id OPERATOR(pg_catalog.=) 'user_5'"
+            "select count(*) from clerk.organization_memberships where clerk_user_id OPERATOR(pg_catalog.=) 'user_5'"
         )
         assert value(owner, found) == 1
 

@@ -339,7 +339,7 @@ def takes_one(command: click.Command) -> bool:
 
 def test_no_name_in_the_database_commands_the_terminal(operator: Operator, admin: Connection) -> None:
     policy = table = sql.Identifier(HOSTILE_TEXT[:40])
-    admin.execute(sql.SQL("create table public.{} (user_id text)").format(table))
+    admin.execute(sql.SQL("create table clerk.{} (user_id text)").format(table))
     admin.execute("create table public.hostile (id int)")
     admin.execute(sql.SQL("create policy {} on public.hostile for select using (true)").format(policy))
     refused = operator.types("secure", "public.hostile", "user")

@@ -28,7 +28,7 @@ def personal_data_of(admin: Connection, word: str) -> list[str]:
     """The tables in which a word is found anywhere."""
     found = []
     tables = rows(
-        admin, "select schemaname, tablename from pg_tables where schemaname in ('public', 'clerk_sync') order by 1, 2"
+        admin, "select schemaname, tablename from pg_tables where schemaname in ('clerk', 'clerk_sync') order by 1, 2"
     )
     for schema, table in tables:
         query = sql.SQL("select exists (select from {} as t where t::text like %s)").format(
@@ -44,7 +44,7 @@ def test_a_deleted_user_is_held_back_until_its_time(database: Database, store: S
     store.apply([user(at=1, first_name="Ada"), deleted("user", "user_1", at=2)])
     let_time_pass(admin, 29)
     assert purge(database) == []
-    assert value(admin, "select first_name from public.users") == "Ada"
+    assert value(admin, "select first_name from clerk.users") == "Ada"
 
 
 def test_a_scrubbed_user_leaves_the_key_and_nothing_personal(
@@ -60,7 +60,7 @@ def test_a_scrubbed_user_leaves_the_key_and_nothing_personal(
     assert purge(database) == [("user", "scrubbed", None, 1)]
 
     assert personal_data_of(admin, "Lovelace") == []
-    assert rows(admin, "select clerk_id, deleted_at is not null from public.users") == [("user_1", True)]
+    assert rows(admin, "select clerk_id, deleted_at is not null from clerk.users") == [("user_1", True)]
     assert value(admin, "select deleted_at is not null from clerk_sync.entities where kind = 'user'")
 
 
@@ -75,21 +75,21 @@ def test_users_can_be_deleted_instead_which_lets_the_apps_keys_cascade(
     database: Database, store: Store, admin: Connection
 ) -> None:
     admin.execute(
-        "create table public.notes (id int, author text references public.users (clerk_id) on delete cascade)"
+        "create table public.notes (id int, author text references clerk.users (clerk_id) on delete cascade)"
     )
     store.apply([user(at=1)])
     admin.execute("insert into public.notes values (1, 'user_1')")
     store.apply([deleted("user", "user_1", at=2)])
     let_time_pass(admin)
     assert purge(database, "delete") == [("user", "deleted", None, 1)]
-    assert rows(admin, "select clerk_id from public.users") == []
+    assert rows(admin, "select clerk_id from clerk.users") == []
     assert rows(admin, "select id from public.notes") == []
 
 
 def test_a_foreign_key_of_the_app_that_refuses_is_named_once_and_the_row_is_scrubbed(
     database: Database, store: Store, admin: Connection
 ) -> None:
-    admin.execute("create table public.invoices (id int, payer text references public.users (clerk_id))")
+    admin.execute("create table public.invoices (id int, payer text references clerk.users (clerk_id))")
     store.apply([user(at=1, last_name="Lovelace"), user("user_2", at=1)])
     admin.execute("insert into public.invoices values (1, 'user_1')")
     store.apply([deleted("user", "user_1", at=2), deleted("user", "user_2", at=2)])
@@ -117,7 +117,7 @@ def test_rows_of_a_deleted_organization_are_removed_with_it(
         ("membership", "deleted", None, 1),
         ("organization", "deleted", None, 1),
     ]
-    assert rows(admin, "select clerk_id, deleted_at from public.users") == [("user_1", None)]
+    assert rows(admin, "select clerk_id, deleted_at from clerk.users") == [("user_1", None)]
 
 
 @pytest.mark.parametrize("how", ["scrub", "delete"])
@@ -135,7 +135,7 @@ def test_no_late_event_restores_purged_data(how: str, database: Database, store:
     assert all(isinstance(outcome, str) for outcome in store.apply(late))
 
     assert personal_data_of(admin, "Lovelace") == []
-    assert rows(admin, "select clerk_membership_id from public.organization_memberships") == []
+    assert rows(admin, "select clerk_membership_id from clerk.organization_memberships") == []
     assert outcomes(admin)["msg_1"] == "refused"
     assert purge(database, how) == []
 
@@ -215,7 +215,7 @@ def test_the_nightly_round_purges_all_that_is_due_portion_by_portion_and_says_so
     store.apply([each for n in range(many) for each in (user(f"user_{n}", at=1), deleted("user", f"user_{n}", at=2))])
     let_time_pass(admin)
     assert Housekeeping(store, Keep()).run() == many
-    assert value(admin, "select count(*) from public.users where first_name is not null") == 0
+    assert value(admin, "select count(*) from clerk.users where first_name is not null") == 0
     assert "rows purged" in log.getvalue()
     assert "user_1" not in log.getvalue()
 
@@ -223,7 +223,7 @@ def test_the_nightly_round_purges_all_that_is_due_portion_by_portion_and_says_so
 def test_a_row_that_a_constraint_of_the_app_keeps_is_reported_with_the_constraint(
     store: Store, admin: Connection, log: io.StringIO
 ) -> None:
-    admin.execute("create table public.invoices (id int, payer text references public.users (clerk_id))")
+    admin.execute("create table public.invoices (id int, payer text references clerk.users (clerk_id))")
     store.apply([user(at=1)])
     admin.execute("insert into public.invoices values (1, 'user_1')")
     store.apply([deleted("user", "user_1", at=2)])

@@ -96,8 +96,8 @@ def test_an_error_does_not_quote_what_the_app_keeps_in_a_row(
     role: str, database: Database, store: Store, admin: Connection
 ) -> None:
     store.apply([user(at=1, svix_id="msg_1")])
-    admin.execute("alter table public.users add column notes text")
-    admin.execute("update public.users set notes = 'of the app'")
+    admin.execute("alter table clerk.users add column notes text")
+    admin.execute("update clerk.users set notes = 'of the app'")
     url = {WORKER: database.worker_url, SESSION: database.session_url}[role]
     with psycopg.connect(url, autocommit=True) as attacker, pytest.raises(psycopg.errors.NotNullViolation) as refused:
         call(attacker, "apply", [element("user_1", banned=None)])
@@ -109,8 +109,8 @@ def test_an_error_does_not_quote_what_the_app_keeps_in_a_row(
 def test_an_error_of_a_back_fill_does_not_quote_what_the_app_keeps_in_a_row(
     worker: Connection, admin: Connection
 ) -> None:
-    admin.execute("alter table public.users add column notes text, add check (email is null or notes is null)")
-    admin.execute("insert into public.users (clerk_id, notes) values ('user_9', 'of the app')")
+    admin.execute("alter table clerk.users add column notes text, add check (email is null or notes is null)")
+    admin.execute("insert into clerk.users (clerk_id, notes) values ('user_9', 'of the app')")
     with pytest.raises(psycopg.errors.CheckViolation) as refused:
         call(worker, "fill", begin_run(worker) | {"page": [element("user_9", email="x")]})
     assert refused.value.diag.message_detail is None
@@ -121,8 +121,8 @@ def test_an_error_of_housekeeping_does_not_quote_what_the_app_keeps_in_a_row(
     worker: Connection, store: Store, admin: Connection
 ) -> None:
     store.apply([user(at=1, svix_id="msg_1"), deleted("user", "user_1", at=2, svix_id="msg_2")])
-    admin.execute("alter table public.users add column notes text, add check (created_at is not null or notes is null)")
-    admin.execute("update public.users set notes = 'of the app'")
+    admin.execute("alter table clerk.users add column notes text, add check (created_at is not null or notes is null)")
+    admin.execute("update clerk.users set notes = 'of the app'")
     admin.execute("update clerk_sync.entities set delete_recorded_at = now() - interval '60 days'")
     answer = str(call(worker, "keep_house", DAYS))
     assert "users_check" in answer
@@ -139,7 +139,7 @@ def test_a_back_fill_without_a_version_does_not_outdate_later_events(
     forged = element("user_1", first_name="Forged") | {"source_updated_at": None, "observed_at": None}
     call(worker, "fill", begin_run(worker) | {"page": [forged]})
     store.apply([user(at=1, svix_id="msg_1")])
-    assert value(admin, "select first_name from public.users") != "Forged"
+    assert value(admin, "select first_name from clerk.users") != "Forged"
 
 
 @pytest.mark.parametrize("deleted_at", [2**63 - 1, -(2**63), -1, 253_402_300_800_000])

@@ -58,11 +58,11 @@ def test_a_purge_and_a_delete_of_the_same_memberships_do_not_deadlock(
         other = [deleted("organization", "org_1", at=3)]
     else:
         store.apply([deleted("organization", "org_1", at=2)])
-        admin.execute("update public.organization_memberships set deleted_at = null")
+        admin.execute("update clerk.organization_memberships set deleted_at = null")
         other = [deleted("organizationMembership", f"orgmem_{n}", at=3) for n in (1, 2)]
     found: list[object] = []
     with closing(Store(Fixed(database.worker_url))) as worker:
-        with held_at(admin, database, "delete on public.organization_memberships"):
+        with held_at(admin, database, "delete on clerk.organization_memberships"):
             purging = started(lambda: found.append(purge(database, hold_back="0")))
             eventually(lambda: is_at_the_gate(admin), bool, seconds=10)
             deleting = started(lambda: found.append(worker.apply(other)))
@@ -72,7 +72,7 @@ def test_a_purge_and_a_delete_of_the_same_memberships_do_not_deadlock(
     assert len(found) == 2
     assert ["deleted"] * len(other) in found
     assert value(admin, "select deadlocks from pg_stat_database where datname = current_database()") == 0
-    assert rows(admin, "select * from public.organization_memberships") == []
+    assert rows(admin, "select * from clerk.organization_memberships") == []
 
 
 def test_an_erasure_and_a_delete_of_a_new_user_do_not_deadlock(
@@ -120,7 +120,7 @@ def test_a_child_that_arrives_while_its_parent_is_purged_is_purged_later(
         purging.join(20)
     while purge(database, hold_back="0"):
         pass
-    assert rows(admin, "select * from public.organizations") == []
+    assert rows(admin, "select * from clerk.organizations") == []
     query: LiteralString = "select id from clerk_sync.entities where kind = 'membership' and purged_at is null"
     assert rows(admin, query) == []
 
@@ -131,12 +131,12 @@ def test_a_resync_waits_for_no_entity_once_it_has_rows_locked(
     admin.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")
     store.apply([membership("orgmem_1", at=1), organization("org_1", at=1), user("user_1", at=1)])
     store.apply([deleted("user", "user_1", at=2)])
-    admin.execute("update public.users set deleted_at = null")
-    admin.execute("update public.organization_memberships set deleted_at = null")
+    admin.execute("update clerk.users set deleted_at = null")
+    admin.execute("update clerk.organization_memberships set deleted_at = null")
     objects = json.dumps({"objects": {"user": ["user_1"], "membership": ["orgmem_1"]}})
     found: list[object] = []
     with closing(Store(Fixed(database.worker_url))) as worker, database.connect() as operator:
-        with held_at(admin, database, "update on public.users"):
+        with held_at(admin, database, "update on clerk.users"):
             resyncing = started(
                 lambda: found.append(
                     operator.execute("select clerk_sync.check_objects(%s::jsonb)", [objects]).fetchall()
@@ -150,7 +150,7 @@ def test_a_resync_waits_for_no_entity_once_it_has_rows_locked(
         arriving.join(20)
     assert len(found) == 2
     assert value(admin, "select deadlocks from pg_stat_database where datname = current_database()") == 0
-    assert rows(admin, "select from public.organization_memberships where deleted_at is null") == []
+    assert rows(admin, "select from clerk.organization_memberships where deleted_at is null") == []
 
 
 UNDO: LiteralString = "select clerk_sync.undo_run(%s::jsonb)"
@@ -212,10 +212,10 @@ def test_rows_of_a_run_are_repaired_before_the_run_is_undone_or_not_at_all(
     store.apply([user("user_1", at=1)])
     run.find_gone("user_1")
     store.apply([(Changes(Delete("user", "user_1", CREATED_AT + 10)), Reconciled(f"reconcile-{run.run_id}-user_1"))])
-    admin.execute("update public.users set deleted_at = null")
+    admin.execute("update clerk.users set deleted_at = null")
     found: list[object] = []
     with database.connect() as operator:
-        with held_at(admin, database, "update on public.users"):
+        with held_at(admin, database, "update on clerk.users"):
             checking = started(lambda: found.append(run.runs.check_rows(run.run_id, run.lease, "user", 100)))
             eventually(lambda: is_at_the_gate(admin), bool, seconds=10)
             undoing = started(lambda: found.append(run.undo(operator)))
@@ -224,7 +224,7 @@ def test_rows_of_a_run_are_repaired_before_the_run_is_undone_or_not_at_all(
         undoing.join(20)
     assert len(found) == 2
     assert value(admin, "select deadlocks from pg_stat_database where datname = current_database()") == 0
-    assert rows(admin, "select deleted_at from public.users") == [(None,)]
+    assert rows(admin, "select deleted_at from clerk.users") == [(None,)]
 
 
 def test_no_run_begins_between_two_steps_of_an_undo(
@@ -304,16 +304,16 @@ def test_two_purges_that_note_and_forget_the_same_row_do_not_deadlock(
     admin.execute(f"alter database {database.name} set deadlock_timeout = '20ms'")
     store.apply([user("user_1", at=1), user("user_2", at=1)])
     store.apply([deleted("user", f"user_{number}", at=2) for number in (1, 2)])
-    admin.execute("alter table public.users add constraint no_one check (first_name is not null)")
+    admin.execute("alter table clerk.users add constraint no_one check (first_name is not null)")
     admin.execute(
         "insert into clerk_sync.not_purged (kind, id, reason, try_again_at) values ('user', 'user_1', 'no_one', now())"
     )
-    admin.execute("update public.users set deleted_at = null where clerk_id = 'user_1'")
+    admin.execute("update clerk.users set deleted_at = null where clerk_id = 'user_1'")
     found: list[object] = []
     with held_at(admin, database, "delete on clerk_sync.not_purged"):
         forgetting = started(lambda: found.append(purge(database, hold_back="0")))
         eventually(lambda: is_at_the_gate(admin), bool, seconds=10)
-        admin.execute("update public.users set deleted_at = '2020-01-01' where clerk_id = 'user_1'")
+        admin.execute("update clerk.users set deleted_at = '2020-01-01' where clerk_id = 'user_1'")
         noting = started(lambda: found.append(purge(database, hold_back="0")))
         eventually(lambda: waiting(admin), bool, seconds=10)
     forgetting.join(20)

@@ -20,7 +20,7 @@ from tests.kit.histories import CREATED_AT, Applied
 from tests.kit.polling import eventually
 from tests.kit.webhooks import deleted, domain, invitation, membership, organization, told, user
 
-VISIBLE = "select clerk_membership_id from public.organization_memberships where deleted_at is null order by 1"
+VISIBLE = "select clerk_membership_id from clerk.organization_memberships where deleted_at is null order by 1"
 
 
 def apply_each(store: Store, events: Sequence[Applied]) -> None:
@@ -53,7 +53,7 @@ def test_a_membership_does_not_restore_the_access_of_a_deprovisioned_user(
 ) -> None:
     for event in [user(at=1, deprovisioned=True), told_of_member(at=9, deprovisioned=False)][::order]:
         store.apply([event])
-    assert value(admin, "select deprovisioned from public.users")
+    assert value(admin, "select deprovisioned from clerk.users")
     assert rows_seen_by_member(admin) == 0
 
 
@@ -80,18 +80,18 @@ def told_of_member(*, at: int, deprovisioned: bool) -> Applied:
 def rows_seen_by_member(admin: Connection) -> int:
     """Counts the organizations that user_1 sees."""
     with acting_as(admin, "authenticated", {"sub": "user_1"}):
-        return len(rows(admin, "select clerk_org_id from public.organizations"))
+        return len(rows(admin, "select clerk_org_id from clerk.organizations"))
 
 
 def test_a_membership_that_arrives_first_makes_its_organization_and_its_user(store: Store, admin: Connection) -> None:
     assert store.apply([membership(at=5)]) == ["created"]
-    assert rows(admin, "select clerk_org_id, name, slug from public.organizations") == [
+    assert rows(admin, "select clerk_org_id, name, slug from clerk.organizations") == [
         ("org_1", "Example Labs", "org-1")
     ]
-    assert rows(admin, "select clerk_id, first_name, email, email_addresses, created_at from public.users") == [
+    assert rows(admin, "select clerk_id, first_name, email, email_addresses, created_at from clerk.users") == [
         ("user_1", "Ada", None, [], None)
     ]
-    assert rows(admin, "select clerk_id, first_name from public.users_public") == [("user_1", "Ada")]
+    assert rows(admin, "select clerk_id, first_name from clerk.users_public") == [("user_1", "Ada")]
     assert visible(admin) == ["orgmem_1"]
 
 
@@ -99,9 +99,9 @@ def test_a_membership_and_its_parents_end_the_same_in_every_order(store: Store, 
     # By Clerk's clock the parents are older than the membership that tells of them.
     events = [user(at=1, last_name="True"), organization(at=1, name="True"), membership(at=5)]
     ends_the_same([*itertools.permutations(events)], store, admin)
-    assert value(admin, "select email from public.users") == "1@example.test"
-    assert value(admin, "select last_name from public.users_public") == "True"
-    assert value(admin, "select name from public.organizations") == "True"
+    assert value(admin, "select email from clerk.users") == "1@example.test"
+    assert value(admin, "select last_name from clerk.users_public") == "True"
+    assert value(admin, "select name from clerk.organizations") == "True"
 
 
 def test_parents_in_the_same_batch_as_the_membership_end_the_same(store: Store, admin: Connection) -> None:
@@ -133,15 +133,15 @@ def test_of_two_memberships_of_an_unknown_user_the_later_one_wins(store: Store, 
 
     life = [telling("Old", "orgmem_1", 1), telling("Newer", "orgmem_2", 2), telling("Newest", "orgmem_3", 3)]
     ends_the_same([*itertools.permutations(life)], store, admin)
-    assert value(admin, "select last_name from public.users") == "Newest"
-    assert value(admin, "select name from public.organizations") == "Newest"
+    assert value(admin, "select last_name from clerk.users") == "Newest"
+    assert value(admin, "select name from clerk.organizations") == "Newest"
 
 
 def test_a_parent_that_a_membership_made_can_be_deleted_like_any_other(store: Store, admin: Connection) -> None:
     store.apply([membership(at=5)])
     assert store.apply([deleted("user", "user_1", at=9)]) == ["deleted"]
     assert visible(admin) == []
-    assert value(admin, "select deleted_at is not null from public.users")
+    assert value(admin, "select deleted_at is not null from clerk.users")
 
 
 # Deleted parents
@@ -157,12 +157,12 @@ def test_a_membership_never_restores_a_deleted_parent(parent: tuple[str, str], s
         apply_each(store, [deleted(kind, parent_id, at=2), membership(at=99), membership("orgmem_2", at=100)])
         assert visible(admin) == []
         table = {
-            "user": "select deleted_at from public.users",
-            "organization": "select deleted_at from public.organizations",
+            "user": "select deleted_at from clerk.users",
+            "organization": "select deleted_at from clerk.organizations",
         }
         assert value(admin, table[kind]) is not None
         if kind == "user":
-            assert rows(admin, "select clerk_id from public.users_public where deleted_at is null") == []
+            assert rows(admin, "select clerk_id from clerk.users_public where deleted_at is null") == []
 
 
 @pytest.mark.parametrize("parent", [("user", "user_1"), ("organization", "org_1")], ids=["user", "organization"])
@@ -182,7 +182,7 @@ def test_a_membership_is_hidden_since_the_earliest_delete_that_concerns_it(store
         deleted("organizationMembership", "orgmem_1", at=6_000),
     ]
     ends_the_same([*itertools.permutations([membership(at=1), *deletes])], store, admin)
-    hidden_since = value(admin, "select extract(epoch from deleted_at) * 1000 from public.organization_memberships")
+    hidden_since = value(admin, "select extract(epoch from deleted_at) * 1000 from clerk.organization_memberships")
     assert hidden_since == CREATED_AT + 5_000
 
 
@@ -196,7 +196,7 @@ def test_deletes_that_come_in_one_batch_hide_a_membership_since_the_earliest(sto
         empty(admin)
         store.apply([membership(at=1)])
         store.apply(together)
-        hidden_since = value(admin, "select extract(epoch from deleted_at) * 1000 from public.organization_memberships")
+        hidden_since = value(admin, "select extract(epoch from deleted_at) * 1000 from clerk.organization_memberships")
         assert hidden_since == CREATED_AT + 5_000
 
 
@@ -206,7 +206,7 @@ def test_deleting_a_user_leaves_the_organization_and_the_other_members(store: St
     assert visible(admin) == ["orgmem_2"]
     for table in ("organizations", "invitations", "domains"):
         assert len(tables(admin)[table]) == 1
-    assert value(admin, "select deleted_at from public.organizations") is None
+    assert value(admin, "select deleted_at from clerk.organizations") is None
 
 
 # Leaving and coming back
@@ -229,7 +229,7 @@ def test_leaving_and_joining_again_ends_the_same_in_every_order(store: Store, ad
     ]
     ends_the_same([*itertools.permutations(life)], store, admin)
     assert visible(admin) == ["orgmem_new"]
-    assert value(admin, "select role from public.organization_memberships where deleted_at is null") == "org:admin"
+    assert value(admin, "select role from clerk.organization_memberships where deleted_at is null") == "org:admin"
 
 
 def test_a_late_update_does_not_restore_a_membership_that_ended(store: Store, admin: Connection) -> None:
@@ -296,7 +296,7 @@ def test_a_membership_made_while_its_parent_is_deleted_is_never_seen(parent: str
     at_once(database, [joining, telling, deleting])
     with database.connect() as admin:
         assert visible(admin) == []
-        assert value(admin, "select count(*) from public.organization_memberships") >= rounds
+        assert value(admin, "select count(*) from clerk.organization_memberships") >= rounds
 
 
 @pytest.mark.parametrize(("kind", "parent_id"), [("user", "user_1"), ("organization", "org_1")])
@@ -307,9 +307,9 @@ def test_memberships_are_locked_in_one_order_whichever_parent_is_deleted(
     for number in range(9, -1, -1):
         store.apply([membership(f"mem_{number}", at=1)])
     locked = (
-        "select clerk_membership_id from public.organization_memberships where clerk_membership_id = 'mem_0' for update"
+        "select clerk_membership_id from clerk.organization_memberships where clerk_membership_id = 'mem_0' for update"
     )
-    free = "select clerk_membership_id from public.organization_memberships for update skip locked"
+    free = "select clerk_membership_id from clerk.organization_memberships for update skip locked"
     waiting = "select pid from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     with ThreadPoolExecutor(1) as pool, database.connect() as blocker:
         with blocker.transaction():
@@ -352,4 +352,4 @@ def test_workers_that_delete_users_and_organizations_with_common_members_never_d
     assert deadlocks(database) == 0
     with database.connect() as admin:
         assert visible(admin) == []
-        assert value(admin, "select count(*) from public.organization_memberships") == rounds * size * size
+        assert value(admin, "select count(*) from clerk.organization_memberships") == rounds * size * size

@@ -178,7 +178,7 @@ def test_the_result_is_the_same_whoever_applied_the_files(plain: str, root: Path
         apply_like_psql(plain, file)
     shape = """
         select table_schema, table_name, column_name, data_type, is_nullable, column_default
-        from information_schema.columns where table_schema in ('public', 'clerk_sync') order by 1, 2, 3
+        from information_schema.columns where table_schema in ('clerk', 'clerk_sync') order by 1, 2, 3
     """
     with connect(plain) as by_psql, shared_database.connect() as by_migrate:
         assert rows(by_psql, shape) == rows(by_migrate, shape)

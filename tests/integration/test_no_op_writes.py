@@ -14,7 +14,7 @@ from tests.kit.histories import alone, delete, delivered, upsert
 SIGN_IN: dict[str, Any] = {"last_sign_in_at": 1_700_000_000_000, "last_active_at": 1_700_000_000_000}
 
 
-def place(admin: Connection, table: LiteralString = "public.users") -> object:
+def place(admin: Connection, table: LiteralString = "clerk.users") -> object:
     """The physical place of a row, and the transaction that wrote it: both change with every write."""
     statement = sql.SQL("select (ctid, xmin)::text from {}").format(sql.Identifier(*table.split(".")))
     return admin.execute(statement).fetchone()
@@ -22,7 +22,7 @@ def place(admin: Connection, table: LiteralString = "public.users") -> object:
 
 @pytest.fixture
 def fired(admin: Connection) -> Connection:
-    """A table in which triggers of the app on public.users record each call."""
+    """A table in which triggers of the app on clerk.users record each call."""
     admin.execute("create table public.fired (what text)")
     admin.execute(
         """
@@ -38,11 +38,11 @@ def fired(admin: Connection) -> Connection:
 
 def test_a_sign_in_moves_the_version_and_leaves_the_row_where_it_is(store: Store, admin: Connection) -> None:
     store.apply(alone(upsert(version=1)))
-    before = place(admin), place(admin, "public.users_public")
+    before = place(admin), place(admin, "clerk.users_public")
 
     assert store.apply(alone(upsert(version=7, **SIGN_IN))) == ["unchanged"]
 
-    assert (place(admin), place(admin, "public.users_public")) == before
+    assert (place(admin), place(admin, "clerk.users_public")) == before
     assert value(admin, "select (version).source_updated_at from clerk_sync.entities") == 7
 
 
@@ -51,7 +51,7 @@ def test_after_a_sign_in_an_older_event_is_stale(store: Store, admin: Connection
     store.apply(alone(upsert(version=1, first_name="Ada")))
     store.apply(alone(upsert(version=7, first_name="Ada", **SIGN_IN)))
     assert store.apply(alone(upsert(version=4, first_name="Older"))) == ["stale"]
-    assert value(admin, "select first_name from public.users") == "Ada"
+    assert value(admin, "select first_name from clerk.users") == "Ada"
 
 
 @pytest.mark.parametrize("event", ["before insert", "after insert", "before update", "after update"])
@@ -59,7 +59,7 @@ def test_a_sign_in_fires_no_trigger_of_the_app_for_the_row(
     event: LiteralString, store: Store, fired: Connection
 ) -> None:
     store.apply(alone(upsert(version=1)))
-    fired.execute("create trigger app " + event + " on public.users for each row execute function public.note()")
+    fired.execute("create trigger app " + event + " on clerk.users for each row execute function public.note()")
     assert store.apply(alone(upsert(version=7, **SIGN_IN))) == ["unchanged"]
     assert rows(fired, "select what from public.fired") == []
 
@@ -69,14 +69,14 @@ def test_a_sign_in_fires_no_trigger_of_the_app_for_the_statement(
     event: LiteralString, store: Store, fired: Connection
 ) -> None:
     store.apply(alone(upsert(version=1)))
-    fired.execute("create trigger app after " + event + " on public.users execute function public.note()")
+    fired.execute("create trigger app after " + event + " on clerk.users execute function public.note()")
     assert store.apply(alone(upsert(version=7, **SIGN_IN))) == ["unchanged"]
     assert rows(fired, "select what from public.fired") == []
 
 
 def test_a_real_change_fires_the_apps_trigger_once(store: Store, fired: Connection) -> None:
     store.apply(alone(upsert(version=1)))
-    fired.execute("create trigger app after update on public.users for each row execute function public.note()")
+    fired.execute("create trigger app after update on clerk.users for each row execute function public.note()")
     store.apply(alone(upsert(version=7, first_name="Augusta")))
     assert rows(fired, "select what from public.fired") == [("AFTER UPDATE ROW",)]
 
@@ -90,7 +90,7 @@ def test_only_the_changed_users_of_a_batch_are_written(store: Store, admin: Conn
 
 
 def place_of(admin: Connection, user_id: str) -> object:
-    return value(admin, "select (ctid, xmin)::text from public.users where clerk_id = %s", user_id)
+    return value(admin, "select (ctid, xmin)::text from clerk.users where clerk_id = %s", user_id)
 
 
 def test_a_stale_event_writes_nothing_but_its_delivery(store: Store, admin: Connection) -> None:
@@ -110,6 +110,6 @@ def test_a_second_delete_writes_nothing_but_its_delivery(store: Store, admin: Co
 
 def test_a_user_edited_by_hand_is_repaired_by_the_next_event(store: Store, admin: Connection) -> None:
     store.apply(alone(upsert(version=1)))
-    admin.execute("update public.users set first_name = 'Edited'")
+    admin.execute("update clerk.users set first_name = 'Edited'")
     assert store.apply(alone(upsert(version=2))) == ["updated"]
-    assert value(admin, "select first_name from public.users") == "Ada"
+    assert value(admin, "select first_name from clerk.users") == "Ada"

@@ -98,14 +98,14 @@ def test_the_list_of_objects_is_that_of_the_migrations(new_database: str, root: 
 
 
 def test_migrate_and_doctor_name_the_same_and_repair_makes_both_content(database: Database, admin: Connection) -> None:
-    admin.execute("insert into public.users (clerk_id) values ('user_1')")
+    admin.execute("insert into clerk.users (clerk_id) values ('user_1')")
     admin.execute("drop table clerk_sync.audit_log; drop index public.users_email_idx")
-    admin.execute("alter table public.users disable trigger users_project_on_update")
+    admin.execute("alter table clerk.users disable trigger users_project_on_update")
     doctor = Doctor({"DATABASE_URL": database.url})
     said = [
         "the table clerk_sync.audit_log is missing",
         "the index public.users_email_idx is missing",
-        "the trigger users_project_on_update on public.users: enabled is no, the migrations make it yes",
+        "the trigger users_project_on_update on clerk.users: enabled is no, the migrations make it yes",
     ]
 
     migrated = run(database.url)
@@ -116,7 +116,7 @@ def test_migrate_and_doctor_name_the_same_and_repair_makes_both_content(database
     verdict, found = doctor.verdict("objects")
     assert verdict == "fail"
     assert [line.partition(" -> ")[0] for line in found.splitlines()] == said
-    assert "alter table public.users enable trigger users_project_on_update; or, for all" in found
+    assert "alter table clerk.users enable trigger users_project_on_update; or, for all" in found
 
     tried = run(database.url, "--repair", "--dry-run")
     assert tried.exit_code == 0, tried.output
@@ -127,7 +127,7 @@ def test_migrate_and_doctor_name_the_same_and_repair_makes_both_content(database
     assert run(database.url, "--repair").stdout == "nothing differs\n"
     assert run(database.url).stdout == "up to date\n"
     assert doctor.verdict("objects") == ("ok", "all are as the migrations of this checkout make them -> ")
-    assert rows(admin, "select clerk_id from public.users") == [("user_1",)]
+    assert rows(admin, "select clerk_id from clerk.users") == [("user_1",)]
 
 
 @pytest.mark.parametrize("options", [[], ["--repair"]])
@@ -169,14 +169,14 @@ def test_a_database_of_an_older_version_is_recognised_and_repaired_whatever_tool
 ) -> None:
     apply(plain, older)
     with psycopg.connect(plain, autocommit=True) as connection:
-        connection.execute("insert into public.users (clerk_id, email) values ('user_1', 'ada@example.com')")
+        connection.execute("insert into clerk.users (clerk_id, email) values ('user_1', 'ada@example.com')")
         before = rows(connection, LIST)
         with pytest.raises(ObjectsDiffer, match=r"0020_secure_tables.* was changed|, 0020_secure_tables") as refused:
             list(migrate(plain, root))
         said = [difference.words for difference in refused.value.found]
-        assert "the column public.users.locale is missing" in said
+        assert "the column clerk.users.locale is missing" in said
         assert "the function clerk_sync.record_canary(jsonb) is missing" in said
-        assert "the policy organization_domains_read on public.organization_domains is none of this version" in said
+        assert "the policy organization_domains_read on clerk.organization_domains is none of this version" in said
         assert rows(connection, LIST) == before
 
         assert repair_database(plain, root, is_trial=True)
@@ -186,7 +186,7 @@ def test_a_database_of_an_older_version_is_recognised_and_repaired_whatever_tool
         assert words(connection, root) == []
         checksums = [(migration.name, migration.checksum) for migration in read_migrations(root)]
         assert rows(connection, LIST) == checksums
-        assert rows(connection, "select clerk_id, email from public.users") == [("user_1", "ada@example.com")]
+        assert rows(connection, "select clerk_id, email from clerk.users") == [("user_1", "ada@example.com")]
 
 
 def test_a_database_that_psql_filled_from_the_same_names_but_an_older_text_is_not_adopted(
@@ -282,8 +282,8 @@ def test_a_manifest_of_other_files_is_reported(plain: str, root: Path, tmp_path:
 
 
 def test_another_session_that_keeps_a_lock_is_named(database: Database, admin: Connection, root: Path) -> None:
-    admin.execute("alter table public.users disable trigger users_keep_key")
+    admin.execute("alter table clerk.users disable trigger users_keep_key")
     with admin.transaction():
-        admin.execute("lock table public.users in row exclusive mode")
+        admin.execute("lock table clerk.users in row exclusive mode")
         with pytest.raises(NotRepaired, match=r"another session keeps a lock .* try again"):
             repair_database(database.url, root, is_trial=False)

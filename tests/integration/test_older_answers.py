@@ -69,7 +69,7 @@ def test_a_row_that_an_older_version_cannot_repair_is_found_and_the_run_says_wha
 
 def test_a_removed_row_that_an_older_version_cannot_restore_is_found_too(rig: Rig) -> None:
     put_back(rig.world.users, user(3))
-    rig.admin.execute("delete from public.users where clerk_id = %s", [user(3)])
+    rig.admin.execute("delete from clerk.users where clerk_id = %s", [user(3)])
     rig.world.now += LATER
     report = rig.run()
     [found] = rig.findings(report).values()

@@ -109,7 +109,7 @@ def test_a_crash_before_the_acknowledgement_changes_nothing(database: Database, 
 
 
 def visible_users(admin: Connection) -> list[str]:
-    return [clerk_id for (clerk_id,) in rows(admin, "select clerk_id from public.users where deleted_at is null")]
+    return [clerk_id for (clerk_id,) in rows(admin, "select clerk_id from clerk.users where deleted_at is null")]
 
 
 def test_a_late_update_does_not_restore_a_deleted_user(store: Store, admin: Connection) -> None:
@@ -118,14 +118,14 @@ def test_a_late_update_does_not_restore_a_deleted_user(store: Store, admin: Conn
     assert store.apply(alone(upsert(version=5, first_name="Late"))) == ["refused"]
     assert store.apply(alone(upsert(version=99, first_name="Later than the delete"))) == ["refused"]
     assert visible_users(admin) == []
-    assert rows(admin, "select clerk_id from public.users_public where deleted_at is null") == []
+    assert rows(admin, "select clerk_id from clerk.users_public where deleted_at is null") == []
 
 
 def test_a_delete_that_arrives_before_the_user_is_final_too(store: Store, admin: Connection) -> None:
     assert store.apply(alone(delete(at=10))) == ["deleted"]
     assert store.apply(alone(upsert(version=1))) == ["refused"]
     assert visible_users(admin) == []
-    assert rows(admin, "select clerk_id from public.users_public where deleted_at is null") == []
+    assert rows(admin, "select clerk_id from clerk.users_public where deleted_at is null") == []
 
 
 def test_a_user_created_and_deleted_in_one_batch_is_never_seen(store: Store, admin: Connection) -> None:
@@ -138,13 +138,13 @@ def test_a_user_is_deleted_at_the_earliest_time_that_proves_it(store: Store, adm
     for at in (50_000, 40_000, 60_000):
         store.apply(alone(delete(at=at)))
     assert value(admin, "select deleted_at from clerk_sync.entities") == 40_000
-    assert value(admin, "select extract(epoch from deleted_at)::int from public.users") == 40
+    assert value(admin, "select extract(epoch from deleted_at)::int from clerk.users") == 40
 
 
 def test_a_deleted_user_keeps_what_was_known_hidden_until_it_is_purged(store: Store, admin: Connection) -> None:
     store.apply(alone(upsert(version=1)))
     store.apply(alone(delete(at=10)))
-    assert value(admin, "select first_name from public.users where deleted_at is not null") == "Ada"
+    assert value(admin, "select first_name from clerk.users where deleted_at is not null") == "Ada"
 
 
 def test_deleting_one_user_leaves_the_others_alone(store: Store, admin: Connection) -> None:
@@ -165,19 +165,19 @@ def test_ids_that_differ_in_case_are_different_users(store: Store, admin: Connec
 def test_an_older_event_that_arrives_late_is_stale(store: Store, admin: Connection) -> None:
     assert store.apply(alone(upsert(version=5, first_name="New"))) == ["created"]
     assert store.apply(alone(upsert(version=4, first_name="Old"))) == ["stale"]
-    assert value(admin, "select first_name from public.users") == "New"
+    assert value(admin, "select first_name from clerk.users") == "New"
 
 
 def test_of_two_events_in_one_millisecond_the_one_that_happened_later_wins(store: Store, admin: Connection) -> None:
     store.apply(alone(upsert(version=(5, 11), first_name="Later")))
     assert store.apply(alone(upsert(version=(5, 10), first_name="Earlier"))) == ["stale"]
-    assert value(admin, "select first_name from public.users") == "Later"
+    assert value(admin, "select first_name from clerk.users") == "Later"
 
 
 def test_the_users_own_time_decides_before_the_time_of_the_event(store: Store, admin: Connection) -> None:
     store.apply(alone(upsert(version=(5, 10), first_name="New")))
     assert store.apply(alone(upsert(version=(4, 99), first_name="Old, told late"))) == ["stale"]
-    assert value(admin, "select first_name from public.users") == "New"
+    assert value(admin, "select first_name from clerk.users") == "New"
 
 
 def test_an_exact_tie_is_decided_the_same_in_both_orders(store: Store, admin: Connection) -> None:
@@ -187,7 +187,7 @@ def test_an_exact_tie_is_decided_the_same_in_both_orders(store: Store, admin: Co
         empty(admin)
         for batch in batches:
             store.apply(alone(*batch))
-        winners.append(value(admin, "select first_name from public.users"))
+        winners.append(value(admin, "select first_name from clerk.users"))
     assert len(set(winners)) == 1
 
 
@@ -195,7 +195,7 @@ def test_when_ingest_received_an_event_does_not_order_it(store: Store, admin: Co
     store.apply([delivered(upsert(version=2, first_name="New"), "msg_1", received_at=RECEIVED_AT)])
     later = delivered(upsert(version=1, first_name="Old"), "msg_2", received_at=RECEIVED_AT + 60_000)
     assert store.apply([later]) == ["stale"]
-    assert value(admin, "select first_name from public.users") == "New"
+    assert value(admin, "select first_name from clerk.users") == "New"
 
 
 def test_the_clock_of_the_database_does_not_order_anything(store: Store, admin: Connection) -> None:
@@ -210,7 +210,7 @@ def test_the_clock_of_the_database_does_not_order_anything(store: Store, admin: 
 def test_the_same_user_twice_in_a_batch_ends_as_the_newer_one(store: Store, admin: Connection) -> None:
     batch = alone(upsert(version=2, first_name="Second"), upsert(version=3, first_name="Third"), upsert(version=1))
     assert store.apply(batch) == ["stale", "created", "stale"]
-    assert rows(admin, "select first_name from public.users") == [("Third",)]
+    assert rows(admin, "select first_name from clerk.users") == [("Third",)]
 
 
 def test_two_users_may_hold_one_email_and_one_username_for_a_moment(store: Store, admin: Connection) -> None:
@@ -250,7 +250,7 @@ def test_workers_that_meet_in_opposite_order_neither_deadlock_nor_differ(databas
             thread.join()
 
     assert failures == []
-    assert rows(admin, "select distinct first_name from public.users") == [("Version 9",)]
+    assert rows(admin, "select distinct first_name from clerk.users") == [("Version 9",)]
     assert value(admin, "select count(*) from clerk_sync.deliveries") == 4 * 10 * len(users)
 
 

@@ -15,10 +15,10 @@ from clerk_supabase.postgres.store import Store
 from tests.kit.databases import Connection, Database, acting_as, rows, value
 from tests.kit.webhooks import deleted, domain, invitation, membership, organization, user
 
-ORGANIZATIONS: LiteralString = "select clerk_org_id from public.organizations order by 1"
-MEMBERSHIPS: LiteralString = "select clerk_membership_id from public.organization_memberships order by 1"
-INVITATIONS: LiteralString = "select clerk_invitation_id from public.organization_invitations order by 1"
-DOMAINS: LiteralString = "select clerk_domain_id from public.organization_domains order by 1"
+ORGANIZATIONS: LiteralString = "select clerk_org_id from clerk.organizations order by 1"
+MEMBERSHIPS: LiteralString = "select clerk_membership_id from clerk.organization_memberships order by 1"
+INVITATIONS: LiteralString = "select clerk_invitation_id from clerk.organization_invitations order by 1"
+DOMAINS: LiteralString = "select clerk_domain_id from clerk.organization_domains order by 1"
 EVERYTHING = [ORGANIZATIONS, MEMBERSHIPS, INVITATIONS, DOMAINS]
 TABLES = ["organizations", "organization_memberships", "organization_invitations", "organization_domains"]
 
@@ -115,7 +115,7 @@ def test_a_token_that_says_admin_opens_nothing_that_the_tables_do_not(claims: An
 @pytest.mark.parametrize("role", ["org:Admin", "org:administrator", "org:admin ", "org:org:admin", "org:%"])
 def test_no_other_spelling_of_a_role_makes_an_admin(role: str, people: Connection) -> None:
     with people.transaction(force_rollback=True):
-        statement = "update public.organization_memberships set role = %s where clerk_membership_id = 'mem_bob'"
+        statement = "update clerk.organization_memberships set role = %s where clerk_membership_id = 'mem_bob'"
         people.execute(statement, [role])
         assert seen(people, INVITATIONS, "bob") == []
         assert seen(people, DOMAINS, "bob") == []
@@ -146,7 +146,7 @@ def test_permissions_decide_who_reads_invitations_and_domains_not_the_name_of_a_
 ) -> None:
     with people.transaction(force_rollback=True):
         people.execute(
-            "update public.organization_memberships set role = %s, permissions = %s"
+            "update clerk.organization_memberships set role = %s, permissions = %s"
             " where clerk_membership_id = 'mem_bob'",
             [role, permissions],
         )
@@ -182,7 +182,7 @@ def test_claims_that_name_nobody_show_nothing(query: LiteralString, claims: Any,
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
 def test_nobody_writes_through_the_api(role: str, table: str, statement: LiteralString, people: Connection) -> None:
     with pytest.raises(InsufficientPrivilege), acting_as(people, role, {"sub": "user_ada"}):
-        people.execute(sql.SQL(statement).format(sql.Identifier("public", table)))
+        people.execute(sql.SQL(statement).format(sql.Identifier("clerk", table)))
 
 
 def test_tables_granted_to_everybody_later_stay_closed(people: Connection) -> None:
@@ -193,7 +193,7 @@ def test_tables_granted_to_everybody_later_stay_closed(people: Connection) -> No
             with acting_as(people, "anon", {"sub": "user_ada"}):
                 assert rows(people, query) == []
         for table in TABLES:
-            name = sql.Identifier("public", table)
+            name = sql.Identifier("clerk", table)
             with acting_as(people, "authenticated", {"sub": "user_ada"}):
                 assert people.execute(sql.SQL("update {} set deleted_at = null").format(name)).rowcount == 0
                 assert people.execute(sql.SQL("delete from {}").format(name)).rowcount == 0
@@ -202,9 +202,9 @@ def test_tables_granted_to_everybody_later_stay_closed(people: Connection) -> No
 def test_a_policy_does_not_ask_itself(people: Connection) -> None:
     # A policy on memberships that reads memberships under its own rule never ends.
     query: LiteralString = """
-        select count(*) from public.organizations inner join public.organization_memberships using (clerk_org_id)
-        left join public.organization_invitations using (clerk_org_id)
-        left join public.organization_domains using (clerk_org_id)
+        select count(*) from clerk.organizations inner join clerk.organization_memberships using (clerk_org_id)
+        left join clerk.organization_invitations using (clerk_org_id)
+        left join clerk.organization_domains using (clerk_org_id)
     """
     with acting_as(people, "authenticated", {"sub": "user_ada"}):
         assert value(people, query) == len(LABS)
@@ -219,7 +219,7 @@ def test_the_caller_is_looked_up_once_per_statement_not_per_row(query: LiteralSt
         people.execute("set local track_functions = 'all'")
         people.execute(
             """
-            insert into public.organization_memberships (clerk_membership_id, clerk_org_id, clerk_user_id, role)
+            insert into clerk.organization_memberships (clerk_membership_id, clerk_org_id, clerk_user_id, role)
             select 'mem_' || n, 'org_labs', 'user_ada', 'org:member' from generate_series(1, 200) as n
             """
         )
@@ -239,5 +239,5 @@ def test_a_member_who_leaves_sees_nothing_from_then_on(database: Database, store
 
 def test_the_service_role_sees_everything(people: Connection) -> None:
     with acting_as(people, "service_role", None):
-        assert value(people, "select count(*) from public.organization_memberships") == 7
-        assert value(people, "select count(*) from public.organization_invitations") == 3
+        assert value(people, "select count(*) from clerk.organization_memberships") == 7
+        assert value(people, "select count(*) from clerk.organization_invitations") == 3

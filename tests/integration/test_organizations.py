@@ -28,7 +28,7 @@ def test_every_column_of_an_organization_arrives_as_clerk_sent_it(store: Store, 
         """
         select clerk_org_id, name, slug, image_url, has_image, public_metadata, max_allowed_memberships,
             admin_delete_enabled, created_by, extract(epoch from created_at) * 1000, deleted_at
-        from public.organizations
+        from clerk.organizations
         """,
     )
     assert row == (
@@ -50,7 +50,7 @@ def test_every_column_of_an_invitation_arrives_as_clerk_sent_it(store: Store, ad
         """
         select clerk_invitation_id, clerk_org_id, email_address, role, status, inviter_id, accepted_by, public_metadata,
             extract(epoch from expires_at) * 1000, extract(epoch from created_at) * 1000, deleted_at
-        from public.organization_invitations
+        from clerk.organization_invitations
         """,
     )
     assert row == (
@@ -68,7 +68,7 @@ def test_every_column_of_a_domain_arrives_as_clerk_sent_it(store: Store, admin: 
         """
         select clerk_domain_id, clerk_org_id, name, enrollment_mode, affiliation_email_address, affiliation_verified,
             ownership_verified, extract(epoch from created_at) * 1000, deleted_at
-        from public.organization_domains
+        from clerk.organization_domains
         """,
     )
     assert row == (
@@ -88,7 +88,7 @@ def test_every_column_of_a_membership_arrives_as_clerk_sent_it(store: Store, adm
         """
         select clerk_membership_id, clerk_org_id, clerk_user_id, role, permissions, public_metadata,
             extract(epoch from created_at) * 1000, deleted_at
-        from public.organization_memberships
+        from clerk.organization_memberships
         """,
     )
     assert row == ("orgmem_1", "org_1", "user_1", "org:member", *sent.values(), CREATED_AT, None)
@@ -146,13 +146,13 @@ def test_an_invitation_goes_through_its_states_whatever_the_order(store: Store, 
         empty(admin)
         apply_each(store, *order)
         seen.append(tables(admin))
-        assert value(admin, "select status from public.organization_invitations") == "revoked"
+        assert value(admin, "select status from clerk.organization_invitations") == "revoked"
     assert all(each == seen[0] for each in seen)
 
 
 def test_two_organizations_may_hold_one_slug_for_a_moment(store: Store, admin: Connection) -> None:
     store.apply([organization("org_1", at=1, slug="same"), organization("org_2", at=1, slug="same")])
-    assert value(admin, "select count(*) from public.organizations where slug = 'same'") == 2
+    assert value(admin, "select count(*) from clerk.organizations where slug = 'same'") == 2
 
 
 # An organization that has not arrived
@@ -175,7 +175,7 @@ def test_a_child_and_its_organization_end_the_same_in_both_orders(
     empty(admin)
     store.apply(events[::-1])
     assert tables(admin) == in_order
-    assert value(admin, "select name from public.organizations") == "The true name"
+    assert value(admin, "select name from clerk.organizations") == "The true name"
 
 
 @pytest.mark.parametrize("child", [invitation(at=5), domain(at=5)], ids=["invitation", "domain"])
@@ -186,20 +186,20 @@ def test_an_organization_of_which_only_the_id_is_known_takes_nothing_from_what_i
     for first in (organization(at=1), membership(at=1)):
         empty(admin)
         apply_each(store, first, child)
-        assert value(admin, "select name from public.organizations") == "Example Labs"
+        assert value(admin, "select name from clerk.organizations") == "Example Labs"
         empty(admin)
         apply_each(store, child, first)
-        assert value(admin, "select name from public.organizations") == "Example Labs"
+        assert value(admin, "select name from clerk.organizations") == "Example Labs"
 
 
 # Deletes
 
 FAMILY = [organization(at=1), membership(at=2), invitation(at=3), domain(at=4)]
 HIDDEN = """
-    select 'organization', clerk_org_id, deleted_at from public.organizations
-    union all select 'membership', clerk_membership_id, deleted_at from public.organization_memberships
-    union all select 'invitation', clerk_invitation_id, deleted_at from public.organization_invitations
-    union all select 'domain', clerk_domain_id, deleted_at from public.organization_domains
+    select 'organization', clerk_org_id, deleted_at from clerk.organizations
+    union all select 'membership', clerk_membership_id, deleted_at from clerk.organization_memberships
+    union all select 'invitation', clerk_invitation_id, deleted_at from clerk.organization_invitations
+    union all select 'domain', clerk_domain_id, deleted_at from clerk.organization_domains
 """
 
 
@@ -253,5 +253,5 @@ def test_a_domain_is_deleted_alone(store: Store, admin: Connection) -> None:
 def test_a_user_whom_an_organization_names_as_its_maker_may_be_gone(store: Store, admin: Connection) -> None:
     store.apply([user(at=1), organization(at=1, created_by="user_1"), invitation(at=1, inviter_id="user_nobody")])
     store.apply([deleted("user", "user_1", at=2)])
-    assert value(admin, "select deleted_at from public.organizations") is None
-    assert value(admin, "select deleted_at from public.organization_invitations") is None
+    assert value(admin, "select deleted_at from clerk.organizations") is None
+    assert value(admin, "select deleted_at from clerk.organization_invitations") is None

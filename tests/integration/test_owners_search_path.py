@@ -102,4 +102,4 @@ def test_a_failed_statement_leaves_a_usable_connection(database: Database) -> No
             connection.execute("select * from users")
         assert connection.execute(PATH).fetchall() == [(OURS,)]
     with open_database(database.url) as connection:
-        assert connection.execute("select count(*) from public.users").fetchall() == [(0,)]
+        assert connection.execute("select count(*) from clerk.users").fetchall() == [(0,)]

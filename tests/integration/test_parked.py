@@ -23,8 +23,8 @@ from tests.kit.histories import CREATED_AT, RECEIVED_AT, alone
 from tests.kit.parked import Command, created, park
 from tests.kit.road import Road
 
-REFUSE_ADA = "alter table public.users add constraint no_ada check (first_name <> 'Ada')"
-TAKE_ADA = "alter table public.users drop constraint no_ada"
+REFUSE_ADA = "alter table clerk.users add constraint no_ada check (first_name <> 'Ada')"
+TAKE_ADA = "alter table clerk.users drop constraint no_ada"
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_a_parked_event_is_listed_replayed_applied_and_settled(
     assert command.states() == {"msg_1": "settled"}
     assert "settled: created" in command.run("parked", "list", "--state", "settled").stdout
     assert command.listed() == []
-    assert value(admin, "select first_name from public.users") == "Ada"
+    assert value(admin, "select first_name from clerk.users") == "Ada"
 
 
 def test_a_replayed_event_that_fails_again_is_parked_again(

@@ -101,7 +101,7 @@ def test_a_message_applied_by_a_last_try_does_not_stay_a_dead_letter(
         """
         create function public.crash() returns trigger language plpgsql security definer as
         $$ begin perform pg_terminate_backend(pg_backend_pid()); return new; end $$;
-        create trigger crash before insert on public.users for each row
+        create trigger crash before insert on clerk.users for each row
         when (new.clerk_id = 'user_2') execute function public.crash();
         """
     )

@@ -43,7 +43,7 @@ def let_a_trigger_raise(admin: Connection, sqlstate: LiteralString) -> None:
     """A trigger of the app raises this SQLSTATE for users called Robot."""
     admin.execute(REFUSE)
     admin.execute(
-        "create trigger a before insert or update on public.users "
+        "create trigger a before insert or update on clerk.users "
         "for each row execute function public.refuse('" + sqlstate + "')"
     )
 
@@ -87,7 +87,7 @@ def test_a_row_for_which_a_trigger_of_the_app_speaks_of_an_outage_comes_again_al
 def test_a_row_that_the_app_holds_locked_comes_again_alone(hasty: Store, database: Database, admin: Connection) -> None:
     hasty.apply(alone(upsert("user_3")))
     batch = [delivered(upsert(f"user_{number}", version=2, first_name="New"), f"msg_{number}") for number in range(10)]
-    with locked(database, "update public.users set locale = 'fr'"):
+    with locked(database, "update clerk.users set locale = 'fr'"):
         answers = hasty.apply(batch)
     assert [answer for answer in answers if answer != "created"] == [answers[3]]
     assert isinstance(answers[3], RowUnavailable)
@@ -100,7 +100,7 @@ def test_a_row_for_which_a_trigger_takes_too_long_comes_again_alone(database: Da
         """
         create function public.dawdle() returns trigger language plpgsql as
         $$ begin if new.first_name = 'Robot' then perform pg_sleep(60); end if; return new; end $$;
-        create trigger a before insert on public.users for each row execute function public.dawdle();
+        create trigger a before insert on clerk.users for each row execute function public.dawdle();
         """
     )
     with closing(Store(Fixed(database.worker_url_with(statement_timeout="400ms")))) as store:
@@ -113,7 +113,7 @@ def test_a_row_for_which_a_trigger_takes_too_long_comes_again_alone(database: Da
 
 def test_several_rows_of_every_sort_leave_the_others_alone(hasty: Store, database: Database, admin: Connection) -> None:
     let_a_trigger_raise(admin, "40001")
-    admin.execute("alter table public.users add constraint no_eve check (first_name <> 'Eve')")
+    admin.execute("alter table clerk.users add constraint no_eve check (first_name <> 'Eve')")
     hasty.apply(alone(upsert("user_locked")))
     batch = alone(
         upsert("user_1"),
@@ -123,7 +123,7 @@ def test_several_rows_of_every_sort_leave_the_others_alone(hasty: Store, databas
         upsert("user_4", public_metadata={"note": "\x00"}),
         delete("user_5", at=1),
     )
-    with locked(database, "select from public.users for update"):
+    with locked(database, "select from clerk.users for update"):
         answers = hasty.apply(batch)
     assert (answers[0], answers[5]) == ("created", "deleted")
     assert [isinstance(answers[place], RowUnavailable) for place in (1, 3)] == [True, True]
@@ -132,7 +132,7 @@ def test_several_rows_of_every_sort_leave_the_others_alone(hasty: Store, databas
 
 def test_the_locked_row_of_an_organization_keeps_only_its_own_delete_waiting(hasty: Store, database: Database) -> None:
     hasty.apply([organization("org_1", at=1), organization("org_2", at=1), membership(at=1)])
-    with locked(database, "update public.organization_memberships set role_name = 'x'"):
+    with locked(database, "update clerk.organization_memberships set role_name = 'x'"):
         waiting, done = hasty.apply([deleted("organization", "org_1", at=2), deleted("organization", "org_2", at=2)])
     assert isinstance(waiting, RowUnavailable)
     assert done == "deleted"
@@ -248,12 +248,12 @@ def test_a_locked_row_is_named_and_the_others_are_repaired(
     for number in (1, 2):
         sent = json.loads(body(f"user_{number}", first_name="New"))["data"]
         repairs.append(Repair(1, "user", f"user_{number}", RECEIVED_AT, json.dumps(sent).encode()))
-    with locked(database, "select from public.users where clerk_id = 'user_1' for update"):
+    with locked(database, "select from clerk.users where clerk_id = 'user_1' for update"):
         locked_row, other = DirectRepairs().send(hasty, repairs, RECEIVED_AT)
     assert isinstance(locked_row, Retryable)
     assert other == "updated"
     assert "reconcile-1-user_1" in log.getvalue()
-    assert rows(admin, "select clerk_id from public.users where first_name = 'New'") == [("user_2",)]
+    assert rows(admin, "select clerk_id from clerk.users where first_name = 'New'") == [("user_2",)]
 
 
 def test_a_command_of_the_owner_waits_for_no_lock_of_the_app_without_limit(
@@ -265,7 +265,7 @@ def test_a_command_of_the_owner_waits_for_no_lock_of_the_app_without_limit(
     with (
         comparing.open_runs(f"{database.url}?sslmode=disable&options=-c%20statement_timeout%3D8s") as runs,
         closing(runs.twin().store) as owner,
-        locked(database, "select from public.users where clerk_id = 'user_1' for update"),
+        locked(database, "select from clerk.users where clerk_id = 'user_1' for update"),
     ):
         locked_row, other = owner.apply(batch)
     assert isinstance(locked_row, RowUnavailable)

@@ -194,8 +194,8 @@ FAULTS: Final = (
         (),
         "('invitation'",
         by_statement(
-            "create policy everybody on public.organization_invitations for select to authenticated using (true)",
-            "drop policy everybody on public.organization_invitations",
+            "create policy everybody on clerk.organization_invitations for select to authenticated using (true)",
+            "drop policy everybody on clerk.organization_invitations",
         ),
     ),
     PlantedFault(
@@ -203,8 +203,8 @@ FAULTS: Final = (
         (),
         "users_public of",
         by_statement(
-            "alter table public.users disable trigger users_project_on_update",
-            "alter table public.users enable trigger users_project_on_update",
+            "alter table clerk.users disable trigger users_project_on_update",
+            "alter table clerk.users enable trigger users_project_on_update",
         ),
         first=1,
     ),
@@ -512,7 +512,7 @@ FAULTS: Final = (
         (),
         "('invitation'",
         by_statement(
-            "alter policy organization_invitations_read_by_permission on public.organization_invitations using ("
+            "alter policy organization_invitations_read_by_permission on clerk.organization_invitations using ("
             "deleted_at is null and clerk_org_id = any(array("
             "select m.clerk_org_id from clerk_sync.memberships_of_caller as m where m.role = 'org:admin')))",
             # The database is dropped afterwards.

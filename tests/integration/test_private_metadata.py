@@ -104,11 +104,11 @@ def test_the_newest_private_metadata_wins_whatever_the_order(store: Store, admin
 
 def test_a_change_of_private_metadata_alone_touches_nothing_the_app_sees(store: Store, admin: Connection) -> None:
     store.apply([kept(at=1, note="one")])
-    before = rows(admin, "select ctid::text, xmin::text from public.users")
+    before = rows(admin, "select ctid::text, xmin::text from clerk.users")
     admin.execute("delete from clerk_sync.audit_log")
     assert store.apply([kept(at=2, note="two")]) == ["unchanged"]
     assert notes(admin) == ["two"]
-    assert rows(admin, "select ctid::text, xmin::text from public.users") == before
+    assert rows(admin, "select ctid::text, xmin::text from clerk.users") == before
     assert rows(admin, "select * from clerk_sync.audit_log") == []
 
 
@@ -123,7 +123,7 @@ def test_private_metadata_of_a_deleted_user_is_marked_like_the_user(store: Store
     for events in ([kept(at=1), gone], [gone, kept(at=1)]):
         for event in events:
             store.apply([event])
-        query = "select p.deleted_at = u.deleted_at from clerk_sync.private_metadata as p, public.users as u"
+        query = "select p.deleted_at = u.deleted_at from clerk_sync.private_metadata as p, clerk.users as u"
         assert value(admin, query) is True
 
 

@@ -46,7 +46,7 @@ def let_a_trigger_refuse(admin: Connection, statement: str, moment: LiteralStrin
         f"create function public.hold() returns trigger language plpgsql as $$ begin "
         f"if old.last_name = '{NAME}' then {statement}; end if; return coalesce(new, old); end $$"
     )
-    admin.execute("create trigger hold " + moment + " on public.users for each row execute function public.hold()")
+    admin.execute("create trigger hold " + moment + " on clerk.users for each row execute function public.hold()")
 
 
 REFUSALS = {
@@ -86,7 +86,7 @@ def test_a_user_kept_by_a_trigger_of_the_app_is_named_once_and_the_others_are_pu
 
 
 BROUGHT_BACK = (
-    "insert into public.users (clerk_id, last_name, deleted_at) values (old.clerk_id, old.last_name, old.deleted_at)"
+    "insert into clerk.users (clerk_id, last_name, deleted_at) values (old.clerk_id, old.last_name, old.deleted_at)"
 )
 # The action of the trigger, its time, and the ways of purging in which it keeps a user.
 IN_SILENCE: dict[str, tuple[str, LiteralString, set[str]]] = {
@@ -105,7 +105,7 @@ def test_no_row_that_a_trigger_of_the_app_keeps_in_silence_counts_as_purged(
     admin.execute("update clerk_sync.retention set purge_by = 'delete'")
     let_a_trigger_refuse(admin, statement, moment)
     Housekeeping(due, Keep(hold_back_days=0, deliveries_days=1, purge_by=how)).run()
-    left = rows(admin, "select clerk_id from public.users where last_name is not null and clerk_id <> 'user_9'")
+    left = rows(admin, "select clerk_id from clerk.users where last_name is not null and clerk_id <> 'user_9'")
     named = rows(admin, "select id, reason from clerk_sync.not_purged")
     of_user: LiteralString = (
         "select purged_at is not null from clerk_sync.entities where (kind, id) = ('user', 'user_2')"
@@ -116,7 +116,7 @@ def test_no_row_that_a_trigger_of_the_app_keeps_in_silence_counts_as_purged(
 
 def test_a_check_of_the_app_that_refuses_the_scrubbed_row_delays_no_other_row(due: Store, admin: Connection) -> None:
     admin.execute(
-        "alter table public.users add constraint ada_has_a_name check (clerk_id <> 'user_2' or last_name is not null)"
+        "alter table clerk.users add constraint ada_has_a_name check (clerk_id <> 'user_2' or last_name is not null)"
     )
     assert Housekeeping(due, AT_ONCE).run() == 4
     assert rows(admin, "select id, reason from clerk_sync.not_purged") == [("user_2", "ada_has_a_name")]
@@ -126,7 +126,7 @@ def test_a_user_locked_by_the_app_is_named_once_and_purged_later(
     due: Store, database: Database, admin: Connection, log: io.StringIO
 ) -> None:
     with database.connect() as app, app.transaction():
-        app.execute("select from public.users where clerk_id = 'user_2' for update")
+        app.execute("select from clerk.users where clerk_id = 'user_2' for update")
         assert Housekeeping(due, AT_ONCE).run() == 4
     assert rows(admin, "select id, reason from clerk_sync.not_purged") == [("user_2", "locked by another transaction")]
     assert log.getvalue().count("locked by another transaction") == 1
@@ -143,7 +143,7 @@ def test_a_user_whose_trigger_takes_longer_than_a_statement_may_delays_others_on
     let_a_trigger_refuse(admin, "perform pg_sleep(60)")
     with closing(Store(Fixed(database.worker_url_with(statement_timeout="700ms")))) as store:
         assert Housekeeping(store, AT_ONCE).run() == 4
-    admin.execute("drop trigger hold on public.users")
+    admin.execute("drop trigger hold on clerk.users")
     assert rows(admin, "select id, reason from clerk_sync.not_purged") == [
         ("user_2", "SQLSTATE 57014 in public.hold()")
     ]
@@ -167,8 +167,8 @@ def test_a_row_that_keeps_refusing_is_tried_less_and_less_often(
 def test_rows_that_refuse_night_after_night_do_not_use_up_the_portion(
     due: Store, database: Database, admin: Connection
 ) -> None:
-    admin.execute("alter table public.users add check (last_name = 'Smith' or last_name = 'Lovelace') not valid")
-    admin.execute("alter table public.users alter column last_name set default 'nobody'")
+    admin.execute("alter table clerk.users add check (last_name = 'Smith' or last_name = 'Lovelace') not valid")
+    admin.execute("alter table clerk.users alter column last_name set default 'nobody'")
     outcomes = [rows(admin, "select outcome, purged from clerk_sync.purge('0', 'scrub', 2)") for _ in range(4)]
     assert outcomes == [[("kept", 2)], [("kept", 2)], [("kept", 1)], []]
     admin.execute("update clerk_sync.not_purged set try_again_at = now()")
@@ -184,7 +184,7 @@ def test_the_status_names_what_could_not_be_purged_as_long_as_it_is_there(
     command = Command({"DATABASE_URL": database.url})
     said = "1 deleted user row could not be purged since"
     assert said in " ".join(command.run("status", status=1).output.split())
-    admin.execute("drop trigger hold on public.users")
+    admin.execute("drop trigger hold on clerk.users")
     admin.execute("update clerk_sync.not_purged set try_again_at = now()")
     Housekeeping(due, AT_ONCE).run()
     assert said not in " ".join(command.run("status").output.split())
@@ -203,12 +203,12 @@ def test_a_membership_that_refuses_keeps_neither_its_neighbours_nor_its_organiza
         admin.execute(
             "create function public.hold() returns trigger language plpgsql as $$ begin "
             "if old.clerk_membership_id = 'orgmem_1' then raise exception 'no'; end if; return old; end $$; "
-            "create trigger hold before delete on public.organization_memberships "
+            "create trigger hold before delete on clerk.organization_memberships "
             "for each row execute function public.hold()"
         )
     with database.connect() as app, app.transaction():
         if lock:
-            app.execute("select from public.organization_memberships where clerk_membership_id = 'orgmem_1' for update")
+            app.execute("select from clerk.organization_memberships where clerk_membership_id = 'orgmem_1' for update")
         found = [*purge(database, hold_back="0"), *purge(database, hold_back="0")]
     assert ("membership", "deleted", None, 2) in found
     assert ("organization", "deleted", None, 1) in found
@@ -217,7 +217,7 @@ def test_a_membership_that_refuses_keeps_neither_its_neighbours_nor_its_organiza
     assert (outcome, reason) == (
         ("kept", "locked by another transaction") if lock else ("refused", "SQLSTATE P0001 in public.hold()")
     )
-    assert rows(admin, "select clerk_org_id, name from public.organizations") == [("org_1", None)]
+    assert rows(admin, "select clerk_org_id, name from clerk.organizations") == [("org_1", None)]
 
 
 def test_a_purge_that_cannot_be_done_at_all_does_not_keep_records_from_being_pruned(
@@ -246,7 +246,7 @@ def test_an_organization_with_more_invitations_than_a_portion_leaves_none_of_the
         portions += 1
     assert portions == 3
     assert personal_data_of(admin, NAME) == []
-    assert rows(admin, "select * from public.organizations") == []
+    assert rows(admin, "select * from clerk.organizations") == []
     query: LiteralString = (
         "select count(*) from clerk_sync.entities where kind = 'invitation' and purged_at is not null"
     )
@@ -256,7 +256,7 @@ def test_an_organization_with_more_invitations_than_a_portion_leaves_none_of_the
 def test_rows_made_visible_by_hand_are_purged_with_their_organization(store: Store, admin: Connection) -> None:
     store.apply([invitation(f"orginv_{n}", at=1, email_address=f"{n}@{NAME}.test") for n in range(3)])
     store.apply([deleted("organization", "org_1", at=2)])
-    admin.execute("update public.organization_invitations set deleted_at = null")
+    admin.execute("update clerk.organization_invitations set deleted_at = null")
     while rows(admin, "select * from clerk_sync.purge('0', 'scrub')"):
         pass
     assert personal_data_of(admin, NAME) == []
@@ -292,7 +292,7 @@ def test_an_address_that_another_user_has_proven_to_be_theirs_by_now_stays_where
 
     kept = [ADDRESS] if is_verified else [None]
     assert [
-        each for (each,) in rows(admin, "select affiliation_email_address from public.organization_domains")
+        each for (each,) in rows(admin, "select affiliation_email_address from clerk.organization_domains")
     ] == kept
     assert value(admin, "select body is not null from clerk_sync.parked_events") is is_verified
 
@@ -310,12 +310,12 @@ def test_a_domain_that_does_not_let_go_of_an_address_keeps_only_the_user_whose_a
     store.apply([deleted("user", "user_1", at=2), deleted("user", "user_2", at=2)])
     with database.connect() as app, app.transaction():
         if is_locked:
-            app.execute("select from public.organization_domains for update")
+            app.execute("select from clerk.organization_domains for update")
         else:
             admin.execute(
-                "alter table public.organization_domains add constraint hold check (affiliation_email_address > '')"
+                "alter table clerk.organization_domains add constraint hold check (affiliation_email_address > '')"
             )
-            admin.execute("alter table public.organization_domains alter column affiliation_email_address set not null")
+            admin.execute("alter table clerk.organization_domains alter column affiliation_email_address set not null")
         found = purge(database, hold_back="0")
     assert ("user", "scrubbed", None, 1) in found
     assert [row[:2] for row in found if row[1] != "scrubbed"] == [("user", "kept")]

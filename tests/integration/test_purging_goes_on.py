@@ -34,8 +34,8 @@ def test_purged_users_take_no_place_of_users_who_are_due(store: Store, admin: Co
     assert purge_some(admin, 2) == [("user", 2)]
     # So that rows are read from the table in the order of the names.
     delete_users(store, "user_3", "user_4")
-    admin.execute("create index sorted on public.users (clerk_id)")
-    admin.execute("cluster public.users using sorted")
+    admin.execute("create index sorted on clerk.users (clerk_id)")
+    admin.execute("cluster clerk.users using sorted")
     admin.execute("drop index public.sorted")
     assert purge_some(admin, 2) == [("user", 2)]
     assert purge_some(admin, 2) == []
@@ -90,7 +90,7 @@ def test_a_row_kept_by_a_trigger_of_the_app_is_named_and_the_others_are_purged(
         """
     )
     admin.execute(
-        "create trigger keep before delete on public.organizations for each row "
+        "create trigger keep before delete on clerk.organizations for each row "
         "when (old.clerk_org_id = 'org_1') execute function public.keep()"
     )
     store.apply([organization(at=1), organization("org_2", at=1)])
@@ -102,7 +102,7 @@ def test_a_row_kept_by_a_trigger_of_the_app_is_named_and_the_others_are_purged(
         ("organization", "refused", "SQLSTATE P0001 in public.keep()", 1),
         ("user", "scrubbed", None, 1),
     ]
-    assert rows(admin, "select clerk_org_id, name from public.organizations") == [("org_1", None)]
+    assert rows(admin, "select clerk_org_id, name from clerk.organizations") == [("org_1", None)]
 
 
 @contextmanager
@@ -129,7 +129,7 @@ def test_a_delete_that_is_undone_while_a_purge_waits_is_not_purged(
     with purging_meanwhile(database, admin) as (other, purged):
         assert undo(other) == [["user", "user_1"], ["user", "user_2"]]
     assert purged == [[]]
-    assert value(admin, "select count(*) from public.users where first_name is not null and deleted_at is null") == 2
+    assert value(admin, "select count(*) from clerk.users where first_name is not null and deleted_at is null") == 2
 
 
 def test_a_user_deleted_again_while_a_purge_waits_is_held_back_from_then_on(
@@ -140,7 +140,7 @@ def test_a_user_deleted_again_while_a_purge_waits_is_held_back_from_then_on(
     with purging_meanwhile(database, admin) as (other, purged):
         other.execute("update clerk_sync.entities set delete_recorded_at = now() where id = 'user_1'")
     assert purged == [[("user", "scrubbed", None, 1)]]
-    assert value(admin, "select clerk_id from public.users where first_name is not null") == "user_1"
+    assert value(admin, "select clerk_id from clerk.users where first_name is not null") == "user_1"
 
 
 def test_what_another_purge_is_about_to_forget_is_not_waited_for(

@@ -59,10 +59,10 @@ def test_the_first_run_fills_an_empty_database(database: Database) -> None:
 
 
 def test_the_second_run_finds_nothing_and_writes_nothing(rig: Rig) -> None:
-    before = rows(rig.admin, "select xmin::text, ctid::text from public.users order by clerk_id")
+    before = rows(rig.admin, "select xmin::text, ctid::text from clerk.users order by clerk_id")
     report = rig.run()
     assert (report.state, report.findings) == ("complete", 0)
-    assert rows(rig.admin, "select xmin::text, ctid::text from public.users order by clerk_id") == before
+    assert rows(rig.admin, "select xmin::text, ctid::text from clerk.users order by clerk_id") == before
 
 
 def test_no_request_for_users_has_an_offset(rig: Rig) -> None:
@@ -95,9 +95,9 @@ def test_missing_stale_different_and_extra_rows_are_told_apart_and_repaired(rig:
     rig.forget(user(3))
     rig.world.now += 5_000
     rig.world.update("user", user(4), {"last_name": "Newer"})
-    rig.admin.execute("update public.users set first_name = 'Mallory', locked = true where clerk_id = %s", [user(5)])
+    rig.admin.execute("update clerk.users set first_name = 'Mallory', locked = true where clerk_id = %s", [user(5)])
     rig.world.remove_user(user(6))
-    rig.admin.execute("delete from public.users where clerk_id = %s", [user(7)])
+    rig.admin.execute("delete from clerk.users where clerk_id = %s", [user(7)])
     report = rig.run()
     assert (report.state, report.reason) == ("complete", None)
     found = {key: (each.difference, each.cause, each.fields) for key, each in rig.findings(report).items()}
@@ -128,7 +128,7 @@ def test_half_the_users_missing_from_a_good_answer_deletes_nobody_and_the_run_sa
 def test_a_run_by_versions_only_finds_what_got_lost_but_not_what_was_edited(rig: Rig) -> None:
     rig.forget(user(3))
     rig.world.update("user", user(4), {"last_name": "Newer"})
-    rig.admin.execute("update public.users set first_name = 'Mallory' where clerk_id = %s", [user(5)])
+    rig.admin.execute("update clerk.users set first_name = 'Mallory' where clerk_id = %s", [user(5)])
     report = rig.run(versions_only=True)
     assert {key: each.difference for key, each in rig.findings(report).items()} == {
         user(3): "missing",
@@ -196,10 +196,10 @@ def test_a_single_user_without_addresses_does_not_make_every_run_incomplete(rig:
 
 def test_a_row_that_the_app_made_is_never_deleted(rig: Rig) -> None:
     rig.admin.execute(
-        "insert into public.users (clerk_id, created_at) values ('user_of_the_app', %s)",
+        "insert into clerk.users (clerk_id, created_at) values ('user_of_the_app', %s)",
         [datetime.fromtimestamp(BEGINNING / 1000 + 5, UTC)],
     )
-    rig.admin.execute("insert into public.users (clerk_id) values ('user_without_time')")
+    rig.admin.execute("insert into clerk.users (clerk_id) values ('user_without_time')")
     report = rig.run()
     assert report.state == "complete"
     assert {(key, each.action) for key, each in rig.findings(report).items()} == {
@@ -234,9 +234,9 @@ def test_a_stub_of_a_deleted_user_is_deleted_once_clerk_confirms_it(rig: Rig) ->
 
 
 def test_a_row_whose_created_at_was_edited_is_found_where_it_is_and_where_it_belongs(rig: Rig) -> None:
-    rig.admin.execute("update public.users set created_at = now() - interval '30 years' where clerk_id = %s", [user(5)])
+    rig.admin.execute("update clerk.users set created_at = now() - interval '30 years' where clerk_id = %s", [user(5)])
     rig.admin.execute(
-        "update public.users set created_at = created_at + interval '5 minutes' where clerk_id = %s", [user(6)]
+        "update clerk.users set created_at = created_at + interval '5 minutes' where clerk_id = %s", [user(6)]
     )
     report = rig.run()
     assert report.state == "complete"
@@ -315,7 +315,7 @@ def test_one_odd_user_never_costs_the_page_and_nobody_is_deleted_then(rig: Rig) 
 
 
 def test_content_that_cannot_be_read_or_stored_affects_no_other_object(rig: Rig) -> None:
-    rig.admin.execute("alter table public.users add constraint no_robots check (last_name <> 'Robot')")
+    rig.admin.execute("alter table clerk.users add constraint no_robots check (last_name <> 'Robot')")
     rig.world.now += 5_000
     for number in (4, 5, 6, 7):
         rig.world.update("user", user(number), {"first_name": "New"})
@@ -373,7 +373,7 @@ def test_the_findings_of_a_run_are_counted_for_the_alarms_once_and_without_perso
     rig: Rig, log: io.StringIO, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rig.forget(user(3))
-    rig.admin.execute("update public.users set email = 'mallory@example.test' where clerk_id = %s", [user(5)])
+    rig.admin.execute("update clerk.users set email = 'mallory@example.test' where clerk_id = %s", [user(5)])
     metrics.clear_metrics()
     rig.run()
     counted = metrics.serialize_metric_set()

@@ -55,7 +55,7 @@ def test_a_dry_run_names_what_differs_with_the_likely_cause_and_changes_nothing(
 ) -> None:
     mirrored.forget(ADA)
     mirrored.world.update("user", BEN, {"first_name": "Benedict"})
-    mirrored.admin.execute("update public.users set username = 'by-hand' where clerk_id = %s", [CAL])
+    mirrored.admin.execute("update clerk.users set username = 'by-hand' where clerk_id = %s", [CAL])
     mirrored.world.now += MINUTE
 
     found = command.json("reconcile", "--dry-run")

@@ -39,13 +39,13 @@ def test_cuts_count_exactly_who_came_before_and_lie_where_nobody_did(
     store: Store, admin: Connection, moments: list[int]
 ) -> None:
     admin.execute(
-        "insert into public.users (clerk_id, created_at) select 'user_' || n, to_timestamp(moment / 1000.0) "
+        "insert into clerk.users (clerk_id, created_at) select 'user_' || n, to_timestamp(moment / 1000.0) "
         "from unnest(%s::bigint[]) with ordinality as u (moment, n)",
         [moments],
     )
     # Neither who is deleted nor who came later counts.
     admin.execute(
-        "insert into public.users (clerk_id, created_at, deleted_at) values ('user_gone', to_timestamp(%s), now())",
+        "insert into clerk.users (clerk_id, created_at, deleted_at) values ('user_gone', to_timestamp(%s), now())",
         [BEGINNING / 1000],
     )
     before = moments[-1] - 5
@@ -66,7 +66,7 @@ def test_cuts_count_exactly_who_came_before_and_lie_where_nobody_did(
 
 def test_cuts_are_found_by_the_index_alone(admin: Connection) -> None:
     admin.execute(
-        "insert into public.users (clerk_id, created_at) select 'user_' || n, to_timestamp(1700000000 + n) "
+        "insert into clerk.users (clerk_id, created_at) select 'user_' || n, to_timestamp(1700000000 + n) "
         "from generate_series(1, 20000) as n"
     )
     # A transaction elsewhere keeps a vacuum from marking pages as visible to all.
@@ -75,7 +75,7 @@ def test_cuts_are_found_by_the_index_alone(admin: Connection) -> None:
         cuts = value(admin, "select clerk_sync.cut_users(%s)", Jsonb({"every": 1_000, "before": BEGINNING * 2}))
         fetched = value(
             admin,
-            "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relid = 'public.users'::regclass",
+            "select seq_tup_read + idx_tup_fetch from pg_stat_xact_user_tables where relid = 'clerk.users'::regclass",
         )
     # An index-only scan fetches no row of a page that is visible to all.
     assert (len(cuts), fetched) == (19, 0)
@@ -83,5 +83,5 @@ def test_cuts_are_found_by_the_index_alone(admin: Connection) -> None:
 
 def vacuumed(admin: Connection) -> bool:
     """Vacuums the users, and says whether all of their pages are visible to all."""
-    admin.execute("vacuum analyze public.users")
-    return bool(value(admin, "select relallvisible = relpages from pg_class where oid = 'public.users'::regclass"))
+    admin.execute("vacuum analyze clerk.users")
+    return bool(value(admin, "select relallvisible = relpages from pg_class where oid = 'clerk.users'::regclass"))

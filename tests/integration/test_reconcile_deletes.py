@@ -163,7 +163,7 @@ def test_organizations_and_memberships_are_compared_and_repaired_too(rig: Rig) -
     rig.world.update("organization", first, {"name": "Newer"})
     rig.world.remove_organization(second)
     rig.world.remove_membership(memberships[0])
-    rig.admin.execute("update public.organization_memberships set role = 'org:admin' where clerk_membership_id = %s",
+    rig.admin.execute("update clerk.organization_memberships set role = 'org:admin' where clerk_membership_id = %s",
         [memberships[1]])  # fmt: skip
     rig.forget(third)
     report = rig.run()
@@ -405,7 +405,7 @@ def test_undo_shows_no_row_of_which_a_parent_is_still_deleted(rig: Rig) -> None:
     rig.undo(report)
     shown = rows(
         rig.admin,
-        "select clerk_org_id from public.organization_memberships where clerk_user_id = %s and deleted_at is null",
+        "select clerk_org_id from clerk.organization_memberships where clerk_user_id = %s and deleted_at is null",
         user(1),
     )
     assert len(shown) == 2

@@ -132,7 +132,7 @@ def test_a_membership_whose_user_is_gone_and_hidden_already_is_deleted(rig: Rig)
         key for key, each in rig.world.memberships.items() if each["public_user_data"]["user_id"] == user(3)
     ]
     rig.world.remove_user(user(3))
-    rig.admin.execute("update public.users set deleted_at = now() where clerk_id = %s", [user(3)])
+    rig.admin.execute("update clerk.users set deleted_at = now() where clerk_id = %s", [user(3)])
     report = rig.run()
     assert membership not in rig.shown("organization_memberships", "clerk_membership_id")
     assert report.counts["membership"]["deleted"] == 1

@@ -97,10 +97,10 @@ def test_the_fill_names_known_users_and_leaves_their_rows_unchanged(store: Store
 
 
 def test_a_row_that_the_app_made_is_filled(store: Store, admin: Connection) -> None:
-    admin.execute("insert into public.users (clerk_id) values ('user_1')")
+    admin.execute("insert into clerk.users (clerk_id) values ('user_1')")
     begin(admin)
     assert Runs(store).fill(RUN, page(user(1, first_name="Ada"))) == set()
-    assert rows(admin, "select first_name from public.users_public") == [("Ada",)]
+    assert rows(admin, "select first_name from clerk.users_public") == [("Ada",)]
 
 
 def test_nothing_is_filled_once_the_run_is_over(store: Store, admin: Connection) -> None:
@@ -111,7 +111,7 @@ def test_nothing_is_filled_once_the_run_is_over(store: Store, admin: Connection)
 
 def test_a_page_that_postgres_refuses_leaves_nothing_behind(store: Store, admin: Connection) -> None:
     begin(admin)
-    admin.execute("alter table public.users add constraint no_robots check (first_name <> 'Robot')")
+    admin.execute("alter table clerk.users add constraint no_robots check (first_name <> 'Robot')")
     with pytest.raises(ChangeRefused):
         Runs(store).fill(RUN, page(user(1), user(2, first_name="Robot")))
     assert value(admin, "select count(*) from clerk_sync.entities") == 0
@@ -124,7 +124,7 @@ def test_memberships_by_the_hundred_are_hidden_where_a_parent_is_deleted(databas
         memberships = [rig.world.add_membership(organization, each, role="org:member") for each in members]
         assert rig.run().state == "complete"
         assert rig.agrees()
-        rig.admin.execute("delete from public.organizations")
+        rig.admin.execute("delete from clerk.organizations")
         rig.admin.execute("delete from clerk_sync.entities where kind <> 'user'")
         # On the second page, where it is known by then that most are missing.
         last = max(memberships, key=lambda each: (each["created_at"], each["id"]))
@@ -154,5 +154,5 @@ def test_a_webhook_that_arrives_at_the_same_moment_is_waited_for_and_wins(
     filling.join()
     twin.close()
     assert known == [{("user", "user_2")}]
-    assert rows(admin, "select clerk_id, first_name from public.users order by 1")[1] == ("user_2", "Newer")
-    assert value(admin, "select count(*) from public.users") == 2
+    assert rows(admin, "select clerk_id, first_name from clerk.users order by 1")[1] == ("user_2", "Newer")
+    assert value(admin, "select count(*) from clerk.users") == 2

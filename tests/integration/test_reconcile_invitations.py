@@ -54,7 +54,7 @@ def in_clerk(rig: Rig) -> tuple[set[str], set[str]]:
 def invitation(rig: Rig, invitation_id: str, column: str = "status") -> Any:
     [(row,)] = rows(
         rig.admin,
-        "select to_jsonb(i) from public.organization_invitations as i where clerk_invitation_id = %s",
+        "select to_jsonb(i) from clerk.organization_invitations as i where clerk_invitation_id = %s",
         invitation_id,
     )
     return row[column]
@@ -99,16 +99,16 @@ def test_lost_events_about_invitations_and_domains_are_repaired(rig: Rig, mode: 
 
 @pytest.mark.parametrize("mode", ["full", "quick"])
 def test_edits_by_hand_of_invitations_and_domains_are_repaired(rig: Rig, mode: str) -> None:
-    rig.admin.execute("update public.organization_invitations set role = 'org:admin'")
-    rig.admin.execute("update public.organization_domains set name = 'mallory.test'")
+    rig.admin.execute("update clerk.organization_invitations set role = 'org:admin'")
+    rig.admin.execute("update clerk.organization_domains set name = 'mallory.test'")
     report = rig.run(mode)
     assert (report.state, report.counts["invitation"]["different"], report.counts["domain"]["different"]) == (
         "complete",
         3,
         3,
     )
-    assert value(rig.admin, "select count(*) from public.organization_invitations where role = 'org:admin'") == 0
-    assert value(rig.admin, "select count(*) from public.organization_domains where name = 'mallory.test'") == 0
+    assert value(rig.admin, "select count(*) from clerk.organization_invitations where role = 'org:admin'") == 0
+    assert value(rig.admin, "select count(*) from clerk.organization_domains where name = 'mallory.test'") == 0
 
 
 def test_repairs_of_invitations_and_domains_go_through_the_queue(rig: Rig, account: Account) -> None:
@@ -221,7 +221,7 @@ def test_an_invitation_beyond_its_time_is_shown_as_expired_whatever_clerk_calls_
     rig.api.answers.tells_expiry = tells_expiry
     rig.world.now += 29 * DAY
     rig.run(mode)
-    statuses = "select distinct status from public.organization_invitations"
+    statuses = "select distinct status from clerk.organization_invitations"
     assert rows(rig.admin, statuses) == [("pending",)]
     rig.world.now += 2 * DAY
     assert rig.run(mode).state == "complete"
@@ -242,12 +242,12 @@ def test_invitations_that_no_slice_reaches_expire_with_the_next_quick_run(databa
         for invited in rig.world.invitations.values():
             invited["expires_at"] = rig.world.now + 10 * MINUTE
         rig.admin.execute(
-            "update public.organization_invitations set expires_at = to_timestamp(%s / 1000.0)",
+            "update clerk.organization_invitations set expires_at = to_timestamp(%s / 1000.0)",
             [rig.world.now + 10 * MINUTE],
         )
         rig.world.now += 10 * MINUTE
         assert rig.run("quick").state == "complete"
-        assert rows(rig.admin, "select distinct status from public.organization_invitations") == [("expired",)]
+        assert rows(rig.admin, "select distinct status from clerk.organization_invitations") == [("expired",)]
 
 
 def test_the_audit_log_says_that_a_comparison_let_an_invitation_expire(rig: Rig) -> None:
@@ -268,13 +268,13 @@ def test_an_invitation_that_the_app_does_not_let_expire_keeps_no_other_pending(r
             if new.status = 'expired' and new.clerk_invitation_id = '{kept}' then raise 'not this one'; end if;
             return new;
         end $$;
-        create trigger keep before update on public.organization_invitations
+        create trigger keep before update on clerk.organization_invitations
         for each row execute function public.keep();
     """)
     rig.api.answers.tells_expiry = False
     rig.world.now += 31 * DAY
     rig.run("quick")
-    found = rows(rig.admin, "select clerk_invitation_id from public.organization_invitations where status = 'pending'")
+    found = rows(rig.admin, "select clerk_invitation_id from clerk.organization_invitations where status = 'pending'")
     assert found == [(kept,)]
 
 

@@ -72,7 +72,7 @@ def test_changes_lost_before_the_last_run_are_left_to_the_full_run(rig: Rig) -> 
     for _ in range(3):
         rig.world.now += 60 * MINUTE
         assert rig.run("quick").state == "complete"
-    rig.admin.execute("update public.users set last_name = 'Mallory' where clerk_id = %s", [user(1)])
+    rig.admin.execute("update clerk.users set last_name = 'Mallory' where clerk_id = %s", [user(1)])
     assert rig.run("quick").findings == 0
     assert rig.run().findings == 1
 

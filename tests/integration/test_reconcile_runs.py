@@ -271,13 +271,13 @@ def test_a_repair_that_was_parked_and_replayed_is_shown_as_settled(mirrored_rig:
     report = mirrored_rig.run(repairs=queued.repairs)
     outcomes = {key: each.outcome for key, each in mirrored_rig.findings(report).items()}
     assert set(outcomes.values()) == {"sent"}
-    mirrored_rig.admin.execute("alter table public.users add constraint older check (last_name <> 'Newer')")
+    mirrored_rig.admin.execute("alter table clerk.users add constraint older check (last_name <> 'Newer')")
     queued.drain()
     assert {key: each.outcome for key, each in mirrored_rig.findings(report).items()} == {
         **dict.fromkeys(outcomes, "settled"),
         user(700): "parked",
     }
-    mirrored_rig.admin.execute("alter table public.users drop constraint older")
+    mirrored_rig.admin.execute("alter table clerk.users drop constraint older")
     replay(mirrored_rig.admin, Queue(account.sqs, account.sync_queue_url), Selection())
     assert mirrored_rig.findings(report)[user(700)].outcome == "sent"
     queued.drain()
@@ -313,7 +313,7 @@ def test_one_user_or_organization_can_be_synced_again(mirrored_rig: Rig) -> None
         assert user(900) not in mirrored_rig.shown()
         organization = next(iter(mirrored_rig.world.organizations))
         mirrored_rig.forget(organization)
-        mirrored_rig.admin.execute("delete from public.organizations where clerk_org_id = %s", [organization])
+        mirrored_rig.admin.execute("delete from clerk.organizations where clerk_org_id = %s", [organization])
         reconcile.resync(organization, math.inf)
         assert organization in mirrored_rig.shown("organizations", "clerk_org_id")
         with pytest.raises(Exception, match="known neither to Clerk nor here"):

@@ -68,7 +68,7 @@ def demote(rig: Rig, number: int) -> str:
 
 
 def role(rig: Rig, membership_id: str) -> Any:
-    query = "select role from public.organization_memberships where clerk_membership_id = %s"
+    query = "select role from clerk.organization_memberships where clerk_membership_id = %s"
     return value(rig.admin, query, membership_id)
 
 
@@ -138,7 +138,7 @@ def test_many_deleted_users_in_different_places_are_found_by_their_number(rig: R
 def test_edits_by_hand_are_found_within_the_bound(rig: Rig) -> None:
     edited = list(rig.world.memberships)[100]
     rig.admin.execute(
-        "update public.organization_memberships set role = 'org:owner' where clerk_membership_id = %s", [edited]
+        "update clerk.organization_memberships set role = 'org:owner' where clerk_membership_id = %s", [edited]
     )
     assert minutes_until(rig, lambda: role(rig, edited) == "org:admin") <= BOUND
 

@@ -18,13 +18,13 @@ def test_a_column_that_a_later_migration_mirrors_is_written_audited_and_compared
 ) -> None:
     admin.execute("select clerk_sync.mirror_column('user', 'birthday', 'date')")
     store.apply([user("user_ada", at=1)])
-    content = value(admin, "select to_jsonb(u) from public.users as u") | {"birthday": "2000-02-29"}
+    content = value(admin, "select to_jsonb(u) from clerk.users as u") | {"birthday": "2000-02-29"}
     newer = {"kind": "user", "id": "user_ada", "content": content, "cause": "operator"}
     newer |= {"source_updated_at": CREATED_AT + 10_000, "observed_at": CREATED_AT + 10_000}
 
     assert value(admin, "select outcome from clerk_sync.apply(%s::jsonb)", json.dumps([newer])) == "updated"
 
-    assert value(admin, "select birthday::text from public.users") == "2000-02-29"
+    assert value(admin, "select birthday::text from clerk.users") == "2000-02-29"
     [*_, (last,)] = rows(admin, "select changed_columns from clerk_sync.audit_log order by audit_id")
     assert last == ["birthday"]
     other = [newer | {"content": content | {"birthday": None}}]

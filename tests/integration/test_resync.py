@@ -76,16 +76,16 @@ def test_created_changed_and_unchanged_objects_are_told_apart(rig: Rig, command:
 
 
 def test_a_row_edited_by_hand_is_changed_back(rig: Rig, command: Command) -> None:
-    rig.admin.execute("update public.users set first_name = 'Mallory' where clerk_id = %s", [CAL])
+    rig.admin.execute("update clerk.users set first_name = 'Mallory' where clerk_id = %s", [CAL])
     assert done(command, CAL) == {CAL: "changed"}
     assert rig.column(CAL, "first_name") != "Mallory"
 
 
 def test_an_edited_profile_is_repaired(rig: Rig, command: Command) -> None:
-    rig.admin.execute("update public.users_public set first_name = 'Mallory' where clerk_id = %s", [CAL])
+    rig.admin.execute("update clerk.users_public set first_name = 'Mallory' where clerk_id = %s", [CAL])
     printed = command.run("resync", CAL).stdout
     assert f"user {CAL}: changed, its row contradicted its tombstone or users_public, and was corrected\n" in printed
-    assert rows(rig.admin, "select from public.users_public where first_name = 'Mallory'") == []
+    assert rows(rig.admin, "select from clerk.users_public where first_name = 'Mallory'") == []
 
 
 def test_a_user_whom_an_event_of_clerks_deleted_stays_so_and_the_command_fails(rig: Rig, command: Command) -> None:
@@ -105,7 +105,7 @@ def test_a_user_who_is_gone_from_clerk_is_deleted_once_and_a_visible_row_is_hidd
     rig.world.remove_user(CAL)
     assert done(command, CAL) == {CAL: "deleted"}
     assert done(command, CAL) == {CAL: "left as it was"}
-    rig.admin.execute("update public.users set deleted_at = null where clerk_id = %s", [CAL])
+    rig.admin.execute("update clerk.users set deleted_at = null where clerk_id = %s", [CAL])
     assert done(command, CAL) == {CAL: "changed"}
     assert CAL not in rig.shown()
 
@@ -152,7 +152,7 @@ def test_a_webhook_between_the_answer_and_its_repair_wins_over_force(rig: Rig, c
 
 
 def test_an_object_that_the_database_refuses_is_named_with_the_rule(rig: Rig, command: Command) -> None:
-    rig.admin.execute("alter table public.users add constraint no_robots check (last_name <> 'Robot')")
+    rig.admin.execute("alter table clerk.users add constraint no_robots check (last_name <> 'Robot')")
     rig.world.update("user", CAL, {"last_name": "Robot"})
     assert done(command, CAL, status=3) == {CAL: "not changed"}
     assert "constraint no_robots" in command.run("resync", CAL, status=3).stdout
@@ -163,7 +163,7 @@ def test_a_row_that_a_trigger_of_the_app_rewrites_is_not_called_changed(rig: Rig
         """
         create function public.keep() returns trigger language plpgsql as $$
         begin new.last_name := 'Kept'; return new; end $$;
-        create trigger keep before update on public.users for each row execute function public.keep()
+        create trigger keep before update on clerk.users for each row execute function public.keep()
         """
     )
     rig.world.update("user", CAL, {"last_name": "New"})

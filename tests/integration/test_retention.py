@@ -33,7 +33,7 @@ def keep_house(database: Database, keep: Keep = NOTHING_KEPT) -> Any:
 @pytest.fixture
 def evidence(store: Store, admin: Connection) -> None:
     """A forged delete of a user to whom a row of the app belongs, and the records that prove it."""
-    admin.execute("create table public.notes (author text references public.users (clerk_id) on delete cascade)")
+    admin.execute("create table public.notes (author text references clerk.users (clerk_id) on delete cascade)")
     store.apply([user(at=1, svix_id="msg_1")])
     admin.execute("insert into public.notes values ('user_1')")
     store.apply([deleted("user", "user_1", at=2, svix_id="msg_2")])
@@ -48,7 +48,7 @@ def evidence(store: Store, admin: Connection) -> None:
 def left(admin: Connection) -> list[int]:
     """Counts the remaining rows of each kind that housekeeping removes."""
     counted: list[LiteralString] = [
-        "select count(*) from public.users where first_name is not null",
+        "select count(*) from clerk.users where first_name is not null",
         "select count(*) from public.notes",
         "select count(*) from clerk_sync.deliveries",
         "select count(*) from clerk_sync.audit_log where coalesce(old_values, new_values) is not null",

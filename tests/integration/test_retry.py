@@ -135,7 +135,7 @@ TOO_SLOW: LiteralString = """
         end if;
         return new;
     end $$;
-    create trigger dawdle before insert on public.users for each row execute function public.dawdle();
+    create trigger dawdle before insert on clerk.users for each row execute function public.dawdle();
 """
 
 
@@ -149,7 +149,7 @@ def test_the_last_try_applies_what_can_be_applied_by_now(
 
 
 def test_the_last_try_parks_what_turns_out_to_be_refused(retry: Retry, admin: Connection) -> None:
-    admin.execute("alter table public.users add constraint no_robots check (first_name <> 'Robot')")
+    admin.execute("alter table clerk.users add constraint no_robots check (first_name <> 'Robot')")
     assert retry.process([dead(attempts=MAX_ATTEMPTS, first_name="Robot")]) == []
     assert [row[:2] for row in parked(admin)] == [("msg_1", "refused")]
 
@@ -219,7 +219,7 @@ def test_with_all_connections_taken_all_messages_stay(
 
 
 def test_while_a_table_is_missing_a_last_try_parks_nothing(retry: Retry, admin: Connection) -> None:
-    admin.execute("alter table public.users drop column username")
+    admin.execute("alter table clerk.users drop column username")
     assert retry.process([dead(1, attempts=MAX_ATTEMPTS), dead(2, attempts=MAX_ATTEMPTS)]) == ["message-1", "message-2"]
     assert parked(admin) == []
 
@@ -231,7 +231,7 @@ def test_when_the_database_becomes_unavailable_during_the_last_try_nothing_is_pa
         """
         create function public.crash() returns trigger language plpgsql security definer as
         $$ begin perform pg_terminate_backend(pg_backend_pid()); return new; end $$;
-        create trigger crash before insert on public.users for each row execute function public.crash();
+        create trigger crash before insert on clerk.users for each row execute function public.crash();
         """
     )
     url = Sometimes(database.worker_url, lambda connection: connection == 1)
@@ -253,7 +253,7 @@ def test_a_last_try_that_only_met_an_outage_is_made_again_and_nothing_is_parked(
         create function public.crash_once() returns trigger language plpgsql security definer as
         $$ begin if nextval('public.tries') = 1 then perform pg_terminate_backend(pg_backend_pid()); end if; return new;
         end $$;
-        create trigger crash before insert on public.users for each row execute function public.crash_once();
+        create trigger crash before insert on clerk.users for each row execute function public.crash_once();
         """
     )
     url = Sometimes(database.worker_url, lambda connection: connection != 2)

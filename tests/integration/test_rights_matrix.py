@@ -32,8 +32,8 @@ def test_each_identity_has_the_documented_rights_and_no_others(owner: Connection
     "statement",
     [
         "create table clerk_sync.planted (id int)",
-        "create view public.planted as select clerk_id from public.users",
-        "create materialized view public.planted as select clerk_id from public.users",
+        "create view public.planted as select clerk_id from clerk.users",
+        "create materialized view public.planted as select clerk_id from clerk.users",
         "create sequence clerk_sync.planted",
         "create function clerk_sync.planted() returns int language sql return 1",
         "create type clerk_sync.planted as enum ('one')",
@@ -49,19 +49,19 @@ def test_an_object_without_a_row_is_found(owner: Connection, statement: LiteralS
 @pytest.mark.parametrize(
     "statement",
     [
-        "grant select on public.users to anon",
-        "grant select (email) on public.users to anon",
-        "grant truncate on public.organizations to service_role",
-        "grant trigger on public.users to authenticated",
-        "grant update on public.users_public to service_role",
+        "grant select on clerk.users to anon",
+        "grant select (email) on clerk.users to anon",
+        "grant truncate on clerk.organizations to service_role",
+        "grant trigger on clerk.users to authenticated",
+        "grant update on clerk.users_public to service_role",
         "grant usage on schema clerk_sync to authenticated",
         "grant create on schema public to authenticated",
         "grant execute on function clerk_sync.undo_run(jsonb) to clerk_sync_worker",
         "grant execute on function clerk_sync.apply(jsonb) to public",
         "grant usage on sequence clerk_sync.audit_log_audit_id_seq to clerk_sync_worker",
         "grant clerk_sync_session to clerk_sync_worker with inherit true",
-        "create policy planted on public.users for select to authenticated using (true)",
-        "drop policy users_read_own on public.users",
+        "create policy planted on clerk.users for select to authenticated using (true)",
+        "drop policy users_read_own on clerk.users",
     ],
 )
 def test_an_undocumented_right_is_found(owner: Connection, statement: LiteralString) -> None:

@@ -30,7 +30,7 @@ TABLES = {
     "invitation": ("organization_invitations", "clerk_invitation_id"),
     "domain": ("organization_domains", "clerk_domain_id"),
 }
-PROFILE = "select username, first_name, last_name, avatar_url, deleted_at from public.users_public where clerk_id = %s"
+PROFILE = "select username, first_name, last_name, avatar_url, deleted_at from clerk.users_public where clerk_id = %s"
 
 
 def user(number: int) -> str:
@@ -65,7 +65,7 @@ def as_service_role(rig: Rig, statement: sql.Composed | LiteralString, *paramete
 
 def show(rig: Rig, table: str) -> int:
     """Makes every hidden row of a table visible, as an app with the service role can."""
-    hidden = sql.SQL("update public.{} set deleted_at = null where deleted_at is not null")
+    hidden = sql.SQL("update clerk.{} set deleted_at = null where deleted_at is not null")
     return as_service_role(rig, hidden.format(sql.Identifier(table)))
 
 
@@ -116,11 +116,11 @@ def test_a_row_is_hidden_again_with_the_moment_of_its_tombstone_and_the_log_says
     rig.world.remove_user(user(5))
     deleted_at = rig.world.now
     rig.store.apply(alone(Delete("user", user(5), deleted_at)))
-    as_service_role(rig, "update public.users set deleted_at = '2020-01-01' where clerk_id = %s", user(5))
+    as_service_role(rig, "update clerk.users set deleted_at = '2020-01-01' where clerk_id = %s", user(5))
     report = rig.run()
     assert report.counts["user"]["repaired"] == 1
     moment = value(
-        rig.admin, "select extract(epoch from deleted_at) * 1000 from public.users where clerk_id = %s", user(5)
+        rig.admin, "select extract(epoch from deleted_at) * 1000 from clerk.users where clerk_id = %s", user(5)
     )
     assert moment == deleted_at
     logged = rows(
@@ -151,7 +151,7 @@ def test_a_deleted_row_that_is_visible_is_never_called_deleted_by_a_run(rig: Rig
 
 def test_a_row_hidden_by_hand_whose_object_exists_in_clerk_is_shown_again(rig: Rig) -> None:
     for table, _ in list(TABLES.values())[:3]:
-        as_service_role(rig, sql.SQL("update public.{} set deleted_at = now()").format(sql.Identifier(table)))
+        as_service_role(rig, sql.SQL("update clerk.{} set deleted_at = now()").format(sql.Identifier(table)))
     report = rig.run()
     assert (report.state, rig.agrees()) == ("complete", True)
     found = rig.findings(report).values()
@@ -174,7 +174,7 @@ def test_a_row_that_a_trigger_of_the_app_keeps_visible_does_not_hold_up_the_othe
         """
         create function public.no() returns trigger language plpgsql as $$
         begin raise sqlstate 'AB123'; end $$;
-        create trigger no before update on public.users for each row when (new.clerk_id like '%5')
+        create trigger no before update on clerk.users for each row when (new.clerk_id like '%5')
         execute function public.no()
         """
     )
@@ -222,7 +222,7 @@ def test_through_the_queue_repairs_and_deletes_count_as_sent(rig: Rig, account: 
 @pytest.mark.parametrize("column", ["username", "first_name", "last_name", "avatar_url", "deleted_at"])
 def test_a_profile_that_the_owner_edited_is_found_by_the_name_of_its_column_and_repaired(rig: Rig, column: str) -> None:
     before = rows(rig.admin, PROFILE, user(3))
-    edited = sql.SQL("update public.users_public set {} = '2020-01-01' where clerk_id = %s")
+    edited = sql.SQL("update clerk.users_public set {} = '2020-01-01' where clerk_id = %s")
     rig.admin.execute(edited.format(sql.Identifier(column)), [user(3)])
     report = rig.run()
     [found] = rig.findings(report).values()
@@ -237,7 +237,7 @@ def test_a_user_whose_delete_was_lost_is_deleted_in_spite_of_edits_of_the_profil
     rig.world.now += 10 * MINUTE
     rig.world.remove_user(user(5))
     edited = [user(5), user(6)]
-    rig.admin.execute("update public.users_public set first_name = 'Mallory' where clerk_id = any(%s)", [edited])
+    rig.admin.execute("update clerk.users_public set first_name = 'Mallory' where clerk_id = any(%s)", [edited])
     report = rig.run()
     assert (report.state, rig.agrees()) == ("complete", True)
     assert {key: (each.difference, each.outcome) for key, each in rig.findings(report).items()} == {
@@ -249,16 +249,16 @@ def test_a_user_whose_delete_was_lost_is_deleted_in_spite_of_edits_of_the_profil
 
 def test_a_profile_without_a_user_is_removed_and_a_user_without_a_profile_gets_one(rig: Rig) -> None:
     before = rows(rig.admin, PROFILE, user(3))
-    rig.admin.execute("delete from public.users_public where clerk_id = %s", [user(3)])
+    rig.admin.execute("delete from clerk.users_public where clerk_id = %s", [user(3)])
     # Before, between and behind the keys of users.
     left_over = ["a", "user_0000000000000000000000000x", "user_z", "zzz"]
-    rig.admin.execute("insert into public.users_public (clerk_id) select unnest(%s::text[])", [left_over])
+    rig.admin.execute("insert into clerk.users_public (clerk_id) select unnest(%s::text[])", [left_over])
     report = rig.run()
     assert {key: each.fields for key, each in rig.findings(report).items()} == {
         key: ["users_public"] for key in [user(3), *left_over]
     }
     assert rows(rig.admin, PROFILE, user(3)) == before
-    assert value(rig.admin, "select count(*) from public.users_public") == 30
+    assert value(rig.admin, "select count(*) from clerk.users_public") == 30
     assert rig.run().findings == 0
 
 
@@ -267,15 +267,15 @@ def test_many_profiles_without_a_user_are_all_found_portion_by_portion(
 ) -> None:
     monkeypatch.setattr("clerk_supabase.reconcile.run._ROWS_AT_ONCE", 7)
     rig.admin.execute(
-        "insert into public.users_public (clerk_id) select p || n from generate_series(10, 40) as n, "
+        "insert into clerk.users_public (clerk_id) select p || n from generate_series(10, 40) as n, "
         "unnest('{a,user_0000000000000000000000001,z}'::text[]) as p on conflict do nothing"
     )
     rig.run()
-    assert value(rig.admin, "select count(*) from public.users_public") == 30
+    assert value(rig.admin, "select count(*) from clerk.users_public") == 30
 
 
 def test_a_webhook_that_writes_the_same_user_meanwhile_is_waited_for(rig: Rig) -> None:
-    rig.admin.execute("update public.users_public set first_name = 'By hand' where clerk_id = %s", [user(3)])
+    rig.admin.execute("update clerk.users_public set first_name = 'By hand' where clerk_id = %s", [user(3)])
     begun = rig.runs.begin(Request("full"), rig.api.answers.instance_id, rig.world.now, 120, 0)
     newer = as_json([element_of(upsert(user(3), version=rig.world.now, first_name="Newer"))])
     with closing(rig.store.twin()) as worker:

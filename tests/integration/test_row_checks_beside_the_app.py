@@ -36,8 +36,8 @@ def rig(mirrored: RigMaker) -> Iterator[Rig]:
         for user_id in (HELD, SHOWN):
             rig.world.remove_user(user_id)
             rig.store.apply(alone(Delete("user", user_id, rig.world.now)))
-        rig.admin.execute("update public.users set deleted_at = null where deleted_at is not null")
-        rig.admin.execute("update public.users_public set first_name = 'Edited' where clerk_id = %s", [EDITED])
+        rig.admin.execute("update clerk.users set deleted_at = null where deleted_at is not null")
+        rig.admin.execute("update clerk.users_public set first_name = 'Edited' where clerk_id = %s", [EDITED])
         yield rig
 
 
@@ -57,7 +57,7 @@ def all_but_the_held_one_are_right(rig: Rig, report: Report, held: str = "held u
     assert str(report.reason).startswith({"held up": "rows held up by locks", "refused": "1 objects could not"}[held])
     outcomes = {key: each.outcome for key, each in rig.findings(report).items()}
     assert outcomes == {HELD: held, SHOWN: "settled", EDITED: "settled"}
-    edited = value(rig.admin, "select count(*) from public.users_public where first_name = 'Edited'")
+    edited = value(rig.admin, "select count(*) from clerk.users_public where first_name = 'Edited'")
     return (HELD in rig.shown(), SHOWN in rig.shown(), edited) == (True, False, 0)
 
 
@@ -65,8 +65,8 @@ def all_but_the_held_one_are_right(rig: Rig, report: Report, held: str = "held u
     "lock",
     [
         "select from clerk_sync.entities where id = %s for update",
-        "select from public.users where clerk_id = %s for update",
-        "select from public.users_public where clerk_id = %s for update",
+        "select from clerk.users where clerk_id = %s for update",
+        "select from clerk.users_public where clerk_id = %s for update",
     ],
     ids=["entity", "row", "profile"],
 )
@@ -87,7 +87,7 @@ def test_a_row_whose_trigger_takes_longer_than_a_statement_may_is_skipped_and_th
         """
     )
     rig.admin.execute(
-        "create trigger slow before update on public.users for each row "
+        "create trigger slow before update on clerk.users for each row "
         f"when (new.clerk_id = '{HELD}') execute function public.slow()"
     )
     assert all_but_the_held_one_are_right(rig, run_hastily(rig), "refused")
@@ -105,7 +105,7 @@ def test_an_undo_and_a_check_of_the_same_rows_do_not_deadlock(rig: Rig) -> None:
     rig.admin.execute(
         """
         insert into clerk_sync.reconcile_findings (run_id, kind, entity_id, difference, action, cause)
-        select %s, 'user', clerk_id, 'different', 'repair', '' from public.users
+        select %s, 'user', clerk_id, 'different', 'repair', '' from clerk.users
         """,
         [run_id],
     )

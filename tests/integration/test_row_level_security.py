@@ -38,18 +38,18 @@ def seen(people: Connection, table: str, claims: Any, role: str = "authenticated
 
 
 def test_a_user_reads_their_own_row_and_no_other(people: Connection) -> None:
-    assert seen(people, "public.users", ADA) == ["user_ada"]
-    assert seen(people, "public.users", EVE) == ["user_eve"]
+    assert seen(people, "clerk.users", ADA) == ["user_ada"]
+    assert seen(people, "clerk.users", EVE) == ["user_eve"]
 
 
 def test_asking_for_the_row_of_another_user_finds_nothing(people: Connection) -> None:
     with acting_as(people, "authenticated", EVE):
-        assert rows(people, "select * from public.users where clerk_id = 'user_ada'") == []
-        assert value(people, "select count(*) from public.users") == 1
+        assert rows(people, "select * from clerk.users where clerk_id = 'user_ada'") == []
+        assert value(people, "select count(*) from clerk.users") == 1
 
 
 def test_a_signed_in_user_sees_the_public_side_of_everybody(people: Connection) -> None:
-    assert seen(people, "public.users_public", ADA) == ["user_ada", "user_eve"]
+    assert seen(people, "clerk.users_public", ADA) == ["user_ada", "user_eve"]
 
 
 def test_the_public_side_has_no_address_no_phone_and_no_metadata(people: Connection) -> None:
@@ -68,23 +68,23 @@ def test_the_public_side_has_no_address_no_phone_and_no_metadata(people: Connect
 
 
 def test_a_deleted_user_is_seen_by_nobody(people: Connection) -> None:
-    assert seen(people, "public.users", GONE) == []
-    assert "user_gone" not in seen(people, "public.users_public", GONE)
-    assert "user_gone" not in seen(people, "public.users_public", ADA)
+    assert seen(people, "clerk.users", GONE) == []
+    assert "user_gone" not in seen(people, "clerk.users_public", GONE)
+    assert "user_gone" not in seen(people, "clerk.users_public", ADA)
 
 
 def test_a_user_without_a_row_sees_no_row_of_others(people: Connection) -> None:
-    assert seen(people, "public.users", {"sub": "user_new"}) == []
+    assert seen(people, "clerk.users", {"sub": "user_new"}) == []
 
 
-@pytest.mark.parametrize("table", ["public.users", "public.users_public"])
+@pytest.mark.parametrize("table", ["clerk.users", "clerk.users_public"])
 @pytest.mark.parametrize("claims", [None, ADA, {"role": "anon"}])
 def test_without_signing_in_nothing_can_be_read(table: LiteralString, claims: Any, people: Connection) -> None:
     with pytest.raises(InsufficientPrivilege):
         seen(people, table, claims, role="anon")
 
 
-@pytest.mark.parametrize("table", ["public.users", "public.users_public"])
+@pytest.mark.parametrize("table", ["clerk.users", "clerk.users_public"])
 @pytest.mark.parametrize(
     "claims",
     [
@@ -108,7 +108,7 @@ def test_claims_that_name_nobody_show_nothing(table: LiteralString, claims: Any,
     assert seen(people, table, claims) == []
 
 
-@pytest.mark.parametrize("table", ["public.users", "public.users_public"])
+@pytest.mark.parametrize("table", ["clerk.users", "clerk.users_public"])
 @pytest.mark.parametrize("claims", ["not json", "{", "user_ada", '{"sub": "user_ada"', "'; select 1; --", "NaN"])
 def test_claims_that_are_not_json_show_nothing(table: LiteralString, claims: str, people: Connection) -> None:
     assert seen(people, table, claims) == []
@@ -131,7 +131,7 @@ def test_claims_that_are_not_json_show_nothing(table: LiteralString, claims: str
     ],
 )
 def test_no_other_spelling_of_an_id_opens_the_row(sub: Any, people: Connection) -> None:
-    assert seen(people, "public.users", {"sub": sub}) == []
+    assert seen(people, "clerk.users", {"sub": sub}) == []
 
 
 def test_a_clerk_id_is_text_and_never_read_as_a_uuid(people: Connection) -> None:
@@ -142,8 +142,8 @@ def test_a_clerk_id_is_text_and_never_read_as_a_uuid(people: Connection) -> None
 
 
 def test_claims_of_one_request_are_gone_in_the_next(people: Connection) -> None:
-    assert seen(people, "public.users", ADA) == ["user_ada"]
-    assert seen(people, "public.users", None) == []
+    assert seen(people, "clerk.users", ADA) == ["user_ada"]
+    assert seen(people, "clerk.users", None) == []
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_claims_of_one_request_are_gone_in_the_next(people: Connection) -> None:
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
 def test_nobody_writes_through_the_api(role: str, table: str, statement: LiteralString, people: Connection) -> None:
     with pytest.raises(InsufficientPrivilege), acting_as(people, role, EVE):
-        people.execute(sql.SQL(statement).format(sql.Identifier("public", table)))
+        people.execute(sql.SQL(statement).format(sql.Identifier("clerk", table)))
 
 
 @pytest.mark.parametrize("table", ["entities", "deliveries", "kinds", "migrations", "audit_log", "private_metadata"])
@@ -176,7 +176,7 @@ def test_every_table_has_row_level_security(people: Connection) -> None:
         people,
         """
         select c.oid::regclass::text from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
-        where c.relkind in ('r', 'p') and n.nspname in ('public', 'clerk_sync') and not c.relrowsecurity
+        where c.relkind in ('r', 'p') and n.nspname in ('clerk', 'clerk_sync') and not c.relrowsecurity
         """,
     )
     assert unprotected == []
@@ -187,7 +187,7 @@ def test_every_function_pins_its_search_path(people: Connection) -> None:
         people,
         """
         select p.oid::regprocedure::text from pg_proc as p inner join pg_namespace as n on n.oid = p.pronamespace
-        where n.nspname in ('public', 'clerk_sync', 'auth')
+        where n.nspname in ('clerk', 'clerk_sync', 'auth')
         and not coalesce(p.proconfig @> array['search_path=pg_catalog, pg_temp'], false)
         """,
     )
@@ -201,7 +201,7 @@ def test_no_function_that_acts_as_its_owner_can_be_called_through_the_api(people
         select p.oid::regprocedure::text, r.rolname::text from pg_proc as p
         inner join pg_namespace as n on n.oid = p.pronamespace
         cross join pg_roles as r
-        where p.prosecdef and n.nspname in ('public', 'clerk_sync', 'auth')
+        where p.prosecdef and n.nspname in ('clerk', 'clerk_sync', 'auth')
         and r.rolname in ('anon', 'authenticated', 'service_role') and has_function_privilege(r.oid, p.oid, 'execute')
         """,
     )
@@ -209,17 +209,17 @@ def test_no_function_that_acts_as_its_owner_can_be_called_through_the_api(people
 
 
 def test_the_service_role_sees_everybody(people: Connection) -> None:
-    assert seen(people, "public.users", None, role="service_role") == ["user_ada", "user_eve", "user_gone"]
+    assert seen(people, "clerk.users", None, role="service_role") == ["user_ada", "user_eve", "user_gone"]
 
 
 def test_a_table_granted_to_everybody_later_stays_closed(people: Connection) -> None:
     # Supabase's own default privileges, or a careless grant: the policies still hold.
     with people.transaction(force_rollback=True):
         people.execute("grant all on all tables in schema public to anon, authenticated")
-        assert seen(people, "public.users", ADA, role="anon") == []
-        assert seen(people, "public.users_public", ADA, role="anon") == []
+        assert seen(people, "clerk.users", ADA, role="anon") == []
+        assert seen(people, "clerk.users_public", ADA, role="anon") == []
         with acting_as(people, "authenticated", EVE):
-            assert people.execute("update public.users set username = 'root'").rowcount == 0
-            assert people.execute("delete from public.users").rowcount == 0
+            assert people.execute("update clerk.users set username = 'root'").rowcount == 0
+            assert people.execute("delete from clerk.users").rowcount == 0
         with pytest.raises(InsufficientPrivilege), acting_as(people, "authenticated", EVE):
-            people.execute("insert into public.users (clerk_id) values ('user_new')")
+            people.execute("insert into clerk.users (clerk_id) values ('user_new')")

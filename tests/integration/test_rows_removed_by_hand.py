@@ -52,7 +52,7 @@ def now(rig: Rig) -> int:
 
 
 def remove(rig: Rig, table: str, key: str, row_id: str) -> None:
-    statement = sql.SQL("delete from public.{} where {} = %s").format(sql.Identifier(table), sql.Identifier(key))
+    statement = sql.SQL("delete from clerk.{} where {} = %s").format(sql.Identifier(table), sql.Identifier(key))
     assert rig.admin.execute(statement, [row_id]).rowcount == 1
 
 
@@ -83,7 +83,7 @@ def test_an_event_of_an_organization_with_a_removed_row_makes_a_stub_of_it(rig: 
     [answer] = rig.store.apply([CHILDREN[table](org_id, now(rig))])
 
     assert answer == "created"
-    query = sql.SQL("select deleted_at is not null from public.{} where clerk_org_id = %s")
+    query = sql.SQL("select deleted_at is not null from clerk.{} where clerk_org_id = %s")
     for each in ("organizations", table):
         shown = rig.admin.execute(query.format(sql.Identifier(each)), [org_id]).fetchall()
         assert shown == [(state == "deleted",)], each
@@ -93,11 +93,11 @@ def test_an_event_of_an_organization_with_a_removed_row_makes_a_stub_of_it(rig: 
 def test_the_next_comparison_fills_the_stub_of_an_organization_and_restores_its_members(rig: Rig, mode: str) -> None:
     org_id = remove_organization(rig)
     rig.store.apply([CHILDREN["organization_domains"](org_id, now(rig))])
-    assert value(rig.admin, "select name from public.organizations") is None
+    assert value(rig.admin, "select name from clerk.organizations") is None
 
     report = rig.run(mode)
 
-    assert value(rig.admin, "select name from public.organizations") == "Acme"
+    assert value(rig.admin, "select name from clerk.organizations") == "Acme"
     assert rig.agrees()
     found = rig.findings(report)[org_id]
     assert (found.cause, found.outcome) == ("somebody removed the row", "settled")
@@ -111,7 +111,7 @@ def test_an_event_of_a_purged_organization_whose_row_is_gone_writes_no_row(rig: 
     )
     [answer] = rig.store.apply([CHILDREN["organization_invitations"](org_id, now(rig))])
     assert answer == "unchanged"
-    assert value(rig.admin, "select count(*) from public.organizations") == 0
+    assert value(rig.admin, "select count(*) from clerk.organizations") == 0
 
 
 def test_events_of_one_batch_that_belong_to_the_same_removed_row_share_its_stub(rig: Rig) -> None:
@@ -130,7 +130,7 @@ def test_a_membership_of_a_user_with_a_removed_row_makes_a_stub_of_the_user(rig:
     remove(rig, "users", "clerk_id", OTHER)
     [answer] = rig.store.apply([membership("orgmem_new", at=now(rig), org_id=org_id, user_id=OTHER)])
     assert answer == "created"
-    assert value(rig.admin, "select count(*) from public.users_public where clerk_id = %s", OTHER) == 1
+    assert value(rig.admin, "select count(*) from clerk.users_public where clerk_id = %s", OTHER) == 1
 
 
 @pytest.mark.parametrize("mode", ["full", "quick"])

@@ -70,7 +70,7 @@ def test_a_table_can_be_read_only_for_its_members(command: Command, admin: Conne
     [
         (["public.nothing", "user"], "does not exist: spell it schema.table"),
         (["nowhere.notes", "user"], "does not exist: spell it schema.table"),
-        (["public.users", "user"], "cannot be secured"),
+        (["clerk.users", "user"], "cannot be secured"),
         (["public.notes", "organization", "--write-role", "admin"], "a role is spelled org:<role>"),
     ],
 )

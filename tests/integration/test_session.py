@@ -25,7 +25,7 @@ from tests.kit.sessions import KEY, ORIGIN, App, app_of, counted
 from tests.kit.webhooks import membership
 
 UNREACHABLE = "postgresql://clerk_sync_session:x@127.0.0.1:1/postgres?sslmode=disable"
-ROW = "select first_name, email from public.users where clerk_id = 'user_ada'"
+ROW = "select first_name, email from clerk.users where clerk_id = 'user_ada'"
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_the_row_is_there_before_the_webhook(app: App, admin: Connection) -> Non
     row = json.loads(answer.message)
     assert (row["clerk_id"], row["first_name"], row["email"]) == ("user_ada", "Ada", "ada@example.test")
     with acting_as(admin, "authenticated", {"sub": "user_ada"}):
-        assert row == value(admin, "select to_jsonb(u.*) from public.users as u")
+        assert row == value(admin, "select to_jsonb(u.*) from clerk.users as u")
     assert rows(admin, "select cause, svix_id from clerk_sync.audit_log") == [("session", "sess_ada")]
 
 
@@ -96,10 +96,10 @@ def test_the_webhook_that_comes_later_finds_nothing_to_do(app: App, store: Store
     app.post()
     with app.clerk.writing() as world:
         sent = world.users["user_ada"]
-    before = rows(admin, "select * from public.users")
+    before = rows(admin, "select * from clerk.users")
     change = upsert("user_ada", version=(sent["updated_at"], sent["updated_at"] + 18), **sent)
     assert store.apply(alone(change)) in (["stale"], ["unchanged"])
-    assert rows(admin, "select * from public.users") == before
+    assert rows(admin, "select * from clerk.users") == before
 
 
 def test_a_newer_webhook_wins_over_what_the_request_read(app: App, store: Store) -> None:
@@ -144,7 +144,7 @@ def test_without_clerk_the_row_is_a_stub_and_the_answer_says_so(
     "statement",
     [
         "revoke execute on all functions in schema public from public, anon, authenticated",
-        "create function public.requesting_user_id(x int default 0) returns text language sql return 'user_eve'",
+        "create function clerk.requesting_user_id(x int default 0) returns text language sql return 'user_eve'",
     ],
     ids=["revoked", "overloaded"],
 )
@@ -267,7 +267,7 @@ def test_with_a_broken_connection_string_the_answer_is_try_again_and_no_outage_i
 
 
 def test_a_row_that_the_apps_own_trigger_refuses_is_our_fault_and_not_the_tokens(app: App, admin: Connection) -> None:
-    admin.execute("alter table public.users add constraint users_ours check (first_name <> 'Ada')")
+    admin.execute("alter table clerk.users add constraint users_ours check (first_name <> 'Ada')")
     app.signs_up()
     assert app.post().status == 500
 

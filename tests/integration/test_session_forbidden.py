@@ -48,15 +48,15 @@ def test_a_deleted_user_is_never_restored(
 ) -> None:
     store.apply(alone(upsert("user_ada"), delete("user_ada", at=time.time_ns() // 1_000_000 - 60_000)))
     if kept == "tombstone":
-        admin.execute("delete from public.users")
+        admin.execute("delete from clerk.users")
     if clerk_says != "gone":
         app.signs_up()
     if clerk_says == "nothing":
         app.clerk.faults.add(answering(500), times=99)
     for _ in range(2):
         assert app.post().status == 403
-    assert rows(admin, "select 1 from public.users where deleted_at is null") == []
-    assert rows(admin, "select 1 from public.users_public where deleted_at is null") == []
+    assert rows(admin, "select 1 from clerk.users where deleted_at is null") == []
+    assert rows(admin, "select 1 from clerk.users_public where deleted_at is null") == []
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -69,7 +69,7 @@ def test_a_banned_or_deprovisioned_user_is_forbidden(
         store.apply(alone(upsert("user_ada", **fields)))
     app.signs_up(**fields)
     assert app.post().status == 403
-    assert rows(admin, "select banned or deprovisioned from public.users") == [(True,)]
+    assert rows(admin, "select banned or deprovisioned from clerk.users") == [(True,)]
     app.clerk.faults.add(answering(500), times=99)
     assert app.post().status == 403
 

@@ -122,11 +122,11 @@ FAULTS = [
         {
             "kept.clerk_membership_id = "
             "any(array(select d.id collate \"default\" from unnest(deleted) as d where d.kind = 'membership'))": (
-                "kept.clerk_user_id in (select m.clerk_user_id from public.organization_memberships as m"
+                "kept.clerk_user_id in (select m.clerk_user_id from clerk.organization_memberships as m"
                 " where m.clerk_membership_id = any(array(select d.id from unnest(deleted) as d)))"
             ),
             'd.id collate "default" = named.clerk_membership_id': (
-                "named.clerk_user_id = (select m.clerk_user_id from public.organization_memberships as m"
+                "named.clerk_user_id = (select m.clerk_user_id from clerk.organization_memberships as m"
                 " where m.clerk_membership_id = d.id)"
             ),
         },
@@ -189,7 +189,7 @@ def test_locks_in_no_fixed_order_are_found(database: Database, reference: Databa
 
 def test_profiles_that_do_not_follow_are_found(database: Database, reference: Database, seed: str) -> None:
     with database.connect() as admin:
-        admin.execute("alter table public.users disable trigger users_project_on_update")
+        admin.execute("alter table clerk.users disable trigger users_project_on_update")
     assert explore(database, reference, schedules=PER_FAULT, seed=seed, first=2 * PER_FAULT).differences
 
 

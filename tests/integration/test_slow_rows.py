@@ -43,15 +43,15 @@ def test_all_other_rows_are_repaired_and_the_slow_row_is_named(hasty: Store, adm
     numbers = range(1, 6)
     hasty.apply([user(f"user_{number}", at=1) for number in numbers])
     hasty.apply([deleted("user", f"user_{number}", at=2) for number in numbers])
-    admin.execute("update public.users set deleted_at = null")
-    never_end(admin, "public.users", "new.clerk_id = 'user_3'")
+    admin.execute("update clerk.users set deleted_at = null")
+    never_end(admin, "clerk.users", "new.clerk_id = 'user_3'")
     runs, run_id, lease = begin(hasty)
     for _ in range(10):
         is_done, left = runs.check_rows(run_id, lease, "user", 100)
         if is_done:
             break
     assert (is_done, left) == (True, 1)
-    assert rows(admin, "select clerk_id from public.users where deleted_at is null") == [("user_3",)]
+    assert rows(admin, "select clerk_id from clerk.users where deleted_at is null") == [("user_3",)]
     query: LiteralString = (
         "select entity_id, sent_at is not null, is_refused from clerk_sync.reconcile_findings order by 1"
     )
@@ -62,8 +62,8 @@ def test_all_other_invitations_expire(hasty: Store, admin: Connection) -> None:
     numbers = range(1, 6)
     hasty.apply([organization("org_1", at=1)])
     hasty.apply([invitation(f"orginv_{number}", at=1) for number in numbers])
-    admin.execute("update public.organization_invitations set expires_at = to_timestamp(%s / 1000.0)", [CREATED_AT])
-    never_end(admin, "public.organization_invitations", "new.clerk_invitation_id = 'orginv_3'")
+    admin.execute("update clerk.organization_invitations set expires_at = to_timestamp(%s / 1000.0)", [CREATED_AT])
+    never_end(admin, "clerk.organization_invitations", "new.clerk_invitation_id = 'orginv_3'")
     runs, run_id, lease = begin(hasty)
     expired = 0
     for _ in range(30):

@@ -62,7 +62,7 @@ def test_a_false_claim_is_reported(with_examples: Connection, tmp_path: Path) ->
         "create function clerk_sync.planted() returns int language sql set search_path = pg_temp, public return 1",
         "create procedure clerk_sync.planted() language sql as ''",
         "create aggregate clerk_sync.planted (int) (sfunc = int4pl, stype = int)",
-        "create or replace function public.requesting_user_id() returns text language sql return 'user_eve'",
+        "create or replace function clerk.requesting_user_id() returns text language sql return 'user_eve'",
         "alter function clerk_sync.write_user(jsonb, clerk_sync.change[]) set search_path = ''",
         "alter function clerk_sync.hide_rows(clerk_sync.change[]) reset search_path",
     ],

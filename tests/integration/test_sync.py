@@ -81,7 +81,7 @@ def counted(name: str) -> int:
 
 def test_a_message_becomes_a_row(sync: Sync, admin: Connection) -> None:
     assert sync.process([message(body("user_1", first_name="Ada"))]) == []
-    assert rows(admin, "select clerk_id, first_name, email from public.users") == [("user_1", "Ada", "1@example.test")]
+    assert rows(admin, "select clerk_id, first_name, email from clerk.users") == [("user_1", "Ada", "1@example.test")]
     assert outcomes(admin) == {"msg_1": "created"}
     assert counted("Created") == 1
 
@@ -108,7 +108,7 @@ def test_every_column_arrives_as_clerk_sent_it(sync: Sync, admin: Connection) ->
         select external_id, username, last_name, locale, banned, locked, public_metadata, deleted_at,
             extract(epoch from legal_accepted_at) * 1000, extract(epoch from created_at) * 1000,
             email_addresses -> 0 ->> 'email_address'
-        from public.users
+        from clerk.users
         """,
     )
     assert row == (
@@ -121,7 +121,7 @@ def test_private_metadata_reaches_no_table(sync: Sync, admin: Connection) -> Non
     sync.process([message(body(private_metadata={"note": PRIVATE}))])
     # A parked event would hold it as bytes, in which it would not be found.
     assert outcomes(admin) == {"msg_1": "created"}
-    tables = "select schemaname, tablename from pg_tables where schemaname in ('public', 'clerk_sync')"
+    tables = "select schemaname, tablename from pg_tables where schemaname in ('clerk', 'clerk_sync')"
     for table in rows(admin, tables):
         query = sql.SQL("select coalesce(string_agg(t::text, ''), '') from {} as t").format(sql.Identifier(*table))
         [(content,)] = admin.execute(query).fetchall()
@@ -130,7 +130,7 @@ def test_private_metadata_reaches_no_table(sync: Sync, admin: Connection) -> Non
 
 def test_a_batch_of_many_is_applied_and_says_nothing_must_come_again(sync: Sync, admin: Connection) -> None:
     assert sync.process([message(body(f"user_{number}"), number) for number in range(10)]) == []
-    assert value(admin, "select count(*) from public.users") == 10
+    assert value(admin, "select count(*) from clerk.users") == 10
 
 
 def test_an_empty_batch_is_no_work(sync: Sync) -> None:
@@ -199,7 +199,7 @@ def test_a_parked_event_keeps_all_that_was_known_of_it(sync: Sync, admin: Connec
 
 
 def test_a_rule_of_the_database_parks_with_its_name(sync: Sync, admin: Connection) -> None:
-    admin.execute("alter table public.users add constraint no_robots check (first_name <> 'Robot')")
+    admin.execute("alter table clerk.users add constraint no_robots check (first_name <> 'Robot')")
     assert sync.process([message(body(first_name="Robot", last_name=PRIVATE))]) == []
     [(reason_class, reason)] = rows(admin, "select reason_class, reason from clerk_sync.parked_events")
     assert reason_class == "refused"
@@ -312,7 +312,7 @@ def test_no_log_line_holds_personal_data(sync: Sync, admin: Connection, log: Str
     private: dict[str, Any] = {"last_name": PRIVATE, "public_metadata": {"note": PRIVATE}}
     sync.process([message(body(**private)), message(body(**private, external_id=[PRIVATE]), 2)])
     sync.process([message(body(**private, username="\x00", unsafe_metadata={PRIVATE: "\x00"}), 3)])
-    admin.execute("alter table public.users add constraint short check (length(last_name) < 5) not valid")
+    admin.execute("alter table clerk.users add constraint short check (length(last_name) < 5) not valid")
     sync.process([message(body("user_4", **private), 4)])
     admin.execute("drop function clerk_sync.apply(jsonb)")
     sync.process([message(body("user_5", **private), 5)])
@@ -328,7 +328,7 @@ def test_a_message_of_postgres_with_personal_data_in_it_is_not_logged(
         """
         create function public.talk() returns trigger language plpgsql as
         $$ begin raise exception 'no: %', new.last_name using errcode = 'XYZ00'; end $$;
-        create trigger talk before insert on public.users for each row execute function public.talk();
+        create trigger talk before insert on clerk.users for each row execute function public.talk();
         """
     )
     sync.process([message(body(last_name=PRIVATE))])
@@ -364,7 +364,7 @@ def test_the_handler_reports_only_the_messages_that_must_come_again(
     account.remove_queue(account.parked_queue_url)
     event = {"Records": [record("message-1", body("user_1")), record("message-2", "{}")]}
     assert road(event, None) == {"batchItemFailures": [{"itemIdentifier": "message-2"}]}
-    assert value(admin, "select count(*) from public.users") == 1
+    assert value(admin, "select count(*) from clerk.users") == 1
 
 
 def test_a_signed_webhook_becomes_a_row(road: Any, account: Account, admin: Connection) -> None:
@@ -383,7 +383,7 @@ def test_a_signed_webhook_becomes_a_row(road: Any, account: Account, admin: Conn
 
     assert road(account.lambda_event(account.sync_queue_url), None) == {"batchItemFailures": []}
 
-    assert value(admin, "select first_name from public.users") == name
+    assert value(admin, "select first_name from clerk.users") == name
     assert outcomes(admin) == {"msg_1": "created"}
 
 

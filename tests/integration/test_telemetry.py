@@ -268,14 +268,14 @@ def refused_by_postgres(world: World) -> Iterator[Json]:
         begin
             raise exception 'no % here', new.first_name using errcode = '{code}', detail = new.first_name;
         end $body$;
-        create or replace trigger refuse before insert on public.users for each row execute function public.refuse()
+        create or replace trigger refuse before insert on clerk.users for each row execute function public.refuse()
     """
-    mending = "drop trigger if exists refuse on public.users"
-    constraint = f"alter table public.users add constraint no_{MARK[:4]} check (first_name <> '{MARK}') not valid"
+    mending = "drop trigger if exists refuse on clerk.users"
+    constraint = f"alter table clerk.users add constraint no_{MARK[:4]} check (first_name <> '{MARK}') not valid"
     for number, (hurt, mend) in enumerate(
         [
             ("select 1", "select 1"),
-            (constraint, f"alter table public.users drop constraint no_{MARK[:4]}"),
+            (constraint, f"alter table clerk.users drop constraint no_{MARK[:4]}"),
             (trigger.format(code="P0001"), mending),
             (trigger.format(code="40001"), mending),
             (trigger.format(code="XX000"), mending),
@@ -333,7 +333,7 @@ def clerk_is_compared(world: World) -> None:
     assert run("full")["state"] == "complete"
     first, second, *_ = sorted(rig.shown())
     rig.forget(first)
-    rig.admin.execute("update public.users set last_name = %s where clerk_id = %s", [MARK, second])
+    rig.admin.execute("update clerk.users set last_name = %s where clerk_id = %s", [MARK, second])
     assert run("full")["findings"] == 2
     assert run("quick")["state"] == "complete"
     said = json.dumps({"errors": [{"code": "odd", "message": MARK, "long_message": MARK}]}).encode()

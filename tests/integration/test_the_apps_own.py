@@ -15,41 +15,41 @@ from tests.kit.histories import alone, delete, upsert
 
 def test_a_column_of_the_apps_keeps_its_value(store: Store, admin: Connection) -> None:
     store.apply(alone(upsert(version=1)))
-    admin.execute("alter table public.users add column favourite text, add column since timestamptz default now()")
-    admin.execute("update public.users set favourite = 'tea'")
-    since = value(admin, "select since from public.users")
+    admin.execute("alter table clerk.users add column favourite text, add column since timestamptz default now()")
+    admin.execute("update clerk.users set favourite = 'tea'")
+    since = value(admin, "select since from clerk.users")
 
     assert store.apply(alone(upsert(version=2, first_name="New"))) == ["updated"]
-    assert rows(admin, "select first_name, favourite, since from public.users") == [("New", "tea", since)]
+    assert rows(admin, "select first_name, favourite, since from clerk.users") == [("New", "tea", since)]
 
 
 def test_a_column_of_the_apps_gets_its_default_for_a_new_user(store: Store, admin: Connection) -> None:
-    admin.execute("alter table public.users add column plan text not null default 'free'")
+    admin.execute("alter table clerk.users add column plan text not null default 'free'")
     store.apply(alone(upsert()))
-    assert value(admin, "select plan from public.users") == "free"
+    assert value(admin, "select plan from clerk.users") == "free"
 
 
 def test_a_column_of_the_apps_named_like_a_field_of_clerks_is_not_written(store: Store, admin: Connection) -> None:
-    admin.execute("alter table public.users add column last_sign_in_at bigint, add column private_metadata jsonb")
+    admin.execute("alter table clerk.users add column last_sign_in_at bigint, add column private_metadata jsonb")
     store.apply(alone(upsert(last_sign_in_at=5, private_metadata={"note": "private"})))
-    assert rows(admin, "select last_sign_in_at, private_metadata from public.users") == [(None, None)]
+    assert rows(admin, "select last_sign_in_at, private_metadata from clerk.users") == [(None, None)]
 
 
 def test_a_computed_column_of_the_apps_follows(store: Store, admin: Connection) -> None:
     admin.execute(
-        "alter table public.users add column full_name text generated always as (first_name || ' ' || last_name) stored"
+        "alter table clerk.users add column full_name text generated always as (first_name || ' ' || last_name) stored"
     )
     store.apply(alone(upsert(first_name="Ada", last_name="Lovelace")))
-    assert value(admin, "select full_name from public.users") == "Ada Lovelace"
+    assert value(admin, "select full_name from clerk.users") == "Ada Lovelace"
 
 
 def test_the_work_of_a_trigger_of_the_app_commits_with_the_user(store: Store, admin: Connection) -> None:
     admin.execute(
         """
-        create table public.profiles (user_id text primary key references public.users (clerk_id) on delete cascade);
+        create table public.profiles (user_id text primary key references clerk.users (clerk_id) on delete cascade);
         create function public.make_profile() returns trigger language plpgsql as
         $$ begin insert into public.profiles values (new.clerk_id); return new; end $$;
-        create trigger make_profile after insert on public.users for each row execute function public.make_profile();
+        create trigger make_profile after insert on clerk.users for each row execute function public.make_profile();
         """
     )
     store.apply(alone(upsert("user_1"), upsert("user_2")))
@@ -58,7 +58,7 @@ def test_the_work_of_a_trigger_of_the_app_commits_with_the_user(store: Store, ad
 
 
 def test_rows_of_the_app_that_point_to_a_user_survive_the_delete_in_clerk(store: Store, admin: Connection) -> None:
-    admin.execute("create table public.tasks (owner text not null references public.users (clerk_id))")
+    admin.execute("create table public.tasks (owner text not null references clerk.users (clerk_id))")
     store.apply(alone(upsert()))
     admin.execute("insert into public.tasks values ('user_1')")
     assert store.apply(alone(delete(at=9))) == ["deleted"]
@@ -66,7 +66,7 @@ def test_rows_of_the_app_that_point_to_a_user_survive_the_delete_in_clerk(store:
 
 
 def test_a_rule_of_the_app_that_a_user_breaks_concerns_only_that_user(store: Store, admin: Connection) -> None:
-    admin.execute("create unique index one_name on public.users (username)")
+    admin.execute("create unique index one_name on clerk.users (username)")
     first, second, third = store.apply(
         alone(upsert("user_1", username="ada"), upsert("user_2", username="ada"), upsert("user_3"))
     )
@@ -76,22 +76,22 @@ def test_a_rule_of_the_app_that_a_user_breaks_concerns_only_that_user(store: Sto
 
 
 def test_an_index_of_the_apps_does_no_harm(store: Store, admin: Connection) -> None:
-    admin.execute("create index on public.users using gin (public_metadata)")
+    admin.execute("create index on clerk.users using gin (public_metadata)")
     assert store.apply(alone(upsert(public_metadata={"plan": "pro"}))) == ["created"]
 
 
 @pytest.mark.parametrize("owner", ["authenticated", "service_role"])
 def test_the_app_may_let_its_own_policy_show_more(owner: str, store: Store, admin: Connection) -> None:
     store.apply(alone(upsert("user_1"), upsert("user_2")))
-    admin.execute("create policy everybody on public.users for select to authenticated using (true)")
+    admin.execute("create policy everybody on clerk.users for select to authenticated using (true)")
     with admin.transaction():
         admin.execute("set local role authenticated")
-        assert value(admin, "select count(*) from public.users") == 2
+        assert value(admin, "select count(*) from clerk.users") == 2
 
 
 def test_the_migrations_change_nothing_when_they_are_run_again_after_the_app_grew(
     store: Store, admin: Connection, database: Database, root: Path
 ) -> None:
-    admin.execute("alter table public.users add column favourite text")
+    admin.execute("alter table clerk.users add column favourite text")
     assert list(migrate(database.url, root)) == []
     assert store.apply(alone(upsert())) == ["created"]

@@ -11,7 +11,7 @@ from clerk_supabase_cli.standin.token_mint import Mint, SigningKey, legacy_token
 from tests.kit.databases import Connection
 
 MINT = Mint(SigningKey.generate())
-HOSTILE = "'; drop table public.users; -- \\' $$ \u2028 \x1b"
+HOSTILE = "'; drop table clerk.users; -- \\' $$ \u2028 \x1b"
 
 
 @pytest.mark.parametrize("version", ["1", "2", "legacy"])
@@ -23,12 +23,12 @@ def test_the_printed_sql_runs_as_the_user_of_the_token(admin: Connection, versio
         claims = session_claims(taken_apart(token).payload)
     *statements, rollback = sql(claims)
     assert (statements[0], rollback) == ("begin;", "rollback;")
-    admin.execute("insert into public.users (clerk_id) values ('user_2Ada'), ('user_2Bob')")
+    admin.execute("insert into clerk.users (clerk_id) values ('user_2Ada'), ('user_2Bob')")
     for statement in statements:
         # Read from a terminal, as pasted.
         admin.execute(statement.encode())
-    assert admin.execute("select clerk_id from public.users").fetchall() == [("user_2Ada",)]
+    assert admin.execute("select clerk_id from clerk.users").fetchall() == [("user_2Ada",)]
     [(name,)] = admin.execute("select auth.jwt() ->> 'name'").fetchall()
     assert name == HOSTILE
     admin.execute(rollback.encode())
-    assert admin.execute("select count(*) from public.users").fetchone() == (2,)
+    assert admin.execute("select count(*) from clerk.users").fetchone() == (2,)

@@ -35,7 +35,7 @@ def runs(admin: Connection) -> Connection:
 
 
 def forget_the_user(admin: Connection) -> None:
-    admin.execute("delete from public.users")
+    admin.execute("delete from clerk.users")
     admin.execute("delete from clerk_sync.entities")
 
 
@@ -128,7 +128,7 @@ def test_objects_of_a_restored_organization_are_restored_except_those_deleted_ot
         ]
     )
     store.apply([gone(CREATED_AT + 10, 7, "organization", "org_1")])
-    hidden = "select count(*) from public.organization_memberships where deleted_at is not null"
+    hidden = "select count(*) from clerk.organization_memberships where deleted_at is not null"
     assert value(runs, hidden) == 3
     store.apply([deleted("user", "user_2", at=5), deleted("organizationMembership", "orgmem_3", at=20)])
     [(back, _)] = [organization(at=1)]
@@ -136,7 +136,7 @@ def test_objects_of_a_restored_organization_are_restored_except_those_deleted_ot
 
     assert store.apply([(Changes(shown), Reconciled("reconcile-8-org_1"))]) == ["updated"]
 
-    assert rows(runs, "select clerk_membership_id from public.organization_memberships where deleted_at is null") == [
+    assert rows(runs, "select clerk_membership_id from clerk.organization_memberships where deleted_at is null") == [
         ("orgmem_1",)
     ]
     after = tables(runs)
@@ -158,7 +158,7 @@ def test_objects_of_a_restored_organization_are_restored_except_those_deleted_ot
 def test_a_sign_in_restores_the_user_whom_a_comparison_deleted(store: Store, runs: Connection) -> None:
     store.apply([update(20), gone(30, 7)])
     assert store.apply([(Changes(upsert(version=(20, 40))), SignedIn("sess_1"))]) == ["updated"]
-    assert value(runs, "select count(*) from public.users_public where deleted_at is null") == 1
+    assert value(runs, "select count(*) from clerk.users_public where deleted_at is null") == 1
     assert value(runs, "select cause from clerk_sync.audit_log order by audit_id desc limit 1") == "session"
 
 
@@ -179,7 +179,7 @@ def test_purged_data_stays_purged(store: Store, runs: Connection) -> None:
     runs.execute("select clerk_sync.purge('0', 'scrub')")
     assert store.apply([read((20, 40))]) == ["refused"]
     assert tombstone(runs) == (30, 7)
-    assert value(runs, "select email is null and deleted_at is not null from public.users")
+    assert value(runs, "select email is null and deleted_at is not null from clerk.users")
 
 
 def test_a_moment_beyond_every_clock_shields_nobody_from_deletes(store: Store, runs: Connection) -> None:
@@ -195,4 +195,4 @@ def test_a_comparison_of_which_nothing_is_known_any_more_deletes_nothing(store: 
     assert store.apply([gone(30, 7)]) == ["stale"]
     assert store.apply([(Changes(delete(at=30)), Reconciled("a name of no run"))]) == ["stale"]
     assert tombstone(runs) == (None, None)
-    assert value(runs, "select count(*) from public.users where deleted_at is null") == 1
+    assert value(runs, "select count(*) from clerk.users where deleted_at is null") == 1

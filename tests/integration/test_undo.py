@@ -88,7 +88,7 @@ def test_an_undo_restores_no_object_that_an_event_deleted_too(
     assert rows(rig.admin, "select deleted_at, delete_run from clerk_sync.entities where id = %s", ADA) == [
         (told_at, None)
     ]
-    shown = "select extract(epoch from deleted_at) * 1000 from public.users where clerk_id = %s"
+    shown = "select extract(epoch from deleted_at) * 1000 from clerk.users where clerk_id = %s"
     assert value(rig.admin, shown, ADA) == told_at
 
 
@@ -184,7 +184,7 @@ def hidden_memberships(rig: Rig) -> list[tuple[str, int]]:
     return rows(
         rig.admin,
         """
-        select clerk_user_id, (extract(epoch from deleted_at) * 1000)::bigint from public.organization_memberships
+        select clerk_user_id, (extract(epoch from deleted_at) * 1000)::bigint from clerk.organization_memberships
         where deleted_at is not null order by 1
         """,
     )

@@ -22,11 +22,11 @@ from tests.kit.polling import eventually
 DIFFERENCE = """
     with projection as (
         select clerk_id, username, first_name, last_name, image_url as avatar_url, null::timestamptz as deleted_at
-        from public.users where deleted_at is null
+        from clerk.users where deleted_at is null
         union all
-        select clerk_id, null, null, null, null, deleted_at from public.users where deleted_at is not null
+        select clerk_id, null, null, null, null, deleted_at from clerk.users where deleted_at is not null
     )
-    (table projection except table public.users_public) union all (table public.users_public except table projection)
+    (table projection except table clerk.users_public) union all (table clerk.users_public except table projection)
 """
 
 
@@ -47,19 +47,19 @@ deleted = st.sampled_from([None, "2020-01-01"])
 
 Refusals = tuple[type[psycopg.Error], ...]
 
-INSERT: LiteralString = "insert into public.users (clerk_id, {0}, deleted_at) values (%s, %s, %s)"
+INSERT: LiteralString = "insert into clerk.users (clerk_id, {0}, deleted_at) values (%s, %s, %s)"
 WRITES: dict[str, LiteralString] = {
     "insert": INSERT,
     "ignore": INSERT + " on conflict do nothing",
     "upsert": INSERT + " on conflict (clerk_id) do update set {0} = excluded.{0}, deleted_at = excluded.deleted_at",
-    "update": "update public.users set {0} = %s where clerk_id <> %s",
-    "update all": "update public.users set {0} = clerk_id, deleted_at = %s",
-    "hide": "update public.users set deleted_at = %s where clerk_id = %s",
-    "delete": "delete from public.users where clerk_id = %s",
-    "rename": "update public.users set clerk_id = %s where clerk_id = %s",
-    "truncate": "truncate public.users cascade",
+    "update": "update clerk.users set {0} = %s where clerk_id <> %s",
+    "update all": "update clerk.users set {0} = clerk_id, deleted_at = %s",
+    "hide": "update clerk.users set deleted_at = %s where clerk_id = %s",
+    "delete": "delete from clerk.users where clerk_id = %s",
+    "rename": "update clerk.users set clerk_id = %s where clerk_id = %s",
+    "truncate": "truncate clerk.users cascade",
     "merge": """
-        merge into public.users as u using (values (%s, %s), ('user_2', 'Mae')) as v (id, name) on u.clerk_id = v.id
+        merge into clerk.users as u using (values (%s, %s), ('user_2', 'Mae')) as v (id, name) on u.clerk_id = v.id
         when matched and v.name is null then delete
         when matched then update set {0} = v.name, deleted_at = null
         when not matched then insert (clerk_id, username) values (v.id, v.name)
@@ -109,12 +109,12 @@ def test_the_public_side_follows_every_write_of_the_service_role_to_users(
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        ("update public.users set deleted_at = null, username = 'ada'", "delete from public.users"),
-        ("delete from public.users", "update public.users set deleted_at = null, username = 'ada'"),
-        ("delete from public.users", "insert into public.users values ('user_1') on conflict do nothing"),
+        ("update clerk.users set deleted_at = null, username = 'ada'", "delete from clerk.users"),
+        ("delete from clerk.users", "update clerk.users set deleted_at = null, username = 'ada'"),
+        ("delete from clerk.users", "insert into clerk.users values ('user_1') on conflict do nothing"),
         (
-            "update public.users set deleted_at = now()",
-            "insert into public.users as u values ('user_1') on conflict (clerk_id) do update set deleted_at = null",
+            "update clerk.users set deleted_at = now()",
+            "insert into clerk.users as u values ('user_1') on conflict (clerk_id) do update set deleted_at = null",
         ),
     ],
 )
@@ -122,7 +122,7 @@ def test_the_public_side_follows_every_write_of_the_service_role_to_users(
 def test_two_writers_at_the_same_moment_leave_the_projection_correct(
     first: LiteralString, second: LiteralString, deleted_at: str | None, database: Database, admin: Connection
 ) -> None:
-    admin.execute("insert into public.users (clerk_id, deleted_at) values ('user_1', %s)", [deleted_at])
+    admin.execute("insert into clerk.users (clerk_id, deleted_at) values ('user_1', %s)", [deleted_at])
     with database.connect() as one, database.connect() as other:
         with one.transaction():
             one.execute(first)
@@ -137,30 +137,30 @@ def test_the_service_role_cannot_write_to_the_public_side_itself(connection: Con
     # It is always the projection of users: a hand that edits it makes it lie.
     with connection.transaction(force_rollback=True):
         with acting_as(connection, "service_role"):
-            connection.execute("insert into public.users (clerk_id, username) values ('user_1', 'ada')")
+            connection.execute("insert into clerk.users (clerk_id, username) values ('user_1', 'ada')")
         with pytest.raises(InsufficientPrivilege), acting_as(connection, "service_role"):
-            connection.execute("update public.users_public set username = 'root'")
+            connection.execute("update clerk.users_public set username = 'root'")
 
 
 def test_when_the_owner_empties_users_nobody_stays_public(connection: Connection) -> None:
     with connection.transaction(force_rollback=True):
-        connection.execute("insert into public.users (clerk_id) values ('user_1')")
-        connection.execute("truncate public.users cascade")
-        assert rows(connection, "select * from public.users_public") == []
+        connection.execute("insert into clerk.users (clerk_id) values ('user_1')")
+        connection.execute("truncate clerk.users cascade")
+        assert rows(connection, "select * from clerk.users_public") == []
 
 
 def test_nobody_gives_a_user_another_id(connection: Connection) -> None:
     with connection.transaction(force_rollback=True):
-        connection.execute("insert into public.users (clerk_id) values ('user_1')")
+        connection.execute("insert into clerk.users (clerk_id) values ('user_1')")
         with pytest.raises(RestrictViolation, match="names the object for good"):
-            connection.execute("update public.users set clerk_id = 'user_2'")
+            connection.execute("update clerk.users set clerk_id = 'user_2'")
 
 
 def test_changes_that_sync_applies_reach_the_public_side(store: Store, admin: Connection) -> None:
     store.apply(alone(upsert("user_1", username="ada"), upsert("user_2"), upsert("user_3")))
     store.apply(alone(upsert("user_1", version=2, username="augusta"), delete("user_3", at=9)))
     assert difference(admin) == []
-    assert rows(admin, "select clerk_id, username, deleted_at is null from public.users_public order by 1") == [
+    assert rows(admin, "select clerk_id, username, deleted_at is null from clerk.users_public order by 1") == [
         ("user_1", "augusta", True),
         ("user_2", None, True),
         ("user_3", None, False),
@@ -169,12 +169,12 @@ def test_changes_that_sync_applies_reach_the_public_side(store: Store, admin: Co
 
 def test_a_change_of_an_email_does_not_touch_the_public_side(store: Store, admin: Connection) -> None:
     store.apply(alone(upsert()))
-    before = rows(admin, "select ctid::text, xmin::text from public.users_public")
+    before = rows(admin, "select ctid::text, xmin::text from clerk.users_public")
     store.apply(alone(upsert(version=2, email_addresses=[], primary_email_address_id=None)))
-    assert rows(admin, "select ctid::text, xmin::text from public.users_public") == before
+    assert rows(admin, "select ctid::text, xmin::text from clerk.users_public") == before
 
 
 def test_a_user_who_is_purged_leaves_the_public_side_too(store: Store, admin: Connection) -> None:
     store.apply(alone(upsert()))
-    admin.execute("delete from public.users")
-    assert rows(admin, "select * from public.users_public") == []
+    admin.execute("delete from clerk.users")
+    assert rows(admin, "select * from clerk.users_public") == []

@@ -61,7 +61,7 @@ def test_a_signed_delete_of_years_ago_erases_nothing_before_the_hold_back_is_ove
     def kept_after(days: int) -> Any:
         let_time_pass(admin, days)
         worker.execute("select clerk_sync.keep_house(%s::jsonb)", [json.dumps(asdict(EARLIEST_PURGE))])
-        return value(admin, "select first_name from public.users")
+        return value(admin, "select first_name from clerk.users")
 
     assert kept_after(29) == "Ada"
     assert kept_after(2) is None
@@ -78,8 +78,8 @@ def test_a_signed_event_restores_no_deleted_user_whatever_its_date(
         assert road.post(forged, f"msg_{number}").status == 202
         assert road.drain() == []
     with acting_as(admin, "authenticated", ADA):
-        assert rows(admin, "select 1 from public.users") == []
-    assert value(admin, "select deleted_at is not null from public.users")
+        assert rows(admin, "select 1 from clerk.users") == []
+    assert value(admin, "select deleted_at is not null from clerk.users")
 
 
 # The worker's password
@@ -90,9 +90,9 @@ def test_the_worker_can_forge_any_version_and_cause_and_leave_no_delivery(
 ) -> None:
     store.apply([user("user_ada", at=1, first_name="Ada")])
     version = {"source_updated_at": IN_2999, "observed_at": IN_2999}
-    content = value(admin, "select to_jsonb(u) - 'clerk_id' from public.users as u") | {"first_name": "Mallory"}
+    content = value(admin, "select to_jsonb(u) - 'clerk_id' from clerk.users as u") | {"first_name": "Mallory"}
     apply(worker, {"kind": "user", "id": "user_ada", "content": content, "cause": "operator"} | version)
-    assert value(admin, "select first_name from public.users") == "Mallory"
+    assert value(admin, "select first_name from clerk.users") == "Mallory"
     assert value(admin, "select cause from clerk_sync.audit_log order by audit_id desc limit 1") == "operator"
     assert outcomes(admin) == {}
 
@@ -118,7 +118,7 @@ def test_the_worker_can_ask_whether_a_guess_of_a_whole_row_is_right(
     worker: Connection, store: Store, admin: Connection
 ) -> None:
     store.apply([user("user_ada", at=1, first_name="Ada")])
-    content = value(admin, "select to_jsonb(u) from public.users as u")
+    content = value(admin, "select to_jsonb(u) from clerk.users as u")
     begin = {"instance_id": "ins_1", "mode": "full", "dry_run": True, "versions_only": False, "allow_deletes": None}
     query: LiteralString = "select clerk_sync.begin_run(%s::jsonb)"
     run = value(worker, query, json.dumps(begin | {"as_of": CREATED_AT, "lease_seconds": 60}))["run"]
@@ -149,23 +149,23 @@ def test_the_worker_cannot_restore_a_deleted_user(
     store.apply([user("user_ada", at=1), deleted("user", "user_ada", at=2)])
     query: LiteralString = """
         select e.deleted_at, e.delete_recorded_at, u.deleted_at
-        from clerk_sync.entities as e inner join public.users as u on u.clerk_id = e.id
+        from clerk_sync.entities as e inner join clerk.users as u on u.clerk_id = e.id
     """
     [before] = rows(admin, query)
-    content = value(admin, "select to_jsonb(u) from public.users as u") | {"deleted_at": None}
+    content = value(admin, "select to_jsonb(u) from clerk.users as u") | {"deleted_at": None}
     element = {"kind": "user", "id": "user_ada", "cause": "delivery"} | change
     if "source_updated_at" in change:
         element["content"] = content
     apply(worker, element)
     assert rows(admin, query) == [before]
     with acting_as(admin, "authenticated", ADA):
-        assert rows(admin, "select 1 from public.users") == []
+        assert rows(admin, "select 1 from clerk.users") == []
 
 
 # Roles of Supabase
 
 EVERYTHING = (
-    *("public.users", "pg_catalog.pg_authid", "clerk_sync.audit_log"),
+    *("clerk.users", "pg_catalog.pg_authid", "clerk_sync.audit_log"),
     *("clerk_sync.private_metadata", "clerk_sync.parked_events"),
 )
 
@@ -194,9 +194,9 @@ def test_a_user_deleted_by_clerk_and_shown_by_the_service_role_still_has_no_acce
 ) -> None:
     store.apply([user("user_ada", at=1), deleted("user", "user_ada", at=2)])
     with acting_as(admin, "service_role"):
-        admin.execute("update public.users set deleted_at = null")
+        admin.execute("update clerk.users set deleted_at = null")
     with acting_as(admin, "authenticated", ADA):
-        assert rows(admin, "select 1 from public.users") == []
+        assert rows(admin, "select 1 from clerk.users") == []
 
 
 def test_an_edit_by_hand_can_lift_a_ban_until_the_next_comparison(database: Database) -> None:
@@ -206,7 +206,7 @@ def test_an_edit_by_hand_can_lift_a_ban_until_the_next_comparison(database: Data
         rig.run()
         assert rig.column(ada, "banned")
         with acting_as(rig.admin, "service_role"):
-            rig.admin.execute("update public.users set banned = false")
+            rig.admin.execute("update clerk.users set banned = false")
         assert not rig.column(ada, "banned")
         rig.run()
         assert rig.column(ada, "banned")
@@ -216,7 +216,7 @@ def test_an_edit_by_hand_can_lift_a_ban_until_the_next_comparison(database: Data
 
 
 def test_an_object_created_in_public_changes_queries_that_name_it(admin: Connection) -> None:
-    admin.execute("create function public.requesting_user_id(x int default 0) returns text language sql return 'eve'")
+    admin.execute("create function clerk.requesting_user_id(x int default 0) returns text language sql return 'eve'")
     with pytest.raises(AmbiguousFunction), acting_as(admin, "authenticated", ADA):
         admin.execute("select requesting_user_id()")
 
@@ -233,7 +233,7 @@ def test_clerks_secret_key_is_only_used_for_reading(database: Database) -> None:
     with rig_with(database, 5) as rig:
         ada = next(iter(rig.world.users))
         rig.run()
-        rig.admin.execute("update public.users set first_name = 'edited'")
+        rig.admin.execute("update clerk.users set first_name = 'edited'")
         rig.store.apply([deleted("user", ada, at=1)])
         for mode in ("full", "quick"):
             rig.run(mode)
@@ -255,10 +255,10 @@ def test_from_the_event_on_a_banned_deprovisioned_or_deleted_user_neither_reads_
 
     def seen() -> list[Any]:
         asked: list[LiteralString] = [
-            "select count(*) from public.users",
-            "select count(*) from public.users_public",
-            "select count(*) from public.organizations",
-            "select count(*) from public.organization_memberships",
+            "select count(*) from clerk.users",
+            "select count(*) from clerk.users_public",
+            "select count(*) from clerk.organizations",
+            "select count(*) from clerk.organization_memberships",
             "select count(*) from public.tasks",
         ]
         with acting_as(admin, "authenticated", ADA):
@@ -283,7 +283,7 @@ def test_from_the_event_on_a_banned_deprovisioned_or_deleted_user_neither_reads_
 def test_a_banned_user_stays_visible_to_others_until_deleted(store: Store, admin: Connection) -> None:
     store.apply([user("user_ada", at=1), user("user_eve", at=1, banned=True)])
     with acting_as(admin, "authenticated", ADA):
-        assert rows(admin, "select clerk_id from public.users_public order by 1") == [("user_ada",), ("user_eve",)]
+        assert rows(admin, "select clerk_id from clerk.users_public order by 1") == [("user_ada",), ("user_eve",)]
 
 
 def test_a_policy_that_asks_the_token_alone_does_not_notice_a_ban(store: Store, admin: Connection) -> None:

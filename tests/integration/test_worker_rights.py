@@ -13,12 +13,12 @@ from psycopg.errors import InsufficientPrivilege
 from tests.kit.databases import Connection, Database, acting_as, rows, value
 
 TABLES = [
-    ("public", "users"),
-    ("public", "users_public"),
-    ("public", "organizations"),
-    ("public", "organization_memberships"),
-    ("public", "organization_invitations"),
-    ("public", "organization_domains"),
+    ("clerk", "users"),
+    ("clerk", "users_public"),
+    ("clerk", "organizations"),
+    ("clerk", "organization_memberships"),
+    ("clerk", "organization_invitations"),
+    ("clerk", "organization_domains"),
     ("clerk_sync", "entities"),
     ("clerk_sync", "deliveries"),
     ("clerk_sync", "audit_log"),
@@ -89,7 +89,7 @@ def test_the_worker_can_do_nothing_with_a_table(worker: Connection, table: tuple
 
 def test_the_worker_can_update_no_column(worker: Connection) -> None:
     with pytest.raises(InsufficientPrivilege):
-        worker.execute("update public.users set email = 'mine'")
+        worker.execute("update clerk.users set email = 'mine'")
 
 
 def test_the_worker_can_call_no_other_function_of_the_schema(worker: Connection, superuser: Connection) -> None:
@@ -133,7 +133,7 @@ def test_the_worker_can_call_no_other_function_of_the_schema(worker: Connection,
         ("clerk_sync.windows_of_run(jsonb)",),
     ]
     with pytest.raises(InsufficientPrivilege):
-        worker.execute("select clerk_sync.register('user', 1, 'public.users', 'clerk_id', array['email']::name[])")
+        worker.execute("select clerk_sync.register('user', 1, 'clerk.users', 'clerk_id', array['email']::name[])")
     for generated in ("write_user", "write_membership", "write_private_metadata"):
         with pytest.raises(InsufficientPrivilege):
             worker.execute(sql.SQL("select clerk_sync.{}('[]', '{{}}')").format(sql.Identifier(generated)))
@@ -169,7 +169,7 @@ def test_no_role_of_the_api_can_call_a_function_of_the_schema(role: str, superus
     with pytest.raises(InsufficientPrivilege), acting_as(superuser, role, {"sub": "user_1"}):
         superuser.execute("select clerk_sync.requesting_user_id()")
     with pytest.raises(InsufficientPrivilege), acting_as(superuser, role, {"sub": "user_1"}):
-        superuser.execute("select clerk_sync.secure('public.users', 'user')")
+        superuser.execute("select clerk_sync.secure('clerk.users', 'user')")
     assert not value(superuser, "select has_schema_privilege(%s, 'clerk_sync', 'usage')", role)
 
 
@@ -212,7 +212,7 @@ def test_the_worker_has_no_right_that_passes_row_level_security(superuser: Conne
 @pytest.mark.parametrize(
     "batch",
     [
-        '[{"kind": "users; drop table public.users", "id": "u"}]',
+        '[{"kind": "users; drop table clerk.users", "id": "u"}]',
         '[{"kind": "migrations", "id": "u"}]',
         '[{"kind": "user", "id": null}]',
         '[{"kind": null, "id": "u"}]',
@@ -233,5 +233,5 @@ def test_a_batch_with_a_mistake_of_the_worker_is_refused_whole(
         worker.execute("select * from clerk_sync.apply(%s::jsonb)", [batch])
     # It was read: neither is the right to call it missing, nor the function.
     assert refused.value.sqlstate not in {"42501", "42883"}
-    assert value(superuser, "select count(*) from public.users") == 0
+    assert value(superuser, "select count(*) from clerk.users") == 0
     assert value(superuser, "select count(*) from clerk_sync.entities") == 0

@@ -197,12 +197,12 @@ def value(connection: Connection, query: LiteralString, *parameters: object) -> 
 def tables(connection: Connection) -> dict[str, Rows]:
     """All data that must not depend on the order in which events arrived."""
     return {
-        "users": rows(connection, "select * from public.users order by clerk_id"),
-        "users_public": rows(connection, "select * from public.users_public order by clerk_id"),
-        "organizations": rows(connection, "select * from public.organizations order by clerk_org_id"),
-        "memberships": rows(connection, "select * from public.organization_memberships order by clerk_membership_id"),
-        "invitations": rows(connection, "select * from public.organization_invitations order by clerk_invitation_id"),
-        "domains": rows(connection, "select * from public.organization_domains order by clerk_domain_id"),
+        "users": rows(connection, "select * from clerk.users order by clerk_id"),
+        "users_public": rows(connection, "select * from clerk.users_public order by clerk_id"),
+        "organizations": rows(connection, "select * from clerk.organizations order by clerk_org_id"),
+        "memberships": rows(connection, "select * from clerk.organization_memberships order by clerk_membership_id"),
+        "invitations": rows(connection, "select * from clerk.organization_invitations order by clerk_invitation_id"),
+        "domains": rows(connection, "select * from clerk.organization_domains order by clerk_domain_id"),
         "private_metadata": rows(connection, "select * from clerk_sync.private_metadata order by entity_id"),
         "entities": rows(
             connection,
@@ -222,7 +222,7 @@ def outcomes(connection: Connection) -> dict[str, str]:
 def empty(connection: Connection) -> None:
     """Forgets every event."""
     tables = (
-        *("public.users", "public.organizations", "clerk_sync.private_metadata"),
+        *("clerk.users", "clerk.organizations", "clerk_sync.private_metadata"),
         *("clerk_sync.audit_log", "clerk_sync.entities", "clerk_sync.deliveries", "clerk_sync.parked_events"),
         *("clerk_sync.reconcile_runs", "clerk_sync.instance", "clerk_sync.retention", "clerk_sync.hidden_by_hand"),
         *("clerk_sync.erasures", "clerk_sync.dropped_fields", "clerk_sync.not_purged", "clerk_sync.sweeps"),

@@ -25,7 +25,7 @@ _MARK: Final = "code of the attacker runs as "
 
 # The text of our functions, views, triggers and policies.
 _TEXTS: Final = """
-    select prosrc from pg_proc where pronamespace in ('clerk_sync'::regnamespace, 'public'::regnamespace)
+    select prosrc from pg_proc where pronamespace in ('clerk_sync'::regnamespace, 'clerk'::regnamespace)
     union all select pg_get_function_arguments(oid) from pg_proc where pronamespace = 'clerk_sync'::regnamespace
     union all select pg_get_viewdef(oid) from pg_class where relkind = 'v' and relnamespace = 'clerk_sync'::regnamespace
     union all select pg_get_triggerdef(oid) from pg_trigger where not tgisinternal
@@ -55,7 +55,7 @@ _RELATIONS: Final = """
         where b.attnum > 0 and not b.attisdropped
     ) as a on a.attrelid = c.oid
     where c.relkind in ('r', 'v') and (
-        c.relnamespace in ('clerk_sync'::regnamespace, 'public'::regnamespace)
+        c.relnamespace in ('clerk_sync'::regnamespace, 'clerk'::regnamespace)
         or c.relnamespace = 'pg_catalog'::regnamespace and c.relname = any(%(words)s)
     )
     group by c.relname

@@ -83,17 +83,17 @@ class Rig:
 
     def shown(self, table: str = "users", key: str = "clerk_id") -> set[str]:
         """The ids that everybody may see."""
-        query = sql.SQL("select {} from public.{} where deleted_at is null")
+        query = sql.SQL("select {} from clerk.{} where deleted_at is null")
         return {each for (each,) in self.admin.execute(query.format(sql.Identifier(key), sql.Identifier(table)))}
 
     def column(self, user_id: str, name: str) -> Any:
-        query = sql.SQL("select {} from public.users where clerk_id = %s").format(sql.Identifier(name))
+        query = sql.SQL("select {} from clerk.users where clerk_id = %s").format(sql.Identifier(name))
         [(only,)] = self.admin.execute(query, [user_id])
         return only
 
     def forget(self, *user_ids: str) -> None:
         """As if no event about these had ever arrived."""
-        self.admin.execute("delete from public.users where clerk_id = any(%s)", [list(user_ids)])
+        self.admin.execute("delete from clerk.users where clerk_id = any(%s)", [list(user_ids)])
         self.admin.execute("delete from clerk_sync.entities where id = any(%s)", [list(user_ids)])
         self.admin.execute("delete from clerk_sync.audit_log where entity_id = any(%s)", [list(user_ids)])
 

@@ -18,7 +18,7 @@ from psycopg.errors import InsufficientPrivilege
 from tests.kit.databases import Connection, acting_as, rows
 
 NOTHING: Final = "-"
-SCHEMAS: Final = ("public", "clerk_sync")
+SCHEMAS: Final = ("clerk", "clerk_sync")
 _OTHER_RIGHTS: Final = ("truncate", "references", "trigger")
 _NOBODY: Final = "clerk_sync_test_nobody"
 _LABS: Final = "org_labs"
@@ -89,18 +89,18 @@ def fill(owner: Connection) -> None:
         sql.SQL("drop role if exists {0}; create role {0} nologin").format(sql.Identifier(_NOBODY)).as_string(owner)
     )
     for person, flags in _PEOPLE.items():
-        _insert(owner, "public.users", clerk_id=f"user_{person}", **flags)
+        _insert(owner, "clerk.users", clerk_id=f"user_{person}", **flags)
     for organization, flags in _ORGANIZATIONS.items():
         here: dict[str, object] = {"clerk_org_id": organization, **flags}
-        _insert(owner, "public.organizations", **here)
+        _insert(owner, "clerk.organizations", **here)
         _insert(
-            owner, "public.organization_invitations", clerk_invitation_id=f"inv_{organization}", role="org:a", **here
+            owner, "clerk.organization_invitations", clerk_invitation_id=f"inv_{organization}", role="org:a", **here
         )
-        _insert(owner, "public.organization_domains", clerk_domain_id=f"dmn_{organization}", **here)
+        _insert(owner, "clerk.organization_domains", clerk_domain_id=f"dmn_{organization}", **here)
     for person, (organization, role) in _MEMBERS.items():
         _insert(
             owner,
-            "public.organization_memberships",
+            "clerk.organization_memberships",
             clerk_membership_id=f"mem_{person}",
             clerk_org_id=organization,
             clerk_user_id=f"user_{person}",

@@ -207,7 +207,7 @@ def test_a_row_that_takes_longer_than_the_pooler_allows_is_no_outage_and_not_tri
         grant usage on sequence public.attempts to public;
         create function public.dawdle() returns trigger language plpgsql as
         $$ begin perform nextval('public.attempts'), pg_sleep(60); return new; end $$;
-        create trigger a before insert on public.users for each row when (new.first_name = 'Robot')
+        create trigger a before insert on clerk.users for each row when (new.first_name = 'Robot')
         execute function public.dawdle();
         """
     )
@@ -227,7 +227,7 @@ def test_a_row_that_takes_longer_than_the_pooler_allows_is_no_outage_and_not_tri
 
 
 def seen(queries: Queries) -> list[str]:
-    return [clerk_id for (clerk_id,) in queries.rows("select clerk_id from public.users order by 1")]
+    return [clerk_id for (clerk_id,) in queries.rows("select clerk_id from clerk.users order by 1")]
 
 
 def left_behind(url: str) -> tuple[object, ...] | None:
@@ -248,7 +248,7 @@ def test_nothing_of_a_user_is_left_for_the_next_on_the_same_connection(store: St
                 processes |= {process for (process,) in queries.rows("select pg_backend_pid()")}
             assert left_behind(database.session_url) == (SESSION, "", *processes)
             with pytest.raises(NotAllowed), users.as_user(claims) as queries:
-                queries.rows("delete from public.users")
+                queries.rows("delete from clerk.users")
             assert left_behind(database.session_url) == (SESSION, "", *processes)
             with pytest.raises(ChangeRefused), users.as_user(claims) as queries:
                 queries.rows("select 1 / 0")

@@ -18,7 +18,7 @@ from tests.sam_local.conftest import Terminal
 NEW = "user_1"
 # The sample's own id is deleted by the stored batch, for good.
 POSTED = "user_2PostedToTheLocalApi"
-NAMES = "select first_name, last_name from public.users where clerk_id = %s"
+NAMES = "select first_name, last_name from clerk.users where clerk_id = %s"
 DELIVERED = "select svix_id from clerk_sync.deliveries where svix_id like %s order by 1"
 
 

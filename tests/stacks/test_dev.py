@@ -78,7 +78,7 @@ class Developer:
 
     def names(self) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.database_url) as database:
-            query = "select first_name, last_name from public.users where clerk_id = %s"
+            query = "select first_name, last_name from clerk.users where clerk_id = %s"
             return database.execute(query, [ADA]).fetchall()
 
 

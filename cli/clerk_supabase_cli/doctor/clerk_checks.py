@@ -113,7 +113,7 @@ def supabase(patient: Patient) -> Iterator[Finding]:
 def _answer_of_supabase(status: int, code: str) -> Finding:
     said = f"{status}{f' {code}' if code else ''}"
     if status == 200:
-        return ok("Supabase takes the session token, and public.users_public is served")
+        return ok("Supabase takes the session token, and clerk.users_public is served")
     if status == 401:
         return fail(
             f"Supabase does not take the session token ({said})",
@@ -122,10 +122,10 @@ def _answer_of_supabase(status: int, code: str) -> Finding:
         )
     if status == 403:
         return fail(
-            f"the bearer of the token may not read public.users_public ({said})", "clerk-supabase setup --token -"
+            f"the bearer of the token may not read clerk.users_public ({said})", "clerk-supabase setup --token -"
         )
     if status == 404 or code == "42P01":
-        return fail(f"Supabase's API does not serve public.users_public ({said})", "clerk-supabase migrate")
+        return fail(f"Supabase's API does not serve clerk.users_public ({said})", "clerk-supabase migrate")
     return fail(f"Supabase's API answered {said}", "status.supabase.com, or the project is paused")
 
 

@@ -33,7 +33,7 @@ _TABLES: Final = r"""
     from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
     cross join lateral (
         select
-            n.nspname = 'clerk_sync' or c.oid = to_regclass('public.users_public')
+            n.nspname = 'clerk_sync' or c.oid = to_regclass('clerk.users_public')
             or c.oid = any(array(select to_regclass(k.relation) from clerk_sync.kinds as k)),
             clerk_sync.is_schema_of_app(n.nspname) and exists (
                 select from pg_policy as p

@@ -175,7 +175,7 @@ def _deliver(client: httpx.Client, stack: LocalStack, message: Message) -> None:
 def _compare(database: psycopg.Connection, traffic: Traffic) -> Difference:
     rows = database.execute(
         "select u.clerk_id, u.first_name, u.last_name, u.public_metadata, u.image_url, p.clerk_id is not null"
-        " from public.users as u left join public.users_public as p using (clerk_id) where u.deleted_at is null"
+        " from clerk.users as u left join clerk.users_public as p using (clerk_id) where u.deleted_at is null"
     ).fetchall()
     found = {clerk_id: (*columns, is_public) for clerk_id, *columns, is_public in rows}
     expected = {

@@ -29,7 +29,7 @@ _IDENTIFIERS: Final = "select clerk_sync.identifiers_of(%s)"
 _UNVERIFIED: Final = """
     select array(
         select distinct lower(value #>> '{}')
-        from public.users as u
+        from clerk.users as u
         cross join unnest(
             array[
                 '$.email_addresses[*] ? (@.verified == false).email_address',
@@ -143,7 +143,7 @@ def check_only_invited(person: Person, addresses: Sequence[str], rows: Sequence[
             raise NotForgotten(
                 f"{address} is an address of {owner}: delete the user in Clerk, then: clerk-supabase forget {owner}"
             )
-    if not person.users and (owners := [each.id for each in rows if each.place == "public.users"]):
+    if not person.users and (owners := [each.id for each in rows if each.place == "clerk.users"]):
         raise NotForgotten(f"a deleted user has this address: clerk-supabase forget {owners[0]}")
 
 

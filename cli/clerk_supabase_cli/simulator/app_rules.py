@@ -14,7 +14,7 @@ from clerk_supabase_cli.operate.database import Connection
 
 _TEXTS: Final[Mapping[Kind, str]] = {"user": "first_name", "membership": "role_name", "invitation": "role_name"}
 TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
-    kind: (FACTS[kind].table.removeprefix("public."), FACTS[kind].key, _TEXTS.get(kind, "name")) for kind in READ_KINDS
+    kind: (FACTS[kind].table.removeprefix("clerk."), FACTS[kind].key, _TEXTS.get(kind, "name")) for kind in READ_KINDS
 }
 """By kind: table, key, and a mirrored column of text."""
 
@@ -58,9 +58,9 @@ end $$;
 grant execute on function public.app_refuses(), public.app_rewrites() to public;
 """
 _TRIGGERS: Final = """
-create trigger app_refuses before insert or update or delete on public.{table}
+create trigger app_refuses before insert or update or delete on clerk.{table}
 for each row execute function public.app_refuses({key});
-create trigger app_rewrites after insert or update on public.{table}
+create trigger app_rewrites after insert or update on clerk.{table}
 for each row execute function public.app_rewrites({key}, {column});
 """
 _REMOVE: Final = """
@@ -103,7 +103,7 @@ class AppRules:
         self.unlock()
         table, key, _ = TABLES[kind]
         self._lock = psycopg.connect(self._url)
-        select = sql.SQL("select from public.{} where {} = %s for update")
+        select = sql.SQL("select from clerk.{} where {} = %s for update")
         self._lock.execute(select.format(sql.Identifier(table), sql.Identifier(key)), [object_id])
         self._locked = object_id
         self.has_ever_refused = True

@@ -53,7 +53,7 @@ _TABLES: Final[Mapping[ReadKind, tuple[str, str]]] = {
     kind: (FACTS[kind].table, FACTS[kind].key) for kind in READ_KINDS if FACTS[kind].is_read_by_id
 }
 _EMPTY: Final = """
-truncate public.users, public.organizations, clerk_sync.private_metadata, clerk_sync.entities, clerk_sync.deliveries,
+truncate clerk.users, clerk.organizations, clerk_sync.private_metadata, clerk_sync.entities, clerk_sync.deliveries,
 clerk_sync.audit_log, clerk_sync.parked_events, clerk_sync.dropped_fields, clerk_sync.reconcile_runs,
 clerk_sync.instance cascade
 """

@@ -14,7 +14,7 @@ from clerk_supabase_cli.standin.worlds import World
 
 _PROFILES: Final = """
 select coalesce(u.clerk_id, p.clerk_id), to_jsonb(p), to_jsonb(u)
-from public.users as u full join public.users_public as p using (clerk_id)
+from clerk.users as u full join clerk.users_public as p using (clerk_id)
 where p.clerk_id is null or u.clerk_id is null
 or (p.username, p.first_name, p.last_name, p.avatar_url, p.deleted_at) is distinct from (
     case when u.deleted_at is null then u.username end, case when u.deleted_at is null then u.first_name end,
@@ -61,7 +61,7 @@ from clerk_sync.audit_log where %(ids)s::text[] is null or entity_id = any(%(ids
 _ACT: Final = "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true)"
 _SEEN: Final = "\nunion all ".join(
     [
-        "select 'profile', clerk_id from public.users_public where clerk_id = any(%(users)s)",
+        "select 'profile', clerk_id from clerk.users_public where clerk_id = any(%(users)s)",
         *(f"select '{kind}', {FACTS[kind].key} from {FACTS[kind].table}" for kind in READ_KINDS),  # noqa: S608 - names of FACTS
     ]
 )

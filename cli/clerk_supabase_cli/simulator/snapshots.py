@@ -25,13 +25,13 @@ Place = tuple[str, str]
 
 _ROWS_OF: Final = "\nunion all\n".join(
     f"""
-    select '{kind}', {key}, to_jsonb(mirror) from public.{table} as mirror
+    select '{kind}', {key}, to_jsonb(mirror) from clerk.{table} as mirror
     where %(ids)s::text[] is null or {key} = any(%(ids)s)
     """  # noqa: S608 - names from TABLES
     for kind, (table, key, _) in TABLES.items()
 )
 _ENTITIES: Final = "select kind, id, version::text, deleted_at, purged_at is not null from clerk_sync.entities"
-_PROFILES: Final = "select clerk_id, to_jsonb(p) from public.users_public as p"
+_PROFILES: Final = "select clerk_id, to_jsonb(p) from clerk.users_public as p"
 
 
 @dataclass(frozen=True, slots=True)

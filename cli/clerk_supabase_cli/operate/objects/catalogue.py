@@ -36,13 +36,13 @@ KINDS: Final = (
     *("function", "index", "view", "policy", "trigger", "rights"),
 )
 _HAS_KINDS: Final = "select to_regclass('clerk_sync.kinds') is not null"
-_EVERYTHING_IN_PUBLIC: Final = """
+_EVERYTHING_IN_MIRROR: Final = """
     select
         array(
             select c.relname::text from pg_class as c
-            where c.relnamespace = to_regnamespace('public') and c.relkind in ('r', 'p', 'v')
+            where c.relnamespace = to_regnamespace('clerk') and c.relkind in ('r', 'p', 'v')
         ),
-        array(select p.oid::regprocedure::text from pg_proc as p where p.pronamespace = to_regnamespace('public'))
+        array(select p.oid::regprocedure::text from pg_proc as p where p.pronamespace = to_regnamespace('clerk'))
 """
 _PART: Final = b"""
     select 'KIND', row_number() over () as place, q.name::text, q.part_of::text, q.facts, q.statement, q.is_ours
@@ -93,7 +93,7 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """This project's names in the schema public, where an app has its own tables and functions, too."""
+    """This project's names in the schema of the mirror, where an app may have objects of its own, too."""
 
     relations: Sequence[str]
     functions: Sequence[str]
@@ -101,10 +101,10 @@ class Scope:
     @classmethod
     def of(cls, things: Iterable[Thing]) -> Scope:
         """The names among these objects."""
-        public = [(each.kind, each.name) for each in things if each.name.startswith("public.")]
+        ours = [(each.kind, each.name) for each in things if each.name.startswith("clerk.")]
         return cls(
-            [name.partition(".")[2] for kind, name in public if kind in {"table", "view"}],
-            [name.partition(".")[2] for kind, name in public if kind == "function"],
+            [name.partition(".")[2] for kind, name in ours if kind in {"table", "view"}],
+            [name.partition(".")[2] for kind, name in ours if kind == "function"],
         )
 
     @classmethod
@@ -112,8 +112,8 @@ class Scope:
         """All names in a database where only the migrations made objects."""
         with connection.transaction():
             connection.execute(_SETTINGS)
-            [(relations, functions)] = connection.execute(_EVERYTHING_IN_PUBLIC).fetchall()
-        return cls(relations, [name.removeprefix("public.") for name in functions])
+            [(relations, functions)] = connection.execute(_EVERYTHING_IN_MIRROR).fetchall()
+        return cls(relations, [name.removeprefix("clerk.") for name in functions])
 
 
 def read(connection: Connection, scope: Scope) -> list[Thing]:
@@ -122,7 +122,7 @@ def read(connection: Connection, scope: Scope) -> list[Thing]:
         connection.execute(_SETTINGS)
         given = {
             "relations": list(scope.relations),
-            "functions": [f"public.{name}" for name in scope.functions],
+            "functions": [f"clerk.{name}" for name in scope.functions],
             "names": [name.partition("(")[0] for name in scope.functions],
             "roles": [*API_ROLES, *OWN_ROLES],
         }

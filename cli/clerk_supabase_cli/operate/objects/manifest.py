@@ -25,7 +25,7 @@ class Manifest:
 
     @property
     def scope(self) -> Scope:
-        """This project's names in the schema public."""
+        """This project's names in the schema clerk."""
         return Scope.of(self.things)
 
     def text(self) -> str:

@@ -13,7 +13,7 @@ from clerk_supabase_cli.operate.database import Connection
 _TABLES: Final = """
 select n.nspname, c.relname
 from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
-where c.relkind = 'r' and n.nspname in ('public', 'clerk_sync')
+where c.relkind = 'r' and n.nspname in ('clerk', 'clerk_sync')
 and c.relname not in ('kinds', 'migrations', 'app_rules')
 order by 1, 2
 """

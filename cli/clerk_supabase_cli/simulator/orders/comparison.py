@@ -36,7 +36,7 @@ _ROWS: Final = "\nunion all\n".join(
             (version, deleted_at, delete_recorded_at is not null, purged_at is not null)::text
         from clerk_sync.entities where id = any(%(ids)s)
         """,
-        "select 'users_public', clerk_id, users_public::text from public.users_public where clerk_id = any(%(ids)s)",
+        "select 'users_public', clerk_id, users_public::text from clerk.users_public where clerk_id = any(%(ids)s)",
         """
         select 'deliveries', svix_id, (event_type, entity_id, occurred_at, received_at)::text
         from clerk_sync.deliveries where svix_id = any(%(svix_ids)s)
@@ -57,7 +57,7 @@ _SHOWN: Final = "\nunion all\n".join(
     for kind, (table, key) in _TABLES.items()
 )
 
-_BANNED: Final = "select clerk_id, banned from public.users where deleted_at is null and clerk_id = any(%s)"
+_BANNED: Final = "select clerk_id, banned from clerk.users where deleted_at is null and clerk_id = any(%s)"
 
 History = Sequence[tuple[Changes, Delivery]]
 Connection = psycopg.Connection[tuple[Any, ...]]

@@ -25,13 +25,13 @@ _KINDS: Final[dict[ReasonClass, int]] = {"unusable": 60, "refused": 38, "exhaust
 _CURSE: Final = f"""
 create function public.never_works() returns trigger language plpgsql
 as 'begin raise exception ''not now'' using errcode = ''lock_not_available''; end';
-create trigger never_works before insert or update on public.users
+create trigger never_works before insert or update on clerk.users
 for each row when (new.username = '{_NEVER}') execute function public.never_works();
-alter table public.users add constraint forbidden check (username <> '{_FORBIDDEN}');
+alter table clerk.users add constraint forbidden check (username <> '{_FORBIDDEN}');
 """
 _LIFT_THE_CURSE: Final = """
 drop function if exists public.never_works cascade;
-alter table if exists public.users drop constraint if exists forbidden;
+alter table if exists clerk.users drop constraint if exists forbidden;
 """
 
 

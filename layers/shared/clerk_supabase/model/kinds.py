@@ -52,7 +52,7 @@ FACTS: Final[Mapping[Kind, Facts]] = MappingProxyType(
     {
         "user": Facts(
             plural="users",
-            table="public.users",
+            table="clerk.users",
             key="clerk_id",
             event="user",
             is_read_by_id=True,
@@ -60,7 +60,7 @@ FACTS: Final[Mapping[Kind, Facts]] = MappingProxyType(
         ),
         "organization": Facts(
             plural="organizations",
-            table="public.organizations",
+            table="clerk.organizations",
             key="clerk_org_id",
             event="organization",
             list_path="/organizations",
@@ -69,7 +69,7 @@ FACTS: Final[Mapping[Kind, Facts]] = MappingProxyType(
         ),
         "membership": Facts(
             plural="memberships",
-            table="public.organization_memberships",
+            table="clerk.organization_memberships",
             key="clerk_membership_id",
             event="organizationMembership",
             list_path="/organization_memberships",
@@ -79,7 +79,7 @@ FACTS: Final[Mapping[Kind, Facts]] = MappingProxyType(
         ),
         "invitation": Facts(
             plural="invitations",
-            table="public.organization_invitations",
+            table="clerk.organization_invitations",
             key="clerk_invitation_id",
             event="organizationInvitation",
             verbs=("created", "accepted", "revoked"),
@@ -88,7 +88,7 @@ FACTS: Final[Mapping[Kind, Facts]] = MappingProxyType(
         ),
         "domain": Facts(
             plural="domains",
-            table="public.organization_domains",
+            table="clerk.organization_domains",
             key="clerk_domain_id",
             event="organizationDomain",
             list_path="/organization_domains",

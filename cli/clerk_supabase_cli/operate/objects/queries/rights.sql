@@ -6,9 +6,9 @@ select
     ),
     format('grant {} on %%s to %%s;revoke {} on %%1$s from %%2$s', t.target, g.role), true
 from (
-    select 'schema clerk_sync' as name, 'schema clerk_sync' as target, '' as of_column,
+    select 'schema ' || n.nspname as name, 'schema ' || n.nspname as target, '' as of_column,
         aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) as given
-    from pg_namespace as n where n.nspname = 'clerk_sync'
+    from pg_namespace as n where n.nspname in ('clerk', 'clerk_sync')
     union all
     select 'function ' || f.name, 'function ' || f.name, '',
         aclexplode(coalesce(f.proacl, acldefault('f', f.proowner)))

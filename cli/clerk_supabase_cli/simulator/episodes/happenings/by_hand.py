@@ -20,7 +20,7 @@ _FIRST_ROWS: Final = """
 select distinct on (kind, entity_id) kind, entity_id, new_values from clerk_sync.audit_log
 where operation = 'insert' and new_values is not null order by kind, entity_id, audit_id
 """
-_PUT_BACK: Final = "insert into public.{table} select (jsonb_populate_record(null::public.{table}, %s)).*"
+_PUT_BACK: Final = "insert into clerk.{table} select (jsonb_populate_record(null::clerk.{table}, %s)).*"
 _POINTING: Final[Mapping[str, frozenset[str]]] = {
     parent: frozenset(kind for kind, facts in FACTS.items() if parent in facts.parents.values()) for parent in FACTS
 }
@@ -48,25 +48,25 @@ def _by_hand(stage: Stage, place: Place, statement: LiteralString, *parameters: 
 def edit(stage: Stage, chance: Random) -> None:
     """The owner writes into a mirrored column."""
     if found := some_row(stage, chance, is_hidden=False):
-        _by_hand(stage, found[0], "update public.{table} set {text} = 'by hand' where {key} = %s")
+        _by_hand(stage, found[0], "update clerk.{table} set {text} = 'by hand' where {key} = %s")
 
 
 def hide(stage: Stage, chance: Random) -> None:
     """The owner hides a row."""
     if found := some_row(stage, chance, is_hidden=False):
-        _by_hand(stage, found[0], "update public.{table} set deleted_at = now() where {key} = %s")
+        _by_hand(stage, found[0], "update clerk.{table} set deleted_at = now() where {key} = %s")
 
 
 def show(stage: Stage, chance: Random) -> None:
     """The owner makes a hidden row visible."""
     if found := some_row(stage, chance, is_hidden=True):
-        _by_hand(stage, found[0], "update public.{table} set deleted_at = null where {key} = %s")
+        _by_hand(stage, found[0], "update clerk.{table} set deleted_at = null where {key} = %s")
 
 
 def remove(stage: Stage, chance: Random) -> None:
     """The owner deletes a row."""
     if found := some_row(stage, chance):
-        _by_hand(stage, found[0], "delete from public.{table} where {key} = %s")
+        _by_hand(stage, found[0], "delete from clerk.{table} where {key} = %s")
 
 
 def remove_organization(stage: Stage, chance: Random) -> None:
@@ -81,7 +81,7 @@ def remove_organization(stage: Stage, chance: Random) -> None:
             # Neither triggers nor foreign keys act, so the audit log does not see the delete.
             stage.admin.execute("set local session_replication_role = replica")
             stage.truncated.add("organization")
-        stage.admin.execute("delete from public.organizations where clerk_org_id = %s", [org_id])
+        stage.admin.execute("delete from clerk.organizations where clerk_org_id = %s", [org_id])
 
     def happen() -> None:
         if org_id in stage.world.organizations:
@@ -97,15 +97,15 @@ def restore(stage: Stage, chance: Random) -> None:
     inserts = stage.admin.execute(_FIRST_ROWS).fetchall()
     if inserts:
         kind, object_id, row = chance.choice(inserts)
-        _by_hand(stage, (kind, object_id), "delete from public.{table} where {key} = %s")
-        restore = "insert into public.{table} select (jsonb_populate_record(null::public.{table}, %s)).* where %s <> ''"
+        _by_hand(stage, (kind, object_id), "delete from clerk.{table} where {key} = %s")
+        restore = "insert into clerk.{table} select (jsonb_populate_record(null::clerk.{table}, %s)).* where %s <> ''"
         _by_hand(stage, (kind, object_id), restore, Jsonb(row | {"deleted_at": None}))
 
 
 def change_key(stage: Stage, chance: Random) -> None:
     """The owner changes the primary key of a row."""
     if found := some_row(stage, chance):
-        _by_hand(stage, found[0], "update public.{table} set {key} = {key} || 'y' where {key} = %s")
+        _by_hand(stage, found[0], "update clerk.{table} set {key} = {key} || 'y' where {key} = %s")
         stage.rekeyed |= {found[0][1], f"{found[0][1]}y"}
 
 
@@ -113,7 +113,7 @@ def truncate(stage: Stage, chance: Random) -> None:
     """The owner truncates a table, and the tables with foreign keys to its rows."""
     kind = chance.choice(list(TABLES))
     with suppress(psycopg.Error):
-        stage.admin.execute(sql.SQL("truncate public.{} cascade").format(sql.Identifier(TABLES[kind][0])))
+        stage.admin.execute(sql.SQL("truncate clerk.{} cascade").format(sql.Identifier(TABLES[kind][0])))
         stage.truncated |= {kind} | _POINTING.get(kind, frozenset())
 
 
@@ -130,7 +130,7 @@ def restore_table(stage: Stage, chance: Random) -> None:
     kind = chance.choice(sorted(stage.copies))
     table = sql.Identifier(TABLES[kind][0])
     with suppress(psycopg.Error), stage.admin.transaction():
-        stage.admin.execute(sql.SQL("delete from public.{table}").format(table=table))
+        stage.admin.execute(sql.SQL("delete from clerk.{table}").format(table=table))
         for row in stage.copies[kind]:
             stage.admin.execute(sql.SQL(_PUT_BACK).format(table=table), [Jsonb(row)])
 
@@ -139,6 +139,6 @@ def edit_profile(stage: Stage, chance: Random) -> None:
     """The owner writes into a public profile."""
     user_ids = sorted(stage.snapshot().profiles)
     if user_ids:
-        update = "update public.users_public set username = 'by hand' where clerk_id = %s"
+        update = "update clerk.users_public set username = 'by hand' where clerk_id = %s"
         stage.admin.execute(update, [chance.choice(user_ids)])
         stage.are_profiles_edited = True
