@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
-import pkgutil
 import re
 import sys
 import traceback
@@ -14,8 +12,8 @@ from typing import Final
 import click
 
 from clerk_supabase.errors import ClerkSupabaseError
-from clerk_supabase_cli import commands as commands_package
 from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.found_commands import FoundCommands
 from clerk_supabase_cli.printing import printable, say
 
 _LIKE_A_CONNECTION_STRING: Final = re.compile(
@@ -24,26 +22,19 @@ _LIKE_A_CONNECTION_STRING: Final = re.compile(
 _DATABASE_OPTIONS: Final = ("--database-url", "--sync-database-url", "--session-database-url")
 
 
-class _Commands(click.Group):
-    """Loads a command on demand: to load all commands takes longer than the work of most commands."""
+_SECTIONS: Final = {
+    "Try and develop": "clerk_supabase_cli.commands.develop",
+    "Set up": "clerk_supabase_cli.commands.deploy",
+    "Operate": "clerk_supabase_cli.commands.operate",
+}
 
+
+class _Commands(FoundCommands):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Refuses arguments that no error, of click's or of a command's, may repeat."""
         _refuse_what_cannot_be_seen(args, ctx)
         _refuse_misplaced_connection_strings(args, ctx)
         return super().parse_args(ctx, args)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click hands it over
-        """The names of all commands, equal to the names of the files in `commands`."""
-        return sorted(module.name for module in pkgutil.iter_modules(commands_package.__path__))
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, or None for an unknown name."""
-        if cmd_name not in self.list_commands(ctx):
-            return None
-        module = importlib.import_module(f"{commands_package.__name__}.{cmd_name}")
-        command: click.Command = getattr(module, f"{cmd_name}_command")
-        return command
 
 
 def _refuse_what_cannot_be_seen(arguments: Sequence[str], context: click.Context) -> None:
@@ -65,7 +56,7 @@ def _refuse_misplaced_connection_strings(arguments: Sequence[str], context: clic
             )
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, packages=_SECTIONS, context_settings={"help_option_names": ["-h", "--help"]})
 def commands() -> None:
     """Keeps a Supabase Postgres true to Clerk: commands for developers and operators."""
 

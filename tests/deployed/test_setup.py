@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clerk_supabase_cli.commands.setup import SECRETS
+from clerk_supabase_cli.commands.deploy.setup import SECRETS
 from clerk_supabase_cli.local.stack import LocalStack
 from tests.kit.parked import Command
 

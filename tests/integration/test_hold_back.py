@@ -184,9 +184,7 @@ def test_a_delete_of_clerks_counts_also_for_a_row_that_was_hidden_by_hand(
 
 def test_content_cannot_hide_a_row(store: Store, database: Database, admin: Connection) -> None:
     store.apply([user(at=1)])
-    element = value(
-        admin, "select to_jsonb(u) || jsonb_build_object('deleted_at', '2017-07-14') from clerk.users as u"
-    )
+    element = value(admin, "select to_jsonb(u) || jsonb_build_object('deleted_at', '2017-07-14') from clerk.users as u")
     batch = [{"kind": "user", "id": "user_1", "source_updated_at": 10**14, "observed_at": 10**14, "content": element}]
     with psycopg.connect(database.worker_url, autocommit=True) as worker:
         worker.execute("select * from clerk_sync.apply(%s::jsonb)", [json.dumps(batch)])

@@ -74,9 +74,7 @@ def test_a_purge_happens_once(database: Database, store: Store, admin: Connectio
 def test_users_can_be_deleted_instead_which_lets_the_apps_keys_cascade(
     database: Database, store: Store, admin: Connection
 ) -> None:
-    admin.execute(
-        "create table public.notes (id int, author text references clerk.users (clerk_id) on delete cascade)"
-    )
+    admin.execute("create table public.notes (id int, author text references clerk.users (clerk_id) on delete cascade)")
     store.apply([user(at=1)])
     admin.execute("insert into public.notes values (1, 'user_1')")
     store.apply([deleted("user", "user_1", at=2)])

@@ -291,9 +291,7 @@ def test_an_address_that_another_user_has_proven_to_be_theirs_by_now_stays_where
     purge(database, hold_back="0")
 
     kept = [ADDRESS] if is_verified else [None]
-    assert [
-        each for (each,) in rows(admin, "select affiliation_email_address from clerk.organization_domains")
-    ] == kept
+    assert [each for (each,) in rows(admin, "select affiliation_email_address from clerk.organization_domains")] == kept
     assert value(admin, "select body is not null from clerk_sync.parked_events") is is_verified
 
 

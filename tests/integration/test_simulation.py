@@ -11,7 +11,7 @@ from contextlib import redirect_stdout
 
 import pytest
 
-from clerk_supabase_cli.commands.simulate import simulate_command
+from clerk_supabase_cli.commands.develop.simulate import simulate_command
 from clerk_supabase_cli.simulator import simulation
 
 

@@ -1,0 +1,52 @@
+"""Commands found by the names of their files: a new command is a new file, and no list names it."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+
+class FoundCommands(click.Group):
+    """A group of the commands in the files of one or more packages.
+
+    The file `<name>.py` holds the command `<name>`, as `<name>_command`. A command is loaded on demand: to load all
+    commands takes longer than the work of most commands.
+    """
+
+    def __init__(self, *args: Any, packages: Mapping[str, str], **options: Any) -> None:
+        """`packages`: by the title of a section of the help, the name of the package with the section's commands."""
+        super().__init__(*args, **options)
+        self._packages = packages
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click hands it over
+        """The names of all commands, equal to the names of their files."""
+        return sorted(name for package in self._packages.values() for name in _names(package))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command, or None for an unknown name."""
+        for package in self._packages.values():
+            if cmd_name in _names(package):
+                command: click.Command = getattr(
+                    importlib.import_module(f"{package}.{cmd_name}"), f"{cmd_name}_command"
+                )
+                return command
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the commands with their one-line help, section by section."""
+        width = formatter.width - 6 - max(map(len, self.list_commands(ctx)))
+        for title, package in self._packages.items():
+            found = {name: self.get_command(ctx, name) for name in sorted(_names(package))}
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(name, command.get_short_help_str(width)) for name, command in found.items() if command]
+                )
+
+
+def _names(package: str) -> list[str]:
+    path = importlib.import_module(package).__path__
+    return [module.name for module in pkgutil.iter_modules(path) if not module.ispkg]
