@@ -1,6 +1,6 @@
 -- Applies changes: one function that decides by versions and tombstones, writes rows, and records deliveries.
 
-create type clerk_sync.outcome as enum ('created', 'updated', 'unchanged', 'stale', 'deleted', 'refused');
+create type clerk_sync.outcome as enum ('created', 'updated', 'unchanged', 'stale', 'deleted', 'deleted_before');
 
 -- Columns of fixed width come first, so that no padding is needed.
 create table clerk_sync.deliveries (
@@ -21,7 +21,7 @@ create table clerk_sync.deliveries (
 comment on table clerk_sync.deliveries is
 'One row per webhook, written in the transaction of its changes; svix_id is the same on every retry and replay.';
 comment on column clerk_sync.deliveries.outcome is
-'created; updated; unchanged: nothing differs; stale: a newer version was there; deleted; refused: deleted before.';
+'created; updated; unchanged: nothing differs; stale: a newer version was there; deleted; deleted_before: the object was deleted before.';
 comment on column clerk_sync.deliveries.occurred_at is 'When the event happened, by Clerk''s clock.';
 comment on column clerk_sync.deliveries.received_at is 'When ingest accepted the event.';
 
@@ -446,7 +446,7 @@ begin
                 -- A comparison's proof may count for nothing: Clerk showed the object later, or its run was undone.
                 when c.deleted_at is not null and e.deleted_at is not null then 'deleted'
                 when c.deleted_at is not null then 'stale'
-                when e.deleted_at is not null then 'refused'
+                when e.deleted_at is not null then 'deleted_before'
                 when c.version < e.version then 'stale'
                 when (c.kind, c.id, 'created') in (select w.kind, w.id, w.outcome from unnest(all_written) as w)
                     then 'created'

@@ -36,7 +36,7 @@ def session(stack: LocalStack, *headers: tuple[str, str], method: str = "POST", 
     return send(stack.ministack.port, target, method=method, headers=headers, **options)  # type: ignore[arg-type]  # the same
 
 
-def is_refused(answer: Answer) -> bool:
+def is_rejected(answer: Answer) -> bool:
     return answer.status == 403 and not answer.can_be_read_by_pages and b"Secret" not in answer.body
 
 
@@ -90,28 +90,28 @@ def test_the_stack_answers_by_the_names_of_this_machine(stack: LocalStack, host:
 @pytest.mark.parametrize("host", FOREIGN_HOSTS)
 def test_a_page_whose_name_resolves_to_this_machine_reaches_nothing(stack: LocalStack, host: str) -> None:
     hosts = [host.format(port=stack.ministack.port)]
-    assert is_refused(session(stack, hosts=hosts))
-    assert is_refused(aws(stack, hosts=hosts))
+    assert is_rejected(session(stack, hosts=hosts))
+    assert is_rejected(aws(stack, hosts=hosts))
 
 
-def test_a_request_without_a_host_or_with_two_is_refused(stack: LocalStack) -> None:
+def test_a_request_without_a_host_or_with_two_is_rejected(stack: LocalStack) -> None:
     this = f"127.0.0.1:{stack.ministack.port}"
-    assert is_refused(session(stack, hosts=[], version="1.0"))
+    assert is_rejected(session(stack, hosts=[], version="1.0"))
     for hosts in ([], ["evil.test", this], [this, "evil.test"], [this, this]):
         assert session(stack, hosts=hosts).status == 400
 
 
 @pytest.mark.parametrize("host", ["evil.test", "127.0.0.1"])
-def test_a_target_that_names_a_host_of_its_own_is_refused(stack: LocalStack, host: str) -> None:
+def test_a_target_that_names_a_host_of_its_own_is_rejected(stack: LocalStack, host: str) -> None:
     path = urlsplit(stack.session_url).path
     for target in (f"http://{host}{path}", f"{host}:80", "*"):
-        assert is_refused(send(stack.ministack.port, target, method="OPTIONS"))
+        assert is_rejected(send(stack.ministack.port, target, method="OPTIONS"))
 
 
 def test_a_folded_header_smuggles_no_other_host_in(stack: LocalStack) -> None:
     path = urlsplit(stack.session_url).path
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n evil.test\r\nContent-Length: 0\r\n\r\n"
-    assert is_refused(send_bytes(stack.ministack.port, head.encode()))
+    assert is_rejected(send_bytes(stack.ministack.port, head.encode()))
 
 
 UPGRADES = {
@@ -138,7 +138,7 @@ def test_http_2_is_not_spoken(stack: LocalStack) -> None:
 @pytest.mark.parametrize("origin", [EVIL, "null", APP_ORIGIN, "http://127.0.0.1:{port}", "", "chrome-extension://a"])
 def test_no_page_reaches_the_aws_api_even_with_the_key(stack: LocalStack, origin: str) -> None:
     named = origin.format(port=stack.ministack.port)
-    assert is_refused(aws(stack, ("Origin", named)))
+    assert is_rejected(aws(stack, ("Origin", named)))
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "same-origin", "none"])
@@ -146,8 +146,8 @@ def test_no_page_reaches_the_aws_api_even_with_the_key(stack: LocalStack, origin
 def test_no_request_of_a_browser_reaches_the_aws_api_even_without_an_origin(
     stack: LocalStack, site: str, mode: str
 ) -> None:
-    assert is_refused(aws(stack, ("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", mode)))
-    assert is_refused(aws(stack, ("sec-fetch-dest", "image")))
+    assert is_rejected(aws(stack, ("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", mode)))
+    assert is_rejected(aws(stack, ("sec-fetch-dest", "image")))
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=a"])
@@ -156,15 +156,15 @@ def test_a_request_of_a_page_without_a_preflight_changes_nothing(stack: LocalSta
     before = secrets(stack)
     for body in (b"Action=CreateQueue&QueueName=of-a-page", b'{"Name": "of-a-page", "SecretString": "x"}'):
         for target in ("/", "/?Action=CreateQueue&QueueName=of-a-page", f"/{ACCOUNT}/queue"):
-            assert is_refused(send(stack.ministack.port, target, headers=[("Content-Type", kind)], body=body))
+            assert is_rejected(send(stack.ministack.port, target, headers=[("Content-Type", kind)], body=body))
     for target in ("/", "/artifacts?list-type=2", "/?Action=ListQueues", f"/{ACCOUNT}/queue?Action=ReceiveMessage"):
-        assert is_refused(send(stack.ministack.port, target, method="GET"))
+        assert is_rejected(send(stack.ministack.port, target, method="GET"))
     assert secrets(stack) == before
     assert "of-a-page" not in str(stack.ministack.client("sqs").list_queues())
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH"])
-def test_a_preflight_of_a_foreign_page_is_refused(stack: LocalStack, method: str) -> None:
+def test_a_preflight_of_a_foreign_page_is_rejected(stack: LocalStack, method: str) -> None:
     asks = [
         ("Origin", EVIL),
         ("Access-Control-Request-Method", method),
@@ -172,7 +172,7 @@ def test_a_preflight_of_a_foreign_page_is_refused(stack: LocalStack, method: str
         ("Access-Control-Request-Private-Network", "true"),
     ]
     for target in ("/", "/artifacts/key", "/_ministack/reset", "/2015-03-31/functions"):
-        assert is_refused(send(stack.ministack.port, target, method="OPTIONS", headers=asks))
+        assert is_rejected(send(stack.ministack.port, target, method="OPTIONS", headers=asks))
 
 
 # Keys
@@ -189,20 +189,20 @@ def derived_by_the_emulator(stack: LocalStack, function: str) -> Credentials:
 
 
 @pytest.mark.parametrize("key", ["test", "local", ACCOUNT, "123456789012", "AKIAIOSFODNN7EXAMPLE", "TEST", "*", "%s"])
-def test_a_key_that_others_know_is_refused(stack: LocalStack, key: str) -> None:
+def test_a_key_that_others_know_is_rejected(stack: LocalStack, key: str) -> None:
     right = keys_of(stack)
     for secret in ("test", right.secret_key):
-        assert is_refused(aws(stack, keys=Credentials(key, secret)))
+        assert is_rejected(aws(stack, keys=Credentials(key, secret)))
         target = presigned(stack, Credentials(key, secret), "Action=ListQueues")
-        assert is_refused(send(stack.ministack.port, target, method="GET"))
+        assert is_rejected(send(stack.ministack.port, target, method="GET"))
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_the_credentials_of_a_function_cannot_be_computed(stack: LocalStack, function: str) -> None:
-    assert is_refused(aws(stack, keys=derived_by_the_emulator(stack, function)))
+    assert is_rejected(aws(stack, keys=derived_by_the_emulator(stack, function)))
 
 
-def test_a_signature_by_another_secret_is_refused(stack: LocalStack) -> None:
+def test_a_signature_by_another_secret_is_rejected(stack: LocalStack) -> None:
     wrong = Credentials(keys_of(stack).access_key, "test")
     answer = aws(stack, keys=wrong)
     assert answer.status == 400
@@ -236,13 +236,13 @@ def unsigned(stack: LocalStack) -> Iterator[tuple[str, Headers]]:
     )
 
 
-def test_a_request_without_a_signature_is_refused(stack: LocalStack) -> None:
+def test_a_request_without_a_signature_is_rejected(stack: LocalStack) -> None:
     for how, headers in unsigned(stack):
         answer = send(stack.ministack.port, headers=[*LIST_SECRETS, *headers], body=b"{}")
-        assert is_refused(answer), how
+        assert is_rejected(answer), how
     twice = f"/?X-Amz-Credential=test/a&X-Amz-Credential={keys_of(stack).access_key}/a&Action=ListQueues"
     for target in ("/?AWSAccessKeyId=test&Signature=a&Action=ListQueues", twice):
-        assert is_refused(send(stack.ministack.port, target, method="GET"))
+        assert is_rejected(send(stack.ministack.port, target, method="GET"))
 
 
 def test_the_right_key_id_alone_reads_nothing(stack: LocalStack) -> None:
@@ -274,9 +274,9 @@ ADMINISTRATION = [
 @pytest.mark.parametrize(("method", "target"), ADMINISTRATION)
 def test_nobody_administers_the_emulator_not_even_with_the_key(stack: LocalStack, method: str, target: str) -> None:
     before = secrets(stack)
-    assert is_refused(send(stack.ministack.port, target, method=method))
+    assert is_rejected(send(stack.ministack.port, target, method=method))
     with_key = signed(stack, keys_of(stack), target=target)
-    assert is_refused(send(stack.ministack.port, target, method=method, headers=with_key, body=b"{}"))
+    assert is_rejected(send(stack.ministack.port, target, method=method, headers=with_key, body=b"{}"))
     overridden = [("X-HTTP-Method-Override", method), ("X-Original-URL", target), ("X-Rewrite-URL", target)]
     assert session(stack, *overridden).body == b"unauthorized"
     assert secrets(stack) == before
@@ -297,7 +297,7 @@ def test_nobody_administers_the_emulator_not_even_with_the_key(stack: LocalStack
 )
 def test_no_other_address_of_the_emulator_answers(stack: LocalStack, target: str) -> None:
     for method in ("GET", "POST"):
-        assert is_refused(send(stack.ministack.port, target, method=method))
+        assert is_rejected(send(stack.ministack.port, target, method=method))
 
 
 # The deployed API
@@ -345,7 +345,7 @@ def test_below_the_path_of_the_api_there_is_no_way_to_anything_else(stack: Local
     stage = urlsplit(stack.session_url).path.removesuffix("/session")
     before = secrets(stack)
     for method in ("GET", "POST"):
-        assert is_refused(send(stack.ministack.port, f"{stage}{path}", method=method))
+        assert is_rejected(send(stack.ministack.port, f"{stage}{path}", method=method))
     assert secrets(stack) == before
 
 

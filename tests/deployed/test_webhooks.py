@@ -59,7 +59,7 @@ def test_a_rotated_signing_secret_is_accepted_without_a_deploy(stack: LocalStack
         SecretId=stack.webhook_secret_arn, SecretString=f"{stack.webhook_secret} {new_secret}"
     )
     try:
-        # A function looks for a newer secret at most once a minute: behind a test that was refused, this takes longer.
+        # A function looks for a newer secret at most once a minute: behind a test that was rejected, this takes longer.
         answer = eventually(
             lambda: post(stack, sign(created(new_user_id(), now()), new_secret)),
             lambda answer: answer.status_code != 401,
@@ -93,11 +93,11 @@ def test_a_late_update_does_not_restore_a_deleted_user(stack: LocalStack) -> Non
     eventually(lambda: outcome(stack, gone.headers["svix-id"]), bool)
     post(stack, late)
 
-    assert eventually(lambda: outcome(stack, late.headers["svix-id"]), bool) == "refused"
+    assert eventually(lambda: outcome(stack, late.headers["svix-id"]), bool) == "deleted_before"
     assert row(stack, user_id) == ("Ada", True)
 
 
-def test_a_webhook_that_is_not_signed_by_clerk_is_refused_without_a_reason(stack: LocalStack) -> None:
+def test_a_webhook_that_is_not_signed_by_clerk_is_rejected_without_a_reason(stack: LocalStack) -> None:
     happening = created(new_user_id(), now())
     forged = post(stack, sign(happening, generate_secret()))
     stale = post(stack, sign(happening, stack.webhook_secret, at=time.time() - 600))
@@ -126,7 +126,7 @@ def test_an_event_that_cannot_be_used_is_parked_with_its_reason(stack: LocalStac
     assert found[0] == (f'["{marker}"]', "the body is not a JSON object")
 
 
-def test_an_event_that_postgres_refuses_is_parked_and_the_others_are_applied(stack: LocalStack) -> None:
+def test_an_event_that_postgres_rejects_is_parked_and_the_others_are_applied(stack: LocalStack) -> None:
     poison, healthy = new_user_id(), new_user_id()
 
     # Longer than its index takes, and not to be compressed.
@@ -135,7 +135,7 @@ def test_an_event_that_postgres_refuses_is_parked_and_the_others_are_applied(sta
 
     eventually(lambda: row(stack, healthy), bool)
     ((_, reason),) = eventually(lambda: parked(stack, poison), bool)
-    assert "Postgres refuses the data" in reason
+    assert "Postgres rejects the data" in reason
     assert row(stack, poison) is None
 
 
@@ -157,10 +157,10 @@ def test_without_the_right_to_send_ingest_answers_503_and_nothing_is_lost(stack:
     request = sign(created(user_id, now()), stack.webhook_secret)
 
     with policy_taken_away(stack, role="IngestRole", policy="send-events"):
-        refused = post(stack, request)
+        rejected = post(stack, request)
     accepted = post(stack, request)
 
-    assert refused.status_code == 503
+    assert rejected.status_code == 503
     assert accepted.status_code == 202
     assert eventually(lambda: row(stack, user_id), bool) == ("Ada", False)
 

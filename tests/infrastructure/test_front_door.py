@@ -1,4 +1,4 @@
-"""The API of template.yaml: accepted requests, refused requests, and the time until an answer."""
+"""The API of template.yaml: accepted requests, rejected requests, and the time until an answer."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_api_is_regional_and_has_one_method_for_webhooks(template: Template)
     assert post(template)["x-amazon-apigateway-integration"]["type"] == "aws_proxy"
 
 
-def test_a_request_without_one_of_svix_headers_is_refused_before_the_function_is_paid_for(
+def test_a_request_without_one_of_svix_headers_is_rejected_before_the_function_is_paid_for(
     template: Template,
 ) -> None:
     required = [
@@ -62,14 +62,14 @@ def test_a_request_without_one_of_svix_headers_gets_the_answer_of_a_forged_reque
     template: Template, account: Account
 ) -> None:
     responses = template.only("AWS::ApiGateway::RestApi")["Body"]["x-amazon-apigateway-gateway-responses"]
-    refused = responses["BAD_REQUEST_PARAMETERS"]
+    rejected = responses["BAD_REQUEST_PARAMETERS"]
     queue = Queue(account.sqs, account.sync_queue_url)
     arn_of_secret = account.put_secret("webhook", generate_secret())
     settings = IngestSettings(arn_of_secret, account.sync_queue_url, account.parked_queue_url, "", 1000)
     secret = Secret(account.secrets_manager, arn_of_secret)
     forged = Ingest(settings, secret, sync_queue=queue, parked_queue=queue, clock_ms=lambda: 0).answer({})
-    assert refused["statusCode"] == str(forged.status) == "401"
-    assert list(refused["responseTemplates"].values()) == [forged.message]
+    assert rejected["statusCode"] == str(forged.status) == "401"
+    assert list(rejected["responseTemplates"].values()) == [forged.message]
 
 
 def test_a_browser_can_read_what_the_api_answers_by_itself_such_as_a_throttled_429(template: Template) -> None:

@@ -70,7 +70,7 @@ def test_without_a_key_nothing_is_answered(client: httpx.Client, value: str) -> 
     assert code(client.get("/users", headers={"authorization": value})) == (401, "authentication_invalid")
 
 
-def test_a_wrong_key_is_refused(client: httpx.Client) -> None:
+def test_a_wrong_key_is_rejected(client: httpx.Client) -> None:
     assert code(client.get("/users", headers={"authorization": "Bearer sk_test_x"})) == (401, "clerk_key_invalid")
 
 
@@ -151,7 +151,7 @@ def test_parameters_that_cannot_be_are_422(client: httpx.Client, parameters: dic
         ("/instance", "limit"),
     ],
 )
-def test_a_parameter_that_an_endpoint_does_not_have_is_refused_and_not_ignored(
+def test_a_parameter_that_an_endpoint_does_not_have_is_rejected_and_not_ignored(
     client: httpx.Client, path: str, name: str
 ) -> None:
     assert code(client.get(path, params={name: 1})) == (422, "form_param_unknown")
@@ -353,9 +353,9 @@ def test_beyond_the_limit_an_endpoint_is_blocked_for_the_announced_seconds() -> 
         with httpx.Client(base_url=api.url, headers=headers, trust_env=False) as client:
             assert [client.get("/users").status_code for _ in range(100)] == [200] * 100
             clock.now += 4
-            refused = client.get("/users")
-            assert code(refused) == (429, "rate_limit_exceeded")
-            assert refused.headers["retry-after"] == "6"
+            rejected = client.get("/users")
+            assert code(rejected) == (429, "rate_limit_exceeded")
+            assert rejected.headers["retry-after"] == "6"
             clock.now += 6
             assert client.get("/users").status_code == 200
 
@@ -401,7 +401,7 @@ def test_no_web_page_reads_or_changes_anything(api: ClerkApi, client: httpx.Clie
     assert not api.requests
 
 
-def test_a_preflight_of_a_foreign_page_is_refused(client: httpx.Client) -> None:
+def test_a_preflight_of_a_foreign_page_is_rejected(client: httpx.Client) -> None:
     asks = {"origin": "https://evil.test", "access-control-request-method": "DELETE"}
     answer = client.request("OPTIONS", "/users/user_1", headers=asks)
     assert answer.status_code == 501

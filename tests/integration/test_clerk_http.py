@@ -16,8 +16,8 @@ from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.clerk.walk import Window
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import (
-    ClerkKeyRefused,
-    ClerkRefused,
+    ClerkKeyRejected,
+    ClerkRejected,
     ClerkUnavailable,
     GoneFromClerk,
     OrganizationsUnavailable,
@@ -39,9 +39,9 @@ from tests.kit.clerk import KEY, PassingClock, Reader, api_with, everybody, expe
 
 def test_a_wrong_key_is_an_error_that_says_what_to_do_and_does_not_repeat_the_key(api: ClerkApi) -> None:
     theirs = reader(api.url, Fixed("sk_test_nobody"))
-    with pytest.raises(ClerkKeyRefused, match=r"401 \(clerk_key_invalid\): put the instance's") as refused:
+    with pytest.raises(ClerkKeyRejected, match=r"401 \(clerk_key_invalid\): put the instance's") as rejected:
         theirs.clerk().instance()
-    assert "sk_test_nobody" not in str(refused.value)
+    assert "sk_test_nobody" not in str(rejected.value)
     assert api.counts.total() == 1
 
 
@@ -55,7 +55,7 @@ def test_a_rotated_key_is_looked_up_once(api: ClerkApi, account: Account) -> Non
     assert len(account.secret_reads) == 2
 
 
-def test_threads_whose_key_is_refused_together_all_go_on_with_the_newer_one(api: ClerkApi, account: Account) -> None:
+def test_threads_whose_key_is_rejected_together_all_go_on_with_the_newer_one(api: ClerkApi, account: Account) -> None:
     secret = Secret(account.secrets_manager, account.put_secret("clerk", "sk_test_old"))
     secret.value()
     account.put_secret("clerk", api.answers.key)
@@ -68,13 +68,13 @@ def test_threads_whose_key_is_refused_together_all_go_on_with_the_newer_one(api:
 
 @pytest.mark.parametrize("key", ["", "whsec_abc", "pk_test_abc", "sk_test_a\nb", "sk_test_é", "sk_prod_abc"])
 def test_a_text_that_is_no_secret_key_of_clerk_is_never_sent(api: ClerkApi, key: str) -> None:
-    with pytest.raises(ClerkKeyRefused, match="does not hold a secret key") as refused:
+    with pytest.raises(ClerkKeyRejected, match="does not hold a secret key") as rejected:
         reader(api.url, Fixed(key)).clerk().instance()
-    assert key == "" or key not in str(refused.value)
+    assert key == "" or key not in str(rejected.value)
     assert api.counts.total() == 0
 
 
-def test_a_key_of_another_instance_is_refused_before_anything_is_read(clerk: Clerk) -> None:
+def test_a_key_of_another_instance_is_rejected_before_anything_is_read(clerk: Clerk) -> None:
     clerk.check_instance(samples.INSTANCE_ID)
     with pytest.raises(WrongInstance, match="ins_other"):
         clerk.check_instance("ins_other")
@@ -147,9 +147,9 @@ def test_a_longer_pause_than_the_function_may_run_is_an_error_and_silences_nobod
 ) -> None:
     api.faults.add(answering(status, retry_after=retry_after))
     before = ours.clock.now
-    with pytest.raises(TooLongToWait, match="asks for a pause") as refused:
+    with pytest.raises(TooLongToWait, match="asks for a pause") as rejected:
         ours.clerk().instance()
-    assert len(str(refused.value)) < 300
+    assert len(str(rejected.value)) < 300
     assert ours.clock.now == before
     assert ours.clerk().instance().value.id == samples.INSTANCE_ID
     assert ours.clock.now - before < 1
@@ -251,9 +251,9 @@ def test_connections_are_kept(api: ClerkApi, clerk: Clerk) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 409, 422, 403])
-def test_a_refusal_is_permanent_and_names_its_code(api: ClerkApi, clerk: Clerk, status: int) -> None:
+def test_a_rejection_is_permanent_and_names_its_code(api: ClerkApi, clerk: Clerk, status: int) -> None:
     api.faults.add(answering(status, code="form_param_value_invalid"))
-    with pytest.raises(ClerkRefused, match=rf"GET /users/count: Clerk answered {status} \(form_param_value_invalid\)"):
+    with pytest.raises(ClerkRejected, match=rf"GET /users/count: Clerk answered {status} \(form_param_value_invalid\)"):
         clerk.users_count(Window())
     assert clerk.http.calls == 1
 
@@ -262,16 +262,16 @@ def test_messages_of_clerk_are_not_repeated_because_they_may_hold_personal_data(
     body = {"errors": [{"code": "x", "message": "ada@example.test", "meta": {"param_name": "email_address"}}, 7]}
     for errors in (body, {"errors": body["errors"][:1]}):
         api.faults.add(Fault(status=422, body=json.dumps(errors).encode()))
-        with pytest.raises(ClerkRefused) as refused:
+        with pytest.raises(ClerkRejected) as rejected:
             clerk.instance()
-        assert "ada" not in str(refused.value)
+        assert "ada" not in str(rejected.value)
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_a_redirect_is_not_followed_and_no_other_host_gets_the_key(api: ClerkApi, clerk: Clerk, status: int) -> None:
     with api_with() as elsewhere:
         api.faults.add(Fault(status=status, body=b"", headers={"Location": f"{elsewhere.url}/instance"}))
-        with pytest.raises(ClerkRefused, match="address of its Backend API"):
+        with pytest.raises(ClerkRejected, match="address of its Backend API"):
             clerk.instance()
         assert elsewhere.counts.total() == 0
 
@@ -279,8 +279,8 @@ def test_a_redirect_is_not_followed_and_no_other_host_gets_the_key(api: ClerkApi
 def test_every_error_says_whether_the_same_may_work_later() -> None:
     assert issubclass(OutOfTime, ClerkUnavailable)
     assert issubclass(ClerkUnavailable, Retryable)
-    for permanent in (ClerkKeyRefused, WrongInstance, OrganizationsUnavailable, GoneFromClerk):
-        assert issubclass(permanent, ClerkRefused)
+    for permanent in (ClerkKeyRejected, WrongInstance, OrganizationsUnavailable, GoneFromClerk):
+        assert issubclass(permanent, ClerkRejected)
         assert issubclass(permanent, Permanent)
 
 
@@ -297,13 +297,13 @@ def test_the_key_is_only_ever_sent_encrypted_unless_it_stays_on_this_machine(url
 
 
 @pytest.mark.parametrize("share", [0, -1, 1.1])
-def test_a_share_of_the_limit_that_cannot_be_is_refused(share: float) -> None:
+def test_a_share_of_the_limit_that_cannot_be_is_rejected(share: float) -> None:
     with pytest.raises(ValueError, match="share"):
         ClerkHttp(Fixed(KEY), share=share)
 
 
 def test_the_key_is_in_no_error_and_no_log(api: ClerkApi, log: io.StringIO) -> None:
     theirs = reader(api.url, Fixed("sk_test_top_secret"))
-    with pytest.raises(ClerkKeyRefused) as refused:
+    with pytest.raises(ClerkKeyRejected) as rejected:
         theirs.clerk().instance()
-    assert "top_secret" not in log.getvalue() + repr(refused.value) + repr(theirs.http) + repr(theirs.clerk())
+    assert "top_secret" not in log.getvalue() + repr(rejected.value) + repr(theirs.http) + repr(theirs.clerk())

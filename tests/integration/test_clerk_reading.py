@@ -12,7 +12,7 @@ import pytest
 from clerk_supabase.clerk.api import Clerk
 from clerk_supabase.clerk.walk import Window
 from clerk_supabase.errors import (
-    ClerkRefused,
+    ClerkRejected,
     ContradictoryAnswer,
     DomainsUnavailable,
     GoneFromClerk,
@@ -146,9 +146,9 @@ def test_one_user_is_read_and_one_who_is_gone_is_not_an_error(api: ClerkApi, cle
 
 def test_a_404_that_is_not_from_clerk_does_not_delete_a_user(api: ClerkApi, clerk: Clerk) -> None:
     api.faults.add(Fault(status=404, body=b"<html>404 page not found</html>"))
-    with pytest.raises(ClerkRefused, match="address of its Backend API") as refused:
+    with pytest.raises(ClerkRejected, match="address of its Backend API") as rejected:
         clerk.user(expected(api)[0])
-    assert not isinstance(refused.value, GoneFromClerk)
+    assert not isinstance(rejected.value, GoneFromClerk)
 
 
 @pytest.mark.parametrize("odd", ["", ".", "..", "a/b", "a?b", "a#b", "a%2Fb", "é", " "])
@@ -219,9 +219,9 @@ def test_only_one_code_says_that_organizations_are_switched_off(
 ) -> None:
     api.answers.no_organizations = answer
     for kind in LIST_KINDS:
-        with pytest.raises(ClerkRefused) as refused:
+        with pytest.raises(ClerkRejected) as rejected:
             next(clerk.oldest_first(kind))
-        assert isinstance(refused.value, OrganizationsUnavailable) is is_switched_off
+        assert isinstance(rejected.value, OrganizationsUnavailable) is is_switched_off
     assert len(everybody(clerk)) == 1_201
 
 
@@ -230,16 +230,16 @@ def test_domains_that_are_switched_off_are_told_apart(api: ClerkApi, clerk: Cler
     with pytest.raises(DomainsUnavailable):
         next(clerk.oldest_first("domain"))
     api.answers.no_domains = (403, "forbidden")
-    with pytest.raises(ClerkRefused) as refused:
+    with pytest.raises(ClerkRejected) as rejected:
         next(clerk.oldest_first("domain"))
-    assert not isinstance(refused.value, DomainsUnavailable)
+    assert not isinstance(rejected.value, DomainsUnavailable)
 
 
 def test_an_answer_of_a_firewall_is_not_read_as_organizations_switched_off(api: ClerkApi, clerk: Clerk) -> None:
     api.faults.add(firewall())
-    with pytest.raises(ClerkRefused, match="not in Clerk's words") as refused:
+    with pytest.raises(ClerkRejected, match="not in Clerk's words") as rejected:
         next(clerk.oldest_first("organization"))
-    assert not isinstance(refused.value, OrganizationsUnavailable)
+    assert not isinstance(rejected.value, OrganizationsUnavailable)
 
 
 @pytest.mark.parametrize("filled", [500, 520, 1_000])

@@ -34,7 +34,7 @@ def test_a_delivery_is_recorded_with_what_became_of_it(store: Store, admin: Conn
         (upsert(version=4, first_name="New"), "msg_unchanged"),
         (upsert(version=1), "msg_stale"),
         (delete(at=9), "msg_deleted"),
-        (upsert(version=99), "msg_refused"),
+        (upsert(version=99), "msg_deleted_before"),
     ):
         store.apply([delivered(change, svix_id)])
     assert outcomes(admin) == {
@@ -43,7 +43,7 @@ def test_a_delivery_is_recorded_with_what_became_of_it(store: Store, admin: Conn
         "msg_unchanged": "unchanged",
         "msg_stale": "stale",
         "msg_deleted": "deleted",
-        "msg_refused": "refused",
+        "msg_deleted_before": "deleted_before",
     }
 
 

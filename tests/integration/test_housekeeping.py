@@ -134,7 +134,7 @@ def test_no_late_event_restores_purged_data(how: str, database: Database, store:
 
     assert personal_data_of(admin, "Lovelace") == []
     assert rows(admin, "select clerk_membership_id from clerk.organization_memberships") == []
-    assert outcomes(admin)["msg_1"] == "refused"
+    assert outcomes(admin)["msg_1"] == "deleted_before"
     assert purge(database, how) == []
 
 
@@ -253,7 +253,7 @@ def test_two_rounds_at_once_beside_late_events_purge_each_user_once(database: Da
         def arrive(store: Store) -> None:
             start.wait(10)
             for batch in late:
-                assert store.apply(batch) == ["refused"] * len(batch)
+                assert store.apply(batch) == ["deleted_before"] * len(batch)
 
         with ThreadPoolExecutor(3) as threads:
             arriving = threads.submit(arrive, stores[2])

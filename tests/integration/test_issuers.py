@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clerk_supabase.errors import Refusal, TokenRefused
+from clerk_supabase.errors import Rejection, TokenRejected
 from clerk_supabase.settings import SettingsError, issuers_in
 from clerk_supabase.tokens.verifiers import IssuerChoice
 from clerk_supabase_cli.main import commands
@@ -56,23 +56,23 @@ def test_a_key_of_one_issuer_never_speaks_for_another(
     if signer == named and not ending:
         assert choice.verify(token).user_id == ADA
     else:
-        with pytest.raises(TokenRefused) as caught:
+        with pytest.raises(TokenRejected) as caught:
             choice.verify(token)
-        assert caught.value.reason is (Refusal.ISSUER if ending else Refusal.SIGNATURE)
+        assert caught.value.reason is (Rejection.ISSUER if ending else Rejection.SIGNATURE)
 
 
 @pytest.mark.parametrize("issuer", ["https://evil.test", "http://127.0.0.1:1", "", None, 7, ["https://evil.test"], {}])
 def test_a_token_of_an_issuer_that_nobody_configured_costs_no_request(issuer: object) -> None:
     with FrontendApi(KEY_OF_ANOTHER_INSTANCE, path="/__clerk") as api:
         token = Mint(KEY_OF_ANOTHER_INSTANCE, api.issuer).session(ADA, iss=issuer)
-        with pytest.raises(TokenRefused) as caught:
+        with pytest.raises(TokenRejected) as caught:
             IssuerChoice.of([api.issuer]).verify(token)
-        assert caught.value.reason is Refusal.ISSUER
+        assert caught.value.reason is Rejection.ISSUER
         assert api.requests == 0
 
 
 @pytest.mark.parametrize("wrong", ["https://a.test/", "https://a.test/..", "a.test", "https://*.a.test", "file:///x"])
-def test_an_issuer_that_no_token_can_name_is_refused_and_the_setting_is_named(wrong: str) -> None:
+def test_an_issuer_that_no_token_can_name_is_rejected_and_the_setting_is_named(wrong: str) -> None:
     with pytest.raises(SettingsError, match="CLERK_FRONTEND_API_URL"):
         issuers_in(f"https://b.test,{wrong}", "CLERK_FRONTEND_API_URL")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from clerk_supabase.errors import KeysUnavailable, Refusal, TokenRefused
+from clerk_supabase.errors import KeysUnavailable, Rejection, TokenRejected
 from clerk_supabase.settings import SettingsError
 from clerk_supabase.tokens.jwks import Jwks, KeySet
 from clerk_supabase.tokens.verifiers import SessionVerifier, keys_in_jwks
@@ -52,8 +52,8 @@ def verifier(api: FrontendApi, jwks: Jwks) -> SessionVerifier:
 def accepts(verifier: SessionVerifier, api: FrontendApi, key: SigningKey) -> bool:
     try:
         return verifier.verify(Mint(key, api.issuer).session(ADA)).user_id == ADA
-    except TokenRefused as refused:
-        if refused.reason not in {Refusal.UNKNOWN_KEY, Refusal.SIGNATURE}:
+    except TokenRejected as rejected:
+        if rejected.reason not in {Rejection.UNKNOWN_KEY, Rejection.SIGNATURE}:
             raise
         return False
 
@@ -88,7 +88,7 @@ def test_during_a_rotation_both_keys_are_good(api: FrontendApi, verifier: Sessio
     assert api.requests == 1
 
 
-def test_a_key_that_was_withdrawn_is_refused_after_five_minutes(
+def test_a_key_that_was_withdrawn_is_rejected_after_five_minutes(
     api: FrontendApi, verifier: SessionVerifier, clock: Clock
 ) -> None:
     assert accepts(verifier, api, OLD)
@@ -256,7 +256,7 @@ def test_keys_come_over_tls_or_from_this_machine(url: str) -> None:
         Jwks(url, keys_in_jwks)
 
 
-def test_a_server_without_a_valid_certificate_is_refused(api: FrontendApi, clock: Clock, tmp_path: Path) -> None:
+def test_a_server_without_a_valid_certificate_is_rejected(api: FrontendApi, clock: Clock, tmp_path: Path) -> None:
     port = int(api.issuer.rpartition(":")[2])
     with TlsTerminator(port, Authority(tmp_path).server("127.0.0.1")) as terminator:
         jwks = Jwks(f"https://127.0.0.1:{terminator.port}/.well-known/jwks.json", keys_in_jwks, clock)

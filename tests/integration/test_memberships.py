@@ -234,7 +234,7 @@ def test_leaving_and_joining_again_ends_the_same_in_every_order(store: Store, ad
 
 def test_a_late_update_does_not_restore_a_membership_that_ended(store: Store, admin: Connection) -> None:
     store.apply([membership(at=1), deleted("organizationMembership", "orgmem_1", at=2)])
-    assert store.apply([membership(at=99, role="org:admin")]) == ["refused"]
+    assert store.apply([membership(at=99, role="org:admin")]) == ["deleted_before"]
     assert visible(admin) == []
 
 

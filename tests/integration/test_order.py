@@ -115,21 +115,21 @@ def visible_users(admin: Connection) -> list[str]:
 def test_a_late_update_does_not_restore_a_deleted_user(store: Store, admin: Connection) -> None:
     store.apply(alone(upsert(version=1)))
     assert store.apply(alone(delete(at=10))) == ["deleted"]
-    assert store.apply(alone(upsert(version=5, first_name="Late"))) == ["refused"]
-    assert store.apply(alone(upsert(version=99, first_name="Later than the delete"))) == ["refused"]
+    assert store.apply(alone(upsert(version=5, first_name="Late"))) == ["deleted_before"]
+    assert store.apply(alone(upsert(version=99, first_name="Later than the delete"))) == ["deleted_before"]
     assert visible_users(admin) == []
     assert rows(admin, "select clerk_id from clerk.users_public where deleted_at is null") == []
 
 
 def test_a_delete_that_arrives_before_the_user_is_final_too(store: Store, admin: Connection) -> None:
     assert store.apply(alone(delete(at=10))) == ["deleted"]
-    assert store.apply(alone(upsert(version=1))) == ["refused"]
+    assert store.apply(alone(upsert(version=1))) == ["deleted_before"]
     assert visible_users(admin) == []
     assert rows(admin, "select clerk_id from clerk.users_public where deleted_at is null") == []
 
 
 def test_a_user_created_and_deleted_in_one_batch_is_never_seen(store: Store, admin: Connection) -> None:
-    assert store.apply(alone(upsert(version=1), delete(at=10))) == ["refused", "deleted"]
+    assert store.apply(alone(upsert(version=1), delete(at=10))) == ["deleted_before", "deleted"]
     assert visible_users(admin) == []
 
 
@@ -256,7 +256,7 @@ def test_workers_that_meet_in_opposite_order_neither_deadlock_nor_differ(databas
 
 def test_outcomes_are_answered_in_the_order_of_the_batch(store: Store) -> None:
     store.apply(alone(upsert("user_2", version=5), delete("user_3", at=1)))
-    expected: list[Outcome] = ["created", "stale", "refused", "deleted", "updated"]
+    expected: list[Outcome] = ["created", "stale", "deleted_before", "deleted", "updated"]
     batch = alone(
         upsert("user_9"),
         upsert("user_2", version=1),

@@ -116,7 +116,7 @@ def test_a_record_of_a_delivery_names_its_object(store: Store, admin: Connection
         "msg_1": "created",
         "msg_2": "created",
         "msg_3": "created",
-        "msg_4": "refused",
+        "msg_4": "deleted_before",
         "msg_5": "deleted",
     }
 

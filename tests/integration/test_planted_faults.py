@@ -17,7 +17,7 @@ from clerk_supabase.clerk import api as clerk
 from clerk_supabase.clerk import http as clerk_http
 from clerk_supabase.clerk.pages import Page
 from clerk_supabase.clerk.walk import OVERLAP, PAGE_SIZE
-from clerk_supabase.errors import ClerkRefused, OrganizationsUnavailable, UnusableEvent
+from clerk_supabase.errors import ClerkRejected, OrganizationsUnavailable, UnusableEvent
 from clerk_supabase.model import organizations, storable, user_struct
 from clerk_supabase.model.kinds import LIST_KINDS
 from clerk_supabase.postgres import failures
@@ -39,15 +39,15 @@ from tests.kit.planting import Plant, by_statement, in_function, in_python, toge
 _EPISODES: Final = 60
 _SEED: Final = "planted"
 
-_refusal: Final = clerk_http._refusal
+_rejection: Final = clerk_http._rejection
 _looked_up: Final = reconcile_deletes._looked_up
 
 
-def _any_refusal_of_organizations(status: int, path: str, body: bytes, observed_at: int) -> ClerkRefused:
-    """Treats every refusal of Clerk as the message that organizations are switched off."""
+def _any_rejection_of_organizations(status: int, path: str, body: bytes, observed_at: int) -> ClerkRejected:
+    """Treats every rejection of Clerk as the message that organizations are switched off."""
     if "organization" in path and status in {402, 403}:
         return OrganizationsUnavailable("switched off")
-    return _refusal(status, path, body, observed_at)
+    return _rejection(status, path, body, observed_at)
 
 
 def _believing_the_list(clerk: Any, kind: Any, candidates: Any, gone: Any, room: int) -> Any:
@@ -109,7 +109,7 @@ _USER_WITHOUT_ADDRESSES = msgspec.defstruct(
 def _ignoring_refusals(_: Any, compare: Callable[[Any], None], __: Any) -> list[str]:
     """Compares the lists that Clerk does not refuse, and does not report the others."""
     for kind in LIST_KINDS:
-        with suppress(ClerkRefused):
+        with suppress(ClerkRejected):
             compare(kind)
     return []
 
@@ -248,7 +248,7 @@ FAULTS: Final = (
         ("refused",),
         "although Clerk answered with 40",
         together(
-            in_python(clerk_http, "_refusal", _any_refusal_of_organizations),
+            in_python(clerk_http, "_rejection", _any_rejection_of_organizations),
             in_python(reconcile, "_SWITCHED_OFF", None),
         ),
         first=1,

@@ -71,7 +71,7 @@ def test_no_request_for_users_has_an_offset(rig: Rig) -> None:
     assert rig.api.counts["offset > 0"] == 0
 
 
-def test_a_key_of_another_instance_is_refused_before_anything_is_read(rig: Rig) -> None:
+def test_a_key_of_another_instance_is_rejected_before_anything_is_read(rig: Rig) -> None:
     rig.api.answers.instance_id = "ins_other"
     calls = rig.ours.http.calls
     with pytest.raises(WrongInstance, match="ins_other, the database mirrors ins_2Local"):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.errors import ClerkKeyRefused, WrongInstance
+from clerk_supabase.errors import ClerkKeyRejected, WrongInstance
 from clerk_supabase.model.changes import Delivery, changes_of
 from clerk_supabase.model.events import parse_event
 from clerk_supabase_cli.standin.faults import Fault, answering
@@ -223,7 +223,7 @@ def test_a_refused_key_is_an_error_with_one_clear_line_in_the_log_that_does_not_
     mirrored: Rig, invoke: Invoke, log: io.StringIO
 ) -> None:
     mirrored.api.answers.key = "sk_live_rotated"
-    with pytest.raises(ClerkKeyRefused, match="put the instance's present secret key into the secret"):
+    with pytest.raises(ClerkKeyRejected, match="put the instance's present secret key into the secret"):
         invoke({"mode": "quick"})
     [line] = map(json.loads, log.getvalue().splitlines())
     assert line["level"] == "ERROR"

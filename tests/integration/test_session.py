@@ -184,7 +184,7 @@ def test_every_event_overrides_a_stub(app: App, store: Store, admin: Connection)
     assert store.apply(alone(upsert("user_ada", version=1, first_name="Ada"))) == ["updated"]
 
 
-def test_a_secret_key_that_is_refused_is_an_operators_matter_and_not_the_users(
+def test_a_secret_key_that_is_rejected_is_an_operators_matter_and_not_the_users(
     frontend: FrontendApi, clerk: ClerkApi, database: Database, log: io.StringIO
 ) -> None:
     for app in app_of(frontend, clerk, database.session_url, key="sk_test_wrong"):
@@ -227,7 +227,7 @@ def test_no_token_is_a_bad_token(authorization: str, app: App) -> None:
     assert app.session.answer({"httpMethod": "POST", "headers": None}).status == 401
 
 
-def test_a_token_of_another_instance_is_refused(app: App) -> None:
+def test_a_token_of_another_instance_is_rejected(app: App) -> None:
     token = Mint(SigningKey.generate(), app.frontend.issuer).session("user_ada", azp=ORIGIN)
     assert app.post(token=token).status == 401
 
@@ -266,7 +266,7 @@ def test_with_a_broken_connection_string_the_answer_is_try_again_and_no_outage_i
     assert (counted("SetUpWrong"), counted("Unavailable")) == (1, 0)
 
 
-def test_a_row_that_the_apps_own_trigger_refuses_is_our_fault_and_not_the_tokens(app: App, admin: Connection) -> None:
+def test_a_row_that_the_apps_own_trigger_rejects_is_our_fault_and_not_the_tokens(app: App, admin: Connection) -> None:
     admin.execute("alter table clerk.users add constraint users_ours check (first_name <> 'Ada')")
     app.signs_up()
     assert app.post().status == 500
@@ -360,7 +360,7 @@ def test_nothing_of_a_hostile_request_is_answered_or_logged(
     said = "".join(f"{answer.message}{answer.headers}" for answer in answers)
     assert "unauthorized" in said
     written = log.getvalue() + capsys.readouterr().out + json.dumps(metrics.metric_set)
-    assert '"token refused"' in written
+    assert '"token rejected"' in written
     for text in (said, written):
         assert CANARY not in text
         assert "\x1b" not in text

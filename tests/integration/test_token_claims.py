@@ -1,4 +1,4 @@
-"""The claims that the SQL helpers read from a token: the same as in the layer, and none of a token refused there."""
+"""The claims that the SQL helpers read from a token: the same as in the layer, and none of a token rejected there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from clerk_supabase.errors import TokenRefused
+from clerk_supabase.errors import TokenRejected
 from clerk_supabase.tokens.claims import session_claims
 from tests.kit.databases import Connection, Database, acting_as, rows
 from tests.kit.permission_examples import EXAMPLES, Example
@@ -90,14 +90,14 @@ def test_permissions_are_what_the_example_says(case: Example, connection: Connec
 @example({"sub": "user_ada", "v": 2.0, "o": {"id": "org_labs"}})
 @example({"sub": "user_ada", "org_id": "org_labs", "org_permissions": ["a", 1]})
 @example({"sub": "user_ada", "v": 2, "fea": "o:" + "f" * 50, "o": {"id": "o", "per": "p," * 4000, "fpm": "9" * 1000}})
-def test_sql_reads_what_the_layer_reads_and_gives_a_refused_token_nothing_more(
+def test_sql_reads_what_the_layer_reads_and_gives_a_rejected_token_nothing_more(
     connection: Connection, claims: dict[str, Any]
 ) -> None:
     user_id, organization_id, role, permissions = read(connection, claims)
     try:
         payload = {"sid": "sess_1", "iss": "https://clerk.example.com", "iat": 1, "exp": 2} | claims
         layer = session_claims(json.dumps(payload).encode())
-    except TokenRefused:
+    except TokenRejected:
         # Perhaps for a claim that has nothing to do with these: the others count for what they are.
         assert user_id in [None, claims["sub"]]
         assert organization_id in [None, claims.get("org_id"), _id_of_v2(claims)]

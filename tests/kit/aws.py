@@ -29,8 +29,8 @@ class Region:
         self.sqs: SQSClient = aws.sqs()
         self.secrets_manager: SecretsManagerClient = aws.secrets_manager()
         self.secret_reads: list[str] = []
-        self.sqs.meta.events.register("before-parameter-build.sqs.SendMessage", _refuse_what_sqs_refuses)
-        self.sqs.meta.events.register("before-parameter-build.sqs.SendMessageBatch", _refuse_a_batch)
+        self.sqs.meta.events.register("before-parameter-build.sqs.SendMessage", _reject_what_sqs_rejects)
+        self.sqs.meta.events.register("before-parameter-build.sqs.SendMessageBatch", _reject_a_batch)
         self.secrets_manager.meta.events.register(
             "before-parameter-build.secretsmanager.GetSecretValue",
             lambda params, **_: self.secret_reads.append(params["SecretId"]),
@@ -115,19 +115,19 @@ def _record(message: Any) -> dict[str, Any]:
     return made | {"attributes": message["Attributes"]}
 
 
-def _refuse_what_sqs_refuses(params: dict[str, Any], **_: object) -> None:
-    """Refuses requests that SQS refuses and moto accepts.
+def _reject_what_sqs_rejects(params: dict[str, Any], **_: object) -> None:
+    """Rejects requests that SQS rejects and moto accepts.
 
     Source: SendMessage and quotas in the API reference and guide of Amazon SQS.
     """
     texts = [params["MessageBody"]]
     texts += [value["StringValue"] for value in params.get("MessageAttributes", {}).values()]
     if not all(texts):
-        raise _refusal("InvalidParameterValue", "a body or an attribute is empty")
+        raise _rejection("InvalidParameterValue", "a body or an attribute is empty")
     if not _ALLOWED.fullmatch("".join(texts)):
-        raise _refusal("InvalidMessageContents", "a character outside the allowed set")
+        raise _rejection("InvalidMessageContents", "a character outside the allowed set")
     if _size(params) > LARGEST_MESSAGE:
-        raise _refusal("InvalidParameterValue", "larger than 1 MiB")
+        raise _rejection("InvalidParameterValue", "larger than 1 MiB")
 
 
 def _size(params: dict[str, Any]) -> int:
@@ -137,16 +137,16 @@ def _size(params: dict[str, Any]) -> int:
     return len("".join(texts).encode())
 
 
-def _refuse_a_batch(params: dict[str, Any], **_: object) -> None:
+def _reject_a_batch(params: dict[str, Any], **_: object) -> None:
     for entry in params["Entries"]:
-        _refuse_what_sqs_refuses(entry)
+        _reject_what_sqs_rejects(entry)
     if sum(_size(entry) for entry in params["Entries"]) > LARGEST_MESSAGE:
-        raise _refusal("AWS.SimpleQueueService.BatchRequestTooLong", "larger than 1 MiB together")
+        raise _rejection("AWS.SimpleQueueService.BatchRequestTooLong", "larger than 1 MiB together")
 
 
 # The characters of XML 1.0.
 _ALLOWED = re.compile("[\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]*")
 
 
-def _refusal(code: str, message: str) -> ClientError:
+def _rejection(code: str, message: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": message}}, "SendMessage")

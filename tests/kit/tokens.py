@@ -10,7 +10,7 @@ import jwt
 import pytest
 from jwt.algorithms import RSAAlgorithm
 
-from clerk_supabase.errors import Refusal, TokenRefused
+from clerk_supabase.errors import Rejection, TokenRejected
 from clerk_supabase.tokens.claims import Claims, Organization
 from clerk_supabase.tokens.jwks import FixedKeys
 from clerk_supabase.tokens.verifiers import SessionVerifier, keys_in_jwks
@@ -38,9 +38,9 @@ def verifier(**settings: Any) -> SessionVerifier:
     return SessionVerifier(ISSUER, keys(KEY), **({"clock": lambda: NOW} | settings))
 
 
-def refusal(verify: Verify, token: str) -> Refusal:
-    """The reason why a token is refused; fails when the token is accepted."""
-    with pytest.raises(TokenRefused) as caught:
+def rejection(verify: Verify, token: str) -> Rejection:
+    """The reason why a token is rejected; fails when the token is accepted."""
+    with pytest.raises(TokenRejected) as caught:
         verify(token)
     return caught.value.reason
 

@@ -18,7 +18,7 @@ Row = dict[str, Any]
 _CLIENTS = Path(__file__).parent / "clients"
 
 
-class RequestRefused(Exception):
+class RequestRejected(Exception):
     """The API answered with an error: PostgREST's code (PGRST...), or a SQLSTATE."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -47,7 +47,7 @@ class Caller:
         key_column: str = "",
         where: Mapping[str, Any] | None = None,
     ) -> list[Row]:
-        """The rows that were read or written. Raises RequestRefused.
+        """The rows that were read or written. Raises RequestRejected.
 
         *key* replaces the app's key; *key_column* is the column in which an insert meets the existing row.
         """
@@ -67,7 +67,7 @@ class Caller:
         assert line, "the client has ended; what it said is above"
         answer = json.loads(line)
         if "rows" not in answer:
-            raise RequestRefused(answer["code"], answer["message"])
+            raise RequestRejected(answer["code"], answer["message"])
         rows: list[Row] = answer["rows"]
         return rows
 

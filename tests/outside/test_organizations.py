@@ -6,7 +6,7 @@ import pytest
 
 from clerk_supabase.tokens.claims import Organization
 from tests.kit import webhooks
-from tests.outside.callers import Caller, RequestRefused
+from tests.outside.callers import Caller, RequestRejected
 from tests.outside.conftest import Project, TokenKind
 from tests.outside.test_tasks import FORBIDDEN, KINDS
 
@@ -42,7 +42,7 @@ def test_members_do_with_documents_what_their_role_allows(
     for token in tokens.values():
         assert [row["title"] for row in caller.ask("select", "documents", token=token)] == ["Plan"]
 
-    with pytest.raises(RequestRefused, match=FORBIDDEN):
+    with pytest.raises(RequestRejected, match=FORBIDDEN):
         caller.ask("insert", "documents", {"title": "Mine"}, token=tokens["viewer"])
     assert caller.ask("update", "documents", {"title": "Mine"}, token=tokens["viewer"], where=this) == []
     assert len(caller.ask("update", "documents", {"title": "Plan B"}, token=tokens["editor"], where=this)) == 1
@@ -70,10 +70,10 @@ def test_a_token_alone_does_not_make_a_member_nor_an_admin(
 ) -> None:
     joined(project, ada, acme, "org:viewer")
     says_admin = active(acme, "org:admin")
-    with pytest.raises(RequestRefused, match=FORBIDDEN):
+    with pytest.raises(RequestRejected, match=FORBIDDEN):
         caller.ask("insert", "documents", {"title": "Mine"}, token=project.token(ada, says_admin))
     stranger = project.token(eve, says_admin)
-    with pytest.raises(RequestRefused, match=FORBIDDEN):
+    with pytest.raises(RequestRejected, match=FORBIDDEN):
         caller.ask("insert", "documents", {"title": "Mine"}, token=stranger)
     for table in ("organizations", "organization_memberships"):
         assert caller.ask("select", table, token=stranger) == []
@@ -90,7 +90,7 @@ def test_a_removed_member_loses_access_before_their_token_expires(
     project.store.apply([webhooks.deleted("organizationMembership", f"orgmem_{ada}{acme}", at=2)])
     for table in ("documents", "organizations", "organization_memberships"):
         assert caller.ask("select", table, token=token) == []
-    with pytest.raises(RequestRefused, match=FORBIDDEN):
+    with pytest.raises(RequestRejected, match=FORBIDDEN):
         caller.ask("insert", "documents", {"title": "Revenge"}, token=token)
 
 

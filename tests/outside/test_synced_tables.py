@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.kit import webhooks
-from tests.outside.callers import Caller, RequestRefused
+from tests.outside.callers import Caller, RequestRejected
 from tests.outside.conftest import Project, TokenKind
 from tests.outside.test_tasks import FORBIDDEN, KINDS
 
@@ -32,14 +32,14 @@ def test_a_signed_in_user_sees_the_public_side_of_others(caller: Caller, project
     [seen] = caller.ask("select", "users_public", token=project.token(eve), where={"clerk_id": ada})
     assert seen["first_name"] == "Ada"
     assert not {"email", "primary_email", "public_metadata"} & seen.keys()
-    with pytest.raises(RequestRefused, match=FORBIDDEN):
+    with pytest.raises(RequestRejected, match=FORBIDDEN):
         caller.ask("select", "users_public", where={"clerk_id": ada})
 
 
 def test_a_user_does_not_write_what_clerk_says_about_them(caller: Caller, project: Project, ada: str) -> None:
     project.store.apply([webhooks.user(ada, at=1)])
     for verb in ("update", "delete"):
-        with pytest.raises(RequestRefused, match=FORBIDDEN):
+        with pytest.raises(RequestRejected, match=FORBIDDEN):
             caller.ask(verb, "users", {"username": "root"}, token=project.token(ada), where={"clerk_id": ada})
 
 
@@ -60,7 +60,7 @@ def test_at_first_login_a_user_makes_their_own_row_and_the_webhook_fills_it(
 def test_a_second_first_login_changes_nothing(caller: Caller, project: Project, ada: str) -> None:
     token = project.token(ada)
     project.store.apply([webhooks.user(ada, at=1, first_name="Ada")])
-    with pytest.raises(RequestRefused, match=ALREADY_THERE):
+    with pytest.raises(RequestRejected, match=ALREADY_THERE):
         caller.ask("insert", "users", {"clerk_id": ada}, token=token)
     assert caller.ask("insert_once", "users", {"clerk_id": ada}, token=token, key_column="clerk_id") == []
     [row] = caller.ask("select", "users", token=token)
@@ -76,7 +76,7 @@ def test_nobody_makes_the_row_of_another_or_says_more_than_their_id(
     caller: Caller, project: Project, ada: str, eve: str
 ) -> None:
     for values in ({"clerk_id": ada}, {"clerk_id": eve, "username": "root"}):
-        with pytest.raises(RequestRefused, match=FORBIDDEN):
+        with pytest.raises(RequestRejected, match=FORBIDDEN):
             caller.ask("insert", "users", values, token=project.token(eve))
     assert users(caller, project.token(ada)) == []
 
@@ -88,22 +88,22 @@ def test_a_deleted_user_has_no_access_although_their_token_is_good(caller: Calle
     project.store.apply([webhooks.deleted("user", ada, at=2)])
     assert users(caller, token) == []
     assert caller.ask("select", "tasks", token=token) == []
-    with pytest.raises(RequestRefused, match=FORBIDDEN):
+    with pytest.raises(RequestRejected, match=FORBIDDEN):
         caller.ask("insert", "users", {"clerk_id": ada}, token=token)
-    with pytest.raises(RequestRefused, match=FORBIDDEN):
+    with pytest.raises(RequestRejected, match=FORBIDDEN):
         caller.ask("insert", "tasks", {"name": "one more"}, token=token)
 
 
 def test_a_banned_user_has_no_access_although_their_token_is_good(caller: Caller, project: Project, ada: str) -> None:
     project.store.apply([webhooks.user(ada, at=1, banned=True)])
     assert users(caller, project.token(ada)) == []
-    with pytest.raises(RequestRefused, match=FORBIDDEN):
+    with pytest.raises(RequestRejected, match=FORBIDDEN):
         caller.ask("insert", "tasks", {"name": "spam"}, token=project.token(ada))
 
 
 def test_the_machinery_is_not_served(caller: Caller, project: Project, ada: str) -> None:
     for table in ("entities", "deliveries", "audit_log", "caller"):
-        with pytest.raises(RequestRefused, match=UNKNOWN_TABLE):
+        with pytest.raises(RequestRejected, match=UNKNOWN_TABLE):
             caller.ask("select", table, token=project.token(ada))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from clerk_supabase_cli.standin.token_mint import Mint, SigningKey, legacy_token
-from tests.outside.callers import Caller, RequestRefused
+from tests.outside.callers import Caller, RequestRejected
 from tests.outside.conftest import Project, TokenKind
 
 FORBIDDEN = "42501"
@@ -53,18 +53,18 @@ def test_nobody_writes_or_gives_away_a_task_in_the_name_of_another(
     caller: Caller, project: Project, ada: str, eve: str
 ) -> None:
     token = project.token(eve)
-    with pytest.raises(RequestRefused, match=FORBIDDEN):
+    with pytest.raises(RequestRejected, match=FORBIDDEN):
         caller.ask("insert", "tasks", {"name": "forged", "user_id": ada}, token=token)
     [task] = caller.ask("insert", "tasks", {"name": "a gift"}, token=token)
-    with pytest.raises(RequestRefused, match=FORBIDDEN):
+    with pytest.raises(RequestRejected, match=FORBIDDEN):
         caller.ask("update", "tasks", {"user_id": ada}, token=token, where={"id": task["id"]})
     assert names(caller, project.token(ada)) == []
 
 
 def test_without_a_token_nothing_is_read_and_nothing_is_written(caller: Caller) -> None:
-    with pytest.raises(RequestRefused, match=FORBIDDEN):
+    with pytest.raises(RequestRejected, match=FORBIDDEN):
         caller.ask("select", "tasks")
-    with pytest.raises(RequestRefused, match=FORBIDDEN):
+    with pytest.raises(RequestRejected, match=FORBIDDEN):
         caller.ask("insert", "tasks", {"name": "nobody's"})
 
 
@@ -77,7 +77,7 @@ def test_claims_of_one_request_are_gone_in_the_next(caller: Caller, project: Pro
     # The API has one connection: both requests use it.
     caller.ask("insert", "tasks", {"name": "Ada's"}, token=project.token(ada))
     assert names(caller, project.mint.session(ada, sub=None)) == []
-    with pytest.raises(RequestRefused, match=FORBIDDEN):
+    with pytest.raises(RequestRejected, match=FORBIDDEN):
         caller.ask("select", "tasks")
 
 
@@ -104,9 +104,9 @@ def test_a_forged_or_expired_token_opens_nothing(
 ) -> None:
     caller.ask("insert", "tasks", {"name": "Ada's"}, token=project.token(ada))
     token = forge(project.mint, ada)
-    with pytest.raises(RequestRefused, match=BAD_TOKEN):
+    with pytest.raises(RequestRejected, match=BAD_TOKEN):
         caller.ask("select", "tasks", token=token)
-    with pytest.raises(RequestRefused, match=BAD_TOKEN):
+    with pytest.raises(RequestRejected, match=BAD_TOKEN):
         caller.ask("insert", "tasks", {"name": "forged"}, token=token)
     assert names(caller, project.token(ada)) == ["Ada's"]
 

@@ -200,11 +200,11 @@ def test_an_update_is_shown_with_the_columns_that_changed(developer: Developer) 
     assert developer.names() == [("Ada", "Lovelace")]
 
 
-def test_an_event_that_is_refused_is_shown_with_the_reason(developer: Developer) -> None:
+def test_an_event_that_is_rejected_is_shown_with_the_reason(developer: Developer) -> None:
     sent = developer.types("event", "user.created", "--send", "--secret", "whsec_bm90IHRoZSBzZWNyZXQ=")
 
     assert (sent.returncode, sent.stdout.splitlines()[-1]) == (1, "401 unauthorized")
-    assert "reason: no signature matches" in developer.sees("webhook refused")
+    assert "reason: no signature matches" in developer.sees("webhook rejected")
 
 
 def test_an_event_that_nobody_can_apply_is_shown_as_parked_with_the_reason(developer: Developer) -> None:
@@ -321,11 +321,11 @@ def test_passwords_that_a_deployed_stack_may_use_are_left_alone(
         database.execute("alter role clerk_sync_worker password 'of a deployed stack'")
     before = passwords_of_roles(postgres)
 
-    refused = clerk_supabase(root, "dev", "--database-url", developer.database_url)
+    rejected = clerk_supabase(root, "dev", "--database-url", developer.database_url)
 
-    assert refused.returncode == 1
+    assert rejected.returncode == 1
     assert (
-        "set SYNC_DATABASE_URL and SESSION_DATABASE_URL, or give both roles new ones by --reset-role" in refused.stderr
+        "set SYNC_DATABASE_URL and SESSION_DATABASE_URL, or give both roles new ones by --reset-role" in rejected.stderr
     )
     assert passwords_of_roles(postgres) == before
     with psycopg.connect(postgres.url()) as database:
@@ -338,31 +338,31 @@ def test_the_owner_is_not_mistaken_for_the_role_of_the_functions(
     owner = developer.database_url
 
     urls = {"SYNC_DATABASE_URL": owner, "SESSION_DATABASE_URL": owner}
-    refused = clerk_supabase(root, "dev", "--database-url", owner, **urls)
+    rejected = clerk_supabase(root, "dev", "--database-url", owner, **urls)
 
-    assert refused.returncode == 1
-    assert "SYNC_DATABASE_URL connects as another role than clerk_sync_worker" in refused.stderr
-    assert postgres.password not in refused.stderr
+    assert rejected.returncode == 1
+    assert "SYNC_DATABASE_URL connects as another role than clerk_sync_worker" in rejected.stderr
+    assert postgres.password not in rejected.stderr
 
 
-def test_a_database_without_the_migrations_is_refused_with_what_to_type(
+def test_a_database_without_the_migrations_is_rejected_with_what_to_type(
     postgres: EmbeddedPostgres, checkout: Path
 ) -> None:
-    refused = clerk_supabase(checkout, "dev", "--database-url", postgres.create_database("empty"))
+    rejected = clerk_supabase(checkout, "dev", "--database-url", postgres.create_database("empty"))
 
-    assert refused.returncode == 1
-    assert refused.stderr.startswith("clerk-supabase: this database has none of the migrations; type: clerk-supabase")
+    assert rejected.returncode == 1
+    assert rejected.stderr.startswith("clerk-supabase: this database has none of the migrations; type: clerk-supabase")
 
 
-def test_a_database_whose_certificate_cannot_be_checked_is_refused_with_what_to_do(
+def test_a_database_whose_certificate_cannot_be_checked_is_rejected_with_what_to_do(
     root: Path, postgres: EmbeddedPostgres
 ) -> None:
     url = postgres.create_database("migrated")
     prepare_plain_postgres(url, root)
     assert list(migrate(url, root))
 
-    refused = clerk_supabase(root, "dev", "--database-url", url)
+    rejected = clerk_supabase(root, "dev", "--database-url", url)
 
-    assert refused.returncode == 1
-    assert "put the database's CA into layers/shared/ca, or add ?sslmode=require" in refused.stderr
-    assert postgres.password not in refused.stderr
+    assert rejected.returncode == 1
+    assert "put the database's CA into layers/shared/ca, or add ?sslmode=require" in rejected.stderr
+    assert postgres.password not in rejected.stderr

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from clerk_supabase.clerk.pages import Page, read_array
 from clerk_supabase.clerk.walk import Stretch, Window, by_creation, by_offset
-from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused, ClerkUnavailable
+from clerk_supabase.errors import ClerkKeyRejected, ClerkRejected, ClerkUnavailable
 
 SIZE = 4
 
@@ -38,7 +38,7 @@ class Users:
         if cursor is not None:
             places = [place for place, (_, name) in enumerate(found) if name == cursor]
             if not places:
-                raise ClerkRefused("no such cursor")
+                raise ClerkRejected("no such cursor")
             found = found[places[0] + 1 :]
         low, high = window.start - (0 if not self.inclusive else 1), window.end
         found = [(at, name) for at, name in found if at >= low]
@@ -96,7 +96,7 @@ def test_users_deleted_between_two_pages_the_one_at_the_cursor_too_cost_nobody_e
     users.before_page = delete_some
     try:
         told = names(walked(users, Window()))
-    except ClerkRefused:
+    except ClerkRejected:
         # Again and again without getting any further.
         assert users.pages > 3
         return
@@ -121,7 +121,7 @@ def test_a_list_that_never_knows_a_cursor_again_is_walked_moment_by_moment() -> 
 
     def read(window: Window, cursor: str | None) -> Page:
         if cursor:
-            raise ClerkRefused("no such cursor")
+            raise ClerkRejected("no such cursor")
         return users.read(window, None)
 
     assert names(list(by_creation(read, Window(), SIZE))) == [name for _, name in users.all]
@@ -138,15 +138,15 @@ def test_a_list_in_another_order_is_not_trusted() -> None:
         list(by_creation(lambda *_: page_of([(2, "user_b"), (1, "user_a")]), Window(), SIZE))
 
 
-def test_a_refused_key_is_not_mistaken_for_a_lost_cursor() -> None:
+def test_a_rejected_key_is_not_mistaken_for_a_lost_cursor() -> None:
     users = Users(list(range(1, 10)))
 
     def read(window: Window, cursor: str | None) -> Page:
         if cursor:
-            raise ClerkKeyRefused
+            raise ClerkKeyRejected
         return users.read(window, cursor)
 
-    with pytest.raises(ClerkKeyRefused):
+    with pytest.raises(ClerkKeyRejected):
         list(by_creation(read, Window(), SIZE))
     assert users.pages == 1
 

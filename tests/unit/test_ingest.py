@@ -82,7 +82,7 @@ def test_the_case_of_header_names_does_not_matter(endpoint: Endpoint, change_cas
 
 
 @pytest.mark.parametrize("character", ["\ufffe", "\uffff", "\x7f", "\x00", "\x0b"])
-def test_characters_that_sqs_refuses_arrive_unharmed(endpoint: Endpoint, character: str) -> None:
+def test_characters_that_sqs_rejects_arrive_unharmed(endpoint: Endpoint, character: str) -> None:
     # Characters below U+0020 are only legal between quotes as escapes; whether it is JSON is not the question here.
     event = {**CREATED, "data": {**CREATED["data"], "first_name": character}}
     assert endpoint.post_event(event).status == 202
@@ -90,7 +90,7 @@ def test_characters_that_sqs_refuses_arrive_unharmed(endpoint: Endpoint, charact
     assert json.loads(message.envelope.body)["data"]["first_name"] == character
 
 
-# Characters that SQS refuses are sent as base64, which is a third larger.
+# Characters that SQS rejects are sent as base64, which is a third larger.
 @pytest.mark.parametrize(("first_name", "limit"), [("Ada", LIMIT), ("Zoë 😀", LIMIT), ("\ufffe", 780_000)])
 def test_the_largest_body_allowed_fits_into_the_queue(first_name: str, limit: int, endpoint: Endpoint) -> None:
     request = of_size(limit, endpoint, first_name)
@@ -100,7 +100,7 @@ def test_the_largest_body_allowed_fits_into_the_queue(first_name: str, limit: in
 
 
 @pytest.mark.parametrize(("first_name", "size"), [("Ada", LIMIT + 1), ("\ufffe", 780_001)])
-def test_a_larger_body_is_refused_for_good_because_it_never_gets_smaller(
+def test_a_larger_body_is_rejected_for_good_because_it_never_gets_smaller(
     first_name: str, size: int, endpoint: Endpoint, log: StringIO
 ) -> None:
     answer = endpoint.post(of_size(size, endpoint, first_name))
@@ -176,7 +176,7 @@ def test_a_one_time_code_reaches_neither_a_queue_nor_the_log(endpoint: Endpoint,
 # Good signature, another instance
 
 
-def test_an_event_of_another_instance_is_refused_for_good_and_counted(endpoint: Endpoint) -> None:
+def test_an_event_of_another_instance_is_rejected_for_good_and_counted(endpoint: Endpoint) -> None:
     answer = endpoint.post_event({**CREATED, "instance_id": "ins_2Other"})
     assert answer.status == 403
     assert answer.to_api_gateway()["headers"]["webhook-delivery"] == "abort-message"
@@ -185,7 +185,7 @@ def test_an_event_of_another_instance_is_refused_for_good_and_counted(endpoint: 
 
 
 @pytest.mark.parametrize("event_type", ["email.created", "user.unheardOf"])
-def test_an_event_of_another_instance_is_refused_whatever_its_type(endpoint: Endpoint, event_type: str) -> None:
+def test_an_event_of_another_instance_is_rejected_whatever_its_type(endpoint: Endpoint, event_type: str) -> None:
     assert endpoint.post_event({**CREATED, "instance_id": "ins_2Other", "type": event_type}).status == 403
 
 

@@ -24,7 +24,7 @@ def endpoint(account: Account) -> Endpoint:
 # Not signed by Clerk
 
 
-def refused_requests(secret: str) -> dict[str, SignedRequest]:
+def rejected_requests(secret: str) -> dict[str, SignedRequest]:
     good = sign(CREATED, secret)
 
     def without(name: str) -> SignedRequest:
@@ -60,12 +60,12 @@ def refused_requests(secret: str) -> dict[str, SignedRequest]:
     }
 
 
-@pytest.mark.parametrize("name", refused_requests(generate_secret()))
+@pytest.mark.parametrize("name", rejected_requests(generate_secret()))
 def test_a_request_that_clerk_did_not_sign_is_answered_401(endpoint: Endpoint, name: str) -> None:
-    answer = endpoint.post(refused_requests(endpoint.secret)[name])
+    answer = endpoint.post(rejected_requests(endpoint.secret)[name])
     assert answer == Answer(401, "unauthorized")
     assert endpoint.stored_nothing()
-    assert counted("Refused") == 1
+    assert counted("Rejected") == 1
 
 
 @pytest.mark.parametrize("body", [b"\xff\xfe", b'{"name":"\xed\xa0\x80"}'])

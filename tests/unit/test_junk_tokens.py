@@ -1,4 +1,4 @@
-"""Junk for tokens: never an error of another kind, never accepted, never where the library refuses."""
+"""Junk for tokens: never an error of another kind, never accepted, never where the library rejects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from clerk_supabase.errors import TokenRefused
+from clerk_supabase.errors import TokenRejected
 from clerk_supabase.tokens.claims import Claims
 from clerk_supabase.tokens.verifiers import LegacyVerifier, SessionVerifier
 from clerk_supabase_cli.standin.token_mint import Mint, legacy_token
@@ -40,18 +40,18 @@ everything: Final = (SessionVerifier(ISSUER, keys(KEY)), LegacyVerifier(SECRET))
 def is_accepted(verify: Verify, token: str) -> bool:
     try:
         verify(token)
-    except TokenRefused:
+    except TokenRejected:
         return False
     return True
 
 
 @given(st.text(alphabet=st.characters(), max_size=200) | st.text(alphabet=CHARACTERS, max_size=400))
-def test_junk_is_refused(junk: str) -> None:
+def test_junk_is_rejected(junk: str) -> None:
     assert not any(is_accepted(one.verify, junk) for one in everything)
 
 
 @given(st.sampled_from([GOOD, GOOD_LEGACY]), st.data())
-def test_a_token_with_one_character_changed_is_refused(token: str, data: st.DataObject) -> None:
+def test_a_token_with_one_character_changed_is_rejected(token: str, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(token) - 1))
     character = data.draw(st.sampled_from(CHARACTERS.replace(token[place], "")))
     changed = token[:place] + character + token[place + 1 :]
@@ -61,7 +61,7 @@ def test_a_token_with_one_character_changed_is_refused(token: str, data: st.Data
 @given(
     st.sampled_from([GOOD, GOOD_LEGACY]), st.integers(0, 2000), st.integers(0, 2000), st.text(CHARACTERS, max_size=9)
 )
-def test_a_token_with_a_piece_replaced_is_refused(token: str, start: int, end: int, piece: str) -> None:
+def test_a_token_with_a_piece_replaced_is_rejected(token: str, start: int, end: int, piece: str) -> None:
     changed = token[:start] + piece + token[end:]
     assume(changed != token)
     assert not any(is_accepted(one.verify, changed) for one in everything)
@@ -79,9 +79,9 @@ CLAIM_NAMES: Final = [
 
 
 @given(st.dictionaries(st.sampled_from(CLAIM_NAMES), json_values, max_size=4), st.sampled_from([1, 2]))
-def test_any_claims_are_normalised_or_refused(changes: dict[str, Any], version: int) -> None:
+def test_any_claims_are_normalised_or_rejected(changes: dict[str, Any], version: int) -> None:
     said = MINT.payload(ADA, ACME, version=version) | changes
-    with suppress(TokenRefused):
+    with suppress(TokenRejected):
         assert_is_normalised(said)
 
 
@@ -108,7 +108,7 @@ def assert_is_normalised(said: dict[str, Any]) -> Claims:
 @example({"typ": "at+jwt"})
 @example({"alg": "none"})
 @example({"crit": ["b64"], "b64": False})
-def test_any_header_is_understood_or_refused(changes: dict[str, Any]) -> None:
+def test_any_header_is_understood_or_rejected(changes: dict[str, Any]) -> None:
     token = KEY.sign(MINT.payload(ADA), **changes)
     assert library_accepts(token) or not is_accepted(verifier().verify, token)
 
@@ -117,7 +117,7 @@ CATEGORIES: Final = st.from_regex(r"cl_[BI]7d4PD[0-9]{3}(AAA|III)", fullmatch=Tr
 
 
 @given(CATEGORIES)
-def test_a_category_that_is_not_of_session_tokens_is_refused(category: object) -> None:
+def test_a_category_that_is_not_of_session_tokens_is_rejected(category: object) -> None:
     token = assembled({"alg": "RS256", "cat": category}, signed_by_key)
     assert is_accepted(verifier().verify, token) == (category in ("cl_B7d4PD111AAA", "cl_I7d4PD111III"))
 
@@ -150,7 +150,7 @@ def clerks_library_accepts(said: dict[str, Any]) -> bool:
     st.sets(st.sampled_from(CLAIM_NAMES), max_size=2),
     st.sampled_from([1, 2]),
 )
-def test_claims_that_clerks_own_library_refuses_are_refused(
+def test_claims_that_clerks_own_library_rejects_are_rejected(
     changes: dict[str, Any], missing: set[str], version: int
 ) -> None:
     said = MINT.payload(ADA, ACME, version=version, azp=ORIGIN) | changes

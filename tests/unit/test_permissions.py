@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from clerk_supabase.errors import Refusal, TokenRefused
+from clerk_supabase.errors import Rejection, TokenRejected
 from clerk_supabase.tokens.permissions import granted, scoped
 from tests.kit.permission_examples import EXAMPLES, Example
 
@@ -38,16 +38,16 @@ def test_permissions_are_what_the_example_says(case: Example) -> None:
 def test_permissions_are_what_javascript_reads(fea: str, per: str, fpm: str) -> None:
     expected = javascript_permissions(fea, per, fpm)
     if expected is None:
-        with pytest.raises(TokenRefused):
+        with pytest.raises(TokenRejected):
             scoped(fea, "fea")
     else:
         assert list(granted(scoped(fea, "fea"), per, fpm)) == list(dict.fromkeys(expected))
 
 
 def test_a_feature_without_a_scope_is_refused_as_in_javascript() -> None:
-    with pytest.raises(TokenRefused) as caught:
+    with pytest.raises(TokenRejected) as caught:
         scoped("o:docs,teams", "fea")
-    assert caught.value.reason is Refusal.CLAIM_MALFORMED
+    assert caught.value.reason is Rejection.CLAIM_MALFORMED
     assert "teams" not in str(caught.value)
 
 

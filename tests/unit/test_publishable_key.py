@@ -1,4 +1,4 @@
-"""The publishable key says where the instance is, or is refused."""
+"""The publishable key says where the instance is, or is rejected."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_publishable_key_names_issuer_and_keys(key: str, host: str) -> None:
         "pk_test_Y2xlcmsuZXhhbXBsZS5jb20l",
     ],
 )
-def test_a_text_that_is_no_publishable_key_is_refused(key: str) -> None:
+def test_a_text_that_is_no_publishable_key_is_rejected(key: str) -> None:
     with pytest.raises(SettingsError) as caught:
         frontend_api(key)
     assert len(key) < 12 or key not in str(caught.value)
@@ -86,7 +86,7 @@ def test_the_secret_key_is_recognised_and_not_repeated() -> None:
 
 
 @given(st.text(max_size=60))
-def test_junk_is_refused_or_a_plain_host(junk: str) -> None:
+def test_junk_is_rejected_or_a_plain_host(junk: str) -> None:
     try:
         host = frontend_api(key_of(junk)).host
     except SettingsError:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from clerk_supabase.aws.queue import messages_of
-from clerk_supabase.errors import SignatureRefused, UnusableEvent
+from clerk_supabase.errors import SignatureRejected, UnusableEvent
 from clerk_supabase.ingest import Request
 from clerk_supabase.model.changes import Change, Delete, Upsert, changes_of
 from clerk_supabase.model.events import parse_event
@@ -88,7 +88,7 @@ def test_the_sample_of_ingest_has_the_shape_of_a_signed_request() -> None:
 
 def test_the_sample_of_ingest_is_refused_because_a_stored_signature_is_soon_too_old() -> None:
     request = Request.from_api_gateway(json.loads((EVENTS / "ingest.json").read_bytes()))
-    with pytest.raises(SignatureRefused, match="too old"):
+    with pytest.raises(SignatureRejected, match="too old"):
         Verifier([generate_secret()]).verify(request.body, request.headers)
 
 

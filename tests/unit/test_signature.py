@@ -21,7 +21,7 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from svix.webhooks import Webhook, WebhookVerificationError
 
-from clerk_supabase.errors import SecretUnavailable, SignatureRefused
+from clerk_supabase.errors import SecretUnavailable, SignatureRejected
 from clerk_supabase.ingest import Request
 from clerk_supabase.signature import Verifier
 from clerk_supabase_cli.standin.deliveries import SignedRequest, api_gateway_event, sign_body
@@ -203,7 +203,7 @@ def we_accept(secrets: Sequence[str], request: SignedRequest, *, base64_encoded:
     received = Request.from_api_gateway(api_gateway_event(request, base64_encoded=base64_encoded))
     try:
         Verifier(secrets).verify(received.body, received.headers)
-    except SignatureRefused:
+    except SignatureRejected:
         return False
     return True
 
@@ -270,9 +270,9 @@ def test_the_published_test_vector_is_reproduced() -> None:
     assert Verifier([PUBLISHED_SECRET]).verify(PUBLISHED_BODY.encode(), headers) == PUBLISHED_ID
 
 
-def test_the_published_test_vector_is_refused_today_because_it_is_stale() -> None:
+def test_the_published_test_vector_is_rejected_today_because_it_is_stale() -> None:
     signed = sign_body(PUBLISHED_BODY, PUBLISHED_SECRET, svix_id=PUBLISHED_ID, at=PUBLISHED_TIMESTAMP)
-    with pytest.raises(SignatureRefused, match="too old"):
+    with pytest.raises(SignatureRejected, match="too old"):
         Verifier([PUBLISHED_SECRET]).verify(signed.body, signed.headers)
 
 
@@ -282,7 +282,7 @@ def test_an_attempt_is_good_for_five_minutes_in_both_directions(seconds: int, ac
 
 
 @given(position=st.integers(0), bit=st.integers(0, 7))
-def test_a_body_in_which_one_bit_differs_is_refused(position: int, bit: int) -> None:
+def test_a_body_in_which_one_bit_differs_is_rejected(position: int, bit: int) -> None:
     signed = sign_body('{"type":"user.created","data":{"id":"user_1"}}', SECRETS[0])
     body = bytearray(signed.body)
     body[position % len(body)] ^= 1 << bit
@@ -290,7 +290,7 @@ def test_a_body_in_which_one_bit_differs_is_refused(position: int, bit: int) -> 
 
 
 @pytest.mark.parametrize("part", ["svix-id", "svix-timestamp", "svix-signature"])
-def test_a_request_without_one_of_the_three_headers_is_refused(part: str) -> None:
+def test_a_request_without_one_of_the_three_headers_is_rejected(part: str) -> None:
     signed = sign_body("{}", SECRETS[0])
     headers = {name: value for name, value in signed.headers.items() if name != part}
     assert not we_accept(SECRETS, SignedRequest(headers, signed.body))
@@ -337,9 +337,9 @@ def test_no_secret_at_all_is_named_as_the_problem() -> None:
         Verifier([])
 
 
-def test_the_refusal_names_no_secret_and_no_part_of_the_body() -> None:
+def test_the_rejection_names_no_secret_and_no_part_of_the_body() -> None:
     signed = sign_body('{"email": "ada@example.test"}', SECRETS[1])
-    with pytest.raises(SignatureRefused) as caught:
+    with pytest.raises(SignatureRejected) as caught:
         Verifier(SECRETS[:1]).verify(signed.body, signed.headers)
     assert "ada@" not in str(caught.value)
     assert SECRETS[0] not in str(caught.value)
@@ -380,7 +380,7 @@ def modules_loaded_by(function: str, root: Path) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_broken_base64_in_the_request_is_refused_like_a_bad_signature() -> None:
-    with pytest.raises(SignatureRefused) as caught:
+def test_broken_base64_in_the_request_is_rejected_like_a_bad_signature() -> None:
+    with pytest.raises(SignatureRejected) as caught:
         Request.from_api_gateway({"headers": {}, "body": "no base64!", "isBase64Encoded": True})
     assert isinstance(caught.value.__cause__, binascii.Error)

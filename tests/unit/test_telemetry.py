@@ -24,9 +24,9 @@ def test_a_function_writes_the_sum_once(capsys: pytest.CaptureFixture[str]) -> N
     @measured
     def handler(event: object, context: object) -> dict[str, object]:
         for _ in range(1_000):
-            count("Refused")
+            count("Rejected")
         return {}
 
     handler({}, None)
     [line] = capsys.readouterr().out.splitlines()
-    assert json.loads(line)["Refused"] == [1_000]
+    assert json.loads(line)["Rejected"] == [1_000]

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 from click.testing import CliRunner, Result
 
-from clerk_supabase.errors import KeysUnavailable, Refusal
+from clerk_supabase.errors import KeysUnavailable, Rejection
 from clerk_supabase.tokens.claims import Organization
 from clerk_supabase_cli.main import commands
 from clerk_supabase_cli.operate.token_report import ADVICE
@@ -84,22 +84,22 @@ def test_a_foreign_token_is_not_called_valid_for_the_key_of_this_checkout() -> N
 
 
 def test_without_a_key_the_command_still_names_the_faults() -> None:
-    assert reasons(report(MINT.session(ADA, exp=1))) == [Refusal.EXPIRED]
-    assert reasons(report(legacy_token(ADA, role="anon", exp=1))) == [Refusal.EXPIRED, Refusal.ROLE]
-    assert reasons(report(MINT.session(ADA, sid=None))) == [Refusal.CLAIM_MISSING]
+    assert reasons(report(MINT.session(ADA, exp=1))) == [Rejection.EXPIRED]
+    assert reasons(report(legacy_token(ADA, role="anon", exp=1))) == [Rejection.EXPIRED, Rejection.ROLE]
+    assert reasons(report(MINT.session(ADA, sid=None))) == [Rejection.CLAIM_MISSING]
 
 
 @pytest.mark.usefixtures("checkout")
 def test_every_problem_comes_with_advice() -> None:
     done = checked(MINT.session(ADA, exp=1, sts="pending"), "--authorized-party", "https://app.example.test")
     assert done.exit_code == 1
-    assert "refused (expired): the token has expired\n    session tokens live 60 seconds" in done.stdout
-    assert "refused (authorized_party)" in done.stdout
-    assert "refused (session_not_active)" in done.stdout
+    assert "rejected (expired): the token has expired\n    session tokens live 60 seconds" in done.stdout
+    assert "rejected (authorized_party)" in done.stdout
+    assert "rejected (session_not_active)" in done.stdout
 
 
-def test_there_is_advice_for_every_refusal() -> None:
-    assert set(ADVICE) == set(Refusal)
+def test_there_is_advice_for_every_rejection() -> None:
+    assert set(ADVICE) == set(Rejection)
 
 
 @pytest.mark.usefixtures("checkout")
@@ -107,7 +107,7 @@ def test_claims_of_a_forged_token_are_shown_but_not_called_good() -> None:
     forged = SigningKey.generate().sign(MINT.payload(ADA))
     done = checked(forged)
     assert done.exit_code == 1
-    assert "refused (signature)" in done.stdout
+    assert "rejected (signature)" in done.stdout
     assert ADA in done.stdout
 
 
@@ -121,16 +121,16 @@ def test_a_token_is_read_from_standard_input_as_people_paste_it(given: str) -> N
 @pytest.mark.usefixtures("checkout")
 def test_bytes_that_are_no_text_are_no_token_and_no_key() -> None:
     done = CliRunner().invoke(commands, ["token", "-"], input=b"\xff\x00\x80")
-    assert (done.exit_code, "refused (malformed)" in done.stdout) == (1, True)
+    assert (done.exit_code, "rejected (malformed)" in done.stdout) == (1, True)
     Path("binary").write_bytes(b"-----BEGIN \xff\x00")
     done = run(MINT.session(ADA), "--pem", "binary")
     assert (done.exit_code, "not a public RSA key" in done.stderr) == (2, True)
 
 
-def test_a_text_that_is_no_token_is_refused_with_advice() -> None:
+def test_a_text_that_is_no_token_is_rejected_with_advice() -> None:
     done = run("pk_test_whatever")
     assert done.exit_code == 1
-    assert "refused (malformed)" in done.stdout
+    assert "rejected (malformed)" in done.stdout
     assert "getToken()" in done.stdout
 
 
@@ -151,7 +151,7 @@ def test_a_jwks_says_the_issuer_too() -> None:
         good = run(Mint(KEY, api.issuer).session(ADA), "--jwks-url", api.jwks_url)
         other = run(MINT.session(ADA), "--jwks-url", api.jwks_url)
     assert good.exit_code == 0
-    assert "refused (issuer)" in other.stdout
+    assert "rejected (issuer)" in other.stdout
 
 
 def test_keys_that_cannot_be_fetched_are_no_verdict() -> None:
@@ -176,7 +176,7 @@ def test_settings_that_cannot_be_are_usage_errors(arguments: tuple[str, ...]) ->
 def test_a_legacy_token_needs_the_projects_secret() -> None:
     token = legacy_token(ADA)
     assert run(token, "--secret", LOCAL_JWT_SECRET).exit_code == 0
-    assert reasons(report(token, "--secret", LOCAL_JWT_SECRET[::-1])) == [Refusal.SIGNATURE]
+    assert reasons(report(token, "--secret", LOCAL_JWT_SECRET[::-1])) == [Rejection.SIGNATURE]
     assert not report(token)["signature_checked"]
 
 
@@ -184,7 +184,7 @@ def test_a_legacy_token_needs_the_projects_secret() -> None:
 def test_a_secret_does_not_make_the_public_key_a_secret() -> None:
     # Both are given; the algorithm in the token says which is tried, never what with.
     done = checked(legacy_token(ADA, secret=KEY.public_pem), "--secret", LOCAL_JWT_SECRET)
-    assert "refused (signature)" in done.stdout
+    assert "rejected (signature)" in done.stdout
 
 
 def test_impersonation_and_a_missing_role_are_pointed_out() -> None:

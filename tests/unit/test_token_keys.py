@@ -12,12 +12,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from clerk_supabase.errors import Refusal
+from clerk_supabase.errors import Rejection
 from clerk_supabase.settings import SettingsError
 from clerk_supabase.tokens.jwks import FixedKeys, KeySet
 from clerk_supabase.tokens.verifiers import SessionVerifier, keys_in_jwks, keys_in_pem
 from clerk_supabase_cli.standin.token_mint import SigningKey
-from tests.kit.tokens import ADA, ISSUER, KEY, MINT, NOW, OTHER_KEY, assembled, keys, refusal
+from tests.kit.tokens import ADA, ISSUER, KEY, MINT, NOW, OTHER_KEY, assembled, keys, rejection
 
 
 def test_a_pem_needs_no_network_and_no_kid() -> None:
@@ -25,7 +25,7 @@ def test_a_pem_needs_no_network_and_no_kid() -> None:
     assert networkless.verify(MINT.session(ADA)).user_id == ADA
     one_line = SessionVerifier(ISSUER, keys_in_pem(KEY.public_pem.replace("\n", "\\n")), clock=lambda: NOW)
     assert one_line.verify(KEY.sign(MINT.payload(ADA), kid="ins_2Any")).user_id == ADA
-    assert refusal(networkless.verify, OTHER_KEY.sign(MINT.payload(ADA))) is Refusal.SIGNATURE
+    assert rejection(networkless.verify, OTHER_KEY.sign(MINT.payload(ADA))) is Rejection.SIGNATURE
 
 
 def private_pem(key: SigningKey) -> str:
@@ -47,7 +47,7 @@ def private_pem(key: SigningKey) -> str:
     ],
     ids=["nothing", "text", "broken", "private", "elliptic", "short"],
 )
-def test_a_pem_that_is_no_public_rsa_key_is_refused(pem: str) -> None:
+def test_a_pem_that_is_no_public_rsa_key_is_rejected(pem: str) -> None:
     with pytest.raises(SettingsError, match="public RSA key"):
         keys_in_pem(pem)
 
@@ -86,7 +86,7 @@ def test_a_key_that_may_be_for_signatures_is_taken(changes: Mapping[str, Any]) -
 
 
 @pytest.mark.parametrize("document", [b"", b"[]", b"{}", b"7", b'"x"', b'{"keys": {}}', b'{"keys": null}', b"[" * 9000])
-def test_a_document_that_is_no_jwks_is_refused(document: bytes) -> None:
+def test_a_document_that_is_no_jwks_is_rejected(document: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         keys_in_jwks(document)
 
@@ -128,9 +128,9 @@ def test_a_rotated_key_is_found_whether_it_keeps_its_name_or_not(kid: str) -> No
     assert checker.verify(rotated.sign(MINT.payload(ADA))).user_id == ADA
 
 
-def test_a_token_refused_before_its_signature_causes_no_look_for_newer_keys() -> None:
+def test_a_token_rejected_before_its_signature_causes_no_look_for_newer_keys() -> None:
     source = CountingKeys(keys(KEY).keys)
     checker = SessionVerifier(ISSUER, source)
     for token in ("junk", assembled({"alg": "none"}, b"x"), KEY.sign({}, typ="at+jwt"), KEY.sign({}, crit=["x"])):
-        refusal(checker.verify, token)
+        rejection(checker.verify, token)
     assert source.looks == []

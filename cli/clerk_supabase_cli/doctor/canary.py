@@ -21,7 +21,7 @@ _APPLIED: Final = """
 
 
 def canary(instance_id: str = "") -> dict[str, Any]:
-    """The event. `instance_id`: the Clerk instance of the stack, which refuses events of any other instance."""
+    """The event. `instance_id`: the Clerk instance of the stack, which rejects events of any other instance."""
     instance = {"instance_id": instance_id} if instance_id else {}
     # Without an id, ingest would park the event like any event without a user.
     return {

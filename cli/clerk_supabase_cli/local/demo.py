@@ -125,7 +125,7 @@ class Demo:
             "duplicates": len(traffic.arrivals) - outcomes.total(),
             "stale (a newer version was there)": outcomes["stale"],
             "deleted": outcomes["deleted"],
-            "refused (the user was deleted before)": outcomes["refused"],
+            "of users deleted before": outcomes["deleted_before"],
             "lost for good": traffic.lost,
             "before reconcile: users missing in Postgres": before.missing,
             "before reconcile: users with an old state": before.different,

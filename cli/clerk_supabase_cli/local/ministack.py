@@ -199,7 +199,7 @@ class MiniStack:
         try:
             _WITHOUT_PROXY.open(self.endpoint, timeout=5).close()
         except urllib.error.HTTPError:
-            # The emulator refuses a request without a key, and so has answered.
+            # The emulator rejects a request without a key, and so has answered.
             return True
         except OSError:
             return False

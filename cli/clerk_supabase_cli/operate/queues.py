@@ -39,7 +39,7 @@ _METRIC_WINDOW: Final = timedelta(minutes=15)
 
 
 class AwsUnreachable(Failure):
-    """AWS could not be reached, or refused a request."""
+    """AWS could not be reached, or rejected a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +141,6 @@ def errors_explained() -> Iterator[None]:
     except NoRegionError as error:
         raise AwsUnreachable("no AWS region: set AWS_REGION") from error
     except ClientError as error:
-        raise AwsUnreachable(f"AWS refused: {error.response['Error']['Message']}") from error
+        raise AwsUnreachable(f"AWS rejected: {error.response['Error']['Message']}") from error
     except BotoCoreError as error:
         raise AwsUnreachable(f"AWS cannot be reached: {error}") from error

@@ -10,7 +10,7 @@ from typing import Final
 
 import urllib3
 
-from clerk_supabase.errors import KeysUnavailable, TokenRefused
+from clerk_supabase.errors import KeysUnavailable, TokenRejected
 from clerk_supabase.settings import issuers_in
 from clerk_supabase.tokens.publishable_key import FrontendApi, jwks_url_of
 from clerk_supabase.tokens.verifiers import IssuerChoice, jwks
@@ -83,7 +83,7 @@ def discovery(instance: Instance) -> Check:
     except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         return Check("discovery", FAILED, f"{url}: {type(error).__name__}; Supabase reads this document first")
     if not isinstance(document, dict) or document.get("issuer") != instance.issuer:
-        return Check("discovery", FAILED, f"{url} names another issuer: Supabase would refuse tokens")
+        return Check("discovery", FAILED, f"{url} names another issuer: Supabase would reject tokens")
     if document.get("jwks_uri") != jwks_url_of(instance.issuer):
         return Check("discovery", FAILED, f"{url} says that the keys are elsewhere (jwks_uri)")
     return Check("discovery", OK, f"{url} names the issuer {instance.issuer}")
@@ -106,7 +106,7 @@ def role(instances: Sequence[Instance], token: str) -> Check:
         return Check("role", SKIPPED, "no token was given (--token -), so role: authenticated was not checked")
     try:
         claims = IssuerChoice.of(instance.issuer for instance in instances).verify(token)
-    except (TokenRefused, KeysUnavailable) as error:
+    except (TokenRejected, KeysUnavailable) as error:
         return Check("role", FAILED, f"the token is not good: {error}; see: clerk-supabase token -")
     if claims.role != "authenticated":
         words = "the session token has no role: authenticated; activate Supabase at dashboard.clerk.com/setup/supabase"

@@ -10,36 +10,36 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from clerk_supabase.errors import Refusal, TokenRefused
+from clerk_supabase.errors import Rejection, TokenRejected
 from clerk_supabase.tokens.claims import Claims
 
-ADVICE: Final[Mapping[Refusal, str]] = MappingProxyType(
+ADVICE: Final[Mapping[Rejection, str]] = MappingProxyType(
     {
-        Refusal.TOO_LONG: "take things out of the customised session token: its cookie holds 4 kB",
-        Refusal.MALFORMED: "copy the whole value of `await session.getToken()`, or of the header after `Bearer `",
-        Refusal.ALGORITHM: "session tokens are checked with --publishable-key, --jwks-url or --pem (RS256), "
+        Rejection.TOO_LONG: "take things out of the customised session token: its cookie holds 4 kB",
+        Rejection.MALFORMED: "copy the whole value of `await session.getToken()`, or of the header after `Bearer `",
+        Rejection.ALGORITHM: "session tokens are checked with --publishable-key, --jwks-url or --pem (RS256), "
         "tokens of the former Supabase template with --secret (HS256)",
-        Refusal.TYPE: "call `session.getToken()` without arguments; OAuth access tokens name no session",
-        Refusal.CRITICAL_HEADER: "Clerk sends no such tokens; find out who made this token",
-        Refusal.TEMPLATE: "call `session.getToken()` without `{ template: ... }`",
-        Refusal.MACHINE: "row-level security is about users; machines use a role of their own",
-        Refusal.CATEGORY: "call `session.getToken()` without arguments; Clerk signs other things with the same key",
-        Refusal.UNKNOWN_KEY: "token and key are of different Clerk instances (development and production?)",
-        Refusal.SIGNATURE: "the token was changed, or signed by another Clerk instance or with another secret",
-        Refusal.VERSION: "a newer version of this project may know it",
-        Refusal.CLAIM_MISSING: "a token without sid comes from a JWT template: "
+        Rejection.TYPE: "call `session.getToken()` without arguments; OAuth access tokens name no session",
+        Rejection.CRITICAL_HEADER: "Clerk sends no such tokens; find out who made this token",
+        Rejection.TEMPLATE: "call `session.getToken()` without `{ template: ... }`",
+        Rejection.MACHINE: "row-level security is about users; machines use a role of their own",
+        Rejection.CATEGORY: "call `session.getToken()` without arguments; Clerk signs other things with the same key",
+        Rejection.UNKNOWN_KEY: "token and key are of different Clerk instances (development and production?)",
+        Rejection.SIGNATURE: "the token was changed, or signed by another Clerk instance or with another secret",
+        Rejection.VERSION: "a newer version of this project may know it",
+        Rejection.CLAIM_MISSING: "a token without sid comes from a JWT template: "
         "call `session.getToken()` without arguments",
-        Refusal.CLAIM_MALFORMED: "look at Sessions -> Customize session token in Clerk's dashboard: "
+        Rejection.CLAIM_MALFORMED: "look at Sessions -> Customize session token in Clerk's dashboard: "
         "it must not replace Clerk's own claims",
-        Refusal.EXPIRED: "session tokens live 60 seconds: get one per request, do not keep it",
-        Refusal.NOT_YET_VALID: "compare the clock of this machine with the true time",
-        Refusal.ISSUED_IN_FUTURE: "compare the clock of this machine with the true time",
-        Refusal.ISSUER: "token and publishable key are of different Clerk instances (development and production?)",
-        Refusal.AUTHORIZED_PARTY: "add the origin in azp to the authorized parties if the app is yours",
-        Refusal.AUTHORIZED_PARTY_MISSING: "native apps send no origin: accept missing ones if yours is one",
-        Refusal.SESSION_NOT_ACTIVE: "the user has a task left, such as choosing an organization",
-        Refusal.AUDIENCE: 'the JWT template must say "aud": "authenticated"',
-        Refusal.ROLE: 'the JWT template must say "role": "authenticated"',
+        Rejection.EXPIRED: "session tokens live 60 seconds: get one per request, do not keep it",
+        Rejection.NOT_YET_VALID: "compare the clock of this machine with the true time",
+        Rejection.ISSUED_IN_FUTURE: "compare the clock of this machine with the true time",
+        Rejection.ISSUER: "token and publishable key are of different Clerk instances (development and production?)",
+        Rejection.AUTHORIZED_PARTY: "add the origin in azp to the authorized parties if the app is yours",
+        Rejection.AUTHORIZED_PARTY_MISSING: "native apps send no origin: accept missing ones if yours is one",
+        Rejection.SESSION_NOT_ACTIVE: "the user has a task left, such as choosing an organization",
+        Rejection.AUDIENCE: 'the JWT template must say "aud": "authenticated"',
+        Rejection.ROLE: 'the JWT template must say "role": "authenticated"',
     }
 )
 
@@ -51,7 +51,7 @@ class Report:
     header: Mapping[str, Any] | None
     claims: Claims | None
     signature_checked: bool
-    problems: Sequence[TokenRefused]
+    problems: Sequence[TokenRejected]
 
     @property
     def is_good(self) -> bool:
@@ -64,7 +64,7 @@ class Report:
             yield "SIGNATURE NOT CHECKED: anybody may have written this."
             yield "Check it with --publishable-key, --jwks-url, --pem or, for the former template, --secret."
         for problem in self.problems:
-            yield f"refused ({problem.reason}): {problem}"
+            yield f"rejected ({problem.reason}): {problem}"
             yield f"    {ADVICE[problem.reason]}"
         if self.is_good:
             yield "good: signature and claims are right"

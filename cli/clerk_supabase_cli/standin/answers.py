@@ -20,9 +20,9 @@ import msgspec
 from clerk_supabase_cli.standin import samples, user_list
 from clerk_supabase_cli.standin.faults import Elements, Request
 from clerk_supabase_cli.standin.members import Members
-from clerk_supabase_cli.standin.refusals import (
+from clerk_supabase_cli.standin.rejections import (
     VERSION_PARAMETER,
-    Refusal,
+    Rejection,
     check_parameters,
     integer,
     limit_of,
@@ -64,7 +64,7 @@ class Answers:
     lost_cursor: user_list.LostCursor = "not_found"
 
     def body(self, request: Request, alter: Alter | None = None) -> bytes:
-        """The body of a successful answer. Raises Refusal instead of any other answer."""
+        """The body of a successful answer. Raises Rejection instead of any other answer."""
         self._check_key(request)
         self._check_version(request)
         for (method, pattern), (handler, parameters) in _ROUTES.items():
@@ -72,13 +72,13 @@ class Answers:
             if match and method == request.method:
                 if self.no_organizations and "organization" in request.path:
                     status, code = self.no_organizations
-                    raise Refusal(status, code, "The organizations feature is not enabled for this instance.")
+                    raise Rejection(status, code, "The organizations feature is not enabled for this instance.")
                 if self.no_domains and request.path.endswith("domains"):
-                    raise Refusal(*self.no_domains, "This instance does not have domains enabled for organizations.")
+                    raise Rejection(*self.no_domains, "This instance does not have domains enabled for organizations.")
                 check_parameters(request, parameters)
                 with self.lock:
                     return handler(self, request, alter or _as_it_is, *map(unquote, match.groups()))
-        raise Refusal(404, "not_found", "no such route")
+        raise Rejection(404, "not_found", "no such route")
 
     def route(self, request: Request) -> str:
         """The endpoint, without the ids in its path."""
@@ -90,16 +90,16 @@ class Answers:
     def _check_key(self, request: Request) -> None:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key:
-            raise Refusal(401, "authentication_invalid", "Invalid authentication")
+            raise Rejection(401, "authentication_invalid", "Invalid authentication")
         if key != self.key:
-            raise Refusal(401, "clerk_key_invalid", "The provided Clerk Secret Key is invalid.")
+            raise Rejection(401, "clerk_key_invalid", "The provided Clerk Secret Key is invalid.")
 
     @staticmethod
     def _check_version(request: Request) -> None:
         said = [request.headers.get("clerk-api-version", ""), request.value(VERSION_PARAMETER)]
         versions = [each for each in said if each]
         if len(versions) > 1 or any(each not in VERSIONS for each in versions):
-            raise Refusal(400, "api_version_invalid", "Name one known version, in the header or the parameter.")
+            raise Rejection(400, "api_version_invalid", "Name one known version, in the header or the parameter.")
 
     # Users
 
@@ -348,7 +348,7 @@ def _fields(request: Request) -> Json:
     except ValueError:
         fields = None
     if not isinstance(fields, dict):
-        raise Refusal(400, "request_body_invalid", "not a JSON object")
+        raise Rejection(400, "request_body_invalid", "not a JSON object")
     return fields
 
 

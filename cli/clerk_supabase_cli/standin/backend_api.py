@@ -24,7 +24,7 @@ from clerk_supabase_cli.loopback import is_for_this_machine, is_from_a_browser
 from clerk_supabase_cli.standin.answers import Answers
 from clerk_supabase_cli.standin.faults import Fault, Faults, Request
 from clerk_supabase_cli.standin.rate_windows import RateWindows
-from clerk_supabase_cli.standin.refusals import Refusal
+from clerk_supabase_cli.standin.rejections import Rejection
 from clerk_supabase_cli.standin.worlds import World
 
 BASE_PATH: Final = "/v1"
@@ -161,10 +161,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         api = self.server.api
         if not is_for_this_machine(self.path, self.headers.items()) or is_from_a_browser(self.headers.items()):
-            refusal = Refusal(403, "not_for_browsers", "Programs on this machine reach it as 127.0.0.1 or localhost.")
+            rejection = Rejection(
+                403, "not_for_browsers", "Programs on this machine reach it as 127.0.0.1 or localhost."
+            )
             # The body is not read, and would be taken for the next request.
             self.close_connection = True
-            self._send(refusal.status, {"Content-Type": "application/json", "Connection": "close"}, refusal.body(), "")
+            self._send(
+                rejection.status, {"Content-Type": "application/json", "Connection": "close"}, rejection.body(), ""
+            )
             return
         if self.path == "/status":
             self._send(HTTPStatus.OK, {"Content-Type": "application/json"}, api.status(), "")
@@ -186,10 +190,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._check_rate(request, headers)
             for each in faults:
                 request = each.request(request) if each.request else request
-            _refuse_as_told(faults)
+            _reject_as_told(faults)
             body = api.answers.body(request, next((each.alter for each in faults if each.alter), None))
-        except Refusal as refusal:
-            status, body = refusal.status, refusal.body()
+        except Rejection as rejection:
+            status, body = rejection.status, rejection.body()
         for each in faults:
             headers |= each.headers
             body = body if each.body is None else each.body
@@ -211,7 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
         seconds = api.rate.retry_after(api.answers.route(request)) if api.rate else 0
         if seconds:
             headers["Retry-After"] = str(seconds)
-            raise Refusal(429, "rate_limit_exceeded", "Too many requests. Please try again in a bit.")
+            raise Rejection(429, "rate_limit_exceeded", "Too many requests. Please try again in a bit.")
 
     def _send(self, status: int, headers: dict[str, str | None], body: bytes, wire: str) -> None:
         date = formatdate(self.server.api.clock() / 1000, usegmt=True)
@@ -249,10 +253,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
 
 
-def _refuse_as_told(faults: Sequence[Fault]) -> None:
+def _reject_as_told(faults: Sequence[Fault]) -> None:
     for fault in faults:
         if fault.status:
-            raise Refusal(fault.status, fault.code, "as the test wants it")
+            raise Rejection(fault.status, fault.code, "as the test wants it")
 
 
 def _peak_bytes() -> int:

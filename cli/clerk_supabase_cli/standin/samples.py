@@ -18,7 +18,7 @@ INSTANCE_ID = "ins_2Local00000000000000000001"
 UNSTORABLE: Final = tuple(
     map(Raw, (b"1e400", b"9" * 5_000, rb'"\u0000"', rb'"\ud800"', b"[" * 250 + b"]" * 250, b"NaN"))
 )
-"""JSON values refused by parsers or by Postgres; any user can write such values."""
+"""JSON values rejected by parsers or by Postgres; any user can write such values."""
 
 
 def user(user_id: str, *, created_at: int, updated_at: int, **changes: Any) -> Json:

@@ -162,7 +162,7 @@ def legacy_token(
 
 
 def _compact(header: Mapping[str, Any], payload: Mapping[str, Any] | bytes, sign: Callable[[bytes], bytes]) -> str:
-    # The library's own encoder refuses to make most of the bad tokens.
+    # The library's own encoder rejects to make most of the bad tokens.
     said = payload if isinstance(payload, bytes) else json.dumps(payload, separators=(",", ":")).encode()
     signed = b".".join(map(base64url_encode, (json.dumps(header, separators=(",", ":")).encode(), said)))
     return b".".join((signed, base64url_encode(sign(signed)))).decode()

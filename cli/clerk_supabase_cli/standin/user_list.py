@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from clerk_supabase_cli.standin.faults import Request
 from clerk_supabase_cli.standin.population import Entry, Population
-from clerk_supabase_cli.standin.refusals import integer, limit_of, not_found, unprocessable
+from clerk_supabase_cli.standin.rejections import integer, limit_of, not_found, unprocessable
 from clerk_supabase_cli.standin.samples import Json
 
 MOST_VALUES: Final = 100
@@ -63,7 +63,7 @@ _FILTERS: Final = (
 )
 COUNT_PARAMETERS: Final = frozenset(_FILTERS)
 LIST_PARAMETERS: Final = frozenset({*_FILTERS, "limit", "offset", "starting_after", "order_by"})
-"""The parameters of Clerk's understood here; any other parameter is refused like one unknown to Clerk."""
+"""The parameters of Clerk's understood here; any other parameter is rejected like one unknown to Clerk."""
 
 
 def count(users: Population, request: Request, *, inclusive: bool, members_of: IdsOfMembers) -> int:
@@ -78,7 +78,7 @@ def count(users: Population, request: Request, *, inclusive: bool, members_of: I
 def page(
     users: Population, request: Request, *, inclusive: bool, lost_cursor: LostCursor, members_of: IdsOfMembers
 ) -> list[bytes]:
-    """The objects of a page. Raises Refusal."""
+    """The objects of a page. Raises Rejection."""
     limit, offset = limit_of(request), integer(request, "offset", 0, least=0)
     order, descending = _order(request)
     start, end = _created(request, inclusive=inclusive)
@@ -90,7 +90,7 @@ def page(
         if cursor in users:
             after = users.entry(cursor)
         else:
-            _refuse_lost_cursor(lost_cursor)
+            _reject_lost_cursor(lost_cursor)
             if lost_cursor == "empty":
                 return []
     if order == "created_at" and not request.values("user_id"):
@@ -103,7 +103,7 @@ def page(
     return [users.json(entry.id) for entry in islice(found, offset, offset + limit)]
 
 
-def _refuse_lost_cursor(lost_cursor: LostCursor) -> None:
+def _reject_lost_cursor(lost_cursor: LostCursor) -> None:
     if lost_cursor == "not_found":
         raise not_found()
     if lost_cursor == "unprocessable":

@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Credential(Protocol):
-    """A secret, which can be asked for a newer value after the other side has refused the present value."""
+    """A secret, which can be asked for a newer value after the other side has rejected the present value."""
 
     @property
     def source(self) -> str:

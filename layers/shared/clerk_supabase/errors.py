@@ -14,15 +14,15 @@ ClerkSupabaseError
 │       ├── OutOfTime
 │       └── TooLongToWait  Clerk asks for a longer pause than a run may make
 └── Permanent              the same message can never succeed: park the message with the reason
-    ├── SignatureRefused
+    ├── SignatureRejected
     ├── UnusableEvent
     ├── EventTooLarge
-    ├── TokenRefused       the sender learns no reason
+    ├── TokenRejected       the sender learns no reason
     ├── ChangeRefused      Postgres refuses the data
     │   └── ValueRefused   Postgres refuses a single value of the data
     ├── NotAllowed         a policy, a missing right or a tombstone forbids the statement
-    └── ClerkRefused       Clerk's Backend API refuses the request
-        ├── ClerkKeyRefused
+    └── ClerkRejected       Clerk's Backend API refuses the request
+        ├── ClerkKeyRejected
         ├── WrongInstance
         ├── OrganizationsUnavailable
         ├── DomainsUnavailable
@@ -85,7 +85,7 @@ Forgery = Literal["missing", "malformed", "timestamp", "signature"]
 """The fault of a request without Clerk's signature, for metrics: a header, its form, its time, or the signature."""
 
 
-class SignatureRefused(Permanent):
+class SignatureRejected(Permanent):
     """The request is not signed by Clerk."""
 
     def __init__(self, words: str, reason: Forgery) -> None:
@@ -102,7 +102,7 @@ class EventTooLarge(Permanent):
     """The event is larger than a message of SQS."""
 
 
-class Refusal(StrEnum):
+class Rejection(StrEnum):
     """The reason for the refusal of a token. The values are for metrics, logs and tools, and do not change."""
 
     TOO_LONG = "too_long"
@@ -129,10 +129,10 @@ class Refusal(StrEnum):
     ROLE = "role"
 
 
-class TokenRefused(Permanent):
+class TokenRejected(Permanent):
     """The token proves nothing. The operator learns the reason; the client gets no more than `unauthorized`."""
 
-    def __init__(self, reason: Refusal, words: str) -> None:
+    def __init__(self, reason: Rejection, words: str) -> None:
         """*words* quote no part of an unsigned token."""
         super().__init__(words)
         self.reason = reason
@@ -165,31 +165,31 @@ class TooLongToWait(ClerkUnavailable):
     """Clerk asks for a longer pause than this work may make."""
 
 
-class ClerkRefused(Permanent):
+class ClerkRejected(Permanent):
     """Clerk's Backend API refuses the request; asking again does not help."""
 
 
-class ClerkKeyRefused(ClerkRefused):
+class ClerkKeyRejected(ClerkRejected):
     """Clerk does not accept the secret key."""
 
 
-class WrongInstance(ClerkRefused):
+class WrongInstance(ClerkRejected):
     """The secret key belongs to another instance of Clerk."""
 
 
-class OrganizationsUnavailable(ClerkRefused):
+class OrganizationsUnavailable(ClerkRejected):
     """Organizations are switched off in this instance of Clerk."""
 
 
-class DomainsUnavailable(ClerkRefused):
+class DomainsUnavailable(ClerkRejected):
     """Domains of organizations are switched off in this instance of Clerk."""
 
 
-class ContradictoryAnswer(ClerkRefused):
+class ContradictoryAnswer(ClerkRejected):
     """Clerk's answer contradicts the request, another answer of Clerk, or itself."""
 
 
-class GoneFromClerk(ClerkRefused):
+class GoneFromClerk(ClerkRejected):
     """Clerk says there is no object with this id."""
 
     def __init__(self, message: str, observed_at: int) -> None:

@@ -16,7 +16,7 @@ import msgspec
 from clerk_supabase.answer import Answer
 from clerk_supabase.aws.queue import Queue
 from clerk_supabase.aws.secrets import Secret
-from clerk_supabase.errors import EventTooLarge, QueueUnavailable, SecretUnavailable, SignatureRefused
+from clerk_supabase.errors import EventTooLarge, QueueUnavailable, SecretUnavailable, SignatureRejected
 from clerk_supabase.model.envelope import Envelope, ParkedEvent
 from clerk_supabase.model.kinds import CANARY_TYPE, SYNCED_TYPES
 from clerk_supabase.settings import IngestSettings
@@ -38,16 +38,16 @@ class Request:
 
     @classmethod
     def from_api_gateway(cls, event: Mapping[str, Any]) -> Request:
-        """Reads a proxy event of a REST API. Raises SignatureRefused for a body wrongly called base64."""
+        """Reads a proxy event of a REST API. Raises SignatureRejected for a body wrongly called base64."""
         headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
         text = event.get("body") or ""
         if not event.get("isBase64Encoded"):
-            # A body outside UTF-8 passes here, and is refused with the signature.
+            # A body outside UTF-8 passes here, and is rejected with the signature.
             return cls(headers, text.encode(errors="surrogatepass"))
         try:
             return cls(headers, base64.b64decode(text, validate=True))
         except (binascii.Error, ValueError) as error:
-            raise SignatureRefused("the body is not base64", "malformed") from error
+            raise SignatureRejected("the body is not base64", "malformed") from error
 
 
 class _Data(msgspec.Struct):
@@ -84,10 +84,10 @@ class Ingest:
         """The answer to one request. Neither the sender nor an unavailable service can make the method raise."""
         try:
             return self._answer(Request.from_api_gateway(api_gateway_event))
-        except SignatureRefused as refusal:
-            count("Refused")
-            count_by("Refused", "reason", refusal.reason)
-            logger.warning("webhook refused", reason=str(refusal), svix_id=_claimed_id(api_gateway_event))
+        except SignatureRejected as rejection:
+            count("Rejected")
+            count_by("Rejected", "reason", rejection.reason)
+            logger.warning("webhook rejected", reason=str(rejection), svix_id=_claimed_id(api_gateway_event))
             return Answer(401, _UNAUTHORIZED)
         except (SecretUnavailable, QueueUnavailable) as error:
             count("Unavailable")
@@ -131,7 +131,7 @@ class Ingest:
         secrets = self._secret.value()
         try:
             return self._verifier_for(secrets).verify(request.body, request.headers)
-        except (SignatureRefused, SecretUnavailable):
+        except (SignatureRejected, SecretUnavailable):
             if not self._secret.changed():
                 raise
         return self._verifier_for(self._secret.value()).verify(request.body, request.headers)
@@ -158,7 +158,7 @@ _SVIX_ID = re.compile(r"msg_[A-Za-z0-9]{1,64}")
 
 
 def _claimed_id(api_gateway_event: Mapping[str, Any]) -> str | None:
-    """The unproven id of a request, for the log: by this id, a refusal in Clerk's dashboard is found there."""
+    """The unproven id of a request, for the log: by this id, a rejection in Clerk's dashboard is found there."""
     headers = api_gateway_event.get("headers") or {}
     claimed = next((value for name, value in headers.items() if name.lower() in ("svix-id", "webhook-id")), "")
     return claimed if _SVIX_ID.fullmatch(claimed or "") else None

@@ -18,13 +18,13 @@ from clerk_supabase.clerk.api import Clerk
 from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.errors import (
     ChangeRefused,
-    ClerkRefused,
+    ClerkRejected,
     ClerkUnavailable,
     NotAllowed,
     Retryable,
     SecretUnavailable,
     SetUpWrong,
-    TokenRefused,
+    TokenRejected,
     UnusableEvent,
 )
 from clerk_supabase.forbidden_users import REMEMBERED_MS, UNKNOWN_TO_CLERK_MS, ForbiddenUsers
@@ -121,9 +121,9 @@ class Session:
         try:
             claims = self._verifier.verify(_bearer(authorization))
             return self._answer_user(claims)
-        except TokenRefused as refusal:
-            count("Refused")
-            logger.warning("token refused", reason=refusal.reason)
+        except TokenRejected as rejection:
+            count("Rejected")
+            logger.warning("token rejected", reason=rejection.reason)
             return Answer(401, "unauthorized", {"www-authenticate": "Bearer"})
         except (Forbidden, NotAllowed) as error:
             count("Forbidden")
@@ -160,7 +160,7 @@ class Session:
         """The answer to a user whose *row* is a stub, hidden, or missing, once Clerk was asked about the user."""
         try:
             self._fetch(claims)
-        except (ClerkUnavailable, ClerkRefused, SecretUnavailable, UnusableEvent) as error:
+        except (ClerkUnavailable, ClerkRejected, SecretUnavailable, UnusableEvent) as error:
             logger.error("Clerk could not be asked", object_id=claims.user_id, reason=str(error))
             return _answered("Stubs", 202, claims, row or self._stub(claims))
         with self._store.as_user(claims) as queries:
@@ -191,7 +191,7 @@ class Session:
         [outcome] = self._store.apply([(changes, SignedIn(claims.session_id or ""))])
         if isinstance(outcome, ChangeRefused | Retryable):
             raise outcome
-        if outcome == "refused":
+        if outcome == "deleted_before":
             raise Forbidden("deleted here")
 
     def _stub(self, claims: Claims) -> Row:

@@ -2,7 +2,7 @@
 
 A delivery carries HMAC-SHA256 over `{id}.{timestamp}.{body}`, keyed with the base64 behind `whsec_` in the secret.
 Source: https://docs.svix.com/receiving/verifying-payloads/how-manual. By a property test, this module accepts and
-refuses the same requests as the `svix` package, whose import alone would double the cold start.
+rejects the same requests as the `svix` package, whose import alone would double the cold start.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 
-from clerk_supabase.errors import SecretUnavailable, SignatureRefused
+from clerk_supabase.errors import SecretUnavailable, SignatureRejected
 
 _PREFIX = "whsec_"
 _TOLERANCE_SECONDS = 300
@@ -32,12 +32,12 @@ class Verifier:
         """The id of the delivery: unique for a message, and the same on every retry and replay.
 
         `headers` have lower-case names; Svix's own names win over the white-label names (`webhook-id` ...).
-        Raises SignatureRefused, also for malformed headers and for bodies outside UTF-8.
+        Raises SignatureRejected, also for malformed headers and for bodies outside UTF-8.
         """
         svix_id, timestamp = _header(headers, "id"), _header(headers, "timestamp")
         signatures = _header(headers, "signature")
         if not (svix_id and timestamp and signatures):
-            raise SignatureRefused("a header is missing", "missing")
+            raise SignatureRejected("a header is missing", "missing")
         try:
             # The check of the time comes first, so that a stale forgery costs no hash.
             seconds = _seconds_of(timestamp)
@@ -48,8 +48,8 @@ class Verifier:
                     return svix_id
         except (ValueError, OverflowError) as error:
             # Not chained into the message: the causes quote the request.
-            raise SignatureRefused("a header or the body is malformed", "malformed") from error
-        raise SignatureRefused("no signature matches", "signature")
+            raise SignatureRejected("a header or the body is malformed", "malformed") from error
+        raise SignatureRejected("no signature matches", "signature")
 
 
 def _key_of(secret: str) -> bytes:
@@ -69,14 +69,14 @@ def _header(headers: Mapping[str, str], name: str) -> str:
 
 
 def _seconds_of(header: str) -> int:
-    """The signed time, in whole seconds since 1970. Raises SignatureRefused for a time too far from now."""
+    """The signed time, in whole seconds since 1970. Raises SignatureRejected for a time too far from now."""
     # Svix compares the time in microseconds.
     timestamp = round(float(header), 6)
     age = time.time() - timestamp
     if age > _TOLERANCE_SECONDS:
-        raise SignatureRefused("the timestamp is too old", "timestamp")
+        raise SignatureRejected("the timestamp is too old", "timestamp")
     if age < -_TOLERANCE_SECONDS:
-        raise SignatureRefused("the timestamp is too new", "timestamp")
+        raise SignatureRejected("the timestamp is too new", "timestamp")
     return math.floor(timestamp)
 
 

@@ -96,7 +96,7 @@ class Sync:
             if isinstance(answer, Retryable):
                 postponed.append(_postponed(each, answer))
                 continue
-            count(answer.capitalize())
+            count(answer.title().replace("_", ""))
             if isinstance(each.source, Delivery) and answer in _NEW:
                 took("Lag", committed_at - each.happened_at)
             svix_id = each.message.envelope.svix_id

@@ -33,7 +33,7 @@ for _name in _LIBRARIES:
 
 
 def count(name: str, value: int = 1) -> None:
-    """Adds to a counter, for example `Accepted` or `Refused`."""
+    """Adds to a counter, for example `Accepted` or `Rejected`."""
     counted = metrics.metric_set.get(name)
     if counted is None:
         metrics.add_metric(name, MetricUnit.Count, value)

@@ -40,7 +40,7 @@ def event_command(name: str, object_id: str | None, *, send: bool, url: str | No
     """Sign a sample event now, and print it as an API Gateway event for `sam local invoke`, or --send it.
 
     TYPE is the name of a file in events/clerk, such as user.created. A signature is valid for five minutes, so a stored
-    event would be refused. Exit status of --send: 0 for an answer of 2xx, 1 for any other answer.
+    event would be rejected. Exit status of --send: 0 for an answer of 2xx, 1 for any other answer.
     """
     root = find_root()
     secret = secret or _local_secret(root)

@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from clerk_supabase.errors import TokenRefused
+from clerk_supabase.errors import TokenRejected
 from clerk_supabase.settings import SettingsError, issuers_in
 from clerk_supabase.tokens.claims import Claims, Organization, legacy_claims, session_claims
 from clerk_supabase.tokens.jwks import FixedKeys, KeySet, KeySource
@@ -88,7 +88,7 @@ def verify_command(
     text = token_of(given)
     try:
         if len(issuers) > 1:
-            _refuse_shared_keys(jwks_url, pem)
+            _reject_shared_keys(jwks_url, pem)
             report = _report(text, *_keys_of_chosen(text, issuers_in(",".join(issuers), "--issuer")), secret, parties)
         else:
             keys, issuer = _keys(publishable_key, jwks_url, pem)
@@ -165,17 +165,17 @@ def mint_command(
     say(f"check it: clerk-supabase token --pem {public_key_file(root)} --issuer {issuer} -", err=True)
 
 
-def _refuse_shared_keys(jwks_url: str | None, pem: Path | None) -> None:
+def _reject_shared_keys(jwks_url: str | None, pem: Path | None) -> None:
     """Raises SettingsError when several issuers would share keys."""
     if jwks_url or pem:
         raise SettingsError("each of several issuers has its own keys: give no --jwks-url and no --pem")
 
 
 def _keys_of_chosen(token: str, issuers: tuple[str, ...]) -> tuple[KeySource, str]:
-    """The keys of the issuer named in a token; for an unknown issuer, the keys of the first, which refuse the token."""
+    """The keys of the issuer named in a token; for an unknown issuer, the keys of the first, which reject the token."""
     try:
         issuer = IssuerChoice.of(issuers).chosen_for(token).issuer
-    except TokenRefused:
+    except TokenRejected:
         issuer = issuers[0]
     return jwks(jwks_url_of(issuer)), issuer
 
@@ -203,7 +203,7 @@ def _keys_of_checkout(token: str) -> tuple[KeySource | None, str]:
         keys = keys_in_pem(file.read_text())
         issuer = session_claims(taken_apart(token).payload).issuer or ""
         SessionVerifier(issuer, keys).authenticate(token)
-    except (ProjectNotFound, OSError, SettingsError, TokenRefused):
+    except (ProjectNotFound, OSError, SettingsError, TokenRejected):
         return None, ""
     return keys, issuer
 
@@ -212,7 +212,7 @@ def _report(token: str, keys: KeySource | None, issuer: str, secret: str | None,
     """Raises SettingsError and KeysUnavailable."""
     try:
         compact = taken_apart(token)
-    except TokenRefused as problem:
+    except TokenRejected as problem:
         return Report(None, None, signature_checked=False, problems=[problem])
     # Chooses among the given keys; each verifier accepts only its own algorithm.
     is_legacy = compact.header.get("alg") == "HS256"
@@ -227,7 +227,7 @@ def _report(token: str, keys: KeySource | None, issuer: str, secret: str | None,
         verifier = SessionVerifier(issuer, keys, authorized_parties=parties)
     try:
         claims = verifier.authenticate(token)
-    except TokenRefused as problem:
+    except TokenRejected as problem:
         said = _said(compact, is_legacy=is_legacy)
         shown = said if isinstance(said, Claims) else None
         return Report(compact.header, shown, signature_checked=True, problems=[problem])
@@ -236,7 +236,7 @@ def _report(token: str, keys: KeySource | None, issuer: str, secret: str | None,
 
 def _unchecked(compact: Compact, issuer: str, parties: tuple[str, ...], *, is_legacy: bool) -> Report:
     said = _said(compact, is_legacy=is_legacy)
-    if isinstance(said, TokenRefused):
+    if isinstance(said, TokenRejected):
         return Report(compact.header, None, signature_checked=False, problems=[said])
     if is_legacy:
         # Any secret will do: the claims are judged without the signature.
@@ -247,9 +247,9 @@ def _unchecked(compact: Compact, issuer: str, parties: tuple[str, ...], *, is_le
     return Report(compact.header, said, signature_checked=False, problems=list(problems))
 
 
-def _said(compact: Compact, *, is_legacy: bool) -> Claims | TokenRefused:
+def _said(compact: Compact, *, is_legacy: bool) -> Claims | TokenRejected:
     """The claims of the token, proven or not."""
     try:
         return legacy_claims(compact.payload) if is_legacy else session_claims(compact.payload)
-    except TokenRefused as problem:
+    except TokenRejected as problem:
         return problem

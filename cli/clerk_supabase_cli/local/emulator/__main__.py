@@ -68,7 +68,7 @@ def _draw_the_keys_of_functions() -> None:
 
 
 def _speak_only_http_1() -> None:
-    """Refuses HTTP/2, whose pseudo-headers could name another host."""
+    """Rejects HTTP/2, whose pseudo-headers could name another host."""
 
     async def stay(*_: Any) -> None:
         """Does nothing."""

@@ -21,7 +21,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# Stage and resources are plain words: a path that two parsers could read differently is refused.
+# Stage and resources are plain words: a path that two parsers could read differently is rejected.
 _DEPLOYED_API: Final = re.compile(r"/_aws/execute-api/[a-z0-9]+(/[A-Za-z0-9_-]+){2,}", re.ASCII)
 # Reset, configuration, messages and code of the emulator: open to anybody, without credentials.
 _ADMINISTRATION: Final = ("/_ministack", "/_localstack")
@@ -30,7 +30,7 @@ _CREDENTIAL: Final = re.compile(r"AWS4-HMAC-SHA256 .*?\bCredential=([^/,\s]+)/",
 _LARGEST_BODY: Final = 10 * 1024 * 1024
 
 
-class Refused(Exception):
+class Rejected(Exception):
     """A request that does not reach the emulated AWS, with its answer."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -49,7 +49,7 @@ class Gate:
         self._knows = knows
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on, or refuses the request."""
+        """Passes a request on, or rejects the request."""
         if scope["type"] == "lifespan":
             await self._aws(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -63,26 +63,26 @@ class Gate:
             if self._is_for_the_deployed_api(scope):
                 receive = _limited(receive)
             await self._aws(scope, receive, send)
-        except Refused as refusal:
-            headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(refusal.body))]
-            await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-            await send({"type": "http.response.body", "body": refusal.body})
+        except Rejected as rejection:
+            headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(rejection.body))]
+            await send({"type": "http.response.start", "status": rejection.status, "headers": headers})
+            await send({"type": "http.response.body", "body": rejection.body})
 
     def _is_for_the_deployed_api(self, scope: Scope) -> bool:
-        """Tells whether anybody may send this request. Raises Refused for a request forbidden to this sender."""
+        """Tells whether anybody may send this request. Raises Rejected for a request forbidden to this sender."""
         target = scope["raw_path"].decode("latin-1")
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         if not is_for_this_machine(target, headers):
-            raise Refused(403, "AccessDenied", "the request names another host than this local stack")
+            raise Rejected(403, "AccessDenied", "the request names another host than this local stack")
         if _DEPLOYED_API.fullmatch(target):
             return True
         if is_from_a_browser(headers):
-            raise Refused(403, "AccessDenied", "browsers reach only the deployed API of the local stack")
+            raise Rejected(403, "AccessDenied", "browsers reach only the deployed API of the local stack")
         if scope["path"].startswith(_ADMINISTRATION):
-            raise Refused(403, "AccessDenied", "the local stack is administered by the command that started it alone")
+            raise Rejected(403, "AccessDenied", "the local stack is administered by the command that started it alone")
         if not self._knows(_access_key(headers, scope["query_string"])):
             message = "the local stack takes only the key that dev printed; `source .local/env` says it to a shell"
-            raise Refused(403, "UnrecognizedClientException", message)
+            raise Rejected(403, "UnrecognizedClientException", message)
         return False
 
 
@@ -97,7 +97,7 @@ def _access_key(headers: list[tuple[str, str]], query: bytes) -> str:
 
 
 def _limited(receive: Receive) -> Receive:
-    """Reads a body as far as API Gateway does; raises Refused beyond."""
+    """Reads a body as far as API Gateway does; raises Rejected beyond."""
     size = 0
 
     async def limited() -> Message:
@@ -105,7 +105,7 @@ def _limited(receive: Receive) -> Receive:
         message = await receive()
         size += len(message.get("body", b""))
         if size > _LARGEST_BODY:
-            raise Refused(413, "RequestEntityTooLarge", "Request Too Long")
+            raise Rejected(413, "RequestEntityTooLarge", "Request Too Long")
         return message
 
     return limited

@@ -28,7 +28,7 @@ class Views(Answers):
         """Chooses the view for a request."""
 
     def body(self, request: Request, alter: Alter | None = None) -> bytes:
-        """The body of a successful answer. Raises Refusal instead of any other answer."""
+        """The body of a successful answer. Raises Rejection instead of any other answer."""
         with self.lock:
             self.world = self.view_for(request)
             return super().body(request, alter)

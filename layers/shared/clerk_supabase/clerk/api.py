@@ -38,7 +38,7 @@ class Clerk:
     """Reads one instance of Clerk. Cheap to make: the connections and the rate limit belong to `http`.
 
     Each method raises OutOfTime at the deadline, ClerkUnavailable when Clerk cannot be reached or understood, and a
-    ClerkRefused when a retry does not help, in addition to the errors in its own docstring.
+    ClerkRejected when a retry does not help, in addition to the errors in its own docstring.
     """
 
     http: ClerkHttp
@@ -192,7 +192,7 @@ def _ids(name: str, ids: Sequence[str]) -> list[tuple[str, str | int]]:
 
 
 def _only(page: Page, ids: Sequence[str]) -> Page:
-    """Refuses an answer with other or unreadable objects: with such an answer, existing objects would look gone."""
+    """Rejects an answer with other or unreadable objects: with such an answer, existing objects would look gone."""
     if page.odd or not {item.id for item in page.items} <= set(ids):
         raise ContradictoryAnswer("Clerk answered with other objects than the request named, or with odd objects")
     return page

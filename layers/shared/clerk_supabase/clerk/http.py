@@ -22,8 +22,8 @@ from urllib3.exceptions import HTTPError
 from clerk_supabase.clerk.pages import Unreadable
 from clerk_supabase.clerk.rate_limit import TokenBucket
 from clerk_supabase.errors import (
-    ClerkKeyRefused,
-    ClerkRefused,
+    ClerkKeyRejected,
+    ClerkRejected,
     ClerkUnavailable,
     DomainsUnavailable,
     GoneFromClerk,
@@ -104,7 +104,7 @@ class ClerkHttp:
 
     @property
     def requests_per_second(self) -> float:
-        """The requests per second, on average, in this share of the rate limit. Raises ClerkKeyRefused."""
+        """The requests per second, on average, in this share of the rate limit. Raises ClerkKeyRejected."""
         return self._share * _LIMITS[self._current_key()[:8]] / _WINDOW_SECONDS
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ class ClerkHttp:
 
         The method waits until the rate limit allows the request, and retries after passing failures until `deadline`,
         a moment of the monotonic clock. Raises OutOfTime at the deadline; TooLongToWait when Clerk asks for a pause of
-        more than 15 minutes; ClerkUnavailable when the retries failed; a ClerkRefused when a retry cannot help.
+        more than 15 minutes; ClerkUnavailable when the retries failed; a ClerkRejected when a retry cannot help.
         """
         failures = 0
         last: _TryAgain | None = None
@@ -174,19 +174,19 @@ class ClerkHttp:
         key = self._current_key()
         try:
             return self._once(path, parameters, key, read, deadline)
-        except ClerkKeyRefused:
+        except ClerkKeyRejected:
             newer = self._newer_key(key)
             if newer is None:
                 raise
         return self._once(path, parameters, newer, read, deadline)
 
-    def _newer_key(self, refused: str) -> str | None:
-        """A newer key than the refused key, if any. Looks at most once for all threads with the same refused key."""
+    def _newer_key(self, rejected: str) -> str | None:
+        """A newer key than the rejected key, if any. Looks at most once for all threads with the same rejected key."""
         with self._key_lock:
-            if _checked_key(self._key.value()) == refused:
+            if _checked_key(self._key.value()) == rejected:
                 self._key.changed()
             key = _checked_key(self._key.value())
-            return None if key == refused else key
+            return None if key == rejected else key
 
     def _current_key(self) -> str:
         with self._key_lock:
@@ -208,7 +208,7 @@ class ClerkHttp:
             raise _TooFast("Clerk's rate limit is reached (429)", _seconds(headers, _WINDOW_SECONDS))
         if status in (408, 425) or status >= 500:
             raise _TryAgain(f"Clerk answered {status}", _seconds(headers, 0))
-        raise _refusal(status, path, body, observed_at)
+        raise _rejection(status, path, body, observed_at)
 
     def _exchange(
         self, path: str, parameters: Parameters, key: str, deadline: float
@@ -257,7 +257,7 @@ class ClerkHttp:
     def _moment(self, date: str) -> int:
         """The `Date` of an answer in milliseconds; 0 if the header is missing or cannot be true.
 
-        Our own clock serves to refuse impossible dates: a version from the far future would win over all true versions.
+        Our own clock serves to reject impossible dates: a version from the far future would win over all true versions.
         """
         try:
             milliseconds = int(parsedate_to_datetime(date).timestamp() * 1000)
@@ -299,7 +299,7 @@ def _is_loopback(host: str) -> bool:
 def _checked_key(secret: str) -> str:
     key = secret.strip()
     if key[:8] not in _LIMITS or not key.isascii() or not key.isprintable():
-        raise ClerkKeyRefused(
+        raise ClerkKeyRejected(
             "the secret does not hold a secret key of Clerk (sk_live_... or sk_test_...): "
             "copy it from API keys in Clerk's dashboard"
         )
@@ -318,11 +318,11 @@ def _seconds(headers: urllib3.HTTPHeaderDict, default: float) -> float:
     return seconds
 
 
-def _refusal(status: int, path: str, body: bytes, observed_at: int) -> ClerkRefused:
+def _rejection(status: int, path: str, body: bytes, observed_at: int) -> ClerkRejected:
     codes, known = _codes(body)
     said = f"GET {path}: Clerk answered {status}" + (f" ({codes})" if codes else "")
     if status == 401:
-        return ClerkKeyRefused(f"{said}: put the instance's present secret key into the secret")
+        return ClerkKeyRejected(f"{said}: put the instance's present secret key into the secret")
     if _SWITCHED_OFF in known:
         return OrganizationsUnavailable(f"{said}: organizations are switched off in Clerk's dashboard")
     if _DOMAINS_SWITCHED_OFF in known:
@@ -330,8 +330,8 @@ def _refusal(status: int, path: str, body: bytes, observed_at: int) -> ClerkRefu
     if status == 404 and "resource_not_found" in known:
         return GoneFromClerk(said, observed_at)
     if not known:
-        return ClerkRefused(f"{said}, and not in Clerk's words: is the address of its Backend API right?")
-    return ClerkRefused(f"{said}: this is a fault of clerk-supabase-sync, or Clerk has changed")
+        return ClerkRejected(f"{said}, and not in Clerk's words: is the address of its Backend API right?")
+    return ClerkRejected(f"{said}: this is a fault of clerk-supabase-sync, or Clerk has changed")
 
 
 class _ApiError(msgspec.Struct):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from clerk_supabase.clerk.pages import Item, Page
-from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused, ClerkUnavailable
+from clerk_supabase.errors import ClerkKeyRejected, ClerkRejected, ClerkUnavailable
 
 PAGE_SIZE: Final = 500
 # The number of objects that may leave the list between two pages before the walk misses an object.
@@ -54,9 +54,9 @@ def by_creation(
         try:
             page = read_page(walk.asked, walk.cursor)
             walk.check(page)
-        except ClerkKeyRefused:
+        except ClerkKeyRejected:
             raise
-        except (ClerkRefused, _OutOfOrder) as error:
+        except (ClerkRejected, _OutOfOrder) as error:
             # The user at the cursor may be deleted by now, and Clerk does not document its answer to such a cursor.
             walk.restart(error)
             continue
@@ -91,11 +91,11 @@ class _Walk:
         if (moments and moments[0] < self._newest) or any(item.id == self.cursor for item in page.items):
             raise _OutOfOrder("its users do not follow the users of the page before")
 
-    def restart(self, error: ClerkRefused | _OutOfOrder) -> None:
+    def restart(self, error: ClerkRejected | _OutOfOrder) -> None:
         """Asks again without a cursor, from the end of the last stretch on. Raises after too many restarts."""
         self._restarts += 1
         if self.cursor is None or self._restarts > _MOST_RESTARTS:
-            if isinstance(error, ClerkRefused):
+            if isinstance(error, ClerkRejected):
                 raise error
             raise ClerkUnavailable(f"Clerk's list of users cannot be right: {error}") from error
         self.asked = replace(self.asked, start=self._told)

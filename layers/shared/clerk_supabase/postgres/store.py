@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from clerk_supabase.credentials import Credential
     from clerk_supabase.tokens.claims import Claims
 
-Outcome = Literal["created", "updated", "unchanged", "stale", "deleted", "refused", "duplicate"]
+Outcome = Literal["created", "updated", "unchanged", "stale", "deleted", "deleted_before", "duplicate"]
 
 _APPLY = "select outcome from clerk_sync.apply(%s::jsonb) order by position"
 # In one transaction; first what was left out, so that two workers with the same change wait for each other only there.

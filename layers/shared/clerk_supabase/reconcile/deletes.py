@@ -8,7 +8,7 @@ from typing import Final
 
 from clerk_supabase.clerk.api import MOST_IDS, Clerk
 from clerk_supabase.clerk.lookups import child_gone_at
-from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused
+from clerk_supabase.errors import ClerkKeyRejected, ClerkRejected
 from clerk_supabase.model.kinds import FACTS, KIND_NAMES, READ_KINDS, ReadKind
 from clerk_supabase.reconcile.pages import Work
 from clerk_supabase.reconcile.records import Candidate
@@ -83,9 +83,9 @@ def delete_gone(work: Work, kinds: Collection[ReadKind]) -> Deletes:
     for kind in concerned:
         try:
             by_kind[kind] = _confirm(work, kind, gone, limits[kind], due)
-        except ClerkKeyRefused:
+        except ClerkKeyRejected:
             raise
-        except ClerkRefused as error:
+        except ClerkRejected as error:
             gone.forget(kind)
             by_kind[kind] = [f"{error}: no {kind} is deleted"]
     doubts = [doubt for of_kind in by_kind.values() for doubt in of_kind]

@@ -8,7 +8,7 @@ from typing import Final
 
 from clerk_supabase.clerk.api import MOST_IDS
 from clerk_supabase.clerk.lookups import read_again
-from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused
+from clerk_supabase.errors import ClerkKeyRejected, ClerkRejected
 from clerk_supabase.model.kinds import FACTS, KIND_NAMES, READ_KINDS, ReadKind
 from clerk_supabase.reconcile.drift import Brake
 from clerk_supabase.reconcile.pages import Work
@@ -46,9 +46,9 @@ def repair_held(work: Work) -> Emptied:
             continue
         try:
             _repair_kind(work, kind)
-        except ClerkKeyRefused:
+        except ClerkKeyRejected:
             raise
-        except ClerkRefused as error:
+        except ClerkRejected as error:
             doubts.append(f"not every {kind} that loses a value could be read again ({error})")
             doubtful.append(kind)
     return Emptied(doubts=doubts, doubtful=doubtful)

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from clerk_supabase.clerk.api import MOST_IDS
 from clerk_supabase.clerk.lookups import Held, read_again
-from clerk_supabase.errors import ClerkKeyRefused, ClerkRefused
+from clerk_supabase.errors import ClerkKeyRejected, ClerkRejected
 from clerk_supabase.model.kinds import READ_KINDS, ReadKind
 from clerk_supabase.reconcile.pages import Work
 from clerk_supabase.reconcile.repairs import Repair, Settled, settled
@@ -42,9 +42,9 @@ def retry_held_up(work: Work) -> StillWrong:
 def _repaired(work: Work, kind: ReadKind, held: Sequence[Held]) -> Settled:
     try:
         items = list(read_again(work.clerk, kind, held))
-    except ClerkKeyRefused:
+    except ClerkKeyRejected:
         raise
-    except ClerkRefused as error:
+    except ClerkRejected as error:
         logger.warning("objects held up by locks could not be read again", kind=kind, reason=str(error))
         return settled([], [])
     repairs = [Repair(work.run_id, kind, item.id, item.observed_at, item.json()) for item in items]

@@ -310,7 +310,7 @@ class Comparison:
         self._add("repaired", sum(outcome in _REPAIRED for outcome in became))
         self._add("repairs sent", sum(outcome == "sent" for outcome in became))
         # A newer version was applied after the comparison of the page.
-        self._add("overtaken", sum(outcome in {"stale", "refused"} for outcome in became))
+        self._add("overtaken", sum(outcome in {"stale", "deleted_before"} for outcome in became))
 
     # Counting
 

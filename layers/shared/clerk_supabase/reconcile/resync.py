@@ -14,8 +14,8 @@ from clerk_supabase.clerk.api import Clerk
 from clerk_supabase.clerk.pages import Item
 from clerk_supabase.errors import (
     ChangeRefused,
-    ClerkKeyRefused,
-    ClerkRefused,
+    ClerkKeyRejected,
+    ClerkRejected,
     GoneFromClerk,
     OrganizationsUnavailable,
     UnusableEvent,
@@ -322,9 +322,9 @@ def _read_memberships(clerk: Clerk, read: _Read) -> None:
             is_whole = is_whole and page.joins and page.is_new and not page.odd
     except OrganizationsUnavailable:
         return
-    except ClerkKeyRefused:
+    except ClerkKeyRejected:
         raise
-    except ClerkRefused as error:
+    except ClerkRejected as error:
         read.doubts = f"not every membership was compared ({error})"
     else:
         read.is_whole = is_whole and len(items) >= min(told[0], told[-1])

@@ -17,8 +17,8 @@ from clerk_supabase.clerk.api import Clerk
 from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.clerk.walk import Window
 from clerk_supabase.errors import (
-    ClerkKeyRefused,
-    ClerkRefused,
+    ClerkKeyRejected,
+    ClerkRejected,
     ClerkSupabaseError,
     DomainsUnavailable,
     OrganizationsUnavailable,
@@ -87,7 +87,7 @@ class Reconcile:
         """Begins a run, or continues a run that was cut off, until its end or the deadline, by the monotonic clock.
 
         Raises Retryable while Clerk, Postgres or SQS is unavailable: the next call continues the run. Raises
-        WrongInstance and ClerkRefused before a run has begun.
+        WrongInstance and ClerkRejected before a run has begun.
         """
         calls_before = self._http.calls
         clerk = Clerk(self._http, deadline)
@@ -265,9 +265,9 @@ class Reconcile:
                 logger.warning("domains are not compared", reason=str(error))
                 note_switched_off(work, kind)
                 return [_DOMAINS_SWITCHED_OFF]
-            except ClerkKeyRefused:
+            except ClerkKeyRejected:
                 raise
-            except ClerkRefused as error:
+            except ClerkRejected as error:
                 doubts[kind] = f"{KIND_NAMES[kind]} were not compared ({error})"
         return []
 

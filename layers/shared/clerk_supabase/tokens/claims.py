@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from clerk_supabase.errors import Refusal, TokenRefused
+from clerk_supabase.errors import Rejection, TokenRejected
 from clerk_supabase.tokens.permissions import granted, scoped
 
 Version = Literal["v1", "v2", "legacy"]
@@ -78,7 +78,7 @@ class Claims:
 
 
 def session_claims(payload: bytes) -> Claims:
-    """Read the claims of a Clerk session token, version 1 or 2. Raises TokenRefused for a missing or bad claim."""
+    """Read the claims of a Clerk session token, version 1 or 2. Raises TokenRejected for a missing or bad claim."""
     said = decode_object(payload)
     version = _version(said)
     return _claims(
@@ -87,20 +87,20 @@ def session_claims(payload: bytes) -> Claims:
 
 
 def legacy_claims(payload: bytes) -> Claims:
-    """Read the claims of a token made by Clerk's former JWT template for Supabase. Raises TokenRefused as above."""
+    """Read the claims of a token made by Clerk's former JWT template for Supabase. Raises TokenRejected as above."""
     said = decode_object(payload)
     return _claims(said, payload, version="legacy", session_id=None, issuer=_text(said, "iss"))
 
 
 def decode_object(data: bytes) -> dict[str, Any]:
-    """A JSON object. Raises TokenRefused."""
+    """A JSON object. Raises TokenRejected."""
     try:
         value = msgspec.json.decode(data)
     except (ValueError, RecursionError) as error:
         # Not chained into the message: the cause may quote the token.
-        raise TokenRefused(Refusal.MALFORMED, "a part of the token is not JSON") from error
+        raise TokenRejected(Rejection.MALFORMED, "a part of the token is not JSON") from error
     if not isinstance(value, dict):
-        raise TokenRefused(Refusal.MALFORMED, "a part of the token is not a JSON object")
+        raise TokenRejected(Rejection.MALFORMED, "a part of the token is not a JSON object")
     return value
 
 
@@ -136,7 +136,7 @@ def _version(said: Mapping[str, Any]) -> Version:
         return "v1"
     if version == 2:
         return "v2"
-    raise TokenRefused(Refusal.VERSION, "the token's version is neither 1 nor 2")
+    raise TokenRejected(Rejection.VERSION, "the token's version is neither 1 nor 2")
 
 
 def _organization_v1(said: Mapping[str, Any]) -> Organization | None:
@@ -190,11 +190,11 @@ def _audience(said: Mapping[str, Any]) -> tuple[str, ...]:
 def _id(said: Mapping[str, Any], name: str, prefix: str) -> str:
     value = _required_text(said, name)
     if value.startswith(_MACHINE):
-        raise TokenRefused(Refusal.MACHINE, "the token belongs to a machine, not to a user")
+        raise TokenRejected(Rejection.MACHINE, "the token belongs to a machine, not to a user")
     # Opaque but for its prefix. Blanks and control characters would mislead logs and comparisons.
     plain = value.isascii() and value.isprintable() and " " not in value
     if not (plain and len(prefix) < len(value) <= _LONGEST_ID and value.startswith(prefix)):
-        raise TokenRefused(Refusal.CLAIM_MALFORMED, f"the claim {name} is not an id that begins with {prefix}")
+        raise TokenRejected(Rejection.CLAIM_MALFORMED, f"the claim {name} is not an id that begins with {prefix}")
     return value
 
 
@@ -238,9 +238,9 @@ def _required_time(said: Mapping[str, Any], name: str) -> int:
     return value
 
 
-def _missing(name: str) -> TokenRefused:
-    return TokenRefused(Refusal.CLAIM_MISSING, f"the claim {name} is missing")
+def _missing(name: str) -> TokenRejected:
+    return TokenRejected(Rejection.CLAIM_MISSING, f"the claim {name} is missing")
 
 
-def _malformed(name: str) -> TokenRefused:
-    return TokenRefused(Refusal.CLAIM_MALFORMED, f"the claim {name} is malformed")
+def _malformed(name: str) -> TokenRejected:
+    return TokenRejected(Rejection.CLAIM_MALFORMED, f"the claim {name} is malformed")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from clerk_supabase.errors import Refusal, TokenRefused
+from clerk_supabase.errors import Rejection, TokenRejected
 
 # The characters that JavaScript's trim() removes. Python's strip() removes others, and "\x1c3" must not become a 3.
 _JAVASCRIPT_BLANKS: Final = (
@@ -22,12 +22,12 @@ _MOST_DIGITS: Final = 1000
 
 
 def scoped(claim: str | None, name: str) -> tuple[str, ...]:
-    """The elements of `fea` or `pla`, such as `o:dashboard`. Raises TokenRefused for an element without a scope."""
+    """The elements of `fea` or `pla`, such as `o:dashboard`. Raises TokenRejected for an element without a scope."""
     if not claim:
         return ()
     elements = tuple(element.strip(_JAVASCRIPT_BLANKS) for element in claim.split(","))
     if not all(":" in element for element in elements):
-        raise TokenRefused(Refusal.CLAIM_MALFORMED, f"the claim {name} has an element without a scope")
+        raise TokenRejected(Rejection.CLAIM_MALFORMED, f"the claim {name} has an element without a scope")
     return elements
 
 

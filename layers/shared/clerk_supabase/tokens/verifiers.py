@@ -2,7 +2,7 @@
 
 No other module knows PyJWT, whose algorithms and keys are used here. The token itself is split here: the library looks
 at every character in Python, which costs three times as much as the signature. By a property test, this module accepts
-no token that the library refuses.
+no token that the library rejects.
 Sources: https://clerk.com/docs/guides/sessions/manual-jwt-verification, RFC 7515, RFC 7519, RFC 8725.
 """
 
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import HMACAlgorithm, RSAAlgorithm
 from jwt.exceptions import InvalidKeyError
 
-from clerk_supabase.errors import Refusal, TokenRefused
+from clerk_supabase.errors import Rejection, TokenRejected
 from clerk_supabase.settings import SettingsError
 from clerk_supabase.tokens.claims import Claims, decode_object, legacy_claims, session_claims
 from clerk_supabase.tokens.jwks import FixedKeys, Jwks, KeySet, KeySource
@@ -85,7 +85,7 @@ class SessionVerifier:
         return self._issuer
 
     def verify(self, token: str) -> Claims:
-        """The claims of the token, once it is proven. Raises TokenRefused, and KeysUnavailable when nobody can tell."""
+        """The claims of the token, once it is proven. Raises TokenRejected; KeysUnavailable when nobody can tell."""
         claims = self.authenticate(token)
         for problem in self.problems(claims):
             raise problem
@@ -94,30 +94,30 @@ class SessionVerifier:
     def authenticate(self, token: str) -> Claims:
         """The claims of a session token with a good signature, valid now and here or not.
 
-        Raises TokenRefused and KeysUnavailable.
+        Raises TokenRejected and KeysUnavailable.
         """
         compact = taken_apart(token)
         _require_kind(compact.header, "RS256")
-        _refuse_other_categories(compact.header)
+        _reject_other_categories(compact.header)
         self._require_signature(compact)
         return session_claims(compact.payload)
 
-    def problems(self, claims: Claims) -> Iterator[TokenRefused]:
+    def problems(self, claims: Claims) -> Iterator[TokenRejected]:
         """Every reason against the use of these claims now and here."""
         yield from _problems_of_time(claims, self._clock())
         if claims.issuer != self._issuer:
-            yield TokenRefused(Refusal.ISSUER, f"the token was not issued by {self._issuer}")
+            yield TokenRejected(Rejection.ISSUER, f"the token was not issued by {self._issuer}")
         if self._parties:
             yield from self._problems_of_party(claims.authorized_party)
         if claims.session_status not in {None, "active"}:
-            yield TokenRefused(Refusal.SESSION_NOT_ACTIVE, "the session is not active: the sign-in is not complete")
+            yield TokenRejected(Rejection.SESSION_NOT_ACTIVE, "the session is not active: the sign-in is not complete")
 
-    def _problems_of_party(self, party: str | None) -> Iterator[TokenRefused]:
+    def _problems_of_party(self, party: str | None) -> Iterator[TokenRejected]:
         if party is None:
             if not self._accept_missing_party:
-                yield TokenRefused(Refusal.AUTHORIZED_PARTY_MISSING, "the token names no origin (azp)")
+                yield TokenRejected(Rejection.AUTHORIZED_PARTY_MISSING, "the token names no origin (azp)")
         elif party not in self._parties:
-            yield TokenRefused(Refusal.AUTHORIZED_PARTY, "the token is for an origin (azp) that is not allowed")
+            yield TokenRejected(Rejection.AUTHORIZED_PARTY, "the token is for an origin (azp) that is not allowed")
 
     def _require_signature(self, compact: Compact) -> None:
         kid = compact.header.get("kid")
@@ -128,8 +128,8 @@ class SessionVerifier:
         if newer is not None and _is_signed_by(newer, kid, compact):
             return
         if not (newer or keys).candidates(kid):
-            raise TokenRefused(Refusal.UNKNOWN_KEY, "the token is signed with a key that is not the issuer's")
-        raise TokenRefused(Refusal.SIGNATURE, "the signature does not match")
+            raise TokenRejected(Rejection.UNKNOWN_KEY, "the token is signed with a key that is not the issuer's")
+        raise TokenRejected(Rejection.SIGNATURE, "the signature does not match")
 
 
 class IssuerChoice:
@@ -155,25 +155,25 @@ class IssuerChoice:
         )
 
     def verify(self, token: str) -> Claims:
-        """The claims of the token, once it is proven. Raises TokenRefused, and KeysUnavailable when nobody can tell."""
+        """The claims of the token, once it is proven. Raises TokenRejected; KeysUnavailable when nobody can tell."""
         return self.chosen_for(token).verify(token)
 
     def chosen_for(self, token: str) -> SessionVerifier:
         """The verifier for the issuer named in a token, which is not proven yet.
 
-        Raises TokenRefused for any other issuer, without a look at keys.
+        Raises TokenRejected for any other issuer, without a look at keys.
         """
         issuer = decode_object(taken_apart(token).payload).get("iss")
         chosen = self._by_issuer.get(issuer) if isinstance(issuer, str) else None
         if chosen is None:
-            raise TokenRefused(Refusal.ISSUER, f"the token was not issued by {' or '.join(self._by_issuer)}")
+            raise TokenRejected(Rejection.ISSUER, f"the token was not issued by {' or '.join(self._by_issuer)}")
         return chosen
 
 
 class LegacyVerifier:
     """Checks tokens of Clerk's former JWT template for Supabase, signed with the project's JWT secret.
 
-    The same secret signs Supabase's own tokens, which are refused because they name no Clerk user.
+    The same secret signs Supabase's own tokens, which are rejected because they name no Clerk user.
     """
 
     def __init__(self, secret: str, *, issuer: str = "", clock: Callable[[], float] = time.time) -> None:
@@ -189,38 +189,38 @@ class LegacyVerifier:
         self._clock = clock
 
     def verify(self, token: str) -> Claims:
-        """The claims of the token, once it is proven. Raises TokenRefused."""
+        """The claims of the token, once it is proven. Raises TokenRejected."""
         claims = self.authenticate(token)
         for problem in self.problems(claims):
             raise problem
         return claims
 
     def authenticate(self, token: str) -> Claims:
-        """The claims of a token with a good signature, valid now and here or not. Raises TokenRefused."""
+        """The claims of a token with a good signature, valid now and here or not. Raises TokenRejected."""
         compact = taken_apart(token)
         _require_kind(compact.header, "HS256")
         if not _HS256.verify(compact.signed, self._key, compact.signature):
-            raise TokenRefused(Refusal.SIGNATURE, "the signature does not match")
+            raise TokenRejected(Rejection.SIGNATURE, "the signature does not match")
         return legacy_claims(compact.payload)
 
-    def problems(self, claims: Claims) -> Iterator[TokenRefused]:
+    def problems(self, claims: Claims) -> Iterator[TokenRejected]:
         """Every reason against the use of these claims now and here."""
         yield from _problems_of_time(claims, self._clock())
         if self._issuer and claims.issuer != self._issuer:
-            yield TokenRefused(Refusal.ISSUER, f"the token was not issued by {self._issuer}")
+            yield TokenRejected(Rejection.ISSUER, f"the token was not issued by {self._issuer}")
         if "authenticated" not in claims.audience:
-            yield TokenRefused(Refusal.AUDIENCE, "the token's audience (aud) is not 'authenticated'")
+            yield TokenRejected(Rejection.AUDIENCE, "the token's audience (aud) is not 'authenticated'")
         if claims.role != "authenticated":
-            yield TokenRefused(Refusal.ROLE, "the token's role is not 'authenticated'")
+            yield TokenRejected(Rejection.ROLE, "the token's role is not 'authenticated'")
 
 
 def taken_apart(token: str) -> Compact:
-    """Split a token into its parts, all unproven. Raises TokenRefused for any other text."""
+    """Split a token into its parts, all unproven. Raises TokenRejected for any other text."""
     if len(token) > MAX_TOKEN_LENGTH:
-        raise TokenRefused(Refusal.TOO_LONG, f"the token is longer than {MAX_TOKEN_LENGTH} characters")
+        raise TokenRejected(Rejection.TOO_LONG, f"the token is longer than {MAX_TOKEN_LENGTH} characters")
     match = _COMPACT.fullmatch(token)
     if match is None:
-        raise TokenRefused(Refusal.MALFORMED, "this is not a token: three parts with dots between them")
+        raise TokenRejected(Rejection.MALFORMED, "this is not a token: three parts with dots between them")
     header, payload, signature = map(_decoded, match.groups())
     signed = token[: match.end(2)].encode()
     return Compact(decode_object(header), payload, signed, signature)
@@ -284,43 +284,43 @@ def _decoded(segment: str) -> bytes:
     try:
         data = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
     except ValueError as error:
-        raise TokenRefused(Refusal.MALFORMED, "a part of the token is not base64url") from error
+        raise TokenRejected(Rejection.MALFORMED, "a part of the token is not base64url") from error
     # The last digit may hold meaningless bits: only one spelling of a token is accepted.
     if base64.urlsafe_b64encode(data).rstrip(b"=") != segment.encode():
-        raise TokenRefused(Refusal.MALFORMED, "a part of the token is not base64url")
+        raise TokenRejected(Rejection.MALFORMED, "a part of the token is not base64url")
     return data
 
 
 def _require_kind(header: dict[str, Any], algorithm: str) -> None:
-    """Refuses any token but an ordinary JWT with this signature; the token does not choose its algorithm."""
+    """Rejects any token but an ordinary JWT with this signature; the token does not choose its algorithm."""
     if header.get("alg") != algorithm:
-        raise TokenRefused(Refusal.ALGORITHM, f"the token is not signed with {algorithm}")
+        raise TokenRejected(Rejection.ALGORITHM, f"the token is not signed with {algorithm}")
     if header.get("typ") != "JWT":
-        raise TokenRefused(Refusal.TYPE, "the header's typ is not JWT: an OAuth access token, for example")
+        raise TokenRejected(Rejection.TYPE, "the header's typ is not JWT: an OAuth access token, for example")
     # b64 has to be named in crit, but not every library insists. https://www.rfc-editor.org/rfc/rfc7797#section-6
     if "crit" in header or "b64" in header:
         message = "the header demands an extension (crit or b64) that is not understood"
-        raise TokenRefused(Refusal.CRITICAL_HEADER, message)
+        raise TokenRejected(Rejection.CRITICAL_HEADER, message)
 
 
-def _refuse_other_categories(header: dict[str, Any]) -> None:
+def _reject_other_categories(header: dict[str, Any]) -> None:
     if "cat" not in header or header["cat"] in _SESSION_CATEGORIES:
         return
     if header["cat"] == _TEMPLATE_CATEGORY:
-        raise TokenRefused(Refusal.TEMPLATE, "the token comes from a JWT template, not from a session")
+        raise TokenRejected(Rejection.TEMPLATE, "the token comes from a JWT template, not from a session")
     if header["cat"] == _MACHINE_CATEGORY:
-        raise TokenRefused(Refusal.MACHINE, "the token belongs to a machine, not to a user")
-    raise TokenRefused(Refusal.CATEGORY, "the header's cat is not that of a session token")
+        raise TokenRejected(Rejection.MACHINE, "the token belongs to a machine, not to a user")
+    raise TokenRejected(Rejection.CATEGORY, "the header's cat is not that of a session token")
 
 
 def _is_signed_by(keys: KeySet, kid: object, compact: Compact) -> bool:
     return any(_RS256.verify(compact.signed, key, compact.signature) for key in keys.candidates(kid))
 
 
-def _problems_of_time(claims: Claims, now: float) -> Iterator[TokenRefused]:
+def _problems_of_time(claims: Claims, now: float) -> Iterator[TokenRejected]:
     if claims.expires_at <= now - LEEWAY_SECONDS:
-        yield TokenRefused(Refusal.EXPIRED, "the token has expired")
+        yield TokenRejected(Rejection.EXPIRED, "the token has expired")
     if claims.not_before is not None and claims.not_before > now + LEEWAY_SECONDS:
-        yield TokenRefused(Refusal.NOT_YET_VALID, "the token is not valid yet (nbf)")
+        yield TokenRejected(Rejection.NOT_YET_VALID, "the token is not valid yet (nbf)")
     if claims.issued_at > now + LEEWAY_SECONDS:
-        yield TokenRefused(Refusal.ISSUED_IN_FUTURE, "the token was issued in the future (iat)")
+        yield TokenRejected(Rejection.ISSUED_IN_FUTURE, "the token was issued in the future (iat)")

@@ -1,4 +1,4 @@
-"""Refusals of Clerk's API, and its rules for the parameters of every list."""
+"""Rejections of Clerk's API, and its rules for the parameters of every list."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LARGEST_LIMIT: Final = 500
 VERSION_PARAMETER: Final = "__clerk_api_version"
 
 
-class Refusal(Exception):
+class Rejection(Exception):
     """An error answer."""
 
     def __init__(self, status: int, code: str, message: str, parameter: str = "") -> None:
@@ -31,25 +31,25 @@ class Refusal(Exception):
         return json.dumps({"errors": [error], "clerk_trace_id": "0" * 32}).encode()
 
 
-def not_found() -> Refusal:
+def not_found() -> Rejection:
     """The error for an unknown id."""
-    return Refusal(404, "resource_not_found", "not found")
+    return Rejection(404, "resource_not_found", "not found")
 
 
-def unprocessable(parameter: str, message: str) -> Refusal:
+def unprocessable(parameter: str, message: str) -> Rejection:
     """The value of a parameter is invalid."""
-    return Refusal(422, "form_param_value_invalid", message, parameter)
+    return Rejection(422, "form_param_value_invalid", message, parameter)
 
 
 def check_parameters(request: Request, known: Collection[str]) -> None:
-    """Raises Refusal for a parameter unknown to the endpoint."""
+    """Raises Rejection for a parameter unknown to the endpoint."""
     for name, _ in request.parameters:
         if name not in known and name != VERSION_PARAMETER:
-            raise Refusal(422, "form_param_unknown", f"{name} is not a valid parameter for this request.", name)
+            raise Rejection(422, "form_param_unknown", f"{name} is not a valid parameter for this request.", name)
 
 
 def limit_of(request: Request) -> int:
-    """The requested number of objects on a page. Raises Refusal."""
+    """The requested number of objects on a page. Raises Rejection."""
     return integer(request, "limit", DEFAULT_LIMIT, least=1, most=LARGEST_LIMIT)
 
 
@@ -58,7 +58,7 @@ def integer(request: Request, name: str, default: int, *, least: int, most: int 
 @overload
 def integer(request: Request, name: str, default: None, *, least: int, most: int = ...) -> int | None: ...
 def integer(request: Request, name: str, default: int | None, *, least: int, most: int = 1 << 62) -> int | None:
-    """Reads a parameter with a whole number. Raises Refusal."""
+    """Reads a parameter with a whole number. Raises Rejection."""
     text = request.value(name)
     if not text:
         return default
