@@ -60,7 +60,7 @@ as $$
 $$;
 
 -- Rows of a kind with these keys that differ from the other tables here, and the differing columns.
-create function clerk_sync.rows_to_set_right(of_kind clerk_sync.kinds, keys text[])
+create function clerk_sync.rows_to_correct(of_kind clerk_sync.kinds, keys text[])
 returns table (id text, fields text[])
 language sql
 stable
@@ -298,7 +298,7 @@ begin
     reached := (select max(k.key) from unnest(keys) as k (key));
 
     with found as (
-        select w.id, w.fields from clerk_sync.rows_to_set_right(of_kind, keys) as w
+        select w.id, w.fields from clerk_sync.rows_to_correct(of_kind, keys) as w
     ),
 
     written as (
@@ -321,7 +321,7 @@ begin
             reached := coalesce(nullif(repaired.reached, ''), progress ->> 'after');
             wrong := array(select w from unnest(wrong) as w where w <= reached);
         end if;
-        still_wrong := array(select w.id from clerk_sync.rows_to_set_right(of_kind, wrong) as w);
+        still_wrong := array(select w.id from clerk_sync.rows_to_correct(of_kind, wrong) as w);
         perform clerk_sync.note_repairs(run.run_id, target, wrong, still_wrong, repaired.refused);
     end if;
 
@@ -392,7 +392,7 @@ begin
         repaired := clerk_sync.repair_rows(of_kind, keys, true);
         perform clerk_sync.note_repairs(
             run, of_kind.kind, keys,
-            array(select w.id from clerk_sync.rows_to_set_right(of_kind, keys) as w), repaired.refused
+            array(select w.id from clerk_sync.rows_to_correct(of_kind, keys) as w), repaired.refused
         );
     end loop;
 end
@@ -607,11 +607,11 @@ begin
     perform clerk_sync.lock_entities_of_rows(request -> 'objects', true);
     for of_kind in select k.* from clerk_sync.kinds as k where request -> 'objects' ? k.kind order by k.write_order loop
         keys := array(select jsonb_array_elements_text(request -> 'objects' -> of_kind.kind));
-        select jsonb_object_agg(w.id, w.fields) into wrong from clerk_sync.rows_to_set_right(of_kind, keys) as w;
+        select jsonb_object_agg(w.id, w.fields) into wrong from clerk_sync.rows_to_correct(of_kind, keys) as w;
         continue when wrong is null;
         keys := array(select jsonb_object_keys(wrong));
         perform clerk_sync.repair_rows(of_kind, keys, false);
-        still_wrong := array(select w.id from clerk_sync.rows_to_set_right(of_kind, keys) as w);
+        still_wrong := array(select w.id from clerk_sync.rows_to_correct(of_kind, keys) as w);
         found := found || (
             select jsonb_agg(jsonb_build_array(of_kind.kind, k.key, wrong -> k.key, k.key <> all(still_wrong)))
             from unnest(keys) as k (key)

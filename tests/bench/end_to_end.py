@@ -71,13 +71,13 @@ def measure(root: Path, events: int) -> Iterator[Result]:
         requests = _requests(stack)
         ours, floor = _Road(stack.webhook_url, _lags(stack)), _deploy_floor(stack.ministack)
         warm = [next(requests) for _ in range(20)]
-        for road in (ours, floor):
-            road.travel(client, warm)
-            road.seconds, road.accepted, road.all_lags = 0.0, 0, []
+        for pipeline in (ours, floor):
+            pipeline.travel(client, warm)
+            pipeline.seconds, pipeline.accepted, pipeline.all_lags = 0.0, 0, []
         for turn in range(_TURNS):
             size = (turn + 1) * events // _TURNS - turn * events // _TURNS
-            for road in (floor, ours):
-                road.travel(client, [next(requests) for _ in range(size)])
+            for pipeline in (floor, ours):
+                pipeline.travel(client, [next(requests) for _ in range(size)])
         yield from _compared(ours, floor)
         yield _through_an_outage(stack, client, [next(requests) for _ in range(events)])
 
@@ -167,7 +167,7 @@ def _deploy_floor(ministack: MiniStack) -> _Road:
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
     )
     stacks.get_waiter("stack_create_complete").wait(StackName=_FLOOR, WaiterConfig={"Delay": 1})
-    ministack.mend_event_sources()
+    ministack.repair_event_sources()
     [described] = stacks.describe_stacks(StackName=_FLOOR)["Stacks"]
     [api] = [output["OutputValue"] for output in described["Outputs"]]
     seen = 0

@@ -296,6 +296,6 @@ def test_two_stacks_can_live_in_one_account(template: Template) -> None:
 
 
 def test_resources_come_in_the_order_in_which_an_event_travels(template: Template) -> None:
-    road = ["WebhookApi", "IngestFunction", "SyncQueue", "SyncFunction", "SyncDeadLetterQueue", "RetryFunction"]
-    road.append("ParkedQueue")
-    assert [name for name in template.source["Resources"] if name in road] == road
+    pipeline = ["WebhookApi", "IngestFunction", "SyncQueue", "SyncFunction", "SyncDeadLetterQueue", "RetryFunction"]
+    pipeline.append("ParkedQueue")
+    assert [name for name in template.source["Resources"] if name in pipeline] == pipeline

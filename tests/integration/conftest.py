@@ -18,7 +18,7 @@ from tests.kit.clerk import Reader, api_with, reader
 from tests.kit.databases import Connection, Database, Databases
 from tests.kit.doctoring import Doctor
 from tests.kit.histories import RECEIVED_AT
-from tests.kit.road import Road
+from tests.kit.pipeline import Pipeline
 from tests.kit.servers import ON_EVERY_VERSION, Server
 from tests.kit.supabase import Supabase
 
@@ -105,9 +105,9 @@ def store(database: Database) -> Iterator[Store]:
 
 
 @pytest.fixture
-def road(account: Account, store: Store) -> Road:
+def pipeline(account: Account, store: Store) -> Pipeline:
     """The way of a webhook from ingest to the tables; private metadata is kept."""
-    return Road(account, store, RECEIVED_AT, keep_private_metadata=True)
+    return Pipeline(account, store, RECEIVED_AT, keep_private_metadata=True)
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from clerk_supabase_cli.standin import samples
 from tests.kit.aws import Account
 from tests.kit.databases import Connection, Database, acting_as, outcomes, rows, value
 from tests.kit.histories import CREATED_AT, RECEIVED_AT, Applied
+from tests.kit.pipeline import Pipeline
 from tests.kit.purging import let_time_pass, purge, undo
-from tests.kit.road import Road
 from tests.kit.webhooks import deleted, domain, invitation, membership, organization, user
 
 TABLES = [facts.table.removeprefix("clerk.") for facts in FACTS.values()]
@@ -310,19 +310,19 @@ def test_a_foreign_key_of_the_app_that_refuses_a_delete_is_named_and_stops_nobod
     when: LiteralString, account: Account, store: Store, admin: Connection
 ) -> None:
     insist_on_names(admin, when)
-    road = Road(account, store, RECEIVED_AT)
+    pipeline = Pipeline(account, store, RECEIVED_AT)
     for number in (1, 2, 3):
         data = samples.user(f"user_{number}", created_at=CREATED_AT, updated_at=CREATED_AT, last_name=PRIVATE)
-        road.post(json.dumps(samples.event("user.created", data, timestamp=CREATED_AT)), f"msg_{number}")
-    assert road.drain() == []
+        pipeline.post(json.dumps(samples.event("user.created", data, timestamp=CREATED_AT)), f"msg_{number}")
+    assert pipeline.drain() == []
     admin.execute("insert into public.posts values ('user_2', 'Ada')")
 
     for number in (1, 2, 3):
         gone = samples.event("user.deleted", samples.deleted("user", f"user_{number}"), timestamp=CREATED_AT + 1)
-        road.post(json.dumps(gone), f"msg_gone_{number}")
-    assert road.drain() == []
+        pipeline.post(json.dumps(gone), f"msg_gone_{number}")
+    assert pipeline.drain() == []
 
-    [(svix_id, reason)] = road.parked(admin).items()
+    [(svix_id, reason)] = pipeline.parked(admin).items()
     assert svix_id == "msg_gone_2"
     assert "every_post_has_an_author" in reason
     assert "posts" in reason

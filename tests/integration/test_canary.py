@@ -15,19 +15,19 @@ from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_se
 from tests.kit.aws import Account
 from tests.kit.databases import Connection, Database, outcomes, rows, tables, value
 from tests.kit.parked import created
-from tests.kit.road import Road
+from tests.kit.pipeline import Pipeline
 
 
 @pytest.fixture
-def road(account: Account, store: Store) -> Road:
-    return Road(account, store, received_at=time.time_ns() // 1_000_000)
+def pipeline(account: Account, store: Store) -> Pipeline:
+    return Pipeline(account, store, received_at=time.time_ns() // 1_000_000)
 
 
-def test_a_canary_is_recorded_as_a_delivery_and_nothing_else_is_written(road: Road, admin: Connection) -> None:
+def test_a_canary_is_recorded_as_a_delivery_and_nothing_else_is_written(pipeline: Pipeline, admin: Connection) -> None:
     before = tables(admin)
 
-    assert road.post(json.dumps(canary()), "msg_canary").status == 202
-    assert road.drain() == []
+    assert pipeline.post(json.dumps(canary()), "msg_canary").status == 202
+    assert pipeline.drain() == []
 
     assert rows(admin, "select svix_id, event_type, entity_id, outcome from clerk_sync.deliveries") == [
         ("msg_canary", CANARY_TYPE, "canary", "unchanged")
@@ -36,61 +36,63 @@ def test_a_canary_is_recorded_as_a_delivery_and_nothing_else_is_written(road: Ro
     assert value(admin, "select count(*) from clerk_sync.audit_log") == 0
 
 
-def test_a_canary_that_comes_twice_is_recorded_once(road: Road, admin: Connection) -> None:
+def test_a_canary_that_comes_twice_is_recorded_once(pipeline: Pipeline, admin: Connection) -> None:
     for _ in range(2):
-        assert road.post(json.dumps(canary()), "msg_canary").status == 202
-        assert road.drain() == []
+        assert pipeline.post(json.dumps(canary()), "msg_canary").status == 202
+        assert pipeline.drain() == []
     assert outcomes(admin) == {"msg_canary": "unchanged"}
 
 
 @pytest.mark.parametrize(
     "more", [{"id": "user_1", "deleted": True}, {"id": "x" * 400}, {"id": "user_1", "updated_at": 2**60}]
 )
-def test_a_canary_changes_no_user_whatever_its_content(road: Road, admin: Connection, more: dict[str, Any]) -> None:
-    road.post(json.dumps(created("user_1")), "msg_1")
-    assert road.drain() == []
+def test_a_canary_changes_no_user_whatever_its_content(
+    pipeline: Pipeline, admin: Connection, more: dict[str, Any]
+) -> None:
+    pipeline.post(json.dumps(created("user_1")), "msg_1")
+    assert pipeline.drain() == []
     before = tables(admin)
 
-    assert road.post(json.dumps(canary() | {"data": more}), "msg_canary").status == 202
-    assert road.drain() == []
+    assert pipeline.post(json.dumps(canary() | {"data": more}), "msg_canary").status == 202
+    assert pipeline.drain() == []
 
     assert tables(admin) == before
     assert outcomes(admin) == {"msg_1": "created", "msg_canary": "unchanged"}
 
 
-def test_a_canary_that_nobody_signed_is_refused(road: Road) -> None:
+def test_a_canary_that_nobody_signed_is_refused(pipeline: Pipeline) -> None:
     forged = sign_body(json.dumps(canary()), generate_secret())
-    assert road.ingest.answer(api_gateway_event(forged)).status == 401
-    assert road.drain() == []
+    assert pipeline.ingest.answer(api_gateway_event(forged)).status == 401
+    assert pipeline.drain() == []
 
 
 def test_a_canary_that_cannot_be_recorded_comes_again_and_delays_no_event(
-    road: Road, admin: Connection, database: Database
+    pipeline: Pipeline, admin: Connection, database: Database
 ) -> None:
     admin.execute("revoke execute on function clerk_sync.record_canary(jsonb) from clerk_sync_worker")
-    road.post(json.dumps(canary()), "msg_canary")
-    road.post(json.dumps(created("user_1")), "msg_1")
+    pipeline.post(json.dumps(canary()), "msg_canary")
+    pipeline.post(json.dumps(created("user_1")), "msg_1")
 
-    assert len(road.drain()) == 1
+    assert len(pipeline.drain()) == 1
     assert outcomes(admin) == {"msg_1": "created"}
 
 
-def test_a_canary_of_a_time_that_cannot_be_is_parked(road: Road, admin: Connection) -> None:
-    assert road.post(json.dumps(canary() | {"timestamp": 2**62}), "msg_canary").status == 202
-    assert road.drain() == []
-    assert list(road.parked(admin)) == ["msg_canary"]
+def test_a_canary_of_a_time_that_cannot_be_is_parked(pipeline: Pipeline, admin: Connection) -> None:
+    assert pipeline.post(json.dumps(canary() | {"timestamp": 2**62}), "msg_canary").status == 202
+    assert pipeline.drain() == []
+    assert list(pipeline.parked(admin)) == ["msg_canary"]
     assert outcomes(admin) == {}
 
 
-def test_a_canary_does_not_count_as_a_webhook_of_clerk(road: Road, admin: Connection, store: Store) -> None:
-    road.post(json.dumps(canary()), "msg_canary")
-    road.drain()
+def test_a_canary_does_not_count_as_a_webhook_of_clerk(pipeline: Pipeline, admin: Connection, store: Store) -> None:
+    pipeline.post(json.dumps(canary()), "msg_canary")
+    pipeline.drain()
     assert outcomes(admin) == {"msg_canary": "unchanged"}
     assert begun(store, admin)["newest_delivery"] is None
 
-    road.post(json.dumps(created("user_1")), "msg_1")
-    road.drain()
-    assert begun(store, admin)["newest_delivery"] == road.received_at
+    pipeline.post(json.dumps(created("user_1")), "msg_1")
+    pipeline.drain()
+    assert begun(store, admin)["newest_delivery"] == pipeline.received_at
 
 
 def begun(store: Store, admin: Connection) -> Any:

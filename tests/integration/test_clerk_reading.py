@@ -237,7 +237,7 @@ def test_domains_that_are_switched_off_are_told_apart(api: ClerkApi, clerk: Cler
 
 def test_an_answer_of_a_firewall_is_not_read_as_organizations_switched_off(api: ClerkApi, clerk: Clerk) -> None:
     api.faults.add(firewall())
-    with pytest.raises(ClerkRejected, match="not in Clerk's words") as rejected:
+    with pytest.raises(ClerkRejected, match="not in Clerk's format") as rejected:
         next(clerk.oldest_first("organization"))
     assert not isinstance(rejected.value, OrganizationsUnavailable)
 

@@ -36,9 +36,9 @@ from tests.kit.databases import Connection, Database, rows, value
 from tests.kit.histories import CREATED_AT, Applied
 from tests.kit.meanwhile import started, waiting
 from tests.kit.parked import Command, park
+from tests.kit.pipeline import Pipeline
 from tests.kit.polling import eventually
 from tests.kit.purging import allow_at_once
-from tests.kit.road import Road
 from tests.kit.webhooks import deleted, domain, invitation, membership, user
 
 
@@ -50,9 +50,11 @@ def command(database: Database) -> Command:
 # All of it
 
 
-def test_a_person_is_erased_in_every_column_of_every_table(road: Road, admin: Connection, command: Command) -> None:
-    bystanders(road)
-    fill_with_canaries(road, admin)
+def test_a_person_is_erased_in_every_column_of_every_table(
+    pipeline: Pipeline, admin: Connection, command: Command
+) -> None:
+    bystanders(pipeline)
+    fill_with_canaries(pipeline, admin)
     admin.execute(
         """
         with run as (
@@ -66,7 +68,7 @@ def test_a_person_is_erased_in_every_column_of_every_table(road: Road, admin: Co
         """
     )
     admin.execute("insert into clerk_sync.instance (instance_id) values ('ins_1')")
-    delete_ada(road)
+    delete_ada(pipeline)
     filled = fill_every_column(admin)
     assert {("clerk_sync.reconcile_runs", "reason"), ("clerk_sync.parked_events", "body")} <= set(filled)
     before = places_with(admin, *CANARIES)
@@ -90,10 +92,10 @@ def test_a_person_is_erased_in_every_column_of_every_table(road: Road, admin: Co
     assert answer["emptied"].keys() >= {"clerk.users", "clerk_sync.audit_log", "clerk_sync.parked_events"}
 
 
-def test_the_addresses_that_only_look_like_it_are_kept(road: Road, admin: Connection, command: Command) -> None:
-    bystanders(road)
-    fill_with_canaries(road, admin)
-    delete_ada(road)
+def test_the_addresses_that_only_look_like_it_are_kept(pipeline: Pipeline, admin: Connection, command: Command) -> None:
+    bystanders(pipeline)
+    fill_with_canaries(pipeline, admin)
+    delete_ada(pipeline)
     command.run("forget", ADA, "--yes")
     kept = set(dump(admin)["organization_invitations", "email_address"])
     assert kept == set(NEARLY)
@@ -141,10 +143,10 @@ def test_every_table_is_looked_through_and_a_new_one_too(
 
 
 def test_a_command_that_is_killed_halfway_has_changed_nothing_and_the_next_one_does_it_all(
-    road: Road, database: Database, admin: Connection, command: Command
+    pipeline: Pipeline, database: Database, admin: Connection, command: Command
 ) -> None:
-    fill_with_canaries(road, admin)
-    delete_ada(road)
+    fill_with_canaries(pipeline, admin)
+    delete_ada(pipeline)
     before = dump(admin)
     kill = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'clerk-supabase'"
     # It has to wait for each of these, the first before it has written anything and the last after almost everything.
@@ -252,13 +254,15 @@ def test_people_are_erased_beside_webhooks_parking_and_housekeeping_without_a_de
 # Housekeeping
 
 
-def test_housekeeping_erases_the_addresses_of_a_purged_user_where_no_id_leads(road: Road, admin: Connection) -> None:
-    bystanders(road)
-    fill_with_canaries(road, admin)
-    delete_ada(road)
+def test_housekeeping_erases_the_addresses_of_a_purged_user_where_no_id_leads(
+    pipeline: Pipeline, admin: Connection
+) -> None:
+    bystanders(pipeline)
+    fill_with_canaries(pipeline, admin)
+    delete_ada(pipeline)
     others = rows_without(admin, *CANARIES, "ada", "orgdmn_1", "\\u0040")
     allow_at_once(admin)
-    Housekeeping(road.store, Keep(hold_back_days=0)).run()
+    Housekeeping(pipeline.store, Keep(hold_back_days=0)).run()
     # An invitation belongs to its organization, until the invited person asks for erasure.
     assert {table for table, _ in places_with(admin, *CANARIES)} <= {
         "organization_invitations",

@@ -14,7 +14,7 @@ from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.project import find_root
 from tests.kit.aws import Account
 from tests.kit.databases import Connection, Rows, empty, outcomes, rows, tables, value
-from tests.kit.road import Road
+from tests.kit.pipeline import Pipeline
 from tests.kit.stored import tables_with
 
 FILES = sorted((find_root(Path(__file__).parent) / "events" / "clerk").glob("*.json"))
@@ -37,34 +37,34 @@ def is_synced(file: Path) -> bool:
     return json.loads(file.read_bytes())["type"] in SYNCED_TYPES
 
 
-def send(road: Road, admin: Connection, files: Sequence[Path], *, batch: int = 10, repeat: int = 1) -> None:
+def send(pipeline: Pipeline, admin: Connection, files: Sequence[Path], *, batch: int = 10, repeat: int = 1) -> None:
     """Delivers these files in this order, in batches of this size; no event may be parked or come again."""
     for start in range(0, len(files), batch):
         for file in files[start : start + batch]:
             for _ in range(repeat):
-                answer = road.post(file.read_text(), f"msg_{file.stem}")
+                answer = pipeline.post(file.read_text(), f"msg_{file.stem}")
                 assert answer.status == (202 if is_synced(file) else 200), file.name
-        assert road.drain() == []
-    assert road.parked(admin) == {}
+        assert pipeline.drain() == []
+    assert pipeline.parked(admin) == {}
 
 
 @pytest.fixture
-def road(account: Account, store: Store) -> Road:
-    return Road(account, store, RECEIVED_AT, keep_private_metadata=True)
+def pipeline(account: Account, store: Store) -> Pipeline:
+    return Pipeline(account, store, RECEIVED_AT, keep_private_metadata=True)
 
 
-def test_every_sample_is_applied_or_ignored_when_it_is_the_only_one(road: Road, admin: Connection) -> None:
+def test_every_sample_is_applied_or_ignored_when_it_is_the_only_one(pipeline: Pipeline, admin: Connection) -> None:
     for file in FILES:
-        send(road, admin, [file])
+        send(pipeline, admin, [file])
         expected = {f"msg_{file.stem}"} if is_synced(file) else set()
         assert outcomes(admin).keys() == expected
         empty(admin)
 
 
 def test_all_samples_end_in_the_same_tables_in_any_order_and_however_often_they_come(
-    road: Road, admin: Connection
+    pipeline: Pipeline, admin: Connection
 ) -> None:
-    send(road, admin, FILES)
+    send(pipeline, admin, FILES)
     in_file_order = tables(admin)
     delivered = {f"msg_{file.stem}" for file in FILES if is_synced(file)}
     assert outcomes(admin).keys() == delivered
@@ -77,13 +77,13 @@ def test_all_samples_end_in_the_same_tables_in_any_order_and_however_often_they_
         (FILES + FILES[::-1], 7, 1),
     ):
         empty(admin)
-        send(road, admin, order, batch=batch, repeat=repeat)
+        send(pipeline, admin, order, batch=batch, repeat=repeat)
         assert tables(admin) == in_file_order
         assert outcomes(admin).keys() == delivered
 
 
-def test_after_all_samples_the_user_and_the_organization_are_deleted(road: Road, admin: Connection) -> None:
-    send(road, admin, FILES)
+def test_after_all_samples_the_user_and_the_organization_are_deleted(pipeline: Pipeline, admin: Connection) -> None:
+    send(pipeline, admin, FILES)
     sample_organization: Rows = rows(admin, "select name, deleted_at is null from clerk.organizations")
     assert sample_organization == [("Example Labs Ltd", False)]
     for table in ("memberships", "invitations", "domains"):
@@ -93,18 +93,18 @@ def test_after_all_samples_the_user_and_the_organization_are_deleted(road: Road,
     assert value(admin, "select count(*) from clerk.organization_domains where deleted_at is null") == 0
 
 
-def test_no_code_no_link_and_no_text_of_a_message_is_stored_anywhere(road: Road, admin: Connection) -> None:
+def test_no_code_no_link_and_no_text_of_a_message_is_stored_anywhere(pipeline: Pipeline, admin: Connection) -> None:
     for number, file in enumerate(FILES):
         event = json.loads(file.read_bytes())
         event["data"] = with_secrets(event["data"])
         assert "424242" in json.dumps(event)
-        answer = road.post(json.dumps(event), f"msg_{number}")
+        answer = pipeline.post(json.dumps(event), f"msg_{number}")
         assert answer.status in (200, 202)
-    waiting = messages_of(road.account.lambda_event(road.account.sync_queue_url))
+    waiting = messages_of(pipeline.account.lambda_event(pipeline.account.sync_queue_url))
     # Events of other types reached no queue; e-mails and text messages are among them.
     assert len(waiting) == sum(map(is_synced, FILES))
-    assert road.sync.process(waiting) == []
-    assert road.parked(admin) == {}
+    assert pipeline.sync.process(waiting) == []
+    assert pipeline.parked(admin) == {}
     assert len(outcomes(admin)) == len(waiting)
     assert tables_with(admin, "424242") == []
 

@@ -34,9 +34,9 @@ from tests.kit.databases import Connection, Database, rows, value
 from tests.kit.histories import CREATED_AT
 from tests.kit.meanwhile import started, waiting
 from tests.kit.parked import Command
+from tests.kit.pipeline import Pipeline
 from tests.kit.polling import eventually
 from tests.kit.purging import allow_at_once
-from tests.kit.road import Road
 from tests.kit.webhooks import deleted, domain, invitation, membership, organization, user
 
 
@@ -216,22 +216,22 @@ def test_a_person_without_a_row_is_erased_and_gets_no_row_later(
 
 
 @pytest.mark.parametrize("how", ["scrub", "delete"])
-def test_no_late_event_restores_anything(how: str, road: Road, admin: Connection, command: Command) -> None:
-    fill_with_canaries(road, admin)
-    delete_ada(road)
+def test_no_late_event_restores_anything(how: str, pipeline: Pipeline, admin: Connection, command: Command) -> None:
+    fill_with_canaries(pipeline, admin)
+    delete_ada(pipeline)
     command.run("forget", ADA, "--purge-by", how, "--yes")
     org = samples.organization("org_labs", **TIMES)
-    posted(road, "user.updated", ada(updated_at=CREATED_AT + 99), at=99)
-    posted(road, "user.updated", ada(email_addresses=7), at=99, svix_id="msg_unusable")
-    posted(road, "organizationMembership.created", samples.membership("orgmem_ada", org, ada(), **TIMES), at=99)
-    posted(road, "organizationMembership.created", samples.membership("orgmem_late", org, ada(), **TIMES), at=99)
+    posted(pipeline, "user.updated", ada(updated_at=CREATED_AT + 99), at=99)
+    posted(pipeline, "user.updated", ada(email_addresses=7), at=99, svix_id="msg_unusable")
+    posted(pipeline, "organizationMembership.created", samples.membership("orgmem_ada", org, ada(), **TIMES), at=99)
+    posted(pipeline, "organizationMembership.created", samples.membership("orgmem_late", org, ada(), **TIMES), at=99)
     for event_type in ("organizationInvitation.created", "organizationInvitation.revoked"):
         invited = samples.invitation(
             "orginv_org_labs", "org_labs", **TIMES | {"updated_at": CREATED_AT + 99}, email_address=ADDRESS
         )
-        posted(road, event_type, invited, at=99)
+        posted(pipeline, event_type, invited, at=99)
     allow_at_once(admin)
-    Housekeeping(road.store, Keep(hold_back_days=0)).run()
+    Housekeeping(pipeline.store, Keep(hold_back_days=0)).run()
     assert places_with(admin, *CANARIES) == []
 
 
@@ -267,9 +267,11 @@ def test_rows_and_columns_of_the_app_are_counted_and_left(store: Store, admin: C
 # Asking, looking, telling
 
 
-def test_forget_asks_first_and_a_dry_run_changes_nothing(road: Road, admin: Connection, command: Command) -> None:
-    fill_with_canaries(road, admin)
-    delete_ada(road)
+def test_forget_asks_first_and_a_dry_run_changes_nothing(
+    pipeline: Pipeline, admin: Connection, command: Command
+) -> None:
+    fill_with_canaries(pipeline, admin)
+    delete_ada(pipeline)
     before = dump(admin)
     looked = command.json("forget", ADA, "--dry-run")
     assert looked["emptied"]["clerk.users"] == 1
@@ -281,9 +283,9 @@ def test_forget_asks_first_and_a_dry_run_changes_nothing(road: Road, admin: Conn
     assert places_with(admin, *CANARIES) == []
 
 
-def test_a_second_time_finds_nothing_and_says_so(road: Road, admin: Connection, command: Command) -> None:
-    fill_with_canaries(road, admin)
-    delete_ada(road)
+def test_a_second_time_finds_nothing_and_says_so(pipeline: Pipeline, admin: Connection, command: Command) -> None:
+    fill_with_canaries(pipeline, admin)
+    delete_ada(pipeline)
     first = command.json("forget", ADA, "--yes")["emptied"]
     recorded = rows(admin, "select user_ids, emptied from clerk_sync.erasures")
     assert recorded == [([ADA], first)]
@@ -303,9 +305,11 @@ def test_explain_says_when_a_person_was_erased(store: Store, admin: Connection, 
     assert f"data erased {year}" in command.run("explain", "orginv_1").stdout
 
 
-def test_the_export_prints_every_place_that_holds_something(road: Road, admin: Connection, command: Command) -> None:
-    bystanders(road)
-    fill_with_canaries(road, admin)
+def test_the_export_prints_every_place_that_holds_something(
+    pipeline: Pipeline, admin: Connection, command: Command
+) -> None:
+    bystanders(pipeline)
+    fill_with_canaries(pipeline, admin)
     everywhere = {table.removeprefix("clerk.") for table, _ in places_with(admin, *CANARIES)}
     exported = json.loads(command.run("export", ADA).stdout)
     assert {table.removeprefix("clerk.") for table in exported["tables"]} >= everywhere | {
@@ -341,10 +345,10 @@ def test_an_export_by_the_address_of_a_user_names_the_user(store: Store, command
 
 
 def test_messages_about_the_person_in_the_queues_are_counted_and_removed_and_others_stay(
-    road: Road, account: Account, admin: Connection, command: Command
+    pipeline: Pipeline, account: Account, admin: Connection, command: Command
 ) -> None:
     sqs = account.sqs
-    delete_ada(road)
+    delete_ada(pipeline)
     dead, parked = account.sync_queue_url, account.parked_queue_url
     about = json.dumps(samples.event("organizationInvitation.created", {"email_address": ADDRESS}, timestamp=1))
     other = json.dumps(samples.event("organizationInvitation.created", {"email_address": NEARLY[0]}, timestamp=1))
@@ -373,10 +377,10 @@ def test_messages_about_the_person_in_the_queues_are_counted_and_removed_and_oth
 
 
 def test_messages_are_removed_before_the_rows_that_tell_how_to_find_them(
-    road: Road, account: Account, database: Database, admin: Connection, command: Command
+    pipeline: Pipeline, account: Account, database: Database, admin: Connection, command: Command
 ) -> None:
-    fill_with_canaries(road, admin)
-    delete_ada(road)
+    fill_with_canaries(pipeline, admin)
+    delete_ada(pipeline)
     dead = account.sync_queue_url
     account.sqs.send_message(QueueUrl=dead, MessageBody=json.dumps({"data": {"email_address": ADDRESS}}))
     with database.connect() as other, other.transaction():
@@ -394,9 +398,9 @@ def test_messages_are_removed_before_the_rows_that_tell_how_to_find_them(
 
 
 def test_an_unreadable_queue_stops_nothing_and_is_reported(
-    road: Road, account: Account, admin: Connection, command: Command
+    pipeline: Pipeline, account: Account, admin: Connection, command: Command
 ) -> None:
-    fill_with_canaries(road, admin)
-    delete_ada(road)
+    fill_with_canaries(pipeline, admin)
+    delete_ada(pipeline)
     assert "not looked into; name them by --stack-name" in command.run("forget", ADA, "--yes").stderr
     assert places_with(admin, *CANARIES) == []

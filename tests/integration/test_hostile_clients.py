@@ -35,8 +35,8 @@ from tests.kit.clerk import api_with
 from tests.kit.databases import Connection, Database, Databases, outcomes, rows, value
 from tests.kit.histories import CREATED_AT
 from tests.kit.hostile import LONG, TEXTS, VALUES, anything, lists, metadata, raw
+from tests.kit.pipeline import Pipeline
 from tests.kit.reconciling import Queued, Rig, rig_with
-from tests.kit.road import Road
 from tests.kit.sessions import KEY, App, app_of
 
 _numbers = count(1)
@@ -197,12 +197,12 @@ def admin(shared_database: Database) -> Iterator[Connection]:
         yield connection
 
 
-def deliver(road: Road, *bodies: str, svix_id: str = "") -> str:
+def deliver(pipeline: Pipeline, *bodies: str, svix_id: str = "") -> str:
     """Sends the events as one batch; returns the id of the last delivery."""
     svix_ids = [f"msg_h{next(_numbers)}" for _ in bodies[1:]] + [svix_id or f"msg_h{next(_numbers)}"]
     for text, each in zip(bodies, svix_ids, strict=True):
-        assert road.post(text, each).status == 202
-    assert road.drain() == []
+        assert pipeline.post(text, each).status == 202
+    assert pipeline.drain() == []
     return svix_ids[-1]
 
 
@@ -210,18 +210,18 @@ def deliver(road: Road, *bodies: str, svix_id: str = "") -> str:
 @repeated(8)
 @given(data=st.data())
 def test_decisions_of_others_arrive_by_webhook_whatever_clients_wrote(
-    kind: Kind, data: st.DataObject, road: Road, admin: Connection
+    kind: Kind, data: st.DataObject, pipeline: Pipeline, admin: Connection
 ) -> None:
     before = new(kind)
     after = with_fields(before, data.draw(hostile(kind))) | {"updated_at": CREATED_AT + 2}
-    deliver(road, body(kind, before, CREATED_AT + 1))
-    svix_id = deliver(road, body(kind, new(kind), CREATED_AT + 1), body(kind, after, CREATED_AT + 2))
+    deliver(pipeline, body(kind, before, CREATED_AT + 1))
+    svix_id = deliver(pipeline, body(kind, new(kind), CREATED_AT + 1), body(kind, after, CREATED_AT + 2))
     has_arrived(admin, kind, before["id"])
 
     kept = row(admin, kind, before["id"])
-    assert deliver(road, body(kind, after, CREATED_AT + 2), svix_id=svix_id) == svix_id
+    assert deliver(pipeline, body(kind, after, CREATED_AT + 2), svix_id=svix_id) == svix_id
     assert counted("Duplicate") >= 1
-    again = deliver(road, body(kind, after, CREATED_AT + 2))
+    again = deliver(pipeline, body(kind, after, CREATED_AT + 2))
     assert outcomes(admin)[svix_id] == "updated"
     assert outcomes(admin)[again] == "unchanged"
     assert row(admin, kind, before["id"]) == kept
@@ -229,13 +229,13 @@ def test_decisions_of_others_arrive_by_webhook_whatever_clients_wrote(
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 def test_no_value_of_a_user_prevents_their_ban_or_demotion(
-    text: str, road: Road, admin: Connection, shared_database: Database
+    text: str, pipeline: Pipeline, admin: Connection, shared_database: Database
 ) -> None:
     member = new("user") | {"public_metadata": {"role": "admin"}, "unsafe_metadata": {"theme": "dark"}}
-    deliver(road, body("user", member, CREATED_AT + 1))
+    deliver(pipeline, body("user", member, CREATED_AT + 1))
     written = {"unsafe_metadata": raw(f'{{"theme":"light","x":{text}}}'), "username": raw(text), "first_name": "Eve"}
     decided = {"banned": True, "public_metadata": {}, "updated_at": CREATED_AT + 2}
-    svix_id = deliver(road, body("user", member | written | decided, CREATED_AT + 2))
+    svix_id = deliver(pipeline, body("user", member | written | decided, CREATED_AT + 2))
 
     found = row(admin, "user", member["id"])
     assert (found["banned"], found["public_metadata"], found["username"]) == (True, {}, None)
@@ -252,41 +252,41 @@ def test_no_value_of_a_user_prevents_their_ban_or_demotion(
 @pytest.mark.parametrize("text", VALUES.values(), ids=VALUES)
 @pytest.mark.parametrize("name", ["organization.name", "public_user_data.first_name", "role_name"])
 def test_no_value_of_a_user_prevents_the_demotion_of_a_member(
-    name: str, text: str, road: Road, admin: Connection
+    name: str, text: str, pipeline: Pipeline, admin: Connection
 ) -> None:
     member = new("membership") | {"role": "org:admin", "permissions": ["org:everything"]}
-    deliver(road, body("membership", member, CREATED_AT + 1))
+    deliver(pipeline, body("membership", member, CREATED_AT + 1))
     demoted = {"role": "org:member", "permissions": [], "updated_at": CREATED_AT + 2}
-    deliver(road, body("membership", with_fields(member, {name: raw(text)}) | demoted, CREATED_AT + 2))
+    deliver(pipeline, body("membership", with_fields(member, {name: raw(text)}) | demoted, CREATED_AT + 2))
     found = row(admin, "membership", member["id"])
     assert (found["role"], found["permissions"]) == ("org:member", [])
 
 
 @pytest.mark.parametrize("text", VALUES.values(), ids=VALUES)
-def test_a_delete_arrives_whatever_stands_beside_it(text: str, road: Road, admin: Connection) -> None:
+def test_a_delete_arrives_whatever_stands_beside_it(text: str, pipeline: Pipeline, admin: Connection) -> None:
     member = new("membership")
     user_id = member["public_user_data"]["user_id"]
-    deliver(road, body("membership", member, CREATED_AT + 1))
+    deliver(pipeline, body("membership", member, CREATED_AT + 1))
     left = with_fields(member, {"public_user_data.first_name": raw(text), "role": raw(text)})
     gone = {"id": user_id, "deleted": True, "external_id": raw(text)}
     for event_type, data in (("organizationMembership.deleted", left), ("user.deleted", gone)):
         event = samples.event(event_type, data, timestamp=CREATED_AT + 5)
-        deliver(road, msgspec.json.encode(event).decode())
+        deliver(pipeline, msgspec.json.encode(event).decode())
     assert row(admin, "membership", member["id"])["deleted_at"] is not None
     assert row(admin, "user", user_id)["deleted_at"] is not None
 
 
-def test_a_decision_of_others_is_never_read_from_an_invalid_value(road: Road, admin: Connection) -> None:
+def test_a_decision_of_others_is_never_read_from_an_invalid_value(pipeline: Pipeline, admin: Connection) -> None:
     banned = new("user") | {"banned": True, "locked": True, "public_metadata": {"role": "member"}}
-    deliver(road, body("user", banned, CREATED_AT + 1))
+    deliver(pipeline, body("user", banned, CREATED_AT + 1))
     for number, (name, text) in enumerate(
         [(name, text) for name in ("banned", "locked") for text in ("0", '"no"', "null", "[]", *VALUES.values())]
         + [("public_metadata", text) for text in ("[]", '"x"', "1e400")],
         2,
     ):
         lifted = {"banned": False, "locked": False, "updated_at": CREATED_AT + number}
-        svix_id = deliver(road, body("user", banned | lifted | {name: raw(text)}, CREATED_AT + number))
-        assert list(road.parked(admin)) == [svix_id]
+        svix_id = deliver(pipeline, body("user", banned | lifted | {name: raw(text)}, CREATED_AT + number))
+        assert list(pipeline.parked(admin)) == [svix_id]
     found = row(admin, "user", banned["id"])
     assert (found["banned"], found["locked"], found["public_metadata"]) == (True, True, {"role": "member"})
 
@@ -294,23 +294,23 @@ def test_a_decision_of_others_is_never_read_from_an_invalid_value(road: Road, ad
 @pytest.mark.parametrize("name", ["email_addresses", "phone_numbers", "web3_wallets", "external_accounts"])
 @pytest.mark.parametrize("value", ["missing", "null", "{}", '"no list"'])
 def test_a_user_without_a_list_that_clerk_always_sends_is_parked_and_keeps_the_row(
-    name: str, value: str, road: Road, admin: Connection
+    name: str, value: str, pipeline: Pipeline, admin: Connection
 ) -> None:
     member = new("user")
-    deliver(road, body("user", member, CREATED_AT + 1))
+    deliver(pipeline, body("user", member, CREATED_AT + 1))
     kept = row(admin, "user", member["id"])
     changed = member | {"first_name": "Newer", "updated_at": CREATED_AT + 2, name: raw(value)}
     if value == "missing":
         del changed[name]
-    svix_id = deliver(road, body("user", changed, CREATED_AT + 2))
-    assert list(road.parked(admin)) == [svix_id]
+    svix_id = deliver(pipeline, body("user", changed, CREATED_AT + 2))
+    assert list(pipeline.parked(admin)) == [svix_id]
     assert row(admin, "user", member["id"]) == kept
 
 
-def test_a_left_out_field_is_logged_once_and_by_name_only_and_counted(road: Road, log: StringIO) -> None:
+def test_a_left_out_field_is_logged_once_and_by_name_only_and_counted(pipeline: Pipeline, log: StringIO) -> None:
     member = new("user") | {"unsafe_metadata": raw(r'{"secret":"a\u0000"}'), "first_name": raw(r'"secret\ud800"')}
-    svix_id = deliver(road, body("user", member, CREATED_AT + 1))
-    deliver(road, body("user", member, CREATED_AT + 1), svix_id=svix_id)
+    svix_id = deliver(pipeline, body("user", member, CREATED_AT + 1))
+    deliver(pipeline, body("user", member, CREATED_AT + 1), svix_id=svix_id)
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
     [said] = [line for line in lines if line["message"] == "fields left out"]
     assert (said["svix_id"], said["object_id"]) == (svix_id, member["id"])
@@ -334,8 +334,8 @@ def rig(databases: Databases) -> Iterator[Rig]:
 
 
 @pytest.fixture
-def road_of_rig(account: Account, rig: Rig) -> Road:
-    return Road(account, rig.store, rig.world.now + 1_000_000, keep_private_metadata=True)
+def pipeline_of_rig(account: Account, rig: Rig) -> Pipeline:
+    return Pipeline(account, rig.store, rig.world.now + 1_000_000, keep_private_metadata=True)
 
 
 def findings(rig: Rig) -> int:
@@ -348,32 +348,32 @@ def findings(rig: Rig) -> int:
 @repeated(4)
 @given(data=st.data())
 def test_decisions_of_others_arrive_in_every_way_with_the_same_row(
-    kind: Kind, data: st.DataObject, road_of_rig: Road, rig: Rig
+    kind: Kind, data: st.DataObject, pipeline_of_rig: Pipeline, rig: Rig
 ) -> None:
     object_id = created(rig, kind)
-    deliver(road_of_rig, *map(encoded, rig.world.events[-3:]))
+    deliver(pipeline_of_rig, *map(encoded, rig.world.events[-3:]))
     rig.world.now += 1_000
     fields = data.draw(hostile(kind))
     rig.world.update(kind, object_id, with_fields(rig.world.objects()[kind][object_id], fields))
     told = encoded(rig.world.events[-1])
-    queued = Queued(road_of_rig.account, rig.store)
+    queued = Queued(pipeline_of_rig.account, rig.store)
 
     def by_queue() -> None:
         rig.run(repairs=queued.repairs)
         queued.drain()
 
     resynced = rig.world.memberships[object_id]["organization"]["id"] if kind == "membership" else object_id
-    roads: dict[str, Callable[[], object]] = {
-        "webhook": lambda: deliver(road_of_rig, told),
+    pipelines: dict[str, Callable[[], object]] = {
+        "webhook": lambda: deliver(pipeline_of_rig, told),
         "repair": rig.run,
         "repair through the queue": by_queue,
         "resync": lambda: resync(rig, resynced),
     }
     if kind == "user":
-        roads["quick run"] = lambda: rig.run("quick")
+        pipelines["quick run"] = lambda: rig.run("quick")
     rows_left: list[Json] = []
-    for name in data.draw(st.permutations(sorted(roads))):
-        roads[name]()
+    for name in data.draw(st.permutations(sorted(pipelines))):
+        pipelines[name]()
         has_arrived(rig.admin, kind, object_id)
         rows_left.append(row(rig.admin, kind, object_id))
         assert rows_left[-1] == rows_left[0], name

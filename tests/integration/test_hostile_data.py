@@ -23,7 +23,7 @@ from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.samples import Json
 from tests.kit.databases import Connection, Database, rows, value
 from tests.kit.histories import CREATED_AT
-from tests.kit.road import MAX_BODY_BYTES, Road
+from tests.kit.pipeline import MAX_BODY_BYTES, Pipeline
 
 FIELDS: dict[str, dict[str, str]] = json.loads((Path(__file__).parents[1] / "clerk_fields.json").read_text())
 TIMES = {"created_at": CREATED_AT, "updated_at": CREATED_AT + 1}
@@ -150,7 +150,7 @@ def wrong_for(type_name: str) -> list[Any]:
     return WRONG.get(type_name, WRONG["object"])
 
 
-def travel(road: Road, bodies: dict[str, str], admin: Connection) -> dict[str, str]:
+def travel(pipeline: Pipeline, bodies: dict[str, str], admin: Connection) -> dict[str, str]:
     """Sends the events as one batch between valid ones; returns `applied`, `ignored` or the reason for parking.
 
     Also asserts the conditions that must always hold.
@@ -159,12 +159,12 @@ def travel(road: Road, bodies: dict[str, str], admin: Connection) -> dict[str, s
     first, last = neighbours.items()
     ends: dict[str, str] = {}
     for svix_id, body in [first, *bodies.items(), last]:
-        status = road.post(body, svix_id).status
+        status = pipeline.post(body, svix_id).status
         assert status in (200, 202, TOO_LARGE), svix_id
         if status != 202:
             ends[svix_id] = "ignored" if status == 200 else "too large"
-    assert road.drain() == []
-    parked = road.parked(admin)
+    assert pipeline.drain() == []
+    parked = pipeline.parked(admin)
     known: dict[str, str] = dict(
         rows(admin, "select svix_id, outcome from clerk_sync.deliveries where svix_id = any(%s)", [*bodies])
     )
@@ -198,7 +198,7 @@ def sent(event: object) -> dict[str, str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_value_of_another_type_in_any_field_is_applied_or_parked_alone(
-    kind: str, road: Road, admin: Connection
+    kind: str, pipeline: Pipeline, admin: Connection
 ) -> None:
     mine = [(path, type_name) for place_kind, path, type_name in PLACES if place_kind == kind]
     bodies: dict[str, str] = {}
@@ -206,7 +206,7 @@ def test_a_value_of_another_type_in_any_field_is_applied_or_parked_alone(
         # Two of the wrong types here, the others in the next fields of the same type.
         for wrong in itertools.islice(itertools.cycle(wrong_for(type_name)), 2 * turn, 2 * turn + 2):
             bodies |= sent(put(good(kind), path, wrong))
-    ends = [end for batch in batches(bodies) for end in travel(road, batch, admin).values()]
+    ends = [end for batch in batches(bodies) for end in travel(pipeline, batch, admin).values()]
     assert "applied" in ends
     assert any(end.startswith("parked: ") for end in ends)
 
@@ -218,7 +218,7 @@ def test_a_value_of_another_type_in_any_field_is_applied_or_parked_alone(
 )
 @given(data=st.data())
 def test_hostile_values_in_any_fields_are_applied_or_parked_alone(
-    data: st.DataObject, road: Road, admin: Connection
+    data: st.DataObject, pipeline: Pipeline, admin: Connection
 ) -> None:
     def mutated() -> Json:
         kind = data.draw(st.sampled_from(KINDS))
@@ -232,10 +232,10 @@ def test_hostile_values_in_any_fields_are_applied_or_parked_alone(
     bodies: dict[str, str] = {}
     for _ in range(8):
         bodies |= sent(mutated())
-    travel(road, bodies, admin)
+    travel(pipeline, bodies, admin)
 
 
-def test_any_type_of_event_with_any_object_is_applied_parked_or_ignored(road: Road, admin: Connection) -> None:
+def test_any_type_of_event_with_any_object_is_applied_parked_or_ignored(pipeline: Pipeline, admin: Connection) -> None:
     types = [
         *("user.created", "user.deleted", "organization.updated", "organization.deleted"),
         *("organizationMembership.created", "organizationMembership.deleted", "organizationInvitation.revoked"),
@@ -245,7 +245,7 @@ def test_any_type_of_event_with_any_object_is_applied_parked_or_ignored(road: Ro
     for event_type, kind in itertools.product(types, KINDS):
         bodies |= sent(good(kind) | {"type": event_type})
     for batch in batches(bodies):
-        travel(road, batch, admin)
+        travel(pipeline, batch, admin)
 
 
 # One by one
@@ -339,65 +339,71 @@ PARKED = {
 
 
 @pytest.mark.parametrize("body", APPLIED.values(), ids=APPLIED)
-def test_a_strange_but_valid_event_is_applied(body: str, road: Road, admin: Connection) -> None:
-    assert travel(road, {f"msg_{next(_numbers)}": body}, admin).popitem()[1] == "applied"
+def test_a_strange_but_valid_event_is_applied(body: str, pipeline: Pipeline, admin: Connection) -> None:
+    assert travel(pipeline, {f"msg_{next(_numbers)}": body}, admin).popitem()[1] == "applied"
 
 
 @pytest.mark.parametrize("body", WITHOUT_A_PART.values(), ids=WITHOUT_A_PART)
 def test_fields_that_cannot_be_stored_are_left_out_and_the_rest_is_applied(
-    body: str, road: Road, admin: Connection
+    body: str, pipeline: Pipeline, admin: Connection
 ) -> None:
     svix_id = f"msg_{next(_numbers)}"
-    assert travel(road, {svix_id: body}, admin) == {svix_id: "applied"}
+    assert travel(pipeline, {svix_id: body}, admin) == {svix_id: "applied"}
     assert value(admin, "select cardinality(fields) from clerk_sync.dropped_fields where svix_id = %s", svix_id) == 1
 
 
 @pytest.mark.parametrize("body", PARKED.values(), ids=PARKED)
-def test_an_event_that_cannot_be_stored_is_parked_with_its_reason(body: str, road: Road, admin: Connection) -> None:
-    assert travel(road, {f"msg_{next(_numbers)}": body}, admin).popitem()[1].startswith("parked: ")
+def test_an_event_that_cannot_be_stored_is_parked_with_its_reason(
+    body: str, pipeline: Pipeline, admin: Connection
+) -> None:
+    assert travel(pipeline, {f"msg_{next(_numbers)}": body}, admin).popitem()[1].startswith("parked: ")
 
 
 @pytest.mark.parametrize("depth", [*range(126, 132), *range(194, 206), *range(250, 260), *range(980, 1_005)])
-def test_at_the_limits_of_nesting_of_all_parsers_the_rest_is_applied(depth: int, road: Road, admin: Connection) -> None:
+def test_at_the_limits_of_nesting_of_all_parsers_the_rest_is_applied(
+    depth: int, pipeline: Pipeline, admin: Connection
+) -> None:
     svix_id = f"msg_{next(_numbers)}"
-    assert travel(road, {svix_id: nested(depth)}, admin) == {svix_id: "applied"}
+    assert travel(pipeline, {svix_id: nested(depth)}, admin) == {svix_id: "applied"}
 
 
-def test_an_id_that_is_sql_is_stored_as_it_is(road: Road, admin: Connection) -> None:
+def test_an_id_that_is_sql_is_stored_as_it_is(pipeline: Pipeline, admin: Connection) -> None:
     sql = "user_'); delete from clerk_sync.entities; --"
-    travel(road, sent(user_with(id=sql)), admin)
+    travel(pipeline, sent(user_with(id=sql)), admin)
     assert value(admin, "select clerk_id from clerk.users where clerk_id = %s", sql) == sql
-    travel(road, sent(samples.event("user.deleted", {"id": sql}, timestamp=CREATED_AT + 9)), admin)
+    travel(pipeline, sent(samples.event("user.deleted", {"id": sql}, timestamp=CREATED_AT + 9)), admin)
     assert value(admin, "select deleted_at is not null from clerk.users where clerk_id = %s", sql)
 
 
 def test_ten_thousand_addresses_are_stored_and_the_primary_one_is_found_among_them(
-    road: Road, admin: Connection
+    pipeline: Pipeline, admin: Connection
 ) -> None:
     addresses = [{"id": f"idn_{n}", "email_address": f"{n}@example.test"} for n in range(10_000)]
     event = user_with(id="user_many", email_addresses=addresses, primary_email_address_id="idn_9999")
     assert len(json.dumps(event)) < MAX_BODY_BYTES
-    assert travel(road, {"msg_many": json.dumps(event)}, admin) == {"msg_many": "applied"}
+    assert travel(pipeline, {"msg_many": json.dumps(event)}, admin) == {"msg_many": "applied"}
     stored = rows(
         admin, "select email, jsonb_array_length(email_addresses) from clerk.users where clerk_id = 'user_many'"
     )
     assert stored == [("9999@example.test", 10_000)]
 
 
-def test_a_body_of_more_than_the_limit_is_refused_as_such(road: Road, admin: Connection) -> None:
-    assert travel(road, sent(user_with(public_metadata={"note": "x" * 1_040_000})), admin).popitem()[1] == "too large"
+def test_a_body_of_more_than_the_limit_is_refused_as_such(pipeline: Pipeline, admin: Connection) -> None:
+    assert (
+        travel(pipeline, sent(user_with(public_metadata={"note": "x" * 1_040_000})), admin).popitem()[1] == "too large"
+    )
 
 
-def test_a_megabyte_of_metadata_is_applied(road: Road, admin: Connection) -> None:
+def test_a_megabyte_of_metadata_is_applied(pipeline: Pipeline, admin: Connection) -> None:
     event = user_with(id="user_large", public_metadata={"note": "x" * 1_000_000})
-    assert travel(road, {"msg_large": json.dumps(event)}, admin) == {"msg_large": "applied"}
+    assert travel(pipeline, {"msg_large": json.dumps(event)}, admin) == {"msg_large": "applied"}
     assert (
         value(admin, "select length(public_metadata ->> 'note') from clerk.users where clerk_id = 'user_large'")
         == 10**6
     )
 
 
-def test_a_batch_of_nothing_but_hostile_events_is_done_with_at_once(road: Road, admin: Connection) -> None:
+def test_a_batch_of_nothing_but_hostile_events_is_done_with_at_once(pipeline: Pipeline, admin: Connection) -> None:
     bodies = {f"msg_{next(_numbers)}": body for body in (*PARKED.values(), *WITHOUT_A_PART.values())}
-    ends = travel(road, bodies, admin)
+    ends = travel(pipeline, bodies, admin)
     assert sum(end.startswith("parked: ") for end in ends.values()) == len(PARKED)

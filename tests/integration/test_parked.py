@@ -21,7 +21,7 @@ from tests.kit.aws import Account
 from tests.kit.databases import Connection, Database, rows, value
 from tests.kit.histories import CREATED_AT, RECEIVED_AT, alone
 from tests.kit.parked import Command, created, park
-from tests.kit.road import Road
+from tests.kit.pipeline import Pipeline
 
 REFUSE_ADA = "alter table clerk.users add constraint no_ada check (first_name <> 'Ada')"
 TAKE_ADA = "alter table clerk.users drop constraint no_ada"
@@ -39,8 +39,8 @@ def to_queues(account: Account) -> list[str]:
 
 
 @pytest.fixture
-def road(account: Account, store: Store) -> Road:
-    return Road(account, store, received_at=RECEIVED_AT)
+def pipeline(account: Account, store: Store) -> Pipeline:
+    return Pipeline(account, store, received_at=RECEIVED_AT)
 
 
 @contextmanager
@@ -66,17 +66,17 @@ def delete_user(store: Store, user_id: str = "user_1") -> None:
 
 
 def test_a_parked_event_is_listed_replayed_applied_and_settled(
-    road: Road, admin: Connection, command: Command, to_queues: list[str]
+    pipeline: Pipeline, admin: Connection, command: Command, to_queues: list[str]
 ) -> None:
     admin.execute(REFUSE_ADA)
-    road.post(json.dumps(created()), "msg_1")
-    road.drain()
+    pipeline.post(json.dumps(created()), "msg_1")
+    pipeline.drain()
     assert command.listed() == ["msg_1"]
 
     admin.execute(TAKE_ADA)
     command.run("parked", "replay", "msg_1", *to_queues)
     assert command.states() == {"msg_1": "replayed"}
-    assert road.drain() == []
+    assert pipeline.drain() == []
 
     assert command.states() == {"msg_1": "settled"}
     assert "settled: created" in command.run("parked", "list", "--state", "settled").stdout
@@ -85,28 +85,28 @@ def test_a_parked_event_is_listed_replayed_applied_and_settled(
 
 
 def test_a_replayed_event_that_fails_again_is_parked_again(
-    road: Road, admin: Connection, command: Command, to_queues: list[str]
+    pipeline: Pipeline, admin: Connection, command: Command, to_queues: list[str]
 ) -> None:
     admin.execute(REFUSE_ADA)
-    road.post(json.dumps(created()), "msg_1")
-    road.drain()
+    pipeline.post(json.dumps(created()), "msg_1")
+    pipeline.drain()
 
     command.run("parked", "replay", "--all", *to_queues)
-    road.drain()
+    pipeline.drain()
 
     assert command.states() == {"msg_1": "parked"}
 
 
 def test_an_event_that_clerk_sent_again_is_settled_without_a_replay(
-    road: Road, admin: Connection, command: Command
+    pipeline: Pipeline, admin: Connection, command: Command
 ) -> None:
     admin.execute(REFUSE_ADA)
-    road.post(json.dumps(created()), "msg_1")
-    road.drain()
+    pipeline.post(json.dumps(created()), "msg_1")
+    pipeline.drain()
     admin.execute(TAKE_ADA)
 
-    road.post(json.dumps(created()), "msg_1")
-    road.drain()
+    pipeline.post(json.dumps(created()), "msg_1")
+    pipeline.drain()
 
     assert command.states() == {"msg_1": "settled"}
 
@@ -158,10 +158,10 @@ def test_an_event_that_is_back_before_it_is_marked_stays_parked(
 
 
 def test_a_replay_killed_after_sending_leaves_a_duplicate_which_is_harmless(
-    road: Road, database: Database, admin: Connection, command: Command, to_queues: list[str]
+    pipeline: Pipeline, database: Database, admin: Connection, command: Command, to_queues: list[str]
 ) -> None:
-    account = road.account
-    park(road.store, "msg_1")
+    account = pipeline.account
+    park(pipeline.store, "msg_1")
     cut = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'clerk-supabase'"
     with (
         pytest.raises(DatabaseFailed),
@@ -172,7 +172,7 @@ def test_a_replay_killed_after_sending_leaves_a_duplicate_which_is_harmless(
     assert command.states() == {"msg_1": "parked"}
 
     command.run("parked", "replay", "msg_1", *to_queues)
-    assert road.drain() == []
+    assert pipeline.drain() == []
 
     assert command.states() == {"msg_1": "settled"}
     assert rows(admin, "select outcome from clerk_sync.deliveries") == [("created",)]
@@ -214,11 +214,11 @@ def test_an_event_whose_user_was_deleted_cannot_be_replayed_and_says_so(
 
 
 def test_a_settled_or_unknown_event_is_not_replayed(
-    road: Road, store: Store, command: Command, to_queues: list[str]
+    pipeline: Pipeline, store: Store, command: Command, to_queues: list[str]
 ) -> None:
     park(store, "msg_1")
-    road.post(json.dumps(created()), "msg_1")
-    road.drain()
+    pipeline.post(json.dumps(created()), "msg_1")
+    pipeline.drain()
 
     settled = command.run("parked", "replay", "msg_1", *to_queues, status=1)
     unknown = command.run("parked", "replay", "msg_2", *to_queues, status=1)

@@ -24,12 +24,12 @@ from tests.kit.credentials import NOWHERE, Sometimes
 from tests.kit.databases import Connection, Database, outcomes, rows
 from tests.kit.histories import CREATED_AT
 from tests.kit.parked import created
-from tests.kit.road import Road
+from tests.kit.pipeline import Pipeline
 
 
 @pytest.fixture
-def road(account: Account, store: Store) -> Road:
-    return Road(account, store, received_at=time.time_ns() // 1_000_000)
+def pipeline(account: Account, store: Store) -> Pipeline:
+    return Pipeline(account, store, received_at=time.time_ns() // 1_000_000)
 
 
 def message(number: int, body: bytes | None = None, **envelope: Any) -> Message:
@@ -49,10 +49,10 @@ def updated(user_id: str, *, at: int = 1, version: int = 1) -> bytes:
 
 
 def test_an_event_that_the_table_of_parked_events_refuses_goes_to_the_parked_queue_alone(
-    road: Road, account: Account, admin: Connection
+    pipeline: Pipeline, account: Account, admin: Connection
 ) -> None:
     admin.execute("alter table clerk_sync.parked_events add constraint picky check (svix_id <> 'msg_2')")
-    assert road.sync.process([message(1), message(2, b"{}"), message(3)]) == []
+    assert pipeline.sync.process([message(1), message(2, b"{}"), message(3)]) == []
     assert outcomes(admin) == {"msg_1": "created", "msg_3": "created"}
     assert rows(admin, "select svix_id from clerk_sync.parked_events") == []
     [overflowed] = account.received(account.parked_queue_url)
@@ -60,14 +60,14 @@ def test_an_event_that_the_table_of_parked_events_refuses_goes_to_the_parked_que
 
 
 def test_a_canary_that_postgres_refuses_is_parked_and_the_events_beside_it_are_applied(
-    road: Road, admin: Connection
+    pipeline: Pipeline, admin: Connection
 ) -> None:
     admin.execute("alter table clerk_sync.deliveries add constraint no_birds check (svix_id <> 'msg_canary')")
-    road.post(json.dumps(canary()), "msg_canary")
-    road.post(json.dumps(created("user_1")), "msg_1")
-    assert road.drain() == []
+    pipeline.post(json.dumps(canary()), "msg_canary")
+    pipeline.post(json.dumps(created("user_1")), "msg_1")
+    assert pipeline.drain() == []
     assert outcomes(admin) == {"msg_1": "created"}
-    [(svix_id, reason)] = road.parked(admin).items()
+    [(svix_id, reason)] = pipeline.parked(admin).items()
     assert svix_id == "msg_canary"
     assert "no_birds" in reason
 

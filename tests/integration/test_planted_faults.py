@@ -319,7 +319,7 @@ FAULTS: Final = (
         ("show", "run"),
         "is shown, and Clerk does not have it",
         in_function(
-            "clerk_sync.rows_to_set_right(clerk_sync.kinds, text[])",
+            "clerk_sync.rows_to_correct(clerk_sync.kinds, text[])",
             {"rows_untombstoned(of_kind, keys)": "rows_untombstoned(of_kind, '{}')"},
         ),
         first=6,
@@ -329,7 +329,7 @@ FAULTS: Final = (
         ("profile", "run"),
         "at rest, users_public of",
         in_function(
-            "clerk_sync.rows_to_set_right(clerk_sync.kinds, text[])",
+            "clerk_sync.rows_to_correct(clerk_sync.kinds, text[])",
             {"case when of_kind.kind = 'user' then keys else '{}' end": "'{}'"},
         ),
         first=1,

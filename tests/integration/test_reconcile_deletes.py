@@ -278,7 +278,7 @@ def test_an_instance_without_organizations_is_compared_all_the_same(rig: Rig) ->
     [
         (answering(402, code="unsupported_subscription_plan_features"), "402 (unsupported_subscription_plan_features)"),
         (answering(403, code="forbidden"), "403 (forbidden)"),
-        (firewall(), "403, and not in Clerk's words"),
+        (firewall(), "403, and not in Clerk's format"),
         (answering(404, code="not_found"), "404 (not_found)"),
     ],
 )

@@ -66,7 +66,9 @@ def test_a_list_that_shifted_by_more_than_its_overlap_is_no_complete_run(databas
         rig.api.faults.add(Fault(happening=shift), path="/organizations", having="offset", skip=1)
         report = rig.run()
         assert report.state == "incomplete"
-        assert "objects went while Clerk listed organizations, so some may have been missed" in str(report.reason)
+        assert "objects were removed while Clerk listed organizations, so some may have been missed" in str(
+            report.reason
+        )
 
 
 @pytest.mark.parametrize("window", range(5))

@@ -346,7 +346,7 @@ def test_a_log_line_names_the_delivery_and_the_user(sync: Sync, log: StringIO) -
 
 
 @pytest.fixture
-def road(account: Account, database: Database, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def pipeline(account: Account, database: Database, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The sync function's handler after a cold start."""
     arn = account.put_secret("database", database.worker_url)
     environment = environment_of("sync", DATABASE_SECRET_ARN=arn, PARKED_QUEUE_URL=account.parked_queue_url)
@@ -358,16 +358,16 @@ def road(account: Account, database: Database, root: Path, monkeypatch: pytest.M
 
 
 def test_the_handler_reports_only_the_messages_that_must_come_again(
-    road: Any, account: Account, admin: Connection
+    pipeline: Any, account: Account, admin: Connection
 ) -> None:
     admin.execute("drop table clerk_sync.parked_events cascade")
     account.remove_queue(account.parked_queue_url)
     event = {"Records": [record("message-1", body("user_1")), record("message-2", "{}")]}
-    assert road(event, None) == {"batchItemFailures": [{"itemIdentifier": "message-2"}]}
+    assert pipeline(event, None) == {"batchItemFailures": [{"itemIdentifier": "message-2"}]}
     assert value(admin, "select count(*) from clerk.users") == 1
 
 
-def test_a_signed_webhook_becomes_a_row(road: Any, account: Account, admin: Connection) -> None:
+def test_a_signed_webhook_becomes_a_row(pipeline: Any, account: Account, admin: Connection) -> None:
     secret = generate_secret()
     arn = account.put_secret("webhook", secret)
     ingest = Ingest(
@@ -381,13 +381,13 @@ def test_a_signed_webhook_becomes_a_row(road: Any, account: Account, admin: Conn
     request = sign_body(body(first_name=name), secret, svix_id="msg_1")
     assert ingest.answer(api_gateway_event(request)).status == 202
 
-    assert road(account.lambda_event(account.sync_queue_url), None) == {"batchItemFailures": []}
+    assert pipeline(account.lambda_event(account.sync_queue_url), None) == {"batchItemFailures": []}
 
     assert value(admin, "select first_name from clerk.users") == name
     assert outcomes(admin) == {"msg_1": "created"}
 
 
-def test_the_samples_of_events_become_rows(road: Any, root: Path, admin: Connection) -> None:
+def test_the_samples_of_events_become_rows(pipeline: Any, root: Path, admin: Connection) -> None:
     event = json.loads((root / "events" / "sync.json").read_bytes())
-    assert road(event, None) == {"batchItemFailures": []}
+    assert pipeline(event, None) == {"batchItemFailures": []}
     assert len(outcomes(admin)) == len(event["Records"])

@@ -24,10 +24,10 @@ from tests.kit.aws import Account
 from tests.kit.databases import Connection, Database, acting_as, outcomes, rows, value
 from tests.kit.histories import CREATED_AT, RECEIVED_AT
 from tests.kit.parked import created, park
+from tests.kit.pipeline import Pipeline
 from tests.kit.polling import eventually
 from tests.kit.purging import let_time_pass
 from tests.kit.reconciling import rig_with
-from tests.kit.road import Road
 from tests.kit.webhooks import deleted, membership, organization, user
 
 ADA = {"sub": "user_ada", "role": "authenticated"}
@@ -51,11 +51,11 @@ def apply(worker: Connection, *batch: dict[str, Any]) -> None:
 def test_a_signed_delete_of_years_ago_erases_nothing_before_the_hold_back_is_over(
     account: Account, store: Store, worker: Connection, admin: Connection
 ) -> None:
-    road = Road(account, store, RECEIVED_AT)
+    pipeline = Pipeline(account, store, RECEIVED_AT)
     store.apply([user("user_ada", at=1, first_name="Ada")])
     forged = samples.event("user.deleted", {"id": "user_ada", "deleted": True}, timestamp=1_500_000_000_000)
-    assert road.post(json.dumps(forged), "msg_forged").status == 202
-    assert road.drain() == []
+    assert pipeline.post(json.dumps(forged), "msg_forged").status == 202
+    assert pipeline.drain() == []
     assert outcomes(admin) == {"msg_forged": "deleted"}
 
     def kept_after(days: int) -> Any:
@@ -70,13 +70,13 @@ def test_a_signed_delete_of_years_ago_erases_nothing_before_the_hold_back_is_ove
 def test_a_signed_event_restores_no_deleted_user_whatever_its_date(
     account: Account, store: Store, admin: Connection
 ) -> None:
-    road = Road(account, store, RECEIVED_AT)
+    pipeline = Pipeline(account, store, RECEIVED_AT)
     store.apply([user("user_ada", at=1), deleted("user", "user_ada", at=2)])
     for number, event_type in enumerate(("user.created", "user.updated")):
         data = samples.user("user_ada", created_at=RECEIVED_AT, updated_at=RECEIVED_AT + number)
         forged = json.dumps(samples.event(event_type, data, timestamp=RECEIVED_AT))
-        assert road.post(forged, f"msg_{number}").status == 202
-        assert road.drain() == []
+        assert pipeline.post(forged, f"msg_{number}").status == 202
+        assert pipeline.drain() == []
     with acting_as(admin, "authenticated", ADA):
         assert rows(admin, "select 1 from clerk.users") == []
     assert value(admin, "select deleted_at is not null from clerk.users")

@@ -12,7 +12,7 @@ from clerk_supabase_cli.standin import samples
 from tests.kit.databases import Connection, Rows, rows
 from tests.kit.histories import CREATED_AT
 from tests.kit.parked import park
-from tests.kit.road import Road
+from tests.kit.pipeline import Pipeline
 
 ADA = "user_ada"
 NAME = "Canarylace"
@@ -47,14 +47,14 @@ def ada(**fields: Any) -> dict[str, Any]:
     }
 
 
-def posted(road: Road, event_type: str, data: dict[str, Any], *, at: int = 1, svix_id: str = "") -> None:
+def posted(pipeline: Pipeline, event_type: str, data: dict[str, Any], *, at: int = 1, svix_id: str = "") -> None:
     body = json.dumps(samples.event(event_type, data, timestamp=CREATED_AT + at))
-    road.post(body, svix_id or f"msg_{event_type}_{data.get('id')}_{at}")
-    assert road.drain() == []
+    pipeline.post(body, svix_id or f"msg_{event_type}_{data.get('id')}_{at}")
+    assert pipeline.drain() == []
 
 
-def delete_ada(road: Road, *, at: int = 50) -> None:
-    posted(road, "user.deleted", samples.deleted("user", ADA), at=at)
+def delete_ada(pipeline: Pipeline, *, at: int = 50) -> None:
+    posted(pipeline, "user.deleted", samples.deleted("user", ADA), at=at)
 
 
 def columns_of_everybody(admin: Connection) -> Rows:
@@ -110,45 +110,45 @@ def rows_without(admin: Connection, *words: str) -> dict[str, set[str]]:
     return kept
 
 
-def bystanders(road: Road) -> None:
+def bystanders(pipeline: Pipeline) -> None:
     """Other people: some share an organization with Ada, some have addresses nearly like hers."""
     org = samples.organization("org_labs", **TIMES)
-    posted(road, "organization.created", org)
+    posted(pipeline, "organization.created", org)
     for number, address in enumerate(NEARLY):
         other = samples.user(f"user_other{number}", **TIMES) | {
             "email_addresses": [samples.email_address("idn_1", address, CREATED_AT)],
             "primary_email_address_id": "idn_1",
         }
-        posted(road, "user.created", other)
+        posted(pipeline, "user.created", other)
         member = samples.membership(f"orgmem_other{number}", org, other, **TIMES)
-        posted(road, "organizationMembership.created", member)
+        posted(pipeline, "organizationMembership.created", member)
         invited = samples.invitation(f"orginv_other{number}", "org_labs", **TIMES, email_address=address)
-        posted(road, "organizationInvitation.created", invited)
+        posted(pipeline, "organizationInvitation.created", invited)
         posted(
-            road,
+            pipeline,
             "organizationDomain.created",
             samples.domain(f"orgdmn_other{number}", "org_labs", **TIMES, affiliation_email_address=address),
         )
-        posted(road, "organizationInvitation.created", {"id": f"x{number}", "email_address": address, "role": 7})
+        posted(pipeline, "organizationInvitation.created", {"id": f"x{number}", "email_address": address, "role": 7})
 
 
-def fill_with_canaries(road: Road, admin: Connection) -> None:
+def fill_with_canaries(pipeline: Pipeline, admin: Connection) -> None:
     """Stores all data of Clerk about Ada, in every way that brings data here."""
     org = samples.organization("org_labs", **TIMES)
-    posted(road, "user.created", ada())
-    posted(road, "user.updated", ada(first_name=f"{NAME}2", updated_at=CREATED_AT + 2), at=2)
+    posted(pipeline, "user.created", ada())
+    posted(pipeline, "user.updated", ada(first_name=f"{NAME}2", updated_at=CREATED_AT + 2), at=2)
     member = samples.membership("orgmem_ada", org, ada(), **TIMES, public_metadata={"note": NAME})
-    posted(road, "organizationMembership.created", member | {"private_metadata": {"note": NAME}})
+    posted(pipeline, "organizationMembership.created", member | {"private_metadata": {"note": NAME}})
     for org_id in ("org_labs", "org_elsewhere"):
         invited = samples.invitation(f"orginv_{org_id}", org_id, **TIMES, email_address=ADDRESS)
-        posted(road, "organizationInvitation.created", invited | {"public_metadata": {"note": NAME}})
+        posted(pipeline, "organizationInvitation.created", invited | {"public_metadata": {"note": NAME}})
     posted(
-        road,
+        pipeline,
         "organizationDomain.created",
         samples.domain("orgdmn_1", "org_elsewhere", **TIMES, affiliation_email_address=SECOND.upper()),
     )
     posted(
-        road,
+        pipeline,
         "organizationDomain.updated",
         samples.domain(
             "orgdmn_1", "org_elsewhere", **TIMES | {"updated_at": CREATED_AT + 3}, affiliation_email_address=ADDRESS
@@ -156,8 +156,8 @@ def fill_with_canaries(road: Road, admin: Connection) -> None:
         at=3,
     )
     # None of these can be applied. One says whose it is by an id, the others by an address somewhere inside.
-    posted(road, "user.updated", ada(email_addresses=7), at=4)
-    posted(road, "organizationInvitation.created", {"id": "orginv_x", "email_address": ADDRESS, "note": NAME})
+    posted(pipeline, "user.updated", ada(email_addresses=7), at=4)
+    posted(pipeline, "organizationInvitation.created", {"id": "orginv_x", "email_address": ADDRESS, "note": NAME})
     escaped = json.dumps({"type": "x", "data": {"note": NAME, "at": ADDRESS}}).replace("@", "\\u0040")
     without_id = json.dumps(
         samples.event("user.updated", {"email_addresses": [{"email_address": SECOND}]}, timestamp=1)
@@ -173,7 +173,7 @@ def fill_with_canaries(road: Road, admin: Connection) -> None:
             f"\udcff {PHONE} {NAME}",
         )
     ):
-        park(road.store, f"msg_{number}", body.encode(errors="surrogateescape"), reason_class="unusable")
+        park(pipeline.store, f"msg_{number}", body.encode(errors="surrogateescape"), reason_class="unusable")
 
 
 def fill_every_column(admin: Connection) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ _LAST: Final = frozenset(
     {
         "test_simulator",
         "test_simulation",
-        "test_simulated_road",
+        "test_simulated_pipeline",
         "test_lost_events",
         "test_embedded_postgres",
         "test_tls",

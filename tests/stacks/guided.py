@@ -64,7 +64,7 @@ class GuidedStack:
             *self._overrides({}),
             answers="\n" * 100,
         )
-        self.shared.ministack.mend_event_sources()
+        self.shared.ministack.repair_event_sources()
         return said
 
     def update(self, parameters: Mapping[str, str], *, template: Path | None = None, status: int = 0) -> str:
@@ -76,7 +76,7 @@ class GuidedStack:
             *self._overrides(parameters),
             status=status,
         )
-        self.shared.ministack.mend_event_sources()
+        self.shared.ministack.repair_event_sources()
         return said
 
     def _overrides(self, parameters: Mapping[str, str]) -> Iterable[str]:

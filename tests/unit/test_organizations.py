@@ -402,6 +402,8 @@ def test_an_object_from_the_year_2999_is_unusable_so_that_true_events_still_win(
     assert "ahead" in reason("organization.updated", organization(updated_at=updated_at))
 
 
-@pytest.mark.parametrize("road", [changes_of, changes_of_object, Sync, DirectRepairs, QueueRepairs, ReconcileSettings])
-def test_private_metadata_is_kept_nowhere_without_the_setting(road: Callable[..., object]) -> None:
-    assert signature(road).parameters["keep_private_metadata"].default is False
+@pytest.mark.parametrize(
+    "keeper", [changes_of, changes_of_object, Sync, DirectRepairs, QueueRepairs, ReconcileSettings]
+)
+def test_private_metadata_is_kept_nowhere_without_the_setting(keeper: Callable[..., object]) -> None:
+    assert signature(keeper).parameters["keep_private_metadata"].default is False

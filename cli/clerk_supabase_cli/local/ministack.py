@@ -138,7 +138,7 @@ class MiniStack:
         events = pages.paginate(logGroupName=f"/aws/lambda/{function}")
         return [event["message"] for page in events for event in page["events"]]
 
-    def mend_event_sources(self) -> None:
+    def repair_event_sources(self) -> None:
         """Corrects the numbers in event source mappings; to be called after every deployment.
 
         CloudFormation parameters of type Number arrive in MiniStack as text. MiniStack compares a mapping's

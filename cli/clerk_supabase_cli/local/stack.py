@@ -173,7 +173,7 @@ class LocalStack:
         with self._step("Deploy with sam deploy"):
             environment = self._sam_environment() | self.ministack.environment
             self._guard.run(self._deploy_command(), log=self.logs / "sam-deploy.log", env=environment)
-            self.ministack.mend_event_sources()
+            self.ministack.repair_event_sources()
             self.outputs = self._read_outputs()
 
     def physical_id(self, logical_id: str) -> str:

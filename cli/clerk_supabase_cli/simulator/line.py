@@ -232,7 +232,7 @@ class Line:
 
     def _take_database_away(self, outage: Outage) -> None:
         """Makes the database unavailable and cuts off its workers; on return, no worker is at work or connected."""
-        self._database.take_away(outage.what)
+        self._database.interrupt(outage.what)
         with self._nobody_at_work():
             self._database.end_sessions()
         self._arrive_while_away = _ARRIVE_WHILE_AWAY
@@ -255,7 +255,7 @@ class Line:
         self._outages = [each for each in self._outages if each not in over]
         if was_away is not None and self._database_outage is None:
             with self._nobody_at_work():
-                self._database.bring_back()
+                self._database.restore()
         self._tell_sqs()
 
     def _tell_sqs(self) -> None:

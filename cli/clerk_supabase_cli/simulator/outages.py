@@ -57,7 +57,7 @@ class DatabaseSwitch:
         self._alter = sql.SQL("alter database {} ").format(sql.Identifier(self._connection.info.dbname))
         self._away: set[What] = set()
 
-    def take_away(self, what: What) -> None:
+    def interrupt(self, what: What) -> None:
         """Begins an outage, and cuts off the workers."""
         self._away.add(what)
         self._connection.execute(self._alter + sql.SQL(_AWAY[what]))
@@ -72,7 +72,7 @@ class DatabaseSwitch:
                 raise TimeoutError(f"{WORKER_ROLE} is still connected")
             time.sleep(0.001)
 
-    def bring_back(self) -> None:
+    def restore(self) -> None:
         """Ends the outage: restores the settings of the database."""
         for what in self._away:
             self._connection.execute(self._alter + sql.SQL(_BACK[what]))
@@ -82,5 +82,5 @@ class DatabaseSwitch:
 
     def close(self) -> None:
         """Ends the outage, and disconnects."""
-        self.bring_back()
+        self.restore()
         self._connection.close()

@@ -22,14 +22,16 @@ class Parking:
         self._store = store
         self._overflow = overflow
 
-    def park(self, events: Sequence[ParkedEvent], *, table_is_away: bool = False) -> list[ClerkSupabaseError | None]:
+    def park(
+        self, events: Sequence[ParkedEvent], *, table_is_unavailable: bool = False
+    ) -> list[ClerkSupabaseError | None]:
         """An answer for each event, in their order: None, or the reason why neither table nor queue took the event.
 
-        `table_is_away`: the caller has just found the database unavailable, so do not wait for the table once more.
+        `table_is_unavailable`: the caller has just found the database unavailable, so nothing waits for the table.
         """
         if not events:
             return []
-        of_table = [_UNAVAILABLE] * len(events) if table_is_away else self._in_table(events)
+        of_table = [_UNAVAILABLE] * len(events) if table_is_unavailable else self._in_table(events)
         answers = [
             None if answer is None else self._in_queue(event) for event, answer in zip(events, of_table, strict=True)
         ]

@@ -86,7 +86,7 @@ class Sync:
             logger.error("not applied, SQS delivers again", reason=str(error), svix_ids=svix_ids)
             postponed = [Failure(each.message.message_id, error) for each in readable]
             postponed += [Failure(message.message_id, error) for message, _ in canaries]
-            return self._park(hopeless, table_is_away=True) + postponed
+            return self._park(hopeless, table_is_unavailable=True) + postponed
         committed_at = self._clock_ms()
         postponed = []
         for each, answer in zip(readable, answers, strict=True):
@@ -120,8 +120,10 @@ class Sync:
                 logger.info("canary", svix_id=envelope.svix_id)
         return failures
 
-    def _park(self, hopeless: Sequence[tuple[Message, ParkedEvent]], *, table_is_away: bool = False) -> list[Failure]:
-        answers = self._parking.park([event for _, event in hopeless], table_is_away=table_is_away)
+    def _park(
+        self, hopeless: Sequence[tuple[Message, ParkedEvent]], *, table_is_unavailable: bool = False
+    ) -> list[Failure]:
+        answers = self._parking.park([event for _, event in hopeless], table_is_unavailable=table_is_unavailable)
         return [
             Failure(message.message_id, answer)
             for (message, _), answer in zip(hopeless, answers, strict=True)

@@ -330,7 +330,7 @@ def _rejection(status: int, path: str, body: bytes, observed_at: int) -> ClerkRe
     if status == 404 and "resource_not_found" in known:
         return GoneFromClerk(said, observed_at)
     if not known:
-        return ClerkRejected(f"{said}, and not in Clerk's words: is the address of its Backend API right?")
+        return ClerkRejected(f"{said}, and not in Clerk's format: is the address of its Backend API right?")
     return ClerkRejected(f"{said}: this is a fault of clerk-supabase-sync, or Clerk has changed")
 
 

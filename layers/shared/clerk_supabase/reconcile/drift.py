@@ -93,7 +93,7 @@ def doubts_about_list(tally: Mapping[str, int], seen: int, what: str) -> str | N
     if doubts := doubts_about_pages(tally, what):
         return doubts
     if tally.get("gaps", 0) > 0:
-        return f"objects went while Clerk listed {what}, so some may have been missed"
+        return f"objects were removed while Clerk listed {what}, so some may have been missed"
     if seen < tally["told"]:
         return f"Clerk listed {seen:,} {what}, but says there are {tally['told']:,}"
     return None

@@ -77,8 +77,8 @@ def _repair_kind(work: Work, kind: ReadKind) -> None:
         # A value missing from a list by mistake may be in Clerk's answer about the single object.
         items = list(read_again(work.clerk, kind, held))
         repairs = [Repair(work.run_id, kind, item.id, item.observed_at, item.json()) for item in items]
-        road = work.road(len(repairs))
-        became = settled(repairs, road.send(work.runs.store, repairs, work.clock_ms()))
+        sender = work.sender(len(repairs))
+        became = settled(repairs, sender.send(work.runs.store, repairs, work.clock_ms()))
         work.runs.settle(work.run_id, kind, held_up=became.held_up)
         for of_kind in (kind, "private_metadata"):
             work.runs.settle(work.run_id, of_kind, sent=became.sent, refused=became.refused)

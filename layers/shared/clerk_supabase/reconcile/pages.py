@@ -89,8 +89,8 @@ class Work:
     def run_id(self) -> int:
         return self.begun.run.run_id
 
-    def road(self, number: int) -> Repairs:
-        """The way to apply a number of repairs of one page: many repairs are applied directly."""
+    def sender(self, number: int) -> Repairs:
+        """The sender for this number of repairs of one page: many repairs are applied directly."""
         if number < _MOST_MESSAGES:
             return self.repairs
         return DirectRepairs(keep_private_metadata=self.settings.keep_private_metadata)
@@ -294,15 +294,15 @@ class Comparison:
         self._add("restored", sum(restored))
         if not to_repair:
             return
-        road = self._work.road(len(to_repair))
-        self._send(road, to_repair)
-        if not road.are_done_at_once:
+        sender = self._work.sender(len(to_repair))
+        self._send(sender, to_repair)
+        if not sender.are_done_at_once:
             self.missing_created += [item.created_at for item in missing if item.created_at is not None]
 
-    def _send(self, road: Repairs, items: Sequence[Item]) -> None:
+    def _send(self, sender: Repairs, items: Sequence[Item]) -> None:
         run_id, kind = self._work.run_id, self.window.kind
         repairs = [Repair(run_id, kind, item.id, item.observed_at, item.json()) for item in items]
-        became = road.send(self._runs.store, repairs, self._work.clock_ms())
+        became = sender.send(self._runs.store, repairs, self._work.clock_ms())
         ids = settled(repairs, became)
         if ids.refused or ids.held_up:
             self._runs.settle(run_id, kind, refused=ids.refused, held_up=ids.held_up)

@@ -118,14 +118,14 @@ class Resync:
         became = self._repairs.send(self._runs.store, repairs, self._clock_ms())
         applied = [each for each, outcome in zip(items, became, strict=True) if outcome != "sent"]
         after = self._look(applied)
-        set_right = self._set_right(applied)
+        corrected = self._corrected(applied)
         for (kind, item), outcome in zip(items, became, strict=True):
             known = before[kind, item.id]
             if outcome == "sent":
                 yield Resynced(kind, item.id, "sent", _stays_deleted(known, item.observed_at))
             else:
                 done, why = self._judge(item, outcome, known, after[kind, item.id])
-                yield _with_row(Resynced(kind, item.id, done, why), is_right=set_right.get((kind, item.id)))
+                yield _with_row(Resynced(kind, item.id, done, why), is_right=corrected.get((kind, item.id)))
 
     def _counts_as(self, item: Item, known: Known) -> int:
         """Return the version that makes a forced answer win. 0: not forced, not older, or an event may be younger."""
@@ -199,8 +199,8 @@ class Resync:
         deleted = Resynced(read.kind, read.id, "deleted", "gone from Clerk")
         if before.deleted_at is not None:
             deleted = Resynced(read.kind, read.id, "left as it was", _deleted(before))
-        set_right = [is_right for _, _, _, is_right in self._runs.check_objects({read.kind: [read.id]})]
-        return _with_row(deleted, is_right=set_right[0] if set_right else None)
+        corrected = [is_right for _, _, _, is_right in self._runs.check_objects({read.kind: [read.id]})]
+        return _with_row(deleted, is_right=corrected[0] if corrected else None)
 
     # Looking
 
@@ -228,7 +228,7 @@ class Resync:
             return [element_without_content(kind, item.id)]
         return elements_to_compare(changes)
 
-    def _set_right(self, items: Sequence[tuple[ReadKind, Item]]) -> Mapping[tuple[str, str], bool]:
+    def _corrected(self, items: Sequence[tuple[ReadKind, Item]]) -> Mapping[tuple[str, str], bool]:
         """Correct rows that contradict other tables; return for each row whether it is correct now."""
         ids: dict[str, list[str]] = {}
         for kind, item in items:

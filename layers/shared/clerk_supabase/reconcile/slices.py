@@ -76,7 +76,9 @@ def _compare_new(work: Work, kind: ListKind, new: Comparison, until: int, doubts
             doubts.more.append(f"more than {number * PAGE_SIZE:,} {KIND_NAMES[kind]} are new: not all were compared")
             break
     if new.tally.get("gaps"):
-        doubts.more.append(f"{KIND_NAMES[kind]} went while Clerk listed the new ones, so some may have been missed")
+        doubts.more.append(
+            f"{KIND_NAMES[kind]} were removed while Clerk listed the new ones, so some may have been missed"
+        )
     return total, False
 
 
@@ -162,7 +164,7 @@ class _Rest:
             if part.is_whole:
                 work.runs.find_unseen_among(work.run_id, kind, part.window, [item.id for item in part.items])
             else:
-                reason = f"objects went while Clerk listed {KIND_NAMES[kind]}, so some may have been missed"
+                reason = f"objects were removed while Clerk listed {KIND_NAMES[kind]}, so some may have been missed"
                 self._doubts.more += [] if reason in self._doubts.more else [reason]
             note_visit(work, kind, part.window, is_whole=part.is_whole)
             yield part

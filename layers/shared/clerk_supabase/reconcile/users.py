@@ -162,7 +162,7 @@ def compare_changes(work: Work, watermark: int) -> Changed:
         changed = [item.updated_at for item in page.items if item.updated_at is not None]
         newest = newest or max((moment for moment in changed if moment <= in_time), default=None)
         if not page.joins:
-            doubts = "users went while Clerk listed what changed, so some may have been missed"
+            doubts = "users were removed while Clerk listed what changed, so some may have been missed"
         if not page.is_new:
             comparison.tally["repeated"] = 1
         if changed and min(changed) < until:

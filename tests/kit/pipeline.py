@@ -21,7 +21,7 @@ MAX_BODY_BYTES = 1_040_000
 
 
 @dataclass
-class Road:
+class Pipeline:
     """The way of an event: ingest answers a post of Clerk, and a test decides when sync gets the queued messages."""
 
     account: Account
