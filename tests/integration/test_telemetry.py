@@ -424,7 +424,7 @@ def test_every_line_is_json(function: str, world: World) -> None:
 def test_every_line_from_ingest_to_the_row_says_which_webhooks_it_is_about(function: str, world: World) -> None:
     for line in world.output.logged(function):
         about = line.get("svix_ids") or [line.get("svix_id")]
-        unnamed = line["message"] == "webhook refused"  # its headers were missing, or nothing that Svix sends
+        unnamed = line["message"] == "webhook rejected"  # its headers were missing, or nothing that Svix sends
         assert all(about) or unnamed, line
 
 
