@@ -32,7 +32,7 @@ _WIDTH: Final = max(len(check.name) for check in CHECKS)
 
 
 class _Seconds(click.FloatRange):
-    """Seconds within a range. Refuses `nan`, which no comparison finds out of range."""
+    """Seconds within a range. Rejects `nan`, which no comparison finds out of range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The seconds."""

@@ -179,7 +179,7 @@ def _store(prefix: str) -> Iterator[Stored]:
             done = _filled(store, kept, name, value) if deployed else _stored(store, kept, name, value)
             yield replace(done, reason=done.reason or kept.warning_about(value))
         except (BotoCoreError, ClientError) as error:
-            yield Stored(kept.parameter, name, FAILED, reason=f"AWS refused: {_code(error)}")
+            yield Stored(kept.parameter, name, FAILED, reason=f"AWS rejected the request: {_code(error)}")
 
 
 def _value_of(kept: Kept) -> str:

@@ -32,7 +32,7 @@ def simulate_command(runs: int, seed: int | None, first: int, jobs: int, only: t
     """Try random schedules of webhooks against a throw-away Postgres: the tables must always end the same.
 
     Then compare with a Clerk whose events get lost, and play episodes: comparisons, undo, resync, housekeeping, edits
-    by hand, a failover, and an API of Clerk's with lags, gaps and refusals.
+    by hand, a failover, and an API of Clerk's with lags, gaps and rejected requests.
 
     Ctrl-C ends the search early: the results so far are printed, and the exit status is 130.
     """

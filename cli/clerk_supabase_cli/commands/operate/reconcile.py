@@ -94,7 +94,7 @@ def reconcile_command(  # noqa: PLR0917 - click passes them by name
     compared, the brake stopped the run, or another run is at work; the reason is printed.
     """
     if context.invoked_subcommand is not None:
-        _refuse_options_before(context)
+        _reject_options_before(context)
         return
     if not database_url:
         raise click.UsageError("Say where the database is: --database-url, or DATABASE_URL.")
@@ -188,7 +188,7 @@ def _reset_said(found: Reset, verb: str) -> str:
     return "\n".join(map(printable, lines))
 
 
-def _refuse_options_before(context: click.Context) -> None:
+def _reject_options_before(context: click.Context) -> None:
     """Raises UsageError for options of a comparison before the name of a subcommand, which compares nothing."""
     given = [
         each.opts[0]
