@@ -141,7 +141,7 @@ cross join (
 ) as a (statement)
 where k.kind <> 'private_metadata';
 
--- A role with the right to create in the schema clerk can overload a function, but cannot keep users out by an overload.
+-- A role with the right to create in clerk can overload a function, but cannot keep users out by an overload.
 create function clerk.requesting_claims(x int default 0)
 returns jsonb
 language sql

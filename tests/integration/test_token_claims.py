@@ -71,8 +71,8 @@ def read(connection: Connection, claims: Any) -> tuple[Any, ...]:
     with acting_as(connection, "authenticated", claims):
         [row] = rows(
             connection,
-            "select clerk.requesting_user_id(), clerk.requesting_organization_id(), clerk.requesting_organization_role(), "
-            "clerk.requesting_permissions()",
+            "select clerk.requesting_user_id(), clerk.requesting_organization_id(), "
+            "clerk.requesting_organization_role(), clerk.requesting_permissions()",
         )
     return row
 
