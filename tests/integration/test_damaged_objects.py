@@ -198,6 +198,7 @@ DAMAGES: list[tuple[LiteralString, str]] = [
         "grant usage on sequence clerk_sync.audit_log_audit_id_seq to service_role",
         "service_role has the right to usage on the sequence clerk_sync.audit_log_audit_id_seq",
     ),
+    ("drop schema clerk cascade", "the schema clerk is missing"),
     (
         "revoke usage on schema clerk from authenticated",
         "authenticated lacks the right to usage on the schema clerk",

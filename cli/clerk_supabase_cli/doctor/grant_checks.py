@@ -59,6 +59,11 @@ class _Right:
         return _MAY_USE_COLUMNS if self.columns else _MAY_USE
 
     @property
+    def what(self) -> str:
+        """The name of the object, with the word `schema` before the name of a schema."""
+        return f"schema {self.thing}" if self.is_schema else self.thing
+
+    @property
     def act(self) -> str:
         """The privilege, with its columns."""
         if self.is_schema:
@@ -110,7 +115,7 @@ def _rights(statement: re.Match[str], roles: list[str]) -> Iterator[_Right]:
 
 def _problems(connection: Connection, grant: _Grant) -> Iterator[Finding]:
     answers = {right: right.holds(connection) for right in grant.rights}
-    for thing in dict.fromkeys(right.thing for right, holds in answers.items() if holds is None):
+    for thing in dict.fromkeys(right.what for right, holds in answers.items() if holds is None):
         yield fail(f"there is no {thing}", "run its `create` and its grants of sql/migrations again")
     missing = [right for right, holds in answers.items() if holds is False]
     if missing:
