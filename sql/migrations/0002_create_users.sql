@@ -244,7 +244,7 @@ set search_path = pg_catalog, pg_temp
 return clerk_sync.requesting_user_id();
 
 comment on function clerk.requesting_user_id() is
-'Clerk user id from the token. In policies write (select requesting_user_id()): once per statement, not per row.';
+'Clerk user id from the token. In policies write (select clerk.requesting_user_id()): once per statement, not per row.';
 
 create function clerk.requesting_organization_id()
 returns text
@@ -290,7 +290,8 @@ set search_path = pg_catalog, pg_temp
 return clerk_sync.requesting_user_has_permission(permission);
 
 comment on function clerk.requesting_user_has_permission(text) is
-'Whether the token grants org:<feature>:<permission>. In policies write (select requesting_user_has_permission(...)).';
+'Whether the token grants org:<feature>:<permission>. In policies write '
+'(select clerk.requesting_user_has_permission(...)): once per statement, not per row.';
 
 revoke all on function
 clerk.requesting_claims(),

@@ -11,7 +11,9 @@ as $$
     select case
         when not clerk_sync.is_schema_of_app(n.nspname) then 'it is in a schema that is not the app''s'
         when c.relkind <> 'r' or c.relpersistence = 't' then 'it is no ordinary table'
-        when c.oid = 'clerk.users_public'::regclass or exists (
+        when c.oid = 'clerk.users_public'::regclass or c.oid in (
+            select to_regclass(k.relation) from clerk_sync.kinds as k
+        ) or exists (
             select from pg_catalog.pg_trigger as t
             inner join pg_catalog.pg_proc as p on p.oid = t.tgfoid
             where t.tgrelid = c.oid and p.pronamespace = 'clerk_sync'::regnamespace

@@ -9,17 +9,18 @@ select
     pg_get_expr(p.polwithcheck, p.polrelid) as check_condition
 from pg_policy as p
 inner join pg_class as c on p.polrelid = c.oid
-where c.relnamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace);
+where c.relnamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace, 'public'::regnamespace);
 
 select tap.is(
     (
         select string_agg(format('%s:%s', p.relation, p.polcmd), ' ' order by p.relation::text, p.polcmd)
         from tap.policies as p
     ),
-    'documents:a documents:d documents:r documents:w organization_domains:r organization_invitations:r '
-    || 'organization_memberships:r organizations:r profiles:a profiles:d profiles:r profiles:r profiles:w '
-    || 'tasks:a tasks:d tasks:r tasks:w '
-    || 'users:a users:r users_public:r',
+    'clerk.organization_domains:r clerk.organization_invitations:r clerk.organization_memberships:r '
+    || 'clerk.organizations:r clerk.users:a clerk.users:r clerk.users_public:r '
+    || 'documents:a documents:d documents:r documents:w '
+    || 'profiles:a profiles:d profiles:r profiles:r profiles:w '
+    || 'tasks:a tasks:d tasks:r tasks:w',
     'these are all policies'
 );
 
@@ -33,7 +34,7 @@ select tap.none(
         and (string_to_array(i.indkey::text, ' ')::int2[])[1:cardinality(c.conkey)] = c.conkey
     )
     $$,
-    '0001 every foreign key has an index'
+    '0001 every foreign key of ours has an index'
 );
 select tap.none(
     $$
@@ -53,7 +54,7 @@ select tap.none(
 select tap.none(
     $$
     select c.oid::regclass from pg_class as c
-    where c.relkind = 'r' and c.relnamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace)
+    where c.relkind = 'r' and c.relnamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace, 'public'::regnamespace)
     and not exists (select from pg_index as i where i.indrelid = c.oid and i.indisprimary)
     $$,
     '0004 every table has a primary key'
@@ -77,14 +78,14 @@ select tap.none(
 select tap.none(
     $$
     select c.oid::regclass from pg_class as c
-    where c.relkind = 'r' and c.relrowsecurity and c.relnamespace = 'clerk'::regnamespace
+    where c.relkind = 'r' and c.relrowsecurity and c.relnamespace in ('clerk'::regnamespace, 'public'::regnamespace)
     and not exists (select from pg_policy as p where p.polrelid = c.oid)
     $$,
     '0008 where they are enabled, there are policies'
 );
 select tap.none(
     $$
-    select i.tablename, array_agg(i.indexname) from pg_indexes as i where i.schemaname in ('clerk', 'clerk_sync')
+    select i.tablename, array_agg(i.indexname) from pg_indexes as i where i.schemaname in ('clerk', 'clerk_sync', 'public')
     group by i.tablename, replace(i.indexdef, i.indexname, '') having count(*) > 1
     $$,
     '0009 no index is there twice'
@@ -92,7 +93,7 @@ select tap.none(
 select tap.none(
     $$
     select c.oid::regclass from pg_class as c
-    where c.relkind in ('v', 'm') and c.relnamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace)
+    where c.relkind in ('v', 'm') and c.relnamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace, 'public'::regnamespace)
     and (has_table_privilege('anon', c.oid, 'select') or has_table_privilege('authenticated', c.oid, 'select'))
     $$,
     '0010, 0016 no view is open to the API'
@@ -106,8 +107,8 @@ select tap.none(
     $$,
     'those that policies ask cannot be named by a caller'
 );
--- Exactly this path: with an empty path, a type or table of the caller's in pg_temp comes first. The other functions in
--- public are the app's, or an extension's.
+-- Exactly this path: with an empty path, a type or table of the caller's in pg_temp comes first. Other functions in the
+-- schema clerk are the app's.
 select tap.none(
     $$
     select p.oid::regprocedure from pg_proc as p
@@ -126,7 +127,7 @@ select tap.none(
     $$
     select c.oid::regclass from pg_class as c
     where c.relkind in ('r', 'p') and not c.relrowsecurity
-    and c.relnamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace)
+    and c.relnamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace, 'public'::regnamespace)
     $$,
     '0013 every table is protected'
 );
@@ -154,7 +155,7 @@ select tap.none(
     select p.oid::regprocedure, r.role_name from pg_proc as p
     cross join (values ('anon'), ('authenticated')) as r (role_name)
     where p.prosecdef and has_function_privilege(r.role_name, p.oid, 'execute')
-    and p.pronamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace)
+    and p.pronamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace, 'public'::regnamespace)
     $$,
     '0028, 0029 nobody from the API may call a function that acts as its owner'
 );
@@ -173,7 +174,7 @@ select tap.none(
 select tap.none(
     $$
     select c.oid::regclass, a.privilege_type from pg_class as c, aclexplode(c.relacl) as a
-    where c.relnamespace = 'clerk'::regnamespace and c.relkind = 'r'
+    where c.relnamespace in ('clerk'::regnamespace, 'public'::regnamespace) and c.relkind = 'r'
     and a.grantee in (0, 'anon'::regrole) and not (c.relname = 'profiles' and a.privilege_type = 'SELECT')
     $$,
     'nothing is granted to everybody'

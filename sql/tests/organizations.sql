@@ -57,18 +57,18 @@ from (
 ) as relation (name)
 cross join (
     values
-    ('insert into public.%s default values'),
-    ('update public.%s set deleted_at = now()'),
-    ('delete from public.%s'),
-    ('truncate public.%s cascade'),
-    ('select 1 from public.%s for update')
+    ('insert into clerk.%s default values'),
+    ('update clerk.%s set deleted_at = now()'),
+    ('delete from clerk.%s'),
+    ('truncate clerk.%s cascade'),
+    ('select 1 from clerk.%s for update')
 ) as forbidden (statement)
 cross join (values ('anon'), ('authenticated')) as role (name);
 
 select
     tap.is(
         tap.attempt(
-            'anon', tap.token('v2', 'ada', 'org_labs', 'admin'), format('select 1 from public.%s', relation.name)
+            'anon', tap.token('v2', 'ada', 'org_labs', 'admin'), format('select 1 from clerk.%s', relation.name)
         ),
         'denied',
         relation.name || ' seen by anon'
@@ -88,7 +88,7 @@ from (
     ('organization_invitations', 3),
     ('organization_domains', 3)
 ) as relation (name, size)
-cross join (values ('select 1 from public.%s'), ('update public.%s set deleted_at = null'), ('delete from public.%s'))
+cross join (values ('select 1 from clerk.%s'), ('update clerk.%s set deleted_at = null'), ('delete from clerk.%s'))
     as allowed (statement);
 
 -- The machinery.

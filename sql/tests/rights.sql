@@ -79,7 +79,7 @@ select tap.is(
         where r.grantee = 'service_role' and r.kind = 'table' and r.privilege = 'delete'
     ),
     (
-        select string_agg(distinct replace(k.relation, 'public.', ''), ' ' order by replace(k.relation, 'public.', ''))
+        select string_agg(k.relation, ' ' order by k.relation)
         from clerk_sync.kinds as k
         where k.kind <> 'private_metadata'
     ),
@@ -141,7 +141,7 @@ cross join (
 ) as a (statement)
 where k.kind <> 'private_metadata';
 
--- A role with the right to create in public can overload a function, but cannot keep users out by an overload.
+-- A role with the right to create in clerk can overload a function, but cannot keep users out by an overload.
 create function clerk.requesting_claims(x int default 0)
 returns jsonb
 language sql

@@ -60,7 +60,7 @@ insert into public.noted (user_id, note) values ('user_ada', 'of ada'), ('user_e
 create table tap.first_run as
 select done.statement from clerk_sync.secure('public.noted', 'user') as done (statement);
 
-create view tap.rights as
+create view tap.rights with (security_invoker) as
 select format('%s %s %s %s', p.polname, p.polcmd, p.polroles, pg_get_expr(p.polqual, p.polrelid)) as line
 from pg_policy as p
 where p.polrelid = 'public.noted'::regclass
@@ -251,11 +251,43 @@ select tap.is(
     'what is refused stays as it was'
 );
 
+-- Without its triggers, a table of the mirror is still no table of the app.
+do $$
+declare
+    statement text;
+begin
+    for statement in
+        select format('drop trigger %I on %s', t.tgname, t.tgrelid::regclass) from pg_trigger as t
+        where t.tgrelid = 'clerk.organization_domains'::regclass and not t.tgisinternal
+    loop
+        execute statement;
+    end loop;
+end
+$$;
+select tap.is(
+    tap.refusal($$select clerk_sync.secure('clerk.organization_domains', 'organization')$$),
+    'clerk.organization_domains cannot be secured: sync writes it',
+    'the list of kinds names the tables of the mirror'
+);
+
+-- A table of the app in the schema of the mirror.
+create table clerk.of_the_app (id int primary key, user_id text);
+insert into clerk.of_the_app (id, user_id) values (1, 'user_ada'), (2, 'user_eve');
+select from clerk_sync.secure('clerk.of_the_app', 'user');
+select
+    tap.is(
+        tap.seen('authenticated', tap.token('v2', 'ada'), 'select id::text from clerk.of_the_app'), '1',
+        'a table of the app in the schema clerk is the app''s'
+    );
+
 -- Ways to the rows without the policies. The test plants each of them before secure(), which refuses the table, and
 -- after secure(), when openings() finds the way, for doctor. The probe shows that the finding is no false alarm: the
 -- role, with the token of a stranger, does to Ada's row something that the table itself denies.
 -- Some of Supabase's default privileges would open the views by themselves.
 alter default privileges in schema public revoke all on tables from public, anon, authenticated, service_role;
+alter default privileges revoke all on schemas from anon, authenticated, service_role;
+alter default privileges revoke all on tables from anon, authenticated, service_role;
+alter default privileges revoke all on functions from anon, authenticated, service_role;
 create table public.held (id int primary key, note text, user_id text);
 insert into public.held (id, note, user_id) values (1, 'of ada', 'user_ada');
 create table public.other (id int);

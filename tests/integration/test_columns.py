@@ -10,20 +10,20 @@ from tests.kit.databases import Database, rows
 # Every other column always holds a value.
 NULLABLE: Final[dict[str, set[str]]] = {
     # Fields that Clerk leaves out, fields unknown in a stub, and the time of a delete.
-    "users": {
+    "clerk.users": {
         *("created_at", "deleted_at", "email", "external_id", "first_name", "image_url", "last_name"),
         *("legal_accepted_at", "locale", "phone", "username"),
     },
-    "users_public": {"avatar_url", "deleted_at", "first_name", "last_name", "username"},
-    "organizations": {
+    "clerk.users_public": {"avatar_url", "deleted_at", "first_name", "last_name", "username"},
+    "clerk.organizations": {
         *("created_at", "created_by", "deleted_at", "image_url", "max_allowed_memberships", "name", "slug"),
     },
-    "organization_memberships": {"created_at", "deleted_at", "role_name"},
-    "organization_invitations": {
+    "clerk.organization_memberships": {"created_at", "deleted_at", "role_name"},
+    "clerk.organization_invitations": {
         *("accepted_by", "created_at", "deleted_at", "email_address", "expires_at", "inviter_id", "role_name"),
         "status",
     },
-    "organization_domains": {"affiliation_email_address", "created_at", "deleted_at", "enrollment_mode", "name"},
+    "clerk.organization_domains": {"affiliation_email_address", "created_at", "deleted_at", "enrollment_mode", "name"},
     "clerk_sync.private_metadata": {"deleted_at"},
     # Times of events that have not happened to an object.
     "clerk_sync.entities": {"delete_recorded_at", "delete_run", "deleted_at", "purged_at", "shown_at"},

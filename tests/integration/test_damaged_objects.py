@@ -150,14 +150,14 @@ DAMAGES: list[tuple[LiteralString, str]] = [
         "alter table clerk.organization_domains disable trigger all",
         "organization_domains_clerk_org_id_fkey of clerk.organization_domains: enforced is no",
     ),
-    ("drop index public.users_email_idx", "the index public.users_email_idx is missing"),
+    ("drop index clerk.users_email_idx", "the index clerk.users_email_idx is missing"),
     (
-        "drop index public.users_email_idx; create index users_email_idx on clerk.users (phone)",
-        "the index public.users_email_idx: its definition is another",
+        "drop index clerk.users_email_idx; create index users_email_idx on clerk.users (phone)",
+        "the index clerk.users_email_idx: its definition is another",
     ),
     (
-        "update pg_index set indisvalid = false where indexrelid = 'public.users_email_idx'::regclass",
-        "the index public.users_email_idx: valid is no, the migrations make it yes",
+        "update pg_index set indisvalid = false where indexrelid = 'clerk.users_email_idx'::regclass",
+        "the index clerk.users_email_idx: valid is no, the migrations make it yes",
     ),
     (
         "drop type clerk_sync.held cascade; create type clerk_sync.held as (place text)",
@@ -198,6 +198,19 @@ DAMAGES: list[tuple[LiteralString, str]] = [
         "grant usage on sequence clerk_sync.audit_log_audit_id_seq to service_role",
         "service_role has the right to usage on the sequence clerk_sync.audit_log_audit_id_seq",
     ),
+    ("drop schema clerk cascade", "the schema clerk is missing"),
+    (
+        "revoke usage on schema clerk from authenticated",
+        "authenticated lacks the right to usage on the schema clerk",
+    ),
+    (
+        "grant create on schema clerk to authenticated",
+        "authenticated has the right to create on the schema clerk, which no migration grants",
+    ),
+    (
+        "alter schema clerk owner to authenticated",
+        "the schema clerk: owner is authenticated, the migrations make it the owner of clerk_sync",
+    ),
     (
         "grant usage on type clerk_sync.version to public",
         "public has the right to usage on the type clerk_sync.version",
@@ -221,10 +234,11 @@ OF_THE_APP: list[LiteralString] = [
     "create policy mine on clerk.organizations for select to service_role using (true)",
     """create function public.mine() returns trigger language plpgsql as 'begin return null; end';
     create trigger mine after insert on clerk.users for each row execute function public.mine()""",
-    "create view public.mine with (security_invoker) as select * from clerk.users",
+    "create view clerk.mine with (security_invoker) as select * from clerk.users",
     "create function clerk.requesting_user_id(text) returns text language sql return 'user_1'",
     "create table public.apply (id int primary key)",
-    "create role mine; grant select on clerk.users to mine",
+    "create table clerk.notes (id int primary key); create function clerk.apply() returns int language sql return 1",
+    "create role mine; grant usage, create on schema clerk to mine; grant select on clerk.users to mine",
     "alter table clerk.users replica identity full, set (fillfactor = 70)",
     """create table public.sessions (id text primary key, user_id text references clerk.users, deleted_at timestamptz);
     select clerk_sync.register(
@@ -283,12 +297,14 @@ def everything_of_the_app(connection: Connection) -> list[tuple[object, ...]]:
         connection,
         """
         select 'column', attrelid::regclass::text, attname, attacl::text from pg_attribute
-        where attrelid::regclass::text in ('users', 'organizations', 'sessions') and attnum > 0
+        where attrelid::regclass::text in ('clerk.users', 'clerk.organizations', 'sessions') and attnum > 0
         union all select 'policy', polrelid::regclass::text, polname, null from pg_policy where polname = 'mine'
         union all select 'trigger', tgrelid::regclass::text, tgname, null from pg_trigger where tgname = 'mine'
         union all select 'relation', oid::regclass::text, null, relacl::text from pg_class
-        where relname in ('mine', 'apply', 'sessions', 'tasks')
-        union all select 'function', proname, null, null from pg_proc where proname like '%\\_session'
+        where relname in ('mine', 'apply', 'notes', 'sessions', 'tasks')
+        union all select 'schema', nspname, null, nspacl::text from pg_namespace where nspname = 'clerk'
+        union all select 'function', oid::regprocedure::text, null, null from pg_proc
+        where proname like '%\\_session' or oid = to_regprocedure('clerk.apply()')
         union all select 'kind', kind, null, null from clerk_sync.kinds
         order by 1, 2, 3, 4
         """,

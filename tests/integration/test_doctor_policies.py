@@ -109,7 +109,7 @@ def test_a_cause_that_several_tables_share_is_named_once(doctor: Doctor, admin: 
     )
 
 
-GUIDE: LiteralString = "revoke execute on all functions in schema public from public, anon, authenticated"
+GUIDE: LiteralString = "revoke execute on all functions in schema clerk from public, anon, authenticated"
 
 
 @pytest.mark.parametrize(
@@ -117,6 +117,10 @@ GUIDE: LiteralString = "revoke execute on all functions in schema public from pu
     [
         (GUIDE, "anon may not execute clerk.requesting_claims(), clerk.requesting_user_id(), "),
         (GUIDE, "authenticated may not execute clerk.requesting_claims(), clerk.requesting_user_id(), "),
+        (
+            "revoke usage on schema clerk from anon, authenticated",
+            "anon may not use the schema clerk; authenticated may not use the schema clerk",
+        ),
         ("revoke select on clerk_sync.caller from authenticated", "select (clerk_id) of clerk_sync.caller"),
         (
             "revoke select (role) on clerk_sync.memberships_of_caller from authenticated",
@@ -175,6 +179,9 @@ def test_the_checked_rights_are_all_rights_of_the_roles_of_the_api(doctor: Docto
             select a.grantee, a.privilege_type, p.oid, 2
             from pg_proc as p cross join aclexplode(p.proacl) as a
             where p.pronamespace in ('clerk'::regnamespace, 'clerk_sync'::regnamespace)
+            union all
+            select a.grantee, a.privilege_type, n.oid, 3
+            from pg_namespace as n cross join aclexplode(n.nspacl) as a where n.nspname in ('clerk', 'clerk_sync')
         ) as every where grantee in ('anon'::regrole, 'authenticated'::regrole, 'service_role'::regrole)
         """,
     )

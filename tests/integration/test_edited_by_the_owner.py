@@ -61,7 +61,9 @@ def test_nobody_gives_an_object_another_id(store: Store, admin: Connection, tabl
     store.apply([invitation(at=1), domain(at=1)])
     if table in ("users", "organizations"):
         # Rows that point to it keep its key anyway.
-        admin.execute("truncate clerk.organization_memberships, clerk.organization_invitations, organization_domains")
+        admin.execute(
+            "truncate clerk.organization_memberships, clerk.organization_invitations, clerk.organization_domains"
+        )
     another = sql.SQL("update clerk.{} set {} = 'another'").format(sql.Identifier(table), sql.Identifier(KEYS[table]))
     with admin.transaction(force_rollback=True):
         admin.execute("set local role service_role")

@@ -73,9 +73,9 @@ def test_a_person_is_erased_in_every_column_of_every_table(
     assert {("clerk_sync.reconcile_runs", "reason"), ("clerk_sync.parked_events", "body")} <= set(filled)
     before = places_with(admin, *CANARIES)
     assert {
-        ("users", "email"),
-        ("organization_invitations", "email_address"),
-        ("organization_domains", "affiliation_email_address"),
+        ("clerk.users", "email"),
+        ("clerk.organization_invitations", "email_address"),
+        ("clerk.organization_domains", "affiliation_email_address"),
         ("clerk_sync.audit_log", "old_values"),
         ("clerk_sync.audit_log", "new_values"),
         ("clerk_sync.private_metadata", "private_metadata"),
@@ -97,9 +97,9 @@ def test_the_addresses_that_only_look_like_it_are_kept(pipeline: Pipeline, admin
     fill_with_canaries(pipeline, admin)
     delete_ada(pipeline)
     command.run("forget", ADA, "--yes")
-    kept = set(dump(admin)["organization_invitations", "email_address"])
+    kept = set(dump(admin)["clerk.organization_invitations", "email_address"])
     assert kept == set(NEARLY)
-    assert set(dump(admin)["organization_domains", "affiliation_email_address"]) == set(NEARLY)
+    assert set(dump(admin)["clerk.organization_domains", "affiliation_email_address"]) == set(NEARLY)
     bodies = rows(admin, "select count(*) from clerk_sync.parked_events where body is not null")
     assert bodies == [(len(NEARLY),)]
 
@@ -119,7 +119,7 @@ def test_every_table_is_looked_through_and_a_new_one_too(
         """
         select t::text from clerk_sync.other_tables() as t
         union all select k.relation::regclass::text from clerk_sync.kinds as k
-        union all values ('clerk_sync.audit_log'), ('users_public')
+        union all values ('clerk_sync.audit_log'), ('clerk.users_public')
         """,
     )
     assert sorted(tables) == sorted(set(looked_through))
@@ -265,7 +265,7 @@ def test_housekeeping_erases_the_addresses_of_a_purged_user_where_no_id_leads(
     Housekeeping(pipeline.store, Keep(hold_back_days=0)).run()
     # An invitation belongs to its organization, until the invited person asks for erasure.
     assert {table for table, _ in places_with(admin, *CANARIES)} <= {
-        "organization_invitations",
+        "clerk.organization_invitations",
         "clerk_sync.audit_log",
     }
     logged = """

@@ -150,7 +150,7 @@ def test_data_about_a_person_in_other_objects_is_named_and_left_as_clerk_has_it(
     answer = command.json("forget", "--email", ADDRESS, "--yes")
     assert answer["of_others"] == [{"place": "clerk.organizations", "id": "org_1"}]
     assert value(admin, "select public_metadata ->> 'owner' from clerk.organizations") == ADDRESS
-    assert {table for table, _ in places_with(admin, ADDRESS.lower())} == {"organizations"}
+    assert {table for table, _ in places_with(admin, ADDRESS.lower())} == {"clerk.organizations"}
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ def test_messages_are_removed_before_the_rows_that_tell_how_to_find_them(
             "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'clerk-supabase'"
         )
         cut_off.join(20)
-    assert ADDRESS.lower() in str(dump(admin)["users", "email"]).lower()
+    assert ADDRESS.lower() in str(dump(admin)["clerk.users", "email"]).lower()
     command.run("forget", ADA, "--yes")
     assert places_with(admin, *CANARIES) == []
 

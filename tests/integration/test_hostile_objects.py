@@ -343,15 +343,15 @@ NEW_FUNCTION: LiteralString = """
     grant execute on function clerk_sync.new(int) to clerk_sync_worker
 """
 NEW_TRIGGER: LiteralString = """
-    create table public.new (id int);
-    grant insert on public.new to clerk_sync_worker;
-    create trigger new before insert on public.new execute function clerk_sync.refuse_new_key()
+    create table clerk_sync.noted (id int);
+    grant insert on clerk_sync.noted to clerk_sync_worker;
+    create trigger new before insert on clerk_sync.noted execute function clerk_sync.refuse_new_key()
 """
 
 
 @pytest.mark.parametrize(
     ("planted", "said"),
-    [(NEW_FUNCTION, "clerk_sync.new"), (NEW_TRIGGER, "insert public.new")],
+    [(NEW_FUNCTION, "clerk_sync.new"), (NEW_TRIGGER, "insert clerk_sync.noted")],
     ids=["function", "trigger"],
 )
 def test_a_function_or_trigger_that_the_attack_cannot_call_is_reported(

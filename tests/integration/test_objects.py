@@ -99,12 +99,12 @@ def test_the_list_of_objects_is_that_of_the_migrations(new_database: str, root: 
 
 def test_migrate_and_doctor_name_the_same_and_repair_makes_both_content(database: Database, admin: Connection) -> None:
     admin.execute("insert into clerk.users (clerk_id) values ('user_1')")
-    admin.execute("drop table clerk_sync.audit_log; drop index public.users_email_idx")
+    admin.execute("drop table clerk_sync.audit_log; drop index clerk.users_email_idx")
     admin.execute("alter table clerk.users disable trigger users_project_on_update")
     doctor = Doctor({"DATABASE_URL": database.url})
     said = [
         "the table clerk_sync.audit_log is missing",
-        "the index public.users_email_idx is missing",
+        "the index clerk.users_email_idx is missing",
         "the trigger users_project_on_update on clerk.users: enabled is no, the migrations make it yes",
     ]
 
@@ -150,9 +150,9 @@ def test_a_dry_run_names_the_migrations_that_are_missing_and_applies_none(plain:
 
 
 def test_a_dry_run_names_what_differs_and_ends_like_a_real_one(database: Database, admin: Connection) -> None:
-    admin.execute("drop index public.users_email_idx")
+    admin.execute("drop index clerk.users_email_idx")
     tried = run(database.url, "--dry-run")
-    assert (tried.exit_code, tried.stdout) == (1, "the index public.users_email_idx is missing\n")
+    assert (tried.exit_code, tried.stdout) == (1, "the index clerk.users_email_idx is missing\n")
     assert str(tried.exception) == str(run(database.url).exception)
 
 
@@ -230,9 +230,9 @@ def test_a_database_without_its_list_is_recognised_and_gets_it_again(
 def test_a_schema_that_pg_dump_restored_without_rows_lacks_rows_alone_and_gets_them(
     database: Database, plain: str, root: Path
 ) -> None:
-    command = [str(database.server.binaries / "pg_dump"), "--schema-only", "--schema=public", database.url]
+    command = [str(database.server.binaries / "pg_dump"), "--schema-only", "--schema=clerk", database.url]
     dump = subprocess.run([*command, "--schema=clerk_sync"], capture_output=True, text=True, check=True).stdout
-    statements = "\n".join(line for line in dump.splitlines() if not line.startswith(("\\", "CREATE SCHEMA public")))
+    statements = "\n".join(line for line in dump.splitlines() if not line.startswith("\\"))
     with psycopg.connect(plain, autocommit=True) as connection:
         connection.execute(statements.encode())
     with pytest.raises(ObjectsDiffer, match="restored without rows") as refused:

@@ -188,7 +188,7 @@ def test_nobody_writes_through_the_api(role: str, table: str, statement: Literal
 def test_tables_granted_to_everybody_later_stay_closed(people: Connection) -> None:
     # Supabase's own default privileges, or a careless grant: the policies still hold.
     with people.transaction(force_rollback=True):
-        people.execute("grant all on all tables in schema public to anon, authenticated")
+        people.execute("grant all on all tables in schema clerk to anon, authenticated")
         for query in EVERYTHING:
             with acting_as(people, "anon", {"sub": "user_ada"}):
                 assert rows(people, query) == []

@@ -36,7 +36,7 @@ def test_purged_users_take_no_place_of_users_who_are_due(store: Store, admin: Co
     delete_users(store, "user_3", "user_4")
     admin.execute("create index sorted on clerk.users (clerk_id)")
     admin.execute("cluster clerk.users using sorted")
-    admin.execute("drop index public.sorted")
+    admin.execute("drop index clerk.sorted")
     assert purge_some(admin, 2) == [("user", 2)]
     assert purge_some(admin, 2) == []
     assert value(admin, "select count(*) from clerk_sync.entities where kind = 'user' and purged_at is null") == 0

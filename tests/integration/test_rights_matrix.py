@@ -32,12 +32,12 @@ def test_each_identity_has_the_documented_rights_and_no_others(owner: Connection
     "statement",
     [
         "create table clerk_sync.planted (id int)",
-        "create view public.planted as select clerk_id from clerk.users",
-        "create materialized view public.planted as select clerk_id from clerk.users",
+        "create view clerk.planted as select clerk_id from clerk.users",
+        "create materialized view clerk.planted as select clerk_id from clerk.users",
         "create sequence clerk_sync.planted",
         "create function clerk_sync.planted() returns int language sql return 1",
         "create type clerk_sync.planted as enum ('one')",
-        "create domain public.planted as text",
+        "create domain clerk.planted as text",
     ],
 )
 def test_an_object_without_a_row_is_found(owner: Connection, statement: LiteralString) -> None:
@@ -55,7 +55,7 @@ def test_an_object_without_a_row_is_found(owner: Connection, statement: LiteralS
         "grant trigger on clerk.users to authenticated",
         "grant update on clerk.users_public to service_role",
         "grant usage on schema clerk_sync to authenticated",
-        "grant create on schema public to authenticated",
+        "grant create on schema clerk to authenticated",
         "grant execute on function clerk_sync.undo_run(jsonb) to clerk_sync_worker",
         "grant execute on function clerk_sync.apply(jsonb) to public",
         "grant usage on sequence clerk_sync.audit_log_audit_id_seq to clerk_sync_worker",

@@ -137,7 +137,7 @@ def test_no_other_spelling_of_an_id_opens_the_row(sub: Any, people: Connection) 
 def test_a_clerk_id_is_text_and_never_read_as_a_uuid(people: Connection) -> None:
     # auth.uid() would raise an error for every Clerk id.
     with acting_as(people, "authenticated", ADA):
-        assert value(people, "select requesting_user_id()") == "user_ada"
+        assert value(people, "select clerk.requesting_user_id()") == "user_ada"
         assert value(people, "select auth.jwt() ->> 'sub'") == "user_ada"
 
 
@@ -215,7 +215,7 @@ def test_the_service_role_sees_everybody(people: Connection) -> None:
 def test_a_table_granted_to_everybody_later_stays_closed(people: Connection) -> None:
     # Supabase's own default privileges, or a careless grant: the policies still hold.
     with people.transaction(force_rollback=True):
-        people.execute("grant all on all tables in schema public to anon, authenticated")
+        people.execute("grant all on all tables in schema clerk to anon, authenticated")
         assert seen(people, "clerk.users", ADA, role="anon") == []
         assert seen(people, "clerk.users_public", ADA, role="anon") == []
         with acting_as(people, "authenticated", EVE):

@@ -143,7 +143,7 @@ def test_without_clerk_the_row_is_a_stub_and_the_answer_says_so(
 @pytest.mark.parametrize(
     "statement",
     [
-        "revoke execute on all functions in schema public from public, anon, authenticated",
+        "revoke execute on all functions in schema clerk from public, anon, authenticated",
         "create function clerk.requesting_user_id(x int default 0) returns text language sql return 'user_eve'",
     ],
     ids=["revoked", "overloaded"],

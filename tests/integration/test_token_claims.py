@@ -71,8 +71,8 @@ def read(connection: Connection, claims: Any) -> tuple[Any, ...]:
     with acting_as(connection, "authenticated", claims):
         [row] = rows(
             connection,
-            "select requesting_user_id(), requesting_organization_id(), requesting_organization_role(), "
-            "requesting_permissions()",
+            "select clerk.requesting_user_id(), clerk.requesting_organization_id(), "
+            "clerk.requesting_organization_role(), clerk.requesting_permissions()",
         )
     return row
 
@@ -146,12 +146,12 @@ def test_the_former_supabase_template_is_read_like_version_1(connection: Connect
 def test_malformed_claims_name_nobody_and_raise_nothing(claims: str | None, connection: Connection) -> None:
     assert read(connection, claims) == NOBODY
     with acting_as(connection, "anon", claims):
-        assert rows(connection, "select requesting_user_has_permission('org:docs:read')") == [(False,)]
+        assert rows(connection, "select clerk.requesting_user_has_permission('org:docs:read')") == [(False,)]
 
 
 def test_a_permission_is_granted_or_not_and_never_unknown(connection: Connection) -> None:
     claims = ADA | {"v": 2, "fea": "o:docs", "o": {"id": "org_labs", "per": "read,write", "fpm": "1"}}
     with acting_as(connection, "authenticated", claims):
         asked = ["org:docs:read", "org:docs:write", "docs:read", "", None]
-        answers = [rows(connection, "select requesting_user_has_permission(%s)", each) for each in asked]
+        answers = [rows(connection, "select clerk.requesting_user_has_permission(%s)", each) for each in asked]
     assert answers == [[(True,)], [(False,)], [(False,)], [(False,)], [(False,)]]

@@ -212,13 +212,13 @@ def test_an_edit_by_hand_can_lift_a_ban_until_the_next_comparison(database: Data
         assert rig.column(ada, "banned")
 
 
-# The right to create in the schema public
+# The right to create in the schemas clerk and public
 
 
 def test_an_object_created_in_public_changes_queries_that_name_it(admin: Connection) -> None:
     admin.execute("create function clerk.requesting_user_id(x int default 0) returns text language sql return 'eve'")
     with pytest.raises(AmbiguousFunction), acting_as(admin, "authenticated", ADA):
-        admin.execute("select requesting_user_id()")
+        admin.execute("select clerk.requesting_user_id()")
 
 
 def test_a_function_created_in_public_is_called_by_sql_that_others_type(admin: Connection) -> None:
@@ -292,7 +292,7 @@ def test_a_policy_that_asks_the_token_alone_does_not_notice_a_ban(store: Store, 
         create table notes as select 'user_ada' as user_id;
         alter table notes enable row level security;
         grant select on notes to authenticated;
-        create policy notes_read_own on notes for select to authenticated using (user_id = requesting_user_id());
+        create policy notes_read_own on notes for select to authenticated using (user_id = clerk.requesting_user_id());
     """)
     with acting_as(admin, "authenticated", ADA):
         assert rows(admin, "select 1 from notes") == [(1,)]

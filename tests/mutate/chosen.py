@@ -171,7 +171,7 @@ class Chooser:
         if path.parent.name != "integration":
             return 0
         words = " ".join(words for part, words in _OF_MIGRATION.items() if part in Path(mutant.file).stem).split()
-        names = set(re.findall(r"\b(?:clerk_sync|public)\.(\w+)", mutant.old)) - {mutant.subject}
+        names = set(re.findall(r"\b(?:clerk_sync|clerk)\.(\w+)", mutant.old)) - {mutant.subject}
         score = 15 * self._mentions(path, mutant.subject) + sum(3 * self._mentions(path, each) for each in names)
         score += 40 * any(word in path.stem for word in words)
         score += 30 * (path.stem in _RIGHTS and bool(re.search(r"grant|revoke|security|search_path", mutant.old)))

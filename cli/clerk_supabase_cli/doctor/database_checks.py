@@ -85,7 +85,7 @@ _CALLABLE: Final = """
 _TABLES_OPEN_TO: Final = """
     select format('%%I.%%I', n.nspname, c.relname)
     from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
-    where n.nspname in ('clerk', 'clerk_sync')
+    where n.nspname in ('public', 'clerk', 'clerk_sync')
     and c.relkind in ('r', 'p', 'v', 'm', 'f')
     and (
         has_table_privilege(%(role)s, c.oid, 'select, insert, update, delete, truncate, references, trigger')

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Final
+from typing import Final, LiteralString
 
 from clerk_supabase_cli.doctor.patient import Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok
@@ -14,13 +14,14 @@ from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.operate.migrations import applied, read_migrations
 
 _API_ROLES: Final = {"anon", "authenticated", "service_role"}
-_GRANT: Final = re.compile(r"^grant\s+([^;]+?)\s+on\s+(function\s+)?([^;]+?)\s+to\s+([^;]+);", re.MULTILINE)
+_GRANT: Final = re.compile(r"^grant\s+([^;]+?)\s+on\s+(function\s+|schema\s+)?([^;]+?)\s+to\s+([^;]+);", re.MULTILINE)
 _RIGHT: Final = re.compile(r"(\w+)(?:\s*\(([^)]*)\))?")
 _OBJECT: Final = re.compile(r"[\w.]+(?:\([^)]*\))?")
 _COMMA: Final = re.compile(r"\s*,\s*")
 
-# Null where there is no such function, table or view.
+# Null where there is no such function, schema, table or view.
 _MAY_EXECUTE: Final = "select has_function_privilege(%(role)s, to_regprocedure(%(thing)s), 'execute')"
+_MAY_USE_SCHEMA: Final = "select has_schema_privilege(%(role)s, to_regnamespace(%(thing)s), %(privilege)s)"
 _MAY_USE: Final = "select has_table_privilege(%(role)s, to_regclass(%(thing)s), %(privilege)s)"
 _MAY_USE_COLUMNS: Final = """
     select bool_and(has_column_privilege(%(role)s, to_regclass(%(thing)s), c, %(privilege)s))
@@ -30,28 +31,43 @@ _MAY_USE_COLUMNS: Final = """
 
 @dataclass(frozen=True, slots=True)
 class _Right:
-    """A privilege of a role on a function, table or view, or on some columns."""
+    """A privilege of a role on a function, schema, table or view, or on some columns."""
 
     role: str
     privilege: str
     columns: tuple[str, ...]
     thing: str
+    is_schema: bool
 
     def holds(self, connection: Connection) -> bool | None:
-        """Tells whether the role has the privilege; None: there is no such function, table or view."""
-        query = _MAY_EXECUTE if self.privilege == "execute" else _MAY_USE_COLUMNS if self.columns else _MAY_USE
+        """Tells whether the role has the privilege; None: there is no such object."""
         given = {
             "role": self.role,
             "thing": self.thing,
             "privilege": self.privilege,
             "columns": list(self.columns),
         }
-        [(answer,)] = connection.execute(query, given).fetchall()
+        [(answer,)] = connection.execute(self._query, given).fetchall()
         return answer if answer is None else bool(answer)
+
+    @property
+    def _query(self) -> LiteralString:
+        if self.is_schema:
+            return _MAY_USE_SCHEMA
+        if self.privilege == "execute":
+            return _MAY_EXECUTE
+        return _MAY_USE_COLUMNS if self.columns else _MAY_USE
+
+    @property
+    def what(self) -> str:
+        """The name of the object, with the word `schema` before the name of a schema."""
+        return f"schema {self.thing}" if self.is_schema else self.thing
 
     @property
     def act(self) -> str:
         """The privilege, with its columns."""
+        if self.is_schema:
+            return "use the schema" if self.privilege == "usage" else f"{self.privilege} in the schema"
         return f"{self.privilege} ({', '.join(self.columns)}) of" if self.columns else self.privilege
 
 
@@ -85,19 +101,21 @@ def _grants(patient: Patient, names: set[str]) -> Iterator[_Grant]:
         for match in _GRANT.finditer(migration.text):
             roles = _COMMA.split(match[4])
             if _API_ROLES.issuperset(roles):
-                yield _Grant(" ".join(match[0].split()), tuple(_rights(match[1], match[3], roles)))
+                yield _Grant(" ".join(match[0].split()), tuple(_rights(match, roles)))
 
 
-def _rights(privileges: str, things: str, roles: list[str]) -> Iterator[_Right]:
-    for thing in _OBJECT.findall(things):
-        for privilege, columns in _RIGHT.findall(privileges):
+def _rights(statement: re.Match[str], roles: list[str]) -> Iterator[_Right]:
+    """The rights given by one `grant`."""
+    is_schema = (statement[2] or "").startswith("schema")
+    for thing in _OBJECT.findall(statement[3]):
+        for privilege, columns in _RIGHT.findall(statement[1]):
             named = tuple(_COMMA.split(columns)) if columns else ()
-            yield from (_Right(role, privilege, named, thing) for role in roles)
+            yield from (_Right(role, privilege, named, thing, is_schema) for role in roles)
 
 
 def _problems(connection: Connection, grant: _Grant) -> Iterator[Finding]:
     answers = {right: right.holds(connection) for right in grant.rights}
-    for thing in dict.fromkeys(right.thing for right, holds in answers.items() if holds is None):
+    for thing in dict.fromkeys(right.what for right, holds in answers.items() if holds is None):
         yield fail(f"there is no {thing}", "run its `create` and its grants of sql/migrations again")
     missing = [right for right, holds in answers.items() if holds is False]
     if missing:

@@ -12,7 +12,7 @@ from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
 from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.operate.migrations import read_migrations
 
-# Our tables, the tables protected by secure(), and the app's others in `public` or shown to the API.
+# Our tables, the tables protected by secure(), and the app's others in `public` or `clerk`, or shown to the API.
 _TABLES: Final = r"""
     select
         c.oid,
@@ -43,7 +43,7 @@ _TABLES: Final = r"""
     ) as named (is_ours, is_secured)
     where c.relkind in ('r', 'p')
     and (
-        named.is_ours or named.is_secured or n.nspname = 'public'
+        named.is_ours or named.is_secured or n.nspname in ('public', 'clerk')
         or (clerk_sync.is_schema_of_app(n.nspname) and clerk_sync.relation_shown_to(c.oid) is not null)
     )
     order by 2

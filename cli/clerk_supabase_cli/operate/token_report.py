@@ -104,7 +104,7 @@ def sql(claims: Claims) -> Iterator[str]:
     yield "begin;"
     yield "set local role authenticated;"
     yield f"select set_config('request.jwt.claims', '{payload}', true);"
-    yield "select requesting_user_id();"
+    yield "select clerk.requesting_user_id();"
     yield "-- your queries"
     yield "rollback;"
 

@@ -35,7 +35,7 @@ _TABLE_ACTIONS: Final = {
     ("row-level security for the owner", "off"): "no force row level security",
     ("written to the log", "yes"): "set logged",
 }
-_OWNED: Final = {"table": "table", "view": "view", "function": "function"}
+_OWNED: Final = ("schema", "table", "view", "function")
 
 
 class NotRepaired(Failure):
@@ -98,7 +98,7 @@ def statements(difference: Difference) -> list[str]:
 def _alterations(difference: Difference, expected: Thing, found: Thing) -> Iterator[str]:
     altered = difference.altered
     if "owner" in altered and found.kind in _OWNED:
-        yield f"alter {_OWNED[found.kind]} {found.name} owner to {{owner}}"
+        yield f"alter {found.kind} {found.name} owner to {{owner}}"
         altered = [name for name in altered if name != "owner"]
     if not altered:
         return
