@@ -223,10 +223,10 @@ from (
         ('clerk.organization_memberships', '% cannot be secured: sync writes it'),
         ('clerk.organization_invitations', '% cannot be secured: sync writes it'),
         ('clerk.organization_domains', '% cannot be secured: sync writes it'),
-        ('public.with_uuid', '%its column user_id must be text %; it is uuid'),
-        ('public.with_number', '%; it is bigint'),
-        ('public.with_array', '%; it is text[]'),
-        ('public.generated', '%; it is generated'),
+        ('public.with_uuid', '%its column user_id must be text %; it is uuid: for the key of a table of your own add through => %'),
+        ('public.with_number', '%; it is bigint%'),
+        ('public.with_array', '%; it is text[]%'),
+        ('public.generated', '%its column user_id is generated'),
         ('public.any_case', '%its column user_id must be text that is equal only to itself%')
     ) as given (relation, told)
     where
@@ -237,9 +237,9 @@ from (
 select tap.is(tap.refusal(refused.statement), refused.told, refused.statement)
 from (
     values
-    ($$select clerk_sync.secure('public.tasks', 'team')$$, 'a table belongs to ''user'' or ''organization'''),
-    ($$select clerk_sync.secure('public.tasks', null)$$, 'a table belongs to ''user'' or ''organization'''),
-    ($$select clerk_sync.secure(null, 'user')$$, 'a table belongs to ''user'' or ''organization'''),
+    ($$select clerk_sync.secure('public.tasks', 'team')$$, 'a table belongs to ''user'', ''organization'' or ''user-or-organization'''),
+    ($$select clerk_sync.secure('public.tasks', null)$$, 'a table belongs to ''user'', ''organization'' or ''user-or-organization'''),
+    ($$select clerk_sync.secure(null, 'user')$$, 'a table belongs to ''user'', ''organization'' or ''user-or-organization'''),
     ($$select clerk_sync.secure('tasks', 'user', '{org:admin}')$$, 'roles are of organizations: a user has none'),
     ($$select clerk_sync.secure('public.tasks', 'organization', '{admin}')$$, 'a role is spelled org:<role>'),
     ($$select clerk_sync.secure('public.tasks', 'organization', '{null}')$$, 'a role is spelled org:<role>'),
