@@ -142,7 +142,10 @@ using (
     and (select c.clerk_id from clerk_sync.caller as c) is not null
     and (
         (select e.is_so from clerk_sync.everybody_sees_profiles as e)
-        or exists (select from clerk_sync.profiles_of_caller as p where p.clerk_id = users_public.clerk_id)
+        or exists (
+            select from clerk_sync.profiles_of_caller as p
+            where p.clerk_id = users_public.clerk_id
+        )
     )
 );
 

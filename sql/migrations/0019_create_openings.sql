@@ -563,8 +563,8 @@ as $$
     inner join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum = d.refobjsubid and a.attnum > 0
 $$;
 
--- The ways by which a caller could become another user for the policies of a table: by writing to the app's own table of
--- users or organizations, in the form of detours(). Only a person can judge a policy that checks Clerk's id.
+-- The ways by which a caller could become another user for the policies of a table: writes to the app's own table of
+-- users or organizations. In the form of detours(). Only a person can judge a policy that checks Clerk's id.
 create function clerk_sync.detours_by_lookup(target regclass)
 returns table (verdict text, is_refused boolean, found text, todo text)
 language sql
@@ -572,7 +572,10 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
     with lookups as (
-        select l.relation, array_agg(l.attnum) as columns, string_agg(quote_ident(l.column_name), ' or ') as names
+        select
+            l.relation,
+            array_agg(l.attnum) as columns,
+            string_agg(quote_ident(l.column_name), ' or ' order by l.attnum) as names
         from clerk_sync.lookups_of(target) as l
         group by l.relation
     ),

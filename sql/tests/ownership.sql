@@ -20,15 +20,22 @@ as $$select nullif(current_setting('request.jwt.claims', true)::json ->> 'sub', 
 grant usage on schema theirs to authenticated;
 grant execute on function theirs.requesting_user_id() to authenticated;
 create table public.owned (id int, owner_id varchar(255) default theirs.requesting_user_id());
-insert into public.owned values (1, 'user_ada'), (2, 'user_bob'), (3, null), (4, '6f2d6f3e-0000-4000-8000-000000000001');
+insert into public.owned values (1, 'user_ada'),
+(2, 'user_bob'),
+(3, null),
+(4, '6f2d6f3e-0000-4000-8000-000000000001');
 create table tap.done as
 select s.statement from clerk_sync.secure('public.owned', 'user', owner_column => 'owner_id') as s (statement);
-select tap.none('select * from tap.done where statement like ''%default%''', 'a default of theirs that reads the token stays');
-select tap.is(
-    tap.seen('authenticated', c.claims, 'select id::text from public.owned'),
-    case c.caller when 'ada' then '1' when 'bob' then '2' else '' end,
-    'rows by owner_id seen by ' || c.caller || ' ' || c.version
-)
+select
+    tap.none(
+        'select * from tap.done where statement like ''%default%''', 'a default of theirs that reads the token stays'
+    );
+select
+    tap.is(
+        tap.seen('authenticated', c.claims, 'select id::text from public.owned'),
+        case c.caller when 'ada' then '1' when 'bob' then '2' else '' end,
+        'rows by owner_id seen by ' || c.caller || ' ' || c.version
+    )
 from tap.callers as c;
 select tap.is(
     tap.attempt('authenticated', tap.token('v2', 'ada'), 'insert into public.owned (id) values (5)'), '1',
@@ -48,25 +55,37 @@ select tap.is(
 );
 
 -- Keys of the app's own tables, which the caller need not see.
-create table public.people (id uuid primary key default gen_random_uuid(), clerk_user_id varchar(255) unique, name text);
+create table public.people (
+    id uuid primary key default gen_random_uuid(), clerk_user_id varchar(255) unique, name text
+);
 alter table public.people enable row level security;
 revoke all on public.people from public, anon, authenticated;
 insert into public.people (id, clerk_user_id, name)
-select ('00000000-0000-4000-8000-00000000000' || p.number)::uuid, p.clerk_user_id, p.clerk_user_id
+select
+    ('00000000-0000-4000-8000-00000000000' || p.number)::uuid,
+    p.clerk_user_id,
+    'of ' || p.clerk_user_id as name
 from (
     values (1, 'user_ada'), (2, 'user_bob'), (3, 'user_bea'), (4, null), (5, 'user_eve'), (6, 'user_gus')
 ) as p (number, clerk_user_id);
 create table public.products (id int primary key, user_id uuid references public.people (id));
 insert into public.products
-select n, ('00000000-0000-4000-8000-00000000000' || n)::uuid from generate_series(1, 6) as n;
+select
+    n,
+    ('00000000-0000-4000-8000-00000000000' || n)::uuid
+from generate_series(1, 6) as n;
 select from clerk_sync.secure('public.products', 'user', through => 'public.people(id, clerk_user_id)');
-select tap.is(
-    tap.seen('authenticated', c.claims, 'select id::text from public.products'),
-    case c.caller when 'ada' then '1' when 'bob' then '2' when 'eve' then '5' else '' end,
-    'rows by key seen by ' || c.caller || ' ' || c.version
-)
+select
+    tap.is(
+        tap.seen('authenticated', c.claims, 'select id::text from public.products'),
+        case c.caller when 'ada' then '1' when 'bob' then '2' when 'eve' then '5' else '' end,
+        'rows by key seen by ' || c.caller || ' ' || c.version
+    )
 from tap.callers as c;
-select tap.is(tap.attempt('authenticated', tap.token('v2', a.person), a.statement), a.outcome, a.person || ': ' || a.statement)
+select
+    tap.is(
+        tap.attempt('authenticated', tap.token('v2', a.person), a.statement), a.outcome, a.person || ': ' || a.statement
+    )
 from (
     values
     ('bob', 'insert into public.products (id) values (9)', '1'),
@@ -77,17 +96,22 @@ from (
     ('bob', 'select * from public.people', 'denied'),
     ('bob', 'select clerk_sync.requesting_key_for_products()', 'denied')
 ) as a (person, statement, outcome);
-select tap.is(tap.attempt('service_role', null, 'insert into public.products (id) values (9)'), '1', 'a server may insert');
+select
+    tap.is(
+        tap.attempt('service_role', null, 'insert into public.products (id) values (9)'), '1', 'a server may insert'
+    );
 select tap.is(
     (select c::text from clerk_sync.ownership_change('public.products', 'organization') as c),
-    '("user (user_id) through public.people (clerk_user_id, id)","organization (organization_id)",6)', 'a turn from keys'
+    '("user (user_id) through public.people (clerk_user_id, id)","organization (organization_id)",6)',
+    'a turn from keys'
 );
 select tap.is(
     (
         select c::text
         from clerk_sync.ownership_change('public.products', 'user', null, null, 'public.people(id, clerk_user_id)') as c
     ),
-    '("user (user_id) through public.people (clerk_user_id, id)","user (user_id) through public.people (clerk_user_id, id)",1)',
+    '("user (user_id) through public.people (clerk_user_id, id)",'
+    || '"user (user_id) through public.people (clerk_user_id, id)",1)',
     'a row of a person unknown to Clerk is nobody''s'
 );
 select tap.none(
@@ -95,7 +119,10 @@ select tap.none(
 );
 select from clerk_sync.secure('public.products', 'user', through => 'public.people(id, clerk_user_id)');
 select tap.is(
-    (select string_agg(p.proname, ' ') from pg_proc as p where p.proname like 'requesting\_key%'),
+    (
+        select string_agg(p.proname, ' ') from pg_proc as p
+        where p.proname like 'requesting\_key%'
+    ),
     'requesting_key_for_products', 'a second call keeps the function'
 );
 
@@ -129,12 +156,12 @@ from (
     ('grant all on public.people to authenticated', 'nothing'),
     (
         'alter table public.people disable row level security; grant update on public.people to anon',
-        'fail: %anon may write clerk_user_id or id of public.people, which say who owns its rows: such a caller becomes %'
+        'fail: %anon may write id or clerk_user_id of public.people, which say who owns its rows: such a caller %'
     ),
     (
         'grant update (id) on public.people to authenticated; '
         || 'create policy mine on public.people for update using (name = ''x'')',
-        'fail: %authenticated may write clerk_user_id or id of public.people%becomes anybody%'
+        'fail: %authenticated may write id or clerk_user_id of public.people%becomes anybody%'
     ),
     (
         'grant insert on public.people to public; '
@@ -144,7 +171,7 @@ from (
     (
         'grant update on public.people to authenticated; '
         || 'create policy mine on public.people using (clerk_user_id = (select auth.jwt() ->> ''sub''))',
-        'warn: a policy lets authenticated write clerk_user_id or id of public.people, which say who owns its rows'
+        'warn: a policy lets authenticated write id or clerk_user_id of public.people, which say who owns its rows'
     ),
     (
         'create view public.names as select id, name from public.people; grant update on public.names to authenticated',
@@ -166,8 +193,14 @@ create unique index on public.numbered (clerk_user_id) where clerk_user_id is no
 select tap.ok(message.text like wanted.told, wanted.through || ': ' || message.text)
 from (
     values
-    ('public.doubles(id, clerk_user_id)', '%two rows of public.doubles may have the same clerk_user_id (create unique index%'),
-    ('public.numbered(id, clerk_user_id)', '%its column user_id is uuid, and the column id of public.numbered is integer'),
+    (
+        'public.doubles(id, clerk_user_id)',
+        '%two rows of public.doubles may have the same clerk_user_id (create unique index%'
+    ),
+    (
+        'public.numbered(id, clerk_user_id)',
+        '%its column user_id is uuid, and the column id of public.numbered is integer'
+    ),
     ('public.doubles(id, number)', '%the column number of public.doubles must be text%'),
     ('public.people(id, nothing)', '%public.people has no column nothing'),
     ('public.people(id, id)', '%names one column twice'),
@@ -191,10 +224,11 @@ select from clerk_sync.secure(
     'public.boards', 'organization', '{org:admin}', '{}', owner_column => 'team_id',
     through => 'public.teams(id, "Clerk Org")'
 );
-select tap.is(
-    tap.attempt('authenticated', tap.token('v2', a.person, a.organization, 'admin'), a.statement), a.outcome,
-    format('%s of %s: %s', a.person, a.organization, a.statement)
-)
+select
+    tap.is(
+        tap.attempt('authenticated', tap.token('v2', a.person, a.organization, 'admin'), a.statement), a.outcome,
+        format('%s of %s: %s', a.person, a.organization, a.statement)
+    )
 from (
     values
     ('ada', 'org_labs', 'select * from public.boards', '1'),
@@ -216,32 +250,45 @@ select tap.none(
 
 -- Rows of a user or an organization, by the token.
 create table public.files (id int primary key, owner text, team text);
-insert into public.files values (1, 'user_ada', null), (2, null, 'org_labs'), (3, 'user_bob', 'org_labs'), (4, null, null);
+insert into public.files values (1, 'user_ada', null),
+(2, null, 'org_labs'),
+(3, 'user_bob', 'org_labs'),
+(4, null, null);
 select from clerk_sync.secure(
     'public.files', 'user-or-organization', '{org:admin,org:editor}', '{org:admin}',
     owner_column => 'owner', organization_column => 'team'
 );
-select tap.is(
-    tap.seen('authenticated', tap.token(v.version, a.person, a.organization, 'admin'), 'select id::text from public.files'),
-    a.sees, format('files of %s in %s, %s', a.person, a.organization, v.version)
-)
+select
+    tap.is(
+        tap.seen(
+            'authenticated',
+            tap.token(v.version, a.person, a.organization, 'admin'),
+            'select id::text from public.files'
+        ),
+        a.sees, format('files of %s in %s, %s', a.person, a.organization, v.version)
+    )
 from (
     values
-    ('ada', null, '1'), ('ada', 'org_labs', '2 3'), ('ada', 'org_eves', ''), ('bob', null, ''), ('bob', 'org_labs', '2 3'),
+    ('ada', null, '1'),
+    ('ada', 'org_labs', '2 3'),
+    ('ada', 'org_eves', ''),
+    ('bob', null, ''),
+    ('bob', 'org_labs', '2 3'),
     ('eve', null, ''), ('eve', 'org_eves', ''), ('carl', 'org_labs', ''), ('bea', null, ''), ('gus', 'org_labs', '')
 ) as a (person, organization, sees)
 cross join tap.versions as v;
-select tap.is(
-    tap.attempt('authenticated', tap.token('v2', a.person, a.organization, 'admin'), a.statement), a.outcome,
-    format('%s of %s: %s', a.person, a.organization, a.statement)
-)
+select
+    tap.is(
+        tap.attempt('authenticated', tap.token('v2', a.person, a.organization, 'admin'), a.statement), a.outcome,
+        format('%s of %s: %s', a.person, a.organization, a.statement)
+    )
 from (
     values
     ('ada', null, 'insert into public.files (id) values (9)', '1'),
     ('ada', 'org_labs', 'insert into public.files (id) values (9)', '1'),
     ('bob', 'org_labs', 'insert into public.files (id) values (9)', 'denied'),
     ('bob', null, 'insert into public.files (id) values (9)', '1'),
-    ('ada', null, 'insert into public.files (id, team) values (9, ''org_labs'')', '23514'),
+    ('ada', null, 'insert into public.files (id, team) values (9, ''org_labs'')', 'denied'),
     ('ada', 'org_labs', 'insert into public.files (id, owner, team) values (9, ''user_ada'', null)', 'denied'),
     ('ada', null, 'update public.files set team = ''org_labs'', owner = null', 'denied'),
     ('ada', 'org_labs', 'update public.files set team = null, owner = ''user_ada'' where id = 2', 'denied'),
@@ -261,7 +308,8 @@ select tap.is(
     (select c::text from clerk_sync.ownership_change('public.files', 'user-or-organization', 'owner', 'team') as c),
     '("user-or-organization (owner, team)","user-or-organization (owner, team)",1)', 'it says whom the rows belong to'
 );
-delete from public.files where id in (3, 4);
+delete from public.files
+where id in (3, 4);
 select from clerk_sync.secure(
     'public.files', 'user-or-organization', owner_column => 'owner', organization_column => 'team'
 );
@@ -271,7 +319,9 @@ select tap.none(
 );
 select from clerk_sync.secure('public.files', 'user', owner_column => 'owner');
 select tap.is(
-    tap.attempt('authenticated', tap.token('v2', 'ada', 'org_labs', 'admin'), 'insert into public.files (id) values (9)'),
+    tap.attempt(
+        'authenticated', tap.token('v2', 'ada', 'org_labs', 'admin'), 'insert into public.files (id) values (9)'
+    ),
     '1', 'back with one kind of owner, each insert has its owner'
 );
 select tap.is(tap.error_of(wrong.statement), wrong.told, wrong.statement)
@@ -293,17 +343,32 @@ from (
 
 -- Every policy asks once per statement, and finds the rows by an index.
 insert into public.people (clerk_user_id) select 'user_' || n from generate_series(1, 2000) as n;
-insert into public.products (id, user_id) select 100 + row_number() over (), p.id from public.people as p;
-insert into public.files (id, owner) select n, 'user_' || n % 1000 from generate_series(100, 3000) as n;
-insert into public.files (id, team) select n, 'org_' || n % 1000 from generate_series(4000, 7000) as n;
-insert into public.owned (id, owner_id) select n, 'user_' || n % 1000 from generate_series(100, 3000) as n;
+insert into public.products (id, user_id) select
+    100 + row_number() over (),
+    p.id
+from public.people as p;
+insert into public.files (id, owner) select
+    n,
+    'user_' || n % 1000
+from generate_series(100, 3000) as n;
+insert into public.files (id, team) select
+    n,
+    'org_' || n % 1000
+from generate_series(4000, 7000) as n;
+insert into public.owned (id, owner_id) select
+    n,
+    'user_' || n % 1000
+from generate_series(100, 3000) as n;
 select from clerk_sync.secure(
     'public.files', 'user-or-organization', owner_column => 'owner', organization_column => 'team'
 );
 analyze public.people, public.products, public.files, public.owned;
-select tap.ok(
-    p.plan ~ 'Index' and p.plan !~ 'Seq Scan|SubPlan|(Filter|Cond)[^\n]*requesting_', q.statement || ': ' || p.plan
-)
+select
+    tap.ok(
+        p.plan ~ 'Index'
+        and p.plan !~ 'Seq Scan on (products|people|files|owned)|SubPlan|(?<!One-Time )(Filter|Cond)[^\n]*requesting_',
+        q.statement || ': ' || p.plan
+    )
 from (
     values
     ('select * from public.products'), ('update public.products set id = 0'), ('delete from public.products'),
