@@ -120,7 +120,7 @@ select
     'user_' || n,
     row(1, 1, 1)::clerk_sync.version
 from generate_series(1, 5000) as n;
-select clerk_sync.set_profile_visibility('organizations');
+select from clerk_sync.set_profile_visibility('organizations');
 analyze clerk.users, clerk.users_public, clerk.organization_memberships, clerk_sync.entities;
 select tap.ok(p.plan ~ 'hashed SubPlan' and p.plan !~ '\(SubPlan', 'many profiles: ' || p.plan)
 from tap.plan('authenticated', tap.token('v2', 'ada'), 'select * from clerk.users_public') as p (plan);

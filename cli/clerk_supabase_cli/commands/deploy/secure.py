@@ -40,14 +40,13 @@ from clerk_sync.ownership_change(
     %(table)s::regclass, %(owner)s, %(column)s, %(organization_column)s, %(through)s
 ) as c
 """
-# With its schema, because secure() does not know the search path of this session.
 _WHOLE_NAME: Final = """
 select format('%%I.%%I', n.nspname, c.relname)
 from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace where c.oid = %(table)s::regclass
 """
 _VISIBILITY: Final = "select visible_to from clerk_sync.profile_visibility"
 _SET_VISIBILITY: Final = "select clerk_sync.set_profile_visibility(%s)"
-_THROUGH: Final = re.compile(r"\s*(?P<table>.+?)\s*(?P<columns>\([^()]*\))\s*", re.DOTALL)
+_THROUGH: Final = re.compile(r"\s*(?P<table>.+?)\s*\([^()]*\)\s*", re.DOTALL)
 _OPENINGS: Final = """
 select verdict, found, todo from clerk_sync.openings(%(table)s::regclass)
 """
@@ -198,11 +197,13 @@ def secure_command(
             "owner": owner,
             "column": column,
             "organization_column": organization_column,
-            "through": None if through is None else _with_schema(connection, through),
+            "through": through,
             "write_roles": [] if read_only else list(write_roles) or None,
             "delete_roles": list(delete_roles) or None,
             "replace_policies": replace_policies,
         }
+        if through is not None:
+            _check_through(connection, through)
         change = _change(connection, options)
         _announce(change, table, may_ask=not (yes or dry_run), as_json=as_json)
         secured = in_turns(
@@ -244,16 +245,14 @@ def _show_profiles_to(audience: Audience, url: str, *, dry_run: bool, as_json: b
     say(f"profiles {'would be' if dry_run else 'are'} visible to: {audience} (before: {was})", err=True)
 
 
-def _with_schema(connection: Connection, through: str) -> str:
-    """The table and the columns of --through, with the table's schema."""
+def _check_through(connection: Connection, through: str) -> None:
+    """Raises NotSecured, with what to type, for a table of --through that does not exist."""
     given = _THROUGH.fullmatch(through)
     if given is None:
         raise click.UsageError("--through is spelled 'public.users(id, clerk_user_id)'")
-    try:
-        [(name,)] = connection.execute(_WHOLE_NAME, {"table": given["table"]}).fetchall()
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidName, psycopg.errors.InvalidSchemaName) as error:
-        raise NotSecured(f"{error.diag.message_primary}: spell --through 'schema.table(key, column)'") from error
-    return f"{name}{given['columns']}"
+    named = {"table": given["table"]}
+    with _explained(connection, named):
+        connection.execute(_WHOLE_NAME, named)
 
 
 def _announce(change: Change, table: str, *, may_ask: bool, as_json: bool) -> None:
