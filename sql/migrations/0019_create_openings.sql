@@ -721,7 +721,7 @@ as $$
     from present as p
     where p.is_made and exists (
         select from unnest(p.conditions) as c (condition)
-        where c.condition !~ 'clerk_sync\.(caller|active_membership_of_caller|requesting_key_for_[^(]*\(\))(\M|$|\W)'
+        where c.condition !~ 'clerk_sync\.(caller|active_membership_of_caller|requesting_key_for_[a-z0-9_]+\(\))(\M|\W|$)'
     )
 
     union all

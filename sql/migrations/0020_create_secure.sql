@@ -329,8 +329,7 @@ as $$
         when c.oid = 'clerk.users_public'::regclass or exists (
             select from pg_catalog.pg_trigger as t
             inner join pg_catalog.pg_proc as p on p.oid = t.tgfoid
-            where t.tgrelid = c.oid and p.pronamespace = 'clerk_sync'::regnamespace
-            and p.proname in ('record_changes', 'project_users_public')
+            where t.tgrelid = c.oid and p.oid = 'clerk_sync.record_changes()'::regprocedure
         ) then 'sync writes it'
         when permissive.names is not null and not replace_policies
             then format(
@@ -509,10 +508,7 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
     with stem as (
-        select 'requesting_key_for_' || case
-            when octet_length(c.relname) <= 36 then c.relname::text
-            else md5(c.relname)
-        end as name
+        select 'requesting_key_for_' || left(regexp_replace(lower(c.relname), '[^a-z0-9]', '_', 'g'), 36) as name
         from pg_catalog.pg_class as c
         where c.oid = target
     )

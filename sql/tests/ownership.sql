@@ -218,6 +218,19 @@ cross join lateral tap.error_of(
 create table public.teams (id bigint primary key, "Clerk Org" text unique);
 revoke all on public.teams from public, anon, authenticated;
 insert into public.teams values (1, 'org_labs'), (2, 'org_eves');
+create table public."My Boards, and a name too long for any prefix" (id int primary key, team_id bigint);
+insert into public."My Boards, and a name too long for any prefix" values (1, 1), (2, 2);
+select from clerk_sync.secure(
+    'public."My Boards, and a name too long for any prefix"', 'organization',
+    owner_column => 'team_id', through => 'public.teams(id, "Clerk Org")'
+);
+select tap.is(
+    tap.seen(
+        'authenticated', tap.token('v1', 'eve', 'org_eves', 'admin'),
+        'select id::text from public."My Boards, and a name too long for any prefix"'
+    ),
+    '2', 'a table of any name'
+);
 create table public.boards (id int primary key, team_id bigint);
 insert into public.boards values (1, 1), (2, 2), (3, null);
 select from clerk_sync.secure(
