@@ -205,9 +205,8 @@ as $$
         of_type in ('text'::regtype, 'varchar'::regtype)
         or exists (
             select from pg_catalog.pg_type as t
-            inner join pg_catalog.pg_depend as d
-                on d.classid = 'pg_type'::regclass and d.objid = t.oid and d.deptype = 'e'
-            inner join pg_catalog.pg_extension as e on e.oid = d.refobjid and e.extname = 'citext'
+            inner join pg_catalog.pg_cast as c
+                on c.castsource = t.oid and c.casttarget = 'text'::regtype and c.castmethod = 'b'
             where t.oid = of_type and t.typname = 'citext'
         )
 $$;

@@ -54,6 +54,52 @@ select tap.is(
     '("user (owner_id)","user (owner_id)",2)', 'rows of nobody have no id of Clerk'
 );
 
+-- citext ignores case, and Clerk's ids do not. The extension is not in every build: a superuser makes the type.
+do $$
+begin
+    create type public.citext;
+    create function public.citextin(cstring) returns public.citext language internal immutable strict as 'textin';
+    create function public.citextout(public.citext) returns cstring language internal immutable strict as 'textout';
+    create type public.citext (
+        input = public.citextin, output = public.citextout, like = text, category = 'S', collatable = true
+    );
+    create cast (public.citext as text) without function as implicit;
+    create cast (text as public.citext) without function as assignment;
+    create function public.citext_eq(public.citext, public.citext) returns boolean language sql immutable
+    return lower($1::text) = lower($2::text);
+    create operator public.= (leftarg = public.citext, rightarg = public.citext, function = public.citext_eq);
+    create table public.any_case (id int, owner_id public.citext);
+    insert into public.any_case select n, 'user_ada'::text from generate_series(1, 2) as n;
+    insert into public.any_case select n, 'user_Ada'::text from generate_series(3, 2000) as n;
+    perform from clerk_sync.secure('public.any_case', 'user', owner_column => 'owner_id');
+    analyze public.any_case;
+exception
+    when insufficient_privilege then null;
+end
+$$;
+select tap.is(
+    tap.seen('authenticated', tap.token('v2', 'ada'), 'select id::text from public.any_case'), '1 2',
+    'a user whose id differs in case only sees nothing'
+)
+where to_regclass('public.any_case') is not null;
+select tap.is(
+    tap.attempt('authenticated', tap.token('v2', 'ada'), 'insert into public.any_case (id) values (3)'), '1',
+    'citext: the app need not send the owner'
+)
+where to_regclass('public.any_case') is not null;
+select tap.ok(
+    tap.plan('authenticated', tap.token('v2', 'ada'), 'select * from public.any_case') ~ 'Index',
+    'citext: by an index'
+)
+where to_regclass('public.any_case') is not null;
+select tap.none(
+    $$
+    select s.statement from clerk_sync.secure('public.any_case', 'user', owner_column => 'owner_id') as s (statement)
+    where s.statement like 'create index%'
+    $$, 'citext: no second index'
+)
+where to_regclass('public.any_case') is not null;
+
 -- Keys of the app's own tables, which the caller need not see.
 create table public.people (
     id uuid primary key default gen_random_uuid(), clerk_user_id varchar(255) unique, name text
