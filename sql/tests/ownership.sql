@@ -77,27 +77,31 @@ exception
     when insufficient_privilege then null;
 end
 $$;
-select tap.is(
-    tap.seen('authenticated', tap.token('v2', 'ada'), 'select id::text from public.any_case'), '1 2',
-    'a user whose id differs in case only sees nothing'
-)
+select
+    tap.is(
+        tap.seen('authenticated', tap.token('v2', 'ada'), 'select id::text from public.any_case'), '1 2',
+        'a user whose id differs in case only sees nothing'
+    )
 where to_regclass('public.any_case') is not null;
-select tap.is(
-    tap.attempt('authenticated', tap.token('v2', 'ada'), 'insert into public.any_case (id) values (3)'), '1',
-    'citext: the app need not send the owner'
-)
+select
+    tap.is(
+        tap.attempt('authenticated', tap.token('v2', 'ada'), 'insert into public.any_case (id) values (3)'), '1',
+        'citext: the app need not send the owner'
+    )
 where to_regclass('public.any_case') is not null;
-select tap.ok(
-    tap.plan('authenticated', tap.token('v2', 'ada'), 'select * from public.any_case') ~ 'Index',
-    'citext: by an index'
-)
+select
+    tap.ok(
+        tap.plan('authenticated', tap.token('v2', 'ada'), 'select * from public.any_case') ~ 'Index',
+        'citext: by an index'
+    )
 where to_regclass('public.any_case') is not null;
-select tap.none(
-    $$
+select
+    tap.none(
+        $$
     select s.statement from clerk_sync.secure('public.any_case', 'user', owner_column => 'owner_id') as s (statement)
     where s.statement like 'create index%'
     $$, 'citext: no second index'
-)
+    )
 where to_regclass('public.any_case') is not null;
 
 -- Keys of the app's own tables, which the caller need not see.
