@@ -148,6 +148,10 @@ as $$
 declare
     owner constant clerk_sync.ownership := clerk_sync.ownership_of(owned_by, owner_column, organization_column, through);
 begin
+    perform clerk_sync.refuse_to_secure(
+        target,
+        coalesce(clerk_sync.obstacle_in_lookup(owner), clerk_sync.obstacle_in_columns(target, owner))
+    );
     was := clerk_sync.present_ownership(target);
     becomes := clerk_sync.words_of_ownership(
         owned_by, array_remove(array[owner.user_column, owner.organization_column], null),

@@ -152,7 +152,9 @@ def test_rows_with_keys_of_a_table_of_the_app_belong_to_the_user_of_that_key(
     command: Command, admin: Connection
 ) -> None:
     admin.execute("""
-        create table public.people (id uuid primary key default gen_random_uuid(), clerk_user_id text unique);
+        create table public.people (
+            id uuid primary key default gen_random_uuid(), clerk_user_id text unique, number int unique
+        );
         insert into public.people (clerk_user_id) values ('user_ada'), ('user_eve');
         alter table public.notes add column user_id uuid
     """)
@@ -166,6 +168,12 @@ def test_rows_with_keys_of_a_table_of_the_app_belong_to_the_user_of_that_key(
     assert "type public.people" in str(command.run(*through, "people(id, clerk_user_id)", status=1).exception)
     assert "spell it schema.table" in str(command.run(*through, "gone(id, clerk_user_id)", status=1).exception)
     assert "is spelled" in command.run(*through, "people", status=2).output
+    for columns, said in (
+        ("id, nothing", "has no column nothing"),
+        ("number, clerk_user_id", "is uuid, and the column"),
+    ):
+        failed = command.run(*through, f"public.people({columns})", status=1)
+        assert said in str(failed.exception)
 
 
 def test_an_app_with_through_keeps_its_rights_over_later_migrations_and_doctor_finds_no_leftover(
