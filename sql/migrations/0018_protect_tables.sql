@@ -46,8 +46,41 @@ where
     and m.clerk_org_id = (select clerk_sync.requesting_organization_id())
     and m.deleted_at is null;
 
-revoke all on clerk_sync.caller, clerk_sync.memberships_of_caller, clerk_sync.active_membership_of_caller
+-- Who sees whose profile in users_public: one row, written by set_profile_visibility().
+create table clerk_sync.profile_visibility (
+    is_the_only_row boolean primary key default true check (is_the_only_row),
+    visible_to text not null check (visible_to in ('everybody', 'organizations', 'nobody'))
+);
+
+alter table clerk_sync.profile_visibility enable row level security;
+
+insert into clerk_sync.profile_visibility (visible_to) values ('everybody');
+
+-- One row while every signed-in user sees every profile. A database without the setting, such as a restored schema
+-- without rows, shows each user only the user's own profile.
+create view clerk_sync.everybody_sees_profiles with (security_barrier) as
+select true as is_so
+from clerk_sync.profile_visibility as v
+where v.visible_to = 'everybody';
+
+-- The caller and, while the setting says `organizations`, the members of the caller's organizations. A member of
+-- several of these organizations is listed several times.
+create view clerk_sync.profiles_of_caller with (security_barrier) as
+select c.clerk_id
+from clerk_sync.caller as c
+union all
+select m.clerk_user_id
+from clerk.organization_memberships as m
+where
+    m.deleted_at is null
+    and m.clerk_org_id = any(array(select own.clerk_org_id from clerk_sync.memberships_of_caller as own))
+    and (select v.visible_to from clerk_sync.profile_visibility as v) = 'organizations';
+
+revoke all on clerk_sync.caller, clerk_sync.memberships_of_caller, clerk_sync.active_membership_of_caller,
+clerk_sync.everybody_sees_profiles, clerk_sync.profiles_of_caller
 from public, anon, authenticated, service_role;
+grant select (is_so) on clerk_sync.everybody_sees_profiles to authenticated;
+grant select (clerk_id) on clerk_sync.profiles_of_caller to authenticated;
 grant select (clerk_id) on clerk_sync.caller to authenticated;
 grant select (clerk_org_id, role, permissions) on clerk_sync.memberships_of_caller to authenticated;
 grant select (clerk_org_id, role) on clerk_sync.active_membership_of_caller to authenticated;
@@ -100,9 +133,38 @@ when (
 )
 execute function clerk_sync.enter_first_login();
 
+-- For many profiles Postgres reads profiles_of_caller once into a hash table, for few profiles by the index; while
+-- everybody sees everybody, not at all.
 create policy users_public_read_signed_in on clerk.users_public
 for select to authenticated
-using (deleted_at is null and (select c.clerk_id from clerk_sync.caller as c) is not null);
+using (
+    deleted_at is null
+    and (select c.clerk_id from clerk_sync.caller as c) is not null
+    and (
+        (select e.is_so from clerk_sync.everybody_sees_profiles as e)
+        or exists (
+            select from clerk_sync.profiles_of_caller as p
+            where p.clerk_id = users_public.clerk_id
+        )
+    )
+);
+
+-- Sets who sees whose profile in users_public, from the next statement of each user on: `everybody` who is signed in,
+-- the members of a shared organization (`organizations`), or `nobody` but the user. For the owner of the database.
+create function clerk_sync.set_profile_visibility(audience text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if audience is null or audience not in ('everybody', 'organizations', 'nobody') then
+        raise invalid_parameter_value
+            using message = 'profiles are visible to ''everybody'', ''organizations'' or ''nobody''';
+    end if;
+    insert into clerk_sync.profile_visibility as v (visible_to) values (audience)
+    on conflict (is_the_only_row) do update set visible_to = excluded.visible_to;
+end
+$$;
 
 create policy organizations_read_as_member on clerk.organizations
 for select to authenticated

@@ -531,6 +531,148 @@ as $$
     select j.* from clerk_sync.detours_to_judge(target) as j
 $$;
 
+-- The functions that look up the caller's key for the policies of a table, made by secure().
+create function clerk_sync.helpers_of(target regclass)
+returns setof oid
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select distinct f.oid
+    from pg_catalog.pg_policy as p
+    inner join pg_catalog.pg_depend as d
+        on d.classid = 'pg_policy'::regclass and d.objid = p.oid and d.refclassid = 'pg_proc'::regclass
+    inner join pg_catalog.pg_proc as f on f.oid = d.refobjid
+    where
+        p.polrelid = target and p.polname like 'clerk\_sync\_%'
+        and f.pronamespace = 'clerk_sync'::regnamespace and f.proname like 'requesting\_key\_for\_%'
+$$;
+
+-- The columns of the app's own table of users or organizations by which these functions find the caller's key.
+create function clerk_sync.lookups_of(target regclass)
+returns table (relation oid, attnum smallint, column_name name)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select distinct c.oid, a.attnum, a.attname
+    from clerk_sync.helpers_of(target) as h (id)
+    inner join pg_catalog.pg_depend as d
+        on d.classid = 'pg_proc'::regclass and d.objid = h.id and d.refclassid = 'pg_class'::regclass
+    inner join pg_catalog.pg_class as c on c.oid = d.refobjid and c.relnamespace <> 'clerk_sync'::regnamespace
+    inner join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum = d.refobjsubid and a.attnum > 0
+$$;
+
+-- The ways by which a caller could become another user for the policies of a table: writes to the app's own table of
+-- users or organizations. In the form of detours(). Only a person can judge a policy that checks Clerk's id.
+create function clerk_sync.detours_by_lookup(target regclass)
+returns table (verdict text, is_refused boolean, found text, todo text)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with lookups as (
+        select
+            l.relation,
+            array_agg(l.attnum) as columns,
+            string_agg(quote_ident(l.column_name), ' or ' order by l.attnum) as names
+        from clerk_sync.lookups_of(target) as l
+        group by l.relation
+    ),
+
+    -- Which policies let a role write these columns, and which of them check Clerk's id.
+    writers as (
+        select
+            l.relation, l.names, w.role_name, w.letter,
+            not c.relrowsecurity as is_open,
+            p.number_of_policies, p.is_checked
+        from lookups as l
+        inner join pg_catalog.pg_class as c on c.oid = l.relation
+        cross join (
+            select api.role_name, v.letter, v.privilege
+            from unnest('{anon,authenticated}'::name[]) as api (role_name)
+            cross join (values ('a', 'insert'), ('w', 'update')) as v (letter, privilege)
+        ) as w
+        cross join lateral (
+            select
+                count(*) filter (where q.polpermissive) as number_of_policies,
+                coalesce(bool_and(q.names_clerk_id) filter (where q.polpermissive), true)
+                or coalesce(bool_or(q.names_clerk_id) filter (where not q.polpermissive), false) as is_checked
+            from (
+                select
+                    q.polpermissive,
+                    exists (
+                        select from clerk_sync.lookups_of(target) as k
+                        inner join pg_catalog.pg_attribute as a on a.attrelid = k.relation and a.attnum = k.attnum
+                        where
+                            a.atttypid in ('text'::regtype, 'varchar'::regtype)
+                            and coalesce(pg_get_expr(q.polwithcheck, q.polrelid), pg_get_expr(q.polqual, q.polrelid))
+                            ~ (clerk_sync.mention_of(k.column_name) || '($|[^[:alnum:]_$])')
+                    ) as names_clerk_id
+                from pg_catalog.pg_policy as q
+                where
+                    q.polrelid = l.relation and q.polcmd in ('*', w.letter::"char")
+                    and exists (
+                        select from unnest(q.polroles) as r (id) where r.id = 0 or pg_has_role(w.role_name, r.id, 'member')
+                    )
+            ) as q
+        ) as p
+        where exists (
+            select from clerk_sync.roles_of(w.role_name) as r (id)
+            cross join unnest(l.columns) as k (attnum)
+            where has_column_privilege(r.id, l.relation, k.attnum, w.privilege)
+        )
+    )
+
+    select
+        case when bool_or(w.is_open or not w.is_checked) then 'fail' else 'warn' end,
+        bool_or(w.is_open or not w.is_checked),
+        format(
+            case
+                when bool_or(w.is_open or not w.is_checked)
+                    then '%s may write %s of %s, which say who owns its rows: such a caller becomes anybody'
+                else 'a policy lets %s write %s of %s, which say who owns its rows'
+            end,
+            string_agg(distinct w.role_name, ' and '), w.names, w.relation::regclass
+        ),
+        format(
+            'revoke insert, update on %s from public, anon, authenticated; grant update on its other columns',
+            w.relation::regclass
+        )
+    from writers as w
+    where w.is_open or w.number_of_policies > 0
+    group by w.relation, w.names
+
+    union all
+
+    select
+        'fail', true,
+        format(
+            '%s may write the view %s of %s, which says who owns its rows: such a caller becomes anybody',
+            string_agg(api.role_name, ' and ' order by api.role_name), v.oid::regclass, l.relation::regclass
+        ),
+        format('alter view %s set (security_invoker = on)', v.oid::regclass)
+    from lookups as l
+    cross join lateral clerk_sync.readers(l.relation) as d
+    inner join pg_catalog.pg_class as v on v.oid = d.relation and v.relkind = 'v'
+    cross join unnest('{anon,authenticated}'::name[]) as api (role_name)
+    where
+        d.passes_policies
+        -- Bits 2 and 3: update and insert.
+        and pg_relation_is_updatable(v.oid, true) & 12 <> 0
+        and exists (
+            select from clerk_sync.roles_of(api.role_name) as r (id)
+            where has_any_column_privilege(r.id, v.oid, 'insert, update')
+        )
+    group by v.oid, l.relation
+
+    union all
+
+    select d.verdict, d.is_refused, format('%s says who owns its rows, and %s', l.relation::regclass, d.found), d.todo
+    from lookups as l
+    cross join lateral clerk_sync.detours_by_roles(l.relation::regclass) as d
+$$;
+
 -- The differences from the policies made by secure(), in the form of detours().
 create function clerk_sync.altered_policies(target regclass)
 returns table (verdict text, is_refused boolean, found text, todo text)
@@ -579,7 +721,7 @@ as $$
     from present as p
     where p.is_made and exists (
         select from unnest(p.conditions) as c (condition)
-        where c.condition !~ 'clerk_sync\.(caller|active_membership_of_caller)\M'
+        where c.condition !~ 'clerk_sync\.(caller|active_membership_of_caller|requesting_key_for_[a-z0-9_]+\(\))(\M|\W|$)'
     )
 
     union all
@@ -693,6 +835,8 @@ as $$
         select p.* from clerk_sync.altered_policies(target) as p
         union all
         select r.* from clerk_sync.excess_rights(target) as r
+        union all
+        select l.* from clerk_sync.detours_by_lookup(target) as l
     ) as o
     order by array_position('{fail,warn,note}'::text[], o.verdict), o.found
 $$;

@@ -5,12 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import LiteralString
 
 import psycopg
 import pytest
 
+from clerk_supabase_cli.operate.objects.comparison import differences
+from clerk_supabase_cli.operate.objects.manifest import read_manifest
 from tests.kit.databases import Connection, Database, acting_as, rows, value
+from tests.kit.doctoring import Doctor
 from tests.kit.meanwhile import started, waiting
 from tests.kit.parked import Command
 from tests.kit.polling import eventually
@@ -96,6 +100,112 @@ def test_policies_that_allow_more_are_named_and_dropped_only_when_told(command: 
     assert "open_to_all" in str(command.run("secure", "public.notes", "user", status=1).exception)
     command.run("secure", "public.notes", "user", "--replace-policies")
     assert "open_to_all" not in policies(admin)
+
+
+# Tables of an app that exists
+
+
+def owned(admin: Connection) -> None:
+    """Gives each of two notes an owner, in a column of the app, and a third note none."""
+    admin.execute("""
+        alter table public.notes add column owner_id text;
+        insert into public.notes (name, owner_id) values ('a', 'user_ada'), ('b', 'user_eve'), ('c', null)
+    """)
+
+
+def test_a_table_turns_to_other_owners_only_after_a_question_that_counts_the_rows_of_nobody(
+    command: Command, admin: Connection
+) -> None:
+    owned(admin)
+    first = command.run("secure", "public.notes", "user", "--column", "owner_id")
+    assert "1 row of public.notes will belong to nobody" in first.stderr
+    turn = ("secure", "public.notes", "organization")
+    before = policies(admin), value(admin, "select array_agg(n::text order by id) from public.notes as n")
+    for said in (
+        command.run(*turn, answer="n\n", status=1).stderr,
+        command.run(*turn, "--dry-run").stderr,
+        str(command.run(*turn, "--json", status=1).exception),
+    ):
+        assert "belong by user (owner_id); they will belong by organization (organization_id)" in said
+        assert "3 rows of public.notes will belong to nobody" in said
+    assert before == (policies(admin), value(admin, "select array_agg(n::text order by id) from public.notes as n"))
+    assert "all the same?" not in command.run("secure", "public.notes", "user", "--column", "owner_id").stderr
+    command.run(*turn, answer="y\n")
+    done = command.json("secure", "public.notes", "user", "--column", "owner_id", "--yes")
+    assert (done["was"], done["becomes"]) == ("organization (organization_id)", "user (owner_id)")
+    assert done["rows_of_nobody"] == 1
+
+
+def test_policies_of_the_app_are_replaced_only_after_a_question_if_rows_have_no_owner(
+    command: Command, admin: Connection
+) -> None:
+    owned(admin)
+    admin.execute("create policy theirs on public.notes using (true)")
+    replace = ("secure", "public.notes", "user", "--column", "owner_id", "--replace-policies")
+    assert "1 row of public.notes will belong to nobody" in command.run(*replace, answer="n\n", status=1).stderr
+    assert policies(admin) == ["theirs"]
+    command.run(*replace, "--yes")
+    assert "theirs" not in policies(admin)
+
+
+def test_rows_with_keys_of_a_table_of_the_app_belong_to_the_user_of_that_key(
+    command: Command, admin: Connection
+) -> None:
+    admin.execute("""
+        create table public.people (
+            id uuid primary key default gen_random_uuid(), clerk_user_id text unique, number int unique
+        );
+        insert into public.people (clerk_user_id) values ('user_ada'), ('user_eve');
+        alter table public.notes add column user_id uuid
+    """)
+    through = ("secure", "public.notes", "user", "--through")
+    command.run(*through, "public.people (id, clerk_user_id)")
+    with acting_as(admin, "authenticated", {"sub": "user_ada"}):
+        admin.execute("insert into public.notes (name) values ('mine')")
+        assert rows(admin, "select name from public.notes") == [("mine",)]
+    with acting_as(admin, "authenticated", {"sub": "user_eve"}):
+        assert rows(admin, "select name from public.notes") == []
+    assert "type public.people" in str(command.run(*through, "people(id, clerk_user_id)", status=1).exception)
+    assert "spell it schema.table" in str(command.run(*through, "gone(id, clerk_user_id)", status=1).exception)
+    assert "is spelled" in command.run(*through, "people", status=2).output
+    for columns, said in (
+        ("id, nothing", "has no column nothing"),
+        ("number, clerk_user_id", "is uuid, and the column"),
+    ):
+        failed = command.run(*through, f"public.people({columns})", status=1)
+        assert said in str(failed.exception)
+
+
+def test_an_app_with_through_keeps_its_rights_over_later_migrations_and_doctor_finds_no_leftover(
+    command: Command, admin: Connection, root: Path
+) -> None:
+    admin.execute("""
+        create table public.people (id uuid primary key default gen_random_uuid(), clerk_user_id text unique);
+        insert into public.people (clerk_user_id) values ('user_ada');
+        alter table public.notes add column user_id uuid
+    """)
+    command.run("secure", "public.notes", "user", "--through", "public.people(id, clerk_user_id)")
+    admin.execute("select clerk_sync.revoke_default_rights()")
+    with acting_as(admin, "authenticated", {"sub": "user_ada"}):
+        admin.execute("insert into public.notes (name) values ('mine')")
+    assert differences(admin, read_manifest(root)) == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["public.notes"], ["public.notes", "user", "--profiles", "nobody"]])
+def test_a_call_for_a_table_names_the_table_and_its_owner(arguments: list[str], command: Command) -> None:
+    assert "TABLE" in command.run("secure", *arguments, status=2).output
+
+
+def test_one_setting_says_who_sees_profiles_and_doctor_repeats_the_setting(
+    command: Command, admin: Connection, doctor: Doctor
+) -> None:
+    admin.execute("drop table public.notes")
+    assert command.json("secure", "--profiles", "organizations", "--dry-run")["changed"] is False
+    assert "profiles are visible to everybody" in doctor.verdict("row-level-security")[1]
+    assert "(before: everybody)" in command.run("secure", "--profiles", "organizations").stderr
+    assert "profiles are visible to organizations" in doctor.verdict("row-level-security")[1]
+    admin.execute("delete from clerk_sync.profile_visibility")
+    assert doctor.verdict("row-level-security")[0] == "warn"
 
 
 # Other ways to the rows
@@ -187,7 +297,7 @@ def test_a_table_of_any_name_in_any_schema_is_secured(name: str, command: Comman
     admin.execute(f"create schema if not exists {schema}; create table {name} (id int)".encode())
     done = command.json("secure", name, "user")
     assert done["table"] == name
-    again = command.json("secure", name, "organization")
+    again = command.json("secure", name, "organization", "--yes")
     assert len(again["statements"]) > len(done["statements"])
 
 

@@ -70,6 +70,7 @@ _SCHEMA_OPEN_TO: Final = """
     where r.rolname in ('anon', 'authenticated') and has_schema_privilege(r.oid, 'clerk_sync', 'usage')
     order by 1
 """
+_PROFILES_VISIBLE_TO: Final = "select visible_to from clerk_sync.profile_visibility"
 _POLICY: Final = re.compile(r"^create policy (\w+) on ([\w.]+)", re.MULTILINE)
 
 
@@ -93,6 +94,7 @@ def row_level_security(patient: Patient) -> Iterator[Finding]:
         tables = [_Table(*row) for row in connection.execute(_TABLES)]
         open_to = [name for (name,) in connection.execute(_SCHEMA_OPEN_TO)]
         openings = list(_openings(connection, tables))
+        visible_to = connection.execute(_PROFILES_VISIBLE_TO).fetchone()
     problems = [*_problems_of_ours(tables, _policies(patient)), *openings, *_problems_of_the_apps(tables)]
     if open_to:
         problems.append(
@@ -101,10 +103,20 @@ def row_level_security(patient: Patient) -> Iterator[Finding]:
                 f"revoke usage on schema clerk_sync from {', '.join(open_to)}; and do not expose it through the API",
             )
         )
+    if visible_to is None:
+        problems.append(
+            warn(
+                "each user sees only their own profile: a restore lost the setting in clerk_sync.profile_visibility",
+                "clerk-supabase secure --profiles everybody, or organizations, or nobody",
+            )
+        )
     yield from problems
-    if not problems:
+    if not problems and visible_to is not None:
         ours, secured = sum(table.is_ours for table in tables), sum(table.is_secured for table in tables)
-        yield ok(f"on for all {len(tables)} tables: {ours} of ours, {secured} secured, the rest your own")
+        yield ok(
+            f"on for all {len(tables)} tables: {ours} of ours, {secured} secured, the rest your own; "
+            f"profiles are visible to {visible_to[0]}"
+        )
 
 
 def _policies(patient: Patient) -> dict[str, set[str]]:

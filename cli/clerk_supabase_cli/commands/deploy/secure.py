@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import click
 import psycopg
@@ -15,18 +18,35 @@ from clerk_supabase_cli.operate.locking import in_turns
 from clerk_supabase_cli.options import database_url_option, json_option
 from clerk_supabase_cli.printing import print_json, printable, say
 
-Owner = Literal["user", "organization"]
+Owner = Literal["user", "organization", "user-or-organization"]
+Audience = Literal["everybody", "organizations", "nobody"]
 
 _SECURE: Final = """
 select clerk_sync.secure(
     %(table)s::regclass, %(owner)s,
-    write_roles => %(write_roles)s, delete_roles => %(delete_roles)s, replace_policies => %(replace_policies)s
+    write_roles => %(write_roles)s, delete_roles => %(delete_roles)s, replace_policies => %(replace_policies)s,
+    owner_column => %(column)s, organization_column => %(organization_column)s, through => %(through)s
 )
 """
-_NAME: Final = """
+_CHANGE: Final = r"""
+select
+    c.was, c.becomes, c.rows_of_nobody,
+    array(
+        select p.polname::text from pg_policy as p
+        where p.polrelid = %(table)s::regclass and p.polpermissive and p.polname not like 'clerk\_sync\_%%'
+        order by 1
+    )
+from clerk_sync.ownership_change(
+    %(table)s::regclass, %(owner)s, %(column)s, %(organization_column)s, %(through)s
+) as c
+"""
+_WHOLE_NAME: Final = """
 select format('%%I.%%I', n.nspname, c.relname)
 from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace where c.oid = %(table)s::regclass
 """
+_VISIBILITY: Final = "select visible_to from clerk_sync.profile_visibility"
+_SET_VISIBILITY: Final = "select clerk_sync.set_profile_visibility(%s)"
+_THROUGH: Final = re.compile(r"\s*(?P<table>.+?)\s*\([^()]*\)\s*", re.DOTALL)
 _OPENINGS: Final = """
 select verdict, found, todo from clerk_sync.openings(%(table)s::regclass)
 """
@@ -57,6 +77,34 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """The owners of a table before and after, counted before anything changes."""
+
+    was: str | None
+    """Kind and column of the owners; None for a table that is not secured."""
+    becomes: str
+    rows_of_nobody: int
+    """Number of rows that no user of the API will see."""
+    dropped_policies: list[str]
+    """Names of the app's own policies, dropped with --replace-policies."""
+
+    def needs_consent(self) -> bool:
+        """Tells whether rows that somebody sees may vanish for that person."""
+        is_turned = self.was is not None and self.was != self.becomes
+        return is_turned or bool(self.dropped_policies and self.rows_of_nobody)
+
+    def words(self, table: str) -> str:
+        """The change in one or two sentences; empty if there is nothing to say."""
+        said = []
+        if self.was is not None and self.was != self.becomes:
+            said.append(f"The rows of {table} belong by {self.was}; they will belong by {self.becomes}.")
+        if self.rows_of_nobody:
+            rows = "1 row" if self.rows_of_nobody == 1 else f"{self.rows_of_nobody:,} rows"
+            said.append(f"{rows} of {table} will belong to nobody: no user sees them until you set their owner.")
+        return " ".join(said)
+
+
+@dataclass(frozen=True, slots=True)
 class Secured:
     """A table, the statements for its protection, and the warnings for a person."""
 
@@ -66,8 +114,15 @@ class Secured:
 
 
 @click.command("secure")
-@click.argument("table")
-@click.argument("owner", type=click.Choice(["user", "organization"]))
+@click.argument("table", required=False)
+@click.argument("owner", type=click.Choice(get_args(Owner)), required=False)
+@click.option("--column", metavar="NAME", help="Column of the owner, instead of user_id or organization_id.")
+@click.option("--organization-column", metavar="NAME", help="For user-or-organization: column of the organization.")
+@click.option(
+    "--through",
+    metavar="TABLE(KEY, COLUMN)",
+    help="Your own table: the owner's column holds its KEY, and its COLUMN holds Clerk's id.",
+)
 @click.option(
     "--write-role",
     "write_roles",
@@ -84,6 +139,12 @@ class Secured:
 )
 @click.option("--read-only", is_flag=True, help="No member may write, only your servers.")
 @click.option("--replace-policies", is_flag=True, help="Drop existing policies that would allow more.")
+@click.option(
+    "--profiles",
+    type=click.Choice(get_args(Audience)),
+    help="Without TABLE: who sees a user's profile in users_public, apart from the user.",
+)
+@click.option("--yes", is_flag=True, help="Do not ask for a confirmation.")
 @click.option("--dry-run", is_flag=True, help="Only print the SQL and the findings; locks the table for that moment.")
 @click.option(
     "--lock-timeout",
@@ -98,37 +159,53 @@ class Secured:
 @json_option
 def secure_command(
     *,
-    table: str,
-    owner: Owner,
+    table: str | None,
+    owner: Owner | None,
+    column: str | None,
+    organization_column: str | None,
+    through: str | None,
     write_roles: tuple[str, ...],
     delete_roles: tuple[str, ...],
     read_only: bool,
     replace_policies: bool,
+    profiles: Audience | None,
+    yes: bool,
     dry_run: bool,
     lock_seconds: float,
     database_url: str,
     as_json: bool,
 ) -> None:
-    """Protect TABLE: each row belongs to an organization, or to a user, and only this user sees and writes the row.
+    """Protect TABLE: each row belongs to a user, to an organization, or to one of the two, as the token says.
 
     A missing column user_id or organization_id is added, and Postgres fills the column when a signed-in user inserts.
-    Existing rows have no owner until you set one. Safe to run twice.
+    Existing rows have no owner until you set one. Safe to run twice. Asks before the rows of a table change owners.
 
-    Refuses a table whose rows are visible in another way, such as a view that reads as its owner, and says what to do.
+    Rejects a table whose rows are visible in another way, such as a view that reads as its owner, and says what to do.
     Functions that mention the table are listed as comments behind the statements, for you to check.
     """
-    if read_only and (write_roles or delete_roles):
-        raise click.UsageError("--read-only and roles that write contradict each other")
-    if owner == "user" and (read_only or write_roles or delete_roles):
-        raise click.UsageError("roles are of organizations: the rows of a user are written by that user")
-    options: dict[str, object] = {
-        "table": table,
-        "owner": owner,
-        "write_roles": [] if read_only else list(write_roles) or None,
-        "delete_roles": list(delete_roles) or None,
-        "replace_policies": replace_policies,
-    }
+    if profiles is not None:
+        if table is not None:
+            raise click.UsageError("--profiles is about users_public: give no TABLE")
+        _show_profiles_to(profiles, database_url, dry_run=dry_run, as_json=as_json)
+        return
+    if table is None or owner is None:
+        raise click.UsageError("give the TABLE and its owner: user, organization or user-or-organization")
+    _check_roles(owner, read_only=read_only, has_roles=bool(write_roles or delete_roles))
     with open_database(database_url) as connection:
+        options: dict[str, object] = {
+            "table": table,
+            "owner": owner,
+            "column": column,
+            "organization_column": organization_column,
+            "through": through,
+            "write_roles": [] if read_only else list(write_roles) or None,
+            "delete_roles": list(delete_roles) or None,
+            "replace_policies": replace_policies,
+        }
+        if through is not None:
+            _check_through(connection, through)
+        change = _change(connection, options)
+        _announce(change, table, may_ask=not (yes or dry_run), as_json=as_json)
         secured = in_turns(
             connection,
             database_url,
@@ -138,23 +215,79 @@ def secure_command(
             report=lambda words: say(words, err=True),
         )
     if as_json:
-        _print_json(secured, owner, changed=not dry_run)
+        _print_json(secured, owner, change, changed=not dry_run)
+    else:
+        _print(secured, changed=not dry_run)
+
+
+def _check_roles(owner: Owner, *, read_only: bool, has_roles: bool) -> None:
+    """Raises UsageError for options of roles that make no sense together."""
+    if read_only and has_roles:
+        raise click.UsageError("--read-only and roles that write contradict each other")
+    if owner == "user" and (read_only or has_roles):
+        raise click.UsageError("roles are of organizations: the rows of a user are written by that user")
+
+
+def _show_profiles_to(audience: Audience, url: str, *, dry_run: bool, as_json: bool) -> None:
+    """Sets who sees the profiles of others, and prints the setting before and after."""
+    with open_database(url) as connection:
+        try:
+            before = connection.execute(_VISIBILITY).fetchone()
+            if not dry_run:
+                connection.execute(_SET_VISIBILITY, [audience])
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedFunction) as error:
+            raise DatabaseFailed(_MIGRATE) from error
+    was = before[0] if before else None
+    if as_json:
+        print_json({"profiles": audience, "was": was, "changed": not dry_run and was != audience})
         return
-    for statement in secured.statements:
-        say(f"{printable(statement)};")
-    for opening in secured.findings:
-        say(f"-- {opening.verdict}: {printable(opening.found)}: {printable(opening.todo)}")
-    if not dry_run:
-        say(f"{printable(secured.table)} is secured: {len(secured.statements)} statements", err=True)
+    say(f"select clerk_sync.set_profile_visibility('{audience}');")
+    say(f"profiles {'would be' if dry_run else 'are'} visible to: {audience} (before: {was})", err=True)
 
 
-def _secure(connection: Connection, options: dict[str, object]) -> Secured:
+def _check_through(connection: Connection, through: str) -> None:
+    """Raises NotSecured, with what to type, for a table of --through that does not exist."""
+    given = _THROUGH.fullmatch(through)
+    if given is None:
+        raise click.UsageError("--through is spelled 'public.users(id, clerk_user_id)'")
+    named = {"table": given["table"]}
+    with _explained(connection, named):
+        connection.execute(_WHOLE_NAME, named)
+
+
+def _announce(change: Change, table: str, *, may_ask: bool, as_json: bool) -> None:
+    """Prints what a change means for the rows, and asks for a confirmation where rows may vanish for somebody.
+
+    Raises NotSecured for output to a program, which cannot answer.
+    """
+    if words := change.words(table):
+        say(printable(words), err=True)
+    if not (may_ask and change.needs_consent()):
+        return
+    if as_json:
+        raise NotSecured(f"nothing was changed: {printable(change.words(table))} Add --yes to confirm")
+    click.confirm(f"Secure {printable(table)} all the same?", abort=True, err=True)
+
+
+def _change(connection: Connection, options: Mapping[str, object]) -> Change:
+    with _explained(connection, options), connection.transaction():
+        [(was, becomes, rows_of_nobody, policies)] = connection.execute(_CHANGE, options).fetchall()
+    return Change(was, becomes, rows_of_nobody, policies if options["replace_policies"] else [])
+
+
+def _secure(connection: Connection, options: Mapping[str, object]) -> Secured:
+    with _explained(connection, options), connection.transaction():
+        statements = [statement for (statement,) in connection.execute(_SECURE, options)]
+        findings = [Opening(*row) for row in connection.execute(_OPENINGS, options)]
+        [(name,)] = connection.execute(_WHOLE_NAME, options).fetchall()
+        return Secured(name, statements, findings)
+
+
+@contextmanager
+def _explained(connection: Connection, options: Mapping[str, object]) -> Iterator[None]:
+    """Turns errors about the table into one line that says what to type."""
     try:
-        with connection.transaction():
-            statements = [statement for (statement,) in connection.execute(_SECURE, options)]
-            findings = [Opening(*row) for row in connection.execute(_OPENINGS, options)]
-            [(name,)] = connection.execute(_NAME, options).fetchall()
-            return Secured(name, statements, findings)
+        yield
     except (psycopg.errors.WrongObjectType, psycopg.errors.InvalidParameterValue) as error:
         raise NotSecured(str(error.diag.message_primary)) from error
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidName, psycopg.errors.InvalidSchemaName) as error:
@@ -172,11 +305,23 @@ def _lacks_migrations(connection: Connection) -> bool:
     return schema is None
 
 
-def _print_json(secured: Secured, owner: Owner, *, changed: bool) -> None:
+def _print(secured: Secured, *, changed: bool) -> None:
+    for statement in secured.statements:
+        say(f"{printable(statement)};")
+    for opening in secured.findings:
+        say(f"-- {opening.verdict}: {printable(opening.found)}: {printable(opening.todo)}")
+    if changed:
+        say(f"{printable(secured.table)} is secured: {len(secured.statements)} statements", err=True)
+
+
+def _print_json(secured: Secured, owner: Owner, change: Change, *, changed: bool) -> None:
     print_json(
         {
             "table": secured.table,
             "owner": owner,
+            "was": change.was,
+            "becomes": change.becomes,
+            "rows_of_nobody": change.rows_of_nobody,
             "changed": changed,
             "statements": secured.statements,
             "findings": secured.findings,

@@ -14,6 +14,7 @@ from clerk_supabase_cli.operate.objects.manifest import Manifest
 _SHOWN: Final = 80
 _FOREIGN_KEY: Final = re.compile(r"FOREIGN KEY \(([^)]*)\)")
 _GENERATED: Final = ("write_", "fill_", "differing_", "hide_")
+_OF_SECURED_TABLES: Final = "requesting_key_for_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,8 @@ def _is_left_over(thing: Thing, apps_kinds: set[str], expected: Mapping[str, Thi
         case "function":
             name = thing.name.removeprefix(f"{SCHEMA}.").partition("(")[0]
             generated = {f"{prefix}{kind}" for prefix in _GENERATED for kind in apps_kinds}
-            return thing.name.startswith(f"{SCHEMA}.") and name not in generated
+            is_made_later = name in generated or name.startswith(_OF_SECURED_TABLES)
+            return thing.name.startswith(f"{SCHEMA}.") and not is_made_later
         case "column":
             # This version never fills the column, so that no row could be written.
             is_filled = thing.facts["not null"] == "no" or thing.facts["default"] != "none"
