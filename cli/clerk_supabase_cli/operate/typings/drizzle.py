@@ -42,12 +42,16 @@ _HEAD: Final = """\
 //
 //   clerk-supabase types --drizzle > clerk-tables.ts
 //
-// `clerk-supabase migrate` creates and changes these tables. Two settings of drizzle.config.ts keep drizzle-kit away:
+// `clerk-supabase migrate` creates and changes these tables. These settings of drizzle.config.ts keep drizzle-kit away:
 //
 //   schema: "./src/schema.ts",   // your own files, and not this one: `generate` would create its tables again
-//   schemaFilter: ["public"],    // your own schemas, without {schema} and "clerk_sync": `push` would drop objects there
-//
-// Your own files import this one, and do not export its tables.
+//   schemaFilter: ["public"],    // your own schemas, without {schema} and "clerk_sync": `push` would drop tables there
+{views}//
+// Your own files import this one, and do not export its tables. Whatever the settings, `push` drops the policies of
+// `clerk-supabase secure` from your own tables: use `generate` and `migrate`.
+"""
+_VIEWS: Final = """\
+//   tablesFilter: [{names}],    // the views of `clerk-supabase expose`, which `push` would drop
 """
 
 
@@ -56,7 +60,12 @@ def drizzle(mirror: Mirror) -> str:
     names = in_camel((table.name for table in mirror.tables), [*_IMPORTED, "mirror"])
     tables = [line for table in mirror.tables for line in _table(table, mirror, names)]
     body = [*_schema(mirror), *tables]
-    return "\n".join([_HEAD.format(schema=quoted(mirror.schema)), *_imports("\n".join(body)), "", *body])
+    return "\n".join([_head(mirror), *_imports("\n".join(body)), "", *body])
+
+
+def _head(mirror: Mirror) -> str:
+    names = ", ".join(quoted(f"!{name}") for name in mirror.exposed)
+    return _HEAD.format(schema=quoted(mirror.schema), views=_VIEWS.format(names=names) if names else "")
 
 
 def _imports(body: str) -> Iterator[str]:
