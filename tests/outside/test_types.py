@@ -19,32 +19,6 @@ from tests.kit.databases import Database, Databases
 from tests.outside.programs import installed
 
 _FILES = Path(__file__).parent / "typed"
-# An app that added to the tables of the mirror, with names and comments that end a string or a comment too early.
-_ADDITIONS = """
-    create type public.plan as enum ('free', 'the "pro" one');
-    create domain public.shade as text;
-    alter table clerk.users
-        add column plan public.plan not null default 'free',
-        add column theme public.shade,
-        add column points bigint,
-        add column tags public.plan[],
-        add column place point,
-        add column doubled bigint generated always as (points * 2) stored,
-        add column "a ""b"" `${c}` */ \\" varchar(40) default '`${process.exit(1)}` */ \\';
-    comment on column clerk.users.theme is 'Not the end: */ // " `${process.exit(1)}`
-    }';
-    grant update (theme) on clerk.users to authenticated;
-    create policy app_writes_theme on clerk.users for update to authenticated using (true);
-    create function clerk.member(clerk.organization_memberships) returns setof clerk.users
-        language sql stable rows 1 as 'select u.* from clerk.users as u where u.clerk_id = $1.clerk_user_id';
-    grant execute on function clerk.member(clerk.organization_memberships) to authenticated;
-    create view public.users_public with (security_invoker = true) as select * from clerk.users_public;
-    create table clerk.badges (
-        code text, place int, clerk_id text references clerk.users, primary key (code, place), unique (clerk_id, code)
-    );
-    create index on clerk.badges using hash (code);
-    create table clerk.log (line text);
-"""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +26,7 @@ def app(databases: Databases) -> Iterator[Database]:
     """The database of an app that added to the mirror."""
     database = databases.take()
     with database.connect() as admin:
-        admin.execute(_ADDITIONS)
+        admin.execute((_FILES / "additions.sql").read_bytes())
     yield database
     databases.drop(database.name)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from clerk_supabase_cli.operate.typings.mirror import Column, ForeignKey, Index, Mirror, Table
-from clerk_supabase_cli.operate.typings.names import documented, in_camel, quoted
+from clerk_supabase_cli.operate.typings.names import RESERVED, documented, in_camel, quoted
 
 _ACTIONS: Final = {"r": "restrict", "c": "cascade", "n": "set null", "d": "set default"}
 _BUILDERS: Final = {
@@ -57,7 +57,7 @@ _VIEWS: Final = """\
 
 def drizzle(mirror: Mirror) -> str:
     """The content of a file of TypeScript."""
-    names = in_camel((table.name for table in mirror.tables), [*_IMPORTED, "mirror"])
+    names = in_camel((table.name for table in mirror.tables), [*RESERVED, *_IMPORTED, "mirror"])
     tables = [line for table in mirror.tables for line in _table(table, mirror, names)]
     body = [*_schema(mirror), *tables]
     return "\n".join([_head(mirror), *_imports("\n".join(body)), "", *body])
@@ -71,7 +71,8 @@ def _head(mirror: Mirror) -> str:
 def _imports(body: str) -> Iterator[str]:
     if re.search(r"\bsql`", body):
         yield 'import { sql } from "drizzle-orm"'
-    used = sorted(name for name in _IMPORTED if name != "sql" and re.search(rf"(?<![.\w]){name}[(<]", body))
+    types = ["type PgTableExtraConfigValue"] if "PgTableExtraConfigValue" in body else []
+    used = types + sorted(name for name in _IMPORTED if name != "sql" and re.search(rf"(?<![.\w]){name}[(<]", body))
     yield f'import {{ {", ".join(used)} }} from "drizzle-orm/pg-core"'
 
 
@@ -92,7 +93,8 @@ def _table(table: Table, mirror: Mirror, names: Mapping[str, str]) -> Iterator[s
         yield f"  {columns[column.name]}: {_column(column, table)},"
     extras = list(_extras(table, mirror, names, columns))
     if extras:
-        yield "}, (table) => ["
+        # Without the type of the result, TypeScript gives up on tables that refer to each other.
+        yield "}, (table): PgTableExtraConfigValue[] => ["
         yield from (f"  {extra}," for extra in extras)
         yield "])"
     else:

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 _WORD: Final = re.compile(r"[A-Za-z0-9]+")
-# A constant or a field of these names would be no valid program, or would hide a name that the file imports.
-_TAKEN: Final = frozenset(
+RESERVED: Final = frozenset(
     re.findall(
         "[a-z]+",
         """
@@ -20,6 +19,9 @@ _TAKEN: Final = frozenset(
         """,
     )
 )
+"""Words that are no name of a constant in TypeScript."""
+# Every table of Drizzle has these properties.
+_PROPERTIES: Final = ("constructor", "enableRLS", "getSQL", "prototype", "shouldOmitSQLParens")
 
 
 def camel(name: str) -> str:
@@ -37,7 +39,7 @@ def pascal(name: str) -> str:
 
 def unique(wanted: str, taken: Iterable[str]) -> str:
     """The wanted name, or the name with the first free number behind it."""
-    names = {*_TAKEN, *taken}
+    names = {*_PROPERTIES, *taken}
     if wanted not in names:
         return wanted
     return next(f"{wanted}{number}" for number in range(2, len(names) + 3) if f"{wanted}{number}" not in names)
@@ -53,7 +55,8 @@ def in_camel(names: Iterable[str], taken: Iterable[str] = ()) -> Mapping[str, st
 
 def quoted(text: str) -> str:
     """Text as a string of TypeScript or Prisma."""
-    return json.dumps(text)
+    written = json.dumps(text, ensure_ascii=False)
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in written)
 
 
 def documented(text: str, indent: str = "") -> list[str]:

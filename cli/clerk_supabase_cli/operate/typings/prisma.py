@@ -13,7 +13,7 @@ from clerk_supabase_cli.operate.typings.names import camel, in_camel, pascal, qu
 _ACTIONS: Final = {"a": "NoAction", "r": "Restrict", "c": "Cascade", "n": "SetNull", "d": "SetDefault"}
 _TYPES: Final = {
     "bool": "Boolean",
-    "bpchar": "String @db.Char({length})",
+    "bpchar": "String @db.Char(1)",
     "bytea": "Bytes",
     "citext": "String @db.Citext",
     "date": "DateTime @db.Date",
@@ -151,9 +151,8 @@ def _model(
 
 
 def _field(column: Column, table: Table, name: str) -> str:
-    kind, _, native = _type(column).partition(" ")
     sign = "[]" if column.is_array else "?" if column.is_nullable else ""
-    parts = [name, f"{kind}{sign}"]
+    parts = [name, f"{_type(column)}{sign}"]
     if table.primary_key == [column.name]:
         parts.append("@id")
     if column.default_ is not None:
@@ -162,20 +161,25 @@ def _field(column: Column, table: Table, name: str) -> str:
         parts.append("@default(autoincrement())")
     if name != column.name:
         parts.append(f"@map({quoted(column.name)})")
-    return " ".join([*parts, *([native] if native else [])])
+    if native := _native(column):
+        parts.append(native)
+    return " ".join(parts)
 
 
 def _type(column: Column) -> str:
-    """Prisma's type with the native type behind it; `Unsupported` keeps a column out of Prisma's client."""
-    known = "" if column.labels else _TYPES.get(column.base, "")
-    if not known:
-        return f"Unsupported({quoted(column.written.removesuffix('[]')).replace(' ', chr(0xA0))})"
+    """Prisma's type; `Unsupported` keeps a column out of Prisma's client."""
+    if column.base in _TYPES and not column.labels:
+        return _TYPES[column.base].partition(" ")[0]
+    return f"Unsupported({quoted(column.written.removesuffix('[]'))})"
+
+
+def _native(column: Column) -> str:
+    """The attribute with the type of Postgres; empty for Prisma's default."""
+    native = "" if column.labels else _TYPES.get(column.base, "").partition(" ")[2]
     length = re.search(r"\(([0-9]+)\)", column.written)
-    if column.base == "varchar":
-        return f"{known}({length[1]})" if length else known
-    if column.base == "bpchar":
-        return known.format(length=length[1] if length else 1)
-    return known.replace("(6)", f"({length[1]})") if length else known
+    if column.base == "varchar" and length is None:
+        return ""
+    return f"{native.partition('(')[0]}({length[1]})" if native and length else native
 
 
 def _attributes(table: Table, fields: Mapping[str, str]) -> Iterator[str]:
