@@ -22,6 +22,7 @@ create function clerk.member(clerk.organization_memberships) returns setof clerk
 language sql stable rows 1 as 'select u.* from clerk.users as u where u.clerk_id = $1.clerk_user_id';
 grant execute on function clerk.member(clerk.organization_memberships) to authenticated;
 create view public.users_public with (security_invoker = true) as select * from clerk.users_public;
+create view public.members with (security_invoker = true) as select clerk_user_id, role from clerk.organization_memberships;
 
 create table clerk.badges (
     code text, place int, clerk_id text references clerk.users, primary key (code, place), unique (clerk_id, code)
@@ -29,6 +30,10 @@ create table clerk.badges (
 create index on clerk.badges using hash (code);
 create table clerk.log (line text);
 create table clerk.delete (id bigint primary key generated always as identity, parent bigint references clerk.delete);
+create index on clerk.users (plan);
+create unique index on clerk.users (plan, clerk_id);
+create index on clerk.users (lower(email));
+create index on clerk.users (username) include (email);
 alter table clerk.badges add column last bigint references clerk.delete;
 alter table clerk.delete add column code text, add column place int,
     add foreign key (code, place) references clerk.badges on delete set null on update cascade;

@@ -124,24 +124,26 @@ where p.pronamespace = %(schema)s::regnamespace
 order by p.oid, g.place
 """  # noqa: S608 - made of constants
 
-# A view of `clerk-supabase expose`: the name and the columns of a table, and the rights and policies of its reader.
+# Views that show a table of the mirror with the rights and policies of their reader, as `clerk-supabase expose` makes
+# them; and whether name and columns are those of the table.
 _EXPOSED: Final = """
-select v.relname
+select
+    v.relname,
+    bool_or(c.relname = v.relname and array(
+        select a.attname from pg_attribute as a where a.attrelid = v.oid and a.attnum > 0 order by a.attname
+    ) = array(
+        select a.attname from pg_attribute as a
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attname
+    ))
 from pg_class as v
-inner join pg_class as c on c.relname = v.relname and c.relnamespace = %(schema)s::regnamespace and c.relkind = 'r'
+inner join pg_rewrite as w on w.ev_class = v.oid
+inner join pg_depend as d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid
+inner join pg_class as c
+    on d.refclassid = 'pg_class'::regclass and c.oid = d.refobjid
+    and c.relnamespace = %(schema)s::regnamespace and c.relkind in ('r', 'p')
 where v.relnamespace = 'public'::regnamespace and v.relkind = 'v'
 and v.reloptions && array['security_invoker=true', 'security_invoker=on', 'security_invoker=1']
-and exists (
-    select from pg_rewrite as w
-    inner join pg_depend as d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid
-    where w.ev_class = v.oid and d.refclassid = 'pg_class'::regclass and d.refobjid = c.oid
-)
-and array(
-    select a.attname from pg_attribute as a where a.attrelid = v.oid and a.attnum > 0 order by a.attname
-) = array(
-    select a.attname from pg_attribute as a
-    where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attname
-)
+group by v.oid, v.relname
 order by v.relname
 """
 
@@ -271,8 +273,8 @@ class Mirror:
     tables: Sequence[Table]
     views: Sequence[Table]
     functions: Sequence[tuple[Function, Sequence[Argument]]]
-    exposed: Sequence[str]
-    """Tables with a view of the same name and columns in `public`."""
+    exposed: Mapping[str, bool]
+    """Views in `public` that show a table of the mirror; True: with the name and the columns of the table."""
 
 
 def read_mirror(connection: Connection, schema: str | None = None) -> Mirror:
@@ -290,7 +292,7 @@ def read_mirror(connection: Connection, schema: str | None = None) -> Mirror:
         [table for table in relations if not table.is_view],
         [table for table in relations if table.is_view],
         [(each, arguments[each.of]) for each in _all(connection, Function, _FUNCTIONS, schema)],
-        [name for (name,) in connection.execute(_EXPOSED, {"schema": _quoted(schema)}).fetchall()],
+        dict(connection.execute(_EXPOSED, {"schema": _quoted(schema)}).fetchall()),
     )
 
 

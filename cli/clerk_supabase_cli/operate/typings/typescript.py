@@ -72,7 +72,8 @@ def _public(mirror: Mirror) -> Iterator[str]:
         "Views",
         (
             f'      {quoted(name)}: Database[{quoted(mirror.schema)}]["Tables"][{quoted(name)}]'
-            for name in mirror.exposed
+            for name, is_like_table in mirror.exposed.items()
+            if is_like_table
         ),
     )
     for empty in ("Functions", "Enums", "CompositeTypes"):
