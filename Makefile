@@ -102,7 +102,7 @@ test: tools ## Run the tests (ARGS="..." for pytest)
 # Not for every `make test`: it installs 400 MB and needs Linux on x86-64 and pgbouncer. Some of what sync does with the
 # database is done once more, through a pooler and on the oldest Postgres.
 OUTSIDE := tests/outside $(patsubst %,tests/integration/test_%.py,order deliveries parking retry reconcile)
-outside: $(DEV) .tools/npm/.stamp ## Test with what is around it: Supabase's API, clients and command, and pgbouncer
+outside: $(DEV) .tools/npm/.stamp ## Test with what is around it: Supabase's API, clients and command, ORMs, and pgbouncer
 	@.venv/bin/pytest --through-pooler --postgres 16 --numprocesses 2 --dist loadgroup $(OUTSIDE) $(ARGS)
 
 # Several at once, because each waits for its own stack. Not for every `make test`: most of it is `sam deploy`, over and over.
