@@ -23,6 +23,8 @@ from clerk_supabase_cli.operate.preflight_types import InTheWay, Plan
 
 # An arbitrary number, the same in every version of this command.
 _LOCK: Final = 6_338_025_110_772_912
+ALONE: Final = f"select pg_advisory_xact_lock({_LOCK})"
+"""The statement that waits until no other command changes the schema, for the length of a transaction."""
 # Not to_regclass(): its cache still lacks the schema while another session, for which this one waits, creates it.
 _HAS_LIST: Final = """
     select exists (
