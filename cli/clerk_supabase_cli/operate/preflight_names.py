@@ -75,7 +75,7 @@ def schemas(connection: Connection, plan: Plan) -> Iterator[InTheWay]:
     """Schemas with our names that are another's."""
     if not plan.begins:
         return
-    owners = dict(connection.execute(_SCHEMAS, [[SCHEMA, plan.mirror]]).fetchall())
+    owners: dict[str, str] = dict(connection.execute(_SCHEMAS, [[SCHEMA, plan.mirror]]).fetchall())
     if SCHEMA in owners and (held := _held(connection, SCHEMA)):
         yield InTheWay(
             f"the schema {SCHEMA} is there, and is not this project's: it belongs to {owners[SCHEMA]} and holds {held}",

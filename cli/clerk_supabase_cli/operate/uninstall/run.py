@@ -38,14 +38,21 @@ def look(connection: Connection, root: Path) -> Removal:
         return plan(connection, manifest, has_ours=bool(recorded) or holds_ours(connection, manifest))
 
 
-def remove(connection: Connection, url: str, root: Path, report: Callable[[str], None]) -> Sequence[Role]:
+def remove(
+    connection: Connection,
+    url: str,
+    root: Path,
+    report: Callable[[str], None],
+    *,
+    lock_seconds: float = _LOCK_SECONDS,
+) -> Sequence[Role]:
     """Removes the schemas in one transaction, and then the roles; returns the roles, with the reasons for kept roles.
 
     The transaction is tried a few times, and waits for no lock for long. An interrupted run can be repeated.
     Raises NotUninstalled and LockedByOthers.
     """
     if look(connection, root).schemas:
-        in_turns(connection, url, lambda: _remove(connection, root), lock_seconds=_LOCK_SECONDS, report=report)
+        in_turns(connection, url, lambda: _remove(connection, root), lock_seconds=lock_seconds, report=report)
     return [_without(connection, role) for role in look(connection, root).roles]
 
 
