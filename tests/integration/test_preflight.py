@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
 from clerk_supabase_cli.operate.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.operate.role_urls import as_role
-from tests.kit.databases import Connection, rows
+from tests.kit.databases import Connection, Database, rows
 from tests.kit.doctoring import Doctor
 from tests.kit.parked import Command
 
@@ -157,6 +158,39 @@ def test_an_event_trigger_is_a_note_and_stops_nothing(plain: str, root: Path) ->
     said = Command({"DATABASE_URL": plain}).run("migrate", "--dry-run")
     assert "note: the event trigger watch runs public.audit at every statement of a migration" in said.stderr
     assert f"{len(list(_names(root)))} would be applied" in said.stdout
+
+
+# Restored without rows
+
+
+def test_a_schema_that_was_restored_without_rows_and_roles_is_recognised_and_repaired(
+    server: EmbeddedPostgres, plain: str, shared_database: Database
+) -> None:
+    run(plain, "drop role if exists clerk_sync_worker, clerk_sync_session")
+    dump = [str(server.binaries / "pg_dump"), "--schema-only", shared_database.url]
+    written = subprocess.run(dump, capture_output=True, check=True).stdout
+    # Goes on after the grants to roles that are missing.
+    subprocess.run([str(server.binaries / "psql"), "-q", plain], input=written, capture_output=True, check=True)
+
+    command = Command({"DATABASE_URL": plain})
+    for arguments in (["migrate"], ["migrate", "--dry-run"]):
+        said = command.run(*arguments, status=1)
+        assert "restored without rows?" in str(said.exception)
+        assert "the row kind user is missing\n" in said.stdout
+        assert "the role clerk_sync_worker is missing\n" in said.stdout
+    assert "restored without rows?" in command.run("status", status=1).output
+    verdict, words = Doctor({"DATABASE_URL": plain}).verdict("migrations")
+    assert (verdict, "clerk-supabase migrate --repair" in words) == ("fail", True)
+
+    tried = command.run("migrate", "--repair", "--dry-run").stdout
+    assert command.run("migrate", "--repair").stdout == tried
+    assert command.run("migrate").stdout == "up to date\n"
+    with connect(plain) as restored, shared_database.connect() as original:
+        for of_rows in (
+            "select * from clerk_sync.kinds order by 1",
+            "select name, checksum from clerk_sync.migrations",
+        ):
+            assert rows(restored, of_rows) == rows(original, of_rows)
 
 
 # Interrupted, and run again

@@ -73,6 +73,7 @@ _COMPARED: Final = """
         extract(epoch from now() - to_timestamp(compared_until / 1000.0))::float
     from clerk_sync.compared_until()
 """
+_HAS_KINDS: Final = "select exists (select from clerk_sync.kinds)"
 _SPANS: Final = ("hour", "day")
 _NOT_MIGRATED: Final = (
     psycopg.errors.InvalidSchemaName,
@@ -223,6 +224,10 @@ def read_database(url: str) -> Database:
     """Reads the tables. Raises DatabaseFailed and SetUpWrong."""
     with open_database(url) as connection:
         try:
+            [(has_kinds,)] = connection.execute(_HAS_KINDS).fetchall()
+            if not has_kinds:
+                # Without these rows every event fails, and nothing would look stuck.
+                raise DatabaseFailed(why_incomplete(connection, find_root()))
             return _read(connection)
         except _NOT_MIGRATED as error:
             # `migrate` may be unable to go on, so its name alone would be no advice.
