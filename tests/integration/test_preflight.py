@@ -56,7 +56,7 @@ def run(url: str, statement: str) -> None:
 
 
 def stopped(url: str) -> str:
-    """What `migrate` and `migrate --dry-run` print of a database that neither touches."""
+    """Runs `migrate` and `migrate --dry-run`, which both must leave the database alone; returns their output."""
     command = Command({"DATABASE_URL": url})
     with connect(url) as connection:
         before = rows(connection, CATALOGUE)
