@@ -42,7 +42,8 @@ NEEDS_OURS = """
     create function public.label(u clerk.users) returns text language sql as 'select u.clerk_id';
     create policy ours on public.notes for insert with check (t = (select clerk_id from clerk_sync.caller));
     create policy only_mine on public.notes as restrictive using (t = (select clerk_id from clerk_sync.caller));
-    create index on public.accounts (length(email));
+    create table public.copies (u clerk.users);
+    create domain public.not_me as text check (value <> clerk_sync.requesting_user_id());
     create table clerk.plans (id int primary key);
 """
 
@@ -122,14 +123,17 @@ def test_whatever_of_the_app_needs_ours_is_named_first_with_statements_that_work
     command = Command({"DATABASE_URL": app})
     stopped = command.run("uninstall", "--yes", status=1)
     assert dump(server) == before
-    assert str(stopped.exception) == "nothing was removed: first remove or move 8 objects, in this order"
+    assert str(stopped.exception) == "nothing was removed: first remove or move 10 objects, in this order"
     assert "a restrictive policy of public.notes needs an object of this project; without it" in stopped.stdout
     assert "cascade" not in stopped.output.lower()
     statements = [line.removeprefix("  -> ") for line in stopped.stdout.splitlines() if line.startswith("  -> ")]
     assert "alter table public.profiles drop constraint profiles_id_fkey;" in statements
     assert "alter table clerk.plans set schema public;" in statements
+    run(app, "insert into public.copies select u from clerk.users as u")
     for statement in statements:
         run(app, statement)
+    with psycopg.connect(app) as connection:
+        assert rows(connection, "select count(*) from public.copies where u like '%user_1%'") == [(1,)]
     assert command.run("uninstall", "--yes").stdout.endswith("removed\n")
 
 
@@ -182,6 +186,12 @@ def test_a_removal_that_is_stopped_in_the_middle_changes_nothing_and_can_be_repe
 def test_half_an_installation_and_a_schema_of_another_are_told_apart(app: str, root: Path) -> None:
     assert len(list(islice(migrate(app, root), 1))) == 1
     assert Command({"DATABASE_URL": app}).run("uninstall", "--yes").stdout.endswith("removed\n")
+    # A run that was interrupted before the roles.
+    run(app, "create role clerk_sync_worker login")
+    assert (
+        Command({"DATABASE_URL": app}).run("uninstall", "--yes").stdout
+        == "remove the role clerk_sync_worker\nremoved\n"
+    )
     run(app, "create schema clerk_sync; create table clerk_sync.books (title text); create schema clerk")
     assert (
         Command({"DATABASE_URL": app}).run("uninstall", "--yes").stdout

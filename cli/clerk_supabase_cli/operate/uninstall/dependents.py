@@ -59,6 +59,14 @@ _DEPENDENTS: Final = """
         where c.conrelid <> 0 and c.conparentid = 0
         union all
         select
+            'constraint', null, c.oid, 0, 0,
+            format('alter domain %%s drop constraint %%I', c.contypid::regtype, c.conname), false
+        from pg_constraint as c
+        inner join reached as r on r.classid = 'pg_constraint'::regclass and r.objid = c.oid
+        inner join pg_type as t on t.oid = c.contypid
+        where c.contypid <> all(%(types)s::oid[])
+        union all
+        select
             'trigger', t.tgrelid, t.oid, 0, 0,
             format('drop trigger %%I on %%s', t.tgname, t.tgrelid::regclass),
             n.nspname = 'clerk_sync'
@@ -92,17 +100,19 @@ _DEPENDENTS: Final = """
         union all
         select
             'column', c.oid, c.oid, 0, 0,
+            -- Only a virtual column has no values to keep.
             format(
-                case a.attgenerated
-                    -- Keeps the values.
-                    when 's' then 'alter table %%s alter column %%I drop expression'
-                    else 'alter table %%s drop column %%I'
-                end, c.oid::regclass, a.attname
+                case
+                    when c.relkind = 'c' then 'alter type %%s drop attribute %%I'
+                    when a.attgenerated = 's' then 'alter table %%s alter column %%I drop expression'
+                    when a.attgenerated = 'v' then 'alter table %%s drop column %%I'
+                    else 'alter table %%s alter column %%I type text using %%I::text'
+                end, c.oid::regclass, a.attname, a.attname
             ), false
         from pg_class as c
         inner join reached as r on r.classid = 'pg_class'::regclass and r.objid = c.oid and r.objsubid > 0
         inner join pg_attribute as a on a.attrelid = c.oid and a.attnum = r.objsubid
-        where c.relkind in ('r', 'p', 'f')
+        where c.relkind in ('r', 'p', 'f', 'c')
         union all
         select
             case c.relkind when 'i' then 'index' when 'I' then 'index' else 'table' end,

@@ -85,7 +85,9 @@ _ROLES: Final = """
             where s.refclassid = 'pg_authid'::regclass and s.refobjid = r.oid and d.datname = current_database()
             and s.objid <> all(%(ours)s::oid[])
         ),
-        (select count(*) from pg_stat_activity as a where a.usesysid = r.oid)
+        (
+            select count(*) from pg_stat_activity as a where a.usesysid = r.oid and a.datname = current_database()
+        )
     from pg_roles as r where r.rolname = any(%(roles)s) order by 1
 """
 _OIDS_OF_SCHEMAS: Final = """
@@ -176,7 +178,8 @@ def plan(connection: Connection, manifest: Manifest, *, has_ours: bool) -> Remov
 
 def _words(each: Dependent) -> str:
     is_whole = each.kind in {"function", "type", "view", "materialized view"}
-    what = f"the {each.statement.removeprefix('drop ')}" if is_whole else f"a {each.kind} of {each.table}"
+    place = each.table or "a domain"
+    what = f"the {each.statement.removeprefix('drop ')}" if is_whole else f"a {each.kind} of {place}"
     if each.kind == "restrictive policy":
         return f"{what} needs an object of this project; without it the table's other policies decide alone"
     return f"{what} needs an object of this project"
