@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,6 +42,10 @@ _OWNERS: Final = """
 """
 
 
+_Known = Mapping[str, tuple[bool, bool]]
+"""Roles of the server: whether a superuser, and whether the role of the connection has the admin option."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Login:
     """The role of the connection, and its rights."""
@@ -55,36 +59,59 @@ class _Login:
     may_create_schemas: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Roles in the missing migrations: created, altered, and granted (with the member)."""
+
+    created: set[str]
+    altered: set[str]
+    granted: dict[str, str]
+
+    @classmethod
+    def by(cls, plan: Plan) -> _Wanted:
+        text = "\n".join(plan.missing.values())
+        return cls(set(_MADE_ROLE.findall(text)), set(_ALTERED_ROLE.findall(text)), dict(_GRANTED_ROLE.findall(text)))
+
+
 def rights(connection: Connection, plan: Plan) -> Iterator[InTheWay]:
     """Missing roles of Supabase, and rights that the role of the connection lacks."""
     [row] = connection.execute(_LOGIN).fetchall()
     login = _Login(*row)
-    text = "\n".join(plan.missing.values())
-    made, altered = set(_MADE_ROLE.findall(text)), set(_ALTERED_ROLE.findall(text))
-    granted = dict(_GRANTED_ROLE.findall(text))
-    names = sorted({*API_ROLES, *made, *altered, *granted})
+    wanted = _Wanted.by(plan)
+    names = sorted({*API_ROLES, *wanted.created, *wanted.altered, *wanted.granted})
     known = {name: (is_super, has_admin) for name, is_super, has_admin in connection.execute(_ROLES, [names])}
     yield from _api_roles(known.keys())
     yield from _schemas(connection, plan, login)
-    if login.is_superuser:
-        return
-    for role in sorted(made - known.keys()):
+    if not login.is_superuser:
+        yield from _new_roles(wanted, known, login)
+        yield from _old_roles(wanted, known, login)
+        yield from _grants(wanted, known, login)
+
+
+def _new_roles(wanted: _Wanted, known: _Known, login: _Login) -> Iterator[InTheWay]:
+    for role in sorted(wanted.created - known.keys()):
         if not login.may_create_roles:
             yield InTheWay(
                 f"{login.role} may not create the role {role}",
                 f"as a superuser: alter role {login.role} createrole; or connect as a role that may",
             )
-    for role in sorted(altered & known.keys()):
+
+
+def _old_roles(wanted: _Wanted, known: _Known, login: _Login) -> Iterator[InTheWay]:
+    for role in sorted(wanted.altered & known.keys()):
         is_super, has_admin = known[role]
         if not login.may_create_roles or (login.major >= _ADMIN_SINCE and not has_admin) or is_super:
+            more = "" if login.may_create_roles else f"; alter role {login.role} createrole"
             yield InTheWay(
                 f"the role {role} exists already (of another database of this server?), and {login.role} may not "
                 "alter it",
-                f"as a superuser: grant {role} to {login.role} with admin option"
-                + ("" if login.may_create_roles else f"; alter role {login.role} createrole"),
+                f"as a superuser: grant {role} to {login.role} with admin option{more}",
             )
-    for role, member in sorted(granted.items()):
-        is_enough = login.major < _ADMIN_SINCE and login.may_create_roles
+
+
+def _grants(wanted: _Wanted, known: _Known, login: _Login) -> Iterator[InTheWay]:
+    is_enough = login.major < _ADMIN_SINCE and login.may_create_roles
+    for role, member in sorted(wanted.granted.items()):
         if role in known and not known[role][1] and not is_enough:
             yield InTheWay(
                 f"{login.role} may not grant {role} to {member}: it lacks the admin option on {role}",
