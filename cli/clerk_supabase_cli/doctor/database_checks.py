@@ -178,7 +178,7 @@ def migrations(patient: Patient) -> Iterator[Finding]:
         )
         return
     if missing := [name for name in files if name not in recorded]:
-        yield fail(f"not applied: {', '.join(missing)}", "see below" if in_the_way else _MIGRATE)
+        yield fail(f"not applied: {', '.join(missing)}", "" if in_the_way else _MIGRATE)
     for each in in_the_way if missing else ():
         yield fail(f"in the way of the migrations: {each.found}", each.todo)
     if changed := [name for name, checksum in recorded.items() if checksum and files.get(name, checksum) != checksum]:
