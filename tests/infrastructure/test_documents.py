@@ -71,6 +71,7 @@ DONE_FOR_REAL = {
     "clerk-supabase token": "test_a_token_is_read_from_standard_input_as_people_paste_it",
     "clerk-supabase token mint": "test_the_command_prints_the_event_of_a_token_that_this_checkout_signs",
     "clerk-supabase undo": "test_a_lost_delete_is_repeated_by_a_run_and_can_be_undone",
+    "clerk-supabase uninstall": "test_the_database_of_an_app_is_afterwards_as_it_was_before",
     "clerk-supabase simulate": "test_a_run_says_what_it_explored_and_how_to_repeat_it",
     "clerk-supabase types": "test_drizzle_joins_the_mirror_and_its_push_leaves_the_mirror_alone",
     "make audit": ".ci/run",

@@ -62,11 +62,12 @@ def test_for_people_the_doctor_prints_a_line_for_each_check_with_advice_and_a_co
     arguments = ["doctor", "--check", "database", "--check", "migrations"]
     result = CliRunner().invoke(commands, arguments, env=doctor.environment)
     assert result.exit_code == 1
-    first, second, advice, _, count = result.stdout.splitlines()
+    first, second, third, advice, _, count = result.stdout.splitlines()
     assert first.startswith("ok      database")
     assert second.startswith("fail    migrations")
     assert "0022_create_canary" in second
-    assert advice.strip() == "-> clerk-supabase migrate"
+    assert "in the way of the migrations: 0022_create_canary: the function clerk_sync.record_canary(jsonb)" in third
+    assert advice.strip().startswith("-> if this project made it: clerk-supabase migrate --repair --dry-run")
     assert count == "1 fail, 1 ok"
 
 

@@ -19,7 +19,14 @@ from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
 from clerk_supabase_cli.local.postgres import VERSIONS
 from clerk_supabase_cli.operate.database import Connection
-from clerk_supabase_cli.operate.migrations import applied, has_objects, newer_than, read_migrations
+from clerk_supabase_cli.operate.migrations import (
+    applied,
+    is_restored_without_list,
+    newer_than,
+    obstacles,
+    read_migrations,
+)
+from clerk_supabase_cli.operate.preflight import stopping
 from clerk_supabase_cli.operate.retention import PARAMETERS, command_for, shortfalls
 from clerk_supabase_cli.operate.retention import allowed as allowed_retention
 from clerk_supabase_cli.operate.role_urls import SESSION_ROLE, WORKER_ROLE
@@ -162,7 +169,8 @@ def migrations(patient: Patient) -> Iterator[Finding]:
     """Checks that the list of applied migrations equals the migrations of this checkout."""
     with patient.database() as connection:
         recorded = applied(connection)
-        is_without_list = not recorded and has_objects(connection)
+        is_without_list = is_restored_without_list(connection, patient.named.root)
+        in_the_way = stopping(obstacles(connection, patient.named.root))
     files = {migration.name: migration.checksum for migration in read_migrations(patient.named.root)}
     if is_without_list:
         yield fail(
@@ -170,7 +178,9 @@ def migrations(patient: Patient) -> Iterator[Finding]:
         )
         return
     if missing := [name for name in files if name not in recorded]:
-        yield fail(f"not applied: {', '.join(missing)}", _MIGRATE)
+        yield fail(f"not applied: {', '.join(missing)}", "" if in_the_way else _MIGRATE)
+    for each in in_the_way if missing else ():
+        yield fail(f"in the way of the migrations: {each.found}", each.todo)
     if changed := [name for name, checksum in recorded.items() if checksum and files.get(name, checksum) != checksum]:
         yield fail(
             f"changed after they were applied: {', '.join(changed)}",

@@ -48,8 +48,6 @@ def _look(patient: Patient, check: Check, found: list[Finding]) -> None:
 def _todo(error: Exception) -> str:
     """The advice for an error, empty for the many messages that end with advice themselves."""
     match error:
-        case DatabaseFailed() if "cannot be reached" in str(error) and "the pooler" not in str(error):
-            return "compare host and port with Connect in Supabase's dashboard, where a paused project is resumed too"
         case AwsUnreachable():
             return "AWS is asked with the region and credentials of this shell: aws sts get-caller-identity"
         case ClerkUnavailable():

@@ -15,6 +15,7 @@ from psycopg.rows import Row
 from clerk_supabase.postgres.connection_string import parse
 from clerk_supabase.postgres.failures import failure, is_about_the_connection
 from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.operate.reachability import advice
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -79,7 +80,8 @@ def open_database(url: str) -> Iterator[Connection]:
         with connect(url, autocommit=True, prepare_threshold=None) as connection:
             yield connection
     except psycopg.Error as error:
-        if not is_about_the_connection(error.sqlstate, str(error)):
+        is_broken = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
+        if not is_broken and not is_about_the_connection(error.sqlstate, str(error)):
             raise DatabaseFailed(_what_to_do(error)) from error
         raise _not_reached(failure(str(error))) from None
 
@@ -97,7 +99,8 @@ def connect(url: str, *, seconds: int = _CONNECT_SECONDS, **options: Any) -> Con
 
 
 def _not_reached(reason: Exception) -> DatabaseFailed:
-    return DatabaseFailed(f"the database cannot be reached: {reason}")
+    words = "; ".join(filter(None, [str(reason), advice(str(reason))]))
+    return DatabaseFailed(f"the database cannot be reached: {words}")
 
 
 def _what_to_do(error: psycopg.Error) -> str:
@@ -107,7 +110,5 @@ def _what_to_do(error: psycopg.Error) -> str:
             return f"{reason}; connect as the owner of the tables, not as the role that sync uses"
         case psycopg.errors.UndefinedTable() | psycopg.errors.UndefinedColumn() | psycopg.errors.InvalidSchemaName():
             return f"{reason}; run: clerk-supabase migrate"
-        case psycopg.OperationalError() if error.sqlstate is None:
-            return f"the database cannot be reached: {reason}"
         case _:
             return f"the database refused: {reason}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,18 +13,24 @@ from psycopg import sql
 
 from clerk_supabase.postgres.failures import failure, is_about_the_connection
 from clerk_supabase_cli.failure import Failure
-from clerk_supabase_cli.operate.database import connect, open_database
+from clerk_supabase_cli.operate.database import open_database
 from clerk_supabase_cli.operate.objects.comparison import Difference, differences
 from clerk_supabase_cli.operate.objects.manifest import Manifest, read_manifest
 from clerk_supabase_cli.operate.objects.repair import repair
+from clerk_supabase_cli.operate.preflight import in_the_way, stopping
+from clerk_supabase_cli.operate.preflight_names import holds_ours
+from clerk_supabase_cli.operate.preflight_types import InTheWay, Plan
 
 # An arbitrary number, the same in every version of this command.
 _LOCK: Final = 6_338_025_110_772_912
+ALONE: Final = f"select pg_advisory_xact_lock({_LOCK})"
+"""The statement that waits until no other command changes the schema, for the length of a transaction."""
 # Not to_regclass(): its cache still lacks the schema while another session, for which this one waits, creates it.
 _HAS_LIST: Final = """
     select exists (
         select from pg_catalog.pg_class as c inner join pg_catalog.pg_namespace as n on n.oid = c.relnamespace
-        where n.nspname = 'clerk_sync' and c.relname = 'migrations'
+        inner join pg_catalog.pg_attribute as a on a.attrelid = c.oid
+        where n.nspname = 'clerk_sync' and c.relname = 'migrations' and a.attname = 'checksum'
     )
 """
 _ADOPT: Final = "update clerk_sync.migrations set checksum = %s where name = %s and checksum is null"
@@ -36,7 +42,12 @@ _HAS_OBJECTS: Final = """
         where c.relnamespace = to_regnamespace('clerk_sync') and c.relkind in ('r', 'v') and c.relname <> 'migrations'
     )
 """
+# The preflight only reads; the server makes sure of that.
+_READ_ONLY: Final = "set transaction read only"
 _REPAIR: Final = "clerk-supabase migrate --repair --dry-run prints the statements of a repair, and --repair runs them"
+_WITHOUT_LIST: Final = (
+    "the database has objects of clerk_sync, and no list of the migrations that made them (restored without rows?)"
+)
 _IS_THERE: Final = (
     psycopg.errors.DuplicateTable,
     psycopg.errors.DuplicateFunction,
@@ -44,6 +55,13 @@ _IS_THERE: Final = (
     psycopg.errors.DuplicateSchema,
     psycopg.errors.DuplicateColumn,
 )
+
+
+Note = Callable[[InTheWay], None]
+
+
+def _ignore(note: InTheWay) -> None:
+    """Takes a note of the preflight, for callers without a terminal."""
 
 
 class MigrationFailed(Failure):
@@ -55,6 +73,18 @@ class ObjectsDiffer(MigrationFailed):
 
     def __init__(self, reason: str, found: Sequence[Difference]) -> None:
         super().__init__(reason)
+        self.found = found
+
+
+class Blocked(MigrationFailed):
+    """Something is in the way of the migrations; nothing was changed."""
+
+    def __init__(self, found: Sequence[InTheWay]) -> None:
+        things = "1 thing is" if len(found) == 1 else f"{len(found)} things are"
+        super().__init__(
+            f"nothing was changed, because {things} in the way: "
+            + "; ".join(f"{each.found} -> {each.todo}" for each in found)
+        )
         self.found = found
 
 
@@ -81,19 +111,22 @@ def prepare_plain_postgres(url: str, root: Path) -> None:
 
     Raises DatabaseFailed.
     """
-    with connect(url) as connection:
+    with open_database(url) as connection, connection.transaction():
         connection.execute((root / "sql" / "plain_postgres.sql").read_bytes())
 
 
-def migrate(url: str, root: Path, *, is_trial: bool = False) -> Iterator[str]:
+def migrate(url: str, root: Path, *, is_trial: bool = False, note: Note = _ignore) -> Iterator[str]:
     """Applies the missing migrations, each file in its own transaction; yields the name of each applied file.
 
-    *is_trial*: a single transaction for all files, rolled back in the end. Several calls at once are safe: each waits
-    for the others. Raises MigrationFailed when a file fails, after which no file is applied; and before any file when
-    an applied file has changed since. Raises ObjectsDiffer when the objects differ from the objects made by the
-    migrations, whatever tool applied the files. Raises DatabaseFailed without a connection.
+    *is_trial*: a single transaction for all files, rolled back in the end. *note*: is called with each finding of the
+    preflight that does not stop. Several calls at once are safe: each waits for the others. Raises Blocked when the
+    preflight finds an obstacle, before the first statement. Raises MigrationFailed when a file fails, after which no
+    file is applied; and before any file when an applied file has changed since. Raises ObjectsDiffer when the objects
+    differ from the objects made by the migrations, whatever tool applied the files. Raises DatabaseFailed without a
+    connection.
     """
     with open_database(url) as connection:
+        _look_first(connection, root, note)
         if not is_trial:
             yield from _migrate(connection, root)
             return
@@ -101,12 +134,46 @@ def migrate(url: str, root: Path, *, is_trial: bool = False) -> Iterator[str]:
             yield from _migrate(connection, root)
 
 
-def _migrate(connection: psycopg.Connection, root: Path) -> Iterator[str]:
-    migrations = read_migrations(root)
+def _look_first(connection: psycopg.Connection, root: Path, note: Note) -> None:
     with connection.transaction():
+        connection.execute(_READ_ONLY)
         # Another migrate may be running: between two of its files, the list and the objects agree.
         connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
         _refuse_other_versions(connection, root)
+        found = obstacles(connection, root)
+    if stops := stopping(found):
+        raise Blocked(stops)
+    for each in found:
+        note(each)
+
+
+def obstacles(connection: psycopg.Connection, root: Path) -> list[InTheWay]:
+    """The findings of the preflight for the missing migrations of the checkout."""
+    recorded = applied(connection)
+    texts = {migration.name: migration.text for migration in read_migrations(root)}
+    plan = Plan(
+        {name: text for name, text in texts.items() if name in recorded},
+        {name: text for name, text in texts.items() if name not in recorded},
+    )
+    return in_the_way(connection, plan, read_manifest(root))
+
+
+def why_incomplete(connection: psycopg.Connection, root: Path) -> str:
+    """A sentence for a database that lacks tables or functions: the missing migrations, and everything in their way."""
+    recorded = applied(connection)
+    missing = [migration.name for migration in read_migrations(root) if migration.name not in recorded]
+    if is_restored_without_list(connection, root):
+        return f"{_WITHOUT_LIST}; {_REPAIR}"
+    if stops := stopping(obstacles(connection, root)):
+        ways = "; ".join(f"{each.found} -> {each.todo}" for each in stops)
+        return f"{len(missing)} migrations are not applied, and something is in their way: {ways}"
+    if missing:
+        return f"{len(missing)} migrations are not applied, from {missing[0]} on; run: clerk-supabase migrate"
+    return f"all migrations are recorded, but objects are missing; {_REPAIR}"
+
+
+def _migrate(connection: psycopg.Connection, root: Path) -> Iterator[str]:
+    migrations = read_migrations(root)
     yield from apply_missing(connection, migrations)
     if found := differing_objects(connection, root):
         raise ObjectsDiffer(
@@ -127,6 +194,11 @@ def has_objects(connection: psycopg.Connection) -> bool:
     """Tells whether the database has objects of this project besides the list of migrations."""
     [(has_objects,)] = connection.execute(_HAS_OBJECTS).fetchall()
     return bool(has_objects)
+
+
+def is_restored_without_list(connection: psycopg.Connection, root: Path) -> bool:
+    """Tells whether the database has objects of ours, and no row in the list of migrations."""
+    return not applied(connection) and has_objects(connection) and holds_ours(connection, read_manifest(root))
 
 
 def differing_objects(connection: psycopg.Connection, root: Path) -> list[Difference]:
@@ -191,12 +263,11 @@ def _refuse_other_versions(connection: psycopg.Connection, root: Path) -> None:
     files = {migration.name: migration.checksum for migration in read_migrations(root)}
     if newer := newer_than(files, recorded):
         raise MigrationFailed(_of_newer_version(newer))
-    if not recorded and has_objects(connection):
+    if is_restored_without_list(connection, root):
         found = differences(connection, read_manifest(root))
         what = f"{_objects(found)} not as this checkout makes them" if found else "all objects are as expected"
         raise ObjectsDiffer(
-            "the database has objects of clerk_sync, and no list of the migrations that made them "
-            f"(restored without rows?); {what}: {_REPAIR}",
+            f"{_WITHOUT_LIST}; {what}: {_REPAIR}",
             found,
         )
     changed = [name for name, checksum in recorded.items() if checksum and files.get(name, checksum) != checksum]

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, LiteralString
 
+import psycopg
 from rich.table import Table
 from rich.text import Text
 
 from clerk_supabase.errors import SetUpWrong
 from clerk_supabase_cli.operate.database import Connection, DatabaseFailed, open_database
+from clerk_supabase_cli.operate.migrations import why_incomplete
 from clerk_supabase_cli.operate.parked import EVENTS, STATES, State
 from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, IN_WORDS, AwsUnreachable, Depth, Name, Queues
 from clerk_supabase_cli.printing import counted, how_long, in_utc, printable
+from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.terminal import Terminal, table
 
 # The limit of SyncBacklogAlarm in template.yaml.
@@ -70,7 +73,14 @@ _COMPARED: Final = """
         extract(epoch from now() - to_timestamp(compared_until / 1000.0))::float
     from clerk_sync.compared_until()
 """
+_HAS_KINDS: Final = "select exists (select from clerk_sync.kinds)"
 _SPANS: Final = ("hour", "day")
+_NOT_MIGRATED: Final = (
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedTable,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,17 +223,29 @@ def look(database_url: str | None, queues: Callable[[], Queues | None]) -> Statu
 def read_database(url: str) -> Database:
     """Reads the tables. Raises DatabaseFailed and SetUpWrong."""
     with open_database(url) as connection:
-        states = connection.execute(_STATES).fetchall()
-        return Database(
-            events={state: sum(number for name, number, _ in states if name == state) for state in STATES},
-            overdue=sum(late for _, _, late in states),
-            reasons=[Reason(*row) for row in connection.execute(_REASONS)],
-            last_delivery=connection.execute(_LAST_DELIVERY).fetchall()[0][0],
-            recent=_recent(connection),
-            left_out=LeftOut(*connection.execute(_LEFT_OUT).fetchall()[0]),
-            not_purged=read_not_purged(connection),
-            compared=read_compared(connection),
-        )
+        try:
+            [(has_kinds,)] = connection.execute(_HAS_KINDS).fetchall()
+            if not has_kinds:
+                # Without these rows every event fails, and nothing would look stuck.
+                raise DatabaseFailed(why_incomplete(connection, find_root()))
+            return _read(connection)
+        except _NOT_MIGRATED as error:
+            # `migrate` may be unable to go on, so its name alone would be no advice.
+            raise DatabaseFailed(why_incomplete(connection, find_root())) from error
+
+
+def _read(connection: Connection) -> Database:
+    states = connection.execute(_STATES).fetchall()
+    return Database(
+        events={state: sum(number for name, number, _ in states if name == state) for state in STATES},
+        overdue=sum(late for _, _, late in states),
+        reasons=[Reason(*row) for row in connection.execute(_REASONS)],
+        last_delivery=connection.execute(_LAST_DELIVERY).fetchall()[0][0],
+        recent=_recent(connection),
+        left_out=LeftOut(*connection.execute(_LEFT_OUT).fetchall()[0]),
+        not_purged=read_not_purged(connection),
+        compared=read_compared(connection),
+    )
 
 
 def read_not_purged(connection: Connection) -> list[NotPurged]:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from clerk_supabase_cli.operate.migrations import ObjectsDiffer, migrate, prepare_plain_postgres, repair_database
+from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.operate.migrations import (
+    Blocked,
+    ObjectsDiffer,
+    migrate,
+    prepare_plain_postgres,
+    repair_database,
+)
+from clerk_supabase_cli.operate.preflight_types import InTheWay
 from clerk_supabase_cli.options import database_url_option
 from clerk_supabase_cli.printing import printable, say
 from clerk_supabase_cli.project import find_root
@@ -18,14 +26,17 @@ from clerk_supabase_cli.project import find_root
 def migrate_command(database_url: str, *, plain_postgres: bool, repairs: bool, dry_run: bool) -> None:
     """Apply the missing SQL migrations in order, and compare the objects of the database with this version.
 
-    Each missing or different object is printed, whatever tool applied the migrations, and the exit status is 1. Your
-    own additions (columns, triggers, policies, indexes, rights of other roles) are no differences.
+    First looks for everything in the way: names that are taken, roles and rights that are missing, a server that takes
+    no writes. Each finding is printed with its remedy, nothing is changed, and the exit status is 1.
+
+    In the end each missing or different object is printed, whatever tool applied the migrations, and the exit status
+    is 1. Your own additions (columns, triggers, policies, indexes, rights of other roles) are no differences.
 
     --repair creates these objects again in a single transaction: functions, triggers, policies, rights, indexes, and
-    missing columns and tables. No row is deleted, and each decision left to you is printed.
+    missing columns, tables and rows. No row is deleted, and each decision left to you is printed.
 
-    --dry-run does all this in a single transaction, which is rolled back in the end: an error or difference in a dry
-    run would occur without --dry-run, too.
+    --dry-run looks in the same way, and then tries the files or the repair in a single transaction, which is rolled
+    back in the end: an error or difference in a dry run would occur without --dry-run, too.
     """
     if dry_run and plain_postgres:
         raise click.UsageError("--plain-postgres changes the database, and --dry-run must not")
@@ -40,17 +51,32 @@ def migrate_command(database_url: str, *, plain_postgres: bool, repairs: bool, d
 def _apply(database_url: str, *, is_trial: bool) -> None:
     applied = 0
     try:
-        for name in migrate(database_url, find_root(), is_trial=is_trial):
+        for name in migrate(database_url, find_root(), is_trial=is_trial, note=_note):
             say(f"{'would apply' if is_trial else 'applied'} {name}")
             applied += 1
     except ObjectsDiffer as error:
         for difference in error.found:
             say(printable(difference.words))
         raise
+    except Blocked as error:
+        for each in error.found:
+            _print(each, "in the way")
+        things = "1 thing is" if len(error.found) == 1 else f"{len(error.found)} things are"
+        # The lines above say the rest.
+        raise Failure(f"nothing was changed, because {things} in the way") from error
     if applied == 0:
         say("up to date")
     else:
         say(f"{applied} would be applied; nothing was changed" if is_trial else f"{applied} applied")
+
+
+def _note(each: InTheWay) -> None:
+    _print(each, "note", err=True)
+
+
+def _print(each: InTheWay, label: str, *, err: bool = False) -> None:
+    say(printable(f"{label}: {each.found}"), err=err)
+    say(printable(f"  -> {each.todo}"), err=err)
 
 
 def _repair(database_url: str, *, is_trial: bool) -> None:

@@ -244,7 +244,7 @@ def _check_that_functions_can_use(url: str) -> None:
     except Retryable as error:
         raise LocalStackError(
             f"the functions could not use this database: {error}; they check its certificate: put the database's CA "
-            "into layers/shared/ca, or add ?sslmode=require to the URL"
+            "into layers/shared/ca, or add ?sslmode=require to the URL (?sslmode=disable for a server without SSL)"
         ) from error
     finally:
         store.close()

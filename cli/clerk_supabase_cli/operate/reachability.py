@@ -1,0 +1,60 @@
+"""Advice for a database that cannot be reached, the same in every command."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_DASHBOARD: Final = "Connect in Supabase's dashboard"
+_SESSION_POOLER: Final = f"take the string of the Session pooler from {_DASHBOARD}"
+_COPY: Final = f"copy the string again from {_DASHBOARD}"
+
+# Words of clerk_supabase.postgres.failures, and the advice. The first match decides.
+_ADVICE: Final = (
+    # The words for a pooler end with advice already, or say which dashboard to look at.
+    ("the pooler", ""),
+    (
+        "password authentication failed",
+        "type the password again, or set a new one under Database Settings in Supabase's dashboard",
+    ),
+    ("names no password", "write it between the user and the @, or put it into ~/.pgpass"),
+    (
+        "no such role or database",
+        "correct the user and the name at the end of the string (at Supabase: postgres), or create the database",
+    ),
+    (
+        "does not support ssl",
+        "for a server on this machine end the string with ?sslmode=disable; for any other server switch SSL on there",
+    ),
+    ("too many connections", "close sessions that nobody needs, or wait and try again"),
+    ("starts, stops or recovers", "wait a moment and try again"),
+    (
+        "no address in dns",
+        "check its spelling; a paused project of Supabase has no address: resume it in the dashboard",
+    ),
+    (
+        "connection refused",
+        f"start the server, or compare host and port with {_DASHBOARD}, where a paused project is resumed too",
+    ),
+    (
+        "no answer in the time",
+        (
+            "a firewall or the Network Restrictions of the project may keep this machine out; "
+            f"without IPv6 on this machine {_SESSION_POOLER}"
+        ),
+    ),
+    ("unreachable", f"db.PROJECT.supabase.co has an IPv6 address only: without IPv6 {_SESSION_POOLER}"),
+    ("pg_hba.conf", "allow this machine there; if only TLS is let in, end the string with ?sslmode=require"),
+    ("may not log in", "connect as the owner of the database"),
+    ("may not connect to this database", "connect as the owner of the database"),
+    ("certificate verify failed", "name the authority of the server: ?sslrootcert=FILE at the end of the string"),
+    ("does not match host name", "write the host as the certificate names it"),
+    ("root certificate file", "name the file of the authority: ?sslrootcert=FILE at the end of the string"),
+    ("closed the connection", "check that host and port are those of Postgres, and try again"),
+    ("tls failed", "check that host and port are those of Postgres, and try again"),
+)
+
+
+def advice(reason: str) -> str:
+    """The advice for a reason, in the words of `clerk_supabase.postgres.failures`; empty if the reason holds advice."""
+    lower = reason.lower()
+    return next((todo for sign, todo in _ADVICE if sign in lower), _COPY)
