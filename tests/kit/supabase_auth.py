@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, LiteralString
 
+from psycopg import sql
+
 from tests.kit.databases import Connection
 
 BCRYPT: Final = "$2a$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy"
@@ -33,8 +35,8 @@ AUTH: Final[LiteralString] = """
     );
     create table auth.mfa_factors (
         id uuid primary key, user_id uuid not null references auth.users (id) on delete cascade, friendly_name text,
-        factor_type text not null, status text not null, created_at timestamptz not null, updated_at timestamptz not null,
-        secret text
+        factor_type text not null, status text not null, created_at timestamptz not null,
+        updated_at timestamptz not null, secret text
     );
     alter table auth.users enable row level security;
     alter table auth.identities enable row level security;
@@ -115,6 +117,7 @@ def user(
         "created_at": "2025-01-01T00:00:00Z",
         **flags,
     }
-    names = ", ".join(columns)
-    holes = ", ".join(f"%({name})s" for name in columns)
-    connection.execute(f"insert into auth.users ({names}) values ({holes})".encode(), columns)
+    statement = sql.SQL("insert into auth.users ({}) values ({})").format(
+        sql.SQL(", ").join(map(sql.Identifier, columns)), sql.SQL(", ").join(map(sql.Placeholder, columns))
+    )
+    connection.execute(statement, columns)

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from clerk_supabase_cli.adopt.supabase_auth.auth_schema import NOT_THE_APPS
+from clerk_supabase_cli.adopt.supabase_auth.rewriting import without_literals
 from clerk_supabase_cli.operate.database import Connection
 
 _CALL: Final = re.compile(r"""\bauth"?\s*\.\s*"?(uid|jwt|role|email)"?\s*\(|(request\.jwt)""", re.IGNORECASE)
-# The claim of auth.jwt() that becomes text of another form: auth.jwt() ->> 'sub' is no uuid any more.
-_SUB: Final = re.compile(r"auth\.jwt\(\)\s*->>?\s*'sub'", re.IGNORECASE)
+# As text, this claim is Clerk's id, and right; as a uuid, an error.
+_SUB: Final = re.compile(r"auth\.jwt\(\)\s*->>?\s*'sub'(::text)?[\s)]*::\s*uuid", re.IGNORECASE)
 
 # Expressions are printed with the schema of each function, because the search path holds pg_catalog only.
 _EXPRESSIONS: Final = """
@@ -73,7 +74,7 @@ _TRIGGERS: Final = """
     order by 2, 1
 """
 _PUBLISHED: Final = """
-    select format('%%I.%%I', t.schemaname, t.tablename)::regclass::oid from pg_publication_tables as t
+    select format('%I.%I', t.schemaname, t.tablename)::regclass::oid from pg_publication_tables as t
     where t.pubname = 'supabase_realtime'
 """
 
@@ -132,7 +133,7 @@ def callers(connection: Connection) -> Callers:
     published = {oid for (oid,) in connection.execute(_PUBLISHED)}
     realtime: dict[str, None] = {}
     for kind, name, relation, table, text, oid in connection.execute(_EXPRESSIONS, where):
-        calls, through, fails = _calls(text, used.get(oid, ()))
+        calls, through, fails = _calls(without_literals(text), used.get(oid, ()))
         if not calls and not through:
             continue
         found.append(Caller(kind, name, table, calls, through, fails))

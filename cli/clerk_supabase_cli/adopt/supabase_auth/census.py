@@ -29,7 +29,7 @@ _CENSUS: Final[LiteralString] = """
             and coalesce(confirmation_sent_at, recovery_sent_at, invited_at) is null
         ),
         (
-            select coalesce(sum(shared.users), 0) from (
+            select coalesce(sum(shared.users), 0)::bigint from (
                 select count(*) as users from users as e
                 where e.email_confirmed_at is not null and e.deleted_at is null
                 group by lower(e.email) having count(*) > 1
@@ -65,6 +65,12 @@ _FACTORS: Final = """
 class Census:
     """Numbers of users."""
 
+    passwords: dict[str, int]
+    """Users by the kind of their password hash."""
+    providers: dict[str, int]
+    """Users by provider of an identity; `email` and `phone` are Supabase's own."""
+    second_factors: dict[str, int]
+    """Users by type of a verified second factor."""
     users: int
     deleted: int
     banned: int
@@ -77,12 +83,6 @@ class Census:
     """Users with a password whose address counts as confirmed, although Supabase Auth never sent them a mail."""
     shared_address: int
     """Users whose confirmed address is the confirmed address of another user, too, apart from upper case."""
-    passwords: dict[str, int]
-    """Users by the kind of their password hash."""
-    providers: dict[str, int]
-    """Users by provider of an identity; `email` and `phone` are Supabase's own."""
-    second_factors: dict[str, int]
-    """Users by type of a verified second factor."""
 
 
 def census(connection: Connection) -> Census:
@@ -92,8 +92,8 @@ def census(connection: Connection) -> Census:
     has_identities = bool(columns_of(connection, "auth.identities"))
     has_factors = bool(columns_of(connection, "auth.mfa_factors"))
     return Census(
-        *map(int, numbers),
-        passwords=dict(connection.execute(sql.SQL(_HASHES).format(users=users))),
-        providers=dict(connection.execute(_PROVIDERS)) if has_identities else {},
-        second_factors=dict(connection.execute(_FACTORS)) if has_factors else {},
+        dict(connection.execute(sql.SQL(_HASHES).format(users=users))),
+        dict(connection.execute(_PROVIDERS)) if has_identities else {},
+        dict(connection.execute(_FACTORS)) if has_factors else {},
+        *numbers,
     )

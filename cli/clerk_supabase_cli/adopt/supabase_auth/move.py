@@ -21,6 +21,8 @@ from clerk_supabase_cli.operate.locking import LockedByOthers, in_turns
 
 Mode = Literal["look", "rehearse", "write"]
 """look: read the catalogue only. rehearse: run every statement, and roll back. write: keep the result."""
+WithoutOwner = Literal["stop", "empty", "keep"]
+"""For rows of a user without a pair. empty: null. keep: the uuid as text, which is the id of nobody."""
 
 _LONGEST_NAME: Final = 63
 _LISTED: Final = 20
@@ -106,7 +108,7 @@ class Options:
 
     mode: Mode = "look"
     drops_old: bool = False
-    empties_without_owner: bool = False
+    without_owner: WithoutOwner = "stop"
     lock_seconds: float = 2.0
 
 
@@ -174,12 +176,13 @@ def _plan(connection: Connection, unit: Unit, options: Options) -> Plan:
     for column in unit.columns:
         _check_column(connection, column, options)
         found, rows, users = _orphans(connection, column)
-        if found and (column.required or not options.empties_without_owner):
+        is_in_the_way = options.without_owner == "stop" or (options.without_owner == "empty" and column.required)
+        if found and is_in_the_way:
             orphans += found
             reasons.append(f"{rows} rows of {column.at} belong to {users} users who are not in Clerk")
     if reasons:
         raise _HasOrphans("; ".join(reasons), orphans)
-    return plan(connection, unit, drops_old=options.drops_old)
+    return plan(connection, unit, drops_old=options.drops_old, keeps_uuids=options.without_owner == "keep")
 
 
 def _check_column(connection: Connection, column: UserColumn, options: Options) -> None:

@@ -42,7 +42,7 @@ class Plan:
     """Views that are made again."""
 
 
-def plan(connection: Connection, unit: Unit, *, drops_old: bool) -> Plan:
+def plan(connection: Connection, unit: Unit, *, drops_old: bool, keeps_uuids: bool) -> Plan:
     """Reads the catalogue and writes the statements; changes nothing."""
     columns = unit.columns
     where = {"relations": [c.relation for c in columns], "numbers": [c.number for c in columns]}
@@ -56,7 +56,7 @@ def plan(connection: Connection, unit: Unit, *, drops_old: bool) -> Plan:
         *(view.drop for view in reversed(its_views)),
         *(policy.drop for policy in its_policies),
         *(drop for drop, _, _ in keys),
-        *_columns(connection, columns, drops_old=drops_old),
+        *_columns(connection, columns, drops_old=drops_old, keeps_uuids=keeps_uuids),
         *(add for _, add, stays in keys if stays),
         *(statement for policy in its_policies for statement in policy.statements()),
         *(statement for view in its_views for statement in view.statements()),
@@ -64,8 +64,11 @@ def plan(connection: Connection, unit: Unit, *, drops_old: bool) -> Plan:
     return Plan(statements, _notes(columns, its_policies, its_views), [view.name for view in its_views])
 
 
-def _columns(connection: Connection, columns: Sequence[UserColumn], *, drops_old: bool) -> list[str]:
+def _columns(connection: Connection, columns: Sequence[UserColumn], *, drops_old: bool, keeps_uuids: bool) -> list[str]:
     statements: list[sql.Composed] = []
+    clerk_id = "clerk_migration.clerk_id_of({name})"
+    new_id = f"coalesce({clerk_id}, {{name}}::text)" if keeps_uuids else clerk_id
+    new_type = f"alter column {{name}} type text using {new_id}"
     by_table = groupby(sorted(columns, key=lambda each: each.relation), key=lambda each: each.relation)
     for _, grouped in by_table:
         its = [*grouped]
@@ -76,7 +79,7 @@ def _columns(connection: Connection, columns: Sequence[UserColumn], *, drops_old
             # Neither the new column nor the new type fires a trigger of the app.
             statements.append(_alter(of, "add column {backup} uuid generated always as ({name}) stored", its))
             statements.append(_alter(of, "alter column {backup} drop expression", its))
-        statements.append(_alter(of, "alter column {name} type text using clerk_migration.clerk_id_of({name})", its))
+        statements.append(_alter(of, new_type, its))
         statements += [
             sql.SQL("alter table {} alter column {} set default {}").format(of, each.name, sql.SQL(new))
             for each in its

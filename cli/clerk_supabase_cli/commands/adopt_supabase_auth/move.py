@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from clerk_supabase_cli.adopt.supabase_auth.auth_schema import see_all_rows
-from clerk_supabase_cli.adopt.supabase_auth.move import Mode, Moved, Options, found_units, move
+from clerk_supabase_cli.adopt.supabase_auth.move import Mode, Moved, Options, WithoutOwner, found_units, move
 from clerk_supabase_cli.adopt.supabase_auth.remaining import Remaining, remaining
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import open_database
@@ -31,7 +31,14 @@ class SomeNotMoved(Failure):
 @click.option("--write", is_flag=True, help="Move the tables; without, nothing is locked or changed.")
 @click.option("--rehearse", is_flag=True, help="Run every statement, then roll back; locks the tables meanwhile.")
 @click.option("--drop-old", is_flag=True, help="Do not keep the old uuids in <column>_supabase.")
-@click.option("--empty-without-owner", is_flag=True, help="Empty the column in rows of users who are not in Clerk.")
+@click.option(
+    "--without-owner",
+    type=click.Choice(["stop", "empty", "keep"]),
+    default="stop",
+    show_default=True,
+    help="For rows of users who are not in Clerk: stop their table, empty the column, or keep the uuid as text, which "
+    "is the id of nobody.",
+)
 @click.option(
     "--lock-timeout",
     "lock_seconds",
@@ -50,7 +57,7 @@ def move_command(
     write: bool,
     rehearse: bool,
     drop_old: bool,
-    empty_without_owner: bool,
+    without_owner: WithoutOwner,
     lock_seconds: float,
     database_url: str,
     as_json: bool,
@@ -59,14 +66,15 @@ def move_command(
 
     Tables whose keys, policies or views compare such columns are moved together, in a single transaction, or not at
     all. Defaults, policies and views get Clerk's id in place of auth.uid(); indexes and keys between your tables stay.
-    Keys to auth.users are dropped. Rows of a user who is not in Clerk stop their table.
+    Keys to auth.users are dropped. Rows of a user who is not in Clerk stop their table,
+    unless --without-owner says otherwise.
 
     Without --write prints the statements. Safe to run again: goes on with the tables that are left.
     """
     if write and rehearse:
         raise click.UsageError("--write keeps the result and --rehearse does not: type one of them")
     mode: Mode = "write" if write else "rehearse" if rehearse else "look"
-    options = Options(mode, drop_old, empty_without_owner, lock_seconds)
+    options = Options(mode, drop_old, without_owner, lock_seconds)
     done: list[Moved] = []
     with open_database(database_url) as connection:
         for unit in found_units(connection, tables, columns):
