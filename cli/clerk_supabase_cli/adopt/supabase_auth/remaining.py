@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from clerk_supabase_cli.adopt.supabase_auth.callers import Caller, Callers, callers
+from clerk_supabase_cli.adopt.supabase_auth.plan import new_default
 from clerk_supabase_cli.adopt.supabase_auth.policies import policies
 from clerk_supabase_cli.adopt.supabase_auth.rewriting import REQUESTING
+from clerk_supabase_cli.adopt.supabase_auth.user_columns import UserColumn, by_key
+from clerk_supabase_cli.adopt.supabase_auth.views import views
 from clerk_supabase_cli.operate.database import Connection
 
 # A file in a folder named after the uuid of its owner, as Supabase's guides teach.
@@ -36,16 +40,33 @@ class Remaining:
 
 
 def remaining(connection: Connection) -> list[Remaining]:
-    """The objects that fail with Clerk's token, or that never run for a user of Clerk."""
+    """The objects that fail with Clerk's token, or that never run for a user of Clerk, and that no move changes."""
     found = callers(connection)
-    return [*_policies(connection, found), *_others(found), *_folders(connection)]
+    columns = by_key(connection)
+    moved = _moved(connection, columns)
+    failing = [each for each in found.callers if each.fails and (each.kind, each.table, each.name) not in moved]
+    return [*_policies(connection, failing), *_others(failing), *_triggers(found), *_folders(connection)]
 
 
-def _policies(connection: Connection, found: Callers) -> list[Remaining]:
+def _moved(connection: Connection, columns: Sequence[UserColumn]) -> set[tuple[str, str | None, str]]:
+    """The policies, views and defaults that a move of the columns changes: kind, table and name."""
+    tables = {each.relation for each in columns}
+    return {
+        *(
+            ("policy", each.table, each.name)
+            for each in policies(connection, columns)
+            if each.asks and (each.reads or each.relation in tables)
+        ),
+        *(("view", each.name, each.bare_name) for each in views(connection, columns)),
+        *(("default", each.printed_table, each.column) for each in columns if new_default(each)),
+    }
+
+
+def _policies(connection: Connection, failing: Sequence[Caller]) -> list[Remaining]:
     by_name = {(policy.table, policy.name): policy for policy in policies(connection, [])}
     left: list[Remaining] = []
-    for caller in found.callers:
-        if caller.kind != "policy" or not caller.fails:
+    for caller in failing:
+        if caller.kind != "policy":
             continue
         policy = by_name.get((caller.table or "", caller.name))
         if policy is not None and policy.asks:
@@ -56,20 +77,22 @@ def _policies(connection: Connection, found: Callers) -> list[Remaining]:
     return left
 
 
-def _others(found: Callers) -> list[Remaining]:
-    left = [
+def _others(failing: Sequence[Caller]) -> list[Remaining]:
+    return [
         Remaining(f"{caller.kind} {caller.name}{_place(caller)}", _ADVICE[caller.kind])
-        for caller in found.callers
-        if caller.kind != "policy" and caller.fails
+        for caller in failing
+        if caller.kind != "policy"
     ]
-    left += [
+
+
+def _triggers(found: Callers) -> list[Remaining]:
+    return [
         Remaining(
             f"trigger {trigger.name} on {trigger.table}",
             f"no user of Clerk fires it: a trigger on clerk.users may call {trigger.function} in its place",
         )
         for trigger in found.triggers
     ]
-    return left
 
 
 def _place(caller: Caller) -> str:

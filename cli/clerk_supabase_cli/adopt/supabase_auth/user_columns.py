@@ -40,7 +40,7 @@ _HELD: Final = """
     )
 
     select
-        c.oid, a.attnum::int, n.nspname::text, c.relname::text, a.attname::text, a.attnotnull,
+        c.oid, c.oid::regclass::text, a.attnum::int, n.nspname::text, c.relname::text, a.attname::text, a.attnotnull,
         pg_get_expr(d.adbin, d.adrelid),
         (
             select case k.confdeltype
@@ -54,17 +54,17 @@ _HELD: Final = """
     inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname <> all(%(not_the_apps)s)
     inner join pg_attribute as a on a.attrelid = h.relation and a.attnum = h.number and a.atttypid = 'uuid'::regtype
     left join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
-    order by 3, 4, 2
+    order by n.nspname, c.relname, a.attnum
 """
 _UUIDS: Final = """
-    select c.oid, a.attnum::int, n.nspname::text, c.relname::text, a.attname::text, a.attnotnull,
+    select c.oid, c.oid::regclass::text, a.attnum::int, n.nspname::text, c.relname::text, a.attname::text, a.attnotnull,
         pg_get_expr(d.adbin, d.adrelid)
     from pg_attribute as a
     inner join pg_class as c on c.oid = a.attrelid and c.relkind in ('r', 'p') and not c.relispartition
     inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname <> all(%(not_the_apps)s)
     left join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
     where a.atttypid = 'uuid'::regtype and a.attnum > 0 and not a.attisdropped and n.nspname not like 'pg\\_%%'
-    order by 3, 4, 2
+    order by n.nspname, c.relname, a.attnum
 """
 # A few rows are enough: two different uuids are never equal by chance.
 _SAMPLE: Final[LiteralString] = """
@@ -98,6 +98,8 @@ class UserColumn:
     """A column with uuids of users."""
 
     relation: int
+    printed_table: str
+    """Schema and table, as Postgres quotes the names."""
     number: int
     schema: str
     table: str

@@ -32,6 +32,7 @@ _VIEWS: Final = """
 
     select
         c.oid::regclass::text,
+        c.relname::text,
         case c.relkind when 'm' then 'materialized view' else 'view' end,
         f.relations,
         rtrim(pg_get_viewdef(c.oid), ' ;'),
@@ -87,7 +88,7 @@ _VIEWS: Final = """
         )
     from found as f
     inner join pg_class as c on c.oid = f.id
-    order by f.depth, 1
+    order by f.depth, c.oid::regclass::text
 """
 
 
@@ -96,6 +97,7 @@ class View:
     """A view of the app, in the order in which views are made."""
 
     name: str
+    bare_name: str
     kind: str
     relations: list[int]
     """Tables whose moved columns the view reads, also through other views."""

@@ -43,7 +43,9 @@ def inspect_command(*, database_url: str, as_json: bool) -> None:
     _print("Users", _of_users(users))
     _print("Columns with uuids of users", (_of_column(each) for each in columns))
     _print("Calls of Supabase Auth", (_of_caller(each) for each in found.callers))
-    _print("To do", (f"{each.what}: {each.todo}" for each in left))
+    say("To do, besides the columns above, their policies, defaults and views, which `move` changes")
+    for each in left:
+        say(f"  {printable(each.what)}: {each.todo}")
     for table in found.realtime:
         say(
             printable(

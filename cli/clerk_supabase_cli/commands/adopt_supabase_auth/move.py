@@ -111,4 +111,4 @@ def _print_end(done: Sequence[Moved], left: Sequence[Remaining]) -> None:
     if left:
         say("left for you:")
     for each in left:
-        say(printable(f"  {each.what}: {each.todo}"))
+        say(f"  {printable(each.what)}: {each.todo}")
