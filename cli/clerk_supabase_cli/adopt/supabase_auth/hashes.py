@@ -1,4 +1,4 @@
-"""Password hashes of Supabase Auth, in the form that Clerk's import accepts."""
+"""Password hashes of Supabase Auth, in the form of Clerk's import."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Password:
 
 
 def password_of(encrypted: str) -> Password | None:
-    """The password for Clerk; None for a hash that Clerk does not accept, or that is damaged."""
+    """The password for Clerk; None for a damaged hash, or a hash unknown to Clerk."""
     if _BCRYPT.fullmatch(encrypted):
         return Password(encrypted, "bcrypt")
     if argon := _ARGON.fullmatch(encrypted):

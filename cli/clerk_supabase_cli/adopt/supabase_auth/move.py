@@ -36,7 +36,8 @@ _ORPHANS: Final[LiteralString] = """
 """
 _COLUMN_NOW: Final = """
     select
-        (select a.atttypid = 'uuid'::regtype from pg_attribute as a
+        (select 'uuid'::regtype in (t.oid, t.typbasetype) from pg_attribute as a
+            inner join pg_type as t on t.oid = a.atttypid
             where (a.attrelid, a.attnum) = (%(relation)s, %(number)s) and not a.attisdropped),
         exists (select from pg_attribute as a
             where a.attrelid = %(relation)s and a.attname = %(backup)s and not a.attisdropped)

@@ -1,4 +1,4 @@
-"""Pairs of old and new ids: who is who after Clerk's import."""
+"""Pairs of old and new ids of users, after Clerk's import."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class NoMirror(Failure):
 
 @dataclass(frozen=True, slots=True)
 class Double:
-    """A uuid that several users of Clerk have as their external_id."""
+    """A uuid with several users of Clerk, by external_id."""
 
     old_id: str
     clerk_ids: list[str]
@@ -125,7 +125,7 @@ class Double:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A pair that the mirror does not confirm any more: the user was deleted in Clerk, or imported again."""
+    """A pair without support in the mirror: the user was deleted in Clerk, or imported again."""
 
     old_id: str
     clerk_id: str

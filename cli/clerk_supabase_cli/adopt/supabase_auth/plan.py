@@ -11,6 +11,7 @@ from psycopg import sql
 
 from clerk_supabase_cli.adopt.supabase_auth.policies import Policy, policies
 from clerk_supabase_cli.adopt.supabase_auth.rewriting import REQUESTING, rewritten
+from clerk_supabase_cli.adopt.supabase_auth.triggers import triggers
 from clerk_supabase_cli.adopt.supabase_auth.units import Unit
 from clerk_supabase_cli.adopt.supabase_auth.user_columns import UserColumn
 from clerk_supabase_cli.adopt.supabase_auth.views import View, views
@@ -48,6 +49,7 @@ def plan(connection: Connection, unit: Unit, *, drops_old: bool, keeps_uuids: bo
     where = {"relations": [c.relation for c in columns], "numbers": [c.number for c in columns]}
     keys = connection.execute(_KEYS, where).fetchall()
     its_views = views(connection, columns)
+    its_triggers = triggers(connection, columns)
     tables = {each.relation for each in columns}
     its_policies = [
         each for each in policies(connection, columns) if each.reads or (each.relation in tables and each.asks)
@@ -55,9 +57,11 @@ def plan(connection: Connection, unit: Unit, *, drops_old: bool, keeps_uuids: bo
     statements = [
         *(view.drop for view in reversed(its_views)),
         *(policy.drop for policy in its_policies),
+        *(trigger.drop for trigger in its_triggers),
         *(drop for drop, _, _ in keys),
         *_columns(connection, columns, drops_old=drops_old, keeps_uuids=keeps_uuids),
         *(add for _, add, stays in keys if stays),
+        *(statement for trigger in its_triggers for statement in trigger.statements()),
         *(statement for policy in its_policies for statement in policy.statements()),
         *(statement for view in its_views for statement in view.statements()),
     ]

@@ -1,4 +1,4 @@
-"""Policies that stand in the way of a column's new type, and their statements with Clerk's ids."""
+"""Policies that block the new type of a column, and their statements with Clerk's ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that still calls Supabase Auth, with the statement or the advice that ends the call."""
+"""Objects with calls of Supabase Auth after a move, with the statement or the advice against each call."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _ADVICE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Remaining:
-    """An object that still calls Supabase Auth, and what to do."""
+    """An object with a call of Supabase Auth, and the advice for the object."""
 
     what: str
     todo: str
 
 
 def remaining(connection: Connection) -> list[Remaining]:
-    """The objects that fail with Clerk's token, or that never run for a user of Clerk, and that no move changes."""
+    """The objects that fail with Clerk's token, or never run for a user of Clerk, without objects changed by a move."""
     found = callers(connection)
     columns = by_key(connection)
     moved = _moved(connection, columns)
@@ -49,7 +49,7 @@ def remaining(connection: Connection) -> list[Remaining]:
 
 
 def _moved(connection: Connection, columns: Sequence[UserColumn]) -> set[tuple[str, str | None, str]]:
-    """The policies, views and defaults that a move of the columns changes: kind, table and name."""
+    """The policies, views and defaults changed by a move of the columns: kind, table and name."""
     tables = {each.relation for each in columns}
     return {
         *(

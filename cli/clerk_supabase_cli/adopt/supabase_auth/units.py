@@ -1,4 +1,4 @@
-"""Tables that can only be moved together: keys, policies or views compare their columns with each other."""
+"""Groups of tables to be moved together: keys, policies or views compare the columns with each other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KEYS: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Columns that are moved in a single transaction."""
+    """Columns of a single transaction."""
 
     columns: list[UserColumn]
 
@@ -34,7 +34,7 @@ class Unit:
 
 
 def units(connection: Connection, columns: Sequence[UserColumn]) -> list[Unit]:
-    """The columns, in the smallest groups that can be moved one after the other."""
+    """The columns, in the smallest groups for single transactions."""
     moved = {each.relation for each in columns}
     together = [
         *connection.execute(

@@ -52,7 +52,8 @@ _HELD: Final = """
     from held as h
     inner join pg_class as c on c.oid = h.relation and not c.relispartition
     inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname <> all(%(not_the_apps)s)
-    inner join pg_attribute as a on a.attrelid = h.relation and a.attnum = h.number and a.atttypid = 'uuid'::regtype
+    inner join pg_attribute as a on a.attrelid = h.relation and a.attnum = h.number
+    inner join pg_type as t on t.oid = a.atttypid and 'uuid'::regtype in (t.oid, t.typbasetype)
     left join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
     order by n.nspname, c.relname, a.attnum
 """
@@ -62,8 +63,9 @@ _UUIDS: Final = """
     from pg_attribute as a
     inner join pg_class as c on c.oid = a.attrelid and c.relkind in ('r', 'p') and not c.relispartition
     inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname <> all(%(not_the_apps)s)
+    inner join pg_type as t on t.oid = a.atttypid and 'uuid'::regtype in (t.oid, t.typbasetype)
     left join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
-    where a.atttypid = 'uuid'::regtype and a.attnum > 0 and not a.attisdropped and n.nspname not like 'pg\\_%%'
+    where a.attnum > 0 and not a.attisdropped and n.nspname not like 'pg\\_%%'
     order by n.nspname, c.relname, a.attnum
 """
 # A few rows are enough: two different uuids are never equal by chance.
@@ -78,10 +80,11 @@ _COUNT: Final[LiteralString] = """
 _ESTIMATE: Final = "select greatest(c.reltuples, 0)::bigint from pg_class as c where c.oid = %s"
 _EXACT_UP_TO: Final = 1_000_000
 _EXISTS: Final = """
-    select a.atttypid = 'uuid'::regtype, %(backup)s in (
+    select 'uuid'::regtype in (t.oid, t.typbasetype), %(backup)s in (
         select other.attname from pg_attribute as other where other.attrelid = a.attrelid and not other.attisdropped
     )
     from pg_attribute as a
+    inner join pg_type as t on t.oid = a.atttypid
     where a.attrelid = to_regclass(%(table)s) and a.attname = %(column)s and a.attnum > 0 and not a.attisdropped
 """
 

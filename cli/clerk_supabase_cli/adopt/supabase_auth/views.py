@@ -1,4 +1,4 @@
-"""Views that stand in the way of a column's new type, and the statements that make the views again."""
+"""Views that block the new type of a column, and statements for making the views again."""
 
 from __future__ import annotations
 
@@ -110,11 +110,11 @@ class View:
 
     @property
     def drop(self) -> str:
-        """The statement that drops the view, and never anything that depends on the view."""
+        """The statement for dropping the view alone, without dependent objects."""
         return f"drop {self.kind} {self.name}"
 
     def statements(self) -> list[str]:
-        """Statements that make the view again, with the rights of before."""
+        """Statements for making the view again, with the rights of before."""
         options = f" with ({self.options})" if self.options else ""
         data = "" if self.kind == "view" else f" with{'' if self.is_filled else ' no'} data"
         definition = rewritten(self.definition, REQUESTING)
@@ -122,7 +122,7 @@ class View:
 
 
 def views(connection: Connection, columns: Sequence[UserColumn]) -> list[View]:
-    """The views that read the columns, directly or through other views; the deepest comes last."""
+    """The views of the columns, directly or through other views; the deepest comes last."""
     found: list[Any] = connection.execute(
         _VIEWS, {"relations": [c.relation for c in columns], "numbers": [c.number for c in columns]}
     ).fetchall()
