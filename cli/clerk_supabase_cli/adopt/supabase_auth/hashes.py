@@ -6,11 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-_BCRYPT: Final = re.compile(r"\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}")
-_ARGON: Final = re.compile(r"\$(argon2id?)\$v=\d+\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+")
+_BCRYPT: Final = re.compile(r"\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}", re.ASCII)
+_ARGON: Final = re.compile(r"\$(argon2id?)\$v=\d+\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]+\$[A-Za-z0-9+/]+", re.ASCII)
 _FIREBASE: Final = re.compile(
     r"\$fbscrypt\$v=1,n=(?P<cost>\d+),r=(?P<rounds>\d+),p=1,ss=(?P<separator>[^,$]+),sk=(?P<key>[^,$]+)"
-    r"\$(?P<salt>[A-Za-z0-9+/=_-]+)\$(?P<hash>[A-Za-z0-9+/=_-]+)"
+    r"\$(?P<salt>[A-Za-z0-9+/=_-]+)\$(?P<hash>[A-Za-z0-9+/=_-]+)",
+    re.ASCII,
 )
 
 

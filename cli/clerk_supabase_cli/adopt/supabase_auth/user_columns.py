@@ -71,7 +71,7 @@ _UUIDS: Final = """
 # A few rows are enough: two different uuids are never equal by chance.
 _SAMPLE: Final[LiteralString] = """
     select count(*), count(u.id)
-    from (select t.{column} as value from {table} as t where t.{column} is not null limit 200) as s
+    from (select t.{column} as value from {table} as t {part} where t.{column} is not null limit 200) as s
     left join auth.users as u on u.id = s.value
 """
 _COUNT: Final[LiteralString] = """
@@ -79,6 +79,8 @@ _COUNT: Final[LiteralString] = """
 """
 _ESTIMATE: Final = "select greatest(c.reltuples, 0)::bigint from pg_class as c where c.oid = %s"
 _EXACT_UP_TO: Final = 1_000_000
+_SEARCHED_WHOLE: Final = 50_000
+"""Rows of a table that is searched whole for a value; of a larger table, about as many rows are looked at."""
 _EXISTS: Final = """
     select 'uuid'::regtype in (t.oid, t.typbasetype), %(backup)s in (
         select other.attname from pg_attribute as other where other.attrelid = a.attrelid and not other.attisdropped
@@ -188,14 +190,27 @@ def held(connection: Connection) -> list[Held]:
             how = "key" if by.on_delete else "key to another table of the app"
             found.append(Held(column.at, how, by.on_delete, *_rows(connection, column)))
             continue
-        [(sampled, matching)] = connection.execute(sql.SQL(_SAMPLE).format(**names)).fetchall()
+        sample = sql.SQL(_SAMPLE).format(**names, part=_part(connection, column))
+        [(sampled, matching)] = connection.execute(sample).fetchall()
         if matching:
             found.append(Held(column.at, "values", None, *_rows(connection, column), sampled, matching))
     return found
 
 
-def _rows(connection: Connection, column: UserColumn) -> tuple[int, int | None]:
+def _estimate(connection: Connection, column: UserColumn) -> int:
     [(estimate,)] = connection.execute(_ESTIMATE, [column.relation]).fetchall()
+    return int(estimate)
+
+
+def _part(connection: Connection, column: UserColumn) -> sql.Composable:
+    estimate = _estimate(connection, column)
+    if estimate <= _SEARCHED_WHOLE:
+        return sql.SQL("")
+    return sql.SQL("tablesample system ({})").format(sql.Literal(100 * _SEARCHED_WHOLE / estimate))
+
+
+def _rows(connection: Connection, column: UserColumn) -> tuple[int, int | None]:
+    estimate = _estimate(connection, column)
     if estimate > _EXACT_UP_TO:
         return estimate, None
     counting = sql.SQL(_COUNT).format(column=column.name, table=column.of)
