@@ -261,10 +261,15 @@ def test_without_write_nothing_changes_and_a_rehearsal_rolls_back(linked: Comman
     rehearsed = linked.json(*STEPS, "move", "--rehearse")
     assert [each["outcome"] for each in looked["tables"]] == ["can be moved"] * 2
     assert looked["tables"] == rehearsed["tables"]
+    named = "function public.handle_new_user() names these tables: look for uuid in its arguments and variables"
+    assert named in looked["tables"][0]["notes"]
     assert before == (rows(admin, "select * from public.projects order by id"), protection(admin))
 
 
 def test_afterwards_each_user_has_their_own_rows_and_nothing_is_more_open(linked: Command, admin: Connection) -> None:
+    # The apostrophe in a name must not hide the call behind it.
+    admin.execute("alter table public.notes add \"it's\" text default 'a''b'")
+    admin.execute("create policy named on public.notes for delete using (\"it's\" = 'a''b' and auth.uid() = author)")
     before = protection(admin)
     done = linked.json(*STEPS, "move", "--write")
     assert [(each["tables"], each["outcome"]) for each in done["tables"]] == [
@@ -308,8 +313,8 @@ def test_keys_indexes_and_uniques_of_the_app_stay_and_keys_to_auth_go(linked: Co
 def test_no_trigger_of_the_app_fires_and_the_old_ids_can_be_dropped_at_once(linked: Command, admin: Connection) -> None:
     admin.execute(
         """
-        create function public.refuse() returns trigger language plpgsql as $$ begin raise 'fired'; end $$;
-        create trigger projects_refuse before update on public.projects for each row execute function public.refuse();
+        create function public.stop() returns trigger language plpgsql as $$ begin raise 'fired'; end $$;
+        create trigger projects_stop before update on public.projects for each row execute function public.stop();
         """
     )
     linked.run(*STEPS, "move", "--write", "--drop-old")
@@ -383,5 +388,6 @@ def test_what_is_left_is_listed_with_the_statement_that_ends_it(linked: Command,
     assert "clerk_sync.caller" in altered
     assert "'auth.uid()'" in altered
     assert "1 files of 1 users in folders named after a uuid" in left
+    assert "there is no table public.note:" in str(linked.run(*STEPS, "move", "note", status=1).exception)
     assert {"function public.is_mine(uuid)", "trigger on_auth_user_created on auth.users"} <= left.keys()
     assert len(linked.json(*STEPS, "move")["todo"]) == len(left) - 1

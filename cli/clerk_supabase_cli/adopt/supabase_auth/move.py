@@ -129,8 +129,16 @@ def found_units(connection: Connection, tables: Sequence[str], columns: Sequence
         raise NotReady("nobody is linked yet; run: clerk-supabase adopt supabase-auth link --write")
     named = [each for each in (named_column(connection, column) for column in columns) if each]
     found = units(connection, by_key(connection, named))
-    wanted = {table if "." in table else f"public.{table}" for table in tables}
-    return [unit for unit in found if not wanted or wanted & {*unit.tables}]
+    wanted = {_named_table(connection, table) for table in tables}
+    return [unit for unit in found if not wanted or wanted & {each.relation for each in unit.columns}]
+
+
+def _named_table(connection: Connection, typed: str) -> int:
+    name = typed if "." in typed else f"public.{typed}"
+    [(table,)] = connection.execute("select to_regclass(%s)::oid", [name]).fetchall()
+    if table is None:
+        raise NotReady(f"there is no table {name}: spell it schema.table, as in public.projects")
+    return int(table)
 
 
 def move(connection: Connection, url: str, unit: Unit, options: Options, report: Callable[[str], None]) -> Moved:

@@ -33,6 +33,14 @@ _KEYS: Final = """
 """
 
 
+_FUNCTIONS: Final = """
+    select distinct f.id::regprocedure::text
+    from unnest(%(relations)s::oid[]) as moved (id)
+    cross join lateral clerk_sync.functions_about(moved.id::regclass) as f (id)
+    order by 1
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Statements for a unit, and remarks for a person."""
@@ -65,7 +73,12 @@ def plan(connection: Connection, unit: Unit, *, drops_old: bool, keeps_uuids: bo
         *(statement for policy in its_policies for statement in policy.statements()),
         *(statement for view in its_views for statement in view.statements()),
     ]
-    return Plan(statements, _notes(columns, its_policies, its_views), [view.name for view in its_views])
+    notes = _notes(columns, its_policies, its_views)
+    notes += [
+        f"function {name} names these tables: look for uuid in its arguments and variables"
+        for (name,) in connection.execute(_FUNCTIONS, {"relations": [*tables]})
+    ]
+    return Plan(statements, notes, [view.name for view in its_views])
 
 
 def _columns(connection: Connection, columns: Sequence[UserColumn], *, drops_old: bool, keeps_uuids: bool) -> list[str]:

@@ -13,23 +13,23 @@ REQUESTING: Final = f"{MIRROR}.requesting_user_id()"
 CALLER: Final = "(select c.clerk_id from clerk_sync.caller as c)"
 """The caller, while neither banned nor deleted. Only the role authenticated may read the view."""
 
-# As Postgres prints the calls; a literal that looks like a call stays as it is.
+# As Postgres prints the calls; a literal or a quoted name that looks like a call stays as it is.
 _CALL: Final = re.compile(
     r"""
     \(\(auth\.jwt\(\)\ ->>\ 'sub'::text\)\)::uuid
     | \(\s*SELECT\ auth\.uid\(\)\ AS\ uid\)
     | auth\.uid\(\)
-    | (?P<literal>'(?:[^']|'')*')
+    | (?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*")
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-_LITERAL: Final = re.compile(r"'(?:[^']|'')*'")
+_QUOTED: Final = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*["]""")
 _STILL: Final = re.compile(r"\bauth\.(uid|email)\(\)", re.IGNORECASE)
 
 
 def rewritten(expression: str, caller: str) -> str:
     """The expression with *caller* in place of every call that returns the caller's uuid."""
-    return _CALL.sub(lambda call: call[0] if call["literal"] is not None else caller, expression)
+    return _CALL.sub(lambda call: call[0] if call["quoted"] is not None else caller, expression)
 
 
 def caller_for(roles: Sequence[str]) -> str:
@@ -43,5 +43,5 @@ def still_calls(expression: str) -> bool:
 
 
 def without_literals(expression: str) -> str:
-    """The expression without its literals, which are no calls; the name of the claim `sub` stays."""
-    return _LITERAL.sub(lambda literal: literal[0] if literal[0] == "'sub'" else "''", expression)
+    """The expression without literals and quoted names, which are no calls; the name of the claim `sub` stays."""
+    return _QUOTED.sub(lambda quoted: quoted[0] if quoted[0] == "'sub'" else "''", expression)
