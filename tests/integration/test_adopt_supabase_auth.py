@@ -200,7 +200,9 @@ def test_hashes_are_not_written_where_git_would_take_them(command: Command, tmp_
 def test_a_role_that_does_not_see_all_users_exports_nothing(
     command: Command, admin: Connection, database: Database, tmp_path: Path
 ) -> None:
-    admin.execute("grant usage on schema auth to authenticated; grant select on auth.users to authenticated")
+    admin.execute(
+        "grant usage on schema auth to authenticated; grant select on all tables in schema auth to authenticated"
+    )
     with open_database(database.url) as connection:
         connection.execute("set role authenticated")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -211,7 +213,9 @@ def test_a_role_that_does_not_see_all_users_exports_nothing(
 # link
 
 
-def test_users_are_linked_one_to_one_and_everybody_else_is_listed(command: Command, store: Store) -> None:
+def test_users_are_linked_one_to_one_and_everybody_else_is_listed(
+    command: Command, store: Store, admin: Connection
+) -> None:
     store.apply(
         alone(
             upsert("user_ada", external_id=ADA),
@@ -228,6 +232,7 @@ def test_users_are_linked_one_to_one_and_everybody_else_is_listed(command: Comma
     assert [(each["old_id"], each["why"]) for each in looked["unlinked"]] == [(EVE, "no verified address or number")]
     command.run(*STEPS, "link", "--write")
     assert command.json(*STEPS, "link")["links"]["known"] == 1
+    assert rows(admin, "select old_id::text, clerk_id from clerk_migration.identities") == [(ADA, "user_ada")]
 
 
 def test_a_pair_that_has_changed_is_said_and_replaced_only_when_told(
@@ -243,7 +248,11 @@ def test_a_pair_that_has_changed_is_said_and_replaced_only_when_told(
     assert value(admin, "select clerk_id from clerk_migration.identities where old_id = %s", ADA) == "user_again"
 
 
-def test_no_role_of_the_api_reads_the_pairs(linked: Command, admin: Connection) -> None:
+def test_no_role_of_the_api_reads_the_pairs(command: Command, admin: Connection) -> None:
+    # As in older projects of Supabase.
+    admin.execute("alter default privileges grant all on tables to authenticated, service_role")
+    admin.execute("alter default privileges grant execute on functions to authenticated, service_role")
+    command.run(*STEPS, "link", "--write")
     admin.execute("grant usage on schema clerk_migration to authenticated, service_role")
     for role in ("authenticated", "service_role"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege), acting_as(admin, role):
@@ -270,6 +279,7 @@ def test_afterwards_each_user_has_their_own_rows_and_nothing_is_more_open(linked
     # The apostrophe in a name must not hide the call behind it.
     admin.execute("alter table public.notes add \"it's\" text default 'a''b'")
     admin.execute("create policy named on public.notes for delete using (\"it's\" = 'a''b' and auth.uid() = author)")
+    admin.execute("grant select on public.profiles to anon")
     before = protection(admin)
     done = linked.json(*STEPS, "move", "--write")
     assert [(each["tables"], each["outcome"]) for each in done["tables"]] == [
@@ -290,8 +300,8 @@ def test_afterwards_each_user_has_their_own_rows_and_nothing_is_more_open(linked
         assert rows(admin, "select id from public.profiles") == [("user_bob",)]
     with pytest.raises(psycopg.errors.InsufficientPrivilege), acting_as(admin, "authenticated", {"sub": "user_ada"}):
         admin.execute("insert into public.projects (name, owner_id) values ('stolen', 'user_bob')")
-    with acting_as(admin, "anon"), pytest.raises(psycopg.errors.InsufficientPrivilege):
-        admin.execute("select * from public.projects")
+    with acting_as(admin, "anon"):
+        assert rows(admin, "select id from public.profiles") == []
 
 
 def test_keys_indexes_and_uniques_of_the_app_stay_and_keys_to_auth_go(linked: Command, admin: Connection) -> None:
@@ -354,6 +364,18 @@ def test_a_policy_that_cannot_be_rewritten_stops_its_table_whole(linked: Command
     assert "in: create policy of_one" in failed.stdout
     assert protection(admin) == before
     assert value(admin, "select count(*) from information_schema.columns where column_name = 'author_supabase'") == 0
+
+
+def test_tables_that_a_view_compares_are_moved_together(linked: Command, admin: Connection) -> None:
+    admin.execute(
+        """
+        create view public.writers with (security_invoker = on) as
+        select n.id from public.notes as n inner join public.projects as p on p.owner_id = n.author
+        """
+    )
+    done = linked.json(*STEPS, "move", "notes", "--write")["tables"]
+    assert [each["outcome"] for each in done] == ["moved"]
+    assert {"public.notes", "public.projects"} <= {*done[0]["tables"]}
 
 
 def test_a_column_without_a_key_is_moved_when_it_is_named(linked: Command, admin: Connection) -> None:
