@@ -13,8 +13,9 @@ import click
 class FoundCommands(click.Group):
     """A group of the commands in the files of one or more packages.
 
-    The file `<name>.py` holds the command `<name>`, as `<name>_command`. A command is loaded on demand: to load all
-    commands takes longer than the work of most commands.
+    The file `<name>.py` holds the command `<name>`, as `<name>_command`; an underscore in the name of the file is a
+    hyphen in the command. A command is loaded on demand: to load all commands takes longer than the work of most
+    commands.
     """
 
     def __init__(self, *args: Any, packages: Mapping[str, str], **options: Any) -> None:
@@ -28,11 +29,10 @@ class FoundCommands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """The command, or None for an unknown name."""
+        file = cmd_name.replace("-", "_")
         for package in self._packages.values():
             if cmd_name in _names(package):
-                command: click.Command = getattr(
-                    importlib.import_module(f"{package}.{cmd_name}"), f"{cmd_name}_command"
-                )
+                command: click.Command = getattr(importlib.import_module(f"{package}.{file}"), f"{file}_command")
                 return command
         return None
 
@@ -49,4 +49,4 @@ class FoundCommands(click.Group):
 
 def _names(package: str) -> list[str]:
     path = importlib.import_module(package).__path__
-    return [module.name for module in pkgutil.iter_modules(path) if not module.ispkg]
+    return [module.name.replace("_", "-") for module in pkgutil.iter_modules(path) if not module.ispkg]

@@ -1,0 +1,166 @@
+"""Objects of the app that ask Supabase Auth for the caller: policies, defaults, functions, views, triggers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from clerk_supabase_cli.adopt.supabase_auth.auth_schema import NOT_THE_APPS
+from clerk_supabase_cli.adopt.supabase_auth.rewriting import without_literals
+from clerk_supabase_cli.operate.database import Connection
+
+_CALL: Final = re.compile(r"""\bauth"?\s*\.\s*"?(uid|jwt|role|email)"?\s*\(|(request\.jwt)""", re.IGNORECASE)
+# As text, this claim is Clerk's id, and right; as a uuid, an error.
+_SUB: Final = re.compile(r"auth\.jwt\(\)\s*->>?\s*'sub'(::text)?[\s)]*::\s*uuid", re.IGNORECASE)
+
+# Expressions are printed with the schema of each function, because the search path holds pg_catalog only.
+_EXPRESSIONS: Final = """
+    select 'policy', quote_ident(p.polname), p.polrelid, p.polrelid::regclass::text,
+        concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)), p.oid
+    from pg_policy as p
+    union all
+    select case a.attgenerated when '' then 'default' else 'generated column' end, a.attname::text, d.adrelid,
+        d.adrelid::regclass::text, pg_get_expr(d.adbin, d.adrelid), d.oid
+    from pg_attrdef as d
+    inner join pg_attribute as a on a.attrelid = d.adrelid and a.attnum = d.adnum
+    inner join pg_class as c on c.oid = d.adrelid
+    where c.relnamespace::regnamespace::text <> all(%(not_the_apps)s)
+    union all
+    select 'constraint', k.conname::text, k.conrelid, k.conrelid::regclass::text, pg_get_constraintdef(k.oid), k.oid
+    from pg_constraint as k
+    where k.contype = 'c' and k.conrelid <> 0 and k.connamespace::regnamespace::text <> all(%(not_the_apps)s)
+    union all
+    select 'view', c.relname::text, c.oid, c.oid::regclass::text, pg_get_viewdef(c.oid), w.oid
+    from pg_class as c
+    inner join pg_rewrite as w on w.ev_class = c.oid and w.rulename = '_RETURN'
+    where c.relkind in ('v', 'm') and c.relnamespace::regnamespace::text <> all(%(not_the_apps)s)
+    and c.relnamespace <> 'pg_catalog'::regnamespace
+    union all
+    select 'trigger', t.tgname::text, t.tgrelid, t.tgrelid::regclass::text, pg_get_triggerdef(t.oid), t.oid
+    from pg_trigger as t
+    inner join pg_class as c on c.oid = t.tgrelid
+    where not t.tgisinternal and t.tgqual is not null
+    and c.relnamespace::regnamespace::text <> all(%(not_the_apps)s)
+    order by 1, 4, 2
+"""
+_FUNCTIONS: Final = """
+    select p.oid, p.oid::regprocedure::text, p.proname::text, concat_ws(' ', p.prosrc, pg_get_function_sqlbody(p.oid))
+    from pg_proc as p
+    where p.prokind in ('f', 'p') and p.pronamespace::regnamespace::text <> all(%(not_the_apps)s)
+    and p.pronamespace <> 'pg_catalog'::regnamespace
+    and not exists (
+        select from pg_depend as d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'e'
+    )
+    order by 2
+"""
+# Policies, defaults, constraints, triggers and views depend on the functions in their expressions.
+_USES: Final = """
+    select d.objid, d.refobjid from pg_depend as d
+    where d.refclassid = 'pg_proc'::regclass and d.refobjid = any(%(functions)s::oid[])
+    and d.classid in (
+        'pg_policy'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_rewrite'::regclass,
+        'pg_trigger'::regclass
+    )
+"""
+_TRIGGERS: Final = """
+    select t.tgname::text, t.tgrelid::regclass::text, t.tgfoid::regprocedure::text
+    from pg_trigger as t
+    inner join pg_class as c on c.oid = t.tgrelid
+    inner join pg_proc as p on p.oid = t.tgfoid
+    where not t.tgisinternal and c.relnamespace = to_regnamespace('auth')
+    and p.pronamespace is distinct from to_regnamespace('auth')
+    order by 2, 1
+"""
+_PUBLISHED: Final = """
+    select format('%I.%I', t.schemaname, t.tablename)::regclass::oid from pg_publication_tables as t
+    where t.pubname = 'supabase_realtime'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An object of the app that asks for the caller, itself or through functions of the app."""
+
+    kind: str
+    name: str
+    table: str | None
+    calls: list[str]
+    """`auth.uid()` and the like, as far as the object calls them itself."""
+    through: list[str]
+    """Functions of the app in the object's expression that call them."""
+    fails: bool
+    """With Clerk's token, the object raises an error (22P02): Clerk's ids are no uuid."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignUpTrigger:
+    """A trigger of the app on a table of the schema auth, which no user of Clerk fires."""
+
+    name: str
+    table: str
+    function: str
+
+
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """All callers in a database."""
+
+    callers: list[Caller]
+    triggers: list[SignUpTrigger]
+    realtime: list[str]
+    """Tables published to Realtime with a policy that fails: a single subscriber of Clerk's breaks the batch of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Function:
+    oid: int
+    name: str
+    bare_name: str
+    body: str
+
+
+def callers(connection: Connection) -> Callers:
+    """Finds every object of the app that asks Supabase Auth for the caller."""
+    where = {"not_the_apps": [*NOT_THE_APPS]}
+    functions = [_Function(*row) for row in connection.execute(_FUNCTIONS, where)]
+    asking = _asking(functions)
+    used: dict[int, list[_Function]] = {}
+    for oid, function in connection.execute(_USES, {"functions": [*asking]}):
+        used.setdefault(oid, []).append(asking[function])
+    found = [Caller("function", each.name, None, *_calls(each.body, [])) for each in asking.values()]
+    published = {oid for (oid,) in connection.execute(_PUBLISHED)}
+    realtime: dict[str, None] = {}
+    for kind, name, relation, table, text, oid in connection.execute(_EXPRESSIONS, where):
+        calls, through, fails = _calls(without_literals(text), used.get(oid, ()))
+        if not calls and not through:
+            continue
+        found.append(Caller(kind, name, table, calls, through, fails))
+        if kind == "policy" and fails and relation in published:
+            realtime[table] = None
+    triggers = [SignUpTrigger(*row) for row in connection.execute(_TRIGGERS)]
+    return Callers(found, triggers, [*realtime])
+
+
+def _calls(text: str, functions: Iterable[_Function]) -> tuple[list[str], list[str], bool]:
+    called = {f"auth.{name.lower()}()" if name else other for name, other in _CALL.findall(text)}
+    through = sorted({function.name for function in functions})
+    bodies = [text, *(function.body for function in functions)]
+    return sorted(called), through, bool(through) or any(_fails(body) for body in bodies)
+
+
+def _fails(text: str) -> bool:
+    return bool(_SUB.search(text)) or any(name.lower() == "uid" for name, _ in _CALL.findall(text))
+
+
+def _asking(functions: list[_Function]) -> dict[int, _Function]:
+    """The functions that ask for the caller, and the functions whose bodies name such a function."""
+    asking = {each.oid: each for each in functions if _CALL.search(each.body)}
+    fresh = [*asking.values()]
+    while fresh:
+        names = "|".join(re.escape(each.bare_name) for each in fresh)
+        mention = re.compile(rf'(?<![\w$])"?(?:{names})"?\s*\(', re.IGNORECASE)
+        fresh = [each for each in functions if each.oid not in asking and mention.search(each.body)]
+        asking |= {each.oid: each for each in fresh}
+    return asking

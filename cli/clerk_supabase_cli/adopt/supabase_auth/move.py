@@ -1,0 +1,235 @@
+"""The move of the app's columns from uuids to Clerk's ids: a unit of tables is moved whole, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from clerk_supabase.postgres.failures import is_about_the_connection
+from clerk_supabase_cli.adopt.supabase_auth.auth_schema import see_all_rows
+from clerk_supabase_cli.adopt.supabase_auth.pairs import HAS_PAIRS
+from clerk_supabase_cli.adopt.supabase_auth.plan import Plan, plan
+from clerk_supabase_cli.adopt.supabase_auth.units import Unit, units
+from clerk_supabase_cli.adopt.supabase_auth.user_columns import UserColumn, by_key, named_column
+from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.operate.database import Connection
+from clerk_supabase_cli.operate.locking import LockedByOthers, in_turns
+
+Mode = Literal["look", "rehearse", "write"]
+"""look: read the catalogue only. rehearse: run every statement, and roll back. write: keep the result."""
+WithoutOwner = Literal["stop", "empty", "keep"]
+"""For rows of a user without a pair. empty: null. keep: the uuid as text, which is the id of nobody."""
+
+_LONGEST_NAME: Final = 63
+_LISTED: Final = 20
+_BEGIN: Final = "select set_config('statement_timeout', '30min', true)"
+_ORPHANS: Final[LiteralString] = """
+    select t.{column}::text, count(*), sum(count(*)) over (), count(*) over ()
+    from {table} as t
+    where t.{column} is not null
+    and not exists (select from clerk_migration.identities as i where i.old_id = t.{column})
+    group by 1 order by 2 desc, 1 limit {most}
+"""
+_COLUMN_NOW: Final = """
+    select
+        (select 'uuid'::regtype in (t.oid, t.typbasetype) from pg_attribute as a
+            inner join pg_type as t on t.oid = a.atttypid
+            where (a.attrelid, a.attnum) = (%(relation)s, %(number)s) and not a.attisdropped),
+        exists (select from pg_attribute as a
+            where a.attrelid = %(relation)s and a.attname = %(backup)s and not a.attisdropped)
+"""
+# Everything that decides who sees rows; the same before and after, but for the expressions of policies.
+_PROTECTION: Final = """
+    select c.oid::regclass::text, c.relrowsecurity, c.relforcerowsecurity, c.relacl::text, array(
+        select format('%%s %%s %%s %%s', p.polname, p.polcmd, p.polpermissive, p.polroles::text)
+        from pg_policy as p where p.polrelid = c.oid order by 1
+    )
+    from pg_class as c
+    where c.oid = any(%(relations)s::oid[])
+    or c.oid in (
+        select p.polrelid from pg_policy as p
+        inner join pg_depend as d on d.classid = 'pg_policy'::regclass and d.objid = p.oid
+        where d.refclassid = 'pg_class'::regclass and d.refobjid = any(%(relations)s::oid[])
+    )
+    order by 1
+"""
+# A role outside the API may get other rights by default privileges.
+_VIEWS_SHOWN: Final = """
+    select c.oid::regclass::text, array(
+        select format('%%s = %%s', o.option_name, o.option_value) from pg_options_to_table(c.reloptions) as o order by 1
+    ), array(
+        select concat_ws(' ', coalesce(r.rolname, 'public'), a.privilege_type)
+        from aclexplode(c.relacl) as a left join pg_roles as r on r.oid = a.grantee
+        where a.grantee = 0 or r.rolname in ('anon', 'authenticated', 'service_role') order by 1
+    )
+    from pg_class as c
+    where c.oid = any(select name::regclass from unnest(%(views)s::text[]) as name)
+    order by 1
+"""
+
+
+class NotReady(Failure):
+    """Nothing can be moved yet."""
+
+
+class NotMoved(Failure):
+    """A unit of tables stays as it was, for the reason in the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """Rows of a user without a pair."""
+
+    column: str
+    old_id: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The outcome for a unit of tables."""
+
+    tables: list[str]
+    columns: list[str]
+    outcome: Literal["moved", "can be moved", "not moved"]
+    why: str | None = None
+    statements: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    without_owner: list[Orphan] = field(default_factory=list)
+    """The users with the most rows among the users who are not in Clerk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Decisions of a person about a move."""
+
+    mode: Mode = "look"
+    drops_old: bool = False
+    without_owner: WithoutOwner = "stop"
+    lock_seconds: float = 2.0
+
+
+class _HasOrphans(NotMoved):
+    def __init__(self, why: str, orphans: list[Orphan]) -> None:
+        super().__init__(why)
+        self.orphans = orphans
+
+
+def found_units(connection: Connection, tables: Sequence[str], columns: Sequence[str]) -> list[Unit]:
+    """The units to move: all, or the units with one of the *tables*; *columns*: more columns, found by no key.
+
+    Raises NotReady and NoSuchColumn.
+    """
+    [(has_pairs,)] = connection.execute(HAS_PAIRS).fetchall()
+    if not has_pairs:
+        raise NotReady("nobody is linked yet; run: clerk-supabase adopt supabase-auth link --write")
+    named = [each for each in (named_column(connection, column) for column in columns) if each]
+    found = units(connection, by_key(connection, named))
+    wanted = {_named_table(connection, table) for table in tables}
+    return [unit for unit in found if not wanted or wanted & {each.relation for each in unit.columns}]
+
+
+def _named_table(connection: Connection, typed: str) -> int:
+    name = typed if "." in typed else f"public.{typed}"
+    [(table,)] = connection.execute("select to_regclass(%s)::oid", [name]).fetchall()
+    if table is None:
+        raise NotReady(f"there is no table {name}: spell it schema.table, as in public.projects")
+    return int(table)
+
+
+def move(connection: Connection, url: str, unit: Unit, options: Options, report: Callable[[str], None]) -> Moved:
+    """Moves a unit, or says how it would be moved. Locks and changes nothing in mode `look`."""
+    done: list[Plan] = []
+
+    def act() -> None:
+        done.append(_plan(connection, unit, options) if options.mode == "look" else _act(connection, unit, options))
+
+    columns = [each.at for each in unit.columns]
+    try:
+        if options.mode == "look":
+            with connection.transaction():
+                act()
+        else:
+            trial = options.mode == "rehearse"
+            in_turns(connection, url, act, lock_seconds=options.lock_seconds, is_trial=trial, report=report)
+    except _HasOrphans as error:
+        return Moved(unit.tables, columns, "not moved", str(error), without_owner=error.orphans)
+    except (NotMoved, LockedByOthers) as error:
+        return Moved(unit.tables, columns, "not moved", str(error))
+    outcome: Literal["moved", "can be moved"] = "moved" if options.mode == "write" else "can be moved"
+    return Moved(unit.tables, columns, outcome, None, done[-1].statements, done[-1].notes)
+
+
+def _act(connection: Connection, unit: Unit, options: Options) -> Plan:
+    connection.execute(_BEGIN)
+    tables = {each.relation: each.of for each in unit.columns}
+    lock = sql.SQL("lock table {} in access exclusive mode")
+    connection.execute(lock.format(sql.SQL(", ").join(tables.values())))
+    planned = _plan(connection, unit, options)
+    before = _protection(connection, [*tables], planned.views)
+    for statement in planned.statements:
+        _run(connection, statement)
+    if _protection(connection, [*tables], planned.views) != before:
+        raise NotMoved("policies or rights would not be the same afterwards: nothing was changed")
+    return planned
+
+
+def _plan(connection: Connection, unit: Unit, options: Options) -> Plan:
+    see_all_rows(connection)
+    orphans: list[Orphan] = []
+    reasons: list[str] = []
+    for column in unit.columns:
+        _check_column(connection, column, options)
+        found, rows, users = _orphans(connection, column)
+        is_in_the_way = options.without_owner == "stop" or (options.without_owner == "empty" and column.required)
+        if found and is_in_the_way:
+            orphans += found
+            reasons.append(f"{rows} rows of {column.at} belong to {users} users who are not in Clerk")
+    if reasons:
+        raise _HasOrphans("; ".join(reasons), orphans)
+    return plan(connection, unit, drops_old=options.drops_old, keeps_uuids=options.without_owner == "keep")
+
+
+def _check_column(connection: Connection, column: UserColumn, options: Options) -> None:
+    where = {"relation": column.relation, "number": column.number, "backup": column.backup}
+    [(is_uuid, has_backup)] = connection.execute(_COLUMN_NOW, where).fetchall()
+    if not is_uuid:
+        raise NotMoved(f"{column.at} is no uuid column any more: another session has changed it")
+    if options.drops_old:
+        return
+    if has_backup:
+        raise NotMoved(f"{column.schema}.{column.table} has a column {column.backup} already: rename it, or --drop-old")
+    if len(column.backup.encode()) > _LONGEST_NAME:
+        raise NotMoved(f"the name {column.backup} is too long for Postgres: rename {column.at}, or --drop-old")
+
+
+def _orphans(connection: Connection, column: UserColumn) -> tuple[list[Orphan], int, int]:
+    query = sql.SQL(_ORPHANS).format(column=column.name, table=column.of, most=sql.Literal(_LISTED))
+    found = connection.execute(query).fetchall()
+    if not found:
+        return [], 0, 0
+    _, _, rows, users = found[0]
+    return [Orphan(column.at, old_id, count) for old_id, count, _, _ in found], int(rows), users
+
+
+def _run(connection: Connection, statement: str) -> None:
+    try:
+        connection.execute(statement.encode())
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+        raise
+    except psycopg.Error as error:
+        if error.sqlstate is None or is_about_the_connection(error.sqlstate, str(error)):
+            raise
+        detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
+        raise NotMoved(f"{error.diag.message_primary}{detail}, in: {statement}") from error
+
+
+def _protection(connection: Connection, relations: Sequence[int], views: Sequence[str]) -> list[tuple[Any, ...]]:
+    return [
+        *connection.execute(_PROTECTION, {"relations": [*relations]}).fetchall(),
+        *connection.execute(_VIEWS_SHOWN, {"views": [*views]}).fetchall(),
+    ]

@@ -1,0 +1,150 @@
+"""The statements that turn uuids into Clerk's ids, in the order in which Postgres takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+from psycopg import sql
+
+from clerk_supabase_cli.adopt.supabase_auth.policies import Policy, policies
+from clerk_supabase_cli.adopt.supabase_auth.rewriting import REQUESTING, rewritten
+from clerk_supabase_cli.adopt.supabase_auth.triggers import triggers
+from clerk_supabase_cli.adopt.supabase_auth.units import Unit
+from clerk_supabase_cli.adopt.supabase_auth.user_columns import UserColumn
+from clerk_supabase_cli.adopt.supabase_auth.views import View, views
+from clerk_supabase_cli.operate.database import Connection
+
+# All keys that a moved column is part of, on either side.
+_KEYS: Final = """
+    select distinct
+        format('alter table %%s drop constraint %%I', c.conrelid::regclass, c.conname),
+        format('alter table %%s add constraint %%I %%s', c.conrelid::regclass, c.conname, pg_get_constraintdef(c.oid)),
+        c.confrelid <> 'auth.users'::regclass
+    from pg_constraint as c
+    cross join lateral unnest(c.conkey, c.confkey) as k (child, parent)
+    inner join unnest(%(relations)s::oid[], %(numbers)s::int[]) as moved (relation, number)
+        on (c.conrelid, k.child) = (moved.relation, moved.number)
+        or (c.confrelid, k.parent) = (moved.relation, moved.number)
+    where c.contype = 'f' and c.conparentid = 0
+    order by 1
+"""
+
+
+_FUNCTIONS: Final = """
+    select distinct f.id::regprocedure::text
+    from unnest(%(relations)s::oid[]) as moved (id)
+    cross join lateral clerk_sync.functions_about(moved.id::regclass) as f (id)
+    order by 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Statements for a unit, and remarks for a person."""
+
+    statements: list[str]
+    notes: list[str]
+    views: list[str]
+    """Views that are made again."""
+
+
+def plan(connection: Connection, unit: Unit, *, drops_old: bool, keeps_uuids: bool) -> Plan:
+    """Reads the catalogue and writes the statements; changes nothing."""
+    columns = unit.columns
+    where = {"relations": [c.relation for c in columns], "numbers": [c.number for c in columns]}
+    keys = connection.execute(_KEYS, where).fetchall()
+    its_views = views(connection, columns)
+    its_triggers = triggers(connection, columns)
+    tables = {each.relation for each in columns}
+    its_policies = [
+        each for each in policies(connection, columns) if each.reads or (each.relation in tables and each.asks)
+    ]
+    statements = [
+        *(view.drop for view in reversed(its_views)),
+        *(policy.drop for policy in its_policies),
+        *(trigger.drop for trigger in its_triggers),
+        *(drop for drop, _, _ in keys),
+        *_columns(connection, columns, drops_old=drops_old, keeps_uuids=keeps_uuids),
+        *(add for _, add, stays in keys if stays),
+        *(statement for trigger in its_triggers for statement in trigger.statements()),
+        *(statement for policy in its_policies for statement in policy.statements()),
+        *(statement for view in its_views for statement in view.statements()),
+    ]
+    notes = _notes(columns, its_policies, its_views)
+    notes += [
+        f"function {name} names these tables: look for uuid in its arguments and variables"
+        for (name,) in connection.execute(_FUNCTIONS, {"relations": [*tables]})
+    ]
+    return Plan(statements, notes, [view.name for view in its_views])
+
+
+def _columns(connection: Connection, columns: Sequence[UserColumn], *, drops_old: bool, keeps_uuids: bool) -> list[str]:
+    statements: list[sql.Composed] = []
+    clerk_id = "clerk_migration.clerk_id_of({name})"
+    new_id = f"coalesce({clerk_id}, {{name}}::text)" if keeps_uuids else clerk_id
+    new_type = f"alter column {{name}} type text using {new_id}"
+    by_table = groupby(sorted(columns, key=lambda each: each.relation), key=lambda each: each.relation)
+    for _, grouped in by_table:
+        its = [*grouped]
+        of = its[0].of
+        if defaults := [each for each in its if each.default is not None]:
+            statements.append(_alter(of, "alter column {name} drop default", defaults))
+        if not drops_old:
+            # Neither the new column nor the new type fires a trigger of the app.
+            statements.append(_alter(of, "add column {backup} uuid generated always as ({name}) stored", its))
+            statements.append(_alter(of, "alter column {backup} drop expression", its))
+        statements.append(_alter(of, new_type, its))
+        statements += [
+            sql.SQL("alter table {} alter column {} set default {}").format(of, each.name, sql.SQL(new))
+            for each in its
+            if (new := new_default(each))
+        ]
+        statements.append(sql.SQL("analyze {}").format(of))
+    return [statement.as_string(connection) for statement in statements]
+
+
+def _alter(of: sql.Identifier, change: str, columns: Sequence[UserColumn]) -> sql.Composed:
+    changes = [sql.SQL(change).format(name=each.name, backup=sql.Identifier(each.backup)) for each in columns]
+    return sql.SQL("alter table {} {}").format(of, sql.SQL(", ").join(changes))
+
+
+def new_default(column: UserColumn) -> str | None:
+    """The default of the column with Clerk's ids; None where a default of uuids has no counterpart."""
+    if column.default is None:
+        return None
+    new = rewritten(column.default, REQUESTING)
+    return new if new != column.default else None
+
+
+def _notes(columns: Sequence[UserColumn], its_policies: Sequence[Policy], its_views: Sequence[View]) -> list[str]:
+    notes = [
+        f"{each.at} loses its default {each.default}: no uuid is an id of Clerk's"
+        for each in columns
+        if each.default is not None and new_default(each) is None
+    ]
+    notes += [
+        f"{each.at}: deleting a user no longer touches its rows (the key to auth.users did: on delete {each.on_delete})"
+        for each in columns
+        if each.on_delete not in (None, "restrict")
+    ]
+    for policy in its_policies:
+        if policy.asks and policy.is_for_everybody:
+            notes.append(
+                f"policy {policy.name} on {policy.table} is for {', '.join(policy.roles)}: a user banned in Clerk "
+                "passes until the token ends, within a minute; create it `to authenticated` to end this"
+            )
+        if policy.still_calls:
+            notes.append(
+                f"policy {policy.name} on {policy.table} asks for a value that Clerk's token does not hold, such as "
+                "auth.email(), and lets nobody pass: write it again"
+            )
+    notes += [
+        f"the view {view.name} reads its tables as its owner, without their policies: "
+        f"alter view {view.name} set (security_invoker = on)"
+        for view in its_views
+        if view.reads_as_owner
+    ]
+    return notes

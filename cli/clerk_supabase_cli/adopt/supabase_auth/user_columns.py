@@ -1,0 +1,218 @@
+"""Columns of the app's tables that hold the uuids of users: found by foreign keys, or by their values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, LiteralString
+
+from psycopg import sql
+
+from clerk_supabase_cli.adopt.supabase_auth.auth_schema import NOT_THE_APPS
+from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.operate.database import Connection
+
+# Keys lead from a column to auth.users, or to another column of the app with uuids of users, in either direction.
+_HELD: Final = """
+    with recursive keys as (
+        select c.conrelid as child, k.child_number, c.confrelid as parent, k.parent_number, c.confdeltype
+        from pg_constraint as c
+        cross join lateral unnest(c.conkey, c.confkey) as k (child_number, parent_number)
+        where c.contype = 'f' and c.conparentid = 0
+    ),
+
+    held as (
+        select k.child as relation, k.child_number as number from keys as k where k.parent = 'auth.users'::regclass
+        union
+        select a.attrelid, a.attnum from pg_attribute as a where (a.attrelid, a.attname) in (
+            select named.relation::regclass, named.attname
+            from unnest(%(relations)s::text[], %(columns)s::name[]) as named (relation, attname)
+        )
+        union
+        select
+            case when (k.parent, k.parent_number) = (h.relation, h.number) then k.child else k.parent end,
+            case when (k.parent, k.parent_number) = (h.relation, h.number) then k.child_number else k.parent_number end
+        from held as h
+        inner join keys as k
+            on (k.parent, k.parent_number) = (h.relation, h.number)
+            or (k.child, k.child_number) = (h.relation, h.number)
+        where k.parent <> 'auth.users'::regclass
+    )
+
+    select
+        c.oid, c.oid::regclass::text, a.attnum::int, n.nspname::text, c.relname::text, a.attname::text, a.attnotnull,
+        pg_get_expr(d.adbin, d.adrelid),
+        (
+            select case k.confdeltype
+                when 'c' then 'cascade' when 'n' then 'set null' when 'd' then 'set default' else 'restrict'
+            end
+            from keys as k
+            where k.parent = 'auth.users'::regclass and (k.child, k.child_number) = (c.oid, a.attnum) limit 1
+        )
+    from held as h
+    inner join pg_class as c on c.oid = h.relation and not c.relispartition
+    inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname <> all(%(not_the_apps)s)
+    inner join pg_attribute as a on a.attrelid = h.relation and a.attnum = h.number
+    inner join pg_type as t on t.oid = a.atttypid and 'uuid'::regtype in (t.oid, t.typbasetype)
+    left join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    order by n.nspname, c.relname, a.attnum
+"""
+_UUIDS: Final = """
+    select c.oid, c.oid::regclass::text, a.attnum::int, n.nspname::text, c.relname::text, a.attname::text, a.attnotnull,
+        pg_get_expr(d.adbin, d.adrelid)
+    from pg_attribute as a
+    inner join pg_class as c on c.oid = a.attrelid and c.relkind in ('r', 'p') and not c.relispartition
+    inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname <> all(%(not_the_apps)s)
+    inner join pg_type as t on t.oid = a.atttypid and 'uuid'::regtype in (t.oid, t.typbasetype)
+    left join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
+    where a.attnum > 0 and not a.attisdropped and n.nspname not like 'pg\\_%%'
+    order by n.nspname, c.relname, a.attnum
+"""
+# A few rows are enough: two different uuids are never equal by chance.
+_SAMPLE: Final[LiteralString] = """
+    select count(*), count(u.id)
+    from (select t.{column} as value from {table} as t {part} where t.{column} is not null limit 200) as s
+    left join auth.users as u on u.id = s.value
+"""
+_COUNT: Final[LiteralString] = """
+    select count(*), count({column}) from {table}
+"""
+_ESTIMATE: Final = "select greatest(c.reltuples, 0)::bigint from pg_class as c where c.oid = %s"
+_EXACT_UP_TO: Final = 1_000_000
+_SEARCHED_WHOLE: Final = 50_000
+"""Rows of a table that is searched whole for a value; of a larger table, about as many rows are looked at."""
+_EXISTS: Final = """
+    select 'uuid'::regtype in (t.oid, t.typbasetype), %(backup)s in (
+        select other.attname from pg_attribute as other where other.attrelid = a.attrelid and not other.attisdropped
+    )
+    from pg_attribute as a
+    inner join pg_type as t on t.oid = a.atttypid
+    where a.attrelid = to_regclass(%(table)s) and a.attname = %(column)s and a.attnum > 0 and not a.attisdropped
+"""
+
+BACKUP: Final = "_supabase"
+"""The end of the name of a column that keeps the old uuids."""
+
+
+class NoSuchColumn(Failure):
+    """A named column does not exist, or cannot hold the uuids of users."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserColumn:
+    """A column with uuids of users."""
+
+    relation: int
+    printed_table: str
+    """Schema and table, as Postgres quotes the names."""
+    number: int
+    schema: str
+    table: str
+    column: str
+    required: bool
+    default: str | None
+    on_delete: str | None = None
+    """The action of the foreign key to auth.users; None without such a key of the column's own."""
+
+    @property
+    def at(self) -> str:
+        """Schema, table and column, for people."""
+        return f"{self.schema}.{self.table}.{self.column}"
+
+    @property
+    def of(self) -> sql.Identifier:
+        """The table, for statements."""
+        return sql.Identifier(self.schema, self.table)
+
+    @property
+    def name(self) -> sql.Identifier:
+        """The column, for statements."""
+        return sql.Identifier(self.column)
+
+    @property
+    def backup(self) -> str:
+        """The name of the column that keeps the old uuids."""
+        return f"{self.column}{BACKUP}"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A column with uuids of users, and its rows."""
+
+    column: str
+    found_by: str
+    """`key`, `key to another table of the app`, or `values`."""
+    on_delete: str | None
+    rows: int
+    filled: int | None
+    """Rows with a value; None where the rows are only estimated, because the table is large."""
+    sampled: int | None = None
+    matching: int | None = None
+    """For `values`: how many of the sampled values are ids of users."""
+
+
+def by_key(connection: Connection, named: Sequence[tuple[str, str]] = ()) -> list[UserColumn]:
+    """The uuid columns that keys connect with auth.users, or with a *named* column: pairs of table and column."""
+    where = {
+        "relations": [table for table, _ in named],
+        "columns": [column for _, column in named],
+        "not_the_apps": [*NOT_THE_APPS],
+    }
+    return [UserColumn(*row) for row in connection.execute(_HELD, where)]
+
+
+def named_column(connection: Connection, typed: str) -> tuple[str, str] | None:
+    """Table and column of a typed `schema.table.column`; None for a column that was moved before.
+
+    Raises NoSuchColumn.
+    """
+    table, _, column = typed.rpartition(".")
+    found = connection.execute(_EXISTS, {"table": table, "column": column, "backup": f"{column}{BACKUP}"}).fetchone()
+    if found is None:
+        raise NoSuchColumn(f"there is no column {typed}: type schema.table.column, as in public.audit.actor_id")
+    is_uuid, has_backup = found
+    if is_uuid:
+        return table, column
+    if has_backup:
+        return None
+    raise NoSuchColumn(f"{typed} is no uuid column: only uuid columns are moved")
+
+
+def held(connection: Connection) -> list[Held]:
+    """Every column with uuids of users, with the numbers of rows."""
+    keyed = {(each.relation, each.number): each for each in by_key(connection)}
+    found: list[Held] = []
+    for row in connection.execute(_UUIDS, {"not_the_apps": [*NOT_THE_APPS]}).fetchall():
+        column = UserColumn(*row)
+        names = {"column": column.name, "table": column.of}
+        by = keyed.get((column.relation, column.number))
+        if by:
+            how = "key" if by.on_delete else "key to another table of the app"
+            found.append(Held(column.at, how, by.on_delete, *_rows(connection, column)))
+            continue
+        sample = sql.SQL(_SAMPLE).format(**names, part=_part(connection, column))
+        [(sampled, matching)] = connection.execute(sample).fetchall()
+        if matching:
+            found.append(Held(column.at, "values", None, *_rows(connection, column), sampled, matching))
+    return found
+
+
+def _estimate(connection: Connection, column: UserColumn) -> int:
+    [(estimate,)] = connection.execute(_ESTIMATE, [column.relation]).fetchall()
+    return int(estimate)
+
+
+def _part(connection: Connection, column: UserColumn) -> sql.Composable:
+    estimate = _estimate(connection, column)
+    if estimate <= _SEARCHED_WHOLE:
+        return sql.SQL("")
+    return sql.SQL("tablesample system ({})").format(sql.Literal(100 * _SEARCHED_WHOLE / estimate))
+
+
+def _rows(connection: Connection, column: UserColumn) -> tuple[int, int | None]:
+    estimate = _estimate(connection, column)
+    if estimate > _EXACT_UP_TO:
+        return estimate, None
+    counting = sql.SQL(_COUNT).format(column=column.name, table=column.of)
+    [(rows, filled)] = connection.execute(counting).fetchall()
+    return rows, filled

@@ -1,0 +1,415 @@
+"""`clerk-supabase adopt supabase-auth`: an app of Supabase Auth's becomes an app of Clerk's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.adopt.supabase_auth.export import export
+from clerk_supabase_cli.adopt.supabase_auth.move import Options, found_units, move
+from clerk_supabase_cli.operate.database import open_database
+from tests.kit.databases import Connection, Database, acting_as, rows, value
+from tests.kit.histories import alone, upsert
+from tests.kit.parked import Command
+from tests.kit.supabase_auth import APP, AUTH, BCRYPT, user
+
+ADA, BOB, EVE, MAX, SUE = (f"0000000{number}-0000-4000-8000-00000000abcd" for number in range(1, 6))
+STEPS = ("adopt", "supabase-auth")
+
+
+@pytest.fixture
+def command(database: Database, admin: Connection) -> Command:
+    """Ada and Bob own a project each, and Bob is a member of Ada's; Eve never verified her address."""
+    admin.execute(AUTH)
+    admin.execute(APP)
+    user(
+        admin, ADA, "ada@example.test", user_metadata='{"full_name": "Ada King Lovelace", "role": "admin", "sub": "x"}'
+    )
+    user(admin, BOB, "bob@example.test")
+    user(admin, EVE, "eve@example.test", confirmed=False)
+    admin.execute("insert into public.projects (name, owner_id) values ('of ada', %s), ('of bob', %s)", [ADA, BOB])
+    admin.execute("insert into public.members (project_id, user_id) values (1, %s)", [BOB])
+    admin.execute("delete from public.profiles where id = %s", [EVE])
+    admin.execute("insert into public.audit (actor, row_id) values (%s, gen_random_uuid())", [BOB])
+    return Command({"DATABASE_URL": database.url})
+
+
+@pytest.fixture
+def linked(command: Command, store: Store) -> Command:
+    """Clerk has imported Ada and Bob, the mirror knows both, and the pairs are written."""
+    store.apply(alone(upsert("user_ada", external_id=ADA), upsert("user_bob", external_id=BOB.upper())))
+    command.run(*STEPS, "link", "--write")
+    return command
+
+
+def exported(folder: Path) -> dict[str, dict[str, Any]]:
+    return {each["id"]: each for each in json.loads((folder / "users.json").read_text())}
+
+
+def left_out(folder: Path) -> set[tuple[str, str]]:
+    lines = (folder / "left_out.ndjson").read_text().splitlines()
+    return {(each["id"], each["what"]) for each in map(json.loads, lines)}
+
+
+def protection(admin: Connection) -> list[tuple[Any, ...]]:
+    """Everything that decides who sees a row, but for the expressions."""
+    return rows(
+        admin,
+        """
+        select c.relname, c.relrowsecurity, c.relacl::text, c.reloptions::text, p.polname, p.polcmd, p.polroles::text
+        from pg_class as c left join pg_policy as p on p.polrelid = c.oid
+        where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'v') order by 1, 5
+        """,
+    )
+
+
+# inspect
+
+
+def test_the_inspection_finds_users_columns_and_every_caller(command: Command, admin: Connection) -> None:
+    user(admin, MAX, phone="4915112345678", password="$argon2id$v=19$m=16,t=2,p=1$c2FsdA$aGFzaA")
+    user(admin, SUE, is_anonymous=True, password=None)
+    admin.execute("create publication supabase_realtime for table public.notes, public.audit")
+    admin.execute("create policy through_function on public.audit using (public.is_mine(actor))")
+    seen = command.json(*STEPS, "inspect")
+    users = seen["users"]
+    assert users["passwords"] == {"argon2id": 1, "bcrypt": 3}
+    assert [users[name] for name in ("users", "anonymous", "phone", "unconfirmed", "deleted")] == [5, 1, 1, 1, 0]
+    assert users["confirmed_without_mail"] == 2
+    assert {each["column"]: each["found_by"] for each in seen["columns"]} == {
+        "public.audit.actor": "values",
+        "public.members.user_id": "key to another table of the app",
+        "public.notes.author": "key",
+        "public.profiles.id": "key",
+        "public.projects.owner_id": "key",
+    }
+    kinds = {(each["kind"], each["name"]) for each in seen["callers"] if each["fails"]}
+    assert kinds == {
+        ("default", "owner_id"),
+        ("function", "public.is_mine(uuid)"),
+        ("policy", '"own profile"'),
+        ("policy", "own_memberships"),
+        ("policy", "own_notes"),
+        ("policy", "projects_of_owner"),
+        ("policy", "through_function"),
+        ("view", "my_projects"),
+    }
+    assert [each["name"] for each in seen["triggers"]] == ["on_auth_user_created"]
+    assert seen["realtime"] == ["public.audit", "public.notes"]
+    said = command.run(*STEPS, "inspect")
+    assert "a single subscriber with Clerk's token breaks the batch of everybody" in said.stderr
+    assert "1 of 1 sampled; move it with --column public.audit.actor" in said.stdout
+    assert BCRYPT not in said.output
+
+
+def test_a_database_without_supabase_auth_is_told_so(new_database: str) -> None:
+    failed = Command({"DATABASE_URL": new_database}).run(*STEPS, "inspect", status=1)
+    assert "there is no table auth.users" in str(failed.exception)
+
+
+# export
+
+
+def test_the_export_keeps_secrets_and_trust_where_they_belong(
+    command: Command, admin: Connection, tmp_path: Path
+) -> None:
+    admin.execute('update auth.users set raw_app_meta_data = raw_app_meta_data || \'{"plan": "pro"}\'')
+    user(admin, MAX, phone="4915112345678", password="$fbscrypt$v=1,n=14,r=8,p=1,ss=Bw==,sk=a2V5$c2FsdA==$aGFzaA==")
+    user(admin, SUE, "sue@example.test", banned_until="2999-01-01", password="$argon2d$v=19$m=16,t=2,p=1$YQ$YQ")
+    folder = tmp_path / "secret"
+    said = command.run(*STEPS, "export", str(folder))
+    assert BCRYPT not in said.output
+    found = exported(folder)
+    assert found[ADA] == {
+        "id": ADA,
+        "primary_email_address": "ada@example.test",
+        "first_name": "Ada",
+        "last_name": "King Lovelace",
+        "password_digest": BCRYPT,
+        "password_hasher": "bcrypt",
+        "public_metadata": {"plan": "pro"},
+        "unsafe_metadata": {"full_name": "Ada King Lovelace", "role": "admin"},
+        "created_at": "2025-01-01T00:00:00Z",
+    }
+    assert (found[MAX]["primary_phone_number"], found[MAX]["password_digest"]) == (
+        "+4915112345678",
+        "aGFzaA==$c2FsdA==$a2V5$Bw==$8$14",
+    )
+    assert found[MAX]["password_hasher"] == "scrypt_firebase"
+    assert "password_digest" not in found[SUE]
+    assert found[SUE]["banned"] is True
+    assert EVE not in found
+    assert left_out(folder) == {(EVE, "email"), (EVE, "user"), (SUE, "password")}
+    for file in folder.iterdir():
+        assert file.stat().st_mode & 0o777 == 0o600
+    assert folder.stat().st_mode & 0o777 == 0o700
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    command.run(*STEPS, "export", str(folder))
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_garbage_is_left_out_and_its_user_is_not(admin: Connection, database: Database, tmp_path: Path) -> None:
+    admin.execute(AUTH)
+    garbage: list[tuple[str, dict[str, Any]]] = [
+        ("user metadata", {"user_metadata": '["no", "object"]'}),
+        ("user metadata", {"user_metadata": '{"far": 1e5000}'}),
+        ("user metadata", {"user_metadata": "[" * 5_000 + "]" * 5_000}),
+        ("metadata", {"user_metadata": json.dumps({"long": "x" * 100_000})}),
+        ("user metadata", {"user_metadata": json.dumps({"long": "ü" * 4_100})}),
+        ("password", {"password": "plain \\u0000 text"}),
+        ("password", {"password": '{"key_id": "k", "alg": "aes-gcm-hkdf"}'}),
+        ("password", {"password": f"{BCRYPT}\n"}),
+    ]
+    expected = set()
+    for number, (what, columns) in enumerate(garbage):
+        user_id = f"00000000-0000-4000-8000-{number:012}"
+        user(admin, user_id, f"{number}@example.test", **columns)
+        expected.add((user_id, what))
+    Command({"DATABASE_URL": database.url}).run(*STEPS, "export", str(tmp_path))
+    assert len(exported(tmp_path)) == len(garbage)
+    assert left_out(tmp_path) == expected
+
+
+def test_an_address_of_two_users_goes_to_neither_and_an_unverified_twin_takes_nothing(
+    command: Command, admin: Connection, tmp_path: Path
+) -> None:
+    user(admin, MAX, "BOB@example.test")
+    user(admin, SUE, "ADA@example.test", confirmed=False, phone="123")
+    command.run(*STEPS, "export", str(tmp_path))
+    assert [*exported(tmp_path)] == [ADA]
+    assert {(MAX, "email"), (BOB, "email"), (SUE, "email")} <= left_out(tmp_path)
+
+
+def test_hashes_are_not_written_where_git_would_take_them(command: Command, tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    folder = tmp_path / "deep" / "export"
+    failed = command.run(*STEPS, "export", str(folder), status=1)
+    assert "password hashes could be committed" in str(failed.exception)
+    assert not folder.exists()
+    (tmp_path / ".gitignore").write_text("/deep/\n")
+    command.run(*STEPS, "export", str(folder))
+    assert ADA in exported(folder)
+
+
+def test_a_role_that_does_not_see_all_users_exports_nothing(
+    command: Command, admin: Connection, database: Database, tmp_path: Path
+) -> None:
+    admin.execute(
+        "grant usage on schema auth to authenticated; grant select on all tables in schema auth to authenticated"
+    )
+    with open_database(database.url) as connection:
+        connection.execute("set role authenticated")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            export(connection, tmp_path, "public")
+    assert [*tmp_path.iterdir()] == []
+
+
+# link
+
+
+def test_users_are_linked_one_to_one_and_everybody_else_is_listed(
+    command: Command, store: Store, admin: Connection
+) -> None:
+    store.apply(
+        alone(
+            upsert("user_ada", external_id=ADA),
+            upsert("user_bob", external_id=BOB),
+            upsert("user_twin", external_id=BOB),
+            upsert("user_other", external_id="crm-7"),
+            upsert("user_new", external_id=None),
+        )
+    )
+    looked = command.json(*STEPS, "link")["links"]
+    assert (looked["new"], looked["known"]) == (1, 0)
+    assert looked["double"] == [{"old_id": BOB, "clerk_ids": ["user_bob", "user_twin"]}]
+    assert [each["clerk_id"] for each in looked["foreign"]] == ["user_other"]
+    assert [(each["old_id"], each["why"]) for each in looked["unlinked"]] == [(EVE, "no verified address or number")]
+    command.run(*STEPS, "link", "--write")
+    assert command.json(*STEPS, "link")["links"]["known"] == 1
+    assert rows(admin, "select old_id::text, clerk_id from clerk_migration.identities") == [(ADA, "user_ada")]
+
+
+def test_a_pair_that_has_changed_is_said_and_replaced_only_when_told(
+    linked: Command, store: Store, admin: Connection
+) -> None:
+    admin.execute("delete from clerk.users where clerk_id = 'user_ada'")
+    store.apply(alone(upsert("user_again", external_id=ADA)))
+    assert linked.json(*STEPS, "link", "--write")["links"]["changed"] == [
+        {"old_id": ADA, "clerk_id": "user_ada", "now": "user_again"}
+    ]
+    assert value(admin, "select clerk_id from clerk_migration.identities where old_id = %s", ADA) == "user_ada"
+    linked.run(*STEPS, "link", "--write", "--replace")
+    assert value(admin, "select clerk_id from clerk_migration.identities where old_id = %s", ADA) == "user_again"
+
+
+def test_no_role_of_the_api_reads_the_pairs(command: Command, admin: Connection) -> None:
+    # As in older projects of Supabase.
+    admin.execute("alter default privileges grant all on tables to authenticated, service_role")
+    admin.execute("alter default privileges grant execute on functions to authenticated, service_role")
+    command.run(*STEPS, "link", "--write")
+    admin.execute("grant usage on schema clerk_migration to authenticated, service_role")
+    for role in ("authenticated", "service_role"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), acting_as(admin, role):
+            admin.execute("select * from clerk_migration.identities")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), acting_as(admin, role):
+            admin.execute("select clerk_migration.clerk_id_of(gen_random_uuid())")
+
+
+# move
+
+
+def test_without_write_nothing_changes_and_a_rehearsal_rolls_back(linked: Command, admin: Connection) -> None:
+    before = rows(admin, "select * from public.projects order by id"), protection(admin)
+    looked = linked.json(*STEPS, "move")
+    rehearsed = linked.json(*STEPS, "move", "--rehearse")
+    assert [each["outcome"] for each in looked["tables"]] == ["can be moved"] * 2
+    assert looked["tables"] == rehearsed["tables"]
+    named = "function public.handle_new_user() names these tables: look for uuid in its arguments and variables"
+    assert named in looked["tables"][0]["notes"]
+    assert before == (rows(admin, "select * from public.projects order by id"), protection(admin))
+
+
+def test_afterwards_each_user_has_their_own_rows_and_nothing_is_more_open(linked: Command, admin: Connection) -> None:
+    # The apostrophe in a name must not hide the call behind it.
+    admin.execute("alter table public.notes add \"it's\" text default 'a''b'")
+    admin.execute("create policy named on public.notes for delete using (\"it's\" = 'a''b' and auth.uid() = author)")
+    admin.execute("grant select on public.profiles to anon")
+    before = protection(admin)
+    done = linked.json(*STEPS, "move", "--write")
+    assert [(each["tables"], each["outcome"]) for each in done["tables"]] == [
+        (["public.members", "public.profiles", "public.projects"], "moved"),
+        (["public.notes"], "moved"),
+    ]
+    assert protection(admin) == before
+    assert rows(admin, "select name, owner_id, owner_id_supabase::text from public.projects order by 1") == [
+        ("of ada", "user_ada", ADA),
+        ("of bob", "user_bob", BOB),
+    ]
+    with acting_as(admin, "authenticated", {"sub": "user_ada"}):
+        assert rows(admin, "select name from public.projects") == [("of ada",)]
+        admin.execute("insert into public.projects (name) values ('another')")
+        assert rows(admin, "select owner_id from public.my_projects order by name") == [("user_ada",), ("user_ada",)]
+    with acting_as(admin, "authenticated", {"sub": "user_bob"}):
+        assert rows(admin, "select name from public.projects order by id") == [("of ada",), ("of bob",)]
+        assert rows(admin, "select id from public.profiles") == [("user_bob",)]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege), acting_as(admin, "authenticated", {"sub": "user_ada"}):
+        admin.execute("insert into public.projects (name, owner_id) values ('stolen', 'user_bob')")
+    with acting_as(admin, "anon"):
+        assert rows(admin, "select id from public.profiles") == []
+
+
+def test_keys_indexes_and_uniques_of_the_app_stay_and_keys_to_auth_go(linked: Command, admin: Connection) -> None:
+    query = """
+        select pg_get_indexdef(indexrelid) from pg_index where indrelid in ('public.projects'::regclass,
+        'public.members'::regclass, 'public.profiles'::regclass) order by 1
+    """
+    indexes = rows(admin, query)
+    linked.run(*STEPS, "move", "--write")
+    assert rows(admin, query) == indexes
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        admin.execute("insert into public.members values (2, 'user_nobody')")
+    admin.execute("delete from auth.users")
+    assert value(admin, "select count(*) from public.projects") == 2
+    admin.execute("delete from public.profiles where id = 'user_bob'")
+    assert value(admin, "select count(*) from public.members") == 0
+
+
+def test_no_trigger_of_the_app_fires_and_the_old_ids_can_be_dropped_at_once(linked: Command, admin: Connection) -> None:
+    admin.execute(
+        """
+        create function public.stop() returns trigger language plpgsql as $$ begin raise 'fired'; end $$;
+        create trigger projects_stop before update on public.projects for each row execute function public.stop();
+        """
+    )
+    linked.run(*STEPS, "move", "--write", "--drop-old")
+    assert rows(admin, "select 1 from information_schema.columns where column_name like '%%_supabase'") == []
+
+
+def test_rows_of_a_user_who_is_not_in_clerk_stop_their_tables_and_no_others(linked: Command, admin: Connection) -> None:
+    admin.execute("insert into public.projects (name, owner_id) values ('of eve', %s)", [EVE])
+    failed = linked.run(*STEPS, "move", "--write", status=1)
+    assert "1 rows of public.projects.owner_id belong to 1 users who are not in Clerk" in failed.stdout
+    assert f"public.projects.owner_id: {EVE}, 1 rows" in failed.stdout
+    assert "moved: public.notes.author" in failed.stdout
+    assert value(admin, "select count(*) from public.projects where owner_id = %s::uuid", ADA) == 1
+
+
+def test_rows_without_an_owner_are_kept_and_emptied_when_told(linked: Command, admin: Connection) -> None:
+    admin.execute("insert into public.notes (author) values (%s), (%s), (null)", [EVE, ADA])
+    linked.run(*STEPS, "move", "public.notes", "--write", "--without-owner", "empty")
+    assert rows(admin, "select author, author_supabase::text from public.notes order by id") == [
+        (None, EVE),
+        ("user_ada", ADA),
+        (None, None),
+    ]
+
+
+def test_a_row_without_an_owner_can_keep_its_uuid_which_is_the_id_of_nobody(linked: Command, admin: Connection) -> None:
+    admin.execute("insert into public.profiles (id) values (%s)", [EVE])
+    assert "public.profiles.id belong to 1 users" in linked.run(*STEPS, "move", "--write", status=1).stdout
+    linked.run(*STEPS, "move", "--write", "--without-owner", "keep")
+    assert rows(admin, "select id from public.profiles order by 1") == [(EVE,), ("user_ada",), ("user_bob",)]
+
+
+def test_a_policy_that_cannot_be_rewritten_stops_its_table_whole(linked: Command, admin: Connection) -> None:
+    admin.execute("create policy of_one on public.notes to authenticated using (public.is_mine(author))")
+    before = protection(admin)
+    failed = linked.run(*STEPS, "move", "notes", "--write", status=1)
+    assert "in: create policy of_one" in failed.stdout
+    assert protection(admin) == before
+    assert value(admin, "select count(*) from information_schema.columns where column_name = 'author_supabase'") == 0
+
+
+def test_tables_that_a_view_compares_are_moved_together(linked: Command, admin: Connection) -> None:
+    admin.execute(
+        """
+        create view public.writers with (security_invoker = on) as
+        select n.id from public.notes as n inner join public.projects as p on p.owner_id = n.author
+        """
+    )
+    done = linked.json(*STEPS, "move", "notes", "--write")["tables"]
+    assert [each["outcome"] for each in done] == ["moved"]
+    assert {"public.notes", "public.projects"} <= {*done[0]["tables"]}
+
+
+def test_a_column_without_a_key_is_moved_when_it_is_named(linked: Command, admin: Connection) -> None:
+    linked.run(*STEPS, "move", "--write", "--column", "public.audit.actor")
+    assert value(admin, "select actor from public.audit") == "user_bob"
+    assert "no table is left to move" in linked.run(*STEPS, "move", "--column", "public.audit.actor").stdout
+
+
+def test_a_move_that_was_killed_goes_on_with_the_tables_that_are_left(
+    linked: Command, admin: Connection, database: Database
+) -> None:
+    with open_database(database.url) as connection:
+        [first, _] = found_units(connection, [], [])
+        assert move(connection, database.url, first, Options("write"), print).outcome == "moved"
+    done = linked.json(*STEPS, "move", "--write")
+    assert [each["columns"] for each in done["tables"]] == [["public.notes.author"]]
+
+
+def test_what_is_left_is_listed_with_the_statement_that_ends_it(linked: Command, admin: Connection) -> None:
+    admin.execute(
+        """
+        create schema storage;
+        create table storage.objects (bucket_id text, name text);
+        create policy "own folder" on storage.objects for insert to authenticated
+        with check ((string_to_array(name, '/'))[1] = auth.uid()::text and name <> 'auth.uid()');
+        """
+    )
+    admin.execute("insert into storage.objects values ('avatars', %s || '/me.png')", [ADA])
+    left = {each["what"]: each["todo"] for each in linked.json(*STEPS, "move", "--write")["todo"]}
+    altered = left['policy "own folder" on storage.objects']
+    admin.execute(altered.encode())
+    assert "clerk_sync.caller" in altered
+    assert "'auth.uid()'" in altered
+    assert "1 files of 1 users in folders named after a uuid" in left
+    assert "there is no table public.note:" in str(linked.run(*STEPS, "move", "note", status=1).exception)
+    assert {"function public.is_mine(uuid)", "trigger on_auth_user_created on auth.users"} <= left.keys()
+    assert len(linked.json(*STEPS, "move")["todo"]) == len(left) - 1
