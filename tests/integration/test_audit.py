@@ -239,7 +239,7 @@ def test_a_function_of_the_app_cannot_forge_the_cause(security: LiteralString, s
                     perform set_config('clerk_sync.causes', '{{"user_1": ["delivery", "msg_forged"]}}', true);
                     update clerk.users set first_name = 'Edited';
                 end $$;
-                grant create on schema public to app_writer;
+                grant create on schema public to app_writer; grant usage on schema clerk to app_writer;
                 alter function public.edit() owner to app_writer
                 """
             ).format(sql.SQL(security))
