@@ -148,7 +148,7 @@ def test_without_clerk_the_row_is_a_stub_and_the_answer_says_so(
     ],
     ids=["revoked", "overloaded"],
 )
-def test_users_get_in_whatever_is_done_to_the_functions_of_the_schema_public(
+def test_users_get_in_whatever_is_done_to_the_functions_of_the_schema_clerk(
     statement: LiteralString, app: App, admin: Connection
 ) -> None:
     admin.execute(statement)

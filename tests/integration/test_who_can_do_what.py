@@ -215,7 +215,7 @@ def test_an_edit_by_hand_can_lift_a_ban_until_the_next_comparison(database: Data
 # The right to create in the schemas clerk and public
 
 
-def test_an_object_created_in_public_changes_queries_that_name_it(admin: Connection) -> None:
+def test_an_object_created_in_clerk_changes_queries_that_name_it(admin: Connection) -> None:
     admin.execute("create function clerk.requesting_user_id(x int default 0) returns text language sql return 'eve'")
     with pytest.raises(AmbiguousFunction), acting_as(admin, "authenticated", ADA):
         admin.execute("select clerk.requesting_user_id()")
