@@ -506,8 +506,10 @@ begin
         union
         select p.polrelid::regclass, a.attname
         from pg_catalog.pg_policy as p
-        inner join pg_catalog.pg_attribute as a on p.polrelid = a.attrelid and a.attname = 'user_id'
-        where p.polname = 'clerk_sync_select'
+        inner join pg_catalog.pg_depend as d
+            on p.oid = d.objid and d.classid = 'pg_catalog.pg_policy'::regclass and p.polrelid = d.refobjid
+        inner join pg_catalog.pg_attribute as a on p.polrelid = a.attrelid and d.refobjsubid = a.attnum
+        where p.polname = 'clerk_sync_select' and clerk_sync.is_like_text(a.atttypid)
         order by 1, 2
     loop
         return query execute format(

@@ -252,12 +252,16 @@ def test_rows_and_columns_of_the_app_are_counted_and_left(store: Store, admin: C
     admin.execute("alter table clerk.users add column nickname text")
     admin.execute("create table public.tasks (id int primary key, title text)")
     admin.execute("select clerk_sync.secure('public.tasks', 'user')")
+    admin.execute("create table public.notes (id int primary key, owner_id text)")
+    admin.execute("select clerk_sync.secure('public.notes', 'user', owner_column => 'owner_id')")
+    admin.execute("insert into public.notes values (1, 'user_ada')")
     store.apply([user(ADA, at=1)])
     admin.execute("update clerk.users set nickname = 'ada'")
     admin.execute("insert into public.tasks values (1, %s, 'user_ada'), (2, 'x', 'user_other')", [ADDRESS])
     store.apply([deleted("user", ADA, at=2)])
     assert command.json("forget", ADA, "--yes")["of_the_app"] == [
         {"place": "public.tasks", "column_name": "user_id", "row_count": 1},
+        {"place": "public.notes", "column_name": "owner_id", "row_count": 1},
         {"place": "clerk.users", "column_name": "nickname", "row_count": 1},
     ]
     assert rows(admin, "select nickname from clerk.users") == [("ada",)]
