@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from clerk_supabase.model.changes import Upsert
+from clerk_supabase.postgres.store import Store
 from tests.kit.app_shapes import SHAPES, Shape, person
-from tests.kit.databases import Connection
+from tests.kit.databases import Connection, Database, rows
+from tests.kit.histories import alone, delete, upsert
+from tests.kit.parked import Command
 
 
 @pytest.fixture(params=SHAPES, ids=lambda shape: shape.name)
@@ -29,3 +37,69 @@ def test_the_old_handler_of_a_shape_writes_and_deletes_a_user(shape: Shape, admi
     assert count(admin, shape) == before + 1
     shape.old_delete(admin, "user_bo")
     assert count(admin, shape) == before
+
+
+def toml(shape: Shape) -> str:
+    lines = ["[users]"]
+    for name, field in shape.users.items():
+        if isinstance(field, dict):
+            pairs = ", ".join(f"{json.dumps(column)} = {json.dumps(text)}" for column, text in field.items())
+            lines.append(f"{name} = {{ {pairs} }}")
+        else:
+            lines.append(f"{name} = {json.dumps(field)}")
+    return "\n".join(lines)
+
+
+@pytest.fixture
+def command(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.chdir(tmp_path)
+    return Command({"DATABASE_URL": database.url})
+
+
+def mirrored(user: str, **fields: Any) -> Upsert:
+    """The same user as `person()`, as Clerk sends it."""
+    known = person(user)
+    address = {"id": "idn_1", "email_address": known.pop("email"), "verification": {"status": "verified"}}
+    known.pop("id")
+    sent = {**known, "email_addresses": [address], "primary_email_address_id": "idn_1", **fields}
+    return upsert(user, **sent)
+
+
+def fingerprint(admin: Connection) -> list[Any]:
+    """Every row of the app's tables, with the transaction that wrote the row."""
+    found = []
+    for (name,) in rows(
+        admin,
+        """
+        select format('%I.%I', n.nspname, c.relname) from pg_class as c inner join pg_namespace as n
+        on n.oid = c.relnamespace where c.relkind = 'r' and n.nspname <> 'information_schema'
+        and n.nspname not like 'pg\\_%' order by 1
+        """,
+    ):
+        query = f"select xmin, ctid, t.* from {name} as t order by ctid"  # noqa: S608
+        found.append((name, admin.execute(query.encode()).fetchall()))
+    return found
+
+
+def test_compare_counts_each_difference_and_changes_nothing(
+    shape: Shape, command: Command, admin: Connection, store: Store, tmp_path: Path
+) -> None:
+    if not shape.table:
+        return
+    (tmp_path / "adopt.toml").write_text(toml(shape))
+    store.apply(alone(mirrored("user_ada"), mirrored("user_eve")))
+    shape.old_upsert(admin, person("user_ada"))
+    shape.old_upsert(admin, person("user_eve"))
+    [same] = command.json("adopt", "compare")["tables"]
+    assert (same["rows"], same["objects"], set(same["columns"].values()) - {0}) == (2, 2, set())
+
+    store.apply(alone(mirrored("user_new"), mirrored("user_ada", version=5, first_name="Augusta", email_addresses=[])))
+    store.apply(alone(delete("user_eve", at=9)))
+    shape.old_upsert(admin, person("user_late"))
+    before = fingerprint(admin)
+    [differs] = command.json("adopt", "compare", status=3)["tables"]
+    assert (differs["missing"], differs["unknown"], differs["deleted"], differs["kept"]) == (1, 1, 0, 1)
+    assert differs["columns"] == {
+        column: int("first_name" in text or "email" in text) for column, text in shape.update.items()
+    }
+    assert fingerprint(admin) == before
