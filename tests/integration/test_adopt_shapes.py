@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from clerk_supabase.model.changes import Upsert
 from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.adopt.mapping import parse_mappings
 from tests.kit.app_shapes import SHAPES, Shape, person
 from tests.kit.databases import Connection, Database, rows
 from tests.kit.histories import alone, delete, upsert
@@ -39,9 +41,11 @@ def test_the_old_handler_of_a_shape_writes_and_deletes_a_user(shape: Shape, admi
     assert count(admin, shape) == before
 
 
-def toml(shape: Shape) -> str:
+def toml(users: Mapping[str, Any]) -> str:
     lines = ["[users]"]
-    for name, field in shape.users.items():
+    for name, field in users.items():
+        if name == "kind":
+            continue
         if isinstance(field, dict):
             pairs = ", ".join(f"{json.dumps(column)} = {json.dumps(text)}" for column, text in field.items())
             lines.append(f"{name} = {{ {pairs} }}")
@@ -86,7 +90,7 @@ def test_compare_counts_each_difference_and_changes_nothing(
 ) -> None:
     if not shape.table:
         return
-    (tmp_path / "adopt.toml").write_text(toml(shape))
+    (tmp_path / "adopt.toml").write_text(toml(shape.users))
     store.apply(alone(mirrored("user_ada"), mirrored("user_eve")))
     shape.old_upsert(admin, person("user_ada"))
     shape.old_upsert(admin, person("user_eve"))
@@ -103,3 +107,30 @@ def test_compare_counts_each_difference_and_changes_nothing(
         column: int("first_name" in text or "email" in text) for column, text in shape.update.items()
     }
     assert fingerprint(admin) == before
+
+
+def test_inspect_writes_a_mapping_that_compare_takes_and_changes_nothing(
+    shape: Shape, command: Command, admin: Connection, store: Store, tmp_path: Path
+) -> None:
+    store.apply(alone(mirrored("user_ada"), mirrored("user_eve")))
+    before = fingerprint(admin)
+    found = command.json("adopt", "inspect")
+    assert fingerprint(admin) == before
+    file = tmp_path / "adopt.toml"
+    if not shape.table:
+        assert found["candidates"] == []
+        assert "no table is mapped" in str(command.run("adopt", "compare", status=1).exception)
+        return
+    column = shape.key or "clerk_user_id"
+    [candidate] = [each for each in found["candidates"] if (each["table"], each["column"]) == (shape.table, column)]
+    assert (candidate["linked"], candidate["unknown"], candidate["double"]) == (2, 0, 0)
+    if shape.keys:
+        assert "key.tenant_id is still to do" in str(command.run("adopt", "compare", status=1).exception)
+        file.write_text(file.read_text().replace("TODO: a value of the type integer", "1"))
+    shape.old_upsert(admin, person("user_ada"))
+    [users] = [each for each in parse_mappings(file.read_text()) if each.kind == "user"]
+    assert (users.table, set(users.key)) == (shape.table, {column, *shape.keys})
+    assert set(users.update) == set(shape.update) | (shape.on_insert.keys() & {"username", "display_name"})
+    assert users.on_insert.keys() == shape.on_insert.keys() - {"username", "display_name"}
+    file.write_text(toml(users.as_json()))
+    assert command.json("adopt", "compare")["equal"]

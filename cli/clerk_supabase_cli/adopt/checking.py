@@ -114,4 +114,4 @@ def _insert_into(table: Table, columns: Sequence[str]) -> sql.Composable:
 def value_of(expression: str) -> sql.Composable:
     """An expression of a mapping, for a statement that reads the mirror's row as `mirror`."""
     # `read_mappings` has made sure that the text does not leave these parentheses.
-    return sql.SQL("({})").format(sql.SQL(expression))  # type: ignore[arg-type]
+    return sql.SQL("({})").format(sql.SQL(expression))

@@ -262,7 +262,7 @@ class _Pairs:
     def _cast(self, name: str, value: sql.Composable) -> sql.Composable:
         """A value of the mirror as the column would hold it, in a type that has an equality."""
         column = self._columns[name]
-        return _comparable(column, sql.SQL("{}::{}").format(value, sql.SQL(column.compared_type)))  # type: ignore[arg-type]
+        return _comparable(column, sql.SQL("{}::{}").format(value, sql.SQL(column.compared_type)))
 
     def _taken(self, name: str) -> sql.Composable:
         return _comparable(self._columns[name], sql.SQL("theirs.{}").format(sql.Identifier(name)))
@@ -292,7 +292,7 @@ def _comparable(column: Column, value: sql.Composable) -> sql.Composable:
 
 
 def _listed(parts: Sequence[sql.Composable], otherwise: str = "") -> sql.Composable:
-    return sql.SQL(", ").join(parts) if parts else sql.SQL(otherwise)  # type: ignore[arg-type]
+    return sql.SQL(", ").join(parts) if parts else sql.SQL(otherwise)
 
 
 def shown_names(mappings: Sequence[Mapping]) -> dict[str, list[Kind]]:

@@ -128,7 +128,7 @@ class Table:
     @property
     def reference(self) -> sql.SQL:
         """The name, for a statement."""
-        return sql.SQL(self.name)  # type: ignore[arg-type]  # quoted by Postgres
+        return sql.SQL(self.name)
 
 
 @dataclass(frozen=True, slots=True)
