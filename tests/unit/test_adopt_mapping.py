@@ -90,6 +90,7 @@ def test_one_expression_is_taken(text: str) -> None:
             "a$b$; drop table users; $b$",
             "😀$$; drop table users $$",
         ),
+        "mirror.email, mirror.phone",
         "$😀$ ' $😀$) union select ($😀$ ' $😀$",
     ],
 )

@@ -262,6 +262,8 @@ def fault_of_expression(text: str) -> str:
             return "has a comment: write comments outside of the quotes, after #"
         if here == ";":
             return "has a semicolon: an expression is no statement"
+        if here == "," and not depth:
+            return "has a comma: an expression is one value"
         if here == "\0":
             return "has a null character"
         depth += (here in "([") - (here in ")]")
