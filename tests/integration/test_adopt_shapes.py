@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from clerk_supabase.model.changes import Upsert
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.adopt.mapping import parse_mappings
-from tests.kit.app_shapes import SHAPES, Shape, person
-from tests.kit.databases import Connection, Database, rows
-from tests.kit.histories import alone, delete, upsert
+from tests.kit.app_shapes import SHAPES, Shape, fingerprint, mirrored, person, toml
+from tests.kit.databases import Connection, Database
+from tests.kit.histories import alone, delete
 from tests.kit.parked import Command
 
 
@@ -41,48 +37,10 @@ def test_the_old_handler_of_a_shape_writes_and_deletes_a_user(shape: Shape, admi
     assert count(admin, shape) == before
 
 
-def toml(users: Mapping[str, Any]) -> str:
-    lines = ["[users]"]
-    for name, field in users.items():
-        if name == "kind":
-            continue
-        if isinstance(field, dict):
-            pairs = ", ".join(f"{json.dumps(column)} = {json.dumps(text)}" for column, text in field.items())
-            lines.append(f"{name} = {{ {pairs} }}")
-        else:
-            lines.append(f"{name} = {json.dumps(field)}")
-    return "\n".join(lines)
-
-
 @pytest.fixture
 def command(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     monkeypatch.chdir(tmp_path)
     return Command({"DATABASE_URL": database.url})
-
-
-def mirrored(user: str, **fields: Any) -> Upsert:
-    """The same user as `person()`, as Clerk sends it."""
-    known = person(user)
-    address = {"id": "idn_1", "email_address": known.pop("email"), "verification": {"status": "verified"}}
-    known.pop("id")
-    sent = {**known, "email_addresses": [address], "primary_email_address_id": "idn_1", **fields}
-    return upsert(user, **sent)
-
-
-def fingerprint(admin: Connection) -> list[Any]:
-    """Every row of the app's tables, with the transaction that wrote the row."""
-    found = []
-    for (name,) in rows(
-        admin,
-        """
-        select format('%I.%I', n.nspname, c.relname) from pg_class as c inner join pg_namespace as n
-        on n.oid = c.relnamespace where c.relkind = 'r' and n.nspname <> 'information_schema'
-        and n.nspname not like 'pg\\_%' order by 1
-        """,
-    ):
-        query = f"select xmin, ctid, t.* from {name} as t order by ctid"  # noqa: S608
-        found.append((name, admin.execute(query.encode()).fetchall()))
-    return found
 
 
 def test_compare_counts_each_difference_and_changes_nothing(

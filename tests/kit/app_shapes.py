@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, LiteralString
 
-from tests.kit.databases import Connection
+from clerk_supabase.model.changes import Upsert
+from tests.kit.databases import Connection, rows
+from tests.kit.histories import upsert
 
 Person = dict[str, str | None]
 """Parameters of `Shape.upsert`."""
@@ -71,6 +74,45 @@ def person(user_id: str, **fields: str | None) -> Person:
         "image_url": f"https://img.example.test/{name}.png",
     }
     return made | fields
+
+
+def mirrored(user: str, **fields: Any) -> Upsert:
+    """The same user as `person()`, as Clerk sends it."""
+    known = person(user)
+    address = {"id": "idn_1", "email_address": known.pop("email"), "verification": {"status": "verified"}}
+    known.pop("id")
+    sent = {**known, "email_addresses": [address], "primary_email_address_id": "idn_1", **fields}
+    return upsert(user, **sent)
+
+
+def fingerprint(admin: Connection) -> list[Any]:
+    """Every row of the app's tables, with the transaction that wrote the row."""
+    found = []
+    for (name,) in rows(
+        admin,
+        """
+        select format('%I.%I', n.nspname, c.relname) from pg_class as c inner join pg_namespace as n
+        on n.oid = c.relnamespace where c.relkind = 'r' and n.nspname <> 'information_schema'
+        and n.nspname not like 'pg\\_%' order by 1
+        """,
+    ):
+        query = f"select xmin, ctid, t.* from {name} as t order by ctid"  # noqa: S608
+        found.append((name, admin.execute(query.encode()).fetchall()))
+    return found
+
+
+def toml(users: Mapping[str, Any]) -> str:
+    """The text of adopt.toml for a mapping of the users, as `Shape.users` or as JSON."""
+    lines = ["[users]"]
+    for name, part in users.items():
+        if name == "kind":
+            continue
+        if isinstance(part, dict):
+            pairs = ", ".join(f"{json.dumps(column)} = {json.dumps(text)}" for column, text in part.items())
+            lines.append(f"{name} = {{ {pairs} }}")
+        else:
+            lines.append(f"{name} = {json.dumps(part)}")
+    return "\n".join(lines)
 
 
 _A: Final = Shape(
