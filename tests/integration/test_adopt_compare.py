@@ -55,6 +55,19 @@ def test_names_of_an_attacker_stay_names_in_the_mapping_and_on_the_terminal(
     assert command.json("adopt", "compare")["tables"][0]["columns"] == {"email": 0}
 
 
+def test_inspect_finds_ids_that_few_rows_of_a_large_table_have(command: Command, admin: Connection) -> None:
+    admin.execute(
+        """
+        create table public.people (id integer primary key, auth text unique, note text);
+        insert into public.people select n, null, repeat('x', 400) from generate_series(1, 20000) as n;
+        insert into public.people select n, 'user_' || n, null from generate_series(20001, 20300) as n;
+        analyze public.people
+        """
+    )
+    [candidate] = command.json("adopt", "inspect")["candidates"]
+    assert (candidate["column"], candidate["rows"], candidate["unlinked"]) == ("auth", 20_300, 20_000)
+
+
 def test_inspect_keeps_a_file_that_a_person_has_edited(command: Command) -> None:
     Path("adopt.toml").write_text("mine")
     assert "--force" in str(command.run("adopt", "inspect", status=1).exception)

@@ -53,7 +53,8 @@ def _faults_of_table(checked: Checked) -> Iterator[str]:
     table = checked.table
     if table.relkind not in _TABLE_KINDS:
         yield f"table: {table.name} is a {table.kind}, which nobody can write"
-    if table.schema in {"clerk_sync", "auth", "storage", "realtime"} or table.name == checked.mirror.as_string():
+    own_schema = checked.mirror.as_string().partition(".")[0].strip('"')
+    if table.schema in {own_schema, "clerk_sync", "auth", "storage", "realtime"}:
         yield f"table: {table.name} is not a table of the app"
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping as Mapped
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+import psycopg
 from psycopg import sql
 
 from clerk_supabase.model.kinds import FACTS, Kind
 from clerk_supabase_cli.adopt.checking import Checked, check_mappings, value_of
-from clerk_supabase_cli.adopt.mapping import Clear, Mapping
+from clerk_supabase_cli.adopt.mapping import Clear, Mapping, MappingWrong
 from clerk_supabase_cli.adopt.tables import Column, reading
 from clerk_supabase_cli.operate.database import Connection
 
@@ -150,7 +151,7 @@ class _Pairs:
                 "null",
             ),
         )
-        [row] = self._connection.execute(sql.SQL("{} {}").format(self._pairs, counts), binary=True).fetchall()
+        [row] = self._rows(sql.SQL("{} {}").format(self._pairs, counts))
         rows, objects, missing, unknown, deleted, not_cleared, double, not_clerks, *differing = row
         columns = dict(zip(self._mapping.update, differing, strict=False))
         is_fault = self._mapping.on_delete == "delete"
@@ -189,7 +190,14 @@ class _Pairs:
             fault,
             sql.Literal(limit),
         )
-        return [Sample(*row) for row in self._connection.execute(query, binary=True)]
+        return [Sample(*row) for row in self._rows(query)]
+
+    def _rows(self, query: sql.Composed) -> list[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(query, binary=True).fetchall()
+        except psycopg.DataError as error:
+            reason = f"an expression fails for an object of the mirror: {error.diag.message_primary}"
+            raise MappingWrong(f"[{self._mapping.name}] {reason}") from None
 
     def _is_linked(self) -> sql.Composable:
         columns = [sql.SQL("theirs.{} is not null").format(sql.Identifier(name)) for name in self._mapping.key]
@@ -262,6 +270,8 @@ class _Pairs:
     def _cast(self, name: str, value: sql.Composable) -> sql.Composable:
         """A value of the mirror as the column would hold it, in a type that has an equality."""
         column = self._columns[name]
+        if _is_text(column):
+            return _comparable(column, value)
         return _comparable(column, sql.SQL("{}::{}").format(value, sql.SQL(column.compared_type)))
 
     def _taken(self, name: str) -> sql.Composable:
@@ -282,13 +292,17 @@ def _comparable(column: Column, value: sql.Composable) -> sql.Composable:
     Texts are compared letter by letter, also in a type or a collation that ignores case: the feed writes what Clerk
     says. JSON has no equality, jsonb has.
     """
-    if column.category == "S":
+    if _is_text(column):
         return sql.SQL('({}::text collate "C")').format(value)
     if column.type_name == "json":
         return sql.SQL("({}::jsonb)").format(value)
-    if column.category in {"E", "U", "G", "C"} and column.type_name not in {"jsonb", "uuid", "bytea"}:
-        return sql.SQL('({}::text collate "C")').format(value)
     return value
+
+
+def _is_text(column: Column) -> bool:
+    """Whether values of the column are compared as text: texts, enums, and types of the app and of extensions."""
+    is_foreign = column.category in {"U", "G", "C"} and column.type_name not in {"json", "jsonb", "uuid", "bytea"}
+    return column.category in {"S", "E"} or is_foreign
 
 
 def _listed(parts: Sequence[sql.Composable], otherwise: str = "") -> sql.Composable:

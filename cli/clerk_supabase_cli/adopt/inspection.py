@@ -10,7 +10,7 @@ from psycopg import sql
 
 from clerk_supabase.model.kinds import FACTS, Kind
 from clerk_supabase_cli.adopt.samples import PREFIXES, IdColumn, Sized, id_columns, tables_of_the_app
-from clerk_supabase_cli.adopt.surroundings import ON_DELETE, Code, ForeignKey, Surroundings, read_surroundings
+from clerk_supabase_cli.adopt.surroundings import Code, ForeignKey, Surroundings, read_surroundings
 from clerk_supabase_cli.adopt.tables import Table, mirror_tables, reading
 from clerk_supabase_cli.operate.database import Connection
 
@@ -115,7 +115,7 @@ def inspect(connection: Connection) -> Inspection:
     tables = tables_of_the_app(connection, schemas)
     found = id_columns(connection, tables)
     possible = [each for each in found if _uniques_with(each)]
-    surroundings = read_surroundings(connection, _once([each.table.table for each in found]), schemas)
+    surroundings = read_surroundings(connection, _once([each.table.table for each in possible]), schemas)
     return Inspection(
         has_mirror=bool(mirror),
         tables=len(tables),
@@ -215,4 +215,4 @@ def _counts(
 def words_of(key: ForeignKey) -> str:
     """A foreign key in words, with its effect on a delete."""
     columns = ", ".join(key.from_columns)
-    return f"{key.from_table} ({columns}) -> ({', '.join(key.columns)}), on delete {ON_DELETE[key.on_delete]}"
+    return f"{key.from_table} ({columns}) -> ({', '.join(key.columns)}), on delete {key.on_delete}"

@@ -32,8 +32,12 @@ where c.oid = any(%s)
 _COLUMNS: Final = """
 select
     a.attrelid::bigint as table_oid, a.attname as name, format_type(a.atttypid, a.atttypmod) as type,
-    -- Without its length: to cast to varchar(3) cuts silently.
-    format_type(a.atttypid, case when t.typcategory = 'S' then null else a.atttypmod end) as compared_type,
+    case
+        -- The check of a domain belongs to the write of a row, not to a comparison.
+        when t.typtype = 'd' then format_type(t.typbasetype, t.typtypmod)
+        -- Without its length: to cast to varchar(3) cuts silently.
+        else format_type(a.atttypid, case when t.typcategory = 'S' then null else a.atttypmod end)
+    end as compared_type,
     t.typcategory::text as category, t.typname as type_name, a.attnotnull as not_null, a.atthasdef as has_default,
     a.attidentity <> '' as is_identity, a.attgenerated <> '' as is_generated,
     coalesce(nullif(a.atttypmod, -1) - 4, 0) * (t.typname = 'varchar')::integer as most_characters
