@@ -1,4 +1,4 @@
--- The rows of the app that `clerk-supabase adopt link` gave a Clerk id, so that the links can be undone.
+-- Links of rows of the app to users, written by `clerk-supabase adopt link`, and undone by `clerk-supabase adopt undo`.
 
 create table clerk_sync.links (
     link_id bigint generated always as identity primary key,

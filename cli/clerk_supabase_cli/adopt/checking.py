@@ -89,7 +89,7 @@ def _faults_of_expressions(connection: Connection, checked: Checked) -> Iterator
 
 
 def _verdict(connection: Connection, checked: Checked, expressions: Sequence[tuple[str, str, str]]) -> str | None:
-    """The fault that Postgres finds; None for none. EXPLAIN plans the statement and runs nothing."""
+    """The fault found by Postgres, or None. EXPLAIN plans the statement and runs nothing."""
     statement = sql.SQL("explain {} select {} from {} as mirror").format(
         _insert_into(checked.table, [column for _, column, _ in expressions]),
         sql.SQL(", ").join(value_of(text) for _, _, text in expressions),

@@ -59,7 +59,7 @@ _UNLINKED: Final = "select count(*) from {table} as theirs where not ({is_linked
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A row that differs; the values only if asked for."""
+    """A row with a difference; its values only on request."""
 
     id: str
     mirror: str | None = None
@@ -268,7 +268,7 @@ class _Pairs:
         }
 
     def _cast(self, name: str, value: sql.Composable) -> sql.Composable:
-        """A value of the mirror as the column would hold it, in a type that has an equality."""
+        """A value of the mirror in the type of the column."""
         column = self._columns[name]
         if _is_text(column):
             return _comparable(column, value)
@@ -300,7 +300,7 @@ def _comparable(column: Column, value: sql.Composable) -> sql.Composable:
 
 
 def _is_text(column: Column) -> bool:
-    """Whether values of the column are compared as text: texts, enums, and types of the app and of extensions."""
+    """True for a column compared as text: of a text, an enum, or a type of the app or of an extension."""
     is_foreign = column.category in {"U", "G", "C"} and column.type_name not in {"json", "jsonb", "uuid", "bytea"}
     return column.category in {"S", "E"} or is_foreign
 
@@ -310,7 +310,7 @@ def _listed(parts: Sequence[sql.Composable], otherwise: str = "") -> sql.Composa
 
 
 def shown_names(mappings: Sequence[Mapping]) -> dict[str, list[Kind]]:
-    """Names that `--show` takes, with the kinds that have them."""
+    """The possible values of `--show`, each with its kinds."""
     names: dict[str, list[Kind]] = {fault: [each.kind for each in mappings] for fault in ROWS}
     for mapping in mappings:
         for column in mapping.update:

@@ -14,16 +14,19 @@ from clerk_supabase_cli.adopt.surroundings import Code, ForeignKey, Surroundings
 from clerk_supabase_cli.adopt.tables import Table, mirror_tables, reading
 from clerk_supabase_cli.operate.database import Connection
 
-SECONDS: Final = 10.0
+SECONDS: Final = 30.0
 """Longest time of one statement of an inspection."""
 
-# Below so many pages (160 MB) every row is counted; of a larger table so many pages are.
-_COUNTED_PAGES: Final = 20_000
-_SAMPLED_PAGES: Final = 4_000
+# Below so many pages (40 MB) every row is counted; of a larger table so many pages are.
+_COUNTED_PAGES: Final = 5_000
+_SAMPLED_PAGES: Final = 2_000
+
+# Over a network, a question for each column would take longer than its answer.
+_COLUMNS_AT_ONCE: Final = 40
 
 _COUNTS: Final = """
 select
-    count(*), count(*) filter (where t.id is null),
+    {number}, count(*), count(*) filter (where t.id is null),
     count(*) filter (where t.id is not null and not starts_with(t.id, {prefix})),
     count(*) filter (where starts_with(t.id, {prefix}) and {is_unknown}),
     count(*) filter (where {is_deleted}),
@@ -120,7 +123,10 @@ def inspect(connection: Connection) -> Inspection:
         has_mirror=bool(mirror),
         tables=len(tables),
         tools=surroundings.tools,
-        candidates=[_candidate(connection, each, mirror.get(each.kind), surroundings) for each in possible],
+        candidates=[
+            _candidate(each, counts, surroundings, has_mirror=each.kind in mirror)
+            for each, counts in zip(possible, _counts(connection, possible, mirror), strict=True)
+        ],
         holders=[
             Holder(each.kind, each.table.table.name, each.column.name) for each in found if not _uniques_with(each)
         ],
@@ -150,14 +156,11 @@ def _uniques_with(found: IdColumn) -> list[tuple[str, ...]]:
     return sorted((each for each in found.table.table.uniques if found.column.name in each), key=len)
 
 
-def _candidate(
-    connection: Connection, found: IdColumn, mirror: sql.SQL | None, surroundings: Surroundings
-) -> Candidate:
+def _candidate(found: IdColumn, counts: Sequence[int], surroundings: Surroundings, *, has_mirror: bool) -> Candidate:
     table = found.table.table
     shortest = _uniques_with(found)[0]
     is_unique = len(shortest) == 1
-    rows, empty, others, unknown, deleted, double = _counts(connection, found, mirror, is_unique=is_unique)
-    has_mirror = mirror is not None
+    rows, empty, others, unknown, deleted, double = counts
     return Candidate(
         kind=found.kind,
         table=table.name,
@@ -190,26 +193,32 @@ def _described(code: Code) -> str:
     return f"{code.kind} {code.name}{f' on {code.on_table}' if code.on_table else ''}"
 
 
-def _counts(
-    connection: Connection, found: IdColumn, mirror: sql.SQL | None, *, is_unique: bool
-) -> tuple[int, int, int, int, int, int]:
+def _counts(connection: Connection, possible: Sequence[IdColumn], mirror: Mapping[str, sql.SQL]) -> list[Sequence[int]]:
+    """The numbers of rows of each column; of a large table estimates."""
+    counts: dict[int, Sequence[int]] = {}
+    for start in range(0, len(possible), _COLUMNS_AT_ONCE):
+        batch = enumerate(possible[start : start + _COLUMNS_AT_ONCE], start)
+        query = sql.SQL(" union all ").join(_count(number, each, mirror.get(each.kind)) for number, each in batch)
+        for number, *found in connection.execute(query):
+            pages = possible[number].table.pages
+            share = pages / _SAMPLED_PAGES if pages > _COUNTED_PAGES else 1
+            counts[number] = [round(each * share) for each in found]
+    return [counts[number] for number in range(len(possible))]
+
+
+def _count(number: int, found: IdColumn, mirror: sql.SQL | None) -> sql.Composable:
     sized = found.table
-    is_estimate = sized.pages > _COUNTED_PAGES
-    query = sql.SQL(_COUNTS).format(
+    id_column = sql.Identifier(FACTS[found.kind].key)
+    return sql.SQL(_COUNTS).format(
+        number=sql.Literal(number),
         prefix=sql.Literal(PREFIXES[found.kind]),
-        is_unknown=sql.SQL("m.{} is null").format(sql.Identifier(FACTS[found.kind].key))
-        if mirror
-        else sql.SQL("false"),
+        is_unknown=sql.SQL("m.{} is null").format(id_column) if mirror else sql.SQL("false"),
         is_deleted=sql.SQL("m.deleted_at is not null" if mirror else "false"),
-        double=sql.SQL("0" if is_unique else "count(t.id) - count(distinct t.id)"),
+        double=sql.SQL("0" if len(_uniques_with(found)[0]) == 1 else "count(t.id) - count(distinct t.id)"),
         column=sql.Identifier(found.column.name),
-        source=sized.sampled(_SAMPLED_PAGES if is_estimate else sized.pages, "t"),
-        join=sql.SQL(_JOIN).format(mirror=mirror, key=sql.Identifier(FACTS[found.kind].key)) if mirror else sql.SQL(""),
+        source=sized.sampled(_SAMPLED_PAGES if sized.pages > _COUNTED_PAGES else sized.pages, "t"),
+        join=sql.SQL(_JOIN).format(mirror=mirror, key=id_column) if mirror else sql.SQL(""),
     )
-    [counts] = connection.execute(query).fetchall()
-    share = sized.pages / _SAMPLED_PAGES if is_estimate else 1
-    rows, empty, others, unknown, deleted, double = (round(number * share) for number in counts)
-    return rows, empty, others, unknown, deleted, double
 
 
 def words_of(key: ForeignKey) -> str:

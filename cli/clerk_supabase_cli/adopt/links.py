@@ -1,4 +1,4 @@
-"""Links of the app's rows to users of Clerk: found with proof, written where nobody is, and undone."""
+"""Links of the app's rows to users of Clerk: found with proof, written to rows without an id, and undone."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ def verified_column(table: Table) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """A connection that writes, the name of its operator, and a function that is told of each wait for a lock."""
+    """A connection for writes, the name of its operator, and a function to call at each wait for a lock."""
 
     connection: Connection
     url: str

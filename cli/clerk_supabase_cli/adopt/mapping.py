@@ -282,7 +282,7 @@ def _dollar_tag(text: str, position: int) -> str:
 
 
 def _is_of_a_name(character: str) -> bool:
-    """Whether Postgres takes the character as part of a name without quotes."""
+    """True for a character that Postgres takes into a name without quotes."""
     return not character.isascii() or character.isalnum() or character == "_"
 
 

@@ -1,4 +1,4 @@
-"""The parts of a database that depend on a table of the app, and the tool that owns its schema."""
+"""Objects of the database around a table of the app: keys, triggers, views, policies, and the tool of its schema."""
 
 from __future__ import annotations
 

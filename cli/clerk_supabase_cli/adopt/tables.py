@@ -150,7 +150,7 @@ class _Relation:
 
 @contextmanager
 def reading(connection: Connection, *, seconds: float) -> Iterator[None]:
-    """A transaction that can write nothing, sees one state of the database, and ends a statement after *seconds*."""
+    """A read-only transaction on one state of the database, which ends a statement after *seconds*."""
     with connection.transaction():
         connection.execute("set transaction isolation level repeatable read, read only")
         connection.execute(

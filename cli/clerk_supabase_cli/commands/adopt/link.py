@@ -1,4 +1,4 @@
-"""`clerk-supabase adopt link`: Clerk's ids for rows of the app that have none."""
+"""`clerk-supabase adopt link`: Clerk's ids for rows of the app without an id."""
 
 from __future__ import annotations
 
