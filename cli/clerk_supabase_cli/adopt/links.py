@@ -32,7 +32,7 @@ REASONS: Final[Mapping[Reason, str]] = {
 }
 """Reasons for which a row is left to a person."""
 
-_BATCH: Final = 2_000
+_BATCH: Final = 5_000
 _LOCK_SECONDS: Final = 2.0
 _FLAGS: Final = ("emailverified", "isemailverified", "emailconfirmed")
 _TIMES: Final = ("emailverified", "emailverifiedat", "emailconfirmedat")
