@@ -38,6 +38,7 @@ TABLES = [
     ("clerk_sync", "hidden_by_hand"),
     ("clerk_sync", "not_purged"),
     ("clerk_sync", "erasures"),
+    ("clerk_sync", "links"),
 ]
 
 

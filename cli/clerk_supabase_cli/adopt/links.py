@@ -1,0 +1,434 @@
+"""Links of the app's rows to users of Clerk: found with proof, written to rows without an id, and undone."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeVar
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from clerk_supabase.model.kinds import FACTS
+from clerk_supabase_cli.adopt.checking import Checked
+from clerk_supabase_cli.adopt.tables import Column, Table, TableMissing, find_table
+from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.operate.database import Connection
+from clerk_supabase_cli.operate.locking import in_turns
+
+FoundBy = Literal["id", "external_id", "email"]
+Reason = Literal["unknown", "taken", "ambiguous", "unverified", "unverified_here", "no_address", "nobody"]
+
+REASONS: Final[Mapping[Reason, str]] = {
+    "unknown": "the row names an id that no user has",
+    "taken": "the user has another row",
+    "ambiguous": "several rows or several users fit",
+    "unverified": "the user has not verified the address in Clerk",
+    "unverified_here": "the app has not verified the address",
+    "no_address": "the row has no e-mail address",
+    "nobody": "no user has this address",
+}
+"""Reasons for which a row is left to a person."""
+
+_BATCH: Final = 5_000
+_LOCK_SECONDS: Final = 2.0
+_FLAGS: Final = ("emailverified", "isemailverified", "emailconfirmed")
+_TIMES: Final = ("emailverified", "emailverifiedat", "emailconfirmedat")
+
+# Two addresses are the same if they are equal letter by letter, except for the case of A to Z. Clerk keeps addresses in
+# small letters; a table of the app may not. lower() of any other collation would fold more letters: the Kelvin sign
+# becomes a k. A plus, a dot, a look-alike and another normal form make another address.
+_ADDRESS: Final = """
+case when {0}::text collate "C" ~ '^[^@[:space:]]+@[^@[:space:]]+$' then lower({0}::text collate "C") end
+"""
+
+_PLAN: Final = """
+with theirs as materialized (
+    select
+        {row_key} as row_key, {named_id} as named_id, {own_key} as own_key, {address} as address,
+        coalesce({is_verified}, false) as is_verified
+    from {table} as theirs where theirs.{key} is null
+),
+
+-- Rows with an id count, too: an address of two rows proves neither.
+addresses as (
+    select a.address, count(*) as rows from (select {address} as address from {table} as theirs) as a
+    where a.address is not null group by a.address
+),
+
+taken as (
+    select distinct theirs.{key}::text as clerk_id from {table} as theirs where theirs.{key} is not null
+),
+
+people as materialized (
+    select
+        mirror.clerk_id, mirror.external_id, mirror.email_verified, {mirror_address} as address,
+        taken.clerk_id is not null as is_taken
+    from {mirror} as mirror left join taken on taken.clerk_id = mirror.clerk_id
+    where mirror.deleted_at is null
+),
+
+owners as (
+    select
+        p.address, count(*) filter (where p.email_verified) as verified,
+        min(p.clerk_id) filter (where p.email_verified) as clerk_id,
+        bool_or(p.is_taken) filter (where p.email_verified) as is_taken
+    from people as p where p.address is not null group by p.address
+),
+
+by_id as (
+    select t.row_key, 1 as rank, 'id' as found_by, t.named_id as clerk_id, t.address, t.own_key, case
+        when p.clerk_id is null then 'unknown'
+        when p.is_taken then 'taken'
+        when count(*) over (partition by t.named_id) > 1 then 'ambiguous'
+    end as reason
+    from theirs as t left join people as p on p.clerk_id = t.named_id
+    where t.named_id is not null
+),
+
+by_external_id as (
+    select
+        t.row_key, 2 as rank, 'external_id' as found_by, min(p.clerk_id) as clerk_id, t.address, t.own_key, case
+            when count(*) > 1 then 'ambiguous'
+            when bool_or(p.is_taken) then 'taken'
+        end as reason
+    from theirs as t inner join people as p on p.external_id = t.own_key
+    where t.named_id is null
+    group by t.row_key, t.address, t.own_key
+),
+
+by_email as (
+    select
+        t.row_key, 3 as rank, 'email' as found_by, case when o.verified = 1 then o.clerk_id end as clerk_id, t.address,
+        t.own_key, case
+            when t.address is null then 'no_address'
+            when o.address is null then 'nobody'
+            when o.verified = 0 then 'unverified'
+            when o.verified > 1 or a.rows > 1 then 'ambiguous'
+            when not t.is_verified then 'unverified_here'
+            when o.is_taken then 'taken'
+        end as reason
+    from theirs as t left join owners as o on o.address = t.address left join addresses as a on a.address = t.address
+    where t.named_id is null and not exists (select from by_external_id as e where e.row_key = t.row_key)
+),
+
+judged as (
+    select * from by_id union all select * from by_external_id union all select * from by_email
+),
+
+-- Two proofs may name the same user for two rows: the stronger proof counts.
+plan as (
+    select
+        j.row_key, j.found_by, j.clerk_id, j.address, j.own_key, coalesce(j.reason, case
+            when row_number() over (
+                partition by j.clerk_id, j.reason is null order by j.rank, j.row_key
+            ) > 1 then 'taken'
+        end) as reason
+    from judged as j
+)
+"""
+_LIST: Final = """
+select p.row_key, p.found_by, p.clerk_id, p.reason from plan as p order by p.reason nulls first, p.row_key
+"""
+_CHOSEN: Final = """
+, chosen as materialized (
+    select p.* from plan as p
+    where p.reason is null and p.row_key <> all({failed}) and {is_seen}
+    order by p.row_key limit {limit}
+)
+"""
+_SEEN: Final = """
+exists (
+    select from jsonb_to_recordset({}) as s ("row" jsonb, clerk_id text)
+    where s."row" = p.row_key and s.clerk_id = p.clerk_id
+)
+"""
+# The row of the user is locked and read again: an address may have changed since this statement began.
+_WRITE: Final = """
+, proven as materialized (
+    select mirror.clerk_id from {mirror} as mirror inner join chosen as c on c.clerk_id = mirror.clerk_id
+    where mirror.deleted_at is null and case c.found_by
+        when 'email' then mirror.email_verified and {mirror_address} = c.address
+        when 'external_id' then mirror.external_id = c.own_key
+        else true
+    end
+    for share of mirror
+),
+
+written as (
+    update {table} as theirs set {key} = c.clerk_id::{type}
+    from chosen as c inner join proven as p on p.clerk_id = c.clerk_id
+    where theirs.{key} is null and {row_key} = c.row_key
+    returning c.row_key, c.clerk_id, c.found_by, theirs.{key}::text as written_id
+)
+
+insert into clerk_sync.links (kind, relation, key_column, row_key, clerk_id, found_by, linked_by)
+select 'user', {relation}, {key_name}, w.row_key, w.clerk_id, w.found_by, {operator} from written as w
+-- A trigger of the app may have had another opinion.
+where w.written_id = w.clerk_id
+returning row_key, found_by, clerk_id
+"""
+_NEXT: Final = "select row_key from chosen"
+_RECORDED: Final = """
+select l.relation, l.key_column, count(*) from clerk_sync.links as l
+where l.undone_at is null and (%(relation)s::text is null or l.relation = %(relation)s)
+group by l.relation, l.key_column order by 1, 2
+"""
+_UNDO: Final = """
+with recorded as (
+    select l.link_id, l.row_key, l.clerk_id from clerk_sync.links as l
+    where l.undone_at is null and l.relation = {relation} and l.key_column = {key_name} for update
+),
+
+undone as (
+    update {table} as theirs set {key} = null from recorded as r
+    where theirs.{key}::text = r.clerk_id and {row_key} = r.row_key returning r.link_id
+)
+
+update clerk_sync.links as l set undone_at = clock_timestamp(), undone_by = {operator}
+from undone as u where u.link_id = l.link_id returning l.link_id
+"""
+
+
+Answer = TypeVar("Answer")
+
+
+class NotLinked(Failure):
+    """Rows cannot be linked, for the reason in the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proofs:
+    """The columns of the app's table that can prove whose a row is."""
+
+    id_column: str | None = None
+    """Another column with Clerk's id."""
+    own_key: str | None = None
+    """The column that Clerk may know as external_id; None: the primary key, if it is a single column."""
+    email_column: str | None = None
+    their_verified: str | None = None
+    """An expression over the row, named `theirs`: whether the app has verified the address. None: nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A row that is, or could be, linked to a user."""
+
+    row: Mapping[str, Any]
+    """The primary key of the row."""
+    found_by: FoundBy
+    clerk_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A row that is left to a person."""
+
+    row: Mapping[str, Any]
+    reason: str
+    clerk_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The result of a dry run."""
+
+    links: Sequence[Link]
+    left: Sequence[Left]
+
+
+@dataclass(frozen=True, slots=True)
+class Unlinked:
+    """The undone links of a table."""
+
+    table: str
+    undone: int
+    changed: int
+    """Links that stay, because the row has another id since, or is gone."""
+    fault: str = ""
+    """The reason why no link of the table was undone."""
+
+
+def verified_column(table: Table) -> str | None:
+    """An expression over `theirs`, if a column of the table says whether the address of a row is verified."""
+    for column in table.columns.values():
+        bare = column.name.lower().replace("_", "")
+        reference = sql.Identifier("theirs", column.name).as_string()
+        if column.category == "B" and bare in _FLAGS:
+            return reference
+        if column.category == "D" and bare in _TIMES:
+            return f"{reference} is not null"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A connection for writes, the name of its operator, and a function to call at each wait for a lock."""
+
+    connection: Connection
+    url: str
+    operator: str
+    report: Callable[[str], None]
+    is_trial: bool = False
+    """True: everything is rolled back."""
+
+    def in_turns(self, act: Callable[[], Answer]) -> Answer:
+        """Runs *act* in a transaction of its own. Raises LockedByOthers."""
+        return in_turns(
+            self.connection, self.url, act, lock_seconds=_LOCK_SECONDS, is_trial=self.is_trial, report=self.report
+        )
+
+
+class Links:
+    """The links of a table of the app's users."""
+
+    def __init__(self, checked: Checked, proofs: Proofs) -> None:
+        """Raises NotLinked for a table whose rows cannot be linked."""
+        self._table = checked.table
+        self._mirror = checked.mirror
+        keys = [name for name, text in checked.mapping.key.items() if text == f"mirror.{FACTS['user'].key}"]
+        if len(keys) != 1 or checked.mapping.kind != "user":
+            raise NotLinked(f"[{checked.mapping.name}] has no single column with the id of a user")
+        if not self._table.primary:
+            raise NotLinked(f"{self._table.name} has no primary key, so a link could not be recorded and undone")
+        self._key: Column = self._table.columns[keys[0]]
+        self._is_complete = self._key.not_null
+        self._proofs = proofs
+        self._check_columns()
+        self._parts = self._statement_parts()
+
+    def plan(self, connection: Connection) -> Plan:
+        """Every row without an id, with its user or with the reason why it is left to a person. Writes nothing."""
+        if self._is_complete:
+            return Plan([], [])
+        links: list[Link] = []
+        left: list[Left] = []
+        for row, found_by, clerk_id, reason in connection.execute(self._statement(_LIST), binary=True):
+            if reason is None:
+                links.append(Link(row, found_by, clerk_id))
+            else:
+                left.append(Left(row, reason, clerk_id))
+        return Plan(links, left)
+
+    def write(self, writer: Writer, seen: Sequence[Mapping[str, Any]] | None) -> tuple[list[Link], list[Left]]:
+        """Links all rows that a plan would link now. Returns the links, and the rows that the app rejected.
+
+        Each batch is judged anew, under a lock on the table of the app, and committed. *seen*: link only these pairs.
+        """
+        links: list[Link] = []
+        failures: list[Left] = []
+        size = _BATCH
+        while not self._is_complete:
+            chosen = {"failed": [each.row for each in failures], "seen": seen, "limit": size}
+            try:
+                written = self._write_batch(writer, chosen)
+            except psycopg.Error as error:
+                if writer.connection.broken:
+                    raise
+                if size > 1:
+                    # A row that the app rejects is found alone, after a few smaller batches.
+                    size //= 2
+                    continue
+                statement = self._statement(_CHOSEN + _NEXT, **chosen)
+                [(row,)] = writer.connection.execute(statement, binary=True).fetchall()
+                failures.append(Left(row, f"failed: {error.diag.message_primary or error}", None))
+                size = _BATCH
+                continue
+            if not written:
+                break
+            links += written
+        return links, failures
+
+    def _write_batch(self, writer: Writer, chosen: Mapping[str, Any]) -> list[Link]:
+        lock = sql.SQL("lock table {} in share row exclusive mode").format(self._table.reference)
+        statement = self._statement(_CHOSEN + _WRITE, **chosen, operator=writer.operator, type=self._key.compared_type)
+
+        def act() -> list[Link]:
+            writer.connection.execute(lock)
+            return [Link(*row) for row in writer.connection.execute(statement, binary=True)]
+
+        return writer.in_turns(act)
+
+    def _check_columns(self) -> None:
+        for name in (self._proofs.id_column, self._proofs.own_key, self._proofs.email_column):
+            if name is not None and name not in self._table.columns:
+                raise NotLinked(f"{self._table.name} has no column {name}")
+
+    def _statement(self, end: str, **values: Any) -> sql.Composed:
+        literal = dict(values)
+        parts: dict[str, sql.Composable] = dict(self._parts)
+        if "failed" in literal:
+            failed = [sql.Literal(Jsonb(each)) for each in literal.pop("failed")]
+            parts["failed"] = sql.SQL("array[{}]::jsonb[]").format(sql.SQL(", ").join(failed))
+        if "seen" in literal:
+            seen = literal.pop("seen")
+            parts["is_seen"] = (
+                sql.SQL("true") if seen is None else sql.SQL(_SEEN).format(sql.Literal(Jsonb(list(seen))))
+            )
+        if "type" in literal:
+            parts["type"] = sql.SQL(literal.pop("type"))
+        parts |= {name: sql.Literal(value) for name, value in literal.items()}
+        return sql.SQL(f"{_PLAN}{end}").format(**parts)
+
+    def _statement_parts(self) -> dict[str, sql.Composable]:
+        proofs, primary = self._proofs, self._table.primary
+        own_key = proofs.own_key or (primary[0] if len(primary) == 1 else None)
+        nothing = sql.SQL("null::text")
+        email = proofs.email_column
+        return {
+            "table": self._table.reference,
+            "mirror": self._mirror,
+            "key": sql.Identifier(self._key.name),
+            "key_name": sql.Literal(self._key.name),
+            "relation": sql.Literal(self._table.name),
+            "row_key": row_key(primary),
+            "named_id": _text_of(proofs.id_column) if proofs.id_column else nothing,
+            "own_key": _text_of(own_key) if own_key else nothing,
+            "address": sql.SQL(_ADDRESS).format(sql.Identifier("theirs", email)) if email else nothing,
+            "mirror_address": sql.SQL(_ADDRESS).format(sql.SQL("mirror.email")),
+            "is_verified": sql.SQL("({})").format(sql.SQL(proofs.their_verified))
+            if proofs.their_verified
+            else sql.SQL("true"),
+        }
+
+
+def unlink(writer: Writer, relation: str | None = None) -> list[Unlinked]:
+    """Takes back the recorded links of a table, or of all tables: exactly the rows that still hold the recorded id."""
+    results: list[Unlinked] = []
+    for name, key, recorded in writer.connection.execute(_RECORDED, {"relation": relation}).fetchall():
+        try:
+            table = find_table(writer.connection, name)
+            column = table.columns[key]
+        except (TableMissing, KeyError):
+            results.append(Unlinked(name, 0, recorded, f"{name} has no column {key} any more"))
+            continue
+        if column.not_null:
+            results.append(Unlinked(name, 0, recorded, f"{key} is NOT NULL now"))
+            continue
+        statement = sql.SQL(_UNDO).format(
+            relation=sql.Literal(name),
+            key_name=sql.Literal(key),
+            table=table.reference,
+            key=sql.Identifier(key),
+            row_key=row_key(table.primary),
+            operator=sql.Literal(writer.operator),
+        )
+        undone = writer.in_turns(functools.partial(_count, writer.connection, statement))
+        results.append(Unlinked(name, undone, recorded - undone))
+    return results
+
+
+def _count(connection: Connection, statement: sql.Composed) -> int:
+    return len(connection.execute(statement, binary=True).fetchall())
+
+
+def row_key(primary: Sequence[str]) -> sql.Composable:
+    """The primary key of a row named `theirs`, as JSON."""
+    pairs = [sql.SQL("{}, {}").format(sql.Literal(name), sql.Identifier("theirs", name)) for name in primary]
+    return sql.SQL("jsonb_build_object({})").format(sql.SQL(", ").join(pairs))
+
+
+def _text_of(column: str) -> sql.Composable:
+    return sql.SQL("nullif({}::text collate \"C\", '')").format(sql.Identifier("theirs", column))

@@ -1,0 +1,106 @@
+"""`clerk-supabase adopt inspect`: a look at the app's tables, and a first mapping."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from clerk_supabase_cli.adopt.inspection import SECONDS, Candidate, Inspection, inspect, words_of
+from clerk_supabase_cli.adopt.options import DEFAULT_FILE
+from clerk_supabase_cli.adopt.tables import reading
+from clerk_supabase_cli.adopt.writing import write_mapping
+from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.operate.database import open_database
+from clerk_supabase_cli.options import database_url_option, json_option
+from clerk_supabase_cli.printing import print_json, printable, say
+
+
+class NotWritten(Failure):
+    """adopt.toml is not written, for the reason in the message."""
+
+
+@click.command("inspect")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=DEFAULT_FILE,
+    show_default=True,
+    help="File for the mapping.",
+)
+@click.option("--force", is_flag=True, help="Replace the file, with all that you have edited.")
+@database_url_option
+@json_option
+def inspect_command(*, output: Path, force: bool, database_url: str, as_json: bool) -> None:
+    """Find the app's tables with users and organizations, and write a first mapping to be read and edited.
+
+    Reads only, in a read-only transaction; reads samples of large tables. Changes nothing in the database.
+    """
+    if not force and os.path.lexists(output):
+        raise NotWritten(f"{output} exists; keep it with --output OTHER, or replace it with --force")
+    with open_database(database_url) as connection, reading(connection, seconds=SECONDS):
+        found = inspect(connection)
+        text = write_mapping(connection, found)
+    _write(output, text, force=force)
+    if as_json:
+        print_json({**found.as_json(), "mapping": str(output)})
+        return
+    for line in _lines(found):
+        say(printable(line))
+    say(printable(f"wrote {output}: read it, edit it, and go on with: clerk-supabase adopt compare"))
+
+
+def _write(path: Path, text: str, *, force: bool) -> None:
+    """Writes the file as a whole. Without *force*, a file that appeared meanwhile stays. Raises NotWritten."""
+    try:
+        with path.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise NotWritten(f"{path} exists; keep it with --output OTHER, or replace it with --force") from None
+    except OSError as error:
+        raise NotWritten(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _lines(found: Inspection) -> Iterator[str]:
+    if not found.has_mirror:
+        yield "there is no mirror yet, so no id is known: run clerk-supabase migrate, fill it, and look again"
+    for tool, table in found.tools.items():
+        yield f"{tool} owns a schema of this database ({table})"
+    if not found.candidates:
+        yield f"none of {found.tables} tables has ids of Clerk's in a unique column"
+    for each in found.candidates:
+        yield ""
+        yield from _of_candidate(each)
+    if found.holders:
+        yield ""
+        yield "other columns with ids of Clerk's:"
+        yield from (f"  {each.table} ({each.column}): {each.kind}" for each in found.holders)
+    if found.asks:
+        yield ""
+        yield "these ask for the user of the token, and go on as they are:"
+        for code in found.asks:
+            place = f" on {code.on_table}" if code.on_table else ""
+            yield f"  {code.kind} {code.name}{place}: {', '.join(code.asks)}"
+
+
+def _of_candidate(each: Candidate) -> Iterator[str]:
+    together = f", unique together with {', '.join(each.unique_with)}" if each.unique_with else ""
+    yield f"{each.table_kind} {each.table}, column {each.column} ({each.kind}){together}"
+    about = "about " if each.estimated else ""
+    numbers = {"unlinked": each.unlinked, "double": each.double}
+    if each.linked is not None:
+        numbers = {"linked": each.linked, "unknown": each.unknown or 0, "deleted": each.deleted or 0, **numbers}
+    yield f"  {about}{each.rows} rows: {', '.join(f'{number} {name}' for name, number in numbers.items())}"
+    for title, names in (
+        ("a new row needs", each.needed),
+        ("unique", [" + ".join(unique) for unique in each.unique]),
+        ("computed by Postgres", each.computed),
+        ("keys that point here", list(map(words_of, each.keys))),
+        ("triggers", each.triggers),
+        ("views", each.views),
+        ("named by", each.named_by),
+    ):
+        if names:
+            yield f"  {title}: {'; '.join(names)}"

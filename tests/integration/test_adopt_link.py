@@ -1,0 +1,243 @@
+"""`adopt link`: a row of the app is linked to a user only with proof, and nobody takes over another person's row."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.adopt.links import Writer, unlink
+from clerk_supabase_cli.operate.database import open_database
+from tests.kit.app_shapes import fingerprint, mirrored
+from tests.kit.databases import Connection, Database, rows
+from tests.kit.histories import alone, delete
+from tests.kit.meanwhile import started, waiting
+from tests.kit.parked import Command
+from tests.kit.polling import eventually
+
+MAPPING = """
+[users]
+table = "public.users"
+key = "clerk_user_id"
+update = { email = "mirror.email" }
+"""
+
+
+@pytest.fixture
+def command(database: Database, admin: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    admin.execute(
+        "create table public.users (id integer primary key, clerk_user_id text unique, email text, "
+        "confirmed_at timestamptz default now(), old_id text)"
+    )
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "adopt.toml").write_text(MAPPING)
+    return Command({"DATABASE_URL": database.url})
+
+
+def row(admin: Connection, number: int, email: str | None, **columns: str | None) -> None:
+    admin.execute(
+        "insert into public.users (id, email, clerk_user_id, old_id) values (%s, %s, %s, %s)",
+        [number, email, columns.get("clerk_user_id"), columns.get("old_id")],
+    )
+
+
+def user(name: str, email: str, status: str = "verified", version: int = 1, **fields: Any) -> Any:
+    address = {"id": "idn_1", "email_address": email, "verification": {"status": status}}
+    return mirrored(f"user_{name}", version=version, email_addresses=[address], **fields)
+
+
+def linked(admin: Connection) -> dict[int, str]:
+    return dict(rows(admin, "select id, clerk_user_id from public.users where clerk_user_id is not null"))
+
+
+def left(found: dict[str, Any]) -> dict[int, str]:
+    return {each["row"]["id"]: each["reason"] for each in found["left"]}
+
+
+def test_a_verified_address_of_one_user_and_one_row_links_after_a_dry_run_that_changes_nothing(
+    command: Command, admin: Connection, store: Store
+) -> None:
+    row(admin, 1, "Ada@example.test")
+    row(admin, 2, None)
+    store.apply(alone(user("ada", "ada@example.test")))
+    before = fingerprint(admin)
+    looked = command.json("adopt", "link")
+    assert fingerprint(admin) == before
+    assert looked["links"] == [{"row": {"id": 1}, "found_by": "email", "clerk_id": "user_ada"}]
+    assert left(looked) == {2: "no_address"}
+
+    done = command.json("adopt", "link", "--write")
+    assert done["links"] == looked["links"]
+    assert linked(admin) == {1: "user_ada"}
+    assert rows(admin, "select relation, key_column, row_key, clerk_id, found_by from clerk_sync.links") == [
+        ("public.users", "clerk_user_id", {"id": 1}, "user_ada", "email")
+    ]
+    assert command.json("adopt", "link", "--write")["links"] == []
+
+
+@pytest.mark.parametrize(
+    ("addresses", "reason"),
+    [
+        (("ada@example.test", "mallory@example.test"), "nobody"),
+        # The Kelvin sign, whose small letter is k; the dotted I, whose small letter begins with i.
+        (("kate@example.test", "\u212aate@example.test"), "nobody"),
+        (("ida@example.test", "\u0130da@example.test"), "nobody"),
+        # A Cyrillic a, a wide a, and a sign for Dr that become others under NFKC or by their looks.
+        (("ada@example.test", "\u0430da@example.test"), "nobody"),
+        (("ada@example.test", "\uff41da@example.test"), "nobody"),
+        (("e\u0301va@example.test", "\u00e9va@example.test"), "nobody"),
+        (("ada@example.test", "ada+mallory@example.test"), "nobody"),
+        (("ada@example.test", "a.da@example.test"), "nobody"),
+        (("ada@example.test", "ada@example.test."), "nobody"),
+        ((" ada@example.test", "ada@example.test"), "no_address"),
+    ],
+)
+def test_an_address_that_only_looks_alike_links_nothing(
+    addresses: tuple[str, str], reason: str, command: Command, admin: Connection, store: Store
+) -> None:
+    theirs, mallorys = addresses
+    row(admin, 1, theirs)
+    store.apply(alone(user("mallory", mallorys)))
+    found = command.json("adopt", "link", "--write")
+    assert (found["links"], left(found), linked(admin)) == ([], {1: reason}, {})
+
+
+def test_an_unverified_a_shared_and_a_taken_address_link_nothing(
+    command: Command, admin: Connection, store: Store
+) -> None:
+    row(admin, 1, "unverified@example.test")
+    row(admin, 2, "two-users@example.test")
+    row(admin, 3, "two-rows@example.test")
+    row(admin, 4, "TWO-ROWS@example.test")
+    row(admin, 5, "taken@example.test")
+    row(admin, 6, "other@example.test", clerk_user_id="user_taken")
+    row(admin, 7, "gone@example.test")
+    row(admin, 8, "not-here@example.test")
+    row(admin, 9, "linked-row@example.test", clerk_user_id="user_of_somebody")
+    row(admin, 10, "linked-row@example.test")
+    admin.execute("update public.users set confirmed_at = null where id = 8")
+    store.apply(
+        alone(
+            user("unverified", "unverified@example.test", "unverified"),
+            user("first", "two-users@example.test"),
+            user("second", "two-users@example.test"),
+            user("rows", "two-rows@example.test"),
+            user("taken", "taken@example.test"),
+            user("gone", "gone@example.test"),
+            user("not_here", "not-here@example.test"),
+            user("new", "linked-row@example.test"),
+        )
+    )
+    store.apply(alone(delete("user_gone", at=9)))
+    before = linked(admin)
+    found = command.json("adopt", "link", "--write", "--their-verified", "theirs.confirmed_at is not null")
+    assert left(found) == {
+        1: "unverified",
+        **dict.fromkeys((2, 3, 4, 10), "ambiguous"),
+        5: "taken",
+        7: "nobody",
+        8: "unverified_here",
+    }
+    assert (found["links"], linked(admin)) == ([], before)
+
+
+def test_a_second_user_with_the_address_unverified_neither_links_nor_keeps_the_owner_away(
+    command: Command, admin: Connection, store: Store
+) -> None:
+    row(admin, 1, "ada@example.test")
+    store.apply(alone(user("mallory", "ada@example.test", "unverified"), user("ada", "ada@example.test")))
+    command.run("adopt", "link", "--write")
+    assert linked(admin) == {1: "user_ada"}
+
+
+def test_an_address_that_changes_after_the_dry_run_links_nothing(
+    command: Command, admin: Connection, store: Store, tmp_path: Path
+) -> None:
+    for number, name in enumerate(("ada", "eve", "bo")):
+        row(admin, number, f"{name}@example.test")
+        store.apply(alone(user(name, f"{name}@example.test")))
+    seen = tmp_path / "seen.json"
+    seen.write_text(json.dumps(command.json("adopt", "link")))
+    # In Clerk, in the app, and onto the row of another person.
+    store.apply(alone(user("ada", "ada@example.test", "unverified", version=2)))
+    admin.execute("update public.users set email = 'eve-2@example.test' where id = 1")
+    store.apply(alone(user("mallory", "bo@example.test"), user("bo", "bo-2@example.test", version=2)))
+    assert command.json("adopt", "link", "--write", "--seen", str(seen))["links"] == []
+    assert linked(admin) == {}
+
+
+def test_an_address_that_changes_during_the_write_links_nothing(
+    command: Command, admin: Connection, store: Store, database: Database
+) -> None:
+    row(admin, 1, "ada@example.test")
+    store.apply(alone(user("ada", "ada@example.test")))
+    with database.connect() as other, other.transaction():
+        other.execute("update clerk.users set email_verified = false")
+        writing = started(lambda: command.run("adopt", "link", "--write"))
+        eventually(lambda: waiting(admin), lambda number: number == 1)
+    writing.join()
+    assert linked(admin) == {}
+
+
+def test_an_id_in_another_column_counts_more_than_an_external_id_and_this_more_than_an_address(
+    command: Command, admin: Connection, store: Store
+) -> None:
+    row(admin, 1, "ada@example.test", old_id="user_eve")
+    row(admin, 2, "eve@example.test")
+    row(admin, 3, "eve@example.test", old_id="user_nobody")
+    row(admin, 4, "bo@example.test")
+    store.apply(
+        alone(
+            user("ada", "ada@example.test", external_id="2"),
+            user("eve", "eve@example.test"),
+            user("bo", "bo@example.test", external_id="1"),
+        )
+    )
+    found = command.json("adopt", "link", "--write", "--id-column", "old_id")
+    assert linked(admin) == {1: "user_eve", 2: "user_ada", 4: "user_bo"}
+    assert left(found) == {3: "unknown"}
+    assert [each["found_by"] for each in found["links"]] == ["id", "external_id", "email"]
+
+
+def test_undo_takes_back_exactly_the_recorded_links(
+    command: Command, admin: Connection, store: Store, database: Database
+) -> None:
+    row(admin, 0, "x@example.test", clerk_user_id="user_x")
+    for number, name in enumerate(("ada", "eve", "bo"), 1):
+        row(admin, number, f"{name}@example.test")
+        store.apply(alone(user(name, f"{name}@example.test")))
+    command.run("adopt", "link", "--write")
+    admin.execute("update public.users set clerk_user_id = 'user_other' where id = 2")
+    with open_database(database.url) as connection:
+        writer = Writer(connection, database.url, "test", print)
+        [undone] = unlink(writer)
+        assert (undone.undone, undone.changed) == (2, 1)
+        assert unlink(writer)[0].undone == 0
+    assert linked(admin) == {0: "user_x", 2: "user_other"}
+    assert rows(admin, "select count(*) from clerk_sync.links where undone_by = 'test'") == [(2,)]
+
+
+def test_a_row_that_the_app_rejects_is_listed_and_the_others_are_linked(
+    command: Command, admin: Connection, store: Store
+) -> None:
+    for number, name in enumerate(("ada", "eve", "bo"), 1):
+        row(admin, number, f"{name}@example.test")
+        store.apply(alone(user(name, f"{name}@example.test")))
+    admin.execute("alter table public.users add check (clerk_user_id <> 'user_eve')")
+    found = command.json("adopt", "link", "--write")
+    assert linked(admin) == {1: "user_ada", 3: "user_bo"}
+    assert "violates check constraint" in left(found)[2]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["true); delete from public.users; --", "theirs.nothing", "theirs.email"],
+)
+def test_an_expression_that_is_none_links_nothing(expression: str, command: Command, admin: Connection) -> None:
+    row(admin, 1, "ada@example.test")
+    before = fingerprint(admin)
+    command.run("adopt", "link", "--their-verified", expression, status=2 if ";" in expression else 1)
+    assert fingerprint(admin) == before
