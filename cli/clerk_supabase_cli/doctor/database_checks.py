@@ -20,6 +20,7 @@ from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
 from clerk_supabase_cli.local.postgres import VERSIONS
 from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.operate.migrations import applied, has_objects, newer_than, read_migrations
+from clerk_supabase_cli.operate.mirror import mirror_schema
 from clerk_supabase_cli.operate.retention import PARAMETERS, command_for, shortfalls
 from clerk_supabase_cli.operate.retention import allowed as allowed_retention
 from clerk_supabase_cli.operate.role_urls import SESSION_ROLE, WORKER_ROLE
@@ -85,7 +86,7 @@ _CALLABLE: Final = """
 _TABLES_OPEN_TO: Final = """
     select format('%%I.%%I', n.nspname, c.relname)
     from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
-    where n.nspname in ('clerk', 'clerk_sync')
+    where n.nspname in (clerk_sync.mirror_schema(), 'clerk_sync')
     and c.relkind in ('r', 'p', 'v', 'm', 'f')
     and (
         has_table_privilege(%(role)s, c.oid, 'select, insert, update, delete, truncate, references, trigger')
@@ -163,7 +164,8 @@ def migrations(patient: Patient) -> Iterator[Finding]:
     with patient.database() as connection:
         recorded = applied(connection)
         is_without_list = not recorded and has_objects(connection)
-    files = {migration.name: migration.checksum for migration in read_migrations(patient.named.root)}
+        of_checkout = read_migrations(patient.named.root, mirror_schema(connection))
+    files = {migration.name: migration.checksum for migration in of_checkout}
     if is_without_list:
         yield fail(
             "the database has objects, but no list of the migrations that made them (restored without rows?)", _REPAIR
@@ -264,7 +266,7 @@ def _check_as_worker(store: Store) -> None:
 
 def _check_as_session(store: Store) -> None:
     with store.as_user(_nobody()) as queries:
-        queries.rows("select count(*) from clerk.users")
+        queries.rows("select count(*) from users")
 
 
 def _nobody() -> Claims:
