@@ -30,7 +30,7 @@ _MOST_ATTEMPTS: Final = 5
 _IDENTIFIERS: Final = "select clerk_sync.identifiers_of(%s)"
 _UNVERIFIED: LiteralString = """
     select array(
-        select distinct lower(value #>> '{}')
+        select distinct lower(value #>> '{{}}')
         from {users} as u
         cross join unnest(
             array[
@@ -39,7 +39,7 @@ _UNVERIFIED: LiteralString = """
             ]::jsonpath[]
         ) as place
         cross join lateral jsonb_path_query(to_jsonb(u), place) as value
-        where u.clerk_id = any(%s) and value #>> '{}' <> ''
+        where u.clerk_id = any(%s) and value #>> '{{}}' <> ''
         order by 1
     )
 """
