@@ -50,7 +50,8 @@ class Caller:
     ) -> list[Row]:
         """The rows that were read or written. Raises RequestRefused.
 
-        *table*: its schema, if another than `public`, comes first. *key* replaces the app's key; *key_column* is the column in which an insert meets the existing row.
+        *table*: a schema other than `public` comes first. *key* replaces the app's key; *key_column* is the column in
+        which an insert meets the existing row. *columns*: of a select, with embedded tables.
         """
         schema, _, bare = table.rpartition(".")
         request = {

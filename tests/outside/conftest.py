@@ -81,6 +81,8 @@ def project(databases: Databases, root: Path) -> Iterator[Project]:
     with database.connect() as admin:
         for example in sorted((root / "sql" / "examples").glob("*.sql")):
             admin.execute(example.read_bytes())
+        # Both ways to the mirror's tables: the schema of the mirror is served, and there are views in `public`.
+        admin.execute("select clerk_sync.expose()")
         _create_authenticator(admin, password)
     url = database.server.url(database.name, _AUTHENTICATOR, password)
     mint = Mint(SigningKey.generate())

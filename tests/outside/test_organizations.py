@@ -75,7 +75,7 @@ def test_a_token_alone_does_not_make_a_member_nor_an_admin(
     stranger = project.token(eve, says_admin)
     with pytest.raises(RequestRefused, match=FORBIDDEN):
         caller.ask("insert", "documents", {"title": "Mine"}, token=stranger)
-    for table in ("organizations", "organization_memberships"):
+    for table in ("clerk.organizations", "clerk.organization_memberships"):
         assert caller.ask("select", table, token=stranger) == []
 
 
@@ -88,7 +88,7 @@ def test_a_removed_member_loses_access_before_their_token_expires(
     assert [row["clerk_org_id"] for row in caller.ask("select", "clerk.organizations", token=token)] == [acme]
 
     project.store.apply([webhooks.deleted("organizationMembership", f"orgmem_{ada}{acme}", at=2)])
-    for table in ("documents", "organizations", "organization_memberships"):
+    for table in ("documents", "clerk.organizations", "clerk.organization_memberships"):
         assert caller.ask("select", table, token=token) == []
     with pytest.raises(RequestRefused, match=FORBIDDEN):
         caller.ask("insert", "documents", {"title": "Revenge"}, token=token)

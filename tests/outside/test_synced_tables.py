@@ -107,6 +107,8 @@ def test_the_machinery_is_not_served(caller: Caller, project: Project, ada: str)
     for table in ("entities", "deliveries", "audit_log", "caller"):
         with pytest.raises(RequestRefused, match=UNKNOWN_TABLE):
             caller.ask("select", table, token=project.token(ada))
+    with pytest.raises(RequestRefused, match="PGRST106"):
+        caller.ask("select", "clerk_sync.entities", token=project.token(ada))
 
 
 def test_profiles_are_read_by_everybody_once_their_owner_publishes_them(
