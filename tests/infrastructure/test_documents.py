@@ -134,6 +134,14 @@ BLOCKS_RUN = {
     ("docs/deploy.md", "Delete"): "test_a_new_stack_takes_up_the_events_that_a_deleted_one_kept",
     ("docs/from-your-app.md", "A role of the whole app"): "test_a_role_of_the_whole_app_decides_who_writes",
     ("docs/from-your-app.md", "The client"): "test_the_client_of_the_document_writes_and_reads_the_tasks_of_its_user",
+    (
+        "docs/from-your-app.md",
+        "The tables of users and organizations",
+    ): "test_the_queries_of_the_document_read_the_tables_in_both_ways",
+    (
+        "docs/from-your-app.md",
+        "Changes as they happen (Realtime)",
+    ): "test_a_published_table_tells_only_the_key_of_a_deleted_row",
     ("docs/security.md", "Repair forged data"): "test_forged_rows_are_corrected_as_the_document_says",
     (
         "docs/sync-another-type.md",

@@ -200,7 +200,7 @@ def test_a_function_that_the_app_replaced_is_the_apps(database: Database, admin:
             "drop function public.me()",
         ),
         (
-            "create trigger t instead of insert on public.users for each row execute function clerk_sync.refuse_new_key()",
+            "create trigger t instead of delete on users for each row execute function clerk_sync.refuse_new_key()",
             "public.users",
             "trigger t on view public.users",
             "drop trigger t on public.users",

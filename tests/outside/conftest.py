@@ -39,6 +39,8 @@ class Project:
     """The trusted instance of Clerk."""
     store: Store
     """The store of sync for the database."""
+    database_url: str
+    """The connection string of the owner."""
 
     def token(self, user_id: str, organization: Organization | None = None, kind: TokenKind = "v2") -> str:
         """The token in the browser of a user."""
@@ -92,7 +94,7 @@ def project(databases: Databases, root: Path) -> Iterator[Project]:
         closing(Store(Fixed(database.worker_url))) as store,
         api.serving(root, url, [mint.key.jwk, project_secret]) as address,
     ):
-        yield Project(address, mint, store)
+        yield Project(address, mint, store, database.url)
 
 
 @pytest.fixture(scope="session")
