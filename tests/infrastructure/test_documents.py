@@ -49,6 +49,7 @@ SUPABASE = {("db", "push"), ("migration", "repair", "--status", "applied")}
 # is here or in ONLY_HELD.
 DONE_FOR_REAL = {
     "python3 -c": "test_the_command_that_encodes_a_password_works_and_is_that_of_the_guide",
+    "clerk-supabase expose": "test_what_was_made_is_there_the_second_time_and_leaves_no_trace_when_removed",
     "clerk-supabase doctor": "test_a_stack_in_use_is_healthy",
     "clerk-supabase reconcile reset": "test_a_reset_says_what_it_does_asks_and_lets_the_next_run_compare_everything",
     "clerk-supabase retention": "test_the_command_shows_what_is_allowed_and_changes_what_it_is_told",

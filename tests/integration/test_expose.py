@@ -34,7 +34,7 @@ def run(url: str, *options: str) -> Result:
 
 
 def outcomes(url: str, *options: str) -> dict[str, tuple[str, str | None]]:
-    """What became of each view and function."""
+    """Outcome and reason of each view and function."""
     said = run(url, "--json", *options)
     found: list[dict[str, Any]] = json.loads(said.stdout)["objects"]
     return {each["name"]: (each["outcome"], each["reason"]) for each in found}
