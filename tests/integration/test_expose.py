@@ -241,7 +241,8 @@ def test_the_doctor_knows_the_views_and_expose_corrects_them(
     synced: None, database: Database, admin: Connection, doctor: Doctor
 ) -> None:
     run(database.url)
-    assert doctor.verdict("objects")[0] == "ok"
+    checked = doctor.examine("objects", "row-level-security").verdicts
+    assert checked == {"objects": "ok", "row-level-security": "ok"}
     admin.execute("alter table clerk.users add column plan text")
     admin.execute("drop view public.organization_domains cascade")
     verdict, words = doctor.verdict("objects")
