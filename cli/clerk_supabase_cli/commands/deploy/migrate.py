@@ -27,7 +27,7 @@ from clerk_supabase_cli.project import find_root
 @click.option(
     "--schema",
     metavar="NAME",
-    callback=lambda _context, _parameter, name: name and checked_name(name),
+    callback=lambda _context, _parameter, name: None if name is None else checked_name(name),
     help=f"Name of the schema for the mirror's tables, before the first migration.  [default: {DEFAULT}]",
 )
 @click.option(
