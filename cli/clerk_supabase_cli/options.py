@@ -62,6 +62,10 @@ database_url_option = click.option(
     help=_DATABASE_HELP,
     callback=checked_database_url,
 )
+# For commands that need no database with some of their options.
+parsed_database_url_option = click.option(
+    "--database-url", envvar="DATABASE_URL", help=_DATABASE_HELP, callback=checked_database_url
+)
 # Commands with more sources than the database report a bad URL among their other findings.
 optional_database_url_option = click.option(
     "--database-url", envvar="DATABASE_URL", help=_DATABASE_HELP, callback=given_database_url

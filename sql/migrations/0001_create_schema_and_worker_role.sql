@@ -45,6 +45,17 @@ comment on schema clerk is 'clerk-supabase-sync: Clerk''s users and organization
 revoke all on schema clerk from public, anon, authenticated, service_role;
 grant usage on schema clerk to anon, authenticated, service_role;
 
+-- Name of the schema of these tables. `clerk-supabase migrate --render` writes all files for another name.
+create function clerk_sync.mirror_schema()
+returns text
+language sql
+immutable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+    select 'clerk'
+$$;
+
 -- Revokes the rights of PUBLIC and of the API's roles on everything in clerk_sync except what policies need: the
 -- functions requesting_...() and the views. Postgres lets every role execute a new function and use a new type, and the
 -- project's default privileges may grant more. So every migration ends with a call of this function, and then grants by

@@ -21,6 +21,8 @@ alter role clerk_sync_session set idle_in_transaction_session_timeout = '5s';
 grant usage on schema clerk_sync to clerk_sync_session;
 grant execute on function clerk_sync.apply(jsonb) to clerk_sync_session;
 grant execute on function clerk_sync.record_dropped(jsonb) to clerk_sync_session;
+-- For the search path of a transaction that acts as a user.
+grant execute on function clerk_sync.mirror_schema() to clerk_sync_session;
 
 -- Does not inherit the rights of authenticated: a transaction with the role authenticated is subject to the policies,
 -- and any other transaction sees nothing.

@@ -53,6 +53,7 @@ DONE_FOR_REAL = {
     "clerk-supabase adopt supabase-auth inspect": "test_the_story_ends_with_clerks_ids_everywhere",
     "clerk-supabase adopt supabase-auth link": "test_the_story_ends_with_clerks_ids_everywhere",
     "clerk-supabase adopt supabase-auth move": "test_the_story_ends_with_clerks_ids_everywhere",
+    "clerk-supabase expose": "test_what_was_made_is_there_the_second_time_and_leaves_no_trace_when_removed",
     "clerk-supabase doctor": "test_a_stack_in_use_is_healthy",
     "clerk-supabase reconcile reset": "test_a_reset_says_what_it_does_asks_and_lets_the_next_run_compare_everything",
     "clerk-supabase retention": "test_the_command_shows_what_is_allowed_and_changes_what_it_is_told",
@@ -141,6 +142,14 @@ BLOCKS_RUN = {
     ("docs/deploy.md", "Delete"): "test_a_new_stack_takes_up_the_events_that_a_deleted_one_kept",
     ("docs/from-your-app.md", "A role of the whole app"): "test_a_role_of_the_whole_app_decides_who_writes",
     ("docs/from-your-app.md", "The client"): "test_the_client_of_the_document_writes_and_reads_the_tasks_of_its_user",
+    (
+        "docs/from-your-app.md",
+        "The tables of users and organizations",
+    ): "test_the_queries_of_the_document_read_the_tables_in_both_ways",
+    (
+        "docs/from-your-app.md",
+        "Changes as they happen (Realtime)",
+    ): "test_a_published_table_tells_only_the_key_of_a_deleted_row",
     ("docs/security.md", "Repair forged data"): "test_forged_rows_are_corrected_as_the_document_says",
     (
         "docs/sync-another-type.md",

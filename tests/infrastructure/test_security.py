@@ -24,7 +24,13 @@ NOBODYS = "What is left to you"
 # Each of these has a table of what they can and cannot do.
 IDENTITIES = (
     *("webhook URL", "recorded a webhook", "webhook secret", "`clerk_sync_worker`", "`clerk_sync_session`"),
-    *("`service_role`", "reads everything", "create objects in `clerk` or `public`", "Clerk's secret key", "publishable key"),
+    *(
+        "`service_role`",
+        "reads everything",
+        "create objects in `clerk` or `public`",
+        "Clerk's secret key",
+        "publishable key",
+    ),
     *("signed-in user", "banned, deprovisioned, deleted or removed", "`make dev`", "logs or the queues", "dependency"),
 )
 

@@ -19,7 +19,7 @@ from tests.kit.pipeline import Pipeline
 from tests.kit.purging import let_time_pass, purge, undo
 from tests.kit.webhooks import deleted, domain, invitation, membership, organization, user
 
-TABLES = [facts.table.removeprefix("clerk.") for facts in FACTS.values()]
+TABLES = [facts.table for facts in FACTS.values()]
 PRIVATE = "ada@private.example"
 
 

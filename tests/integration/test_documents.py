@@ -76,7 +76,7 @@ def test_the_tables_of_the_documents_are_protected_as_they_say(store: Store, adm
 
 
 def test_a_role_of_the_whole_app_decides_who_writes(store: Store, admin: Connection) -> None:
-    [articles] = texts("docs/from-your-app.md", "sql")
+    [*_, articles] = texts("docs/from-your-app.md", "sql")
     admin.execute(articles)
     store.apply(
         [

@@ -8,7 +8,7 @@ from tests.kit.databases import Connection, rows
 def test_the_facts_about_each_kind_are_those_of_the_database(admin: Connection) -> None:
     registered = "select kind, relation, key_column, parents from clerk_sync.kinds where kind <> 'private_metadata'"
     assert rows(admin, f"{registered} order by write_order") == [
-        (kind, facts.table, facts.key, facts.parents) for kind, facts in FACTS.items()
+        (kind, f"clerk.{facts.table}", facts.key, facts.parents) for kind, facts in FACTS.items()
     ]
 
 

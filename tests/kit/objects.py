@@ -13,14 +13,14 @@ from clerk_supabase_cli.operate.objects.manifest import Manifest, write_manifest
 from clerk_supabase_cli.project import find_root
 
 
-def made_by_migrations(root: Path, url: str) -> Manifest:
+def made_by_migrations(root: Path, url: str, schema: str = "clerk") -> Manifest:
     """The manifest of the checkout at *root*; *url*: a database in which nothing was made yet."""
     prepare_plain_postgres(url, root)
     with psycopg.connect(url, autocommit=True) as connection:
-        migrations = read_migrations(root)
+        migrations = read_migrations(root, schema)
         list(apply_missing(connection, migrations))
         checksums = {migration.name: migration.checksum for migration in migrations}
-        return Manifest(checksums, read(connection, Scope.everything(connection)))
+        return Manifest(checksums, read(connection, Scope.everything(connection, schema)), schema=schema)
 
 
 if __name__ == "__main__":

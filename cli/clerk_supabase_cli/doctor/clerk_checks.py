@@ -11,6 +11,7 @@ from clerk_supabase.clerk.pages import Instance as ClerkInstance
 from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, Verdict, fail, ok, warn
 from clerk_supabase_cli.operate import setup_checks
+from clerk_supabase_cli.operate.mirror import DEFAULT, mirror_schema
 from clerk_supabase_cli.operate.setup_checks import FAILED, OK, SKIPPED, WARNING
 
 _VERDICTS: Final[Mapping[str, Verdict]] = {
@@ -20,6 +21,7 @@ _VERDICTS: Final[Mapping[str, Verdict]] = {
     SKIPPED: Verdict.SKIPPED,
 }
 _TIMEOUT: Final = httpx.Timeout(10, connect=5)
+_SCHEMA_NOT_SERVED: Final = "PGRST106"
 _SAME_INSTANCE: Final = (
     "development and production are instances of their own, with keys, webhooks and databases of their own: "
     "find out which of these is wrong before anything is reconciled"
@@ -100,20 +102,36 @@ def supabase(patient: Patient) -> Iterator[Finding]:
         )
     url = f"{named.supabase_url.rstrip('/')}/rest/v1/users_public"
     headers = {"apikey": named.supabase_key, "authorization": f"Bearer {named.token}"}
+    params = {"select": "clerk_id", "limit": "1"}
+    schema = _schema_of_mirror(patient)
+    table = f"{schema}.users_public"
     try:
-        answer = httpx.get(url, params={"select": "clerk_id", "limit": "1"}, headers=headers, timeout=_TIMEOUT)
+        answer = httpx.get(url, params=params, headers=headers | {"accept-profile": schema}, timeout=_TIMEOUT)
+        if _code(answer) == _SCHEMA_NOT_SERVED:
+            # The app may use a view of `clerk-supabase expose` instead.
+            table = "the view users_public in the API's first schema"
+            answer = httpx.get(url, params=params, headers=headers, timeout=_TIMEOUT)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         yield fail(
             f"{url} cannot be reached: {type(error).__name__}", "compare it with Project URL in Supabase's settings"
         )
         return
-    yield _answer_of_supabase(answer.status_code, _code(answer))
+    yield _answer_of_supabase(answer.status_code, _code(answer), table, schema)
 
 
-def _answer_of_supabase(status: int, code: str) -> Finding:
+def _schema_of_mirror(patient: Patient) -> str:
+    """The name in the database; the usual name, if no database was named."""
+    try:
+        with patient.database() as connection:
+            return mirror_schema(connection)
+    except NotLookedAt:
+        return DEFAULT
+
+
+def _answer_of_supabase(status: int, code: str, table: str, schema: str) -> Finding:
     said = f"{status}{f' {code}' if code else ''}"
     if status == 200:
-        return ok("Supabase takes the session token, and clerk.users_public is served")
+        return ok(f"Supabase takes the session token, and {table} is served")
     if status == 401:
         return fail(
             f"Supabase does not take the session token ({said})",
@@ -121,11 +139,13 @@ def _answer_of_supabase(status: int, code: str) -> Finding:
             "clerk-supabase setup prints; a token lives 60 seconds, a rotated key may take half an hour to arrive",
         )
     if status == 403:
-        return fail(
-            f"the bearer of the token may not read clerk.users_public ({said})", "clerk-supabase setup --token -"
-        )
+        return fail(f"the bearer of the token may not read {table} ({said})", "clerk-supabase setup --token -")
     if status == 404 or code == "42P01":
-        return fail(f"Supabase's API does not serve clerk.users_public ({said})", "clerk-supabase migrate")
+        return fail(
+            f"Supabase's API does not serve {table} ({said})",
+            f"in Supabase's dashboard: Integrations, Data API, Settings, Exposed schemas: add {schema}; or views in "
+            "public: clerk-supabase expose; before both: clerk-supabase migrate",
+        )
     return fail(f"Supabase's API answered {said}", "status.supabase.com, or the project is paused")
 
 

@@ -26,6 +26,7 @@ from clerk_supabase_cli.operate.migrations import (
     obstacles,
     read_migrations,
 )
+from clerk_supabase_cli.operate.mirror import mirror_schema
 from clerk_supabase_cli.operate.preflight import stopping
 from clerk_supabase_cli.operate.retention import PARAMETERS, command_for, shortfalls
 from clerk_supabase_cli.operate.retention import allowed as allowed_retention
@@ -92,7 +93,7 @@ _CALLABLE: Final = """
 _TABLES_OPEN_TO: Final = """
     select format('%%I.%%I', n.nspname, c.relname)
     from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
-    where n.nspname in ('public', 'clerk', 'clerk_sync')
+    where n.nspname in ('public', clerk_sync.mirror_schema(), 'clerk_sync')
     and c.relkind in ('r', 'p', 'v', 'm', 'f')
     and (
         has_table_privilege(%(role)s, c.oid, 'select, insert, update, delete, truncate, references, trigger')
@@ -171,7 +172,8 @@ def migrations(patient: Patient) -> Iterator[Finding]:
         recorded = applied(connection)
         is_without_list = is_restored_without_list(connection, patient.named.root)
         in_the_way = stopping(obstacles(connection, patient.named.root))
-    files = {migration.name: migration.checksum for migration in read_migrations(patient.named.root)}
+        of_checkout = read_migrations(patient.named.root, mirror_schema(connection))
+    files = {migration.name: migration.checksum for migration in of_checkout}
     if is_without_list:
         yield fail(
             "the database has objects, but no list of the migrations that made them (restored without rows?)", _REPAIR
@@ -274,7 +276,7 @@ def _check_as_worker(store: Store) -> None:
 
 def _check_as_session(store: Store) -> None:
     with store.as_user(_nobody()) as queries:
-        queries.rows("select count(*) from clerk.users")
+        queries.rows("select count(*) from users")
 
 
 def _nobody() -> Claims:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final, LiteralString
@@ -11,7 +11,8 @@ from typing import Final, LiteralString
 from clerk_supabase_cli.doctor.patient import Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok
 from clerk_supabase_cli.operate.database import Connection
-from clerk_supabase_cli.operate.migrations import applied, read_migrations
+from clerk_supabase_cli.operate.migrations import Migration, applied, read_migrations
+from clerk_supabase_cli.operate.mirror import mirror_schema
 
 _API_ROLES: Final = {"anon", "authenticated", "service_role"}
 _GRANT: Final = re.compile(r"^grant\s+([^;]+?)\s+on\s+(function\s+|schema\s+)?([^;]+?)\s+to\s+([^;]+);", re.MULTILINE)
@@ -82,7 +83,9 @@ class _Grant:
 def grants(patient: Patient) -> Iterator[Finding]:
     """Checks every privilege granted to the API's roles by the migrations."""
     with patient.database() as connection:
-        granted = list(_grants(patient, set(applied(connection))))
+        names = applied(connection)
+        migrations = read_migrations(patient.named.root, mirror_schema(connection))
+        granted = list(_grants([migration for migration in migrations if migration.name in names]))
         if not granted:
             yield fail("no migration is applied", "clerk-supabase migrate")
             return
@@ -93,11 +96,9 @@ def grants(patient: Patient) -> Iterator[Finding]:
         yield ok(f"the API's roles have all {number} rights that policies and apps need")
 
 
-def _grants(patient: Patient, names: set[str]) -> Iterator[_Grant]:
-    """Grants to the API's roles in the migrations with these names."""
-    for migration in read_migrations(patient.named.root):
-        if migration.name not in names:
-            continue
+def _grants(migrations: Sequence[Migration]) -> Iterator[_Grant]:
+    """Grants to the API's roles in these migrations."""
+    for migration in migrations:
         for match in _GRANT.finditer(migration.text):
             roles = _COMMA.split(match[4])
             if _API_ROLES.issuperset(roles):

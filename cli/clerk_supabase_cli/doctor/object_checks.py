@@ -7,6 +7,7 @@ from typing import Final
 
 from clerk_supabase_cli.doctor.patient import Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
+from clerk_supabase_cli.operate.exposure import faults
 from clerk_supabase_cli.operate.migrations import differing_objects, has_objects
 from clerk_supabase_cli.operate.objects.comparison import Difference
 from clerk_supabase_cli.operate.objects.repair import statements
@@ -18,19 +19,25 @@ _LONGEST: Final = 200
 
 
 def objects(patient: Patient) -> Iterator[Finding]:
-    """Compares functions, tables, triggers, policies, rights and all other objects with the migrations."""
+    """Compares functions, tables, triggers, policies, rights and all other objects with the migrations.
+
+    Views and functions made by `expose` in a schema of the app are checked, too.
+    """
     with patient.database() as connection:
         if not has_objects(connection):
             yield fail("nothing of this project is in the database", "clerk-supabase migrate")
             return
         found = differing_objects(connection, patient.named.root)
+        exposed = faults(connection)
     for difference in found[:_MOST_NAMED]:
         # Without an index everything works, but more slowly.
         judge = warn if difference.thing.kind == "index" else fail
         yield judge(difference.words, _todo(difference))
     if len(found) > _MOST_NAMED:
         yield fail(f"and {len(found) - _MOST_NAMED} more", f"clerk-supabase migrate names all; {_REPAIR} --dry-run")
-    if not found:
+    for fault in exposed:
+        yield (fail if fault.verdict == "fail" else warn)(fault.found, fault.todo)
+    if not (found or exposed):
         yield ok("all are as the migrations of this checkout make them")
 
 

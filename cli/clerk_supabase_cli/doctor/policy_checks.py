@@ -10,7 +10,8 @@ from typing import Final
 from clerk_supabase_cli.doctor.patient import Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
 from clerk_supabase_cli.operate.database import Connection
-from clerk_supabase_cli.operate.migrations import read_migrations
+from clerk_supabase_cli.operate.migrations import Migration, read_migrations
+from clerk_supabase_cli.operate.mirror import mirror_schema
 
 # Our tables, the tables protected by secure(), and the app's others in `public` or `clerk`, or shown to the API.
 _TABLES: Final = r"""
@@ -33,7 +34,7 @@ _TABLES: Final = r"""
     from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
     cross join lateral (
         select
-            n.nspname = 'clerk_sync' or c.oid = to_regclass('clerk.users_public')
+            n.nspname = 'clerk_sync' or c.oid = to_regclass(clerk_sync.mirror_schema() || '.users_public')
             or c.oid = any(array(select to_regclass(k.relation) from clerk_sync.kinds as k)),
             clerk_sync.is_schema_of_app(n.nspname) and exists (
                 select from pg_policy as p
@@ -43,7 +44,7 @@ _TABLES: Final = r"""
     ) as named (is_ours, is_secured)
     where c.relkind in ('r', 'p')
     and (
-        named.is_ours or named.is_secured or n.nspname in ('public', 'clerk')
+        named.is_ours or named.is_secured or n.nspname in ('public', clerk_sync.mirror_schema())
         or (clerk_sync.is_schema_of_app(n.nspname) and clerk_sync.relation_shown_to(c.oid) is not null)
     )
     order by 2
@@ -95,7 +96,8 @@ def row_level_security(patient: Patient) -> Iterator[Finding]:
         open_to = [name for (name,) in connection.execute(_SCHEMA_OPEN_TO)]
         openings = list(_openings(connection, tables))
         visible_to = connection.execute(_PROFILES_VISIBLE_TO).fetchone()
-    problems = [*_problems_of_ours(tables, _policies(patient)), *openings, *_problems_of_the_apps(tables)]
+        migrations = read_migrations(patient.named.root, mirror_schema(connection))
+    problems = [*_problems_of_ours(tables, _policies(migrations)), *openings, *_problems_of_the_apps(tables)]
     if open_to:
         problems.append(
             fail(
@@ -119,10 +121,10 @@ def row_level_security(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def _policies(patient: Patient) -> dict[str, set[str]]:
-    """Names of the policies made by the migrations of this checkout, by table."""
+def _policies(migrations: Sequence[Migration]) -> dict[str, set[str]]:
+    """Names of the policies made by these migrations, by table."""
     made: dict[str, set[str]] = {}
-    for migration in read_migrations(patient.named.root):
+    for migration in migrations:
         for name, table in _POLICY.findall(migration.text):
             made.setdefault(table, set()).add(name)
     return made

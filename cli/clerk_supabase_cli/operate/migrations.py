@@ -14,6 +14,7 @@ from psycopg import sql
 from clerk_supabase.postgres.failures import failure, is_about_the_connection
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import open_database
+from clerk_supabase_cli.operate.mirror import DEFAULT, mirror_schema, recorded_schema, rendered
 from clerk_supabase_cli.operate.objects.comparison import Difference, differences
 from clerk_supabase_cli.operate.objects.manifest import Manifest, read_manifest
 from clerk_supabase_cli.operate.objects.repair import repair
@@ -94,6 +95,8 @@ class Migration:
 
     name: str
     text: str
+    schema: str = DEFAULT
+    """Name of the mirror's schema in the text."""
 
     @property
     def checksum(self) -> str:
@@ -101,9 +104,10 @@ class Migration:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
-def read_migrations(root: Path) -> list[Migration]:
-    """The migrations of the checkout at *root*, in order."""
-    return [Migration(file.stem, file.read_text()) for file in sorted((root / "sql" / "migrations").glob("*.sql"))]
+def read_migrations(root: Path, schema: str = DEFAULT) -> list[Migration]:
+    """The migrations of the checkout at *root*, in order. *schema*: name of the mirror's schema."""
+    files = sorted((root / "sql" / "migrations").glob("*.sql"))
+    return [Migration(file.stem, rendered(file.read_text(), schema), schema) for file in files]
 
 
 def prepare_plain_postgres(url: str, root: Path) -> None:
@@ -115,9 +119,12 @@ def prepare_plain_postgres(url: str, root: Path) -> None:
         connection.execute((root / "sql" / "plain_postgres.sql").read_bytes())
 
 
-def migrate(url: str, root: Path, *, is_trial: bool = False, note: Note = _ignore) -> Iterator[str]:
+def migrate(
+    url: str, root: Path, *, schema: str | None = None, is_trial: bool = False, note: Note = _ignore
+) -> Iterator[str]:
     """Applies the missing migrations, each file in its own transaction; yields the name of each applied file.
 
+    *schema*: name of the mirror's schema, for a database without a mirror; None: the name in the database, or `clerk`.
     *is_trial*: a single transaction for all files, rolled back in the end. *note*: is called with each finding of the
     preflight that does not stop. Several calls at once are safe: each waits for the others. Raises Blocked when the
     preflight finds an obstacle, before the first statement. Raises MigrationFailed when a file fails, after which no
@@ -126,36 +133,42 @@ def migrate(url: str, root: Path, *, is_trial: bool = False, note: Note = _ignor
     connection.
     """
     with open_database(url) as connection:
-        _look_first(connection, root, note)
+        _look_first(connection, root, schema, note)
         if not is_trial:
-            yield from _migrate(connection, root)
+            yield from _migrate(connection, root, schema)
             return
         with connection.transaction(force_rollback=True):
-            yield from _migrate(connection, root)
+            yield from _migrate(connection, root, schema)
 
 
-def _look_first(connection: psycopg.Connection, root: Path, note: Note) -> None:
+def _look_first(connection: psycopg.Connection, root: Path, schema: str | None, note: Note) -> None:
     with connection.transaction():
         connection.execute(_READ_ONLY)
         # Another migrate may be running: between two of its files, the list and the objects agree.
         connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
+        _check_name(connection, schema)
         _refuse_other_versions(connection, root)
-        found = obstacles(connection, root)
+        found = obstacles(connection, root, schema)
     if stops := stopping(found):
         raise Blocked(stops)
     for each in found:
         note(each)
 
 
-def obstacles(connection: psycopg.Connection, root: Path) -> list[InTheWay]:
-    """The findings of the preflight for the missing migrations of the checkout."""
+def obstacles(connection: psycopg.Connection, root: Path, schema: str | None = None) -> list[InTheWay]:
+    """The findings of the preflight for the missing migrations of the checkout.
+
+    *schema*: name of the mirror's schema; None: the name in the database, or `clerk`.
+    """
     recorded = applied(connection)
-    texts = {migration.name: migration.text for migration in read_migrations(root)}
+    mirror = schema or mirror_schema(connection)
+    texts = {migration.name: migration.text for migration in read_migrations(root, mirror)}
     plan = Plan(
         {name: text for name, text in texts.items() if name in recorded},
         {name: text for name, text in texts.items() if name not in recorded},
+        mirror,
     )
-    return in_the_way(connection, plan, read_manifest(root))
+    return in_the_way(connection, plan, read_manifest(root).rendered(mirror))
 
 
 def why_incomplete(connection: psycopg.Connection, root: Path) -> str:
@@ -172,8 +185,8 @@ def why_incomplete(connection: psycopg.Connection, root: Path) -> str:
     return f"all migrations are recorded, but objects are missing; {_REPAIR}"
 
 
-def _migrate(connection: psycopg.Connection, root: Path) -> Iterator[str]:
-    migrations = read_migrations(root)
+def _migrate(connection: psycopg.Connection, root: Path, schema: str | None) -> Iterator[str]:
+    migrations = read_migrations(root, schema or mirror_schema(connection))
     yield from apply_missing(connection, migrations)
     if found := differing_objects(connection, root):
         raise ObjectsDiffer(
@@ -183,6 +196,16 @@ def _migrate(connection: psycopg.Connection, root: Path) -> Iterator[str]:
     # Only after the comparison: psql or `supabase db push` may have applied another version of the files.
     for migration in migrations:
         connection.execute(_ADOPT, [migration.checksum, migration.name])
+
+
+def _check_name(connection: psycopg.Connection, schema: str | None) -> None:
+    """Raises MigrationFailed for another name than the name in the database."""
+    recorded = recorded_schema(connection)
+    if schema is not None and recorded not in (None, schema):
+        raise MigrationFailed(
+            f"the mirror of this database is in the schema {recorded}, and its schema cannot be changed: "
+            f"leave --schema {schema} out"
+        )
 
 
 def newer_than(files: Collection[str], recorded: Iterable[str]) -> list[str]:
@@ -198,7 +221,8 @@ def has_objects(connection: psycopg.Connection) -> bool:
 
 def is_restored_without_list(connection: psycopg.Connection, root: Path) -> bool:
     """Tells whether the database has objects of ours, and no row in the list of migrations."""
-    return not applied(connection) and has_objects(connection) and holds_ours(connection, read_manifest(root))
+    manifest = read_manifest(root).rendered(mirror_schema(connection))
+    return not applied(connection) and has_objects(connection) and holds_ours(connection, manifest)
 
 
 def differing_objects(connection: psycopg.Connection, root: Path) -> list[Difference]:
@@ -206,15 +230,15 @@ def differing_objects(connection: psycopg.Connection, root: Path) -> list[Differ
 
     Raises MigrationFailed when sql/objects.json is out of date.
     """
-    return differences(connection, _current_manifest(root))
+    return differences(connection, _current_manifest(root, mirror_schema(connection)))
 
 
-def _current_manifest(root: Path) -> Manifest:
+def _current_manifest(root: Path, schema: str) -> Manifest:
     manifest = read_manifest(root)
     checksums = {migration.name: migration.checksum for migration in read_migrations(root)}
     if manifest.migrations.items() - checksums.items():
         raise MigrationFailed("sql/objects.json was made from other files than sql/migrations: run `make objects`")
-    return manifest
+    return manifest.rendered(schema)
 
 
 def repair_database(url: str, root: Path, *, is_trial: bool) -> list[str]:
@@ -222,10 +246,10 @@ def repair_database(url: str, root: Path, *, is_trial: bool) -> list[str]:
 
     All or nothing; *is_trial*: nothing stays. Raises NotRepaired, MigrationFailed and DatabaseFailed.
     """
-    manifest = _current_manifest(root)
     files = [migration.name for migration in read_migrations(root)]
     with open_database(url) as connection, connection.transaction(force_rollback=is_trial):
         connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
+        manifest = _current_manifest(root, mirror_schema(connection))
         if newer := newer_than(files, applied(connection)):
             raise MigrationFailed(_of_newer_version(newer))
         if not has_objects(connection):
@@ -239,6 +263,11 @@ def repair_database(url: str, root: Path, *, is_trial: bool) -> list[str]:
 def _write_list(connection: psycopg.Connection, root: Path, manifest: Manifest) -> list[str]:
     """Corrects the list: records the migrations of this version, and removes names without a file."""
     recorded = applied(connection)
+    checksums = {
+        migration.name: migration.checksum
+        for migration in read_migrations(root, manifest.schema)
+        if migration.name in manifest.migrations
+    }
     files = {migration.name for migration in read_migrations(root)}
     statements = [
         sql.SQL("delete from clerk_sync.migrations where name = {}").format(name)
@@ -249,7 +278,7 @@ def _write_list(connection: psycopg.Connection, root: Path, manifest: Manifest) 
             "insert into clerk_sync.migrations (name, checksum) values ({}, {}) "
             "on conflict (name) do update set checksum = excluded.checksum"
         ).format(name, checksum)
-        for name, checksum in manifest.migrations.items()
+        for name, checksum in checksums.items()
         if recorded.get(name) != checksum
     ]
     for statement in statements:
@@ -260,11 +289,12 @@ def _write_list(connection: psycopg.Connection, root: Path, manifest: Manifest) 
 def _refuse_other_versions(connection: psycopg.Connection, root: Path) -> None:
     """Raises MigrationFailed, with the reason, for a database of another version or without a list of migrations."""
     recorded = applied(connection)
-    files = {migration.name: migration.checksum for migration in read_migrations(root)}
+    schema = mirror_schema(connection)
+    files = {migration.name: migration.checksum for migration in read_migrations(root, schema)}
     if newer := newer_than(files, recorded):
         raise MigrationFailed(_of_newer_version(newer))
     if is_restored_without_list(connection, root):
-        found = differences(connection, read_manifest(root))
+        found = differences(connection, read_manifest(root).rendered(schema))
         what = f"{_objects(found)} not as this checkout makes them" if found else "all objects are as expected"
         raise ObjectsDiffer(
             f"{_WITHOUT_LIST}; {what}: {_REPAIR}",
@@ -272,7 +302,7 @@ def _refuse_other_versions(connection: psycopg.Connection, root: Path) -> None:
         )
     changed = [name for name, checksum in recorded.items() if checksum and files.get(name, checksum) != checksum]
     if others := sorted({*changed, *(recorded.keys() - files)}):
-        found = differences(connection, read_manifest(root))
+        found = differences(connection, read_manifest(root).rendered(schema))
         what = f"{_objects(found)} not as expected" if found else "all objects are as expected"
         raise ObjectsDiffer(
             f"{', '.join(others)} was changed after it had been applied, or is of another version; {what}. If you "
@@ -305,6 +335,8 @@ def _apply(connection: psycopg.Connection, migration: Migration) -> bool:
         with connection.transaction():
             # Bound to the transaction, so that the lock works, and is released, through a transaction pooler, too.
             connection.execute("select pg_advisory_xact_lock(%s)", [_LOCK])
+            # Another migrate may have applied the first file a moment ago.
+            _check_name(connection, migration.schema)
             if _is_applied(connection, migration):
                 return False
             connection.execute(migration.text.encode())
@@ -320,6 +352,23 @@ def applied(connection: psycopg.Connection) -> dict[str, str | None]:
     if not has_list:
         return {}
     return dict(connection.execute("select name, checksum from clerk_sync.migrations").fetchall())
+
+
+def render(root: Path, folder: Path, schema: str) -> list[Path]:
+    """Writes the migrations for this name of the mirror's schema into a folder. Raises MigrationFailed.
+
+    All tools that apply SQL files take these files. Harmless to repeat.
+    """
+    migrations = {f"{migration.name}.sql": migration.text for migration in read_migrations(root, schema)}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if others := sorted(file.name for file in folder.glob("*.sql") if file.name not in migrations):
+            raise MigrationFailed(f"{folder} has other SQL files ({', '.join(others)}): name a new folder")
+        for name, text in migrations.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise MigrationFailed(f"{folder}: {error.strerror}") from error
+    return [folder / name for name in migrations]
 
 
 def _is_applied(connection: psycopg.Connection, migration: Migration) -> bool:

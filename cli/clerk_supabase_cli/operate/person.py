@@ -7,13 +7,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, LiteralString
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import class_row
 
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection
+from clerk_supabase_cli.operate.mirror import mirror_schema
 
 Verdict = Literal["own", "part", "ids", "others"]
 """own: the whole row is the person's; part: some values of the row are the person's; ids: the row holds ids and times
@@ -26,10 +28,10 @@ _MOST_ROUNDS: Final = 20
 _MOST_ATTEMPTS: Final = 5
 
 _IDENTIFIERS: Final = "select clerk_sync.identifiers_of(%s)"
-_UNVERIFIED: Final = """
+_UNVERIFIED: LiteralString = """
     select array(
-        select distinct lower(value #>> '{}')
-        from clerk.users as u
+        select distinct lower(value #>> '{{}}')
+        from {users} as u
         cross join unnest(
             array[
                 '$.email_addresses[*] ? (@.verified == false).email_address',
@@ -37,7 +39,7 @@ _UNVERIFIED: Final = """
             ]::jsonpath[]
         ) as place
         cross join lateral jsonb_path_query(to_jsonb(u), place) as value
-        where u.clerk_id = any(%s) and value #>> '{}' <> ''
+        where u.clerk_id = any(%s) and value #>> '{{}}' <> ''
         order by 1
     )
 """
@@ -102,7 +104,8 @@ def find_person(connection: Connection, user_id: str | None, addresses: Sequence
         [(known,)] = connection.execute(_IDENTIFIERS, [users]).fetchall()
         words = sorted({*known, *(address.lower() for address in addresses)})
         [(others,)] = connection.execute(_OTHERS, [users, words]).fetchall()
-        [(unverified,)] = connection.execute(_UNVERIFIED, [users]).fetchall()
+        table = sql.Identifier(mirror_schema(connection), "users")
+        [(unverified,)] = connection.execute(sql.SQL(_UNVERIFIED).format(users=table), [users]).fetchall()
     looked_for = tuple(word for word in words if word not in others)
     return Person(tuple(users), looked_for, others, tuple(each for each in unverified if each not in words))
 
@@ -143,7 +146,7 @@ def check_only_invited(person: Person, addresses: Sequence[str], rows: Sequence[
             raise NotForgotten(
                 f"{address} is an address of {owner}: delete the user in Clerk, then: clerk-supabase forget {owner}"
             )
-    if not person.users and (owners := [each.id for each in rows if each.place == "clerk.users"]):
+    if not person.users and (owners := [each.id for each in rows if each.place.endswith(".users")]):
         raise NotForgotten(f"a deleted user has this address: clerk-supabase forget {owners[0]}")
 
 

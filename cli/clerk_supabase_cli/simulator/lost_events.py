@@ -50,7 +50,7 @@ _RECEIVED_AT: Final = 1_900_000_000_000
 _KEY: Final = "sk_live_simulated"
 # The kinds compared by reconcile, with table and key.
 _TABLES: Final[Mapping[ReadKind, tuple[str, str]]] = {
-    kind: (FACTS[kind].table, FACTS[kind].key) for kind in READ_KINDS if FACTS[kind].is_read_by_id
+    kind: (f"clerk.{FACTS[kind].table}", FACTS[kind].key) for kind in READ_KINDS if FACTS[kind].is_read_by_id
 }
 _EMPTY: Final = """
 truncate clerk.users, clerk.organizations, clerk_sync.private_metadata, clerk_sync.entities, clerk_sync.deliveries,

@@ -62,7 +62,7 @@ _ACT: Final = "select set_config('role', 'authenticated', true), set_config('req
 _SEEN: Final = "\nunion all ".join(
     [
         "select 'profile', clerk_id from clerk.users_public where clerk_id = any(%(users)s)",
-        *(f"select '{kind}', {FACTS[kind].key} from {FACTS[kind].table}" for kind in READ_KINDS),  # noqa: S608 - names of FACTS
+        *(f"select '{kind}', {FACTS[kind].key} from clerk.{FACTS[kind].table}" for kind in READ_KINDS),  # noqa: S608 - names of FACTS
     ]
 )
 

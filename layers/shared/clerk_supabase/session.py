@@ -1,6 +1,6 @@
 """The answer to `POST /session`: the row of the user who signs in, before the webhook arrives.
 
-The answer is the user's own view of `clerk.users`, or the reason for an empty view, and reveals no more than
+The answer is the user's own view of the table `users`, or the reason for an empty view, and reveals no more than
 Supabase's API does. An existing row costs one query. The function asks Clerk only about a user whose own event has not
 arrived, or whom the policies hide. After the answer 403 it asks about the same user at most once a minute, or once in
 five seconds while Clerk does not know the user.
@@ -39,14 +39,15 @@ from clerk_supabase.tokens.verifiers import IssuerChoice, SessionVerifier
 # The user waits for the answer; after this time, the row comes with the webhook.
 CLERK_SECONDS: Final = 3.0
 
-# The policies decide about reads and writes. The id is an argument, so no function of the schema `public` is needed.
+# The policies decide about reads and writes. The id is an argument, so no function of another schema is needed.
+# A transaction of as_user() finds the mirror's tables by their bare names.
 _ROW: LiteralString = """
     select to_jsonb(u.*)::text, u.created_at is not null
-    from clerk.users as u
+    from users as u
     where u.clerk_id = %s
 """
 _INSERT_STUB: LiteralString = """
-    insert into clerk.users (clerk_id) values (%s) on conflict (clerk_id) do nothing
+    insert into users (clerk_id) values (%s) on conflict (clerk_id) do nothing
 """
 
 _JSON: Final = {"content-type": "application/json", "cache-control": "no-store"}

@@ -9,10 +9,11 @@ function connected({ url, key, token }) {
 }
 
 function request(asked) {
-  const table = connected(asked).from(asked.table);
+  const client = connected(asked);
+  const table = (asked.schema ? client.schema(asked.schema) : client).from(asked.table);
   switch (asked.verb) {
     case "select":
-      return table.select("*");
+      return table.select(asked.columns);
     case "insert":
       return table.insert(asked.values).select();
     case "insert_once":

@@ -20,10 +20,11 @@ def connected(url: str, key: str, token: str) -> Client:
 
 def answer(asked: dict[str, Any]) -> dict[str, Any]:
     """The rows, or the error's code and message."""
-    table = connected(asked["url"], asked["key"], asked["token"]).table(asked["table"])
+    client = connected(asked["url"], asked["key"], asked["token"])
+    table = (client.schema(asked["schema"]) if asked["schema"] else client).table(asked["table"])
     match asked["verb"]:
         case "select":
-            request: Any = table.select("*")
+            request: Any = table.select(asked["columns"])
         case "insert":
             request = table.insert(asked["values"])
         case "insert_once":

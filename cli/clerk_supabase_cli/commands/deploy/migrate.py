@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from clerk_supabase_cli.failure import Failure
@@ -10,20 +12,43 @@ from clerk_supabase_cli.operate.migrations import (
     ObjectsDiffer,
     migrate,
     prepare_plain_postgres,
+    render,
     repair_database,
 )
+from clerk_supabase_cli.operate.mirror import DEFAULT, checked_name
 from clerk_supabase_cli.operate.preflight_types import InTheWay
-from clerk_supabase_cli.options import database_url_option
+from clerk_supabase_cli.options import parsed_database_url_option
 from clerk_supabase_cli.printing import printable, say
 from clerk_supabase_cli.project import find_root
 
 
 @click.command("migrate")
-@database_url_option
+@parsed_database_url_option
 @click.option("--plain-postgres", is_flag=True, help="Without Supabase: first create the API's roles and auth.jwt().")
 @click.option("--repair", "repairs", is_flag=True, help="Repair missing and different objects; keeps rows.")
 @click.option("--dry-run", is_flag=True, help="Print the migrations or repairs, and change nothing.")
-def migrate_command(database_url: str, *, plain_postgres: bool, repairs: bool, dry_run: bool) -> None:
+@click.option(
+    "--schema",
+    metavar="NAME",
+    callback=lambda _context, _parameter, name: None if name is None else checked_name(name),
+    help=f"Name of the schema for the mirror's tables, before the first migration.  [default: {DEFAULT}]",
+)
+@click.option(
+    "--render",
+    "folder",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the SQL files for --schema into DIR, for psql or `supabase db push`; no database is needed.",
+)
+def migrate_command(
+    database_url: str | None,
+    *,
+    plain_postgres: bool,
+    repairs: bool,
+    dry_run: bool,
+    schema: str | None,
+    folder: Path | None,
+) -> None:
     """Apply the missing SQL migrations in order, and compare the objects of the database with this version.
 
     First looks for everything in the way: names that are taken, roles and rights that are missing, a server that takes
@@ -37,7 +62,17 @@ def migrate_command(database_url: str, *, plain_postgres: bool, repairs: bool, d
 
     --dry-run looks in the same way, and then tries the files or the repair in a single transaction, which is rolled
     back in the end: an error or difference in a dry run would occur without --dry-run, too.
+
+    --schema chooses the name of the schema with the mirror's tables. The database records the name, which cannot be
+    changed later.
     """
+    if folder is not None:
+        _render(folder, schema or DEFAULT, is_alone=not (plain_postgres or repairs or dry_run))
+        return
+    if database_url is None:
+        raise click.UsageError("Missing option '--database-url' or the environment variable DATABASE_URL.")
+    if repairs and schema is not None:
+        raise click.UsageError("--repair takes the name of the schema from the database: leave --schema out")
     if dry_run and plain_postgres:
         raise click.UsageError("--plain-postgres changes the database, and --dry-run must not")
     if plain_postgres:
@@ -45,13 +80,20 @@ def migrate_command(database_url: str, *, plain_postgres: bool, repairs: bool, d
     if repairs:
         _repair(database_url, is_trial=dry_run)
     else:
-        _apply(database_url, is_trial=dry_run)
+        _apply(database_url, schema, is_trial=dry_run)
 
 
-def _apply(database_url: str, *, is_trial: bool) -> None:
+def _render(folder: Path, schema: str, *, is_alone: bool) -> None:
+    if not is_alone:
+        raise click.UsageError("--render writes files and needs no other option but --schema")
+    for file in render(find_root(), folder, schema):
+        say(f"wrote {printable(str(file))}")
+
+
+def _apply(database_url: str, schema: str | None, *, is_trial: bool) -> None:
     applied = 0
     try:
-        for name in migrate(database_url, find_root(), is_trial=is_trial, note=_note):
+        for name in migrate(database_url, find_root(), schema=schema, is_trial=is_trial, note=_note):
             say(f"{'would apply' if is_trial else 'applied'} {name}")
             applied += 1
     except ObjectsDiffer as error:

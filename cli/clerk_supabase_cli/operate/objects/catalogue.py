@@ -40,9 +40,9 @@ _EVERYTHING_IN_MIRROR: Final = """
     select
         array(
             select c.relname::text from pg_class as c
-            where c.relnamespace = to_regnamespace('clerk') and c.relkind in ('r', 'p', 'v')
+            where c.relnamespace = to_regnamespace(%(mirror)s) and c.relkind in ('r', 'p', 'v')
         ),
-        array(select p.oid::regprocedure::text from pg_proc as p where p.pronamespace = to_regnamespace('clerk'))
+        array(select p.oid::regprocedure::text from pg_proc as p where p.pronamespace = to_regnamespace(%(mirror)s))
 """
 _PART: Final = b"""
     select 'KIND', row_number() over () as place, q.name::text, q.part_of::text, q.facts, q.statement, q.is_ours
@@ -95,25 +95,27 @@ class Thing:
 class Scope:
     """This project's names in the schema of the mirror, where an app may have objects of its own, too."""
 
+    schema: str
     relations: Sequence[str]
     functions: Sequence[str]
 
     @classmethod
-    def of(cls, things: Iterable[Thing]) -> Scope:
+    def of(cls, things: Iterable[Thing], schema: str) -> Scope:
         """The names among these objects."""
-        ours = [(each.kind, each.name) for each in things if each.name.startswith("clerk.")]
+        ours = [(each.kind, each.name) for each in things if each.name.startswith(f"{schema}.")]
         return cls(
+            schema,
             [name.partition(".")[2] for kind, name in ours if kind in {"table", "view"}],
             [name.partition(".")[2] for kind, name in ours if kind == "function"],
         )
 
     @classmethod
-    def everything(cls, connection: Connection) -> Scope:
+    def everything(cls, connection: Connection, schema: str) -> Scope:
         """All names in a database where only the migrations made objects."""
         with connection.transaction():
             connection.execute(_SETTINGS)
-            [(relations, functions)] = connection.execute(_EVERYTHING_IN_MIRROR).fetchall()
-        return cls(relations, [name.removeprefix("clerk.") for name in functions])
+            [(relations, functions)] = connection.execute(_EVERYTHING_IN_MIRROR, {"mirror": schema}).fetchall()
+        return cls(schema, relations, [name.removeprefix(f"{schema}.") for name in functions])
 
 
 def read(connection: Connection, scope: Scope) -> list[Thing]:
@@ -121,8 +123,9 @@ def read(connection: Connection, scope: Scope) -> list[Thing]:
     with connection.transaction():
         connection.execute(_SETTINGS)
         given = {
+            "mirror": scope.schema,
             "relations": list(scope.relations),
-            "functions": [f"clerk.{name}" for name in scope.functions],
+            "functions": [f"{scope.schema}.{name}" for name in scope.functions],
             "names": [name.partition("(")[0] for name in scope.functions],
             "roles": [*API_ROLES, *OWN_ROLES],
         }
@@ -157,8 +160,13 @@ def _things(kind: str, rows: Iterable[Sequence[Any]]) -> Iterator[Thing]:
         if name in DISPATCHERS:
             described["body"], makes = _without_order(described["body"]), _REGISTER
         elif kind == "function":
-            described["body"] = hashlib.sha256(described["body"].encode()).hexdigest()
+            described["body"] = hash_of_body(described["body"])
         yield Thing(kind, name, part_of or "", described, makes, is_ours)
+
+
+def hash_of_body(body: str) -> str:
+    """The body of a function as it is compared."""
+    return hashlib.sha256(body.encode()).hexdigest()
 
 
 def _without_order(body: str) -> str:

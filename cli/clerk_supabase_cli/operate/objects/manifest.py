@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from clerk_supabase_cli.operate.objects.catalogue import Scope, Thing
+from clerk_supabase_cli.operate.mirror import DEFAULT, rendered
+from clerk_supabase_cli.operate.objects.catalogue import DISPATCHERS, Scope, Thing, hash_of_body
 
 _FILE: Final = Path("sql") / "objects.json"
+# The body in a statement of pg_get_functiondef(): between dollar quotes, or parsed, up to the end.
+_BODY: Final = re.compile(r"^AS (\$\w*\$)(.*)\1\n\Z|^((?:RETURN|BEGIN ATOMIC)\b.*?)\n\Z", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +26,40 @@ class Manifest:
     things: Sequence[Thing]
     is_extended: bool = False
     """True for a checkout with migrations of the app, which may make any object unknown here."""
+    schema: str = DEFAULT
+    """Name of the mirror's schema."""
 
     @property
     def scope(self) -> Scope:
-        """This project's names in the schema clerk."""
-        return Scope.of(self.things)
+        """This project's names in the schema of the mirror."""
+        return Scope.of(self.things, self.schema)
+
+    def rendered(self, schema: str) -> Manifest:
+        """The same objects with another name of the mirror's schema."""
+        if schema == self.schema:
+            return self
+        return replace(self, things=[_rendered(thing, schema) for thing in self.things], schema=schema)
 
     def text(self) -> str:
         """The content of the file, with a line for each line of a statement, for readable diffs."""
         things = ",\n".join(map(_written, self.things))
         return f'{{"migrations": {json.dumps(dict(self.migrations), indent=1)},\n"objects": [\n{things}\n]}}\n'
+
+
+def _rendered(thing: Thing, schema: str) -> Thing:
+    create = rendered(thing.create, schema)
+    facts = {fact: rendered(value, schema) for fact, value in thing.facts.items()}
+    if thing.kind == "function" and thing.name not in DISPATCHERS and create != thing.create:
+        facts["body"] = _hash_in(create)
+    name = schema if thing.key == f"schema {DEFAULT}" else rendered(thing.name, schema)
+    return replace(thing, name=name, part_of=rendered(thing.part_of, schema), facts=facts, create=create)
+
+
+def _hash_in(create: str) -> str:
+    """The hash of the body in a `create function`, as the catalogue would give it."""
+    found = _BODY.search(create)
+    assert found is not None, create  # noqa: S101 - Postgres prints each function in one of two forms
+    return hash_of_body(found[2] if found[1] else found[3])
 
 
 def _written(thing: Thing) -> str:

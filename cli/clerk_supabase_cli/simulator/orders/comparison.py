@@ -16,7 +16,7 @@ from clerk_supabase_cli.simulator.orders.schedules import Schedule
 
 # The table of each kind, and its key.
 _TABLES: Final[Mapping[Kind, tuple[str, str]]] = {
-    **{kind: (facts.table, facts.key) for kind, facts in FACTS.items()},
+    **{kind: (f"clerk.{facts.table}", facts.key) for kind, facts in FACTS.items()},
     "private_metadata": ("clerk_sync.private_metadata", "entity_id"),
 }
 _STATE: Final = "\nunion all\n".join(

@@ -26,7 +26,7 @@ class Facts:
     plural: str
     """Name of the objects in reports."""
     table: str
-    """Table of its rows, with the schema."""
+    """Table of its rows, in the schema of the mirror."""
     key: str
     """Column of the table with the id of the object."""
     event: str
@@ -52,7 +52,7 @@ FACTS: Final[Mapping[Kind, Facts]] = MappingProxyType(
     {
         "user": Facts(
             plural="users",
-            table="clerk.users",
+            table="users",
             key="clerk_id",
             event="user",
             is_read_by_id=True,
@@ -60,7 +60,7 @@ FACTS: Final[Mapping[Kind, Facts]] = MappingProxyType(
         ),
         "organization": Facts(
             plural="organizations",
-            table="clerk.organizations",
+            table="organizations",
             key="clerk_org_id",
             event="organization",
             list_path="/organizations",
@@ -69,7 +69,7 @@ FACTS: Final[Mapping[Kind, Facts]] = MappingProxyType(
         ),
         "membership": Facts(
             plural="memberships",
-            table="clerk.organization_memberships",
+            table="organization_memberships",
             key="clerk_membership_id",
             event="organizationMembership",
             list_path="/organization_memberships",
@@ -79,7 +79,7 @@ FACTS: Final[Mapping[Kind, Facts]] = MappingProxyType(
         ),
         "invitation": Facts(
             plural="invitations",
-            table="clerk.organization_invitations",
+            table="organization_invitations",
             key="clerk_invitation_id",
             event="organizationInvitation",
             verbs=("created", "accepted", "revoked"),
@@ -88,7 +88,7 @@ FACTS: Final[Mapping[Kind, Facts]] = MappingProxyType(
         ),
         "domain": Facts(
             plural="domains",
-            table="clerk.organization_domains",
+            table="organization_domains",
             key="clerk_domain_id",
             event="organizationDomain",
             list_path="/organization_domains",

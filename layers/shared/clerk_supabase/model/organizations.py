@@ -59,7 +59,7 @@ class Organization(ClerkObject):
     created_by: Text = None
 
     def columns(self) -> Columns:
-        """The row of clerk.organizations."""
+        """The row of the table organizations."""
         return {
             "clerk_org_id": self.id,
             "name": self.name,
@@ -106,7 +106,7 @@ class Membership(ClerkObject):
     public_user_data: PublicUserData
 
     def columns(self) -> Columns:
-        """The row of clerk.organization_memberships."""
+        """The row of the table organization_memberships."""
         return {
             "clerk_membership_id": self.id,
             "clerk_org_id": self.organization.id,
@@ -158,7 +158,7 @@ class Invitation(ClerkObject):
     expires_at: Milliseconds | None = None
 
     def columns(self) -> Columns:
-        """The row of clerk.organization_invitations."""
+        """The row of the table organization_invitations."""
         return {
             "clerk_invitation_id": self.id,
             "clerk_org_id": self.organization_id,
@@ -199,7 +199,7 @@ class Domain(ClerkObject):
     verification: Verification | None = None
 
     def columns(self) -> Columns:
-        """The row of clerk.organization_domains."""
+        """The row of the table organization_domains."""
         return {
             "clerk_domain_id": self.id,
             "clerk_org_id": self.organization_id,

@@ -1,4 +1,4 @@
-"""Clerk's User, and its row of clerk.users.
+"""Clerk's User, and its row of the table users.
 
 Webhooks and Clerk's Backend API send the same object.
 Source of the field names: https://github.com/clerk/openapi-specs (webhooks/2025-04-15, bapi/2026-05-12).
@@ -78,7 +78,7 @@ _PROVIDERS: Final[Mapping[str | None, str]] = {"google_account": "oauth_google",
 
 
 class User(ClerkObject):
-    """Clerk's User: the fields with a column in clerk.users."""
+    """Clerk's User: the fields with a column in the table users."""
 
     kind: ClassVar[Kind] = "user"
 
@@ -111,7 +111,7 @@ class User(ClerkObject):
         return cls(email_addresses=[], phone_numbers=[], web3_wallets=[], external_accounts=[], **known)
 
     def columns(self) -> Columns:
-        """The row of clerk.users.
+        """The row of the table users.
 
         The row has no time of the last sign-in or of the last update: both change at every sign-in, so a write without
         any other change would fire triggers and send Realtime messages.

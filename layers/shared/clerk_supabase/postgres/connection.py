@@ -58,7 +58,14 @@ _LIMIT = """
 # The longest that a part of a batch waits for a lock.
 _LOCK_OF_PART_SECONDS: Final = 0.5
 # Both end with the transaction, so the next one on this connection, which may be another user's, begins as nobody.
-_ACT_AS_USER = "select set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true)"
+# The search path names the schema of the mirror, so that no query needs its name. pg_temp last: a temporary table hides
+# no table. The search path comes first: afterwards, the role may not use clerk_sync.
+_ACT_AS_USER = """
+    select
+        set_config('search_path', clerk_sync.mirror_schema() || ', pg_temp', true),
+        set_config('role', 'authenticated', true),
+        set_config('request.jwt.claims', %s, true)
+"""
 
 
 class Connection(psycopg.Connection[TupleRow]):

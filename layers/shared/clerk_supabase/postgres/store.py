@@ -146,6 +146,8 @@ class Store:
     def as_user(self, claims: Claims) -> Iterator[Queries]:
         """Runs queries in one transaction as the user with these claims, under the same policies as the user's browser.
 
+        Queries name the mirror's tables without a schema.
+
         The claims must have been verified. The login role must be a member of `authenticated`; the role of sync is not.
         The transaction is committed at the end of the block, and rolled back when the block raises. Inside the block,
         the store refuses all other calls: as another user, apply() and the rest. Raises the errors of Queries.rows().

@@ -8,7 +8,7 @@ select
 from (
     select 'schema ' || n.nspname as name, 'schema ' || n.nspname as target, '' as of_column,
         aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) as given
-    from pg_namespace as n where n.nspname in ('clerk', 'clerk_sync')
+    from pg_namespace as n where n.nspname in (%(mirror)s, 'clerk_sync')
     union all
     select 'function ' || f.name, 'function ' || f.name, '',
         aclexplode(coalesce(f.proacl, acldefault('f', f.proowner)))

@@ -1,11 +1,11 @@
--- The compared relations and functions: all in clerk_sync, and in clerk the objects made by the migrations.
+-- The compared relations and functions: all in clerk_sync, and in the mirror's schema the objects made by the migrations.
 -- Each of the other files continues this file, and returns for each object its name, the object to which it belongs, its
 -- facts, the statement to create it, and whether an object unknown to the migrations is ours (or the app's).
 with relations as materialized (
     select c.oid, c.relkind, c.relnamespace, c.relrowsecurity, c.relforcerowsecurity, c.relpersistence, c.relowner,
         c.reloptions, c.relacl, c.reltype, n.nspname || '.' || quote_ident(c.relname) as name, n.nspname
     from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
-    where n.nspname = 'clerk_sync' or (n.nspname = 'clerk' and c.relname = any(%(relations)s))
+    where n.nspname = 'clerk_sync' or (n.nspname = %(mirror)s and c.relname = any(%(relations)s))
 ),
 
 functions as materialized (
@@ -13,7 +13,7 @@ functions as materialized (
     from pg_proc as p
     where p.pronamespace = to_regnamespace('clerk_sync')
     or (
-        p.pronamespace = to_regnamespace('clerk')
+        p.pronamespace = to_regnamespace(%(mirror)s)
         and p.proname = any(%(names)s) and p.oid::regprocedure::text = any(%(functions)s)
     )
 ),
