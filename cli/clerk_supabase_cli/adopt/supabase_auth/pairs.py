@@ -8,6 +8,7 @@ from typing import Final
 from clerk_supabase_cli.adopt.supabase_auth.auth_schema import see_all_rows
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection
+from clerk_supabase_cli.operate.mirror import mirror_schema, rendered
 
 _CREATE: Final = (
     "create schema if not exists clerk_migration",
@@ -34,7 +35,7 @@ _CREATE: Final = (
     "revoke all on function clerk_migration.clerk_id_of(uuid) from public, anon, authenticated, service_role",
 )
 HAS_PAIRS: Final = "select to_regclass('clerk_migration.identities') is not null"
-_HAS_MIRROR: Final = "select to_regclass('clerk.users') is not null"
+_HAS_MIRROR: Final = "select to_regclass(%s) is not null"
 
 # Two users of Clerk with the same external_id are linked with nobody: a person decides.
 _CANDIDATES: Final = """
@@ -168,7 +169,8 @@ def link(connection: Connection, *, writes: bool, replaces: bool) -> Links:
     """
     with connection.transaction():
         see_all_rows(connection)
-        [(has_mirror,)] = connection.execute(_HAS_MIRROR).fetchall()
+        mirror = mirror_schema(connection)
+        [(has_mirror,)] = connection.execute(_HAS_MIRROR, [f"{mirror}.users"]).fetchall()
         if not has_mirror:
             raise NoMirror("the tables of the mirror are missing; run: clerk-supabase migrate")
         if writes:
@@ -176,10 +178,10 @@ def link(connection: Connection, *, writes: bool, replaces: bool) -> Links:
                 connection.execute(statement.encode())
             connection.execute("lock table clerk_migration.identities in share row exclusive mode")
         [(has_pairs,)] = connection.execute(HAS_PAIRS).fetchall()
-        connection.execute(_CANDIDATES.encode())
+        connection.execute(rendered(_CANDIDATES, mirror).encode())
         connection.execute(_PAIRS if has_pairs else _NO_PAIRS)
         connection.execute("analyze pg_temp.candidates, pg_temp.pairs")
-        links = _found(connection)
+        links = _found(connection, mirror)
         if writes:
             if replaces:
                 connection.execute(_REPLACE)
@@ -188,13 +190,13 @@ def link(connection: Connection, *, writes: bool, replaces: bool) -> Links:
         return links
 
 
-def _found(connection: Connection) -> Links:
+def _found(connection: Connection, mirror: str) -> Links:
     [(new, known)] = connection.execute(_LINKED).fetchall()
     return Links(
         new,
         known,
         [Double(*row) for row in connection.execute(_DOUBLE)],
         [Changed(*row) for row in connection.execute(_CHANGED)],
-        [Foreign(*row) for row in connection.execute(_FOREIGN)],
+        [Foreign(*row) for row in connection.execute(rendered(_FOREIGN, mirror).encode())],
         [Unlinked(*row) for row in connection.execute(_UNLINKED)],
     )

@@ -9,7 +9,6 @@ from typing import Final
 from clerk_supabase_cli.adopt.supabase_auth.callers import Caller, Callers, callers
 from clerk_supabase_cli.adopt.supabase_auth.plan import new_default
 from clerk_supabase_cli.adopt.supabase_auth.policies import policies
-from clerk_supabase_cli.adopt.supabase_auth.rewriting import REQUESTING
 from clerk_supabase_cli.adopt.supabase_auth.user_columns import UserColumn, by_key
 from clerk_supabase_cli.adopt.supabase_auth.views import views
 from clerk_supabase_cli.operate.database import Connection
@@ -22,12 +21,12 @@ _FOLDERS: Final = """
 """
 _HAS_STORAGE: Final = "select to_regclass('storage.objects') is not null"
 _ADVICE: Final = {
-    "function": f"write it again with {REQUESTING}, which returns text",
-    "view": f"create it again with {REQUESTING}, and with (security_invoker = on)",
-    "default": f"alter table ... alter column ... set default {REQUESTING}, once the column is text",
+    "function": "write it again with clerk.requesting_user_id(), which returns text",
+    "view": "create it again with clerk.requesting_user_id(), and with (security_invoker = on)",
+    "default": "alter table ... alter column ... set default clerk.requesting_user_id(), once the column is text",
     "constraint": "drop it, or write it again without the caller",
     "generated column": "drop it, or write it again without the caller",
-    "trigger": f"create it again with {REQUESTING}",
+    "trigger": "create it again with clerk.requesting_user_id()",
 }
 
 

@@ -6,9 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from clerk_supabase_cli.adopt.supabase_auth.auth_schema import MIRROR
-
-REQUESTING: Final = f"{MIRROR}.requesting_user_id()"
+REQUESTING: Final = "clerk_sync.requesting_user_id()"
 """The caller by the token alone: for defaults, views, and policies of every role."""
 CALLER: Final = "(select c.clerk_id from clerk_sync.caller as c)"
 """The caller, while neither banned nor deleted. Only the role authenticated may read the view."""

@@ -12,6 +12,7 @@ from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.operate.locking import in_turns
 from clerk_supabase_cli.operate.migrations import ALONE, applied, newer_than, read_migrations
+from clerk_supabase_cli.operate.mirror import mirror_schema
 from clerk_supabase_cli.operate.objects.manifest import read_manifest
 from clerk_supabase_cli.operate.preflight_names import holds_ours
 from clerk_supabase_cli.operate.uninstall.dependents import Ours
@@ -27,8 +28,8 @@ class NotUninstalled(Failure):
 
 def look(connection: Connection, root: Path) -> Removal:
     """Everything that would be removed. Raises NotUninstalled for a database of a newer version."""
-    manifest = read_manifest(root)
     with connection.transaction():
+        manifest = read_manifest(root).rendered(mirror_schema(connection))
         recorded = applied(connection)
         if newer := newer_than([migration.name for migration in read_migrations(root)], recorded):
             raise NotUninstalled(
