@@ -210,7 +210,7 @@ as $$
     ),
 
     arbiter as (
-        select true as exists
+        select true
         from pg_catalog.pg_index as i
         where i.indrelid = feed.target::regclass and i.indisunique and i.indimmediate and i.indisvalid
         and i.indpred is null and i.indexprs is null
@@ -255,7 +255,7 @@ as $$
         'values', (
             select string_agg('said.' || c.alias, ', ' order by c.place, c.number) from columns as c where c.place <> 'clear'
         ),
-        'on_conflict', case when not (select a.exists from arbiter as a) or v.relkind = 'v' then '' else (
+        'on_conflict', case when v.relkind = 'v' or not exists (select from arbiter) then '' else (
             select format('on conflict (%s) ', string_agg(quote_ident(c.name), ', ') filter (where c.place = 'key'))
             || coalesce(
                 'do update set ' || string_agg(format('%1$I = excluded.%1$I', c.name), ', ') filter (where c.place = 'update')

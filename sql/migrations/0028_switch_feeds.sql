@@ -50,9 +50,10 @@ declare
     context text;
 begin
     perform clerk_sync.check_apps_keys_at_once();
-    execute format('select clerk_sync.%I($1, $2)', 'write_feed_' || feed) into unlinked using ids, gone;
+    -- First: a trigger of the app may write to the mirror again, and the inner write may fail.
     delete from clerk_sync.unfed_rows as u
     where u.feed_id = feed and u.object_id = any(ids || array(select g ->> '.id' from jsonb_array_elements(gone) as g));
+    execute format('select clerk_sync.%I($1, $2)', 'write_feed_' || feed) into unlinked using ids, gone;
     if unlinked <> '{}' then
         perform clerk_sync.note_unfed(feed, unlinked, '23502', 'a column of the key is null: a row it needs is missing');
     end if;
@@ -397,14 +398,13 @@ begin
     if fault is not null then
         raise invalid_parameter_value using message = fault;
     end if;
-    execute clerk_sync.definition_of_differing_feed(feed);
-    execute clerk_sync.definition_of_write_feed(feed);
-    execute clerk_sync.definition_of_feed(feed);
-    if mapping -> 'guard' = 'true' then
-        execute clerk_sync.definition_of_guard(feed);
-    end if;
-    perform clerk_sync.revoke_default_rights();
     begin
+        execute clerk_sync.definition_of_differing_feed(feed);
+        execute clerk_sync.definition_of_write_feed(feed);
+        execute clerk_sync.definition_of_feed(feed);
+        if mapping -> 'guard' = 'true' then
+            execute clerk_sync.definition_of_guard(feed);
+        end if;
         -- Of no row: Postgres reads the expressions and the columns.
         execute format('select count(*) from clerk_sync.%I(''{}'')', 'differing_feed_' || feed.feed_id);
         execute format('select clerk_sync.%I(''{}'', null)', 'write_feed_' || feed.feed_id);
@@ -412,6 +412,7 @@ begin
         when syntax_error_or_access_rule_violation or feature_not_supported then
             raise invalid_parameter_value using message = format('an expression cannot be used: %s', sqlerrm);
     end;
+    perform clerk_sync.revoke_default_rights();
     return feed.feed_id;
 end
 $$;
