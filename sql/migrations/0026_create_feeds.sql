@@ -309,17 +309,14 @@ as $function$
             language plpgsql
             stable
             set search_path = {path}, pg_temp
-            set enable_hashjoin = off
-            set enable_mergejoin = off
-            set enable_seqscan = off
+            set plan_cache_mode = auto
             set jit = off
             as $body$
-            #variable_conflict use_column
             begin
-                return query
+                return query execute $query$
                 with said as materialized (
                     select mirror.{id} as id, mirror.deleted_at is not null as is_deleted, {said}
-                    from {mirror} as mirror where mirror.{id} = any(ids)
+                    from {mirror} as mirror where mirror.{id} = any($1)
                 )
 
                 select said.id, 'update' from said
@@ -327,7 +324,8 @@ as $function$
                 and exists (select from {target} as theirs where {keys_match} and {is_different})
                 {inserts} {deletes}
                 union all
-                select said.id, 'unlinked' from said where not said.is_deleted and ({is_unlinked});
+                select said.id, 'unlinked' from said where not said.is_deleted and ({is_unlinked})
+                $query$ using ids;
             end
             $body$
             $template$,
@@ -352,6 +350,25 @@ as $function$
     from (select clerk_sync.holes_of_feed(feed) as holes) as h
 $function$;
 
+-- A statement of write_feed_<n>(), planned at each call: a plan made for an empty table would serve for a large one.
+create function clerk_sync.execution_of(template text, holes jsonb)
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format('execute %L using ids, gone;', clerk_sync.statement_of(template, holes || jsonb_build_object(
+        'alive', clerk_sync.statement_of(
+            'select mirror.{id} as id, {said} from {mirror} as mirror '
+            'where mirror.{id} = any($1) and mirror.deleted_at is null', holes
+        ),
+        'deleted', clerk_sync.statement_of(
+            'select {said} from (select m.* from {mirror} as m where m.{id} = any($1) and m.deleted_at is not null '
+            'union all select m.* from jsonb_populate_recordset(null::{mirror}, $2) as m) as mirror', holes
+        )
+    )))
+$$;
+
 -- write_feed_<n>: makes the app's rows of these objects equal to the mirror. gone: rows that the mirror has no more. The
 -- app's row is updated where it differs, then inserted where it is missing: so the app's triggers run for real changes
 -- only. Returns the objects whose row cannot be named yet.
@@ -367,51 +384,51 @@ as $function$
             returns text[]
             language plpgsql
             set search_path = {path}, pg_temp
-            set enable_hashjoin = off
-            set enable_mergejoin = off
-            set enable_seqscan = off
+            set plan_cache_mode = auto
             set jit = off
             as $body$
-            #variable_conflict use_column
+            declare
+                unlinked text[] := array[]::text[];
             begin
                 {update}
                 {insert}
                 {delete}
-                return {unlinked};
+                {unlinked}
+                return unlinked;
             end
             $body$
             $template$,
         h.holes || jsonb_build_object(
-            'update', case when h.holes ->> 'set_said' is not null then clerk_sync.statement_of(
-                'update {target} as theirs set {set_said} '
-                'from (select {said} from {mirror} as mirror where mirror.{id} = any(ids) and mirror.deleted_at is null) as said '
-                'where {keys_match} and {is_different};', h.holes
+            'update', case when h.holes ->> 'set_said' is not null then clerk_sync.execution_of(
+                'update {target} as theirs set {set_said} from ({alive}) as said where {keys_match} and {is_different}',
+                h.holes
             ) else '' end,
-            'insert', case when feed.mapping -> 'insert' is distinct from 'false' then clerk_sync.statement_of(
-                'insert into {target} as theirs ({columns}) select {values} '
-                'from (select mirror.{id} as id, {said} from {mirror} as mirror '
-                'where mirror.{id} = any(ids) and mirror.deleted_at is null) as said '
+            'insert', case when feed.mapping -> 'insert' is distinct from 'false' then clerk_sync.execution_of(
+                'insert into {target} as theirs ({columns}) select {values} from ({alive}) as said '
                 'where {keys_known} and not exists (select from {target} as theirs where {keys_match}) '
-                'order by said.id {on_conflict};', h.holes
+                'order by said.id {on_conflict}', h.holes
             ) else '' end,
             'delete', coalesce((
-                select format('if gone is not null or exists (select from %1$s as m where m.%2$s = any(ids) '
-                    'and m.deleted_at is not null) then %3$s end if;', h.holes ->> 'mirror', h.holes ->> 'id',
-                    clerk_sync.statement_of(s.template || ' (select {said} from ('
-                        'select m.* from {mirror} as m where m.{id} = any(ids) and m.deleted_at is not null '
-                        'union all select m.* from jsonb_populate_recordset(null::{mirror}, gone) as m'
-                        ') as mirror) as said where {keys_match}' || s.condition, h.holes)
+                select clerk_sync.statement_of(
+                    'if gone is not null or exists (select from {mirror} as m where m.{id} = any(ids) '
+                    'and m.deleted_at is not null) then {execution} end if;',
+                    h.holes || jsonb_build_object('execution', clerk_sync.execution_of(
+                        s.template || ' ({deleted}) as said where {keys_match}' || s.condition, h.holes
+                    ))
                 )
                 from (
-                    select 'update {target} as theirs set {clear_columns} from' as template, ' and ({is_full});' as condition
+                    select
+                        'update {target} as theirs set {clear_columns} from' as template, ' and ({is_full})' as condition
                     where h.holes ->> 'clear_columns' is not null
                     union all
-                    select 'delete from {target} as theirs using', ';' where feed.mapping ->> 'on_delete' = 'delete'
+                    select 'delete from {target} as theirs using', '' where feed.mapping ->> 'on_delete' = 'delete'
                 ) as s
             ), ''),
-            'unlinked', case when h.holes ->> 'is_unlinked' = 'false' then '''{}''::text[]' else clerk_sync.statement_of(
-                'array(select said.id from (select mirror.{id} as id, {said} from {mirror} as mirror '
-                'where mirror.{id} = any(ids) and mirror.deleted_at is null) as said where {is_unlinked})', h.holes
+            'unlinked', case when h.holes ->> 'is_unlinked' = 'false' then '' else clerk_sync.statement_of(
+                'execute {query} into unlinked using ids;', jsonb_build_object('query', quote_literal(clerk_sync.statement_of(
+                    'select array(select said.id from (select mirror.{id} as id, {said} from {mirror} as mirror '
+                    'where mirror.{id} = any($1) and mirror.deleted_at is null) as said where {is_unlinked})', h.holes
+                )))
             ) end
         )
     )
