@@ -154,7 +154,7 @@ begin
         perform clerk_sync.feed_singly(feed, ids, gone, began + patience, failed.code, failed.reason);
     end if;
     perform set_config('clerk_sync.feed_depth', depth::text, true);
-    if clock_timestamp() > began + 2 * patience then
+    if clock_timestamp() > began + 2 * patience + cardinality(ids) * interval '5 milliseconds' then
         update clerk_sync.feeds as f set suspended_until = clock_timestamp() + interval '30 seconds'
         where f.feed_id = any(array(
             select k.feed_id from clerk_sync.feeds as k where k.feed_id = feed for no key update skip locked

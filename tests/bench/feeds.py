@@ -39,7 +39,9 @@ def _batches(made: Databases, what: str, *, is_guarded: bool) -> Iterator[Result
             for _ in range(5):
                 store.apply(traffic.batch(100))
         mixed = [traffic.batch(100) for _ in range(40)]
-        yield cost(f"batch of 100 with {what}", _NO_FEED, *shortest_in_turns(one.apply, other.apply, mixed), at_most=1.3)
+        yield cost(
+            f"batch of 100 with {what}", _NO_FEED, *shortest_in_turns(one.apply, other.apply, mixed), at_most=1.3
+        )
         renamed = [_users(0, 100, version) for version in range(1, 41)]
         yield cost(
             f"100 changed users with {what}",

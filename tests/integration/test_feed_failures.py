@@ -92,7 +92,7 @@ def test_an_altered_table_only_leaves_rows_unfed(
     admin.execute(alteration.replace("feed_1(", f"feed_{feed}("), prepare=False)
     assert store.apply(BATCH) == ["created"] * 3
     assert value(admin, "select count(*) from clerk.users") == 3
-    assert [(id, code) for id, code, _ in unfed(admin)] == [(f"user_{n}", code) for n in (1, 2, 3)]
+    assert [(each, code) for each, code, _ in unfed(admin)] == [(f"user_{n}", code) for n in (1, 2, 3)]
     assert value(admin, RETRY)["left"] == 3
     assert value(admin, "select fault from clerk_sync.faults_of_feeds()") is not None
 
@@ -109,7 +109,8 @@ def test_a_constraint_checked_at_the_commit_is_checked_in_time(key: str, store: 
     elif key == "unique":
         admin.execute("insert into public.users (first_name) values ('Bad')")
         admin.execute(
-            "alter table public.users add column n int generated always as (case when first_name = 'Bad' then 1 end) stored"
+            "alter table public.users add column n int "
+            "generated always as (case first_name when 'Bad' then 1 end) stored"
         )
         admin.execute("alter table public.users add constraint late unique (n) deferrable initially deferred")
     else:
@@ -117,7 +118,8 @@ def test_a_constraint_checked_at_the_commit_is_checked_in_time(key: str, store: 
         admin.execute("drop trigger of_app on public.users")
         admin.execute(
             "create function public.late() returns trigger language plpgsql as $$ begin "
-            "if new.first_name = 'Bad' then raise check_violation using constraint = 'late'; end if; return null; end $$"
+            "if new.first_name = 'Bad' then raise check_violation using constraint = 'late'; end if; "
+            "return null; end $$"
         )
         admin.execute(
             "create constraint trigger late after insert on public.users deferrable initially deferred "

@@ -128,7 +128,10 @@ def test_memberships_find_the_uuids_of_their_parents(store: Store, admin: Connec
 
     admin.execute("insert into public.users (clerk_user_id) values ('user_1')")
     assert value(admin, """select clerk_sync.retry_unfed('{"limit": 10, "seconds": 5}')""")["left"] == 0
-    members = "select clerk_user_id, clerk_org_id, m.role from public.members as m join public.users as u on u.id = user_id join public.organizations as o on o.id = org_id"
+    members: LiteralString = (
+        "select clerk_user_id, clerk_org_id, m.role from public.members as m join public.users as u on u.id = user_id "
+        "join public.organizations as o on o.id = org_id"
+    )
     assert rows(admin, members) == [("user_1", "org_1", "org:admin")]
     admin.execute("update clerk.organization_memberships set deleted_at = now()")
     assert rows(admin, members) == []
@@ -205,7 +208,7 @@ def test_strange_tables_are_followed(
     admin.execute(shape)
     feed = switch(admin, on_delete="delete", **change)
     name = next(name for name in ("firstName", "name") if name in change["update"])
-    names: Any = f'select "{name}"::text from {change["table"]}'
+    names: Any = f'select "{name}"::text from {change["table"]}'  # noqa: S608 - names of this test
     store.apply(alone(upsert("user_1"), upsert("user_2")))
     store.apply(alone(upsert("user_1", version=2, first_name="Augusta"), upsert("user_2", version=2)))
     assert unfed(admin) == []
