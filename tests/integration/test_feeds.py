@@ -9,9 +9,11 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from clerk_supabase.postgres.store import Store
-from tests.kit.databases import Connection, acting_as, rows, value
+from clerk_supabase.telemetry import forget, metrics
+from tests.kit.databases import Connection, Database, acting_as, rows, value
 from tests.kit.feeding import USERS, mapping, switch, unfed, users_of_app
 from tests.kit.histories import alone, delete, upsert
+from tests.kit.reconciling import rig_with
 
 
 @pytest.fixture(autouse=True)
@@ -102,8 +104,8 @@ def test_memberships_find_the_uuids_of_their_parents(store: Store, admin: Connec
         "create table public.organizations (id uuid primary key default gen_random_uuid(), clerk_org_id text unique)"
     )
     admin.execute(
-        "create table public.members (user_id uuid references public.users, org_id uuid references public.organizations, "
-        "role text not null, primary key (user_id, org_id))"
+        "create table public.members (user_id uuid references public.users, "
+        "org_id uuid references public.organizations, role text not null, primary key (user_id, org_id))"
     )
     switch(admin, insert=False)
     switch(
@@ -283,3 +285,29 @@ def test_a_dropped_feed_leaves_the_rows_and_nothing_else(store: Store, admin: Co
     assert users_of_app(admin) == [("user_1", "1@example.test", "Ada")]
     left = "select count(*) from pg_proc where pronamespace = 'clerk_sync'::regnamespace and proname ~ 'feed_[0-9]'"
     assert value(admin, left) == 0
+
+
+def test_a_full_run_compares_the_fed_table_and_a_quick_run_tries_unfed_rows_again(database: Database) -> None:
+    with rig_with(database, 30) as rig:
+        rig.run()
+        switch(rig.admin, on_delete="delete")
+        assert rig.run().counts["feed public.users"]["to insert"] == 30
+        assert value(rig.admin, "select count(*) from public.users") == 30
+        rig.admin.execute(
+            "delete from public.users where clerk_user_id = (select min(clerk_user_id) from public.users)"
+        )
+        rig.admin.execute("update public.users set first_name = 'Edited by hand'")
+
+        dry = rig.run(dry_run=True).counts["feed public.users"]
+        assert (dry["to insert"], dry["to update"], dry["written"], dry["not written"]) == (1, 29, 0, 0)
+        full = rig.run()
+        assert full.state == "complete"
+        found = full.counts["feed public.users"]
+        assert (found["compared"], found["to insert"], found["to update"], found["written"]) == (30, 1, 29, 30)
+        assert rig.run().counts["feed public.users"]["written"] == 0
+
+        rig.admin.execute("select clerk_sync.note_unfed(feed_id, '{gone}', '55P03', 'planted') from clerk_sync.feeds")
+        forget()
+        rig.run("quick")
+        assert unfed(rig.admin) == []
+        assert metrics.metric_set["UnfedRows"]["Value"] == [0]
