@@ -19,8 +19,8 @@ begin
 end
 $$;
 
--- By kind, the counts of the windows of a run and the outcomes of its findings; and the counts of each feed. A repair or
--- a delete counts as done when the tables have its result, until then as sent.
+-- By kind, the counts of the windows of a run and the outcomes of its findings; and by feed its counts. A repair or a
+-- delete counts as done when the tables have its result, until then as sent.
 create function clerk_sync.count_findings(run bigint)
 returns jsonb
 language sql

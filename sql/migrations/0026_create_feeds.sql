@@ -1,6 +1,6 @@
 -- Feeds: tables of the app that follow the mirror. A feed has triggers on the mirror's table of a kind, and writes the
--- app's table in the transaction of the change, with the rights of the owner. A row that cannot be written is unfed: the
--- row is listed, and never stops the change.
+-- app's table in the transaction of the change, with the rights of the owner. A row that cannot be written is unfed:
+-- listed, and tried again later. Such a row never stops the change.
 
 create table clerk_sync.feeds (
     feed_id integer generated always as identity primary key,
@@ -192,8 +192,8 @@ as $$
     )
 $$;
 
--- The holes of the statements below. `said` is what the mirror says of an object: id, key_1, ..., set_1, ..., put_1, ...;
--- `theirs` is a row of the app.
+-- The holes of the statements below. `said` is the state of an object in the mirror: id, key_1, ..., set_1, ...,
+-- put_1, ...; `theirs` is a row of the app.
 create function clerk_sync.holes_of_feed(feed clerk_sync.feeds)
 returns jsonb
 language sql
@@ -369,8 +369,8 @@ as $$
     )))
 $$;
 
--- write_feed_<n>: makes the app's rows of these objects equal to the mirror. gone: rows that the mirror has no more. The
--- app's row is updated where it differs, then inserted where it is missing: so the app's triggers run for real changes
+-- write_feed_<n>: makes the app's rows of these objects equal to the mirror. gone: rows that the mirror no longer has.
+-- The app's row is updated where it differs, then inserted where it is missing: so the app's triggers run for real changes
 -- only. Returns the objects whose row cannot be named yet.
 create function clerk_sync.definition_of_write_feed(feed clerk_sync.feeds)
 returns text

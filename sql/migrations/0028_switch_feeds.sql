@@ -1,4 +1,4 @@
--- Feeds at work: the write of a change, unfed rows and their retry, the comparison with the app's table, and the switch.
+-- Feeds at work: the write of a change, unfed rows and their retry, the comparison with the app's table, the switch.
 
 -- Lists objects as unfed. Nothing here may fail the change of the mirror, nor wait for another session.
 create function clerk_sync.note_unfed(feed integer, ids text[], failure_code text, failure_reason text)
@@ -110,10 +110,14 @@ begin
 end
 $$;
 
--- Makes rows of the app equal to the mirror, for the ids of objects, or for rows that the mirror has no more (gone). All
--- together; after a failure one by one, for as long as patience says. No error, lock or time limit reaches the caller.
+-- Makes rows of the app equal to the mirror, for the ids of objects, or for rows that the mirror no longer has (gone).
+-- All together; after a failure one by one, for as long as patience says. No error, lock or time limit reaches the caller.
 create function clerk_sync.feed_rows(
-    feed integer, ids text[], gone jsonb default null, patience interval default '1 second', is_retry boolean default false
+    feed integer,
+    ids text[],
+    gone jsonb default null,
+    patience interval default '1 second',
+    is_retry boolean default false
 )
 returns void
 language plpgsql
@@ -164,8 +168,8 @@ end
 $$;
 
 -- Feeds objects again, as the mirror is now: an object is locked first, so that no older state overwrites a newer one.
--- Whoever holds a lock on an object feeds it, too. What still differs afterwards is listed as unfed: a trigger of the app
--- keeps another value, or skips the row. Returns the number of objects written.
+-- A session that holds a lock on an object feeds the object, too. A row that still differs afterwards is listed as
+-- unfed: a trigger of the app keeps another value, or skips the row. Returns the number of objects written.
 create function clerk_sync.feed_again(feed clerk_sync.feeds, ids text[], patience interval)
 returns integer
 language plpgsql
