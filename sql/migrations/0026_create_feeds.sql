@@ -110,6 +110,30 @@ begin
 end
 $$;
 
+-- Why a column cannot be mapped, in a sentence; null: each can.
+create function clerk_sync.fault_of_columns(feed clerk_sync.feeds)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select case
+        when c.cast_to is null then format('%s has no column %s', feed.target, c.name)
+        when a.attgenerated <> '' or a.attidentity = 'a' then format('Postgres itself fills the column %s', c.name)
+        when c.place = 'clear' and a.attnotnull then format('the column %s takes no null: it cannot be cleared', c.name)
+        -- A column may be updated, and cleared later.
+        when count(*) over (partition by c.name, c.place = 'clear') > 1 then format('the column %s is mapped twice', c.name)
+        when c.place = 'update' and feed.mapping -> 'guard' = 'true' and exists (
+            select from pg_catalog.pg_constraint as k
+            where k.conrelid = feed.target::regclass and k.contype = 'f' and a.attnum = any(k.conkey)
+            and (k.confupdtype in ('c', 'n', 'd') or k.confdeltype in ('n', 'd'))
+        ) then format('a guard cannot keep the column %s, which a foreign key changes', c.name)
+    end
+    from clerk_sync.columns_of_feed(feed) as c
+    left join pg_catalog.pg_attribute as a on a.attrelid = feed.target::regclass and c.name = a.attname
+    order by 1 limit 1
+$$;
+
 -- Why a mapping cannot be used, in a sentence; null: it can. The caller is the owner of the feeds.
 create function clerk_sync.fault_of_feed(feed clerk_sync.feeds)
 returns text
@@ -120,29 +144,12 @@ as $$
 declare
     relation constant regclass := feed.target;
     of_table record;
-    fault text;
+    fault constant text := clerk_sync.fault_of_columns(feed);
 begin
     select c.relkind, n.nspname, pg_relation_is_updatable(c.oid, true) as events, row_security_active(c.oid) as is_limited
     into of_table
     from pg_catalog.pg_class as c inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
     where c.oid = relation;
-
-    select case
-        when c.cast_to is null then format('%s has no column %s', relation, c.name)
-        when a.attgenerated <> '' or a.attidentity = 'a' then format('Postgres itself fills the column %s', c.name)
-        when c.place = 'clear' and a.attnotnull then format('the column %s takes no null: it cannot be cleared', c.name)
-        -- A column may be updated, and cleared later.
-        when count(*) over (partition by c.name, c.place = 'clear') > 1 then format('the column %s is mapped twice', c.name)
-        when c.place = 'update' and feed.mapping -> 'guard' = 'true' and exists (
-            select from pg_catalog.pg_constraint as k
-            where k.conrelid = relation and k.contype = 'f' and a.attnum = any(k.conkey)
-            and (k.confupdtype in ('c', 'n', 'd') or k.confdeltype in ('n', 'd'))
-        ) then format('a guard cannot keep the column %s, which a foreign key changes', c.name)
-    end
-    into fault
-    from clerk_sync.columns_of_feed(feed) as c
-    left join pg_catalog.pg_attribute as a on a.attrelid = relation and c.name = a.attname
-    order by 1 limit 1;
 
     return case
         when of_table.nspname in ('clerk', 'clerk_sync') then format('%s is a table of the mirror itself', relation)
@@ -416,13 +423,11 @@ as $function$
                         s.template || ' ({deleted}) as said where {keys_match}' || s.condition, h.holes
                     ))
                 )
-                from (
-                    select
-                        'update {target} as theirs set {clear_columns} from' as template, ' and ({is_full})' as condition
-                    where h.holes ->> 'clear_columns' is not null
-                    union all
-                    select 'delete from {target} as theirs using', '' where feed.mapping ->> 'on_delete' = 'delete'
-                ) as s
+                from (values
+                    ('update {target} as theirs set {clear_columns} from', ' and ({is_full})', h.holes ->> 'clear_columns' <> ''),
+                    ('delete from {target} as theirs using', '', feed.mapping -> 'on_delete' = '"delete"')
+                ) as s (template, condition, is_wanted)
+                where s.is_wanted
             ), ''),
             'unlinked', case when h.holes ->> 'is_unlinked' = 'false' then '' else clerk_sync.statement_of(
                 'execute {query} into unlinked using ids;', jsonb_build_object('query', quote_literal(clerk_sync.statement_of(
