@@ -15,6 +15,7 @@ from clerk_supabase_cli.adopt.mapping import read_mappings
 from clerk_supabase_cli.main import commands
 from clerk_supabase_cli.operate.migrations import differing_objects
 from tests.kit.databases import Connection, Database, rows, value
+from tests.kit.doctoring import Doctor
 from tests.kit.feeding import USERS, unfed, users_of_app
 from tests.kit.histories import alone, upsert
 
@@ -118,3 +119,24 @@ def test_a_mapping_that_cannot_be_used_changes_nothing(file: Path, database: Dat
     with pytest.raises(feeds.NotSwitched, match=r"\[users\] public.users has no column nothing"):
         adopt(database, "switch", "--mapping", file, "--write")
     assert value(admin, "select count(*) from clerk_sync.feeds") == 0
+
+
+def test_doctor_names_a_disabled_trigger_an_altered_table_and_unfed_rows(
+    file: Path, database: Database, admin: Connection, doctor: Doctor
+) -> None:
+    assert doctor.verdict("feeds")[0] == "ok"
+    adopt(database, "switch", "--mapping", file, "--write")
+    assert "these tables follow the mirror: public.users" in doctor.verdict("feeds")[1]
+    [name] = [each for (each,) in rows(admin, "select tgname from pg_trigger where tgname ~ 'feed_[0-9]+_update'")]
+    for damage, fault in (
+        (f"alter table clerk.users disable trigger {name}", f"a trigger is missing or disabled: {name}"),
+        (f"alter table clerk.users enable trigger {name}", None),
+        ("alter table public.users alter column email type varchar(90)", "a function is not as the mapping makes it"),
+        ("alter table public.users drop column email", "public.users has no column email"),
+    ):
+        admin.execute(damage.encode())
+        verdict, words = doctor.verdict("feeds")
+        assert verdict == ("ok" if fault is None else "fail")
+        assert (fault or "") in words
+    admin.execute("select clerk_sync.note_unfed(feed_id, '{user_1}', '55P03', 'planted') from clerk_sync.feeds")
+    assert "1 row of public.users is not written" in doctor.verdict("feeds")[1]

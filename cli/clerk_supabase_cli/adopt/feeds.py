@@ -14,7 +14,7 @@ from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.operate.locking import Report, in_turns
 
-_PAGE: Final = 1_000
+_PAGE: Final = 500
 _LOCK_SECONDS: Final = 2.0
 _PREPARE: Final = "select clerk_sync.prepare_feed(%s)"
 _SWITCH: Final = "select clerk_sync.switch_feed(%s)"
@@ -143,9 +143,22 @@ def fill(connection: Connection, number: int, progress: Callable[[int, int], Non
 
 
 def retry(connection: Connection) -> dict[str, int]:
-    """Tries all unfed rows again; returns the numbers of tried, written and remaining rows."""
-    [(answer,)] = connection.execute(_RETRY, [Jsonb({"limit": 100_000, "seconds": 600})]).fetchall()
-    return {name: answer[name] for name in ("tried", "written", "left")}
+    """Tries all unfed rows again; returns the numbers of tried, written and remaining rows.
+
+    In short transactions: a retry locks the objects, and their events wait.
+    """
+    left = sum(each.unfed for each in feeds(connection))
+    total = {"tried": 0, "written": 0, "left": left}
+    while total["tried"] < left:
+        [(answer,)] = connection.execute(_RETRY, [Jsonb({"limit": _PAGE, "seconds": 2})]).fetchall()
+        total = {
+            "tried": total["tried"] + answer["tried"],
+            "written": total["written"] + answer["written"],
+            "left": answer["left"],
+        }
+        if not answer["tried"]:
+            break
+    return total
 
 
 def remove(connection: Connection, url: str, feed: Feed, report: Report) -> None:

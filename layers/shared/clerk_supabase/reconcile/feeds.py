@@ -9,7 +9,8 @@ from clerk_supabase.telemetry import count, logger
 
 _ROWS_AT_ONCE = 1_000
 _RETRIED = 500
-_SECONDS = 5
+# A retry locks the objects: their events wait so long.
+_SECONDS = 2
 
 
 def retry_unfed(runs: Runs) -> None:
