@@ -377,8 +377,8 @@ as $$
 $$;
 
 -- write_feed_<n>: makes the app's rows of these objects equal to the mirror. gone: rows that the mirror no longer has.
--- The app's row is updated where it differs, then inserted where it is missing: so the app's triggers run for real changes
--- only. Returns the objects whose row cannot be named yet.
+-- The app's row is updated where it differs, then inserted where it is missing: so the app's triggers run for real
+-- changes only. Returns the objects whose row cannot be named yet.
 create function clerk_sync.definition_of_write_feed(feed clerk_sync.feeds)
 returns text
 language sql

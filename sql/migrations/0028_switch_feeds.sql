@@ -111,7 +111,8 @@ end
 $$;
 
 -- Makes rows of the app equal to the mirror, for the ids of objects, or for rows that the mirror no longer has (gone).
--- All together; after a failure one by one, for as long as patience says. No error, lock or time limit reaches the caller.
+-- All together; after a failure one by one, for as long as patience says. No error, lock or time limit reaches the
+-- caller.
 create function clerk_sync.feed_rows(
     feed integer,
     ids text[],
