@@ -39,6 +39,7 @@ create table clerk_sync.reconcile_runs (
     allow_emptied integer,
     rows_checked jsonb not null default '{}',
     holds_back boolean not null default false,
+    fed jsonb not null default '{}',
     constraint reconcile_runs_mode_check check (mode in ('full', 'quick')),
     constraint reconcile_runs_state_check check (state in ('running', 'complete', 'incomplete', 'stopped', 'failed'))
 );
@@ -68,6 +69,9 @@ comment on column clerk_sync.reconcile_runs.rows_checked is
 
 comment on column clerk_sync.reconcile_runs.holds_back is
 'The run ended with repairs held back by the brake: the next quick run reads the same changes again.';
+
+comment on column clerk_sync.reconcile_runs.fed is
+'{"feed id": {name, after: key, is_done, counts}}: the progress of compare_feed().';
 
 -- Two runs exclude each other.
 create unique index reconcile_runs_running_idx on clerk_sync.reconcile_runs (state) where state = 'running';

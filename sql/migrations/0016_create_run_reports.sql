@@ -19,8 +19,20 @@ begin
 end
 $$;
 
--- By kind, the counts of the windows of a run and the outcomes of its findings. A repair or a delete counts as done
--- when the tables have its result, until then as sent.
+-- By feed, the counts of the comparison of its table in a run: {"feed public.users": {compared, ...}}.
+create function clerk_sync.counts_of_feeds(run bigint)
+returns jsonb
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(jsonb_object_agg(f.value ->> 'name', f.value -> 'counts'), '{}')
+    from clerk_sync.reconcile_runs as r cross join lateral jsonb_each(r.fed) as f
+    where r.run_id = run
+$$;
+
+-- By kind, the counts of the windows of a run and the outcomes of its findings; and by feed its counts. A repair or a
+-- delete counts as done when the tables have its result, until then as sent.
 create function clerk_sync.count_findings(run bigint)
 returns jsonb
 language sql
@@ -71,7 +83,7 @@ as $$
         group by f.kind, named.name
     )
 
-    select coalesce(jsonb_object_agg(of_kind.kind, of_kind.counts), '{}')
+    select coalesce(jsonb_object_agg(of_kind.kind, of_kind.counts), '{}') || clerk_sync.counts_of_feeds(run)
     from (
         select summed.kind, jsonb_object_agg(summed.name, summed.total) as counts
         from (

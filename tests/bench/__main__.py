@@ -16,6 +16,7 @@ from tests.bench import (
     concurrency,
     convergence,
     end_to_end,
+    feeds,
     first_login,
     ingest,
     invocations,
@@ -73,6 +74,7 @@ def main(  # noqa: PLR0917 - click passes them by name
     with console.status("") as status:
         measurements: dict[str, Callable[[Path], Iterator[Result]]] = {
             "sync": sync.measure,
+            "feeds": feeds.measure,
             "storage": storage.measure,
             "ingest": ingest.measure,
             "tokens": tokens.measure,

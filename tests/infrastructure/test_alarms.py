@@ -57,7 +57,7 @@ WITHOUT_CLERKS_API = {
 }
 OF_RUNS = {
     *("ReconcileErrorsAlarm", "ReconcileThrottlesAlarm", "FailedRunsAlarm"),
-    *("DriftAlarm", "BrakeAlarm", "DeletedHereAlarm", "HousekeepingAlarm", "SilenceAlarm"),
+    *("DriftAlarm", "BrakeAlarm", "DeletedHereAlarm", "HousekeepingAlarm", "SilenceAlarm", "UnfedRowsAlarm"),
 }
 OVERDUE = {"FullReconcileOverdueAlarm", "QuickReconcileOverdueAlarm"}
 OF_SESSION = {"SessionErrorsAlarm", "SessionThrottlesAlarm", "SessionStubsAlarm"}
@@ -121,6 +121,7 @@ def test_an_alarm_without_data_is_quiet_unless_it_waits_for_something(template: 
         ("ClerkSupabaseSync", "BrakePulled", "-reconcile"),
         ("ClerkSupabaseSync", "DeletedHere", "-reconcile"),
         ("ClerkSupabaseSync", "HousekeepingFailed", "-reconcile"),
+        ("ClerkSupabaseSync", "UnfedRows", "-reconcile"),
         ("ClerkSupabaseSync", "Silence", "-reconcile"),
         ("AWS/Lambda", "Errors", "-session"),
         ("AWS/Lambda", "Throttles", "-session"),

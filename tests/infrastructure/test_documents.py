@@ -48,6 +48,8 @@ SUPABASE = {("db", "push"), ("migration", "repair", "--status", "applied")}
 # The test that really does what is typed, the fixture of the deployed stack, or CI's script. Whatever a document names
 # is here or in ONLY_HELD.
 DONE_FOR_REAL = {
+    "clerk-supabase adopt switch": "test_a_switch_fills_the_table_and_an_undo_leaves_the_rows",
+    "clerk-supabase adopt undo": "test_a_switch_fills_the_table_and_an_undo_leaves_the_rows",
     "python3 -c": "test_the_command_that_encodes_a_password_works_and_is_that_of_the_guide",
     "clerk-supabase adopt supabase-auth export": "test_the_story_ends_with_clerks_ids_everywhere",
     "clerk-supabase adopt supabase-auth inspect": "test_the_story_ends_with_clerks_ids_everywhere",

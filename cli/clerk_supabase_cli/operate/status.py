@@ -67,6 +67,12 @@ _NOT_PURGED: Final = """
     group by kind, reason
     order by count(*) desc, kind, reason
 """
+_UNFED: Final = """
+    select f.target, u.code, u.reason, count(*), min(u.first_at)
+    from clerk_sync.unfed_rows as u inner join clerk_sync.feeds as f using (feed_id)
+    group by f.target, u.code, u.reason
+    order by count(*) desc, f.target, u.reason
+"""
 _COMPARED: Final = """
     select
         kind, to_timestamp(changed_until / 1000.0), to_timestamp(compared_until / 1000.0), is_switched_off,
@@ -133,6 +139,17 @@ class NotPurged:
 
 
 @dataclass(frozen=True, slots=True)
+class Unfed:
+    """Rows of an app's table that follows the mirror and could not be written, with the same reason."""
+
+    table: str
+    code: str
+    reason: str
+    count: int
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Compared:
     """The times until which the rows of a kind were compared with Clerk."""
 
@@ -160,6 +177,7 @@ class Database:
     """By "hour" and "day"."""
     left_out: LeftOut
     not_purged: list[NotPurged]
+    unfed: list[Unfed]
     compared: Mapping[str, Compared]
     """By kind, for the kinds in lists of Clerk's API."""
 
@@ -182,6 +200,7 @@ class Status:
             *(f"{what}: {reason}" for what, reason in self.failed.items()),
             *(database_problems(self.database) if self.database else ()),
             *(purge_problems(self.database.not_purged) if self.database else ()),
+            *(unfed_problems(self.database.unfed) if self.database else ()),
             *(queue_problems(self.queues) if self.queues else ()),
         ]
 
@@ -244,6 +263,7 @@ def _read(connection: Connection) -> Database:
         recent=_recent(connection),
         left_out=LeftOut(*connection.execute(_LEFT_OUT).fetchall()[0]),
         not_purged=read_not_purged(connection),
+        unfed=read_unfed(connection),
         compared=read_compared(connection),
     )
 
@@ -251,6 +271,11 @@ def _read(connection: Connection) -> Database:
 def read_not_purged(connection: Connection) -> list[NotPurged]:
     """Reads the number of rows whose purge failed, by kind and reason."""
     return [NotPurged(*row) for row in connection.execute(_NOT_PURGED)]
+
+
+def read_unfed(connection: Connection) -> list[Unfed]:
+    """Reads the number of unfed rows, by table and reason."""
+    return [Unfed(*row) for row in connection.execute(_UNFED)]
 
 
 def read_compared(connection: Connection) -> dict[str, Compared]:
@@ -283,6 +308,16 @@ def purge_problems(not_purged: Sequence[NotPurged]) -> Iterator[str]:
         yield (
             f"{each.count} deleted {each.kind} {'row' if each.count == 1 else 'rows'} could not be purged "
             f"since {in_utc(each.since)} UTC: {each.reason}; see clerk_sync.not_purged"
+        )
+
+
+def unfed_problems(unfed: Sequence[Unfed]) -> Iterator[str]:
+    """A sentence for each table and reason of unfed rows."""
+    for each in unfed:
+        yield (
+            f"{each.count} {'row' if each.count == 1 else 'rows'} of {each.table} "
+            f"{'is' if each.count == 1 else 'are'} not written since {in_utc(each.since)} UTC: {each.reason}; "
+            "see clerk_sync.unfed_rows, and try again: clerk-supabase adopt switch --retry"
         )
 
 

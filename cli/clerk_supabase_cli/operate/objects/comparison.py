@@ -15,6 +15,10 @@ _SHOWN: Final = 80
 _FOREIGN_KEY: Final = re.compile(r"FOREIGN KEY \(([^)]*)\)")
 _GENERATED: Final = ("write_", "fill_", "differing_", "hide_")
 _OF_SECURED_TABLES: Final = "requesting_key_for_"
+# Functions and triggers of feeds, which the app's mapping makes; doctor compares them with the mapping.
+_OF_FEED: Final = re.compile(
+    r"(?:clerk_sync\.(?:write_|differing_|guard_)?feed_\d+\(|feed_\d+_(?:insert|update|delete) on )"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,8 @@ def _kinds(things: Iterable[Thing]) -> set[str]:
 def _is_left_over(thing: Thing, apps_kinds: set[str], expected: Mapping[str, Thing]) -> bool:
     """Tells whether an object is left over from another version of our migrations, and can do harm."""
     match thing.kind:
+        case "function" | "trigger" if _OF_FEED.match(thing.name):
+            return False
         case "function":
             name = thing.name.removeprefix(f"{SCHEMA}.").partition("(")[0]
             generated = {f"{prefix}{kind}" for prefix in _GENERATED for kind in apps_kinds}

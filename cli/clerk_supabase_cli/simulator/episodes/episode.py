@@ -186,6 +186,7 @@ def _parked_for_nothing(stage: Stage) -> Iterator[str]:
 def _come_to_rest(stage: Stage) -> None:
     """Lifts all obstacles, delivers all waiting events, and compares a healthy API with the tables."""
     stage.rules.lift(stage.admin)
+    stage.theatre.fed.lift()
     stage.history.hidden.clear()
     stage.send([*stage.untold(), *stage.late, *stage.delayed])
     _empty_queues(stage)
@@ -256,6 +257,7 @@ def _wrong_at_rest(stage: Stage, report: Report) -> Iterator[str]:
     yield from (f"at rest, {why}" for why in oracle.profiles_wrong(stage.admin))
     yield from (f"at rest, {why}" for why in oracle.deletes_lifted(stage.admin))
     yield from (f"at rest, {why}" for why in _audit_wrong(stage, snapshot))
+    yield from stage.theatre.fed.wrong()
     if not stage.setbacks and not stage.misled:
         known = {object_id for kind, object_id in snapshot.entities if kind == "user"}
         yield from oracle.seen_wrong(stage.admin, world, sorted({*world.users, *known}))

@@ -39,6 +39,7 @@ from clerk_supabase_cli.simulator.app_rules import AppRules
 from clerk_supabase_cli.simulator.databases import Database
 from clerk_supabase_cli.simulator.episodes.clerk_views import History, Views
 from clerk_supabase_cli.simulator.episodes.failover import Replica
+from clerk_supabase_cli.simulator.fed_table import FedTable
 from clerk_supabase_cli.simulator.line import (
     BATCH_SIZE,
     MAX_RECEIVES,
@@ -78,6 +79,7 @@ class Theatre:
             self.admin: Connection = opened(psycopg.connect(database.url, autocommit=True))
             opened(_short_waits(self.admin))
             opened(app_rules.installed(self.admin))
+            self.fed = opened(FedTable.installed(self.admin))
             self.replica = Replica(self.admin)
             closed_at_the_end.callback(self.replica.drop)
             self.stores: queue.SimpleQueue[Store] = queue.SimpleQueue()
@@ -163,6 +165,7 @@ class Stage:
     _last_second: int = 0
 
     def __post_init__(self) -> None:
+        self.theatre.fed.reset()
         self.replica.empty_tables()
         # Not in a step: steps side by side share this connection, and the transaction would include their statements.
         retention.allow(self.admin, {"hold_back_days": 0, "purge_by": "delete"})

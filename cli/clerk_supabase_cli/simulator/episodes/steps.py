@@ -9,6 +9,7 @@ from random import Random
 from types import MappingProxyType
 from typing import Final
 
+from clerk_supabase_cli.simulator import fed_table
 from clerk_supabase_cli.simulator.episodes.happenings import app, by_hand, comparisons, life, operator, webhooks
 from clerk_supabase_cli.simulator.episodes.stage import Stage
 
@@ -98,6 +99,10 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "app is slow": Kind(app.is_slow, 1, "slow"),
         "app locks a row": Kind(app.locks, 2, "lock"),
         "app relents": Kind(app.relents, 1, "relents"),
+        "a table follows the mirror": Kind(fed_table.begin, 1, "feed"),
+        "fed table fails": Kind(fed_table.fails, 1, "feed"),
+        "fed table is locked": Kind(fed_table.locks, 1, "feed"),
+        "old handler writes": Kind(fed_table.writes_late, 1, "feed"),
         "replica is saved": Kind(app.replicate, 1, "failover"),
         "failover": Kind(app.fail_over, 1, "failover"),
     }

@@ -49,6 +49,8 @@ Function = Literal[
     "settle_findings",
     "check_rows",
     "retry_held_up",
+    "retry_unfed",
+    "compare_feed",
     "held_repairs",
     "emptied_columns",
     "end_run",

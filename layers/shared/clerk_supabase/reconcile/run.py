@@ -32,6 +32,7 @@ from clerk_supabase.model.kinds import KIND_NAMES, LIST_KINDS, READ_KINDS, Kind,
 from clerk_supabase.reconcile.deletes import Deletes, delete_gone
 from clerk_supabase.reconcile.drift import Tally, doubts_about_end
 from clerk_supabase.reconcile.emptied import repair_held
+from clerk_supabase.reconcile.feeds import compare_feeds, retry_unfed
 from clerk_supabase.reconcile.held_up import StillWrong, retry_held_up
 from clerk_supabase.reconcile.lists import LISTS, compare_list, find_extra, note_switched_off, note_visit, plan_lists
 from clerk_supabase.reconcile.pages import Progress, ReconcileSettings, Work
@@ -113,9 +114,13 @@ class Reconcile:
         reason: str | None
         try:
             with self._lease(work):
+                if not begun.run.is_dry_run:
+                    retry_unfed(self._runs)
                 ended = self._full(work) if begun.run.mode == "full" else self._quick(work, silent)
                 state, reason = ended.state, ended.reason
                 compared_until = self._settle(work, ended.doubtful)
+                if begun.run.mode == "full":
+                    compare_feeds(work)
         except OutOfTime as error:
             state, reason = "running", str(error)
         except TooLongToWait as error:

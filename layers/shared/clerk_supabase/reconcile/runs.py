@@ -283,6 +283,16 @@ class Runs:
             objects.setdefault(kind, []).append(cast("Held", tuple(held)))
         return HeldUp(answer["rows"], answer["refused"], answer["waiting"], objects)
 
+    def retry_unfed(self, limit: int, seconds: int) -> tuple[int, int, int]:
+        """Writes unfed rows of the app's tables again. Returns the numbers of tried, written and remaining rows."""
+        answer = self.store.call("retry_unfed", {"limit": limit, "seconds": seconds})
+        return answer["tried"], answer["written"], answer["left"]
+
+    def compare_feed(self, run_id: int, lease: str, limit: int) -> bool:
+        """Compares the next `limit` rows of a fed table with the mirror; True: every row was compared."""
+        answer = _unless_over(self.store.call("compare_feed", {"run": run_id, "lease": lease, "limit": limit}))
+        return bool(answer["is_done"])
+
     def held_repairs(self, run_id: int, kind: ReadKind, after: str, limit: int) -> Sequence[Held]:
         """List objects whose repair is held back: the first `limit` ids above `after`."""
         asked = {"run": run_id, "kind": kind, "after": after, "limit": limit}

@@ -1,0 +1,572 @@
+-- Feeds at work: the write of a change, unfed rows and their retry, the comparison with the app's table, the switch.
+
+-- Lists objects as unfed. Nothing here may fail the change of the mirror, nor wait for another session.
+create function clerk_sync.note_unfed(feed integer, ids text[], failure_code text, failure_reason text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into clerk_sync.unfed_rows as known (feed_id, object_id, code, reason)
+    select feed, id, failure_code, failure_reason from unnest(ids) as id where id is not null group by id order by id
+    on conflict (feed_id, object_id) do update set
+        code = excluded.code, reason = excluded.reason, tries = known.tries + 1, last_at = excluded.last_at;
+exception
+    when others or assert_failure or query_canceled then
+        raise warning 'rows of a feed could not be listed as unfed (SQLSTATE %); the next comparison finds them', sqlstate;
+end
+$$;
+
+-- Makes the deferred constraints of the owner's tables raise their errors now, where an error is caught, and not at the
+-- commit. Only of these tables: this function would also run a caller's own deferred triggers with the owner's rights.
+create function clerk_sync.check_apps_keys_at_once()
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    names text;
+begin
+    select string_agg(distinct format('%I.%I', n.nspname, k.conname), ', ') into names
+    from pg_catalog.pg_constraint as k
+    inner join pg_catalog.pg_class as c on k.conrelid = c.oid
+    inner join pg_catalog.pg_namespace as n on k.connamespace = n.oid
+    where k.condeferred and c.relowner = current_user::regrole and c.relpersistence <> 't';
+    if names is not null then
+        execute format('set constraints %s immediate', names);
+    end if;
+end
+$$;
+
+-- Writes rows of one feed in a subtransaction. code and reason: why they could not be written; null: written.
+create function clerk_sync.try_feed(feed integer, ids text[], gone jsonb, out code text, out reason text)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    unlinked text[];
+    constraint_name text;
+    column_name text;
+    context text;
+begin
+    perform clerk_sync.check_apps_keys_at_once();
+    -- First: a trigger of the app may write to the mirror again, and the inner write may fail.
+    delete from clerk_sync.unfed_rows as u
+    where u.feed_id = feed and u.object_id = any(ids || array(select g ->> '.id' from jsonb_array_elements(gone) as g));
+    execute format('select clerk_sync.%I($1, $2)', 'write_feed_' || feed) into unlinked using ids, gone;
+    if unlinked <> '{}' then
+        perform clerk_sync.note_unfed(feed, unlinked, '23502', 'a column of the key is null: a row it needs is missing');
+    end if;
+exception
+    -- Of a cancel, too, whether by a limit of time or by a person: the rest of the change goes on.
+    when others or assert_failure or query_canceled then
+        get stacked diagnostics constraint_name = constraint_name, column_name = column_name, context = pg_exception_context;
+        code := sqlstate;
+        reason := coalesce(
+            case when constraint_name = '' and column_name <> '' then 'column ' || column_name end,
+            clerk_sync.reason_of(sqlstate, constraint_name, context), 'SQLSTATE ' || sqlstate
+        );
+end
+$$;
+
+-- Writes rows of a feed one by one, until a moment; the rest is unfed. Of a single row the failure is known.
+create function clerk_sync.feed_singly(
+    feed integer, ids text[], gone jsonb, until timestamptz, failure_code text, failure_reason text
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '20ms'
+as $$
+declare
+    elements constant jsonb := coalesce((select jsonb_agg(to_jsonb(i)) from unnest(ids) as i), '[]')
+    || coalesce(gone, '[]');
+    element jsonb;
+    is_alone constant boolean := jsonb_array_length(elements) = 1;
+    failed record;
+begin
+    for element in select e from jsonb_array_elements(elements) as e loop
+        if is_alone then
+            perform clerk_sync.note_unfed(
+                feed, array[coalesce(element ->> '.id', element #>> '{}')], failure_code, failure_reason
+            );
+        elsif clock_timestamp() >= until then
+            perform clerk_sync.note_unfed(
+                feed, array[coalesce(element ->> '.id', element #>> '{}')], '57014',
+                'not tried: other rows took too long'
+            );
+        else
+            failed := clerk_sync.try_feed(
+                feed, case when jsonb_typeof(element) = 'string' then array[element #>> '{}'] else '{}' end,
+                case when jsonb_typeof(element) = 'object' then jsonb_build_array(element) end
+            );
+            if failed.code is not null then
+                perform clerk_sync.note_unfed(
+                    feed, array[coalesce(element ->> '.id', element #>> '{}')], failed.code, failed.reason
+                );
+            end if;
+        end if;
+    end loop;
+end
+$$;
+
+-- Makes rows of the app equal to the mirror, for the ids of objects, or for rows that the mirror no longer has (gone).
+-- All together; after a failure one by one, for as long as patience says. No error, lock or time limit reaches the
+-- caller.
+create function clerk_sync.feed_rows(
+    feed integer,
+    ids text[],
+    gone jsonb default null,
+    patience interval default '1 second',
+    is_retry boolean default false
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set lock_timeout = '200ms'
+as $$
+declare
+    began constant timestamptz := clock_timestamp();
+    -- A trigger of the app may write to the mirror again: the feed follows, but not without end.
+    depth constant integer := coalesce(substring(current_setting('clerk_sync.feed_depth', true) from '^[0-9]$'), '0');
+    key text;
+    is_suspended boolean;
+    failed record;
+    why_not text;
+begin
+    if cardinality(ids) = 0 and gone is null then
+        return;
+    end if;
+    select k.key_column, coalesce(f.suspended_until > began and not is_retry, false) into key, is_suspended
+    from clerk_sync.feeds as f inner join clerk_sync.kinds as k using (kind) where f.feed_id = feed;
+    if key is null then
+        return;
+    end if;
+    gone := (select jsonb_agg(g || jsonb_build_object('.id', g ->> key)) from jsonb_array_elements(gone) as g);
+    why_not := case
+        when is_suspended then 'not tried: a write before took too long'
+        when depth >= 3 then 'not tried: triggers write to the mirror again and again'
+    end;
+    if why_not is not null then
+        perform clerk_sync.note_unfed(
+            feed, ids || array(select g ->> key from jsonb_array_elements(gone) as g), '57014', why_not
+        );
+        return;
+    end if;
+    perform set_config('clerk_sync.feed_depth', (depth + 1)::text, true);
+    failed := clerk_sync.try_feed(feed, ids, gone);
+    if failed.code is not null then
+        perform clerk_sync.feed_singly(feed, ids, gone, began + patience, failed.code, failed.reason);
+    end if;
+    perform set_config('clerk_sync.feed_depth', depth::text, true);
+    if clock_timestamp() > began + 2 * patience + cardinality(ids) * interval '5 milliseconds' then
+        update clerk_sync.feeds as f set suspended_until = clock_timestamp() + interval '30 seconds'
+        where f.feed_id = any(array(
+            select k.feed_id from clerk_sync.feeds as k where k.feed_id = feed for no key update skip locked
+        ));
+    end if;
+end
+$$;
+
+-- Feeds objects again, as the mirror is now: an object is locked first, so that no older state overwrites a newer one.
+-- A session that holds a lock on an object feeds the object, too. A row that still differs afterwards is listed as
+-- unfed: a trigger of the app keeps another value, or skips the row. Returns the number of objects written.
+create function clerk_sync.feed_again(feed clerk_sync.feeds, ids text[], patience interval)
+returns integer
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds;
+    busy text[];
+    there text[];
+    locked text[];
+    absent jsonb;
+    kept text[];
+begin
+    select k.* into strict of_kind from clerk_sync.kinds as k where k.kind = feed.kind;
+    busy := array(
+        select e.id from clerk_sync.entities as e where e.kind = feed.kind and e.id = any(ids)
+    );
+    busy := array(select unnest(busy) except all select unnest(array(
+        select e.id from clerk_sync.entities as e where e.kind = feed.kind and e.id = any(ids)
+        order by e.id for no key update skip locked
+    )));
+    execute format('select array(select m.%1$I from %2$s as m where m.%1$I = any($1))', of_kind.key_column, of_kind.relation)
+    into there using ids;
+    execute format(
+        'select array(select m.%1$I from %2$s as m where m.%1$I = any($1) and not m.%1$I = any($2) order by m.%1$I '
+        'for no key update skip locked)', of_kind.key_column, of_kind.relation
+    ) into locked using ids, busy;
+    busy := busy || array(select unnest(there) except all select unnest(locked || busy));
+    absent := (
+        select jsonb_agg(jsonb_build_object(of_kind.key_column, i)) from unnest(ids) as i
+        where i <> all(there) and i <> all(busy)
+    );
+    perform clerk_sync.note_unfed(feed.feed_id, busy, '55P03', 'the object is locked by another transaction')
+    where busy <> '{}';
+    perform clerk_sync.feed_rows(feed.feed_id, locked, absent, patience, true);
+    execute format(
+        'select array(select d.id from clerk_sync.%I($1) as d where d.action <> ''unlinked'' and not exists ('
+        'select from clerk_sync.unfed_rows as u where u.feed_id = $2 and u.object_id = d.id))',
+        'differing_feed_' || feed.feed_id
+    ) into kept using locked, feed.feed_id;
+    perform clerk_sync.note_unfed(
+        feed.feed_id, kept, '00000', 'a trigger or rule of the table keeps another value, or skips the row'
+    ) where kept <> '{}';
+    return cardinality(locked) + coalesce(jsonb_array_length(absent), 0) - (
+        select count(*) from clerk_sync.unfed_rows as u where u.feed_id = feed.feed_id and u.object_id = any(ids)
+    );
+exception
+    when undefined_column or undefined_table or undefined_function or insufficient_privilege then
+        perform clerk_sync.note_unfed(feed.feed_id, ids, sqlstate, 'SQLSTATE ' || sqlstate);
+        return 0;
+end
+$$;
+
+-- {limit, seconds} -> {tried, written, left, oldest_seconds}: tries unfed rows again, those that waited longest first.
+create function clerk_sync.retry_unfed(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    wanted constant integer := clerk_sync.whole_number(request, 'limit', 0, 100000);
+    began constant timestamptz := clock_timestamp();
+    until constant timestamptz := began
+    + clerk_sync.whole_number(request, 'seconds', 1, 600) * interval '1 second';
+    feed clerk_sync.feeds;
+    ids text[];
+    tried integer := 0;
+    written integer := 0;
+begin
+    for feed in
+        select f.* from clerk_sync.feeds as f
+        where exists (select from clerk_sync.unfed_rows as u where u.feed_id = f.feed_id)
+        order by f.suspended_until nulls first, f.feed_id
+    loop
+        loop
+            -- Few at a time: the first write of each portion is not cut short.
+            ids := array(
+                select u.object_id from clerk_sync.unfed_rows as u
+                where u.feed_id = feed.feed_id and u.last_at < began order by u.last_at limit least(wanted - tried, 50)
+            );
+            exit when ids = '{}' or clock_timestamp() >= until;
+            tried := tried + cardinality(ids);
+            written := written + clerk_sync.feed_again(feed, ids, interval '1 second');
+        end loop;
+    end loop;
+    return jsonb_build_object('tried', tried, 'written', written) || (
+        select jsonb_build_object(
+            'left', count(*), 'oldest_seconds', extract(epoch from clock_timestamp() - min(u.first_at))::bigint
+        )
+        from clerk_sync.unfed_rows as u
+    );
+end
+$$;
+
+-- Compares a page of the mirror with the app's table, and feeds what differs unless is_dry. after: the last key of the
+-- page before, null at first; the answer has the last key of this page, null after the last page.
+-- {after, compared, "to insert", "to update", "to delete", unlinked, written, "not written"}
+create function clerk_sync.compare_page(
+    feed clerk_sync.feeds, after text, most integer, is_dry boolean, patience interval
+)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    of_kind clerk_sync.kinds;
+    ids text[];
+    counts jsonb;
+    differing text[];
+    written integer := 0;
+begin
+    select k.* into strict of_kind from clerk_sync.kinds as k where k.kind = feed.kind;
+    execute format(
+        'select array(select m.%1$I from %2$s as m where ($1::text is null or m.%1$I > $1) order by m.%1$I limit $2)',
+        of_kind.key_column, of_kind.relation
+    ) into ids using after, most;
+    execute format(
+        'select array_agg(d.id), jsonb_build_object('
+        '''to insert'', count(*) filter (where d.action = ''insert''), '
+        '''to update'', count(*) filter (where d.action = ''update''), '
+        '''to delete'', count(*) filter (where d.action in (''delete'', ''clear'')), '
+        '''unlinked'', count(*) filter (where d.action = ''unlinked'')) from clerk_sync.%I($1) as d',
+        'differing_feed_' || feed.feed_id
+    ) into differing, counts using ids;
+    if not is_dry and differing is not null then
+        written := clerk_sync.feed_again(feed, differing, patience);
+    end if;
+    return counts || jsonb_build_object(
+        'after', case when cardinality(ids) = most then ids[most] end, 'compared', cardinality(ids), 'written', written,
+        'not written', case when is_dry then 0 else coalesce(cardinality(differing), 0) - written end
+    );
+end
+$$;
+
+-- {run, lease, limit} -> {is_done}, or null when the run is over: compares a page of the next feed for a run, and
+-- keeps the place and the counts in the row of the run.
+create function clerk_sync.compare_feed(request jsonb)
+returns jsonb
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    run constant clerk_sync.reconcile_runs := clerk_sync.leased_run(request);
+    feed clerk_sync.feeds;
+    known jsonb;
+    page jsonb;
+begin
+    if run.run_id is null then
+        return null;
+    end if;
+    select f.* into feed from clerk_sync.feeds as f
+    where (run.fed -> f.feed_id::text -> 'is_done')::boolean is not true order by f.feed_id limit 1;
+    if feed.feed_id is null then
+        return '{"is_done": true}';
+    end if;
+    known := coalesce(run.fed -> feed.feed_id::text, '{}');
+    begin
+        page := clerk_sync.compare_page(
+            feed, known ->> 'after', clerk_sync.whole_number(request, 'limit', 1, 10000)::integer, run.is_dry_run,
+            interval '4 seconds'
+        );
+    exception
+        when others or assert_failure then page := '{"failed": 1}';
+    end;
+    update clerk_sync.reconcile_runs as r set fed = r.fed || jsonb_build_object(feed.feed_id, jsonb_build_object(
+        'name', 'feed ' || feed.target, 'after', page -> 'after', 'is_done', page ->> 'after' is null,
+        'counts', (
+            select jsonb_object_agg(c.key, c.total) from (
+                select e.key, sum(e.value::bigint) as total
+                from (values (known -> 'counts'), (page - 'after')) as v (counts)
+                cross join lateral jsonb_each_text(v.counts) as e group by e.key
+            ) as c
+        )
+    ))
+    where r.run_id = run.run_id;
+    return jsonb_build_object('is_done', false);
+end
+$$;
+
+-- {feed, limit} -> {is_done, ...counts}: a page of the back-fill of an app's table. A process that was cut off goes on.
+create function clerk_sync.fill_feed(request jsonb)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    feed clerk_sync.feeds;
+    page jsonb;
+begin
+    select f.* into strict feed from clerk_sync.feeds as f
+    where f.feed_id = clerk_sync.whole_number(request, 'feed', 1, 2147483647) for no key update;
+    page := clerk_sync.compare_page(
+        feed, feed.filled_after, clerk_sync.whole_number(request, 'limit', 1, 10000)::integer, false,
+        interval '10 minutes'
+    );
+    update clerk_sync.feeds as f set filled_after = page ->> 'after', is_filled = page ->> 'after' is null
+    where f.feed_id = feed.feed_id;
+    return page - 'after' || jsonb_build_object('is_done', page ->> 'after' is null);
+end
+$$;
+
+-- Makes a feed of a mapping, without triggers: so that differing_feed_<n>() can be asked. Raises 22023 for a mapping
+-- that cannot be used. The feed of the same kind and table is replaced, and goes on meanwhile.
+create function clerk_sync.prepare_feed(mapping jsonb)
+returns integer
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    feed clerk_sync.feeds;
+    relation constant regclass := clerk_sync.table_of_app(mapping ->> 'table');
+    fault text;
+begin
+    perform clerk_sync.kind_of(mapping);
+    if relation is null then
+        raise invalid_parameter_value using message = format('there is no table %s', mapping ->> 'table');
+    end if;
+    insert into clerk_sync.feeds as f (kind, target, mapping)
+    select mapping ->> 'kind', format('%I.%I', n.nspname, c.relname), mapping
+    from pg_catalog.pg_class as c inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
+    where c.oid = relation
+    on conflict on constraint feeds_kind_target_key do update set
+        mapping = excluded.mapping, suspended_until = null,
+        filled_after = case when f.mapping = excluded.mapping then f.filled_after end,
+        is_filled = f.is_filled and f.mapping = excluded.mapping
+    returning f.* into feed;
+    fault := clerk_sync.fault_of_feed(feed);
+    if fault is not null then
+        raise invalid_parameter_value using message = fault;
+    end if;
+    begin
+        execute clerk_sync.definition_of_differing_feed(feed);
+        execute clerk_sync.definition_of_write_feed(feed);
+        execute clerk_sync.definition_of_feed(feed);
+        if mapping -> 'guard' = 'true' then
+            execute clerk_sync.definition_of_guard(feed);
+        end if;
+        -- Of no row: Postgres reads the expressions and the columns.
+        execute format('select count(*) from clerk_sync.%I(''{}'')', 'differing_feed_' || feed.feed_id);
+        execute format('select clerk_sync.%I(''{}'', null)', 'write_feed_' || feed.feed_id);
+    exception
+        when syntax_error_or_access_rule_violation or feature_not_supported then
+            raise invalid_parameter_value using message = format('an expression cannot be used: %s', sqlerrm);
+    end;
+    perform clerk_sync.revoke_default_rights();
+    return feed.feed_id;
+end
+$$;
+
+-- Switches a prepared feed on: from now on every write of the mirror is followed. Locks the mirror's table, and for a
+-- guard the app's table, until the transaction ends.
+create function clerk_sync.switch_feed(feed_id integer)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    feed clerk_sync.feeds;
+    holes jsonb;
+    statement text;
+begin
+    select f.* into strict feed from clerk_sync.feeds as f where f.feed_id = switch_feed.feed_id;
+    holes := clerk_sync.holes_of_feed(feed);
+    for statement in
+        select clerk_sync.statement_of(
+            format(
+                'create or replace trigger {feed}_%1$s after %1$s on {mirror} referencing %2$s table as changed '
+                'for each statement execute function clerk_sync.{feed}()', w.operation, w.which
+            ), holes
+        )
+        from (values ('insert', 'new'), ('update', 'new'), ('delete', 'old')) as w (operation, which)
+    loop
+        execute statement;
+    end loop;
+    if feed.mapping -> 'guard' = 'true' then
+        execute clerk_sync.statement_of(
+            'create or replace trigger zz_clerk_guard_{number} before insert or update or delete on {target} '
+            'for each row execute function clerk_sync.guard_{feed}()', holes
+        );
+    else
+        perform clerk_sync.drop_guard(feed);
+    end if;
+end
+$$;
+
+create function clerk_sync.drop_guard(feed clerk_sync.feeds)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    statement text;
+begin
+    for statement in
+        -- A partition has the trigger of its table, and loses it with the table's.
+        select format('drop trigger %I on %s', t.tgname, t.tgrelid::regclass)
+        from pg_catalog.pg_trigger as t
+        where t.tgfoid = to_regprocedure('clerk_sync.guard_feed_' || feed.feed_id || '()') and t.tgparentid = 0
+    loop
+        execute statement;
+    end loop;
+    execute format('drop function if exists clerk_sync.%I()', 'guard_feed_' || feed.feed_id);
+end
+$$;
+
+-- Removes a feed with its guard. The rows of the app stay as they are.
+create function clerk_sync.drop_feed(feed_id integer)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    feed clerk_sync.feeds;
+    statement text;
+begin
+    delete from clerk_sync.feeds as f where f.feed_id = drop_feed.feed_id returning f.* into feed;
+    if feed.feed_id is null then
+        return;
+    end if;
+    for statement in
+        select format('drop trigger %I on %s', t.tgname, t.tgrelid::regclass) from pg_catalog.pg_trigger as t
+        where t.tgfoid = to_regprocedure('clerk_sync.feed_' || feed.feed_id || '()')
+    loop
+        execute statement;
+    end loop;
+    perform clerk_sync.drop_guard(feed);
+    execute clerk_sync.statement_of(
+        'drop function if exists clerk_sync.{f}(); drop function if exists clerk_sync.write_{f}(text[], jsonb); '
+        'drop function if exists clerk_sync.differing_{f}(text[])',
+        jsonb_build_object('f', 'feed_' || feed.feed_id)
+    );
+end
+$$;
+
+-- What is wrong with each feed, in a sentence: a trigger or a function is missing, switched off, or not as the mapping
+-- makes it now.
+create function clerk_sync.faults_of_feeds()
+returns table (target text, kind text, fault text)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    feed clerk_sync.feeds;
+    missing text;
+begin
+    for feed in select f.* from clerk_sync.feeds as f order by f.feed_id loop
+        target := feed.target;
+        kind := feed.kind;
+        fault := null;
+        if to_regclass(feed.target) is null then
+            fault := 'the table is missing';
+        else
+            fault := clerk_sync.fault_of_feed(feed);
+            select string_agg(t.name, ', ') into missing
+            from (
+                select 'feed_' || feed.feed_id || '_' || o as name
+                from unnest('{insert,update,delete}'::text[]) as o
+                union all
+                select 'zz_clerk_guard_' || feed.feed_id where feed.mapping -> 'guard' = 'true'
+            ) as t
+            where not exists (
+                select from pg_catalog.pg_trigger as g where g.tgname = t.name and g.tgenabled in ('O', 'A')
+            );
+            fault := coalesce(fault, 'a trigger is missing or disabled: ' || missing);
+            if fault is null and exists (
+                select from (
+                    values
+                    ('feed_', clerk_sync.definition_of_feed(feed)),
+                    ('write_feed_', clerk_sync.definition_of_write_feed(feed)),
+                    ('differing_feed_', clerk_sync.definition_of_differing_feed(feed)),
+                    ('guard_feed_', case when feed.mapping -> 'guard' = 'true' then clerk_sync.definition_of_guard(feed) end)
+                ) as d (prefix, definition)
+                where d.definition is not null and not exists (
+                    select from pg_catalog.pg_proc as p
+                    where p.pronamespace = 'clerk_sync'::regnamespace and p.proname = d.prefix || feed.feed_id
+                    and strpos(d.definition, '$body$' || p.prosrc || '$body$') > 0
+                )
+            ) then
+                fault := 'a function is not as the mapping makes it: the table has changed, or the function';
+            end if;
+            if fault is null and not feed.is_filled then
+                fault := 'the back-fill has not ended';
+            end if;
+        end if;
+        return next;
+    end loop;
+end
+$$;
+
+select clerk_sync.revoke_default_rights();
+grant execute on function
+clerk_sync.retry_unfed(jsonb),
+clerk_sync.compare_feed(jsonb)
+to clerk_sync_worker;
+
+insert into clerk_sync.migrations (name) values ('0028_switch_feeds');
