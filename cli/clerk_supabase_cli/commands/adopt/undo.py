@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-
 import click
 
 from clerk_supabase_cli.adopt.feeds import feeds, remove
-from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.adopt.links import Writer, unlink
 from clerk_supabase_cli.operate.database import Connection, open_database
 from clerk_supabase_cli.operator_name import operator_name
 from clerk_supabase_cli.options import database_url_option, json_option
@@ -36,18 +34,14 @@ def undo_command(*, write: bool, with_links: bool, database_url: str, as_json: b
     for each in found:
         what = "no longer follows the mirror" if write else "follows the mirror"
         say(printable(f"{each.table} ({each.kind}s) {what}; {each.unfed:,} unfed rows"))
-    for unlink in unlinked:
-        say(printable(str(unlink)))
+    for each_link in unlinked:
+        say(printable(each_link))
     if not found:
         say("no table follows the mirror: nothing to undo")
     elif not write:
         say("nothing was changed; adopt undo --write removes the feeds")
 
 
-def _unlink(connection: Connection, url: str, *, write: bool) -> list[object]:
-    try:
-        links = importlib.import_module("clerk_supabase_cli.adopt.links")
-    except ModuleNotFoundError:
-        raise Failure("this version writes no links; leave out --links") from None
-    writer = links.Writer(connection, url, operator_name(), lambda words: say(words, err=True), is_trial=not write)
-    return list(links.unlink(writer))
+def _unlink(connection: Connection, url: str, *, write: bool) -> list[str]:
+    writer = Writer(connection, url, operator_name(), lambda words: say(words, err=True), is_trial=not write)
+    return [str(each) for each in unlink(writer)]
