@@ -28,6 +28,7 @@ OTHERS = {
     "DriftAlarm": Rule("Maximum", threshold={"Ref": "DriftThreshold"}),
     "DeletedHereAlarm": Rule("Maximum"),
     "SilenceAlarm": Rule("Maximum"),
+    "UnfedRowsAlarm": Rule("Maximum"),
     "FullReconcileOverdueAlarm": Rule(
         period=3_600,
         evaluation_periods={"Ref": "FullReconcileOverdueHours"},

@@ -66,6 +66,9 @@ _OF_MIGRATION: Final = {
     "canary": "canary bounds",
     "erasure": "erasure forget",
     "checks": "row_checks resync older emptied held_up",
+    "expose": "expose another_schema",
+    "feeds": "feeds feed_failures feed_guard feed_episodes adopt_switch",
+    "links": "adopt_link",
 }
 # Modules and the words in the names of the files that test them, where the names differ.
 _OF_MODULE: Final = {
