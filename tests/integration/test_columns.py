@@ -35,6 +35,10 @@ NULLABLE: Final[dict[str, set[str]]] = {
     "clerk_sync.parked_events": {
         *("body", "discarded_at", "discarded_by", "entity_id", "event_type", "replayed_at", "user_id"),
     },
+    # A view has columns, a function has a definition.
+    "clerk_sync.exposed": {"columns", "definition"},
+    "clerk_sync.feeds": {"filled_after", "suspended_until"},
+    "clerk_sync.links": {"undone_at", "undone_by"},
     # Results of steps that a run has not done, and options that were not given.
     "clerk_sync.reconcile_runs": {
         *("allow_deletes", "allow_emptied", "finished_at", "is_silent", "lease", "lease_until", "newest_change"),

@@ -17,7 +17,7 @@ from tests.kit.supabase import PROJECTS, Project, Supabase
     ("fault", "verdict", "said"),
     [
         ("alter table clerk.users disable row level security", "fail", "off for clerk.users"),
-        ("drop table clerk.organization_domains", "fail", "no table clerk.organization_domains"),
+        ("drop table clerk.organization_domains cascade", "fail", "no table clerk.organization_domains"),
         ("alter table clerk_sync.entities disable row level security", "fail", "off for clerk_sync.entities"),
         ("drop policy users_read_own on clerk.users", "fail", "clerk.users lacks the policies users_read_own"),
         ("create policy mine on clerk.users for select using (true)", "warn", "allow more: mine"),

@@ -38,7 +38,9 @@ TABLES = [
     ("clerk_sync", "hidden_by_hand"),
     ("clerk_sync", "not_purged"),
     ("clerk_sync", "erasures"),
+    ("clerk_sync", "exposed"),
     ("clerk_sync", "links"),
+    ("clerk_sync", "profile_visibility"),
     ("clerk_sync", "feeds"),
     ("clerk_sync", "unfed_rows"),
 ]
