@@ -14,7 +14,8 @@ from clerk_supabase.credentials import Fixed
 from clerk_supabase.model import changes
 from clerk_supabase.model.changes import Delete
 from clerk_supabase.model.events import parse_event
-from clerk_supabase.model.kinds import Kind, Meaning
+from clerk_supabase.model.facts import Kind
+from clerk_supabase.model.kinds import Meaning
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.tokens.verifiers import SessionVerifier, keys_in_pem
 from clerk_supabase_cli.standin.token_mint import Mint, SigningKey

@@ -9,7 +9,8 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from clerk_supabase.model.kinds import FACTS, READ_KINDS, Kind
+from clerk_supabase.model.facts import Kind
+from clerk_supabase.model.kinds import FACTS, READ_KINDS
 from clerk_supabase_cli.operate.database import Connection
 
 _TEXTS: Final[Mapping[Kind, str]] = {"user": "first_name", "membership": "role_name", "invitation": "role_name"}

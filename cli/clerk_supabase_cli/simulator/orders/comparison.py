@@ -10,7 +10,8 @@ from typing import Any, Final, Self
 import psycopg
 
 from clerk_supabase.model.changes import Changes, Delivery
-from clerk_supabase.model.kinds import FACTS, Kind
+from clerk_supabase.model.facts import Kind
+from clerk_supabase.model.kinds import FACTS
 from clerk_supabase_cli.simulator.clerks_clock import Place, Truth, truths_of
 from clerk_supabase_cli.simulator.orders.schedules import Schedule
 
