@@ -14,6 +14,7 @@ import psycopg
 from clerk_supabase.clerk.walk import Window
 from clerk_supabase.errors import RunTakenOver
 from clerk_supabase.model.changes import Changes, Delete, Reconciled
+from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.model.kinds import KINDS, READ_KINDS
 from clerk_supabase.postgres.batch import as_json, element_of
 from clerk_supabase.postgres.store import Store

@@ -138,7 +138,7 @@ BLOCKS_RUN = {
     (
         "docs/sync-another-type.md",
         "Sync another type",
-    ): "test_another_type_is_synced_in_the_four_steps",
+    ): "test_another_type_is_synced_with_two_new_files",
 } | {
     ("docs/migrate-from-supabase-auth.md", heading): test
     for heading, test in {

@@ -1,7 +1,8 @@
 """The kinds of Clerk's objects that are synced: each module of this package is a kind, and no list names it.
 
-A module holds the facts about its kind as `FACTS`; its function `model()` returns the model of the objects. Ingest loads
-all these modules at each cold start and needs the facts alone, so a module imports the parts of its model in `model()`.
+A module holds the facts about its kind as `FACTS`; its function `model()` returns the model of the objects. Ingest
+loads all these modules at each cold start and needs the facts alone, so a module imports what its model needs inside
+`model()`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ def _find() -> Mapping[Kind, ModuleType]:
     names = [name.removesuffix(".py") for name in os.listdir(__path__[0]) if name.endswith(".py") and name[0] != "_"]  # noqa: PTH208 - as above
     modules = [import_module(f"{__name__}.{name}") for name in names]
     modules.sort(key=lambda module: cast("Facts", module.FACTS).write_order)
-    return {module.FACTS.kind: module for module in modules}
+    found = {module.FACTS.kind: module for module in modules}
+    if len(found) < len(modules):
+        raise ValueError(f"two modules of {__name__} have the same kind: {', '.join(names)}")
+    return found
 
 
 _MODULES: Final = _find()
