@@ -32,6 +32,7 @@ EVE = {"sub": "user_eve", "role": "authenticated"}
 
 TESTS_OF_KINDS: Final = (
     "tests/integration/test_kinds.py",
+    "tests/integration/test_roles.py",
     "tests/integration/test_every_sample.py::test_every_sample_is_applied_or_ignored_when_it_is_the_only_one",
     "tests/unit/test_sample_events.py::test_there_is_a_sample_of_every_type_that_is_synced",
     "tests/unit/test_sample_events.py::test_a_sample_of_a_synced_type_means_a_change_of_its_object",
@@ -123,7 +124,7 @@ def test_python_queries_as_the_user_of_a_token(store: Store, database: Database,
 def test_another_type_is_synced_with_two_new_files(
     database: Database, admin: Connection, root: Path, tmp_path: Path
 ) -> None:
-    """A copy of the checkout gets the two files; its own tests find the kind, and ingest and sync take its event."""
+    """A copy of the checkout gets the two files, and two files of a kind that reconcile compares; its tests find both."""
     for name in ("cli", "events", "functions", "layers", "sql", "tests"):
         shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "template.yaml"):
@@ -133,8 +134,12 @@ def test_another_type_is_synced_with_two_new_files(
         [text] = texts("docs/sync-another-type.md", language)
         [name] = {each for each in re.findall(r"`([^`\n]+)`", written) if each.startswith(f"{folder}/")}
         (tmp_path / name).write_text(text, encoding="utf-8")
+    compared = root / "tests" / "kit" / "apps_kind"
+    shutil.copy(compared / "9002_create_roles.sql", tmp_path / "sql" / "migrations")
+    shutil.copy(compared / "role.py", tmp_path / "layers" / "shared" / "clerk_supabase" / "model" / "kinds")
+    shutil.copy(compared / "test_roles.py", tmp_path / "tests" / "integration")
 
-    assert list(migrate(database.url, tmp_path)) == ["9001_create_sessions"]
+    assert list(migrate(database.url, tmp_path)) == ["9001_create_sessions", "9002_create_roles"]
     admin.execute("insert into clerk.users (clerk_id) values ('user_ada')")
     admin.execute("insert into public.sessions (clerk_session_id, clerk_user_id) values ('sess_1', 'user_ada')")
     query: LiteralString = "select clerk_session_id from public.sessions"

@@ -15,7 +15,9 @@ from clerk_supabase_cli.operate.database import Connection
 
 _TEXTS: Final[Mapping[Kind, str]] = {"user": "first_name", "membership": "role_name", "invitation": "role_name"}
 TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
-    kind: (FACTS[kind].table.removeprefix("clerk."), FACTS[kind].key, _TEXTS.get(kind, "name")) for kind in READ_KINDS
+    kind: (FACTS[kind].table.removeprefix("clerk."), FACTS[kind].key, _TEXTS.get(kind, "name"))
+    for kind in READ_KINDS
+    if FACTS[kind].table.startswith("clerk.")
 }
 """By kind: table, key, and a mirrored column of text."""
 
