@@ -124,7 +124,7 @@ def test_python_queries_as_the_user_of_a_token(store: Store, database: Database,
 def test_another_type_is_synced_with_two_new_files(
     database: Database, admin: Connection, root: Path, tmp_path: Path
 ) -> None:
-    """A copy of the checkout gets the two files, and two files of a kind that reconcile compares; its tests find both."""
+    """A copy of the checkout gets the two files, and two files of a kind that reconcile compares."""
     for name in ("cli", "events", "functions", "layers", "sql", "tests"):
         shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "template.yaml"):
@@ -138,6 +138,8 @@ def test_another_type_is_synced_with_two_new_files(
     shutil.copy(compared / "9002_create_roles.sql", tmp_path / "sql" / "migrations")
     shutil.copy(compared / "role.py", tmp_path / "layers" / "shared" / "clerk_supabase" / "model" / "kinds")
     shutil.copy(compared / "test_roles.py", tmp_path / "tests" / "integration")
+    # A copy that a file system leaves beside a module is no kind.
+    (tmp_path / "layers" / "shared" / "clerk_supabase" / "model" / "kinds" / "._role.py").write_bytes(b"\0")
 
     assert list(migrate(database.url, tmp_path)) == ["9001_create_sessions", "9002_create_roles"]
     admin.execute("insert into clerk.users (clerk_id) values ('user_ada')")

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 def _find() -> Mapping[Kind, ModuleType]:
     """The modules of this package in the order of writing."""
     # Not pkgutil, which ingest would load for this one line.
-    names = [name.removesuffix(".py") for name in os.listdir(__path__[0]) if name.endswith(".py") and name[0] != "_"]  # noqa: PTH208 - as above
+    files = [name.removesuffix(".py") for name in os.listdir(__path__[0]) if name.endswith(".py")]  # noqa: PTH208 - as above
+    # Without this file, and without copies that an editor or a file system leaves.
+    names = [name for name in files if name.isidentifier() and not name.startswith("_")]
     modules = [import_module(f"{__name__}.{name}") for name in names]
     modules.sort(key=lambda module: cast("Facts", module.FACTS).write_order)
     found = {module.FACTS.kind: module for module in modules}
     if len(found) < len(modules):
-        raise ValueError(f"two modules of {__name__} have the same kind: {', '.join(names)}")
+        raise ValueError(f"two modules of {__name__} have the same kind: {', '.join(sorted(names))}")
     return found
 
 
