@@ -33,6 +33,7 @@ EVE = {"sub": "user_eve", "role": "authenticated"}
 TESTS_OF_KINDS: Final = (
     "tests/integration/test_kinds.py",
     "tests/integration/test_roles.py",
+    "tests/integration/test_register.py",
     "tests/integration/test_every_sample.py::test_every_sample_is_applied_or_ignored_when_it_is_the_only_one",
     "tests/unit/test_sample_events.py::test_there_is_a_sample_of_every_type_that_is_synced",
     "tests/unit/test_sample_events.py::test_a_sample_of_a_synced_type_means_a_change_of_its_object",
