@@ -7,14 +7,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Final, LiteralString, get_args
+from typing import TYPE_CHECKING, Final, LiteralString
 
 import psycopg
 
 from clerk_supabase.clerk.walk import Window
 from clerk_supabase.errors import RunTakenOver
 from clerk_supabase.model.changes import Changes, Delete, Reconciled
-from clerk_supabase.model.kinds import Kind, ReadKind
+from clerk_supabase.model.facts import ReadKind
+from clerk_supabase.model.kinds import KINDS, READ_KINDS
 from clerk_supabase.postgres.batch import as_json, element_of
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.request import Request
@@ -77,14 +78,14 @@ def _compare_once(crowd: Crowd, run: _Run, chance: Random) -> None:
     others = [organization(org_id, at=crowd.at), membership(f"orgmem_{org_id}", at=crowd.at, org_id=org_id)]
     for number, (changes, _) in enumerate(others, 2):
         runs.compare(_request(run_id, lease, number, changes.main.kind), [as_json(element_of(changes.main))])
-        runs.find_unseen(run_id, changes.main.kind)  # type: ignore[arg-type]
-    runs.prepare_deletes(run_id, get_args(ReadKind))
-    for kind in get_args(ReadKind):
+        runs.find_unseen(run_id, changes.main.kind)
+    runs.prepare_deletes(run_id, READ_KINDS)
+    for kind in READ_KINDS:
         _delete(run, kind, chance)
-    for kind in get_args(Kind):
+    for kind in KINDS:
         while not runs.check_rows(run_id, lease, kind, 100)[0]:
             pass
-    for kind in get_args(ReadKind):
+    for kind in READ_KINDS:
         runs.visit_slice(run_id, lease, kind, Window(), is_whole=True)
     runs.expire_invitations(run_id, lease)
     runs.settle_sweeps(run_id, lease)

@@ -156,7 +156,7 @@ BLOCKS_RUN = {
     (
         "docs/sync-another-type.md",
         "Sync another type",
-    ): "test_another_type_is_synced_in_the_four_steps",
+    ): "test_another_type_is_synced_with_two_new_files",
     (
         "docs/migrate-from-supabase-auth.md",
         "6. Tidy up",

@@ -15,11 +15,12 @@ from clerk_supabase_cli.standin import samples
 from tests.kit.aws import Account
 from tests.kit.databases import Connection, Database, acting_as, outcomes, rows, value
 from tests.kit.histories import CREATED_AT, RECEIVED_AT, Applied
+from tests.kit.kinds import OURS
 from tests.kit.pipeline import Pipeline
 from tests.kit.purging import let_time_pass, purge, undo
 from tests.kit.webhooks import deleted, domain, invitation, membership, organization, user
 
-TABLES = [facts.table for facts in FACTS.values()]
+TABLES = [FACTS[kind].table for kind in OURS]
 PRIVATE = "ada@private.example"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from clerk_supabase.clerk.api import Clerk
+from clerk_supabase.clerk.lookups import Held, read_again
 from clerk_supabase.clerk.walk import Window
 from clerk_supabase.errors import (
     ClerkRejected,
@@ -27,6 +28,11 @@ from tests.kit.clerk import Reader, api_with, everybody, expected, ids, reader
 SECOND = 1_000
 
 # Reading
+
+
+def held(object_ids: list[str]) -> list[Held]:
+    """Users or organizations to ask for, which have no parents."""
+    return [(each, None, None) for each in object_ids]
 
 
 def test_all_users_are_read_with_a_cursor_and_without_an_offset(api: ClerkApi, clerk: Clerk) -> None:
@@ -113,14 +119,14 @@ def test_users_are_asked_for_by_id_and_those_who_are_gone_are_not_answered(api: 
     asked = expected(api)[:100]
     for user_id in asked[:3]:
         api.world.remove_user(user_id)
-    assert set(ids([clerk.users_by_id(asked)])) == set(asked[3:])
+    assert {each.id for each in read_again(clerk, "user", held(asked))} == set(asked[3:])
     assert clerk.http.calls == 1
 
 
-@pytest.mark.parametrize("number", [0, 101])
-def test_nobody_can_be_asked_for_by_no_or_too_many_ids(clerk: Clerk, number: int) -> None:
-    with pytest.raises(ValueError, match="1 to 100"):
-        clerk.users_by_id(["user_1"] * number)
+def test_no_more_than_a_hundred_users_can_be_asked_for_at_once(clerk: Clerk) -> None:
+    with pytest.raises(ValueError, match="100 objects at once"):
+        list(read_again(clerk, "user", held([f"user_{number}" for number in range(101)])))
+    assert list(read_again(clerk, "user", [])) == []
     assert clerk.http.calls == 0
 
 
@@ -130,7 +136,7 @@ def test_an_answer_that_overlooks_the_ids_does_not_make_everybody_look_gone(
 ) -> None:
     api.faults.add(Fault(body=body))
     with pytest.raises(ContradictoryAnswer, match="other objects"):
-        clerk.users_by_id(expected(api)[:2])
+        list(read_again(clerk, "user", held(expected(api)[:2])))
 
 
 def test_one_user_is_read_and_one_who_is_gone_is_not_an_error(api: ClerkApi, clerk: Clerk) -> None:
@@ -185,7 +191,8 @@ def test_organizations_and_memberships_are_read_whole(api: ClerkApi, clerk: Cler
 
 def test_organizations_are_asked_for_by_id(api: ClerkApi, clerk: Clerk, organizations: list[str]) -> None:
     api.world.remove_organization(organizations[1])
-    assert set(ids([clerk.organizations_by_id(organizations[:100])])) == set(organizations[:100]) - {organizations[1]}
+    found = {each.id for each in read_again(clerk, "organization", held(organizations[:100]))}
+    assert found == set(organizations[:100]) - {organizations[1]}
     assert clerk.organization(organizations[1]).value is None
     assert clerk.organization(organizations[2]).value is not None
     with pytest.raises(GoneFromClerk):

@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from types import ModuleType
-from typing import Any, LiteralString, cast
+from typing import Any, Final, LiteralString
 
 import pytest
 from psycopg.errors import InsufficientPrivilege
 
 from clerk_supabase.credentials import Fixed
-from clerk_supabase.model import changes
 from clerk_supabase.model.changes import Delete
-from clerk_supabase.model.events import parse_event
-from clerk_supabase.model.kinds import Kind, Meaning
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.tokens.verifiers import SessionVerifier, keys_in_pem
+from clerk_supabase_cli.operate.migrations import migrate
 from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
 from tests.kit.databases import Connection, Database, acting_as, rows, value
-from tests.kit.documents import all_blocks, commands
+from tests.kit.documents import all_blocks, commands, text_of
 from tests.kit.histories import alone, upsert
 from tests.kit.reconciling import rig_with
 from tests.kit.webhooks import invitation, membership, organization, user
 
 ADA = {"sub": "user_ada", "role": "authenticated"}
 EVE = {"sub": "user_eve", "role": "authenticated"}
+
+TESTS_OF_KINDS: Final = (
+    "tests/integration/test_kinds.py",
+    "tests/integration/test_roles.py",
+    "tests/integration/test_register.py",
+    "tests/integration/test_every_sample.py::test_every_sample_is_applied_or_ignored_when_it_is_the_only_one",
+    "tests/unit/test_sample_events.py::test_there_is_a_sample_of_every_type_that_is_synced",
+    "tests/unit/test_sample_events.py::test_a_sample_of_a_synced_type_means_a_change_of_its_object",
+    "tests/unit/test_signature.py::test_ingest_starts_without_what_only_sync_needs",
+)
 
 
 def texts(document: str, language: str) -> list[str]:
@@ -109,27 +122,46 @@ def test_python_queries_as_the_user_of_a_token(store: Store, database: Database,
         assert executed(text, known)["tasks"] == [("of ada",)]
 
 
-def test_another_type_is_synced_in_the_four_steps(
-    store: Store, admin: Connection, root: Path, monkeypatch: pytest.MonkeyPatch
+def test_another_type_is_synced_with_two_new_files(
+    database: Database, admin: Connection, root: Path, tmp_path: Path
 ) -> None:
-    [table] = texts("docs/sync-another-type.md", "sql")
-    [model] = texts("docs/sync-another-type.md", "python")
-    admin.execute(table)
-    session = executed(model, {})["Session"]
-    models = {str(kind): model for kind, model in changes.MODELS.items()} | {"session": session}
-    monkeypatch.setattr(changes, "MODELS", models)
-    monkeypatch.setattr(changes, "SYNCED_TYPES", {"session.created": Meaning(cast("Kind", "session"))})
+    """A copy of the checkout gets the two files, and two files of a kind that reconcile compares."""
+    for name in ("cli", "events", "functions", "layers", "sql", "tests"):
+        shutil.copytree(root / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "template.yaml"):
+        shutil.copy(root / name, tmp_path)
+    written = text_of(root / "docs" / "sync-another-type.md")
+    for language, folder in (("sql", "sql/migrations"), ("python", "layers/shared/clerk_supabase/model/kinds")):
+        [text] = texts("docs/sync-another-type.md", language)
+        [name] = {each for each in re.findall(r"`([^`\n]+)`", written) if each.startswith(f"{folder}/")}
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    compared = root / "tests" / "kit" / "apps_kind"
+    shutil.copy(compared / "9002_create_roles.sql", tmp_path / "sql" / "migrations")
+    shutil.copy(compared / "role.py", tmp_path / "layers" / "shared" / "clerk_supabase" / "model" / "kinds")
+    shutil.copy(compared / "test_roles.py", tmp_path / "tests" / "integration")
+    # A copy that a file system leaves beside a module is no kind.
+    (tmp_path / "layers" / "shared" / "clerk_supabase" / "model" / "kinds" / "._role.py").write_bytes(b"\0")
 
-    sent = parse_event((root / "events" / "clerk" / "session.created.json").read_bytes())
-    change = changes.changes_of(sent, sent.timestamp)
-    # Twice, in two batches: the second changes nothing.
-    assert [store.apply([(change, None)]) for _ in range(2)] == [["created"], ["unchanged"]]
-    query: LiteralString = "select clerk_session_id, status from public.sessions"
-    shown = [("sess_2Sample000000000000000000S", "active")]
-    with acting_as(admin, "authenticated", ADA | {"sub": sent.data["user_id"]}):
-        assert rows(admin, query) == shown
+    assert list(migrate(database.url, tmp_path)) == ["9001_create_sessions", "9002_create_roles"]
+    admin.execute("insert into clerk.users (clerk_id) values ('user_ada')")
+    admin.execute("insert into public.sessions (clerk_session_id, clerk_user_id) values ('sess_1', 'user_ada')")
+    query: LiteralString = "select clerk_session_id from public.sessions"
+    with acting_as(admin, "authenticated", ADA):
+        assert rows(admin, query) == [("sess_1",)]
     with acting_as(admin, "authenticated", EVE):
         assert rows(admin, query) == []
+
+    packages = os.pathsep.join([str(tmp_path / "layers" / "shared"), str(tmp_path / "cli")])
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", *TESTS_OF_KINDS],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": packages},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "[session.created] PASSED" in done.stdout
 
 
 def test_forged_rows_are_corrected_as_the_document_says(database: Database, admin: Connection) -> None:

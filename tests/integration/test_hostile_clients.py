@@ -19,7 +19,8 @@ from psycopg import sql
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.model.changes import MODELS
 from clerk_supabase.model.clerk_object import Lenient, Loss
-from clerk_supabase.model.kinds import Kind
+from clerk_supabase.model.facts import Kind
+from clerk_supabase.model.kinds import FACTS
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.repairs import DirectRepairs
 from clerk_supabase.reconcile.run import Reconcile
@@ -35,6 +36,7 @@ from tests.kit.clerk import api_with
 from tests.kit.databases import Connection, Database, Databases, outcomes, rows, value
 from tests.kit.histories import CREATED_AT
 from tests.kit.hostile import LONG, TEXTS, VALUES, anything, lists, metadata, raw
+from tests.kit.kinds import OURS
 from tests.kit.pipeline import Pipeline
 from tests.kit.reconciling import Queued, Rig, rig_with
 from tests.kit.sessions import KEY, App, app_of
@@ -82,20 +84,6 @@ DECIDED: Final[Mapping[Kind, Json]] = {
     "invitation": {"role": "org:demoted", "status": "revoked"},
     "domain": {"enrollment_mode": "automatic_suggestion"},
 }
-TABLES: Final[Mapping[Kind, tuple[str, str]]] = {
-    "user": ("users", "clerk_id"),
-    "organization": ("organizations", "clerk_org_id"),
-    "membership": ("organization_memberships", "clerk_membership_id"),
-    "invitation": ("organization_invitations", "clerk_invitation_id"),
-    "domain": ("organization_domains", "clerk_domain_id"),
-}
-EVENTS: Final[Mapping[Kind, str]] = {
-    "user": "user.updated",
-    "organization": "organization.updated",
-    "membership": "organizationMembership.updated",
-    "invitation": "organizationInvitation.revoked",
-    "domain": "organizationDomain.updated",
-}
 
 
 def fields_with(model: type[Lenient], loss: Loss, inside: str = "") -> Iterator[str]:
@@ -106,7 +94,7 @@ def fields_with(model: type[Lenient], loss: Loss, inside: str = "") -> Iterator[
             yield inside + name
 
 
-@pytest.mark.parametrize("kind", list(BY_CLIENTS))
+@pytest.mark.parametrize("kind", OURS)
 def test_these_fields_are_written_by_clients_and_no_other_is_ever_emptied(kind: Kind) -> None:
     assert set(fields_with(MODELS[kind], Loss.whole)) == set(BY_CLIENTS[kind])
     assert set(fields_with(MODELS[kind], Loss.members)) == BY_OTHERS_WITH_A_LOSS[kind]
@@ -151,9 +139,10 @@ def hostile(draw: st.DrawFn, kind: Kind) -> Json:
 
 
 def row(admin: Connection, kind: Kind, object_id: str) -> Json:
-    table, key = TABLES[kind]
-    query = sql.SQL("select to_jsonb(t) from clerk.{} as t where {} = %s")
-    [(found,)] = admin.execute(query.format(sql.Identifier(table), sql.Identifier(key)), [object_id])
+    facts = FACTS[kind]
+    query = sql.SQL("select to_jsonb(t) from {} as t where {} = %s")
+    table = sql.Identifier(*facts.relation("clerk").split("."))
+    [(found,)] = admin.execute(query.format(table, sql.Identifier(facts.key)), [object_id])
     return dict(found)
 
 
@@ -167,7 +156,7 @@ def has_arrived(admin: Connection, kind: Kind, object_id: str) -> None:
 
 
 def body(kind: Kind, data: Json, at: int) -> str:
-    return msgspec.json.encode(samples.event(EVENTS[kind], data, timestamp=at)).decode()
+    return msgspec.json.encode(samples.event(FACTS[kind].whole, data, timestamp=at)).decode()
 
 
 def counted(name: str) -> float:

@@ -12,7 +12,6 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
-from clerk_supabase.model.kinds import KINDS
 from clerk_supabase_cli.main import commands
 from clerk_supabase_cli.operate.migrations import (
     MigrationFailed,
@@ -28,6 +27,7 @@ from clerk_supabase_cli.operate.objects.manifest import read_manifest
 from clerk_supabase_cli.operate.objects.repair import NotRepaired
 from tests.kit.databases import Connection, Database, rows
 from tests.kit.doctoring import Doctor
+from tests.kit.kinds import OUR_KINDS
 from tests.kit.objects import made_by_migrations
 
 LIST = "select name, checksum from clerk_sync.migrations order by name"
@@ -202,14 +202,18 @@ def test_a_database_that_psql_filled_from_the_same_names_but_an_older_text_is_no
         assert {checksum for _, checksum in rows(connection, LIST)} == {None}
 
 
-def test_a_database_of_a_newer_version_is_left_alone(database: Database, admin: Connection, root: Path) -> None:
-    admin.execute("insert into clerk_sync.migrations (name) values ('9999_from_the_future')")
+def test_a_database_of_a_newer_version_is_left_alone(
+    database: Database, admin: Connection, root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(root / "sql", tmp_path / "sql")
+    (tmp_path / "sql" / "migrations" / "9001_of_the_app.sql").write_text("select 1;")
+    admin.execute("insert into clerk_sync.migrations (name) values ('8999_from_the_future')")
     admin.execute("drop function clerk_sync.begin_run(jsonb)")
-    said = "of a newer version than this checkout, with 9999_from_the_future"
+    said = "of a newer version than this checkout, with 8999_from_the_future"
     with pytest.raises(MigrationFailed, match=said):
-        list(migrate(database.url, root))
+        list(migrate(database.url, tmp_path))
     with pytest.raises(MigrationFailed, match=said):
-        repair_database(database.url, root, is_trial=False)
+        repair_database(database.url, tmp_path, is_trial=False)
 
 
 @pytest.mark.parametrize("loss", ["delete from clerk_sync.migrations", "drop table clerk_sync.migrations"])
@@ -239,7 +243,7 @@ def test_a_schema_that_pg_dump_restored_without_rows_lacks_rows_alone_and_gets_t
     with pytest.raises(ObjectsDiffer, match="restored without rows") as refused:
         list(migrate(plain, root))
     said = [difference.words for difference in refused.value.found]
-    assert said == [f"the row kind {kind} is missing" for kind in KINDS]
+    assert said == [f"the row kind {kind} is missing" for kind in OUR_KINDS]
     repair_database(plain, root, is_trial=False)
     assert list(migrate(plain, root)) == []
 

@@ -266,7 +266,7 @@ def test_an_instance_without_organizations_is_compared_all_the_same(rig: Rig) ->
     rig.world.remove_user(user(6))
     report = rig.run()
     assert report.state == "complete"
-    assert report.reason == "organizations are switched off in Clerk: only users were compared"
+    assert report.reason == "organizations are switched off in Clerk: organizations and their objects were not compared"
     assert user(6) not in rig.shown()
     assert len(rig.shown("organizations", "clerk_org_id")) == 3
     assert rig.run("quick").state == "complete"

@@ -7,17 +7,17 @@ from pathlib import Path
 import psycopg
 
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
-from clerk_supabase_cli.operate.migrations import apply_missing, prepare_plain_postgres, read_migrations
+from clerk_supabase_cli.operate.migrations import apply_missing, is_of_the_app, prepare_plain_postgres, read_migrations
 from clerk_supabase_cli.operate.objects.catalogue import Scope, read
 from clerk_supabase_cli.operate.objects.manifest import Manifest, write_manifest
 from clerk_supabase_cli.project import find_root
 
 
 def made_by_migrations(root: Path, url: str, schema: str = "clerk") -> Manifest:
-    """The manifest of the checkout at *root*; *url*: a database in which nothing was made yet."""
+    """The manifest of the checkout at *root*, without the app's own migrations; *url*: an empty database."""
     prepare_plain_postgres(url, root)
     with psycopg.connect(url, autocommit=True) as connection:
-        migrations = read_migrations(root, schema)
+        migrations = [each for each in read_migrations(root, schema) if not is_of_the_app(each.name)]
         list(apply_missing(connection, migrations))
         checksums = {migration.name: migration.checksum for migration in migrations}
         return Manifest(checksums, read(connection, Scope.everything(connection, schema)), schema=schema)

@@ -16,6 +16,7 @@ from psycopg import sql
 from psycopg.errors import InsufficientPrivilege
 
 from tests.kit.databases import Connection, acting_as, rows
+from tests.kit.kinds import is_made_for_the_app
 
 NOTHING: Final = "-"
 SCHEMAS: Final = ("clerk", "clerk_sync")
@@ -169,7 +170,7 @@ _TYPES: Final[LiteralString] = """
 def _each(owner: Connection, objects: LiteralString, verdict: Any) -> dict[str, dict[str, str]]:
     # Without a search path every name is written out.
     owner.execute("set search_path = ''")
-    names = sorted(name for (name,) in rows(owner, objects, list(SCHEMAS)))
+    names = sorted(name for (name,) in rows(owner, objects, list(SCHEMAS)) if not is_made_for_the_app(name))
     return {name: {who: verdict(owner, identity, name) for who, identity in IDENTITIES.items()} for name in names}
 
 

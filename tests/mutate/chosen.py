@@ -101,7 +101,7 @@ _OF_MODULE: Final = {
     "ingest": "hostile_data handlers",
     "storable": "hostile_data",
     "json_split": "clerk_pages clerk_walk hostile_data",
-    "kinds": "retry parking",
+    "kinds___init__": "kinds retry parking",
 }
 _RIGHTS: Final = ("test_rights_matrix", "test_worker_rights", "test_session_rights", "test_hostile_objects", "test_sql")
 
@@ -224,10 +224,15 @@ class Chooser:
             yield conftest
 
     def _imports_of(self, path: Path) -> Iterator[Path]:
-        for match in _IMPORT.finditer(path.read_text(encoding="utf-8")):
+        text = path.read_text(encoding="utf-8")
+        if path.name == "__init__.py" and "import_module(" in text:
+            # The package finds its modules.
+            yield from sorted(path.parent.glob("[!_]*.py"))
+        for match in _IMPORT.finditer(text):
             module, names, alone = match.groups()
             for name in [alone] if alone else [module, *(f"{module}.{each}" for each in re.findall(r"\w+", names))]:
                 first, _, rest = name.partition(".")
                 found = self._root / _FOLDERS.get(first, "nowhere") / (rest.replace(".", "/") + ".py")
-                if first in _FOLDERS and found.is_file():
-                    yield found
+                if first not in _FOLDERS:
+                    continue
+                yield from (each for each in (found, found.with_suffix("") / "__init__.py") if each.is_file())

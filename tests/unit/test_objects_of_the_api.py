@@ -10,7 +10,7 @@ import pytest
 from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.model.changes import Changes, Upsert, Version, changes_of, changes_of_object
 from clerk_supabase.model.events import parse_event
-from clerk_supabase.model.kinds import ReadKind
+from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.reconcile.repairs import Repair
 from clerk_supabase_cli.standin import samples
 

@@ -353,7 +353,7 @@ def test_a_function_starts_without_loading_the_svix_package(function: str, root:
 def test_ingest_starts_without_what_only_sync_needs(root: Path) -> None:
     loaded = modules_loaded_by("ingest", root)
     assert "clerk_supabase.ingest" in loaded
-    assert not loaded & {"psycopg", "clerk_supabase.postgres.store", "clerk_supabase.model.changes"}
+    assert not loaded & {"pydantic", "psycopg", "clerk_supabase.postgres.store", "clerk_supabase.model.changes"}
 
 
 def modules_loaded_by(function: str, root: Path) -> set[str]:

@@ -16,8 +16,8 @@ from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.model.changes import Changes, Upsert, changes_of, changes_of_object
 from clerk_supabase.model.clerk_object import DEEPEST, LONGEST_INDEXED
 from clerk_supabase.model.events import LARGEST_ODD, parse_event, subject_of
+from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.model.json_split import fields
-from clerk_supabase.model.kinds import ReadKind
 from clerk_supabase.model.storable import UNREADABLE, read_parts
 from clerk_supabase.postgres.batch import as_json, element_of
 from clerk_supabase_cli.standin import samples

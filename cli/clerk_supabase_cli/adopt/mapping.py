@@ -9,7 +9,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from clerk_supabase.model.kinds import FACTS, Kind
+from clerk_supabase.model.facts import Kind
+from clerk_supabase.model.kinds import FACTS
 from clerk_supabase_cli.failure import Failure
 
 PLACEHOLDER: Final = "TODO"

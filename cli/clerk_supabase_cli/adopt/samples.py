@@ -8,7 +8,7 @@ from typing import Final
 
 from psycopg import sql
 
-from clerk_supabase.model.kinds import Kind
+from clerk_supabase.model.facts import Kind
 from clerk_supabase_cli.adopt.tables import OTHER_SCHEMAS, Column, Table, read_tables
 from clerk_supabase_cli.operate.database import Connection
 

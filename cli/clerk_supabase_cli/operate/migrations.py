@@ -34,6 +34,8 @@ _HAS_LIST: Final = """
         where n.nspname = 'clerk_sync' and c.relname = 'migrations' and a.attname = 'checksum'
     )
 """
+# Below are the numbers of this project, so that no upgrade takes the number of an app's migration.
+_FIRST_OF_THE_APP: Final = "9001"
 _ADOPT: Final = "update clerk_sync.migrations set checksum = %s where name = %s and checksum is null"
 # Objects of ours besides the list of migrations, which the first migration creates first.
 _HAS_OBJECTS: Final = """
@@ -208,9 +210,15 @@ def _check_name(connection: psycopg.Connection, schema: str | None) -> None:
         )
 
 
+def is_of_the_app(name: str) -> bool:
+    """Tells whether a migration is the app's own: its number is 9001 or higher."""
+    return name >= _FIRST_OF_THE_APP
+
+
 def newer_than(files: Collection[str], recorded: Iterable[str]) -> list[str]:
-    """The recorded names without a file, and with a higher number than every file."""
-    return sorted(name for name in recorded if name not in files and name > max(files))
+    """The recorded names without a file, and with a higher number than every file of this project."""
+    newest = max(name for name in files if not is_of_the_app(name))
+    return sorted(name for name in recorded if name not in files and name > newest)
 
 
 def has_objects(connection: psycopg.Connection) -> bool:

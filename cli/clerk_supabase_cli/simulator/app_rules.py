@@ -9,12 +9,15 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from clerk_supabase.model.kinds import FACTS, READ_KINDS, Kind
+from clerk_supabase.model.facts import Kind
+from clerk_supabase.model.kinds import FACTS, READ_KINDS
 from clerk_supabase_cli.operate.database import Connection
 
 _TEXTS: Final[Mapping[Kind, str]] = {"user": "first_name", "membership": "role_name", "invitation": "role_name"}
 TABLES: Final[Mapping[str, tuple[str, str, str]]] = {
-    kind: (FACTS[kind].table, FACTS[kind].key, _TEXTS.get(kind, "name")) for kind in READ_KINDS
+    kind: (FACTS[kind].table, FACTS[kind].key, _TEXTS.get(kind, "name"))
+    for kind in READ_KINDS
+    if FACTS[kind].is_in_mirror
 }
 """By kind: table, key, and a mirrored column of text."""
 

@@ -9,7 +9,8 @@ from typing import Any, Final, Self
 
 from clerk_supabase.model.changes import Change, Changes, Delete, Delivery
 from clerk_supabase.model.clerk_object import Columns
-from clerk_supabase.model.kinds import FACTS, Kind
+from clerk_supabase.model.facts import Kind
+from clerk_supabase.model.kinds import FACTS
 
 Place = tuple[Kind, str]
 """The kind and id of an entity."""

@@ -24,7 +24,8 @@ from clerk_supabase.clerk.http import ClerkHttp
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase.model.changes import Upsert, changes_of_object
-from clerk_supabase.model.kinds import FACTS, READ_KINDS, ReadKind
+from clerk_supabase.model.facts import ReadKind
+from clerk_supabase.model.kinds import FACTS, READ_KINDS
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase.reconcile.repairs import DirectRepairs
@@ -32,6 +33,7 @@ from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.request import Mode, Request
 from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs
+from clerk_supabase_cli.operate.mirror import DEFAULT
 from clerk_supabase_cli.simulator.clerks_clock import mirrors
 from clerk_supabase_cli.simulator.databases import Database
 from clerk_supabase_cli.simulator.line import Line
@@ -50,7 +52,7 @@ _RECEIVED_AT: Final = 1_900_000_000_000
 _KEY: Final = "sk_live_simulated"
 # The kinds compared by reconcile, with table and key.
 _TABLES: Final[Mapping[ReadKind, tuple[str, str]]] = {
-    kind: (f"clerk.{FACTS[kind].table}", FACTS[kind].key) for kind in READ_KINDS if FACTS[kind].is_read_by_id
+    kind: (FACTS[kind].relation(DEFAULT), FACTS[kind].key) for kind in READ_KINDS if FACTS[kind].is_read_by_id
 }
 _EMPTY: Final = """
 truncate clerk.users, clerk.organizations, clerk_sync.private_metadata, clerk_sync.entities, clerk_sync.deliveries,

@@ -9,6 +9,7 @@ from typing import Any, Final
 from clerk_supabase.model.clerk_object import Columns
 from clerk_supabase.model.kinds import FACTS, READ_KINDS
 from clerk_supabase_cli.operate.database import Connection
+from clerk_supabase_cli.operate.mirror import DEFAULT
 from clerk_supabase_cli.simulator.snapshots import Place, Snapshot, content_of
 from clerk_supabase_cli.standin.worlds import World
 
@@ -62,7 +63,7 @@ _ACT: Final = "select set_config('role', 'authenticated', true), set_config('req
 _SEEN: Final = "\nunion all ".join(
     [
         "select 'profile', clerk_id from clerk.users_public where clerk_id = any(%(users)s)",
-        *(f"select '{kind}', {FACTS[kind].key} from clerk.{FACTS[kind].table}" for kind in READ_KINDS),  # noqa: S608 - names of FACTS
+        *(f"select '{kind}', {FACTS[kind].key} from {FACTS[kind].relation(DEFAULT)}" for kind in READ_KINDS),  # noqa: S608 - names of FACTS
     ]
 )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, cast
@@ -17,6 +17,8 @@ from urllib.parse import unquote
 
 import msgspec
 
+from clerk_supabase.model.facts import Kind
+from clerk_supabase.model.kinds import FACTS
 from clerk_supabase_cli.standin import samples, user_list
 from clerk_supabase_cli.standin.faults import Elements, Request
 from clerk_supabase_cli.standin.members import Members
@@ -30,7 +32,7 @@ from clerk_supabase_cli.standin.rejections import (
     unprocessable,
 )
 from clerk_supabase_cli.standin.samples import Json
-from clerk_supabase_cli.standin.worlds import World
+from clerk_supabase_cli.standin.worlds import OTHER_KINDS, World
 
 VERSIONS: Final = ("2021-02-05", "2024-10-01", "2025-04-10", "2025-11-10", "2026-05-12")
 _METADATA_ONLY_SINCE: Final = "2026-05-12"
@@ -242,6 +244,17 @@ class Answers:
             found = [each for each in found if text in str(each["name"]).lower()]
         return _envelope(found, request, alter, ("created_at", "name"))
 
+    def others(self, kind: Kind, request: Request, alter: Alter) -> bytes:
+        """The list of a kind that an app has added."""
+        return _envelope(self.world.others[kind].values(), request, alter, ("created_at",))
+
+    def other(self, kind: Kind, _: Request, alter: Alter, *ids: str) -> bytes:
+        """An object of a kind that an app has added; the stand-in ignores the ids of its parents."""
+        found = self.world.others[kind].get(ids[-1])
+        if found is None:
+            raise not_found()
+        return b"".join(alter([_json(found)]))
+
     def instance(self, _: Request, __: Alter) -> bytes:
         environment = "production" if self.key.startswith("sk_live_") else "development"
         return _json(
@@ -268,14 +281,32 @@ class Answers:
 
 _ID: Final = "([^/]+)"
 Handler = Callable[..., bytes]
+Route = tuple[str, str, Handler, frozenset[str]]
 _PAGES: Final = frozenset({"limit", "offset"})
 _ORDERED: Final = _PAGES | {"order_by"}
 _NONE: Final[frozenset[str]] = frozenset()
+
+
+def _routes_of_others() -> Iterator[Route]:
+    """The routes of the kinds that an app has added: the list, and a single object, as the facts say."""
+    for kind in OTHER_KINDS:
+        facts = FACTS[kind]
+        yield "GET", facts.list_path, _of_kind(Answers.others, kind), _ORDERED
+        for path in {facts.again_path, facts.gone_path}:
+            if path.endswith("/{id}"):
+                single = path.replace("{user}", "{id}").replace("{organization}", "{id}")
+                yield "GET", single, _of_kind(Answers.other, kind), _NONE
+
+
+def _of_kind(handler: Handler, kind: Kind) -> Handler:
+    return lambda answers, *arguments: handler(answers, kind, *arguments)
+
+
 _ROUTES: Final[Mapping[tuple[str, re.Pattern[str]], tuple[Handler, frozenset[str]]]] = MappingProxyType(
     {
         (method, re.compile(path.replace("{id}", _ID))): (handler, parameters)
         for method, path, handler, parameters in cast(
-            "Sequence[tuple[str, str, Handler, frozenset[str]]]",
+            "Sequence[Route]",
             (
                 ("GET", "/users/count", Answers.users_count, user_list.COUNT_PARAMETERS),
                 ("GET", "/users", Answers.users, user_list.LIST_PARAMETERS),
@@ -308,6 +339,7 @@ _ROUTES: Final[Mapping[tuple[str, re.Pattern[str]], tuple[Handler, frozenset[str
                     _ORDERED | {"organization_id", "verified", "enrollment_mode", "domains", "query"},
                 ),
                 ("GET", "/instance", Answers.instance, _NONE),
+                *_routes_of_others(),
             ),
         )
     }

@@ -9,13 +9,18 @@ from typing import Final
 
 from msgspec import Raw
 
-from clerk_supabase.model.kinds import FACTS, Kind
+from clerk_supabase.model.facts import Kind
+from clerk_supabase.model.kinds import FACTS, LIST_KINDS
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.population import BEGINNING, Population
 from clerk_supabase_cli.standin.samples import Json
 
 # Milliseconds between two changes; 0 on purpose: Clerk may write twice within a millisecond.
 _STEPS: Final = (0, 0, 0, 1, 7, 1_000, 60_000)
+OTHER_KINDS: Final = tuple(
+    kind for kind in LIST_KINDS if kind not in {"organization", "membership", "invitation", "domain"}
+)
+"""Kinds that an app has added to reconcile."""
 
 
 @dataclass(slots=True)
@@ -30,6 +35,8 @@ class World:
     memberships: MutableMapping[str, Json] = field(default_factory=dict)
     invitations: dict[str, Json] = field(default_factory=dict)
     domains: dict[str, Json] = field(default_factory=dict)
+    others: dict[Kind, dict[str, Json]] = field(default_factory=lambda: {kind: {} for kind in OTHER_KINDS})
+    """Objects of these kinds, by kind and id."""
     events: list[Json] = field(default_factory=list)
     """All events so far, oldest first."""
     now: int = BEGINNING
@@ -69,6 +76,7 @@ class World:
             "membership": self.memberships,
             "invitation": self.invitations,
             "domain": self.domains,
+            **self.others,
         }
 
     # Users
@@ -246,6 +254,7 @@ class World:
             "organization": self.organizations,
             "membership": self.memberships,
             "domain": self.domains,
+            **self.others,
         }
 
     def _edit(self, objects: MutableMapping[str, Json], event_type: str, changes: Json) -> None:

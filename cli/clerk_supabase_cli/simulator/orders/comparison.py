@@ -10,13 +10,15 @@ from typing import Any, Final, Self
 import psycopg
 
 from clerk_supabase.model.changes import Changes, Delivery
-from clerk_supabase.model.kinds import FACTS, Kind
+from clerk_supabase.model.facts import Kind
+from clerk_supabase.model.kinds import FACTS
+from clerk_supabase_cli.operate.mirror import DEFAULT
 from clerk_supabase_cli.simulator.clerks_clock import Place, Truth, truths_of
 from clerk_supabase_cli.simulator.orders.schedules import Schedule
 
 # The table of each kind, and its key.
 _TABLES: Final[Mapping[Kind, tuple[str, str]]] = {
-    **{kind: (f"clerk.{facts.table}", facts.key) for kind, facts in FACTS.items()},
+    **{kind: (facts.relation(DEFAULT), facts.key) for kind, facts in FACTS.items()},
     "private_metadata": ("clerk_sync.private_metadata", "entity_id"),
 }
 _STATE: Final = "\nunion all\n".join(

@@ -6,7 +6,7 @@ Source: https://github.com/clerk/openapi-specs (bapi/2026-05-12).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 from urllib.parse import quote
@@ -25,10 +25,13 @@ from clerk_supabase.clerk.pages import (
 )
 from clerk_supabase.clerk.walk import PAGE_SIZE, Stretch, Window, by_creation, by_offset
 from clerk_supabase.errors import ContradictoryAnswer, GoneFromClerk, WrongInstance
-from clerk_supabase.model.kinds import FACTS, ListKind
+from clerk_supabase.model.facts import ListKind
+from clerk_supabase.model.kinds import FACTS
 
 MOST_IDS: Final = 100
 """The largest number of ids in one request."""
+
+_USERS: Final = "/users"
 
 Read = TypeVar("Read")
 
@@ -58,17 +61,9 @@ class Clerk:
         """
         return by_offset(lambda offset: self._users([*_page_at(offset), ("order_by", "-updated_at")]))
 
-    def users_by_id(self, ids: Sequence[str]) -> Page:
-        """The existing users among 1 to 100 ids, in any order. Raises ValueError for another number of ids.
-
-        Raises ContradictoryAnswer for an answer with other or unreadable objects.
-        """
-        page = self._users([*_ids("user_id", ids), ("limit", len(ids))])
-        return _only(page, ids)
-
     def user(self, user_id: str) -> Look[Item | None]:
         """A user; None: Clerk says that there is no such user."""
-        return self._one("/users", user_id)
+        return self.one(f"/users/{in_path(user_id)}", user_id)
 
     def users_count(self, window: Window) -> Look[int]:
         """The number of users created in a window.
@@ -96,36 +91,47 @@ class Clerk:
 
     # Organizations
 
-    def organizations_by_id(self, ids: Sequence[str]) -> Page:
-        """The existing organizations among 1 to 100 ids. Raises the errors of `users_by_id`."""
-        page = self._get("/organizations", [*_ids("organization_id", ids), ("limit", len(ids))], read_envelope)
-        return _only(page, ids)
-
     def organization(self, org_id: str) -> Look[Item | None]:
         """An organization; None: Clerk says that there is no such organization."""
-        return self._one("/organizations", org_id)
+        return self.one(f"/organizations/{in_path(org_id)}", org_id)
 
     # Memberships
 
     def memberships_of_organization(self, org_id: str, user_ids: Sequence[str] = ()) -> Iterator[Page]:
         """The memberships of an organization, or of 1 to 100 of its members. Raises GoneFromClerk."""
         filters = _ids("user_id", user_ids) if user_ids else []
-        return self._list(f"/organizations/{_in_path(org_id)}/memberships", filters)
+        return self._list(f"/organizations/{in_path(org_id)}/memberships", filters)
 
     def memberships_of_user(self, user_id: str) -> Iterator[Page]:
         """The memberships of a user. Raises GoneFromClerk."""
-        path = f"/users/{_in_path(user_id)}/organization_memberships"
-        return by_offset(lambda offset: self._get(path, _page_at(offset), read_envelope))
+        return self.listed(f"/users/{in_path(user_id)}/organization_memberships")
 
-    # Invitations and domains
+    # Objects of any kind, by the paths of its facts
 
-    def invitation(self, org_id: str, invitation_id: str) -> Look[Item | None]:
-        """An invitation of an organization; None: Clerk says that the invitation or the organization is gone."""
-        return self._one(f"/organizations/{_in_path(org_id)}/invitations", invitation_id)
+    def one(self, path: str, object_id: str) -> Look[Item | None]:
+        """The object at a path; None: Clerk says that there is no such object. Raises ContradictoryAnswer."""
+        try:
+            found = self._look(path, (), read_object)
+        except GoneFromClerk as gone:
+            return Look(None, gone.observed_at)
+        if found.value.id != object_id:
+            raise ContradictoryAnswer("Clerk answered with another object than the request named")
+        return Look(found.value, found.observed_at)
 
-    def domains_of_organization(self, org_id: str) -> Iterator[Page]:
-        """The domains of an organization."""
-        return self._list(FACTS["domain"].list_path, [("organization_id", org_id)])
+    def listed(self, path: str, parameters: Parameters = ()) -> Iterator[Page]:
+        """A list in overlapping pages, with no other parameters. Raises GoneFromClerk."""
+        return by_offset(lambda offset: self._get(path, [*parameters, *_page_at(offset)], read_envelope))
+
+    def by_ids(self, path: str, parameters: Parameters, ids: Collection[str]) -> Page:
+        """The existing objects among 1 to 100 ids, in any order; `parameters` name the ids.
+
+        Raises ContradictoryAnswer for an answer with other or unreadable objects.
+        """
+        page = self._get(path, [*parameters, ("limit", len(ids))], read_array if path == _USERS else read_envelope)
+        if page.odd or not {item.id for item in page.items} <= set(ids):
+            # With such an answer, existing objects would look gone.
+            raise ContradictoryAnswer("Clerk answered with other objects than the request named, or with odd objects")
+        return page
 
     # The instance
 
@@ -149,20 +155,10 @@ class Clerk:
         return self._users(parameters if cursor is None else [*parameters, ("starting_after", cursor)])
 
     def _users(self, parameters: Parameters) -> Page:
-        return self._get("/users", parameters, read_array)
+        return self._get(_USERS, parameters, read_array)
 
     def _list(self, path: str, filters: Parameters = ()) -> Iterator[Page]:
-        order = [*filters, ("order_by", "+created_at")]
-        return by_offset(lambda offset: self._get(path, [*order, *_page_at(offset)], read_envelope))
-
-    def _one(self, collection: str, object_id: str) -> Look[Item | None]:
-        try:
-            found = self._look(f"{collection}/{_in_path(object_id)}", (), read_object)
-        except GoneFromClerk as gone:
-            return Look(None, gone.observed_at)
-        if found.value.id != object_id:
-            raise ContradictoryAnswer("Clerk answered with another object than the request named")
-        return Look(found.value, found.observed_at)
+        return self.listed(path, [*filters, ("order_by", "+created_at")])
 
     def _look(self, path: str, parameters: Parameters, read: Callable[[bytes, int], Read]) -> Look[Read]:
         return Look(*self.http.get(path, parameters, read=read, deadline=self.deadline))
@@ -191,14 +187,8 @@ def _ids(name: str, ids: Sequence[str]) -> list[tuple[str, str | int]]:
     return [(name, each) for each in ids]
 
 
-def _only(page: Page, ids: Sequence[str]) -> Page:
-    """Rejects an answer with other or unreadable objects: with such an answer, existing objects would look gone."""
-    if page.odd or not {item.id for item in page.items} <= set(ids):
-        raise ContradictoryAnswer("Clerk answered with other objects than the request named, or with odd objects")
-    return page
-
-
-def _in_path(object_id: str) -> str:
+def in_path(object_id: str) -> str:
+    """An id as a part of a path. Raises ValueError for an id that would become another path."""
     if not object_id.strip("."):
         raise ValueError(f"not an id: {object_id!r}")
     return quote(object_id, safe="")

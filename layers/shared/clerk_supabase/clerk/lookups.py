@@ -1,16 +1,17 @@
-"""Single objects, read again from Clerk: present, gone, or unknown."""
+"""Single objects, read again from Clerk: present, gone, or unknown. The facts of a kind say what to ask."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Final
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 
-from clerk_supabase.clerk.api import Clerk
-from clerk_supabase.clerk.pages import Item, Page
+from clerk_supabase.clerk.api import MOST_IDS, Clerk, in_path
+from clerk_supabase.clerk.http import Parameters
+from clerk_supabase.clerk.pages import Item, Look, Page
 from clerk_supabase.errors import GoneFromClerk
-from clerk_supabase.model.kinds import ReadKind
+from clerk_supabase.model.facts import Kind, ReadKind
+from clerk_supabase.model.kinds import FACTS
 
 Held = tuple[str, str | None, str | None]
 """Id of an object whose repair was not made; id of the user, for a membership; id of the organization, for a
@@ -18,27 +19,24 @@ membership, an invitation or a domain."""
 
 
 def read_again(clerk: Clerk, kind: ReadKind, held: Sequence[Held]) -> Iterator[Item]:
-    """The present state of objects in Clerk, at most 100; without objects that are gone or have an unknown parent."""
-    ids = [object_id for object_id, _, _ in held]
-    if kind == "user":
-        yield from clerk.users_by_id(ids).items
-        return
-    if kind == "organization":
-        yield from clerk.organizations_by_id(ids).items
-        return
-    by_organization: dict[str, list[Held]] = {}
-    for each in held:
-        if each[2] is not None:
-            by_organization.setdefault(each[2], []).append(each)
-    for org_id, children in by_organization.items():
-        yield from (item for item in _children(clerk, kind, org_id, children) if item.id in ids)
+    """The present state of objects in Clerk, at most 100; without objects that are gone or have an unknown parent.
+
+    Raises ValueError for more objects.
+    """
+    if len(held) > MOST_IDS:
+        raise ValueError(f"Clerk can be asked for {MOST_IDS} objects at once, not {len(held)}")
+    ids = {object_id for object_id, *_ in held}
+    for question in _questions(FACTS[kind].again_path, held):
+        try:
+            yield from (item for item in _answer(clerk, question, ids) if item.id in ids)
+        except GoneFromClerk:
+            continue
 
 
-def _children(clerk: Clerk, kind: ReadKind, org_id: str, held: Sequence[Held]) -> Iterator[Item]:
-    try:
-        yield from _CHILDREN[kind].of_organization(clerk, org_id, held)
-    except GoneFromClerk:
-        return
+def look_at(clerk: Clerk, kind: ReadKind, object_id: str) -> Look[Item | None]:
+    """An object of a kind without parents; None: Clerk says that there is no such object."""
+    [question] = _questions(_gone_path(kind), [(object_id, None, None)])
+    return clerk.one(question.path, object_id)
 
 
 def child_gone_at(clerk: Clerk, kind: ReadKind, object_id: str, user_id: str | None, org_id: str | None) -> int | None:
@@ -46,40 +44,66 @@ def child_gone_at(clerk: Clerk, kind: ReadKind, object_id: str, user_id: str | N
 
     Clerk has no request for a single membership or domain, so the whole list of the user or organization is read.
     """
-    child = _CHILDREN[kind]
-    parent_id = user_id if child.is_listed_by_user else org_id
-    return None if parent_id is None else child.gone_at(clerk, parent_id, object_id)
+    for question in _questions(_gone_path(kind), [(object_id, user_id, org_id)]):
+        if not question.is_about_one:
+            return _absent_at(clerk.listed(question.path, question.parameters), object_id)
+        found = clerk.one(question.path, object_id)
+        return found.observed_at or None if found.value is None else None
+    return None
+
+
+# The questions that a kind's facts describe
 
 
 @dataclass(frozen=True, slots=True)
-class _Child:
-    """The questions to Clerk about the objects of a kind that has parents."""
+class _Question:
+    """A request to Clerk about one object, or about some objects."""
 
-    of_organization: Callable[[Clerk, str, Sequence[Held]], Iterable[Item]]
-    """Reads some objects of an organization again. Raises GoneFromClerk."""
-    gone_at: Callable[[Clerk, str, str], int | None]
-    """See child_gone_at: the id of the parent, then that of the object."""
-    is_listed_by_user: bool = False
-    """True: `gone_at` takes the id of the user rather than that of the organization."""
+    path: str
+    is_about_one: bool
+    names_ids: bool
+    """True: the request asks for objects by their own ids, so the answer may hold no other object."""
+    asked: list[Held] = field(default_factory=list)
+    query: str = ""
 
-
-def _memberships(clerk: Clerk, org_id: str, held: Sequence[Held]) -> Iterator[Item]:
-    user_ids = [user_id for _, user_id, _ in held if user_id is not None]
-    return _items(clerk.memberships_of_organization(org_id, user_ids))
-
-
-def _invitations(clerk: Clerk, org_id: str, held: Sequence[Held]) -> Iterator[Item]:
-    found = (clerk.invitation(org_id, object_id).value for object_id, _, _ in held)
-    return (item for item in found if item is not None)
+    @property
+    def parameters(self) -> Parameters:
+        """The parameters; a parameter with the name of an id is repeated for each id."""
+        pairs = [each.split("=", 1) for each in self.query.split("&") if each]
+        values = ((name, dict.fromkeys(value.format(**_names(each)) for each in self.asked)) for name, value in pairs)
+        return [(name, value) for name, of_name in values for value in of_name]
 
 
-def _invitation_gone_at(clerk: Clerk, org_id: str, invitation_id: str) -> int | None:
-    found = clerk.invitation(org_id, invitation_id)
-    return found.observed_at or None if found.value is None else None
+def _questions(template: str, held: Sequence[Held]) -> Iterable[_Question]:
+    """The requests about some objects, one for each path; none about an object without the id that a request names."""
+    path, _, query = template.partition("?")
+    questions: dict[str, _Question] = {}
+    for each in held:
+        names = _names(each)
+        if any(f"{{{name}}}" in template and value is None for name, value in names.items()):
+            continue
+        filled = path.format(**{name: in_path(value) for name, value in names.items() if value is not None})
+        new = _Question(filled, path.endswith("/{id}"), "={id}" in query, query=query)
+        questions.setdefault(filled, new).asked.append(each)
+    return questions.values()
 
 
-def _items(pages: Iterator[Page]) -> Iterator[Item]:
-    return (item for page in pages for item in page.items)
+def _answer(clerk: Clerk, question: _Question, ids: Collection[str]) -> Iterable[Item]:
+    if question.is_about_one:
+        found = clerk.one(question.path, question.asked[0][0]).value
+        return [] if found is None else [found]
+    if question.names_ids:
+        return clerk.by_ids(question.path, question.parameters, ids).items
+    return chain.from_iterable(page.items for page in clerk.listed(question.path, question.parameters))
+
+
+def _gone_path(kind: Kind) -> str:
+    return FACTS[kind].gone_path or FACTS[kind].again_path
+
+
+def _names(held: Held) -> dict[str, str | None]:
+    object_id, user_id, org_id = held
+    return {"id": object_id, "user": user_id, "organization": org_id}
 
 
 def _absent_at(pages: Iterator[Page], object_id: str) -> int | None:
@@ -101,19 +125,3 @@ def _absent_at(pages: Iterator[Page], object_id: str) -> int | None:
         return parent_gone.observed_at or None
     is_complete = bool(told) and len(ids) >= max(told)
     return observed_at or None if is_complete and object_id not in ids else None
-
-
-_CHILDREN: Final[Mapping[ReadKind, _Child]] = MappingProxyType(
-    {
-        "membership": _Child(
-            _memberships,
-            lambda clerk, user_id, object_id: _absent_at(clerk.memberships_of_user(user_id), object_id),
-            is_listed_by_user=True,
-        ),
-        "invitation": _Child(_invitations, _invitation_gone_at),
-        "domain": _Child(
-            lambda clerk, org_id, _: _items(clerk.domains_of_organization(org_id)),
-            lambda clerk, org_id, object_id: _absent_at(clerk.domains_of_organization(org_id), object_id),
-        ),
-    }
-)

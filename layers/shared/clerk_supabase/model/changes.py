@@ -20,13 +20,10 @@ from clerk_supabase.model.clerk_object import (
     parse_object,
 )
 from clerk_supabase.model.events import Event
-from clerk_supabase.model.kinds import REPAIR_PREFIX, REPAIR_TYPES, SYNCED_TYPES, WITH_PRIVATE_METADATA, Kind, ReadKind
-from clerk_supabase.model.organizations import Domain, Invitation, Membership, Organization
-from clerk_supabase.model.users import User
+from clerk_supabase.model.facts import Kind, ReadKind
+from clerk_supabase.model.kinds import FACTS, REPAIR_PREFIX, REPAIR_TYPES, SYNCED_TYPES, WITH_PRIVATE_METADATA, model_of
 
-MODELS: Mapping[Kind, type[ClerkObject]] = MappingProxyType(
-    {model.kind: model for model in (User, Organization, Membership, Invitation, Domain)}
-)
+MODELS: Mapping[Kind, type[ClerkObject]] = MappingProxyType({kind: model_of(kind) for kind in FACTS})
 """The models of objects that have a table, by kind."""
 
 # No clock is wrong by more than a day. A version from the far future would win over every true version.
@@ -201,14 +198,9 @@ def _read_json(model: type[Read], json: bytes) -> tuple[Read, tuple[str, ...]]:
 
 
 def _told_by_api(found: ClerkObject, observed_at: int) -> tuple[ClerkObject, Version]:
-    """An object as of the moment of the Backend API's answer, and the version of the answer.
-
-    The API does not name the user who accepted an invitation. So the webhook of the same state wins, in any order of
-    arrival.
-    """
-    if not isinstance(found, Invitation):
-        return found, Version(found.updated_at, observed_at)
-    return found.at(observed_at), Version(found.updated_at, 0 if found.status == "accepted" else observed_at)
+    """An object as of the moment of the Backend API's answer, and the version of the answer."""
+    found, observed_at = found.told_by_api(observed_at)
+    return found, Version(found.updated_at, observed_at)
 
 
 def _refuse_the_future(version: Version, received_at: int, what: str) -> None:

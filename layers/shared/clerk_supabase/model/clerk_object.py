@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, Vali
 from pydantic_core import PydanticSerializationError, to_json
 
 from clerk_supabase.errors import UnusableEvent
-from clerk_supabase.model.kinds import Kind
+from clerk_supabase.model.facts import Kind
 
 Columns = Mapping[str, Any]
 """A row of a mirrored table, by column."""
@@ -125,6 +125,10 @@ class ClerkObject(Lenient):
     def parents(self) -> tuple[ClerkObject, ...]:
         """The known columns of the objects to which the row points: their own events may not have arrived yet."""
         return ()
+
+    def told_by_api(self, observed_at: int) -> tuple[ClerkObject, int]:
+        """The object of an answer of the Backend API as of the answer's moment, and that moment for the version."""
+        return self, observed_at
 
 
 Parsed = TypeVar("Parsed", bound=Lenient)

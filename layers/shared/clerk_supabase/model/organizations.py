@@ -28,7 +28,7 @@ from clerk_supabase.model.clerk_object import (
     is_verified,
     timestamp,
 )
-from clerk_supabase.model.kinds import Kind
+from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.users import User
 
 # Names of roles from before custom roles; old deliveries still carry these names.
@@ -173,6 +173,15 @@ class Invitation(ClerkObject):
             "expires_at": timestamp(self.expires_at),
             "created_at": timestamp(self.created_at),
         }
+
+    def told_by_api(self, observed_at: int) -> tuple[Invitation, int]:
+        """The invitation as of a moment. The version of an accepted invitation has no moment.
+
+        The API does not name the user who accepted an invitation. So the webhook of the same state wins, in any order
+        of arrival.
+        """
+        found = self.at(observed_at)
+        return found, 0 if found.status == "accepted" else observed_at
 
     def at(self, moment: int) -> Invitation:
         """The invitation as of a moment: a pending invitation has expired from `expires_at` on."""

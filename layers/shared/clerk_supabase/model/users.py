@@ -29,7 +29,7 @@ from clerk_supabase.model.clerk_object import (
     is_verified,
     timestamp,
 )
-from clerk_supabase.model.kinds import Kind
+from clerk_supabase.model.facts import Kind
 
 
 class _Identifier(Lenient):

@@ -13,7 +13,7 @@ from clerk_supabase.errors import ChangeRefused
 from clerk_supabase.model.changes import Change, Changes, Delete, Delivery, Reconciled, SignedIn, Source, Upsert
 from clerk_supabase.model.envelope import ParkedEvent, storable
 from clerk_supabase.model.events import subject_of
-from clerk_supabase.model.kinds import Kind
+from clerk_supabase.model.facts import Kind
 
 # An index of Postgres takes at most 2,700 bytes; a character has up to four.
 _LONGEST_KEY = 255

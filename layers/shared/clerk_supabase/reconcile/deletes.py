@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from clerk_supabase.clerk.api import MOST_IDS, Clerk
-from clerk_supabase.clerk.lookups import child_gone_at
+from clerk_supabase.clerk.lookups import child_gone_at, look_at, read_again
 from clerk_supabase.errors import ClerkKeyRejected, ClerkRejected
-from clerk_supabase.model.kinds import FACTS, KIND_NAMES, READ_KINDS, ReadKind
+from clerk_supabase.model.facts import ReadKind
+from clerk_supabase.model.kinds import FACTS, KIND_NAMES, READ_KINDS
 from clerk_supabase.reconcile.pages import Work
 from clerk_supabase.reconcile.records import Candidate
 from clerk_supabase.reconcile.repairs import Repair, settled
@@ -140,7 +141,6 @@ def _asked(work: Work, kind: ReadKind, gone: _Gone, limit: int) -> _Answers:
 
 
 def _looked_up(clerk: Clerk, kind: ReadKind, candidates: Sequence[Candidate], gone: _Gone, room: int) -> _Answers:
-    ids = [object_id for object_id, *_ in candidates]
     answers = _Answers()
     if FACTS[kind].parents:
         for object_id, user_id, org_id, _ in candidates:
@@ -152,14 +152,12 @@ def _looked_up(clerk: Clerk, kind: ReadKind, candidates: Sequence[Candidate], go
                 else:
                     answers.absent[object_id] = moment
         return answers
-    by_id = clerk.users_by_id if kind == "user" else clerk.organizations_by_id
-    look = clerk.user if kind == "user" else clerk.organization
-    answers.present += [item.id for item in by_id(ids).items]
-    for object_id in sorted(set(ids) - set(answers.present)):
+    answers.present += [item.id for item in read_again(clerk, kind, [each[:3] for each in candidates])]
+    for object_id in sorted({object_id for object_id, *_ in candidates} - set(answers.present)):
         if len(answers.absent) > room:
             break
         # A list may have left an object out; a 404 is about this single object.
-        found = look(object_id)
+        found = look_at(clerk, kind, object_id)
         if found.value is not None:
             answers.present.append(object_id)
         elif found.observed_at > 0:

@@ -8,17 +8,18 @@ from typing import Final
 
 from clerk_supabase.clerk.pages import Page
 from clerk_supabase.clerk.walk import Window
-from clerk_supabase.model.kinds import KIND_NAMES, LIST_KINDS, ListKind, ReadKind
+from clerk_supabase.model.facts import ListKind, ReadKind
+from clerk_supabase.model.kinds import FACTS, KIND_NAMES, LIST_KINDS
 from clerk_supabase.reconcile.drift import Tally, doubts_about_list
 from clerk_supabase.reconcile.pages import Comparison, Work
 from clerk_supabase.reconcile.records import PlannedWindow
 
 # Above the numbers of the windows of users. A quick run has two windows for each list: new objects, and the rest.
 LISTS: Final[Mapping[ListKind, int]] = MappingProxyType(
-    {kind: number for number, kind in enumerate(LIST_KINDS, 1_000_001)}
+    {kind: 1_000_000 + FACTS[kind].write_order for kind in LIST_KINDS}
 )
 SLICES: Final[Mapping[ListKind, int]] = MappingProxyType(
-    {kind: number for number, kind in enumerate(LIST_KINDS, 2_000_001)}
+    {kind: 2_000_000 + FACTS[kind].write_order for kind in LIST_KINDS}
 )
 
 

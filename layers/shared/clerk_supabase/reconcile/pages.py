@@ -14,7 +14,7 @@ from clerk_supabase.clerk.api import Clerk
 from clerk_supabase.clerk.pages import Item
 from clerk_supabase.errors import ChangeRefused, RowUnavailable, RunTakenOver, UnusableEvent
 from clerk_supabase.model.changes import Changes, changes_of_object
-from clerk_supabase.model.kinds import ReadKind
+from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.postgres.batch import element_without_content, elements_to_compare
 from clerk_supabase.reconcile.drift import Brake, Tally
 from clerk_supabase.reconcile.records import Begun, PlannedWindow

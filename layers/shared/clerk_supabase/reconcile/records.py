@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from clerk_supabase.clerk.lookups import Held
-from clerk_supabase.model.kinds import ReadKind
+from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.reconcile.drift import Tally
 from clerk_supabase.reconcile.request import Mode
 

@@ -10,7 +10,8 @@ from clerk_supabase.aws.queue import Queue
 from clerk_supabase.errors import ChangeRefused, EventTooLarge, Retryable, UnusableEvent
 from clerk_supabase.model.changes import Changes, Delete, Reconciled, Upsert, changes_of_object
 from clerk_supabase.model.envelope import Envelope
-from clerk_supabase.model.kinds import FACTS, REPAIR_PREFIX, WITH_PRIVATE_METADATA, ReadKind
+from clerk_supabase.model.facts import ReadKind
+from clerk_supabase.model.kinds import FACTS, REPAIR_PREFIX, WITH_PRIVATE_METADATA
 from clerk_supabase.postgres.store import Outcome, Store
 from clerk_supabase.telemetry import logger
 

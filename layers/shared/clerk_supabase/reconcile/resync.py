@@ -21,7 +21,7 @@ from clerk_supabase.errors import (
     UnusableEvent,
 )
 from clerk_supabase.model.changes import changes_of_object
-from clerk_supabase.model.kinds import ReadKind
+from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.postgres.batch import element_without_content, elements_to_compare
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase.reconcile.records import Known

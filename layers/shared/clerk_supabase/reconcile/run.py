@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import get_args
+from typing import Final
 
 from clerk_supabase.clerk.api import Clerk
 from clerk_supabase.clerk.http import ClerkHttp
@@ -28,7 +28,8 @@ from clerk_supabase.errors import (
     TooLongToWait,
     WrongInstance,
 )
-from clerk_supabase.model.kinds import KIND_NAMES, LIST_KINDS, READ_KINDS, Kind, ListKind, ReadKind
+from clerk_supabase.model.facts import Kind, ListKind, ReadKind
+from clerk_supabase.model.kinds import FACTS, KIND_NAMES, KINDS, LIST_KINDS, READ_KINDS
 from clerk_supabase.reconcile.deletes import Deletes, delete_gone
 from clerk_supabase.reconcile.drift import Tally, doubts_about_end
 from clerk_supabase.reconcile.emptied import repair_held
@@ -54,12 +55,15 @@ from clerk_supabase.reconcile.users import (
 )
 from clerk_supabase.telemetry import count, logger
 
-_SWITCHED_OFF = "organizations are switched off in Clerk: only users were compared"
+_SWITCHED_OFF = "organizations are switched off in Clerk: organizations and their objects were not compared"
 # A check of so many rows takes a tenth of a second.
 _ROWS_AT_ONCE = 5_000
 # Of each kind: half a second of a quick run, for any number of rows.
 _ROWS_OF_QUICK_RUN = 50_000
 _PORTIONS = 16
+_OF_ORGANIZATIONS: Final = tuple(
+    kind for kind in LIST_KINDS if kind == "organization" or "organization" in FACTS[kind].parents.values()
+)
 _DOMAINS_SWITCHED_OFF = "verified domains are switched off in Clerk: domains were not compared"
 
 
@@ -181,7 +185,7 @@ class Reconcile:
 
         The first step of a run: a deleted row that was made visible by hand is no candidate for a delete.
         """
-        for kind in get_args(Kind):
+        for kind in KINDS:
             self._check_rows_of(work, kind, most)
 
     def _check_rows_of(self, work: Work, kind: Kind, most: float) -> None:
@@ -257,24 +261,26 @@ class Reconcile:
         work: Work, compare: Callable[[ListKind], None], doubts: dict[ReadKind, str | None]
     ) -> Sequence[str]:
         """Compare each list that Clerk has; return a sentence if organizations or domains are switched off."""
+        switched_off: dict[ListKind, str] = {}
         for kind in LIST_KINDS:
+            if kind in switched_off:
+                continue
             try:
                 compare(kind)
             except OrganizationsUnavailable as error:
                 logger.warning("organizations are not compared", reason=str(error))
-                doubts.clear()
-                for each in LIST_KINDS:
-                    note_switched_off(work, each)
-                return [_SWITCHED_OFF]
+                switched_off |= dict.fromkeys((kind, *_OF_ORGANIZATIONS), _SWITCHED_OFF)
             except DomainsUnavailable as error:
                 logger.warning("domains are not compared", reason=str(error))
-                note_switched_off(work, kind)
-                return [_DOMAINS_SWITCHED_OFF]
+                switched_off[kind] = _DOMAINS_SWITCHED_OFF
             except ClerkKeyRejected:
                 raise
             except ClerkRejected as error:
                 doubts[kind] = f"{KIND_NAMES[kind]} were not compared ({error})"
-        return []
+        for kind in switched_off:
+            doubts.pop(kind, None)
+            note_switched_off(work, kind)
+        return list(dict.fromkeys(switched_off.values()))
 
     def _window(self, work: Work, kind: ListKind) -> PlannedWindow:
         return next(each for each in self._runs.windows(work.run_id) if each.number == LISTS[kind])

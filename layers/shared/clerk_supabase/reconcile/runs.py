@@ -8,7 +8,7 @@ from typing import Any, cast
 from clerk_supabase.clerk.lookups import Held
 from clerk_supabase.clerk.walk import Window
 from clerk_supabase.errors import RunTakenOver, WrongInstance
-from clerk_supabase.model.kinds import Kind, ReadKind
+from clerk_supabase.model.facts import Kind, ReadKind
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.drift import Tally
 from clerk_supabase.reconcile.records import (

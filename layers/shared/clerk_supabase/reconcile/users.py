@@ -12,7 +12,7 @@ from typing import Final
 
 from clerk_supabase.clerk.walk import PAGE_SIZE, Window
 from clerk_supabase.errors import RunTakenOver
-from clerk_supabase.model.kinds import ReadKind
+from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.reconcile.drift import (
     Census,
     cuts_by_counts,
