@@ -27,6 +27,7 @@ OTHERS = {
     "FailedRunsAlarm": Rule("Maximum"),
     "DriftAlarm": Rule("Maximum", threshold={"Ref": "DriftThreshold"}),
     "DeletedHereAlarm": Rule("Maximum"),
+    "UnfedRowsAlarm": Rule("Maximum"),
     "SilenceAlarm": Rule("Maximum"),
     "FullReconcileOverdueAlarm": Rule(
         period=3_600,
