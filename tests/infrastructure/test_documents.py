@@ -48,6 +48,11 @@ SUPABASE = {("db", "push"), ("migration", "repair", "--status", "applied")}
 # The test that really does what is typed, the fixture of the deployed stack, or CI's script. Whatever a document names
 # is here or in ONLY_HELD.
 DONE_FOR_REAL = {
+    "clerk-supabase adopt compare": "test_inspect_and_compare_find_the_users_and_each_difference_and_change_nothing",
+    "clerk-supabase adopt inspect": "test_inspect_and_compare_find_the_users_and_each_difference_and_change_nothing",
+    "clerk-supabase adopt link": (
+        "test_a_verified_address_of_one_user_and_one_row_links_after_a_dry_run_that_changes_nothing"
+    ),
     "clerk-supabase adopt switch": "test_a_switch_fills_the_table_and_an_undo_leaves_the_rows",
     "clerk-supabase adopt undo": "test_a_switch_fills_the_table_and_an_undo_leaves_the_rows",
     "python3 -c": "test_the_command_that_encodes_a_password_works_and_is_that_of_the_guide",

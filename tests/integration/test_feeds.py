@@ -245,6 +245,15 @@ def test_a_mapping_that_cannot_be_used_is_rejected_with_a_sentence(
     assert value(admin, "select count(*) from clerk_sync.feeds") == 0
 
 
+def test_no_feed_is_made_while_a_role_of_the_api_may_create_objects_that_the_feed_would_call(admin: Connection) -> None:
+    switch(admin)
+    admin.execute("grant create on schema public to authenticated")
+    words = "authenticated may create objects in the schema public"
+    assert words in value(admin, "select fault from clerk_sync.faults_of_feeds()")
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match=words):
+        switch(admin)
+
+
 def test_two_feeds_of_a_kind_and_a_trigger_that_writes_the_mirror_again(store: Store, admin: Connection) -> None:
     admin.execute("create table public.names (clerk_id text primary key, name text)")
     admin.execute("alter table clerk.users add column app_id uuid")
