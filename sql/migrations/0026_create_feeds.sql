@@ -154,6 +154,10 @@ begin
     return case
         when of_table.nspname in ('clerk', 'clerk_sync') then format('%s is a table of the mirror itself', relation)
         when of_table.relkind not in ('r', 'p', 'v') then format('%s is no table and no view', relation)
+        when pg_relation_is_updatable(relation, false) <> 0 and exists (
+            select from (select k.relation from clerk_sync.kinds as k union all select 'clerk.users_public') as m (name)
+            cross join lateral clerk_sync.readers(m.name::regclass) as r where r.relation = feed.target::regclass
+        ) then format('%s is a view of the mirror itself', relation)
         when of_table.is_limited then format(
             'row-level security hides rows of %s from %s: alter table %1$s no force row level security', relation,
             quote_ident(current_user)
