@@ -89,3 +89,11 @@ def test_a_view_of_the_mirror_is_no_table_to_feed(admin: Connection) -> None:
             "select clerk_sync.prepare_feed(%s)",
             [Jsonb(mapping(table="public.people", key={"clerk_id": "mirror.clerk_id"}, on_delete="delete"))],
         )
+
+
+def test_a_schema_in_which_everybody_creates_objects_is_named_with_a_remedy_that_works(admin: Connection) -> None:
+    admin.execute("grant create on schema public to public")
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="revoke create on schema public from public"):
+        switch(admin)
+    admin.execute("revoke create on schema public from public")
+    switch(admin)
