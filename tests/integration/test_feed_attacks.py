@@ -37,8 +37,11 @@ def test_a_trigger_planted_by_a_role_of_the_api_does_not_run_as_the_owner(
     session: Connection, admin: Connection
 ) -> None:
     # As Supabase's default privileges do.
-    admin.execute("grant all on public.users to anon, authenticated, service_role")
+    admin.execute("create table public.todos (owner uuid references public.users on delete cascade)")
+    admin.execute("grant all on public.users, public.todos to anon, authenticated, service_role")
     switch(admin)
+    assert not value(admin, "select has_table_privilege('authenticated', 'public.todos', 'trigger')")
+    assert value(admin, "select has_table_privilege('authenticated', 'public.todos', 'insert')")
     ran: list[str] = []
     session.add_notice_handler(lambda notice: ran.append(notice.message_primary or ""))
     session.execute("set role authenticated")
