@@ -85,6 +85,28 @@ def test_a_trigger_that_waits_for_the_commit_does_not_run_as_the_owner(session: 
     assert value(admin, RETRY)["written"] == 1
 
 
+def test_no_name_of_a_constraint_calls_a_waiting_trigger_of_a_caller(admin: Connection) -> None:
+    # The app's constraint and the caller's trigger have one name.
+    admin.execute("alter table public.users add constraint late unique (first_name) deferrable initially deferred")
+    admin.execute("create table public.todos (id int)")
+    admin.execute(
+        "create function public.spy() returns trigger language plpgsql "
+        "as $$ begin raise notice 'ran'; return new; end $$"
+    )
+    admin.execute("alter function public.spy() owner to authenticated")
+    admin.execute(
+        "create constraint trigger late after insert on public.todos deferrable initially deferred "
+        "for each row execute function public.spy()"
+    )
+    ran: list[str] = []
+    admin.add_notice_handler(lambda notice: ran.append(notice.message_primary or ""))
+    with admin.transaction():
+        admin.execute("insert into public.todos values (1)")
+        admin.execute("select clerk_sync.check_apps_keys_at_once('public, pg_temp')")
+        assert ran == []
+    assert ran == ["ran"]
+
+
 def test_a_view_of_the_mirror_is_no_table_to_feed(admin: Connection) -> None:
     admin.execute("create view public.people as select clerk_id, email, first_name from clerk.users")
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="mirror"):
