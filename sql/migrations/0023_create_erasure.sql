@@ -484,7 +484,8 @@ end
 $$;
 
 -- Places of the app with data about these users: tables with a foreign key to users or users_public, tables of
--- secure(), and columns added by the app to a mirrored table. Only the app knows their content.
+-- secure(), tables that follow the mirror or have links, and columns added by the app to a mirrored table. Only the app
+-- knows their content.
 create function clerk_sync.apps_rows(users text[])
 returns table (place text, column_name text, row_count bigint)
 language plpgsql
@@ -510,6 +511,20 @@ begin
             on p.oid = d.objid and d.classid = 'pg_catalog.pg_policy'::regclass and p.polrelid = d.refobjid
         inner join pg_catalog.pg_attribute as a on p.polrelid = a.attrelid and d.refobjsubid = a.attnum
         where p.polname = 'clerk_sync_select' and clerk_sync.is_like_text(a.atttypid)
+        union
+        select a.attrelid::regclass, a.attname
+        from (
+            select f.target, m.name
+            from clerk_sync.feeds as f
+            inner join clerk_sync.kinds as k on f.kind = k.kind
+            cross join lateral jsonb_each_text(f.mapping -> 'key') as m (name, expression)
+            where (k.kind = 'user' and m.expression = 'mirror.' || k.key_column)
+            or k.parents ->> substring(m.expression from '^mirror\.(.*)$') = 'user'
+            union
+            select l.relation, l.key_column from clerk_sync.links as l where l.undone_at is null
+        ) as fed (target, name)
+        inner join pg_catalog.pg_attribute as a
+            on a.attrelid = to_regclass(fed.target) and fed.name = a.attname and a.attnum > 0 and not a.attisdropped
         order by 1, 2
     loop
         return query execute format(

@@ -154,6 +154,10 @@ begin
     return case
         when of_table.nspname in ('clerk', 'clerk_sync') then format('%s is a table of the mirror itself', relation)
         when of_table.relkind not in ('r', 'p', 'v') then format('%s is no table and no view', relation)
+        when pg_relation_is_updatable(relation, false) <> 0 and exists (
+            select from (select k.relation from clerk_sync.kinds as k union all select 'clerk.users_public') as m (name)
+            cross join lateral clerk_sync.readers(m.name::regclass) as r where r.relation = feed.target::regclass
+        ) then format('%s is a view of the mirror itself', relation)
         when of_table.is_limited then format(
             'row-level security hides rows of %s from %s: alter table %1$s no force row level security', relation,
             quote_ident(current_user)
@@ -172,11 +176,18 @@ begin
         ) then 'a guard needs a key whose columns are columns of the mirror'
         else (
             select format(
-                '%s may create objects in the schema %s, which a feed would run: revoke create on schema %2$s from %1$s',
-                r.role, s.name
+                '%s may create objects in the schema %I, which a feed would run: revoke create on schema %2$I from %1$s',
+                -- A right of everybody cannot be taken from one role.
+                case when exists (
+                    select from pg_catalog.pg_namespace as n cross join lateral aclexplode(n.nspacl) as a
+                    where n.nspname = s.name and a.grantee = 0 and a.privilege_type = 'CREATE'
+                ) then 'public' else r.role end,
+                s.name
             )
             from unnest(clerk_sync.path_of_feed(relation)) as s (name)
-            cross join (values ('anon'), ('authenticated'), ('service_role'), ('clerk_sync_worker')) as r (role)
+            cross join (
+                values ('anon'), ('authenticated'), ('service_role'), ('clerk_sync_worker'), ('clerk_sync_session')
+            ) as r (role)
             where has_schema_privilege(r.role, s.name, 'create') limit 1
         )
     end;

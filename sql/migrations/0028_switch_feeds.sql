@@ -18,8 +18,10 @@ end
 $$;
 
 -- Makes the deferred constraints of the owner's tables raise their errors now, where an error is caught, and not at the
--- commit. Only of these tables: this function would also run a caller's own deferred triggers with the owner's rights.
-create function clerk_sync.check_apps_keys_at_once()
+-- commit. Before Postgres 18 the waiting triggers of these constraints run at once, with the rights of the owner: so no
+-- name counts that a constraint trigger with another owner's function has, too. path: where the functions of the app
+-- find a bare name.
+create function clerk_sync.check_apps_keys_at_once(path text)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -27,13 +29,117 @@ as $$
 declare
     names text;
 begin
-    select string_agg(distinct format('%I.%I', n.nspname, k.conname), ', ') into names
-    from pg_catalog.pg_constraint as k
-    inner join pg_catalog.pg_class as c on k.conrelid = c.oid
-    inner join pg_catalog.pg_namespace as n on k.connamespace = n.oid
-    where k.condeferred and c.relowner = current_user::regrole and c.relpersistence <> 't';
+    select string_agg(format('%I.%I', n.nspname, d.conname), ', ') into names
+    from (
+        select k.connamespace, k.conname
+        from pg_catalog.pg_constraint as k
+        inner join pg_catalog.pg_class as c on k.conrelid = c.oid and c.relpersistence <> 't'
+        left join pg_catalog.pg_trigger as t on k.contype = 't' and t.tgconstraint = k.oid
+        left join pg_catalog.pg_proc as p on t.tgfoid = p.oid
+        where k.condeferrable
+        group by k.connamespace, k.conname
+        having bool_or(k.condeferred) and bool_and(c.relowner = current_user::regrole)
+        and bool_and(k.contype <> 't' or p.proowner = current_user::regrole)
+    ) as d
+    inner join pg_catalog.pg_namespace as n on d.connamespace = n.oid;
     if names is not null then
+        perform set_config('search_path', path, true);
         execute format('set constraints %s immediate', names);
+    end if;
+end
+$$;
+
+-- The roles whose sessions run SQL of others. None of these roles may have code in a trigger that a feed runs.
+create function clerk_sync.roles_of_callers()
+returns setof oid
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select r.oid from pg_catalog.pg_roles as r
+    where r.rolname in ('anon', 'authenticated', 'authenticator', 'service_role', 'clerk_sync_worker', 'clerk_sync_session')
+$$;
+
+-- The tables that a write of a feed reaches: the app's table, its partitions, tables below a view, and tables whose
+-- foreign keys follow. Without tables that triggers of the app write.
+create function clerk_sync.tables_of_feed(target regclass)
+returns setof regclass
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    with recursive reached as (
+        select target::oid as id
+        union
+        select n.id
+        from reached as r
+        cross join lateral (
+            select i.inhrelid as id from pg_catalog.pg_inherits as i where i.inhparent = r.id
+            union all
+            select k.conrelid from pg_catalog.pg_constraint as k
+            where k.contype = 'f' and k.confrelid = r.id
+            and (k.confdeltype in ('c', 'n', 'd') or k.confupdtype in ('c', 'n', 'd'))
+            union all
+            select d.refobjid
+            from pg_catalog.pg_rewrite as w
+            inner join pg_catalog.pg_depend as d on d.classid = 'pg_rewrite'::regclass and d.objid = w.oid
+            where w.ev_class = r.id and d.refclassid = 'pg_class'::regclass
+        ) as n
+    )
+
+    select c.oid::regclass
+    from reached as r inner join pg_catalog.pg_class as c on c.oid = r.id
+    where c.relkind in ('r', 'p', 'v') and c.relnamespace <> all(
+        array(select n.oid from pg_catalog.pg_namespace as n where n.nspname in ('clerk', 'clerk_sync', 'pg_catalog'))
+    )
+$$;
+
+-- Statements that take the right to create triggers from these roles. Supabase's default privileges give this right, no
+-- request of the API uses the right, and the code of such a trigger would run with the rights of the owner.
+create function clerk_sync.triggers_to_revoke(target regclass)
+returns setof text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select format(
+        'revoke trigger on %s from %s', t, string_agg(coalesce(quote_ident(r.rolname), 'public'), ', ' order by r.rolname)
+    )
+    from clerk_sync.tables_of_feed(target) as t
+    inner join pg_catalog.pg_class as c on t = c.oid
+    cross join lateral aclexplode(c.relacl) as a
+    left join pg_catalog.pg_roles as r on a.grantee = r.oid
+    -- A foreign key writes with the rights of the table's owner: another owner's table is no concern of the feed.
+    where a.privilege_type = 'TRIGGER' and a.grantee <> c.relowner and pg_has_role(c.relowner, 'usage')
+    and (a.grantee = 0 or a.grantee in (select o from clerk_sync.roles_of_callers() as o))
+    group by t
+    order by t::text
+$$;
+
+-- Raises 42501 while a trigger anywhere has a function of one of these roles. The lock comes first: a trigger that
+-- another transaction is creating on the app's table is committed, and seen, or waits.
+create function clerk_sync.check_triggers(target text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    functions_of_callers oid[];
+begin
+    if (select c.relkind in ('r', 'p') from pg_catalog.pg_class as c where c.oid = to_regclass(target)) then
+        execute format('lock table %s in row exclusive mode', target);
+    end if;
+    -- Mostly there is none, and triggers have no index by their functions.
+    functions_of_callers := array(
+        select d.objid from pg_catalog.pg_shdepend as d
+        where d.refclassid = 'pg_authid'::regclass and d.classid = 'pg_proc'::regclass
+        and d.refobjid = any(array(select r from clerk_sync.roles_of_callers() as r))
+        and d.dbid = (select b.oid from pg_catalog.pg_database as b where b.datname = current_database())
+    );
+    if functions_of_callers <> '{}' and exists (
+        select from pg_catalog.pg_trigger as t where t.tgfoid = any(functions_of_callers) and not t.tgisinternal
+    ) then
+        raise insufficient_privilege using constraint = 'a trigger of a role of the API';
     end if;
 end
 $$;
@@ -44,12 +150,17 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+    of_app record;
     unlinked text[];
     constraint_name text;
     column_name text;
     context text;
 begin
-    perform clerk_sync.check_apps_keys_at_once();
+    select f.target, array_to_string(array(
+        select quote_ident(n) from unnest(clerk_sync.path_of_feed(to_regclass(f.target)) || 'pg_temp'::name) as n
+    ), ', ') as path into of_app from clerk_sync.feeds as f where f.feed_id = feed;
+    perform clerk_sync.check_triggers(of_app.target);
+    perform clerk_sync.check_apps_keys_at_once(of_app.path);
     -- First: a trigger of the app may write to the mirror again, and the inner write may fail.
     delete from clerk_sync.unfed_rows as u
     where u.feed_id = feed and u.object_id = any(ids || array(select g ->> '.id' from jsonb_array_elements(gone) as g));
@@ -422,7 +533,8 @@ begin
 end
 $$;
 
--- Switches a prepared feed on: from now on every write of the mirror is followed. Locks the mirror's table, and for a
+-- Switches a prepared feed on: from now on every write of the mirror is followed. The roles of the API lose the right
+-- to create triggers on the app's table. Locks the mirror's table, and for a
 -- guard the app's table, until the transaction ends.
 create function clerk_sync.switch_feed(feed_id integer)
 returns void
@@ -437,6 +549,8 @@ begin
     select f.* into strict feed from clerk_sync.feeds as f where f.feed_id = switch_feed.feed_id;
     holes := clerk_sync.holes_of_feed(feed);
     for statement in
+        select r.statement from clerk_sync.triggers_to_revoke(feed.target::regclass) as r (statement)
+        union all
         select clerk_sync.statement_of(
             format(
                 'create or replace trigger {feed}_%1$s after %1$s on {mirror} referencing %2$s table as changed '
@@ -538,6 +652,10 @@ begin
                 select from pg_catalog.pg_trigger as g where g.tgname = t.name and g.tgenabled in ('O', 'A')
             );
             fault := coalesce(fault, 'a trigger is missing or disabled: ' || missing);
+            fault := coalesce(fault, (
+                select 'roles of the API may create triggers that the feed would run: ' || r.statement
+                from clerk_sync.triggers_to_revoke(feed.target::regclass) as r (statement) limit 1
+            ));
             if fault is null and exists (
                 select from (
                     values

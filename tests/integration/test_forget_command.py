@@ -31,6 +31,7 @@ from tests.kit.canaries import (
     posted,
 )
 from tests.kit.databases import Connection, Database, rows, value
+from tests.kit.feeding import USERS, switch
 from tests.kit.histories import CREATED_AT
 from tests.kit.meanwhile import started, waiting
 from tests.kit.parked import Command
@@ -266,6 +267,18 @@ def test_rows_and_columns_of_the_app_are_counted_and_left(store: Store, admin: C
     ]
     assert rows(admin, "select nickname from clerk.users") == [("ada",)]
     assert rows(admin, "select title from public.tasks where id = 1") == [(ADDRESS,)]
+
+
+def test_a_table_that_follows_the_mirror_keeps_the_data_and_forget_and_export_say_so(
+    store: Store, admin: Connection, command: Command
+) -> None:
+    admin.execute(USERS)
+    switch(admin)
+    store.apply([user(ADA, at=1)])
+    store.apply([deleted("user", ADA, at=2)])
+    kept = [{"place": "public.users", "column_name": "clerk_user_id", "row_count": 1}]
+    assert command.json("forget", ADA, "--yes")["of_the_app"] == kept
+    assert json.loads(command.run("export", ADA).stdout)["of_the_app"] == kept
 
 
 # Asking, looking, telling

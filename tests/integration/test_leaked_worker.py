@@ -85,7 +85,10 @@ def test_no_function_of_ours_ends_the_wait_of_triggers_without_a_look_at_whose_t
         select oid::regprocedure::text from pg_proc
         where pronamespace = 'clerk_sync'::regnamespace and prosrc ~* 'set\\s+constraints'
     """
-    assert rows(admin, query) == [("clerk_sync.check_keys_at_once()",)]
+    assert rows(admin, query + " order by 1") == [
+        ("clerk_sync.check_apps_keys_at_once(text)",),
+        ("clerk_sync.check_keys_at_once()",),
+    ]
 
 
 # Errors
