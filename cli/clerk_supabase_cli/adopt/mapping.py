@@ -15,7 +15,7 @@ from clerk_supabase_cli.failure import Failure
 PLACEHOLDER: Final = "TODO"
 """First word of an expression that `adopt inspect` leaves to a person."""
 
-KINDS_BY_NAME: Final[abc.Mapping[str, Kind]] = {facts.table.partition(".")[2]: kind for kind, facts in FACTS.items()}
+KINDS_BY_NAME: Final[abc.Mapping[str, Kind]] = {facts.table: kind for kind, facts in FACTS.items()}
 """Kinds by the names of the mirror's tables, as adopt.toml spells the tables: without the schema."""
 
 _FIELDS: Final = ("table", "key", "insert", "on_insert", "update", "on_delete", "guard")
@@ -91,7 +91,7 @@ class Mapping:
 
 def name_of(kind: Kind) -> str:
     """The name of the mirror's table of a kind, without the schema."""
-    return FACTS[kind].table.partition(".")[2]
+    return FACTS[kind].table
 
 
 def read_mappings(path: Path) -> tuple[Mapping, ...]:
