@@ -46,8 +46,9 @@ alter table clerk_sync.unfed_rows enable row level security;
 
 -- The columns of a mapping with their expressions. place: key, update, on_insert or clear. cast_to: the type to compare
 -- and to write with: an explicit cast would cut a text that is too long, and a plain assignment raises an error.
+-- is_text: compared letter by letter as a text, because the type or its collation may ignore case, or knows no order.
 create function clerk_sync.columns_of_feed(feed clerk_sync.feeds)
-returns table (place text, number bigint, name name, expression text, cast_to text, is_json boolean)
+returns table (place text, number bigint, name name, expression text, cast_to text, is_text boolean)
 language sql
 stable
 set search_path = pg_catalog, pg_temp
@@ -58,7 +59,7 @@ as $$
             when a.atttypid in ('varchar'::regtype, 'bpchar'::regtype, 'bit'::regtype, 'varbit'::regtype) then -1
             else a.atttypmod
         end),
-        not exists (
+        a.atttypid in (select t.oid from pg_catalog.pg_type as t where t.typcategory = 'S') or not exists (
             select from pg_catalog.pg_opclass as o
             inner join pg_catalog.pg_type as t on a.atttypid = t.oid
             where o.opcdefault and o.opcmethod = (select m.oid from pg_catalog.pg_am as m where m.amname = 'btree')
@@ -181,14 +182,14 @@ begin
                 case when exists (
                     select from pg_catalog.pg_namespace as n cross join lateral aclexplode(n.nspacl) as a
                     where n.nspname = s.name and a.grantee = 0 and a.privilege_type = 'CREATE'
-                ) then 'public' else r.role end,
+                ) then 'public' else string_agg(r.role, ', ' order by r.role) end,
                 s.name
             )
             from unnest(clerk_sync.path_of_feed(relation)) as s (name)
             cross join (
                 values ('anon'), ('authenticated'), ('service_role'), ('clerk_sync_worker'), ('clerk_sync_session')
             ) as r (role)
-            where has_schema_privilege(r.role, s.name, 'create') limit 1
+            where has_schema_privilege(r.role, s.name, 'create') group by s.name limit 1
         )
     end;
 end
@@ -221,8 +222,8 @@ as $$
     with columns as (
         select
             c.*, a.alias || c.number as alias,
-            format(case when c.is_json then '%s::text' else '%s' end, format('theirs.%I', c.name)) as theirs,
-            format(case when c.is_json then '%s::text' else '%s' end, format('said.%s', a.alias || c.number)) as said
+            format(case when c.is_text then '%s::text collate "C"' else '%s' end, format('theirs.%I', c.name)) as theirs,
+            format(case when c.is_text then '%s::text collate "C"' else '%s' end, format('said.%s', a.alias || c.number)) as said
         from clerk_sync.columns_of_feed(feed) as c
         cross join lateral (select case c.place when 'key' then 'key_' when 'update' then 'set_' else 'put_' end) as a (alias)
     ),
@@ -261,7 +262,8 @@ as $$
             from columns as c where c.place = 'key' and c.expression !~ '^mirror\.[a-z_]+$'
         ), 'false'),
         'is_different', coalesce((
-            select format('(%s) is distinct from (%s)', string_agg(c.theirs, ', ' order by c.number), string_agg(c.said, ', ' order by c.number))
+            select '(' || string_agg(c.theirs, ', ' order by c.number) || ') is distinct from ('
+                || string_agg(c.said, ', ' order by c.number) || ')'
             from columns as c where c.place = 'update'
         ), 'false'),
         'set_said', (

@@ -48,8 +48,8 @@ SUPABASE = {("db", "push"), ("migration", "repair", "--status", "applied")}
 # The test that really does what is typed, the fixture of the deployed stack, or CI's script. Whatever a document names
 # is here or in ONLY_HELD.
 DONE_FOR_REAL = {
-    "clerk-supabase adopt compare": "test_inspect_and_compare_find_the_users_and_each_difference_and_change_nothing",
-    "clerk-supabase adopt inspect": "test_inspect_and_compare_find_the_users_and_each_difference_and_change_nothing",
+    "clerk-supabase adopt compare": "test_the_way_of_an_app_from_the_first_look_to_the_cut_over_and_back",
+    "clerk-supabase adopt inspect": "test_the_way_of_an_app_from_the_first_look_to_the_cut_over_and_back",
     "clerk-supabase adopt link": (
         "test_a_verified_address_of_one_user_and_one_row_links_after_a_dry_run_that_changes_nothing"
     ),
@@ -162,6 +162,7 @@ BLOCKS_RUN = {
         "docs/sync-another-type.md",
         "Sync another type",
     ): "test_another_type_is_synced_with_two_new_files",
+    ("docs/adopt.md", "3. Map"): "test_the_mapping_of_the_document_switches_the_table_of_the_document",
     (
         "docs/migrate-from-supabase-auth.md",
         "6. Tidy up",

@@ -48,6 +48,15 @@ def linked(command: Command, store: Store) -> Command:
     return command
 
 
+def test_the_steps_of_adopt_take_another_spelling(linked: Command, tmp_path: Path) -> None:
+    for step, command in (("inspect", "inspect"), ("link", "link"), ("switch", "move")):
+        assert linked.json("adopt", step, "--from", "supabase-auth") == linked.json(*STEPS, command)
+    linked.run("adopt", "export", str(tmp_path / "users"), "--from=supabase-auth")
+    assert exported(tmp_path / "users").keys() == {ADA, BOB}
+    assert "belongs to one of" in linked.run("adopt", "undo", "--from", "supabase-auth", status=2).stderr
+    assert "the only possible source" in linked.run("adopt", "inspect", "--from", status=2).stderr
+
+
 def exported(folder: Path) -> dict[str, dict[str, Any]]:
     return {each["id"]: each for each in json.loads((folder / "users.json").read_text())}
 

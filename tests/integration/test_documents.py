@@ -24,6 +24,7 @@ from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
 from tests.kit.databases import Connection, Database, acting_as, rows, value
 from tests.kit.documents import all_blocks, commands, text_of
 from tests.kit.histories import alone, upsert
+from tests.kit.parked import Command
 from tests.kit.reconciling import rig_with
 from tests.kit.webhooks import invitation, membership, organization, user
 
@@ -162,6 +163,22 @@ def test_another_type_is_synced_with_two_new_files(
     )
     assert done.returncode == 0, done.stdout
     assert "[session.created] PASSED" in done.stdout
+
+
+def test_the_mapping_of_the_document_switches_the_table_of_the_document(
+    store: Store, admin: Connection, database: Database, tmp_path: Path
+) -> None:
+    [mapping] = texts("docs/adopt.md", "toml")
+    (tmp_path / "adopt.toml").write_text(mapping)
+    admin.execute(
+        "create table public.profiles (id uuid primary key default gen_random_uuid(), clerk_user_id text unique, "
+        "username text not null unique, email text, full_name text, bio text)"
+    )
+    store.apply([user("user_ada", at=1)])
+    Command({"DATABASE_URL": database.url}).run("adopt", "switch", "--mapping", str(tmp_path / "adopt.toml"), "--write")
+    assert rows(admin, "select clerk_user_id, username, email, full_name, bio from public.profiles") == [
+        ("user_ada", "user_ada", "ada@example.test", "Ada Example", None)
+    ]
 
 
 def test_forged_rows_are_corrected_as_the_document_says(database: Database, admin: Connection) -> None:

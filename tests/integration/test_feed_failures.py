@@ -78,7 +78,7 @@ ALTERED: list[tuple[LiteralString, str]] = [
     ("drop table public.users", "42P01"),
     ("alter table public.users drop column first_name", "42703"),
     ("alter table public.users rename column email to mail", "42703"),
-    ("alter table public.users alter column first_name type int using null", "42883"),
+    ("alter table public.users alter column first_name type int using null", "42804"),
     ("drop function clerk_sync.write_feed_1(text[], jsonb)", "42883"),
     ("alter table public.users add column must text not null", "23502"),
 ]

@@ -152,6 +152,38 @@ def test_a_table_that_was_secured_keeps_its_rows_and_is_never_opened(app: str, r
         assert rows(connection, "select * from public.tasks") == []
 
 
+def test_an_app_that_used_every_command_keeps_its_ids_and_closed_tables_and_nothing_else(
+    app: str, server: EmbeddedPostgres, root: Path, tmp_path: Path
+) -> None:
+    run(app, "alter table public.accounts add column clerk_id text unique")
+    run(app, "create table public.files (name text, owner uuid references public.accounts)")
+    before = dump(server)
+    filled(app, root)
+    run(app, "update clerk.users set email = 'ada@example.com', email_verified = true where clerk_id = 'user_1'")
+    mapping = tmp_path / "adopt.toml"
+    mapping.write_text(
+        '[users]\ntable = "public.accounts"\nkey = "clerk_id"\nupdate = ["email"]\ninsert = false\nguard = true\n'
+    )
+    command = Command({"DATABASE_URL": app})
+    command.run("expose")
+    command.run("secure", "--profiles", "nobody")
+    secured = ("secure", "public.files", "user", "--column", "owner", "--through", "public.accounts(id, clerk_id)")
+    command.run(*secured)
+    for step in ("link", "switch"):
+        command.run("adopt", step, "--mapping", str(mapping), "--write")
+    assert command.run("uninstall", "--yes").stdout.endswith("removed\n")
+    changed = sorted(set(before) ^ set(dump(server)))
+    assert [line for line in changed if not line.startswith(("--", "INSERT"))] == [
+        "ALTER TABLE public.files ENABLE ROW LEVEL SECURITY;",
+        "CREATE INDEX files_owner_idx ON public.files USING btree (owner);",
+        "GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.files TO authenticated;",
+        "GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE public.files TO service_role;",
+    ]
+    # Ada's row before, and with the id.
+    linked = [line for line in changed if line.startswith("INSERT")]
+    assert [line.endswith(", 'user_1');") for line in linked] == [True, False]
+
+
 def test_a_role_that_another_database_needs_stays(app: str, server: EmbeddedPostgres, root: Path) -> None:
     filled(app, root)
     other = server.create_database("other")

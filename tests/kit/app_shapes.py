@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, LiteralString
 
 from clerk_supabase.model.changes import Upsert
+from clerk_supabase_cli.adopt.mapping import Clear, OnDelete
+from clerk_supabase_cli.adopt.mapping import Mapping as TableMapping
 from tests.kit.databases import Connection, rows
 from tests.kit.histories import upsert
 
@@ -36,10 +38,20 @@ class Shape:
     """Columns that the handler keeps, with their expressions over the mirror's row."""
     on_insert: Mapping[str, str] = field(default_factory=dict)
     """Other columns that a new row needs, with their expressions."""
+    on_delete: OnDelete = "keep"
+    """The choice of the app's owner for the rows of deleted users."""
+    guard: bool = False
+    """True: the app's owner keeps the mapped columns from the old handler."""
+    collision: str = ""
+    """The constraint that a new user with address, user name and first name of another user would violate."""
+    extension: LiteralString = ""
+    """Statements of a superuser that come first."""
 
-    def install(self, connection: Connection) -> None:
-        """Creates the tables and their rows. Needs a superuser for shape N only."""
-        connection.execute(self.create.encode(), prepare=False)
+    def install(self, owner: Connection, superuser: Connection) -> None:
+        """Creates the tables and their rows."""
+        if self.extension:
+            superuser.execute(self.extension.encode(), prepare=False)
+        owner.execute(self.create.encode(), prepare=False)
 
     def old_upsert(self, connection: Connection, person: Person) -> None:
         """Does the work of the handler for user.created and user.updated."""
@@ -50,16 +62,6 @@ class Shape:
         """Does the work of the handler for user.deleted."""
         if self.delete:
             connection.execute(self.delete, {"id": user_id})
-
-    @property
-    def users(self) -> dict[str, Any]:
-        """The mapping of the table of the users, without the defaults."""
-        return {
-            "table": self.table,
-            "key": self.key or dict(self.keys),
-            "on_insert": dict(self.on_insert),
-            "update": dict(self.update),
-        }
 
 
 def person(user_id: str, **fields: str | None) -> Person:
@@ -101,23 +103,26 @@ def fingerprint(admin: Connection) -> list[Any]:
     return found
 
 
-def toml(users: Mapping[str, Any]) -> str:
-    """The text of adopt.toml for a mapping of the users, as `Shape.users` or as JSON."""
-    lines = ["[users]"]
-    for name, part in users.items():
-        if name == "kind":
-            continue
-        if isinstance(part, dict):
-            pairs = ", ".join(f"{json.dumps(column)} = {json.dumps(text)}" for column, text in part.items())
-            lines.append(f"{name} = {{ {pairs} }}")
-        else:
-            lines.append(f"{name} = {json.dumps(part)}")
+def toml(mappings: Sequence[TableMapping]) -> str:
+    """The text of adopt.toml."""
+    lines: list[str] = []
+    for mapping in mappings:
+        lines += ["", f"[{mapping.name}]"]
+        for name, part in mapping.as_json().items():
+            if name == "kind":
+                continue
+            if isinstance(part, dict):
+                pairs = ", ".join(f"{json.dumps(column)} = {json.dumps(text)}" for column, text in part.items())
+                lines.append(f"{name} = {{ {pairs} }}")
+            else:
+                lines.append(f"{name} = {json.dumps(part)}")
     return "\n".join(lines)
 
 
 _A: Final = Shape(
     name="A",
     title="text keys that are Clerk's ids, and the function of Clerk's old guide",
+    guard=True,
     create="""
     create function public.requesting_user_id() returns text language sql stable as
         $$ select nullif(current_setting('request.jwt.claims', true)::json ->> 'sub', '')::text $$;
@@ -165,6 +170,7 @@ _A: Final = Shape(
 _B: Final = Shape(
     name="B",
     title="uuid keys, and the names of the organization tables of the mirror",
+    collision="users_email_key",
     create="""
     create table public.users (
         id uuid primary key default gen_random_uuid(), clerk_user_id varchar(255) not null unique,
@@ -204,6 +210,8 @@ _B: Final = Shape(
 _C: Final = Shape(
     name="C",
     title="uuid keys, and the columns of the mirror",
+    on_delete="delete",
+    guard=True,
     create="""
     create table public.users (
         id uuid primary key default gen_random_uuid(), clerk_id text unique, email text, first_name text,
@@ -238,6 +246,7 @@ _C: Final = Shape(
 _D: Final = Shape(
     name="D",
     title="uuid keys, rows without a Clerk id, ten tables below, and a function that policies ask",
+    collision="users_email_key",
     create="""
     create table public.users (
         id uuid primary key default gen_random_uuid(), clerk_user_id text unique, email text unique not null,
@@ -295,6 +304,8 @@ _E: Final = Shape(
 _F: Final = Shape(
     name="F",
     title="the function of the guide returns the app's own uuid",
+    on_delete="delete",
+    guard=True,
     create="""
     create table public.accounts (
         id uuid primary key default gen_random_uuid(), clerk_id text unique not null, email text, name text
@@ -328,6 +339,8 @@ _F: Final = Shape(
 _G: Final = Shape(
     name="G",
     title="profiles with a user name and a display name that must be there",
+    on_delete=Clear(("bio",)),
+    collision="profiles_username_key",
     create="""
     create table public.profiles (
         id uuid primary key default gen_random_uuid(), clerk_user_id text unique not null,
@@ -353,6 +366,8 @@ _G: Final = Shape(
 _H: Final = Shape(
     name="H",
     title="profiles, with foreign keys to the column of Clerk's id",
+    on_delete="delete",
+    guard=True,
     create="""
     create table public.profiles (
         id uuid primary key default gen_random_uuid(), clerk_user_id text unique not null, email text,
@@ -404,6 +419,9 @@ _I: Final = Shape(
 _K: Final = Shape(
     name="K",
     title="Prisma: quoted names, a cuid, an enum, and restricting keys",
+    on_delete="delete",
+    guard=True,
+    collision="User_email_key",
     create="""
     create table public._prisma_migrations (
         id varchar(36) primary key, checksum varchar(64) not null, finished_at timestamptz, migration_name varchar(255)
@@ -446,6 +464,7 @@ _K: Final = Shape(
 _L: Final = Shape(
     name="L",
     title="Drizzle: tables named by reserved words, Clerk's ids as keys, and no row level security",
+    on_delete="delete",
     create="""
     create schema drizzle;
     create table drizzle.__drizzle_migrations (id serial primary key, hash text not null, created_at bigint);
@@ -479,6 +498,7 @@ _L: Final = Shape(
 _M: Final = Shape(
     name="M",
     title="composite keys, in the table of the users and in the table of the members",
+    on_delete="delete",
     create="""
     create table public.tenant_users (
         tenant_id integer not null default 1, clerk_user_id text not null, email text, first_name text,
@@ -542,8 +562,11 @@ _CITEXT: Final = """
 _N: Final = Shape(
     name="N",
     title="a citext e-mail, an enum role, a generated column, and an identity column",
-    create=_CITEXT
-    + """
+    on_delete=Clear(("first_name", "last_name")),
+    guard=True,
+    collision="app_users_email_key",
+    extension=_CITEXT,
+    create="""
     create type public.app_role as enum ('member', 'admin');
     create table public.app_users (
         id uuid primary key default gen_random_uuid(), number bigint generated always as identity, clerk_id text unique,
@@ -573,8 +596,13 @@ _N: Final = Shape(
 _O: Final = Shape(
     name="O",
     title="a partitioned table with triggers that write elsewhere, and a view in its place",
+    on_delete="delete",
+    guard=True,
+    collision="handles_handle_key",
     create="""
     create schema app;
+    -- The project of this owner opens new schemas to the API.
+    revoke create on schema app from anon, authenticated, service_role;
     create table app.people (
         clerk_user_id text not null, mail text, given_name text, family_name text,
         created_at timestamptz not null default now(), primary key (clerk_user_id)

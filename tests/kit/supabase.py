@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -40,6 +43,7 @@ class Supabase:
         self._server = server
         self._root = root
         self._urls: dict[Project, str] = {}
+        self._template = ""
 
     def url(self, project: Project) -> str:
         """The connection URL of the owner to the migrated database of a project, made at the first call."""
@@ -47,8 +51,39 @@ class Supabase:
             self._urls[project] = self._create(project)
         return self._urls[project]
 
+    @contextmanager
+    def new_project(self) -> Iterator[tuple[str, str]]:
+        """A project without a table, open to the API by default: the URLs of the superuser and of the owner."""
+        if not self._template:
+            self._template = "template_of_projects"
+            self._prepare(self._template, PROJECTS[0])
+        name = "new_project"
+        as_superuser = self._server.create_database(name, self._template)
+        with psycopg.connect(as_superuser) as connection:
+            connection.execute(
+                sql.SQL("alter database {} owner to {}").format(sql.Identifier(name), sql.Identifier(OWNER))
+            )
+        try:
+            yield as_superuser, self._server.url(name, OWNER, self._server.password)
+        finally:
+            self._server.drop_database(name)
+
+    def schema(self, url: str) -> list[str]:
+        """Every object of a database, as pg_dump writes it."""
+        command = [str(self._server.binaries / "pg_dump"), "--schema-only", url]
+        written = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        # Each dump has its own \\restrict.
+        return [line for line in written.splitlines() if not line.startswith("\\")]
+
     def _create(self, project: Project) -> str:
-        name = project.name.replace(" ", "_")
+        as_owner = self._prepare(project.name.replace(" ", "_"), project)
+        assert list(migrate(as_owner, self._root))
+        for file in project.after_migrations:
+            self._run(as_owner, file)
+        return as_owner
+
+    def _prepare(self, name: str, project: Project) -> str:
+        """Makes the database of a project as it is before the migrations; returns the owner's URL."""
         as_superuser = self._server.create_database(name)
         prepare_plain_postgres(as_superuser, self._root)
         self._run(as_superuser, "supabase")
@@ -57,9 +92,6 @@ class Supabase:
             connection.execute(statement.format(sql.Identifier(OWNER), sql.Literal(self._server.password)))
         as_owner = self._server.url(name, OWNER, self._server.password)
         for file in project.before_migrations:
-            self._run(as_owner, file)
-        assert list(migrate(as_owner, self._root))
-        for file in project.after_migrations:
             self._run(as_owner, file)
         return as_owner
 

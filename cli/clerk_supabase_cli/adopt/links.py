@@ -171,6 +171,7 @@ where w.written_id = w.clerk_id
 returning row_key, found_by, clerk_id
 """
 _NEXT: Final = "select row_key from chosen"
+_HAS_LINKS: Final = "select to_regclass('clerk_sync.links') is not null"
 _RECORDED: Final = """
 select l.relation, l.key_column, count(*) from clerk_sync.links as l
 where l.undone_at is null and (%(relation)s::text is null or l.relation = %(relation)s)
@@ -397,6 +398,8 @@ class Links:
 def unlink(writer: Writer, relation: str | None = None) -> list[Unlinked]:
     """Takes back the recorded links of a table, or of all tables: exactly the rows that still hold the recorded id."""
     results: list[Unlinked] = []
+    if writer.connection.execute(_HAS_LINKS).fetchall() == [(False,)]:
+        return results
     for name, key, recorded in writer.connection.execute(_RECORDED, {"relation": relation}).fetchall():
         try:
             table = find_table(writer.connection, name)

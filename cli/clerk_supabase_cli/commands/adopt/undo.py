@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import click
 
-from clerk_supabase_cli.adopt.feeds import feeds, remove
-from clerk_supabase_cli.adopt.links import Writer, unlink
+from clerk_supabase_cli.adopt.feeds import Feed, feeds, remove
+from clerk_supabase_cli.adopt.links import Unlinked, Writer, unlink
 from clerk_supabase_cli.operate.database import Connection, open_database
 from clerk_supabase_cli.operator_name import operator_name
 from clerk_supabase_cli.options import database_url_option, json_option
@@ -28,20 +30,35 @@ def undo_command(*, write: bool, with_links: bool, database_url: str, as_json: b
             for each in found:
                 remove(connection, database_url, each, lambda words: say(words, err=True))
         unlinked = _unlink(connection, database_url, write=write) if with_links else []
+    is_found = bool(found) or any(each.undone for each in unlinked)
     if as_json:
-        print_json({"changed": write and bool(found or unlinked), "feeds": found, "links": unlinked})
+        print_json({"changed": write and is_found, "feeds": found, "links": unlinked})
         return
+    for line in [*_of_feeds(found, write=write), *_of_links(unlinked, write=write)]:
+        say(printable(line))
+    if not is_found:
+        say("there is nothing to undo")
+    elif not write:
+        say("nothing was changed; add --write to do it")
+
+
+def _unlink(connection: Connection, url: str, *, write: bool) -> list[Unlinked]:
+    return unlink(Writer(connection, url, operator_name(), lambda words: say(words, err=True), is_trial=not write))
+
+
+def _of_feeds(found: Sequence[Feed], *, write: bool) -> Iterator[str]:
+    if not found:
+        yield "no table follows the mirror"
     for each in found:
         what = "no longer follows the mirror" if write else "follows the mirror"
-        say(printable(f"{each.table} ({each.kind}s) {what}; {each.unfed:,} unfed rows"))
-    for each_link in unlinked:
-        say(printable(each_link))
-    if not found:
-        say("no table follows the mirror: nothing to undo")
-    elif not write:
-        say("nothing was changed; adopt undo --write removes the feeds")
+        yield f"{each.table} ({each.kind}s) {what}; {each.unfed:,} unfed rows"
 
 
-def _unlink(connection: Connection, url: str, *, write: bool) -> list[str]:
-    writer = Writer(connection, url, operator_name(), lambda words: say(words, err=True), is_trial=not write)
-    return [str(each) for each in unlink(writer)]
+def _of_links(unlinked: Sequence[Unlinked], *, write: bool) -> Iterator[str]:
+    if not unlinked:
+        yield "no id was written by adopt link"
+    for each in unlinked:
+        verb = "were" if write else "can be"
+        why = each.fault or "the other rows have another id since, or are gone"
+        words = f"{each.table}: {each.undone:,} of {each.undone + each.changed:,} ids {verb} taken back"
+        yield f"{words}; {why}" if each.changed else words
