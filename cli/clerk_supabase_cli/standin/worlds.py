@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -70,6 +70,12 @@ class World:
             "invitation": self.invitations,
             "domain": self.domains,
         }
+
+    def children_of(self, ids: Collection[str]) -> set[str]:
+        """Ids of the memberships, invitations and domains of the users and organizations with these ids."""
+        members = {key for key, each in self.memberships.items() if {_org_of(each), _user_of(each)} & {*ids}}
+        of_organizations = (*self.invitations.items(), *self.domains.items())
+        return members | {key for key, each in of_organizations if each["organization_id"] in ids}
 
     # Users
 

@@ -185,27 +185,18 @@ def _seeing(stage: Stage, act: Callable[[], object], view: Any) -> None:
 
 
 def lie(stage: Stage, chance: Random) -> None:
-    """Some objects of Clerk and their children are missing in every answer from now on."""
+    """Some objects of Clerk and their children, also future ones, are missing in every answer from now on."""
     everything = sorted(key for objects in stage.world.objects().values() for key in objects)
     if stage.world.organizations and chance.random() < 0.5:
         everything = sorted(stage.world.organizations)
-    chosen = set(chance.sample(everything, min(len(everything), chance.choice((1, 1, 3)))))
-    world = stage.world
-    for key, each in world.memberships.items():
-        if chosen & {each["organization"]["id"], each["public_user_data"]["user_id"]}:
-            chosen.add(key)
-    for objects in (world.invitations, world.domains):
-        chosen |= {key for key, each in objects.items() if each["organization_id"] in chosen}
-    stage.history.hidden |= chosen
+    stage.history.hidden |= set(chance.sample(everything, min(len(everything), chance.choice((1, 1, 3)))))
     stage.has_lied = True
 
 
 def lose_crowd(stage: Stage, chance: Random) -> None:
     """An organization with many members is missing in every answer from now on; two runs prove its delete."""
     crowd(stage, chance)
-    org_id = list(stage.world.organizations)[-1]
-    members = {key for key, each in stage.world.memberships.items() if each["organization"]["id"] == org_id}
-    stage.history.hidden |= {org_id, *members}
+    stage.history.hidden.add(list(stage.world.organizations)[-1])
     stage.has_lied = True
     for _ in range(2):
         stage.pass_time(2 * MARGIN_MS / 1000)
