@@ -79,6 +79,14 @@ class Snapshot:
         )
         return ours != theirs
 
+    def is_tombstone_changed(self, before: Snapshot, object_id: str) -> bool:
+        """Tells whether an object was deleted or restored since an earlier snapshot, whatever became of its row."""
+        ours, theirs = (
+            {kind: entity.deleted_at for (kind, each), entity in state.entities.items() if each == object_id}
+            for state in (self, before)
+        )
+        return ours != theirs
+
     def hidden_since(self, before: Snapshot) -> set[Place]:
         """Rows that were visible before, and are hidden or missing now."""
         return {place for place in before.rows if before.shows(place) and not self.shows(place)}

@@ -137,7 +137,8 @@ def resync_untrue(stage: Stage, object_id: str, before: Snapshot, report: Report
     after = stage.snapshot()
     changed = after.changed_since(before)
     claimed = sum(of_kind.get(name, 0) for of_kind in report.counts.values() for name in _CLAIMS)
-    if claimed and not changed:
+    # The delete of an object whose row somebody removed only sets a tombstone.
+    if claimed and not changed and not after.is_tombstone_changed(before, object_id):
         yield f"resync {object_id} says {report.counts}, and changed nothing"
     if changed and not claimed:
         yield f"resync {object_id} says {report.counts} ({report.state}), and changed {sorted(changed)}"
