@@ -122,7 +122,7 @@ def play(theatre: Theatre, seed: int | str, number: int, script: Script) -> Stag
                 stage.wrong += _wrong_now(stage)
             if stage.wrong:
                 return stage
-        _come_to_rest(stage)
+        come_to_rest(stage)
     finally:
         stage.rules.unlock()
         theatre.api.faults.clear()
@@ -183,7 +183,7 @@ def _parked_for_nothing(stage: Stage) -> Iterator[str]:
 # To rest
 
 
-def _come_to_rest(stage: Stage) -> None:
+def come_to_rest(stage: Stage) -> None:
     """Lifts all obstacles, delivers all waiting events, and compares a healthy API with the tables."""
     stage.rules.lift(stage.admin)
     stage.history.hidden.clear()
