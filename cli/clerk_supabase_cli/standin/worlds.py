@@ -223,7 +223,13 @@ class World:
 
     def answer_invitation(self) -> None:
         status = self.chance.choice(("accepted", "revoked"))
-        self._edit(self.invitations, f"organizationInvitation.{status}", {"status": status})
+        invitation_id = self._any(self.invitations)
+        if invitation_id is not None:
+            invitation = self.invitations[invitation_id]
+            # Nobody answers in the millisecond in which the invitation is made.
+            self.now = max(self.now, invitation["updated_at"] + 1)
+            self.invitations[invitation_id] = invitation | {"status": status, "updated_at": self._tick()}
+            self._send(f"organizationInvitation.{status}", self.invitations[invitation_id])
 
     def add_domain(self) -> None:
         org_id = self._any(self.organizations)

@@ -24,11 +24,12 @@ def run_untrue(
     after = stage.snapshot()
     what = f"run {report.run_id} ({report.mode}, {report.state}: {report.reason})"
     found = {(each.kind, each.entity_id): each for each in details.findings}
-    if is_direct:
+    # The rows as of the beginning of a continued run are unknown.
+    if is_direct and not report.is_resumed:
         yield from _findings_untrue(stage, found, before, after, what)
     hidden = after.hidden_since(before)
     said = sum(of_kind.get("deleted", 0) for of_kind in report.counts.values())
-    if is_direct and said > len(hidden):
+    if is_direct and not report.is_resumed and said > len(hidden):
         yield f"{what} says that it deleted {said}, and hid {sorted(hidden)}"
     if not stage.has_lied and not stage.misled:
         ids = {object_id for objects in stage.world.objects().values() for object_id in objects}
@@ -81,9 +82,9 @@ def _emptied(before: Snapshot, after: Snapshot) -> set[str]:
 def complete_untrue(stage: Stage, details: RunDetails, report: Report, world: World) -> Iterator[str]:
     """Rows that differ from Clerk, without an excuse, after a full run with the state `complete`.
 
-    `world`: the state of Clerk during the run. The repairs of the run are done.
+    `world`: the state of Clerk during the run. The repairs of the run are done. A continued run has seen more states.
     """
-    if (report.mode, report.state, report.dry_run) != ("full", "complete", False):
+    if (report.mode, report.state, report.dry_run, report.is_resumed) != ("full", "complete", False, False):
         return
     named = {each.entity_id for each in details.findings}
     misled = stage.misled_with_children()
