@@ -45,8 +45,17 @@ class Entity:
     @property
     def newest(self) -> int:
         """The later time in its version, by Clerk's clock, in milliseconds."""
+        return max(self._moments)
+
+    @property
+    def is_stub(self) -> bool:
+        """True: only other objects told of the object."""
+        return self._moments[0] <= 0
+
+    @property
+    def _moments(self) -> tuple[int, int]:
         source_updated_at, observed_at, _ = (int(each) for each in self.version.strip("()").split(","))
-        return max(source_updated_at, observed_at)
+        return source_updated_at, observed_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,7 +112,7 @@ def _is_stub(snapshot: Snapshot, place: Place) -> bool:
     says so.
     """
     entity = snapshot.entities.get(place)
-    return entity is not None and entity.newest <= 0
+    return entity is not None and entity.is_stub
 
 
 def _is_answered(snapshot: Snapshot, place: Place, world: World) -> bool:
