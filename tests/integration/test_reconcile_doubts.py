@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -27,6 +28,8 @@ from tests.kit.aws import Account
 from tests.kit.databases import Database, Databases, rows, tables, value
 from tests.kit.histories import alone
 from tests.kit.reconciling import Queued, Rig, RigMaker, happening_after, mirror, rig_with
+
+_SECONDS_OF_A_STATEMENT: Final = 15
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,19 @@ def test_an_odd_element_in_any_window_of_users_keeps_every_user(rig: Rig, window
     assert report.state == "incomplete"
     assert "Clerk listed users without a usable id, or called deleted: no user is deleted" in str(report.reason)
     assert len(rig.shown()) == 1_201
+
+
+def test_a_page_full_of_copies_of_a_membership_is_compared_and_named(rig: Rig) -> None:
+    rig.admin.execute("update clerk.organization_memberships set role = 'by hand'")
+    rig.api.faults.add(Fault(alter=lambda elements: elements[:1] * 500), path="/organization_memberships")
+    began = time.monotonic()
+    report = rig.run()
+    # Each copy compared with each other copy takes longer than statement_timeout of the worker's role.
+    assert time.monotonic() - began < _SECONDS_OF_A_STATEMENT
+    assert report.state == "incomplete"
+    assert "no membership is deleted" in str(report.reason)
+    roles = "select count(*) from clerk.organization_memberships where role = 'by hand'"
+    assert rig.admin.execute(roles).fetchone() == (14,)
 
 
 def test_a_quick_run_of_a_list_as_long_as_ours_is_complete_after_its_first_page(database: Database) -> None:

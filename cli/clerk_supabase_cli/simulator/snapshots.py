@@ -46,8 +46,17 @@ class Entity:
     @property
     def newest(self) -> int:
         """The later time in its version, by Clerk's clock, in milliseconds."""
+        return max(self._moments)
+
+    @property
+    def is_stub(self) -> bool:
+        """True: only other objects told of the object."""
+        return self._moments[0] <= 0
+
+    @property
+    def _moments(self) -> tuple[int, int]:
         source_updated_at, observed_at, _ = (int(each) for each in self.version.strip("()").split(","))
-        return max(source_updated_at, observed_at)
+        return source_updated_at, observed_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,14 @@ class Snapshot:
         ours, theirs = (
             [_told(each.rows.get(place)), _told(each.profiles.get(place[1]) if place[0] == "user" else None)]
             for each in (self, before)
+        )
+        return ours != theirs
+
+    def is_tombstone_changed(self, before: Snapshot, object_id: str) -> bool:
+        """Tells whether an object was deleted or restored since an earlier snapshot, whatever became of its row."""
+        ours, theirs = (
+            {kind: entity.deleted_at for (kind, each), entity in state.entities.items() if each == object_id}
+            for state in (self, before)
         )
         return ours != theirs
 

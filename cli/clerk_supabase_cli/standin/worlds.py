@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -78,6 +78,12 @@ class World:
             "domain": self.domains,
             **self.others,
         }
+
+    def children_of(self, ids: Collection[str]) -> set[str]:
+        """Ids of the memberships, invitations and domains of the users and organizations with these ids."""
+        members = {key for key, each in self.memberships.items() if {_org_of(each), _user_of(each)} & {*ids}}
+        of_organizations = (*self.invitations.items(), *self.domains.items())
+        return members | {key for key, each in of_organizations if each["organization_id"] in ids}
 
     # Users
 
@@ -225,7 +231,13 @@ class World:
 
     def answer_invitation(self) -> None:
         status = self.chance.choice(("accepted", "revoked"))
-        self._edit(self.invitations, f"organizationInvitation.{status}", {"status": status})
+        invitation_id = self._any(self.invitations)
+        if invitation_id is not None:
+            invitation = self.invitations[invitation_id]
+            # Nobody answers in the millisecond in which the invitation is made.
+            self.now = max(self.now, invitation["updated_at"] + 1)
+            self.invitations[invitation_id] = invitation | {"status": status, "updated_at": self._tick()}
+            self._send(f"organizationInvitation.{status}", self.invitations[invitation_id])
 
     def add_domain(self) -> None:
         org_id = self._any(self.organizations)

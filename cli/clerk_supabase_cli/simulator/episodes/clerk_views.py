@@ -41,7 +41,7 @@ class History:
         self._world = world
         self._states: list[World] = []
         self.hidden: set[str] = set()
-        """Objects of Clerk left out of every answer."""
+        """Objects of Clerk left out of every answer, together with their children."""
         self.note()
 
     def note(self) -> None:
@@ -50,12 +50,16 @@ class History:
 
     def now(self) -> World:
         """The world as seen by Clerk's newest server."""
-        return copy_of(self._world, self.hidden)
+        return self._shown(self._world)
 
     def at(self, moment: int) -> World:
         """The world at a moment; the oldest recorded state, if the moment is even older."""
         past = [state for state in self._states if state.now <= moment]
-        return copy_of((past or self._states)[-1 if past else 0], self.hidden)
+        return self._shown((past or self._states)[-1 if past else 0])
+
+    def _shown(self, world: World) -> World:
+        # Also children from a later time: an answer about a child names its parents.
+        return copy_of(world, self.hidden | world.children_of(self.hidden))
 
 
 def copy_of(world: World, without: Collection[str] = ()) -> World:

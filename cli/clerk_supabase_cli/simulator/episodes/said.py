@@ -24,11 +24,12 @@ def run_untrue(
     after = stage.snapshot()
     what = f"run {report.run_id} ({report.mode}, {report.state}: {report.reason})"
     found = {(each.kind, each.entity_id): each for each in details.findings}
-    if is_direct:
+    # The rows as of the beginning of a continued run are unknown.
+    if is_direct and not report.is_resumed:
         yield from _findings_untrue(stage, found, before, after, what)
     hidden = after.hidden_since(before)
     said = sum(of_kind.get("deleted", 0) for of_kind in report.counts.values())
-    if is_direct and said > len(hidden):
+    if is_direct and not report.is_resumed and said > len(hidden):
         yield f"{what} says that it deleted {said}, and hid {sorted(hidden)}"
     if not stage.has_lied and not stage.misled:
         ids = {object_id for objects in stage.world.objects().values() for object_id in objects}
@@ -58,6 +59,8 @@ def _findings_untrue(
             yield f"{what} says that it deleted {' '.join(place)}, which is still shown"
         if (
             finding.action == "repair"
+            # A hidden row may get another moment of its delete.
+            and after.rows.get(place) == before.rows.get(place)
             and not after.is_changed(before, place)
             and after.entities.get(place) == before.entities.get(place)
         ):
@@ -79,9 +82,9 @@ def _emptied(before: Snapshot, after: Snapshot) -> set[str]:
 def complete_untrue(stage: Stage, details: RunDetails, report: Report, world: World) -> Iterator[str]:
     """Rows that differ from Clerk, without an excuse, after a full run with the state `complete`.
 
-    `world`: the state of Clerk during the run. The repairs of the run are done.
+    `world`: the state of Clerk during the run. The repairs of the run are done. A continued run has seen more states.
     """
-    if (report.mode, report.state, report.dry_run) != ("full", "complete", False):
+    if (report.mode, report.state, report.dry_run, report.is_resumed) != ("full", "complete", False, False):
         return
     named = {each.entity_id for each in details.findings}
     misled = stage.misled_with_children()
@@ -93,11 +96,29 @@ def complete_untrue(stage: Stage, details: RunDetails, report: Report, world: Wo
             continue
         if place[1] in misled and (report.reason is not None or _has_young_delete(stage, after)):
             continue
+        if (report.reason is not None and _is_stub(after, place)) or _is_answered(after, place, world):
+            continue
         if place[1] in stage.rules.ids() or _is_young(stage, after, place, world):
             continue
         if after.entities.get(place) is not None and after.entities[place].is_purged:
             continue
         yield f"run {report.run_id} is complete ({report.reason}), but {why}"
+
+
+def _is_stub(snapshot: Snapshot, place: Place) -> bool:
+    """Tells whether only other objects told of an object.
+
+    Our own clock dates its row, and an episode is shorter than the margin: a run leaves such a row to a later run, and
+    says so.
+    """
+    entity = snapshot.entities.get(place)
+    return entity is not None and entity.is_stub
+
+
+def _is_answered(snapshot: Snapshot, place: Place, world: World) -> bool:
+    """Tells whether Clerk does not list an answered invitation: no run deletes such an invitation."""
+    answered = place[0] == "invitation" and snapshot.rows.get(place, {}).get("status") not in (None, "pending")
+    return answered and place[1] not in world.invitations
 
 
 def _is_young(stage: Stage, snapshot: Snapshot, place: Place, world: World) -> bool:
@@ -109,8 +130,8 @@ def _is_young(stage: Stage, snapshot: Snapshot, place: Place, world: World) -> b
     # A run knows the time of its beginning to the second.
     began = world.now // 1_000 * 1_000
     if is_there and place[1] not in stage.setbacks:
-        # A later change is left to the next run: Clerk's Date does not order changes and answers within a second.
-        return entity.newest > began
+        # A change since is left to the next run: Clerk's Date does not order changes and answers within a second.
+        return entity.newest >= began
     return entity.newest >= began - MARGIN_MS
 
 
@@ -125,7 +146,8 @@ def resync_untrue(stage: Stage, object_id: str, before: Snapshot, report: Report
     after = stage.snapshot()
     changed = after.changed_since(before)
     claimed = sum(of_kind.get(name, 0) for of_kind in report.counts.values() for name in _CLAIMS)
-    if claimed and not changed:
+    # The delete of an object whose row somebody removed only sets a tombstone.
+    if claimed and not changed and not after.is_tombstone_changed(before, object_id):
         yield f"resync {object_id} says {report.counts}, and changed nothing"
     if changed and not claimed:
         yield f"resync {object_id} says {report.counts} ({report.state}), and changed {sorted(changed)}"

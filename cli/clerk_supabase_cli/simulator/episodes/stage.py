@@ -220,6 +220,14 @@ class Stage:
         """Moves the clock; nothing happens in Clerk meanwhile."""
         self.world.now += int(seconds * 1000)
 
+    def age_rows(self, seconds: float) -> None:
+        """Moves the inserts of all rows into the past: our own clock, which nothing else moves, dates a stub."""
+        self.admin.execute(
+            "update clerk_sync.audit_log set recorded_at = recorded_at - %s * interval '1 second' "
+            "where operation = 'insert'",
+            [seconds],
+        )
+
     def next_second(self) -> None:
         """Moves the clock to a new second: by `Date`, two comparisons within a second would look the same."""
         second = self.world.now // 1000
@@ -235,15 +243,7 @@ class Stage:
 
     def misled_with_children(self) -> set[str]:
         """The objects whose delete was reported wrongly, and their children."""
-        found = set(self.misled)
-        if not found:
-            return found
-        for key, each in self.world.memberships.items():
-            if found & {each["organization"]["id"], each["public_user_data"]["user_id"]}:
-                found.add(key)
-        for objects in (self.world.invitations, self.world.domains):
-            found |= {key for key, each in objects.items() if each["organization_id"] in self.misled}
-        return found
+        return self.misled | self.world.children_of(self.misled)
 
     # Queues
 

@@ -229,7 +229,9 @@ class Comparison:
 
     def _asked(self, request: Mapping[str, object], page: Sequence[_Read] = ()) -> dict[str, _Found]:
         """The differences of a page, by id."""
-        differences = self._runs.compare(request, [element for read in page for element in read.elements])
+        # Hundreds of copies of an object in a page would be compared each with each.
+        once = {read.id: read for read in page}.values()
+        differences = self._runs.compare(request, [element for read in once for element in read.elements])
         found: dict[str, _Found] = {}
         for kind, object_id, difference, action in differences:
             # Private metadata is repaired, or held back, together with its object.

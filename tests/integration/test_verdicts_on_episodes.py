@@ -1,0 +1,148 @@
+"""The simulator calls no guarantee broken where a run does what it should."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from clerk_supabase.reconcile.records import RunDetails
+from clerk_supabase.reconcile.report import Report
+from clerk_supabase.reconcile.request import Request
+from clerk_supabase.reconcile.runs import Runs
+from clerk_supabase_cli.simulator.episodes import said
+from clerk_supabase_cli.simulator.episodes.episode import come_to_rest
+from clerk_supabase_cli.simulator.episodes.happenings.comparisons import run_with_answer
+from clerk_supabase_cli.simulator.episodes.stage import MARGIN_MS, Stage, Theatre
+from clerk_supabase_cli.simulator.silence import silent_telemetry
+from clerk_supabase_cli.standin.worlds import World
+from tests.kit.databases import Database
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsLenAndGetItem
+
+
+class _First(Random):
+    """Takes the first of several values: no time passes between two changes in Clerk."""
+
+    def choice(self, seq: SupportsLenAndGetItem[Any]) -> Any:
+        return seq[0]
+
+
+@pytest.fixture
+def stage(database: Database) -> Iterator[Stage]:
+    with silent_telemetry(), closing(Theatre(database)) as theatre:
+        yield Stage(theatre, World(_First(1), "1"))
+
+
+def test_a_row_known_only_from_a_child_waits_for_a_later_run_and_is_gone_in_the_end(stage: Stage) -> None:
+    def happen() -> None:
+        org_id = stage.world.create_organization({})["id"]
+        stage.world.invite(org_id)
+        stage.world.remove_organization(org_id)
+
+    stage.lets(happen)
+    # The events of the organization are lost.
+    stage.send(each for each in stage.untold() if b"organizationInvitation" in each.body)
+    stage.work_off()
+
+    stage.pass_time(2 * MARGIN_MS / 1000)
+    report = _compared(stage)
+    assert report.reason is not None
+    assert "a later run asks about them" in report.reason
+    assert list(_untrue(stage, report)) == []
+
+    come_to_rest(stage)
+    assert stage.wrong == []
+
+
+def test_a_row_as_young_as_a_run_is_left_to_the_next_run(stage: Stage) -> None:
+    _happened(stage, stage.world.sign_up)
+    stage.admin.execute("update clerk.users set first_name = 'by hand'")
+    report = _compared(stage)
+    assert (report.state, report.reason) == ("complete", None)
+    assert list(_untrue(stage, report)) == []
+
+    stage.pass_time(1)
+    assert _compared(stage).counts["user"]["repaired"] == 1
+
+
+def test_a_run_need_not_notice_that_a_list_lacks_a_user_as_young_as_the_run(stage: Stage) -> None:
+    _happened(stage, stage.world.sign_up)
+    run_with_answer(stage, _First(1), "no elements", "/users", modes=("full",))
+    assert (stage.counts["run complete"], stage.wrong) == (1, [])
+
+    # A run one second later has to.
+    stage.pass_time(1)
+    run_with_answer(stage, _First(1), "no elements", "/users", modes=("full",))
+    assert (stage.counts["run incomplete"], stage.wrong) == (1, [])
+
+
+def test_a_run_may_keep_an_answered_invitation_that_clerk_does_not_list(stage: Stage) -> None:
+    def happen() -> None:
+        stage.world.invite(stage.world.create_organization({})["id"])
+        stage.world.answer_invitation()
+
+    _happened(stage, happen)
+    [invitation_id] = stage.world.invitations
+    stage.history.hidden.add(invitation_id)
+    stage.pass_time(2 * MARGIN_MS / 1000)
+    report = _compared(stage)
+    assert (report.state, report.reason) == ("complete", None)
+    assert stage.snapshot().shows(("invitation", invitation_id))
+    assert list(_untrue(stage, report)) == []
+
+
+def test_a_run_may_correct_the_moment_at_which_a_row_was_hidden(stage: Stage) -> None:
+    def happen() -> None:
+        stage.world.sign_up()
+        stage.world.delete_user()
+
+    _happened(stage, happen)
+    stage.admin.execute("update clerk.users set deleted_at = now()")
+    before = stage.snapshot()
+    report = _compared(stage)
+    assert report.counts["user"]["repaired"] == 1
+    assert list(said.run_untrue(stage, before, _details(stage, report), report, is_direct=True)) == []
+
+
+def test_a_resync_may_delete_an_object_whose_row_somebody_removed(stage: Stage) -> None:
+    _happened(stage, stage.world.sign_up)
+    [user_id] = stage.world.users
+    stage.admin.execute("truncate clerk.users cascade")
+    stage.history.hidden.add(user_id)
+    stage.pass_time(2 * MARGIN_MS / 1000)
+
+    before = stage.snapshot()
+    with stage.theatre.store(is_owner=True) as store:
+        report = stage.reconcile(store, is_direct=True).resync(user_id, stage.deadline())
+    assert report.counts == {"user": {"deleted": 1}}
+    assert list(said.resync_untrue(stage, user_id, before, report)) == []
+    # A report without any effect would be noticed.
+    assert list(said.resync_untrue(stage, user_id, stage.snapshot(), report)) != []
+
+
+def _happened(stage: Stage, happening: Callable[[], object]) -> None:
+    """Changes something in Clerk, and lets its events arrive."""
+    stage.lets(happening)
+    stage.send(stage.untold())
+    stage.work_off()
+
+
+def _compared(stage: Stage) -> Report:
+    with stage.theatre.store() as store:
+        return stage.reconcile(store, is_direct=True).run(Request("full"), stage.deadline())
+
+
+def _details(stage: Stage, report: Report) -> RunDetails:
+    with stage.theatre.store(is_owner=True) as store:
+        details = Runs(store).show(report.run_id or 0)
+    assert details is not None
+    return details
+
+
+def _untrue(stage: Stage, report: Report) -> Iterator[str]:
+    return said.complete_untrue(stage, _details(stage, report), report, stage.history.now())
