@@ -21,7 +21,8 @@ create table clerk_sync.deliveries (
 comment on table clerk_sync.deliveries is
 'One row per webhook, written in the transaction of its changes; svix_id is the same on every retry and replay.';
 comment on column clerk_sync.deliveries.outcome is
-'created; updated; unchanged: nothing differs; stale: a newer version was there; deleted; deleted_before: the object was deleted before.';
+'created; updated; unchanged: nothing differs; stale: a newer version was there; deleted; deleted_before: an earlier '
+'event deleted the object.';
 comment on column clerk_sync.deliveries.occurred_at is 'When the event happened, by Clerk''s clock.';
 comment on column clerk_sync.deliveries.received_at is 'When ingest accepted the event.';
 

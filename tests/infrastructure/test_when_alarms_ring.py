@@ -27,7 +27,6 @@ OTHERS = {
     "FailedRunsAlarm": Rule("Maximum"),
     "DriftAlarm": Rule("Maximum", threshold={"Ref": "DriftThreshold"}),
     "DeletedHereAlarm": Rule("Maximum"),
-    "UnfedRowsAlarm": Rule("Maximum"),
     "SilenceAlarm": Rule("Maximum"),
     "UnfedRowsAlarm": Rule("Maximum"),
     "FullReconcileOverdueAlarm": Rule(
