@@ -148,17 +148,19 @@ def test_without_an_instance_in_the_settings_any_instance_is_accepted(account: A
 
 @pytest.mark.parametrize(
     "event_type",
-    {
-        "email.created",
-        "sms.created",
-        "session.created",
-        "session.pending",
-        "role.created",
-        "subscriptionItem.freeTrialEnding",
-        "user.unheardOf",
-        "USER.CREATED",
-    }
-    - SYNCED_TYPES.keys(),
+    sorted(
+        {
+            "email.created",
+            "sms.created",
+            "session.created",
+            "session.pending",
+            "role.created",
+            "subscriptionItem.freeTrialEnding",
+            "user.unheardOf",
+            "USER.CREATED",
+        }
+        - SYNCED_TYPES.keys()
+    ),
 )
 def test_an_event_of_another_type_is_answered_200_and_not_stored(endpoint: Endpoint, event_type: str) -> None:
     assert endpoint.post_event({**CREATED, "type": event_type}).status == 200
