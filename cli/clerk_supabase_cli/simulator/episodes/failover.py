@@ -14,7 +14,8 @@ _TABLES: Final = """
 select n.nspname, c.relname
 from pg_class as c inner join pg_namespace as n on n.oid = c.relnamespace
 where c.relkind = 'r' and n.nspname in ('clerk', 'clerk_sync')
-and c.relname not in ('kinds', 'migrations')
+-- Rows of migrations, not of events.
+and c.relname not in ('kinds', 'migrations', 'profile_visibility')
 order by 1, 2
 """
 
