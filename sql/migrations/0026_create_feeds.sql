@@ -433,13 +433,19 @@ as $function$
                     'if gone is not null or exists (select from {mirror} as m where m.{id} = any(ids) '
                     'and m.deleted_at is not null) then {execution} end if;',
                     h.holes || jsonb_build_object('execution', clerk_sync.execution_of(
-                        s.template || ' ({deleted}) as said where {keys_match}' || s.condition, h.holes
+                        s.template, h.holes
                     ))
                 )
                 from (values
-                    ('update {target} as theirs set {clear_columns} from', ' and ({is_full})', h.holes ->> 'clear_columns' <> ''),
-                    ('delete from {target} as theirs using', '', feed.mapping -> 'on_delete' = '"delete"')
-                ) as s (template, condition, is_wanted)
+                    (
+                        'update {target} as theirs set {clear_columns} from ({deleted}) as said '
+                        'where {keys_match} and ({is_full})', h.holes ->> 'clear_columns' <> ''
+                    ),
+                    (
+                        'delete from {target} as theirs using ({deleted}) as said where {keys_match}',
+                        feed.mapping -> 'on_delete' = '"delete"'
+                    )
+                ) as s (template, is_wanted)
                 where s.is_wanted
             ), ''),
             'unlinked', case when h.holes ->> 'is_unlinked' = 'false' then '' else clerk_sync.statement_of(

@@ -129,10 +129,11 @@ begin
     if (select c.relkind in ('r', 'p') from pg_catalog.pg_class as c where c.oid = to_regclass(target)) then
         execute format('lock table %s in row exclusive mode', target);
     end if;
-    -- Mostly there is none, and triggers have no index by their functions.
+    -- Mostly there is none, and triggers have no index by their functions. Owners alone ('o'): Supabase's default
+    -- privileges grant execute on every function of the app.
     functions_of_callers := array(
         select d.objid from pg_catalog.pg_shdepend as d
-        where d.refclassid = 'pg_authid'::regclass and d.classid = 'pg_proc'::regclass
+        where d.refclassid = 'pg_authid'::regclass and d.classid = 'pg_proc'::regclass and d.deptype = 'o'
         and d.refobjid = any(array(select r from clerk_sync.roles_of_callers() as r))
         and d.dbid = (select b.oid from pg_catalog.pg_database as b where b.datname = current_database())
     );
@@ -343,7 +344,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    wanted constant integer := clerk_sync.whole_number(request, 'limit', 0, 100000);
+    wanted constant integer := clerk_sync.whole_number(request, 'limit', 1, 100000);
     began constant timestamptz := clock_timestamp();
     until constant timestamptz := began
     + clerk_sync.whole_number(request, 'seconds', 1, 600) * interval '1 second';

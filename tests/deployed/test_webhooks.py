@@ -135,7 +135,7 @@ def test_an_event_that_postgres_rejects_is_parked_and_the_others_are_applied(sta
 
     eventually(lambda: row(stack, healthy), bool)
     ((_, reason),) = eventually(lambda: parked(stack, poison), bool)
-    assert "Postgres rejects the data" in reason
+    assert "Postgres refuses the data" in reason
     assert row(stack, poison) is None
 
 

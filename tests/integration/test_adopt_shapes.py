@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any, Final, LiteralString
 
 import psycopg
 import pytest
@@ -98,6 +98,22 @@ def filling(app: App) -> Iterator[Store]:
         yield store
 
 
+_NO_TRIGGERS_OF_THE_API: Final = """
+do $$
+declare
+    one text;
+begin
+    for one in
+        select c.oid::regclass::text from pg_class as c
+        where c.relkind in ('r', 'p', 'v') and c.relowner = current_user::regrole
+    loop
+        execute format('revoke trigger on %s from anon, authenticated, service_role', one);
+    end loop;
+end
+$$
+"""
+
+
 @pytest.fixture(params=SHAPES, ids=lambda shape: shape.name)
 def app(
     request: pytest.FixtureRequest, supabase: Supabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -108,6 +124,8 @@ def app(
     with supabase.new_project() as (superuser_url, url), psycopg.connect(url, autocommit=True) as owner:
         with psycopg.connect(superuser_url, autocommit=True) as superuser:
             shape.install(owner, superuser)
+        # As `adopt switch` does for good, so that the grants are the same before and after.
+        owner.execute(_NO_TRIGGERS_OF_THE_API)
         yield App(shape, superuser_url, url, owner, Command({"DATABASE_URL": url}))
 
 

@@ -52,6 +52,7 @@ OF_A_RUN: Final[dict[str, dict[str, Any]]] = {
     "retry_held_up": {"limit": 100},
     "held_repairs": {"kind": "user", "after": "", "limit": 100},
     "emptied_columns": {},
+    "compare_feed": {"limit": 100},
     "end_run": {"state": "running", "reason": None, "calls": 1, "newest_change": 1, "newest_delivery": 1}
     | {"is_silent": None},
 }
@@ -61,6 +62,7 @@ OTHERS: Final[dict[str, dict[str, Any]]] = {
     "count_rows": {"before": 1_700_000_000_000},
     "rank_rows": {"kind": "membership", "moments": [0, 1_700_000_000_000]},
     "keep_house": KEEP,
+    "retry_unfed": {"limit": 100, "seconds": 1},
     "record_canary": {"svix_id": "msg_canary", "occurred_at": 1, "received_at": 1},
 }
 NUMBERS: Final = {
@@ -72,6 +74,7 @@ NUMBERS: Final = {
     "delete_candidates": ["limit"],
     "check_rows": ["limit"],
     "retry_held_up": ["limit"],
+    "retry_unfed": ["limit", "seconds"],
     "held_repairs": ["limit"],
     "end_run": ["calls", "newest_change", "newest_delivery"],
     "begin_run": ["lease_seconds", "as_of", "allow_deletes", "allow_emptied", "delete_margin_ms"],

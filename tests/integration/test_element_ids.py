@@ -81,7 +81,8 @@ def test_every_kind_is_tried_below(admin: Connection) -> None:
     assert set(OUR_KINDS) == ADA.keys()
     assert {kind for (kind,) in rows(admin, "select kind from clerk_sync.kinds")} - APPS == ADA.keys()
     found = rows(admin, "select substr(proname, 6) from pg_proc where proname like 'fill\\_%'")
-    assert {kind for (kind,) in found} - APPS == set(FILLED)
+    # fill_feed() fills tables of the app.
+    assert {kind for (kind,) in found} - APPS - {"feed"} == set(FILLED)
 
 
 @pytest.mark.parametrize("kind", ADA)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -104,6 +105,9 @@ CALLS: Final[dict[str, list[Arguments]]] = {
     ],
     "clerk_sync.park(jsonb)": [lambda _: [[PARKED]]],
     "clerk_sync.takes_writes()": [lambda _: []],
+    "clerk_sync.mirror_schema()": [lambda _: []],
+    "clerk_sync.retry_unfed(jsonb)": [of_run(limit=10, seconds=1)],
+    "clerk_sync.compare_feed(jsonb)": [of_run(limit=10)],
     "clerk_sync.record_canary(jsonb)": [of_run(svix_id="msg_canary", occurred_at=NOW, received_at=NOW)],
     "clerk_sync.renew_lease(jsonb)": [of_run(lease_seconds=60)],
     "clerk_sync.plan_run(jsonb)": [
@@ -193,6 +197,8 @@ WRITES: Final[dict[str, list[str]]] = {
     ],
 }
 
+# A relationship for PostgREST takes a row of a table.
+_OF_A_ROW: Final = re.compile(r"(clerk\.\w+)\((clerk\.\w+)\)")
 _CALLABLE: LiteralString = """
     select p.oid::regprocedure::text from pg_proc as p
     where p.pronamespace in ('clerk_sync'::regnamespace, 'clerk'::regnamespace)
@@ -239,6 +245,11 @@ def attack_everything(owner: Connection, attack: Attack, role: str) -> None:
         begun = attack.call("select clerk_sync.begin_run(%s::pg_catalog.jsonb)", json.dumps(RUN))
         run = {"run": begun["run"]["run_id"], "lease": begun["run"]["lease"]} if begun else {}
         callable_by_role.remove(BEGIN_RUN)
+    relationships = {each for each in callable_by_role if _OF_A_ROW.fullmatch(each)}
+    for each in relationships:
+        function, table = _OF_A_ROW.fullmatch(each).groups()  # type: ignore[union-attr] - matched above
+        attack.call(f"select {function}(r.*) from {table} as r")  # noqa: S608 - names of the catalogue
+    callable_by_role -= relationships
     attack.errors += [f"nobody knows how to call {each}" for each in callable_by_role - CALLS.keys()]
     for function in [each for each in CALLS if each in callable_by_role]:
         for arguments in CALLS[function]:

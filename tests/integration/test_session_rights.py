@@ -41,7 +41,11 @@ def test_the_session_role_can_apply_record_left_out_fields_and_call_no_other_fun
         select p.oid::regprocedure::text from pg_proc as p inner join pg_namespace as n on n.oid = p.pronamespace
         where n.nspname = 'clerk_sync' and has_function_privilege('clerk_sync_session', p.oid, 'execute')
     """
-    assert sorted(rows(superuser, query)) == [("clerk_sync.apply(jsonb)",), ("clerk_sync.record_dropped(jsonb)",)]
+    assert sorted(rows(superuser, query)) == [
+        ("clerk_sync.apply(jsonb)",),
+        ("clerk_sync.mirror_schema()",),
+        ("clerk_sync.record_dropped(jsonb)",),
+    ]
 
 
 def test_the_session_role_can_become_a_user_of_the_api_and_nobody_else(
