@@ -245,11 +245,10 @@ def attack_everything(owner: Connection, attack: Attack, role: str) -> None:
         begun = attack.call("select clerk_sync.begin_run(%s::pg_catalog.jsonb)", json.dumps(RUN))
         run = {"run": begun["run"]["run_id"], "lease": begun["run"]["lease"]} if begun else {}
         callable_by_role.remove(BEGIN_RUN)
-    relationships = {each for each in callable_by_role if _OF_A_ROW.fullmatch(each)}
-    for each in relationships:
-        function, table = _OF_A_ROW.fullmatch(each).groups()  # type: ignore[union-attr] - matched above
+    relationships = {each: of_a_row for each in callable_by_role if (of_a_row := _OF_A_ROW.fullmatch(each))}
+    for function, table in (of_a_row.groups() for of_a_row in relationships.values()):
         attack.call(f"select {function}(r.*) from {table} as r")  # noqa: S608 - names of the catalogue
-    callable_by_role -= relationships
+    callable_by_role -= relationships.keys()
     attack.errors += [f"nobody knows how to call {each}" for each in callable_by_role - CALLS.keys()]
     for function in [each for each in CALLS if each in callable_by_role]:
         for arguments in CALLS[function]:
