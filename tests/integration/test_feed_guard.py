@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from psycopg.errors import UniqueViolation
 
 from clerk_supabase.postgres.store import Store
 from tests.kit.databases import Connection, Database, rows, value
@@ -97,7 +99,9 @@ def test_a_second_writer_at_full_speed_leaves_the_values_of_the_mirror(
         with database.connect() as other:
             while not is_over.is_set():
                 for name in names:
-                    other.execute(UPSERT, [name])
+                    # Two handlers at once meet in the unique e-mail address, for which the upsert has no rule.
+                    with suppress(UniqueViolation):
+                        other.execute(UPSERT, [name])
                     other.execute(DELETE, [name])
 
     handlers = [started(old_handler) for _ in range(2)]
