@@ -79,7 +79,7 @@ def person(user_id: str, **fields: str | None) -> Person:
 
 
 def mirrored(user: str, **fields: Any) -> Upsert:
-    """The same user as `person()`, as Clerk sends it."""
+    """The user of `person()` in the form that Clerk sends."""
     known = person(user)
     address = {"id": "idn_1", "email_address": known.pop("email"), "verification": {"status": "verified"}}
     known.pop("id")

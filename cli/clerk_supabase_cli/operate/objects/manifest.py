@@ -35,7 +35,7 @@ class Manifest:
         return Scope.of(self.things, self.schema)
 
     def rendered(self, schema: str) -> Manifest:
-        """The same objects with another name of the mirror's schema."""
+        """Renders the objects for another name of the mirror's schema."""
         if schema == self.schema:
             return self
         return replace(self, things=[_rendered(thing, schema) for thing in self.things], schema=schema)
