@@ -15,7 +15,7 @@ from clerk_supabase.clerk.walk import Window
 from clerk_supabase.errors import RunTakenOver
 from clerk_supabase.model.changes import Changes, Delete, Reconciled
 from clerk_supabase.model.facts import ReadKind
-from clerk_supabase.model.kinds import KINDS, READ_KINDS
+from clerk_supabase.model.found_kinds import KINDS, READ_KINDS
 from clerk_supabase.postgres.batch import as_json, element_of
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.request import Request

@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from clerk_supabase.model.kinds import SYNCED_TYPES
+from clerk_supabase.model.found_kinds import SYNCED_TYPES
 from clerk_supabase_cli.local.stack import LocalStack
 from clerk_supabase_cli.standin.deliveries import generate_secret, sign
 from clerk_supabase_cli.standin.samples import new_user_id

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from clerk_supabase.model.kinds import LIST_KINDS, READ_KINDS
+from clerk_supabase.model.found_kinds import LIST_KINDS, READ_KINDS
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase_cli.standin.faults import answering
 from clerk_supabase_cli.standin.worlds import World

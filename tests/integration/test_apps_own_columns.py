@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 
 from clerk_supabase.errors import ChangeRefused
-from clerk_supabase.model.kinds import FACTS
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.standin import samples
 from tests.kit.aws import Account

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.model.kinds import CANARY_TYPE
+from clerk_supabase.model.found_kinds import CANARY_TYPE
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.doctor.canary import canary
 from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign_body

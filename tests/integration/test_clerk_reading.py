@@ -19,7 +19,7 @@ from clerk_supabase.errors import (
     GoneFromClerk,
     OrganizationsUnavailable,
 )
-from clerk_supabase.model.kinds import LIST_KINDS
+from clerk_supabase.model.found_kinds import LIST_KINDS
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.faults import Elements, Fault, firewall, ignoring_offset, without_every
 from clerk_supabase_cli.standin.population import BEGINNING

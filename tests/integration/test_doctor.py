@@ -11,7 +11,7 @@ from typing import LiteralString
 import pytest
 from click.testing import CliRunner
 
-from clerk_supabase.model.kinds import SYNCED_TYPES
+from clerk_supabase.model.found_kinds import SYNCED_TYPES
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.doctor.examination import examine
 from clerk_supabase_cli.doctor.patient import Named, Patient

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from clerk_supabase.model.changes import Delete
 from clerk_supabase.model.facts import Kind
-from clerk_supabase.model.kinds import FACTS
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.standin import samples
 from tests.kit.databases import Connection, Database, rows, value

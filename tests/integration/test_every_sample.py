@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clerk_supabase.aws.queue import messages_of
-from clerk_supabase.model.kinds import SYNCED_TYPES
+from clerk_supabase.model.found_kinds import SYNCED_TYPES
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.project import find_root
 from tests.kit.aws import Account

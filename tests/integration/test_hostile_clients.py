@@ -20,7 +20,7 @@ from clerk_supabase.credentials import Fixed
 from clerk_supabase.model.changes import MODELS
 from clerk_supabase.model.clerk_object import Lenient, Loss
 from clerk_supabase.model.facts import Kind
-from clerk_supabase.model.kinds import FACTS
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.repairs import DirectRepairs
 from clerk_supabase.reconcile.run import Reconcile

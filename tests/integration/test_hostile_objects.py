@@ -15,7 +15,7 @@ import pytest
 from psycopg import sql
 
 from clerk_supabase.model.changes import Delivery, changes_of_object
-from clerk_supabase.model.kinds import READ_KINDS
+from clerk_supabase.model.found_kinds import READ_KINDS
 from clerk_supabase.postgres.batch import element_of, provenance
 from clerk_supabase_cli.local.postgres import SUPERUSER
 from clerk_supabase_cli.standin import samples

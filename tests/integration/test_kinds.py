@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from clerk_supabase.model.changes import MODELS
-from clerk_supabase.model.kinds import FACTS, READ_KINDS, SYNCED_TYPES
+from clerk_supabase.model.found_kinds import FACTS, READ_KINDS, SYNCED_TYPES
 from tests.kit.databases import Connection, rows
 
 

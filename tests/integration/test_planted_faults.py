@@ -19,7 +19,7 @@ from clerk_supabase.clerk.pages import Page
 from clerk_supabase.clerk.walk import OVERLAP, PAGE_SIZE
 from clerk_supabase.errors import ClerkRejected, OrganizationsUnavailable, UnusableEvent
 from clerk_supabase.model import organizations, storable, user_struct
-from clerk_supabase.model.kinds import LIST_KINDS
+from clerk_supabase.model.found_kinds import LIST_KINDS
 from clerk_supabase.postgres import failures
 from clerk_supabase.reconcile import deletes as reconcile_deletes
 from clerk_supabase.reconcile import drift, resync, runs

@@ -7,7 +7,7 @@ import json
 import pytest
 from psycopg.errors import UndefinedParameter
 
-from clerk_supabase.model.kinds import FACTS
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase.postgres.store import Store
 from tests.kit.databases import Connection, rows, value
 from tests.kit.histories import CREATED_AT

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from clerk_supabase.model.kinds import READ_KINDS
+from clerk_supabase.model.found_kinds import READ_KINDS
 from clerk_supabase.telemetry import logger, metrics
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.deliveries import api_gateway_event, generate_secret, sign, sign_body

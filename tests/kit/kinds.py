@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from clerk_supabase.model.facts import Kind
-from clerk_supabase.model.kinds import FACTS, KINDS, SYNCED_TYPES
+from clerk_supabase.model.found_kinds import FACTS, KINDS, SYNCED_TYPES
 
 APPS: frozenset[Kind] = frozenset(kind for kind, facts in FACTS.items() if facts.write_order > 9000)
 """The kinds that an app has added, as docs/sync-another-type.md says."""

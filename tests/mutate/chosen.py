@@ -101,7 +101,7 @@ _OF_MODULE: Final = {
     "ingest": "hostile_data handlers",
     "storable": "hostile_data",
     "json_split": "clerk_pages clerk_walk hostile_data",
-    "kinds___init__": "kinds retry parking",
+    "found_kinds": "kinds retry parking",
 }
 _RIGHTS: Final = ("test_rights_matrix", "test_worker_rights", "test_session_rights", "test_hostile_objects", "test_sql")
 
@@ -225,9 +225,9 @@ class Chooser:
 
     def _imports_of(self, path: Path) -> Iterator[Path]:
         text = path.read_text(encoding="utf-8")
-        if path.name == "__init__.py" and "import_module(" in text:
-            # The package finds its modules.
-            yield from sorted(path.parent.glob("[!_]*.py"))
+        if path.stem == "found_kinds":
+            # It finds the modules of this package by their files.
+            yield from sorted(path.with_name("kinds").glob("[!_]*.py"))
         for match in _IMPORT.finditer(text):
             module, names, alone = match.groups()
             for name in [alone] if alone else [module, *(f"{module}.{each}" for each in re.findall(r"\w+", names))]:

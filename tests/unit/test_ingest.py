@@ -14,7 +14,7 @@ import pytest
 from clerk_supabase.answer import Answer
 from clerk_supabase.aws.queue import Queue, messages_of
 from clerk_supabase.model.envelope import ParkedEvent
-from clerk_supabase.model.kinds import SYNCED_TYPES
+from clerk_supabase.model.found_kinds import SYNCED_TYPES
 from clerk_supabase_cli.standin.deliveries import SignedRequest, api_gateway_event, generate_secret, sign, sign_body
 from tests.kit.aws import Account
 from tests.kit.ingesting import CREATED, LIMIT, RECEIVED_AT, Endpoint, counted, reason_of

@@ -13,7 +13,7 @@ from clerk_supabase.errors import SignatureRejected, UnusableEvent
 from clerk_supabase.ingest import Request
 from clerk_supabase.model.changes import Change, Delete, Upsert, changes_of
 from clerk_supabase.model.events import parse_event
-from clerk_supabase.model.kinds import SYNCED_TYPES
+from clerk_supabase.model.found_kinds import SYNCED_TYPES
 from clerk_supabase.signature import Verifier
 from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.standin.deliveries import SignedRequest, api_gateway_event, generate_secret

@@ -10,7 +10,7 @@ from typing import Final
 from psycopg import sql
 
 from clerk_supabase.model.facts import Kind
-from clerk_supabase.model.kinds import FACTS
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.adopt.mapping import PLACEHOLDER
 from clerk_supabase_cli.adopt.samples import PREFIXES, Sized
 from clerk_supabase_cli.adopt.tables import Column, Table

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from clerk_supabase.model.facts import Kind
-from clerk_supabase.model.kinds import FACTS
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.adopt.checking import Checked, check_mappings, value_of
 from clerk_supabase_cli.adopt.mapping import Clear, Mapping, MappingWrong
 from clerk_supabase_cli.adopt.tables import Column, reading

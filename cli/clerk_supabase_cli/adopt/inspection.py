@@ -9,7 +9,7 @@ from typing import Final
 from psycopg import sql
 
 from clerk_supabase.model.facts import Kind
-from clerk_supabase.model.kinds import FACTS
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.adopt.samples import PREFIXES, IdColumn, Sized, id_columns, tables_of_the_app
 from clerk_supabase_cli.adopt.surroundings import Code, ForeignKey, Surroundings, read_surroundings
 from clerk_supabase_cli.adopt.tables import Table, mirror_tables, reading

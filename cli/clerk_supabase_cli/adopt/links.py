@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from clerk_supabase.model.kinds import FACTS
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.adopt.checking import Checked
 from clerk_supabase_cli.adopt.tables import Column, Table, TableMissing, find_table
 from clerk_supabase_cli.failure import Failure

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from clerk_supabase.model.facts import Kind
-from clerk_supabase.model.kinds import FACTS
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.failure import Failure
 
 PLACEHOLDER: Final = "TODO"

@@ -10,7 +10,7 @@ from typing import Final
 from psycopg import sql
 
 from clerk_supabase.model.facts import Kind
-from clerk_supabase.model.kinds import FACTS
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.adopt.columns import Place, Proposal, propose
 from clerk_supabase_cli.adopt.inspection import Candidate, Inspection, words_of
 from clerk_supabase_cli.adopt.mapping import PLACEHOLDER, name_of

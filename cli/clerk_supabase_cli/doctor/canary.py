@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import httpx
 
-from clerk_supabase.model.kinds import CANARY_TYPE
+from clerk_supabase.model.found_kinds import CANARY_TYPE
 from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.standin.deliveries import sign
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import httpx
 
-from clerk_supabase.model.kinds import SYNCED_TYPES
+from clerk_supabase.model.found_kinds import SYNCED_TYPES
 from clerk_supabase_cli.doctor.canary import Arrived, Sent, send, wait_for
 from clerk_supabase_cli.doctor.patient import HOW_TO_NAME_THE_DATABASE, NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn

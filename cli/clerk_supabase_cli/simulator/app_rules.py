@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from clerk_supabase.model.facts import Kind
-from clerk_supabase.model.kinds import FACTS, READ_KINDS
+from clerk_supabase.model.found_kinds import FACTS, READ_KINDS
 from clerk_supabase_cli.operate.database import Connection
 
 _TEXTS: Final[Mapping[Kind, str]] = {"user": "first_name", "membership": "role_name", "invitation": "role_name"}

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from clerk_supabase.model.changes import Change, Changes, Delete, Delivery
 from clerk_supabase.model.clerk_object import Columns
 from clerk_supabase.model.facts import Kind
-from clerk_supabase.model.kinds import FACTS
+from clerk_supabase.model.found_kinds import FACTS
 
 Place = tuple[Kind, str]
 """The kind and id of an entity."""

@@ -25,7 +25,7 @@ from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import ClerkSupabaseError
 from clerk_supabase.model.changes import Upsert, changes_of_object
 from clerk_supabase.model.facts import ReadKind
-from clerk_supabase.model.kinds import FACTS, READ_KINDS
+from clerk_supabase.model.found_kinds import FACTS, READ_KINDS
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.reconcile.pages import ReconcileSettings
 from clerk_supabase.reconcile.repairs import DirectRepairs

@@ -13,7 +13,7 @@ from clerk_supabase.model.changes import Upsert, changes_of
 from clerk_supabase.model.clerk_object import Columns
 from clerk_supabase.model.events import parse_event
 from clerk_supabase.model.facts import Kind
-from clerk_supabase.model.kinds import FACTS
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.simulator.app_rules import TABLES
 from clerk_supabase_cli.simulator.clerks_clock import mirrors

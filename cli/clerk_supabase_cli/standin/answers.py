@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import msgspec
 
 from clerk_supabase.model.facts import Kind
-from clerk_supabase.model.kinds import FACTS
+from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.standin import samples, user_list
 from clerk_supabase_cli.standin.faults import Elements, Request
 from clerk_supabase_cli.standin.members import Members

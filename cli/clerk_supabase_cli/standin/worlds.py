@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Raw
 
 from clerk_supabase.model.facts import Kind
-from clerk_supabase.model.kinds import FACTS, LIST_KINDS
+from clerk_supabase.model.found_kinds import FACTS, LIST_KINDS
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.population import BEGINNING, Population
 from clerk_supabase_cli.standin.samples import Json

@@ -18,7 +18,7 @@ from clerk_supabase.aws.queue import Queue
 from clerk_supabase.aws.secrets import Secret
 from clerk_supabase.errors import EventTooLarge, QueueUnavailable, SecretUnavailable, SignatureRejected
 from clerk_supabase.model.envelope import Envelope, ParkedEvent
-from clerk_supabase.model.kinds import CANARY_TYPE, SYNCED_TYPES
+from clerk_supabase.model.found_kinds import CANARY_TYPE, SYNCED_TYPES
 from clerk_supabase.settings import IngestSettings
 from clerk_supabase.signature import Verifier
 from clerk_supabase.telemetry import count, count_by, logger

@@ -11,7 +11,7 @@ from clerk_supabase.errors import ChangeRefused, ClerkSupabaseError, Retryable, 
 from clerk_supabase.model.changes import Changes, Delivery, Reconciled, Source, changes_of
 from clerk_supabase.model.envelope import ParkedEvent
 from clerk_supabase.model.events import Event, parse_event
-from clerk_supabase.model.kinds import CANARY_TYPE, REPAIR_PREFIX
+from clerk_supabase.model.found_kinds import CANARY_TYPE, REPAIR_PREFIX
 from clerk_supabase.parking import Parking
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.telemetry import count, logger, took

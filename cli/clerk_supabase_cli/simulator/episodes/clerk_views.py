@@ -8,7 +8,7 @@ from random import Random
 from typing import Final
 
 from clerk_supabase.clerk.walk import PAGE_SIZE
-from clerk_supabase.model.kinds import FACTS, LIST_KINDS, READ_KINDS
+from clerk_supabase.model.found_kinds import FACTS, LIST_KINDS, READ_KINDS
 from clerk_supabase_cli.standin import faults
 from clerk_supabase_cli.standin.answers import Alter, Answers
 from clerk_supabase_cli.standin.faults import Fault, Request

@@ -26,7 +26,7 @@ from clerk_supabase.clerk.pages import (
 from clerk_supabase.clerk.walk import PAGE_SIZE, Stretch, Window, by_creation, by_offset
 from clerk_supabase.errors import ContradictoryAnswer, GoneFromClerk, WrongInstance
 from clerk_supabase.model.facts import ListKind
-from clerk_supabase.model.kinds import FACTS
+from clerk_supabase.model.found_kinds import FACTS
 
 MOST_IDS: Final = 100
 """The largest number of ids in one request."""

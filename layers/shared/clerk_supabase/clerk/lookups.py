@@ -11,7 +11,7 @@ from clerk_supabase.clerk.http import Parameters
 from clerk_supabase.clerk.pages import Item, Look, Page
 from clerk_supabase.errors import GoneFromClerk
 from clerk_supabase.model.facts import Kind, ReadKind
-from clerk_supabase.model.kinds import FACTS
+from clerk_supabase.model.found_kinds import FACTS
 
 Held = tuple[str, str | None, str | None]
 """Id of an object whose repair was not made; id of the user, for a membership; id of the organization, for a

@@ -21,7 +21,14 @@ from clerk_supabase.model.clerk_object import (
 )
 from clerk_supabase.model.events import Event
 from clerk_supabase.model.facts import Kind, ReadKind
-from clerk_supabase.model.kinds import FACTS, REPAIR_PREFIX, REPAIR_TYPES, SYNCED_TYPES, WITH_PRIVATE_METADATA, model_of
+from clerk_supabase.model.found_kinds import (
+    FACTS,
+    REPAIR_PREFIX,
+    REPAIR_TYPES,
+    SYNCED_TYPES,
+    WITH_PRIVATE_METADATA,
+    model_of,
+)
 
 MODELS: Mapping[Kind, type[ClerkObject]] = MappingProxyType({kind: model_of(kind) for kind in FACTS})
 """The models of objects that have a table, by kind."""

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from clerk_supabase.errors import UnusableEvent
 from clerk_supabase.model.clerk_object import LONGEST_ID, Lenient, Milliseconds, may_hold_nul, what_is_wrong
-from clerk_supabase.model.kinds import REPAIR_PREFIX
+from clerk_supabase.model.found_kinds import REPAIR_PREFIX
 
 # Clerk's documented examples have seconds, its deliveries have milliseconds; 1e11 ms is in 1973.
 _SECONDS_BELOW = 100_000_000_000

@@ -10,7 +10,7 @@ from clerk_supabase.clerk.api import MOST_IDS, Clerk
 from clerk_supabase.clerk.lookups import child_gone_at, look_at, read_again
 from clerk_supabase.errors import ClerkKeyRejected, ClerkRejected
 from clerk_supabase.model.facts import ReadKind
-from clerk_supabase.model.kinds import FACTS, KIND_NAMES, READ_KINDS
+from clerk_supabase.model.found_kinds import FACTS, KIND_NAMES, READ_KINDS
 from clerk_supabase.reconcile.pages import Work
 from clerk_supabase.reconcile.records import Candidate
 from clerk_supabase.reconcile.repairs import Repair, settled

@@ -9,7 +9,7 @@ from clerk_supabase.clerk.api import MOST_IDS
 from clerk_supabase.clerk.lookups import Held, read_again
 from clerk_supabase.errors import ClerkKeyRejected, ClerkRejected
 from clerk_supabase.model.facts import ReadKind
-from clerk_supabase.model.kinds import READ_KINDS
+from clerk_supabase.model.found_kinds import READ_KINDS
 from clerk_supabase.reconcile.pages import Work
 from clerk_supabase.reconcile.repairs import Repair, Settled, settled
 from clerk_supabase.telemetry import logger

@@ -9,7 +9,7 @@ from typing import Final
 from clerk_supabase.clerk.pages import Page
 from clerk_supabase.clerk.walk import Window
 from clerk_supabase.model.facts import ListKind, ReadKind
-from clerk_supabase.model.kinds import FACTS, KIND_NAMES, LIST_KINDS
+from clerk_supabase.model.found_kinds import FACTS, KIND_NAMES, LIST_KINDS
 from clerk_supabase.reconcile.drift import Tally, doubts_about_list
 from clerk_supabase.reconcile.pages import Comparison, Work
 from clerk_supabase.reconcile.records import PlannedWindow

@@ -11,7 +11,7 @@ from clerk_supabase.errors import ChangeRefused, EventTooLarge, Retryable, Unusa
 from clerk_supabase.model.changes import Changes, Delete, Reconciled, Upsert, changes_of_object
 from clerk_supabase.model.envelope import Envelope
 from clerk_supabase.model.facts import ReadKind
-from clerk_supabase.model.kinds import FACTS, REPAIR_PREFIX, WITH_PRIVATE_METADATA
+from clerk_supabase.model.found_kinds import FACTS, REPAIR_PREFIX, WITH_PRIVATE_METADATA
 from clerk_supabase.postgres.store import Outcome, Store
 from clerk_supabase.telemetry import logger
 

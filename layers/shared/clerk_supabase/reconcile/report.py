@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from clerk_supabase.model.facts import ReadKind
-from clerk_supabase.model.kinds import READ_KINDS
+from clerk_supabase.model.found_kinds import READ_KINDS
 from clerk_supabase.reconcile.records import Counts, RunSummary, State
 from clerk_supabase.reconcile.request import Mode
 from clerk_supabase.reconcile.resync import Outcome, Resynced

@@ -29,7 +29,7 @@ from clerk_supabase.errors import (
     WrongInstance,
 )
 from clerk_supabase.model.facts import Kind, ListKind, ReadKind
-from clerk_supabase.model.kinds import FACTS, KIND_NAMES, KINDS, LIST_KINDS, READ_KINDS
+from clerk_supabase.model.found_kinds import FACTS, KIND_NAMES, KINDS, LIST_KINDS, READ_KINDS
 from clerk_supabase.reconcile.deletes import Deletes, delete_gone
 from clerk_supabase.reconcile.drift import Tally, doubts_about_end
 from clerk_supabase.reconcile.emptied import repair_held

@@ -15,7 +15,7 @@ from clerk_supabase.clerk.sweep import Place, due, place_in, where_ranks_differ
 from clerk_supabase.clerk.walk import OVERLAP, PAGE_SIZE
 from clerk_supabase.model.clerk_object import LAST_MILLISECOND
 from clerk_supabase.model.facts import ListKind
-from clerk_supabase.model.kinds import KIND_NAMES
+from clerk_supabase.model.found_kinds import KIND_NAMES
 from clerk_supabase.reconcile.drift import doubts_about_pages
 from clerk_supabase.reconcile.lists import LISTS, SLICES, compare_page, find_extra, note_visit
 from clerk_supabase.reconcile.pages import Comparison, Work

@@ -7,7 +7,7 @@ from random import Random
 from typing import Any, Final
 
 from clerk_supabase.errors import ClerkSupabaseError
-from clerk_supabase.model.kinds import FACTS, READ_KINDS
+from clerk_supabase.model.found_kinds import FACTS, READ_KINDS
 from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.request import Mode, Request
 from clerk_supabase.reconcile.runs import Runs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any, Literal
 
-from clerk_supabase.model.kinds import FACTS, READ_KINDS
+from clerk_supabase.model.found_kinds import FACTS, READ_KINDS
 from clerk_supabase_cli.simulator.app_rules import TABLES
 from clerk_supabase_cli.simulator.episodes.stage import MARGIN_MS, Stage
 from clerk_supabase_cli.standin import samples
