@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from clerk_supabase_cli.local.stack import LocalStack
-from clerk_supabase_cli.operate.role_urls import WORKER_ROLE
+from clerk_supabase_cli.operate.setup.role_urls import WORKER_ROLE
 from clerk_supabase_cli.standin.deliveries import sign
 from clerk_supabase_cli.standin.samples import new_user_id
 from tests.kit.deployed_webhooks import created, now, policy_taken_away, post, redeliver_quickly

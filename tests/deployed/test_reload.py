@@ -12,7 +12,7 @@ import pytest
 
 from clerk_supabase_cli.local.reload import Reloader, fingerprints
 from clerk_supabase_cli.local.stack import LocalStack
-from clerk_supabase_cli.operate.migrations import migrate, prepare_plain_postgres
+from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.terminal import Terminal
 
 MIGRATION = "create table public.of_a_test (); insert into clerk_sync.migrations (name) values ('0999_of_a_test');"

@@ -19,8 +19,8 @@ from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.adopt.differences import ROWS
 from clerk_supabase_cli.adopt.mapping import parse_mappings
 from clerk_supabase_cli.operate.database import open_database
-from clerk_supabase_cli.operate.migrations import migrate
-from clerk_supabase_cli.operate.role_urls import as_role
+from clerk_supabase_cli.operate.install.migrations import migrate
+from clerk_supabase_cli.operate.setup.role_urls import as_role
 from clerk_supabase_cli.operate.uninstall.run import look as look_for_ours
 from clerk_supabase_cli.operate.uninstall.run import remove
 from tests.kit.app_shapes import SHAPES, Shape, fingerprint, person, toml

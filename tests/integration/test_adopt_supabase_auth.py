@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from clerk_supabase.postgres.store import Store
-from clerk_supabase_cli.adopt.supabase_auth.export import export
+from clerk_supabase_cli.adopt.supabase_auth.export.files import export
 from clerk_supabase_cli.adopt.supabase_auth.move import Options, found_units, move
 from clerk_supabase_cli.operate.database import open_database
 from tests.kit.databases import Connection, Database, acting_as, rows, value

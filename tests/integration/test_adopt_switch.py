@@ -13,7 +13,7 @@ from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.adopt import feeds
 from clerk_supabase_cli.adopt.mapping import read_mappings
 from clerk_supabase_cli.main import commands
-from clerk_supabase_cli.operate.migrations import differing_objects
+from clerk_supabase_cli.operate.install.migrations import differing_objects
 from tests.kit.databases import Connection, Database, rows, value
 from tests.kit.doctoring import Doctor
 from tests.kit.feeding import USERS, unfed, users_of_app

@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.main import commands
-from clerk_supabase_cli.operate.migrations import prepare_plain_postgres, read_migrations
-from clerk_supabase_cli.operate.mirror import _QUOTED, NameNotUsable, checked_name
+from clerk_supabase_cli.operate.install.migrations import prepare_plain_postgres, read_migrations
+from clerk_supabase_cli.operate.install.mirror import _QUOTED, NameNotUsable, checked_name
 from clerk_supabase_cli.operate.objects.catalogue import Scope, read
 from clerk_supabase_cli.operate.objects.manifest import read_manifest
 from clerk_supabase_cli.standin import samples

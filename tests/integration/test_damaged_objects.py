@@ -10,7 +10,7 @@ from typing import LiteralString
 import psycopg
 import pytest
 
-from clerk_supabase_cli.operate.migrations import (
+from clerk_supabase_cli.operate.install.migrations import (
     differing_objects,
 )
 from clerk_supabase_cli.operate.objects.manifest import read_manifest

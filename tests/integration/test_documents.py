@@ -19,7 +19,7 @@ from clerk_supabase.credentials import Fixed
 from clerk_supabase.model.changes import Delete
 from clerk_supabase.postgres.store import Store
 from clerk_supabase.tokens.verifiers import SessionVerifier, keys_in_pem
-from clerk_supabase_cli.operate.migrations import migrate
+from clerk_supabase_cli.operate.install.migrations import migrate
 from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
 from tests.kit.databases import Connection, Database, acting_as, rows, value
 from tests.kit.documents import all_blocks, commands, text_of

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from clerk_supabase_cli.operate.migrations import (
+from clerk_supabase_cli.operate.install.migrations import (
     MigrationFailed,
     is_of_the_app,
     migrate,
@@ -89,7 +89,7 @@ def test_every_file_records_its_own_name_as_its_last_act(root: Path) -> None:
 
 def test_two_runs_of_migrate_at_once_apply_every_file_once(plain: str, root: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from clerk_supabase_cli.operate.migrations import migrate\n"
+        "import sys; from pathlib import Path; from clerk_supabase_cli.operate.install.migrations import migrate\n"
         "print(*migrate(sys.argv[1], Path(sys.argv[2])), sep='\\n')"
     )
     processes = [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
-from clerk_supabase_cli.operate.migrations import migrate, prepare_plain_postgres
+from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
 from tests.mutate.lanes import lane
 from tests.mutate.mutants import Mutant, mutant
 

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from clerk_supabase_cli.main import commands
-from clerk_supabase_cli.operate.migrations import (
+from clerk_supabase_cli.operate.install.migrations import (
     MigrationFailed,
     ObjectsDiffer,
     apply_missing,

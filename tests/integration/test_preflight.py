@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
-from clerk_supabase_cli.operate.migrations import migrate, prepare_plain_postgres
-from clerk_supabase_cli.operate.role_urls import as_role
+from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
+from clerk_supabase_cli.operate.setup.role_urls import as_role
 from tests.kit.databases import Connection, Database, rows
 from tests.kit.doctoring import Doctor
 from tests.kit.parked import Command

@@ -13,7 +13,7 @@ from psycopg.rows import tuple_row
 from clerk_supabase.credentials import Fixed
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
-from clerk_supabase_cli.operate.migrations import migrate, prepare_plain_postgres
+from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
 from tests.kit import webhooks
 from tests.kit.databases import Connection, rows, value
 from tests.kit.documents import all_blocks

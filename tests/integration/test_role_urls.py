@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
-from clerk_supabase_cli.operate.migrations import migrate, prepare_plain_postgres
-from clerk_supabase_cli.operate.role_urls import (
+from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
+from clerk_supabase_cli.operate.setup.role_urls import (
     SESSION_ROLE,
     WORKER_ROLE,
     RolesUnusable,

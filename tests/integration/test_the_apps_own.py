@@ -8,7 +8,7 @@ import pytest
 
 from clerk_supabase.errors import ChangeRefused
 from clerk_supabase.postgres.store import Store
-from clerk_supabase_cli.operate.migrations import migrate
+from clerk_supabase_cli.operate.install.migrations import migrate
 from tests.kit.databases import Connection, Database, rows, value
 from tests.kit.histories import alone, delete, upsert
 

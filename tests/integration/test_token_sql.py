@@ -6,7 +6,7 @@ import pytest
 
 from clerk_supabase.tokens.claims import legacy_claims, session_claims
 from clerk_supabase.tokens.verifiers import taken_apart
-from clerk_supabase_cli.operate.token_report import sql
+from clerk_supabase_cli.operate.setup.token_report import sql
 from clerk_supabase_cli.standin.token_mint import Mint, SigningKey, legacy_token
 from tests.kit.databases import Connection
 

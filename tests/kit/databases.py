@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from clerk_supabase_cli.local.postgres import SUPERUSER, EmbeddedPostgres
-from clerk_supabase_cli.operate.migrations import migrate, prepare_plain_postgres
+from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
 
 WORKER = "clerk_sync_worker"
 SESSION = "clerk_sync_session"

@@ -7,7 +7,12 @@ from pathlib import Path
 import psycopg
 
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
-from clerk_supabase_cli.operate.migrations import apply_missing, is_of_the_app, prepare_plain_postgres, read_migrations
+from clerk_supabase_cli.operate.install.migrations import (
+    apply_missing,
+    is_of_the_app,
+    prepare_plain_postgres,
+    read_migrations,
+)
 from clerk_supabase_cli.operate.objects.catalogue import Scope, read
 from clerk_supabase_cli.operate.objects.manifest import Manifest, write_manifest
 from clerk_supabase_cli.project import find_root

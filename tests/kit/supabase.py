@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
-from clerk_supabase_cli.operate.migrations import migrate, prepare_plain_postgres
+from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
 
 OWNER: Final = "project_owner"
 _FILES: Final = Path("sql") / "tests" / "databases"

@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
-from clerk_supabase_cli.operate.migrations import applied, migrate, prepare_plain_postgres, read_migrations
+from clerk_supabase_cli.operate.install.migrations import applied, migrate, prepare_plain_postgres, read_migrations
 from tests.kit.databases import Databases, rows
 from tests.outside.programs import installed
 

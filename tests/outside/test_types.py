@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from clerk_supabase_cli.main import commands
-from clerk_supabase_cli.operate.migrations import ObjectsDiffer, migrate, repair_database
+from clerk_supabase_cli.operate.install.migrations import ObjectsDiffer, migrate, repair_database
 from tests.kit.databases import Database, Databases
 from tests.outside.programs import installed
 

@@ -23,7 +23,7 @@ from clerk_supabase_cli.local.postgres import EmbeddedPostgres
 from clerk_supabase_cli.local.processes import Guard
 from clerk_supabase_cli.local.running import RunningStack, running_stack
 from clerk_supabase_cli.local.tools import TOOLS_VARIABLE, Tools
-from clerk_supabase_cli.operate.migrations import migrate, prepare_plain_postgres
+from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.standin.deliveries import sign
 from tests.kit.polling import eventually
 

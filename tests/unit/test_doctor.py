@@ -26,7 +26,7 @@ from clerk_supabase_cli.doctor.canary import send
 from clerk_supabase_cli.doctor.clerk_checks import compare_instances, supabase
 from clerk_supabase_cli.doctor.patient import Functions, Named, NotLookedAt, Once, Patient
 from clerk_supabase_cli.doctor.verdicts import Verdict, worst
-from clerk_supabase_cli.operate.secret_formats import webhook_secret_problem
+from clerk_supabase_cli.operate.setup.secret_formats import webhook_secret_problem
 from clerk_supabase_cli.standin.deliveries import generate_secret
 from tests.kit.aws import Account
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from clerk_supabase.errors import KeysUnavailable, Rejection
 from clerk_supabase.tokens.claims import Organization
 from clerk_supabase_cli.main import commands
-from clerk_supabase_cli.operate.token_report import ADVICE
+from clerk_supabase_cli.operate.setup.token_report import ADVICE
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
 from clerk_supabase_cli.standin.token_mint import LOCAL_ISSUER, LOCAL_JWT_SECRET, Mint, SigningKey, legacy_token
 

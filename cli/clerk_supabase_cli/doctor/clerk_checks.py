@@ -10,9 +10,9 @@ import httpx
 from clerk_supabase.clerk.pages import Instance as ClerkInstance
 from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, Verdict, fail, ok, warn
-from clerk_supabase_cli.operate import setup_checks
-from clerk_supabase_cli.operate.mirror import DEFAULT, mirror_schema
-from clerk_supabase_cli.operate.setup_checks import FAILED, OK, SKIPPED, WARNING
+from clerk_supabase_cli.operate.install.mirror import DEFAULT, mirror_schema
+from clerk_supabase_cli.operate.setup import setup_checks
+from clerk_supabase_cli.operate.setup.setup_checks import FAILED, OK, SKIPPED, WARNING
 
 _VERDICTS: Final[Mapping[str, Verdict]] = {
     OK: Verdict.OK,

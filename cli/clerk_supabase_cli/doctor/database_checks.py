@@ -19,18 +19,18 @@ from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
 from clerk_supabase_cli.local.postgres import VERSIONS
 from clerk_supabase_cli.operate.database import Connection
-from clerk_supabase_cli.operate.migrations import (
+from clerk_supabase_cli.operate.install.migrations import (
     applied,
     is_restored_without_list,
     newer_than,
     obstacles,
     read_migrations,
 )
-from clerk_supabase_cli.operate.mirror import mirror_schema
-from clerk_supabase_cli.operate.preflight import stopping
+from clerk_supabase_cli.operate.install.mirror import mirror_schema
+from clerk_supabase_cli.operate.install.preflight import stopping
 from clerk_supabase_cli.operate.retention import PARAMETERS, command_for, shortfalls
 from clerk_supabase_cli.operate.retention import allowed as allowed_retention
-from clerk_supabase_cli.operate.role_urls import SESSION_ROLE, WORKER_ROLE
+from clerk_supabase_cli.operate.setup.role_urls import SESSION_ROLE, WORKER_ROLE
 from clerk_supabase_cli.operate.status import purge_problems, read_not_purged
 
 _MIGRATE: Final = "clerk-supabase migrate"

@@ -11,8 +11,8 @@ from typing import Final, LiteralString
 from clerk_supabase_cli.doctor.patient import Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok
 from clerk_supabase_cli.operate.database import Connection
-from clerk_supabase_cli.operate.migrations import Migration, applied, read_migrations
-from clerk_supabase_cli.operate.mirror import mirror_schema
+from clerk_supabase_cli.operate.install.migrations import Migration, applied, read_migrations
+from clerk_supabase_cli.operate.install.mirror import mirror_schema
 
 _API_ROLES: Final = {"anon", "authenticated", "service_role"}
 _GRANT: Final = re.compile(r"^grant\s+([^;]+?)\s+on\s+(function\s+|schema\s+)?([^;]+?)\s+to\s+([^;]+);", re.MULTILINE)

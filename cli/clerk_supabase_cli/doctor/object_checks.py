@@ -7,8 +7,8 @@ from typing import Final
 
 from clerk_supabase_cli.doctor.patient import Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
-from clerk_supabase_cli.operate.exposure import faults
-from clerk_supabase_cli.operate.migrations import differing_objects, has_objects
+from clerk_supabase_cli.operate.install.exposure import faults
+from clerk_supabase_cli.operate.install.migrations import differing_objects, has_objects
 from clerk_supabase_cli.operate.objects.comparison import Difference
 from clerk_supabase_cli.operate.objects.repair import statements
 

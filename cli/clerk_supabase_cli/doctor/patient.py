@@ -25,7 +25,7 @@ from clerk_supabase.tokens.publishable_key import frontend_api
 from clerk_supabase_cli.local.ministack import execute_api_url
 from clerk_supabase_cli.operate.database import Connection, open_database
 from clerk_supabase_cli.operate.queues import OUTPUTS, AwsUnreachable, Queues, client, errors_explained
-from clerk_supabase_cli.operate.setup_checks import Instance
+from clerk_supabase_cli.operate.setup.setup_checks import Instance
 
 HOW_TO_NAME_A_STACK: Final = "name the stack: --stack-name or CLERK_SUPABASE_STACK"
 HOW_TO_NAME_THE_DATABASE: Final = "name the database: --database-url or DATABASE_URL"

@@ -10,8 +10,8 @@ from typing import Final
 from clerk_supabase_cli.doctor.patient import Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
 from clerk_supabase_cli.operate.database import Connection
-from clerk_supabase_cli.operate.migrations import Migration, read_migrations
-from clerk_supabase_cli.operate.mirror import mirror_schema
+from clerk_supabase_cli.operate.install.migrations import Migration, read_migrations
+from clerk_supabase_cli.operate.install.mirror import mirror_schema
 
 # Our tables, the tables protected by secure(), and the app's others in `public` or `clerk`, or shown to the API.
 _TABLES: Final = r"""

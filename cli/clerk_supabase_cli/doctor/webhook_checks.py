@@ -11,7 +11,7 @@ from clerk_supabase.model.found_kinds import SYNCED_TYPES
 from clerk_supabase_cli.doctor.canary import Arrived, Sent, send, wait_for
 from clerk_supabase_cli.doctor.patient import HOW_TO_NAME_THE_DATABASE, NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok, warn
-from clerk_supabase_cli.operate.secret_formats import webhook_secret_problem
+from clerk_supabase_cli.operate.setup.secret_formats import webhook_secret_problem
 from clerk_supabase_cli.printing import how_long
 
 _WHERE_THE_SECRET_IS: Final = "copy the Signing Secret of the endpoint: Clerk's dashboard, Webhooks"  # noqa: S105 - no secret, only where it is found

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from clerk_supabase_cli.local.stack import LocalStack
 from clerk_supabase_cli.operate.database import DatabaseFailed
-from clerk_supabase_cli.operate.migrations import MigrationFailed, migrate
+from clerk_supabase_cli.operate.install.migrations import MigrationFailed, migrate
 from clerk_supabase_cli.printing import printable
 from clerk_supabase_cli.terminal import Terminal
 

@@ -24,8 +24,8 @@ from clerk_supabase_cli.local.postgres import EmbeddedPostgres
 from clerk_supabase_cli.local.processes import Guard, LocalStackError, is_taken
 from clerk_supabase_cli.local.tools import Tools, lambda_architecture, python_platform
 from clerk_supabase_cli.operate.database import open_database
-from clerk_supabase_cli.operate.migrations import migrate, prepare_plain_postgres
-from clerk_supabase_cli.operate.role_urls import SESSION_ROLE, WORKER_ROLE, give_password
+from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
+from clerk_supabase_cli.operate.setup.role_urls import SESSION_ROLE, WORKER_ROLE, give_password
 from clerk_supabase_cli.standin.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.deliveries import generate_secret

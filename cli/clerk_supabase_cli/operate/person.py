@@ -15,7 +15,7 @@ from psycopg.rows import class_row
 
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection
-from clerk_supabase_cli.operate.mirror import mirror_schema
+from clerk_supabase_cli.operate.install.mirror import mirror_schema
 
 Verdict = Literal["own", "part", "ids", "others"]
 """own: the whole row is the person's; part: some values of the row are the person's; ids: the row holds ids and times

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from clerk_supabase.errors import SetUpWrong
 from clerk_supabase_cli.operate.database import Connection, DatabaseFailed, open_database
-from clerk_supabase_cli.operate.migrations import why_incomplete
+from clerk_supabase_cli.operate.install.migrations import why_incomplete
 from clerk_supabase_cli.operate.parked import EVENTS, STATES, State
 from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, IN_WORDS, AwsUnreachable, Depth, Name, Queues
 from clerk_supabase_cli.printing import counted, how_long, in_utc, printable

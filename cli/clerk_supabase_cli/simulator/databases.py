@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import psycopg
 from psycopg import sql
 
-from clerk_supabase_cli.operate.role_urls import WORKER_ROLE
+from clerk_supabase_cli.operate.setup.role_urls import WORKER_ROLE
 
 _SESSIONS: Final = "select from pg_stat_activity where datname = current_database() and usename = %s"
 _DEADLOCKS: Final = "select deadlocks from pg_stat_database where datname = current_database()"

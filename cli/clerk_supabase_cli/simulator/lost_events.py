@@ -33,7 +33,7 @@ from clerk_supabase.reconcile.report import Report
 from clerk_supabase.reconcile.request import Mode, Request
 from clerk_supabase.reconcile.run import Reconcile
 from clerk_supabase.reconcile.runs import Runs
-from clerk_supabase_cli.operate.mirror import DEFAULT
+from clerk_supabase_cli.operate.install.mirror import DEFAULT
 from clerk_supabase_cli.simulator.clerks_clock import mirrors
 from clerk_supabase_cli.simulator.databases import Database
 from clerk_supabase_cli.simulator.line import Line

@@ -9,7 +9,7 @@ from typing import Any, Final
 from clerk_supabase.model.clerk_object import Columns
 from clerk_supabase.model.found_kinds import FACTS, READ_KINDS
 from clerk_supabase_cli.operate.database import Connection
-from clerk_supabase_cli.operate.mirror import DEFAULT
+from clerk_supabase_cli.operate.install.mirror import DEFAULT
 from clerk_supabase_cli.simulator.snapshots import Place, Snapshot, content_of
 from clerk_supabase_cli.standin.worlds import World
 

@@ -11,7 +11,7 @@ from typing import Final, Literal
 import psycopg
 from psycopg import sql
 
-from clerk_supabase_cli.operate.role_urls import WORKER_ROLE
+from clerk_supabase_cli.operate.setup.role_urls import WORKER_ROLE
 
 What = Literal["the database refuses connections", "the database is read-only", "SQS refuses"]
 

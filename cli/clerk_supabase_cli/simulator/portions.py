@@ -22,7 +22,7 @@ from urllib.parse import quote, urlsplit
 import psycopg
 from psycopg import sql
 
-from clerk_supabase_cli.operate.role_urls import WORKER_ROLE
+from clerk_supabase_cli.operate.setup.role_urls import WORKER_ROLE
 from clerk_supabase_cli.simulator.episodes.episode import EpisodesReport, explore_episodes
 from clerk_supabase_cli.simulator.lost_events import LostEventsReport, explore_lost_events
 from clerk_supabase_cli.simulator.orders.exploration import AT_ONCE, explore

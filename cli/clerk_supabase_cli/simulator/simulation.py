@@ -13,8 +13,8 @@ from psycopg import sql
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
-from clerk_supabase_cli.operate.migrations import migrate, prepare_plain_postgres
-from clerk_supabase_cli.operate.role_urls import WORKER_ROLE
+from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
+from clerk_supabase_cli.operate.setup.role_urls import WORKER_ROLE
 from clerk_supabase_cli.simulator.episodes.episode import EpisodesReport, describe_script
 from clerk_supabase_cli.simulator.lost_events import LostEventsReport
 from clerk_supabase_cli.simulator.orders.experiment import WORKERS

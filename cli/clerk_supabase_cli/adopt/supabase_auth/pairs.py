@@ -8,7 +8,7 @@ from typing import Final
 from clerk_supabase_cli.adopt.supabase_auth.auth_schema import see_all_rows
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection
-from clerk_supabase_cli.operate.mirror import mirror_schema, rendered
+from clerk_supabase_cli.operate.install.mirror import mirror_schema, rendered
 
 _CREATE: Final = (
     "create schema if not exists clerk_migration",

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from clerk_supabase_cli.adopt.supabase_auth.export import export
-from clerk_supabase_cli.adopt.supabase_auth.exported import AppMetadataSide
+from clerk_supabase_cli.adopt.supabase_auth.export.exported import AppMetadataSide
+from clerk_supabase_cli.adopt.supabase_auth.export.files import export
 from clerk_supabase_cli.operate.database import open_database
 from clerk_supabase_cli.options import database_url_option, json_option
 from clerk_supabase_cli.printing import print_json, printable, say

@@ -9,7 +9,7 @@ import click
 
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import open_database
-from clerk_supabase_cli.operate.exposure import Exposed, expose, unexpose
+from clerk_supabase_cli.operate.install.exposure import Exposed, expose, unexpose
 from clerk_supabase_cli.operate.locking import in_turns
 from clerk_supabase_cli.options import database_url_option, json_option
 from clerk_supabase_cli.printing import print_json, printable, say

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from clerk_supabase_cli.failure import Failure
-from clerk_supabase_cli.operate.migrations import (
+from clerk_supabase_cli.operate.install.migrations import (
     Blocked,
     ObjectsDiffer,
     migrate,
@@ -15,8 +15,8 @@ from clerk_supabase_cli.operate.migrations import (
     render,
     repair_database,
 )
-from clerk_supabase_cli.operate.mirror import DEFAULT, checked_name
-from clerk_supabase_cli.operate.preflight_types import InTheWay
+from clerk_supabase_cli.operate.install.mirror import DEFAULT, checked_name
+from clerk_supabase_cli.operate.install.preflight_types import InTheWay
 from clerk_supabase_cli.options import parsed_database_url_option
 from clerk_supabase_cli.printing import printable, say
 from clerk_supabase_cli.project import find_root

@@ -15,9 +15,13 @@ from clerk_supabase.settings import SettingsError
 from clerk_supabase.tokens.publishable_key import frontend_api
 from clerk_supabase_cli.operate.deployed import secrets_of_stack
 from clerk_supabase_cli.operate.queues import client
-from clerk_supabase_cli.operate.role_urls import SESSION_ROLE, WORKER_ROLE
-from clerk_supabase_cli.operate.secret_formats import connection_string_problem, role_warning, webhook_secret_problem
-from clerk_supabase_cli.operate.setup_checks import FAILED, Check, Instance, checks, config_toml
+from clerk_supabase_cli.operate.setup.role_urls import SESSION_ROLE, WORKER_ROLE
+from clerk_supabase_cli.operate.setup.secret_formats import (
+    connection_string_problem,
+    role_warning,
+    webhook_secret_problem,
+)
+from clerk_supabase_cli.operate.setup.setup_checks import FAILED, Check, Instance, checks, config_toml
 from clerk_supabase_cli.options import OrVariable, json_option
 from clerk_supabase_cli.printing import print_json, printable, say
 from clerk_supabase_cli.token_argument import token_of

@@ -22,8 +22,8 @@ from clerk_supabase_cli.local.running import RunningStack
 from clerk_supabase_cli.local.stack import LocalStack
 from clerk_supabase_cli.local.stream import Stream
 from clerk_supabase_cli.operate.database import DATABASE_URL, open_database
-from clerk_supabase_cli.operate.migrations import read_migrations
-from clerk_supabase_cli.operate.role_urls import (
+from clerk_supabase_cli.operate.install.migrations import read_migrations
+from clerk_supabase_cli.operate.setup.role_urls import (
     SESSION_ROLE,
     SESSION_VARIABLE,
     WORKER_ROLE,

@@ -12,7 +12,7 @@ import httpx
 
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.local.running import NotRunning, running_stack
-from clerk_supabase_cli.operate.secret_formats import webhook_secret_problem
+from clerk_supabase_cli.operate.setup.secret_formats import webhook_secret_problem
 from clerk_supabase_cli.printing import printable, say
 from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.standin.deliveries import SignedRequest, api_gateway_event, sign, webhook_secret_of

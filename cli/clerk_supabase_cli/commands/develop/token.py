@@ -24,7 +24,7 @@ from clerk_supabase.tokens.verifiers import (
     taken_apart,
 )
 from clerk_supabase_cli.default_command import GroupWithDefault
-from clerk_supabase_cli.operate.token_report import Report
+from clerk_supabase_cli.operate.setup.token_report import Report
 from clerk_supabase_cli.printing import say
 from clerk_supabase_cli.project import ProjectNotFound, find_root
 from clerk_supabase_cli.standin.deliveries import session_event

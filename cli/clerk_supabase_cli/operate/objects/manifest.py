@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from clerk_supabase_cli.operate.mirror import DEFAULT, rendered
+from clerk_supabase_cli.operate.install.mirror import DEFAULT, rendered
 from clerk_supabase_cli.operate.objects.catalogue import DISPATCHERS, Scope, Thing, hash_of_body
 
 _FILE: Final = Path("sql") / "objects.json"

@@ -10,11 +10,11 @@ from psycopg import sql
 
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection
+from clerk_supabase_cli.operate.install.migrations import ALONE, applied, newer_than, read_migrations
+from clerk_supabase_cli.operate.install.mirror import mirror_schema
+from clerk_supabase_cli.operate.install.preflight_names import holds_ours
 from clerk_supabase_cli.operate.locking import in_turns
-from clerk_supabase_cli.operate.migrations import ALONE, applied, newer_than, read_migrations
-from clerk_supabase_cli.operate.mirror import mirror_schema
 from clerk_supabase_cli.operate.objects.manifest import read_manifest
-from clerk_supabase_cli.operate.preflight_names import holds_ours
 from clerk_supabase_cli.operate.uninstall.dependents import Ours
 from clerk_supabase_cli.operate.uninstall.order import drops
 from clerk_supabase_cli.operate.uninstall.plan import Removal, Role, plan

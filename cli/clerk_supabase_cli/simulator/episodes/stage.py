@@ -33,7 +33,7 @@ from clerk_supabase.retry import Retry
 from clerk_supabase.sync import Sync
 from clerk_supabase_cli.operate import retention
 from clerk_supabase_cli.operate.database import Connection
-from clerk_supabase_cli.operate.role_urls import WORKER_ROLE
+from clerk_supabase_cli.operate.setup.role_urls import WORKER_ROLE
 from clerk_supabase_cli.simulator import app_rules
 from clerk_supabase_cli.simulator.app_rules import AppRules
 from clerk_supabase_cli.simulator.databases import Database

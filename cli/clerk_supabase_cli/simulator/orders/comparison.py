@@ -12,7 +12,7 @@ import psycopg
 from clerk_supabase.model.changes import Changes, Delivery
 from clerk_supabase.model.facts import Kind
 from clerk_supabase.model.found_kinds import FACTS
-from clerk_supabase_cli.operate.mirror import DEFAULT
+from clerk_supabase_cli.operate.install.mirror import DEFAULT
 from clerk_supabase_cli.simulator.clerks_clock import Place, Truth, truths_of
 from clerk_supabase_cli.simulator.orders.schedules import Schedule
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import psycopg
 
-from clerk_supabase_cli.operate.role_urls import WORKER_ROLE
+from clerk_supabase_cli.operate.setup.role_urls import WORKER_ROLE
 
 _CUT_ONE_OFF: Final = """
 select pg_terminate_backend(pid) from pg_stat_activity

@@ -30,11 +30,11 @@ from clerk_supabase.errors import (
 )
 from clerk_supabase.model.facts import Kind, ListKind, ReadKind
 from clerk_supabase.model.found_kinds import FACTS, KIND_NAMES, KINDS, LIST_KINDS, READ_KINDS
-from clerk_supabase.reconcile.deletes import Deletes, delete_gone
+from clerk_supabase.reconcile.corrections.deletes import Deletes, delete_gone
+from clerk_supabase.reconcile.corrections.emptied import repair_held
+from clerk_supabase.reconcile.corrections.feeds import compare_feeds, retry_unfed
+from clerk_supabase.reconcile.corrections.held_up import StillWrong, retry_held_up
 from clerk_supabase.reconcile.drift import Tally, doubts_about_end
-from clerk_supabase.reconcile.emptied import repair_held
-from clerk_supabase.reconcile.feeds import compare_feeds, retry_unfed
-from clerk_supabase.reconcile.held_up import StillWrong, retry_held_up
 from clerk_supabase.reconcile.lists import LISTS, compare_list, find_extra, note_switched_off, note_visit, plan_lists
 from clerk_supabase.reconcile.pages import Progress, ReconcileSettings, Work
 from clerk_supabase.reconcile.records import PlannedWindow, State

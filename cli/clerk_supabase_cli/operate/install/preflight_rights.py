@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from clerk_supabase_cli.operate.database import Connection
+from clerk_supabase_cli.operate.install.preflight_types import InTheWay, Plan
 from clerk_supabase_cli.operate.objects.catalogue import API_ROLES, SCHEMA
-from clerk_supabase_cli.operate.preflight_types import InTheWay, Plan
 
 _MADE_ROLE: Final = re.compile(r"^\s*create role (\w+)", re.MULTILINE)
 _ALTERED_ROLE: Final = re.compile(r"^\s*alter role (\w+)", re.MULTILINE)

@@ -14,13 +14,13 @@ from psycopg import sql
 from clerk_supabase.postgres.failures import failure, is_about_the_connection
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import open_database
-from clerk_supabase_cli.operate.mirror import DEFAULT, mirror_schema, recorded_schema, rendered
+from clerk_supabase_cli.operate.install.mirror import DEFAULT, mirror_schema, recorded_schema, rendered
+from clerk_supabase_cli.operate.install.preflight import in_the_way, stopping
+from clerk_supabase_cli.operate.install.preflight_names import holds_ours
+from clerk_supabase_cli.operate.install.preflight_types import InTheWay, Plan
 from clerk_supabase_cli.operate.objects.comparison import Difference, differences
 from clerk_supabase_cli.operate.objects.manifest import Manifest, read_manifest
 from clerk_supabase_cli.operate.objects.repair import repair
-from clerk_supabase_cli.operate.preflight import in_the_way, stopping
-from clerk_supabase_cli.operate.preflight_names import holds_ours
-from clerk_supabase_cli.operate.preflight_types import InTheWay, Plan
 
 # An arbitrary number, the same in every version of this command.
 _LOCK: Final = 6_338_025_110_772_912

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-from clerk_supabase_cli.adopt.supabase_auth.hashes import password_of
+from clerk_supabase_cli.adopt.supabase_auth.export.hashes import password_of
 
 AppMetadataSide = Literal["public", "private"]
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from clerk_supabase_cli.operate.database import Connection
+from clerk_supabase_cli.operate.install.preflight_names import clashes, schemas
+from clerk_supabase_cli.operate.install.preflight_rights import rights
+from clerk_supabase_cli.operate.install.preflight_types import InTheWay, Plan
 from clerk_supabase_cli.operate.objects.manifest import Manifest
-from clerk_supabase_cli.operate.preflight_names import clashes, schemas
-from clerk_supabase_cli.operate.preflight_rights import rights
-from clerk_supabase_cli.operate.preflight_types import InTheWay, Plan
 
 OLDEST: Final = 15
 NEWEST: Final = 18

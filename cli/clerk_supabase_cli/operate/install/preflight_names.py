@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from clerk_supabase_cli.operate.database import Connection
+from clerk_supabase_cli.operate.install.preflight_types import InTheWay, Plan
 from clerk_supabase_cli.operate.objects.catalogue import SCHEMA
 from clerk_supabase_cli.operate.objects.manifest import Manifest
-from clerk_supabase_cli.operate.preflight_types import InTheWay, Plan
 
 _MOST_NAMED: Final = 5
 _REPAIR: Final = (
