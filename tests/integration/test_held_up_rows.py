@@ -178,8 +178,8 @@ def test_a_delete_of_a_locked_row_is_reported_as_held_up_and_made_by_a_quick_run
 
 
 def test_quick_runs_look_at_all_rows_portion_by_portion(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clerk_supabase.reconcile.run._ROWS_AT_ONCE", 100)
-    monkeypatch.setattr("clerk_supabase.reconcile.run._ROWS_OF_QUICK_RUN", 310)
+    monkeypatch.setattr("clerk_supabase.reconcile.corrections.row_checks._ROWS_AT_ONCE", 100)
+    monkeypatch.setattr("clerk_supabase.reconcile.run.ROWS_OF_QUICK_RUN", 310)
     show_deleted(rig)
     edited = f"user_{610:026}"
     rig.admin.execute("update clerk.users_public set first_name = 'By hand' where clerk_id = %s", [edited])

@@ -21,7 +21,7 @@ from clerk_supabase.errors import ClerkRejected, OrganizationsUnavailable, Unusa
 from clerk_supabase.model import organizations, storable, user_struct
 from clerk_supabase.model.found_kinds import LIST_KINDS
 from clerk_supabase.postgres import failures
-from clerk_supabase.reconcile import drift, resync, runs
+from clerk_supabase.reconcile import conclusion, drift, resync, runs
 from clerk_supabase.reconcile import run as reconcile
 from clerk_supabase.reconcile import slices as reconcile_slices
 from clerk_supabase.reconcile import users as reconcile_users
@@ -435,7 +435,7 @@ FAULTS: Final = (
         "nobody says that Clerk has what was deleted here",
         ("mislead", "run"),
         "is hidden, and Clerk has it",
-        in_python(reconcile, "_deleted_here", _nothing),
+        in_python(conclusion, "_deleted_here", _nothing),
     ),
     PlantedFault(
         "attempts that were typed in keep a message and its batch in the queue",

@@ -191,7 +191,7 @@ def test_a_row_that_a_trigger_of_the_app_keeps_visible_does_not_hold_up_the_othe
 def test_rows_are_checked_in_portions_and_an_interrupted_run_continues(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clerk_supabase.reconcile.run._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("clerk_supabase.reconcile.corrections.row_checks._ROWS_AT_ONCE", 7)
     for number in (2, 9, 29):
         rig.world.remove_user(user(number))
         rig.store.apply(alone(Delete("user", user(number), rig.world.now)))
@@ -265,7 +265,7 @@ def test_a_profile_without_a_user_is_removed_and_a_user_without_a_profile_gets_o
 def test_many_profiles_without_a_user_are_all_found_portion_by_portion(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clerk_supabase.reconcile.run._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("clerk_supabase.reconcile.corrections.row_checks._ROWS_AT_ONCE", 7)
     rig.admin.execute(
         "insert into clerk.users_public (clerk_id) select p || n from generate_series(10, 40) as n, "
         "unnest('{a,user_0000000000000000000000001,z}'::text[]) as p on conflict do nothing"
