@@ -44,8 +44,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """One seed for all generated examples, so that a run can be repeated."""
+    """One seed for all generated examples: a run tries the same ones as the run before, unless it draws another seed."""
     if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = "1"
+    elif config.option.hypothesis_seed == "random":
         config.option.hypothesis_seed = str(secrets.randbelow(2**32))
 
 
@@ -65,7 +67,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 def pytest_report_header(config: pytest.Config) -> str:
     seed = config.option.hypothesis_seed
-    return f"seed of generated examples: {seed} (again: --hypothesis-seed={seed})"
+    return f"seed of generated examples: {seed} (other examples: --hypothesis-seed=random)"
 
 
 @pytest.fixture(scope="session")
