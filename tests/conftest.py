@@ -8,7 +8,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import hypothesis
 import pytest
@@ -21,6 +21,8 @@ from tests.kit.aws import Account, Region
 
 # In Lambda, template.yaml sets it.
 metrics.namespace = "Tests"
+
+LONGEST: Final = ("tests/deployed/", "tests/integration/test_sql.py", "tests/unit/test_storable.py")
 
 # The time of an example depends on the machine: no deadline.
 hypothesis.settings.register_profile("here", deadline=None, print_blob=True, database=None)
@@ -44,9 +46,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """One seed for all generated examples, so that a run can be repeated."""
+    """One seed for all generated examples: every run tries the same ones, unless it asks for a random seed."""
     if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = "1"
+    elif config.option.hypothesis_seed == "random":
         config.option.hypothesis_seed = str(secrets.randbelow(2**32))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the stack and the longest files, so that no process works alone in the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
@@ -65,7 +75,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 def pytest_report_header(config: pytest.Config) -> str:
     seed = config.option.hypothesis_seed
-    return f"seed of generated examples: {seed} (again: --hypothesis-seed={seed})"
+    return f"seed of generated examples: {seed} (other examples: --hypothesis-seed=random)"
 
 
 @pytest.fixture(scope="session")

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-
 from clerk_supabase.postgres.store import Store
 from tests.kit.databases import Connection, Database, rows, value
 from tests.kit.histories import alone, delete, upsert
 from tests.kit.meanwhile import started, waiting
+from tests.kit.polling import eventually
 from tests.kit.webhooks import deleted, membership
-
-
-def until_somebody_waits(admin: Connection) -> None:
-    pause = threading.Event()
-    for _ in range(500):
-        if waiting(admin):
-            return
-        pause.wait(0.01)
-    raise AssertionError("nobody waits")
 
 
 def test_a_row_that_the_app_inserts_at_this_moment_gets_what_the_event_says(
@@ -28,7 +18,7 @@ def test_a_row_that_the_app_inserts_at_this_moment_gets_what_the_event_says(
             app.execute("insert into clerk.users (clerk_id) values ('user_1')")
             outcome: list[object] = []
             applying = started(lambda: outcome.extend(store.apply(alone(upsert(first_name="Ada")))))
-            until_somebody_waits(admin)
+            eventually(lambda: waiting(admin), bool)
         applying.join()
     assert outcome == ["created"]
     assert rows(admin, "select clerk_id, first_name from clerk.users") == [("user_1", "Ada")]
@@ -61,7 +51,7 @@ def test_rows_below_what_is_deleted_are_locked_in_the_order_of_their_keys(
             lock = "select from clerk.organization_memberships where clerk_membership_id = %s for update nowait"
             other.execute(lock, ["orgmem_1"])
             deleting = started(lambda: store.apply([deleted("organization", "org_1", at=2)]))
-            until_somebody_waits(admin)
+            eventually(lambda: waiting(admin), bool)
             # Nobody holds those that come after.
             for number in (2, 3):
                 other.execute(lock, [f"orgmem_{number}"])

@@ -426,7 +426,7 @@ def test_the_stand_in_ends_although_a_client_keeps_a_connection_or_waits_for_an_
         eventually(api.counts.total, lambda total: total == 2)
     with idle, waiting:
         assert waiting.recv(1) == b""
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 def test_in_a_process_of_its_own_a_million_users_need_little_memory() -> None:

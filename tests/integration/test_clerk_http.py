@@ -219,7 +219,7 @@ def test_clerk_keeping_silent_or_dripping_keeps_us_no_longer_than_the_deadline(a
     started = time.monotonic()
     with pytest.raises(OutOfTime):
         Clerk(http, deadline=started + 0.5).instance()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
     http.close()
 
 

@@ -368,9 +368,10 @@ def test_the_comparison_takes_no_longer_with_a_thousand_tables_of_the_app(undone
         assert words(undone, root) == []
         return time.perf_counter() - began
 
+    alone = min(seconds() for _ in range(3))
     undone.execute("""
         do $$ begin for n in 1..1000 loop
             execute format('create table public.app_%s (id int)', n);
         end loop; end $$
     """)
-    assert seconds() < 2
+    assert min(seconds() for _ in range(3)) < 3 * alone

@@ -154,9 +154,9 @@ def test_a_command_that_is_killed_halfway_has_changed_nothing_and_the_next_one_d
         with database.connect() as other, other.transaction():
             other.execute(sql.SQL("lock table clerk_sync.{} in share row exclusive mode").format(sql.Identifier(table)))
             killed = started(lambda: command.run("forget", ADA, "--yes", status=1))
-            eventually(lambda: waiting(admin), bool, seconds=20)
+            eventually(lambda: waiting(admin), bool)
             admin.execute(kill)
-            killed.join(20)
+            killed.join(60)
         assert dump(admin) == before
     command.run("forget", ADA, "--yes")
     assert places_with(admin, *CANARIES) == []
@@ -172,9 +172,9 @@ def test_events_that_arrive_during_an_erasure_are_erased_too(
             # The command has found what there is, and waits for this to write.
             other.execute("lock table clerk_sync.erasures in share mode")
             forgetting = started(lambda: forget(connection, person, purge_by="scrub", erased_by="ops"))
-            eventually(lambda: waiting(admin), bool, seconds=20)
+            eventually(lambda: waiting(admin), bool)
             store.apply([invitation("orginv_late", at=3, email_address=ADDRESS)])
-        forgetting.join(30)
+        forgetting.join(60)
     assert places_with(admin, ADDRESS.lower()) == []
     assert value(admin, "select count(*) from clerk_sync.erasures") == 2
 

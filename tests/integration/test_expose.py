@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from typing import Any
 
 import psycopg
@@ -16,6 +15,7 @@ from clerk_supabase_cli.main import commands
 from tests.kit import webhooks
 from tests.kit.databases import Connection, Database, acting_as, rows, value
 from tests.kit.doctoring import Doctor
+from tests.kit.meanwhile import started, until_one_has_given_up
 from tests.kit.supabase import PROJECTS, Supabase
 
 OURS = {"sub": "user_ada"}
@@ -279,10 +279,14 @@ def test_a_lock_of_another_session_is_named_and_nothing_is_changed(database: Dat
     with database.connect() as other, other.transaction():
         other.execute("lock table clerk_sync.exposed in access exclusive mode")
         pid = other.info.backend_pid
-        release = threading.Timer(3.0, lambda: admin.execute("select pg_terminate_backend(%s)", [pid]))
-        release.start()
+
+        def release() -> None:
+            until_one_has_given_up(admin)
+            admin.execute("select pg_terminate_backend(%s)", [pid])
+
+        releasing = started(release)
         said = run(database.url)
-        release.join()
+        releasing.join()
         assert f"blocked by pid {pid}" in said.stderr
         assert "made view public.users\n" in said.stdout
         other.close()

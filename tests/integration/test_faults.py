@@ -339,7 +339,7 @@ def test_postgres_killed_in_the_middle_of_a_batch_applies_all_of_it_or_nothing(
         blocker.execute("lock table clerk.users in exclusive mode")
         at_work = pool.submit(bundle.sqs.hand_over, "sync", bundle.handler("sync"))
         with database.connect() as admin:
-            eventually(lambda: rows(admin, "select 1 from pg_locks where not granted"), bool, seconds=10)
+            eventually(lambda: rows(admin, "select 1 from pg_locks where not granted"), bool)
         database.server.kill()
         try:
             assert at_work.result() == 10

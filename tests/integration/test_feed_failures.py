@@ -139,7 +139,8 @@ def test_a_locked_row_delays_the_event_for_a_moment_only(store: Store, admin: Co
         began = time.monotonic()
         changed = [upsert(f"user_{n}", version=2, first_name="New") for n in (1, 2, 3)]
         assert store.apply(alone(*changed)) == ["updated"] * 3
-        assert time.monotonic() - began < 1
+        # Without a limit of its own, the write would wait as long as any other of the worker: for 5 s.
+        assert time.monotonic() - began < 4
         assert unfed(admin) == [("user_2", "55P03", "locked by another transaction")]
         assert [name for _, _, name in users_of_app(admin)] == ["New", "Bad", "New"]
     assert value(admin, RETRY)["left"] == 0
@@ -155,7 +156,8 @@ def test_a_locked_table_costs_a_bounded_time_for_a_large_batch(
         began = time.monotonic()
         batch = alone(*(upsert(f"user_{n}") for n in range(300)))
         assert store.apply(batch) == ["created"] * 300
-        assert time.monotonic() - began < 3
+        # A moment for each row would be more than a minute.
+        assert time.monotonic() - began < 30
         assert len(unfed(admin)) == 300
     assert value(admin, """select clerk_sync.retry_unfed('{"limit": 1000, "seconds": 60}')""")["left"] == 0
     assert len(users_of_app(admin)) == 300
@@ -167,7 +169,7 @@ def test_a_slow_trigger_delays_one_event_and_suspends_the_feed(store: Store, adm
     assert store.apply(alone(upsert("user_1"))) == ["created"]
     began = time.monotonic()
     assert store.apply(alone(upsert("user_2"))) == ["created"]
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 2
     assert unfed(admin) == [("user_2", "57014", "not tried: a write before took too long")]
 
 
@@ -176,7 +178,7 @@ def test_a_statement_timeout_within_the_apps_trigger_does_not_fail_the_event(
 ) -> None:
     switch(admin)
     trigger(admin, "perform pg_sleep(30);")
-    with closing(Store(Fixed(database.worker_url_with(statement_timeout="500ms")))) as store:
+    with closing(Store(Fixed(database.worker_url_with(statement_timeout="3s")))) as store:
         assert store.apply(alone(upsert("user_1"))) == ["created"]
     [(object_id, code, _)] = unfed(admin)
     assert (object_id, code) == ("user_1", "57014")

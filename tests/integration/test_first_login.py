@@ -101,7 +101,7 @@ def test_a_delete_that_arrives_during_the_login_waits_and_hides_the_row(
             browser.execute("insert into clerk.users (clerk_id) values ('user_1')")
             deleting = started(lambda: store.apply([deleted("user", "user_1", at=2)]))
             eventually(lambda: waiting(admin), lambda number: number == 1)
-        deleting.join(timeout=20)
+        deleting.join(timeout=60)
     assert value(admin, "select deleted_at is not null from clerk.users")
     assert rows(admin, "select clerk_id from clerk.users_public where deleted_at is null") == []
 
@@ -121,7 +121,7 @@ def test_a_login_that_arrives_during_the_delete_waits_and_is_refused(admin: Conn
         worker.execute("select * from clerk_sync.apply(%s::jsonb)", [batch])
         login = started(log_in)
         eventually(lambda: waiting(admin), lambda number: number == 1)
-    login.join(timeout=20)
+    login.join(timeout=60)
     assert refused == ["this user was deleted in Clerk"]
     assert rows(admin, "select * from clerk.users") == []
 
@@ -134,7 +134,7 @@ def test_a_login_and_the_first_webhook_at_the_same_moment_make_one_row(
             browser.execute("insert into clerk.users (clerk_id) values ('user_1')")
             applying = started(lambda: store.apply(alone(upsert("user_1", version=3, first_name="Ada"))))
             eventually(lambda: waiting(admin), lambda number: number == 1)
-        applying.join(timeout=20)
+        applying.join(timeout=60)
     assert rows(admin, "select clerk_id, first_name from clerk.users") == [("user_1", "Ada")]
     assert value(admin, "select (version).source_updated_at from clerk_sync.entities") == 3
 

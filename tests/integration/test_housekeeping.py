@@ -247,11 +247,11 @@ def test_two_rounds_at_once_beside_late_events_purge_each_user_once(database: Da
         start = threading.Barrier(3)
 
         def purge_all(store: Store) -> int:
-            start.wait(10)
+            start.wait(60)
             return Housekeeping(store, Keep(hold_back_days=0)).run()
 
         def arrive(store: Store) -> None:
-            start.wait(10)
+            start.wait(60)
             for batch in late:
                 assert store.apply(batch) == ["deleted_before"] * len(batch)
 

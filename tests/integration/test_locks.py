@@ -64,11 +64,11 @@ def test_a_purge_and_a_delete_of_the_same_memberships_do_not_deadlock(
     with closing(Store(Fixed(database.worker_url))) as worker:
         with held_at(admin, database, "delete on clerk.organization_memberships"):
             purging = started(lambda: found.append(purge(database, hold_back="0")))
-            eventually(lambda: is_at_the_gate(admin), bool, seconds=10)
+            eventually(lambda: is_at_the_gate(admin), bool)
             deleting = started(lambda: found.append(worker.apply(other)))
-            eventually(lambda: waiting(admin), bool, seconds=10)
-        purging.join(20)
-        deleting.join(20)
+            eventually(lambda: waiting(admin), bool)
+        purging.join(60)
+        deleting.join(60)
     assert len(found) == 2
     assert ["deleted"] * len(other) in found
     assert value(admin, "select deadlocks from pg_stat_database where datname = current_database()") == 0
@@ -93,13 +93,13 @@ def test_an_erasure_and_a_delete_of_a_new_user_do_not_deadlock(
             forgetting = started(
                 lambda: found.append(operator.execute("select clerk_sync.forget(%s::jsonb)", [request]).fetchall())
             )
-            eventually(lambda: waiting(admin), bool, seconds=10)
+            eventually(lambda: waiting(admin), bool)
             # The new user's delete takes parked events before the known entity is asked for.
             batch = [deleted("user", "user_new", at=3), user("user_1", at=3)]
             arriving = started(lambda: found.append(worker.apply(batch)))
-            eventually(lambda: waiting(admin), lambda number: number == 2, seconds=10)
-        forgetting.join(20)
-        arriving.join(20)
+            eventually(lambda: waiting(admin), lambda number: number == 2)
+        forgetting.join(60)
+        arriving.join(60)
     assert len(found) == 2
     assert ["deleted", "deleted_before"] in found
     assert value(admin, "select deadlocks from pg_stat_database where datname = current_database()") == 0
@@ -115,9 +115,9 @@ def test_a_child_that_arrives_while_its_parent_is_purged_is_purged_later(
             # The purge has chosen its rows, and waits for an entity.
             other.execute("select from clerk_sync.entities where kind = 'membership' for update")
             purging = started(lambda: found.append(purge(database, hold_back="0")))
-            eventually(lambda: waiting(admin), bool, seconds=10)
+            eventually(lambda: waiting(admin), bool)
             store.apply([membership("orgmem_0", at=1, user_id="user_2")])
-        purging.join(20)
+        purging.join(60)
     while purge(database, hold_back="0"):
         pass
     assert rows(admin, "select * from clerk.organizations") == []
@@ -142,12 +142,12 @@ def test_a_resync_waits_for_no_entity_once_it_has_rows_locked(
                     operator.execute("select clerk_sync.check_objects(%s::jsonb)", [objects]).fetchall()
                 )
             )
-            eventually(lambda: is_at_the_gate(admin), bool, seconds=10)
+            eventually(lambda: is_at_the_gate(admin), bool)
             # It takes the entity of the membership before that of the user.
             arriving = started(lambda: found.append(worker.apply([membership("orgmem_1", at=3)])))
-            eventually(lambda: waiting(admin), bool, seconds=10)
-        resyncing.join(20)
-        arriving.join(20)
+            eventually(lambda: waiting(admin), bool)
+        resyncing.join(60)
+        arriving.join(60)
     assert len(found) == 2
     assert value(admin, "select deadlocks from pg_stat_database where datname = current_database()") == 0
     assert rows(admin, "select from clerk.organization_memberships where deleted_at is null") == []
@@ -195,11 +195,11 @@ def test_the_outcomes_of_findings_are_recorded_before_their_run_is_undone_or_not
         with held_at(admin, database, "delete on clerk_sync.absences"):
             # It forgets that user_1 was missed, and is about to write down that user_2 is.
             settling = started(settle)
-            eventually(lambda: is_at_the_gate(admin), bool, seconds=10)
+            eventually(lambda: is_at_the_gate(admin), bool)
             undoing = started(lambda: found.append(run.undo(operator)))
-            eventually(lambda: waiting(admin), bool, seconds=10)
-        settling.join(20)
-        undoing.join(20)
+            eventually(lambda: waiting(admin), bool)
+        settling.join(60)
+        undoing.join(60)
     assert len(found) == 2
     assert value(admin, "select deadlocks from pg_stat_database where datname = current_database()") == 0
     assert rows(admin, "select * from clerk_sync.absences") == []
@@ -217,11 +217,11 @@ def test_rows_of_a_run_are_repaired_before_the_run_is_undone_or_not_at_all(
     with database.connect() as operator:
         with held_at(admin, database, "update on clerk.users"):
             checking = started(lambda: found.append(run.runs.check_rows(run.run_id, run.lease, "user", 100)))
-            eventually(lambda: is_at_the_gate(admin), bool, seconds=10)
+            eventually(lambda: is_at_the_gate(admin), bool)
             undoing = started(lambda: found.append(run.undo(operator)))
-            eventually(lambda: waiting(admin), bool, seconds=10)
-        checking.join(20)
-        undoing.join(20)
+            eventually(lambda: waiting(admin), bool)
+        checking.join(60)
+        undoing.join(60)
     assert len(found) == 2
     assert value(admin, "select deadlocks from pg_stat_database where datname = current_database()") == 0
     assert rows(admin, "select deleted_at from clerk.users") == [(None,)]
@@ -239,13 +239,13 @@ def test_no_run_begins_between_two_steps_of_an_undo(
         with other.transaction():
             other.execute("select from clerk_sync.reconcile_runs for key share")
             undoing = started(lambda: found.append(run.undo(operator)))
-            eventually(lambda: waiting(admin), bool, seconds=10)
+            eventually(lambda: waiting(admin), bool)
             beginning = started(
                 lambda: found.append(Runs(worker).begin(Request("full"), "ins_1", CREATED_AT + 30, 60, 0).is_busy)
             )
-            eventually(lambda: waiting(admin), lambda number: number == 2, seconds=10)
-        undoing.join(20)
-        beginning.join(20)
+            eventually(lambda: waiting(admin), lambda number: number == 2)
+        undoing.join(60)
+        beginning.join(60)
     assert len(found) == 2
 
 
@@ -289,11 +289,11 @@ def test_of_two_runs_that_are_undone_at_once_none_keeps_what_both_deleted(
                 "insert into clerk_sync.absences values ('user', 'user_0', 1, %s) on conflict do nothing", [run.run_id]
             )
             first = started(lambda: found.append(run.undo(operator)))
-            eventually(lambda: is_at_the_gate(admin), bool, seconds=10)
+            eventually(lambda: is_at_the_gate(admin), bool)
             second = started(lambda: found.append(rows(another, UNDO, json.dumps({"run": other}))))
-            eventually(lambda: waiting(admin), bool, seconds=10)
-        first.join(20)
-        second.join(20)
+            eventually(lambda: waiting(admin), bool)
+        first.join(60)
+        second.join(60)
     assert len(found) == 2
     assert rows(admin, "select delete_run, deleted_at from clerk_sync.entities where kind = 'user'") == [(None, None)]
 
@@ -312,11 +312,11 @@ def test_two_purges_that_note_and_forget_the_same_row_do_not_deadlock(
     found: list[object] = []
     with held_at(admin, database, "delete on clerk_sync.not_purged"):
         forgetting = started(lambda: found.append(purge(database, hold_back="0")))
-        eventually(lambda: is_at_the_gate(admin), bool, seconds=10)
+        eventually(lambda: is_at_the_gate(admin), bool)
         admin.execute("update clerk.users set deleted_at = '2020-01-01' where clerk_id = 'user_1'")
         noting = started(lambda: found.append(purge(database, hold_back="0")))
-        eventually(lambda: waiting(admin), bool, seconds=10)
-    forgetting.join(20)
-    noting.join(20)
+        eventually(lambda: waiting(admin), bool)
+    forgetting.join(60)
+    noting.join(60)
     assert len(found) == 2
     assert value(admin, "select deadlocks from pg_stat_database where datname = current_database()") == 0

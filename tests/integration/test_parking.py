@@ -165,7 +165,7 @@ def test_a_body_is_erased_ninety_days_after_it_was_parked(store: Store, admin: C
 def blocked_until_the_end(admin: Connection) -> Iterator[None]:
     """Asserts that the statement of another session, begun in the block, is still waiting when the block ends."""
     yield
-    eventually(lambda: rows(admin, "select 1 from pg_locks where not granted"), bool, seconds=10)
+    eventually(lambda: rows(admin, "select 1 from pg_locks where not granted"), bool)
 
 
 DELETED = json.dumps([{"kind": "user", "id": "user_1", "observed_at": 1, "deleted_at": 1, "cause": "operator"}])

@@ -103,7 +103,7 @@ def test_a_row_for_which_a_trigger_takes_too_long_comes_again_alone(database: Da
         create trigger a before insert on clerk.users for each row execute function public.dawdle();
         """
     )
-    with closing(Store(Fixed(database.worker_url_with(statement_timeout="400ms")))) as store:
+    with closing(Store(Fixed(database.worker_url_with(statement_timeout="3s")))) as store:
         *_, slow = answers = store.apply(
             alone(upsert("user_1"), upsert("user_2"), upsert("user_3", first_name="Robot"))
         )

@@ -141,7 +141,7 @@ def test_a_user_whose_trigger_takes_longer_than_a_statement_may_delays_others_on
     due: Store, database: Database, admin: Connection
 ) -> None:
     let_a_trigger_refuse(admin, "perform pg_sleep(60)")
-    with closing(Store(Fixed(database.worker_url_with(statement_timeout="700ms")))) as store:
+    with closing(Store(Fixed(database.worker_url_with(statement_timeout="3s")))) as store:
         assert Housekeeping(store, AT_ONCE).run() == 4
     admin.execute("drop trigger hold on clerk.users")
     assert rows(admin, "select id, reason from clerk_sync.not_purged") == [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +16,7 @@ from clerk_supabase_cli.standin import samples
 from tests.kit.databases import Connection, Database, Rows, rows, value
 from tests.kit.histories import CREATED_AT, RECEIVED_AT, Applied, alone
 from tests.kit.meanwhile import started, waiting
+from tests.kit.polling import eventually
 from tests.kit.purging import let_time_pass, purge, undo
 from tests.kit.webhooks import deleted, domain, invitation, membership, organization, told, user
 
@@ -112,12 +112,7 @@ def purging_meanwhile(database: Database, admin: Connection) -> Iterator[tuple[C
     with database.connect() as other, other.transaction():
         yield other, purged
         purging = started(lambda: purged.append(purge(database)))
-        pause = threading.Event()
-        for _ in range(500):
-            if waiting(admin):
-                break
-            pause.wait(0.01)
-        assert waiting(admin) == 1
+        eventually(lambda: waiting(admin), lambda sessions: sessions == 1)
     purging.join()
 
 

@@ -43,7 +43,7 @@ def rig(mirrored: RigMaker) -> Iterator[Rig]:
 
 def run_hastily(rig: Rig) -> Report:
     """A run of a worker that waits for nothing longer than a test does."""
-    url = rig.database.worker_url_with(lock_timeout="300ms", statement_timeout="900ms")
+    url = rig.database.worker_url_with(lock_timeout="300ms", statement_timeout="3s")
     with closing(Store(Fixed(url))) as hasty:
         before, rig.store = rig.store, hasty
         try:

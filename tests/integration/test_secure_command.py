@@ -11,11 +11,12 @@ from typing import LiteralString
 import psycopg
 import pytest
 
+from clerk_supabase_cli.operate import locking
 from clerk_supabase_cli.operate.objects.comparison import differences
 from clerk_supabase_cli.operate.objects.manifest import read_manifest
 from tests.kit.databases import Connection, Database, acting_as, rows, value
 from tests.kit.doctoring import Doctor
-from tests.kit.meanwhile import started, waiting
+from tests.kit.meanwhile import started, until_one_has_given_up, waiting
 from tests.kit.parked import Command
 from tests.kit.polling import eventually
 
@@ -324,7 +325,8 @@ def test_a_session_that_blocks_secure_is_named_without_its_query_and_nothing_is_
     command: Command, admin: Connection, other: Connection
 ) -> None:
     other.execute("select 'ada@example.test' from public.notes")
-    failed = command.run("secure", "public.notes", "user", "--lock-timeout", "0.1", status=1)
+    # A second, because the sessions are looked for during the wait, by a connection of their own.
+    failed = command.run("secure", "public.notes", "user", "--lock-timeout", "1", status=1)
     for said in (failed.stderr, str(failed.exception)):
         assert f"blocked by pid {other.info.backend_pid} (role postgres, application 'a report', idle in tra" in said
         assert "ada@example.test" not in said
@@ -336,9 +338,13 @@ def test_secure_continues_once_the_blocking_sessions_have_ended(
     command: Command, admin: Connection, other: Connection
 ) -> None:
     other.execute("select from public.notes")
-    ending = threading.Timer(0.5, other.rollback)
-    ending.start()
-    done = command.run("secure", "public.notes", "user", "--lock-timeout", "0.2")
+
+    def end() -> None:
+        until_one_has_given_up(admin)
+        other.rollback()
+
+    ending = started(end)
+    done = command.run("secure", "public.notes", "user", "--lock-timeout", "1")
     ending.join()
     assert "blocked by pid" in done.stderr
     assert len(policies(admin)) == 4
@@ -360,11 +366,14 @@ def test_during_the_wait_of_secure_readers_wait_no_longer_than_its_lock_timeout(
                 is_over.wait(0.01)
 
     reader = started(read)
-    command.run("secure", "public.notes", "user", "--lock-timeout", "0.2", status=1)
+    began = time.monotonic()
+    command.run("secure", "public.notes", "user", "--lock-timeout", "0.4", status=1)
+    took = time.monotonic() - began
     is_over.set()
     reader.join()
     assert len(seconds) > 10
-    assert 0.05 < max(seconds) < 1.5
+    # The command waits five times. A read that had to wait for all of them would take as long as the command.
+    assert 0.05 < max(seconds) < took / 2
 
 
 def lock_along_with_policies(admin: Connection) -> None:
@@ -379,11 +388,12 @@ def lock_along_with_policies(admin: Connection) -> None:
 
 
 def test_locks_that_supabase_takes_along_with_a_policy_are_not_waited_for_either(
-    command: Command, admin: Connection, other: Connection
+    command: Command, admin: Connection, other: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(locking, "_ATTEMPTS", 2)
     lock_along_with_policies(admin)
     other.execute("select from auth.sessions")
-    failed = command.run("secure", "public.notes", "user", "--lock-timeout", "0.1", status=1)
+    failed = command.run("secure", "public.notes", "user", "--lock-timeout", "1", status=1)
     assert f"blocked by pid {other.info.backend_pid}" in str(failed.exception)
     other.rollback()
     command.run("secure", "public.notes", "user")

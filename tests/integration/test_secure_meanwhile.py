@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 from tests.kit.databases import Connection, Database, rows, value
 from tests.kit.meanwhile import started, waiting
+from tests.kit.polling import eventually
 
 
 def test_of_two_sessions_that_secure_a_table_at_once_the_policies_of_the_last_stay(
@@ -16,11 +15,7 @@ def test_of_two_sessions_that_secure_a_table_at_once_the_policies_of_the_last_st
         with first.transaction():
             first.execute("select clerk_sync.secure('public.tasks', 'user')")
             securing = started(lambda: second.execute("select clerk_sync.secure('public.tasks', 'organization')"))
-            pause = threading.Event()
-            for _ in range(500):
-                if waiting(admin):
-                    break
-                pause.wait(0.01)
+            eventually(lambda: waiting(admin), bool)
         securing.join()
     conditions = rows(admin, "select coalesce(qual, with_check) from pg_policies where tablename = 'tasks'")
     assert len(conditions) == 4

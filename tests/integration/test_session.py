@@ -166,7 +166,7 @@ def test_nobody_waits_for_a_clerk_that_does_not_answer(
         app.clerk.faults.add(Fault(wire="hang"), times=99)
         began = time.monotonic()
         assert app.post().status == 202
-        assert time.monotonic() - began < CLERK_SECONDS + 3
+        assert time.monotonic() - began < CLERK_SECONDS + 10
 
 
 def test_a_stub_is_answered_again_and_completed_as_soon_as_clerk_is_available(app: App) -> None:

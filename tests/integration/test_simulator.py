@@ -19,9 +19,11 @@ from clerk_supabase_cli.simulator.orders.schedules import Batch
 from clerk_supabase_cli.simulator.portions import Plan, Template, portions_of, search_portions
 from tests.kit.databases import Database, Databases, Rows, tables, value
 
-SCHEDULES = 500
-# Enough to find any fault; a search ends when it has.
+# Three rounds, with an outage or two. Each fault below is found in a round of 20.
+SCHEDULES = 300
+# Enough to find any fault; a search ends when it has. Always the same schedules, so that the duration is the same, too.
 PER_FAULT = 1000
+PLANTED = "planted"
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,12 @@ def reference(databases: Databases) -> Iterator[Database]:
 def seed(pytestconfig: pytest.Config) -> str:
     """Printed at the top of every run, settable by --hypothesis-seed."""
     return str(pytestconfig.option.hypothesis_seed)
+
+
+@pytest.fixture
+def small_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds that take less time, for faults that show in any round."""
+    monkeypatch.setattr(exploration, "AT_ONCE", 20)
 
 
 def test_random_schedules_end_in_one_state(database: Database, reference: Database, seed: str) -> None:
@@ -137,23 +145,22 @@ FAULTS = [
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
 def test_a_fault_in_apply_is_found(
-    fault: Fault, database: Database, reference: Database, seed: str, monkeypatch: pytest.MonkeyPatch
+    fault: Fault, database: Database, reference: Database, small_rounds: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exploration, "AT_ONCE", 40)
     monkeypatch.setattr(exploration, "_MOST_SHRUNK", 0)
     put_in(fault, database)
     # Schedules of its own: the reference must not know their users.
     first = PER_FAULT * (3 + FAULTS.index(fault))
-    assert explore(database, reference, schedules=PER_FAULT, seed=seed, first=first).differences
+    assert explore(database, reference, schedules=PER_FAULT, seed=PLANTED, first=first).differences
 
 
 @pytest.mark.parametrize("search", range(3))
 def test_a_schedule_that_fails_is_shrunk_to_what_fails_in_new_databases_too(
-    search: int, database: Database, reference: Database, databases: Databases
+    search: int, database: Database, reference: Database, databases: Databases, small_rounds: None
 ) -> None:
     put_in(FAULTS[0], database)
     first = (100 + search) * PER_FAULT
-    report = explore(database, reference, schedules=PER_FAULT, seed="always the same", first=first)
+    report = explore(database, reference, schedules=PER_FAULT, seed=PLANTED, first=first)
     # The last to arrive wins: an older event after a newer one is all it takes.
     assert len(report.smallest) == 2
 
@@ -164,33 +171,35 @@ def test_a_schedule_that_fails_is_shrunk_to_what_fails_in_new_databases_too(
     databases.give_back(wrong)
 
 
-def test_a_long_search_ends_soon_after_the_first_difference(databases: Databases, database: Database) -> None:
+def test_a_long_search_ends_soon_after_the_first_difference(
+    databases: Databases, database: Database, small_rounds: None
+) -> None:
     # A copy, because Postgres copies a database only without sessions.
     wrong = databases.copy(database)
     put_in(FAULTS[0], wrong)
     template = Template(wrong.server.url(), wrong.name, wrong.worker_password)
     portions = portions_of(100 * PER_FAULT, 0)["schedules"]
-    report = search_portions(Plan(template, "always the same"), portions, jobs=1).schedules
+    report = search_portions(Plan(template, PLANTED), portions, jobs=1).schedules
     assert report.failed_from is not None
     assert len(report.smallest) == 2
     assert report.schedules < PER_FAULT
     databases.drop(wrong.name)
 
 
-def test_locks_in_no_fixed_order_are_found(database: Database, reference: Database, seed: str) -> None:
+def test_locks_in_no_fixed_order_are_found(database: Database, reference: Database) -> None:
     put_in(Fault("", {"order by u.kind, u.id limit": "order by random() limit"}, _ADVANCE), database)
     slow_down(database)
     searches = (
-        explore(database, reference, schedules=50, seed=seed, first=first).deadlocks
+        explore(database, reference, schedules=50, seed=PLANTED, first=first).deadlocks
         for first in range(PER_FAULT, 2 * PER_FAULT, 50)
     )
     assert any(searches)
 
 
-def test_profiles_that_do_not_follow_are_found(database: Database, reference: Database, seed: str) -> None:
+def test_profiles_that_do_not_follow_are_found(database: Database, reference: Database, small_rounds: None) -> None:
     with database.connect() as admin:
         admin.execute("alter table clerk.users disable trigger users_project_on_update")
-    assert explore(database, reference, schedules=PER_FAULT, seed=seed, first=2 * PER_FAULT).differences
+    assert explore(database, reference, schedules=PER_FAULT, seed=PLANTED, first=2 * PER_FAULT).differences
 
 
 def after(batches: Sequence[Batch], database: Database) -> dict[str, Rows]:

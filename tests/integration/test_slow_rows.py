@@ -20,7 +20,7 @@ from tests.kit.webhooks import deleted, invitation, organization, user
 @pytest.fixture
 def hasty(database: Database) -> Iterator[Store]:
     """A worker whose statements may take no longer than the tests do."""
-    with closing(Store(Fixed(database.worker_url_with(statement_timeout="700ms")))) as store:
+    with closing(Store(Fixed(database.worker_url_with(statement_timeout="2s")))) as store:
         yield store
 
 
@@ -28,7 +28,7 @@ def never_end(admin: Connection, table: LiteralString, condition: LiteralString)
     """A trigger of the app never ends for one row."""
     admin.execute(
         "create function public.never_end() returns trigger language plpgsql as "
-        "$$ begin if " + condition + " then loop end loop; end if; return new; end $$"
+        "$$ begin if " + condition + " then perform pg_sleep(60); end if; return new; end $$"
     )
     admin.execute("create trigger a before update on " + table + " for each row execute function public.never_end()")
 

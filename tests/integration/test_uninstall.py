@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
+from clerk_supabase_cli.operate import locking
 from clerk_supabase_cli.operate.database import open_database
 from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.operate.locking import LockedByOthers
@@ -199,7 +200,10 @@ def test_a_role_that_another_database_needs_stays(app: str, server: EmbeddedPost
         server.drop_database("other")
 
 
-def test_a_removal_that_is_stopped_in_the_middle_changes_nothing_and_can_be_repeated(app: str, root: Path) -> None:
+def test_a_removal_that_is_stopped_in_the_middle_changes_nothing_and_can_be_repeated(
+    app: str, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locking, "_ATTEMPTS", 2)
     filled(app, root)
     # A table that is made between the question and the removal.
     with open_database(app) as connection:
@@ -211,7 +215,7 @@ def test_a_removal_that_is_stopped_in_the_middle_changes_nothing_and_can_be_repe
     with psycopg.connect(app) as reader, open_database(app) as connection:
         reader.execute("select from clerk.users")
         with pytest.raises(LockedByOthers, match="blocked by pid"):
-            remove(connection, app, root, lambda _: None, lock_seconds=0.02)
+            remove(connection, app, root, lambda _: None, lock_seconds=1)
     assert Command({"DATABASE_URL": app}).run("uninstall", "--yes").stdout.endswith("removed\n")
 
 

@@ -128,7 +128,7 @@ def test_two_writers_at_the_same_moment_leave_the_projection_correct(
             one.execute(first)
             writing = started(lambda: other.execute(second))
             eventually(lambda: waiting(admin), lambda number: number == 1)
-        writing.join(timeout=20)
+        writing.join(timeout=60)
         assert not writing.is_alive()
     assert difference(admin) == []
 

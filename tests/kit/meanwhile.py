@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from tests.kit.databases import Connection, value
+from tests.kit.polling import eventually
 
 
 def started(act: Callable[[], object]) -> threading.Thread:
@@ -13,6 +14,12 @@ def started(act: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=act)
     thread.start()
     return thread
+
+
+def until_one_has_given_up(admin: Connection) -> None:
+    """Returns once a session has waited for a lock, and waits no more."""
+    eventually(lambda: waiting(admin), lambda sessions: sessions == 1)
+    eventually(lambda: waiting(admin), lambda sessions: sessions == 0)
 
 
 def waiting(admin: Connection) -> int:
