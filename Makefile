@@ -133,9 +133,8 @@ cost: $(DEV) ## Compute what AWS charges, from what was measured (ARGS=--write: 
 	@.venv/bin/python -m tests.bench.cost $(ARGS)
 
 .PHONY: check style language types imports template sql licenses pins
-# Early what waits for the network: in CI, what runs beside it computes meanwhile. Without `language`, which is a part of
-# `make test`, too.
-check: style pins types imports template sql licenses ## Run the linters and the type checker
+# Early what waits for the network: in CI, what runs beside it computes meanwhile.
+check: style language pins types imports template sql licenses ## Run the linters and the type checker
 
 style: $(DEV)
 	.venv/bin/ruff check .
