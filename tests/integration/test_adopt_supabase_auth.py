@@ -384,7 +384,9 @@ def test_a_generated_column_is_computed_from_the_new_id_and_keeps_all_that_hangs
         generated always as ('/' || author::text) stored check (path <> '/')
         """
     )
-    admin.execute("alter table public.notes add unique (path, id)")
+    admin.execute("alter table public.notes add twin text generated always as (upper(author::text)) stored")
+    admin.execute("alter table public.notes add unique (path, id), add check (twin <> path)")
+    admin.execute("create index notes_pairs on public.notes (twin, path)")
     admin.execute("create index notes_paths on public.notes (lower(path)) where path > '/'")
     admin.execute("comment on column public.notes.path is 'of the author''s files'")
     admin.execute("create statistics public.notes_statistics on path, id from public.notes")

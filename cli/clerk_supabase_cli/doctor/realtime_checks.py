@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from clerk_supabase_cli.adopt.supabase_auth.callers import callers
 from clerk_supabase_cli.doctor.patient import Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok
 
-_TODO = "; or let the policies ask for Clerk's id: docs/migrate-from-supabase-auth.md"
+_TODO: Final = "; or let the policies ask for Clerk's id: docs/migrate-from-supabase-auth.md"
 
 
 def realtime(patient: Patient) -> Iterator[Finding]:

@@ -72,7 +72,7 @@ class GeneratedColumn:
     """The table has partitions, children or a parent, whose own objects on the column would be lost."""
     is_stored: bool
     after: list[str]
-    """Statements behind the column's creation: constraints, indexes, rights, the comment."""
+    """Statements for all that is dropped along; a constraint of two columns is in the list of both."""
 
     @property
     def fault(self) -> str | None:
@@ -91,12 +91,12 @@ class GeneratedColumn:
         """The statement that drops the column."""
         return f"alter table {self.column.of.as_string()} drop column {self.column.name.as_string()}"
 
-    def statements(self) -> list[str]:
-        """Statements for making the column again, with all that was dropped along."""
+    @property
+    def add(self) -> str:
+        """The statement that adds the column again, without `after`."""
         expression = f"({self.column.default}) {'stored' if self.is_stored else 'virtual'}"
         name = f"{self.column.name.as_string()} {self.type}{' not null' if self.column.required else ''}"
-        add = f"alter table {self.column.of.as_string()} add column {name} generated always as {expression}"
-        return [add, *self.after]
+        return f"alter table {self.column.of.as_string()} add column {name} generated always as {expression}"
 
 
 def generated_columns(connection: Connection, columns: Sequence[UserColumn]) -> list[GeneratedColumn]:
