@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
+
+from clerk_supabase_cli.whole_files import write_whole
 
 _FOLDER: Final = ".local"
 
@@ -19,8 +20,4 @@ def private_folder(root: Path) -> Path:
 
 def write_privately(file: Path, content: str) -> None:
     """Replaces a file in one step. A reader sees either the whole old content or the whole new content."""
-    new = file.with_name(f"{file.name}.new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as text:
-        text.write(content)
-    new.replace(file)
+    write_whole(file, content, is_private=True)

@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 
 from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.adopt.checking import check_mappings
+from clerk_supabase_cli.adopt.links import Links, Proofs, Writer
+from clerk_supabase_cli.adopt.mapping import parse_mappings
+from clerk_supabase_cli.operate.database import open_database
 from tests.kit.app_shapes import fingerprint, mirrored
 from tests.kit.databases import Connection, Database, rows
 from tests.kit.histories import alone, delete
@@ -240,3 +244,44 @@ def test_an_expression_that_is_none_links_nothing(expression: str, command: Comm
     before = fingerprint(admin)
     command.run("adopt", "link", "--their-verified", expression, status=2 if ";" in expression else 1)
     assert fingerprint(admin) == before
+
+
+def test_a_batch_judges_its_own_rows_alone_and_not_the_whole_table_again(
+    command: Command, admin: Connection, store: Store, database: Database
+) -> None:
+    numbers = range(8)
+    for number in numbers:
+        row(admin, number, f"u{number}@example.test")
+    store.apply(alone(*(user(f"{number}", f"u{number}@example.test") for number in numbers)))
+    admin.execute("create sequence public.judged")
+    with open_database(database.url) as connection:
+        [checked] = check_mappings(connection, parse_mappings(MAPPING))
+        links = Links(checked, Proofs(email_column="email", their_verified="nextval('public.judged') > 0"))
+        planned = links.plan(connection).links
+        written, left_over = links.write(Writer(connection, database.url, "me", print), planned, most=3)
+    assert (len(written), left_over, len(linked(admin))) == (8, [], 8)
+    # Once for the plan, and once in the batch.
+    assert rows(admin, "select last_value from public.judged") == [(16,)]
+
+
+def test_a_batch_sees_the_rows_and_users_outside_the_batch(
+    command: Command, admin: Connection, store: Store, database: Database
+) -> None:
+    for number, name in enumerate(("ada", "eve", "bo", "id", "own", "sue")):
+        row(admin, number, f"{name}@example.test", old_id={"id": "user_id"}.get(name))
+        store.apply(alone(user(name, f"{name}@example.test", external_id={"own": "4"}.get(name))))
+    with open_database(database.url) as connection:
+        [checked] = check_mappings(connection, parse_mappings(MAPPING))
+        links = Links(checked, Proofs(id_column="old_id", email_column="email", their_verified="true"))
+        planned = links.plan(connection).links
+        assert len(planned) == 6
+        # Another row with Ada's address, another user with Eve's, another row of Bo, another row that names a user, and
+        # another user with an external id: all after the plan, and none in a batch.
+        row(admin, 10, "ADA@example.test")
+        store.apply(alone(user("eve_2", "eve@example.test"), user("own_2", "own-2@example.test", external_id="4")))
+        row(admin, 11, "bo-2@example.test", clerk_user_id="user_bo")
+        row(admin, 12, "id-2@example.test", old_id="user_id")
+        written, left_over = links.write(Writer(connection, database.url, "me", print), planned, most=1)
+    assert [each.row for each in written] == [{"id": 5}]
+    assert {(each.row["id"], each.reason) for each in left_over} == {(number, "changed") for number in range(5)}
+    assert linked(admin) == {5: "user_sue", 11: "user_bo"}

@@ -375,6 +375,81 @@ def test_a_policy_that_cannot_be_rewritten_stops_its_table_whole(linked: Command
     assert value(admin, "select count(*) from information_schema.columns where column_name = 'author_supabase'") == 0
 
 
+def test_a_generated_column_is_computed_from_the_new_id_and_keeps_all_that_hangs_on_it(
+    linked: Command, admin: Connection
+) -> None:
+    admin.execute(
+        """
+        alter table public.notes add column path varchar(80) collate "C" not null
+        generated always as ('/' || author::text) stored check (path <> '/')
+        """
+    )
+    admin.execute("alter table public.notes add twin text generated always as (upper(author::text)) stored")
+    admin.execute("alter table public.notes add unique (path, id), add check (twin <> path)")
+    admin.execute("create index notes_pairs on public.notes (twin, path)")
+    admin.execute("create index notes_paths on public.notes (lower(path)) where path > '/'")
+    admin.execute("comment on column public.notes.path is 'of the author''s files'")
+    admin.execute("create statistics public.notes_statistics on path, id from public.notes")
+    admin.execute("grant select (path) on public.notes to anon with grant option")
+    admin.execute("create view public.paths with (security_invoker = on) as select path from public.notes")
+    admin.execute("grant select on public.paths to authenticated")
+    admin.execute("create policy of_path on public.notes for delete to authenticated using (path = '/x')")
+    admin.execute("insert into public.notes (author) values (%s)", [ADA])
+    before = _of_column(admin), protection(admin)
+    assert linked.json(*STEPS, "move", "notes", "--rehearse")["tables"][0]["outcome"] == "can be moved"
+    linked.run(*STEPS, "move", "notes", "--write")
+    assert (_of_column(admin), protection(admin)) == before
+    assert rows(admin, "select path from public.paths") == [("/user_ada",)]
+
+
+def _of_column(admin: Connection) -> list[tuple[Any, ...]]:
+    return rows(
+        admin,
+        """
+        select format_type(a.atttypid, a.atttypmod), a.attcollation, a.attnotnull, a.attacl::text,
+            col_description(a.attrelid, a.attnum),
+            array(select pg_get_indexdef(i.indexrelid) from pg_index as i where i.indrelid = a.attrelid order by 1),
+            array(select k.conname || pg_get_constraintdef(k.oid) from pg_constraint as k
+                where k.conrelid = a.attrelid and k.contype <> 'f' order by 1),
+            array(select pg_get_statisticsobjdef(s.oid) from pg_statistic_ext as s where s.stxrelid = a.attrelid)
+        from pg_attribute as a where a.attrelid = 'public.notes'::regclass and a.attname = 'path'
+        """,
+    )
+
+
+def test_a_column_that_cannot_be_moved_is_named_before_anything_is_done(linked: Command, admin: Connection) -> None:
+    admin.execute(
+        """
+        create table public.a (u uuid references auth.users, g uuid generated always as (u) stored);
+        create table public.b (u uuid, g uuid generated always as (u) stored references auth.users);
+        create table public.c (u uuid references auth.users) partition by hash (u);
+        create table public.d (u uuid references auth.users) partition by hash (left(u::text, 1));
+        create table public.e (n integer, u uuid references auth.users) partition by list (n);
+        create table public.part partition of public.e for values in (1) partition by list (u);
+        create table public.f (
+            n integer, u uuid references auth.users, g text generated always as ('/' || u::text) stored
+        ) partition by list (n);
+        """
+    )
+    expected = {
+        "public.a": "public.a.g is a uuid that Postgres computes from a moved column: alter table ",
+        "public.b": "Postgres computes public.b.g from other columns: drop this column, and",
+        "public.c": "public.c.u is in the partition key of public.c, where Postgres changes no type: make a new table",
+        "public.d": "public.d.u is in the partition key of public.d, where",
+        "public.e": "public.e.u is in the partition key of public.part, where",
+        "public.f": "public.f.g is computed from a moved column, and public.f has partitions or inherits: alter table",
+    }
+    before = protection(admin)
+    for mode in ([], ["--write"]):
+        found = linked.json(*STEPS, "move", *expected, *mode, status=1)["tables"]
+        why = {each["tables"][0]: each["why"] for each in found}
+        assert {table: reason.startswith(expected[table]) for table, reason in why.items()} == dict.fromkeys(
+            expected, True
+        )
+    assert protection(admin) == before
+    assert rows(admin, "select 1 from information_schema.columns where column_name like '%%_supabase'") == []
+
+
 def test_tables_that_a_view_compares_are_moved_together(linked: Command, admin: Connection) -> None:
     admin.execute(
         """

@@ -21,6 +21,7 @@ from clerk_supabase_cli.operate.objects.catalogue import Scope, read
 from clerk_supabase_cli.operate.objects.manifest import read_manifest
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
+from clerk_supabase_cli.standin.token_mint import Mint
 from tests.kit import webhooks
 from tests.kit.aws import Account
 from tests.kit.clerk import api_with
@@ -236,3 +237,15 @@ def test_a_person_is_forgotten_there(elsewhere: Database, owner: Connection) -> 
     said = run("forget", "user_ada", "--database-url", elsewhere.url, "--yes")
     assert said.exit_code == 0, repr(said.exception)
     assert value(owner, "select count(*) from clerk_sync.erasures") == 1
+
+
+def test_the_sql_of_a_token_names_the_schema_of_the_database(elsewhere: Database) -> None:
+    token = KEY.sign(Mint(KEY).payload("user_2Ada"))
+    printed = json.loads(run("token", token, "--database-url", elsewhere.url, "--json").stdout)["sql"]
+    assert "assumes" not in printed
+    with elsewhere.connect() as admin:
+        admin.execute("insert into identity.users (clerk_id) values ('user_2Ada')")
+        for statement in printed.splitlines():
+            ran = admin.execute(statement.encode())
+            if "requesting_user_id" in statement:
+                assert ran.fetchall() == [("user_2Ada",)]

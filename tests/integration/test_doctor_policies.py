@@ -109,6 +109,36 @@ def test_a_cause_that_several_tables_share_is_named_once(doctor: Doctor, admin: 
     )
 
 
+def test_a_published_table_whose_policy_fails_with_clerks_token_is_named(doctor: Doctor, admin: Connection) -> None:
+    admin.execute("""
+        create function auth.uid() returns uuid language sql stable as $$ select (auth.jwt() ->> 'sub')::uuid $$;
+        create function public.me() returns uuid language plpgsql as $$ begin return auth.uid(); end $$;
+        create function public.requesting_user_id() returns text language sql stable
+        as $$ select nullif(current_setting('request.jwt.claims', true)::json ->> 'sub', '')::text $$;
+        create table public.direct (owner uuid);
+        create table public.through (owner uuid);
+        create table public.by_text (owner text);
+        create table public.written (owner uuid);
+        create table public.of_others (owner uuid);
+        create table public.private (owner uuid);
+        create policy p on public.direct for select to authenticated using (owner = (select auth.uid()));
+        create policy p on public.through using (owner = public.me());
+        create policy p on public.by_text using (owner = public.requesting_user_id());
+        create policy p on public.written for insert with check (owner = auth.uid());
+        create policy p on public.of_others to service_role using (owner = auth.uid());
+        create policy p on public.private using (owner = auth.uid());
+        create publication supabase_realtime
+        for table public.direct, public.through, public.by_text, public.written, public.of_others, clerk.users;
+    """)
+    report = doctor.examine("realtime")
+    assert report.verdicts == {"realtime": "fail"}
+    words = report.words("realtime")
+    assert re.findall(r"(\S+) is published to Realtime", words) == ["public.direct", "public.through"]
+    for table in re.findall(r"alter publication supabase_realtime drop table [a-z.]+", words):
+        admin.execute(table.encode())
+    assert doctor.verdict("realtime")[0] == "ok"
+
+
 GUIDE: LiteralString = "revoke execute on all functions in schema clerk from public, anon, authenticated"
 
 

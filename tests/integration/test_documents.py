@@ -181,6 +181,17 @@ def test_the_mapping_of_the_document_switches_the_table_of_the_document(
     ]
 
 
+def test_no_role_of_the_api_can_make_a_trigger_on_a_table_that_triggers_write(admin: Connection, root: Path) -> None:
+    text = " ".join(text_of(root / "docs" / "operate.md").split())
+    [statement] = re.findall(r"If your own triggers on the table write other tables, run `(revoke [^`]+)`", text)
+    roles = ("anon", "authenticated", "service_role")
+    admin.execute("create table public.log (line text); grant all on public.log to anon, authenticated, service_role")
+    admin.execute(statement.encode())
+    assert [value(admin, "select has_table_privilege(%s, 'public.log', 'trigger')", role) for role in roles] == [
+        False
+    ] * 3
+
+
 def test_forged_rows_are_corrected_as_the_document_says(database: Database, admin: Connection) -> None:
     look, forget, lift = texts("docs/security.md", "sql")
     with rig_with(database, 30) as rig:

@@ -115,6 +115,17 @@ def test_fields_that_were_left_out_are_reported_and_are_no_problem(command: Comm
     assert (report["healthy"], report["database"]["left_out"]) == (True, {"objects": 2, "newest": "user_2"})
 
 
+def test_objects_that_differ_from_the_migrations_are_said_in_one_line_and_are_not_stuck(
+    command: Command, admin: Connection
+) -> None:
+    line = "objects of the database not as the migrations of this checkout make them: 2; see: clerk-supabase migrate"
+    assert "objects of the database" not in command.run("status").stdout
+    admin.execute("drop index clerk.users_email_idx; alter table clerk.users disable row level security")
+    assert line in command.run("status").stdout
+    report = command.json("status")
+    assert (report["healthy"], report["database"]["differing_objects"]) == (True, 2)
+
+
 def test_the_status_says_by_kind_until_when_everything_was_compared(command: Command, admin: Connection) -> None:
     assert command.json("status")["database"]["compared"]["membership"]["compared_until"] is None
     admin.execute("""

@@ -33,7 +33,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str, stdin: str = "") -> Result:
-    environment = {"CLERK_PUBLISHABLE_KEY": None, "SUPABASE_JWT_SECRET": None}
+    environment = {"CLERK_PUBLISHABLE_KEY": None, "SUPABASE_JWT_SECRET": None, "DATABASE_URL": None}
     return CliRunner().invoke(commands, ["token", *arguments], input=stdin, env=environment)
 
 
@@ -87,6 +87,16 @@ def test_without_a_key_the_command_still_names_the_faults() -> None:
     assert reasons(report(MINT.session(ADA, exp=1))) == [Rejection.EXPIRED]
     assert reasons(report(legacy_token(ADA, role="anon", exp=1))) == [Rejection.EXPIRED, Rejection.ROLE]
     assert reasons(report(MINT.session(ADA, sid=None))) == [Rejection.CLAIM_MISSING]
+
+
+@pytest.mark.usefixtures("checkout")
+def test_the_printed_sql_says_which_schema_it_assumes_and_why() -> None:
+    said = "-- assumes that the mirror has the schema clerk: "
+    assert f"{said}no database is named" in checked(MINT.session(ADA)).stdout
+    nowhere = "postgresql://a:b@127.0.0.1:1/c"
+    done = checked(MINT.session(ADA), "--database-url", nowhere)
+    assert (done.exit_code, said in done.stdout, "no database is named" in done.stdout) == (0, True, False)
+    assert "select clerk.requesting_user_id();" in done.stdout
 
 
 @pytest.mark.usefixtures("checkout")

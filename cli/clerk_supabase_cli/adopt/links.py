@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, LiteralString, TypeVar
 
 import psycopg
 from psycopg import sql
@@ -19,7 +20,7 @@ from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.operate.locking import in_turns
 
 FoundBy = Literal["id", "external_id", "email"]
-Reason = Literal["unknown", "taken", "ambiguous", "unverified", "unverified_here", "no_address", "nobody"]
+Reason = Literal["unknown", "taken", "ambiguous", "unverified", "unverified_here", "no_address", "nobody", "changed"]
 
 REASONS: Final[Mapping[Reason, str]] = {
     "unknown": "the row names an id that no user has",
@@ -29,6 +30,7 @@ REASONS: Final[Mapping[Reason, str]] = {
     "unverified_here": "the app has not verified the address",
     "no_address": "the row has no e-mail address",
     "nobody": "no user has this address",
+    "changed": "the row or its user has changed meanwhile, or a trigger of yours has put another value: look again",
 }
 """Reasons for which a row is left to a person."""
 
@@ -45,21 +47,24 @@ case when {0}::text collate "C" ~ '^[^@[:space:]]+@[^@[:space:]]+$' then lower({
 """
 
 _PLAN: Final = """
-with theirs as materialized (
+with {batch}
+theirs as materialized (
     select
         {row_key} as row_key, {named_id} as named_id, {own_key} as own_key, {address} as address,
         coalesce({is_verified}, false) as is_verified
-    from {table} as theirs where theirs.{key} is null
+    from {table} as theirs where theirs.{key} is null and {is_of_batch}
 ),
 
 -- Rows with an id count, too: an address of two rows proves neither.
 addresses as (
-    select a.address, count(*) as rows from (select {address} as address from {table} as theirs) as a
+    select a.address, count(*) as rows
+    from (select {address} as address from {table} as theirs where {has_address_of_batch}) as a
     where a.address is not null group by a.address
 ),
 
 taken as (
-    select distinct theirs.{key}::text as clerk_id from {table} as theirs where theirs.{key} is not null
+    select distinct theirs.{key}::text as clerk_id from {table} as theirs
+    where theirs.{key} is not null and {is_taken_in_batch}
 ),
 
 people as materialized (
@@ -67,7 +72,7 @@ people as materialized (
         mirror.clerk_id, mirror.external_id, mirror.email_verified, {mirror_address} as address,
         taken.clerk_id is not null as is_taken
     from {mirror} as mirror left join taken on taken.clerk_id = mirror.clerk_id
-    where mirror.deleted_at is null
+    where mirror.deleted_at is null and {is_named_in_batch}
 ),
 
 owners as (
@@ -129,26 +134,39 @@ plan as (
     from judged as j
 )
 """
+# Postgres takes a batch for a few rows, and would read the whole batch again for each of its rows.
+_NO_NESTED_LOOPS: Final = "set local enable_nestloop = off"
 _LIST: Final = """
 select p.row_key, p.found_by, p.clerk_id, p.reason from plan as p order by p.reason nulls first, p.row_key
 """
-_CHOSEN: Final = """
-, chosen as materialized (
-    select p.* from plan as p
-    where p.reason is null and p.row_key <> all({failed}) and {is_seen}
-    order by p.row_key limit {limit}
-)
-"""
-_SEEN: Final = """
-exists (
-    select from jsonb_to_recordset({}) as s ("row" jsonb, clerk_id text)
-    where s."row" = p.row_key and s.clerk_id = p.clerk_id
-)
-"""
+# A plan of a whole table takes seconds, so a batch is judged with the rows and users that matter to the batch alone.
+_BATCH_OF_PLAN: Final[Mapping[str, LiteralString]] = {
+    "batch": """
+        batch as materialized (
+            select b."row", b.clerk_id, {primary_of_batch}
+            from jsonb_to_recordset({links}) as b ("row" jsonb, clerk_id text)
+            cross join lateral jsonb_to_record(b."row") as k ({primary_types})
+        ),
+    """,
+    "is_of_batch": "(({primary}) in (select {primary_names} from batch as b) or {names_id_of_batch})",
+    "has_address_of_batch": 'lower({email}::text collate "C") in (select t.address from theirs as t)',
+    "is_taken_in_batch": "theirs.{key}::text in (select b.clerk_id from batch as b)",
+    "is_named_in_batch": """(
+        mirror.clerk_id in (select b.clerk_id from batch as b)
+        or mirror.external_id in (select t.own_key from theirs as t)
+        or lower(mirror.email::text collate "C") in (select t.address from theirs as t)
+    )""",
+}
 # The row of the user is locked and read again: an address may have changed since this statement began.
 _WRITE: Final = """
-, proven as materialized (
-    select mirror.clerk_id from {mirror} as mirror inner join chosen as c on c.clerk_id = mirror.clerk_id
+, chosen as materialized (
+    select p.*, {primary_names} from plan as p
+    inner join batch as b on b."row" = p.row_key and b.clerk_id = p.clerk_id
+    where p.reason is null
+),
+
+proven as materialized (
+    select c.* from {mirror} as mirror inner join chosen as c on c.clerk_id = mirror.clerk_id
     where mirror.deleted_at is null and case c.found_by
         when 'email' then mirror.email_verified and {mirror_address} = c.address
         when 'external_id' then mirror.external_id = c.own_key
@@ -158,10 +176,9 @@ _WRITE: Final = """
 ),
 
 written as (
-    update {table} as theirs set {key} = c.clerk_id::{type}
-    from chosen as c inner join proven as p on p.clerk_id = c.clerk_id
-    where theirs.{key} is null and {row_key} = c.row_key
-    returning c.row_key, c.clerk_id, c.found_by, theirs.{key}::text as written_id
+    update {table} as theirs set {key} = p.clerk_id::{type} from proven as p
+    where theirs.{key} is null and ({primary}) = ({primary_of_proven})
+    returning p.row_key, p.clerk_id, p.found_by, theirs.{key}::text as written_id
 )
 
 insert into clerk_sync.links (kind, relation, key_column, row_key, clerk_id, found_by, linked_by)
@@ -170,7 +187,6 @@ select 'user', {relation}, {key_name}, w.row_key, w.clerk_id, w.found_by, {opera
 where w.written_id = w.clerk_id
 returning row_key, found_by, clerk_id
 """
-_NEXT: Final = "select row_key from chosen"
 _HAS_LINKS: Final = "select to_regclass('clerk_sync.links') is not null"
 _RECORDED: Final = """
 select l.relation, l.key_column, count(*) from clerk_sync.links as l
@@ -306,48 +322,46 @@ class Links:
             return Plan([], [])
         links: list[Link] = []
         left: list[Left] = []
-        for row, found_by, clerk_id, reason in connection.execute(self._statement(_LIST), binary=True):
+        for row, found_by, clerk_id, reason in connection.execute(self._planning(), binary=True):
             if reason is None:
                 links.append(Link(row, found_by, clerk_id))
             else:
                 left.append(Left(row, reason, clerk_id))
         return Plan(links, left)
 
-    def write(self, writer: Writer, seen: Sequence[Mapping[str, Any]] | None) -> tuple[list[Link], list[Left]]:
-        """Links all rows that a plan would link now. Returns the links, and the rows that the app rejected.
+    def write(self, writer: Writer, planned: Sequence[Link], *, most: int = _BATCH) -> tuple[list[Link], list[Left]]:
+        """Writes the planned links that still hold. Returns these links, and the rows of all others.
 
-        Each batch is judged anew, under a lock on the table of the app, and committed. *seen*: link only these pairs.
+        At most *most* links at once are judged anew, under a lock on the table of the app, and committed.
         """
         links: list[Link] = []
-        failures: list[Left] = []
-        size = _BATCH
-        while not self._is_complete:
-            chosen = {"failed": [each.row for each in failures], "seen": seen, "limit": size}
+        left: list[Left] = []
+        batches = [planned[first : first + most] for first in range(0, len(planned), most)]
+        while batches:
+            batch = batches.pop(0)
             try:
-                written = self._write_batch(writer, chosen)
+                written = self._write_batch(writer, batch)
             except psycopg.Error as error:
                 if writer.connection.broken:
                     raise
-                if size > 1:
+                if len(batch) == 1:
+                    left.append(Left(batch[0].row, f"failed: {error.diag.message_primary or error}", None))
+                else:
                     # A row that the app rejects is found alone, after a few smaller batches.
-                    size //= 2
-                    continue
-                statement = self._statement(_CHOSEN + _NEXT, **chosen)
-                [(row,)] = writer.connection.execute(statement, binary=True).fetchall()
-                failures.append(Left(row, f"failed: {error.diag.message_primary or error}", None))
-                size = _BATCH
+                    batches[:0] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
                 continue
-            if not written:
-                break
             links += written
-        return links, failures
+            rows = {key_of(each.row) for each in written}
+            left += [Left(each.row, "changed", each.clerk_id) for each in batch if key_of(each.row) not in rows]
+        return links, left
 
-    def _write_batch(self, writer: Writer, chosen: Mapping[str, Any]) -> list[Link]:
+    def _write_batch(self, writer: Writer, batch: Sequence[Link]) -> list[Link]:
         lock = sql.SQL("lock table {} in share row exclusive mode").format(self._table.reference)
-        statement = self._statement(_CHOSEN + _WRITE, **chosen, operator=writer.operator, type=self._key.compared_type)
+        statement = self._writing(batch, writer.operator)
 
         def act() -> list[Link]:
             writer.connection.execute(lock)
+            writer.connection.execute(_NO_NESTED_LOOPS)
             return [Link(*row) for row in writer.connection.execute(statement, binary=True)]
 
         return writer.in_turns(act)
@@ -357,34 +371,44 @@ class Links:
             if name is not None and name not in self._table.columns:
                 raise NotLinked(f"{self._table.name} has no column {name}")
 
-    def _statement(self, end: str, **values: Any) -> sql.Composed:
-        literal = dict(values)
-        parts: dict[str, sql.Composable] = dict(self._parts)
-        if "failed" in literal:
-            failed = [sql.Literal(Jsonb(each)) for each in literal.pop("failed")]
-            parts["failed"] = sql.SQL("array[{}]::jsonb[]").format(sql.SQL(", ").join(failed))
-        if "seen" in literal:
-            seen = literal.pop("seen")
-            parts["is_seen"] = (
-                sql.SQL("true") if seen is None else sql.SQL(_SEEN).format(sql.Literal(Jsonb(list(seen))))
-            )
-        if "type" in literal:
-            parts["type"] = sql.SQL(literal.pop("type"))
-        parts |= {name: sql.Literal(value) for name, value in literal.items()}
-        return sql.SQL(f"{_PLAN}{end}").format(**parts)
+    def _planning(self) -> sql.Composed:
+        everything: dict[str, sql.Composable] = {name: sql.SQL("true") for name in _BATCH_OF_PLAN}
+        return sql.SQL(f"{_PLAN}{_LIST}").format(**self._parts, **everything | {"batch": sql.SQL("")})
+
+    def _writing(self, batch: Sequence[Link], operator: str) -> sql.Composed:
+        pairs = [{"row": dict(each.row), "clerk_id": each.clerk_id} for each in batch]
+        parts = self._parts | {"links": sql.Literal(Jsonb(pairs)), "operator": sql.Literal(operator)}
+        of_batch = {name: sql.SQL(text).format(**parts) for name, text in _BATCH_OF_PLAN.items()}
+        return sql.SQL(f"{_PLAN}{_WRITE}").format(**parts, **of_batch)
 
     def _statement_parts(self) -> dict[str, sql.Composable]:
         proofs, primary = self._proofs, self._table.primary
         own_key = proofs.own_key or (primary[0] if len(primary) == 1 else None)
         nothing = sql.SQL("null::text")
         email = proofs.email_column
+        named = {name: sql.Identifier(f"key_{number}") for number, name in enumerate(primary)}
         return {
             "table": self._table.reference,
             "mirror": self._mirror,
             "key": sql.Identifier(self._key.name),
             "key_name": sql.Literal(self._key.name),
             "relation": sql.Literal(self._table.name),
+            "type": sql.SQL(self._key.compared_type),
             "row_key": row_key(primary),
+            "primary": _listed(sql.Identifier("theirs", name) for name in primary),
+            "primary_types": _listed(
+                sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(self._table.columns[name].type))
+                for name in primary
+            ),
+            "primary_of_batch": _listed(
+                sql.SQL("{} as {}").format(sql.Identifier("k", name), alias) for name, alias in named.items()
+            ),
+            "primary_names": _listed(sql.SQL("b.{}").format(alias) for alias in named.values()),
+            "primary_of_proven": _listed(sql.SQL("p.{}").format(alias) for alias in named.values()),
+            "email": sql.Identifier("theirs", email) if email else nothing,
+            "names_id_of_batch": sql.SQL("{} in (select b.clerk_id from batch as b)").format(_text_of(proofs.id_column))
+            if proofs.id_column
+            else sql.SQL("false"),
             "named_id": _text_of(proofs.id_column) if proofs.id_column else nothing,
             "own_key": _text_of(own_key) if own_key else nothing,
             "address": sql.SQL(_ADDRESS).format(sql.Identifier("theirs", email)) if email else nothing,
@@ -425,6 +449,15 @@ def unlink(writer: Writer, relation: str | None = None) -> list[Unlinked]:
 
 def _count(connection: Connection, statement: sql.Composed) -> int:
     return len(connection.execute(statement, binary=True).fetchall())
+
+
+def key_of(row: Mapping[str, Any]) -> str:
+    """A primary key as a text, to be compared."""
+    return json.dumps(row, sort_keys=True)
+
+
+def _listed(parts: Iterable[sql.Composable]) -> sql.Composed:
+    return sql.SQL(", ").join(parts)
 
 
 def row_key(primary: Sequence[str]) -> sql.Composable:

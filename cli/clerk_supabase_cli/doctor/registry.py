@@ -13,6 +13,7 @@ from clerk_supabase_cli.doctor import (
     grant_checks,
     object_checks,
     policy_checks,
+    realtime_checks,
     webhook_checks,
 )
 from clerk_supabase_cli.doctor.verdicts import Check
@@ -58,6 +59,7 @@ CHECKS: Final = (
     Check("feeds", "tables of the app that follow the mirror: triggers, functions, unfed rows", feed_checks.feeds),
     Check("row-level-security", "on for every table, without a way around", policy_checks.row_level_security),
     Check("grants", "the rights of the API's roles for policies and apps", grant_checks.grants),
+    Check("realtime", "policies of published tables that fail with Clerk's token", realtime_checks.realtime),
     Check("queues", "number and age of waiting events; dead letters", flow_checks.queues),
     Check("parked", "events that could not be applied", flow_checks.parked),
     Check("alarms", "armed, with a subscriber, and silent", flow_checks.alarms),

@@ -13,11 +13,11 @@ from rich.text import Text
 
 from clerk_supabase.errors import SetUpWrong
 from clerk_supabase_cli.operate.database import Connection, DatabaseFailed, open_database
-from clerk_supabase_cli.operate.install.migrations import why_incomplete
+from clerk_supabase_cli.operate.install.migrations import MigrationFailed, differing_objects, why_incomplete
 from clerk_supabase_cli.operate.parked import EVENTS, STATES, State
 from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, IN_WORDS, AwsUnreachable, Depth, Name, Queues
 from clerk_supabase_cli.printing import counted, how_long, in_utc, printable
-from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.project import ProjectNotFound, find_root
 from clerk_supabase_cli.terminal import Terminal, table
 
 # The limit of SyncBacklogAlarm in template.yaml.
@@ -180,6 +180,8 @@ class Database:
     unfed: list[Unfed]
     compared: Mapping[str, Compared]
     """By kind, for the kinds in lists of Clerk's API."""
+    differing_objects: int | None
+    """Functions, tables and so on that are not as the migrations of this checkout make them; None: not compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,13 +249,21 @@ def read_database(url: str) -> Database:
             if not has_kinds:
                 # Without these rows every event fails, and nothing would look stuck.
                 raise DatabaseFailed(why_incomplete(connection, find_root()))
-            return _read(connection)
+            return _read(connection, _differing_objects(connection))
         except _NOT_MIGRATED as error:
             # `migrate` may be unable to go on, so its name alone would be no advice.
             raise DatabaseFailed(why_incomplete(connection, find_root())) from error
 
 
-def _read(connection: Connection) -> Database:
+def _differing_objects(connection: Connection) -> int | None:
+    try:
+        return len(differing_objects(connection, find_root()))
+    except (MigrationFailed, ProjectNotFound):
+        # Without the list of this version's objects, the rest of the status is as good as ever.
+        return None
+
+
+def _read(connection: Connection, differing: int | None) -> Database:
     states = connection.execute(_STATES).fetchall()
     return Database(
         events={state: sum(number for name, number, _ in states if name == state) for state in STATES},
@@ -265,6 +275,7 @@ def _read(connection: Connection) -> Database:
         not_purged=read_not_purged(connection),
         unfed=read_unfed(connection),
         compared=read_compared(connection),
+        differing_objects=differing,
     )
 
 
@@ -361,6 +372,9 @@ def _show_database(database: Database, console: Terminal) -> None:
     if database.left_out.newest is not None:
         said = f"objects applied in the last day without values that cannot be stored: {database.left_out.objects}"
         console.print(f"{said}; see: clerk-supabase explain {printable(database.left_out.newest)}", soft_wrap=True)
+    if database.differing_objects:
+        said = f"objects of the database not as the migrations of this checkout make them: {database.differing_objects}"
+        console.print(f"{said}; see: clerk-supabase migrate --dry-run", soft_wrap=True)
 
 
 def _queue_table(queues: Mapping[Name, Depth]) -> Table:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from clerk_supabase_cli.adopt.supabase_auth.auth_schema import NOT_THE_APPS
 from clerk_supabase_cli.adopt.supabase_auth.rewriting import without_literals
 from clerk_supabase_cli.operate.database import Connection
+from clerk_supabase_cli.operate.install.mirror import mirror_schema
 
 _CALL: Final = re.compile(r"""\bauth"?\s*\.\s*"?(uid|jwt|role|email)"?\s*\(|(request\.jwt)""", re.IGNORECASE)
 # As text, this claim is Clerk's id, and right; as a uuid, an error.
@@ -17,36 +18,37 @@ _SUB: Final = re.compile(r"auth\.jwt\(\)\s*->>?\s*'sub'(::text)?[\s)]*::\s*uuid"
 
 # Expressions are printed with the schema of each function, because the search path holds pg_catalog only.
 _EXPRESSIONS: Final = """
-    select 'policy', quote_ident(p.polname), p.polrelid, p.polrelid::regclass::text,
+    select 'policy', quote_ident(p.polname), p.polrelid::regclass::text,
         concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)), p.oid
     from pg_policy as p
     union all
-    select case a.attgenerated when '' then 'default' else 'generated column' end, a.attname::text, d.adrelid,
+    select case a.attgenerated when '' then 'default' else 'generated column' end, a.attname::text,
         d.adrelid::regclass::text, pg_get_expr(d.adbin, d.adrelid), d.oid
     from pg_attrdef as d
     inner join pg_attribute as a on a.attrelid = d.adrelid and a.attnum = d.adnum
     inner join pg_class as c on c.oid = d.adrelid
     where c.relnamespace::regnamespace::text <> all(%(not_the_apps)s)
     union all
-    select 'constraint', k.conname::text, k.conrelid, k.conrelid::regclass::text, pg_get_constraintdef(k.oid), k.oid
+    select 'constraint', k.conname::text, k.conrelid::regclass::text, pg_get_constraintdef(k.oid), k.oid
     from pg_constraint as k
     where k.contype = 'c' and k.conrelid <> 0 and k.connamespace::regnamespace::text <> all(%(not_the_apps)s)
     union all
-    select 'view', c.relname::text, c.oid, c.oid::regclass::text, pg_get_viewdef(c.oid), w.oid
+    select 'view', c.relname::text, c.oid::regclass::text, pg_get_viewdef(c.oid), w.oid
     from pg_class as c
     inner join pg_rewrite as w on w.ev_class = c.oid and w.rulename = '_RETURN'
     where c.relkind in ('v', 'm') and c.relnamespace::regnamespace::text <> all(%(not_the_apps)s)
     and c.relnamespace <> 'pg_catalog'::regnamespace
     union all
-    select 'trigger', t.tgname::text, t.tgrelid, t.tgrelid::regclass::text, pg_get_triggerdef(t.oid), t.oid
+    select 'trigger', t.tgname::text, t.tgrelid::regclass::text, pg_get_triggerdef(t.oid), t.oid
     from pg_trigger as t
     inner join pg_class as c on c.oid = t.tgrelid
     where not t.tgisinternal and t.tgqual is not null
     and c.relnamespace::regnamespace::text <> all(%(not_the_apps)s)
-    order by 1, 4, 2
+    order by 1, 3, 2
 """
 _FUNCTIONS: Final = """
-    select p.oid, p.oid::regprocedure::text, p.proname::text, concat_ws(' ', p.prosrc, pg_get_function_sqlbody(p.oid))
+    select p.oid, p.oid::regprocedure::text, p.proname::text, concat_ws(' ', p.prosrc, pg_get_function_sqlbody(p.oid)),
+        p.prorettype = 'uuid'::regtype
     from pg_proc as p
     where p.prokind in ('f', 'p') and p.pronamespace::regnamespace::text <> all(%(not_the_apps)s)
     and p.pronamespace <> 'pg_catalog'::regnamespace
@@ -73,9 +75,14 @@ _TRIGGERS: Final = """
     and p.pronamespace is distinct from to_regnamespace('auth')
     order by 2, 1
 """
-_PUBLISHED: Final = """
-    select format('%I.%I', t.schemaname, t.tablename)::regclass::oid from pg_publication_tables as t
-    where t.pubname = 'supabase_realtime'
+# Realtime reads each change as the subscriber, so that policies for reading decide.
+_READ_BY_REALTIME: Final = """
+    select p.oid from pg_publication_tables as t
+    inner join pg_policy as p on p.polrelid = format('%I.%I', t.schemaname, t.tablename)::regclass
+    where t.pubname = 'supabase_realtime' and p.polcmd in ('r', '*') and exists (
+        select from unnest(p.polroles) as r (id)
+        where r.id = 0 or pg_has_role(to_regrole('authenticated')::oid, r.id, 'usage')
+    )
 """
 
 
@@ -119,48 +126,56 @@ class _Function:
     name: str
     bare_name: str
     body: str
+    returns_uuid: bool
 
 
 def callers(connection: Connection) -> Callers:
     """Finds every object of the app that asks Supabase Auth for the caller."""
-    where = {"not_the_apps": [*NOT_THE_APPS]}
+    where = {"not_the_apps": [*NOT_THE_APPS, mirror_schema(connection)]}
     functions = [_Function(*row) for row in connection.execute(_FUNCTIONS, where)]
-    asking = _asking(functions)
+    asking = _and_their_callers(functions, lambda each: bool(_CALL.search(each.body)))
+    failing = {*_and_their_callers(functions, _function_fails)}
     used: dict[int, list[_Function]] = {}
     for oid, function in connection.execute(_USES, {"functions": [*asking]}):
         used.setdefault(oid, []).append(asking[function])
-    found = [Caller("function", each.name, None, *_calls(each.body, [])) for each in asking.values()]
-    published = {oid for (oid,) in connection.execute(_PUBLISHED)}
+    found = [
+        Caller("function", each.name, None, _calls(each.body), [], each.oid in failing) for each in asking.values()
+    ]
+    read_by_realtime = {oid for (oid,) in connection.execute(_READ_BY_REALTIME)}
     realtime: dict[str, None] = {}
-    for kind, name, relation, table, text, oid in connection.execute(_EXPRESSIONS, where):
-        calls, through, fails = _calls(without_literals(text), used.get(oid, ()))
+    for kind, name, table, text, oid in connection.execute(_EXPRESSIONS, where):
+        expression, its = without_literals(text), used.get(oid, ())
+        calls, through = _calls(expression), sorted({function.name for function in its})
         if not calls and not through:
             continue
+        fails = _fails(expression) or any(function.oid in failing for function in its)
         found.append(Caller(kind, name, table, calls, through, fails))
-        if kind == "policy" and fails and relation in published:
+        if fails and oid in read_by_realtime:
             realtime[table] = None
     triggers = [SignUpTrigger(*row) for row in connection.execute(_TRIGGERS)]
     return Callers(found, triggers, [*realtime])
 
 
-def _calls(text: str, functions: Iterable[_Function]) -> tuple[list[str], list[str], bool]:
-    called = {f"auth.{name.lower()}()" if name else other for name, other in _CALL.findall(text)}
-    through = sorted({function.name for function in functions})
-    bodies = [text, *(function.body for function in functions)]
-    return sorted(called), through, bool(through) or any(_fails(body) for body in bodies)
+def _calls(text: str) -> list[str]:
+    return sorted({f"auth.{name.lower()}()" if name else other for name, other in _CALL.findall(text)})
 
 
 def _fails(text: str) -> bool:
     return bool(_SUB.search(text)) or any(name.lower() == "uid" for name, _ in _CALL.findall(text))
 
 
-def _asking(functions: list[_Function]) -> dict[int, _Function]:
-    """The functions that ask for the caller, and the functions whose bodies name such a function."""
-    asking = {each.oid: each for each in functions if _CALL.search(each.body)}
-    fresh = [*asking.values()]
+def _function_fails(function: _Function) -> bool:
+    # A function such as the requesting_user_id() of Clerk's former guide asks, too, and returns a text.
+    return _fails(function.body) or (function.returns_uuid and bool(_CALL.search(function.body)))
+
+
+def _and_their_callers(functions: list[_Function], is_one: Callable[[_Function], bool]) -> dict[int, _Function]:
+    """The functions with a property, and all functions whose bodies name such a function."""
+    found = {each.oid: each for each in functions if is_one(each)}
+    fresh = [*found.values()]
     while fresh:
         names = "|".join(re.escape(each.bare_name) for each in fresh)
         mention = re.compile(rf'(?<![\w$])"?(?:{names})"?\s*\(', re.IGNORECASE)
-        fresh = [each for each in functions if each.oid not in asking and mention.search(each.body)]
-        asking |= {each.oid: each for each in fresh}
-    return asking
+        fresh = [each for each in functions if each.oid not in found and mention.search(each.body)]
+        found |= {each.oid: each for each in fresh}
+    return found

@@ -11,6 +11,7 @@ from psycopg import sql
 
 from clerk_supabase.postgres.failures import is_about_the_connection
 from clerk_supabase_cli.adopt.supabase_auth.auth_schema import see_all_rows
+from clerk_supabase_cli.adopt.supabase_auth.generated_columns import generated_columns
 from clerk_supabase_cli.adopt.supabase_auth.pairs import HAS_PAIRS
 from clerk_supabase_cli.adopt.supabase_auth.plan import Plan, plan
 from clerk_supabase_cli.adopt.supabase_auth.units import Unit, units
@@ -40,7 +41,17 @@ _COLUMN_NOW: Final = """
             inner join pg_type as t on t.oid = a.atttypid
             where (a.attrelid, a.attnum) = (%(relation)s, %(number)s) and not a.attisdropped),
         exists (select from pg_attribute as a
-            where a.attrelid = %(relation)s and a.attname = %(backup)s and not a.attisdropped)
+            where a.attrelid = %(relation)s and a.attname = %(backup)s and not a.attisdropped),
+        exists (select from pg_attribute as a
+            where (a.attrelid, a.attnum) = (%(relation)s, %(number)s) and a.attgenerated <> ''),
+        -- A column of a partition key depends on its table, also a column in an expression of the key.
+        (select t.relid::regclass::text
+            from pg_partition_tree(%(relation)s::oid::regclass) as t
+            inner join pg_attribute as a on a.attrelid = t.relid and a.attname = %(column)s
+            inner join pg_depend as d on (d.objid, d.objsubid, d.refobjid) = (t.relid, a.attnum, t.relid)
+            where d.classid = 'pg_class'::regclass and d.refclassid = d.classid and d.refobjsubid = 0
+            and d.deptype = 'i'
+            order by t.level limit 1)
 """
 # Everything that decides who sees rows; the same before and after, but for the expressions of policies.
 _PROTECTION: Final = """
@@ -191,14 +202,30 @@ def _plan(connection: Connection, unit: Unit, options: Options) -> Plan:
             reasons.append(f"{rows} rows of {column.at} belong to {users} users who are not in Clerk")
     if reasons:
         raise _HasOrphans("; ".join(reasons), orphans)
-    return plan(connection, unit, drops_old=options.drops_old, keeps_uuids=options.without_owner == "keep")
+    generated = generated_columns(connection, unit.columns)
+    if faults := [each.fault for each in generated if each.fault]:
+        raise NotMoved("; ".join(faults))
+    return plan(connection, unit, generated, drops_old=options.drops_old, keeps_uuids=options.without_owner == "keep")
 
 
 def _check_column(connection: Connection, column: UserColumn, options: Options) -> None:
-    where = {"relation": column.relation, "number": column.number, "backup": column.backup}
-    [(is_uuid, has_backup)] = connection.execute(_COLUMN_NOW, where).fetchall()
+    where = {
+        "relation": column.relation,
+        "number": column.number,
+        "column": column.column,
+        "backup": column.backup,
+    }
+    [(is_uuid, has_backup, is_generated, partitioned)] = connection.execute(_COLUMN_NOW, where).fetchall()
     if not is_uuid:
         raise NotMoved(f"{column.at} is no uuid column any more: another session has changed it")
+    if is_generated:
+        raise NotMoved(f"Postgres computes {column.at} from other columns: drop this column, and make it again later")
+    if partitioned:
+        raise NotMoved(
+            f"{column.at} is in the partition key of {partitioned}, where Postgres changes no type: make a new table "
+            f"with a text column {column.column}, copy the rows with clerk_migration.clerk_id_of({column.column}), and "
+            f"drop {column.schema}.{column.table}"
+        )
     if options.drops_old:
         return
     if has_backup:

@@ -9,6 +9,7 @@ from typing import Final
 
 from psycopg import sql
 
+from clerk_supabase_cli.adopt.supabase_auth.generated_columns import GeneratedColumn
 from clerk_supabase_cli.adopt.supabase_auth.policies import Policy, policies
 from clerk_supabase_cli.adopt.supabase_auth.rewriting import REQUESTING, rewritten
 from clerk_supabase_cli.adopt.supabase_auth.triggers import triggers
@@ -51,29 +52,36 @@ class Plan:
     """Views that are made again."""
 
 
-def plan(connection: Connection, unit: Unit, *, drops_old: bool, keeps_uuids: bool) -> Plan:
-    """Reads the catalogue and writes the statements; changes nothing."""
+def plan(
+    connection: Connection, unit: Unit, generated: Sequence[GeneratedColumn], *, drops_old: bool, keeps_uuids: bool
+) -> Plan:
+    """Reads the catalogue and writes the statements; changes nothing. *generated*: computed from the unit's columns."""
     columns = unit.columns
-    where = {"relations": [c.relation for c in columns], "numbers": [c.number for c in columns]}
+    made_again = [*columns, *(each.column for each in generated)]
+    where = {"relations": [c.relation for c in made_again], "numbers": [c.number for c in made_again]}
     keys = connection.execute(_KEYS, where).fetchall()
-    its_views = views(connection, columns)
-    its_triggers = triggers(connection, columns)
+    its_views = views(connection, made_again)
+    its_triggers = triggers(connection, made_again)
     tables = {each.relation for each in columns}
     its_policies = [
-        each for each in policies(connection, columns) if each.reads or (each.relation in tables and each.asks)
+        each for each in policies(connection, made_again) if each.reads or (each.relation in tables and each.asks)
     ]
     statements = [
         *(view.drop for view in reversed(its_views)),
         *(policy.drop for policy in its_policies),
         *(trigger.drop for trigger in its_triggers),
         *(drop for drop, _, _ in keys),
+        *(each.drop for each in generated),
         *_columns(connection, columns, drops_old=drops_old, keeps_uuids=keeps_uuids),
+        *(each.add for each in generated),
+        *dict.fromkeys(statement for each in generated for statement in each.after),
         *(add for _, add, stays in keys if stays),
         *(statement for trigger in its_triggers for statement in trigger.statements()),
         *(statement for policy in its_policies for statement in policy.statements()),
         *(statement for view in its_views for statement in view.statements()),
     ]
     notes = _notes(columns, its_policies, its_views)
+    notes += [f"{each.column.at} is computed anew, and is the last column of its table then" for each in generated]
     notes += [
         f"function {name} names these tables: look for uuid in its arguments and variables"
         for (name,) in connection.execute(_FUNCTIONS, {"relations": [*tables]})

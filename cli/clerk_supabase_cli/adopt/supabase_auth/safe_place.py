@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.whole_files import whole_file
 
 
 class UnsafePlace(Failure):
@@ -36,16 +37,11 @@ def prepared_folder(folder: Path, names: list[str]) -> Path:
 @contextmanager
 def private_file(file: Path) -> Iterator[IO[str]]:
     """A file that only its owner reads, and that replaces the file of before when the block has ended well."""
-    new = file.with_name(f"{file.name}.new")
     try:
-        new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as text:
+        with whole_file(file, is_private=True) as text:
             yield text
-        new.replace(file)
     except OSError as error:
         raise UnsafePlace(f"{file} cannot be written: {error.strerror}") from error
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def _git_folder(folder: Path) -> Path | None:

@@ -16,6 +16,7 @@ from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import open_database
 from clerk_supabase_cli.options import database_url_option, json_option
 from clerk_supabase_cli.printing import print_json, printable, say
+from clerk_supabase_cli.whole_files import write_whole
 
 
 class NotWritten(Failure):
@@ -39,7 +40,7 @@ def inspect_command(*, output: Path, force: bool, database_url: str, as_json: bo
     Reads only, in a read-only transaction; reads samples of large tables. Changes nothing in the database.
     """
     if not force and os.path.lexists(output):
-        raise NotWritten(f"{output} exists; keep it with --output OTHER, or replace it with --force")
+        raise NotWritten(_exists(output, force=force))
     with open_database(database_url) as connection, reading(connection, seconds=SECONDS):
         found = inspect(connection)
         text = write_mapping(connection, found)
@@ -55,12 +56,17 @@ def inspect_command(*, output: Path, force: bool, database_url: str, as_json: bo
 def _write(path: Path, text: str, *, force: bool) -> None:
     """Writes the file as a whole. Without *force*, a file that appeared meanwhile stays. Raises NotWritten."""
     try:
-        with path.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(text)
+        write_whole(path, text, replaces=force)
     except FileExistsError:
-        raise NotWritten(f"{path} exists; keep it with --output OTHER, or replace it with --force") from None
+        raise NotWritten(_exists(path, force=force)) from None
     except OSError as error:
         raise NotWritten(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _exists(path: Path, *, force: bool) -> str:
+    if force:
+        return f"{path} is no file that can be replaced: name another file with --output"
+    return f"{path} exists; keep it with --output OTHER, or replace it with --force"
 
 
 def _lines(found: Inspection) -> Iterator[str]:

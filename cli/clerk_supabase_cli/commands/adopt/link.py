@@ -12,7 +12,17 @@ from typing import Any, Final
 import click
 
 from clerk_supabase_cli.adopt.checking import Checked, check_mappings
-from clerk_supabase_cli.adopt.links import REASONS, Left, Link, Links, NotLinked, Proofs, Writer, verified_column
+from clerk_supabase_cli.adopt.links import (
+    REASONS,
+    Left,
+    Link,
+    Links,
+    NotLinked,
+    Proofs,
+    Writer,
+    key_of,
+    verified_column,
+)
 from clerk_supabase_cli.adopt.mapping import Mapping as TableMapping
 from clerk_supabase_cli.adopt.mapping import fault_of_expression, read_mappings
 from clerk_supabase_cli.adopt.options import mapping_option
@@ -80,13 +90,14 @@ def link_command(
             proofs = _proofs(checked, id_column, own_key, email_column, their_verified)
             links = Links(checked, proofs)
             plan = links.plan(connection)
-        written: Sequence[Link] = []
-        failed: Sequence[Left] = []
+        found: Sequence[Link] = [
+            each for each in plan.links if pairs is None or _pair(each.row, each.clerk_id) in pairs
+        ]
+        left = plan.left
         if write:
             writer = Writer(connection, database_url, operator_name(), lambda line: say(line, err=True))
-            written, failed = links.write(writer, pairs)
-    found = written if write else [each for each in plan.links if pairs is None or _pair(each) in map(_key, pairs)]
-    left = [*plan.left, *failed]
+            found, not_written = links.write(writer, found)
+            left = [*left, *not_written]
     if as_json:
         print_json({"written": write, "proofs": proofs, "links": found, "left": left})
         return
@@ -106,20 +117,16 @@ def _email_column(mapping: TableMapping) -> str | None:
     return next((column for column, text in columns.items() if re.search(r"\bmirror\.email\b", text)), None)
 
 
-def _read_seen(path: Path) -> list[Mapping[str, Any]]:
+def _read_seen(path: Path) -> set[tuple[str, str]]:
     try:
         links = json.loads(path.read_text("utf-8"))["links"]
-        return [{"row": dict(each["row"]), "clerk_id": str(each["clerk_id"])} for each in links]
+        return {_pair(dict(each["row"]), str(each["clerk_id"])) for each in links}
     except (OSError, ValueError, KeyError, TypeError):
         raise NotLinked(f"{path} is not the output of: clerk-supabase adopt link --json") from None
 
 
-def _pair(link: Link) -> str:
-    return _key({"row": link.row, "clerk_id": link.clerk_id})
-
-
-def _key(pair: Mapping[str, Any]) -> str:
-    return json.dumps(pair, sort_keys=True)
+def _pair(row: Mapping[str, Any], clerk_id: str) -> tuple[str, str]:
+    return key_of(row), clerk_id
 
 
 def _print(checked: Checked, proofs: Proofs, links: Sequence[Link], left: Sequence[Left], *, is_written: bool) -> None:

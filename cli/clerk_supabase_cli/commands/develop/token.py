@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -24,7 +25,8 @@ from clerk_supabase.tokens.verifiers import (
     taken_apart,
 )
 from clerk_supabase_cli.default_command import GroupWithDefault
-from clerk_supabase_cli.operate.setup.token_report import Report
+from clerk_supabase_cli.operate.setup.token_report import Report, schema_of
+from clerk_supabase_cli.options import optional_database_url_option
 from clerk_supabase_cli.printing import say
 from clerk_supabase_cli.project import ProjectNotFound, find_root
 from clerk_supabase_cli.standin.deliveries import session_event
@@ -68,6 +70,7 @@ def token_command() -> None:
     help="JWT secret of the Supabase project, for tokens of the former template.  [env: SUPABASE_JWT_SECRET]",
 )
 @click.option("--authorized-party", "parties", multiple=True, help="Allowed origin in azp; repeatable.")
+@optional_database_url_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def verify_command(
     *,
@@ -78,12 +81,13 @@ def verify_command(
     issuers: tuple[str, ...],
     secret: str | None,
     parties: tuple[str, ...],
+    database_url: str | None,
     as_json: bool,
 ) -> None:
     """Check TOKEN, and print its claims and its faults; `-` reads the token from standard input.
 
-    A token signed by `token mint` in this checkout needs no option. Exit status 0 only for a checked signature without
-    a fault.
+    A token signed by `token mint` in this checkout needs no option. The printed SQL names the schema of the mirror as
+    the database records the name. Exit status 0 only for a checked signature without a fault.
     """
     text = token_of(given)
     try:
@@ -97,6 +101,8 @@ def verify_command(
             report = _report(text, keys, issuers[0] if issuers else issuer, secret, parties)
     except SettingsError as error:
         raise click.UsageError(str(error)) from error
+    if report.claims is not None:
+        report = dataclasses.replace(report, mirror=schema_of(database_url))
     if as_json:
         say(report.as_json())
     else:

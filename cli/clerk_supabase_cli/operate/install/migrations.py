@@ -21,6 +21,7 @@ from clerk_supabase_cli.operate.install.preflight_types import InTheWay, Plan
 from clerk_supabase_cli.operate.objects.comparison import Difference, differences
 from clerk_supabase_cli.operate.objects.manifest import Manifest, read_manifest
 from clerk_supabase_cli.operate.objects.repair import repair
+from clerk_supabase_cli.whole_files import write_whole
 
 # An arbitrary number, the same in every version of this command.
 _LOCK: Final = 6_338_025_110_772_912
@@ -373,7 +374,7 @@ def render(root: Path, folder: Path, schema: str) -> list[Path]:
         if others := sorted(file.name for file in folder.glob("*.sql") if file.name not in migrations):
             raise MigrationFailed(f"{folder} has other SQL files ({', '.join(others)}): name a new folder")
         for name, text in migrations.items():
-            (folder / name).write_text(text, encoding="utf-8")
+            write_whole(folder / name, text)
     except OSError as error:
         raise MigrationFailed(f"{folder}: {error.strerror}") from error
     return [folder / name for name in migrations]

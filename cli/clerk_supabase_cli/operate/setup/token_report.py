@@ -10,8 +10,10 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from clerk_supabase.errors import Rejection, TokenRejected
+from clerk_supabase.errors import Rejection, SetUpWrong, TokenRejected
 from clerk_supabase.tokens.claims import Claims
+from clerk_supabase_cli.operate.database import DatabaseFailed, open_database
+from clerk_supabase_cli.operate.install.mirror import DEFAULT, NameNotUsable, checked_name, recorded_schema
 
 ADVICE: Final[Mapping[Rejection, str]] = MappingProxyType(
     {
@@ -45,6 +47,31 @@ ADVICE: Final[Mapping[Rejection, str]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
+class MirrorSchema:
+    """The schema of the mirror's tables, for the printed SQL."""
+
+    name: str
+    why_assumed: str = ""
+    """The reason why the name is not known from a database; empty: the name is the database's."""
+
+
+ASSUMED: Final = MirrorSchema(DEFAULT, "no database is named (--database-url or DATABASE_URL)")
+
+
+def schema_of(url: str | None) -> MirrorSchema:
+    """The schema recorded in a database, or the default with the reason why another name would not be known."""
+    if not url:
+        return ASSUMED
+    try:
+        with open_database(url) as connection:
+            found = recorded_schema(connection)
+        # A name of this form needs no quotes.
+        return MirrorSchema(checked_name(found)) if found else MirrorSchema(DEFAULT, "the database has no mirror")
+    except (DatabaseFailed, NameNotUsable, SetUpWrong) as error:
+        return MirrorSchema(DEFAULT, str(error))
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The claims and the faults of a token."""
 
@@ -52,6 +79,7 @@ class Report:
     claims: Claims | None
     signature_checked: bool
     problems: Sequence[TokenRejected]
+    mirror: MirrorSchema = ASSUMED
 
     @property
     def is_good(self) -> bool:
@@ -74,7 +102,7 @@ class Report:
             for note in _notes(self.claims):
                 yield f"note: {note}"
             yield ""
-            yield from sql(self.claims)
+            yield from sql(self.claims, self.mirror)
 
     def as_json(self) -> str:
         """The report as JSON, for programs."""
@@ -91,20 +119,22 @@ class Report:
                 ],
                 "header": self.header,
                 "claims": claims,
-                "sql": None if self.claims is None else "\n".join(sql(self.claims)),
+                "sql": None if self.claims is None else "\n".join(sql(self.claims, self.mirror)),
             },
             indent=2,
         )
 
 
-def sql(claims: Claims) -> Iterator[str]:
+def sql(claims: Claims, mirror: MirrorSchema = ASSUMED) -> Iterator[str]:
     """Statements for reading with the rights of the bearer of these claims, as through the API."""
     # Encoded again: only ASCII reaches the terminal, whatever the token holds.
     payload = json.dumps(json.loads(claims.payload)).replace("'", "''")
     yield "begin;"
     yield "set local role authenticated;"
     yield f"select set_config('request.jwt.claims', '{payload}', true);"
-    yield "select clerk.requesting_user_id();"
+    if mirror.why_assumed:
+        yield f"-- assumes that the mirror has the schema {mirror.name}: {' '.join(mirror.why_assumed.split())}"
+    yield f"select {mirror.name}.requesting_user_id();"
     yield "-- your queries"
     yield "rollback;"
 
