@@ -49,7 +49,15 @@ def inspect_command(*, output: Path, force: bool, database_url: str, as_json: bo
         return
     for line in _lines(found):
         say(printable(line))
-    say(printable(f"wrote {output}: read it, edit it, and go on with: clerk-supabase adopt compare"))
+    if found.has_mirror:
+        named = "" if output == DEFAULT_FILE else f" --mapping {output}"
+        say(printable(f"wrote {output}: read it, edit it, and go on with: clerk-supabase adopt compare{named}"))
+    else:
+        say(
+            printable(
+                f"wrote {output}, to look at only: run clerk-supabase migrate, fill the mirror, and inspect again"
+            )
+        )
 
 
 def _write(path: Path, text: str, *, force: bool) -> None:
@@ -65,7 +73,7 @@ def _write(path: Path, text: str, *, force: bool) -> None:
 
 def _lines(found: Inspection) -> Iterator[str]:
     if not found.has_mirror:
-        yield "there is no mirror yet, so no id is known: run clerk-supabase migrate, fill it, and look again"
+        yield "there is no mirror yet, so no id is known to be Clerk's"
     for tool, table in found.tools.items():
         yield f"{tool} owns a schema of this database ({table})"
     if not found.candidates:
@@ -102,5 +110,8 @@ def _of_candidate(each: Candidate) -> Iterator[str]:
         ("views", each.views),
         ("named by", each.named_by),
     ):
-        if names:
-            yield f"  {title}: {'; '.join(names)}"
+        if len(names) == 1:
+            yield f"  {title}: {names[0]}"
+        elif names:
+            yield f"  {title}:"
+            yield from (f"    {name}" for name in names)
