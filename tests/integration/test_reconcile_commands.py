@@ -115,6 +115,7 @@ def test_the_brake_ends_with_status_3_until_an_operator_allows_the_deletes_and_u
 
     stopped = command.json("reconcile", "--delete-margin", "0", status=3)
     assert (stopped["report"]["state"], mirrored.shown()) == ("stopped", everybody)
+    assert "reconcile --allow-deletes N" in command.run("reconcile", "--delete-margin", "0", status=3).stdout
     shown = command.run("reconcile", "show", str(stopped["report"]["run_id"])).stdout
     assert stopped["report"]["reason"] in shown
 

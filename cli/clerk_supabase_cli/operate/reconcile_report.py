@@ -61,6 +61,8 @@ def print_report(report: Report, details: RunDetails, seconds: float, *, as_json
     if details.findings:
         Terminal().print(_groups_table(details.findings))
     print_run(details.run)
+    if report.state == "stopped":
+        say("if Clerk is right, say how many: clerk-supabase reconcile --allow-deletes N, or --allow-emptied N")
     for line in _ages(report.compared_until):
         say(line)
     say(f"took {how_long(seconds)}")
