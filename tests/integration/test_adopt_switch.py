@@ -111,6 +111,8 @@ def test_a_row_that_cannot_be_written_is_shown_and_tried_again(
         "0 written, 1 left\n" + said.partition("1 unfed\n")[2].rpartition("correct")[0]
     )
     assert [reason for _, _, reason in unfed(admin)] == ["users_email_key"]
+    explained = CliRunner().invoke(commands, ["explain", "user_2", "--database-url", database.url]).output
+    assert "unfed                public.users: users_email_key" in explained
     status = CliRunner().invoke(commands, ["status", "--database-url", database.url])
     assert status.exit_code == 1
     assert "1 row of public.users is not written since" in " ".join(status.output.split())
