@@ -80,7 +80,9 @@ def test_the_first_mapping_keeps_a_flag_equal_and_leaves_no_access_to_a_removed_
     users, _, members = parse_mappings(written)
     assert users.update == {"email_verified": "mirror.email_verified"}
     assert (members.kind, members.on_delete) == ("membership", "delete")
-    assert '# role = "mirror.role"  # spelled org:admin' in written
+    uncommented = written.replace("# [organization_memberships.on_insert]", "[organization_memberships.on_insert]")
+    *_, members = parse_mappings(uncommented.replace("# role =", "role ="))
+    assert members.on_insert == {"role": "mirror.role"}
 
 
 def test_inspect_finds_ids_that_few_rows_of_a_large_table_have(command: Command, admin: Connection) -> None:

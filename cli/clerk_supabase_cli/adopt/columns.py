@@ -122,7 +122,7 @@ def propose(connection: Connection, place: Place, mirror: sql.SQL | None) -> Pro
     named = {each.column for each in on_insert}
     if kind == "membership":
         rights = [name for name in table.columns if _bare(name) == "role" and name not in taken | named]
-        remark = "spelled org:admin; below on_insert, for new rows only: they get the column's default otherwise"
+        remark = "spelled org:admin; without this line, new rows get the default of the column"
         left_out += [Proposal(name, "mirror.role", remark) for name in rights]
     return Proposals(update, on_insert, [each for each in left_out if each.column not in named])
 

@@ -163,7 +163,13 @@ def _part(connection: Connection, inspection: Inspection, chosen: _Chosen) -> st
         if columns:
             lines += ["", f"[{name}.{heading}]", *map(_line, columns)]
     if proposals.left_out:
-        lines += ["# Not mapped, although the name fits:", *(f"# {_line(each)}" for each in proposals.left_out)]
+        # A line that a reader uncomments must not end up among the keys of the mapping itself.
+        heading = [] if proposals.update or proposals.on_insert else [f"# [{name}.on_insert]"]
+        lines += [
+            "# Not mapped, although the name fits:",
+            *heading,
+            *(f"# {_line(each)}" for each in proposals.left_out),
+        ]
     return "\n".join([*lines, ""])
 
 

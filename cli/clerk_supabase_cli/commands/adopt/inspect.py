@@ -15,7 +15,7 @@ from clerk_supabase_cli.adopt.writing import write_mapping
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import open_database
 from clerk_supabase_cli.options import database_url_option, json_option
-from clerk_supabase_cli.printing import print_json, printable, say
+from clerk_supabase_cli.printing import counted, print_json, printable, say
 
 
 class NotWritten(Failure):
@@ -97,11 +97,17 @@ def _of_candidate(each: Candidate) -> Iterator[str]:
     together = f", unique together with {', '.join(each.unique_with)}" if each.unique_with else ""
     yield f"{each.table_kind} {each.table}, column {each.column} ({each.kind}){together}"
     about = "about " if each.estimated else ""
-    numbers = {"unlinked": each.unlinked, "double": each.double}
-    if each.linked is not None:
-        numbers = {"linked": each.linked, "unknown": each.unknown or 0, "deleted": each.deleted or 0, **numbers}
-    yield f"  {about}{each.rows} rows: {', '.join(f'{number} {name}' for name, number in numbers.items())}"
+    numbers = (
+        (each.rows - each.unlinked if each.linked is None else 0, "with an id of Clerk's"),
+        (each.linked, "with the id of an object in Clerk"),
+        (each.deleted, "of objects deleted in Clerk"),
+        (each.unknown, "with an id that the mirror does not have"),
+        (each.unlinked, "without an id of Clerk's"),
+        (each.double, "with the id of another row"),
+    )
+    said = [f"{number:,} {what}" for number, what in numbers if number]
     for title, names in (
+        (f"{about}{counted(each.rows, 'row')}", said or ["without a row, nothing can be compared"]),
         ("a new row needs", each.needed),
         ("unique", [" + ".join(unique) for unique in each.unique]),
         ("computed by Postgres", each.computed),
