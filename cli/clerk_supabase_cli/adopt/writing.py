@@ -164,10 +164,10 @@ def _part(connection: Connection, inspection: Inspection, chosen: _Chosen) -> st
             lines += ["", f"[{name}.{heading}]", *map(_line, columns)]
     if proposals.left_out:
         # A line that a reader uncomments must not end up among the keys of the mapping itself.
-        heading = [] if proposals.update or proposals.on_insert else [f"# [{name}.on_insert]"]
+        if not (proposals.update or proposals.on_insert):
+            lines.append(f"# [{name}.on_insert]")
         lines += [
             "# Not mapped, although the name fits:",
-            *heading,
             *(f"# {_line(each)}" for each in proposals.left_out),
         ]
     return "\n".join([*lines, ""])

@@ -12,7 +12,8 @@ import rich.progress
 from rich.table import Table
 from rich.text import Text
 
-from clerk_supabase.model.found_kinds import KIND_NAMES, ReadKind
+from clerk_supabase.model.facts import ReadKind
+from clerk_supabase.model.found_kinds import KIND_NAMES
 from clerk_supabase.reconcile.pages import Progress
 from clerk_supabase.reconcile.records import Finding, RunDetails, RunSummary
 from clerk_supabase.reconcile.report import Report
