@@ -57,9 +57,9 @@ def how_long(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
-def counted(number: int) -> str:
-    """A number of events in words: `1 event`, `2 events`."""
-    return "1 event" if number == 1 else f"{number} events"
+def counted(number: int, noun: str = "event") -> str:
+    """A number with its noun: `1 event`, `2,000 rows`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def print_json(value: object) -> None:

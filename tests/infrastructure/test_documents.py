@@ -135,6 +135,10 @@ BLOCKS_RUN = {
         "Policies of your own",
     ): "test_the_tables_of_the_documents_are_protected_as_they_say",
     (
+        "docs/protect-your-tables.md",
+        "Files in Storage",
+    ): "test_files_belong_to_the_user_or_the_organization_of_their_folder",
+    (
         "docs/first-login.md",
         "Ask `POST /session`",
     ): "test_a_user_who_signs_in_has_a_row_before_the_webhook_arrives",

@@ -55,6 +55,36 @@ def test_names_of_an_attacker_stay_names_in_the_mapping_and_on_the_terminal(
     assert command.json("adopt", "compare")["tables"][0]["columns"] == {"email": 0}
 
 
+def test_the_first_mapping_keeps_a_flag_equal_and_leaves_no_access_to_a_removed_member(
+    command: Command, admin: Connection, store: Store
+) -> None:
+    admin.execute(
+        """
+        create table public.users (
+            id uuid primary key default gen_random_uuid(), clerk_id text unique, email_verified boolean not null
+        );
+        create table public.teams (id uuid primary key default gen_random_uuid(), clerk_org_id text unique);
+        create table public.team_members (
+            team_id uuid references public.teams, user_id uuid references public.users,
+            role text not null default 'member', primary key (team_id, user_id)
+        );
+        insert into public.users (clerk_id, email_verified) values ('user_ada', true);
+        insert into public.teams (clerk_org_id) values ('org_acme')
+        """
+    )
+    first = command.run("adopt", "inspect", "--output", "first.toml").stdout
+    assert first.endswith("clerk-supabase adopt compare --mapping first.toml\n")
+    store.apply(alone(mirrored("user_ada")))
+    command.run("adopt", "inspect")
+    written = Path("adopt.toml").read_text()
+    users, _, members = parse_mappings(written)
+    assert users.update == {"email_verified": "mirror.email_verified"}
+    assert (members.kind, members.on_delete) == ("membership", "delete")
+    uncommented = written.replace("# [organization_memberships.on_insert]", "[organization_memberships.on_insert]")
+    *_, members = parse_mappings(uncommented.replace("# role =", "role ="))
+    assert members.on_insert == {"role": "mirror.role"}
+
+
 def test_inspect_finds_ids_that_few_rows_of_a_large_table_have(command: Command, admin: Connection) -> None:
     admin.execute(
         """

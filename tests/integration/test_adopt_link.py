@@ -70,6 +70,9 @@ def test_a_verified_address_of_one_user_and_one_row_links_after_a_dry_run_that_c
     assert fingerprint(admin) == before
     assert looked["links"] == [{"row": {"id": 1}, "found_by": "email", "clerk_id": "user_ada"}]
     assert left(looked) == {2: "no_address"}
+    said = command.run("adopt", "link").stdout
+    # A line for each pair, so that a long id is not broken.
+    assert "  can be linked by email\n    1 user_ada\n  left to you: the row has no e-mail address\n    2\n" in said
 
     done = command.json("adopt", "link", "--write")
     assert done["links"] == looked["links"]

@@ -275,6 +275,7 @@ def test_no_role_of_the_api_reads_the_pairs(command: Command, admin: Connection)
 
 def test_without_write_nothing_changes_and_a_rehearsal_rolls_back(linked: Command, admin: Connection) -> None:
     before = rows(admin, "select * from public.projects order by id"), protection(admin)
+    assert "to keep these pairs" not in linked.run(*STEPS, "link").stdout
     looked = linked.json(*STEPS, "move")
     rehearsed = linked.json(*STEPS, "move", "--rehearse")
     assert [each["outcome"] for each in looked["tables"]] == ["can be moved"] * 2
@@ -320,6 +321,10 @@ def test_keys_indexes_and_uniques_of_the_app_stay_and_keys_to_auth_go(linked: Co
     """
     indexes = rows(admin, query)
     linked.run(*STEPS, "move", "--write")
+    # Nobody is told to move the columns of old uuids.
+    found = {each["column"]: each["found_by"] for each in linked.json(*STEPS, "inspect")["columns"]}
+    assert found.pop("public.audit.actor") == "values"
+    assert {*found.values()} == {"move"}
     assert rows(admin, query) == indexes
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         admin.execute("insert into public.members values (2, 'user_nobody')")
@@ -343,8 +348,8 @@ def test_no_trigger_of_the_app_fires_and_the_old_ids_can_be_dropped_at_once(link
 def test_rows_of_a_user_who_is_not_in_clerk_stop_their_tables_and_no_others(linked: Command, admin: Connection) -> None:
     admin.execute("insert into public.projects (name, owner_id) values ('of eve', %s)", [EVE])
     failed = linked.run(*STEPS, "move", "--write", status=1)
-    assert "1 rows of public.projects.owner_id belong to 1 users who are not in Clerk" in failed.stdout
-    assert f"public.projects.owner_id: {EVE}, 1 rows" in failed.stdout
+    assert "public.projects.owner_id (1 row of 1 user)" in failed.stdout
+    assert f"public.projects.owner_id: {EVE}, 1 row\n" in failed.stdout
     assert "moved: public.notes.author" in failed.stdout
     assert value(admin, "select count(*) from public.projects where owner_id = %s::uuid", ADA) == 1
 
@@ -361,7 +366,7 @@ def test_rows_without_an_owner_are_kept_and_emptied_when_told(linked: Command, a
 
 def test_a_row_without_an_owner_can_keep_its_uuid_which_is_the_id_of_nobody(linked: Command, admin: Connection) -> None:
     admin.execute("insert into public.profiles (id) values (%s)", [EVE])
-    assert "public.profiles.id belong to 1 users" in linked.run(*STEPS, "move", "--write", status=1).stdout
+    assert "public.profiles.id (1 row of 1 user)" in linked.run(*STEPS, "move", "--write", status=1).stdout
     linked.run(*STEPS, "move", "--write", "--without-owner", "keep")
     assert rows(admin, "select id from public.profiles order by 1") == [(EVE,), ("user_ada",), ("user_bob",)]
 

@@ -105,7 +105,14 @@ def test_a_row_that_cannot_be_written_is_shown_and_tried_again(
     admin.execute("insert into public.users (email) values ('2@example.test')")
     said = adopt(database, "switch", "--mapping", file, "--write").output
     assert "1 unfed" in said
+    # The object is named, too: nobody has to ask the database which row it is.
+    assert "  public.users: users_email_key\n    user_2\n" in said
+    assert adopt(database, "switch", "--retry").output.endswith(
+        "0 written, 1 left\n" + said.partition("1 unfed\n")[2].rpartition("correct")[0]
+    )
     assert [reason for _, _, reason in unfed(admin)] == ["users_email_key"]
+    explained = CliRunner().invoke(commands, ["explain", "user_2", "--database-url", database.url]).output
+    assert "unfed                public.users: users_email_key" in explained
     status = CliRunner().invoke(commands, ["status", "--database-url", database.url])
     assert status.exit_code == 1
     assert "1 row of public.users is not written since" in " ".join(status.output.split())

@@ -60,7 +60,7 @@ def executed(text: str, known: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_tables_of_the_documents_are_protected_as_they_say(store: Store, admin: Connection) -> None:
     [tables] = texts("README.md", "sql")
-    [policies] = texts("docs/protect-your-tables.md", "sql")
+    policies, _ = texts("docs/protect-your-tables.md", "sql")
     store.apply([organization("org_labs", at=1), user("user_ada", at=1), user("user_eve", at=1)])
     store.apply([membership("mem_ada", org_id="org_labs", user_id="user_ada", role="org:admin", at=1)])
     admin.execute(tables)
@@ -87,6 +87,53 @@ def test_the_tables_of_the_documents_are_protected_as_they_say(store: Store, adm
 
     assert seen(of_labs) == (1, 1, 1, 1)
     assert seen(EVE) == (0, 0, 0, 0)
+
+
+def test_files_belong_to_the_user_or_the_organization_of_their_folder(store: Store, admin: Connection) -> None:
+    _, policies = texts("docs/protect-your-tables.md", "sql")
+    store.apply([organization("org_labs", at=1), *(user(f"user_{name}", at=1) for name in ("ada", "eve"))])
+    store.apply([membership("mem_ada", org_id="org_labs", user_id="user_ada", role="org:admin", at=1)])
+    store.apply([membership("mem_eve", org_id="org_labs", user_id="user_eve", role="org:member", at=1)])
+    # Of Supabase's Storage, the parts that the policies name.
+    admin.execute("""
+        create schema storage;
+        create table storage.objects (bucket_id text, name text, primary key (bucket_id, name));
+        create function storage.foldername(name text) returns text[] language sql immutable as
+        $$ select (string_to_array(name, '/'))[1:cardinality(string_to_array(name, '/')) - 1] $$;
+        alter table storage.objects enable row level security;
+        grant usage on schema storage to authenticated;
+        grant select, insert, update, delete on storage.objects to authenticated;
+    """)
+    admin.execute(policies)
+
+    def writes(claims: dict[str, Any], bucket: str, name: str) -> bool:
+        try:
+            with acting_as(admin, "authenticated", claims):
+                admin.execute("insert into storage.objects values (%s, %s)", [bucket, name])
+        except InsufficientPrivilege:
+            return False
+        return True
+
+    def sees(claims: dict[str, Any]) -> set[str]:
+        with acting_as(admin, "authenticated", claims):
+            return {name for (name,) in rows(admin, "select name from storage.objects")}
+
+    labs = {"v": 2, "o": {"id": "org_labs", "rol": "admin", "slg": "labs"}}
+    assert writes(ADA, "private", "user_ada/a.png")
+    assert writes(ADA | labs, "teams", "org_labs/b.pdf")
+    # Eve's token claims to be an admin's; the mirror knows better.
+    for claims, bucket, name in (
+        (EVE, "private", "user_ada/c.png"),
+        (EVE, "private", "c.png"),
+        (EVE, "other", "user_eve/c.png"),
+        (EVE | labs, "teams", "org_labs/c.pdf"),
+        (ADA, "teams", "org_labs/c.pdf"),
+    ):
+        assert not writes(claims, bucket, name)
+    assert (sees(ADA), sees(ADA | labs)) == ({"user_ada/a.png"}, {"user_ada/a.png", "org_labs/b.pdf"})
+    assert (sees(EVE), sees(EVE | labs)) == (set(), {"org_labs/b.pdf"})
+    store.apply([user("user_ada", at=2, banned=True)])
+    assert sees(ADA | labs) == set()
 
 
 def test_a_role_of_the_whole_app_decides_who_writes(store: Store, admin: Connection) -> None:

@@ -101,7 +101,7 @@ def test_a_quick_run_finds_what_changed(mirrored: Rig, command: Command) -> None
     printed = command.run("reconcile", "--quick").stdout
     assert "quick: complete" in printed
     # Users as a whole by the full run before, the short list of organizations by this one.
-    assert re.search(r"every row was compared since \(UTC\): users 2023-\S+ \S+, .*organizations 2023-", printed)
+    assert re.search(r"since 2023-\S+ \S+ UTC: users\nevery row was compared since 2023-.*organizations\n", printed)
     assert mirrored.column(BEN, "first_name") == "Benedict"
 
 
@@ -115,6 +115,7 @@ def test_the_brake_ends_with_status_3_until_an_operator_allows_the_deletes_and_u
 
     stopped = command.json("reconcile", "--delete-margin", "0", status=3)
     assert (stopped["report"]["state"], mirrored.shown()) == ("stopped", everybody)
+    assert "reconcile --allow-deletes N" in command.run("reconcile", "--delete-margin", "0", status=3).stdout
     shown = command.run("reconcile", "show", str(stopped["report"]["run_id"])).stdout
     assert stopped["report"]["reason"] in shown
 

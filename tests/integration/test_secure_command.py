@@ -127,7 +127,7 @@ def test_a_table_turns_to_other_owners_only_after_a_question_that_counts_the_row
         command.run(*turn, "--dry-run").stderr,
         str(command.run(*turn, "--json", status=1).exception),
     ):
-        assert "belong by user (owner_id); they will belong by organization (organization_id)" in said
+        assert "is the user (owner_id); the owner will be the organization (organization_id)" in said
         assert "3 rows of public.notes will belong to nobody" in said
     assert before == (policies(admin), value(admin, "select array_agg(n::text order by id) from public.notes as n"))
     assert "all the same?" not in command.run("secure", "public.notes", "user", "--column", "owner_id").stderr
@@ -442,7 +442,10 @@ def test_secure_in_a_migration_waits_for_a_lock_no_longer_than_five_seconds(admi
             "create view public.v as select * from public.notes; grant select on public.v to anon",
             "the view public.v shows its rows to anon",
         ),
-        ("create policy mine on public.notes for select using (true)", "it has policies that would allow more (mine)"),
+        (
+            "create policy mine on public.notes for select using (true)",
+            "it has policies that would allow more (mine): drop them, or add --replace-policies",
+        ),
     ],
 )
 def test_changes_of_others_during_the_wait_for_the_lock_count(

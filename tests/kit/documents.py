@@ -135,6 +135,8 @@ def _typed(document: str, text: str) -> list[Command]:
                 continue
             while words and re.match(r"[A-Z_]+=", words[0]):
                 del words[0]  # a variable for this one command
+            if ">" in words:
+                del words[words.index(">") :]  # the file for the output
             if words:
                 found.append(Command(document, Path(words[0]).name, tuple(words[1:])))
             words = []

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from clerk_supabase_cli.local.processes import LocalStackError
 from clerk_supabase_cli.local.running import NotRunning, RunningStack, running_stack
+from clerk_supabase_cli.main import commands
 from clerk_supabase_cli.standin.deliveries import webhook_secret_of
 from clerk_supabase_cli.standin.token_mint import SigningKey
 
@@ -144,3 +148,10 @@ def test_the_file_for_shells_is_removed_with_the_stack(tmp_path: Path) -> None:
     STACK.save(tmp_path)
     STACK.forget(tmp_path)
     assert not list((tmp_path / ".local").iterdir())
+
+
+def test_a_port_in_use_is_named_with_its_option_before_anything_starts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(LocalStackError, match=f"port {port} .* is taken: .* with --clerk-port"):
+            CliRunner().invoke(commands, ["dev", "--port", "0", "--clerk-port", str(port)], catch_exceptions=False)

@@ -12,7 +12,7 @@ import pytest
 
 from clerk_supabase.reconcile.records import Finding, RunDetails, RunSummary
 from clerk_supabase.reconcile.report import Report
-from clerk_supabase_cli.operate.reconcile_report import findings_table, print_report, runs_table
+from clerk_supabase_cli.operate.reconcile_report import findings_table, print_report, print_run, runs_table
 from clerk_supabase_cli.terminal import Terminal
 
 ID = "orginv_2abcdefghijklmnopqrstuvwxyzA"
@@ -69,6 +69,14 @@ def test_the_list_of_runs_shows_each_day_and_each_reason_to_its_end(monkeypatch:
     assert cells(text, 2) == "2026-11-28 15:53:18"
     assert cells(text, 6) == f"incomplete: {RUN.reason}"
     assert "3,703,701" in text
+
+
+def test_the_counts_of_a_run_name_each_table_of_the_app_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [*COUNTS, *(f"feed public.{table}" for table in ("users", "teams", "team_members"))]
+    numbers = {name: {"compared": 1_234_567, "different": 1, "repaired": 12, "listed": 0} for name in names}
+    text = printed(lambda: print_run(replace(RUN, counts=numbers)), monkeypatch)
+    assert cells(text, 0) == " ".join(names)
+    assert cells(text, 1) == " ".join(["1,234,567 compared, 1 different, 12 repaired"] * len(names))
 
 
 def test_a_difference_shows_id_cause_columns_and_day_to_their_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,6 +120,10 @@ def propose(connection: Connection, place: Place, mirror: sql.SQL | None) -> Pro
     needed = [each for each in table.columns.values() if each.is_needed and each.name not in taken]
     on_insert = [_for_new_row(kind, table, each, possible.get(each.name)) for each in needed]
     named = {each.column for each in on_insert}
+    if kind == "membership":
+        rights = [name for name in table.columns if _bare(name) == "role" and name not in taken | named]
+        remark = "spelled org:admin; without this line, new rows get the default of the column"
+        left_out += [Proposal(name, "mirror.role", remark) for name in rights]
     return Proposals(update, on_insert, [each for each in left_out if each.column not in named])
 
 
@@ -147,7 +151,7 @@ def _agreement(
         agreeing=sql.SQL(", ").join(
             sql.SQL(
                 "count(*) filter (where "
-                'lower(theirs.{}::text collate "C") is not distinct from lower(({}) collate "C"))'
+                'lower(theirs.{}::text collate "C") is not distinct from lower(({})::text collate "C"))'
             ).format(sql.Identifier(name), sql.SQL(expression))
             for name, expression in possible.items()
         ),

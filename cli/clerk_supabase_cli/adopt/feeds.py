@@ -37,8 +37,23 @@ _NUMBER_OF_OBJECTS: Final = """
 """
 
 
+_UNFED: Final = """
+    select f.target, u.object_id, u.reason from clerk_sync.unfed_rows as u inner join clerk_sync.feeds as f
+    using (feed_id) order by f.feed_id, u.reason, u.object_id limit %s
+"""
+
+
 class NotSwitched(Failure):
     """The mapping cannot be used, for the reason in the message; nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfed:
+    """An object of Clerk whose row is not written."""
+
+    table: str
+    object_id: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +174,11 @@ def retry(connection: Connection) -> dict[str, int]:
         if not answer["tried"]:
             break
     return total
+
+
+def unfed_rows(connection: Connection, limit: int) -> list[Unfed]:
+    """The first unfed rows of all tables, rows with the same reason together."""
+    return [Unfed(*row) for row in connection.execute(_UNFED, [limit])]
 
 
 def remove(connection: Connection, url: str, feed: Feed, report: Report) -> None:

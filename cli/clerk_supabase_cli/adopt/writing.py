@@ -32,6 +32,14 @@ _NOTHING: Final = """\
 _MEMBERS: Final[Mapping[Kind, str]] = {"user": "mirror.clerk_user_id", "organization": "mirror.clerk_org_id"}
 """Columns of a mirrored membership that name its user and its organization."""
 
+_KEEP: Final = (
+    'on_delete = "keep"      # or "delete", or { clear = ["column"] }: what becomes of the row of a deleted object'
+)
+# A row that stays would leave access to a removed member.
+_ON_DELETE: Final[Mapping[Kind, str]] = {
+    "membership": 'on_delete = "delete"    # or "keep": then the row of a removed member stays, with all that it allows'
+}
+
 # Tables whose name says that they hold the users or the organizations.
 _TELLING: Final = re.compile(
     r"users?|profiles?|accounts?|people|persons?|organi[sz]ations?|orgs?|teams?|workspaces?|companies|tenants?"
@@ -148,14 +156,20 @@ def _part(connection: Connection, inspection: Inspection, chosen: _Chosen) -> st
         lines.append(f"key = {{ {pairs} }}")
     lines += [
         "insert = true           # a new object of Clerk's gets a new row",
-        'on_delete = "keep"      # or "delete", or { clear = ["column"] }: what becomes of the row of a deleted object',
+        _ON_DELETE.get(chosen.kind, _KEEP),
         "guard = false           # true: the columns of update keep the mirror's value, whoever writes",
     ]
     for heading, columns in (("on_insert", proposals.on_insert), ("update", proposals.update)):
         if columns:
             lines += ["", f"[{name}.{heading}]", *map(_line, columns)]
     if proposals.left_out:
-        lines += ["# Not mapped, although the name fits:", *(f"# {_line(each)}" for each in proposals.left_out)]
+        # A line that a reader uncomments must not end up among the keys of the mapping itself.
+        if not (proposals.update or proposals.on_insert):
+            lines.append(f"# [{name}.on_insert]")
+        lines += [
+            "# Not mapped, although the name fits:",
+            *(f"# {_line(each)}" for each in proposals.left_out),
+        ]
     return "\n".join([*lines, ""])
 
 

@@ -143,6 +143,8 @@ class Demo:
                 f"missing {difference.missing}, extra {difference.extra}, different {difference.different};"
                 f" the same traffic again: clerk-supabase demo --seed {self._seed}"
             )
+        else:
+            self._console.print("next: `make dev` keeps the stack running and shows each event as it happens")
 
 
 class _Steps:

@@ -78,6 +78,10 @@ select
 from clerk_sync.reconcile_findings
 where entity_id = %(id)s
 union all
+select u.last_at, 'unfed', f.target || ': ' || u.reason, null, null
+from clerk_sync.unfed_rows as u inner join clerk_sync.feeds as f using (feed_id)
+where u.object_id = %(id)s
+union all
 select
     erased_at,
     'forgotten',

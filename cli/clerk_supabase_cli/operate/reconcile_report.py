@@ -12,6 +12,7 @@ import rich.progress
 from rich.table import Table
 from rich.text import Text
 
+from clerk_supabase.model.facts import ReadKind
 from clerk_supabase.model.found_kinds import KIND_NAMES
 from clerk_supabase.reconcile.pages import Progress
 from clerk_supabase.reconcile.records import Finding, RunDetails, RunSummary
@@ -61,13 +62,21 @@ def print_report(report: Report, details: RunDetails, seconds: float, *, as_json
     if details.findings:
         Terminal().print(_groups_table(details.findings))
     print_run(details.run)
-    if report.compared_until:
-        moments = (
-            f"{KIND_NAMES[kind]} {in_utc(datetime.fromtimestamp(until / 1_000, UTC))}"
-            for kind, until in report.compared_until.items()
-        )
-        say(f"every row was compared since (UTC): {', '.join(moments)}")
+    if report.state == "stopped":
+        say("if Clerk is right, say how many: clerk-supabase reconcile --allow-deletes N, or --allow-emptied N")
+    for line in _ages(report.compared_until):
+        say(line)
     say(f"took {how_long(seconds)}")
+
+
+def _ages(compared_until: Mapping[ReadKind, int]) -> Iterator[str]:
+    """A line for each second since which every row of some kinds was compared."""
+    kinds_of: dict[str, list[str]] = {}
+    for kind, until in compared_until.items():
+        moment = in_utc(datetime.fromtimestamp(until / 1_000, UTC))
+        kinds_of.setdefault(moment, []).append(KIND_NAMES[kind])
+    for moment, kinds in sorted(kinds_of.items()):
+        yield f"every row was compared since {moment} UTC: {', '.join(kinds)}"
 
 
 def print_run(run: RunSummary) -> None:
@@ -100,18 +109,16 @@ def print_resync(object_id: str, report: Report) -> None:
 
 
 def _counts_table(counts: Mapping[str, Mapping[str, int]]) -> Table | None:
-    """A table with a line for each count and a column for each kind; None without counts."""
+    """A table with a line for each kind and each table of the app, so that no name is cut; None without counts."""
     counted = {name for each in counts.values() for name in each} - _NOT_SHOWN
     if not counted:
         return None
     names = [name for name in _COUNTED if name in counted] + sorted(counted - set(_COUNTED))
-    numbers = table("count", *counts)
-    for column in numbers.columns[1:]:
-        column.justify = "right"
-        column.no_wrap = True
-    for name in names:
-        numbers.add_row(name.replace("_", " "), *(f"{of_kind.get(name, 0):,}" for of_kind in counts.values()))
-    return numbers
+    listed = table("kind", "objects")
+    for kind, numbers in counts.items():
+        said = [f"{numbers[name]:,} {name.replace('_', ' ')}" for name in names if numbers.get(name)]
+        listed.add_row(printable(kind), ", ".join(said) or "none")
+    return listed
 
 
 def _groups_table(findings: Sequence[Finding]) -> Table:

@@ -326,9 +326,9 @@ def unfed_problems(unfed: Sequence[Unfed]) -> Iterator[str]:
     """A sentence for each table and reason of unfed rows."""
     for each in unfed:
         yield (
-            f"{each.count} {'row' if each.count == 1 else 'rows'} of {each.table} "
+            f"{counted(each.count, 'row')} of {each.table} "
             f"{'is' if each.count == 1 else 'are'} not written since {in_utc(each.since)} UTC: {each.reason}; "
-            "see clerk_sync.unfed_rows, and try again: clerk-supabase adopt switch --retry"
+            "to try again and list them: clerk-supabase adopt switch --retry"
         )
 
 
@@ -364,7 +364,8 @@ def _show_database(database: Database, console: Terminal) -> None:
     console.print(f"events ever parked: {counts or 'none'}", soft_wrap=True)
     last = f"{in_utc(database.last_delivery)} UTC" if database.last_delivery else "none yet"
     console.print(f"last delivery applied: {last}", soft_wrap=True)
-    console.print(_lag_table(database.recent))
+    if any(recent.outcomes for recent in database.recent.values()):
+        console.print(_lag_table(database.recent))
     for span, recent in database.recent.items():
         outcomes = printable(", ".join(f"{number} {outcome}" for outcome, number in recent.outcomes.items()))
         console.print(f"applied in the last {span}: {outcomes or 'nothing'}", soft_wrap=True)

@@ -19,6 +19,7 @@ from clerk_supabase_cli.adopt.supabase_auth.user_columns import UserColumn, by_k
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.operate.locking import LockedByOthers, in_turns
+from clerk_supabase_cli.printing import counted
 
 Mode = Literal["look", "rehearse", "write"]
 """look: read the catalogue only. rehearse: run every statement, and roll back. write: keep the result."""
@@ -81,6 +82,12 @@ _VIEWS_SHOWN: Final = """
     where c.oid = any(select name::regclass from unnest(%(views)s::text[]) as name)
     order by 1
 """
+
+
+_ORPHANED: Final = (
+    "some rows belong to users who are not in Clerk: import and link these users, or type --without-owner keep or "
+    "--without-owner empty"
+)
 
 
 class NotReady(Failure):
@@ -199,9 +206,9 @@ def _plan(connection: Connection, unit: Unit, options: Options) -> Plan:
         is_in_the_way = options.without_owner == "stop" or (options.without_owner == "empty" and column.required)
         if found and is_in_the_way:
             orphans += found
-            reasons.append(f"{rows} rows of {column.at} belong to {users} users who are not in Clerk")
+            reasons.append(f"{column.at} ({counted(rows, 'row')} of {counted(users, 'user')})")
     if reasons:
-        raise _HasOrphans("; ".join(reasons), orphans)
+        raise _HasOrphans(f"{_ORPHANED}: {', '.join(reasons)}", orphans)
     generated = generated_columns(connection, unit.columns)
     if faults := [each.fault for each in generated if each.fault]:
         raise NotMoved("; ".join(faults))

@@ -141,7 +141,7 @@ class Held:
 
     column: str
     found_by: str
-    """`key`, `key to another table of the app`, or `values`."""
+    """`key`, `key to another table of the app`, `values`, or `move`, which has kept the old uuids in the column."""
     on_delete: str | None
     rows: int
     filled: int | None
@@ -190,11 +190,23 @@ def held(connection: Connection) -> list[Held]:
             how = "key" if by.on_delete else "key to another table of the app"
             found.append(Held(column.at, how, by.on_delete, *_rows(connection, column)))
             continue
+        if _is_backup(connection, column):
+            found.append(Held(column.at, "move", None, *_rows(connection, column)))
+            continue
         sample = sql.SQL(_SAMPLE).format(**names, part=_part(connection, column))
         [(sampled, matching)] = connection.execute(sample).fetchall()
         if matching:
             found.append(Held(column.at, "values", None, *_rows(connection, column), sampled, matching))
     return found
+
+
+def _is_backup(connection: Connection, column: UserColumn) -> bool:
+    """Tells whether `move` has made the column: it has the name of another column, which is no uuid any more."""
+    moved = column.column.removesuffix(BACKUP)
+    if moved == column.column:
+        return False
+    where = {"table": column.printed_table, "column": moved, "backup": column.column}
+    return connection.execute(_EXISTS, where).fetchone() == (False, True)
 
 
 def _estimate(connection: Connection, column: UserColumn) -> int:

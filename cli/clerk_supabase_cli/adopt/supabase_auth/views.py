@@ -49,7 +49,11 @@ _VIEWS: Final = """
             having count(*) > 0
         ) || array(
             select format(
-                'grant %%s%%s on %%s to %%s%%s', lower(a.privilege_type), ' (' || quote_ident(a.column_name) || ')',
+                'grant %%s on %%s to %%s%%s',
+                string_agg(
+                    lower(a.privilege_type) || coalesce(' (' || quote_ident(a.column_name) || ')', ''), ', '
+                    order by a.column_name nulls first, a.privilege_type
+                ),
                 c.oid::regclass, coalesce(quote_ident(r.rolname), 'public'),
                 case when a.is_grantable then ' with grant option' else '' end
             )
@@ -61,6 +65,8 @@ _VIEWS: Final = """
             ) as a
             left join pg_roles as r on r.oid = a.grantee
             where a.grantee <> c.relowner
+            group by r.rolname, a.is_grantable
+            order by r.rolname nulls first, a.is_grantable
         ) || array(
             select format('alter view %%s alter column %%I set default %%s', c.oid::regclass, k.attname,
                 pg_get_expr(d.adbin, d.adrelid))

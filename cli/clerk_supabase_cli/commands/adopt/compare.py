@@ -14,7 +14,7 @@ from clerk_supabase_cli.adopt.mapping import read_mappings
 from clerk_supabase_cli.adopt.options import mapping_option
 from clerk_supabase_cli.operate.database import open_database
 from clerk_supabase_cli.options import database_url_option, json_option
-from clerk_supabase_cli.printing import print_json, printable, say
+from clerk_supabase_cli.printing import counted, print_json, printable, say
 from clerk_supabase_cli.terminal import Terminal, table
 
 DIFFERS: Final = 3
@@ -66,32 +66,42 @@ def compare_command(
         print_json({"equal": is_equal, "tables": found})
     else:
         _print(found, is_listed=bool(show))
+        for name in show:
+            if not any(name in each.samples for each in found):
+                say(printable(f"--show {name}: there is no such row"))
     if not is_equal:
         sys.exit(DIFFERS)
 
 
 def _print(found: Sequence[Comparison], *, is_listed: bool) -> None:
     for each in found:
-        heading = f"{each.table} and the mirror's {each.name}: {each.rows} rows, {each.objects} objects"
+        heading = (
+            f"{each.table} and the mirror's {each.name}: {counted(each.rows, 'row')}, {counted(each.objects, 'object')}"
+        )
         say(printable(f"{heading}; {'equal' if each.is_equal else 'different'}"))
         if each.unlinked:
-            say(f"  {each.unlinked} rows without an id of Clerk's; see: clerk-supabase adopt link")
+            say(f"  {counted(each.unlinked, 'row')} without an id of Clerk's; see: clerk-supabase adopt link")
         if each.kept:
-            say(f"  {each.kept} rows of deleted objects stay, as on_delete says")
+            say(f"  kept, as on_delete says: {counted(each.kept, 'row')} of deleted objects")
         faults = {_MEANINGS[name]: (name, getattr(each, name)) for name in ROWS}
         faults |= {f"rows that differ in {column}": (column, number) for column, number in each.columns.items()}
-        shown = table("difference", "rows", "for example")
+        shown = table("difference", "rows", *([] if is_listed else ["for example"]))
         for words, (name, number) in faults.items():
             if number:
-                ids = "" if is_listed else _examples(each.samples.get(name, ()))
-                shown.add_row(printable(words), str(number), ids)
+                ids = [] if is_listed else [_examples(each.samples.get(name, ()))]
+                shown.add_row(printable(words), f"{number:,}", *ids)
         if shown.row_count:
             Terminal().print(shown)
         if is_listed:
-            for name, samples in each.samples.items():
-                say(printable(f"  {name}:"))
-                for sample in samples:
-                    say(f"    {_example(sample)}")
+            _print_lists(each)
+
+
+def _print_lists(compared: Comparison) -> None:
+    """Prints the rows that `--show` asks for, a line each."""
+    for name, samples in compared.samples.items():
+        say(printable(f"  {name}:"))
+        for sample in samples:
+            say(f"    {_example(sample)}")
 
 
 def _examples(samples: Sequence[Sample]) -> str:

@@ -15,7 +15,7 @@ from clerk_supabase_cli.adopt.writing import write_mapping
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import open_database
 from clerk_supabase_cli.options import database_url_option, json_option
-from clerk_supabase_cli.printing import print_json, printable, say
+from clerk_supabase_cli.printing import counted, print_json, printable, say
 from clerk_supabase_cli.whole_files import write_whole
 
 
@@ -50,7 +50,15 @@ def inspect_command(*, output: Path, force: bool, database_url: str, as_json: bo
         return
     for line in _lines(found):
         say(printable(line))
-    say(printable(f"wrote {output}: read it, edit it, and go on with: clerk-supabase adopt compare"))
+    if found.has_mirror:
+        named = "" if output == DEFAULT_FILE else f" --mapping {output}"
+        say(printable(f"wrote {output}: read it, edit it, and go on with: clerk-supabase adopt compare{named}"))
+    else:
+        say(
+            printable(
+                f"wrote {output}, to look at only: run clerk-supabase migrate, fill the mirror, and inspect again"
+            )
+        )
 
 
 def _write(path: Path, text: str, *, force: bool) -> None:
@@ -71,7 +79,7 @@ def _exists(path: Path, *, force: bool) -> str:
 
 def _lines(found: Inspection) -> Iterator[str]:
     if not found.has_mirror:
-        yield "there is no mirror yet, so no id is known: run clerk-supabase migrate, fill it, and look again"
+        yield "there is no mirror yet, so no id is known to be Clerk's"
     for tool, table in found.tools.items():
         yield f"{tool} owns a schema of this database ({table})"
     if not found.candidates:
@@ -95,11 +103,17 @@ def _of_candidate(each: Candidate) -> Iterator[str]:
     together = f", unique together with {', '.join(each.unique_with)}" if each.unique_with else ""
     yield f"{each.table_kind} {each.table}, column {each.column} ({each.kind}){together}"
     about = "about " if each.estimated else ""
-    numbers = {"unlinked": each.unlinked, "double": each.double}
-    if each.linked is not None:
-        numbers = {"linked": each.linked, "unknown": each.unknown or 0, "deleted": each.deleted or 0, **numbers}
-    yield f"  {about}{each.rows} rows: {', '.join(f'{number} {name}' for name, number in numbers.items())}"
+    numbers = (
+        (each.rows - each.unlinked if each.linked is None else 0, "with an id of Clerk's"),
+        (each.linked, "with the id of an object in Clerk"),
+        (each.deleted, "of objects deleted in Clerk"),
+        (each.unknown, "with an id that the mirror does not have"),
+        (each.unlinked, "without an id of Clerk's"),
+        (each.double, "with the id of another row"),
+    )
+    said = [f"{number:,} {what}" for number, what in numbers if number]
     for title, names in (
+        (f"{about}{counted(each.rows, 'row')}", said or ["without a row, nothing can be compared"]),
         ("a new row needs", each.needed),
         ("unique", [" + ".join(unique) for unique in each.unique]),
         ("computed by Postgres", each.computed),
@@ -108,5 +122,8 @@ def _of_candidate(each: Candidate) -> Iterator[str]:
         ("views", each.views),
         ("named by", each.named_by),
     ):
-        if names:
-            yield f"  {title}: {'; '.join(names)}"
+        if len(names) == 1:
+            yield f"  {title}: {names[0]}"
+        elif names:
+            yield f"  {title}:"
+            yield from (f"    {name}" for name in names)

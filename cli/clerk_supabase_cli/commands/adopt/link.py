@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,8 +31,7 @@ from clerk_supabase_cli.adopt.tables import reading
 from clerk_supabase_cli.operate.database import open_database
 from clerk_supabase_cli.operator_name import operator_name
 from clerk_supabase_cli.options import database_url_option, json_option
-from clerk_supabase_cli.printing import print_json, printable, say
-from clerk_supabase_cli.terminal import Terminal, table
+from clerk_supabase_cli.printing import counted, print_json, printable, say
 
 _SECONDS: Final = 600.0
 _SHOWN: Final = 20
@@ -134,22 +134,25 @@ def _print(checked: Checked, proofs: Proofs, links: Sequence[Link], left: Sequen
     verb = "were linked" if is_written else "can be linked"
     counts = Counter(each.found_by for each in links)
     parts = ", ".join(f"{number} by {found_by}" for found_by, number in counts.items())
-    say(printable(f"{name}: {len(links)} rows {verb}{f' ({parts})' if parts else ''}, {len(left)} are left to you"))
+    linked = f"{counted(len(links), 'row')} {verb}{f' ({parts})' if parts else ''}"
+    say(printable(f"{name}: {linked}, {len(left):,} left to you"))
     if proofs.email_column and not proofs.their_verified:
         say("your table does not say which addresses are verified: --their-verified tells, if your app knows it")
-    shown = table("row", "user", "found by, or reason")
-    for link in links[:_SHOWN]:
-        shown.add_row(_row(link.row), printable(link.clerk_id), link.found_by)
-    for each in left[:_SHOWN]:
-        reason = REASONS.get(each.reason, each.reason)  # type: ignore[call-overload]
-        shown.add_row(_row(each.row), printable(each.clerk_id or ""), printable(f"{each.reason}: {reason}"))
-    if shown.row_count:
-        Terminal().print(shown)
+    _print_groups((f"{verb} by {link.found_by}", link.row, link.clerk_id) for link in links[:_SHOWN])
+    _print_groups(
+        (f"left to you: {REASONS.get(each.reason, each.reason)}", each.row, each.clerk_id or "")  # type: ignore[call-overload]
+        for each in left[:_SHOWN]
+    )
     if len(links) > _SHOWN or len(left) > _SHOWN:
         say(f"the first {_SHOWN} of each are shown; --json lists all")
     if links and not is_written:
         say("nothing was changed; to write the links: clerk-supabase adopt link --write")
 
 
-def _row(row: Mapping[str, Any]) -> str:
-    return printable(", ".join(str(value) for value in row.values()))
+def _print_groups(pairs: Iterable[tuple[str, Mapping[str, Any], str]]) -> None:
+    """Prints headings, and below each heading its rows and users: a line each, so that ids can be copied."""
+    for heading, group in groupby(sorted(pairs, key=lambda pair: pair[0]), key=lambda pair: pair[0]):
+        say(printable(f"  {heading}"))
+        for _, row, clerk_id in group:
+            key = ", ".join(str(value) for value in row.values())
+            say(printable(f"    {key} {clerk_id}".rstrip()))

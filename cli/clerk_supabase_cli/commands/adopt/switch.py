@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import click
 import rich.progress
 
-from clerk_supabase_cli.adopt.feeds import Filled, Outlook, fill, outlook, retry, switch
+from clerk_supabase_cli.adopt.feeds import Filled, Outlook, Unfed, fill, outlook, retry, switch, unfed_rows
 from clerk_supabase_cli.adopt.mapping import Mapping, read_mappings
 from clerk_supabase_cli.adopt.options import mapping_option
 from clerk_supabase_cli.operate.database import Connection, open_database
 from clerk_supabase_cli.options import database_url_option, json_option
-from clerk_supabase_cli.printing import print_json, printable, say
-from clerk_supabase_cli.terminal import Terminal, table
+from clerk_supabase_cli.printing import counted, print_json, printable, say
+from clerk_supabase_cli.terminal import Terminal
+
+_SHOWN: Final = 20
 
 
 @click.command("switch")
@@ -34,22 +37,26 @@ def switch_command(*, mapping_file: Path, write: bool, is_retry: bool, database_
         raise click.UsageError("--write tries unfed rows again, too: give one of --write and --retry")
     with open_database(database_url) as connection:
         if is_retry:
-            _print_retry(retry(connection), as_json=as_json)
+            _print_retry(retry(connection), unfed_rows(connection, _SHOWN), as_json=as_json)
             return
         mappings = read_mappings(mapping_file)
         planned = outlook(connection, mappings)
         if not as_json:
-            _print_outlook(planned)
+            for line in map(_of_outlook, planned):
+                say(printable(line))
         filled = _switch(connection, database_url, mappings, quiet=as_json) if write else []
+        left = unfed_rows(connection, _SHOWN) if filled else []
     if as_json:
         print_json({"changed": write, "outlook": planned, "filled": filled})
         return
     for each in filled:
-        say(printable(f"{each.table} follows the mirror: {each.written:,} rows written, {each.unfed:,} unfed"))
-        if each.unfed:
-            say("clerk-supabase status names the reasons; adopt switch --retry tries the unfed rows again")
+        words = f"{each.table} follows the mirror: {counted(each.written, 'row')} written, {each.unfed:,} unfed"
+        say(printable(words))
+    if left:
+        _print_unfed(left, sum(each.unfed for each in filled))
+        say("correct these rows or adopt.toml, then: clerk-supabase adopt switch --retry")
     if not write:
-        say("nothing was changed; adopt switch --write does it")
+        say("nothing was changed; to do it: clerk-supabase adopt switch --write")
 
 
 def _switch(connection: Connection, url: str, mappings: Sequence[Mapping], *, quiet: bool) -> list[Filled]:
@@ -81,16 +88,37 @@ def _bar(*, quiet: bool) -> Iterator[Callable[[str], Callable[[int, int], None]]
         yield begin
 
 
-def _print_outlook(planned: Sequence[Outlook]) -> None:
-    listed = table("table", "objects", "insert", "update", "delete or clear", "no row yet")
-    for each in planned:
-        numbers = (each.objects, each.inserts, each.updates, each.deletes, each.unlinked)
-        listed.add_row(printable(each.table), *(f"{number:,}" for number in numbers))
-    Terminal().print(listed)
+def _of_outlook(planned: Outlook) -> str:
+    """A line about a table, so that no name is cut on a narrow terminal."""
+    parts = [
+        f"{number:,} to {verb}"
+        for number, verb in (
+            (planned.inserts, "insert"),
+            (planned.updates, "update"),
+            (planned.deletes, "delete or clear"),
+        )
+        if number
+    ]
+    if planned.unlinked:
+        parts.append(f"{planned.unlinked:,} later, after a row of another table")
+    return f"{planned.table}, from {counted(planned.objects, 'object')}: {', '.join(parts) or 'nothing to write'}"
 
 
-def _print_retry(retried: dict[str, int], *, as_json: bool) -> None:
+def _print_retry(retried: dict[str, int], left: Sequence[Unfed], *, as_json: bool) -> None:
     if as_json:
         print_json(retried)
-    else:
-        say(f"tried {retried['tried']:,} unfed rows: {retried['written']:,} written, {retried['left']:,} left")
+        return
+    numbers = f"{retried['written']:,} written, {retried['left']:,} left"
+    say(f"tried {counted(retried['tried'], 'unfed row')}: {numbers}")
+    _print_unfed(left, retried["left"])
+
+
+def _print_unfed(rows: Iterable[Unfed], number: int) -> None:
+    """Prints the first unfed rows, with the ids of their objects and the reasons."""
+    heading = ""
+    for each in rows:
+        if heading != (heading := f"{each.table}: {each.reason}"):
+            say(printable(f"  {heading}"))
+        say(printable(f"    {each.object_id}"))
+    if number > _SHOWN:
+        say(f"  the first {_SHOWN} of {number:,} are shown; all are in clerk_sync.unfed_rows")

@@ -11,7 +11,7 @@ from clerk_supabase_cli.adopt.links import Unlinked, Writer, unlink
 from clerk_supabase_cli.operate.database import Connection, open_database
 from clerk_supabase_cli.operator_name import operator_name
 from clerk_supabase_cli.options import database_url_option, json_option
-from clerk_supabase_cli.printing import print_json, printable, say
+from clerk_supabase_cli.printing import counted, print_json, printable, say
 
 
 @click.command("undo")
@@ -34,7 +34,9 @@ def undo_command(*, write: bool, with_links: bool, database_url: str, as_json: b
     if as_json:
         print_json({"changed": write and is_found, "feeds": found, "links": unlinked})
         return
-    for line in [*_of_feeds(found, write=write), *_of_links(unlinked, write=write)]:
+    for line in _of_feeds(found, write=write):
+        say(printable(line))
+    for line in _of_links(unlinked, write=write) if with_links else ["the ids that adopt link wrote stay; see --links"]:
         say(printable(line))
     if not is_found:
         say("there is nothing to undo")
@@ -51,7 +53,7 @@ def _of_feeds(found: Sequence[Feed], *, write: bool) -> Iterator[str]:
         yield "no table follows the mirror"
     for each in found:
         what = "no longer follows the mirror" if write else "follows the mirror"
-        yield f"{each.table} ({each.kind}s) {what}; {each.unfed:,} unfed rows"
+        yield f"{each.table} ({each.kind}s) {what}; {counted(each.unfed, 'unfed row')}"
 
 
 def _of_links(unlinked: Sequence[Unlinked], *, write: bool) -> Iterator[str]:

@@ -42,6 +42,6 @@ def export_command(*, folder: Path, side: AppMetadataSide, database_url: str, as
         say(f"  {number} {'without a password' if hasher == 'none' else f'with a password of {hasher}'}")
     say(printable(f"left out, with the reasons in {done.left_out_file}:"))
     for what, number in done.left_out.items():
-        say(f"  {number} {what}")
+        say(f"  {what}: {number:,}")
     if not done.left_out:
         say("  nothing")

@@ -90,6 +90,8 @@ def _of_users(users: Census) -> Iterable[str]:
 
 
 def _of_column(column: Held) -> str:
+    if column.found_by == "move":
+        return f"{column.column}: the uuids that `move` has kept; drop the column weeks later"
     how = f"by {column.found_by}"
     if column.sampled:
         how += f", {column.matching} of {column.sampled} sampled; move it with --column {column.column}"

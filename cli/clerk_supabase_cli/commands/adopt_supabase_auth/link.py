@@ -50,6 +50,8 @@ def link_command(*, write: bool, replace: bool, database_url: str, as_json: bool
         "users of Clerk with an external_id of somewhere else",
         [f"{each.clerk_id}: {each.external_id}" for each in links.foreign],
     )
+    if links.new and not write:
+        say("nothing was changed; to keep these pairs: clerk-supabase adopt supabase-auth link --write")
 
 
 def _print(title: str, lines: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from clerk_supabase_cli.adopt.supabase_auth.remaining import Remaining, remainin
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import open_database
 from clerk_supabase_cli.options import database_url_option, json_option
-from clerk_supabase_cli.printing import print_json, printable, say
+from clerk_supabase_cli.printing import counted, print_json, printable, say
 
 
 class SomeNotMoved(Failure):
@@ -97,7 +97,7 @@ def _print_unit(unit: Moved, mode: Mode) -> None:
     if unit.why:
         say(f"  {printable(unit.why)}")
     for orphan in unit.without_owner:
-        say(f"  {printable(orphan.column)}: {orphan.old_id}, {orphan.rows} rows")
+        say(f"  {printable(orphan.column)}: {orphan.old_id}, {counted(orphan.rows, 'row')}")
     if mode != "write":
         for statement in unit.statements:
             say(f"  {statement};")

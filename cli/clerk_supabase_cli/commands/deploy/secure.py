@@ -16,7 +16,7 @@ from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection, DatabaseFailed, open_database
 from clerk_supabase_cli.operate.locking import in_turns
 from clerk_supabase_cli.options import database_url_option, json_option
-from clerk_supabase_cli.printing import print_json, printable, say
+from clerk_supabase_cli.printing import counted, print_json, printable, say
 
 Owner = Literal["user", "organization", "user-or-organization"]
 Audience = Literal["everybody", "organizations", "nobody"]
@@ -97,9 +97,9 @@ class Change:
         """The change in one or two sentences; empty if there is nothing to say."""
         said = []
         if self.was is not None and self.was != self.becomes:
-            said.append(f"The rows of {table} belong by {self.was}; they will belong by {self.becomes}.")
+            said.append(f"The owner of each row of {table} is the {self.was}; the owner will be the {self.becomes}.")
         if self.rows_of_nobody:
-            rows = "1 row" if self.rows_of_nobody == 1 else f"{self.rows_of_nobody:,} rows"
+            rows = counted(self.rows_of_nobody, "row")
             said.append(f"{rows} of {table} will belong to nobody: no user sees them until you set their owner.")
         return " ".join(said)
 
@@ -289,7 +289,8 @@ def _explained(connection: Connection, options: Mapping[str, object]) -> Iterato
     try:
         yield
     except (psycopg.errors.WrongObjectType, psycopg.errors.InvalidParameterValue) as error:
-        raise NotSecured(str(error.diag.message_primary)) from error
+        found = str(error.diag.message_primary)
+        raise NotSecured(found.replace("call with replace_policies => true", "add --replace-policies")) from error
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidName, psycopg.errors.InvalidSchemaName) as error:
         if _lacks_migrations(connection):
             raise DatabaseFailed(_MIGRATE) from error
@@ -311,7 +312,7 @@ def _print(secured: Secured, *, changed: bool) -> None:
     for opening in secured.findings:
         say(f"-- {opening.verdict}: {printable(opening.found)}: {printable(opening.todo)}")
     if changed:
-        say(f"{printable(secured.table)} is secured: {len(secured.statements)} statements", err=True)
+        say(f"{printable(secured.table)} is secured: {counted(len(secured.statements), 'statement')}", err=True)
 
 
 def _print_json(secured: Secured, owner: Owner, change: Change, *, changed: bool) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -16,7 +16,7 @@ from clerk_supabase.credentials import Fixed
 from clerk_supabase.errors import Retryable
 from clerk_supabase.postgres.connection_string import parse, with_parameter
 from clerk_supabase.postgres.store import Store
-from clerk_supabase_cli.local.processes import LocalStackError, last_lines
+from clerk_supabase_cli.local.processes import LocalStackError, is_taken, last_lines
 from clerk_supabase_cli.local.reload import Fingerprints, Reloader, fingerprints, function_names
 from clerk_supabase_cli.local.running import RunningStack
 from clerk_supabase_cli.local.stack import LocalStack
@@ -110,6 +110,7 @@ def dev_command(
     Changed code is in use from the next event on, new migrations are applied. The schedules of reconcile are off here:
     the stand-in for Clerk knows nothing of the webhooks you send.
     """
+    _check_ports({"--port": port, "--clerk-port": clerk_port, "--frontend-port": frontend_port})
     started = float(os.environ.get(STARTED_VARIABLE) or time.time())
     # Also for a shell that started `dev` in the background, with Ctrl-C ignored; and SIGTERM cleans up, too.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -143,6 +144,16 @@ def dev_command(
             _watch(root, stack, running, known=known, is_embedded=roles is None)
         finally:
             running.forget(root)
+
+
+def _check_ports(ports: Mapping[str, int]) -> None:
+    """Raises LocalStackError for a port in use, before anything is started."""
+    for option, port in ports.items():
+        if port and is_taken(port):
+            raise LocalStackError(
+                f"port {port} of 127.0.0.1 is taken: end the other program, perhaps another `dev`, or choose another "
+                f"port with {option}; 0 is a free port"
+            )
 
 
 def _watch(root: Path, stack: LocalStack, running: RunningStack, *, known: Fingerprints, is_embedded: bool) -> None:

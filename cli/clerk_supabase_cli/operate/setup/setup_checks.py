@@ -71,7 +71,11 @@ def keys(instance: Instance) -> Check:
     try:
         found = jwks(url).current()
     except KeysUnavailable:
-        return Check("keys", FAILED, f"no signing key could be fetched from {url}: is the publishable key right?")
+        return Check(
+            "keys",
+            FAILED,
+            f"no signing key could be fetched from {url}: check the publishable key, and the network of this machine",
+        )
     return Check("keys", OK, f"{len(found.by_kid)} signing key(s) at {url}")
 
 
