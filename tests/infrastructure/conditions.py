@@ -49,7 +49,7 @@ def holds(template: Template, condition: Any, given: Mapping[str, str]) -> bool:
         case {"Fn::Or": parts}:
             return any(holds(template, part, given) for part in parts)
         case {"Fn::Equals": [{"Ref": "AWS::Partition"}, value]}:
-            return given.get("AWS::Partition", "aws") == value
+            return given.get("AWS::Partition", "aws") == str(value)
         case {"Fn::Equals": [{"Ref": name}, value]}:
             return str(given.get(name, parameters(template)[name].get("Default"))) == str(value)
     raise AssertionError(f"not a condition this test can read: {condition}")
