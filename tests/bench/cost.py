@@ -71,7 +71,7 @@ class Stack:
             ),
             own_metrics=len(_own_metrics(code, text, list(_metrics_of(template)))),
             dashboards=len(_of_type(template, "AWS::CloudWatch::Dashboard")),
-            secrets=len([name for name in template["Parameters"] if re.search("SecretArn$|KeyArn$", name)]),
+            secrets=len(_of_type(template, "AWS::SecretsManager::Secret")),
             full_runs=30,
             quick_runs=30 * 24 * 4,
         )

@@ -12,22 +12,19 @@ ACCOUNT = "123456789012"
 KEPT = f"arn:aws:secretsmanager:eu-central-1:{ACCOUNT}:secret:kept-AbCdEf"
 TOPIC = f"arn:aws:sns:eu-central-1:{ACCOUNT}:alarms"
 SESSION = {"ClerkPublishableKey": "pk_test_Y2xlcmsuZXhhbXBsZS50ZXN0JA"}
-# The parameter that names a secret, the secret that is made without it, and what it takes besides.
+# The parameter that names a secret, and the secret of the stack that is used without it.
 SECRETS = {
-    "WebhookSecretArn": ("WebhookSecret", {"UseClerkApi": "false"}),
-    "DatabaseSecretArn": ("DatabaseSecret", {"UseClerkApi": "false"}),
-    "ClerkSecretKeyArn": ("ClerkSecretKey", {}),
-    "SessionDatabaseSecretArn": ("SessionDatabaseSecret", SESSION),
+    "WebhookSecretArn": "WebhookSecret",
+    "DatabaseSecretArn": "DatabaseSecret",
+    "ClerkSecretKeyArn": "ClerkSecretKey",
+    "SessionDatabaseSecretArn": "SessionDatabaseSecret",
 }
 
 
 def secret_of(parameter: str) -> dict[str, Any]:
-    """The reference in the template to a secret, named by a parameter or else made by the stack."""
-    logical_id, _ = SECRETS[parameter]
-    condition = (
-        f"Makes{logical_id}" if parameter in ("WebhookSecretArn", "DatabaseSecretArn") else f"NamesNo{logical_id}"
-    )
-    return {"Fn::If": [condition, {"Fn::GetAtt": [logical_id, "Id"]}, {"Ref": parameter}]}
+    """The reference in the template to a secret, named by a parameter or else of the stack."""
+    logical_id = SECRETS[parameter]
+    return {"Fn::If": [f"NamesNo{logical_id}", {"Fn::GetAtt": [logical_id, "Id"]}, {"Ref": parameter}]}
 
 
 def names_that_exist(template: Template, given: Mapping[str, str]) -> set[str]:
@@ -51,6 +48,8 @@ def holds(template: Template, condition: Any, given: Mapping[str, str]) -> bool:
             return all(holds(template, part, given) for part in parts)
         case {"Fn::Or": parts}:
             return any(holds(template, part, given) for part in parts)
+        case {"Fn::Equals": [{"Ref": "AWS::Partition"}, value]}:
+            return given.get("AWS::Partition", "aws") == str(value)
         case {"Fn::Equals": [{"Ref": name}, value]}:
             return str(given.get(name, parameters(template)[name].get("Default"))) == str(value)
     raise AssertionError(f"not a condition this test can read: {condition}")

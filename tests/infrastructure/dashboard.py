@@ -34,7 +34,12 @@ def watched(template: Template) -> Iterator[tuple[str, str, dict[str, str]]]:
             )
 
 
-def _name_in(template: Template, value: Resource) -> str:
-    if "Fn::GetAtt" in value:
-        value = template[value["Fn::GetAtt"][0]]["QueueName"]
-    return str(value["Fn::Sub"]).replace("${AWS::StackName}", "stack")
+def _name_in(template: Template, value: Resource | str) -> str:
+    match value:
+        case {"Fn::GetAtt": [queue, _]}:
+            return _name_in(template, template[queue]["QueueName"])
+        case {"Fn::Sub": text}:
+            return str(text).replace("${AWS::StackName}", "stack")
+        case {"Ref": parameter}:
+            return str(template.source["Parameters"][parameter]["Default"])
+    return str(value)

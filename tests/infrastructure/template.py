@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from samtranslator.translator.arn_generator import ArnGenerator  # type: ignore[import-untyped]
 from samtranslator.translator.transform import transform  # type: ignore[import-untyped]
 from samtranslator.yaml_helper import yaml_parse  # type: ignore[import-untyped]
 
@@ -39,18 +41,23 @@ class Template:
     """The resources that CloudFormation would create."""
 
     def __init__(
-        self, root: Path, parameters: Mapping[str, str] | None = None, built: Mapping[str, str] | None = None
+        self,
+        root: Path,
+        parameters: Mapping[str, str] | None = None,
+        built: Mapping[str, str] | None = None,
+        region: str = "eu-central-1",
     ) -> None:
         """*built*: hashes of uploads, for resources whose code differs from the usual code."""
-        self.source: dict[str, Any] = yaml_parse((root / "template.yaml").read_text(encoding="utf-8"))
+        self.source = _parsed(root / "template.yaml")
         packaged = copy.deepcopy(self.source)
         for name, resource in packaged["Resources"].items():
             for place in ("CodeUri", "ContentUri"):
                 if place in resource["Properties"]:
                     resource["Properties"][place] = f"s3://artifacts/{(built or {}).get(name, 'first')}-{name}"
-        # The translator asks the environment for the region.
+        # The translator asks the environment for the region, and remembers the first answer unless it is told another.
         with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+            environment.setenv("AWS_DEFAULT_REGION", region)
+            environment.setattr(ArnGenerator, "BOTO_SESSION_REGION_NAME", region)
             self.transformed: dict[str, Any] = transform(packaged, dict(parameters or {}), _NoManagedPolicies())
 
     def of_type(self, kind: str) -> dict[str, Resource]:
@@ -67,9 +74,10 @@ class Template:
         return properties(self.transformed["Resources"][logical_id])
 
     def statements(self, function: str) -> list[tuple[set[str], list[Any]]]:
-        """The rights of a function: actions, and their resources."""
+        """All rights that a function may have, with any parameters: actions, and their resources."""
         policies = self[self._role(function)]["Policies"]
         statements = [each for policy in policies for each in _listed(policy["PolicyDocument"]["Statement"])]
+        statements = [each["Fn::If"][1] if "Fn::If" in each else each for each in statements]
         for statement in statements:
             # A statement with a condition, or one that denies, is not told by its actions and resources.
             assert (statement.keys(), statement["Effect"]) == ({"Effect", "Action", "Resource"}, "Allow"), statement
@@ -78,6 +86,12 @@ class Template:
     def _role(self, function: str) -> str:
         role: str = self[function]["Role"]["Fn::GetAtt"][0]
         return role
+
+
+@functools.cache
+def _parsed(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml_parse(file.read_text(encoding="utf-8"))
+    return found
 
 
 class _NoManagedPolicies:

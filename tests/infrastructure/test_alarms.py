@@ -53,14 +53,14 @@ def test_every_alarm_describes_the_failure_and_notifies_the_topic(template: Temp
 WITHOUT_CLERKS_API = {
     *(f"{function}{what}Alarm" for function in ("Ingest", "Sync", "Retry") for what in ("Errors", "Throttles")),
     *("WebhookApiErrorsAlarm", "WrongInstanceAlarm", "TooLargeAlarm", "SyncBacklogAlarm"),
-    *("DeadLettersAlarm", "ParkedQueueAlarm", "ParkedAlarm", "SetUpWrongAlarm"),
+    *("DeadLettersAlarm", "ParkedQueueAlarm", "ParkedAlarm", "SetUpWrongAlarm", "LoopStoppedAlarm"),
 }
 OF_RUNS = {
     *("ReconcileErrorsAlarm", "ReconcileThrottlesAlarm", "FailedRunsAlarm"),
     *("DriftAlarm", "BrakeAlarm", "DeletedHereAlarm", "HousekeepingAlarm", "SilenceAlarm", "UnfedRowsAlarm"),
 }
 OVERDUE = {"FullReconcileOverdueAlarm", "QuickReconcileOverdueAlarm"}
-OF_SESSION = {"SessionErrorsAlarm", "SessionThrottlesAlarm", "SessionStubsAlarm"}
+OF_SESSION = {"SessionErrorsAlarm", "SessionThrottlesAlarm", "SessionApiErrorsAlarm", "SessionStubsAlarm"}
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,10 @@ def test_an_alarm_without_data_is_quiet_unless_it_waits_for_something(template: 
         ("AWS/Lambda", "Throttles", "-ingest"),
         ("AWS/Lambda", "Throttles", "-retry"),
         ("AWS/Lambda", "Throttles", "-sync"),
-        ("AWS/ApiGateway", "5XXError", "-webhooks"),
+        ("AWS/Lambda", "RecursiveInvocationsDropped", "-sync"),
+        ("AWS/Lambda", "RecursiveInvocationsDropped", "-retry"),
+        ("AWS/ApiGateway", "5XXError", "/webhooks/clerk"),
+        ("AWS/ApiGateway", "5XXError", "/session"),
         ("ClerkSupabaseSync", "WrongInstance", "-ingest"),
         ("ClerkSupabaseSync", "TooLarge", "-ingest"),
         ("AWS/Lambda", "Errors", "-reconcile"),
@@ -137,6 +140,19 @@ def test_each_of_these_failures_has_one_alarm(namespace: str, metric: str, about
         and about in json.dumps(watched["Dimensions"])
     ]
     assert len(watching) == 1
+
+
+@pytest.mark.parametrize(
+    ("alarm", "path"), [("WebhookApiErrorsAlarm", "/webhooks/clerk"), ("SessionApiErrorsAlarm", "/session")]
+)
+def test_errors_of_one_method_of_the_api_ring_no_alarm_of_the_other(alarm: str, path: str, template: Template) -> None:
+    # https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-metrics-and-dimensions.html
+    assert {each["Name"]: each["Value"] for each in alarms(template)[alarm]["Dimensions"]} == {
+        "ApiName": template["WebhookApi"]["Name"],
+        "Stage": {"Ref": "Stage"},
+        "Resource": path,
+        "Method": "POST",
+    }
 
 
 def watched_by(alarm: Resource) -> list[Resource]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -34,10 +36,47 @@ def test_everything_is_for_arm64_unless_told_otherwise(template: Template, root:
     for function in FUNCTIONS:
         assert template[function]["Architectures"] == [{"Ref": "Architecture"}]
     assert template.only("AWS::Lambda::LayerVersion")["CompatibleArchitectures"] == [{"Ref": "Architecture"}]
-    # Left out, SAM builds for x86_64 without a word.
-    assert template.source["Resources"]["SharedLayer"]["Metadata"]["BuildArchitecture"] == "arm64"
-    makefile = (root / "layers" / "shared" / "Makefile").read_text(encoding="utf-8")
-    assert re.search(r"^LAYER_PLATFORM \?= aarch64-", makefile, re.MULTILINE)
+    # SAM tells a makefile nothing of the parameter, but looks for the makefile in another folder.
+    assert template.source["Resources"]["SharedLayer"]["Metadata"] == {
+        "BuildMethod": "makefile",
+        "BuildArchitecture": {"Ref": "Architecture"},
+        "ContextPath": {"Fn::Sub": "layers/shared/${Architecture}"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("architecture", "platform", "builds_for"),
+    [
+        ("arm64", "", "aarch64-manylinux_2_28"),
+        ("x86_64", "", "x86_64-manylinux_2_28"),
+        ("arm64", "aarch64-apple-darwin", "aarch64-apple-darwin"),
+        ("x86_64", "native", "native"),
+        ("arm64", "x86_64-manylinux_2_28", None),
+        ("x86_64", "aarch64-manylinux_2_28", None),
+    ],
+)
+def test_the_layer_is_built_for_the_architecture_of_the_functions_or_not_at_all(
+    architecture: str, platform: str, builds_for: str | None, root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "uv").write_text('#!/bin/sh\ntest "$1" = python && echo python3.13\n')
+    (tmp_path / "uv").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "ARTIFACTS_DIR": str(tmp_path)}
+    # As `sam build`, which runs the makefile of ContextPath in the folder of the layer.
+    made = subprocess.run(
+        ["make", "--makefile", f"{architecture}/Makefile", "prerequisites", "--print-data-base"],
+        cwd=root / "layers" / "shared",
+        env=environment | ({"LAYER_PLATFORM": platform} if platform else {}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if builds_for is None:
+        assert made.returncode != 0
+        assert f"LAYER_PLATFORM is {platform}, which does not fit the parameter Architecture" in made.stderr
+    else:
+        assert made.returncode == 0
+        [said] = re.findall(r"^LAYER_PLATFORM (?:\?=|=|:=) (.+)$", made.stdout, re.MULTILINE)
+        assert said.replace("$(LAYER_PROCESSOR)", builds_for.partition("-")[0]) == builds_for
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

@@ -13,6 +13,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from clerk_supabase.settings import ORIGIN
+from tests.infrastructure.conditions import chosen
 from tests.infrastructure.template import Template, parameters, properties
 
 
@@ -52,6 +53,8 @@ def test_every_default_keeps_to_its_own_constraint(template: Template) -> None:
             assert parameter.get("MinValue", default) <= default <= parameter.get("MaxValue", default), name
 
 
+# Principals in policies.
+SERVICES = {"apigateway", "codedeploy", "lambda", "scheduler"}
 # Default, least and most of each number; None: no bound.
 NUMBERS: Final[dict[str, tuple[float, float | None, float | None]]] = {
     # API Gateway lets nothing through at 0.
@@ -63,11 +66,9 @@ NUMBERS: Final[dict[str, tuple[float, float | None, float | None]]] = {
     "IngestReservedConcurrency": (0, 0, 1_000),
     "SessionReservedConcurrency": (0, 0, 1_000),
     # The bounds of an event source mapping.
-    "SyncMaximumConcurrency": (5, 2, 1_000),
+    "SyncMaximumConcurrency": (3, 2, 1_000),
     # A message of SQS has at most 1,048,576 bytes with its attributes; Clerk's usual bodies have less than 10,000.
     "MaxBodyBytes": (1_040_000, 10_000, 1_040_000),
-    # 0: no web ACL. The bound of a rule of AWS WAF.
-    "RequestsPerAddress": (0, 0, 2_000_000_000),
     # An alarm looks back a week at most.
     "FullReconcileOverdueHours": (49, 1, 168),
     "QuickReconcileOverdueMinutes": (45, 1, 1_440),
@@ -106,6 +107,7 @@ def test_a_stack_without_parameters_reads_clerk_and_does_nothing_that_costs_or_d
         "UseClerkApi": "true",
         "AcceptMissingParty": "false",
         "WebhookSourceAddresses": "0.0.0.0/0,::/0",
+        "RequestsPerAddress": "0",
         "FullReconcileSchedule": "cron(30 3 * * ? *)",
         "FullReconcileState": "ENABLED",
         "QuickReconcileSchedule": "rate(15 minutes)",
@@ -124,8 +126,8 @@ def test_a_stack_without_parameters_reads_clerk_and_does_nothing_that_costs_or_d
     [
         ("DatabaseCaFile", 64),
         ("ClerkInstanceId", 64),
-        ("SessionAllowedOrigins", 110),
-        ("AuthorizedParties", 110),
+        ("SessionAllowedOrigins", 107),
+        ("AuthorizedParties", 107),
         ("Revision", 20),
     ],
 )
@@ -160,6 +162,24 @@ def test_the_console_shows_every_parameter_once_and_a_guided_deployment_asks_in_
         ("WebhookSourceAddresses", "192.0.2.1/32,2001:db8::/32", True),
         ("WebhookSourceAddresses", "", False),
         ("WebhookSourceAddresses", "192.0.2.1", False),
+        # The bounds of a rule of AWS WAF; 0: no web ACL.
+        ("RequestsPerAddress", "0", True),
+        ("RequestsPerAddress", "9", False),
+        ("RequestsPerAddress", "10", True),
+        ("RequestsPerAddress", "999999999", True),
+        ("RequestsPerAddress", "1000000000", True),
+        ("RequestsPerAddress", "2000000000", True),
+        ("RequestsPerAddress", "2000000001", False),
+        ("RequestsPerAddress", "010", False),
+        ("RequestsPerAddress", "", False),
+        ("SecretsKeyArn", "", True),
+        ("SecretsKeyArn", "arn:aws:kms:eu-central-1:123456789012:key/mrk-1234abcd12ab34cd56ef1234567890ab", True),
+        (
+            "SecretsKeyArn",
+            "arn:aws-cn:kms:cn-north-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+            True,
+        ),
+        ("SecretsKeyArn", "arn:aws:kms:eu-central-1:123456789012:alias/secrets", False),
         ("ClerkSecretKeyArn", "", True),
         ("ClerkSecretKeyArn", "arn:aws:secretsmanager:eu-central-1:123456789012:secret:clerk-AbCdEf", True),
         ("ClerkSecretKeyArn", "sk_live_abc", False),
@@ -293,6 +313,40 @@ def test_two_stacks_can_live_in_one_account(template: Template) -> None:
     assert given
     for name in given:
         assert "${AWS::StackName}" in name["Fn::Sub"]
+
+
+@pytest.mark.parametrize(
+    ("partition", "region", "console"),
+    [
+        ("aws", "eu-central-1", "console.aws.amazon.com"),
+        ("aws-cn", "cn-north-1", "console.amazonaws.cn"),
+        ("aws-us-gov", "us-gov-west-1", "console.amazonaws-us-gov.com"),
+    ],
+)
+def test_every_name_and_url_is_right_in_the_partition_of_the_region(
+    partition: str, region: str, console: str, root: Path
+) -> None:
+    given = {"GradualDeployment": "true", "AWS::Partition": partition}
+    template = Template(root, {"GradualDeployment": "true"}, region=region)
+    made = json.dumps(chosen(template, [template.transformed[each] for each in ("Resources", "Outputs")], given))
+    assert set(re.findall(r"arn:(aws[a-z-]*|\$\{AWS::Partition\}):", made)) == {partition, "${AWS::Partition}"}
+    # What is left are principals, which have the same names everywhere.
+    hosts = set(re.findall(r"[\w.-]+\.amazon[a-z-]*\.(?:com|cn)|[\w.-]+\.amazonaws[a-z-]*\.(?:com|cn)", made))
+    assert {host for host in hosts if host.split(".")[0] not in SERVICES} == {console}
+    for name in ("WebhookUrl", "SessionUrl"):
+        url = template.transformed["Outputs"][name]["Value"]["Fn::Sub"]
+        assert "execute-api.${AWS::Region}.${AWS::URLSuffix}/" in url
+
+
+def test_the_longest_name_of_a_stack_that_the_guide_gives_fits_into_all_names(template: Template, root: Path) -> None:
+    # https://docs.aws.amazon.com/lambda/latest/api/API_CreateFunction.html, .../AWSSimpleQueueService (queue names)
+    limits = {"AWS::Lambda::Function": ("FunctionName", 64), "AWS::SQS::Queue": ("QueueName", 80)}
+    room = [
+        most - len(properties(each)[key]["Fn::Sub"].removeprefix("${AWS::StackName}"))
+        for kind, (key, most) in limits.items()
+        for each in template.of_type(kind).values()
+    ]
+    assert f"at most {min(room)} characters" in (root / "docs" / "deploy.md").read_text(encoding="utf-8")
 
 
 def test_resources_come_in_the_order_in_which_an_event_travels(template: Template) -> None:

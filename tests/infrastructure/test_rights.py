@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.infrastructure.conditions import secret_of
+from tests.infrastructure.changes import KEY
+from tests.infrastructure.conditions import chosen, secret_of
 from tests.infrastructure.template import FUNCTIONS, Template, arn, properties, schedules
 
 LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
@@ -52,12 +53,26 @@ RIGHTS: dict[str, list[tuple[set[str], list[Any]]]] = {
 }
 
 
+# Of the parameter SecretsKeyArn, in each role.
+DECRYPTS = ({"kms:Decrypt"}, [{"Ref": "SecretsKeyArn"}])
+
+
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_function_may_do_its_own_work_and_nothing_else(function: str, template: Template) -> None:
     def in_order(statements: list[tuple[set[str], list[Any]]]) -> list[str]:
         return sorted(f"{sorted(actions)} {json.dumps(resources)}" for actions, resources in statements)
 
-    assert in_order(template.statements(function)) == in_order(RIGHTS[function])
+    assert in_order(template.statements(function)) == in_order([*RIGHTS[function], DECRYPTS])
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_may_decrypt_with_the_key_of_your_own_secrets_and_with_no_key_without_one(
+    function: str, template: Template
+) -> None:
+    policies = template[f"{function.removesuffix('Function')}Role"]["Policies"]
+    assert "kms:" not in json.dumps(chosen(template, policies, {}))
+    decrypts = {"Effect": "Allow", "Action": "kms:Decrypt", "Resource": {"Ref": "SecretsKeyArn"}}
+    assert json.dumps(decrypts) in json.dumps(chosen(template, policies, {"SecretsKeyArn": KEY}))
 
 
 def test_only_traces_are_allowed_on_everything_because_they_know_no_resources(template: Template) -> None:

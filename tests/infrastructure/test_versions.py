@@ -62,7 +62,7 @@ def test_both_flags_that_publish_a_layers_change_are_set(function: str, template
 def test_another_value_of_a_parameter_goes_live(function: str, template: Template, root: Path) -> None:
     version = template[version_of(template, function)]
     named = re.findall(r"\$\{(\w+)\}", version["Description"]["Fn::Sub"])
-    read = [template[function][name] for name in ("Environment", "TracingConfig")]
+    read = [template[function][name] for name in ("Environment", "TracingConfig", "Architectures")]
     given = set(mentioned(read)) & set(parameters(template))
     assert named[0] == "Revision"
     # A version whose description changes and whose function does not cannot be published.

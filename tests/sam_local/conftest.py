@@ -98,7 +98,6 @@ def terminal(engine: str, root: Path, tmp_path_factory: pytest.TempPathFactory) 
         "SAM_LAYER_CACHE_BASEDIR": str(scratch),
         # The image is made here, and has this machine's Python.
         "LAYER_PYTHON": str(tools / "lambda" / "bin" / "python"),
-        **({"LAYER_PLATFORM": "x86_64-manylinux_2_28"} if IS_INTEL else {}),
     }
     terminal = Terminal(folder, environment, (root / "docs" / "develop.md").read_text())
     with Guard() as guard:

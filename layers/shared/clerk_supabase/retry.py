@@ -18,7 +18,8 @@ from clerk_supabase.postgres.store import Store
 from clerk_supabase.sync import Sync
 from clerk_supabase.telemetry import count, logger
 
-# Lambda stops a loop of functions and queues after about 16 passes through one function; each attempt is one pass.
+# Unless the template allows a loop of functions and queues, Lambda stops the loop after about 16 passes through one
+# function; each attempt is one pass.
 # https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html
 MAX_ATTEMPTS = 8
 # Short, because the queue itself protects the database: its number of workers has a limit.

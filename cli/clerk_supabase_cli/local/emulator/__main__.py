@@ -7,6 +7,7 @@ around the gate.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
 import os
 import resource
@@ -20,6 +21,7 @@ from hypercorn.protocol.h11 import H11Protocol  # type: ignore[import-not-found]
 from ministack.core import iam_evaluator, lambda_runtime  # type: ignore[import-not-found]
 
 from clerk_supabase_cli.local.emulator.gate import Gate
+from clerk_supabase_cli.local.emulator.translation import with_values
 
 
 def main() -> None:
@@ -29,15 +31,16 @@ def main() -> None:
     _believe_only(os.environ["AWS_ACCESS_KEY_ID"])
     _draw_the_keys_of_functions()
     _speak_only_http_1()
-    from ministack.app import app  # type: ignore[import-not-found]  # noqa: PLC0415 - takes over what was replaced
+    from ministack import app as ministack  # type: ignore[import-not-found]  # noqa: PLC0415 - takes over what was replaced
 
+    _translate_as_aws_does(ministack)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     config = Config()
     config.bind = [f"fd://{sys.argv[1]}"]
     config.keep_alive_timeout = 75
     account = os.environ["MINISTACK_ACCOUNT_ID"]
-    asyncio.run(serve(Gate(app, knows=lambda key: _is_known(key, account)), config))
+    asyncio.run(serve(Gate(ministack.app, knows=lambda key: _is_known(key, account)), config))
 
 
 def _is_known(access_key: str, account: str) -> bool:
@@ -74,6 +77,32 @@ def _speak_only_http_1() -> None:
         """Does nothing."""
 
     _replace(H11Protocol, "_check_protocol", stay)
+
+
+def _translate_as_aws_does(ministack: Any) -> None:
+    """Corrects the translation of templates when MiniStack loads CloudFormation, which the start need not wait for."""
+    load = vars(ministack)["_get_module"]
+
+    def get_module(name: str) -> Any:
+        module = load(name)
+        if name == "cloudformation":
+            _correct_the_translation()
+        return module
+
+    _replace(ministack, "_get_module", get_module)
+
+
+@functools.cache
+def _correct_the_translation() -> None:
+    from ministack.services.cloudformation import (  # type: ignore[import-not-found]  # noqa: PLC0415
+        changesets,
+        engine,
+        handlers,
+    )
+
+    translate, values = (vars(engine)[name] for name in ("_apply_transforms", "_transform_parameters"))
+    for module in (changesets, handlers):
+        _replace(module, "_apply_transforms", with_values(translate, values))
 
 
 def _replace(module: Any, name: str, replacement: Any) -> None:
