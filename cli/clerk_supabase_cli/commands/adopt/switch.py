@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import rich.progress
 
-from clerk_supabase_cli.adopt.feeds import Filled, Outlook, fill, outlook, retry, switch
+from clerk_supabase_cli.adopt.feeds import Feed, Filled, Outlook, feeds, fill, outlook, retry, switch
 from clerk_supabase_cli.adopt.mapping import Mapping, read_mappings
 from clerk_supabase_cli.adopt.options import mapping_option
 from clerk_supabase_cli.operate.database import Connection, open_database
@@ -40,26 +40,35 @@ def switch_command(*, mapping_file: Path, write: bool, is_retry: bool, database_
         planned = outlook(connection, mappings)
         if not as_json:
             _print_outlook(planned)
-        filled = _switch(connection, database_url, mappings, quiet=as_json) if write else []
+        filled, others = _switch(connection, database_url, mappings, quiet=as_json) if write else ([], [])
     if as_json:
-        print_json({"changed": write, "outlook": planned, "filled": filled})
+        print_json({"changed": write, "outlook": planned, "filled": filled, "others": others})
         return
     for each in filled:
         say(printable(f"{each.table} follows the mirror: {each.written:,} rows written, {each.unfed:,} unfed"))
         if each.unfed:
             say("clerk-supabase status names the reasons; adopt switch --retry tries the unfed rows again")
+    for other in others:
+        words = (
+            f"{other.table} ({other.kind}s) follows the mirror, too, and {mapping_file.name} does not name this table"
+        )
+        say(printable(f"{words}; to end this: clerk-supabase adopt undo --table '{other.table}' --write"))
     if not write:
         say("nothing was changed; adopt switch --write does it")
 
 
-def _switch(connection: Connection, url: str, mappings: Sequence[Mapping], *, quiet: bool) -> list[Filled]:
+def _switch(
+    connection: Connection, url: str, mappings: Sequence[Mapping], *, quiet: bool
+) -> tuple[list[Filled], list[Feed]]:
+    """Switches the feeds on and fills the tables; returns the results, and the feeds that no mapping names."""
     # All feeds first: a table of members needs the rows of its parents.
     numbers = [(mapping, switch(connection, url, mapping, lambda words: say(words, err=True))) for mapping in mappings]
     with _bar(quiet=quiet) as progress:
         filled = [fill(connection, number, progress(mapping.table)) for mapping, number in numbers]
     if any(each.unfed for each in filled):
         retry(connection)
-    return filled
+    named = {number for _, number in numbers}
+    return filled, [each for each in feeds(connection) if each.number not in named]
 
 
 @contextmanager
@@ -87,6 +96,12 @@ def _print_outlook(planned: Sequence[Outlook]) -> None:
         numbers = (each.objects, each.inserts, each.updates, each.deletes, each.unlinked)
         listed.add_row(printable(each.table), *(f"{number:,}" for number in numbers))
     Terminal().print(listed)
+    for each in planned:
+        if each.failing:
+            what = f"an expression raises an error for {each.failing:,} objects, whose rows will be unfed"
+            say(printable(f"{each.table}: {what}"))
+        for statement in each.revokes:
+            say(printable(f"the switch also runs: {statement}; (no request of the API needs this right)"))
 
 
 def _print_retry(retried: dict[str, int], *, as_json: bool) -> None:
