@@ -301,8 +301,13 @@ as $$
             select string_agg(format('new.%I := old.%1$I;', c.name), ' ') from columns as c where c.place = 'key'
         ), ''),
         'guard_sets', coalesce((
-            select string_agg(format('new.%I := (%s)::%s;', c.name, c.expression, c.cast_to), ' ')
-            from columns as c where c.place = 'update'
+            -- As in the feed, an expression reads a row named mirror, and may name its columns alone.
+            select format(
+                'select %s into %s from (select kept.*) as mirror;',
+                string_agg(format('(%s)::%s', c.expression, c.cast_to), ', ' order by c.number),
+                string_agg(format('new.%I', c.name), ', ' order by c.number)
+            )
+            from columns as c where c.place = 'update' having count(*) > 0
         ), ''),
         'guard_clears', coalesce((
             select string_agg(format('new.%I := null;', c.name), ' ') from columns as c where c.place = 'clear'
@@ -505,12 +510,13 @@ as $function$
             security definer
             set search_path = {path}, pg_temp
             as $body$
+            #variable_conflict use_column
             declare
-                mirror {mirror};
+                kept {mirror};
             begin
                 if tg_op = 'DELETE' then
-                    select said.* into mirror from {mirror} as said where {guard_old} limit 1;
-                    if found and mirror.deleted_at is null and pg_catalog.pg_trigger_depth() = 1 then
+                    select said.* into kept from {mirror} as said where {guard_old} limit 1;
+                    if found and kept.deleted_at is null and pg_catalog.pg_trigger_depth() = 1 then
                         raise notice 'the row is kept: its object exists in Clerk'
                             using hint = 'clerk-supabase adopt undo removes the guard';
                         return null;
@@ -518,15 +524,15 @@ as $function$
                     return old;
                 end if;
                 if tg_op = 'UPDATE' then
-                    select said.* into mirror from {mirror} as said where {guard_old} limit 1;
-                    if found and mirror.deleted_at is null then
+                    select said.* into kept from {mirror} as said where {guard_old} limit 1;
+                    if found and kept.deleted_at is null then
                         {guard_keeps}
                     end if;
                 end if;
-                select said.* into mirror from {mirror} as said where {guard_new} limit 1;
+                select said.* into kept from {mirror} as said where {guard_new} limit 1;
                 if not found then
                     {guard_unknown}
-                elsif mirror.deleted_at is null then
+                elsif kept.deleted_at is null then
                     {guard_sets}
                 else
                     {guard_clears}

@@ -17,6 +17,18 @@ exception
 end
 $$;
 
+-- Whether the statement of the caller has used all its time. Postgres ends a statement once: after the caught cancel,
+-- the rest of the statement has no limit.
+create function clerk_sync.is_statement_over()
+returns boolean
+language sql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+    select s.timeout > interval '0' and clock_timestamp() >= statement_timestamp() + s.timeout
+    from (select current_setting('statement_timeout')::interval as timeout) as s
+$$;
+
 -- Makes the deferred constraints of the owner's tables raise their errors now, where an error is caught, and not at the
 -- commit. Before Postgres 18 the waiting triggers of these constraints run at once, with the rights of the owner: so no
 -- name counts that a constraint trigger with another owner's function has, too. path: where the functions of the app
@@ -257,6 +269,7 @@ begin
     gone := (select jsonb_agg(g || jsonb_build_object('.id', g ->> key)) from jsonb_array_elements(gone) as g);
     why_not := case
         when is_suspended then 'not tried: a write before took too long'
+        when clerk_sync.is_statement_over() then 'not tried: other rows took too long'
         when depth >= 3 then 'not tried: triggers write to the mirror again and again'
     end;
     if why_not is not null then
@@ -318,13 +331,19 @@ begin
     perform clerk_sync.note_unfed(feed.feed_id, busy, '55P03', 'the object is locked by another transaction')
     where busy <> '{}';
     perform clerk_sync.feed_rows(feed.feed_id, locked, absent, patience, true);
-    execute format(
-        'select array(select d.id from clerk_sync.%I($1) as d where d.action <> ''unlinked'' and not exists ('
-        'select from clerk_sync.unfed_rows as u where u.feed_id = $2 and u.object_id = d.id))',
-        'differing_feed_' || feed.feed_id
-    ) into kept using locked, feed.feed_id;
+    if not clerk_sync.is_statement_over() then
+        execute format(
+            'select array(select d.id from clerk_sync.%I($1) as d where d.action <> ''unlinked'')',
+            'differing_feed_' || feed.feed_id
+        ) into kept using array(
+            select l from unnest(locked) as l where not exists (
+                select from clerk_sync.unfed_rows as u where u.feed_id = feed.feed_id and u.object_id = l
+            )
+        );
+    end if;
     perform clerk_sync.note_unfed(
-        feed.feed_id, kept, '00000', 'a trigger or rule of the table keeps another value, or skips the row'
+        feed.feed_id, kept, '00000',
+        'a trigger or rule of the table keeps another value or skips the row, or an expression never repeats its value'
     ) where kept <> '{}';
     return cardinality(locked) + coalesce(jsonb_array_length(absent), 0) - (
         select count(*) from clerk_sync.unfed_rows as u where u.feed_id = feed.feed_id and u.object_id = any(ids)
@@ -378,6 +397,59 @@ begin
 end
 $$;
 
+-- The objects of a page that differ from the app's table, with the counts by action. An object whose expressions raise
+-- an error is found by halves: differing, too, and counted as failing.
+create function clerk_sync.differences_of_feed(
+    feed clerk_sync.feeds, ids text[], out differing text[], out counts jsonb
+)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    half constant integer := cardinality(ids) / 2;
+    parts jsonb[];
+    part record;
+begin
+    execute format(
+        'select array_agg(d.id), jsonb_build_object('
+        '''to insert'', count(*) filter (where d.action = ''insert''), '
+        '''to update'', count(*) filter (where d.action = ''update''), '
+        '''to delete'', count(*) filter (where d.action in (''delete'', ''clear'')), '
+        '''unlinked'', count(*) filter (where d.action = ''unlinked'')) from clerk_sync.%I($1) as d',
+        'differing_feed_' || feed.feed_id
+    ) into differing, counts using ids;
+exception
+    -- An error of the table or of a lock is the same for every object.
+    when syntax_error_or_access_rule_violation or lock_not_available or transaction_rollback then
+        raise;
+    when others or assert_failure then
+        if half = 0 then
+            differing := ids;
+            counts := '{"to insert": 0, "to update": 0, "to delete": 0, "unlinked": 0, "failing": 1}';
+            return;
+        end if;
+        for step in 0..1 loop
+            select d.* into part from clerk_sync.differences_of_feed(
+                feed, case step when 0 then ids[:half] else ids[half + 1:] end
+            ) as d;
+            differing := differing || part.differing;
+            parts := parts || part.counts;
+            -- An expression that fails for each of so many objects is not asked about each other one.
+            if half >= 16 and (part.counts ->> 'failing')::integer = half then
+                differing := ids;
+                parts := array[part.counts || jsonb_build_object('failing', cardinality(ids))];
+                exit;
+            end if;
+        end loop;
+        counts := (
+            select jsonb_object_agg(c.key, c.total) from (
+                select e.key, sum(e.value::bigint) as total
+                from unnest(parts) as p (counts) cross join lateral jsonb_each_text(p.counts) as e group by e.key
+            ) as c
+        );
+end
+$$;
+
 -- Compares a page of the mirror with the app's table, and feeds what differs unless is_dry. after: the last key of the
 -- page before, null at first; the answer has the last key of this page, null after the last page.
 -- {after, compared, "to insert", "to update", "to delete", unlinked, written, "not written"}
@@ -400,14 +472,7 @@ begin
         'select array(select m.%1$I from %2$s as m where ($1::text is null or m.%1$I > $1) order by m.%1$I limit $2)',
         of_kind.key_column, of_kind.relation
     ) into ids using after, most;
-    execute format(
-        'select array_agg(d.id), jsonb_build_object('
-        '''to insert'', count(*) filter (where d.action = ''insert''), '
-        '''to update'', count(*) filter (where d.action = ''update''), '
-        '''to delete'', count(*) filter (where d.action in (''delete'', ''clear'')), '
-        '''unlinked'', count(*) filter (where d.action = ''unlinked'')) from clerk_sync.%I($1) as d',
-        'differing_feed_' || feed.feed_id
-    ) into differing, counts using ids;
+    select d.* into differing, counts from clerk_sync.differences_of_feed(feed, ids) as d;
     if not is_dry and differing is not null then
         written := clerk_sync.feed_again(feed, differing, patience);
     end if;
@@ -431,6 +496,8 @@ declare
     feed clerk_sync.feeds;
     known jsonb;
     page jsonb;
+    most integer := clerk_sync.whole_number(request, 'limit', 1, 10000);
+    is_late boolean := false;
 begin
     if run.run_id is null then
         return null;
@@ -441,18 +508,25 @@ begin
         return '{"is_done": true}';
     end if;
     known := coalesce(run.fed -> feed.feed_id::text, '{}');
+    most := least(most, coalesce((known ->> 'rows')::integer, most));
     begin
-        page := clerk_sync.compare_page(
-            feed, known ->> 'after', clerk_sync.whole_number(request, 'limit', 1, 10000)::integer, run.is_dry_run,
-            interval '4 seconds'
-        );
+        page := clerk_sync.compare_page(feed, known ->> 'after', most, run.is_dry_run, interval '4 seconds');
     exception
+        when query_canceled then
+            -- The next call tries fewer rows.
+            is_late := most > 1;
+            page := case when is_late then jsonb_build_object('after', known -> 'after') else '{"failed": 1}' end;
         when others or assert_failure then page := '{"failed": 1}';
     end;
     update clerk_sync.reconcile_runs as r set fed = r.fed || jsonb_build_object(feed.feed_id, jsonb_build_object(
-        'name', 'feed ' || feed.target, 'after', page -> 'after', 'is_done', page ->> 'after' is null,
+        'name', 'feed ' || feed.target, 'after', page -> 'after', 'is_done', page ->> 'after' is null and not is_late,
+        -- For pages of about a second: the objects of rows that differ are locked, and their events wait.
+        'rows', case
+            when is_late then greatest(most / 10, 1)
+            else least(most * 2, 1 + (most / extract(epoch from clock_timestamp() - statement_timestamp()))::integer)
+        end,
         'counts', (
-            select jsonb_object_agg(c.key, c.total) from (
+            select coalesce(jsonb_object_agg(c.key, c.total), '{}') from (
                 select e.key, sum(e.value::bigint) as total
                 from (values (known -> 'counts'), (page - 'after')) as v (counts)
                 cross join lateral jsonb_each_text(v.counts) as e group by e.key
@@ -526,8 +600,10 @@ begin
         execute format('select count(*) from clerk_sync.%I(''{}'')', 'differing_feed_' || feed.feed_id);
         execute format('select clerk_sync.%I(''{}'', null)', 'write_feed_' || feed.feed_id);
     exception
-        when syntax_error_or_access_rule_violation or feature_not_supported then
+        when syntax_error_or_access_rule_violation or feature_not_supported or data_exception then
             raise invalid_parameter_value using message = format('an expression cannot be used: %s', sqlerrm);
+        when object_not_in_prerequisite_state then
+            raise invalid_parameter_value using message = sqlerrm;
     end;
     perform clerk_sync.revoke_default_rights();
     return feed.feed_id;
@@ -548,6 +624,9 @@ declare
     statement text;
 begin
     select f.* into strict feed from clerk_sync.feeds as f where f.feed_id = switch_feed.feed_id;
+    -- Of a table that was renamed or moved since: its guard would keep values of the old mapping.
+    perform clerk_sync.drop_feed(f.feed_id) from clerk_sync.feeds as f
+    where f.kind = feed.kind and to_regclass(f.target) is null;
     holes := clerk_sync.holes_of_feed(feed);
     for statement in
         select r.statement from clerk_sync.triggers_to_revoke(feed.target::regclass) as r (statement)
@@ -639,18 +718,20 @@ begin
         kind := feed.kind;
         fault := null;
         if to_regclass(feed.target) is null then
-            fault := 'the table is missing';
+            fault := 'the table is missing: name its successor in adopt.toml, or run clerk-supabase adopt undo --write';
         else
             fault := clerk_sync.fault_of_feed(feed);
             select string_agg(t.name, ', ') into missing
             from (
-                select 'feed_' || feed.feed_id || '_' || o as name
-                from unnest('{insert,update,delete}'::text[]) as o
+                select 'feed_' || feed.feed_id || '_' || o as name, k.relation::regclass as home
+                from clerk_sync.kinds as k cross join unnest('{insert,update,delete}'::text[]) as o
+                where k.kind = feed.kind
                 union all
-                select 'zz_clerk_guard_' || feed.feed_id where feed.mapping -> 'guard' = 'true'
+                select 'zz_clerk_guard_' || feed.feed_id, feed.target::regclass where feed.mapping -> 'guard' = 'true'
             ) as t
             where not exists (
-                select from pg_catalog.pg_trigger as g where g.tgname = t.name and g.tgenabled in ('O', 'A')
+                select from pg_catalog.pg_trigger as g
+                where g.tgname = t.name and g.tgrelid = t.home and g.tgenabled in ('O', 'A')
             );
             fault := coalesce(fault, 'a trigger is missing or disabled: ' || missing);
             fault := coalesce(fault, (

@@ -99,6 +99,59 @@ def test_a_killed_back_fill_goes_on(
     assert len(users_of_app(admin)) == 3
 
 
+def test_a_back_fill_locks_objects_no_longer_than_a_second_or_two_at_once(
+    file: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The first page takes longer than a page should, however fast the machine is.
+    monkeypatch.setattr(feeds, "_FIRST_PAGE", 2)
+    monkeypatch.setattr(feeds, "_PAGE_SECONDS", 0.0)
+    pages: list[int] = []
+    [mapping] = read_mappings(file)
+    with database.connect() as connection:
+        number = feeds.switch(connection, database.url, mapping, print)
+        feeds.fill(connection, number, lambda done, _: pages.append(done))
+    assert pages == [2, 3, 3]
+
+
+def test_a_table_that_was_moved_is_followed_at_its_new_place_and_by_one_guard(
+    file: Path, database: Database, admin: Connection, doctor: Doctor
+) -> None:
+    adopt(database, "switch", "--mapping", file, "--write")
+    admin.execute("create schema app; alter table public.users set schema app", prepare=False)
+    assert "the table is missing: name its successor in adopt.toml" in doctor.verdict("feeds")[1]
+    file.write_text(MAPPING.replace("public.users", "app.users"))
+    adopt(database, "switch", "--mapping", file, "--write")
+    assert doctor.verdict("feeds")[0] == "ok"
+    guards = "select count(*) from pg_trigger where tgrelid = 'app.users'::regclass and not tgisinternal"
+    assert value(admin, guards) == 1
+    # Another table of the name, without a guard.
+    admin.execute("alter table app.users rename to people; create table app.users (like app.people)", prepare=False)
+    assert "a trigger is missing or disabled: zz_clerk_guard" in doctor.verdict("feeds")[1]
+
+
+def test_a_feed_that_the_mapping_no_longer_names_is_told_and_ended_alone(
+    file: Path, database: Database, admin: Connection
+) -> None:
+    adopt(database, "switch", "--mapping", file, "--write")
+    admin.execute("create table public.people (like public.users including all)")
+    file.write_text(MAPPING.replace("public.users", "public.people"))
+    said = adopt(database, "switch", "--mapping", file, "--write").stdout
+    command = "clerk-supabase adopt undo --table 'public.users' --write"
+    assert command in said
+    assert answer(adopt(database, "undo", "--table", "public.users", "--write", "--json"))["changed"]
+    assert rows(admin, "select target from clerk_sync.feeds") == [("public.people",)]
+
+
+def test_the_dry_run_names_the_rights_that_the_switch_takes(file: Path, database: Database, admin: Connection) -> None:
+    # As Supabase's default privileges do.
+    admin.execute("grant all on public.users to anon, authenticated")
+    assert (
+        "revoke trigger on public.users from anon, authenticated;"
+        in adopt(database, "switch", "--mapping", file).stdout
+    )
+    assert value(admin, "select has_table_privilege('anon', 'public.users', 'trigger')")
+
+
 def test_a_row_that_cannot_be_written_is_shown_and_tried_again(
     file: Path, database: Database, admin: Connection
 ) -> None:

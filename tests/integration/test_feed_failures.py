@@ -184,6 +184,20 @@ def test_a_statement_timeout_within_the_apps_trigger_does_not_fail_the_event(
     assert (object_id, code) == ("user_1", "57014")
 
 
+def test_a_second_slow_feed_does_not_go_on_without_a_limit_of_time(admin: Connection, database: Database) -> None:
+    admin.execute("create table public.copies (clerk_user_id text unique, email text, first_name text)")
+    slow = switch(admin), switch(admin, table="public.copies")
+    trigger(admin, "perform pg_sleep(6);")
+    admin.execute("create trigger of_app before insert on public.copies for each row execute function public.of_app()")
+    # Postgres ends a statement once, and the feed goes on after the cancel.
+    with closing(Store(Fixed(database.worker_url_with(statement_timeout="2s")))) as store:
+        assert store.apply(alone(upsert("user_1"))) == ["created"]
+    assert rows(admin, "select feed_id, reason from clerk_sync.unfed_rows order by feed_id") == [
+        (slow[0], "SQLSTATE 57014 in of_app()"),
+        (slow[1], "not tried: other rows took too long"),
+    ]
+
+
 def test_a_trigger_that_keeps_another_value_is_listed_by_a_comparison(store: Store, admin: Connection) -> None:
     feed = switch(admin)
     trigger(admin, "new.first_name := 'always'; if new.email like '2@%' then return null; end if;")

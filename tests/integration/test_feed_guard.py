@@ -58,6 +58,21 @@ def test_a_late_upsert_of_a_deleted_object(
     assert users_of_app(admin) == left or (purged and on_delete != "delete")
 
 
+def test_an_expression_means_the_same_in_the_guard_as_in_the_feed(store: Store, admin: Connection) -> None:
+    switch(
+        admin,
+        guard=True,
+        update={
+            # A column without `mirror.`, and names that a variable of the guard could have.
+            "first_name": "upper(first_name) || (select kept || new from (values ('!', '?')) as v (kept, new))",
+            "email": "to_jsonb(mirror) ->> 'email'",
+        },
+    )
+    store.apply(alone(upsert("user_1")))
+    admin.execute(UPSERT, ["user_1"])
+    assert users_of_app(admin) == [("user_1", "1@example.test", "ADA!?")]
+
+
 def test_rows_of_the_app_alone_are_free(store: Store, admin: Connection) -> None:
     switch(admin, guard=True, on_delete="delete")
     admin.execute(UPSERT, ["user_9"])

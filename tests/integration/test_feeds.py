@@ -296,6 +296,35 @@ def test_a_dropped_feed_leaves_the_rows_and_nothing_else(store: Store, admin: Co
     assert value(admin, left) == 0
 
 
+def test_an_expression_that_fails_for_one_row_leaves_only_that_row_unfed(store: Store, admin: Connection) -> None:
+    store.apply(alone(*(upsert(f"user_{n}", first_name="Bad" if n == 3 else "Ada") for n in range(1, 7))))
+    feed = switch(admin, update={"first_name": "(select 1 / (length(mirror.first_name) - length('Bad')) || '')"})
+    admin.execute("update clerk.users set first_name = 'Augusta' where clerk_id <> 'user_3'")
+    admin.execute("delete from public.users where clerk_user_id = 'user_1'")
+    admin.execute("select clerk_sync.note_unfed(%s, '{user_3,user_5}', '55P03', 'planted')", [feed])
+    page = value(admin, "select clerk_sync.fill_feed(%s)", Jsonb({"feed": feed, "limit": 10}))
+    assert (page["failing"], page["to insert"], page["written"], page["not written"]) == (1, 1, 1, 1)
+    retried = value(admin, """select clerk_sync.retry_unfed('{"limit": 10, "seconds": 5}')""")
+    assert (retried["written"], retried["left"]) == (1, 1)
+    assert [(each, code) for each, code, _ in unfed(admin)] == [("user_3", "22012")]
+    assert value(admin, "select count(*) from public.users where first_name = '0'") == 5
+
+
+def test_a_run_compares_fewer_rows_at_once_where_the_time_of_a_statement_is_not_enough(database: Database) -> None:
+    with rig_with(database, 12) as rig:
+        rig.run()
+        # Of a statement's time there is enough for three rows: no test waits for a clock.
+        rig.admin.execute(
+            "create function public.slow(name text) returns text language plpgsql as $$ declare "
+            "n constant int := 1 + coalesce(nullif(current_setting('test.n', true), ''), '0')::int; begin "
+            "if n > 3 then raise query_canceled; end if; perform set_config('test.n', n::text, true); return name; "
+            "end $$"
+        )
+        switch(rig.admin, update={"first_name": "public.slow(mirror.first_name)"})
+        assert rig.run(dry_run=True).state == "complete"
+        assert rig.run(dry_run=True).counts["feed public.users"]["to insert"] == 12
+
+
 def test_a_full_run_compares_the_fed_table_and_a_quick_run_tries_unfed_rows_again(database: Database) -> None:
     with rig_with(database, 30) as rig:
         rig.run()

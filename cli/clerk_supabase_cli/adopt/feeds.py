@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +16,8 @@ from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.operate.locking import Report, in_turns
 
 _PAGE: Final = 500
+_FIRST_PAGE: Final = 50
+_PAGE_SECONDS: Final = 1.0
 _LOCK_SECONDS: Final = 2.0
 _PREPARE: Final = "select clerk_sync.prepare_feed(%s)"
 _SWITCH: Final = "select clerk_sync.switch_feed(%s)"
@@ -23,6 +26,10 @@ _DROP: Final = "select clerk_sync.drop_feed(%s)"
 _RETRY: Final = "select clerk_sync.retry_unfed(%s)"
 _COMPARE: Final = """
     select clerk_sync.compare_page(f, %s, 5000, true, interval '1 second')
+    from clerk_sync.feeds as f where f.feed_id = %s
+"""
+_REVOKES: Final = """
+    select array(select clerk_sync.triggers_to_revoke(f.target::regclass))
     from clerk_sync.feeds as f where f.feed_id = %s
 """
 _FEEDS: Final = """
@@ -70,6 +77,10 @@ class Outlook:
     """Rows of deleted objects to delete or to clear."""
     unlinked: int
     """Objects whose row cannot be named yet, because a row of another table is missing."""
+    failing: int
+    """Objects for which an expression of the mapping raises an error: their rows will be unfed."""
+    revokes: list[str]
+    """Statements on tables of the app that the switch runs, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +116,7 @@ def outlook(connection: Connection, mappings: Sequence[Mapping]) -> list[Outlook
     for mapping in mappings:
         with connection.transaction(force_rollback=True):
             number = _prepared(connection, mapping)
+            [(revokes,)] = connection.execute(_REVOKES, [number]).fetchall()
             counts: dict[str, int] = {}
             after: str | None = None
             while True:
@@ -123,6 +135,8 @@ def outlook(connection: Connection, mappings: Sequence[Mapping]) -> list[Outlook
                 counts["to update"],
                 counts["to delete"],
                 counts["unlinked"],
+                counts.get("failing", 0),
+                revokes,
             )
         )
     return found
@@ -143,12 +157,19 @@ def switch(connection: Connection, url: str, mapping: Mapping, report: Report) -
 
 
 def fill(connection: Connection, number: int, progress: Callable[[int, int], None]) -> Filled:
-    """Fills the app's table page by page, each in a transaction of its own; goes on where another process ended."""
+    """Fills the app's table page by page, each in a transaction of its own; goes on where another process ended.
+
+    A page locks its objects, and their events wait: so a page takes about a second, whatever the app's triggers take.
+    """
     [(objects,)] = connection.execute(_NUMBER_OF_OBJECTS, [number]).fetchall()
     compared = written = 0
     is_done = False
+    limit = min(_FIRST_PAGE, _PAGE)
     while not is_done:
-        [(page,)] = connection.execute(_FILL, [Jsonb({"feed": number, "limit": _PAGE})]).fetchall()
+        began = time.monotonic()
+        [(page,)] = connection.execute(_FILL, [Jsonb({"feed": number, "limit": limit})]).fetchall()
+        in_time = int(limit * _PAGE_SECONDS / (time.monotonic() - began))
+        limit = max(1, min(in_time, _PAGE))
         compared += page["compared"]
         written += page["written"]
         is_done = page["is_done"]

@@ -10,7 +10,18 @@ from typing import Final
 import click
 import rich.progress
 
-from clerk_supabase_cli.adopt.feeds import Filled, Outlook, Unfed, fill, outlook, retry, switch, unfed_rows
+from clerk_supabase_cli.adopt.feeds import (
+    Feed,
+    Filled,
+    Outlook,
+    Unfed,
+    feeds,
+    fill,
+    outlook,
+    retry,
+    switch,
+    unfed_rows,
+)
 from clerk_supabase_cli.adopt.mapping import Mapping, read_mappings
 from clerk_supabase_cli.adopt.options import mapping_option
 from clerk_supabase_cli.operate.database import Connection, open_database
@@ -42,12 +53,12 @@ def switch_command(*, mapping_file: Path, write: bool, is_retry: bool, database_
         mappings = read_mappings(mapping_file)
         planned = outlook(connection, mappings)
         if not as_json:
-            for line in map(_of_outlook, planned):
+            for line in (line for each in planned for line in _of_outlook(each)):
                 say(printable(line))
-        filled = _switch(connection, database_url, mappings, quiet=as_json) if write else []
+        filled, others = _switch(connection, database_url, mappings, quiet=as_json) if write else ([], [])
         left = unfed_rows(connection, _SHOWN) if filled else []
     if as_json:
-        print_json({"changed": write, "outlook": planned, "filled": filled})
+        print_json({"changed": write, "outlook": planned, "filled": filled, "others": others})
         return
     for each in filled:
         words = f"{each.table} follows the mirror: {counted(each.written, 'row')} written, {each.unfed:,} unfed"
@@ -55,18 +66,27 @@ def switch_command(*, mapping_file: Path, write: bool, is_retry: bool, database_
     if left:
         _print_unfed(left, sum(each.unfed for each in filled))
         say("correct these rows or adopt.toml, then: clerk-supabase adopt switch --retry")
+    for other in others:
+        words = (
+            f"{other.table} ({other.kind}s) follows the mirror, too, and {mapping_file.name} does not name this table"
+        )
+        say(printable(f"{words}; to end this: clerk-supabase adopt undo --table '{other.table}' --write"))
     if not write:
         say("nothing was changed; to do it: clerk-supabase adopt switch --write")
 
 
-def _switch(connection: Connection, url: str, mappings: Sequence[Mapping], *, quiet: bool) -> list[Filled]:
+def _switch(
+    connection: Connection, url: str, mappings: Sequence[Mapping], *, quiet: bool
+) -> tuple[list[Filled], list[Feed]]:
+    """Switches the feeds on and fills the tables; returns the results, and the feeds that no mapping names."""
     # All feeds first: a table of members needs the rows of its parents.
     numbers = [(mapping, switch(connection, url, mapping, lambda words: say(words, err=True))) for mapping in mappings]
     with _bar(quiet=quiet) as progress:
         filled = [fill(connection, number, progress(mapping.table)) for mapping, number in numbers]
     if any(each.unfed for each in filled):
         retry(connection)
-    return filled
+    named = {number for _, number in numbers}
+    return filled, [each for each in feeds(connection) if each.number not in named]
 
 
 @contextmanager
@@ -88,8 +108,8 @@ def _bar(*, quiet: bool) -> Iterator[Callable[[str], Callable[[int, int], None]]
         yield begin
 
 
-def _of_outlook(planned: Outlook) -> str:
-    """A line about a table, so that no name is cut on a narrow terminal."""
+def _of_outlook(planned: Outlook) -> Iterator[str]:
+    """Yields lines about a table, so that no name is cut on a narrow terminal."""
     parts = [
         f"{number:,} to {verb}"
         for number, verb in (
@@ -101,7 +121,12 @@ def _of_outlook(planned: Outlook) -> str:
     ]
     if planned.unlinked:
         parts.append(f"{planned.unlinked:,} later, after a row of another table")
-    return f"{planned.table}, from {counted(planned.objects, 'object')}: {', '.join(parts) or 'nothing to write'}"
+    yield f"{planned.table}, from {counted(planned.objects, 'object')}: {', '.join(parts) or 'nothing to write'}"
+    if planned.failing:
+        objects = counted(planned.failing, "object")
+        yield f"{planned.table}: an expression raises an error for {objects}, whose rows will be unfed"
+    for statement in planned.revokes:
+        yield f"the switch also runs: {statement}; (no request of the API needs this right)"
 
 
 def _print_retry(retried: dict[str, int], left: Sequence[Unfed], *, as_json: bool) -> None:

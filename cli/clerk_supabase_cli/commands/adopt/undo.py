@@ -17,15 +17,19 @@ from clerk_supabase_cli.printing import counted, print_json, printable, say
 @click.command("undo")
 @click.option("--write", is_flag=True, help="Remove the feeds and guards; without it nothing is changed.")
 @click.option("--links", "with_links", is_flag=True, help="Take back the ids that adopt link wrote, too.")
+@click.option("--table", "of_table", metavar="TABLE", help="Only the feeds of this table, as `adopt undo` prints it.")
 @database_url_option
 @json_option
-def undo_command(*, write: bool, with_links: bool, database_url: str, as_json: bool) -> None:
+def undo_command(*, write: bool, with_links: bool, of_table: str | None, database_url: str, as_json: bool) -> None:
     """Remove all feeds and guards, and leave the rows of the app as they are. Harmless to run twice.
 
-    The list of unfed rows goes, too. The mirror itself stays.
+    The list of unfed rows goes, too. The mirror itself stays. A right to create triggers, which `adopt switch` took
+    from the roles of the API, is not given back.
     """
+    if of_table is not None and with_links:
+        raise click.UsageError("--links concerns all tables: leave --table out")
     with open_database(database_url) as connection:
-        found = feeds(connection)
+        found = [each for each in feeds(connection) if of_table in (None, each.table)]
         if write:
             for each in found:
                 remove(connection, database_url, each, lambda words: say(words, err=True))

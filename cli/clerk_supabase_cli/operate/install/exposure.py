@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
+import psycopg
+
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection
 
@@ -48,7 +50,12 @@ class Fault:
 def expose(connection: Connection, schema: str) -> Sequence[Exposed]:
     """Makes the views and functions whose names are free in a schema of the app. Raises NotExposed."""
     _check(connection)
-    return [Exposed(*row) for row in connection.execute(_EXPOSE, [schema]).fetchall()]
+    try:
+        return [Exposed(*row) for row in connection.execute(_EXPOSE, [schema]).fetchall()]
+    except psycopg.errors.InvalidParameterValue as error:
+        raise NotExposed(
+            f"{error.diag.message_primary}: --schema takes one of your schemas, which must exist"
+        ) from error
 
 
 def unexpose(connection: Connection, schema: str | None) -> Sequence[Exposed]:
