@@ -32,7 +32,7 @@ from clerk_supabase_cli.simulator.episodes import stage
 from clerk_supabase_cli.simulator.episodes.episode import describe_script, explore_episodes
 from clerk_supabase_cli.simulator.episodes.steps import GROUPS
 from clerk_supabase_cli.simulator.portions import Plan, Portion, Template, search_portions
-from tests.kit.databases import Database
+from tests.kit.databases import Database, Databases
 from tests.kit.planting import Plant, by_statement, in_function, in_python, together
 
 # Enough to find any of the faults; a search ends when it has.
@@ -554,8 +554,16 @@ def test_a_script_that_goes_wrong_is_shrunk_to_steps_that_go_wrong_again(databas
     assert len(list(describe_script(report.smallest))) == len(report.smallest)
 
 
-def test_the_same_seed_plays_the_same_episodes_in_any_number_of_processes(database: Database) -> None:
-    template = Template(database.server.url(), database.name, database.worker_password)
+@pytest.fixture
+def nobody_there(databases: Databases, database: Database) -> Iterator[Database]:
+    """A database without any session: Postgres copies no other, and a session has emptied the database of a test."""
+    copy = databases.copy(database)
+    yield copy
+    databases.drop(copy.name)
+
+
+def test_the_same_seed_plays_the_same_episodes_in_any_number_of_processes(nobody_there: Database) -> None:
+    template = Template(nobody_there.server.url(), nobody_there.name, nobody_there.worker_password)
     plan = Plan(template, _SEED, ("run", "undo", "refuse", "failover"))
     portions = [Portion("episodes", range(1)), Portion("episodes", range(1, 2))]
     alone, beside = (search_portions(plan, portions, jobs=jobs).episodes for jobs in (1, 2))
