@@ -80,9 +80,10 @@ def destroy_command(
             raise NotDestroyed("nothing was deleted: this is not the name of the stack")
         if stack:
             deleted(stack, name, _tell)
-        _delete_queues(name, with_events=with_events)
         if number := delete_artifacts(name):
             say(f"deleted {number} objects with the code of the stack from SAM's bucket")
+        # Last: an interrupted run finds the queues again, and goes on.
+        _delete_queues(name, with_events=with_events)
     if removes_schema:
         context.invoke(uninstall_command, database_url=database_url, yes=True)
 

@@ -18,18 +18,21 @@ class LayerDoesNotFit(Failure):
 
 
 def check_architecture(layer: Path, wanted: str) -> None:
-    """Raises LayerDoesNotFit unless every compiled module of the layer is of the wanted architecture."""
-    found = {_architecture(module) for module in layer.rglob("*.so*")}
+    """Raises LayerDoesNotFit unless the compiled modules of the layer are of the wanted architecture."""
+    found = {architecture for module in layer.rglob("*.so*") if (architecture := _architecture(module))}
     if found != {wanted}:
         raise LayerDoesNotFit(
-            f"the layer was built for {' and '.join(sorted(found)) or 'no processor at all'}, and the parameter "
+            f"the layer was built for {' and '.join(sorted(found)) or 'another system than Linux'}, and the parameter "
             f"Architecture is {wanted}: unset LAYER_PLATFORM, remove {layer.parents[1]}, and run this again"
         )
 
 
-def _architecture(module: Path) -> str:
-    with module.open("rb") as file:
-        header = file.read(_HEADER_BYTES)
+def _architecture(file: Path) -> str:
+    """The architecture of a compiled module; empty for another file."""
+    if not file.is_file():
+        return ""
+    with file.open("rb") as content:
+        header = content.read(_HEADER_BYTES)
     if not header.startswith(_MAGIC):
-        return "another system than Linux"
+        return ""
     return _MACHINES.get(int.from_bytes(header[18:20], "little"), "another processor")

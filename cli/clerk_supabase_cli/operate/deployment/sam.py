@@ -132,5 +132,5 @@ def _explained(error: SamFailed, name: str, began: datetime) -> SamFailed:
         return error
     if not reasons:
         return error
-    first, _, _ = str(error).partition("\n")
-    return SamFailed("\n".join([f"CloudFormation rolled back; {first}", *map(printable, reasons[:_MOST_REASONS])]))
+    first = str(error).partition("\n")[0].replace(" failed;", " failed, and CloudFormation rolled the stack back;", 1)
+    return SamFailed("\n".join([first, *map(printable, reasons[:_MOST_REASONS])]))
