@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from clerk_supabase_cli.commands.deploy.setup import SECRETS
 from clerk_supabase_cli.local.stack import LocalStack
+from clerk_supabase_cli.operate.setup.stack_secrets import SECRETS
 from tests.kit.parked import Command
 
 VALUES = {

@@ -64,6 +64,8 @@ DONE_FOR_REAL = {
     "clerk-supabase doctor": "test_a_stack_in_use_is_healthy",
     "clerk-supabase reconcile reset": "test_a_reset_says_what_it_does_asks_and_lets_the_next_run_compare_everything",
     "clerk-supabase retention": "test_the_command_shows_what_is_allowed_and_changes_what_it_is_told",
+    "clerk-supabase deploy": "test_five_answers_lead_from_nothing_to_a_green_doctor",
+    "clerk-supabase destroy": "test_a_destroyed_stack_leaves_nothing_in_aws_and_if_asked_nothing_in_the_database",
     "clerk-supabase event": "test_a_freshly_signed_event_is_accepted_by_the_ingest_function",
     "clerk-supabase explain": "test_an_event_is_parked_listed_replayed_applied_and_settled",
     "clerk-supabase export": "test_the_export_prints_every_place_that_holds_something",
@@ -104,11 +106,7 @@ DONE_FOR_REAL = {
     "psql -1 -f": "test_migrations_applied_by_psql_are_adopted_and_compared_from_then_on",
     "psql -c": "test_a_query_that_is_typed_into_psql_runs",
     "sam build": "stack",
-    "sam delete": "test_a_stack_that_is_deleted_keeps_the_events_it_had_accepted",
     "sam deploy": "stack",
-    "sam deploy --guided": (
-        "test_a_stack_that_was_deployed_by_enter_alone_says_what_is_missing_and_works_once_its_secrets_are_filled"
-    ),
     "sam local": "test_a_sample_event_goes_through_ingest_in_a_container_and_becomes_a_row",
     "supabase db": "test_supabase_db_push_makes_what_migrate_makes",
     "supabase migration": "test_supabases_repair_command_marks_the_migrations_of_migrate_as_applied",
@@ -150,7 +148,6 @@ BLOCKS_RUN = {
         "docs/first-login.md",
         "From Python",
     ): "test_python_queries_as_the_user_of_a_token",
-    ("docs/deploy.md", "Delete"): "test_a_new_stack_takes_up_the_events_that_a_deleted_one_kept",
     ("docs/from-your-app.md", "A role of the whole app"): "test_a_role_of_the_whole_app_decides_who_writes",
     ("docs/from-your-app.md", "The client"): "test_the_client_of_the_document_writes_and_reads_the_tasks_of_its_user",
     (

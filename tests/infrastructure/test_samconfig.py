@@ -63,9 +63,13 @@ def test_each_environment_sets_the_same_parameters(configuration: Configuration,
             assert value in declared[name].get("AllowedValues", [value])
 
 
-def test_prod_asks_before_it_changes_and_shifts_traffic_gradually(configuration: Configuration) -> None:
+def test_no_deployment_asks_a_question(configuration: Configuration) -> None:
+    for commands in environments(configuration).values():
+        assert commands["deploy"]["parameters"]["confirm_changeset"] is False
+
+
+def test_prod_shifts_traffic_gradually(configuration: Configuration) -> None:
     deploy = configuration["prod"]["deploy"]["parameters"]
-    assert deploy["confirm_changeset"] is True
     assert deploy["parameter_overrides"]["GradualDeployment"] == "true"
     assert "disable_rollback" not in deploy
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from clerk_supabase_cli.commands.deploy.setup import SECRETS
+from clerk_supabase_cli.operate.setup.stack_secrets import SECRETS
 from tests.kit.documents import ROOT, documents, headings, names_of_tests, table_of
 
 TEXT = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")

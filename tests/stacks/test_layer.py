@@ -15,6 +15,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from clerk_supabase_cli.local.tools import Tools
+from clerk_supabase_cli.operate.deployment.layer import check_architecture
 from tests.supply.bill import write_bill
 from tests.supply.licenses import DOCUMENT, PINS, pinned
 
@@ -61,6 +62,8 @@ def test_libraries_are_for_the_platform_that_was_asked_for(for_arm: Path) -> Non
     """For another platform than this machine's; the deployed stack runs with this machine's."""
     libraries = [file for file in for_arm.rglob("*.so*") if file.read_bytes()[:4] == b"\x7fELF"]
     assert {int.from_bytes(library.read_bytes()[18:20], "little") for library in libraries} == {AARCH64}
+    # As `deploy` checks before a deployment.
+    check_architecture(for_arm, "arm64")
 
 
 def test_every_module_is_compiled_and_does_not_name_the_machine_that_built_it(for_arm: Path) -> None:

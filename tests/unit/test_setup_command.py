@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from clerk_supabase_cli.commands.deploy.setup import SECRETS
 from clerk_supabase_cli.operate.setup.setup_checks import Check, Instance, checks, config_toml
+from clerk_supabase_cli.operate.setup.stack_secrets import SECRETS
 from clerk_supabase_cli.standin.frontend_api import FrontendApi, Mood
 from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
 from tests.kit.parked import Command

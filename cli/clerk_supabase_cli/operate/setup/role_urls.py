@@ -9,14 +9,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote, urlencode
 
 import psycopg
 from psycopg import sql
 
-from clerk_supabase.postgres.connection_string import parse
+from clerk_supabase.postgres.connection_string import ConnectionString, parse
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import DATABASE_URL, Connection, open_database
 
@@ -66,7 +66,7 @@ def urls_of_roles(owner_url: str, given: Sequence[str | None], *, reset: bool) -
             )
     try:
         with open_database(owner_url) as database:
-            suffix = _suffix_of_user(owner_url, database)
+            suffix = suffix_of_user(owner_url, database)
             worker, session = (as_role(owner_url, f"{role}{suffix}", give_password(database, role)) for role in _ROLES)
         yield RoleUrls(worker, session, "with passwords that are good until dev ends")
     finally:
@@ -85,14 +85,18 @@ def give_password(database: Connection, role: str) -> str:
 
 def as_role(url: str, user: str, password: str) -> str:
     """The connection string of another user for the same database, without user and password of *url*."""
-    given = parse(url, DATABASE_URL)
+    return text_of(replace(parse(url, DATABASE_URL), user=user, password=password))
+
+
+def text_of(given: ConnectionString) -> str:
+    """The connection string with these parts."""
     host = f"[{given.host}]" if ":" in given.host else given.host
     query = f"?{urlencode(given.parameters, quote_via=quote)}" if given.parameters else ""
-    credentials = f"{quote(user, '')}:{quote(password, '')}"
+    credentials = f"{quote(given.user, '')}:{quote(given.password or '', '')}"
     return f"postgresql://{credentials}@{host}:{given.port}/{quote(given.database, '')}{query}"
 
 
-def _suffix_of_user(owner_url: str, database: Connection) -> str:
+def suffix_of_user(owner_url: str, database: Connection) -> str:
     """The ending of a role's name for Supabase's pooler: `.<project>`; empty without a pooler."""
     row = database.execute("select current_user").fetchone()
     user = parse(owner_url, DATABASE_URL).user

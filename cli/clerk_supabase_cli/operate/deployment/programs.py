@@ -1,0 +1,63 @@
+"""The programs of a deployment: SAM, uv, and the Python for which the layer is built."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from clerk_supabase_cli.failure import Failure
+
+_RUNTIME: Final = "3.13"
+_PYTHON_VARIABLE: Final = "LAYER_PYTHON"
+"""The variable with another Python for the layer, as its Makefile reads it."""
+_TOOLS_VARIABLE: Final = "CLERK_SUPABASE_TOOLS"
+
+
+class ProgramMissing(Failure):
+    """A program that the deployment runs is not installed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """The programs, each as a file."""
+
+    sam: Path
+    uv: Path
+    python: Path
+
+    @classmethod
+    def found(cls, root: Path) -> Programs:
+        """The programs, in `.tools` of the checkout or on the search path. Raises ProgramMissing."""
+        sam, uv = _program(root, "sam"), _program(root, "uv")
+        return cls(sam, uv, _python(root, uv))
+
+    def search_path(self) -> str:
+        """The value of PATH for SAM, which itself looks for uv and for a Python."""
+        return os.pathsep.join([str(self.uv.parent), os.environ.get("PATH", os.defpath), str(self.python.parent)])
+
+
+def _program(root: Path, name: str) -> Path:
+    tools = Path(os.environ.get(_TOOLS_VARIABLE) or root / ".tools")
+    installed = (tools / name / "bin" / name).resolve()
+    if os.access(installed, os.X_OK):
+        return installed
+    on_path = shutil.which(name)
+    if on_path is None:
+        raise ProgramMissing(f"{name} is neither in {tools} nor on the search path: run `make setup` in {root}")
+    return Path(on_path)
+
+
+def _python(root: Path, uv: Path) -> Path:
+    wanted = os.environ.get(_PYTHON_VARIABLE) or _RUNTIME
+    for command in (["find"], ["install", "--quiet", "--no-bin"], ["find"]):
+        done = subprocess.run([uv, "python", *command, wanted], cwd=root, capture_output=True, text=True, check=False)
+        if command == ["find"] and done.returncode == 0:
+            return Path(done.stdout.strip())
+    raise ProgramMissing(
+        f"Python {wanted}, for which the layer is built, is not installed and could not be downloaded: install it, or "
+        f"connect to the internet and run `{uv} python install {wanted}`"
+    )
