@@ -136,8 +136,10 @@ def test_the_answers_become_the_settings_of_a_new_stack(root: Path, known: dict[
         "AlarmEmail": "ops@example.com",
     }
     assert settings("clerk-supabase-sync-dev", {}) == {"LogRetentionDays": "14"} | without_key
-    small = Account("123456789012", "eu-central-1", concurrency=10, unreserved=10)
-    assert settings("app", {}, small)["SyncMaximumConcurrency"] == "2"
+    of_a_new_account = Account("123456789012", "eu-central-1", concurrency=10, unreserved=10)
+    assert settings("app", {}, of_a_new_account) == prod | without_key
+    smaller = Account("123456789012", "eu-central-1", concurrency=9, unreserved=9)
+    assert settings("app", {}, smaller)["SyncMaximumConcurrency"] == "2"
     with pytest.raises(NoSecretKey, match="set CLERK_SECRET_KEY"):
         asked_for("app", ACCOUNT, root=root, given={}, answers=Answers(None), known=known)
     # A misspelled name is not dropped: the plan rejects it.
@@ -205,11 +207,7 @@ def test_a_file_with_a_fault_or_a_secret_is_rejected_with_the_place_of_the_fault
         ("SyncMaximumConcurrency", "many", "SyncMaximumConcurrency must be a number, and is many"),
         ("ClerkRateLimitShare", "2", "ClerkRateLimitShare must be at most 1, and is 2"),
         ("Revision", "r" * 21, f"Revision must have at most 20 characters, and is {'r' * 21}"),
-        (
-            "RequestsPerAddress",
-            "9",
-            "RequestsPerAddress must be 0 or at least 10, because AWS WAF takes no smaller limit",
-        ),
+        ("RequestsPerAddress", "9", "RequestsPerAddress must be 0, or a number from 10 to 2000000000, and is 9"),
     ],
 )
 def test_a_value_that_aws_would_not_take_is_found_before_anything_is_changed(

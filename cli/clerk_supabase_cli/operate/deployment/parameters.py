@@ -108,8 +108,6 @@ def problems(values: Mapping[str, str], known: Mapping[str, Declared]) -> Iterat
             yield f"{name} is no parameter of template.yaml" + (f": did you mean {close[0]}?" if close else "")
         elif problem := known[name].problem_with(value):
             yield f"{name} {problem}, and is {value or '(empty)'}"
-    if 0 < _number(values.get("RequestsPerAddress", "0")) < 10:
-        yield "RequestsPerAddress must be 0 or at least 10, because AWS WAF takes no smaller limit"
 
 
 def complete(given: Mapping[str, str], known: Mapping[str, Declared]) -> dict[str, str]:
@@ -143,13 +141,6 @@ def differences_from_defaults(values: Mapping[str, str], known: Mapping[str, Dec
         for name, value in values.items()
         if name in known and name != REVISION and value != known[name].default
     }
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml, where it is installed
