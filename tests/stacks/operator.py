@@ -137,6 +137,12 @@ class Operator:
         return {each["OutputKey"]: each["OutputValue"] for each in found["Outputs"]}
 
     @property
+    def values(self) -> dict[str, str]:
+        """The values of the stack's parameters."""
+        [found] = self.client("cloudformation").describe_stacks(StackName=NAME)["Stacks"]
+        return {each["ParameterKey"]: each["ParameterValue"] for each in found["Parameters"]}
+
+    @property
     def status(self) -> str:
         """The status of the stack in CloudFormation."""
         [found] = self.client("cloudformation").describe_stacks(StackName=NAME)["Stacks"]

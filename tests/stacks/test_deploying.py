@@ -63,6 +63,9 @@ def events_flowing(operator: Operator) -> Iterator[list[SignedRequest]]:
         sender.join()
 
 
+CHANGES = ["--parameter", "MaxBodyBytes=900000", "--parameter", "AlarmEmail=ops@example.test"]
+
+
 @contextmanager
 def edited(file: Path, pattern: str, replacement: str) -> Iterator[None]:
     """A file of the checkout with another text, as long as the block lasts."""
@@ -122,17 +125,18 @@ def test_a_changed_value_is_shown_before_it_is_sent(operator: Operator) -> None:
         said = operator.runs("deploy", status=1)
     assert "in the way: MaxBodyBytes must be at least 10000, and is 9" in said
     assert "did you mean AlarmEmail?" in said
-    file.write_text(file.read_text() + 'MaxBodyBytes = 900000\nAlarmEmail = "ops@example.test"\n')
-    said = operator.runs("deploy", status=1)
+    before = file.read_text()
+    said = operator.runs("deploy", *CHANGES, status=1)
     assert "  MaxBodyBytes: 1040000 -> 900000\n" in said
     assert "nothing was changed: add --yes" in said
     assert operator.variable("ingest", "MAX_BODY_BYTES") == "1040000"
+    assert file.read_text() == before
 
 
 def test_an_update_that_was_killed_goes_on_and_then_nothing_is_left_to_change(operator: Operator) -> None:
     with events_flowing(operator) as sent:
         killed = subprocess.Popen(
-            [COMMAND, "deploy", "--yes"],
+            [COMMAND, "deploy", *CHANGES, "--yes"],
             cwd=operator.checkout,
             env=operator.environment,
             stdout=subprocess.DEVNULL,
@@ -160,7 +164,7 @@ def test_an_update_that_fails_is_rolled_back_with_its_reason_and_loses_no_event(
     broken += "    Properties: {VisibilityTimeout: -1}\n"
     with (
         edited(operator.checkout / "template.yaml", "^Resources:$", broken),
-        edited(operator.checkout / "stack.toml", "^MaxBodyBytes = 900000$", "MaxBodyBytes = 800000"),
+        edited(operator.checkout / "stack.toml", '^MaxBodyBytes = "900000"$', "MaxBodyBytes = 800000"),
         events_flowing(operator) as sent,
     ):
         said = operator.runs("deploy", "--yes", status=1)
@@ -198,7 +202,11 @@ def test_a_new_stack_takes_up_the_events_of_the_destroyed_stack(operator: Operat
         "CLERK_SECRET_KEY": operator.clerk.answers.key,
         "DATABASE_URL": operator.owner_url,
     }
-    said = operator.runs("deploy", "--new-role-passwords", variables=answers)
+    gradual = ["--parameter", "GradualDeployment=true", "--at-once"]
+    said = operator.runs("deploy", *gradual, "--new-role-passwords", variables=answers)
+    # First without the gradual deployment that an alarm would stop, then as the file says.
+    assert said.index("deployed all at once in ") < said.index("\ndeployed in ")
+    assert operator.values["GradualDeployment"] == "true"
     assert f"taking up the queue {NAME}-sync: 1 event\n" in said
     # A first try may have failed while the secrets were empty, and the next try may be minutes away.
     assert operator.applied(operator.waiting) or operator.events_in("SyncQueueUrl") == 1

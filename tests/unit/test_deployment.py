@@ -32,7 +32,7 @@ from clerk_supabase_cli.operate.deployment.questions import (
     AnswerWrong,
     Question,
 )
-from clerk_supabase_cli.operate.deployment.stack_file import Settings, StackFileWrong, name_problem, read, write
+from clerk_supabase_cli.operate.deployment.stack_file import Settings, StackFileWrong, edit, name_problem, read, write
 
 KEY = "pk_test_Y2xlcmsuZXhhbXBsZS50ZXN0JA=="
 ACCOUNT = Account("123456789012", "eu-central-1", concurrency=1000, unreserved=1000)
@@ -156,6 +156,22 @@ def test_what_is_written_is_read_again_and_only_the_owner_may_read_the_file(tmp_
     assert read(file) == settings
     assert file.stat().st_mode & 0o777 == 0o600
     assert read(tmp_path / "missing.toml") is None
+
+
+def test_an_edit_changes_one_value_and_leaves_the_rest_as_it_was_typed(tmp_path: Path) -> None:
+    file = tmp_path / "stack.toml"
+    file.write_text('name = "app" # ours\n[parameters] # see template.yaml\nLogRetentionDays = 90 # days\n')
+    edit(file, {"LogRetentionDays": "7", "FullReconcileSchedule": 'a "b" \\1'})
+    assert file.read_text() == (
+        'name = "app" # ours\n[parameters] # see template.yaml\n'
+        'FullReconcileSchedule = "a \\"b\\" \\\\1"\nLogRetentionDays = "7"\n'
+    )
+    file.write_text('name = "app"\n')
+    edit(file, {"Stage": "prod"})
+    assert read(file) == Settings("app", parameters={"Stage": "prod"})
+    with pytest.raises(StackFileWrong, match="Stage holds a secret"):
+        edit(file, {"Stage": "whsec_abc"})
+    assert read(file) == Settings("app", parameters={"Stage": "prod"})
 
 
 def test_numbers_and_truth_values_may_be_written_without_quotation_marks(tmp_path: Path) -> None:

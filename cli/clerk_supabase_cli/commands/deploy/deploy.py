@@ -27,12 +27,14 @@ from clerk_supabase_cli.operate.deployment.programs import Programs
 from clerk_supabase_cli.operate.deployment.questions import NAME, OWNER, Answers, Question
 from clerk_supabase_cli.operate.deployment.sam import Sam
 from clerk_supabase_cli.operate.deployment.stack import Stack, settled
-from clerk_supabase_cli.operate.deployment.stack_file import FILE, Settings, name_problem, read, write
+from clerk_supabase_cli.operate.deployment.stack_file import FILE, Settings, edit, name_problem, read, write
 from clerk_supabase_cli.operate.deployment.values import empty_secrets, fill, needs_the_owner, owner_url_of
 from clerk_supabase_cli.operate.deployment.way import make_way
 from clerk_supabase_cli.operate.setup.setup_checks import FAILED
 from clerk_supabase_cli.printing import how_long, printable, say
 from clerk_supabase_cli.project import find_root
+
+_GRADUAL = "GradualDeployment"
 
 
 class NotDeployed(Failure):
@@ -84,9 +86,14 @@ class _Wishes:
     "parameters",
     type=_Assignment(),
     multiple=True,
-    help="A parameter of template.yaml for the first deployment; repeatable. Afterwards, edit the file.",
+    help="A parameter of template.yaml, such as AlarmEmail=ops@example.com, to be kept in the file; repeatable.",
 )
 @click.option("--migrate", "migrates", is_flag=True, help="First apply the missing migrations, with DATABASE_URL.")
+@click.option(
+    "--at-once",
+    is_flag=True,
+    help="Deploy all at once in spite of GradualDeployment: the way of a fix through an alarm that rings.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask before values of the stack change.")
 @click.option("--dry-run", is_flag=True, help="Check the requirements, show what would change, and change nothing.")
 @click.option(
@@ -101,6 +108,7 @@ def deploy_command(
     region: str,
     parameters: tuple[tuple[str, str], ...],
     migrates: bool,
+    at_once: bool,
     yes: bool,
     dry_run: bool,
     new_role_passwords: bool,
@@ -108,8 +116,9 @@ def deploy_command(
     """Deploy or update the stack: checks, migrations, build, deployment, secrets, and in the end the doctor.
 
     The first deployment asks at most five questions, and writes the answers that are no secrets into stack.toml,
-    which git ignores. Later deployments read this file: edit a value and run the command again, which shows each value
-    that would change. Run again without an edit, the command changes nothing. An interrupted deployment goes on.
+    which git ignores. Later deployments read this file: edit a value, or give the value with --parameter, and the
+    command shows each value that would change. Run again without an edit, the command changes nothing. An interrupted
+    deployment goes on.
 
     Without a terminal, and instead of a question: CLERK_SUPABASE_STACK, CLERK_PUBLISHABLE_KEY, CLERK_SECRET_KEY,
     CLERK_WEBHOOK_SIGNING_SECRET, DATABASE_URL (of the owner, for --migrate and the logins of the functions), or
@@ -121,6 +130,7 @@ def deploy_command(
     Examples:
       clerk-supabase deploy
       clerk-supabase deploy --parameter AlarmEmail=ops@example.com
+      clerk-supabase deploy --at-once
       clerk-supabase deploy --file stack-dev.toml --migrate --yes
     """
     root = find_root()
@@ -138,9 +148,12 @@ def deploy_command(
         if found is None:
             write(wishes.file, plan.settings)
             say(f"wrote {printable(str(wishes.file))}")
+        elif wishes.parameters:
+            edit(wishes.file, wishes.parameters)
+            say(f"edited {printable(str(wishes.file))}")
         if owner_url and (migrates or OWNER in answers.asked):
             context.invoke(migrate_command, database_url=owner_url)
-        plan, has_changed = _deployed(plan, Sam(root, programs, plan.wanted["Architecture"]))
+        plan, has_changed = _deployed(plan, Sam(root, programs, plan.wanted["Architecture"]), at_once=at_once)
         _fill(plan, answers, owner_url, wishes, has_changed=has_changed)
         say()
         context.invoke(
@@ -155,8 +168,6 @@ def deploy_command(
 
 def _check(wishes: _Wishes, found: Settings | None) -> None:
     """Raises UsageError for options that contradict the file."""
-    if found and wishes.parameters:
-        raise click.UsageError(f"{wishes.file} has the parameters of the stack: edit the file, without --parameter")
     if found and wishes.region not in ("", found.region):
         raise click.UsageError(f"{wishes.file} is of a stack in {found.region or 'any region'}: edit the file")
     if found and wishes.stack_name not in ("", found.name):
@@ -175,9 +186,9 @@ def _planned(
     name = found.name if found else wishes.stack_name or answers(NAME)
     stack = _waited_for(name)
     if found:
-        settings = replace(found, region=account.region)
+        settings = replace(found, region=account.region).with_parameters(wishes.parameters)
     elif stack and stack.parameters:
-        settings = settings_of_stack(name, account, stack.parameters, known)
+        settings = settings_of_stack(name, account, stack.parameters, known).with_parameters(wishes.parameters)
     else:
         settings = asked_for(name, account, root=root, given=wishes.parameters, answers=answers, known=known)
     plan = Plan.of(settings, account, stack, known=known, certificates=root / CERTIFICATES)
@@ -228,7 +239,7 @@ def _owner(plan: Plan, answers: Answers, wishes: _Wishes) -> str:
     return owner_url
 
 
-def _deployed(plan: Plan, sam: Sam) -> tuple[Plan, bool]:
+def _deployed(plan: Plan, sam: Sam, *, at_once: bool) -> tuple[Plan, bool]:
     """Builds and deploys; returns the plan with the stack as it is now, and whether the stack was changed."""
     name = plan.settings.name
     with _step("built"):
@@ -237,6 +248,9 @@ def _deployed(plan: Plan, sam: Sam) -> tuple[Plan, bool]:
             check_architecture(sam.built / "SharedLayer", plan.wanted["Architecture"])
     make_way(name, plan.stack, lambda words: say(printable(words)))
     before = _waited_for(name)
+    if at_once and plan.wanted[_GRADUAL] == "true":
+        with _step("deployed all at once"):
+            sam.deploy(name, plan.settings.region, {**plan.wanted, _GRADUAL: "false"})
     with _step("deployed"):
         sam.deploy(name, plan.settings.region, plan.wanted)
     after = _waited_for(name)

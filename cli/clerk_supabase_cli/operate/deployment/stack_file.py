@@ -6,7 +6,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +41,10 @@ class Settings:
     """The AWS account; empty for any."""
     parameters: Mapping[str, str] = field(default_factory=dict)
     """Values of the template's parameters that are not the defaults."""
+
+    def with_parameters(self, parameters: Mapping[str, str]) -> Settings:
+        """The settings with these values, too."""
+        return replace(self, parameters={**self.parameters, **parameters})
 
 
 def name_problem(name: str) -> str:
@@ -77,6 +81,26 @@ def write(file: Path, settings: Settings) -> None:
     lines += ["", "[parameters]", *(f"{name} = {json.dumps(value)}" for name, value in settings.parameters.items())]
     try:
         write_privately(file, _HEAD + "\n".join(lines) + "\n")
+    except OSError as error:
+        raise StackFileWrong(f"{file} cannot be written: {error.strerror}") from error
+
+
+def edit(file: Path, parameters: Mapping[str, str]) -> None:
+    """Gives parameters of the file other values; everything else stays as it was typed. Raises StackFileWrong."""
+    text = file.read_text(encoding="utf-8")
+    for name, value in parameters.items():
+        line = f"{name} = {json.dumps(_text(file, name, value))}"
+        written = line.replace("\\", r"\\")
+        text, found = re.subn(rf"^{re.escape(name)}[ \t]*=.*$", written, text, flags=re.MULTILINE)
+        if not found:
+            text, found = re.subn(r"^\[parameters\].*$", rf"\g<0>\n{written}", text, flags=re.MULTILINE)
+        if not found:
+            text = f"{text.rstrip()}\n\n[parameters]\n{line}\n"
+    try:
+        tomllib.loads(text)
+        write_privately(file, text)
+    except tomllib.TOMLDecodeError as error:
+        raise StackFileWrong(f"{file} cannot be edited by the command ({error}): edit it by hand") from error
     except OSError as error:
         raise StackFileWrong(f"{file} cannot be written: {error.strerror}") from error
 
