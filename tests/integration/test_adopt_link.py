@@ -9,8 +9,13 @@ from typing import Any
 import pytest
 
 from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.adopt.checking import check_mappings
+from clerk_supabase_cli.adopt.links import Links, Proofs
+from clerk_supabase_cli.adopt.mapping import parse_mappings
+from clerk_supabase_cli.adopt.tables import reading
+from clerk_supabase_cli.operate.database import DatabaseFailed, open_database
 from tests.kit.app_shapes import fingerprint, mirrored
-from tests.kit.databases import Connection, Database, rows
+from tests.kit.databases import Connection, Database, rows, value
 from tests.kit.histories import alone, delete
 from tests.kit.meanwhile import started, waiting
 from tests.kit.parked import Command
@@ -229,6 +234,128 @@ def test_a_row_that_the_app_rejects_is_listed_and_the_others_are_linked(
     found = command.json("adopt", "link", "--write")
     assert linked(admin) == {1: "user_ada", 3: "user_bo"}
     assert "violates check constraint" in left(found)[2]
+
+
+def test_a_row_that_a_trigger_changes_is_listed_and_keeps_no_id_of_somebody_else(
+    command: Command, admin: Connection, store: Store
+) -> None:
+    names = ("kept", "emptied", "stopped", "given", "later")
+    for number, name in enumerate(names, 1):
+        row(admin, number, f"{name}@example.test")
+        store.apply(alone(user(name, f"{name}@example.test")))
+    admin.execute(
+        """
+        create function public.meddle() returns trigger language plpgsql as $$ begin
+            if new.id = 3 then return null; end if;
+            new.clerk_user_id := case new.id when 2 then null when 4 then 'user_kept' else new.clerk_user_id end;
+            return new;
+        end $$;
+        create function public.meddle_later() returns trigger language plpgsql as $$ begin
+            update public.users set old_id = 'x', clerk_user_id = null where id = 5 and old_id is null;
+            return null;
+        end $$;
+        create trigger meddle before update on public.users for each row execute function public.meddle();
+        create trigger later after update on public.users for each row execute function public.meddle_later();
+        alter table public.users drop constraint users_clerk_user_id_key;
+        """
+    )
+    found = command.json("adopt", "link", "--write")
+    assert linked(admin) == {1: "user_kept"}
+    assert left(found) == dict.fromkeys((2, 3, 4, 5), "failed: a trigger of the app keeps another value")
+    assert rows(admin, "select clerk_id from clerk_sync.links") == [("user_kept",)]
+
+
+def test_a_reference_checked_at_the_end_of_the_transaction_holds_up_no_other_row(
+    command: Command, admin: Connection, store: Store
+) -> None:
+    for number, name in enumerate(("ada", "eve", "bo"), 1):
+        row(admin, number, f"{name}@example.test")
+        store.apply(alone(user(name, f"{name}@example.test")))
+    admin.execute(
+        "create table public.known (id text primary key); insert into public.known values ('user_ada'), ('user_bo');"
+        "alter table public.users add foreign key (clerk_user_id) references public.known deferrable initially deferred"
+    )
+    assert "violates foreign key" in left(command.json("adopt", "link", "--write"))[2]
+    assert linked(admin) == {1: "user_ada", 3: "user_bo"}
+
+
+def test_a_table_that_rejects_every_row_is_searched_without_a_plan_for_each_attempt(
+    command: Command, admin: Connection, store: Store
+) -> None:
+    for number in range(64):
+        row(admin, number, f"{number}@example.test")
+    store.apply(alone(*(user(str(number), f"{number}@example.test") for number in range(64))))
+    admin.execute(
+        """
+        alter table public.users add check (clerk_user_id is null);
+        create sequence public.plans;
+        create function public.counted() returns boolean language plpgsql as $$ begin
+            if current_setting('transaction_read_only') = 'off' then perform nextval('public.plans'); end if;
+            return true;
+        end $$;
+        """
+    )
+    counting = "case when theirs.id = 0 then public.counted() else true end"
+    assert len(command.json("adopt", "link", "--write", "--their-verified", counting)["left"]) == 64
+    # On a slow machine each batch finds one row, and the last batch finds none.
+    assert value(admin, "select last_value from public.plans") <= 65
+
+
+def test_a_row_that_the_role_does_not_see_is_no_reason_to_link_another_with_its_address(
+    command: Command, admin: Connection, database: Database, store: Store
+) -> None:
+    row(admin, 1, "ada@example.test")
+    row(admin, 2, "ADA@example.test")
+    store.apply(alone(user("ada", "ada@example.test")))
+    admin.execute(
+        """
+        grant usage on schema clerk_sync to authenticated;
+        grant select on clerk_sync.kinds, clerk.users to authenticated;
+        alter table clerk_sync.kinds disable row level security;
+        alter table clerk.users disable row level security;
+        grant select, insert on public.users to authenticated;
+        alter table public.users enable row level security;
+        create policy second on public.users using (id = 2);
+        """
+    )
+
+    def plan() -> None:
+        with open_database(database.url) as connection:
+            connection.execute("set role authenticated")
+            with reading(connection, seconds=60):
+                [checked] = check_mappings(connection, parse_mappings(MAPPING))
+                Links(checked, Proofs(email_column="email")).plan(connection)
+
+    with pytest.raises(DatabaseFailed, match="connect as a role that sees all rows"):
+        plan()
+
+
+def test_a_column_about_verification_that_is_no_yes_or_no_is_asked_about(
+    command: Command, admin: Connection, store: Store
+) -> None:
+    admin.execute("alter table public.users add email_verified smallint not null default 0")
+    row(admin, 1, "ada@example.test")
+    store.apply(alone(user("ada", "ada@example.test")))
+    failed = command.run("adopt", "link", "--write", status=1)
+    assert "a column email_verified of the type smallint" in str(failed.exception)
+    assert command.json("adopt", "link", "--write", "--their-verified", "theirs.email_verified = 1")["links"] == []
+    assert linked(admin) == {}
+
+
+def test_a_row_is_found_again_by_a_session_in_another_zone_of_time(
+    command: Command, admin: Connection, database: Database, store: Store, tmp_path: Path
+) -> None:
+    admin.execute(
+        "alter table public.users add at timestamptz default '2025-01-01Z', drop constraint users_pkey;"
+        "alter table public.users add primary key (id, at)"
+    )
+    row(admin, 1, "ada@example.test")
+    store.apply(alone(user("ada", "ada@example.test")))
+    (tmp_path / "seen.json").write_text(command.run("adopt", "link", "--json").stdout)
+    admin.execute(f"alter database {database.name} set timezone = 'Asia/Tokyo'".encode())
+    assert len(command.json("adopt", "link", "--write", "--seen", "seen.json")["links"]) == 1
+    admin.execute(f"alter database {database.name} reset timezone".encode())
+    assert "1 of 1 ids were taken back" in command.run("adopt", "undo", "--links", "--write").stdout
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal, LiteralString, TypeVar
 
-import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.adopt.checking import Checked
+from clerk_supabase_cli.adopt.parts import NotKept, Outcome, write_in_parts
 from clerk_supabase_cli.adopt.tables import Column, Table, TableMissing, find_table
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection
@@ -133,11 +134,10 @@ _LIST: Final = """
 select p.row_key, p.found_by, p.clerk_id, p.reason from plan as p order by p.reason nulls first, p.row_key
 """
 _CHOSEN: Final = """
-, chosen as materialized (
-    select p.* from plan as p
-    where p.reason is null and p.row_key <> all({failed}) and {is_seen}
-    order by p.row_key limit {limit}
-)
+select p.row_key::text, p.found_by, p.clerk_id, p.address, p.own_key from plan as p
+where p.reason is null and {is_seen}
+and p.row_key not in (select f.value from jsonb_array_elements({failed}::jsonb) as f)
+order by p.row_key limit {limit}
 """
 _SEEN: Final = """
 exists (
@@ -145,10 +145,17 @@ exists (
     where s."row" = p.row_key and s.clerk_id = p.clerk_id
 )
 """
-# The row of the user is locked and read again: an address may have changed since this statement began.
+_THESE: Final = """
+with chosen as materialized (
+    select c.place, c.row_key::jsonb as row_key, c.found_by, c.clerk_id, c.address, c.own_key
+    from jsonb_to_recordset({chosen})
+    as c (place integer, row_key text, found_by text, clerk_id text, address text, own_key text)
+)
+"""
+# The row of the user is locked and read again: an address may have changed since the rows were chosen.
 _WRITE: Final = """
 , proven as materialized (
-    select mirror.clerk_id from {mirror} as mirror inner join chosen as c on c.clerk_id = mirror.clerk_id
+    select mirror.clerk_id, c.place from {mirror} as mirror inner join chosen as c on c.clerk_id = mirror.clerk_id
     where mirror.deleted_at is null and case c.found_by
         when 'email' then mirror.email_verified and {mirror_address} = c.address
         when 'external_id' then mirror.external_id = c.own_key
@@ -158,19 +165,29 @@ _WRITE: Final = """
 ),
 
 written as (
-    update {table} as theirs set {key} = c.clerk_id::{type}
-    from chosen as c inner join proven as p on p.clerk_id = c.clerk_id
-    where theirs.{key} is null and {row_key} = c.row_key
-    returning c.row_key, c.clerk_id, c.found_by, theirs.{key}::text as written_id
+    update {table} as theirs set {key} = p.clerk_id::{type}
+    from proven as p
+    inner join chosen as c on c.place = p.place
+    cross join lateral jsonb_to_record(c.row_key) as k ({key_types})
+    where theirs.{key} is null and {is_row}
 )
 
-insert into clerk_sync.links (kind, relation, key_column, row_key, clerk_id, found_by, linked_by)
-select 'user', {relation}, {key_name}, w.row_key, w.clerk_id, w.found_by, {operator} from written as w
--- A trigger of the app may have had another opinion.
-where w.written_id = w.clerk_id
-returning row_key, found_by, clerk_id
+select p.place from proven as p
 """
-_NEXT: Final = "select row_key from chosen"
+# In a statement of its own, which sees what triggers of the app have done.
+_RECORD: Final = """
+insert into clerk_sync.links (kind, relation, key_column, row_key, clerk_id, found_by, linked_by)
+select 'user', {relation}, {key_name}, c.row_key, c.clerk_id, c.found_by, {operator}
+from chosen as c
+cross join lateral jsonb_to_record(c.row_key) as k ({key_types})
+inner join {table} as theirs on {is_row} and theirs.{key}::text = c.clerk_id
+where c.place = any({places}::integer[])
+returning row_key::text
+"""
+# Keys of rows are written and compared in the same zone of time, whoever connects.
+_SETTINGS: Final = "select set_config('row_security', 'off', true), set_config('TimeZone', 'UTC', true)"
+# Otherwise a foreign key of the app may reject a row when the transaction ends.
+_CONSTRAINTS: Final = "set constraints all immediate"
 _HAS_LINKS: Final = "select to_regclass('clerk_sync.links') is not null"
 _RECORDED: Final = """
 select l.relation, l.key_column, count(*) from clerk_sync.links as l
@@ -224,6 +241,22 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class _Chosen:
+    """A link with the values that prove it."""
+
+    row_key: str
+    """The primary key, as the text of Postgres: no number in it loses a digit."""
+    found_by: FoundBy
+    clerk_id: str
+    address: str | None
+    own_key: str | None
+
+    @property
+    def link(self) -> Link:
+        return Link(json.loads(self.row_key), self.found_by, self.clerk_id)
+
+
+@dataclass(frozen=True, slots=True)
 class Left:
     """A row that is left to a person."""
 
@@ -253,14 +286,22 @@ class Unlinked:
 
 
 def verified_column(table: Table) -> str | None:
-    """An expression over `theirs`, if a column of the table says whether the address of a row is verified."""
+    """An expression over `theirs`, if a column of the table says whether the address of a row is verified.
+
+    Raises NotLinked for a column of this name whose values only a person understands.
+    """
     for column in table.columns.values():
-        bare = column.name.lower().replace("_", "")
+        if column.name.lower().replace("_", "") not in (*_FLAGS, *_TIMES):
+            continue
         reference = sql.Identifier("theirs", column.name).as_string()
-        if column.category == "B" and bare in _FLAGS:
+        if column.category == "B":
             return reference
-        if column.category == "D" and bare in _TIMES:
+        if column.category == "D":
             return f"{reference} is not null"
+        raise NotLinked(
+            f"{table.name} has a column {column.name} of the type {column.type}: say with --their-verified which "
+            f"values mean a verified address, such as '{reference} = 1'; if the column says nothing about it: true"
+        )
     return None
 
 
@@ -306,7 +347,8 @@ class Links:
             return Plan([], [])
         links: list[Link] = []
         left: list[Left] = []
-        for row, found_by, clerk_id, reason in connection.execute(self._statement(_LIST), binary=True):
+        connection.execute(_SETTINGS)
+        for row, found_by, clerk_id, reason in connection.execute(self._statement(_PLAN + _LIST), binary=True):
             if reason is None:
                 links.append(Link(row, found_by, clerk_id))
             else:
@@ -318,51 +360,45 @@ class Links:
 
         Each batch is judged anew, under a lock on the table of the app, and committed. *seen*: link only these pairs.
         """
-        links: list[Link] = []
-        failures: list[Left] = []
-        size = _BATCH
+        written: list[_Chosen] = []
+        rejected: list[tuple[_Chosen, str]] = []
         while not self._is_complete:
-            chosen = {"failed": [each.row for each in failures], "seen": seen, "limit": size}
-            try:
-                written = self._write_batch(writer, chosen)
-            except psycopg.Error as error:
-                if writer.connection.broken:
-                    raise
-                if size > 1:
-                    # A row that the app rejects is found alone, after a few smaller batches.
-                    size //= 2
-                    continue
-                statement = self._statement(_CHOSEN + _NEXT, **chosen)
-                [(row,)] = writer.connection.execute(statement, binary=True).fetchall()
-                failures.append(Left(row, f"failed: {error.diag.message_primary or error}", None))
-                size = _BATCH
-                continue
-            if not written:
+            failed = f"[{','.join(each.row_key for each, _ in rejected)}]"
+            outcome = writer.in_turns(functools.partial(self._write_batch, writer, failed, seen))
+            written += outcome.written
+            rejected += outcome.rejected
+            if not outcome.written and not outcome.rejected:
                 break
-            links += written
-        return links, failures
+        failures = [Left(each.link.row, f"failed: {reason}", None) for each, reason in rejected]
+        return [each.link for each in written], failures
 
-    def _write_batch(self, writer: Writer, chosen: Mapping[str, Any]) -> list[Link]:
-        lock = sql.SQL("lock table {} in share row exclusive mode").format(self._table.reference)
-        statement = self._statement(_CHOSEN + _WRITE, **chosen, operator=writer.operator, type=self._key.compared_type)
+    def _write_batch(self, writer: Writer, failed: str, seen: Sequence[Mapping[str, Any]] | None) -> Outcome[_Chosen]:
+        connection = writer.connection
+        connection.execute(_SETTINGS)
+        connection.execute(sql.SQL("lock table {} in share row exclusive mode").format(self._table.reference))
+        connection.execute(_CONSTRAINTS)
+        chosen = self._statement(_PLAN + _CHOSEN, failed=failed, seen=seen, limit=_BATCH)
+        rows = [_Chosen(*row) for row in connection.execute(chosen, binary=True)]
+        return write_in_parts(connection, rows, functools.partial(self._write_part, writer))
 
-        def act() -> list[Link]:
-            writer.connection.execute(lock)
-            return [Link(*row) for row in writer.connection.execute(statement, binary=True)]
-
-        return writer.in_turns(act)
+    def _write_part(self, writer: Writer, part: Sequence[_Chosen]) -> Sequence[_Chosen]:
+        given = Jsonb([{"place": place} | asdict(each) for place, each in enumerate(part)])
+        write = self._statement(_THESE + _WRITE, chosen=given, type=self._key.compared_type)
+        places = [place for (place,) in writer.connection.execute(write, binary=True)]
+        record = self._statement(_THESE + _RECORD, chosen=given, places=places, operator=writer.operator)
+        recorded = {row_key for (row_key,) in writer.connection.execute(record, binary=True)}
+        if others := {place for place in places if part[place].row_key not in recorded}:
+            raise NotKept(others)
+        return [part[place] for place in sorted(places)]
 
     def _check_columns(self) -> None:
         for name in (self._proofs.id_column, self._proofs.own_key, self._proofs.email_column):
             if name is not None and name not in self._table.columns:
                 raise NotLinked(f"{self._table.name} has no column {name}")
 
-    def _statement(self, end: str, **values: Any) -> sql.Composed:
+    def _statement(self, statement: LiteralString, **values: Any) -> sql.Composed:
         literal = dict(values)
         parts: dict[str, sql.Composable] = dict(self._parts)
-        if "failed" in literal:
-            failed = [sql.Literal(Jsonb(each)) for each in literal.pop("failed")]
-            parts["failed"] = sql.SQL("array[{}]::jsonb[]").format(sql.SQL(", ").join(failed))
         if "seen" in literal:
             seen = literal.pop("seen")
             parts["is_seen"] = (
@@ -371,7 +407,7 @@ class Links:
         if "type" in literal:
             parts["type"] = sql.SQL(literal.pop("type"))
         parts |= {name: sql.Literal(value) for name, value in literal.items()}
-        return sql.SQL(f"{_PLAN}{end}").format(**parts)
+        return sql.SQL(statement).format(**parts)
 
     def _statement_parts(self) -> dict[str, sql.Composable]:
         proofs, primary = self._proofs, self._table.primary
@@ -385,6 +421,13 @@ class Links:
             "key_name": sql.Literal(self._key.name),
             "relation": sql.Literal(self._table.name),
             "row_key": row_key(primary),
+            "key_types": sql.SQL(", ").join(
+                sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(self._table.columns[name].type))
+                for name in primary
+            ),
+            "is_row": sql.SQL(" and ").join(
+                sql.SQL("{} = {}").format(sql.Identifier("theirs", name), sql.Identifier("k", name)) for name in primary
+            ),
             "named_id": _text_of(proofs.id_column) if proofs.id_column else nothing,
             "own_key": _text_of(own_key) if own_key else nothing,
             "address": sql.SQL(_ADDRESS).format(sql.Identifier("theirs", email)) if email else nothing,
@@ -418,12 +461,13 @@ def unlink(writer: Writer, relation: str | None = None) -> list[Unlinked]:
             row_key=row_key(table.primary),
             operator=sql.Literal(writer.operator),
         )
-        undone = writer.in_turns(functools.partial(_count, writer.connection, statement))
+        undone = writer.in_turns(functools.partial(_undone, writer.connection, statement))
         results.append(Unlinked(name, undone, recorded - undone))
     return results
 
 
-def _count(connection: Connection, statement: sql.Composed) -> int:
+def _undone(connection: Connection, statement: sql.Composed) -> int:
+    connection.execute(_SETTINGS)
     return len(connection.execute(statement, binary=True).fetchall())
 
 

@@ -134,8 +134,9 @@ def _print(checked: Checked, proofs: Proofs, links: Sequence[Link], left: Sequen
     for link in links[:_SHOWN]:
         shown.add_row(_row(link.row), printable(link.clerk_id), link.found_by)
     for each in left[:_SHOWN]:
-        reason = REASONS.get(each.reason, each.reason)  # type: ignore[call-overload]
-        shown.add_row(_row(each.row), printable(each.clerk_id or ""), printable(f"{each.reason}: {reason}"))
+        words = REASONS.get(each.reason)  # type: ignore[call-overload]
+        reason = f"{each.reason}: {words}" if words else each.reason
+        shown.add_row(_row(each.row), printable(each.clerk_id or ""), printable(reason))
     if shown.row_count:
         Terminal().print(shown)
     if len(links) > _SHOWN or len(left) > _SHOWN:
