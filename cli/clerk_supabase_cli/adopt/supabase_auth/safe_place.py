@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 from collections.abc import Iterator
@@ -31,6 +32,21 @@ def prepared_folder(folder: Path, names: list[str]) -> Path:
     except OSError as error:
         raise UnsafePlace(f"{folder} cannot be made: {error.strerror}") from error
     return folder
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keeps other exports out of the folder; a killed export leaves no lock. Raises UnsafePlace."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            reason = f"another export writes to {folder}: wait until it ends, or choose another folder"
+            raise UnsafePlace(reason) from None
+        yield
+    finally:
+        os.close(opened)
 
 
 @contextmanager

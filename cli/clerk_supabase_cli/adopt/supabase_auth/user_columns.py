@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, LiteralString
 
+import psycopg
 from psycopg import sql
 
 from clerk_supabase_cli.adopt.supabase_auth.auth_schema import NOT_THE_APPS
@@ -40,8 +41,8 @@ _HELD: Final = """
     )
 
     select
-        c.oid, c.oid::regclass::text, a.attnum::int, n.nspname::text, c.relname::text, a.attname::text, a.attnotnull,
-        pg_get_expr(d.adbin, d.adrelid),
+        c.oid, c.oid::regclass::text, a.attnum::int, n.nspname::text, c.relname::text, a.attname::text,
+        quote_ident(a.attname), a.attnotnull, pg_get_expr(d.adbin, d.adrelid),
         (
             select case k.confdeltype
                 when 'c' then 'cascade' when 'n' then 'set null' when 'd' then 'set default' else 'restrict'
@@ -58,14 +59,21 @@ _HELD: Final = """
     order by n.nspname, c.relname, a.attnum
 """
 _UUIDS: Final = """
-    select c.oid, c.oid::regclass::text, a.attnum::int, n.nspname::text, c.relname::text, a.attname::text, a.attnotnull,
-        pg_get_expr(d.adbin, d.adrelid)
+    select
+        c.oid, c.oid::regclass::text, a.attnum::int, n.nspname::text, c.relname::text, a.attname::text,
+        quote_ident(a.attname), a.attnotnull, pg_get_expr(d.adbin, d.adrelid)
     from pg_attribute as a
     inner join pg_class as c on c.oid = a.attrelid and c.relkind in ('r', 'p') and not c.relispartition
     inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname <> all(%(not_the_apps)s)
     inner join pg_type as t on t.oid = a.atttypid and 'uuid'::regtype in (t.oid, t.typbasetype)
     left join pg_attrdef as d on d.adrelid = a.attrelid and d.adnum = a.attnum
     where a.attnum > 0 and not a.attisdropped and n.nspname not like 'pg\\_%%'
+    -- The old ids of a moved column stay uuids.
+    and not exists (
+        select from pg_attribute as moved
+        where moved.attrelid = a.attrelid and moved.attname || %(backup)s = a.attname
+        and moved.atttypid = 'text'::regtype and not moved.attisdropped
+    )
     order by n.nspname, c.relname, a.attnum
 """
 # A few rows are enough: two different uuids are never equal by chance.
@@ -82,12 +90,15 @@ _EXACT_UP_TO: Final = 1_000_000
 _SEARCHED_WHOLE: Final = 50_000
 """Rows of a table that is searched whole for a value; of a larger table, about as many rows are looked at."""
 _EXISTS: Final = """
-    select 'uuid'::regtype in (t.oid, t.typbasetype), %(backup)s in (
-        select other.attname from pg_attribute as other where other.attrelid = a.attrelid and not other.attisdropped
+    select a.attrelid::regclass::text, a.attname::text, 'uuid'::regtype in (t.oid, t.typbasetype), exists (
+        select from pg_attribute as other
+        where other.attrelid = a.attrelid and other.attname = a.attname || %(backup)s and not other.attisdropped
     )
     from pg_attribute as a
     inner join pg_type as t on t.oid = a.atttypid
-    where a.attrelid = to_regclass(%(table)s) and a.attname = %(column)s and a.attnum > 0 and not a.attisdropped
+    inner join pg_class as c on c.oid = a.attrelid and c.relkind in ('r', 'p')
+    inner join pg_namespace as n on n.oid = c.relnamespace
+    where array[n.nspname, c.relname, a.attname]::text[] = %(names)s and a.attnum > 0 and not a.attisdropped
 """
 
 BACKUP: Final = "_supabase"
@@ -109,6 +120,7 @@ class UserColumn:
     schema: str
     table: str
     column: str
+    printed_column: str
     required: bool
     default: str | None
     on_delete: str | None = None
@@ -116,8 +128,8 @@ class UserColumn:
 
     @property
     def at(self) -> str:
-        """Schema, table and column, for people."""
-        return f"{self.schema}.{self.table}.{self.column}"
+        """Schema, table and column, as a person types the names."""
+        return f"{self.printed_table}.{self.printed_column}"
 
     @property
     def of(self) -> sql.Identifier:
@@ -161,28 +173,42 @@ def by_key(connection: Connection, named: Sequence[tuple[str, str]] = ()) -> lis
     return [UserColumn(*row) for row in connection.execute(_HELD, where)]
 
 
-def named_column(connection: Connection, typed: str) -> tuple[str, str] | None:
+def named_column(connection: Connection, typed: str, *, drops_old: bool = False) -> tuple[str, str] | None:
     """Table and column of a typed `schema.table.column`; None for a column that was moved before.
 
-    Raises NoSuchColumn.
+    *drops_old*: a move keeps no old ids, so a column that is no uuid counts as moved. Raises NoSuchColumn.
     """
-    table, _, column = typed.rpartition(".")
-    found = connection.execute(_EXISTS, {"table": table, "column": column, "backup": f"{column}{BACKUP}"}).fetchone()
-    if found is None:
-        raise NoSuchColumn(f"there is no column {typed}: type schema.table.column, as in public.audit.actor_id")
-    is_uuid, has_backup = found
+    for names in (_parsed(connection, typed), typed.split(".")):
+        found = connection.execute(_EXISTS, {"names": names, "backup": BACKUP}).fetchone()
+        if found is not None:
+            break
+    else:
+        raise NoSuchColumn(
+            f"there is no column {typed}: type schema.table.column, as in public.audit.actor_id, and "
+            """with quotes where SQL needs them, as in 'public."Audit"."actorId"'"""
+        )
+    table, column, is_uuid, has_backup = found
     if is_uuid:
         return table, column
-    if has_backup:
+    if has_backup or drops_old:
         return None
     raise NoSuchColumn(f"{typed} is no uuid column: only uuid columns are moved")
+
+
+def _parsed(connection: Connection, typed: str) -> list[str]:
+    """The names in a name spelled as in a statement; empty if the spelling is wrong."""
+    try:
+        [(names,)] = connection.execute("select parse_ident(%s)", [typed]).fetchall()
+    except psycopg.errors.InvalidParameterValue:
+        return []
+    return [*names]
 
 
 def held(connection: Connection) -> list[Held]:
     """Every column with uuids of users, with the numbers of rows."""
     keyed = {(each.relation, each.number): each for each in by_key(connection)}
     found: list[Held] = []
-    for row in connection.execute(_UUIDS, {"not_the_apps": [*NOT_THE_APPS]}).fetchall():
+    for row in connection.execute(_UUIDS, {"not_the_apps": [*NOT_THE_APPS], "backup": BACKUP}).fetchall():
         column = UserColumn(*row)
         names = {"column": column.name, "table": column.of}
         by = keyed.get((column.relation, column.number))

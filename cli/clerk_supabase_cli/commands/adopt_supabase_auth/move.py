@@ -77,7 +77,7 @@ def move_command(
     options = Options(mode, drop_old, without_owner, lock_seconds)
     done: list[Moved] = []
     with open_database(database_url) as connection:
-        for unit in found_units(connection, tables, columns):
+        for unit in found_units(connection, tables, columns, drops_old=drop_old):
             done.append(move(connection, database_url, unit, options, lambda words: say(words, err=True)))
             if not as_json:
                 _print_unit(done[-1], mode)
