@@ -205,6 +205,26 @@ def test_an_id_in_another_column_counts_more_than_an_external_id_and_this_more_t
     assert [each["found_by"] for each in found["links"]] == ["id", "external_id", "email"]
 
 
+def test_an_external_id_that_is_the_number_of_something_else_takes_no_row_from_its_owner(
+    command: Command, admin: Connection, store: Store
+) -> None:
+    for number, name in enumerate(("ada", "eve", "bo", "cyd"), 1):
+        row(admin, number, f"{name}@example.test")
+    admin.execute("update public.users set confirmed_at = null where id = 2")
+    store.apply(
+        alone(
+            user("eve", "eve@example.test", external_id="1"),
+            user("ada", "ada@example.test", external_id="2"),
+            user("bo", "bo@example.test", external_id="3"),
+            user("dan", "dan@example.test", external_id="4"),
+        )
+    )
+    found = command.json("adopt", "link", "--write", "--their-verified", "theirs.confirmed_at is not null")
+    # Nobody proved the address of row 2, and nobody in Clerk has the address of row 4.
+    assert linked(admin) == {2: "user_ada", 3: "user_bo", 4: "user_dan"}
+    assert left(found) == {1: "contradicted"}
+
+
 def test_undo_takes_back_exactly_the_recorded_links(command: Command, admin: Connection, store: Store) -> None:
     assert "no id was written by adopt link\nthere is nothing" in command.run("adopt", "undo", "--links").stdout
     row(admin, 0, "x@example.test", clerk_user_id="user_x")

@@ -578,6 +578,7 @@ def test_what_is_left_is_listed_with_the_statement_that_ends_it(linked: Command,
     )
     admin.execute("insert into storage.objects values ('avatars', %s || '/me.png')", [ADA])
     left = {each["what"]: each["todo"] for each in linked.json(*STEPS, "move", "--write")["todo"]}
+    assert left["column public.audit.actor with uuids of users"] == "move it, too: --column public.audit.actor"
     altered = left['policy "own folder" on storage.objects']
     admin.execute(altered.encode())
     assert "clerk_sync.caller" in altered

@@ -20,12 +20,15 @@ from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.operate.locking import in_turns
 
 FoundBy = Literal["id", "external_id", "email"]
-Reason = Literal["unknown", "taken", "ambiguous", "unverified", "unverified_here", "no_address", "nobody"]
+Reason = Literal[
+    "unknown", "taken", "ambiguous", "contradicted", "unverified", "unverified_here", "no_address", "nobody"
+]
 
 REASONS: Final[Mapping[Reason, str]] = {
     "unknown": "the row names an id that no user has",
     "taken": "the user has another row",
     "ambiguous": "several rows or several users fit",
+    "contradicted": "another user has verified the address of the row",
     "unverified": "the user has not verified the address in Clerk",
     "unverified_here": "the app has not verified the address",
     "no_address": "the row has no e-mail address",
@@ -94,8 +97,14 @@ by_external_id as (
         t.row_key, 2 as rank, 'external_id' as found_by, min(p.clerk_id) as clerk_id, t.address, t.own_key, case
             when count(*) > 1 then 'ambiguous'
             when bool_or(p.is_taken) then 'taken'
+            -- An external_id such as 7 may be the number of something else.
+            when bool_or(o.verified = 1 and o.clerk_id <> p.clerk_id and a.rows = 1 and t.is_verified)
+                then 'contradicted'
         end as reason
-    from theirs as t inner join people as p on p.external_id = t.own_key
+    from theirs as t
+    inner join people as p on p.external_id = t.own_key
+    left join owners as o on o.address = t.address
+    left join addresses as a on a.address = t.address
     where t.named_id is null
     group by t.row_key, t.address, t.own_key
 ),

@@ -208,19 +208,35 @@ def held(connection: Connection) -> list[Held]:
     """Every column with uuids of users, with the numbers of rows."""
     keyed = {(each.relation, each.number): each for each in by_key(connection)}
     found: list[Held] = []
-    for row in connection.execute(_UUIDS, {"not_the_apps": [*NOT_THE_APPS], "backup": BACKUP}).fetchall():
-        column = UserColumn(*row)
-        names = {"column": column.name, "table": column.of}
+    for column in _uuid_columns(connection):
         by = keyed.get((column.relation, column.number))
         if by:
             how = "key" if by.on_delete else "key to another table of the app"
             found.append(Held(column.at, how, by.on_delete, *_rows(connection, column)))
             continue
-        sample = sql.SQL(_SAMPLE).format(**names, part=_part(connection, column))
-        [(sampled, matching)] = connection.execute(sample).fetchall()
+        sampled, matching = _sampled(connection, column)
         if matching:
             found.append(Held(column.at, "values", None, *_rows(connection, column), sampled, matching))
     return found
+
+
+def left_by_values(connection: Connection) -> list[str]:
+    """The columns with uuids of users that no key leads to, so that a move leaves them out unless they are named."""
+    keyed = {(each.relation, each.number) for each in by_key(connection)}
+    others = (each for each in _uuid_columns(connection) if (each.relation, each.number) not in keyed)
+    return [column.at for column in others if _sampled(connection, column)[1]]
+
+
+def _uuid_columns(connection: Connection) -> list[UserColumn]:
+    where = {"not_the_apps": [*NOT_THE_APPS], "backup": BACKUP}
+    return [UserColumn(*row) for row in connection.execute(_UUIDS, where).fetchall()]
+
+
+def _sampled(connection: Connection, column: UserColumn) -> tuple[int, int]:
+    """The number of sampled values, and how many of these are ids of users."""
+    sample = sql.SQL(_SAMPLE).format(column=column.name, table=column.of, part=_part(connection, column))
+    [(sampled, matching)] = connection.execute(sample).fetchall()
+    return sampled, matching
 
 
 def _estimate(connection: Connection, column: UserColumn) -> int:

@@ -8,7 +8,7 @@ import click
 
 from clerk_supabase_cli.adopt.supabase_auth.auth_schema import see_all_rows
 from clerk_supabase_cli.adopt.supabase_auth.move import Mode, Moved, Options, WithoutOwner, found_units, move
-from clerk_supabase_cli.adopt.supabase_auth.remaining import Remaining, remaining
+from clerk_supabase_cli.adopt.supabase_auth.remaining import Remaining, not_moved_by_keys, remaining
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import open_database
 from clerk_supabase_cli.options import database_url_option, json_option
@@ -83,7 +83,7 @@ def move_command(
                 _print_unit(done[-1], mode)
         with connection.transaction():
             see_all_rows(connection)
-            left = remaining(connection)
+            left = [*not_moved_by_keys(connection), *remaining(connection)]
     if as_json:
         print_json({"changed": write, "tables": done, "todo": left})
     else:
