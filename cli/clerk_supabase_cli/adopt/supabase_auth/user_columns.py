@@ -82,6 +82,10 @@ _SAMPLE: Final[LiteralString] = """
     from (select t.{column} as value from {table} as t {part} where t.{column} is not null limit 200) as s
     left join auth.users as u on u.id = s.value
 """
+_READABLE: Final = """
+    select c.oid from pg_class as c
+    where c.oid = any(%s::oid[]) and has_table_privilege(c.oid, 'select') and not row_security_active(c.oid)
+"""
 _COUNT: Final[LiteralString] = """
     select count(*), count({column}) from {table}
 """
@@ -221,10 +225,14 @@ def held(connection: Connection) -> list[Held]:
 
 
 def left_by_values(connection: Connection) -> list[str]:
-    """The columns with uuids of users that no key leads to, so that a move leaves them out unless they are named."""
+    """The columns with uuids of users that no key leads to: a move leaves out each of them that nobody names.
+
+    Tables with rows that this role does not see are not looked at.
+    """
     keyed = {(each.relation, each.number) for each in by_key(connection)}
-    others = (each for each in _uuid_columns(connection) if (each.relation, each.number) not in keyed)
-    return [column.at for column in others if _sampled(connection, column)[1]]
+    others = [each for each in _uuid_columns(connection) if (each.relation, each.number) not in keyed]
+    readable = {oid for (oid,) in connection.execute(_READABLE, [[each.relation for each in others]])}
+    return [each.at for each in others if each.relation in readable and _sampled(connection, each)[1]]
 
 
 def _uuid_columns(connection: Connection) -> list[UserColumn]:
