@@ -12,9 +12,10 @@ from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.adopt.checking import check_mappings
 from clerk_supabase_cli.adopt.links import Links, Proofs, Writer
 from clerk_supabase_cli.adopt.mapping import parse_mappings
-from clerk_supabase_cli.operate.database import open_database
+from clerk_supabase_cli.adopt.tables import reading
+from clerk_supabase_cli.operate.database import DatabaseFailed, open_database
 from tests.kit.app_shapes import fingerprint, mirrored
-from tests.kit.databases import Connection, Database, rows
+from tests.kit.databases import Connection, Database, rows, value
 from tests.kit.histories import alone, delete
 from tests.kit.meanwhile import started, waiting
 from tests.kit.parked import Command
@@ -207,6 +208,26 @@ def test_an_id_in_another_column_counts_more_than_an_external_id_and_this_more_t
     assert [each["found_by"] for each in found["links"]] == ["id", "external_id", "email"]
 
 
+def test_an_external_id_that_is_the_number_of_something_else_takes_no_row_from_its_owner(
+    command: Command, admin: Connection, store: Store
+) -> None:
+    for number, name in enumerate(("ada", "eve", "bo", "cyd"), 1):
+        row(admin, number, f"{name}@example.test")
+    admin.execute("update public.users set confirmed_at = null where id = 2")
+    store.apply(
+        alone(
+            user("eve", "eve@example.test", external_id="1"),
+            user("ada", "ada@example.test", external_id="2"),
+            user("bo", "bo@example.test", external_id="3"),
+            user("dan", "dan@example.test", external_id="4"),
+        )
+    )
+    found = command.json("adopt", "link", "--write", "--their-verified", "theirs.confirmed_at is not null")
+    # Nobody proved the address of row 2, and nobody in Clerk has the address of row 4.
+    assert linked(admin) == {2: "user_ada", 3: "user_bo", 4: "user_dan"}
+    assert left(found) == {1: "contradicted"}
+
+
 def test_undo_takes_back_exactly_the_recorded_links(command: Command, admin: Connection, store: Store) -> None:
     assert "no id was written by adopt link\nthere is nothing" in command.run("adopt", "undo", "--links").stdout
     row(admin, 0, "x@example.test", clerk_user_id="user_x")
@@ -236,6 +257,128 @@ def test_a_row_that_the_app_rejects_is_listed_and_the_others_are_linked(
     found = command.json("adopt", "link", "--write")
     assert linked(admin) == {1: "user_ada", 3: "user_bo"}
     assert "violates check constraint" in left(found)[2]
+
+
+def test_a_row_that_a_trigger_changes_is_listed_and_keeps_no_id_of_somebody_else(
+    command: Command, admin: Connection, store: Store
+) -> None:
+    names = ("kept", "emptied", "stopped", "given", "later")
+    for number, name in enumerate(names, 1):
+        row(admin, number, f"{name}@example.test")
+        store.apply(alone(user(name, f"{name}@example.test")))
+    admin.execute(
+        """
+        create function public.meddle() returns trigger language plpgsql as $$ begin
+            if new.id = 3 then return null; end if;
+            new.clerk_user_id := case new.id when 2 then null when 4 then 'user_kept' else new.clerk_user_id end;
+            return new;
+        end $$;
+        create function public.meddle_later() returns trigger language plpgsql as $$ begin
+            update public.users set old_id = 'x', clerk_user_id = null where id = 5 and old_id is null;
+            return null;
+        end $$;
+        create trigger meddle before update on public.users for each row execute function public.meddle();
+        create trigger later after update on public.users for each row execute function public.meddle_later();
+        alter table public.users drop constraint users_clerk_user_id_key;
+        """
+    )
+    found = command.json("adopt", "link", "--write")
+    assert linked(admin) == {1: "user_kept"}
+    assert left(found) == dict.fromkeys((2, 3, 4, 5), "failed: a trigger of the app keeps another value")
+    assert rows(admin, "select clerk_id from clerk_sync.links") == [("user_kept",)]
+
+
+def test_a_reference_checked_at_the_end_of_the_transaction_holds_up_no_other_row(
+    command: Command, admin: Connection, store: Store
+) -> None:
+    for number, name in enumerate(("ada", "eve", "bo"), 1):
+        row(admin, number, f"{name}@example.test")
+        store.apply(alone(user(name, f"{name}@example.test")))
+    admin.execute(
+        "create table public.known (id text primary key); insert into public.known values ('user_ada'), ('user_bo');"
+        "alter table public.users add foreign key (clerk_user_id) references public.known deferrable initially deferred"
+    )
+    assert "violates foreign key" in left(command.json("adopt", "link", "--write"))[2]
+    assert linked(admin) == {1: "user_ada", 3: "user_bo"}
+
+
+def test_a_table_that_rejects_every_row_is_searched_without_a_plan_for_each_attempt(
+    command: Command, admin: Connection, store: Store
+) -> None:
+    for number in range(64):
+        row(admin, number, f"{number}@example.test")
+    store.apply(alone(*(user(str(number), f"{number}@example.test") for number in range(64))))
+    admin.execute(
+        """
+        alter table public.users add check (clerk_user_id is null);
+        create sequence public.plans;
+        create function public.counted() returns boolean language plpgsql as $$ begin
+            if current_setting('transaction_read_only') = 'off' then perform nextval('public.plans'); end if;
+            return true;
+        end $$;
+        """
+    )
+    counting = "case when theirs.id = 0 then public.counted() else true end"
+    assert len(command.json("adopt", "link", "--write", "--their-verified", counting)["left"]) == 64
+    # On a slow machine each batch finds one row, and the last batch finds none.
+    assert value(admin, "select last_value from public.plans") <= 65
+
+
+def test_a_row_that_the_role_does_not_see_is_no_reason_to_link_another_with_its_address(
+    command: Command, admin: Connection, database: Database, store: Store
+) -> None:
+    row(admin, 1, "ada@example.test")
+    row(admin, 2, "ADA@example.test")
+    store.apply(alone(user("ada", "ada@example.test")))
+    admin.execute(
+        """
+        grant usage on schema clerk_sync to authenticated;
+        grant select on clerk_sync.kinds, clerk.users to authenticated;
+        alter table clerk_sync.kinds disable row level security;
+        alter table clerk.users disable row level security;
+        grant select, insert on public.users to authenticated;
+        alter table public.users enable row level security;
+        create policy second on public.users using (id = 2);
+        """
+    )
+
+    def plan() -> None:
+        with open_database(database.url) as connection:
+            connection.execute("set role authenticated")
+            with reading(connection, seconds=60):
+                [checked] = check_mappings(connection, parse_mappings(MAPPING))
+                Links(checked, Proofs(email_column="email")).plan(connection)
+
+    with pytest.raises(DatabaseFailed, match="connect as a role that sees all rows"):
+        plan()
+
+
+def test_a_column_about_verification_that_is_no_yes_or_no_is_asked_about(
+    command: Command, admin: Connection, store: Store
+) -> None:
+    admin.execute("alter table public.users add email_verified smallint not null default 0")
+    row(admin, 1, "ada@example.test")
+    store.apply(alone(user("ada", "ada@example.test")))
+    failed = command.run("adopt", "link", "--write", status=1)
+    assert "a column email_verified of the type smallint" in str(failed.exception)
+    assert command.json("adopt", "link", "--write", "--their-verified", "theirs.email_verified = 1")["links"] == []
+    assert linked(admin) == {}
+
+
+def test_a_row_is_found_again_by_a_session_in_another_zone_of_time(
+    command: Command, admin: Connection, database: Database, store: Store, tmp_path: Path
+) -> None:
+    admin.execute(
+        "alter table public.users add at timestamptz default '2025-01-01Z', drop constraint users_pkey;"
+        "alter table public.users add primary key (id, at)"
+    )
+    row(admin, 1, "ada@example.test")
+    store.apply(alone(user("ada", "ada@example.test")))
+    (tmp_path / "seen.json").write_text(command.run("adopt", "link", "--json").stdout)
+    admin.execute(f"alter database {database.name} set timezone = 'Asia/Tokyo'".encode())
+    assert len(command.json("adopt", "link", "--write", "--seen", "seen.json")["links"]) == 1
+    admin.execute(f"alter database {database.name} reset timezone".encode())
+    assert "1 of 1 ids were taken back" in command.run("adopt", "undo", "--links", "--write").stdout
 
 
 @pytest.mark.parametrize(
@@ -270,21 +413,28 @@ def test_a_batch_judges_its_own_rows_alone_and_not_the_whole_table_again(
 def test_a_batch_sees_the_rows_and_users_outside_the_batch(
     command: Command, admin: Connection, store: Store, database: Database
 ) -> None:
-    for number, name in enumerate(("ada", "eve", "bo", "id", "own", "sue")):
+    for number, name in enumerate(("ada", "eve", "bo", "id", "own", "sue", "kim")):
         row(admin, number, f"{name}@example.test", old_id={"id": "user_id"}.get(name))
         store.apply(alone(user(name, f"{name}@example.test", external_id={"own": "4"}.get(name))))
+    row(admin, 7, "zed@example.test")
+    store.apply(alone(user("seven", "seven@example.test", external_id="7")))
     with open_database(database.url) as connection:
         [checked] = check_mappings(connection, parse_mappings(MAPPING))
         links = Links(checked, Proofs(id_column="old_id", email_column="email", their_verified="true"))
         planned = links.plan(connection).links
-        assert len(planned) == 6
+        assert len(planned) == 8
         # Another row with Ada's address, another user with Eve's, another row of Bo, another row that names a user, and
-        # another user with an external id: all after the plan, and none in a batch.
+        # another user with an external id, another row that Kim's external id proves, another user with the address of
+        # a row that an external id proves: all after the plan, and none in a batch.
         row(admin, 10, "ADA@example.test")
         store.apply(alone(user("eve_2", "eve@example.test"), user("own_2", "own-2@example.test", external_id="4")))
         row(admin, 11, "bo-2@example.test", clerk_user_id="user_bo")
         row(admin, 12, "id-2@example.test", old_id="user_id")
+        row(admin, 13, "kim-2@example.test")
+        store.apply(alone(user("kim", "kim@example.test", version=2, external_id="13")))
+        store.apply(alone(user("zed", "zed@example.test")))
         written, left_over = links.write(Writer(connection, database.url, "me", print), planned, most=1)
     assert [each.row for each in written] == [{"id": 5}]
-    assert {(each.row["id"], each.reason) for each in left_over} == {(number, "changed") for number in range(5)}
+    others = (0, 1, 2, 3, 4, 6, 7)
+    assert {(each.row["id"], each.reason) for each in left_over} == {(number, "changed") for number in others}
     assert linked(admin) == {5: "user_sue", 11: "user_bo"}

@@ -13,10 +13,13 @@ import pytest
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.adopt.supabase_auth.export.files import export
 from clerk_supabase_cli.adopt.supabase_auth.move import Options, found_units, move
+from clerk_supabase_cli.adopt.supabase_auth.safe_place import alone_in
 from clerk_supabase_cli.operate.database import open_database
 from tests.kit.databases import Connection, Database, acting_as, rows, value
 from tests.kit.histories import alone, upsert
+from tests.kit.meanwhile import started, waiting
 from tests.kit.parked import Command
+from tests.kit.polling import eventually
 from tests.kit.supabase_auth import APP, AUTH, BCRYPT, user
 
 ADA, BOB, EVE, MAX, SUE = (f"0000000{number}-0000-4000-8000-00000000abcd" for number in range(1, 6))
@@ -206,6 +209,22 @@ def test_hashes_are_not_written_where_git_would_take_them(command: Command, tmp_
     assert ADA in exported(folder)
 
 
+def test_a_date_that_no_program_takes_is_left_out_and_its_user_is_not(
+    command: Command, admin: Connection, tmp_path: Path
+) -> None:
+    user(admin, MAX, "max@example.test", created_at="infinity")
+    user(admin, SUE, "sue@example.test", created_at="0044-03-15 BC")
+    command.run(*STEPS, "export", str(tmp_path))
+    assert ["created_at" in exported(tmp_path)[each] for each in (ADA, MAX, SUE)] == [True, False, False]
+
+
+def test_two_exports_to_one_folder_never_mix(command: Command, tmp_path: Path) -> None:
+    with alone_in(tmp_path):
+        failed = command.run(*STEPS, "export", str(tmp_path), status=1)
+    assert "another export writes to" in str(failed.exception)
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_a_role_that_does_not_see_all_users_exports_nothing(
     command: Command, admin: Connection, database: Database, tmp_path: Path
 ) -> None:
@@ -257,11 +276,43 @@ def test_a_pair_that_has_changed_is_said_and_replaced_only_when_told(
     assert value(admin, "select clerk_id from clerk_migration.identities where old_id = %s", ADA) == "user_again"
 
 
+def test_a_user_of_clerk_who_turns_out_to_be_somebody_else_gets_no_rows(
+    linked: Command, store: Store, admin: Connection
+) -> None:
+    store.apply(
+        alone(upsert("user_ada", external_id=BOB, version=2), upsert("user_bob", external_id="crm-7", version=2))
+    )
+    failed = linked.run(*STEPS, "move", "--write", status=1)
+    assert f"1 old ids, such as {ADA}, are linked with users whose external_id" in str(failed.exception)
+    looked = linked.json(*STEPS, "link")["links"]
+    assert [each["old_id"] for each in looked["changed"]] == [ADA, BOB]
+    linked.run(*STEPS, "link", "--write", "--replace")
+    assert rows(admin, "select old_id::text, clerk_id from clerk_migration.identities") == [(BOB, "user_ada")]
+    not_moved = linked.run(*STEPS, "move", "--write", status=1).stdout
+    assert f"public.projects.owner_id: {ADA}, 1 row" in not_moved
+
+
+def test_a_user_whose_user_in_clerk_has_the_pair_of_somebody_else_is_listed(
+    linked: Command, store: Store, admin: Connection
+) -> None:
+    user(admin, MAX, "max@example.test")
+    store.apply(alone(upsert("user_ada", external_id=MAX, version=2)))
+    assert [(each["old_id"], each["why"]) for each in linked.json(*STEPS, "link", "--write")["links"]["unlinked"]] == [
+        (MAX, "its user of Clerk was linked with another id before: add --write --replace"),
+        (EVE, "no verified address or number"),
+    ]
+    replaced = linked.json(*STEPS, "link", "--write", "--replace")["links"]
+    assert (replaced["new"], replaced["known"]) == (1, 1)
+    assert [each["old_id"] for each in replaced["unlinked"]] == [EVE, ADA]
+
+
 def test_no_role_of_the_api_reads_the_pairs(command: Command, admin: Connection) -> None:
     # As in older projects of Supabase.
+    admin.execute("alter default privileges grant all on schemas to authenticated, service_role")
     admin.execute("alter default privileges grant all on tables to authenticated, service_role")
     admin.execute("alter default privileges grant execute on functions to authenticated, service_role")
     command.run(*STEPS, "link", "--write")
+    assert not value(admin, "select has_schema_privilege('authenticated', 'clerk_migration', 'usage, create')")
     admin.execute("grant usage on schema clerk_migration to authenticated, service_role")
     for role in ("authenticated", "service_role"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege), acting_as(admin, role):
@@ -320,12 +371,15 @@ def test_keys_indexes_and_uniques_of_the_app_stay_and_keys_to_auth_go(linked: Co
         'public.members'::regclass, 'public.profiles'::regclass) order by 1
     """
     indexes = rows(admin, query)
+    admin.execute("comment on constraint members_user_id_fkey on public.members is '@graphql({})'")
     linked.run(*STEPS, "move", "--write")
     # Nobody is told to move the columns of old uuids.
     found = {each["column"]: each["found_by"] for each in linked.json(*STEPS, "inspect")["columns"]}
     assert found.pop("public.audit.actor") == "values"
     assert {*found.values()} == {"move"}
     assert rows(admin, query) == indexes
+    commented = "select obj_description(oid, 'pg_constraint') from pg_constraint where conname = 'members_user_id_fkey'"
+    assert value(admin, commented) == "@graphql({})"
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         admin.execute("insert into public.members values (2, 'user_nobody')")
     admin.execute("delete from auth.users")
@@ -343,6 +397,74 @@ def test_no_trigger_of_the_app_fires_and_the_old_ids_can_be_dropped_at_once(link
     )
     linked.run(*STEPS, "move", "--write", "--drop-old")
     assert rows(admin, "select 1 from information_schema.columns where column_name like '%%_supabase'") == []
+
+
+def test_without_a_single_pair_no_column_is_emptied(command: Command, admin: Connection) -> None:
+    command.run(*STEPS, "link", "--write")
+    failed = command.run(*STEPS, "move", "--write", "--without-owner", "empty", "--drop-old", status=1)
+    assert "nobody is linked yet" in str(failed.exception)
+    assert value(admin, "select count(*) from public.projects where owner_id = %s::uuid", ADA) == 1
+
+
+def test_no_pair_changes_while_a_table_is_moved(linked: Command, admin: Connection, database: Database) -> None:
+    admin.execute("insert into public.notes (author) values (%s)", [ADA])
+    with database.connect() as blocker, blocker.transaction():
+        blocker.execute("lock table public.notes in access share mode")
+        moving = started(lambda: linked.run(*STEPS, "move", "notes", "--write", "--lock-timeout", "60"))
+        eventually(lambda: waiting(admin), bool)
+        admin.execute("set lock_timeout = '100ms'")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            admin.execute("delete from clerk_migration.identities")
+    moving.join()
+    assert value(admin, "select author from public.notes") == "user_ada"
+
+
+def test_a_table_that_takes_another_name_meanwhile_stays_as_it_is_and_holds_up_no_other(
+    linked: Command, admin: Connection, database: Database
+) -> None:
+    admin.execute("insert into public.notes (author) values (%s)", [ADA])
+    results: list[Any] = []
+    with database.connect() as blocker, blocker.transaction():
+        blocker.execute("lock table public.notes in access share mode")
+        moving = started(
+            lambda: results.append(linked.run(*STEPS, "move", "--write", "--lock-timeout", "60", status=None))
+        )
+        eventually(lambda: waiting(admin), bool)
+        blocker.execute("alter table public.notes rename to letters; create table public.notes (id int, author uuid)")
+    moving.join()
+    assert "moved: public.members.user_id, public.profiles.id, public.projects.owner_id" in results[0].stdout
+    assert "public.notes.author is no uuid column any more: another session has changed it" in results[0].stdout
+    assert value(admin, "select pg_typeof(author)::text from public.letters") == "uuid"
+
+
+def test_a_connection_that_is_cut_off_says_to_run_the_command_again(
+    linked: Command, admin: Connection, database: Database
+) -> None:
+    results: list[Any] = []
+    with database.connect() as blocker, blocker.transaction():
+        blocker.execute("lock table public.notes in access share mode")
+        moving = started(
+            lambda: results.append(linked.run(*STEPS, "move", "--write", "--lock-timeout", "60", status=None))
+        )
+        eventually(lambda: waiting(admin), bool)
+        admin.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where wait_event_type = 'Lock' and datname = current_database()"
+        )
+        moving.join()
+    assert "is as before: run the command again" in str(results[0].exception)
+    assert "moved: public.notes.author" in linked.run(*STEPS, "move", "--write").stdout
+
+
+def test_a_table_that_the_role_may_not_read_holds_up_no_other(
+    linked: Command, admin: Connection, database: Database
+) -> None:
+    with open_database(database.url) as connection:
+        found = found_units(connection, [], [])
+        connection.execute("set role service_role")
+        outcomes = [move(connection, database.url, unit, Options(), print) for unit in found]
+    assert [each.outcome for each in outcomes] == ["not moved", "not moved"]
+    assert "connect as the owner" in str(outcomes[0].why)
 
 
 def test_rows_of_a_user_who_is_not_in_clerk_stop_their_tables_and_no_others(linked: Command, admin: Connection) -> None:
@@ -473,6 +595,49 @@ def test_a_column_without_a_key_is_moved_when_it_is_named(linked: Command, admin
     assert "no table is left to move" in linked.run(*STEPS, "move", "--column", "public.audit.actor").stdout
 
 
+def test_a_column_of_any_name_is_moved_by_the_name_that_the_inspection_prints(
+    linked: Command, admin: Connection
+) -> None:
+    admin.execute('create table public."Audit.Log" ("actor Id" uuid, "user" uuid)')
+    admin.execute('insert into public."Audit.Log" values (%s, %s)', [ADA, BOB])
+    named = [each["column"] for each in linked.json(*STEPS, "inspect")["columns"] if "Log" in each["column"]]
+    assert named == ['public."Audit.Log"."actor Id"', 'public."Audit.Log"."user"']
+    for column in named:
+        linked.run(*STEPS, "move", "--write", "--column", column)
+    assert rows(admin, 'select "actor Id", "user" from public."Audit.Log"') == [("user_ada", "user_bob")]
+    # The old ids are no columns that are left to move.
+    found_by = {each["column"]: each["found_by"] for each in linked.json(*STEPS, "inspect")["columns"]}
+    assert [column for column, how in found_by.items() if how != "move"] == ["public.audit.actor"]
+    linked.run(*STEPS, "move", "--write", "--column", "public.audit.actor", "--drop-old")
+    again = linked.run(*STEPS, "move", "--write", "--column", "public.audit.actor", "--drop-old")
+    assert "no table is left to move" in again.stdout
+    assert "there is no column x.y.z" in str(linked.run(*STEPS, "move", "--column", "x.y.z", status=1).exception)
+    assert "is no name of a table" in str(linked.run(*STEPS, "move", "a.b.c.d", status=1).exception)
+
+
+def test_calls_are_found_in_a_database_that_quotes_all_names_and_not_in_other_schemas(
+    linked: Command, admin: Connection, database: Database
+) -> None:
+    admin.execute(
+        """
+        create schema app_auth;
+        grant usage on schema app_auth to authenticated;
+        create function app_auth.uid() returns text language sql stable as $$ select 'tenant' $$;
+        alter table public.notes add tenant text;
+        create policy of_tenant on public.notes as restrictive to authenticated using (app_auth.uid() = tenant);
+        """
+    )
+    admin.execute(f"alter database {database.name} set quote_all_identifiers = on".encode())
+    linked.run(*STEPS, "move", "notes", "--write")
+    admin.execute(f"alter database {database.name} reset quote_all_identifiers".encode())
+    expressions = (
+        "select polname, pg_get_expr(polqual, polrelid) from pg_policy where polrelid = 'public.notes'::regclass"
+    )
+    found: dict[str, str] = dict(rows(admin, expressions))
+    assert found["of_tenant"] == "(app_auth.uid() = tenant)"
+    assert "clerk_sync.caller" in found["own_notes"]
+
+
 def test_a_move_that_was_killed_goes_on_with_the_tables_that_are_left(
     linked: Command, admin: Connection, database: Database
 ) -> None:
@@ -494,6 +659,7 @@ def test_what_is_left_is_listed_with_the_statement_that_ends_it(linked: Command,
     )
     admin.execute("insert into storage.objects values ('avatars', %s || '/me.png')", [ADA])
     left = {each["what"]: each["todo"] for each in linked.json(*STEPS, "move", "--write")["todo"]}
+    assert left["column public.audit.actor with uuids of users"] == "move it, too: --column public.audit.actor"
     altered = left['policy "own folder" on storage.objects']
     admin.execute(altered.encode())
     assert "clerk_sync.caller" in altered

@@ -5,32 +5,35 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, LiteralString, TypeVar
 
-import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from clerk_supabase.model.found_kinds import FACTS
 from clerk_supabase_cli.adopt.checking import Checked
+from clerk_supabase_cli.adopt.parts import NotKept, Outcome, write_in_parts
 from clerk_supabase_cli.adopt.tables import Column, Table, TableMissing, find_table
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.operate.locking import in_turns
 
 FoundBy = Literal["id", "external_id", "email"]
-Reason = Literal["unknown", "taken", "ambiguous", "unverified", "unverified_here", "no_address", "nobody", "changed"]
+Reason = Literal[
+    "unknown", "taken", "ambiguous", "contradicted", "unverified", "unverified_here", "no_address", "nobody", "changed"
+]
 
 REASONS: Final[Mapping[Reason, str]] = {
     "unknown": "the row names an id that no user has",
     "taken": "the user has another row",
     "ambiguous": "several rows or several users fit",
+    "contradicted": "another user has verified the address of the row",
     "unverified": "the user has not verified the address in Clerk",
     "unverified_here": "the app has not verified the address",
     "no_address": "the row has no e-mail address",
     "nobody": "no user has this address",
-    "changed": "the row or its user has changed meanwhile, or a trigger of yours has put another value: look again",
+    "changed": "the row or its user has changed meanwhile: look again",
 }
 """Reasons for which a row is left to a person."""
 
@@ -98,8 +101,14 @@ by_external_id as (
         t.row_key, 2 as rank, 'external_id' as found_by, min(p.clerk_id) as clerk_id, t.address, t.own_key, case
             when count(*) > 1 then 'ambiguous'
             when bool_or(p.is_taken) then 'taken'
+            -- An external_id such as 7 may be the number of something else.
+            when bool_or(o.verified = 1 and o.clerk_id <> p.clerk_id and a.rows = 1 and t.is_verified)
+                then 'contradicted'
         end as reason
-    from theirs as t inner join people as p on p.external_id = t.own_key
+    from theirs as t
+    inner join people as p on p.external_id = t.own_key
+    left join owners as o on o.address = t.address
+    left join addresses as a on a.address = t.address
     where t.named_id is null
     group by t.row_key, t.address, t.own_key
 ),
@@ -134,21 +143,21 @@ plan as (
     from judged as j
 )
 """
-# Postgres takes a batch for a few rows, and would read the whole batch again for each of its rows.
-_NO_NESTED_LOOPS: Final = "set local enable_nestloop = off"
 _LIST: Final = """
-select p.row_key, p.found_by, p.clerk_id, p.reason from plan as p order by p.reason nulls first, p.row_key
+select p.row_key::text, p.found_by, p.clerk_id, p.reason from plan as p order by p.reason nulls first, p.row_key
 """
 # A plan of a whole table takes seconds, so a batch is judged with the rows and users that matter to the batch alone.
 _BATCH_OF_PLAN: Final[Mapping[str, LiteralString]] = {
     "batch": """
         batch as materialized (
-            select b."row", b.clerk_id, {primary_of_batch}
-            from jsonb_to_recordset({links}) as b ("row" jsonb, clerk_id text)
-            cross join lateral jsonb_to_record(b."row") as k ({primary_types})
+            select b.row_key, b.row_key::jsonb as "row", b.clerk_id, {primary_of_batch}
+            from jsonb_to_recordset({links}) as b (row_key text, clerk_id text)
+            cross join lateral jsonb_to_record(b.row_key::jsonb) as k ({key_types})
         ),
     """,
-    "is_of_batch": "(({primary}) in (select {primary_names} from batch as b) or {names_id_of_batch})",
+    "is_of_batch": """(
+        ({primary}) in (select {primary_names} from batch as b) or {names_id_of_batch} or {has_external_id_of_batch}
+    )""",
     "has_address_of_batch": 'lower({email}::text collate "C") in (select t.address from theirs as t)',
     "is_taken_in_batch": "theirs.{key}::text in (select b.clerk_id from batch as b)",
     "is_named_in_batch": """(
@@ -157,16 +166,34 @@ _BATCH_OF_PLAN: Final[Mapping[str, LiteralString]] = {
         or lower(mirror.email::text collate "C") in (select t.address from theirs as t)
     )""",
 }
-# The row of the user is locked and read again: an address may have changed since this statement began.
+# A row of another batch may have a proof for a user of this batch, and a stronger proof.
+_NAMES_ID_OF_BATCH: Final = "{named_id} in (select b.clerk_id from batch as b)"
+_HAS_EXTERNAL_ID_OF_BATCH: Final = """
+{own_key} in (
+    select u.external_id from {mirror} as u inner join batch as b on b.clerk_id = u.clerk_id
+    where u.external_id is not null and u.deleted_at is null
+)
+"""
+_CHOSEN: Final = """
+select b.row_key, p.found_by, p.clerk_id, p.address, p.own_key from plan as p
+inner join batch as b on b."row" = p.row_key and b.clerk_id = p.clerk_id
+where p.reason is null order by p.row_key
+"""
+# Postgres takes a batch for a few rows, and would read the whole batch again for each of its rows.
+_NO_NESTED_LOOPS: Final = "set local enable_nestloop = off"
+# A few rows of a large table are written through its index.
+_NESTED_LOOPS: Final = "set local enable_nestloop to default"
+_THESE: Final = """
+with chosen as materialized (
+    select c.place, c.row_key::jsonb as row_key, c.found_by, c.clerk_id, c.address, c.own_key
+    from jsonb_to_recordset({chosen})
+    as c (place integer, row_key text, found_by text, clerk_id text, address text, own_key text)
+)
+"""
+# The row of the user is locked and read again: an address may have changed since the rows were chosen.
 _WRITE: Final = """
-, chosen as materialized (
-    select p.*, {primary_names} from plan as p
-    inner join batch as b on b."row" = p.row_key and b.clerk_id = p.clerk_id
-    where p.reason is null
-),
-
-proven as materialized (
-    select c.* from {mirror} as mirror inner join chosen as c on c.clerk_id = mirror.clerk_id
+, proven as materialized (
+    select mirror.clerk_id, c.place from {mirror} as mirror inner join chosen as c on c.clerk_id = mirror.clerk_id
     where mirror.deleted_at is null and case c.found_by
         when 'email' then mirror.email_verified and {mirror_address} = c.address
         when 'external_id' then mirror.external_id = c.own_key
@@ -176,17 +203,29 @@ proven as materialized (
 ),
 
 written as (
-    update {table} as theirs set {key} = p.clerk_id::{type} from proven as p
-    where theirs.{key} is null and ({primary}) = ({primary_of_proven})
-    returning p.row_key, p.clerk_id, p.found_by, theirs.{key}::text as written_id
+    update {table} as theirs set {key} = p.clerk_id::{type}
+    from proven as p
+    inner join chosen as c on c.place = p.place
+    cross join lateral jsonb_to_record(c.row_key) as k ({key_types})
+    where theirs.{key} is null and {is_row}
 )
 
-insert into clerk_sync.links (kind, relation, key_column, row_key, clerk_id, found_by, linked_by)
-select 'user', {relation}, {key_name}, w.row_key, w.clerk_id, w.found_by, {operator} from written as w
--- A trigger of the app may have had another opinion.
-where w.written_id = w.clerk_id
-returning row_key, found_by, clerk_id
+select p.place from proven as p
 """
+# In a statement of its own, which sees what triggers of the app have done.
+_RECORD: Final = """
+insert into clerk_sync.links (kind, relation, key_column, row_key, clerk_id, found_by, linked_by)
+select 'user', {relation}, {key_name}, c.row_key, c.clerk_id, c.found_by, {operator}
+from chosen as c
+cross join lateral jsonb_to_record(c.row_key) as k ({key_types})
+inner join {table} as theirs on {is_row} and theirs.{key}::text = c.clerk_id
+where c.place = any({places}::integer[])
+returning row_key::text
+"""
+# Keys of rows are written and compared in the same zone of time, whoever connects.
+_SETTINGS: Final = "select set_config('row_security', 'off', true), set_config('TimeZone', 'UTC', true)"
+# Otherwise a foreign key of the app may reject a row when the transaction ends.
+_CONSTRAINTS: Final = "set constraints all immediate"
 _HAS_LINKS: Final = "select to_regclass('clerk_sync.links') is not null"
 _RECORDED: Final = """
 select l.relation, l.key_column, count(*) from clerk_sync.links as l
@@ -233,10 +272,24 @@ class Proofs:
 class Link:
     """A row that is, or could be, linked to a user."""
 
-    row: Mapping[str, Any]
-    """The primary key of the row."""
+    row_key: str
+    """The primary key of the row, as the text of Postgres: no number in it loses a digit."""
     found_by: FoundBy
     clerk_id: str
+
+    @property
+    def row(self) -> Mapping[str, Any]:
+        """The primary key of the row."""
+        row: Mapping[str, Any] = json.loads(self.row_key)
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen(Link):
+    """A link with the values that prove it."""
+
+    address: str | None
+    own_key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,14 +322,22 @@ class Unlinked:
 
 
 def verified_column(table: Table) -> str | None:
-    """An expression over `theirs`, if a column of the table says whether the address of a row is verified."""
+    """An expression over `theirs`, if a column of the table says whether the address of a row is verified.
+
+    Raises NotLinked for a column of this name whose values only a person understands.
+    """
     for column in table.columns.values():
-        bare = column.name.lower().replace("_", "")
+        if column.name.lower().replace("_", "") not in (*_FLAGS, *_TIMES):
+            continue
         reference = sql.Identifier("theirs", column.name).as_string()
-        if column.category == "B" and bare in _FLAGS:
+        if column.category == "B":
             return reference
-        if column.category == "D" and bare in _TIMES:
+        if column.category == "D":
             return f"{reference} is not null"
+        raise NotLinked(
+            f"{table.name} has a column {column.name} of the type {column.type}: say with --their-verified which "
+            f"values mean a verified address, such as '{reference} = 1'; if the column says nothing about it: true"
+        )
     return None
 
 
@@ -322,11 +383,12 @@ class Links:
             return Plan([], [])
         links: list[Link] = []
         left: list[Left] = []
-        for row, found_by, clerk_id, reason in connection.execute(self._planning(), binary=True):
+        connection.execute(_SETTINGS)
+        for row_key, found_by, clerk_id, reason in connection.execute(self._planning(), binary=True):
             if reason is None:
-                links.append(Link(row, found_by, clerk_id))
+                links.append(Link(row_key, found_by, clerk_id))
             else:
-                left.append(Left(row, reason, clerk_id))
+                left.append(Left(json.loads(row_key), reason, clerk_id))
         return Plan(links, left)
 
     def write(self, writer: Writer, planned: Sequence[Link], *, most: int = _BATCH) -> tuple[list[Link], list[Left]]:
@@ -336,35 +398,42 @@ class Links:
         """
         links: list[Link] = []
         left: list[Left] = []
-        batches = [planned[first : first + most] for first in range(0, len(planned), most)]
-        while batches:
-            batch = batches.pop(0)
-            try:
-                written = self._write_batch(writer, batch)
-            except psycopg.Error as error:
-                if writer.connection.broken:
-                    raise
-                if len(batch) == 1:
-                    left.append(Left(batch[0].row, f"failed: {error.diag.message_primary or error}", None))
-                else:
-                    # A row that the app rejects is found alone, after a few smaller batches.
-                    batches[:0] = [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
-                continue
-            links += written
-            rows = {key_of(each.row) for each in written}
-            left += [Left(each.row, "changed", each.clerk_id) for each in batch if key_of(each.row) not in rows]
+        for first in range(0, len(planned), most):
+            batch = planned[first : first + most]
+            while batch:
+                valid, outcome = writer.in_turns(functools.partial(self._write_batch, writer, batch))
+                links += outcome.written
+                left += [Left(each.row, f"failed: {reason}", None) for each, reason in outcome.rejected]
+                done = {each.row_key for each in (*outcome.written, *(each for each, _ in outcome.rejected))}
+                # After a long search for rejected rows, the rows that it did not reach are judged anew.
+                remaining = valid - done if done else set()
+                left += [
+                    Left(each.row, "changed", each.clerk_id) for each in batch if each.row_key not in remaining | done
+                ]
+                batch = [each for each in batch if each.row_key in remaining]
         return links, left
 
-    def _write_batch(self, writer: Writer, batch: Sequence[Link]) -> list[Link]:
-        lock = sql.SQL("lock table {} in share row exclusive mode").format(self._table.reference)
-        statement = self._writing(batch, writer.operator)
+    def _write_batch(self, writer: Writer, batch: Sequence[Link]) -> tuple[set[str], Outcome[_Chosen]]:
+        """Returns the keys of the rows whose links still hold, and what became of these rows."""
+        connection = writer.connection
+        connection.execute(_SETTINGS)
+        connection.execute(sql.SQL("lock table {} in share row exclusive mode").format(self._table.reference))
+        connection.execute(_CONSTRAINTS)
+        connection.execute(_NO_NESTED_LOOPS)
+        rows = [_Chosen(*row) for row in connection.execute(self._choosing(batch), binary=True)]
+        connection.execute(_NESTED_LOOPS)
+        outcome = write_in_parts(connection, rows, functools.partial(self._write_part, writer))
+        return {each.row_key for each in rows}, outcome
 
-        def act() -> list[Link]:
-            writer.connection.execute(lock)
-            writer.connection.execute(_NO_NESTED_LOOPS)
-            return [Link(*row) for row in writer.connection.execute(statement, binary=True)]
-
-        return writer.in_turns(act)
+    def _write_part(self, writer: Writer, part: Sequence[_Chosen]) -> Sequence[_Chosen]:
+        given = Jsonb([{"place": place} | asdict(each) for place, each in enumerate(part)])
+        write = self._statement(_THESE + _WRITE, chosen=given)
+        places = [place for (place,) in writer.connection.execute(write, binary=True)]
+        record = self._statement(_THESE + _RECORD, chosen=given, places=places, operator=writer.operator)
+        recorded = {row_key for (row_key,) in writer.connection.execute(record, binary=True)}
+        if others := {place for place in places if part[place].row_key not in recorded}:
+            raise NotKept(others)
+        return [part[place] for place in sorted(places)]
 
     def _check_columns(self) -> None:
         for name in (self._proofs.id_column, self._proofs.own_key, self._proofs.email_column):
@@ -375,42 +444,51 @@ class Links:
         everything: dict[str, sql.Composable] = {name: sql.SQL("true") for name in _BATCH_OF_PLAN}
         return sql.SQL(f"{_PLAN}{_LIST}").format(**self._parts, **everything | {"batch": sql.SQL("")})
 
-    def _writing(self, batch: Sequence[Link], operator: str) -> sql.Composed:
-        pairs = [{"row": dict(each.row), "clerk_id": each.clerk_id} for each in batch]
-        parts = self._parts | {"links": sql.Literal(Jsonb(pairs)), "operator": sql.Literal(operator)}
+    def _choosing(self, batch: Sequence[Link]) -> sql.Composed:
+        pairs = [{"row_key": each.row_key, "clerk_id": each.clerk_id} for each in batch]
+        parts = self._parts | {"links": sql.Literal(Jsonb(pairs))}
         of_batch = {name: sql.SQL(text).format(**parts) for name, text in _BATCH_OF_PLAN.items()}
-        return sql.SQL(f"{_PLAN}{_WRITE}").format(**parts, **of_batch)
+        return sql.SQL(f"{_PLAN}{_CHOSEN}").format(**parts, **of_batch)
+
+    def _statement(self, statement: LiteralString, **values: Any) -> sql.Composed:
+        literals = {name: sql.Literal(value) for name, value in values.items()}
+        return sql.SQL(statement).format(**self._parts, **literals)
 
     def _statement_parts(self) -> dict[str, sql.Composable]:
         proofs, primary = self._proofs, self._table.primary
         own_key = proofs.own_key or (primary[0] if len(primary) == 1 else None)
         nothing = sql.SQL("null::text")
         email = proofs.email_column
-        named = {name: sql.Identifier(f"key_{number}") for number, name in enumerate(primary)}
-        return {
-            "table": self._table.reference,
+        aliases = {name: sql.Identifier(f"key_{number}") for number, name in enumerate(primary)}
+        texts: dict[str, sql.Composable] = {
             "mirror": self._mirror,
+            "named_id": _text_of(proofs.id_column) if proofs.id_column else nothing,
+            "own_key": _text_of(own_key) if own_key else nothing,
+        }
+        return texts | {
+            "table": self._table.reference,
             "key": sql.Identifier(self._key.name),
             "key_name": sql.Literal(self._key.name),
             "relation": sql.Literal(self._table.name),
             "type": sql.SQL(self._key.compared_type),
             "row_key": row_key(primary),
             "primary": _listed(sql.Identifier("theirs", name) for name in primary),
-            "primary_types": _listed(
+            "primary_of_batch": _listed(
+                sql.SQL("{} as {}").format(sql.Identifier("k", name), alias) for name, alias in aliases.items()
+            ),
+            "primary_names": _listed(sql.SQL("b.{}").format(alias) for alias in aliases.values()),
+            "key_types": _listed(
                 sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(self._table.columns[name].type))
                 for name in primary
             ),
-            "primary_of_batch": _listed(
-                sql.SQL("{} as {}").format(sql.Identifier("k", name), alias) for name, alias in named.items()
+            "is_row": sql.SQL(" and ").join(
+                sql.SQL("{} = {}").format(sql.Identifier("theirs", name), sql.Identifier("k", name)) for name in primary
             ),
-            "primary_names": _listed(sql.SQL("b.{}").format(alias) for alias in named.values()),
-            "primary_of_proven": _listed(sql.SQL("p.{}").format(alias) for alias in named.values()),
-            "email": sql.Identifier("theirs", email) if email else nothing,
-            "names_id_of_batch": sql.SQL("{} in (select b.clerk_id from batch as b)").format(_text_of(proofs.id_column))
-            if proofs.id_column
+            "names_id_of_batch": sql.SQL(_NAMES_ID_OF_BATCH).format(**texts) if proofs.id_column else sql.SQL("false"),
+            "has_external_id_of_batch": sql.SQL(_HAS_EXTERNAL_ID_OF_BATCH).format(**texts)
+            if own_key
             else sql.SQL("false"),
-            "named_id": _text_of(proofs.id_column) if proofs.id_column else nothing,
-            "own_key": _text_of(own_key) if own_key else nothing,
+            "email": sql.Identifier("theirs", email) if email else nothing,
             "address": sql.SQL(_ADDRESS).format(sql.Identifier("theirs", email)) if email else nothing,
             "mirror_address": sql.SQL(_ADDRESS).format(sql.SQL("mirror.email")),
             "is_verified": sql.SQL("({})").format(sql.SQL(proofs.their_verified))
@@ -442,12 +520,13 @@ def unlink(writer: Writer, relation: str | None = None) -> list[Unlinked]:
             row_key=row_key(table.primary),
             operator=sql.Literal(writer.operator),
         )
-        undone = writer.in_turns(functools.partial(_count, writer.connection, statement))
+        undone = writer.in_turns(functools.partial(_undone, writer.connection, statement))
         results.append(Unlinked(name, undone, recorded - undone))
     return results
 
 
-def _count(connection: Connection, statement: sql.Composed) -> int:
+def _undone(connection: Connection, statement: sql.Composed) -> int:
+    connection.execute(_SETTINGS)
     return len(connection.execute(statement, binary=True).fetchall())
 
 

@@ -106,8 +106,12 @@ def _not_reached(reason: Exception) -> DatabaseFailed:
 def _what_to_do(error: psycopg.Error) -> str:
     reason = error.diag.message_primary or " ".join(str(error).split())
     match error:
+        case psycopg.errors.InsufficientPrivilege() if "row-level security" in reason:
+            return f"{reason}; connect as a role that sees all rows: with BYPASSRLS, as postgres of Supabase has it"
         case psycopg.errors.InsufficientPrivilege():
             return f"{reason}; connect as the owner of the tables, not as the role that sync uses"
+        case psycopg.errors.AdminShutdown() | psycopg.errors.CrashShutdown():
+            return f"{reason}; what this command had not finished is as before: run the command again"
         case psycopg.errors.UndefinedTable() | psycopg.errors.UndefinedColumn() | psycopg.errors.InvalidSchemaName():
             return f"{reason}; run: clerk-supabase migrate"
         case _:

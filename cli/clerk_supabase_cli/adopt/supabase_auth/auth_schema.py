@@ -45,6 +45,9 @@ _COLUMNS: Final = """
     select a.attname::text from pg_attribute as a
     where a.attrelid = to_regclass(%s) and a.attnum > 0 and not a.attisdropped
 """
+_SETTINGS: Final = """
+    select set_config('row_security', 'off', true), set_config('quote_all_identifiers', 'off', true)
+"""
 
 
 class NotSupabaseAuth(Failure):
@@ -52,8 +55,11 @@ class NotSupabaseAuth(Failure):
 
 
 def see_all_rows(connection: Connection) -> None:
-    """For the rest of the transaction, raises an error where row-level security would hide rows from this role."""
-    connection.execute("select set_config('row_security', 'off', true)")
+    """For the rest of the transaction, raises an error where row-level security would hide rows from this role.
+
+    Names are printed without needless quotes, so that calls such as auth.uid() are found.
+    """
+    connection.execute(_SETTINGS)
 
 
 def columns_of(connection: Connection, table: str) -> set[str]:

@@ -12,7 +12,8 @@ from clerk_supabase_cli.operate.database import Connection
 # Dropping a column also drops its indexes, constraints, rights and comment.
 _GENERATED: Final = """
     select
-        c.oid, c.oid::regclass::text, a.attnum::int, n.nspname::text, c.relname::text, a.attname::text, a.attnotnull,
+        c.oid, c.oid::regclass::text, a.attnum::int, n.nspname::text, c.relname::text, a.attname::text,
+        quote_ident(a.attname), a.attnotnull,
         pg_get_expr(d.adbin, d.adrelid),
         format_type(a.atttypid, a.atttypmod)
         || coalesce((select format(' collate %%s', l.oid::regcollation) from pg_collation as l
@@ -102,4 +103,4 @@ class GeneratedColumn:
 def generated_columns(connection: Connection, columns: Sequence[UserColumn]) -> list[GeneratedColumn]:
     """The generated columns with one of the *columns* in their expressions."""
     where = {"relations": [c.relation for c in columns], "numbers": [c.number for c in columns]}
-    return [GeneratedColumn(UserColumn(*row[:8]), *row[8:]) for row in connection.execute(_GENERATED, where)]
+    return [GeneratedColumn(UserColumn(*row[:9]), *row[9:]) for row in connection.execute(_GENERATED, where)]

@@ -12,7 +12,7 @@ from psycopg import sql
 from clerk_supabase.postgres.failures import is_about_the_connection
 from clerk_supabase_cli.adopt.supabase_auth.auth_schema import see_all_rows
 from clerk_supabase_cli.adopt.supabase_auth.generated_columns import generated_columns
-from clerk_supabase_cli.adopt.supabase_auth.pairs import HAS_PAIRS
+from clerk_supabase_cli.adopt.supabase_auth.pairs import HAS_PAIRS, contradicted
 from clerk_supabase_cli.adopt.supabase_auth.plan import Plan, plan
 from clerk_supabase_cli.adopt.supabase_auth.units import Unit, units
 from clerk_supabase_cli.adopt.supabase_auth.user_columns import UserColumn, by_key, named_column
@@ -29,6 +29,9 @@ WithoutOwner = Literal["stop", "empty", "keep"]
 _LONGEST_NAME: Final = 63
 _LISTED: Final = 20
 _BEGIN: Final = "select set_config('statement_timeout', '30min', true)"
+# A pair that is deleted between the search for orphans and the new type would empty the column.
+_LOCK_PAIRS: Final = "lock table clerk_migration.identities in share mode"
+_A_PAIR: Final = "select from clerk_migration.identities limit 1"
 _ORPHANS: Final[LiteralString] = """
     select t.{column}::text, count(*), sum(count(*)) over (), count(*) over ()
     from {table} as t
@@ -38,9 +41,11 @@ _ORPHANS: Final[LiteralString] = """
 """
 _COLUMN_NOW: Final = """
     select
-        (select 'uuid'::regtype in (t.oid, t.typbasetype) from pg_attribute as a
+        coalesce((select 'uuid'::regtype in (t.oid, t.typbasetype) from pg_attribute as a
             inner join pg_type as t on t.oid = a.atttypid
-            where (a.attrelid, a.attnum) = (%(relation)s, %(number)s) and not a.attisdropped),
+            inner join pg_class as c on c.oid = a.attrelid and c.relname = %(table)s
+            inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname = %(schema)s
+            where (a.attrelid, a.attnum, a.attname) = (%(relation)s, %(number)s, %(column)s)), false),
         exists (select from pg_attribute as a
             where a.attrelid = %(relation)s and a.attname = %(backup)s and not a.attisdropped),
         exists (select from pg_attribute as a
@@ -137,23 +142,39 @@ class _HasOrphans(NotMoved):
         self.orphans = orphans
 
 
-def found_units(connection: Connection, tables: Sequence[str], columns: Sequence[str]) -> list[Unit]:
+def found_units(
+    connection: Connection, tables: Sequence[str], columns: Sequence[str], *, drops_old: bool = False
+) -> list[Unit]:
     """The units to move: all, or the units with one of the *tables*; *columns*: more columns, found by no key.
 
     Raises NotReady and NoSuchColumn.
     """
-    [(has_pairs,)] = connection.execute(HAS_PAIRS).fetchall()
-    if not has_pairs:
-        raise NotReady("nobody is linked yet; run: clerk-supabase adopt supabase-auth link --write")
-    named = [each for each in (named_column(connection, column) for column in columns) if each]
-    found = units(connection, by_key(connection, named))
+    _check_pairs(connection)
+    named = [each for each in (named_column(connection, column, drops_old=drops_old) for column in columns) if each]
     wanted = {_named_table(connection, table) for table in tables}
+    with connection.transaction():
+        see_all_rows(connection)
+        found = units(connection, by_key(connection, named))
     return [unit for unit in found if not wanted or wanted & {each.relation for each in unit.columns}]
+
+
+def _check_pairs(connection: Connection) -> None:
+    [(has_table,)] = connection.execute(HAS_PAIRS).fetchall()
+    if not has_table or connection.execute(_A_PAIR).fetchone() is None:
+        raise NotReady("nobody is linked yet; run: clerk-supabase adopt supabase-auth link --write")
+    if found := contradicted(connection):
+        raise NotReady(
+            f"{len(found)} old ids, such as {found[0]}, are linked with users whose external_id in Clerk is the id of "
+            "somebody else now; run: clerk-supabase adopt supabase-auth link --write --replace"
+        )
 
 
 def _named_table(connection: Connection, typed: str) -> int:
     name = typed if "." in typed else f"public.{typed}"
-    [(table,)] = connection.execute("select to_regclass(%s)::oid", [name]).fetchall()
+    try:
+        [(table,)] = connection.execute("select to_regclass(%s)::oid", [name]).fetchall()
+    except psycopg.Error as error:
+        raise NotReady(f"{name} is no name of a table ({error.diag.message_primary}): spell it schema.table") from None
     if table is None:
         raise NotReady(f"there is no table {name}: spell it schema.table, as in public.projects")
     return int(table)
@@ -178,12 +199,19 @@ def move(connection: Connection, url: str, unit: Unit, options: Options, report:
         return Moved(unit.tables, columns, "not moved", str(error), without_owner=error.orphans)
     except (NotMoved, LockedByOthers) as error:
         return Moved(unit.tables, columns, "not moved", str(error))
+    except psycopg.errors.UndefinedTable as error:
+        why = f"{error.diag.message_primary}: another session has changed it; run the command again"
+        return Moved(unit.tables, columns, "not moved", why)
+    except psycopg.errors.InsufficientPrivilege as error:
+        why = f"{error.diag.message_primary}: connect as the owner of the tables, who sees all their rows"
+        return Moved(unit.tables, columns, "not moved", why)
     outcome: Literal["moved", "can be moved"] = "moved" if options.mode == "write" else "can be moved"
     return Moved(unit.tables, columns, outcome, None, done[-1].statements, done[-1].notes)
 
 
 def _act(connection: Connection, unit: Unit, options: Options) -> Plan:
     connection.execute(_BEGIN)
+    connection.execute(_LOCK_PAIRS)
     tables = {each.relation: each.of for each in unit.columns}
     lock = sql.SQL("lock table {} in access exclusive mode")
     connection.execute(lock.format(sql.SQL(", ").join(tables.values())))
@@ -216,22 +244,17 @@ def _plan(connection: Connection, unit: Unit, options: Options) -> Plan:
 
 
 def _check_column(connection: Connection, column: UserColumn, options: Options) -> None:
-    where = {
-        "relation": column.relation,
-        "number": column.number,
-        "column": column.column,
-        "backup": column.backup,
-    }
+    where = {name: getattr(column, name) for name in ("relation", "number", "schema", "table", "column", "backup")}
     [(is_uuid, has_backup, is_generated, partitioned)] = connection.execute(_COLUMN_NOW, where).fetchall()
     if not is_uuid:
-        raise NotMoved(f"{column.at} is no uuid column any more: another session has changed it")
+        raise NotMoved(f"{column.at} is no uuid column any more: another session has changed it; run the command again")
     if is_generated:
         raise NotMoved(f"Postgres computes {column.at} from other columns: drop this column, and make it again later")
     if partitioned:
         raise NotMoved(
             f"{column.at} is in the partition key of {partitioned}, where Postgres changes no type: make a new table "
-            f"with a text column {column.column}, copy the rows with clerk_migration.clerk_id_of({column.column}), and "
-            f"drop {column.schema}.{column.table}"
+            f"with a text column {column.printed_column}, copy the rows with "
+            f"clerk_migration.clerk_id_of({column.printed_column}), and drop {column.printed_table}"
         )
     if options.drops_old:
         return
@@ -256,7 +279,7 @@ def _run(connection: Connection, statement: str) -> None:
     except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
         raise
     except psycopg.Error as error:
-        if error.sqlstate is None or is_about_the_connection(error.sqlstate, str(error)):
+        if connection.broken or error.sqlstate is None or is_about_the_connection(error.sqlstate, str(error)):
             raise
         detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
         raise NotMoved(f"{error.diag.message_primary}{detail}, in: {statement}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from clerk_supabase_cli.adopt.supabase_auth.auth_schema import see_all_rows
+from clerk_supabase_cli.adopt.supabase_auth.auth_schema import see_all_rows, users_query
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import Connection
 from clerk_supabase_cli.operate.install.mirror import mirror_schema, rendered
@@ -14,8 +14,8 @@ _CREATE: Final = (
     "create schema if not exists clerk_migration",
     "create table if not exists clerk_migration.identities (old_id uuid primary key, clerk_id text not null unique)",
     "alter table clerk_migration.identities enable row level security",
-    "revoke all on schema clerk_migration from public",
-    # Supabase's older default privileges may grant everything on a new table.
+    # Supabase's older default privileges may grant everything on a new schema and a new table.
+    "revoke all on schema clerk_migration from public, anon, authenticated, service_role",
     "revoke all on clerk_migration.identities from public, anon, authenticated, service_role",
     """
     create or replace function clerk_migration.clerk_id_of(old_id uuid)
@@ -35,6 +35,12 @@ _CREATE: Final = (
     "revoke all on function clerk_migration.clerk_id_of(uuid) from public, anon, authenticated, service_role",
 )
 HAS_PAIRS: Final = "select to_regclass('clerk_migration.identities') is not null"
+# A living user of Clerk whose external_id is another id of auth.users: the rows of the pair belong to somebody else.
+_CONTRADICTED: Final = """
+    select i.old_id from clerk_migration.identities as i
+    inner join clerk.users as u on u.clerk_id = i.clerk_id and u.deleted_at is null
+    inner join auth.users as other on other.id::text = lower(u.external_id) and other.id <> i.old_id
+"""
 _HAS_MIRROR: Final = "select to_regclass(%s) is not null"
 
 # Two users of Clerk with the same external_id are linked with nobody: a person decides.
@@ -82,6 +88,8 @@ _FOREIGN: Final = """
 """
 _UNLINKED: Final = """
     select old.id::text, old.email, case
+        when exists (select from pg_temp.candidates as c where c.old_id = old.id)
+            then 'its user of Clerk was linked with another id before: add --write --replace'
         when (to_jsonb(old) ->> 'deleted_at') is not null then 'deleted in Supabase Auth'
         when (to_jsonb(old) ->> 'is_anonymous')::boolean then 'anonymous'
         when (to_jsonb(old) ->> 'email_confirmed_at') is null and (to_jsonb(old) ->> 'phone_confirmed_at') is null
@@ -89,7 +97,12 @@ _UNLINKED: Final = """
         else 'not imported, or the mirror does not have the user yet'
     end
     from auth.users as old
-    where not exists (select from pg_temp.candidates as c where c.old_id = old.id)
+    where not exists (
+        select from pg_temp.candidates as c
+        where c.old_id = old.id and (
+            cardinality(c.all_ids) > 1 or not exists (select from pg_temp.pairs as p where p.clerk_id = c.clerk_id)
+        )
+    )
     and not exists (select from pg_temp.pairs as p where p.old_id = old.id)
     order by 3, old.created_at, 1
 """
@@ -110,6 +123,7 @@ _REPLACE: Final = """
         select from pg_temp.candidates as c where c.old_id = i.old_id and cardinality(c.all_ids) = 1
     )
 """
+_REPLACE_CONTRADICTED: Final = f"delete from clerk_migration.identities where old_id in ({_CONTRADICTED})"  # noqa: S608
 
 
 class NoMirror(Failure):
@@ -165,10 +179,11 @@ class Links:
 def link(connection: Connection, *, writes: bool, replaces: bool) -> Links:
     """Finds the pairs by external_id; *writes*: keeps them; *replaces*: also over pairs that have changed.
 
-    Raises NoMirror.
+    Raises NoMirror and NotSupabaseAuth.
     """
     with connection.transaction():
         see_all_rows(connection)
+        users_query(connection)
         mirror = mirror_schema(connection)
         [(has_mirror,)] = connection.execute(_HAS_MIRROR, [f"{mirror}.users"]).fetchall()
         if not has_mirror:
@@ -181,22 +196,34 @@ def link(connection: Connection, *, writes: bool, replaces: bool) -> Links:
         connection.execute(rendered(_CANDIDATES, mirror).encode())
         connection.execute(_PAIRS if has_pairs else _NO_PAIRS)
         connection.execute("analyze pg_temp.candidates, pg_temp.pairs")
-        links = _found(connection, mirror)
+        changed = [Changed(*row) for row in connection.execute(_CHANGED)]
+        if writes and replaces:
+            connection.execute(_REPLACE)
+            connection.execute(rendered(_REPLACE_CONTRADICTED, mirror).encode())
+            connection.execute("drop table pg_temp.pairs")
+            connection.execute(_PAIRS)
+        links = _found(connection, mirror, changed)
         if writes:
-            if replaces:
-                connection.execute(_REPLACE)
             connection.execute(_INSERT)
             connection.execute("analyze clerk_migration.identities")
         return links
 
 
-def _found(connection: Connection, mirror: str) -> Links:
+def contradicted(connection: Connection) -> list[str]:
+    """Old ids of pairs whose user in Clerk has the id of somebody else as external_id now."""
+    with connection.transaction():
+        see_all_rows(connection)
+        statement = rendered(_CONTRADICTED, mirror_schema(connection))
+        return sorted(str(old_id) for (old_id,) in connection.execute(statement.encode()))
+
+
+def _found(connection: Connection, mirror: str, changed: list[Changed]) -> Links:
     [(new, known)] = connection.execute(_LINKED).fetchall()
     return Links(
         new,
         known,
         [Double(*row) for row in connection.execute(_DOUBLE)],
-        [Changed(*row) for row in connection.execute(_CHANGED)],
+        changed,
         [Foreign(*row) for row in connection.execute(rendered(_FOREIGN, mirror).encode())],
         [Unlinked(*row) for row in connection.execute(_UNLINKED)],
     )

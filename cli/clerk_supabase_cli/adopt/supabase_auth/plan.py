@@ -23,12 +23,15 @@ _KEYS: Final = """
     select distinct
         format('alter table %%s drop constraint %%I', c.conrelid::regclass, c.conname),
         format('alter table %%s add constraint %%I %%s', c.conrelid::regclass, c.conname, pg_get_constraintdef(c.oid)),
-        c.confrelid <> 'auth.users'::regclass
+        c.confrelid <> 'auth.users'::regclass,
+        format('comment on constraint %%I on %%s is %%L', c.conname, c.conrelid::regclass, d.description),
+        d.description is not null
     from pg_constraint as c
     cross join lateral unnest(c.conkey, c.confkey) as k (child, parent)
     inner join unnest(%(relations)s::oid[], %(numbers)s::int[]) as moved (relation, number)
         on (c.conrelid, k.child) = (moved.relation, moved.number)
         or (c.confrelid, k.parent) = (moved.relation, moved.number)
+    left join pg_description as d on d.classoid = 'pg_constraint'::regclass and d.objoid = c.oid
     where c.contype = 'f' and c.conparentid = 0
     order by 1
 """
@@ -70,12 +73,13 @@ def plan(
         *(view.drop for view in reversed(its_views)),
         *(policy.drop for policy in its_policies),
         *(trigger.drop for trigger in its_triggers),
-        *(drop for drop, _, _ in keys),
+        *(drop for drop, *_ in keys),
         *(each.drop for each in generated),
         *_columns(connection, columns, drops_old=drops_old, keeps_uuids=keeps_uuids),
         *(each.add for each in generated),
         *dict.fromkeys(statement for each in generated for statement in each.after),
-        *(add for _, add, stays in keys if stays),
+        *(add for _, add, stays, *_ in keys if stays),
+        *(comment for *_, stays, comment, has_comment in keys if stays and has_comment),
         *(statement for trigger in its_triggers for statement in trigger.statements()),
         *(statement for policy in its_policies for statement in policy.statements()),
         *(statement for view in its_views for statement in view.statements()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 from clerk_supabase_cli.adopt.supabase_auth.callers import Caller, Callers, callers
 from clerk_supabase_cli.adopt.supabase_auth.plan import new_default
 from clerk_supabase_cli.adopt.supabase_auth.policies import policies
-from clerk_supabase_cli.adopt.supabase_auth.user_columns import UserColumn, by_key
+from clerk_supabase_cli.adopt.supabase_auth.user_columns import UserColumn, by_key, left_by_values
 from clerk_supabase_cli.adopt.supabase_auth.views import views
 from clerk_supabase_cli.operate.database import Connection
 
@@ -36,6 +37,14 @@ class Remaining:
 
     what: str
     todo: str
+
+
+def not_moved_by_keys(connection: Connection) -> list[Remaining]:
+    """The columns that a move leaves out; comparisons with moved columns are false from then on."""
+    return [
+        Remaining(f"column {name} with uuids of users", f"move it, too: --column {shlex.quote(name)}")
+        for name in left_by_values(connection)
+    ]
 
 
 def remaining(connection: Connection) -> list[Remaining]:

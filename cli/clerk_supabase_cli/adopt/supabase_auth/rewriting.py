@@ -16,7 +16,7 @@ _CALL: Final = re.compile(
     r"""
     \(\(auth\.jwt\(\)\ ->>\ 'sub'::text\)\)::uuid
     | \(\s*SELECT\ auth\.uid\(\)\ AS\ uid\)
-    | auth\.uid\(\)
+    | (?<![\w$])auth\.uid\(\)
     | (?P<quoted>'(?:[^']|'')*'|"(?:[^"]|"")*")
     """,
     re.VERBOSE | re.IGNORECASE,

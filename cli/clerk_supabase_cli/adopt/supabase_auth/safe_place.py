@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -32,6 +33,22 @@ def prepared_folder(folder: Path, names: list[str]) -> Path:
     except OSError as error:
         raise UnsafePlace(f"{folder} cannot be made: {error.strerror}") from error
     return folder
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keeps other exports out of the folder; a killed export leaves no lock. Raises UnsafePlace."""
+    with ExitStack() as undo:
+        try:
+            opened = os.open(folder, os.O_RDONLY)
+            undo.callback(os.close, opened)
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            reason = f"another export writes to {folder}: wait until it ends, or choose another folder"
+            raise UnsafePlace(reason) from None
+        except OSError as error:
+            raise UnsafePlace(f"{folder} cannot be locked: {error.strerror}") from error
+        yield
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, LiteralString
 
+import psycopg
 from psycopg import sql
 
 from clerk_supabase_cli.adopt.supabase_auth.auth_schema import NOT_THE_APPS
@@ -40,8 +41,8 @@ _HELD: Final = """
     )
 
     select
-        c.oid, c.oid::regclass::text, a.attnum::int, n.nspname::text, c.relname::text, a.attname::text, a.attnotnull,
-        pg_get_expr(d.adbin, d.adrelid),
+        c.oid, c.oid::regclass::text, a.attnum::int, n.nspname::text, c.relname::text, a.attname::text,
+        quote_ident(a.attname), a.attnotnull, pg_get_expr(d.adbin, d.adrelid),
         (
             select case k.confdeltype
                 when 'c' then 'cascade' when 'n' then 'set null' when 'd' then 'set default' else 'restrict'
@@ -58,8 +59,9 @@ _HELD: Final = """
     order by n.nspname, c.relname, a.attnum
 """
 _UUIDS: Final = """
-    select c.oid, c.oid::regclass::text, a.attnum::int, n.nspname::text, c.relname::text, a.attname::text, a.attnotnull,
-        pg_get_expr(d.adbin, d.adrelid)
+    select
+        c.oid, c.oid::regclass::text, a.attnum::int, n.nspname::text, c.relname::text, a.attname::text,
+        quote_ident(a.attname), a.attnotnull, pg_get_expr(d.adbin, d.adrelid)
     from pg_attribute as a
     inner join pg_class as c on c.oid = a.attrelid and c.relkind in ('r', 'p') and not c.relispartition
     inner join pg_namespace as n on n.oid = c.relnamespace and n.nspname <> all(%(not_the_apps)s)
@@ -68,11 +70,23 @@ _UUIDS: Final = """
     where a.attnum > 0 and not a.attisdropped and n.nspname not like 'pg\\_%%'
     order by n.nspname, c.relname, a.attnum
 """
+# The old ids of a moved column stay uuids.
+_IS_BACKUP: Final = """
+    select exists (
+        select from pg_attribute as moved
+        where moved.attrelid = %(relation)s and moved.attname || %(backup)s = %(column)s
+        and moved.atttypid = 'text'::regtype and not moved.attisdropped
+    )
+"""
 # A few rows are enough: two different uuids are never equal by chance.
 _SAMPLE: Final[LiteralString] = """
     select count(*), count(u.id)
     from (select t.{column} as value from {table} as t {part} where t.{column} is not null limit 200) as s
     left join auth.users as u on u.id = s.value
+"""
+_READABLE: Final = """
+    select c.oid from pg_class as c
+    where c.oid = any(%s::oid[]) and has_table_privilege(c.oid, 'select') and not row_security_active(c.oid)
 """
 _COUNT: Final[LiteralString] = """
     select count(*), count({column}) from {table}
@@ -82,12 +96,15 @@ _EXACT_UP_TO: Final = 1_000_000
 _SEARCHED_WHOLE: Final = 50_000
 """Rows of a table that is searched whole for a value; of a larger table, about as many rows are looked at."""
 _EXISTS: Final = """
-    select 'uuid'::regtype in (t.oid, t.typbasetype), %(backup)s in (
-        select other.attname from pg_attribute as other where other.attrelid = a.attrelid and not other.attisdropped
+    select a.attrelid::regclass::text, a.attname::text, 'uuid'::regtype in (t.oid, t.typbasetype), exists (
+        select from pg_attribute as other
+        where other.attrelid = a.attrelid and other.attname = a.attname || %(backup)s and not other.attisdropped
     )
     from pg_attribute as a
     inner join pg_type as t on t.oid = a.atttypid
-    where a.attrelid = to_regclass(%(table)s) and a.attname = %(column)s and a.attnum > 0 and not a.attisdropped
+    inner join pg_class as c on c.oid = a.attrelid and c.relkind in ('r', 'p')
+    inner join pg_namespace as n on n.oid = c.relnamespace
+    where array[n.nspname, c.relname, a.attname]::text[] = %(names)s and a.attnum > 0 and not a.attisdropped
 """
 
 BACKUP: Final = "_supabase"
@@ -109,6 +126,7 @@ class UserColumn:
     schema: str
     table: str
     column: str
+    printed_column: str
     required: bool
     default: str | None
     on_delete: str | None = None
@@ -116,8 +134,8 @@ class UserColumn:
 
     @property
     def at(self) -> str:
-        """Schema, table and column, for people."""
-        return f"{self.schema}.{self.table}.{self.column}"
+        """Schema, table and column, as a person types the names."""
+        return f"{self.printed_table}.{self.printed_column}"
 
     @property
     def of(self) -> sql.Identifier:
@@ -161,30 +179,42 @@ def by_key(connection: Connection, named: Sequence[tuple[str, str]] = ()) -> lis
     return [UserColumn(*row) for row in connection.execute(_HELD, where)]
 
 
-def named_column(connection: Connection, typed: str) -> tuple[str, str] | None:
+def named_column(connection: Connection, typed: str, *, drops_old: bool = False) -> tuple[str, str] | None:
     """Table and column of a typed `schema.table.column`; None for a column that was moved before.
 
-    Raises NoSuchColumn.
+    *drops_old*: a move keeps no old ids, so a column that is no uuid counts as moved. Raises NoSuchColumn.
     """
-    table, _, column = typed.rpartition(".")
-    found = connection.execute(_EXISTS, {"table": table, "column": column, "backup": f"{column}{BACKUP}"}).fetchone()
-    if found is None:
-        raise NoSuchColumn(f"there is no column {typed}: type schema.table.column, as in public.audit.actor_id")
-    is_uuid, has_backup = found
+    for names in (_parsed(connection, typed), typed.split(".")):
+        found = connection.execute(_EXISTS, {"names": names, "backup": BACKUP}).fetchone()
+        if found is not None:
+            break
+    else:
+        raise NoSuchColumn(
+            f"there is no column {typed}: type schema.table.column, as in public.audit.actor_id, and "
+            """with quotes where SQL needs them, as in 'public."Audit"."actorId"'"""
+        )
+    table, column, is_uuid, has_backup = found
     if is_uuid:
         return table, column
-    if has_backup:
+    if has_backup or drops_old:
         return None
     raise NoSuchColumn(f"{typed} is no uuid column: only uuid columns are moved")
+
+
+def _parsed(connection: Connection, typed: str) -> list[str]:
+    """The names in a name spelled as in a statement; empty if the spelling is wrong."""
+    try:
+        [(names,)] = connection.execute("select parse_ident(%s)", [typed]).fetchall()
+    except psycopg.errors.InvalidParameterValue:
+        return []
+    return [*names]
 
 
 def held(connection: Connection) -> list[Held]:
     """Every column with uuids of users, with the numbers of rows."""
     keyed = {(each.relation, each.number): each for each in by_key(connection)}
     found: list[Held] = []
-    for row in connection.execute(_UUIDS, {"not_the_apps": [*NOT_THE_APPS]}).fetchall():
-        column = UserColumn(*row)
-        names = {"column": column.name, "table": column.of}
+    for column in _uuid_columns(connection):
         by = keyed.get((column.relation, column.number))
         if by:
             how = "key" if by.on_delete else "key to another table of the app"
@@ -193,20 +223,43 @@ def held(connection: Connection) -> list[Held]:
         if _is_backup(connection, column):
             found.append(Held(column.at, "move", None, *_rows(connection, column)))
             continue
-        sample = sql.SQL(_SAMPLE).format(**names, part=_part(connection, column))
-        [(sampled, matching)] = connection.execute(sample).fetchall()
+        sampled, matching = _sampled(connection, column)
         if matching:
             found.append(Held(column.at, "values", None, *_rows(connection, column), sampled, matching))
     return found
 
 
+def left_by_values(connection: Connection) -> list[str]:
+    """The columns with uuids of users that no key leads to: a move leaves out each of them that nobody names.
+
+    Tables with rows that this role does not see are not looked at.
+    """
+    keyed = {(each.relation, each.number) for each in by_key(connection)}
+    others = [each for each in _uuid_columns(connection) if (each.relation, each.number) not in keyed]
+    readable = {oid for (oid,) in connection.execute(_READABLE, [[each.relation for each in others]])}
+    return [
+        each.at
+        for each in others
+        if each.relation in readable and not _is_backup(connection, each) and _sampled(connection, each)[1]
+    ]
+
+
 def _is_backup(connection: Connection, column: UserColumn) -> bool:
-    """Tells whether `move` has made the column: it has the name of another column, which is no uuid any more."""
-    moved = column.column.removesuffix(BACKUP)
-    if moved == column.column:
-        return False
-    where = {"table": column.printed_table, "column": moved, "backup": column.column}
-    return connection.execute(_EXISTS, where).fetchone() == (False, True)
+    """Tells whether `move` has made the column: it has the name of another column, which is a text."""
+    where = {"relation": column.relation, "column": column.column, "backup": BACKUP}
+    return connection.execute(_IS_BACKUP, where).fetchall() == [(True,)]
+
+
+def _uuid_columns(connection: Connection) -> list[UserColumn]:
+    where = {"not_the_apps": [*NOT_THE_APPS]}
+    return [UserColumn(*row) for row in connection.execute(_UUIDS, where).fetchall()]
+
+
+def _sampled(connection: Connection, column: UserColumn) -> tuple[int, int]:
+    """The number of sampled values, and how many of these are ids of users."""
+    sample = sql.SQL(_SAMPLE).format(column=column.name, table=column.of, part=_part(connection, column))
+    [(sampled, matching)] = connection.execute(sample).fetchall()
+    return sampled, matching
 
 
 def _estimate(connection: Connection, column: UserColumn) -> int:

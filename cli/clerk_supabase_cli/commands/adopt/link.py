@@ -99,7 +99,8 @@ def link_command(
             found, not_written = links.write(writer, found)
             left = [*left, *not_written]
     if as_json:
-        print_json({"written": write, "proofs": proofs, "links": found, "left": left})
+        links_found = [{"row": each.row, "found_by": each.found_by, "clerk_id": each.clerk_id} for each in found]
+        print_json({"written": write, "proofs": proofs, "links": links_found, "left": left})
         return
     _print(checked, proofs, found, left, is_written=write)
 

@@ -8,7 +8,7 @@ import click
 
 from clerk_supabase_cli.adopt.supabase_auth.auth_schema import see_all_rows
 from clerk_supabase_cli.adopt.supabase_auth.move import Mode, Moved, Options, WithoutOwner, found_units, move
-from clerk_supabase_cli.adopt.supabase_auth.remaining import Remaining, remaining
+from clerk_supabase_cli.adopt.supabase_auth.remaining import Remaining, not_moved_by_keys, remaining
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import open_database
 from clerk_supabase_cli.options import database_url_option, json_option
@@ -77,13 +77,13 @@ def move_command(
     options = Options(mode, drop_old, without_owner, lock_seconds)
     done: list[Moved] = []
     with open_database(database_url) as connection:
-        for unit in found_units(connection, tables, columns):
+        for unit in found_units(connection, tables, columns, drops_old=drop_old):
             done.append(move(connection, database_url, unit, options, lambda words: say(words, err=True)))
             if not as_json:
                 _print_unit(done[-1], mode)
         with connection.transaction():
             see_all_rows(connection)
-            left = remaining(connection)
+            left = [*not_moved_by_keys(connection), *remaining(connection)]
     if as_json:
         print_json({"changed": write, "tables": done, "todo": left})
     else:

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from clerk_supabase_cli.adopt.supabase_auth.auth_schema import columns_of, see_all_rows, users_query
 from clerk_supabase_cli.adopt.supabase_auth.export.exported import MOST_METADATA, AppMetadataSide, OldUser, exported
-from clerk_supabase_cli.adopt.supabase_auth.safe_place import prepared_folder, private_file
+from clerk_supabase_cli.adopt.supabase_auth.safe_place import alone_in, prepared_folder, private_file
 from clerk_supabase_cli.operate.database import Connection
 
 USERS: Final = "users.json"
@@ -54,7 +54,8 @@ _USERS: Final[LiteralString] = """
         u.deleted_at is not null,
         coalesce(u.is_anonymous, false),
         {has_second_factor},
-        u.created_at
+        -- Python has no date outside these years.
+        case when u.created_at between '1000-01-01' and '9999-01-01' then u.created_at end
     from users as u
     cross join lateral (
         select coalesce(octet_length(u.raw_user_meta_data::text), 0) > {longest}
@@ -90,7 +91,7 @@ def export(connection: Connection, folder: Path, side: AppMetadataSide) -> Expor
     passwords: Counter[str] = Counter()
     left_out: Counter[str] = Counter()
     users = 0
-    with private_file(folder / LEFT_OUT) as left_out_file, private_file(folder / USERS) as users_file:
+    with alone_in(folder), private_file(folder / LEFT_OUT) as left_out_file, private_file(folder / USERS) as users_file:
         users_file.write("[")
         for old in _read(connection, query):
             user, missing = exported(old, side)
