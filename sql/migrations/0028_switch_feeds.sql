@@ -41,6 +41,10 @@ as $$
 declare
     names text;
 begin
+    -- Mostly there is none.
+    if not exists (select from pg_catalog.pg_constraint as k where k.condeferred) then
+        return;
+    end if;
     select string_agg(format('%I.%I', n.nspname, d.conname), ', ') into names
     from (
         select k.connamespace, k.conname
@@ -63,13 +67,15 @@ $$;
 
 -- The roles whose sessions run SQL of others. None of these roles may have code in a trigger that a feed runs.
 create function clerk_sync.roles_of_callers()
-returns setof oid
+returns oid[]
 language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select r.oid from pg_catalog.pg_roles as r
-    where r.rolname in ('anon', 'authenticated', 'authenticator', 'service_role', 'clerk_sync_worker', 'clerk_sync_session')
+    select array[
+        to_regrole('anon'), to_regrole('authenticated'), to_regrole('authenticator'), to_regrole('service_role'),
+        to_regrole('clerk_sync_worker'), to_regrole('clerk_sync_session')
+    ]::oid[]
 $$;
 
 -- The tables that a write of a feed reaches: the app's table, its partitions, tables below a view, and tables whose
@@ -123,32 +129,27 @@ as $$
     left join pg_catalog.pg_roles as r on a.grantee = r.oid
     -- A foreign key writes with the rights of the table's owner: another owner's table is no concern of the feed.
     where a.privilege_type = 'TRIGGER' and a.grantee <> c.relowner and pg_has_role(c.relowner, 'usage')
-    and (a.grantee = 0 or a.grantee in (select o from clerk_sync.roles_of_callers() as o))
+    and (a.grantee = 0 or a.grantee = any(clerk_sync.roles_of_callers()))
     group by t
     order by t::text
 $$;
 
--- Raises 42501 while a trigger anywhere has a function of one of these roles. The lock comes first: a trigger that
--- another transaction is creating on the app's table is committed, and seen, or waits.
-create function clerk_sync.check_triggers(target text)
+-- Raises 42501 while a trigger anywhere has a function of one of these roles. Mostly these roles own no function, and
+-- triggers have no index by their functions. Owners alone ('o'): Supabase's default privileges grant execute on every
+-- function of the app.
+create function clerk_sync.check_triggers()
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    functions_of_callers oid[];
-begin
-    if (select c.relkind in ('r', 'p') from pg_catalog.pg_class as c where c.oid = to_regclass(target)) then
-        execute format('lock table %s in row exclusive mode', target);
-    end if;
-    -- Mostly there is none, and triggers have no index by their functions. Owners alone ('o'): Supabase's default
-    -- privileges grant execute on every function of the app.
-    functions_of_callers := array(
+    functions_of_callers constant oid[] := array(
         select d.objid from pg_catalog.pg_shdepend as d
         where d.refclassid = 'pg_authid'::regclass and d.classid = 'pg_proc'::regclass and d.deptype = 'o'
-        and d.refobjid = any(array(select r from clerk_sync.roles_of_callers() as r))
+        and d.refobjid = any(clerk_sync.roles_of_callers())
         and d.dbid = (select b.oid from pg_catalog.pg_database as b where b.datname = current_database())
     );
+begin
     if functions_of_callers <> '{}' and exists (
         select from pg_catalog.pg_trigger as t where t.tgfoid = any(functions_of_callers) and not t.tgisinternal
     ) then
@@ -163,22 +164,16 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    of_app record;
     unlinked text[];
     constraint_name text;
     column_name text;
     context text;
 begin
-    select f.target, array_to_string(array(
-        select quote_ident(n) from unnest(clerk_sync.path_of_feed(to_regclass(f.target)) || 'pg_temp'::name) as n
-    ), ', ') as path into of_app from clerk_sync.feeds as f where f.feed_id = feed;
-    perform clerk_sync.check_triggers(of_app.target);
-    perform clerk_sync.check_apps_keys_at_once(of_app.path);
     -- First: a trigger of the app may write to the mirror again, and the inner write may fail.
     delete from clerk_sync.unfed_rows as u
     where u.feed_id = feed and u.object_id = any(ids || array(select g ->> '.id' from jsonb_array_elements(gone) as g));
     execute format('select clerk_sync.%I($1, $2)', 'write_feed_' || feed) into unlinked using ids, gone;
-    if unlinked <> '{}' then
+    if unlinked is not null then
         perform clerk_sync.note_unfed(feed, unlinked, '23502', 'a column of the key is null: a row it needs is missing');
     end if;
 exception
@@ -266,7 +261,9 @@ begin
     if key is null then
         return;
     end if;
-    gone := (select jsonb_agg(g || jsonb_build_object('.id', g ->> key)) from jsonb_array_elements(gone) as g);
+    if gone is not null then
+        gone := (select jsonb_agg(g || jsonb_build_object('.id', g ->> key)) from jsonb_array_elements(gone) as g);
+    end if;
     why_not := case
         when is_suspended then 'not tried: a write before took too long'
         when clerk_sync.is_statement_over() then 'not tried: other rows took too long'
@@ -290,6 +287,32 @@ begin
             select k.feed_id from clerk_sync.feeds as k where k.feed_id = feed for no key update skip locked
         ));
     end if;
+end
+$$;
+
+-- The objects of these that Clerk has deleted, as rows of the mirror with a key alone. The mirror has no row of any of
+-- these objects. Without a tombstone nothing proves a delete: a living object stays unfed, an unknown one is forgotten.
+create function clerk_sync.deleted_objects(feed clerk_sync.feeds, key text, ids text[])
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    living constant text[] := array(
+        select e.id from clerk_sync.entities as e where e.kind = feed.kind and e.id = any(ids) and e.deleted_at is null
+    );
+begin
+    perform clerk_sync.note_unfed(
+        feed.feed_id, living, '02000', 'the mirror has no row: a comparison with Clerk restores it'
+    ) where living <> '{}';
+    delete from clerk_sync.unfed_rows as u
+    where u.feed_id = feed.feed_id and u.object_id = any(ids) and not exists (
+        select from clerk_sync.entities as e where e.kind = feed.kind and e.id = u.object_id
+    );
+    return (
+        select jsonb_agg(jsonb_build_object(key, e.id)) from clerk_sync.entities as e
+        where e.kind = feed.kind and e.id = any(ids) and e.deleted_at is not null
+    );
 end
 $$;
 
@@ -324,17 +347,15 @@ begin
         'for no key update skip locked)', of_kind.key_column, of_kind.relation
     ) into locked using ids, busy;
     busy := busy || array(select unnest(there) except all select unnest(locked || busy));
-    absent := (
-        select jsonb_agg(jsonb_build_object(of_kind.key_column, i)) from unnest(ids) as i
-        where i <> all(there) and i <> all(busy)
-    );
+    absent := clerk_sync.deleted_objects(feed, of_kind.key_column, array(
+        select unnest(ids) except select unnest(there || busy)
+    ));
     perform clerk_sync.note_unfed(feed.feed_id, busy, '55P03', 'the object is locked by another transaction')
     where busy <> '{}';
     perform clerk_sync.feed_rows(feed.feed_id, locked, absent, patience, true);
     if not clerk_sync.is_statement_over() then
         execute format(
-            'select array(select d.id from clerk_sync.%I($1) as d where d.action <> ''unlinked'')',
-            'differing_feed_' || feed.feed_id
+            'select d.to_insert || d.to_update || d.to_delete from clerk_sync.%I($1) as d', 'differing_feed_' || feed.feed_id
         ) into kept using array(
             select l from unnest(locked) as l where not exists (
                 select from clerk_sync.unfed_rows as u where u.feed_id = feed.feed_id and u.object_id = l
@@ -345,8 +366,9 @@ begin
         feed.feed_id, kept, '00000',
         'a trigger or rule of the table keeps another value or skips the row, or an expression never repeats its value'
     ) where kept <> '{}';
-    return cardinality(locked) + coalesce(jsonb_array_length(absent), 0) - (
-        select count(*) from clerk_sync.unfed_rows as u where u.feed_id = feed.feed_id and u.object_id = any(ids)
+    return (
+        select count(*) from unnest(ids) as i
+        where not exists (select from clerk_sync.unfed_rows as u where u.feed_id = feed.feed_id and u.object_id = i)
     );
 exception
     when undefined_column or undefined_table or undefined_function or insufficient_privilege then
@@ -409,15 +431,16 @@ declare
     half constant integer := cardinality(ids) / 2;
     parts jsonb[];
     part record;
+    found clerk_sync.differing_rows;
 begin
-    execute format(
-        'select array_agg(d.id), jsonb_build_object('
-        '''to insert'', count(*) filter (where d.action = ''insert''), '
-        '''to update'', count(*) filter (where d.action = ''update''), '
-        '''to delete'', count(*) filter (where d.action in (''delete'', ''clear'')), '
-        '''unlinked'', count(*) filter (where d.action = ''unlinked'')) from clerk_sync.%I($1) as d',
-        'differing_feed_' || feed.feed_id
-    ) into differing, counts using ids;
+    execute format('select * from clerk_sync.%I($1)', 'differing_feed_' || feed.feed_id) into found using ids;
+    differing := found.to_insert || found.to_update || found.to_delete || found.unlinked;
+    counts := jsonb_build_object(
+        'to insert', coalesce(cardinality(found.to_insert), 0),
+        'to update', coalesce(cardinality(found.to_update), 0),
+        'to delete', coalesce(cardinality(found.to_delete), 0),
+        'unlinked', coalesce(cardinality(found.unlinked), 0)
+    );
 exception
     -- An error of the table or of a lock is the same for every object.
     when syntax_error_or_access_rule_violation or lock_not_available or transaction_rollback then
@@ -597,7 +620,7 @@ begin
             execute clerk_sync.definition_of_guard(feed);
         end if;
         -- Of no row: Postgres reads the expressions and the columns.
-        execute format('select count(*) from clerk_sync.%I(''{}'')', 'differing_feed_' || feed.feed_id);
+        execute format('select clerk_sync.%I(''{}'')', 'differing_feed_' || feed.feed_id);
         execute format('select clerk_sync.%I(''{}'', null)', 'write_feed_' || feed.feed_id);
     exception
         when syntax_error_or_access_rule_violation or feature_not_supported or data_exception then
@@ -638,6 +661,11 @@ begin
             ), holes
         )
         from (values ('insert', 'new'), ('update', 'new'), ('delete', 'old')) as w (operation, which)
+        union all
+        select clerk_sync.statement_of(
+            'create or replace trigger {feed}_truncate before truncate on {mirror} '
+            'for each statement execute function clerk_sync.{feed}()', holes
+        )
     loop
         execute statement;
     end loop;
@@ -724,7 +752,7 @@ begin
             select string_agg(t.name, ', ') into missing
             from (
                 select 'feed_' || feed.feed_id || '_' || o as name, k.relation::regclass as home
-                from clerk_sync.kinds as k cross join unnest('{insert,update,delete}'::text[]) as o
+                from clerk_sync.kinds as k cross join unnest('{insert,update,delete,truncate}'::text[]) as o
                 where k.kind = feed.kind
                 union all
                 select 'zz_clerk_guard_' || feed.feed_id, feed.target::regclass where feed.mapping -> 'guard' = 'true'

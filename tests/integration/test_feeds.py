@@ -349,3 +349,28 @@ def test_a_full_run_compares_the_fed_table_and_a_quick_run_tries_unfed_rows_agai
         rig.run("quick")
         assert unfed(rig.admin) == []
         assert metrics.metric_set["UnfedRows"]["Value"] == [0]
+
+
+def test_a_truncated_mirror_takes_no_row_of_the_app_with_it_and_deletes_meanwhile_are_followed(
+    database: Database,
+) -> None:
+    with rig_with(database, 4) as rig:
+        rig.run()
+        switch(rig.admin, on_delete="delete")
+        rig.run()
+        rig.admin.execute("update public.users set role = 'admin'")
+        gone, *living = sorted(rig.world.users)
+
+        rig.admin.execute("truncate clerk.users cascade")
+        assert [(object_id, code) for object_id, code, _ in unfed(rig.admin)] == [(i, "02000") for i in (gone, *living)]
+        # Neither the truncate nor a retry before the comparison proves a delete.
+        assert value(rig.admin, """select clerk_sync.retry_unfed('{"limit": 100, "seconds": 5}')""")["written"] == 0
+        assert value(rig.admin, "select count(*) from public.users where role = 'admin'") == 4
+
+        rig.world.remove_user(gone)
+        rig.store.apply(alone(delete(gone, at=rig.world.now)))
+        rig.run()
+        assert rows(rig.admin, "select clerk_user_id from public.users where role = 'admin' order by 1") == [
+            (i,) for i in living
+        ]
+        assert unfed(rig.admin) == []
