@@ -32,6 +32,7 @@ create table clerk_sync.unfed_rows (
     tries integer not null default 1,
     first_at timestamptz not null default clock_timestamp(),
     last_at timestamptz not null default clock_timestamp(),
+    key_of_gone jsonb,
     primary key (feed_id, object_id)
 );
 
@@ -39,9 +40,13 @@ comment on table clerk_sync.unfed_rows is
 'Objects of the mirror whose row in the app''s table could not be written. Tried again when the object changes, and by '
 'every comparison with Clerk.';
 comment on column clerk_sync.unfed_rows.code is
-'The SQLSTATE; 00000: written, but changed or skipped by a trigger; 02000: the mirror has no row, and Clerk no delete.';
+'The SQLSTATE; 00000: written, but changed or skipped by a trigger; 02000: the mirror has no row to follow.';
 comment on column clerk_sync.unfed_rows.reason is
 'A constraint, a column, or the function of the app that raised the error; never a value of the row.';
+
+comment on column clerk_sync.unfed_rows.key_of_gone is
+'Of an object that the mirror no longer has: the ids of its row that the key of the mapping reads, such as '
+'clerk_user_id of a membership. A retry finds the app''s row by these ids.';
 
 alter table clerk_sync.unfed_rows enable row level security;
 

@@ -1,16 +1,54 @@
 -- Feeds at work: the write of a change, unfed rows and their retry, the comparison with the app's table, the switch.
 
--- Lists objects as unfed. Nothing here may fail the change of the mirror, nor wait for another session.
-create function clerk_sync.note_unfed(feed integer, ids text[], failure_code text, failure_reason text)
+-- The columns of the mirror that the key of a mapping may read: each column whose name its expressions contain, except
+-- as a column of another table.
+create function clerk_sync.columns_of_key(feed clerk_sync.feeds)
+returns text[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+        select a.attname::text
+        from clerk_sync.kinds as k
+        inner join pg_catalog.pg_attribute as a on a.attrelid = k.relation::regclass
+        where k.kind = feed.kind and a.attnum > 0 and not a.attisdropped and exists (
+            select from jsonb_each_text(feed.mapping -> 'key') as e
+            where regexp_replace(e.value, '\m(?!mirror\M)\w+"?\s*\.\s*"?\w+', '', 'g') ~* ('\m' || a.attname || '\M')
+        )
+        order by a.attnum
+    )
+$$;
+
+-- Lists objects as unfed. gone: rows that the mirror no longer has, with the id of the object as `.id`; ids that the key
+-- reads are kept for a retry. Nothing here may fail the change of the mirror, nor wait for another session.
+create function clerk_sync.note_unfed(
+    feed integer, ids text[], failure_code text, failure_reason text, gone jsonb default null
+)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    of_key text[];
 begin
-    insert into clerk_sync.unfed_rows as known (feed_id, object_id, code, reason)
-    select feed, id, failure_code, failure_reason from unnest(ids) as id where id is not null group by id order by id
+    if gone is not null then
+        select clerk_sync.columns_of_key(f) into of_key from clerk_sync.feeds as f where f.feed_id = feed;
+    end if;
+    insert into clerk_sync.unfed_rows as known (feed_id, object_id, code, reason, key_of_gone)
+    select feed, i.id, failure_code, failure_reason, g.key
+    from (select distinct given.id from unnest(ids) as given (id) where given.id is not null) as i
+    left join (
+        select r ->> '.id' as id, (
+            select coalesce(jsonb_object_agg(c.key, c.value), '{}') from jsonb_each(r) as c
+            where c.key like '%\_id' and c.key = any(of_key)
+        ) as key
+        from jsonb_array_elements(gone) as r
+    ) as g on i.id = g.id
+    order by i.id
     on conflict (feed_id, object_id) do update set
-        code = excluded.code, reason = excluded.reason, tries = known.tries + 1, last_at = excluded.last_at;
+        code = excluded.code, reason = excluded.reason, tries = known.tries + 1, last_at = excluded.last_at,
+        key_of_gone = coalesce(excluded.key_of_gone, known.key_of_gone);
 exception
     when others or assert_failure or query_canceled then
         raise warning 'rows of a feed could not be listed as unfed (SQLSTATE %); the next comparison finds them', sqlstate;
@@ -198,32 +236,24 @@ set search_path = pg_catalog, pg_temp
 set lock_timeout = '20ms'
 as $$
 declare
-    elements constant jsonb := coalesce((select jsonb_agg(to_jsonb(i)) from unnest(ids) as i), '[]')
-    || coalesce(gone, '[]');
-    element jsonb;
-    is_alone constant boolean := jsonb_array_length(elements) = 1;
+    is_alone constant boolean := cardinality(ids) + coalesce(jsonb_array_length(gone), 0) = 1;
+    single record;
     failed record;
 begin
-    for element in select e from jsonb_array_elements(elements) as e loop
+    for single in
+        select i as id, array[i] as ids, null::jsonb as gone from unnest(ids) as i
+        union all
+        select g ->> '.id', '{}', jsonb_build_array(g) from jsonb_array_elements(gone) as g
+    loop
         if is_alone then
-            perform clerk_sync.note_unfed(
-                feed, array[coalesce(element ->> '.id', element #>> '{}')], failure_code, failure_reason
-            );
+            select failure_code as code, failure_reason as reason into failed;
         elsif clock_timestamp() >= until then
-            perform clerk_sync.note_unfed(
-                feed, array[coalesce(element ->> '.id', element #>> '{}')], '57014',
-                'not tried: other rows took too long'
-            );
+            select '57014' as code, 'not tried: other rows took too long' as reason into failed;
         else
-            failed := clerk_sync.try_feed(
-                feed, case when jsonb_typeof(element) = 'string' then array[element #>> '{}'] else '{}' end,
-                case when jsonb_typeof(element) = 'object' then jsonb_build_array(element) end
-            );
-            if failed.code is not null then
-                perform clerk_sync.note_unfed(
-                    feed, array[coalesce(element ->> '.id', element #>> '{}')], failed.code, failed.reason
-                );
-            end if;
+            failed := clerk_sync.try_feed(feed, single.ids, single.gone);
+        end if;
+        if failed.code is not null then
+            perform clerk_sync.note_unfed(feed, array[single.id], failed.code, failed.reason, single.gone);
         end if;
     end loop;
 end
@@ -271,7 +301,7 @@ begin
     end;
     if why_not is not null then
         perform clerk_sync.note_unfed(
-            feed, ids || array(select g ->> key from jsonb_array_elements(gone) as g), '57014', why_not
+            feed, ids || array(select g ->> key from jsonb_array_elements(gone) as g), '57014', why_not, gone
         );
         return;
     end if;
@@ -290,29 +320,48 @@ begin
 end
 $$;
 
--- The objects of these that Clerk has deleted, as rows of the mirror with a key alone. The mirror has no row of any of
--- these objects. Without a tombstone nothing proves a delete: a living object stays unfed, an unknown one is forgotten.
+-- The deleted ones of these objects, as rows with the ids that the key reads. The mirror has no row of any of these
+-- objects: only a tombstone, or a delete that the feed saw, proves a delete. A living object stays unfed, as does an
+-- object whose row cannot be named; an unknown object is forgotten: `adopt compare` lists its row.
 create function clerk_sync.deleted_objects(feed clerk_sync.feeds, key text, ids text[])
 returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    living constant text[] := array(
-        select e.id from clerk_sync.entities as e where e.kind = feed.kind and e.id = any(ids) and e.deleted_at is null
-    );
+    is_followed constant boolean := coalesce(feed.mapping ->> 'on_delete', 'keep') <> 'keep';
+    of_key constant text[] := clerk_sync.columns_of_key(feed);
+    living text[];
+    nameless text[];
+    unknown text[];
+    deleted jsonb;
 begin
+    select
+        array_agg(o.id) filter (where o.state = 'living'), array_agg(o.id) filter (where o.state = 'nameless'),
+        array_agg(o.id) filter (where o.state = 'unknown'), jsonb_agg(o.known) filter (where o.state = 'deleted')
+    into living, nameless, unknown, deleted
+    from (
+        select i.id, r.known, case
+            when e.deleted_at is null and e.id is not null then 'living'
+            when is_followed and not r.known ?& of_key then 'nameless'
+            when e.id is not null or u.key_of_gone is not null then 'deleted'
+            else 'unknown'
+        end as state
+        from unnest(ids) as i (id)
+        left join clerk_sync.entities as e on e.kind = feed.kind and e.id = i.id
+        left join clerk_sync.unfed_rows as u on u.feed_id = feed.feed_id and u.object_id = i.id
+        cross join lateral (select jsonb_build_object(key, i.id) || coalesce(u.key_of_gone, '{}')) as r (known)
+    ) as o;
     perform clerk_sync.note_unfed(
         feed.feed_id, living, '02000', 'the mirror has no row: a comparison with Clerk restores it'
-    ) where living <> '{}';
-    delete from clerk_sync.unfed_rows as u
-    where u.feed_id = feed.feed_id and u.object_id = any(ids) and not exists (
-        select from clerk_sync.entities as e where e.kind = feed.kind and e.id = u.object_id
-    );
-    return (
-        select jsonb_agg(jsonb_build_object(key, e.id)) from clerk_sync.entities as e
-        where e.kind = feed.kind and e.id = any(ids) and e.deleted_at is not null
-    );
+    ) where living is not null;
+    perform clerk_sync.note_unfed(
+        feed.feed_id, nameless, '02000',
+        'the mirror no longer has the object: after a comparison with Clerk, delete or clear its row here, if there is one, '
+        'and then delete the row of unfed_rows'
+    ) where nameless is not null;
+    delete from clerk_sync.unfed_rows as u where u.feed_id = feed.feed_id and u.object_id = any(unknown);
+    return deleted;
 end
 $$;
 
