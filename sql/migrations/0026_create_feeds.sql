@@ -32,17 +32,25 @@ create table clerk_sync.unfed_rows (
     tries integer not null default 1,
     first_at timestamptz not null default clock_timestamp(),
     last_at timestamptz not null default clock_timestamp(),
+    key_of_gone jsonb,
     primary key (feed_id, object_id)
 );
 
 comment on table clerk_sync.unfed_rows is
 'Objects of the mirror whose row in the app''s table could not be written. Tried again when the object changes, and by '
 'every comparison with Clerk.';
-comment on column clerk_sync.unfed_rows.code is 'The SQLSTATE; 00000: written, but changed or skipped by a trigger.';
+comment on column clerk_sync.unfed_rows.code is
+'The SQLSTATE; 00000: written, but changed or skipped by a trigger; 02000: the mirror has no row to follow.';
 comment on column clerk_sync.unfed_rows.reason is
 'A constraint, a column, or the function of the app that raised the error; never a value of the row.';
 
+comment on column clerk_sync.unfed_rows.key_of_gone is
+'Of an object that the mirror no longer has: the ids of its row that the key of the mapping reads, such as '
+'clerk_user_id of a membership. A retry finds the app''s row by these ids.';
+
 alter table clerk_sync.unfed_rows enable row level security;
+
+create type clerk_sync.differing_rows as (to_insert text [], to_update text [], to_delete text [], unlinked text []);
 
 -- The columns of a mapping with their expressions. place: key, update, on_insert or clear. cast_to: the type to compare
 -- and to write with: an explicit cast would cut a text that is too long, and a plain assignment raises an error.
@@ -293,6 +301,7 @@ as $$
             select string_agg(format('theirs.%I is not null', c.name), ' or ') from columns as c where c.place = 'clear'
         )
     ) || jsonb_build_object(
+        'lock', case when v.relkind = 'v' then '' else format('lock table %s in row exclusive mode;', feed.target) end,
         'guard_key', (
             select string_agg(format('said.%s = (changed.%I)::text', split_part(c.expression, '.', 2), c.name), ' and ')
             from columns as c where c.place = 'key'
@@ -300,6 +309,10 @@ as $$
         'guard_keeps', coalesce((
             select string_agg(format('new.%I := old.%1$I;', c.name), ' ') from columns as c where c.place = 'key'
         ), ''),
+        'guard_moves', (
+            select string_agg(format('(new.%1$I)::text is distinct from (old.%1$I)::text', c.name), ' or ')
+            from columns as c where c.place = 'key'
+        ),
         'guard_sets', coalesce((
             -- As in the feed, an expression reads a row named mirror, and may name its columns alone.
             select format(
@@ -319,8 +332,10 @@ as $$
     where k.kind = feed.kind
 $$;
 
--- differing_feed_<n>: the objects with these ids whose row in the app's table is missing (insert), differs (update), is
--- there although the object was deleted (delete, clear), or cannot be named yet (unlinked).
+-- differing_feed_<n>: the objects with these ids whose row in the app's table is missing (to_insert), differs
+-- (to_update), is there although the object was deleted (to_delete), or cannot be named yet (unlinked). Null: none.
+-- With a unique key the plan is kept, and reads the table by the key alone: `offset 0` and the setting leave no other
+-- plan. Without a unique key each call makes a plan for the size that the table has now.
 create function clerk_sync.definition_of_differing_feed(feed clerk_sync.feeds)
 returns text
 language sql
@@ -330,73 +345,91 @@ as $function$
     select clerk_sync.statement_of(
         $template$
             create or replace function clerk_sync.differing_{feed}(ids text[])
-            returns table (id text, action text)
+            returns clerk_sync.differing_rows
             language plpgsql
             stable
             set search_path = {path}, pg_temp
-            set plan_cache_mode = auto
+            {plan}
             set jit = off
             as $body$
+            #variable_conflict use_column
+            declare
+                differing clerk_sync.differing_rows;
             begin
-                return query execute $query$
-                with said as materialized (
-                    select mirror.{id} as id, mirror.deleted_at is not null as is_deleted, {said}
-                    from {mirror} as mirror where mirror.{id} = any($1)
-                )
-
-                select said.id, 'update' from said
-                where not said.is_deleted
-                and exists (select from {target} as theirs where {keys_match} and {is_different})
-                {inserts} {deletes}
-                union all
-                select said.id, 'unlinked' from said where not said.is_deleted and ({is_unlinked})
-                $query$ using ids;
+                select
+                    array_agg({once} f.id) filter (where f.action = 'insert'),
+                    array_agg({once} f.id) filter (where f.action = 'update'),
+                    array_agg({once} f.id) filter (where f.action = 'delete'),
+                    array_agg({once} f.id) filter (where f.action = 'unlinked')
+                into differing
+                from (
+                    select said.id, case
+                        when said.is_deleted then case when {is_over} then 'delete' end
+                        when {is_unlinked} then 'unlinked'
+                        when theirs.is_there then case when theirs.is_different then 'update' end
+                        when {may_insert} and {keys_known} then 'insert'
+                    end as action
+                    from (
+                        select mirror.{id} as id, mirror.deleted_at is not null as is_deleted, {said}
+                        from {mirror} as mirror where mirror.{id} = any($1) offset 0
+                    ) as said
+                    left join lateral (
+                        select true as is_there, {is_different} as is_different, {is_full} as is_full
+                        from {target} as theirs where {keys_match} {fence}
+                    ) as theirs on true
+                ) as f;
+                return differing;
             end
             $body$
             $template$,
         h.holes || jsonb_build_object(
-            'inserts', case when feed.mapping -> 'insert' is distinct from 'false' then clerk_sync.statement_of(
-                'union all select said.id, ''insert'' from said where not said.is_deleted and {keys_known} '
-                'and not exists (select from {target} as theirs where {keys_match})', h.holes
-            ) else '' end,
-            'deletes', case
-                when h.holes ->> 'clear_columns' is not null then clerk_sync.statement_of(
-                    'union all select said.id, ''clear'' from said where said.is_deleted '
-                    'and exists (select from {target} as theirs where {keys_match} and ({is_full}))', h.holes
-                )
-                when feed.mapping ->> 'on_delete' = 'delete' then clerk_sync.statement_of(
-                    'union all select said.id, ''delete'' from said where said.is_deleted '
-                    'and exists (select from {target} as theirs where {keys_match})', h.holes
-                )
-                else ''
+            'may_insert', feed.mapping -> 'insert' is distinct from 'false',
+            'is_full', coalesce(h.holes ->> 'is_full', 'true'),
+            'is_over', case
+                when h.holes ->> 'clear_columns' is not null then 'theirs.is_full'
+                when feed.mapping ->> 'on_delete' = 'delete' then 'theirs.is_there'
+                else 'false'
             end
-        )
+        ) || case when h.holes ->> 'on_conflict' = ''
+            then '{"plan": "set plan_cache_mode = force_custom_plan", "fence": "", "once": "distinct"}'::jsonb
+            else '{
+                "plan": "set plan_cache_mode = force_generic_plan set enable_seqscan = off", "fence": "offset 0", "once": ""
+            }'
+        end
     )
     from (select clerk_sync.holes_of_feed(feed) as holes) as h
 $function$;
 
 -- A statement of write_feed_<n>(), planned at each call: a plan made for an empty table would serve for a large one.
-create function clerk_sync.execution_of(template text, holes jsonb)
+-- `offset 0`: without it, and without statistics, a plan reads the whole index of rows that are not deleted.
+create function clerk_sync.execution_of(template text, ids text, holes jsonb)
 returns text
 language sql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
-    select format('execute %L using ids, gone;', clerk_sync.statement_of(template, holes || jsonb_build_object(
+    select format('execute %L using %s, gone;', clerk_sync.statement_of(template, holes || jsonb_build_object(
         'alive', clerk_sync.statement_of(
-            'select mirror.{id} as id, {said} from {mirror} as mirror '
-            'where mirror.{id} = any($1) and mirror.deleted_at is null', holes
+            'select mirror.{id} as id, {said} from ({named}) as mirror where mirror.deleted_at is null', holes || named
         ),
         'deleted', clerk_sync.statement_of(
-            'select {said} from (select m.* from {mirror} as m where m.{id} = any($1) and m.deleted_at is not null '
-            'union all select m.* from jsonb_populate_recordset(null::{mirror}, $2) as m) as mirror', holes
+            'select {said} from (select m.* from ({named}) as m where m.deleted_at is not null '
+            'union all select m.* from jsonb_populate_recordset(null::{mirror}, $2) as m) as mirror', holes || named
         )
-    )))
+    )), ids)
+    from jsonb_build_object(
+        'named', clerk_sync.statement_of(
+            'select m.* from unnest($1) as given (id) cross join lateral ('
+            'select k.* from {mirror} as k where k.{id} = given.id offset 0) as m', holes
+        )
+    ) as n (named)
 $$;
 
 -- write_feed_<n>: makes the app's rows of these objects equal to the mirror. gone: rows that the mirror no longer has.
--- The app's row is updated where it differs, then inserted where it is missing: so the app's triggers run for real
--- changes only. Returns the objects whose row cannot be named yet.
+-- Only rows that differ are written, so the app's triggers run for real changes only: first updates, then inserts, as a
+-- new row may need a value that another row gives up. Returns the objects whose row cannot be named yet; null: none.
+-- The lock comes first: a trigger that another transaction is creating on the app's table is committed, and seen by the
+-- check, or waits.
 create function clerk_sync.definition_of_write_feed(feed clerk_sync.feeds)
 returns text
 language sql
@@ -413,58 +446,54 @@ as $function$
             set jit = off
             as $body$
             declare
-                unlinked text[] := array[]::text[];
+                differing clerk_sync.differing_rows;
             begin
-                {update}
-                {insert}
-                {delete}
-                {unlinked}
-                return unlinked;
+                {lock}
+                perform clerk_sync.check_triggers();
+                perform clerk_sync.check_apps_keys_at_once({quoted_path});
+                differing := clerk_sync.differing_{feed}(ids);
+                if differing.to_update is not null then {update} end if;
+                if differing.to_insert is not null then {insert} end if;
+                if differing.to_delete is not null or gone is not null then {delete} end if;
+                return differing.unlinked;
             end
             $body$
             $template$,
         h.holes || jsonb_build_object(
-            'update', case when h.holes ->> 'set_said' is not null then clerk_sync.execution_of(
+            'quoted_path', quote_literal((h.holes ->> 'path') || ', pg_temp'),
+            'update', case when h.holes ->> 'set_said' is null then 'null;' else clerk_sync.execution_of(
                 'update {target} as theirs set {set_said} from ({alive}) as said where {keys_match} and {is_different}',
-                h.holes
-            ) else '' end,
-            'insert', case when feed.mapping -> 'insert' is distinct from 'false' then clerk_sync.execution_of(
+                'differing.to_update', h.holes
+            ) end,
+            'insert', clerk_sync.execution_of(
                 'insert into {target} as theirs ({columns}) select {values} from ({alive}) as said '
-                'where {keys_known} and not exists (select from {target} as theirs where {keys_match}) '
-                'order by said.id {on_conflict}', h.holes
-            ) else '' end,
-            'delete', coalesce((
-                select clerk_sync.statement_of(
-                    'if gone is not null or exists (select from {mirror} as m where m.{id} = any(ids) '
-                    'and m.deleted_at is not null) then {execution} end if;',
-                    h.holes || jsonb_build_object('execution', clerk_sync.execution_of(
-                        s.template, h.holes
-                    ))
-                )
-                from (values
-                    (
-                        'update {target} as theirs set {clear_columns} from ({deleted}) as said '
-                        'where {keys_match} and ({is_full})', h.holes ->> 'clear_columns' <> ''
-                    ),
-                    (
-                        'delete from {target} as theirs using ({deleted}) as said where {keys_match}',
-                        feed.mapping -> 'on_delete' = '"delete"'
+                'where {keys_known} {if_missing} order by said.id {on_conflict}',
+                'differing.to_insert',
+                h.holes || jsonb_build_object('if_missing', case
+                    when h.holes ->> 'on_conflict' <> '' then ''
+                    else clerk_sync.statement_of(
+                        'and not exists (select from {target} as theirs where {keys_match})', h.holes
                     )
-                ) as s (template, is_wanted)
-                where s.is_wanted
-            ), ''),
-            'unlinked', case when h.holes ->> 'is_unlinked' = 'false' then '' else clerk_sync.statement_of(
-                'execute {query} into unlinked using ids;', jsonb_build_object('query', quote_literal(clerk_sync.statement_of(
-                    'select array(select said.id from (select mirror.{id} as id, {said} from {mirror} as mirror '
-                    'where mirror.{id} = any($1) and mirror.deleted_at is null) as said where {is_unlinked})', h.holes
-                )))
-            ) end
+                end)
+            ),
+            'delete', case
+                when h.holes ->> 'clear_columns' is not null then clerk_sync.execution_of(
+                    'update {target} as theirs set {clear_columns} from ({deleted}) as said '
+                    'where {keys_match} and ({is_full})', 'differing.to_delete', h.holes
+                )
+                when feed.mapping ->> 'on_delete' = 'delete' then clerk_sync.execution_of(
+                    'delete from {target} as theirs using ({deleted}) as said where {keys_match}',
+                    'differing.to_delete', h.holes
+                )
+                else 'null;'
+            end
         )
     )
     from (select clerk_sync.holes_of_feed(feed) as holes) as h
 $function$;
 
--- feed_<n>: the function of the triggers on the mirror's table.
+-- feed_<n>: the function of the triggers on the mirror's table. A truncate is no delete in Clerk: the app's rows stay,
+-- and their objects are unfed until a comparison restores the mirror.
 create function clerk_sync.definition_of_feed(feed clerk_sync.feeds)
 returns text
 language sql
@@ -480,7 +509,13 @@ as $function$
             set search_path = pg_catalog, pg_temp
             as $body$
             begin
-                if tg_op = 'DELETE' then
+                if tg_op = 'TRUNCATE' then
+                    perform clerk_sync.note_unfed(
+                        f.feed_id, array(select m.{id} from {mirror} as m where m.deleted_at is null),
+                        '02000', 'the mirror was emptied: a comparison with Clerk restores it'
+                    )
+                    from clerk_sync.feeds as f where f.feed_id = {number};
+                elsif tg_op = 'DELETE' then
                     perform clerk_sync.feed_rows({number}, '{}', (select jsonb_agg(c) from changed as c));
                 else
                     perform clerk_sync.feed_rows({number}, array(select c.{id} from changed as c));
@@ -513,24 +548,27 @@ as $function$
             #variable_conflict use_column
             declare
                 kept {mirror};
+                is_known boolean;
             begin
-                if tg_op = 'DELETE' then
+                if tg_op <> 'INSERT' then
                     select said.* into kept from {mirror} as said where {guard_old} limit 1;
-                    if found and kept.deleted_at is null and pg_catalog.pg_trigger_depth() = 1 then
+                    is_known := found;
+                end if;
+                if tg_op = 'DELETE' then
+                    if is_known and kept.deleted_at is null and pg_catalog.pg_trigger_depth() = 1 then
                         raise notice 'the row is kept: its object exists in Clerk'
                             using hint = 'clerk-supabase adopt undo removes the guard';
                         return null;
                     end if;
                     return old;
                 end if;
-                if tg_op = 'UPDATE' then
-                    select said.* into kept from {mirror} as said where {guard_old} limit 1;
-                    if found and kept.deleted_at is null then
-                        {guard_keeps}
-                    end if;
+                if is_known and kept.deleted_at is null then
+                    {guard_keeps}
+                elsif tg_op = 'INSERT' or ({guard_moves}) then
+                    select said.* into kept from {mirror} as said where {guard_new} limit 1;
+                    is_known := found;
                 end if;
-                select said.* into kept from {mirror} as said where {guard_new} limit 1;
-                if not found then
+                if not is_known then
                     {guard_unknown}
                 elsif kept.deleted_at is null then
                     {guard_sets}

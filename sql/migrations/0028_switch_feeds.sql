@@ -1,16 +1,54 @@
 -- Feeds at work: the write of a change, unfed rows and their retry, the comparison with the app's table, the switch.
 
--- Lists objects as unfed. Nothing here may fail the change of the mirror, nor wait for another session.
-create function clerk_sync.note_unfed(feed integer, ids text[], failure_code text, failure_reason text)
+-- The columns of the mirror that the key of a mapping may read: each column whose name its expressions contain, except
+-- as a column of another table.
+create function clerk_sync.columns_of_key(feed clerk_sync.feeds)
+returns text[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+        select a.attname::text
+        from clerk_sync.kinds as k
+        inner join pg_catalog.pg_attribute as a on a.attrelid = k.relation::regclass
+        where k.kind = feed.kind and a.attnum > 0 and not a.attisdropped and exists (
+            select from jsonb_each_text(feed.mapping -> 'key') as e
+            where regexp_replace(e.value, '\m(?!mirror\M)\w+"?\s*\.\s*"?\w+', '', 'g') ~* ('\m' || a.attname || '\M')
+        )
+        order by a.attnum
+    )
+$$;
+
+-- Lists objects as unfed. gone: rows that the mirror no longer has, with the id of the object as `.id`; ids that the key
+-- reads are kept for a retry. Nothing here may fail the change of the mirror, nor wait for another session.
+create function clerk_sync.note_unfed(
+    feed integer, ids text[], failure_code text, failure_reason text, gone jsonb default null
+)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+    of_key text[];
 begin
-    insert into clerk_sync.unfed_rows as known (feed_id, object_id, code, reason)
-    select feed, id, failure_code, failure_reason from unnest(ids) as id where id is not null group by id order by id
+    if gone is not null then
+        select clerk_sync.columns_of_key(f) into of_key from clerk_sync.feeds as f where f.feed_id = feed;
+    end if;
+    insert into clerk_sync.unfed_rows as known (feed_id, object_id, code, reason, key_of_gone)
+    select feed, i.id, failure_code, failure_reason, g.key
+    from (select distinct given.id from unnest(ids) as given (id) where given.id is not null) as i
+    left join (
+        select r ->> '.id' as id, (
+            select coalesce(jsonb_object_agg(c.key, c.value), '{}') from jsonb_each(r) as c
+            where c.key like '%\_id' and c.key = any(of_key)
+        ) as key
+        from jsonb_array_elements(gone) as r
+    ) as g on i.id = g.id
+    order by i.id
     on conflict (feed_id, object_id) do update set
-        code = excluded.code, reason = excluded.reason, tries = known.tries + 1, last_at = excluded.last_at;
+        code = excluded.code, reason = excluded.reason, tries = known.tries + 1, last_at = excluded.last_at,
+        key_of_gone = coalesce(excluded.key_of_gone, known.key_of_gone);
 exception
     when others or assert_failure or query_canceled then
         raise warning 'rows of a feed could not be listed as unfed (SQLSTATE %); the next comparison finds them', sqlstate;
@@ -41,6 +79,10 @@ as $$
 declare
     names text;
 begin
+    -- Mostly there is none.
+    if not exists (select from pg_catalog.pg_constraint as k where k.condeferred) then
+        return;
+    end if;
     select string_agg(format('%I.%I', n.nspname, d.conname), ', ') into names
     from (
         select k.connamespace, k.conname
@@ -63,13 +105,15 @@ $$;
 
 -- The roles whose sessions run SQL of others. None of these roles may have code in a trigger that a feed runs.
 create function clerk_sync.roles_of_callers()
-returns setof oid
+returns oid[]
 language sql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-    select r.oid from pg_catalog.pg_roles as r
-    where r.rolname in ('anon', 'authenticated', 'authenticator', 'service_role', 'clerk_sync_worker', 'clerk_sync_session')
+    select array[
+        to_regrole('anon'), to_regrole('authenticated'), to_regrole('authenticator'), to_regrole('service_role'),
+        to_regrole('clerk_sync_worker'), to_regrole('clerk_sync_session')
+    ]::oid[]
 $$;
 
 -- The tables that a write of a feed reaches: the app's table, its partitions, tables below a view, and tables whose
@@ -123,32 +167,27 @@ as $$
     left join pg_catalog.pg_roles as r on a.grantee = r.oid
     -- A foreign key writes with the rights of the table's owner: another owner's table is no concern of the feed.
     where a.privilege_type = 'TRIGGER' and a.grantee <> c.relowner and pg_has_role(c.relowner, 'usage')
-    and (a.grantee = 0 or a.grantee in (select o from clerk_sync.roles_of_callers() as o))
+    and (a.grantee = 0 or a.grantee = any(clerk_sync.roles_of_callers()))
     group by t
     order by t::text
 $$;
 
--- Raises 42501 while a trigger anywhere has a function of one of these roles. The lock comes first: a trigger that
--- another transaction is creating on the app's table is committed, and seen, or waits.
-create function clerk_sync.check_triggers(target text)
+-- Raises 42501 while a trigger anywhere has a function of one of these roles. Mostly these roles own no function, and
+-- triggers have no index by their functions. Owners alone ('o'): Supabase's default privileges grant execute on every
+-- function of the app.
+create function clerk_sync.check_triggers()
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    functions_of_callers oid[];
-begin
-    if (select c.relkind in ('r', 'p') from pg_catalog.pg_class as c where c.oid = to_regclass(target)) then
-        execute format('lock table %s in row exclusive mode', target);
-    end if;
-    -- Mostly there is none, and triggers have no index by their functions. Owners alone ('o'): Supabase's default
-    -- privileges grant execute on every function of the app.
-    functions_of_callers := array(
+    functions_of_callers constant oid[] := array(
         select d.objid from pg_catalog.pg_shdepend as d
         where d.refclassid = 'pg_authid'::regclass and d.classid = 'pg_proc'::regclass and d.deptype = 'o'
-        and d.refobjid = any(array(select r from clerk_sync.roles_of_callers() as r))
+        and d.refobjid = any(clerk_sync.roles_of_callers())
         and d.dbid = (select b.oid from pg_catalog.pg_database as b where b.datname = current_database())
     );
+begin
     if functions_of_callers <> '{}' and exists (
         select from pg_catalog.pg_trigger as t where t.tgfoid = any(functions_of_callers) and not t.tgisinternal
     ) then
@@ -163,22 +202,16 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    of_app record;
     unlinked text[];
     constraint_name text;
     column_name text;
     context text;
 begin
-    select f.target, array_to_string(array(
-        select quote_ident(n) from unnest(clerk_sync.path_of_feed(to_regclass(f.target)) || 'pg_temp'::name) as n
-    ), ', ') as path into of_app from clerk_sync.feeds as f where f.feed_id = feed;
-    perform clerk_sync.check_triggers(of_app.target);
-    perform clerk_sync.check_apps_keys_at_once(of_app.path);
     -- First: a trigger of the app may write to the mirror again, and the inner write may fail.
     delete from clerk_sync.unfed_rows as u
     where u.feed_id = feed and u.object_id = any(ids || array(select g ->> '.id' from jsonb_array_elements(gone) as g));
     execute format('select clerk_sync.%I($1, $2)', 'write_feed_' || feed) into unlinked using ids, gone;
-    if unlinked <> '{}' then
+    if unlinked is not null then
         perform clerk_sync.note_unfed(feed, unlinked, '23502', 'a column of the key is null: a row it needs is missing');
     end if;
 exception
@@ -203,32 +236,24 @@ set search_path = pg_catalog, pg_temp
 set lock_timeout = '20ms'
 as $$
 declare
-    elements constant jsonb := coalesce((select jsonb_agg(to_jsonb(i)) from unnest(ids) as i), '[]')
-    || coalesce(gone, '[]');
-    element jsonb;
-    is_alone constant boolean := jsonb_array_length(elements) = 1;
+    is_alone constant boolean := cardinality(ids) + coalesce(jsonb_array_length(gone), 0) = 1;
+    single record;
     failed record;
 begin
-    for element in select e from jsonb_array_elements(elements) as e loop
+    for single in
+        select i as id, array[i] as ids, null::jsonb as gone from unnest(ids) as i
+        union all
+        select g ->> '.id', '{}', jsonb_build_array(g) from jsonb_array_elements(gone) as g
+    loop
         if is_alone then
-            perform clerk_sync.note_unfed(
-                feed, array[coalesce(element ->> '.id', element #>> '{}')], failure_code, failure_reason
-            );
+            select failure_code as code, failure_reason as reason into failed;
         elsif clock_timestamp() >= until then
-            perform clerk_sync.note_unfed(
-                feed, array[coalesce(element ->> '.id', element #>> '{}')], '57014',
-                'not tried: other rows took too long'
-            );
+            select '57014' as code, 'not tried: other rows took too long' as reason into failed;
         else
-            failed := clerk_sync.try_feed(
-                feed, case when jsonb_typeof(element) = 'string' then array[element #>> '{}'] else '{}' end,
-                case when jsonb_typeof(element) = 'object' then jsonb_build_array(element) end
-            );
-            if failed.code is not null then
-                perform clerk_sync.note_unfed(
-                    feed, array[coalesce(element ->> '.id', element #>> '{}')], failed.code, failed.reason
-                );
-            end if;
+            failed := clerk_sync.try_feed(feed, single.ids, single.gone);
+        end if;
+        if failed.code is not null then
+            perform clerk_sync.note_unfed(feed, array[single.id], failed.code, failed.reason, single.gone);
         end if;
     end loop;
 end
@@ -266,7 +291,9 @@ begin
     if key is null then
         return;
     end if;
-    gone := (select jsonb_agg(g || jsonb_build_object('.id', g ->> key)) from jsonb_array_elements(gone) as g);
+    if gone is not null then
+        gone := (select jsonb_agg(g || jsonb_build_object('.id', g ->> key)) from jsonb_array_elements(gone) as g);
+    end if;
     why_not := case
         when is_suspended then 'not tried: a write before took too long'
         when clerk_sync.is_statement_over() then 'not tried: other rows took too long'
@@ -274,7 +301,7 @@ begin
     end;
     if why_not is not null then
         perform clerk_sync.note_unfed(
-            feed, ids || array(select g ->> key from jsonb_array_elements(gone) as g), '57014', why_not
+            feed, ids || array(select g ->> key from jsonb_array_elements(gone) as g), '57014', why_not, gone
         );
         return;
     end if;
@@ -290,6 +317,51 @@ begin
             select k.feed_id from clerk_sync.feeds as k where k.feed_id = feed for no key update skip locked
         ));
     end if;
+end
+$$;
+
+-- The deleted ones of these objects, as rows with the ids that the key reads. The mirror has no row of any of these
+-- objects: only a tombstone, or a delete that the feed saw, proves a delete. A living object stays unfed, as does an
+-- object whose row cannot be named; an unknown object is forgotten: `adopt compare` lists its row.
+create function clerk_sync.deleted_objects(feed clerk_sync.feeds, key text, ids text[])
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    is_followed constant boolean := coalesce(feed.mapping ->> 'on_delete', 'keep') <> 'keep';
+    of_key constant text[] := clerk_sync.columns_of_key(feed);
+    living text[];
+    nameless text[];
+    unknown text[];
+    deleted jsonb;
+begin
+    select
+        array_agg(o.id) filter (where o.state = 'living'), array_agg(o.id) filter (where o.state = 'nameless'),
+        array_agg(o.id) filter (where o.state = 'unknown'), jsonb_agg(o.known) filter (where o.state = 'deleted')
+    into living, nameless, unknown, deleted
+    from (
+        select i.id, r.known, case
+            when e.deleted_at is null and e.id is not null then 'living'
+            when is_followed and not r.known ?& of_key then 'nameless'
+            when e.id is not null or u.key_of_gone is not null then 'deleted'
+            else 'unknown'
+        end as state
+        from unnest(ids) as i (id)
+        left join clerk_sync.entities as e on e.kind = feed.kind and e.id = i.id
+        left join clerk_sync.unfed_rows as u on u.feed_id = feed.feed_id and u.object_id = i.id
+        cross join lateral (select jsonb_build_object(key, i.id) || coalesce(u.key_of_gone, '{}')) as r (known)
+    ) as o;
+    perform clerk_sync.note_unfed(
+        feed.feed_id, living, '02000', 'the mirror has no row: a comparison with Clerk restores it'
+    ) where living is not null;
+    perform clerk_sync.note_unfed(
+        feed.feed_id, nameless, '02000',
+        'the mirror no longer has the object: after a comparison with Clerk, delete or clear its row here, if there is one, '
+        'and then delete the row of unfed_rows'
+    ) where nameless is not null;
+    delete from clerk_sync.unfed_rows as u where u.feed_id = feed.feed_id and u.object_id = any(unknown);
+    return deleted;
 end
 $$;
 
@@ -324,17 +396,15 @@ begin
         'for no key update skip locked)', of_kind.key_column, of_kind.relation
     ) into locked using ids, busy;
     busy := busy || array(select unnest(there) except all select unnest(locked || busy));
-    absent := (
-        select jsonb_agg(jsonb_build_object(of_kind.key_column, i)) from unnest(ids) as i
-        where i <> all(there) and i <> all(busy)
-    );
+    absent := clerk_sync.deleted_objects(feed, of_kind.key_column, array(
+        select unnest(ids) except select unnest(there || busy)
+    ));
     perform clerk_sync.note_unfed(feed.feed_id, busy, '55P03', 'the object is locked by another transaction')
     where busy <> '{}';
     perform clerk_sync.feed_rows(feed.feed_id, locked, absent, patience, true);
     if not clerk_sync.is_statement_over() then
         execute format(
-            'select array(select d.id from clerk_sync.%I($1) as d where d.action <> ''unlinked'')',
-            'differing_feed_' || feed.feed_id
+            'select d.to_insert || d.to_update || d.to_delete from clerk_sync.%I($1) as d', 'differing_feed_' || feed.feed_id
         ) into kept using array(
             select l from unnest(locked) as l where not exists (
                 select from clerk_sync.unfed_rows as u where u.feed_id = feed.feed_id and u.object_id = l
@@ -345,8 +415,9 @@ begin
         feed.feed_id, kept, '00000',
         'a trigger or rule of the table keeps another value or skips the row, or an expression never repeats its value'
     ) where kept <> '{}';
-    return cardinality(locked) + coalesce(jsonb_array_length(absent), 0) - (
-        select count(*) from clerk_sync.unfed_rows as u where u.feed_id = feed.feed_id and u.object_id = any(ids)
+    return (
+        select count(*) from unnest(ids) as i
+        where not exists (select from clerk_sync.unfed_rows as u where u.feed_id = feed.feed_id and u.object_id = i)
     );
 exception
     when undefined_column or undefined_table or undefined_function or insufficient_privilege then
@@ -409,15 +480,16 @@ declare
     half constant integer := cardinality(ids) / 2;
     parts jsonb[];
     part record;
+    found clerk_sync.differing_rows;
 begin
-    execute format(
-        'select array_agg(d.id), jsonb_build_object('
-        '''to insert'', count(*) filter (where d.action = ''insert''), '
-        '''to update'', count(*) filter (where d.action = ''update''), '
-        '''to delete'', count(*) filter (where d.action in (''delete'', ''clear'')), '
-        '''unlinked'', count(*) filter (where d.action = ''unlinked'')) from clerk_sync.%I($1) as d',
-        'differing_feed_' || feed.feed_id
-    ) into differing, counts using ids;
+    execute format('select * from clerk_sync.%I($1)', 'differing_feed_' || feed.feed_id) into found using ids;
+    differing := found.to_insert || found.to_update || found.to_delete || found.unlinked;
+    counts := jsonb_build_object(
+        'to insert', coalesce(cardinality(found.to_insert), 0),
+        'to update', coalesce(cardinality(found.to_update), 0),
+        'to delete', coalesce(cardinality(found.to_delete), 0),
+        'unlinked', coalesce(cardinality(found.unlinked), 0)
+    );
 exception
     -- An error of the table or of a lock is the same for every object.
     when syntax_error_or_access_rule_violation or lock_not_available or transaction_rollback then
@@ -597,7 +669,7 @@ begin
             execute clerk_sync.definition_of_guard(feed);
         end if;
         -- Of no row: Postgres reads the expressions and the columns.
-        execute format('select count(*) from clerk_sync.%I(''{}'')', 'differing_feed_' || feed.feed_id);
+        execute format('select clerk_sync.%I(''{}'')', 'differing_feed_' || feed.feed_id);
         execute format('select clerk_sync.%I(''{}'', null)', 'write_feed_' || feed.feed_id);
     exception
         when syntax_error_or_access_rule_violation or feature_not_supported or data_exception then
@@ -638,6 +710,11 @@ begin
             ), holes
         )
         from (values ('insert', 'new'), ('update', 'new'), ('delete', 'old')) as w (operation, which)
+        union all
+        select clerk_sync.statement_of(
+            'create or replace trigger {feed}_truncate before truncate on {mirror} '
+            'for each statement execute function clerk_sync.{feed}()', holes
+        )
     loop
         execute statement;
     end loop;
@@ -724,7 +801,7 @@ begin
             select string_agg(t.name, ', ') into missing
             from (
                 select 'feed_' || feed.feed_id || '_' || o as name, k.relation::regclass as home
-                from clerk_sync.kinds as k cross join unnest('{insert,update,delete}'::text[]) as o
+                from clerk_sync.kinds as k cross join unnest('{insert,update,delete,truncate}'::text[]) as o
                 where k.kind = feed.kind
                 union all
                 select 'zz_clerk_guard_' || feed.feed_id, feed.target::regclass where feed.mapping -> 'guard' = 'true'

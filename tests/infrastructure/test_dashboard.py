@@ -38,6 +38,12 @@ def test_the_dashboard_shows_what_aws_measures_of_what_the_stack_has(template: T
             assert name in AWS_METRICS[namespace], name
 
 
+def test_the_dashboard_shows_unfed_rows_among_what_is_stuck(template: Template) -> None:
+    [stuck] = [each["properties"] for each in widgets(template) if each["properties"]["title"] == "What is stuck?"]
+    shown = [(name, dimension, service) for _, name, dimension, service, *_ in stuck["metrics"]]
+    assert ("UnfedRows", "service", "stack-reconcile") in shown
+
+
 def test_the_dashboard_has_at_most_ten_widgets_that_do_not_overlap(template: Template) -> None:
     found = widgets(template)
     assert len(found) <= 10

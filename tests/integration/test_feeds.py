@@ -139,6 +139,52 @@ def test_memberships_find_the_uuids_of_their_parents(store: Store, admin: Connec
     assert rows(admin, members) == []
 
 
+def test_a_membership_that_the_mirror_lost_is_found_by_the_ids_of_its_parents_when_it_is_tried_again(
+    admin: Connection,
+) -> None:
+    admin.execute(
+        """
+        create table public.members (user_id uuid references public.users, org text, primary key (user_id, org));
+        create function public.stop() returns trigger language plpgsql as $$ begin raise 'not yet'; end $$;
+        insert into public.users (clerk_user_id) values ('user_1')
+        """
+    )
+    feed = switch(
+        admin,
+        kind="membership",
+        table="public.members",
+        key={
+            "user_id": "(select u.id from users as u where u.clerk_user_id = mirror.clerk_user_id)",
+            "org": "clerk_org_id",
+        },
+        update={},
+        on_delete="delete",
+    )
+    admin.execute("insert into clerk.users (clerk_id) values ('user_1')")
+    admin.execute("insert into clerk.organizations (clerk_org_id) values ('org_1')")
+    admin.execute(
+        """
+        insert into clerk.organization_memberships (clerk_membership_id, clerk_org_id, clerk_user_id, role)
+        values ('orgmem_1', 'org_1', 'user_1', 'org:member')
+        """
+    )
+    assert value(admin, "select count(*) from public.members") == 1
+    admin.execute("create trigger stop before delete on public.members for each row execute function public.stop()")
+    admin.execute("delete from clerk.organization_memberships")
+    assert rows(admin, "select object_id, key_of_gone from clerk_sync.unfed_rows") == [
+        ("orgmem_1", {"clerk_user_id": "user_1", "clerk_org_id": "org_1"})
+    ]
+    retry: LiteralString = """select clerk_sync.retry_unfed('{"limit": 10, "seconds": 5}')"""
+    assert value(admin, retry) | {"oldest_seconds": 0} == {"tried": 1, "written": 0, "left": 1, "oldest_seconds": 0}
+    admin.execute("drop trigger stop on public.members")
+    assert value(admin, retry)["written"] == 1
+    assert (unfed(admin), value(admin, "select count(*) from public.members")) == ([], 0)
+    # Without these ids nobody can say which row it was.
+    admin.execute("select clerk_sync.note_unfed(%s, '{orgmem_2}', '55P03', 'planted')", [feed])
+    assert value(admin, retry)["written"] == 0
+    assert [(code, "delete or clear its row here" in reason) for _, code, reason in unfed(admin)] == [("02000", True)]
+
+
 STRANGE: list[tuple[str, LiteralString, dict[str, Any]]] = [
     (
         "quoted names, enum, not null",
@@ -349,3 +395,28 @@ def test_a_full_run_compares_the_fed_table_and_a_quick_run_tries_unfed_rows_agai
         rig.run("quick")
         assert unfed(rig.admin) == []
         assert metrics.metric_set["UnfedRows"]["Value"] == [0]
+
+
+def test_a_truncated_mirror_takes_no_row_of_the_app_with_it_and_deletes_meanwhile_are_followed(
+    database: Database,
+) -> None:
+    with rig_with(database, 4) as rig:
+        rig.run()
+        switch(rig.admin, on_delete="delete")
+        rig.run()
+        rig.admin.execute("update public.users set role = 'admin'")
+        gone, *living = sorted(rig.world.users)
+
+        rig.admin.execute("truncate clerk.users cascade")
+        assert [(object_id, code) for object_id, code, _ in unfed(rig.admin)] == [(i, "02000") for i in (gone, *living)]
+        # Neither the truncate nor a retry before the comparison proves a delete.
+        assert value(rig.admin, """select clerk_sync.retry_unfed('{"limit": 100, "seconds": 5}')""")["written"] == 0
+        assert value(rig.admin, "select count(*) from public.users where role = 'admin'") == 4
+
+        rig.world.remove_user(gone)
+        rig.store.apply(alone(delete(gone, at=rig.world.now)))
+        rig.run()
+        assert rows(rig.admin, "select clerk_user_id from public.users where role = 'admin' order by 1") == [
+            (i,) for i in living
+        ]
+        assert unfed(rig.admin) == []

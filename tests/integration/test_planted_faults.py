@@ -519,6 +519,35 @@ FAULTS: Final = (
             "select",
         ),
     ),
+    PlantedFault(
+        "a feed forgets deletes",
+        ("feed", "hide"),
+        "differs from the mirror (delete)",
+        in_function(
+            "clerk_sync.definition_of_write_feed(clerk_sync.feeds)",
+            {"or gone is not null then {delete} end if": "or gone is not null then null; end if"},
+        ),
+        first=1,
+    ),
+    PlantedFault(
+        "a feed writes a null key",
+        ("feed",),
+        "differs from the mirror (insert)",
+        in_function(
+            "clerk_sync.holes_of_feed(clerk_sync.feeds)",
+            {"'said.' || c.alias, ', '": "case c.place when 'key' then 'null' else 'said.' || c.alias end, ', '"},
+        ),
+    ),
+    PlantedFault(
+        "a feed skips all rows of a statement in which one fails",
+        ("feed", "edit"),
+        "differs from the mirror",
+        in_function(
+            "clerk_sync.feed_rows(integer,text[],jsonb,interval,boolean)",
+            {"if failed.code is not null then": "if false then"},
+        ),
+        first=1,
+    ),
 )
 
 

@@ -50,20 +50,28 @@ drop table public.fed_people, public.fed_rules;
 drop function public.fed_fails();
 """
 _PREPARE: Final = "select clerk_sync.prepare_feed(%s)"
-_FEED: Final = "select f.feed_id from clerk_sync.feeds as f"
 _BEGIN: Final = """
 insert into clerk_sync.feeds (feed_id, kind, target, mapping) overriding system value
-values (%s, 'user', 'public.fed_people', %s) on conflict do nothing
+values (%s, 'user', 'public.fed_people', %s) on conflict do nothing returning feed_id
 """
+_FILL: Final = "select clerk_sync.fill_feed(jsonb_build_object('feed', %s::integer, 'limit', 10000))"
+_RETRY: Final = """select clerk_sync.retry_unfed('{"limit": 1000, "seconds": 10}')"""
+_UNFED: Final = "select u.object_id, u.code, u.reason from clerk_sync.unfed_rows as u order by u.object_id"
 _SOMEBODY: Final = "select u.clerk_id from clerk.users as u order by u.clerk_id"
 _OLD_HANDLER: Final = (
     "insert into public.fed_people (clerk, name) values (%s, 'Late') on conflict (clerk) do update set name = 'Late'",
     "delete from public.fed_people where clerk = %s",
 )
 _WRONG: Final = """
-select d.id, d.action from clerk_sync.differing_feed_{number}(array(select u.clerk_id from clerk.users as u)) as d
+select w.id, w.action
+from clerk_sync.differing_feed_{number}(array(select u.clerk_id from clerk.users as u)) as d
+cross join lateral (
+    select i, 'insert' from unnest(d.to_insert) as i
+    union all select i, 'update' from unnest(d.to_update) as i
+    union all select i, 'delete' from unnest(d.to_delete) as i
+) as w (id, action)
 where exists (select from clerk_sync.feeds) and not exists (
-    select from clerk_sync.unfed_rows as u where u.object_id = d.id
+    select from clerk_sync.unfed_rows as u where u.object_id = w.id
 )
 """
 
@@ -75,6 +83,9 @@ class FedTable:
         self._connection = connection
         self._number = number
         self._lock: Connection | None = None
+        self._excused: set[str] = set()
+        self.has_failed_over = False
+        """True: the mirror went back in time without the app's table, and only a comparison finds the differences."""
 
     @classmethod
     @contextmanager
@@ -94,6 +105,8 @@ class FedTable:
     def reset(self) -> None:
         """Switches the feed off, and forgets all rows and rules."""
         self.lift()
+        self._excused.clear()
+        self.has_failed_over = False
         self._connection.execute("delete from clerk_sync.feeds")
         self._connection.execute("delete from public.fed_people")
 
@@ -105,11 +118,14 @@ class FedTable:
         self._connection.execute("delete from public.fed_rules")
 
     def begin(self) -> None:
-        """Lets the table follow the mirror from now on."""
-        self._connection.execute(_BEGIN, [self._number, Jsonb(_MAPPING)])
+        """Fills the table, and lets the table follow the mirror from now on."""
+        for (feed_id,) in self._connection.execute(_BEGIN, [self._number, Jsonb(_MAPPING)]).fetchall():
+            self._connection.execute(_FILL, [feed_id])
 
     def rule(self, object_id: str, rule: str) -> None:
-        """Adds a rule for a row."""
+        """Adds a rule for a row. No error tells the feed of a skipped row."""
+        if rule == "skip":
+            self._excused.add(object_id)
         self._connection.execute(
             "insert into public.fed_rules values (%s, %s) on conflict do nothing", [object_id, rule]
         )
@@ -122,16 +138,28 @@ class FedTable:
 
     def write_late(self, object_id: str, statement: str) -> None:
         """Writes as the old handler does. A lock may stop the handler, too."""
+        self._excused.add(object_id)
         try:
             self._connection.execute(statement.encode(), [object_id])
         except psycopg.Error:
             return
 
-    def wrong(self) -> Iterator[str]:
-        """Rows that differ from the mirror and are not listed as unfed."""
+    def wrong_now(self) -> Iterator[str]:
+        """Rows that differ from the mirror and are not unfed, except rows whose difference only a comparison finds."""
+        if not self.has_failed_over:
+            yield from (what for object_id, what in self._differing() if object_id not in self._excused)
+
+    def wrong_at_rest(self) -> Iterator[str]:
+        """Rows that differ from the mirror or are unfed, after a comparison and a retry with nothing in the way."""
+        self._connection.execute(_RETRY)
+        yield from (f"at rest, {what}" for _, what in self._differing())
+        for object_id, code, reason in self._connection.execute(_UNFED):
+            yield f"at rest, the app's row of {object_id} is unfed ({code}: {reason}), though nothing is in its way"
+
+    def _differing(self) -> Iterator[tuple[str, str]]:
         statement = _WRONG.format(number=self._number)
         for object_id, action in self._connection.execute(statement.encode()):
-            yield f"at rest, the app's row of {object_id} differs from the mirror ({action}), and is not unfed"
+            yield object_id, f"the app's row of {object_id} differs from the mirror ({action}), and is not unfed"
 
 
 def begin(stage: Stage, _: Random) -> None:

@@ -17,7 +17,7 @@ _GENERATED: Final = ("write_", "fill_", "differing_", "hide_")
 _OF_SECURED_TABLES: Final = "requesting_key_for_"
 # Functions and triggers of feeds, which the app's mapping makes; doctor compares them with the mapping.
 _OF_FEED: Final = re.compile(
-    r"(?:clerk_sync\.(?:write_|differing_|guard_)?feed_\d+\(|feed_\d+_(?:insert|update|delete) on )"
+    r"(?:clerk_sync\.(?:write_|differing_|guard_)?feed_\d+\(|feed_\d+_(?:insert|update|delete|truncate) on )"
 )
 
 

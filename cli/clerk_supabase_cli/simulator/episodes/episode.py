@@ -168,6 +168,7 @@ def _wrong_now(stage: Stage) -> Iterator[str]:
     yield from _audit_wrong(stage, stage.snapshot())
     yield from oracle.remembered(stage.admin)
     yield from _parked_for_nothing(stage)
+    yield from stage.theatre.fed.wrong_now()
 
 
 def _audit_wrong(stage: Stage, snapshot: Snapshot) -> Iterator[str]:
@@ -264,7 +265,7 @@ def _wrong_at_rest(stage: Stage, report: Report) -> Iterator[str]:
     yield from (f"at rest, {why}" for why in oracle.profiles_wrong(stage.admin))
     yield from (f"at rest, {why}" for why in oracle.deletes_lifted(stage.admin))
     yield from (f"at rest, {why}" for why in _audit_wrong(stage, snapshot))
-    yield from stage.theatre.fed.wrong()
+    yield from stage.theatre.fed.wrong_at_rest()
     if not stage.setbacks and not stage.misled:
         # A caller without a row is let in, unless a delete is known: the owner may have removed the row.
         known = {

@@ -74,5 +74,6 @@ def fail_over(stage: Stage, _: Random) -> None:
     if stage.replica.has_rows:
         stage.rules.unlock()
         stage.replica.take_over()
+        stage.theatre.fed.has_failed_over = True
         stage.undone.clear()
         stage.counts["failover that lost commits"] += 1
