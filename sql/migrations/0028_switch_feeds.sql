@@ -14,14 +14,14 @@ as $$
         inner join pg_catalog.pg_attribute as a on a.attrelid = k.relation::regclass
         where k.kind = feed.kind and a.attnum > 0 and not a.attisdropped and exists (
             select from jsonb_each_text(feed.mapping -> 'key') as e
-            where regexp_replace(e.value, '\m(?!mirror\M)\w+"?\s*\.\s*"?\w+', '', 'g') ~* ('\m' || a.attname || '\M')
+            where regexp_replace(e.value, '\m(?!mirror\M)\w+"?\s*\.\s*"?\w+', '', 'gi') ~* ('\m' || a.attname || '\M')
         )
         order by a.attnum
     )
 $$;
 
--- Lists objects as unfed. gone: rows that the mirror no longer has, with the id of the object as `.id`; ids that the key
--- reads are kept for a retry. Nothing here may fail the change of the mirror, nor wait for another session.
+-- Lists objects as unfed. gone: rows that the mirror no longer has, with the id of the object as `.id`; of these rows,
+-- the ids that the key reads are kept. Nothing here may fail the change of the mirror, nor wait for another session.
 create function clerk_sync.note_unfed(
     feed integer, ids text[], failure_code text, failure_reason text, gone jsonb default null
 )

@@ -154,7 +154,7 @@ def test_a_membership_that_the_mirror_lost_is_found_by_the_ids_of_its_parents_wh
         kind="membership",
         table="public.members",
         key={
-            "user_id": "(select u.id from users as u where u.clerk_user_id = mirror.clerk_user_id)",
+            "user_id": "(select u.id from users as u where u.clerk_user_id = MIRROR.clerk_user_id)",
             "org": "clerk_org_id",
         },
         update={},
