@@ -11,7 +11,7 @@ from psycopg import sql
 
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.adopt.mapping import parse_mappings
-from tests.kit.app_shapes import fingerprint, mirrored
+from tests.kit.app_shape import fingerprint, mirrored
 from tests.kit.databases import Connection, Database
 from tests.kit.histories import alone, delete
 from tests.kit.parked import Command

@@ -14,7 +14,7 @@ from clerk_supabase_cli.adopt.links import Links, Proofs, Writer
 from clerk_supabase_cli.adopt.mapping import parse_mappings
 from clerk_supabase_cli.adopt.tables import reading
 from clerk_supabase_cli.operate.database import DatabaseFailed, open_database
-from tests.kit.app_shapes import fingerprint, mirrored
+from tests.kit.app_shape import fingerprint, mirrored
 from tests.kit.databases import Connection, Database, rows, value
 from tests.kit.histories import alone, delete
 from tests.kit.meanwhile import started, waiting

@@ -23,7 +23,8 @@ from clerk_supabase_cli.operate.install.migrations import migrate
 from clerk_supabase_cli.operate.setup.role_urls import as_role
 from clerk_supabase_cli.operate.uninstall.run import look as look_for_ours
 from clerk_supabase_cli.operate.uninstall.run import remove
-from tests.kit.app_shapes import SHAPES, Shape, fingerprint, person, toml
+from tests.kit.app_shape import Shape, fingerprint, person, toml
+from tests.kit.app_shapes import SHAPES
 from tests.kit.databases import WORKER, Connection, acting_as, rows
 from tests.kit.histories import Applied
 from tests.kit.parked import Command
