@@ -285,7 +285,8 @@ def empty_aws() -> Iterator[dict[str, str]]:
         try:
             url = f"http://127.0.0.1:{server.server_port}"
             credentials = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "key", "AWS_REGION": "eu-central-1"}
-            yield {**credentials, "AWS_ENDPOINT_URL": url}
+            # A Python that is there: a deployment would download another one.
+            yield {**credentials, "AWS_ENDPOINT_URL": url, "LAYER_PYTHON": sys.executable}
         finally:
             server.shutdown()
 

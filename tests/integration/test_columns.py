@@ -39,6 +39,8 @@ NULLABLE: Final[dict[str, set[str]]] = {
     "clerk_sync.exposed": {"columns", "definition"},
     "clerk_sync.feeds": {"filled_after", "suspended_until"},
     "clerk_sync.links": {"undone_at", "undone_by"},
+    # An object that the mirror has is found by its id.
+    "clerk_sync.unfed_rows": {"key_of_gone"},
     # Results of steps that a run has not done, and options that were not given.
     "clerk_sync.reconcile_runs": {
         *("allow_deletes", "allow_emptied", "finished_at", "is_silent", "lease", "lease_until", "newest_change"),

@@ -28,7 +28,7 @@ from tests.kit.parked import park
 KEY = SigningKey.generate()
 OF_THE_DATABASE = {
     *("database", "worker-login", "session-login", "worker-rights", "session-rights", "role-settings"),
-    *("migrations", "objects", "row-level-security", "grants", "parked", "feeds"),
+    *("migrations", "objects", "row-level-security", "grants", "realtime", "parked", "feeds"),
 }
 
 

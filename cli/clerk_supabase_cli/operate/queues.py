@@ -141,6 +141,6 @@ def errors_explained() -> Iterator[None]:
     except NoRegionError as error:
         raise AwsUnreachable("no AWS region: set AWS_REGION") from error
     except ClientError as error:
-        raise AwsUnreachable(f"AWS rejected: {error.response['Error']['Message']}") from error
+        raise AwsUnreachable(f"AWS rejected: {error.response['Error'].get('Message') or error}") from error
     except BotoCoreError as error:
         raise AwsUnreachable(f"AWS cannot be reached: {error}") from error
