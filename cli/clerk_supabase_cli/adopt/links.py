@@ -414,7 +414,7 @@ class Links:
         return links, left
 
     def _write_batch(self, writer: Writer, batch: Sequence[Link]) -> tuple[set[str], Outcome[_Chosen]]:
-        """Returns the keys of the rows whose links still hold, and what became of these rows."""
+        """Returns the keys of the rows whose links still hold, and the outcome of the write of these links."""
         connection = writer.connection
         connection.execute(_SETTINGS)
         connection.execute(sql.SQL("lock table {} in share row exclusive mode").format(self._table.reference))
