@@ -10,7 +10,9 @@ import pytest
 
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.adopt.checking import check_mappings
-from clerk_supabase_cli.adopt.links import Links, Proofs, Writer
+from clerk_supabase_cli.adopt.links.planning import Links
+from clerk_supabase_cli.adopt.links.proofs import Proofs
+from clerk_supabase_cli.adopt.links.writing import Writer, write_links
 from clerk_supabase_cli.adopt.mapping import parse_mappings
 from clerk_supabase_cli.adopt.tables import reading
 from clerk_supabase_cli.operate.database import DatabaseFailed, open_database
@@ -404,7 +406,7 @@ def test_a_batch_judges_its_own_rows_alone_and_not_the_whole_table_again(
         [checked] = check_mappings(connection, parse_mappings(MAPPING))
         links = Links(checked, Proofs(email_column="email", their_verified="nextval('public.judged') > 0"))
         planned = links.plan(connection).links
-        written, left_over = links.write(Writer(connection, database.url, "me", print), planned, most=3)
+        written, left_over = write_links(links, Writer(connection, database.url, "me", print), planned, most=3)
     assert (len(written), left_over, len(linked(admin))) == (8, [], 8)
     # Once for the plan, and once in the batch.
     assert rows(admin, "select last_value from public.judged") == [(16,)]
@@ -433,7 +435,7 @@ def test_a_batch_sees_the_rows_and_users_outside_the_batch(
         row(admin, 13, "kim-2@example.test")
         store.apply(alone(user("kim", "kim@example.test", version=2, external_id="13")))
         store.apply(alone(user("zed", "zed@example.test")))
-        written, left_over = links.write(Writer(connection, database.url, "me", print), planned, most=1)
+        written, left_over = write_links(links, Writer(connection, database.url, "me", print), planned, most=1)
     assert [each.row for each in written] == [{"id": 5}]
     others = (0, 1, 2, 3, 4, 6, 7)
     assert {(each.row["id"], each.reason) for each in left_over} == {(number, "changed") for number in others}
