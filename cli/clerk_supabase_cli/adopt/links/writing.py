@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain, starmap
 from typing import Final, TypeVar
 
 from psycopg import sql
@@ -30,13 +31,15 @@ with chosen as materialized (
     as c (place integer, row_key text, found_by text, clerk_id text, address text, own_key text)
 )
 """
-# The row of the user is locked and read again: an address may have changed since the rows were chosen.
+# The row of the user is locked and read again: an address may have changed since the rows were chosen. A condition on
+# deleted_at of its own would let a Postgres without statistics read the index of all users who are not deleted.
 _WRITE: Final = """
 , proven as materialized (
     select mirror.clerk_id, c.place from {mirror} as mirror inner join chosen as c on c.clerk_id = mirror.clerk_id
-    where mirror.deleted_at is null and case c.found_by
-        when 'email' then mirror.email_verified and {mirror_address} = c.address
-        when 'external_id' then mirror.external_id = c.own_key
+    where case
+        when mirror.deleted_at is not null then false
+        when c.found_by = 'email' then mirror.email_verified and {mirror_address} = c.address
+        when c.found_by = 'external_id' then mirror.external_id = c.own_key
         else true
     end
     for share of mirror
@@ -104,30 +107,31 @@ def write_links(
     written: list[Link] = []
     left: list[Left] = []
     for first in range(0, len(planned), most):
-        batch = planned[first : first + most]
-        while batch:
-            valid, outcome = writer.in_turns(functools.partial(_write_batch, links, writer, batch))
+        parts: Sequence[Sequence[Link]] = [planned[first : first + most]]
+        while parts:
+            outcome = writer.in_turns(functools.partial(_write_batch, links, writer, parts))
             written += outcome.written
             left += [Left(each.row, f"failed: {reason}", None) for each, reason in outcome.rejected]
-            done = {each.row_key for each in (*outcome.written, *(each for each, _ in outcome.rejected))}
-            # After a long search for rejected rows, the rows that it did not reach are judged anew.
-            remaining = valid - done if done else set()
-            left += [Left(each.row, "changed", each.clerk_id) for each in batch if each.row_key not in remaining | done]
-            batch = [each for each in batch if each.row_key in remaining]
+            known = {each.row_key for each in chain(outcome.written, *outcome.not_reached)}
+            known |= {each.row_key for each, _ in outcome.rejected}
+            left += [Left(each.row, "changed", each.clerk_id) for each in chain(*parts) if each.row_key not in known]
+            # After a long search for rejected rows, the next transaction judges the other rows anew, and goes on.
+            parts = outcome.not_reached
     return written, left
 
 
-def _write_batch(links: Links, writer: Writer, batch: Sequence[Link]) -> tuple[set[str], Outcome[_Chosen]]:
-    """Returns the keys of the rows whose links still hold, and the outcome of the write of these links."""
+def _write_batch(links: Links, writer: Writer, parts: Sequence[Sequence[Link]]) -> Outcome[_Chosen]:
+    """Writes the links of the parts that still hold."""
     connection = writer.connection
     connection.execute(SETTINGS)
     connection.execute(sql.SQL("lock table {} in share row exclusive mode").format(links.table.reference))
     connection.execute(_CONSTRAINTS)
     connection.execute(_NO_NESTED_LOOPS)
-    rows = [_Chosen(*row) for row in connection.execute(links.choosing(batch), binary=True)]
+    statement = links.choosing([*chain(*parts)])
+    chosen = {each.row_key: each for each in starmap(_Chosen, connection.execute(statement, binary=True))}
     connection.execute(_NESTED_LOOPS)
-    outcome = write_in_parts(connection, rows, functools.partial(_write_part, links, writer))
-    return {each.row_key for each in rows}, outcome
+    still_valid = [[chosen[each.row_key] for each in part if each.row_key in chosen] for part in parts]
+    return write_in_parts(connection, still_valid, functools.partial(_write_part, links, writer))
 
 
 def _write_part(links: Links, writer: Writer, part: Sequence[_Chosen]) -> Sequence[_Chosen]:
