@@ -27,40 +27,43 @@ class NotKept(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[Row]):
-    """The written rows, and the rejected rows with the reasons. A row may be neither: the next transaction tries it."""
+    """The written rows, and the rejected rows with the reasons."""
 
     written: list[Row] = field(default_factory=list)
     rejected: list[tuple[Row, str]] = field(default_factory=list)
+    not_reached: list[list[Row]] = field(default_factory=list)
+    """The parts with which the next transaction goes on."""
 
 
 def write_in_parts(
-    connection: Connection, rows: Sequence[Row], write: Callable[[Sequence[Row]], Sequence[Row]]
+    connection: Connection, parts: Sequence[Sequence[Row]], write: Callable[[Sequence[Row]], Sequence[Row]]
 ) -> Outcome[Row]:
-    """Calls *write* for the rows in a savepoint, and for each half of them again if the app rejects one of them.
+    """Calls *write* for each part in a savepoint, and for each half of the part again if the app rejects a row of it.
 
     Needs an open transaction. *write* returns the written rows; after NotKept its part is rolled back, and written
-    without the rows of the exception.
+    without the rows of the exception. When the search ends early, a row was written or rejected.
     """
     outcome: Outcome[Row] = Outcome()
-    parts = [[*rows]] if rows else []
+    stack = [[*part] for part in reversed(parts) if part]
     ends_at = time.monotonic() + _SECONDS
-    while parts and (time.monotonic() < ends_at or not (outcome.written or outcome.rejected)):
-        part = parts.pop()
+    while stack and (time.monotonic() < ends_at or not (outcome.written or outcome.rejected)):
+        part = stack.pop()
         try:
             with connection.transaction():
                 written = write(part)
             outcome.written.extend(written)
         except NotKept as error:
             outcome.rejected.extend((part[place], _NOT_KEPT) for place in error.places)
-            parts.append([row for place, row in enumerate(part) if place not in error.places])
+            stack.append([row for place, row in enumerate(part) if place not in error.places])
         except psycopg.Error as error:
             if connection.broken or isinstance(
                 error, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected
             ):
                 raise
             if middle := len(part) // 2:
-                parts += [part[middle:], part[:middle]]
+                stack += [part[middle:], part[:middle]]
             else:
                 outcome.rejected.append((part[0], error.diag.message_primary or str(error)))
-        parts = [each for each in parts if each]
+        stack = [each for each in stack if each]
+    outcome.not_reached.extend(reversed(stack))
     return outcome

@@ -13,17 +13,9 @@ from typing import Any, Final
 import click
 
 from clerk_supabase_cli.adopt.checking import Checked, check_mappings
-from clerk_supabase_cli.adopt.links import (
-    REASONS,
-    Left,
-    Link,
-    Links,
-    NotLinked,
-    Proofs,
-    Writer,
-    key_of,
-    verified_column,
-)
+from clerk_supabase_cli.adopt.links.planning import REASONS, Left, Link, Links, key_of
+from clerk_supabase_cli.adopt.links.proofs import NotLinked, Proofs, verified_column
+from clerk_supabase_cli.adopt.links.writing import Writer, write_links
 from clerk_supabase_cli.adopt.mapping import Mapping as TableMapping
 from clerk_supabase_cli.adopt.mapping import fault_of_expression, read_mappings
 from clerk_supabase_cli.adopt.options import mapping_option
@@ -96,7 +88,7 @@ def link_command(
         left = plan.left
         if write:
             writer = Writer(connection, database_url, operator_name(), lambda line: say(line, err=True))
-            found, not_written = links.write(writer, found)
+            found, not_written = write_links(links, writer, found)
             left = [*left, *not_written]
     if as_json:
         links_found = [{"row": each.row, "found_by": each.found_by, "clerk_id": each.clerk_id} for each in found]

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import click
 
 from clerk_supabase_cli.adopt.feeds import Feed, feeds, remove
-from clerk_supabase_cli.adopt.links import Unlinked, Writer, unlink
+from clerk_supabase_cli.adopt.links.undoing import Unlinked, unlink
+from clerk_supabase_cli.adopt.links.writing import Writer
 from clerk_supabase_cli.operate.database import Connection, open_database
 from clerk_supabase_cli.operator_name import operator_name
 from clerk_supabase_cli.options import database_url_option, json_option
