@@ -305,7 +305,15 @@ def test_the_arguments_of_dev_are_read_by_every_user_and_its_environment_is_not(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://postgres:in-arguments@127.0.0.1:{silent.getsockname()[1]}/postgres"
         dev = subprocess.Popen(
-            [root / ".venv" / "bin" / "clerk-supabase", "dev", "--database-url", url],
+            [
+                root / ".venv" / "bin" / "clerk-supabase",
+                "dev",
+                "--port=0",
+                "--clerk-port=0",
+                "--frontend-port=0",
+                "--database-url",
+                url,
+            ],
             env={"PATH": os.defpath, "PGPASSWORD": "in-environment"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -28,6 +28,8 @@ from clerk_supabase_cli.standin.deliveries import sign
 from tests.kit.polling import eventually
 
 COMMAND = Path(sys.executable).with_name("clerk-supabase")
+# Another `dev` may run beside the tests, such as that of `make sam-local`.
+FREE_PORTS = ("--port=0", "--clerk-port=0", "--frontend-port=0")
 SYNC = "layers/shared/clerk_supabase/sync.py"
 SAYS_THE_OUTCOME = "logger.info(answer,"
 ADA = "user_2Sample000000000000000000A"
@@ -140,11 +142,10 @@ def developer(
     prepare_plain_postgres(url, root)
     assert list(migrate(url, root))
     screen = tmp_path_factory.mktemp("terminal") / "screen"
-    ports = ["--port=0", "--clerk-port=0", "--frontend-port=0"]
     environment = os.environ | {TOOLS_VARIABLE: str(Tools.of(root).folder), "PYTHONUNBUFFERED": "1"}
     with Guard() as guard:
         process = guard.start(
-            [str(COMMAND), "dev", f"--database-url={url}", *ports], log=screen, env=environment, cwd=checkout
+            [str(COMMAND), "dev", f"--database-url={url}", *FREE_PORTS], log=screen, env=environment, cwd=checkout
         )
         developer = Developer(checkout, process, screen, url)
         developer.sees("^ready, ")
@@ -321,7 +322,7 @@ def test_passwords_that_a_deployed_stack_may_use_are_left_alone(
         database.execute("alter role clerk_sync_worker password 'of a deployed stack'")
     before = passwords_of_roles(postgres)
 
-    rejected = clerk_supabase(root, "dev", "--database-url", developer.database_url)
+    rejected = clerk_supabase(root, "dev", *FREE_PORTS, "--database-url", developer.database_url)
 
     assert rejected.returncode == 1
     assert (
@@ -338,7 +339,7 @@ def test_the_owner_is_not_mistaken_for_the_role_of_the_functions(
     owner = developer.database_url
 
     urls = {"SYNC_DATABASE_URL": owner, "SESSION_DATABASE_URL": owner}
-    rejected = clerk_supabase(root, "dev", "--database-url", owner, **urls)
+    rejected = clerk_supabase(root, "dev", *FREE_PORTS, "--database-url", owner, **urls)
 
     assert rejected.returncode == 1
     assert "SYNC_DATABASE_URL connects as another role than clerk_sync_worker" in rejected.stderr
@@ -348,7 +349,7 @@ def test_the_owner_is_not_mistaken_for_the_role_of_the_functions(
 def test_a_database_without_the_migrations_is_rejected_with_what_to_type(
     postgres: EmbeddedPostgres, checkout: Path
 ) -> None:
-    rejected = clerk_supabase(checkout, "dev", "--database-url", postgres.create_database("empty"))
+    rejected = clerk_supabase(checkout, "dev", *FREE_PORTS, "--database-url", postgres.create_database("empty"))
 
     assert rejected.returncode == 1
     assert rejected.stderr.startswith("clerk-supabase: this database has none of the migrations; type: clerk-supabase")
@@ -361,7 +362,7 @@ def test_a_database_whose_certificate_cannot_be_checked_is_rejected_with_what_to
     prepare_plain_postgres(url, root)
     assert list(migrate(url, root))
 
-    rejected = clerk_supabase(root, "dev", "--database-url", url)
+    rejected = clerk_supabase(root, "dev", *FREE_PORTS, "--database-url", url)
 
     assert rejected.returncode == 1
     assert "put the database's CA into layers/shared/ca, or add ?sslmode=require" in rejected.stderr
