@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from clerk_supabase_cli.adopt.supabase_auth.callers import callers
 from clerk_supabase_cli.doctor.patient import Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, fail, ok
-
-_TODO: Final = "; or let the policies ask for Clerk's id: docs/migrate-from-supabase-auth.md"
 
 
 def realtime(patient: Patient) -> Iterator[Finding]:
@@ -20,7 +17,8 @@ def realtime(patient: Patient) -> Iterator[Finding]:
         yield fail(
             f"{table} is published to Realtime, and a policy of the table needs a uuid of the caller: a single "
             "subscriber with Clerk's token breaks the messages of all subscribers (22P02)",
-            f"alter publication supabase_realtime drop table {table}{_TODO}",
+            f"alter publication supabase_realtime drop table {table}; or let the policies ask for Clerk's id: "
+            "docs/migrate-from-supabase-auth.md",
         )
     if not tables:
         yield ok("no published table has a policy that fails with Clerk's token")

@@ -82,7 +82,7 @@ class Plan:
         return self.wanted["UseClerkApi"] == "true"
 
     def with_stack(self, stack: Stack | None) -> Plan:
-        """The same plan with the stack as it is now."""
+        """Returns the plan with the stack as it is now."""
         return replace(self, stack=stack)
 
 
