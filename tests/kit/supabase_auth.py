@@ -6,7 +6,10 @@ from typing import Final, LiteralString
 
 from psycopg import sql
 
-from tests.kit.databases import Connection
+from tests.kit.databases import Connection, Database
+from tests.kit.parked import Command
+
+ADA, BOB, EVE, MAX, SUE = (f"0000000{number}-0000-4000-8000-00000000abcd" for number in range(1, 6))
 
 BCRYPT: Final = "$2a$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy"
 
@@ -121,3 +124,19 @@ def user(
         sql.SQL(", ").join(map(sql.Identifier, columns)), sql.SQL(", ").join(map(sql.Placeholder, columns))
     )
     connection.execute(statement, columns)
+
+
+def app_of_three(database: Database, admin: Connection) -> Command:
+    """Ada and Bob own a project each, and Bob is a member of Ada's; Eve never verified her address."""
+    admin.execute(AUTH)
+    admin.execute(APP)
+    user(
+        admin, ADA, "ada@example.test", user_metadata='{"full_name": "Ada King Lovelace", "role": "admin", "sub": "x"}'
+    )
+    user(admin, BOB, "bob@example.test")
+    user(admin, EVE, "eve@example.test", confirmed=False)
+    admin.execute("insert into public.projects (name, owner_id) values ('of ada', %s), ('of bob', %s)", [ADA, BOB])
+    admin.execute("insert into public.members (project_id, user_id) values (1, %s)", [BOB])
+    admin.execute("delete from public.profiles where id = %s", [EVE])
+    admin.execute("insert into public.audit (actor, row_id) values (%s, gen_random_uuid())", [BOB])
+    return Command({"DATABASE_URL": database.url})
