@@ -15,6 +15,7 @@ from clerk_supabase.clerk.http import BASE_URL
 from clerk_supabase.postgres.connection_string import parse
 from clerk_supabase_cli.operate.database import DATABASE_URL
 from clerk_supabase_cli.operate.queues import OUTPUTS, Queues
+from clerk_supabase_cli.operate.setup.management_http import BASE_URL as MANAGEMENT_API_URL
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -69,6 +70,14 @@ parsed_database_url_option = click.option(
 # Commands with more sources than the database report a bad URL among their other findings.
 optional_database_url_option = click.option(
     "--database-url", envvar="DATABASE_URL", help=_DATABASE_HELP, callback=given_database_url
+)
+
+supabase_url_option = click.option(
+    "--supabase-url", envvar="SUPABASE_URL", default="", help="https://<project>.supabase.co  [env: SUPABASE_URL]"
+)
+# Without a variable: a variable of the app with another meaning must not send the access token elsewhere.
+management_api_option = click.option(
+    "--management-api-url", default=MANAGEMENT_API_URL, hidden=True, help="Only for tests."
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import httpx
@@ -12,7 +12,11 @@ from clerk_supabase_cli.doctor.patient import NotLookedAt, Patient
 from clerk_supabase_cli.doctor.verdicts import Finding, Verdict, fail, ok, warn
 from clerk_supabase_cli.operate.install.mirror import DEFAULT, mirror_schema
 from clerk_supabase_cli.operate.setup import setup_checks
+from clerk_supabase_cli.operate.setup.management_api import Provider
+from clerk_supabase_cli.operate.setup.management_http import ACCESS_TOKEN, SupabaseFailed
 from clerk_supabase_cli.operate.setup.setup_checks import FAILED, OK, SKIPPED, WARNING
+from clerk_supabase_cli.operate.setup.supabase_project import NoProject
+from clerk_supabase_cli.operate.setup.supabase_settings import Access, of_issuer, remarks, serves_machinery
 
 _VERDICTS: Final[Mapping[str, Verdict]] = {
     OK: Verdict.OK,
@@ -20,6 +24,7 @@ _VERDICTS: Final[Mapping[str, Verdict]] = {
     FAILED: Verdict.FAIL,
     SKIPPED: Verdict.SKIPPED,
 }
+_MANAGEMENT_SECONDS: Final = 20.0
 _TIMEOUT: Final = httpx.Timeout(10, connect=5)
 _SCHEMA_NOT_SERVED: Final = "PGRST106"
 _SAME_INSTANCE: Final = (
@@ -117,6 +122,44 @@ def supabase(patient: Patient) -> Iterator[Finding]:
         )
         return
     yield _answer_of_supabase(answer.status_code, _code(answer), table, schema)
+
+
+def supabase_settings(patient: Patient) -> Iterator[Finding]:
+    """Checks the settings that `setup` makes at Supabase, as its Management API shows them."""
+    named = patient.named
+    if not named.supabase_access_token:
+        raise NotLookedAt(f"needs {ACCESS_TOKEN}, an access token of your account at Supabase")
+    access = Access(named.supabase_url, named.database_url, named.management_api_url, token=named.supabase_access_token)
+    try:
+        with access.api(patience=_MANAGEMENT_SECONDS) as api:
+            yield from _exposed(patient, api.schemas())
+            yield from _registered(patient, api.providers())
+    except NoProject as error:
+        raise NotLookedAt(str(error)) from error
+    except SupabaseFailed as error:
+        yield fail(str(error), "")
+
+
+def _exposed(patient: Patient, schemas: Sequence[str]) -> Iterator[Finding]:
+    schema = _schema_of_mirror(patient)
+    if serves_machinery(schemas):
+        yield fail("Supabase's API serves clerk_sync, which is for no app", "remove it from the exposed schemas")
+    if schema in schemas:
+        yield ok(f"Supabase's API serves {schema}")
+    else:
+        yield warn(
+            f"Supabase's API does not serve {schema}",
+            "clerk-supabase setup; an app needs it unless the app uses views of clerk-supabase expose, or only SQL",
+        )
+
+
+def _registered(patient: Patient, providers: Sequence[Provider]) -> Iterator[Finding]:
+    for each in patient.instances():
+        if of_issuer(providers, each.issuer):
+            yield ok(f"Supabase takes the tokens of {each.issuer}{remarks(providers, each.issuer)}")
+        else:
+            listed = ", ".join(provider.name for provider in providers) or "nobody"
+            yield fail(f"Supabase takes no tokens of {each.issuer}, but of {listed}", "clerk-supabase setup")
 
 
 def _schema_of_mirror(patient: Patient) -> str:

@@ -25,6 +25,7 @@ from clerk_supabase.tokens.publishable_key import frontend_api
 from clerk_supabase_cli.local.ministack import execute_api_url
 from clerk_supabase_cli.operate.database import Connection, open_database
 from clerk_supabase_cli.operate.queues import OUTPUTS, AwsUnreachable, Queues, client, errors_explained
+from clerk_supabase_cli.operate.setup.management_http import BASE_URL as MANAGEMENT_API_URL
 from clerk_supabase_cli.operate.setup.setup_checks import Instance
 
 HOW_TO_NAME_A_STACK: Final = "name the stack: --stack-name or CLERK_SUPABASE_STACK"
@@ -60,6 +61,8 @@ class Named:
     token: str = field(default="", repr=False)
     supabase_url: str = ""
     supabase_key: str = field(default="", repr=False)
+    supabase_access_token: str = field(default="", repr=False)
+    management_api_url: str = MANAGEMENT_API_URL
     canary_seconds: float = 30.0
 
 

@@ -39,6 +39,11 @@ CHECKS: Final = (
     Check("clerk-domain", "whether Supabase takes the domain", clerk_checks.domain),
     Check("token", "role and version of a session token", clerk_checks.token),
     Check("supabase-auth", "whether Supabase takes the session token", clerk_checks.supabase),
+    Check(
+        "supabase-settings",
+        "Clerk among the providers of the Supabase project, the mirror among its exposed schemas",
+        clerk_checks.supabase_settings,
+    ),
     Check("worker-address", "pooler, IP and user of sync's connection string", database_checks.worker_address),
     Check(
         "session-address",

@@ -30,7 +30,11 @@ from clerk_supabase_cli.operate.deployment.stack import Stack, settled
 from clerk_supabase_cli.operate.deployment.stack_file import FILE, Settings, edit, name_problem, read, write
 from clerk_supabase_cli.operate.deployment.values import empty_secrets, fill, needs_the_owner, owner_url_of
 from clerk_supabase_cli.operate.deployment.way import make_way
-from clerk_supabase_cli.operate.setup.setup_checks import FAILED
+from clerk_supabase_cli.operate.setup.management_http import ACCESS_TOKEN
+from clerk_supabase_cli.operate.setup.manual_steps import at_clerk, at_supabase
+from clerk_supabase_cli.operate.setup.setup_checks import FAILED, Instance, discovery, keys, obstacle_to_register
+from clerk_supabase_cli.operate.setup.supabase_settings import Access, set_up, shown
+from clerk_supabase_cli.options import management_api_option
 from clerk_supabase_cli.printing import how_long, printable, say
 from clerk_supabase_cli.project import find_root
 
@@ -99,6 +103,7 @@ class _Wishes:
 @click.option(
     NEW_PASSWORDS, is_flag=True, help="Replace the passwords of the functions' roles even if they are in use."
 )
+@management_api_option
 @click.pass_context
 def deploy_command(
     context: click.Context,
@@ -112,6 +117,7 @@ def deploy_command(
     yes: bool,
     dry_run: bool,
     new_role_passwords: bool,
+    management_api_url: str,
 ) -> None:
     """Deploy or update the stack: checks, migrations, build, deployment, secrets, and in the end the doctor.
 
@@ -122,7 +128,8 @@ def deploy_command(
 
     Without a terminal, and instead of a question: CLERK_SUPABASE_STACK, CLERK_PUBLISHABLE_KEY, CLERK_SECRET_KEY,
     CLERK_WEBHOOK_SIGNING_SECRET, DATABASE_URL (of the owner, for --migrate and the logins of the functions), or
-    SYNC_DATABASE_URL and SESSION_DATABASE_URL for logins of your own.
+    SYNC_DATABASE_URL and SESSION_DATABASE_URL for logins of your own. With SUPABASE_ACCESS_TOKEN, the command makes
+    the settings at Supabase, as `setup` does.
 
     Exit status 0: deployed, and no check of the doctor failed.
 
@@ -155,6 +162,8 @@ def deploy_command(
             context.invoke(migrate_command, database_url=owner_url)
         plan, has_changed = _deployed(plan, Sam(root, programs, plan.wanted["Architecture"]), at_once=at_once)
         _fill(plan, answers, owner_url, wishes, has_changed=has_changed)
+        for line in _at_supabase(plan, owner_url or os.environ.get("DATABASE_URL", ""), management_api_url):
+            say(printable(line))
         say()
         context.invoke(
             doctor_command,
@@ -163,6 +172,7 @@ def deploy_command(
             # A stack with POST /session knows its key, and the issuers instead of the issuer in the key.
             publishable_key="" if plan.has_session else os.environ.get("CLERK_PUBLISHABLE_KEY", ""),
             supabase_url=os.environ.get("SUPABASE_URL", ""),
+            management_api_url=management_api_url,
         )
 
 
@@ -274,14 +284,23 @@ def _fill(plan: Plan, answers: Answers, owner_url: str, wishes: _Wishes, *, has_
 
 
 def _steps_elsewhere(plan: Plan, stack: Stack) -> Iterator[str]:
-    """The steps in the dashboards of Clerk and Supabase, which nothing but a person can take."""
-    yield f"In Clerk's dashboard, Webhooks > Add endpoint: {stack.outputs['WebhookUrl']}"
-    yield (
-        "  with all events of user, organization, organizationMembership, organizationInvitation and organizationDomain"
-    )
-    yield 'At dashboard.clerk.com/setup/supabase, "Activate": session tokens get role: authenticated'
-    if key := plan.wanted["ClerkPublishableKey"]:
-        yield f"In Supabase, Authentication > Sign In / Providers > Third Party Auth > Clerk: {frontend_api(key).host}"
+    """The steps in the dashboards of Clerk and Supabase; with an access token, those at Supabase are taken later."""
+    yield from at_clerk(stack.outputs["WebhookUrl"])
+    if (key := plan.wanted["ClerkPublishableKey"]) and not os.environ.get(ACCESS_TOKEN):
+        yield from at_supabase(frontend_api(key).host)
+
+
+def _at_supabase(plan: Plan, owner_url: str, management_api_url: str) -> Iterator[str]:
+    """Makes the settings at Supabase if there is an access token, and names the steps that are left."""
+    access = Access(os.environ.get("SUPABASE_URL", ""), owner_url, management_api_url)
+    key = plan.wanted["ClerkPublishableKey"] or os.environ.get("CLERK_PUBLISHABLE_KEY", "").strip()
+    if not (access.token and key):
+        return
+    instances = Instance.of(frontend_api(key), plan.wanted["ClerkFrontendApiUrl"])
+    obstacle = obstacle_to_register(look(each) for each in instances for look in (keys, discovery))
+    settings = set_up(access, [each.issuer for each in instances], obstacle)
+    yield from shown(settings)
+    yield from at_supabase(instances[0].host, settings)
 
 
 @contextmanager

@@ -16,7 +16,13 @@ from clerk_supabase_cli.doctor.examination import examine
 from clerk_supabase_cli.doctor.patient import HOW_TO_NAME_A_STACK, HOW_TO_NAME_THE_DATABASE, Named, Patient
 from clerk_supabase_cli.doctor.registry import CHECKS
 from clerk_supabase_cli.doctor.verdicts import Result, Verdict, worst
-from clerk_supabase_cli.options import json_option, optional_database_url_option
+from clerk_supabase_cli.operate.setup.management_http import ACCESS_TOKEN
+from clerk_supabase_cli.options import (
+    json_option,
+    management_api_option,
+    optional_database_url_option,
+    supabase_url_option,
+)
 from clerk_supabase_cli.printing import print_json, printable
 from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.terminal import Terminal
@@ -57,9 +63,7 @@ class _Seconds(click.FloatRange):
     help="pk_live_... or pk_test_..., for a stack without POST /session.  [env: CLERK_PUBLISHABLE_KEY]",
 )
 @click.option("--token", default="", help="A session token of Clerk's, to check its claims; `-` reads standard input.")
-@click.option(
-    "--supabase-url", envvar="SUPABASE_URL", default="", help="https://<project>.supabase.co  [env: SUPABASE_URL]"
-)
+@supabase_url_option
 @click.option(
     "--check",
     "names",
@@ -75,6 +79,7 @@ class _Seconds(click.FloatRange):
     help="Longest time of a test event to the database, in seconds.",
 )
 @click.option("--clerk-api-url", envvar="CLERK_API_URL", default="", hidden=True, help="Only for tests.")
+@management_api_option
 @click.option("--frontend-api-url", default="", help="Issuers, separated by commas, instead of the stack's.")
 @click.option("--ca-file", default="", help="Instead of the stack's DatabaseCaFile, as a file of this machine.")
 @json_option
@@ -88,6 +93,7 @@ def doctor_command(
     names: tuple[str, ...],
     wait: float,
     clerk_api_url: str,
+    management_api_url: str,
     frontend_api_url: str,
     ca_file: str,
     as_json: bool,
@@ -99,7 +105,8 @@ def doctor_command(
 
     Secrets come from the stack; without a stack, from CLERK_SECRET_KEY, SYNC_DATABASE_URL and SESSION_DATABASE_URL.
     CLERK_WEBHOOK_SIGNING_SECRET, as Clerk shows it, signs the test event and is compared with the stack's.
-    SUPABASE_ANON_KEY, the project's publishable key, is needed to ask Supabase about a token.
+    SUPABASE_ANON_KEY, the project's publishable key, is needed to ask Supabase about a token, and
+    SUPABASE_ACCESS_TOKEN, an access token of your account, to look at the project's settings.
 
     Exit status 0: no check failed. 1: a check failed. 2: nothing was named.
     """
@@ -120,6 +127,8 @@ def doctor_command(
         token=token_of(token),
         supabase_url=supabase_url,
         supabase_key=_secret("SUPABASE_ANON_KEY"),
+        supabase_access_token=_secret(ACCESS_TOKEN),
+        management_api_url=management_api_url,
         canary_seconds=wait,
     )
     results = examine(Patient(named), [check for check in CHECKS if not names or check.name in names])

@@ -8,9 +8,10 @@ import click
 
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import open_database
+from clerk_supabase_cli.operate.setup.supabase_settings import Access, exposed_of, withdraw
 from clerk_supabase_cli.operate.uninstall.plan import Removal, Role
 from clerk_supabase_cli.operate.uninstall.run import look, remove
-from clerk_supabase_cli.options import database_url_option, json_option
+from clerk_supabase_cli.options import database_url_option, json_option, management_api_option
 from clerk_supabase_cli.printing import print_json, printable, say
 from clerk_supabase_cli.project import find_root
 
@@ -19,12 +20,16 @@ from clerk_supabase_cli.project import find_root
 @click.option("--dry-run", is_flag=True, help="Only print what would be removed, and what is in the way.")
 @click.option("--yes", is_flag=True, help="Do not ask for a confirmation.")
 @database_url_option
+@management_api_option
 @json_option
-def uninstall_command(*, dry_run: bool, yes: bool, database_url: str, as_json: bool) -> None:
+def uninstall_command(*, dry_run: bool, yes: bool, database_url: str, management_api_url: str, as_json: bool) -> None:
     """Remove the schemas, functions, tables, roles and policies of this project from the database, after showing them.
 
     The tables of your app stay as they are. A key, policy, default, trigger or view of yours that needs an object of
     this project is printed with the statement that removes it, nothing is changed, and the exit status is 1.
+
+    With SUPABASE_ACCESS_TOKEN, the command first takes the mirror's schema out of the exposed schemas of Supabase's API,
+    which would otherwise stop answering.
 
     A table protected by `secure` keeps its rows, its columns and row-level security: it is never opened.
 
@@ -33,16 +38,19 @@ def uninstall_command(*, dry_run: bool, yes: bool, database_url: str, as_json: b
     root = find_root()
     with open_database(database_url) as connection:
         found = look(connection, root)
+        access = Access("", database_url, management_api_url)
+        exposed = exposed_of(access, found.schemas)
         if not as_json:
-            _print(found)
+            _print(found, exposed)
         is_done = not (dry_run or found.stops or found.is_empty)
         roles: Sequence[Role] = found.roles
         if is_done:
             if not yes:
                 click.confirm("Remove all this for good?", abort=True, err=True)
+            withdraw(access, exposed)
             roles = remove(connection, database_url, root, lambda words: say(words, err=True))
     if as_json:
-        print_json({"removed": is_done, "found": found, "roles": roles})
+        print_json({"removed": is_done, "found": found, "exposed": exposed, "roles": roles})
     elif is_done:
         _print_done(roles)
     if found.stops:
@@ -50,9 +58,11 @@ def uninstall_command(*, dry_run: bool, yes: bool, database_url: str, as_json: b
         raise Failure(f"nothing was removed: first remove or move {things}, in this order")
 
 
-def _print(found: Removal) -> None:
+def _print(found: Removal, exposed: Sequence[str]) -> None:
     if found.is_empty:
         say("nothing of this project is in the database")
+    for name in exposed:
+        say(f"take {name} out of the exposed schemas of Supabase's API")
     for line in [*_removed(found), *_left(found)]:
         say(printable(line))
 

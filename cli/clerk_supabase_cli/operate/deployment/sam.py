@@ -16,11 +16,12 @@ from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.deployment.programs import Programs
 from clerk_supabase_cli.operate.deployment.stack import failures
 from clerk_supabase_cli.operate.queues import AwsUnreachable
+from clerk_supabase_cli.operate.setup.management_http import ACCESS_TOKEN
 from clerk_supabase_cli.operate.setup.stack_secrets import SECRETS
 from clerk_supabase_cli.printing import printable
 
 _FOLDER: Final = ".aws-sam"
-_SECRETS: Final = ("DATABASE_URL", *(kept.variable for kept in SECRETS))
+_SECRETS: Final = ("DATABASE_URL", ACCESS_TOKEN, *(kept.variable for kept in SECRETS))
 """Variables that no program of a build needs."""
 _LAST_LINES: Final = 12
 _MOST_REASONS: Final = 5

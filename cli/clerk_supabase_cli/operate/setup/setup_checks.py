@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,6 +58,12 @@ def checks(instances: Sequence[Instance], token: str = "") -> Iterator[Check]:
         yield discovery(instance)
     yield domain(instances[0])
     yield role(instances, token)
+
+
+def obstacle_to_register(found: Iterable[Check]) -> str:
+    """The reason why the instance should not be registered at Supabase yet; empty for good keys and a good document."""
+    bad = [check.name for check in found if check.status == FAILED and check.name in {"keys", "discovery"}]
+    return f"not registered, because a check failed: {' and '.join(dict.fromkeys(bad))}" if bad else ""
 
 
 def config_toml(instance: Instance) -> str:
