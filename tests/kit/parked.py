@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from click.testing import CliRunner, Result
 
@@ -37,6 +37,13 @@ def park(
     store.park([ParkedEvent(Envelope(svix_id, body, RECEIVED_AT, attempts), reason_class, reason)])
 
 
+# Variables of the caller, from which a command would learn more than the test says.
+_VARIABLES: Final = (
+    *("DATABASE_URL", "CLERK_SUPABASE_STACK", "AWS_PROFILE", "AWS_ENDPOINT_URL"),
+    *("SUPABASE_URL", "SUPABASE_ACCESS_TOKEN"),
+)
+
+
 @dataclass
 class Command:
     """`clerk-supabase` with an environment of its own, and nothing of the caller's."""
@@ -48,7 +55,7 @@ class Command:
 
         status None: any.
         """
-        unset = dict.fromkeys(("DATABASE_URL", "CLERK_SUPABASE_STACK", "AWS_PROFILE", "AWS_ENDPOINT_URL"))
+        unset = dict.fromkeys(_VARIABLES)
         result = CliRunner().invoke(commands, arguments, input=answer, env={**unset, **self.environment})
         assert status in (None, result.exit_code), result.output + repr(result.exception)
         return result

@@ -38,7 +38,19 @@ COMMAND = Path(sys.executable).with_name("clerk-supabase")
 NAME = "clerk-supabase-sync-dev"
 PUBLISHABLE_KEY = "pk_test_Y2xlcmsubG9jYWwudGVzdCQ="
 # Variables of the caller that would reach another account, or change the build.
-_FOREIGN = ("AWS_", "SAM_CLI_", "PYTHON", "VIRTUAL_ENV", "LAYER_", "MAKE", "MFLAGS", "CLERK_", "DATABASE_URL", "SYNC_")
+_FOREIGN = (
+    "AWS_",
+    "SAM_CLI_",
+    "PYTHON",
+    "VIRTUAL_ENV",
+    "LAYER_",
+    "MAKE",
+    "MFLAGS",
+    "CLERK_",
+    "DATABASE_URL",
+    "SYNC_",
+    "SUPABASE_",
+)
 # A terminal of its own, where hidden answers can be typed, too.
 _IN_A_TERMINAL = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
 

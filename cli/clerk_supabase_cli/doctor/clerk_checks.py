@@ -16,7 +16,7 @@ from clerk_supabase_cli.operate.setup.management_api import Provider
 from clerk_supabase_cli.operate.setup.management_http import ACCESS_TOKEN, SupabaseFailed
 from clerk_supabase_cli.operate.setup.setup_checks import FAILED, OK, SKIPPED, WARNING
 from clerk_supabase_cli.operate.setup.supabase_project import NoProject
-from clerk_supabase_cli.operate.setup.supabase_settings import Access, of_issuer, remarks, serves_machinery
+from clerk_supabase_cli.operate.setup.supabase_settings import Access, of_issuer, said_of, serves_machinery
 
 _VERDICTS: Final[Mapping[str, Verdict]] = {
     OK: Verdict.OK,
@@ -154,12 +154,13 @@ def _exposed(patient: Patient, schemas: Sequence[str]) -> Iterator[Finding]:
 
 
 def _registered(patient: Patient, providers: Sequence[Provider]) -> Iterator[Finding]:
-    for each in patient.instances():
-        if of_issuer(providers, each.issuer):
-            yield ok(f"Supabase takes the tokens of {each.issuer}{remarks(providers, each.issuer)}")
-        else:
-            listed = ", ".join(provider.name for provider in providers) or "nobody"
-            yield fail(f"Supabase takes no tokens of {each.issuer}, but of {listed}", "clerk-supabase setup")
+    issuers = [each.issuer for each in patient.instances()]
+    missing = [issuer for issuer in issuers if not of_issuer(providers, issuer)]
+    if missing:
+        listed = ", ".join(each.name for each in providers) or "nobody"
+        yield fail(f"Supabase takes no tokens of {' and '.join(missing)}, but of {listed}", "clerk-supabase setup")
+    else:
+        yield ok(said_of(providers, issuers))
 
 
 def _schema_of_mirror(patient: Patient) -> str:

@@ -57,7 +57,8 @@ def destroy_command(
 
     If a queue holds events, the queues are kept, because Clerk was told that these events are accepted: `deploy` takes
     the queues up again, and --with-events deletes them. The database and the settings of Supabase stay as they are
-    without --schema. Delete the endpoint in Clerk's dashboard first, so that nothing more arrives. An interrupted run can be repeated.
+    without --schema. Delete the endpoint in Clerk's dashboard first, so that nothing more arrives. An interrupted run
+    can be repeated.
     """
     root = find_root()
     found = read(file or root / FILE)

@@ -8,7 +8,8 @@ import click
 
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.database import open_database
-from clerk_supabase_cli.operate.setup.supabase_settings import Access, exposed_of, withdraw
+from clerk_supabase_cli.operate.setup.supabase_settings import Access
+from clerk_supabase_cli.operate.uninstall.exposed import exposed_of, withdraw
 from clerk_supabase_cli.operate.uninstall.plan import Removal, Role
 from clerk_supabase_cli.operate.uninstall.run import look, remove
 from clerk_supabase_cli.options import database_url_option, json_option, management_api_option
@@ -28,8 +29,8 @@ def uninstall_command(*, dry_run: bool, yes: bool, database_url: str, management
     The tables of your app stay as they are. A key, policy, default, trigger or view of yours that needs an object of
     this project is printed with the statement that removes it, nothing is changed, and the exit status is 1.
 
-    With SUPABASE_ACCESS_TOKEN, the command first takes the mirror's schema out of the exposed schemas of Supabase's API,
-    which would otherwise stop answering.
+    Supabase's API answers nothing while an exposed schema is missing: with SUPABASE_ACCESS_TOKEN, the command first
+    takes the mirror's schema out of the exposed schemas.
 
     A table protected by `secure` keeps its rows, its columns and row-level security: it is never opened.
 

@@ -18,7 +18,7 @@ def at_clerk(webhook_url: str = "") -> Iterator[str]:
 
 def at_supabase(host: str, settings: Sequence[Setting] = ()) -> Iterator[str]:
     """The steps for the settings that no access token has set."""
-    done = {each.name for each in settings if each.is_done} - {each.name for each in settings if not each.is_done}
+    done = {each.name for each in settings if each.is_done}
     if PROVIDER not in done:
         yield f"In Supabase, Authentication > Sign In / Providers > Third Party Auth > Clerk: {host}"
     if SCHEMAS not in done:

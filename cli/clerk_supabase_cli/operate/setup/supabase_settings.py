@@ -33,7 +33,8 @@ SCHEMAS: Final = "exposed-schemas"
 
 # Some 15 seconds: the answer to a read may be older than the last change.
 _PAUSES: Final = (0.25, 0.5, 1, 2, 4, 8)
-_ATTEMPTS: Final = 3
+# Of a request that adds a provider.
+_LONGEST_PAUSE_SECONDS: Final = 1
 _MACHINERY: Final = "clerk_sync"
 _EXISTS: Final = "select to_regnamespace(%s) is not null"
 
@@ -86,8 +87,8 @@ def set_up(access: Access, issuers: Sequence[str], obstacle: str = "") -> list[S
     try:
         with access.api() as api:
             return [
-                *([Setting(PROVIDER, "skipped", obstacle)] if obstacle else [register(api, each) for each in issuers]),
-                _expose_mirror(api, access.database_url),
+                _made(PROVIDER, lambda: Setting(PROVIDER, "skipped", obstacle) if obstacle else register(api, issuers)),
+                _made(SCHEMAS, lambda: expose_mirror(api, access.database_url)),
             ]
     except (SupabaseFailed, NoProject) as error:
         return [Setting("supabase", "failed", str(error))]
@@ -101,62 +102,47 @@ def shown(settings: Sequence[Setting]) -> Iterator[str]:
         yield "nothing to change at Supabase"
 
 
-def register(api: ManagementApi, issuer: str) -> Setting:
-    """Adds a provider for the issuer, unless there is one. Raises TokenNotTaken."""
-    try:
-        found = api.providers()
-        if of_issuer(found, issuer):
-            return Setting(PROVIDER, "unchanged", f"Supabase takes the tokens of {issuer}{remarks(found, issuer)}")
+def register(api: ManagementApi, issuers: Sequence[str]) -> Setting:
+    """Adds a provider for each issuer without one. Raises SupabaseFailed."""
+    found = api.providers()
+    missing = [issuer for issuer in issuers if not of_issuer(found, issuer)]
+    if not missing:
+        return Setting(PROVIDER, "unchanged", said_of(found, issuers))
+    for issuer in missing:
         _add(api, issuer)
-        found = _read_back(api, api.providers, lambda seen: any(each.has_keys for each in of_issuer(seen, issuer)))
-    except TokenNotTaken:
-        raise
-    except SupabaseFailed as error:
-        return Setting(PROVIDER, "failed", str(error))
-    if not of_issuer(found, issuer):
-        return Setting(PROVIDER, "failed", f"{issuer} was added, but Supabase does not list it: run this again")
-    words = f"Supabase takes the tokens of {issuer} from now on{remarks(found, issuer)}"
-    return Setting(PROVIDER, "set", words)
+
+    def are_there(seen: Sequence[Provider]) -> bool:
+        return all(any(each.has_keys for each in of_issuer(seen, issuer)) for issuer in issuers)
+
+    found = read_back(api, api.providers, are_there)
+    if lost := [issuer for issuer in missing if not of_issuer(found, issuer)]:
+        raise SupabaseFailed(f"Supabase does not list {', '.join(lost)}, which was added: run this again")
+    return Setting(PROVIDER, "set", f"from now on, {said_of(found, issuers)}")
 
 
-def serve(api: ManagementApi, schema: str) -> Setting:
-    """Adds the schema behind the exposed schemas, unless it is one of them. Raises TokenNotTaken."""
-    try:
-        before = api.schemas()
-        if not before:
-            words = "the Data API is off; switch it on first: Integrations, Data API, in Supabase's dashboard"
-            return Setting(SCHEMAS, "skipped", words)
-        if schema in before:
-            return Setting(SCHEMAS, "unchanged", f"the Data API serves {schema}{_warning(before)}")
-        wanted = [*before, schema]
+def expose_mirror(api: ManagementApi, database_url: str) -> Setting:
+    """Exposes the mirror's schema, if it is in the database of the project. Raises SupabaseFailed."""
+    schema, reason = schema_to_expose(database_url, api.http.ref)
+    return expose(api, schema) if schema else Setting(SCHEMAS, "skipped", reason)
+
+
+def expose(api: ManagementApi, schema: str) -> Setting:
+    """Adds the schema behind the exposed schemas, unless it is one of them. Raises SupabaseFailed."""
+    found = api.schemas()
+    if not found:
+        words = "the Data API is off: switch it on in Supabase's dashboard, Integrations > Data API, and run this again"
+        return Setting(SCHEMAS, "skipped", words)
+    is_new = schema not in found
+    if is_new:
+        wanted = [*found, schema]
         api.serve(wanted)
-        found = _read_back(api, api.schemas, lambda schemas: schemas == wanted)
-    except TokenNotTaken:
-        raise
-    except SupabaseFailed as error:
-        return Setting(SCHEMAS, "failed", str(error))
+        found = read_back(api, api.schemas, wanted.__eq__)
     if schema not in found:
-        return Setting(SCHEMAS, "failed", f"{schema} was added, but Supabase does not list it: run this again")
-    return Setting(SCHEMAS, "set", f"the Data API serves {schema} from now on{_warning(found)}")
-
-
-def exposed_of(access: Access, schemas: Sequence[str]) -> list[str]:
-    """Those of the schemas that the Data API of their project serves; none without a token. Raises SupabaseFailed."""
-    if not (access.token and schemas and ref_in_connection_string(access.database_url)):
-        return []
-    with access.api() as api:
-        return [name for name in api.schemas() if name in schemas]
-
-
-def withdraw(access: Access, schemas: Sequence[str]) -> None:
-    """Takes schemas out of the exposed schemas; the others keep their order. Raises SupabaseFailed."""
-    if not schemas:
-        return
-    with access.api() as api:
-        wanted = [name for name in api.schemas() if name not in schemas]
-        api.serve(wanted)
-        if set(schemas) & set(_read_back(api, api.schemas, wanted.__eq__)):
-            raise SupabaseFailed("nothing was removed: Supabase still lists the exposed schemas as before")
+        raise SupabaseFailed(f"Supabase does not list {schema}, which was added: run this again")
+    words = f"{'from now on, ' if is_new else ''}Supabase's API serves {schema}"
+    if serves_machinery(found):
+        words += f"; take {_MACHINERY} out of the exposed schemas, because it is for no app"
+    return Setting(SCHEMAS, "set" if is_new else "unchanged", words)
 
 
 def schema_to_expose(database_url: str, ref: str) -> tuple[str, str]:
@@ -183,10 +169,12 @@ def of_issuer(providers: Sequence[Provider], issuer: str) -> list[Provider]:
     ]
 
 
-def remarks(providers: Sequence[Provider], issuer: str) -> str:
-    """Remarks about a registered issuer, each after a semicolon: missing keys, and providers of other issuers."""
-    ours = of_issuer(providers, issuer)
-    said = "" if any(each.has_keys for each in ours) else "; it has not read the keys yet"
+def said_of(providers: Sequence[Provider], issuers: Sequence[str]) -> str:
+    """A sentence about registered issuers, with missing keys and the providers of others."""
+    ours = [each for issuer in issuers for each in of_issuer(providers, issuer)]
+    said = f"Supabase takes the tokens of {' and '.join(issuers)}"
+    if not all(each.has_keys for each in ours):
+        said += "; it has not read all keys yet"
     if names := [each.name for each in providers if each not in ours]:
         said += f"; it also takes the tokens of {', '.join(names)}, which stay"
     return said
@@ -197,25 +185,30 @@ def serves_machinery(schemas: Sequence[str]) -> bool:
     return _MACHINERY in schemas
 
 
-def _expose_mirror(api: ManagementApi, database_url: str) -> Setting:
-    schema, reason = schema_to_expose(database_url, api.http.ref)
-    return serve(api, schema) if schema else Setting(SCHEMAS, "skipped", reason)
+def _made(name: str, make: Callable[[], Setting]) -> Setting:
+    """The setting, or its failure. Raises TokenNotTaken, because no other setting can succeed."""
+    try:
+        return make()
+    except TokenNotTaken:
+        raise
+    except SupabaseFailed as error:
+        return Setting(name, "failed", str(error))
 
 
 def _add(api: ManagementApi, issuer: str) -> None:
     """Adds a provider. After a request without an answer, looks whether it was carried out. Raises SupabaseFailed."""
-    for attempt in range(_ATTEMPTS):
+    for pause in _PAUSES:
         try:
             api.add_provider(issuer)
         except SupabaseUnavailable:
-            if attempt + 1 == _ATTEMPTS or not api.http.rest(_PAUSES[attempt]):
+            if pause > _LONGEST_PAUSE_SECONDS or not api.http.rest(pause):
                 raise
             if not of_issuer(api.providers(), issuer):
                 continue
         return
 
 
-def _read_back(api: ManagementApi, read: Callable[[], Value], is_as_wanted: Callable[[Value], bool]) -> Value:
+def read_back(api: ManagementApi, read: Callable[[], Value], is_as_wanted: Callable[[Value], bool]) -> Value:
     """The value as soon as it is as wanted, or the last value seen. Raises SupabaseFailed."""
     value = read()
     for pause in _PAUSES:
@@ -223,7 +216,3 @@ def _read_back(api: ManagementApi, read: Callable[[], Value], is_as_wanted: Call
             break
         value = read()
     return value
-
-
-def _warning(schemas: Sequence[str]) -> str:
-    return f"; remove {_MACHINERY} from the exposed schemas, which no app needs" if serves_machinery(schemas) else ""
