@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError
 
 from clerk_supabase_cli.standin.deliveries import SignedRequest
 from tests.kit.polling import eventually
+from tests.kit.supabase_management import REF, TOKEN, SupabaseManagement
 from tests.stacks.operator import COMMAND, NAME, PUBLISHABLE_KEY, Operator
 
 
@@ -203,7 +204,13 @@ def test_a_new_stack_takes_up_the_events_of_the_destroyed_stack(operator: Operat
         "DATABASE_URL": operator.owner_url,
     }
     gradual = ["--parameter", "GradualDeployment=true", "--at-once"]
-    said = operator.runs("deploy", *gradual, "--new-role-passwords", variables=answers)
+    with SupabaseManagement() as supabase:
+        project = {"SUPABASE_ACCESS_TOKEN": TOKEN, "SUPABASE_URL": f"https://{REF}.supabase.co"}
+        options = (*gradual, "--new-role-passwords", "--management-api-url", supabase.url)
+        said = operator.runs("deploy", *options, variables={**answers, **project})
+    assert f"set       third-party-auth: from now on, Supabase takes the tokens of {operator.frontend.issuer}\n" in said
+    assert supabase.issuers == [operator.frontend.issuer]
+    assert TOKEN not in said
     # First without the gradual deployment that an alarm would stop, then as the file says.
     assert said.index("deployed all at once in ") < said.index("\ndeployed in ")
     assert operator.values["GradualDeployment"] == "true"
