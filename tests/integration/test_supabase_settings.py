@@ -1,4 +1,4 @@
-"""`setup` and `doctor` with an access token of Supabase's: the settings of a project, with a database that is migrated."""
+"""`setup` and `doctor` with an access token of Supabase: the settings of a project whose database is migrated."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ KEY = SigningKey.generate()
 OWNER = f"postgres.{REF}"
 PASSWORD = "pw-of-the-owner"
 PUBLISHABLE_KEY = "pk_test_c3VubnktY2F0LTEuY2xlcmsuYWNjb3VudHMuZGV2JA=="
+ELSEWHERE = "https://clerk.elsewhere.com"
 STEPS = ("Third Party Auth > Clerk: sunny-cat-1.clerk.accounts.dev", "Exposed schemas: add clerk")
 
 
@@ -131,22 +132,18 @@ def test_a_schema_that_the_project_does_not_have_is_never_exposed(operator: Oper
 
 def test_doctor_finds_what_setup_would_set_and_changes_nothing(operator: Operator) -> None:
     supabase, issuer = operator.supabase, operator.clerk.issuer
-    supabase.add("https://clerk.elsewhere.com")
+    supabase.add(ELSEWHERE)
     supabase.db_schema = "public,clerk_sync"
     assert operator.found() == [
         ("fail", "Supabase's API serves clerk_sync, which is for no app"),
         ("warn", "Supabase's API does not serve clerk"),
-        ("fail", f"Supabase takes no tokens of {issuer}, but of https://clerk.elsewhere.com"),
+        ("fail", f"Supabase takes no tokens of {issuer}, but of {ELSEWHERE}"),
     ]
     supabase.add(issuer)
     supabase.db_schema = "public,clerk"
     assert operator.found() == [
         ("ok", "Supabase's API serves clerk"),
-        (
-            "ok",
-            f"Supabase takes the tokens of {issuer}; it also takes the tokens of https://clerk.elsewhere.com, "
-            "which stay",
-        ),
+        ("ok", f"Supabase takes the tokens of {issuer}; it also takes the tokens of {ELSEWHERE}, which stay"),
     ]
     supabase.instead.append(Answer(403, json.dumps({"message": TOKEN}).encode()))
     [(verdict, words)] = operator.found()

@@ -19,6 +19,7 @@ from clerk_supabase_cli.operate.setup.role_urls import as_role
 from clerk_supabase_cli.operate.uninstall.run import NotUninstalled, look, remove
 from tests.kit.databases import rows, value
 from tests.kit.parked import Command
+from tests.kit.supabase_management import REF, RIGHTS, TOKEN, SupabaseManagement
 
 APP = """
     create type public.tier as enum ('free', 'paid');
@@ -113,6 +114,30 @@ def test_the_database_of_an_app_is_afterwards_as_it_was_before(app: str, server:
         assert rows(connection, "select rolname from pg_roles where rolname like 'clerk%'") == []
     assert command.run("uninstall", "--yes").stdout == "nothing of this project is in the database\n"
     assert list(migrate(app, root))
+
+
+@pytest.fixture
+def pooled(app: str, server: EmbeddedPostgres) -> Iterator[str]:
+    """The app's database with the name of its project behind the name of the owner, as at Supabase's pooler."""
+    run(server.url(), f'alter role project_owner rename to "project_owner.{REF}"')
+    yield as_role(app, f"project_owner.{REF}", "x")
+    run(server.url(), f'alter role "project_owner.{REF}" rename to project_owner')
+
+
+def test_a_schema_leaves_the_exposed_schemas_before_it_is_removed(pooled: str, root: Path) -> None:
+    """PostgREST answers nothing while an exposed schema is missing."""
+    filled(pooled, root)
+    command = Command({"DATABASE_URL": pooled, "SUPABASE_ACCESS_TOKEN": TOKEN})
+    with SupabaseManagement("public, clerk,graphql_public", rights=frozenset({"data_api_config_read"})) as supabase:
+        uninstall = ("uninstall", "--yes", "--management-api-url", supabase.url)
+        stopped = str(command.run(*uninstall, status=1).exception)
+        assert stopped.startswith("nothing was removed: the token in SUPABASE_ACCESS_TOKEN may not do this")
+        run(pooled, "select from clerk.users")
+        supabase.rights = RIGHTS
+        said = command.run(*uninstall).stdout
+        assert "take clerk out of the exposed schemas of Supabase's API\n" in said
+        assert supabase.db_schema == "public,graphql_public"
+    assert said.endswith("removed\n")
 
 
 def test_whatever_of_the_app_needs_ours_is_named_first_with_statements_that_work_in_their_order(
