@@ -44,7 +44,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A setting of the project, and what became of it."""
+    """A setting of the project, and the result of the attempt to make the setting."""
 
     name: str
     status: Status
