@@ -115,7 +115,7 @@ def test_an_instance_that_fails_its_checks_is_not_registered(operator: Operator)
 
 def test_a_schema_that_the_project_does_not_have_is_never_exposed(operator: Operator, new_database: str) -> None:
     """PostgREST answers nothing while an exposed schema is missing."""
-    of_project, project = operator.database_url, {"SUPABASE_URL": f"https://{REF}.supabase.co"}
+    of_project = operator.database_url
     database = new_database.rpartition("/")[2]
     for url, said in {
         of_project.replace(of_project.rpartition("/")[2], f"{database}?sslmode=disable"): "run clerk-supabase migrate",
@@ -124,7 +124,7 @@ def test_a_schema_that_the_project_does_not_have_is_never_exposed(operator: Oper
         "": "name it with --database-url or DATABASE_URL",
     }.items():
         operator.database_url = url
-        printed = operator.run("setup", **project).stdout
+        printed = operator.run("setup", SUPABASE_URL=f"https://{REF}.supabase.co").stdout
         [line] = [line for line in printed.splitlines() if line.startswith("skipped   exposed-schemas")]
         assert said in line
     assert operator.supabase.db_schema == "public, graphql_public"

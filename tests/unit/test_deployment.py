@@ -32,6 +32,7 @@ from clerk_supabase_cli.operate.deployment.questions import (
     AnswerWrong,
     Question,
 )
+from clerk_supabase_cli.operate.deployment.sam import Sam
 from clerk_supabase_cli.operate.deployment.stack_file import Settings, StackFileWrong, edit, name_problem, read, write
 
 KEY = "pk_test_Y2xlcmsuZXhhbXBsZS50ZXN0JA=="
@@ -337,3 +338,15 @@ def test_a_layer_for_another_processor_is_rejected_before_the_deployment(tmp_pat
     module.write_bytes(b"\xcf\xfa\xed\xfe" + bytes(40))
     with pytest.raises(LayerDoesNotFit, match="another system than Linux"):
         check_architecture(layer, "arm64")
+
+
+def test_no_program_of_a_build_gets_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = ("DATABASE_URL", "CLERK_SECRET_KEY", "SUPABASE_ACCESS_TOKEN")
+    for name in secrets:
+        monkeypatch.setenv(name, "notasecret")
+    (tmp_path / ".aws-sam").mkdir()
+    program = tmp_path / "sam"
+    program.write_text("#!/bin/sh\nenv\n")
+    program.chmod(0o700)
+    Sam(tmp_path, Programs(program, program, program), "arm64").build()
+    assert "notasecret" not in (tmp_path / ".aws-sam" / "logs" / "build.log").read_text()

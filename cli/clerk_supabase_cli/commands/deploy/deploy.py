@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from clerk_supabase.settings import SettingsError
 from clerk_supabase.tokens.publishable_key import frontend_api
 from clerk_supabase_cli.commands.deploy.doctor import doctor_command
 from clerk_supabase_cli.commands.deploy.migrate import migrate_command
@@ -293,14 +294,26 @@ def _steps_elsewhere(plan: Plan, stack: Stack) -> Iterator[str]:
 def _at_supabase(plan: Plan, owner_url: str, management_api_url: str) -> Iterator[str]:
     """Makes the settings at Supabase if there is an access token, and names the steps that are left."""
     access = Access(os.environ.get("SUPABASE_URL", ""), owner_url, management_api_url)
-    key = plan.wanted["ClerkPublishableKey"] or os.environ.get("CLERK_PUBLISHABLE_KEY", "").strip()
-    if not (access.token and key):
+    if not access.token:
         return
-    instances = Instance.of(frontend_api(key), plan.wanted["ClerkFrontendApiUrl"])
-    obstacle = obstacle_to_register(look(each) for each in instances for look in (keys, discovery))
+    try:
+        instances = _instances(plan)
+    except SettingsError as error:
+        instances, obstacle = [], str(error)
+    else:
+        obstacle = obstacle_to_register(look(each) for each in instances for look in (keys, discovery))
     settings = set_up(access, [each.issuer for each in instances], obstacle)
     yield from shown(settings)
-    yield from at_supabase(instances[0].host, settings)
+    host = instances[0].host if instances else "the domain that clerk-supabase setup prints"
+    yield from at_supabase(host, settings)
+
+
+def _instances(plan: Plan) -> list[Instance]:
+    """The issuers of the app's Clerk instance. Raises SettingsError."""
+    key = plan.wanted["ClerkPublishableKey"] or os.environ.get("CLERK_PUBLISHABLE_KEY", "").strip()
+    if not key:
+        raise SettingsError("no publishable key is known: give it in CLERK_PUBLISHABLE_KEY")
+    return Instance.of(frontend_api(key), plan.wanted["ClerkFrontendApiUrl"])
 
 
 @contextmanager
