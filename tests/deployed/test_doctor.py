@@ -20,7 +20,7 @@ from tests.kit.doctoring import Doctor
 from tests.kit.polling import eventually
 
 # On a laptop there is no Supabase, and so no pooler, no certificate and no project that takes tokens.
-NOT_ON_A_LAPTOP = {"supabase-auth", "worker-address", "session-address", "database-tls"}
+NOT_ON_A_LAPTOP = {"supabase-auth", "supabase-settings", "worker-address", "session-address", "database-tls"}
 
 
 @pytest.fixture
