@@ -11,8 +11,8 @@ from typing import Any, LiteralString
 import pytest
 
 from clerk_supabase.answer import Answer
+from clerk_supabase.first_login import CLERK_SECONDS
 from clerk_supabase.postgres.store import Store
-from clerk_supabase.session import CLERK_SECONDS
 from clerk_supabase.telemetry import metrics
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.faults import Fault, answering

@@ -212,4 +212,8 @@ def test_the_answer_does_not_say_why_a_user_is_forbidden(how: How, app: App, sto
     for app.later.now in (0, 1, 61):
         answer = app.post()
         assert (answer.status, answer.message) == (403, "forbidden")
-        assert answer.headers == {"access-control-allow-origin": ORIGIN, "vary": "origin"}
+        assert answer.headers == {
+            "access-control-allow-origin": ORIGIN,
+            "access-control-expose-headers": "organization-membership",
+            "vary": "origin",
+        }

@@ -14,6 +14,7 @@ from clerk_supabase.postgres.store import Store
 from clerk_supabase.session import Session
 from clerk_supabase.settings import SessionSettings
 from clerk_supabase.telemetry import metrics
+from clerk_supabase.tokens.claims import Organization
 from clerk_supabase_cli.standin import samples
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
@@ -38,9 +39,17 @@ class App:
     later: Clock
     """Seconds by which the function's clock is ahead of all other clocks."""
 
-    def post(self, user_id: str = "user_ada", *, token: str | None = None, **headers: str) -> Answer:
-        """The answer to the browser of a user."""
-        bearer = token or Mint(KEY, self.frontend.issuer).session(user_id, azp=ORIGIN)
+    def post(
+        self,
+        user_id: str = "user_ada",
+        active: Organization | None = None,
+        *,
+        version: int = 2,
+        token: str | None = None,
+        **headers: str,
+    ) -> Answer:
+        """The answer to the browser of a user, with an active organization."""
+        bearer = token or Mint(KEY, self.frontend.issuer).session(user_id, active, version=version, azp=ORIGIN)
         return self.ask("POST", {"authorization": f"Bearer {bearer}", "origin": ORIGIN} | headers)
 
     def ask(self, method: str, headers: dict[str, str]) -> Answer:
@@ -60,6 +69,15 @@ class App:
         )
         with self.clerk.writing() as world:
             world.users[user_id] = user | fields
+
+    def founds(self, role: str = "org:admin", user_id: str = "user_ada", org_id: str = "org_1", **fields: Any) -> None:
+        """Clerk knows the organization and the user's membership; no webhook has come."""
+        now = time.time_ns() // 1_000_000
+        times = {"created_at": now, "updated_at": now}
+        with self.clerk.writing() as world:
+            org = world.organizations.setdefault(org_id, samples.organization(org_id, **times))
+            known = samples.membership(f"orgmem_{user_id}", org, world.users[user_id], role=role, **times)
+            world.memberships[known["id"]] = known | fields
 
     def leaves(self, user_id: str = "user_ada") -> None:
         with self.clerk.writing() as world:

@@ -97,6 +97,7 @@ _OF_MODULE: Final = {
     "changes": "batches hostile_data organizations",
     "queue": "faults parking retry reconcile_runs",
     "claims": "tokens junk_tokens session",
+    "first_login": "membership_at_login session session_forbidden",
     "errors": "faults",
     "ingest": "hostile_data handlers",
     "storable": "hostile_data",

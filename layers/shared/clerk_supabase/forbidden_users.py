@@ -1,4 +1,4 @@
-"""Users who got the answer 403 a moment ago: their next tokens cost no request to Clerk."""
+"""Users who got the answer 403, or whose role Clerk did not confirm, a moment ago: their tokens ask Clerk nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ MOST_USERS: Final = 10_000
 
 
 class ForbiddenUsers:
-    """Remembers the ids of users for a short time. Each environment of the function has its own, and one thread."""
+    """Remembers the ids of users, or of users in a role, for a short time.
+
+    Each environment of the function has its own, and one thread.
+    """
 
     def __init__(self, clock_ms: Callable[[], int]) -> None:
         """*clock_ms*: the time of day. A frozen environment may not count its own monotonic time."""

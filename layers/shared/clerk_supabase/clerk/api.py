@@ -106,6 +106,17 @@ class Clerk:
         """The memberships of a user. Raises GoneFromClerk."""
         return self.listed(f"/users/{in_path(user_id)}/organization_memberships")
 
+    def membership(self, org_id: str, user_id: str) -> Item | None:
+        """The membership of one user in one organization, in one request; None: Clerk lists no such membership.
+
+        Raises GoneFromClerk for an unknown organization, and ContradictoryAnswer for several or unreadable memberships.
+        """
+        parameters: Parameters = [("user_id", user_id), ("limit", 2)]
+        page = self._get(f"/organizations/{in_path(org_id)}/memberships", parameters, read_envelope)
+        if page.odd or len(page.items) > 1:
+            raise ContradictoryAnswer("Clerk answered with several or unreadable memberships of one user")
+        return page.items[0] if page.items else None
+
     # Objects of any kind, by the paths of its facts
 
     def one(self, path: str, object_id: str) -> Look[Item | None]:

@@ -92,6 +92,15 @@ def legacy_claims(payload: bytes) -> Claims:
     return _claims(said, payload, version="legacy", session_id=None, issuer=_text(said, "iss"))
 
 
+def is_id(value: str, prefix: str) -> bool:
+    """Tells whether a text is an id of Clerk: opaque but for its prefix.
+
+    Blanks and control characters would mislead logs and comparisons.
+    """
+    plain = value.isascii() and value.isprintable() and " " not in value
+    return plain and len(prefix) < len(value) <= _LONGEST_ID and value.startswith(prefix)
+
+
 def decode_object(data: bytes) -> dict[str, Any]:
     """A JSON object. Raises TokenRejected."""
     try:
@@ -191,9 +200,7 @@ def _id(said: Mapping[str, Any], name: str, prefix: str) -> str:
     value = _required_text(said, name)
     if value.startswith(_MACHINE):
         raise TokenRejected(Rejection.MACHINE, "the token belongs to a machine, not to a user")
-    # Opaque but for its prefix. Blanks and control characters would mislead logs and comparisons.
-    plain = value.isascii() and value.isprintable() and " " not in value
-    if not (plain and len(prefix) < len(value) <= _LONGEST_ID and value.startswith(prefix)):
+    if not is_id(value, prefix):
         raise TokenRejected(Rejection.CLAIM_MALFORMED, f"the claim {name} is not an id that begins with {prefix}")
     return value
 
