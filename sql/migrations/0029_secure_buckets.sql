@@ -67,16 +67,16 @@ set search_path = pg_catalog, pg_temp
 as $$
     with parts as (
         select
-            p.part ~ '^(objects\.)?bucket_id = (''([^'']|'''')*''::text|ANY \(ARRAY\[(''([^'']|'''')*''::text(, )?)+\]\))$' as is_list,
+            p.part ~ '^(objects\.)?bucket_id = ''([^'']|'''')*''::text$' as is_one,
+            p.part ~ '^(objects\.)?bucket_id = ANY \(ARRAY\[(''([^'']|'''')*''::text(, )?)+\]\)$' as is_list,
             p.part ~ '^(objects\.)?bucket_id <> ''([^'']|'''')*''::text$' as is_exception,
-            position(quote_literal(bucket) || '::text' in p.part) > 0 as names_it,
-            p.part !~ ' = ANY ' as is_single
+            position(quote_literal(bucket) || '::text' in p.part) > 0 as names_it
         from unnest(clerk_sync.conjuncts(condition)) as p (part)
     )
 
     select case
-        when bool_or((p.is_list and not p.names_it) or (p.is_exception and p.names_it)) then 'other'
-        when bool_or(p.is_list and p.is_single) then 'this'
+        when bool_or(((p.is_one or p.is_list) and not p.names_it) or (p.is_exception and p.names_it)) then 'other'
+        when bool_or(p.is_one) then 'this'
         else 'any'
     end
     from parts as p
@@ -153,7 +153,8 @@ as $$
         when 'user' then format('(%s)', caller.query)
         when 'organization' then format('(%s)', organization.query)
         else format(
-            'coalesce((%s), (%s where clerk_sync.requesting_organization_id() is null))', organization.query, caller.query
+            'coalesce((%s), (%s where clerk_sync.requesting_organization_id() is null))',
+            organization.query, caller.query
         )
     end
     from (select 'select c.clerk_id from clerk_sync.caller as c') as caller (query)
@@ -325,7 +326,9 @@ as $$
             values
             (1, 'select', case read_by
                 when 'signed-in'
-                    then format('bucket_id = %L and (select c.clerk_id from clerk_sync.caller as c) is not null', bucket)
+                    then format(
+                        'bucket_id = %L and (select c.clerk_id from clerk_sync.caller as c) is not null', bucket
+                    )
                 else clerk_sync.bucket_condition(bucket, owned_by, null)
             end),
             (2, 'insert', clerk_sync.bucket_condition(bucket, owned_by, write_roles)),
@@ -410,7 +413,8 @@ returns setof text
 language sql
 set search_path = pg_catalog, pg_temp
 as $$
-    select s.statement from clerk_sync.execute_on_objects(clerk_sync.statements_to_unsecure_bucket(bucket)) as s (statement)
+    select s.statement
+    from clerk_sync.execute_on_objects(clerk_sync.statements_to_unsecure_bucket(bucket)) as s (statement)
 $$;
 
 -- The differences of a secured bucket from what secure_bucket() made: for `clerk-supabase secure-bucket` and
@@ -437,7 +441,8 @@ as $$
     where c.oid = to_regclass('storage.objects') and not c.relrowsecurity
     union all
     select
-        'fail', true, 'it is public: everybody who knows the address of a file reads the file, whatever the policies say',
+        'fail', true,
+        'it is public: everybody who knows the address of a file reads the file, whatever the policies say',
         format('update storage.buckets set public = false where id = %L', bucket)
     where clerk_sync.is_public_bucket(bucket) and clerk_sync.present_bucket(bucket) not like '%read by everybody.'
     union all
