@@ -13,6 +13,8 @@ from types import ModuleType
 from typing import Any, Final, LiteralString
 
 import pytest
+from fastapi.testclient import TestClient
+from httpx import Response
 from psycopg.errors import InsufficientPrivilege
 
 from clerk_supabase.credentials import Fixed
@@ -212,6 +214,30 @@ def test_python_queries_as_the_user_of_a_token(store: Store, database: Database,
     with closing(Store(Fixed(database.session_url))) as users:
         known = {"verifier": verifier, "store": users, "token": mint.session("user_ada")}
         assert executed(text, known)["tasks"] == [("of ada",)]
+
+
+def test_a_python_server_answers_each_user_with_their_own_rows(
+    store: Store, database: Database, admin: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [text] = texts("docs/clients.md", "python")
+    [tasks] = texts("README.md", "sql")
+    admin.execute(tasks)
+    store.apply([user("user_ada", at=1), user("user_eve", at=1)])
+    admin.execute("insert into tasks (name, user_id) values ('of ada', 'user_ada'), ('of eve', 'user_eve')")
+    mint = Mint(SigningKey.generate())
+    monkeypatch.setenv("CLERK_ISSUER", mint.issuer)
+    monkeypatch.setenv("CLERK_JWT_KEY", mint.key.public_pem)
+    monkeypatch.setenv("SESSION_DATABASE_URL", database.session_url)
+    with TestClient(executed(text, {})["app"]) as server:
+
+        def asked(token: str) -> Response:
+            return server.get("/tasks", headers={"Authorization": f"Bearer {token}"})
+
+        assert asked(mint.session("user_ada")).json() == ["of ada"]
+        assert asked(mint.session("user_eve")).json() == ["of eve"]
+        assert asked(Mint(SigningKey.generate()).session("user_ada")).status_code == 401
+        store.apply([user("user_ada", at=2, banned=True)])
+        assert asked(mint.session("user_ada")).json() == []
 
 
 def test_another_type_is_synced_with_two_new_files(
