@@ -57,7 +57,7 @@ class NotPublished(Failure):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table, and the facts that decide what subscribers hear of it."""
+    """A table, with the facts that decide about the messages to subscribers."""
 
     name: str
     schema: str
@@ -70,12 +70,12 @@ class Table:
     key: str | None
     """Columns of the primary key."""
     is_readable: bool
-    """Whether signed-in users may read the primary key."""
+    """True if signed-in users may read the primary key."""
     is_published: bool
     has_policy: bool
-    """Whether a policy lets anybody read a row."""
+    """True if a policy for reading exists."""
     needs_usage: bool
-    """Whether the role of Realtime lacks the right to use the schema."""
+    """True if the role of Realtime lacks the right to use the schema."""
 
     def obstacles(self) -> Iterator[str]:
         """The reasons against publishing the table, each with what to do."""
@@ -96,7 +96,7 @@ class Table:
             yield f"has no replica identity, and would reject updates: alter table {self.name} replica identity default"
 
     def notes(self, mirror: str) -> Iterator[str]:
-        """What subscribers hear, as far as the policies do not decide it."""
+        """Messages to subscribers that no policy decides about."""
         yield f"a delete goes to every subscriber, whatever the policies say, with the primary key ({self.key})"
         if self.identity == "f":
             yield (

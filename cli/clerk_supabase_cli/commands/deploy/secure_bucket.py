@@ -149,7 +149,7 @@ def secure_bucket_command(
 
 
 def _check_options(owner: Owner | None, *, remove: bool, read_only: bool, has_roles: bool) -> None:
-    """Raises UsageError for options that make no sense together."""
+    """Raises UsageError for contradicting options."""
     if remove and (owner or read_only or has_roles):
         raise click.UsageError("--remove drops all policies of the bucket: give the BUCKET only")
     if not remove and owner is None:
@@ -167,7 +167,7 @@ def _look(connection: Connection, options: Mapping[str, object]) -> Look:
 
 
 def _ask(look: Look, options: Mapping[str, object], *, remove: bool, may_ask: bool, as_json: bool) -> None:
-    """Asks before a person may lose files, or a policy of the app changes. Raises BucketNotSecured for a program."""
+    """Asks before users may lose files, or a policy of the app changes. Raises BucketNotSecured for a program."""
     said = []
     if remove and look.was is not None:
         said.append("No user will read or write the files any more, unless a policy of your app allows it.")
@@ -195,7 +195,7 @@ def _change(
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turns errors about the bucket into one line that says what to type."""
+    """Turns errors about the bucket into one line with the next command."""
     try:
         yield
     except (psycopg.errors.WrongObjectType, psycopg.errors.InvalidParameterValue) as error:
