@@ -244,7 +244,7 @@ as $$
         when not (select c.relrowsecurity from pg_catalog.pg_class as c where c.oid = to_regclass('storage.objects'))
             then 'row-level security is off for storage.objects (as its owner: alter table storage.objects enable row '
             'level security)'
-        when not replace_policies then (
+        when replace_policies is not true then (
             select format(
                 'policies of storage.objects would allow more (%s); call with replace_policies => true for: %s',
                 string_agg(quote_ident(w.policy_name), ', ' order by w.policy_name),
@@ -398,7 +398,7 @@ begin
     );
     return query select s.statement
     from clerk_sync.execute_on_objects(
-        clerk_sync.statements_against_wider_policies(bucket)
+        case when replace_policies then clerk_sync.statements_against_wider_policies(bucket) else '{}' end
         || clerk_sync.bucket_statements(bucket, owned_by, read_by, write_roles, coalesce(delete_roles, write_roles))
     ) as s (statement);
     -- Another session may have made a policy while this session waited for a lock.

@@ -219,6 +219,11 @@ from (
     ('select clerk_sync.secure_bucket(''private'', ''user'', ''{org:admin}'')', 'roles are of organizations%'),
     ('select clerk_sync.secure_bucket(''teams'', ''organization'', ''{admin}'')', 'a role is spelled org:<role>'),
     ('select clerk_sync.secure_bucket(''avatars'', ''user'')', '%it is public: everybody who knows%'),
+    (
+        'create policy mine on storage.objects using (true); '
+        'select clerk_sync.secure_bucket(''private'', ''user'', replace_policies => null)',
+        '%would allow more (mine)%'
+    ),
     ('select clerk_sync.secure_bucket(''private'', ''user'', read_by => ''everybody'')', '%it is private%')
 ) as a (statement, words);
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -13,8 +14,7 @@ from types import ModuleType
 from typing import Any, Final, LiteralString
 
 import pytest
-from fastapi.testclient import TestClient
-from httpx import Response
+from httpx import ASGITransport, AsyncClient, Response
 from psycopg.errors import InsufficientPrivilege
 
 from clerk_supabase.credentials import Fixed
@@ -156,7 +156,7 @@ def test_a_private_channel_is_heard_by_the_members_of_the_organization_in_its_na
     admin.execute(policies)
 
     def joins(claims: dict[str, Any], topic: str) -> tuple[bool, bool]:
-        """Whether the caller hears and sends: Realtime reads a row of its own, and tries to write another."""
+        """The rights to hear and to send, found as by Realtime: read a row made before, and try to write another."""
         with admin.transaction(force_rollback=True):
             admin.execute("insert into realtime.messages values (%s, 'broadcast')", [topic])
             with acting_as(admin, "authenticated", claims):
@@ -228,16 +228,20 @@ def test_a_python_server_answers_each_user_with_their_own_rows(
     monkeypatch.setenv("CLERK_ISSUER", mint.issuer)
     monkeypatch.setenv("CLERK_JWT_KEY", mint.key.public_pem)
     monkeypatch.setenv("SESSION_DATABASE_URL", database.session_url)
-    with TestClient(executed(text, {})["app"]) as server:
+    server = ASGITransport(app=executed(text, {})["app"])
 
-        def asked(token: str) -> Response:
-            return server.get("/tasks", headers={"Authorization": f"Bearer {token}"})
+    def asked(token: str) -> Response:
+        return asyncio.run(get(token))
 
-        assert asked(mint.session("user_ada")).json() == ["of ada"]
-        assert asked(mint.session("user_eve")).json() == ["of eve"]
-        assert asked(Mint(SigningKey.generate()).session("user_ada")).status_code == 401
-        store.apply([user("user_ada", at=2, banned=True)])
-        assert asked(mint.session("user_ada")).json() == []
+    async def get(token: str) -> Response:
+        async with AsyncClient(transport=server, base_url="http://server.test") as client:
+            return await client.get("/tasks", headers={"Authorization": f"Bearer {token}"})
+
+    assert asked(mint.session("user_ada")).json() == ["of ada"]
+    assert asked(mint.session("user_eve")).json() == ["of eve"]
+    assert asked(Mint(SigningKey.generate()).session("user_ada")).status_code == 401
+    store.apply([user("user_ada", at=2, banned=True)])
+    assert asked(mint.session("user_ada")).json() == []
 
 
 def test_another_type_is_synced_with_two_new_files(
