@@ -64,7 +64,7 @@ def printed(typed: str, shown: str, *, token: str, project: Project, root: Path,
 
 # Of Vite, the type of its variables; of Expo, the one function, which has the type of @clerk/react's.
 _SURROUNDINGS = """
-interface ImportMeta { readonly env: Record<`VITE_${string}`, string> }
+interface ImportMeta { readonly env: Record<string, any> }
 declare module '@clerk/expo' { export { useAuth } from '@clerk/react' }
 """
 
