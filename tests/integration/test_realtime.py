@@ -113,14 +113,14 @@ def test_only_tables_whose_policies_decide_are_published(server: str) -> None:
             create policy own on public.uids for select to authenticated using (owner = auth.uid());
             alter table public.uids replica identity full;
         """)
-        refused = {
+        rejected = {
             "clerk_sync.entities": "no table of your app",
             "public.open": "clerk-supabase secure public.open user",
             "public.keyless": "has no primary key",
             "public.uids": "fails with Clerk's token (22P02)",
             "public.gone": "spell it schema.table",
         }
-        for table, said in refused.items():
+        for table, said in rejected.items():
             # One bad table, and nothing is published.
             failed = command.run("publish", "public.notes", table, "--write", status=1)
             assert said in str(failed.exception), table

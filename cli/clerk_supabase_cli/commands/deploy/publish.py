@@ -127,12 +127,9 @@ def publish_command(*, tables: tuple[str, ...], write: bool, remove: bool, datab
     if not tables and (write or remove):
         raise click.UsageError("give each TABLE, such as clerk.users")
     with open_database(database_url) as connection:
-        try:
-            _check_publication(connection, may_be_all=not tables)
-            mirror = mirror_schema(connection)
-            found = _read(connection, tables or [name for (name,) in connection.execute(_PUBLISHED)])
-        except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName) as error:
-            raise DatabaseFailed("clerk_sync is missing; run: clerk-supabase migrate") from error
+        _check_database(connection, may_be_all=not tables)
+        mirror = mirror_schema(connection)
+        found = _read(connection, tables or [name for (name,) in connection.execute(_PUBLISHED)])
         statements = _statements(found, remove=remove) if tables else []
         if tables:
             in_turns(
@@ -156,8 +153,10 @@ def publish_command(*, tables: tuple[str, ...], write: bool, remove: bool, datab
         say("nothing was changed: add --write", err=True)
 
 
-def _check_publication(connection: Connection, *, may_be_all: bool) -> None:
-    """Raises NotPublished for a database without Realtime, and for a publication of all tables."""
+def _check_database(connection: Connection, *, may_be_all: bool) -> None:
+    """Raises an error for a database without migrations or without Realtime, and for a publication of all tables."""
+    if connection.execute("select to_regnamespace('clerk_sync') is null").fetchall() == [(True,)]:
+        raise DatabaseFailed("clerk_sync is missing; run: clerk-supabase migrate")
     found = connection.execute(_PUBLICATION).fetchone()
     if found is None:
         raise NotPublished(
