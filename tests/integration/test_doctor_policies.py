@@ -137,6 +137,8 @@ def test_a_published_table_whose_policy_fails_with_clerks_token_is_named(doctor:
     for table in re.findall(r"alter publication supabase_realtime drop table [a-z.]+", words):
         admin.execute(table.encode())
     assert doctor.verdict("realtime")[0] == "ok"
+    admin.execute("alter publication supabase_realtime add table clerk_sync.entities")
+    assert "drop table clerk_sync.entities" in doctor.verdict("realtime")[1]
 
 
 GUIDE: LiteralString = "revoke execute on all functions in schema clerk from public, anon, authenticated"

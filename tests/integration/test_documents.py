@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from types import ModuleType
 from typing import Any, Final, LiteralString
 
 import pytest
+from httpx import ASGITransport, AsyncClient, Response
 from psycopg.errors import InsufficientPrivilege
 
 from clerk_supabase.credentials import Fixed
@@ -60,7 +62,7 @@ def executed(text: str, known: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_tables_of_the_documents_are_protected_as_they_say(store: Store, admin: Connection) -> None:
     [tables] = texts("README.md", "sql")
-    policies, _ = texts("docs/protect-your-tables.md", "sql")
+    [policies] = texts("docs/protect-your-tables.md", "sql")
     store.apply([organization("org_labs", at=1), user("user_ada", at=1), user("user_eve", at=1)])
     store.apply([membership("mem_ada", org_id="org_labs", user_id="user_ada", role="org:admin", at=1)])
     admin.execute(tables)
@@ -90,13 +92,14 @@ def test_the_tables_of_the_documents_are_protected_as_they_say(store: Store, adm
 
 
 def test_files_belong_to_the_user_or_the_organization_of_their_folder(store: Store, admin: Connection) -> None:
-    _, policies = texts("docs/protect-your-tables.md", "sql")
+    [buckets] = texts("docs/storage.md", "sql")
     store.apply([organization("org_labs", at=1), *(user(f"user_{name}", at=1) for name in ("ada", "eve"))])
     store.apply([membership("mem_ada", org_id="org_labs", user_id="user_ada", role="org:admin", at=1)])
     store.apply([membership("mem_eve", org_id="org_labs", user_id="user_eve", role="org:member", at=1)])
-    # Of Supabase's Storage, the parts that the policies name.
+    # Of Supabase's Storage, the parts that the function names.
     admin.execute("""
         create schema storage;
+        create table storage.buckets (id text primary key, name text, public boolean);
         create table storage.objects (bucket_id text, name text, primary key (bucket_id, name));
         create function storage.foldername(name text) returns text[] language sql immutable as
         $$ select (string_to_array(name, '/'))[1:cardinality(string_to_array(name, '/')) - 1] $$;
@@ -104,7 +107,7 @@ def test_files_belong_to_the_user_or_the_organization_of_their_folder(store: Sto
         grant usage on schema storage to authenticated;
         grant select, insert, update, delete on storage.objects to authenticated;
     """)
-    admin.execute(policies)
+    admin.execute(buckets)
 
     def writes(claims: dict[str, Any], bucket: str, name: str) -> bool:
         try:
@@ -119,21 +122,64 @@ def test_files_belong_to_the_user_or_the_organization_of_their_folder(store: Sto
             return {name for (name,) in rows(admin, "select name from storage.objects")}
 
     labs = {"v": 2, "o": {"id": "org_labs", "rol": "admin", "slg": "labs"}}
-    assert writes(ADA, "private", "user_ada/a.png")
-    assert writes(ADA | labs, "teams", "org_labs/b.pdf")
+    assert writes(ADA, "photos", "user_ada/a.png")
+    assert writes(ADA | labs, "papers", "org_labs/b.pdf")
     # Eve's token claims to be an admin's; the mirror knows better.
     for claims, bucket, name in (
-        (EVE, "private", "user_ada/c.png"),
-        (EVE, "private", "c.png"),
+        (EVE, "photos", "user_ada/c.png"),
+        (EVE, "photos", "c.png"),
         (EVE, "other", "user_eve/c.png"),
-        (EVE | labs, "teams", "org_labs/c.pdf"),
-        (ADA, "teams", "org_labs/c.pdf"),
+        (EVE | labs, "papers", "org_labs/c.pdf"),
+        (ADA, "papers", "org_labs/c.pdf"),
     ):
         assert not writes(claims, bucket, name)
     assert (sees(ADA), sees(ADA | labs)) == ({"user_ada/a.png"}, {"user_ada/a.png", "org_labs/b.pdf"})
     assert (sees(EVE), sees(EVE | labs)) == (set(), {"org_labs/b.pdf"})
     store.apply([user("user_ada", at=2, banned=True)])
     assert sees(ADA | labs) == set()
+
+
+def test_a_private_channel_is_heard_by_the_members_of_the_organization_in_its_name(
+    store: Store, admin: Connection
+) -> None:
+    [policies] = texts("docs/realtime.md", "sql")
+    store.apply([organization("org_labs", at=1), *(user(f"user_{name}", at=1) for name in ("ada", "eve"))])
+    store.apply([membership("mem_ada", org_id="org_labs", user_id="user_ada", role="org:admin", at=1)])
+    store.apply([membership("mem_eve", org_id="org_labs", user_id="user_eve", role="org:guest", at=1)])
+    admin.execute("""
+        create schema realtime;
+        create table realtime.messages (topic text not null, extension text not null);
+        alter table realtime.messages enable row level security;
+        grant usage on schema realtime to authenticated;
+        grant select, insert on realtime.messages to authenticated;
+    """)
+    admin.execute(policies)
+
+    def joins(claims: dict[str, Any], topic: str) -> tuple[bool, bool]:
+        """The rights to hear and to send, found as by Realtime: read a row made before, and try to write another."""
+        with admin.transaction(force_rollback=True):
+            admin.execute("insert into realtime.messages values (%s, 'broadcast')", [topic])
+            with acting_as(admin, "authenticated", claims):
+                hears = rows(admin, "select 1 from realtime.messages") == [(1,)]
+            try:
+                with acting_as(admin, "authenticated", claims):
+                    admin.execute("insert into realtime.messages values (%s, 'broadcast')", [topic])
+            except InsufficientPrivilege:
+                return hears, False
+        return hears, True
+
+    labs = {"v": 2, "o": {"id": "org_labs", "rol": "admin", "slg": "labs"}}
+    assert joins(ADA | labs, "org_labs:board") == (True, True)
+    assert joins(EVE | labs, "org_labs:board") == (True, False)
+    for claims, topic in (
+        (ADA, "org_labs:board"),
+        (ADA | labs, "org_eves:board"),
+        (ADA | labs, "room:org_labs"),
+        (EVE | {"sub": "user_bob"} | labs, "org_labs:board"),
+    ):
+        assert joins(claims, topic) == (False, False)
+    store.apply([user("user_ada", at=2, banned=True)])
+    assert joins(ADA | labs, "org_labs:board") == (False, False)
 
 
 def test_a_role_of_the_whole_app_decides_who_writes(store: Store, admin: Connection) -> None:
@@ -168,6 +214,34 @@ def test_python_queries_as_the_user_of_a_token(store: Store, database: Database,
     with closing(Store(Fixed(database.session_url))) as users:
         known = {"verifier": verifier, "store": users, "token": mint.session("user_ada")}
         assert executed(text, known)["tasks"] == [("of ada",)]
+
+
+def test_a_python_server_answers_each_user_with_their_own_rows(
+    store: Store, database: Database, admin: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [text] = texts("docs/clients.md", "python")
+    [tasks] = texts("README.md", "sql")
+    admin.execute(tasks)
+    store.apply([user("user_ada", at=1), user("user_eve", at=1)])
+    admin.execute("insert into tasks (name, user_id) values ('of ada', 'user_ada'), ('of eve', 'user_eve')")
+    mint = Mint(SigningKey.generate())
+    monkeypatch.setenv("CLERK_ISSUER", mint.issuer)
+    monkeypatch.setenv("CLERK_JWT_KEY", mint.key.public_pem)
+    monkeypatch.setenv("SESSION_DATABASE_URL", database.session_url)
+    server = ASGITransport(app=executed(text, {})["app"])
+
+    def asked(token: str) -> Response:
+        return asyncio.run(get(token))
+
+    async def get(token: str) -> Response:
+        async with AsyncClient(transport=server, base_url="http://server.test") as client:
+            return await client.get("/tasks", headers={"Authorization": f"Bearer {token}"})
+
+    assert asked(mint.session("user_ada")).json() == ["of ada"]
+    assert asked(mint.session("user_eve")).json() == ["of eve"]
+    assert asked(Mint(SigningKey.generate()).session("user_ada")).status_code == 401
+    store.apply([user("user_ada", at=2, banned=True)])
+    assert asked(mint.session("user_ada")).json() == []
 
 
 def test_another_type_is_synced_with_two_new_files(

@@ -17,6 +17,7 @@ from tests.kit.documents import all_blocks
 from tests.kit.polling import eventually
 from tests.outside.conftest import Project, TokenKind
 from tests.outside.programs import installed
+from tests.outside.test_types import compiled
 
 # The code of a page around the blocks.
 _PAGE = """
@@ -59,6 +60,29 @@ def printed(typed: str, shown: str, *, token: str, project: Project, root: Path,
     )
     found: dict[str, Any] = json.loads(ran.stdout)
     return found
+
+
+# Of Vite, the type of its variables; of Expo, the one function, which has the type of @clerk/react's.
+_SURROUNDINGS = """
+interface ImportMeta { readonly env: Record<string, any> }
+declare module '@clerk/expo' { export { useAuth } from '@clerk/react' }
+"""
+
+
+def test_a_client_of_the_documents_has_no_error_of_types(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "node_modules").symlink_to(installed(root, "npm/node_modules"))
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "surroundings.d.ts").write_text(_SURROUNDINGS)
+    named = {"docs/clients.md", "docs/storage.md", "docs/realtime.md"}
+    found = [block for block in all_blocks() if block.document in named and block.language in {"ts", "tsx"}]
+    assert {block.document for block in found} == named
+    names = [f"client{number}.{block.language}" for number, block in enumerate(found)]
+    for name, block in zip(names, found, strict=True):
+        (tmp_path / name).write_text(block.text, encoding="utf-8")
+    compiled(tmp_path, root, "surroundings.d.ts", *names)
+    # The compiler sees the types of the packages.
+    (tmp_path / names[0]).write_text(found[0].text.replace("accessToken", "accessTokens"), encoding="utf-8")
+    assert "accessTokens" in compiled(tmp_path, root, "surroundings.d.ts", *names, status=1)
 
 
 @pytest.mark.parametrize("kind", ["v2", "legacy"])

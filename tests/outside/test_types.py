@@ -64,12 +64,12 @@ def run(folder: Path, root: Path, *words: str, status: int = 0, **variables: str
     return ran.stdout
 
 
-def compiled(folder: Path, root: Path, program: str, status: int = 0) -> str:
+def compiled(folder: Path, root: Path, *programs: str, status: int = 0) -> str:
     """The errors of TypeScript's compiler."""
     strict = "--strict --noUncheckedIndexedAccess --exactOptionalPropertyTypes --noUnusedLocals --noEmit --skipLibCheck"
-    more = "--target es2022 --module nodenext --allowImportingTsExtensions --types node"
+    more = "--target es2022 --module nodenext --allowImportingTsExtensions --jsx react-jsx --types node"
     compiler = "node_modules/typescript/bin/tsc"
-    return run(folder, root, compiler, *strict.split(), *more.split(), program, status=status)
+    return run(folder, root, compiler, *strict.split(), *more.split(), *programs, status=status)
 
 
 def copy(folder: Path, *names: str) -> None:

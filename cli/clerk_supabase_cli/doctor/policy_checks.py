@@ -66,6 +66,12 @@ _DETOURS_TO_OURS: Final = """
     ) as d
     where d.verdict = 'fail'
 """
+_OPEN_BUCKETS: Final = """
+    select format('the bucket %s: %s', b.id, o.found), o.verdict, o.todo
+    from storage.buckets as b cross join clerk_sync.bucket_openings(b.id) as o
+    where clerk_sync.present_bucket(b.id) is not null and o.verdict <> 'note'
+    order by 1
+"""
 _SCHEMA_OPEN_TO: Final = """
     select r.rolname::text from pg_roles as r
     where r.rolname in ('anon', 'authenticated') and has_schema_privilege(r.oid, 'clerk_sync', 'usage')
@@ -94,7 +100,7 @@ def row_level_security(patient: Patient) -> Iterator[Finding]:
     with patient.database() as connection:
         tables = [_Table(*row) for row in connection.execute(_TABLES)]
         open_to = [name for (name,) in connection.execute(_SCHEMA_OPEN_TO)]
-        openings = list(_openings(connection, tables))
+        openings = [*_openings(connection, tables), *_open_buckets(connection)]
         visible_to = connection.execute(_PROFILES_VISIBLE_TO).fetchone()
         migrations = read_migrations(patient.named.root, mirror_schema(connection))
     problems = [*_problems_of_ours(tables, _policies(migrations)), *openings, *_problems_of_the_apps(tables)]
@@ -119,6 +125,14 @@ def row_level_security(patient: Patient) -> Iterator[Finding]:
             f"on for all {len(tables)} tables: {ours} of ours, {secured} secured, the rest your own; "
             f"profiles are visible to {visible_to[0]}"
         )
+
+
+def _open_buckets(connection: Connection) -> Iterator[Finding]:
+    """Ways to the files of secured buckets, without the policies of secure_bucket()."""
+    if connection.execute("select to_regclass('storage.buckets') is null").fetchall() == [(True,)]:
+        return
+    for words, verdict, todo in connection.execute(_OPEN_BUCKETS):
+        yield warn(words, todo) if verdict == "warn" else fail(words, todo)
 
 
 def _policies(migrations: Sequence[Migration]) -> dict[str, set[str]]:

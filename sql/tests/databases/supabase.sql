@@ -30,6 +30,7 @@ begin
     grant pg_monitor, pg_read_all_data, pg_signal_backend to project_owner with admin option;
     grant anon, authenticated, service_role to authenticator, supabase_realtime_admin;
     grant authenticator to supabase_storage_admin;
+    grant supabase_storage_admin, supabase_realtime_admin to project_owner;
     grant pg_read_all_data to supabase_read_only_user;
     execute format('alter database %I owner to project_owner', current_database());
     execute format('grant create on database %I to supabase_auth_admin, supabase_realtime_admin', current_database());
