@@ -65,7 +65,7 @@ NPM := PATH="$(CURDIR)/.tools/outside/bin:$$PATH" npm --no-audit --no-fund --no-
 
 # .venv holds the layer, the command and what they need (cli); `make test` and `make check` add their own tools (dev).
 PACKAGES := layers/shared cli
-.venv/.stamp-cli .venv/.stamp-dev: .venv/.stamp-%: requirements/%.txt $(PACKAGES:=/pyproject.toml) .tools/uv/.stamp
+.venv/.stamp-cli .venv/.stamp-dev: .venv/.stamp-%: requirements/%.txt $(PACKAGES:=/pyproject.toml) cli/backend/wheels.py .tools/uv/.stamp
 	@echo "Setting up .venv ($*)"
 	@$(UV) venv --quiet --allow-existing --python .tools/uv/bin/python .venv
 	@$(SYNC) --python .venv/bin/python $<

@@ -25,10 +25,11 @@ from clerk_supabase.tokens.verifiers import (
     taken_apart,
 )
 from clerk_supabase_cli.default_command import GroupWithDefault
+from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.setup.token_report import Report, schema_of
 from clerk_supabase_cli.options import optional_database_url_option
 from clerk_supabase_cli.printing import say
-from clerk_supabase_cli.project import ProjectNotFound, find_root
+from clerk_supabase_cli.project import private_place
 from clerk_supabase_cli.standin.deliveries import session_event
 from clerk_supabase_cli.standin.token_mint import (
     LOCAL_ISSUER,
@@ -161,14 +162,14 @@ def mint_command(
         say(legacy_token(user_id, organization, secret=secret, issuer=issuer, lifetime=lifetime))
         say("check it: clerk-supabase token --secret SECRET -", err=True)
         return
-    root = find_root()
-    mint = Mint(SigningKey.of_checkout(root), issuer)
+    place = private_place()
+    mint = Mint(SigningKey.of_checkout(place), issuer)
     token = mint.session(user_id, organization, version=int(version), lifetime=lifetime)
     if event:
         say(json.dumps(session_event(token), indent=2))
         return
     say(token)
-    say(f"check it: clerk-supabase token --pem {public_key_file(root)} --issuer {issuer} -", err=True)
+    say(f"check it: clerk-supabase token --pem {public_key_file(place)} --issuer {issuer} -", err=True)
 
 
 def _reject_shared_keys(jwks_url: str | None, pem: Path | None) -> None:
@@ -205,11 +206,11 @@ def _keys(publishable_key: str | None, jwks_url: str | None, pem: Path | None) -
 def _keys_of_checkout(token: str) -> tuple[KeySource | None, str]:
     """The checkout's own key and the issuer in the token, if that key signed the token."""
     try:
-        file = public_key_file(find_root())
+        file = public_key_file(private_place())
         keys = keys_in_pem(file.read_text())
         issuer = session_claims(taken_apart(token).payload).issuer or ""
         SessionVerifier(issuer, keys).authenticate(token)
-    except (ProjectNotFound, OSError, SettingsError, TokenRejected):
+    except (Failure, OSError, SettingsError, TokenRejected):
         return None, ""
     return keys, issuer
 

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.project import is_installed
 
 _RUNTIME: Final = "3.13"
 _PYTHON_VARIABLE: Final = "LAYER_PYTHON"
 """The variable with another Python for the layer, as its Makefile reads it."""
 _TOOLS_VARIABLE: Final = "CLERK_SUPABASE_TOOLS"
+_INSTALL: Final = {"sam": "run `uv tool install aws-sam-cli`", "uv": "run `pipx install uv`"}
+"""The advice of an installed command."""
 
 
 class ProgramMissing(Failure):
@@ -47,7 +50,11 @@ def _program(root: Path, name: str) -> Path:
         return installed
     on_path = shutil.which(name)
     if on_path is None:
-        raise ProgramMissing(f"{name} is neither in {tools} nor on the search path: run `make setup` in {root}")
+        raise ProgramMissing(
+            f"{name} is not on the search path: {_INSTALL[name]}"
+            if is_installed(root)
+            else f"{name} is neither in {tools} nor on the search path: run `make setup` in {root}"
+        )
     return Path(on_path)
 
 
