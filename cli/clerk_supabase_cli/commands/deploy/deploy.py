@@ -114,7 +114,7 @@ def deploy_command(
     dry_run: bool,
     new_role_passwords: bool,
 ) -> None:
-    """Deploy or update the stack: checks, migrations, build, deployment, secrets, and in the end the doctor.
+    """Deploy or update the stack, and end with the doctor. Before come checks, migrations, the build and the secrets.
 
     The first deployment asks at most five questions, and writes the answers that are no secrets into stack.toml,
     which git ignores. Later deployments read this file: edit a value, or give the value with --parameter, and the

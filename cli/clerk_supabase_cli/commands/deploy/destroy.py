@@ -53,11 +53,16 @@ def destroy_command(
     yes: bool,
     database_url: str | None,
 ) -> None:
-    """Delete the stack, its secrets and its queues, after showing what is still in them.
+    """Delete the stack, its secrets and its queues. What is still in them is shown first.
 
     If a queue holds events, the queues are kept, because Clerk was told that these events are accepted: `deploy` takes
     the queues up again, and --with-events deletes them. The database stays as it is without --schema. Delete the
     endpoint in Clerk's dashboard first, so that nothing more arrives. An interrupted run can be repeated.
+
+    \b
+    Examples:
+      clerk-supabase destroy
+      clerk-supabase destroy --stack-name clerk-supabase-sync-dev --with-events
     """
     root = find_root()
     found = read(file or workplace(root) / FILE)

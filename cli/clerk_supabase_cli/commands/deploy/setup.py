@@ -49,11 +49,16 @@ For `supabase start`, in supabase/config.toml:
 def setup_command(
     *, publishable_key: str, token: str | None, prefix: str | None, frontend_api_url: str, as_json: bool
 ) -> None:
-    """Check the Clerk instance, print the settings for Clerk and Supabase, and store the stack's secrets.
+    """Check the Clerk instance, and store the stack's secrets. The settings for Clerk and Supabase are printed.
 
     Values of secrets come from CLERK_WEBHOOK_SIGNING_SECRET, CLERK_SECRET_KEY, SYNC_DATABASE_URL and
     SESSION_DATABASE_URL, or are asked for; never from the command line. Safe to run twice: an equal value stays.
     Exit status 1 if a check fails or a secret could not be stored.
+
+    \b
+    Examples:
+      clerk-supabase setup --publishable-key pk_live_Y2xlcmsuZXhhbXBsZS5jb20k
+      clerk-supabase setup --store-secrets clerk-supabase-sync
     """
     try:
         instances = Instance.of(frontend_api(publishable_key.strip()), frontend_api_url)

@@ -105,10 +105,15 @@ def dev_command(
     webhook_secret: str | None,
     containers: bool,
 ) -> None:
-    """Keep the whole stack running on this machine until Ctrl-C, and show its work.
+    """Keep the whole stack running on this machine until Ctrl-C. Each event is shown with its result.
 
     Changed code is in use from the next event on, new migrations are applied. The schedules of reconcile are off here:
     the stand-in for Clerk knows nothing of the webhooks you send.
+
+    \b
+    Examples:
+      clerk-supabase dev
+      clerk-supabase dev --port 0 --clerk-port 0 --frontend-port 0
     """
     root = find_checkout("dev")
     _check_ports({"--port": port, "--clerk-port": clerk_port, "--frontend-port": frontend_port})

@@ -37,10 +37,15 @@ class NotSent(Failure):
     help="Signing secret, whsec_...; by default the secret of `dev`.  [env: CLERK_WEBHOOK_SIGNING_SECRET]",
 )
 def event_command(name: str, object_id: str | None, *, send: bool, url: str | None, secret: str | None) -> None:
-    """Sign a sample event now, and print it as an API Gateway event for `sam local invoke`, or --send it.
+    """Sign a sample event now, and print or send the event. The printed form is for `sam local invoke`.
 
     TYPE is the name of a file in events/clerk, such as user.created. A signature is valid for five minutes, so a stored
     event would be rejected. Exit status of --send: 0 for an answer of 2xx, 1 for any other answer.
+
+    \b
+    Examples:
+      clerk-supabase event user.created --send
+      clerk-supabase event user.updated --id user_2abc
     """
     secret = secret or _local_secret(private_place())
     if problem := webhook_secret_problem(secret):

@@ -47,7 +47,13 @@ _WELL_KNOWN: Final = "/.well-known/jwks.json"
 
 @click.group("token", cls=GroupWithDefault)
 def token_command() -> None:
-    """Check a token (`token TOKEN`), or make a token for this machine (`token mint`)."""
+    """Check a token, or make a token for this machine. `token TOKEN` checks, and `token mint` makes.
+
+    \b
+    Examples:
+      clerk-supabase token -
+      clerk-supabase token mint --user user_2abc --org org_2abc
+    """
 
 
 @token_command.command("verify")
@@ -85,10 +91,15 @@ def verify_command(
     database_url: str | None,
     as_json: bool,
 ) -> None:
-    """Check TOKEN, and print its claims and its faults; `-` reads the token from standard input.
+    """Check TOKEN, and print its claims and its faults. `-` reads the token from standard input.
 
     A token signed by `token mint` in this checkout needs no option. The printed SQL names the schema of the mirror as
     the database records the name. Exit status 0 only for a checked signature without a fault.
+
+    \b
+    Examples:
+      clerk-supabase token - --publishable-key pk_live_Y2xlcmsuZXhhbXBsZS5jb20k
+      clerk-supabase token - --pem key.pem --issuer https://clerk.example.com
     """
     text = token_of(given)
     try:
@@ -148,7 +159,13 @@ def mint_command(
     secret: str,
     event: bool,
 ) -> None:
-    """Make a token for tests on this machine, signed with this checkout's key in .local."""
+    """Make a token for tests on this machine. Its key lies in .local, and is valid nowhere else.
+
+    \b
+    Examples:
+      clerk-supabase token mint --user user_2abc
+      clerk-supabase token mint --user user_2abc --org org_2abc --role org:admin
+    """
     if organization_id is None and permissions:
         raise click.UsageError("permissions are given in an organization: name it with --org")
     if not all(permission.count(":") >= 2 and permission.startswith("org:") for permission in permissions):
