@@ -207,7 +207,9 @@ def test_an_update_is_shown_with_the_columns_that_changed(developer: Developer) 
 
 
 def test_an_event_that_is_rejected_is_shown_with_the_reason(developer: Developer) -> None:
-    sent = developer.types("event", "user.created", "--send", "--secret", "whsec_bm90IHRoZSBzZWNyZXQ=")
+    sent = developer.types(
+        "event", "user.created", "--send", "--secret", "whsec_bm90IHRoZSBzZWNyZXQsIGJ1dCBhcyBsb25nIGFzIG9uZQ=="
+    )
 
     assert (sent.returncode, sent.stdout.splitlines()[-1]) == (1, "401 unauthorized")
     assert "reason: no signature matches" in developer.sees("webhook rejected")
