@@ -67,6 +67,12 @@ def certificates(root: Path) -> Path:
     return Path.cwd() / "ca" if is_installed(root) else root / "layers" / "shared" / "ca"
 
 
+def caches(root: Path) -> dict[str, str]:
+    """The variable for uv's cache: in `.tools` as in the Makefile, so that nothing is written into the home folder."""
+    tools = root / ".tools"
+    return {"UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR") or str(tools / "cache" / "uv")} if tools.is_dir() else {}
+
+
 def private_place() -> Path:
     """The folder that holds `.local`: the checkout, or for an installed package a folder of the user.
 
