@@ -33,7 +33,8 @@ def source_of(root: Path) -> Path:
         shutil.copytree(root, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         if (given := certificates(root)).is_dir():
             shutil.copytree(given, certificates(copy))
-    except (OSError, shutil.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "files could not be copied"
+    except OSError as error:
+        # shutil's own error, of several files, has no reason.
+        reason = error.strerror or "files could not be copied"
         raise NotCopied(f"nothing was built: {copy}: {reason}; run this in a folder that you may write") from error
     return copy
