@@ -32,7 +32,7 @@ def clone(root: Path, tmp_path: Path) -> Path:
 
 
 def make(clone: Path, version: str = REAL, fault: str = "", target: str = ".tools/uv/.stamp") -> list[str]:
-    """What is said by `make`, which fails, without the line of make itself; nobody has a home folder."""
+    """The errors of a failing `make` without a home folder; the line of make itself is left out."""
     (clone / "python").write_text(PYTHON.format(version=version, fault=fault))
     (clone / "python").chmod(0o755)
     made = subprocess.run(

@@ -38,13 +38,13 @@ class Installed:
 def installed(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """The wheel, unpacked by an installer; its dependencies are those of the tests."""
     folder = tmp_path_factory.mktemp("installed")
-    uv = Tools.of(root).uv
+    uv = str(Tools.of(root).uv)
     environment = os.environ | {"UV_CACHE_DIR": str(folder / "cache"), "UV_OFFLINE": "1"}
-    build = [uv, "build", "--quiet", "--wheel", "--python", sys.executable, "--out-dir", folder, root / "cli"]
-    subprocess.run(build, check=True, env=environment)
+    build = [uv, "build", "--quiet", "--wheel", "--python", sys.executable, "--out-dir", str(folder)]
+    subprocess.run([*build, str(root / "cli")], check=True, env=environment)
     [wheel] = folder.glob("*.whl")
-    install = [uv, "pip", "install", "--quiet", "--no-deps", "--python", sys.executable, "--target", folder / "site"]
-    subprocess.run([*install, wheel], check=True, env=environment)
+    install = [uv, "pip", "install", "--quiet", "--no-deps", "--python", sys.executable, "--target"]
+    subprocess.run([*install, str(folder / "site"), str(wheel)], check=True, env=environment)
     return Installed(folder / "site", folder / "home")
 
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from clerk_supabase_cli.main import commands
-from tests.kit.documents import OURS
+from tests.kit.documents import OURS, ROOT, table_of
 
 
 def every(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -83,3 +83,15 @@ def test_the_commands_stand_below_their_subject_in_the_order_of_use() -> None:
 def test_the_version_is_printed() -> None:
     shown = CliRunner().invoke(commands, ["--version"], prog_name=OURS)
     assert re.fullmatch(rf"{OURS} \d+\.\d+\.\d+\n", shown.output)
+
+
+def test_the_shells_of_the_document_complete_commands_and_options() -> None:
+    lines = [line for _, _, line in table_of(ROOT / "docs" / "operate.md", "Completion")]
+    shells = re.findall(r"_CLERK_SUPABASE_COMPLETE=(\w+)_source clerk-supabase", " ".join(lines))
+    assert shells == ["bash", "zsh", "fish"]
+    for shell in shells:
+        for words, word, expected in (("adopt sw", "sw", "switch"), ("migrate --dry", "--dry", "--dry-run")):
+            place = word if shell == "fish" else "2"
+            environment = {"COMP_WORDS": f"{OURS} {words}", "COMP_CWORD": place}
+            environment["_CLERK_SUPABASE_COMPLETE"] = f"{shell}_complete"
+            assert expected in CliRunner().invoke(commands, env=environment, prog_name=OURS).output
