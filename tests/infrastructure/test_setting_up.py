@@ -73,9 +73,25 @@ def test_everything_downloaded_stays_in_the_folder(clone: Path) -> None:
     assert (clone / "caches").read_text().split() == [str(tools / name) for name in ("uv", "pip", "npm")]
 
 
-def test_a_cache_that_uv_may_not_write_is_named_before_the_layer_is_built(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("cache", "said"),
+    [
+        ("uv/cache", "uv may not write its cache, {}/uv/cache: set UV_CACHE_DIR to a folder that you may write"),
+        (
+            "cache",
+            (
+                "the layer needs Python 3.13, which is neither on PATH nor could be downloaded (cause: no route to host): "
+                "install it, or set LAYER_PYTHON to its interpreter"
+            ),
+        ),
+    ],
+)
+def test_what_the_layer_lacks_is_said_in_a_line(cache: str, said: str, root: Path, tmp_path: Path) -> None:
     uv = tmp_path / "uv"
-    uv.write_text(f"#!/bin/sh\necho {tmp_path}/uv/cache\n")
+    uv.write_text(
+        f'#!/bin/sh\ntest "$1" = cache && echo {tmp_path}/{cache} && exit\n'
+        'test "$2" = install && printf "error: nothing\\n  cause: no route to host\\n" >&2\nexit 2\n'
+    )
     uv.chmod(0o755)
     made = subprocess.run(
         ["make", "--makefile", "arm64/Makefile", "prerequisites"],
@@ -85,5 +101,5 @@ def test_a_cache_that_uv_may_not_write_is_named_before_the_layer_is_built(root: 
         text=True,
         check=False,
     )
-    [said, _] = made.stderr.splitlines()
-    assert said == f"uv may not write its cache, {tmp_path}/uv/cache: set UV_CACHE_DIR to a folder that you may write"
+    assert made.stderr.splitlines()[0] == said.format(tmp_path)
+    assert len(made.stderr.splitlines()) == 2
