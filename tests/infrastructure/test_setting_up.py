@@ -80,8 +80,8 @@ def test_everything_downloaded_stays_in_the_folder(clone: Path) -> None:
         (
             "cache",
             (
-                "the layer needs Python 3.13, which is neither on PATH nor could be downloaded (cause: no route to host): "
-                "install it, or set LAYER_PYTHON to its interpreter"
+                "the layer needs Python 3.13, which is neither on PATH nor could be downloaded "
+                "(cause: no route to host): install it, or set LAYER_PYTHON to its interpreter"
             ),
         ),
     ],
