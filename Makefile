@@ -42,8 +42,9 @@ INTERPRETER := $(shell $(PYTHON) -c 'import sys, zlib; \
 	@touch $@
 
 # Ends a recipe whose download failed with a line that says what to do; the whole output is in the log.
-LOG := .tools/setup.log
-WHY := { grep -Eiq 'connect|resol|dns|proxy|timed out|ENOTFOUND|EAI_AGAIN|sending request' $(LOG) \
+LOG = $(@D)/setup.log
+OFFLINE = grep -Eiq 'connection|name resolution|dns error|proxy|timed out|ENOTFOUND|EAI_AGAIN|ECONNREFUSED|sending request' $(LOG)
+WHY = { $(OFFLINE) \
 	&& echo "make: nothing could be downloaded: connect to the internet, or set HTTPS_PROXY and run this again ($(LOG))" >&2 \
 	|| cat $(LOG) >&2; exit 1; }
 
@@ -53,7 +54,7 @@ PIP_INSTALL := install -qq --retries 2 --disable-pip-version-check --require-has
 	@# The pip that is there already spares the time of making one; before 22.3 it knows no --python.
 	@$(PYTHON) -m venv --clear --without-pip .tools/uv
 	@$(PYTHON) -m pip --python .tools/uv/bin/python $(PIP_INSTALL) -r $< >$(LOG) 2>&1 \
-		|| { grep -Eq 'no such option|No module named' $(LOG) && $(PYTHON) -m venv --clear .tools/uv \
+		|| { ! $(OFFLINE) && $(PYTHON) -m venv --clear .tools/uv \
 			&& .tools/uv/bin/python -m pip $(PIP_INSTALL) -r $< >$(LOG) 2>&1; } || $(WHY)
 	@touch $@
 

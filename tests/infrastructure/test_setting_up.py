@@ -15,7 +15,7 @@ PYTHON = """#!/bin/sh
 case "$1 $2" in
 "-c "*) {version} ;;
 "-m pip") echo "$UV_CACHE_DIR $PIP_CACHE_DIR $npm_config_cache" > caches; echo '{fault}' >&2; exit 1 ;;
-*) mkdir -p .tools/uv ;;
+*) mkdir -p .tools/uv/bin && cp "$0" .tools/uv/bin/python ;;
 esac
 """
 REAL = f'exec {sys.executable} "$@"'
@@ -50,7 +50,7 @@ def make(clone: Path, version: str = REAL, fault: str = "", target: str = ".tool
 def test_without_a_network_one_line_says_what_to_do(clone: Path) -> None:
     [said] = make(clone, fault=NO_NETWORK)
     assert said.startswith("make: nothing could be downloaded: connect to the internet, or set HTTPS_PROXY")
-    assert NO_NETWORK in (clone / ".tools" / "setup.log").read_text()
+    assert NO_NETWORK in (clone / ".tools" / "uv" / "setup.log").read_text()
 
 
 def test_another_fault_of_the_installation_is_shown_as_it_is(clone: Path) -> None:
