@@ -117,4 +117,7 @@ def _nearest(start: Path) -> Path | None:
 
 
 def _missing(where: str) -> Path:
-    raise ProjectNotFound(f"{where} holds template.yaml and sql/migrations of clerk-supabase-sync: install it again")
+    raise ProjectNotFound(
+        f"{where} holds template.yaml and sql/migrations: name a checkout of clerk-supabase-sync, or install the command "
+        "again"
+    )
