@@ -118,6 +118,5 @@ def _nearest(start: Path) -> Path | None:
 
 def _missing(where: str) -> Path:
     raise ProjectNotFound(
-        f"{where} holds template.yaml and sql/migrations: name a checkout of clerk-supabase-sync, or install the command "
-        "again"
+        f"{where} holds template.yaml and sql/migrations: name a checkout of clerk-supabase-sync, or install again"
     )
