@@ -10,6 +10,10 @@ UV := .tools/uv/bin/uv
 # SAM builds the layer with uv, which it looks for on the search path.
 WITH_UV := PATH="$(CURDIR)/.tools/uv/bin:$$PATH"
 export SAM_CLI_TELEMETRY := 0
+# What is downloaded stays in this folder, so that a home folder may be read-only.
+export UV_CACHE_DIR ?= $(CURDIR)/.tools/cache/uv
+export PIP_CACHE_DIR ?= $(CURDIR)/.tools/cache/pip
+export npm_config_cache ?= $(CURDIR)/.tools/cache/npm
 # `sam build` runs make too: what was said to this one is not meant for that one.
 unexport MAKEFLAGS MFLAGS
 # Without bytecode the SAM CLI takes three times as long.
@@ -37,13 +41,21 @@ INTERPRETER := $(shell $(PYTHON) -c 'import sys, zlib; \
 	@mkdir -p .tools
 	@touch $@
 
-PIP_INSTALL := install -qq --disable-pip-version-check --require-hashes --only-binary :all:
+# Ends a recipe whose download failed with a line that says what to do; the whole output is in the log.
+LOG = $(@D)/setup.log
+OFFLINE = grep -Eiq 'connection|name resolution|dns error|proxy|timed out|ENOTFOUND|EAI_AGAIN|ECONNREFUSED|sending request' $(LOG)
+WHY = { $(OFFLINE) \
+	&& echo "make: nothing could be downloaded: connect to the internet, or set HTTPS_PROXY and run this again ($(LOG))" >&2 \
+	|| cat $(LOG) >&2; exit 1; }
+
+PIP_INSTALL := install -qq --retries 2 --disable-pip-version-check --require-hashes --only-binary :all:
 .tools/uv/.stamp: requirements/uv.txt .tools/python-$(INTERPRETER)
 	@echo "Setting up .tools/uv"
 	@# The pip that is there already spares the time of making one; before 22.3 it knows no --python.
 	@$(PYTHON) -m venv --clear --without-pip .tools/uv
-	@$(PYTHON) -m pip --python .tools/uv/bin/python $(PIP_INSTALL) -r $< 2>/dev/null \
-		|| { $(PYTHON) -m venv --clear .tools/uv && .tools/uv/bin/python -m pip $(PIP_INSTALL) -r $<; }
+	@$(PYTHON) -m pip --python .tools/uv/bin/python $(PIP_INSTALL) -r $< >$(LOG) 2>&1 \
+		|| { ! $(OFFLINE) && $(PYTHON) -m venv --clear .tools/uv \
+			&& .tools/uv/bin/python -m pip $(PIP_INSTALL) -r $< >$(LOG) 2>&1; } || $(WHY)
 	@touch $@
 
 SYNC = $(UV) pip sync --quiet --require-hashes --only-binary :all:
@@ -51,7 +63,7 @@ SYNC = $(UV) pip sync --quiet --require-hashes --only-binary :all:
 .tools/sam/.stamp .tools/ministack/.stamp .tools/outside/.stamp .tools/audit/.stamp .tools/lambda/.stamp: .tools/%/.stamp: requirements/%.txt .tools/uv/.stamp
 	@echo "Setting up .tools/$*"
 	@$(UV) venv --quiet --allow-existing --python .tools/uv/bin/python .tools/$*
-	@$(SYNC) --python .tools/$*/bin/python $<
+	@$(SYNC) --python .tools/$*/bin/python $< >$(LOG) 2>&1 || $(WHY)
 	@touch $@
 
 # Its scripts are never run: none is needed, and they may fetch what nothing pins.
@@ -60,15 +72,15 @@ NPM := PATH="$(CURDIR)/.tools/outside/bin:$$PATH" npm --no-audit --no-fund --no-
 	@echo "Setting up .tools/npm"
 	@mkdir -p .tools/npm
 	@cp requirements/npm/package.json requirements/npm/package-lock.json .tools/npm
-	@$(NPM) --loglevel error --prefix .tools/npm ci >/dev/null
+	@$(NPM) --loglevel error --prefix .tools/npm ci >$(LOG) 2>&1 || $(WHY)
 	@touch $@
 
 # .venv holds the layer, the command and what they need (cli); `make test` and `make check` add their own tools (dev).
 PACKAGES := layers/shared cli
-.venv/.stamp-cli .venv/.stamp-dev: .venv/.stamp-%: requirements/%.txt $(PACKAGES:=/pyproject.toml) .tools/uv/.stamp
+.venv/.stamp-cli .venv/.stamp-dev: .venv/.stamp-%: requirements/%.txt $(PACKAGES:=/pyproject.toml) cli/backend/wheels.py .tools/uv/.stamp
 	@echo "Setting up .venv ($*)"
 	@$(UV) venv --quiet --allow-existing --python .tools/uv/bin/python .venv
-	@$(SYNC) --python .venv/bin/python $<
+	@$(SYNC) --python .venv/bin/python $< >$(LOG) 2>&1 || $(WHY)
 	@# uv builds these itself. Offline: it must never fetch a build backend, whose version nothing pins.
 	@$(UV) pip install --quiet --python .venv/bin/python --offline --no-cache --no-deps $(PACKAGES:%=--editable %)
 	@rm -f .venv/.stamp-*

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -18,14 +18,18 @@ class FoundCommands(click.Group):
     commands.
     """
 
-    def __init__(self, *args: Any, packages: Mapping[str, str], **options: Any) -> None:
-        """`packages`: by the title of a section of the help, the name of the package with the section's commands."""
+    def __init__(self, *args: Any, packages: Mapping[str, str], order: Sequence[str] = (), **options: Any) -> None:
+        """`packages`: by the title of a section of the help, the name of the package with the section's commands.
+
+        `order`: the order of use; commands that `order` does not name come last.
+        """
         super().__init__(*args, **options)
         self._packages = packages
+        self._order = {name: place for place, name in enumerate(order)}
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click hands it over
         """The names of all commands, equal to the names of their files."""
-        return sorted(name for package in self._packages.values() for name in _names(package))
+        return [name for package in self._packages.values() for name in self._ordered(package)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """The command, or None for an unknown name."""
@@ -38,13 +42,18 @@ class FoundCommands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the commands with their one-line help, section by section."""
-        width = formatter.width - 6 - max(map(len, self.list_commands(ctx)))
+        column = max(map(len, self.list_commands(ctx)))
         for title, package in self._packages.items():
-            found = {name: self.get_command(ctx, name) for name in sorted(_names(package))}
+            found = {name: self.get_command(ctx, name) for name in self._ordered(package)}
+            # Never cut: what is too long for a line goes on in the next.
+            lines = [
+                (name.ljust(column), command.get_short_help_str(1000)) for name, command in found.items() if command
+            ]
             with formatter.section(title):
-                formatter.write_dl(
-                    [(name, command.get_short_help_str(width)) for name, command in found.items() if command]
-                )
+                formatter.write_dl(lines)
+
+    def _ordered(self, package: str) -> list[str]:
+        return sorted(_names(package), key=lambda name: (self._order.get(name, len(self._order)), name))
 
 
 def _names(package: str) -> list[str]:

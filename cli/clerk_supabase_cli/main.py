@@ -23,10 +23,18 @@ _DATABASE_OPTIONS: Final = ("--database-url", "--sync-database-url", "--session-
 
 
 _SECTIONS: Final = {
-    "Try and develop": "clerk_supabase_cli.commands.develop",
     "Set up": "clerk_supabase_cli.commands.deploy",
+    "Connect your app": "clerk_supabase_cli.commands.connect",
     "Operate": "clerk_supabase_cli.commands.operate",
+    "Try and develop": "clerk_supabase_cli.commands.develop",
 }
+_ORDER: Final = (
+    *("deploy", "setup", "migrate", "doctor", "destroy", "uninstall"),
+    *("adopt", "secure", "secure-bucket", "publish", "expose", "types"),
+    *("status", "explain", "parked", "reconcile", "resync", "undo", "retention", "export", "forget"),
+    *("demo", "dev", "event", "token", "simulate"),
+)
+"""The order of use in the help."""
 
 
 class _Commands(FoundCommands):
@@ -56,9 +64,19 @@ def _refuse_misplaced_connection_strings(arguments: Sequence[str], context: clic
             )
 
 
-@click.group(cls=_Commands, packages=_SECTIONS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, packages=_SECTIONS, order=_ORDER, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="clerk-supabase-cli", message="%(prog)s %(version)s")
 def commands() -> None:
-    """Keeps a Supabase Postgres true to Clerk: commands for developers and operators."""
+    """Keep a Supabase Postgres true to Clerk.
+
+    Most commands read DATABASE_URL, the owner's connection string, and CLERK_SUPABASE_STACK, the name of the stack.
+
+    \b
+    Examples:
+      clerk-supabase deploy
+      clerk-supabase status
+      clerk-supabase explain user_2abc
+    """
 
 
 def main() -> None:

@@ -5,16 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.whole_files import write_whole
 
 _FOLDER: Final = ".local"
 
 
+class NotWritable(Failure):
+    """The private folder cannot be made, or is another user's."""
+
+
 def private_folder(root: Path) -> Path:
-    """The private folder of the checkout at *root*; a folder readable by others is closed."""
+    """The private folder of the checkout at *root*; a folder readable by others is closed. Raises NotWritable."""
     folder = root / _FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
-    folder.chmod(0o700)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise NotWritable(f"{folder} cannot hold keys: {error.strerror}; make {root} writable for your user") from error
     return folder
 
 

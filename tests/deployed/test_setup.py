@@ -9,7 +9,7 @@ from clerk_supabase_cli.operate.setup.stack_secrets import SECRETS
 from tests.kit.parked import Command
 
 VALUES = {
-    "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_bm90IGEgc2VjcmV0",
+    "CLERK_WEBHOOK_SIGNING_SECRET": "whsec_bm90IGEgc2VjcmV0LCBidXQgYXMgbG9uZyBhcyBvbmU=",
     "CLERK_SECRET_KEY": "sk_test_notasecret",
     "SYNC_DATABASE_URL": "postgresql://clerk_sync_worker:notasecret@db.example.test/postgres",
     "SESSION_DATABASE_URL": "postgresql://clerk_sync_session:notasecret@db.example.test/postgres",
@@ -48,7 +48,7 @@ def test_no_value_of_a_secret_is_ever_printed(stack: LocalStack, command: Comman
     failed = command.run(
         "setup", "--frontend-api-url", stack.frontend.issuer, "--store-secrets", "not-printed", status=1
     )
-    assert "does not begin with sk_live_" in failed.output
+    assert "is not sk_live_ or sk_test_" in failed.output
     assert "WebhookSecretArn=arn:aws:secretsmanager" in failed.output
     for value in VALUES.values():
         assert value not in failed.output

@@ -58,7 +58,7 @@ def test_everything_is_for_arm64_unless_told_otherwise(template: Template, root:
 def test_the_layer_is_built_for_the_architecture_of_the_functions_or_not_at_all(
     architecture: str, platform: str, builds_for: str | None, root: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "uv").write_text('#!/bin/sh\ntest "$1" = python && echo python3.13\n')
+    (tmp_path / "uv").write_text(f'#!/bin/sh\ntest "$1" = python && echo python3.13 || echo {tmp_path}\n')
     (tmp_path / "uv").chmod(0o755)
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "ARTIFACTS_DIR": str(tmp_path)}
     # As `sam build`, which runs the makefile of ContextPath in the folder of the layer.

@@ -17,7 +17,7 @@ from clerk_supabase_cli.standin.sample_events import sample_event
 from clerk_supabase_cli.terminal import Terminal
 from tests.kit.databases import Connection, Database
 from tests.kit.histories import alone, delete, upsert
-from tests.kit.parked import created, park
+from tests.kit.parked import Command, created, park
 
 ADA = "user_2Sample000000000000000000A"
 
@@ -56,6 +56,15 @@ def test_the_timeline_is_one_line_a_moment(store: Store, database: Database, roo
     assert first.startswith(f"user {ADA}: version ")
     assert len(moments) == 2
     assert "user.created: created  msg_user.created" in moments[1]
+
+
+def test_the_timeline_is_json_for_machines(store: Store, database: Database, root: Path) -> None:
+    apply(store, root, "user.created")
+    found = Command({"DATABASE_URL": database.url}).json("explain", ADA)
+    assert [each["kind"] for each in found["objects"]] == ["user"]
+    assert [each["what"] for each in found["timeline"]] == ["user insert", "webhook"]
+    assert found["timeline"][1]["svix_id"] == "msg_user.created"
+    assert isinstance(found["timeline"][1]["lag_seconds"], float)
 
 
 def test_explain_says_when_the_delete_of_a_user_was_recorded_here(store: Store, database: Database, root: Path) -> None:

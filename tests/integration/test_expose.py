@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from clerk_supabase.postgres.store import Store
-from clerk_supabase_cli.commands.deploy.expose import StillNeeded
+from clerk_supabase_cli.commands.connect.expose import StillNeeded
 from clerk_supabase_cli.main import commands
 from tests.kit import webhooks
 from tests.kit.databases import Connection, Database, acting_as, rows, value

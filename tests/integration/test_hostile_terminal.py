@@ -25,6 +25,7 @@ from clerk_supabase.model.events import parse_event
 from clerk_supabase.telemetry import logger
 from clerk_supabase_cli.main import commands, main
 from clerk_supabase_cli.operate.comparing import _log_on_stderr
+from clerk_supabase_cli.project import CHECKOUT_VARIABLE
 from tests.kit.databases import Connection, Database, rows
 from tests.kit.parked import created, park
 from tests.kit.reconciling import Rig, rig_with
@@ -167,6 +168,7 @@ def checkout(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """The current folder: a checkout that a test may write into."""
     for name in ("template.yaml", "sql", "events"):
         (tmp_path / name).symlink_to(root / name)
+    monkeypatch.setenv(CHECKOUT_VARIABLE, str(tmp_path))
     monkeypatch.chdir(tmp_path)
 
 

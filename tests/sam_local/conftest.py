@@ -17,6 +17,7 @@ import pytest
 from clerk_supabase_cli.local.processes import Guard, last_lines
 from clerk_supabase_cli.local.running import RunningStack, running_stack
 from clerk_supabase_cli.local.tools import lambda_architecture
+from clerk_supabase_cli.project import CHECKOUT_VARIABLE
 from tests.kit.polling import eventually
 from tests.sam_local.base_image import import_base_image
 from tests.sam_local.engine import NoEngine, container_engine
@@ -94,6 +95,8 @@ def terminal(engine: str, root: Path, tmp_path_factory: pytest.TempPathFactory) 
     environment = inherited | {
         "PATH": os.pathsep.join(map(str, search_path)),
         "DOCKER_HOST": engine,
+        # Its .venv is the checkout's, whose code this is.
+        CHECKOUT_VARIABLE: str(folder),
         "SAM_CLI_TELEMETRY": "0",
         "SAM_LAYER_CACHE_BASEDIR": str(scratch),
         # The image is made here, and has this machine's Python.

@@ -24,6 +24,7 @@ from clerk_supabase_cli.local.ministack import MiniStack
 from clerk_supabase_cli.local.postgres import EmbeddedPostgres
 from clerk_supabase_cli.local.tools import TOOLS_VARIABLE, Tools, lambda_architecture, python_platform
 from clerk_supabase_cli.operate.install.migrations import prepare_plain_postgres
+from clerk_supabase_cli.project import CHECKOUT_VARIABLE
 from clerk_supabase_cli.standin.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.deliveries import SignedRequest, generate_secret, sign
@@ -202,6 +203,7 @@ class Operator:
             | self.ministack.environment
             | {
                 TOOLS_VARIABLE: str(self.tools.folder),
+                CHECKOUT_VARIABLE: str(self.folder / "checkout"),
                 "PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), str(python)]),
                 "NO_PROXY": no_proxy,
                 "no_proxy": no_proxy,

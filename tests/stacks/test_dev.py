@@ -24,6 +24,7 @@ from clerk_supabase_cli.local.processes import Guard
 from clerk_supabase_cli.local.running import RunningStack, running_stack
 from clerk_supabase_cli.local.tools import TOOLS_VARIABLE, Tools
 from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
+from clerk_supabase_cli.project import CHECKOUT_VARIABLE
 from clerk_supabase_cli.standin.deliveries import sign
 from tests.kit.polling import eventually
 
@@ -88,7 +89,7 @@ def clerk_supabase(folder: Path, *arguments: str, **variables: str) -> subproces
     return subprocess.run(
         [COMMAND, *arguments],
         cwd=folder,
-        env=os.environ | variables,
+        env=os.environ | {CHECKOUT_VARIABLE: str(folder)} | variables,
         capture_output=True,
         text=True,
         check=False,
@@ -142,7 +143,11 @@ def developer(
     prepare_plain_postgres(url, root)
     assert list(migrate(url, root))
     screen = tmp_path_factory.mktemp("terminal") / "screen"
-    environment = os.environ | {TOOLS_VARIABLE: str(Tools.of(root).folder), "PYTHONUNBUFFERED": "1"}
+    environment = os.environ | {
+        TOOLS_VARIABLE: str(Tools.of(root).folder),
+        CHECKOUT_VARIABLE: str(checkout),
+        "PYTHONUNBUFFERED": "1",
+    }
     with Guard() as guard:
         process = guard.start(
             [str(COMMAND), "dev", f"--database-url={url}", *FREE_PORTS], log=screen, env=environment, cwd=checkout
@@ -202,7 +207,9 @@ def test_an_update_is_shown_with_the_columns_that_changed(developer: Developer) 
 
 
 def test_an_event_that_is_rejected_is_shown_with_the_reason(developer: Developer) -> None:
-    sent = developer.types("event", "user.created", "--send", "--secret", "whsec_bm90IHRoZSBzZWNyZXQ=")
+    sent = developer.types(
+        "event", "user.created", "--send", "--secret", "whsec_bm90IHRoZSBzZWNyZXQsIGJ1dCBhcyBsb25nIGFzIG9uZQ=="
+    )
 
     assert (sent.returncode, sent.stdout.splitlines()[-1]) == (1, "401 unauthorized")
     assert "reason: no signature matches" in developer.sees("webhook rejected")

@@ -50,7 +50,7 @@ DEVELOPMENT = Instance("ins_2Development", "development")
         ("sk_live_abc", "is an API key"),
         ("pk_test_abc", "is an API key"),
         ("whsec_", "is not whsec_ and base64"),
-        ("whsec_not base64", "is not whsec_ and base64 (number 2 of 2)"),
+        ("whsec_not base64", "is too short for a signing secret (number 1 of 2)"),
         ("bG9jYWw=", "is not whsec_ and base64"),
         (
             f"{SECRET} sk_live_abc",

@@ -14,6 +14,7 @@ from clerk_supabase_cli.standin.token_mint import Mint, SigningKey
 from tests.kit.parked import Command
 
 KEY = SigningKey.generate()
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 def publishable_key(host: str = "sunny-cat-1.clerk.accounts.dev") -> str:
@@ -111,7 +112,25 @@ def test_a_token_is_read_from_standard_input(api: FrontendApi, command: Command)
     assert "ok      role" in printed
 
 
-# Connection strings
+# Values of secrets, before anything is stored
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("webhook", "whsec_bad", "CLERK_WEBHOOK_SIGNING_SECRET is too short for a signing secret"),
+        ("webhook", f"{SECRET} whsec_bad", "too short for a signing secret (number 2 of 2)"),
+        ("webhook", "sk_live_abc", "is an API key of Clerk's"),
+        ("clerk", "sk_live_é", "CLERK_SECRET_KEY is not sk_live_ or sk_test_ with letters"),
+        ("clerk", "sk_live_abc def", "CLERK_SECRET_KEY is not sk_live_ or sk_test_ with letters"),
+        ("clerk", "pk_live_abc", "is Clerk's publishable key"),
+    ],
+)
+def test_a_value_that_is_no_secret_of_clerks_is_rejected_in_a_line(name: str, value: str, said: str) -> None:
+    [problem] = [kept.problem_with(value) for kept in SECRETS if kept.name == name]
+    assert said in problem
+    assert "\n" not in problem
+    assert value not in problem
 
 
 DATABASE = {kept.name: kept for kept in SECRETS}["database"]
@@ -139,6 +158,7 @@ def test_a_string_of_another_role_than_the_workers_is_taken_with_a_warning(user:
 @pytest.mark.parametrize(
     ("url", "said"),
     [
+        ("postgresql://x@y", "in SYNC_DATABASE_URL cannot be used: it names no database"),
         ("postgresql://clerk_sync_worker@h/postgres", "SYNC_DATABASE_URL names no password"),
         ("postgresql://clerk_sync_worker:[YOUR-PASSWORD]@h/postgres", "in SYNC_DATABASE_URL cannot be used"),
         ("postgresql://clerk_sync_worker:hunter2@h/postgres?pgbouncer=true", "no parameter pgbouncer: remove it"),

@@ -14,6 +14,7 @@ from clerk_supabase.errors import KeysUnavailable, Rejection
 from clerk_supabase.tokens.claims import Organization
 from clerk_supabase_cli.main import commands
 from clerk_supabase_cli.operate.setup.token_report import ADVICE
+from clerk_supabase_cli.project import CHECKOUT_VARIABLE
 from clerk_supabase_cli.standin.frontend_api import FrontendApi
 from clerk_supabase_cli.standin.token_mint import LOCAL_ISSUER, LOCAL_JWT_SECRET, Mint, SigningKey, legacy_token
 
@@ -28,6 +29,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "sql" / "migrations").mkdir(parents=True)
     (tmp_path / "template.yaml").touch()
     (tmp_path / "key.pem").write_text(KEY.public_pem)
+    monkeypatch.setenv(CHECKOUT_VARIABLE, str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

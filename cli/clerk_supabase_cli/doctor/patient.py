@@ -27,12 +27,13 @@ from clerk_supabase_cli.operate.database import Connection, open_database
 from clerk_supabase_cli.operate.queues import OUTPUTS, AwsUnreachable, Queues, client, errors_explained
 from clerk_supabase_cli.operate.setup.management_http import BASE_URL as MANAGEMENT_API_URL
 from clerk_supabase_cli.operate.setup.setup_checks import Instance
+from clerk_supabase_cli.project import certificates
 
 HOW_TO_NAME_A_STACK: Final = "name the stack: --stack-name or CLERK_SUPABASE_STACK"
 HOW_TO_NAME_THE_DATABASE: Final = "name the database: --database-url or DATABASE_URL"
 
 _CLERK_SECONDS: Final = 8.0
-_LAYER_IN_LAMBDA: Final = "/opt/"
+_CA_IN_LAMBDA: Final = "/opt/ca/"
 
 Value = TypeVar("Value")
 
@@ -46,7 +47,7 @@ class Named:
     """The names and secrets given by the operator; each is empty if not given."""
 
     root: Path
-    """The checkout."""
+    """The files of the project."""
     stack_name: str = ""
     database_url: str = ""
     webhook_secret: str = field(default="", repr=False)
@@ -221,9 +222,9 @@ class Patient:
         in_lambda = self.functions().sync.database_ca_file
         if not in_lambda:
             return ""
-        file = self.named.root / "layers" / "shared" / in_lambda.removeprefix(_LAYER_IN_LAMBDA)
+        file = certificates(self.named.root) / in_lambda.removeprefix(_CA_IN_LAMBDA)
         if not file.is_file():
-            raise NotLookedAt(f"{in_lambda} of the layer is not in this checkout ({file.relative_to(self.named.root)})")
+            raise NotLookedAt(f"{in_lambda} of the layer is not on this machine ({file})")
         return str(file)
 
     @contextmanager

@@ -26,6 +26,7 @@ from clerk_supabase_cli.local.tools import Tools, lambda_architecture, python_pl
 from clerk_supabase_cli.operate.database import open_database
 from clerk_supabase_cli.operate.install.migrations import migrate, prepare_plain_postgres
 from clerk_supabase_cli.operate.setup.role_urls import SESSION_ROLE, WORKER_ROLE, give_password
+from clerk_supabase_cli.project import caches
 from clerk_supabase_cli.standin.answers import Answers
 from clerk_supabase_cli.standin.backend_api import ClerkApi
 from clerk_supabase_cli.standin.deliveries import generate_secret
@@ -385,6 +386,7 @@ class LocalStack:
             "SAM_CLI_POLL_DELAY": "0.1",
             "__SAM_CLI_APP_DIR": str(self._folder / "sam-state"),
             "LAYER_PYTHON": self._tools.function_python,
+            **caches(self._root),
             "LAYER_PLATFORM": python_platform(),
         }
 

@@ -15,7 +15,12 @@ from clerk_supabase_cli.printing import printable
 from clerk_supabase_cli.terminal import Terminal
 
 _TIMELINE: Final = """
-select applied_at, 'webhook', event_type || ': ' || outcome, svix_id, extract(epoch from applied_at - occurred_at)
+select
+    applied_at,
+    'webhook',
+    event_type || ': ' || outcome,
+    svix_id,
+    extract(epoch from applied_at - occurred_at)::float8
 from clerk_sync.deliveries
 where entity_id = %(id)s
 union all

@@ -17,7 +17,7 @@ from clerk_supabase_cli.operate.install.migrations import MigrationFailed, diffe
 from clerk_supabase_cli.operate.parked import EVENTS, STATES, State
 from clerk_supabase_cli.operate.queues import HOW_TO_NAME_QUEUES, IN_WORDS, AwsUnreachable, Depth, Name, Queues
 from clerk_supabase_cli.printing import counted, how_long, in_utc, printable
-from clerk_supabase_cli.project import ProjectNotFound, find_root
+from clerk_supabase_cli.project import find_root
 from clerk_supabase_cli.terminal import Terminal, table
 
 # The limit of SyncBacklogAlarm in template.yaml.
@@ -258,7 +258,7 @@ def read_database(url: str) -> Database:
 def _differing_objects(connection: Connection) -> int | None:
     try:
         return len(differing_objects(connection, find_root()))
-    except (MigrationFailed, ProjectNotFound):
+    except MigrationFailed:
         # Without the list of this version's objects, the rest of the status is as good as ever.
         return None
 

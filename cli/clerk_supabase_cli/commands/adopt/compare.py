@@ -47,6 +47,10 @@ def compare_command(
     """Compare the app's tables with the mirror, by the mapping in adopt.toml. Changes nothing.
 
     Exit status 0: no difference. 1: the mapping or the database is wrong. 2: the options are wrong. 3: a difference.
+
+    \b
+    Example:
+      clerk-supabase adopt compare
     """
     mappings = read_mappings(mapping_file)
     possible = shown_names(mappings)

@@ -38,6 +38,10 @@ def inspect_command(*, output: Path, force: bool, database_url: str, as_json: bo
     """Find the app's tables with users and organizations, and write a first mapping to be read and edited.
 
     Reads only, in a read-only transaction; reads samples of large tables. Changes nothing in the database.
+
+    \b
+    Example:
+      clerk-supabase adopt inspect
     """
     if not force and os.path.lexists(output):
         raise NotWritten(_exists(output, force=force))

@@ -69,6 +69,11 @@ def link_command(
     A row is linked by Clerk's id in another column, else by Clerk's external_id equal to the row's key, else by an
     e-mail address: verified in Clerk and in the app, of one user and one row, equal except for the case of A to Z.
     Every other row is left to a person, with the reason. `clerk-supabase adopt undo` takes the links back.
+
+    \b
+    Examples:
+      clerk-supabase adopt link
+      clerk-supabase adopt link --write
     """
     if their_verified and (fault := fault_of_expression(their_verified)):
         raise click.BadParameter(fault, param_hint="--their-verified")

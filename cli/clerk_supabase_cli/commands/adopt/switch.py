@@ -43,6 +43,11 @@ def switch_command(*, mapping_file: Path, write: bool, is_retry: bool, database_
 
     Prints the number of rows that would be written. With --write, the feed of each table is switched on, and the table
     is filled; an interrupted back-fill goes on when the command runs again. Safe to run twice.
+
+    \b
+    Examples:
+      clerk-supabase adopt switch
+      clerk-supabase adopt switch --write
     """
     if write and is_retry:
         raise click.UsageError("--write tries unfed rows again, too: give one of --write and --retry")

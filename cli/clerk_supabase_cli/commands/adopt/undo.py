@@ -26,6 +26,11 @@ def undo_command(*, write: bool, with_links: bool, of_table: str | None, databas
 
     The list of unfed rows goes, too. The mirror itself stays. A right to create triggers, which `adopt switch` took
     from the roles of the API, is not given back.
+
+    \b
+    Examples:
+      clerk-supabase adopt undo
+      clerk-supabase adopt undo --write --links
     """
     if of_table is not None and with_links:
         raise click.UsageError("--links concerns all tables: leave --table out")

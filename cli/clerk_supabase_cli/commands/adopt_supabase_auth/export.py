@@ -31,6 +31,10 @@ def export_command(*, folder: Path, side: AppMetadataSide, database_url: str, as
     The files hold password hashes and addresses: only you can read them, and FOLDER must not be part of a git
     repository, unless git ignores it. Delete both after the import. Safe to run again: complete files replace the files
     of before.
+
+    \b
+    Example:
+      clerk-supabase adopt supabase-auth export ../export
     """
     with open_database(database_url) as connection:
         done = export(connection, folder, side)

@@ -20,7 +20,12 @@ from clerk_supabase_cli.printing import print_json, printable, say
 @database_url_option
 @json_option
 def inspect_command(*, database_url: str, as_json: bool) -> None:
-    """Print how users sign in, which columns hold their uuids, and what calls auth.uid(). Reads only."""
+    """Print how users sign in, which columns hold their uuids, and what calls auth.uid(). Reads only.
+
+    \b
+    Example:
+      clerk-supabase adopt supabase-auth inspect
+    """
     with open_database(database_url) as connection, connection.transaction():
         connection.execute("set transaction read only")
         see_all_rows(connection)

@@ -25,6 +25,11 @@ def link_command(*, write: bool, replace: bool, database_url: str, as_json: bool
 
     Lists everybody who is not linked: users without a user in Clerk, uuids that two users of Clerk have, users of Clerk
     with another external_id, and pairs that have changed since. Safe to run again: new pairs are added.
+
+    \b
+    Examples:
+      clerk-supabase adopt supabase-auth link
+      clerk-supabase adopt supabase-auth link --write
     """
     if replace and not write:
         raise click.UsageError("--replace changes pairs: type it together with --write")

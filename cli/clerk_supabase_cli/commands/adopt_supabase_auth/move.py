@@ -70,6 +70,11 @@ def move_command(
     unless --without-owner says otherwise.
 
     Without --write prints the statements. Safe to run again: goes on with the tables that are left.
+
+    \b
+    Examples:
+      clerk-supabase adopt supabase-auth move
+      clerk-supabase adopt supabase-auth move public.projects --write
     """
     if write and rehearse:
         raise click.UsageError("--write keeps the result and --rehearse does not: type one of them")

@@ -19,7 +19,7 @@ from clerk_supabase_cli.commands.deploy.doctor import doctor_command
 from clerk_supabase_cli.commands.deploy.migrate import migrate_command
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.deployment.account import Account, default_region, in_region
-from clerk_supabase_cli.operate.deployment.first_settings import CERTIFICATES, asked_for, settings_of_stack
+from clerk_supabase_cli.operate.deployment.first_settings import asked_for, settings_of_stack
 from clerk_supabase_cli.operate.deployment.layer import check_architecture
 from clerk_supabase_cli.operate.deployment.logins import NEW_PASSWORDS, has_roles, obstacle_for_functions
 from clerk_supabase_cli.operate.deployment.parameters import Declared, declared, differences_from_defaults
@@ -27,6 +27,7 @@ from clerk_supabase_cli.operate.deployment.plan import Plan
 from clerk_supabase_cli.operate.deployment.programs import Programs
 from clerk_supabase_cli.operate.deployment.questions import NAME, OWNER, Answers, Question
 from clerk_supabase_cli.operate.deployment.sam import Sam
+from clerk_supabase_cli.operate.deployment.source import source_of
 from clerk_supabase_cli.operate.deployment.stack import Stack, settled
 from clerk_supabase_cli.operate.deployment.stack_file import FILE, Settings, edit, name_problem, read, write
 from clerk_supabase_cli.operate.deployment.values import empty_secrets, fill, needs_the_owner, owner_url_of
@@ -37,7 +38,7 @@ from clerk_supabase_cli.operate.setup.setup_checks import FAILED, Instance, disc
 from clerk_supabase_cli.operate.setup.supabase_settings import Access, set_up, shown
 from clerk_supabase_cli.options import management_api_option
 from clerk_supabase_cli.printing import how_long, printable, say
-from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.project import certificates, find_root, workplace
 
 _GRADUAL = "GradualDeployment"
 
@@ -80,7 +81,7 @@ class _Wishes:
 @click.option(
     "--file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help=f"The settings of the stack; written by the first deployment.  [default: {FILE} of the checkout]",
+    help=f"The settings of the stack; written by the first deployment.  [default: {FILE}]",
 )
 @click.option(
     "--stack-name", envvar="CLERK_SUPABASE_STACK", default="", help="Name of the stack.  [env: CLERK_SUPABASE_STACK]"
@@ -120,7 +121,7 @@ def deploy_command(
     new_role_passwords: bool,
     management_api_url: str,
 ) -> None:
-    """Deploy or update the stack: checks, migrations, build, deployment, secrets, and in the end the doctor.
+    """Deploy or update the stack, and end with the doctor. Before come checks, migrations, the build and the secrets.
 
     The first deployment asks at most five questions, and writes the answers that are no secrets into stack.toml,
     which git ignores. Later deployments read this file: edit a value, or give the value with --parameter, and the
@@ -142,7 +143,8 @@ def deploy_command(
       clerk-supabase deploy --file stack-dev.toml --migrate --yes
     """
     root = find_root()
-    wishes = _Wishes(file or root / FILE, stack_name, region, dict(parameters), migrates, yes, new_role_passwords)
+    file = file or workplace(root) / FILE
+    wishes = _Wishes(file, stack_name, region, dict(parameters), migrates, yes, new_role_passwords)
     found = read(wishes.file)
     _check(wishes, found)
     programs, known = Programs.found(root), declared(root)
@@ -161,7 +163,9 @@ def deploy_command(
             say(f"edited {printable(str(wishes.file))}")
         if owner_url and (migrates or OWNER in answers.asked):
             context.invoke(migrate_command, database_url=owner_url)
-        plan, has_changed = _deployed(plan, Sam(root, programs, plan.wanted["Architecture"]), at_once=at_once)
+        plan, has_changed = _deployed(
+            plan, Sam(source_of(root), programs, plan.wanted["Architecture"]), at_once=at_once
+        )
         _fill(plan, answers, owner_url, wishes, has_changed=has_changed)
         for line in _at_supabase(plan, owner_url or os.environ.get("DATABASE_URL", ""), management_api_url):
             say(printable(line))
@@ -202,7 +206,7 @@ def _planned(
         settings = settings_of_stack(name, account, stack.parameters, known).with_parameters(wishes.parameters)
     else:
         settings = asked_for(name, account, root=root, given=wishes.parameters, answers=answers, known=known)
-    plan = Plan.of(settings, account, stack, known=known, certificates=root / CERTIFICATES)
+    plan = Plan.of(settings, account, stack, known=known, certificates=certificates(root))
     for line in _shown(plan, account, known):
         say(printable(line))
     if plan.problems:

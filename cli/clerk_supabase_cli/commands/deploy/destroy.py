@@ -20,7 +20,7 @@ from clerk_supabase_cli.operate.setup.stack_secrets import SECRETS
 from clerk_supabase_cli.operate.uninstall.run import look
 from clerk_supabase_cli.options import parsed_database_url_option
 from clerk_supabase_cli.printing import printable, say
-from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.project import find_root, workplace
 
 
 class NotDestroyed(Failure):
@@ -31,7 +31,7 @@ class NotDestroyed(Failure):
 @click.option(
     "--file",
     type=click.Path(dir_okay=False, path_type=Path),
-    help=f"The settings of the stack.  [default: {FILE} of the checkout]",
+    help=f"The settings of the stack.  [default: {FILE}]",
 )
 @click.option(
     "--stack-name", envvar="CLERK_SUPABASE_STACK", default="", help="Name of the stack.  [env: CLERK_SUPABASE_STACK]"
@@ -53,15 +53,20 @@ def destroy_command(
     yes: bool,
     database_url: str | None,
 ) -> None:
-    """Delete the stack, its secrets and its queues, after showing what is still in them.
+    """Delete the stack, its secrets and its queues. What is still in them is shown first.
 
     If a queue holds events, the queues are kept, because Clerk was told that these events are accepted: `deploy` takes
     the queues up again, and --with-events deletes them. The database and the settings of Supabase stay as they are
     without --schema. Delete the endpoint in Clerk's dashboard first, so that nothing more arrives. An interrupted run
     can be repeated.
+
+    \b
+    Examples:
+      clerk-supabase destroy
+      clerk-supabase destroy --stack-name clerk-supabase-sync-dev --with-events
     """
     root = find_root()
-    found = read(file or root / FILE)
+    found = read(file or workplace(root) / FILE)
     name = stack_name or (found.name if found else "")
     if not name:
         raise click.UsageError("Name the stack: --stack-name or CLERK_SUPABASE_STACK.")

@@ -69,7 +69,8 @@ class _Seconds(click.FloatRange):
     "names",
     multiple=True,
     type=click.Choice([check.name for check in CHECKS]),
-    help="Only this check; repeatable.",
+    metavar="CHECK",
+    help="Only this check, such as `feeds`; repeatable. The output names the checks.",
 )
 @click.option(
     "--wait",
@@ -109,6 +110,11 @@ def doctor_command(
     SUPABASE_ACCESS_TOKEN, an access token of your account, to look at the project's settings.
 
     Exit status 0: no check failed. 1: a check failed. 2: nothing was named.
+
+    \b
+    Examples:
+      clerk-supabase doctor
+      clerk-supabase doctor --stack-name clerk-supabase-sync --check feeds
     """
     if not (stack_name or database_url or publishable_key):
         raise click.UsageError(f"{HOW_TO_NAME_A_STACK}; {HOW_TO_NAME_THE_DATABASE}; or both.")

@@ -49,7 +49,7 @@ def migrate_command(
     schema: str | None,
     folder: Path | None,
 ) -> None:
-    """Apply the missing SQL migrations in order, and compare the objects of the database with this version.
+    """Apply the missing SQL migrations, and compare the database. Its objects must be the objects of this version.
 
     First looks for everything in the way: names that are taken, roles and rights that are missing, a server that takes
     no writes. Each finding is printed with its remedy, nothing is changed, and the exit status is 1.
@@ -65,6 +65,11 @@ def migrate_command(
 
     --schema chooses the name of the schema with the mirror's tables. The database records the name, which cannot be
     changed later.
+
+    \b
+    Examples:
+      clerk-supabase migrate --dry-run
+      clerk-supabase migrate
     """
     if folder is not None:
         _render(folder, schema or DEFAULT, is_alone=not (plain_postgres or repairs or dry_run))

@@ -73,7 +73,7 @@ def setup_command(
     management_api_url: str,
     as_json: bool,
 ) -> None:
-    """Check the Clerk instance, make or print the settings for Clerk and Supabase, and store the stack's secrets.
+    """Check the Clerk instance, and store the stack's secrets. The settings for Clerk and Supabase are made or printed.
 
     With SUPABASE_ACCESS_TOKEN, an access token of your account at Supabase: registers Clerk as third-party provider,
     adds the mirror's schema to the exposed schemas, and reads both back. Providers and schemas of others stay.
@@ -83,6 +83,11 @@ def setup_command(
     Values of secrets come from CLERK_WEBHOOK_SIGNING_SECRET, CLERK_SECRET_KEY, SYNC_DATABASE_URL and
     SESSION_DATABASE_URL, or are asked for; never from the command line. Safe to run twice: an equal value stays.
     Exit status 1 if a check fails or a secret could not be stored.
+
+    \b
+    Examples:
+      clerk-supabase setup --publishable-key pk_live_Y2xlcmsuZXhhbXBsZS5jb20k
+      clerk-supabase setup --store-secrets clerk-supabase-sync
     """
     try:
         instances = Instance.of(frontend_api(publishable_key.strip()), frontend_api_url)

@@ -24,7 +24,8 @@ from clerk_supabase_cli.project import find_root
 @management_api_option
 @json_option
 def uninstall_command(*, dry_run: bool, yes: bool, database_url: str, management_api_url: str, as_json: bool) -> None:
-    """Remove the schemas, functions, tables, roles and policies of this project from the database, after showing them.
+    """Remove everything of this project from the database. The schemas, functions, tables, roles and policies are
+    shown first.
 
     The tables of your app stay as they are. A key, policy, default, trigger or view of yours that needs an object of
     this project is printed with the statement that removes it, nothing is changed, and the exit status is 1.
@@ -35,6 +36,11 @@ def uninstall_command(*, dry_run: bool, yes: bool, database_url: str, management
     A table protected by `secure` keeps its rows, its columns and row-level security: it is never opened.
 
     Delete the stack first, because its functions write these tables.
+
+    \b
+    Examples:
+      clerk-supabase uninstall --dry-run
+      clerk-supabase uninstall
     """
     root = find_root()
     with open_database(database_url) as connection:

@@ -7,7 +7,7 @@ import sys
 import click
 
 from clerk_supabase_cli.local.demo import Demo
-from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.project import find_checkout
 from clerk_supabase_cli.terminal import Terminal
 
 
@@ -17,6 +17,12 @@ from clerk_supabase_cli.terminal import Terminal
 )
 @click.option("--seed", default=None, type=int, help="Repeats the traffic of an earlier run.")
 def demo_command(users: int, seed: int | None) -> None:
-    """Deploy the template to an emulated AWS on this machine, send webhooks, and compare Postgres with Clerk."""
-    if Demo(find_root(), users=users, seed=seed, console=Terminal()).run() != 0:
+    """Deploy to an emulated AWS on this machine, and send webhooks. In the end Postgres is compared with Clerk.
+
+    \b
+    Examples:
+      clerk-supabase demo
+      clerk-supabase demo --users 50 --seed 7
+    """
+    if Demo(find_checkout("demo"), users=users, seed=seed, console=Terminal()).run() != 0:
         sys.exit(1)

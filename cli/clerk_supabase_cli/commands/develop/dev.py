@@ -33,7 +33,7 @@ from clerk_supabase_cli.operate.setup.role_urls import (
 )
 from clerk_supabase_cli.options import checked_database_url
 from clerk_supabase_cli.printing import say
-from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.project import find_checkout
 from clerk_supabase_cli.standin.deliveries import webhook_secret_of
 from clerk_supabase_cli.standin.token_mint import SigningKey
 from clerk_supabase_cli.terminal import Terminal
@@ -105,17 +105,22 @@ def dev_command(
     webhook_secret: str | None,
     containers: bool,
 ) -> None:
-    """Keep the whole stack running on this machine until Ctrl-C, and show its work.
+    """Keep the whole stack running on this machine until Ctrl-C. Each event is shown with its result.
 
     Changed code is in use from the next event on, new migrations are applied. The schedules of reconcile are off here:
     the stand-in for Clerk knows nothing of the webhooks you send.
+
+    \b
+    Examples:
+      clerk-supabase dev
+      clerk-supabase dev --port 0 --clerk-port 0 --frontend-port 0
     """
+    root = find_checkout("dev")
     _check_ports({"--port": port, "--clerk-port": clerk_port, "--frontend-port": frontend_port})
     started = float(os.environ.get(STARTED_VARIABLE) or time.time())
     # Also for a shell that started `dev` in the background, with Ctrl-C ignored; and SIGTERM cleans up, too.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    root = find_root()
     known = fingerprints(root)
     with contextlib.ExitStack() as undo:
         roles = None

@@ -14,7 +14,7 @@ from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.local.running import NotRunning, running_stack
 from clerk_supabase_cli.operate.setup.secret_formats import webhook_secret_problem
 from clerk_supabase_cli.printing import printable, say
-from clerk_supabase_cli.project import find_root
+from clerk_supabase_cli.project import find_root, private_place
 from clerk_supabase_cli.standin.deliveries import SignedRequest, api_gateway_event, sign, webhook_secret_of
 from clerk_supabase_cli.standin.sample_events import sample_event
 
@@ -37,21 +37,25 @@ class NotSent(Failure):
     help="Signing secret, whsec_...; by default the secret of `dev`.  [env: CLERK_WEBHOOK_SIGNING_SECRET]",
 )
 def event_command(name: str, object_id: str | None, *, send: bool, url: str | None, secret: str | None) -> None:
-    """Sign a sample event now, and print it as an API Gateway event for `sam local invoke`, or --send it.
+    """Sign a sample event now, and print or send the event. The printed form is for `sam local invoke`.
 
     TYPE is the name of a file in events/clerk, such as user.created. A signature is valid for five minutes, so a stored
     event would be rejected. Exit status of --send: 0 for an answer of 2xx, 1 for any other answer.
+
+    \b
+    Examples:
+      clerk-supabase event user.created --send
+      clerk-supabase event user.updated --id user_2abc
     """
-    root = find_root()
-    secret = secret or _local_secret(root)
+    secret = secret or _local_secret(private_place())
     if problem := webhook_secret_problem(secret):
         raise click.UsageError(f"the signing secret {problem}")
-    event = sample_event(root, name, object_id)
+    event = sample_event(find_root(), name, object_id)
     request = sign(event, secret)
     if not send and not url:
         say(json.dumps(api_gateway_event(request), indent=2))
         return
-    url = url or running_stack(root).webhook_url
+    url = url or running_stack(private_place()).webhook_url
     say(f"{name} of {event['data'].get('id', '')} as {request.headers['svix-id']} to {url}")
     answer = _post(url, request)
     # The answer is foreign text: any server may listen there.

@@ -26,15 +26,24 @@ from clerk_supabase_cli.terminal import Terminal
     help="Number of processes; by default the number of cores.",
 )
 @click.option(
-    "--only", multiple=True, type=click.Choice(sorted(GROUPS)), help="Play only this group of steps; repeatable."
+    "--only",
+    multiple=True,
+    type=click.Choice(sorted(GROUPS)),
+    metavar="GROUP",
+    help="Play only this group of steps, such as `undo`; repeatable. The error of a wrong name lists the groups.",
 )
 def simulate_command(runs: int, seed: int | None, first: int, jobs: int, only: tuple[str, ...]) -> None:
-    """Try random schedules of webhooks against a throw-away Postgres: the tables must always end the same.
+    """Try random schedules of webhooks against a throw-away Postgres. The tables must always end the same.
 
     Then compare with a Clerk whose events get lost, and play episodes: comparisons, undo, resync, housekeeping, edits
     by hand, a failover, and an API of Clerk's with lags, gaps and rejected requests.
 
     Ctrl-C ends the search early: the results so far are printed, and the exit status is 130.
+
+    \b
+    Examples:
+      clerk-supabase simulate --runs 1000
+      clerk-supabase simulate --runs 1000 --seed 7 --jobs 2
     """
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -25,10 +25,11 @@ from clerk_supabase.tokens.verifiers import (
     taken_apart,
 )
 from clerk_supabase_cli.default_command import GroupWithDefault
+from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.setup.token_report import Report, schema_of
 from clerk_supabase_cli.options import optional_database_url_option
 from clerk_supabase_cli.printing import say
-from clerk_supabase_cli.project import ProjectNotFound, find_root
+from clerk_supabase_cli.project import private_place
 from clerk_supabase_cli.standin.deliveries import session_event
 from clerk_supabase_cli.standin.token_mint import (
     LOCAL_ISSUER,
@@ -46,7 +47,13 @@ _WELL_KNOWN: Final = "/.well-known/jwks.json"
 
 @click.group("token", cls=GroupWithDefault)
 def token_command() -> None:
-    """Check a token (`token TOKEN`), or make a token for this machine (`token mint`)."""
+    """Check a token, or make a token for this machine. `token TOKEN` checks, and `token mint` makes.
+
+    \b
+    Examples:
+      clerk-supabase token -
+      clerk-supabase token mint --user user_2abc --org org_2abc
+    """
 
 
 @token_command.command("verify")
@@ -84,10 +91,15 @@ def verify_command(
     database_url: str | None,
     as_json: bool,
 ) -> None:
-    """Check TOKEN, and print its claims and its faults; `-` reads the token from standard input.
+    """Check TOKEN, and print its claims and its faults. `-` reads the token from standard input.
 
     A token signed by `token mint` in this checkout needs no option. The printed SQL names the schema of the mirror as
     the database records the name. Exit status 0 only for a checked signature without a fault.
+
+    \b
+    Examples:
+      clerk-supabase token - --publishable-key pk_live_Y2xlcmsuZXhhbXBsZS5jb20k
+      clerk-supabase token - --pem key.pem --issuer https://clerk.example.com
     """
     text = token_of(given)
     try:
@@ -147,7 +159,13 @@ def mint_command(
     secret: str,
     event: bool,
 ) -> None:
-    """Make a token for tests on this machine, signed with this checkout's key in .local."""
+    """Make a token for tests on this machine. Its key lies in .local, and is valid nowhere else.
+
+    \b
+    Examples:
+      clerk-supabase token mint --user user_2abc
+      clerk-supabase token mint --user user_2abc --org org_2abc --role org:admin
+    """
     if organization_id is None and permissions:
         raise click.UsageError("permissions are given in an organization: name it with --org")
     if not all(permission.count(":") >= 2 and permission.startswith("org:") for permission in permissions):
@@ -161,14 +179,14 @@ def mint_command(
         say(legacy_token(user_id, organization, secret=secret, issuer=issuer, lifetime=lifetime))
         say("check it: clerk-supabase token --secret SECRET -", err=True)
         return
-    root = find_root()
-    mint = Mint(SigningKey.of_checkout(root), issuer)
+    place = private_place()
+    mint = Mint(SigningKey.of_checkout(place), issuer)
     token = mint.session(user_id, organization, version=int(version), lifetime=lifetime)
     if event:
         say(json.dumps(session_event(token), indent=2))
         return
     say(token)
-    say(f"check it: clerk-supabase token --pem {public_key_file(root)} --issuer {issuer} -", err=True)
+    say(f"check it: clerk-supabase token --pem {public_key_file(place)} --issuer {issuer} -", err=True)
 
 
 def _reject_shared_keys(jwks_url: str | None, pem: Path | None) -> None:
@@ -205,11 +223,11 @@ def _keys(publishable_key: str | None, jwks_url: str | None, pem: Path | None) -
 def _keys_of_checkout(token: str) -> tuple[KeySource | None, str]:
     """The checkout's own key and the issuer in the token, if that key signed the token."""
     try:
-        file = public_key_file(find_root())
+        file = public_key_file(private_place())
         keys = keys_in_pem(file.read_text())
         issuer = session_claims(taken_apart(token).payload).issuer or ""
         SessionVerifier(issuer, keys).authenticate(token)
-    except (ProjectNotFound, OSError, SettingsError, TokenRejected):
+    except (Failure, OSError, SettingsError, TokenRejected):
         return None, ""
     return keys, issuer
 

@@ -16,7 +16,13 @@ from clerk_supabase_cli.printing import print_json, printable, say
 @person_options
 @database_url_option
 def export_command(*, user_id: str | None, addresses: tuple[str, ...], database_url: str) -> None:
-    """Print all data about a person as JSON, table by table; for the app's own tables, the numbers of rows."""
+    """Print all data about a person as JSON, table by table. Of the app's own tables, the numbers of rows are printed.
+
+    \b
+    Examples:
+      clerk-supabase export user_2abc > ada.json
+      clerk-supabase export --email ada@example.com
+    """
     require_person(user_id, addresses)
     with open_database(database_url) as connection:
         person = find_person(connection, user_id, addresses)

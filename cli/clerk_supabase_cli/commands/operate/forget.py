@@ -92,9 +92,15 @@ def forget_command(
     as_json: bool,
     **queue_urls: Any,
 ) -> None:
-    """Erase a person: a user who was deleted in Clerk, or an invited person, named by an address.
+    """Erase a person: a deleted user, or an invited person. The user was deleted in Clerk; an address names the person
+    who was only invited.
 
     Ends the hold-back for this person alone, and empties every table with the person's data. Safe to run again.
+
+    \b
+    Examples:
+      clerk-supabase forget user_2abc --dry-run
+      clerk-supabase forget --email ada@example.com
     """
     require_person(user_id, addresses)
     queues, why_unknown = _queues(queue_urls)

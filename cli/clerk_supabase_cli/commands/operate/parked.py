@@ -50,7 +50,13 @@ _ON_A_PAGE = 100
 
 @click.group("parked")
 def parked_command() -> None:
-    """Events that could not be applied: list, show, send again, discard."""
+    """List, show, replay or discard events that could not be applied.
+
+    \b
+    Examples:
+      clerk-supabase parked list
+      clerk-supabase parked replay --all
+    """
 
 
 def _filter_options(command: Command) -> Command:
@@ -85,7 +91,13 @@ def _filter_options(command: Command) -> Command:
 def list_command(
     database_url: str, as_json: bool, limit: int | None, state: str, scrubbed: bool, **options: Any
 ) -> None:
-    """List parked events, last parked first."""
+    """List parked events, last parked first.
+
+    \b
+    Examples:
+      clerk-supabase parked list
+      clerk-supabase parked list --type user.updated --since 2h
+    """
     queues, filters = _split(options)
     selection = Selection(**filters, has_body=False if scrubbed else None, states=_LISTED_STATES[state])
     with open_database(database_url) as connection:
@@ -109,7 +121,12 @@ def list_command(
 @json_option
 @database_url_option
 def show_command(svix_id: str, database_url: str, as_json: bool) -> None:
-    """Show a parked event with its body, which may hold personal data."""
+    """Show a parked event with its body, which may hold personal data.
+
+    \b
+    Example:
+      clerk-supabase parked show msg_2abc
+    """
     with open_database(database_url) as connection:
         event, body = read(connection, svix_id)
     if as_json:
@@ -131,9 +148,14 @@ def show_command(svix_id: str, database_url: str, as_json: bool) -> None:
 def replay_command(
     svix_ids: tuple[str, ...], everything: bool, again: bool, database_url: str, as_json: bool, **options: Any
 ) -> None:
-    """Send parked events to the sync queue again, by svix id, by filter or all.
+    """Send parked events to the sync queue again. Name svix ids, a filter, or --all.
 
     An event goes the usual way: sync applies the event, or parks it again. A second replay is harmless.
+
+    \b
+    Examples:
+      clerk-supabase parked replay msg_2abc
+      clerk-supabase parked replay --reason refused --since 2h
     """
     queues, filters = _split(options)
     _must_say_which(svix_ids, everything=everything, filters=filters)
@@ -185,7 +207,12 @@ def discard_command(
     as_json: bool,
     **filters: Any,
 ) -> None:
-    """Discard parked events, by svix id, by filter or all. Their bodies are deleted; author and moment stay."""
+    """Discard parked events, by svix id, by filter or all. Their bodies are deleted; author and moment stay.
+
+    \b
+    Example:
+      clerk-supabase parked discard msg_2abc
+    """
     _must_say_which(svix_ids, everything=everything, filters=filters | {"scrubbed": scrubbed or None})
     states = OPEN_STATES if svix_ids else ("parked",)
     selection = Selection(svix_ids, **filters, has_body=False if scrubbed else None, states=states)

@@ -92,6 +92,11 @@ def reconcile_command(  # noqa: PLR0917 - click passes them by name
 
     Exit status 0: the run is complete. 1: the run failed. 2: the options are wrong. 3: some objects could not be
     compared, the brake stopped the run, or another run is at work; the reason is printed.
+
+    \b
+    Examples:
+      clerk-supabase reconcile --dry-run
+      clerk-supabase reconcile --quick
     """
     if context.invoked_subcommand is not None:
         _reject_options_before(context)
@@ -122,7 +127,12 @@ def reconcile_command(  # noqa: PLR0917 - click passes them by name
 @json_option
 @database_url_option
 def runs_command(limit: int, database_url: str, as_json: bool) -> None:
-    """List the comparisons, newest first."""
+    """List the comparisons, newest first.
+
+    \b
+    Example:
+      clerk-supabase reconcile runs
+    """
     with open_runs(database_url) as runs:
         found = runs.list(limit)
     if as_json:
@@ -142,7 +152,12 @@ def runs_command(limit: int, database_url: str, as_json: bool) -> None:
 @json_option
 @database_url_option
 def show_command(run_id: int, difference: str | None, limit: int | None, database_url: str, as_json: bool) -> None:
-    """Show a comparison: its result, and every different object with the likely cause."""
+    """Show a comparison: its result, and every different object. Each object has its likely cause.
+
+    \b
+    Example:
+      clerk-supabase reconcile show 42
+    """
     with open_runs(database_url) as runs:
         details = details_of(runs, run_id)
     found = [each for each in details.findings if difference in (None, each.difference)]
@@ -163,9 +178,13 @@ def show_command(run_id: int, difference: str | None, limit: int | None, databas
 @json_option
 @database_url_option
 def reset_command(*, instance: bool, yes: bool, as_json: bool, database_url: str) -> None:
-    """End the runs at work, and let the next run compare everything, as after a leaked password.
+    """End the runs at work, and let the next run compare everything. A leaked password is such a case.
 
     Runs lose their lease, and no run continues from the results of earlier runs. Their findings are kept.
+
+    \b
+    Example:
+      clerk-supabase reconcile reset
     """
     with open_runs(database_url) as runs:
         found = runs.reset(instance=instance, dry_run=True)

@@ -45,7 +45,7 @@ def resync_command(  # noqa: PLR0917 - click passes them by name
     database_url: str,
     as_json: bool,
 ) -> None:
-    """Read a user (user_...) or organization (org_...) and its memberships from Clerk, and apply them.
+    """Read a user or an organization from Clerk, and apply the answer. Its memberships are read, too.
 
     Objects missing in Clerk are deleted, except objects with an event in the last five minutes, because the API may
     lag. An object of Clerk's is restored if only a comparison deleted the object; an object deleted by an event stays
@@ -53,6 +53,11 @@ def resync_command(  # noqa: PLR0917 - click passes them by name
 
     The secret key comes from CLERK_SECRET_KEY. Exit status 0: all objects are as in Clerk, or sent to the queue. 1: the
     resync failed. 2: the options are wrong. 3: some objects could not be changed or read; the reason is printed.
+
+    \b
+    Examples:
+      clerk-supabase resync user_2abc
+      clerk-supabase resync org_2abc --force
     """
     settings = ReconcileSettings(keep_private_metadata=keep_private_metadata)
     with open_reconcile(database_url, clerk_api_url, named_queues(stack_name, sync_queue_url), settings) as tools:

@@ -36,10 +36,15 @@ def retention_command(
     database_url: str,
     as_json: bool,
 ) -> None:
-    """Show or change the shortest times for which the database keeps records.
+    """Show or change the shortest times that records are kept.
 
     The parameters of the stack may ask for a longer time. A shorter time has no effect, because a thief of sync's
     password could ask for any time.
+
+    \b
+    Examples:
+      clerk-supabase retention
+      clerk-supabase retention --hold-back-days 7 --purge-by delete
     """
     given: dict[str, int | str | None] = {
         "hold_back_days": hold_back_days,

@@ -18,10 +18,15 @@ from clerk_supabase_cli.terminal import Terminal
 @queue_options
 @json_option
 def status_command(database_url: str | None, as_json: bool, **queues: str | None) -> None:
-    """Print waiting and parked events, the lag of events, and the time of the last comparison of each kind.
+    """Print waiting and parked events, and the ages of comparisons. The lag of events is printed, too.
 
     Reads the named parts: the database, the queues, or both. Exit status 0: nothing is stuck. 1: something is stuck, or
     a named part could not be read. 2: nothing was named.
+
+    \b
+    Examples:
+      clerk-supabase status
+      clerk-supabase status --stack-name clerk-supabase-sync --json
     """
     if not database_url and not any(queues.values()):
         raise click.UsageError(f"Name the database (--database-url), the queues ({HOW_TO_NAME_QUEUES}) or both.")

@@ -17,11 +17,15 @@ from clerk_supabase_cli.printing import print_json, printable, say
 @database_url_option
 @json_option
 def undo_command(run_id: int, database_url: str, as_json: bool) -> None:
-    """Restore the objects deleted by this comparison alone.
+    """Restore the objects that one comparison alone deleted.
 
     An object that an event or another comparison deleted, too, stays deleted. Deletes of this comparison that still
     wait in a queue are never applied. The next comparison finds the same objects again if Clerk still lacks them; so
     let no comparison run until Clerk has them again.
+
+    \b
+    Example:
+      clerk-supabase undo 42
     """
     with open_runs(database_url) as runs:
         details_of(runs, run_id)

@@ -17,9 +17,8 @@ from clerk_supabase_cli.operate.deployment.account import LEAST_SYNC_CONCURRENCY
 from clerk_supabase_cli.operate.deployment.parameters import Declared, complete, differences_from_defaults
 from clerk_supabase_cli.operate.deployment.questions import PUBLISHABLE_KEY, SECRET_KEY, Answers
 from clerk_supabase_cli.operate.deployment.stack_file import Settings
+from clerk_supabase_cli.project import certificates
 
-CERTIFICATES: Final = "layers/shared/ca"
-"""The folder of the checkout with the files that DatabaseCaFile may name."""
 _CLERK_SECONDS: Final = 15.0
 _WITHOUT_CLERK: Final = "--parameter UseClerkApi=false"
 
@@ -72,8 +71,8 @@ def _starting_values(root: Path, name: str) -> dict[str, str]:
 
 
 def _certificate(root: Path) -> dict[str, str]:
-    """The parameter for the single file in layers/shared/ca; nothing without a file, or with several."""
-    folder = root / CERTIFICATES
+    """The parameter for the single file with a certificate; nothing without a file, or with several."""
+    folder = certificates(root)
     files = [each.name for each in folder.iterdir() if each.is_file()] if folder.is_dir() else []
     return {"DatabaseCaFile": f"/opt/ca/{files[0]}"} if len(files) == 1 else {}
 

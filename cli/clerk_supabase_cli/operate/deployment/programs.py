@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -10,11 +11,17 @@ from pathlib import Path
 from typing import Final
 
 from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.printing import printable
+from clerk_supabase_cli.project import caches, is_installed
 
 _RUNTIME: Final = "3.13"
 _PYTHON_VARIABLE: Final = "LAYER_PYTHON"
 """The variable with another Python for the layer, as its Makefile reads it."""
+_NOT_WRITABLE: Final = r"(?i)failed to (?:create|open|initialize)[\w ]+`([^`]+)`"
+"""The error of uv for a folder, such as a read-only home folder."""
 _TOOLS_VARIABLE: Final = "CLERK_SUPABASE_TOOLS"
+_INSTALL: Final = {"sam": "run `uv tool install aws-sam-cli`", "uv": "run `pipx install uv`"}
+"""The advice of an installed command."""
 
 
 class ProgramMissing(Failure):
@@ -47,17 +54,29 @@ def _program(root: Path, name: str) -> Path:
         return installed
     on_path = shutil.which(name)
     if on_path is None:
-        raise ProgramMissing(f"{name} is neither in {tools} nor on the search path: run `make setup` in {root}")
+        raise ProgramMissing(
+            f"{name} is not on the search path: {_INSTALL[name]}"
+            if is_installed(root)
+            else f"{name} is neither in {tools} nor on the search path: run `make setup` in {root}"
+        )
     return Path(on_path)
 
 
 def _python(root: Path, uv: Path) -> Path:
     wanted = os.environ.get(_PYTHON_VARIABLE) or _RUNTIME
+    environment = os.environ | caches(root)
+    said = ""
     for command in (["find"], ["install", "--quiet", "--no-bin"], ["find"]):
-        done = subprocess.run([uv, "python", *command, wanted], cwd=root, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [uv, "python", *command, wanted], cwd=root, env=environment, capture_output=True, text=True, check=False
+        )
         if command == ["find"] and done.returncode == 0:
             return Path(done.stdout.strip())
-    raise ProgramMissing(
-        f"Python {wanted}, for which the layer is built, is not installed and could not be downloaded: install it, or "
-        f"connect to the internet and run `{uv} python install {wanted}`"
-    )
+        said += done.stderr
+    missing = f"Python {wanted}, for which the layer is built, is not installed and could not be downloaded: "
+    if found := re.search(_NOT_WRITABLE, said):
+        raise ProgramMissing(
+            f"{missing}uv may not write {printable(found[1])}; set UV_CACHE_DIR and UV_PYTHON_INSTALL_DIR to folders "
+            "that you may write"
+        )
+    raise ProgramMissing(f"{missing}install it, or connect to the internet and run `{uv} python install {wanted}`")

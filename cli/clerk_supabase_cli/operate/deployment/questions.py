@@ -12,7 +12,7 @@ from clerk_supabase.tokens.publishable_key import frontend_api
 from clerk_supabase_cli.failure import Failure
 from clerk_supabase_cli.operate.deployment.logins import owner_url_problem
 from clerk_supabase_cli.operate.deployment.stack_file import name_problem
-from clerk_supabase_cli.operate.setup.secret_formats import webhook_secret_problem
+from clerk_supabase_cli.operate.setup.secret_formats import secret_key_problem, webhook_secret_problem
 
 
 class AnswerWrong(Failure):
@@ -25,10 +25,6 @@ def _publishable_key_problem(key: str) -> str:
     except SettingsError as error:
         return str(error)
     return ""
-
-
-def _secret_key_problem(key: str) -> str:
-    return "" if key.startswith(("sk_live_", "sk_test_")) else "it must begin with sk_live_ or sk_test_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +49,7 @@ PUBLISHABLE_KEY: Final = Question(
 SECRET_KEY: Final = Question(
     "CLERK_SECRET_KEY",
     "Clerk's secret key (sk_..., from the same page; empty: Clerk is not compared with Postgres)",
-    _secret_key_problem,
+    secret_key_problem,
     is_secret=True,
 )
 OWNER: Final = Question(

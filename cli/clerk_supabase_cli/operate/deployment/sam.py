@@ -19,6 +19,7 @@ from clerk_supabase_cli.operate.queues import AwsUnreachable
 from clerk_supabase_cli.operate.setup.management_http import ACCESS_TOKEN
 from clerk_supabase_cli.operate.setup.stack_secrets import SECRETS
 from clerk_supabase_cli.printing import printable
+from clerk_supabase_cli.project import caches
 
 _FOLDER: Final = ".aws-sam"
 _SECRETS: Final = ("DATABASE_URL", ACCESS_TOKEN, *(kept.variable for kept in SECRETS))
@@ -111,6 +112,7 @@ class Sam:
             "__SAM_CLI_APP_DIR": str(self.root / _FOLDER / "state"),
             **{name: value for name, value in os.environ.items() if name not in _SECRETS},
             "PATH": self.programs.search_path(),
+            **caches(self.root),
             "SAM_CLI_TELEMETRY": "0",
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from clerk_supabase.errors import SecretUnavailable, SetUpWrong
@@ -10,6 +11,9 @@ from clerk_supabase.signature import Verifier
 
 _API_KEYS: Final = ("sk_", "pk_")
 _OWNER: Final = "postgres"
+# 24 bytes as base64, the least of Svix. https://docs.svix.com/receiving/verifying-payloads/how-manual
+_LEAST_OF_A_SECRET: Final = 32
+_SECRET_KEY: Final = re.compile(r"sk_(live|test)_[A-Za-z0-9_-]+")
 
 
 def webhook_secret_problem(value: str) -> str:
@@ -25,7 +29,16 @@ def webhook_secret_problem(value: str) -> str:
             Verifier([secret])
         except SecretUnavailable:
             return f"is not whsec_ and base64{which}: was it copied whole?"
+        if len(secret.removeprefix("whsec_").rstrip("=")) < _LEAST_OF_A_SECRET:
+            return f"is too short for a signing secret{which}: was it copied whole?"
     return ""
+
+
+def secret_key_problem(value: str) -> str:
+    """The fault of a secret key of Clerk's API, as the rest of a sentence; empty without a fault."""
+    if value.startswith("pk_"):
+        return "is Clerk's publishable key; the secret key begins with sk_live_ or sk_test_"
+    return "" if _SECRET_KEY.fullmatch(value) else "is not sk_live_ or sk_test_ with letters and digits behind it"
 
 
 def connection_string_problem(value: str, source: str) -> str:

@@ -14,6 +14,7 @@ from clerk_supabase_cli.operate.setup.role_urls import SESSION_ROLE, WORKER_ROLE
 from clerk_supabase_cli.operate.setup.secret_formats import (
     connection_string_problem,
     role_warning,
+    secret_key_problem,
     webhook_secret_problem,
 )
 from clerk_supabase_cli.operate.setup.setup_checks import FAILED
@@ -37,10 +38,7 @@ class Kept:
         """The problem of a value, as a sentence with its variable; empty for a good value."""
         if self.role:
             return connection_string_problem(value, self.variable)
-        if self.name == "webhook":
-            problem = webhook_secret_problem(value)
-        else:
-            problem = "" if value.startswith(self.prefixes) else f"does not begin with {self.prefixes[0]}"
+        problem = webhook_secret_problem(value) if self.name == "webhook" else secret_key_problem(value)
         return f"{self.variable} {problem}" if problem else ""
 
     def warning_about(self, value: str) -> str:

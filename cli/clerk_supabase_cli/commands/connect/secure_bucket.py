@@ -100,13 +100,18 @@ def secure_bucket_command(
     database_url: str,
     as_json: bool,
 ) -> None:
-    """Protect the files of BUCKET: the first folder of each name is the id of the user or organization that owns it.
+    """Protect the files of BUCKET. The first folder of each name is the id of the user or organization that owns it.
 
     Makes four policies on storage.objects that name this bucket; other buckets stay as they are. Safe to run twice. A
     public bucket is rejected without --read-by everybody: Storage sends its files without asking any policy.
 
     A policy of your app that would allow more is named, with the statement against it, and stays without
     --replace-policies.
+
+    \b
+    Examples:
+      clerk-supabase secure-bucket avatars user --dry-run
+      clerk-supabase secure-bucket documents organization --write-role org:admin
     """
     _check_options(owner, remove=remove, read_only=read_only, has_roles=bool(write_roles or delete_roles))
     options: dict[str, object] = {

@@ -29,13 +29,18 @@ class StillNeeded(Failure):
 @database_url_option
 @json_option
 def expose_command(*, schema: str | None, remove: bool, dry_run: bool, database_url: str, as_json: bool) -> None:
-    """Make views of the mirror's tables in a schema of the app, for clients without `.schema('clerk')`.
+    """Make views of the mirror's tables in a schema of the app. Clients then need no `.schema('clerk')`.
 
     A view has the rights of its caller, so the policies of the table hold. The functions of policies, such as
     requesting_user_id(), and the relationships for embedding come with the views. A name of the app is left alone, and
     so is a view that the app replaced. Safe to run again: after an update, this command adds new columns.
 
     --remove never drops anything that needs a view or function: it names these objects, and exits with 1.
+
+    \b
+    Examples:
+      clerk-supabase expose
+      clerk-supabase expose --remove
     """
     with open_database(database_url) as connection:
 

@@ -116,13 +116,18 @@ class Table:
 @database_url_option
 @json_option
 def publish_command(*, tables: tuple[str, ...], write: bool, remove: bool, database_url: str, as_json: bool) -> None:
-    """Let Supabase Realtime send the changes of each TABLE, such as clerk.users or a table protected by `secure`.
+    """Let Supabase Realtime send the changes of each TABLE. A TABLE is clerk.users, or one protected by `secure`.
 
     Prints the statements and what every subscriber will hear; --write runs the statements. Safe to run twice. Without
     a TABLE, lists the published tables.
 
     Rejects a table without row-level security or primary key, a table whose policy fails with Clerk's token (22P02:
     such a policy stops the messages of all), and every table of clerk_sync.
+
+    \b
+    Examples:
+      clerk-supabase publish public.tasks
+      clerk-supabase publish public.tasks clerk.users --write
     """
     if not tables and (write or remove):
         raise click.UsageError("give each TABLE, such as clerk.users")

@@ -41,10 +41,15 @@ class NotWritten(Failure):
 )
 @database_url_option
 def types_command(*, language: str | None, schema: str | None, output: Path | None, database_url: str) -> None:
-    """Print the mirror's tables as source code, with the columns that your app added.
+    """Print the mirror's tables as source code. The columns that your app added are printed, too.
 
     The head of the output names the settings that keep `drizzle-kit` and `prisma migrate` away from these tables.
     Changes nothing in the database.
+
+    \b
+    Examples:
+      clerk-supabase types --typescript > clerk.ts
+      clerk-supabase types --drizzle > clerk.schema.ts
     """
     if language is None:
         raise click.UsageError("Name the language: --typescript, --drizzle or --prisma.")

@@ -175,13 +175,18 @@ def secure_command(
     database_url: str,
     as_json: bool,
 ) -> None:
-    """Protect TABLE: each row belongs to a user, to an organization, or to one of the two, as the token says.
+    """Protect a table: each row belongs to a user or an organization. OWNER says which, or both.
 
     A missing column user_id or organization_id is added, and Postgres fills the column when a signed-in user inserts.
     Existing rows have no owner until you set one. Safe to run twice. Asks before the rows of a table change owners.
 
     Rejects a table whose rows are visible in another way, such as a view that reads as its owner, and says what to do.
     Functions that mention the table are listed as comments behind the statements, for you to check.
+
+    \b
+    Examples:
+      clerk-supabase secure public.tasks user
+      clerk-supabase secure public.documents organization --dry-run
     """
     if profiles is not None:
         if table is not None:

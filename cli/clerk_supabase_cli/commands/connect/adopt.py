@@ -14,6 +14,7 @@ _OPTION: Final = "--from"
 _SOURCE: Final = "supabase-auth"
 _STEPS: Final[Mapping[str, str]] = {"inspect": "inspect", "export": "export", "link": "link", "switch": "move"}
 """Steps with `--from supabase-auth`, and the commands of `adopt supabase-auth` that they stand for."""
+_ORDER: Final = ("inspect", "compare", "link", "switch", "undo", "supabase-auth")
 
 
 class _Steps(FoundCommands):
@@ -45,11 +46,16 @@ def _taken(words: list[str]) -> list[str]:
     return sources
 
 
-@click.group("adopt", cls=_Steps, packages={"Steps": "clerk_supabase_cli.commands.adopt"})
+@click.group("adopt", cls=_Steps, packages={"Steps": "clerk_supabase_cli.commands.adopt"}, order=_ORDER)
 def adopt_command() -> None:
-    """Connect tables of an app that exists with the mirror: inspect, compare, link, switch, undo.
+    """Connect tables of an app that exists with the mirror. The steps are inspect, compare, link, switch and undo.
 
     An app with users in Supabase Auth: `inspect`, `export FOLDER`, `link` and `switch`, each with `--from
     supabase-auth`, are other spellings of `supabase-auth inspect`, `export`, `link` and `move`, with the options of
     these commands. Add --help to see them.
+
+    \b
+    Examples:
+      clerk-supabase adopt inspect
+      clerk-supabase adopt switch --write
     """
