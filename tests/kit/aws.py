@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import moto.core.responses
+import moto.core.utils
 import moto.sqs.models
 import pytest
 from botocore.exceptions import ClientError
@@ -126,7 +127,7 @@ def _same_answers_sooner() -> Iterator[None]:
 
     For each received message, moto computes all attributes of the queue, and for each of these looks at all messages.
     """
-    spelled = functools.cache(moto.sqs.models.camelcase_to_underscores)
+    spelled = functools.cache(moto.core.utils.camelcase_to_underscores)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(moto.sqs.models, "camelcase_to_underscores", spelled)
         patch.setattr(moto.core.responses, "camelcase_to_underscores", spelled)
@@ -137,7 +138,8 @@ def _same_answers_sooner() -> Iterator[None]:
 
 def _is_retained(backend: Any, queue_name: str, message: Any) -> bool:
     retained_seconds: int = backend.get_queue(queue_name).message_retention_period
-    return message.sent_timestamp / 1_000 + retained_seconds > time.time()
+    sent_at: int = message.sent_timestamp
+    return sent_at / 1_000 + retained_seconds > time.time()
 
 
 def _record(message: Any) -> dict[str, Any]:
