@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 import os
@@ -21,6 +22,9 @@ from tests.kit.aws import Account, Region
 
 # In Lambda, template.yaml sets it.
 metrics.namespace = "Tests"
+
+# All that the collection makes lives as long as the tests: each process would look through it again and again.
+gc.disable()
 
 LONGEST: Final = ("tests/deployed/", "tests/integration/test_sql.py", "tests/unit/test_storable.py")
 
@@ -57,6 +61,14 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begins with the stack and the longest files, so that no process works alone in the end."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Begins to look for garbage, outside the objects of the collection."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
