@@ -23,9 +23,6 @@ from tests.kit.aws import Account, Region
 # In Lambda, template.yaml sets it.
 metrics.namespace = "Tests"
 
-# All that the collection makes lives as long as the tests: each process would look through it again and again.
-gc.disable()
-
 LONGEST: Final = ("tests/deployed/", "tests/integration/test_sql.py", "tests/unit/test_storable.py")
 
 # The time of an example depends on the machine: no deadline.
@@ -63,9 +60,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
+def pytest_collectstart() -> None:
+    """Stops the search for garbage: all that a collection makes lives as long as the tests."""
+    gc.disable()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """Begins to look for garbage, outside the objects of the collection."""
+    """Searches for garbage again, outside the objects of the collection."""
     gc.collect()
     gc.freeze()
     gc.enable()
