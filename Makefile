@@ -64,7 +64,17 @@ SYNC = $(UV) pip sync --quiet --require-hashes --only-binary :all:
 	@echo "Setting up .tools/$*"
 	@$(UV) venv --quiet --allow-existing --python .tools/uv/bin/python .tools/$*
 	@$(SYNC) --python .tools/$*/bin/python $< >$(LOG) 2>&1 || $(WHY)
+	@$(if $(filter sam,$*),.tools/sam/bin/python -c "$$YAML_IN_C")
 	@touch $@
+
+# `sam deploy` parses the template seven times, which is half of its work with the parser of PyYAML in Python. The wheel
+# has the same parser in C, which SAM does not ask for.
+define YAML_IN_C
+import pathlib, sysconfig
+line = "import yaml; yaml.SafeLoader = getattr(yaml, 'CSafeLoader', yaml.SafeLoader)\n"
+pathlib.Path(sysconfig.get_path("purelib"), "yaml_in_c.pth").write_text(line)
+endef
+export YAML_IN_C
 
 # Its scripts are never run: none is needed, and they may fetch what nothing pins.
 NPM := PATH="$(CURDIR)/.tools/outside/bin:$$PATH" npm --no-audit --no-fund --no-update-notifier --ignore-scripts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 import os
@@ -57,6 +58,19 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begins with the stack and the longest files, so that no process works alone in the end."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
+def pytest_collectstart() -> None:
+    """Stops the search for garbage: all that a collection makes lives as long as the tests."""
+    gc.disable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Searches for garbage again, outside the objects of the collection."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types

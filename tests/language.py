@@ -10,8 +10,10 @@ import argparse
 import ast
 import inspect
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Final
 
@@ -43,7 +45,7 @@ class Passage:
     line: int
     text: str
 
-    @property
+    @cached_property
     def words(self) -> list[str]:
         """The words of the text, with None left out: a value of Python is no pronoun."""
         return [word for word in _WORD.findall(self.text) if word != "None"]
@@ -95,6 +97,7 @@ def files(*paths: Path) -> list[Path]:
     return sorted(found)
 
 
+@cache
 def passages(file: Path) -> list[Passage]:
     """The passages of a file that a person reads."""
     read = {".py": _docstrings, ".sql": _comments, ".md": _paragraphs}[file.suffix]
@@ -103,13 +106,22 @@ def passages(file: Path) -> list[Passage]:
 
 def _docstrings(source: str) -> Iterator[tuple[int, str]]:
     """The docstrings of modules, classes and functions, and the texts below the fields and constants they describe."""
-    for node in ast.walk(ast.parse(source)):
+    for node in _blocks(ast.parse(source)):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             for statement in node.body:
                 if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
                     text = statement.value.value
                     if isinstance(text, str):
                         yield statement.lineno, _CODE.sub("code", inspect.cleandoc(text))
+
+
+def _blocks(tree: ast.Module) -> Iterator[ast.AST]:
+    """The module and its statements, without their expressions, which are many and hold no docstring."""
+    waiting: deque[ast.AST] = deque([tree])
+    while waiting:
+        yield (node := waiting.popleft())
+        for name in ("body", "orelse", "handlers", "finalbody", "cases"):
+            waiting += getattr(node, name, ())
 
 
 def _comments(source: str) -> Iterator[tuple[int, str]]:

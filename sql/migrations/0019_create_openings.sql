@@ -170,12 +170,14 @@ as $$
 $$;
 
 -- The functions of the app that mention a table or a view of the table, and their callers. A name built at run time is
--- not found, and a comment counts: the list is for a person to look through.
+-- not found, and a comment counts: the list is for a person to look through. Postgres expects millions of rows from the
+-- recursion, and would clear as much memory as it may use for a hash table, at each call: most of the time of a call.
 create function clerk_sync.functions_about(target regclass)
 returns setof oid
 language sql
 stable
 set search_path = pg_catalog, pg_temp
+set work_mem = '256kB'
 as $$
     with recursive relations as (
         select c.oid as id, clerk_sync.mention_of(c.relname) || '($|[^[:alnum:]_$])' as mention

@@ -531,7 +531,12 @@ as $$
         (
             select free.name
             from stem as s
-            cross join generate_series(1, 10000) as n (number)
+            -- One number more than there are functions with the stem, so that one is free.
+            cross join lateral generate_series(1, 1 + (
+                select count(*)
+                from pg_catalog.pg_proc as p
+                where p.pronamespace = 'clerk_sync'::regnamespace and starts_with(p.proname, s.name)
+            )) as n (number)
             cross join lateral (
                 select s.name || case when n.number > 1 then '_' || n.number else '' end as name
             ) as free

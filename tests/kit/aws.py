@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+import moto.core.responses
+import moto.core.utils
+import moto.sqs.models
+import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
@@ -20,6 +26,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 LARGEST_MESSAGE = 1_048_576
+_MOST_AT_ONCE = 10
 
 
 class Region:
@@ -41,7 +48,7 @@ class Region:
     @contextmanager
     def in_memory(cls) -> Iterator[Self]:
         """Exists only as long as the `with` block lasts."""
-        with mock_aws():
+        with mock_aws(), _same_answers_sooner():
             yield cls()
 
     def account(self) -> Account:
@@ -91,12 +98,17 @@ class Account:
     def received(self, queue_url: str) -> list[dict[str, Any]]:
         """Takes all messages from a queue, as records of Lambda's event."""
         records: list[dict[str, Any]] = []
-        while messages := self.sqs.receive_message(
-            QueueUrl=queue_url,
-            MaxNumberOfMessages=10,
-            MessageAttributeNames=["All"],
-            MessageSystemAttributeNames=["All"],
-        ).get("Messages"):
+        messages: list[Any] = [None] * _MOST_AT_ONCE
+        # Queues in memory hand out as many messages as they have: fewer are the last ones.
+        while len(messages) == _MOST_AT_ONCE:
+            messages = self.sqs.receive_message(
+                QueueUrl=queue_url,
+                MaxNumberOfMessages=_MOST_AT_ONCE,
+                MessageAttributeNames=["All"],
+                MessageSystemAttributeNames=["All"],
+            ).get("Messages", [])
+            if not messages:
+                break
             self.sqs.delete_message_batch(
                 QueueUrl=queue_url,
                 Entries=[{"Id": each["MessageId"], "ReceiptHandle": each["ReceiptHandle"]} for each in messages],
@@ -107,6 +119,27 @@ class Account:
     def lambda_event(self, queue_url: str) -> dict[str, Any]:
         """The event with which Lambda calls a function for all messages of a queue."""
         return {"Records": self.received(queue_url)}
+
+
+@contextmanager
+def _same_answers_sooner() -> Iterator[None]:
+    """Replaces three functions of moto, which took a quarter of the time of the tests of queues, by cheaper ones.
+
+    For each received message, moto computes all attributes of the queue, and for each of these looks at all messages.
+    """
+    spelled = functools.cache(moto.core.utils.camelcase_to_underscores)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moto.sqs.models, "camelcase_to_underscores", spelled)
+        patch.setattr(moto.core.responses, "camelcase_to_underscores", spelled)
+        patch.setattr(moto.sqs.models, "unix_time_millis", lambda: time.time() * 1_000)
+        patch.setattr(moto.sqs.models.SQSBackend, "is_message_valid_based_on_retention_period", _is_retained)
+        yield
+
+
+def _is_retained(backend: Any, queue_name: str, message: Any) -> bool:
+    retained_seconds: int = backend.get_queue(queue_name).message_retention_period
+    sent_at: int = message.sent_timestamp
+    return sent_at / 1_000 + retained_seconds > time.time()
 
 
 def _record(message: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ removes parentheses: `(a AND b) AND c` becomes `a AND b AND c`.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 _WORD: Final = re.compile(r"""E?'(?:[^']|'')*'|"(?:[^"]|"")*"|[()]|[^\s()'"]+""")
@@ -23,6 +24,8 @@ def without_qualifiers(definition: str) -> str:
     return re.sub(r"(?<![\w.])(\w+)\.(?=\w)", lambda found: "" if found[1] in aliases else found[0], definition)
 
 
+# A command compares the same definitions more than once.
+@lru_cache(maxsize=1_024)
 def flat(definition: str) -> str:
     """A definition on one line, without parentheses around a part of a chain of AND, or of OR."""
     stack: list[list[_Part]] = [[]]

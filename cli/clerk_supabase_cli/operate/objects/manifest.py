@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -71,13 +72,19 @@ def _written(thing: Thing) -> str:
 
 def read_manifest(root: Path) -> Manifest:
     """The manifest of the checkout at *root*."""
-    content = json.loads((root / _FILE).read_text(encoding="utf-8"))
+    read = _parsed((root / _FILE).read_text(encoding="utf-8"))
+    files = {file.stem for file in (root / "sql" / "migrations").glob("*.sql")}
+    return replace(read, is_extended=bool(files - read.migrations.keys()))
+
+
+@lru_cache(maxsize=1)
+def _parsed(text: str) -> Manifest:
+    content = json.loads(text)
     things = [
         Thing(each["kind"], each["name"], each["part_of"], each["facts"], "\n".join(each["create"]))
         for each in content["objects"]
     ]
-    files = {file.stem for file in (root / "sql" / "migrations").glob("*.sql")}
-    return Manifest(content["migrations"], things, is_extended=bool(files - content["migrations"].keys()))
+    return Manifest(content["migrations"], things)
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
