@@ -349,6 +349,34 @@ def test_rows_without_an_owner_are_kept_and_emptied_when_told(linked: Command, a
     ]
 
 
+def test_no_row_is_emptied_where_a_null_would_open_it_to_everybody(linked: Command, admin: Connection) -> None:
+    admin.execute("insert into public.notes (author) values (%s), (%s)", [EVE, EVE])
+    admin.execute(
+        """
+        alter table public.notes add deleted_at timestamptz;
+        create policy a on public.notes using (author is null or author = auth.uid());
+        create policy b on public.notes using (author is not distinct from auth.uid());
+        create policy c on public.notes using (coalesce((author)::text, '') in ('', (auth.uid())::text));
+        create policy d on public.notes using ((author <> auth.uid()) is not true);
+        create policy of_author on public.notes using (deleted_at is null and author is not null
+            and 'author is null' <> coalesce(deleted_at::text, '') and (author = auth.uid()) is true);
+        create view public.of_nobody as select n.id from public.notes as n where n.author is null
+        """
+    )
+    move = (*STEPS, "move", "public.notes", "--write", "--without-owner")
+    said = linked.run(*move, "empty", status=1).stdout
+    assert "would empty public.notes.author in 2 rows, and these test the column for null, so that everybody" in said
+    tables = ", ".join(f"policy {name} on public.notes" for name in "abcd")
+    assert f"such rows: {tables}, view public.of_nobody; type --without-owner keep" in said
+    assert value(admin, "select count(*) from public.notes where author = %s::uuid", EVE) == 2
+    admin.execute(
+        "drop policy a on public.notes; drop policy b on public.notes; drop policy c on public.notes;"
+        "drop policy d on public.notes; drop view public.of_nobody"
+    )
+    linked.run(*move, "empty")
+    assert value(admin, "select count(*) from public.notes where author is null") == 2
+
+
 def test_a_row_without_an_owner_can_keep_its_uuid_which_is_the_id_of_nobody(linked: Command, admin: Connection) -> None:
     admin.execute("insert into public.profiles (id) values (%s)", [EVE])
     assert "public.profiles.id (1 row of 1 user)" in linked.run(*STEPS, "move", "--write", status=1).stdout

@@ -12,6 +12,7 @@ from psycopg import sql
 from clerk_supabase.postgres.failures import is_about_the_connection
 from clerk_supabase_cli.adopt.supabase_auth.auth_schema import see_all_rows
 from clerk_supabase_cli.adopt.supabase_auth.generated_columns import generated_columns
+from clerk_supabase_cli.adopt.supabase_auth.null_tests import null_tests
 from clerk_supabase_cli.adopt.supabase_auth.pairs import HAS_PAIRS, contradicted
 from clerk_supabase_cli.adopt.supabase_auth.plan import Plan, plan
 from clerk_supabase_cli.adopt.supabase_auth.units import Unit, units
@@ -92,6 +93,10 @@ _VIEWS_SHOWN: Final = """
 _ORPHANED: Final = (
     "some rows belong to users who are not in Clerk: import and link these users, or type --without-owner keep or "
     "--without-owner empty"
+)
+_OPENS: Final = (
+    "--without-owner empty would empty {column} in {rows}, and these test the column for null, so that everybody may "
+    "see or change such rows: {objects}; type --without-owner keep, or write them again without the test"
 )
 
 
@@ -228,16 +233,18 @@ def _plan(connection: Connection, unit: Unit, options: Options) -> Plan:
     see_all_rows(connection)
     orphans: list[Orphan] = []
     reasons: list[str] = []
+    generated = generated_columns(connection, unit.columns)
     for column in unit.columns:
         _check_column(connection, column, options)
         found, rows, users = _orphans(connection, column)
+        if found and options.without_owner == "empty" and (its := null_tests(connection, column, generated)):
+            raise NotMoved(_OPENS.format(column=column.at, rows=counted(rows, "row"), objects=", ".join(its)))
         is_in_the_way = options.without_owner == "stop" or (options.without_owner == "empty" and column.required)
         if found and is_in_the_way:
             orphans += found
             reasons.append(f"{column.at} ({counted(rows, 'row')} of {counted(users, 'user')})")
     if reasons:
         raise _HasOrphans(f"{_ORPHANED}: {', '.join(reasons)}", orphans)
-    generated = generated_columns(connection, unit.columns)
     if faults := [each.fault for each in generated if each.fault]:
         raise NotMoved("; ".join(faults))
     return plan(connection, unit, generated, drops_old=options.drops_old, keeps_uuids=options.without_owner == "keep")
