@@ -117,6 +117,28 @@ def test_inspect_says_before_the_first_migration_what_is_there(new_database: str
     assert [each.kind for each in parse_mappings(Path("adopt.toml").read_text())] == ["user"]
 
 
+def test_rows_hidden_by_policies_are_never_taken_for_missing_or_equal(
+    command: Command, admin: Connection, database: Database, new_database: str
+) -> None:
+    tables = """
+        create table public.people (clerk_id text unique); create table public.users (clerk_id text unique, email text);
+        alter table public.users enable row level security;
+        grant select on public.users, public.people to authenticated;
+    """
+    admin.execute(
+        tables + "grant usage on schema clerk_sync to authenticated; grant select on clerk_sync.kinds to authenticated"
+    )
+    write("update = { email = 'mirror.email' }")
+    acting = "options=-c%20role%3Dauthenticated"
+    compared = Command({"DATABASE_URL": f"{database.url}?{acting}"}).run("adopt", "compare", status=1)
+    assert "connect as a role that sees all rows: with BYPASSRLS" in str(compared.exception)
+    with psycopg.connect(new_database) as connection:
+        connection.execute(tables)
+        connection.execute("insert into public.people values ('user_ada')")
+    found = Command({"DATABASE_URL": f"{new_database}?{acting}"}).json("adopt", "inspect", "--output", "first.toml")
+    assert ([each["table"] for each in found["candidates"]], found["hidden"]) == (["public.people"], ["public.users"])
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
