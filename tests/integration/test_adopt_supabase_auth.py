@@ -296,7 +296,7 @@ def test_a_table_that_takes_another_name_meanwhile_stays_as_it_is_and_holds_up_n
         blocker.execute("alter table public.notes rename to letters; create table public.notes (id int, author uuid)")
     moving.join()
     assert "moved: public.members.user_id, public.profiles.id, public.projects.owner_id" in results[0].stdout
-    assert "public.notes.author is no uuid column any more: another session has changed it" in results[0].stdout
+    assert "public.notes.author has another type now: another session has changed it" in results[0].stdout
     assert value(admin, "select pg_typeof(author)::text from public.letters") == "uuid"
 
 
@@ -484,6 +484,52 @@ def test_a_column_without_a_key_is_moved_when_it_is_named(linked: Command, admin
     linked.run(*STEPS, "move", "--write", "--column", "public.audit.actor")
     assert value(admin, "select actor from public.audit") == "user_bob"
     assert "no table is left to move" in linked.run(*STEPS, "move", "--column", "public.audit.actor").stdout
+
+
+def test_texts_with_uuids_of_users_are_found_and_moved_with_the_other_columns(
+    linked: Command, admin: Connection
+) -> None:
+    admin.execute(
+        """
+        create table public.events (
+            id bigint generated always as identity primary key, owner varchar(36) default (auth.uid())::text,
+            entity text default 'none', note text
+        );
+        alter table public.events enable row level security;
+        create policy own_events on public.events to authenticated using (owner = (auth.uid())::text and exists (
+            select from public.projects as p where p.owner_id::text = owner
+        ));
+        grant select, insert on public.events to authenticated
+        """
+    )
+    statement = "insert into public.events (owner, entity, note) values (%s, %s, %s)"
+    other = "00000009-0000-4000-8000-00000000abcd"
+    for owner, entity in ((ADA.upper(), BOB), (BOB, other), (EVE, "system"), (None, "user_ada")):
+        admin.execute(statement, [owner, entity, "x" * 36])
+    columns = ["public.events.owner", "public.events.entity"]
+    found = {each["column"]: each for each in linked.json(*STEPS, "inspect")["columns"]}
+    assert [(found[name]["sampled"], found[name]["matching"]) for name in columns] == [(3, 3), (2, 1)]
+    left = linked.run(*STEPS, "move").stdout
+    assert all(f"move it, too: --column {name}" in left for name in columns)
+    assert "public.events.note" not in left
+    move = (*STEPS, "move", "--column", columns[0], "--column", columns[1])
+    assert "public.events.owner (1 row of 1 user)" in linked.run(*move, "--write", status=1).stdout
+    linked.run(*move, "--write", "--without-owner", "empty")
+    assert rows(admin, "select owner, entity, owner_supabase from public.events order by id") == [
+        ("user_ada", "user_bob", ADA.upper()),
+        ("user_bob", other, BOB),
+        (None, "system", EVE),
+        (None, "user_ada", None),
+    ]
+    with acting_as(admin, "authenticated", {"sub": "user_ada"}):
+        admin.execute("insert into public.events (note) values ('new')")
+        assert rows(admin, "select owner, entity from public.events order by id") == [
+            ("user_ada", "user_bob"),
+            ("user_ada", "none"),
+        ]
+    assert linked.json(*move, "--write")["tables"] == []
+    failed = linked.run(*STEPS, "move", "--column", "public.events.note", status=1)
+    assert "public.events.note holds no uuid of a user" in str(failed.exception)
 
 
 def test_a_column_of_any_name_is_moved_by_the_name_that_the_inspection_prints(
