@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from clerk_supabase.postgres.store import Store
+from clerk_supabase_cli.adopt.supabase_auth.claims import counterpart
 from clerk_supabase_cli.adopt.supabase_auth.move import Options, found_units, move
 from clerk_supabase_cli.operate.database import open_database
 from tests.kit.databases import Connection, Database, acting_as, rows, value
@@ -94,6 +95,50 @@ def test_the_inspection_finds_users_columns_and_every_caller(command: Command, a
     assert "a single subscriber with Clerk's token breaks the batch of everybody" in said.stderr
     assert "1 of 1 sampled; move it with --column public.audit.actor" in said.stdout
     assert BCRYPT not in said.output
+
+
+def test_every_claim_that_clerks_token_lacks_is_named_with_its_counterpart(command: Command, admin: Connection) -> None:
+    admin.execute(
+        """
+        create schema storage;
+        create table storage.objects (name text);
+        create policy a on public.notes using ((select auth.jwt() ->> 'aal') = 'aal2' and 'aal' <> 'email');
+        create policy b on public.notes using (((select auth.jwt()) -> 'app_metadata' ->> 'role') = 'admin');
+        create policy c on storage.objects
+        using ((nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'session_id') = name);
+        create policy d on storage.objects using (auth.email() = name and auth.jwt() @> '{"is_anonymous": false}');
+        create policy e on public.audit using (
+            jsonb_extract_path_text(auth.jwt(), 'user_metadata', 'team') = 'a' or (auth.jwt() #>> '{tenant,id}') = 'x'
+            or current_setting('request.jwt.claim.phone', true) = '1'
+        );
+        create policy f on public.audit using (
+            (current_setting('request.jwt.claims', true)::json ->> 'sub')::uuid = actor and auth.jwt() ->> 'role' = 'x'
+        );
+        alter table public.audit add method text default (auth.jwt() -> 'amr' -> 0 ->> 'method');
+        create function public.team() returns text language plpgsql
+        as $$ declare claims jsonb := auth.jwt(); begin return claims -> 'app_metadata' ->> 'team'; end $$;
+        create view public.own as select auth.jwt() ->> 'email' as email
+        """
+    )
+    seen = command.json(*STEPS, "inspect")
+    assert {each["name"]: each["claims"] for each in seen["callers"] if each["claims"]} == {
+        "a": ["aal"],
+        "b": ["app_metadata"],
+        "c": ["session_id"],
+        "d": ["email", "is_anonymous"],
+        "e": ["phone", "tenant", "user_metadata"],
+        "method": ["amr"],
+        "public.team()": ["app_metadata"],
+        "own": ["email"],
+    }
+    assert [each["fails"] for each in seen["callers"] if each["name"] == "f"] == [True]
+    todo = {(each["what"], each["todo"].partition(", and null: ")[2]) for each in seen["todo"]}
+    assert ("policy c of storage.objects", "the claim sid has the id of the session") in todo
+    assert (
+        "policy e of public.audit",
+        "add to Clerk's session token the claim tenant, which Supabase's token had from a hook of yours",
+    ) in todo
+    assert ("default method of public.audit", counterpart("amr")) in todo
 
 
 def test_a_database_without_supabase_auth_is_told_so(new_database: str) -> None:
