@@ -11,8 +11,9 @@ from psycopg import sql
 
 from clerk_supabase.postgres.store import Store
 from clerk_supabase_cli.adopt.mapping import parse_mappings
+from clerk_supabase_cli.operate.database import open_database
 from tests.kit.app_shape import fingerprint, mirrored
-from tests.kit.databases import Connection, Database
+from tests.kit.databases import Connection, Database, value
 from tests.kit.histories import alone, delete
 from tests.kit.parked import Command
 
@@ -137,6 +138,22 @@ def test_rows_hidden_by_policies_are_never_taken_for_missing_or_equal(
         connection.execute("insert into public.people values ('user_ada')")
     found = Command({"DATABASE_URL": f"{new_database}?{acting}"}).json("adopt", "inspect", "--output", "first.toml")
     assert ([each["table"] for each in found["candidates"]], found["hidden"]) == (["public.people"], ["public.users"])
+
+
+def test_no_command_waits_for_ever_for_a_locked_table_and_each_names_the_session(
+    command: Command, admin: Connection, database: Database
+) -> None:
+    admin.execute("create table public.users (id integer primary key, clerk_id text unique, email text)")
+    write("update = { email = 'mirror.email' }")
+    impatient = Command({"DATABASE_URL": f"{database.url}?options=-c%20lock_timeout%3D50ms"})
+    with psycopg.connect(database.url, application_name="nightly") as other:
+        other.execute("lock table public.users in access exclusive mode")
+        for step in ("inspect --output second.toml", "compare", "link", "switch"):
+            failed = str(impatient.run("adopt", *step.split(), status=1).exception)
+            assert f"pid {other.info.backend_pid} (role postgres, application 'nightly', idle in" in failed
+            assert "with a lock on public.users; run the command again" in failed
+    with open_database(database.url) as connection:
+        assert value(connection, "select current_setting('lock_timeout')") == "10s"
 
 
 @pytest.mark.parametrize(

@@ -158,10 +158,16 @@ def reading(connection: Connection, *, seconds: float) -> Iterator[None]:
 
     Row-level security hides no row: Postgres raises an error where a policy holds for this role.
     """
-    with connection.transaction():
-        connection.execute("set transaction isolation level repeatable read, read only")
-        connection.execute(_READING, [f"{seconds * 1000:.0f}ms"])
-        yield
+    before = connection.isolation_level
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    try:
+        with connection.transaction():
+            connection.execute("set transaction read only")
+            connection.execute(_READING, [f"{seconds * 1000:.0f}ms"])
+            yield
+    finally:
+        if not connection.closed:
+            connection.isolation_level = before
 
 
 def read_tables(connection: Connection, oids: Sequence[int]) -> dict[int, Table]:

@@ -19,8 +19,9 @@ from clerk_supabase_cli.adopt.supabase_auth.text_columns import TEXTS, looks_lik
 from clerk_supabase_cli.adopt.supabase_auth.units import Unit, units
 from clerk_supabase_cli.adopt.supabase_auth.user_columns import UserColumn, by_key, named_column
 from clerk_supabase_cli.failure import Failure
+from clerk_supabase_cli.operate.blockers import LockedByOthers
 from clerk_supabase_cli.operate.database import Connection
-from clerk_supabase_cli.operate.locking import LockedByOthers, in_turns
+from clerk_supabase_cli.operate.locking import in_turns
 from clerk_supabase_cli.printing import counted
 
 Mode = Literal["look", "rehearse", "write"]
