@@ -453,6 +453,17 @@ def test_a_generated_column_is_computed_from_the_new_id_and_keeps_all_that_hangs
     admin.execute("create index notes_paths on public.notes (lower(path)) where path > '/'")
     admin.execute("comment on column public.notes.path is 'of the author''s files'")
     admin.execute("create statistics public.notes_statistics on path, id from public.notes")
+    admin.execute(
+        """
+        comment on index public.notes_pairs is 'of both';
+        comment on constraint notes_path_id_key on public.notes is 'once';
+        comment on index public.notes_path_id_key is 'behind the constraint';
+        comment on constraint notes_path_check on public.notes is 'not empty';
+        comment on statistics public.notes_statistics is 'together';
+        alter table public.notes alter column path set statistics 7, alter column path set storage external,
+        alter column path set (n_distinct = 9)
+        """
+    )
     admin.execute("grant select (path) on public.notes to anon with grant option")
     admin.execute("create view public.paths with (security_invoker = on) as select path from public.notes")
     admin.execute("grant select on public.paths to authenticated")
@@ -474,7 +485,10 @@ def _of_column(admin: Connection) -> list[tuple[Any, ...]]:
             array(select pg_get_indexdef(i.indexrelid) from pg_index as i where i.indrelid = a.attrelid order by 1),
             array(select k.conname || pg_get_constraintdef(k.oid) from pg_constraint as k
                 where k.conrelid = a.attrelid and k.contype <> 'f' order by 1),
-            array(select pg_get_statisticsobjdef(s.oid) from pg_statistic_ext as s where s.stxrelid = a.attrelid)
+            array(select pg_get_statisticsobjdef(s.oid) from pg_statistic_ext as s where s.stxrelid = a.attrelid),
+            array(select d.description from pg_description as d where d.description ~ '^(of both|once|behind|not|tog)'
+                order by 1),
+            a.attstattarget, a.attstorage, a.attoptions
         from pg_attribute as a where a.attrelid = 'public.notes'::regclass and a.attname = 'path'
         """,
     )
