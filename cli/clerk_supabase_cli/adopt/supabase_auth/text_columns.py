@@ -16,7 +16,7 @@ from clerk_supabase_cli.operate.install.mirror import mirror_schema
 TEXTS: Final = ("text", "varchar", "bpchar")
 """The types of such columns, also below a domain."""
 
-_PAGES: Final = 200
+_PAGES: Final = 50
 _TABLES_AT_ONCE: Final = 40
 # The length is known without the value, so that no large value is read.
 _LOOKS_LIKE_UUID: Final[LiteralString] = """
