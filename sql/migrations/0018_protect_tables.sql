@@ -67,21 +67,24 @@ where v.visible_to = 'everybody';
 -- several of these organizations is listed several times. The caller is asked for once: a query of a page starts the
 -- whole plan, also where everybody sees everybody, and a second caller would cost a sixth of its time.
 create view clerk_sync.profiles_of_caller with (security_barrier) as
-select p.clerk_id
-from clerk_sync.caller as c
-cross join lateral (
-    select c.clerk_id
-    union all
-    select m.clerk_user_id
-    from clerk.organization_memberships as m
-    where
-        m.deleted_at is null
-        and m.clerk_org_id = any(array(
+with asking as (
+    select c.clerk_id from clerk_sync.caller as c
+)
+
+select a.clerk_id
+from asking as a
+union all
+select m.clerk_user_id
+from clerk.organization_memberships as m
+where
+    m.deleted_at is null
+    and m.clerk_org_id = any(
+        array(
             select own.clerk_org_id from clerk.organization_memberships as own
-            where own.clerk_user_id = c.clerk_id and own.deleted_at is null
-        ))
-        and (select v.visible_to from clerk_sync.profile_visibility as v) = 'organizations'
-) as p;
+            where own.clerk_user_id = (select a.clerk_id from asking as a) and own.deleted_at is null
+        )
+    )
+    and (select v.visible_to from clerk_sync.profile_visibility as v) = 'organizations';
 
 revoke all on clerk_sync.caller, clerk_sync.memberships_of_caller, clerk_sync.active_membership_of_caller,
 clerk_sync.everybody_sees_profiles, clerk_sync.profiles_of_caller
