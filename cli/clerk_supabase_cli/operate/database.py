@@ -28,8 +28,10 @@ _CONNECT_SECONDS = 10
 # Postgres's own, and the owner would run that function.
 # No statement waits without end for a lock; a limit of the role, the database or the connection string holds, too.
 _BEGIN: Final = """
-    select set_config('search_path', 'pg_catalog, pg_temp', true),
-        case when current_setting('lock_timeout') = '0' then set_config('lock_timeout', '10s', true) end
+    select
+        pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
+        case when pg_catalog.current_setting('lock_timeout') operator(pg_catalog.=) '0'
+            then pg_catalog.set_config('lock_timeout', '10s', true) end
 """
 
 
